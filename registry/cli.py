@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from functools import wraps
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,8 +39,28 @@ MOST_NOTES = 10
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
+COMMAND_GROUP = "factbook.commands"
+"""Entry points of installed packages that are commands of this one: name to a click command."""
+
+
 class _Group(click.Group):
-    """Turns errors that the user can mend into one message and exit status 1."""
+    """Knows the commands of installed packages; turns errors that the user can mend into one
+    message and exit status 1.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), *entry_points(group=COMMAND_GROUP).names})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        own = super().get_command(ctx, cmd_name)
+        found = () if own else tuple(entry_points(group=COMMAND_GROUP, name=cmd_name))
+        if not found:
+            return own
+        try:
+            command: click.Command = found[0].load()
+        except (ImportError, AttributeError) as error:
+            return _broken_command(cmd_name, f"command {cmd_name!r} cannot be loaded: {error}")
+        return command
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -50,6 +71,16 @@ class _Group(click.Group):
         except _expected_errors() as error:
             say_error(str(error))
             ctx.exit(1)
+
+
+def _broken_command(name: str, message: str) -> click.Command:
+    """Return a command that says what is wrong with it when it is called, not when it is listed."""
+
+    def refuse(**_: Any) -> None:
+        raise StageError(message)
+
+    lenient = {"ignore_unknown_options": True, "allow_extra_args": True}
+    return click.Command(name, lenient, refuse, short_help=f"({message})")
 
 
 def _expected_errors() -> tuple[type[Exception], ...]:

@@ -23,6 +23,7 @@ from registry.faults import DeclarationError, Fault, FaultList, Place
 from registry.matrix import Matrix
 from registry.order import cycles, topological_order
 from registry.reference import Reference, SelectionError, parse_reference
+from registry.stage import Slot
 from registry.suggest import nearest
 
 __all__ = [
@@ -205,43 +206,46 @@ class _Joiner:
 
     def _needs(self, draft: Draft) -> tuple[Need, ...] | None:
         """Return what fills each slot, or None where something is wrong, here or behind it."""
-        slots: Mapping[str, str | None]
+        slots: Mapping[str, Slot]
         if draft.stage is None:  # what a slot wants is not known then; that names exist still is
-            slots = dict.fromkeys(draft.references)
+            slots = {slot: Slot(slot, ()) for slot in draft.references}
         else:
-            slots = draft.stage.needs
-            self._check_slots(draft, draft.stage.needs)
+            slots = draft.stage.slots
+        empty = self._check_slots(draft, slots)
         needs = [
-            self._need(draft.place("needs", slot), slot, kind, reference)
-            for slot, kind in slots.items()
-            if (reference := draft.references.get(slot))
+            self._need(draft.place("needs", name), slot, reference)
+            for name, slot in slots.items()
+            if (reference := draft.references.get(name))
         ]
         whole = tuple(need for need in needs if need)
-        return whole if len(whole) == len(slots) == len(draft.references) else None
+        return whole if not empty and len(whole) == len(draft.references) else None
 
-    def _check_slots(self, draft: Draft, slots: Mapping[str, str]) -> None:
+    def _check_slots(self, draft: Draft, slots: Mapping[str, Slot]) -> list[str]:
+        """Return the slots that must be filled and are not."""
         for slot in sorted(draft.references.keys() - slots.keys()):
             near = nearest(slot, slots) or "; the stage needs nothing"
             self.faults.add(draft.place("needs", slot), f"the stage has no such slot{near}")
-        for slot in sorted(slots.keys() - draft.references.keys()):
-            near = nearest("", self.read.fitting(slots[slot]) - {draft.name})
-            message = f"slot {slot!r} wants {slots[slot]!r}, and nothing fills it{near}"
+        required = {slot for slot, wanted in slots.items() if not wanted.is_optional}
+        empty = sorted(required - draft.references.keys())
+        for slot in empty:
+            near = nearest("", self.read.fitting(slots[slot].kinds) - {draft.name})
+            message = f"slot {slot!r} wants {slots[slot]}, and nothing fills it{near}"
             self.faults.add(draft.place("needs"), message)
+        return empty
 
-    def _need(self, place: Place, slot: str, kind: str | None, reference: Reference) -> Need | None:
-        name = reference.name
+    def _need(self, place: Place, slot: Slot, reference: Reference) -> Need | None:
+        name, fitting = reference.name, self.read.fitting(slot.kinds)
         if name not in self.read.owners:
             what = "unknown dataset, network or experiment"
-            self.read.tell_unknown(place, what, name, self.read.fitting(kind), self.read.owners)
+            self.read.tell_unknown(place, what, name, fitting, self.read.owners)
             return None
-        if kind is not None and self.read.provided.get(name, kind) != kind:
-            message = (
-                f"slot {slot!r} wants {kind!r}; {name!r} provides {self.read.provided[name]!r}"
-            )
-            self.faults.add(place, message + nearest(name, self.read.fitting(kind)))
+        kind = self.read.provided.get(name, "")
+        if slot.kinds and kind and kind not in slot.kinds:
+            message = f"slot {slot.name!r} wants {slot}; {name!r} provides {kind!r}"
+            self.faults.add(place, message + nearest(name, fitting))
             return None
         picks = self._picks(place, reference)
-        return None if picks is None else Need(slot, kind or "", name, picks)
+        return None if picks is None else Need(slot.name, kind, name, picks)
 
     def _picks(self, place: Place, reference: Reference) -> Picks | None:
         """Return the cells of its experiment that a reference names; none for a resource."""

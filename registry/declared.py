@@ -104,7 +104,7 @@ class Need:
     Attributes
     ----------
     slot, kind : str
-        The stage's slot, and the kind of thing it takes.
+        The stage's slot, and the kind of thing that fills it.
     name : str
         The resource or the experiment.
     picks : tuple of (int or None)

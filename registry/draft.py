@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -90,9 +90,9 @@ class DraftReader:
         self._read_experiments(self._table(("experiments",), tables.get("experiments", {})))
         self._read_suites(self._table(("suites",), tables.get("suites", {})))
 
-    def fitting(self, kind: str | None) -> set[str]:
-        """Return the names that provide a kind of thing."""
-        return {name for name, other in self.provided.items() if kind in (None, other)}
+    def fitting(self, kinds: Collection[str]) -> set[str]:
+        """Return the names that provide one of these kinds of things; all names for none."""
+        return {name for name, kind in self.provided.items() if not kinds or kind in kinds}
 
     def tell_unknown(self, place: Place, what: str, name: str, *known: Iterable[str]) -> None:
         """Tell an unknown name, unless a plug-in that failed may well be what knows it."""

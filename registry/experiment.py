@@ -155,7 +155,10 @@ class StageExperiment:
     def _help(self) -> str:
         """What ``--help`` shows: the stage, every key with its unit and range, the inputs."""
         module, config = sys.modules[self.stage.name].__doc__ or "", self.stage.config.__doc__ or ""
-        slots = "".join(f"\n  needs.{slot}: {kind}" for slot, kind in self.stage.needs.items())
+        slots = "".join(
+            f"\n  needs.{name}: {' or '.join(slot.kinds)}{', if any' if slot.is_optional else ''}"
+            for name, slot in self.stage.slots.items()
+        )
         text = f"{module.strip()}\n\n{inspect.cleandoc(config)}\n\nInputs:{slots}\n"
         return re.sub(r"(?i)\b(usage|options):", r"\1 :", text)  # these are Sacred's to parse
 

@@ -189,18 +189,21 @@ class Input:
     content: str | None = None
 
     def open(self) -> xr.Dataset:
-        """Open the dataset lazily.
+        """Open the dataset lazily, in today's form of its schema.
 
         Raises
         ------
         StageError
             If this input is a declared resource, which has no dataset.
+        registry.SchemaError
+            If it was written in a version of its schema that cannot be read.
         """
         if self.path is None:
             raise StageError(f"{self.name!r} is a declared {self.kind}; it has no dataset to open")
-        from registry.store import open_dataset
+        from registry.store import find_dataset, open_dataset
 
-        return open_dataset(self.path)
+        maker = load_stage(find_dataset(self.path)[1]["stage"])
+        return open_dataset(self.path, maker.output)
 
     @property
     def config(self) -> Mapping[str, Any]:
@@ -272,6 +275,36 @@ class Run(Protocol):
 StageMain = Callable[[Any, Inputs, Run], Any]
 
 
+@dataclass(frozen=True)
+class Slot:
+    """One input of a stage.
+
+    Attributes
+    ----------
+    name : str
+        Its key under ``needs``.
+    kinds : tuple of str
+        What it takes: names of schemas, or types that resources provide.
+    is_optional : bool
+        Whether it may be left empty.
+    """
+
+    name: str
+    kinds: tuple[str, ...]
+    is_optional: bool = False
+
+    @classmethod
+    def parse(cls, name: str, text: str) -> Slot:
+        """Read ``concepts``, ``concepts | activations``, or ``sanity?`` where it may be empty."""
+        kinds = tuple(kind.strip() for kind in text.removesuffix("?").split("|"))
+        if not all(kind.isidentifier() for kind in kinds):
+            raise StageError(f"slot {name!r}: expected kinds as 'concepts | labels?'; got {text!r}")
+        return cls(name, kinds, text.endswith("?"))
+
+    def __str__(self) -> str:
+        return " or ".join(map(repr, self.kinds))
+
+
 class Stage:
     """One verb of the house, as a typed experiment.
 
@@ -284,7 +317,8 @@ class Stage:
     config : type
         A frozen dataclass with the configuration's keys, ranges and defaults.
     needs : mapping of str to str
-        Slot to the kind of thing it takes: a schema's name, or a type that resources provide.
+        Slot to the kind of thing it takes: a schema's name, or a type that resources provide;
+        ``"concepts | activations"`` for one of several, ``"sanity?"`` where it may be left empty.
     output : Schema
         Schema of the dataset that the stage returns.
     preload : tuple of str
@@ -305,6 +339,7 @@ class Stage:
         self.version = version
         self.settings = Settings(config)
         self.needs = dict(needs)
+        self.slots = {slot: Slot.parse(slot, text) for slot, text in self.needs.items()}
         self.output = output
         self.preload = preload
         self._main: StageMain | None = None

@@ -158,10 +158,10 @@ def _check_values(stage: Stage, config: Mapping[str, Any], values: Mapping[str, 
     faults = [ConfigFault("", f"unknown key {key!r}{nearest(key, known)}") for key in unknown]
     if "seed" not in stage.settings.keys and config.get("seed"):
         faults.append(ConfigFault("seed", f"{stage.name} draws nothing; it has no seed"))
-    for slot in stage.needs:
-        if not config["needs"].get(slot):
-            message = "not given; name a declared experiment, or an input as needs." + slot + "=…"
-            faults.append(ConfigFault(f"needs.{slot}", message))
+    for name, slot in stage.slots.items():
+        if not (slot.is_optional or config["needs"].get(name)):
+            message = f"not given; name a declared experiment, or an input as needs.{name}=…"
+            faults.append(ConfigFault(f"needs.{name}", message))
     try:
         stage.resolve(values)
     except ConfigError as error:

@@ -9,12 +9,14 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner, Result
 
+from registry import cli
 from registry.cli import main
 from registry.journal import journal_uids
 from registry.mongo import URL_VARIABLE
@@ -105,6 +107,26 @@ def test_every_command_explains_itself(command: str) -> None:
     first = told.split("\n\n")[1].strip()
     assert len(first) > 20
     assert first.endswith(".")
+
+
+@click.command()
+@click.option("--name")
+def greet(name: str) -> None:
+    """Greet somebody."""
+    click.echo(f"hello {name}")
+
+
+def test_installed_packages_bring_commands(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = EntryPoints(
+        [
+            EntryPoint("greet", "tests.registry.test_cli:greet", "factbook.commands"),
+            EntryPoint("gone", "tests.registry.test_cli:gone", "factbook.commands"),
+        ]
+    )
+    monkeypatch.setattr(cli, "entry_points", lambda **chosen: points.select(**chosen))
+    assert printed("greet", "--name", "you") == "hello you\n"
+    assert "command 'gone' cannot be loaded" in refused("gone")
+    assert {"greet", "gone", "run"} <= {row[0] for row in rows(printed("--help"))}
 
 
 def test_the_overview_has_every_command_in_full() -> None:

@@ -559,3 +559,36 @@ def test_planning_imports_nothing_heavy():
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def judgement(needs: str) -> str:
+    return f'[experiments.judgement]\nstage = "tests.registry.toy.judge"\nneeds = {needs}\n'
+
+
+def needs_of_judgement(needs: str) -> dict[str, str]:
+    declared = parse_declaration(WHOLE + judgement(needs))
+    return {need.slot: need.kind for need in declared.experiments["judgement"].needs}
+
+
+def test_a_slot_may_take_one_of_several_kinds_and_an_optional_one_nothing():
+    assert needs_of_judgement('{ judged = "features" }') == {"judged": "features"}
+    assert needs_of_judgement('{ judged = "sae[k=8,noise=0,seed=4]" }') == {"judged": "sae"}
+    told = needs_of_judgement('{ judged = "features", measures = "concepts" }')
+    assert told == {"judged": "features", "measures": "concepts"}
+
+
+@pytest.mark.parametrize(
+    ("needs", "slot", "message"),
+    [
+        ('{ judged = "net" }', "judged", "wants 'features' or 'sae'; 'net' provides 'network'"),
+        (
+            '{ judged = "features", measures = "net" }',
+            "measures",
+            "wants 'concepts'; 'net' provides 'network'",
+        ),
+    ],
+)
+def test_what_fits_no_kind_of_a_slot_is_told_with_all_of_them(needs, slot, message):
+    (fault,) = faults_of(WHOLE + judgement(needs))
+    assert fault.place == f"experiments.judgement.needs.{slot}"
+    assert message in fault.message

@@ -24,6 +24,7 @@ from registry.process import create_time
 from registry.project import Project, open_project
 from registry.queries import find_metrics, find_run
 from registry.status import journal_status
+from registry.store import open_dataset
 from tests.registry.conftest import Lab
 from tests.registry.lab.project import edit, write_project
 
@@ -155,6 +156,33 @@ def test_a_complete_task_runs_again_only_by_force(fresh: Path) -> None:
     assert project.current("twice").name == second
     folder = project.current("twice").parent
     assert (folder / str(first) / "dataset.nc").is_file()
+
+
+DESCRIPTIONS = """
+[experiments.of-numbers]
+stage = "tests.registry.lab.describe"
+needs = { told = "twice" }
+
+[experiments.of-mean]
+stage = "tests.registry.lab.describe"
+needs = { told = "mean", beside = "mean" }
+"""
+
+
+def test_a_slot_takes_what_fits_and_an_optional_one_may_stay_empty(fresh: Path) -> None:
+    project = open_project(write_project(fresh, DESCRIPTIONS))
+    assert all(outcome.is_good for outcome in run(project, "of-*", here=True).values())
+    found = {name: open_dataset(project.current(name)) for name in ("of-numbers", "of-mean")}
+    told = {name: (float(d["largest"]), int(d["others"])) for name, d in found.items()}
+    assert told == {"of-numbers": (7.0, 0), "of-mean": (pytest.approx(13 / 3), 1)}
+
+
+def test_filling_an_optional_slot_makes_another_result(fresh: Path) -> None:
+    project = open_project(write_project(fresh, DESCRIPTIONS))
+    run(project, "of-numbers", here=True)
+    project = edit(fresh, '{ told = "twice" }', '{ told = "twice", beside = "mean" }')
+    task = project.plan(["of-numbers"]).task("of-numbers")
+    assert task.reason == "input beside changed (mean is new here)"
 
 
 def test_an_unreachable_database_refuses_the_task_and_says_so(

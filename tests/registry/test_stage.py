@@ -17,6 +17,7 @@ from registry.stage import (
     Input,
     Runtime,
     Settings,
+    Slot,
     Stage,
     StageError,
     kind,
@@ -238,3 +239,21 @@ def test_what_is_behind_an_input_is_found_by_slot() -> None:
     assert mean.origin("numbers") is far
     with pytest.raises(StageError, match="nothing that 'mean' was made from fills the slot 'x'"):
         mean.origin("x")
+
+
+@pytest.mark.parametrize(
+    ("text", "kinds", "is_optional"),
+    [
+        ("concepts", ("concepts",), False),
+        ("concepts | activations", ("concepts", "activations"), False),
+        ("concepts|activations?", ("concepts", "activations"), True),
+    ],
+)
+def test_a_slot_says_what_it_takes(text: str, kinds: tuple[str, ...], is_optional: bool) -> None:
+    assert Slot.parse("a", text) == Slot("a", kinds, is_optional)
+
+
+@pytest.mark.parametrize("text", ["", "?", "concepts?|labels", "con-cepts", "a,b"])
+def test_a_slot_that_cannot_be_read_is_refused(text: str) -> None:
+    with pytest.raises(StageError, match="expected kinds as"):
+        Slot.parse("a", text)

@@ -1,0 +1,301 @@
+"""Choice of alpha and lambda on neurons whose concept is known.
+
+A metric is good where the right concept of a neuron scores above all wrong ones. How far it is so
+is the average precision of its scores, over all pairs of a neuron and a concept, as a detector of
+the right pairs. Every metric is given the parameters that are best by this on a few neurons, and
+judged on the others (Oikarinen et al. 2025, arXiv 2506.05774, sections 4 and 5).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+
+import numpy as np
+import xarray as xr
+
+from evals.blocks import BlockEvidence, map_evidence
+from evals.columns import Columns
+from evals.labelled import align, take_concepts
+from evals.metrics.table import Metric, Parameters, find_metric
+from evals.scoring import read_activations, read_array
+from evals.threads import map_in_order
+from registry.suggest import nearest
+
+ALPHAS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+"""Fractions of inputs at which a neuron may be active."""
+
+LAMBDAS = tuple(i / 100 for i in range(101))
+"""Weights that `wpmi` may give to how common a concept is: 0, 0.01, …, 1."""
+
+VALIDATION_SHARE = 0.05
+LEAST_VALIDATION = 2
+UNKNOWN = -1
+ROUNDING = 1e-14  # of an average precision; two that differ do so by more
+
+
+def validation_neurons(
+    n_neurons: int,
+    share: float = VALIDATION_SHARE,
+    seed: int = 0,
+    most: int | None = None,
+) -> np.ndarray:
+    """Return which neurons choose the parameters; the others are tested.
+
+    Parameters
+    ----------
+    n_neurons : int
+        Neurons whose concept is known, at least 3.
+    share : float
+        Share of them that choose, in (0, 1): ``int(share * n_neurons)``, computed without float
+        error, and at least 2.
+    seed : int
+        Another one draws others.
+    most : int, optional
+        No more than so many choose.
+
+    Returns
+    -------
+    ndarray
+        (neuron,) bool.
+
+    Raises
+    ------
+    ValueError
+        If nothing is left to be tested, or the share is none.
+    """
+    if n_neurons <= LEAST_VALIDATION:
+        raise ValueError(
+            f"got {n_neurons} neurons of known concept; expected at least "
+            f"{LEAST_VALIDATION + 1}: {LEAST_VALIDATION} that choose parameters, 1 that is tested"
+        )
+    if not 0 < share < 1:
+        raise ValueError(f"the share of neurons that choose lies in (0, 1); got {share!r}")
+    wanted = max(math.floor(Fraction(str(share)) * n_neurons), LEAST_VALIDATION)
+    chosen = np.random.default_rng(seed).permutation(n_neurons)[: min(wanted, most or wanted)]
+    is_chosen = np.zeros(n_neurons, dtype=bool)
+    is_chosen[chosen] = True
+    return is_chosen
+
+
+def right_places(right_concept: xr.DataArray | Sequence[str], labels: xr.DataArray) -> np.ndarray:
+    """Return the place of each neuron's known concept among the labels.
+
+    Parameters
+    ----------
+    right_concept : xr.DataArray or sequence of str
+        (neuron,) name of the label that is the neuron's concept, "" where it is not known.
+    labels : xr.DataArray
+        (input, concept) or (input, label), with names.
+
+    Returns
+    -------
+    ndarray
+        (neuron,) int64, -1 where the concept is not known.
+
+    Raises
+    ------
+    ValueError
+        For a name that the labels do not have, with the nearest.
+    """
+    names = np.asarray(right_concept).astype(str)
+    known = take_concepts(labels)["concept"].values.astype(str)
+    place = {name: i for i, name in enumerate(known.tolist())} | {"": UNKNOWN}
+    for neuron, name in enumerate(names.tolist()):
+        if name not in place:
+            hint = nearest(name, known.tolist())
+            raise ValueError(f"the right concept {name!r} of neuron {neuron} is no label{hint}")
+    return np.array([place[name] for name in names.tolist()], dtype=np.int64)
+
+
+def identification_auprc(
+    scores: np.ndarray | xr.DataArray, right: np.ndarray | Sequence[int]
+) -> float:
+    """Return the average precision of scores as a detector of right pairs.
+
+    Over all pairs of a known neuron and a concept, ties grouped. An undefined score says nothing
+    for its pair, so it counts as less than every defined one, whatever a metric's bounds; all
+    undefined pairs are tied.
+
+    Parameters
+    ----------
+    scores : array
+        (neuron, concept), NaN where undefined.
+    right : array of int
+        (neuron,) place of each neuron's concept. Neurons where it is -1 are left out: it is not
+        known which of their pairs are wrong.
+
+    Returns
+    -------
+    float
+        In (0, 1]; 1 where every right pair scores above every wrong one.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit, a place is no concept, or no neuron is known.
+    """
+    values = np.asarray(scores, dtype=np.float64)
+    places = require_right(right, values.shape)
+    known = np.flatnonzero(places != UNKNOWN)
+    if len(known) < len(places):
+        values = values[known]
+    ranked = np.where(np.isnan(values), -np.inf, values)
+    hits = np.sort(ranked[np.arange(len(known)), places[known]])
+    found = len(hits) - np.searchsorted(hits, hits)
+    at_or_above = ranked.size - np.searchsorted(np.sort(ranked, axis=None), hits)
+    return float(np.mean(found / at_or_above))
+
+
+def require_right(right: np.ndarray | Sequence[int], shape: tuple[int, ...]) -> np.ndarray:
+    """Return places of right concepts as int64, if they fit scores of this (neuron, concept) shape.
+
+    Raises
+    ------
+    ValueError
+        If they do not, or no neuron is known.
+    """
+    places = np.asarray(right)
+    if places.shape != shape[:1] or places.dtype.kind not in "iu":
+        raise ValueError(
+            f"expected a place for each of {shape[0]} neurons; "
+            f"got shape {places.shape} of {places.dtype}"
+        )
+    if places.size and (places.min() < UNKNOWN or places.max() >= shape[1]):
+        raise ValueError(
+            f"a right concept lies in 0 to {shape[1] - 1}, or is {UNKNOWN} where not known; "
+            f"got {places.min()} to {places.max()}"
+        )
+    if (places == UNKNOWN).all():
+        raise ValueError("expected at least one neuron whose concept is known; got none")
+    return places.astype(np.int64)
+
+
+def choose_parameters(
+    activations: xr.DataArray,
+    labels: xr.DataArray,
+    right: np.ndarray | Sequence[int],
+    metrics: Sequence[str | Metric],
+    alphas: Sequence[float] = ALPHAS,
+    lams: Sequence[float] = LAMBDAS,
+    *,
+    seed: int = 0,
+    workers: int = 1,
+) -> xr.Dataset:
+    """Choose for each metric the alpha and lambda that identify neurons best.
+
+    Every metric is tried with every value of what it needs, alphas in the outer loop; of equally
+    good ones the first is chosen.
+
+    Parameters
+    ----------
+    activations : xr.DataArray
+        (input, neuron) of the neurons that choose, and of no others.
+    labels : xr.DataArray
+        (input, concept) or (input, label): all concepts that compete.
+    right : array of int
+        (neuron,) place of each neuron's concept, as of `right_places`; neurons with -1 are left
+        out.
+    metrics : sequence of str or Metric
+        Names in the table of metrics.
+    alphas : sequence of float
+        Fractions of inputs, in (0, 1]; none where activations are 0 or 1 already.
+    lams : sequence of float
+        Weights of how common a concept is; 1 where there is none.
+    seed : int
+        Of the inputs that some metrics draw by neuron.
+    workers : int
+        Threads; they do not change the result.
+
+    Returns
+    -------
+    xr.Dataset
+        (metric,) ``alpha`` and ``lam``, NaN where a metric does not depend on them, and ``auprc``,
+        what was reached with them.
+
+    Raises
+    ------
+    AlignmentError, UnknownMetricError, ValueError
+        As :func:`evals.score`; and where ``right`` does not fit.
+    """
+    rows = [metric if isinstance(metric, Metric) else find_metric(metric) for metric in metrics]
+    activations, labels = align(activations, labels)
+    places = require_right(right, (activations.sizes["neuron"], labels.sizes["concept"]))
+    known = places != UNKNOWN
+    activations, places = activations.isel(neuron=np.flatnonzero(known)), places[known]
+    blocks = list(_evidence(activations, labels, alphas, workers))
+
+    def grade(row: Metric, parameters: Parameters) -> float:
+        parts = map_in_order(lambda block: row.evaluate(block, parameters), blocks, workers)
+        return identification_auprc(np.concatenate(list(parts)), places)
+
+    best: dict[str, list[float]] = {"alpha": [], "lam": [], "auprc": []}
+    for row in rows:
+        points = list(_grid(row, alphas, lams, seed))
+        grades = [grade(row, parameters) for parameters in points]
+        first = _first_best(grades)
+        chosen = points[first]
+        best["auprc"].append(grades[first])
+        best["alpha"].append(_or_nan(chosen.alpha if "alpha" in row.needs else None))
+        best["lam"].append(_or_nan(chosen.lam if "lam" in row.needs else None))
+    return _describe(
+        xr.Dataset(
+            {name: ("metric", values) for name, values in best.items()},
+            {"metric": [row.name for row in rows]},
+        )
+    )
+
+
+def chosen_parameters(chosen: xr.Dataset, seed: int = 0) -> dict[str, Parameters]:
+    """Return what `choose_parameters` chose, ready to be given to each metric, by name."""
+    columns = (chosen[name].values.tolist() for name in ("metric", "alpha", "lam"))
+    return {
+        name: Parameters(
+            alpha=None if math.isnan(alpha) else alpha,
+            lam=1.0 if math.isnan(lam) else lam,
+            seed=seed,
+        )
+        for name, alpha, lam in zip(*columns, strict=True)
+    }
+
+
+def _evidence(
+    activations: xr.DataArray, labels: xr.DataArray, alphas: Sequence[float], workers: int
+) -> Iterator[BlockEvidence]:
+    """Yield the evidence of all neurons, in blocks, each of which counts at all alphas at once."""
+
+    def prepare(neurons: slice, evidence: BlockEvidence) -> BlockEvidence:
+        evidence.sweep(alphas)
+        return evidence
+
+    columns = read_activations(activations), Columns(read_array(labels), "labels")
+    return map_evidence(prepare, *columns, workers=workers)
+
+
+def _grid(
+    row: Metric, alphas: Sequence[float], lams: Sequence[float], seed: int
+) -> Iterator[Parameters]:
+    for alpha in alphas if "alpha" in row.needs and len(alphas) else (None,):
+        for lam in lams if "lam" in row.needs and len(lams) else (1.0,):
+            yield Parameters(alpha=alpha, lam=lam, seed=seed)
+
+
+def _first_best(grades: Sequence[float]) -> int:
+    """Return the place of the first of the best, equal but for the rounding of a mean."""
+    return int(np.argmax(np.asarray(grades) >= max(grades) - ROUNDING))
+
+
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _describe(chosen: xr.Dataset) -> xr.Dataset:
+    long_names = {
+        "alpha": "fraction of inputs at which a neuron is active",
+        "lam": "weight of how common a concept is",
+        "auprc": "average precision of scores as a detector of right pairs",
+    }
+    for name, long_name in long_names.items():
+        chosen[name].attrs = {"long_name": long_name, "units": "1"}
+    return chosen

@@ -282,10 +282,14 @@ class Catalog:
         """
         return RunView.from_record(self._record(run), self._journals)
 
+    def _journal_of(self, uid: str) -> Path:
+        """Return where a run's journal is, or would be: never outside the folder of journals."""
+        return self._journals / (uid if _UID.fullmatch(uid) else "none")
+
     def _record(self, run: int | str) -> dict[str, Any]:
         if self.database is not None and (found := queries.find_run(self.database, run)):
             return found
-        if (found := _record_of(self._journals / str(run))) is not None:
+        if (found := _record_of(self._journal_of(str(run)))) is not None:
             return found
         if isinstance(run, str) and not is_run(run):
             for key in ("info.factbook.cell", "info.factbook.experiment"):
@@ -302,13 +306,13 @@ class Catalog:
             return {
                 n: {**c, "timestamps": list(map(_time, c["timestamps"]))} for n, c in curves.items()
             }
-        journal = read_journal(self._journals / run.uid)
+        journal = read_journal(self._journal_of(run.uid))
         return {name: _curve(series) for name, series in journal.metrics.items()}
 
     def console(self, run: RunView) -> str:
         """Return what a run printed."""
-        if run.uid and (self._journals / run.uid).is_dir():
-            return read_journal(self._journals / run.uid).console()
+        if (journal := self._journal_of(run.uid)).is_dir():
+            return read_journal(journal).console()
         if self.database is not None and run.id is not None:
             return queries.console(self.database, run.id)
         return ""
@@ -322,7 +326,7 @@ class Catalog:
         """Return the code of a run, text by file name."""
         if self.database is not None and run.id is not None:
             return queries.find_sources(self.database, run.id)
-        journal = read_journal(self._journals / run.uid)
+        journal = read_journal(self._journal_of(run.uid))
         folder = journal.folder / "sources"
         return {
             name: (folder / md5).read_text(encoding="utf-8", errors="replace")

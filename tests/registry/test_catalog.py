@@ -6,6 +6,7 @@ import re
 import shutil
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, timedelta
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,19 @@ def test_a_run_is_named_by_number_identifier_or_cell(stored: Catalog, lab: Lab) 
 def test_a_run_that_is_not_there(catalog: Catalog, name: str) -> None:
     with pytest.raises(UnknownRunError, match="no run "):
         catalog.run(name)
+
+
+def test_a_name_never_leads_out_of_the_journals(lab: Lab, catalog: Catalog) -> None:
+    outside = lab.root / "outside"
+    shutil.copytree(journal_root(lab.root) / str(lab.outcomes["twice"].uid), outside)
+    stray = replace(catalog.run("twice"), id=None, uid="../../outside")
+    try:
+        assert catalog.console(stray) == ""
+        assert catalog.metrics(stray) == catalog.sources(stray) == {}
+        with pytest.raises(UnknownRunError):
+            catalog.run("../../outside")
+    finally:
+        shutil.rmtree(outside)
 
 
 def test_a_misspelt_run_is_told_the_nearest(catalog: Catalog) -> None:

@@ -19,6 +19,8 @@ from evals.contingency import LABEL_THRESHOLD, SMALLEST_LABEL, Counts, count_top
 from evals.moments import Moments
 from evals.sampling import DRAWN, TOP_SHARE
 
+FEW_CELLS = 64  # up to which one hypergeometric number a cell is cheapest
+
 
 @dataclass(frozen=True)
 class _Groups:
@@ -96,6 +98,7 @@ class WeightedEvidence:
         self._total = self._weights.sum(axis=0, dtype=np.float64)
         self._active: dict[float | None, _Truth] = {}
         self._counts: dict[float | None, Counts] = {}
+        self._drawn: dict[int, WeightedEvidence] = {}
 
     @classmethod
     def of_draws(
@@ -219,8 +222,13 @@ class WeightedEvidence:
 
     def top_and_random(self, seed: int) -> WeightedEvidence:
         """Inputs drawn from those where the neuron is strongest, and from all."""
-        drawn = self.draw_weights(seed)
-        return WeightedEvidence(self._activations, self._labels, drawn)
+        if seed not in self._drawn:
+            drawn = self.draw_weights(seed)
+            kept = (drawn != 0).any(axis=1)
+            self._drawn[seed] = WeightedEvidence(
+                self._activations[kept], self._labels[kept], drawn[kept]
+            )
+        return self._drawn[seed]
 
     def draw_weights(self, seed: int) -> np.ndarray:
         """Return how often inputs of each cell were drawn (cell, draw), from the top and from all.
@@ -271,7 +279,13 @@ def _draw(weights: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     drawn = np.empty(weights.shape, dtype=np.float64)
     for draw, column in enumerate(weights.T):
         size = min(DRAWN, int(column.sum()))
-        drawn[:, draw] = generator.multivariate_hypergeometric(column, size, method="marginals")
+        if len(column) <= FEW_CELLS:
+            drawn[:, draw] = generator.multivariate_hypergeometric(column, size, method="marginals")
+        else:  # the same distribution: inputs in a row, cell by cell, of which some are drawn
+            ends = np.cumsum(column)
+            places = generator.choice(ends[-1], size, replace=False, shuffle=False)
+            cells = np.searchsorted(ends, places, side="right")
+            drawn[:, draw] = np.bincount(cells, minlength=len(column))
     return drawn
 
 

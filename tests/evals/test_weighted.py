@@ -100,9 +100,14 @@ def test_draws_from_cells_have_their_sizes_and_nothing_from_a_silent_neuron():
     np.testing.assert_array_equal(np.isnan(score), [False, False, True])
 
 
-def test_draws_from_cells_are_hypergeometric():
+@pytest.mark.parametrize("few_cells", [3, 2])  # few cells, and more than a few
+def test_draws_from_cells_are_hypergeometric(few_cells, monkeypatch):
+    monkeypatch.setattr("evals.weighted.FEW_CELLS", few_cells)
     weights = np.repeat([[30.0], [10], [60]], 4000, axis=1)
     evidence = WeightedEvidence(np.array([1.0, 1, 0]), np.array([1.0, 0, 0]), weights)
-    drawn = evidence.draw_weights(seed=1).mean(axis=1)
+    drawn = evidence.draw_weights(seed=1)
     expected = [25 * 30 / 40 + 25 * 0.3, 25 * 10 / 40 + 25 * 0.1, 25 * 0.6]
-    np.testing.assert_allclose(drawn, expected, atol=0.2)
+    np.testing.assert_allclose(drawn.mean(axis=1), expected, atol=0.2)
+    # 25 of 40 that hold 30, and 25 of 100 that hold 30: variances of two such draws
+    variance = 25 * 0.75 * 0.25 * 15 / 39 + 25 * 0.3 * 0.7 * 75 / 99
+    assert drawn[0].var() == pytest.approx(variance, rel=0.1)

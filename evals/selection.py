@@ -9,7 +9,7 @@ judged on the others (Oikarinen et al. 2025, arXiv 2506.05774, sections 4 and 5)
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -18,20 +18,19 @@ import xarray as xr
 from evals.blocks import BlockEvidence, map_evidence
 from evals.columns import Columns
 from evals.labelled import align, take_concepts
-from evals.metrics.table import Metric, Parameters, find_metric
+from evals.metrics.table import ALPHAS, LAMBDAS, Metric, Parameters, find_metric
 from evals.scoring import read_activations, read_array
 from evals.threads import map_in_order
 from registry.suggest import nearest
 
-ALPHAS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
-"""Fractions of inputs at which a neuron may be active."""
-
-LAMBDAS = tuple(i / 100 for i in range(101))
-"""Weights that `wpmi` may give to how common a concept is: 0, 0.01, …, 1."""
-
 VALIDATION_SHARE = 0.05
 LEAST_VALIDATION = 2
 UNKNOWN = -1
+LONG_NAMES = {
+    "alpha": "fraction of inputs at which a neuron is active",
+    "lam": "weight of how common a concept is",
+    "auprc": "average precision of scores as a detector of right pairs",
+}
 ROUNDING = 1e-14  # of an average precision; two that differ do so by more
 
 
@@ -220,31 +219,19 @@ def choose_parameters(
         As :func:`evals.score`; and where ``right`` does not fit.
     """
     rows = [metric if isinstance(metric, Metric) else find_metric(metric) for metric in metrics]
-    activations, labels = align(activations, labels)
-    places = require_right(right, (activations.sizes["neuron"], labels.sizes["concept"]))
-    known = places != UNKNOWN
-    activations, places = activations.isel(neuron=np.flatnonzero(known)), places[known]
-    blocks = list(_evidence(activations, labels, alphas, workers))
-
-    def grade(row: Metric, parameters: Parameters) -> float:
-        parts = map_in_order(lambda block: row.evaluate(block, parameters), blocks, workers)
-        return identification_auprc(np.concatenate(list(parts)), places)
-
-    best: dict[str, list[float]] = {"alpha": [], "lam": [], "auprc": []}
-    for row in rows:
-        points = list(_grid(row, alphas, lams, seed))
-        grades = [grade(row, parameters) for parameters in points]
-        first = _first_best(grades)
-        chosen = points[first]
-        best["auprc"].append(grades[first])
-        best["alpha"].append(_or_nan(chosen.alpha if "alpha" in row.needs else None))
-        best["lam"].append(_or_nan(chosen.lam if "lam" in row.needs else None))
-    return _describe(
-        xr.Dataset(
-            {name: ("metric", values) for name, values in best.items()},
-            {"metric": [row.name for row in rows]},
-        )
-    )
+    known = KnownNeurons(activations, labels, right, alphas, workers)
+    everyone = np.ones(len(known), dtype=bool)
+    best = [known.choose(row, grid(row, alphas, lams, seed), [everyone])[0] for row in rows]
+    chosen = {
+        "alpha": [alpha_of(row, point) for row, (point, _) in zip(rows, best, strict=True)],
+        "lam": [lam_of(row, point) for row, (point, _) in zip(rows, best, strict=True)],
+        "auprc": [auprc for _, auprc in best],
+    }
+    columns = {
+        name: ("metric", values, {"long_name": LONG_NAMES[name], "units": "1"})
+        for name, values in chosen.items()
+    }
+    return xr.Dataset(columns, {"metric": [row.name for row in rows]})
 
 
 def chosen_parameters(chosen: xr.Dataset, seed: int = 0) -> dict[str, Parameters]:
@@ -260,42 +247,97 @@ def chosen_parameters(chosen: xr.Dataset, seed: int = 0) -> dict[str, Parameters
     }
 
 
-def _evidence(
-    activations: xr.DataArray, labels: xr.DataArray, alphas: Sequence[float], workers: int
-) -> Iterator[BlockEvidence]:
-    """Yield the evidence of all neurons, in blocks, each of which counts at all alphas at once."""
+class KnownNeurons:
+    """Neurons whose concept is known, with the evidence of all their pairs.
 
-    def prepare(neurons: slice, evidence: BlockEvidence) -> BlockEvidence:
-        evidence.sweep(alphas)
-        return evidence
+    Parameters
+    ----------
+    activations, labels, right, alphas, workers
+        As of `choose_parameters`.
 
-    columns = read_activations(activations), Columns(read_array(labels), "labels")
-    return map_evidence(prepare, *columns, workers=workers)
+    Attributes
+    ----------
+    right : ndarray
+        (neuron,) place of each neuron's concept; neurons where it is not known are left out.
+    neurons, concepts : ndarray
+        Their names.
+    """
+
+    def __init__(
+        self,
+        activations: xr.DataArray,
+        labels: xr.DataArray,
+        right: np.ndarray | Sequence[int],
+        alphas: Sequence[float] = (),
+        workers: int = 1,
+    ):
+        activations, labels = align(activations, labels)
+        places = require_right(right, (activations.sizes["neuron"], labels.sizes["concept"]))
+        activations = activations.isel(neuron=np.flatnonzero(places != UNKNOWN))
+        self.right = places[places != UNKNOWN]
+        self.neurons = activations["neuron"].values
+        self.concepts = labels["concept"].values
+        self.n_inputs = labels.sizes["input"]
+        self._workers = workers
+
+        def prepare(neurons: slice, evidence: BlockEvidence) -> BlockEvidence:
+            evidence.sweep(alphas)
+            return evidence
+
+        columns = read_activations(activations), Columns(read_array(labels), "labels")
+        self._blocks = list(map_evidence(prepare, *columns, workers=workers))
+
+    def __len__(self) -> int:
+        return len(self.right)
+
+    def score(self, row: Metric, parameters: Parameters) -> np.ndarray:
+        """Return the scores (neuron, concept) by one metric, NaN where undefined."""
+        parts = map_in_order(
+            lambda block: row.evaluate(block, parameters), self._blocks, self._workers
+        )
+        return np.concatenate(list(parts))
+
+    def choose(
+        self, row: Metric, points: Sequence[Parameters], choosers: Sequence[np.ndarray]
+    ) -> list[tuple[Parameters, float]]:
+        """Return for each set of neurons the first best of some parameters, and its AUPRC.
+
+        Parameters
+        ----------
+        row : Metric
+            What is to be computed.
+        points : sequence of Parameters
+            What is tried.
+        choosers : sequence of ndarray
+            Each (neuron,) bool: the neurons that choose.
+        """
+        grades = np.empty((len(choosers), len(points)))
+        for j, point in enumerate(points):
+            scores = self.score(row, point)
+            for i, choosing in enumerate(choosers):
+                grades[i, j] = identification_auprc(scores[choosing], self.right[choosing])
+        first = np.argmax(grades >= grades.max(axis=1, keepdims=True) - ROUNDING, axis=1)
+        return [(points[j], float(grades[i, j])) for i, j in enumerate(first)]
 
 
-def _grid(
-    row: Metric, alphas: Sequence[float], lams: Sequence[float], seed: int
-) -> Iterator[Parameters]:
-    for alpha in alphas if "alpha" in row.needs and len(alphas) else (None,):
-        for lam in lams if "lam" in row.needs and len(lams) else (1.0,):
-            yield Parameters(alpha=alpha, lam=lam, seed=seed)
+def grid(
+    row: Metric, alphas: Sequence[float] = ALPHAS, lams: Sequence[float] = LAMBDAS, seed: int = 0
+) -> list[Parameters]:
+    """Return every choice of what a metric needs, alphas in the outer loop."""
+    return [
+        Parameters(alpha=alpha, lam=lam, seed=seed)
+        for alpha in (alphas if "alpha" in row.needs and len(alphas) else (None,))
+        for lam in (lams if "lam" in row.needs and len(lams) else (1.0,))
+    ]
 
 
-def _first_best(grades: Sequence[float]) -> int:
-    """Return the place of the first of the best, equal but for the rounding of a mean."""
-    return int(np.argmax(np.asarray(grades) >= max(grades) - ROUNDING))
+def alpha_of(row: Metric, parameters: Parameters) -> float:
+    """Return the alpha that a metric is computed at, NaN where it needs none."""
+    if "alpha" not in row.needs or parameters.alpha is None:
+        return math.nan
+    return float(parameters.alpha)
 
 
-def _or_nan(value: float | None) -> float:
-    return math.nan if value is None else float(value)
-
-
-def _describe(chosen: xr.Dataset) -> xr.Dataset:
-    long_names = {
-        "alpha": "fraction of inputs at which a neuron is active",
-        "lam": "weight of how common a concept is",
-        "auprc": "average precision of scores as a detector of right pairs",
-    }
-    for name, long_name in long_names.items():
-        chosen[name].attrs = {"long_name": long_name, "units": "1"}
-    return chosen
+def lam_of(row: Metric, parameters: Parameters) -> float:
+    """Return the lambda that a metric is computed at, NaN where it needs none."""
+    return float(parameters.lam) if "lam" in row.needs else math.nan

@@ -30,6 +30,12 @@ FAMILIES: Mapping[str, str] = {
 STANDARD_METRICS = ("correlation", "cosine", "iou", "f1_score", "inverse_auc", "auprc")
 """What stages score by unless told otherwise."""
 
+ALPHAS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+"""Fractions of inputs at which a neuron may be active, where the best is chosen."""
+
+LAMBDAS = tuple(i / 100 for i in range(101))
+"""Weights that `wpmi` may give to how common a concept is, where the best is chosen."""
+
 
 @dataclass(frozen=True)
 class Parameters:

@@ -32,7 +32,7 @@ class Sampler:
 
     @cached_property
     def _keys(self) -> np.ndarray:
-        return np.array([_hash("input", name) for name in self._inputs], dtype=np.uint64)
+        return input_keys(self._inputs)
 
     def draw(self, neuron: int, top: np.ndarray, seed: int, size: int = DRAWN) -> np.ndarray:
         """Return inputs drawn from the top ones, then from all, each without replacement.
@@ -64,11 +64,21 @@ class Sampler:
         )
 
     def _least(self, what: str, name: Any, seed: int, among: np.ndarray, size: int) -> np.ndarray:
-        numbers = _mix(self._keys[among] ^ np.uint64(_hash(what, name, seed)))
+        numbers = keyed_numbers(self._keys[among], what, name, seed)
         if len(among) > size:
             kept = np.argpartition(numbers, size)[:size]
             among, numbers = among[kept], numbers[kept]
         return among[np.argsort(numbers)]
+
+
+def input_keys(inputs: Sequence[Any] | np.ndarray) -> np.ndarray:
+    """Return a key (input,) uint64 for each input, which follows from its name."""
+    return np.array([_hash("input", name) for name in inputs], dtype=np.uint64)
+
+
+def keyed_numbers(keys: np.ndarray, *parts: Any) -> np.ndarray:
+    """Return a number (input,) for each key, as if drawn from all of uint64, for what is named."""
+    return _mix(keys ^ np.uint64(_hash(*parts)))
 
 
 def _hash(*parts: Any) -> int:

@@ -98,7 +98,17 @@ class WeightedEvidence:
         self._total = self._weights.sum(axis=0, dtype=np.float64)
         self._active: dict[float | None, _Truth] = {}
         self._counts: dict[float | None, Counts] = {}
+        self._draws: dict[int, np.ndarray] = {}
         self._drawn: dict[int, WeightedEvidence] = {}
+
+    def relabelled(self, labels: np.ndarray) -> WeightedEvidence:
+        """Return the evidence of the same inputs with other labels (cell,).
+
+        Inputs that metrics draw are the same ones.
+        """
+        other = type(self)(self._activations, labels, self._weights)
+        other._active, other._draws = self._active, self._draws
+        return other
 
     @classmethod
     def of_draws(
@@ -235,6 +245,11 @@ class WeightedEvidence:
 
         NaN in a draw in which nothing is at the top.
         """
+        if seed not in self._draws:
+            self._draws[seed] = self._draw_weights(seed)
+        return self._draws[seed]
+
+    def _draw_weights(self, seed: int) -> np.ndarray:
         level, limit = self._activity(TOP_SHARE)
         weights = self._weights.astype(np.int64)
         top = weights * (level[:, None] < limit)
@@ -277,15 +292,19 @@ class WeightedEvidence:
 def _draw(weights: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """Draw inputs without replacement in each draw: their number in each cell (cell, draw)."""
     drawn = np.empty(weights.shape, dtype=np.float64)
-    for draw, column in enumerate(weights.T):
-        size = min(DRAWN, int(column.sum()))
-        if len(column) <= FEW_CELLS:
-            drawn[:, draw] = generator.multivariate_hypergeometric(column, size, method="marginals")
-        else:  # the same distribution: inputs in a row, cell by cell, of which some are drawn
-            ends = np.cumsum(column)
-            places = generator.choice(ends[-1], size, replace=False, shuffle=False)
-            cells = np.searchsorted(ends, places, side="right")
-            drawn[:, draw] = np.bincount(cells, minlength=len(column))
+    left = weights.sum(axis=0)
+    sizes = np.minimum(DRAWN, left)
+    if len(weights) <= FEW_CELLS:  # cell by cell, given what those before have taken
+        for cell, here in enumerate(weights):
+            left = left - here
+            drawn[cell] = taken = generator.hypergeometric(here, left, sizes)
+            sizes = sizes - taken
+        return drawn
+    for draw, column in enumerate(weights.T):  # inputs in a row, of which some are drawn
+        ends = np.cumsum(column)
+        places = generator.choice(ends[-1], sizes[draw], replace=False, shuffle=False)
+        cells = np.searchsorted(ends, places, side="right")
+        drawn[:, draw] = np.bincount(cells, minlength=len(column))
     return drawn
 
 

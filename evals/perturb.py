@@ -1,0 +1,268 @@
+"""Labels with faults: positives that are missing, positives too many, classes for superclasses.
+
+A metric that is worth its name falls when the labels of a neuron's own concept are spoiled
+(Oikarinen et al. 2025, arXiv 2506.05774, section 4 and appendices E.1 and E.3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import xarray as xr
+from scipy import sparse
+
+from evals.blocks import Concepts
+from evals.columns import Block, Columns, read_column
+from evals.contingency import LABEL_THRESHOLD
+from evals.labelled import take_concepts
+from evals.sampling import input_keys, keyed_numbers
+from registry.suggest import nearest
+
+MISSING, EXTRA = TESTS = ("missing", "extra")
+"""What is wrong with the labels."""
+
+LARGEST_SUBCLASS = 0.75
+UNIT = 2.0**-53
+
+
+@dataclass(frozen=True)
+class Rates:
+    """How many labels are spoiled.
+
+    Parameters
+    ----------
+    kept_share : float
+        Probability with which a positive is kept where labels are missing, in [0, 1]: ``r-``.
+    extra_factor : float
+        Factor by which positives grow, in expectation, where there are extra ones, at least 1:
+        ``r+``.
+
+    Raises
+    ------
+    ValueError
+        If a rate lies elsewhere.
+    """
+
+    kept_share: float = 0.5
+    extra_factor: float = 2.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.kept_share <= 1:
+            raise ValueError(f"kept_share is a probability in [0, 1]; got {self.kept_share!r}")
+        if not 1 <= self.extra_factor < float("inf"):
+            raise ValueError(f"extra_factor is a factor of at least 1; got {self.extra_factor!r}")
+
+    def flip_probability(self, n_labelled: int, n_inputs: int) -> float:
+        """Return how probable it is that a negative becomes positive.
+
+        ``(r+ - 1) Q / (D - Q)``, at most 1; 0 where there is no negative.
+        """
+        n_negative = n_inputs - n_labelled
+        if not n_negative:
+            return 0.0
+        return min(1.0, (self.extra_factor - 1) * n_labelled / n_negative)
+
+
+RATES = Rates()
+
+
+class LabelSet(Protocol):
+    """Labels of concepts that are read a few concepts at a time: `Columns` are such."""
+
+    @property
+    def n_inputs(self) -> int:
+        """Number of inputs."""
+
+    @property
+    def n_columns(self) -> int:
+        """Number of concepts."""
+
+    def block(self, start: int, stop: int) -> Block:
+        """Return concepts ``start`` to ``stop`` (input, concept) as float64."""
+
+
+class SpoiledLabels:
+    """Labels of which some are missing, or to which some are added.
+
+    Whether an input's label is spoiled follows from the names of input and concept and the seed
+    alone, so it does not depend on the order of inputs or on what else is read.
+
+    Parameters
+    ----------
+    labels : Columns
+        (input, concept); positive is what is at or above 0.5.
+    test : str
+        "missing": positives become 0. "extra": negatives become 1.
+    rates : Rates
+        With what probability.
+    seed : int
+        Another one spoils others.
+    keys : ndarray, optional
+        (input,) as of `input_keys`, where they are known already: they cost a hash each.
+    """
+
+    def __init__(
+        self,
+        labels: Columns,
+        test: str,
+        rates: Rates = RATES,
+        seed: int = 0,
+        keys: np.ndarray | None = None,
+    ):
+        if test not in TESTS:
+            raise ValueError(f"unknown test {test!r}{nearest(test, TESTS)}")
+        self._labels = labels
+        self._test = test
+        self._rates = rates
+        self._seed = seed
+        self._keys = input_keys(labels.inputs) if keys is None else keys
+        self.n_inputs, self.n_columns = labels.n_inputs, labels.n_columns
+
+    def block(self, start: int, stop: int) -> Block:
+        """Return concepts ``start`` to ``stop`` (input, concept) as float64."""
+        held = self._labels.block(start, stop)
+        columns = [self._spoil(read_column(held, j), start + j) for j in range(stop - start)]
+        spoiled = np.stack(columns, axis=1)
+        return sparse.csc_array(spoiled) if sparse.issparse(held) else np.asfortranarray(spoiled)
+
+    def _spoil(self, labels: np.ndarray, concept: int) -> np.ndarray:
+        is_positive = labels >= LABEL_THRESHOLD
+        where = np.flatnonzero(is_positive if self._test == MISSING else ~is_positive)
+        if self._test == MISSING:
+            probability = 1 - self._rates.kept_share
+        else:
+            n_positive = int(np.count_nonzero(is_positive))
+            probability = self._rates.flip_probability(n_positive, self.n_inputs)
+        name = self._labels.names[concept]
+        numbers = keyed_numbers(self._keys[where], self._test, name, self._seed)
+        hit = where[(numbers >> np.uint64(11)) * UNIT < probability]
+        spoiled = labels.copy()
+        spoiled[hit] = 0.0 if self._test == MISSING else 1.0
+        return spoiled
+
+
+def spoil_labels(
+    labels: xr.DataArray, test: str, rates: Rates = RATES, seed: int = 0
+) -> xr.DataArray:
+    """Return labels of which some are missing, or to which some are added.
+
+    Parameters
+    ----------
+    labels : xr.DataArray
+        (input, concept) or (input, label): 0 or 1, or probabilities; positive is what is at or
+        above 0.5.
+    test : str
+        "missing": every positive is kept with probability ``rates.kept_share``, and is 0
+        otherwise. "extra": every negative becomes 1 with probability
+        ``(rates.extra_factor - 1) Q / (D - Q)``, at most 1, Q positives of D inputs.
+    rates : Rates
+        With what probability.
+    seed : int
+        Another one spoils others.
+
+    Returns
+    -------
+    xr.DataArray
+        (input, concept) float64. What is spoiled follows from names and seed alone.
+    """
+    labels = take_concepts(labels)
+    inputs = labels["input"].values if "input" in labels.coords else None
+    columns = Columns(labels.data, "labels", inputs, labels["concept"].values)
+    block = SpoiledLabels(columns, test, rates, seed).block(0, columns.n_columns)
+    return labels.copy(data=block.toarray() if sparse.issparse(block) else block)
+
+
+class SubstitutedLabels:
+    """Labels in which every concept stands for another.
+
+    Parameters
+    ----------
+    labels : Columns
+        (input, concept).
+    places : sequence of int
+        (concept,) the concept whose labels each one is given.
+    """
+
+    def __init__(self, labels: Columns, places: Sequence[int] | np.ndarray):
+        self._labels = labels
+        self._places = np.asarray(places)
+        self.n_inputs, self.n_columns = labels.n_inputs, len(self._places)
+
+    def block(self, start: int, stop: int) -> Block:
+        """Return concepts ``start`` to ``stop`` (input, concept) as float64."""
+        return stack_columns(
+            [self._labels.block(place, place + 1) for place in self._places[start:stop]]
+        )
+
+
+def stack_columns(blocks: Sequence[Block]) -> Block:
+    """Put the columns of blocks side by side: sparse where all are, dense otherwise."""
+    if all(sparse.issparse(block) for block in blocks):
+        return sparse.csc_array(sparse.hstack(blocks, format="csc"))
+    dense = [block.toarray() if sparse.issparse(block) else block for block in blocks]
+    return np.asfortranarray(np.hstack(dense))
+
+
+@dataclass(frozen=True)
+class Hierarchy:
+    """Which labels lie within which, as the inputs show.
+
+    A label lies within another where every input that has it has the other too, and some have
+    only the other. A *superclass* is a label within which another lies, a *class* one within
+    which none does; a label that no input has is neither.
+
+    Attributes
+    ----------
+    within : ndarray
+        (concept, concept) bool, whether the first lies within the second.
+    sizes : ndarray
+        (concept,) int64, inputs that have the label.
+    """
+
+    within: np.ndarray
+    sizes: np.ndarray
+
+    @classmethod
+    def of(cls, labels: Columns) -> Hierarchy:
+        """Find it from labels (input, concept)."""
+        truth = Concepts(labels).truth
+        sizes = truth.totals.astype(np.int64)
+        shared = truth.sum_over(truth.columns.T.astype(np.float64))
+        is_subset = (shared == sizes[:, None]) & (sizes[:, None] > 0)
+        return cls(is_subset & (sizes[:, None] < sizes), sizes)
+
+    @property
+    def is_superclass(self) -> np.ndarray:
+        """(concept,) bool."""
+        return np.asarray(self.within.any(axis=0))
+
+    @property
+    def is_class(self) -> np.ndarray:
+        """(concept,) bool."""
+        return np.asarray((self.sizes > 0) & ~self.is_superclass)
+
+    def superclasses(self) -> np.ndarray:
+        """Return the smallest superclass (concept,) of each class, -1 where there is none.
+
+        Of equal ones the first in the labels' order.
+        """
+        sizes = np.where(self.within, self.sizes.astype(np.float64), np.inf)
+        return np.where(self.is_class & self.within.any(axis=1), sizes.argmin(axis=1), -1)
+
+    def subclasses(self, largest: float = LARGEST_SUBCLASS) -> np.ndarray:
+        """Return what stands for each superclass (concept,) where labels are missing.
+
+        Its largest superclass of at most the share ``largest`` of its inputs; where it has none,
+        its first class; -1 for what is no superclass. Of equal ones the first in the labels'
+        order.
+        """
+        below = self.within.T
+        is_small = self.sizes <= largest * self.sizes[:, None]
+        is_candidate = below & is_small & self.is_superclass
+        best = np.where(is_candidate, self.sizes, -1).argmax(axis=1)
+        first_class = (below & self.is_class).argmax(axis=1)
+        found = np.where(is_candidate.any(axis=1), best, first_class)
+        return np.where(self.is_superclass, found, -1)

@@ -73,3 +73,69 @@ NAMES = Schema(
     },
     references=NEURON_EVAL + "; Efron and Tibshirani, An Introduction to the Bootstrap, 1993",
 )
+
+_BY_SPLIT = ("metric", "seed")
+_BY_NEURON = ("neuron", "metric")
+
+IDENTIFICATION = Schema(
+    name="identification",
+    version=1,
+    title="How well each metric finds the known concept of a neuron",
+    coords={
+        "metric": METRIC,
+        "seed": Variable(("seed",), "int64", "seed of a split into neurons that choose and others"),
+        "neuron": Variable(("neuron",), "int64", "index of the neuron"),
+    },
+    variables={
+        "auprc": Variable(
+            ("metric",),
+            "float64",
+            "average precision of scores as a detector of right pairs of tested neurons, mean over "
+            "splits",
+        ),
+        "auprc_low": Variable(("metric",), "float64", "lower end of the mean's t interval"),
+        "auprc_high": Variable(("metric",), "float64", "upper end of the mean's t interval"),
+        "mean_rank": Variable(
+            ("metric",), "float64", "place among the metrics by AUPRC, from 1, mean over splits"
+        ),
+        "top_share": Variable(
+            ("metric",), "float64", "share of tested neurons whose best concept is the right one"
+        ),
+        "undefined_share": Variable(
+            ("metric",), "float64", "share of undefined pairs of tested neurons"
+        ),
+        "published": Variable(
+            ("metric",), "float64", "published AUPRC of the same setting; NaN where there is none"
+        ),
+        "split_auprc": Variable(_BY_SPLIT, "float64", "AUPRC of the tested neurons"),
+        "split_rank": Variable(_BY_SPLIT, "float64", "place among the metrics by AUPRC, from 1"),
+        "validation_auprc": Variable(
+            _BY_SPLIT, "float64", "AUPRC of the choosing neurons, with the chosen parameters"
+        ),
+        "alpha": Variable(
+            _BY_SPLIT, "float64", "chosen fraction of active inputs; NaN where none is needed"
+        ),
+        "lam": Variable(
+            _BY_SPLIT, "float64", "chosen weight of how common a concept is; NaN likewise"
+        ),
+        "name": Variable(("neuron",), "str", "name of the neuron"),
+        "right_concept": Variable(("neuron",), "str", "known concept of the neuron"),
+        "right_rank": Variable(
+            _BY_NEURON,
+            "float64",
+            "place of the right concept among all, from 1, mean over splits that test the neuron",
+        ),
+        "best_concept": Variable(
+            _BY_NEURON, "str", "best concept in the first split that tests the neuron"
+        ),
+        "is_choosing": Variable(("neuron", "seed"), "bool", "whether the neuron chooses"),
+        "n_inputs": Variable((), "int64", "number of inputs"),
+        "n_neurons": Variable((), "int64", "number of neurons of known concept"),
+        "n_choosing": Variable((), "int64", "number of these that choose, in each split"),
+        "n_concepts": Variable((), "int64", "number of concepts that compete"),
+        "best_auprc": Variable((), "float64", "highest AUPRC of a metric"),
+        "shift": Variable((), "float64", "constant added to the activations", "activation"),
+        "confidence": Variable((), "float64", "confidence of the intervals"),
+    },
+    references=NEURON_EVAL + ", section 5 and appendix E.2",
+)

@@ -119,7 +119,9 @@ def pair_datasets(
         raise AlignmentError(
             f"unknown variable {variable!r}{nearest(variable, map(str, activations))}"
         )
-    chunked = activations[[variable]].chunk({activations[variable].dims[0]: LAZY_INPUTS})
+    chunked = activations[[variable]]
+    if activations[variable].chunks is None:
+        chunked = chunked.chunk({activations[variable].dims[0]: LAZY_INPUTS})
     neurons = _select_split(take_neurons(chunked[variable]), split)
     return neurons, select_inputs(find_labels(labels), neurons["input"].values)
 

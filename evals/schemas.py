@@ -42,8 +42,8 @@ _BY_RANK = ("concept", "metric", "rank")
 
 NAMES = Schema(
     name="names",
-    version=1,
-    title="The label that explains each concept best, by each metric",
+    version=2,
+    title="The label that explains each concept best, by each metric, and by their consensus",
     coords={
         "concept": Variable(("concept",), "int64", "index of the concept"),
         "metric": METRIC,
@@ -59,19 +59,70 @@ NAMES = Schema(
         "margin": Variable(
             _BY_METRIC, "float64", "score of the name minus that of the second-best label"
         ),
+        "tied": Variable(
+            _BY_METRIC, "int64", "labels that score as well as the name on the choosing half"
+        ),
+        "undefined": Variable(_BY_METRIC, "int64", "undefined pairs on the choosing half"),
         "top_label": Variable(_BY_RANK, "str", "best labels on the choosing half"),
         "top_score": Variable(_BY_RANK, "float64", "their scores on the scoring half"),
         "chosen_score": Variable(_BY_RANK, "float64", "their scores on the choosing half"),
+        "silent": Variable(
+            ("concept",), "bool", "whether it is the same in all inputs of the choosing half"
+        ),
+        "consensus": Variable(
+            ("concept",), "str", "label that most voting metrics choose; empty if none does"
+        ),
+        "consensus_votes": Variable(("concept",), "int64", "voting metrics that choose it"),
+        "consensus_score": Variable(
+            _BY_METRIC, "float64", "score of the consensus on the scoring half"
+        ),
+        "right_label": Variable(
+            ("concept",), "str", "label that is known to be right; empty if none", optional=True
+        ),
+        "right_rank": Variable(
+            _BY_METRIC,
+            "int64",
+            "labels that score higher than the right one on the choosing half; -1 if undefined",
+            optional=True,
+        ),
+        "verdict": Variable(
+            ("metric",), "str", "sanity tests: passes, fails, undecided or untested"
+        ),
+        "votes": Variable(("metric",), "bool", "whether the metric takes part in the consensus"),
         "lower": LOWER,
         "upper": UPPER,
-        "undefined": Variable(("metric",), "int64", "undefined pairs on the choosing half"),
+        "undefined_share": Variable(("metric",), "float64", "share of undefined pairs"),
+        "right_share": Variable(
+            ("metric",),
+            "float64",
+            "share of right names among concepts of known label",
+            optional=True,
+        ),
         "n_choosing": Variable((), "int64", "number of inputs in the choosing half"),
         "n_scoring": Variable((), "int64", "number of inputs in the scoring half"),
+        "n_silent": Variable((), "int64", "number of silent concepts"),
         "named_share": Variable((), "float64", "share of concepts with a name by every metric"),
         "agreeing_share": Variable((), "float64", "share of these with one name by all metrics"),
         "n_names": Variable((), "int64", "number of different names"),
+        "tied_share": Variable((), "float64", "share of names that another label equals"),
+        "n_voting": Variable((), "int64", "number of voting metrics"),
+        "consensus_share": Variable((), "float64", "share of concepts with a consensus"),
+        "unanimous_share": Variable((), "float64", "share of these that all voting metrics choose"),
+        "majority_share": Variable(
+            (), "float64", "share of these that more than half of the voting metrics choose"
+        ),
+        "mean_votes": Variable((), "float64", "mean votes of a consensus"),
+        "n_consensus_names": Variable((), "int64", "number of different consensus names"),
+        "consensus_right_share": Variable(
+            (),
+            "float64",
+            "share of right consensus names among concepts of known label",
+            optional=True,
+        ),
+        "n_right_known": Variable((), "int64", "number of concepts of known label", optional=True),
     },
     references=NEURON_EVAL + "; Efron and Tibshirani, An Introduction to the Bootstrap, 1993",
+    sharded_along="concept",
 )
 
 _BY_SPLIT = ("metric", "seed")
@@ -138,4 +189,39 @@ IDENTIFICATION = Schema(
         "confidence": Variable((), "float64", "confidence of the intervals"),
     },
     references=NEURON_EVAL + ", section 5 and appendix E.2",
+)
+
+CONSISTENCY = Schema(
+    name="consistency",
+    version=1,
+    title="How alike what a concept points at looks to a foundation model: the C2-score",
+    coords={
+        "concept": Variable(("concept",), "int64", "index of the concept"),
+        "baseline_class": Variable(
+            ("baseline_class",), "int64", "class of the baseline; 0 where there is only one"
+        ),
+        "bin": Variable(("bin",), "float64", "lower end of a bin of scores"),
+    },
+    variables={
+        "score": Variable(
+            ("concept",), "float64", "mean cosine of the concept's encodings; NaN below two"
+        ),
+        "n_images": Variable(("concept",), "int64", "number of encodings"),
+        "empty_maps": Variable(("concept",), "int64", "images whose map has no positive part"),
+        "pixels": Variable(("concept",), "float64", "mean number of pixels with 80 % of the map"),
+        "concept_name": Variable(("concept",), "str", "name of the concept", optional=True),
+        "concept_class": Variable(("concept",), "str", "class of the concept", optional=True),
+        "baseline_score": Variable(("baseline_class",), "float64", "score of random maps"),
+        "share": Variable(("bin",), "float64", "share of the counted concepts in the bin"),
+        "mean_score": Variable((), "float64", "mean score of concepts with enough images"),
+        "baseline": Variable((), "float64", "mean score of random maps"),
+        "difference": Variable((), "float64", "mean score less that of random maps"),
+        "n_scored": Variable((), "int64", "concepts with enough images"),
+        "n_few_images": Variable((), "int64", "concepts with a score, but of too few images"),
+        "least_images": Variable((), "int64", "encodings that a concept needs to count"),
+        "empty_total": Variable((), "int64", "maps without positive part, over all concepts"),
+        "centred": Variable((), "int64", "whether the mean feature was subtracted, 0 or 1"),
+        "variant": Variable((), "str", "encoder, up-sampler, choice of images, centring"),
+    },
+    references="Parchami-Araghi et al., FaCT, NeurIPS 2025, arXiv 2510.25512",
 )

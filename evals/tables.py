@@ -1,50 +1,119 @@
-"""Datasets of scores and names as tables of text, for consoles."""
+"""Datasets of names as tables of text, for consoles."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import xarray as xr
 
+SHOWN_METRICS = 6
+
 
 def names_table(names: xr.Dataset, most: int = 15) -> str:
-    """Return the concepts that are named best, a line each, with every metric that agrees.
+    """Return what each metric is worth as a namer, and the concepts that are named best.
 
     Parameters
     ----------
     names : Dataset
         Of the schema ``names``.
     most : int
-        Concepts shown: those whose names the most metrics agree on, then by margin.
+        Concepts shown: those whose consensus has the most votes, then by margin.
 
     Returns
     -------
     str
-        Columns: concept, name, metrics that choose it, then by each metric its score on the
-        scoring half, where that metric chose it.
+        A line for each metric: the verdict of its sanity tests, whether it votes, how often its
+        name is the consensus, mean score and margin of its names, names that another label
+        equals, and, where right labels are known, the share that it names rightly. Then a line
+        for each concept: its consensus, the votes for it, and its score by each voting metric.
     """
-    chosen = names["name"].values.astype(str)
-    scores, metrics = names["score"].values, names["metric"].values.astype(str)
-    best = [_most_common(row) for row in chosen]
-    agree = np.array(
-        [(row == name).sum() if name else 0 for row, name in zip(chosen, best, strict=True)]
-    )
-    margin = np.nan_to_num(np.where(chosen == np.array(best)[:, None], names["margin"], np.nan))
-    named = np.array([bool(name) for name in best])
-    order = np.lexsort((-margin.mean(axis=1), -agree, ~named))[:most]
-    width = max([len(best[row]) for row in order], default=0)
-    lines = [f"{'concept':>7}  {'name':<{width}}  agree  " + "  ".join(f"{m:>11}" for m in metrics)]
-    for row in order:
+    parts = [_metrics(names), _concepts(names, most), _remarks(names)]
+    return "\n".join(parts)
+
+
+def plain_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """Return rows in columns, the first ``left`` of which are aligned to the left."""
+    widths = [max(len(row[place]) for row in (header, *rows)) for place in range(len(header))]
+    lines = []
+    for row in (header, *rows):
         cells = [
-            f"{score:11.3f}" if name and name == best[row] else " " * 11
-            for name, score in zip(chosen[row], scores[row], strict=True)
+            f"{cell:<{width}}" if place < left else f"{cell:>{width}}"
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
-        concept = int(names["concept"].values[row])
-        agreed = f"{agree[row]}/{len(metrics)}"
-        lines.append(f"{concept:>7}  {best[row]:<{width}}  {agreed:>5}  " + "  ".join(cells))
-    return "\n".join(line.rstrip() for line in lines) + "\n"
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines) + "\n"
 
 
-def _most_common(names: np.ndarray) -> str:
-    """Return the name that most metrics chose, the first of equals; "" if none chose one."""
-    known, first, counts = np.unique(names[names != ""], return_index=True, return_counts=True)
-    return str(known[np.lexsort((first, -counts))[0]]) if len(known) else ""
+def number(value: float, digits: int = 3) -> str:
+    """Return a number with so many decimals, "" where it is NaN."""
+    return "" if np.isnan(value) else f"{value:.{digits}f}"
+
+
+def _metrics(names: xr.Dataset) -> str:
+    chosen, consensus = names["name"].values, names["consensus"].values
+    elected = consensus != ""
+    agrees = (chosen == consensus[:, None])[elected]
+    has_right = "right_share" in names
+    header = ["metric", "sanity", "votes", "agrees", "score", "margin", "tied"]
+    rows = []
+    for m, metric in enumerate(names["metric"].values.astype(str)):
+        own = names.isel(metric=m)
+        cells = [
+            metric,
+            str(own["verdict"].item()),
+            "yes" if own["votes"].item() else "no",
+            number(agrees[:, m].mean() if elected.any() else np.nan),
+            number(_mean(own["score"].values)),
+            number(_mean(own["margin"].values)),
+            str(int((own["tied"].values > 0).sum())),
+        ]
+        rows.append([*cells, number(own["right_share"].item())] if has_right else cells)
+    return plain_table([*header, "right"] if has_right else header, rows, left=2)
+
+
+def _mean(values: np.ndarray) -> float:
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if len(defined) else np.nan
+
+
+def _concepts(names: xr.Dataset, most: int) -> str:
+    votes, voting = names["consensus_votes"].values, np.flatnonzero(names["votes"].values)
+    chosen, consensus = names["name"].values, names["consensus"].values
+    score = names["consensus_score"].values
+    own = np.where(chosen == consensus[:, None], names["margin"].values, np.nan)[:, voting]
+    margin = np.nan_to_num(own).mean(axis=1) if len(voting) else np.zeros(len(votes))
+    shown = voting[:SHOWN_METRICS]
+    metrics = names["metric"].values.astype(str)
+    order = [row for row in np.lexsort((-margin, -votes)) if votes[row]][:most]
+    rows = [
+        [
+            str(consensus[row]),
+            str(names["concept"].values[row]),
+            f"{votes[row]}/{len(voting)}",
+            *(number(score[row, m]) for m in shown),
+        ]
+        for row in order
+    ]
+    return plain_table(["consensus", "concept", "votes", *metrics[shown]], rows)
+
+
+def _remarks(names: xr.Dataset) -> str:
+    n_concepts, n_voting = names.sizes["concept"], int(names["n_voting"])
+    consensus = int(np.count_nonzero(names["consensus_votes"].values))
+    lines = [
+        f"{consensus} of {n_concepts} concepts have a consensus of {n_voting} voting metrics "
+        f"({int(names['n_consensus_names'])} different names); "
+        f"{int(names['n_silent'])} are silent."
+    ]
+    if consensus:
+        lines.append(
+            f"All voting metrics agree on {float(names['unanimous_share']):.1%} of them, "
+            f"more than half on {float(names['majority_share']):.1%}."
+        )
+    if "n_right_known" in names and int(names["n_right_known"]):
+        lines.append(
+            f"Of {int(names['n_right_known'])} whose right label is known, the consensus names "
+            f"{float(names['consensus_right_share']):.1%} rightly."
+        )
+    return "\n".join(lines) + "\n"

@@ -106,6 +106,71 @@ def test_names_follow_their_schema_and_find_the_cause(inputs, tmp_path):
     assert (names.name[0] == "").all()
     assert run.told[-1] == (N_CONCEPTS, N_CONCEPTS, "concepts")
     assert names.n_choosing == names.n_scoring == N_IMAGES // 2
+    assert names.votes.all()
+    assert (names.verdict == "untested").all()
+
+
+def test_names_of_many_concepts_are_written_in_parts_and_resumed(inputs, tmp_path, monkeypatch):
+    config = name_concepts.Config(metrics=("iou", "cosine"), n_bootstrap=10)
+    whole = name_concepts.stage(config, inputs, FakeRun(tmp_path, schemas.NAMES))
+    monkeypatch.setattr("evals.naming.PART_VALUES", 5 * N_IMAGES)
+    run = FakeRun(tmp_path / "parts", schemas.NAMES)
+
+    def stop_in_the_second(done, total, what):
+        if done > 5:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "progress", stop_in_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        name_concepts.stage(config, inputs, run)
+    assert run.shards().done == (0,)
+    again = FakeRun(tmp_path / "parts", schemas.NAMES)
+    shards = name_concepts.stage(config, inputs, again)
+    assert again.told[0][0] == 10
+    assert shards.rows == (5, 5, 2)
+    paths = sorted((tmp_path / "parts").glob("part-*.nc"))
+    parts = xr.concat([registry.open_dataset(p).load() for p in paths], "concept", data_vars="all")
+    for name, variable in parts.data_vars.items():
+        if variable.dtype.kind == "f":
+            np.testing.assert_allclose(variable, whole[name], rtol=1e-12, err_msg=name)
+        else:
+            np.testing.assert_array_equal(variable.values, whole[name].values, err_msg=name)
+    with xr.open_dataset(tmp_path / "parts" / "summary.nc", engine="h5netcdf") as summary:
+        assert summary.n_silent == whole.n_silent == 1
+        assert summary.consensus_share == whole.consensus_share
+        assert summary.verdict.values.tolist() == ["untested"] * 2
+
+
+def test_names_stand_beside_the_sanity_tests_of_their_metrics(inputs, tmp_path, capsys):
+    tested = xr.Dataset(
+        {"passed": ("metric", np.array(["passes", "fails"], dtype=object))},
+        {"metric": ["cosine", "recall"]},
+    )
+    inputs["sanity"] = FakeInput.of(tested, tmp_path / "sanity.nc")
+    config = name_concepts.Config(metrics=("recall", "cosine", "iou"), n_bootstrap=0)
+    names = name_concepts.stage(config, inputs, FakeRun(tmp_path, schemas.NAMES))
+    assert names.verdict.values.tolist() == ["fails", "passes", "untested"]
+    assert names.votes.values.tolist() == [False, True, False]
+    assert "untested" in capsys.readouterr().out
+
+
+def test_neurons_of_known_concept_are_named_and_counted(inputs, tmp_path):
+    concepts, _ = make_datasets()
+    cause = np.array(LABEL_NAMES)[np.arange(N_CONCEPTS) % 4]
+    neurons = xr.Dataset(
+        {
+            "activation": (("image", "neuron"), concepts.presence.values),
+            "name": ("neuron", [f"neuron {i}" for i in range(N_CONCEPTS)]),
+            "right_concept": ("neuron", np.where(np.arange(N_CONCEPTS) < 8, cause, "")),
+        },
+        {"image": concepts.image.values, "neuron": np.arange(N_CONCEPTS)},
+    )
+    inputs["activations"] = FakeInput.of(neurons, tmp_path / "neurons.nc")
+    config = name_concepts.Config(metrics=("cosine",), n_bootstrap=0)
+    names = name_concepts.stage(config, inputs, FakeRun(tmp_path, schemas.NAMES))
+    schemas.NAMES.check(names)
+    assert names.n_right_known == 8
+    assert names.consensus_right_share == 7 / 8  # neuron 0 is silent
 
 
 def test_a_split_and_another_variable(inputs, tmp_path):

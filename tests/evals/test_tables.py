@@ -1,34 +1,79 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import xarray as xr
 
-from evals.tables import names_table
+from evals.tables import names_table, plain_table
 
 
 def names() -> xr.Dataset:
-    chosen = np.array(
-        [["dog", "dog", "cat"], ["", "", ""], ["red", "red", "red"]],
-        dtype=object,
-    )
+    """Three concepts, the second silent; of three metrics, the first two vote."""
+    chosen = np.array([["dog", "cat", "cat"], ["", "", ""], ["red", "red", "red"]], dtype=object)
     score = np.array([[0.5, 0.6, 0.7], [np.nan] * 3, [0.9, 0.8, 0.95]])
+    by_metric = ("concept", "metric")
     return xr.Dataset(
         {
-            "name": (("concept", "metric"), chosen),
-            "score": (("concept", "metric"), score),
-            "margin": (("concept", "metric"), score - 0.1),
+            "name": (by_metric, chosen),
+            "score": (by_metric, score),
+            "margin": (by_metric, score - 0.1),
+            "tied": (by_metric, np.array([[2, 0, 0], [0, 0, 0], [0, 0, 0]])),
+            "consensus": ("concept", np.array(["dog", "", "red"], dtype=object)),
+            "consensus_votes": ("concept", [1, 0, 2]),
+            "consensus_score": (by_metric, score - 0.01),
+            "verdict": ("metric", np.array(["passes", "passes", "fails"], dtype=object)),
+            "votes": ("metric", [True, True, False]),
+            "n_voting": 2,
+            "n_silent": 1,
+            "n_consensus_names": 2,
+            "unanimous_share": 0.5,
+            "majority_share": 0.5,
         },
-        {"concept": [4, 5, 6], "metric": ["iou", "auprc", "cosine"]},
+        {"concept": [4, 5, 6], "metric": ["iou", "auprc", "recall"]},
     )
 
 
-def test_concepts_on_which_metrics_agree_come_first() -> None:
+def test_metrics_stand_beside_their_verdicts():
     lines = names_table(names()).splitlines()
-    assert lines[0].split() == ["concept", "name", "agree", "iou", "auprc", "cosine"]
-    assert lines[1].split() == ["6", "red", "3/3", "0.900", "0.800", "0.950"]
-    assert lines[2].split() == ["4", "dog", "2/3", "0.500", "0.600"]
-    assert lines[3].split() == ["5", "0/3"]
+    assert lines[0].split() == ["metric", "sanity", "votes", "agrees", "score", "margin", "tied"]
+    assert lines[1].split() == ["iou", "passes", "yes", "1.000", "0.700", "0.600", "1"]
+    assert lines[2].split() == ["auprc", "passes", "yes", "0.500", "0.700", "0.600", "0"]
+    assert lines[3].split() == ["recall", "fails", "no", "0.500", "0.825", "0.725", "0"]
 
 
-def test_only_so_many_are_shown() -> None:
-    assert len(names_table(names(), most=1).splitlines()) == 2
+def test_concepts_on_which_voting_metrics_agree_come_first():
+    lines = names_table(names()).splitlines()[5:]
+    assert lines[0].split() == ["consensus", "concept", "votes", "iou", "auprc"]
+    assert lines[1].split() == ["red", "6", "2/2", "0.890", "0.790"]
+    assert lines[2].split() == ["dog", "4", "1/2", "0.490", "0.590"]
+    assert lines[3] == ""
+    assert lines[4].startswith("2 of 3 concepts have a consensus of 2 voting metrics (2 different")
+
+
+def test_only_so_many_are_shown():
+    assert "dog" not in names_table(names(), most=1)
+
+
+def test_right_names_are_told_where_they_are_known():
+    known = names().assign(
+        right_share=("metric", [1.0, 0.5, np.nan]), n_right_known=2, consensus_right_share=0.5
+    )
+    text = names_table(known)
+    assert text.splitlines()[2].split()[-1] == "0.500"
+    assert "Of 2 whose right label is known, the consensus names 50.0% rightly." in text
+
+
+def test_a_table_without_votes():
+    silent = names().assign(
+        votes=("metric", [False] * 3),
+        consensus=("concept", np.array([""] * 3, dtype=object)),
+        consensus_votes=("concept", [0, 0, 0]),
+        n_voting=0,
+    )
+    assert "0 of 3 concepts have a consensus of 0 voting metrics" in names_table(silent)
+
+
+@pytest.mark.parametrize("left", [1, 2])
+def test_columns_are_as_wide_as_what_they_hold(left):
+    text = plain_table(["a", "bb"], [["ccc", "d"]], left=left)
+    assert text == ("a    bb\nccc   d\n" if left == 1 else "a    bb\nccc  d\n")

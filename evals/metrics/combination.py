@@ -38,7 +38,10 @@ def combine(name: str, one: str, other: str) -> Metric:
         scores = [find_metric(part).evaluate(evidence, parameters) for part in (one, other)]
         return harmonic_mean(*scores)
 
-    combined.__doc__ = f"Harmonic mean of {one} and {other}."
+    combined.__doc__ = (
+        f"Harmonic mean of {one} and {other}.\n\n"
+        f"0 where both are 0, undefined where either is; float64 (neuron, concept)."
+    )
     combined.__qualname__ = f"combine.{name}"
     register = metric(
         name,

@@ -1,4 +1,8 @@
-"""Metrics that depend on counts of active and labelled inputs alone."""
+"""Metrics that depend on counts of active and labelled inputs alone.
+
+Each is given `Counts`, whose arrays broadcast to (neuron, concept), and returns float64 of that
+shape. A silent neuron, with no active input, is undefined by all of them.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,10 @@ from evals.metrics.table import metric
     source="Zhou et al. 2015, arXiv 1412.6856; Oikarinen et al. 2025, arXiv 2506.05774",
 )
 def recall(counts: Counts) -> np.ndarray:
-    """Share of active inputs that are labelled, ``tp / P``."""
+    """Share of active inputs that are labelled, ``tp / P``.
+
+    0 for an empty concept, 1 for a full one; undefined for a silent neuron.
+    """
     return divide(counts.both, counts.active)
 
 
@@ -30,7 +37,10 @@ def recall(counts: Counts) -> np.ndarray:
     source="Huang et al. 2023, arXiv 2309.10312; Oikarinen et al. 2025, arXiv 2506.05774",
 )
 def precision(counts: Counts) -> np.ndarray:
-    """Share of labelled inputs that are active, ``tp / Q``, undefined for an empty concept."""
+    """Share of labelled inputs that are active, ``tp / Q``.
+
+    Undefined for a silent neuron and for an empty concept.
+    """
     return divide(counts.both, counts.labelled)
 
 
@@ -43,7 +53,11 @@ def precision(counts: Counts) -> np.ndarray:
     source="Huang et al. 2023, arXiv 2309.10312; Oikarinen et al. 2025, arXiv 2506.05774",
 )
 def f1_score(counts: Counts) -> np.ndarray:
-    """F1 score of the concept as a detector of active inputs, ``2 tp / (P + Q)``."""
+    """F1 score of the concept as a detector of active inputs, ``2 tp / (P + Q)``.
+
+    The harmonic mean of recall and precision; 0 for an empty concept, undefined for a silent
+    neuron.
+    """
     return divide(2 * counts.both, counts.active + counts.labelled)
 
 
@@ -56,7 +70,10 @@ def f1_score(counts: Counts) -> np.ndarray:
     source="Bau et al. 2017, arXiv 1704.05796; Oikarinen et al. 2025, arXiv 2506.05774",
 )
 def iou(counts: Counts) -> np.ndarray:
-    """Intersection over union of active and labelled inputs, ``tp / (P + Q - tp)``."""
+    """Intersection over union of active and labelled inputs, ``tp / (P + Q - tp)``.
+
+    The Jaccard index; 0 for an empty concept, undefined for a silent neuron.
+    """
     return divide(counts.both, counts.active + counts.labelled - counts.both)
 
 
@@ -69,7 +86,10 @@ def iou(counts: Counts) -> np.ndarray:
     source="Koh et al. 2020, arXiv 2007.04612; Oikarinen et al. 2025, arXiv 2506.05774",
 )
 def accuracy(counts: Counts) -> np.ndarray:
-    """Share of inputs that are active and labelled or neither, ``(tp + tn) / D``."""
+    """Share of inputs that are active and labelled or neither, ``(tp + tn) / D``.
+
+    Undefined for a silent neuron.
+    """
     return divide(counts.both + counts.neither, np.asarray(counts.total))
 
 
@@ -82,7 +102,11 @@ def accuracy(counts: Counts) -> np.ndarray:
     source="Oikarinen et al. 2025, arXiv 2506.05774",
 )
 def balanced_accuracy(counts: Counts) -> np.ndarray:
-    """Mean of ``tp / P`` and ``tn / (D - P)``, undefined where all inputs are active."""
+    """Mean share of labelled among active, and of not labelled among inactive inputs.
+
+    ``(tp / P + tn / (D - P)) / 2``: the area under the ROC curve of binary labels. Undefined for a
+    silent neuron and for one that is active on all inputs.
+    """
     inactive = counts.total - counts.active
     return (divide(counts.both, counts.active) + divide(counts.neither, inactive)) / 2
 
@@ -96,6 +120,10 @@ def balanced_accuracy(counts: Counts) -> np.ndarray:
     source="Oikarinen et al. 2025, arXiv 2506.05774",
 )
 def inverse_balanced_accuracy(counts: Counts) -> np.ndarray:
-    """Mean of ``tp / Q`` and ``tn / (D - Q)``, undefined for an empty or full concept."""
+    """Mean share of active among labelled, and of inactive among not labelled inputs.
+
+    ``(tp / Q + tn / (D - Q)) / 2``. Undefined for a silent neuron, and for an empty or a full
+    concept.
+    """
     unlabelled = counts.total - counts.labelled
     return (divide(counts.both, counts.labelled) + divide(counts.neither, unlabelled)) / 2

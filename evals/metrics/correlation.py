@@ -1,4 +1,8 @@
-"""Metrics that depend on means, deviations and inner products, of values or of ranks."""
+"""Metrics that depend on means, deviations and inner products, of values or of ranks.
+
+Moments are those of the population: a column correlates with itself to exactly 1. Their arrays
+broadcast to (neuron, concept), and what a metric returns is float64 of that shape.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +26,10 @@ if TYPE_CHECKING:
     source="Bills et al. 2023; Oikarinen et al. 2025, arXiv 2506.05774",
 )
 def correlation(moments: Moments) -> np.ndarray:
-    """Pearson correlation of activation and label, undefined where either is constant."""
+    """Pearson correlation of activation and label.
+
+    ``cov(A, C) / (sd(A) sd(C))`` over all inputs; undefined where either is constant.
+    """
     return _pearson(moments)
 
 
@@ -34,7 +41,12 @@ def correlation(moments: Moments) -> np.ndarray:
     source="Bills et al. 2023; Oikarinen et al. 2025, arXiv 2506.05774",
 )
 def correlation_top_and_random(evidence: Evidence, seed: int) -> np.ndarray:
-    """Pearson correlation on 25 of the strongest 0.2 % of inputs and 25 of all."""
+    """Pearson correlation on 25 of the strongest 0.2 % of inputs and 25 of all.
+
+    Each are drawn without replacement, all of them where there are fewer; an input in both draws
+    counts twice. Draws are keyed by the names of neuron and input, and by the seed. Undefined
+    where activation or label is constant on the drawn inputs, and for a silent neuron.
+    """
     return _pearson(evidence.top_and_random(seed).moments)
 
 
@@ -46,7 +58,11 @@ def correlation_top_and_random(evidence: Evidence, seed: int) -> np.ndarray:
     source="Bills et al. 2023; Oikarinen et al. 2025, arXiv 2506.05774",
 )
 def spearman_correlation(evidence: Evidence) -> np.ndarray:
-    """Pearson correlation of midranks, undefined where activation or label is constant."""
+    """Pearson correlation of midranks.
+
+    Equal values share the mean of their ranks (Kendall 1945). Undefined where activation or label
+    is constant.
+    """
     return _pearson(evidence.rank_moments)
 
 
@@ -58,7 +74,10 @@ def spearman_correlation(evidence: Evidence) -> np.ndarray:
     source="Bills et al. 2023; Oikarinen et al. 2025, arXiv 2506.05774",
 )
 def spearman_correlation_top_and_random(evidence: Evidence, seed: int) -> np.ndarray:
-    """Pearson correlation of midranks on 25 of the strongest 0.2 % of inputs and 25 of all."""
+    """Pearson correlation of midranks on 25 of the strongest 0.2 % of inputs and 25 of all.
+
+    The inputs are those of `correlation_top_and_random`, ranked among themselves.
+    """
     return _pearson(evidence.top_and_random(seed).rank_moments)
 
 
@@ -70,7 +89,10 @@ def spearman_correlation_top_and_random(evidence: Evidence, seed: int) -> np.nda
     source="Oikarinen and Weng 2023, arXiv 2204.10965; Oikarinen et al. 2025, arXiv 2506.05774",
 )
 def cosine(moments: Moments) -> np.ndarray:
-    """Cosine of activation and label, ``A.C / (|A| |C|)``, undefined where either is zero."""
+    """Cosine of the angle between activation and label, ``A.C / (|A| |C|)``.
+
+    Undefined where either is 0 on all inputs. What is added to all activations changes it.
+    """
     norms = moments.activation_norm * moments.label_norm
     return np.clip(divide(moments.inner, norms), -1, 1)
 
@@ -82,7 +104,11 @@ def cosine(moments: Moments) -> np.ndarray:
     source="Kopf et al. 2024, arXiv 2405.20331; Oikarinen et al. 2025, arXiv 2506.05774",
 )
 def mad(evidence: Evidence) -> np.ndarray:
-    """Mean activation on labelled inputs minus that on others, by their covariance."""
+    """Mean activation on labelled inputs minus mean activation on the others.
+
+    ``cov(A, L) / var(L)`` with binary labels L, which is the same; in units of the activation,
+    with which it scales. Undefined for an empty and for a full concept.
+    """
     moments = evidence.label_moments
     return divide(moments.covariance, moments.label_deviation**2)
 

@@ -1,4 +1,8 @@
-"""Metrics that depend on the order of activations or labels."""
+"""Metrics that depend on the order of activations or labels.
+
+Each returns float64 (neuron, concept). Ties count half in areas under ROC curves (midranks), and
+are grouped in average precision, as scikit-learn has both.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,11 @@ if TYPE_CHECKING:
     source="Oikarinen et al. 2025, arXiv 2506.05774",
 )
 def auc(evidence: Evidence, alpha: float | None) -> np.ndarray:
-    """Area under the ROC curve of the label as a score of active inputs."""
+    """Area under the ROC curve of the label as a score of active inputs.
+
+    The chance that an active input has a higher label than an inactive one. Undefined for a silent
+    neuron and for one that is active on all inputs; 1/2 for a constant label.
+    """
     return evidence.roc_area(alpha)
 
 
@@ -33,7 +41,11 @@ def auc(evidence: Evidence, alpha: float | None) -> np.ndarray:
     source="Bykov et al. 2023, arXiv 2310.17640; Oikarinen et al. 2025, arXiv 2506.05774",
 )
 def inverse_auc(evidence: Evidence) -> np.ndarray:
-    """Area under the ROC curve of the activation as a score of labelled inputs."""
+    """Area under the ROC curve of the activation as a score of labelled inputs.
+
+    The chance that a labelled input has a higher activation than another. Undefined for an empty
+    and for a full concept; 1/2 for a constant neuron.
+    """
     return evidence.inverse_roc_area()
 
 
@@ -46,7 +58,11 @@ def inverse_auc(evidence: Evidence) -> np.ndarray:
     source="Oikarinen et al. 2025, arXiv 2506.05774",
 )
 def auprc(evidence: Evidence, alpha: float | None) -> np.ndarray:
-    """Average precision of the label as a score of active inputs, ties grouped."""
+    """Average precision of the label as a score of active inputs.
+
+    ``sum_g (R_g - R_(g-1)) P_g`` over groups of equal label, the highest first, with recall R and
+    precision P of the inputs down to the group. Undefined for a silent neuron.
+    """
     return evidence.average_precision(alpha)
 
 
@@ -58,5 +74,8 @@ def auprc(evidence: Evidence, alpha: float | None) -> np.ndarray:
     source="Oikarinen et al. 2025, arXiv 2506.05774",
 )
 def inverse_auprc(evidence: Evidence) -> np.ndarray:
-    """Average precision of the activation as a score of labelled inputs, ties grouped."""
+    """Average precision of the activation as a score of labelled inputs.
+
+    As `auprc`, over groups of equal activation. Undefined for an empty concept.
+    """
     return evidence.inverse_average_precision()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
@@ -105,8 +107,13 @@ class Metric:
     @property
     def title(self) -> str:
         """First sentence of the function's docstring, or the name in words."""
-        doc = (self.function.__doc__ or self.name.replace("_", " ")).strip()
+        doc = self.description or self.name.replace("_", " ")
         return doc.split("\n\n")[0].split(". ")[0].rstrip(".").replace("\n", " ")
+
+    @property
+    def description(self) -> str:
+        """The function's docstring without its indentation, "" where it has none."""
+        return inspect.cleandoc(self.function.__doc__ or "")
 
     def evaluate(self, evidence: Evidence, parameters: Parameters = DEFAULTS) -> np.ndarray:
         """Return the metric of every pair that ``evidence`` knows, NaN where undefined.
@@ -214,7 +221,13 @@ def find_metric(name: str) -> Metric:
     ------
     UnknownMetricError
         If there is none, with the nearest name.
+    StageError
+        If there is none, and an installed plug-in that might bring it cannot be imported.
     """
+    import evals.metrics  # noqa: F401  registers what is built in
+
+    if name in _TABLE:  # without a look at what is installed, which takes time
+        return _TABLE[name]
     table = list_metrics()
     if name not in table:
         raise UnknownMetricError(f"unknown metric {name!r}{nearest(name, table)}")
@@ -233,7 +246,19 @@ def require_metrics(names: Sequence[str]) -> None:
 
 
 def list_metrics() -> Mapping[str, Metric]:
-    """Return all registered metrics by name, in order of registration."""
+    """Return all registered metrics by name, in order of registration.
+
+    Those that are built in, those of installed packages (entry points of the group
+    ``factbook.plugins``), and those that a script or a project has registered so far.
+    """
     import evals.metrics  # noqa: F401  registers what is built in
 
+    _load_installed()
     return dict(_TABLE)
+
+
+@functools.cache
+def _load_installed() -> None:
+    from registry.stage import load_plugins
+
+    load_plugins()

@@ -156,6 +156,30 @@ CONCEPTS = Schema(
     sharded_along="image",
 )
 
+ACTIVATIONS = Schema(
+    name="activations",
+    version=1,
+    title="Activations of neurons in every image",
+    coords={
+        "image": IMAGE,
+        "neuron": Variable(("neuron",), "int64", "index of the neuron"),
+    },
+    variables={
+        "activation": Variable(("image", "neuron"), "float32", "activation of the neuron"),
+        "name": Variable(("neuron",), "str", "name of the neuron"),
+        "right_concept": Variable(
+            ("neuron",), "str", 'label that is the neuron\'s known concept; "" where unknown'
+        ),
+        "variant": Variable((), "str", "layer, pooling, transform"),
+        "n_images": Variable((), "int64", "number of images"),
+        "n_neurons": Variable((), "int64", "number of neurons"),
+        "n_known": Variable((), "int64", "number of neurons whose concept is known"),
+    },
+    references="Oikarinen et al., Evaluating Neuron Explanations: A Unified Framework with "
+    "Sanity Checks, ICML 2025, arXiv 2506.05774, section 2",
+    sharded_along="image",
+)
+
 LABELS = Schema(
     name="labels",
     version=1,
@@ -251,4 +275,41 @@ DECISIONS = Schema(
         ),
     },
     references=FACT + ", section 4",
+)
+
+ENCODINGS = Schema(
+    name="encodings",
+    version=1,
+    title="What a foundation model sees where each concept is, in the images it is strongest in",
+    coords={
+        "sample": Variable(("sample",), "int64", "index of the encoding"),
+        "concept": CONCEPT,
+    },
+    variables={
+        "encoding": Variable(
+            ("sample", "channel"),
+            "float32",
+            "mean feature under the positive part of the map; NaN where that is empty",
+        ),
+        "map": Variable(("sample",), "str", "what the map is of: concept, whole (image), random"),
+        "group": Variable(
+            ("sample",), "int64", "concept of the map, or class of a random one; -1 for whole"
+        ),
+        "image": Variable(("sample",), "str", "image: split and relative path"),
+        "presence": Variable(
+            ("sample",), "float32", "presence of the concept; sum of a random map; NaN for whole"
+        ),
+        "pixels": Variable(("sample",), "int64", "pixels that hold 80 % of the map"),
+        "concept_name": Variable(("concept",), "str", "name of the concept", optional=True),
+        "concept_class": Variable(("concept",), "str", "class of the concept", optional=True),
+        "threshold": Variable(
+            ("concept",), "float64", "presence of the weakest chosen images; NaN where none was"
+        ),
+        "n_images": Variable((), "int64", "number of images"),
+        "n_encodings": Variable((), "int64", "number of pairs of image and concept"),
+        "n_empty": Variable((), "int64", "pairs whose map has no positive part"),
+        "variant": Variable((), "str", "encoder, up-sampler, choice of images"),
+    },
+    references=FACT + ", section 5",
+    sharded_along="sample",
 )

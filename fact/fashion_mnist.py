@@ -245,6 +245,7 @@ class FashionMNIST:
 
     name = "fashion-mnist"
     classes = CLASSES
+    groups = GROUPS
     splits = tuple(COUNTS)
 
     def __init__(

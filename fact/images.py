@@ -218,6 +218,12 @@ def numbered_ids(split: str, count: int) -> Ids:
     return np.array([f"{split}/{index:05d}" for index in range(count)], dtype=str)
 
 
+def class_groups(dataset: ImageDataset) -> Mapping[str, Sequence[str]]:
+    """Return the groups of classes of a data set, by name: its attribute ``groups``, or none."""
+    groups: Mapping[str, Sequence[str]] = getattr(dataset, "groups", {})
+    return groups
+
+
 def class_concepts(
     ids: Ids,
     labels: NDArray[np.int64],

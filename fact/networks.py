@@ -195,7 +195,7 @@ class Network:
         NetworkError
             If there are several such layers, or the output is neither a vector nor a map.
         """
-        with _without_logit_bias(self.module):
+        with without_logit_bias(self.module):
             output = self.module(encoded)
         if isinstance(output, Tensor) and output.ndim == 2:
             return output
@@ -274,7 +274,8 @@ def logit_layer(module: nn.Module) -> LogitLayer | None:
 
 
 @contextmanager
-def _without_logit_bias(module: nn.Module) -> Iterator[None]:
+def without_logit_bias(module: nn.Module) -> Iterator[None]:
+    """Leave out the bias that a network's logit layer adds, where it has one."""
     layer = logit_layer(module)
     if layer is None:
         yield

@@ -313,3 +313,44 @@ ENCODINGS = Schema(
     references=FACT + ", section 5",
     sharded_along="sample",
 )
+
+MAPS = Schema(
+    name="maps",
+    version=1,
+    title="Where each concept is, in a few of the images that it is present in",
+    coords={
+        "concept": CONCEPT,
+        "rank": Variable(("rank",), "int64", "place by presence, from 0"),
+    },
+    variables={
+        "image": Variable(("concept", "rank"), "str", 'image; "" where there is none'),
+        "presence": Variable(
+            ("concept", "rank"), "float32", "sum of the concept's activations; NaN for no image"
+        ),
+        "map": Variable(
+            ("concept", "rank", "y", "x"), "float32", "part of each cell in the presence"
+        ),
+        "cell": Variable((), "int64", "side of a cell, in pixels of the image as the network sees"),
+        "n_concepts": Variable((), "int64", "number of concepts"),
+    },
+    references=FACT + ", section 3.3",
+    sharded_along="concept",
+)
+
+MASKS = Schema(
+    name="masks",
+    version=1,
+    title="Where the labelled objects of images are",
+    coords={
+        "image": IMAGE,
+        "label": Variable(("label",), "str", "name of the label: group and value"),
+    },
+    variables={
+        "mask": Variable(
+            ("image", "object", "y", "x"), "bool", "cells that are at least half in the object"
+        ),
+        "carries": Variable(("image", "object", "label"), "bool", "labels of the object"),
+        "n_images": Variable((), "int64", "number of images"),
+    },
+    sharded_along="image",
+)

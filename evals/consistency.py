@@ -1,0 +1,306 @@
+"""Is a concept consistent? The C2-score: how alike what a concept points at looks to another model.
+
+Each image of a concept has an encoding: the mean of a foundation model's feature map, weighted by
+where the concept is. The score is the mean cosine over pairs of images, weighted by how present
+the concept is in both. Source: Parchami-Araghi et al., "FaCT", NeurIPS 2025, arXiv 2510.25512,
+section 5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+
+from registry.suggest import nearest
+
+Floats = NDArray[np.float64]
+
+CONCEPT, WHOLE, RANDOM = MAPS = "concept", "whole", "random"
+"""What weighted an encoding: a concept's map, the whole image alike, or random numbers."""
+
+LEAST_IMAGES = 5
+N_BINS = 50
+ROWS = 8192  # encodings that are read at once
+
+
+def c2_score(
+    encodings: ArrayLike | xr.DataArray,
+    presence: ArrayLike | xr.DataArray,
+    centre: ArrayLike | None = None,
+) -> float:
+    """Return the C2-score of one concept: the mean cosine between its encodings.
+
+    Parameters
+    ----------
+    encodings : array
+        ``(image, feature)``, by image the mean feature where the concept is. A row with NaN is an
+        image without an encoding, and left out.
+    presence : array
+        ``(image,)``, at least 0: pairs of images are weighted by the product of theirs.
+    centre : array, optional
+        ``(feature,)``, subtracted from every encoding first; by default nothing is.
+
+    Returns
+    -------
+    float
+        ``sum_(i != j) p_i p_j cos(e_i, e_j) / sum_(i != j) p_i p_j``, in [-1, 1], in double
+        precision and in time linear in the number of images. NaN for fewer than two encodings,
+        where all pairs weigh nothing, or where an encoding is the centre itself and has no
+        direction.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, a presence is negative or no number, or an encoding is infinite.
+    """
+    rows, weights = _checked(encodings, presence)
+    if centre is not None:
+        rows = rows - _checked_centre(centre, rows.shape[1])
+    largest = weights.max(initial=0)
+    sums = PairSums(1, rows.shape[1])
+    sums.add(np.zeros(len(rows), dtype=np.int64), rows, weights / largest if largest else weights)
+    return float(sums.scores[0])
+
+
+def _checked(
+    encodings: ArrayLike | xr.DataArray, presence: ArrayLike | xr.DataArray
+) -> tuple[Floats, Floats]:
+    """Return the rows that are encodings, and their presences."""
+    if isinstance(encodings, xr.DataArray) and "image" in encodings.dims:
+        encodings = encodings.transpose("image", ...)
+        if isinstance(presence, xr.DataArray):  # matched by name, where both have names
+            encodings, presence = xr.align(encodings, presence, join="exact")
+    rows = np.asarray(encodings, dtype=np.float64)
+    weights = np.asarray(presence, dtype=np.float64)
+    if rows.ndim != 2 or weights.shape != rows.shape[:1]:
+        raise ValueError(
+            f"encodings {rows.shape} and presence {weights.shape}; "
+            "expected (image, feature) and (image,)"
+        )
+    known = ~np.isnan(rows).any(axis=1)
+    rows, weights = rows[known], weights[known]
+    if not (weights >= 0).all() or np.isinf(weights).any():
+        raise ValueError(f"presences of {weights.min()} to {weights.max()}; expected at least 0")
+    if np.isinf(rows).any():
+        raise ValueError("encodings hold infinite values")
+    return rows, weights
+
+
+def _checked_centre(centre: ArrayLike, n_features: int) -> Floats:
+    values = np.asarray(centre, dtype=np.float64)
+    if values.shape != (n_features,):
+        raise ValueError(f"centre {values.shape}; expected ({n_features},), (feature,)")
+    return values
+
+
+class PairSums:
+    """Sums over all pairs of encodings of each of many groups, in one pass over the encodings.
+
+    With unit vectors u and weights p, the pairs of encoding i with those before it add
+    ``p_i u_i . sum_(j < i) p_j u_j``: no pair is ever looked at, the diagonal never enters, and
+    nothing is subtracted that could cancel.
+
+    Parameters
+    ----------
+    n_groups, n_features : int
+        Groups (concepts), and length of an encoding.
+    """
+
+    def __init__(self, n_groups: int, n_features: int):
+        self.counts = np.zeros(n_groups, dtype=np.int64)
+        self._directions = np.zeros((n_groups, n_features))
+        self._weights = np.zeros(n_groups)
+        self._cosines = np.zeros(n_groups)
+        self._products = np.zeros(n_groups)
+
+    def add(self, groups: NDArray[np.integer], encodings: Floats, presence: Floats) -> None:
+        """Add encodings (sample, feature) of groups (sample,), in any order."""
+        if not len(groups):
+            return
+        order = np.argsort(groups, kind="stable")
+        starts = np.flatnonzero(np.diff(groups[order])) + 1
+        for rows in np.split(order, starts):
+            self._add_group(int(groups[rows[0]]), encodings[rows], presence[rows])
+
+    def _add_group(self, group: int, encodings: Floats, presence: Floats) -> None:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            # Divided by its largest value first, so that no square is lost to the exponent.
+            scaled = encodings / np.abs(encodings).max(axis=1, keepdims=True, initial=0)
+            units = scaled / np.linalg.norm(scaled, axis=1, keepdims=True)
+        directions = presence[:, None] * units
+        before = _sums_before(directions, self._directions[group])
+        weights_before = _sums_before(presence, self._weights[group])
+        self._cosines[group] += np.einsum("if,if->", directions, before)
+        self._products[group] += presence @ weights_before
+        self._directions[group] += directions.sum(axis=0)
+        self._weights[group] += presence.sum()
+        self.counts[group] += len(presence)
+
+    @property
+    def scores(self) -> Floats:
+        """Mean weighted cosine (group,); NaN where no pair has a weight."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.clip(self._cosines / self._products, -1, 1)
+
+
+def _sums_before(values: Floats, start: Floats | float) -> Floats:
+    """Return by row the sum of ``start`` and of all rows before it."""
+    sums = np.empty_like(values)
+    sums[0] = 0
+    np.cumsum(values[:-1], axis=0, out=sums[1:])
+    return sums + start
+
+
+# --- datasets ---------------------------------------------------------------------------------
+
+
+def measure_consistency(
+    encodings: xr.Dataset,
+    *,
+    centred: bool = True,
+    least_images: int = LEAST_IMAGES,
+    n_bins: int = N_BINS,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> xr.Dataset:
+    """Score every concept of a dataset of encodings, beside a baseline of random maps.
+
+    Parameters
+    ----------
+    encodings : Dataset
+        ``encoding`` (sample, channel), ``presence``, ``pixels``, ``group`` and ``map`` (sample),
+        where ``map`` is "concept", "random" or "whole"; a coordinate ``concept``. May be lazy: it
+        is read in blocks, and the sums take ``concept x channel`` numbers.
+    centred : bool
+        Subtract the mean over images of the encodings of the whole image.
+    least_images : int
+        Concepts with fewer encodings are scored, but not in the mean.
+    n_bins : int
+        Bins of the histogram over [-1, 1].
+    progress : callable
+        Told of samples done and in total.
+
+    Returns
+    -------
+    Dataset
+        ``score``, ``n_images``, ``empty_maps``, ``pixels`` (concept); ``baseline_score``
+        (baseline_class), one or one per class; ``share`` (bin); ``mean_score``, ``baseline``,
+        ``difference`` and counts. A score is NaN for fewer than two encodings.
+
+    Raises
+    ------
+    ValueError
+        If a map is of an unknown kind, or centring is asked for and no image was encoded whole.
+    """
+    concepts, n_channels = encodings["concept"].values, encodings.sizes["channel"]
+    centre = _dataset_mean(encodings) if centred else np.zeros(n_channels)
+    of_concepts = _Tally(concepts, n_channels)
+    of_random = _Tally(_baseline_classes(encodings), n_channels)
+    for done, block in _blocks(encodings):
+        kind = block["map"].values
+        of_concepts.add_block(block.isel(sample=kind == CONCEPT), centre)
+        of_random.add_block(block.isel(sample=kind == RANDOM), centre)
+        progress(done, encodings.sizes["sample"])
+    scores, counts, baseline = of_concepts.scores, of_concepts.counts, of_random.scores
+    described = [name for name in ("concept_name", "concept_class") if name in encodings]
+    return xr.Dataset(
+        {
+            "score": ("concept", scores),
+            "n_images": ("concept", counts),
+            "empty_maps": ("concept", of_concepts.empty),
+            "pixels": ("concept", _mean(of_concepts.pixels, counts)),
+            **{name: ("concept", encodings[name].values) for name in described},
+            "baseline_score": ("baseline_class", baseline),
+            **_summary(scores, counts, baseline, least_images, n_bins),
+            "empty_total": int(of_concepts.empty.sum()),
+            "centred": int(centred),
+        },
+        {"concept": concepts, "baseline_class": of_random.groups, "bin": _bin_starts(n_bins)},
+    )
+
+
+class _Tally(PairSums):
+    """Pair sums of named groups; counts maps without a positive part, and pixels of the others."""
+
+    def __init__(self, groups: NDArray[np.integer], n_features: int):
+        super().__init__(len(groups), n_features)
+        self.groups = groups
+        self.empty = np.zeros(len(groups), dtype=np.int64)
+        self.pixels = np.zeros(len(groups))
+
+    def add_block(self, block: xr.Dataset, centre: Floats) -> None:
+        """Add encodings of these groups less the centre; those of NaN are of empty maps."""
+        place = self._places(block["group"].values)
+        rows = block["encoding"].values.astype(np.float64) - centre
+        encoded = ~np.isnan(rows).any(axis=1)
+        np.add.at(self.empty, place[~encoded], 1)
+        np.add.at(self.pixels, place[encoded], block["pixels"].values[encoded])
+        self.add(place[encoded], rows[encoded], block["presence"].values[encoded].astype(float))
+
+    def _places(self, group: NDArray[np.integer]) -> NDArray[np.integer]:
+        place = np.searchsorted(self.groups, group).clip(max=max(len(self.groups) - 1, 0))
+        if not np.array_equal(self.groups[place], group):
+            unknown = sorted(set(group.tolist()) - set(self.groups.tolist()))
+            raise ValueError(f"encodings of {unknown[:3]}, which are no coordinates")
+        return place
+
+
+def _blocks(encodings: xr.Dataset) -> Iterator[tuple[int, xr.Dataset]]:
+    """Yield the samples in blocks, in memory, each with the number of samples done with it."""
+    names = ["encoding", "presence", "pixels", "group", "map"]
+    total = encodings.sizes["sample"]
+    for start in range(0, total, ROWS):
+        block = encodings[names].isel(sample=slice(start, start + ROWS)).load()
+        if unknown := sorted(set(block["map"].values.tolist()) - set(MAPS)):
+            raise ValueError(f"unknown map {unknown[0]!r}{nearest(str(unknown[0]), MAPS)}")
+        yield min(start + ROWS, total), block
+
+
+def _baseline_classes(encodings: xr.Dataset) -> NDArray[np.int64]:
+    group, kind = encodings["group"].values, encodings["map"].values
+    return np.unique(group[kind == RANDOM]).astype(np.int64)
+
+
+def _dataset_mean(encodings: xr.Dataset) -> Floats:
+    """Return the mean (channel,) over all images of the mean of their feature map."""
+    total, count = np.zeros(encodings.sizes["channel"]), 0
+    for _, block in _blocks(encodings):
+        rows = block["encoding"].values[block["map"].values == WHOLE]
+        total += rows.sum(axis=0, dtype=np.float64)
+        count += len(rows)
+    if not count:
+        raise ValueError("no image was encoded as a whole; without them nothing can be centred")
+    return total / count
+
+
+def _summary(
+    scores: Floats, counts: NDArray[np.int64], baseline: Floats, least_images: int, n_bins: int
+) -> dict[str, object]:
+    scored = (counts >= least_images) & ~np.isnan(scores)
+    mean = _mean_of(scores[scored])
+    random = _mean_of(baseline[~np.isnan(baseline)])
+    found, _ = np.histogram(scores[scored], bins=n_bins, range=(-1, 1))
+    return {
+        "share": ("bin", _mean(found.astype(np.float64), np.full(n_bins, scored.sum()))),
+        "mean_score": mean,
+        "baseline": random,
+        "difference": mean - random,
+        "n_scored": int(scored.sum()),
+        "n_few_images": int(((counts > 1) & (counts < least_images)).sum()),
+        "least_images": least_images,
+    }
+
+
+def _bin_starts(n_bins: int) -> Floats:
+    return np.linspace(-1, 1, n_bins + 1)[:-1]
+
+
+def _mean_of(values: Floats) -> float:
+    return float(values.mean()) if len(values) else float("nan")
+
+
+def _mean(total: Floats, count: NDArray[np.integer]) -> Floats:
+    with np.errstate(invalid="ignore"):
+        return total / count

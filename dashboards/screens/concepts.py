@@ -79,19 +79,21 @@ def _made_from(catalog: Catalog, cell: str, schema: str) -> str:
 
 
 def _naming(catalog: Catalog, cell: str, place: DeltaGenerator) -> tuple[xr.Dataset | None, str]:
-    """Return the names of concepts, and the metric to name them by."""
+    """Return the names of concepts, and the metric to name them by, or their consensus."""
     folder = _made_from(catalog, cell, "names")
     with explained():
         names = _names(folder) if folder else None
-        metrics = labels.metric_names(names) if names else []
-        metric = place.selectbox(
+        ways = labels.ways_to_name(names) if names else []
+        way = place.selectbox(
             "Named by",
-            metrics,
-            index=labels.preferred_metric(metrics) if metrics else None,
+            ways,
+            index=labels.preferred_way(ways) if ways else None,
+            help="Consensus: the label that most of the metrics choose which pass the sanity tests "
+            "(all metrics, where none was tested). Its score is their share.",
             key="metric",
             bind=BOUND,
         )
-        return names, metric or ""
+        return names, way or ""
     return None, ""
 
 

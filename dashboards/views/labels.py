@@ -12,35 +12,46 @@ PREFERRED = ("correlation", "cosine", "auprc", "f1_score", "iou")
 """Metrics to name by at first: those that pass the sanity tests of Oikarinen et al., best first."""
 
 
-def metric_names(names: xr.Dataset) -> list[str]:
-    """Return the metrics of a names dataset."""
-    return [str(metric) for metric in names["metric"].values]
+CONSENSUS = "consensus"
+"""Names by the label that most voting metrics choose, in place of one metric."""
 
 
-def preferred_metric(metrics: Sequence[str]) -> int:
-    """Return the place of the metric to begin with; 0 where none is preferred."""
-    known = list(metrics)
-    return next((known.index(name) for name in PREFERRED if name in known), 0)
+def ways_to_name(names: xr.Dataset) -> list[str]:
+    """Return the consensus, where there is one, and the metrics of a names dataset."""
+    metrics = [str(metric) for metric in names["metric"].values]
+    return [CONSENSUS, *metrics] if CONSENSUS in names else metrics
 
 
-def best_names(names: xr.Dataset, metric: str) -> pd.DataFrame:
-    """Return each concept's name by one metric.
+def preferred_way(ways: Sequence[str]) -> int:
+    """Return the place of the way to begin with; 0 where none is preferred."""
+    known = list(ways)
+    return next((known.index(name) for name in (CONSENSUS, *PREFERRED) if name in known), 0)
+
+
+def best_names(names: xr.Dataset, way: str) -> pd.DataFrame:
+    """Return each concept's name by one metric, or by their consensus.
 
     Parameters
     ----------
     names : xr.Dataset
-        ``name`` and ``score`` (concept, metric).
-    metric : str
-        One of its metrics.
+        ``name`` and ``score`` (concept, metric); ``consensus`` and ``consensus_votes`` (concept).
+    way : str
+        One of its metrics, or `CONSENSUS`.
 
     Returns
     -------
     pd.DataFrame
-        ``name`` ("" where there is none) and ``score`` by concept.
+        ``name`` ("" where there is none) and ``score`` by concept; of a consensus the score is
+        the share of voting metrics that choose it.
     """
-    own = names[["name", "score"]].sel(metric=metric)
-    columns = {"name": own["name"].values.astype(str), "score": own["score"].values}
-    return pd.DataFrame(columns, index=pd.Index(own["concept"].values, name="concept"))
+    if way == CONSENSUS:
+        named, n_voting = names["consensus"].values.astype(str), max(int(names["n_voting"]), 1)
+        score = np.where(named == "", np.nan, names["consensus_votes"].values / n_voting)
+    else:
+        own = names[["name", "score"]].sel(metric=way)
+        named, score = own["name"].values.astype(str), own["score"].values
+    index = pd.Index(names["concept"].values, name="concept")
+    return pd.DataFrame({"name": named, "score": score}, index=index)
 
 
 def label_frame(names: xr.Dataset, concept: int) -> pd.DataFrame:
@@ -50,22 +61,24 @@ def label_frame(names: xr.Dataset, concept: int) -> pd.DataFrame:
     ----------
     names : xr.Dataset
         ``name``, ``score``, ``interval_low``, ``interval_high``, ``margin`` (concept, metric) and
-        ``top_label``, ``top_score`` (concept, metric, rank).
+        ``top_label``, ``top_score`` (concept, metric, rank); ``verdict`` (metric).
     concept : int
         Its index.
 
     Returns
     -------
     pd.DataFrame
-        ``metric``, ``label``, ``score``, ``low``, ``high``, ``margin`` over the second-best label,
-        and ``others``, the next labels with their scores. Empty for a concept without names.
+        ``metric``, ``verdict`` of the sanity tests on it, ``label``, ``score``, ``low``, ``high``,
+        ``margin`` over the second-best label, and ``others``, the next labels with their scores.
+        Empty for a concept without names.
     """
-    columns = ["metric", "label", "score", "low", "high", "margin", "others"]
+    columns = ["metric", "verdict", "label", "score", "low", "high", "margin", "others"]
     if concept not in names.indexes["concept"]:
         return pd.DataFrame(columns=columns)
     own = names.sel(concept=concept).load()
     values = {
         "metric": own["metric"].values.astype(str),
+        "verdict": own["verdict"].values.astype(str),
         "label": own["name"].values.astype(str),
         "score": own["score"].values,
         "low": own["interval_low"].values,
@@ -86,8 +99,13 @@ def _others(own: xr.Dataset) -> str:
 
 
 def names_note(names: xr.Dataset) -> str:
-    """Return on how many images names were chosen, and on how many others they were scored."""
+    """Return on how many images names were chosen and scored, and which metrics were tested."""
     if "n_choosing" not in names or "n_scoring" not in names:
         return ""
     chosen, scored = int(names["n_choosing"]), int(names["n_scoring"])
-    return f"Names were chosen on {chosen:,} images and scored on {scored:,} others."
+    note = f"Names were chosen on {chosen:,} images and scored on {scored:,} others."
+    verdicts = names["verdict"].values.astype(str).tolist()
+    if set(verdicts) == {"untested"}:
+        return f"{note} No sanity tests were given: the verdict on every metric is open."
+    passed, tested = verdicts.count("passes"), len(verdicts) - verdicts.count("untested")
+    return f"{note} {passed} of {tested} tested metrics pass the sanity tests; these vote."

@@ -288,7 +288,7 @@ def names() -> xr.Dataset:
             "undefined": (by_metric, np.full(top.shape[:2], 2)),
             "silent": ("concept", np.arange(CONCEPTS) == CONCEPTS - 1),
             "consensus": ("concept", top[:, 0, 0]),
-            "consensus_votes": ("concept", (top[:, :, 0] == top[:, :1, 0]).sum(axis=1)),
+            "consensus_votes": ("concept", (top[:, 0, 0] != "").astype(np.int64)),
             "consensus_score": (by_metric, score[..., 0]),
             "verdict": ("metric", np.array(["passes", "undecided"], dtype=object)),
             "votes": ("metric", np.array([True, False])),

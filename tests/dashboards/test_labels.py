@@ -8,24 +8,32 @@ import pytest
 from dashboards.views.labels import (
     best_names,
     label_frame,
-    metric_names,
     names_note,
-    preferred_metric,
+    preferred_way,
+    ways_to_name,
 )
 from tests.dashboards import fabricate
 from tests.dashboards.fabricate import CONCEPTS
 
 
-def test_metrics_are_those_of_the_dataset() -> None:
-    assert metric_names(fabricate.names()) == ["iou", "auprc"]
+def test_ways_to_name_are_the_consensus_and_the_metrics() -> None:
+    names = fabricate.names()
+    assert ways_to_name(names) == ["consensus", "iou", "auprc"]
+    assert ways_to_name(names.drop_vars("consensus")) == ["iou", "auprc"]
 
 
 @pytest.mark.parametrize(
-    ("metrics", "place"),
-    [(["iou", "auprc"], 1), (["mine"], 0), (["mine", "iou"], 1), (["auprc", "correlation"], 1)],
+    ("ways", "place"),
+    [
+        (["iou", "auprc"], 1),
+        (["mine"], 0),
+        (["mine", "iou"], 1),
+        (["auprc", "correlation"], 1),
+        (["consensus", "correlation"], 0),
+    ],
 )
-def test_the_metric_to_begin_with(metrics: list[str], place: int) -> None:
-    assert preferred_metric(metrics) == place
+def test_the_way_to_begin_with(ways: list[str], place: int) -> None:
+    assert preferred_way(ways) == place
 
 
 def test_best_names_by_a_metric() -> None:
@@ -38,10 +46,19 @@ def test_best_names_by_a_metric() -> None:
         np.testing.assert_equal(best.loc[concept, "score"], float(own["score"]))
 
 
+def test_names_by_consensus_are_scored_by_the_share_of_votes() -> None:
+    names = fabricate.names().assign(n_voting=2)
+    best = best_names(names, "consensus")
+    assert best["name"].tolist() == names["consensus"].values.tolist()
+    assert best["score"].tolist()[:-1] == [0.5] * (CONCEPTS - 1)
+    assert np.isnan(best["score"].iloc[-1])
+
+
 def test_labels_of_a_concept_under_every_metric() -> None:
     frame = label_frame(fabricate.names(), 1).set_index("metric")
     assert frame.index.tolist() == ["iou", "auprc"]
     row = frame.loc["iou"]
+    assert frame["verdict"].tolist() == ["passes", "undecided"]
     assert row["label"] == "shape: <b>star</b>"
     assert row["score"] == pytest.approx(0.8)
     assert (row["low"], row["high"]) == (pytest.approx(0.75), pytest.approx(0.84))
@@ -58,7 +75,12 @@ def test_a_concept_without_names() -> None:
     assert list(label_frame(names, 999).columns) == list(dead.columns)
 
 
-def test_the_note_says_on_what_names_were_chosen_and_scored() -> None:
+def test_the_note_says_on_what_names_were_chosen_and_what_was_tested() -> None:
     names = fabricate.names()
-    assert names_note(names) == "Names were chosen on 15 images and scored on 15 others."
+    told = "Names were chosen on 15 images and scored on 15 others. "
+    assert names_note(names) == told + "1 of 2 tested metrics pass the sanity tests; these vote."
+    untested = names.assign(verdict=("metric", ["untested", "untested"]))
+    assert names_note(untested) == told + (
+        "No sanity tests were given: the verdict on every metric is open."
+    )
     assert names_note(names.drop_vars("n_scoring")) == ""

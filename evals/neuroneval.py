@@ -1,0 +1,96 @@
+"""Scores as the published code computes them where ties decide, for comparing with its figures.
+
+The code of Oikarinen et al. 2025 (github.com/Trustworthy-ML-Lab/Neuron_Eval) breaks ties by
+adding noise below 1e-7 in single precision and sorting. Near 1 the resolution is 1.2e-7: what is 1
+stays so or moves to the next number, and within these two levels stands in the order of inputs.
+What is 0 is put in random order. Scores therefore differ from call to call, and with the order of
+inputs. Deviations are those of a sample, means those of a population, so that the correlation of
+a column with itself is ``(n - 1) / n``; that of a constant column is 0. *Top and random* takes all
+active inputs of a binary neuron, not 25 of them.
+
+Nothing here is used unless it is asked for by ``compat="neuroneval"``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+NOISE = np.float32(1e-7)
+DRAWN = 25
+
+Replay = Callable[[np.ndarray, np.ndarray, np.random.Generator], float]
+
+
+def noisy_ranks(values: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Return ranks (input,) from 0, ties broken by noise in single precision, then by position."""
+    noise = NOISE * generator.random(len(values), dtype=np.float32)
+    noisy = values.astype(np.float32) + noise
+    bits = noisy.view(np.uint32)
+    in_order = np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))  # as unsigned integers
+    keys = (in_order.astype(np.uint64) << np.uint64(32)) | np.arange(len(values), dtype=np.uint64)
+    keys.sort()
+    ranks = np.empty(len(values))
+    ranks[keys & np.uint64(0xFFFFFFFF)] = np.arange(len(values))
+    return ranks
+
+
+def _pearson(one: np.ndarray, other: np.ndarray) -> float:
+    n_inputs = len(one)
+    deviations = one.std(ddof=1) * other.std(ddof=1)
+    if not deviations:
+        return 0.0
+    return float(((one - one.mean()) @ (other - other.mean())) / n_inputs / deviations)
+
+
+def _spearman(activations: np.ndarray, labels: np.ndarray, generator: np.random.Generator) -> float:
+    ranks = [noisy_ranks(values, generator) for values in (activations, labels)]
+    return _pearson(*ranks)
+
+
+def _all_active_and_random(activations: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    drawn = generator.choice(len(activations), min(DRAWN, len(activations)), replace=False)
+    return np.concatenate([np.flatnonzero(activations == 1), drawn])
+
+
+def _correlation_top_and_random(
+    activations: np.ndarray, labels: np.ndarray, generator: np.random.Generator
+) -> float:
+    drawn = _all_active_and_random(activations, generator)
+    return _pearson(activations[drawn], labels[drawn])
+
+
+def _spearman_top_and_random(
+    activations: np.ndarray, labels: np.ndarray, generator: np.random.Generator
+) -> float:
+    drawn = _all_active_and_random(activations, generator)
+    return _spearman(activations[drawn], labels[drawn], generator)
+
+
+def _roc_area(scores: np.ndarray, truth: np.ndarray, generator: np.random.Generator) -> float:
+    is_true = truth >= 0.5
+    n_true = int(is_true.sum())
+    wins = noisy_ranks(scores, generator)[is_true].sum() - n_true * (n_true - 1) / 2
+    return float(wins / max(1, n_true * (len(truth) - n_true)))
+
+
+def _auc(activations: np.ndarray, labels: np.ndarray, generator: np.random.Generator) -> float:
+    return _roc_area(labels, activations, generator)
+
+
+def _inverse_auc(
+    activations: np.ndarray, labels: np.ndarray, generator: np.random.Generator
+) -> float:
+    return _roc_area(activations, labels, generator)
+
+
+REPLAYS: Mapping[str, Replay] = {
+    "auc": _auc,
+    "inverse_auc": _inverse_auc,
+    "correlation_top_and_random": _correlation_top_and_random,
+    "spearman_correlation": _spearman,
+    "spearman_correlation_top_and_random": _spearman_top_and_random,
+}
+"""Metrics that the published code computes otherwise on binary inputs: of activations (input,),
+labels (input,) and what the noise is drawn from."""

@@ -1,0 +1,174 @@
+"""Whether a metric falls where it should, how sure that is, and what follows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+PASSES, FAILS, UNDECIDED, NOT_RUN = "passes", "fails", "undecided", ""
+
+Z = 1.959963984540054  # of a 95 % interval
+ROUNDING = 1e-12  # a fall that equals epsilon but for this is not more than epsilon
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """When a metric passes.
+
+    Parameters
+    ----------
+    epsilon : float
+        A score falls where it falls by more than this share of the metric's range, at least 0.
+    required : float
+        Share of draws, or of neurons, in which it must fall, in (0, 1].
+
+    Raises
+    ------
+    ValueError
+        If one lies elsewhere.
+    """
+
+    epsilon: float = 0.001
+    required: float = 0.9
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.epsilon < 1:
+            raise ValueError(f"epsilon is a share of the range in [0, 1); got {self.epsilon!r}")
+        if not 0 < self.required <= 1:
+            raise ValueError(f"required is a share in (0, 1]; got {self.required!r}")
+
+    def falls(self, change: np.ndarray) -> np.ndarray:
+        """Return where a change, in units of the metric's range, is a fall."""
+        return np.asarray(-change > self.epsilon + ROUNDING)
+
+    def judge(self, accuracy: float, error: float) -> str:
+        """Return the verdict on a decrease accuracy with its standard error.
+
+        Undecided where the required share lies within two standard errors; "" for NaN.
+        """
+        if math.isnan(accuracy):
+            return NOT_RUN
+        if abs(accuracy - self.required) < 2 * error:
+            return UNDECIDED
+        return PASSES if accuracy >= self.required else FAILS
+
+
+CRITERION = Criterion()
+
+
+def judge_together(verdicts: Iterable[str]) -> str:
+    """Return the verdict on several tests: what fails one fails, what passes all passes.
+
+    Tests that were not run do not count; "" where none was.
+    """
+    run = [verdict for verdict in verdicts if verdict != NOT_RUN]
+    for verdict in (FAILS, UNDECIDED, PASSES):
+        if verdict in run:
+            return verdict
+    return NOT_RUN
+
+
+def change_of_scores(
+    original: np.ndarray, spoiled: np.ndarray, bounds: tuple[float, float]
+) -> np.ndarray:
+    """Return how far scores move, in units of the metric's range; undefined scores count as 0."""
+    width = bounds[1] - bounds[0]
+    change = np.nan_to_num(spoiled) - np.nan_to_num(original)
+    return change / width if width > 0 else np.zeros_like(change)
+
+
+def bounds_of_scores(scores: Iterable[np.ndarray]) -> tuple[float, float]:
+    """Return the smallest and largest score seen; undefined scores count as 0."""
+    seen = [np.nan_to_num(part) for part in scores]
+    return min(float(part.min()) for part in seen), max(float(part.max()) for part in seen)
+
+
+def error_of_mean(variances: np.ndarray | Sequence[float]) -> np.ndarray:
+    """Return the standard error of a mean over the last axis, from independent variances."""
+    held = np.asarray(variances)
+    return np.asarray(np.sqrt(held.sum(axis=-1)) / held.shape[-1])
+
+
+def wilson_interval(share: np.ndarray, n_trials: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the 95 % interval of a share of so many trials (Wilson 1927), NaN for a share NaN."""
+    middle = (share + Z**2 / (2 * n_trials)) / (1 + Z**2 / n_trials)
+    spread = np.sqrt(share * (1 - share) / n_trials + (Z / (2 * n_trials)) ** 2)
+    half = Z * spread / (1 + Z**2 / n_trials)
+    return np.maximum(middle - half, 0), np.minimum(middle + half, 1)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a metric's scores in one test.
+
+    Attributes
+    ----------
+    rate : float
+        Share of draws in which the score fell.
+    change : float
+        Mean change, in units of the metric's range.
+    undefined : float
+        Share of scores on spoiled labels that are undefined.
+    n_draws : int
+        Draws.
+    within, between : float
+        Variance of one draw, and of what a run of many draws that share one score on original
+        labels would find.
+    """
+
+    rate: float
+    change: float
+    undefined: float
+    n_draws: int
+    within: float
+    between: float = 0.0
+
+    @classmethod
+    def of_draws(
+        cls,
+        original: np.ndarray,
+        spoiled: np.ndarray,
+        bounds: tuple[float, float],
+        criterion: Criterion,
+    ) -> Outcome:
+        """Compare scores (draw,) on original and on spoiled labels, draw by draw."""
+        change = change_of_scores(original, spoiled, bounds)
+        rate = float(criterion.falls(change).mean())
+        undefined = float(np.isnan(spoiled).mean())
+        return cls(rate, float(change.mean()), undefined, len(change), rate * (1 - rate))
+
+    @classmethod
+    def of_single_original(
+        cls,
+        originals: np.ndarray,
+        spoiled: np.ndarray,
+        bounds: tuple[float, float],
+        criterion: Criterion,
+    ) -> Outcome:
+        """Compare every score (draw,) on original labels with all on spoiled ones (draw,).
+
+        For runs in which one noisy score on original labels serves all draws: what such a run
+        finds depends on that score.
+        """
+        change = change_of_scores(originals[:, None], spoiled, bounds)
+        rates = criterion.falls(change).mean(axis=1)
+        return cls(
+            rate=float(rates.mean()),
+            change=float(change.mean()),
+            undefined=float(np.isnan(spoiled).mean()),
+            n_draws=len(spoiled),
+            within=float(np.mean(rates * (1 - rates))),
+            between=float(rates.var(ddof=1)) if len(rates) > 1 else 0.0,
+        )
+
+    @property
+    def variance(self) -> float:
+        """Squared standard error of `rate`."""
+        return (self.between + self.within) / self.n_draws
+
+    def variance_of_run(self, n_draws: int) -> float:
+        """Squared standard error of the rate that one run of so many draws finds."""
+        return self.between + self.within / n_draws

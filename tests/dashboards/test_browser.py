@@ -237,7 +237,7 @@ def test_a_chosen_concept(page: Page, address: str) -> None:
     assert "concept=3" in page.url
     assert page.locator("[data-testid=stImage] img").count() == 2 * fabricate.RANKS
     page.get_by_role("button", name="Next").click()
-    see(page, "Concept 1: texture: dots")
+    see(page, "Concept 1: shape: <b>star</b>")
     idle(page)
     picture(page, "concept")
 

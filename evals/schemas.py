@@ -225,3 +225,60 @@ CONSISTENCY = Schema(
     },
     references="Parchami-Araghi et al., FaCT, NeurIPS 2025, arXiv 2510.25512",
 )
+
+_BY_MEASURE = ("concept", "measure")
+
+LOCALISATION = Schema(
+    name="localisation",
+    version=1,
+    title="Whether concepts are where their labels are",
+    coords={
+        "concept": Variable(("concept",), "int64", "index of the concept"),
+        "measure": Variable(("measure",), "str", "measure: pointing, energy or iou"),
+        "rank": Variable(("rank",), "int64", "place by gain, from 0"),
+    },
+    variables={
+        "name": Variable(("concept",), "str", "label that names the concept; empty for none"),
+        "n_images": Variable(("concept",), "int64", "images that the concept was mapped in"),
+        "n_empty": Variable(("concept",), "int64", "of them, those whose map has no positive part"),
+        "n_shown": Variable(("concept",), "int64", "images with a mask of the name"),
+        "score": Variable(_BY_MEASURE, "float64", "mean score of the name in these images"),
+        "interval_low": Variable(_BY_MEASURE, "float64", "lower end of its interval"),
+        "interval_high": Variable(_BY_MEASURE, "float64", "upper end of its interval"),
+        "chance": Variable(_BY_MEASURE, "float64", "the same of a map without any place"),
+        "elsewhere": Variable(
+            _BY_MEASURE, "float64", "the same of maps on the masks of the other images"
+        ),
+        "lift": Variable(_BY_MEASURE, "float64", "score above chance"),
+        "lift_low": Variable(_BY_MEASURE, "float64", "lower end of its interval"),
+        "lift_high": Variable(_BY_MEASURE, "float64", "upper end of its interval"),
+        "gain": Variable(
+            _BY_MEASURE,
+            "float64",
+            "score above chance of the name, over all images, 0 where unshown",
+        ),
+        "top_label": Variable(("concept", "measure", "rank"), "str", "labels of the largest gain"),
+        "top_gain": Variable(("concept", "measure", "rank"), "float64", "their gains"),
+        "mean_score": Variable(("measure",), "float64", "mean score over concepts"),
+        "mean_chance": Variable(("measure",), "float64", "mean chance over concepts"),
+        "mean_elsewhere": Variable(
+            ("measure",), "float64", "mean over concepts, on the masks of other images"
+        ),
+        "mean_lift": Variable(("measure",), "float64", "mean score above chance over concepts"),
+        "located_share": Variable(
+            ("measure",), "float64", "share of judged concepts whose interval lies above chance"
+        ),
+        "best_share": Variable(
+            ("measure",), "float64", "share of shown names that no label exceeds in gain"
+        ),
+        "n_named": Variable((), "int64", "number of concepts with a name"),
+        "n_without_mask": Variable((), "int64", "of them, those whose name has no masks at all"),
+        "n_not_shown": Variable((), "int64", "of the others, those whose images do not show it"),
+        "n_judged": Variable((), "int64", "number of concepts with an interval"),
+        "shown_share": Variable(
+            (), "float64", "share of mapped images that show the name, where it has masks"
+        ),
+    },
+    references="Zhang et al., Top-down Neural Attention by Excitation Backprop, IJCV 126, 2018; "
+    "Wang et al., Score-CAM, CVPR workshops 2020",
+)

@@ -11,9 +11,7 @@ import registry
 from fact import schemas
 
 if TYPE_CHECKING:
-    import numpy as np
     import xarray as xr
-    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -61,13 +59,13 @@ def draw_concepts(config: Config, inputs: registry.Inputs, run: registry.Run) ->
     import xarray as xr
 
     from fact.concept_source import ConceptSource
-    from fact.gallery import draw_gallery
+    from fact.gallery import alive_concepts, draw_gallery
     from fact.plots import gallery_picture, select_gallery
 
     source = ConceptSource.of_concepts(inputs["concepts"], config.device)
     images = inputs["concepts"].origin("images").load()
     with inputs["concepts"].open() as measured:
-        chosen = _alive(measured, config.most)
+        chosen = alive_concepts(measured, config.most)
         parts = []
         for start in range(0, len(chosen), 32):
             some = chosen[start : start + 32]
@@ -80,23 +78,6 @@ def draw_concepts(config: Config, inputs: registry.Inputs, run: registry.Run) ->
             picture = gallery_picture(gallery, int(concept))
             picture.save(run.attach(f"pictures/concept-{concept:05d}.png"))
     return gallery
-
-
-def _alive(measured: xr.Dataset, most: int | None) -> NDArray[np.int64]:
-    """Return the concepts that contribute somewhere, in order; or those of them in most images.
-
-    Raises
-    ------
-    ValueError
-        If there is none.
-    """
-    import numpy as np
-
-    share, alive = measured["image_share"].values, measured["contributing_share"].values > 0
-    ranked = np.argsort(-np.where(alive, share, -1), kind="stable")[: int(alive.sum())]
-    if not len(ranked):
-        raise ValueError("no concept is alive: none contributes to any image")
-    return np.sort(ranked[:most])
 
 
 if __name__ == "__main__":

@@ -70,6 +70,28 @@ def draw_gallery(
     )
 
 
+def alive_concepts(measured: xr.Dataset, most: int | None) -> NDArray[np.int64]:
+    """Return the concepts that contribute somewhere, in order; or those of them in most images.
+
+    Parameters
+    ----------
+    measured : Dataset
+        Of the schema ``concepts``.
+    most : int or None
+        Most concepts; None for all that are alive.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    share, alive = measured["image_share"].values, measured["contributing_share"].values > 0
+    ranked = np.argsort(-np.where(alive, share, -1), kind="stable")[: int(alive.sum())]
+    if not len(ranked):
+        raise ValueError("no concept is alive: none contributes to any image")
+    return np.sort(ranked[:most])
+
+
 def pixel_coordinates() -> dict[str, NDArray[np.object_]]:
     """Return the coordinates of pictures and of explanations."""
     return {"colour": np.array(COLOURS, dtype=object), "rgba": np.array(RGBA, dtype=object)}

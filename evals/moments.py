@@ -1,17 +1,14 @@
 """Means, deviations and inner products that no order of inputs can change.
 
-A plain sum of products in float64 is off by some 1e-16 of the largest partial sum, in a way that
-depends on the order of inputs and on how they are cut into blocks; where a covariance nearly
-cancels, that is far more than 1e-12 of it. Here every column is brought to units in which its
-largest value is about 1 and split into a part with so few bits that sums of its products are
-exact, and a rest that is smaller by their number (the error-free transformation of Ozaki, Ogita,
-Oishi and Rump, Numerical Algorithms 59, 2012). Matrix products of the parts are ordinary ones.
+Where a covariance nearly cancels, what a plain sum of products loses is far more than 1e-12 of it.
+Here every column is brought to units in which its largest value is about 1, and split as
+:mod:`evals.sums` does. Matrix products of the parts are ordinary ones.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -20,9 +17,11 @@ from numba import njit
 from scipy import sparse
 
 from evals.columns import Block, Columns, replace, spread, stored
+from evals.sums import PRODUCT_INPUTS, Rows, anchor, split, sum_true
+from evals.truth import Truth
 
 MANTISSA_BITS = 53
-SLAB_VALUES = 1 << 21  # labels that are split at once
+DESCRIBED_AT_ONCE = 16  # columns
 
 
 @dataclass(frozen=True)
@@ -95,26 +94,46 @@ class Description:
     @classmethod
     def of(cls, block: Block) -> Description:
         """Describe the columns of a block."""
-        n_inputs, n_columns = block.shape
         if sparse.issparse(block):
-            values, starts = block.data, block.indptr
-        else:
-            values = np.ravel(block, order="F")
-            starts = np.arange(n_columns + 1) * n_inputs
-        columns = np.empty((6, n_columns))
+            values = block.data.astype(np.float64, copy=False)
+            return cls._of_stored(values, block.indptr, block.shape[0])
+        n_inputs, n_columns = block.shape
+        parts = []
+        for first in range(0, n_columns, DESCRIBED_AT_ONCE):
+            part = block[:, first : first + DESCRIBED_AT_ONCE]
+            values = np.ravel(part.astype(np.float64, order="F", copy=False), order="F")
+            parts.append(cls._of_stored(values, np.arange(part.shape[1] + 1) * n_inputs, n_inputs))
+        return cls.join(parts)
+
+    @classmethod
+    def _of_stored(cls, values: np.ndarray, starts: np.ndarray, n_inputs: int) -> Description:
+        columns = np.empty((6, len(starts) - 1))
         is_binary = _describe(values, starts, n_inputs, _bits(n_inputs), columns)
         shift, exponent, total, rest, deviation, norm = columns
         exponents = exponent.astype(np.int64)
         return cls(n_inputs, shift, exponents, total, rest, deviation, norm, is_binary)
 
     @classmethod
-    def of_columns(cls, columns: Columns, size: int = 64) -> Description:
-        """Describe all columns, some at a time."""
-        parts = [cls.of(block) for block in columns.blocks(size)]
+    def of_truth(cls, truth: Truth) -> Description:
+        """Describe columns of 0 and 1."""
+        total, n_inputs = truth.totals.astype(np.float64), truth.n_inputs
+        nothing = np.zeros(len(total))
+        deviation = np.sqrt(total * (n_inputs - total)) / n_inputs
+        exponent = nothing.astype(np.int64)
+        return cls(n_inputs, nothing, exponent, total, nothing, deviation, np.sqrt(total), True)
+
+    @classmethod
+    def join(cls, parts: Sequence[Description]) -> Description:
+        """Put descriptions of columns of the same inputs side by side."""
         names = ("shift", "exponent", "total", "rest", "deviation", "norm")
         joined = {name: np.concatenate([getattr(p, name) for p in parts]) for name in names}
         is_binary = all(part.is_binary for part in parts)
-        return cls(n_inputs=columns.n_inputs, is_binary=is_binary, **joined)
+        return cls(n_inputs=parts[0].n_inputs, is_binary=is_binary, **joined)
+
+    @classmethod
+    def of_columns(cls, columns: Columns, size: int = 64) -> Description:
+        """Describe all columns, some at a time."""
+        return cls.join([cls.of(block) for block in columns.blocks(size)])
 
 
 def cross_moments(
@@ -133,8 +152,35 @@ def cross_moments(
     concepts : Description
         Of the labels.
     """
+    return _combine(*_product(block, neurons, columns, concepts), neurons, concepts)
+
+
+def label_moments(
+    block: Block, neurons: Description, truth: Truth, concepts: Description
+) -> Moments:
+    """Return the moments of every pair of a neuron and a concept with labels 0 and 1.
+
+    Parameters
+    ----------
+    block : Block
+        (input, neuron) activations.
+    neurons : Description
+        Of the block.
+    truth : Truth
+        (input, concept) which inputs are labelled.
+    concepts : Description
+        Of the labels.
+    """
+    bits = MANTISSA_BITS - _bits(neurons.n_inputs)
+    product, rest = sum_true(read_units(block, neurons), truth, bits)
+    return _combine(product.T, rest.T, neurons, concepts)
+
+
+def _combine(
+    product: np.ndarray, rest: np.ndarray, neurons: Description, concepts: Description
+) -> Moments:
+    """Return moments from sums of products (neuron, concept) in units, and their rests."""
     n_inputs = neurons.n_inputs
-    product, rest = _product(block, neurons, columns, concepts)
     sums, sums_error = _two_product(neurons.total[:, None], concepts.total)
     sums_error += neurons.total[:, None] * concepts.rest + neurons.rest[:, None] * concepts.total
     scaled, scaled_error = _two_product(product, np.float64(n_inputs))
@@ -152,22 +198,9 @@ def cross_moments(
 
 def sample_moments(activations: np.ndarray, labels: np.ndarray) -> Moments:
     """Return the moments (concept,) of a few inputs: activations (input, 1), labels."""
-    a = activations - activations.mean(axis=0)
-    c = labels - labels.mean(axis=0)
-    n_concepts = labels.shape[1]
-    return Moments(
-        covariance=np.mean(a * c, axis=0),
-        activation_deviation=np.repeat(_deviation(activations, a), n_concepts),
-        label_deviation=_deviation(labels, c),
-        inner=np.sum(activations * labels, axis=0),
-        activation_norm=np.repeat(np.sqrt(np.sum(activations**2, axis=0)), n_concepts),
-        label_norm=np.sqrt(np.sum(labels**2, axis=0)),
-    )
-
-
-def _deviation(values: np.ndarray, centred: np.ndarray) -> np.ndarray:
-    is_constant = (values == values[:1]).all(axis=0)
-    return np.where(is_constant, 0, np.sqrt(np.mean(centred**2, axis=0)))
+    columns = np.empty((6, labels.shape[1]))
+    _describe_few(np.ravel(activations), np.ascontiguousarray(labels.T), columns)
+    return Moments(*columns)
 
 
 def _from_units(values: np.ndarray, neurons: Description, concepts: Description) -> np.ndarray:
@@ -187,42 +220,20 @@ def _product(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the sums of products in units, exact but for a rest, and the rest."""
     bits = MANTISSA_BITS - _bits(neurons.n_inputs)
-    label_bits = 0 if concepts.is_binary else bits // 2
-    units = to_units(block, neurons.shift, neurons.exponent)
-    head, tail = split(units, bits - label_bits)
-    has_tail = bool(np.any(stored(tail)))
+    label_bits = bits // 2
+    activations, labels = read_units(block, neurons), read_label_units(columns, concepts)
     product = np.zeros((block.shape[1], columns.n_columns))
     rest = np.zeros_like(product)
-    for rows, labels, label_head, label_tail in _split_labels(columns, concepts, label_bits):
-        product += _dot(head[rows], label_head)
-        rest += _dot(tail[rows], labels) if has_tail else 0
-        rest += _dot(head[rows], label_tail) if label_tail is not None else 0
+    whole = activations.is_sparse and labels.is_sparse
+    for rows in activations.slabs(neurons.n_inputs if whole else PRODUCT_INPUTS):
+        units = labels.read(rows)
+        head, tail = split(activations.read(rows), bits - label_bits)
+        label_head, label_tail = split(units, label_bits)
+        product += _dot(head, label_head)
+        for left, right in ((tail, units), (head, label_tail)):
+            if stored(left).any() and stored(right).any():
+                rest += _dot(left, right)
     return product, rest
-
-
-def _split_labels(
-    columns: Columns, concepts: Description, bits: int
-) -> Iterator[tuple[slice, Block, Block, Block | None]]:
-    """Yield the labels in their units, whole and split: some inputs at a time, or all if sparse.
-
-    Binary labels have no second part: ``bits`` is 0.
-    """
-    if columns.is_sparse and not concepts.shift.any():
-        labels = to_units(columns.whole(), concepts.shift, concepts.exponent)
-        head, tail = split(labels, bits) if bits else (labels, None)
-        yield slice(None), labels, head, tail if tail is not None and tail.data.any() else None
-        return
-    scale, anchor = np.ldexp(1.0, -concepts.exponent), _anchor(bits)
-    size = max(1, SLAB_VALUES // columns.n_columns)
-    for start in range(0, columns.n_inputs, size):
-        rows = slice(start, min(start + size, columns.n_inputs))
-        labels = columns.slab(rows.start, rows.stop)
-        if not bits:
-            yield rows, labels, labels, None
-            continue
-        units, head, tail = (np.empty_like(labels) for _ in range(3))
-        _split_rows(labels, concepts.shift, scale, anchor, units, head, tail)
-        yield rows, units, head, tail if tail.any() else None
 
 
 def _dot(left: Block, right: Block) -> np.ndarray:
@@ -230,34 +241,38 @@ def _dot(left: Block, right: Block) -> np.ndarray:
     return product.toarray() if sparse.issparse(product) else product
 
 
+def read_units(block: Block, told: Description) -> Rows:
+    """Return the values of a block in units, to be read some inputs at a time."""
+    n_inputs, n_columns = block.shape
+    if sparse.issparse(block):
+        units = sparse.csr_array(to_units(block, told.shift, told.exponent))
+        return Rows(n_inputs, n_columns, units.__getitem__, is_sparse=True)
+    return Rows(n_inputs, n_columns, lambda rows: to_units(block[rows], told.shift, told.exponent))
+
+
+def read_label_units(columns: Columns, told: Description) -> Rows:
+    """Return labels in units, to be read some inputs at a time."""
+    if columns.is_sparse and not told.shift.any():
+        return read_units(columns.whole(), told)
+
+    def read(rows: slice) -> np.ndarray:
+        units = columns.slab(rows.start, rows.stop)
+        return to_units(units, told.shift, told.exponent)
+
+    return Rows(columns.n_inputs, columns.n_columns, read)
+
+
 def to_units(block: Block, shift: np.ndarray, exponent: np.ndarray) -> Block:
-    """Return ``(values - shift) / 2**exponent``, which is exact.
+    """Return ``(values - shift) / 2**exponent`` in float64, which is exact.
 
     A sparse column with values that are not stored has shift 0.
     """
-    values = stored(block) - spread(block, shift) if shift.any() else stored(block)
-    return replace(block, values * spread(block, np.ldexp(1.0, -exponent)))
-
-
-def split(block: Block, bits: int) -> tuple[Block, Block]:
-    """Return a block as multiples of ``2**-bits`` plus a rest of at most half of that.
-
-    Parameters
-    ----------
-    block : Block
-        Values of at most 1 in size.
-    bits : int
-        Binary digits after the point of the first part.
-    """
     values = stored(block)
-    head = (values + _anchor(bits)) - _anchor(bits)
-    return replace(block, head), replace(block, values - head)
-
-
-@njit(nogil=True, cache=True)
-def _anchor(bits):  # type: ignore[no-untyped-def]
-    """Return what rounds to multiples of ``2**-bits`` where it is added and subtracted."""
-    return math.ldexp(1.5, 52 - bits)
+    if values.dtype != np.float64:
+        values = values.astype(np.float64)
+    if shift.any():
+        values = values - spread(block, shift)
+    return replace(block, values * spread(block, np.ldexp(1.0, -exponent)))
 
 
 @njit(nogil=True, cache=True)
@@ -271,11 +286,7 @@ def _describe(values, starts, n_inputs, sum_bits, columns):  # type: ignore[no-u
         for value in stored:
             low, high = min(low, value), max(high, value)
             is_binary &= value == 0 or value == 1
-        shift = 0.0
-        if low < high and low > 0 and high <= 2 * low:
-            shift = low
-        elif low < high < 0 and low >= 2 * high:
-            shift = high
+        shift = _shift(low, high)
         exponent = _exponent(max(abs(low - shift), abs(high - shift)))
         head, tail = _sum_terms(stored, shift, exponent, 0.0, 1, MANTISSA_BITS - sum_bits)
         total = head + tail
@@ -297,16 +308,67 @@ def _describe(values, starts, n_inputs, sum_bits, columns):  # type: ignore[no-u
 @njit(nogil=True, cache=True)
 def _sum_terms(values, shift, exponent, centre, power, bits):  # type: ignore[no-untyped-def]
     """Sum powers of values from the centre, in units: exact but for a rest, and the rest."""
-    anchor, scale = _anchor(bits), math.ldexp(1.0, -exponent)
+    step, scale = anchor(bits), math.ldexp(1.0, -exponent)
     total, rest = 0.0, 0.0
     for value in values:
         term = (value - shift) * scale - centre
         if power == 2:
             term *= term
-        head = (term + anchor) - anchor
+        head = (term + step) - step
         total += head
         rest += term - head
     return total, rest
+
+
+@njit(nogil=True, cache=True)
+def _describe_few(activations, labels, columns):  # type: ignore[no-untyped-def]
+    """Fill in `Moments` (6, concept) of one neuron and labels (concept, input), a few inputs.
+
+    Columns are centred in the units of `_describe`; sums of so few terms need no splitting.
+    """
+    n_inputs = activations.size
+    a, c = np.empty(n_inputs), np.empty(n_inputs)
+    exponent = _centre(activations, a)
+    columns[1] = math.ldexp(math.sqrt(_dot_few(a, a) / n_inputs), exponent)
+    columns[4] = math.sqrt(_dot_few(activations, activations))
+    for j in range(labels.shape[0]):
+        label_exponent = _centre(labels[j], c)
+        columns[0, j] = math.ldexp(_dot_few(a, c) / n_inputs, exponent + label_exponent)
+        columns[2, j] = math.ldexp(math.sqrt(_dot_few(c, c) / n_inputs), label_exponent)
+        columns[3, j] = _dot_few(activations, labels[j])
+        columns[5, j] = math.sqrt(_dot_few(labels[j], labels[j]))
+
+
+@njit(nogil=True, cache=True)
+def _centre(values, centred):  # type: ignore[no-untyped-def]
+    """Fill in values less their mean, in units of a power of 2, and return that: 0 if constant."""
+    low, high = values.min(), values.max()
+    shift = _shift(low, high)
+    exponent = _exponent(max(abs(low - shift), abs(high - shift)))
+    scale, total = math.ldexp(1.0, -exponent), 0.0
+    for i in range(values.size):
+        centred[i] = (values[i] - shift) * scale if low < high else 0.0
+        total += centred[i]
+    centred -= total / values.size
+    return exponent
+
+
+@njit(nogil=True, cache=True)
+def _dot_few(left, right):  # type: ignore[no-untyped-def]
+    total = 0.0
+    for i in range(left.size):
+        total += left[i] * right[i]
+    return total
+
+
+@njit(nogil=True, cache=True)
+def _shift(low, high):  # type: ignore[no-untyped-def]
+    """Return the value nearest 0 where all are within a factor of two, and not all equal, or 0."""
+    if low < high and low > 0 and high <= 2 * low:
+        return low
+    if low < high < 0 and low >= 2 * high:
+        return high
+    return 0.0
 
 
 @njit(nogil=True, cache=True)
@@ -314,17 +376,6 @@ def _exponent(largest):  # type: ignore[no-untyped-def]
     """Return the least int e with ``largest <= 2**e``, 0 for 0."""
     fraction, exponent = math.frexp(largest)
     return exponent - (fraction == 0.5)
-
-
-@njit(nogil=True, cache=True)
-def _split_rows(rows, shift, scale, anchor, units, head, tail):  # type: ignore[no-untyped-def]
-    """Bring labels (input, concept) to their units and split them, in one pass."""
-    for i in range(rows.shape[0]):
-        for j in range(rows.shape[1]):
-            unit = (rows[i, j] - shift[j]) * scale[j]
-            units[i, j] = unit
-            head[i, j] = (unit + anchor) - anchor
-            tail[i, j] = unit - head[i, j]
 
 
 def _bits(n_inputs: int) -> int:

@@ -15,11 +15,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from evals.perturb import MISSING, RATES, TESTS, Rates
+from evals.protocol import FREQUENCIES, MISSING, N_INPUTS, RATES, TESTS, Rates
 from evals.weighted import WeightedEvidence
-
-FREQUENCIES = (0.499, 0.1, 0.01, 0.001, 0.0001)
-N_INPUTS = 500_000
 
 ACTIVE = np.array([1, 1, 0, 0])
 LABELLED = np.array([1, 0, 1, 0])

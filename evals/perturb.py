@@ -14,59 +14,16 @@ import numpy as np
 import xarray as xr
 from scipy import sparse
 
-from evals.blocks import Concepts
-from evals.columns import Block, Columns, read_column
+from evals.columns import SPARSE_DENSITY, Block, Columns, read_column
 from evals.contingency import LABEL_THRESHOLD
 from evals.labelled import take_concepts
+from evals.protocol import MISSING, RATES, TESTS, Rates
 from evals.sampling import input_keys, keyed_numbers
 from registry.suggest import nearest
 
-MISSING, EXTRA = TESTS = ("missing", "extra")
-"""What is wrong with the labels."""
-
+SLAB_INPUTS = 4096
 LARGEST_SUBCLASS = 0.75
 UNIT = 2.0**-53
-
-
-@dataclass(frozen=True)
-class Rates:
-    """How many labels are spoiled.
-
-    Parameters
-    ----------
-    kept_share : float
-        Probability with which a positive is kept where labels are missing, in [0, 1]: ``r-``.
-    extra_factor : float
-        Factor by which positives grow, in expectation, where there are extra ones, at least 1:
-        ``r+``.
-
-    Raises
-    ------
-    ValueError
-        If a rate lies elsewhere.
-    """
-
-    kept_share: float = 0.5
-    extra_factor: float = 2.0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.kept_share <= 1:
-            raise ValueError(f"kept_share is a probability in [0, 1]; got {self.kept_share!r}")
-        if not 1 <= self.extra_factor < float("inf"):
-            raise ValueError(f"extra_factor is a factor of at least 1; got {self.extra_factor!r}")
-
-    def flip_probability(self, n_labelled: int, n_inputs: int) -> float:
-        """Return how probable it is that a negative becomes positive.
-
-        ``(r+ - 1) Q / (D - Q)``, at most 1; 0 where there is no negative.
-        """
-        n_negative = n_inputs - n_labelled
-        if not n_negative:
-            return 0.0
-        return min(1.0, (self.extra_factor - 1) * n_labelled / n_negative)
-
-
-RATES = Rates()
 
 
 class LabelSet(Protocol):
@@ -228,9 +185,10 @@ class Hierarchy:
     @classmethod
     def of(cls, labels: Columns) -> Hierarchy:
         """Find it from labels (input, concept)."""
-        truth = Concepts(labels).truth
-        sizes = truth.totals.astype(np.int64)
-        shared = truth.sum_over(truth.columns.T.astype(np.float64))
+        shared = np.zeros((labels.n_columns, labels.n_columns), dtype=np.int64)
+        for start in range(0, labels.n_inputs, SLAB_INPUTS):
+            shared += _count_shared(labels.slab(start, start + SLAB_INPUTS) >= LABEL_THRESHOLD)
+        sizes = np.diag(shared)
         is_subset = (shared == sizes[:, None]) & (sizes[:, None] > 0)
         return cls(is_subset & (sizes[:, None] < sizes), sizes)
 
@@ -266,3 +224,12 @@ class Hierarchy:
         first_class = (below & self.is_class).argmax(axis=1)
         found = np.where(is_candidate.any(axis=1), best, first_class)
         return np.where(self.is_superclass, found, -1)
+
+
+def _count_shared(is_labelled: np.ndarray) -> np.ndarray:
+    """Count the inputs (concept, concept) that have both of two labels (input, concept)."""
+    if np.count_nonzero(is_labelled) < SPARSE_DENSITY * is_labelled.size:
+        held = sparse.csr_array(is_labelled.astype(np.int32))
+        return np.asarray((held.T @ held).toarray())
+    dense = is_labelled.astype(np.float32)  # exact up to 2**24
+    return np.asarray((dense.T @ dense).astype(np.int64))

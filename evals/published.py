@@ -12,20 +12,13 @@ import math
 from collections.abc import Mapping
 from typing import TypeAlias
 
-from evals.perturb import TESTS
+from evals.protocol import EXPERIMENTAL, SEMANTIC, TESTS, THEORETICAL
 
-THEORETICAL_FORM, EXPERIMENTAL_FORM, SEMANTIC_FORM = FORMS = (
-    "theoretical",
-    "experimental",
-    "semantic",
-)
-
-N_DRAWS = 1000
 WITHIN = 4  # standard errors of the difference that are put down to sampling
 
 Cells: TypeAlias = Mapping[str, tuple[float, float]]
 
-THEORETICAL: Cells = {
+THEORETICAL_CELLS: Cells = {
     "recall": (100, 0),
     "precision": (0, 100),
     "f1_score": (100, 100),
@@ -61,7 +54,7 @@ NOTEBOOK: Cells = {
 }
 """Theoretical cells that the authors' own notebook prints otherwise than their table."""
 
-EXPERIMENTAL: Cells = {
+EXPERIMENTAL_CELLS: Cells = {
     "recall": (98.66, 0.00),
     "precision": (45.73, 99.81),
     "f1_score": (93.68, 99.82),
@@ -82,7 +75,7 @@ EXPERIMENTAL: Cells = {
     "inverse_auprc": (99.15, 95.58),
 }
 
-SEMANTIC: Cells = {
+SEMANTIC_CELLS: Cells = {
     "recall": (92.89, 0.00),
     "precision": (43.68, 99.79),
     "f1_score": (91.84, 99.79),
@@ -104,9 +97,9 @@ SEMANTIC: Cells = {
 }
 
 PUBLISHED: Mapping[str, Cells] = {
-    THEORETICAL_FORM: THEORETICAL,
-    EXPERIMENTAL_FORM: EXPERIMENTAL,
-    SEMANTIC_FORM: SEMANTIC,
+    THEORETICAL: THEORETICAL_CELLS,
+    EXPERIMENTAL: EXPERIMENTAL_CELLS,
+    SEMANTIC: SEMANTIC_CELLS,
 }
 
 TIES = (
@@ -128,8 +121,8 @@ REASONS: Mapping[tuple[str, str], str] = {
 """Why a theoretical cell, or its verdict, differs from the published one."""
 
 OTHER_DATA = {
-    EXPERIMENTAL_FORM: "published: mean over eight settings of other networks and data",
-    SEMANTIC_FORM: "published: another network and data (ViT-B/16, ImageNet)",
+    EXPERIMENTAL: "published: mean over eight settings of other networks and data",
+    SEMANTIC: "published: another network and data (ViT-B/16, ImageNet)",
 }
 
 
@@ -155,7 +148,7 @@ def explain_difference(
     same_verdict : bool
         Whether both lead to the same verdict; where not, that is a difference too.
     """
-    published = published_accuracy(metric, THEORETICAL_FORM, test)
+    published = published_accuracy(metric, THEORETICAL, test)
     if math.isnan(published):
         return ""
     apart = abs(accuracy - published)

@@ -13,29 +13,27 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import xarray as xr
 
-from evals.binary import FREQUENCIES, N_INPUTS, BinarySetting
+from evals.binary import BinarySetting
 from evals.metrics.table import Metric, find_metric, list_metrics
 from evals.neuroneval import REPLAYS
-from evals.perturb import (
+from evals.perturb import Hierarchy, LabelSet, SpoiledLabels, SubstitutedLabels
+from evals.protocol import (
+    COMPATS,
+    EXPERIMENTAL,
     EXTRA,
+    FORMS,
+    FREQUENCIES,
     MISSING,
-    RATES,
-    TESTS,
-    Hierarchy,
-    LabelSet,
-    Rates,
-    SpoiledLabels,
-    SubstitutedLabels,
-)
-from evals.published import (
-    EXPERIMENTAL_FORM,
     N_DRAWS,
-    OTHER_DATA,
-    SEMANTIC_FORM,
-    THEORETICAL_FORM,
-    explain_difference,
-    published_accuracy,
+    N_INPUTS,
+    RATES,
+    SEMANTIC,
+    SIMULATED_DRAWS,
+    TESTS,
+    THEORETICAL,
+    Rates,
 )
+from evals.published import OTHER_DATA, explain_difference, published_accuracy
 from evals.sampling import input_keys
 from evals.selection import UNKNOWN
 from evals.subjects import SUBJECT_OPTIONS, SubjectOptions, Subjects, find_subjects
@@ -47,17 +45,25 @@ from evals.verdicts import (
     Z,
     change_of_scores,
     error_of_mean,
+    judge_together,
     wilson_interval,
 )
 from registry.suggest import nearest
 
-NEURONEVAL = "neuroneval"
-COMPATS = ("", NEURONEVAL)
-SIMULATED_DRAWS = 20
-
 PER_FREQUENCY = ("metric", "test", "frequency")
 PER_TEST = ("metric", "test")
-FORMS = (EXPERIMENTAL_FORM, SEMANTIC_FORM)
+BY_FORM = (
+    "decrease_accuracy",
+    "decrease_accuracy_low",
+    "decrease_accuracy_high",
+    "standard_error",
+    "mean_change",
+    "undefined",
+    "verdict",
+    "published",
+    "difference",
+)
+REAL_FORMS = (EXPERIMENTAL, SEMANTIC)
 
 
 def theoretical_sanity(
@@ -193,7 +199,7 @@ def _compare(
         for test in TESTS if is_published else ():
             cell = {"metric": metric, "test": test}
             ours = tested.sel(cell)
-            published = published_accuracy(metric, THEORETICAL_FORM, test)
+            published = published_accuracy(metric, THEORETICAL, test)
             cells.loc[cell] = published
             run_error.loc[cell] = error_of_mean(
                 [outcome.variance_of_run(N_DRAWS) for outcome in held[test]]
@@ -275,7 +281,7 @@ def experimental_sanity(
     ]
     tested = xr.concat(
         [xr.concat(tests, xr.Variable("test", list(TESTS))) for tests in forms],
-        xr.Variable("form", list(FORMS)),
+        xr.Variable("form", list(REAL_FORMS)),
     )
     judged = _judge_forms(tested, criterion).merge(subjects.chosen[["alpha", "lam"]])
     return judged.transpose("metric", "form", "test", "seed")
@@ -376,7 +382,49 @@ def _judge_forms(tested: xr.Dataset, criterion: Criterion) -> xr.Dataset:
     published = xr.apply_ufunc(
         published_accuracy, tested["metric"], tested["form"], tested["test"], vectorize=True
     )
-    of_form = xr.DataArray([OTHER_DATA[form] for form in FORMS], {"form": list(FORMS)}, "form")
+    of_form = xr.DataArray(
+        [OTHER_DATA[form] for form in REAL_FORMS], {"form": list(REAL_FORMS)}, "form"
+    )
     is_compared = published.notnull() & accuracy.notnull()
     difference = of_form.astype(object).where(is_compared, "").astype(str)
     return tested.assign(verdict=verdict, published=published, difference=difference)
+
+
+def combine_forms(theoretical: xr.Dataset, real: xr.Dataset | None = None) -> xr.Dataset:
+    """Put the forms of the tests together, and say what follows for each metric.
+
+    Parameters
+    ----------
+    theoretical : Dataset
+        Of `theoretical_sanity`.
+    real : Dataset, optional
+        Of `experimental_sanity`, of the same metrics.
+
+    Returns
+    -------
+    xr.Dataset
+        (metric, form, test) all that is known of each form, NaN and "" where it was not run;
+        (metric, test, frequency) what is theoretical; ``passed`` (metric,): "passes" where both
+        tests are passed in the theoretical and the experimental form, as far as these were run;
+        "fails" where one is failed, "undecided" otherwise. The semantic form has no part in it.
+    """
+    together = theoretical.drop_dims("frequency").assign(
+        mean_change=theoretical["score_change"].mean("frequency"),
+        undefined=theoretical["undefined_share"].mean("frequency"),
+    )
+    forms = [together.expand_dims(form=[THEORETICAL])]
+    if real is not None:
+        forms.append(real)
+    whole = xr.Dataset({name: _join_forms(name, forms) for name in BY_FORM})
+    whole = whole.merge(theoretical[["score_change", "decrease_rate", "undefined_share"]])
+    decisive = whole["verdict"].sel(form=[THEORETICAL, EXPERIMENTAL])
+    verdicts = [judge_together(held.ravel().tolist()) for held in decisive.values]
+    return whole.assign(passed=("metric", np.array(verdicts, dtype=str)))
+
+
+def _join_forms(name: str, forms: Sequence[xr.Dataset]) -> xr.DataArray:
+    """Return a variable in all forms (metric, form, test), NaN or "" where one was not run."""
+    joined = xr.concat([held[name] for held in forms], "form")
+    missing = "" if joined.dtype.kind in "UO" else np.nan
+    full = joined.reindex(form=list(FORMS), fill_value=missing)
+    return full.astype(str if missing == "" else np.float64).transpose("metric", "form", "test")

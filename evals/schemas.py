@@ -282,3 +282,141 @@ LOCALISATION = Schema(
     references="Zhang et al., Top-down Neural Attention by Excitation Backprop, IJCV 126, 2018; "
     "Wang et al., Score-CAM, CVPR workshops 2020",
 )
+
+_BY_BASIS = ("concept", "basis")
+_AT_THRESHOLD = ("basis", "threshold")
+
+MATCHING = Schema(
+    name="matching",
+    version=1,
+    title="Which concepts of one set come back in another",
+    coords={
+        "concept": Variable(("concept",), "int64", "index of the concept in the one set"),
+        "basis": Variable(("basis",), "str", "what is compared: decoder or presence"),
+        "threshold": Variable(("threshold",), "float64", "similarity from which on it is the same"),
+    },
+    variables={
+        "match": Variable(
+            _BY_BASIS, "int64", "concept of the other set, one to one; -1 where there is none"
+        ),
+        "similarity": Variable(_BY_BASIS, "float64", "cosine, or correlation, with it"),
+        "nearest": Variable(_BY_BASIS, "int64", "most similar concept of the other set"),
+        "nearest_similarity": Variable(_BY_BASIS, "float64", "cosine, or correlation, with it"),
+        "mutual": Variable(_BY_BASIS, "bool", "whether each is the most similar one of the other"),
+        "matched_share": Variable(
+            _AT_THRESHOLD, "float64", "share of concepts with a match at or above the threshold"
+        ),
+        "matched_share_low": Variable(_AT_THRESHOLD, "float64", "lower end of its interval"),
+        "matched_share_high": Variable(_AT_THRESHOLD, "float64", "upper end of its interval"),
+        "null_matched_share": Variable(_AT_THRESHOLD, "float64", "the same of the null"),
+        "mutual_share": Variable(("basis",), "float64", "share of concepts with a mutual nearest"),
+        "null_mutual_share": Variable(("basis",), "float64", "the same of the null"),
+        "mean_similarity": Variable(("basis",), "float64", "mean similarity of matched concepts"),
+        "null_mean_similarity": Variable(("basis",), "float64", "the same of the null"),
+        "mean_nearest": Variable(
+            ("basis",), "float64", "mean similarity to the most similar concept"
+        ),
+        "mean_nearest_low": Variable(("basis",), "float64", "lower end of its interval"),
+        "mean_nearest_high": Variable(("basis",), "float64", "upper end of its interval"),
+        "null_mean_nearest": Variable(("basis",), "float64", "the same of the null"),
+        "same_match_share": Variable(
+            (), "float64", "share of concepts that both bases match, which they match alike"
+        ),
+        "n_one": Variable((), "int64", "concepts of the one set"),
+        "n_other": Variable((), "int64", "concepts of the other set"),
+        "n_alive_one": Variable((), "int64", "of the one, those that differ between images"),
+        "n_alive_other": Variable((), "int64", "of the other, those that differ between images"),
+    },
+    references="Kuhn, The Hungarian method for the assignment problem, 1955; Sharkey et al., "
+    "Taking features out of superposition with sparse autoencoders, 2022",
+)
+
+_BY_TEST = ("metric", "form", "test")
+_BY_FREQUENCY = ("metric", "test", "frequency")
+_BY_SANITY_SEED = ("metric", "form", "test", "seed")
+
+SANITY = Schema(
+    name="sanity",
+    version=1,
+    title="Whether the score of a right concept falls when its labels are spoiled",
+    coords={
+        "metric": METRIC,
+        "form": Variable(
+            ("form",),
+            "str",
+            "theoretical: binary neurons that are their concept; experimental: real neurons, "
+            "labels spoiled at random; semantic: real neurons, classes for superclasses and back",
+        ),
+        "test": Variable(("test",), "str", "what is wrong with the labels: missing or extra ones"),
+        "frequency": Variable(
+            ("frequency",), "float64", "share of inputs at which a binary neuron is active"
+        ),
+        "seed": Variable(("seed",), "int64", "seed of labels spoiled at random"),
+    },
+    variables={
+        "decrease_accuracy": Variable(
+            _BY_TEST,
+            "float64",
+            "share of draws (mean over frequencies) or of neurons in which the score falls by "
+            "more than epsilon; NaN where the form was not run",
+        ),
+        "decrease_accuracy_low": Variable(_BY_TEST, "float64", "lower end of its 95 % interval"),
+        "decrease_accuracy_high": Variable(_BY_TEST, "float64", "upper end of its 95 % interval"),
+        "standard_error": Variable(_BY_TEST, "float64", "standard error of the share"),
+        "mean_change": Variable(
+            _BY_TEST, "float64", "mean change of the score, in units of the metric's range"
+        ),
+        "undefined": Variable(
+            _BY_TEST, "float64", "share of undefined scores on spoiled labels, which count as 0"
+        ),
+        "verdict": Variable(
+            _BY_TEST, "str", "passes, fails or undecided; empty where the form was not run"
+        ),
+        "published": Variable(
+            _BY_TEST, "float64", "share that the paper gives; NaN where it gives none"
+        ),
+        "difference": Variable(
+            _BY_TEST, "str", "why ours, or its verdict, differs from it; empty if it does not"
+        ),
+        "score_change": Variable(
+            _BY_FREQUENCY, "float64", "theoretical: mean change, in units of the metric's range"
+        ),
+        "decrease_rate": Variable(
+            _BY_FREQUENCY, "float64", "theoretical: share of draws in which the score falls"
+        ),
+        "undefined_share": Variable(
+            _BY_FREQUENCY, "float64", "theoretical: share of undefined scores on spoiled labels"
+        ),
+        "passed": Variable(
+            ("metric",),
+            "str",
+            "verdict on both tests in the theoretical and, where run, the experimental form",
+        ),
+        "seed_accuracy": Variable(
+            _BY_SANITY_SEED, "float64", "decrease accuracy of each seed alone", optional=True
+        ),
+        "n_neurons": Variable(
+            ("form", "test"), "int64", "neurons tested; 0 where the form was not run"
+        ),
+        "alpha": Variable(
+            ("metric",),
+            "float64",
+            "chosen fraction of active inputs; NaN where none is needed",
+            optional=True,
+        ),
+        "lam": Variable(
+            ("metric",),
+            "float64",
+            "chosen weight of how common a concept is; NaN where none is needed",
+            optional=True,
+        ),
+        "n_passing": Variable((), "int64", "number of metrics that pass"),
+        "n_failing": Variable((), "int64", "number of metrics that fail"),
+        "n_undecided": Variable((), "int64", "number of metrics of which sampling decides"),
+        "epsilon": Variable((), "float64", "fall that counts, in units of a metric's range"),
+        "required": Variable((), "float64", "share in which scores must fall"),
+        "n_draws": Variable((), "int64", "theoretical: draws at each frequency"),
+        "variant": Variable((), "str", "rates, right concepts, handling of ties"),
+    },
+    references=NEURON_EVAL + ", section 4 and appendices E.1 and E.3",
+)

@@ -18,6 +18,7 @@ from evals.labelled import align
 from evals.metrics.table import ALPHAS, LAMBDAS, Metric, Parameters, find_metric
 from evals.pairs import score_pair_arrays
 from evals.perturb import LabelSet, stack_columns
+from evals.protocol import HIDDEN_ALPHA
 from evals.scoring import read_activations, read_array
 from evals.selection import (
     UNKNOWN,
@@ -29,7 +30,6 @@ from evals.selection import (
 )
 from evals.verdicts import bounds_of_scores
 
-HIDDEN_ALPHA = 0.005
 LABEL_BYTES = 1 << 29  # label sets side by side, where all pairs are scored
 
 

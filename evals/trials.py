@@ -21,7 +21,7 @@ from evals.binary import (
 )
 from evals.metrics.table import Metric, Parameters
 from evals.neuroneval import Replay
-from evals.perturb import TESTS
+from evals.protocol import TESTS
 from evals.verdicts import CRITERION, Criterion, Outcome, bounds_of_scores
 from evals.weighted import WeightedEvidence
 

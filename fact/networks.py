@@ -8,6 +8,7 @@ a layer, but not in the image.
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import os
@@ -28,6 +29,7 @@ from bcos.modules import BcosConv2d, BcosLinear, BcosSequential, LogitLayer, nor
 from torch import Tensor, nn
 
 from fact.images import Geometry
+from fact.vocabulary import read_names
 from registry.suggest import nearest
 
 if TYPE_CHECKING:
@@ -45,6 +47,28 @@ FORMAT = 1
 """Version of the metadata in the header of a network's file."""
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """What is taken off colours in [0, 1], and what they are then divided by.
+
+    Attributes
+    ----------
+    mean, std : tuple of float
+        One of each for red, green, blue.
+    """
+
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+    def apply(self, rgb: Tensor) -> Tensor:
+        """Return normalised images ``(image, colour, y, x)``."""
+        mean, std = (rgb.new_tensor(value).view(1, 3, 1, 1) for value in (self.mean, self.std))
+        return (rgb - mean) / std
+
+
+OF_IMAGENET = Normalisation()
 
 
 class NetworkError(ValueError):
@@ -74,6 +98,8 @@ class Architecture:
         NetworkError
             If there is no such builder; with the nearest name.
         """
+        if self.builder not in _BUILDERS:
+            importlib.import_module("fact.standard_networks")  # its rows join the table
         if self.builder not in _BUILDERS:
             raise NetworkError(
                 f"unknown builder {self.builder!r}{nearest(self.builder, _BUILDERS)}"
@@ -118,6 +144,8 @@ class Network:
         them are not complete.
     architecture : Architecture or None
         What rebuilds the module; None for one's own module, which then cannot be saved.
+    normalisation : Normalisation
+        Of the colours that a network reads which is not B-cos; ImageNet's by default.
     """
 
     module: nn.Module
@@ -126,6 +154,7 @@ class Network:
     geometry: Geometry = WHOLE
     bcos: bool = True
     architecture: Architecture | None = None
+    normalisation: Normalisation = OF_IMAGENET
 
     @property
     def device(self) -> torch.device:
@@ -161,8 +190,7 @@ class Network:
         -------
         Tensor
             ``(image, 6, y, x)`` in [0, 1]: red, green, blue and their complements, the input
-            of every B-cos network. For others ``(image, 3, y, x)``, less ImageNet's mean and
-            divided by its standard deviation.
+            of every B-cos network. For others ``(image, 3, y, x)``, normalised.
 
         Raises
         ------
@@ -174,8 +202,7 @@ class Network:
             return rgb
         if self.bcos:
             return torch.cat([rgb, 1 - rgb], dim=1)
-        mean, std = (rgb.new_tensor(v).view(1, 3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
-        return (rgb - mean) / std
+        return self.normalisation.apply(rgb)
 
     def logits(self, encoded: Tensor) -> Tensor:
         """Return the logits ``(image, class)`` before the network adds its bias.
@@ -539,17 +566,15 @@ def bcos_network(
     NetworkError
         If the architecture is unknown, the weights cannot be fetched, or do not belong to it.
     """
-    from bcos.data.categories import IMAGENET_CATEGORIES
-
     recipe = Architecture("bcos", {"architecture": architecture})
     module = _fetch(architecture) if pretrained else recipe.build(seed)
     if weights is not None:
-        _load_weights(module, read_state(weights), str(weights))
+        load_weights(module, read_state(weights), str(weights))
     module.eval().requires_grad_(False)
     return Network(
         module,
         name=architecture,
-        classes=tuple(_distinct(IMAGENET_CATEGORIES)),
+        classes=read_names("imagenet"),
         geometry=geometry or own_geometry(module),
         bcos=not architecture.startswith("standard_"),
         architecture=recipe,
@@ -607,14 +632,6 @@ def _count(classes: Sequence[str]) -> int:
     return len(classes)
 
 
-def _distinct(names: Sequence[str]) -> Iterator[str]:
-    """Yield names, numbered where one repeats (ImageNet has two cranes)."""
-    seen: dict[str, int] = {}
-    for name in names:
-        seen[name] = seen.get(name, 0) + 1
-        yield name if seen[name] == 1 else f"{name} ({seen[name]})"
-
-
 # --- files ----------------------------------------------------------------------------------
 
 
@@ -644,6 +661,7 @@ def save_network(network: Network, path: Path | str) -> None:
         "classes": list(network.classes),
         "geometry": asdict(network.geometry),
         "bcos": network.bcos,
+        "normalisation": asdict(network.normalisation),
         "builder": network.architecture.builder,
         "settings": dict(network.architecture.settings),
     }
@@ -678,7 +696,7 @@ def load_network(path: Path | str) -> Network:
     metadata = _read_metadata(path)
     recipe = Architecture(metadata["builder"], metadata["settings"])
     module = recipe.build()
-    _load_weights(module, safetensors.torch.load_file(path), str(path))
+    load_weights(module, safetensors.torch.load_file(path), str(path))
     return Network(
         module.eval().requires_grad_(False),
         name=metadata["name"],
@@ -686,6 +704,7 @@ def load_network(path: Path | str) -> Network:
         geometry=Geometry(**metadata["geometry"]),
         bcos=metadata["bcos"],
         architecture=recipe,
+        normalisation=_normalisation(metadata.get("normalisation", {})),
     )
 
 
@@ -709,6 +728,9 @@ def load(source: Input) -> Network:
 def read_state(path: Path | str) -> dict[str, Tensor]:
     """Read a state dict from safetensors or from a file of torch, weights only, on the CPU.
 
+    A checkpoint of a training is unpacked: what it calls ``state_dict``, without the ``module.``
+    that training on several devices puts before every name.
+
     Raises
     ------
     NetworkError
@@ -723,16 +745,30 @@ def read_state(path: Path | str) -> dict[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch and safetensors raise many types for a file of another kind
         raise NetworkError(f"{path} cannot be read as weights: {error}") from error
+    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
+        state = state["state_dict"]
     if isinstance(state, Mapping) and all(isinstance(value, Tensor) for value in state.values()):
-        return dict(state)
+        return {str(name).removeprefix("module."): value for name, value in state.items()}
     raise NetworkError(f"{path} holds a {type(state).__name__}; expected a state dict of tensors")
 
 
-def _load_weights(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+def load_weights(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Put weights into a module, all of them.
+
+    Raises
+    ------
+    NetworkError
+        If some are missing, too many, or of another shape; ``source`` is named.
+    """
     try:
         module.load_state_dict(state)
     except RuntimeError as error:
         raise NetworkError(f"{source} does not belong to this architecture: {error}") from error
+
+
+def _normalisation(settings: Mapping[str, Sequence[float]]) -> Normalisation:
+    red_green_blue: dict[str, Any] = {name: tuple(values) for name, values in settings.items()}
+    return Normalisation(**red_green_blue)
 
 
 def _read_metadata(path: Path) -> dict[str, Any]:

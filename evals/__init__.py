@@ -5,6 +5,9 @@ from lazy_loader import attach as _attach
 __getattr__, __dir__, __all__ = _attach(
     __name__,
     submod_attrs={
+        "consistency": ["c2_score", "score_encodings"],
+        "localisation": ["LocalisationOptions", "localise"],
+        "matching": ["ConceptSet", "MatchingOptions", "match_sets"],
         "metrics.table": [
             "Metric",
             "Parameters",

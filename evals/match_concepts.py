@@ -67,8 +67,7 @@ stage = registry.Stage(
 @stage.main
 def match_concepts(config: Config, inputs: registry.Inputs, run: registry.Run) -> xr.Dataset:
     """Match by decoders, and by presences where both sets were measured."""
-    from evals.matching import MatchingOptions
-    from evals.matching import match_concepts as match
+    from evals.matching import MatchingOptions, match_sets
     from evals.matching_table import matching_table
 
     _require_one_layer(inputs["one"], inputs["other"])
@@ -82,7 +81,7 @@ def match_concepts(config: Config, inputs: registry.Inputs, run: registry.Run) -
     )
     with ExitStack() as stack:
         sets = [_concepts(inputs[slot], stack) for slot in ("one", "other")]
-        matched = match(sets[0], sets[1], options)
+        matched = match_sets(sets[0], sets[1], options)
     sys.stdout.write(matching_table(matched))
     return matched
 

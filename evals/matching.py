@@ -211,7 +211,7 @@ class ConceptSet:
         return np.asarray(extremes[0].values != extremes[1].values)
 
 
-def match_concepts(
+def match_sets(
     one: ConceptSet, other: ConceptSet, options: MatchingOptions = MatchingOptions()
 ) -> xr.Dataset:
     """Match the concepts of one set to those of another, by every basis that both have.

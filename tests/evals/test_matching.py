@@ -8,15 +8,14 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from evals import match_concepts as stage_module
-from evals import schemas
+from evals import match_concepts, schemas
 from evals.matching import (
     ConceptSet,
     Matching,
     MatchingOptions,
     compare_decoders,
     compare_presences,
-    match_concepts,
+    match_sets,
     random_decoder,
 )
 from evals.matching_table import matching_table
@@ -77,7 +76,7 @@ def test_a_permuted_set_comes_back():
         decoder(3 * directions[order], 10 * np.arange(12)),
         presence(7 * values[:, order] + 1, 10 * np.arange(12)),
     )
-    found = match_concepts(one, other, QUICK)
+    found = match_sets(one, other, QUICK)
     schemas.MATCHING.check(found)
     expected = 10 * np.argsort(order)
     for basis in ("decoder", "presence"):
@@ -119,16 +118,14 @@ def test_concepts_that_are_the_same_everywhere_are_left_out():
     other_values[:, 5] = 2
     one = ConceptSet(decoder(directions), presence(values))
     other = ConceptSet(decoder(directions), presence(other_values))
-    found = match_concepts(one, other, QUICK)
+    found = match_sets(one, other, QUICK)
     assert (found["n_alive_one"], found["n_alive_other"]) == (4, 3)
     for basis in ("decoder", "presence"):
         match = found["match"].sel(basis=basis).values
         assert match[[0, 2, 3]].tolist() == [0, 2, 3]
         assert (match[[1, 4, 5]] == -1).all()
     assert (found["matched_share"] == 1).all()  # of 3, the most that can be matched
-    without = match_concepts(
-        ConceptSet(decoder(directions)), ConceptSet(decoder(directions)), QUICK
-    )
+    without = match_sets(ConceptSet(decoder(directions)), ConceptSet(decoder(directions)), QUICK)
     assert without["basis"].values.tolist() == ["decoder"]
     assert without["n_alive_one"] == 6
     assert without["same_match_share"].isnull()
@@ -141,7 +138,7 @@ def test_the_null_has_the_moments_of_the_decoder_and_predicts_independent_sets()
     drawn = random_decoder(decoder(first), 0).values
     expected = first.T @ first / 400
     np.testing.assert_allclose(drawn.T @ drawn / 400, expected, atol=0.2 * np.trace(expected) / 3)
-    found = match_concepts(ConceptSet(decoder(first)), ConceptSet(decoder(second)), QUICK)
+    found = match_sets(ConceptSet(decoder(first)), ConceptSet(decoder(second)), QUICK)
     for key in ("mean_nearest", "mean_similarity", "mutual_share"):
         assert found[key].item() == pytest.approx(found[f"null_{key}"].item(), abs=0.05)
 
@@ -150,7 +147,7 @@ def test_intervals_are_of_redrawn_concepts():
     rng = np.random.default_rng(4)
     a = rng.normal(size=(40, 6))
     b = a + 0.6 * rng.normal(size=a.shape)
-    found = match_concepts(ConceptSet(decoder(a)), ConceptSet(decoder(b)), QUICK)
+    found = match_sets(ConceptSet(decoder(a)), ConceptSet(decoder(b)), QUICK)
     near = found["nearest_similarity"].values[:, 0]
     draws = np.random.default_rng(9).choice(near, (4000, 40)).mean(axis=1)
     expected = np.quantile(draws, [0.025, 0.975])
@@ -162,9 +159,9 @@ def test_intervals_are_of_redrawn_concepts():
         expected_share = (found["similarity"].values[:, 0] >= threshold).mean()
         assert found["matched_share"].values[0, t] == pytest.approx(expected_share)
     xr.testing.assert_identical(
-        found, match_concepts(ConceptSet(decoder(a)), ConceptSet(decoder(b)), QUICK)
+        found, match_sets(ConceptSet(decoder(a)), ConceptSet(decoder(b)), QUICK)
     )
-    none = match_concepts(
+    none = match_sets(
         ConceptSet(decoder(a)), ConceptSet(decoder(b)), MatchingOptions(n_null=0, n_bootstrap=0)
     )
     assert none["null_mean_nearest"].isnull().all()
@@ -176,7 +173,7 @@ def test_the_table_tells_shares_beside_the_null():
     rng = np.random.default_rng(5)
     a, values = rng.normal(size=(10, 6)), rng.gamma(1, size=(30, 10))
     one = ConceptSet(decoder(a), presence(values))
-    lines = matching_table(match_concepts(one, one, QUICK)).splitlines()
+    lines = matching_table(match_sets(one, one, QUICK)).splitlines()
     assert lines[0].split() == ["basis", "what", "value", "interval", "null"]
     assert lines[1].split()[:7] == ["decoder", "matched", "at", "0.5", "1.000", "[1.000,", "1.000]"]
     assert lines[-1] == (
@@ -189,10 +186,10 @@ def test_sets_must_go_together():
     rng = np.random.default_rng(6)
     one, other = decoder(rng.normal(size=(3, 4))), decoder(rng.normal(size=(3, 5)))
     with pytest.raises(ValueError, match="decoders have 4 and 5 channels"):
-        match_concepts(ConceptSet(one), ConceptSet(other))
+        match_sets(ConceptSet(one), ConceptSet(other))
     values = presence(rng.random((5, 3)))
     with pytest.raises(ValueError, match="share neither decoders nor presences"):
-        match_concepts(ConceptSet(one), ConceptSet(presence=values))
+        match_sets(ConceptSet(one), ConceptSet(presence=values))
     with pytest.raises(ValueError, match="share 1 images; expected at least 2"):
         compare_presences(values, presence(rng.random((5, 3)), images=["test/000", *"bcde"]))
 
@@ -207,4 +204,4 @@ def test_sets_must_go_together():
 )
 def test_thresholds_are_checked(values, message):
     with pytest.raises(ConfigError, match=message):
-        stage_module.stage.resolve(values)
+        match_concepts.stage.resolve(values)

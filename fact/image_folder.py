@@ -24,6 +24,7 @@ from fact.images import (
     class_concepts,
     in_geometry,
 )
+from fact.vocabulary import read_groups, read_names
 from registry.suggest import nearest
 
 if TYPE_CHECKING:
@@ -253,8 +254,10 @@ def _column_faults(columns: list[str]) -> list[str]:
         faults.append("has no column of labels")
     twice = sorted({name for name in columns if columns.count(name) > 1})
     faults.extend(f"column {name!r} occurs twice" for name in twice)
-    taken = [name for name in columns if name.startswith("class:")]
-    return faults + [f"column {name!r}: names of classes come from folders" for name in taken]
+    taken = [name for name in columns if name.startswith(("class:", "group:"))]
+    return faults + [
+        f"column {name!r}: classes come from folders, groups from theirs" for name in taken
+    ]
 
 
 def _label_value(text: str | None, label: str, line: int, faults: list[str]) -> float:
@@ -296,11 +299,19 @@ class ImageFolder:
     masks : Path, optional
         A folder ``masks/label/path.png`` for the image at ``path.jpg``; what is not black is
         where the label is, and an image without a file does not have it.
+    names : str, optional
+        Names of the classes in the order of their sorted folders, as
+        :func:`fact.vocabulary.read_names` takes them: ``imagenet`` for folders that are named by
+        WordNet's numbers. By default, the folders' own.
+    groups : str, optional
+        Groups of classes, as :func:`fact.vocabulary.read_groups` takes them.
     workers : int
         Threads that decode; 0 takes one for each processor.
 
     Attributes
     ----------
+    groups : dict of str to tuple of str
+        Group to the names of its classes.
     skipped : dict of str to str
         Id of each image left out, to the reason.
     ignored : tuple of str
@@ -324,6 +335,8 @@ class ImageFolder:
         upright: bool = True,
         labels: Path | None = None,
         masks: Path | None = None,
+        names: str | None = None,
+        groups: str | None = None,
         workers: int = 0,
     ):
         self.root = root
@@ -342,9 +355,18 @@ class ImageFolder:
             scan.images if "" not in scan.images else divide(scan.images[""], test_share, seed)
         )
         self._use(divided, "" in scan.images)
+        self.classes = self._named(names) if names else scan.classes
+        self.groups = read_groups(groups, self.classes) if groups else {}
         if on_error == "skip":
             self._leave_out_broken()
         self._labels = read_labels(labels, self._paths.values()) if labels else ((), {})
+
+    def _named(self, source: str) -> tuple[str, ...]:
+        names = read_names(source)
+        if len(names) != len(self.classes):
+            fault = f"{len(self.classes)} folders of classes, but {len(names)} names in {source}"
+            raise ImageDataError(self._subject, [fault])
+        return names
 
     @property
     def _subject(self) -> str:
@@ -446,7 +468,7 @@ class ImageFolder:
         self._catalogue = Catalogue(self.name, kept)
 
     def concepts(self, split: str) -> xr.DataArray:
-        """Return the classes, and the table of labels where it names the split's images.
+        """Return the classes, their groups, and the table of labels where it names the images.
 
         Returns
         -------
@@ -461,7 +483,7 @@ class ImageFolder:
         import xarray as xr
 
         ids = self.ids(split)
-        classes = class_concepts(ids, self.labels(split), self.classes)
+        classes = class_concepts(ids, self.labels(split), self.classes, self.groups)
         labels, rows = self._labels
         missing = [self._paths[image] for image in ids if self._paths[image] not in rows]
         if len(missing) == len(ids):

@@ -130,6 +130,13 @@ class ImageFolder:
         other column a label, 0 or 1 or a probability.
     masks : str or None
         A folder ``masks/label/path.png`` of masks for the images at ``path.jpg``.
+    names : str or None
+        Names of the classes in the order of their sorted folders: ``imagenet`` for folders named
+        ``n01440764`` and so on, ``places365``, or a text file with one on each line. The folders'
+        own by default.
+    groups : str or None
+        Groups of classes: ``imagenet`` for its 400 superclasses, or a JSON file,
+        ``{"pets": ["cat", "dog"]}``, of names or indices.
     workers : int
         Threads that decode; 0 takes one for each processor.
     """
@@ -142,6 +149,8 @@ class ImageFolder:
     upright: bool = True
     labels: registry.Runtime[str | None] = None
     masks: registry.Runtime[str | None] = None
+    names: registry.Runtime[str | None] = None
+    groups: registry.Runtime[str | None] = None
     workers: registry.Runtime[Annotated[int, Field(ge=0)]] = 0
 
     def _paths(self) -> dict[str, Path | None]:
@@ -149,17 +158,20 @@ class ImageFolder:
         return {part: Path(path).expanduser() if path else None for part, path in named.items()}
 
     def identity(self) -> str:
-        """Return a content hash of the images, and of labels and masks if there are any.
+        """Return a content hash of the images, and of labels, masks, names, groups if given.
 
         Raises
         ------
-        registry.identity.IdentityError
+        ValueError
             If one of them is missing or cannot be read.
         """
+        from fact.vocabulary import identity
         from registry.identity import content_identity
 
-        found = {part: path for part, path in self._paths().items() if path}
-        return " ".join(f"{part} {content_identity(path)}" for part, path in found.items())
+        found = {part: content_identity(path) for part, path in self._paths().items() if path}
+        named = {"names": self.names, "groups": self.groups}
+        found |= {part: identity(source) or source for part, source in named.items() if source}
+        return " ".join(f"{part} {content}" for part, content in found.items())
 
     def load(self) -> ImageFolderDataset:
         """Find the images.
@@ -181,5 +193,7 @@ class ImageFolder:
             upright=self.upright,
             labels=paths["labels"],
             masks=paths["masks"],
+            names=self.names,
+            groups=self.groups,
             workers=self.workers,
         )

@@ -455,12 +455,48 @@ def test_all_faults_of_a_table_at_once(tmp_path):
         ("img,soft\n", "no column 'image'"),
         ("image\n", "no column of labels"),
         ("image,a,a\n", "column 'a' occurs twice"),
-        ("image,class:cat\n", "names of classes come from folders"),
+        ("image,class:cat\n", "classes come from folders"),
+        ("image,group:pets\n", "groups from theirs"),
     ):
         with pytest.raises(ImageDataError, match=fault):
             read_labels(write(tmp_path / "labels.csv", text), [])
     with pytest.raises(ImageDataError, match="cannot be read"):
         read_labels(tmp_path / "none.csv", [])
+
+
+def test_classes_are_named_and_grouped(animals, tmp_path):
+    names, groups = tmp_path / "names.txt", tmp_path / "groups.json"
+    names.write_text("house cat\nhound\n")
+    groups.write_text('{"pets": ["house cat", 1], "dogs": ["hound"]}')
+    dataset = ImageFolder(animals, test_share=0.4, names=str(names), groups=str(groups))
+    assert dataset.classes == ("house cat", "hound")
+    assert dataset.groups == {"pets": ("house cat", "hound"), "dogs": ("hound",)}
+    concepts = dataset.concepts("test")
+    is_dog = np.char.startswith(dataset.ids("test"), "test/dog/")
+    expected = {
+        "class:house cat": ~is_dog,
+        "class:hound": is_dog,
+        "group:pets": np.ones_like(is_dog),
+        "group:dogs": is_dog,
+    }
+    assert concepts["label"].values.tolist() == list(expected)
+    for name, column in expected.items():
+        np.testing.assert_array_equal(concepts.sel(label=name), column)
+
+
+def test_as_many_names_as_folders_are_needed(animals):
+    with pytest.raises(ImageDataError, match="2 folders of classes, but 1000 names in imagenet"):
+        ImageFolder(animals, names="imagenet")
+
+
+def test_folders_by_wordnets_numbers_are_imagenet(tmp_path):
+    for index in range(1000):
+        save(tmp_path / "val" / f"n{index:08d}" / "a.png")
+    dataset = ImageFolder(tmp_path, names="imagenet", groups="imagenet")
+    assert dataset.classes[251] == "Dalmatian"
+    dogs = dataset.concepts("val").sel(label="group:dog")
+    assert dogs.values[151:269].all()
+    assert dataset.concepts("val").sizes == {"image": 1000, "label": 1400}
 
 
 def test_labels_and_masks_may_lie_in_the_folder(animals):

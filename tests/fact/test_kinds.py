@@ -53,7 +53,7 @@ def test_what_cannot_change_the_images_is_left_out_of_fingerprints():
     table = registered("datasets")
     assert table["shapes"].settings.runtime_keys == frozenset()
     assert table["fashion-mnist"].settings.runtime_keys == {"path"}
-    named = {"root", "labels", "masks", "workers"}
+    named = {"root", "labels", "masks", "names", "groups", "workers"}
     assert table["image-folder"].settings.runtime_keys == named
 
 
@@ -98,6 +98,9 @@ def test_the_identity_of_a_folder_is_its_content(folder, tmp_path):
     table.write_text("image,x\n")
     labelled = settings("image-folder", root=str(moved), labels=str(table))
     assert labelled.identity() not in (first, "")
+    named = settings("image-folder", root=str(moved), names="imagenet").identity()
+    grouped = settings("image-folder", root=str(moved), groups="imagenet").identity()
+    assert len({first, named, grouped, labelled.identity()}) == 4
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(moved / "a" / "0.png", compress_level=0)
     assert again.identity() != first
 

@@ -17,6 +17,7 @@ from fact.network_kinds import EfficientNetLite0 as EfficientNetLite0
 from fact.network_kinds import TorchvisionNetwork as TorchvisionNetwork
 
 if TYPE_CHECKING:
+    from fact.array_file import NamedArray
     from fact.fashion_mnist import FashionMNIST as FashionMNISTDataset
     from fact.image_folder import ImageFolder as ImageFolderDataset
     from fact.shapes import ShapesDataset
@@ -197,3 +198,52 @@ class ImageFolder:
             groups=self.groups,
             workers=self.workers,
         )
+
+
+@registry.kind("datasets", "array-file", provides="arrays")
+@dataclass(frozen=True)
+class ArrayFile:
+    """A table (input, column) that was made elsewhere: activations or labels.
+
+    Parameters
+    ----------
+    path : str
+        A file ``.nc``, ``.npz``, ``.npy`` or ``.csv``, relative to the folder of the declaration;
+        ``~`` is expanded.
+    variable : str
+        Name of the table in the file; may be left out where it has only one.
+    names : str or None
+        Names of the columns, where the file has none: ``cub-attributes``, ``imagenet``,
+        ``places365``, or a text file with one on each line.
+    """
+
+    path: registry.Runtime[str]
+    variable: str = ""
+    names: registry.Runtime[str | None] = None
+
+    def identity(self) -> str:
+        """Return a content hash of the file, and of the names.
+
+        Raises
+        ------
+        ValueError
+            If one of them is missing or cannot be read.
+        """
+        from fact.vocabulary import identity
+        from registry.identity import content_identity
+
+        found = content_identity(self.path)
+        return f"{found} names {identity(self.names) or self.names}" if self.names else found
+
+    def load(self) -> NamedArray:
+        """Open the file.
+
+        Raises
+        ------
+        fact.array_file.ArrayFileError
+            If it is missing or damaged, or does not fit its names.
+        """
+        from fact.array_file import read_array
+        from fact.vocabulary import read_names
+
+        return read_array(self.path, self.variable, read_names(self.names) if self.names else ())

@@ -17,6 +17,12 @@ __getattr__, __dir__, __all__ = _attach(
             "metric",
         ],
         "naming": ["NamingOptions", "choose_names"],
+        "pairs": ["score_pairs"],
+        "perturb": ["spoil_labels"],
+        "protocol": ["Rates"],
+        "sanity": ["combine_forms", "experimental_sanity", "theoretical_sanity"],
         "scoring": ["score", "score_blocks", "score_matrix"],
+        "subjects": ["SubjectOptions"],
+        "verdicts": ["Criterion"],
     },
 )

@@ -264,7 +264,8 @@ def experimental_sanity(
         on spoiled labels that are undefined, and count as 0; ``verdict``, ``published``, the
         share that the paper gives for other data, ``difference``. (metric, test, seed):
         ``seed_accuracy``, of each seed alone. (form, test): ``n_neurons``. (metric,): ``alpha``
-        and ``lam``, as chosen. NaN and "" where a form could not be run.
+        and ``lam``, as chosen. NaN and "" where a form could not be run. Attribute
+        ``right_concepts``: "known", or "of highest IoU".
 
     Raises
     ------
@@ -284,6 +285,7 @@ def experimental_sanity(
         xr.Variable("form", list(REAL_FORMS)),
     )
     judged = _judge_forms(tested, criterion).merge(subjects.chosen[["alpha", "lam"]])
+    judged.attrs["right_concepts"] = "of highest IoU" if subjects.is_hidden else "known"
     return judged.transpose("metric", "form", "test", "seed")
 
 
@@ -408,18 +410,24 @@ def combine_forms(theoretical: xr.Dataset, real: xr.Dataset | None = None) -> xr
         tests are passed in the theoretical and the experimental form, as far as these were run;
         "fails" where one is failed, "undecided" otherwise. The semantic form has no part in it.
     """
-    together = theoretical.drop_dims("frequency").assign(
+    first = theoretical.drop_dims("frequency").assign(
         mean_change=theoretical["score_change"].mean("frequency"),
         undefined=theoretical["undefined_share"].mean("frequency"),
     )
-    forms = [together.expand_dims(form=[THEORETICAL])]
-    if real is not None:
-        forms.append(real)
+    forms = [first.expand_dims(form=[THEORETICAL]), *([] if real is None else [real])]
     whole = xr.Dataset({name: _join_forms(name, forms) for name in BY_FORM})
     whole = whole.merge(theoretical[["score_change", "decrease_rate", "undefined_share"]])
     decisive = whole["verdict"].sel(form=[THEORETICAL, EXPERIMENTAL])
     verdicts = [judge_together(held.ravel().tolist()) for held in decisive.values]
-    return whole.assign(passed=("metric", np.array(verdicts, dtype=str)))
+    whole = whole.assign(passed=("metric", np.array(verdicts, dtype=str)))
+    if real is None:
+        return whole.assign(n_neurons=(("form", "test"), np.zeros((len(FORMS), len(TESTS)), int)))
+    return whole.assign(
+        n_neurons=real["n_neurons"].reindex(form=list(FORMS), fill_value=0),
+        seed_accuracy=real["seed_accuracy"].reindex(form=list(FORMS)),
+        alpha=real["alpha"],
+        lam=real["lam"],
+    )
 
 
 def _join_forms(name: str, forms: Sequence[xr.Dataset]) -> xr.DataArray:

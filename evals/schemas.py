@@ -351,7 +351,7 @@ SANITY = Schema(
         "frequency": Variable(
             ("frequency",), "float64", "share of inputs at which a binary neuron is active"
         ),
-        "seed": Variable(("seed",), "int64", "seed of labels spoiled at random"),
+        "seed": Variable(("seed",), "int64", "seed of labels spoiled at random", optional=True),
     },
     variables={
         "decrease_accuracy": Variable(

@@ -16,69 +16,134 @@ from scipy import sparse
 from evals.columns import Block, Columns, admit, extremes, read_column, replace, stored
 from evals.contingency import LABEL_THRESHOLD, SMALLEST_LABEL, Counts, count_top
 from evals.metrics.table import DEFAULTS, Metric, Parameters
-from evals.moments import Description, Moments, cross_moments, sample_moments, split
-from evals.ranking import Ranking, Truth, average_precision, count_found, midranks, roc_area
+from evals.moments import Description, Moments, cross_moments, label_moments, sample_moments
+from evals.ranking import Ranking, average_precision, count_found, midranks, roc_area
 from evals.sampling import TOP_SHARE, Sampler
-from evals.threads import map_in_order
+from evals.sums import Rows, sum_true
+from evals.threads import Shared, count_processors, map_in_order, shared_property
+from evals.truth import Truth
 
 T = TypeVar("T")
 
 BLOCK_VALUES = 1 << 23  # activations in a block, unless told otherwise
-RANKED_AT_ONCE = 64
+CONCEPTS_AT_ONCE = 64
+FEW_STEPS = 1 << 27  # inputs of all pairs up to which one thread is enough, unless told otherwise
+LOGARITHM_UNIT = 32  # log 1e-8 is -18.4
 
 
-class Concepts:
+class Concepts(Shared):
     """All concepts, with what every block of neurons needs of them.
 
     Parameters
     ----------
     columns : Columns
         (input, concept) labels, 0 or 1, or probabilities.
+    workers : int
+        Threads that prepare some concepts each.
     """
 
-    def __init__(self, columns: Columns):
+    def __init__(self, columns: Columns, workers: int = 1):
+        super().__init__()
         self.columns = columns.load()
+        self._workers = workers
 
-    @cached_property
+    def _map(self, work: Callable[[slice], T]) -> Iterator[T]:
+        return map_in_order(work, self.columns.slices(CONCEPTS_AT_ONCE), self._workers)
+
+    def _block(self, concepts: slice) -> Block:
+        return self.columns.block(concepts.start, concepts.stop, dtype=None)
+
+    @shared_property
     def truth(self) -> Truth:
         """Which inputs are labelled: at or above 0.5."""
-        parts = [_threshold(block) for block in self.columns.blocks(RANKED_AT_ONCE)]
+        parts = list(self._map(lambda concepts: _threshold(self._block(concepts))))
         return Truth(sparse.hstack(parts) if self.columns.is_sparse else np.hstack(parts))
 
-    @cached_property
-    def ranking(self) -> Ranking:
-        """Inputs in order of each concept's labels."""
-        return Ranking.join([Ranking.of(block) for block in self.columns.blocks(RANKED_AT_ONCE)])
+    @shared_property
+    def rankings(self) -> list[Ranking]:
+        """Inputs in order of each concept's labels, `CONCEPTS_AT_ONCE` in each ranking."""
+        return list(self._map(lambda concepts: Ranking.of(self._block(concepts))))
 
-    @cached_property
+    @shared_property
     def description(self) -> Description:
         """Sums and deviations of each concept's labels."""
-        return Description.of_columns(self.columns, RANKED_AT_ONCE)
+        return Description.join(
+            list(self._map(lambda concepts: Description.of(self._block(concepts))))
+        )
 
-    @cached_property
-    def binary(self) -> Concepts:
-        """The same concepts with labels 0 and 1."""
-        return self if self.description.is_binary else Concepts(Columns(self.truth.columns))
+    @shared_property
+    def truth_description(self) -> Description:
+        """Sums and deviations of which inputs are labelled."""
+        return Description.of_truth(self.truth)
 
-    @cached_property
+    @shared_property
     def ranks(self) -> Concepts:
         """The same concepts with midranks for labels: doubled, and 0 for the smallest."""
-        slices = self.columns.slices(RANKED_AT_ONCE)
+        rankings = self.rankings
         if self.columns.is_sparse:
-            parts = [self.ranking.doubled_ranks(columns).T for columns in slices]
-            return Concepts(Columns(sparse.hstack(parts)))
+            parts = [sparse.csc_array(ranking.doubled_ranks()) for ranking in rankings]
+            return Concepts(Columns(sparse.hstack(parts)), self._workers)
         ranks = np.empty((self.columns.n_inputs, self.columns.n_columns), dtype=np.int32)
-        for columns in slices:
-            part = self.ranking.doubled_ranks(columns).T
-            ranks[:, columns] = part.toarray() if sparse.issparse(part) else part
-        return Concepts(Columns(ranks))
 
-    @cached_property
+        def fill(concepts: slice) -> None:
+            part = rankings[concepts.start // CONCEPTS_AT_ONCE].doubled_ranks()
+            ranks[:, concepts] = part.toarray() if sparse.issparse(part) else part
+
+        for _ in self._map(fill):
+            pass
+        return Concepts(Columns(ranks), self._workers)
+
+    @shared_property
     def log_mean(self) -> np.ndarray:
         """(concept,) logarithm of the mean label, NaN where that is 0."""
         told = self.description
         mean = np.ldexp(told.total, told.exponent) / told.n_inputs + told.shift
         return np.log(mean, out=np.full(len(mean), np.nan), where=mean > 0)
+
+    def rank_rows(self) -> Rows:
+        """Return doubled ranks in units."""
+        columns = self.ranks.columns
+        return read_ranks(columns.whole() if columns.is_sparse else columns)
+
+    def logarithm_rows(self) -> Rows:
+        """Return logarithms of labels, of those that are stored where they are sparse."""
+        if self.columns.is_sparse:
+            labels = sparse.csr_array(self.columns.whole())
+            return Rows.of_sparse(replace(labels, _logarithms(labels.data) / LOGARITHM_UNIT))
+        n_inputs, n_columns = self.columns.n_inputs, self.columns.n_columns
+
+        def read(rows: slice) -> np.ndarray:
+            return _logarithms(self.columns.slab(rows.start, rows.stop))
+
+        shift, scale = np.zeros(n_columns), np.full(n_columns, 1 / LOGARITHM_UNIT)
+        return Rows(n_inputs, n_columns, read, shift, scale)
+
+    def stored_rows(self) -> Rows:
+        """Return 1 for each label that is stored."""
+        labels = sparse.csr_array(self.columns.whole())
+        return Rows.of_sparse(replace(labels, np.ones_like(labels.data)))
+
+
+def _logarithms(labels: np.ndarray) -> np.ndarray:
+    logarithms = np.maximum(labels, SMALLEST_LABEL)
+    return np.log(logarithms, out=logarithms)
+
+
+def rank_scale(n_inputs: int) -> float:
+    """Return a power of 2 that brings doubled ranks to at most 1."""
+    return math.ldexp(1.0, -math.ceil(math.log2(2 * n_inputs)))
+
+
+def read_ranks(ranks: Block | Columns) -> Rows:
+    """Return doubled ranks in units, to be read some inputs at a time."""
+    if isinstance(ranks, Columns):
+        shape, read = (ranks.n_inputs, ranks.n_columns), ranks.raw_slab
+    else:
+        shape, read = ranks.shape, ranks.__getitem__
+    scale = rank_scale(shape[0])
+    if sparse.issparse(ranks):
+        return Rows.of_sparse(sparse.csr_array(ranks, dtype=np.float64) * scale)
+    return Rows(*shape, read, np.zeros(shape[1]), np.full(shape[1], scale))
 
 
 def _threshold(block: Block) -> Block:
@@ -113,6 +178,7 @@ class BlockEvidence:
         self._active: dict[float | None, tuple[Ranking, np.ndarray]] = {}
         self._counts: dict[float | None, Counts] = {}
         self._drawn: dict[int, DrawnInputs] = {}
+        self._truths: dict[float | None, Truth] = {}
         self._found: dict[tuple[str, float | None], np.ndarray] = {}
 
     @property
@@ -138,20 +204,29 @@ class BlockEvidence:
     @cached_property
     def moments(self) -> Moments:
         """Means, deviations and inner products."""
-        return _cross(self._block, self._description, self._concepts)
+        concepts = self._concepts
+        if concepts.description.is_binary:
+            return self.label_moments
+        told = self._description, concepts.description
+        return cross_moments(self._block, told[0], concepts.columns, told[1])
 
     @cached_property
     def label_moments(self) -> Moments:
         """Means, deviations and inner products of activations and binary labels."""
-        if self._concepts.binary is self._concepts:
-            return self.moments
-        return _cross(self._block, self._description, self._concepts.binary)
+        concepts = self._concepts
+        told = self._description, concepts.truth_description
+        return label_moments(self._block, told[0], concepts.truth, told[1])
+
+    @cached_property
+    def _ranks(self) -> Block:
+        return self.ranking.doubled_ranks()
 
     @cached_property
     def rank_moments(self) -> Moments:
         """Means, deviations and inner products of midranks."""
-        ranks = self.ranking.doubled_ranks(slice(0, self.ranking.n_columns)).T
-        return _cross(ranks, Description.of(ranks), self._concepts.ranks)
+        concepts = self._concepts.ranks
+        told = Description.of(self._ranks)
+        return cross_moments(self._ranks, told, concepts.columns, concepts.description)
 
     def _activity(self, alpha: float | None) -> tuple[Ranking, np.ndarray]:
         """Return a ranking whose first inputs are active, and how many of them (neuron,)."""
@@ -208,42 +283,55 @@ class BlockEvidence:
         return self._found[what, alpha]
 
     def _active_truth(self, alpha: float | None) -> Truth:
-        return Truth.of_active(*self._activity(alpha))
+        if alpha not in self._truths:
+            ranking, lengths = self._activity(alpha)
+            self._truths[alpha] = ranking.active(lengths)
+        return self._truths[alpha]
 
     def average_precision(self, alpha: float | None) -> np.ndarray:
         """Average precision of labels as scores of active inputs."""
 
         def find() -> np.ndarray:
-            return average_precision(self._concepts.ranking, self._active_truth(alpha)).T
+            active, rankings = self._active_truth(alpha), self._concepts.rankings
+            return np.vstack([average_precision(ranking, active) for ranking in rankings]).T
 
         return self._once("precision", alpha, find)
 
     def inverse_average_precision(self) -> np.ndarray:
         """Average precision of activations as scores of labelled inputs."""
-        return average_precision(self.ranking, self._concepts.truth)
+        return self._once(
+            "inverse precision",
+            None,
+            lambda: average_precision(self.ranking, self._concepts.truth),
+        )
 
     def roc_area(self, alpha: float | None) -> np.ndarray:
         """Area under the ROC curve of labels as scores of active inputs."""
 
         def find() -> np.ndarray:
-            return roc_area(self._concepts.ranking, self._active_truth(alpha)).T
+            active, ranks = self._active_truth(alpha), self._concepts.rank_rows()
+            sizes = np.concatenate([ranking.sizes for ranking in self._concepts.rankings])
+            return roc_area(_sum_ranks(ranks, active), sizes, active)
 
         return self._once("area", alpha, find)
 
     def inverse_roc_area(self) -> np.ndarray:
         """Area under the ROC curve of activations as scores of labelled inputs."""
-        return self._once(
-            "inverse area", None, lambda: roc_area(self.ranking, self._concepts.truth)
-        )
+
+        def find() -> np.ndarray:
+            truth = self._concepts.truth
+            ranks = _sum_ranks(read_ranks(self._ranks), truth)
+            return roc_area(ranks, self.ranking.sizes, truth).T
+
+        return self._once("inverse area", None, find)
 
     def mean_log_label(self, alpha: float | None) -> np.ndarray:
         """Mean over active inputs of the label's logarithm, clamped below at log 1e-8."""
 
         def find() -> np.ndarray:
             active = self._active_truth(alpha)
-            blocks = self._concepts.columns.blocks(RANKED_AT_ONCE)
-            sums = np.concatenate([_sum_logarithms(block, active) for block in blocks])
-            return (sums / np.where(active.totals > 0, active.totals, np.nan)).T
+            sums = _sum_logarithms(self._concepts, active)
+            return sums / np.where(active.totals > 0, active.totals, np.nan)[:, None]
 
         return self._once("logarithm", alpha, find)
 
@@ -265,25 +353,26 @@ class BlockEvidence:
     def compute(self, function: Callable[..., np.ndarray], **parameters: Any) -> np.ndarray:
         """Call a function of activations (input, neuron) and labels (input, concept)."""
         block = self._block.toarray() if sparse.issparse(self._block) else self._block
+        block = np.asarray(block, dtype=np.float64)
         columns = self._concepts.columns
         return function(block, columns.slab(0, columns.n_inputs), **parameters)
 
 
-def _cross(block: Block, description: Description, concepts: Concepts) -> Moments:
-    return cross_moments(block, description, concepts.columns, concepts.description)
+def _sum_ranks(ranks: Rows, truth: Truth) -> np.ndarray:
+    """Sum doubled ranks over true inputs: (truth, column), exact."""
+    sums, _ = sum_true(ranks, truth, 53 - math.ceil(math.log2(truth.n_inputs)))
+    return sums / rank_scale(truth.n_inputs)
 
 
-def _sum_logarithms(block: Block, active: Truth) -> np.ndarray:
-    """Sum logarithms of labels over active inputs (concept, neuron); labels not stored are 0."""
-    smallest = math.log(SMALLEST_LABEL)
-    logarithms = np.log(np.maximum(stored(block), SMALLEST_LABEL))
-    bits = 52 - math.ceil(math.log2(block.shape[0]))
-    head, tail = split(replace(block, logarithms / 32), bits)  # log 1e-8 is -18.4
-    sums = 32 * (active.sum_over(head.T) + active.sum_over(tail.T))
-    if sparse.issparse(block):
-        n_stored = active.sum_over(replace(block, np.ones_like(logarithms)).T)
-        sums += smallest * (active.totals - n_stored)
-    return sums
+def _sum_logarithms(concepts: Concepts, active: Truth) -> np.ndarray:
+    """Sum logarithms of labels over active inputs (neuron, concept); labels not stored are 0."""
+    bits = 52 - math.ceil(math.log2(active.n_inputs))
+    sums, rests = sum_true(concepts.logarithm_rows(), active, bits)
+    total = LOGARITHM_UNIT * (sums + rests)
+    if concepts.columns.is_sparse:
+        n_stored, _ = sum_true(concepts.stored_rows(), active, 0)
+        total += math.log(SMALLEST_LABEL) * (active.totals[:, None] - n_stored)
+    return total
 
 
 class DrawnInputs:
@@ -326,7 +415,8 @@ class DrawnInputs:
     def _stack(self, prepare: Callable[[np.ndarray], np.ndarray]) -> Moments:
         parts = []
         for j, inputs in enumerate(self._drawn):
-            activations = prepare(read_column(self._block, j)[inputs][:, None])
+            column = read_column(self._block, j)[inputs].astype(np.float64)
+            activations = prepare(column[:, None])
             parts.append(sample_moments(activations, prepare(self._labels.rows(inputs))))
         return Moments.stack(parts, undefined=self._is_silent)
 
@@ -337,7 +427,7 @@ def map_evidence(
     labels: Columns,
     *,
     block_size: int | None = None,
-    workers: int = 1,
+    workers: int | None = None,
 ) -> Iterator[T]:
     """Yield what a function makes of the evidence of consecutive blocks of neurons.
 
@@ -349,8 +439,9 @@ def map_evidence(
         (input, neuron) and (input, concept), of the same inputs.
     block_size : int, optional
         Neurons in a block; by default so many that a block holds 8 million activations.
-    workers : int
-        Threads that work on blocks side by side.
+    workers : int, optional
+        Threads that work on blocks side by side; by default as many as there are processors, one
+        where there is little to do.
 
     Raises
     ------
@@ -362,13 +453,16 @@ def map_evidence(
             f"activations and labels must be of the same inputs; "
             f"got {activations.n_inputs} and {labels.n_inputs}"
         )
-    concepts = Concepts(labels)
+    if workers is None:
+        n_steps = activations.n_inputs * activations.n_columns * labels.n_columns
+        workers = count_processors() if n_steps > FEW_STEPS else 1
+    concepts = Concepts(labels, workers)
     sampler = Sampler(activations.inputs, activations.names)
     for_all = math.ceil(activations.n_columns / max(1, workers))
     size = block_size or max(1, min(BLOCK_VALUES // activations.n_inputs, for_all))
 
     def work(neurons: slice) -> T:
-        block = activations.block(neurons.start, neurons.stop)
+        block = activations.block(neurons.start, neurons.stop, dtype=None)
         return function(neurons, BlockEvidence(block, concepts, sampler, neurons.start))
 
     yield from map_in_order(work, activations.slices(size), workers)
@@ -381,7 +475,7 @@ def score_arrays(
     parameters: Parameters = DEFAULTS,
     *,
     block_size: int | None = None,
-    workers: int = 1,
+    workers: int | None = None,
 ) -> dict[str, np.ndarray]:
     """Score every pair with several metrics that share sorts, counts and products.
 

@@ -14,7 +14,7 @@ SLAB_BYTES = 1 << 26  # what is read of a lazy array at once
 RESIDENT_BYTES = 1 << 29  # a lazy array up to this size is read once and kept
 
 Block: TypeAlias = Any
-"""(input, column) float64: a dense array in column order, or a `scipy.sparse.csc_array`."""
+"""(input, column) floats: a dense array in column order, or a `scipy.sparse.csc_array`."""
 
 
 class Columns:
@@ -67,15 +67,19 @@ class Columns:
     def _is_lazy(self) -> bool:
         return not (self.is_sparse or isinstance(self._source, np.ndarray))
 
-    def block(self, start: int, stop: int) -> Block:
-        """Return columns ``start`` to ``stop`` as float64."""
+    def block(self, start: int, stop: int, dtype: type[np.floating] | None = np.float64) -> Block:
+        """Return columns ``start`` to ``stop``, as float32 or float64 for ``dtype=None``.
+
+        The smaller of both is returned where it holds every value of the source's type.
+        """
         part = self._source[:, start:stop]
+        kind = np.promote_types(part.dtype, np.float32) if dtype is None else dtype
         if self.is_sparse:
-            return part.astype(np.float64)
+            return part.astype(kind)
         if self._is_lazy:
             part = np.asarray(part)
             _require_finite(part, self.name)
-        return np.asarray(part, dtype=np.float64, order="F")
+        return np.asarray(part, dtype=kind, order="F")
 
     def slices(self, size: int) -> list[slice]:
         """Return consecutive runs of at most ``size`` columns."""
@@ -83,9 +87,9 @@ class Columns:
         return [slice(start, min(start + size, self.n_columns)) for start in starts]
 
     def blocks(self, size: int) -> Iterator[Block]:
-        """Yield consecutive blocks of at most ``size`` columns."""
+        """Yield consecutive blocks of at most ``size`` columns, in the smallest type of `block`."""
         for columns in self.slices(size):
-            yield self.block(columns.start, columns.stop)
+            yield self.block(columns.start, columns.stop, dtype=None)
 
     def take(self, inputs: np.ndarray) -> Columns:
         """Return the columns of some inputs, by position (input,)."""
@@ -112,6 +116,13 @@ class Columns:
         part = self._source[start:stop]
         return np.asarray(part.toarray() if self.is_sparse else part, dtype=np.float64, order="C")
 
+    def raw_slab(self, inputs: slice) -> np.ndarray:
+        """Return inputs of all columns, dense (input, column), as they are held where they are."""
+        if self.is_sparse:
+            return self.slab(inputs.start, inputs.stop)
+        rows = self._source[inputs]
+        return np.ascontiguousarray(rows, None if rows.dtype.itemsize >= 4 else np.float32)
+
     def whole(self) -> sparse.csc_array:
         """Return all columns of a sparse array, as float64."""
         return self._source.astype(np.float64)
@@ -124,26 +135,34 @@ def admit(source: Any, name: str) -> Columns:
 
 def _admit(source: Any, name: str) -> Any:
     if hasattr(source, "detach"):  # a torch tensor; torch itself is not imported here
-        source = source.detach().cpu()
-        source = source.float() if str(source.dtype) == "torch.bfloat16" else source
-        source = source.numpy()
+        source = _from_torch(source)
     elif not (sparse.issparse(source) or hasattr(source, "dask")):
         source = np.asarray(source)
     if source.ndim != 2 or 0 in source.shape:
         raise ValueError(f"{name}: expected (input, column), not empty; got shape {source.shape}")
     if source.dtype.kind not in "biuf":
         raise TypeError(f"{name}: expected booleans or real numbers; got dtype {source.dtype}")
-    if hasattr(source, "dask"):
-        return _read(source)
-    return _thin(source)
+    # what numba and BLAS know: the machine's own order of bytes, no more than double precision
+    wide = source.dtype.itemsize > 8
+    source = source.astype(np.float64 if wide else source.dtype.newbyteorder("="), copy=False)
+    return _read(source) if hasattr(source, "dask") else _thin(source)
+
+
+def _from_torch(tensor: Any) -> np.ndarray | sparse.coo_array:
+    tensor = tensor.detach().cpu()
+    if str(tensor.dtype) == "torch.bfloat16":
+        tensor = tensor.float()
+    if str(tensor.layout) == "torch.strided":
+        return np.asarray(tensor.numpy())
+    tensor = tensor.to_sparse_coo().coalesce()
+    stored = tensor.values().numpy(), tensor.indices().numpy()
+    return sparse.coo_array(stored, shape=tuple(tensor.shape))
 
 
 def _thin(source: Any) -> np.ndarray | sparse.csc_array:
     """Return a sparse array where few values are not 0, a dense one otherwise."""
     if sparse.issparse(source):
-        thin = sparse.csc_array(source)
-        if thin is source or np.shares_memory(thin.data, source.data):
-            thin = thin.copy()  # what follows works in place
+        thin = sparse.csc_array(source, copy=source.format == "csc")  # what follows is in place
         thin.sum_duplicates()
         thin.eliminate_zeros()
         return thin if _is_thin(thin.nnz, source.shape) else thin.toarray()
@@ -190,7 +209,7 @@ def spread(block: Block, numbers: np.ndarray) -> np.ndarray:
 def replace(block: Block, values: np.ndarray) -> Block:
     """Return a block with other stored values."""
     if sparse.issparse(block):
-        return sparse.csc_array((values, block.indices, block.indptr), shape=block.shape)
+        return type(block)((values, block.indices, block.indptr), shape=block.shape)
     return values
 
 

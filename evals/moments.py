@@ -17,10 +17,12 @@ from numba import njit
 from scipy import sparse
 
 from evals.columns import Block, Columns, replace, spread, stored
-from evals.sums import PRODUCT_INPUTS, Rows, anchor, split, sum_true
+from evals.sums import PRODUCT_INPUTS, Rows, Space, sum_true
 from evals.truth import Truth
 
 MANTISSA_BITS = 53
+GRIDS = (18, 24, MANTISSA_BITS)  # ranks, labels with 24 bits after the point, anything
+WIDEST_LABELS = 24  # bits of a label that leave enough to activations
 DESCRIBED_AT_ONCE = 16  # columns
 
 
@@ -78,6 +80,8 @@ class Description:
         Standard deviation in these units, 0 for a constant column.
     norm : ndarray
         Root of the sum of squares, in units of the data.
+    bits : int
+        Values in units are multiples of 2 to the power of minus this: `GRIDS` has those tried.
     is_binary : bool
         Whether every value is 0 or 1.
     """
@@ -89,6 +93,7 @@ class Description:
     rest: np.ndarray
     deviation: np.ndarray
     norm: np.ndarray
+    bits: int
     is_binary: bool
 
     @classmethod
@@ -108,10 +113,11 @@ class Description:
     @classmethod
     def _of_stored(cls, values: np.ndarray, starts: np.ndarray, n_inputs: int) -> Description:
         columns = np.empty((6, len(starts) - 1))
-        is_binary = _describe(values, starts, n_inputs, _bits(n_inputs), columns)
+        grid, is_binary = _describe(values, starts, n_inputs, _bits(n_inputs), columns)
         shift, exponent, total, rest, deviation, norm = columns
         exponents = exponent.astype(np.int64)
-        return cls(n_inputs, shift, exponents, total, rest, deviation, norm, is_binary)
+        bits = GRIDS[grid]
+        return cls(n_inputs, shift, exponents, total, rest, deviation, norm, bits, is_binary)
 
     @classmethod
     def of_truth(cls, truth: Truth) -> Description:
@@ -120,15 +126,20 @@ class Description:
         nothing = np.zeros(len(total))
         deviation = np.sqrt(total * (n_inputs - total)) / n_inputs
         exponent = nothing.astype(np.int64)
-        return cls(n_inputs, nothing, exponent, total, nothing, deviation, np.sqrt(total), True)
+        norm = np.sqrt(total)
+        return cls(n_inputs, nothing, exponent, total, nothing, deviation, norm, GRIDS[0], True)
 
     @classmethod
     def join(cls, parts: Sequence[Description]) -> Description:
         """Put descriptions of columns of the same inputs side by side."""
         names = ("shift", "exponent", "total", "rest", "deviation", "norm")
         joined = {name: np.concatenate([getattr(p, name) for p in parts]) for name in names}
-        is_binary = all(part.is_binary for part in parts)
-        return cls(n_inputs=parts[0].n_inputs, is_binary=is_binary, **joined)
+        return cls(
+            n_inputs=parts[0].n_inputs,
+            bits=max(part.bits for part in parts),
+            is_binary=all(part.is_binary for part in parts),
+            **joined,
+        )
 
     @classmethod
     def of_columns(cls, columns: Columns, size: int = 64) -> Description:
@@ -220,19 +231,20 @@ def _product(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the sums of products in units, exact but for a rest, and the rest."""
     bits = MANTISSA_BITS - _bits(neurons.n_inputs)
-    label_bits = bits // 2
+    label_bits = concepts.bits if bits // 2 < concepts.bits <= WIDEST_LABELS else bits // 2
     activations, labels = read_units(block, neurons), read_label_units(columns, concepts)
+    spaces = [Space(PRODUCT_INPUTS, rows.n_columns) for rows in (activations, labels)]
     product = np.zeros((block.shape[1], columns.n_columns))
     rest = np.zeros_like(product)
     whole = activations.is_sparse and labels.is_sparse
     for rows in activations.slabs(neurons.n_inputs if whole else PRODUCT_INPUTS):
-        units = labels.read(rows)
-        head, tail = split(activations.read(rows), bits - label_bits)
-        label_head, label_tail = split(units, label_bits)
+        head, tail = activations.split(rows, bits - label_bits, spaces[0])
+        label_head, label_tail = labels.split(rows, label_bits, spaces[1])
         product += _dot(head, label_head)
-        for left, right in ((tail, units), (head, label_tail)):
-            if stored(left).any() and stored(right).any():
-                rest += _dot(left, right)
+        if neurons.bits > bits - label_bits:
+            rest += _dot(tail, label_head)
+        if concepts.bits > label_bits:
+            rest += _dot(head + tail, label_tail)
     return product, rest
 
 
@@ -243,23 +255,19 @@ def _dot(left: Block, right: Block) -> np.ndarray:
 
 def read_units(block: Block, told: Description) -> Rows:
     """Return the values of a block in units, to be read some inputs at a time."""
-    n_inputs, n_columns = block.shape
     if sparse.issparse(block):
-        units = sparse.csr_array(to_units(block, told.shift, told.exponent))
-        return Rows(n_inputs, n_columns, units.__getitem__, is_sparse=True)
-    return Rows(n_inputs, n_columns, lambda rows: to_units(block[rows], told.shift, told.exponent))
+        return Rows.of_sparse(sparse.csr_array(to_units(block, told.shift, told.exponent)))
+    n_inputs, n_columns = block.shape
+    scale = np.ldexp(1.0, -told.exponent)
+    return Rows(n_inputs, n_columns, block.__getitem__, told.shift, scale)
 
 
 def read_label_units(columns: Columns, told: Description) -> Rows:
     """Return labels in units, to be read some inputs at a time."""
     if columns.is_sparse and not told.shift.any():
         return read_units(columns.whole(), told)
-
-    def read(rows: slice) -> np.ndarray:
-        units = columns.slab(rows.start, rows.stop)
-        return to_units(units, told.shift, told.exponent)
-
-    return Rows(columns.n_inputs, columns.n_columns, read)
+    scale = np.ldexp(1.0, -told.exponent)
+    return Rows(columns.n_inputs, columns.n_columns, columns.raw_slab, told.shift, scale)
 
 
 def to_units(block: Block, shift: np.ndarray, exponent: np.ndarray) -> Block:
@@ -277,47 +285,79 @@ def to_units(block: Block, shift: np.ndarray, exponent: np.ndarray) -> Block:
 
 @njit(nogil=True, cache=True)
 def _describe(values, starts, n_inputs, sum_bits, columns):  # type: ignore[no-untyped-def]
-    """Fill in shift, exponent, total, rest, deviation and norm (6, column); return if binary."""
-    is_binary = True
+    """Fill in shift, exponent, total, rest, deviation and norm (6, column).
+
+    Returns the place in `GRIDS` of the finest grid that is needed, and whether all is binary.
+    """
+    grid, is_binary = 0, True
+    exact = 2.0 ** (MANTISSA_BITS - sum_bits)
     for column in range(starts.size - 1):
         stored = values[starts[column] : starts[column + 1]]
         n_missing = n_inputs - stored.size
-        low, high = (0.0, 0.0) if n_missing else (np.inf, -np.inf)
-        for value in stored:
-            low, high = min(low, value), max(high, value)
-            is_binary &= value == 0 or value == 1
+        low, high, n_binary = _find_extremes(stored)
+        is_binary &= n_binary == stored.size
+        if n_missing:
+            low, high = min(low, 0.0), max(high, 0.0)
         shift = _shift(low, high)
         exponent = _exponent(max(abs(low - shift), abs(high - shift)))
-        head, tail = _sum_terms(stored, shift, exponent, 0.0, 1, MANTISSA_BITS - sum_bits)
+        scale = math.ldexp(1.0, -exponent)
+        while GRIDS[grid] < MANTISSA_BITS and not _is_on_grid(
+            stored, shift, scale, 2.0 ** GRIDS[grid]
+        ):
+            grid += 1
+        head, tail = _sum_terms(stored, shift, scale, 0.0, 1, exact)
         total = head + tail
         mean = total / n_inputs
         # a deviation from the mean may be 2 units, its square 4: 2 bits less
-        scatter = _sum_terms(stored, shift, exponent, mean, 2, MANTISSA_BITS - sum_bits - 2)
+        scatter = _sum_terms(stored, shift, scale, mean, 2, exact / 4)
         mean_square = (scatter[0] + scatter[1] + n_missing * mean**2) / n_inputs
         size = _exponent(max(abs(low), abs(high)))
-        square = _sum_terms(stored, 0.0, size, 0.0, 2, MANTISSA_BITS - sum_bits)
+        square = _sum_terms(stored, 0.0, math.ldexp(1.0, -size), 0.0, 2, exact)
         columns[0, column] = shift
         columns[1, column] = exponent
         columns[2, column] = total
         columns[3, column] = tail - (total - head)
         columns[4, column] = 0.0 if low == high else math.sqrt(mean_square)
         columns[5, column] = math.ldexp(math.sqrt(square[0] + square[1]), size)
-    return is_binary
+    return grid, is_binary
+
+
+@njit(nogil=True, cache=True, fastmath={"nnan", "nsz"})
+def _find_extremes(values):  # type: ignore[no-untyped-def]
+    """Return the smallest and the largest of some values, and how many are 0 or 1."""
+    low, high = np.inf, -np.inf
+    n_binary = 0
+    for value in values:
+        low = value if value < low else low
+        high = value if value > high else high
+        n_binary += value == 0 or value == 1
+    return low, high, n_binary
 
 
 @njit(nogil=True, cache=True)
-def _sum_terms(values, shift, exponent, centre, power, bits):  # type: ignore[no-untyped-def]
-    """Sum powers of values from the centre, in units: exact but for a rest, and the rest."""
-    step, scale = anchor(bits), math.ldexp(1.0, -exponent)
+def _is_on_grid(values, shift, scale, grid):  # type: ignore[no-untyped-def]
+    for value in values:
+        term = (value - shift) * scale * grid
+        if term != np.rint(term):
+            return False
+    return True
+
+
+@njit(nogil=True, cache=True, fastmath={"reassoc"})
+def _sum_terms(values, shift, scale, centre, power, exact):  # type: ignore[no-untyped-def]
+    """Sum powers of values from the centre, in units: exact but for a rest, and the rest.
+
+    Terms are rounded to multiples of ``1 / exact``, whose sum has no rounding in any order.
+    """
     total, rest = 0.0, 0.0
     for value in values:
         term = (value - shift) * scale - centre
         if power == 2:
             term *= term
-        head = (term + step) - step
+        head = np.rint(term * exact)
         total += head
-        rest += term - head
-    return total, rest
+        rest += term - head / exact
+    return total / exact, rest
 
 
 @njit(nogil=True, cache=True)

@@ -1,16 +1,13 @@
-"""Inputs in order of a score, and what is found on the way down: counts, precision, ROC area.
+"""Inputs in order of a score, and what is found on the way down: counts and precision.
 
 A column is sorted once; one walk down its inputs then serves all columns of truth at once. The
 inputs at a column's smallest value are never stored: whatever is found there follows from the
-totals, and a sparse column costs its stored values alone. Sums of counts and ranks are integers,
-so that no order of inputs can change them.
+totals, and a sparse column costs its stored values alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numba import njit
@@ -18,11 +15,13 @@ from scipy import sparse
 
 from evals.columns import SPARSE_DENSITY, Block
 from evals.contingency import count_top, require_binary
+from evals.lanes import LANES, UNROLLED, advance, count_bits, make_state
+from evals.truth import Truth
 
-DENSE_TRUTH = 0.1  # above this share of true values, walking whole rows is faster than lists
-FEW_STORED = 0.1  # stored inputs per true one below which a walk is faster than a sort
-RANKED_AT_ONCE = 128  # columns whose ranks are multiplied at once
-SLAB_INPUTS = 4096  # rows of truth that are multiplied at once
+DENSE_WALK = 0.06  # above this share of true values, walking whole rows is faster than lists
+DENSE_COUNT = 0.01  # above it, counting bits of whole columns is
+STEPS_AT_ONCE = 256  # steps whose bits are gathered before they are taken
+SMALL_INPUTS = 1 << 16  # inputs up to which their numbers take two bytes
 
 
 @dataclass(frozen=True)
@@ -36,9 +35,9 @@ class Ranking:
     starts : ndarray
         (column + 1,) int64: column j stores ``inputs[starts[j]:starts[j + 1]]``.
     inputs : ndarray
-        (stored,) int32.
-    above : ndarray
-        (stored,) int32, for each stored input the number of inputs at or above its value.
+        (stored,) uint16, or int32 where there are more inputs than that holds.
+    is_last : ndarray
+        (stored,) whether the next stored input of the column, if any, has another value.
     n_positive, n_nonnegative : ndarray
         (column,) int64, inputs above 0, and at or above 0.
     """
@@ -46,7 +45,7 @@ class Ranking:
     n_inputs: int
     starts: np.ndarray
     inputs: np.ndarray
-    above: np.ndarray
+    is_last: np.ndarray
     n_positive: np.ndarray
     n_nonnegative: np.ndarray
 
@@ -61,22 +60,10 @@ class Ranking:
         return cls(
             n_inputs,
             _starts(np.array([len(column.inputs) for column in columns], dtype=np.int64)),
-            _join([column.inputs for column in columns]),
-            _join([column.above for column in columns]),
+            np.concatenate([column.inputs for column in columns]),
+            np.concatenate([column.is_last for column in columns]),
             np.array([column.n_positive for column in columns], dtype=np.int64),
             np.array([column.n_nonnegative for column in columns], dtype=np.int64),
-        )
-
-    @classmethod
-    def join(cls, rankings: Sequence[Ranking]) -> Ranking:
-        """Put the columns of several rankings of the same inputs side by side."""
-        return cls(
-            rankings[0].n_inputs,
-            _starts(np.concatenate([ranking.sizes for ranking in rankings])),
-            _join([ranking.inputs for ranking in rankings]),
-            _join([ranking.above for ranking in rankings]),
-            np.concatenate([ranking.n_positive for ranking in rankings]),
-            np.concatenate([ranking.n_nonnegative for ranking in rankings]),
         )
 
     @classmethod
@@ -91,11 +78,13 @@ class Ranking:
         columns = sparse.csc_array(block)
         columns.eliminate_zeros()
         require_binary(columns.data)
-        sizes = np.diff(columns.indptr).astype(np.int64)
-        above = np.repeat(sizes, sizes).astype(np.int32)
-        inputs = columns.indices.astype(np.int32)
+        starts = columns.indptr.astype(np.int64)
+        sizes = np.diff(starts)
+        is_last = np.zeros(len(columns.indices), dtype=np.bool_)
+        is_last[starts[1:][sizes > 0] - 1] = True
+        inputs = columns.indices.astype(_small(block.shape[0]))
         everything = np.full(block.shape[1], block.shape[0])
-        return cls(block.shape[0], _starts(sizes), inputs, above, sizes, everything)
+        return cls(block.shape[0], starts, inputs, is_last, sizes, everything)
 
     @property
     def n_columns(self) -> int:
@@ -107,21 +96,26 @@ class Ranking:
         """(column,) int64, stored inputs."""
         return np.diff(self.starts)
 
-    def doubled_ranks(self, columns: slice) -> Block:
-        """Return twice the midrank of every input less that of the smallest: (column, input).
+    @property
+    def above(self) -> np.ndarray:
+        """(stored,) int32, for each stored input the number of inputs at or above its value."""
+        return _count_above(self.starts, self.is_last)
 
-        Sparse where few inputs are stored.
+    def doubled_ranks(self) -> Block:
+        """Return twice the midrank of every input less that of the smallest: (input, column).
+
+        Sparse where few inputs are stored, and int32 in any case.
         """
-        starts = self.starts[columns.start : columns.stop + 1]
-        stored = slice(starts[0], starts[-1])
-        inputs, starts = self.inputs[stored], starts - starts[0]
-        ranks = _double_ranks(starts, self.above[stored], self.n_inputs)
-        shape = (columns.stop - columns.start, self.n_inputs)
-        if len(inputs) < SPARSE_DENSITY * shape[0] * shape[1]:
-            return sparse.csr_array((ranks, inputs, starts), shape=shape)
-        dense = np.zeros(shape)
-        _scatter(starts, inputs, ranks, dense)
-        return dense
+        shape = (self.n_inputs, self.n_columns)
+        if len(self.inputs) < SPARSE_DENSITY * shape[0] * shape[1]:
+            inputs = self.inputs.astype(np.int32)
+            return sparse.csc_array((self._rank_stored(), inputs, self.starts), shape=shape)
+        dense = np.zeros(shape[::-1], dtype=np.int32)
+        _scatter(self.starts, self.inputs, self._rank_stored(), dense)
+        return dense.T
+
+    def _rank_stored(self) -> np.ndarray:
+        return _rank_stored(self.starts, self.is_last, self.n_inputs)
 
     def count_active(self, alpha: float) -> np.ndarray:
         """Return how many inputs of each column are active: its first ones.
@@ -137,18 +131,29 @@ class Ranking:
         top = count_top(alpha, self.n_inputs)
         n_stored = self.sizes
         reached = top <= n_stored
-        last = np.where(reached, self.starts[:-1] + top - 1, 0)
-        active = np.where(reached, self.above[last] if self.above.size else 0, n_stored)
+        active = _end_groups(self.starts, self.is_last, np.where(reached, top, n_stored))
         at_zero = reached & (self.n_positive < top) & (top <= self.n_nonnegative)
         return np.where(at_zero, self.n_positive, active)
+
+    def active(self, lengths: np.ndarray) -> Truth:
+        """Return which inputs are active: the first ``lengths`` (column,) of each column."""
+        place = np.arange(len(self.inputs)) - np.repeat(self.starts[:-1], self.sizes)
+        inputs = self.inputs[place < np.repeat(lengths, self.sizes)].astype(np.int32)
+        shape = (self.n_inputs, self.n_columns)
+        ones = np.ones(len(inputs), dtype=np.bool_)
+        return Truth(sparse.csc_array((ones, inputs, _starts(lengths)), shape=shape))
 
 
 @dataclass(frozen=True)
 class _RankedColumn:
     inputs: np.ndarray
-    above: np.ndarray
+    is_last: np.ndarray
     n_positive: int
     n_nonnegative: int
+
+
+def _small(n_inputs: int) -> type[np.integer]:
+    return np.uint16 if n_inputs <= SMALL_INPUTS else np.int32
 
 
 def _column(block: Block, j: int) -> tuple[np.ndarray | None, np.ndarray]:
@@ -172,9 +177,8 @@ def _rank_column(
     if inputs is None:
         inputs = _find_highest(values, depth or n_inputs)
         values = values[inputs]
-    order = np.argsort(values)[::-1]
-    kept = inputs[order].astype(np.int32)
-    return _RankedColumn(kept, _tie_ends(values[order]), n_positive, n_nonnegative)
+    order, is_last = _sort(values)
+    return _RankedColumn(inputs[order].astype(_small(n_inputs)), is_last, n_positive, n_nonnegative)
 
 
 def _find_highest(values: np.ndarray, depth: int) -> np.ndarray:
@@ -187,112 +191,78 @@ def _find_highest(values: np.ndarray, depth: int) -> np.ndarray:
     return np.flatnonzero(values > smallest)
 
 
+def _sort(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the order from the largest value down, and where it ends a group of equal ones."""
+    if values.dtype != np.float32:
+        order = np.argsort(values)[::-1]
+        ordered = values[order]
+    else:
+        keys = _make_keys(values)
+        keys.sort()  # half the time of an argsort
+        order = keys.astype(np.uint32)
+        ordered = keys >> np.uint64(32)
+    is_last = np.ones(len(values), dtype=np.bool_)
+    np.not_equal(ordered[1:], ordered[:-1], out=is_last[:-1])
+    return order, is_last
+
+
+@njit(nogil=True, cache=True)
+def _make_keys(values):  # type: ignore[no-untyped-def]
+    """Return numbers that ascend as float32 values descend, each with its place in the low half."""
+    bits = (values + np.float32(0)).view(np.uint32)  # -0 + 0 is 0
+    keys = np.empty(values.size, dtype=np.uint64)
+    for i in range(values.size):
+        negative = bits[i] >> np.uint32(31)
+        descending = bits[i] if negative else bits[i] ^ np.uint32(0x7FFFFFFF)
+        keys[i] = (np.uint64(descending) << np.uint64(32)) | np.uint64(i)
+    return keys
+
+
 def _starts(sizes: np.ndarray) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
 
 
-def _join(parts: Iterable[np.ndarray]) -> np.ndarray:
-    return np.concatenate([np.empty(0, dtype=np.int32), *parts])
+@njit(nogil=True, cache=True)
+def _count_above(starts, is_last):  # type: ignore[no-untyped-def]
+    """Return for each stored input how many of its column are at or above its value."""
+    above = np.empty(is_last.size, dtype=np.int32)
+    for column in range(starts.size - 1):
+        for i in range(starts[column + 1] - 1, starts[column] - 1, -1):
+            above[i] = i + 1 - starts[column] if is_last[i] else above[i + 1]
+    return above
 
 
 @njit(nogil=True, cache=True)
-def _tie_ends(ordered: np.ndarray) -> np.ndarray:
-    """Return for each sorted value the number of values up to the last one equal to it."""
-    ends = np.empty(ordered.size, dtype=np.int32)
-    end = ordered.size
-    for i in range(ordered.size - 1, -1, -1):
-        if i + 1 < ordered.size and ordered[i] != ordered[i + 1]:
-            end = i + 1
-        ends[i] = end
+def _end_groups(starts, is_last, lengths):  # type: ignore[no-untyped-def]
+    """Return the lengths (column,), each extended to the end of the group that it ends in."""
+    ends = lengths.copy()
+    for column in range(starts.size - 1):
+        while ends[column] and not is_last[starts[column] + ends[column] - 1]:
+            ends[column] += 1
     return ends
 
 
-class Truth:
-    """Binary columns over inputs, to be found by walking down a ranking.
-
-    Parameters
-    ----------
-    columns : sparse array or ndarray
-        (input, column) booleans; a sparse array stores what is true.
-    """
-
-    def __init__(self, columns: Block):
-        self.columns = sparse.csc_array(columns) if sparse.issparse(columns) else columns
-        self.n_inputs, self.n_columns = columns.shape
-
-    @classmethod
-    def of_active(cls, ranking: Ranking, lengths: np.ndarray) -> Truth:
-        """Return which inputs are active: the first ``lengths`` (column,) of each column."""
-        place = np.arange(len(ranking.inputs)) - np.repeat(ranking.starts[:-1], ranking.sizes)
-        inputs = ranking.inputs[place < np.repeat(lengths, ranking.sizes)]
-        shape = (ranking.n_inputs, ranking.n_columns)
-        ones = np.ones(len(inputs), dtype=np.bool_)
-        return cls(sparse.csc_array((ones, inputs, _starts(lengths)), shape=shape))
-
-    @property
-    def is_dense(self) -> bool:
-        """Whether so many values are true that whole rows are walked."""
-        n_true = self.totals.sum()
-        return bool(n_true > DENSE_TRUTH * self.n_inputs * self.n_columns)
-
-    @cached_property
-    def totals(self) -> np.ndarray:
-        """(column,) int64, true inputs."""
-        if sparse.issparse(self.columns):
-            return np.diff(self.columns.indptr).astype(np.int64)
-        return np.count_nonzero(self.columns, axis=0)
-
-    @cached_property
-    def rows(self) -> np.ndarray:
-        """(input, column) uint8."""
-        columns = self.columns
-        dense = columns.toarray() if sparse.issparse(columns) else columns
-        return np.ascontiguousarray(dense, dtype=np.uint8)
-
-    @cached_property
-    def lists(self) -> tuple[np.ndarray, np.ndarray]:
-        """The true columns of each input: (input + 1,) int64 starts, and int32 columns."""
-        rows = sparse.csr_array(self.columns)
-        return rows.indptr.astype(np.int64), rows.indices.astype(np.int32)
-
-    @cached_property
-    def _sparse(self) -> sparse.csc_array:
-        return sparse.csc_array(self.columns)
-
-    @cached_property
-    def groups(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Columns of similar size together: their numbers, and their true inputs (column, place).
-
-        Shorter columns are filled up with ``n_inputs``, which is no input.
-        """
-        scales = np.frexp(self.totals.astype(np.float64))[1]
-        return [self._group(np.flatnonzero(scales == s)) for s in np.unique(scales) if s > 0]
-
-    def _group(self, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        held = self._sparse
-        inputs = np.full((len(columns), self.totals[columns].max()), self.n_inputs, dtype=np.int32)
-        for row, column in zip(inputs, columns, strict=True):
-            true = held.indices[held.indptr[column] : held.indptr[column + 1]]
-            row[: len(true)] = true
-        return columns, inputs
-
-    def sum_over(self, values: Block) -> np.ndarray:
-        """Sum values (row, input) over the true inputs: (row, column) float64."""
-        if not self.is_dense:
-            sums = values @ self._sparse.astype(np.float64)
-            return sums.toarray() if sparse.issparse(sums) else sums
-        sums = np.zeros((values.shape[0], self.n_columns))
-        for start in range(0, self.n_inputs, SLAB_INPUTS):
-            slab = slice(start, start + SLAB_INPUTS)
-            sums += values[:, slab] @ self.rows[slab].astype(np.float64)
-        return sums
-
-
-def midranks(values: np.ndarray) -> np.ndarray:
-    """Return the midranks of a few inputs in each column, from 1: (input, column)."""
-    ranks = np.empty(values.shape)
-    _rank_few(np.ascontiguousarray(values.T), ranks.T)
+@njit(nogil=True, cache=True)
+def _rank_stored(starts, is_last, n_inputs):  # type: ignore[no-untyped-def]
+    """Return of each stored input twice its midrank, less that of the column's smallest value."""
+    ranks = np.empty(is_last.size, dtype=np.int32)
+    for column in range(starts.size - 1):
+        first, end = starts[column], starts[column + 1]
+        begin = first
+        for i in range(first, end):
+            if is_last[i]:
+                ranks[begin : i + 1] = n_inputs + end - begin - (i + 1 - first)
+                begin = i + 1
     return ranks
+
+
+@njit(nogil=True, cache=True)
+def _scatter(starts, inputs, values, columns):  # type: ignore[no-untyped-def]
+    """Put values at their inputs: (column, input)."""
+    for column in range(starts.size - 1):
+        scattered = columns[column]
+        for i in range(starts[column], starts[column + 1]):
+            scattered[inputs[i]] = values[i]
 
 
 def count_found(ranking: Ranking, lengths: np.ndarray, truth: Truth) -> np.ndarray:
@@ -315,8 +285,8 @@ def count_found(ranking: Ranking, lengths: np.ndarray, truth: Truth) -> np.ndarr
     shape = (*lengths.shape, truth.n_columns)
     counts = np.zeros(shape, dtype=np.int64)
     walk = (ranking.starts, ranking.inputs, lengths)
-    if truth.is_dense:
-        _count_in_rows(*walk, truth.rows, counts)
+    if truth.share > DENSE_COUNT:
+        _count_in_words(*walk, truth.column_words, counts)
     else:
         _count_in_lists(*walk, *truth.lists, counts)
     return counts
@@ -333,75 +303,51 @@ def average_precision(ranking: Ranking, truth: Truth) -> np.ndarray:
         (column, truth) float64, NaN where nothing is true.
     """
     precision = np.zeros((ranking.n_columns, truth.n_columns))
-    columns = np.arange(ranking.n_columns)
-    walk = (ranking.starts, ranking.inputs, ranking.above, ranking.n_inputs, truth.totals)
-    if truth.is_dense:
-        _precision_in_rows(columns, *walk, truth.rows, precision)
-        return precision
-    few = ranking.sizes < FEW_STORED * truth.totals.sum()
-    _precision_in_lists(columns[few], *walk, *truth.lists, precision)
-    for truths, inputs in truth.groups:
-        above = np.empty(inputs.shape, dtype=np.int32)
-        for column in columns[~few]:
-            _gather_above(column, *walk[:4], inputs, above)
-            above.sort(axis=1)
-            precision[column, truths] = _precision_of_sorted(above, truth.totals[truths])
-    precision[:, truth.totals == 0] = np.nan
+    walk = (ranking.starts, ranking.inputs, ranking.is_last, ranking.n_inputs, truth.totals)
+    if truth.share > DENSE_WALK:
+        _precision_in_words(*walk, truth.row_words, precision)
+    else:
+        _precision_in_lists(*walk, *truth.lists, precision)
     return precision
 
 
-def roc_area(ranking: Ranking, truth: Truth) -> np.ndarray:
+def roc_area(rank_sums: np.ndarray, sizes: np.ndarray, truth: Truth) -> np.ndarray:
     """Return the area under the ROC curve of each ranking as a detector of each truth.
 
     ``1/2 + S / (2 Q (D - Q))`` with S the sum of the ranks of true inputs, doubled and centred
     (``2 midrank - (D + 1)``), an integer.
 
+    Parameters
+    ----------
+    rank_sums : ndarray
+        (truth, column) sums of `Ranking.doubled_ranks` over the true inputs.
+    sizes : ndarray
+        (column,) stored inputs of each ranking.
+    truth : Truth
+        What is detected.
+
     Returns
     -------
     ndarray
-        (column, truth) float64, NaN where nothing or everything is true.
+        (truth, column) float64, NaN where nothing or everything is true.
     """
-    n_columns = ranking.n_columns
-    sums = -np.outer(ranking.sizes, truth.totals).astype(np.float64)
-    for start in range(0, n_columns, RANKED_AT_ONCE):
-        columns = slice(start, min(start + RANKED_AT_ONCE, n_columns))
-        sums[columns] += truth.sum_over(ranking.doubled_ranks(columns))
+    centred = rank_sums - np.outer(truth.totals, sizes)
     pairs = (truth.totals * (truth.n_inputs - truth.totals)).astype(np.float64)
     pairs[pairs == 0] = np.nan
-    return 0.5 + sums / (2 * pairs)
+    return 0.5 + centred / (2 * pairs)[:, None]
 
 
 @njit(nogil=True, cache=True)
-def _rank_few(values, ranks):  # type: ignore[no-untyped-def]
-    """Fill in midranks (column, input) by comparing all pairs of a column."""
-    for column in range(values.shape[0]):
-        for i in range(values.shape[1]):
-            rank = 0.5
-            for j in range(values.shape[1]):
-                rank += values[column, j] < values[column, i]
-                rank += 0.5 * (values[column, j] == values[column, i])
-            ranks[column, i] = rank
-
-
-@njit(nogil=True, cache=True)
-def _double_ranks(starts, above, n_inputs):  # type: ignore[no-untyped-def]
-    """Return of each stored input twice its midrank, less that of the column's smallest value."""
-    ranks = np.empty(above.size)
-    for column in range(starts.size - 1):
-        n_stored = starts[column + 1] - starts[column]
-        before = 0
-        for i in range(starts[column], starts[column + 1]):
-            if i > starts[column] and above[i] != above[i - 1]:
-                before = i - starts[column]
-            ranks[i] = n_inputs + n_stored - before - above[i]
+def midranks(values):  # type: ignore[no-untyped-def]
+    """Return the midranks of a few inputs in each column, from 1: (input, column)."""
+    ranks = np.ones(values.shape)
+    for i in range(values.shape[0]):
+        for j in range(i):
+            for k in range(values.shape[1]):
+                above = 0.5 * (values[i, k] > values[j, k]) + 0.5 * (values[i, k] >= values[j, k])
+                ranks[i, k] += above
+                ranks[j, k] += 1 - above
     return ranks
-
-
-@njit(nogil=True, cache=True)
-def _scatter(starts, inputs, values, dense):  # type: ignore[no-untyped-def]
-    for column in range(starts.size - 1):
-        for i in range(starts[column], starts[column + 1]):
-            dense[column, inputs[i]] = values[i]
 
 
 @njit(nogil=True, cache=True)
@@ -419,120 +365,126 @@ def _count_in_lists(starts, inputs, lengths, row_starts, row_columns, counts):  
 
 
 @njit(nogil=True, cache=True)
-def _count_in_rows(starts, inputs, lengths, rows, counts):  # type: ignore[no-untyped-def]
+def _count_in_words(starts, inputs, lengths, words, counts):  # type: ignore[no-untyped-def]
+    """Mark the first inputs of each column as bits, and count those that a truth has too."""
+    marks = np.empty(words.shape[1], dtype=np.uint64)
     for column in range(starts.size - 1):
+        marks[:] = 0
         done = 0
         for cut in range(lengths.shape[0]):
-            found = counts[cut, column]
-            if cut:
-                found[:] = counts[cut - 1, column]
             for i in range(starts[column] + done, starts[column] + lengths[cut, column]):
-                row = rows[inputs[i]]
-                for k in range(row.size):
-                    found[k] += row[k]
+                place = np.uint64(inputs[i])
+                marks[place >> np.uint64(6)] |= np.uint64(1) << (place & np.uint64(63))
             done = lengths[cut, column]
+            for k in range(words.shape[0]):
+                found = np.uint64(0)
+                for word in range(marks.size):
+                    found += count_bits(marks[word] & words[k, word])  # type: ignore[call-arg]
+                counts[cut, column, k] = found
 
 
-# Three ways to the same sums, bit for bit: the share that each group of equal score adds is
-# ``hits * (found * (1 / at_or_above))`` in all of them, from the highest score down.
+# Two ways to the same sums, in the same order: each hit adds ``found / at_or_above``, where both
+# count its whole group of equal score, from the highest score down.
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, fastmath={"contract"})
 def _precision_in_lists(  # type: ignore[no-untyped-def]
-    columns, starts, inputs, above, n_inputs, totals, row_starts, row_columns, precision
+    starts, inputs, is_last, n_inputs, totals, row_starts, row_columns, precision
 ):
     """Walk down the stored inputs, and along the list of what is true of each."""
-    found = np.empty(totals.size)
-    hits = np.zeros(totals.size)
-    for column in columns:
-        found[:] = 0
-        i = starts[column]
-        while i < starts[column + 1]:
-            end = starts[column] + above[i]
-            share = 1.0 / above[i]
-            for j in range(i, end):
-                for place in range(row_starts[inputs[j]], row_starts[inputs[j] + 1]):
-                    hits[row_columns[place]] += 1
-            for j in range(i, end):
+    state = np.zeros((totals.size, 2))
+    for column in range(starts.size - 1):
+        state[:] = 0
+        begin = starts[column]
+        for i in range(begin, starts[column + 1]):
+            for place in range(row_starts[inputs[i]], row_starts[inputs[i] + 1]):
+                state[row_columns[place], 0] += 1
+            if not is_last[i]:
+                continue
+            share = 1.0 / (i + 1 - starts[column])
+            for j in range(begin, i + 1):
                 for place in range(row_starts[inputs[j]], row_starts[inputs[j] + 1]):
                     k = row_columns[place]
-                    if hits[k] > 0:
-                        found[k] += hits[k]
-                        precision[column, k] += hits[k] * (found[k] * share)
-                        hits[k] = 0
-            i = end
-        _finish_precision(precision[column], found, totals, n_inputs)
+                    state[k, 1] += state[k, 0] * share
+            begin = i + 1
+        for k in range(totals.size):
+            precision[column, k] = _finish(state[k, 0], state[k, 1], totals[k], n_inputs)
 
 
 @njit(nogil=True, cache=True)
-def _precision_in_rows(  # type: ignore[no-untyped-def]
-    columns, starts, inputs, above, n_inputs, totals, rows, precision
+def _precision_in_words(  # type: ignore[no-untyped-def]
+    starts, inputs, is_last, n_inputs, totals, words, precision
 ):
-    """Walk down the stored inputs, and along the whole row of each."""
-    found = np.empty(totals.size)
-    before = np.empty(totals.size)
-    sums = np.empty(totals.size)
-    for column in columns:
-        found[:] = 0
-        sums[:] = 0
-        i = starts[column]
-        while i < starts[column + 1]:
-            end = starts[column] + above[i]
-            share = 1.0 / above[i]
-            if end == i + 1:
-                only = inputs[i]
-                for k in range(totals.size):
-                    hit = np.float64(rows[only, k])
-                    reached = found[k] + hit
-                    found[k] = reached
-                    sums[k] += hit * (reached * share)
-            else:
-                before[:] = found
-                for j in range(i, end):
-                    for k in range(totals.size):
-                        found[k] += rows[inputs[j], k]
-                for k in range(totals.size):
-                    sums[k] += (found[k] - before[k]) * (found[k] * share)
-            i = end
-        _finish_precision(sums, found, totals, n_inputs)
-        precision[column] = sums
+    """Walk down the stored inputs, 64 columns of truth at a time."""
+    n_groups, _, n_words = words.shape
+    states = make_state(n_words)
+    most = 2 * n_inputs + UNROLLED
+    order = np.empty(most, dtype=np.int32)
+    gains, shares = np.empty(most), np.empty(most)
+    read = np.empty((n_words, STEPS_AT_ONCE), dtype=np.uint64)
+    for column in range(starts.size - 1):
+        stored = slice(starts[column], starts[column + 1])
+        n_steps = _plan_steps(inputs[stored], is_last[stored], order, gains, shares)
+        for group in range(n_groups):
+            states[:] = 0
+            for first in range(0, n_steps, STEPS_AT_ONCE):
+                n_read = min(STEPS_AT_ONCE, n_steps - first)
+                _gather(words[group], order[first : first + n_read], read)
+                for word in range(n_words):
+                    for i in range(0, n_read, UNROLLED):
+                        advance(  # type: ignore[call-arg]
+                            states[word].ctypes.data,
+                            read[word, i:].ctypes.data,
+                            gains[first + i :].ctypes.data,
+                            shares[first + i :].ctypes.data,
+                        )
+            for word in range(n_words):
+                lane = (group * n_words + word) * LANES
+                for k in range(lane, min(lane + LANES, totals.size)):
+                    found, total = states[word, k - lane], states[word, LANES + k - lane]
+                    precision[column, k] = _finish(found, total, totals[k], n_inputs)
 
 
 @njit(nogil=True, cache=True)
-def _finish_precision(sums, found, totals, n_inputs):  # type: ignore[no-untyped-def]
+def _plan_steps(inputs, is_last, order, gains, shares):  # type: ignore[no-untyped-def]
+    """Fill in which inputs to step on: those of a group of equal score twice.
+
+    The first time they are counted, the second time they add their share.
+    """
+    n_steps = begin = 0
+    for i in range(inputs.size):
+        if not is_last[i]:
+            continue
+        share = 1.0 / (i + 1)
+        alone = i == begin
+        for j in range(begin, i + 1):
+            order[n_steps], gains[n_steps] = inputs[j], 1
+            shares[n_steps] = share if alone else 0
+            n_steps += 1
+        if not alone:
+            for j in range(begin, i + 1):
+                order[n_steps], gains[n_steps], shares[n_steps] = inputs[j], 0, share
+                n_steps += 1
+        begin = i + 1
+    gains[n_steps : n_steps + UNROLLED] = 0
+    shares[n_steps : n_steps + UNROLLED] = 0
+    return n_steps
+
+
+@njit(nogil=True, cache=True)
+def _gather(words, inputs, read):  # type: ignore[no-untyped-def]
+    """Fill in the words (word, step) of these inputs, and no bits up to a whole stride."""
+    for i in range(inputs.size):
+        row = words[inputs[i]]
+        for word in range(row.size):
+            read[word, i] = row[word]
+    whole = min(read.shape[1], (inputs.size + UNROLLED - 1) // UNROLLED * UNROLLED)
+    read[:, inputs.size : whole] = 0
+
+
+@njit(nogil=True, cache=True)
+def _finish(found, total, n_true, n_inputs):  # type: ignore[no-untyped-def]
     """Add the group of smallest scores, which holds all that was not found, and divide."""
-    share = 1.0 / n_inputs
-    for k in range(totals.size):
-        if totals[k]:
-            sums[k] += (totals[k] - found[k]) * (totals[k] * share)
-            sums[k] /= totals[k]
-        else:
-            sums[k] = np.nan
-
-
-@njit(nogil=True, cache=True)
-def _gather_above(column, starts, inputs, above, n_inputs, wanted, gathered):  # type: ignore[no-untyped-def]
-    """Fill in how many inputs are at or above each wanted one; most for what is no input."""
-    above_of_input = np.full(n_inputs + 1, n_inputs, dtype=np.int32)
-    above_of_input[n_inputs] += 1
-    for i in range(starts[column], starts[column + 1]):
-        above_of_input[inputs[i]] = above[i]
-    for row in range(wanted.shape[0]):
-        for place in range(wanted.shape[1]):
-            gathered[row, place] = above_of_input[wanted[row, place]]
-
-
-@njit(nogil=True, cache=True)
-def _precision_of_sorted(above, totals):  # type: ignore[no-untyped-def]
-    """Sum over the sorted numbers (truth, place) of inputs at or above each hit."""
-    precision = np.zeros(totals.size)
-    for k in range(totals.size):
-        i = 0
-        while i < totals[k]:
-            end = i + 1
-            while end < totals[k] and above[k, end] == above[k, i]:
-                end += 1
-            precision[k] += (end - i) * (end * (1.0 / above[k, i]))
-            i = end
-        precision[k] /= totals[k]
-    return precision
+    if n_true == 0:
+        return np.nan
+    return (total + (n_true - found) * (n_true * (1.0 / n_inputs))) / n_true

@@ -2,13 +2,55 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from threading import RLock
+from typing import Any, Generic, TypeVar, overload
 
 S = TypeVar("S")
 T = TypeVar("T")
+
+
+def count_processors() -> int:
+    """Return how many processors this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)  # not everywhere
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+class Shared:
+    """What has properties that threads share."""
+
+    def __init__(self) -> None:
+        self.lock = RLock()
+
+
+class shared_property(Generic[T]):  # noqa: N801  a decorator
+    """A property of something `Shared`, computed once by the first thread that asks for it.
+
+    Others wait meanwhile. Threads that compute a part of it must not ask for shared properties.
+    """
+
+    def __init__(self, compute: Callable[[Any], T]):
+        self._compute = compute
+        self._name = compute.__name__
+        self.__doc__ = compute.__doc__
+
+    @overload
+    def __get__(self, owner: None, kind: type) -> shared_property[T]: ...
+
+    @overload
+    def __get__(self, owner: Shared, kind: type) -> T: ...
+
+    def __get__(self, owner: Shared | None, kind: type) -> T | shared_property[T]:
+        if owner is None:
+            return self
+        with owner.lock:
+            if self._name not in owner.__dict__:
+                owner.__dict__[self._name] = self._compute(owner)
+            value: T = owner.__dict__[self._name]  # from now on found there first
+        return value
 
 
 def map_in_order(work: Callable[[S], T], items: Sequence[S], workers: int = 1) -> Iterator[T]:

@@ -9,7 +9,8 @@ import pytest
 
 from evals.columns import Columns
 from evals.contingency import count_top, divide
-from evals.ranking import Ranking, Truth, count_found
+from evals.ranking import Ranking, count_found
+from evals.truth import Truth
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from scipy import sparse
 
 import evals
 from evals.columns import Columns
-from evals.moments import Description, cross_moments, split
+from evals.moments import Description, cross_moments
 from tests.evals import oracles
 
 
@@ -20,14 +20,6 @@ def moments_of(activations, labels):
     block = Columns(activations).block(0, activations.shape[1])
     columns = Columns(labels)
     return cross_moments(block, Description.of(block), columns, Description.of_columns(columns))
-
-
-def test_split_is_exact_and_its_first_part_is_short():
-    values = np.random.default_rng(0).uniform(-1, 1, (50, 4))
-    head, tail = split(values, 20)
-    np.testing.assert_array_equal(head + tail, values)
-    np.testing.assert_array_equal(head * 2**20, np.rint(head * 2**20))
-    assert np.abs(tail).max() <= 2**-21
 
 
 @pytest.mark.parametrize("binary", [True, False])

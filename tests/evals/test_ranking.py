@@ -9,7 +9,8 @@ from sklearn.metrics import average_precision_score
 
 from evals import ranking as module
 from evals.contingency import count_top
-from evals.ranking import Ranking, Truth, average_precision, roc_area
+from evals.ranking import Ranking, average_precision, count_found, roc_area
+from evals.truth import Truth
 from tests.evals import data
 
 NEURONS = np.hstack([data.activations(), data.labels()])
@@ -35,62 +36,75 @@ def test_a_short_ranking_finds_the_same_active_inputs(alpha):
     short = Ranking.of(NEURONS, depth=count_top(alpha, len(NEURONS)))
     lengths = whole.count_active(alpha)
     np.testing.assert_array_equal(short.count_active(alpha), lengths)
-    expected = Truth.of_active(whole, lengths).rows
-    np.testing.assert_array_equal(Truth.of_active(short, lengths).rows, expected)
+    expected = whole.active(lengths).rows
+    np.testing.assert_array_equal(short.active(lengths).rows, expected)
     assert len(short.inputs) <= len(whole.inputs)
 
 
-def test_joined_rankings_are_side_by_side():
-    joined = Ranking.join([Ranking.of(NEURONS[:, :5]), Ranking.of(NEURONS[:, 5:])])
-    whole = Ranking.of(NEURONS)
-    for name in ("starts", "inputs", "above", "n_positive", "n_nonnegative"):
-        np.testing.assert_array_equal(getattr(joined, name), getattr(whole, name))
-
-
-def test_doubled_ranks_are_midranks():
-    ranks = Ranking.of(NEURONS).doubled_ranks(slice(0, NEURONS.shape[1]))
+@pytest.mark.parametrize("small", [1 << 16, 10])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_doubled_ranks_are_midranks(dtype, small, monkeypatch):
+    monkeypatch.setattr(module, "SMALL_INPUTS", small)
+    neurons = NEURONS.astype(dtype)
+    ranks = Ranking.of(neurons).doubled_ranks()
     dense = ranks.toarray() if sparse.issparse(ranks) else ranks
-    midranks = stats.rankdata(NEURONS, axis=0)
-    np.testing.assert_array_equal(dense, (2 * (midranks - midranks.min(axis=0))).T)
+    midranks = stats.rankdata(neurons, axis=0)
+    np.testing.assert_array_equal(dense, 2 * (midranks - midranks.min(axis=0)))
 
 
+def test_midranks_of_a_few():
+    few = np.random.default_rng(4).integers(0, 9, (30, 7)).astype(float)
+    np.testing.assert_array_equal(module.midranks(few), stats.rankdata(few, axis=0))
+
+
+@pytest.mark.parametrize("small", [1 << 16, 10])
 @pytest.mark.parametrize("share", [0.01, 0.05, 0.4])
-def test_three_ways_to_precision_agree_to_the_last_bit(share, monkeypatch):
-    truth = np.random.default_rng(0).random((len(NEURONS), 12)) < share
+def test_two_ways_to_precision_are_that_of_scikit_learn(share, small, monkeypatch):
+    monkeypatch.setattr(module, "SMALL_INPUTS", small)
+    truth = np.random.default_rng(0).random((len(NEURONS), 150)) < share
     truth[:, 0] = False
     truth[:, 1] = True
     ranking = Ranking.of(NEURONS)
     found = {}
-    for way, dense, few in [("rows", -1, 0), ("lists", 2, np.inf), ("sorts", 2, 0)]:
-        monkeypatch.setattr(module, "DENSE_TRUTH", dense)
-        monkeypatch.setattr(module, "FEW_STORED", few)
+    for way, dense in [("words", -1), ("lists", 2)]:
+        monkeypatch.setattr(module, "DENSE_WALK", dense)
         found[way] = average_precision(ranking, Truth(truth))
-    np.testing.assert_array_equal(found["rows"], found["lists"])
-    np.testing.assert_array_equal(found["rows"], found["sorts"])
+    np.testing.assert_allclose(found["words"], found["lists"], rtol=1e-15)
     for i, values in enumerate(NEURONS.T):
-        for j in range(1, 12):
+        for j in [*range(1, 12), 149]:
             expected = average_precision_score(truth[:, j], values) if truth[:, j].any() else np.nan
-            np.testing.assert_allclose(found["rows"][i, j], expected, rtol=1e-13)
+            np.testing.assert_allclose(found["words"][i, j], expected, rtol=1e-13)
+
+
+def test_a_walk_of_more_steps_than_are_gathered_at_once():
+    rng = np.random.default_rng(5)
+    values = np.stack([rng.random(1500), rng.integers(0, 400, 1500), np.arange(1500) // 700.0], 1)
+    truth = rng.random((1500, 70)) < 0.3
+    found = average_precision(Ranking.of(values), Truth(truth))
+    expected = [[average_precision_score(hits, column) for hits in truth.T] for column in values.T]
+    np.testing.assert_allclose(found, expected, rtol=1e-13)
+
+
+@pytest.mark.parametrize("share", [0.005, 0.4])
+def test_counts_by_bits_and_by_lists(share):
+    truth = np.random.default_rng(6).random((len(NEURONS), 9)) < share
+    ranking = Ranking.of(NEURONS)
+    lengths = np.stack([ranking.sizes // 3, ranking.sizes])
+    found = count_found(ranking, lengths, Truth(truth))
+    for cut in range(2):
+        active = ranking.active(lengths[cut]).rows
+        np.testing.assert_array_equal(found[cut], active.T.astype(int) @ truth)
 
 
 @pytest.mark.parametrize("share", [0.03, 0.4])
 def test_roc_area_is_the_share_of_pairs_in_order(share):
     truth = np.random.default_rng(1).random((len(NEURONS), 8)) < share
-    areas = roc_area(Ranking.of(NEURONS), Truth(truth))
+    ranking = Ranking.of(NEURONS)
+    ranks = ranking.doubled_ranks()
+    dense = ranks.toarray() if sparse.issparse(ranks) else ranks
+    areas = roc_area(truth.T @ dense.astype(float), ranking.sizes, Truth(truth)).T
     for i, values in enumerate(NEURONS.T):
         for j, hits in enumerate(truth.T):
             difference = values[hits][:, None] - values[~hits]
             expected = ((difference > 0) + 0.5 * (difference == 0)).mean()
             np.testing.assert_allclose(areas[i, j], expected, rtol=1e-13)
-
-
-def test_truth_is_the_same_dense_and_sparse():
-    truth = np.random.default_rng(2).random((50, 7)) < 0.3
-    dense, thin = Truth(truth), Truth(sparse.csr_array(truth))
-    np.testing.assert_array_equal(dense.totals, thin.totals)
-    np.testing.assert_array_equal(dense.rows, thin.rows)
-    for one, other in zip(dense.lists, thin.lists, strict=True):
-        np.testing.assert_array_equal(one, other)
-    values = np.random.default_rng(3).integers(0, 9, (4, 50)).astype(float)
-    np.testing.assert_array_equal(dense.sum_over(values), values @ truth)
-    np.testing.assert_array_equal(thin.sum_over(sparse.csr_array(values)), values @ truth)

@@ -1,0 +1,120 @@
+"""Sixty-four columns of bits walked at once, one double per bit: what compilers find only if told.
+
+The steps of a walk are written as vectors of eight doubles under a mask of eight bits. That is one
+instruction each where a processor has such (AVX-512), and a few elsewhere.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
+
+LANES = 64  # columns whose bits make one word
+UNROLLED = 16  # steps between two stores of the state
+STATE = 2 * LANES  # doubles: of each lane the number found, then the sum
+WIDTH = 8
+_DOUBLE, _INT64, _INT32 = ir.DoubleType(), ir.IntType(64), ir.IntType(32)
+_VECTOR = ir.VectorType(_DOUBLE, WIDTH)
+_MASK = ir.VectorType(ir.IntType(1), WIDTH)
+
+
+@intrinsic
+def advance(typingctx, state, words, gains, shares):  # type: ignore[no-untyped-def]
+    """Take `UNROLLED` steps: where a bit is set, ``found += gain; sum += found * share``.
+
+    All four are addresses: of `STATE` doubles, and of a word, a gain and a share for each step.
+    """
+    signature = types.void(types.uintp, types.uintp, types.uintp, types.uintp)
+
+    def generate(context, builder, _signature, arguments):  # type: ignore[no-untyped-def]
+        _Walk(builder, *arguments).emit()
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+class _Walk:
+    """Emits the instructions of `advance`."""
+
+    def __init__(self, builder, state, words, gains, shares):  # type: ignore[no-untyped-def]
+        self._builder = builder
+        self._state = builder.inttoptr(state, _VECTOR.as_pointer())
+        self._words = builder.inttoptr(words, _INT64.as_pointer())
+        self._gains, self._shares = (
+            builder.inttoptr(address, _DOUBLE.as_pointer()) for address in (gains, shares)
+        )
+
+    def emit(self) -> None:
+        n_vectors = LANES // WIDTH
+        places = [self._at(self._state, i) for i in range(2 * n_vectors)]
+        values = [self._builder.load(place, align=8) for place in places]
+        found, sums = values[:n_vectors], values[n_vectors:]
+        for step in range(UNROLLED):
+            word = self._builder.load(self._at(self._words, step))
+            gain, share = self._spread(self._gains, step), self._spread(self._shares, step)
+            for i in range(n_vectors):
+                found[i], sums[i] = self._step(self._mask(word, i), found[i], sums[i], gain, share)
+        for place, value in zip(places, found + sums, strict=True):
+            self._builder.store(value, place, align=8)
+
+    def _step(self, mask, found, total, gain, share):  # type: ignore[no-untyped-def]
+        build, fused = self._builder, ("contract",)
+        reached = build.select(mask, build.fadd(found, gain), found)
+        more = build.fadd(total, build.fmul(reached, share, flags=fused), flags=fused)
+        return reached, build.select(mask, more, total)
+
+    def _at(self, pointer, place: int):  # type: ignore[no-untyped-def]
+        return self._builder.gep(pointer, [ir.Constant(_INT64, place)])
+
+    def _spread(self, pointer, place: int):  # type: ignore[no-untyped-def]
+        nothing = ir.Constant(_VECTOR, ir.Undefined)
+        number = self._builder.load(self._at(pointer, place))
+        first = self._builder.insert_element(nothing, number, ir.Constant(_INT32, 0))
+        everywhere = ir.Constant(ir.VectorType(_INT32, WIDTH), [0] * WIDTH)
+        return self._builder.shuffle_vector(first, nothing, everywhere)
+
+    def _mask(self, word, vector: int):  # type: ignore[no-untyped-def]
+        bits = self._builder.lshr(word, ir.Constant(_INT64, WIDTH * vector))
+        return self._builder.bitcast(self._builder.trunc(bits, ir.IntType(WIDTH)), _MASK)
+
+
+@intrinsic
+def count_bits(typingctx, word):  # type: ignore[no-untyped-def]
+    """Return how many bits of a uint64 are set."""
+
+    def generate(context, builder, _signature, arguments):  # type: ignore[no-untyped-def]
+        return builder.ctpop(arguments[0])
+
+    return types.uint64(types.uint64), generate
+
+
+@njit(nogil=True, cache=True)
+def make_state(n_words):  # type: ignore[no-untyped-def]
+    """Return zeros (word, STATE) that begin at a cache line."""
+    held = np.zeros((n_words + 1) * STATE)
+    skipped = (-held.ctypes.data % 64) // 8
+    return held[skipped : skipped + n_words * STATE].reshape(n_words, STATE)
+
+
+def pack_rows(truth: np.ndarray, n_words: int) -> np.ndarray:
+    """Return booleans (input, column) as words (group, input, word) of `LANES` columns each.
+
+    A group has ``n_words`` words; what is beyond the last column is 0.
+    """
+    n_inputs, n_columns = truth.shape
+    bits = np.packbits(truth, axis=1, bitorder="little")
+    n_groups = -(-n_columns // (n_words * LANES))
+    padded = np.zeros((n_inputs, n_groups * n_words * LANES // 8), dtype=np.uint8)
+    padded[:, : bits.shape[1]] = bits
+    words = padded.view(np.uint64).reshape(n_inputs, n_groups, n_words)
+    return np.ascontiguousarray(words.transpose(1, 0, 2))
+
+
+def pack_columns(truth: np.ndarray) -> np.ndarray:
+    """Return booleans (input, column) as words (column, word) of 64 inputs each."""
+    bits = np.packbits(truth, axis=0, bitorder="little")
+    padded = np.zeros((truth.shape[1], -(-bits.shape[0] // 8) * 8), dtype=np.uint8)
+    padded[:, : bits.shape[0]] = bits.T
+    return padded.view(np.uint64)

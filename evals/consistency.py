@@ -157,7 +157,7 @@ def _sums_before(values: Floats, start: Floats | float) -> Floats:
 # --- datasets ---------------------------------------------------------------------------------
 
 
-def measure_consistency(
+def score_encodings(
     encodings: xr.Dataset,
     *,
     centred: bool = True,

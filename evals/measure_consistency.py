@@ -47,14 +47,14 @@ stage = registry.Stage(
 @stage.main
 def measure_consistency(config: Config, inputs: registry.Inputs, run: registry.Run) -> xr.Dataset:
     """Score every concept."""
-    from evals import consistency
+    from evals.consistency import score_encodings
     from evals.consistency_table import consistency_table
 
     def tell(done: int, total: int) -> None:
         run.progress(done, total, "encodings")
 
     encodings = inputs["encodings"].open()
-    measured = consistency.measure_consistency(
+    measured = score_encodings(
         encodings,
         centred=config.centred,
         least_images=config.least_images,

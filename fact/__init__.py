@@ -7,6 +7,9 @@ __getattr__, __dir__, __all__ = _attach(
     submod_attrs={
         "attribution": ["colour_explanation", "concept_maps", "logit_maps"],
         "contributions": ["CompletenessError", "trace_concepts"],
+        "encoders": ["EncoderChoice", "encoder", "upsampler"],
+        "encodings": ["encode_maps"],
+        "hub": ["HubCode"],
         "images": ["Geometry", "ImageDataset"],
         "networks": [
             "Network",

@@ -46,5 +46,6 @@ def gather_weights(weights: Tensor, grid: tuple[int, int]) -> Tensor:
 
 def _interpolation(size: int, target: int, like: Tensor) -> Tensor:
     """Return the matrix ``(target, size)`` that interpolates along one axis."""
-    unit_maps = torch.eye(size, dtype=like.dtype, device=like.device)[None, :, :, None]
-    return resize_maps(unit_maps, (target, 1))[0, :, :, 0].T
+    # A row for each cell, never a column: torch 2.14 leaves maps one column wide as they are.
+    unit_maps = torch.eye(size, dtype=like.dtype, device=like.device)[:, None, None, :]
+    return resize_maps(unit_maps, (1, target))[:, 0, 0, :].T

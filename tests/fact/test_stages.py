@@ -81,6 +81,16 @@ stage = "fact.explain_decisions"
 needs = { concepts = "concepts", gallery = "gallery" }
 config = { per_class = 1, most = 3 }
 
+[experiments.encodings]
+stage = "fact.encode_concepts"
+needs = { concepts = "concepts" }
+config = { side = 64, quantile = 0.5, least = 4, batch = 16 }
+
+[experiments.consistency]
+stage = "evals.measure_consistency"
+needs = { encodings = "encodings" }
+config = { least_images = 3 }
+
 [experiments.labels]
 stage = "fact.label_inputs"
 needs = { images = "shapes" }
@@ -212,6 +222,51 @@ def test_names_and_scores_cover_every_concept(open_) -> None:
     assert np.isfinite(scores["score"]).any()
 
 
+def test_encodings_are_of_the_images_that_a_concept_is_strongest_in(open_) -> None:
+    concepts, encodings, scores = open_("concepts"), open_("encodings"), open_("consistency")
+    presence = concepts["presence"]
+    of_concept = encodings.isel(sample=encodings["map"].values == "concept")
+    assert encodings["n_images"] == concepts.sizes["image"]
+    assert encodings["n_encodings"] == of_concept.sizes["sample"] > 0
+    for concept in concepts["concept"].values:
+        own = of_concept.isel(sample=of_concept["group"].values == concept)
+        column = presence.sel(concept=concept)
+        positive = np.sort(column.values[column.values > 0])
+        if len(positive) < 2:
+            assert own.sizes["sample"] == 0
+            continue
+        threshold = min(np.quantile(positive, 0.5), positive[-min(4, len(positive))])
+        if len(positive) <= 4:
+            threshold = positive[0]
+        strong = column["image"].values[column.values >= threshold]
+        assert own["image"].values.tolist() == strong.tolist()
+        np.testing.assert_array_equal(own["presence"], column.sel(image=strong))
+        assert scores["n_images"].sel(concept=concept) == len(strong)
+
+
+def test_an_encoding_is_what_the_encoder_sees_where_the_concept_is(project, open_) -> None:
+    import evals
+    import fact
+    from fact.concept_source import ConceptSource
+
+    concepts, encodings, scores = open_("concepts"), open_("encodings"), open_("consistency")
+    given = inputs_of(project, "encodings")["concepts"]
+    source, images = ConceptSource.of_concepts(given, "cpu"), given.origin("images").load()
+    concept = int(scores["n_images"].values.argmax())
+    own = (encodings["map"].values == "concept") & (encodings["group"].values == concept)
+    ids = encodings["image"].values[own].astype(str)
+    pictures = images.read(ids, source.network.geometry)
+    maps = fact.concept_maps(source.network, source.layer, source.sae, pictures, [concept])
+    choice = fact.EncoderChoice(side=64)
+    expected = fact.encode_maps(pictures, maps["map"].values[:, 0], choice, device="cpu")
+    np.testing.assert_allclose(encodings["encoding"][own], expected, rtol=1e-4, atol=1e-5)
+    every = images.read(concepts["image"].values.astype(str), source.network.geometry)
+    whole = fact.encode_maps(every, np.ones(every.shape[:3]), choice, device="cpu").mean("image")
+    presence = encodings["presence"].values[own]
+    score = evals.c2_score(expected, presence, whole)
+    assert scores["score"].sel(concept=concept) == pytest.approx(score, abs=1e-5)
+
+
 # -- stopped and continued ---------------------------------------------------------------------
 
 
@@ -274,12 +329,13 @@ def test_a_stopped_training_goes_on_to_the_same_result(
     assert resumed.calls < whole.calls
 
 
-@pytest.mark.parametrize("name", ["features", "concepts"])
+@pytest.mark.parametrize("name", ["features", "concepts", "encodings"])
 def test_a_stopped_collection_goes_on_at_its_next_shard(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setattr("fact.collect_features.SHARD_BYTES", 1)
     monkeypatch.setattr("fact.measurement.SHARD_BYTES", 1)
+    monkeypatch.setattr("fact.concept_encodings.SHARD_IMAGES", 1)
     schema = load_stage(project.graph.cells[name].stage).output
     whole = run_stage(project, name, PartialRun(tmp_path / "b", schema))
     with pytest.raises(Stopped):

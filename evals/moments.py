@@ -1,17 +1,14 @@
 """Means, deviations and inner products that no order of inputs can change.
 
-A plain sum of products in float64 is off by some 1e-16 of the largest partial sum, in a way that
-depends on the order of inputs and on how they are cut into blocks; where a covariance nearly
-cancels, that is far more than 1e-12 of it. Here every column is brought to units in which its
-largest value is about 1 and split into a part with so few bits that sums of its products are
-exact, and a rest that is smaller by their number (the error-free transformation of Ozaki, Ogita,
-Oishi and Rump, Numerical Algorithms 59, 2012). Matrix products of the parts are ordinary ones.
+Where a covariance nearly cancels, what a plain sum of products loses is far more than 1e-12 of it.
+Here every column is brought to units in which its largest value is about 1, and split as
+:mod:`evals.sums` does. Matrix products of the parts are ordinary ones.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -20,9 +17,13 @@ from numba import njit
 from scipy import sparse
 
 from evals.columns import Block, Columns, replace, spread, stored
+from evals.sums import PRODUCT_INPUTS, Rows, Space, sum_true
+from evals.truth import Truth
 
 MANTISSA_BITS = 53
-SLAB_VALUES = 1 << 21  # labels that are split at once
+GRIDS = (18, 24, MANTISSA_BITS)  # ranks, labels with 24 bits after the point, anything
+WIDEST_LABELS = 24  # bits of a label that leave enough to activations
+DESCRIBED_AT_ONCE = 16  # columns
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,8 @@ class Description:
         Standard deviation in these units, 0 for a constant column.
     norm : ndarray
         Root of the sum of squares, in units of the data.
+    bits : int
+        Values in units are multiples of 2 to the power of minus this: `GRIDS` has those tried.
     is_binary : bool
         Whether every value is 0 or 1.
     """
@@ -90,31 +93,58 @@ class Description:
     rest: np.ndarray
     deviation: np.ndarray
     norm: np.ndarray
+    bits: int
     is_binary: bool
 
     @classmethod
     def of(cls, block: Block) -> Description:
         """Describe the columns of a block."""
-        n_inputs, n_columns = block.shape
         if sparse.issparse(block):
-            values, starts = block.data, block.indptr
-        else:
-            values = np.ravel(block, order="F")
-            starts = np.arange(n_columns + 1) * n_inputs
-        columns = np.empty((6, n_columns))
-        is_binary = _describe(values, starts, n_inputs, _bits(n_inputs), columns)
+            values = block.data.astype(np.float64, copy=False)
+            return cls._of_stored(values, block.indptr, block.shape[0])
+        n_inputs, n_columns = block.shape
+        parts = []
+        for first in range(0, n_columns, DESCRIBED_AT_ONCE):
+            part = block[:, first : first + DESCRIBED_AT_ONCE]
+            values = np.ravel(part.astype(np.float64, order="F", copy=False), order="F")
+            parts.append(cls._of_stored(values, np.arange(part.shape[1] + 1) * n_inputs, n_inputs))
+        return cls.join(parts)
+
+    @classmethod
+    def _of_stored(cls, values: np.ndarray, starts: np.ndarray, n_inputs: int) -> Description:
+        columns = np.empty((6, len(starts) - 1))
+        grid, is_binary = _describe(values, starts, n_inputs, _bits(n_inputs), columns)
         shift, exponent, total, rest, deviation, norm = columns
         exponents = exponent.astype(np.int64)
-        return cls(n_inputs, shift, exponents, total, rest, deviation, norm, is_binary)
+        bits = GRIDS[grid]
+        return cls(n_inputs, shift, exponents, total, rest, deviation, norm, bits, is_binary)
+
+    @classmethod
+    def of_truth(cls, truth: Truth) -> Description:
+        """Describe columns of 0 and 1."""
+        total, n_inputs = truth.totals.astype(np.float64), truth.n_inputs
+        nothing = np.zeros(len(total))
+        deviation = np.sqrt(total * (n_inputs - total)) / n_inputs
+        exponent = nothing.astype(np.int64)
+        norm = np.sqrt(total)
+        return cls(n_inputs, nothing, exponent, total, nothing, deviation, norm, GRIDS[0], True)
+
+    @classmethod
+    def join(cls, parts: Sequence[Description]) -> Description:
+        """Put descriptions of columns of the same inputs side by side."""
+        names = ("shift", "exponent", "total", "rest", "deviation", "norm")
+        joined = {name: np.concatenate([getattr(p, name) for p in parts]) for name in names}
+        return cls(
+            n_inputs=parts[0].n_inputs,
+            bits=max(part.bits for part in parts),
+            is_binary=all(part.is_binary for part in parts),
+            **joined,
+        )
 
     @classmethod
     def of_columns(cls, columns: Columns, size: int = 64) -> Description:
         """Describe all columns, some at a time."""
-        parts = [cls.of(block) for block in columns.blocks(size)]
-        names = ("shift", "exponent", "total", "rest", "deviation", "norm")
-        joined = {name: np.concatenate([getattr(p, name) for p in parts]) for name in names}
-        is_binary = all(part.is_binary for part in parts)
-        return cls(n_inputs=columns.n_inputs, is_binary=is_binary, **joined)
+        return cls.join([cls.of(block) for block in columns.blocks(size)])
 
 
 def cross_moments(
@@ -133,8 +163,35 @@ def cross_moments(
     concepts : Description
         Of the labels.
     """
+    return _combine(*_product(block, neurons, columns, concepts), neurons, concepts)
+
+
+def label_moments(
+    block: Block, neurons: Description, truth: Truth, concepts: Description
+) -> Moments:
+    """Return the moments of every pair of a neuron and a concept with labels 0 and 1.
+
+    Parameters
+    ----------
+    block : Block
+        (input, neuron) activations.
+    neurons : Description
+        Of the block.
+    truth : Truth
+        (input, concept) which inputs are labelled.
+    concepts : Description
+        Of the labels.
+    """
+    bits = MANTISSA_BITS - _bits(neurons.n_inputs)
+    product, rest = sum_true(read_units(block, neurons), truth, bits)
+    return _combine(product.T, rest.T, neurons, concepts)
+
+
+def _combine(
+    product: np.ndarray, rest: np.ndarray, neurons: Description, concepts: Description
+) -> Moments:
+    """Return moments from sums of products (neuron, concept) in units, and their rests."""
     n_inputs = neurons.n_inputs
-    product, rest = _product(block, neurons, columns, concepts)
     sums, sums_error = _two_product(neurons.total[:, None], concepts.total)
     sums_error += neurons.total[:, None] * concepts.rest + neurons.rest[:, None] * concepts.total
     scaled, scaled_error = _two_product(product, np.float64(n_inputs))
@@ -174,42 +231,21 @@ def _product(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the sums of products in units, exact but for a rest, and the rest."""
     bits = MANTISSA_BITS - _bits(neurons.n_inputs)
-    label_bits = 0 if concepts.is_binary else bits // 2
-    units = to_units(block, neurons.shift, neurons.exponent)
-    head, tail = split(units, bits - label_bits)
-    has_tail = bool(np.any(stored(tail)))
+    label_bits = concepts.bits if bits // 2 < concepts.bits <= WIDEST_LABELS else bits // 2
+    activations, labels = read_units(block, neurons), read_label_units(columns, concepts)
+    spaces = [Space(PRODUCT_INPUTS, rows.n_columns) for rows in (activations, labels)]
     product = np.zeros((block.shape[1], columns.n_columns))
     rest = np.zeros_like(product)
-    for rows, labels, label_head, label_tail in _split_labels(columns, concepts, label_bits):
-        product += _dot(head[rows], label_head)
-        rest += _dot(tail[rows], labels) if has_tail else 0
-        rest += _dot(head[rows], label_tail) if label_tail is not None else 0
+    whole = activations.is_sparse and labels.is_sparse
+    for rows in activations.slabs(neurons.n_inputs if whole else PRODUCT_INPUTS):
+        head, tail = activations.split(rows, bits - label_bits, spaces[0])
+        label_head, label_tail = labels.split(rows, label_bits, spaces[1])
+        product += _dot(head, label_head)
+        if neurons.bits > bits - label_bits:
+            rest += _dot(tail, label_head)
+        if concepts.bits > label_bits:
+            rest += _dot(head + tail, label_tail)
     return product, rest
-
-
-def _split_labels(
-    columns: Columns, concepts: Description, bits: int
-) -> Iterator[tuple[slice, Block, Block, Block | None]]:
-    """Yield the labels in their units, whole and split: some inputs at a time, or all if sparse.
-
-    Binary labels have no second part: ``bits`` is 0.
-    """
-    if columns.is_sparse and not concepts.shift.any():
-        labels = to_units(columns.whole(), concepts.shift, concepts.exponent)
-        head, tail = split(labels, bits) if bits else (labels, None)
-        yield slice(None), labels, head, tail if tail is not None and tail.data.any() else None
-        return
-    scale, anchor = np.ldexp(1.0, -concepts.exponent), _anchor(bits)
-    size = max(1, SLAB_VALUES // columns.n_columns)
-    for start in range(0, columns.n_inputs, size):
-        rows = slice(start, min(start + size, columns.n_inputs))
-        labels = columns.slab(rows.start, rows.stop)
-        if not bits:
-            yield rows, labels, labels, None
-            continue
-        units, head, tail = (np.empty_like(labels) for _ in range(3))
-        _split_rows(labels, concepts.shift, scale, anchor, units, head, tail)
-        yield rows, units, head, tail if tail.any() else None
 
 
 def _dot(left: Block, right: Block) -> np.ndarray:
@@ -217,79 +253,111 @@ def _dot(left: Block, right: Block) -> np.ndarray:
     return product.toarray() if sparse.issparse(product) else product
 
 
+def read_units(block: Block, told: Description) -> Rows:
+    """Return the values of a block in units, to be read some inputs at a time."""
+    if sparse.issparse(block):
+        return Rows.of_sparse(sparse.csr_array(to_units(block, told.shift, told.exponent)))
+    n_inputs, n_columns = block.shape
+    scale = np.ldexp(1.0, -told.exponent)
+    return Rows(n_inputs, n_columns, block.__getitem__, told.shift, scale)
+
+
+def read_label_units(columns: Columns, told: Description) -> Rows:
+    """Return labels in units, to be read some inputs at a time."""
+    if columns.is_sparse and not told.shift.any():
+        return read_units(columns.whole(), told)
+    scale = np.ldexp(1.0, -told.exponent)
+    return Rows(columns.n_inputs, columns.n_columns, columns.raw_slab, told.shift, scale)
+
+
 def to_units(block: Block, shift: np.ndarray, exponent: np.ndarray) -> Block:
-    """Return ``(values - shift) / 2**exponent``, which is exact.
+    """Return ``(values - shift) / 2**exponent`` in float64, which is exact.
 
     A sparse column with values that are not stored has shift 0.
     """
-    values = stored(block) - spread(block, shift) if shift.any() else stored(block)
-    return replace(block, values * spread(block, np.ldexp(1.0, -exponent)))
-
-
-def split(block: Block, bits: int) -> tuple[Block, Block]:
-    """Return a block as multiples of ``2**-bits`` plus a rest of at most half of that.
-
-    Parameters
-    ----------
-    block : Block
-        Values of at most 1 in size.
-    bits : int
-        Binary digits after the point of the first part.
-    """
     values = stored(block)
-    head = (values + _anchor(bits)) - _anchor(bits)
-    return replace(block, head), replace(block, values - head)
-
-
-@njit(nogil=True, cache=True)
-def _anchor(bits):  # type: ignore[no-untyped-def]
-    """Return what rounds to multiples of ``2**-bits`` where it is added and subtracted."""
-    return math.ldexp(1.5, 52 - bits)
+    if values.dtype != np.float64:
+        values = values.astype(np.float64)
+    if shift.any():
+        values = values - spread(block, shift)
+    return replace(block, values * spread(block, np.ldexp(1.0, -exponent)))
 
 
 @njit(nogil=True, cache=True)
 def _describe(values, starts, n_inputs, sum_bits, columns):  # type: ignore[no-untyped-def]
-    """Fill in shift, exponent, total, rest, deviation and norm (6, column); return if binary."""
-    is_binary = True
+    """Fill in shift, exponent, total, rest, deviation and norm (6, column).
+
+    Returns the place in `GRIDS` of the finest grid that is needed, and whether all is binary.
+    """
+    grid, is_binary = 0, True
+    exact = 2.0 ** (MANTISSA_BITS - sum_bits)
     for column in range(starts.size - 1):
         stored = values[starts[column] : starts[column + 1]]
         n_missing = n_inputs - stored.size
-        low, high = (0.0, 0.0) if n_missing else (np.inf, -np.inf)
-        for value in stored:
-            low, high = min(low, value), max(high, value)
-            is_binary &= value == 0 or value == 1
+        low, high, n_binary = _find_extremes(stored)
+        is_binary &= n_binary == stored.size
+        if n_missing:
+            low, high = min(low, 0.0), max(high, 0.0)
         shift = _shift(low, high)
         exponent = _exponent(max(abs(low - shift), abs(high - shift)))
-        head, tail = _sum_terms(stored, shift, exponent, 0.0, 1, MANTISSA_BITS - sum_bits)
+        scale = math.ldexp(1.0, -exponent)
+        while GRIDS[grid] < MANTISSA_BITS and not _is_on_grid(
+            stored, shift, scale, 2.0 ** GRIDS[grid]
+        ):
+            grid += 1
+        head, tail = _sum_terms(stored, shift, scale, 0.0, 1, exact)
         total = head + tail
         mean = total / n_inputs
         # a deviation from the mean may be 2 units, its square 4: 2 bits less
-        scatter = _sum_terms(stored, shift, exponent, mean, 2, MANTISSA_BITS - sum_bits - 2)
+        scatter = _sum_terms(stored, shift, scale, mean, 2, exact / 4)
         mean_square = (scatter[0] + scatter[1] + n_missing * mean**2) / n_inputs
         size = _exponent(max(abs(low), abs(high)))
-        square = _sum_terms(stored, 0.0, size, 0.0, 2, MANTISSA_BITS - sum_bits)
+        square = _sum_terms(stored, 0.0, math.ldexp(1.0, -size), 0.0, 2, exact)
         columns[0, column] = shift
         columns[1, column] = exponent
         columns[2, column] = total
         columns[3, column] = tail - (total - head)
         columns[4, column] = 0.0 if low == high else math.sqrt(mean_square)
         columns[5, column] = math.ldexp(math.sqrt(square[0] + square[1]), size)
-    return is_binary
+    return grid, is_binary
+
+
+@njit(nogil=True, cache=True, fastmath={"nnan", "nsz"})
+def _find_extremes(values):  # type: ignore[no-untyped-def]
+    """Return the smallest and the largest of some values, and how many are 0 or 1."""
+    low, high = np.inf, -np.inf
+    n_binary = 0
+    for value in values:
+        low = value if value < low else low
+        high = value if value > high else high
+        n_binary += value == 0 or value == 1
+    return low, high, n_binary
 
 
 @njit(nogil=True, cache=True)
-def _sum_terms(values, shift, exponent, centre, power, bits):  # type: ignore[no-untyped-def]
-    """Sum powers of values from the centre, in units: exact but for a rest, and the rest."""
-    anchor, scale = _anchor(bits), math.ldexp(1.0, -exponent)
+def _is_on_grid(values, shift, scale, grid):  # type: ignore[no-untyped-def]
+    for value in values:
+        term = (value - shift) * scale * grid
+        if term != np.rint(term):
+            return False
+    return True
+
+
+@njit(nogil=True, cache=True, fastmath={"reassoc"})
+def _sum_terms(values, shift, scale, centre, power, exact):  # type: ignore[no-untyped-def]
+    """Sum powers of values from the centre, in units: exact but for a rest, and the rest.
+
+    Terms are rounded to multiples of ``1 / exact``, whose sum has no rounding in any order.
+    """
     total, rest = 0.0, 0.0
     for value in values:
         term = (value - shift) * scale - centre
         if power == 2:
             term *= term
-        head = (term + anchor) - anchor
+        head = np.rint(term * exact)
         total += head
-        rest += term - head
-    return total, rest
+        rest += term - head / exact
+    return total / exact, rest
 
 
 @njit(nogil=True, cache=True)
@@ -348,17 +416,6 @@ def _exponent(largest):  # type: ignore[no-untyped-def]
     """Return the least int e with ``largest <= 2**e``, 0 for 0."""
     fraction, exponent = math.frexp(largest)
     return exponent - (fraction == 0.5)
-
-
-@njit(nogil=True, cache=True)
-def _split_rows(rows, shift, scale, anchor, units, head, tail):  # type: ignore[no-untyped-def]
-    """Bring labels (input, concept) to their units and split them, in one pass."""
-    for i in range(rows.shape[0]):
-        for j in range(rows.shape[1]):
-            unit = (rows[i, j] - shift[j]) * scale[j]
-            units[i, j] = unit
-            head[i, j] = (unit + anchor) - anchor
-            tail[i, j] = unit - head[i, j]
 
 
 def _bits(n_inputs: int) -> int:

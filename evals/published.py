@@ -129,7 +129,7 @@ OTHER_DATA = {
 def published_accuracy(metric: str, form: str, test: str) -> float:
     """Return the published decrease accuracy as a share in [0, 1], NaN where there is none."""
     cells = PUBLISHED[form].get(metric, (math.nan, math.nan))
-    return cells[TESTS.index(test)] / 100
+    return round(cells[TESTS.index(test)] / 100, 6)
 
 
 def explain_difference(

@@ -8,7 +8,7 @@ export FACTBOOK_BROWSER ?= $(shell command -v chromium || command -v chromium-br
 # Threads that wait sleep, so that whatever else runs beside the tests does not slow them.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help demo test check format lint types contracts bench fashion dashboard stop clean
+.PHONY: help demo test check format lint types contracts bench fashion photos dashboard stop clean
 
 help:  ## what there is to make
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -16,7 +16,7 @@ help:  ## what there is to make
 $(READY): pyproject.toml tested-versions.txt
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or later is needed; set PYTHON="'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c tested-versions.txt -e '.[embedded,dashboard,test,check]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c tested-versions.txt -e '.[embedded,dashboard,photos,siglip,test,check]'
 	touch $(READY)
 
 demo: $(READY)  ## from nothing to named concepts, on small synthetic images
@@ -26,6 +26,9 @@ demo: $(READY)  ## from nothing to named concepts, on small synthetic images
 	@echo "The datasets lie under artifacts/; '$(BIN)/factbook path shapes-names' prints one's path."
 	@echo "Open the dashboard:  $(BIN)/factbook dashboard"
 	@echo "Stop the database:   $(BIN)/factbook mongo stop"
+
+photos: $(READY)  ## a network's 1,000 logits on real photographs, as neurons of known concept
+	$(BIN)/factbook run photos
 
 fashion: $(READY)  ## the whole job on 70,000 real images (at most 20 minutes on 2 cores)
 	$(BIN)/factbook run fashion

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fact.array_file import NamedArray
     from fact.fashion_mnist import FashionMNIST as FashionMNISTDataset
     from fact.image_folder import ImageFolder as ImageFolderDataset
+    from fact.photographs import Photographs as PhotographsDataset
     from fact.shapes import ShapesDataset
 
 Count = Annotated[int, Field(ge=1)]
@@ -198,6 +199,52 @@ class ImageFolder:
             groups=self.groups,
             workers=self.workers,
         )
+
+
+@registry.kind("datasets", "photographs", provides="images")
+@dataclass(frozen=True)
+class Photographs:
+    """Crops of some thirty real photographs that come with packages; all of the split "test".
+
+    They need ``pip install 'factbook[photos]'``: their files are read, and nothing is fetched.
+
+    Parameters
+    ----------
+    crops : int
+        Crops of each photograph.
+    smallest : float
+        Smallest side of a crop, as a share of the photograph's shorter side.
+    seed : int
+        Draws the crops.
+    """
+
+    crops: Count = 30
+    smallest: Annotated[float, Field(gt=0, le=1)] = 0.6
+    seed: Seed = 0
+
+    def identity(self) -> str:
+        """Return a content hash of the photographs and of what is known of them.
+
+        Raises
+        ------
+        FileNotFoundError
+            If a package is not installed.
+        """
+        from fact.photographs import identity
+
+        return identity()
+
+    def load(self) -> PhotographsDataset:
+        """Find the photographs.
+
+        Raises
+        ------
+        fact.images.ImageDataError
+            With everything that is not installed.
+        """
+        from fact.photographs import Photographs
+
+        return Photographs(self.crops, self.smallest, self.seed)
 
 
 @registry.kind("datasets", "array-file", provides="arrays")

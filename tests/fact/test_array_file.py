@@ -95,13 +95,13 @@ def test_the_file_may_say_what_neurons_stand_for(tmp_path: Path) -> None:
 
 def test_labels_are_probabilities(tmp_path: Path) -> None:
     stage = import_labels.stage
-    labels = stage(stage.resolve({}), inputs_of(write(tmp_path / "l.csv")), None)  # type: ignore[arg-type]
+    labels = stage(stage.resolve({}), inputs_of(write(tmp_path / "l.csv")), None)
     stage.output.check(labels)
     np.testing.assert_array_equal(labels["value"], VALUES.astype(np.float32))
     assert labels["label"].values.tolist() == NAMES
     np.save(tmp_path / "l.npy", VALUES + 0.5)
     with pytest.raises(ValueError, match=r"labels are outside \[0, 1\]"):
-        stage(stage.resolve({}), inputs_of(tmp_path / "l.npy"), None)  # type: ignore[arg-type]
+        stage(stage.resolve({}), inputs_of(tmp_path / "l.npy"), None)
 
 
 def test_names_may_be_those_of_a_list(tmp_path: Path) -> None:

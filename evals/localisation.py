@@ -26,6 +26,7 @@ from scipy.ndimage import distance_transform_edt
 from evals.contingency import divide
 
 MEASURES = ("pointing", "energy", "iou")
+BLOCK = 32  # concepts whose maps, and the masks of whose images, are in memory at once
 
 
 @dataclass(frozen=True)
@@ -157,23 +158,26 @@ def localise(
         Of schema ``localisation``. Scores of a name are means over those of the concept's images
         that show it with a mask; NaN where there is none. The best labels are those of the
         largest gain: score above chance, averaged over all of the concept's images, 0 where the
-        label is not shown.
+        label is not shown: a label gains from every image that shows it, broad ones from more.
 
     Raises
     ------
     ValueError
         If masks are missing for an image, or have other cells than the maps.
     """
-    scenes = _Scenes.of(masks)
-    if scenes.shape != (maps.sizes["y"], maps.sizes["x"]):
-        got = f"{maps.sizes['y']} x {maps.sizes['x']}"
-        raise ValueError(f"maps have {got} cells, masks {scenes.shape[0]} x {scenes.shape[1]}")
+    cells = [f"{data.sizes['y']} x {data.sizes['x']}" for data in (maps, masks)]
+    if cells[0] != cells[1]:
+        raise ValueError(f"maps have {cells[0]} cells, masks {cells[1]}")
     name_of = _names_of(maps["concept"].values, names)
     rows = []
-    for place, name in enumerate(name_of):
-        one = maps[["map", "image"]].isel(concept=place).load()
-        rows.append(_localise_one(one, scenes, name, options, place))
-        progress(place + 1, len(name_of))
+    for start in range(0, len(name_of), BLOCK):
+        some = maps[["map", "image"]].isel(concept=slice(start, start + BLOCK)).load()
+        scenes = _Scenes.of(masks, some["image"].values)
+        for place in range(some.sizes["concept"]):
+            one, name = some.isel(concept=place), name_of[start + place]
+            generator = np.random.default_rng([options.seed, int(one["concept"])])
+            rows.append(_localise_one(one, scenes, name, options, generator))
+        progress(start + some.sizes["concept"], len(name_of))
     dims = ("concept", "measure", "rank")
     found = {key: np.stack([row[key] for row in rows]) for key in rows[0]}
     named = xr.Dataset(
@@ -187,43 +191,42 @@ def localise(
             "rank": np.arange(options.n_ranks),
         },
     )
-    return named.merge(_summarise(named, set(scenes.labels)))
+    return named.merge(_summarise(named, set(masks["label"].values.astype(str).tolist())))
 
 
 @dataclass(frozen=True)
 class _Scenes:
-    """Masks of images, by their ids, and the labels that objects carry."""
+    """Masks of some images, by their ids, and the labels that objects carry."""
 
-    mask: xr.DataArray
+    mask: np.ndarray
     carries: np.ndarray
     labels: Sequence[str]
     row: dict[str, int]
 
     @classmethod
-    def of(cls, masks: xr.Dataset) -> _Scenes:
-        ids = masks["image"].values.astype(str).tolist()
-        return cls(
-            masks["mask"].transpose("image", "object", "y", "x"),
-            masks["carries"].transpose("image", "object", "label").values,
-            masks["label"].values.astype(str).tolist(),
-            {name: row for row, name in enumerate(ids)},
-        )
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Cells along y and x."""
-        return self.mask.sizes["y"], self.mask.sizes["x"]
-
-    def rows(self, images: np.ndarray) -> np.ndarray:
-        """Return the rows of images.
+    def of(cls, masks: xr.Dataset, images: np.ndarray) -> _Scenes:
+        """Read the masks of images, "" passed over.
 
         Raises
         ------
         ValueError
-            If one has no row.
+            If there are none of an image.
         """
-        if missing := [name for name in images.tolist() if name not in self.row]:
+        ids = sorted(set(images.astype(str).ravel().tolist()) - {""})
+        places = masks.indexes["image"].get_indexer(ids)
+        if (places < 0).any():
+            missing = [name for name, place in zip(ids, places, strict=True) if place < 0]
             raise ValueError(f"masks lack {len(missing)} images, as {missing[0]!r}")
+        own = masks[["mask", "carries"]].isel(image=places).load()
+        return cls(
+            own["mask"].transpose("image", "object", "y", "x").values.astype(bool),
+            own["carries"].transpose("image", "object", "label").values.astype(bool),
+            own["label"].values.astype(str).tolist(),
+            {name: row for row, name in enumerate(ids)},
+        )
+
+    def rows(self, images: np.ndarray) -> np.ndarray:
+        """Return the rows of images."""
         return np.array([self.row[name] for name in images.tolist()], dtype=np.int64)
 
     def of_labels(self, rows: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -231,7 +234,7 @@ class _Scenes:
 
         An image's mask of a label is the union of those of the objects that carry it.
         """
-        objects, carries = self.mask.isel(image=rows).values.astype(bool), self.carries[rows]
+        objects, carries = self.mask[rows], self.carries[rows]
         masks = {}
         for label in np.flatnonzero(carries.any(axis=(0, 1))).tolist():
             own = (objects & carries[:, :, label, None, None]).any(axis=1)
@@ -249,7 +252,11 @@ def _names_of(concepts: np.ndarray, names: xr.DataArray | None) -> list[str]:
 
 
 def _localise_one(
-    one: xr.Dataset, scenes: _Scenes, name: str, options: LocalisationOptions, place: int
+    one: xr.Dataset,
+    scenes: _Scenes,
+    name: str,
+    options: LocalisationOptions,
+    generator: np.random.Generator,
 ) -> dict[str, np.ndarray | int]:
     """Return what is known of one concept."""
     images, maps = one["image"].values.astype(str), one["map"].values
@@ -267,7 +274,6 @@ def _localise_one(
             own_score, own_chance = (np.diagonal(one, axis1=1, axis2=2) for one in (score, chance))
             gains[label] = (own_score - own_chance).sum(axis=1) / kept.sum()
             if label == name:
-                generator = np.random.default_rng([options.seed, place])
                 told |= _describe(score, own_chance, options, generator)
                 told |= {"n_shown": len(shown), "gain": gains[label]}
     return told | _rank(gains, options.n_ranks)

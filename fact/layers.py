@@ -220,6 +220,37 @@ def splice(module: nn.Module, layer: str, replace: Replace) -> Iterator[Capture]
 
 
 @contextmanager
+def resume(module: nn.Module, layer: str, positions: Tensor) -> Iterator[None]:
+    """Let a forward pass go on from given outputs of a layer, however many, while it lasts.
+
+    What comes before the layer runs on whatever images it is fed, one is enough, and is thrown
+    away: what follows sees ``positions`` alone. The network must not go around the layer.
+
+    Parameters
+    ----------
+    module : Module
+        The network.
+    layer : str
+        Name of the layer in it.
+    positions : Tensor
+        ``(image, position, channel)``, of as many images as wanted.
+
+    Raises
+    ------
+    LayerError
+        If there is no such layer, it puts out something else than one tensor, or the positions
+        and channels are not its own.
+    """
+
+    def put(_module: nn.Module, _args: object, output: object) -> Tensor:
+        like = _single_tensor(layer, output)[:1]
+        return from_positions(positions, like.expand(len(positions), *like.shape[1:]))
+
+    with _forward_hook(module, layer, put):
+        yield
+
+
+@contextmanager
 def _forward_hook(module: nn.Module, layer: str, hook: Callable[..., Tensor]) -> Iterator[None]:
     handle = find_layer(module, layer).register_forward_hook(hook)
     try:

@@ -354,3 +354,64 @@ MASKS = Schema(
     },
     sharded_along="image",
 )
+
+
+_CURVE, _AREA = ("curve", "order", "step"), ("curve", "order")
+
+
+def _measured(name: str, what: str) -> dict[str, Variable]:
+    """Return a curve over images with its area, each with an interval of 95 %."""
+    ends = {"": "", "_low": "; lower end of its interval", "_high": "; upper end of its interval"}
+    curves = {f"{name}{e}": Variable(_CURVE, "float64", f"mean {what}{t}") for e, t in ends.items()}
+    areas = {
+        f"{name}_area{e}": Variable(_AREA, "float64", f"area under the curve of {what}{t}")
+        for e, t in ends.items()
+    }
+    return curves | areas
+
+
+INTERVENTION = Schema(
+    name="intervention",
+    version=1,
+    title="What a network does when concepts are taken away, against what was promised",
+    coords={
+        "image": IMAGE,
+        "curve": Variable(("curve",), "str", "deletion, from all concepts; insertion, from none"),
+        "order": Variable(("order",), "str", "in which concepts are taken"),
+        "step": Variable(("step",), "int64", "step of the curve, from 0"),
+        "rank": Variable(("rank",), "int64", "place by contribution, from 0"),
+        "quantile": Variable(("quantile",), "float64", "share of the errors below"),
+    },
+    variables={
+        "share": Variable(("step",), "float64", "share of an image's concepts moved by the step"),
+        "promised_logit": Variable(
+            _CURVE, "float64", "mean logit of the target if the dynamic weights were frozen"
+        ),
+        **_measured("logit", "logit of the target, before the bias"),
+        **_measured("probability", "probability of the target, by softmax"),
+        **_measured("accuracy", "accuracy"),
+        "target": Variable(("image",), "int64", "index of the class that is looked at"),
+        "removed": Variable(
+            ("image", "rank"), "int64", "concept taken away alone; -1 where there are fewer"
+        ),
+        "promised_change": Variable(
+            ("image", "rank"), "float64", "change of the logit by frozen weights; NaN for none"
+        ),
+        "measured_change": Variable(
+            ("image", "rank"), "float64", "change of the logit when the network is run again"
+        ),
+        "error_quantile": Variable(("quantile",), "float64", "measured less promised change"),
+        "correlation": Variable((), "float64", "correlation of measured and promised changes"),
+        "correlation_low": Variable((), "float64", "lower end of its interval of 95 %"),
+        "correlation_high": Variable((), "float64", "upper end of its interval of 95 %"),
+        "slope": Variable((), "float64", "least-squares slope of measured on promised changes"),
+        "slope_low": Variable((), "float64", "lower end of its interval of 95 %"),
+        "slope_high": Variable((), "float64", "upper end of its interval of 95 %"),
+        "relative_error": Variable(
+            (), "float64", "mean absolute error of changes over the mean absolute promise"
+        ),
+        "n_images": Variable((), "int64", "number of images"),
+        "scale": Variable((), "float64", "factor of concepts that are taken away"),
+    },
+    references=FACT + ", section 3; Petsiuk et al., RISE, BMVC 2018, section 4",
+)

@@ -91,6 +91,16 @@ stage = "evals.measure_consistency"
 needs = { encodings = "encodings" }
 config = { least_images = 3 }
 
+[experiments.intervention]
+stage = "fact.intervene_concepts"
+needs = { concepts = "concepts" }
+config = { n_images = 20, n_steps = 3, batch = 8, n_bootstrap = 20 }
+
+[experiments.tokens-intervention]
+stage = "fact.intervene_concepts"
+needs = { concepts = "tokens-concepts" }
+config = { n_images = 8, n_steps = 2, n_bootstrap = 20, scale = 0.5 }
+
 [experiments.labels]
 stage = "fact.label_inputs"
 needs = { images = "shapes" }
@@ -265,6 +275,31 @@ def test_an_encoding_is_what_the_encoder_sees_where_the_concept_is(project, open
     presence = encodings["presence"].values[own]
     score = evals.c2_score(expected, presence, whole)
     assert scores["score"].sel(concept=concept) == pytest.approx(score, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["", "tokens-"])
+def test_interventions_begin_and_end_at_the_measured_logits(open_, name: str) -> None:
+    concepts, intervention = open_(f"{name}concepts"), open_(f"{name}intervention")
+    own = concepts.sel(image=intervention["image"].values)
+    logit = np.take_along_axis(own["logit"].values, own["target"].values[:, None], 1)
+    whole = intervention["logit"].sel(curve="deletion", step=0)
+    np.testing.assert_allclose(whole, logit.mean(), rtol=1e-4)
+    last = intervention.sizes["step"] - 1
+    np.testing.assert_allclose(
+        intervention["logit"].sel(curve="insertion", step=last), logit.mean(), rtol=1e-4
+    )
+    correct = (own["prediction"] == own["label"]).mean()
+    np.testing.assert_allclose(intervention["accuracy"].sel(curve="deletion", step=0), correct)
+    promised = intervention["promised_logit"].sel(curve="deletion")
+    scale = intervention["scale"].item()
+    np.testing.assert_allclose(promised.sel(step=last), scale * logit.mean(), rtol=1e-4, atol=1e-5)
+    removed = intervention["removed"].values[:, 0]
+    largest = own["contribution"].values.max(axis=1)
+    found = np.take_along_axis(own["contribution"].values, removed[:, None], 1)[:, 0]
+    np.testing.assert_allclose(found, largest, rtol=1e-4)
+    np.testing.assert_allclose(
+        intervention["promised_change"].values[:, 0], (scale - 1) * largest, rtol=1e-4
+    )
 
 
 # -- stopped and continued ---------------------------------------------------------------------

@@ -5,7 +5,9 @@ from lazy_loader import attach as _attach
 __getattr__, __dir__, __all__ = _attach(
     __name__,
     submod_attrs={
+        "conformance": ["examine"],
         "consistency": ["c2_score", "score_encodings"],
+        "identification": ["IdentificationOptions", "identify"],
         "localisation": ["LocalisationOptions", "localise"],
         "matching": ["ConceptSet", "MatchingOptions", "match_sets"],
         "metrics.table": [
@@ -22,6 +24,7 @@ __getattr__, __dir__, __all__ = _attach(
         "protocol": ["Rates"],
         "sanity": ["combine_forms", "experimental_sanity", "theoretical_sanity"],
         "scoring": ["score", "score_blocks", "score_matrix"],
+        "selection": ["choose_parameters", "identification_auprc", "validation_neurons"],
         "subjects": ["SubjectOptions"],
         "verdicts": ["Criterion"],
     },

@@ -21,6 +21,7 @@ COLUMNS = ("metric", "bounds", "needs", "family", "partner", "source")
 @click.argument("names", nargs=-1)
 @click.option("--csv", "form", flag_value="csv", help="Print comma-separated values.")
 @click.option("--latex", "form", flag_value="latex", help="Print a LaTeX table (booktabs).")
+@click.option("--check", "form", flag_value="check", help="Check that they keep what metrics owe.")
 def metrics(names: tuple[str, ...], form: str | None) -> None:
     """List the metrics: built in, installed, and the project's own.
 
@@ -28,7 +29,9 @@ def metrics(names: tuple[str, ...], form: str | None) -> None:
     """
     _load_project_plugins()
     rows = [_find(name) for name in names] or list(list_metrics().values())
-    if form == "csv":
+    if form == "check":
+        sys.exit(_check(rows))
+    elif form == "csv":
         _print_csv(rows)
     elif form == "latex":
         click.echo(latex_table(rows))
@@ -52,6 +55,18 @@ def _find(name: str) -> Metric:
         return find_metric(name)
     except KeyError as error:
         raise click.BadParameter(str(error), param_hint="NAMES") from None
+
+
+def _check(rows: Sequence[Metric]) -> int:
+    """Print what is wrong with each metric, and return 1 if anything is, else 0."""
+    from evals.conformance import examine
+
+    n_faults = 0
+    for row in rows:
+        faults = examine(row)
+        n_faults += len(faults)
+        click.echo("\n  ".join([f"{row.name}: {len(faults) or 'no'} faults", *faults]))
+    return min(n_faults, 1)
 
 
 def cells(row: Metric) -> list[str]:

@@ -23,6 +23,7 @@ from evals.metrics.table import DEFAULTS, Metric, Parameters, find_metric
 from evals.scoring import bounds_of, read_array
 from evals.threads import map_in_order
 from evals.weighted import Draws, WeightedEvidence
+from registry.suggest import nearest
 
 BOOTSTRAP_BLOCK = 16
 PART_VALUES = 1 << 26
@@ -102,8 +103,8 @@ def choose_names(
         Metric to the verdict of its sanity tests, as "passes". Then only metrics that pass take
         part in the consensus; without it, all do.
     right : xr.DataArray, optional
-        (neuron,) or (concept,) the label that is known to be right; what is no label, as "", is
-        not known.
+        (neuron,) or (concept,) the label that is known to be right, "" where none is. Where none
+        of them is a label, the labels are of another kind, and none is known.
 
     Returns
     -------
@@ -115,7 +116,8 @@ def choose_names(
     Raises
     ------
     AlignmentError, ValueError
-        As :func:`evals.score`; and where inputs have no names, or are fewer than two.
+        As :func:`evals.score`; where inputs have no names, or are fewer than two; and where some
+        right labels are labels, and others are not.
     """
     naming = Naming.of(presence, labels, metrics, options, sanity=sanity, right=right)
     parts = list(naming.parts(progress=progress))
@@ -410,12 +412,23 @@ def _tolerance(scores: np.ndarray) -> np.ndarray:
 
 
 def _find_right(right: xr.DataArray, neurons: np.ndarray, names: np.ndarray) -> np.ndarray:
-    """Return the places of right labels (neuron,), -1 where none is known."""
+    """Return the places of right labels (neuron,), -1 where none is known.
+
+    Raises
+    ------
+    ValueError
+        If some right labels are labels, and others are not.
+    """
     right = right.rename(concept="neuron") if "concept" in right.dims else right
     if "neuron" in right.coords:
         right = right.sel(neuron=neurons)
-    places = {name: place for place, name in enumerate(names[:-1])}
-    return np.array([places.get(name, -1) for name in right.values.astype(str).tolist()])
+    places = {name: place for place, name in enumerate(names[:-1].tolist())}
+    known = right.values.astype(str).tolist()
+    strange = sorted(set(known) - places.keys() - {""})
+    if strange and not places.keys().isdisjoint(known):
+        hint = nearest(strange[0], list(places))
+        raise ValueError(f"{len(strange)} right labels are no labels: {strange[0]!r}{hint}")
+    return np.array([places.get(name, -1) for name in known], dtype=np.int64)
 
 
 def _join(parts: Iterable[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:

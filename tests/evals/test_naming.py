@@ -187,6 +187,8 @@ def test_right_names_are_counted_where_the_right_label_is_known():
     strange = choose_names(PRESENCE, LABELS, METRICS, OPTIONS, right=right.copy(data=["?"] * 4))
     assert strange.n_right_known == 0
     assert strange.right_share.isnull().all()
+    with pytest.raises(ValueError, match="1 right labels are no labels: 'aa'; did you mean 'a'"):
+        choose_names(PRESENCE, LABELS, METRICS, OPTIONS, right=right.copy(data=["a", "aa", "", ""]))
 
 
 def test_parts_do_not_matter(monkeypatch):

@@ -14,6 +14,7 @@ from pydantic import Field
 import registry
 from fact.network_kinds import BcosNetwork as BcosNetwork
 from fact.network_kinds import EfficientNetLite0 as EfficientNetLite0
+from fact.network_kinds import OpenClip as OpenClip
 from fact.network_kinds import TorchvisionNetwork as TorchvisionNetwork
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from pydantic import AfterValidator, Field
 
@@ -13,6 +13,7 @@ import registry
 from registry.suggest import nearest
 
 if TYPE_CHECKING:
+    from fact.image_text import ImageTextModel
     from fact.networks import Network
 
 CONVOLUTIONAL = (
@@ -27,6 +28,26 @@ TRANSFORMERS = (
 )
 ARCHITECTURES = (*CONVOLUTIONAL, *TRANSFORMERS, *(f"standard_{name}" for name in TRANSFORMERS))
 """Every architecture of ``bcos.models.pretrained``; the ``standard_`` ones are not B-cos."""
+
+
+class Calibration(NamedTuple):
+    """Weights of a model of images and texts, and the constants fitted for its cosines.
+
+    Probabilities are ``sigmoid(scale (cos + shift))``: Oikarinen et al., "Evaluating Neuron
+    Explanations", ICML 2025, arXiv 2506.05774, and its published code.
+    """
+
+    weights: str
+    scale: float
+    shift: float
+
+
+CALIBRATION = {
+    "ViT-SO400M-14-SigLIP-384": Calibration("webli", 58, -0.13),
+    "ViT-L-16-SigLIP-384": Calibration("webli", 60, -0.09),
+    "ViT-L-14-336": Calibration("openai", 58, -0.25),
+}
+"""Models of ``open_clip`` whose cosines have been calibrated on classes and superclasses."""
 
 
 def _known_architecture(name: str) -> str:
@@ -195,3 +216,47 @@ class TorchvisionNetwork:
             self.architecture, self.weights, self.file, self.classes, self.seed
         )
         return resized(network, self.resize, self.crop)
+
+
+@registry.kind("networks", "open-clip", provides="image_text")
+@dataclass(frozen=True)
+class OpenClip:
+    """A model of images and texts of ``open_clip``, for labels where nobody labelled.
+
+    Parameters
+    ----------
+    model : str
+        Name in ``open_clip``; calibrated are ``ViT-SO400M-14-SigLIP-384``,
+        ``ViT-L-16-SigLIP-384`` and ``ViT-L-14-336``.
+    weights : str or None
+        Tag of released weights, fetched where they are not here; by default ``webli`` for SigLIP,
+        ``openai`` for the third.
+    folder : str or None
+        A local folder with ``open_clip_config.json`` and ``open_clip_model.safetensors`` instead.
+    scale, shift : float or None
+        Of ``sigmoid(scale (cos + shift))``; by default as they were fitted for the model.
+    """
+
+    model: str = "ViT-SO400M-14-SigLIP-384"
+    weights: str | None = None
+    folder: registry.Runtime[str | None] = None
+    scale: float | None = None
+    shift: float | None = None
+
+    def identity(self) -> str:
+        """Content hash of the local folder; "" where the settings determine the weights.
+
+        Raises
+        ------
+        registry.identity.IdentityError
+            If there is no such folder.
+        """
+        from registry.identity import content_identity
+
+        return content_identity(self.folder) if self.folder else ""
+
+    def load(self) -> ImageTextModel:
+        """Build the model and read its weights."""
+        from fact.image_text import open_clip_model
+
+        return open_clip_model(self.model, self.weights, self.folder, self.scale, self.shift)

@@ -193,6 +193,7 @@ LABELS = Schema(
             ("image", "label"), "float32", "0 or 1, or the probability that it is shown"
         ),
     },
+    sharded_along="image",
 )
 
 PIXELS = {

@@ -74,7 +74,10 @@ def score_pairs(
     scores = score_pair_arrays(rows, read_activations(neurons), columns, right, parameters, workers)
     dims = ("label_set", "neuron")
     return xr.Dataset(
-        {row.name: (dims, part, {"long_name": row.title}) for row, part in zip(rows, scores, strict=True)},
+        {
+            row.name: (dims, part, {"long_name": row.title})
+            for row, part in zip(rows, scores, strict=True)
+        },
         {"neuron": neurons["neuron"]},
     )
 

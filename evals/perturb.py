@@ -14,16 +14,15 @@ import numpy as np
 import xarray as xr
 from scipy import sparse
 
-from evals.columns import SPARSE_DENSITY, Block, Columns, read_column
+from evals.columns import SPARSE_DENSITY, Block, Columns
 from evals.contingency import LABEL_THRESHOLD
 from evals.labelled import take_concepts
 from evals.protocol import MISSING, RATES, TESTS, Rates
-from evals.sampling import input_keys, keyed_numbers
+from evals.sampling import choose_keyed, input_keys
 from registry.suggest import nearest
 
 SLAB_INPUTS = 4096
 LARGEST_SUBCLASS = 0.75
-UNIT = 2.0**-53
 
 
 class LabelSet(Protocol):
@@ -81,24 +80,42 @@ class SpoiledLabels:
     def block(self, start: int, stop: int) -> Block:
         """Return concepts ``start`` to ``stop`` (input, concept) as float64."""
         held = self._labels.block(start, stop)
-        columns = [self._spoil(read_column(held, j), start + j) for j in range(stop - start)]
-        spoiled = np.stack(columns, axis=1)
-        return sparse.csc_array(spoiled) if sparse.issparse(held) else np.asfortranarray(spoiled)
+        columns = [self._spoil(*_stored(held, j), start + j) for j in range(stop - start)]
+        inputs, values = (np.concatenate(parts) for parts in zip(*columns, strict=True))
+        starts = np.cumsum([0, *(len(column[0]) for column in columns)])
+        shape = (self.n_inputs, stop - start)
+        spoiled = sparse.csc_array((values, inputs, starts), shape=shape)
+        return spoiled if sparse.issparse(held) else spoiled.toarray(order="F")
 
-    def _spoil(self, labels: np.ndarray, concept: int) -> np.ndarray:
-        is_positive = labels >= LABEL_THRESHOLD
-        where = np.flatnonzero(is_positive if self._test == MISSING else ~is_positive)
+    def _spoil(
+        self, inputs: np.ndarray, values: np.ndarray, concept: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Spoil the labels of a concept that are not 0, given as inputs and values."""
+        faults = self._test, self._labels.names[concept], self._seed
+        is_positive = values >= LABEL_THRESHOLD
+        positive = inputs[is_positive]
         if self._test == MISSING:
-            probability = 1 - self._rates.kept_share
-        else:
-            n_positive = int(np.count_nonzero(is_positive))
-            probability = self._rates.flip_probability(n_positive, self.n_inputs)
-        name = self._labels.names[concept]
-        numbers = keyed_numbers(self._keys[where], self._test, name, self._seed)
-        hit = where[(numbers >> np.uint64(11)) * UNIT < probability]
-        spoiled = labels.copy()
-        spoiled[hit] = 0.0 if self._test == MISSING else 1.0
-        return spoiled
+            lost = choose_keyed(self._keys[positive], 1 - self._rates.kept_share, *faults)
+            is_kept = np.ones(len(inputs), dtype=bool)
+            is_kept[np.flatnonzero(is_positive)[lost]] = False
+            return inputs[is_kept], values[is_kept]
+        probability = self._rates.flip_probability(len(positive), self.n_inputs)
+        flipped = choose_keyed(self._keys, probability, *faults)
+        extra = np.setdiff1d(flipped, positive, assume_unique=True)
+        is_kept = ~np.isin(inputs, extra, assume_unique=True)
+        labelled = np.concatenate([inputs[is_kept], extra])
+        order = np.argsort(labelled)
+        return labelled[order], np.concatenate([values[is_kept], np.ones(len(extra))])[order]
+
+
+def _stored(block: Block, column: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the inputs of one column where it is not 0, in order, and its values there."""
+    if sparse.issparse(block):
+        part = slice(block.indptr[column], block.indptr[column + 1])
+        order = np.argsort(block.indices[part])
+        return block.indices[part][order], block.data[part][order]
+    inputs = np.flatnonzero(block[:, column])
+    return inputs, block[inputs, column]
 
 
 def spoil_labels(
@@ -157,10 +174,15 @@ class SubstitutedLabels:
 
 def stack_columns(blocks: Sequence[Block]) -> Block:
     """Put the columns of blocks side by side: sparse where all are, dense otherwise."""
-    if all(sparse.issparse(block) for block in blocks):
-        return sparse.csc_array(sparse.hstack(blocks, format="csc"))
-    dense = [block.toarray() if sparse.issparse(block) else block for block in blocks]
-    return np.asfortranarray(np.hstack(dense))
+    if not all(sparse.issparse(block) for block in blocks):
+        dense = [block.toarray() if sparse.issparse(block) else block for block in blocks]
+        return np.asfortranarray(np.hstack(dense))
+    n_stored = np.concatenate([[0], *(np.diff(block.indptr) for block in blocks)])
+    values, inputs = (
+        np.concatenate([getattr(block, what) for block in blocks]) for what in ("data", "indices")
+    )
+    shape = (blocks[0].shape[0], len(n_stored) - 1)
+    return sparse.csc_array((values, inputs, np.cumsum(n_stored)), shape=shape)
 
 
 @dataclass(frozen=True)

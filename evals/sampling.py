@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numba import njit
 
 TOP_SHARE = 0.002  # of the inputs, from which the top ones are drawn
 DRAWN = 25  # inputs drawn from the top, and as many from all
@@ -78,17 +79,43 @@ def input_keys(inputs: Sequence[Any] | np.ndarray) -> np.ndarray:
 
 def keyed_numbers(keys: np.ndarray, *parts: Any) -> np.ndarray:
     """Return a number (input,) for each key, as if drawn from all of uint64, for what is named."""
-    return _mix(keys ^ np.uint64(_hash(*parts)))
+    return np.asarray(_mix(keys, _hash(*parts)))
 
 
-def _hash(*parts: Any) -> int:
+def choose_keyed(keys: np.ndarray, probability: float, *parts: Any) -> np.ndarray:
+    """Return the places of keys that are chosen, each with a probability, for what is named."""
+    return np.asarray(_find_below(keys, _hash(*parts), probability))
+
+
+def _hash(*parts: Any) -> np.uint64:
     text = "\x1f".join(map(str, parts))
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+    return np.uint64(int.from_bytes(digest, "little"))
 
 
-def _mix(keys: np.ndarray) -> np.ndarray:
-    """Return keys (uint64) scrambled one to one (SplitMix64; Steele, Lea and Flood 2014)."""
-    keys = keys + np.uint64(0x9E3779B97F4A7C15)
-    keys = (keys ^ (keys >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    keys = (keys ^ (keys >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return keys ^ (keys >> np.uint64(31))
+@njit(nogil=True, cache=True)
+def _mix(keys, salt):  # type: ignore[no-untyped-def]
+    numbers = np.empty(keys.size, dtype=np.uint64)
+    for i in range(keys.size):
+        numbers[i] = _scramble(keys[i] ^ salt)
+    return numbers
+
+
+@njit(nogil=True, cache=True)
+def _find_below(keys, salt, probability):  # type: ignore[no-untyped-def]
+    found = np.empty(keys.size, dtype=np.int64)
+    n_found = 0
+    for i in range(keys.size):
+        if (_scramble(keys[i] ^ salt) >> np.uint64(11)) * 2.0**-53 < probability:
+            found[n_found] = i
+            n_found += 1
+    return found[:n_found].copy()
+
+
+@njit(nogil=True, cache=True)
+def _scramble(key):  # type: ignore[no-untyped-def]
+    """Return a key (uint64) scrambled one to one (SplitMix64; Steele, Lea and Flood 2014)."""
+    key = key + np.uint64(0x9E3779B97F4A7C15)
+    key = (key ^ (key >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    key = (key ^ (key >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return key ^ (key >> np.uint64(31))

@@ -1,0 +1,79 @@
+"""Sanity tests of metrics by counts against the same by arrays, and pairs against matrices."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+import evals
+from evals.binary import BinarySetting
+from evals.columns import Columns
+from evals.metrics.table import Parameters
+from evals.pairs import score_pair_arrays
+from evals.perturb import SpoiledLabels
+from evals.protocol import TESTS
+from evals.trials import BinaryTrial
+
+pytestmark = pytest.mark.benchmark
+
+N_DRAWS = 1000
+
+
+def seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def test_all_metrics_on_binary_neurons_in_less_than_a_second(capsys):
+    evals.theoretical_sanity(n_draws=2)  # compiles
+    taken = float(np.median([seconds(evals.theoretical_sanity) for _ in range(3)]))
+    with capsys.disabled():
+        print(f"\n{len(evals.list_metrics())} metrics, {N_DRAWS} draws: {taken:.3f} s")
+    assert taken < 1
+
+
+@pytest.mark.parametrize("name", ["iou", "correlation", "auprc"])
+def test_counts_are_faster_than_arrays(name, capsys):
+    row = evals.find_metric(name)
+
+    def simulate(n_draws: int) -> float:
+        trial = BinaryTrial(BinarySetting(), 1, n_draws)
+        return seconds(lambda: trial.simulate(row)) / n_draws
+
+    simulate(1)  # compiles
+    few, many = simulate(2), simulate(6)
+    assert many == pytest.approx(few, rel=0.5)  # so it may be scaled
+    by_counts = seconds(lambda: BinaryTrial(BinarySetting(), N_DRAWS, 1).count(row))
+    ratio = many * N_DRAWS / by_counts
+    with capsys.disabled():
+        print(f"\n{name}: {1e3 * by_counts:.0f} ms, {ratio:,.0f} times the speed of arrays")
+    assert ratio > 1000
+
+
+def test_pairs_take_seconds_where_matrices_take_minutes(capsys):
+    n_inputs, n_neurons, n_sets = 50_000, 60, 5
+    rng = np.random.default_rng(0)
+    classes = rng.integers(0, 1000, n_inputs)
+    labels = Columns((classes[:, None] == np.arange(n_neurons)).astype(np.float32))
+    neurons = Columns(rng.normal(size=(n_inputs, n_neurons)).astype(np.float32))
+    sets = [labels, *(SpoiledLabels(labels, test, seed=s) for test in TESTS for s in range(n_sets))]
+    rows = list(evals.list_metrics().values())
+    right = np.arange(n_neurons)
+
+    def score(some: int) -> np.ndarray:
+        part = Columns(neurons.block(0, some))
+        return score_pair_arrays(rows, part, sets, right[:some], Parameters(alpha=0.005))
+
+    score(2)  # compiles
+    few, many = seconds(lambda: score(20)), seconds(lambda: score(60))
+    per_neuron = (many - few) / 40
+    with capsys.disabled():
+        print(
+            f"\n{len(rows)} metrics, {len(sets)} label sets, {n_inputs} inputs: "
+            f"{1e3 * per_neuron:.1f} ms a neuron, {1000 * per_neuron:.1f} s for 1,000"
+        )
+    assert per_neuron < 0.04

@@ -11,6 +11,8 @@ __getattr__, __dir__, __all__ = _attach(
         "encodings": ["encode_maps"],
         "hub": ["HubCode"],
         "images": ["Geometry", "ImageDataset"],
+        "intervention_summary": ["measure_interventions"],
+        "interventions": ["InterventionPlan"],
         "networks": [
             "Network",
             "bcos_network",

@@ -21,7 +21,7 @@ from registry.store import open_dataset
 if TYPE_CHECKING:
     from registry import Run
 
-SHARD_IMAGES = 512
+SHARD_IMAGES = 256
 
 
 @dataclass(frozen=True)
@@ -130,6 +130,7 @@ class ConceptEncodings:
         return np.concatenate(parts)
 
     def _summary(self, presence: xr.DataArray, choice: Choice, empty: int) -> xr.Dataset:
+        revisions = self.encoder.choice.revisions
         told = (
             f"{self.encoder.choice}; presence above the {self.quantile:g}-quantile, "
             f"at least {self.least} images"
@@ -143,5 +144,5 @@ class ConceptEncodings:
                 "variant": told,
             },
             {"concept": presence["concept"].values},
-            attrs={f"revision_{k}": v for k, v in self.encoder.choice.revisions.items()},
+            attrs={"revisions": revisions} if revisions else {},
         )

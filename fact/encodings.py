@@ -8,7 +8,7 @@ NeurIPS 2025, arXiv 2510.25512, section 5.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -92,24 +92,24 @@ class ImageEncoder:
         self._encode, self._upsample = encoder.load(device), upsampler.load(device)
 
     @torch.no_grad()
-    def look(self, pictures: Sequence[Pixels] | Pixels) -> list[FeatureMap]:
-        """Return the feature map of each image, uint8 (y, x, colour), of the same or other sizes.
+    def look(self, pictures: Sequence[Pixels] | Pixels) -> Iterator[FeatureMap]:
+        """Yield the feature map of each image, uint8 (y, x, colour), of the same or other sizes.
 
-        Images of one size go through the encoder together, each alone through the up-sampler,
-        since a feature map of the image's size is large.
+        Images of one size go through the encoder together; the up-sampler takes each alone when
+        it is asked for, since a feature map of the image's size is large.
         """
-        maps: dict[int, FeatureMap] = {}
         by_size: dict[tuple[int, ...], list[int]] = {}
         for number, picture in enumerate(pictures):
             by_size.setdefault(picture.shape, []).append(number)
-        for shape, numbers in by_size.items():
+        seen: dict[int, tuple[Tensor, Tensor]] = {}
+        for numbers in by_size.values():
             images = self._normalised(np.stack([pictures[number] for number in numbers]))
-            features = self._encode(images)
-            for row, number in enumerate(numbers):
-                own = slice(row, row + 1)
-                larger = self._upsample(features[own], images[own])
-                maps[number] = FeatureMap(larger[0], (shape[0], shape[1]))
-        return [maps[number] for number in range(len(pictures))]
+            pairs = zip(self._encode(images).split(1), images.split(1), strict=True)
+            seen.update(zip(numbers, pairs, strict=True))
+        for number, picture in enumerate(pictures):
+            features, image = seen.pop(number)
+            height, width = picture.shape[:2]
+            yield FeatureMap(self._upsample(features, image)[0], (height, width))
 
     def _normalised(self, pictures: Pixels) -> Tensor:
         """Return images (image, colour, y, x) as the encoder takes them."""

@@ -76,6 +76,7 @@ def intervene_concepts(config: Config, inputs: registry.Inputs, run: registry.Ru
     import torch
 
     from fact.concept_source import ConceptSource
+    from fact.contributions import target_of
     from fact.images import batches
     from fact.intervention_summary import intervention_table, summarise
     from fact.interventions import ConceptSurgery, InterventionPlan, Outcome, intervene
@@ -94,7 +95,8 @@ def intervene_concepts(config: Config, inputs: registry.Inputs, run: registry.Ru
     for names, pictures in batches(images, ids, config.batch, source.network.geometry):
         encoded = source.network.encode(pictures)
         own = torch.as_tensor(target[done : done + len(names)], device=encoded.device)
-        surgery = ConceptSurgery(source.network, source.layer, source.sae, encoded, own)
+        pick = target_of(source.network, "label", own)
+        surgery = ConceptSurgery(source.network, source.layer, source.sae, encoded, pick)
         parts.append(intervene(surgery, plan, names.tolist()))
         done += len(names)
         run.progress(done, len(ids), "images")

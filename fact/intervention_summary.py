@@ -6,14 +6,24 @@ Bootstrap", 1993): the 2.5 % and 97.5 % percentiles of what is drawn.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 import xarray as xr
 from numpy.typing import NDArray
 
-from fact.interventions import CURVES, InterventionPlan, Outcome
+from fact.contributions import Target, batches, checked_labels, image_ids, take, target_of
+from fact.interventions import CURVES, ConceptSurgery, InterventionPlan, Outcome, intervene
+from fact.networks import Network, as_network
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+    from torch import Tensor, nn
+
+    from fact.sae import TopKSAE
 
 Floats = NDArray[np.float64]
 
@@ -40,14 +50,78 @@ class Bootstrap:
         return cls(counts / n_images)
 
     def means(self, values: NDArray[Any]) -> Floats:
-        """Return the mean of values (image, …) in every draw, (draw, …)."""
-        return np.tensordot(self.weights, values.astype(np.float64), axes=1)
+        """Return the mean of values (image, …) in every draw, (draw, …); NaN is left out."""
+        known = ~np.isnan(values)
+        total = np.tensordot(self.weights, np.where(known, values, 0), axes=1)
+        with np.errstate(invalid="ignore"):
+            means: Floats = total / np.tensordot(self.weights, known.astype(np.float64), axes=1)
+        return means
 
 
 def interval(draws: Floats) -> tuple[Floats, Floats]:
     """Return the ends of the interval of draws (draw, …)."""
-    low, high = np.nanquantile(draws, TAILS, axis=0)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "All-NaN slice")
+        low, high = np.nanquantile(draws, TAILS, axis=0)
     return low, high
+
+
+def _mean(values: Floats) -> Floats:
+    """Return the mean over images of those that are not NaN; NaN where none is."""
+    known = ~np.isnan(values)
+    with np.errstate(invalid="ignore"):
+        means: Floats = np.where(known, values, 0).sum(axis=0) / known.sum(axis=0)
+    return means
+
+
+def measure_interventions(
+    network: Network | nn.Module,
+    layer: str,
+    sae: TopKSAE | None,
+    images: ArrayLike | Tensor | xr.DataArray,
+    plan: InterventionPlan | None = None,
+    *,
+    target: Target = "prediction",
+    labels: ArrayLike | None = None,
+    batch_size: int = 32,
+    n_draws: int = 500,
+) -> xr.Dataset:
+    """Take the concepts of images away and put them back, and compare with what was promised.
+
+    Parameters
+    ----------
+    network, layer, sae, images, target, labels
+        As for :func:`fact.contributions.trace_concepts`.
+    plan : InterventionPlan, optional
+        What is done; by default, concepts are removed in ten steps.
+    batch_size : int
+        Images at a time.
+    n_draws : int
+        Draws of the bootstrap over images.
+
+    Returns
+    -------
+    Dataset
+        Of the schema ``intervention``. ``accuracy`` is NaN where labels are not given.
+
+    Raises
+    ------
+    LayerError
+        If there is no such layer.
+    ValueError
+        If an order or the target is unknown, or labels are missing or not one per image.
+    """
+    network, ids, plan = as_network(network), image_ids(images), plan or InterventionPlan()
+    known = np.full(len(ids), -1) if labels is None else checked_labels(labels, len(ids))
+    parts, targets = [], []
+    for rows in batches(len(ids), batch_size):
+        encoded = network.encode(take(images, rows))
+        own = None if labels is None else torch.as_tensor(known[rows], device=encoded.device)
+        surgery = ConceptSurgery(network, layer, sae, encoded, target_of(network, target, own))
+        parts.append(intervene(surgery, plan, [str(name) for name in ids[rows]]))
+        targets.append(surgery.target.cpu().numpy())
+    summary = summarise(Outcome.join(parts), known, plan, n_draws)
+    return summary.assign(target=("image", np.concatenate(targets))).assign_coords(image=ids)
 
 
 def summarise(
@@ -70,17 +144,18 @@ def summarise(
         Draws of the bootstrap.
     """
     bootstrap = Bootstrap.of(len(labels), n_draws, plan.seed)
-    correct = (outcome.prediction == labels[:, None, None, None]).astype(np.float64)
+    of_image = labels[:, None, None, None]
+    correct = np.where(of_image < 0, np.nan, outcome.prediction == of_image)
     variables: dict[str, Any] = {
         "share": ("step", plan.shares),
         "promised_logit": (_CURVE, outcome.promised.mean(axis=0)),
     }
     measured = {"logit": outcome.logit, "probability": outcome.probability, "accuracy": correct}
     for name, values in measured.items():
-        draws = bootstrap.means(values)
+        mean, draws = _mean(values), bootstrap.means(values)
         areas = area(draws)
-        variables[name] = (_CURVE, values.mean(axis=0))
-        variables[f"{name}_area"] = (_AREA, area(values.mean(axis=0)))
+        variables[name] = (_CURVE, mean)
+        variables[f"{name}_area"] = (_AREA, area(mean))
         for end, of_curve, of_area in zip(
             ("low", "high"), interval(draws), interval(areas), strict=True
         ):

@@ -11,7 +11,7 @@ al., "RISE", BMVC 2018, section 4.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Literal
 
@@ -50,11 +50,14 @@ class ConceptSurgery:
         The concepts; None takes the layer's own channels.
     encoded : Tensor
         Images from :meth:`fact.networks.Network.encode`.
-    target : Tensor
-        ``(image,)``, the class whose logit is looked at.
+    target : callable
+        Takes the logits ``(image, class)``, returns the class to look at ``(image,)``; see
+        :func:`fact.contributions.target_of`.
 
     Attributes
     ----------
+    target : Tensor
+        ``(image,)``, the class whose logit is looked at.
     presence, contribution : Tensor
         ``(image, concept)``, of the untouched images.
     logits : Tensor
@@ -62,15 +65,20 @@ class ConceptSurgery:
     """
 
     def __init__(
-        self, network: Network, layer: str, sae: TopKSAE | None, encoded: Tensor, target: Tensor
+        self,
+        network: Network,
+        layer: str,
+        sae: TopKSAE | None,
+        encoded: Tensor,
+        target: Callable[[Tensor], Tensor],
     ):
         self._network, self._layer, self._one = network, layer, encoded[:1]
         with torch.enable_grad():
             spliced = forward_spliced(network, layer, sae, encoded)
-            entries = spliced.at_codes(spliced.chosen_logit(target))
+            self.target = target(spliced.logits.detach())
+            entries = spliced.at_codes(spliced.chosen_logit(self.target))
         self._concepts, self._codes = spliced.concepts, _detached(spliced)
         values, collect = self._codes.values, self._concepts.collect
-        self.target = target
         self.presence = collect(self._codes, values)
         self.contribution = collect(self._codes, values * entries)
         self.logits = spliced.logits.detach()

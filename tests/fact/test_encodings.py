@@ -233,3 +233,27 @@ def test_one_object_is_more_consistent_than_anything() -> None:
         scores[name] = evals.c2_score(encodings, RNG.uniform(1, 2, len(crops)))
     assert scores["bloom"] > 0.8
     assert scores["anything"] < 0.5
+
+
+def test_photographs_are_told_from_mixtures_of_them() -> None:
+    """Four crops of each of ten photographs against four crops of four, with noisy maps."""
+    pytest.importorskip("foolbox")
+    from fact.kinds import Photographs
+
+    dataset = Photographs().load()
+    ids = dataset.ids("test")
+    names = np.array([name.split("/")[1] for name in ids])
+    shown = np.unique(names)[::3][:10]
+    rows = np.stack([np.flatnonzero(names == name)[:4] for name in shown])
+    pictures = dataset.read(ids[rows.ravel()], fact.Geometry(224, 224))
+    y, x = np.mgrid[:224, :224]
+    middles = RNG.uniform(50, 174, (len(pictures), 2))
+    maps = [
+        np.exp(-((y - row) ** 2 + (x - column) ** 2) / (2 * 35**2)) * RNG.random((224, 224))
+        for row, column in middles
+    ]
+    encodings = fact.encode_maps(pictures, maps, device="cpu").values.reshape(10, 4, -1)
+    one = np.ones(4)
+    same = [evals.c2_score(own, one) for own in encodings]
+    mixed = [evals.c2_score(encodings[(np.arange(4) + k) % 10, range(4)], one) for k in range(10)]
+    assert min(same) > max(mixed)

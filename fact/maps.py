@@ -15,6 +15,7 @@ from fact.concept_source import ConceptSource
 from fact.gallery import PAIRS
 from fact.images import Geometry, ImageDataset
 from fact.plots import select_gallery
+from registry.suggest import nearest
 
 CHOICES = ("strongest", "random")
 
@@ -119,7 +120,11 @@ def map_images(
 
 
 def mask_images(
-    images: ImageDataset, ids: NDArray[np.str_], geometry: Geometry | None, cell: int = 1
+    images: ImageDataset,
+    ids: NDArray[np.str_],
+    geometry: Geometry | None,
+    cell: int = 1,
+    background: str = "",
 ) -> xr.Dataset:
     """Return where the labelled objects of images are, in cells.
 
@@ -133,6 +138,9 @@ def mask_images(
         Of the images, as the network sees them.
     cell : int
         Side of a cell, in pixels: it is in a mask where at least half of it is.
+    background : str
+        Group of labels of an image, as ``ground``, that are carried by what no object covers: one
+        more object, the last. None for "".
 
     Returns
     -------
@@ -142,25 +150,41 @@ def mask_images(
     Raises
     ------
     ValueError
-        If the data set knows no masks.
+        If the data set knows no masks, or has no label of that group.
     """
     known = images.masks(ids, geometry)
     if known is None:
         raise ValueError(f"images {images.name!r} have no masks: nothing tells where labels are")
     pixels = known["mask"].transpose("image", "object", "y", "x").values
+    carries = known["carries"].transpose("image", "object", "label")
+    carried, labels = carries.values.astype(bool), carries["label"].values.astype(str)
+    if background:
+        own = _labels_of_group(images, ids, background)
+        pixels = np.concatenate([pixels, ~pixels.any(axis=1, keepdims=True)], axis=1)
+        carried = np.pad(carried, ((0, 0), (0, 1), (0, own.sizes["label"])))
+        carried[:, -1, len(labels) :] = own.values
+        labels = np.concatenate([labels, own["label"].values.astype(str)])
     area = sum_cells(np.ones(pixels.shape[-2:]), cell)
     mask = 2 * sum_cells(pixels.astype(np.float32), cell) >= area
-    carries = known["carries"].transpose("image", "object", "label")
     return xr.Dataset(
         {
             "mask": (("image", "object", "y", "x"), mask),
-            "carries": (("image", "object", "label"), carries.values),
+            "carries": (("image", "object", "label"), carried),
         },
-        {
-            "image": np.asarray(ids).astype(object),
-            "label": carries["label"].values.astype(str).astype(object),
-        },
+        {"image": np.asarray(ids).astype(object), "label": labels.astype(object)},
     )
+
+
+def _labels_of_group(images: ImageDataset, ids: NDArray[np.str_], group: str) -> xr.DataArray:
+    """Return which labels of a group images have, bool (image, label), in the order of ids."""
+    splits = sorted({str(name).partition("/")[0] for name in ids})
+    whole = xr.concat([images.concepts(split) for split in splits], "image")
+    names = whole["label"].values.astype(str)
+    chosen = np.flatnonzero([name.startswith(f"{group}:") for name in names])
+    if not len(chosen):
+        groups = {name.partition(":")[0] for name in names.tolist()}
+        raise ValueError(f"no labels of the group {group!r}{nearest(group, groups)}")
+    return whole.isel(label=chosen).sel(image=ids) >= 0.5
 
 
 def sum_cells(values: NDArray[np.floating], cell: int) -> NDArray[np.floating]:

@@ -17,7 +17,15 @@ IMAGES = 256
 
 @dataclass(frozen=True)
 class Config:
-    """Configuration of ``fact.mask_inputs``: images, size and cells are those of the maps."""
+    """Configuration of ``fact.mask_inputs``; images, size and cells are those of the maps.
+
+    Parameters
+    ----------
+    background : str
+        Group of labels, as ``ground``, that are carried by what no object covers; none for "".
+    """
+
+    background: str = ""
 
 
 stage = registry.Stage(
@@ -47,7 +55,8 @@ def mask_inputs(config: Config, inputs: registry.Inputs, run: registry.Run) -> S
     writer = run.shards()
     for index, start in enumerate(range(0, len(ids), IMAGES)):
         if index not in writer.done:
-            writer.append(mask_images(images, ids[start : start + IMAGES], geometry, cell), index)
+            some = ids[start : start + IMAGES]
+            writer.append(mask_images(images, some, geometry, cell, config.background), index)
         run.progress(min(start + IMAGES, len(ids)), len(ids), "images")
     return writer.finish(xr.Dataset({"n_images": len(ids)}))
 

@@ -106,6 +106,25 @@ def test_masks_are_of_the_geometry_and_the_cells_that_are_half_inside() -> None:
     np.testing.assert_array_equal(cropped["mask"], fine["mask"][:, :, 8:24, 8:24])
 
 
+def test_what_no_object_covers_carries_the_background() -> None:
+    shapes = ShapesDataset({"train": 4, "test": 6}, size=32)
+    ids = np.array(["test/00004", "train/00001", "test/00002"])
+    plain, found = mask_images(shapes, ids, None), mask_images(shapes, ids, None, 1, "ground")
+    np.testing.assert_array_equal(found["mask"][:, :2], plain["mask"])
+    np.testing.assert_array_equal(found["mask"][:, 2], ~plain["mask"].any("object"))
+    for row, name in enumerate(ids):
+        labels = found["label"].values[found["carries"].values[row, 2]]
+        own = shapes.concepts(name.split("/")[0]).sel(image=name)
+        grounds = [str(n) for n in own["label"].values[own.values] if n.startswith("ground:")]
+        assert labels.tolist() == grounds
+        assert len(grounds) == 1
+    known = plain["label"].values
+    np.testing.assert_array_equal(found["carries"].sel(label=known)[:, :2], plain["carries"])
+    assert not found["carries"].sel(label=known)[:, 2].any()
+    with pytest.raises(ValueError, match="no labels of the group 'grund'; did you mean 'ground'"):
+        mask_images(shapes, ids, None, 1, "grund")
+
+
 def test_images_without_masks_are_told() -> None:
     with pytest.raises(ValueError, match="images 'pictures' have no masks"):
         mask_images(Pictures({}), np.array(["a"]), None)
@@ -155,6 +174,7 @@ config = { n_images = 3, images = "random", cell = 2 }
 [experiments.masks]
 stage = "fact.mask_inputs"
 needs = { maps = "maps" }
+config = { background = "ground" }
 
 [experiments.channel-masks]
 stage = "fact.mask_inputs"

@@ -26,7 +26,7 @@ from registry.durable import read_json
 from registry.journal import journal_root, new_uid, read_journal
 from registry.plan import Plan, Task
 from registry.project import MissingInputsError, Project
-from registry.stage import load_stage
+from registry.stage import import_plugins, load_stage
 from registry.taskrun import PROGRESS, ResolvedTask, planned_task
 
 THREAD_VARIABLES = (
@@ -261,6 +261,7 @@ def _run_one(project: Project, resolved: ResolvedTask, uid: str, journal_only: b
     """Run a task in this process."""
     from registry.experiment import StageExperiment, TaskRefusedError
 
+    import_plugins(project.declaration.project.plugins)  # a worker has only what is installed
     stage = load_stage(resolved.cell.stage)
     runner = StageExperiment(stage, project, task=resolved, uid=uid, journal_only=journal_only)
     end = _End(EXIT_FAILED)

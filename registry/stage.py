@@ -510,7 +510,18 @@ def load_plugins(modules: tuple[str, ...] = ()) -> None:
     StageError
         If a module cannot be imported.
     """
-    for name in (*plugin_modules(), *modules):
+    import_plugins((*plugin_modules(), *modules))
+
+
+def import_plugins(modules: tuple[str, ...]) -> None:
+    """Import the named modules, as those of a project, so that their rows are registered.
+
+    Raises
+    ------
+    StageError
+        If one cannot be imported.
+    """
+    for name in modules:
         try:
             importlib.import_module(name)
         except ImportError as error:

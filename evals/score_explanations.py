@@ -37,7 +37,8 @@ class Config:
     seed : int
         Of the inputs that some metrics draw by neuron.
     variable : str
-        What of the activations' dataset is scored, as ``presence`` or ``contribution``.
+        What of the activations' dataset is scored; by default ``presence`` of concepts,
+        ``activation`` of neurons.
     split : str
         Score on the inputs of this split alone; all by default.
     workers : int
@@ -48,7 +49,7 @@ class Config:
     alpha: Annotated[float, Field(gt=0, le=1)] | None = 0.02
     lam: float = 1.0
     seed: Annotated[int, Field(ge=0)] = 0
-    variable: str = "presence"
+    variable: str = ""
     split: str = ""
     workers: registry.Runtime[Annotated[int, Field(ge=1)]] = 1
 
@@ -60,7 +61,7 @@ stage = registry.Stage(
     "evals.score_explanations",
     version=1,
     config=Config,
-    needs={"activations": "concepts", "labels": "labels"},
+    needs={"activations": "concepts | activations", "labels": "labels"},
     output=schemas.SCORES,
     preload=("evals.scoring",),
 )
@@ -76,7 +77,8 @@ def score_explanations(
     from evals.labelled import pair_datasets
 
     opened = inputs["activations"].open(), inputs["labels"].open()
-    activations, labels = pair_datasets(*opened, config.variable, config.split)
+    variable = config.variable or ("presence" if "presence" in opened[0] else "activation")
+    activations, labels = pair_datasets(*opened, variable, config.split)
     n_pairs = activations.sizes["neuron"] * labels.sizes["concept"] * len(config.metrics)
     if n_pairs <= SHARDED_FROM:
         parts = list(_score_parts(config, activations, labels, run))

@@ -15,12 +15,15 @@ from scipy import sparse
 
 from evals.columns import SPARSE_DENSITY, Block
 from evals.contingency import count_top, require_binary
-from evals.lanes import LANES, UNROLLED, advance, count_bits, make_state
+from evals.lanes import LANES, STATE, UNROLLED, advance, count_bits, make_state
 from evals.truth import Truth
 
-DENSE_WALK = 0.06  # above this share of true values, walking whole rows is faster than lists
+DENSE_WALK = 0.04  # above this share of true values, walking whole rows is fastest
+SHORT_LISTS = 30  # true columns of an input up to which sorting is faster than walking along them
 DENSE_COUNT = 0.01  # above it, counting bits of whole columns is
+FEW_TRUE = 64  # true inputs of a column up to which walking is fastest after all
 STEPS_AT_ONCE = 256  # steps whose bits are gathered before they are taken
+READ_STRIDE = STEPS_AT_ONCE + 8  # words between two rows of them, in other lines of the cache
 SMALL_INPUTS = 1 << 16  # inputs up to which their numbers take two bytes
 
 
@@ -306,9 +309,24 @@ def average_precision(ranking: Ranking, truth: Truth) -> np.ndarray:
     walk = (ranking.starts, ranking.inputs, ranking.is_last, ranking.n_inputs, truth.totals)
     if truth.share > DENSE_WALK:
         _precision_in_words(*walk, truth.row_words, precision)
-    else:
+    elif truth.share * truth.n_columns > SHORT_LISTS or truth.share * truth.n_inputs < FEW_TRUE:
         _precision_in_lists(*walk, *truth.lists, precision)
+    else:
+        _precision_by_sorting(ranking, truth, precision)
     return precision
+
+
+def _precision_by_sorting(ranking: Ranking, truth: Truth, precision: np.ndarray) -> None:
+    """Sort how far down each true input stands, for all columns of truth at once."""
+    precision[:, truth.totals == 0] = np.nan
+    above = np.empty(ranking.n_inputs + 1, dtype=np.int32)
+    for truths, inputs in truth.groups:
+        places = np.empty(inputs.shape, dtype=np.int32)
+        for column in range(ranking.n_columns):
+            stored = slice(ranking.starts[column], ranking.starts[column + 1])
+            _look_up(ranking.inputs[stored], ranking.is_last[stored], above, inputs, places)
+            places.sort(axis=1)
+            precision[column, truths] = _precision_of_sorted(places, truth.totals[truths])
 
 
 def roc_area(rank_sums: np.ndarray, sizes: np.ndarray, truth: Truth) -> np.ndarray:
@@ -383,8 +401,8 @@ def _count_in_words(starts, inputs, lengths, words, counts):  # type: ignore[no-
                 counts[cut, column, k] = found
 
 
-# Two ways to the same sums, in the same order: each hit adds ``found / at_or_above``, where both
-# count its whole group of equal score, from the highest score down.
+# Three ways to the same sums: each hit adds ``found / at_or_above``, where both count the
+# whole group of equal score, from the highest score down.
 
 
 @njit(nogil=True, cache=True, fastmath={"contract"})
@@ -419,9 +437,11 @@ def _precision_in_words(  # type: ignore[no-untyped-def]
     n_groups, _, n_words = words.shape
     states = make_state(n_words)
     most = 2 * n_inputs + UNROLLED
-    order = np.empty(most, dtype=np.int32)
+    order = np.empty(most, dtype=np.uint32)
     gains, shares = np.empty(most), np.empty(most)
-    read = np.empty((n_words, STEPS_AT_ONCE), dtype=np.uint64)
+    read = np.empty((n_words, READ_STRIDE), dtype=np.uint64)
+    at_state, at_read = states.ctypes.data, read.ctypes.data
+    at_gains, at_shares = gains.ctypes.data, shares.ctypes.data
     for column in range(starts.size - 1):
         stored = slice(starts[column], starts[column + 1])
         n_steps = _plan_steps(inputs[stored], is_last[stored], order, gains, shares)
@@ -433,10 +453,10 @@ def _precision_in_words(  # type: ignore[no-untyped-def]
                 for word in range(n_words):
                     for i in range(0, n_read, UNROLLED):
                         advance(  # type: ignore[call-arg]
-                            states[word].ctypes.data,
-                            read[word, i:].ctypes.data,
-                            gains[first + i :].ctypes.data,
-                            shares[first + i :].ctypes.data,
+                            at_state + 8 * word * STATE,
+                            at_read + 8 * (word * READ_STRIDE + i),
+                            at_gains + 8 * (first + i),
+                            at_shares + 8 * (first + i),
                         )
             for word in range(n_words):
                 lane = (group * n_words + word) * LANES
@@ -478,7 +498,7 @@ def _gather(words, inputs, read):  # type: ignore[no-untyped-def]
         row = words[inputs[i]]
         for word in range(row.size):
             read[word, i] = row[word]
-    whole = min(read.shape[1], (inputs.size + UNROLLED - 1) // UNROLLED * UNROLLED)
+    whole = min(STEPS_AT_ONCE, (inputs.size + UNROLLED - 1) // UNROLLED * UNROLLED)
     read[:, inputs.size : whole] = 0
 
 
@@ -488,3 +508,48 @@ def _finish(found, total, n_true, n_inputs):  # type: ignore[no-untyped-def]
     if n_true == 0:
         return np.nan
     return (total + (n_true - found) * (n_true * (1.0 / n_inputs))) / n_true
+
+
+@njit(nogil=True, cache=True)
+def _look_up(inputs, is_last, above, wanted, places):  # type: ignore[no-untyped-def]
+    """Fill in how many inputs are at or above each wanted one; most for what is no input."""
+    n_inputs = above.size - 1
+    above[:n_inputs] = n_inputs
+    above[n_inputs] = n_inputs + 1
+    end = inputs.size
+    for i in range(inputs.size - 1, -1, -1):
+        if is_last[i]:
+            end = i + 1
+        above[inputs[i]] = end
+    for row in range(wanted.shape[0]):
+        for place in range(wanted.shape[1]):
+            places[row, place] = above[wanted[row, place]]
+
+
+@njit(nogil=True, cache=True)
+def _precision_of_sorted(places, totals):  # type: ignore[no-untyped-def]
+    """Sum over the sorted numbers (truth, place) of inputs at or above each hit."""
+    precision = np.zeros(totals.size)
+    for k in range(totals.size):
+        hits = places[k, : totals[k]]
+        n_tied = 0
+        for i in range(1, hits.size):
+            n_tied += hits[i] == hits[i - 1]
+        if n_tied == 0:
+            precision[k] = _sum_shares(hits) / totals[k]
+            continue
+        begin = 0
+        for i in range(hits.size):
+            if i + 1 == hits.size or hits[i + 1] != hits[i]:
+                precision[k] += (i + 1 - begin) * (i + 1) / hits[i]
+                begin = i + 1
+        precision[k] /= totals[k]
+    return precision
+
+
+@njit(nogil=True, cache=True, fastmath={"reassoc"})
+def _sum_shares(places):  # type: ignore[no-untyped-def]
+    total = 0.0
+    for i in range(places.size):
+        total += np.float64(i + 1) / np.float64(places[i])
+    return total

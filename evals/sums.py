@@ -113,11 +113,12 @@ def sum_true(values: Rows, truth: Truth, bits: int) -> tuple[np.ndarray, np.ndar
     sums, rests : ndarray
         (truth, column) float64: sums of the first parts, exact, and of the rests.
     """
-    sums = np.zeros((truth.n_columns, values.n_columns))
-    rests = np.zeros_like(sums)
+    by_column = not values.is_sparse and truth.share > DENSE_SUM
+    shape = (truth.n_columns, values.n_columns)
+    sums, rests = (np.zeros(shape, order="F" if by_column else "C") for _ in range(2))
     if values.is_sparse:
         _multiply_sparse(values, truth, bits, sums, rests)
-    elif truth.share > DENSE_SUM:
+    elif by_column:
         _multiply(values, truth, bits, sums, rests)
     else:
         _add(values, truth, bits, sums, rests)
@@ -131,17 +132,17 @@ def _multiply(values: Rows, truth: Truth, bits: int, sums: np.ndarray, rests: np
         head, rest = values.split(rows, bits, space)
         flagged = flags[: len(head)]
         flagged[:] = truth.rows[rows]
-        sums += flagged.T @ head
-        multiply_rest(flagged, rest, rests)
+        sums.T[:] += head.T @ flagged  # in this order for speed, where values are few columns
+        add_rest(rest, flagged, rests.T)
 
 
-def multiply_rest(left: np.ndarray, rest: np.ndarray, rests: np.ndarray) -> None:
-    """Add ``left.T @ rest`` to ``rests``, at little cost where most of ``rest`` is 0."""
+def add_rest(rest: np.ndarray, right: np.ndarray, rests: np.ndarray) -> None:
+    """Add ``rest.T @ right`` to ``rests``, at little cost where most of ``rest`` is 0."""
     n_rests = np.count_nonzero(rest)
     if n_rests > FEW_RESTS * rest.size:
-        rests += left.T @ rest
+        rests += rest.T @ right
     elif n_rests:
-        rests += left.T @ sparse.csr_array(rest)
+        rests += sparse.csc_array(rest).T @ right
 
 
 def _multiply_sparse(

@@ -72,3 +72,19 @@ class Truth:
         """The true columns of each input: int64 starts (input + 1,), and int32."""
         rows = sparse.csr_array(self.columns)
         return rows.indptr.astype(np.int64), rows.indices.astype(np.int32)
+
+    @cached_property
+    def groups(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Columns of similar size together: their numbers, and their true inputs (column, place).
+
+        Shorter columns are filled up with ``n_inputs``, which is no input.
+        """
+        scales = np.frexp(self.totals.astype(np.float64))[1]
+        return [self._group(np.flatnonzero(scales == s)) for s in np.unique(scales) if s > 0]
+
+    def _group(self, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        starts, true = self.true_inputs
+        inputs = np.full((len(columns), self.totals[columns].max()), self.n_inputs, dtype=np.int32)
+        for row, column in zip(inputs, columns, strict=True):
+            row[: self.totals[column]] = true[starts[column] : starts[column + 1]]
+        return columns, inputs

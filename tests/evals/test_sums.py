@@ -59,7 +59,7 @@ def test_numbers_are_brought_to_units():
 def test_few_rests_are_added_all_the_same():
     rest = np.zeros((300, 40))
     rest[7, 3] = 1e-9
-    sums = np.zeros((9, 40))
-    left = RNG.random((300, 9))
-    module.multiply_rest(left, rest, sums)
-    np.testing.assert_array_equal(sums, left.T @ rest)
+    sums = np.zeros((40, 9))
+    right = RNG.random((300, 9))
+    module.add_rest(rest, right, sums)
+    np.testing.assert_array_equal(sums, rest.T @ right)

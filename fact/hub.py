@@ -127,11 +127,12 @@ def require_trust(codes: Sequence[HubCode], trusted: bool) -> None:
     if trusted or not codes:
         return
     shown = "\n\n".join(code.show() for code in codes)
-    which = "this code" if len(codes) == 1 else f"the code of these {len(codes)} repositories"
+    where = " and ".join(code.url for code in codes)
     raise UntrustedCodeError(
-        f"{which} from outside would be run, with all your rights:\n\n{shown}\n\n"
-        "Read it; if you trust it at this commit, say `trusted = true` in the configuration, "
-        "or `--trusted` on the command line"
+        f"code from outside would be run, with all your rights:\n\n{shown}\n\n"
+        f"nothing of {where} was run; read it, in the browser or where it was fetched to, and if "
+        "you trust it at this commit, say `trusted = true` in the configuration, or `--trusted` "
+        "on the command line"
     )
 
 

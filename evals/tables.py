@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 SHOWN_METRICS = 6
+SHOWN_NAMES = 20
 
 
 def names_table(names: xr.Dataset, most: int = 15) -> str:
@@ -111,6 +112,10 @@ def _remarks(names: xr.Dataset) -> str:
             f"All voting metrics agree on {float(names['unanimous_share']):.1%} of them, "
             f"more than half on {float(names['majority_share']):.1%}."
         )
+        known, counts = np.unique(names["consensus"].values.astype(str), return_counts=True)
+        often = [(known[i], counts[i]) for i in np.argsort(-counts, kind="stable") if known[i]]
+        told = ", ".join(f"{name} {count}" for name, count in often[:SHOWN_NAMES])
+        lines.append(f"Most often: {told}{', …' if len(often) > SHOWN_NAMES else ''}.")
     if "n_right_known" in names and int(names["n_right_known"]):
         lines.append(
             f"Of {int(names['n_right_known'])} whose right label is known, the consensus names "

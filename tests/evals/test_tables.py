@@ -48,10 +48,11 @@ def test_concepts_on_which_voting_metrics_agree_come_first():
     assert lines[2].split() == ["dog", "4", "1/2", "0.490", "0.590"]
     assert lines[3] == ""
     assert lines[4].startswith("2 of 3 concepts have a consensus of 2 voting metrics (2 different")
+    assert lines[6] == "Most often: dog 1, red 1."
 
 
 def test_only_so_many_are_shown():
-    assert "dog" not in names_table(names(), most=1)
+    assert "dog  " not in names_table(names(), most=1)
 
 
 def test_right_names_are_told_where_they_are_known():

@@ -12,6 +12,8 @@ from registry.suggest import nearest
 RENAMED_ACTIVATIONS = {"image": "input", "concept": "neuron"}
 RENAMED_LABELS = {"image": "input", "label": "concept"}
 
+MAIN_VARIABLES = ("presence", "activation")
+"""What is meant of a dataset of concepts, and of one of neurons, unless something else is asked."""
 
 LAZY_INPUTS = 4096  # inputs of a dataset that are read at once
 
@@ -106,7 +108,7 @@ def pair_datasets(
     activations, labels : xr.Dataset
         As stages open them; they stay lazy. The labels may be of more inputs.
     variable : str
-        What of the activations is meant, as ``presence``.
+        What of the activations is meant; for "", presences of concepts, or activations of neurons.
     split : str
         Keep only inputs whose names begin with this split; all for "".
 
@@ -115,6 +117,7 @@ def pair_datasets(
     AlignmentError
         If there is no such variable or split, or an input has no labels.
     """
+    variable = variable or next((v for v in MAIN_VARIABLES if v in activations), "")
     if variable not in activations:
         raise AlignmentError(
             f"unknown variable {variable!r}{nearest(variable, map(str, activations))}"

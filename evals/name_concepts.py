@@ -110,8 +110,7 @@ def _prepare(config: Config, inputs: registry.Inputs) -> Naming:
     from evals.naming import Naming, NamingOptions
 
     activations, labels = inputs["activations"].open(), inputs["labels"].open()
-    variable = config.variable or _main_variable(activations)
-    pair = pair_datasets(activations, labels, variable, config.split)
+    pair = pair_datasets(activations, labels, config.variable, config.split)
     options = NamingOptions(
         parameters=Parameters(alpha=config.alpha, lam=config.lam, seed=config.seed),
         n_ranks=config.n_ranks,
@@ -127,11 +126,6 @@ def _prepare(config: Config, inputs: registry.Inputs) -> Naming:
         sanity=_verdicts(inputs),
         right=activations.get("right_concept"),
     )
-
-
-def _main_variable(activations: xr.Dataset) -> str:
-    """Return what is explained unless told otherwise: presences, or activations."""
-    return "presence" if "presence" in activations else "activation"
 
 
 def _verdicts(inputs: registry.Inputs) -> Mapping[str, str] | None:

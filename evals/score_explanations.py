@@ -77,8 +77,7 @@ def score_explanations(
     from evals.labelled import pair_datasets
 
     opened = inputs["activations"].open(), inputs["labels"].open()
-    variable = config.variable or ("presence" if "presence" in opened[0] else "activation")
-    activations, labels = pair_datasets(*opened, variable, config.split)
+    activations, labels = pair_datasets(*opened, config.variable, config.split)
     n_pairs = activations.sizes["neuron"] * labels.sizes["concept"] * len(config.metrics)
     if n_pairs <= SHARDED_FROM:
         parts = list(_score_parts(config, activations, labels, run))

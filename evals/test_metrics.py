@@ -171,13 +171,12 @@ def _test_on_data(config: Config, inputs: registry.Inputs, run: registry.Run) ->
     from evals.subjects import SubjectOptions
 
     activations, labels = inputs["activations"].open(), inputs["labels"].open()
-    variable = config.variable or ("presence" if "presence" in activations else "activation")
 
     def tell(done: int, total: int) -> None:
         run.progress(done, total, "neurons")
 
     return experimental_sanity(
-        *pair_datasets(activations, labels, variable, config.split),
+        *pair_datasets(activations, labels, config.variable, config.split),
         config.metrics,
         activations.get("right_concept"),
         rates=config.rates,

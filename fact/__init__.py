@@ -5,6 +5,7 @@ from lazy_loader import attach as _attach
 __getattr__, __dir__, __all__ = _attach(
     __name__,
     submod_attrs={
+        "activations": ["neuron_activations"],
         "attribution": ["colour_explanation", "concept_maps", "logit_maps"],
         "contributions": ["CompletenessError", "trace_concepts"],
         "encoders": ["EncoderChoice", "encoder", "upsampler"],
@@ -21,6 +22,8 @@ __getattr__, __dir__, __all__ = _attach(
             "small_bcos",
         ],
         "sae": ["TopKSAE"],
+        "standard_networks": ["efficientnet_lite0", "torchvision_network"],
         "training": ["TrainingConfig", "train_topk_sae"],
+        "vocabulary": ["read_groups", "read_names"],
     },
 )

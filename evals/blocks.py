@@ -20,7 +20,13 @@ from evals.moments import Description, Moments, cross_moments, label_moments, sa
 from evals.ranking import Ranking, average_precision, count_found, midranks, roc_area
 from evals.sampling import TOP_SHARE, Sampler
 from evals.sums import Rows, sum_true
-from evals.threads import Shared, count_processors, map_in_order, shared_property
+from evals.threads import (
+    Shared,
+    count_processors,
+    map_in_order,
+    one_thread_each,
+    shared_property,
+)
 from evals.truth import Truth
 
 T = TypeVar("T")
@@ -465,7 +471,8 @@ def map_evidence(
         block = activations.block(neurons.start, neurons.stop, dtype=None)
         return function(neurons, BlockEvidence(block, concepts, sampler, neurons.start))
 
-    yield from map_in_order(work, activations.slices(size), workers)
+    with one_thread_each(workers):
+        yield from map_in_order(work, activations.slices(size), workers)
 
 
 def score_arrays(

@@ -21,12 +21,14 @@ _MASK = ir.VectorType(ir.IntType(1), WIDTH)
 
 
 @intrinsic
-def advance(typingctx, state, words, gains, shares):  # type: ignore[no-untyped-def]
+def advance(typingctx, state, words, stride, rows, gains, shares):  # type: ignore[no-untyped-def]
     """Take `UNROLLED` steps: where a bit is set, ``found += gain; sum += found * share``.
 
-    All four are addresses: of `STATE` doubles, and of a word, a gain and a share for each step.
+    All are addresses but ``stride``: of `STATE` doubles, of the word of the first row (rows are
+    ``stride`` words apart), and of a row (uint32), a gain and a share for each step.
     """
-    signature = types.void(types.uintp, types.uintp, types.uintp, types.uintp)
+    address = types.uintp
+    signature = types.void(address, address, types.uint64, address, address, address)
 
     def generate(context, builder, _signature, arguments):  # type: ignore[no-untyped-def]
         _Walk(builder, *arguments).emit()
@@ -38,10 +40,12 @@ def advance(typingctx, state, words, gains, shares):  # type: ignore[no-untyped-
 class _Walk:
     """Emits the instructions of `advance`."""
 
-    def __init__(self, builder, state, words, gains, shares):  # type: ignore[no-untyped-def]
+    def __init__(self, builder, state, words, stride, rows, gains, shares):  # type: ignore[no-untyped-def]
         self._builder = builder
+        self._stride = stride
         self._state = builder.inttoptr(state, _VECTOR.as_pointer())
         self._words = builder.inttoptr(words, _INT64.as_pointer())
+        self._rows = builder.inttoptr(rows, _INT32.as_pointer())
         self._gains, self._shares = (
             builder.inttoptr(address, _DOUBLE.as_pointer()) for address in (gains, shares)
         )
@@ -52,7 +56,7 @@ class _Walk:
         values = [self._builder.load(place, align=8) for place in places]
         found, sums = values[:n_vectors], values[n_vectors:]
         for step in range(UNROLLED):
-            word = self._builder.load(self._at(self._words, step))
+            word = self._read_word(step)
             gain, share = self._spread(self._gains, step), self._spread(self._shares, step)
             for i in range(n_vectors):
                 found[i], sums[i] = self._step(self._mask(word, i), found[i], sums[i], gain, share)
@@ -64,6 +68,11 @@ class _Walk:
         reached = build.select(mask, build.fadd(found, gain), found)
         more = build.fadd(total, build.fmul(reached, share, flags=fused), flags=fused)
         return reached, build.select(mask, more, total)
+
+    def _read_word(self, step: int):  # type: ignore[no-untyped-def]
+        row = self._builder.zext(self._builder.load(self._at(self._rows, step)), _INT64)
+        place = self._builder.mul(row, self._stride)
+        return self._builder.load(self._builder.gep(self._words, [place]))
 
     def _at(self, pointer, place: int):  # type: ignore[no-untyped-def]
         return self._builder.gep(pointer, [ir.Constant(_INT64, place)])

@@ -322,16 +322,22 @@ def _describe(values, starts, n_inputs, sum_bits, columns):  # type: ignore[no-u
     return grid, is_binary
 
 
-@njit(nogil=True, cache=True, fastmath={"nnan", "nsz"})
+@njit(nogil=True, cache=True)
 def _find_extremes(values):  # type: ignore[no-untyped-def]
     """Return the smallest and the largest of some values, and how many are 0 or 1."""
-    low, high = np.inf, -np.inf
     n_binary = 0
-    for value in values:
-        low = value if value < low else low
-        high = value if value > high else high
-        n_binary += value == 0 or value == 1
-    return low, high, n_binary
+    for i in range(values.size):
+        n_binary += (values[i] == 0) | (values[i] == 1)
+    low, high = np.full(8, np.inf), np.full(8, -np.inf)  # side by side
+    n_whole = values.size // 8 * 8
+    for i in range(0, n_whole, 8):
+        for lane in range(8):
+            value = values[i + lane]
+            low[lane] = value if value < low[lane] else low[lane]
+            high[lane] = value if value > high[lane] else high[lane]
+    for value in values[n_whole:]:
+        low[0], high[0] = min(low[0], value), max(high[0], value)
+    return low.min(), high.max(), n_binary
 
 
 @njit(nogil=True, cache=True)
@@ -349,15 +355,14 @@ def _sum_terms(values, shift, scale, centre, power, exact):  # type: ignore[no-u
 
     Terms are rounded to multiples of ``1 / exact``, whose sum has no rounding in any order.
     """
-    total, rest = 0.0, 0.0
-    for value in values:
-        term = (value - shift) * scale - centre
-        if power == 2:
-            term *= term
-        head = np.rint(term * exact)
+    total, rest, grain = 0.0, 0.0, 1 / exact
+    for i in range(values.size):
+        term = (values[i] - shift) * scale - centre
+        term = term * term if power == 2 else term
+        head = np.floor(term * exact + 0.5)
         total += head
-        rest += term - head / exact
-    return total / exact, rest
+        rest += term - head * grain
+    return total * grain, rest
 
 
 @njit(nogil=True, cache=True)

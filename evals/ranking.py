@@ -22,8 +22,7 @@ DENSE_WALK = 0.04  # above this share of true values, walking whole rows is fast
 SHORT_LISTS = 30  # true columns of an input up to which sorting is faster than walking along them
 DENSE_COUNT = 0.01  # above it, counting bits of whole columns is
 FEW_TRUE = 64  # true inputs of a column up to which walking is fastest after all
-STEPS_AT_ONCE = 256  # steps whose bits are gathered before they are taken
-READ_STRIDE = STEPS_AT_ONCE + 8  # words between two rows of them, in other lines of the cache
+STEPS_AT_ONCE = 256  # steps that every word takes before they take more
 SMALL_INPUTS = 1 << 16  # inputs up to which their numbers take two bytes
 
 
@@ -177,6 +176,12 @@ def _rank_column(
 ) -> _RankedColumn:
     n_positive = int(np.count_nonzero(values > 0))
     n_nonnegative = n_inputs if inputs is not None else int(np.count_nonzero(values >= 0))
+    if inputs is None and depth is None:
+        order, is_last = _sort(values)
+        ends = np.flatnonzero(is_last[:-1])
+        n_stored = ends[-1] + 1 if len(ends) else 0
+        order = order[:n_stored].astype(_small(n_inputs))
+        return _RankedColumn(order, is_last[:n_stored], n_positive, n_nonnegative)
     if inputs is None:
         inputs = _find_highest(values, depth or n_inputs)
         values = values[inputs]
@@ -439,24 +444,25 @@ def _precision_in_words(  # type: ignore[no-untyped-def]
     most = 2 * n_inputs + UNROLLED
     order = np.empty(most, dtype=np.uint32)
     gains, shares = np.empty(most), np.empty(most)
-    read = np.empty((n_words, READ_STRIDE), dtype=np.uint64)
-    at_state, at_read = states.ctypes.data, read.ctypes.data
+    at_state, at_order = states.ctypes.data, order.ctypes.data
     at_gains, at_shares = gains.ctypes.data, shares.ctypes.data
     for column in range(starts.size - 1):
         stored = slice(starts[column], starts[column + 1])
         n_steps = _plan_steps(inputs[stored], is_last[stored], order, gains, shares)
         for group in range(n_groups):
             states[:] = 0
+            at_words = words[group].ctypes.data
             for first in range(0, n_steps, STEPS_AT_ONCE):
-                n_read = min(STEPS_AT_ONCE, n_steps - first)
-                _gather(words[group], order[first : first + n_read], read)
-                for word in range(n_words):
-                    for i in range(0, n_read, UNROLLED):
+                end = min(first + STEPS_AT_ONCE, n_steps)
+                for word in range(n_words):  # the first one brings the others to the cache
+                    for i in range(first, end, UNROLLED):
                         advance(  # type: ignore[call-arg]
                             at_state + 8 * word * STATE,
-                            at_read + 8 * (word * READ_STRIDE + i),
-                            at_gains + 8 * (first + i),
-                            at_shares + 8 * (first + i),
+                            at_words + 8 * word,
+                            np.uint64(n_words),
+                            at_order + 4 * i,
+                            at_gains + 8 * i,
+                            at_shares + 8 * i,
                         )
             for word in range(n_words):
                 lane = (group * n_words + word) * LANES
@@ -486,20 +492,10 @@ def _plan_steps(inputs, is_last, order, gains, shares):  # type: ignore[no-untyp
                 order[n_steps], gains[n_steps], shares[n_steps] = inputs[j], 0, share
                 n_steps += 1
         begin = i + 1
+    order[n_steps : n_steps + UNROLLED] = 0  # steps that change nothing, up to a whole stride
     gains[n_steps : n_steps + UNROLLED] = 0
     shares[n_steps : n_steps + UNROLLED] = 0
     return n_steps
-
-
-@njit(nogil=True, cache=True)
-def _gather(words, inputs, read):  # type: ignore[no-untyped-def]
-    """Fill in the words (word, step) of these inputs, and no bits up to a whole stride."""
-    for i in range(inputs.size):
-        row = words[inputs[i]]
-        for word in range(row.size):
-            read[word, i] = row[word]
-    whole = min(STEPS_AT_ONCE, (inputs.size + UNROLLED - 1) // UNROLLED * UNROLLED)
-    read[:, inputs.size : whole] = 0
 
 
 @njit(nogil=True, cache=True)

@@ -31,7 +31,7 @@ def score(
     lam: float = 1.0,
     seed: int = 0,
     block_size: int | None = None,
-    workers: int = 1,
+    workers: int | None = None,
 ) -> xr.DataArray:
     """Score how well each concept explains each neuron.
 
@@ -52,8 +52,8 @@ def score(
     seed : int
         Of the inputs that some metrics draw by neuron. What a metric does not need is ignored.
     block_size, workers : int, optional
-        Neurons that are scored at once, which bounds the memory, and in how many threads. Neither
-        changes the result.
+        Neurons that are scored at once, which bounds the memory, and in how many threads; by
+        default as many as there are processors. Neither changes the result.
 
     Returns
     -------
@@ -90,7 +90,7 @@ def score_matrix(
     lams: Sequence[float] = (),
     seed: int = 0,
     block_size: int | None = None,
-    workers: int = 1,
+    workers: int | None = None,
 ) -> xr.Dataset:
     """Score every pair with many metrics in one pass that shares sorts, counts and products.
 
@@ -141,7 +141,7 @@ def score_blocks(
     lams: Sequence[float] = (),
     seed: int = 0,
     block_size: int | None = None,
-    workers: int = 1,
+    workers: int | None = None,
 ) -> Iterator[xr.Dataset]:
     """Yield what `score_matrix` returns, a block of neurons at a time.
 

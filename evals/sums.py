@@ -142,7 +142,7 @@ def add_rest(rest: np.ndarray, right: np.ndarray, rests: np.ndarray) -> None:
     if n_rests > FEW_RESTS * rest.size:
         rests += rest.T @ right
     elif n_rests:
-        rests += sparse.csc_array(rest).T @ right
+        rests += sparse.csr_array(np.ascontiguousarray(rest.T)) @ right
 
 
 def _multiply_sparse(

@@ -6,8 +6,11 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from threading import RLock
 from typing import Any, Generic, TypeVar, overload
+
+from threadpoolctl import threadpool_limits
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -17,6 +20,19 @@ def count_processors() -> int:
     """Return how many processors this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)  # not everywhere
     return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+@contextmanager
+def one_thread_each(workers: int) -> Iterator[None]:
+    """Keep matrix products in the thread that asks for them while several threads work.
+
+    Products that each use all processors wait for each other. This holds for the whole process.
+    """
+    if workers <= 1:
+        yield
+        return
+    with threadpool_limits(1, user_api="blas"):
+        yield
 
 
 class Shared:

@@ -5,13 +5,14 @@ A neuron is sorted once, and every metric and every set of labels reads the same
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import xarray as xr
+from scipy import sparse
 
 from evals.blocks import BlockEvidence, Concepts
-from evals.columns import Columns
+from evals.columns import Block, Columns
 from evals.labelled import align
 from evals.metrics.table import DEFAULTS, Metric, Parameters, find_metric, list_metrics
 from evals.perturb import LabelSet, stack_columns
@@ -22,6 +23,7 @@ from evals.threads import map_in_order
 
 UNKNOWN = -1
 READ_AT_ONCE = 64  # neurons
+SPARSE_TOGETHER = 8  # neurons: with sparse labels, wrong pairs cost less than a call does
 
 
 def score_pairs(
@@ -99,22 +101,45 @@ def score_pair_arrays(
     sampler = Sampler(activations.inputs, activations.names)
     scores = np.full((len(metrics), len(label_sets), len(places)), np.nan)
 
+    def score(block: Block, first: int, concepts: np.ndarray, rows: Iterable[int]) -> None:
+        """Fill in the scores of consecutive neurons, by some of the metrics."""
+        labels = stack_columns(
+            [held.block(concept, concept + 1) for concept in concepts for held in label_sets]
+        )
+        evidence = BlockEvidence(block, Concepts(Columns(labels)), sampler, first)
+        own = np.arange(len(concepts))
+        for row in rows:
+            found = metrics[row].evaluate(evidence, _of(parameters, metrics[row]))
+            by_concept = found.reshape(len(concepts), len(concepts), len(label_sets))
+            scores[row, :, first + own] = by_concept[own, own]
+
+    alone = [row for row, metric in enumerate(metrics) if metric.family == "arrays"]
+    together = [row for row in range(len(metrics)) if row not in alone]
+
     def work(neurons: slice) -> int:
         block = activations.block(neurons.start, neurons.stop)
-        for place, neuron in enumerate(range(neurons.start, neurons.stop)):
-            concept = places[neuron]
-            if concept == UNKNOWN:
-                continue
-            labels = stack_columns([held.block(concept, concept + 1) for held in label_sets])
-            column = block[:, [place]]
-            evidence = BlockEvidence(column, Concepts(Columns(labels)), sampler, neuron)
-            for row, metric in enumerate(metrics):
-                scores[row, :, neuron] = metric.evaluate(evidence, _of(parameters, metric))[0]
+        is_sparse = all(sparse.issparse(held.block(0, 1)) for held in label_sets)
+        for size, rows in ((SPARSE_TOGETHER if is_sparse else 1, together), (1, alone)):
+            for some in _runs(places[neurons], size if rows else 0):
+                first = neurons.start + some.start
+                score(block[:, some], first, places[first : neurons.start + some.stop], rows)
         return neurons.stop
 
     for done in map_in_order(work, activations.slices(READ_AT_ONCE), workers):
         progress(done, activations.n_columns)
     return scores
+
+
+def _runs(places: np.ndarray, size: int) -> Iterator[slice]:
+    """Yield consecutive neurons that have a concept, at most ``size`` at once; none for 0."""
+    start = 0
+    while size and start < len(places):
+        stop = start
+        while stop < len(places) and stop - start < size and places[stop] != UNKNOWN:
+            stop += 1
+        if stop > start:
+            yield slice(start, stop)
+        start = max(stop, start + 1)
 
 
 def _of(parameters: Parameters | Mapping[str, Parameters], metric: Metric) -> Parameters:

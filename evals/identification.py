@@ -16,9 +16,10 @@ import numpy as np
 import xarray as xr
 from scipy import stats
 
-from evals.metrics.table import ALPHAS, LAMBDAS, Metric, Parameters, find_metric
+from evals.metrics.table import ALPHAS, LAMBDAS, Metric, find_metric
 from evals.published_auprc import published_auprc
 from evals.selection import (
+    UNKNOWN,
     VALIDATION_SHARE,
     KnownNeurons,
     alpha_of,
@@ -140,10 +141,16 @@ def identify(
         As :func:`evals.score`; and where there are fewer than 3 neurons of known concept.
     """
     rows = [metric if isinstance(metric, Metric) else find_metric(metric) for metric in metrics]
-    known = KnownNeurons(activations, labels, right, options.alphas, options.workers)
+    n_known = int(np.count_nonzero(np.asarray(right) != UNKNOWN))
     seeds = options.seed + np.arange(options.n_splits)
-    choosing = np.stack(
-        [validation_neurons(len(known), options.share, int(seed)) for seed in seeds]
+    choosing = np.stack([validation_neurons(n_known, options.share, int(seed)) for seed in seeds])
+    known = KnownNeurons(
+        activations,
+        labels,
+        right,
+        options.alphas,
+        options.workers,
+        np.asarray(choosing.any(axis=0)),
     )
     parts = []
     for done, row in enumerate(rows, start=1):
@@ -158,28 +165,28 @@ def _identify_by(
     """Return what one metric makes of every split, by name: arrays (split, …) or (neuron,)."""
     points = grid(row, options.alphas, options.lams, options.seed)
     chosen = known.choose(row, points, list(choosing))
-    scores: dict[Parameters, np.ndarray] = {}
-    for point, _ in chosen:
-        if point not in scores:
-            scores[point] = known.score(row, point)
-    of_split = [scores[point] for point, _ in chosen]
-    tested = list(~choosing)
-    ranks = np.stack([right_ranks(values, known.right) for values in of_split])
-    chances = np.stack([top_chances(values, known.right) for values in of_split])
-    undefined = np.stack([np.isnan(values).mean(axis=1) for values in of_split])
-    best = np.stack([best_places(values) for values in of_split])
+    scores = {point: known.score(row, point) for point in dict.fromkeys(p for p, _ in chosen)}
+
+    def of_split(measure: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """Return (split, neuron) what is measured of the scores that each split chose."""
+        measured = {point: measure(values) for point, values in scores.items()}
+        return np.stack([measured[point] for point, _ in chosen])
+
+    ranks = of_split(lambda values: right_ranks(values, known.right))
+    chances = of_split(lambda values: top_chances(values, known.right))
+    undefined = of_split(lambda values: np.isnan(values).mean(axis=1))
     return {
         "alpha": [alpha_of(row, point) for point, _ in chosen],
         "lam": [lam_of(row, point) for point, _ in chosen],
         "validation_auprc": [auprc for _, auprc in chosen],
         "split_auprc": [
-            identification_auprc(values[test], known.right[test])
-            for values, test in zip(of_split, tested, strict=True)
+            identification_auprc(scores[point][tested], known.right[tested])
+            for (point, _), tested in zip(chosen, ~choosing, strict=True)
         ],
         "top_share": _mean_where(chances, ~choosing, axis=1).mean(),
         "undefined_share": _mean_where(undefined, ~choosing, axis=1).mean(),
         "right_rank": _mean_where(ranks, ~choosing, axis=0),
-        "best": _first_where(best, ~choosing),
+        "best": _first_where(of_split(best_places), ~choosing),
     }
 
 

@@ -15,7 +15,7 @@ from fractions import Fraction
 import numpy as np
 import xarray as xr
 
-from evals.blocks import BlockEvidence, map_evidence
+from evals.blocks import BLOCK_VALUES, BlockEvidence, map_evidence
 from evals.columns import Columns
 from evals.labelled import align, take_concepts
 from evals.metrics.table import ALPHAS, LAMBDAS, Metric, Parameters, find_metric
@@ -254,6 +254,9 @@ class KnownNeurons:
     ----------
     activations, labels, right, alphas, workers
         As of `choose_parameters`.
+    choosers : ndarray, optional
+        (neuron,) bool, of the neurons whose concept is known: those that may choose, and so are
+        scored with all that is tried; all by default.
 
     Attributes
     ----------
@@ -261,6 +264,8 @@ class KnownNeurons:
         (neuron,) place of each neuron's concept; neurons where it is not known are left out.
     neurons, concepts : ndarray
         Their names.
+    n_inputs : int
+        Number of inputs.
     """
 
     def __init__(
@@ -270,31 +275,43 @@ class KnownNeurons:
         right: np.ndarray | Sequence[int],
         alphas: Sequence[float] = (),
         workers: int = 1,
+        choosers: np.ndarray | None = None,
     ):
         activations, labels = align(activations, labels)
         places = require_right(right, (activations.sizes["neuron"], labels.sizes["concept"]))
-        activations = activations.isel(neuron=np.flatnonzero(places != UNKNOWN))
-        self.right = places[places != UNKNOWN]
-        self.neurons = activations["neuron"].values
+        known = np.flatnonzero(places != UNKNOWN)
+        self.right = places[known]
+        self.neurons = activations["neuron"].values[known]
         self.concepts = labels["concept"].values
         self.n_inputs = labels.sizes["input"]
         self._workers = workers
+
+        is_chooser = np.ones(len(known), dtype=bool) if choosers is None else choosers
+        order = np.argsort(~is_chooser, kind="stable")  # choosers first, in blocks of their own
+        self._row = np.argsort(order)
+        self._n_chooser_blocks, size = _block_size(int(is_chooser.sum()), self.n_inputs, workers)
 
         def prepare(neurons: slice, evidence: BlockEvidence) -> BlockEvidence:
             evidence.sweep(alphas)
             return evidence
 
-        columns = read_activations(activations), Columns(read_array(labels), "labels")
-        self._blocks = list(map_evidence(prepare, *columns, workers=workers))
+        columns = (
+            read_activations(activations.isel(neuron=known[order])),
+            Columns(read_array(labels), "labels"),
+        )
+        self._blocks = list(map_evidence(prepare, *columns, block_size=size, workers=workers))
 
     def __len__(self) -> int:
         return len(self.right)
 
     def score(self, row: Metric, parameters: Parameters) -> np.ndarray:
         """Return the scores (neuron, concept) by one metric, NaN where undefined."""
-        parts = map_in_order(
-            lambda block: row.evaluate(block, parameters), self._blocks, self._workers
-        )
+        return self._score(row, parameters, self._blocks)[self._row]
+
+    def _score(
+        self, row: Metric, parameters: Parameters, blocks: Sequence[BlockEvidence]
+    ) -> np.ndarray:
+        parts = map_in_order(lambda block: row.evaluate(block, parameters), blocks, self._workers)
         return np.concatenate(list(parts))
 
     def choose(
@@ -309,15 +326,24 @@ class KnownNeurons:
         points : sequence of Parameters
             What is tried.
         choosers : sequence of ndarray
-            Each (neuron,) bool: the neurons that choose.
+            Each (neuron,) bool: the neurons that choose, all of them choosers.
         """
         grades = np.empty((len(choosers), len(points)))
+        blocks = self._blocks[: self._n_chooser_blocks]
         for j, point in enumerate(points):
-            scores = self.score(row, point)
+            scores = self._score(row, point, blocks)
             for i, choosing in enumerate(choosers):
-                grades[i, j] = identification_auprc(scores[choosing], self.right[choosing])
+                own = scores[self._row[choosing]]
+                grades[i, j] = identification_auprc(own, self.right[choosing])
         first = np.argmax(grades >= grades.max(axis=1, keepdims=True) - ROUNDING, axis=1)
         return [(points[j], float(grades[i, j])) for i, j in enumerate(first)]
+
+
+def _block_size(n_choosers: int, n_inputs: int, workers: int) -> tuple[int, int]:
+    """Return in how many blocks the choosers come first, and how many neurons a block holds."""
+    most = max(1, min(BLOCK_VALUES // n_inputs, math.ceil(n_choosers / max(1, workers))))
+    n_blocks = math.ceil(n_choosers / most)
+    return n_blocks, math.ceil(n_choosers / n_blocks)
 
 
 def grid(

@@ -76,7 +76,8 @@ def spearman_correlation(evidence: Evidence) -> np.ndarray:
 def spearman_correlation_top_and_random(evidence: Evidence, seed: int) -> np.ndarray:
     """Pearson correlation of midranks on 25 of the strongest 0.2 % of inputs and 25 of all.
 
-    The inputs are those of `correlation_top_and_random`, ranked among themselves.
+    The inputs are those of `correlation_top_and_random`, ranked among themselves; undefined
+    likewise.
     """
     return _pearson(evidence.top_and_random(seed).rank_moments)
 

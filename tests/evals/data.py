@@ -4,6 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
+import evals
+
+BUILT_IN = [
+    name
+    for name, row in evals.list_metrics().items()
+    if row.function.__module__.startswith("evals.metrics.")
+]
+"""Metrics that have an oracle; those of strangers are held to `evals.conformance`."""
+
 
 def activations(n_inputs: int = 160, seed: int = 0) -> np.ndarray:
     """(input, neuron): continuous, tied, sparse, binary, one-hot, far from 0, degenerate."""

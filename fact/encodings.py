@@ -7,7 +7,6 @@ NeurIPS 2025, arXiv 2510.25512, section 5.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ from torch import Tensor
 from fact.devices import choose_device
 from fact.encoders import EncoderChoice
 from fact.interpolation import gather_weights, resize_maps
+from fact.keyed import generator_for
 from fact.networks import IMAGENET_MEAN, IMAGENET_STD
 
 if TYPE_CHECKING:
@@ -207,8 +207,7 @@ def random_weights(image: str, size: tuple[int, int], seed: int) -> NDArray[np.f
 
     It depends on the image's name, its size and the seed alone, not on other images.
     """
-    digest = hashlib.sha256(f"{seed}\0{image}".encode()).digest()
-    generator = np.random.default_rng(np.frombuffer(digest, dtype=np.uint32))
+    generator = generator_for(image, seed)
     lowest = generator.random()
     return np.maximum(generator.random(size), lowest)
 

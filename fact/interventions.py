@@ -10,7 +10,6 @@ al., "RISE", BMVC 2018, section 4.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Literal
@@ -22,6 +21,7 @@ from torch import Tensor
 
 from fact.codes import Codes
 from fact.contributions import SplicedPass, forward_spliced
+from fact.keyed import generator_for
 from fact.layers import resume
 from fact.networks import Network
 from fact.sae import TopKSAE
@@ -235,11 +235,7 @@ def _is_there(surgery: ConceptSurgery) -> Tensor:
 
 
 def _random_keys(ids: Sequence[str], seed: int, like: Tensor) -> Tensor:
-    rows = []
-    for name in ids:
-        digest = hashlib.sha256(f"{seed}\0{name}".encode()).digest()
-        generator = np.random.default_rng(np.frombuffer(digest, dtype=np.uint32))
-        rows.append(generator.random(like.shape[1]))
+    rows = [generator_for(name, seed).random(like.shape[1]) for name in ids]
     return torch.tensor(np.array(rows)).to(like)
 
 

@@ -23,7 +23,7 @@ from evals.threads import map_in_order
 
 UNKNOWN = -1
 READ_AT_ONCE = 64  # neurons
-SPARSE_TOGETHER = 8  # neurons: with sparse labels, wrong pairs cost less than a call does
+SPARSE_TOGETHER = 16  # neurons: with sparse labels, wrong pairs cost less than a call does
 
 
 def score_pairs(

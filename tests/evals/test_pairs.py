@@ -85,13 +85,17 @@ def test_parameters_by_name_threads_and_reading_in_parts(pairs, monkeypatch):
         np.testing.assert_array_equal(scored[name], alone[name])
 
 
-def test_sparse_labels_are_read_a_column_at_a_time():
+@pytest.mark.parametrize("together", [1, 3, 16])
+def test_sparse_labels_are_read_a_few_columns_at_a_time(together, monkeypatch):
+    monkeypatch.setattr("evals.pairs.SPARSE_TOGETHER", together)
     rng = np.random.default_rng(0)
     labels = Columns(sparse.csc_array((rng.random((N_INPUTS, 9)) < 0.03).astype(float)))
     neurons = Columns(data.activations())
     right = rng.integers(0, 9, neurons.n_columns)
+    right[[0, 5, 6]] = -1
     sets = [labels, SpoiledLabels(labels, "extra")]
-    rows = [evals.find_metric(name) for name in ("auprc", "mad", "spearman_correlation")]
+    names = ("auprc", "mad", "spearman_correlation", "correlation_top_and_random")
+    rows = [*(evals.find_metric(name) for name in names), STRANGER]
     told = []
     got = score_pair_arrays(
         rows, neurons, sets, right, Parameters(alpha=0.1), progress=lambda *done: told.append(done)
@@ -100,7 +104,7 @@ def test_sparse_labels_are_read_a_column_at_a_time():
     for row, scores in zip(rows, got, strict=True):
         for held, found in zip(sets, scores, strict=True):
             matrix = row(neurons, held.block(0, 9), alpha=0.1)
-            expected = matrix[np.arange(len(right)), right]
+            expected = np.where(right < 0, np.nan, matrix[np.arange(len(right)), right])
             np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-14)
 
 

@@ -41,6 +41,7 @@ from evals.trials import BinaryTrial, Outcomes
 from evals.verdicts import (
     CRITERION,
     PASSES,
+    UNDECIDED,
     Criterion,
     Z,
     change_of_scores,
@@ -114,7 +115,8 @@ def theoretical_sanity(
         ``undefined_share``, of draws in which it is undefined, and counts as 0.
         (metric, test): ``decrease_accuracy``, mean rate over frequencies, its
         ``standard_error`` and 95 % interval ``decrease_accuracy_low`` and ``_high``, ``verdict``
-        ("passes", "fails", "undecided"), ``passed``; ``published``, the share that the paper
+        ("passes", "fails", "undecided": also where frequencies at which the mean fall may equal
+        epsilon decide alone), ``passed``; ``published``, the share that the paper
         gives, where the setting is the paper's, ``published_error``, the standard error of one run
         of 1,000 draws, and ``difference``, why ours or its verdict differs, "" where it does not.
 
@@ -168,6 +170,7 @@ def _stack_outcomes(
             "undefined_share": (PER_FREQUENCY, stack("undefined")),
             "decrease_accuracy": (PER_TEST, rate.mean(axis=-1)),
             "standard_error": (PER_TEST, error_of_mean(stack("variance"))),
+            "change_error": (PER_FREQUENCY, stack("change_error")),
         },
         {
             "metric": [row.name for row in rows],
@@ -178,10 +181,17 @@ def _stack_outcomes(
 
 
 def _judge(tested: xr.Dataset, criterion: Criterion) -> xr.Dataset:
-    """Add intervals and verdicts to accuracies with their standard errors."""
+    """Add intervals and verdicts to accuracies with their standard errors.
+
+    Where a mean fall may equal epsilon, a draw falls or not by chance; a verdict that such
+    frequencies alone decide is open, whatever one sample of draws says.
+    """
     accuracy, error = tested["decrease_accuracy"], tested["standard_error"]
     verdict = xr.apply_ufunc(criterion.judge, accuracy, error, vectorize=True).astype(str)
-    return tested.assign(
+    is_toss = criterion.is_toss(tested["score_change"].values, tested["change_error"].values)
+    is_open = criterion.hinges(tested["decrease_rate"].values, is_toss)
+    verdict = verdict.where(~is_open, UNDECIDED).astype(str)
+    return tested.drop_vars("change_error").assign(
         decrease_accuracy_low=(accuracy - Z * error).clip(0, 1),
         decrease_accuracy_high=(accuracy + Z * error).clip(0, 1),
         verdict=verdict,

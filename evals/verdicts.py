@@ -11,6 +11,7 @@ import numpy as np
 PASSES, FAILS, UNDECIDED, NOT_RUN = "passes", "fails", "undecided", ""
 
 Z = 1.959963984540054  # of a 95 % interval
+TOSS = 4  # standard errors within which a mean fall counts as equal to epsilon
 ROUNDING = 1e-12  # a fall that equals epsilon but for this is not more than epsilon
 
 
@@ -54,6 +55,19 @@ class Criterion:
         if abs(accuracy - self.required) < 2 * error:
             return UNDECIDED
         return PASSES if accuracy >= self.required else FAILS
+
+    def is_toss(self, change: np.ndarray, error: np.ndarray) -> np.ndarray:
+        """Return where a mean change, with its standard error, may well be a fall of epsilon.
+
+        Then about half of the draws are falls, by chance alone.
+        """
+        return np.asarray((error > 0) & (np.abs(change + self.epsilon) <= TOSS * error))
+
+    def hinges(self, rates: np.ndarray, is_toss: np.ndarray) -> np.ndarray:
+        """Return where tosses alone decide whether the mean of rates (…, frequency) suffices."""
+        least = np.where(is_toss, 0, rates).mean(axis=-1)
+        most = np.where(is_toss, 1, rates).mean(axis=-1)
+        return np.asarray((least < self.required) & (most >= self.required))
 
 
 CRITERION = Criterion()
@@ -117,6 +131,8 @@ class Outcome:
     within, between : float
         Variance of one draw, and of what a run of many draws that share one score on original
         labels would find.
+    change_error : float
+        Standard error of `change`; 0 where draws share a score on original labels.
     """
 
     rate: float
@@ -125,6 +141,7 @@ class Outcome:
     n_draws: int
     within: float
     between: float = 0.0
+    change_error: float = 0.0
 
     @classmethod
     def of_draws(
@@ -137,8 +154,14 @@ class Outcome:
         """Compare scores (draw,) on original and on spoiled labels, draw by draw."""
         change = change_of_scores(original, spoiled, bounds)
         rate = float(criterion.falls(change).mean())
-        undefined = float(np.isnan(spoiled).mean())
-        return cls(rate, float(change.mean()), undefined, len(change), rate * (1 - rate))
+        return cls(
+            rate=rate,
+            change=float(change.mean()),
+            undefined=float(np.isnan(spoiled).mean()),
+            n_draws=len(change),
+            within=rate * (1 - rate),
+            change_error=float(change.std() / math.sqrt(len(change))),
+        )
 
     @classmethod
     def of_single_original(

@@ -105,3 +105,20 @@ def test_outcomes_of_runs_that_share_one_noisy_original():
     assert outcome.variance_of_run(100) == pytest.approx(np.var(runs), rel=0.1)
     paired = Outcome.of_draws(draw(1000), draw(1000) - 0.02, (0, 1), CRITERION)
     assert paired.variance_of_run(100) == pytest.approx(paired.rate * (1 - paired.rate) / 100)
+
+
+def test_a_fall_that_may_equal_epsilon_is_a_toss():
+    change, error = np.array([-0.0011, -0.0011, -0.5, -0.001]), np.array([1e-4, 1e-5, 1e-4, 0])
+    assert CRITERION.is_toss(change, error).tolist() == [True, False, False, False]
+
+
+@pytest.mark.parametrize(
+    ("rates", "is_toss", "hinges"),
+    [
+        ([0.49, 1, 1, 1, 1], [1, 0, 0, 0, 0], True),  # between 0.8 and 1
+        ([0.49, 1, 1, 0.5, 0], [1, 0, 0, 0, 0], False),  # fails by the others
+        ([0.95, 1, 1, 1, 1], [0, 0, 0, 0, 0], False),
+    ],
+)
+def test_a_verdict_is_open_where_tosses_alone_decide_it(rates, is_toss, hinges):
+    assert CRITERION.hinges(np.array(rates), np.array(is_toss, dtype=bool)) == hinges

@@ -20,6 +20,7 @@ from evals.truth import Truth
 
 DENSE_COUNT = 0.01  # above this share of true values, counting bits is faster than lists
 STEPS_AT_ONCE = 256  # steps that every word takes before they take more
+MANY_TIED = 64  # inputs of one score above which their share is added once, not again and again
 WORD_TIME, LIST_TIME, HIT_TIME, SORT_TIME = 11, 20, 2.5, 5  # nanoseconds, of what `_fastest` counts
 SMALL_INPUTS = 1 << 16  # inputs up to which their numbers take two bytes
 
@@ -438,8 +439,10 @@ def _precision_in_lists(  # type: ignore[no-untyped-def]
 ):
     """Walk down the stored inputs, and along the list of what is true of each."""
     state = np.zeros((totals.size, 2))
+    before = np.zeros(totals.size)
     for column in range(starts.size - 1):
         state[:] = 0
+        before[:] = 0
         begin = starts[column]
         for i in range(begin, starts[column + 1]):
             for place in range(row_starts[inputs[i]], row_starts[inputs[i] + 1]):
@@ -450,7 +453,9 @@ def _precision_in_lists(  # type: ignore[no-untyped-def]
             for j in range(begin, i + 1):
                 for place in range(row_starts[inputs[j]], row_starts[inputs[j] + 1]):
                     k = row_columns[place]
-                    state[k, 1] += state[k, 0] * share
+                    found = state[k, 0]
+                    state[k, 1] += (found - before[k]) * (found * share)  # once for a group
+                    before[k] = found
             begin = i + 1
         for k in range(totals.size):
             precision[column, k] = _finish(state[k, 0], state[k, 1], totals[k], n_inputs)
@@ -463,29 +468,41 @@ def _precision_in_words(  # type: ignore[no-untyped-def]
     """Walk down the stored inputs, 64 columns of truth at a time."""
     n_groups, _, n_words = words.shape
     states = make_state(n_words)
-    most = 2 * n_inputs + UNROLLED
+    sums = states[:, LANES:]
+    most_legs = 2 * (n_inputs // MANY_TIED) + 2
+    most = 2 * n_inputs + UNROLLED * most_legs
     order = np.empty(most, dtype=np.uint32)
     gains, shares = np.empty(most), np.empty(most)
+    ends, scales = np.empty(most_legs, dtype=np.int64), np.empty(most_legs)
     at_state, at_order = states.ctypes.data, order.ctypes.data
     at_gains, at_shares = gains.ctypes.data, shares.ctypes.data
     for column in range(starts.size - 1):
         stored = slice(starts[column], starts[column + 1])
-        n_steps = _plan_steps(inputs[stored], is_last[stored], order, gains, shares)
+        plan = (order, gains, shares, ends, scales)
+        n_legs = _plan_steps(inputs[stored], is_last[stored], *plan)
         for group in range(n_groups):
             states[:] = 0
             at_words = words[group].ctypes.data
-            for first in range(0, n_steps, STEPS_AT_ONCE):
-                end = min(first + STEPS_AT_ONCE, n_steps)
-                for word in range(n_words):  # the first one brings the others to the cache
-                    for i in range(first, end, UNROLLED):
-                        advance(  # type: ignore[call-arg]
-                            at_state + 8 * word * STATE,
-                            at_words + 8 * word,
-                            np.uint64(n_words),
-                            at_order + 4 * i,
-                            at_gains + 8 * i,
-                            at_shares + 8 * i,
-                        )
+            begin = 0
+            for leg in range(n_legs):
+                if scales[leg] != 1:
+                    before = sums.copy()
+                    sums[:] = 0
+                for first in range(begin, ends[leg], STEPS_AT_ONCE):
+                    end = min(first + STEPS_AT_ONCE, ends[leg])
+                    for word in range(n_words):  # the first one brings the others to the cache
+                        for i in range(first, end, UNROLLED):
+                            advance(  # type: ignore[call-arg]
+                                at_state + 8 * word * STATE,
+                                at_words + 8 * word,
+                                np.uint64(n_words),
+                                at_order + 4 * i,
+                                at_gains + 8 * i,
+                                at_shares + 8 * i,
+                            )
+                if scales[leg] != 1:
+                    sums[:] = before + sums * scales[leg]
+                begin = ends[leg]
             for word in range(n_words):
                 lane = (group * n_words + word) * LANES
                 for k in range(lane, min(lane + LANES, totals.size)):
@@ -494,30 +511,50 @@ def _precision_in_words(  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _plan_steps(inputs, is_last, order, gains, shares):  # type: ignore[no-untyped-def]
+def _plan_steps(inputs, is_last, order, gains, shares, ends, scales):  # type: ignore[no-untyped-def]
     """Fill in which inputs to step on: those of a group of equal score twice.
 
-    The first time they are counted, the second time they add their share.
+    The first time they are counted, the second time they add their share. Where many are tied,
+    that share is 1 on a leg of their own, whose sum is a whole number, and is scaled at its end:
+    the same share added again and again would err by half a bit each time, always in the same
+    direction. Returns the number of legs; ``ends`` are multiples of `UNROLLED`.
     """
-    n_steps = begin = 0
+    n_steps = n_legs = begin = 0
     for i in range(inputs.size):
         if not is_last[i]:
             continue
         share = 1.0 / (i + 1)
-        alone = i == begin
+        alone, many = i == begin, i + 1 - begin > MANY_TIED
         for j in range(begin, i + 1):
             order[n_steps], gains[n_steps] = inputs[j], 1
             shares[n_steps] = share if alone else 0
             n_steps += 1
+        if many:
+            n_steps = _end_leg(n_steps, order, gains, shares)
+            ends[n_legs], scales[n_legs] = n_steps, 1
+            n_legs += 1
         if not alone:
             for j in range(begin, i + 1):
-                order[n_steps], gains[n_steps], shares[n_steps] = inputs[j], 0, share
+                order[n_steps], gains[n_steps] = inputs[j], 0
+                shares[n_steps] = 1 if many else share
                 n_steps += 1
+        if many:
+            n_steps = _end_leg(n_steps, order, gains, shares)
+            ends[n_legs], scales[n_legs] = n_steps, share
+            n_legs += 1
         begin = i + 1
-    order[n_steps : n_steps + UNROLLED] = 0  # steps that change nothing, up to a whole stride
-    gains[n_steps : n_steps + UNROLLED] = 0
-    shares[n_steps : n_steps + UNROLLED] = 0
-    return n_steps
+    ends[n_legs], scales[n_legs] = _end_leg(n_steps, order, gains, shares), 1
+    return n_legs + 1
+
+
+@njit(nogil=True, cache=True)
+def _end_leg(n_steps, order, gains, shares):  # type: ignore[no-untyped-def]
+    """Add steps that change nothing, up to a whole stride; return the number of steps then."""
+    end = -(-n_steps // UNROLLED) * UNROLLED
+    order[n_steps:end] = 0
+    gains[n_steps:end] = 0
+    shares[n_steps:end] = 0
+    return end
 
 
 @njit(nogil=True, cache=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from scipy import sparse, stats
@@ -9,6 +11,7 @@ from sklearn.metrics import average_precision_score
 
 from evals import ranking as module
 from evals.contingency import count_top
+from evals.metrics.table import find_metric
 from evals.ranking import Ranking, average_precision, count_found, roc_area
 from evals.truth import Truth
 from tests.evals import data
@@ -110,3 +113,28 @@ def test_roc_area_is_the_share_of_pairs_in_order(share):
             difference = values[hits][:, None] - values[~hits]
             expected = ((difference > 0) + 0.5 * (difference == 0)).mean()
             np.testing.assert_allclose(areas[i, j], expected, rtol=1e-13)
+
+
+@pytest.mark.parametrize("frequency", [0.001, 0.02, 0.4, 0.9])
+@pytest.mark.parametrize("decimals", [0, 1])
+def test_precision_keeps_its_digits_where_many_are_tied(frequency, decimals):
+    """Shuffling rows cannot show that the same rounding is repeated a hundred thousand times."""
+    rng = np.random.default_rng(8)
+    scores = np.round(rng.normal(size=(200_000, 2)), decimals)
+    true = rng.random((200_000, 70)) < frequency
+    got = find_metric("inverse_auprc")(scores, true)
+    for neuron, concept in ((0, 0), (1, 69)):
+        _, group = np.unique(-scores[:, neuron], return_inverse=True)
+        hits = np.bincount(group, weights=true[:, concept])
+        found, above = np.cumsum(hits), np.cumsum(np.bincount(group))
+        expected = math.fsum(hits * (found / above)) / found[-1]
+        np.testing.assert_allclose(got[neuron, concept], expected, rtol=1e-13)
+
+
+def test_ranks_of_labels_at_the_border_of_what_is_sparse():
+    """One-hot labels of 20 classes: exactly a twentieth of the values is not 0."""
+    rng = np.random.default_rng(0)
+    activations, labels = rng.normal(size=(400, 3)), np.eye(20)[rng.permutation(400) % 20]
+    got = find_metric("spearman_correlation")(activations, labels)
+    expected = [[stats.spearmanr(a, c).statistic for c in labels.T] for a in activations.T]
+    np.testing.assert_allclose(got, expected, rtol=1e-12)

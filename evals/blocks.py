@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 from scipy import sparse
 
-from evals.columns import Block, Columns, admit, extremes, read_column, replace, stored
+from evals.columns import Block, Columns, admit, extremes, read_column, replace
 from evals.contingency import LABEL_THRESHOLD, SMALLEST_LABEL, Counts, count_top
 from evals.metrics.table import DEFAULTS, Metric, Parameters
 from evals.moments import Description, Moments, cross_moments, label_moments, sample_moments
@@ -33,6 +33,7 @@ T = TypeVar("T")
 
 BLOCK_VALUES = 1 << 23  # activations in a block, unless told otherwise
 CONCEPTS_AT_ONCE = 64
+INPUTS_AT_ONCE = 1024  # of which it is told whether they are labelled
 FEW_STEPS = 1 << 27  # inputs of all pairs up to which one thread is enough, unless told otherwise
 LOGARITHM_UNIT = 32  # log 1e-8 is -18.4
 
@@ -62,8 +63,14 @@ class Concepts(Shared):
     @shared_property
     def truth(self) -> Truth:
         """Which inputs are labelled: at or above 0.5."""
-        parts = list(self._map(lambda concepts: _threshold(self._block(concepts))))
-        return Truth(sparse.hstack(parts) if self.columns.is_sparse else np.hstack(parts))
+        columns = self.columns
+        if columns.is_sparse:
+            return Truth(_threshold(columns.whole()))
+        labelled = np.empty((columns.n_inputs, columns.n_columns), dtype=np.bool_)
+        for start in range(0, columns.n_inputs, INPUTS_AT_ONCE):
+            rows = slice(start, start + INPUTS_AT_ONCE)
+            np.greater_equal(columns.raw_slab(rows), LABEL_THRESHOLD, out=labelled[rows])
+        return Truth(labelled)
 
     @shared_property
     def rankings(self) -> list[Ranking]:
@@ -93,7 +100,10 @@ class Concepts(Shared):
 
         def fill(concepts: slice) -> None:
             part = rankings[concepts.start // CONCEPTS_AT_ONCE].doubled_ranks()
-            ranks[:, concepts] = part.toarray() if sparse.issparse(part) else part
+            part = part.toarray() if sparse.issparse(part) else part
+            for start in range(0, len(part), INPUTS_AT_ONCE):  # turned while they are in the cache
+                rows = slice(start, start + INPUTS_AT_ONCE)
+                ranks[rows, concepts] = part[rows]
 
         for _ in self._map(fill):
             pass
@@ -147,15 +157,15 @@ def read_ranks(ranks: Block | Columns) -> Rows:
     else:
         shape, read = ranks.shape, ranks.__getitem__
     scale = rank_scale(shape[0])
+    digits = -round(math.log2(scale))
     if sparse.issparse(ranks):
         return Rows.of_sparse(sparse.csr_array(ranks, dtype=np.float64) * scale)
-    return Rows(*shape, read, np.zeros(shape[1]), np.full(shape[1], scale))
+    return Rows(*shape, read, np.zeros(shape[1]), np.full(shape[1], scale), digits=digits)
 
 
-def _threshold(block: Block) -> Block:
-    labelled = replace(block, stored(block) >= LABEL_THRESHOLD)
-    if sparse.issparse(labelled):
-        labelled.eliminate_zeros()
+def _threshold(labels: sparse.csc_array) -> sparse.csc_array:
+    labelled = replace(labels, labels.data >= LABEL_THRESHOLD)
+    labelled.eliminate_zeros()
     return labelled
 
 

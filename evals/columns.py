@@ -12,6 +12,7 @@ from scipy import sparse
 SPARSE_DENSITY = 0.05  # below this share of values that are not 0, a column is kept sparse
 SLAB_BYTES = 1 << 26  # what is read of a lazy array at once
 RESIDENT_BYTES = 1 << 29  # a lazy array up to this size is read once and kept
+TURNED_INPUTS = 512  # inputs that are put in column order at once, while they are in the cache
 
 Block: TypeAlias = Any
 """(input, column) floats: a dense array in column order, or a `scipy.sparse.csc_array`."""
@@ -79,7 +80,7 @@ class Columns:
         if self._is_lazy:
             part = np.asarray(part)
             _require_finite(part, self.name)
-        return np.asarray(part, dtype=kind, order="F")
+        return by_column(np.asarray(part, dtype=kind))
 
     def slices(self, size: int) -> list[slice]:
         """Return consecutive runs of at most ``size`` columns."""
@@ -126,6 +127,16 @@ class Columns:
     def whole(self) -> sparse.csc_array:
         """Return all columns of a sparse array, as float64."""
         return self._source.astype(np.float64)
+
+
+def by_column(rows: np.ndarray) -> np.ndarray:
+    """Return an (input, column) array in column order, itself where it is."""
+    if rows.flags.f_contiguous:
+        return rows
+    turned = np.empty(rows.shape[::-1], dtype=rows.dtype)
+    for start in range(0, len(rows), TURNED_INPUTS):
+        turned[:, start : start + TURNED_INPUTS] = rows[start : start + TURNED_INPUTS].T
+    return turned.T
 
 
 def admit(source: Any, name: str) -> Columns:

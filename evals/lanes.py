@@ -11,6 +11,8 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
+from evals.columns import by_column
+
 LANES = 64  # columns whose bits make one word
 UNROLLED = 16  # steps between two stores of the state
 STATE = 2 * LANES  # doubles: of each lane the number found, then the sum
@@ -123,7 +125,7 @@ def pack_rows(truth: np.ndarray, n_words: int) -> np.ndarray:
 
 def pack_columns(truth: np.ndarray) -> np.ndarray:
     """Return booleans (input, column) as words (column, word) of 64 inputs each."""
-    bits = np.packbits(truth, axis=0, bitorder="little")
-    padded = np.zeros((truth.shape[1], -(-bits.shape[0] // 8) * 8), dtype=np.uint8)
-    padded[:, : bits.shape[0]] = bits.T
+    bits = np.packbits(by_column(truth).T, axis=1, bitorder="little")
+    padded = np.zeros((truth.shape[1], -(-bits.shape[1] // 8) * 8), dtype=np.uint8)
+    padded[:, : bits.shape[1]] = bits
     return padded.view(np.uint64)

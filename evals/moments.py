@@ -244,7 +244,7 @@ def _product(
         if neurons.bits > bits - label_bits:
             rest += _dot(tail, label_head)
         if concepts.bits > label_bits:
-            rest += _dot(head + tail, label_tail)
+            rest += _dot(head if tail is None else head + tail, label_tail)
     return product, rest
 
 
@@ -259,7 +259,7 @@ def read_units(block: Block, told: Description) -> Rows:
         return Rows.of_sparse(sparse.csr_array(to_units(block, told.shift, told.exponent)))
     n_inputs, n_columns = block.shape
     scale = np.ldexp(1.0, -told.exponent)
-    return Rows(n_inputs, n_columns, block.__getitem__, told.shift, scale)
+    return Rows(n_inputs, n_columns, block.__getitem__, told.shift, scale, digits=told.bits)
 
 
 def read_label_units(columns: Columns, told: Description) -> Rows:
@@ -267,7 +267,8 @@ def read_label_units(columns: Columns, told: Description) -> Rows:
     if columns.is_sparse and not told.shift.any():
         return read_units(columns.whole(), told)
     scale = np.ldexp(1.0, -told.exponent)
-    return Rows(columns.n_inputs, columns.n_columns, columns.raw_slab, told.shift, scale)
+    shape = columns.n_inputs, columns.n_columns
+    return Rows(*shape, columns.raw_slab, told.shift, scale, digits=told.bits)
 
 
 def to_units(block: Block, shift: np.ndarray, exponent: np.ndarray) -> Block:

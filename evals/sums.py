@@ -21,7 +21,7 @@ from evals.truth import Truth
 
 DENSE_SUM = 0.2  # above this share of true values, a matrix product is faster than adding rows
 FEW_RESTS = 0.02  # below this share of values with a rest, rests are multiplied sparsely
-PRODUCT_INPUTS = 2048  # inputs that are multiplied at once
+PRODUCT_INPUTS = 1024  # inputs that are multiplied at once
 CACHED_VALUES = 1 << 16  # values whose rows are added while they are in the cache
 
 
@@ -39,6 +39,8 @@ class Rows:
         (column,) what is subtracted, and a power of 2 by which the difference is multiplied.
     is_sparse : bool
         Whether CSR arrays are read; these are in units already.
+    digits : int
+        Binary digits after the point that no value in units has more of, as far as is known.
     """
 
     n_inputs: int
@@ -47,6 +49,7 @@ class Rows:
     shift: np.ndarray
     scale: np.ndarray
     is_sparse: bool = False
+    digits: int = 1 << 11  # as many as any double
 
     @classmethod
     def of_sparse(cls, rows: sparse.csr_array) -> Rows:
@@ -66,12 +69,19 @@ class Rows:
         for start in range(0, self.n_inputs, size):
             yield slice(start, min(start + size, self.n_inputs))
 
-    def split(self, rows: slice, bits: int, space: Space) -> tuple[Block, Block]:
-        """Return inputs in units as `split` does, in the space that is given if they are dense."""
+    def split(self, rows: slice, bits: int, space: Space) -> tuple[Block, Block | None]:
+        """Return inputs in units as `split` does, in the space that is given if they are dense.
+
+        Without the second part, if it is known to be 0.
+        """
         raw = self.read(rows)
         if self.is_sparse:
             return split(raw, bits)
         head, tail = space.take(*raw.shape)
+        if self.digits <= bits:
+            head = head if raw.flags.c_contiguous else head.reshape(raw.shape[::-1]).T
+            np.subtract(raw, self.shift, out=head)
+            return np.multiply(head, self.scale, out=head), None
         if raw.flags.c_contiguous:
             _split_rows(raw, self.shift, self.scale, anchor(bits), head, tail)
         else:  # by columns, as blocks are
@@ -133,7 +143,8 @@ def _multiply(values: Rows, truth: Truth, bits: int, sums: np.ndarray, rests: np
         flagged = flags[: len(head)]
         flagged[:] = truth.rows[rows]
         sums.T[:] += head.T @ flagged  # in this order for speed, where values are few columns
-        add_rest(rest, flagged, rests.T)
+        if rest is not None:
+            add_rest(rest, flagged, rests.T)
 
 
 def add_rest(rest: np.ndarray, right: np.ndarray, rests: np.ndarray) -> None:
@@ -166,8 +177,10 @@ def _add(values: Rows, truth: Truth, bits: int, sums: np.ndarray, rests: np.ndar
     space = Space(size, values.n_columns)
     for rows in values.slabs(size):
         head, rest = values.split(rows, bits, space)
-        head, rest = np.ascontiguousarray(head), np.ascontiguousarray(rest)
-        _add_rows(starts, inputs, places, rows.start, head, rest, sums, rests)
+        begin = places.copy()
+        _add_rows(starts, inputs, places, rows.start, np.ascontiguousarray(head), sums)
+        if rest is not None:
+            _add_rows(starts, inputs, begin, rows.start, np.ascontiguousarray(rest), rests)
 
 
 def split(block: Block, bits: int) -> tuple[Block, Block]:
@@ -202,15 +215,14 @@ def _split_rows(raw, shift, scale, step, head, tail):  # type: ignore[no-untyped
 
 
 @njit(nogil=True, cache=True)
-def _add_rows(starts, inputs, places, first, heads, tails, sums, rests):  # type: ignore[no-untyped-def]
+def _add_rows(starts, inputs, places, first, values, sums):  # type: ignore[no-untyped-def]
     """Add the rows of a slab's true inputs, which each column goes on to read at its place."""
     for column in range(starts.size - 1):
-        total, rest = sums[column], rests[column]
+        total = sums[column]
         place = places[column]
-        while place < starts[column + 1] and inputs[place] < first + heads.shape[0]:
-            head, tail = heads[inputs[place] - first], tails[inputs[place] - first]
-            for j in range(head.size):
-                total[j] += head[j]
-                rest[j] += tail[j]
+        while place < starts[column + 1] and inputs[place] < first + values.shape[0]:
+            row = values[inputs[place] - first]
+            for j in range(row.size):
+                total[j] += row[j]
             place += 1
         places[column] = place

@@ -158,7 +158,7 @@ def _table(frame: pd.DataFrame, concept: int, gallery: str, metric: str) -> None
         column_config={
             "concept": config.NumberColumn("concept", format="%d", width=55),
             "picture": config.ImageColumn("strongest", width=60),
-            "name": config.TextColumn(f"name by {metric}" if metric else "name", width=115),
+            "name": config.TextColumn("name", help=f"By {metric}." if metric else None, width=115),
             "score": config.NumberColumn("score", format="%.2f", width=55),
             "image_share": config.NumberColumn("images", format="percent", width=60),
             "mean_contribution": config.NumberColumn("contribution", format="%.3g", width=85),

@@ -79,7 +79,10 @@ class Rows:
             return split(raw, bits)
         head, tail = space.take(*raw.shape)
         if self.digits <= bits:
-            head = head if raw.flags.c_contiguous else head.reshape(raw.shape[::-1]).T
+            if raw.flags.c_contiguous:
+                _scale_rows(raw, self.shift, self.scale, head)
+                return head, None
+            head = head.reshape(raw.shape[::-1]).T
             np.subtract(raw, self.shift, out=head)
             return np.multiply(head, self.scale, out=head), None
         if raw.flags.c_contiguous:
@@ -212,6 +215,14 @@ def _split_rows(raw, shift, scale, step, head, tail):  # type: ignore[no-untyped
             unit = (np.float64(raw[i, j]) - shift[j]) * scale[j]
             head[i, j] = (unit + step) - step
             tail[i, j] = unit - head[i, j]
+
+
+@njit(nogil=True, cache=True)
+def _scale_rows(raw, shift, scale, units):  # type: ignore[no-untyped-def]
+    """Bring numbers (input, column) to units."""
+    for i in range(raw.shape[0]):
+        for j in range(raw.shape[1]):
+            units[i, j] = (np.float64(raw[i, j]) - shift[j]) * scale[j]
 
 
 @njit(nogil=True, cache=True)

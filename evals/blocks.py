@@ -31,7 +31,7 @@ from evals.truth import Truth
 
 T = TypeVar("T")
 
-BLOCK_VALUES = 1 << 23  # activations in a block, unless told otherwise
+BLOCK_VALUES = 17 << 18  # activations in a block, unless told otherwise
 CONCEPTS_AT_ONCE = 64
 INPUTS_AT_ONCE = 1024  # of which it is told whether they are labelled
 FEW_STEPS = 1 << 27  # inputs of all pairs up to which one thread is enough, unless told otherwise
@@ -454,7 +454,7 @@ def map_evidence(
     activations, labels : Columns
         (input, neuron) and (input, concept), of the same inputs.
     block_size : int, optional
-        Neurons in a block; by default so many that a block holds 8 million activations.
+        Neurons in a block; by default so many that a block holds 4 million activations.
     workers : int, optional
         Threads that work on blocks side by side; by default as many as there are processors, one
         where there is little to do.

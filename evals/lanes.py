@@ -125,7 +125,11 @@ def pack_rows(truth: np.ndarray, n_words: int) -> np.ndarray:
 
 def pack_columns(truth: np.ndarray) -> np.ndarray:
     """Return booleans (input, column) as words (column, word) of 64 inputs each."""
-    bits = np.packbits(by_column(truth).T, axis=1, bitorder="little")
-    padded = np.zeros((truth.shape[1], -(-bits.shape[1] // 8) * 8), dtype=np.uint8)
-    padded[:, : bits.shape[1]] = bits
+    n_inputs, n_columns = truth.shape
+    padded = np.zeros((n_columns, -(-n_inputs // 64) * 8), dtype=np.uint8)
+    for first in range(0, n_columns, LANES):
+        part = by_column(truth[:, first : first + LANES]).T
+        padded[first : first + LANES, : -(-n_inputs // 8)] = np.packbits(
+            part, axis=1, bitorder="little"
+        )
     return padded.view(np.uint64)

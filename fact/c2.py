@@ -48,11 +48,12 @@ def c2(
     device: str,
     out: Path | None,
 ) -> None:
-    """Score how consistent the concepts in FOLDER are: images, their maps, and presences.
+    """Score how consistent the concepts of any method are.
 
-    FOLDER/presences.csv has columns concept, image, presence; FOLDER/CONCEPT/ holds images, each
-    with its map (y, x) beside it: car.jpg and car.npy. Or FOLDER/images/ holds images that concepts
-    share, and FOLDER/maps/CONCEPT/car.npy their maps.
+    FOLDER holds images, their maps, and presences. FOLDER/presences.csv has columns concept,
+    image, presence; FOLDER/CONCEPT/ holds images, each with its map (y, x) beside it: car.jpg and
+    car.npy. Or FOLDER/images/ holds images that concepts share, and FOLDER/maps/CONCEPT/car.npy
+    their maps.
     """
     from fact.hub import UntrustedCodeError
     from fact.images import ImageDataError

@@ -141,11 +141,6 @@ class Description:
             **joined,
         )
 
-    @classmethod
-    def of_columns(cls, columns: Columns, size: int = 64) -> Description:
-        """Describe all columns, some at a time."""
-        return cls.join([cls.of(block) for block in columns.blocks(size)])
-
 
 def cross_moments(
     block: Block, neurons: Description, columns: Columns, concepts: Description

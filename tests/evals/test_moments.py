@@ -19,7 +19,8 @@ from tests.evals import oracles
 def moments_of(activations, labels):
     block = Columns(activations).block(0, activations.shape[1])
     columns = Columns(labels)
-    return cross_moments(block, Description.of(block), columns, Description.of_columns(columns))
+    concepts = Description.join([Description.of(part) for part in columns.blocks(64)])
+    return cross_moments(block, Description.of(block), columns, concepts)
 
 
 @pytest.mark.parametrize("binary", [True, False])

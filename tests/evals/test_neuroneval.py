@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 
 import evals
@@ -28,7 +29,6 @@ def test_ties_fall_by_two_levels_near_one_and_at_random_near_zero():
 
 
 def test_ranks_are_those_of_torch_on_the_same_noise():
-    torch = pytest.importorskip("torch")
     values = np.random.default_rng(1).integers(-3, 4, 500) / 3
     noise = np.random.default_rng(2).random(500, dtype=np.float32)
     noisy = torch.from_numpy(values.astype(np.float32)) + 1e-7 * torch.from_numpy(noise)

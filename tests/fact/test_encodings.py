@@ -237,7 +237,6 @@ def test_one_object_is_more_consistent_than_anything() -> None:
 
 def test_photographs_are_told_from_mixtures_of_them() -> None:
     """Four crops of each of ten photographs against four crops of four, with noisy maps."""
-    pytest.importorskip("foolbox")
     from fact.kinds import Photographs
 
     dataset = Photographs().load()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import open_clip
 import pytest
 import torch
 import xarray as xr
@@ -21,8 +22,6 @@ from fact.network_kinds import CALIBRATION
 from registry.stage import Input
 from registry.store import ShardWriter
 from tests.fact.test_activations import Photographs
-
-open_clip = pytest.importorskip("open_clip")
 
 MODEL = {
     "embed_dim": 16,

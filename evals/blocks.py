@@ -15,9 +15,24 @@ from scipy import sparse
 
 from evals.columns import Block, Columns, admit, extremes, read_column, replace
 from evals.contingency import LABEL_THRESHOLD, SMALLEST_LABEL, Counts, count_top
+from evals.lanes import LANES
 from evals.metrics.table import DEFAULTS, Metric, Parameters
-from evals.moments import Description, Moments, cross_moments, label_moments, sample_moments
-from evals.ranking import Ranking, average_precision, count_found, midranks, roc_area
+from evals.moments import (
+    DESCRIBED_AT_ONCE,
+    Description,
+    Moments,
+    cross_moments,
+    label_moments,
+    sample_moments,
+)
+from evals.ranking import (
+    SMALL_INPUTS,
+    Ranking,
+    average_precision,
+    count_found,
+    midranks,
+    roc_area,
+)
 from evals.sampling import TOP_SHARE, Sampler
 from evals.sums import Rows, sum_true
 from evals.threads import (
@@ -33,6 +48,7 @@ T = TypeVar("T")
 
 BLOCK_VALUES = 17 << 18  # activations in a block, unless told otherwise
 CONCEPTS_AT_ONCE = 64
+HALVED_RANKS = np.dtype(np.uint16)
 INPUTS_AT_ONCE = 1024  # of which it is told whether they are labelled
 FEW_STEPS = 1 << 27  # inputs of all pairs up to which one thread is enough, unless told otherwise
 LOGARITHM_UNIT = 32  # log 1e-8 is -18.4
@@ -54,8 +70,8 @@ class Concepts(Shared):
         self.columns = columns.load()
         self._workers = workers
 
-    def _map(self, work: Callable[[slice], T]) -> Iterator[T]:
-        return map_in_order(work, self.columns.slices(CONCEPTS_AT_ONCE), self._workers)
+    def _map(self, work: Callable[[slice], T], size: int = CONCEPTS_AT_ONCE) -> Iterator[T]:
+        return map_in_order(work, self.columns.slices(size), self._workers)
 
     def _block(self, concepts: slice) -> Block:
         return self.columns.block(concepts.start, concepts.stop, dtype=None)
@@ -80,9 +96,8 @@ class Concepts(Shared):
     @shared_property
     def description(self) -> Description:
         """Sums and deviations of each concept's labels."""
-        return Description.join(
-            list(self._map(lambda concepts: Description.of(self._block(concepts))))
-        )
+        parts = self._map(lambda few: Description.of(self._block(few)), DESCRIBED_AT_ONCE)
+        return Description.join(list(parts))
 
     @shared_property
     def truth_description(self) -> Description:
@@ -91,16 +106,23 @@ class Concepts(Shared):
 
     @shared_property
     def ranks(self) -> Concepts:
-        """The same concepts with midranks for labels: doubled, and 0 for the smallest."""
+        """The same concepts with midranks for labels: doubled, and 0 for the smallest.
+
+        Where no two labels of a concept are equal, every one is even: half of them is held then,
+        which fits in uint16 up to 65,536 inputs.
+        """
         rankings = self.rankings
         if self.columns.is_sparse:
             parts = [sparse.csc_array(ranking.doubled_ranks()) for ranking in rankings]
             return Concepts(Columns(sparse.hstack(parts)), self._workers)
-        ranks = np.empty((self.columns.n_inputs, self.columns.n_columns), dtype=np.int32)
+        halved = self.columns.n_inputs <= SMALL_INPUTS and all(map(_is_untied, rankings))
+        kind = HALVED_RANKS if halved else np.int32
+        ranks = np.empty((self.columns.n_inputs, self.columns.n_columns), dtype=kind)
 
         def fill(concepts: slice) -> None:
             part = rankings[concepts.start // CONCEPTS_AT_ONCE].doubled_ranks()
             part = part.toarray() if sparse.issparse(part) else part
+            part = part // 2 if halved else part
             for start in range(0, len(part), INPUTS_AT_ONCE):  # turned while they are in the cache
                 rows = slice(start, start + INPUTS_AT_ONCE)
                 ranks[rows, concepts] = part[rows]
@@ -153,14 +175,25 @@ def rank_scale(n_inputs: int) -> float:
 def read_ranks(ranks: Block | Columns) -> Rows:
     """Return doubled ranks in units, to be read some inputs at a time."""
     if isinstance(ranks, Columns):
-        shape, read = (ranks.n_inputs, ranks.n_columns), ranks.raw_slab
+        shape, read, held = (ranks.n_inputs, ranks.n_columns), ranks.raw_slab, ranks.dtype
     else:
-        shape, read = ranks.shape, ranks.__getitem__
+        shape, read, held = ranks.shape, ranks.__getitem__, ranks.dtype
     scale = rank_scale(shape[0])
     digits = -round(math.log2(scale))
     if sparse.issparse(ranks):
         return Rows.of_sparse(sparse.csr_array(ranks, dtype=np.float64) * scale)
-    return Rows(*shape, read, np.zeros(shape[1]), np.full(shape[1], scale), digits=digits)
+    unit = 2 * scale if held == HALVED_RANKS else scale
+    return Rows(*shape, read, np.zeros(shape[1]), np.full(shape[1], unit), digits=digits)
+
+
+def _is_untied(ranking: Ranking) -> bool:
+    return bool(ranking.is_last.all() and (ranking.sizes == ranking.n_inputs - 1).all())
+
+
+def most_neurons(n_inputs: int) -> int:
+    """Return how many neurons make a block, unless told otherwise: whole words of them, if any."""
+    most = max(1, BLOCK_VALUES // n_inputs)
+    return most // LANES * LANES or most
 
 
 def _threshold(labels: sparse.csc_array) -> sparse.csc_array:
@@ -475,7 +508,7 @@ def map_evidence(
     concepts = Concepts(labels, workers)
     sampler = Sampler(activations.inputs, activations.names)
     for_all = math.ceil(activations.n_columns / max(1, workers))
-    size = block_size or max(1, min(BLOCK_VALUES // activations.n_inputs, for_all))
+    size = block_size or min(most_neurons(activations.n_inputs), for_all)
 
     def work(neurons: slice) -> T:
         block = activations.block(neurons.start, neurons.stop, dtype=None)

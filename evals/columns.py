@@ -65,6 +65,11 @@ class Columns:
         return sparse.issparse(self._source)
 
     @property
+    def dtype(self) -> np.dtype:
+        """Of the numbers, as they are held."""
+        return np.dtype(self._source.dtype)
+
+    @property
     def _is_lazy(self) -> bool:
         return not (self.is_sparse or isinstance(self._source, np.ndarray))
 

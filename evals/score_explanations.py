@@ -97,10 +97,10 @@ def _score_parts(
     first: int = 0,
 ) -> Iterator[xr.Dataset]:
     """Yield the scores of consecutive blocks of neurons, the same ones however often resumed."""
-    from evals.blocks import BLOCK_VALUES
+    from evals.blocks import most_neurons
     from evals.scoring import score_blocks, stack_metrics
 
-    size = max(1, BLOCK_VALUES // activations.sizes["input"])
+    size = most_neurons(activations.sizes["input"])
     done, total = first * size, activations.sizes["neuron"]
     if done >= total:
         return

@@ -15,7 +15,7 @@ from fractions import Fraction
 import numpy as np
 import xarray as xr
 
-from evals.blocks import BLOCK_VALUES, BlockEvidence, map_evidence
+from evals.blocks import BlockEvidence, map_evidence, most_neurons
 from evals.columns import Columns
 from evals.labelled import align, take_concepts
 from evals.metrics.table import ALPHAS, LAMBDAS, Metric, Parameters, find_metric
@@ -341,7 +341,7 @@ class KnownNeurons:
 
 def _block_size(n_choosers: int, n_inputs: int, workers: int) -> tuple[int, int]:
     """Return in how many blocks the choosers come first, and how many neurons a block holds."""
-    most = max(1, min(BLOCK_VALUES // n_inputs, math.ceil(n_choosers / max(1, workers))))
+    most = min(most_neurons(n_inputs), math.ceil(n_choosers / max(1, workers)))
     n_blocks = math.ceil(n_choosers / most)
     return n_blocks, math.ceil(n_choosers / n_blocks)
 

@@ -180,7 +180,7 @@ print(ours, used, one)
 """
 
 
-@pytest.mark.parametrize(("kind", "least"), [("continuous", 200), ("one-hot", 800)])
+@pytest.mark.parametrize(("kind", "least"), [("continuous", 400), ("one-hot", 1600)])
 def test_the_whole_table_in_bounded_time_and_memory(kind, least):
     """All 18 metrics of 50,000 x 1,000 x 1,000 against one of them, pair by pair."""
     size = [50_000, 1000, 1000]
@@ -192,4 +192,4 @@ def test_the_whole_table_in_bounded_time_and_memory(kind, least):
         f"\n{kind}: {ours:.1f} s, {used:,.0f} MiB, {ratio:,.0f} times one metric pair by pair\n"
     )
     assert ratio >= least
-    assert used <= 1600
+    assert used <= 1500

@@ -329,7 +329,7 @@ def test_what_a_cell_was_before(store):
 
 
 COLLECT = """
-    import sys
+    import sys, time
     import numpy as np, xarray as xr
     from pathlib import Path
     from registry.artifacts import ExperimentStore
@@ -341,6 +341,7 @@ COLLECT = """
         writer = ShardWriter(attempt.output, SHARDED)
         while writer.next_index < 12:
             print(writer.next_index, flush=True)
+            time.sleep(0.1)  # so that it is killed in the middle, however fast the machine
             writer.append(part(writer.next_index))
         attempt.publish(writer.finish(xr.Dataset({"count": 12})), SHARDED, Provenance())
     print("done", flush=True)

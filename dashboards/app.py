@@ -8,15 +8,21 @@ from __future__ import annotations
 import streamlit as st
 
 from dashboards.screens import concepts, frame, runs
+from dashboards.screens.result import page_of
+from dashboards.views.results import RESULTS
 
 
 def main() -> None:
     """Show the page that the address names."""
     st.set_page_config(page_title="factbook", layout="wide")
-    about_concepts = st.Page(concepts.show, title="Concepts", url_path="concepts")
     about_runs = st.Page(runs.show, title="Runs", url_path="runs", default=True)
-    frame.remember_pages({"concepts": about_concepts})
-    st.navigation([about_runs, about_concepts], position="top").run()
+    about_concepts = st.Page(concepts.show, title="Concepts", url_path="concepts")
+    about_results = {
+        row.schema: st.Page(page_of(row), title=row.title, url_path=row.path) for row in RESULTS
+    }
+    frame.remember_pages({"concepts": about_concepts, **about_results})
+    pages = [about_runs, about_concepts, *about_results.values()]
+    st.navigation(pages, position="top").run()
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from dashboards.views.parts import Number
 from dashboards.views.pictures import enlarge, thumbnail
 from dashboards.views.text import number_text
 from fact.plots import over_white
@@ -63,15 +64,6 @@ def first_made(catalog: Catalog, cells: Sequence[str]) -> int:
             catalog.path(cell)
             return place
     return 0
-
-
-@dataclass(frozen=True)
-class Number:
-    """One number of a summary, ready to be shown."""
-
-    label: str
-    value: str
-    meaning: str
 
 
 def summary(concepts: xr.Dataset) -> list[Number]:

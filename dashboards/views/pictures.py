@@ -33,6 +33,15 @@ def thumbnail(picture: np.ndarray, side: int = THUMBNAIL) -> str:
     """Return an RGB picture as a small PNG in a ``data:`` address, for a cell of a table."""
     image = Image.fromarray(picture)
     image.thumbnail((side, side))
+    return _address(image)
+
+
+def data_address(picture: np.ndarray) -> str:
+    """Return a picture (y, x, colour) as a PNG in a ``data:`` address."""
+    return _address(Image.fromarray(picture))
+
+
+def _address(image: Image.Image) -> str:
     file = io.BytesIO()
     image.save(file, "PNG")
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

@@ -1,0 +1,33 @@
+"""The commands that the dashboard adds to ``factbook``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+@click.command("report", context_settings=HELP)
+@click.argument("experiments", nargs=-1, required=True)
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="The file to write.")
+def report(experiments: tuple[str, ...], out: Path | None) -> None:
+    """Write what the dashboard shows of EXPERIMENTS as one HTML file that needs no server.
+
+    EXPERIMENTS are names, cells, patterns or suites, as 'shapes-names' or 'demo'.
+    """
+    from dashboards.report import render
+    from dashboards.views.parts import file_name
+    from dashboards.views.sections import sections_of, subtitle_of
+    from registry.catalog import open_catalog
+    from registry.durable import disk_errors, whole_file
+
+    title = " ".join(experiments)
+    with open_catalog() as catalog:
+        sections = sections_of(catalog, experiments)
+        text = render(f"factbook: {title}", subtitle_of(catalog), sections)
+    path = out or Path(f"{file_name(title)}.html")
+    with disk_errors(path, len(text)), whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    click.echo(f"{path}: {len(sections)} sections, {len(text) / 1e6:.1f} MB")

@@ -1,0 +1,108 @@
+"""Reports: what pages show of some experiments, as one HTML file that needs no server.
+
+Nothing in the file is fetched and nothing in it runs: tables, SVG and PNG, all inside. Stored texts
+are escaped, as everything that the template is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from importlib.resources import files
+from typing import Any
+
+import jinja2
+import pandas as pd
+from markupsafe import Markup
+
+from dashboards.views.parts import (
+    Column,
+    Figure,
+    Heading,
+    Note,
+    Numbers,
+    Part,
+    Pictures,
+    Table,
+    file_name,
+)
+from dashboards.views.pictures import data_address
+from dashboards.views.sections import Section
+
+MOST_ROWS = 500
+"""Rows of a table that a report shows; it says how many more there are."""
+
+
+def render(title: str, subtitle: str, sections: Iterable[Section]) -> str:
+    """Return a report as HTML.
+
+    Parameters
+    ----------
+    title, subtitle : str
+        Plain text.
+    sections : iterable of Section
+        In order.
+    """
+    source = files("dashboards").joinpath("templates/report.html").read_text(encoding="utf-8")
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    told = [
+        {
+            "title": section.title,
+            "anchor": f"s{number}-{file_name(section.title)}",
+            "meaning": section.meaning,
+            "parts": [_told(part) for part in section.parts],
+        }
+        for number, section in enumerate(sections)
+    ]
+    return environment.from_string(source).render(title=title, subtitle=subtitle, sections=told)
+
+
+def _told(part: Part) -> Mapping[str, Any]:
+    """Return a part as the template takes it."""
+    kind = {"kind": type(part).__name__}
+    if isinstance(part, Heading):
+        return kind | {"text": part.text}
+    if isinstance(part, Note):
+        return kind | {"text": part.text, "style": "note" if part.kind == "caption" else part.kind}
+    if isinstance(part, Numbers):
+        return kind | {"numbers": part.numbers}
+    if isinstance(part, Table):
+        return kind | _table(part)
+    if isinstance(part, Figure):
+        return kind | {"title": part.title, "note": part.note, "svg": Markup(part.svg())}
+    return kind | _pictures(part)
+
+
+def _table(table: Table) -> dict[str, Any]:
+    shown = Table(table.name, table.frame.head(MOST_ROWS), columns=table.columns).texts()
+    left_out = len(table.frame) - len(shown)
+    more = f"{left_out:,} more rows are left out." if left_out > 0 else ""
+    sides = ["right" if _is_number(table.frame[name]) else "" for name in table.frame]
+    meanings = [table.columns.get(str(name), Column()).meaning for name in table.frame]
+    head = [
+        {"text": title, "side": side, "meaning": meaning}
+        for title, side, meaning in zip(shown.columns, sides, meanings, strict=True)
+    ]
+    rows = [
+        [{"text": text, "side": side} for text, side in zip(row, sides, strict=True)]
+        for row in shown.itertuples(index=False, name=None)
+    ]
+    note = " ".join(filter(None, (table.note, more)))
+    return {"title": table.title, "note": note, "head": head, "rows": rows}
+
+
+def _is_number(column: pd.Series) -> bool:
+    return bool(pd.api.types.is_numeric_dtype(column)) and column.dtype != bool
+
+
+def _pictures(part: Pictures) -> dict[str, Any]:
+    pictures = [
+        {
+            "source": data_address(picture.pixels),
+            "caption": picture.caption,
+            "lines": picture.caption.split("\n"),
+        }
+        for picture in part.pictures
+    ]
+    return {"title": part.title, "note": part.note, "in_row": part.in_row, "pictures": pictures}

@@ -1,0 +1,138 @@
+"""Parts in a browser: each shown, with what can be downloaded of it below."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import streamlit as st
+
+from dashboards.views.parts import (
+    Column,
+    Figure,
+    Heading,
+    Note,
+    Number,
+    Numbers,
+    Part,
+    Pictures,
+    Table,
+)
+from dashboards.views.text import literal
+
+TALLEST = 460
+ROW = 35
+
+
+def show_parts(parts: Iterable[Part]) -> None:
+    """Show parts one below the other."""
+    for part in parts:
+        show_part(part)
+
+
+def show_part(part: Part) -> None:
+    """Show one part."""
+    SHOWN[type(part)](part)
+
+
+def _heading(part: Heading) -> None:
+    st.subheader(literal(part.text), anchor=False)
+
+
+def _note(part: Note) -> None:
+    {"info": st.info, "warning": st.warning}.get(part.kind, st.caption)(literal(part.text))
+
+
+def show_numbers(numbers: Iterable[Number]) -> None:
+    """Show numbers side by side, as many in a row as fit."""
+    known = list(numbers)
+    for place, number in zip(st.columns(len(known) or 1), known, strict=False):
+        place.metric(number.label, literal(number.value), help=number.meaning or None)
+
+
+def show_table(table: Table, height: int | None = None) -> None:
+    """Show a table, with its downloads."""
+    _title(table.title)
+    if table.frame.empty:
+        st.caption("Nothing to list.")
+    else:
+        st.dataframe(
+            table.frame,
+            hide_index=True,
+            placeholder="",
+            height=height or min(TALLEST, 3 + ROW * (len(table.frame) + 1)),
+            column_config={name: column_of(name, told) for name, told in table.columns.items()},
+        )
+    _footer(table.note)
+    if not table.frame.empty:
+        _downloads(
+            (f"{table.name}.csv", table.csv, "text/csv"),
+            (f"{table.name}.tex", table.latex, "application/x-tex"),
+        )
+
+
+def column_of(name: str, told: Column) -> Any:
+    """Return the configuration of a column of `st.dataframe`."""
+    config = st.column_config
+    title, meaning = told.title or name, told.meaning or None
+    if told.form.endswith("%"):
+        return config.NumberColumn(title, help=meaning, format="percent")
+    if told.form:
+        return config.NumberColumn(title, help=meaning, format=f"%{told.form.lstrip('+,')}")
+    return config.Column(title, help=meaning)
+
+
+def show_figure(figure: Figure) -> None:
+    """Show a chart, with its download."""
+    _title(figure.title)
+    st.altair_chart(figure.chart, width="stretch")
+    _footer(figure.note)
+    _downloads((f"{figure.name}.svg", figure.svg, "image/svg+xml"))
+
+
+def _pictures(part: Pictures) -> None:
+    _title(part.title)
+    for start in range(0, len(part.pictures), part.in_row):
+        row = part.pictures[start : start + part.in_row]
+        for place, picture in zip(st.columns(part.in_row), row, strict=False):
+            place.image(picture.pixels, width="stretch")
+            if picture.caption:
+                lines = picture.caption.split("\n")
+                place.caption("  \n".join(map(literal, lines)))
+    _footer(part.note)
+
+
+def _title(title: str) -> None:
+    if title:
+        st.markdown(f"**{literal(title)}**")
+
+
+def _footer(note: str) -> None:
+    if note:
+        st.caption(literal(note))
+
+
+def _downloads(*files: tuple[str, Callable[[], str], str]) -> None:
+    """Offer files that are made only when they are asked for."""
+    with st.container(horizontal=True, gap="small"):
+        for name, content, kind in files:
+            st.download_button(
+                name.rpartition(".")[2].upper() if not name.endswith(".tex") else "LaTeX",
+                content,
+                name,
+                kind,
+                key=f"download-{name}",
+                type="tertiary",
+                icon=":material/download:",
+                on_click="ignore",
+            )
+
+
+SHOWN: dict[type, Callable[..., None]] = {
+    Heading: _heading,
+    Note: _note,
+    Numbers: lambda part: show_numbers(part.numbers),
+    Table: show_table,
+    Figure: show_figure,
+    Pictures: _pictures,
+}

@@ -1,0 +1,296 @@
+"""Charts that result pages share: bars with intervals, curves with bands, histograms, waterfalls.
+
+Colours are those of Okabe and Ito (2008), which the colour-blind can tell apart on light and dark
+ground; no chart says anything by colour alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import altair as alt
+import pandas as pd
+
+BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, YELLOW = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#D55E00",
+    "#CC79A7",
+    "#56B4E9",
+    "#F0E442",
+)
+GREY = "#8a8a8a"  # of baselines, and of what is not decided; on both grounds
+PALETTE = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, GREY)
+SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "stroke")
+DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [4, 4], [10, 3], [1, 4])
+
+ROW = 22
+"""Height of a bar with its gap, in pixels."""
+
+MOST_POINTS = 4_000
+"""Rows that a chart holds at most; views thin what is longer."""
+
+
+def _layers(*charts: Any) -> alt.LayerChart:
+    layered: alt.LayerChart = alt.layer(*charts)  # type: ignore[assignment]
+    return layered
+
+
+def series_colour(names: Sequence[str], title: str | None = None) -> alt.Color:
+    """Return the colour of each of several series, in their order; a legend from two on."""
+    colours = [PALETTE[place % len(PALETTE)] for place in range(len(names))]
+    legend = alt.Legend(title=title, orient="top", labelLimit=320) if len(names) > 1 else None
+    return alt.Color(
+        "series",
+        type="nominal",
+        title=title,
+        scale=alt.Scale(domain=list(names), range=colours),
+        legend=legend,
+    )
+
+
+def bars(
+    frame: pd.DataFrame,
+    *,
+    x_title: str,
+    domain: tuple[float, float] | None = None,
+    form: str = ".3f",
+    series: Sequence[str] = ("",),
+    mark: str = "",
+) -> alt.LayerChart:
+    """Return horizontal bars, each with its interval, and a tick where something is compared.
+
+    Parameters
+    ----------
+    frame : pd.DataFrame
+        A row per bar: ``label``, ``value``; ``low`` and ``high`` of its interval, ``series`` and
+        ``mark``, the compared value, where there are some. Labels are drawn in their order.
+    x_title : str
+        What the values are, with units.
+    domain : pair of float, optional
+        Of the axis.
+    form : str
+        Format of values in tooltips.
+    series : sequence of str
+        Names of the series, one bar each side by side.
+    mark : str
+        What a tick means, as ``published``.
+    """
+    known = frame.assign(series=frame.get("series", series[0]))
+    labels = list(dict.fromkeys(known["label"].tolist()))
+    scale = alt.Scale(domain=list(domain)) if domain else alt.Scale(zero=True)
+    y = alt.Y("label", type="nominal", sort=labels, title=None, axis=alt.Axis(labelLimit=320))
+    offset = alt.YOffset("series", type="nominal", sort=list(series))
+    several = len(series) > 1
+    base = alt.Chart(known, height={"step": ROW * len(series) if several else ROW})
+    side = {"y": y} | ({"yOffset": offset} if several else {})
+    tips = [alt.Tooltip("label", type="nominal")]
+    tips += [alt.Tooltip("series", type="nominal")] if several else []
+    tips += [
+        alt.Tooltip(name, type="quantitative", format=form)
+        for name in ("value", "low", "high", "mark")
+        if name in known
+    ]
+    layers = [
+        base.mark_bar(opacity=0.85).encode(
+            x=alt.X("value", type="quantitative", title=x_title, scale=scale),
+            color=series_colour(series),
+            tooltip=tips,
+            **side,
+        )
+    ]
+    if "low" in known:
+        layers.append(
+            base.mark_rule(color=GREY, strokeWidth=2).encode(
+                x=alt.X("low", type="quantitative"), x2="high", **side
+            )
+        )
+    if "mark" in known and known["mark"].notna().any():
+        layers.append(
+            base.mark_tick(color=VERMILION, thickness=3, size=ROW - 6).encode(
+                x=alt.X("mark", type="quantitative"),
+                tooltip=[alt.Tooltip("label"), alt.Tooltip("mark", format=form, title=mark)],
+                **side,
+            )
+        )
+    return _layers(*layers)
+
+
+def lines(
+    frame: pd.DataFrame,
+    *,
+    x: str,
+    y: str,
+    x_title: str,
+    y_title: str,
+    series: Sequence[str],
+    x_log: bool = False,
+    domain: tuple[float, float] | None = None,
+    height: int = 280,
+    form: str = ".3f",
+) -> alt.LayerChart:
+    """Return curves, each in its own colour and dash, with bands where ``low`` and ``high`` are.
+
+    Parameters
+    ----------
+    frame : pd.DataFrame
+        ``series``, and the columns named by ``x`` and ``y``; ``low`` and ``high`` of the band.
+    x, y : str
+        Columns.
+    x_title, y_title : str
+        What they are, with units.
+    series : sequence of str
+        Names, in the order of colours.
+    x_log : bool
+        Whether the x axis is logarithmic.
+    domain : pair of float, optional
+        Of the y axis.
+    height : int
+        Pixels.
+    form : str
+        Format of values in tooltips.
+    """
+    base = alt.Chart(frame, height=height)
+    scale = alt.Scale(type="log") if x_log else alt.Scale(zero=False, nice=False)
+    across = alt.X(x, type="quantitative", title=x_title, scale=scale)
+    up = alt.Scale(domain=list(domain)) if domain else alt.Scale(zero=False)
+    colour = series_colour(series)
+    dash = alt.StrokeDash(
+        "series",
+        type="nominal",
+        scale=alt.Scale(
+            domain=list(series), range=[DASHES[i % len(DASHES)] for i in range(len(series))]
+        ),
+        legend=None,
+    )
+    tips = [alt.Tooltip("series", type="nominal")] if len(series) > 1 else []
+    tips += [
+        alt.Tooltip(x, type="quantitative", title=x_title),
+        alt.Tooltip(y, type="quantitative", title=y_title, format=form),
+    ]
+    layers = []
+    if "low" in frame and frame["low"].notna().any():
+        layers.append(
+            base.mark_area(opacity=0.18).encode(
+                x=across, y=alt.Y("low", type="quantitative"), y2="high", color=colour
+            )
+        )
+    layers.append(
+        base.mark_line(point=len(frame) <= 60 * max(1, len(series))).encode(
+            x=across,
+            y=alt.Y(y, type="quantitative", title=y_title, scale=up),
+            color=colour,
+            strokeDash=dash,
+            tooltip=tips,
+        )
+    )
+    return _layers(*layers)
+
+
+def histogram(
+    frame: pd.DataFrame,
+    *,
+    x_title: str,
+    y_title: str = "share",
+    rules: Sequence[tuple[str, float]] = (),
+    series: Sequence[str] = ("",),
+    height: int = 260,
+) -> alt.LayerChart:
+    """Return a histogram whose bins are given, with named vertical rules, as of a baseline.
+
+    Parameters
+    ----------
+    frame : pd.DataFrame
+        A row per bin: ``low``, ``high``, ``value``, and ``series`` where there are several.
+    x_title, y_title : str
+        What is counted, and how.
+    rules : sequence of (name, place)
+        Values to compare with, each in a colour and a dash of its own.
+    series : sequence of str
+        Names of the series.
+    height : int
+        Pixels.
+    """
+    known = frame.assign(series=frame.get("series", series[0]))
+    shown = (
+        alt.Chart(known, height=height)
+        .mark_bar(opacity=0.6 if len(series) > 1 else 0.85, stroke=None)
+        .encode(
+            x=alt.X("low", type="quantitative", title=x_title, scale=alt.Scale(zero=False)),
+            x2="high",
+            y=alt.Y("value", type="quantitative", title=y_title, stack=None),
+            color=series_colour(series),
+            tooltip=[
+                alt.Tooltip("low", type="quantitative", format=".3g"),
+                alt.Tooltip("high", type="quantitative", format=".3g"),
+                alt.Tooltip("value", type="quantitative", format=".3g", title=y_title),
+            ],
+        )
+    )
+    return _layers(shown, *(layer for rule in enumerate(rules) for layer in _rule(*rule)))
+
+
+def _rule(place: int, rule: tuple[str, float]) -> list[alt.Chart]:
+    name, value = rule
+    data = pd.DataFrame({"x": [value], "name": [name]})
+    base = alt.Chart(data)
+    colour = PALETTE[(place + 3) % len(PALETTE)]
+    at = alt.X("x", type="quantitative")
+    return [
+        base.mark_rule(color=colour, strokeWidth=2, strokeDash=DASHES[1]).encode(
+            x=at, tooltip=[alt.Tooltip("name"), alt.Tooltip("x", format=".3g")]
+        ),
+        base.mark_text(color=colour, align="left", dx=4, dy=8 + 14 * place).encode(
+            x=at, y=alt.value(0), text="name"
+        ),
+    ]
+
+
+def waterfall(frame: pd.DataFrame, *, x_title: str, form: str = ".4f") -> alt.LayerChart:
+    """Return how a sum is reached term by term, from the top to its total.
+
+    Parameters
+    ----------
+    frame : pd.DataFrame
+        A row per term, in order: ``label``, ``value``, and ``kind``: ``for``, ``against`` or
+        ``total``. Totals begin at 0.
+    x_title : str
+        What is summed, with units.
+    form : str
+        Format of values.
+    """
+    is_total = frame["kind"] == "total"
+    ends = frame["value"].where(~is_total, 0.0).cumsum()
+    known = frame.assign(
+        start=(ends - frame["value"]).where(~is_total, 0.0),
+        end=ends.where(~is_total, frame["value"]),
+        signed=[format(value, f"+{form}") for value in frame["value"]],
+    )
+    known["right"] = known[["start", "end"]].max(axis=1)
+    order = known["label"].tolist()
+    y = alt.Y("label", type="nominal", sort=order, title=None, axis=alt.Axis(labelLimit=320))
+    kinds = ["for", "against", "total"]
+    base = alt.Chart(known, height={"step": ROW + 4})
+    bar = base.mark_bar().encode(
+        x=alt.X("start", type="quantitative", title=x_title, scale=alt.Scale(zero=True)),
+        x2="end",
+        y=y,
+        color=alt.Color(
+            "kind",
+            type="nominal",
+            title=None,
+            scale=alt.Scale(domain=kinds, range=[BLUE, VERMILION, GREY]),
+            legend=alt.Legend(orient="top"),
+        ),
+        tooltip=[
+            alt.Tooltip("label", type="nominal"),
+            alt.Tooltip("value", type="quantitative", format=form),
+            alt.Tooltip("end", type="quantitative", format=form, title="sum so far"),
+        ],
+    )
+    text = base.mark_text(align="left", dx=4, color=GREY).encode(
+        x=alt.X("right", type="quantitative"), y=y, text="signed"
+    )
+    return _layers(bar, text)

@@ -1,0 +1,97 @@
+"""What a report tells of each experiment: its run, and what its dataset is shown as."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import xarray as xr
+
+from dashboards.views.advice import EXPECTED, advise
+from dashboards.views.datasets import read_small, scalar_table
+from dashboards.views.parts import Note, Part, Table
+from dashboards.views.results import RESULTS
+from dashboards.views.run import facts_frame, repeat_command, settings_frame
+from dashboards.views.text import time_text
+from registry.catalog import Catalog, RunView, UnknownRunError
+from registry.graph import Cell
+
+
+@dataclass(frozen=True)
+class Section:
+    """What is reported of one cell.
+
+    Attributes
+    ----------
+    title : str
+        As the cell is called.
+    parts : sequence of Part
+        What is shown.
+    meaning : str
+        A line on what the numbers mean.
+    """
+
+    title: str
+    parts: Sequence[Part]
+    meaning: str = ""
+
+
+Shown = Callable[[Catalog, str, xr.Dataset], list[Part]]
+"""From a catalog, a cell and its dataset to what is shown of it."""
+
+OTHERS: Mapping[str, Shown] = {}
+"""By schema, what is shown of datasets that have no page of results of their own."""
+
+
+def sections_of(catalog: Catalog, names: Sequence[str]) -> list[Section]:
+    """Return a section for each cell that names, patterns or suites mean.
+
+    Raises
+    ------
+    SelectionError
+        If a name means nothing.
+    """
+    return [section_of(catalog, cell) for cell in catalog.project.graph.select(names)]
+
+
+def section_of(catalog: Catalog, cell: Cell) -> Section:
+    """Return the section of one cell; what cannot be read is told in place of its numbers."""
+    results = {row.schema: row for row in RESULTS}
+    row = results.get(cell.provides)
+    try:
+        dataset = read_small(catalog.path(cell.name), cell.stage)
+        if row is not None:
+            told = row.parts({cell.name: dataset})
+        else:
+            told = OTHERS.get(cell.provides, _scalars)(catalog, cell.name, dataset)
+    except EXPECTED as error:
+        advice = advise(error, cell.name)
+        text = " ".join([f"{advice.title}: {advice.reason}.", *advice.commands])
+        told = [Note(text, "warning")]
+    return Section(cell.name, [*told, *_about_run(catalog, cell)], row.meaning if row else "")
+
+
+def subtitle_of(catalog: Catalog) -> str:
+    """Return where a report comes from, and when it was written."""
+    return f"{catalog.project.root.name}, {time_text(datetime.now(UTC))}"
+
+
+def _scalars(_catalog: Catalog, cell: str, dataset: xr.Dataset) -> list[Part]:
+    return [scalar_table(f"{cell}-numbers", dataset)]
+
+
+def _about_run(catalog: Catalog, cell: Cell) -> list[Part]:
+    """Return what was asked of the run that made a dataset, and what identifies it."""
+    try:
+        run = catalog.run(cell.name)
+    except UnknownRunError:
+        return []
+    settings = Table(f"{cell.name}-configuration", settings_frame(cell.config), "Configuration")
+    record = Table(f"{cell.name}-record", facts_frame(run), "Record", note=_again(run))
+    return [settings, record]
+
+
+def _again(run: RunView) -> str:
+    command = repeat_command(run)
+    return f"To run it again: {command}" if command else ""

@@ -109,27 +109,33 @@ def make_state(n_words):  # type: ignore[no-untyped-def]
     return held[skipped : skipped + n_words * STATE].reshape(n_words, STATE)
 
 
-def pack_rows(truth: np.ndarray, n_words: int) -> np.ndarray:
-    """Return booleans (input, column) as words (group, input, word) of `LANES` columns each.
+def pack_rows(bits: np.ndarray, n_words: int, in_group: int) -> np.ndarray:
+    """Return bits of inputs as words (group, input, word) of `LANES` columns each.
 
-    A group has ``n_words`` words; what is beyond the last column is 0.
+    Parameters
+    ----------
+    bits : ndarray
+        (input, byte) uint8: 8 columns in each byte, the first in the lowest bit.
+    n_words : int
+        Words that hold all columns.
+    in_group : int
+        Words in a group; what is beyond the last column is 0.
     """
-    n_inputs, n_columns = truth.shape
-    bits = np.packbits(truth, axis=1, bitorder="little")
-    n_groups = -(-n_columns // (n_words * LANES))
-    padded = np.zeros((n_inputs, n_groups * n_words * LANES // 8), dtype=np.uint8)
+    n_groups = -(-n_words // in_group)
+    padded = np.zeros((len(bits), n_groups * in_group * LANES // 8), dtype=np.uint8)
     padded[:, : bits.shape[1]] = bits
-    words = padded.view(np.uint64).reshape(n_inputs, n_groups, n_words)
+    words = padded.view(np.uint64).reshape(len(bits), n_groups, in_group)
     return np.ascontiguousarray(words.transpose(1, 0, 2))
 
 
-def pack_columns(truth: np.ndarray) -> np.ndarray:
-    """Return booleans (input, column) as words (column, word) of 64 inputs each."""
-    n_inputs, n_columns = truth.shape
+def pack_columns(bits: np.ndarray, n_columns: int) -> np.ndarray:
+    """Return bits of inputs, as `pack_rows` takes them, as words (column, word) of 64 inputs."""
+    n_inputs = len(bits)
     padded = np.zeros((n_columns, -(-n_inputs // 64) * 8), dtype=np.uint8)
     for first in range(0, n_columns, LANES):
-        part = by_column(truth[:, first : first + LANES]).T
+        part = bits[:, first // 8 : (first + LANES) // 8]
+        truth = np.unpackbits(part, axis=1, count=min(LANES, n_columns - first), bitorder="little")
         padded[first : first + LANES, : -(-n_inputs // 8)] = np.packbits(
-            part, axis=1, bitorder="little"
+            by_column(truth).T, axis=1, bitorder="little"
         )
     return padded.view(np.uint64)

@@ -144,7 +144,7 @@ def _multiply(values: Rows, truth: Truth, bits: int, sums: np.ndarray, rests: np
     for rows in values.slabs(PRODUCT_INPUTS):
         head, rest = values.split(rows, bits, space)
         flagged = flags[: len(head)]
-        flagged[:] = truth.rows[rows]
+        flagged[:] = truth.slab(rows)
         sums.T[:] += head.T @ flagged  # in this order for speed, where values are few columns
         if rest is not None:
             add_rest(rest, flagged, rests.T)
@@ -166,7 +166,7 @@ def _multiply_sparse(
     flags = None if dense else sparse.csr_array(truth.sparse, dtype=np.float64)
     for rows in values.slabs(PRODUCT_INPUTS if dense else values.n_inputs):
         head, rest = split(values.read(rows), bits)
-        left = truth.rows[rows].astype(np.float64) if flags is None else flags
+        left = truth.slab(rows).astype(np.float64) if flags is None else flags
         for part, total in ((head, sums), (rest, rests)):
             if part.data.any():
                 product = left.T @ part

@@ -218,7 +218,7 @@ def histogram(
         alt.Chart(known, height=height)
         .mark_bar(opacity=0.6 if len(series) > 1 else 0.85, stroke=None)
         .encode(
-            x=alt.X("low", type="quantitative", title=x_title, scale=alt.Scale(zero=False)),
+            x=alt.X("low", type="quantitative", bin="binned", title=x_title),
             x2="high",
             y=alt.Y("value", type="quantitative", title=y_title, stack=None),
             color=series_colour(series),

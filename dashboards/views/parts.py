@@ -17,6 +17,8 @@ import pandas as pd
 from dashboards.views.text import value_text
 
 MISSING = "–"
+WIDTH = 640
+"""Pixels of a figure in a file, unless its chart says another."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,9 @@ class Figure:
         """Return it as SVG on white, drawn here and without a network."""
         import vl_convert
 
-        white = self.chart.configure(background="white").configure_view(stroke="#dddddd")
+        white = self.chart.configure(background="white").configure_view(
+            stroke="#dddddd", continuousWidth=WIDTH
+        )
         return str(vl_convert.vegalite_to_svg(white.to_json(validate=False)))
 
 

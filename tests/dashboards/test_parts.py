@@ -1,0 +1,86 @@
+"""What pages and reports are made of, and what can be downloaded of it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import xml.etree.ElementTree as ElementTree
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dashboards.views import charts
+from dashboards.views.parts import Column, Figure, Table, escape_latex, file_name
+
+HOSTILE = r"50 % of a_b & {c} $x$ #1 ~ ^ \input{/etc/passwd} <script>"
+FRAME = pd.DataFrame(
+    {"metric": ["iou", HOSTILE], "score": [0.123456789012345, np.nan], "share": [0.5, 1.0]}
+)
+TABLE = Table(
+    "scores", FRAME, columns={"score": Column(".3f", "score (1)"), "share": Column(".1%")}
+)
+
+
+def test_csv_keeps_every_digit() -> None:
+    rows = list(csv.DictReader(io.StringIO(TABLE.csv())))
+    assert [row["metric"] for row in rows] == ["iou", HOSTILE]
+    assert float(rows[0]["score"]) == 0.123456789012345
+    assert rows[1]["score"] == ""
+
+
+def test_latex_shows_what_the_page_shows() -> None:
+    lines = TABLE.latex().splitlines()
+    assert lines[0] == r"\begin{tabular}{lrr}"
+    assert lines[2] == r"metric & score (1) & share \\"
+    assert lines[4] == r"iou & 0.123 & 50.0\% \\"
+    assert lines[5].endswith(r"& -- & 100.0\% \\")
+
+
+@pytest.mark.parametrize("letter", list(r"\{}$&#^_%~"))
+def test_no_letter_of_a_text_acts_in_latex(letter: str) -> None:
+    escaped = escape_latex(f"a{letter}b")
+    for harmless in (r"\textbackslash{}", r"\textasciicircum{}", r"\textasciitilde{}"):
+        escaped = escaped.replace(harmless, "")
+    assert escaped.replace(f"\\{letter}", "") == "ab"
+
+
+def test_names_of_files_lead_nowhere_else() -> None:
+    assert file_name("../../etc/passwd", "[k=8]") == "etc-passwd-k-8"
+    assert file_name("..") == "factbook"
+
+
+def test_figures_are_drawn_without_a_browser() -> None:
+    frame = pd.DataFrame(
+        {
+            "label": ["a<b", HOSTILE],
+            "value": [0.25, 0.5],
+            "low": [0.2, 0.4],
+            "high": [0.3, 0.6],
+            "mark": [0.3, np.nan],
+        }
+    )
+    svg = Figure("f", charts.bars(frame, x_title="score (1)", mark="published")).svg()
+    told = "".join(ElementTree.fromstring(svg).itertext())
+    assert "score (1)" in told
+    assert "a<b" in told
+    assert "<script>" not in svg
+
+
+def test_a_waterfall_ends_at_its_total() -> None:
+    frame = pd.DataFrame(
+        {
+            "label": ["one", "two", "three", "logit"],
+            "value": [2.0, -0.5, 1.0, 2.5],
+            "kind": ["for", "against", "for", "total"],
+        }
+    )
+    data = charts.waterfall(frame, x_title="logit").data
+    assert data["start"].tolist() == [0.0, 2.0, 1.5, 0.0]
+    assert data["end"].tolist() == [2.0, 1.5, 2.5, 2.5]
+
+
+def test_histograms_mark_what_is_compared() -> None:
+    frame = pd.DataFrame({"low": [0.0, 0.5], "high": [0.5, 1.0], "value": [0.25, 0.75]})
+    chart = charts.histogram(frame, x_title="score", rules=[("random maps", 0.1)])
+    assert "random maps" in Figure("h", chart).svg()

@@ -7,7 +7,7 @@ Oikarinen et al., "Evaluating Neuron Explanations: A Unified Framework with Sani
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -30,8 +30,14 @@ if TYPE_CHECKING:
 
 SHARD_BYTES = 64 * 2**20
 
-Pooling = Literal["mean", "max"]
+Pooling = Literal["mean", "max", "sum"]
 Transform = Literal["none", "softmax", "sigmoid"]
+
+_POOL: Mapping[Pooling, Callable[[Tensor], Tensor]] = {
+    "mean": lambda positions: positions.mean(dim=1),
+    "max": lambda positions: positions.amax(dim=1),
+    "sum": lambda positions: positions.sum(dim=1),
+}
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,7 @@ class Readout:
     layer : str
         Name of the layer, as ``layer4``; "" takes the network's output, its logits.
     pooling : str
-        How a map's positions, or tokens, become one number: ``mean`` or ``max``.
+        How a map's positions, or tokens, become one number: ``mean``, ``max`` or ``sum``.
     transform : str
         What is done with the pooled numbers: ``none``, ``softmax`` over all neurons, ``sigmoid``.
     with_bias : bool
@@ -77,7 +83,7 @@ class Readout:
             If there is no such layer, or it does not put out one tensor of maps, tokens or vectors.
         """
         positions = to_positions(self._output(network, encoded))
-        pooled = positions.mean(dim=1) if self.pooling == "mean" else positions.amax(dim=1)
+        pooled = _POOL[self.pooling](positions)
         if self.transform == "softmax":
             return pooled.softmax(dim=1)
         return pooled.sigmoid() if self.transform == "sigmoid" else pooled
@@ -116,7 +122,7 @@ def neuron_activations(
     layer : str
         Name of the layer; "" takes the network's output, its bias included.
     pooling : str
-        ``mean`` or ``max`` over a map's positions, or over tokens.
+        ``mean``, ``max`` or ``sum`` over a map's positions, or over tokens.
     transform : str
         ``none``, ``softmax`` over neurons, or ``sigmoid``; of the pooled numbers.
     batch_size : int

@@ -22,7 +22,7 @@ class Config:
     transform : str
         ``none``, ``softmax`` over all neurons, or ``sigmoid``; applied behind the pooling.
     pooling : str
-        How the positions of a map, or tokens, become one number: ``mean`` or ``max``.
+        How the positions of a map, or tokens, become one number: ``mean``, ``max`` or ``sum``.
     with_bias : bool
         Whether logits keep the constant that a B-cos network adds to all of them. Other networks
         give their output as it is.
@@ -42,7 +42,7 @@ class Config:
 
     layer: str = ""
     transform: Literal["none", "softmax", "sigmoid"] = "none"
-    pooling: Literal["mean", "max"] = "mean"
+    pooling: Literal["mean", "max", "sum"] = "mean"
     with_bias: bool = True
     groups: bool = False
     match: Literal["name", "order"] = "name"

@@ -1,20 +1,19 @@
-"""The encodings of the concepts of a network, image by image and shard by shard."""
+"""The encodings of concepts that all classes share, image by image and shard by shard."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from fact.attribution import concept_maps
 from fact.chosen_images import Choice, choose_images
-from fact.concept_source import ConceptSource
 from fact.encodings import ImageEncoder, MappedImage, as_dataset, encode_images, join_columns
 from fact.images import ImageDataset, Pixels, batches
+from fact.networks import Network
 from registry.shards import part_name
 from registry.store import open_dataset
 
@@ -24,14 +23,26 @@ if TYPE_CHECKING:
 SHARD_IMAGES = 256
 
 
+class MapSource(Protocol):
+    """What tells where concepts are in images."""
+
+    @property
+    def network(self) -> Network:
+        """The network whose concepts they are."""
+
+    def maps(self, pictures: Pixels, concepts: NDArray[np.int64]) -> NDArray[np.floating]:
+        """Return where one concept (image,) is in each picture: (image, y, x)."""
+
+
 @dataclass(frozen=True)
 class ConceptEncodings:
     """What is encoded, and how.
 
     Attributes
     ----------
-    source : ConceptSource
-        Network, layer and SAE.
+    source : MapSource
+        Where the concepts are: a :class:`fact.concept_source.ConceptSource`, or a
+        :class:`fact.crp.ChannelSource`.
     images : ImageDataset
         Where to read.
     encoder : ImageEncoder
@@ -48,7 +59,7 @@ class ConceptEncodings:
         Of the draw and of the random maps.
     """
 
-    source: ConceptSource
+    source: MapSource
     images: ImageDataset
     encoder: ImageEncoder
     quantile: float
@@ -57,13 +68,13 @@ class ConceptEncodings:
     batch: int
     seed: int
 
-    def run(self, measured: xr.Dataset, run: Run) -> Any:
+    def run(self, presence: xr.DataArray, run: Run) -> Any:
         """Encode what is not encoded yet.
 
         Parameters
         ----------
-        measured : Dataset
-            Of the schema ``concepts``; may be lazy.
+        presence : DataArray
+            ``(image, concept)``; may be lazy.
         run : Run
             Takes the parts.
 
@@ -72,7 +83,7 @@ class ConceptEncodings:
         Shards
             Of the schema ``encodings``.
         """
-        presence = measured["presence"].isel(image=self._drawn(measured.sizes["image"]))
+        presence = presence.isel(image=self._drawn(presence.sizes["image"]))
         ids = presence["image"].values.astype(str)
         choice = choose_images(presence, self.quantile, self.least)
         writer = run.shards()
@@ -121,12 +132,10 @@ class ConceptEncodings:
 
     def _maps(self, pictures: Pixels, concepts: NDArray[np.int64]) -> NDArray[np.floating]:
         """Return the map (pair, y, x) of one concept in each picture."""
-        source = self.source.network, self.source.layer, self.source.sae
         parts = [np.zeros((0, *pictures.shape[1:3]), np.float32)]
         for start in range(0, len(concepts), self.batch):  # the weights of a few pairs at a time
             own = slice(start, start + self.batch)
-            found = concept_maps(*source, pictures[own], concepts[own, None], batch_size=self.batch)
-            parts.append(found["map"].values[:, 0])
+            parts.append(self.source.maps(pictures[own], concepts[own]))
         return np.concatenate(parts)
 
     def _summary(self, presence: xr.DataArray, choice: Choice, empty: int) -> xr.Dataset:

@@ -6,11 +6,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fact import networks
+from fact.attribution import concept_maps
 from fact.devices import choose_device
 from fact.networks import Network
 from fact.sae import TopKSAE
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from fact.images import Pixels
     from registry import Input
 
 
@@ -50,3 +55,16 @@ class ConceptSource:
             return cls.of_sae(concepts.inputs["sae"], device)
         network = networks.load(concepts.inputs["network"]).to(choose_device(device))
         return cls(network, concepts.config["layer"], None)
+
+    def maps(self, pictures: Pixels, concepts: NDArray[np.int64]) -> NDArray[np.floating]:
+        """Return where one concept (image,) is in each picture: (image, y, x)."""
+        found = concept_maps(
+            self.network,
+            self.layer,
+            self.sae,
+            pictures,
+            concepts[:, None],
+            batch_size=len(concepts),
+        )
+        maps: NDArray[np.floating] = found["map"].values[:, 0]
+        return maps

@@ -93,7 +93,7 @@ def encode_concepts(config: Config, inputs: registry.Inputs, run: registry.Run) 
         config.seed,
     )
     with inputs["concepts"].open() as measured:
-        shards: Shards = encodings.run(measured, run)
+        shards: Shards = encodings.run(measured["presence"], run)
     return shards
 
 

@@ -84,12 +84,12 @@ def hooked(network: Network, layer: str, pixels: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("transform", sorted(TRANSFORMS))
-@pytest.mark.parametrize("pooling", ["mean", "max"])
+@pytest.mark.parametrize("pooling", ["mean", "max", "sum"])
 def test_channels_of_maps_and_tokens_are_pooled_then_transformed(
     pooling: Any, transform: Any
 ) -> None:
     pixels = tiny.images(5)
-    pool = {"mean": np.mean, "max": np.max}[pooling]
+    pool = {"mean": np.mean, "max": np.max, "sum": np.sum}[pooling]
     for network, layer, axes in (
         (tiny.convnet(), "features.1", (2, 3)),
         (tiny.vit(), "0.transformer.encoder_1", (1,)),

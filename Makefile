@@ -16,7 +16,7 @@ help:  ## what there is to make
 $(READY): pyproject.toml tested-versions.txt
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or later is needed; set PYTHON="'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c tested-versions.txt -e '.[embedded,dashboard,photos,siglip,test,check]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c tested-versions.txt -e '.[embedded,dashboard,photos,siglip,baselines,test,check]'
 	touch $(READY)
 
 demo: $(READY)  ## from nothing to named concepts, on small synthetic images

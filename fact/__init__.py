@@ -8,6 +8,7 @@ __getattr__, __dir__, __all__ = _attach(
         "activations": ["neuron_activations"],
         "attribution": ["colour_explanation", "concept_maps", "logit_maps"],
         "contributions": ["CompletenessError", "trace_concepts"],
+        "crp": ["relevance_maps"],
         "encoders": ["EncoderChoice", "encoder", "upsampler"],
         "encodings": ["encode_maps"],
         "hub": ["HubCode"],

@@ -1,0 +1,101 @@
+"""Encode what each channel of a standard network points at, by CRP: a baseline of the C2-score."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+import registry
+from fact import schemas
+
+if TYPE_CHECKING:
+    from registry.shards import Shards
+
+
+@dataclass(frozen=True)
+class Config:
+    """Configuration of ``fact.encode_crp``.
+
+    Parameters
+    ----------
+    encoder : str
+        The foundation model: ``efficientnet-lite0``, ``dinov2-vits14``, or a plug-in's.
+    upsampler : str
+        What brings its features to the image's size: ``bilinear``, ``loftup``, ``anyup``, ….
+    trusted : bool
+        Whether code from outside is trusted, at the commit to which it is pinned. Until then it
+        is an error that shows the code.
+    side : int or None
+        Length to which an image's shorter side is brought for the foundation model, in pixels;
+        None leaves it.
+    quantile : float
+        Of a channel's positive presences, from which on an image is chosen, in [0, 1].
+    least : int
+        Images that remain of each channel, where it has as many.
+    n_images : int or None
+        Only so many images, drawn at random; None takes all that were collected.
+    seed : int
+        Of that draw and of the random maps of the baseline.
+    batch : int
+        Images at a time.
+    device : str
+        ``auto``, ``cpu``, ``cuda``, ….
+    """
+
+    encoder: str = "efficientnet-lite0"
+    upsampler: str = "bilinear"
+    trusted: registry.Runtime[bool] = False
+    side: Annotated[int, Field(ge=1)] | None = 224
+    quantile: Annotated[float, Field(ge=0, le=1)] = 0.95
+    least: Annotated[int, Field(ge=2)] = 10
+    n_images: Annotated[int, Field(ge=2)] | None = None
+    seed: Annotated[int, Field(ge=0)] = 0
+    batch: Annotated[int, Field(ge=1)] = 32
+    device: registry.Runtime[str] = "auto"
+
+    def __post_init__(self) -> None:
+        from fact.encoders import EncoderChoice
+
+        EncoderChoice(self.encoder, self.upsampler, self.side)
+
+
+stage = registry.Stage(
+    "fact.encode_crp",
+    version=1,
+    config=Config,
+    needs={"activations": "activations"},
+    output=schemas.ENCODINGS,
+    preload=("fact.concept_encodings", "fact.crp"),
+)
+
+
+@stage.main
+def encode_crp(config: Config, inputs: registry.Inputs, run: registry.Run) -> Shards:
+    """Look at every image once, and encode each channel that is strong in it by its relevance."""
+    from fact.concept_encodings import ConceptEncodings
+    from fact.crp import ChannelSource
+    from fact.devices import choose_device
+    from fact.encoders import EncoderChoice
+    from fact.encodings import ImageEncoder
+
+    choice = EncoderChoice(config.encoder, config.upsampler, config.side, config.trusted)
+    encodings = ConceptEncodings(
+        ChannelSource.of_activations(inputs["activations"], config.device),
+        inputs["activations"].origin("images").load(),
+        ImageEncoder(choice, choose_device(config.device)),
+        config.quantile,
+        config.least,
+        config.n_images,
+        config.batch,
+        config.seed,
+    )
+    with inputs["activations"].open() as collected:
+        presence = collected["activation"].rename(neuron="concept")
+        shards: Shards = encodings.run(presence, run)
+    return shards
+
+
+if __name__ == "__main__":
+    registry.run_module(__spec__.name)

@@ -315,6 +315,30 @@ ENCODINGS = Schema(
     sharded_along="sample",
 )
 
+CRAFT = Schema(
+    name="craft",
+    version=1,
+    title="Concepts of each class, by factorisation of the activations of crops",
+    coords={"concept": CONCEPT},
+    variables={
+        "basis": Variable(("concept", "channel"), "float32", "activations of one unit of it"),
+        "concept_name": Variable(("concept",), "str", "class, slash, and number in the class"),
+        "concept_class": Variable(("concept",), "str", "class of the concept"),
+        "error": Variable(
+            ("concept",),
+            "float64",
+            "norm of what the concepts of its class leave of the activations, over their norm",
+        ),
+        "iterations": Variable(("concept",), "int64", "iterations of its class's factorisation"),
+        "crops": Variable(("concept",), "int64", "crops of its class"),
+        "n_classes": Variable((), "int64", "number of classes with concepts"),
+        "per_class": Variable((), "int64", "concepts of each class"),
+        "variant": Variable((), "str", "layer and size of crops"),
+    },
+    references="Fel et al., CRAFT, CVPR 2023, arXiv 2211.10154; " + FACT + ", section 5",
+    sharded_along="concept",
+)
+
 MAPS = Schema(
     name="maps",
     version=1,

@@ -36,3 +36,21 @@ def test_every_released_configuration_is_declared_once() -> None:
             assert (sae["passes"], sae["batch"]) == (16, 32786)
     assert len(declared) == len(RELEASED)
     assert set(declared) == RELEASED
+
+
+def test_the_baselines_are_declared_as_published() -> None:
+    project = open_project(FOLDER / "experiments.toml")
+    cells = project.graph.cells
+    channels, craft = cells["crp-channels"], cells["craft-concepts"]
+    assert cells["crp-encodings"].needs == {"activations": "crp-channels"}
+    assert cells["craft-encodings"].needs == {"craft": "craft-concepts"}
+    for cell in (channels, craft):
+        network = project.declaration.resources[cell.needs["network"]].config
+        assert (network["architecture"], network["weights"]) == ("resnet50", "IMAGENET1K_V2")
+        assert (network["resize"], cell.config["layer"]) == (256, "layer4")
+    assert (channels.config["pooling"], channels.config["split"]) == ("sum", "val")
+    assert (craft.config["n_concepts"], craft.config["crop"]) == (16, 64)
+    of_sae = cells["resnet50-layer4-encodings"].config
+    for name in ("crp-encodings", "craft-encodings"):
+        for key in ("encoder", "upsampler", "side", "quantile", "least"):
+            assert cells[name].config[key] == of_sae[key]

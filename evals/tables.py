@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-SHOWN_METRICS = 6
+WIDTH = 100  # characters of a line, as wide as a console may be
 SHOWN_NAMES = 20
 
 
@@ -27,7 +27,8 @@ def names_table(names: xr.Dataset, most: int = 15) -> str:
         A line for each metric: the verdict of its sanity tests, whether it votes, how often its
         name is the consensus, mean score and margin of its names, names that another label
         equals, and, where right labels are known, the share that it names rightly. Then a line
-        for each concept: its consensus, the votes for it, and its score by each voting metric.
+        for each concept: its consensus, the votes for it, and its score by each voting metric, in
+        as many tables as these take.
     """
     parts = [_metrics(names), _concepts(names, most), _remarks(names)]
     return "\n".join(parts)
@@ -44,6 +45,33 @@ def plain_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int 
         ]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines) + "\n"
+
+
+def wrapped_table(
+    header: Sequence[str], rows: Sequence[Sequence[str]], repeated: int, width: int = WIDTH
+) -> str:
+    """Return rows in as many tables as it takes for lines of so many characters.
+
+    Parameters
+    ----------
+    header, rows : sequence
+        As for `plain_table`.
+    repeated : int
+        The first columns, which every table begins with.
+    width : int
+        Characters of a line; exceeded where a single column beside the repeated ones is wider.
+    """
+    widths = [max(map(len, column)) + 2 for column in zip(header, *rows, strict=True)]
+    tables: list[list[int]] = [[*range(repeated)]]
+    for place in range(repeated, len(header)):
+        last = tables[-1]
+        if len(last) > repeated and sum(widths[own] for own in [*last, place]) - 2 > width:
+            tables.append([*range(repeated)])
+        tables[-1].append(place)
+    return "\n".join(
+        plain_table([header[place] for place in own], [[row[p] for p in own] for row in rows])
+        for own in tables
+    )
 
 
 def number(value: float, digits: int = 3) -> str:
@@ -84,7 +112,6 @@ def _concepts(names: xr.Dataset, most: int) -> str:
     score = names["consensus_score"].values
     own = np.where(chosen == consensus[:, None], names["margin"].values, np.nan)[:, voting]
     margin = np.nan_to_num(own).mean(axis=1) if len(voting) else np.zeros(len(votes))
-    shown = voting[:SHOWN_METRICS]
     metrics = names["metric"].values.astype(str)
     order = [row for row in np.lexsort((-margin, -votes)) if votes[row]][:most]
     rows = [
@@ -92,11 +119,11 @@ def _concepts(names: xr.Dataset, most: int) -> str:
             str(consensus[row]),
             str(names["concept"].values[row]),
             f"{votes[row]}/{len(voting)}",
-            *(number(score[row, m]) for m in shown),
+            *(number(score[row, m]) for m in voting),
         ]
         for row in order
     ]
-    return plain_table(["consensus", "concept", "votes", *metrics[shown]], rows)
+    return wrapped_table(["consensus", "concept", "votes", *metrics[voting]], rows, repeated=3)
 
 
 def _remarks(names: xr.Dataset) -> str:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from evals.tables import names_table, plain_table
+from evals.tables import names_table, plain_table, wrapped_table
 
 
 def names() -> xr.Dataset:
@@ -78,3 +78,24 @@ def test_a_table_without_votes():
 def test_columns_are_as_wide_as_what_they_hold(left):
     text = plain_table(["a", "bb"], [["ccc", "d"]], left=left)
     assert text == ("a    bb\nccc   d\n" if left == 1 else "a    bb\nccc  d\n")
+
+
+def test_no_voting_metric_is_hidden():
+    many = xr.concat([names().isel(metric=[0])] * 24, "metric", data_vars="minimal")
+    metrics = [f"metric_of_somebody_{m}" for m in range(24)]
+    many = many.assign_coords(metric=metrics).assign(n_voting=24)
+    lines = names_table(many).splitlines()
+    heads = [line.split() for line in lines if line.startswith("consensus  ")]
+    assert len(heads) > 1
+    assert all(head[:3] == ["consensus", "concept", "votes"] for head in heads)
+    assert [metric for head in heads for metric in head[3:]] == metrics
+    assert max(map(len, lines)) <= 100
+    assert sum(line.startswith("dog ") for line in lines) == len(heads)
+
+
+def test_a_table_is_wrapped_where_it_is_too_wide():
+    header, rows = ["a", "bb", "cc"], [["x", "1", "2"]]
+    assert wrapped_table(header, rows, 1, width=9) == "a  bb  cc\nx   1   2\n"
+    assert wrapped_table(header, rows, 1, width=8) == "a  bb\nx   1\n\na  cc\nx   2\n"
+    assert wrapped_table(header, rows, 1, width=2) == wrapped_table(header, rows, 1, width=8)
+    assert wrapped_table(header[:1], [["x"]], 1) == "a\nx\n"

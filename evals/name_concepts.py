@@ -11,7 +11,7 @@ from pydantic import Field
 
 import registry
 from evals import schemas
-from evals.metrics.table import STANDARD_METRICS, Parameters, require_metrics
+from evals.metrics.table import Parameters, resolve_metrics
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -27,7 +27,8 @@ class Config:
     Parameters
     ----------
     metrics : tuple of str
-        Names in the table of metrics; a concept gets a name by each.
+        Names in the table of metrics, all of it where none is named; a concept gets a name by
+        each.
     alpha : float or None
         Fraction of inputs at which a concept is active, in (0, 1]; None where it is 0 or 1.
     lam : float
@@ -50,7 +51,7 @@ class Config:
         Threads.
     """
 
-    metrics: Annotated[tuple[str, ...], Field(min_length=1)] = STANDARD_METRICS
+    metrics: tuple[str, ...] = ()
     alpha: Annotated[float, Field(gt=0, le=1)] | None = 0.02
     lam: float = 1.0
     variable: str = ""
@@ -62,7 +63,7 @@ class Config:
     workers: registry.Runtime[Annotated[int, Field(ge=1)]] = 1
 
     def __post_init__(self) -> None:
-        require_metrics(self.metrics)
+        object.__setattr__(self, "metrics", resolve_metrics(self.metrics))
 
 
 stage = registry.Stage(

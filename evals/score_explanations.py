@@ -10,7 +10,7 @@ from pydantic import Field
 
 import registry
 from evals import schemas
-from evals.metrics.table import STANDARD_METRICS, find_metric, require_metrics
+from evals.metrics.table import find_metric, resolve_metrics
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -28,7 +28,7 @@ class Config:
     Parameters
     ----------
     metrics : tuple of str
-        Names in the table of metrics.
+        Names in the table of metrics; all of it where none is named.
     alpha : float or None
         Fraction of inputs at which a neuron is active, in (0, 1]; None where activations are 0 or
         1 already.
@@ -45,7 +45,7 @@ class Config:
         Threads.
     """
 
-    metrics: Annotated[tuple[str, ...], Field(min_length=1)] = STANDARD_METRICS
+    metrics: tuple[str, ...] = ()
     alpha: Annotated[float, Field(gt=0, le=1)] | None = 0.02
     lam: float = 1.0
     seed: Annotated[int, Field(ge=0)] = 0
@@ -54,7 +54,7 @@ class Config:
     workers: registry.Runtime[Annotated[int, Field(ge=1)]] = 1
 
     def __post_init__(self) -> None:
-        require_metrics(self.metrics)
+        object.__setattr__(self, "metrics", resolve_metrics(self.metrics))
 
 
 stage = registry.Stage(

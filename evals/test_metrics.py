@@ -10,7 +10,7 @@ from pydantic import Field
 
 import registry
 from evals import schemas
-from evals.metrics.table import ALPHAS, LAMBDAS, list_metrics, require_metrics
+from evals.metrics.table import ALPHAS, LAMBDAS, resolve_metrics
 from evals.protocol import (
     FREQUENCIES,
     HIDDEN_ALPHA,
@@ -103,9 +103,7 @@ class Config:
     workers: registry.Runtime[Annotated[int, Field(ge=1)]] = 1
 
     def __post_init__(self) -> None:
-        if not self.metrics:  # spelt out, so that another metric in the table is another task
-            object.__setattr__(self, "metrics", tuple(list_metrics()))
-        require_metrics(self.metrics)
+        object.__setattr__(self, "metrics", resolve_metrics(self.metrics))
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"a seed is named twice in {list(self.seeds)}")
 

@@ -29,9 +29,6 @@ FAMILIES: Mapping[str, str] = {
 }
 """Family to what the functions of its metrics are given."""
 
-STANDARD_METRICS = ("correlation", "cosine", "iou", "f1_score", "inverse_auc", "auprc")
-"""What stages score by unless told otherwise."""
-
 ALPHAS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 """Fractions of inputs at which a neuron may be active, where the best is chosen."""
 
@@ -234,8 +231,16 @@ def find_metric(name: str) -> Metric:
     return table[name]
 
 
-def require_metrics(names: Sequence[str]) -> None:
-    """Raise ValueError for a metric that is unknown, with the nearest name, or named twice."""
+def resolve_metrics(names: Sequence[str]) -> tuple[str, ...]:
+    """Return names of metrics, those of the whole table where there is none.
+
+    They are spelt out, so that to a configuration another metric in the table is another task.
+
+    Raises
+    ------
+    ValueError
+        If a metric is unknown, with the nearest name, or named twice.
+    """
     for name in names:
         try:
             find_metric(name)
@@ -243,6 +248,7 @@ def require_metrics(names: Sequence[str]) -> None:
             raise ValueError(str(error)) from None
     if len(set(names)) < len(names):
         raise ValueError(f"a metric is named twice in {list(names)}")
+    return tuple(names) or tuple(list_metrics())
 
 
 def list_metrics() -> Mapping[str, Metric]:

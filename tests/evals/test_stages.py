@@ -8,6 +8,7 @@ import xarray as xr
 
 import evals
 import registry
+from dashboards.views.labels import PREFERRED
 from evals import name_concepts, schemas, score_explanations
 from registry.stage import ConfigError
 from tests.evals.runs import FakeInput, FakeRun
@@ -61,8 +62,8 @@ def test_scores_follow_their_schema(inputs, tmp_path):
         got = scores.score.sel(metric=name)
         np.testing.assert_array_equal(got, expected)
         assert scores.undefined.sel(metric=name).sum() == expected.attrs["undefined"]
-        bounds = evals.find_metric(name).bounds
-        assert (scores.lower.sel(metric=name), scores.upper.sel(metric=name)) == bounds
+        bounds = scores[["lower", "upper"]].sel(metric=name).to_array().values
+        np.testing.assert_array_equal(bounds, evals.find_metric(name).bounds or (np.nan, np.nan))
     assert scores.n_inputs == N_IMAGES
     assert scores.concept.values.tolist() == LABEL_NAMES
     assert scores.undefined_share == pytest.approx(float(scores.score.isnull().mean()))
@@ -102,7 +103,9 @@ def test_names_follow_their_schema_and_find_the_cause(inputs, tmp_path):
     names = name_concepts.stage(config, inputs, run)
     schemas.NAMES.check(names)
     cause = np.array(LABEL_NAMES)[np.arange(N_CONCEPTS) % 4]
-    assert (names.name[1:] == cause[1:, None]).all()
+    assert names.metric.values.tolist() == list(evals.list_metrics())
+    assert (names.name[1:].sel(metric=list(PREFERRED)) == cause[1:, None]).all()
+    assert (names.consensus[1:] == cause[1:]).all()
     assert (names.name[0] == "").all()
     assert run.told[-1] == (N_CONCEPTS, N_CONCEPTS, "concepts")
     assert names.n_choosing == names.n_scoring == N_IMAGES // 2
@@ -204,7 +207,6 @@ def test_an_input_without_labels_is_an_error(inputs, tmp_path):
     [
         ({"metrics": ["iuo"]}, "unknown metric 'iuo'; did you mean 'iou'"),
         ({"metrics": ["iou", "iou"]}, "named twice"),
-        ({"metrics": []}, "at least 1"),
         ({"alpha": 0}, "greater than 0"),
         ({"alpha": 1.1}, "less than or equal to 1"),
         ({"alfa": 0.1}, "did you mean 'alpha'"),
@@ -214,6 +216,12 @@ def test_an_input_without_labels_is_an_error(inputs, tmp_path):
 def test_configurations_are_checked(module, values, message):
     with pytest.raises(ConfigError, match=message):
         module.stage.resolve(values)
+
+
+@pytest.mark.parametrize("module", [score_explanations, name_concepts])
+def test_all_metrics_are_meant_where_none_is_named(module):
+    for values in ({}, {"metrics": []}):
+        assert module.stage.resolve(values).metrics == tuple(evals.list_metrics())
 
 
 @pytest.mark.parametrize("module", [score_explanations, name_concepts])

@@ -13,6 +13,7 @@ import xarray as xr
 from click.testing import CliRunner
 
 import evals
+from dashboards.views.labels import label_frame
 from evals.commands import metrics
 from evals.metrics import table
 from evals.naming import NamingOptions
@@ -47,7 +48,6 @@ needs = { arrays = "attributes" }
 [experiments.scores]
 stage = "evals.score_explanations"
 needs = { activations = "logits", labels = "labels" }
-config = { metrics = ["stranger_gap", "iou"] }
 
 [experiments.identification]
 stage = "evals.identify_neurons"
@@ -57,12 +57,12 @@ config = { n_splits = 2 }
 [experiments.sanity]
 stage = "evals.test_metrics"
 needs = { activations = "logits", labels = "labels" }
-config = { metrics = ["stranger_gap", "iou"], n_inputs = 2000, frequencies = [0.1] }
+config = { n_inputs = 2000, frequencies = [0.1] }
 
 [experiments.names]
 stage = "evals.name_concepts"
 needs = { activations = "logits", labels = "labels", sanity = "sanity" }
-config = { metrics = ["stranger_gap", "iou"], n_bootstrap = 3 }
+config = { n_bootstrap = 3 }
 """
 
 
@@ -153,6 +153,8 @@ def test_in_a_project_that_names_it(monkeypatch, tmp_path, stranger):
         [path] = (tmp_path / "artifacts" / name).glob("*/current")
         with xr.open_dataset(path, engine="factbook") as dataset:
             assert NAME in dataset.metric.values, name
+            if name == "names":
+                assert NAME in label_frame(dataset, 0)["metric"].tolist()  # of the dashboard
 
 
 def test_in_an_installed_package(tmp_path):

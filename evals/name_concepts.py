@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +12,8 @@ from pydantic import Field
 import registry
 from evals import schemas
 from evals.metrics.table import Parameters, resolve_metrics
+from evals.protocol import DECISIVE
+from evals.verdicts import NOT_RUN
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -85,28 +87,33 @@ def name_concepts(
 
     from evals.tables import names_table
 
-    naming = _prepare(config, inputs)
+    sanity, forms = _read_sanity(inputs)
+    naming = _prepare(config, inputs, sanity)
+
+    def summarise(parts: Iterable[xr.Dataset]) -> xr.Dataset:
+        told = {} if sanity is None else {"sanity_forms": ", ".join(forms)}
+        return naming.summarise(parts).assign(told)
 
     def tell(done: int, total: int) -> None:
         run.progress(done, total, "concepts")
 
     if naming.n_concepts <= naming.part_size:
         parts = list(naming.parts(progress=tell))
-        names = parts[0].merge(naming.summarise(parts))
+        names = parts[0].merge(summarise(parts))
         sys.stdout.write(names_table(names))
         return names
     writer = run.shards()
     for part in naming.parts(writer.next_index, tell):
         writer.append(part)
     opened = [registry.open_dataset(path) for path in sorted(writer.folder.glob("part-*.nc"))]
-    summary = naming.summarise(opened)
+    summary = summarise(opened)
     shown = ["name", "score", "margin", "tied", "consensus", "consensus_votes", "consensus_score"]
     whole = xr.concat([part[shown].load() for part in opened], "concept", data_vars="all")
     sys.stdout.write(names_table(whole.merge(summary)))
     return writer.finish(summary)
 
 
-def _prepare(config: Config, inputs: registry.Inputs) -> Naming:
+def _prepare(config: Config, inputs: registry.Inputs, sanity: Mapping[str, str] | None) -> Naming:
     from evals.labelled import pair_datasets
     from evals.naming import Naming, NamingOptions
 
@@ -124,18 +131,20 @@ def _prepare(config: Config, inputs: registry.Inputs) -> Naming:
         *pair,
         config.metrics,
         options,
-        sanity=_verdicts(inputs),
+        sanity=sanity,
         right=activations.get("right_concept"),
     )
 
 
-def _verdicts(inputs: registry.Inputs) -> Mapping[str, str] | None:
-    """Return the verdict of each metric that was tested, None where no tests are given."""
+def _read_sanity(inputs: registry.Inputs) -> tuple[Mapping[str, str] | None, list[str]]:
+    """Return the verdict on each metric, None where no tests are given, and the forms behind it."""
     if "sanity" not in inputs:
-        return None
+        return None, []
     with inputs["sanity"].open() as tested:
-        passed = tested["passed"].load()
-    return dict(zip(passed["metric"].values.astype(str), passed.values.astype(str), strict=True))
+        passed, cells = tested["passed"].load(), tested["verdict"].load()
+    names, verdicts = passed["metric"].values.astype(str), passed.values.astype(str)
+    forms = [form for form in DECISIVE if (cells.sel(form=form) != NOT_RUN).any()]
+    return dict(zip(names, verdicts, strict=True)), forms
 
 
 if __name__ == "__main__":

@@ -14,6 +14,9 @@ THEORETICAL, EXPERIMENTAL, SEMANTIC = FORMS = ("theoretical", "experimental", "s
 """Where metrics are tested: on binary neurons that are their concept; on real neurons, with labels
 spoiled at random, or by replacing classes by superclasses and back."""
 
+DECISIVE = (THEORETICAL, EXPERIMENTAL)
+"""Forms that a metric must pass, as far as they were run."""
+
 FREQUENCIES = (0.499, 0.1, 0.01, 0.001, 0.0001)
 N_INPUTS = 500_000
 N_DRAWS = 1000

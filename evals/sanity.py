@@ -19,6 +19,7 @@ from evals.neuroneval import REPLAYS
 from evals.perturb import Hierarchy, LabelSet, SpoiledLabels, SubstitutedLabels
 from evals.protocol import (
     COMPATS,
+    DECISIVE,
     EXPERIMENTAL,
     EXTRA,
     FORMS,
@@ -427,7 +428,7 @@ def combine_forms(theoretical: xr.Dataset, real: xr.Dataset | None = None) -> xr
     forms = [first.expand_dims(form=[THEORETICAL]), *([] if real is None else [real])]
     whole = xr.Dataset({name: _join_forms(name, forms) for name in BY_FORM})
     whole = whole.merge(theoretical[["score_change", "decrease_rate", "undefined_share"]])
-    decisive = whole["verdict"].sel(form=[THEORETICAL, EXPERIMENTAL])
+    decisive = whole["verdict"].sel(form=list(DECISIVE))
     verdicts = [judge_together(held.ravel().tolist()) for held in decisive.values]
     whole = whole.assign(passed=("metric", np.array(verdicts, dtype=str)))
     if real is None:

@@ -89,6 +89,9 @@ NAMES = Schema(
             ("metric",), "str", "sanity tests: passes, fails, undecided or untested"
         ),
         "votes": Variable(("metric",), "bool", "whether the metric takes part in the consensus"),
+        "sanity_forms": Variable(
+            (), "str", "forms of the sanity tests that the verdicts rest on", optional=True
+        ),
         "lower": LOWER,
         "upper": UPPER,
         "undefined_share": Variable(("metric",), "float64", "share of undefined pairs"),

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
+from evals.protocol import THEORETICAL
+
 WIDTH = 100  # characters of a line, as wide as a console may be
 SHOWN_NAMES = 20
 
@@ -32,6 +34,20 @@ def names_table(names: xr.Dataset, most: int = 15) -> str:
     """
     parts = [_metrics(names), _concepts(names, most), _remarks(names)]
     return "\n".join(parts)
+
+
+def tested_note(names: xr.Dataset) -> str:
+    """Return in words on what the metrics of names were tested, "" where that is not known.
+
+    Parameters
+    ----------
+    names : Dataset
+        Of the schema ``names``.
+    """
+    forms = names["sanity_forms"].item() if "sanity_forms" in names else ""
+    if forms == THEORETICAL:
+        return "Metrics were tested theoretically only, on no real neurons."
+    return f"Sanity tests: {forms}." if forms else ""
 
 
 def plain_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
@@ -134,6 +150,8 @@ def _remarks(names: xr.Dataset) -> str:
         f"({int(names['n_consensus_names'])} different names); "
         f"{int(names['n_silent'])} are silent."
     ]
+    if note := tested_note(names):
+        lines.insert(0, note)
     if consensus:
         lines.append(
             f"All voting metrics agree on {float(names['unanimous_share']):.1%} of them, "

@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from evals.tables import tested_note
+
 PREFERRED = ("correlation", "cosine", "auprc", "f1_score", "iou")
 """Metrics to name by at first: those that pass the sanity tests of Oikarinen et al., best first."""
 
@@ -108,4 +110,5 @@ def names_note(names: xr.Dataset) -> str:
     if set(verdicts) == {"untested"}:
         return f"{note} No sanity tests were given: the verdict on every metric is open."
     passed, tested = verdicts.count("passes"), len(verdicts) - verdicts.count("untested")
-    return f"{note} {passed} of {tested} tested metrics pass the sanity tests; these vote."
+    told = f"{note} {passed} of {tested} tested metrics pass the sanity tests; these vote."
+    return f"{told} {tested_note(names)}".rstrip()

@@ -10,6 +10,7 @@ import evals
 import registry
 from dashboards.views.labels import PREFERRED
 from evals import name_concepts, schemas, score_explanations
+from evals.protocol import FORMS
 from registry.stage import ConfigError
 from tests.evals.runs import FakeInput, FakeRun
 
@@ -144,12 +145,44 @@ def test_names_of_many_concepts_are_written_in_parts_and_resumed(inputs, tmp_pat
         assert summary.verdict.values.tolist() == ["untested"] * 2
 
 
-def test_names_stand_beside_the_sanity_tests_of_their_metrics(inputs, tmp_path, capsys):
-    tested = xr.Dataset(
-        {"passed": ("metric", np.array(["passes", "fails"], dtype=object))},
-        {"metric": ["cosine", "recall"]},
+def make_sanity(experimental: str) -> xr.Dataset:
+    """Verdicts of which cosine passes, in the theoretical form and, if told, the experimental."""
+    verdict = np.full((2, 3, 2), "", dtype=object)
+    verdict[:, 0], verdict[:, 1] = "passes", experimental
+    return xr.Dataset(
+        {
+            "passed": ("metric", np.array(["passes", "fails"], dtype=object)),
+            "verdict": (("metric", "form", "test"), verdict),
+        },
+        {"metric": ["cosine", "recall"], "form": list(FORMS)},
     )
-    inputs["sanity"] = FakeInput.of(tested, tmp_path / "sanity.nc")
+
+
+@pytest.mark.parametrize(
+    ("experimental", "forms", "note"),
+    [
+        ("", "theoretical", "Metrics were tested theoretically only"),
+        ("fails", "theoretical, experimental", "Sanity tests: theoretical, experimental."),
+    ],
+)
+def test_names_tell_in_which_forms_their_metrics_were_tested(
+    inputs, tmp_path, capsys, monkeypatch, experimental, forms, note
+):
+    inputs["sanity"] = FakeInput.of(make_sanity(experimental), tmp_path / "sanity.nc")
+    config = name_concepts.Config(metrics=("recall", "cosine"), n_bootstrap=0)
+    names = name_concepts.stage(config, inputs, FakeRun(tmp_path, schemas.NAMES))
+    schemas.NAMES.check(names)
+    assert names.sanity_forms.item() == forms
+    assert note in capsys.readouterr().out
+    monkeypatch.setattr("evals.naming.PART_VALUES", 5 * N_IMAGES)
+    name_concepts.stage(config, inputs, FakeRun(tmp_path / "parts", schemas.NAMES))
+    with xr.open_dataset(tmp_path / "parts" / "summary.nc", engine="h5netcdf") as summary:
+        assert summary.sanity_forms.item() == forms
+    assert note in capsys.readouterr().out
+
+
+def test_names_stand_beside_the_sanity_tests_of_their_metrics(inputs, tmp_path, capsys):
+    inputs["sanity"] = FakeInput.of(make_sanity("fails"), tmp_path / "sanity.nc")
     config = name_concepts.Config(metrics=("recall", "cosine", "iou"), n_bootstrap=0)
     names = name_concepts.stage(config, inputs, FakeRun(tmp_path, schemas.NAMES))
     assert names.verdict.values.tolist() == ["fails", "passes", "untested"]

@@ -64,6 +64,14 @@ def test_right_names_are_told_where_they_are_known():
     assert "Of 2 whose right label is known, the consensus names 50.0% rightly." in text
 
 
+def test_on_what_metrics_were_tested_is_told_where_it_is_known():
+    assert "tested" not in names_table(names())
+    only = names_table(names().assign(sanity_forms="theoretical"))
+    assert "Metrics were tested theoretically only, on no real neurons." in only.splitlines()
+    both = names_table(names().assign(sanity_forms="theoretical, experimental"))
+    assert "Sanity tests: theoretical, experimental." in both.splitlines()
+
+
 def test_a_table_without_votes():
     silent = names().assign(
         votes=("metric", [False] * 3),

@@ -22,6 +22,7 @@ $(READY): pyproject.toml tested-versions.txt
 demo: $(READY)  ## from nothing to named concepts, on small synthetic images
 	$(BIN)/factbook run demo
 	$(BIN)/factbook show shapes-names
+	$(BIN)/factbook show shapes-logit-names
 	@echo
 	@echo "The datasets lie under artifacts/; '$(BIN)/factbook path shapes-names' prints one's path."
 	@echo "Open the dashboard:  $(BIN)/factbook dashboard"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import evals
 from registry.project import open_project
 from registry.stage import load_stage
 
@@ -33,3 +34,18 @@ def test_the_settings_of_the_paper_are_all_there() -> None:
     assert cells["vit-neurons"].config["transform"] == "softmax"
     hidden = cells["resnet50-neurons"].config
     assert (hidden["layer"], hidden["pooling"], hidden["transform"]) == ("layer4", "mean", "none")
+
+
+@pytest.mark.parametrize("data", ["shapes", "fashion", "photos"])
+def test_concepts_are_scored_and_named_by_every_metric_beside_tests_on_real_neurons(
+    data: str,
+) -> None:
+    cells = open_project(ROOT).graph.cells
+    every = list(evals.list_metrics())
+    assert cells[f"{data}-scores"].config["metrics"] == every
+    named = [name for name in cells if name.startswith(f"{data}-") and name.endswith("names")]
+    assert named
+    for name in named:
+        assert cells[name].config["metrics"] == every
+        tested = cells[cells[name].needs["sanity"]]
+        assert tested.needs.keys() == {"activations", "labels"}

@@ -115,12 +115,15 @@ class Metric:
     def evaluate(self, evidence: Evidence, parameters: Parameters = DEFAULTS) -> np.ndarray:
         """Return the metric of every pair that ``evidence`` knows, NaN where undefined.
 
+        A formula may divide by 0 without a warning: 0 / 0 is NaN, and so undefined.
+
         Raises
         ------
         ValueError
             If the formula returns another shape.
         """
-        values = self._compute(evidence, parameters)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            values = self._compute(evidence, parameters)
         try:
             return np.broadcast_to(np.asarray(values, dtype=np.float64), evidence.shape)
         except ValueError:

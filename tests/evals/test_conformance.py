@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from pathlib import Path
+
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -11,6 +14,8 @@ from evals.commands import metrics
 from evals.conformance import CHECKS, examine
 from evals.contingency import divide
 from evals.metrics import table
+
+README = Path(__file__).parents[2] / "README.md"
 
 
 @pytest.mark.parametrize("name", list(evals.list_metrics()))
@@ -36,6 +41,18 @@ def mean_difference(activations, labels):
 def test_a_strangers_metric_that_keeps_it(register):
     register(mean_difference)
     assert examine("stranger") == []
+
+
+def test_the_metric_that_the_readme_adds_runs_as_it_stands(monkeypatch):
+    monkeypatch.setattr(table, "_TABLE", dict(evals.list_metrics()))
+    blocks = README.read_text().split("```python\n")[1:]
+    [code] = [block.split("```")[0] for block in blocks if '@metric("overlap"' in block]
+    exec(code, {"__name__": "stranger"})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert examine("overlap") == []
+        silent = np.zeros((20, 1)), np.arange(20)[:, None] < 3
+        assert np.isnan(evals.find_metric("overlap")(*silent, alpha=0.1)).all()
 
 
 def divide_by_nothing(activations, labels):

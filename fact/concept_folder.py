@@ -155,33 +155,48 @@ def read_map(path: Path) -> NDArray[np.float64]:
 def _files(root: Path, faults: list[str]) -> Iterator[tuple[str, Path, Path]]:
     """Yield concept, image and map of every pair."""
     if (root / "images").is_dir() and (root / "maps").is_dir():
-        images = {path.stem: path for path in _images_in(root / "images")}
-        for folder in _folders_with_files(root / "maps"):
-            for path in sorted(folder.iterdir()):
-                if path.suffix.lower() not in (*MAP_SUFFIXES, ".png"):
-                    continue
-                if path.stem in images:
-                    yield folder.relative_to(root / "maps").as_posix(), images[path.stem], path
-                else:
-                    near = nearest(path.stem, images)
-                    faults.append(f"{path.relative_to(root)}: no image {path.stem!r}{near}")
+        yield from _files_apart(root, faults)
         return
-    for folder in _folders_with_files(root):
-        for image in _images_in(folder):
-            map_path = _map_beside(image)
-            if map_path is None:
+    for folder in _concept_folders(root, root, faults):
+        for image in _by_stem(_images_in(folder), root, faults).values():
+            maps = _maps_beside(image)
+            shown = image.relative_to(root)
+            if not maps:
                 expected = f"{image.stem}{MAP_SUFFIXES[0]}"
-                faults.append(f"{image.relative_to(root)} has no map; expected {expected} by it")
+                faults.append(f"{shown} has no map; expected {expected} by it")
+                continue
+            if len(maps) > 1:
+                faults.append(f"{shown} has several maps: {', '.join(m.name for m in maps)}")
+            yield folder.relative_to(root).as_posix(), image, maps[0]
+
+
+def _files_apart(root: Path, faults: list[str]) -> Iterator[tuple[str, Path, Path]]:
+    """Yield concept, image and map of every pair where images lie together, and maps apart."""
+    images = _by_stem(_images_in(root / "images"), root, faults)
+    for folder in _concept_folders(root / "maps", root, faults):
+        for stem, path in _by_stem(_maps_in(folder), root, faults).items():
+            if stem in images:
+                yield folder.relative_to(root / "maps").as_posix(), images[stem], path
             else:
-                yield folder.relative_to(root).as_posix(), image, map_path
+                faults.append(f"{path.relative_to(root)}: no image {stem!r}{nearest(stem, images)}")
 
 
-def _folders_with_files(root: Path) -> Iterator[Path]:
-    """Yield the folders of concepts: those below ``root``, and one deeper, that hold files."""
-    inner = sorted(path for path in root.iterdir() if path.is_dir() and path.name[0] != ".")
-    for folder in inner:
-        deeper = sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
-        yield from deeper or [folder]
+def _concept_folders(top: Path, root: Path, faults: list[str]) -> Iterator[Path]:
+    """Yield the folders that may hold concepts: those below ``top``, and one deeper."""
+    for folder in _folders_in(top):
+        yield folder
+        for inner in _folders_in(folder):
+            yield inner
+            faults += [
+                f"{deeper.relative_to(root)} lies too deep; expected a folder for each concept, or "
+                "one for each class with such folders in it"
+                for deeper in _folders_in(inner)
+                if any(deeper.iterdir())
+            ]
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
 
 
 def _images_in(folder: Path) -> list[Path]:
@@ -192,12 +207,28 @@ def _images_in(folder: Path) -> list[Path]:
     ]
 
 
-def _map_beside(image: Path) -> Path | None:
+def _maps_in(folder: Path) -> list[Path]:
+    return [
+        path for path in sorted(folder.iterdir()) if path.suffix.lower() in (*MAP_SUFFIXES, ".png")
+    ]
+
+
+def _by_stem(paths: list[Path], root: Path, faults: list[str]) -> dict[str, Path]:
+    """Return files by the name that an image and its map share; two of one name are a fault."""
+    found: dict[str, Path] = {}
+    for path in paths:
+        first = found.setdefault(path.stem, path)
+        if first is not path:
+            faults.append(f"{path.relative_to(root)} is called as {first.name} is; expected one")
+    return found
+
+
+def _maps_beside(image: Path) -> list[Path]:
     published = _PUBLISHED.fullmatch(image.stem)
     stems = [image.stem, *([f"{published['stem']}_actmap"] if published else [])]
     candidates = [image.with_name(stem + suffix) for stem in stems for suffix in MAP_SUFFIXES]
     candidates.append(image.with_name(f"{image.stem}_map.png"))
-    return next((path for path in candidates if path.is_file()), None)
+    return [path for path in candidates if path.is_file()]
 
 
 # --- presences --------------------------------------------------------------------------------

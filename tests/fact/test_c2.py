@@ -194,6 +194,48 @@ def test_every_fault_is_told_at_once(small: Path) -> None:
         assert expected in said
 
 
+def test_a_folder_of_a_concept_may_hold_another_one(small: Path) -> None:
+    (small / "a" / "b").mkdir()
+    for file in (small / "b").iterdir():
+        file.rename(small / "a" / "b" / file.name)
+    table = (small / "presences.csv").read_text().replace("\nb,", "\na/b,")
+    (small / "presences.csv").write_text(table)
+    folder = read_folder(small)
+    assert folder.concepts == ("a", "a/b")
+    assert len(folder.pairs) == 6
+
+
+def test_folders_that_lie_too_deep_are_no_silent_loss(small: Path) -> None:
+    (small / "a" / "x" / "y").mkdir(parents=True)
+    assert read_folder(small).concepts == ("a", "b")
+    (small / "b").rename(small / "a" / "x" / "y" / "b")
+    with pytest.raises(ImageDataError, match="a/x/y lies too deep; expected a folder for each con"):
+        read_folder(small)
+
+
+def test_two_files_of_one_name_are_an_error(small: Path) -> None:
+    Image.new("RGB", (4, 4)).save(small / "a" / "0.jpg")
+    np.savez(small / "b" / "0.npz", np.ones((2, 2)))
+    with pytest.raises(ImageDataError) as error:
+        read_folder(small)
+    assert "a/0.png is called as 0.jpg is; expected one" in str(error.value)
+    assert "b/0.png has several maps: 0.npy, 0.npz" in str(error.value)
+
+
+def test_two_files_of_one_name_are_an_error_where_images_lie_apart(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "maps" / "a").mkdir(parents=True)
+    for suffix in ("jpg", "png"):
+        Image.new("RGB", (4, 4)).save(tmp_path / "images" / f"0.{suffix}")
+    np.save(tmp_path / "maps" / "a" / "0.npy", np.ones((2, 2)))
+    np.savez(tmp_path / "maps" / "a" / "0.npz", np.ones((2, 2)))
+    write_table(tmp_path, [("a", "0", 1)])
+    with pytest.raises(ImageDataError) as error:
+        read_folder(tmp_path)
+    assert "images/0.png is called as 0.jpg is; expected one" in str(error.value)
+    assert "maps/a/0.npz is called as 0.npy is; expected one" in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [

@@ -14,7 +14,9 @@ SHOWN_NAMES = 20
 
 
 def names_table(names: xr.Dataset, most: int = 15) -> str:
-    """Return what each metric is worth as a namer, and the concepts that are named best.
+    """Return the concepts that are named best, then what each metric is worth as a namer.
+
+    In this order because of a long text the end is what is seen.
 
     Parameters
     ----------
@@ -26,13 +28,13 @@ def names_table(names: xr.Dataset, most: int = 15) -> str:
     Returns
     -------
     str
-        A line for each metric: the verdict of its sanity tests, whether it votes, how often its
-        name is the consensus, mean score and margin of its names, names that another label
-        equals, and, where right labels are known, the share that it names rightly. Then a line
-        for each concept: its consensus, the votes for it, and its score by each voting metric, in
-        as many tables as these take.
+        A line for each concept: its consensus, the votes for it, and its score by each voting
+        metric, in as many tables as these take. Then a line for each metric: the verdict of its
+        sanity tests, whether it votes, how often its name is the consensus, mean score and margin
+        of its names, names that another label equals, and, where right labels are known, the
+        share that it names rightly.
     """
-    parts = [_metrics(names), _concepts(names, most), _remarks(names)]
+    parts = [_concepts(names, most), _metrics(names), _remarks(names)]
     return "\n".join(parts)
 
 

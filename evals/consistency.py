@@ -213,6 +213,7 @@ def score_encodings(
             "pixels": ("concept", _mean(of_concepts.pixels, counts)),
             **{name: ("concept", encodings[name].values) for name in described},
             "baseline_score": ("baseline_class", baseline),
+            **_name_baselines(encodings, of_random.groups, baseline),
             **_summary(scores, counts, baseline, least_images, n_bins),
             "empty_total": int(of_concepts.empty.sum()),
             "centred": int(centred),
@@ -261,6 +262,21 @@ def _blocks(encodings: xr.Dataset) -> Iterator[tuple[int, xr.Dataset]]:
 def _baseline_classes(encodings: xr.Dataset) -> NDArray[np.int64]:
     group, kind = encodings["group"].values, encodings["map"].values
     return np.unique(group[kind == RANDOM]).astype(np.int64)
+
+
+def _name_baselines(
+    encodings: xr.Dataset, classes: NDArray[np.integer], baseline: Floats
+) -> dict[str, object]:
+    """Return names of the classes of baselines, and which is whose, where classes have names."""
+    if "class_name" not in encodings:
+        return {}
+    names = encodings["class_name"].values.astype(str)[classes]
+    known = dict(zip(names.tolist(), baseline.tolist(), strict=True))
+    own = encodings["concept_class"].values.astype(str).tolist()
+    return {
+        "baseline_name": ("baseline_class", names.astype(object)),
+        "concept_baseline": ("concept", np.array([known.get(name, np.nan) for name in own])),
+    }
 
 
 def _dataset_mean(encodings: xr.Dataset) -> Floats:

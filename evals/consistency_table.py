@@ -9,6 +9,8 @@ import xarray as xr
 def consistency_table(consistency: xr.Dataset, most: int = 10) -> str:
     """Return the summary, then the most and the least consistent concepts, a line each.
 
+    Beside the score of a concept stands that of random maps of its class, where there are classes.
+
     Parameters
     ----------
     consistency : Dataset
@@ -22,6 +24,8 @@ def consistency_table(consistency: xr.Dataset, most: int = 10) -> str:
         f"{told['least_images']} images; random maps {told['baseline']:.3f}, "
         f"difference {told['difference']:+.3f}\n"
     )
+    if "variant" in told:
+        summary += f"{told['variant']}\n"
     names = (
         consistency["concept_name"].values
         if "concept_name" in consistency
@@ -32,10 +36,15 @@ def consistency_table(consistency: xr.Dataset, most: int = 10) -> str:
     order = order[~np.isnan(score[order])]
     shown = order if len(order) <= most else np.append(order[: most // 2], order[-(most // 2) :])
     width = max([len("concept"), *(len(names[row]) for row in shown)])
-    lines = [f"{'concept':>{width}}   score  images  pixels  without map"]
+    has_classes = "concept_baseline" in consistency
+    random = f"{'random':>8}" if has_classes else ""
+    lines = [f"{'concept':>{width}}   score{random}  images  pixels  without map"]
     for row in shown:
+        if has_classes:
+            random = f"  {consistency['concept_baseline'].values[row]:6.3f}"
         lines.append(
-            f"{names[row]:>{width}}  {score[row]:6.3f}  {consistency['n_images'].values[row]:6d}  "
+            f"{names[row]:>{width}}  {score[row]:6.3f}{random}  "
+            f"{consistency['n_images'].values[row]:6d}  "
             f"{consistency['pixels'].values[row]:6.0f}  {consistency['empty_maps'].values[row]:11d}"
         )
     if len(order) > most:

@@ -215,6 +215,10 @@ CONSISTENCY = Schema(
         "concept_name": Variable(("concept",), "str", "name of the concept", optional=True),
         "concept_class": Variable(("concept",), "str", "class of the concept", optional=True),
         "baseline_score": Variable(("baseline_class",), "float64", "score of random maps"),
+        "baseline_name": Variable(("baseline_class",), "str", "name of the class", optional=True),
+        "concept_baseline": Variable(
+            ("concept",), "float64", "score of random maps of the concept's class", optional=True
+        ),
         "share": Variable(("bin",), "float64", "share of the counted concepts in the bin"),
         "mean_score": Variable((), "float64", "mean score of concepts with enough images"),
         "baseline": Variable((), "float64", "mean score of random maps"),

@@ -163,4 +163,7 @@ def _write(scores: xr.Dataset, path: Path) -> None:
         return
     columns = ["concept_name", *(["concept_class"] if "concept_class" in scores else []), *COLUMNS]
     table = scores[columns].to_dataframe().rename(columns={"concept_name": "name"})
+    own = scores["concept_baseline"].values if "concept_baseline" in scores else None
+    table["baseline"] = scores["baseline"].item() if own is None else own
+    table["variant"] = scores["variant"].item()  # a table that is passed on says what it is of
     table.to_csv(path, index_label="concept")

@@ -142,14 +142,16 @@ def encode_folder(
     encodings = as_dataset(join_columns(columns))
     if by_class:
         own = [class_of(name) for name in folder.concepts]
-        encodings = encodings.assign(concept_class=("concept", own))
+        encodings = encodings.assign(
+            concept_class=("concept", own), class_name=("class", list(chosen.classes))
+        )
     return encodings.assign(
         concept_name=("concept", list(folder.concepts)),
         threshold=("concept", [chosen.thresholds[name] for name in folder.concepts]),
         n_images=len(names),
         n_encodings=int((encodings["map"].values == CONCEPT).sum()),
         n_empty=int(np.isnan(encodings["encoding"].values[:, 0]).sum()),
-        variant=f"{choice}; {_told(quantile)}",
+        variant=f"{choice}; {_told(quantile, by_class)}",
     ).assign_coords(concept=np.arange(len(folder.concepts)))
 
 
@@ -169,5 +171,8 @@ def _mapped_images(
         )
 
 
-def _told(quantile: float | None) -> str:
-    return "all images" if quantile is None else f"presence above the {quantile:g}-quantile"
+def _told(quantile: float | None, by_class: bool) -> str:
+    images = "all images"
+    if quantile is not None:
+        images = f"presence from the {quantile:g}-quantile on, at least 10 images"
+    return f"{images}; a baseline for each class" if by_class else images

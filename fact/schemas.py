@@ -303,6 +303,9 @@ ENCODINGS = Schema(
         "pixels": Variable(("sample",), "int64", "pixels that hold 80 % of the map"),
         "concept_name": Variable(("concept",), "str", "name of the concept", optional=True),
         "concept_class": Variable(("concept",), "str", "class of the concept", optional=True),
+        "class_name": Variable(
+            ("class",), "str", "names of the classes that random maps are of", optional=True
+        ),
         "threshold": Variable(
             ("concept",), "float64", "presence of the weakest chosen images; NaN where none was"
         ),

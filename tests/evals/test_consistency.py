@@ -208,6 +208,15 @@ def test_classes_have_baselines_of_their_own() -> None:
     each = [every_pair(*of(encodings, "random", number)) for number in (3, 5)]
     np.testing.assert_allclose(scores["baseline_score"], each, rtol=1e-10)
     assert scores["baseline"] == pytest.approx(np.mean(each))
+    assert "baseline_name" not in scores
+    names, own = [f"class {i}" for i in range(6)], [5, 3, 3, 5, 3, 5, 1]
+    named = encodings.assign(
+        class_name=("class", names), concept_class=("concept", [names[i] for i in own])
+    )
+    scores = evals.score_encodings(named, centred=False)
+    assert scores["baseline_name"].values.tolist() == ["class 3", "class 5"]
+    beside = [{3: each[0], 5: each[1]}.get(i, np.nan) for i in own]
+    np.testing.assert_allclose(scores["concept_baseline"], beside, rtol=1e-10)
 
 
 def test_encodings_of_unknown_kinds_and_concepts_are_errors() -> None:

@@ -6,6 +6,7 @@ import csv
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import xarray as xr
@@ -14,7 +15,8 @@ from PIL import Image
 
 import evals
 import fact
-from fact.c2 import c2, score_folder
+from evals import schemas
+from fact.c2 import _write, c2, score_folder
 from fact.concept_folder import read_folder, read_map
 from fact.encoders import EncoderChoice
 from fact.encodings import random_weights
@@ -64,10 +66,14 @@ def test_one_command_tells_the_coherent_concept(photos: Path, tmp_path: Path) ->
     result = CliRunner().invoke(main, ["c2", str(photos), "--out", str(out), "--device", "cpu"])
     assert result.exit_code == 0, result.output
     assert result.output.startswith("C2-score ")
+    variant = "efficientnet-lite0 with bilinear, images of side 224; all images; not centred"
+    assert result.output.splitlines()[1] == variant
     with out.open() as file:
         scores = {row["name"]: row for row in csv.DictReader(file)}
     assert float(scores["bloom"]["score"]) > 0.8 > 0.5 > float(scores["anything"]["score"])
     assert scores["bloom"]["n_images"] == "8"
+    assert {row["variant"] for row in scores.values()} == {variant}
+    assert len({row["baseline"] for row in scores.values()}) == 1
     crops, maps = photographs.same_object()
     encodings = fact.encode_maps(crops, maps, device="cpu")
     expected = evals.c2_score(encodings, 1 + np.arange(8) / 10)
@@ -149,7 +155,9 @@ def test_a_copy_of_an_image_is_the_same_image(small: Path) -> None:
     assert sorted(pair.concept for pair in folder.images["a/0.png"]) == ["a", "b"]
 
 
-def test_classes_have_baselines_through_the_same_quantile(tmp_path: Path) -> None:
+def test_classes_have_baselines_through_the_same_quantile(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     rows = []
     for name in ("zebra", "ant"):
         for number in range(14):
@@ -171,6 +179,23 @@ def test_classes_have_baselines_through_the_same_quantile(tmp_path: Path) -> Non
         expected.append(evals.c2_score(encodings, presence[chosen]))
     np.testing.assert_allclose(scores["baseline_score"], expected, atol=1e-6)
     assert scores["baseline"] == pytest.approx(np.mean(expected), abs=1e-6)
+    schemas.CONSISTENCY.check(scores)
+    assert scores["baseline_name"].values.tolist() == ["ant", "zebra"]
+    np.testing.assert_array_equal(scores["concept_baseline"], scores["baseline_score"])
+    _, variant, head, *lines = capsys.readouterr().out.splitlines()
+    assert variant.endswith(
+        "presence from the 0.2-quantile on, at least 10 images; a baseline for each class; "
+        "not centred"
+    )
+    assert head.split()[:3] == ["concept", "score", "random"]
+    for name, value in zip(("ant", "zebra"), expected, strict=True):
+        [line] = [line.split() for line in lines if line.split()[0] == f"{name}/7"]
+        assert float(line[2]) == pytest.approx(value, abs=6e-4)
+    out = tmp_path.parent / "scores.csv"
+    _write(scores, out)
+    table = pd.read_csv(out)
+    np.testing.assert_allclose(table["baseline"], expected, atol=1e-6)
+    assert table["variant"].tolist() == [variant] * 2
     given = np.array([float(row[2]) for row in rows if row[0] == "ant/7"])
     assert scores["n_images"][0] == max((given >= np.quantile(given, 0.2)).sum(), 10)
 

@@ -10,7 +10,7 @@ from pydantic import Field
 
 import registry
 from evals import schemas
-from evals.metrics.table import ALPHAS, LAMBDAS, resolve_metrics
+from evals.metrics.table import ALPHAS, LAMBDAS, metric_modules, resolve_metrics
 from evals.published_auprc import published_auprc
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ stage = registry.Stage(
     needs={"activations": "activations", "labels": "labels"},
     output=schemas.IDENTIFICATION,
     preload=("evals.identification", "evals.identification_table"),
+    plugged=metric_modules,
 )
 
 

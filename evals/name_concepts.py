@@ -11,7 +11,7 @@ from pydantic import Field
 
 import registry
 from evals import schemas
-from evals.metrics.table import Parameters, resolve_metrics
+from evals.metrics.table import Parameters, metric_modules, resolve_metrics
 from evals.protocol import DECISIVE
 from evals.verdicts import NOT_RUN
 
@@ -75,6 +75,7 @@ stage = registry.Stage(
     needs={"activations": "concepts | activations", "labels": "labels", "sanity": "sanity?"},
     output=schemas.NAMES,
     preload=("evals.naming",),
+    plugged=metric_modules,
 )
 
 

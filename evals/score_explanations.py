@@ -10,7 +10,7 @@ from pydantic import Field
 
 import registry
 from evals import schemas
-from evals.metrics.table import find_metric, resolve_metrics
+from evals.metrics.table import find_metric, metric_modules, resolve_metrics
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -64,6 +64,7 @@ stage = registry.Stage(
     needs={"activations": "concepts | activations", "labels": "labels"},
     output=schemas.SCORES,
     preload=("evals.scoring",),
+    plugged=metric_modules,
 )
 
 

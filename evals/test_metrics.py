@@ -10,7 +10,7 @@ from pydantic import Field
 
 import registry
 from evals import schemas
-from evals.metrics.table import ALPHAS, LAMBDAS, resolve_metrics
+from evals.metrics.table import ALPHAS, LAMBDAS, metric_modules, resolve_metrics
 from evals.protocol import (
     FREQUENCIES,
     HIDDEN_ALPHA,
@@ -125,6 +125,7 @@ stage = registry.Stage(
     needs={"activations": "activations | concepts?", "labels": "labels?"},
     output=schemas.SANITY,
     preload=("evals.sanity", "evals.sanity_table"),
+    plugged=metric_modules,
 )
 
 

@@ -12,7 +12,7 @@ No row imports torch before it is built, so that a plan can check names.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -124,6 +124,12 @@ def find_encoder(name: str) -> Row:
 def find_upsampler(name: str) -> Row:
     """Return a row of the table of up-samplers, likewise."""
     return _find(_UPSAMPLERS, name, "up-sampler")
+
+
+def encoder_modules(config: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the modules of the ``encoder`` and the ``upsampler`` that a configuration names."""
+    yield find_encoder(config["encoder"]).build.__module__
+    yield find_upsampler(config["upsampler"]).build.__module__
 
 
 def _find(table: dict[str, Row], name: str, what: str) -> Row:

@@ -118,8 +118,8 @@ def make_plan(
         What a task was, from its experiment and fingerprint; it tells why an input is another
         one than before where that input is complete by now.
     sources : mapping of str to str, optional
-        Hash of the present code of each stage; where it differs from what made an output, that
-        is noted.
+        Hash of the present code behind each cell, by name; where it differs from what made an
+        output, that is noted.
     durations : mapping of str to sequence of float, optional
         Seconds of earlier complete runs beyond those in the states, by experiment or by stage.
     force : bool
@@ -237,7 +237,7 @@ class _Planner:
 
     def _has_changed_code(self, task: Task) -> bool:
         complete = task.state.status is Status.COMPLETE
-        return complete and _is_other(task.state.sources, self.sources.get(task.stage))
+        return complete and _is_other(task.state.sources, self.sources.get(task.name))
 
     # what changed since the cell ran before
 

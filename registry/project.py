@@ -19,7 +19,7 @@ from registry.journal import journal_root
 from registry.plan import Plan, Status, fingerprints, make_plan
 from registry.reference import SelectionError, parse_reference
 from registry.sources import sources_hash
-from registry.stage import Input
+from registry.stage import Input, load_stage
 from registry.status import journal_status
 
 STATE_FOLDER = ".factbook"
@@ -98,14 +98,14 @@ class Project:
         """
         graph = graph or self.graph
         chosen = [cell.name for cell in graph.select(targets)]
-        stages = {graph.cells[name].stage for name in graph.behind(chosen) if name in graph.cells}
+        cells = [graph.cells[name] for name in graph.behind(chosen) if name in graph.cells]
         return make_plan(
             graph,
             chosen,
             identities=self.identities(graph.resources_behind(chosen)),
             states=self.store.states(verify),
             past=self.store.past,
-            sources={stage: sources_hash(stage) for stage in stages},
+            sources={cell.name: _code_digest(cell) for cell in cells},
             force=force,
             rerun_changed_code=rerun_changed_code,
         )
@@ -252,6 +252,11 @@ class Project:
         if state.status is Status.COMPLETE and state.folder is not None:
             return state.folder
         raise MissingInputsError(_absence(cell.name, state))
+
+
+def _code_digest(cell: Cell) -> str:
+    """Return the digest of the code behind a cell, plug-ins that its configuration names too."""
+    return sources_hash(cell.stage, load_stage(cell.stage).plugged(cell.config))
 
 
 def _absence(name: str, state: OutputState) -> str:

@@ -58,8 +58,17 @@ class Code:
 
 
 @functools.cache
-def code_of(stage: str, project_root: Path) -> Code:
+def code_of(stage: str, project_root: Path, plugged: tuple[str, ...] = ()) -> Code:
     """Return the code of a stage, given as the name of its module.
+
+    Parameters
+    ----------
+    stage : str
+        The module.
+    project_root : Path
+        Folder of the project.
+    plugged : tuple of str
+        Modules that the configuration names, as :meth:`Stage.plugged` returns them.
 
     Raises
     ------
@@ -71,7 +80,8 @@ def code_of(stage: str, project_root: Path) -> Code:
         raise StageError(f"stage {stage!r} has no source file")
     commit = commit_of(main.parent) or commit_of(project_root)
     versions, hashes = package_versions(), package_hashes()
-    return Code(main, stage_sources(stage), sources_hash(stage), versions, hashes, commit)
+    files, digest = stage_sources(stage, plugged), sources_hash(stage, plugged)
+    return Code(main, files, digest, versions, hashes, commit)
 
 
 @dataclass(frozen=True)
@@ -91,7 +101,7 @@ class SourceFile:
 
 
 @functools.cache
-def stage_sources(module: str) -> tuple[Path, ...]:
+def stage_sources(module: str, plugged: tuple[str, ...] = ()) -> tuple[Path, ...]:
     """Return the files of a stage: its module, and all it imports from the plug-ins' packages.
 
     Imports are followed statically, so that those inside functions count, and nothing is loaded.
@@ -100,15 +110,18 @@ def stage_sources(module: str) -> tuple[Path, ...]:
     ----------
     module : str
         Name of the stage's module.
+    plugged : tuple of str
+        Modules that count as if it imported them.
 
     Returns
     -------
     tuple of Path
         Sorted, without the framework's own files.
     """
-    roots = {name.split(".")[0] for name in (module, *plugin_modules())} - {"registry"}
+    known_by_name = (module, *plugged, *plugin_modules())
+    roots = {name.split(".")[0] for name in known_by_name} - {"registry"}
     seen: dict[str, Path] = {}
-    waiting = [module]
+    waiting = [module, *plugged]
     with _remembered() as known:
         while waiting:
             name = waiting.pop()
@@ -120,11 +133,11 @@ def stage_sources(module: str) -> tuple[Path, ...]:
 
 
 @functools.cache
-def sources_hash(module: str) -> str:
+def sources_hash(module: str, plugged: tuple[str, ...] = ()) -> str:
     """Return the digest of a stage's code, 16 hexadecimal digits, without comments and layout."""
     digest = hashlib.sha256()
     with _remembered() as known:
-        for path in stage_sources(module):
+        for path in stage_sources(module, plugged):
             found = known.look_up(path, path.stem)
             digest.update(f"{path.parent.name}/{path.name} {found.digest}\n".encode())
     return digest.hexdigest()[:16]

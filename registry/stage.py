@@ -14,7 +14,7 @@ import importlib.util
 import json
 import pkgutil
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -323,6 +323,9 @@ class Stage:
         Schema of the dataset that the stage returns.
     preload : tuple of str
         Modules worth loading once before several tasks are run.
+    plugged : callable, optional
+        Names of the modules that a configuration, as plain JSON values, names rows of, as those
+        of a plug-in: their code counts as the stage's own, which imports none of them.
     """
 
     def __init__(
@@ -334,6 +337,7 @@ class Stage:
         needs: Mapping[str, str],
         output: Schema,
         preload: tuple[str, ...] = (),
+        plugged: Callable[[Mapping[str, Any]], Iterable[str]] | None = None,
     ):
         self.name = name
         self.version = version
@@ -342,6 +346,7 @@ class Stage:
         self.slots = {slot: Slot.parse(slot, text) for slot, text in self.needs.items()}
         self.output = output
         self.preload = preload
+        self._plugged = plugged
         self._main: StageMain | None = None
 
     def __repr__(self) -> str:
@@ -362,6 +367,10 @@ class Stage:
         """First line of the docstring of the stage's module."""
         doc = importlib.import_module(self.name).__doc__ or ""
         return doc.strip().split("\n")[0]
+
+    def plugged(self, config: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return the modules, sorted, that a configuration of plain JSON values names rows of."""
+        return tuple(sorted(set(self._plugged(config)))) if self._plugged else ()
 
     def main(self, function: StageMain) -> StageMain:
         """Decorate the function ``(config, inputs, run) -> Dataset`` that does the work."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -252,6 +252,12 @@ def resolve_metrics(names: Sequence[str]) -> tuple[str, ...]:
     if len(set(names)) < len(names):
         raise ValueError(f"a metric is named twice in {list(names)}")
     return tuple(names) or tuple(list_metrics())
+
+
+def metric_modules(config: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the modules of the metrics that a configuration names as ``metrics``."""
+    for name in config["metrics"]:
+        yield find_metric(name).function.__module__
 
 
 def list_metrics() -> Mapping[str, Metric]:

@@ -17,6 +17,7 @@ from dashboards.views.labels import label_frame
 from evals.commands import metrics
 from evals.metrics import table
 from evals.naming import NamingOptions
+from registry import sources
 from registry.execute import Ending, run_plan
 from registry.mongo import URL_VARIABLE
 from registry.project import open_project
@@ -155,6 +156,56 @@ def test_in_a_project_that_names_it(monkeypatch, tmp_path, stranger):
             assert NAME in dataset.metric.values, name
             if name == "names":
                 assert NAME in label_frame(dataset, 0)["metric"].tolist()  # of the dashboard
+
+
+PLUGIN = """
+import evals
+from .parts import gap
+
+@evals.metric("project_gap", source="a project")
+def project_gap(activations, labels):
+    return gap(activations, labels)
+"""
+PARTS = "def gap(activations, labels):\n    return {factor} * (activations.T @ labels)\n"
+
+
+def forget_code() -> None:
+    for cached in (sources.stage_sources, sources.sources_hash, sources.code_of):
+        cached.cache_clear()
+    sources._known_files.cache_clear()
+
+
+@pytest.mark.usefixtures("stranger")  # for a table that forgets
+def test_a_change_of_a_projects_metric_is_noticed_where_it_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    package = tmp_path / f"gap{abs(hash(tmp_path))}"
+    package.mkdir()
+    write_project(tmp_path)
+    (package / "plugin.py").write_text(PLUGIN)
+    (package / "parts.py").write_text(PARTS.format(factor=1))
+    declared, _, _ = DECLARATION.partition("[experiments.scores]")
+    declared = declared.replace("tests.evals.stranger", f"{package.name}.plugin")
+    for name, named in (("one", ["iou"]), ("two", ["iou", "project_gap"])):
+        declared += (
+            f'[experiments.{name}]\nstage = "evals.score_explanations"\n'
+            f'needs = {{ activations = "logits", labels = "labels" }}\n'
+            f"config = {{ metrics = {named} }}\n"
+        )
+    (tmp_path / "experiments.toml").write_text(declared)
+    project = open_project(tmp_path)
+    forget_code()
+    outcomes = run_plan(project, project.plan(), here=True, journal_only=True)
+    assert {outcome.ending for outcome in outcomes} == {Ending.COMPLETED}
+    assert not [task.notes for task in project.plan().tasks if task.notes]
+    (package / "parts.py").write_text(PARTS.format(factor=22))
+    forget_code()
+    noted = {task.name: task.notes for task in project.plan().tasks if task.notes}
+    assert noted.keys() == {"two"}
+    assert noted["two"][0].startswith("the code of evals.score_explanations changed since run")
+    assert [task.name for task in project.plan(rerun_changed_code=True).due] == ["two"]
+    forget_code()
 
 
 def test_in_an_installed_package(tmp_path):

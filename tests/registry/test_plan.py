@@ -346,7 +346,7 @@ def test_force_runs_the_targets_and_nothing_before_them(disk):
 
 
 def test_changed_code_is_noted_and_a_reason_only_if_asked(disk):
-    sources = {"tests.registry.toy.fit": "code-2", "tests.registry.toy.collect": "code-1"}
+    sources = {"sae": "code-2", "features": "code-1"}
     plan = plan_of(CHAIN, disk, sources=sources)
     assert plan.due == ()
     note = "the code of tests.registry.toy.fit changed since run run-sae"

@@ -186,7 +186,7 @@ def test_a_store_that_is_gone_is_made_anew(pair: Project) -> None:
 def test_changed_code_is_noted_and_run_again_only_if_asked(
     pair: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("registry.project.sources_hash", lambda stage: "other")
+    monkeypatch.setattr("registry.project.sources_hash", lambda stage, plugged: "other")
     plan = pair.plan(["twice"])
     assert not plan.due
     assert "code of tests.registry.lab.scale changed since" in plan.tasks[0].notes[0]

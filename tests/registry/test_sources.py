@@ -89,6 +89,24 @@ def test_code_far_behind_counts(package: str) -> None:
     assert again(f"{package}.stage") != before
 
 
+def test_modules_that_are_plugged_in_count(package: str, tmp_path: Path) -> None:
+    """Those of another package, and what they import from it."""
+    (tmp_path / "lib" / f"{package}_plug").mkdir()
+    for file, text in {"__init__": "", "row": "from . import part\n", "part": "a = 1\n"}.items():
+        (tmp_path / "lib" / f"{package}_plug" / f"{file}.py").write_text(text)
+    stage, plugged = f"{package}.stage", (f"{package}_plug.row",)
+    alone, before = sources_hash(stage), sources_hash(stage, plugged)
+    assert alone != before
+    added = set(sources.stage_sources(stage, plugged)) - set(sources.stage_sources(stage))
+    assert {path.name for path in added} == {"__init__.py", "row.py", "part.py"}
+    edit(f"{package}_plug", "part", "a = 2\n")
+    assert again(stage) == alone
+    assert sources_hash(stage, plugged) != before
+    code = code_of(stage, tmp_path, plugged)
+    assert code.files == sources.stage_sources(stage, plugged)
+    assert code.digest == sources_hash(stage, plugged)
+
+
 def test_the_hash_is_the_same_with_and_without_a_memory(package: str, tmp_path: Path) -> None:
     first = sources_hash(f"{package}.stage")
     sources._known_files.cache_clear()  # reads what was kept on disk

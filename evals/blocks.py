@@ -473,7 +473,7 @@ class DrawnInputs:
 def map_evidence(
     function: Callable[[slice, BlockEvidence], T],
     activations: Columns,
-    labels: Columns,
+    labels: Columns | Concepts,
     *,
     block_size: int | None = None,
     workers: int | None = None,
@@ -485,7 +485,8 @@ def map_evidence(
     function : callable
         Of the neurons (slice) and their evidence.
     activations, labels : Columns
-        (input, neuron) and (input, concept), of the same inputs.
+        (input, neuron) and (input, concept), of the same inputs; labels as `Concepts` where they
+        serve several calls.
     block_size : int, optional
         Neurons in a block; by default so many that a block holds 4 million activations.
     workers : int, optional
@@ -497,15 +498,16 @@ def map_evidence(
     ValueError
         If the numbers of inputs differ.
     """
-    if activations.n_inputs != labels.n_inputs:
+    columns = labels.columns if isinstance(labels, Concepts) else labels
+    if activations.n_inputs != columns.n_inputs:
         raise ValueError(
             f"activations and labels must be of the same inputs; "
-            f"got {activations.n_inputs} and {labels.n_inputs}"
+            f"got {activations.n_inputs} and {columns.n_inputs}"
         )
     if workers is None:
-        n_steps = activations.n_inputs * activations.n_columns * labels.n_columns
+        n_steps = activations.n_inputs * activations.n_columns * columns.n_columns
         workers = count_processors() if n_steps > FEW_STEPS else 1
-    concepts = Concepts(labels, workers)
+    concepts = labels if isinstance(labels, Concepts) else Concepts(labels, workers)
     sampler = Sampler(activations.inputs, activations.names)
     for_all = math.ceil(activations.n_columns / max(1, workers))
     size = block_size or min(most_neurons(activations.n_inputs), for_all)

@@ -8,7 +8,7 @@ splits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 import xarray as xr
 from scipy import stats
 
-from evals.metrics.table import ALPHAS, LAMBDAS, Metric, find_metric
+from evals.metrics.table import ALPHAS, LAMBDAS, Metric, Parameters, find_metric
 from evals.published_auprc import published_auprc
 from evals.selection import (
     UNKNOWN,
@@ -126,7 +126,7 @@ def identify(
     options : IdentificationOptions
         How.
     progress : callable
-        Told how many metrics of how many are done.
+        Told how many steps of how many are done: a metric's choice, or its test.
 
     Returns
     -------
@@ -144,49 +144,110 @@ def identify(
     n_known = int(np.count_nonzero(np.asarray(right) != UNKNOWN))
     seeds = options.seed + np.arange(options.n_splits)
     choosing = np.stack([validation_neurons(n_known, options.share, int(seed)) for seed in seeds])
-    known = KnownNeurons(
-        activations,
-        labels,
-        right,
-        options.alphas,
-        options.workers,
-        np.asarray(choosing.any(axis=0)),
-    )
+    is_chooser = np.asarray(choosing.any(axis=0))
+    known = KnownNeurons(activations, labels, right, options.workers, is_chooser)
+    grids = [(row, grid(row, options.alphas, options.lams, options.seed)) for row in rows]
+    chosen = []
+    for own in known.choose(grids, list(choosing)):
+        chosen.append(own)
+        progress(len(chosen), 2 * len(rows))
     parts = []
-    for done, row in enumerate(rows, start=1):
-        parts.append(_identify_by(row, known, choosing, options))
-        progress(done, len(rows))
+    for part in _test_choices(rows, chosen, known, ~choosing):
+        parts.append(part)
+        progress(len(rows) + len(parts), 2 * len(rows))
     return _summarise(parts, rows, known, choosing, seeds, options)
 
 
+Choice = tuple[Parameters, float]
+"""What a split chose, and the AUPRC of its choice."""
+
+
+def _test_choices(
+    rows: Sequence[Metric],
+    chosen: Sequence[Sequence[Choice]],
+    known: KnownNeurons,
+    tested: np.ndarray,
+) -> Iterator[dict[str, Any]]:
+    """Yield what each metric makes of what its splits chose; each choice is scored once."""
+    points = [list(dict.fromkeys(point for point, _ in own)) for own in chosen]
+    scored = known.score(
+        [(row, point) for row, own in zip(rows, points, strict=True) for point in own]
+    )
+    for row, own, distinct in zip(rows, chosen, points, strict=True):
+        found = {}
+        for point in distinct:
+            splits = np.array([choice == point for choice, _ in own])
+            found[point] = _Found.of(next(scored), known.right, tested, splits)
+        yield _identify_by(row, own, [found[point] for point, _ in own], tested)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What scores by one metric with some parameters say, without the scores.
+
+    Attributes
+    ----------
+    ranks, chances, undefined, best : ndarray
+        (neuron,) as of `right_ranks`, `top_chances` and `best_places`; share of undefined pairs.
+    auprc : ndarray
+        (split,) of the tested neurons, NaN of splits that chose other parameters.
+    """
+
+    ranks: np.ndarray
+    chances: np.ndarray
+    undefined: np.ndarray
+    best: np.ndarray
+    auprc: np.ndarray
+
+    @classmethod
+    def of(
+        cls, scores: np.ndarray, right: np.ndarray, tested: np.ndarray, splits: np.ndarray
+    ) -> _Found:
+        """Look at scores (neuron, concept), tested (split, neuron), in the splits (split,)."""
+        auprc = np.full(len(splits), np.nan)
+        for split in np.flatnonzero(splits):
+            auprc[split] = identification_auprc(scores[tested[split]], right[tested[split]])
+        return cls(
+            right_ranks(scores, right),
+            top_chances(scores, right),
+            np.isnan(scores).mean(axis=1),
+            best_places(scores),
+            auprc,
+        )
+
+
 def _identify_by(
-    row: Metric, known: KnownNeurons, choosing: np.ndarray, options: IdentificationOptions
+    row: Metric,
+    chosen: Sequence[Choice],
+    found: Sequence[_Found],
+    tested: np.ndarray,
 ) -> dict[str, Any]:
-    """Return what one metric makes of every split, by name: arrays (split, …) or (neuron,)."""
-    points = grid(row, options.alphas, options.lams, options.seed)
-    chosen = known.choose(row, points, list(choosing))
-    scores = {point: known.score(row, point) for point in dict.fromkeys(p for p, _ in chosen)}
+    """Return what one metric makes of every split, by name: arrays (split, …) or (neuron,).
 
-    def of_split(measure: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        """Return (split, neuron) what is measured of the scores that each split chose."""
-        measured = {point: measure(values) for point, values in scores.items()}
-        return np.stack([measured[point] for point, _ in chosen])
+    Parameters
+    ----------
+    row : Metric
+        The metric.
+    chosen : sequence of Choice
+        Of each split.
+    found : sequence of _Found
+        What the scores by these say.
+    tested : ndarray
+        (split, neuron) bool, of the neurons that do not choose.
+    """
 
-    ranks = of_split(lambda values: right_ranks(values, known.right))
-    chances = of_split(lambda values: top_chances(values, known.right))
-    undefined = of_split(lambda values: np.isnan(values).mean(axis=1))
+    def of_split(what: str) -> np.ndarray:
+        return np.stack([getattr(own, what) for own in found])
+
     return {
         "alpha": [alpha_of(row, point) for point, _ in chosen],
         "lam": [lam_of(row, point) for point, _ in chosen],
         "validation_auprc": [auprc for _, auprc in chosen],
-        "split_auprc": [
-            identification_auprc(scores[point][tested], known.right[tested])
-            for (point, _), tested in zip(chosen, ~choosing, strict=True)
-        ],
-        "top_share": _mean_where(chances, ~choosing, axis=1).mean(),
-        "undefined_share": _mean_where(undefined, ~choosing, axis=1).mean(),
-        "right_rank": _mean_where(ranks, ~choosing, axis=0),
-        "best": _first_where(of_split(best_places), ~choosing),
+        "split_auprc": [own.auprc[split] for split, own in enumerate(found)],
+        "top_share": _mean_where(of_split("chances"), tested, axis=1).mean(),
+        "undefined_share": _mean_where(of_split("undefined"), tested, axis=1).mean(),
+        "right_rank": _mean_where(of_split("ranks"), tested, axis=0),
+        "best": _first_where(of_split("best"), tested),
     }
 
 

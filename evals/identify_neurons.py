@@ -103,7 +103,7 @@ def identify_neurons(config: Config, inputs: registry.Inputs, run: registry.Run)
     )
 
     def tell(done: int, total: int) -> None:
-        run.progress(done, total, "metrics")
+        run.progress(done, total, "steps")
 
     found = identify(
         activations.astype("float64") + config.shift,  # in float32 the sum would lose digits

@@ -9,18 +9,19 @@ judged on the others (Oikarinen et al. 2025, arXiv 2506.05774, sections 4 and 5)
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from itertools import islice
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from evals.blocks import BlockEvidence, map_evidence, most_neurons
+from evals.blocks import BlockEvidence, Concepts, map_evidence, most_neurons
 from evals.columns import Columns
 from evals.labelled import align, take_concepts
 from evals.metrics.table import ALPHAS, LAMBDAS, Metric, Parameters, find_metric
 from evals.scoring import read_activations, read_array
-from evals.threads import map_in_order
 from registry.suggest import nearest
 
 VALIDATION_SHARE = 0.05
@@ -31,7 +32,10 @@ LONG_NAMES = {
     "lam": "weight of how common a concept is",
     "auprc": "average precision of scores as a detector of right pairs",
 }
+SCORE_BYTES = 1 << 26  # of scores that are held at once
 ROUNDING = 1e-14  # of an average precision; two that differ do so by more
+
+Job = tuple[Metric, Parameters]
 
 
 def validation_neurons(
@@ -219,9 +223,10 @@ def choose_parameters(
         As :func:`evals.score`; and where ``right`` does not fit.
     """
     rows = [metric if isinstance(metric, Metric) else find_metric(metric) for metric in metrics]
-    known = KnownNeurons(activations, labels, right, alphas, workers)
+    known = KnownNeurons(activations, labels, right, workers)
+    grids = [(row, grid(row, alphas, lams, seed)) for row in rows]
     everyone = np.ones(len(known), dtype=bool)
-    best = [known.choose(row, grid(row, alphas, lams, seed), [everyone])[0] for row in rows]
+    best = [own[0] for own in known.choose(grids, [everyone])]
     chosen = {
         "alpha": [alpha_of(row, point) for row, (point, _) in zip(rows, best, strict=True)],
         "lam": [lam_of(row, point) for row, (point, _) in zip(rows, best, strict=True)],
@@ -248,11 +253,15 @@ def chosen_parameters(chosen: xr.Dataset, seed: int = 0) -> dict[str, Parameters
 
 
 class KnownNeurons:
-    """Neurons whose concept is known, with the evidence of all their pairs.
+    """Neurons whose concept is known.
+
+    They are scored a block at a time, and no more scores (neuron, concept) are held at once than
+    take `SCORE_BYTES`, or one: memory does not grow with the inputs of all neurons, nor with what
+    is tried. Evidence is gathered anew for the next scores.
 
     Parameters
     ----------
-    activations, labels, right, alphas, workers
+    activations, labels, right, workers
         As of `choose_parameters`.
     choosers : ndarray, optional
         (neuron,) bool, of the neurons whose concept is known: those that may choose, and so are
@@ -273,7 +282,6 @@ class KnownNeurons:
         activations: xr.DataArray,
         labels: xr.DataArray,
         right: np.ndarray | Sequence[int],
-        alphas: Sequence[float] = (),
         workers: int = 1,
         choosers: np.ndarray | None = None,
     ):
@@ -289,54 +297,68 @@ class KnownNeurons:
         is_chooser = np.ones(len(known), dtype=bool) if choosers is None else choosers
         order = np.argsort(~is_chooser, kind="stable")  # choosers first, in blocks of their own
         self._row = np.argsort(order)
-        self._n_chooser_blocks, size = _block_size(int(is_chooser.sum()), self.n_inputs, workers)
-
-        def prepare(neurons: slice, evidence: BlockEvidence) -> BlockEvidence:
-            evidence.sweep(alphas)
-            return evidence
-
-        columns = (
-            read_activations(activations.isel(neuron=known[order])),
-            Columns(read_array(labels), "labels"),
-        )
-        self._blocks = list(map_evidence(prepare, *columns, block_size=size, workers=workers))
+        n_blocks, self._size = _block_size(int(is_chooser.sum()), self.n_inputs, workers)
+        self._n_first = min(n_blocks * self._size, len(known))
+        self._activations = activations.isel(neuron=known[order])
+        self._labels = Concepts(Columns(read_array(labels), "labels"), workers)
 
     def __len__(self) -> int:
         return len(self.right)
 
-    def score(self, row: Metric, parameters: Parameters) -> np.ndarray:
-        """Return the scores (neuron, concept) by one metric, NaN where undefined."""
-        return self._score(row, parameters, self._blocks)[self._row]
-
-    def _score(
-        self, row: Metric, parameters: Parameters, blocks: Sequence[BlockEvidence]
-    ) -> np.ndarray:
-        parts = map_in_order(lambda block: row.evaluate(block, parameters), blocks, self._workers)
-        return np.concatenate(list(parts))
-
     def choose(
-        self, row: Metric, points: Sequence[Parameters], choosers: Sequence[np.ndarray]
-    ) -> list[tuple[Parameters, float]]:
-        """Return for each set of neurons the first best of some parameters, and its AUPRC.
+        self,
+        grids: Sequence[tuple[Metric, Sequence[Parameters]]],
+        choosers: Sequence[np.ndarray],
+    ) -> Iterator[list[tuple[Parameters, float]]]:
+        """Yield for each metric what each set of neurons chooses: the first best, and its AUPRC.
 
         Parameters
         ----------
-        row : Metric
-            What is to be computed.
-        points : sequence of Parameters
-            What is tried.
+        grids : sequence of (Metric, sequence of Parameters)
+            What is to be computed, and what is tried.
         choosers : sequence of ndarray
             Each (neuron,) bool: the neurons that choose, all of them choosers.
         """
-        grades = np.empty((len(choosers), len(points)))
-        blocks = self._blocks[: self._n_chooser_blocks]
-        for j, point in enumerate(points):
-            scores = self._score(row, point, blocks)
-            for i, choosing in enumerate(choosers):
-                own = scores[self._row[choosing]]
-                grades[i, j] = identification_auprc(own, self.right[choosing])
-        first = np.argmax(grades >= grades.max(axis=1, keepdims=True) - ROUNDING, axis=1)
-        return [(points[j], float(grades[i, j])) for i, j in enumerate(first)]
+        jobs = [(row, point) for row, points in grids for point in points]
+        scored = self._score(jobs, self._n_first)
+        for _, points in grids:
+            grades = np.array(
+                [
+                    [
+                        identification_auprc(scores[self._row[own]], self.right[own])
+                        for own in choosers
+                    ]
+                    for scores in islice(scored, len(points))
+                ]
+            )
+            first = np.argmax(grades >= grades.max(axis=0) - ROUNDING, axis=0)
+            yield [(points[j], float(grades[j, i])) for i, j in enumerate(first)]
+
+    def score(self, jobs: Sequence[Job]) -> Iterator[np.ndarray]:
+        """Yield scores (neuron, concept) by each metric with parameters, NaN where undefined."""
+        for scores in self._score(jobs, len(self)):
+            yield scores[self._row]
+
+    def _score(self, jobs: Sequence[Job], n_neurons: int) -> Iterator[np.ndarray]:
+        """Yield the scores (neuron, concept) of the first neurons, choosers before others."""
+        size = max(1, SCORE_BYTES // (8 * n_neurons * len(self.concepts)))
+        for start in range(0, len(jobs), size):
+            yield from self._score_together(jobs[start : start + size], n_neurons)
+
+    def _score_together(self, jobs: Sequence[Job], n_neurons: int) -> list[np.ndarray]:
+        scores = [np.empty((n_neurons, len(self.concepts))) for _ in jobs]
+        alphas = sorted({point.alpha for _, point in jobs if point.alpha is not None})
+
+        def fill(neurons: slice, evidence: BlockEvidence) -> None:
+            evidence.sweep(alphas)
+            for (row, point), values in zip(jobs, scores, strict=True):
+                values[neurons] = row.evaluate(evidence, point)
+
+        columns = read_activations(self._activations.isel(neuron=slice(n_neurons)))
+        options: Any = {"block_size": self._size, "workers": self._workers}
+        for _ in map_evidence(fill, columns, self._labels, **options):
+            pass
+        return scores
 
 
 def _block_size(n_choosers: int, n_inputs: int, workers: int) -> tuple[int, int]:

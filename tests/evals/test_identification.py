@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -9,7 +11,8 @@ from scipy import stats
 from sklearn import metrics as sk
 
 import evals
-from evals import identify_neurons, schemas
+from evals import blocks, identify_neurons, schemas, selection
+from evals.blocks import BlockEvidence
 from evals.identification import (
     IdentificationOptions,
     identify,
@@ -244,7 +247,7 @@ def test_identification_follows_its_schema(inputs, tmp_path, capsys):
     assert found.metric.values.tolist() == list(evals.list_metrics())
     assert found.name.values[0] == "unit 0"
     assert found.published.notnull().all()
-    assert run.told[-1] == (24, 24, "metrics")
+    assert run.told[-1] == (48, 48, "steps")
     told = capsys.readouterr().out
     assert told.startswith("10 neurons of known concept among 20 labels, on 400 inputs; 2 splits")
     assert "published" in told
@@ -265,6 +268,40 @@ def test_threads_do_not_change_the_result(found):
     options = IdentificationOptions(**{**vars(OPTIONS), "workers": 3})
     again = identify(ACTIVATIONS.activation, LABELS.value, PLACES, METRICS, options)
     xr.testing.assert_identical(again, found)
+
+
+@pytest.mark.parametrize("limit", [1, 10_000])
+def test_how_many_scores_are_held_does_not_change_the_result(monkeypatch, found, limit):
+    monkeypatch.setattr(selection, "SCORE_BYTES", limit)
+    again = identify(ACTIVATIONS.activation, LABELS.value, PLACES, METRICS, OPTIONS)
+    xr.testing.assert_identical(again, found)
+
+
+@pytest.mark.parametrize("n_copies", [1, 5])
+def test_memory_does_not_grow_with_neurons_or_with_what_is_tried(monkeypatch, n_copies):
+    live, most = weakref.WeakSet(), []
+
+    class Counted(BlockEvidence):
+        def __init__(self, *args, **options):
+            super().__init__(*args, **options)
+            live.add(self)
+            most.append(len(live))
+
+    def count_scores(self, jobs, n_neurons):
+        held.append(8 * len(jobs) * n_neurons * N_LABELS)
+        return score_together(self, jobs, n_neurons)
+
+    held, score_together = [], selection.KnownNeurons._score_together
+    monkeypatch.setattr(selection.KnownNeurons, "_score_together", count_scores)
+    monkeypatch.setattr(selection, "SCORE_BYTES", 20_000)
+    monkeypatch.setattr(blocks, "BlockEvidence", Counted)
+    monkeypatch.setattr(blocks, "BLOCK_VALUES", 2 * N_INPUTS)
+    neurons = xr.concat([ACTIVATIONS.activation] * n_copies, "neuron")
+    neurons = neurons.assign_coords(neuron=np.arange(neurons.sizes["neuron"]))
+    identify(neurons, LABELS.value, np.tile(PLACES, n_copies), METRICS, OPTIONS)
+    assert len(most) > 5 * n_copies  # blocks
+    assert max(most) == 1
+    assert max(held) <= 20_000
 
 
 def test_too_few_known_neurons():

@@ -206,6 +206,7 @@ class CraftEncodings:
                 "threshold": ("concept", tally.threshold),
                 "concept_name": ("concept", craft["concept_name"].values),
                 "concept_class": ("concept", craft["concept_class"].values),
+                "class_name": ("class", np.array(self.images.classes, dtype=object)),
                 "n_images": tally.images,
                 "n_encodings": tally.encodings,
                 "n_empty": tally.empty,

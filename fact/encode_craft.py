@@ -9,6 +9,7 @@ from pydantic import Field
 
 import registry
 from fact import schemas
+from fact.encoders import EncoderChoice, encoder_modules
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,6 @@ class Config:
     device: registry.Runtime[str] = "auto"
 
     def __post_init__(self) -> None:
-        from fact.encoders import EncoderChoice
-
         EncoderChoice(self.encoder, self.upsampler, self.side)
 
 
@@ -66,6 +65,7 @@ stage = registry.Stage(
     needs={"craft": "craft"},
     output=schemas.ENCODINGS,
     preload=("fact.craft_encodings",),
+    plugged=encoder_modules,
 )
 
 
@@ -75,7 +75,6 @@ def encode_craft(config: Config, inputs: registry.Inputs, run: registry.Run) -> 
     from fact import networks
     from fact.craft_encodings import CraftEncodings
     from fact.devices import choose_device
-    from fact.encoders import EncoderChoice
     from fact.encodings import ImageEncoder
 
     device, craft = choose_device(config.device), inputs["craft"]

@@ -9,6 +9,7 @@ from pydantic import Field
 
 import registry
 from fact import schemas
+from fact.encoders import EncoderChoice, encoder_modules
 
 if TYPE_CHECKING:
     from registry.shards import Shards
@@ -56,8 +57,6 @@ class Config:
     device: registry.Runtime[str] = "auto"
 
     def __post_init__(self) -> None:
-        from fact.encoders import EncoderChoice
-
         EncoderChoice(self.encoder, self.upsampler, self.side)
 
 
@@ -68,6 +67,7 @@ stage = registry.Stage(
     needs={"activations": "activations"},
     output=schemas.ENCODINGS,
     preload=("fact.concept_encodings", "fact.crp"),
+    plugged=encoder_modules,
 )
 
 
@@ -77,7 +77,6 @@ def encode_crp(config: Config, inputs: registry.Inputs, run: registry.Run) -> Sh
     from fact.concept_encodings import ConceptEncodings
     from fact.crp import ChannelSource
     from fact.devices import choose_device
-    from fact.encoders import EncoderChoice
     from fact.encodings import ImageEncoder
 
     choice = EncoderChoice(config.encoder, config.upsampler, config.side, config.trusted)

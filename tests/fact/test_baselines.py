@@ -237,6 +237,11 @@ def test_concepts_of_a_class_are_judged_within_it_beside_its_own_baseline(
         baselines.append(evals.c2_score(points, found["random"][chosen], centre))
     np.testing.assert_allclose(scores["baseline_score"], baselines, atol=1e-4)
     assert scores["baseline"] == pytest.approx(np.nanmean(baselines), abs=1e-4)
+    shown = sorted(set(images.labels("test").tolist()))
+    assert scores["baseline_name"].values.tolist() == [images.classes[label] for label in shown]
+    of_class = dict(zip(scores["baseline_name"].values, baselines, strict=True))
+    beside = [of_class[name] for name in craft["concept_class"].values]
+    np.testing.assert_allclose(scores["concept_baseline"], beside, atol=1e-4)
     assert scores["concept_name"].values.tolist() == craft["concept_name"].values.tolist()
 
 

@@ -16,6 +16,7 @@ from fact.chosen_images import choose_images, choose_threshold
 from fact.encoders import EncoderChoice, find_encoder
 from fact.encodings import ImageEncoder, MappedImage, count_pixels, encode_images, random_weights
 from fact.interpolation import gather_weights, resize_maps
+from registry.stage import load_stage
 from tests.fact import photographs
 
 RNG = np.random.default_rng(0)
@@ -40,6 +41,13 @@ def build_twice():
 
 
 PATCHES = EncoderChoice("test-patches", side=None)
+
+
+@pytest.mark.parametrize("verb", ["encode_concepts", "encode_craft", "encode_crp"])
+def test_the_module_of_an_encoder_that_is_named_is_the_stages_code(verb: str) -> None:
+    stage = load_stage(f"fact.{verb}")
+    assert __name__ in stage.plugged({"encoder": "test-patches", "upsampler": "bilinear"})
+    assert __name__ not in stage.plugged(stage.settings.defaults())
 
 
 # -- interpolation ---------------------------------------------------------------------------

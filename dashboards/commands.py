@@ -13,9 +13,9 @@ HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 @click.argument("experiments", nargs=-1, required=True)
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="The file to write.")
 def report(experiments: tuple[str, ...], out: Path | None) -> None:
-    """Write what the dashboard shows of EXPERIMENTS as one HTML file that needs no server.
+    """Write what pages show as one HTML file.
 
-    EXPERIMENTS are names, cells, patterns or suites, as 'shapes-names' or 'demo'.
+    It needs no server, and nothing in it runs or is fetched. EXPERIMENTS are names, cells, patterns or suites, as 'shapes-names' or 'demo'.
     """
     from dashboards.report import render
     from dashboards.views.parts import file_name

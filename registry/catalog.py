@@ -7,6 +7,7 @@ from the journals where there is no database, or a run has not reached it.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -295,9 +296,15 @@ class Catalog:
             for key in ("info.factbook.cell", "info.factbook.experiment"):
                 if newest := self._records({key: run}, "-start_time", 1):
                     return self._record(newest[0]["info"]["factbook"]["uid"])
-        known = self.project.declaration.experiments
-        near = "" if is_run(str(run)) else nearest(str(run), known)
-        raise UnknownRunError(f"no run {str(run)!r}{near}")
+        raise UnknownRunError(f"no run {str(run)!r}{self._near(str(run))}")
+
+    def _near(self, name: str) -> str:
+        """Return what to say of a name that no run has."""
+        if is_run(name):
+            return ""
+        if name in self.project.graph.cells or name in self.project.declaration.experiments:
+            return f": it is declared and has never run; factbook run {shlex.quote(name)}"
+        return nearest(name, self.project.declaration.experiments)
 
     def metrics(self, run: RunView) -> dict[str, dict[str, list[Any]]]:
         """Return the curves of a run: by name, ``steps``, ``values`` and ``timestamps``."""

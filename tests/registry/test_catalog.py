@@ -176,6 +176,14 @@ def test_a_misspelt_run_is_told_the_nearest(catalog: Catalog) -> None:
         catalog.run("twise")
 
 
+def test_what_is_declared_and_never_ran_is_told_how_to_run(tmp_path: Path) -> None:
+    (tmp_path / "experiments.toml").write_text(
+        '[project]\ndatabase = "lab"\n[experiments.new]\nstage = "tests.registry.toy.begin"\n'
+    )
+    with pytest.raises(UnknownRunError, match=r"never run; factbook run new"):
+        open_catalog(tmp_path, "off").run("new")
+
+
 def test_what_names_a_run() -> None:
     assert is_run("17")
     assert is_run("20261122T031047-a9bbe467")

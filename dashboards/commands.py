@@ -15,7 +15,8 @@ HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 def report(experiments: tuple[str, ...], out: Path | None) -> None:
     """Write what pages show as one HTML file.
 
-    It needs no server, and nothing in it runs or is fetched. EXPERIMENTS are names, cells, patterns or suites, as 'shapes-names' or 'demo'.
+    It needs no server, and nothing in it runs or is fetched. EXPERIMENTS are names, cells,
+    patterns or suites, as 'shapes-names' or 'demo'.
     """
     from dashboards.report import render
     from dashboards.views.parts import file_name

@@ -20,7 +20,6 @@ from dashboards.views.parts import (
 )
 from dashboards.views.text import literal
 
-TALLEST = 460
 ROW = 35
 
 
@@ -47,7 +46,8 @@ def show_numbers(numbers: Iterable[Number]) -> None:
     """Show numbers side by side, as many in a row as fit."""
     known = list(numbers)
     for place, number in zip(st.columns(len(known) or 1), known, strict=False):
-        place.metric(number.label, literal(number.value), help=number.meaning or None)
+        meaning = literal(number.meaning) or None
+        place.metric(literal(number.label), literal(number.value), help=meaning)
 
 
 def show_table(table: Table, height: int | None = None) -> None:
@@ -60,7 +60,7 @@ def show_table(table: Table, height: int | None = None) -> None:
             table.frame,
             hide_index=True,
             placeholder="",
-            height=height or min(TALLEST, 3 + ROW * (len(table.frame) + 1)),
+            height=height or 3 + ROW * (min(len(table.frame), table.in_sight) + 1),
             column_config={name: column_of(name, told) for name, told in table.columns.items()},
         )
     _footer(table.note)
@@ -74,7 +74,7 @@ def show_table(table: Table, height: int | None = None) -> None:
 def column_of(name: str, told: Column) -> Any:
     """Return the configuration of a column of `st.dataframe`."""
     config = st.column_config
-    title, meaning = told.title or name, told.meaning or None
+    title, meaning = told.title or name, literal(told.meaning) or None
     if told.form.endswith("%"):
         return config.NumberColumn(title, help=meaning, format="percent")
     if told.form:

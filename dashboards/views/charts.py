@@ -41,7 +41,9 @@ def _layers(*charts: Any) -> alt.LayerChart:
 def series_colour(names: Sequence[str], title: str | None = None) -> alt.Color:
     """Return the colour of each of several series, in their order; a legend from two on."""
     colours = [PALETTE[place % len(PALETTE)] for place in range(len(names))]
-    legend = alt.Legend(title=title, orient="top", labelLimit=320) if len(names) > 1 else None
+    legend = None
+    if len(names) > 1:
+        legend = alt.Legend(title=title, orient="top", labelLimit=320, symbolOpacity=1)
     return alt.Color(
         "series",
         type="nominal",
@@ -83,6 +85,7 @@ def bars(
     scale = alt.Scale(domain=list(domain)) if domain else alt.Scale(zero=True)
     y = alt.Y("label", type="nominal", sort=labels, title=None, axis=alt.Axis(labelLimit=320))
     offset = alt.YOffset("series", type="nominal", sort=list(series))
+    axis = alt.Axis(tickMinStep=1) if form.endswith(".0f") else alt.Axis()
     several = len(series) > 1
     base = alt.Chart(known, height={"step": ROW * len(series) if several else ROW})
     side = {"y": y} | ({"yOffset": offset} if several else {})
@@ -95,7 +98,7 @@ def bars(
     ]
     layers = [
         base.mark_bar(opacity=0.85).encode(
-            x=alt.X("value", type="quantitative", title=x_title, scale=scale),
+            x=alt.X("value", type="quantitative", title=x_title, scale=scale, axis=axis),
             color=series_colour(series),
             tooltip=tips,
             **side,

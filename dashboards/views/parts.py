@@ -93,6 +93,8 @@ class Table:
         Above and below it.
     columns : mapping of str to Column
         How to show them; others are shown as they are.
+    in_sight : int
+        Rows that a page shows before one scrolls in it.
     """
 
     name: str
@@ -100,6 +102,7 @@ class Table:
     title: str = ""
     note: str = ""
     columns: Mapping[str, Column] = field(default_factory=dict)
+    in_sight: int = 12
 
     def csv(self) -> str:
         """Return it as CSV, numbers in full."""
@@ -156,7 +159,7 @@ class Figure:
         import vl_convert
 
         white = self.chart.configure(background="white").configure_view(
-            stroke="#dddddd", continuousWidth=WIDTH
+            stroke="#dddddd", continuousWidth=WIDTH, discreteWidth=WIDTH
         )
         return str(vl_convert.vegalite_to_svg(white.to_json(validate=False)))
 

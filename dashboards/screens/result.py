@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import streamlit as st
 import xarray as xr
@@ -10,11 +10,16 @@ import xarray as xr
 from dashboards.screens.frame import BOUND, begin, explained, tell
 from dashboards.screens.parts import show_parts
 from dashboards.views.advice import without_datasets
-from dashboards.views.concepts import cells_of, first_made
+from dashboards.views.choices import Choice
+from dashboards.views.concept_names import with_names
 from dashboards.views.datasets import read_small
 from dashboards.views.results import Result
+from dashboards.views.settings import cells_meant, first_settings, settings_of
+from registry.catalog import Catalog
 
 MOST_AT_ONCE = 8
+MOST_CELLS = 32
+"""Cells that are read for one page: matrices of more are cut, and it is told."""
 
 
 def page_of(result: Result) -> Callable[[], None]:
@@ -30,31 +35,66 @@ def page_of(result: Result) -> Callable[[], None]:
 def show_result(result: Result) -> None:
     """Show the page."""
     catalog = begin(result.title, result.meaning)
-    cells = cells_of(catalog.project, result.schema)
-    if not cells:
+    settings = settings_of(catalog.project, result.schema)
+    if not settings:
         tell(without_datasets(catalog.project, result.schema))
         return
-    first = cells[first_made(catalog, cells)]
+    cells = _chosen_cells(catalog, result, settings)
+    datasets = {}
+    for cell in cells:
+        with explained(cell):
+            datasets[cell] = _dataset(catalog, cell, result.is_named)
+    if datasets:
+        with explained():
+            chosen = _choose(result.choices(datasets))
+            show_parts(result.parts(datasets, **chosen))
+
+
+def _chosen_cells(catalog: Catalog, result: Result, settings: Sequence[str]) -> list[str]:
+    """Let a reader choose settings, and return their cells."""
+    first = first_settings(catalog, settings, result.together)
     chosen = st.multiselect(
         "Settings",
-        cells,
-        default=[first],
+        settings,
+        default=first,
         max_selections=MOST_AT_ONCE,
         key="cell",
         bind=BOUND,
-        help="Experiments whose results are shown, and compared if there are several.",
+        help="Experiments whose results are shown, and compared if there are several. One with a "
+        "matrix stands for all of its cells.",
     )
-    datasets = {}
-    for cell in chosen or [first]:
-        with explained(cell):
-            stage = catalog.project.cell(cell).stage
-            datasets[cell] = read_whole(str(catalog.path(cell)), stage)
-    if datasets:
-        with explained():
-            show_parts(result.parts(datasets))
+    cells = cells_meant(catalog.project, chosen or first)
+    if len(cells) > MOST_CELLS:
+        st.caption(f"{len(cells) - MOST_CELLS} cells are left out: choose some of them by name.")
+    return cells[:MOST_CELLS]
 
 
-@st.cache_resource(max_entries=16, show_spinner="Reading the results …")
+def _choose(choices: Sequence[Choice]) -> dict[str, str]:
+    """Let a reader choose, and return what is chosen by its key."""
+    chosen = {}
+    for place, choice in zip(st.columns(max(3, len(choices))), choices, strict=False):
+        value = place.selectbox(
+            choice.label,
+            choice.options,
+            index=None if choice.optional or not choice.options else 0,
+            key=choice.key,
+            bind=BOUND,
+            help=choice.meaning or None,
+            placeholder="none",
+        )
+        chosen[choice.key] = value or ""
+    return chosen
+
+
+def _dataset(catalog: Catalog, cell: str, is_named: bool) -> xr.Dataset:
+    def read(name: str) -> xr.Dataset:
+        return read_whole(str(catalog.path(name)), catalog.project.cell(name).stage)
+
+    dataset = read(cell)
+    return with_names(catalog, cell, dataset, read) if is_named else dataset
+
+
+@st.cache_resource(max_entries=MOST_CELLS, show_spinner="Reading the results …")
 def read_whole(folder: str, stage: str) -> xr.Dataset:
     """Return a dataset, what is small of it in memory, kept for the next reader."""
     return read_small(folder, stage)

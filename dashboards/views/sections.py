@@ -9,9 +9,10 @@ from datetime import UTC, datetime
 import xarray as xr
 
 from dashboards.views.advice import EXPECTED, advise
+from dashboards.views.concept_names import with_names
 from dashboards.views.datasets import read_small, scalar_table
 from dashboards.views.parts import Note, Part, Table
-from dashboards.views.results import RESULTS
+from dashboards.views.results import RESULTS, Result
 from dashboards.views.run import facts_frame, repeat_command, settings_frame
 from dashboards.views.text import time_text
 from registry.catalog import Catalog, RunView, UnknownRunError
@@ -60,9 +61,9 @@ def section_of(catalog: Catalog, cell: Cell) -> Section:
     results = {row.schema: row for row in RESULTS}
     row = results.get(cell.provides)
     try:
-        dataset = read_small(catalog.path(cell.name), cell.stage)
+        dataset = _read(catalog, cell.name)
         if row is not None:
-            told = row.parts({cell.name: dataset})
+            told = row.parts({cell.name: _named(catalog, cell.name, dataset, row)})
         else:
             told = OTHERS.get(cell.provides, _scalars)(catalog, cell.name, dataset)
     except EXPECTED as error:
@@ -70,6 +71,16 @@ def section_of(catalog: Catalog, cell: Cell) -> Section:
         text = " ".join([f"{advice.title}: {advice.reason}.", *advice.commands])
         told = [Note(text, "warning")]
     return Section(cell.name, [*told, *_about_run(catalog, cell)], row.meaning if row else "")
+
+
+def _read(catalog: Catalog, cell: str) -> xr.Dataset:
+    return read_small(catalog.path(cell), catalog.project.cell(cell).stage)
+
+
+def _named(catalog: Catalog, cell: str, dataset: xr.Dataset, row: Result) -> xr.Dataset:
+    if not row.is_named:
+        return dataset
+    return with_names(catalog, cell, dataset, lambda name: _read(catalog, name))
 
 
 def subtitle_of(catalog: Catalog) -> str:

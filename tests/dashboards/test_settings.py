@@ -1,0 +1,120 @@
+"""Which settings pages of results offer, and how they are put together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from dashboards.views.choices import options_of
+from dashboards.views.compare import MOST_IN_FULL, each_in_full
+from dashboards.views.concept_names import LABEL, label_concepts, naming_cell, with_names
+from dashboards.views.parts import Heading, Note
+from dashboards.views.settings import cells_meant, first_settings, settings_of
+from dashboards.views.sweep import axis_text, over_seeds
+from registry.catalog import Catalog, open_catalog
+from registry.store import StoreError
+from tests.dashboards import fabricate, fabricate_results
+
+
+@pytest.fixture(scope="module")
+def catalog(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
+    root: Path = fabricate_results.made(tmp_path_factory.mktemp("settings") / "project").root
+    return open_catalog(root, "off")
+
+
+SWEEP = [f"toy-matching[k={k},seed={seed}]" for k in (8, 16) for seed in (0, 1)]
+
+
+def test_settings_are_cells_and_experiments_of_several(catalog: Catalog) -> None:
+    assert settings_of(catalog.project, "matching") == ["toy-matching", *SWEEP]
+    assert settings_of(catalog.project, "sanity") == ["toy-sanity"]
+    assert settings_of(catalog.project, "decisions") == []
+
+
+def test_an_experiment_means_all_of_its_cells_each_once(catalog: Catalog) -> None:
+    meant = cells_meant(catalog.project, [SWEEP[2], "toy-matching", "toy-sanity"])
+    assert meant == [SWEEP[2], SWEEP[0], SWEEP[1], SWEEP[3], "toy-sanity"]
+
+
+def test_a_page_begins_with_what_is_made_of_the_same_inputs(catalog: Catalog) -> None:
+    settings = settings_of(catalog.project, "identification")
+    assert settings[-1] == fabricate_results.UNMADE
+    assert first_settings(catalog, settings) == ["toy-identify"]
+    together = ["toy-identify", "toy-identify-shifted"]
+    assert first_settings(catalog, settings, 3) == together
+    assert first_settings(catalog, settings[::-1], 2) == together[::-1]
+    assert first_settings(catalog, [fabricate_results.UNMADE]) == [fabricate_results.UNMADE]
+    others = ["toy-localisation", "toy-scores", "toy-consistency"]
+    assert first_settings(catalog, others, 3) == ["toy-localisation", "toy-consistency"]
+
+
+def test_names_are_found_behind_a_result(catalog: Catalog) -> None:
+    assert naming_cell(catalog, "toy-consistency") == "toy-names"
+    assert naming_cell(catalog, SWEEP[0]) == "toy-names"
+    assert naming_cell(catalog, "toy-scores") == ""
+
+
+def test_concepts_are_labelled_by_number_not_by_place() -> None:
+    numbers = [2, 0, 99]
+    dataset = xr.Dataset(coords={"concept": numbers})
+    names = fabricate.names()
+    consensus = names["consensus"].to_series()
+    labels = label_concepts(dataset, names)[LABEL].values.tolist()
+    assert labels == [consensus[2], consensus[0], ""]
+
+
+def test_without_readable_names_a_dataset_stays_as_it_is(catalog: Catalog) -> None:
+    def fail(cell: str) -> xr.Dataset:
+        raise StoreError(f"{cell} is damaged")
+
+    dataset = fabricate_results.consistency()
+    assert with_names(catalog, "toy-consistency", dataset, fail) is dataset
+
+
+def test_means_over_seeds_are_those_of_numpy() -> None:
+    values = {"a[k=8,seed=0]": 1.0, "a[k=8,seed=1]": 4.0, "a[k=16,seed=0]": 5.0, "b": 9.0}
+    frame = over_seeds({cell: {"x": value} for cell, value in values.items()})
+    rows = frame.set_index("setting")
+    assert rows.index.tolist() == ["a[k=8]", "a[k=16]"]
+    assert rows.loc["a[k=8]", "mean"] == 2.5
+    assert rows.loc["a[k=8]", "deviation"] == pytest.approx(np.std([1, 4], ddof=1))
+    assert np.isnan(rows.loc["a[k=16]", "deviation"])
+    assert rows["n"].tolist() == [2, 1]
+
+
+def test_inherited_seeds_are_seeds_and_other_names_are_not() -> None:
+    frame = over_seeds({"a[sae.seed=1]": {"x": 1.0}, "b[seeds=2]": {"x": 1.0}, "c[": {"x": 1.0}})
+    assert frame["setting"].tolist() == ["a"]
+
+
+def test_no_seed_no_rows() -> None:
+    assert over_seeds({"a": {"x": 1.0}}).empty
+    assert over_seeds({}).empty
+
+
+def test_axes_in_words() -> None:
+    assert axis_text("a[k=8,seed=1]") == "k=8, seed=1"
+    assert axis_text("plain") == "plain"
+    assert axis_text("broken[") == "broken["
+
+
+def test_only_a_few_settings_are_told_in_full() -> None:
+    def tell(cell: str, _own: xr.Dataset) -> list[Note]:
+        return [Note(f"about {cell}")]
+
+    one = each_in_full({"a": xr.Dataset()}, tell)
+    assert one == [Note("about a")]
+    cells = [f"c{place}" for place in range(MOST_IN_FULL + 2)]
+    parts = each_in_full(dict.fromkeys(cells, xr.Dataset()), tell)
+    headings = [part.text for part in parts if isinstance(part, Heading)]
+    assert headings == cells[:MOST_IN_FULL]
+    assert parts[-1] == Note("2 more settings are compared above; choose fewer to see each.")
+
+
+def test_options_are_those_of_all_datasets_once() -> None:
+    one = xr.Dataset(coords={"metric": ["iou", "auprc"]})
+    other = xr.Dataset(coords={"metric": ["mine", "iou"]})
+    assert options_of({"a": one, "b": other}, "metric") == ["iou", "auprc", "mine"]

@@ -1,0 +1,6 @@
+"""Test metrics."""
+
+from evals import schemas
+from tests.dashboards.toy import toy_stage
+
+stage = toy_stage("check", {}, schemas.SANITY)

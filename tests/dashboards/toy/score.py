@@ -1,0 +1,6 @@
+"""Score explanations."""
+
+from evals import schemas
+from tests.dashboards.toy import toy_stage
+
+stage = toy_stage("score", {}, schemas.SCORES)

@@ -14,7 +14,17 @@ from dashboards.views.choices import Datasets
 from dashboards.views.compare import each_in_full
 from dashboards.views.concept_names import LABEL
 from dashboards.views.dots import cloud
-from dashboards.views.parts import Column, Figure, Note, Number, Numbers, Part, Table, file_name
+from dashboards.views.parts import (
+    MISSING,
+    Column,
+    Figure,
+    Note,
+    Number,
+    Numbers,
+    Part,
+    Table,
+    file_name,
+)
 from dashboards.views.sweep import over_seeds
 from dashboards.views.text import number_text
 
@@ -22,6 +32,7 @@ COLUMNS = {
     "name": Column(meaning="label of the concept, or the label that most metrics choose"),
     "class": Column(meaning="class of the concept"),
     "score": Column(".3f", "C2-score", "mean pairwise cosine of the concept's encodings"),
+    "baseline": Column(".3f", "random maps", "of the concept's class"),
     "n_images": Column(".0f", "images", "encodings of the concept"),
     "counts": Column(meaning="whether it has enough images to count in the mean"),
     "empty_maps": Column(".0f", "empty maps", "images whose map has no positive part"),
@@ -140,13 +151,15 @@ def _setting(cell: str, own: xr.Dataset) -> list[Part]:
 
 
 def _numbers(own: xr.Dataset) -> Iterator[Number]:
-    score, baseline = own["score"].values, float(own["baseline"])
-    scored = score[~np.isnan(score) & (own["n_images"].values >= int(own["least_images"]))]
+    random = own["concept_baseline" if "concept_baseline" in own else "baseline"]
+    lifts = (own["score"] - random).values[own["n_images"].values >= int(own["least_images"])]
+    lifts = lifts[~np.isnan(lifts)]
     yield Number("mean C2-score", f"{float(own['mean_score']):.3f}", "of concepts that count")
-    yield Number("random maps", f"{baseline:.3f}", "the same of random weights")
+    yield Number("random maps", f"{float(own['baseline']):.3f}", "the same of random weights")
     yield Number("difference", f"{float(own['difference']):+.3f}", "of the two")
-    above = f"{(scored > baseline).mean():.0%}" if len(scored) else "–"
-    yield Number("above random", above, "share of concepts that count")
+    above = f"{(lifts > 0).mean():.0%}" if len(lifts) else MISSING
+    whose = "; random maps of their own class, where there are some"
+    yield Number("above random", above, f"share of concepts that count{whose}")
     yield Number("concepts", number_text(float(own["n_scored"])), "with enough images to count")
     yield Number("empty maps", number_text(float(own["empty_total"])), "without a positive part")
 
@@ -168,6 +181,8 @@ def score_frame(own: xr.Dataset) -> pd.DataFrame:
     """Return a row per concept, the highest score first; those of too few images come last."""
     names = ["score", "n_images", "empty_maps", "pixels"]
     frame = pd.DataFrame({"concept": own["concept"].values} | {n: own[n].values for n in names})
+    if "concept_baseline" in own:
+        frame.insert(2, "baseline", own["concept_baseline"].values)
     if "concept_class" in own:
         frame.insert(1, "class", own["concept_class"].values.astype(str))
     named = next((name for name in ("concept_name", LABEL) if name in own), None)
@@ -228,6 +243,8 @@ def _baselines(cell: str, own: xr.Dataset) -> Figure:
         chart = histogram(frame, x_title="C2-score of random maps (1)", y_title="classes")
         return Figure(name, chart, "Random maps, class by class", note)
     labels = [f"class {value}" for value in own["baseline_class"].values]
+    if "baseline_name" in own:
+        labels = own["baseline_name"].values.astype(str).tolist()
     frame = pd.DataFrame({"label": labels, "value": scores})
     frame = frame.sort_values("value", ascending=False, kind="stable")
     chart = bars(frame, x_title="C2-score of random maps (1)")

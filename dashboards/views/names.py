@@ -84,7 +84,7 @@ def _setting(cell: str, own: xr.Dataset, metric: str) -> list[Part]:
             file_name(cell, "metrics"),
             metric_frame(own),
             "Metrics as namers",
-            names_note(own),
+            " ".join([names_note(own), _forms_note(own)]).strip(),
             METRIC_COLUMNS,
         ),
     ]
@@ -96,6 +96,12 @@ def _setting(cell: str, own: xr.Dataset, metric: str) -> list[Part]:
         note = "The surest come first: most votes, then the larger margin."
         parts.append(Table(file_name(cell, "concepts"), frame, "Concepts", note, CONCEPT_COLUMNS))
     return parts
+
+
+def _forms_note(own: xr.Dataset) -> str:
+    """Return on which forms of the tests the verdicts rest, where it is known."""
+    forms = str(own["sanity_forms"].item()) if "sanity_forms" in own else ""
+    return f"Verdicts rest on these forms: {forms}." if forms else ""
 
 
 def _numbers(own: xr.Dataset) -> Iterator[Number]:

@@ -169,6 +169,20 @@ def test_the_share_above_random_counts_concepts_with_enough_images() -> None:
     assert shown.value == f"{np.mean(scored > 0.2):.0%}"
 
 
+def test_concepts_stand_beside_the_baseline_of_their_class() -> None:
+    own = fabricate_results.consistency(n_classes=2, score=0.2, n_concepts=6)
+    baseline = own["score"].fillna(0) + np.array([-0.1, -0.1, -0.1, 0.1, 0, 0])
+    own = own.assign(
+        concept_baseline=baseline, baseline_name=("baseline_class", np.array(["cat", "dog"]))
+    )
+    parts = consistency.consistency_parts({"a": own})
+    assert numbers(parts)["above random"].value == "75%"
+    rows = table(parts, "Concepts").set_index("concept")
+    assert rows["baseline"].to_dict() == baseline.to_series().to_dict()
+    figure = next(p for p in parts if isinstance(p, Figure) and p.title.startswith("Random maps"))
+    assert figure.chart.data["label"].tolist() == ["dog", "cat"]
+
+
 @pytest.mark.parametrize("n_classes", [3, 100])
 def test_baselines_by_class_are_drawn(n_classes: int) -> None:
     own = fabricate_results.consistency(n_classes=n_classes)
@@ -433,6 +447,15 @@ def test_metrics_are_told_as_namers() -> None:
     assert frame.loc["iou", "score"] == pytest.approx(np.mean([0.9, 0.8, 0.7, 0.6, 0.5]))
     untested = own.assign(verdict=("metric", np.array(["untested"] * 2)))
     assert set(names.metric_frame(untested)["verdict"]) == {"– untested"}
+
+
+def test_the_forms_behind_verdicts_are_told() -> None:
+    own = fabricate.names()
+    noted = [p.note for p in names.names_parts({"a": own}) if isinstance(p, Table)]
+    assert "forms" not in noted[0]
+    own = own.assign(sanity_forms="theoretical")
+    noted = [p.note for p in names.names_parts({"a": own}) if isinstance(p, Table)]
+    assert noted[0].endswith("Verdicts rest on these forms: theoretical.")
 
 
 def test_right_names_are_told_where_they_are_known() -> None:

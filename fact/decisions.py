@@ -114,7 +114,8 @@ def explain_image(
         against it; ``others``, the contributions of all concepts without one.
         ``picture`` (y, x, colour) as the network sees it, and as in the schema ``decisions``
         ``explanation``, ``concept_map`` (rank), ``others_explanation``, ``others_map``,
-        ``logit_explanation``, ``logit_map``. The maps of all concepts add up to the logit's; that
+        ``logit_explanation``, ``logit_map``; a concept against it is painted in the colours of
+        what it takes away. The maps of all concepts add up to the logit's; that
         adds up to the logit, but for ``position``, what comes through a positional embedding (of
         a convolutional network, rounding).
 
@@ -254,9 +255,12 @@ def _explain(
     values = own["map"].values * chosen[:, :, None, None]
     rest = whole["weights"].values - weights.sum(axis=1), whole["map"].values - values.sum(axis=1)
     ranked, plain = ("image", "rank", "y", "x"), ("image", "y", "x")
+    # Only what speaks for something has colour: what speaks against it is painted by its negative.
+    sign = np.where(own["total"].values < 0, -1, 1)[:, :, None, None]
+    painted = paint(sign[..., None] * weights, sign * values, smooth)
     return xr.Dataset(
         {
-            "explanation": ((*ranked, "rgba"), paint(weights, values, smooth)),
+            "explanation": ((*ranked, "rgba"), painted),
             "others_explanation": ((*plain, "rgba"), paint(*rest, smooth)),
             "logit_explanation": (
                 (*plain, "rgba"),

@@ -138,7 +138,10 @@ def _load(concepts: Input, device: str) -> ConceptSource:
         return ConceptSource.of_concepts(concepts, _usable(device))
     except KeyError as error:
         raise ExplainerError(f"the {error.args[0]} that it was made from is gone") from error
-    except (OSError, ValueError, RuntimeError, ImportError, StageError) as error:
+    except StageError as error:
+        told = "not all that these concepts were made from is on this machine, or whole"
+        raise ExplainerError(f"{told}: {error}") from error
+    except (OSError, ValueError, RuntimeError, ImportError) as error:
         raise ExplainerError(_told(error)) from error
 
 

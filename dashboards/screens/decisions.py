@@ -17,18 +17,19 @@ from dashboards.screens.model import Model, read_decisions, read_model, read_nam
 from dashboards.views import choosing
 from dashboards.views.advice import Advice, without_datasets
 from dashboards.views.concepts import cells_of, first_made
-from dashboards.views.decisions import Decision, Naming, of_image, of_stored, runner_up
+from dashboards.views.decisions import (
+    MEANING,
+    Decision,
+    Naming,
+    of_image,
+    of_stored,
+    runner_up,
+)
 from dashboards.views.text import literal
 from dashboards.views.uploads import MOST_MEGABYTES, SUFFIXES, UploadError, read_upload
 from registry.catalog import Catalog
 from registry.project import Project
 
-HELP = (
-    "Why does the network decide so? In the FaCT network a layer is replaced by its concepts, and "
-    "every logit, before the bias, is exactly the sum of what they contribute; so is the "
-    "difference of two logits (Parchami-Araghi et al., FaCT, NeurIPS 2025, arXiv 2510.25512, "
-    "sections 3 and 4). Logits and contributions have no unit; each map shows what pixels give."
-)
 PREDICTED = "what it predicts"
 
 
@@ -51,7 +52,7 @@ class Subject:
 
 def show() -> None:
     """Show the page."""
-    catalog = begin("Decisions", HELP)
+    catalog = begin("Decisions", MEANING)
     cells = cells_of(catalog.project, "concepts")
     if not cells:
         tell(without_datasets(catalog.project, "concepts"))

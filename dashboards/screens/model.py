@@ -15,7 +15,7 @@ from dashboards.explainer import Explainer, ExplainerError, input_key
 from dashboards.screens.frame import explained, tell
 from dashboards.views import choosing, labels
 from dashboards.views.advice import EXPECTED, Advice, without_datasets
-from dashboards.views.concepts import Tile, cells_of, first_made, tiles
+from dashboards.views.concepts import Tile, maker_of, tiles
 from dashboards.views.datasets import open_made, read_small
 from dashboards.views.decisions import NAMELESS, Naming, naming_of
 from registry.catalog import Catalog
@@ -82,10 +82,11 @@ class Model:
         if self.concepts is None:
             raise ExplainerError("the network or its concepts are not on this machine")
         key = (*input_key(self.concepts), self.device)
-        if _trouble(key, self.concepts, self.device):
+        side = _side_of(self.decisions)
+        if _trouble(key, self.concepts, self.device, side):
             st.session_state[NOT_HERE] = {*st.session_state.get(NOT_HERE, ()), key}
             st.rerun()  # with what can be done without a network
-        explainer = _explainer(key, self.concepts, self.device)
+        explainer = _explainer(key, self.concepts, self.device, side)
         digest, picture = uploaded or ("", None)
         named = "" if uploaded else name
         return _explain(key, named, digest, target, against, explainer, picture)
@@ -108,7 +109,8 @@ def read_model(catalog: Catalog, cell: str, decisions: str) -> Model:
     with explained(cell):
         measured = _measured(str(catalog.path(cell)), catalog.project.cell(cell).stage)
     device = str(catalog.project.cell(cell).config.get("device", "auto"))
-    concepts = _usable_input(catalog, cell, device) if measured is not None else None
+    side = _side_of(stored)
+    concepts = _usable_input(catalog, cell, device, side) if measured is not None else None
     shown = measured if concepts is not None else known
     if shown is None:
         st.info("No decision was explained in advance either.")
@@ -123,12 +125,6 @@ def read_model(catalog: Catalog, cell: str, decisions: str) -> Model:
         concepts,
         device,
     )
-
-
-def maker_of(catalog: Catalog, cell: str, schema: str) -> str:
-    """Return the cell that makes a dataset of a schema from another cell; "" if none does."""
-    makers = cells_of(catalog.project, schema, made_from=cell)
-    return makers[first_made(catalog, makers)] if makers else ""
 
 
 def _stored(catalog: Catalog, cell: str) -> Stored:
@@ -176,13 +172,18 @@ def _decisions(folder: str, stage: str) -> xr.Dataset:
 # -- what explains ----------------------------------------------------------------------------
 
 
-def _usable_input(catalog: Catalog, cell: str, device: str) -> Input | None:
+def _side_of(stored: Stored) -> int | None:
+    """Return the side of the pictures that were explained in advance, in pixels."""
+    return int(min(read_decisions(stored)["picture"].shape[1:3])) if stored.folder else None
+
+
+def _usable_input(catalog: Catalog, cell: str, device: str, side: int | None) -> Input | None:
     """Return what an explainer is loaded from; None, and told why, if it is known to fail."""
     with explained(cell):
         given = catalog.input(cell)
         key = (*input_key(given), device)
         failed = key in st.session_state.get(NOT_HERE, ())
-        if not failed or not (trouble := _trouble(key, given, device)):
+        if not failed or not (trouble := _trouble(key, given, device, side)):
             return given
         told = "Shown is what was explained in advance: the strongest concepts of each decision."
         tell(Advice("Nothing new can be explained on this machine", f"{trouble}\n{told}"))
@@ -190,15 +191,15 @@ def _usable_input(catalog: Catalog, cell: str, device: str) -> Input | None:
 
 
 @st.cache_resource(max_entries=2, show_spinner="Loading the network and its concepts …")
-def _explainer(key: tuple[Any, ...], _concepts: Input, device: str) -> Explainer:
-    return Explainer(_concepts, device)
+def _explainer(key: tuple[Any, ...], _concepts: Input, device: str, side: int | None) -> Explainer:
+    return Explainer(_concepts, device, side)
 
 
 @st.cache_data(ttl=60, max_entries=16, show_spinner=False)
-def _trouble(key: tuple[Any, ...], _concepts: Input, device: str) -> str:
+def _trouble(key: tuple[Any, ...], _concepts: Input, device: str, side: int | None) -> str:
     """Return why nothing can be explained, "" if it can; not tried again for a while."""
     try:
-        _explainer(key, _concepts, device)
+        _explainer(key, _concepts, device, side)
     except (ExplainerError, *EXPECTED) as error:
         return str(error) or type(error).__name__
     return ""

@@ -27,7 +27,7 @@ def images_frame(dataset: xr.Dataset) -> pd.DataFrame:
     dataset : xr.Dataset
         Of schema ``concepts`` or ``decisions``; a class beyond its names is "".
     """
-    classes = np.append(dataset["class"].values.astype(str).astype(object), "")
+    classes = np.array([*class_options(dataset["class"].values.tolist()), ""], dtype=object)
     columns = {"image": dataset["image"].values.astype(str).astype(object)}
     for name in ("label", "prediction"):
         index = dataset[name].values.astype(np.int64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import altair as alt
@@ -10,8 +11,12 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from dashboards.views.advice import EXPECTED
 from dashboards.views.charts import BLUE, GREY, ROW, VERMILION, waterfall
-from dashboards.views.labels import CONSENSUS, best_names
+from dashboards.views.choosing import class_options
+from dashboards.views.concepts import maker_of
+from dashboards.views.datasets import read_small
+from dashboards.views.labels import CONSENSUS, best_names, preferred_way, ways_to_name
 from dashboards.views.parts import (
     Column,
     Figure,
@@ -23,13 +28,16 @@ from dashboards.views.parts import (
     Picture,
     Pictures,
     Table,
+    file_name,
 )
 from dashboards.views.pictures import enlarge
 from dashboards.views.text import number_text
 from fact.plots import EMPTY, over_white
+from registry.catalog import Catalog
 
 DIGITS = 5
 MOST_CLASSES = 9
+MOST_REPORTED = 40
 LONGEST_NAME = 34
 VERDICTS = {
     "passes": "passes the sanity tests",
@@ -38,6 +46,12 @@ VERDICTS = {
     "untested": "was not tested",
 }
 AGAINST_MATTERS = 0.1
+MEANING = (
+    "Why does the network decide so? In the FaCT network a layer is replaced by its concepts, and "
+    "every logit, before the bias, is exactly the sum of what they contribute; so is the "
+    "difference of two logits (Parchami-Araghi et al., FaCT, NeurIPS 2025, arXiv 2510.25512, "
+    "sections 3 and 4). Logits and contributions have no unit; each map shows what pixels give."
+)
 POSITION_MATTERS = 1e-3
 """Share of the logit from which on it is told what maps leave out."""
 
@@ -172,14 +186,14 @@ def of_image(explained: xr.Dataset, label: str = "") -> Decision:
     label : str
         Name of the true class; "" where it is not known.
     """
-    classes = explained["class"].values.astype(str)
+    classes = class_options(explained["class"].values.tolist())
     contribution = explained["contribution"].values.astype(np.float64)
     shown = explained["top_concept"].values
     positive = float(contribution.clip(min=0).sum())
     return Decision(
-        target=str(classes[int(explained["target"])]),
+        target=classes[int(explained["target"])],
         against=_class_name(int(explained["against"]), classes),
-        prediction=str(classes[int(explained["prediction"])]),
+        prediction=classes[int(explained["prediction"])],
         label=label,
         logit=float(explained["logit"]),
         residual=float(explained["residual"]),
@@ -210,7 +224,7 @@ def of_stored(decisions: xr.Dataset, image: str) -> Decision:
     """
     place = decisions["image"].values.astype(str).tolist().index(image)
     own = decisions.isel(image=place).load()
-    classes = own["class"].values.astype(str)
+    classes = class_options(own["class"].values.tolist())
     there = own["top_concept"].values != EMPTY
     own = own.isel(rank=there)
     contribution = own["contribution"].values.astype(np.float64)
@@ -260,8 +274,8 @@ def _pictures_of(own: xr.Dataset) -> dict[str, np.ndarray]:
     }
 
 
-def _class_name(index: int, classes: Sequence[str] | np.ndarray) -> str:
-    return str(classes[index]) if 0 <= index < len(classes) else ""
+def _class_name(index: int, classes: Sequence[str]) -> str:
+    return classes[index] if 0 <= index < len(classes) else ""
 
 
 def whole_shares(parts: Sequence[float], digits: int = 3) -> np.ndarray:
@@ -385,8 +399,7 @@ def verdict_line(decision: Decision) -> str:
     """Return what the network says of the image, and whether that is right."""
     probability = ""
     if decision.classes is not None:
-        own = decision.classes.set_index("class")["probability"]
-        value = np.ravel(own.loc[decision.prediction])[0]
+        value = decision.classes.set_index("class")["probability"].loc[decision.prediction]
         probability = f" (probability {percent_text(float(value))})"
     said = f"The network says {decision.prediction}{probability}"
     if not decision.label:
@@ -530,22 +543,12 @@ def classes_frame(decision: Decision, most: int = MOST_CLASSES) -> pd.DataFrame:
     marks = [_marks(decision, name) for name in kept["class"]]
     labels = [f"{n} ({m})" if m else n for n, m in zip(kept["class"], marks, strict=True)]
     text = [percent_text(value) for value in kept["probability"]]
-    return kept.assign(label=_unique(labels), text=text)
+    return kept.assign(label=labels, text=text)
 
 
 def _marks(decision: Decision, name: str) -> str:
     marks = {"label": decision.label, "explained": decision.target, "against": decision.against}
     return ", ".join(mark for mark, marked in marks.items() if marked == name)
-
-
-def _unique(labels: Sequence[str]) -> list[str]:
-    """Return labels, later ones of equals with invisible letters, so that none share a place."""
-    seen: dict[str, int] = {}
-    told = []
-    for label in labels:
-        told.append(label + "\u200b" * seen.get(label, 0))
-        seen[label] = seen.get(label, 0) + 1
-    return told
 
 
 def classes_figure(decision: Decision, name: str = "") -> Figure | None:
@@ -718,3 +721,38 @@ def decision_parts(decision: Decision, naming: Naming, name: str, heading: str) 
         shares_table(decision, naming, name),
         *([figure] if figure else []),
     ]
+
+
+def report_parts(catalog: Catalog, cell: str, decisions: xr.Dataset) -> list[Part]:
+    """Return what a report tells of stored decisions: each image with its sum, shares, pictures.
+
+    Parameters
+    ----------
+    catalog : Catalog
+        Where the names of concepts are, if there are some.
+    cell : str
+        That made the decisions.
+    decisions : xr.Dataset
+        Of schema ``decisions``.
+    """
+    images = decisions["image"].values.astype(str).tolist()
+    naming = _known_naming(catalog, catalog.project.cell(cell).needs.get("concepts", ""))
+    parts: list[Part] = [Note(MEANING)]
+    for image in images[:MOST_REPORTED]:
+        decision = of_stored(decisions, image)
+        name = file_name(cell, image)
+        parts += decision_parts(decision, naming, name, f"{image}: {decision.question}")
+    if len(images) > MOST_REPORTED:
+        parts.append(Note(f"{len(images) - MOST_REPORTED:,} more images are left out."))
+    return parts
+
+
+def _known_naming(catalog: Catalog, concepts: str) -> Naming:
+    """Return the preferred names of the concepts that a cell has measured, if there are any."""
+    maker = maker_of(catalog, concepts, "names") if concepts else ""
+    with suppress(*EXPECTED):
+        if maker:
+            names = read_small(catalog.path(maker), catalog.project.cell(maker).stage)
+            ways = ways_to_name(names)
+            return naming_of(names, ways[preferred_way(ways)])
+    return NAMELESS

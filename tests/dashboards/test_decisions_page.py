@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import streamlit as st
+from click.testing import CliRunner
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 from fact.networks import WEIGHTS_FILE
+from registry.cli import main
 from registry.manifest import MANIFEST
 from registry.mongo import URL_VARIABLE
 from registry.project import Project
@@ -354,3 +356,19 @@ def test_a_hostile_name_of_a_concept_is_shown_as_it_is(
 @pytest.fixture(autouse=True)
 def _nothing_kept_of_another_test() -> None:
     st.cache_data.clear()
+
+
+def test_a_report_tells_of_every_stored_decision(
+    explained_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(URL_VARIABLE, "off")
+    monkeypatch.chdir(explained_template)
+    out = tmp_path / "decisions.html"
+    done = CliRunner().invoke(main, ["report", "decisions", "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    html = out.read_text()
+    stored = measured(explained_template, "decisions")
+    for image in stored["image"].values.astype(str):
+        assert f"{image}: Why " in html or f"{image}: What speaks for" in html
+    assert html.count("<svg") == stored.sizes["image"]
+    assert html.count("100.0%") == int((stored["share"].isel(rank=0) > 0).sum())

@@ -14,9 +14,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit
 
 from fact.attribution import concept_maps, logit_maps
 from fact.concept_source import ConceptSource
@@ -184,7 +184,8 @@ def _scalar(value: float, meaning: str) -> xr.Variable:
 
 def _probability(logits: xr.DataArray, bias: float | None) -> xr.Variable:
     meaning = {"long_name": "sigmoid of the logit with its bias", "units": "1"}
-    return xr.Variable(("class",), expit(logits.values + (bias or 0.0)), meaning)
+    told = torch.from_numpy(logits.values + (bias or 0.0)).sigmoid().numpy()
+    return xr.Variable(("class",), told, meaning)
 
 
 def _rest(contribution: NDArray[np.floating], shown: NDArray[np.int64]) -> float:

@@ -12,6 +12,7 @@ from dashboards.screens.model import Model, Stored, strongest_images
 from dashboards.screens.parts import show_part
 from dashboards.views import decisions as view
 from dashboards.views.decisions import Decision, Naming, Term
+from dashboards.views.parts import file_name
 from dashboards.views.pictures import enlarge
 from dashboards.views.text import literal
 
@@ -45,25 +46,28 @@ def show_decision(
     st.subheader(literal(decision.question), anchor=False)
     st.markdown(literal(view.verdict_line(decision)))
     st.markdown(literal(view.reason_line(decision, naming)))
+    if decision.against:
+        st.caption(literal(view.meaning_of_shares(decision)))
     if line := view.position_line(decision):
         st.caption(literal(line))
     ask_further()
+    name = file_name("decision", image)
     left, right = st.columns([5, 8], gap="large")
     with left:
         _subject(decision, image)
-        if (figure := view.classes_figure(decision)) is not None:
+        if (figure := view.classes_figure(decision, name)) is not None:
             show_part(figure)
     with right:
-        show_part(view.waterfall_figure(decision, naming))
+        show_part(view.waterfall_figure(decision, naming, name))
         with st.expander("Shares as a table"):
-            show_part(view.shares_table(decision, naming))
+            show_part(view.shares_table(decision, naming, name))
     _terms(model, decision, naming)
 
 
-def show_concepts(explained: xr.Dataset, naming: Naming) -> None:
-    """Offer the table of every concept that is present."""
+def show_concepts(explained: xr.Dataset, naming: Naming, image: str) -> None:
+    """Offer the table of every concept that is present in an image."""
     with st.expander("Every concept that is present in the image"):
-        show_part(view.contributions_table(explained, naming))
+        show_part(view.contributions_table(explained, naming, file_name("decision", image)))
 
 
 def _subject(decision: Decision, image: str) -> None:
@@ -76,11 +80,11 @@ def _subject(decision: Decision, image: str) -> None:
 
 def _terms(model: Model, decision: Decision, naming: Naming) -> None:
     if decision.for_it:
-        st.markdown(f"**{literal(f'Concepts that speak for {decision.target}')}**")
+        st.markdown(f"**{literal(f'Concepts that {decision.favours}')}**")
         _titles()
         _rows(model, decision, naming, decision.for_it)
     if decision.against_it:
-        title = literal(f"Concepts that speak against {decision.target}")
+        title = literal(f"Concepts that {decision.opposes}")
         with st.expander(title, expanded=view.matters(decision)):
             _rows(model, decision, naming, decision.against_it)
     _others(decision)

@@ -224,7 +224,7 @@ def _answer(
         st.info("Both classes are the same. Shown is its logit; choose another one to compare.")
     decision = of_image(whole, subject.label)
     show_decision(model, decision, naming, subject.name, lambda: _ask_further(model, decision))
-    show_concepts(whole, naming)
+    show_concepts(whole, naming, subject.name)
 
 
 def _show_stored(model: Model, naming: Naming, subject: Subject) -> None:

@@ -166,6 +166,20 @@ class Decision:
         return f"What speaks for {self.target}?"
 
     @property
+    def favours(self) -> str:
+        """What speaks for it, in words that follow *concepts that*."""
+        if self.against:
+            return f"speak more for {self.target} than for {self.against}"
+        return f"speak for {self.target}"
+
+    @property
+    def opposes(self) -> str:
+        """What speaks against it, likewise."""
+        if self.against:
+            return f"speak more for {self.against} than for {self.target}"
+        return f"speak against {self.target}"
+
+    @property
     def quantity(self) -> str:
         """What is explained, as a quantity."""
         if self.against:

@@ -179,6 +179,9 @@ def test_the_question_and_what_it_is_about() -> None:
     assert other.question == "What speaks for cow?"
     assert both.question == "Why ape, and not cow?"
     assert both.quantity == "logit of ape less that of cow"
+    assert (plain.favours, plain.opposes) == ("speak for ape", "speak against ape")
+    assert both.favours == "speak more for ape than for cow"
+    assert both.opposes == "speak more for cow than for ape"
     assert "these differences" in view.meaning_of_shares(both)
     assert view.waterfall_frame(both)["label"].iloc[-1] == "difference"
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dashboards.screens import concepts, frame, runs
+from dashboards.screens import concepts, decisions, frame, runs
 from dashboards.screens.result import page_of
 from dashboards.views.results import RESULTS
 
@@ -17,11 +17,13 @@ def main() -> None:
     st.set_page_config(page_title="factbook", layout="wide")
     about_runs = st.Page(runs.show, title="Runs", url_path="runs", default=True)
     about_concepts = st.Page(concepts.show, title="Concepts", url_path="concepts")
+    about_decisions = st.Page(decisions.show, title="Decisions", url_path="decisions")
     about_results = {
         row.schema: st.Page(page_of(row), title=row.title, url_path=row.path) for row in RESULTS
     }
-    frame.remember_pages({"concepts": about_concepts, **about_results})
-    pages = [about_runs, about_concepts, *about_results.values()]
+    known = {"runs": about_runs, "concepts": about_concepts, "decisions": about_decisions}
+    frame.remember_pages({**known, **about_results})
+    pages = [*known.values(), *about_results.values()]
     st.navigation(pages, position="top").run()
 
 

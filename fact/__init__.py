@@ -7,8 +7,10 @@ __getattr__, __dir__, __all__ = _attach(
     submod_attrs={
         "activations": ["neuron_activations"],
         "attribution": ["colour_explanation", "concept_maps", "logit_maps"],
+        "concept_source": ["ConceptSource"],
         "contributions": ["CompletenessError", "trace_concepts"],
         "crp": ["relevance_maps"],
+        "decisions": ["explain_image"],
         "encoders": ["EncoderChoice", "encoder", "upsampler"],
         "encodings": ["encode_maps"],
         "hub": ["HubCode"],

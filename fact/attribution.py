@@ -57,6 +57,7 @@ def concept_maps(
     of: Explained = "presence",
     target: Target = "prediction",
     labels: ArrayLike | None = None,
+    against: Target | None = None,
     batch_size: int = 32,
 ) -> xr.Dataset:
     """Return where each concept is in each image.
@@ -75,8 +76,9 @@ def concept_maps(
         ``(concept,)``, the same for every image, or ``(image, rank)``, of each image its own.
     of : str
         Maps of the "presence", or of the "contribution" to the target's logit.
-    target, labels
-        The logit of contributions, as in :func:`fact.contributions.trace_concepts`.
+    target, labels, against
+        The logit of contributions, or the difference of two, as in
+        :func:`fact.contributions.trace_concepts`.
     batch_size : int
         Images at a time; bounds the memory.
 
@@ -100,10 +102,15 @@ def concept_maps(
         raise ValueError(f"maps of {of!r}; expected 'presence' or 'contribution'")
     network, ids = as_network(network), image_ids(images)
     wanted = _checked_concepts(concepts, len(ids))
-    picks = None if of == "presence" else _picks(network, target, labels, len(ids))
+    logit_of = None
+    if of == "contribution":
+        logit_of = _logit_of(network, target, against, labels, len(ids))
 
     def explain(spliced: SplicedPass, rows: slice) -> _Maps:
-        entries = _entries(spliced, picks and picks(rows))
+        if logit_of is None:
+            entries = torch.ones_like(spliced.codes.values)
+        else:
+            entries = spliced.at_codes(logit_of(spliced, rows))
         return _concept_batch(spliced, entries, wanted[rows])
 
     parts = _each_batch(network, layer, sae, images, batch_size, explain)
@@ -121,6 +128,7 @@ def logit_maps(
     *,
     target: Target = "prediction",
     labels: ArrayLike | None = None,
+    against: Target | None = None,
     batch_size: int = 32,
 ) -> xr.Dataset:
     """Return where in each image a logit of the spliced network comes from.
@@ -129,14 +137,14 @@ def logit_maps(
 
     Parameters
     ----------
-    network, layer, sae, images, target, labels, batch_size
+    network, layer, sae, images, target, labels, against, batch_size
         As in :func:`concept_maps`.
 
     Returns
     -------
     Dataset
         ``weights`` (image, colour, y, x), ``map`` (image, y, x), which for a convolutional
-        network sums to ``total`` (image,), the logit before the bias.
+        network sums to ``total`` (image,), the logit before the bias, or the difference of two.
 
     Raises
     ------
@@ -146,10 +154,10 @@ def logit_maps(
         If the target is unknown.
     """
     network, ids = as_network(network), image_ids(images)
-    picks = _picks(network, target, labels, len(ids))
+    logit_of = _logit_of(network, target, against, labels, len(ids))
 
     def explain(spliced: SplicedPass, rows: slice) -> _Maps:
-        entries = _entries(spliced, picks(rows))
+        entries = spliced.at_codes(logit_of(spliced, rows))
         total = (entries * spliced.codes.values.detach()).sum(dim=(1, 2))
         return _Maps.of(spliced.at_input(entries)[0], spliced.image, total)
 
@@ -279,23 +287,24 @@ def _each_batch(
     return parts
 
 
-def _picks(
-    network: Network, target: Target, labels: ArrayLike | None, count: int
-) -> Callable[[slice], Callable[[Tensor], Tensor]]:
-    """Return what picks the explained class of a slice of the images."""
+def _logit_of(
+    network: Network,
+    target: Target,
+    against: Target | None,
+    labels: ArrayLike | None,
+    count: int,
+) -> Callable[[SplicedPass, slice], Tensor]:
+    """Return what takes a pass of some of the images to the logit ``(image,)`` to explain."""
     checked = None if labels is None else checked_labels(labels, count)
 
-    def of(rows: slice) -> Callable[[Tensor], Tensor]:
-        return target_of(network, target, None if checked is None else torch.tensor(checked[rows]))
+    def of(spliced: SplicedPass, rows: slice) -> Tensor:
+        logits = spliced.logits.detach()
+        known = None if checked is None else torch.tensor(checked[rows])
+        chosen = target_of(network, target, known)(logits)
+        other = None if against is None else target_of(network, against, known)(logits)
+        return spliced.chosen_logit(chosen, other)
 
     return of
-
-
-def _entries(spliced: SplicedPass, pick: Callable[[Tensor], Tensor] | None) -> Tensor:
-    """Derivative of what is explained by each entry of the codes: 1 for presences."""
-    if pick is None:
-        return torch.ones_like(spliced.codes.values)
-    return spliced.at_codes(spliced.chosen_logit(pick(spliced.logits.detach())))
 
 
 def _concept_batch(spliced: SplicedPass, entries: Tensor, wanted: NDArray[np.int64]) -> _Maps:

@@ -79,9 +79,12 @@ class SplicedPass:
     reconstruction: Tensor
     logits: Tensor
 
-    def chosen_logit(self, chosen: Tensor) -> Tensor:
-        """Logits ``(image,)`` of the classes chosen per image."""
-        return self.logits.gather(1, chosen.unsqueeze(1)).squeeze(1)
+    def chosen_logit(self, chosen: Tensor, against: Tensor | None = None) -> Tensor:
+        """Logits ``(image,)`` of the classes chosen per image, less those they are held against."""
+        logit = self.logits.gather(1, chosen.unsqueeze(1)).squeeze(1)
+        if against is None:
+            return logit
+        return logit - self.logits.gather(1, against.unsqueeze(1)).squeeze(1)
 
     def at_codes(self, logit: Tensor) -> Tensor:
         """Derivative of a logit per image, ``(image,)``, by each entry of the codes."""
@@ -120,9 +123,11 @@ class Trace:
     logits : Tensor
         ``(image, class)`` of the spliced network, before the bias.
     logit : Tensor
-        ``(image,)``, that of ``target``.
+        ``(image,)``, that of ``target``, less that of ``against`` where there is one.
     prediction, target : Tensor
         ``(image,)``, indices of classes.
+    against : Tensor or None
+        ``(image,)``, the class whose logit is taken away; None for a logit by itself.
     residual : Tensor
         ``(image,)``: ``|sum of contributions - logit| / sum of absolute contributions``.
     input_residual : Tensor
@@ -145,6 +150,7 @@ class Trace:
     input_residual: Tensor
     position_share: Tensor | None
     reconstruction_error: Tensor
+    against: Tensor | None = None
 
 
 Target = str | int
@@ -159,6 +165,7 @@ def trace_concepts(
     target: Target = "prediction",
     labels: ArrayLike | None = None,
     *,
+    against: Target | None = None,
     batch_size: int = 32,
     tolerance: float | None = TOLERANCE,
 ) -> xr.Dataset:
@@ -180,6 +187,10 @@ def trace_concepts(
         "prediction" and "label" are never taken as names of classes.
     labels : array or None
         Class index of every image; needed by the target ``"label"``, stored where given.
+    against : str, int or None
+        A class, named like the target, whose logit is taken away from the target's: why the one
+        and not the other. Both are sums over the same concepts, and so is their difference. None
+        explains the target's logit by itself.
     batch_size : int
         Images at a time; bounds the memory.
     tolerance : float or None
@@ -190,7 +201,8 @@ def trace_concepts(
     Dataset
         ``presence``, ``contribution`` (image, concept); ``logit``, ``prediction``, ``target``,
         ``residual``, ``input_residual`` (image), with a positional embedding also
-        ``position_share``, with labels ``label``; ``logits`` (image, class);
+        ``position_share``, with labels ``label``, with a class against it ``against``;
+        ``logits`` (image, class);
         ``reconstruction_error`` (image, y, x) of the layer's grid. See :class:`Trace`.
 
     Raises
@@ -210,7 +222,9 @@ def trace_concepts(
     for chosen in batches(len(ids), batch_size):
         encoded = network.encode(take(images, chosen))
         some = None if labels is None else torch.as_tensor(labels[chosen], device=encoded.device)
-        traced = trace_batch(network, layer, sae, encoded, target_of(network, target, some))
+        pick = target_of(network, target, some)
+        other = None if against is None else target_of(network, against, some)
+        traced = trace_batch(network, layer, sae, encoded, pick, other)
         parts.append(_to_numpy(traced))
     whole = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
     if tolerance is not None:
@@ -227,6 +241,7 @@ def trace_batch(
     sae: TopKSAE | None,
     encoded: Tensor,
     target: Callable[[Tensor], Tensor],
+    against: Callable[[Tensor], Tensor] | None = None,
 ) -> Trace:
     """Trace the concepts of one batch: one forward pass, two backward passes, no gate.
 
@@ -243,6 +258,8 @@ def trace_batch(
     target : callable
         Takes the logits ``(image, class)``, returns the class to explain ``(image,)``;
         see :func:`target_of`.
+    against : callable or None
+        The same for the class whose logit is taken away.
 
     Raises
     ------
@@ -252,7 +269,8 @@ def trace_batch(
     with torch.enable_grad():
         spliced = forward_spliced(network, layer, sae, encoded)
         chosen = target(spliced.logits.detach())
-        logit = spliced.chosen_logit(chosen)
+        other = None if against is None else against(spliced.logits.detach())
+        logit = spliced.chosen_logit(chosen, other)
         values, collect = spliced.codes.values.detach(), spliced.concepts.collect
         contribution = collect(spliced.codes, values * spliced.at_codes(logit))
         presence = collect(spliced.codes, values)
@@ -272,6 +290,7 @@ def trace_batch(
         input_residual=input_residual,
         position_share=position_share,
         reconstruction_error=error.view(-1, *grid_shape(spliced.output)),
+        against=other,
     )
 
 
@@ -500,11 +519,12 @@ def _to_numpy(traced: Trace) -> dict[str, np.ndarray]:
 
 _LABELS: dict[str, tuple[tuple[str, ...], str]] = {
     "presence": (("image", "concept"), "sum of the concept's activations over positions"),
-    "contribution": (("image", "concept"), "contribution to the logit of the target"),
+    "contribution": (("image", "concept"), "contribution to the logit that is explained"),
     "logits": (("image", "class"), "logit before the bias, of the spliced network"),
-    "logit": (("image",), "logit of the target before the bias, of the spliced network"),
+    "logit": (("image",), "logit that is explained, before the bias, of the spliced network"),
     "prediction": (("image",), "index of the class that the spliced network predicts"),
     "target": (("image",), "index of the class that is explained"),
+    "against": (("image",), "index of the class whose logit is taken away"),
     "label": (("image",), "index of the labelled class"),
     "residual": (("image",), "|sum of contributions - logit| over sum of |contributions|"),
     "input_residual": (("image",), "|sum of the presences' map - presences| over |presences|"),

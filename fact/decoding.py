@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -47,16 +49,55 @@ def decode(path: Path, upright: bool = True) -> Pixels:
     ValueError
         If the file is broken, truncated, or no image; with the reason.
     """
+    return _decoded(path, upright)
+
+
+def decode_bytes(content: bytes, formats: Sequence[str], most_pixels: int) -> Pixels:
+    """Read an image of somebody else's from memory, as :func:`decode` reads a file.
+
+    Parameters
+    ----------
+    content : bytes
+        Of the file.
+    formats : sequence of str
+        Names of the only formats that are tried, as Pillow calls them: ``PNG``.
+    most_pixels : int
+        Largest number of pixels; what has more is refused before anything is decoded.
+
+    Returns
+    -------
+    ndarray of uint8, (y, x, colour)
+
+    Raises
+    ------
+    ValueError
+        If it is none of these formats, has too many pixels, or is broken; with the reason.
+    """
+    return _decoded(io.BytesIO(content), True, tuple(formats), most_pixels)
+
+
+def _decoded(
+    file: Path | io.BytesIO,
+    upright: bool,
+    formats: tuple[str, ...] | None = None,
+    most_pixels: int | None = None,
+) -> Pixels:
     try:
-        with Image.open(path) as image:
+        with Image.open(file, formats=formats) as image:
+            if most_pixels is not None and image.width * image.height > most_pixels:
+                raise ValueError(
+                    f"{image.width:,} x {image.height:,} pixels; at most {most_pixels:,} are read"
+                )
             image.load()
             turned = ImageOps.exif_transpose(image) if upright else image
             return _as_rgb(turned)
     except MemoryError:
         raise
     except UnidentifiedImageError:
-        empty = path.stat().st_size == 0
-        raise ValueError("an empty file" if empty else "not an image in a known format") from None
+        if (file.stat().st_size if isinstance(file, Path) else file.seek(0, io.SEEK_END)) == 0:
+            raise ValueError("an empty file") from None
+        known = " or ".join(formats) if formats else "a known format"
+        raise ValueError(f"not an image in {known}") from None
     except Exception as error:  # decoders of broken files raise all kinds of errors
         raise ValueError(f"cannot be decoded: {error}") from error
 

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
+    from registry.stage import Input
+
 KEYS = {
     "id": "_id",
     "started": "start_time",
@@ -383,6 +385,22 @@ class Catalog:
         from registry.store import open_dataset
 
         return open_dataset(self.path(name))
+
+    def input(self, name: str) -> Input:
+        """Return the current dataset of a cell as a stage would be given it, to be read only.
+
+        Through it the network and the images behind a dataset are reached:
+        ``catalog.input("shapes-concepts").origin("images").load()``. Paths in the settings of
+        what is declared are relative to the project's folder, which must be the current one then.
+
+        Raises
+        ------
+        MissingInputsError
+            If there is no whole dataset. What is gone of all behind it is left out.
+        SelectionError
+            If the name means several cells, or none.
+        """
+        return self.project.finished(name)
 
     def plan(self, targets: Sequence[str] = (), **options: Any) -> Plan:
         """Return what would run, and why; see :meth:`registry.project.Project.plan`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -239,6 +239,9 @@ class Project:
     def current(self, text: str) -> Path:
         """Return the folder of the current dataset of a cell.
 
+        A dataset outlives the data that it was made from: what is gone from this machine, or never
+        was on it, counts as it was when it was last read.
+
         Raises
         ------
         SelectionError
@@ -247,11 +250,47 @@ class Project:
             If there is no whole dataset of the cell as it is declared now.
         """
         cell = self.cell(text)
-        known = self.fingerprints(self.graph, cell.name)
+        known = self._remembered_fingerprints(cell)
         state = self.store.state(cell.experiment, known[cell.name])
         if state.status is Status.COMPLETE and state.folder is not None:
             return state.folder
         raise MissingInputsError(_absence(cell.name, state))
+
+    def finished(self, text: str) -> Input:
+        """Return the current dataset of a cell with all that it was made from behind it.
+
+        It fills a slot of the name of its schema. What is behind it and gone is left out.
+
+        Raises
+        ------
+        SelectionError
+            If the name means none or several cells.
+        MissingInputsError
+            If there is no whole dataset of the cell as it is declared now.
+        """
+        cell = self.cell(text)
+        known = self._remembered_fingerprints(cell)
+        return self._input(self.graph, cell.provides, cell.name, known)
+
+    def _remembered_fingerprints(self, cell: Cell) -> dict[str, str]:
+        """Return fingerprints by name; of data that cannot be read, as it was last read."""
+        behind = self.graph.behind([cell.name])
+        identities = self.identities(self.graph.resources_behind([cell.name]))
+        for name in [name for name, identity in identities.items() if identity is None]:
+            identities[name] = self._remembered_identity(name, behind)
+        return fingerprints(self.graph, [cell.name], identities)
+
+    def _remembered_identity(self, resource: str, cells: Collection[str]) -> str | None:
+        """Return what a resource was when one of these cells last read it; None if none has."""
+        readers = [c for c in self.graph.cells.values() if c.name in cells]
+        readings: list[tuple[str, Any]] = []
+        for cell in readers:
+            for slot in [slot for slot, name in cell.needs.items() if name == resource]:
+                for task in self.store.history(cell.experiment).get(cell.name, []):
+                    readings.append((task.attempt, task.task["needs"].get(slot, {})))
+        read = [need for _, need in sorted(readings, key=lambda reading: reading[0])]
+        known = [need.get("identity") for need in read if need.get("name") == resource]
+        return next(filter(None, reversed(known)), None)
 
 
 def _code_digest(cell: Cell) -> str:

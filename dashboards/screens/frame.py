@@ -90,9 +90,15 @@ def remember_pages(pages: Mapping[str, Any]) -> None:
 
 def link_to_dataset(schema: str, cell: str) -> None:
     """Link to the page that shows such a dataset, where there is one."""
-    page = st.session_state.get("pages", {}).get(schema)
-    if page is not None:
-        st.page_link(page, label="Look at it", query_params={"cell": cell})
+    link_to(schema, "Look at it", cell=cell)
+
+
+def link_to(page: str, label: str, /, **address: object) -> None:
+    """Link to a page as `remember_pages` names it, with values in the address."""
+    target = st.session_state.get("pages", {}).get(page)
+    if target is not None:
+        values = {key: str(value) for key, value in address.items()}
+        st.page_link(target, label=label, query_params=values)
 
 
 def mark_row(table: str, rows: Sequence[object], chosen: object) -> None:

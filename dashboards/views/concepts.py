@@ -66,6 +66,12 @@ def first_made(catalog: Catalog, cells: Sequence[str]) -> int:
     return 0
 
 
+def maker_of(catalog: Catalog, cell: str, schema: str) -> str:
+    """Return the cell that makes a dataset of a schema from another cell; "" if none does."""
+    makers = cells_of(catalog.project, schema, made_from=cell)
+    return makers[first_made(catalog, makers)] if makers else ""
+
+
 def summary(concepts: xr.Dataset) -> list[Number]:
     """Return the numbers that describe a concept model as a whole; absent ones are left out."""
     return [

@@ -11,6 +11,7 @@ import xarray as xr
 from dashboards.views.advice import EXPECTED, advise
 from dashboards.views.concept_names import with_names
 from dashboards.views.datasets import read_small, scalar_table
+from dashboards.views.decisions import report_parts
 from dashboards.views.parts import Note, Part, Table
 from dashboards.views.results import RESULTS, Result
 from dashboards.views.run import facts_frame, repeat_command, settings_frame
@@ -41,7 +42,7 @@ class Section:
 Shown = Callable[[Catalog, str, xr.Dataset], list[Part]]
 """From a catalog, a cell and its dataset to what is shown of it."""
 
-OTHERS: Mapping[str, Shown] = {}
+OTHERS: Mapping[str, Shown] = {"decisions": report_parts}
 """By schema, what is shown of datasets that have no page of results of their own."""
 
 

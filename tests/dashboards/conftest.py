@@ -9,7 +9,7 @@ import pytest
 
 from registry.catalog import Catalog, open_catalog
 from registry.project import Project, open_project
-from tests.dashboards import fabricate
+from tests.dashboards import explained, fabricate
 
 
 @pytest.fixture
@@ -36,3 +36,15 @@ def lived_in(template: Path, tmp_path: Path) -> Project:
 def catalog(template: Path) -> Catalog:
     """The catalog of the project that is lived in, without a database; to be read only."""
     return open_catalog(template, "off")
+
+
+@pytest.fixture(scope="session")
+def explained_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny project whose stages really ran; to be read only."""
+    return explained.run_everything(tmp_path_factory.mktemp("explained") / "project").root
+
+
+@pytest.fixture
+def explained_copy(explained_template: Path, tmp_path: Path) -> Project:
+    """A copy of it, to be changed at will."""
+    return open_project(shutil.copytree(explained_template, tmp_path / "copy", symlinks=True))

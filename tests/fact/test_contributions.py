@@ -451,3 +451,21 @@ def test_a_network_that_is_not_bcos_is_told_so_by_its_residual():
     module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.GELU(), nn.Conv2d(4, 3, 3))
     with pytest.raises(CompletenessError, match=AFTER):
         trace_concepts(Network(module, bcos=False), "1", None, tiny.images())
+
+
+def test_one_class_against_another_is_the_difference_of_their_contributions():
+    network, images, labels = tiny.convnet(), tiny.images(4), np.array([2, 0, 1, 1])
+    given = network, CONV, tiny.sae(6), images
+    both = trace_concepts(*given, "label", labels, against="prediction", batch_size=3)
+    one = trace_concepts(*given, "label", labels)
+    other = trace_concepts(*given, "prediction")
+    close = {"rtol": 0, "atol": 1e-12}
+    np.testing.assert_allclose(both.contribution, one.contribution - other.contribution, **close)
+    np.testing.assert_allclose(both.logit, one.logit - other.logit, **close)
+    np.testing.assert_array_equal(both.against, one.prediction)
+    np.testing.assert_allclose(both.contribution.sum("concept"), both.logit, **close)
+    assert both.residual.max() < 1e-11
+    same = (both.target == both.against).values
+    assert same.any()
+    assert not both.contribution[same].any()
+    assert "against" not in one

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from PIL import ExifTags, Image
 from torchvision.datasets import ImageFolder as TorchvisionFolder
 
 from fact import image_folder
-from fact.decoding import decode, upright_size
+from fact.decoding import decode, decode_bytes, upright_size
 from fact.image_folder import ImageFolder, divide, read_labels, scan_folder
 from fact.images import Geometry, ImageDataError, ImageDataset
 
@@ -546,3 +547,31 @@ def test_masks_of_another_size_and_broken_ones_are_named(animals, tmp_path):
 def test_the_scan_alone_decodes_nothing(parted, monkeypatch):
     monkeypatch.setattr(Image, "open", lambda *_: pytest.fail("opened an image"))
     assert scan_folder(parted).faults == []
+
+
+def content_of(image, **options):
+    file = io.BytesIO()
+    image.save(file, **options)
+    return file.getvalue()
+
+
+def test_from_memory_it_is_what_the_file_is(tmp_path):
+    path = save(tmp_path / "a.png", np.dstack([colours(), colours()[..., 0]]))
+    got = decode_bytes(path.read_bytes(), ("PNG",), 1000)
+    np.testing.assert_array_equal(got, decode(path))
+
+
+def test_only_the_formats_that_are_named_are_tried():
+    gif = content_of(Image.fromarray(colours()), format="GIF")
+    with pytest.raises(ValueError, match="not an image in PNG or JPEG"):
+        decode_bytes(gif, ("PNG", "JPEG"), 1000)
+    with pytest.raises(ValueError, match="an empty file"):
+        decode_bytes(b"", ("PNG",), 1000)
+
+
+def test_too_many_pixels_are_refused_before_they_are_decoded(monkeypatch):
+    content = content_of(Image.fromarray(colours(40, 30)), format="PNG")
+    assert decode_bytes(content, ("PNG",), 1200).shape == (40, 30, 3)
+    monkeypatch.setattr(Image.Image, "load", lambda image: pytest.fail("decoded"))
+    with pytest.raises(ValueError, match="30 x 40 pixels; at most 1,199 are read"):
+        decode_bytes(content, ("PNG",), 1199)

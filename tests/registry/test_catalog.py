@@ -224,6 +224,12 @@ def test_datasets_are_opened_by_the_names_that_work_everywhere(catalog: Catalog,
         assert dataset["value"].values.tolist() == [2, 4, 7]
 
 
+def test_through_a_dataset_what_it_was_made_from_is_reached(catalog: Catalog, lab: Lab) -> None:
+    mean = catalog.input("mean")
+    assert mean.origin("scaled").path == catalog.path("twice")
+    assert mean.origin("numbers").load() == [1, 2, 3.5]
+
+
 def test_a_dataset_of_several_cells_is_ambiguous(catalog: Catalog) -> None:
     with pytest.raises(SelectionError, match="'sweep' means 4 cells; name one of\n  sweep"):
         catalog.dataset("sweep")

@@ -125,6 +125,42 @@ def test_data_that_changed_is_noticed_and_data_that_is_gone_is_told(fresh: Path)
         project.inputs(graph, graph.cells["twice"], known)
 
 
+def test_a_dataset_outlives_the_data_that_it_was_made_from(fresh: Path) -> None:
+    data = fresh / "data.txt"
+    data.write_text("1 2 3")
+    project = edit(fresh, "values = [1, 2, 3.5]", 'file = "data.txt"')
+    with pytest.raises(MissingInputsError, match="'twice' has never run"):
+        project.current("twice")
+    run(project, "pair")
+    made = {name: project.current(name) for name in ("twice", "mean")}
+    data.write_text("1 2 4")
+    with pytest.raises(MissingInputsError, match="'mean' has never run as it is declared now"):
+        project.current("mean")  # other data is there: what was made is of data that is not
+    data.unlink()
+    assert {name: project.current(name) for name in made} == made
+    scaled = project.finished("mean").inputs["scaled"]
+    assert scaled.path == made["twice"]
+    assert dict(scaled.inputs) == {}
+    changed = edit(fresh, 'file = "data.txt"', 'file = "other.txt"')
+    with pytest.raises(MissingInputsError, match="'mean' has never run as it is declared now"):
+        changed.current("mean")
+
+
+def test_a_finished_dataset_with_all_behind_it(pair: Project) -> None:
+    mean = pair.finished("mean")
+    assert (mean.slot, mean.name, mean.path) == (mean.kind, "mean", pair.current("mean"))
+    assert mean.origin("numbers").load() == [1, 2, 3.5]
+    assert mean.origin("scaled").path == pair.current("twice")
+    with mean.open() as dataset:
+        assert dataset.attrs["experiment"] == "mean"
+    shutil.rmtree(pair.current("twice"))
+    assert pair.finished("mean").inputs == {}
+    with pytest.raises(MissingInputsError, match="'twice' is damaged"):
+        pair.finished("twice")
+    with pytest.raises(SelectionError, match="'sweep' means 4 cells"):
+        pair.finished("sweep")
+
+
 def test_an_input_that_was_recomputed_to_other_bits_is_noticed(pair: Project) -> None:
     old = 'scale"\nneeds = { numbers = "few" }\n\n[experiments.mean]'
     drifting = edit(pair.root, old, old.replace("\n\n", '\nconfig = { then = "drift" }\n\n'))

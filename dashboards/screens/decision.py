@@ -1,0 +1,131 @@
+"""One decision: the sum in words and bars, and its concepts beside their galleries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import streamlit as st
+import xarray as xr
+
+from dashboards.screens.frame import link_to
+from dashboards.screens.model import Model, Stored, strongest_images
+from dashboards.screens.parts import show_part
+from dashboards.views import decisions as view
+from dashboards.views.decisions import Decision, Naming, Term
+from dashboards.views.parts import file_name
+from dashboards.views.pictures import enlarge
+from dashboards.views.text import literal
+
+TILES = 5
+PLACES = (3, 3, 4, 2 * TILES)
+"""Widths of a concept's row: its colours, its amounts, words, and its gallery."""
+
+
+def show_decision(
+    model: Model,
+    decision: Decision,
+    naming: Naming,
+    image: str,
+    ask_further: Callable[[], None] = lambda: None,
+) -> None:
+    """Show a decision.
+
+    Parameters
+    ----------
+    model : Model
+        Whose concepts it is of.
+    decision : Decision
+        What is explained.
+    naming : Naming
+        What concepts are called.
+    image : str
+        What the image is called.
+    ask_further : callable
+        Shows what can be asked next.
+    """
+    st.subheader(literal(decision.question), anchor=False)
+    st.markdown(literal(view.verdict_line(decision)))
+    st.markdown(literal(view.reason_line(decision, naming)))
+    if decision.against:
+        st.caption(literal(view.meaning_of_shares(decision)))
+    if line := view.position_line(decision):
+        st.caption(literal(line))
+    ask_further()
+    name = file_name("decision", image)
+    left, right = st.columns([5, 8], gap="large")
+    with left:
+        _subject(decision, image)
+        if (figure := view.classes_figure(decision, name)) is not None:
+            show_part(figure)
+    with right:
+        show_part(view.waterfall_figure(decision, naming, name))
+        with st.expander("Shares as a table"):
+            show_part(view.shares_table(decision, naming, name))
+    _terms(model, decision, naming)
+
+
+def show_concepts(explained: xr.Dataset, naming: Naming, image: str) -> None:
+    """Offer the table of every concept that is present in an image."""
+    with st.expander("Every concept that is present in the image"):
+        show_part(view.contributions_table(explained, naming, file_name("decision", image)))
+
+
+def _subject(decision: Decision, image: str) -> None:
+    left, right = st.columns(2)
+    left.image(enlarge(decision.picture), width="stretch")
+    left.caption(literal(f"{image}, as the network sees it"))
+    right.image(enlarge(decision.explanation), width="stretch")
+    right.caption(literal(f"where the {decision.quantity} comes from"))
+
+
+def _terms(model: Model, decision: Decision, naming: Naming) -> None:
+    if decision.for_it:
+        st.markdown(f"**{literal(f'Concepts that {decision.favours}')}**")
+        _titles()
+        _rows(model, decision, naming, decision.for_it)
+    if decision.against_it:
+        title = literal(f"Concepts that {decision.opposes}")
+        with st.expander(title, expanded=view.matters(decision)):
+            _rows(model, decision, naming, decision.against_it)
+    _others(decision)
+    st.caption(view.ABOUT_PICTURES)
+
+
+def _titles() -> None:
+    words = ("colours here", "amounts here", "", "where the concept is strongest")
+    for place, word in zip(st.columns(PLACES), words, strict=True):
+        if word:
+            place.caption(word)
+
+
+def _rows(model: Model, decision: Decision, naming: Naming, terms: Sequence[Term]) -> None:
+    for term in terms:
+        colours, amounts, words, gallery = st.columns(PLACES)
+        colours.image(enlarge(term.explanation), width="stretch")
+        amounts.image(enlarge(view.heat(term.map, decision.picture)), width="stretch")
+        with words:
+            st.markdown(f"**{literal(naming.title(term.concept))}**")
+            st.markdown(literal(view.term_line(term, decision)))
+            if verdict := naming.verdict.get(term.concept):
+                st.caption(literal(verdict))
+            link_to("concepts", "About this concept", cell=model.cell, concept=term.concept)
+        with gallery:
+            _strip(model.gallery, term.concept)
+
+
+def _others(decision: Decision) -> None:
+    colours, amounts, words, _ = st.columns(PLACES)
+    colours.image(enlarge(decision.others_explanation), width="stretch")
+    amounts.image(enlarge(view.heat(decision.others_map, decision.picture)), width="stretch")
+    words.markdown("**All others together**")
+    words.markdown(literal(view.others_line(decision)))
+
+
+def _strip(gallery: Stored, concept: int) -> None:
+    """Show the images in which a concept is strongest, each above where it is in it."""
+    tiles = strongest_images(gallery, concept, TILES)
+    if not tiles:
+        st.caption("No picture of it was drawn.")
+    for place, tile in zip(st.columns(TILES), tiles, strict=False):
+        place.image(tile.picture, width="stretch")
+        place.image(tile.explanation, width="stretch")

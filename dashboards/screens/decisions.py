@@ -1,0 +1,250 @@
+"""The page of decisions: what the network says of an image, and which concepts made it say so."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import streamlit as st
+
+from dashboards.explainer import ExplainerError
+from dashboards.screens.decision import show_concepts, show_decision
+from dashboards.screens.frame import BOUND, begin, explained, link_to, tell
+from dashboards.screens.model import Model, read_decisions, read_model, read_naming
+from dashboards.views import choosing
+from dashboards.views.advice import Advice, without_datasets
+from dashboards.views.concepts import cells_of, first_made
+from dashboards.views.decisions import (
+    MEANING,
+    Decision,
+    Naming,
+    of_image,
+    of_stored,
+    runner_up,
+)
+from dashboards.views.text import literal
+from dashboards.views.uploads import MOST_MEGABYTES, SUFFIXES, UploadError, read_upload
+from registry.catalog import Catalog
+from registry.project import Project
+
+PREDICTED = "what it predicts"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """An image that is to be explained.
+
+    Attributes
+    ----------
+    name, label : str
+        What it is called, and its class where that is known.
+    uploaded : tuple of str and np.ndarray, or None
+        Digest and picture of an uploaded one; None of one that is read by its name.
+    """
+
+    name: str
+    label: str = ""
+    uploaded: tuple[str, np.ndarray] | None = None
+
+
+def show() -> None:
+    """Show the page."""
+    catalog = begin("Decisions", MEANING)
+    cells = cells_of(catalog.project, "concepts")
+    if not cells:
+        tell(without_datasets(catalog.project, "concepts"))
+        return
+    _follow_link(catalog.project, cells)
+    places = st.columns([3, 3, 2])
+    first = first_made(catalog, cells)
+    cell = places[0].selectbox("Experiment", cells, index=first, key="cell", bind=BOUND)
+    model = read_model(catalog, cell, _decisions_of(catalog, cell, places[1]))
+    naming = read_naming(catalog, cell, lambda ways, at: _way_to_name(places[2], ways, at))
+    subject = _choose(model)
+    target, against = _question(model)
+    if subject is not None:
+        _answer(model, naming, subject, target, against)
+        link_to("runs", "The run that measured these concepts", run=cell)
+
+
+def _follow_link(project: Project, cells: Sequence[str]) -> None:
+    """Let an address name decisions, whose concepts are then shown."""
+    asked = st.query_params.get("cell", "")
+    if asked not in cells and asked in cells_of(project, "decisions"):
+        st.session_state["cell"] = project.cell(asked).needs["concepts"]
+        st.session_state["decisions"] = asked
+
+
+def _decisions_of(catalog: Catalog, cell: str, place: Any) -> str:
+    """Return the cell that has explained images of this model in advance, "" if there is none."""
+    makers = cells_of(catalog.project, "decisions", made_from=cell)
+    if len(makers) < 2:
+        return makers[0] if makers else ""
+    first = first_made(catalog, makers)
+    label = "Explained in advance by"
+    return str(place.selectbox(label, makers, index=first, key="decisions", bind=BOUND))
+
+
+def _way_to_name(place: Any, ways: Sequence[str], first: int) -> str:
+    way = place.selectbox(
+        "Concepts named by",
+        ways,
+        index=first,
+        help="Consensus: the label that most of the metrics choose which pass the sanity tests "
+        "of Oikarinen et al. (ICML 2025, arXiv 2506.05774).",
+        key="metric",
+        bind=BOUND,
+    )
+    return str(way)
+
+
+# -- what to explain --------------------------------------------------------------------------
+
+
+def _choose(model: Model) -> Subject | None:
+    """Return the image to explain, by widgets that the address holds; None where there is none."""
+    ways = [choosing.ALL, choosing.RIGHT, choosing.WRONG]
+    if model.concepts is not None:
+        ways += [choosing.EXPLAINED] if model.explained else []
+        ways += [choosing.UPLOAD]
+    row = st.columns([4, 3, 3, 1, 1, 1], vertical_alignment="bottom")
+    which = row[0].segmented_control(
+        "Images",
+        ways,
+        default=choosing.ALL,
+        key="from",
+        bind=BOUND,
+        on_change=_go_to,
+        args=("",),
+        help="Right and wrong: by the prediction of the network with its concepts in place. "
+        "Explained: those that an experiment has explained in advance.",
+    )
+    if which == choosing.UPLOAD:
+        return _uploaded()
+    label = row[1].selectbox(
+        "Labelled",
+        sorted({name for name in model.images["label"] if name}),
+        index=None,
+        placeholder="any class",
+        key="label",
+        bind=BOUND,
+        on_change=_go_to,
+        args=("",),
+    )
+    every = which or choosing.ALL
+    chosen = choosing.select_images(model.images, every, label or "", model.explained)
+    return _by_name(model, chosen, row[2:])
+
+
+def _by_name(model: Model, chosen: list[str], places: Sequence[Any]) -> Subject | None:
+    hint = f"{chosen[0]}, the first of {len(chosen):,}" if chosen else "none"
+    text = places[0].text_input("Image", placeholder=hint, key="image", bind=BOUND) or ""
+    current = text.strip() or (chosen[0] if chosen else "")
+    before, after = choosing.neighbours(current, chosen)
+    other = choosing.any_of(chosen, current, np.random.default_rng())
+    steps = (("Previous", before), ("Next", after), ("Random", other))
+    for place, (word, image) in zip(places[1:], steps, strict=True):
+        place.button(word, width="stretch", on_click=_go_to, args=(image,), disabled=not image)
+    try:
+        name = choosing.meant_image(text, model.images, chosen)
+    except choosing.UnknownImageError as error:
+        st.info(literal(f"There is {error}."))
+        return None
+    row = model.images[model.images["image"] == name].iloc[0]
+    return Subject(name, str(row["label"]))
+
+
+def _go_to(image: str) -> None:
+    st.session_state["image"] = image
+
+
+def _uploaded() -> Subject | None:
+    file = st.file_uploader(
+        "Picture",
+        type=list(SUFFIXES),
+        max_upload_size=MOST_MEGABYTES,
+        help="It stays in memory while this page is open: nothing is written to a disk.",
+        key="upload",
+    )
+    if file is None:
+        st.info("Choose a PNG, JPEG or WebP picture from your disk.")
+        return None
+    content = file.getvalue()
+    try:
+        picture = read_upload(content)
+    except UploadError as error:
+        tell(Advice("This file cannot be explained", f"{file.name}: {error}"), st.error)
+        return None
+    return Subject(file.name, uploaded=(hashlib.sha256(content).hexdigest(), picture))
+
+
+def _question(model: Model) -> tuple[int | None, int | None]:
+    """Return the classes to explain: the target, None for the prediction, and one against it."""
+    if model.concepts is None:
+        return None, None
+    left, right, _ = st.columns([4, 4, 5])
+    options = [PREDICTED, *model.classes]
+    target = left.selectbox("Explain the logit of", options, key="class", bind=BOUND)
+    against = right.selectbox(
+        "less the logit of",
+        model.classes,
+        index=None,
+        placeholder="none: the logit by itself",
+        help="Why the one class and not the other: both logits are sums over the same concepts, "
+        "and so is their difference, exactly.",
+        key="against",
+        bind=BOUND,
+    )
+    chosen = options.index(target) - 1
+    return chosen if chosen >= 0 else None, None if against is None else options.index(against) - 1
+
+
+# -- the answer -------------------------------------------------------------------------------
+
+
+def _answer(
+    model: Model, naming: Naming, subject: Subject, target: int | None, against: int | None
+) -> None:
+    if model.concepts is None:
+        _show_stored(model, naming, subject)
+        return
+    try:
+        whole = model.explain(subject.name, target, None, subject.uploaded)
+        explains_itself = against == int(whole["target"])
+        if against is not None and not explains_itself:
+            whole = model.explain(subject.name, target, against, subject.uploaded)
+    except ExplainerError as error:
+        tell(Advice("This image cannot be explained here", str(error)), st.warning)
+        _show_stored(model, naming, subject)
+        return
+    if against is not None and explains_itself:
+        st.info("Both classes are the same. Shown is its logit; choose another one to compare.")
+    decision = of_image(whole, subject.label)
+    show_decision(model, decision, naming, subject.name, lambda: _ask_further(model, decision))
+    show_concepts(whole, naming, subject.name)
+
+
+def _show_stored(model: Model, naming: Naming, subject: Subject) -> None:
+    """Show what was explained in advance of an image, if it was."""
+    if subject.uploaded is not None or subject.name not in model.explained:
+        return
+    with explained():
+        decision = of_stored(read_decisions(model.decisions), subject.name)
+        show_decision(model, decision, naming, subject.name)
+
+
+def _ask_further(model: Model, decision: Decision) -> None:
+    """Offer the next question: why not the class that it should have been, or the second."""
+    other = runner_up(decision)
+    if decision.against or other in ("", decision.target) or decision.classes is None:
+        return
+    option = model.classes[decision.classes["class"].tolist().index(other)]
+    icon = ":material/compare_arrows:"
+    st.button(literal(f"Why not {other}?"), on_click=_ask_against, args=(option,), icon=icon)
+
+
+def _ask_against(option: str) -> None:
+    st.session_state["against"] = option

@@ -1,0 +1,115 @@
+"""Decisions in a real Chromium: choose an image, ask why not another class, bring a picture."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from registry.mongo import OFF, URL_VARIABLE
+from tests.dashboards import test_browser
+from tests.dashboards.test_browser import (
+    PATIENCE,
+    command,
+    free_port,
+    idle,
+    picture,
+    see,
+    stop,
+    visit,
+    wait_for,
+)
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+pytestmark = pytest.mark.browser
+browser = test_browser.browser
+page = test_browser.page
+
+
+@pytest.fixture(scope="module")
+def address(explained_template: Path) -> Iterator[str]:
+    """A server of the dashboard for a project whose stages really ran."""
+    port = free_port()
+    environment = {**os.environ, "FACTBOOK_PROJECT": str(explained_template), URL_VARIABLE: OFF}
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+    process = subprocess.Popen(
+        command(port), cwd=explained_template, env=environment, start_new_session=True
+    )
+    try:
+        wait_for(f"http://127.0.0.1:{port}/_stcore/health", process)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        stop(process)
+
+
+def subject(page: Page) -> str:
+    return page.get_by_placeholder("the first of").input_value()
+
+
+def test_choose_an_image_and_ask_why_not_another_class(page: Page, address: str) -> None:
+    visit(page, address)
+    page.get_by_role("link", name="Decisions").click()
+    see(page, "which is exactly what")
+    idle(page)
+    assert page.locator("[data-testid=stVegaLiteChart]").count() >= 2
+    page.get_by_role("button", name="Next").click()
+    idle(page)
+    assert subject(page) == "test/00001"
+    assert "image=test%2F00001" in page.url or "image=test/00001" in page.url
+    picture(page, "decision")
+
+    begun = time.monotonic()
+    page.get_by_role("button", name="Why not").click()
+    see(page, ", and not ")
+    see(page, "The difference, concept by concept")
+    assert time.monotonic() - begun < 10
+    idle(page)
+    assert "against=" in page.url
+    picture(page, "why-not")
+    link = page.url
+    visit(page, link)
+    see(page, ", and not ")
+    page.get_by_text("About this concept").first.click()
+    see(page, "accuracy, spliced")
+    assert "concept=" in page.url
+
+
+def test_bring_a_picture_and_what_is_none(page: Page, address: str) -> None:
+    visit(page, f"{address}/decisions?from=Upload")
+    see(page, "Choose a PNG, JPEG or WebP picture")
+    chooser = page.locator("input[type=file]")
+    chooser.set_input_files({"name": "mine.png", "mimeType": "image/png", "buffer": b"no picture"})
+    see(page, "This file cannot be explained")
+    idle(page)
+    photo = np.random.default_rng(0).integers(0, 256, (90, 160, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(photo).save(file, "JPEG")
+    chooser.set_input_files(
+        {"name": "photo.jpg", "mimeType": "image/jpeg", "buffer": file.getvalue()}
+    )
+    see(page, "photo.jpg, as the network sees it")
+    idle(page)
+    assert page.get_by_text("This file cannot be explained").count() == 0
+    picture(page, "upload")
+
+
+def test_dark(browser: Browser, address: str) -> None:
+    context = browser.new_context(viewport={"width": 1400, "height": 1100}, color_scheme="dark")
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE)
+    visit(page, f"{address}/decisions?from=Wrong")
+    see(page, "and is wrong: the label is")
+    idle(page)
+    picture(page, "decision-dark")
+    context.close()

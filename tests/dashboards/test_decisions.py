@@ -1,0 +1,321 @@
+"""Decisions as they are shown, held against arithmetic on the datasets that they are of."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dashboards.report import render
+from dashboards.views import decisions as view
+from dashboards.views.decisions import NAMELESS, Naming
+from dashboards.views.labels import CONSENSUS
+from dashboards.views.parts import Figure, Pictures, Table
+from dashboards.views.sections import Section
+from fact import schemas
+from fact.plots import decision_shares
+from tests.dashboards import fabricate
+
+HOSTILE = "<script>alert(1)</script>"
+CONTRIBUTION = np.array([4.0, -1.5, 0.0, 2.0, 0.25, -0.5, 0.125])
+SIDE = 4
+
+
+def explained(against: int = -1, **changes: Any) -> xr.Dataset:
+    """As fact.explain_image returns it: concepts 0, 3 and 4 for it, 1 and 5 against it."""
+    random = np.random.default_rng(0)
+    shown = np.array([0, 3, 1, 5])
+    maps = random.normal(size=(len(shown), SIDE, SIDE)).astype(np.float32)
+    pixels = random.integers(0, 256, (len(shown) + 2, SIDE, SIDE, 4)).astype(np.uint8)
+    logit = CONTRIBUTION.sum()
+    whole = np.full((SIDE, SIDE), logit / SIDE**2)
+    variables: dict[str, Any] = {
+        "contribution": ("concept", CONTRIBUTION.astype(np.float32)),
+        "presence": ("concept", np.array([1, 1, 3, 1, 1, 1, 0], np.float32)),
+        "logits": ("class", np.array([logit, -2.0, 1.0])),
+        "probability": ("class", np.array([0.99, 0.0001, 0.7])),
+        "logit": ((), logit),
+        "prediction": ((), 0),
+        "target": ((), 0),
+        "against": ((), against),
+        "residual": ((), 3e-8),
+        "top_concept": ("rank", shown),
+        "explanation": (("rank", "y", "x", "rgba"), pixels[:-2]),
+        "concept_map": (("rank", "y", "x"), maps),
+        "others_explanation": (("y", "x", "rgba"), pixels[-2]),
+        "others_map": (("y", "x"), whole - maps.sum(axis=0)),
+        "logit_explanation": (("y", "x", "rgba"), pixels[-1]),
+        "logit_map": (("y", "x"), whole),
+        "picture": (("y", "x", "colour"), pixels[0, ..., :3]),
+    }
+    coords = {"concept": np.arange(7), "class": ["ape", HOSTILE, "cow"]}
+    return xr.Dataset(variables | changes, coords)
+
+
+def stored(contribution: np.ndarray = CONTRIBUTION, most: int = 2) -> xr.Dataset:
+    """Of the schema ``decisions``: the same image, and one for which nothing speaks."""
+    both = np.stack([contribution, -np.abs(contribution)])
+    shares = decision_shares(
+        xr.DataArray(both, dims=("image", "concept"), coords={"image": ["test/0", "test/1"]}), most
+    )
+    arrays: dict[str, Any] = {}
+    sizes = {"image": 2, "rank": most, "y": SIDE, "x": SIDE, "colour": 3, "rgba": 4}
+    for name, variable in schemas.DECISIONS.variables.items():
+        shape = [sizes[dim] for dim in variable.dims]
+        arrays[name] = (variable.dims, np.zeros(shape, variable.dtype))
+    arrays |= {name: (array.dims, array.values) for name, array in shares.data_vars.items()}
+    arrays["logit"] = ("image", both.sum(axis=1).astype(np.float32))
+    arrays["label"] = ("image", np.array([2, -1]))
+    coords = {
+        "image": ["test/0", "test/1"],
+        "class": ["ape", HOSTILE, "cow"],
+        "rank": np.arange(most),
+        "colour": ["red", "green", "blue"],
+        "rgba": ["red", "green", "blue", "opacity"],
+    }
+    return xr.Dataset(arrays, coords)
+
+
+NAMING = Naming({0: "fur", 1: HOSTILE}, {0: "the name that 5 of 6 metrics choose"})
+
+
+# -- sums and shares --------------------------------------------------------------------------
+
+
+def test_a_waterfall_adds_up_to_its_total() -> None:
+    decision = view.of_image(explained(), "ape")
+    frame = view.waterfall_frame(decision, NAMING)
+    assert frame["label"].tolist() == [
+        "0 · fur",
+        "concept 3",
+        f"1 · {HOSTILE}",
+        "concept 5",
+        "all others",
+        "logit",
+    ]
+    assert frame["kind"].tolist() == ["for", "for", "against", "against", "for", "total"]
+    assert frame["value"][:-1].sum() == pytest.approx(CONTRIBUTION.sum(), rel=1e-6)
+    assert frame["value"].iloc[-1] == CONTRIBUTION.sum()
+    assert frame["value"][4] == pytest.approx(0.375)
+
+
+def test_shares_are_of_what_speaks_for_it() -> None:
+    decision = view.of_image(explained())
+    positive = 4.0 + 2.0 + 0.25 + 0.125
+    assert decision.positive == pytest.approx(positive)
+    assert decision.negative == pytest.approx(-2.0)
+    assert [term.share for term in decision.for_it] == pytest.approx(
+        [4 / positive, 2 / positive], abs=1e-3
+    )
+    assert decision.others_share == pytest.approx(0.375 / positive, abs=1e-3)
+    assert all(np.isnan(term.share) for term in decision.against_it)
+    frame = view.shares_frame(decision, NAMING)
+    parts = frame["share"][~frame["name"].str.contains("all that")]
+    assert round(parts.sum(), 12) == 1
+    assert frame["name"].iloc[-1] == "logit of ape"
+    summed = frame["contribution"][~frame["name"].str.contains("all that")].iloc[:-1].sum()
+    assert summed == pytest.approx(CONTRIBUTION.sum())
+
+
+def test_a_stored_decision_is_the_same_as_a_new_one() -> None:
+    new, old = view.of_image(explained(), "cow"), view.of_stored(stored(), "test/0")
+    for name in ("target", "prediction", "label", "against"):
+        assert getattr(new, name) == getattr(old, name)
+    for name in ("positive", "negative", "logit", "others_for"):
+        assert getattr(old, name) == pytest.approx(getattr(new, name), rel=1e-6)
+    assert [t.concept for t in old.terms] == [t.concept for t in new.for_it]
+    assert [t.share for t in old.terms] == [t.share for t in new.for_it]
+    assert old.others_share == new.others_share
+    assert old.others == pytest.approx(CONTRIBUTION.sum() - 6)
+    frame = view.waterfall_frame(old)
+    assert frame["value"][:-1].sum() == pytest.approx(CONTRIBUTION.sum(), rel=1e-6)
+
+
+def test_where_nothing_speaks_for_it_there_are_no_shares() -> None:
+    decision = view.of_stored(stored(), "test/1")
+    assert decision.terms == ()
+    assert decision.positive == decision.others_share == 0
+    assert decision.negative == pytest.approx(-np.abs(CONTRIBUTION).sum())
+    assert decision.label == ""
+    assert "No concept speaks for it" in view.reason_line(decision)
+    assert view.waterfall_frame(decision)["kind"].tolist() == ["against", "total"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(parts=st.lists(st.floats(0, 1e6), min_size=1, max_size=20), digits=st.integers(1, 4))
+def test_rounded_shares_add_up_and_are_near(parts: list[float], digits: int) -> None:
+    shares = view.whole_shares(parts, digits)
+    if sum(parts) == 0:
+        assert not shares.any()
+        return
+    assert round(float(shares.sum()), 9) == 1
+    exact = np.asarray(parts) / np.sum(parts)
+    assert np.abs(shares - exact).max() < 10.0**-digits
+
+
+# -- words ------------------------------------------------------------------------------------
+
+
+def test_it_is_told_what_the_network_says_and_whether_that_is_right() -> None:
+    right = view.verdict_line(view.of_image(explained(), "ape"))
+    assert right == "The network says ape (probability 99.0 %), and is right."
+    wrong = view.verdict_line(view.of_image(explained(), "cow"))
+    assert wrong.endswith("and is wrong: the label is cow.")
+    assert view.verdict_line(view.of_image(explained())) == (
+        "The network says ape (probability 99.0 %)."
+    )
+    assert view.verdict_line(view.of_stored(stored(), "test/1")) == "The network says ape."
+
+
+def test_the_question_and_what_it_is_about() -> None:
+    plain, other = view.of_image(explained()), view.of_image(explained(target=((), 2)))
+    both = view.of_image(explained(against=2))
+    assert (plain.question, plain.quantity) == ("Why ape?", "logit of ape")
+    assert other.question == "What speaks for cow?"
+    assert both.question == "Why ape, and not cow?"
+    assert both.quantity == "logit of ape less that of cow"
+    assert (plain.favours, plain.opposes) == ("speak for ape", "speak against ape")
+    assert both.favours == "speak more for ape than for cow"
+    assert both.opposes == "speak more for cow than for ape"
+    assert "these differences" in view.meaning_of_shares(both)
+    assert view.waterfall_frame(both)["label"].iloc[-1] == "difference"
+
+
+def test_the_reason_in_one_sentence() -> None:
+    line = view.reason_line(view.of_image(explained()), NAMING)
+    assert line == (
+        "The logit of ape is 4.375, which is exactly what 6 concepts add up to: +6.375 for it, "
+        "-2 against it. Of what speaks for it: 62.7 % fur (0), 31.4 % concept 3, 5.9 % all others."
+    )
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [
+        (1, "100.0 %"),
+        (0, "0.0 %"),
+        (0.9999, "> 99.9 %"),
+        (1e-7, "< 0.1 %"),
+        (0.9994, "99.9 %"),
+        (np.nan, "–"),
+    ],
+)
+def test_percent(share: float, text: str) -> None:
+    assert view.percent_text(share) == text
+
+
+def test_what_maps_leave_out_is_told_where_it_matters() -> None:
+    assert view.position_line(view.of_image(explained())) == ""
+    short = explained()
+    short["logit_map"] = short["logit_map"] * 0.5
+    told = view.position_line(view.of_image(short))
+    assert told.startswith("2.1875 of it comes through the positional embedding")
+
+
+def test_what_is_asked_next() -> None:
+    assert view.runner_up(view.of_image(explained(), "ape")) == "cow"
+    assert view.runner_up(view.of_image(explained(), HOSTILE)) == HOSTILE
+    assert view.runner_up(view.of_stored(stored(), "test/1")) == ""
+
+
+def test_what_speaks_against_it_may_matter() -> None:
+    assert view.matters(view.of_image(explained()))
+    assert not view.matters(dataclasses.replace(view.of_image(explained()), negative=-0.1))
+
+
+# -- names ------------------------------------------------------------------------------------
+
+
+def test_names_by_consensus_say_how_many_metrics_choose_them() -> None:
+    given = fabricate.names()
+    naming = view.naming_of(given, CONSENSUS)
+    consensus = given["consensus"].values.astype(str)
+    assert naming.name == {c: n for c, n in enumerate(consensus) if n}
+    concept = next(iter(naming.name))
+    votes, voting = int(given["consensus_votes"][concept]), int(given["n_voting"])
+    assert naming.verdict[concept].startswith(f"the name that {votes} of {voting} metrics")
+
+
+@pytest.mark.parametrize("verdict", ["passes", "fails", "undecided", "untested"])
+def test_names_by_a_metric_say_whether_it_passes(verdict: str) -> None:
+    given = fabricate.names()
+    metric = str(given["metric"].values[0])
+    given["verdict"] = ("metric", np.array([verdict] * given.sizes["metric"], dtype=object))
+    naming = view.naming_of(given, metric)
+    concept = next(iter(naming.name))
+    assert naming.name[concept] == str(given["name"].values[concept, 0])
+    assert naming.verdict[concept].startswith(metric)
+    assert naming.verdict[concept].endswith(view.VERDICTS[verdict])
+
+
+def test_what_a_concept_is_called() -> None:
+    assert NAMING.title(0) == "Concept 0: fur"
+    assert NAMING.title(7) == "Concept 7"
+    assert Naming({3: "x" * 99}, {}).short(3) == f"3 · {'x' * 33}…"
+    assert NAMELESS.called(3) == "concept 3"
+
+
+# -- tables, figures, pictures ----------------------------------------------------------------
+
+
+def test_the_classes_that_matter_are_listed() -> None:
+    many = (
+        explained()
+        .drop_dims("class")
+        .assign(
+            logits=("class", np.arange(40.0)[::-1]),
+            probability=("class", np.full(40, 0.5)),
+            target=((), 35),
+        )
+    )
+    many = many.assign_coords({"class": [f"c{n}" for n in range(39)] + ["c0"]})
+    frame = view.classes_frame(view.of_image(many, "c0 [39]"), most=3)
+    told = ["c0 [0]", "c1", "c2", "c35 (explained)", "c0 [39] (label)"]
+    assert frame["label"].tolist() == told
+    assert view.classes_figure(view.of_stored(stored(), "test/0")) is None
+
+
+def test_all_concepts_that_are_present_or_contribute() -> None:
+    table = view.contributions_table(explained(), NAMING)
+    assert table.frame["concept"].tolist() == [0, 3, 4, 6, 2, 5, 1]
+    assert table.frame["name"].iloc[0] == "fur"
+    absent = explained()
+    absent["presence"][2] = 0
+    assert 2 not in view.contributions_table(absent).frame["concept"].tolist()
+
+
+def test_a_map_shows_what_adds_and_what_takes_away() -> None:
+    picture = np.full((2, 2, 3), 100, np.uint8)
+    shown = view.heat(np.array([[1.0, -1.0], [0.0, 0.25]]), picture).astype(int)
+    blue, vermilion = np.array([0x00, 0x72, 0xB2]), np.array([0xD5, 0x5E, 0x00])
+    ground = round(255 - 0.3 * 155)
+    np.testing.assert_allclose(shown[0, 0], blue, atol=1)
+    np.testing.assert_allclose(shown[0, 1], vermilion, atol=1)
+    np.testing.assert_array_equal(shown[1, 0], [ground] * 3)
+    np.testing.assert_allclose(shown[1, 1], (ground + blue) / 2, atol=2)
+    flat = view.heat(np.zeros((2, 2)), picture)
+    assert (flat == ground).all()
+
+
+def test_figures_can_be_drawn_without_a_browser() -> None:
+    decision = view.of_image(explained(against=2), "cow")
+    assert "<svg" in view.waterfall_figure(decision, NAMING).svg()
+    figure = view.classes_figure(decision)
+    assert figure is not None
+    assert "<svg" in figure.svg()
+
+
+def test_a_report_shows_every_part_and_no_stored_markup() -> None:
+    parts = view.decision_parts(view.of_image(explained(), HOSTILE), NAMING, "d-0", "test/0: Why?")
+    assert [type(part) for part in parts].count(Figure) == 2
+    assert sum(isinstance(part, Pictures) for part in parts) == 1
+    shares = next(part for part in parts if isinstance(part, Table))
+    assert shares.texts()["share"].tolist()[3] == "100.0%"
+    html = render("report", "", [Section("d", parts)])
+    assert HOSTILE not in html
+    assert "&lt;script&gt;" in html

@@ -1,0 +1,374 @@
+"""The page of decisions as a server runs it: on a project whose stages really ran."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import streamlit as st
+from click.testing import CliRunner
+from PIL import Image
+from streamlit.testing.v1 import AppTest
+
+from fact.networks import WEIGHTS_FILE
+from registry.cli import main
+from registry.manifest import MANIFEST
+from registry.mongo import URL_VARIABLE
+from registry.project import Project
+from registry.store import open_dataset
+from tests.dashboards import fabricate
+from tests.dashboards.test_pages import frames, told
+from tests.dashboards.test_uploads import animated_gif, colours, content, png_that_says
+
+Open = Callable[..., AppTest]
+HOSTILE = "<script>alert(1)</script>"
+
+
+def show_decisions() -> None:
+    """Run the page by itself: pages that are functions cannot be switched to."""
+    from dashboards.screens import decisions
+
+    decisions.show()
+
+
+@pytest.fixture
+def open_page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Open:
+    monkeypatch.setenv(URL_VARIABLE, "off")
+    monkeypatch.chdir(tmp_path)
+
+    def open_it(root: Path, address: Mapping[str, str] | None = None) -> AppTest:
+        monkeypatch.setenv("FACTBOOK_PROJECT", str(root))
+        test = AppTest.from_function(show_decisions, default_timeout=120)
+        for key, value in (address or {}).items():
+            test.query_params[key] = value
+        return test.run()
+
+    return open_it
+
+
+def measured(root: Path, cell: str = "concepts") -> Any:
+    [folder] = (root / "artifacts" / cell).glob("*/current")
+    with open_dataset(folder.resolve()) as dataset:
+        return dataset.load()
+
+
+def shares(page: AppTest) -> Any:
+    return next(frame for frame in frames(page) if "share" in frame)
+
+
+def all_concepts(page: AppTest) -> Any:
+    return next(frame for frame in frames(page) if "presence" in frame)
+
+
+def test_the_first_visit_explains_the_first_image(
+    open_page: Open, explained_template: Path
+) -> None:
+    page = open_page(explained_template)
+    assert not page.exception
+    assert page.header[0].value == "Decisions"
+    assert "arXiv 2510" in page.caption[0].value
+    own = measured(explained_template).isel(image=0)
+    classes = own["class"].values.astype(str)
+    assert page.subheader[0].value == f"Why {classes[int(own['prediction'])]}?"
+    assert "is right" in told(page) or "is wrong" in told(page)
+    table = all_concepts(page).set_index("concept")["contribution"]
+    expected = own["contribution"].to_series()
+    np.testing.assert_allclose(table, expected[table.index], atol=1e-4)
+    assert set(expected[expected.abs() > 1e-4].index) <= set(table.index)
+    share = shares(page)
+    parts = share[~share["name"].str.contains("all that")]["share"]
+    assert round(parts.sum(), 9) == 1
+    assert page.get("vega_lite_chart")
+
+
+@pytest.mark.parametrize("cell", ["channels", "tokens"])
+def test_channels_and_tokens_are_explained_too(
+    open_page: Open, explained_template: Path, cell: str
+) -> None:
+    page = open_page(explained_template, {"cell": cell, "image": "test/00005"})
+    assert not page.exception
+    own = measured(explained_template, cell).sel(image="test/00005")
+    table = all_concepts(page).set_index("concept")["contribution"]
+    np.testing.assert_allclose(
+        table, own["contribution"].to_series()[table.index], rtol=1e-3, atol=1e-3
+    )
+    assert ("positional embedding" in told(page)) == (cell == "tokens")
+    assert "No picture of it was drawn." in told(page)
+
+
+def test_why_not_another_class(open_page: Open, explained_template: Path) -> None:
+    address = {"image": "test/00003", "class": "warm dots", "against": "cool plain"}
+    page = open_page(explained_template, address)
+    assert not page.exception
+    assert page.subheader[0].value == "Why warm dots, and not cool plain?"
+    both = all_concepts(page).set_index("concept")["contribution"]
+    parts = []
+    for name in ("warm dots", "cool plain"):
+        page = open_page(explained_template, {"image": "test/00003", "class": name})
+        parts.append(all_concepts(page).set_index("concept")["contribution"])
+    np.testing.assert_allclose(both, (parts[0] - parts[1])[both.index], atol=1e-4)
+
+
+def test_the_next_question_is_a_click(open_page: Open, explained_template: Path) -> None:
+    page = open_page(explained_template, {"image": "test/00003"})
+    [ask] = [button for button in page.button if button.label.startswith("Why not")]
+    page = ask.click().run()
+    assert not page.exception
+    assert ", and not " in page.subheader[0].value
+    assert page.selectbox(key="against").value
+    assert page.query_params["against"] == page.selectbox(key="against").value
+
+
+def test_a_class_against_itself_is_told(open_page: Open, explained_template: Path) -> None:
+    page = open_page(explained_template, {"class": "warm dots", "against": "warm dots"})
+    assert not page.exception
+    assert "Both classes are the same" in page.info[0].value
+    assert page.subheader[0].value.endswith("warm dots?")
+
+
+def test_images_are_chosen_by_class_by_rightness_and_by_steps(
+    open_page: Open, explained_template: Path
+) -> None:
+    own = measured(explained_template)
+    label, prediction = own["label"].values, own["prediction"].values
+    wrong = own["image"].values[label != prediction].astype(str).tolist()
+    page = open_page(explained_template, {"from": "Wrong"})
+    assert "is wrong" in told(page)
+    assert page.text_input(key="image").placeholder == f"{wrong[0]}, the first of {len(wrong)}"
+    step = {button.label: button for button in page.button}
+    assert step["Previous"].disabled
+    page = step["Next"].click().run()
+    assert page.text_input(key="image").value == wrong[1]
+    assert page.query_params["image"] == wrong[1]
+    name = str(own["class"].values[label[label != prediction][0]])
+    page = page.selectbox(key="label").set_value(name).run()
+    assert page.text_input(key="image").value == ""
+    page = page.segmented_control(key="from").set_value("Explained").run()
+    stored = measured(explained_template, "decisions")
+    of_class = stored["class"].values[stored["label"].values] == name
+    explained = stored["image"].values[of_class].astype(str)
+    assert page.text_input(key="image").placeholder.startswith(explained[0])
+    random = next(button for button in page.button if button.label == "Random")
+    page = random.click().run()
+    assert page.text_input(key="image").value in explained
+
+
+def test_an_address_may_name_the_decisions(open_page: Open, explained_template: Path) -> None:
+    page = open_page(explained_template, {"cell": "decisions"})
+    assert not page.exception
+    assert page.selectbox(key="cell").value == "concepts"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        {"cell": "../..", "image": "../../etc/passwd"},
+        {"image": HOSTILE, "class": HOSTILE, "against": '{"$gt": ""}'},
+        {"image": '{"$gt": ""}', "from": "$where", "label": "nobody"},
+        {"image": "x" * 5000, "metric": "nowhere"},
+        {"cell": "classifier", "decisions": "names"},
+        {"image": "test/00003", "class": "999", "against": "-1"},
+    ],
+)
+def test_hostile_addresses_break_nothing(
+    open_page: Open, explained_template: Path, address: dict[str, str]
+) -> None:
+    page = open_page(explained_template, address)
+    assert not page.exception
+    assert page.header[0].value == "Decisions"
+    assert page.selectbox(key="cell").value == "concepts"
+    assert "<script>" not in told(page)
+
+
+def test_an_image_that_is_misspelt_is_told(open_page: Open, explained_template: Path) -> None:
+    page = open_page(explained_template, {"image": "test/0003"})
+    assert not page.exception
+    assert "There is no image" in page.info[0].value
+    assert "did you mean" in page.info[0].value
+
+
+# -- uploads ----------------------------------------------------------------------------------
+
+
+def upload(page: AppTest, given: bytes, name: str = "mine.png") -> AppTest:
+    kind = "image/png" if name.endswith("png") else "image/jpeg"
+    return page.file_uploader(key="upload").set_value((name, given, kind)).run()
+
+
+def test_an_uploaded_picture_is_explained(open_page: Open, explained_template: Path) -> None:
+    page = open_page(explained_template, {"from": "Upload"})
+    assert "Choose a PNG, JPEG or WebP" in page.info[0].value
+    photo = np.random.default_rng(0).integers(0, 256, (90, 160, 3), dtype=np.uint8)
+    before = {path for path in explained_template.rglob("*") if path.is_file()}
+    page = upload(page, content(Image.fromarray(photo), "JPEG"), f"{HOSTILE}.jpg")
+    assert not page.exception
+    assert page.subheader[0].value.startswith("Why ")
+    assert "is right" not in told(page)
+    assert "is wrong" not in told(page)
+    assert "<script>" not in told(page)
+    assert "as the network sees it" in told(page)
+    assert {path for path in explained_template.rglob("*") if path.is_file()} == before
+    page = page.selectbox(key="against").set_value("warm dots").run()
+    assert not page.exception
+    assert page.subheader[0].value.endswith("and not warm dots?") or page.info
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        Image.new("L", (28, 28), 90),
+        Image.new("RGBA", (30, 20), (200, 0, 0, 128)),
+        Image.fromarray(np.full((20, 20), 40_000, np.uint16)),
+        Image.new("P", (9, 9)),
+        Image.new("RGB", (1, 1)),
+    ],
+    ids=["grey", "transparent", "sixteen-bits", "palette", "one-pixel"],
+)
+def test_pictures_of_every_kind_are_explained(
+    open_page: Open, explained_template: Path, picture: Image.Image
+) -> None:
+    page = upload(open_page(explained_template, {"from": "Upload"}), content(picture))
+    assert not page.exception
+    assert not page.error
+    assert page.subheader[0].value
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        (b"no picture at all", "not an image in PNG or JPEG or WEBP"),
+        (content(Image.fromarray(colours(60, 60)))[:3000], "cannot be decoded"),
+        (png_that_says(20_000, 20_000), "pixels"),
+        (animated_gif(), "not an image"),
+        (b"", "an empty file"),
+    ],
+    ids=["text", "truncated", "bomb", "gif", "empty"],
+)
+def test_files_that_are_no_picture_are_told(
+    open_page: Open, explained_template: Path, given: bytes, reason: str
+) -> None:
+    page = upload(open_page(explained_template, {"from": "Upload"}), given)
+    assert not page.exception
+    assert "This file cannot be explained" in page.error[0].value
+    assert reason in page.error[0].value.replace("\\", "")
+    assert not page.subheader
+
+
+# -- what is not there ------------------------------------------------------------------------
+
+
+def test_without_weights_what_was_stored_is_shown(open_page: Open, explained_copy: Project) -> None:
+    for weights in explained_copy.root.rglob(WEIGHTS_FILE):
+        weights.unlink()
+    page = open_page(explained_copy.root)
+    assert not page.exception
+    assert "Nothing new can be explained on this machine" in page.info[0].value
+    assert "not all that these concepts were made from is" in page.info[0].value.replace("\\", "")
+    with open_dataset(explained_copy.current("decisions")) as decisions:
+        images = decisions["image"].values.astype(str).tolist()
+        first = decisions.isel(image=0).load()
+    assert page.text_input(key="image").placeholder == f"{images[0]}, the first of {len(images)}"
+    share = shares(page)
+    shown = share["concept"][share["concept"] != ""].astype(int).tolist()
+    assert shown == [concept for concept in first["top_concept"].values.tolist() if concept >= 0]
+    assert share["contribution"].iloc[-1] == pytest.approx(float(first["logit"]))
+    assert "Upload" not in page.segmented_control(key="from").options
+    page = next(b for b in page.button if b.label == "Next").click().run()
+    assert page.text_input(key="image").value == images[1]
+    assert page.subheader[0].value
+
+
+def test_without_the_images_what_was_stored_is_shown_and_uploads_are_explained(
+    open_page: Open, explained_copy: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: object) -> None:
+        raise FileNotFoundError("no folder /data/shapes")
+
+    monkeypatch.setattr("fact.kinds.Shapes.identity", gone)
+    page = open_page(explained_copy.root, {"from": "Explained"})
+    assert not page.exception
+    assert "This image cannot be explained here" in page.warning[0].value
+    assert "images are not on this machine" in page.warning[0].value
+    assert shares(page)["concept"].tolist()[0]
+    page = page.segmented_control(key="from").set_value("Upload").run()
+    page = upload(page, content(Image.new("RGB", (40, 40), "red")))
+    assert not page.exception
+    assert page.subheader[0].value.startswith("Why ")
+
+
+def test_without_the_concepts_what_was_stored_is_shown(
+    open_page: Open, explained_copy: Project
+) -> None:
+    shutil.rmtree(explained_copy.current("concepts"))
+    page = open_page(explained_copy.root, {"cell": "concepts"})
+    assert not page.exception
+    assert "factbook run 'concepts'" in [code.value for code in page.code]
+    assert page.subheader[0].value
+    assert shares(page)["concept"].tolist()[0]
+
+
+def test_without_anything_it_is_told_what_to_run(open_page: Open, explained_copy: Project) -> None:
+    for cell in ("concepts", "decisions"):
+        shutil.rmtree(explained_copy.root / "artifacts" / cell)
+    page = open_page(explained_copy.root, {"cell": "concepts"})
+    assert not page.exception
+    assert "factbook run 'concepts'" in [code.value for code in page.code]
+    assert "No decision was explained in advance either." in [info.value for info in page.info]
+
+
+def test_a_project_without_concepts_is_told_what_to_declare(
+    open_page: Open, tmp_path: Path
+) -> None:
+    project = fabricate.declare(tmp_path / "empty", "[project]\n")
+    page = open_page(project.root)
+    assert not page.exception
+    assert "No experiment makes a" in page.info[0].value
+
+
+def test_damaged_decisions_leave_the_rest(open_page: Open, explained_copy: Project) -> None:
+    folder = explained_copy.current("decisions")
+    (folder / "dataset.nc").write_bytes(b"damaged" * 1000)
+    manifest = folder / MANIFEST
+    assert manifest.exists()
+    page = open_page(explained_copy.root)
+    assert not page.exception
+    assert page.subheader[0].value.startswith("Why ")
+
+
+def test_a_hostile_name_of_a_concept_is_shown_as_it_is(
+    open_page: Open, explained_template: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dashboards.views import decisions
+
+    named = decisions.Naming(dict.fromkeys(range(24), HOSTILE), dict.fromkeys(range(24), "[x](y)"))
+    monkeypatch.setattr("dashboards.screens.model.naming_of", lambda *_: named)
+    page = open_page(explained_template)
+    assert not page.exception
+    assert "<script>" not in told(page)
+    assert "script" in told(page)
+    assert "[x](y)" not in told(page)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_kept_of_another_test() -> None:
+    st.cache_data.clear()
+
+
+def test_a_report_tells_of_every_stored_decision(
+    explained_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(URL_VARIABLE, "off")
+    monkeypatch.chdir(explained_template)
+    out = tmp_path / "decisions.html"
+    done = CliRunner().invoke(main, ["report", "decisions", "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    html = out.read_text()
+    stored = measured(explained_template, "decisions")
+    for image in stored["image"].values.astype(str):
+        assert f"{image}: Why " in html or f"{image}: What speaks for" in html
+    assert html.count("<svg") == stored.sizes["image"]
+    assert html.count("100.0%") == int((stored["share"].isel(rank=0) > 0).sum())

@@ -120,7 +120,7 @@ class Config:
 
 stage = registry.Stage(
     "evals.test_metrics",
-    version=1,
+    version=2,
     config=Config,
     needs={"activations": "activations | concepts?", "labels": "labels?"},
     output=schemas.SANITY,

@@ -56,6 +56,15 @@ class Criterion:
             return UNDECIDED
         return PASSES if accuracy >= self.required else FAILS
 
+    def error_of(self, accuracy: np.ndarray, n_trials: np.ndarray) -> np.ndarray:
+        """Return the standard error of a share of so many neurons, for `judge`.
+
+        At least that of a share which just suffices: by its own variance alone, 2 of 2 neurons
+        would leave no doubt.
+        """
+        variance = np.maximum(accuracy * (1 - accuracy), self.required * (1 - self.required))
+        return np.asarray(np.sqrt(variance / np.maximum(n_trials, 1)))
+
     def is_toss(self, change: np.ndarray, error: np.ndarray) -> np.ndarray:
         """Return where a mean change, with its standard error, may well be a fall of epsilon.
 

@@ -70,7 +70,8 @@ def test_with_inputs_real_neurons_are_tested_too(tmp_path, capsys):
     assert tested.decrease_accuracy.sel(form=EXPERIMENTAL).notnull().all()
     assert (tested.n_neurons.sel(form=EXPERIMENTAL) == N_CLASSES - 2).all()
     assert tested.seed.values.tolist() == [0, 1]
-    assert tested.passed.values.tolist() == ["passes", "fails"]
+    assert (tested.decrease_accuracy.sel(form=EXPERIMENTAL, metric="cosine") == 1).all()
+    assert tested.passed.values.tolist() == ["undecided", "fails"], "4 of 4 leave doubt, 0 none"
     assert "right concepts: known" in tested.variant.item()
     assert f"experimental: on {N_CLASSES - 2} neurons" in capsys.readouterr().out
 
@@ -81,7 +82,7 @@ def test_concepts_are_hidden_neurons(tmp_path):
     tested = run_stage(tmp_path, inputs, metrics=["cosine", "iou"], hidden_alpha=0.1, split="test")
     assert "right concepts: of highest IoU" in tested.variant.item()
     assert tested.alpha.sel(metric="iou") == 0.1
-    assert tested.passed.sel(metric="cosine") == "passes"
+    assert (tested.decrease_accuracy.sel(form=EXPERIMENTAL, metric="cosine") == 1).all()
 
 
 def test_activations_without_labels_are_refused(tmp_path):

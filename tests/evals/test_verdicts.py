@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 from scipy import stats
 
 from evals.verdicts import (
@@ -43,6 +44,16 @@ def test_a_fall_is_more_than_epsilon():
 )
 def test_verdicts(accuracy, error, verdict):
     assert CRITERION.judge(accuracy, error) == verdict
+
+
+@pytest.mark.parametrize(
+    ("n_neurons", "verdict"), [(2, "undecided"), (7, "undecided"), (60, "passes")]
+)
+def test_few_neurons_leave_doubt_even_if_all_fall(n_neurons, verdict):
+    assert CRITERION.judge(1.0, CRITERION.error_of(1.0, n_neurons)) == verdict
+    doubt = binomtest(n_neurons, n_neurons, CRITERION.required, alternative="greater").pvalue
+    assert (doubt > 0.05) == (verdict == "undecided")
+    assert CRITERION.judge(0.0, CRITERION.error_of(0.0, n_neurons)) == "fails"
 
 
 def test_the_required_share_is_a_parameter():

@@ -147,6 +147,52 @@ class RunView:
         return row
 
 
+@dataclass(frozen=True)
+class RunDetails:
+    """What Sacred notes beside a run, other clients' runs too: plain values.
+
+    Attributes
+    ----------
+    command : str
+        Name of the command that ran.
+    host : mapping
+        Of the machine: ``hostname``, ``os``, ``cpu``, ``gpus``, ``python_version``.
+    repositories : tuple of (str, str, bool)
+        Where the code came from: address, commit, and whether files differed from it.
+    dependencies : tuple of str
+        ``numpy==2.4.6``.
+    resources : tuple of str
+        Files that it opened.
+    artifacts : tuple of str
+        Names of files that were added to it.
+    """
+
+    command: str = ""
+    host: Mapping[str, Any] = field(default_factory=dict)
+    repositories: tuple[tuple[str, str, bool], ...] = ()
+    dependencies: tuple[str, ...] = ()
+    resources: tuple[str, ...] = ()
+    artifacts: tuple[str, ...] = ()
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> RunDetails:
+        """Return what a document of ``runs`` says."""
+        experiment = _mapping(record.get("experiment"))
+        repositories = (
+            (str(told.get("url")), str(told.get("commit")), bool(told.get("dirty")))
+            for told in _mappings(experiment.get("repositories"))
+        )
+        resources = [told for told in _list(record.get("resources")) if isinstance(told, list)]
+        return cls(
+            str(record.get("command") or ""),
+            _mapping(record.get("host")),
+            tuple(dict.fromkeys(repositories)),
+            tuple(map(str, _list(experiment.get("dependencies")))),
+            tuple(str(told[0]) for told in resources if told),
+            tuple(str(told.get("name")) for told in _mappings(record.get("artifacts"))),
+        )
+
+
 class Runs(Sequence[RunView]):
     """Runs in the order that was asked for."""
 
@@ -272,7 +318,7 @@ class Catalog:
 
     def _journal_records(self) -> Iterator[dict[str, Any]]:
         for folder in reversed(journal_folders(self.project.root)):
-            if (record := _record_of(folder)) is not None:
+            if (record := record_of(folder)) is not None:
                 yield record
 
     def run(self, run: int | str) -> RunView:
@@ -292,7 +338,7 @@ class Catalog:
     def _record(self, run: int | str) -> dict[str, Any]:
         if self.database is not None and (found := queries.find_run(self.database, run)):
             return found
-        if (found := _record_of(self._journal_of(str(run)))) is not None:
+        if (found := record_of(self._journal_of(str(run)))) is not None:
             return found
         if isinstance(run, str) and not is_run(run):
             for key in ("info.factbook.cell", "info.factbook.experiment"):
@@ -330,6 +376,37 @@ class Catalog:
         """Return the traceback of a run that failed, "" of others."""
         trace = self._record(run.id if run.id is not None else run.uid).get("fail_trace")
         return "".join(trace) if isinstance(trace, list) else str(trace or "")
+
+    def details(self, run: RunView) -> RunDetails:
+        """Return what Sacred notes beside a run: host, repositories, dependencies, files.
+
+        Raises
+        ------
+        UnknownRunError
+            If it is gone.
+        """
+        return RunDetails.from_record(self._record(run.id if run.id is not None else run.uid))
+
+    def artifact(self, run: RunView, name: str) -> bytes:
+        """Return the content of a file that was added to a run.
+
+        Raises
+        ------
+        UnknownRunError
+            If the run has none of this name, or its content was not kept.
+        """
+        content: bytes | None = None
+        if self.database is not None and run.id is not None:
+            content = queries.find_artifact(self.database, run.id, name)
+        else:
+            journal = read_journal(self._journal_of(run.uid))
+            for told in journal.artifacts:
+                file = journal.folder / "artifacts" / str(told.get("md5"))
+                if told.get("name") == name and file.is_file():
+                    content = file.read_bytes()
+        if content is None:
+            raise UnknownRunError(f"run {run.id or run.uid} has kept no artifact {name[:100]!r}")
+        return content
 
     def sources(self, run: RunView) -> dict[str, str]:
         """Return the code of a run, text by file name."""
@@ -441,7 +518,7 @@ def _stored_status(status: str | None) -> Any:
     return ["DIED", "RUNNING"] if status == "DIED" else status
 
 
-def _record_of(folder: Path) -> dict[str, Any] | None:
+def record_of(folder: Path) -> dict[str, Any] | None:
     """Return what a journal says in the form of a record, or None if there is no such journal."""
     journal = read_journal(folder)
     if not journal.status:
@@ -458,6 +535,8 @@ def _record_of(folder: Path) -> dict[str, Any] | None:
         "heartbeat": journal.heartbeat,
         "config": journal.config,
         "result": journal.result,
+        "resources": journal.resources,
+        "artifacts": journal.artifacts,
         "fail_trace": journal.fail_trace,
         "info": {**journal.info, "factbook": journal.facts},
     }
@@ -505,6 +584,14 @@ def _curve(series: Series) -> dict[str, list[Any]]:
 
 def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _mappings(value: Any) -> list[Mapping[str, Any]]:
+    return [item for item in _list(value) if isinstance(item, Mapping)]
 
 
 def _time(value: Any) -> datetime | None:

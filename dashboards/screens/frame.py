@@ -11,6 +11,7 @@ from typing import Any, Final
 import streamlit as st
 
 from dashboards.connection import Connection
+from dashboards.index import RunIndex
 from dashboards.views.advice import EXPECTED, Advice, advise, database_trouble
 from dashboards.views.text import literal
 from registry.catalog import Catalog
@@ -47,6 +48,17 @@ def open_catalog() -> Catalog:
     if os.getcwd() != str(catalog.project.root):
         os.chdir(catalog.project.root)  # paths in a declaration are relative to it
     return catalog
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _index(_catalog: Catalog, root: str, source: str) -> RunIndex:
+    return RunIndex(_catalog)
+
+
+def run_index(catalog: Catalog) -> RunIndex:
+    """Return all runs of a catalog, shared by the readers of this server."""
+    source = catalog.database.identity if catalog.database else "journals"
+    return _index(catalog, str(catalog.project.root), source)
 
 
 def begin(title: str, help_line: str) -> Catalog:
@@ -88,6 +100,13 @@ def remember_pages(pages: Mapping[str, Any]) -> None:
     st.session_state["pages"] = dict(pages)
 
 
+def link_to_page(name: str, label: str, query: Mapping[str, str], **options: Any) -> None:
+    """Link to the page of this name with values in its address, where there is such a page."""
+    page = st.session_state.get("pages", {}).get(name)
+    if page is not None:
+        st.page_link(page, label=label, query_params=dict(query), **options)
+
+
 def link_to_dataset(schema: str, cell: str) -> None:
     """Link to the page that shows such a dataset, where there is one."""
     link_to(schema, "Look at it", cell=cell)
@@ -103,14 +122,24 @@ def link_to(page: str, label: str, /, **address: object) -> None:
 
 def mark_row(table: str, rows: Sequence[object], chosen: object) -> None:
     """Mark the chosen row of a table that is about to be drawn, whoever chose it."""
-    places = [rows.index(chosen)] if chosen in rows else []
+    mark_rows(table, rows, [chosen])
+
+
+def mark_rows(table: str, rows: Sequence[object], chosen: Sequence[object]) -> None:
+    """Mark the chosen rows of a table that is about to be drawn, whoever chose them."""
+    places = [place for place, row in enumerate(rows) if row in chosen]
     st.session_state[table] = {"selection": {"rows": places, "columns": [], "cells": []}}
+
+
+def marked_rows(table: str) -> list[int]:
+    """Return the rows that a reader has marked."""
+    return [int(row) for row in st.session_state[table]["selection"]["rows"]]
 
 
 def marked_row(table: str) -> int | None:
     """Return the row that a reader has marked, None if there is none."""
-    rows = st.session_state[table]["selection"]["rows"]
-    return int(rows[0]) if rows else None
+    rows = marked_rows(table)
+    return rows[0] if rows else None
 
 
 def tell(advice: Advice, box: object = st.info) -> None:

@@ -65,7 +65,7 @@ def show_table(table: Table, height: int | None = None) -> None:
         )
     _footer(table.note)
     if not table.frame.empty:
-        _downloads(
+        show_downloads(
             (f"{table.name}.csv", table.csv, "text/csv"),
             (f"{table.name}.tex", table.latex, "application/x-tex"),
         )
@@ -87,7 +87,7 @@ def show_figure(figure: Figure) -> None:
     _title(figure.title)
     st.altair_chart(figure.chart, width="stretch")
     _footer(figure.note)
-    _downloads((f"{figure.name}.svg", figure.svg, "image/svg+xml"))
+    show_downloads((f"{figure.name}.svg", figure.svg, "image/svg+xml"))
 
 
 def _pictures(part: Pictures) -> None:
@@ -112,7 +112,7 @@ def _footer(note: str) -> None:
         st.caption(literal(note))
 
 
-def _downloads(*files: tuple[str, Callable[[], str], str]) -> None:
+def show_downloads(*files: tuple[str, Callable[[], str], str]) -> None:
     """Offer files that are made only when they are asked for."""
     with st.container(horizontal=True, gap="small"):
         for name, content, kind in files:

@@ -46,7 +46,7 @@ def _show(name: str, status: str) -> None:
     with explained():
         catalog = open_catalog()
         run = view.find_run(catalog, name)
-        if run.status != status or st.session_state.get("run", name) != name:
+        if run.status != status or name not in (st.session_state.get("run") or name):
             st.rerun()
         st.subheader(literal(run.cell or run.uid), anchor=False)
         _head(catalog, run)

@@ -1,81 +1,117 @@
-"""The page of all runs, and of the one that is chosen in it."""
+"""The page of all runs, and of those that are chosen in it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from dashboards.index import Snapshot
 from dashboards.screens.frame import (
     BOUND,
     begin,
     explained,
-    mark_row,
-    marked_row,
+    link_to_page,
+    mark_rows,
+    marked_rows,
     open_catalog,
+    run_index,
     tell,
 )
+from dashboards.screens.parts import show_downloads
 from dashboards.screens.run import show_run
 from dashboards.views import runs as view
 from dashboards.views.advice import first_steps
+from dashboards.views.parts import Table
+from dashboards.views.rows import NOTED, Row
 from dashboards.views.text import count_text
-from registry.catalog import Catalog, RunView
+from registry.catalog import COLUMNS, Catalog
 
 HELP = (
     "Every execution of a stage, as recorded in Sacred's schema (Greff et al., SciPy 2017). "
     "A run is DIED when it says that it runs and its process is gone. Times are UTC. "
     "The address of this page holds the whole view: copy it to share it."
 )
+ABOUT_WHERE = (
+    "Comparisons by column, a comma between several: = != < <= > >=, and ~ for a text that holds "
+    "another. config.k>=16, result.best_accuracy>0.9, config.layer~features, seconds<60"
+)
+ABOUT_TIME = "In UTC: 2026-11-22, 2026-11-22 14:30, or how long ago: 30min, 24h, 7d."
 TABLE = "runs"
-SHOWN = ("id", "cell", "stage", "status", "started", "seconds", "results")
+SHOWN = ("id", "cell", "stage", "status", "started", "seconds", "tags", "results")
 REFRESH = "5s"
-NEWS = 50
-"""The newest runs, which are looked at again and again."""
-
 ROW_HEIGHT, TABLE_HEIGHT, HEIGHT_ABOVE_A_RUN = 35, 560, 260
 
 
 def show() -> None:
     """Show the page."""
     catalog = begin("Runs", HELP)
-    asked = _filters(catalog)
+    known = run_index(catalog).peek() or Snapshot(0, ())
+    query, columns = _query(catalog, known)
     with explained(stop=True):
-        sample = _find(catalog, replace(asked, limit=view.LIMITS[1]))
-        query, columns = _arrangement(asked, view.run_columns(sample))
-        runs = _find(catalog, query)
+        found = _find(catalog, query)
     place = st.container()
     chosen = _chosen()
     with place:
-        if runs:
-            _table(runs, columns, chosen)
-        elif asked.is_open:
+        if found:
+            _table(found, query.limit, columns, chosen)
+        elif query.is_open:
             tell(first_steps(catalog.project))
         else:
             st.info("No run is like this. Remove a filter, or look for less.")
-    _watch(asked)
+    _watch(query)
     if chosen:
-        show_run(catalog, chosen)
+        _several(chosen)
+        show_run(catalog, chosen[-1])
 
 
-def _filters(catalog: Catalog) -> view.RunQuery:
-    """Return which runs are asked for, by widgets that the address holds."""
+def _find(catalog: Catalog, query: view.RunQuery) -> tuple[Row, ...]:
+    """Return the runs that are asked for, of all; of the newest until all have been read."""
+    index = run_index(catalog)
+    if index.peek() is None and query.is_quick:
+        st.caption("The newest runs; all of them are being read.")
+        st.session_state["filling"] = True
+        return view.newest_rows(catalog, query)
+    with st.spinner("Reading all runs, once …", show_time=True):
+        snapshot = index.look()
+    if snapshot.is_partial:
+        st.caption(f"There are more than {len(snapshot.rows):,} runs: others are not looked at.")
+    return view.select(snapshot.rows, query)
+
+
+# -- what is asked ----------------------------------------------------------------------------
+
+
+def _query(catalog: Catalog, known: Snapshot) -> tuple[view.RunQuery, Sequence[str]]:
+    """Return which runs are asked for, by widgets that the address holds, and what to show."""
     declared = catalog.project.declaration.experiments
-    places = st.columns([3, 3, 2, 3, 3])
+    places = st.columns([3, 3, 2, 3, 4])
     stages = sorted({experiment.stage for experiment in declared.values()})
-    return view.RunQuery(
-        experiment=_any_of(places[0], "Experiment", list(declared)),
-        stage=_any_of(places[1], "Stage", stages),
-        status=_any_of(places[2], "Status", view.STATUSES),
-        text=_words(places[3], "Text", "words of a run", "In names, host, settings and results."),
-        where=_words(
-            places[4],
-            "Where",
-            "config.k=16, config.seed=1",
-            "Values by dotted key of the record; a comma between several.",
+    asked = {
+        "experiment": _any_of(places[0], "Experiment", list(declared)),
+        "stage": _any_of(places[1], "Stage", stages),
+        "status": _any_of(places[2], "Status", view.STATUSES),
+        "text": _words(
+            places[3], "Text", "words of a run", "In names, host, settings, results and notes."
         ),
+        "where": _words(places[4], "Where", "config.k>=16, result.accuracy>0.9", ABOUT_WHERE),
+    }
+    places = st.columns([3, 2, 2, 2, 3, 2, 2], vertical_alignment="bottom")
+    columns = list(dict.fromkeys([*COLUMNS, *NOTED, *known.columns]))
+    hosts, tags = known.hosts_and_tags
+    query = view.RunQuery(
+        **asked,
+        sort=_sort(places[0], columns),
+        since=_words(places[1], "Since", "7d", f"It started then or later. {ABOUT_TIME}"),
+        until=_words(places[2], "Until", "2026-11-22", f"It started before. {ABOUT_TIME}"),
+        host=_any_of(places[3], "Host", hosts),
+        tags=tuple(_several_of(places[4], "Tags", tags, (), "Runs that have all of these.")),
+        limit=places[5].selectbox("At most", view.LIMITS, index=1, key="limit", bind=BOUND),
     )
+    popover = places[6].popover("Columns", icon=":material/view_column:", width="stretch")
+    shown = _several_of(popover, "Columns", [*columns, "results"], SHOWN, "Settings and results.")
+    return query, shown or SHOWN
 
 
 def _any_of(place: DeltaGenerator, label: str, options: Sequence[str]) -> str | None:
@@ -90,66 +126,61 @@ def _any_of(place: DeltaGenerator, label: str, options: Sequence[str]) -> str | 
     )
 
 
+def _several_of(
+    place: DeltaGenerator, label: str, options: Sequence[str], chosen: Sequence[str], meaning: str
+) -> list[str]:
+    return place.multiselect(
+        label,
+        list(dict.fromkeys([*options, *chosen])),
+        default=chosen,
+        placeholder="any",
+        help=meaning,
+        accept_new_options=True,
+        key=label.lower(),
+        bind=BOUND,
+    )
+
+
+def _sort(place: DeltaGenerator, columns: Sequence[str]) -> str:
+    orders = (view.NEWEST_FIRST, *(sign + name for name in columns for sign in ("", "-")))
+    return (
+        place.selectbox(
+            "Sort by",
+            list(dict.fromkeys(orders)),
+            help="With - the largest come first; runs without a value come last.",
+            accept_new_options=True,
+            key="sort",
+            bind=BOUND,
+        )
+        or view.NEWEST_FIRST
+    )
+
+
 def _words(place: DeltaGenerator, label: str, example: str, meaning: str) -> str:
     text = place.text_input(label, placeholder=example, help=meaning, key=label.lower(), bind=BOUND)
     return text or ""
 
 
-def _arrangement(asked: view.RunQuery, known: Sequence[str]) -> tuple[view.RunQuery, Sequence[str]]:
-    """Return the query with its order and length, and the columns to show."""
-    left, middle, right = st.columns([3, 2, 9], vertical_alignment="bottom")
-    orders = (view.NEWEST_FIRST, *(sign + name for name in known for sign in ("", "-")))
-    sort = left.selectbox(
-        "Sort by",
-        list(dict.fromkeys(orders)),
-        help="With - the largest come first.",
-        key="sort",
-        bind=BOUND,
-    )
-    limit = middle.selectbox("At most", view.LIMITS, index=1, key="limit", bind=BOUND)
-    columns = right.popover("Columns", icon=":material/view_column:").multiselect(
-        "Columns", [*known, "results"], default=SHOWN, key="columns", bind=BOUND
-    )
-    return replace(asked, sort=sort, limit=limit), columns or SHOWN
+# -- what is shown ----------------------------------------------------------------------------
 
 
-def _find(catalog: Catalog, query: view.RunQuery) -> tuple[RunView, ...]:
-    source = catalog.database.identity if catalog.database else "journals"
-    place = (str(catalog.project.root), source)
-    if query.is_quick:
-        return _newest(catalog, place, query)
-    news = _newest(catalog, place, replace(query, text="", sort=view.NEWEST_FIRST, limit=NEWS))
-    return _found(catalog, place, query, tuple((run.uid, run.status) for run in news))
-
-
-@st.cache_resource(ttl=2, max_entries=32, show_spinner=False)
-def _newest(_catalog: Catalog, place: tuple[str, str], query: view.RunQuery) -> tuple[RunView, ...]:
-    return view.find_runs(_catalog, query)
-
-
-@st.cache_resource(ttl=60, max_entries=8, show_spinner="Looking at all runs …")
-def _found(
-    _catalog: Catalog, place: tuple[str, str], query: view.RunQuery, news: tuple[object, ...]
-) -> tuple[RunView, ...]:
-    """Return what all runs must be looked at for; kept until a run begins or ends."""
-    return view.find_runs(_catalog, query)
-
-
-def _table(runs: Sequence[RunView], columns: Sequence[str], chosen: str) -> None:
-    """Show the runs; choosing a row chooses its run."""
-    keys = [view.run_key(run) for run in runs]
-    mark_row(TABLE, keys, chosen)
+def _table(found: Sequence[Row], limit: int, columns: Sequence[str], chosen: Sequence[str]) -> None:
+    """Show the runs; choosing rows chooses their runs."""
+    shown = found[:limit]
+    keys = [view.run_key(row.run) for row in shown]
+    mark_rows(TABLE, keys, chosen)
     config = st.column_config
+    frame = view.runs_frame(shown, columns)
     st.dataframe(
-        view.runs_frame(runs, columns),
+        frame,
         key=TABLE,
         height=min(
-            HEIGHT_ABOVE_A_RUN if chosen else TABLE_HEIGHT, 5 + ROW_HEIGHT * (len(runs) + 1)
+            HEIGHT_ABOVE_A_RUN if chosen else TABLE_HEIGHT, 5 + ROW_HEIGHT * (len(shown) + 1)
         ),
         hide_index=True,
         placeholder="",
         on_select=lambda: _choose(keys),
-        selection_mode="single-row",
+        selection_mode="multi-row",
         column_config={
             "id": config.NumberColumn("run", format="%d", width="small"),
             "started": config.DatetimeColumn("started (UTC)", format="YYYY-MM-DD HH:mm:ss"),
@@ -158,42 +189,63 @@ def _table(runs: Sequence[RunView], columns: Sequence[str], chosen: str) -> None
         },
     )
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.caption(f"{count_text(len(runs), 'run')}. Choose one by the box at the left of its row.")
-        st.download_button(
-            "CSV",
-            lambda: view.runs_csv(runs),
-            "runs.csv",
-            "text/csv",
-            icon=":material/download:",
-            on_click="ignore",
-            help="All columns of these runs.",
+        more = f", the first {len(shown):,} shown" if len(shown) < len(found) else ""
+        st.caption(
+            f"{count_text(len(found), 'run')}{more}. Choose one by the box at the left of its "
+            "row, several to compare them. CSV holds all columns of all that were found."
+        )
+        show_downloads(
+            ("runs.csv", lambda: view.runs_csv(found), "text/csv"),
+            ("runs.tex", lambda: Table("runs", frame).latex(), "application/x-tex"),
         )
 
 
 def _choose(keys: Sequence[str]) -> None:
-    row = marked_row(TABLE)
-    st.session_state["run"] = "" if row is None else keys[row]
+    """Keep the runs that were chosen before, or are not in the table; the newest choice is last."""
+    marked = [keys[row] for row in marked_rows(TABLE)]
+    before = view.named_runs(st.session_state["run"] or "")
+    kept = [name for name in before if name in marked or name not in keys]
+    st.session_state["run"] = " ".join(dict.fromkeys([*kept, *marked]))
 
 
-def _chosen() -> str:
+def _chosen() -> list[str]:
+    """Return the runs that are chosen; the last one is shown."""
     place, _ = st.columns([2, 3])
-    name = place.text_input(
+    names = place.text_input(
         "Run",
         placeholder="number, identifier, or a cell",
-        help="The run that is shown below: by its number or identifier, or the newest of a cell.",
+        help="The run that is shown below: by its number or identifier, or the newest of a cell. "
+        "Of several, with blanks between, the last is shown, and all can be compared.",
         key="run",
         bind=BOUND,
     )
-    return (name or "").strip()
+    return view.named_runs(names or "")
+
+
+def _several(chosen: Sequence[str]) -> None:
+    if len(chosen) > 1:
+        link_to_page(
+            "compare",
+            f"Compare these {len(chosen)} runs",
+            {"runs": " ".join(chosen)},
+            icon=":material/compare_arrows:",
+        )
 
 
 @st.fragment(run_every=REFRESH)
 def _watch(asked: view.RunQuery) -> None:
     """Show the page anew when a run has begun, ended, or given a sign of life."""
     with explained():
-        newest = _find(open_catalog(), replace(asked, limit=NEWS))
-        now = (asked, tuple((run.uid, run.status, run.seconds) for run in newest))
+        snapshot = run_index(open_catalog()).peek()
+        if snapshot is None:
+            return
+        found = view.select(snapshot.rows, asked)[: asked.limit]
+        now = (
+            asked,
+            tuple((row.run.uid, row.run.status, row.run.seconds, row.note) for row in found),
+        )
         before = st.session_state.get("seen", now)
         st.session_state["seen"] = now
-        if before[0] == asked and before != now:
+        is_filled = st.session_state.pop("filling", False)
+        if is_filled or (before[0] == asked and before != now):
             st.rerun()

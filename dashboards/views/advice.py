@@ -6,10 +6,11 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from dashboards.views.runs import QueryError
+from dashboards.views.rows import QueryError
 from registry.catalog import Catalog, UnknownRunError
 from registry.declaration import DeclarationError
 from registry.mongo import DatabaseError
+from registry.notes import NoteError
 from registry.project import MissingInputsError, Project
 from registry.reference import SelectionError
 from registry.schema import SchemaError
@@ -25,6 +26,7 @@ EXPECTED = (
     UnknownRunError,
     OSError,
     QueryError,
+    NoteError,
 )
 """Errors of the outside world, which a page explains; anything else is a defect of ours."""
 
@@ -78,6 +80,8 @@ def advise(error: Exception, cell: str = "") -> Advice:
         return Advice("There is no such experiment", reason, ("factbook list",))
     if isinstance(error, QueryError):
         return Advice("This cannot be asked", reason)
+    if isinstance(error, NoteError):
+        return Advice("This note was not kept", reason)
     return Advice("This cannot be read", f"{type(error).__name__}: {reason}", run)
 
 

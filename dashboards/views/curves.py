@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,6 +16,8 @@ MOST_POINTS = 2_000
 
 THINNED_ABOVE = 5_000
 AXES = ("step", "time")
+MOST_SMOOTH = 0.999
+FAINT = 0.3  # opacity of what was logged, behind its average
 BLUE = "#0072B2"  # of Okabe and Ito: everybody can tell it from both grounds
 
 
@@ -33,12 +35,18 @@ class Curve:
         Points that were logged.
     undrawable : int
         Points whose value is no finite number.
+    values : np.ndarray
+        float32, every value that can be drawn, thinned or not.
+    places : np.ndarray
+        Where those of `points` stand among them.
     """
 
     name: str
     points: pd.DataFrame
     logged: int
     undrawable: int = 0
+    values: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32), repr=False)
+    places: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64), repr=False)
 
     @property
     def last(self) -> float | None:
@@ -73,10 +81,30 @@ def curve(name: str, metric: Mapping[str, Sequence[Any]]) -> Curve:
     count = min(len(values), len(steps), len(times))
     frame = pd.DataFrame({"step": steps[:count], "time": times[:count], "value": values[:count]})
     drawable = frame[np.isfinite(frame["value"]) & np.isfinite(frame["step"])]
-    kept = drawable
-    if len(drawable) > THINNED_ABOVE:
-        kept = drawable.iloc[thin(drawable["value"].to_numpy(), MOST_POINTS)]
-    return Curve(name, kept.reset_index(drop=True), count, count - len(drawable))
+    values = drawable["value"].to_numpy()
+    is_long = len(values) > THINNED_ABOVE
+    places = thin(values, MOST_POINTS) if is_long else np.arange(len(values))
+    kept = drawable.iloc[places].reset_index(drop=True)
+    with np.errstate(over="ignore"):
+        small = values.astype(np.float32)
+    return Curve(name, kept, count, count - len(drawable), small, places)
+
+
+def smoothed(drawn: Curve, weight: float) -> np.ndarray:
+    """Return the exponential moving average of all values, at the points that are drawn.
+
+    Corrected for its start, as TensorBoard does: ``sum w^i x[t-i] / sum w^i``.
+
+    Parameters
+    ----------
+    drawn : Curve
+        A curve.
+    weight : float
+        What the average so far counts, from 0 (no smoothing) up to `MOST_SMOOTH`.
+    """
+    weight = min(max(weight, 0.0), MOST_SMOOTH)
+    average = pd.Series(drawn.values, dtype="float64").ewm(alpha=1 - weight, adjust=True).mean()
+    return np.asarray(average.to_numpy()[drawn.places])
 
 
 def _numbers(values: Sequence[Any]) -> np.ndarray:
@@ -115,9 +143,9 @@ def _pairs(edges: np.ndarray) -> list[tuple[int, int]]:
 
 
 def curve_chart(
-    drawn: Curve, axis: str = "step", log: bool = False, height: int = 220
-) -> alt.Chart:
-    """Return the chart of a curve.
+    drawn: Curve, axis: str = "step", log: bool = False, height: int = 220, smooth: float = 0.0
+) -> alt.LayerChart:
+    """Return the chart of a curve, with its moving average in front where that is asked for.
 
     Parameters
     ----------
@@ -129,22 +157,34 @@ def curve_chart(
         Whether the values are on a logarithmic scale; those that are not positive are left out.
     height : int
         Pixels.
+    smooth : float
+        Weight of :func:`smoothed`; 0 for none.
     """
-    points = drawn.points[drawn.points["value"] > 0] if log else drawn.points
+    points = drawn.points.assign(smooth=smoothed(drawn, smooth)) if smooth else drawn.points
+    points = points[points["value"] > 0] if log else points
     if axis == "time":
         x = alt.X("time", type="temporal", title="time (UTC)", scale=alt.Scale(type="utc"))
     else:
         x = alt.X("step", type="quantitative", title="step")
     scale = alt.Scale(type="log", nice=False) if log else alt.Scale(zero=False)
-    y = alt.Y("value", type="quantitative", title=None, scale=scale)
-    tooltip = [
+    tips = [
         alt.Tooltip("step", type="quantitative"),
         alt.Tooltip("value", type="quantitative", format=".6g"),
         alt.Tooltip("time", timeUnit="utcyearmonthdatehoursminutesseconds", title="time (UTC)"),
     ]
-    mark = alt.MarkDef(type="line", color=BLUE, point=len(points) <= 30)
-    chart = alt.Chart(points, mark=mark, height=height, encoding=alt.Undefined)
-    return chart.encode(x=x, y=y, tooltip=tooltip)
+    base = alt.Chart(points, height=height)
+    y = alt.Y("value", type="quantitative", title=None, scale=scale)
+    dotted = len(points) <= 30
+    raw = base.mark_line(color=BLUE, point=dotted, opacity=FAINT if smooth else 1.0)
+    layers = [raw.encode(x=x, y=y, tooltip=tips)]
+    if smooth:
+        tips.insert(2, alt.Tooltip("smooth", type="quantitative", format=".6g", title="average"))
+        average = base.mark_line(color=BLUE, strokeWidth=2.5)
+        layers.append(
+            average.encode(x=x, y=alt.Y("smooth", type="quantitative", scale=scale), tooltip=tips)
+        )
+    layered: alt.LayerChart = alt.layer(*layers)  # type: ignore[assignment]
+    return layered
 
 
 def curve_note(drawn: Curve, log: bool = False) -> str:

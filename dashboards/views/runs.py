@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,17 +13,24 @@ from typing import Any
 
 import pandas as pd
 
-from dashboards.views.text import number_text, time_text, value_text
-from registry.catalog import COLUMNS, Catalog, RunView
+from dashboards.views.rows import (
+    Condition,
+    Row,
+    check_columns,
+    conditions_of,
+    known_columns,
+    moment_of,
+    row_of,
+    sort_rows,
+)
+from dashboards.views.text import number_text, value_text
+from registry.catalog import Catalog, RunView
 
 STATUSES = ("RUNNING", "COMPLETED", "FAILED", "INTERRUPTED", "DIED", "QUEUED")
 NEWEST_FIRST = "-started"
 LIMITS = (50, 200, 1000, 10_000)
 FEW_RESULTS = 3
-
-
-class QueryError(ValueError):
-    """A question about runs that cannot be asked."""
+_NAME = re.compile(r"(?:\[[^\]]*\]|[^\s,\[])+")
 
 
 @dataclass(frozen=True)
@@ -32,12 +39,16 @@ class RunQuery:
 
     Attributes
     ----------
-    experiment, stage, status : str or None
+    experiment, stage, status, host : str or None
         Exact values; an experiment's name means all its cells. None means any.
     text : str
-        Words that all stand somewhere in the run: its names, host, settings or results.
+        Words that all stand somewhere in the run: its names, host, settings, results or note.
     where : str
-        Values by dotted key of the record: ``config.k=16, result.accuracy=1.0``.
+        Comparisons by column: ``config.k>=16, result.accuracy>0.9``.
+    since, until : str
+        When it started, as :func:`dashboards.views.rows.moment_of` takes it.
+    tags : tuple of str
+        Tags that it all has.
     sort : str
         A column, with ``-`` for the largest first.
     limit : int
@@ -47,125 +58,117 @@ class RunQuery:
     experiment: str | None = None
     stage: str | None = None
     status: str | None = None
+    host: str | None = None
     text: str = ""
     where: str = ""
+    since: str = ""
+    until: str = ""
+    tags: tuple[str, ...] = ()
     sort: str = NEWEST_FIRST
     limit: int = LIMITS[1]
 
     @property
     def is_quick(self) -> bool:
         """Whether the newest runs answer it; otherwise all runs must be looked at."""
-        return self.sort == NEWEST_FIRST and not self.text.split()
+        hard = (self.text, self.where, self.since, self.until, self.host, self.tags)
+        return self.sort == NEWEST_FIRST and not any(hard)
 
     @property
     def is_open(self) -> bool:
         """Whether it leaves no run out."""
-        return not (self.experiment or self.stage or self.status or self.text or self.where)
+        easy = (self.experiment, self.stage, self.status)
+        return self.is_quick and not any(easy)
 
 
-def find_runs(catalog: Catalog, query: RunQuery) -> tuple[RunView, ...]:
-    """Return the runs that a query means, in its order.
+def newest_rows(catalog: Catalog, query: RunQuery) -> tuple[Row, ...]:
+    """Return what a quick query means, asked of the catalog at once.
+
+    Raises
+    ------
+    DatabaseError
+        If the database went away.
+    """
+    found = catalog.runs(
+        experiment=query.experiment or None,
+        stage=query.stage or None,
+        status=query.status or None,
+        limit=query.limit,
+    )
+    return tuple(map(row_of, found))
+
+
+def select(rows: Sequence[Row], query: RunQuery) -> tuple[Row, ...]:
+    """Return the rows that a query means, in its order.
+
+    Parameters
+    ----------
+    rows : sequence of Row
+        All there are, the newest first.
+    query : RunQuery
+        What is asked.
 
     Raises
     ------
     QueryError
-        If ``where`` cannot be read, or names a key that could act as an operator.
-    DatabaseError
-        If the database went away.
+        If a comparison or a time cannot be read, or no run has what is compared.
     """
-    words = query.text.lower().split()
-    try:
-        found = catalog.runs(
-            experiment=query.experiment or None,
-            stage=query.stage or None,
-            status=query.status or None,
-            where=parse_where(query.where),
-            limit=query.limit if query.is_quick else None,
-        )
-    except (ValueError, OverflowError) as error:
-        raise QueryError(str(error)) from error
-    chosen = [run for run in found if all(word in _searched(run) for word in words)]
+    conditions = conditions_of(query.where)
+    if conditions and rows:
+        check_columns(conditions, known_columns(rows))
+    chosen = [row for row in _in_time(rows, query) if _is_asked(row, query, conditions)]
     if query.sort != NEWEST_FIRST:
-        chosen = sort_runs(chosen, query.sort)
-    return tuple(chosen[: query.limit])
+        chosen = sort_rows(chosen, query.sort)
+    return tuple(chosen)
 
 
-def parse_where(text: str) -> dict[str, Any]:
-    """Return values by dotted key: ``config.k=16, config.layer=features.2``.
-
-    A value that reads as a JSON number, truth value or null is that; any other is text.
-
-    Raises
-    ------
-    ValueError
-        If a part has no key.
-    """
-    wanted = {}
-    for part in filter(str.strip, text.split(",")):
-        key, equals, value = (piece.strip() for piece in part.partition("="))
-        if not equals or not key:
-            raise ValueError(f"{part.strip()!r}; expected key=value, as config.k=16")
-        wanted[key] = _value(value)
-    return wanted
+def _in_time(rows: Sequence[Row], query: RunQuery) -> Iterable[Row]:
+    since = moment_of(query.since) if query.since.strip() else None
+    until = moment_of(query.until, is_end=True) if query.until.strip() else None
+    return (
+        row
+        for row in rows
+        if (since is None or row.start >= since) and (until is None or row.start < until)
+    )
 
 
-def _value(text: str) -> Any:
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return text
-    return text if isinstance(value, list | dict) else value
+def _is_asked(row: Row, query: RunQuery, conditions: Iterable[Condition]) -> bool:
+    run, named = row.run, query.experiment or ""
+    exact = (
+        (named, run.cell if "[" in named else run.experiment),
+        (query.stage, run.stage),
+        (query.status, run.status),
+        (query.host, run.host),
+    )
+    return (
+        all(not wanted or wanted == own for wanted, own in exact)
+        and all(word in row.text for word in query.text.lower().split())
+        and set(query.tags) <= set(row.tags)
+        and all(condition.holds(row) for condition in conditions)
+    )
 
 
-def _searched(run: RunView) -> str:
-    names = (run.id, run.uid, run.cell, run.stage, run.status, run.host, time_text(run.started))
-    settings = json.dumps([run.config, run.result], ensure_ascii=False, default=str)
-    return f"{' '.join(map(str, names))} {settings}".lower()
+def choices(rows: Iterable[Row]) -> tuple[list[str], list[str]]:
+    """Return the hosts and the tags that there are."""
+    hosts = {row.run.host for row in rows if row.run.host}
+    tags = {tag for row in rows for tag in row.tags}
+    return sorted(hosts), sorted(tags)
 
 
-def sort_runs(runs: Iterable[RunView], sort: str) -> list[RunView]:
-    """Return runs by a column; those without a value come last, whichever the direction."""
-    column = sort.lstrip("-")
-    rows = [(run, column_value(run, column)) for run in runs]
-    present = [row for row in rows if _is_value(row[1])]
-    absent = [run for run, value in rows if not _is_value(value)]
-    present.sort(key=lambda row: _order(row[1]), reverse=sort.startswith("-"))
-    return [run for run, _ in present] + absent
+def named_runs(text: str) -> list[str]:
+    """Return the names in a text that blanks or commas separate, but not those in brackets."""
+    return list(dict.fromkeys(_NAME.findall(text)))
 
 
-def column_value(run: RunView, column: str) -> Any:
-    """Return what stands in one column of a run's row, None where it has no such column."""
-    group, _, key = column.partition(".")
-    if not key:
-        return getattr(run, column) if column in COLUMNS else None
-    value: Any = getattr(run, group) if group in ("config", "result") else None
-    for part in key.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    return value
-
-
-def _is_value(value: Any) -> bool:
-    return value is not None and not (isinstance(value, float) and math.isnan(value))
-
-
-def _order(value: Any) -> tuple[str, Any]:
-    if isinstance(value, bool | int | float):
-        return "number", value
-    return ("time", value) if isinstance(value, datetime) else ("text", value_text(value))
-
-
-def run_columns(runs: Iterable[RunView]) -> list[str]:
-    """Return every column that some run has: the catalog's, ``config.*`` and ``result.*``."""
-    return list(dict.fromkeys([*COLUMNS, *(key for run in runs for key in run.row())]))
-
-
-def runs_frame(runs: Sequence[RunView], columns: Sequence[str]) -> pd.DataFrame:
+def runs_frame(rows: Sequence[Row], columns: Sequence[str]) -> pd.DataFrame:
     """Return a row per run with these columns, of one type each, so that any table shows them.
 
     The column ``results`` holds the first few results as text.
     """
-    rows = [run.row() | {"results": results_text(run.result)} for run in runs]
-    return pd.DataFrame({name: _column([row.get(name) for row in rows]) for name in columns})
+    return pd.DataFrame({name: _column([_shown(row, name) for row in rows]) for name in columns})
+
+
+def _shown(row: Row, column: str) -> Any:
+    return results_text(row.run.result) if column == "results" else row.value(column)
 
 
 def results_text(result: Mapping[str, Any]) -> str:
@@ -196,15 +199,14 @@ def _kind(value: Any) -> str:
     return kinds.get(type(value), "text")
 
 
-def runs_csv(runs: Sequence[RunView], columns: Sequence[str] | None = None) -> str:
+def runs_csv(rows: Sequence[Row], columns: Sequence[str] | None = None) -> str:
     """Return runs as CSV, numbers in full; all columns unless some are named."""
-    columns = run_columns(runs) if columns is None else columns
+    columns = known_columns(rows) if columns is None else columns
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
-    for run in runs:
-        row = run.row()
-        writer.writerow([_csv_value(row.get(name)) for name in columns])
+    for row in rows:
+        writer.writerow([_csv_value(row.value(name)) for name in columns])
     return text.getvalue()
 
 

@@ -12,11 +12,12 @@ from dashboards.views.advice import (
     run_command,
     without_datasets,
 )
-from dashboards.views.runs import QueryError
+from dashboards.views.rows import QueryError
 from registry.catalog import Catalog, UnknownRunError
 from registry.declaration import DeclarationError
 from registry.faults import Fault
 from registry.mongo import DatabaseError
+from registry.notes import NoteError
 from registry.project import MissingInputsError, Project
 from registry.reference import SelectionError
 from registry.schema import SchemaError
@@ -33,6 +34,7 @@ ERRORS = [
     (UnknownRunError("no run '7'"), "factbook runs"),
     (SelectionError("no experiment 'x'"), "factbook list"),
     (QueryError("'a'; expected key=value"), ""),
+    (NoteError("no tag: '<'"), ""),
 ]
 
 

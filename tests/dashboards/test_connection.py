@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from dashboards.connection import Connection
-from dashboards.views.runs import RunQuery, find_runs
 from registry import server
 from registry.declaration import DeclarationError
 from registry.mongo import Database, DatabaseError
@@ -59,15 +58,15 @@ def test_a_database_that_cannot_be_reached_is_told_and_journals_are_read(
     assert catalog.database is None
     assert "127.0.0.1:9" in catalog.trouble
     assert "secret" not in catalog.trouble
-    assert len(find_runs(catalog, RunQuery())) == 9
+    assert len(catalog.runs()) == 9
 
 
 def test_journals_reach_the_database_while_somebody_looks(
     lived_in: Project, database_url: str
 ) -> None:
     connection = Connection(lived_in.root, database_url, period=0.1)
-    assert eventually(lambda: len(find_runs(connection.catalog(), RunQuery())) == 9)
-    runs = find_runs(connection.catalog(), RunQuery(status="DIED"))
+    assert eventually(lambda: len(connection.catalog().runs()) == 9)
+    runs = connection.catalog().runs(status="DIED")
     assert [run.cell for run in runs] == ["toy-sae[k=16]"]
     assert isinstance(runs[0].id, int)
 
@@ -89,7 +88,7 @@ def test_a_reader_that_lost_the_database_reads_journals_until_it_is_back(
     is_away.set()
     assert connection.lost()
     assert connection.catalog().trouble == "MongoDB at x: refused"
-    assert len(find_runs(connection.catalog(), RunQuery())) == 9
+    assert len(connection.catalog().runs()) == 9
     assert connection.lost()  # a second reader, a moment later
     is_away.clear()
     assert eventually(lambda: connection.catalog().database is not None)
@@ -111,11 +110,11 @@ def test_a_stopped_embedded_server_is_told_and_found_again(
     project = fabricate.declare(own_server)
     fabricate.record(project, fabricate.Told("toy-sae[k=8]"))
     connection = Connection(project.root, period=0.1)
-    assert eventually(lambda: len(find_runs(connection.catalog(), RunQuery())) == 1)
+    assert eventually(lambda: len(connection.catalog().runs()) == 1)
     server.stop(project.root)
     assert eventually(lambda: connection.catalog().database is None)
     assert connection.catalog().trouble
-    assert len(find_runs(connection.catalog(), RunQuery())) == 1
+    assert len(connection.catalog().runs()) == 1
     server.start(project.root)
     assert eventually(lambda: connection.catalog().database is not None)
 

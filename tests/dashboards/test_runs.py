@@ -11,20 +11,29 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dashboards.views.runs import (
+from dashboards.views.rows import (
     QueryError,
+    Row,
+    conditions_of,
+    known_columns,
+    moment_of,
+    row_of,
+    sort_rows,
+)
+from dashboards.views.runs import (
     RunQuery,
-    column_value,
-    find_runs,
-    parse_where,
+    choices,
+    named_runs,
+    newest_rows,
     results_text,
-    run_columns,
     run_key,
     runs_csv,
     runs_frame,
-    sort_runs,
+    select,
 )
 from registry.catalog import Catalog, RunView
+from registry.feed import RunFeed
+from registry.notes import Note, run_subject
 from tests.dashboards.fabricate import HOSTILE
 
 START = datetime(2026, 11, 22, tzinfo=UTC)
@@ -38,15 +47,31 @@ def view(number: int, **told: Any) -> RunView:
     )  # fmt: skip
 
 
-def cells(catalog: Catalog, query: RunQuery) -> list[str]:
-    return [run.cell for run in find_runs(catalog, query)]
+def row(number: int, tags: tuple[str, ...] = (), text: str = "", **told: Any) -> Row:
+    run = view(number, **told)
+    note = Note(run_subject(run), text, tags) if tags or text else None
+    return row_of(run, note)
 
 
-def test_all_runs_come_newest_first(catalog: Catalog) -> None:
-    found = find_runs(catalog, RunQuery())
-    assert len(found) == 9
-    assert [run.cell for run in found[:3]] == ["toy-names", "toy-gallery", "toy-concepts"]
+@pytest.fixture
+def rows(catalog: Catalog) -> list[Row]:
+    """All runs of the project that is lived in, the newest first."""
+    feed = RunFeed(catalog)
+    feed.refresh()
+    return sorted(map(row_of, feed.runs.values()), key=lambda row: row.start, reverse=True)
+
+
+def cells(rows: list[Row], query: RunQuery) -> list[str]:
+    return [row.run.cell for row in select(rows, query)]
+
+
+def test_all_runs_come_newest_first(catalog: Catalog, rows: list[Row]) -> None:
+    assert cells(rows, RunQuery())[:3] == ["toy-names", "toy-gallery", "toy-concepts"]
+    assert len(rows) == 9
     assert RunQuery().is_open
+    newest = newest_rows(catalog, RunQuery(experiment="toy-sae", limit=3))
+    wanted = select(rows, RunQuery(experiment="toy-sae"))[:3]
+    assert [run.run.uid for run in newest] == [run.run.uid for run in wanted]
 
 
 @pytest.mark.parametrize(
@@ -58,94 +83,159 @@ def test_all_runs_come_newest_first(catalog: Catalog) -> None:
         (RunQuery(status="DIED"), 1),
         (RunQuery(status="RUNNING"), 1),
         (RunQuery(status="FAILED", experiment="toy-names"), 0),
+        (RunQuery(host="nowhere"), 0),
         (RunQuery(text="TOY.TRAIN k=16"), 4),
         (RunQuery(text="best_accuracy 0.8125"), 1),
         (RunQuery(text="script alert"), 1),
         (RunQuery(text="nothing like it"), 0),
         (RunQuery(where="config.k=16"), 4),
+        (RunQuery(where="config.k>8, config.k<=16"), 4),
         (RunQuery(where="config.k=16, status=FAILED"), 1),
+        (RunQuery(where="config.k!=16"), 4),
         (RunQuery(where="config.layer=features.2"), 7),
-        (RunQuery(experiment=HOSTILE), 0),
-        (RunQuery(limit=2), 2),
-        (RunQuery(text="toy", limit=3), 3),
+        (RunQuery(where="result.best_accuracy>0.9"), 0),
+        (RunQuery(where="result.best_accuracy>=0.8125"), 1),
+        (RunQuery(where="seconds<10"), 1),
+        (RunQuery(where="cell~SAE"), 5),
+        (RunQuery(where="config.needs~toy-sae"), 1),
+        (RunQuery(where="started>=2026-11-22 01:41"), 1),
+        (RunQuery(since="2026-11-22 01:41"), 1),
+        (RunQuery(until="2026-11-22 01:41"), 8),
+        (RunQuery(since="2026-11-22", until="2026-11-22"), 9),
+        (RunQuery(until="2026-11-21"), 0),
+        (RunQuery(tags=("none",)), 0),
+        (RunQuery(experiment=HOSTILE), 1),
+        (RunQuery(text="toy"), 8),
     ],
 )
-def test_filters(catalog: Catalog, query: RunQuery, count: int) -> None:
-    assert len(find_runs(catalog, query)) == count
+def test_filters(rows: list[Row], query: RunQuery, count: int) -> None:
+    assert len(select(rows, query)) == count
 
 
-def test_text_is_looked_for_before_the_table_is_cut(catalog: Catalog) -> None:
-    assert cells(catalog, RunQuery(text="best_accuracy", limit=1)) == ["toy-sae[k=8]"]
+def test_notes_are_found_by_tag_by_word_and_by_comparison() -> None:
+    runs = [row(1, ("a", "b"), "stripes of a zebra"), row(2, ("b",)), row(3)]
+    assert [r.run.id for r in select(runs, RunQuery(tags=("b",)))] == [1, 2]
+    assert [r.run.id for r in select(runs, RunQuery(tags=("a", "b")))] == [1]
+    assert [r.run.id for r in select(runs, RunQuery(text="ZEBRA"))] == [1]
+    assert [r.run.id for r in select(runs, RunQuery(where="note~zebra"))] == [1]
+    assert [r.run.id for r in select(runs, RunQuery(where="tags=b"))] == [2]
+    assert choices(runs) == (["lab"], ["a", "b"])
+    assert runs_frame(runs, ["tags"])["tags"].tolist() == ["a b", "b", ""]
 
 
-def test_order_by_any_column(catalog: Catalog) -> None:
-    by_seconds = find_runs(catalog, RunQuery(sort="-seconds"))
-    seconds = [run.seconds for run in by_seconds]
+def test_order_by_any_column(rows: list[Row]) -> None:
+    seconds = [row.run.seconds for row in select(rows, RunQuery(sort="-seconds"))]
     assert seconds == sorted(seconds, reverse=True)
-    assert cells(catalog, RunQuery(sort="result.best_accuracy", limit=1)) == ["toy-sae[k=8]"]
-    assert cells(catalog, RunQuery(sort="started", limit=1)) == ["toy-sae[k=8]"]
+    assert cells(rows, RunQuery(sort="result.best_accuracy"))[0] == "toy-sae[k=8]"
+    assert cells(rows, RunQuery(sort="started"))[0] == "toy-sae[k=8]"
+    assert len(select(rows, RunQuery(sort="$where"))) == 9
 
 
 @pytest.mark.parametrize("sign", ["", "-"])
 def test_runs_without_a_value_come_last(sign: str) -> None:
     values = [1, None, "text", 2.5, float("nan"), True]
-    runs = [view(n, result={"x": value}) for n, value in enumerate(values)]
-    ordered = [run.id for run in sort_runs(runs, f"{sign}result.x")]
+    runs = [row(n, result={"x": value}) for n, value in enumerate(values)]
+    ordered = [row.run.id for row in sort_rows(runs, f"{sign}result.x")]
     assert ordered[-2:] == [1, 4]
     assert ordered[:4] == ([0, 5, 3, 2] if sign == "" else [2, 3, 0, 5])
 
 
-def test_a_column_of_a_run_is_what_stands_in_its_row(catalog: Catalog) -> None:
-    for run in find_runs(catalog, RunQuery()):
-        row = run.row()
-        assert {name: column_value(run, name) for name in row} == row
+def test_a_column_of_a_run_is_what_stands_in_its_row(rows: list[Row]) -> None:
+    for one in rows:
+        assert {name: one.value(name) for name in one.run.row()} == one.run.row()
     for name in ("config.no.such", "config.seed.x", "facts.uid", "__class__", "nothing"):
-        assert column_value(run, name) is None
+        assert rows[0].value(name) is None
 
 
 @pytest.mark.parametrize(
-    ("text", "values"),
+    ("text", "parts"),
     [
-        ("", {}),
-        ("config.k=16", {"config.k": 16}),
-        (" config.k = 16 ,config.on=true, ", {"config.k": 16, "config.on": True}),
-        ("config.layer=features.2", {"config.layer": "features.2"}),
-        ("a=", {"a": ""}),
-        ('a={"$gt": ""}', {"a": '{"$gt": ""}'}),
-        ("a=[1", {"a": "[1"}),
-        ("config.x=a=b", {"config.x": "a=b"}),
+        ("", []),
+        ("config.k=16", [("config.k", "=", "16")]),
+        (" config.k >= 16 ,a!=b, ", [("config.k", ">=", "16"), ("a", "!=", "b")]),
+        ("a=", [("a", "=", "")]),
+        ('a={"$gt": ""}', [("a", "=", '{"$gt": ""}')]),
+        ('a="b, c",d~e', [("a", "=", '"b, c"'), ("d", "~", "e")]),
+        ("config.x=a=b", [("config.x", "=", "a=b")]),
     ],
 )
-def test_where(text: str, values: dict[str, Any]) -> None:
-    assert parse_where(text) == values
+def test_conditions(text: str, parts: list[tuple[str, str, str]]) -> None:
+    assert [(c.column, c.sign, c.text) for c in conditions_of(text)] == parts
 
 
-@pytest.mark.parametrize("text", ["config.k", "=3", "a=1, b"])
-def test_where_without_key_or_value_is_refused(catalog: Catalog, text: str) -> None:
-    with pytest.raises(QueryError, match="expected key=value"):
-        find_runs(catalog, RunQuery(where=text))
+@pytest.mark.parametrize("text", ["config.k", "=3", "a=1, b", '{"$gt": ""}', "a\n"])
+def test_what_is_no_condition_is_refused(text: str) -> None:
+    with pytest.raises(QueryError, match="expected a key"):
+        conditions_of(text)
 
 
-def test_what_the_catalog_refuses_is_a_query_error(
-    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for error in (ValueError("$gt is no dotted key"), OverflowError("8-byte ints")):
+@pytest.mark.parametrize(
+    ("value", "text", "holds"),
+    [
+        (16, "=16", True),
+        (16, "=16.0", True),
+        (16, "=1e400", False),
+        (1, "=true", False),
+        (True, "=true", True),
+        (True, "=1", False),
+        (True, ">0", False),
+        ("16", "=16", True),
+        ("16", "<9", True),  # texts are compared as texts
+        ("a", ">3", True),
+        (16, ">a", False),
+        (float("nan"), ">0", False),
+        (float("nan"), "!=0", True),
+        ([8, 16], "=[8, 16]", False),  # the comma separates
+        ([8], "=[8]", True),
+        (2**80, "=" + str(2**80), True),
+        ("b, c", '="b, c"', True),
+        (None, "=null", True),
+        (None, "!=3", False),
+        (0.9, ">" + "[" * 9000, False),
+    ],
+)
+def test_comparisons(value: Any, text: str, holds: bool) -> None:
+    rows = [row(1, result={"x": value})]
+    try:
+        assert len(select(rows, RunQuery(where=f"result.x{text}"))) == holds
+    except QueryError:
+        assert value == [8, 16]
 
-        def refuse(*_: Any, error: Exception = error, **__: Any) -> Any:
-            raise error
 
-        monkeypatch.setattr(Catalog, "runs", refuse)
-        with pytest.raises(QueryError, match=str(error)[:3].replace("$", r"\$")):
-            find_runs(catalog, RunQuery())
+def test_what_no_run_has_is_told_with_the_nearest_name() -> None:
+    for where, told in (("config.kk=3", "did you mean 'config.k'"), ("$where=1", "no run has")):
+        with pytest.raises(QueryError, match=told):
+            select([row(1, config={"k": 3})], RunQuery(where=where))
+
+
+def test_moments() -> None:
+    noon = datetime(2026, 11, 22, 12, tzinfo=UTC)
+    assert moment_of("24h", now=noon) == noon - timedelta(days=1)
+    assert moment_of(" 30 min", now=noon) == noon - timedelta(minutes=30)
+    assert moment_of("2026-11-22") == datetime(2026, 11, 22, tzinfo=UTC)
+    assert moment_of("2026-11-22", is_end=True) == datetime(2026, 11, 23, tzinfo=UTC)
+    assert moment_of("2026-11-22T13:00+01:00", is_end=True) == noon
+    for text in ("yesterday", "999999w", "2026-13-01", "<script>", '{"$gt": ""}'):
+        with pytest.raises(QueryError, match="is no time"):
+            moment_of(text)
+    with pytest.raises(QueryError):
+        moment_of("9999-12-31", is_end=True)
+
+
+def test_names_of_runs() -> None:
+    names = named_runs("12, a-b  sae[k=8,seed=1],20261122T013355-00000001 12")
+    assert names == ["12", "a-b", "sae[k=8,seed=1]", "20261122T013355-00000001"]
+    assert named_runs(HOSTILE) == [HOSTILE]
+    assert named_runs("") == []
 
 
 def test_columns_are_those_that_some_run_has() -> None:
-    runs = [view(1, config={"k": 8, "deep": {"x": 1}}), view(2, result={"accuracy": 0.5})]
-    columns = run_columns(runs)
+    runs = [row(1, config={"k": 8, "deep": {"x": 1}}), row(2, result={"accuracy": 0.5})]
+    columns = known_columns(runs)
     assert columns[:2] == ["id", "experiment"]
     assert {"config.k", "config.deep.x", "result.accuracy"} < set(columns)
     assert len(columns) == len(set(columns))
-    assert run_columns([]) == columns[:9]
+    assert known_columns([]) == columns[:11]
 
 
 def test_frames_have_one_type_in_a_column() -> None:
@@ -154,7 +244,7 @@ def test_frames_have_one_type_in_a_column() -> None:
     huge: list[Any] = [1, 2**80, None]
     lists: list[Any] = [[1, 2], None, ["é"]]
     runs = [
-        view(n, result={"int": values[n], "mixed": mixed[n], "huge": huge[n], "list": lists[n]})
+        row(n, result={"int": values[n], "mixed": mixed[n], "huge": huge[n], "list": lists[n]})
         for n in range(3)
     ]
     columns = ["id", "started", *(f"result.{name}" for name in ("int", "mixed", "huge", "list"))]
@@ -172,13 +262,13 @@ def test_frames_have_one_type_in_a_column() -> None:
 def test_the_first_results_stand_in_the_table() -> None:
     result = {"accuracy": 0.912345, "k": 16, "dead": 3, "never": 5}
     assert results_text(result) == "accuracy 0.912, k 16, dead 3"
-    assert runs_frame([view(1, result=result)], ["results"])["results"].tolist() == [
+    assert runs_frame([row(1, result=result)], ["results"])["results"].tolist() == [
         "accuracy 0.912, k 16, dead 3"
     ]
 
 
 def test_csv_reads_back_in_full() -> None:
-    runs = [view(1, result={"x": 1 / 3, "text": 'a,"b"\nc', "list": [1, "é"]}), view(2)]
+    runs = [row(1, result={"x": 1 / 3, "text": 'a,"b"\nc', "list": [1, "é"]}), row(2)]
     rows = list(csv.DictReader(io.StringIO(runs_csv(runs))))
     assert float(rows[0]["result.x"]) == 1 / 3
     assert rows[0]["result.text"] == 'a,"b"\nc'
@@ -194,6 +284,6 @@ def test_a_run_is_named_by_its_identifier_or_its_number() -> None:
 
 
 def test_a_thousand_runs_make_a_frame_that_keeps_numbers() -> None:
-    runs = [view(n, result={"x": float(n)}) for n in range(1000)]
+    runs = [row(n, result={"x": float(n)}) for n in range(1000)]
     frame = runs_frame(runs, ["result.x"])
     np.testing.assert_array_equal(frame["result.x"], np.arange(1000.0))

@@ -112,7 +112,7 @@ def _footer(note: str) -> None:
         st.caption(literal(note))
 
 
-def show_downloads(*files: tuple[str, Callable[[], str], str]) -> None:
+def show_downloads(*files: tuple[str, Callable[[], str | bytes], str]) -> None:
     """Offer files that are made only when they are asked for."""
     with st.container(horizontal=True, gap="small"):
         for name, content, kind in files:

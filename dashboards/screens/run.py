@@ -2,20 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import pandas as pd
 import streamlit as st
 
-from dashboards.screens.frame import BOUND, explained, link_to_dataset, open_catalog, tell
+from dashboards.screens.frame import (
+    BOUND,
+    explained,
+    link_to_dataset,
+    open_catalog,
+    run_index,
+    tell,
+)
+from dashboards.screens.notes import show_note
+from dashboards.screens.parts import show_downloads, show_figure, show_table
 from dashboards.views import run as view
 from dashboards.views.advice import Advice
-from dashboards.views.curves import AXES, Curve, curve_chart, curve_note, curves
-from dashboards.views.runs import run_key
+from dashboards.views.curves import (
+    AXES,
+    MOST_SMOOTH,
+    Curve,
+    curve_chart,
+    curve_note,
+    curves,
+)
+from dashboards.views.parts import Figure, Table, file_name
+from dashboards.views.pictures import is_picture
+from dashboards.views.preview import dataset_frame
+from dashboards.views.rows import Row
+from dashboards.views.runs import named_runs, run_key
 from dashboards.views.text import literal, number_text
 from registry.catalog import Catalog, RunView
+from registry.notes import run_subject
 
 LIVE = "3s"
+MOST_LINKS = 12
+FRAME_HEIGHT = 560
+CONSOLE_HEIGHT = 520
 BADGES = {
     "RUNNING": ("blue", ":material/sync:"),
     "COMPLETED": ("green", ":material/check_circle:"),
@@ -46,9 +70,9 @@ def _show(name: str, status: str) -> None:
     with explained():
         catalog = open_catalog()
         run = view.find_run(catalog, name)
-        if run.status != status or name not in (st.session_state.get("run") or name):
+        if run.status != status or name not in named_runs(st.session_state.get("run") or name):
             st.rerun()
-        st.subheader(literal(run.cell or run.uid), anchor=False)
+        st.subheader(literal(run.cell or run.uid or f"run {run.id}"), anchor=False)
         _head(catalog, run)
         section = st.segmented_control(
             "Section",
@@ -71,6 +95,11 @@ def _head(catalog: Catalog, run: RunView) -> None:
         st.progress(done.share, literal(told.strip()))
     if note := view.status_note(run):
         st.info(note)
+    about = {"cell": run.cell, "experiment": run.experiment, "number": str(run.id or "")}
+    show_note(catalog, run_subject(run), about)
+
+
+# -- overview ---------------------------------------------------------------------------------
 
 
 def _overview(catalog: Catalog, run: RunView) -> None:
@@ -80,27 +109,47 @@ def _overview(catalog: Catalog, run: RunView) -> None:
             st.code(trace, language="python", wrap_lines=True)
     left, right = st.columns(2)
     with left:
-        _frame("Configuration", view.config_frame(run), "This stage has no settings.")
+        _configuration(run)
+        _frame(run, "Record", view.facts_frame(run), "")
+    with right:
+        _frame(run, "Result", view.settings_frame(run.result), "It has no result.")
         _inputs(run)
+        _frame(run, "Output", view.output_frame(run), "It made no dataset.")
+        link_to_dataset(str(run.output.get("schema")), run.cell)
+        _users(catalog, run)
         if command := view.repeat_command(run):
             st.markdown("**Run it again**")
             st.code(command, language="bash", wrap_lines=True)
-        _frame("Record", view.facts_frame(run), "")
-    with right:
-        _frame("Result", view.settings_frame(run.result), "It has no result.")
-        _frame("Output", view.output_frame(run), "It made no dataset.")
-        link_to_dataset(str(run.output.get("schema")), run.cell)
-        with st.expander("Packages"):
-            _frame("", view.packages_frame(run), "None were recorded.")
 
 
-def _frame(title: str, frame: pd.DataFrame, empty: str) -> None:
-    if title:
-        st.markdown(f"**{title}**")
+def _configuration(run: RunView) -> None:
+    tree = view.config_tree(run)
+    st.markdown("**Configuration**")
+    if not tree:
+        st.caption("This stage has no settings.")
+        return
+    if run.overrides:
+        st.caption(f"Overridden: {literal(', '.join(map(str, run.overrides)))}")
+    way = st.segmented_control(
+        "Configuration as", ["tree", "table"], default="tree", key="as", bind=BOUND,
+        label_visibility="collapsed",
+    )  # fmt: skip
+    if way == "table":
+        _frame(run, "Configuration", view.config_frame(run), "", title="")
+    else:
+        st.json(tree, expanded=2)
+
+
+def _frame(
+    run: RunView, name: str, frame: pd.DataFrame, empty: str, title: str | None = None
+) -> None:
+    """Show a table of a run; what it is empty of is told."""
+    title = name if title is None else title
     if frame.empty:
+        st.markdown(f"**{title}**")
         st.caption(empty)
     else:
-        st.dataframe(frame, hide_index=True, height="content" if len(frame) <= 12 else 440)
+        show_table(Table(file_name(name, run.cell or run_key(run)), frame, title))
 
 
 def _inputs(run: RunView) -> None:
@@ -109,26 +158,56 @@ def _inputs(run: RunView) -> None:
     if not inputs:
         st.caption("It needs none.")
     for given in inputs:
-        told = f"{given.slot}: {given.name} ({given.kind})"
+        told = f"{given.slot}: {given.name}" + (f" ({given.kind})" if given.kind else "")
         if given.run:
-            st.button(
-                literal(told),
-                key=f"input-{given.slot}",
-                on_click=_choose,
-                args=(given.run,),
-                type="tertiary",
-                icon=":material/arrow_upward:",
-                help="Show the run that made it.",
-            )
+            _link(f"input-{given.slot}", told, given.run, ":material/arrow_upward:", "made it")
         else:
             st.caption(literal(told))
+
+
+def _users(catalog: Catalog, run: RunView) -> None:
+    """Link to the runs that read what this one made."""
+    if not run.output or not run.uid:
+        return
+    st.markdown("**Used by**")
+    snapshot = run_index(catalog).peek()
+    users: Iterable[Row] = view.users_of(run.uid, snapshot.rows) if snapshot else ()
+    known = list(users)
+    if not known:
+        st.caption("No run has read it yet." if snapshot else "All runs are being read …")
+    for row in known[:MOST_LINKS]:
+        told = f"{row.run.cell}, {row.run.status.lower()}"
+        _link(f"user-{run_key(row.run)}", told, run_key(row.run), ":material/arrow_downward:", "")
+    if len(known) > MOST_LINKS:
+        st.caption(f"and {len(known) - MOST_LINKS:,} more")
+
+
+def _link(key: str, told: str, run: str, icon: str, what: str) -> None:
+    st.button(
+        literal(told),
+        key=key,
+        on_click=_choose,
+        args=(run,),
+        type="tertiary",
+        icon=icon,
+        help=f"Show the run that {what}." if what else "Show this run.",
+    )
 
 
 def _choose(run: str) -> None:
     st.session_state["run"] = run
 
 
-@st.cache_resource(max_entries=8, show_spinner="Reading metrics …")
+# -- curves -----------------------------------------------------------------------------------
+
+
+def curves_of(catalog: Catalog, run: RunView) -> list[Curve]:
+    """Return the curves of a run, kept until it has logged more."""
+    state = (run.status, run.seconds)
+    return _curves_of(catalog, run, str(catalog.project.root), run_key(run), state)
+
+
+@st.cache_resource(max_entries=24, show_spinner="Reading metrics …")
 def _curves_of(
     _catalog: Catalog, _run: RunView, project: str, run: str, state: tuple[str, float | None]
 ) -> list[Curve]:
@@ -136,27 +215,47 @@ def _curves_of(
     return curves(_catalog.metrics(_run))
 
 
+def curve_controls() -> tuple[str, bool, float]:
+    """Return the axis, whether it is logarithmic, and the weight of smoothing."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        axis = st.segmented_control("Axis", AXES, default="step", key="axis", bind=BOUND)
+        smooth = st.slider(
+            "Smoothing",
+            0.0,
+            MOST_SMOOTH,
+            0.0,
+            0.001,
+            key="smooth",
+            bind=BOUND,
+            width=260,
+            help="Weight of an exponential moving average, corrected for its start. What was "
+            "logged stays behind it, faint.",
+        )
+        log = st.toggle("Logarithmic scale", key="log", bind=BOUND)
+    return axis or "step", log, float(smooth)
+
+
 def _curves(catalog: Catalog, run: RunView) -> None:
-    state = (run.status, run.seconds)
-    drawn = _curves_of(catalog, run, str(catalog.project.root), run_key(run), state)
+    drawn = curves_of(catalog, run)
     if not drawn:
         st.info("This run has logged no metric.")
         return
-    with st.container(horizontal=True, vertical_alignment="center"):
-        log = st.toggle("Logarithmic scale", key="log", bind=BOUND)
-        axis = st.segmented_control("Axis", AXES, default="step", key="axis", bind=BOUND)
+    axis, log, smooth = curve_controls()
     columns = st.columns(2)
     for place, one in enumerate(drawn):
         with columns[place % 2]:
-            _curve(one, axis or "step", log)
+            title = f"{one.name} · last {number_text(one.last, 5)}"
+            note = curve_note(one, log)
+            if one.points.empty:
+                st.markdown(f"**{literal(title)}**")
+                st.caption(note)
+            else:
+                chart = curve_chart(one, axis, log, smooth=smooth)
+                name = file_name(run.cell or run_key(run), one.name)
+                show_figure(Figure(name, chart, title, note))
 
 
-def _curve(drawn: Curve, axis: str, log: bool) -> None:
-    st.markdown(f"**{literal(drawn.name)}** · last {literal(number_text(drawn.last, 5))}")
-    if not drawn.points.empty:
-        st.altair_chart(curve_chart(drawn, axis, log), width="stretch")
-    if note := curve_note(drawn, log):
-        st.caption(note)
+# -- the other sections -----------------------------------------------------------------------
 
 
 def _console(catalog: Catalog, run: RunView) -> None:
@@ -164,11 +263,14 @@ def _console(catalog: Catalog, run: RunView) -> None:
     if not text.strip():
         st.info("This run has printed nothing.")
         return
-    whole = st.toggle("Whole console", key="whole", bind=BOUND)
+    with st.container(horizontal=True):
+        follow = st.toggle("Follow", value=run.status == "RUNNING", key="follow", bind=BOUND)
+        whole = st.toggle("Whole console", key="whole", bind=BOUND)
     shown, left_out = (text, 0) if whole else view.console_end(text)
     if left_out:
         st.caption(f"{left_out:,} lines before these are left out.")
-    st.code(shown, language=None, height=520)
+    with st.container(height=CONSOLE_HEIGHT, autoscroll=follow, border=False):
+        st.code(shown, language=None, height="content")
 
 
 def _sources(catalog: Catalog, run: RunView) -> None:
@@ -180,9 +282,47 @@ def _sources(catalog: Catalog, run: RunView) -> None:
     st.code(sources[name], language="python", line_numbers=True, height=640)
 
 
+def _environment(catalog: Catalog, run: RunView) -> None:
+    details = catalog.details(run)
+    left, right = st.columns(2)
+    with left:
+        _frame(run, "Host", view.host_frame(run, details), "No host was recorded.")
+        _frame(run, "Code", view.git_frame(details), "No repository was recorded.")
+    with right:
+        frame = view.packages_frame(run, details)
+        _frame(run, "Packages", frame, "No package was recorded.")
+
+
+def _dataset(catalog: Catalog, run: RunView) -> None:
+    if not run.output:
+        st.info("This run has made no dataset.")
+        return
+    folder = catalog.output_path(run)
+    theme = getattr(st.context.theme, "type", None) or "light"
+    with explained(run.cell):
+        st.iframe(dataset_frame(folder, theme, FRAME_HEIGHT), height=FRAME_HEIGHT + 8)
+        st.caption("As xarray shows it. No array was read. In a script:")
+        st.code(f"xr.open_dataset({str(folder)!r}, engine='factbook')", language="python")
+
+
+def _files(catalog: Catalog, run: RunView) -> None:
+    names = list(dict.fromkeys(catalog.details(run).artifacts))
+    if not names:
+        st.info("No file was added to this run. A stage adds one by run.add_artifact(path).")
+        return
+    name = st.selectbox("File", names, key="artifact", bind=BOUND)
+    content = catalog.artifact(run, name)
+    if is_picture(content):
+        st.image(content)
+    show_downloads((name.replace("/", "-"), lambda: content, "application/octet-stream"))
+
+
 SECTIONS: dict[str, Callable[[Catalog, RunView], None]] = {
     "Overview": _overview,
     "Curves": _curves,
     "Console": _console,
     "Sources": _sources,
+    "Environment": _environment,
+    "Dataset": _dataset,
+    "Files": _files,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
@@ -33,6 +34,7 @@ HELP = (
     "A run is DIED when it says that it runs and its process is gone. Times are UTC. "
     "The address of this page holds the whole view: copy it to share it."
 )
+ABOUT_TEXT = "In names, host, settings, results and notes."
 ABOUT_WHERE = (
     "Comparisons by column, a comma between several: = != < <= > >=, and ~ for a text that holds "
     "another. config.k>=16, result.best_accuracy>0.9, config.layer~features, seconds<60"
@@ -88,20 +90,18 @@ def _query(catalog: Catalog, known: Snapshot) -> tuple[view.RunQuery, Sequence[s
     declared = catalog.project.declaration.experiments
     places = st.columns([3, 3, 2, 3, 4])
     stages = sorted({experiment.stage for experiment in declared.values()})
-    asked = {
-        "experiment": _any_of(places[0], "Experiment", list(declared)),
-        "stage": _any_of(places[1], "Stage", stages),
-        "status": _any_of(places[2], "Status", view.STATUSES),
-        "text": _words(
-            places[3], "Text", "words of a run", "In names, host, settings, results and notes."
-        ),
-        "where": _words(places[4], "Where", "config.k>=16, result.accuracy>0.9", ABOUT_WHERE),
-    }
+    asked = view.RunQuery(
+        experiment=_any_of(places[0], "Experiment", list(declared)),
+        stage=_any_of(places[1], "Stage", stages),
+        status=_any_of(places[2], "Status", view.STATUSES),
+        text=_words(places[3], "Text", "words of a run", ABOUT_TEXT),
+        where=_words(places[4], "Where", "config.k>=16, result.accuracy>0.9", ABOUT_WHERE),
+    )
     places = st.columns([3, 2, 2, 2, 3, 2, 2], vertical_alignment="bottom")
     columns = list(dict.fromkeys([*COLUMNS, *NOTED, *known.columns]))
     hosts, tags = known.hosts_and_tags
-    query = view.RunQuery(
-        **asked,
+    query = replace(
+        asked,
         sort=_sort(places[0], columns),
         since=_words(places[1], "Since", "7d", f"It started then or later. {ABOUT_TIME}"),
         until=_words(places[2], "Until", "2026-11-22", f"It started before. {ABOUT_TIME}"),

@@ -36,6 +36,16 @@ def thumbnail(picture: np.ndarray, side: int = THUMBNAIL) -> str:
     return _address(image)
 
 
+def is_picture(content: bytes) -> bool:
+    """Return whether a file is a picture that is no document: PNG, JPEG, GIF or WebP, not SVG."""
+    try:
+        with Image.open(io.BytesIO(content), formats=("PNG", "JPEG", "GIF", "WEBP")) as image:
+            image.verify()
+        return True
+    except Exception:  # Pillow raises many kinds for what is no picture
+        return False
+
+
 def data_address(picture: np.ndarray) -> str:
     """Return a picture (y, x, colour) as a PNG in a ``data:`` address."""
     return _address(Image.fromarray(picture))

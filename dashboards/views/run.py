@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from dashboards.views.advice import run_command
+from dashboards.views.rows import Row
 from dashboards.views.text import duration_text, flat, size_text, time_text, value_text
-from registry.catalog import Catalog, RunView, UnknownRunError
+from registry.catalog import Catalog, RunDetails, RunView, UnknownRunError
 from registry.durable import read_json
 from registry.journal import journal_root
 from registry.taskrun import PROGRESS
@@ -20,6 +22,7 @@ from registry.taskrun import PROGRESS
 CONSOLE_LINES = 400
 _NAME = re.compile(r"\w[^/\\\0]*")
 _MOST_DIGITS = 18  # of a number that MongoDB can hold
+_EXACT = 2**53  # above which a browser rounds
 _OWN_KEYS = ("experiment", "needs")
 """Keys that stand in Sacred's configuration beside the stage's own."""
 
@@ -112,6 +115,25 @@ def config_frame(run: RunView) -> pd.DataFrame:
     return frame
 
 
+def config_tree(run: RunView) -> dict[str, Any]:
+    """Return the configuration of a run's stage as nested plain values that JSON can hold."""
+    own = {key: value for key, value in run.config.items() if key not in _OWN_KEYS or not run.stage}
+    return {key: _leaf(value) for key, value in own.items()}
+
+
+def _leaf(value: Any) -> Any:
+    """Return a value as JSON shows it in any browser: no NaN, no number that would be rounded."""
+    if isinstance(value, Mapping):
+        return {str(key): _leaf(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_leaf(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, int) and abs(value) >= _EXACT and not isinstance(value, bool):
+        return str(value)
+    return value if value is None or isinstance(value, str | bool | int | float) else str(value)
+
+
 def facts_frame(run: RunView) -> pd.DataFrame:
     """Return what identifies a run, as rows of ``key`` and ``value``."""
     version = run.facts.get("stage_version")
@@ -147,6 +169,13 @@ def run_inputs(run: RunView) -> list[RunInput]:
     ]
 
 
+def users_of(uid: str, rows: Iterable[Row]) -> list[Row]:
+    """Return the runs that read what a run made, the newest first."""
+    if not uid:
+        return []
+    return [row for row in rows if any(told["run"] == uid for told in row.run.inputs.values())]
+
+
 def output_frame(run: RunView) -> pd.DataFrame:
     """Return what a run made, as rows of ``key`` and ``value``; empty if nothing."""
     output = run.output
@@ -167,10 +196,37 @@ def _sizes_text(sizes: Mapping[str, Any]) -> str:
     return " × ".join(f"{name} {size:,}" for name, size in sizes.items() if isinstance(size, int))
 
 
-def packages_frame(run: RunView) -> pd.DataFrame:
-    """Return the versions of the packages that a run used."""
-    packages = run.facts.get("packages")
-    return settings_frame(packages if isinstance(packages, Mapping) else {})
+def packages_frame(run: RunView, details: RunDetails) -> pd.DataFrame:
+    """Return ``package``, ``version`` and, where it is known, the digest of its files.
+
+    Those that the registry noted, and what Sacred notes of any client's run.
+    """
+    noted, digests = (
+        told if isinstance(told := run.facts.get(name), Mapping) else {}
+        for name in ("packages", "package_hashes")
+    )
+    pairs = (text.partition("==")[::2] for text in details.dependencies)
+    versions = {**dict(pairs), **noted}
+    rows = [
+        (name, str(version), str(digests.get(name) or "")) for name, version in versions.items()
+    ]
+    frame = pd.DataFrame(sorted(rows), columns=["package", "version", "digest"], dtype=object)
+    return frame if digests else frame.drop(columns="digest")
+
+
+def host_frame(run: RunView, details: RunDetails) -> pd.DataFrame:
+    """Return where a run ran, as rows of ``key`` and ``value``."""
+    process = {key: run.facts.get(key) for key in ("pid", "boot") if run.facts.get(key)}
+    return settings_frame({"hostname": run.host, **details.host, **process})
+
+
+def git_frame(details: RunDetails) -> pd.DataFrame:
+    """Return the repositories that the code of a run came from."""
+    rows = [
+        (url, commit, "files differed from the commit" if dirty else "clean")
+        for url, commit, dirty in details.repositories
+    ]
+    return pd.DataFrame(rows, columns=["repository", "commit", "state"], dtype=object)
 
 
 def repeat_command(run: RunView) -> str:

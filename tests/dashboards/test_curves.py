@@ -11,7 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboards.views.curves import MOST_POINTS, curve, curve_chart, curve_note, curves, thin
+from dashboards.views.curves import (
+    MOST_POINTS,
+    curve,
+    curve_chart,
+    curve_note,
+    curves,
+    smoothed,
+    thin,
+)
 
 
 def metric(values: list[Any], times: list[Any] | None = None) -> dict[str, list[Any]]:
@@ -86,16 +94,49 @@ def test_curves_are_in_order_of_their_names() -> None:
 
 @pytest.mark.parametrize("axis", ["step", "time"])
 def test_a_chart_has_the_axis_that_was_asked_for(axis: str) -> None:
-    chart = curve_chart(curve("weird.name:[x]", metric([1.0, 2.0])), axis).to_dict()
+    whole = curve_chart(curve("weird.name:[x]", metric([1.0, 2.0])), axis).to_dict()
+    [chart] = whole["layer"]
     assert chart["encoding"]["x"]["field"] == axis
     assert chart["encoding"]["y"]["scale"]["zero"] is False
 
 
 def test_a_logarithmic_chart_leaves_out_what_it_cannot_show() -> None:
     drawn = curve("loss", metric([1.0, 0.0, -1.0, 10.0]))
-    chart = curve_chart(drawn, log=True).to_dict()
+    whole = curve_chart(drawn, log=True).to_dict()
+    [chart] = whole["layer"]
     assert chart["encoding"]["y"]["scale"]["type"] == "log"
-    (points,) = chart["datasets"].values()
+    (points,) = whole["datasets"].values()
     assert [point["value"] for point in points] == [1.0, 10.0]
     assert "2 values of 0 or less" in curve_note(drawn, log=True)
     assert curve_note(drawn) == ""
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.5, 0.9, 0.99])
+def test_an_average_is_the_weighted_sum_over_all_that_came_before(weight: float) -> None:
+    values = np.random.default_rng(0).normal(size=60)
+    average = smoothed(curve("loss", metric(values.tolist())), weight)
+    for step in range(60):
+        weights = weight ** np.arange(step, -1, -1.0)
+        expected = (weights * values[: step + 1]).sum() / weights.sum()
+        np.testing.assert_allclose(average[step], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_average_of_a_long_curve_is_that_of_all_its_points() -> None:
+    values = np.random.default_rng(1).normal(size=20_000)
+    drawn = curve("loss", metric(values.tolist()))
+    expected, average = 0.0, []
+    for step, value in enumerate(values):  # exponential average with TensorBoard's correction
+        expected = 0.99 * expected + 0.01 * value
+        average.append(expected / (1 - 0.99 ** (step + 1)))
+    kept = drawn.points["step"].to_numpy().astype(int)
+    np.testing.assert_allclose(smoothed(drawn, 0.99), np.array(average)[kept], atol=1e-5)
+    assert len(kept) <= MOST_POINTS
+
+
+def test_a_smoothed_curve_keeps_what_was_logged_behind_it() -> None:
+    chart = curve_chart(curve("loss", metric([1.0, 2.0, 4.0])), smooth=0.5).to_dict()
+    raw, average = chart["layer"]
+    assert raw["encoding"]["y"]["field"] == "value"
+    assert raw["mark"]["opacity"] < 1
+    assert average["encoding"]["y"]["field"] == "smooth"
+    assert smoothed(curve("empty", metric([])), 0.5).size == 0

@@ -140,7 +140,7 @@ def test_nothing_has_run_yet(open_page: Open, project: Project) -> None:
 
 
 def test_a_run_by_its_address(open_page: Open, template: Path) -> None:
-    page = open_page(template, address={"run": COMPLETED})
+    page = open_page(template, address={"run": COMPLETED, "as": "table"})
     assert not page.exception
     tables = [frame for frame in frames(page)[1:] if "key" in frame]
     values = {key: value for frame in tables for key, value in frame[["key", "value"]].values}

@@ -1,0 +1,86 @@
+"""Notes and tags, the one thing that the dashboard writes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import streamlit as st
+
+from dashboards.screens.frame import explained, open_catalog, run_index, tell
+from dashboards.views.advice import Advice, advise
+from dashboards.views.text import literal, time_text
+from registry.catalog import Catalog
+from registry.mongo import DatabaseError
+from registry.notes import (
+    MOST_LETTERS,
+    Note,
+    NoteError,
+    Subject,
+    parse_tags,
+    read_note,
+    write_note,
+)
+
+WITHOUT_DATABASE = "Notes and tags are kept in MongoDB: there is none now, so none can be shown."
+ABOUT_TAGS = "With blanks between: letters, digits and _.:/+-"
+_TROUBLE = "note-trouble"
+
+
+def show_note(catalog: Catalog, subject: Subject, about: Mapping[str, str]) -> None:
+    """Show what is noted on a run or a concept, and let it be changed.
+
+    Parameters
+    ----------
+    catalog : Catalog
+        Whose database keeps it.
+    subject : Subject
+        What it is about.
+    about : mapping of str to str
+        What is stored beside it, as the ``cell``.
+    """
+    if catalog.database is None:
+        st.caption(WITHOUT_DATABASE)
+        return
+    with explained():
+        note = read_note(catalog.database, subject)
+        _trouble()
+        with st.container(horizontal=True, vertical_alignment="center"):
+            for tag in note.tags:
+                st.badge(literal(tag), icon=":material/sell:", color="gray", width="content")
+            with st.popover("Note" if not note.is_empty else "Add a note", icon=":material/edit:"):
+                _form(note, about)
+        if note.text:
+            st.text(note.text)
+            st.caption(f"Noted {literal(time_text(note.changed))}.")
+
+
+def _form(note: Note, about: Mapping[str, str]) -> None:
+    key = f"note {note.subject.key} {note.version}"
+    with st.form(key, border=False):
+        st.text_area(
+            "Note", note.text, max_chars=MOST_LETTERS, key=f"{key} text", help="Plain text."
+        )
+        st.text_input("Tags", " ".join(note.tags), key=f"{key} tags", help=ABOUT_TAGS)
+        st.form_submit_button("Save", on_click=_save, args=(note, dict(about), key))
+
+
+def _save(note: Note, about: Mapping[str, str], key: str) -> None:
+    """Keep what was typed. What cannot be kept is told, with the text, so that it is not lost."""
+    text, tags = (str(st.session_state[f"{key} {part}"] or "") for part in ("text", "tags"))
+    try:
+        catalog = open_catalog()
+        if catalog.database is None:
+            raise NoteError("there is no database now")
+        write_note(catalog.database, replace(note, text=text, tags=parse_tags(tags)), about)
+        run_index(catalog).hurry()
+    except (NoteError, DatabaseError) as error:
+        st.session_state[_TROUBLE] = (advise(error), text)
+
+
+def _trouble() -> None:
+    advice, text = st.session_state.pop(_TROUBLE, (None, ""))
+    if isinstance(advice, Advice):
+        tell(advice, st.error)
+        if text:
+            st.code(text, language=None, wrap_lines=True)

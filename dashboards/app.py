@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dashboards.screens import concepts, decisions, frame, runs
+from dashboards.screens import compare, concepts, decisions, frame, pipeline, runs
 from dashboards.screens.result import page_of
 from dashboards.views.results import RESULTS
 
@@ -16,12 +16,15 @@ def main() -> None:
     """Show the page that the address names."""
     st.set_page_config(page_title="factbook", layout="wide")
     about_runs = st.Page(runs.show, title="Runs", url_path="runs", default=True)
+    comparison = st.Page(compare.show, title="Compare", url_path="compare")
+    about_pipeline = st.Page(pipeline.show, title="Pipeline", url_path="pipeline")
     about_concepts = st.Page(concepts.show, title="Concepts", url_path="concepts")
     about_decisions = st.Page(decisions.show, title="Decisions", url_path="decisions")
     about_results = {
         row.schema: st.Page(page_of(row), title=row.title, url_path=row.path) for row in RESULTS
     }
-    known = {"runs": about_runs, "concepts": about_concepts, "decisions": about_decisions}
+    known = {"runs": about_runs, "compare": comparison, "pipeline": about_pipeline}
+    known |= {"concepts": about_concepts, "decisions": about_decisions}
     frame.remember_pages({**known, **about_results})
     pages = [*known.values(), *about_results.values()]
     st.navigation(pages, position="top").run()

@@ -50,8 +50,8 @@ def show_numbers(numbers: Iterable[Number]) -> None:
         place.metric(literal(number.label), literal(number.value), help=meaning)
 
 
-def show_table(table: Table, height: int | None = None) -> None:
-    """Show a table, with its downloads."""
+def show_table(table: Table, height: int | None = None, **options: Any) -> None:
+    """Show a table, with its downloads; options are those of `st.dataframe`."""
     _title(table.title)
     if table.frame.empty:
         st.caption("Nothing to list.")
@@ -62,6 +62,7 @@ def show_table(table: Table, height: int | None = None) -> None:
             placeholder="",
             height=height or 3 + ROW * (min(len(table.frame), table.in_sight) + 1),
             column_config={name: column_of(name, told) for name, told in table.columns.items()},
+            **options,
         )
     _footer(table.note)
     if not table.frame.empty:

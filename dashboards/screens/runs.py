@@ -40,7 +40,7 @@ ABOUT_WHERE = (
     "another. config.k>=16, result.best_accuracy>0.9, config.layer~features, seconds<60"
 )
 ABOUT_TIME = "In UTC: 2026-11-22, 2026-11-22 14:30, or how long ago: 30min, 24h, 7d."
-TABLE = "runs"
+TABLE = "table-of-runs"
 SHOWN = ("id", "cell", "stage", "status", "started", "seconds", "tags", "results")
 REFRESH = "5s"
 ROW_HEIGHT, TABLE_HEIGHT, HEIGHT_ABOVE_A_RUN = 35, 560, 260

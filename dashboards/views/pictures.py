@@ -46,6 +46,17 @@ def is_picture(content: bytes) -> bool:
         return False
 
 
+def may_be_picture(name: str) -> bool:
+    """Return whether a file's name is that of a picture."""
+    return name.lower().rpartition(".")[2] in ("png", "jpg", "jpeg", "gif", "webp")
+
+
+def pixels_of(content: bytes) -> np.ndarray:
+    """Return a picture as uint8 (y, x, colour); see :func:`is_picture`."""
+    with Image.open(io.BytesIO(content)) as image:
+        return np.asarray(image.convert("RGB"))
+
+
 def data_address(picture: np.ndarray) -> str:
     """Return a picture (y, x, colour) as a PNG in a ``data:`` address."""
     return _address(Image.fromarray(picture))

@@ -1,0 +1,219 @@
+"""The page that compares runs: settings, results, curves, groups, code and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import streamlit as st
+
+from dashboards.screens.frame import BOUND, begin, explained, run_index, tell
+from dashboards.screens.parts import show_figure, show_part, show_parts, show_table
+from dashboards.screens.run import curve_controls, curves_of
+from dashboards.views import comparison as view
+from dashboards.views.advice import Advice
+from dashboards.views.concepts import tiles
+from dashboards.views.datasets import open_made
+from dashboards.views.parts import Figure, Picture, Pictures, file_name
+from dashboards.views.pictures import is_picture, may_be_picture, pixels_of
+from dashboards.views.rows import Row
+from dashboards.views.run import packages_frame
+from dashboards.views.runs import named_runs, run_key
+from dashboards.views.text import count_text, literal, number_text
+from registry.catalog import Catalog
+from registry.store import open_dataset
+
+HELP = (
+    "Runs side by side, as recorded in Sacred's schema. A deviation is that of a sample (n - 1) "
+    "over the runs of a group, by default over seeds: how far a result moves when nothing but "
+    "chance changes (Bouthillier et al., MLSys 2021). The address holds the whole view."
+)
+FIRST = Advice(
+    "Nothing is compared yet",
+    "Choose runs on the page Runs by the boxes at the left of their rows, or name some above: an "
+    "experiment with a matrix compares its cells.",
+)
+TILES = 6
+MOST_ATTACHED = 12
+
+
+def show() -> None:
+    """Show the page."""
+    catalog = begin("Compare", HELP)
+    text = st.text_input(
+        "Runs",
+        placeholder="12 15, or a cell, an experiment, a pattern, a suite",
+        help="Numbers and identifiers, with blanks between. Of a cell the newest complete run.",
+        key="runs",
+        bind=BOUND,
+    )
+    names = named_runs(text or "")
+    if not names:
+        tell(FIRST)
+        return
+    with explained(stop=True):
+        with st.spinner("Reading all runs, once …", show_time=True):
+            snapshot = run_index(catalog).look()
+        chosen = view.choose(names, snapshot.rows, catalog.project.graph)
+    _told(chosen)
+    if not chosen.rows:
+        return
+    section = st.segmented_control(
+        "Section",
+        list(SECTIONS),
+        default="Side by side",
+        key="compared",
+        bind=BOUND,
+        label_visibility="collapsed",
+    )
+    with explained():
+        SECTIONS[section or "Side by side"](catalog, chosen.rows)
+
+
+def _told(chosen: view.Chosen) -> None:
+    if chosen.unknown:
+        reason = f"Nothing that ran is called {', '.join(name[:100] for name in chosen.unknown)}."
+        tell(Advice("There is no such run", reason, ("factbook runs",)), st.warning)
+    if chosen.left_out:
+        st.caption(f"The first {len(chosen.rows)}; {chosen.left_out:,} more are left out.")
+    elif chosen.rows:
+        st.caption(f"{count_text(len(chosen.rows), 'run')}.")
+
+
+def _side_by_side(catalog: Catalog, rows: Sequence[Row]) -> None:
+    keys = view.result_keys(rows, numeric=True)
+    everything = st.toggle("All settings", key="all", bind=BOUND)
+    show_table(view.settings_table(rows, everything))
+    lower = st.multiselect(
+        "Smaller is better",
+        keys,
+        default=[key for key in keys if view.less_is_better(key)],
+        format_func=lambda key: key.removeprefix("result."),
+        help="Guessed by their names at first. Of all others the largest value is best.",
+        key="lower",
+        bind=BOUND,
+    )
+    show_table(view.results_table(rows, lower))
+
+
+def _curves(catalog: Catalog, rows: Sequence[Row]) -> None:
+    drawn = rows[: view.MOST_CURVES]
+    if len(drawn) < len(rows):
+        st.caption(f"Curves of the first {len(drawn)} runs: more could not be told apart.")
+    curves = [curves_of(catalog, row.run) for row in drawn]
+    names = view.metric_names(curves)
+    if not names:
+        st.info("None of these runs has logged a metric.")
+        return
+    axis, log, smooth = curve_controls()
+    columns = st.columns(2 if len(names) > 1 else 1)
+    for place, name in enumerate(names):
+        with columns[place % len(columns)]:
+            chart = view.overlay(drawn, curves, name, axis, log, smooth)
+            show_figure(Figure(file_name("compared", name), chart, name))
+
+
+def _groups(catalog: Catalog, rows: Sequence[Row]) -> None:
+    results = [key.removeprefix("result.") for key in view.result_keys(rows, numeric=True)]
+    if not results:
+        st.info("These runs have no result that is a number.")
+        return
+    columns = view.facets(rows, catalog.project.graph)
+    left, right = st.columns(2)
+    by = left.multiselect(
+        "Group by",
+        list(columns),
+        default=view.default_facets(columns),
+        placeholder="all are one group",
+        help="Runs that are alike in all of these are one group. At first: everything but seeds.",
+        key="by",
+        bind=BOUND,
+    )
+    result = right.selectbox("Result", results, key="result", bind=BOUND)
+    show_parts(view.group_parts(rows, columns, by, result or results[0]))
+
+
+def _code(catalog: Catalog, rows: Sequence[Row]) -> None:
+    if len(rows) < 2:
+        st.info("Name a second run to compare its code.")
+        return
+    labels, keys = view.labels_of(rows), [run_key(row.run) for row in rows]
+    told = dict(zip(keys, labels, strict=True))
+    places = st.columns(2)
+    first, second = (
+        place.selectbox(
+            title, keys, index=index, format_func=lambda key: told[key], key=title.lower(),
+            bind=BOUND,
+        )
+        for place, title, index in zip(places, ("From", "To"), (0, 1), strict=True)
+    )  # fmt: skip
+    runs = [catalog.run(name) for name in (first, second)]
+    details = [catalog.details(run) for run in runs]
+    for place, told_of in zip(places, details, strict=True):
+        for _url, commit, dirty in told_of.repositories:
+            state = "with files that differed from it" if dirty else "clean"
+            place.caption(literal(f"commit {commit}, {state}"))
+    diff = view.source_diff(*(catalog.sources(run) for run in runs))
+    if diff:
+        st.code(diff, language="diff", height=520)
+    else:
+        st.info("The code of these two runs is the same.")
+    old, new = (packages_frame(run, own) for run, own in zip(runs, details, strict=True))
+    show_table(view.package_diff(old, new, [told[first], told[second]]))
+
+
+def _pictures(catalog: Catalog, rows: Sequence[Row]) -> None:
+    """Show the same concept index of each run, one below the other, and attached pictures."""
+    snapshot = run_index(catalog).look()
+    concept = int(
+        st.number_input("Concept", 0, 1_000_000, 0, key="index", bind=BOUND, width=200) or 0
+    )
+    st.caption("Indices of concepts are arbitrary: the same number of two SAEs is two concepts.")
+    without = []
+    for label, row in zip(view.labels_of(rows), rows, strict=True):
+        drawn = view.gallery_of(row, snapshot.rows)
+        with explained():
+            pictures = _drawn(catalog, drawn, concept) if drawn else []
+            if pictures:
+                show_part(Pictures(pictures, TILES, title=f"{label}, concept {concept}"))
+            else:
+                without.append(label)
+            attached = _attached(catalog, row)
+            if attached:
+                show_part(Pictures(attached, TILES, title=f"{label}, attached pictures"))
+    if without:
+        show_part(view.no_pictures(without))
+
+
+def _drawn(catalog: Catalog, row: Row, concept: int) -> list[Picture]:
+    """Return what a run drew of a concept, in today's form where its cell is still declared."""
+    cell = catalog.project.graph.cells.get(row.run.cell)
+    return _tiles(str(catalog.output_path(row.run)), cell.stage if cell else "", concept)
+
+
+@st.cache_resource(max_entries=128, show_spinner="Reading pictures …")
+def _tiles(folder: str, stage: str, concept: int) -> list[Picture]:
+    with open_made(folder, stage) if stage else open_dataset(folder) as dataset:
+        found = tiles(dataset, concept)[:TILES]
+    pictures = [
+        Picture(
+            tile.picture, f"{tile.classes}\n{tile.image}\npresence {number_text(tile.presence)}"
+        )
+        for tile in found
+    ]
+    return pictures + [Picture(tile.explanation, "where it is") for tile in found]
+
+
+def _attached(catalog: Catalog, row: Row) -> list[Picture]:
+    """Return the pictures that were added to a run."""
+    names = [name for name in catalog.details(row.run).artifacts if may_be_picture(name)]
+    contents = [(name, catalog.artifact(row.run, name)) for name in names[:MOST_ATTACHED]]
+    return [Picture(pixels_of(c), name) for name, c in contents if is_picture(c)]
+
+
+SECTIONS: dict[str, Callable[[Catalog, Sequence[Row]], None]] = {
+    "Side by side": _side_by_side,
+    "Curves": _curves,
+    "Groups": _groups,
+    "Code": _code,
+    "Pictures": _pictures,
+}

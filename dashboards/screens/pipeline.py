@@ -1,0 +1,136 @@
+"""The page of the pipeline: how far the declared experiments are, and why each would run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from dashboards.screens.frame import (
+    BOUND,
+    begin,
+    explained,
+    link_to_dataset,
+    link_to_page,
+    mark_row,
+    marked_row,
+    open_catalog,
+    tell,
+)
+from dashboards.screens.parts import show_figure, show_numbers, show_table
+from dashboards.views import pipeline as view
+from dashboards.views.advice import Advice, run_command
+from dashboards.views.text import literal
+from registry.catalog import Catalog
+from registry.plan import Plan, Task
+
+HELP = (
+    "Every declared experiment, and what it needs. A task is due if it never ran, if its "
+    "configuration or an input changed, or if its dataset is gone: its fingerprint, a hash of "
+    "all that can change the result, says so. factbook plan tells the same in a terminal."
+)
+TABLE = "table-of-tasks"
+LIVE = "5s"
+MOST_NODES = 150
+
+
+def show() -> None:
+    """Show the page."""
+    catalog = begin("Pipeline", HELP)
+    names = view.choices(catalog.project.declaration)
+    targets = st.multiselect(
+        "Suites, experiments, patterns",
+        names,
+        default=[name for name in ("demo",) if name in names],
+        accept_new_options=True,
+        placeholder="everything that is declared",
+        help="As for factbook plan: shapes-*, or cells, as sweep[k=8].",
+        key="of",
+        bind=BOUND,
+    )
+    if not names:
+        tell(Advice("Nothing is declared", "experiments.toml has no experiment.", ()))
+        return
+    with explained(stop=True):
+        plan = _plan(catalog, tuple(targets))
+    is_live = any(task.is_running for task in plan.tasks)
+    st.fragment(_body, run_every=LIVE if is_live else None)(tuple(targets), is_live)
+
+
+def _plan(catalog: Catalog, targets: tuple[str, ...]) -> Plan:
+    declared = catalog.project.declaration.path
+    written = declared.stat().st_mtime_ns if declared else 0
+    return _planned(catalog, str(catalog.project.root), written, targets)
+
+
+@st.cache_resource(max_entries=16, ttl=3, show_spinner="Planning …")
+def _planned(_catalog: Catalog, root: str, written: int, targets: tuple[str, ...]) -> Plan:
+    return _catalog.plan(targets)
+
+
+def _body(targets: tuple[str, ...], was_live: bool) -> None:
+    with explained():
+        plan = _plan(open_catalog(), targets)
+        if was_live and not any(task.is_running for task in plan.tasks):
+            st.rerun()
+        show_numbers(view.plan_numbers(plan))
+        tasks = view.tasks_of(plan)
+        nodes, _ = view.nodes_and_edges(tasks)
+        if len(nodes) <= MOST_NODES:
+            show_figure(view.graph_figure(tasks))
+        else:
+            st.info(f"{len(nodes):,} boxes are too many to draw. Choose a suite or a pattern.")
+        _due(plan, targets)
+        _table(tasks)
+
+
+def _due(plan: Plan, targets: Sequence[str]) -> None:
+    command = view.run_command_of(plan, targets)
+    if command:
+        st.markdown("**Run what is due**")
+        st.code(command, language="bash")
+    else:
+        st.caption("Nothing is due.")
+
+
+def _table(tasks: Sequence[Task]) -> None:
+    names = [task.name for task in tasks]
+    chosen = st.session_state.get("task") or st.query_params.get("task", "")
+    mark_row(TABLE, names, chosen)
+    show_table(
+        view.task_table(tasks),
+        key=TABLE,
+        on_select=lambda: _choose(names),
+        selection_mode="single-row",
+    )
+    with st.container(width=420):
+        name = st.text_input(
+            "Task", placeholder="by the box at the left of its row", key="task", bind=BOUND
+        )
+    if name in names:
+        _task(tasks[names.index(name)])
+    elif name:
+        st.caption("No task of these is called so.")
+
+
+def _choose(names: Sequence[str]) -> None:
+    row = marked_row(TABLE)
+    st.session_state["task"] = "" if row is None else names[row]
+
+
+def _task(task: Task) -> None:
+    """Show why a task would run, and where to look further."""
+    state = view.state_of(task)
+    st.subheader(literal(task.name), anchor=False)
+    st.caption(f"{view.STATES[state][0]} {state}")
+    for reason in task.reasons:
+        st.markdown(f"- {literal(reason)}")
+    for note in task.notes:
+        st.caption(literal(note))
+    with st.container(horizontal=True):
+        if task.state.run:
+            link_to_page("runs", "Its latest run", {"run": task.state.run})
+        if state == "complete":
+            link_to_dataset(task.cell.provides, task.name)
+    if task.due:
+        st.code(run_command(task.name), language="bash")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from dashboards.views.rows import Row, known_columns, row_of
@@ -12,7 +13,7 @@ from dashboards.views.runs import choices
 from registry.catalog import Catalog
 from registry.feed import RunFeed
 from registry.mongo import DatabaseError
-from registry.notes import run_subject
+from registry.notes import Note, run_subject
 
 PERIOD = 2.0
 """Seconds between two refreshes, while somebody looks."""
@@ -36,11 +37,14 @@ class Snapshot:
         The newest run first.
     is_partial : bool
         Whether there are more runs than are kept.
+    notes : mapping of str to Note
+        What is noted on runs and concepts, by the key of its subject.
     """
 
     version: int
     rows: tuple[Row, ...]
     is_partial: bool = False
+    notes: Mapping[str, Note] = field(default_factory=dict)
 
     @cached_property
     def columns(self) -> list[str]:
@@ -150,4 +154,4 @@ class RunIndex:
             rows[number] = row if known and row is not None else row_of(run, note)
         self._rows = rows
         newest = sorted(rows.values(), key=lambda row: row.start, reverse=True)
-        self._snapshot = Snapshot(feed.version, tuple(newest), feed.is_partial)
+        self._snapshot = Snapshot(feed.version, tuple(newest), feed.is_partial, feed.notes)

@@ -113,7 +113,7 @@ def _curves(catalog: Catalog, rows: Sequence[Row]) -> None:
 
 
 def _groups(catalog: Catalog, rows: Sequence[Row]) -> None:
-    results = [key.removeprefix("result.") for key in view.result_keys(rows, numeric=True)]
+    results = view.told_results(rows)
     if not results:
         st.info("These runs have no result that is a number.")
         return

@@ -17,6 +17,7 @@ from registry.notes import (
     Note,
     NoteError,
     Subject,
+    concept_subject,
     parse_tags,
     read_note,
     write_note,
@@ -53,6 +54,42 @@ def show_note(catalog: Catalog, subject: Subject, about: Mapping[str, str]) -> N
         if note.text:
             st.text(note.text)
             st.caption(f"Noted {literal(time_text(note.changed))}.")
+
+
+def show_concept_note(catalog: Catalog, cell: str, concept: int) -> None:
+    """Show what is noted on a concept of the current dataset of a cell.
+
+    Parameters
+    ----------
+    catalog : Catalog
+        Whose database keeps it.
+    cell : str
+        Whose dataset the concept is of; a later dataset begins without notes.
+    concept : int
+        Its index.
+    """
+    with explained(cell):
+        run = catalog.path(cell).resolve().name
+        show_note(catalog, concept_subject(run, concept), {"cell": cell})
+
+
+def concept_notes(catalog: Catalog, cell: str) -> dict[int, Note]:
+    """Return the notes on concepts of the current dataset of a cell, by concept.
+
+    Raises
+    ------
+    MissingInputsError
+        If there is no such dataset.
+    DatabaseError
+        If the database is away.
+    """
+    run = catalog.path(cell).resolve().name
+    notes = run_index(catalog).look().notes
+    return {
+        note.subject.concept: note
+        for note in notes.values()
+        if note.subject.run == run and note.subject.concept is not None and not note.is_empty
+    }
 
 
 def _form(note: Note, about: Mapping[str, str]) -> None:

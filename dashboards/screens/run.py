@@ -110,6 +110,9 @@ def _overview(catalog: Catalog, run: RunView) -> None:
     left, right = st.columns(2)
     with left:
         _configuration(run)
+        if command := view.repeat_command(run):
+            st.markdown("**Run it again**")
+            st.code(command, language="bash", wrap_lines=True)
         _frame(run, "Record", view.facts_frame(run), "")
     with right:
         _frame(run, "Result", view.settings_frame(run.result), "It has no result.")
@@ -117,9 +120,6 @@ def _overview(catalog: Catalog, run: RunView) -> None:
         _frame(run, "Output", view.output_frame(run), "It made no dataset.")
         link_to_dataset(str(run.output.get("schema")), run.cell)
         _users(catalog, run)
-        if command := view.repeat_command(run):
-            st.markdown("**Run it again**")
-            st.code(command, language="bash", wrap_lines=True)
 
 
 def _configuration(run: RunView) -> None:

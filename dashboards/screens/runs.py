@@ -142,7 +142,9 @@ def _several_of(
 
 
 def _sort(place: DeltaGenerator, columns: Sequence[str]) -> str:
-    orders = (view.NEWEST_FIRST, *(sign + name for name in columns for sign in ("", "-")))
+    orders = [view.NEWEST_FIRST, *(sign + name for name in columns for sign in ("", "-"))]
+    asked = st.session_state.get("sort") or st.query_params.get("sort")
+    orders += [asked] if asked else []  # a column that is not known before all runs are read
     return (
         place.selectbox(
             "Sort by",

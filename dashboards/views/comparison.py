@@ -157,6 +157,15 @@ def _is_numeric(rows: Sequence[Row], key: str) -> bool:
     )
 
 
+def told_results(rows: Sequence[Row]) -> list[str]:
+    """Return the results that are numbers, by name; those that differ come first, settings last."""
+    names = [key.removeprefix("result.") for key in result_keys(rows, numeric=True)]
+    settings_too = {name for name in names if any(f"config.{name}" in row.values for row in rows)}
+    return sorted(
+        names, key=lambda name: (name in settings_too, not _differs(rows, f"result.{name}"))
+    )
+
+
 def less_is_better(key: str) -> bool:
     """Return a guess by the name of a result, as ``final_loss``."""
     return any(word in key.lower() for word in _LESS)

@@ -101,15 +101,19 @@ def plan_numbers(plan: Plan) -> list[Number]:
         if counts[state]
     ]
     if plan.due:
-        unknown = f"; of {plan.unknown:,} nobody knows" if plan.unknown else ""
-        numbers.append(
-            Number(
-                "expected",
-                duration_text(plan.seconds) if plan.unknown < len(plan.due) else "–",
-                f"one after the other, medians of earlier runs{unknown}",
-            )
-        )
+        numbers.append(_expected(plan))
     return numbers
+
+
+def _expected(plan: Plan) -> Number:
+    """Return how long what is due takes, at least, where some of it never ran."""
+    meaning = "one after the other, medians of earlier runs"
+    if plan.unknown == len(plan.due):
+        return Number("expected", "–", "none of it has run before")
+    if plan.unknown:
+        meaning += f"; {plan.unknown:,} never ran before, and come on top"
+    more = "> " if plan.unknown else ""
+    return Number("expected", more + duration_text(plan.seconds), meaning)
 
 
 def run_command_of(plan: Plan, targets: Sequence[str]) -> str:
@@ -328,7 +332,7 @@ def graph_figure(tasks: Sequence[Task]) -> Figure:
     ]
     across = alt.Scale(domain=[-0.5, max(xs, default=0) + 0.5], nice=False, zero=False)
     down = alt.Scale(domain=[max(ys, default=0.0) + 0.5, -0.5], nice=False, zero=False)
-    layers: list[Any] = [_edge_layer(layout, across, down)]
+    layers: list[Any] = [_edge_layer(layout, across, down)] if edges else []
     layers += _node_layers(nodes, layout, across, down)
     chart = alt.layer(*layers).properties(
         width=_COLUMN * (max(xs, default=0) + 1), height=int(_ROW * (max(ys, default=0.0) + 1))

@@ -8,7 +8,7 @@ from pathlib import Path
 from registry.store import open_dataset
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
-_COLOURS = {"light": ("#fff", "#1c1c1e"), "dark": ("#0e1117", "#fafafa")}
+_INK = {"light": "#1c1c1e", "dark": "#fafafa"}
 
 
 def dataset_frame(folder: str | Path, theme: str = "light", height: int = 560) -> str:
@@ -33,12 +33,16 @@ def dataset_frame(folder: str | Path, theme: str = "light", height: int = 560) -
     """
     with open_dataset(folder) as dataset:
         body = dataset._repr_html_()
-    ground, ink = _COLOURS.get(theme, _COLOURS["light"])
-    page = (
-        f"<!doctype html><html theme='{'dark' if theme == 'dark' else 'light'}'><head>"
-        f'<meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-        f"<style>body {{ margin: 0; background: {ground}; color: {ink}; "
-        f"font: 14px/1.4 system-ui, sans-serif; }}</style></head><body>{body}</body></html>"
+    scheme = theme if theme in _INK else "light"
+    look = (
+        f":root {{ color-scheme: {scheme}; background: transparent; }} "
+        f"body {{ margin: 0; background: transparent; color: {_INK[scheme]}; "
+        "font: 14px/1.4 system-ui, sans-serif; }"
     )
-    style = f"border: 0; width: 100%; height: {int(height)}px; background: {ground}"
+    page = (
+        f"<!doctype html><html theme='{scheme}'><head>"
+        f'<meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+        f"<style>{look}</style></head><body>{body}</body></html>"
+    )
+    style = f"border: 0; width: 100%; height: {int(height)}px; color-scheme: {scheme}"
     return f'<iframe sandbox="" title="dataset" style="{style}" srcdoc="{escape(page)}"></iframe>'

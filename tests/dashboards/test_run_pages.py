@@ -1,0 +1,466 @@
+"""The pages that compare runs, draw the pipeline and keep notes, as a server runs them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from dashboards import app
+from dashboards.screens import frame
+from dashboards.screens.notes import concept_notes
+from registry.journal import EVENTS, journal_root
+from registry.mongo import URL_VARIABLE, Database, connect
+from registry.notes import Note, concept_subject, find_notes, read_note, run_subject, write_note
+from registry.project import Project, open_project
+from registry.projector import sync
+from tests.dashboards import fabricate
+from tests.dashboards.fabricate import HOSTILE, run_uid
+from tests.dashboards.test_preview import png
+
+Open = Callable[..., AppTest]
+COMPLETED = run_uid("toy-sae[k=8]", 0)
+
+
+def show_compare() -> None:
+    from dashboards.screens import compare
+
+    compare.show()
+
+
+def show_pipeline() -> None:
+    from dashboards.screens import pipeline
+
+    pipeline.show()
+
+
+PAGES: dict[str, Callable[[], None]] = {"compare": show_compare, "pipeline": show_pipeline}
+
+
+@pytest.fixture
+def open_page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Open]:
+    """Open a page of a project, with values in the address; journals only unless told."""
+    monkeypatch.chdir(tmp_path)
+
+    def open_it(
+        project: Project | Path,
+        page: str = "",
+        address: Mapping[str, Any] | None = None,
+        url: str = "off",
+    ) -> AppTest:
+        root = project if isinstance(project, Path) else project.root
+        monkeypatch.setenv(URL_VARIABLE, url)
+        monkeypatch.setenv("FACTBOOK_PROJECT", str(root))
+        if page in PAGES:
+            test = AppTest.from_function(PAGES[page], default_timeout=60)
+        else:
+            test = AppTest.from_file(app.__file__, default_timeout=60)
+        for key, value in (address or {}).items():
+            test.query_params[key] = value
+        return test.run()
+
+    yield open_it
+    frame.connection.clear()
+    frame._index.clear()
+
+
+def told(test: AppTest) -> str:
+    kinds = ("header", "subheader", "markdown", "caption", "info", "warning", "error", "code")
+    said = [str(element.value) for kind in kinds for element in getattr(test, kind)]
+    return "\n".join([*said, *(str(text.value) for text in test.text)])
+
+
+def frames(test: AppTest) -> list[Any]:
+    return [frame.value for frame in test.dataframe]
+
+
+# -- runs -------------------------------------------------------------------------------------
+
+
+def test_comparisons_times_and_columns_stand_in_the_address(
+    open_page: Open, template: Path
+) -> None:
+    address = {
+        "where": "config.k>=16, seconds<90",
+        "since": "2026-11-22",
+        "sort": "-config.k",
+        "columns": ["cell", "config.k", "seconds"],
+    }
+    page = open_page(template, address=address)
+    assert not page.exception
+    [table] = frames(page)
+    assert table["cell"].tolist() == ["toy-sae[k=16]"]
+    assert list(table.columns) == ["cell", "config.k", "seconds"]
+    page.text_input(key="where").set_value("").run()
+    assert len(frames(page)[0]) == 9
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ({"where": "config.kk=3"}, "did you mean 'config.k'"),
+        ({"where": '{"$gt": ""}'}, "expected a key"),
+        ({"since": "yesterday"}, "is no time"),
+        ({"until": HOSTILE}, "is no time"),
+    ],
+)
+def test_what_cannot_be_asked_says_how_to_ask(
+    open_page: Open, template: Path, address: dict[str, str], words: str
+) -> None:
+    page = open_page(template, address=address)
+    assert not page.exception
+    assert words in page.error[0].value.replace("\\", "")
+
+
+def test_several_chosen_runs_are_offered_for_comparison(open_page: Open, template: Path) -> None:
+    uids = [COMPLETED, run_uid("toy-sae[k=16]", 1)]
+    page = open_page(template, address={"run": " ".join(uids)})
+    assert not page.exception
+    assert page.subheader[0].value == r"toy\-sae\[k\=16\]"  # the last of them is shown
+    marked = page.session_state["table-of-runs"]["selection"]["rows"]
+    assert len(marked) == 2
+    [link] = page.get("page_link")
+    assert "Compare these 2 runs" in link.proto.label
+    page.session_state["table-of-runs"] = {"selection": {"rows": [0, 1, 2]}}
+
+
+def test_a_run_that_was_read_leads_to_who_read_it(open_page: Open, lived_in: Project) -> None:
+    for uid in (run_uid("toy-gallery", 7), run_uid("toy-names", 8)):
+        events = journal_root(lived_in.root) / uid / EVENTS
+        source = run_uid("toy-concepts", 6)
+        events.write_text(events.read_text().replace("run-toy-concepts", source))
+    page = open_page(lived_in, address={"run": "toy-concepts"})
+    labels = [button.label.replace("\\", "") for button in page.button]
+    assert "toy-gallery, completed" in labels
+    page.button(key=f"user-{run_uid('toy-names', 8)}").click().run()
+    assert page.session_state["run"] == run_uid("toy-names", 8)
+    assert page.subheader[0].value == r"toy\-names"
+
+
+def test_the_configuration_is_a_tree(open_page: Open, template: Path) -> None:
+    page = open_page(template, address={"run": COMPLETED})
+    assert json.loads(page.json[0].value) == {"seed": 0, "k": 8, "layer": "features.2"}
+
+
+@pytest.mark.parametrize(
+    ("section", "words"),
+    [
+        ("Environment", "No repository was recorded"),
+        ("Dataset", "has made no dataset"),
+        ("Files", "No file was added"),
+    ],
+)
+def test_sections_that_are_empty_say_so(
+    open_page: Open, template: Path, section: str, words: str
+) -> None:
+    page = open_page(template, address={"run": COMPLETED, "section": section})
+    assert not page.exception
+    assert words in told(page)
+
+
+def test_the_environment_of_a_run(open_page: Open, lived_in: Project) -> None:
+    events = journal_root(lived_in.root) / COMPLETED / EVENTS
+    text = events.read_text()
+    repository = '"repositories": [{"url": "/x", "commit": "abc", "dirty": true}], '
+    told_by_sacred = repository + '"dependencies": ["numpy==2.4.6", "other==1.0"], "sources"'
+    events.write_text(text.replace('"sources"', told_by_sacred, 1))
+    page = open_page(lived_in, address={"run": COMPLETED, "section": "Environment"})
+    assert not page.exception
+    tables = {tuple(table.columns): table for table in frames(page)[1:]}
+    code = tables["repository", "commit", "state"]
+    assert code.values.tolist() == [["/x", "abc", "files differed from the commit"]]
+    packages = tables["package", "version"].set_index("package")["version"].to_dict()
+    assert packages == {"numpy": "2.4.6", "other": "1.0"}
+    assert tables["key", "value"].set_index("key").loc["hostname", "value"]
+
+
+def test_a_dataset_is_shown_in_a_sandbox(open_page: Open, template: Path) -> None:
+    page = open_page(template, address={"run": "toy-concepts", "section": "Dataset"})
+    assert not page.exception
+    [shown] = page.get("iframe")
+    assert 'sandbox=""' in shown.proto.srcdoc
+    assert "xarray.Dataset" in shown.proto.srcdoc
+
+
+def test_a_dataset_that_is_gone_is_told(open_page: Open, lived_in: Project) -> None:
+    shutil.rmtree(lived_in.current("toy-concepts").resolve())
+    page = open_page(lived_in, address={"run": run_uid("toy-concepts", 6), "section": "Dataset"})
+    assert not page.exception
+    assert "is gone from" in told(page).replace("\\", "")
+
+
+def add_artifact(project: Project, uid: str, name: str, content: bytes) -> None:
+    folder = journal_root(project.root) / uid
+    (folder / "artifacts").mkdir(exist_ok=True)
+    (folder / "artifacts" / name.rpartition("/")[2]).write_bytes(content)
+    event = {
+        **{"event": "artifact", "time": "2026-11-22T01:34:00.000Z", "name": name, "path": name},
+        **{"md5": name.rpartition("/")[2], "bytes": len(content), "kept": True},
+        **{"content_type": None, "metadata": None},
+    }
+    with open(folder / EVENTS, "a") as events:
+        events.write(json.dumps(event) + "\n")
+
+
+def test_files_of_a_run(open_page: Open, lived_in: Project) -> None:
+    add_artifact(lived_in, COMPLETED, "plots/loss.png", png())
+    add_artifact(lived_in, COMPLETED, "fake.png", b"<svg onload='alert(1)'/>")
+    address = {"run": COMPLETED, "section": "Files"}
+    page = open_page(lived_in, address=address)
+    assert not page.exception
+    assert len(page.image) == 1
+    page.selectbox(key="artifact").set_value("fake.png").run()
+    assert not page.exception
+    assert len(page.image) == 0
+
+
+# -- notes ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def recorded(
+    template: Path, tmp_path: Path, database_url: str
+) -> Iterator[tuple[Project, Database]]:
+    """A copy of the project that is lived in, all of it in a database of its own."""
+    project = open_project(shutil.copytree(template, tmp_path / "copy", symlinks=True))
+    database = connect(project.root, database_url)
+    assert database is not None
+    sync(project.root, database)
+    yield project, database
+    database.close()
+
+
+def test_notes_need_a_database_and_say_so(open_page: Open, template: Path) -> None:
+    page = open_page(template, address={"run": COMPLETED})
+    assert "Notes and tags are kept in MongoDB" in told(page)
+
+
+def test_a_note_is_kept_found_and_survives_a_sync(
+    open_page: Open, recorded: tuple[Project, Database], database_url: str
+) -> None:
+    project, database = recorded
+    page = open_page(project, address={"run": COMPLETED}, url=database_url)
+    assert not page.exception
+    key = f"note run {COMPLETED} 0"
+    page.text_area(key=f"{key} text").set_value(f"the best\n{HOSTILE}")
+    page.text_input(key=f"{key} tags").set_value("baseline, best")
+    [save] = [button for button in page.button if button.label == "Save"]
+    save.click().run()
+    assert not page.exception
+    assert page.text[0].value == f"the best\n{HOSTILE}"
+    assert "baseline" in told(page)
+    sync(project.root, database, again=True)
+    [note] = find_notes(database)
+    assert note.tags == ("baseline", "best")
+
+    for address in ({"tags": ["best"]}, {"text": "THE BEST baseline"}, {"where": "tags~best"}):
+        found = open_page(project, address=address, url=database_url)
+        assert frames(found)[0]["cell"].tolist() == ["toy-sae[k=8]"]
+        assert frames(found)[0]["tags"].tolist() == ["baseline best"]
+
+
+@pytest.mark.parametrize(
+    ("text", "tags", "words"),
+    [("kept aside", HOSTILE, "no tag"), ("bell \x07", "", "control characters")],
+)
+def test_what_cannot_be_noted_is_told_and_not_lost(
+    open_page: Open,
+    recorded: tuple[Project, Database],
+    database_url: str,
+    text: str,
+    tags: str,
+    words: str,
+) -> None:
+    project, database = recorded
+    page = open_page(project, address={"run": COMPLETED}, url=database_url)
+    key = f"note run {COMPLETED} 0"
+    page.text_area(key=f"{key} text").set_value(text)
+    page.text_input(key=f"{key} tags").set_value(tags)
+    [save] = [button for button in page.button if button.label == "Save"]
+    save.click().run()
+    assert not page.exception
+    assert words in page.error[0].value
+    assert text in [code.value for code in page.code]
+    assert find_notes(database) == []
+
+
+def test_two_readers_do_not_overwrite_each_other(
+    open_page: Open, recorded: tuple[Project, Database], database_url: str
+) -> None:
+    project, database = recorded
+    page = open_page(project, address={"run": COMPLETED}, url=database_url)
+    subject = run_subject(frame.open_catalog().run(COMPLETED))
+    write_note(database, Note(subject, "theirs"))
+    page.text_area(key=f"note run {COMPLETED} 0 text").set_value("mine")
+    [save] = [button for button in page.button if button.label == "Save"]
+    save.click().run()
+    assert "meanwhile" in page.error[0].value
+    assert "mine" in [code.value for code in page.code]
+    assert read_note(database, subject).text == "theirs"
+
+
+def show_concept() -> None:
+    from dashboards.screens.frame import begin
+    from dashboards.screens.notes import show_concept_note
+
+    show_concept_note(begin("Concept", ""), "toy-concepts", 1)
+
+
+def test_a_concept_has_a_note_of_its_own(
+    open_page: Open,
+    recorded: tuple[Project, Database],
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    project, database = recorded
+    monkeypatch.setitem(PAGES, "concept", show_concept)
+    page = open_page(project, "concept", url=database_url)
+    key = f"note concept {run_uid('toy-concepts', 6)} 1 0"
+    page.text_area(key=f"{key} text").set_value("red ones")
+    [save] = [button for button in page.button if button.label == "Save"]
+    save.click().run()
+    assert not page.exception
+    assert page.text[0].value == "red ones"
+    subject = concept_subject(run_uid("toy-concepts", 6), 1)
+    assert read_note(database, subject).text == "red ones"
+    noted = concept_notes(frame.open_catalog(), "toy-concepts")
+    assert {concept: note.text for concept, note in noted.items()} == {1: "red ones"}
+
+
+# -- compare ----------------------------------------------------------------------------------
+
+SAES = "toy-sae[k=8] " + run_uid("toy-sae[k=16]", 4)
+
+
+def test_runs_side_by_side(open_page: Open, template: Path) -> None:
+    page = open_page(template, "compare", {"runs": SAES})
+    assert not page.exception
+    settings, results = frames(page)
+    assert settings["setting"].tolist() == ["k"]
+    assert settings.iloc[0].tolist() == ["k", "8", "16"]
+    assert results["result"].tolist() == ["best_accuracy", "final_dead"]
+    page.toggle(key="all").set_value(True).run()
+    assert set(frames(page)[0]["setting"]) >= {"k", "layer", "seed"}
+
+
+@pytest.mark.parametrize("section", ["Side by side", "Curves", "Groups", "Code", "Pictures"])
+@pytest.mark.parametrize("runs", [SAES, "toy-concepts toy-gallery", HOSTILE, "demo"])
+def test_every_section_of_any_runs(
+    open_page: Open, template: Path, section: str, runs: str
+) -> None:
+    page = open_page(template, "compare", {"runs": runs, "compared": section})
+    assert not page.exception
+    assert page.header[0].value == "Compare"
+
+
+def test_curves_are_overlaid(open_page: Open, template: Path) -> None:
+    page = open_page(template, "compare", {"runs": SAES, "compared": "Curves", "smooth": "0.9"})
+    assert not page.exception
+    titles = [text.value for text in page.markdown]
+    assert r"**training\.loss**" in titles
+    assert len(page.get("vega_lite_chart")) == 2
+
+
+def test_groups_by_what_is_asked(open_page: Open, template: Path) -> None:
+    address = {"runs": "toy-sae", "compared": "Groups", "result": "final_dead"}
+    page = open_page(template, "compare", address)
+    assert not page.exception
+    assert page.multiselect(key="by").value == ["k"]
+    assert frames(page)[0]["runs"].tolist() == [1, 1]
+    page.multiselect(key="by").set_value([]).run()
+    assert frames(page)[0]["runs"].tolist() == [2]
+
+
+def test_the_code_of_two_runs(open_page: Open, lived_in: Project) -> None:
+    sources = journal_root(lived_in.root) / run_uid("toy-sae[k=16]", 4) / "sources"
+    [file] = sources.iterdir()
+    file.write_text("def main():\n    return 2\n")
+    page = open_page(lived_in, "compare", {"runs": SAES, "compared": "Code"})
+    assert not page.exception
+    assert "-    return 1\n+    return 2" in page.code[0].value
+
+
+def test_pictures_of_the_same_concept(open_page: Open, lived_in: Project) -> None:
+    events = journal_root(lived_in.root) / run_uid("toy-gallery", 7) / EVENTS
+    events.write_text(events.read_text().replace("run-toy-concepts", run_uid("toy-concepts", 6)))
+    add_artifact(lived_in, COMPLETED, "loss.png", png())
+    address = {"runs": "toy-concepts toy-sae[k=8]", "compared": "Pictures", "index": "1"}
+    page = open_page(lived_in, "compare", address)
+    assert not page.exception
+    assert "Nothing was drawn of toy\\-sae" in told(page)
+    assert len(page.image) == 2 * 2 + 1  # concept 1 has two pictures, with maps; one attached
+
+
+@pytest.mark.parametrize("runs", ["../..", '{"$gt": ""}', "9" * 60, "nothing-like-it"])
+def test_what_is_no_run_is_told(open_page: Open, template: Path, runs: str) -> None:
+    page = open_page(template, "compare", {"runs": runs})
+    assert not page.exception
+    assert "There is no such run" in page.warning[0].value
+
+
+def test_nothing_to_compare_says_what_to_do(open_page: Open, template: Path) -> None:
+    page = open_page(template, "compare")
+    assert "Choose runs on the page Runs" in page.info[0].value
+
+
+# -- pipeline ---------------------------------------------------------------------------------
+
+
+def test_the_pipeline_tells_what_is_due_and_why(open_page: Open, template: Path) -> None:
+    page = open_page(template, "pipeline")
+    assert not page.exception
+    assert page.multiselect(key="of").value == ["demo"]
+    [table] = frames(page)
+    assert table["task"].tolist()[:2] == ["toy-sae[k=8]", "toy-sae[k=16]"]
+    assert "factbook run demo" in [code.value for code in page.code]
+    assert len(page.get("vega_lite_chart")) == 1
+
+
+def test_a_task_of_the_pipeline(open_page: Open, template: Path) -> None:
+    page = open_page(template, "pipeline", {"task": "toy-concepts", "of": ["toy-concepts"]})
+    assert not page.exception
+    assert page.subheader[0].value == r"toy\-concepts"
+    assert "factbook run toy-concepts" in [code.value for code in page.code]
+
+
+@pytest.mark.parametrize("target", [HOSTILE, "../..", '{"$gt": ""}', "no-such-*"])
+def test_a_target_that_selects_nothing_is_told(
+    open_page: Open, template: Path, target: str
+) -> None:
+    page = open_page(template, "pipeline", {"of": [target], "task": target})
+    assert not page.exception
+    assert "There is no such experiment" in page.error[0].value
+
+
+def test_nothing_is_declared(open_page: Open, tmp_path: Path) -> None:
+    page = open_page(fabricate.declare(tmp_path / "empty", ""), "pipeline")
+    assert not page.exception
+    assert "Nothing is declared" in page.info[0].value
+
+
+@pytest.mark.parametrize("page", ["compare", "pipeline"])
+def test_a_dead_database_is_told_and_journals_are_read(
+    open_page: Open, template: Path, page: str
+) -> None:
+    url = "mongodb://user:secret@127.0.0.1:9/x?serverSelectionTimeoutMS=200"
+    shown = open_page(template, page, {"runs": "toy-sae"}, url=url)
+    assert not shown.exception
+    assert "MongoDB cannot be reached" in shown.warning[0].value
+    assert "secret" not in told(shown)
+    assert frames(shown)
+
+
+def test_long_curves_lose_no_peak(open_page: Open, lived_in: Project) -> None:
+    values = np.zeros(20_000)
+    values[12_345] = 7.0
+    told_of = fabricate.Told("toy-sae[k=8]", minutes=60, metrics={"spike": values.tolist()})
+    uid = fabricate.record(lived_in, told_of)
+    page = open_page(lived_in, address={"run": uid, "section": "Curves"})
+    assert not page.exception
+    assert "20,000 points, thinned" in told(page)

@@ -108,10 +108,11 @@ def _of_cells(name: str, newest: Mapping[str, Row], graph: Graph) -> list[Row]:
     if name in newest:
         return [newest[name]]
     try:
-        cells = graph.select([name])
+        cells = [cell.name for cell in graph.select([name])]
     except SelectionError:
-        return []
-    return [newest[cell.name] for cell in cells if cell.name in newest]
+        cells = []
+    declared = [newest[cell] for cell in cells if cell in newest]
+    return declared or [row for row in newest.values() if row.run.experiment == name]
 
 
 def labels_of(rows: Sequence[Row]) -> list[str]:

@@ -226,6 +226,77 @@ def test_curves_console_and_sources_of_a_run(page: Page, address: str) -> None:
     see(page, "def")
 
 
+def test_two_runs_are_chosen_compared_and_drawn_over_each_other(page: Page, address: str) -> None:
+    visit(page, f"{address}/?experiment=toy-sae")
+    see(page, "5 runs.")
+    choose_row(page, 0, ROW)
+    choose_row(page, 4, ROW)
+    page.get_by_text("Compare these 2 runs").click()
+    see(page, "Smaller is better")
+    idle(page)
+    assert "/compare" in page.url
+    assert run_uid("toy-sae[k=8]", 0) in page.url
+    picture(page, "compare")
+    page.get_by_text("Curves", exact=True).click()
+    see(page, "training.loss")
+    idle(page)
+    picture(page, "compare-curves")
+    page.get_by_text("Code", exact=True).click()
+    see(page, "The code of these two runs is the same.")
+    reloaded = page.url
+    visit(page, reloaded)
+    see(page, "The code of these two runs is the same.")
+
+
+def test_the_pipeline_is_drawn_and_leads_to_a_run(page: Page, address: str) -> None:
+    visit(page, f"{address}/pipeline")
+    see(page, "Run what is due")
+    page.locator(
+        "[data-testid=stVegaLiteChart] canvas, [data-testid=stVegaLiteChart] svg"
+    ).wait_for()
+    picture(page, "pipeline")
+    choose_row(page, 2, ROW)
+    see(page, "Its latest run")
+    assert "task=toy-concepts" in page.url
+    page.get_by_text("Its latest run").click()
+    see(page, "COMPLETED")
+    idle(page)
+    assert f"run={run_uid('toy-concepts', 6)}" in page.url
+
+
+def test_a_dataset_stands_in_a_frame_in_which_nothing_runs(page: Page, address: str) -> None:
+    visit(page, f"{address}/?run={run_uid('toy-concepts', 6)}&section=Dataset")
+    outer = page.frame_locator("[data-testid=stIFrame]")
+    dataset = outer.frame_locator("iframe[sandbox='']")
+    dataset.get_by_text("xarray.Dataset", exact=True).wait_for()
+    dataset.locator("label", has_text="Data variables:").click()
+    dataset.locator(".xr-var-name", has_text="mean_contribution").wait_for()
+    picture(page, "dataset")
+
+
+def test_a_note_is_written_and_found_again(page: Page, address: str) -> None:
+    visit(page, f"{address}/?run={run_uid('toy-sae[k=8]', 0)}")
+    page.get_by_text("Add a note").click()
+    page.get_by_label("Note", exact=True).fill("<script>alert(1)</script> the best one")
+    page.get_by_role("textbox", name="Tags").fill("baseline")
+    page.get_by_role("button", name="Save").click()
+    see(page, "the best one")
+    idle(page)
+    picture(page, "note")
+    visit(page, f"{address}/?tags=baseline")
+    see(page, "1 run.")
+
+
+def test_the_end_of_a_console_is_followed(page: Page, address: str) -> None:
+    visit(page, f"{address}/?run={run_uid('toy-sae[k=8]', 0)}&section=Console&follow=true")
+    see(page, "pass 599")
+    box = page.get_by_text("pass 599").bounding_box()
+    console = page.locator("[data-testid=stCode]").last.bounding_box()
+    assert box is not None
+    assert console is not None
+    assert console["y"] < box["y"]
+
+
 def test_a_chosen_concept(page: Page, address: str) -> None:
     visit(page, address)
     page.get_by_role("link", name="Concepts").click()
@@ -252,6 +323,12 @@ def test_dark(browser: Browser, address: str) -> None:
     visit(page, f"{address}/?run={run_uid('toy-sae[k=16]', 1)}")
     see(page, "It failed")
     picture(page, "failed-dark")
+    visit(page, f"{address}/pipeline")
+    see(page, "Run what is due")
+    picture(page, "pipeline-dark")
+    visit(page, f"{address}/?run={run_uid('toy-concepts', 6)}&section=Dataset")
+    see(page, "As xarray shows it")
+    picture(page, "dataset-dark")
     context.close()
 
 

@@ -94,6 +94,12 @@ def test_names_mean_runs_cells_experiments_patterns_and_suites(graph: Graph) -> 
     assert ids(view.choose(["all"], rows, graph)) == [4, 2, 1]
 
 
+def test_cells_that_are_not_declared_any_more_are_found_by_their_experiment(graph: Graph) -> None:
+    rows = [row(2, "old[k=1]"), row(1, "old[k=2]"), row(0, "sae[k=1000]")]
+    assert ids(view.choose(["old"], rows, graph)) == [2, 1]
+    assert ids(view.choose(["sae"], rows, graph)) == [0]
+
+
 @pytest.mark.parametrize("name", [HOSTILE, "../..", '{"$gt":""}', "9" * 60, "uid", "sae[k=99]"])
 def test_what_means_no_run_is_told(name: str, graph: Graph) -> None:
     chosen = view.choose([name, "1"], [row(1)], graph)

@@ -367,7 +367,7 @@ class Catalog:
     def console(self, run: RunView) -> str:
         """Return what a run printed."""
         if (journal := self._journal_of(run.uid)).is_dir():
-            return read_journal(journal).console()
+            return read_journal(journal, with_metrics=False).console()
         if self.database is not None and run.id is not None:
             return queries.console(self.database, run.id)
         return ""
@@ -520,7 +520,7 @@ def _stored_status(status: str | None) -> Any:
 
 def record_of(folder: Path) -> dict[str, Any] | None:
     """Return what a journal says in the form of a record, or None if there is no such journal."""
-    journal = read_journal(folder)
+    journal = read_journal(folder, with_metrics=False)
     if not journal.status:
         return None
     status = journal_status(folder)

@@ -30,6 +30,7 @@ from registry.plain import decode
 EVENTS = "events.jsonl"
 CONSOLE = "console"
 
+_KIND_WITHIN = 24  # bytes at the beginning of an event in which its kind stands
 _CONSOLE_END = 50_000  # characters of the console kept at either end by `Journal.console`
 
 
@@ -92,6 +93,8 @@ class Journal:
         What the command returned.
     fail_trace : list of str or None
         Of a run that failed.
+    with_metrics : bool
+        Whether metrics are read; they are most of a journal.
     """
 
     folder: Path
@@ -114,6 +117,7 @@ class Journal:
     fail_trace: list[str] | None = None
     console_length: int = 0
     unreadable: int = 0
+    with_metrics: bool = True
 
     @property
     def uid(self) -> str:
@@ -144,6 +148,8 @@ class Journal:
         return _read_ends(self.folder / CONSOLE, self.console_length)
 
     def _apply(self, line: bytes) -> None:
+        if not self.with_metrics and b'"metrics"' in line[:_KIND_WITHIN]:
+            return
         try:
             event = decode(line)
             apply = self._KINDS[event["event"]]
@@ -216,9 +222,9 @@ class Journal:
     }
 
 
-def read_journal(folder: Path) -> Journal:
-    """Return all that a journal says; an empty state if there is none."""
-    return Journal(Path(folder)).refresh()
+def read_journal(folder: Path, *, with_metrics: bool = True) -> Journal:
+    """Return all that a journal says, or all but the metrics; an empty state if there is none."""
+    return Journal(Path(folder), with_metrics=with_metrics).refresh()
 
 
 def _time(event: dict[str, Any]) -> datetime:

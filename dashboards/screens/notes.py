@@ -25,7 +25,7 @@ from registry.notes import (
 
 WITHOUT_DATABASE = "Notes and tags are kept in MongoDB: there is none now, so none can be shown."
 ABOUT_TAGS = "With blanks between: letters, digits and _.:/+-"
-_TROUBLE = "note-trouble"
+_TROUBLE, _KEPT = "note-trouble", "note-kept"
 
 
 def show_note(catalog: Catalog, subject: Subject, about: Mapping[str, str]) -> None:
@@ -43,6 +43,8 @@ def show_note(catalog: Catalog, subject: Subject, about: Mapping[str, str]) -> N
     if catalog.database is None:
         st.caption(WITHOUT_DATABASE)
         return
+    if st.session_state.pop(_KEPT, False):
+        st.rerun()  # tables show tags too
     with explained():
         note = read_note(catalog.database, subject)
         _trouble()
@@ -111,6 +113,7 @@ def _save(note: Note, about: Mapping[str, str], key: str) -> None:
             raise NoteError("there is no database now")
         write_note(catalog.database, replace(note, text=text, tags=parse_tags(tags)), about)
         run_index(catalog).hurry()
+        st.session_state[_KEPT] = True
     except (NoteError, DatabaseError) as error:
         st.session_state[_TROUBLE] = (advise(error), text)
 

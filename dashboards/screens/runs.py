@@ -43,6 +43,9 @@ ABOUT_TIME = "In UTC: 2026-11-22, 2026-11-22 14:30, or how long ago: 30min, 24h,
 TABLE = "table-of-runs"
 SHOWN = ("id", "cell", "stage", "status", "started", "seconds", "tags", "results")
 REFRESH = "5s"
+MOST_CHOSEN = 100
+"""Runs that can be chosen by their boxes; Compare takes more by the name of an experiment."""
+
 ROW_HEIGHT, TABLE_HEIGHT, HEIGHT_ABOVE_A_RUN = 35, 560, 260
 
 
@@ -203,11 +206,14 @@ def _table(found: Sequence[Row], limit: int, columns: Sequence[str], chosen: Seq
 
 
 def _choose(keys: Sequence[str]) -> None:
-    """Keep the runs that were chosen before, or are not in the table; the newest choice is last."""
-    marked = [keys[row] for row in marked_rows(TABLE)]
+    """Keep the runs that were chosen before, or are not in the table; the newest choice is last.
+
+    All rows can be marked at once: an address holds no more than `MOST_CHOSEN`.
+    """
+    marked = [keys[row] for row in marked_rows(TABLE)][:MOST_CHOSEN]
     before = view.named_runs(st.session_state["run"] or "")
     kept = [name for name in before if name in marked or name not in keys]
-    st.session_state["run"] = " ".join(dict.fromkeys([*kept, *marked]))
+    st.session_state["run"] = " ".join(dict.fromkeys([*kept, *marked][-MOST_CHOSEN:]))
 
 
 def _chosen() -> list[str]:

@@ -36,6 +36,8 @@ _WORST = (
 _INK, _EDGE = "#1c1c1e", "#8a8a8a"
 _HALF_WIDTH, _HALF_HEIGHT = 0.43, 0.36
 _COLUMN, _ROW = 190, 58  # pixels of a layer, and of a place in it
+_LEGEND = 60  # pixels that a legend takes of the height in a browser
+_LEAST_LAYERS = 6  # so that the boxes of a short pipeline do not grow wide
 _SWEEPS = 8
 
 
@@ -330,12 +332,13 @@ def graph_figure(tasks: Sequence[Task]) -> Figure:
     ys = [y for _, route in _points(layout) for _, y in route] + [
         y for _, y in layout.places.values()
     ]
-    across = alt.Scale(domain=[-0.5, max(xs, default=0) + 0.5], nice=False, zero=False)
+    layers_shown = max(max(xs, default=0) + 1, _LEAST_LAYERS)
+    across = alt.Scale(domain=[-0.5, layers_shown - 0.5], nice=False, zero=False)
     down = alt.Scale(domain=[max(ys, default=0.0) + 0.5, -0.5], nice=False, zero=False)
     layers: list[Any] = [_edge_layer(layout, across, down)] if edges else []
     layers += _node_layers(nodes, layout, across, down)
     chart = alt.layer(*layers).properties(
-        width=_COLUMN * (max(xs, default=0) + 1), height=int(_ROW * (max(ys, default=0.0) + 1))
+        width=_COLUMN * layers_shown, height=int(_ROW * (max(ys, default=0.0) + 1)) + _LEGEND
     )
     note = (
         "Arrows lead from what is needed to what needs it. An experiment with a matrix is one box, "

@@ -81,6 +81,20 @@ def test_torn_and_foreign_lines_are_passed_over(tmp_path: Path) -> None:
     assert journal.size == (folder / EVENTS).stat().st_size
 
 
+def test_metrics_can_be_passed_over(tmp_path: Path) -> None:
+    metrics = {"name": "metrics", "steps": [0], "values": [1.0], "timestamps": [0]}
+    events: list[dict[str, object]] = [
+        started(),
+        {"event": "metrics", "time": "2026-11-22T01:33:56.000Z", "metrics": [metrics]},
+        {"event": "info", "time": "2026-11-22T01:33:56.000Z", "set": {"metrics": 3}, "removed": []},
+    ]
+    (tmp_path / EVENTS).write_text("".join(json.dumps(event) + "\n" for event in events))
+    whole, without = read_journal(tmp_path), read_journal(tmp_path, with_metrics=False)
+    assert without.metrics == {}
+    assert replace(without, metrics=whole.metrics, with_metrics=True) == whole
+    assert without.info == {"metrics": 3}
+
+
 def test_reading_on_equals_reading_at_once(tmp_path: Path) -> None:
     points = {"name": "m", "steps": [0, 1], "values": [0.5, 1.5], "timestamps": [1, 2]}
     folder = write_journal(

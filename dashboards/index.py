@@ -79,6 +79,10 @@ class RunIndex:
         self.read = 0
         """How many runs the first filling has read so far."""
 
+    def follow(self, catalog: Catalog) -> None:
+        """Read from another connection to the same database: it was away, or has moved."""
+        self._feed.catalog = catalog
+
     def peek(self) -> Snapshot | None:
         """Return what is known now, None while it is read for the first time; never wait."""
         self._start()

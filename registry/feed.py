@@ -58,6 +58,8 @@ class RunFeed:
 
     Attributes
     ----------
+    catalog : Catalog
+        Where the next refresh reads; another connection to the same database may take its place.
     runs : dict
         Views by number in the database, or by identifier. ``facts`` are left empty.
     notes : dict of str to Note
@@ -67,7 +69,7 @@ class RunFeed:
     """
 
     def __init__(self, catalog: Catalog):
-        self._catalog = catalog
+        self.catalog = catalog
         self._journals = journal_root(catalog.project.root)
         self.runs: dict[Any, RunView] = {}
         self.notes: dict[str, Note] = {}
@@ -100,7 +102,7 @@ class RunFeed:
         DatabaseError
             If the database is away.
         """
-        database = self._catalog.database
+        database = self.catalog.database
         if database is None:
             changed = self._read_journals(told)
         else:
@@ -187,7 +189,7 @@ class RunFeed:
 
     def _read_journals(self, told: Callable[[int], None]) -> bool:
         changed = False
-        uids = journal_uids(self._catalog.project.root)[-MOST_RUNS:]
+        uids = journal_uids(self.catalog.project.root)[-MOST_RUNS:]
         for uid in uids:
             size = self._size(uid)
             known = self.runs.get(uid)

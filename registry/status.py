@@ -119,7 +119,8 @@ def shown_status(
     stored = str(record.get("status", ""))
     if stored != "RUNNING":
         return stored
-    facts = record.get("info", {}).get("factbook", {})
+    info = record.get("info")
+    facts = (info.get("factbook") if isinstance(info, Mapping) else None) or {}
     if journals and facts.get("uid") and (journals / facts["uid"] / EVENTS).exists():
         return journal_status(journals / facts["uid"], now).status
     status = RunStatus(str(facts.get("uid", "")), stored, process=ProcessIdentity.from_facts(facts))

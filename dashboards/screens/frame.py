@@ -58,7 +58,9 @@ def _index(_catalog: Catalog, root: str, source: str) -> RunIndex:
 def run_index(catalog: Catalog) -> RunIndex:
     """Return all runs of a catalog, shared by the readers of this server."""
     source = catalog.database.identity if catalog.database else "journals"
-    return _index(catalog, str(catalog.project.root), source)
+    index = _index(catalog, str(catalog.project.root), source)
+    index.follow(catalog)
+    return index
 
 
 def begin(title: str, help_line: str) -> Catalog:

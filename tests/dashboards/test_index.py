@@ -9,7 +9,9 @@ import pytest
 from dashboards.index import RunIndex
 from registry.catalog import Catalog
 from registry.feed import RunFeed
-from registry.mongo import DatabaseError
+from registry.mongo import DatabaseError, connect
+from registry.project import Project
+from registry.projector import sync
 
 
 def test_a_reader_waits_for_the_first_filling_and_for_no_more(
@@ -66,3 +68,23 @@ def test_rows_that_have_not_changed_are_the_same(catalog: Catalog) -> None:
     before = index.look()
     index.hurry()
     assert index.look() is before
+
+
+def test_a_database_that_moved_is_followed(
+    lived_in: Project, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = connect(lived_in.root, database_url)
+    assert database is not None
+    sync(lived_in.root, database)
+    index = RunIndex(Catalog(lived_in, database))
+    assert len(index.look().rows) == 9
+    database.handle.client.close()
+    index.hurry()
+    with pytest.raises(DatabaseError):
+        index.look(patience=30)
+    moved = database.reopen()
+    moved.runs.delete_one({"info.factbook.cell": "toy-names"})
+    index.follow(Catalog(lived_in, moved))
+    index.hurry()
+    assert len(index.look(patience=30).rows) == 8
+    moved.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -331,6 +332,66 @@ def test_a_concept_has_a_note_of_its_own(
     assert read_note(database, subject).text == "red ones"
     noted = concept_notes(frame.open_catalog(), "toy-concepts")
     assert {concept: note.text for concept, note in noted.items()} == {1: "red ones"}
+
+
+OTHER = {
+    "_id": 77,
+    "experiment": {
+        "name": HOSTILE,
+        "base_dir": "/",
+        "sources": [],
+        "dependencies": ["numpy==1.0", "<b>==2"],
+        "repositories": [{"url": "git@x", "commit": "abc", "dirty": False}],
+    },
+    "format": "MongoObserver-0.7.0",
+    "command": "main",
+    "host": {"hostname": "far", "os": ["Linux", "x"], "gpus": {"gpus": [{"model": "A100"}]}},
+    "config": {"lr": 0.1, "text": HOSTILE, "seed": 2**60, "nan": float("nan")},
+    "meta": {},
+    "status": "COMPLETED",
+    "resources": [["/data/x.csv", "id"]],
+    "artifacts": [],
+    "captured_out": "hello from elsewhere",
+    "info": {},
+    "result": 0.75,
+}
+
+
+@pytest.mark.parametrize(
+    ("section", "words"),
+    [
+        ("Overview", ""),
+        ("Curves", "logged no metric"),
+        ("Console", "hello from elsewhere"),
+        ("Sources", "No source"),
+        ("Environment", "Packages"),
+        ("Dataset", "made no dataset"),
+        ("Files", "No file was added"),
+    ],
+)
+def test_a_run_of_another_client_is_shown_too(
+    open_page: Open,
+    recorded: tuple[Project, Database],
+    database_url: str,
+    section: str,
+    words: str,
+) -> None:
+    project, database = recorded
+    moment = datetime(2026, 11, 22, 2, tzinfo=UTC)
+    database.runs.insert_one({**OTHER, "start_time": moment, "stop_time": moment})
+    page = open_page(project, address={"run": "77", "section": section}, url=database_url)
+    assert not page.exception
+    assert HOSTILE in frames(page)[0]["cell"].tolist()
+    if section == "Overview":
+        tree = json.loads(page.json[0].value)
+        assert tree == {"lr": 0.1, "text": HOSTILE, "seed": str(2**60), "nan": "nan"}
+        assert [["result", "0.75"]] in [frame.values.tolist() for frame in frames(page)]
+    else:
+        assert words in told(page)
+    write_note(database, Note(run_subject(frame.open_catalog().run(77)), "from far"))
+    frame.run_index(frame.open_catalog()).hurry()
+    found = open_page(project, address={"text": "from far"}, url=database_url)
+    assert frames(found)[0]["id"].tolist() == [77]
 
 
 # -- compare ----------------------------------------------------------------------------------

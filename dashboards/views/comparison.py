@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,6 @@ from dashboards.views.charts import (
     PALETTE,
     bars,
     lines,
-    series_colour,
 )
 from dashboards.views.curves import Curve, smoothed, thin
 from dashboards.views.parts import Column, Figure, Note, Part, Table
@@ -42,7 +42,9 @@ _LESS = (
     *("never", "always", "without"),
 )
 _OWN_KEYS = ("experiment", "needs")
+_CELL = re.compile(r"([^\[]+)\[(.*)\]")
 FAINT = 0.25
+_LEGEND_ROW = 20  # pixels
 
 
 # -- which runs -------------------------------------------------------------------------------
@@ -124,6 +126,18 @@ def labels_of(rows: Sequence[Row]) -> list[str]:
         f"{cell} {number}" if cell in twice else cell
         for cell, number in zip(cells, numbers, strict=True)
     ]
+
+
+def short_labels(labels: Sequence[str]) -> list[str]:
+    """Return what tells labels apart, for a legend: of cells of one experiment what differs."""
+    split = [_CELL.fullmatch(label) for label in labels]
+    parts = [match[2].split(",") if match else [] for match in split]
+    names = {match[1] if match else "" for match in split}
+    if len(labels) < 2 or len(names) > 1 or len(set(map(len, parts))) > 1 or not parts[0]:
+        return list(labels)
+    differ = [place for place, told in enumerate(zip(*parts, strict=True)) if len(set(told)) > 1]
+    short = [", ".join(own[place] for place in differ) for own in parts]
+    return short if len(set(short)) == len(labels) else list(labels)
 
 
 # -- settings and results ---------------------------------------------------------------------
@@ -412,7 +426,7 @@ def overlay(
     log, smooth
         As for :func:`dashboards.views.curves.curve_chart`.
     """
-    labels = labels_of(rows)
+    labels = short_labels(labels_of(rows))
     found = [
         (label, row, curve)
         for label, row, own in zip(labels, rows, curves, strict=True)
@@ -447,20 +461,13 @@ def _overlaid(
     )
     x = alt.X(field, type="quantitative", title=title)
     scale = alt.Scale(type="log", nice=False) if log else alt.Scale(zero=False)
-    dashes = [DASHES[(n + n // len(DASHES)) % len(DASHES)] for n in range(len(labels))]
-    dash = alt.StrokeDash(
-        "series",
-        type="nominal",
-        scale=alt.Scale(domain=list(labels), range=dashes),
-        legend=alt.Legend(title=None, orient="top", labelLimit=320, symbolOpacity=1),
-    )
-    colour = series_colour(labels)
+    colour, dash = _colour_and_dash(labels)
     tips = [
         alt.Tooltip("series", type="nominal"),
         alt.Tooltip("step", type="quantitative"),
         alt.Tooltip("value", type="quantitative", format=".6g"),
     ]
-    base = alt.Chart(points, height=280)
+    base = alt.Chart(points, height=260 + _LEGEND_ROW * ((len(labels) + 1) // 2))
 
     def layer(name: str, **mark: Any) -> alt.Chart:
         y = alt.Y(name, type="quantitative", title=None, scale=scale)
@@ -471,6 +478,28 @@ def _overlaid(
     behind = [layer("value", opacity=FAINT)] if smooth else []
     layered: alt.LayerChart = alt.layer(*behind, layer("average"))  # type: ignore[assignment]
     return layered
+
+
+def _colour_and_dash(labels: Sequence[str]) -> tuple[alt.Color, alt.StrokeDash]:
+    """Return both, in one legend: up to 49 series differ in one or the other."""
+    colours = [PALETTE[place % len(PALETTE)] for place in range(len(labels))]
+    dashes = [DASHES[(n + n // len(DASHES)) % len(DASHES)] for n in range(len(labels))]
+    legend = alt.Legend(title=None, orient="top", labelLimit=260, columns=2, symbolOpacity=1)
+    domain = list(labels)
+    return (
+        alt.Color(
+            "series",
+            type="nominal",
+            scale=alt.Scale(domain=domain, range=colours),
+            legend=legend,
+        ),
+        alt.StrokeDash(
+            "series",
+            type="nominal",
+            scale=alt.Scale(domain=domain, range=dashes),
+            legend=legend,
+        ),
+    )
 
 
 # -- code -------------------------------------------------------------------------------------

@@ -125,6 +125,22 @@ def test_runs_of_one_cell_are_told_apart_by_number() -> None:
     assert view.labels_of(rows) == ["a #1", "a #2", "b", "a uid-4"]
 
 
+@pytest.mark.parametrize(
+    ("labels", "short"),
+    [
+        (["s[k=4,seed=0]", "s[k=8,seed=0]"], ["k=4", "k=8"]),
+        (["s[k=4,seed=0]", "s[k=8,seed=1]"], ["k=4, seed=0", "k=8, seed=1"]),
+        (["s[k=4]", "t[k=4]"], ["s[k=4]", "t[k=4]"]),
+        (["s[k=4] #1", "s[k=4] #2"], ["s[k=4] #1", "s[k=4] #2"]),
+        (["s[k=4]", "s[k=4,l=1]"], ["s[k=4]", "s[k=4,l=1]"]),
+        (["a"], ["a"]),
+        (["s[a,b]", "s[a,b]"], ["s[a,b]", "s[a,b]"]),
+    ],
+)
+def test_a_legend_tells_what_differs(labels: list[str], short: list[str]) -> None:
+    assert view.short_labels(labels) == short
+
+
 # -- settings and results ---------------------------------------------------------------------
 
 

@@ -33,7 +33,7 @@ _WORST = (
     *("cannot be read", "broken off", "running", "changed", "never ran", "waits for another"),
     *("complete", "data"),
 )
-_INK, _EDGE = "#1c1c1e", "#8a8a8a"
+_INK, _FAINT_INK, _EDGE = "#1c1c1e", "#4a4a50", "#8a8a8a"
 _HALF_WIDTH, _HALF_HEIGHT = 0.43, 0.36
 _COLUMN, _ROW = 190, 58  # pixels of a layer, and of a place in it
 _LEGEND = 60  # pixels that a legend takes of the height in a browser
@@ -77,7 +77,7 @@ def task_table(tasks: Sequence[Task]) -> Table:
     frame = pd.DataFrame(
         {
             "task": [task.name for task in tasks],
-            "state": [f"{STATES[state][0]} {state}" for state in states],
+            "state": [_signed(state) for state in states],
             "reason": [reason_text(task) for task in tasks],
             "stage": [task.stage for task in tasks],
             "expected": pd.Series([task.seconds for task in tasks], dtype="float64"),
@@ -97,11 +97,7 @@ def plan_numbers(plan: Plan) -> list[Number]:
     tasks = tasks_of(plan)
     counts = Counter(map(state_of, tasks))
     numbers = [Number("tasks", f"{len(tasks):,}", "asked for, or needed by what was")]
-    numbers += [
-        Number(f"{STATES[state][0]} {state}", f"{counts[state]:,}")
-        for state in STATES
-        if counts[state]
-    ]
+    numbers += [Number(_signed(state), f"{counts[state]:,}") for state in STATES if counts[state]]
     if plan.due:
         numbers.append(_expected(plan))
     return numbers
@@ -381,51 +377,53 @@ def _edge_layer(layout: Layout, across: alt.Scale, down: alt.Scale) -> alt.Layer
 def _node_layers(
     nodes: Sequence[Node], layout: Layout, across: alt.Scale, down: alt.Scale
 ) -> list[alt.Chart]:
-    rows = [
-        {
-            "x": x,
-            "y": y,
-            "left": x - _HALF_WIDTH,
-            "right": x + _HALF_WIDTH,
-            "top": y - _HALF_HEIGHT,
-            "bottom": y + _HALF_HEIGHT,
-            "name": node.name,
-            "label": node.label,
-            "told": node.told,
-            "state": f"{STATES[node.state][0]} {node.state}",
-            "cells": node.count,
-            "why": node.why or "nothing to do",
-        }
-        for node in nodes
-        for x, y in [layout.places[node.name]]
-    ]
-    base = alt.Chart(pd.DataFrame(rows))
-    x = alt.X("x", type="quantitative", scale=across, axis=None)
-    y = alt.Y("y", type="quantitative", scale=down, axis=None)
-    known = {node.state for node in nodes}
-    shown = [state for state in STATES if state in known]
-    colour = alt.Color(
-        "state",
-        type="nominal",
-        scale=alt.Scale(
-            domain=[f"{STATES[state][0]} {state}" for state in shown],
-            range=[STATES[state][1] for state in shown],
-        ),
-        legend=alt.Legend(title=None, orient="top"),
-    )
+    base = alt.Chart(_node_frame(nodes, layout))
     tips = [alt.Tooltip(name, type="nominal") for name in ("name", "told", "cells", "why")]
     box = base.mark_rect(stroke=_EDGE, cornerRadius=5, strokeWidth=1).encode(
         x=alt.X("left", type="quantitative", scale=across, axis=None),
         x2="right",
         y=alt.Y("top", type="quantitative", scale=down, axis=None),
         y2="bottom",
-        color=colour,
+        color=_state_colour(nodes),
         tooltip=tips,
     )
-    name = base.mark_text(color=_INK, dy=-6, limit=_COLUMN - 34, fontSize=12).encode(
-        x=x, y=y, text="label:N", tooltip=tips
+    x = alt.X("x", type="quantitative", scale=across, axis=None)
+    y = alt.Y("y", type="quantitative", scale=down, axis=None)
+    room = _COLUMN - 34
+    name = base.mark_text(color=_INK, dy=-6, limit=room, fontSize=12)
+    told = base.mark_text(color=_FAINT_INK, dy=9, limit=room, fontSize=10.5)
+    return [
+        box,
+        name.encode(x=x, y=y, text="label:N", tooltip=tips),
+        told.encode(x=x, y=y, text="told:N", tooltip=tips),
+    ]
+
+
+def _node_frame(nodes: Sequence[Node], layout: Layout) -> pd.DataFrame:
+    rows = []
+    for node in nodes:
+        x, y = layout.places[node.name]
+        rows.append(
+            {
+                **{"x": x, "left": x - _HALF_WIDTH, "right": x + _HALF_WIDTH},
+                **{"y": y, "top": y - _HALF_HEIGHT, "bottom": y + _HALF_HEIGHT},
+                **{"name": node.name, "label": node.label, "told": node.told},
+                **{"state": _signed(node.state), "cells": node.count},
+                "why": node.why or "nothing to do",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _signed(state: str) -> str:
+    return f"{STATES[state][0]} {state}"
+
+
+def _state_colour(nodes: Sequence[Node]) -> alt.Color:
+    known = {node.state for node in nodes}
+    shown = [state for state in STATES if state in known]
+    scale = alt.Scale(
+        domain=[_signed(state) for state in shown], range=[STATES[state][1] for state in shown]
     )
-    told = base.mark_text(color="#4a4a50", dy=9, limit=_COLUMN - 34, fontSize=10.5).encode(
-        x=x, y=y, text="told:N", tooltip=tips
-    )
-    return [box, name, told]
+    legend = alt.Legend(title=None, orient="top")
+    return alt.Color("state", type="nominal", scale=scale, legend=legend)

@@ -196,3 +196,34 @@ def test_a_curve_of_200_000_steps(open_page: Callable[..., AppTest], many: Path)
     assert seconds("smoothed", page) < WARM
     page.toggle(key="log").set_value(True)
     assert seconds("on a logarithmic scale", page) < WARM
+
+
+WIDE = f"""
+[experiments.sae]
+stage = "tests.dashboards.toy.train"
+matrix = {{ k = {list(range(1, 101))}, seed = {list(range(50))} }}
+
+[experiments.concepts]
+stage = "tests.dashboards.toy.measure"
+needs = {{ sae = "sae" }}
+"""
+
+
+def show_pipeline() -> None:
+    from dashboards.screens import pipeline
+
+    pipeline.show()
+
+
+def test_a_pipeline_of_10_000_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fabricate.declare(tmp_path / "wide", WIDE)
+    monkeypatch.setenv(URL_VARIABLE, "off")
+    monkeypatch.setenv("FACTBOOK_PROJECT", str(tmp_path / "wide"))
+    monkeypatch.chdir(tmp_path)
+    clear()
+    page = AppTest.from_function(show_pipeline, default_timeout=60)
+    assert seconds("pipeline, cold", page) < COLD
+    assert len(page.dataframe[0].value) == RUNS
+    time.sleep(3.1)  # until what was planned is forgotten
+    assert seconds("pipeline, planned anew", page) < WARM
+    clear()

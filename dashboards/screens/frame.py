@@ -102,13 +102,6 @@ def remember_pages(pages: Mapping[str, Any]) -> None:
     st.session_state["pages"] = dict(pages)
 
 
-def link_to_page(name: str, label: str, query: Mapping[str, str], **options: Any) -> None:
-    """Link to the page of this name with values in its address, where there is such a page."""
-    page = st.session_state.get("pages", {}).get(name)
-    if page is not None:
-        st.page_link(page, label=label, query_params=dict(query), **options)
-
-
 def link_to_dataset(schema: str, cell: str) -> None:
     """Link to the page that shows such a dataset, where there is one."""
     link_to(schema, "Look at it", cell=cell)

@@ -10,8 +10,8 @@ from dashboards.screens.frame import (
     BOUND,
     begin,
     explained,
+    link_to,
     link_to_dataset,
-    link_to_page,
     mark_row,
     marked_row,
     open_catalog,
@@ -129,7 +129,7 @@ def _task(task: Task) -> None:
         st.caption(literal(note))
     with st.container(horizontal=True):
         if task.state.run:
-            link_to_page("runs", "Its latest run", {"run": task.state.run})
+            link_to("runs", "Its latest run", run=task.state.run)
         if state == "complete":
             link_to_dataset(task.cell.provides, task.name)
     if task.due:

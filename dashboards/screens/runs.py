@@ -13,7 +13,7 @@ from dashboards.screens.frame import (
     BOUND,
     begin,
     explained,
-    link_to_page,
+    link_to,
     mark_rows,
     marked_rows,
     open_catalog,
@@ -232,12 +232,7 @@ def _chosen() -> list[str]:
 
 def _several(chosen: Sequence[str]) -> None:
     if len(chosen) > 1:
-        link_to_page(
-            "compare",
-            f"Compare these {len(chosen)} runs",
-            {"runs": " ".join(chosen)},
-            icon=":material/compare_arrows:",
-        )
+        link_to("compare", f"Compare these {len(chosen)} runs", runs=" ".join(chosen))
 
 
 @st.fragment(run_every=REFRESH)

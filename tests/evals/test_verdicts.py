@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
 from scipy import stats
+from scipy.stats import binomtest
 
 from evals.verdicts import (
     Criterion,

@@ -10,9 +10,11 @@ import xarray as xr
 
 from dashboards.views.advice import EXPECTED, advise
 from dashboards.views.concept_names import with_names
+from dashboards.views.curves import curve_chart, curve_note, curves
 from dashboards.views.datasets import read_small, scalar_table
 from dashboards.views.decisions import report_parts
-from dashboards.views.parts import Note, Part, Table
+from dashboards.views.parts import Figure, Heading, Note, Numbers, Part, Table
+from dashboards.views.pipeline import graph_figure, plan_numbers, task_table, tasks_of
 from dashboards.views.results import RESULTS, Result
 from dashboards.views.run import facts_frame, repeat_command, settings_frame
 from dashboards.views.text import time_text
@@ -49,12 +51,23 @@ OTHERS: Mapping[str, Shown] = {"decisions": report_parts}
 def sections_of(catalog: Catalog, names: Sequence[str]) -> list[Section]:
     """Return a section for each cell that names, patterns or suites mean.
 
+    Several are preceded by how far they are.
+
     Raises
     ------
     SelectionError
         If a name means nothing.
     """
-    return [section_of(catalog, cell) for cell in catalog.project.graph.select(names)]
+    cells = catalog.project.graph.select(names)
+    first = [_pipeline(catalog, names)] if len(cells) > 1 else []
+    return [*first, *(section_of(catalog, cell) for cell in cells)]
+
+
+def _pipeline(catalog: Catalog, names: Sequence[str]) -> Section:
+    plan = catalog.plan(names)
+    tasks = tasks_of(plan)
+    parts: list[Part] = [Numbers(plan_numbers(plan)), graph_figure(tasks), task_table(tasks)]
+    return Section("Pipeline", parts, "What there is, what needs what, and why a task would run.")
 
 
 def section_of(catalog: Catalog, cell: Cell) -> Section:
@@ -101,7 +114,17 @@ def _about_run(catalog: Catalog, cell: Cell) -> list[Part]:
         return []
     settings = Table(f"{cell.name}-configuration", settings_frame(cell.config), "Configuration")
     record = Table(f"{cell.name}-record", facts_frame(run), "Record", note=_again(run))
-    return [settings, record]
+    return [settings, *_curves(catalog, run), record]
+
+
+def _curves(catalog: Catalog, run: RunView) -> list[Part]:
+    drawn = [one for one in curves(catalog.metrics(run)) if not one.points.empty]
+    heading: list[Part] = [Heading("Metrics")] if drawn else []
+    figures = [
+        Figure(f"{run.cell}-{one.name}", curve_chart(one), one.name, curve_note(one))
+        for one in drawn
+    ]
+    return [*heading, *figures]
 
 
 def _again(run: RunView) -> str:

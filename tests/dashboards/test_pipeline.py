@@ -11,7 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dashboards.report import render
 from dashboards.views import pipeline as view
+from dashboards.views.parts import Figure
+from dashboards.views.sections import sections_of
 from registry.catalog import Catalog, open_catalog
 from registry.plan import Plan, Status, Task, Why
 from registry.project import Project
@@ -176,3 +179,14 @@ def test_hostile_names_are_drawn_as_text(catalog: Catalog) -> None:
     svg = view.graph_figure([replace(task, cell=cell)]).svg()
     assert "<script" not in svg
     assert "&lt;script&gt;alert" in svg
+
+
+def test_a_report_of_several_cells_begins_with_the_pipeline(catalog: Catalog) -> None:
+    sections = sections_of(catalog, ["demo"])
+    assert [section.title for section in sections[:2]] == ["Pipeline", "toy-sae[k=8]"]
+    text = render("a report", "", sections)
+    assert "waits for another" in text
+    assert "<script" not in text
+    [one] = sections_of(catalog, ["toy-sae[k=8]"])
+    figures = {part.title for part in one.parts if isinstance(part, Figure)}
+    assert figures == {"accuracy", "training.loss"}

@@ -389,7 +389,7 @@ def _mean_of_last(values: np.ndarray) -> np.ndarray:
 def _judge_forms(tested: xr.Dataset, criterion: Criterion) -> xr.Dataset:
     """Add verdicts and published accuracies, (metric, form, test)."""
     accuracy = tested["decrease_accuracy"]
-    error = criterion.error_of(accuracy, tested["n_neurons"])
+    error = xr.apply_ufunc(criterion.error_of, accuracy, tested["n_neurons"])
     verdict = xr.apply_ufunc(criterion.judge, accuracy, error, vectorize=True).astype(str)
     published = xr.apply_ufunc(
         published_accuracy, tested["metric"], tested["form"], tested["test"], vectorize=True

@@ -26,8 +26,10 @@ def main() -> None:
     known = {"runs": about_runs, "compare": comparison, "pipeline": about_pipeline}
     known |= {"concepts": about_concepts, "decisions": about_decisions}
     frame.remember_pages({**known, **about_results})
-    pages = [*known.values(), *about_results.values()]
-    st.navigation(pages, position="top").run()
+    groups = {"": list(known.values())}
+    for row in RESULTS:
+        groups.setdefault(row.group, []).append(about_results[row.schema])
+    st.navigation(groups, position="top").run()
 
 
 if __name__ == "__main__":

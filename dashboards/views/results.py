@@ -32,6 +32,8 @@ class Result:
         Of the page.
     path : str
         Of the page, in the address.
+    group : str
+        Under which the menu has it.
     meaning : str
         The help line: what the numbers mean, and the source.
     parts : callable
@@ -48,6 +50,7 @@ class Result:
     schema: str
     title: str
     path: str
+    group: str
     meaning: str
     parts: Callable[..., list[Part]]
     choices: Callable[[Datasets], list[Choice]] = no_choices
@@ -55,11 +58,14 @@ class Result:
     is_named: bool = False
 
 
+ABOUT_METRICS, ABOUT_CONCEPTS = "Metrics", "More on concepts"
+
 RESULTS = (
     Result(
         "sanity",
         "Sanity checks",
         "sanity",
+        ABOUT_METRICS,
         "Can a metric be trusted? Half of the labels of a right concept are taken away (missing), "
         "or as many added again (extra): its score must fall, in at least 90 % of the draws or "
         "neurons. A metric that does not notice says little about an explanation (Oikarinen et "
@@ -71,6 +77,7 @@ RESULTS = (
         "identification",
         "Known neurons",
         "known-neurons",
+        ABOUT_METRICS,
         "Does a metric find what is known? Output neurons have a known concept: AUPRC is the "
         "average precision of a metric's scores as a detector of the right pairs of neuron and "
         "concept, 1 at best (Oikarinen et al., ICML 2025, arXiv 2506.05774, section 5 and "
@@ -83,6 +90,7 @@ RESULTS = (
         "consistency",
         "Consistency",
         "consistency",
+        ABOUT_CONCEPTS,
         "Does a concept mean one thing? The C2-score is the mean cosine between what a foundation "
         "model sees where the concept is, over the images it is strongest in; random maps are the "
         "baseline (Parchami-Araghi et al., FaCT, NeurIPS 2025, arXiv 2510.25512, section 5).",
@@ -93,6 +101,7 @@ RESULTS = (
         "intervention",
         "Intervention",
         "intervention",
+        ABOUT_CONCEPTS,
         "Are contributions what the network uses? Concepts are taken away (deletion) or put back "
         "(insertion) in order of their contribution, and the network is run again: its output "
         "should fall, or rise, sooner than in random order, and by what was promised (Petsiuk et "
@@ -104,6 +113,7 @@ RESULTS = (
         "matching",
         "Stability",
         "stability",
+        ABOUT_CONCEPTS,
         "Do concepts come back? Those of one dictionary are matched one to one with those of "
         "another, as of another seed: by the cosine of their decoders, or the correlation of their "
         "presence in the same images. The null is what chance gives (Kuhn 1955; Sharkey et al. "
@@ -116,6 +126,7 @@ RESULTS = (
         "localisation",
         "Localisation",
         "localisation",
+        ABOUT_CONCEPTS,
         "Is a concept where its label is? Its map is held against the masks of the label that "
         "names it: is the strongest place inside (pointing), how much of the map lies inside "
         "(energy), how well do the two overlap (IoU); chance is a map without any place, elsewhere "
@@ -127,6 +138,7 @@ RESULTS = (
         "scores",
         "Scores",
         "scores",
+        ABOUT_METRICS,
         "How well does each concept explain each neuron? One number for every pair, by each "
         "metric, on the same activations and labels; what a metric is worth stands under Sanity "
         "checks (Oikarinen et al., ICML 2025, arXiv 2506.05774).",
@@ -137,6 +149,7 @@ RESULTS = (
         "names",
         "Names",
         "names",
+        ABOUT_CONCEPTS,
         "How sure are names? Every metric chooses a label for each concept, on one half of the "
         "images, and scores it on the other; those that pass the sanity checks vote for a "
         "consensus (metrics: Oikarinen et al., ICML 2025, arXiv 2506.05774). Single concepts stand "

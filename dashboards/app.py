@@ -6,7 +6,9 @@ The project is that of ``$FACTBOOK_PROJECT``, else of the current folder.
 from __future__ import annotations
 
 import streamlit as st
+from streamlit import runtime
 
+from dashboards.explainer import import_early
 from dashboards.screens import compare, concepts, decisions, frame, pipeline, runs
 from dashboards.screens.result import page_of
 from dashboards.views.results import RESULTS
@@ -30,6 +32,14 @@ def main() -> None:
     for row in RESULTS:
         groups.setdefault(row.group, []).append(about_results[row.schema])
     st.navigation(groups, position="top").run()
+    if runtime.exists():  # not in tests of pages
+        _prepare()
+
+
+@st.cache_resource(show_spinner=False)
+def _prepare() -> None:
+    """Get ready, once in a server, for the page that takes longest to open."""
+    import_early()
 
 
 if __name__ == "__main__":

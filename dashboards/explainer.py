@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import threading
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -129,6 +131,30 @@ class Explainer:
             except (OSError, ValueError, ImportError) as error:
                 raise ExplainerError(f"the images cannot be read: {_told(error)}") from error
         return self._images
+
+
+def import_early(delay: float = 1.5) -> threading.Thread:
+    """Import what explaining needs, which takes seconds, while a reader looks at something else.
+
+    Parameters
+    ----------
+    delay : float
+        Seconds to wait first, so that the first page is not held up.
+
+    Returns
+    -------
+    Thread
+        That does so; it ends with the process.
+    """
+
+    def work() -> None:
+        time.sleep(delay)
+        with suppress(ImportError):
+            importlib.import_module("fact.decisions")
+
+    thread = threading.Thread(target=work, name="imports", daemon=True)
+    thread.start()
+    return thread
 
 
 def _load(concepts: Input, device: str) -> ConceptSource:

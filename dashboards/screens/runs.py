@@ -48,10 +48,18 @@ MOST_CHOSEN = 100
 
 ROW_HEIGHT, TABLE_HEIGHT, HEIGHT_ABOVE_A_RUN = 35, 560, 260
 
+QUESTIONS = (
+    ("concepts", "concepts", "What does the network know?"),
+    ("decisions", "concepts", "Why did it decide so?"),
+    ("sanity", "sanity", "Can a name be trusted?"),
+)
+"""Page, the schema of a dataset that it needs, and what it answers."""
+
 
 def show() -> None:
     """Show the page."""
     catalog = begin("Runs", HELP)
+    _questions(catalog)
     known = run_index(catalog).peek() or Snapshot(0, ())
     query, columns = _query(catalog, known)
     with explained(stop=True):
@@ -69,6 +77,15 @@ def show() -> None:
     if chosen:
         _several(chosen)
         show_run(catalog, chosen[-1])
+
+
+def _questions(catalog: Catalog) -> None:
+    """Lead to the pages that answer what a reader has come for, where there are concepts."""
+    made = {cell.provides for cell in catalog.project.graph.cells.values()}
+    with st.container(horizontal=True):
+        for page, schema, question in QUESTIONS:
+            if schema in made:
+                link_to(page, question)
 
 
 def _find(catalog: Catalog, query: view.RunQuery) -> tuple[Row, ...]:

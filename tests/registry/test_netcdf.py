@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import dask.array as da
 import h5py
@@ -12,7 +13,7 @@ import xarray as xr
 import registry.digest
 from registry.digest import content_digest
 from registry.durable import StoreError
-from registry.netcdf import chunk_shape, read_file, write_file
+from registry.netcdf import chunk_shape, read_file, read_row, write_file
 from registry.schema import decode_attributes
 
 NUMBERS = ["float32", "float64", "int8", "int16", "int32", "int64"]
@@ -266,3 +267,29 @@ def test_a_really_full_disk(tmp_path):
         write_file(xr.Dataset({"x": 1}), tmp_path / "b.nc")
     finally:
         subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+def test_one_row_is_read_without_the_rest(tmp_path: Path) -> None:
+    texts = np.array([["a", "é"], ["<b>", ""]], dtype=object)
+    dataset = xr.Dataset(
+        {"text": (("x", "y"), texts), "number": (("x", "y"), np.arange(4.0).reshape(2, 2))}
+    )
+    path = tmp_path / "a.nc"
+    write_file(dataset, path)
+    assert read_row(path, "text", 1).tolist() == ["<b>", ""]
+    assert read_row(path, "number", 0).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(("name", "row"), [("none", 0), ("number", 7), ("number", -9)])
+def test_a_row_that_is_not_there_is_told(tmp_path: Path, name: str, row: int) -> None:
+    path = tmp_path / "a.nc"
+    write_file(xr.Dataset({"number": ("x", np.arange(4.0))}), path)
+    with pytest.raises(StoreError, match="cannot be read"):
+        read_row(path, name, row)
+
+
+def test_a_row_of_what_is_no_file_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.nc"
+    path.write_bytes(b"no netCDF")
+    with pytest.raises(StoreError, match="cannot be read"):
+        read_row(path, "number", 0)

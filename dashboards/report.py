@@ -15,6 +15,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from dashboards.views.parts import (
+    PICTURE,
     Column,
     Figure,
     Heading,
@@ -25,7 +26,7 @@ from dashboards.views.parts import (
     Table,
     file_name,
 )
-from dashboards.views.pictures import data_address
+from dashboards.views.pictures import ADDRESS, data_address
 from dashboards.views.sections import Section
 
 MOST_ROWS = 500
@@ -84,12 +85,19 @@ def _table(table: Table) -> dict[str, Any]:
         {"text": title, "side": side, "meaning": meaning}
         for title, side, meaning in zip(shown.columns, sides, meanings, strict=True)
     ]
+    kinds = [table.columns.get(str(name), Column()).form == PICTURE for name in table.frame]
     rows = [
-        [{"text": text, "side": side} for text, side in zip(row, sides, strict=True)]
+        [_cell(*cell) for cell in zip(row, sides, kinds, strict=True)]
         for row in shown.itertuples(index=False, name=None)
     ]
     note = " ".join(filter(None, (table.note, more)))
     return {"title": table.title, "note": note, "head": head, "rows": rows}
+
+
+def _cell(text: str, side: str, is_picture: bool) -> dict[str, str]:
+    if not is_picture:
+        return {"text": text, "side": side, "picture": ""}
+    return {"text": "", "side": side, "picture": text if text.startswith(ADDRESS) else ""}
 
 
 def _is_number(column: pd.Series) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 import streamlit as st
 
 from dashboards.views.parts import (
+    PICTURE,
     Column,
     Figure,
     Heading,
@@ -66,16 +67,23 @@ def show_table(table: Table, height: int | None = None, **options: Any) -> None:
         )
     _footer(table.note)
     if not table.frame.empty:
-        show_downloads(
-            (f"{table.name}.csv", table.csv, "text/csv"),
-            (f"{table.name}.tex", table.latex, "application/x-tex"),
-        )
+        offer_table(table)
+
+
+def offer_table(table: Table) -> None:
+    """Offer a table as CSV and LaTeX, to be made when it is asked for."""
+    show_downloads(
+        (f"{table.name}.csv", table.csv, "text/csv"),
+        (f"{table.name}.tex", table.latex, "application/x-tex"),
+    )
 
 
 def column_of(name: str, told: Column) -> Any:
     """Return the configuration of a column of `st.dataframe`."""
     config = st.column_config
     title, meaning = told.title or name, literal(told.meaning) or None
+    if told.form == PICTURE:
+        return config.ImageColumn(title, help=meaning)
     if told.form.endswith("%"):
         return config.NumberColumn(title, help=meaning, format="percent")
     if told.form:

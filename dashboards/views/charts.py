@@ -29,6 +29,9 @@ DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [4, 4], [10, 3], [1, 4])
 ROW = 22
 """Height of a bar with its gap, in pixels."""
 
+FLOOR = 0.7
+"""Where a logarithmic axis of counts begins, so that a count of 1 is seen."""
+
 MOST_POINTS = 4_000
 """Rows that a chart holds at most; views thin what is longer."""
 
@@ -200,6 +203,9 @@ def histogram(
     rules: Sequence[tuple[str, float]] = (),
     series: Sequence[str] = ("",),
     height: int = 260,
+    x_log: bool = False,
+    y_log: bool = False,
+    x_form: str = "",
 ) -> alt.LayerChart:
     """Return a histogram whose bins are given, with named vertical rules, as of a baseline.
 
@@ -215,15 +221,31 @@ def histogram(
         Names of the series.
     height : int
         Pixels.
+    x_log, y_log : bool
+        Whether an axis is logarithmic; the y axis is of counts then, and begins below 1.
+    x_form : str
+        Format of Vega for the x axis, as ``~%``.
     """
     known = frame.assign(series=frame.get("series", series[0]))
+    across = alt.Scale(type="log", nice=False) if x_log else alt.Scale(zero=False)
+    axis = alt.Axis(
+        format=x_form or alt.Undefined,
+        values=[10.0**power for power in range(-9, 10)] if x_log else alt.Undefined,
+    )
+    up, floor = alt.Scale(zero=True), {}
+    if y_log:
+        known = known[known["value"] > 0]
+        up, floor = alt.Scale(type="log", domainMin=FLOOR, clamp=True), {"y2": alt.datum(FLOOR)}
     shown = (
         alt.Chart(known, height=height)
         .mark_bar(opacity=0.6 if len(series) > 1 else 0.85, stroke=None)
         .encode(
-            x=alt.X("low", type="quantitative", bin="binned", title=x_title),
+            x=alt.X(
+                "low", type="quantitative", bin="binned", title=x_title, scale=across, axis=axis
+            ),
             x2="high",
-            y=alt.Y("value", type="quantitative", title=y_title, stack=None),
+            y=alt.Y("value", type="quantitative", title=y_title, stack=None, scale=up),
+            **floor,
             color=series_colour(series),
             tooltip=[
                 alt.Tooltip("low", type="quantitative", format=".3g"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -17,6 +17,8 @@ import pandas as pd
 from dashboards.views.text import value_text
 
 MISSING = "–"
+PICTURE = "picture"
+"""Form of a column of pictures, as ``data:`` addresses; files of numbers leave it out."""
 WIDTH = 640
 """Pixels of a figure in a file, unless its chart says another."""
 
@@ -67,7 +69,7 @@ class Column:
     Attributes
     ----------
     form : str
-        A format of Python, as ``.3f`` or ``.1%``; "" shows the value as text.
+        A format of Python, as ``.3f`` or ``.1%``; `PICTURE`; "" shows the value as text.
     title : str
         In place of its name.
     meaning : str
@@ -106,12 +108,13 @@ class Table:
 
     def csv(self) -> str:
         """Return it as CSV, numbers in full."""
-        return str(self.frame.to_csv(index=False, lineterminator="\n"))
+        return str(self.without_pictures().frame.to_csv(index=False, lineterminator="\n"))
 
     def latex(self) -> str:
         """Return it as LaTeX with the rules of booktabs, numbers as they are shown."""
-        shown = self.texts()
-        numeric = [_is_numeric(self.frame[name]) for name in self.frame]
+        table = self.without_pictures()
+        shown = table.texts()
+        numeric = [_is_numeric(table.frame[name]) for name in table.frame]
         body = shown.map(escape_latex).set_axis([escape_latex(name) for name in shown], axis=1)
         lines = [
             rf"\begin{{tabular}}{{{''.join('r' if right else 'l' for right in numeric)}}}",
@@ -123,6 +126,11 @@ class Table:
             r"\end{tabular}",
         ]
         return "\n".join(lines) + "\n"
+
+    def without_pictures(self) -> Table:
+        """Return it without columns of pictures."""
+        pictures = [name for name, column in self.columns.items() if column.form == PICTURE]
+        return replace(self, frame=self.frame.drop(columns=pictures, errors="ignore"))
 
     def texts(self) -> pd.DataFrame:
         """Return every cell as it is shown, columns by their titles."""

@@ -13,6 +13,8 @@ SHOWN = 112
 
 THUMBNAIL = 48
 
+ADDRESS = "data:image/png;base64,"
+
 
 def enlarge(picture: np.ndarray, least: int = SHOWN) -> np.ndarray:
     """Return a small picture by a whole factor, pixel by pixel, so that a browser does not blur it.
@@ -65,4 +67,4 @@ def data_address(picture: np.ndarray) -> str:
 def _address(image: Image.Image) -> str:
     file = io.BytesIO()
     image.save(file, "PNG")
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+    return ADDRESS + base64.b64encode(file.getvalue()).decode()

@@ -6,16 +6,29 @@ from collections.abc import Sequence
 
 import pandas as pd
 import streamlit as st
-import xarray as xr
 from streamlit.delta_generator import DeltaGenerator
 
+from dashboards.screens.concept import go_to, show_beside, show_concept
+from dashboards.screens.concept_data import (
+    Model,
+    find_model,
+    frame_of,
+    names_of,
+    opened,
+    statistics,
+    thumbnails,
+    whole,
+)
 from dashboards.screens.frame import BOUND, begin, explained, mark_row, marked_row, tell
+from dashboards.screens.notes import concept_notes
+from dashboards.screens.parts import column_of, offer_table, show_numbers, show_part
 from dashboards.views import concepts as view
 from dashboards.views import labels
-from dashboards.views.advice import Advice, without_datasets
-from dashboards.views.text import count_text, literal, number_text
+from dashboards.views.advice import without_datasets
+from dashboards.views.concept_model import channels_note, model_parts
+from dashboards.views.parts import Figure
+from dashboards.views.text import count_text
 from registry.catalog import Catalog
-from registry.store import open_dataset
 
 HELP = (
     "A concept is one latent of a bias-free TopK SAE in place of a layer. Its presence in an image "
@@ -23,14 +36,21 @@ HELP = (
     "al., FaCT, NeurIPS 2025, arXiv 2510.25512). Names are labels, scored by the metrics of "
     "Oikarinen et al. (ICML 2025, arXiv 2506.05774) on images that they were not chosen on."
 )
-ABOUT_GALLERY = (
-    "Images with the largest presence. Below each, where the concept is in it: the input weights "
-    "that make its presence, in colour, on white."
-)
 TABLE = "concepts"
 TABLE_HEIGHT = 720
 ROW_HEIGHT = 52
-TILES_IN_ROW = 6
+WIDTHS = {
+    "concept": 62,
+    "picture": 58,
+    "name": 125,
+    "score": 48,
+    "verdict": 92,
+    "c2": 48,
+    "image_share": 62,
+    "mean_contribution": 84,
+    "tags": 90,
+}
+SECTIONS = ("Concepts", "The whole model")
 
 
 def show() -> None:
@@ -40,147 +60,89 @@ def show() -> None:
     if not cells:
         tell(without_datasets(catalog.project, "concepts"))
         return
-    places = st.columns([3, 2, 3])
+    places = st.columns([3, 2, 3, 2])
     first = view.first_made(catalog, cells)
     cell = places[0].selectbox("Experiment", cells, index=first, key="cell", bind=BOUND)
     with explained(cell, stop=True):
-        statistics = _statistics(str(catalog.path(cell)))
-    names, metric = _naming(catalog, cell, places[1])
+        model = find_model(catalog, cell)
+        numbers = view.summary(statistics(model.concepts))
+    way = _way(model, places[1])
+    with explained(cell, stop=True):
+        frame = frame_of(model, way)
+    show_numbers(numbers)
+    section = st.segmented_control(
+        "Section",
+        SECTIONS,
+        default=SECTIONS[0],
+        key="section",
+        bind=BOUND,
+        label_visibility="collapsed",
+    )
+    if section == SECTIONS[1]:
+        _whole_model(model, frame, way)
+    elif frame.empty:
+        st.info("This dataset has no concept.")
+    else:
+        _browse(catalog, model, _tagged(catalog, cell, frame), way, places)
+
+
+def _way(model: Model, place: DeltaGenerator) -> str:
+    """Return what concepts are named by: a metric, or their consensus; "" without names."""
+    ways: list[str] = []
+    with explained(model.names.cell if model.names else ""):
+        ways = labels.ways_to_name(names_of(model.names)) if model.names else []
+    way = place.selectbox(
+        "Named by",
+        ways,
+        index=labels.preferred_way(ways) if ways else None,
+        help="Consensus: the label that most of the metrics choose which pass the sanity tests "
+        "(all metrics, where none was tested). Its score is their share.",
+        key="metric",
+        bind=BOUND,
+    )
+    return way or ""
+
+
+# -- one by one -------------------------------------------------------------------------------
+
+
+def _browse(
+    catalog: Catalog,
+    model: Model,
+    frame: pd.DataFrame,
+    way: str,
+    places: Sequence[DeltaGenerator],
+) -> None:
+    """Show the table, and beside it the concept that is chosen."""
     text = places[2].text_input(
         "Search", key="label", bind=BOUND, placeholder="a name, or a concept's number"
     )
-    gallery = _made_from(catalog, cell, "gallery")
-    frame = view.concepts_frame(statistics, labels.best_names(names, metric) if names else None)
-    _summary(statistics)
-    table, chosen = st.columns([2, 3], gap="medium")
+    by = places[3].selectbox("Sort by", list(view.ORDERS), key="sort", bind=BOUND)
+    ordered = view.order(frame, by)
+    found = view.search(ordered, text or "")
+    table, chosen = st.columns([6, 7], gap="medium")
     with chosen:
-        concept = _choice(frame["concept"].tolist())
-        _about(frame, concept)
-        _labels(names, concept)
-        _gallery(gallery, concept)
+        concept = _choice(ordered["concept"].tolist())
+        show_concept(catalog, model, frame, concept)
     with table:
-        _table(view.search(frame, text or ""), concept, gallery, metric)
+        _table(model, found, concept, way)
+    show_beside(model, frame, concept)
 
 
-# -- datasets ---------------------------------------------------------------------------------
-
-
-def _made_from(catalog: Catalog, cell: str, schema: str) -> str:
-    """Return the folder of the dataset that was made from a cell; tell what to do if none was."""
-    makers = view.cells_of(catalog.project, schema, made_from=cell)
-    if not makers:
-        reason = f"No experiment of experiments.toml makes one from {cell}."
-        tell(Advice(f"There is no {schema!r} dataset", reason))
-        return ""
-    maker = makers[view.first_made(catalog, makers)]
-    with explained(maker):
-        return str(catalog.path(maker))
-    return ""
-
-
-def _naming(catalog: Catalog, cell: str, place: DeltaGenerator) -> tuple[xr.Dataset | None, str]:
-    """Return the names of concepts, and the metric to name them by, or their consensus."""
-    folder = _made_from(catalog, cell, "names")
-    with explained():
-        names = _names(folder) if folder else None
-        ways = labels.ways_to_name(names) if names else []
-        way = place.selectbox(
-            "Named by",
-            ways,
-            index=labels.preferred_way(ways) if ways else None,
-            help="Consensus: the label that most of the metrics choose which pass the sanity tests "
-            "(all metrics, where none was tested). Its score is their share.",
-            key="metric",
-            bind=BOUND,
-        )
-        return names, way or ""
-    return None, ""
-
-
-@st.cache_resource(max_entries=8, show_spinner="Reading the concepts …")
-def _statistics(folder: str) -> xr.Dataset:
-    """Return what is small of a concepts dataset: scalars, and what concepts and images have."""
-    with open_dataset(folder) as dataset:
-        return dataset.drop_vars(
-            [name for name, v in dataset.data_vars.items() if v.ndim > 1]
-        ).load()
-
-
-@st.cache_resource(max_entries=8, show_spinner="Reading the names …")
-def _names(folder: str) -> xr.Dataset:
-    with open_dataset(folder) as dataset:
-        return dataset.load()
-
-
-@st.cache_resource(max_entries=4, show_spinner="Reading pictures …")
-def _thumbnails(folder: str) -> dict[int, str] | None:
-    with open_dataset(folder) as dataset:
-        return view.first_pictures(dataset)
-
-
-@st.cache_resource(max_entries=128, show_spinner=False)
-def _tiles(folder: str, concept: int) -> list[view.Tile]:
-    with open_dataset(folder) as dataset:
-        return view.tiles(dataset, concept)
-
-
-# -- what is shown ----------------------------------------------------------------------------
-
-
-def _summary(statistics: xr.Dataset) -> None:
-    numbers = view.summary(statistics)
-    for place, number in zip(st.columns(len(numbers) or 1), numbers, strict=False):
-        place.metric(number.label, number.value, help=number.meaning)
-
-
-def _table(frame: pd.DataFrame, concept: int, gallery: str, metric: str) -> None:
-    """Show the concepts; choosing a row chooses its concept."""
-    if frame.empty:
-        st.info("No concept has such a name. Look for less, or clear the search.")
-        return
-    with explained():
-        pictures = _thumbnails(gallery) if gallery else None
-        if pictures:
-            frame = frame.assign(picture=[pictures.get(one) for one in frame["concept"]])
-    keys = frame["concept"].tolist()
-    mark_row(TABLE, keys, concept)
-    config = st.column_config
-    st.dataframe(
-        frame,
-        key=TABLE,
-        height=min(TABLE_HEIGHT, 40 + ROW_HEIGHT * len(frame)),
-        row_height=ROW_HEIGHT,
-        hide_index=True,
-        placeholder="",
-        column_order=["concept", "picture", "name", "score", "image_share", "mean_contribution"],
-        on_select=lambda: _choose(keys),
-        selection_mode="single-row",
-        column_config={
-            "concept": config.NumberColumn("concept", format="%d", width=55),
-            "picture": config.ImageColumn("strongest", width=60),
-            "name": config.TextColumn("name", help=f"By {metric}." if metric else None, width=115),
-            "score": config.NumberColumn("score", format="%.2f", width=55),
-            "image_share": config.NumberColumn("images", format="percent", width=60),
-            "mean_contribution": config.NumberColumn("contribution", format="%.3g", width=85),
-        },
-    )
-    st.caption(
-        f"{count_text(len(frame), 'concept')}. Choose one by the box at the left of its row."
-    )
-
-
-def _choose(concepts: Sequence[int]) -> None:
-    row = marked_row(TABLE)
-    if row is not None:
-        _go_to(concepts[row])
+def _tagged(catalog: Catalog, cell: str, frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the concepts with the tags that readers gave them, where they gave any."""
+    with explained(cell):
+        tags = {one: " ".join(note.tags) for one, note in concept_notes(catalog, cell).items()}
+        return view.with_tags(frame, tags)
+    return frame
 
 
 def _choice(concepts: Sequence[int]) -> int:
     """Return the concept to show: the one that is asked for, at first that of the first row."""
-    asked, back, on = st.columns([6, 1, 1], vertical_alignment="bottom")
+    asked, back, on = st.columns([4, 1.4, 1.1], vertical_alignment="bottom")
     text = asked.text_input(
         "Concept",
-        placeholder=f"{concepts[0]}, which contributes most",
+        placeholder=f"{concepts[0]}, the first of the table",
         help="By its number, or by the box at the left of its row.",
         key="concept",
         bind=BOUND,
@@ -188,50 +150,86 @@ def _choice(concepts: Sequence[int]) -> int:
     concept = view.meant_concept(text or "", concepts)
     for place, label, step in ((back, "Previous", -1), (on, "Next", 1)):
         other = view.neighbour(concept, concepts, step)
-        place.button(label, width="stretch", on_click=_go_to, args=(other,), disabled=other is None)
+        place.button(label, width="stretch", on_click=go_to, args=(other,), disabled=other is None)
     return concept
 
 
-def _go_to(concept: int | None) -> None:
-    st.session_state["concept"] = "" if concept is None else str(concept)
-
-
-def _about(frame: pd.DataFrame, concept: int) -> None:
-    name, line = view.about(frame, concept)
-    st.subheader(literal(name), anchor=False)
-    st.caption(literal(line))
-
-
-def _labels(names: xr.Dataset | None, concept: int) -> None:
-    if names is None:
+def _table(model: Model, found: pd.DataFrame, concept: int, way: str) -> None:
+    """Show one page of the concepts that were found; choosing a row chooses its concept."""
+    if found.empty:
+        st.info("No concept has such a name. Look for less, or clear the search.")
         return
-    config = st.column_config
+    number = _page(found, concept)
+    rows = found.iloc[(number - 1) * view.PAGE : number * view.PAGE]
+    keys = [int(one) for one in rows["concept"]]
+    with explained():
+        pictures = thumbnails(model.gallery, keys) if model.gallery else {}
+        if pictures:
+            rows = rows.assign(picture=[pictures.get(one) for one in keys])
+    table = view.concept_table(model.concepts.cell, rows, way)
+    mark_row(TABLE, keys, concept)
     st.dataframe(
-        labels.label_frame(names, concept),
+        table.frame,
+        key=TABLE,
+        height=min(TABLE_HEIGHT, 40 + ROW_HEIGHT * len(rows)),
+        row_height=ROW_HEIGHT,
         hide_index=True,
         placeholder="",
+        on_select=lambda: _choose(keys),
+        selection_mode="single-row",
         column_config={
-            name: config.NumberColumn(name, format="%.3f", width="small")
-            for name in ("score", "low", "high", "margin")
+            name: {**column_of(name, told), "width": WIDTHS[name]}
+            for name, told in table.columns.items()
         },
     )
-    st.caption(labels.names_note(names))
+    st.caption(
+        f"{count_text(len(found), 'concept')}. Choose one by the box at the left of its row."
+    )
+    offer_table(view.concept_table(model.concepts.cell, found, way))
 
 
-def _gallery(gallery: str, concept: int) -> None:
+def _page(found: pd.DataFrame, concept: int) -> int:
+    """Return which page of the table to show: that of the chosen concept, until one is chosen."""
+    last = view.page_count(len(found))
+    if last == 1:
+        return 1
+    asked = st.number_input(
+        f"Page of {last:,}",
+        min_value=1,
+        value=None,
+        step=1,
+        placeholder=f"{view.page_with(found, concept)}, that of the concept",
+        key="page",
+        bind=BOUND,
+    )
+    return min(int(asked), last) if asked else view.page_with(found, concept)
+
+
+def _choose(concepts: Sequence[int]) -> None:
+    row = marked_row(TABLE)
+    if row is not None:
+        go_to(concepts[row])
+
+
+# -- all together -----------------------------------------------------------------------------
+
+
+def _whole_model(model: Model, frame: pd.DataFrame, way: str) -> None:
+    """Show what is said of all concepts together."""
+    if model.sae is None:
+        st.caption(channels_note(model.concepts.cell))
     with explained():
-        tiles = _tiles(gallery, concept) if gallery else []
-        if gallery and not tiles:
-            st.info("No image of this concept was drawn: it contributes to none, or to too few.")
-        for start in range(0, len(tiles), TILES_IN_ROW):
-            for place, tile in zip(st.columns(TILES_IN_ROW), tiles[start:], strict=False):
-                _tile(place, tile)
-        if tiles:
-            st.caption(ABOUT_GALLERY)
-
-
-def _tile(place: DeltaGenerator, tile: view.Tile) -> None:
-    place.image(tile.picture, width="stretch")
-    place.image(tile.explanation, width="stretch")
-    about = f"**{literal(tile.classes)}**  \n{literal(tile.image)}"
-    place.caption(f"{about}  \npresence {literal(number_text(tile.presence))}")
+        if model.gallery:
+            show_part(view.strongest(frame, opened(model.gallery)))
+    names = names_of(model.names) if model.names else None
+    scores = whole(model.consistency) if model.consistency else None
+    best = frame.set_index("concept") if model.names else None
+    parts = model_parts(model.concepts.cell, statistics(model.concepts), names, scores, best)
+    figures = [part for part in parts if isinstance(part, Figure)]
+    for start in range(0, len(figures), 2):
+        for place, figure in zip(st.columns(2, gap="medium"), figures[start:], strict=False):
+            with place:
+                show_part(figure)
+    for part in parts:
+        if not isinstance(part, Figure):
+            show_part(part)

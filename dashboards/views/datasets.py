@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import xarray as xr
@@ -16,7 +17,7 @@ SMALL_BYTES = 64_000_000
 """Variables above this stay on the disk until a part of them is asked for."""
 
 
-def open_made(folder: str | Path, stage: str) -> xr.Dataset:
+def open_made(folder: str | Path, stage: str, **options: Any) -> xr.Dataset:
     """Open a dataset lazily, in today's form of its schema.
 
     Parameters
@@ -25,6 +26,8 @@ def open_made(folder: str | Path, stage: str) -> xr.Dataset:
         Where it is, as :meth:`registry.catalog.Catalog.path` tells.
     stage : str
         The declared stage that makes it, never one that the files name.
+    **options
+        For :func:`registry.store.open_dataset`, as ``drop_variables``.
 
     Raises
     ------
@@ -33,7 +36,7 @@ def open_made(folder: str | Path, stage: str) -> xr.Dataset:
     SchemaError
         If it was written in a version of its schema that cannot be read.
     """
-    return open_dataset(folder, load_stage(stage).output)
+    return open_dataset(folder, load_stage(stage).output, **options)
 
 
 def read_small(folder: str | Path, stage: str) -> xr.Dataset:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from dashboards.views.parts import Column, Table, file_name
 from evals.tables import tested_note
 
 PREFERRED = ("correlation", "cosine", "auprc", "f1_score", "iou")
@@ -16,6 +17,27 @@ PREFERRED = ("correlation", "cosine", "auprc", "f1_score", "iou")
 
 CONSENSUS = "consensus"
 """Names by the label that most voting metrics choose, in place of one metric."""
+
+
+VERDICTS = ("passes", "undecided", "untested", "fails")
+"""What sanity tests say of a metric, the most trustworthy first."""
+
+LABEL_COLUMNS = {
+    "verdict": Column(title="sanity tests", meaning="whether the metric passes them"),
+    "label": Column(meaning="best label on the choosing half of the images"),
+    "score": Column(".3f", meaning="on the other half"),
+    "low": Column(".3f", "from", "lower end of the score's interval"),
+    "high": Column(".3f", "to", "upper end of the score's interval"),
+    "margin": Column("+.3f", "ahead by", "score less that of the second-best label"),
+    "others": Column(title="next labels", meaning="with their scores on the other half"),
+}
+NEXT_LABELS = ("top_label", "top_score", "chosen_score")
+"""Variables that hold millions of strings and numbers where concepts are many."""
+
+_OF_LABELS = [
+    *("verdict", "name", "score", "interval_low", "interval_high", "margin"),
+    *("top_label", "top_score"),
+]
 
 
 def ways_to_name(names: xr.Dataset) -> list[str]:
@@ -43,17 +65,22 @@ def best_names(names: xr.Dataset, way: str) -> pd.DataFrame:
     Returns
     -------
     pd.DataFrame
-        ``name`` ("" where there is none) and ``score`` by concept; of a consensus the score is
-        the share of voting metrics that choose it.
+        ``name`` ("" where there is none), ``score`` and ``verdict`` by concept: of the sanity
+        tests on the metric. Of a consensus the score is the share of voting metrics that choose
+        it, and the verdict says of how many.
     """
     if way == CONSENSUS:
-        named, n_voting = names["consensus"].values.astype(str), max(int(names["n_voting"]), 1)
-        score = np.where(named == "", np.nan, names["consensus_votes"].values / n_voting)
+        named, n_voting = names["consensus"].values.astype(str), int(names["n_voting"])
+        votes = names["consensus_votes"].values
+        score = np.where(named == "", np.nan, votes / max(n_voting, 1))
+        verdict = np.array([f"{one} of {n_voting} agree" for one in votes.tolist()], dtype=object)
     else:
-        own = names[["name", "score"]].sel(metric=way)
+        own = names[["name", "score", "verdict"]].sel(metric=way)
         named, score = own["name"].values.astype(str), own["score"].values
+        verdict = np.full(len(named), str(own["verdict"].values), dtype=object)
     index = pd.Index(names["concept"].values, name="concept")
-    return pd.DataFrame({"name": named, "score": score}, index=index)
+    verdict = np.where(named == "", "", verdict)
+    return pd.DataFrame({"name": named, "score": score, "verdict": verdict}, index=index)
 
 
 def label_frame(names: xr.Dataset, concept: int) -> pd.DataFrame:
@@ -72,12 +99,12 @@ def label_frame(names: xr.Dataset, concept: int) -> pd.DataFrame:
     pd.DataFrame
         ``metric``, ``verdict`` of the sanity tests on it, ``label``, ``score``, ``low``, ``high``,
         ``margin`` over the second-best label, and ``others``, the next labels with their scores.
-        Empty for a concept without names.
+        Empty for a concept without names. Metrics that pass come first.
     """
-    columns = ["metric", "verdict", "label", "score", "low", "high", "margin", "others"]
+    columns = ["metric", *LABEL_COLUMNS]
     if concept not in names.indexes["concept"]:
         return pd.DataFrame(columns=columns)
-    own = names.sel(concept=concept).load()
+    own = names[_OF_LABELS].sel(concept=concept).load()
     values = {
         "metric": own["metric"].values.astype(str),
         "verdict": own["verdict"].values.astype(str),
@@ -88,7 +115,16 @@ def label_frame(names: xr.Dataset, concept: int) -> pd.DataFrame:
         "margin": own["margin"].values,
         "others": [_others(own.isel(metric=place)) for place in range(own.sizes["metric"])],
     }
-    return pd.DataFrame(values, columns=columns)
+    frame = pd.DataFrame(values, columns=columns)
+    place = frame["verdict"].map(lambda told: VERDICTS.index(told) if told in VERDICTS else 99)
+    return frame.loc[place.sort_values(kind="stable").index].reset_index(drop=True)
+
+
+def label_table(cell: str, names: xr.Dataset, concept: int) -> Table:
+    """Return the best labels of one concept as a table; see :func:`label_frame`."""
+    frame, note = label_frame(names, concept), names_note(names)
+    name = file_name(cell, "concept", concept, "labels")
+    return Table(name, frame, "Best label by every metric", note, LABEL_COLUMNS)
 
 
 def _others(own: xr.Dataset) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -176,6 +177,12 @@ def see(page: Page, text: str) -> None:
     page.get_by_text(text).first.wait_for()
 
 
+def tiles(page: Page) -> int:
+    """Return how many images of a concept are shown."""
+    captions = page.locator("[data-testid=stCaptionContainer]")
+    return captions.filter(has_text=re.compile(r"presence \d")).count()
+
+
 def picture(page: Page, name: str) -> None:
     PICTURES.mkdir(exist_ok=True)
     page.wait_for_function("!document.querySelector('[data-testid=stSkeleton]')")
@@ -185,7 +192,7 @@ def picture(page: Page, name: str) -> None:
 def test_the_first_visit_may_be_a_link_to_a_concept(page: Page, address: str) -> None:
     visit(page, f"{address}/concepts?concept=1&metric=iou")
     see(page, "Concept 1: shape: <b>star</b>")
-    assert page.locator("[data-testid=stImage] img").count() == 4
+    assert tiles(page) == 2
     picture(page, "concept-by-link")
 
 
@@ -306,11 +313,32 @@ def test_a_chosen_concept(page: Page, address: str) -> None:
     choose_row(page, 1, CONCEPT_ROW)
     see(page, "Concept 3")
     assert "concept=3" in page.url
-    assert page.locator("[data-testid=stImage] img").count() == 2 * fabricate.RANKS
+    assert tiles(page) == fabricate.RANKS
     page.get_by_role("button", name="Next").click()
     see(page, "Concept 1: shape: <b>star</b>")
     idle(page)
     picture(page, "concept")
+
+
+def test_from_a_concept_to_a_similar_one_and_to_the_whole_model(page: Page, address: str) -> None:
+    visit(page, f"{address}/concepts?concept=0&metric=iou")
+    see(page, "Can this name be trusted?")
+    see(page, "Present in the same images")
+    page.get_by_role("button", name=re.compile("^Concept ")).first.click()
+    idle(page)
+    concept = re.search(r"concept=(\d+)", page.url)
+    assert concept is not None
+    assert concept[1] != "0"
+    see(page, f"Concept {concept[1]}")
+    page.get_by_text("Place", exact=True).click()
+    see(page, "faint where the concept is not")
+    assert "below=Place" in page.url
+    page.get_by_text("The whole model").click()
+    see(page, "What the concepts are named")
+    idle(page)
+    assert "section=The" in page.url
+    assert page.locator("[data-testid=stVegaLiteChart]").count() == 3
+    picture(page, "concept-model")
 
 
 def test_dark(browser: Browser, address: str) -> None:

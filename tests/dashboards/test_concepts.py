@@ -14,20 +14,29 @@ from PIL import Image
 from dashboards.views.concepts import (
     about,
     cells_of,
+    concept_table,
     concepts_frame,
+    faded,
     first_made,
-    first_pictures,
     meant_concept,
     neighbour,
+    order,
+    page_count,
+    page_with,
+    pictures_of,
     search,
+    similar_table,
+    strongest,
     summary,
     tiles,
+    with_tags,
 )
 from dashboards.views.labels import best_names
+from dashboards.views.one_concept import Similar
 from dashboards.views.pictures import enlarge, thumbnail
 from registry.catalog import Catalog
 from registry.project import Project
-from tests.dashboards import fabricate
+from tests.dashboards import fabricate, fabricate_concepts
 from tests.dashboards.fabricate import CONCEPTS, RANKS, SIDE
 
 
@@ -99,6 +108,16 @@ def test_search_by_words_and_by_number() -> None:
     assert search(frame, "nothing").empty
 
 
+def test_tags_stand_in_the_table_and_are_found() -> None:
+    frame = pd.DataFrame({"concept": [4, 5, 6], "name": ["red", "blue", ""]})
+    assert with_tags(frame, {5: ""}) is frame
+    tagged = with_tags(frame, {5: "odd Check", 99: "gone"})
+    assert tagged["tags"].tolist() == ["", "odd Check", ""]
+    assert search(tagged, "check")["concept"].tolist() == [5]
+    assert search(tagged, "blue odd")["concept"].tolist() == [5]
+    assert concept_table("x", tagged).frame["tags"].tolist() == ["", "odd Check", ""]
+
+
 def test_tiles_are_the_gallery_in_order() -> None:
     gallery = fabricate.gallery()
     shown = tiles(gallery, 0)
@@ -133,20 +152,89 @@ def test_explanations_lie_on_white() -> None:
     assert (shown[step:] == 255).all()
 
 
-def test_thumbnails_are_the_first_images() -> None:
+def test_thumbnails_are_the_first_images_of_those_asked_for() -> None:
     gallery = fabricate.gallery()
-    pictures = first_pictures(gallery)
-    assert pictures is not None
-    assert set(pictures) == set(range(CONCEPTS - 1))
-    data = base64.b64decode(pictures[2].removeprefix("data:image/png;base64,"))
-    shown = np.asarray(Image.open(io.BytesIO(data)))
-    np.testing.assert_array_equal(shown, gallery["picture"].sel(concept=2, rank=0))
+    pictures = pictures_of(gallery, [2, CONCEPTS - 1, 0, 10**12])
+    assert set(pictures) == {0, 2}
+    for concept, address in pictures.items():
+        data = base64.b64decode(address.removeprefix("data:image/png;base64,"))
+        shown = np.asarray(Image.open(io.BytesIO(data)))
+        np.testing.assert_array_equal(shown, gallery["picture"].sel(concept=concept, rank=0))
+    assert pictures_of(gallery, [CONCEPTS - 1]) == {}
+    none = gallery.assign(image=(("concept", "rank"), np.full((5, RANKS), "", dtype=object)))
+    assert pictures_of(none, [0]) == {}
 
 
-def test_thumbnails_that_are_too_much_to_read_are_not_read() -> None:
-    size = {"concept": 1000, "rank": 1, "y": 224, "x": 224, "colour": 3}
-    lazy = xr.Variable(tuple(size), np.broadcast_to(np.uint8(0), tuple(size.values())))
-    assert first_pictures(xr.Dataset({"picture": lazy})) is None
+def test_only_pictures_that_are_asked_for_are_read() -> None:
+    size = {"concept": 100_000, "rank": 1, "y": 224, "x": 224, "colour": 3}
+    huge = xr.Variable(tuple(size), np.broadcast_to(np.uint8(7), tuple(size.values())))
+    image = (("concept", "rank"), np.full((100_000, 1), "test/0", dtype=object))
+    gallery = xr.Dataset({"picture": huge, "image": image}, {"concept": np.arange(100_000)})
+    assert set(pictures_of(gallery, [5, 99_999])) == {5, 99_999}
+
+
+def test_concepts_in_every_order() -> None:
+    names = fabricate.names()
+    frame = concepts_frame(
+        fabricate.concepts(), best_names(names, "iou"), fabricate_concepts.consistency()
+    )
+    assert order(frame, "contribution")["concept"].tolist() == frame["concept"].tolist()
+    assert order(frame, "number")["concept"].tolist() == list(range(CONCEPTS))
+    by_score = order(frame, "score")
+    assert by_score["score"].iloc[:-1].is_monotonic_decreasing
+    assert np.isnan(by_score["score"].iloc[-1])
+    by_c2 = order(frame, "C2-score")
+    assert by_c2["concept"].tolist() == list(range(CONCEPTS))
+    by_name = order(frame, "name")["name"].tolist()
+    assert by_name == [*sorted(by_name[:-1]), ""]
+    assert order(frame, "no such order")["concept"].tolist() == frame["concept"].tolist()
+    assert len(order(concepts_frame(fabricate.concepts()), "C2-score")) == CONCEPTS
+
+
+def test_pages_hold_every_concept_once() -> None:
+    frame = pd.DataFrame({"concept": np.random.default_rng(0).permutation(23)})
+    assert page_count(23, 10) == 3
+    assert (page_count(0), page_count(50, 50), page_count(51, 50)) == (1, 1, 2)
+    for place, concept in enumerate(frame["concept"]):
+        assert page_with(frame, concept, 10) == place // 10 + 1
+    assert page_with(frame, 99, 10) == 1
+
+
+def test_the_table_says_what_a_name_is_by() -> None:
+    frame = concepts_frame(fabricate.concepts(), best_names(fabricate.names(), "iou"))
+    by_metric = concept_table("x", frame, "iou")
+    assert by_metric.columns["name"].meaning == "by iou"
+    assert by_metric.frame["verdict"].tolist() == ["passes"] * 5 + [""]
+    assert "score" not in concept_table("x", frame, "consensus").frame
+    drawn = concept_table("x", frame.assign(picture="data:x"), "iou")
+    assert "picture" in drawn.frame
+    assert "data:x" not in drawn.csv() + drawn.latex()
+
+
+def test_the_strongest_images_have_names() -> None:
+    frame = concepts_frame(fabricate.concepts(), best_names(fabricate.names(), "iou"))
+    shown = strongest(frame, fabricate.gallery(), count=3)
+    captions = [picture.caption for picture in shown.pictures]
+    first = frame.iloc[0]
+    assert captions[0] == f"{first['name']} (passes)\nconcept {first['concept']}"
+    assert len(captions) == 3
+    assert len(strongest(frame, fabricate.gallery(), count=99).pictures) == CONCEPTS - 1
+
+
+def test_similar_concepts_have_names() -> None:
+    frame = concepts_frame(fabricate.concepts(), best_names(fabricate.names(), "iou"))
+    table = similar_table("x", frame, [Similar(2, 0.5), Similar(77, 0.25)], "alike", "cosine")
+    assert table.frame.values.tolist() == [[2, "texture: dots", 0.5], [77, "", 0.25]]
+
+
+def test_an_image_is_faint_where_a_concept_is_not() -> None:
+    picture = np.full((1, 3, 3), 55, np.uint8)
+    explanation = np.zeros((1, 3, 4), np.uint8)
+    explanation[0, :, 3] = [0, 255, 51]
+    shown = faded(picture, explanation)
+    assert shown[0, 1].tolist() == [55] * 3
+    assert shown[0, 0].tolist() == [255 - 40] * 3  # a fifth of 200
+    assert shown[0, 2].tolist() == [255 - 72] * 3  # a fifth, and a fifth of the rest
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 from dashboards.views.labels import (
     best_names,
     label_frame,
+    label_table,
     names_note,
     preferred_way,
     ways_to_name,
@@ -52,6 +53,22 @@ def test_names_by_consensus_are_scored_by_the_share_of_votes() -> None:
     assert best["name"].tolist() == names["consensus"].values.tolist()
     assert best["score"].tolist()[:-1] == [0.5] * (CONCEPTS - 1)
     assert np.isnan(best["score"].iloc[-1])
+
+
+def test_the_verdict_is_the_metrics_or_says_how_many_agree() -> None:
+    names = fabricate.names().assign(n_voting=2)
+    by_metric = best_names(names, "auprc")
+    assert by_metric["verdict"].tolist() == ["undecided"] * (CONCEPTS - 1) + [""]
+    by_consensus = best_names(names, "consensus")
+    assert by_consensus["verdict"].tolist() == ["1 of 2 agree"] * (CONCEPTS - 1) + [""]
+
+
+def test_metrics_that_pass_come_first() -> None:
+    names = fabricate.names().assign(verdict=("metric", ["fails", "passes"]))
+    assert label_frame(names, 0)["metric"].tolist() == ["auprc", "iou"]
+    named = label_table("x", names, 0)
+    assert named.name == "x-concept-0-labels"
+    assert named.frame["verdict"].tolist() == ["passes", "fails"]
 
 
 def test_labels_of_a_concept_under_every_metric() -> None:

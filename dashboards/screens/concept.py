@@ -1,0 +1,334 @@
+"""One concept: its images, the evidence for its name, and what is known of it beside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from dashboards.screens.concept_data import (
+    Model,
+    directions,
+    labels_of,
+    names_of,
+    opened,
+    presence_index,
+    presences_alone,
+    statistics,
+    thumbnails,
+    tiles_of,
+    whole,
+)
+from dashboards.screens.frame import BOUND, explained, link_to
+from dashboards.screens.notes import show_concept_note
+from dashboards.screens.parts import offer_table, show_part, show_parts, show_table
+from dashboards.views import concepts as view
+from dashboards.views import evidence as ask
+from dashboards.views import labels
+from dashboards.views import one_concept as one
+from dashboards.views.parts import Part, Table, file_name
+from dashboards.views.text import literal, number_text
+from registry.catalog import Catalog
+
+BELOW = {
+    "Colours": "the input weights that make its presence, in the colours they look for, on white.",
+    "Place": "the image again, faint where the concept is not.",
+}
+"""What is shown below images, and what it is."""
+
+ABOUT_EVIDENCE = (
+    "No single number tells whether a name is right. Scores are on images that the name was not "
+    "chosen on; a metric can be trusted as far as it passes the sanity tests."
+)
+TILES_IN_ROW = 6
+SIMILAR_IN_ROW = 8
+LINKS = 6
+REFRESH = "2s"
+BADGES = {ask.FOR: "green", ask.AGAINST: "red", ask.OPEN: "gray"}
+"""Colours of what a finding speaks for, which is always written too."""
+
+
+def show_concept(catalog: Catalog, model: Model, frame: pd.DataFrame, concept: int) -> None:
+    """Show one concept: its images, and whether its name can be trusted.
+
+    Parameters
+    ----------
+    catalog : Catalog
+        Whose database keeps notes.
+    model : Model
+        What is known of its set.
+    frame : pd.DataFrame
+        All concepts, as :func:`dashboards.views.concepts.concepts_frame` returns them.
+    concept : int
+        Its index.
+    """
+    name, line = view.about(frame, concept)
+    st.subheader(literal(name), anchor=False)
+    st.caption(literal(line))
+    show_concept_note(catalog, model.concepts.cell, concept)
+    _gallery(model, concept)
+    _evidence(model, concept, str(frame.set_index("concept").loc[concept, "name"]))
+
+
+def show_beside(model: Model, frame: pd.DataFrame, concept: int) -> None:
+    """Show what else is known of a concept; see :func:`show_concept`."""
+    _labels(model, concept)
+    _over_images(model, frame, concept)
+    _similar_directions(model, frame, concept)
+    where, decided = st.columns(2, gap="medium")
+    with where:
+        _location(model, concept)
+    with decided:
+        _decisions(model, concept)
+
+
+def go_to(concept: int | None) -> None:
+    """Choose a concept; None goes back to the first."""
+    st.session_state["concept"] = "" if concept is None else str(concept)
+
+
+def _file(model: Model, concept: int) -> str:
+    return file_name(model.concepts.cell, "concept", concept)
+
+
+# -- pictures ---------------------------------------------------------------------------------
+
+
+def _gallery(model: Model, concept: int) -> None:
+    with explained():
+        tiles = tiles_of(model.gallery, concept) if model.gallery else []
+        if model.gallery and not tiles:
+            st.info("No image of this concept was drawn: it contributes to none, or to too few.")
+        if not tiles:
+            return
+        below, shown = _choose_tiles(tiles)
+        for start in range(0, len(shown), TILES_IN_ROW):
+            for place, tile in zip(st.columns(TILES_IN_ROW), shown[start:], strict=False):
+                _tile(place, tile, below)
+        st.caption(f"Images with the largest presence. Below each: {BELOW[below]}")
+
+
+def _choose_tiles(tiles: Sequence[view.Tile]) -> tuple[str, Sequence[view.Tile]]:
+    """Return what to show below images, and which of them."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        below = st.segmented_control(
+            "Below images",
+            list(BELOW),
+            default=next(iter(BELOW)),
+            key="below",
+            bind=BOUND,
+            label_visibility="collapsed",
+        )
+        more = len(tiles) > TILES_IN_ROW
+        every = more and st.toggle(f"All {len(tiles)} images", key="images", bind=BOUND)
+    return below or next(iter(BELOW)), tiles if every else tiles[:TILES_IN_ROW]
+
+
+def _tile(place: DeltaGenerator, tile: view.Tile, below: str) -> None:
+    place.image(tile.picture, width="stretch")
+    place.image(tile.place if below == "Place" else tile.explanation, width="stretch")
+    about = f"**{literal(tile.classes)}**  \n{literal(tile.image)}"
+    place.caption(f"{about}  \npresence {literal(number_text(tile.presence))}")
+
+
+# -- its name ---------------------------------------------------------------------------------
+
+
+def _evidence(model: Model, concept: int, label: str) -> None:
+    with explained():
+        found = _asked(model, concept, label)
+        if not found:
+            return
+        table = ask.evidence_table(_file(model, concept), found, "name" if label else "concept")
+        st.markdown(f"**{literal(table.title)}** {literal(ask.verdict_line(found))}")
+        for answer in found:
+            badge, told = st.columns([1, 7])
+            badge.badge(answer.speaks, color=BADGES[answer.speaks])  # type: ignore[arg-type]
+            told.markdown(
+                f"**{literal(answer.question)}** {literal(answer.finding)}.",
+                help=literal(answer.rule) or None,
+            )
+        st.caption(ABOUT_EVIDENCE)
+        offer_table(table)
+        _links_to_matches(model, concept)
+
+
+def _asked(model: Model, concept: int, label: str) -> list[ask.Evidence]:
+    """Return all questions, answered as far as there are datasets; none where there are none."""
+    answers: list[ask.Evidence] = []
+    if model.names and concept in names_of(model.names).indexes["concept"]:
+        names = names_of(model.names)
+        answers += [ask.agreement(names, concept, label), ask.lead(names, concept, label)]
+    elif not (model.consistency or model.localisation or model.matchings):
+        return []
+    answers.append(
+        ask.alikeness(whole(model.consistency), concept)
+        if model.consistency
+        else _unknown(model, ask.ALIKE, "C2-scores", "consistency")
+    )
+    answers.append(
+        ask.location(whole(model.localisation), concept)
+        if model.localisation
+        else _unknown(model, ask.THERE, "localisation", "localisation")
+    )
+    answers += [
+        ask.recurrence(other, one.returns(whole(made), concept, is_first))
+        for made, other, is_first in model.matchings
+    ] or [_unknown(model, ask.AGAIN, "matching with another seed", "matching")]
+    return answers
+
+
+def _links_to_matches(model: Model, concept: int) -> None:
+    """Link to what the concept is matched to, where that set was measured."""
+    with st.container(horizontal=True):
+        for made, other, is_first in model.matchings:
+            if other not in model.cells:
+                continue
+            found = {match.concept for match in one.returns(whole(made), concept, is_first)}
+            for match in sorted(found - {-1}):
+                told = literal(f"Concept {match} of {other}")
+                link_to("concepts", told, cell=other, concept=match)
+
+
+def _unknown(model: Model, question: str, what: str, schema: str) -> ask.Evidence:
+    return ask.missing(question, what, model.wanted.get(schema, ""))
+
+
+def _labels(model: Model, concept: int) -> None:
+    with explained():
+        if model.names:
+            own = labels_of(model.names, concept)
+            show_table(labels.label_table(model.concepts.cell, own, concept))
+
+
+# -- over all images --------------------------------------------------------------------------
+
+
+def _over_images(model: Model, frame: pd.DataFrame, concept: int) -> None:
+    with explained():
+        reading = presence_index(model).is_reading
+        show = st.fragment(_presences, run_every=REFRESH) if reading else _presences
+        show(model, frame, concept, reading)
+
+
+def _presences(model: Model, frame: pd.DataFrame, concept: int, was_reading: bool) -> None:
+    index = presence_index(model)
+    moved = st.session_state.get("concept") or str(concept)
+    if was_reading and (not index.is_reading or moved != str(concept)):
+        st.rerun()
+    known, kept = index.presences(), statistics(model.concepts)
+    place = int(kept.indexes["concept"].get_loc(concept))
+    if index.is_dense:
+        alone = presences_alone(model.concepts, place)
+        _show_presences(one.presence_parts(_file(model, concept), alone, 0, kept))
+        return
+    if index.trouble:
+        st.warning(literal(f"Presences over all images are not shown: {index.trouble}"))
+        return
+    if not known.is_whole:
+        told = f"{known.n_read:,} of {known.n_images:,} images were read. This is done once."
+        st.progress(known.n_read / max(known.n_images, 1), literal(told))
+    if not known.n_read:
+        return
+    _show_presences(one.presence_parts(_file(model, concept), known, place, kept))
+    similar = one.most_similar(
+        known.correlations(place), kept["concept"].values, place, SIMILAR_IN_ROW
+    )
+    _similar(model, frame, similar, "Present in the same images", "correlation", concept)
+
+
+def _show_presences(parts: Sequence[Part]) -> None:
+    for beside, part in zip(st.columns(3, gap="medium"), parts, strict=False):
+        with beside:
+            show_part(part)
+
+
+def _location(model: Model, concept: int) -> None:
+    with explained():
+        if model.localisation:
+            maps = whole(model.localisation)
+            show_parts(one.location_parts(_file(model, concept), maps, concept))
+
+
+# -- what is like it --------------------------------------------------------------------------
+
+
+def _similar_directions(model: Model, frame: pd.DataFrame, concept: int) -> None:
+    with explained():
+        if model.sae is None:
+            return
+        kept = statistics(model.concepts)
+        place = int(kept.indexes["concept"].get_loc(concept))
+        cosines = directions(model.sae).cosines(place)
+        similar = one.most_similar(cosines, kept["concept"].values, place, SIMILAR_IN_ROW)
+        _similar(model, frame, similar, "Similar directions in the layer", "cosine", concept)
+
+
+def _similar(
+    model: Model,
+    frame: pd.DataFrame,
+    similar: Sequence[one.Similar],
+    title: str,
+    what: str,
+    concept: int,
+) -> None:
+    """Show concepts that are like one, each with a button that leads to it."""
+    st.markdown(f"**{title}**")
+    if not similar:
+        st.caption("None: it is the same everywhere.")
+        return
+    chosen = [other.concept for other in similar]
+    table = view.similar_table(_file(model, concept), frame, similar, title, what)
+    with explained():
+        pictures = thumbnails(model.gallery, chosen) if model.gallery else {}
+        for place, row in zip(
+            st.columns(SIMILAR_IN_ROW), table.frame.to_dict("records"), strict=False
+        ):
+            _similar_tile(place, row, what, pictures.get(row["concept"], ""))
+    offer_table(table)
+
+
+def _similar_tile(place: DeltaGenerator, row: dict[str, object], what: str, picture: str) -> None:
+    concept = int(str(row["concept"]))
+    if picture:
+        place.image(picture, width="stretch")
+    place.button(
+        literal(f"Concept {concept}"),
+        key=f"similar-{what}-{concept}",
+        on_click=go_to,
+        args=(concept,),
+        type="tertiary",
+        help="Show it.",
+    )
+    told = [str(row["name"] or "no name"), f"{what} {float(str(row[what])):.2f}"]
+    place.caption("  \n".join(map(literal, told)))
+
+
+# -- decisions --------------------------------------------------------------------------------
+
+
+def _decisions(model: Model, concept: int) -> None:
+    with explained():
+        if model.decisions is None:
+            return
+        made = model.decisions
+        found = one.decision_frame(opened(made), concept)
+        note = f"Of the decisions that {made.cell} explains; the concept is among their strongest."
+        table = Table(
+            f"{_file(model, concept)}-decisions",
+            found,
+            "Decisions that use it",
+            note,
+            one.DECISION_COLUMNS,
+        )
+        show_table(table)
+        _links(model, made.cell, found["image"].tolist())
+
+
+def _links(model: Model, cell: str, images: Sequence[str]) -> None:
+    with st.container(horizontal=True):
+        for image in images[:LINKS]:
+            told = literal(f"Decision on {image}")
+            link_to("decisions", told, cell=model.concepts.cell, decisions=cell, image=image)

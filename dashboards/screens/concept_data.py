@@ -1,0 +1,299 @@
+"""Datasets about one set of concepts, as the page of concepts reads them: found, opened, kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import streamlit as st
+import xarray as xr
+
+from dashboards.presence_index import PresenceIndex, cache_folder
+from dashboards.screens.frame import explained, tell
+from dashboards.views import concepts as view
+from dashboards.views import labels
+from dashboards.views.advice import Advice, advise, run_command
+from dashboards.views.datasets import open_made, read_small
+from dashboards.views.one_concept import Directions
+from dashboards.views.presences import Presences, read_alone
+from dashboards.views.related import (
+    autoencoder_of,
+    is_damaged,
+    made_directly,
+    made_of,
+    other_set,
+)
+from registry.catalog import Catalog
+from registry.netcdf import read_row
+from registry.project import MissingInputsError
+from registry.store import DATASET, find_dataset
+
+MOST_MATCHINGS = 3
+OF_IMAGES = ("label", "prediction", "target")
+"""What is read of every image."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """A dataset that is there.
+
+    Attributes
+    ----------
+    cell, stage : str
+        What made it, as declared.
+    folder : str
+        Where it is.
+    """
+
+    cell: str
+    stage: str
+    folder: str
+
+
+@dataclass(frozen=True)
+class Model:
+    """What is known of one set of concepts.
+
+    Attributes
+    ----------
+    concepts : Made
+        Presence and contribution.
+    root : str
+        The project's folder.
+    gallery, names, consistency, localisation, sae, decisions : Made or None
+        None where there is no such dataset.
+    matchings : sequence of (Made, str, bool)
+        Each with the other set, and whether this one is the first of both.
+    wanted : mapping of str to str
+        Schema to the command that would make a dataset that is declared and not there.
+    cells : sequence of str
+        All cells of concepts.
+    """
+
+    concepts: Made
+    root: str
+    gallery: Made | None
+    names: Made | None
+    consistency: Made | None
+    localisation: Made | None
+    sae: Made | None
+    decisions: Made | None
+    matchings: Sequence[tuple[Made, str, bool]]
+    wanted: dict[str, str]
+    cells: Sequence[str]
+
+
+def find_model(catalog: Catalog, cell: str) -> Model:
+    """Return what was made of a set of concepts; tell what to do about pictures and names.
+
+    Raises
+    ------
+    MissingInputsError
+        If there is no dataset of the concepts themselves.
+    """
+    project = catalog.project
+    concepts = _made(catalog, cell)
+    wanted: dict[str, str] = {}
+    found = {
+        schema: _first(catalog, made_of(project, cell, schema), schema, wanted)
+        for schema in ("consistency", "localisation", "decisions")
+    }
+    sae = autoencoder_of(project, cell)
+    return Model(
+        concepts=concepts,
+        root=str(project.root),
+        names=_advised(catalog, cell, "names"),
+        gallery=_advised(catalog, cell, "gallery"),
+        sae=_first(catalog, [sae] if sae else [], "sae", {}),
+        matchings=_matchings(catalog, cell, sae, wanted),
+        wanted=wanted,
+        cells=view.cells_of(project, "concepts"),
+        **found,
+    )
+
+
+def _made(catalog: Catalog, cell: str) -> Made:
+    return Made(cell, catalog.project.graph.cells[cell].stage, str(catalog.path(cell)))
+
+
+def _first(
+    catalog: Catalog, cells: Sequence[str], schema: str, wanted: dict[str, str]
+) -> Made | None:
+    """Return the first of these cells that has a dataset; note the command if none has."""
+    for cell in cells[: view.MOST_LOOKED_AT]:
+        try:
+            made = _made(catalog, cell)
+        except MissingInputsError as error:
+            if is_damaged(catalog.project, cell):
+                tell(advise(error, cell))
+            continue
+        return _readable(made, opened)
+    if cells:
+        wanted[schema] = run_command(cells[0])
+    return None
+
+
+def _readable(made: Made, read: Callable[[Made], object]) -> Made | None:
+    """Return a dataset if it can be opened; tell what to do if not."""
+    with explained(made.cell):
+        read(made)
+        return made
+    return None
+
+
+def _advised(catalog: Catalog, cell: str, schema: str) -> Made | None:
+    """Return what was made directly of a cell; tell what to do if nothing was."""
+    makers = made_directly(catalog.project, cell, schema)
+    if not makers:
+        reason = f"No experiment of experiments.toml makes one from {cell}."
+        tell(Advice(f"There is no {schema!r} dataset", reason))
+        return None
+    maker = makers[view.first_made(catalog, makers)]
+    with explained(maker):
+        return _readable(_made(catalog, maker), names_of if schema == "names" else opened)
+    return None
+
+
+def _matchings(
+    catalog: Catalog, cell: str, sae: str, wanted: dict[str, str]
+) -> list[tuple[Made, str, bool]]:
+    matchings: list[tuple[Made, str, bool]] = []
+    for one in catalog.project.graph.cells.values():
+        other = other_set(one, cell, sae) if one.provides == "matching" else None
+        if other is None or len(matchings) == MOST_MATCHINGS:
+            continue
+        made = _first(catalog, [one.name], "matching", wanted)
+        if made is not None:
+            matchings.append((made, *other))
+    return matchings
+
+
+# -- kept for the next reader -----------------------------------------------------------------
+
+
+def opened(made: Made) -> xr.Dataset:
+    """Return a dataset lazily, in today's form."""
+    return _opened(made.folder, made.stage)
+
+
+@st.cache_resource(max_entries=24, show_spinner="Opening a dataset …")
+def _opened(folder: str, stage: str) -> xr.Dataset:
+    return open_made(folder, stage)
+
+
+def whole(made: Made) -> xr.Dataset:
+    """Return a dataset with all that is small of it in memory."""
+    return _whole(made.folder, made.stage)
+
+
+@st.cache_resource(max_entries=12, show_spinner="Reading the results …")
+def _whole(folder: str, stage: str) -> xr.Dataset:
+    return read_small(folder, stage)
+
+
+def statistics(made: Made) -> xr.Dataset:
+    """Return what is small of a concepts dataset: scalars, and what concepts and images have."""
+    return _statistics(made.folder, made.stage)
+
+
+@st.cache_resource(max_entries=8, show_spinner="Reading the concepts …")
+def _statistics(folder: str, stage: str) -> xr.Dataset:
+    dataset = _opened(folder, stage)
+    left_out = [
+        name
+        for name, variable in dataset.data_vars.items()
+        if variable.ndim > 1 or ("image" in variable.dims and name not in OF_IMAGES)
+    ]
+    return dataset.drop_vars(left_out).load()
+
+
+def names_of(made: Made) -> xr.Dataset:
+    """Return names in memory; the next-best labels, millions of strings, stay on the disk."""
+    return _names(made.folder, made.stage)
+
+
+@st.cache_resource(max_entries=4, show_spinner="Reading the names …")
+def _names(folder: str, stage: str) -> xr.Dataset:
+    with open_made(folder, stage, drop_variables=labels.NEXT_LABELS) as dataset:
+        return dataset.load()
+
+
+def labels_of(made: Made, concept: int) -> xr.Dataset:
+    """Return the names of one concept, the next-best labels too; of none if it has no names."""
+    known = names_of(made)
+    places = known.indexes["concept"].get_indexer([concept])
+    own = known.isel(concept=places[places >= 0])
+    if not own.sizes["concept"]:
+        return own
+    file = Path(made.folder) / DATASET
+    rows = {name: read_row(file, name, int(places[0]))[None] for name in labels.NEXT_LABELS[:2]}
+    dims = ("concept", "metric", "rank")
+    return own.assign({name: (dims, values) for name, values in rows.items()})
+
+
+def frame_of(model: Model, way: str) -> pd.DataFrame:
+    """Return the table of all concepts."""
+    return _frame(model.concepts, model.names, model.consistency, way)
+
+
+@st.cache_resource(max_entries=16, show_spinner="Listing the concepts …")
+def _frame(concepts: Made, names: Made | None, consistency: Made | None, way: str) -> pd.DataFrame:
+    best = labels.best_names(names_of(names), way) if names and way else None
+    scores = whole(consistency) if consistency else None
+    return view.concepts_frame(statistics(concepts), best, scores)
+
+
+def thumbnails(made: Made, concepts: Sequence[int]) -> dict[int, str]:
+    """Return thumbnails of some concepts."""
+    return _thumbnails(made.folder, made.stage, tuple(concepts))
+
+
+@st.cache_resource(max_entries=256, show_spinner=False)
+def _thumbnails(folder: str, stage: str, concepts: tuple[int, ...]) -> dict[int, str]:
+    return view.pictures_of(_opened(folder, stage), concepts)
+
+
+def tiles_of(made: Made, concept: int) -> list[view.Tile]:
+    """Return the images of one concept."""
+    return _tiles(made.folder, made.stage, concept)
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _tiles(folder: str, stage: str, concept: int) -> list[view.Tile]:
+    return view.tiles(_opened(folder, stage), concept)
+
+
+def directions(made: Made) -> Directions:
+    """Return the directions of an SAE's concepts in the layer."""
+    return _directions(made.folder, made.stage)
+
+
+@st.cache_resource(max_entries=2, show_spinner="Reading the decoder …")
+def _directions(folder: str, stage: str) -> Directions:
+    return Directions.of(_opened(folder, stage)["decoder"])
+
+
+def presence_index(model: Model) -> PresenceIndex:
+    """Return the presences of a set of concepts, which may still be being read."""
+    return _presence_index(model.concepts.folder, model.concepts.stage, model.root)
+
+
+@st.cache_resource(max_entries=4, show_spinner="Reading presences …")
+def _presence_index(folder: str, stage: str, root: str) -> PresenceIndex:
+    dataset = _opened(folder, stage)
+    _, manifest = find_dataset(folder)
+    cells = dataset.sizes["image"] * dataset.sizes["concept"]
+    kept = cache_folder(Path(root), str(manifest["content"]))
+    return PresenceIndex(lambda: dataset, cells, kept)
+
+
+def presences_alone(made: Made, place: int) -> Presences:
+    """Return the presences of the concept at a place, read from the dataset itself."""
+    return _presences_alone(made.folder, made.stage, place)
+
+
+@st.cache_resource(max_entries=16, show_spinner="Reading presences …")
+def _presences_alone(folder: str, stage: str, place: int) -> Presences:
+    return read_alone(_opened(folder, stage), place)

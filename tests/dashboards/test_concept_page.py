@@ -1,0 +1,313 @@
+"""The page of concepts, with all that can stand beside them, and with some of it gone."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from dashboards import presence_index
+from registry.project import Project, open_project
+from tests.dashboards import fabricate, fabricate_concepts
+from tests.dashboards.fabricate import CONCEPTS, HOSTILE, run_uid
+from tests.dashboards.test_pages import Open, app_test, frames, open_page, tiles, told
+
+__all__ = ["app_test", "open_page"]
+DEAD = CONCEPTS - 1
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with concepts and all that can stand beside them; to be read only."""
+    project = fabricate_concepts.declare(tmp_path_factory.mktemp("judged") / "project")
+    fabricate_concepts.live_in(project)
+    return project.root
+
+
+@pytest.fixture
+def mine(judged: Path, tmp_path: Path) -> Project:
+    """A copy, to be changed at will."""
+    return open_project(shutil.copytree(judged, tmp_path / "copy", symlinks=True))
+
+
+def answers(page: AppTest) -> dict[str, str]:
+    """Return what the answer to each question speaks for, by the question's first word."""
+    signs = [one.value for one in page.markdown if "-badge[" in one.value]
+    asked = [one.value for one in page.markdown if "?** " in one.value]
+    asked = [text for text in asked if "Can this " not in text]
+    return {text.strip("*").split("?")[0]: sign for text, sign in zip(asked, signs, strict=True)}
+
+
+def table(page: AppTest, column: str) -> Any:
+    return next(frame for frame in frames(page) if column in frame)
+
+
+def test_a_concept_has_answers_for_its_name(open_page: Open, judged: Path) -> None:
+    page = open_page(judged, "concepts", {"concept": "0"})
+    assert not page.exception
+    found = answers(page)
+    assert len(found) == 5
+    assert [("for" in sign, "against" in sign) for sign in found.values()] == [(True, False)] * 5
+    assert "5 answers: 5 for it" in told(page).replace("\\", "")
+
+
+def test_what_speaks_against_a_name_is_told(open_page: Open, judged: Path) -> None:
+    page = open_page(judged, "concepts", {"concept": "1"})
+    found = answers(page)
+    assert "against" in found["Is it where its name says"]
+    assert "open" in found["Does it come back when it is learnt again"]
+    assert HOSTILE not in told(page)
+    assert HOSTILE in told(page).replace("\\", "")
+
+
+def test_all_that_is_known_of_a_concept_is_shown(open_page: Open, judged: Path) -> None:
+    page = open_page(judged, "concepts", {"concept": "0"})
+    titles = told(page)
+    for title in (
+        "How strongly it is present",
+        "Which classes it is present in",
+        "What it contributes to",
+        "Present in the same images",
+        "Similar directions in the layer",
+        "Decisions that use it",
+    ):
+        assert title in titles
+    assert table(page, "explained")["image"].tolist() == ["test/00000", f"test/{HOSTILE}"]
+    assert table(page, "chance")["measure"].tolist() == ["pointing", "energy"]
+    concepts = frames(page)[0].set_index("concept")
+    assert concepts.loc[0, "c2"] == 0.8
+    dataset = fabricate.concepts()
+    present = int((dataset["presence"].sel(concept=0) > 0).sum())
+    assert f"Present in {present} of 30 images" in told(page).replace("\\", "")
+
+
+def test_similar_concepts_are_a_click_away(open_page: Open, judged: Path) -> None:
+    page = open_page(judged, "concepts", {"concept": "0"})
+    near = [button for button in page.button if str(button.key).startswith("similar-cosine-")]
+    assert near[0].label == "Concept 1"  # which was made to point almost there
+    near[0].click().run()
+    assert page.subheader[0].value.startswith("Concept 1")
+    presence = fabricate.concepts()["presence"].values.astype(np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        correlation = np.corrcoef(presence, rowvar=False)[1]
+    correlation[1] = -np.inf
+    first = next(b for b in page.button if str(b.key).startswith("similar-correlation-"))
+    assert first.label == f"Concept {int(np.nanargmax(correlation))}"
+
+
+def test_a_dead_concept_says_that_it_is_nowhere(open_page: Open, judged: Path) -> None:
+    page = open_page(judged, "concepts", {"concept": str(DEAD)})
+    assert not page.exception
+    assert not tiles(page)
+    words = told(page).replace("\\", "")
+    assert "Present in 0 of 30 images; its presence is 0 in 100.0 %." in words
+    assert "None: it is the same everywhere." in words
+    assert "it has no name" in words
+    assert "no C2-score" in words
+
+
+def test_the_whole_model(open_page: Open, judged: Path) -> None:
+    page = open_page(judged, "concepts", {"section": "The whole model"})
+    assert not page.exception
+    words = told(page)
+    for title in (
+        "What the network knows",
+        "How often concepts are present",
+        "How few concepts make up a decision",
+        "What the concepts are named",
+        "Do concepts mean one thing",
+        "Who names them",
+    ):
+        assert title in words
+    assert table(page, "votes")["metric"].tolist() == ["iou", "auprc"]
+    assert len(page.image) == CONCEPTS - 1
+
+
+def test_a_layers_own_channels_are_called_so(open_page: Open, mine: Project) -> None:
+    uid = run_uid("toy-channels", 0)
+    schema = fabricate.schemas.CONCEPTS
+    fabricate.store(mine, "toy-channels", fabricate.concepts(), schema, uid)
+    address = {"cell": "toy-channels", "section": "The whole model"}
+    page = open_page(mine, "concepts", address)
+    assert "the layer's own channels" in told(page).replace("\\", "")
+    page = open_page(mine, "concepts", {"cell": "toy-channels", "concept": "0"})
+    assert not page.exception
+    assert "Similar directions in the layer" not in told(page)
+    assert "Present in the same images" in told(page)
+
+
+def test_the_other_set_of_a_matching_has_it_backwards(open_page: Open, mine: Project) -> None:
+    dataset, uid = fabricate.concepts(), run_uid("toy-again", 0)
+    fabricate.store(mine, "toy-again", dataset, fabricate.schemas.CONCEPTS, uid)
+    page = open_page(mine, "concepts", {"cell": "toy-again", "concept": "3"})
+    assert not page.exception
+    assert page.subheader[0].value == "Concept 3"
+
+
+@pytest.mark.parametrize("schema", ["consistency", "localisation", "matching", "decisions"])
+@pytest.mark.parametrize("name", ["dataset.nc", "manifest.json"])
+def test_what_is_damaged_beside_concepts_is_told_and_the_rest_shown(
+    open_page: Open, mine: Project, schema: str, name: str
+) -> None:
+    (mine.current(f"toy-{schema}") / name).unlink()
+    page = open_page(mine, "concepts", {"concept": "0"})
+    assert not page.exception
+    assert "damaged" in told(page)
+    assert f"factbook run toy-{schema}" in [code.value.replace("'", "") for code in page.code]
+    assert page.subheader[0].value.startswith("Concept 0")
+    assert len(tiles(page)) == fabricate.RANKS
+
+
+def test_a_damaged_autoencoder_leaves_the_rest(open_page: Open, mine: Project) -> None:
+    file = mine.current("toy-sae[k=8]") / "dataset.nc"
+    file.write_bytes(file.read_bytes()[:-100])
+    page = open_page(mine, "concepts", {"concept": "0"})
+    assert not page.exception
+    assert "damaged" in told(page)
+    assert "Present in the same images" in told(page)
+
+
+def test_without_scores_the_answers_say_what_to_run(
+    open_page: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = fabricate_concepts.declare(tmp_path / "few")
+    for cell, dataset, schema in fabricate.outputs():
+        fabricate.store(project, cell, dataset, schema, run_uid(cell, 0))
+    page = open_page(project, "concepts", {"concept": "0"})
+    assert not page.exception
+    words = told(page).replace("\\", "")
+    for name in ("consistency", "localisation", "matching"):
+        assert f"factbook run toy-{name}" in words
+    assert "2 for it, 0 against it, 3 open" in words
+
+
+def test_a_concept_without_names_still_has_answers(open_page: Open, mine: Project) -> None:
+    shutil.rmtree(mine.store.root / "toy-names")
+    page = open_page(mine, "concepts", {"concept": "0"})
+    assert not page.exception
+    assert "Can this concept be trusted?" in told(page)
+    assert "3 answers: 3 for it, 0 against it, 0 open" in told(page).replace("\\", "")
+
+
+def test_labels_are_shown_letter_by_letter(open_page: Open, mine: Project) -> None:
+    hostile = fabricate.names()
+    label = "[x](http://evil) ![y](http://evil) <img src=x> $a$ :red[b] `c`"
+    for name in ("name", "consensus", "top_label"):
+        hostile[name] = hostile[name].where(hostile[name] != "colour: red", label)
+    schema = fabricate_concepts.evals_schemas.NAMES
+    fabricate.store(mine, "toy-names", hostile, schema, run_uid("toy-names", 99))
+    page = open_page(mine, "concepts", {"concept": "0"})
+    assert not page.exception
+    assert label in frames(page)[0]["name"].tolist()
+    bare = re.sub(r"\\.", "", told(page))  # without what is escaped
+    assert not re.search(r"]\(|!\[|<img|\$|:red\[|`", bare)
+    assert label in told(page).replace("\\", "")
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        {"sort": "__class__", "page": "-1"},
+        {"sort": "C2-score", "page": "99999999999999999999"},
+        {"page": "NaN", "section": HOSTILE, "below": "$where", "images": "maybe"},
+        {"section": "The whole model", "page": "2", "metric": HOSTILE},
+    ],
+)
+def test_hostile_addresses(open_page: Open, judged: Path, address: Mapping[str, str]) -> None:
+    page = open_page(judged, "concepts", address)
+    assert not page.exception
+    assert page.header[0].value == "Concepts"
+
+
+def test_a_table_of_several_pages(
+    open_page: Open, judged: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dashboards.views.concepts.PAGE", 2)
+    for function in ("page_count", "page_with"):
+        from dashboards.views import concepts
+
+        monkeypatch.setattr(getattr(concepts, function), "__defaults__", (2,))
+    page = open_page(judged, "concepts", {"sort": "number"})
+    assert frames(page)[0]["concept"].tolist() == [0, 1]
+    page = open_page(judged, "concepts", {"sort": "number", "concept": "3"})
+    assert frames(page)[0]["concept"].tolist() == [2, 3]
+    page.number_input(key="page").set_value(3).run()
+    assert frames(page)[0]["concept"].tolist() == [4, 5]
+    assert page.subheader[0].value.startswith("Concept 3")
+    page.number_input(key="page").set_value(77).run()
+    assert frames(page)[0]["concept"].tolist() == [4, 5]
+
+
+def test_where_a_concept_is_and_all_its_images(
+    open_page: Open, judged: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dashboards.screens.concept.TILES_IN_ROW", 3)
+    page = open_page(judged, "concepts", {"concept": "0", "below": "Place"})
+    assert len(tiles(page)) == 3
+    assert "faint where the concept is not" in told(page)
+    page.toggle(key="images").set_value(True).run()
+    assert len(tiles(page)) == fabricate.RANKS
+
+
+def test_a_large_dataset_is_shown_as_far_as_it_was_read(
+    open_page: Open, mine: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presence_index, "SMALL_CELLS", 0)
+    monkeypatch.setattr(presence_index.read_blocks, "__defaults__", (10 * CONCEPTS,))
+    more, require = threading.Event(), presence_index._require_sparse
+
+    def wait(entries: int, read: int, images: int) -> None:
+        if read == 20:
+            assert more.wait(60)
+        require(entries, read, images)
+
+    monkeypatch.setattr(presence_index, "_require_sparse", wait)
+    try:
+        page = open_page(mine, "concepts", {"concept": "0"})
+        while "20 of 30 images were read" not in told(page):
+            page.run()
+        assert not page.exception
+        assert "This is done once" in str(page.get("progress")[0].proto)
+        assert "Present in the same images" in told(page)
+    finally:
+        more.set()
+    while "images were read so far" in told(page):
+        page.run()
+    assert "of 30 images; its presence is 0" in told(page).replace("\\", "")
+    assert list((mine.root / ".factbook" / "cache").glob("presences-*"))
+
+
+def test_presences_that_cannot_be_kept_are_told(
+    open_page: Open, mine: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presence_index, "SMALL_CELLS", 0)
+    (mine.root / ".factbook").mkdir(exist_ok=True)
+    (mine.root / ".factbook" / "cache").write_text("in the way")
+    page = open_page(mine, "concepts", {"concept": "0"})
+    while page.get("progress"):
+        page.run()
+    page.run()
+    assert not page.exception
+    assert "Presences over all images are not shown" in page.warning[0].value
+
+
+def test_presences_that_are_too_many_to_be_kept_are_read_one_by_one(
+    open_page: Open, mine: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presence_index, "SMALL_CELLS", 0)
+    monkeypatch.setattr(presence_index, "MOST_ENTRIES", 1)
+    page = open_page(mine, "concepts", {"concept": "0"})
+    while page.get("progress"):
+        page.run()
+    page.run()
+    assert not page.exception
+    present = int((fabricate.concepts()["presence"].sel(concept=0) > 0).sum())
+    assert f"Present in {present} of 30 images" in told(page)
+    assert "Present in the same images" not in told(page)

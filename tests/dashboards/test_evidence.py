@@ -1,0 +1,152 @@
+"""Whether a name can be trusted."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from dashboards.views.evidence import (
+    AGAINST,
+    FOR,
+    OPEN,
+    Evidence,
+    agreement,
+    alikeness,
+    evidence_table,
+    lead,
+    location,
+    missing,
+    recurrence,
+    verdict_line,
+)
+from dashboards.views.one_concept import returns
+from tests.dashboards import fabricate_concepts
+from tests.dashboards.fabricate import CONCEPTS, HOSTILE
+
+METRICS = ["a", "b", "c", "d"]
+
+
+def names(chosen: list[str], votes: list[bool], **others: object) -> xr.Dataset:
+    """Return the names of one concept by four metrics, the last of which is not to be trusted."""
+    by_metric = ("concept", "metric")
+    voted = [label for label, trusted in zip(chosen, votes, strict=True) if trusted]
+    consensus = max(sorted(set(voted)), key=voted.count)
+    known = {
+        "name": (by_metric, np.array([chosen], dtype=object)),
+        "votes": ("metric", np.array(votes)),
+        "verdict": ("metric", np.where(votes, "passes", "fails").astype(object)),
+        "consensus": ("concept", np.array([consensus], dtype=object)),
+        "score": (by_metric, np.array([[0.9, 0.9, 0.9, 0.9]])),
+        "margin": (by_metric, np.array([[0.3, 0.3, 0.01, 0.3]])),
+        "interval_low": (by_metric, np.array([[0.8, 0.7, 0.8, 0.8]])),
+        "tied": (by_metric, np.array([[0, 2, 0, 0]])),
+    }
+    return xr.Dataset(known | others, {"concept": [7], "metric": METRICS})
+
+
+TRUSTED = [True, True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "label", "speaks", "told"),
+    [
+        (["x", "x", "y", "y"], "x", FOR, "2 of 3 choose 'x'"),
+        (["x", "y", "z", "x"], "x", AGAINST, "1 of 3 choose 'x'"),
+        (["y", "y", "x", "y"], "x", AGAINST, "1 of 3 choose 'x'; most choose 'y'"),
+        (["y", "y", "y", "x"], "x", AGAINST, "0 of 3 choose 'x'; most choose 'y'"),
+        (["", "", "", ""], "", AGAINST, "it has no name"),
+    ],
+)
+def test_whether_metrics_agree(chosen: list[str], label: str, speaks: str, told: str) -> None:
+    found = agreement(names(chosen, TRUSTED), 7, label)
+    assert (found.speaks, found.finding) == (speaks, told)
+
+
+def test_metrics_that_nobody_tested_leave_it_open() -> None:
+    untested = names(["x"] * 4, [True] * 4, verdict=("metric", ["untested"] * 4))
+    found = agreement(untested, 7, "x")
+    assert (found.speaks, found.finding) == (OPEN, "4 of 4 choose 'x'; none was tested")
+
+
+@pytest.mark.parametrize(
+    ("chosen", "speaks", "told"),
+    [
+        # a and b are clear: 0.8 and 0.7 above 0.6; c is not: 0.8 below 0.89
+        (["x", "x", "y", "x"], FOR, "by 2 of 2 metrics that choose it; 1 give another label"),
+        (["y", "y", "x", "x"], AGAINST, "by 0 of 1 metrics that choose it"),
+        (["x", "y", "x", "y"], AGAINST, "by 1 of 2 metrics that choose it"),
+        (["y", "y", "y", "x"], OPEN, "no metric that can be trusted chooses it"),
+    ],
+)
+def test_whether_a_name_is_clearly_ahead(chosen: list[str], speaks: str, told: str) -> None:
+    found = lead(names(chosen, TRUSTED), 7, "x")
+    assert found.speaks == speaks
+    assert found.finding.startswith(told)
+
+
+@pytest.mark.parametrize(
+    ("concept", "speaks", "told"),
+    [
+        (0, FOR, "C2-score 0.8 over 20 images; random maps 0.01, all concepts 0.4; 100 %"),
+        (3, OPEN, "C2-score 0.2 over 20 images"),
+        (4, OPEN, "too few images to count"),
+        (CONCEPTS - 1, OPEN, "too few images"),
+        (99, OPEN, "no C2-score"),
+    ],
+)
+def test_whether_it_looks_alike(concept: int, speaks: str, told: str) -> None:
+    found = alikeness(fabricate_concepts.consistency(), concept)
+    assert found.speaks == speaks
+    assert told in found.finding
+
+
+def test_a_score_of_random_maps_speaks_against() -> None:
+    consistency = fabricate_concepts.consistency().assign(baseline=0.3)
+    assert alikeness(consistency, 3).speaks == AGAINST
+
+
+def test_random_maps_of_the_concepts_own_class_count_first() -> None:
+    own = np.full(CONCEPTS, np.nan)
+    own[3] = 0.25
+    consistency = fabricate_concepts.consistency().assign(concept_baseline=("concept", own))
+    assert "random maps 0.25" in alikeness(consistency, 3).finding
+    assert alikeness(consistency, 3).speaks == AGAINST
+    assert "random maps 0.01" in alikeness(consistency, 0).finding
+
+
+@pytest.mark.parametrize(("concept", "speaks"), [(0, FOR), (1, AGAINST), (2, OPEN), (99, OPEN)])
+def test_whether_it_is_where_its_name_says(concept: int, speaks: str) -> None:
+    assert location(fabricate_concepts.localisation(), concept).speaks == speaks
+
+
+def test_a_place_is_told_with_its_name_and_chance() -> None:
+    told = location(fabricate_concepts.localisation(), 1).finding
+    assert told == f"as {HOSTILE!r}: pointing 0.1 (chance 0.4), energy 0.6 (chance 0.4)"
+
+
+@pytest.mark.parametrize(
+    ("concept", "speaks"), [(0, FOR), (3, FOR), (1, OPEN), (2, AGAINST), (4, AGAINST)]
+)
+def test_whether_it_comes_back(concept: int, speaks: str) -> None:
+    found = recurrence("other", returns(fabricate_concepts.matching(), concept))
+    assert found.speaks == speaks
+    assert "other" in found.finding
+
+
+def test_what_is_not_known_says_what_to_run() -> None:
+    assert missing("Q?", "C2-scores", "factbook run x").finding == (
+        "not known: C2-scores; factbook run x"
+    )
+
+
+def test_all_questions_as_a_table_and_a_line() -> None:
+    asked = [
+        Evidence("Q", "f", FOR, "r"),
+        Evidence("R", "g", OPEN, ""),
+        Evidence("S", "h", FOR, ""),
+    ]
+    assert verdict_line(asked) == "3 answers: 2 for it, 0 against it, 1 open."
+    table = evidence_table("x", asked)
+    assert table.frame["speaks"].tolist() == [FOR, OPEN, FOR]
+    assert "what was found" in table.latex()

@@ -10,6 +10,7 @@ import xarray as xr
 
 from dashboards.views.advice import EXPECTED, advise
 from dashboards.views.concept_names import with_names
+from dashboards.views.concept_report import concepts_parts, gallery_parts
 from dashboards.views.curves import curve_chart, curve_note, curves
 from dashboards.views.datasets import read_small, scalar_table
 from dashboards.views.decisions import report_parts
@@ -18,6 +19,7 @@ from dashboards.views.pipeline import graph_figure, plan_numbers, task_table, ta
 from dashboards.views.results import RESULTS, Result
 from dashboards.views.run import facts_frame, repeat_command, settings_frame
 from dashboards.views.text import time_text
+from dashboards.views.training import network_parts, sae_parts
 from registry.catalog import Catalog, RunView, UnknownRunError
 from registry.graph import Cell
 
@@ -44,7 +46,13 @@ class Section:
 Shown = Callable[[Catalog, str, xr.Dataset], list[Part]]
 """From a catalog, a cell and its dataset to what is shown of it."""
 
-OTHERS: Mapping[str, Shown] = {"decisions": report_parts}
+OTHERS: Mapping[str, Shown] = {
+    "concepts": concepts_parts,
+    "decisions": report_parts,
+    "gallery": gallery_parts,
+    "network": lambda _, cell, dataset: network_parts(cell, dataset),
+    "sae": lambda _, cell, dataset: sae_parts(cell, dataset),
+}
 """By schema, what is shown of datasets that have no page of results of their own."""
 
 

@@ -1,0 +1,45 @@
+"""What training left."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dashboards.views.parts import Figure, Numbers
+from dashboards.views.training import class_accuracy, network_parts, sae_parts
+from tests.dashboards import fabricate_concepts
+
+
+def test_an_sae_has_numbers_and_curves() -> None:
+    parts = sae_parts("x", fabricate_concepts.sae())
+    assert isinstance(parts[0], Numbers)
+    numbers = {number.label: number.value for number in parts[0].numbers}
+    assert (numbers["accuracy, spliced"], numbers["k"]) == ("75.0 %", "8")
+    figures = [part for part in parts if isinstance(part, Figure)]
+    assert [figure.title for figure in figures] == [
+        "Reconstruction loss",
+        "Auxiliary loss",
+        "Explained variance",
+        "Dead concepts",
+        "Accuracy of the spliced network",
+    ]
+    assert figures[1].note == "1 values are no finite number."
+    assert all(figure.svg().startswith("<svg") for figure in figures)
+
+
+def test_a_loss_that_is_nowhere_finite_is_an_empty_curve() -> None:
+    broken = fabricate_concepts.sae().assign(reconstruction_loss=("step", np.full(9, np.inf)))
+    figure = sae_parts("x", broken)[1]
+    assert isinstance(figure, Figure)
+    assert figure.note == "9 values are no finite number."
+
+
+def test_accuracy_by_class_leaves_out_what_has_no_label() -> None:
+    frame = class_accuracy(fabricate_concepts.network())
+    assert frame.values.tolist() == [["circle", 0.5, 2], ["square", 1.0, 3]]
+
+
+def test_a_network_has_numbers_and_figures() -> None:
+    parts = network_parts("x", fabricate_concepts.network())
+    assert isinstance(parts[0], Numbers)
+    assert [number.value for number in parts[0].numbers] == ["80.0 %", "6", "3", "12,345"]
+    assert [type(part) for part in parts[1:]] == [Figure, Figure]

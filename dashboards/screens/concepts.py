@@ -19,7 +19,7 @@ from dashboards.screens.concept_data import (
     thumbnails,
     whole,
 )
-from dashboards.screens.frame import BOUND, begin, explained, mark_row, marked_row, tell
+from dashboards.screens.frame import BOUND, OF_A_MODEL, begin, explained, mark_row, marked_row, tell
 from dashboards.screens.notes import concept_notes
 from dashboards.screens.parts import column_of, offer_table, show_numbers, show_part
 from dashboards.views import concepts as view
@@ -55,7 +55,7 @@ SECTIONS = ("Concepts", "The whole model")
 
 def show() -> None:
     """Show the page."""
-    catalog = begin("Concepts", HELP)
+    catalog = begin("Concepts", HELP, shares=OF_A_MODEL)
     cells = view.cells_of(catalog.project, "concepts")
     if not cells:
         tell(without_datasets(catalog.project, "concepts"))

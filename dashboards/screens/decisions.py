@@ -12,7 +12,7 @@ import streamlit as st
 
 from dashboards.explainer import ExplainerError
 from dashboards.screens.decision import show_concepts, show_decision
-from dashboards.screens.frame import BOUND, begin, explained, link_to, tell
+from dashboards.screens.frame import BOUND, OF_A_MODEL, begin, explained, link_to, tell
 from dashboards.screens.model import Model, read_decisions, read_model, read_naming
 from dashboards.views import choosing
 from dashboards.views.advice import Advice, without_datasets
@@ -52,7 +52,7 @@ class Subject:
 
 def show() -> None:
     """Show the page."""
-    catalog = begin("Decisions", MEANING)
+    catalog = begin("Decisions", MEANING, shares=OF_A_MODEL)
     cells = cells_of(catalog.project, "concepts")
     if not cells:
         tell(without_datasets(catalog.project, "concepts"))

@@ -22,6 +22,12 @@ PROJECT_VARIABLE = "FACTBOOK_PROJECT"
 BOUND: Final = "query-params"
 """Binds a widget to the address, under its key; values that it cannot have are ignored."""
 
+PAGES, PAGE = "pages", "shown page"
+"""Where a session keeps all pages, and the one that is shown with what it shares."""
+
+OF_A_MODEL = ("cell", "metric")
+"""What the pages of one concept model share: which one it is, and what names its concepts."""
+
 JOURNALS = "FACTBOOK_MONGO is off: shown is what the journals of the runs say."
 
 
@@ -63,8 +69,17 @@ def run_index(catalog: Catalog) -> RunIndex:
     return index
 
 
-def begin(title: str, help_line: str) -> Catalog:
-    """Write the head of a page and return the catalog; without one the page ends here."""
+def begin(title: str, help_line: str, shares: Sequence[str] = ()) -> Catalog:
+    """Write the head of a page and return the catalog; without one the page ends here.
+
+    Parameters
+    ----------
+    title, help_line : str
+        What the page is called, and what its numbers mean.
+    shares : sequence of str
+        Keys of widgets that keep their value when a reader comes from a page that shares them too.
+    """
+    _come_to(title, shares)
     st.header(title, anchor=False)
     st.caption(help_line)
     with explained(stop=True):
@@ -74,6 +89,16 @@ def begin(title: str, help_line: str) -> Catalog:
         elif catalog.database is None:
             st.caption(JOURNALS)
     return catalog
+
+
+def _come_to(title: str, shares: Sequence[str]) -> None:
+    """Forget what widgets of another page hold: here the same keys may mean something else."""
+    before, shared = st.session_state.get(PAGE, (title, shares))
+    if before != title:
+        kept = {PAGES, *(key for key in shares if key in shared)}
+        for key in [key for key in st.session_state if key not in kept]:
+            del st.session_state[key]
+    st.session_state[PAGE] = (title, tuple(shares))
 
 
 @contextmanager
@@ -99,7 +124,7 @@ def explained(cell: str = "", stop: bool = False) -> Iterator[None]:
 
 def remember_pages(pages: Mapping[str, Any]) -> None:
     """Note the page that shows the datasets of a schema, by its name."""
-    st.session_state["pages"] = dict(pages)
+    st.session_state[PAGES] = dict(pages)
 
 
 def link_to_dataset(schema: str, cell: str) -> None:
@@ -109,7 +134,7 @@ def link_to_dataset(schema: str, cell: str) -> None:
 
 def link_to(page: str, label: str, /, **address: object) -> None:
     """Link to a page as `remember_pages` names it, with values in the address."""
-    target = st.session_state.get("pages", {}).get(page)
+    target = st.session_state.get(PAGES, {}).get(page)
     if target is not None:
         values = {key: str(value) for key, value in address.items()}
         st.page_link(target, label=label, query_params=values)

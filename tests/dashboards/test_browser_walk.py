@@ -1,0 +1,64 @@
+"""From the first page to an answer by clicks alone: concept, decision, run, comparison."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.dashboards import test_browser, test_browser_decisions
+from tests.dashboards.test_browser import (
+    CONCEPT_ROW,
+    ROW,
+    choose_row,
+    idle,
+    picture,
+    see,
+    visit,
+)
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+pytestmark = pytest.mark.browser
+browser = test_browser.browser
+page = test_browser.page
+address = test_browser_decisions.address
+
+
+def test_from_the_first_page_to_a_comparison(page: Page, address: str) -> None:
+    visit(page, address)
+    see(page, "What does the network know?")
+    picture(page, "walk-1-first-page")
+
+    page.get_by_text("What does the network know?").click()
+    see(page, "Can this name be trusted?")
+    choose_row(page, 1, CONCEPT_ROW)
+    assert "concept=" in page.url
+    picture(page, "walk-2-concept")
+
+    page.get_by_role("link", name="Decisions").click()
+    see(page, "which is exactly what")
+    idle(page)
+    picture(page, "walk-3-decision")
+    page.get_by_text("About this concept").first.click()
+    see(page, "Can this name be trusted?")
+    idle(page)
+    assert "concept=" in page.url
+
+    page.get_by_role("link", name="Decisions").click()
+    see(page, "which is exactly what")
+    page.get_by_text("The run that measured these concepts").click()
+    see(page, "Configuration")
+    idle(page)
+    assert "run=" in page.url
+    order = page.get_by_role("combobox", name="Sort by")
+    assert order.input_value() == "-started", "not what concepts are sorted by"
+    picture(page, "walk-4-run")
+
+    choose_row(page, 0, ROW)
+    page.get_by_text("Compare these 2 runs").click()
+    see(page, "Smaller is better")
+    idle(page)
+    assert "/compare" in page.url
+    picture(page, "walk-5-comparison")

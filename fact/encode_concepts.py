@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Config:
-    """Configuration of ``fact.encode_concepts``.
+    """Configuration of ``fact.encode_concepts``, and of ``fact.encode_crp`` for channels.
 
     Parameters
     ----------

@@ -2,62 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
-
-from pydantic import Field
+from typing import TYPE_CHECKING
 
 import registry
 from fact import schemas
+from fact.encode_concepts import Config
 from fact.encoders import EncoderChoice, encoder_modules
 
 if TYPE_CHECKING:
     from registry.shards import Shards
-
-
-@dataclass(frozen=True)
-class Config:
-    """Configuration of ``fact.encode_crp``.
-
-    Parameters
-    ----------
-    encoder : str
-        The foundation model: ``efficientnet-lite0``, ``dinov2-vits14``, or a plug-in's.
-    upsampler : str
-        What brings its features to the image's size: ``bilinear``, ``loftup``, ``anyup``, ….
-    trusted : bool
-        Whether code from outside is trusted, at the commit to which it is pinned. Until then it
-        is an error that shows the code.
-    side : int or None
-        Length to which an image's shorter side is brought for the foundation model, in pixels;
-        None leaves it.
-    quantile : float
-        Of a channel's positive presences, from which on an image is chosen, in [0, 1].
-    least : int
-        Images that remain of each channel, where it has as many.
-    n_images : int or None
-        Only so many images, drawn at random; None takes all that were collected.
-    seed : int
-        Of that draw and of the random maps of the baseline.
-    batch : int
-        Images at a time.
-    device : str
-        ``auto``, ``cpu``, ``cuda``, ….
-    """
-
-    encoder: str = "efficientnet-lite0"
-    upsampler: str = "bilinear"
-    trusted: registry.Runtime[bool] = False
-    side: Annotated[int, Field(ge=1)] | None = 224
-    quantile: Annotated[float, Field(ge=0, le=1)] = 0.95
-    least: Annotated[int, Field(ge=2)] = 10
-    n_images: Annotated[int, Field(ge=2)] | None = None
-    seed: Annotated[int, Field(ge=0)] = 0
-    batch: Annotated[int, Field(ge=1)] = 32
-    device: registry.Runtime[str] = "auto"
-
-    def __post_init__(self) -> None:
-        EncoderChoice(self.encoder, self.upsampler, self.side)
 
 
 stage = registry.Stage(

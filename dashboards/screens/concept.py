@@ -29,6 +29,7 @@ from dashboards.views import evidence as ask
 from dashboards.views import labels
 from dashboards.views import one_concept as one
 from dashboards.views.parts import Part, Table, file_name
+from dashboards.views.settings import behind
 from dashboards.views.text import literal, number_text
 from registry.catalog import Catalog
 
@@ -70,6 +71,7 @@ def show_concept(catalog: Catalog, model: Model, frame: pd.DataFrame, concept: i
     show_concept_note(catalog, model.concepts.cell, concept)
     _gallery(model, concept)
     _evidence(model, concept, str(frame.set_index("concept").loc[concept, "name"]))
+    _lead_on(catalog, model)
 
 
 def show_beside(model: Model, frame: pd.DataFrame, concept: int) -> None:
@@ -153,6 +155,19 @@ def _evidence(model: Model, concept: int, label: str) -> None:
         st.caption(ABOUT_EVIDENCE)
         offer_table(table)
         _links_to_matches(model, concept)
+
+
+def _lead_on(catalog: Catalog, model: Model) -> None:
+    """Link to what all this rests on: the run, the tests of the metrics, and other results."""
+    names = model.names.cell if model.names else ""
+    with st.container(horizontal=True):
+        link_to("runs", "The run that measured them", run=model.concepts.cell)
+        if sanity := behind(catalog.project, names, "sanity"):
+            link_to("sanity", "Sanity tests of the metrics", cell=sanity)
+        others = {"consistency": model.consistency, "localisation": model.localisation}
+        for schema, made in others.items():
+            if made:
+                link_to(schema, schema.capitalize(), cell=made.cell)
 
 
 def _asked(model: Model, concept: int, label: str) -> list[ask.Evidence]:

@@ -7,14 +7,15 @@ from collections.abc import Callable, Sequence
 import streamlit as st
 import xarray as xr
 
-from dashboards.screens.frame import BOUND, begin, explained, tell
+from dashboards.screens.frame import BOUND, begin, explained, link_to, tell
 from dashboards.screens.parts import show_parts
 from dashboards.views.advice import without_datasets
 from dashboards.views.choices import Choice
 from dashboards.views.concept_names import with_names
 from dashboards.views.datasets import read_small
 from dashboards.views.results import Result
-from dashboards.views.settings import cells_meant, first_settings, settings_of
+from dashboards.views.settings import behind, cells_meant, first_settings, settings_of
+from dashboards.views.text import literal
 from registry.catalog import Catalog
 
 MOST_AT_ONCE = 8
@@ -48,6 +49,19 @@ def show_result(result: Result) -> None:
         with explained():
             chosen = _choose(result.choices(datasets))
             show_parts(result.parts(datasets, **chosen))
+            _lead_on(catalog, list(datasets))
+
+
+def _lead_on(catalog: Catalog, cells: Sequence[str]) -> None:
+    """Link to the runs that made what is shown, and to the concepts and tests it rests on."""
+    leads = {"concepts": "The concepts: {}", "sanity": "Sanity tests of the metrics: {}"}
+    with st.container(horizontal=True):
+        for cell in cells:
+            link_to("runs", f"The run: {literal(cell)}", run=cell)
+        for schema, told in leads.items():
+            found = (behind(catalog.project, cell, schema) for cell in cells)
+            for name in dict.fromkeys(filter(None, found)):
+                link_to(schema, told.format(literal(name)), cell=name)
 
 
 def _chosen_cells(catalog: Catalog, result: Result, settings: Sequence[str]) -> list[str]:

@@ -20,6 +20,7 @@ FREQUENCY_BINS = 30
 MOST_RANKS = 400
 LABELS_SHOWN = 20
 COVERED = 0.999
+NAMELESS = "No concept has a name by this: choose a metric under 'Named by'."
 METRIC_COLUMNS = {
     "verdict": Column(title="sanity tests"),
     "votes": Column(title="votes"),
@@ -157,9 +158,11 @@ def consistency_figure(cell: str, consistency: xr.Dataset) -> Figure:
     return Figure(file_name(cell, "consistency"), chart, "Do concepts mean one thing?", note)
 
 
-def labels_figure(cell: str, statistics: xr.Dataset, best: pd.DataFrame) -> Figure:
+def labels_figure(cell: str, statistics: xr.Dataset, best: pd.DataFrame) -> Figure | Note:
     """Return which labels name most concepts: what the network tells apart."""
     frame = label_counts(best)
+    if frame.empty:
+        return Note(NAMELESS, "info")
     chart = bars(frame.head(LABELS_SHOWN), x_title="concepts of this name", form=",.0f")
     unnamed = statistics.sizes["concept"] - int(frame["value"].sum())
     more = f" The first {LABELS_SHOWN} of {len(frame):,}." if len(frame) > LABELS_SHOWN else ""

@@ -58,8 +58,8 @@ TABLE_COLUMNS = {
     "name": Column(),
     "score": Column(".2f", meaning="of the name, on images that it was not chosen on"),
     "verdict": Column(
-        title="verdict",
-        meaning="of the sanity tests on the metric; or how many metrics that can be trusted agree",
+        title="sanity tests",
+        meaning="whether the metric that names it passes them; or how many that pass agree",
     ),
     "c2": Column(".2f", "C2", "how alike looks what it points at; random maps are near 0"),
     "image_share": Column(".1%", "images", "share of images where it is present"),

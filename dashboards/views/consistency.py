@@ -28,6 +28,7 @@ from dashboards.views.parts import (
 from dashboards.views.sweep import over_seeds
 from dashboards.views.text import number_text
 
+COUNTS = "✓ counts"
 COLUMNS = {
     "name": Column(meaning="label of the concept, or the label that most metrics choose"),
     "class": Column(meaning="class of the concept"),
@@ -189,7 +190,7 @@ def score_frame(own: xr.Dataset) -> pd.DataFrame:
     if named:
         frame.insert(1, "name", own[named].values.astype(str))
     is_enough = (frame["n_images"] >= int(own["least_images"])) & frame["score"].notna()
-    counts = np.where(is_enough, "✓ counts", "✗ too few")
+    counts = np.where(is_enough, COUNTS, "✗ too few")
     frame.insert(frame.columns.get_loc("n_images") + 1, "counts", counts)
     order = ["counts", "score"]
     return frame.sort_values(order, ascending=[True, False], kind="stable").reset_index(drop=True)
@@ -197,6 +198,7 @@ def score_frame(own: xr.Dataset) -> pd.DataFrame:
 
 def _sizes(cell: str, own: xr.Dataset) -> list[Part]:
     frame = score_frame(own)
+    frame = frame[frame["counts"] == COUNTS]
     labels = frame["name"] + ", " if "name" in frame else ""
     points = pd.DataFrame(
         {
@@ -215,7 +217,8 @@ def _sizes(cell: str, own: xr.Dataset) -> list[Part]:
         x_log=True,
         height=280,
     )
-    note = "Large maps see much of the image, which makes encodings alike whatever the concept."
+    note = "Large maps see much of the image, which makes encodings alike whatever the concept. "
+    note += f"Concepts of fewer than {int(own['least_images'])} images are left out."
     return [Figure(file_name(cell, "sizes"), chart, "C2-score and size of the map", note)]
 
 

@@ -88,6 +88,8 @@ def agreement(names: xr.Dataset, concept: int, label: str) -> Evidence:
     votes = _choosing(names, concept, label)
     voting = int(names["votes"].values.sum())
     rule = "for: over half of them; a metric can be trusted if it passes the sanity tests"
+    if not voting:
+        return Evidence(AGREE, "no metric passed the sanity tests, so none votes", OPEN, rule)
     if not label:
         return Evidence(AGREE, "it has no name", AGAINST, rule)
     found = f"{int(votes.sum())} of {voting} choose {label!r}"

@@ -41,9 +41,10 @@ _OF_LABELS = [
 
 
 def ways_to_name(names: xr.Dataset) -> list[str]:
-    """Return the consensus, where there is one, and the metrics of a names dataset."""
+    """Return the consensus, where some metric votes, and the metrics of a names dataset."""
     metrics = [str(metric) for metric in names["metric"].values]
-    return [CONSENSUS, *metrics] if CONSENSUS in names else metrics
+    has_consensus = CONSENSUS in names and int(names["n_voting"]) > 0
+    return [CONSENSUS, *metrics] if has_consensus else metrics
 
 
 def preferred_way(ways: Sequence[str]) -> int:
@@ -146,5 +147,6 @@ def names_note(names: xr.Dataset) -> str:
     if set(verdicts) == {"untested"}:
         return f"{note} No sanity tests were given: the verdict on every metric is open."
     passed, tested = verdicts.count("passes"), len(verdicts) - verdicts.count("untested")
-    told = f"{note} {passed} of {tested} tested metrics pass the sanity tests; these vote."
+    told = f"{note} {passed} of {tested} tested metrics pass the sanity tests; "
+    told += "these vote." if passed else "so none votes, and there is no consensus."
     return f"{told} {tested_note(names)}".rstrip()

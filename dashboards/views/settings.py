@@ -42,6 +42,9 @@ def cells_meant(project: Project, settings: Iterable[str]) -> list[str]:
 def first_settings(catalog: Catalog, settings: Sequence[str], together: int = 1) -> list[str]:
     """Return with which settings to begin: the first that has a dataset, and others like it.
 
+    What some other experiment needs comes before what none does: verdicts on metrics that names
+    stand beside, before those that nothing rests on.
+
     Parameters
     ----------
     catalog : Catalog
@@ -52,7 +55,9 @@ def first_settings(catalog: Catalog, settings: Sequence[str], together: int = 1)
         How many, at most. Others are like the first if they are made from the same inputs, so
         that they differ in their configuration alone.
     """
-    made = _made(catalog, settings[:MOST_LOOKED_AT])
+    needed = _needed(catalog.project)
+    order = sorted(settings, key=lambda setting: setting not in needed)
+    made = _made(catalog, order[:MOST_LOOKED_AT])
     first = next(made, None)
     if first is None:
         return [settings[0]]
@@ -70,5 +75,25 @@ def _made(catalog: Catalog, settings: Sequence[str]) -> Iterator[str]:
                 break
 
 
+def _needed(project: Project) -> set[str]:
+    """Return the cells and experiments that some cell needs."""
+    cells = project.graph.cells
+    named = {name for cell in cells.values() for name in cell.needs.values()}
+    return named | {cells[name].experiment for name in named if name in cells}
+
+
 def _needs(project: Project, setting: str) -> dict[str, str]:
     return dict(project.cell(cells_meant(project, [setting])[0]).needs)
+
+
+def behind(project: Project, cell: str, schema: str) -> str:
+    """Return the nearest cell of a schema that a cell is made from, "" if there is none."""
+    cells = project.graph.cells
+    level = [cell]
+    while level:
+        needed = [name for name in level if name in cells for name in cells[name].needs.values()]
+        found = next((n for n in needed if n in cells and cells[n].provides == schema), "")
+        if found:
+            return found
+        level = list(dict.fromkeys(needed))
+    return ""

@@ -21,6 +21,7 @@ def test_ways_to_name_are_the_consensus_and_the_metrics() -> None:
     names = fabricate.names()
     assert ways_to_name(names) == ["consensus", "iou", "auprc"]
     assert ways_to_name(names.drop_vars("consensus")) == ["iou", "auprc"]
+    assert ways_to_name(names.assign(n_voting=0)) == ["iou", "auprc"], "where no metric votes"
 
 
 @pytest.mark.parametrize(

@@ -142,6 +142,16 @@ def test_scores_come_highest_first_and_few_images_last() -> None:
     assert np.isnan(frame["score"].iloc[-1])
 
 
+def test_concepts_of_few_images_are_not_drawn_beside_those_that_count() -> None:
+    own = fabricate_results.consistency()
+    parts = consistency.consistency_parts({"toy": own})
+    (figure,) = [p for p in parts if isinstance(p, Figure) and p.name.endswith("sizes")]
+    drawn = figure.svg()
+    counts = consistency.score_frame(own).set_index("concept")["counts"]
+    for concept, told in counts.items():
+        assert (f"concept {concept}" in drawn) == (told == "✓ counts")
+
+
 def test_names_of_the_dataset_win_over_those_that_were_found() -> None:
     own = fabricate_results.consistency()
     labelled = own.assign({LABEL: ("concept", np.array(list("abcdef")))})

@@ -12,9 +12,10 @@ from dashboards.views.choices import options_of
 from dashboards.views.compare import MOST_IN_FULL, each_in_full
 from dashboards.views.concept_names import LABEL, label_concepts, naming_cell, with_names
 from dashboards.views.parts import Heading, Note
-from dashboards.views.settings import cells_meant, first_settings, settings_of
+from dashboards.views.settings import behind, cells_meant, first_settings, settings_of
 from dashboards.views.sweep import axis_text, over_seeds
 from registry.catalog import Catalog, open_catalog
+from registry.project import open_project
 from registry.store import StoreError
 from tests.dashboards import fabricate, fabricate_results
 
@@ -118,3 +119,16 @@ def test_options_are_those_of_all_datasets_once() -> None:
     one = xr.Dataset(coords={"metric": ["iou", "auprc"]})
     other = xr.Dataset(coords={"metric": ["mine", "iou"]})
     assert options_of({"a": one, "b": other}, "metric") == ["iou", "auprc", "mine"]
+
+
+def test_what_others_rest_on_comes_first(catalog: Catalog) -> None:
+    assert first_settings(catalog, ["toy-identify", "toy-concepts"]) == ["toy-concepts"]
+    assert first_settings(catalog, ["toy-identify", "toy-sanity"]) == ["toy-identify"]
+
+
+def test_what_lies_behind_a_cell(template: Path) -> None:
+    project = open_project(template)
+    assert behind(project, "toy-names", "concepts") == "toy-concepts"
+    assert behind(project, "toy-names", "sae") == "toy-sae[k=8]"
+    assert behind(project, "toy-names", "sanity") == ""
+    assert behind(project, "nowhere", "sae") == ""

@@ -187,11 +187,11 @@ def recurrence(other: str, found: Sequence[Return]) -> Evidence:
     """
     known = [one for one in found if one.is_there]
     threshold = found[0].threshold if found else float("nan")
-    rule = f"for: every similarity at least {number_text(threshold)}; against: one at chance level"
+    rule = f"for: every similarity at least {number_text(threshold)}; against: none above chance"
     if not known:
         return Evidence(AGAIN, f"nothing in {other} is matched to it", AGAINST, rule)
     told = f"in {other}, {'; '.join(one.text for one in found)}"
     if all(one.is_there and one.similarity >= one.threshold for one in found):
         return Evidence(AGAIN, told, FOR, rule)
-    at_chance = any(one.similarity <= one.chance for one in known)
+    at_chance = all(one.similarity <= one.chance for one in known)
     return Evidence(AGAIN, told, AGAINST if at_chance else OPEN, rule)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -132,6 +134,14 @@ def test_whether_it_comes_back(concept: int, speaks: str) -> None:
     found = recurrence("other", returns(fabricate_concepts.matching(), concept))
     assert found.speaks == speaks
     assert "other" in found.finding
+
+
+def test_what_comes_back_by_presence_alone_leaves_it_open() -> None:
+    first, second = returns(fabricate_concepts.matching(), 0)
+    at_chance = replace(first, similarity=first.chance)
+    assert recurrence("other", [at_chance, second]).speaks == OPEN
+    both = [at_chance, replace(second, similarity=second.chance)]
+    assert recurrence("other", both).speaks == AGAINST
 
 
 def test_what_is_not_known_says_what_to_run() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -12,6 +13,15 @@ import pytest
 
 from registry import server
 from registry.mongo import OFF, URL_VARIABLE, Database, connect
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _signals_end() -> None:
+    """See to it that signals end programs, also where a shell began the tests in the background."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            restored = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+            signal.signal(number, restored)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -217,15 +217,6 @@ def test_nothing_is_written_after_the_end(observer: JournalObserver) -> None:
     assert (observer.folder / EVENTS).stat().st_size == size
 
 
-@pytest.fixture
-def _hang_up_ends() -> Iterator[None]:
-    """See to it that SIGHUP ends a process, here and in programs, under ``nohup`` too."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    yield
-    signal.signal(signal.SIGHUP, before)
-
-
-@pytest.mark.usefixtures("_hang_up_ends")
 def test_signals_interrupt_once_and_are_restored() -> None:
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGHUP)
     with pytest.raises(SignalInterrupt, match="SIGHUP") as caught, signals_interrupt():  # noqa: PT012
@@ -284,7 +275,6 @@ def run_program(root: Path, *settings: str) -> subprocess.Popen[str]:
     return program
 
 
-@pytest.mark.usefixtures("_hang_up_ends")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_run_that_is_stopped(tmp_path: Path, number: signal.Signals) -> None:
     program = run_program(tmp_path, "sleep=60")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 import time
 from collections.abc import Callable
@@ -11,6 +10,8 @@ from collections.abc import Callable
 STARTED = time.perf_counter()
 
 from streamlit.testing.v1 import AppTest  # noqa: E402  # importing counts as waiting
+
+from tests.benchmarks.memory import peak  # noqa: E402
 
 
 def page() -> None:
@@ -43,14 +44,6 @@ class Visits:
             self.test.run()
 
 
-def most_memory() -> int:
-    """Return the most bytes that this program has held; ``ru_maxrss`` counts its parent's too."""
-    with open("/proc/self/status") as file:
-        found = re.search(r"VmHWM:\s+(\d+) kB", file.read())
-    assert found
-    return 1024 * int(found[1])
-
-
 def main(words: list[str]) -> None:
     """Look around, as a reader would, and print what it took as JSON."""
     reader = Visits()
@@ -69,7 +62,7 @@ def main(words: list[str]) -> None:
     other = Visits()
     other.test.query_params["section"] = "The whole model"
     other.visit("the whole model", other.test.run)
-    print(json.dumps({"taken": reader.taken | other.taken, "memory": most_memory()}))
+    print(json.dumps({"taken": reader.taken | other.taken, "memory": int(2**20 * peak())}))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ the folder; with ``name`` before it, names them and prints what that took.
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import xarray as xr
 
 from registry import Schema, Variable
 from registry.shards import ShardWriter, open_parts
+from tests.benchmarks.memory import peak
 
 N_LABELS = (1000, 400)  # classes, and groups of classes
 DENSITY = 0.02  # share of concepts that an image has
@@ -97,14 +97,13 @@ def name(folder: Path, n_bootstrap: int, metrics: tuple[str, ...] | None) -> dic
     from evals.metrics.table import list_metrics
     from tests.evals.runs import FakeInput, FakeRun
 
-    loaded = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    loaded = peak()
     config = name_concepts.Config(metrics=metrics or tuple(list_metrics()), n_bootstrap=n_bootstrap)
     inputs = {"activations": Parts(folder / "concepts"), "labels": FakeInput(folder / "labels.nc")}
     started = time.perf_counter()
     name_concepts.stage(config, inputs, FakeRun(folder / "names", schemas.NAMES))
     seconds = time.perf_counter() - started
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"seconds": seconds, "peak_mb": peak, "loaded_mb": loaded}
+    return {"seconds": seconds, "peak_mb": peak(), "loaded_mb": loaded}
 
 
 if __name__ == "__main__":

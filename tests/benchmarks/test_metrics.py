@@ -142,17 +142,13 @@ def test_the_baseline_scales_with_the_number_of_pairs():
 
 
 WHOLE_TABLE = """
-import re, sys, time
-from pathlib import Path
+import sys, time
 import numpy as np
 from sklearn.metrics import average_precision_score
 import evals
 from evals.blocks import score_arrays
 from evals.metrics.table import Parameters
-
-def peak():  # in MiB; getrusage would tell the parent's too, from before this program began
-    status = Path("/proc/self/status").read_text()
-    return int(re.search(r"VmHWM:\\s*(\\d+)", status)[1]) / 1024
+from tests.benchmarks.memory import peak
 
 kind, n_inputs, n_neurons, n_concepts = sys.argv[1], *map(int, sys.argv[2:])
 rows = [row for row in evals.list_metrics().values() if row.family != "combination"]

@@ -18,7 +18,8 @@ STORED_BYTES = 12  # of a presence that is not 0: its value, its input, and a sh
 LIMIT = 2048  # MiB
 
 STREAM = """
-import resource, sys, time
+import sys, time
+from tests.benchmarks.memory import peak
 import dask.array, numpy as np, xarray as xr
 import evals
 
@@ -50,7 +51,7 @@ best = [
     block.auprc.argmax("concept").size
     for block in evals.score_blocks(*arrays, METRICS, (0.005,))
 ]
-used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+used = peak()
 print(time.perf_counter() - start, used, sum(best))
 """
 

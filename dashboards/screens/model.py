@@ -105,7 +105,9 @@ def read_model(catalog: Catalog, cell: str, decisions: str) -> Model:
         That explains images in advance; "" for none.
     """
     stored = _stored(catalog, decisions)
-    known, measured = _images(stored), None
+    known, measured = _images(stored, decisions), None
+    if known is None:
+        stored = Stored()  # refused, and told why
     with explained(cell):
         measured = _measured(str(catalog.path(cell)), catalog.project.cell(cell).stage)
     device = str(catalog.project.cell(cell).config.get("device", "auto"))
@@ -139,10 +141,10 @@ def _stored(catalog: Catalog, cell: str) -> Stored:
 Images = tuple[pd.DataFrame, list[str]]
 
 
-def _images(stored: Stored) -> Images | None:
+def _images(stored: Stored, cell: str) -> Images | None:
     """Return the images that were explained in advance, and the classes."""
     if stored.folder:
-        with explained():
+        with explained(cell):
             return _listed(read_decisions(stored))
     return None
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import streamlit as st
@@ -16,7 +17,8 @@ from streamlit.testing.v1 import AppTest
 
 from fact.networks import WEIGHTS_FILE
 from registry.cli import main
-from registry.manifest import MANIFEST
+from registry.durable import read_json
+from registry.manifest import MANIFEST, write_manifest
 from registry.mongo import URL_VARIABLE
 from registry.project import Project
 from registry.store import open_dataset
@@ -337,6 +339,21 @@ def test_damaged_decisions_leave_the_rest(open_page: Open, explained_copy: Proje
     page = open_page(explained_copy.root)
     assert not page.exception
     assert page.subheader[0].value.startswith("Why ")
+
+
+@pytest.mark.parametrize("version", [0, 99, [1, 2]])
+def test_decisions_of_another_version_leave_the_rest(
+    open_page: Open, explained_copy: Project, version: Any
+) -> None:
+    folder = explained_copy.current("decisions")
+    with h5py.File(folder / "dataset.nc", "r+") as file:
+        file.attrs["schema_version"] = version
+    write_manifest(folder, read_json(folder / MANIFEST) or {})
+    page = open_page(explained_copy.root)
+    assert not page.exception
+    assert page.subheader[0].value.startswith("Why ")
+    assert "of another version" in told(page)
+    assert "factbook run decisions" in told(page)
 
 
 def test_a_hostile_name_of_a_concept_is_shown_as_it_is(

@@ -97,8 +97,8 @@ class _Store(H5NetCDFStore):
 
     def open_store_variable(self, name: str, var: Any) -> xr.Variable:
         variable: xr.Variable = super().open_store_variable(name, var)
-        stored = _StoredArray(variable._data.array, self._filename)
-        data = LazilyIndexedArray(stored)
+        lazy: Any = variable._data
+        data = LazilyIndexedArray(_StoredArray(lazy.array, self._filename))
         return xr.Variable(variable.dims, data, variable.attrs, variable.encoding, fastpath=True)
 
 

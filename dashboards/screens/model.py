@@ -25,6 +25,8 @@ from registry.stage import Input
 NOT_HERE = "not-here"
 """Where a reader's session keeps which models cannot explain anything on this machine."""
 
+SHOWN = "Shown is what was explained in advance: the strongest concepts of each decision."
+
 
 @dataclass(frozen=True)
 class Stored:
@@ -112,7 +114,9 @@ def read_model(catalog: Catalog, cell: str, decisions: str) -> Model:
         measured = _measured(str(catalog.path(cell)), catalog.project.cell(cell).stage)
     device = str(catalog.project.cell(cell).config.get("device", "auto"))
     side = _side_of(stored)
-    concepts = _usable_input(catalog, cell, device, side) if measured is not None else None
+    concepts = None
+    if measured is not None:
+        concepts = _usable_input(catalog, cell, device, side, known is not None)
     shown = measured if concepts is not None else known
     if shown is None:
         st.info("No decision was explained in advance either.")
@@ -179,7 +183,9 @@ def _side_of(stored: Stored) -> int | None:
     return int(min(read_decisions(stored)["picture"].shape[1:3])) if stored.folder else None
 
 
-def _usable_input(catalog: Catalog, cell: str, device: str, side: int | None) -> Input | None:
+def _usable_input(
+    catalog: Catalog, cell: str, device: str, side: int | None, is_stored: bool
+) -> Input | None:
     """Return what an explainer is loaded from; None, and told why, if it is known to fail."""
     with explained(cell):
         given = catalog.input(cell)
@@ -187,8 +193,8 @@ def _usable_input(catalog: Catalog, cell: str, device: str, side: int | None) ->
         failed = key in st.session_state.get(NOT_HERE, ())
         if not failed or not (trouble := _trouble(key, given, device, side)):
             return given
-        told = "Shown is what was explained in advance: the strongest concepts of each decision."
-        tell(Advice("Nothing new can be explained on this machine", f"{trouble}\n{told}"))
+        told = f"\n{SHOWN}" if is_stored else ""
+        tell(Advice("Nothing new can be explained on this machine", f"{trouble}{told}"))
     return None
 
 

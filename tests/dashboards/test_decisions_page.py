@@ -322,6 +322,22 @@ def test_without_anything_it_is_told_what_to_run(open_page: Open, explained_copy
     assert "No decision was explained in advance either." in [info.value for info in page.info]
 
 
+@pytest.mark.parametrize("is_stored", [False, True])
+def test_without_the_sae_it_is_named(
+    open_page: Open, explained_copy: Project, is_stored: bool
+) -> None:
+    made_from = explained_copy.cell("concepts").needs["sae"]
+    shutil.rmtree(explained_copy.current(made_from))
+    if not is_stored:
+        shutil.rmtree(explained_copy.root / "artifacts" / "decisions")
+    page = open_page(explained_copy.root, {"cell": "concepts"})
+    assert not page.exception
+    words = told(page).replace("\\", "")
+    assert f"the sae '{made_from}' that it was made from is gone, or damaged" in words
+    assert ("Shown is what was explained in advance" in words) == is_stored
+    assert ("No decision was explained in advance either." in words) != is_stored
+
+
 def test_a_project_without_concepts_is_told_what_to_declare(
     open_page: Open, tmp_path: Path
 ) -> None:

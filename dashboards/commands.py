@@ -25,10 +25,12 @@ def report(experiments: tuple[str, ...], out: Path | None) -> None:
     from registry.durable import disk_errors, whole_file
 
     title = " ".join(experiments)
+    path = out or Path(f"{file_name(title)}.html")
+    if not path.parent.is_dir():
+        raise click.BadParameter(f"there is no folder {str(path.parent)!r}", param_hint="--out")
     with open_catalog() as catalog:
         sections = sections_of(catalog, experiments)
         text = render(f"factbook: {title}", subtitle_of(catalog), sections)
-    path = out or Path(f"{file_name(title)}.html")
     with disk_errors(path, len(text)), whole_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     click.echo(f"{path}: {len(sections)} sections, {len(text) / 1e6:.1f} MB")

@@ -163,12 +163,33 @@ def _load(concepts: Input, device: str) -> ConceptSource:
     try:
         return ConceptSource.of_concepts(concepts, _usable(device))
     except KeyError as error:
-        raise ExplainerError(f"the {error.args[0]} that it was made from is gone") from error
+        gone = _gone(concepts) or f"the {error.args[0]}"
+        raise ExplainerError(f"{gone} that it was made from is gone, or damaged") from error
     except StageError as error:
         told = "not all that these concepts were made from is on this machine, or whole"
         raise ExplainerError(f"{told}: {error}") from error
     except (OSError, ValueError, RuntimeError, ImportError) as error:
         raise ExplainerError(_told(error)) from error
+
+
+def _gone(given: Input) -> str:
+    """Return the first of all datasets behind one that is not here; "" if none is told."""
+    for one in given.inputs.values():
+        if told := _gone(one):
+            return told
+    missing = {slot: need for slot, need in _made_from(given).items() if slot not in given.inputs}
+    for slot, need in sorted(missing.items()):
+        if "run" in need:  # a dataset: what is declared, as images, is not needed here
+            return f"the {slot} {need['name']!r}"
+    return ""
+
+
+def _made_from(given: Input) -> dict[str, Any]:
+    from registry.store import StoreError, find_dataset
+
+    with suppress(StoreError, KeyError):
+        return dict(find_dataset(given.path)[1]["inputs"]) if given.path else {}
+    return {}
 
 
 def _usable(device: str) -> str:

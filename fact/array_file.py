@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from fact.images import numbered_ids
 from fact.vocabulary import distinct
+from registry.durable import StoreError
 from registry.suggest import nearest
 
 SUFFIXES = (".nc", ".npz", ".npy", ".csv")
@@ -99,7 +100,7 @@ def read_array(path: Path | str, variable: str = "", names: Sequence[str] = ()) 
         raise ArrayFileError(f"{path.name}: expected one of {', '.join(SUFFIXES)}")
     try:
         arrays = _READERS[path.suffix.lower()](path)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, StoreError, zipfile.BadZipFile) as error:
         raise ArrayFileError(f"{path} cannot be read: {error}") from error
     try:
         return _named(arrays, variable, names)

@@ -13,10 +13,12 @@ import h5netcdf
 import h5py
 import numpy as np
 import xarray as xr
+from xarray.backends import BackendArray, H5NetCDFStore
+from xarray.core.indexing import LazilyIndexedArray
 
 from registry.digest import ContentDigest, blocks
 from registry.durable import StoreError, disk_errors, whole_file
-from registry.schema import dtype_name, encode_attributes
+from registry.schema import SchemaError, dtype_name, encode_attributes
 
 CHUNK_BYTES = 128 * 2**10
 COMPRESSION = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
@@ -51,9 +53,65 @@ def write_file(dataset: xr.Dataset, path: Path) -> str:
     return digest.hexdigest()
 
 
+@contextmanager
+def reading(path: str | Path) -> Iterator[None]:
+    """Tell of every error of reading a file that the file is damaged.
+
+    Libraries raise nearly anything on bytes that they do not expect: h5py RuntimeError and
+    KeyError, h5netcdf AttributeError and TypeError, NumPy MemoryError.
+
+    Parameters
+    ----------
+    path : str or Path
+        What is read in the block, and nothing else.
+
+    Raises
+    ------
+    StoreError
+        If it cannot be read.
+    """
+    try:
+        yield
+    except (StoreError, SchemaError):
+        raise
+    except Exception as error:
+        told = str(error) or type(error).__name__
+        raise StoreError(f"{path} is damaged and cannot be read: {told}") from error
+
+
 def read_file(path: Path, **options: Any) -> xr.Dataset:
-    """Open one netCDF file lazily. Always by h5netcdf: threads crash the netCDF4 library."""
-    return xr.open_dataset(path, engine="h5netcdf", **options)
+    """Open one netCDF file lazily. Always by h5netcdf: threads crash the netCDF4 library.
+
+    Raises
+    ------
+    StoreError
+        If it cannot be read; later reads of its variables raise it too.
+    """
+    with reading(path):
+        store = _Store.open(str(path), phony_dims="access")
+        return xr.open_dataset(store, engine="store", **options)
+
+
+class _Store(H5NetCDFStore):
+    """A file whose variables tell, whenever they are read, that they are damaged."""
+
+    def open_store_variable(self, name: str, var: Any) -> xr.Variable:
+        variable: xr.Variable = super().open_store_variable(name, var)
+        lazy: Any = variable._data
+        data = LazilyIndexedArray(_StoredArray(lazy.array, self._filename))
+        return xr.Variable(variable.dims, data, variable.attrs, variable.encoding, fastpath=True)
+
+
+class _StoredArray(BackendArray):
+    """An array on the disk, as xarray reads it, with errors of :func:`reading`."""
+
+    def __init__(self, array: Any, path: str):
+        self.array, self.path = array, path
+        self.shape, self.dtype = array.shape, array.dtype
+
+    def __getitem__(self, key: Any) -> Any:
+        with reading(self.path):
+            return self.array[key]
 
 
 def read_row(path: Path, name: str, row: int) -> np.ndarray:
@@ -75,13 +133,10 @@ def read_row(path: Path, name: str, row: int) -> np.ndarray:
     StoreError
         If the file or the variable cannot be read.
     """
-    try:
-        with h5py.File(path, "r") as file:
-            stored = file[name]
-            is_text = h5py.check_string_dtype(stored.dtype) is not None
-            return np.asarray(stored.asstr()[row] if is_text else stored[row])
-    except (OSError, KeyError, IndexError, ValueError) as error:
-        raise StoreError(f"{path} cannot be read: {error}") from error
+    with reading(path), h5py.File(path, "r") as file:
+        stored = file[name]
+        is_text = h5py.check_string_dtype(stored.dtype) is not None
+        return np.asarray(stored.asstr()[row] if is_text else stored[row])
 
 
 def _write(dataset: xr.Dataset, path: Path) -> ContentDigest:
@@ -107,7 +162,7 @@ def _compare(digest: ContentDigest, temporary: Path, path: Path) -> None:
     try:
         with read_file(temporary, cache=False) as written:
             found.update(written)
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError, StoreError) as error:
         raise StoreError(f"{path} could not be read back; nothing was kept: {error}") from error
     if names := digest.differing(found):
         listed = ", ".join(map(repr, names))

@@ -301,7 +301,7 @@ def _code_digest(cell: Cell) -> str:
 def _absence(name: str, state: OutputState) -> str:
     """Say why there is no output, and what makes it."""
     told = {
-        Status.NEVER: "has never run as it is declared now",
+        Status.NEVER: "has no dataset here as it is declared now",
         Status.MISSING: "has lost its output",
         Status.RUNNING: f"is being made now, by run {state.run}",
         Status.INTERRUPTED: "was interrupted",

@@ -266,7 +266,7 @@ class Schema:
             that it can neither read nor migrate.
         """
         name = str(dataset.attrs.get("schema", self.name))
-        version = int(dataset.attrs.get("schema_version", self.version))
+        version = _version(dataset.attrs.get("schema_version", self.version))
         if name != self.name:
             raise SchemaError("wrong schema", [f"got a {name!r} dataset; expected {self.name!r}"])
         if version == self.version or version in self.readable_versions:
@@ -288,6 +288,15 @@ class Schema:
             f"version {version} is older than this code, which reads {readable}: "
             f"make it again with `factbook run '{again}'`"
         )
+
+
+def _version(stored: Any) -> int:
+    """Return a version as a file has it: its attributes are whatever somebody wrote."""
+    try:
+        return int(stored.item() if hasattr(stored, "item") else stored)
+    except (TypeError, ValueError, OverflowError):
+        fault = f"schema_version is {stored!r}; expected a whole number"
+        raise SchemaError("a dataset of no version", [fault]) from None
 
 
 def _shape(dims: Iterable[object]) -> str:

@@ -30,6 +30,7 @@ PROGRAM = "secantusd-py"
 _START_PATIENCE = 60.0  # seconds; it takes 1, or 2 after a crash, but machines can be busy
 _STOP_PATIENCE = 5.0  # seconds, for each signal
 _STARTED: list[subprocess.Popen[bytes]] = []  # kept, so that they are reaped, and not warned of
+_CONFIGURATION = "--config="
 _OPTIONS = (
     "--sync-on-commit",  # without it a kill loses acknowledged writes
     "--oplog-max-entries=1000",  # its replication log would grow to gigabytes
@@ -92,8 +93,9 @@ class ServerStatus:
 def find(project_root: Path) -> Server | None:
     """Return the running server of a project, or None if there is none.
 
-    The process must be the one that was started, and must itself hold the listening socket:
-    whoever else listens on that port is not written to.
+    The process must be the one that was started, for this folder, and must itself hold the
+    listening socket: whoever else listens on that port is not written to, nor is the server of the
+    project that this one was copied from.
 
     Raises
     ------
@@ -104,7 +106,7 @@ def find(project_root: Path) -> Server | None:
     if facts is None or facts.get("stopped"):
         return None
     process = ProcessIdentity.from_facts(facts)
-    if process is None:
+    if process is None or _is_of_another(process, _folder(project_root)):
         return None
     if process.state() == "elsewhere":
         raise ServerError(
@@ -117,6 +119,29 @@ def find(project_root: Path) -> Server | None:
     if process.state() == "alive" and port in _listening(process.pid):
         return Server(process, port)
     return None
+
+
+def _is_of_another(process: ProcessIdentity, folder: Path) -> bool:
+    """Return whether a living server serves another folder, from which the note was copied."""
+    served = _folder_served(process.pid) if process.state() == "alive" else None
+    return served is not None and not _is_same(served, folder)
+
+
+def _folder_served(pid: int) -> Path | None:
+    """Return the folder of a server, even if it was moved; None if that cannot be seen."""
+    with suppress(psutil.Error):
+        return Path(psutil.Process(pid).cwd())
+    with suppress(psutil.Error):  # of another user, whose command line can be seen
+        for argument in psutil.Process(pid).cmdline():
+            if argument.startswith(_CONFIGURATION):
+                return Path(argument.removeprefix(_CONFIGURATION)).parent
+    return None
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    with suppress(OSError):
+        return one.samefile(other)
+    return False
 
 
 def start(project_root: Path) -> Server:
@@ -214,7 +239,7 @@ def _spawn(port: int, folder: Path) -> subprocess.Popen[bytes]:
     configuration.touch()
     command = [
         _program(),
-        f"--config={configuration}",
+        f"{_CONFIGURATION}{configuration}",
         "--host=127.0.0.1",
         f"--port={port}",
         f"--storage-path={folder / 'data'}",

@@ -14,7 +14,7 @@ import xarray as xr
 
 from registry.digest import ContentDigest, content_digest
 from registry.durable import StoreError, clear_temporary
-from registry.netcdf import read_file, write_file
+from registry.netcdf import read_file, reading, write_file
 from registry.schema import Schema, dtype_name
 
 SUMMARY = "summary.nc"
@@ -329,11 +329,8 @@ class _PartArray:
         return np.empty((0,) * self.ndim, self.dtype)
 
     def __getitem__(self, key: Any) -> np.ndarray:
-        try:
-            with h5py.File(self.path, "r") as file:
-                return self._values(file[self.name], key)
-        except (OSError, KeyError) as error:
-            raise StoreError(f"{self.path} cannot be read: {error}") from error
+        with reading(self.path), h5py.File(self.path, "r") as file:
+            return self._values(file[self.name], key)
 
     def _values(self, stored: h5py.Dataset, key: Any) -> np.ndarray:
         if stored.shape != self.shape:

@@ -11,7 +11,7 @@ import xarray as xr
 
 from registry.durable import StoreError, read_json
 from registry.manifest import MANIFEST, Provenance, file_faults, write_manifest
-from registry.netcdf import read_file, write_file
+from registry.netcdf import read_file, reading, write_file
 from registry.schema import Schema, json_value
 from registry.shards import SUMMARY, Shards, ShardWriter, open_parts, part_name, scalars
 
@@ -23,6 +23,7 @@ __all__ = [
     "Written",
     "find_dataset",
     "open_dataset",
+    "reading",
     "write_dataset",
 ]
 
@@ -177,10 +178,7 @@ def open_dataset(path: str | Path, schema: Schema | None = None, **options: Any)
 def _open_file(path: Path, options: Mapping[str, Any]) -> xr.Dataset:
     if not path.exists():
         raise StoreError(f"no dataset at {path}")
-    try:
-        return read_file(path.resolve(), **options)
-    except (OSError, KeyError) as error:
-        raise StoreError(f"{path} is no netCDF file that can be read: {error}") from error
+    return read_file(path.resolve(), **options)
 
 
 def _open_folder(path: Path, options: Mapping[str, Any]) -> xr.Dataset:
@@ -191,4 +189,5 @@ def _open_folder(path: Path, options: Mapping[str, Any]) -> xr.Dataset:
     needed = {SUMMARY, *(part_name(index) for index in range(len(manifest["rows"])))}
     if missing := sorted(needed - {entry["name"] for entry in manifest["files"]}):
         raise StoreError(f"{folder} is damaged: {MANIFEST} does not list {', '.join(missing[:3])}")
-    return open_parts(folder, manifest["rows"], along)
+    with reading(folder):
+        return open_parts(folder, manifest["rows"], along)

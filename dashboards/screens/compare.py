@@ -20,7 +20,6 @@ from dashboards.views.run import packages_frame
 from dashboards.views.runs import named_runs, run_key
 from dashboards.views.text import count_text, literal, number_text
 from registry.catalog import Catalog
-from registry.store import open_dataset
 
 HELP = (
     "Runs side by side, as recorded in Sacred's schema. A deviation is that of a sample (n - 1) "
@@ -192,7 +191,7 @@ def _drawn(catalog: Catalog, row: Row, concept: int) -> list[Picture]:
 
 @st.cache_resource(max_entries=128, show_spinner="Reading pictures …")
 def _tiles(folder: str, stage: str, concept: int) -> list[Picture]:
-    with open_made(folder, stage) if stage else open_dataset(folder) as dataset:
+    with open_made(folder, stage) as dataset:
         found = tiles(dataset, concept)[:TILES]
     pictures = [
         Picture(

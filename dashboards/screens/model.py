@@ -25,6 +25,8 @@ from registry.stage import Input
 NOT_HERE = "not-here"
 """Where a reader's session keeps which models cannot explain anything on this machine."""
 
+SHOWN = "Shown is what was explained in advance: the strongest concepts of each decision."
+
 
 @dataclass(frozen=True)
 class Stored:
@@ -105,12 +107,16 @@ def read_model(catalog: Catalog, cell: str, decisions: str) -> Model:
         That explains images in advance; "" for none.
     """
     stored = _stored(catalog, decisions)
-    known, measured = _images(stored), None
+    known, measured = _images(stored, decisions), None
+    if known is None:
+        stored = Stored()  # refused, and told why
     with explained(cell):
         measured = _measured(str(catalog.path(cell)), catalog.project.cell(cell).stage)
     device = str(catalog.project.cell(cell).config.get("device", "auto"))
     side = _side_of(stored)
-    concepts = _usable_input(catalog, cell, device, side) if measured is not None else None
+    concepts = None
+    if measured is not None:
+        concepts = _usable_input(catalog, cell, device, side, known is not None)
     shown = measured if concepts is not None else known
     if shown is None:
         st.info("No decision was explained in advance either.")
@@ -139,10 +145,10 @@ def _stored(catalog: Catalog, cell: str) -> Stored:
 Images = tuple[pd.DataFrame, list[str]]
 
 
-def _images(stored: Stored) -> Images | None:
+def _images(stored: Stored, cell: str) -> Images | None:
     """Return the images that were explained in advance, and the classes."""
     if stored.folder:
-        with explained():
+        with explained(cell):
             return _listed(read_decisions(stored))
     return None
 
@@ -177,7 +183,9 @@ def _side_of(stored: Stored) -> int | None:
     return int(min(read_decisions(stored)["picture"].shape[1:3])) if stored.folder else None
 
 
-def _usable_input(catalog: Catalog, cell: str, device: str, side: int | None) -> Input | None:
+def _usable_input(
+    catalog: Catalog, cell: str, device: str, side: int | None, is_stored: bool
+) -> Input | None:
     """Return what an explainer is loaded from; None, and told why, if it is known to fail."""
     with explained(cell):
         given = catalog.input(cell)
@@ -185,8 +193,8 @@ def _usable_input(catalog: Catalog, cell: str, device: str, side: int | None) ->
         failed = key in st.session_state.get(NOT_HERE, ())
         if not failed or not (trouble := _trouble(key, given, device, side)):
             return given
-        told = "Shown is what was explained in advance: the strongest concepts of each decision."
-        tell(Advice("Nothing new can be explained on this machine", f"{trouble}\n{told}"))
+        told = f"\n{SHOWN}" if is_stored else ""
+        tell(Advice("Nothing new can be explained on this machine", f"{trouble}{told}"))
     return None
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from dashboards.views.rows import QueryError
 from registry.catalog import Catalog, UnknownRunError
-from registry.declaration import DeclarationError
-from registry.mongo import DatabaseError
+from registry.declaration import PROJECT_VARIABLE, DeclarationError
+from registry.mongo import URL_VARIABLE, DatabaseError
 from registry.notes import NoteError
 from registry.project import MissingInputsError, Project
 from registry.reference import SelectionError
@@ -71,7 +72,7 @@ def advise(error: Exception, cell: str = "") -> Advice:
     if isinstance(error, SchemaError):
         return Advice("The dataset is of another version", reason, run)
     if isinstance(error, DeclarationError):
-        return Advice("The declaration cannot be used", reason, ("factbook list",))
+        return _of_declaration(error)
     if isinstance(error, DatabaseError):
         return Advice("MongoDB could not answer", reason, ("factbook sync",))
     if isinstance(error, UnknownRunError):
@@ -83,6 +84,14 @@ def advise(error: Exception, cell: str = "") -> Advice:
     if isinstance(error, NoteError):
         return Advice("This note was not kept", reason)
     return Advice("This cannot be read", f"{type(error).__name__}: {reason}", run)
+
+
+def _of_declaration(error: DeclarationError) -> Advice:
+    """Return what to do about a declaration; one that is not there can be listed by no command."""
+    if error.path is not None and error.path.is_file():
+        return Advice("The declaration cannot be used", str(error), ("factbook list",))
+    reason = f"{error}\nStart this server in the project's folder, or name that folder:"
+    return Advice("There is no project", reason, (f"export {PROJECT_VARIABLE}=FOLDER",))
 
 
 def run_command(cell: str) -> str:
@@ -123,11 +132,13 @@ def database_trouble(catalog: Catalog) -> Advice | None:
     """Return what to tell about a database that is away; None where it is there, or not wanted."""
     if catalog.database is not None or not catalog.trouble:
         return None
-    return Advice(
-        "MongoDB cannot be reached",
-        f"{catalog.trouble}. Shown is what the journals of the runs say.",
-        tuple(_database_commands(catalog.trouble)),
-    )
+    told = f"{catalog.trouble}. Shown is what the journals of the runs say."
+    if os.environ.get(URL_VARIABLE):
+        told += f" Start the server that {URL_VARIABLE} names, or do without it:"
+        own = f"unset {URL_VARIABLE}  # the project's own server"
+        none = f"export {URL_VARIABLE}=off  # journals alone"
+        return Advice("MongoDB cannot be reached", told, (own, none))
+    return Advice("MongoDB cannot be reached", told, tuple(_database_commands(catalog.trouble)))
 
 
 def _database_commands(trouble: str) -> Iterator[str]:

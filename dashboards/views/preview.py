@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from pathlib import Path
 
-from registry.store import open_dataset
+from dashboards.views.datasets import open_made
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 _INK = {"light": "#1c1c1e", "dark": "#fafafa"}
@@ -31,7 +31,7 @@ def dataset_frame(folder: str | Path, theme: str = "light", height: int = 560) -
     StoreError
         If there is no whole dataset.
     """
-    with open_dataset(folder) as dataset:
+    with open_made(folder, "") as dataset:
         body = dataset._repr_html_()
     scheme = theme if theme in _INK else "light"
     look = (

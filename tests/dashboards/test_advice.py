@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from dashboards.views.advice import (
@@ -29,7 +31,7 @@ ERRORS = [
     (StoreError("/x is damaged: dataset.nc is missing"), "factbook run toy-concepts"),
     (SchemaError("'concepts' dataset of another version", ["version 9"]), "factbook run"),
     (OSError("unable to read chunk"), "factbook run toy-concepts"),
-    (DeclarationError((Fault("experiments.x", "unknown key"),)), "factbook list"),
+    (DeclarationError((Fault("experiments.x", "unknown key"),), Path(__file__)), "factbook list"),
     (DatabaseError("MongoDB at localhost: refused"), "factbook sync"),
     (UnknownRunError("no run '7'"), "factbook runs"),
     (SelectionError("no experiment 'x'"), "factbook list"),
@@ -82,7 +84,28 @@ def test_missing_kinds_of_datasets_name_who_would_make_them(project: Project) ->
     assert without_datasets(project, "decisions").commands == ("factbook list",)
 
 
-def test_trouble_with_the_database(project: Project) -> None:
+@pytest.mark.parametrize("path", [None, Path("nowhere/experiments.toml")])
+def test_without_a_project_it_is_told_how_to_name_one(path: Path | None) -> None:
+    advice = advise(DeclarationError((Fault("", "no such file"),), path))
+    assert advice.title == "There is no project"
+    assert advice.commands == ("export FACTBOOK_PROJECT=FOLDER",)
+
+
+def test_a_server_that_is_named_and_dead_cannot_be_started_by_us(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FACTBOOK_MONGO", "mongodb://127.0.0.1:1")
+    told = database_trouble(Catalog(project, None, "MongoDB at 127.0.0.1:1: refused"))
+    assert told is not None
+    assert "Start the server that FACTBOOK_MONGO names" in told.reason
+    assert [command.partition("  #")[0] for command in told.commands] == [
+        "unset FACTBOOK_MONGO",
+        "export FACTBOOK_MONGO=off",
+    ]
+
+
+def test_trouble_with_the_database(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FACTBOOK_MONGO", raising=False)
     assert database_trouble(Catalog(project)) is None  # FACTBOOK_MONGO is off
     told = database_trouble(Catalog(project, None, "the embedded database was stopped"))
     assert told is not None

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import streamlit as st
@@ -16,7 +17,8 @@ from streamlit.testing.v1 import AppTest
 
 from fact.networks import WEIGHTS_FILE
 from registry.cli import main
-from registry.manifest import MANIFEST
+from registry.durable import read_json
+from registry.manifest import MANIFEST, write_manifest
 from registry.mongo import URL_VARIABLE
 from registry.project import Project
 from registry.store import open_dataset
@@ -320,6 +322,22 @@ def test_without_anything_it_is_told_what_to_run(open_page: Open, explained_copy
     assert "No decision was explained in advance either." in [info.value for info in page.info]
 
 
+@pytest.mark.parametrize("is_stored", [False, True])
+def test_without_the_sae_it_is_named(
+    open_page: Open, explained_copy: Project, is_stored: bool
+) -> None:
+    made_from = explained_copy.cell("concepts").needs["sae"]
+    shutil.rmtree(explained_copy.current(made_from))
+    if not is_stored:
+        shutil.rmtree(explained_copy.root / "artifacts" / "decisions")
+    page = open_page(explained_copy.root, {"cell": "concepts"})
+    assert not page.exception
+    words = told(page).replace("\\", "")
+    assert f"the sae '{made_from}' that it was made from is gone, or damaged" in words
+    assert ("Shown is what was explained in advance" in words) == is_stored
+    assert ("No decision was explained in advance either." in words) != is_stored
+
+
 def test_a_project_without_concepts_is_told_what_to_declare(
     open_page: Open, tmp_path: Path
 ) -> None:
@@ -337,6 +355,21 @@ def test_damaged_decisions_leave_the_rest(open_page: Open, explained_copy: Proje
     page = open_page(explained_copy.root)
     assert not page.exception
     assert page.subheader[0].value.startswith("Why ")
+
+
+@pytest.mark.parametrize("version", [0, 99, [1, 2]])
+def test_decisions_of_another_version_leave_the_rest(
+    open_page: Open, explained_copy: Project, version: Any
+) -> None:
+    folder = explained_copy.current("decisions")
+    with h5py.File(folder / "dataset.nc", "r+") as file:
+        file.attrs["schema_version"] = version
+    write_manifest(folder, read_json(folder / MANIFEST) or {})
+    page = open_page(explained_copy.root)
+    assert not page.exception
+    assert page.subheader[0].value.startswith("Why ")
+    assert "of another version" in told(page)
+    assert "factbook run decisions" in told(page)
 
 
 def test_a_hostile_name_of_a_concept_is_shown_as_it_is(

@@ -141,7 +141,7 @@ def test_weights_that_are_gone_or_damaged_are_told(
 def test_what_it_is_made_from_and_is_gone_is_told(real: Catalog) -> None:
     given = real.input("concepts")
     without_sae = dataclasses.replace(given, inputs={"images": given.inputs["images"]})
-    with pytest.raises(ExplainerError, match="the network that it was made from is gone"):
+    with pytest.raises(ExplainerError, match=r"the sae '.*' that it was made from is gone"):
         Explainer(without_sae)
     without_images = dataclasses.replace(given, inputs={"sae": given.inputs["sae"]})
     explainer = Explainer(_forgetting_images(without_images))

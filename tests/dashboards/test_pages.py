@@ -326,7 +326,7 @@ def test_bytes_that_are_no_dataset_are_told(open_page: Open, lived_in: Project) 
     file.write_bytes(os.urandom(file.stat().st_size))
     page = open_page(lived_in, "concepts")
     assert not page.exception
-    assert "no netCDF file that can be read" in told(page)
+    assert "has another checksum than when it was written" in told(page)
 
 
 # -- every page -------------------------------------------------------------------------------

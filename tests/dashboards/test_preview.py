@@ -58,7 +58,7 @@ def test_stored_text_is_text(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
         {"c": ((HOSTILE,), [HOSTILE])},
         {HOSTILE: HOSTILE, "list": [HOSTILE]},
     )
-    monkeypatch.setattr(preview, "open_dataset", lambda _: hostile)
+    monkeypatch.setattr(preview, "open_made", lambda *_: hostile)
     page = inner(dataset_frame(tmp_path))
     assert not [tag for tag, _ in tags_of(page) if tag in ("script", "img", "iframe")]
     assert not [name for _, attributes in tags_of(page) for name in attributes if name[:2] == "on"]

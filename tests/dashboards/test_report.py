@@ -95,3 +95,13 @@ def test_unknown_experiments_are_told(run) -> None:  # type: ignore[no-untyped-d
     told = run("toy-concept")
     assert told.exit_code == 1
     assert "toy-concepts" in told.output
+
+
+def test_a_folder_that_is_not_there_is_told_before_the_work(  # type: ignore[no-untyped-def]
+    run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dashboards.views.sections.sections_of", None)  # not called
+    told = run("demo", "--out", str(tmp_path / "missing" / "demo.html"))
+    assert told.exit_code == 2
+    assert "there is no folder" in told.output
+    assert "Traceback" not in told.output

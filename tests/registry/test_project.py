@@ -129,12 +129,14 @@ def test_a_dataset_outlives_the_data_that_it_was_made_from(fresh: Path) -> None:
     data = fresh / "data.txt"
     data.write_text("1 2 3")
     project = edit(fresh, "values = [1, 2, 3.5]", 'file = "data.txt"')
-    with pytest.raises(MissingInputsError, match="'twice' has never run"):
+    with pytest.raises(MissingInputsError, match="'twice' has no dataset here"):
         project.current("twice")
     run(project, "pair")
     made = {name: project.current(name) for name in ("twice", "mean")}
     data.write_text("1 2 4")
-    with pytest.raises(MissingInputsError, match="'mean' has never run as it is declared now"):
+    with pytest.raises(
+        MissingInputsError, match="'mean' has no dataset here as it is declared now"
+    ):
         project.current("mean")  # other data is there: what was made is of data that is not
     data.unlink()
     assert {name: project.current(name) for name in made} == made
@@ -142,7 +144,9 @@ def test_a_dataset_outlives_the_data_that_it_was_made_from(fresh: Path) -> None:
     assert scaled.path == made["twice"]
     assert dict(scaled.inputs) == {}
     changed = edit(fresh, 'file = "data.txt"', 'file = "other.txt"')
-    with pytest.raises(MissingInputsError, match="'mean' has never run as it is declared now"):
+    with pytest.raises(
+        MissingInputsError, match="'mean' has no dataset here as it is declared now"
+    ):
         changed.current("mean")
 
 
@@ -237,7 +241,9 @@ def test_the_current_dataset_of_a_cell(pair: Project) -> None:
         pair.current("sweep")
     with pytest.raises(SelectionError, match="did you mean 'twice'"):
         pair.current("twise")
-    with pytest.raises(MissingInputsError, match=r"'sweep\[.*\]' has never run as it is declared"):
+    with pytest.raises(
+        MissingInputsError, match=r"'sweep\[.*\]' has no dataset here as it is declared"
+    ):
         pair.current("sweep[factor=1.0,seed=0]")
 
 
@@ -256,7 +262,7 @@ def test_what_fills_the_inputs_is_reached_as_far_back_as_it_goes(pair: Project) 
 def test_every_missing_input_is_told_with_what_makes_it(fresh: Path) -> None:
     project = open_project(fresh)
     known = project.fingerprints(project.graph, "mean")
-    with pytest.raises(MissingInputsError, match=r"scaled: 'twice' has never run .* 'twice'"):
+    with pytest.raises(MissingInputsError, match=r"scaled: 'twice' has no dataset here .* 'twice'"):
         project.inputs(project.graph, project.graph.cells["mean"], known)
 
 

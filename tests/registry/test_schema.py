@@ -238,3 +238,9 @@ def test_attributes_of_other_types():
         encode_attribute([object()])
     both = {"a": None, "b": [1, "x"]}
     assert decode_attributes(encode_attributes(both)) == both
+
+
+@pytest.mark.parametrize("version", [np.array([1, 2]), "new", [3], float("inf"), np.array([])])
+def test_a_version_that_is_none_is_told(version):
+    with pytest.raises(SchemaError, match=r"schema_version is .*; expected a whole number"):
+        SCHEMA.upgrade(xr.Dataset(attrs={"schema": "concepts", "schema_version": version}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from registry import server
@@ -166,6 +168,50 @@ def test_connections_notice_that_another_database_answers(shared: Path, own_serv
     with pytest.raises(DatabaseError, match="another database answers"):
         database.check()
     database.close()
+
+
+@pytest.mark.parametrize("is_hidden", [False, True], ids=["seen", "of another user"])
+def test_a_copied_project_has_a_server_of_its_own(
+    own_server: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_hidden: bool
+) -> None:
+    first = server.start(own_server)
+    if is_hidden:
+        monkeypatch.setattr(psutil.Process, "cwd", _denied)
+    copy = tmp_path / "copy"
+    facts_of(copy).parent.mkdir(parents=True)
+    shutil.copy(facts_of(own_server), facts_of(copy))
+    assert server.find(copy) is None
+    assert not server.stop(copy)
+    assert server.find(own_server) == first
+    second = server.start(copy)
+    try:
+        assert second.port != first.port
+        assert server.find(copy) == second
+        assert server.find(own_server) == first
+    finally:
+        server.stop(copy)
+
+
+def _denied(_: psutil.Process) -> str:
+    raise psutil.AccessDenied
+
+
+def test_a_moved_project_keeps_its_server(own_server: Path) -> None:
+    first = server.start(own_server)
+    moved = own_server.rename(own_server.with_name("moved"))
+    try:
+        assert server.find(moved) == first
+    finally:
+        moved.rename(own_server)
+
+
+def test_a_project_that_is_reached_by_another_name_is_the_same(
+    own_server: Path, tmp_path: Path
+) -> None:
+    first = server.start(own_server)
+    link = tmp_path / "link"
+    link.symlink_to(own_server)
+    assert server.find(link) == first
 
 
 def test_another_host_is_told(tmp_path: Path) -> None:

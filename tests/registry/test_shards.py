@@ -248,7 +248,7 @@ def test_a_part_that_was_exchanged_or_removed_is_noticed(tmp_path):
     os.replace(tmp_path / part_name(2), tmp_path / part_name(1))
     with pytest.raises(StoreError, match=r"part-000001\.nc is \(6,.*; expected \(7,"):
         read["feature"][8].load()
-    with pytest.raises(StoreError, match=r"part-000002\.nc cannot be read"):
+    with pytest.raises(StoreError, match=r"part-000002\.nc is damaged and cannot be read"):
         read["feature"][15].load()
 
 

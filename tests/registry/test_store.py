@@ -229,7 +229,7 @@ def test_what_is_no_dataset_is_told(tmp_path):
     with pytest.raises(StoreError, match="holds no whole dataset"):
         open_dataset(tmp_path)
     (tmp_path / "text.nc").write_text("text")
-    with pytest.raises(StoreError, match="no netCDF file that can be read"):
+    with pytest.raises(StoreError, match="is damaged and cannot be read"):
         open_dataset(tmp_path / "text.nc")
 
 

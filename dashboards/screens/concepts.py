@@ -19,7 +19,16 @@ from dashboards.screens.concept_data import (
     thumbnails,
     whole,
 )
-from dashboards.screens.frame import BOUND, OF_A_MODEL, begin, explained, mark_row, marked_row, tell
+from dashboards.screens.frame import (
+    BOUND,
+    OF_A_MODEL,
+    begin,
+    choose_one,
+    explained,
+    mark_row,
+    marked_row,
+    tell,
+)
 from dashboards.screens.notes import concept_notes
 from dashboards.screens.parts import column_of, offer_table, show_numbers, show_part
 from dashboards.views import concepts as view
@@ -62,7 +71,7 @@ def show() -> None:
         return
     places = st.columns([3, 2, 3, 2])
     first = view.first_made(catalog, cells)
-    cell = places[0].selectbox("Experiment", cells, index=first, key="cell", bind=BOUND)
+    cell = choose_one(places[0], "Experiment", cells, first, "cell")
     with explained(cell, stop=True):
         model = find_model(catalog, cell)
         numbers = view.summary(statistics(model.concepts))

@@ -12,7 +12,15 @@ import streamlit as st
 
 from dashboards.explainer import ExplainerError
 from dashboards.screens.decision import show_concepts, show_decision
-from dashboards.screens.frame import BOUND, OF_A_MODEL, begin, explained, link_to, tell
+from dashboards.screens.frame import (
+    BOUND,
+    OF_A_MODEL,
+    begin,
+    choose_one,
+    explained,
+    link_to,
+    tell,
+)
 from dashboards.screens.model import Model, read_decisions, read_model, read_naming
 from dashboards.views import choosing
 from dashboards.views.advice import Advice, without_datasets
@@ -60,7 +68,7 @@ def show() -> None:
     _follow_link(catalog.project, cells)
     places = st.columns([3, 3, 2])
     first = first_made(catalog, cells)
-    cell = places[0].selectbox("Experiment", cells, index=first, key="cell", bind=BOUND)
+    cell = choose_one(places[0], "Experiment", cells, first, "cell")
     model = read_model(catalog, cell, _decisions_of(catalog, cell, places[1]))
     naming = read_naming(catalog, cell, lambda ways, at: _way_to_name(places[2], ways, at))
     subject = _choose(model)
@@ -85,7 +93,7 @@ def _decisions_of(catalog: Catalog, cell: str, place: Any) -> str:
         return makers[0] if makers else ""
     first = first_made(catalog, makers)
     label = "Explained in advance by"
-    return str(place.selectbox(label, makers, index=first, key="decisions", bind=BOUND))
+    return choose_one(place, label, makers, first, "decisions")
 
 
 def _way_to_name(place: Any, ways: Sequence[str], first: int) -> str:
@@ -98,7 +106,7 @@ def _way_to_name(place: Any, ways: Sequence[str], first: int) -> str:
         key="metric",
         bind=BOUND,
     )
-    return str(way)
+    return str(way or ways[first])  # none, right after Back to an address without it
 
 
 # -- what to explain --------------------------------------------------------------------------

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
 import streamlit as st
+from streamlit.errors import StreamlitAPIException
 
 from dashboards.connection import Connection
 from dashboards.index import RunIndex
@@ -138,6 +139,50 @@ def link_to(page: str, label: str, /, **address: object) -> None:
     if target is not None:
         values = {key: str(value) for key, value in address.items()}
         st.page_link(target, label=label, query_params=values)
+
+
+def choose_one(place: Any, label: str, options: Sequence[str], first: int, key: str) -> str:
+    """Let a reader choose one of several, and keep in the address which: also the first choice.
+
+    An address then shows the same later, when another one may come first.
+
+    Parameters
+    ----------
+    place : streamlit or a container of it
+        Where to draw the box.
+    label : str
+        Of the box.
+    options : sequence of str
+        At least one.
+    first : int
+        Place of the one to begin with.
+    key : str
+        Of the widget, and of the address.
+    """
+    begin_with(key, options, options[first])
+    chosen = place.selectbox(
+        label, options, index=None, placeholder=options[first], key=key, bind=BOUND
+    )
+    return str(chosen or options[first])  # none, right after Back to an address without it
+
+
+def begin_with(key: str, options: Sequence[str], first: str | list[str]) -> None:
+    """Let a widget that is drawn next begin with a choice that the address keeps too.
+
+    What is chosen or named in the address wins; names that mean nothing are told.
+    """
+    named = st.query_params.get_all(key)
+    unknown = [name for name in named if name not in options]
+    if not named or not st.session_state.get(key):
+        st.session_state[key] = st.session_state.get(key) or first
+    if len(unknown) == len(named):
+        with suppress(StreamlitAPIException):  # the widget is there already, and writes it itself
+            st.query_params[key] = st.session_state[key]
+    if unknown:
+        shown = st.session_state[key] if len(unknown) == len(named) else set(named) - set(unknown)
+        shown = shown if isinstance(shown, str) else ", ".join(sorted(shown))
+        reason = f"The address names it. Shown is {shown}."
+        tell(Advice(f"There is no {', '.join(unknown)} here", reason))
 
 
 def mark_row(table: str, rows: Sequence[object], chosen: object) -> None:

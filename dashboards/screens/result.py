@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import streamlit as st
 import xarray as xr
 
-from dashboards.screens.frame import BOUND, begin, explained, link_to, tell
+from dashboards.screens.frame import BOUND, begin, begin_with, explained, link_to, tell
 from dashboards.screens.parts import show_parts
 from dashboards.views.advice import without_datasets
 from dashboards.views.choices import Choice
@@ -67,10 +67,10 @@ def _lead_on(catalog: Catalog, cells: Sequence[str]) -> None:
 def _chosen_cells(catalog: Catalog, result: Result, settings: Sequence[str]) -> list[str]:
     """Let a reader choose settings, and return their cells."""
     first = first_settings(catalog, settings, result.together)
+    begin_with("cell", settings, first)
     chosen = st.multiselect(
         "Settings",
         settings,
-        default=first,
         max_selections=MOST_AT_ONCE,
         key="cell",
         bind=BOUND,

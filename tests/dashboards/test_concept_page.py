@@ -311,3 +311,16 @@ def test_presences_that_are_too_many_to_be_kept_are_read_one_by_one(
     present = int((fabricate.concepts()["presence"].sel(concept=0) > 0).sum())
     assert f"Present in {present} of 30 images" in told(page)
     assert "Present in the same images" not in told(page)
+
+
+def test_the_address_names_the_set_that_is_shown_at_first(open_page: Open, judged: Path) -> None:
+    page = open_page(judged, "concepts")
+    assert page.query_params["cell"] == "toy-concepts"
+    assert page.selectbox(key="cell").value == "toy-concepts"
+    page = open_page(judged, "concepts", {"cell": "toy-channels"})
+    assert page.query_params["cell"] == "toy-channels"
+    assert "factbook run toy-channels" in [code.value.replace("'", "") for code in page.code]
+    page = open_page(judged, "concepts", {"cell": "not-declared"})
+    assert "There is no not-declared here" in told(page).replace("\\", "")
+    page.run()
+    assert page.query_params["cell"] == "toy-concepts"

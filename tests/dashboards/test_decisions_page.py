@@ -405,3 +405,12 @@ def test_a_report_tells_of_every_stored_decision(
         assert f"{image}: Why " in html or f"{image}: What speaks for" in html
     assert html.count("<svg") == stored.sizes["image"]
     assert html.count("100.0%") == int((stored["share"].isel(rank=0) > 0).sum())
+
+
+def test_the_address_names_the_set_that_is_shown_at_first(
+    open_page: Open, explained_template: Path
+) -> None:
+    page = open_page(explained_template)
+    assert page.query_params["cell"] == page.selectbox(key="cell").value
+    page = open_page(explained_template, {"cell": "channels"})
+    assert page.query_params["cell"] == page.selectbox(key="cell").value == "channels"

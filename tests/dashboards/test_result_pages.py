@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
@@ -229,3 +230,15 @@ def test_concepts_in_reports_have_their_names(catalog: Catalog) -> None:
     (section,) = sections_of(catalog, ["toy-consistency"])
     text = render("a report", "", [section])
     assert "shape: &lt;b&gt;star&lt;/b&gt;" in text
+
+
+@pytest.mark.parametrize("schema", SCHEMAS)
+def test_the_address_names_what_is_shown_at_first(
+    open_page: Open, results: Path, schema: str
+) -> None:
+    page = open_page(results, schema)
+    assert np.ravel(page.query_params["cell"]).tolist() == page.multiselect(key="cell").value
+    page = open_page(results, schema, {"cell": "not-declared"})
+    assert "There is no not-declared here" in told(page).replace("\\", "")
+    page.run()
+    assert np.ravel(page.query_params["cell"]).tolist() == page.multiselect(key="cell").value

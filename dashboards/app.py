@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import streamlit as st
 from streamlit import runtime
+from streamlit.navigation.page import StreamlitPage
 
 from dashboards.explainer import import_early
 from dashboards.screens import compare, concepts, decisions, frame, pipeline, runs
@@ -16,8 +17,7 @@ from dashboards.views.results import RESULTS
 
 def main() -> None:
     """Show the page that the address names."""
-    st.set_page_config(page_title="factbook", layout="wide")
-    about_runs = st.Page(runs.show, title="Runs", url_path="runs", default=True)
+    about_runs = st.Page(runs.show, title="Runs", default=True)  # at the address without a path
     comparison = st.Page(compare.show, title="Compare", url_path="compare")
     about_pipeline = st.Page(pipeline.show, title="Pipeline", url_path="pipeline")
     about_concepts = st.Page(concepts.show, title="Concepts", url_path="concepts")
@@ -28,12 +28,23 @@ def main() -> None:
     known = {"runs": about_runs, "compare": comparison, "pipeline": about_pipeline}
     known |= {"concepts": about_concepts, "decisions": about_decisions}
     frame.remember_pages({**known, **about_results})
-    groups = {"": list(known.values())}
+    groups = {"": [*known.values(), _runs_by_name()]}
     for row in RESULTS:
         groups.setdefault(row.group, []).append(about_results[row.schema])
-    st.navigation(groups, position="top").run()
+    shown = st.navigation(groups, position="top")
+    st.set_page_config(page_title=f"{shown.title} · factbook", layout="wide")
+    shown.run()
     if runtime.exists():  # not in tests of pages
         _prepare()
+
+
+def _runs_by_name() -> StreamlitPage:
+    """Return the runs at ``/runs``, which the menu does not list: a default page has no path."""
+
+    def show_by_name() -> None:
+        runs.show()
+
+    return st.Page(show_by_name, title="Runs", url_path="runs", visibility="hidden")
 
 
 @st.cache_resource(show_spinner=False)

@@ -36,7 +36,7 @@ from dashboards.views import labels
 from dashboards.views.advice import without_datasets
 from dashboards.views.concept_model import channels_note, model_parts
 from dashboards.views.parts import Figure
-from dashboards.views.text import count_text
+from dashboards.views.text import count_text, literal
 from registry.catalog import Catalog
 
 HELP = (
@@ -157,6 +157,8 @@ def _choice(concepts: Sequence[int]) -> int:
         bind=BOUND,
     )
     concept = view.meant_concept(text or "", concepts)
+    if told := view.not_meant(text or "", concept):
+        st.info(literal(told))
     for place, label, step in ((back, "Previous", -1), (on, "Next", 1)):
         other = view.neighbour(concept, concepts, step)
         place.button(label, width="stretch", on_click=go_to, args=(other,), disabled=other is None)

@@ -389,6 +389,14 @@ def meant_concept(text: str, known: Sequence[int]) -> int:
     return int(values[np.abs(values - int(text)).argmin()])
 
 
+def not_meant(text: str, concept: int) -> str:
+    """Return what to tell where a text does not mean the concept that is shown for it, else ""."""
+    asked = text.strip()
+    if not asked or (asked.isdecimal() and int(asked[: _MOST_DIGITS + 1]) == concept):
+        return ""
+    return f"There is no concept {asked}; shown is concept {concept}."
+
+
 def neighbour(concept: int, known: Sequence[int], step: int) -> int | None:
     """Return the concept so many places after another, None beyond the ends."""
     place = list(known).index(concept) + step

@@ -324,3 +324,11 @@ def test_the_address_names_the_set_that_is_shown_at_first(open_page: Open, judge
     assert "There is no not-declared here" in told(page).replace("\\", "")
     page.run()
     assert page.query_params["cell"] == "toy-concepts"
+
+
+@pytest.mark.parametrize("asked", ["999", "star", "[x](http://evil)"])
+def test_a_concept_that_is_not_there_is_told(open_page: Open, judged: Path, asked: str) -> None:
+    page = open_page(judged, "concepts", {"concept": asked})
+    told_so = told(page).replace("\\", "")
+    shown = page.subheader[0].value.split(":")[0].removeprefix("Concept ").strip("\\\n .")
+    assert f"There is no concept {asked}; shown is concept {shown}." in told_so

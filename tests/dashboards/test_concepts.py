@@ -19,6 +19,7 @@ from dashboards.views.concepts import (
     faded,
     first_made,
     meant_concept,
+    not_meant,
     neighbour,
     order,
     page_count,
@@ -271,3 +272,13 @@ def test_concepts_are_walked_through_in_order() -> None:
     assert [neighbour(2, [9, 2, 5], step) for step in (-1, 1)] == [9, 5]
     assert neighbour(9, [9, 2, 5], -1) is None
     assert neighbour(5, [9, 2, 5], 1) is None
+
+
+@pytest.mark.parametrize("asked", ["2", " 2 ", "02", "", "  "])
+def test_a_concept_that_is_meant_needs_no_words(asked: str) -> None:
+    assert not_meant(asked, 2) == ""
+
+
+@pytest.mark.parametrize("asked", ["999", "-2", "two", "2.0", "9" * 5000])
+def test_a_concept_that_is_not_there_is_told(asked: str) -> None:
+    assert not_meant(asked, 2) == f"There is no concept {asked}; shown is concept 2."

@@ -23,8 +23,9 @@ PROJECT_VARIABLE = "FACTBOOK_PROJECT"
 BOUND: Final = "query-params"
 """Binds a widget to the address, under its key; values that it cannot have are ignored."""
 
-PAGES, PAGE = "pages", "shown page"
-"""Where a session keeps all pages, and the one that is shown with what it shares."""
+PAGES, PAGE, VIEWS = "pages", "shown page", "views"
+"""Where a session keeps all pages, the one that is shown with what it shares, and what others
+have shown."""
 
 OF_A_MODEL = ("cell", "metric")
 """What the pages of one concept model share: which one it is, and what names its concepts."""
@@ -93,13 +94,51 @@ def begin(title: str, help_line: str, shares: Sequence[str] = ()) -> Catalog:
 
 
 def _come_to(title: str, shares: Sequence[str]) -> None:
-    """Forget what widgets of another page hold: here the same keys may mean something else."""
+    """Forget what widgets of another page hold: here the same keys may mean something else.
+
+    What they held is kept for the way back to that page.
+    """
     before, shared = st.session_state.get(PAGE, (title, shares))
-    if before != title:
-        kept = {PAGES, *(key for key in shares if key in shared)}
-        for key in [key for key in st.session_state if key not in kept]:
-            del st.session_state[key]
     st.session_state[PAGE] = (title, tuple(shares))
+    if before == title:
+        return
+    views = st.session_state.setdefault(VIEWS, {})
+    views[before] = _current_view()
+    kept = {PAGES, PAGE, VIEWS, *(key for key in shares if key in shared)}
+    for key in [key for key in st.session_state if key not in kept]:
+        del st.session_state[key]
+    _return_to(views.get(title, {}), shares)
+
+
+def _current_view() -> dict[str, Any]:
+    """Return what widgets hold, of those that the address may hold too."""
+    held = {str(key): value for key, value in st.session_state.items() if str(key).isidentifier()}
+    return {
+        key: value
+        for key, value in held.items()
+        if value and isinstance(value, str | int | list) and key not in (PAGES, VIEWS)
+    }
+
+
+def _return_to(view: Mapping[str, Any], shares: Sequence[str]) -> None:
+    """Show what a page has shown before, unless the address or the page before says another.
+
+    Streamlit empties the address of a page that a reader leaves, so Back comes to an empty one.
+    """
+    other = any(st.session_state.get(key, view.get(key)) != view.get(key) for key in shares)
+    if not view or other or len(st.query_params):
+        return
+    for key, value in view.items():
+        st.session_state[key] = value
+    with suppress(StreamlitAPIException):  # else each widget writes its own
+        st.query_params.from_dict({key: _in_address(value) for key, value in view.items()})
+    st.rerun()  # on the way Back widgets begin as the empty address says; in the next run not
+
+
+def _in_address(value: Any) -> str | list[str]:
+    if isinstance(value, list):
+        return [str(one) for one in value]
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 @contextmanager

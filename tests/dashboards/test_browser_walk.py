@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -41,13 +42,23 @@ def test_from_the_first_page_to_a_comparison(page: Page, address: str) -> None:
     see(page, "which is exactly what")
     idle(page)
     picture(page, "walk-3-decision")
+    page.get_by_role("button", name="Next").click()
+    idle(page)
+    page.get_by_text("Why not").first.click()
+    idle(page)
+    asked = parse_qs(urlsplit(page.url).query)
+    question = page.locator("h3").first.inner_text()
+    assert asked.keys() >= {"cell", "image", "against"}
     page.get_by_text("About this concept").first.click()
     see(page, "Can this name be trusted?")
     idle(page)
     assert "concept=" in page.url
 
-    page.get_by_role("link", name="Decisions").click()
-    see(page, "which is exactly what")
+    page.go_back()
+    see(page, question)
+    idle(page)
+    assert parse_qs(urlsplit(page.url).query) == asked
+
     page.get_by_text("The run that measured these concepts").click()
     see(page, "Configuration")
     idle(page)

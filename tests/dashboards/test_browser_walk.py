@@ -73,3 +73,18 @@ def test_from_the_first_page_to_a_comparison(page: Page, address: str) -> None:
     idle(page)
     assert "/compare" in page.url
     picture(page, "walk-5-comparison")
+
+
+@pytest.mark.parametrize(
+    ("path", "title"), [("", "Runs"), ("runs", "Runs"), ("concepts", "Concepts")]
+)
+def test_every_page_has_its_own_title_and_readable_help(
+    page: Page, address: str, path: str, title: str
+) -> None:
+    visit(page, f"{address}/{path}")
+    assert page.title() == f"{title} · factbook"
+    assert page.get_by_role("dialog").count() == 0
+    assert page.locator("[data-testid=stMain] h2").first.inner_text() == title
+    line = page.locator("[data-testid=stCaptionContainer]").first
+    assert float(line.evaluate("one => getComputedStyle(one).opacity")) > 0.8
+    assert "WCAG" not in page.locator("body").inner_text()

@@ -146,10 +146,9 @@ def _evidence(model: Model, concept: int, label: str) -> None:
         table = ask.evidence_table(_file(model, concept), found, "name" if label else "concept")
         st.markdown(f"**{literal(table.title)}** {literal(ask.verdict_line(found))}")
         for answer in found:
-            badge, told = st.columns([1, 7])
-            badge.badge(answer.speaks, color=BADGES[answer.speaks])  # type: ignore[arg-type]
-            told.markdown(
-                f"**{literal(answer.question)}** {literal(answer.finding)}.",
+            badge = f":{BADGES[answer.speaks]}-badge[{literal(answer.speaks)}]"
+            st.markdown(
+                f"{badge} **{literal(answer.question)}** {literal(answer.finding)}.",
                 help=literal(answer.rule) or None,
             )
         st.caption(ABOUT_EVIDENCE)

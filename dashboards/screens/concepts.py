@@ -56,7 +56,7 @@ WIDTHS = {
     "verdict": 92,
     "c2": 48,
     "image_share": 62,
-    "mean_contribution": 84,
+    "mean_contribution": 104,
     "tags": 90,
 }
 SECTIONS = ("Concepts", "The whole model")
@@ -178,9 +178,17 @@ def _table(model: Model, found: pd.DataFrame, concept: int, way: str) -> None:
         if pictures:
             rows = rows.assign(picture=[pictures.get(one) for one in keys])
     table = view.concept_table(model.concepts.cell, rows, way)
+    config = {
+        name: {**column_of(name, told), "width": WIDTHS[name]}
+        for name, told in table.columns.items()
+    }
+    shown = table.frame
+    if "image_share" in shown:  # the form for shares has two digits, the words beside have one
+        shown = shown.assign(image_share=100 * shown["image_share"])
+        config["image_share"]["type_config"]["format"] = "%.1f %%"
     mark_row(TABLE, keys, concept)
     st.dataframe(
-        table.frame,
+        shown,
         key=TABLE,
         height=min(TABLE_HEIGHT, 40 + ROW_HEIGHT * len(rows)),
         row_height=ROW_HEIGHT,
@@ -188,10 +196,7 @@ def _table(model: Model, found: pd.DataFrame, concept: int, way: str) -> None:
         placeholder="",
         on_select=lambda: _choose(keys),
         selection_mode="single-row",
-        column_config={
-            name: {**column_of(name, told), "width": WIDTHS[name]}
-            for name, told in table.columns.items()
-        },
+        column_config=config,
     )
     st.caption(
         f"{count_text(len(found), 'concept')}. Choose one by the box at the left of its row."

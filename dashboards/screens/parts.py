@@ -88,7 +88,7 @@ def column_of(name: str, told: Column) -> Any:
         return config.NumberColumn(title, help=meaning, format="percent")
     if told.form:
         return config.NumberColumn(title, help=meaning, format=f"%{told.form.lstrip('+,')}")
-    return config.Column(title, help=meaning)
+    return config.Column(title, help=meaning, width="medium" if told.is_wide else None)
 
 
 def show_figure(figure: Figure) -> None:

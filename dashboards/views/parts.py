@@ -74,11 +74,14 @@ class Column:
         In place of its name.
     meaning : str
         What it holds, with units.
+    is_wide : bool
+        Whether a page gives it the room for long names.
     """
 
     form: str = ""
     title: str = ""
     meaning: str = ""
+    is_wide: bool = False
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ FORMS = {
     "semantic": "real neurons, classes for superclasses and back",
 }
 CELL_COLUMNS = {
+    "metric": Column(is_wide=True),
     "ours": Column(".2f", "ours, %", "share of draws or neurons in which the score falls"),
     "low": Column(".2f", "low, %", "lower end of its 95 % interval"),
     "high": Column(".2f", "high, %", "upper end of its 95 % interval"),
@@ -50,6 +51,7 @@ CELL_COLUMNS = {
     "reason": Column(title="why they differ", meaning="empty where they agree within sampling"),
 }
 METRIC_COLUMNS = {
+    "metric": Column(is_wide=True),
     "meaning": Column(title="what it is"),
     "bounds": Column(meaning="smallest and largest possible value"),
     "needs": Column(meaning="parameters that the value depends on"),
@@ -93,7 +95,8 @@ def _compare(datasets: Datasets) -> Table:
     first = frame.columns[0]
     frame = frame.sort_values(first, key=lambda column: column.map(rank), kind="stable")
     frame = frame.rename_axis("metric").reset_index()
-    return Table("sanity-compared", frame, "Verdicts, setting by setting")
+    columns = {"metric": CELL_COLUMNS["metric"]}
+    return Table("sanity-compared", frame, "Verdicts, setting by setting", columns=columns)
 
 
 def _setting(cell: str, own: xr.Dataset) -> list[Part]:
@@ -109,6 +112,7 @@ def _setting(cell: str, own: xr.Dataset) -> list[Part]:
             f"paper gives. ✓: at least {_percent(own['required'])}, ✗: fewer, ?: sampling decides. "
             "A metric passes if it passes both tests in the theoretical and, "
             "where run, the experimental form.",
+            {"metric": CELL_COLUMNS["metric"]},
             in_sight=40,
         ),
         *(_accuracies(cell, own, form) for form in forms_run(own)),

@@ -40,9 +40,7 @@ def mine(judged: Path, tmp_path: Path) -> Project:
 def answers(page: AppTest) -> dict[str, str]:
     """Return what the answer to each question speaks for, by the question's first word."""
     signs = [one.value for one in page.markdown if "-badge[" in one.value]
-    asked = [one.value for one in page.markdown if "?** " in one.value]
-    asked = [text for text in asked if "Can this " not in text]
-    return {text.strip("*").split("?")[0]: sign for text, sign in zip(asked, signs, strict=True)}
+    return {sign.partition("**")[2].split("?")[0]: sign.partition("**")[0] for sign in signs}
 
 
 def table(page: AppTest, column: str) -> Any:

@@ -409,12 +409,17 @@ def percent_text(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
+def probability_text(probability: float) -> str:
+    """Return a probability in percent: a sigmoid is never 0 or 1, it is only rounded to them."""
+    return percent_text(float(np.clip(probability, 1e-9, 1 - 1e-9)))
+
+
 def verdict_line(decision: Decision) -> str:
     """Return what the network says of the image, and whether that is right."""
     probability = ""
     if decision.classes is not None:
         value = decision.classes.set_index("class")["probability"].loc[decision.prediction]
-        probability = f" (probability {percent_text(float(value))})"
+        probability = f" (probability {probability_text(float(value))})"
     said = f"The network says {decision.prediction}{probability}"
     if not decision.label:
         return f"{said}."
@@ -556,7 +561,7 @@ def classes_frame(decision: Decision, most: int = MOST_CLASSES) -> pd.DataFrame:
     kept = ranked[keep].reset_index(drop=True)
     marks = [_marks(decision, name) for name in kept["class"]]
     labels = [f"{n} ({m})" if m else n for n, m in zip(kept["class"], marks, strict=True)]
-    text = [percent_text(value) for value in kept["probability"]]
+    text = [probability_text(value) for value in kept["probability"]]
     return kept.assign(label=labels, text=text)
 
 
@@ -676,10 +681,10 @@ ABOUT_PICTURES = (
 
 def term_line(term: Term, decision: Decision) -> str:
     """Return what a concept gives, in words."""
-    amount = f"{term.contribution:+.{DIGITS}g} of {number_text(decision.logit, DIGITS)}"
+    amount = f"{term.contribution:+.{DIGITS}g}"
     if term.contribution < 0:
-        return f"{amount}: against it"
-    return f"{amount}: {percent_text(term.share)} of what speaks for it"
+        return f"{amount} of the {decision.negative:+.{DIGITS}g} against it"
+    return f"{amount} of the {decision.positive:+.{DIGITS}g} for it: {percent_text(term.share)}"
 
 
 def matters(decision: Decision) -> bool:
@@ -689,10 +694,10 @@ def matters(decision: Decision) -> bool:
 
 def others_line(decision: Decision) -> str:
     """Return what all concepts without a map give together."""
-    told = f"{decision.others:+.{DIGITS}g} of {number_text(decision.logit, DIGITS)}"
+    told = f"{decision.others:+.{DIGITS}g} in all"
     parts = f"{decision.others_for:+.{DIGITS}g} for it"
     if decision.positive > 0:
-        parts += f", {percent_text(decision.others_share)} of what speaks for it"
+        parts += f", {percent_text(decision.others_share)} of the {decision.positive:+.{DIGITS}g}"
     return f"{told}: {parts}; {decision.others_against:+.{DIGITS}g} against it"
 
 

@@ -131,7 +131,7 @@ def label_table(cell: str, names: xr.Dataset, concept: int) -> Table:
 def _others(own: xr.Dataset) -> str:
     labels, scores = own["top_label"].values[1:], own["top_score"].values[1:]
     return ", ".join(
-        f"{label} {score:.2f}" if np.isfinite(score) else str(label)
+        f"{label} {round(float(score), 2) + 0:.2f}" if np.isfinite(score) else str(label)
         for label, score in zip(labels, scores, strict=True)
         if label
     )

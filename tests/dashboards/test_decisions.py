@@ -319,3 +319,19 @@ def test_a_report_shows_every_part_and_no_stored_markup() -> None:
     html = render("report", "", [Section("d", parts)])
     assert HOSTILE not in html
     assert "&lt;script&gt;" in html
+
+
+@pytest.mark.parametrize(
+    ("probability", "text"),
+    [(1, "> 99.9 %"), (0.9999, "> 99.9 %"), (0.9994, "99.9 %"), (0, "< 0.1 %"), (np.nan, "–")],
+)
+def test_a_probability_is_never_all_or_none(probability: float, text: str) -> None:
+    assert view.probability_text(probability) == text
+
+
+def test_a_share_stands_beside_what_it_is_of() -> None:
+    decision = view.of_image(explained())
+    first, last = decision.for_it[0], decision.against_it[-1]
+    told = view.term_line(first, decision)
+    assert f"of the {decision.positive:+.5g} for it: {100 * first.share:.1f} %" in told
+    assert f"of the {decision.negative:+.5g} against it" in view.term_line(last, decision)

@@ -28,8 +28,11 @@ from dashboards.views.parts import (
 )
 from dashboards.views.pictures import ADDRESS, data_address
 from dashboards.views.sections import Section
+from dashboards.views.text import count_text
 
 MOST_ROWS = 500
+SEEN_AT_ONCE = 15
+"""Rows of a table that a reader sees before one scrolls in it."""
 """Rows of a table that a report shows; it says how many more there are."""
 
 
@@ -78,7 +81,8 @@ def _told(part: Part) -> Mapping[str, Any]:
 def _table(table: Table) -> dict[str, Any]:
     shown = Table(table.name, table.frame.head(MOST_ROWS), columns=table.columns).texts()
     left_out = len(table.frame) - len(shown)
-    more = f"{left_out:,} more rows are left out." if left_out > 0 else ""
+    count = f"{count_text(len(table.frame), 'row')}." if len(table.frame) > SEEN_AT_ONCE else ""
+    more = f"{left_out:,} of them are left out." if left_out > 0 else ""
     sides = ["right" if _is_number(table.frame[name]) else "" for name in table.frame]
     meanings = [table.columns.get(str(name), Column()).meaning for name in table.frame]
     head = [
@@ -90,7 +94,7 @@ def _table(table: Table) -> dict[str, Any]:
         [_cell(*cell) for cell in zip(row, sides, kinds, strict=True)]
         for row in shown.itertuples(index=False, name=None)
     ]
-    note = " ".join(filter(None, (table.note, more)))
+    note = " ".join(filter(None, (table.note, count, more)))
     return {"title": table.title, "note": note, "head": head, "rows": rows}
 
 

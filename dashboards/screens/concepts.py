@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -129,7 +130,7 @@ def _browse(
     by = places[3].selectbox("Sort by", list(view.ORDERS), key="sort", bind=BOUND)
     ordered = view.order(frame, by)
     found = view.search(ordered, text or "")
-    table, chosen = st.columns([6, 7], gap="medium")
+    table, chosen = st.columns(2, gap="medium")
     with chosen:
         concept = _choice(ordered["concept"].tolist())
         show_concept(catalog, model, frame, concept)
@@ -178,7 +179,7 @@ def _table(model: Model, found: pd.DataFrame, concept: int, way: str) -> None:
         if pictures:
             rows = rows.assign(picture=[pictures.get(one) for one in keys])
     table = view.concept_table(model.concepts.cell, rows, way)
-    config = {
+    config: dict[str, Any] = {
         name: {**column_of(name, told), "width": WIDTHS[name]}
         for name, told in table.columns.items()
     }

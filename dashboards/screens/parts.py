@@ -21,7 +21,7 @@ from dashboards.views.parts import (
 )
 from dashboards.views.text import literal
 
-ROW = 35
+ROW, WIDE = 35, 270  # pixels
 
 
 def show_parts(parts: Iterable[Part]) -> None:
@@ -88,7 +88,7 @@ def column_of(name: str, told: Column) -> Any:
         return config.NumberColumn(title, help=meaning, format="percent")
     if told.form:
         return config.NumberColumn(title, help=meaning, format=f"%{told.form.lstrip('+,')}")
-    return config.Column(title, help=meaning, width="medium" if told.is_wide else None)
+    return config.Column(title, help=meaning, width=WIDE if told.is_wide else None)
 
 
 def show_figure(figure: Figure) -> None:

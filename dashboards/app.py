@@ -16,7 +16,9 @@ from dashboards.views.results import RESULTS
 
 # Help lines in nearly full colour: Streamlit's own are too faint for WCAG 2.2, 1.4.3. A comment,
 # since Streamlit would show a docstring of the main script on the page.
-READABLE = "<style>[data-testid=stCaptionContainer] { opacity: 0.85; color: inherit; }</style>"
+READABLE = """<style>
+[data-testid=stApp] [data-testid=stCaptionContainer] { opacity: 0.85; color: inherit; }
+</style>"""
 
 
 def main() -> None:

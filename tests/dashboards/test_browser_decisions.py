@@ -32,7 +32,7 @@ from tests.dashboards.test_browser import (
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, test_browser.AGAIN]
 browser = test_browser.browser
 page = test_browser.page
 

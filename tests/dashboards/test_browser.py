@@ -178,7 +178,8 @@ def choose_row(page: Page, row: int, height: int) -> None:
 
 
 def see(page: Page, text: str) -> None:
-    page.get_by_text(text).first.wait_for()
+    """Wait for a text that can be seen; cells of a table are hidden behind its canvas."""
+    page.get_by_text(text).locator("visible=true").first.wait_for()
 
 
 def tiles(page: Page) -> int:

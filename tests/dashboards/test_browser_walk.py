@@ -81,10 +81,12 @@ def test_from_the_first_page_to_a_comparison(page: Page, address: str) -> None:
 def test_every_page_has_its_own_title_and_readable_help(
     page: Page, address: str, path: str, title: str
 ) -> None:
+    from playwright.sync_api import expect
+
     visit(page, f"{address}/{path}")
-    assert page.title() == f"{title} · factbook"
+    expect(page).to_have_title(f"{title} · factbook")
     assert page.get_by_role("dialog").count() == 0
-    assert page.locator("[data-testid=stMain] h2").first.inner_text() == title
+    expect(page.locator("[data-testid=stMain] h2").first).to_have_text(title)
     line = page.locator("[data-testid=stCaptionContainer]").first
-    assert float(line.evaluate("one => getComputedStyle(one).opacity")) > 0.8
+    expect(line).to_have_css("opacity", "0.85")  # at last: what is drawn anew is pale for a while
     assert "WCAG" not in page.locator("body").inner_text()

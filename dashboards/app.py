@@ -39,10 +39,10 @@ def main() -> None:
         groups.setdefault(row.group, []).append(about_results[row.schema])
     shown = st.navigation(groups, position="top")
     st.set_page_config(page_title=f"{shown.title} · factbook", layout="wide")
-    st.html(READABLE)
-    shown.run()
     if runtime.exists():  # not in tests of pages
         _prepare()
+    st.html(READABLE)
+    shown.run()
 
 
 def _runs_by_name() -> StreamlitPage:
@@ -57,7 +57,7 @@ def _runs_by_name() -> StreamlitPage:
 @st.cache_resource(show_spinner=False)
 def _prepare() -> None:
     """Get ready, once in a server, for the page that takes longest to open."""
-    import_early()
+    import_early(0)
 
 
 if __name__ == "__main__":

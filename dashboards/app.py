@@ -57,7 +57,7 @@ def _runs_by_name() -> StreamlitPage:
 @st.cache_resource(show_spinner=False)
 def _prepare() -> None:
     """Get ready, once in a server, for the page that takes longest to open."""
-    import_early(0)
+    import_early()
 
 
 if __name__ == "__main__":

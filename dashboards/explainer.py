@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import threading
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -133,13 +132,8 @@ class Explainer:
         return self._images
 
 
-def import_early(delay: float = 1.5) -> threading.Thread:
+def import_early() -> threading.Thread:
     """Import what explaining needs, which takes seconds, while a reader looks at something else.
-
-    Parameters
-    ----------
-    delay : float
-        Seconds to wait first, so that the first page is not held up.
 
     Returns
     -------
@@ -148,7 +142,6 @@ def import_early(delay: float = 1.5) -> threading.Thread:
     """
 
     def work() -> None:
-        time.sleep(delay)
         with suppress(ImportError):
             importlib.import_module("fact.decisions")
 

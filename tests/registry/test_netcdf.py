@@ -158,13 +158,12 @@ def test_encoding_of_where_it_came_from_is_not_inherited(tmp_path):
 
 def test_memory_stays_bounded(tmp_path):
     code = f"""
-        import resource, dask, dask.array as da, xarray as xr
+        import dask, dask.array as da, xarray as xr
         from pathlib import Path
         from registry.netcdf import write_file
         from registry.digest import content_digest
+        from tests.benchmarks.memory import peak
         dask.config.set(scheduler="synchronous")
-        def peak():
-            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         folder = Path({str(tmp_path)!r})
         write_file(xr.Dataset({{"x": ("a", da.ones(8, chunks=4))}}), folder / "small.nc")
         before = peak()

@@ -1,15 +1,17 @@
-"""The dashboard. ``factbook dashboard`` serves it; so does ``streamlit run dashboards/app.py``.
+"""The pages of the dashboard. ``factbook dashboard`` serves them, by ``dashboards/server.py``.
 
 The project is that of ``$FACTBOOK_PROJECT``, else of the current folder.
 """
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import streamlit as st
 from streamlit import runtime
 from streamlit.navigation.page import StreamlitPage
 
-from dashboards.explainer import import_early
+from dashboards.preparation import PREPARATION
 from dashboards.screens import compare, concepts, decisions, frame, pipeline, runs
 from dashboards.screens.result import page_of
 from dashboards.views.results import RESULTS
@@ -39,10 +41,9 @@ def main() -> None:
         groups.setdefault(row.group, []).append(about_results[row.schema])
     shown = st.navigation(groups, position="top")
     st.set_page_config(page_title=f"{shown.title} · factbook", layout="wide")
-    if runtime.exists():  # not in tests of pages
-        _prepare()
     st.html(READABLE)
-    shown.run()
+    with PREPARATION.reader() if runtime.exists() else nullcontext():  # none in tests of pages
+        shown.run()
 
 
 def _runs_by_name() -> StreamlitPage:
@@ -52,12 +53,6 @@ def _runs_by_name() -> StreamlitPage:
         runs.show()
 
     return st.Page(show_by_name, title="Runs", url_path="runs", visibility="hidden")
-
-
-@st.cache_resource(show_spinner=False)
-def _prepare() -> None:
-    """Get ready, once in a server, for the page that takes longest to open."""
-    import_early()
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -130,24 +129,6 @@ class Explainer:
             except (OSError, ValueError, ImportError) as error:
                 raise ExplainerError(f"the images cannot be read: {_told(error)}") from error
         return self._images
-
-
-def import_early() -> threading.Thread:
-    """Import what explaining needs, which takes seconds, while a reader looks at something else.
-
-    Returns
-    -------
-    Thread
-        That does so; it ends with the process.
-    """
-
-    def work() -> None:
-        with suppress(ImportError):
-            importlib.import_module("fact.decisions")
-
-    thread = threading.Thread(target=work, name="imports", daemon=True)
-    thread.start()
-    return thread
 
 
 def _load(concepts: Input, device: str) -> ConceptSource:

@@ -620,7 +620,7 @@ def dashboard(port: int, host: str, browser: bool) -> None:
             "the dashboard needs Streamlit: pip install 'factbook[dashboard]'"
         )
     project = _project()
-    app = Path(found.origin).with_name("app.py")
+    app = Path(found.origin).with_name("server.py")
     options = {
         "server.address": host,
         "server.port": port,

@@ -129,8 +129,9 @@ def _choose_tiles(tiles: Sequence[view.Tile]) -> tuple[str, Sequence[view.Tile]]
 
 
 def _tile(place: DeltaGenerator, tile: view.Tile, below: str) -> None:
-    place.image(tile.picture, width="stretch")
-    place.image(tile.place if below == "Place" else tile.explanation, width="stretch")
+    under = tile.place if below == "Place" else tile.explanation
+    place.image(tile.picture, width="stretch", alt=tile.image)
+    place.image(under, width="stretch", alt=f"{below.lower()} in {tile.image}")
     about = f"**{literal(tile.classes)}**  \n{literal(tile.image)}"
     place.caption(f"{about}  \npresence {literal(number_text(tile.presence))}")
 
@@ -307,7 +308,7 @@ def _similar(
 def _similar_tile(place: DeltaGenerator, row: dict[str, object], what: str, picture: str) -> None:
     concept = int(str(row["concept"]))
     if picture:
-        place.image(picture, width="stretch")
+        place.image(picture, width="stretch", alt=f"where concept {concept} is strongest")
     place.button(
         literal(f"Concept {concept}"),
         key=f"similar-{what}-{concept}",

@@ -195,6 +195,7 @@ def _table(model: Model, found: pd.DataFrame, concept: int, way: str) -> None:
         row_height=ROW_HEIGHT,
         hide_index=True,
         placeholder="",
+        alt="Concepts",
         on_select=lambda: _choose(keys),
         selection_mode="single-row",
         column_config=config,

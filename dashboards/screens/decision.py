@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import streamlit as st
 import xarray as xr
+from streamlit.delta_generator import DeltaGenerator
 
 from dashboards.screens.frame import link_to
 from dashboards.screens.model import Model, Stored, strongest_images
@@ -72,10 +74,11 @@ def show_concepts(explained: xr.Dataset, naming: Naming, image: str) -> None:
 
 def _subject(decision: Decision, image: str) -> None:
     left, right = st.columns(2)
-    left.image(enlarge(decision.picture), width="stretch")
+    left.image(enlarge(decision.picture), width="stretch", alt=image)
     left.caption(literal(f"{image}, as the network sees it"))
-    right.image(enlarge(decision.explanation), width="stretch")
-    right.caption(literal(f"where the {decision.quantity} comes from"))
+    origin = f"where the {decision.quantity} comes from"
+    right.image(enlarge(decision.explanation), width="stretch", alt=origin)
+    right.caption(literal(origin))
 
 
 def _terms(model: Model, decision: Decision, naming: Naming) -> None:
@@ -101,10 +104,10 @@ def _titles() -> None:
 def _rows(model: Model, decision: Decision, naming: Naming, terms: Sequence[Term]) -> None:
     for term in terms:
         colours, amounts, words, gallery = st.columns(PLACES)
-        colours.image(enlarge(term.explanation), width="stretch")
-        amounts.image(enlarge(view.heat(term.map, decision.picture)), width="stretch")
+        title = naming.title(term.concept)
+        _places(colours, amounts, decision, term.explanation, term.map, title)
         with words:
-            st.markdown(f"**{literal(naming.title(term.concept))}**")
+            st.markdown(f"**{literal(title)}**")
             st.markdown(literal(view.term_line(term, decision)))
             if verdict := naming.verdict.get(term.concept):
                 st.caption(literal(verdict))
@@ -115,10 +118,24 @@ def _rows(model: Model, decision: Decision, naming: Naming, terms: Sequence[Term
 
 def _others(decision: Decision) -> None:
     colours, amounts, words, _ = st.columns(PLACES)
-    colours.image(enlarge(decision.others_explanation), width="stretch")
-    amounts.image(enlarge(view.heat(decision.others_map, decision.picture)), width="stretch")
-    words.markdown("**All others together**")
+    title = "All others together"
+    _places(colours, amounts, decision, decision.others_explanation, decision.others_map, title)
+    words.markdown(f"**{title}**")
     words.markdown(literal(view.others_line(decision)))
+
+
+def _places(
+    colours: DeltaGenerator,
+    amounts: DeltaGenerator,
+    decision: Decision,
+    explanation: np.ndarray,
+    amount: np.ndarray,
+    title: str,
+) -> None:
+    """Show where concepts are in the image: their colours, and their amounts on it."""
+    heat = view.heat(amount, decision.picture)
+    colours.image(enlarge(explanation), width="stretch", alt=f"{title}: colours in this image")
+    amounts.image(enlarge(heat), width="stretch", alt=f"{title}: amounts in this image")
 
 
 def _strip(gallery: Stored, concept: int) -> None:
@@ -127,5 +144,5 @@ def _strip(gallery: Stored, concept: int) -> None:
     if not tiles:
         st.caption("No picture of it was drawn.")
     for place, tile in zip(st.columns(TILES), tiles, strict=False):
-        place.image(tile.picture, width="stretch")
-        place.image(tile.explanation, width="stretch")
+        place.image(tile.picture, width="stretch", alt=tile.image)
+        place.image(tile.explanation, width="stretch", alt=f"colours in {tile.image}")

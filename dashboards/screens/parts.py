@@ -61,6 +61,7 @@ def show_table(table: Table, height: int | None = None, **options: Any) -> None:
             table.frame,
             hide_index=True,
             placeholder="",
+            alt=table.title or table.name,
             height=height or 3 + ROW * (min(len(table.frame), table.in_sight) + 1),
             column_config={name: column_of(name, told) for name, told in table.columns.items()},
             **options,
@@ -91,10 +92,10 @@ def column_of(name: str, told: Column) -> Any:
     return config.Column(title, help=meaning, width=WIDE if told.is_wide else None)
 
 
-def show_figure(figure: Figure) -> None:
-    """Show a chart, with its download."""
+def show_figure(figure: Figure, **options: Any) -> None:
+    """Show a chart, with its download; options are those of `st.altair_chart`."""
     _title(figure.title)
-    st.altair_chart(figure.chart, width="stretch")
+    st.altair_chart(figure.chart, width="stretch", alt=figure.title or figure.name, **options)
     _footer(figure.note)
     show_downloads((f"{figure.name}.svg", figure.svg, "image/svg+xml"))
 
@@ -104,7 +105,7 @@ def _pictures(part: Pictures) -> None:
     for start in range(0, len(part.pictures), part.in_row):
         row = part.pictures[start : start + part.in_row]
         for place, picture in zip(st.columns(part.in_row), row, strict=False):
-            place.image(picture.pixels, width="stretch")
+            place.image(picture.pixels, width="stretch", alt=picture.caption or part.title)
             if picture.caption:
                 lines = picture.caption.split("\n")
                 place.caption("  \n".join(map(literal, lines)))

@@ -30,6 +30,7 @@ HELP = (
     "all that can change the result, says so. factbook plan tells the same in a terminal."
 )
 TABLE = "table-of-tasks"
+GRAPH = "graph-of-tasks"
 LIVE = "5s"
 MOST_NODES = 150
 
@@ -77,9 +78,15 @@ def _body(targets: tuple[str, ...], was_live: bool) -> None:
         tasks = view.tasks_of(plan)
         nodes, _ = view.nodes_and_edges(tasks)
         if len(nodes) <= MOST_NODES:
-            show_figure(view.graph_figure(tasks))
+            show_figure(
+                view.graph_figure(tasks),
+                key=GRAPH,
+                on_select=lambda: _choose_box(tasks),
+                selection_mode=[view.BOX],
+            )
         else:
             st.info(f"{len(nodes):,} boxes are too many to draw. Choose a suite or a pattern.")
+        _chosen(tasks)
         _due(plan, targets)
         _table(tasks)
 
@@ -93,6 +100,23 @@ def _due(plan: Plan, targets: Sequence[str]) -> None:
         st.caption("Nothing is due.")
 
 
+def _chosen(tasks: Sequence[Task]) -> None:
+    """Offer to choose a task, and tell of the chosen one."""
+    with st.container(width=420):
+        name = st.text_input(
+            "Task", placeholder="by its box above, or its row below", key="task", bind=BOUND
+        )
+    if task := next((task for task in tasks if task.name == name), None):
+        _task(task)
+    elif name:
+        st.caption("No task of these is called so.")
+
+
+def _choose_box(tasks: Sequence[Task]) -> None:
+    marked = st.session_state[GRAPH]["selection"].get(view.BOX) or [{}]
+    st.session_state["task"] = view.task_of_box(tasks, str(marked[0].get("name", "")))
+
+
 def _table(tasks: Sequence[Task]) -> None:
     names = [task.name for task in tasks]
     chosen = st.session_state.get("task") or st.query_params.get("task", "")
@@ -103,14 +127,6 @@ def _table(tasks: Sequence[Task]) -> None:
         on_select=lambda: _choose(names),
         selection_mode="single-row",
     )
-    with st.container(width=420):
-        name = st.text_input(
-            "Task", placeholder="by the box at the left of its row", key="task", bind=BOUND
-        )
-    if name in names:
-        _task(tasks[names.index(name)])
-    elif name:
-        st.caption("No task of these is called so.")
 
 
 def _choose(names: Sequence[str]) -> None:

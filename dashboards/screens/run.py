@@ -313,7 +313,7 @@ def _files(catalog: Catalog, run: RunView) -> None:
     name = st.selectbox("File", names, key="artifact", bind=BOUND)
     content = catalog.artifact(run, name)
     if is_picture(content):
-        st.image(content)
+        st.image(content, alt=name)
     show_downloads((name.replace("/", "-"), lambda: content, "application/octet-stream"))
 
 

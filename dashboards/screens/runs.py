@@ -201,6 +201,7 @@ def _table(found: Sequence[Row], limit: int, columns: Sequence[str], chosen: Seq
         ),
         hide_index=True,
         placeholder="",
+        alt="Runs",
         on_select=lambda: _choose(keys),
         selection_mode="multi-row",
         column_config={

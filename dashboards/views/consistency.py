@@ -11,9 +11,9 @@ import xarray as xr
 
 from dashboards.views.charts import DASHES, bars, histogram, series_colour
 from dashboards.views.choices import Datasets
-from dashboards.views.compare import each_in_full
 from dashboards.views.concept_names import LABEL
 from dashboards.views.dots import cloud
+from dashboards.views.in_full import each_in_full
 from dashboards.views.parts import (
     MISSING,
     Column,

@@ -9,9 +9,9 @@ import pandas as pd
 import xarray as xr
 
 from dashboards.views.choices import Choice, Datasets, options_of
-from dashboards.views.compare import each_in_full
 from dashboards.views.dots import dots
 from dashboards.views.heat import heat
+from dashboards.views.in_full import each_in_full
 from dashboards.views.parts import Column, Figure, Note, Number, Numbers, Part, Table, file_name
 from dashboards.views.text import number_text
 

@@ -10,8 +10,8 @@ import xarray as xr
 
 from dashboards.views.charts import lines
 from dashboards.views.choices import Choice, Datasets
-from dashboards.views.compare import each_in_full
 from dashboards.views.dots import cloud, dots
+from dashboards.views.in_full import each_in_full
 from dashboards.views.parts import Column, Figure, Note, Number, Numbers, Part, Table, file_name
 from dashboards.views.sweep import over_seeds
 

@@ -9,8 +9,8 @@ import pandas as pd
 import xarray as xr
 
 from dashboards.views.choices import Choice, Datasets, options_of
-from dashboards.views.compare import each_in_full
 from dashboards.views.dots import dots
+from dashboards.views.in_full import each_in_full
 from dashboards.views.parts import Column, Figure, Number, Numbers, Part, Table, file_name
 
 MEASURES = {

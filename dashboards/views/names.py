@@ -10,8 +10,8 @@ import xarray as xr
 
 from dashboards.views.charts import bars
 from dashboards.views.choices import Choice, Datasets
-from dashboards.views.compare import each_in_full
 from dashboards.views.heat import heat
+from dashboards.views.in_full import each_in_full
 from dashboards.views.labels import CONSENSUS, best_names, names_note, ways_to_name
 from dashboards.views.parts import Column, Figure, Number, Numbers, Part, Table, file_name
 from dashboards.views.sanity import verdict_texts

@@ -37,6 +37,9 @@ _INK, _FAINT_INK, _EDGE = "#1c1c1e", "#4a4a50", "#8a8a8a"
 _HALF_WIDTH, _HALF_HEIGHT = 0.43, 0.36
 _COLUMN, _ROW = 190, 58  # pixels of a layer, and of a place in it
 _LEGEND = 60  # pixels that a legend takes of the height in a browser
+BOX = "box"
+"""Name of the selection that a click on a box of the graph makes."""
+
 _LEAST_LAYERS = 6  # so that the boxes of a short pipeline do not grow wide
 _SWEEPS = 8
 
@@ -193,6 +196,20 @@ def nodes_and_edges(tasks: Iterable[Task]) -> tuple[list[Node], list[tuple[str, 
             reasons.setdefault(task.experiment, Counter())[text] += 1
     nodes = [Node(name, dict(own), dict(reasons.get(name, {}))) for name, own in states.items()]
     return nodes, [edge for edge in edges if edge[0] != edge[1]]
+
+
+def task_of_box(tasks: Sequence[Task], name: str) -> str:
+    """Return the task behind a box: of several cells one that asks for most attention.
+
+    Parameters
+    ----------
+    tasks : sequence of Task
+        All that are drawn.
+    name : str
+        Of the box, an experiment's; "" is returned of any other, as of data from outside.
+    """
+    own = [task for task in tasks if task.experiment == name]
+    return min(own, key=lambda task: _WORST.index(state_of(task))).name if own else ""
 
 
 @dataclass(frozen=True)
@@ -379,7 +396,8 @@ def _node_layers(
 ) -> list[alt.Chart]:
     base = alt.Chart(_node_frame(nodes, layout))
     tips = [alt.Tooltip(name, type="nominal") for name in ("name", "told", "cells", "why")]
-    box = base.mark_rect(stroke=_EDGE, cornerRadius=5, strokeWidth=1).encode(
+    chosen = alt.selection_point(name=BOX, fields=["name"])
+    box = base.mark_rect(stroke=_EDGE, cornerRadius=5, strokeWidth=1, cursor="pointer").encode(
         x=alt.X("left", type="quantitative", scale=across, axis=None),
         x2="right",
         y=alt.Y("top", type="quantitative", scale=down, axis=None),
@@ -387,11 +405,12 @@ def _node_layers(
         color=_state_colour(nodes),
         tooltip=tips,
     )
+    box = box.add_params(chosen)
     x = alt.X("x", type="quantitative", scale=across, axis=None)
     y = alt.Y("y", type="quantitative", scale=down, axis=None)
     room = _COLUMN - 34
-    name = base.mark_text(color=_INK, dy=-6, limit=room, fontSize=12)
-    told = base.mark_text(color=_FAINT_INK, dy=9, limit=room, fontSize=10.5)
+    name = base.mark_text(color=_INK, dy=-6, limit=room, fontSize=12, cursor="pointer")
+    told = base.mark_text(color=_FAINT_INK, dy=9, limit=room, fontSize=10.5, cursor="pointer")
     return [
         box,
         name.encode(x=x, y=y, text="label:N", tooltip=tips),
@@ -425,5 +444,5 @@ def _state_colour(nodes: Sequence[Node]) -> alt.Color:
     scale = alt.Scale(
         domain=[_signed(state) for state in shown], range=[STATES[state][1] for state in shown]
     )
-    legend = alt.Legend(title=None, orient="top")
+    legend = alt.Legend(title=None, orient="top", symbolStrokeWidth=1, symbolSize=140)
     return alt.Color("state", type="nominal", scale=scale, legend=legend)

@@ -10,9 +10,9 @@ import xarray as xr
 
 from dashboards.views.charts import lines
 from dashboards.views.choices import Choice, Datasets, options_of
-from dashboards.views.compare import each_in_full
 from dashboards.views.dots import dots
 from dashboards.views.heat import heat
+from dashboards.views.in_full import each_in_full
 from dashboards.views.parts import (
     MISSING,
     Column,

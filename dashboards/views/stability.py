@@ -11,9 +11,9 @@ import xarray as xr
 
 from dashboards.views.charts import histogram, lines
 from dashboards.views.choices import Choice, Datasets, options_of
-from dashboards.views.compare import each_in_full
 from dashboards.views.concept_names import LABEL
 from dashboards.views.dots import dots
+from dashboards.views.in_full import each_in_full
 from dashboards.views.parts import Column, Figure, Note, Number, Numbers, Part, Table, file_name
 from dashboards.views.sweep import over_seeds
 

@@ -17,10 +17,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from dashboards import app
+from dashboards import server
 from registry.journal import EVENTS, journal_root
 from registry.mongo import URL_VARIABLE, connect
 from registry.projector import sync
@@ -119,7 +120,7 @@ def command(port: int) -> list[str]:
         "browser.gatherUsageStats": "false",
     }
     arguments = [f"--{key}={value}" for key, value in options.items()]
-    return [sys.executable, "-m", "streamlit", "run", str(app.__file__), *arguments]
+    return [sys.executable, "-m", "streamlit", "run", str(server.__file__), *arguments]
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
@@ -280,6 +281,29 @@ def test_the_pipeline_is_drawn_and_leads_to_a_run(page: Page, address: str) -> N
     see(page, "COMPLETED")
     idle(page)
     assert f"run={run_uid('toy-concepts', 6)}" in page.url
+
+
+def test_a_box_of_the_pipeline_can_be_clicked(page: Page, address: str) -> None:
+    visit(page, f"{address}/pipeline?of=toy-concepts")
+    graph = page.locator("[data-testid=stVegaLiteChart]")
+    for box, task in (("toy-sae", "toy-sae[k=8]"), ("toy-concepts", "toy-concepts")):
+        graph.get_by_text(re.compile(rf"{box}$")).click()
+        page.get_by_role("heading", name=task, exact=True).wait_for()
+        idle(page)
+        assert parse_qs(urlsplit(page.url).query)["task"] == [task]
+
+
+def test_charts_and_tables_are_told_to_who_does_not_see_them(page: Page, address: str) -> None:
+    visit(page, f"{address}/pipeline")
+    for kind, text in (("stVegaLiteChart", "pipeline"), ("stDataFrame", "Tasks")):
+        page.locator(f"[data-testid={kind}]").first.wait_for()
+        assert page.get_by_label(text, exact=True).count(), kind
+    visit(page, f"{address}/concepts?concept=1")
+    images = page.locator("[data-testid=stImage] img")
+    images.first.wait_for()
+    texts = images.evaluate_all("found => found.map(image => image.alt)")
+    assert texts
+    assert all(texts)
 
 
 def test_a_dataset_stands_in_a_frame_in_which_nothing_runs(page: Page, address: str) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import subprocess
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -163,12 +161,3 @@ def test_a_model_is_known_by_all_that_it_was_made_from(real: Catalog) -> None:
     assert hash(input_key(given)) != hash(input_key(real.input("channels")))
     moved = {**given.inputs, "sae": dataclasses.replace(given.inputs["sae"], path=Path("/else"))}
     assert input_key(dataclasses.replace(given, inputs=moved)) != input_key(given)
-
-
-def test_what_explaining_needs_is_imported_early() -> None:
-    program = (
-        "import sys; from dashboards.explainer import import_early\n"
-        "assert 'torch' not in sys.modules\n"
-        "import_early().join(); assert 'torch' in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)

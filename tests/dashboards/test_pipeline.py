@@ -165,6 +165,17 @@ def test_a_chain_is_straight_and_a_tree_does_not_cross() -> None:
     assert max(left) < min(right) or max(right) < min(left)
 
 
+def test_a_box_stands_for_the_cell_that_asks_for_most_attention(catalog: Catalog) -> None:
+    tasks = view.tasks_of(catalog.plan())
+    assert view.task_of_box(tasks, "toy-concepts") == "toy-concepts"
+    first = view.task_of_box(tasks, "toy-sae")
+    other = next(task for task in tasks if task.experiment == "toy-sae" and task.name != first)
+    failed = replace(other, state=TaskState(Status.FAILED))
+    mixed = [failed if task is other else task for task in tasks]
+    assert view.task_of_box(mixed, "toy-sae") == other.name
+    assert view.task_of_box(tasks, "data from outside") == view.task_of_box(tasks, "") == ""
+
+
 def test_the_figure_is_drawn_without_a_network(catalog: Catalog) -> None:
     figure = view.graph_figure(view.tasks_of(catalog.plan()))
     svg = figure.svg()

@@ -9,8 +9,8 @@ import pytest
 import xarray as xr
 
 from dashboards.views.choices import options_of
-from dashboards.views.compare import MOST_IN_FULL, each_in_full
 from dashboards.views.concept_names import LABEL, label_concepts, naming_cell, with_names
+from dashboards.views.in_full import MOST_IN_FULL, each_in_full
 from dashboards.views.parts import Heading, Note
 from dashboards.views.settings import behind, cells_meant, first_settings, settings_of
 from dashboards.views.sweep import axis_text, over_seeds

@@ -1,0 +1,78 @@
+"""What a server imports before anybody asks for it: explaining an image needs seconds of it."""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+
+STEPS = ("dashboards.app", "dask.array", "torch", "torchvision", "fact.decisions")
+"""Modules, the first ones needed by the later ones, so that each takes a part of the time."""
+
+PATIENCE = 10.0
+"""Seconds that a step waits for readers at most."""
+
+
+class Preparation:
+    """Imports in a thread of its own, which makes way for readers between its steps.
+
+    Threads of Python share one interpreter: a page that is drawn while modules are imported takes
+    twice its time.
+
+    Parameters
+    ----------
+    steps : sequence of str
+        Modules to import; one that is not installed is left out.
+    """
+
+    def __init__(self, steps: Sequence[str] = STEPS):
+        self._steps = steps
+        self._lock = threading.Lock()
+        self._readers = 0
+        self._quiet = threading.Event()
+        self._quiet.set()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> threading.Thread:
+        """Begin, if that was not done yet.
+
+        Returns
+        -------
+        Thread
+            That imports; it ends with the process.
+        """
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="imports", daemon=True)
+                self._thread.start()
+            return self._thread
+
+    @contextmanager
+    def reader(self) -> Iterator[None]:
+        """Draw a page, meanwhile no step begins; and begin with them when it is drawn."""
+        with self._lock:
+            self._readers += 1
+            self._quiet.clear()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._readers -= 1
+                if not self._readers:
+                    self._quiet.set()
+            self.start()
+
+    def _work(self) -> None:
+        for name in self._steps:
+            self._quiet.wait(PATIENCE)
+            with suppress(ImportError):
+                importlib.import_module(name)
+        self._quiet.wait(PATIENCE)
+        gc.collect()
+        gc.freeze()  # Streamlit collects garbage after every click: 0.2 s with all modules
+
+
+PREPARATION = Preparation()
+"""That of this process."""

@@ -1,0 +1,60 @@
+"""What a server imports early: all of it, and never while somebody waits for a page."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dashboards.preparation import Preparation
+
+
+@pytest.fixture
+def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, str]]:
+    """Two modules that nobody has imported."""
+    names = ("prepared_first", "prepared_second")
+    for name in names:
+        (tmp_path / f"{name}.py").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield names
+    gc.unfreeze()
+    for name in names:
+        sys.modules.pop(name, None)
+
+
+def test_a_server_imports_what_explaining_needs() -> None:
+    program = (
+        "import gc, sys, dashboards.server as s\n"
+        "assert 'torch' not in sys.modules and not gc.get_freeze_count()\n"
+        "from dashboards.preparation import PREPARATION\n"
+        "PREPARATION.start().join()\n"
+        "assert {'dashboards.app', 'fact.decisions'} <= set(sys.modules)\n"
+        "assert gc.get_freeze_count() > 100_000\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=300)
+
+
+def test_nothing_is_imported_while_a_page_is_drawn(modules: tuple[str, str]) -> None:
+    preparation = Preparation(modules)
+    with preparation.reader():
+        with preparation.reader():
+            thread = preparation.start()
+        thread.join(0.2)
+        assert thread.is_alive()
+        assert not set(modules) & set(sys.modules)
+    thread.join(60)
+    assert set(modules) <= set(sys.modules)
+    assert gc.get_freeze_count() > 0
+
+
+def test_the_first_page_that_is_drawn_begins_it(modules: tuple[str, str]) -> None:
+    preparation = Preparation((*modules, "no_module_of_this_name"))
+    with pytest.raises(ZeroDivisionError), preparation.reader():
+        raise ZeroDivisionError
+    preparation.start().join(60)
+    assert set(modules) <= set(sys.modules)
+    assert preparation.start() is preparation.start()

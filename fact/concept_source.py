@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -42,7 +43,7 @@ class ConceptSource:
         """Return a trained SAE with the network and the layer whose features it was trained on."""
         features = sae.origin("features")
         layer = features.config["layer"]
-        with sae.open() as dataset:
+        with sae.open(proven=math.inf) as dataset:
             weights = TopKSAE.from_dataset(dataset.load())
         chosen = choose_device(device)
         network = networks.load(features.origin("network")).to(chosen)

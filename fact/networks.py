@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 from fact.images import Geometry
 from fact.vocabulary import read_names
+from registry.store import find_dataset
 from registry.suggest import nearest
 
 if TYPE_CHECKING:
@@ -715,11 +716,13 @@ def load(source: Input) -> Network:
     ------
     NetworkError
         If the experiment's output holds no network.
+    StoreError
+        If it is not what was written, by its checksums.
     """
     if source.settings is not None:
         network: Network = source.load()
     elif source.path is not None:
-        network = load_network(source.path)
+        network = load_network(find_dataset(source.path, proven=math.inf)[0])
     else:
         raise NetworkError(f"{source.name!r} has neither settings nor an output")
     return replace(network, name=source.name)

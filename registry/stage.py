@@ -188,8 +188,13 @@ class Input:
     run: str | None = None
     content: str | None = None
 
-    def open(self) -> xr.Dataset:
+    def open(self, proven: float | None = None) -> xr.Dataset:
         """Open the dataset lazily, in today's form of its schema.
+
+        Parameters
+        ----------
+        proven : float, optional
+            Bytes up to which files are compared with their checksums; small ones are by default.
 
         Raises
         ------
@@ -202,8 +207,8 @@ class Input:
             raise StageError(f"{self.name!r} is a declared {self.kind}; it has no dataset to open")
         from registry.store import find_dataset, open_dataset
 
-        maker = load_stage(find_dataset(self.path)[1]["stage"])
-        return open_dataset(self.path, maker.output)
+        folder, manifest = find_dataset(self.path, proven or 0)
+        return open_dataset(folder, load_stage(manifest["stage"]).output)
 
     @property
     def config(self) -> Mapping[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,10 +15,11 @@ import xarray as xr
 from dashboards.explainer import Explainer, ExplainerError, input_key
 from dashboards.screens.frame import explained, tell
 from dashboards.views import choosing, labels
-from dashboards.views.advice import EXPECTED, Advice, without_datasets
+from dashboards.views.advice import EXPECTED, Advice, advise, without_datasets
 from dashboards.views.concepts import Tile, maker_of, tiles
 from dashboards.views.datasets import open_made, read_small
 from dashboards.views.decisions import NAMELESS, Naming, naming_of
+from dashboards.views.related import is_damaged
 from registry.catalog import Catalog
 from registry.project import MissingInputsError
 from registry.stage import Input
@@ -127,7 +129,7 @@ def read_model(catalog: Catalog, cell: str, decisions: str) -> Model:
         *shown,
         tuple(known[0]["image"]) if known is not None else (),
         stored,
-        _stored(catalog, maker_of(catalog, cell, "gallery")),
+        _pictures(catalog, maker_of(catalog, cell, "gallery")),
         concepts,
         device,
     )
@@ -138,8 +140,20 @@ def _stored(catalog: Catalog, cell: str) -> Stored:
         return Stored()
     try:
         return Stored(str(catalog.path(cell)), catalog.project.cell(cell).stage)
-    except MissingInputsError:
+    except MissingInputsError as error:
+        if is_damaged(catalog.project, cell):
+            tell(advise(error, cell))
         return Stored()
+
+
+def _pictures(catalog: Catalog, cell: str) -> Stored:
+    """Return a gallery that can be opened; tell what to do about one that cannot."""
+    stored = _stored(catalog, cell)
+    with explained(cell):
+        if stored.folder:
+            _gallery(stored)
+        return stored
+    return Stored()
 
 
 Images = tuple[pd.DataFrame, list[str]]
@@ -194,7 +208,8 @@ def _usable_input(
         if not failed or not (trouble := _trouble(key, given, device, side)):
             return given
         told = f"\n{SHOWN}" if is_stored else ""
-        tell(Advice("Nothing new can be explained on this machine", f"{trouble}{told}"))
+        whole = (shlex.join(["factbook", "plan", "--verify", cell]),)
+        tell(Advice("Nothing new can be explained on this machine", f"{trouble}{told}", whole))
     return None
 
 
@@ -261,12 +276,14 @@ def _names(folder: str, stage: str) -> xr.Dataset:
 def strongest_images(gallery: Stored, concept: int, most: int) -> list[Tile]:
     """Return the images in which a concept is strongest; none where no gallery can be read."""
     try:
-        return tiles(_gallery(gallery, most), concept) if gallery.folder else []
+        if gallery.folder:
+            return tiles(_gallery(gallery).isel(rank=slice(most)), concept)
     except EXPECTED:
-        return []
+        pass  # told at the top of the page where the whole of it cannot be read
+    return []
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)
-def _gallery(gallery: Stored, most: int) -> xr.Dataset:
-    """Return the first images of a gallery, open for a decision's many concepts."""
-    return open_made(gallery.folder, gallery.stage).isel(rank=slice(most))
+def _gallery(gallery: Stored) -> xr.Dataset:
+    """Return a gallery, open for a decision's many concepts."""
+    return open_made(gallery.folder, gallery.stage)

@@ -63,12 +63,13 @@ def advise(error: Exception, cell: str = "") -> Advice:
     """
     reason = str(error)
     run = (run_command(cell),) if cell else ()
+    again = (run_command(cell, verify=True),) if cell else ()
     if isinstance(error, MissingInputsError):
         reason, _, command = reason.partition("; factbook ")
         command = command.splitlines()[0] if command else ""
         return Advice("There is no dataset", reason, (f"factbook {command}",) if command else run)
     if isinstance(error, StoreError):
-        return Advice("The dataset is damaged", reason, run)
+        return Advice("The dataset is damaged", reason, again)
     if isinstance(error, SchemaError):
         return Advice("The dataset is of another version", reason, run)
     if isinstance(error, DeclarationError):
@@ -83,7 +84,7 @@ def advise(error: Exception, cell: str = "") -> Advice:
         return Advice("This cannot be asked", reason)
     if isinstance(error, NoteError):
         return Advice("This note was not kept", reason)
-    return Advice("This cannot be read", f"{type(error).__name__}: {reason}", run)
+    return Advice("This cannot be read", f"{type(error).__name__}: {reason}", again)
 
 
 def _of_declaration(error: DeclarationError) -> Advice:
@@ -94,9 +95,9 @@ def _of_declaration(error: DeclarationError) -> Advice:
     return Advice("There is no project", reason, (f"export {PROJECT_VARIABLE}=FOLDER",))
 
 
-def run_command(cell: str) -> str:
-    """Return the command that runs a cell."""
-    return f"factbook run {shlex.quote(cell)}"
+def run_command(cell: str, verify: bool = False) -> str:
+    """Return the command that runs a cell, if its dataset is not what was written if so wanted."""
+    return shlex.join(["factbook", "run", *(["--verify"] if verify else []), cell])
 
 
 def first_steps(project: Project) -> Advice:

@@ -10,24 +10,15 @@ import xarray as xr
 
 from dashboards.views.parts import Column, Table
 from dashboards.views.text import value_text
-from registry.durable import StoreError
-from registry.manifest import file_faults
 from registry.stage import load_stage
-from registry.store import find_dataset, open_dataset
+from registry.store import open_dataset
 
 SMALL_BYTES = 64_000_000
 """Variables above this stay on the disk until a part of them is asked for."""
 
-PROVEN_BYTES = 64_000_000
-"""Datasets up to this size are compared with their checksums, which takes 0.1 s at most."""
-
 
 def open_made(folder: str | Path, stage: str, **options: Any) -> xr.Dataset:
     """Open a dataset lazily, in today's form of its schema.
-
-    A small one is proven to be what was written: a flipped bit can make a file that opens and
-    means nonsense, which a page would fail on later. Of a large one, what cannot be read is told
-    when it is read.
 
     Parameters
     ----------
@@ -45,17 +36,7 @@ def open_made(folder: str | Path, stage: str, **options: Any) -> xr.Dataset:
     SchemaError
         If it was written in a version of its schema that cannot be read.
     """
-    found = _proven(Path(folder))
-    return open_dataset(found, load_stage(stage).output if stage else None, **options)
-
-
-def _proven(folder: Path) -> Path:
-    """Return the folder of a run, its files compared with their checksums if they are small."""
-    found, manifest = find_dataset(folder)
-    is_small = sum(entry["size"] for entry in manifest["files"]) <= PROVEN_BYTES
-    if is_small and (faults := file_faults(found, manifest, verify=True)):
-        raise StoreError(f"{found} is damaged: {'; '.join(faults[:3])}")
-    return found
+    return open_dataset(folder, load_stage(stage).output if stage else None, **options)
 
 
 def read_small(folder: str | Path, stage: str) -> xr.Dataset:

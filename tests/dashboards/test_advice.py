@@ -28,9 +28,9 @@ from tests.dashboards import fabricate
 
 ERRORS = [
     (MissingInputsError("toy-sae is never; factbook run 'toy-sae[k=8]'"), "factbook run"),
-    (StoreError("/x is damaged: dataset.nc is missing"), "factbook run toy-concepts"),
+    (StoreError("/x is damaged: dataset.nc is missing"), "factbook run --verify toy-concepts"),
     (SchemaError("'concepts' dataset of another version", ["version 9"]), "factbook run"),
-    (OSError("unable to read chunk"), "factbook run toy-concepts"),
+    (OSError("unable to read chunk"), "factbook run --verify toy-concepts"),
     (DeclarationError((Fault("experiments.x", "unknown key"),), Path(__file__)), "factbook list"),
     (DatabaseError("MongoDB at localhost: refused"), "factbook sync"),
     (UnknownRunError("no run '7'"), "factbook runs"),

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import streamlit as st
+from click.testing import CliRunner
 
+from dashboards.views.concepts import cells_of
 from dashboards.views.datasets import open_made, read_small
 from dashboards.views.preview import dataset_frame
+from dashboards.views.results import RESULTS
+from fact.networks import WEIGHTS_FILE
+from registry.cli import main
+from registry.manifest import MANIFEST
 from registry.project import Project, open_project
+from registry.shards import SUMMARY
 from registry.store import DATASET, StoreError
-from tests.dashboards import fabricate_concepts
-from tests.dashboards.test_pages import Open, open_page, told
+from tests.dashboards import fabricate_concepts, test_decisions_page, test_pages, test_result_pages
+from tests.dashboards.fabricate_results import UNMADE
+from tests.dashboards.test_pages import Open, told
 
-__all__ = ["open_page"]
+open_page = test_pages.open_page
+open_result, results = test_result_pages.open_page, test_result_pages.results
+open_decisions = test_decisions_page.open_page
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +42,12 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def mine(judged: Path, tmp_path: Path) -> Project:
     """A copy, to be changed at will."""
     return open_project(shutil.copytree(judged, tmp_path / "copy", symlinks=True))
+
+
+@pytest.fixture
+def results_copy(results: Path, tmp_path: Path) -> Project:
+    """A copy of a project with a dataset of every kind of result."""
+    return open_project(shutil.copytree(results, tmp_path / "copy", symlinks=True))
 
 
 def flip(path: Path, seed: int) -> None:
@@ -65,13 +83,77 @@ def test_the_page_of_concepts_tells(
     page = open_page(mine, "concepts", {"concept": "0", "section": section})
     assert not page.exception
     assert "The dataset is damaged" in told(page)
-    assert f"factbook run toy-{schema}" in told(page)
+    assert f"factbook run --verify toy-{schema}" in told(page)
+
+
+@pytest.mark.parametrize("schema", [row.schema for row in RESULTS])
+def test_pages_of_results_tell(open_result: Open, results_copy: Project, schema: str) -> None:
+    cells = [cell for cell in cells_of(results_copy, schema) if cell != UNMADE]
+    assert cells
+    for cell in cells:
+        folder = results_copy.current(cell)
+        flip(folder / DATASET if (folder / DATASET).exists() else folder / SUMMARY, seed=7)
+    page = open_result(results_copy, schema)
+    assert not page.exception
+    assert "The dataset is damaged" in told(page)
+    assert "factbook run --verify " in told(page)
+
+
+# -- decisions: datasets, and the weights behind them -------------------------------------------
+
+
+def flip_one(folder: Path, name: str) -> None:
+    """Change a bit in the numbers of a file, so that it can still be read."""
+    content = bytearray((folder / name).read_bytes())
+    content[len(content) * 3 // 4] ^= 0x40
+    (folder / name).write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("cell", "name"), [("classifier", WEIGHTS_FILE), ("sae", DATASET)], ids=["network", "sae"]
+)
+def test_nothing_is_explained_by_damaged_weights(
+    open_decisions: Open, explained_copy: Project, cell: str, name: str
+) -> None:
+    flip_one(explained_copy.current(cell), name)
+    page = open_decisions(explained_copy.root)
+    assert not page.exception
+    assert "Nothing new can be explained on this machine" in told(page)
+    assert "has another checksum than when it was written" in told(page).replace("\\", "")
+    assert "factbook plan --verify concepts" in told(page)
+    assert "Shown is what was explained in advance" in told(page)
+
+
+@pytest.mark.parametrize("cell", ["gallery", "names", "decisions"])
+@pytest.mark.parametrize("name", [DATASET, MANIFEST])
+def test_the_page_of_decisions_tells_and_its_advice_mends(
+    open_decisions: Open,
+    explained_copy: Project,
+    monkeypatch: pytest.MonkeyPatch,
+    cell: str,
+    name: str,
+) -> None:
+    folder = explained_copy.current(cell)
+    if name == MANIFEST:
+        (folder / name).write_bytes(b"{")
+    else:
+        flip_one(folder, name)
+    page = open_decisions(explained_copy.root)
+    assert not page.exception
+    assert "damaged" in told(page)
+    assert "Why " in told(page), "the network still answers"
+    [advised] = [code.value for code in page.code if code.value.startswith("factbook run")]
+    monkeypatch.chdir(explained_copy.root)
+    outcome = CliRunner().invoke(main, shlex.split(advised)[1:])
+    assert outcome.exit_code == 0, outcome.output
+    st.cache_resource.clear()
+    assert "damaged" not in told(open_decisions(explained_copy.root))
 
 
 def test_what_is_too_large_to_be_proven_is_told_when_it_is_read(
     open_page: Open, mine: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dashboards.views.datasets.PROVEN_BYTES", 0)
+    monkeypatch.setattr("registry.store.PROVEN_BYTES", 0)
     monkeypatch.setattr(
         "xarray.backends.h5netcdf_.H5NetCDFArrayWrapper._getitem",
         lambda *_: 1 / 0,

@@ -29,6 +29,7 @@ from fact.networks import (
     small_bcos,
     small_vit,
 )
+from registry.manifest import write_manifest
 from registry.stage import Settings
 from tests.fact import tiny
 
@@ -472,6 +473,7 @@ def test_a_file_that_holds_no_network_of_ours_is_refused(tmp_path, write, messag
 
 def test_a_stage_loads_what_fills_its_slot(tmp_path):
     save_network(tiny.convnet(dtype=torch.float32), tmp_path / networks.WEIGHTS_FILE)
+    write_manifest(tmp_path, {})
     trained = registry.Input("network", "shapes-classifier", "network", "0" * 16, path=tmp_path)
     assert networks.load(trained).name == "shapes-classifier"
     settings = declared(architecture="resnet18")
@@ -480,3 +482,10 @@ def test_a_stage_loads_what_fills_its_slot(tmp_path):
     nothing = registry.Input("network", "void", "network", "0" * 16)
     with pytest.raises(NetworkError, match="'void' has neither"):
         networks.load(nothing)
+    weights = tmp_path / networks.WEIGHTS_FILE
+    content = bytearray(weights.read_bytes())
+    content[-5] ^= 1  # one bit of one weight: it can still be read
+    weights.write_bytes(content)
+    load_network(tmp_path)
+    with pytest.raises(registry.StoreError, match="has another checksum than when it was written"):
+        networks.load(trained)

@@ -13,7 +13,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -87,15 +87,10 @@ def served(
     database = connect(root, url)
     assert database is not None
     sync(root, database)
-    port = free_port()
-    environment = {**os.environ, "FACTBOOK_PROJECT": str(root), URL_VARIABLE: url}
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
-    process = subprocess.Popen(command(port), cwd=root, env=environment, start_new_session=True)
     try:
-        wait_for(f"http://127.0.0.1:{port}/_stcore/health", process)
-        yield Served(f"http://127.0.0.1:{port}", root)
+        with serve(root, url) as address:
+            yield Served(address, root)
     finally:
-        stop(process)
         database.handle.client.drop_database(database.handle.name)
         database.close()
 
@@ -103,6 +98,26 @@ def served(
 @pytest.fixture(scope="module")
 def address(served: Served) -> str:
     return served.address
+
+
+@contextmanager
+def serve(root: Path, url: str) -> Iterator[str]:
+    """Serve the dashboard of a project, whose database is at an address; yields where."""
+    port = free_port()
+    process = subprocess.Popen(
+        command(port), cwd=root, env=surroundings(root, url), start_new_session=True
+    )
+    try:
+        wait_for(f"http://127.0.0.1:{port}/_stcore/health", process)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        stop(process)
+
+
+def surroundings(root: Path, url: str) -> dict[str, str]:
+    """Return the environment of a process that works on a project."""
+    path = os.pathsep.join(filter(None, sys.path))
+    return {**os.environ, "FACTBOOK_PROJECT": str(root), URL_VARIABLE: url, "PYTHONPATH": path}
 
 
 def free_port() -> int:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,19 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from registry.mongo import OFF, URL_VARIABLE
+from registry.mongo import OFF
 from tests.dashboards import test_browser
-from tests.dashboards.test_browser import (
-    PATIENCE,
-    command,
-    free_port,
-    idle,
-    picture,
-    see,
-    stop,
-    visit,
-    wait_for,
-)
+from tests.dashboards.test_browser import PATIENCE, idle, picture, see, serve, visit
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -40,17 +27,8 @@ page = test_browser.page
 @pytest.fixture(scope="module")
 def address(explained_template: Path) -> Iterator[str]:
     """A server of the dashboard for a project whose stages really ran."""
-    port = free_port()
-    environment = {**os.environ, "FACTBOOK_PROJECT": str(explained_template), URL_VARIABLE: OFF}
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
-    process = subprocess.Popen(
-        command(port), cwd=explained_template, env=environment, start_new_session=True
-    )
-    try:
-        wait_for(f"http://127.0.0.1:{port}/_stcore/health", process)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        stop(process)
+    with serve(explained_template, OFF) as address:
+        yield address
 
 
 def subject(page: Page) -> str:

@@ -135,6 +135,19 @@ def published_accuracy(metric: str, form: str, test: str) -> float:
     return round(cells[TESTS.index(test)] / 100, 6)
 
 
+def worst_published(metric: str) -> float:
+    """Return the lowest published decrease accuracy of the theoretical and experimental tests.
+
+    Returns
+    -------
+    float
+        A share in [0, 1], of which the paper asks 0.9 (section 4); NaN where none was published.
+    """
+    forms = (THEORETICAL, EXPERIMENTAL)
+    shares = [published_accuracy(metric, form, test) for form in forms for test in TESTS]
+    return math.nan if any(map(math.isnan, shares)) else min(shares)
+
+
 def explain_difference(
     metric: str, test: str, accuracy: float, error: float, same_verdict: bool = True
 ) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -14,6 +15,7 @@ from dashboards.views.in_full import each_in_full
 from dashboards.views.parts import Column, Figure, Note, Number, Numbers, Part, Table, file_name
 from dashboards.views.sanity import plain
 from evals.metrics.table import list_metrics
+from evals.published import worst_published
 
 MOST_DRAWN = 60
 """Neurons, and concepts, of a heat map."""
@@ -48,12 +50,19 @@ CONCEPT_COLUMNS = {
 
 def scores_choices(datasets: Datasets) -> list[Choice]:
     """Return the metrics, and the parts of the neurons where there are too many for one page."""
-    choices = [Choice("metric", "Metric", options_of(datasets, "metric"))]
+    told = "In the order of their worst published sanity test (Oikarinen et al., section 4)."
+    metrics = sorted(options_of(datasets, "metric"), key=_worst_published_last)
+    choices = [Choice("metric", "Metric", metrics, told)]
     parts = max((parts_of(own) for own in datasets.values()), key=len)
     if len(parts) > 1:
         meaning = "Neurons are read in parts: there are too many for one page."
         choices.append(Choice("neurons", "Neurons", parts, meaning))
     return choices
+
+
+def _worst_published_last(metric: str) -> tuple[bool, float]:
+    worst = worst_published(metric)
+    return math.isnan(worst), 0.0 if math.isnan(worst) else -worst
 
 
 def parts_of(own: xr.Dataset) -> list[str]:

@@ -47,6 +47,7 @@ HELP = (
     "Oikarinen et al. (ICML 2025, arXiv 2506.05774) on images that they were not chosen on."
 )
 TABLE = "concepts"
+NARROW = 165  # pixels of a box
 TABLE_HEIGHT = 720
 ROW_HEIGHT = 52
 WIDTHS = {
@@ -149,20 +150,21 @@ def _tagged(catalog: Catalog, cell: str, frame: pd.DataFrame) -> pd.DataFrame:
 
 def _choice(concepts: Sequence[int]) -> int:
     """Return the concept to show: the one that is asked for, at first that of the first row."""
-    asked, back, on = st.columns([4, 1.4, 1.1], vertical_alignment="bottom")
-    text = asked.text_input(
+    row = st.container(horizontal=True, vertical_alignment="bottom")
+    text = row.text_input(
         "Concept",
         placeholder=f"{concepts[0]}, the first of the table",
         help="By its number, or by the box at the left of its row.",
         key="concept",
         bind=BOUND,
+        width=NARROW,
     )
     concept = view.meant_concept(text or "", concepts)
     if told := view.not_meant(text or "", concept):
         st.info(literal(told))
-    for place, label, step in ((back, "Previous", -1), (on, "Next", 1)):
+    for label, step in (("Previous", -1), ("Next", 1)):
         other = view.neighbour(concept, concepts, step)
-        place.button(label, width="stretch", on_click=go_to, args=(other,), disabled=other is None)
+        row.button(label, on_click=go_to, args=(other,), disabled=other is None)
     return concept
 
 

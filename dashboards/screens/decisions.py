@@ -39,6 +39,7 @@ from registry.catalog import Catalog
 from registry.project import Project
 
 PREDICTED = "what it predicts"
+WIDE, NARROW = 300, 200  # pixels of boxes
 
 
 @dataclass(frozen=True)
@@ -66,11 +67,11 @@ def show() -> None:
         tell(without_datasets(catalog.project, "concepts"))
         return
     _follow_link(catalog.project, cells)
-    places = st.columns([3, 3, 2])
+    row = st.container(horizontal=True, vertical_alignment="bottom")
     first = first_made(catalog, cells)
-    cell = choose_one(places[0], "Experiment", cells, first, "cell")
-    model = read_model(catalog, cell, _decisions_of(catalog, cell, places[1]))
-    naming = read_naming(catalog, cell, lambda ways, at: _way_to_name(places[2], ways, at))
+    cell = choose_one(row, "Experiment", cells, first, "cell", WIDE)
+    model = read_model(catalog, cell, _decisions_of(catalog, cell, row))
+    naming = read_naming(catalog, cell, lambda ways, at: _way_to_name(row, ways, at))
     subject = _choose(model)
     target, against = _question(model)
     if subject is not None:
@@ -93,7 +94,7 @@ def _decisions_of(catalog: Catalog, cell: str, place: Any) -> str:
         return makers[0] if makers else ""
     first = first_made(catalog, makers)
     label = "Explained in advance by"
-    return choose_one(place, label, makers, first, "decisions")
+    return choose_one(place, label, makers, first, "decisions", WIDE)
 
 
 def _way_to_name(place: Any, ways: Sequence[str], first: int) -> str:
@@ -105,6 +106,7 @@ def _way_to_name(place: Any, ways: Sequence[str], first: int) -> str:
         "of Oikarinen et al. (ICML 2025, arXiv 2506.05774).",
         key="metric",
         bind=BOUND,
+        width=NARROW,
     )
     return str(way or ways[first])  # none, right after Back to an address without it
 
@@ -118,8 +120,8 @@ def _choose(model: Model) -> Subject | None:
     if model.concepts is not None:
         ways += [choosing.EXPLAINED] if model.explained else []
         ways += [choosing.UPLOAD]
-    row = st.columns([4, 3, 3, 1, 1, 1], vertical_alignment="bottom")
-    which = row[0].segmented_control(
+    row = st.container(horizontal=True, vertical_alignment="bottom")
+    which = row.segmented_control(
         "Images",
         ways,
         default=choosing.ALL,
@@ -132,7 +134,7 @@ def _choose(model: Model) -> Subject | None:
     )
     if which == choosing.UPLOAD:
         return _uploaded()
-    label = row[1].selectbox(
+    label = row.selectbox(
         "Labelled",
         sorted({name for name in model.images["label"] if name}),
         index=None,
@@ -141,21 +143,22 @@ def _choose(model: Model) -> Subject | None:
         bind=BOUND,
         on_change=_go_to,
         args=("",),
+        width=NARROW,
     )
     every = which or choosing.ALL
     chosen = choosing.select_images(model.images, every, label or "", model.explained)
-    return _by_name(model, chosen, row[2:])
+    return _by_name(model, chosen, row)
 
 
-def _by_name(model: Model, chosen: list[str], places: Sequence[Any]) -> Subject | None:
+def _by_name(model: Model, chosen: list[str], row: Any) -> Subject | None:
     hint = f"{chosen[0]}, the first of {len(chosen):,}" if chosen else "none"
-    text = places[0].text_input("Image", placeholder=hint, key="image", bind=BOUND) or ""
+    text = row.text_input("Image", placeholder=hint, key="image", bind=BOUND, width=WIDE) or ""
     current = text.strip() or (chosen[0] if chosen else "")
     before, after = choosing.neighbours(current, chosen)
     other = choosing.any_of(chosen, current, np.random.default_rng())
     steps = (("Previous", before), ("Next", after), ("Random", other))
-    for place, (word, image) in zip(places[1:], steps, strict=True):
-        place.button(word, width="stretch", on_click=_go_to, args=(image,), disabled=not image)
+    for word, image in steps:
+        row.button(word, on_click=_go_to, args=(image,), disabled=not image)
     try:
         name = choosing.meant_image(text, model.images, chosen)
     except choosing.UnknownImageError as error:
@@ -193,10 +196,10 @@ def _question(model: Model) -> tuple[int | None, int | None]:
     """Return the classes to explain: the target, None for the prediction, and one against it."""
     if model.concepts is None:
         return None, None
-    left, right, _ = st.columns([4, 4, 5])
+    row = st.container(horizontal=True, vertical_alignment="bottom")
     options = [PREDICTED, *model.classes]
-    target = left.selectbox("Explain the logit of", options, key="class", bind=BOUND)
-    against = right.selectbox(
+    target = row.selectbox("Explain the logit of", options, key="class", bind=BOUND, width=WIDE)
+    against = row.selectbox(
         "less the logit of",
         model.classes,
         index=None,
@@ -205,6 +208,7 @@ def _question(model: Model) -> tuple[int | None, int | None]:
         "and so is their difference, exactly.",
         key="against",
         bind=BOUND,
+        width=WIDE,
     )
     chosen = options.index(target) - 1
     return chosen if chosen >= 0 else None, None if against is None else options.index(against) - 1

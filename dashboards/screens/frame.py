@@ -180,7 +180,14 @@ def link_to(page: str, label: str, /, **address: object) -> None:
         st.page_link(target, label=label, query_params=values)
 
 
-def choose_one(place: Any, label: str, options: Sequence[str], first: int, key: str) -> str:
+def choose_one(
+    place: Any,
+    label: str,
+    options: Sequence[str],
+    first: int,
+    key: str,
+    width: int | str = "stretch",
+) -> str:
     """Let a reader choose one of several, and keep in the address which: also the first choice.
 
     An address then shows the same later, when another one may come first.
@@ -197,10 +204,18 @@ def choose_one(place: Any, label: str, options: Sequence[str], first: int, key: 
         Place of the one to begin with.
     key : str
         Of the widget, and of the address.
+    width : int or str
+        Of the box, in pixels.
     """
     begin_with(key, options, options[first])
     chosen = place.selectbox(
-        label, options, index=None, placeholder=options[first], key=key, bind=BOUND
+        label,
+        options,
+        index=None,
+        placeholder=options[first],
+        key=key,
+        bind=BOUND,
+        width=width,
     )
     return str(chosen or options[first])  # none, right after Back to an address without it
 

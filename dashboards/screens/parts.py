@@ -45,10 +45,10 @@ def _note(part: Note) -> None:
 
 def show_numbers(numbers: Iterable[Number]) -> None:
     """Show numbers side by side, as many in a row as fit."""
-    known = list(numbers)
-    for place, number in zip(st.columns(len(known) or 1), known, strict=False):
-        meaning = literal(number.meaning) or None
-        place.metric(literal(number.label), literal(number.value), help=meaning)
+    with st.container(horizontal=True, gap="medium"):
+        for number in numbers:
+            meaning = literal(number.meaning) or None
+            st.metric(literal(number.label), literal(number.value), help=meaning, width="content")
 
 
 def show_table(table: Table, height: int | None = None, **options: Any) -> None:

@@ -56,6 +56,27 @@ def series_colour(names: Sequence[str], title: str | None = None) -> alt.Color:
     )
 
 
+def rows_by_label(
+    frame: pd.DataFrame, series: Sequence[str]
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Return what is drawn in rows, each with its series, and the channels that place it.
+
+    Parameters
+    ----------
+    frame : pd.DataFrame
+        ``label``, in whose order rows stand, and ``series`` where there are several.
+    series : sequence of str
+        Their names, side by side in a row.
+    """
+    known = frame.assign(series=frame.get("series", series[0]))
+    labels = list(dict.fromkeys(known["label"].tolist()))
+    axis = alt.Axis(labelLimit=320)
+    side: dict[str, Any] = {"y": alt.Y("label", type="nominal", sort=labels, title=None, axis=axis)}
+    if len(series) > 1:
+        side["yOffset"] = alt.YOffset("series", type="nominal", sort=list(series))
+    return known, side
+
+
 def bars(
     frame: pd.DataFrame,
     *,
@@ -83,15 +104,11 @@ def bars(
     mark : str
         What a tick means, as ``published``.
     """
-    known = frame.assign(series=frame.get("series", series[0]))
-    labels = list(dict.fromkeys(known["label"].tolist()))
+    known, side = rows_by_label(frame, series)
     scale = alt.Scale(domain=list(domain)) if domain else alt.Scale(zero=True)
-    y = alt.Y("label", type="nominal", sort=labels, title=None, axis=alt.Axis(labelLimit=320))
-    offset = alt.YOffset("series", type="nominal", sort=list(series))
     axis = alt.Axis(tickMinStep=1) if form.endswith(".0f") else alt.Axis()
     several = len(series) > 1
     base = alt.Chart(known, height={"step": ROW * len(series) if several else ROW})
-    side = {"y": y} | ({"yOffset": offset} if several else {})
     tips = [alt.Tooltip("label", type="nominal")]
     tips += [alt.Tooltip("series", type="nominal")] if several else []
     tips += [

@@ -17,6 +17,7 @@ from dashboards.views.charts import (
     ROW,
     SHAPES,
     VERMILION,
+    rows_by_label,
     series_colour,
 )
 
@@ -51,12 +52,7 @@ def dots(
     rule : (name, place), optional
         A value that all are held against.
     """
-    known = frame.assign(series=frame.get("series", series[0]))
-    labels = list(dict.fromkeys(known["label"].tolist()))
-    y = alt.Y("label", type="nominal", sort=labels, title=None, axis=alt.Axis(labelLimit=320))
-    side: dict[str, Any] = {"y": y}
-    if len(series) > 1:
-        side["yOffset"] = alt.YOffset("series", type="nominal", sort=list(series))
+    known, side = rows_by_label(frame, series)
     scale = alt.Scale(domain=list(domain)) if domain else alt.Scale(zero=False)
     axis = alt.Axis(tickCount=10)
     x = alt.X("value", type="quantitative", title=x_title, scale=scale, axis=axis)

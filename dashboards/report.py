@@ -31,9 +31,10 @@ from dashboards.views.sections import Section
 from dashboards.views.text import count_text
 
 MOST_ROWS = 500
+"""Rows of a table that a report shows; it says how many more there are."""
+
 SEEN_AT_ONCE = 15
 """Rows of a table that a reader sees before one scrolls in it."""
-"""Rows of a table that a report shows; it says how many more there are."""
 
 
 def render(title: str, subtitle: str, sections: Iterable[Section]) -> str:
@@ -74,7 +75,8 @@ def _told(part: Part) -> Mapping[str, Any]:
     if isinstance(part, Table):
         return kind | _table(part)
     if isinstance(part, Figure):
-        return kind | {"title": part.title, "note": part.note, "svg": Markup(part.svg())}
+        told = {"title": part.title, "name": part.title or part.name, "note": part.note}
+        return kind | told | {"svg": Markup(part.svg())}
     return kind | _pictures(part)
 
 

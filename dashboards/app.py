@@ -16,10 +16,11 @@ from dashboards.screens import compare, concepts, decisions, frame, pipeline, ru
 from dashboards.screens.result import page_of
 from dashboards.views.results import RESULTS
 
-# Help lines in nearly full colour: Streamlit's own are too faint for WCAG 2.2, 1.4.3. A comment,
-# since Streamlit would show a docstring of the main script on the page.
+# Help lines in nearly full colour: Streamlit's own are too faint for WCAG 2.2, 1.4.3. And no empty
+# hand's breadth above each title. A comment, since Streamlit would show a docstring on the page.
 READABLE = """<style>
 [data-testid=stApp] [data-testid=stCaptionContainer] { opacity: 0.85; color: inherit; }
+[data-testid=stMainBlockContainer] { padding-top: 4rem; }
 </style>"""
 
 

@@ -30,7 +30,6 @@ from torch import Tensor, nn
 
 from fact.images import Geometry
 from fact.vocabulary import read_names
-from registry.store import find_dataset
 from registry.suggest import nearest
 
 if TYPE_CHECKING:
@@ -722,7 +721,7 @@ def load(source: Input) -> Network:
     if source.settings is not None:
         network: Network = source.load()
     elif source.path is not None:
-        network = load_network(find_dataset(source.path, proven=math.inf)[0])
+        network = load_network(source.proven()[0])
     else:
         raise NetworkError(f"{source.name!r} has neither settings nor an output")
     return replace(network, name=source.name)

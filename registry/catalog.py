@@ -349,7 +349,8 @@ class Catalog:
     def _near(self, name: str) -> str:
         """Return what to say of a name that no run has."""
         if is_run(name):
-            return ""
+            numbered = name.isdecimal() and self.database is None
+            return ": numbers are MongoDB's, which is away; name its identifier" * numbered
         if name in self.project.graph.cells or name in self.project.declaration.experiments:
             return f": it is declared and has never run; factbook run {shlex.quote(name)}"
         return nearest(name, self.project.declaration.experiments)

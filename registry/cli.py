@@ -8,7 +8,6 @@ import gc
 import importlib.util
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -632,10 +631,7 @@ def dashboard(port: int, host: str, browser: bool) -> None:
     arguments = [f"--{key}={value}" for key, value in options.items()]
     command = [sys.executable, "-m", "streamlit", "run", str(app), *arguments]
     environment = {**os.environ, "FACTBOOK_PROJECT": str(project.root)}
-    try:
-        sys.exit(subprocess.run(command, env=environment).returncode)
-    except KeyboardInterrupt:
-        sys.exit(0)
+    os.execve(sys.executable, command, environment)  # so that a signal reaches the server itself
 
 
 if __name__ == "__main__":

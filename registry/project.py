@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import sys
 import tomllib
 from collections.abc import Collection, Iterable, Mapping
@@ -307,7 +308,7 @@ def _absence(name: str, state: OutputState) -> str:
         Status.INTERRUPTED: "was interrupted",
     }.get(state.status, f"is {state.status}" if state.status is Status.DAMAGED else state.status)
     why = f" ({state.why})" if state.why else ""
-    command = "" if state.status is Status.RUNNING else f"; factbook run '{name}'"
+    command = "" if state.status is Status.RUNNING else f"; factbook run {shlex.quote(name)}"
     return f"{name!r} {told}{why}{command}"
 
 

@@ -12,7 +12,9 @@ import functools
 import importlib
 import importlib.util
 import json
+import math
 import pkgutil
+import shlex
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -205,10 +207,41 @@ class Input:
         """
         if self.path is None:
             raise StageError(f"{self.name!r} is a declared {self.kind}; it has no dataset to open")
-        from registry.store import find_dataset, open_dataset
+        from registry.store import StoreError, open_dataset
 
-        folder, manifest = find_dataset(self.path, proven or 0)
-        return open_dataset(folder, load_stage(manifest["stage"]).output)
+        folder, manifest = self.proven(proven or 0)
+        try:
+            return open_dataset(folder, load_stage(manifest["stage"]).output)
+        except StoreError as error:
+            raise self._damaged(error) from error
+
+    def proven(self, most: float = math.inf) -> tuple[Path, Mapping[str, Any]]:
+        """Return the folder of the run that made it, and its manifest, its files being whole.
+
+        Parameters
+        ----------
+        most : float
+            Bytes up to which files are compared with their checksums, not with their sizes alone.
+
+        Raises
+        ------
+        StageError
+            If this input is a declared resource.
+        registry.StoreError
+            If files are gone or not as they were written, with the command that makes them again.
+        """
+        from registry.store import StoreError, find_dataset
+
+        if self.path is None:
+            raise StageError(f"{self.name!r} is a declared {self.kind}; it has no dataset")
+        try:
+            return find_dataset(self.path, most)
+        except StoreError as error:
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: Exception) -> Exception:
+        command = f"factbook run --verify {shlex.quote(self.name)}"
+        return type(error)(f"{error}; {command} makes it again")
 
     @property
     def config(self) -> Mapping[str, Any]:

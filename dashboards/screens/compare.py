@@ -53,7 +53,7 @@ def show() -> None:
         with st.spinner("Reading all runs, once …", show_time=True):
             snapshot = run_index(catalog).look()
         chosen = view.choose(names, snapshot.rows, catalog.project.graph)
-    _told(chosen)
+    _told(catalog, chosen)
     if not chosen.rows:
         return
     section = st.segmented_control(
@@ -68,9 +68,11 @@ def show() -> None:
         SECTIONS[section or "Side by side"](catalog, chosen.rows)
 
 
-def _told(chosen: view.Chosen) -> None:
+def _told(catalog: Catalog, chosen: view.Chosen) -> None:
     if chosen.unknown:
         reason = f"Nothing that ran is called {', '.join(name[:100] for name in chosen.unknown)}."
+        if catalog.database is None and any(name.isdecimal() for name in chosen.unknown):
+            reason += " Numbers are MongoDB's, which is away; identifiers are not."
         tell(Advice("There is no such run", reason, ("factbook runs",)), st.warning)
     if chosen.left_out:
         st.caption(f"The first {len(chosen.rows)}; {chosen.left_out:,} more are left out.")

@@ -176,6 +176,7 @@ def _asked(model: Model, concept: int, label: str) -> list[ask.Evidence]:
     if model.names and concept in names_of(model.names).indexes["concept"]:
         names = names_of(model.names)
         answers += [ask.agreement(names, concept, label), ask.lead(names, concept, label)]
+        answers.append(ask.fit(names, concept, label))
     elif not (model.consistency or model.localisation or model.matchings):
         return []
     answers.append(

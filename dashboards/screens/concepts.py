@@ -29,6 +29,7 @@ from dashboards.screens.frame import (
     mark_row,
     marked_row,
     tell,
+    tell_unknown,
 )
 from dashboards.screens.notes import concept_notes
 from dashboards.screens.parts import column_of, offer_table, show_numbers, show_part
@@ -102,6 +103,7 @@ def _way(model: Model, place: DeltaGenerator) -> str:
     ways: list[str] = []
     with explained(model.names.cell if model.names else ""):
         ways = labels.ways_to_name(names_of(model.names)) if model.names else []
+    tell_unknown("metric", ways)
     way = place.selectbox(
         "Named by",
         ways,
@@ -126,14 +128,20 @@ def _browse(
 ) -> None:
     """Show the table, and beside it the concept that is chosen."""
     text = places[2].text_input(
-        "Search", key="label", bind=BOUND, placeholder="a name, or a concept's number"
+        "Search",
+        key="label",
+        bind=BOUND,
+        placeholder="a name, or a concept's number",
+        on_change=go_to,  # the first of those that are found
+        args=(None,),
     )
     by = places[3].selectbox("Sort by", list(view.ORDERS), key="sort", bind=BOUND)
     ordered = view.order(frame, by)
     found = view.search(ordered, text or "")
     table, chosen = st.columns(2, gap="medium")
     with chosen:
-        concept = _choice(ordered["concept"].tolist())
+        known = ordered["concept"].tolist()
+        concept = _choice(found["concept"].tolist() or known, known)
         show_concept(catalog, model, frame, concept)
     with table:
         _table(model, found, concept, way)
@@ -148,8 +156,11 @@ def _tagged(catalog: Catalog, cell: str, frame: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-def _choice(concepts: Sequence[int]) -> int:
-    """Return the concept to show: the one that is asked for, at first that of the first row."""
+def _choice(concepts: Sequence[int], known: Sequence[int]) -> int:
+    """Return the concept to show: the one that is asked for, at first that of the first row.
+
+    Of all that are known any can be asked for; one goes on among those that were found.
+    """
     row = st.container(horizontal=True, vertical_alignment="bottom")
     text = row.text_input(
         "Concept",
@@ -159,7 +170,7 @@ def _choice(concepts: Sequence[int]) -> int:
         bind=BOUND,
         width=NARROW,
     )
-    concept = view.meant_concept(text or "", concepts)
+    concept = view.meant_concept(text or str(concepts[0]), known)
     if told := view.not_meant(text or "", concept):
         st.info(literal(told))
     for label, step in (("Previous", -1), ("Next", 1)):

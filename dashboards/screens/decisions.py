@@ -20,6 +20,7 @@ from dashboards.screens.frame import (
     explained,
     link_to,
     tell,
+    tell_unknown,
 )
 from dashboards.screens.model import Model, read_decisions, read_model, read_naming
 from dashboards.views import choosing
@@ -40,6 +41,7 @@ from registry.project import Project
 
 PREDICTED = "what it predicts"
 WIDE, NARROW = 300, 200  # pixels of boxes
+ASK = ":material/compare_arrows:"
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,7 @@ def _decisions_of(catalog: Catalog, cell: str, place: Any) -> str:
 
 
 def _way_to_name(place: Any, ways: Sequence[str], first: int) -> str:
+    tell_unknown("metric", ways)
     way = place.selectbox(
         "Concepts named by",
         ways,
@@ -121,14 +124,14 @@ def _choose(model: Model) -> Subject | None:
         ways += [choosing.EXPLAINED] if model.explained else []
         ways += [choosing.UPLOAD]
     row = st.container(horizontal=True, vertical_alignment="bottom")
+    tell_unknown("from", ways)
     which = row.segmented_control(
         "Images",
         ways,
         default=choosing.ALL,
         key="from",
         bind=BOUND,
-        on_change=_go_to,
-        args=("",),
+        on_change=_look_elsewhere,
         help="Right and wrong: by the prediction of the network with its concepts in place. "
         "Explained: those that an experiment has explained in advance.",
     )
@@ -168,6 +171,12 @@ def _by_name(model: Model, chosen: list[str], row: Any) -> Subject | None:
     return Subject(name, str(row["label"]))
 
 
+def _look_elsewhere() -> None:
+    """Begin with other images: the first of them, and with no question left from another image."""
+    _go_to("")
+    st.session_state["against"] = None
+
+
 def _go_to(image: str) -> None:
     st.session_state["image"] = image
 
@@ -198,6 +207,8 @@ def _question(model: Model) -> tuple[int | None, int | None]:
         return None, None
     row = st.container(horizontal=True, vertical_alignment="bottom")
     options = [PREDICTED, *model.classes]
+    tell_unknown("class", options)
+    tell_unknown("against", model.classes)
     target = row.selectbox("Explain the logit of", options, key="class", bind=BOUND, width=WIDE)
     against = row.selectbox(
         "less the logit of",
@@ -249,14 +260,30 @@ def _show_stored(model: Model, naming: Naming, subject: Subject) -> None:
 
 
 def _ask_further(model: Model, decision: Decision) -> None:
-    """Offer the next question: why not the class that it should have been, or the second."""
+    """Offer the next question: why not the class that it should have been, or the second.
+
+    Of a class that is not predicted, why the prediction and not this one.
+    """
+    if decision.target != decision.prediction and not decision.against:
+        told = literal(f"Why {decision.prediction}, and not {decision.target}?")
+        option = _option(model, decision, decision.target)
+        st.button(told, on_click=_ask_against, args=(option, PREDICTED), icon=ASK)
+        return
     other = runner_up(decision)
     if decision.against or other in ("", decision.target) or decision.classes is None:
         return
-    option = model.classes[decision.classes["class"].tolist().index(other)]
-    icon = ":material/compare_arrows:"
-    st.button(literal(f"Why not {other}?"), on_click=_ask_against, args=(option,), icon=icon)
+    told, option = literal(f"Why not {other}?"), _option(model, decision, other)
+    st.button(told, on_click=_ask_against, args=(option,), icon=ASK)
 
 
-def _ask_against(option: str) -> None:
+def _option(model: Model, decision: Decision, name: str) -> str | None:
+    """Return the option of the boxes that stands for a class; None where classes are not known."""
+    if decision.classes is None:
+        return None
+    return model.classes[decision.classes["class"].tolist().index(name)]
+
+
+def _ask_against(option: str | None, target: str = "") -> None:
     st.session_state["against"] = option
+    if target:
+        st.session_state["class"] = target

@@ -235,8 +235,20 @@ def begin_with(key: str, options: Sequence[str], first: str | list[str]) -> None
     if unknown:
         shown = st.session_state[key] if len(unknown) == len(named) else set(named) - set(unknown)
         shown = shown if isinstance(shown, str) else ", ".join(sorted(shown))
-        reason = f"The address names it. Shown is {shown}."
-        tell(Advice(f"There is no {', '.join(unknown)} here", reason))
+        _tell_unknown(unknown, f" Shown is {shown}.")
+
+
+def tell_unknown(key: str, options: Sequence[object]) -> None:
+    """Tell what an address names for a widget that is drawn next, and that is not among these."""
+    known = set(map(str, options))
+    if key not in st.session_state:  # later it says what was chosen
+        _tell_unknown([name for name in st.query_params.get_all(key) if name not in known])
+
+
+def _tell_unknown(names: Sequence[str], shown: str = "") -> None:
+    if names:
+        told = ", ".join(repr(name[:100]) for name in names)
+        tell(Advice(f"There is no {told} here", f"The address names it.{shown}"))
 
 
 def mark_row(table: str, rows: Sequence[object], chosen: object) -> None:

@@ -7,7 +7,15 @@ from collections.abc import Callable, Sequence
 import streamlit as st
 import xarray as xr
 
-from dashboards.screens.frame import BOUND, begin, begin_with, explained, link_to, tell
+from dashboards.screens.frame import (
+    BOUND,
+    begin,
+    begin_with,
+    explained,
+    link_to,
+    tell,
+    tell_unknown,
+)
 from dashboards.screens.parts import show_parts
 from dashboards.views.advice import without_datasets
 from dashboards.views.choices import Choice
@@ -86,6 +94,8 @@ def _chosen_cells(catalog: Catalog, result: Result, settings: Sequence[str]) -> 
 def _choose(choices: Sequence[Choice]) -> dict[str, str]:
     """Let a reader choose, and return what is chosen by its key."""
     chosen = {}
+    for choice in choices:
+        tell_unknown(choice.key, choice.options)
     for place, choice in zip(st.columns(max(3, len(choices))), choices, strict=False):
         value = place.selectbox(
             choice.label,

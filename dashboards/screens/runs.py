@@ -19,6 +19,7 @@ from dashboards.screens.frame import (
     open_catalog,
     run_index,
     tell,
+    tell_unknown,
 )
 from dashboards.screens.parts import show_downloads
 from dashboards.screens.run import show_run
@@ -117,6 +118,7 @@ def _query(catalog: Catalog, known: Snapshot) -> tuple[view.RunQuery, Sequence[s
         text=_words(places[3], "Text", "words of a run", ABOUT_TEXT),
         where=_words(places[4], "Where", "config.k>=16, result.accuracy>0.9", ABOUT_WHERE),
     )
+    tell_unknown("limit", view.LIMITS)
     places = st.columns([3, 2, 2, 2, 3, 2, 2], vertical_alignment="bottom")
     columns = list(dict.fromkeys([*COLUMNS, *NOTED, *known.columns]))
     hosts, tags = known.hosts_and_tags

@@ -67,7 +67,8 @@ def advise(error: Exception, cell: str = "") -> Advice:
     if isinstance(error, MissingInputsError):
         reason, _, command = reason.partition("; factbook ")
         command = command.splitlines()[0] if command else ""
-        return Advice("There is no dataset", reason, (f"factbook {command}",) if command else run)
+        title = "The dataset is damaged" if " is damaged" in reason else "There is no dataset"
+        return Advice(title, reason, (f"factbook {command}",) if command else run)
     if isinstance(error, StoreError):
         return Advice("The dataset is damaged", reason, again)
     if isinstance(error, SchemaError):

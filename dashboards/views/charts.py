@@ -46,7 +46,9 @@ def series_colour(names: Sequence[str], title: str | None = None) -> alt.Color:
     colours = [PALETTE[place % len(PALETTE)] for place in range(len(names))]
     legend = None
     if len(names) > 1:
-        legend = alt.Legend(title=title, orient="top", labelLimit=320, symbolOpacity=1)
+        legend = alt.Legend(
+            title=title, orient="top", labelLimit=320, symbolOpacity=1, symbolDash=[1, 0]
+        )
     return alt.Color(
         "series",
         type="nominal",
@@ -255,7 +257,7 @@ def histogram(
         up, floor = alt.Scale(type="log", domainMin=FLOOR, clamp=True), {"y2": alt.datum(FLOOR)}
     shown = (
         alt.Chart(known, height=height)
-        .mark_bar(opacity=0.6 if len(series) > 1 else 0.85, stroke=None)
+        .mark_bar(opacity=0.6 if len(series) > 1 else 0.85, stroke=None, binSpacing=1)
         .encode(
             x=alt.X(
                 "low", type="quantitative", bin="binned", title=x_title, scale=across, axis=axis

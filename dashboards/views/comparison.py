@@ -21,7 +21,7 @@ from dashboards.views.charts import (
     lines,
 )
 from dashboards.views.curves import Curve, smoothed, thin
-from dashboards.views.parts import Column, Figure, Note, Part, Table
+from dashboards.views.parts import MISSING, Column, Figure, Note, Part, Table
 from dashboards.views.rows import Row, is_value
 from dashboards.views.runs import run_key
 from dashboards.views.text import value_text
@@ -39,7 +39,7 @@ SEEDS = ("seed",)
 _LESS = (
     *("loss", "error", "residual", "dead", "silent", "seconds", "perplexity", "divergence"),
     *("undefined", "empty", "missing", "deviation", "gap", "distance", "mse", "mae"),
-    *("never", "always", "without"),
+    *("never", "always", "without", "l0", "concepts_for", "common"),
 )
 _OWN_KEYS = ("experiment", "needs")
 _CELL = re.compile(r"([^\[]+)\[(.*)\]")
@@ -209,8 +209,8 @@ def settings_table(rows: Sequence[Row], everything: bool = False) -> Table:
     return Table("compared-settings", frame, "Settings", note)
 
 
-def _text(value: Any, is_there: bool) -> str | None:
-    return (value_text(value) or "None") if is_there else None
+def _text(value: Any, is_there: bool) -> str:
+    return (value_text(value) or "None") if is_there else MISSING
 
 
 def results_table(rows: Sequence[Row], lower: Collection[str]) -> Table:

@@ -398,6 +398,9 @@ def not_meant(text: str, concept: int) -> str:
 
 
 def neighbour(concept: int, known: Sequence[int], step: int) -> int | None:
-    """Return the concept so many places after another, None beyond the ends."""
-    place = list(known).index(concept) + step
+    """Return the concept so many places after another, None beyond the ends.
+
+    Of one that is not among them, the first one is next.
+    """
+    place = list(known).index(concept) + step if concept in known else max(step - 1, -1)
     return int(known[place]) if 0 <= place < len(known) else None

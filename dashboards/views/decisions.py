@@ -419,7 +419,8 @@ def verdict_line(decision: Decision) -> str:
     probability = ""
     if decision.classes is not None:
         value = decision.classes.set_index("class")["probability"].loc[decision.prediction]
-        probability = f" (probability {probability_text(float(value))})"
+        unsure = ", and no class reaches 50 %" if float(value) < 0.5 else ""
+        probability = f" (probability {probability_text(float(value))}{unsure})"
     said = f"The network says {decision.prediction}{probability}"
     if not decision.label:
         return f"{said}."
@@ -675,7 +676,9 @@ def _rgb(colour: str) -> np.ndarray:
 ABOUT_PICTURES = (
     "Colours: what the network looks for there, on white where it does not look. Amounts: what "
     "each pixel adds (blue) or takes away (orange-red), each map by its own largest. Where a "
-    "concept speaks against it, the colours are of what it takes away."
+    "concept speaks against it, the colours are of what it takes away. The sum is exact for this "
+    "image as it is; without a concept the network would weigh the others differently, by how much "
+    "is told under Intervention."
 )
 
 

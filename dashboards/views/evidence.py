@@ -22,6 +22,10 @@ COLUMNS = {
 }
 
 
+FIT_METRIC = "auprc"
+"""By which a name is judged by itself: it passes the sanity tests, and a half of it is a half."""
+
+
 @dataclass(frozen=True)
 class Evidence:
     """One question about a name, and its answer.
@@ -68,6 +72,7 @@ def missing(question: str, what: str, command: str = "") -> Evidence:
 
 AGREE = "Do the metrics that can be trusted agree?"
 AHEAD = "Is it clearly ahead of the next label?"
+FITS = "Does it fit what the concept picks out?"
 ALIKE = "Does what it points at look alike?"
 THERE = "Is it where its name says?"
 AGAIN = "Does it come back when it is learnt again?"
@@ -125,6 +130,30 @@ def lead(names: xr.Dataset, concept: int, label: str) -> Evidence:
     return Evidence(AHEAD, found, FOR if 2 * clear > asked.sum() else AGAINST, rule)
 
 
+def fit(names: xr.Dataset, concept: int, label: str) -> Evidence:
+    """Return how well a name fits by itself, not beside other labels: by its average precision.
+
+    That is the AUPRC of Oikarinen et al. (ICML 2025): the share of images that show the label
+    among those in which the concept is strongest, averaged over how many of them are taken. The
+    best of many labels can still be a poor one.
+    """
+    half = 0.5
+    rule = f"for: the interval of its AUPRC lies above {half}; against: below"
+    if FIT_METRIC not in names.indexes["metric"]:
+        return Evidence(FITS, f"not known: {FIT_METRIC} was not asked", OPEN, rule)
+    own = names[["name", "score", "interval_low", "interval_high"]]
+    own = own.sel(concept=concept, metric=FIT_METRIC)
+    low, high = float(own["interval_low"]), float(own["interval_high"])
+    if not label or str(own["name"].values) != label:
+        other = str(own["name"].values)
+        told = f"by {FIT_METRIC} another label fits better: {other!r}" if other else "not known"
+        return Evidence(FITS, told, OPEN, rule)
+    score = number_text(float(own["score"]), 2)
+    found = f"AUPRC {score}, from {number_text(low, 2)} to {number_text(high, 2)}"
+    speaks = FOR if low > half else AGAINST if high < half else OPEN
+    return Evidence(FITS, found, speaks, rule)
+
+
 def alikeness(consistency: xr.Dataset, concept: int) -> Evidence:
     """Return how a concept's C2-score lies between random maps and other concepts."""
     rule = "for: above the mean of all concepts; against: not above random maps"
@@ -156,7 +185,10 @@ def _random(consistency: xr.Dataset, place: int) -> float:
 
 def location(localisation: xr.Dataset, concept: int) -> Evidence:
     """Return whether a concept's maps lie on what its name names, beyond chance."""
-    rule = "for: by every measure the interval lies above chance; against: by one it lies below"
+    rule = (
+        "for: by every measure the interval lies above chance, and above the same maps on the "
+        "masks of other images; against: by one it lies below chance"
+    )
     if concept not in localisation.indexes["concept"]:
         return Evidence(THERE, "it was not mapped", OPEN, rule)
     own = localisation.sel(concept=concept)
@@ -164,15 +196,19 @@ def location(localisation: xr.Dataset, concept: int) -> Evidence:
     known = np.isfinite(low) & np.isfinite(high)
     if not known.any():
         return Evidence(THERE, "no interval: too few images show its name", OPEN, rule)
+    elsewhere = own["elsewhere"].values
     told = [
-        f"{measure} {number_text(score, 2)} (chance {number_text(chance, 2)})"
-        for measure, score, chance in zip(
-            own["measure"].values, own["score"].values, own["chance"].values, strict=True
+        f"{measure} {number_text(score, 2)} (chance {number_text(chance, 2)}, on other images "
+        f"{number_text(other, 2)})"
+        for measure, score, chance, other in zip(
+            own["measure"].values, own["score"].values, own["chance"].values, elsewhere, strict=True
         )
     ]
-    label = str(own["name"].values)
-    speaks = FOR if (low[known] > 0).all() else AGAINST if (high[known] < 0).any() else OPEN
-    return Evidence(THERE, f"as {label!r}: {', '.join(told)}", speaks, rule)
+    shown = f"in the {int(own['n_shown'])} of {int(own['n_images'])} images that show"
+    above = (low[known] > 0).all() and not (own["interval_low"].values <= elsewhere)[known].any()
+    speaks = FOR if above else AGAINST if (high[known] < 0).any() else OPEN
+    found = f"{shown} {str(own['name'].values)!r}: {', '.join(told)}"
+    return Evidence(THERE, found, speaks, rule)
 
 
 def recurrence(other: str, found: Sequence[Return]) -> Evidence:

@@ -26,7 +26,7 @@ COLUMNS = {
     "low": Column(".3f", meaning="lower end of the t interval of the mean"),
     "high": Column(".3f", meaning="upper end of the t interval of the mean"),
     "published": Column(".3f", meaning="AUPRC that the paper's notebooks give for the setting"),
-    "mean_rank": Column(".1f", "rank", "place among the metrics by AUPRC, mean over splits"),
+    "mean_rank": Column(".1f", "place", "place among the metrics by AUPRC, mean over splits"),
     "top_share": Column(
         ".1%", "right at the top", "share of tested neurons whose best concept is the right one"
     ),
@@ -36,7 +36,7 @@ COLUMNS = {
 }
 SPLIT_COLUMNS = {
     "auprc": Column(".3f", "AUPRC", "of the tested neurons of the split"),
-    "rank": Column(".1f", meaning="place among the metrics"),
+    "rank": Column(".1f", "place", "place among the metrics"),
     "validation": Column(".3f", "AUPRC, choosing", "of the neurons that chose alpha and lambda"),
     "alpha": Column("g", meaning="chosen fraction of active inputs"),
     "lam": Column("g", "lambda", "chosen weight of how common a concept is"),

@@ -111,7 +111,8 @@ def _setting(cell: str, own: xr.Dataset) -> list[Part]:
             "Scores fell in so many per cent of the draws or neurons; in parentheses what the "
             f"paper gives. ✓: at least {_percent(own['required'])}, ✗: fewer, ?: sampling decides. "
             "A metric passes if it passes both tests in the theoretical and, "
-            "where run, the experimental form.",
+            "where run, the experimental form. –: not run; the semantic form needs neurons of "
+            "classes for extra labels, and of their superclasses for missing ones.",
             {"metric": CELL_COLUMNS["metric"]},
             in_sight=40,
         ),

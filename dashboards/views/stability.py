@@ -156,8 +156,9 @@ def _numbers(own: xr.Dataset) -> Iterator[Number]:
         shown = f"{int(own[f'n_alive_{side}']):,} of {int(own[f'n_{side}']):,}"
         yield Number(f"alive, the {side}", shown, alive)
     for place, basis in enumerate(own["basis"].values.astype(str)):
-        share = f"{float(own['mutual_share'][place]):.1%}"
-        yield Number(f"mutual, {basis}", share, f"each is the other's nearest, by {BASES[basis]}")
+        share, null = (float(own[name][place]) for name in ("mutual_share", "null_mutual_share"))
+        meaning = f"each is the other's nearest, by {BASES[basis]}; beside it what chance gives"
+        yield Number(f"mutual, {basis} (chance)", f"{share:.1%} ({null:.1%})", meaning)
     same = float(own["same_match_share"])
     both = "share of concepts with both matches that decoder and presence match alike"
     yield Number("matched alike", "–" if np.isnan(same) else f"{same:.1%}", both)

@@ -144,13 +144,13 @@ def localisation() -> xr.Dataset:
     """Return where concepts 0 (on its name), 1 (off it) and 2 (unknown) are."""
     by_measure, by_rank = ("concept", "measure"), ("concept", "measure", "rank")
     lift = np.array([[0.3, 0.2], [-0.3, 0.2], [np.nan, np.nan]])
-    known = dict.fromkeys(
-        ("interval_low", "interval_high", "elsewhere", "gain"), (by_measure, lift)
-    )
     return xr.Dataset(
         {
             **_scalars(evals_schemas.LOCALISATION),
-            **known,
+            "interval_low": (by_measure, lift + 0.3),
+            "interval_high": (by_measure, lift + 0.5),
+            "elsewhere": (by_measure, np.full((3, 2), 0.45)),
+            "gain": (by_measure, lift - 0.05),
             "name": ("concept", np.array(["colour: red", HOSTILE, "place: left"], dtype=object)),
             "n_images": ("concept", np.array([8, 8, 2])),
             "n_empty": ("concept", np.zeros(3, np.int64)),

@@ -152,7 +152,7 @@ def test_only_keys_that_differ_are_shown() -> None:
     table = view.settings_table(rows).frame.set_index("setting")
     assert table.index.tolist() == ["lr", "deep.y", "new"]
     assert table.loc["deep.y"].tolist() == ["2", "True"]
-    assert table.loc["new"].tolist() == [None, "None"]
+    assert table.loc["new"].tolist() == ["–", "None"]
     everything = view.settings_table(rows, everything=True).frame["setting"].tolist()
     assert everything == ["k", "lr", "deep.x", "deep.y", "new"]
     assert view.settings_table(rows[:1]).frame.empty

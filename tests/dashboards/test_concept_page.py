@@ -51,9 +51,11 @@ def test_a_concept_has_answers_for_its_name(open_page: Open, judged: Path) -> No
     page = open_page(judged, "concepts", {"concept": "0"})
     assert not page.exception
     found = answers(page)
-    assert len(found) == 5
+    assert len(found) == 6
+    left_open = found.pop("Does it fit what the concept picks out")  # auprc was not asked
+    assert "open" in left_open
     assert [("for" in sign, "against" in sign) for sign in found.values()] == [(True, False)] * 5
-    assert "5 answers: 5 for it" in told(page).replace("\\", "")
+    assert "6 answers: 5 for it, 0 against it, 1 open" in told(page).replace("\\", "")
 
 
 def test_what_speaks_against_a_name_is_told(open_page: Open, judged: Path) -> None:
@@ -183,7 +185,7 @@ def test_without_scores_the_answers_say_what_to_run(
     words = told(page).replace("\\", "")
     for name in ("consistency", "localisation", "matching"):
         assert f"factbook run toy-{name}" in words
-    assert "2 for it, 0 against it, 3 open" in words
+    assert "2 for it, 0 against it, 4 open" in words
 
 
 def test_a_concept_without_names_still_has_answers(open_page: Open, mine: Project) -> None:
@@ -319,7 +321,7 @@ def test_the_address_names_the_set_that_is_shown_at_first(open_page: Open, judge
     assert page.query_params["cell"] == "toy-channels"
     assert "factbook run toy-channels" in [code.value.replace("'", "") for code in page.code]
     page = open_page(judged, "concepts", {"cell": "not-declared"})
-    assert "There is no not-declared here" in told(page).replace("\\", "")
+    assert "There is no 'not-declared' here" in told(page).replace("\\", "")
     page.run()
     assert page.query_params["cell"] == "toy-concepts"
 

@@ -170,6 +170,10 @@ def test_it_is_told_what_the_network_says_and_whether_that_is_right() -> None:
         "The network says ape (probability 99.0 %)."
     )
     assert view.verdict_line(view.of_stored(stored(), "test/1")) == "The network says ape."
+    none = explained(probability=("class", np.array([0.07, 0.05, 0.06])))
+    assert view.verdict_line(view.of_image(none)) == (
+        "The network says ape (probability 7.0 %, and no class reaches 50 %)."
+    )
 
 
 def test_the_question_and_what_it_is_about() -> None:

@@ -302,13 +302,40 @@ def test_without_the_images_what_was_stored_is_shown_and_uploads_are_explained(
     assert page.subheader[0].value.startswith("Why ")
 
 
+def test_of_a_class_that_is_not_predicted_the_prediction_is_asked(
+    open_page: Open, explained_template: Path
+) -> None:
+    first = open_page(explained_template)
+    predicted = first.subheader[0].value.removeprefix("Why ").removesuffix("?")
+    other = next(c for c in first.selectbox(key="class").options[1:] if c != predicted)
+    page = open_page(explained_template, {"class": other})
+    [further] = [button for button in page.button if button.label.startswith("Why ")]
+    assert further.label == f"Why {predicted}, and not {other}?"
+    further.click().run()
+    assert page.subheader[0].value == further.label
+    assert page.selectbox(key="against").value == other
+    assert page.selectbox(key="class").value == "what it predicts"
+
+
+def test_other_images_begin_without_a_question_left(
+    open_page: Open, explained_template: Path
+) -> None:
+    page = open_page(explained_template)
+    next(button for button in page.button if button.label.startswith("Why not")).click().run()
+    assert ", and not " in page.subheader[0].value
+    assert page.selectbox(key="against").value
+    page.segmented_control(key="from").set_value("Explained").run()
+    assert page.selectbox(key="against").value is None
+    assert ", and not " not in page.subheader[0].value
+
+
 def test_without_the_concepts_what_was_stored_is_shown(
     open_page: Open, explained_copy: Project
 ) -> None:
     shutil.rmtree(explained_copy.current("concepts"))
     page = open_page(explained_copy.root, {"cell": "concepts"})
     assert not page.exception
-    assert "factbook run 'concepts'" in [code.value for code in page.code]
+    assert "factbook run concepts" in [code.value for code in page.code]
     assert page.subheader[0].value
     assert shares(page)["concept"].tolist()[0]
 
@@ -318,7 +345,7 @@ def test_without_anything_it_is_told_what_to_run(open_page: Open, explained_copy
         shutil.rmtree(explained_copy.root / "artifacts" / cell)
     page = open_page(explained_copy.root, {"cell": "concepts"})
     assert not page.exception
-    assert "factbook run 'concepts'" in [code.value for code in page.code]
+    assert "factbook run concepts" in [code.value for code in page.code]
     assert "No decision was explained in advance either." in [info.value for info in page.info]
 
 

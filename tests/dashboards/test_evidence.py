@@ -16,6 +16,7 @@ from dashboards.views.evidence import (
     agreement,
     alikeness,
     evidence_table,
+    fit,
     lead,
     location,
     missing,
@@ -124,7 +125,44 @@ def test_whether_it_is_where_its_name_says(concept: int, speaks: str) -> None:
 
 def test_a_place_is_told_with_its_name_and_chance() -> None:
     told = location(fabricate_concepts.localisation(), 1).finding
-    assert told == f"as {HOSTILE!r}: pointing 0.1 (chance 0.4), energy 0.6 (chance 0.4)"
+    assert told == (
+        f"in the 6 of 8 images that show {HOSTILE!r}: "
+        "pointing 0.1 (chance 0.4, on other images 0.45), "
+        "energy 0.6 (chance 0.4, on other images 0.45)"
+    )
+
+
+def test_maps_that_lie_as_well_on_other_images_leave_it_open() -> None:
+    own = fabricate_concepts.localisation()
+    elsewhere = own["elsewhere"].copy()
+    elsewhere[0, 1] = 0.5  # as high as the lower end of its interval
+    assert location(own.assign(elsewhere=elsewhere), 0).speaks == OPEN
+
+
+@pytest.mark.parametrize(
+    ("label", "low", "high", "speaks", "told"),
+    [
+        ("x", 0.51, 0.93, FOR, "AUPRC 0.9, from 0.51 to 0.93"),
+        ("x", 0.45, 0.93, OPEN, "AUPRC 0.9, from 0.45 to 0.93"),
+        ("x", 0.25, 0.35, AGAINST, "AUPRC 0.9, from 0.25 to 0.35"),
+        ("y", 0.51, 0.93, OPEN, "by auprc another label fits better: 'x'"),
+        ("", 0.51, 0.93, OPEN, "by auprc another label fits better: 'x'"),
+    ],
+)
+def test_whether_a_name_fits_by_itself(
+    label: str, low: float, high: float, speaks: str, told: str
+) -> None:
+    own = names(["x"] * 4, TRUSTED).assign_coords(metric=["a", "auprc", "c", "d"])
+    ends = {"interval_low": low, "interval_high": high}
+    own = own.assign(
+        {end: (("concept", "metric"), np.full((1, 4), at)) for end, at in ends.items()}
+    )
+    found = fit(own, 7, label)
+    assert (found.speaks, found.finding) == (speaks, told)
+
+
+def test_without_its_metric_it_is_open_whether_a_name_fits() -> None:
+    assert fit(names(["x"] * 4, TRUSTED), 7, "x").speaks == OPEN
 
 
 @pytest.mark.parametrize(

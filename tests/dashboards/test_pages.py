@@ -285,7 +285,7 @@ def test_no_concepts_yet(open_page: Open, project: Project) -> None:
     page = open_page(project, "concepts")
     assert not page.exception
     assert "There is no dataset" in told(page)
-    assert page.code[0].value == "factbook run 'toy-concepts'"
+    assert page.code[0].value == "factbook run toy-concepts"
 
 
 def test_no_experiment_makes_concepts(open_page: Open, tmp_path: Path) -> None:
@@ -301,7 +301,7 @@ def test_concepts_without_gallery_and_names(open_page: Open, project: Project) -
     assert not page.exception
     assert len(frames(page)[0]) == fabricate.CONCEPTS
     commands = [code.value for code in page.code]
-    assert commands == ["factbook run 'toy-names'", "factbook run 'toy-gallery'"]
+    assert commands == ["factbook run toy-names", "factbook run toy-gallery"]
 
 
 def damage(project: Project, cell: str, name: str) -> None:
@@ -318,7 +318,51 @@ def test_a_damaged_dataset_is_told(
     page = open_page(lived_in, "concepts")
     assert not page.exception
     assert "damaged" in told(page)
-    assert f"factbook run '{cell}'" in [code.value for code in page.code]
+    assert f"factbook run {cell}" in [code.value for code in page.code]
+
+
+@pytest.mark.parametrize("cell", ["toy-gallery", "toy-names", "toy-concepts"])
+def test_damage_is_not_called_an_absence(open_page: Open, lived_in: Project, cell: str) -> None:
+    damage(lived_in, cell, "manifest.json")
+    words = told(open_page(lived_in, "concepts"))
+    assert "The dataset is damaged" in words
+    assert "There is no dataset" not in words
+
+
+def test_what_is_searched_for_is_shown(open_page: Open, template: Path) -> None:
+    page = open_page(template, "concepts")
+    first = page.subheader[0].value
+    page.text_input(key="label").set_value("texture").run()
+    assert page.subheader[0].value != first
+    assert "texture" in page.subheader[0].value
+    page.text_input(key="label").set_value("no concept is called so").run()
+    assert page.subheader[0].value == first
+    assert "No concept has such a name" in told(page)
+
+
+def test_of_what_is_not_among_those_that_are_found_the_first_is_next(
+    open_page: Open, template: Path
+) -> None:
+    page = open_page(template, "concepts", {"label": "texture", "concept": "0"})
+    assert "Concept 0" in page.subheader[0].value, "named by the address"
+    next(button for button in page.button if button.label == "Next").click().run()
+    assert "texture" in page.subheader[0].value
+
+
+@pytest.mark.parametrize(
+    ("page", "address"),
+    [("concepts", {"metric": "nothing"}), ("", {"limit": "-5"}), ("", {"run": "77"})],
+)
+def test_what_an_address_names_and_is_not_there_is_told(
+    open_page: Open, template: Path, page: str, address: dict[str, str]
+) -> None:
+    shown = open_page(template, page, address)
+    assert not shown.exception
+    words = told(shown).replace("\\", "")
+    if "run" in address:  # of a project without its database
+        assert "numbers are MongoDB's, which is away" in words
+    else:
+        assert f"There is no {next(iter(address.values()))!r} here" in words
 
 
 def test_bytes_that_are_no_dataset_are_told(open_page: Open, lived_in: Project) -> None:

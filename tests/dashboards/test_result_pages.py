@@ -239,6 +239,6 @@ def test_the_address_names_what_is_shown_at_first(
     page = open_page(results, schema)
     assert np.ravel(page.query_params["cell"]).tolist() == page.multiselect(key="cell").value
     page = open_page(results, schema, {"cell": "not-declared"})
-    assert "There is no not-declared here" in told(page).replace("\\", "")
+    assert "There is no 'not-declared' here" in told(page).replace("\\", "")
     page.run()
     assert np.ravel(page.query_params["cell"]).tolist() == page.multiselect(key="cell").value

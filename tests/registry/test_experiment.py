@@ -229,7 +229,7 @@ def test_what_is_wrong_is_told_and_nothing_begins(
 
 def test_inputs_that_are_missing_are_told_with_the_command_that_makes_them(fresh: Path) -> None:
     assert typed(AVERAGE, "with", "mean") == (
-        "scaled: 'twice' has no dataset here as it is declared now; factbook run 'twice'"
+        "scaled: 'twice' has no dataset here as it is declared now; factbook run twice"
     )
     assert journal_uids(fresh) == []
     assert not (fresh / "artifacts").exists()

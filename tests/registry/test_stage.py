@@ -11,6 +11,7 @@ import pytest
 from pydantic import Field
 
 from registry import stage as stages
+from registry.manifest import write_manifest
 from registry.schema import Schema, Variable
 from registry.stage import (
     ConfigError,
@@ -26,6 +27,7 @@ from registry.stage import (
     load_plugins,
     load_stage,
 )
+from registry.store import StoreError
 from tests.registry.lab import scale
 from tests.registry.lab.kinds import Numbers
 
@@ -226,6 +228,25 @@ def test_an_input_is_opened_or_loaded_as_what_it_is(tmp_path: Path) -> None:
         _ = resource.config
     with pytest.raises(StageError, match="'twice' is a dataset on disk; open it instead"):
         dataset.load()
+    with pytest.raises(StageError, match="'few' is a declared numbers; it has no dataset"):
+        resource.proven()
+
+
+def test_a_damaged_input_says_what_makes_it_again(tmp_path: Path) -> None:
+    (tmp_path / "weights").write_bytes(b"1234")
+    write_manifest(tmp_path, {})
+    given = Input("scaled", "twice[k=8]", "scaled", "f" * 16, path=tmp_path)
+    assert given.proven()[0] == tmp_path
+    (tmp_path / "weights").write_bytes(b"1235")
+    told = r"weights has another checksum .*; factbook run --verify 'twice\[k=8\]' makes it again"
+    with pytest.raises(StoreError, match=told):
+        given.proven()
+    with pytest.raises(StoreError, match=told):
+        given.open(proven=100)
+    assert given.proven(most=3)[0] == tmp_path, "too large to be read before it is used"
+    (tmp_path / "weights").unlink()
+    with pytest.raises(StoreError, match=r"weights is missing; factbook run --verify"):
+        given.open()
 
 
 def test_what_is_behind_an_input_is_found_by_slot() -> None:

@@ -168,7 +168,8 @@ def errors(address: str) -> Iterator[None]:
     except DuplicateKeyError as error:
         raise DuplicateError(str(error)) from error
     except (PyMongoError, gridfs.errors.GridFSError, bson.errors.BSONError, OSError) as error:
-        reason = redact(str(error).split(", Timeout:")[0])
+        told = str(error).split(", Timeout:")[0].partition(" (configured timeouts:")[0]
+        reason = redact(told)
         kind = AwayError if isinstance(error, ConnectionFailure) else DatabaseError
         raise kind(f"MongoDB at {address}: {reason}") from error
 

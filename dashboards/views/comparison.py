@@ -294,8 +294,13 @@ def facets(rows: Sequence[Row], graph: Graph) -> dict[str, list[Any]]:
 
 
 def default_facets(names: Iterable[str]) -> list[str]:
-    """Return what to group by at first: everything but seeds."""
-    return [name for name in names if name.rpartition(".")[2] not in SEEDS]
+    """Return what to group by at first: everything but seeds.
+
+    Experiments that differ by nothing but a seed are the same one, declared twice.
+    """
+    known = list(names)
+    kept = [name for name in known if name.rpartition(".")[2] not in SEEDS]
+    return [] if kept == ["experiment"] != known else kept
 
 
 def group_frame(

@@ -108,12 +108,12 @@ def _numbers(own: xr.Dataset) -> Iterator[Number]:
     yield Number("concepts", f"{own.sizes['concept']:,}", f"{int(own['n_silent'])} are silent")
     yield Number("with a consensus", f"{float(own['consensus_share']):.1%}", "share of concepts")
     yield Number(
-        "unanimous",
+        "of these unanimous",
         f"{float(own['unanimous_share']):.1%}",
         "of these, those that all voters choose",
     )
     more = "of these, those that more than half of the voters choose"
-    yield Number("majority", f"{float(own['majority_share']):.1%}", more)
+    yield Number("of these by majority", f"{float(own['majority_share']):.1%}", more)
     yield Number("voters", str(int(own["n_voting"])), f"of {own.sizes['metric']} metrics")
     yield Number("different names", f"{int(own['n_consensus_names']):,}", "of the consensus")
     if int(own.get("n_right_known", 0)):

@@ -239,6 +239,12 @@ def test_axes_that_a_cell_inherits_group_too(graph: Graph) -> None:
     assert frame["y"].tolist() == [1.0, 4.0, 7.0]
 
 
+def test_experiments_that_differ_by_a_seed_are_one_group() -> None:
+    assert view.default_facets(["experiment", "seed"]) == []
+    assert view.default_facets(["experiment"]) == ["experiment"]
+    assert view.default_facets(["experiment", "seed", "k"]) == ["experiment", "k"]
+
+
 def test_groups_are_drawn_as_a_curve_over_a_number_and_as_bars_else(
     matrix: list[Row], graph: Graph
 ) -> None:

@@ -41,14 +41,18 @@ def _layers(*charts: Any) -> alt.LayerChart:
     return layered
 
 
-def series_colour(names: Sequence[str], title: str | None = None) -> alt.Color:
+def series_legend(title: str | None = None, **symbol: Any) -> alt.Legend:
+    """Return how series are named above a chart."""
+    return alt.Legend(title=title, orient="top", labelLimit=320, symbolOpacity=1, **symbol)
+
+
+def series_colour(
+    names: Sequence[str], title: str | None = None, legend: alt.Legend | None = None
+) -> alt.Color:
     """Return the colour of each of several series, in their order; a legend from two on."""
     colours = [PALETTE[place % len(PALETTE)] for place in range(len(names))]
-    legend = None
-    if len(names) > 1:
-        legend = alt.Legend(
-            title=title, orient="top", labelLimit=320, symbolOpacity=1, symbolDash=[1, 0]
-        )
+    if legend is None and len(names) > 1:
+        legend = series_legend(title)
     return alt.Color(
         "series",
         type="nominal",
@@ -181,14 +185,17 @@ def lines(
     scale = alt.Scale(type="log") if x_log else alt.Scale(zero=False, nice=False)
     across = alt.X(x, type="quantitative", title=x_title, scale=scale)
     up = alt.Scale(domain=list(domain)) if domain else alt.Scale(zero=False)
-    colour = series_colour(series)
+    legend = None
+    if len(series) > 1:  # one for both: pieces of the lines, with their dashes
+        legend = series_legend(symbolType="stroke", symbolSize=300, symbolStrokeWidth=2.5)
+    colour = series_colour(series, legend=legend)
     dash = alt.StrokeDash(
         "series",
         type="nominal",
         scale=alt.Scale(
             domain=list(series), range=[DASHES[i % len(DASHES)] for i in range(len(series))]
         ),
-        legend=None,
+        legend=legend,
     )
     tips = [alt.Tooltip("series", type="nominal")] if len(series) > 1 else []
     tips += [

@@ -39,7 +39,7 @@ def test_a_server_imports_what_explaining_needs() -> None:
 
 
 def test_nothing_is_imported_while_a_page_is_drawn(modules: tuple[str, str]) -> None:
-    preparation = Preparation(modules)
+    preparation = Preparation(dict.fromkeys(modules, 0.0))
     with preparation.reader():
         with preparation.reader():
             thread = preparation.start()
@@ -49,10 +49,11 @@ def test_nothing_is_imported_while_a_page_is_drawn(modules: tuple[str, str]) -> 
     thread.join(60)
     assert set(modules) <= set(sys.modules)
     assert gc.get_freeze_count() > 0
+    assert gc.isenabled()
 
 
 def test_the_first_page_that_is_drawn_begins_it(modules: tuple[str, str]) -> None:
-    preparation = Preparation((*modules, "no_module_of_this_name"))
+    preparation = Preparation(dict.fromkeys([*modules, "no_module_of_this_name"], 0.01))
     with pytest.raises(ZeroDivisionError), preparation.reader():
         raise ZeroDivisionError
     preparation.start().join(60)

@@ -16,6 +16,9 @@ from registry.projector import sync
 PERIOD = 15.0
 """Seconds between two looks after the database."""
 
+AWAY_PERIOD = 2.0
+"""The same while it is away: somebody may have just started it."""
+
 
 class Connection:
     """One project's catalog, shared by the threads of a server.
@@ -91,7 +94,9 @@ class Connection:
         wanted = catalog.database is not None or catalog.trouble
         idle = self._upkeep is None or not self._upkeep.is_alive()
         if wanted and idle and time.monotonic() >= self._due:
-            self._due = time.monotonic() + self._period
+            is_there = catalog.database is not None
+            period = self._period if is_there else min(self._period, AWAY_PERIOD)
+            self._due = time.monotonic() + period
             self._upkeep = threading.Thread(
                 target=self._keep_up, args=(catalog,), name="catalog", daemon=True
             )

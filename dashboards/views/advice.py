@@ -140,7 +140,9 @@ def database_trouble(catalog: Catalog) -> Advice | None:
         own = f"unset {URL_VARIABLE}  # the project's own server"
         none = f"export {URL_VARIABLE}=off  # journals alone"
         return Advice("MongoDB cannot be reached", told, (own, none))
-    return Advice("MongoDB cannot be reached", told, tuple(_database_commands(catalog.trouble)))
+    commands = tuple(_database_commands(catalog.trouble))
+    told += "\nStart it, and a few seconds later reload this page:" if commands else ""
+    return Advice("MongoDB cannot be reached", told, commands)
 
 
 def _database_commands(trouble: str) -> Iterator[str]:

@@ -262,7 +262,7 @@ def test_what_fills_the_inputs_is_reached_as_far_back_as_it_goes(pair: Project) 
 def test_every_missing_input_is_told_with_what_makes_it(fresh: Path) -> None:
     project = open_project(fresh)
     known = project.fingerprints(project.graph, "mean")
-    with pytest.raises(MissingInputsError, match=r"scaled: 'twice' has no dataset here .* 'twice'"):
+    with pytest.raises(MissingInputsError, match=r"'twice' has no dataset .* run twice"):
         project.inputs(project.graph, project.graph.cells["mean"], known)
 
 

@@ -37,6 +37,9 @@ T = TypeVar("T")
 
 PLUGIN_GROUP = "factbook.plugins"
 
+MAKES_AGAIN = " makes it again"
+"""How the reason ends why a damaged input cannot be used, after a command."""
+
 
 class RuntimeMark:
     """Marks a configuration key that cannot change a result (device, workers, progress)."""
@@ -241,7 +244,7 @@ class Input:
 
     def _damaged(self, error: Exception) -> Exception:
         command = f"factbook run --verify {shlex.quote(self.name)}"
-        return type(error)(f"{error}; {command} makes it again")
+        return type(error)(f"{error}; {command}{MAKES_AGAIN}")
 
     @property
     def config(self) -> Mapping[str, Any]:

@@ -71,9 +71,11 @@ def show() -> None:
 def _told(catalog: Catalog, chosen: view.Chosen) -> None:
     if chosen.unknown:
         reason = f"Nothing that ran is called {', '.join(name[:100] for name in chosen.unknown)}."
+        title = "There is no such run"
         if catalog.database is None and any(name.isdecimal() for name in chosen.unknown):
-            reason += " Numbers are MongoDB's, which is away; identifiers are not."
-        tell(Advice("There is no such run", reason, ("factbook runs",)), st.warning)
+            title = "Numbers are not known now"
+            reason += " They are MongoDB's, which is away; identifiers and cells are known."
+        tell(Advice(title, reason, ("factbook runs",)), st.warning)
     if chosen.left_out:
         st.caption(f"The first {len(chosen.rows)}; {chosen.left_out:,} more are left out.")
     elif chosen.rows:

@@ -197,15 +197,28 @@ def _asked(model: Model, concept: int, label: str) -> list[ask.Evidence]:
 
 
 def _links_to_matches(model: Model, concept: int) -> None:
-    """Link to what the concept is matched to, where that set was measured."""
+    """Lead to what the concept is matched to, where that set was measured."""
     with st.container(horizontal=True):
         for made, other, is_first in model.matchings:
             if other not in model.cells:
                 continue
             found = {match.concept for match in one.returns(whole(made), concept, is_first)}
             for match in sorted(found - {-1}):
-                told = literal(f"Concept {match} of {other}")
-                link_to("concepts", told, cell=other, concept=match)
+                st.button(
+                    literal(f"Concept {match} of {other}"),
+                    key=f"match-{other}-{match}",
+                    on_click=_go_to_set,
+                    args=(other, match),
+                    type="tertiary",
+                    icon=":material/arrow_forward:",
+                )
+
+
+def _go_to_set(cell: str, concept: int) -> None:
+    """Choose a concept of another set. A link to its own page would leave the address behind."""
+    st.session_state["cell"] = cell
+    st.session_state["label"] = ""
+    go_to(concept)
 
 
 def _unknown(model: Model, question: str, what: str, schema: str) -> ask.Evidence:

@@ -138,6 +138,10 @@ def _browse(
     by = places[3].selectbox("Sort by", list(view.ORDERS), key="sort", bind=BOUND)
     ordered = view.order(frame, by)
     found = view.search(ordered, text or "")
+    asked = st.session_state.get("concept", st.query_params.get("concept"))
+    if found.empty and not asked:
+        _table(model, found, -1, way)
+        return
     table, chosen = st.columns(2, gap="medium")
     with chosen:
         known = ordered["concept"].tolist()

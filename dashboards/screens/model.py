@@ -15,7 +15,13 @@ import xarray as xr
 from dashboards.explainer import Explainer, ExplainerError, input_key
 from dashboards.screens.frame import explained, tell
 from dashboards.views import choosing, labels
-from dashboards.views.advice import EXPECTED, Advice, advise, without_datasets
+from dashboards.views.advice import (
+    EXPECTED,
+    Advice,
+    advise,
+    made_again_by,
+    without_datasets,
+)
 from dashboards.views.concepts import Tile, maker_of, tiles
 from dashboards.views.datasets import open_made, read_small
 from dashboards.views.decisions import NAMELESS, Naming, naming_of
@@ -208,8 +214,8 @@ def _usable_input(
         if not failed or not (trouble := _trouble(key, given, device, side)):
             return given
         told = f"\n{SHOWN}" if is_stored else ""
-        whole = (shlex.join(["factbook", "plan", "--verify", cell]),)
-        tell(Advice("Nothing new can be explained on this machine", f"{trouble}{told}", whole))
+        command = made_again_by(trouble) or shlex.join(["factbook", "plan", "--verify", cell])
+        tell(Advice("Nothing new can be explained on this machine", f"{trouble}{told}", (command,)))
     return None
 
 

@@ -52,7 +52,7 @@ ROW_HEIGHT, TABLE_HEIGHT, HEIGHT_ABOVE_A_RUN = 35, 560, 260
 QUESTIONS = (
     ("concepts", "concepts", "What does the network know?"),
     ("decisions", "concepts", "Why did it decide so?"),
-    ("sanity", "sanity", "Can a name be trusted?"),
+    ("names", "names", "Can its names be trusted?"),
 )
 """Page, the schema of a dataset that it needs, and what it answers."""
 

@@ -15,6 +15,7 @@ from registry.notes import NoteError
 from registry.project import MissingInputsError, Project
 from registry.reference import SelectionError
 from registry.schema import SchemaError
+from registry.stage import MAKES_AGAIN
 from registry.store import StoreError
 
 EXPECTED = (
@@ -70,7 +71,8 @@ def advise(error: Exception, cell: str = "") -> Advice:
         title = "The dataset is damaged" if " is damaged" in reason else "There is no dataset"
         return Advice(title, reason, (f"factbook {command}",) if command else run)
     if isinstance(error, StoreError):
-        return Advice("The dataset is damaged", reason, again)
+        command = made_again_by(reason)
+        return Advice("The dataset is damaged", reason, (command,) if command else again)
     if isinstance(error, SchemaError):
         return Advice("The dataset is of another version", reason, run)
     if isinstance(error, DeclarationError):
@@ -78,7 +80,10 @@ def advise(error: Exception, cell: str = "") -> Advice:
     if isinstance(error, DatabaseError):
         return Advice("MongoDB could not answer", reason, ("factbook sync",))
     if isinstance(error, UnknownRunError):
-        return Advice("There is no such run", reason, ("factbook runs",))
+        title = (
+            "Numbers are not known now" if " are MongoDB's" in reason else "There is no such run"
+        )
+        return Advice(title, reason, ("factbook runs",))
     if isinstance(error, SelectionError):
         return Advice("There is no such experiment", reason, ("factbook list",))
     if isinstance(error, QueryError):
@@ -86,6 +91,12 @@ def advise(error: Exception, cell: str = "") -> Advice:
     if isinstance(error, NoteError):
         return Advice("This note was not kept", reason)
     return Advice("This cannot be read", f"{type(error).__name__}: {reason}", again)
+
+
+def made_again_by(reason: str) -> str:
+    """Return the command that a reason names for what is damaged; "" if it names none."""
+    before, _, command = reason.rpartition("; ")
+    return command.removesuffix(MAKES_AGAIN) if before and command.endswith(MAKES_AGAIN) else ""
 
 
 def _of_declaration(error: DeclarationError) -> Advice:

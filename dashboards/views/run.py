@@ -11,7 +11,6 @@ from typing import Any
 
 import pandas as pd
 
-from dashboards.views.advice import run_command
 from dashboards.views.rows import Row
 from dashboards.views.text import duration_text, flat, size_text, time_text, value_text
 from registry.catalog import Catalog, RunDetails, RunView, UnknownRunError
@@ -234,7 +233,7 @@ def repeat_command(run: RunView) -> str:
     if not run.stage or not run.experiment:
         return ""
     if not run.overrides:
-        return run_command(run.cell)
+        return shlex.join(["factbook", "run", "--force", run.cell])
     changes = [f"{key}={value_text(value)}" for key, value in run.overrides.items()]
     return shlex.join(["python", "-m", run.stage, "with", run.experiment, *changes])
 

@@ -88,7 +88,12 @@ def test_facts_leave_out_what_is_not_known(catalog: Catalog) -> None:
 
 def test_the_command_that_repeats_a_run_is_safe_to_paste() -> None:
     run = replace(EMPTY, stage="fact.train_sae", experiment="sae", cell="sae[k=8,seed=1]")
-    assert shlex.split(view.repeat_command(run)) == ["factbook", "run", "sae[k=8,seed=1]"]
+    assert shlex.split(view.repeat_command(run)) == [
+        "factbook",
+        "run",
+        "--force",
+        "sae[k=8,seed=1]",
+    ]
     changed = replace(run, overrides={"lr": 0.1, "needs.images": "$(reboot)"})
     assert shlex.split(view.repeat_command(changed)) == [
         *("python", "-m", "fact.train_sae", "with", "sae", "lr=0.1"),

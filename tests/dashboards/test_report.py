@@ -87,7 +87,7 @@ def test_a_suite_as_one_file(run, tmp_path: Path) -> None:  # type: ignore[no-un
     assert_inert(tags)
     titles = ["toy-sae[k=8]", "toy-concepts", "toy-gallery", "toy-names"]
     assert all(title in tags.text for title in titles)
-    assert "factbook run toy-concepts" in tags.text
+    assert "factbook run --force toy-concepts" in tags.text
     assert "There is no dataset" in tags.text, "of the trained SAEs, which were never made"
 
 

@@ -32,7 +32,7 @@ from tests.dashboards.fabricate import run_uid
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-AGAIN = pytest.mark.flaky(reruns=2, only_rerun=["TimeoutError"])
+AGAIN = pytest.mark.flaky(reruns=3, only_rerun=["TimeoutError"])
 """A click on what is being drawn anew can be lost on a busy machine; what is wrong is not tried
 again, only what never came."""
 

@@ -21,27 +21,19 @@ from registry.manifest import MANIFEST
 from registry.project import Project, open_project
 from registry.shards import SUMMARY
 from registry.store import DATASET, StoreError
-from tests.dashboards import fabricate_concepts, test_decisions_page, test_pages, test_result_pages
+from tests.dashboards import (
+    test_concept_page,
+    test_decisions_page,
+    test_pages,
+    test_result_pages,
+)
 from tests.dashboards.fabricate_results import UNMADE
 from tests.dashboards.test_pages import Open, told
 
 open_page = test_pages.open_page
+judged, mine = test_concept_page.judged, test_concept_page.mine
 open_result, results = test_result_pages.open_page, test_result_pages.results
 open_decisions = test_decisions_page.open_page
-
-
-@pytest.fixture(scope="module")
-def judged(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project with concepts and all that can stand beside them; to be read only."""
-    project = fabricate_concepts.declare(tmp_path_factory.mktemp("judged") / "project")
-    fabricate_concepts.live_in(project)
-    return project.root
-
-
-@pytest.fixture
-def mine(judged: Path, tmp_path: Path) -> Project:
-    """A copy, to be changed at will."""
-    return open_project(shutil.copytree(judged, tmp_path / "copy", symlinks=True))
 
 
 @pytest.fixture

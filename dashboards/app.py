@@ -1,4 +1,4 @@
-"""The pages of the dashboard. ``factbook dashboard`` serves them, by ``dashboards/server.py``.
+"""The pages of the dashboard. ``factbook dashboard`` serves them, by ``dashboards/serve.py``.
 
 The project is that of ``$FACTBOOK_PROJECT``, else of the current folder.
 """
@@ -11,10 +11,10 @@ import streamlit as st
 from streamlit import runtime
 from streamlit.navigation.page import StreamlitPage
 
-from dashboards.preparation import PREPARATION
 from dashboards.screens import compare, concepts, decisions, frame, pipeline, runs
 from dashboards.screens.result import page_of
-from dashboards.views.results import RESULTS
+from dashboards.server.preparation import PREPARATION
+from dashboards.views.results.results import RESULTS
 
 # Help lines in nearly full colour: Streamlit's own are too faint for WCAG 2.2, 1.4.3. And no empty
 # hand's breadth above each title. A comment, since Streamlit would show a docstring on the page.

@@ -19,10 +19,10 @@ def report(experiments: tuple[str, ...], out: Path | None) -> None:
     patterns or suites, as 'shapes-names' or 'demo'.
     """
     from dashboards.report import render
-    from dashboards.views.parts import file_name
+    from dashboards.views.parts.parts import file_name
     from dashboards.views.sections import sections_of, subtitle_of
-    from registry.catalog import open_catalog
-    from registry.durable import disk_errors, whole_file
+    from registry.catalog.catalog import open_catalog
+    from registry.store.durable import disk_errors, whole_file
 
     title = " ".join(experiments)
     path = out or Path(f"{file_name(title)}.html")

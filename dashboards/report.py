@@ -14,7 +14,7 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from dashboards.views.parts import (
+from dashboards.views.parts.parts import (
     PICTURE,
     Column,
     Figure,
@@ -26,9 +26,9 @@ from dashboards.views.parts import (
     Table,
     file_name,
 )
-from dashboards.views.pictures import ADDRESS, data_address
+from dashboards.views.parts.pictures import ADDRESS, data_address
+from dashboards.views.parts.text import count_text
 from dashboards.views.sections import Section
-from dashboards.views.text import count_text
 
 MOST_ROWS = 500
 """Rows of a table that a report shows; it says how many more there are."""

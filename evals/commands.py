@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import click
 
 from evals.metrics.table import Metric, find_metric, list_metrics
-from registry.declaration import DeclarationError, find_declaration
-from registry.project import open_project
+from registry.declare.declaration import DeclarationError, find_declaration
+from registry.plan.project import open_project
 from registry.terminal import print_table
 
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -59,7 +59,7 @@ def _find(name: str) -> Metric:
 
 def _check(rows: Sequence[Metric]) -> int:
     """Print what is wrong with each metric, and return 1 if anything is, else 0."""
-    from evals.conformance import examine
+    from evals.scoring.conformance import examine
 
     n_faults = 0
     for row in rows:

@@ -10,8 +10,8 @@ from pydantic import Field
 
 import registry
 from evals import schemas
+from evals.identification.published_auprc import published_auprc
 from evals.metrics.table import ALPHAS, LAMBDAS, metric_modules, resolve_metrics
-from evals.published_auprc import published_auprc
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -75,7 +75,7 @@ stage = registry.Stage(
     config=Config,
     needs={"activations": "activations", "labels": "labels"},
     output=schemas.IDENTIFICATION,
-    preload=("evals.identification", "evals.identification_table"),
+    preload=("evals.identification.identification", "evals.identification.identification_table"),
     plugged=metric_modules,
 )
 
@@ -83,10 +83,10 @@ stage = registry.Stage(
 @stage.main
 def identify_neurons(config: Config, inputs: registry.Inputs, run: registry.Run) -> xr.Dataset:
     """Identify the neurons whose concept is known."""
-    from evals.identification import IdentificationOptions, identify
-    from evals.identification_table import identification_table
-    from evals.labelled import pair_datasets
-    from evals.selection import right_places
+    from evals.identification.identification import IdentificationOptions, identify
+    from evals.identification.identification_table import identification_table
+    from evals.identification.selection import right_places
+    from evals.scoring.labelled import pair_datasets
 
     dataset = inputs["activations"].open()
     opened = dataset, inputs["labels"].open()

@@ -55,15 +55,15 @@ stage = registry.Stage(
     config=Config,
     needs={"maps": "maps", "masks": "masks", "names": "names?"},
     output=schemas.LOCALISATION,
-    preload=("evals.localisation",),
+    preload=("evals.concepts.localisation",),
 )
 
 
 @stage.main
 def localise_concepts(config: Config, inputs: registry.Inputs, run: registry.Run) -> xr.Dataset:
     """Localise every concept, with the label that names it where there are names."""
-    from evals.localisation import LocalisationOptions, localise
-    from evals.localisation_table import localisation_table
+    from evals.concepts.localisation import LocalisationOptions, localise
+    from evals.concepts.localisation_table import localisation_table
 
     options = LocalisationOptions(
         tolerance=config.tolerance,

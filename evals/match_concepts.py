@@ -15,7 +15,7 @@ from evals import schemas
 if TYPE_CHECKING:
     import xarray as xr
 
-    from evals.matching import ConceptSet
+    from evals.concepts.matching import ConceptSet
 
 
 @dataclass(frozen=True)
@@ -60,15 +60,15 @@ stage = registry.Stage(
     config=Config,
     needs={"one": "concepts | sae", "other": "concepts | sae"},
     output=schemas.MATCHING,
-    preload=("evals.matching",),
+    preload=("evals.concepts.matching",),
 )
 
 
 @stage.main
 def match_concepts(config: Config, inputs: registry.Inputs, run: registry.Run) -> xr.Dataset:
     """Match by decoders, and by presences where both sets were measured."""
-    from evals.matching import MatchingOptions, match_sets
-    from evals.matching_table import matching_table
+    from evals.concepts.matching import MatchingOptions, match_sets
+    from evals.concepts.matching_table import matching_table
 
     _require_one_layer(inputs["one"], inputs["other"])
     options = MatchingOptions(
@@ -88,7 +88,7 @@ def match_concepts(config: Config, inputs: registry.Inputs, run: registry.Run) -
 
 def _concepts(given: registry.Input, stack: ExitStack) -> ConceptSet:
     """Return directions and presences of concepts, as far as there are any."""
-    from evals.matching import ConceptSet
+    from evals.concepts.matching import ConceptSet
 
     if given.kind == "sae":
         return ConceptSet(stack.enter_context(given.open())["decoder"].load())

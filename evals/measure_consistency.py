@@ -40,15 +40,15 @@ stage = registry.Stage(
     config=Config,
     needs={"encodings": "encodings"},
     output=schemas.CONSISTENCY,
-    preload=("evals.consistency",),
+    preload=("evals.concepts.consistency",),
 )
 
 
 @stage.main
 def measure_consistency(config: Config, inputs: registry.Inputs, run: registry.Run) -> xr.Dataset:
     """Score every concept."""
-    from evals.consistency import score_encodings
-    from evals.consistency_table import consistency_table
+    from evals.concepts.consistency import score_encodings
+    from evals.concepts.consistency_table import consistency_table
 
     def tell(done: int, total: int) -> None:
         run.progress(done, total, "encodings")

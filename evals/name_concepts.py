@@ -12,14 +12,14 @@ from pydantic import Field
 import registry
 from evals import schemas
 from evals.metrics.table import Parameters, metric_modules, resolve_metrics
-from evals.protocol import DECISIVE
-from evals.verdicts import NOT_RUN
+from evals.sanity.protocol import DECISIVE
+from evals.sanity.verdicts import NOT_RUN
 
 if TYPE_CHECKING:
     import xarray as xr
 
-    from evals.naming import Naming
-    from registry.shards import Shards
+    from evals.naming.naming import Naming
+    from registry.store.shards import Shards
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ stage = registry.Stage(
     config=Config,
     needs={"activations": "concepts | activations", "labels": "labels", "sanity": "sanity?"},
     output=schemas.NAMES,
-    preload=("evals.naming",),
+    preload=("evals.naming.naming",),
     plugged=metric_modules,
 )
 
@@ -86,7 +86,7 @@ def name_concepts(
     """Name every concept by every metric, in parts where there are many."""
     import xarray as xr
 
-    from evals.tables import names_table
+    from evals.naming.tables import names_table
 
     sanity, forms = _read_sanity(inputs)
     naming = _prepare(config, inputs, sanity)
@@ -115,8 +115,8 @@ def name_concepts(
 
 
 def _prepare(config: Config, inputs: registry.Inputs, sanity: Mapping[str, str] | None) -> Naming:
-    from evals.labelled import pair_datasets
-    from evals.naming import Naming, NamingOptions
+    from evals.naming.naming import Naming, NamingOptions
+    from evals.scoring.labelled import pair_datasets
 
     activations, labels = inputs["activations"].open(), inputs["labels"].open()
     pair = pair_datasets(activations, labels, config.variable, config.split)

@@ -15,7 +15,7 @@ from evals.metrics.table import find_metric, metric_modules, resolve_metrics
 if TYPE_CHECKING:
     import xarray as xr
 
-    from registry.shards import Shards
+    from registry.store.shards import Shards
 
 SHARDED_FROM = 1 << 25
 """Pairs, over all metrics, above which the scores are written in parts."""
@@ -63,7 +63,7 @@ stage = registry.Stage(
     config=Config,
     needs={"activations": "concepts | activations", "labels": "labels"},
     output=schemas.SCORES,
-    preload=("evals.scoring",),
+    preload=("evals.scoring.scoring",),
     plugged=metric_modules,
 )
 
@@ -75,7 +75,7 @@ def score_explanations(
     """Score every pair, in parts where there are many."""
     import xarray as xr
 
-    from evals.labelled import pair_datasets
+    from evals.scoring.labelled import pair_datasets
 
     opened = inputs["activations"].open(), inputs["labels"].open()
     activations, labels = pair_datasets(*opened, config.variable, config.split)
@@ -98,8 +98,8 @@ def _score_parts(
     first: int = 0,
 ) -> Iterator[xr.Dataset]:
     """Yield the scores of consecutive blocks of neurons, the same ones however often resumed."""
-    from evals.blocks import most_neurons
-    from evals.scoring import score_blocks, stack_metrics
+    from evals.scoring.blocks import most_neurons
+    from evals.scoring.scoring import score_blocks, stack_metrics
 
     size = most_neurons(activations.sizes["input"])
     done, total = first * size, activations.sizes["neuron"]
@@ -126,8 +126,8 @@ def _summarise(config: Config, labels: xr.DataArray, parts: Iterable[xr.Dataset]
     """Return what is said of all neurons together."""
     import xarray as xr
 
-    from evals.contingency import LABEL_THRESHOLD
-    from evals.scoring import bounds_of
+    from evals.kernels.contingency import LABEL_THRESHOLD
+    from evals.scoring.scoring import bounds_of
 
     undefined = [(part["undefined"].sum().item(), part["score"].size) for part in parts]
     n_undefined, n_pairs = map(sum, zip(*undefined, strict=True))

@@ -11,7 +11,7 @@ from pydantic import Field
 import registry
 from evals import schemas
 from evals.metrics.table import ALPHAS, LAMBDAS, metric_modules, resolve_metrics
-from evals.protocol import (
+from evals.sanity.protocol import (
     FREQUENCIES,
     HIDDEN_ALPHA,
     N_DRAWS,
@@ -19,7 +19,7 @@ from evals.protocol import (
     SIMULATED_DRAWS,
     Rates,
 )
-from evals.verdicts import Criterion
+from evals.sanity.verdicts import Criterion
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -124,7 +124,7 @@ stage = registry.Stage(
     config=Config,
     needs={"activations": "activations | concepts?", "labels": "labels?"},
     output=schemas.SANITY,
-    preload=("evals.sanity", "evals.sanity_table"),
+    preload=("evals.sanity.sanity", "evals.sanity.sanity_table"),
     plugged=metric_modules,
 )
 
@@ -132,8 +132,8 @@ stage = registry.Stage(
 @stage.main
 def try_metrics(config: Config, inputs: registry.Inputs, run: registry.Run) -> xr.Dataset:
     """Test metrics in every form that the inputs allow."""
-    from evals.sanity import combine_forms, theoretical_sanity
-    from evals.sanity_table import sanity_table
+    from evals.sanity.sanity import combine_forms, theoretical_sanity
+    from evals.sanity.sanity_table import sanity_table
 
     def tell(done: int, total: int) -> None:
         run.progress(done, total, "metrics")
@@ -165,9 +165,9 @@ def _require_both(inputs: registry.Inputs) -> None:
 
 def _test_on_data(config: Config, inputs: registry.Inputs, run: registry.Run) -> xr.Dataset:
     """Return what became of the metrics on real neurons."""
-    from evals.labelled import pair_datasets
-    from evals.sanity import experimental_sanity
-    from evals.subjects import SubjectOptions
+    from evals.sanity.sanity import experimental_sanity
+    from evals.sanity.subjects import SubjectOptions
+    from evals.scoring.labelled import pair_datasets
 
     activations, labels = inputs["activations"].open(), inputs["labels"].open()
 

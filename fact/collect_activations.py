@@ -61,16 +61,16 @@ stage = registry.Stage(
     config=Config,
     needs={"images": "images", "network": "network"},
     output=schemas.ACTIVATIONS,
-    preload=("fact.activations",),
+    preload=("fact.traces.activations",),
 )
 
 
 @stage.main
 def collect_activations(config: Config, inputs: registry.Inputs, run: registry.Run) -> Any:
     """Collect shard by shard; a stopped collection goes on at its next shard."""
-    from fact import networks
-    from fact.activations import Collection, Readout
-    from fact.devices import choose_device
+    from fact.networks import network as networks
+    from fact.networks.devices import choose_device
+    from fact.traces.activations import Collection, Readout
 
     collection = Collection(
         networks.load(inputs["network"]).to(choose_device(config.device)),

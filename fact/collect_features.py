@@ -56,7 +56,7 @@ stage = registry.Stage(
     config=Config,
     needs={"images": "images", "network": "network"},
     output=schemas.FEATURES,
-    preload=("fact.sampling",),
+    preload=("fact.sae.sampling",),
 )
 
 
@@ -65,10 +65,10 @@ def collect_features(config: Config, inputs: registry.Inputs, run: registry.Run)
     """Draw features shard by shard; a stopped collection goes on at its next shard."""
     import numpy as np
 
-    from fact import networks
-    from fact.devices import choose_device
-    from fact.features import held_out, samples_per_image
-    from fact.sampling import layer_shape
+    from fact.networks import network as networks
+    from fact.networks.devices import choose_device
+    from fact.sae.features import held_out, samples_per_image
+    from fact.sae.sampling import layer_shape
 
     images = inputs["images"].load()
     network = networks.load(inputs["network"]).to(choose_device(config.device))
@@ -97,8 +97,8 @@ def _shard(  # type: ignore[no-untyped-def]
     import numpy as np
     import xarray as xr
 
-    from fact.images import batches
-    from fact.sampling import draw_features
+    from fact.data.images import batches
+    from fact.sae.sampling import draw_features
 
     parts = []
     for batch_ids, pixels in batches(images, ids, config.batch, network.geometry):
@@ -123,7 +123,7 @@ def _summary(folder: Any, n_images: int, n_held_out: int) -> xr.Dataset:
     import numpy as np
     import xarray as xr
 
-    from fact.features import ShuffledFeatures, root_mean_square_norm
+    from fact.sae.features import ShuffledFeatures, root_mean_square_norm
 
     return xr.Dataset(
         {

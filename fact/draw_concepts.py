@@ -49,7 +49,7 @@ stage = registry.Stage(
     config=Config,
     needs={"concepts": "concepts"},
     output=schemas.GALLERY,
-    preload=("fact.gallery",),
+    preload=("fact.traces.gallery",),
 )
 
 
@@ -58,9 +58,9 @@ def draw_concepts(config: Config, inputs: registry.Inputs, run: registry.Run) ->
     """Find the strongest images, explain them, and paint a picture per concept."""
     import xarray as xr
 
-    from fact.concept_source import ConceptSource
-    from fact.gallery import alive_concepts, draw_gallery
-    from fact.plots import gallery_picture, select_gallery
+    from fact.traces.concept_source import ConceptSource
+    from fact.traces.gallery import alive_concepts, draw_gallery
+    from fact.traces.plots import gallery_picture, select_gallery
 
     source = ConceptSource.of_concepts(inputs["concepts"], config.device)
     images = inputs["concepts"].origin("images").load()

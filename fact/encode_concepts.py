@@ -9,10 +9,10 @@ from pydantic import Field
 
 import registry
 from fact import schemas
-from fact.encoders import EncoderChoice, encoder_modules
+from fact.encode.encoders import EncoderChoice, encoder_modules
 
 if TYPE_CHECKING:
-    from registry.shards import Shards
+    from registry.store.shards import Shards
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ stage = registry.Stage(
     config=Config,
     needs={"concepts": "concepts"},
     output=schemas.ENCODINGS,
-    preload=("fact.concept_encodings",),
+    preload=("fact.encode.concept_encodings",),
     plugged=encoder_modules,
 )
 
@@ -74,10 +74,10 @@ stage = registry.Stage(
 @stage.main
 def encode_concepts(config: Config, inputs: registry.Inputs, run: registry.Run) -> Shards:
     """Look at every image once, and encode each concept that is strong in it by its map."""
-    from fact.concept_encodings import ConceptEncodings
-    from fact.concept_source import ConceptSource
-    from fact.devices import choose_device
-    from fact.encodings import ImageEncoder
+    from fact.encode.concept_encodings import ConceptEncodings
+    from fact.encode.encodings import ImageEncoder
+    from fact.networks.devices import choose_device
+    from fact.traces.concept_source import ConceptSource
 
     choice = EncoderChoice(config.encoder, config.upsampler, config.side, config.trusted)
     encoder = ImageEncoder(choice, choose_device(config.device))

@@ -9,7 +9,7 @@ from pydantic import Field
 
 import registry
 from fact import schemas
-from fact.encoders import EncoderChoice, encoder_modules
+from fact.encode.encoders import EncoderChoice, encoder_modules
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ stage = registry.Stage(
     config=Config,
     needs={"craft": "craft"},
     output=schemas.ENCODINGS,
-    preload=("fact.craft_encodings",),
+    preload=("fact.encode.craft_encodings",),
     plugged=encoder_modules,
 )
 
@@ -72,10 +72,10 @@ stage = registry.Stage(
 @stage.main
 def encode_craft(config: Config, inputs: registry.Inputs, run: registry.Run) -> Any:
     """Look at every image of a class, and encode the concepts that are strong in it."""
-    from fact import networks
-    from fact.craft_encodings import CraftEncodings
-    from fact.devices import choose_device
-    from fact.encodings import ImageEncoder
+    from fact.encode.craft_encodings import CraftEncodings
+    from fact.encode.encodings import ImageEncoder
+    from fact.networks import network as networks
+    from fact.networks.devices import choose_device
 
     device, craft = choose_device(config.device), inputs["craft"]
     choice = EncoderChoice(config.encoder, config.upsampler, config.side, config.trusted)

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import registry
 from fact import schemas
+from fact.encode.encoders import EncoderChoice, encoder_modules
 from fact.encode_concepts import Config
-from fact.encoders import EncoderChoice, encoder_modules
 
 if TYPE_CHECKING:
-    from registry.shards import Shards
+    from registry.store.shards import Shards
 
 
 stage = registry.Stage(
@@ -19,7 +19,7 @@ stage = registry.Stage(
     config=Config,
     needs={"activations": "activations"},
     output=schemas.ENCODINGS,
-    preload=("fact.concept_encodings", "fact.crp"),
+    preload=("fact.encode.concept_encodings", "fact.encode.crp"),
     plugged=encoder_modules,
 )
 
@@ -27,10 +27,10 @@ stage = registry.Stage(
 @stage.main
 def encode_crp(config: Config, inputs: registry.Inputs, run: registry.Run) -> Shards:
     """Look at every image once, and encode each channel that is strong in it by its relevance."""
-    from fact.concept_encodings import ConceptEncodings
-    from fact.crp import ChannelSource
-    from fact.devices import choose_device
-    from fact.encodings import ImageEncoder
+    from fact.encode.concept_encodings import ConceptEncodings
+    from fact.encode.crp import ChannelSource
+    from fact.encode.encodings import ImageEncoder
+    from fact.networks.devices import choose_device
 
     choice = EncoderChoice(config.encoder, config.upsampler, config.side, config.trusted)
     encodings = ConceptEncodings(

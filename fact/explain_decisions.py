@@ -54,16 +54,16 @@ stage = registry.Stage(
     config=Config,
     needs={"concepts": "concepts", "gallery": "gallery"},
     output=schemas.DECISIONS,
-    preload=("fact.decisions",),
+    preload=("fact.traces.decisions",),
 )
 
 
 @stage.main
 def explain_decisions(config: Config, inputs: registry.Inputs, run: registry.Run) -> xr.Dataset:
     """Explain what the concepts were measured for, next to the gallery of each concept."""
-    from fact import decisions
-    from fact.concept_source import ConceptSource
-    from fact.plots import decision_picture
+    from fact.traces import decisions
+    from fact.traces.concept_source import ConceptSource
+    from fact.traces.plots import decision_picture
 
     source = ConceptSource.of_concepts(inputs["concepts"], config.device)
     images = inputs["concepts"].origin("images").load()

@@ -54,16 +54,16 @@ stage = registry.Stage(
     config=Config,
     needs={"images": "images", "network": "network"},
     output=schemas.CRAFT,
-    preload=("fact.craft_fit",),
+    preload=("fact.encode.craft_fit",),
 )
 
 
 @stage.main
 def fit_craft(config: Config, inputs: registry.Inputs, run: registry.Run) -> Any:
     """Factorise class by class; a stopped run goes on at its next class."""
-    from fact import networks
-    from fact.craft_fit import CraftFit
-    from fact.devices import choose_device
+    from fact.encode.craft_fit import CraftFit
+    from fact.networks import network as networks
+    from fact.networks.devices import choose_device
 
     fit = CraftFit(
         networks.load(inputs["network"]).to(choose_device(config.device)),

@@ -9,7 +9,7 @@ import registry
 from fact import schemas
 
 if TYPE_CHECKING:
-    from fact.array_file import NamedArray
+    from fact.data.array_file import NamedArray
 
 SHARD_BYTES = 64 * 2**20
 

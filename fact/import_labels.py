@@ -11,7 +11,7 @@ from fact import schemas
 if TYPE_CHECKING:
     import xarray as xr
 
-    from fact.array_file import NamedArray
+    from fact.data.array_file import NamedArray
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ stage = registry.Stage(
     config=Config,
     needs={"concepts": "concepts"},
     output=schemas.INTERVENTION,
-    preload=("fact.intervention_summary",),
+    preload=("fact.traces.intervention_summary",),
 )
 
 
@@ -75,11 +75,11 @@ def intervene_concepts(config: Config, inputs: registry.Inputs, run: registry.Ru
     """Intervene in the logits that the concepts were measured for."""
     import torch
 
-    from fact.concept_source import ConceptSource
-    from fact.contributions import target_of
-    from fact.images import batches
-    from fact.intervention_summary import intervention_table, summarise
-    from fact.interventions import ConceptSurgery, InterventionPlan, Outcome, intervene
+    from fact.data.images import batches
+    from fact.traces.concept_source import ConceptSource
+    from fact.traces.contributions import target_of
+    from fact.traces.intervention_summary import intervention_table, summarise
+    from fact.traces.interventions import ConceptSurgery, InterventionPlan, Outcome, intervene
 
     source = ConceptSource.of_concepts(inputs["concepts"], config.device)
     images = inputs["concepts"].origin("images").load()

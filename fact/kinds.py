@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 import registry
-from fact.network_kinds import BcosNetwork as BcosNetwork
-from fact.network_kinds import EfficientNetLite0 as EfficientNetLite0
-from fact.network_kinds import OpenClip as OpenClip
-from fact.network_kinds import TorchvisionNetwork as TorchvisionNetwork
+from fact.networks.kinds import BcosNetwork as BcosNetwork
+from fact.networks.kinds import EfficientNetLite0 as EfficientNetLite0
+from fact.networks.kinds import OpenClip as OpenClip
+from fact.networks.kinds import TorchvisionNetwork as TorchvisionNetwork
 
 if TYPE_CHECKING:
-    from fact.array_file import NamedArray
-    from fact.fashion_mnist import FashionMNIST as FashionMNISTDataset
-    from fact.image_folder import ImageFolder as ImageFolderDataset
-    from fact.photographs import Photographs as PhotographsDataset
-    from fact.shapes import ShapesDataset
+    from fact.data.array_file import NamedArray
+    from fact.data.fashion_mnist import FashionMNIST as FashionMNISTDataset
+    from fact.data.folder import ImageFolder as ImageFolderDataset
+    from fact.data.photographs import Photographs as PhotographsDataset
+    from fact.data.shapes import ShapesDataset
 
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
@@ -53,13 +53,13 @@ class Shapes:
 
     def identity(self) -> str:
         """Return the version of the generator."""
-        from fact.shapes import VERSION
+        from fact.data.shapes import VERSION
 
         return f"shapes {VERSION}"
 
     def load(self) -> ShapesDataset:
         """Return the data set; images are drawn as they are read."""
-        from fact.shapes import ShapesDataset
+        from fact.data.shapes import ShapesDataset
 
         counts = {"train": self.n_train, "test": self.n_test}
         return ShapesDataset(counts, self.size, self.max_objects, self.seed)
@@ -86,7 +86,7 @@ class FashionMNIST:
 
     def identity(self) -> str:
         """Return the identity of the published data, or a hash of files that are others."""
-        from fact.fashion_mnist import identity
+        from fact.data.fashion_mnist import identity
 
         return identity(self.path)
 
@@ -95,10 +95,10 @@ class FashionMNIST:
 
         Raises
         ------
-        fact.images.ImageDataError
+        fact.data.images.ImageDataError
             If files are missing, damaged, or cannot be downloaded.
         """
-        from fact.fashion_mnist import FashionMNIST, download, download_folder, find_folder
+        from fact.data.fashion_mnist import FashionMNIST, download, download_folder, find_folder
 
         folder = find_folder(self.path)
         if folder is None:
@@ -168,8 +168,8 @@ class ImageFolder:
         ValueError
             If one of them is missing or cannot be read.
         """
-        from fact.vocabulary import identity
-        from registry.identity import content_identity
+        from fact.data.vocabulary import identity
+        from registry.plan.identity import content_identity
 
         found = {part: content_identity(path) for part, path in self._paths().items() if path}
         named = {"names": self.names, "groups": self.groups}
@@ -181,10 +181,10 @@ class ImageFolder:
 
         Raises
         ------
-        fact.images.ImageDataError
+        fact.data.images.ImageDataError
             With everything that is wrong with the folder.
         """
-        from fact.image_folder import ImageFolder
+        from fact.data.folder import ImageFolder
 
         paths = self._paths()
         return ImageFolder(
@@ -231,7 +231,7 @@ class Photographs:
         FileNotFoundError
             If a package is not installed.
         """
-        from fact.photographs import identity
+        from fact.data.photographs import identity
 
         return identity()
 
@@ -240,10 +240,10 @@ class Photographs:
 
         Raises
         ------
-        fact.images.ImageDataError
+        fact.data.images.ImageDataError
             With everything that is not installed.
         """
-        from fact.photographs import Photographs
+        from fact.data.photographs import Photographs
 
         return Photographs(self.crops, self.smallest, self.seed)
 
@@ -277,8 +277,8 @@ class ArrayFile:
         ValueError
             If one of them is missing or cannot be read.
         """
-        from fact.vocabulary import identity
-        from registry.identity import content_identity
+        from fact.data.vocabulary import identity
+        from registry.plan.identity import content_identity
 
         found = content_identity(self.path)
         return f"{found} names {identity(self.names) or self.names}" if self.names else found
@@ -288,10 +288,10 @@ class ArrayFile:
 
         Raises
         ------
-        fact.array_file.ArrayFileError
+        fact.data.array_file.ArrayFileError
             If it is missing or damaged, or does not fit its names.
         """
-        from fact.array_file import read_array
-        from fact.vocabulary import read_names
+        from fact.data.array_file import read_array
+        from fact.data.vocabulary import read_names
 
         return read_array(self.path, self.variable, read_names(self.names) if self.names else ())

@@ -13,7 +13,7 @@ from fact import schemas
 if TYPE_CHECKING:
     import xarray as xr
 
-    from registry.shards import Shards
+    from registry.store.shards import Shards
 
 CONCEPTS = 64
 """Concepts that are mapped at once, and of a part."""
@@ -59,7 +59,7 @@ stage = registry.Stage(
     config=Config,
     needs={"concepts": "concepts"},
     output=schemas.MAPS,
-    preload=("fact.maps",),
+    preload=("fact.traces.maps",),
 )
 
 
@@ -68,9 +68,9 @@ def map_concepts(config: Config, inputs: registry.Inputs, run: registry.Run) -> 
     """Choose images for every concept that is alive, and map it in them, part by part."""
     import xarray as xr
 
-    from fact.concept_source import ConceptSource
-    from fact.gallery import alive_concepts
-    from fact.maps import choose_images, map_images
+    from fact.traces.concept_source import ConceptSource
+    from fact.traces.gallery import alive_concepts
+    from fact.traces.maps import choose_images, map_images
 
     source = ConceptSource.of_concepts(inputs["concepts"], config.device)
     images = inputs["concepts"].origin("images").load()

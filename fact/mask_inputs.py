@@ -9,7 +9,7 @@ import registry
 from fact import schemas
 
 if TYPE_CHECKING:
-    from registry.shards import Shards
+    from registry.store.shards import Shards
 
 IMAGES = 256
 """Images of a part."""
@@ -34,7 +34,7 @@ stage = registry.Stage(
     config=Config,
     needs={"maps": "maps"},
     output=schemas.MASKS,
-    preload=("fact.maps",),
+    preload=("fact.traces.maps",),
 )
 
 
@@ -44,8 +44,8 @@ def mask_inputs(config: Config, inputs: registry.Inputs, run: registry.Run) -> S
     import numpy as np
     import xarray as xr
 
-    from fact import networks
-    from fact.maps import mask_images
+    from fact.networks import network as networks
+    from fact.traces.maps import mask_images
 
     concepts, images = inputs["maps"].origin("concepts"), inputs["maps"].origin("images").load()
     geometry = networks.load(concepts.origin("network")).geometry

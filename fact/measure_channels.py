@@ -42,16 +42,16 @@ stage = registry.Stage(
     config=Config,
     needs={"network": "network", "images": "images"},
     output=schemas.CONCEPTS,
-    preload=("fact.measurement",),
+    preload=("fact.traces.measurement",),
 )
 
 
 @stage.main
 def measure_channels(config: Config, inputs: registry.Inputs, run: registry.Run) -> Any:
     """Take each channel for a concept, and measure."""
-    from fact import networks
-    from fact.devices import choose_device
-    from fact.measurement import Measurement
+    from fact.networks import network as networks
+    from fact.networks.devices import choose_device
+    from fact.traces.measurement import Measurement
 
     network = networks.load(inputs["network"]).to(choose_device(config.device))
     images = inputs["images"].load()

@@ -39,15 +39,15 @@ stage = registry.Stage(
     config=Config,
     needs={"sae": "sae", "images": "images"},
     output=schemas.CONCEPTS,
-    preload=("fact.measurement",),
+    preload=("fact.traces.measurement",),
 )
 
 
 @stage.main
 def measure_concepts(config: Config, inputs: registry.Inputs, run: registry.Run) -> Any:
     """Splice the SAE into the network whose features it was trained on, and measure."""
-    from fact.concept_source import ConceptSource
-    from fact.measurement import Measurement
+    from fact.traces.concept_source import ConceptSource
+    from fact.traces.measurement import Measurement
 
     source = ConceptSource.of_sae(inputs["sae"], config.device)
     images = inputs["images"].load()

@@ -11,7 +11,7 @@ import registry
 from fact import schemas
 
 if TYPE_CHECKING:
-    from fact.image_text import ImageTextModel
+    from fact.networks.image_text import ImageTextModel
 
 SHARD_BYTES = 32 * 2**20
 
@@ -52,7 +52,7 @@ stage = registry.Stage(
     config=Config,
     needs={"images": "images", "model": "image_text"},
     output=schemas.LABELS,
-    preload=("fact.image_text",),
+    preload=("fact.networks.image_text",),
 )
 
 
@@ -62,8 +62,8 @@ def score_labels(config: Config, inputs: registry.Inputs, run: registry.Run) -> 
     import numpy as np
     import xarray as xr
 
-    from fact.devices import choose_device
-    from fact.image_text import text_of
+    from fact.networks.devices import choose_device
+    from fact.networks.image_text import text_of
 
     images = inputs["images"].load()
     model: ImageTextModel = inputs["model"].load().to(choose_device(config.device))
@@ -84,7 +84,7 @@ def score_labels(config: Config, inputs: registry.Inputs, run: registry.Run) -> 
 def _labels(config: Config, images: Any) -> list[str]:
     if config.labels == "dataset":
         return [str(label) for label in images.concepts(config.split)["label"].values]
-    from fact.vocabulary import read_names
+    from fact.data.vocabulary import read_names
 
     return list(read_names(config.labels))
 
@@ -93,7 +93,7 @@ def _judge(model: ImageTextModel, texts: Any, images: Any, ids: Any, batch: int)
     """Return probabilities (image, label); images are read one by one, whatever their sizes."""
     import numpy as np
 
-    from fact.images import batches
+    from fact.data.images import batches
 
     parts, waiting = [], []
     for _, pixels in batches(images, ids, 1, ahead=batch):

@@ -13,8 +13,8 @@ from fact import schemas
 if TYPE_CHECKING:
     import xarray as xr
 
-    from fact.images import ImageDataset
-    from fact.networks import Network
+    from fact.data.images import ImageDataset
+    from fact.networks.network import Network
 
 
 @dataclass(frozen=True)
@@ -85,17 +85,17 @@ stage = registry.Stage(
     config=Config,
     needs={"images": "images"},
     output=schemas.NETWORK,
-    preload=("fact.classification",),
+    preload=("fact.networks.classifier",),
 )
 
 
 @stage.main
 def train_classifier(config: Config, inputs: registry.Inputs, run: registry.Run) -> xr.Dataset:
     """Train, test, and leave the network beside its logits on the test images."""
-    from fact.classification import ClassifierTraining, Schedule
-    from fact.devices import choose_device
-    from fact.fidelity import predict_logits
-    from fact.networks import WEIGHTS_FILE, save_network
+    from fact.networks.classifier import ClassifierTraining, Schedule
+    from fact.networks.devices import choose_device
+    from fact.networks.network import WEIGHTS_FILE, save_network
+    from fact.sae.fidelity import predict_logits
 
     images: ImageDataset = inputs["images"].load()
     network = _untrained(config, images).to(choose_device(config.device))
@@ -118,8 +118,8 @@ def train_classifier(config: Config, inputs: registry.Inputs, run: registry.Run)
 
 
 def _untrained(config: Config, images: ImageDataset) -> Network:
-    from fact.images import Geometry
-    from fact.networks import small_bcos, small_vit
+    from fact.data.images import Geometry
+    from fact.networks.network import small_bcos, small_vit
 
     geometry = Geometry(config.resize, config.crop)
     if config.architecture == "small-bcos":

@@ -79,16 +79,16 @@ stage = registry.Stage(
     config=Config,
     needs={"features": "features"},
     output=schemas.SAE,
-    preload=("fact.optimisation",),
+    preload=("fact.sae.training",),
 )
 
 
 @stage.main
 def train_sae(config: Config, inputs: registry.Inputs, run: registry.Run) -> xr.Dataset:
     """Train, keep the weights with the best spliced accuracy, and leave the final ones beside."""
-    from fact.devices import choose_device
-    from fact.fidelity import HeldOut
-    from fact.optimisation import Optimisation
+    from fact.networks.devices import choose_device
+    from fact.sae.fidelity import HeldOut
+    from fact.sae.training import Optimisation
 
     features = inputs["features"]
     device = choose_device(config.device)

@@ -5,10 +5,10 @@ from lazy_loader import attach as _attach
 __getattr__, __dir__, __all__ = _attach(
     __name__,
     submod_attrs={
-        "catalog": ["Catalog", "RunView", "open_catalog"],
-        "identity": ["content_identity"],
-        "schema": ["Schema", "SchemaError", "Variable"],
-        "stage": [
+        "catalog.catalog": ["Catalog", "RunView", "open_catalog"],
+        "plan.identity": ["content_identity"],
+        "store.schema": ["Schema", "SchemaError", "Variable"],
+        "declare.stage": [
             "ConfigError",
             "Input",
             "Inputs",
@@ -19,7 +19,7 @@ __getattr__, __dir__, __all__ = _attach(
             "kind",
             "run_module",
         ],
-        "store": [
+        "store.datasets": [
             "Provenance",
             "ShardWriter",
             "Shards",

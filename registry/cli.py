@@ -21,17 +21,17 @@ import click
 from rich.markup import escape
 
 # What only some commands need is imported there: planning takes half the time without pymongo.
-from registry.declaration import DeclarationError, find_declaration
-from registry.durable import StoreError
-from registry.plan import Plan, Task
-from registry.project import MissingInputsError, Project, open_project
-from registry.reference import SelectionError
-from registry.stage import ConfigError, StageError
+from registry.declare.declaration import DeclarationError, find_declaration
+from registry.declare.reference import SelectionError
+from registry.declare.stage import ConfigError, StageError
+from registry.plan.plan import Plan, Task
+from registry.plan.project import MissingInputsError, Project, open_project
+from registry.store.durable import StoreError
 from registry.suggest import nearest
 from registry.terminal import count, duration, err, exact, out, print_table, say_error, text_of
 
 if TYPE_CHECKING:
-    from registry.catalog import Catalog, RunView
+    from registry.catalog.catalog import Catalog, RunView
 
 CONSOLE_LINES = 40
 MOST_NOTES = 10
@@ -84,8 +84,8 @@ def _broken_command(name: str, message: str) -> click.Command:
 
 def _expected_errors() -> tuple[type[Exception], ...]:
     """Return the errors that are about what was asked for; asked for when there is one."""
-    from registry.catalog import UnknownRunError
-    from registry.mongo import DatabaseError
+    from registry.catalog.catalog import UnknownRunError
+    from registry.mongo.connection import DatabaseError
 
     return (
         ConfigError,
@@ -139,7 +139,7 @@ def _root() -> Path:
 
 
 def _catalog() -> Catalog:
-    from registry.catalog import open_catalog
+    from registry.catalog.catalog import open_catalog
 
     catalog = open_catalog()
     click.get_current_context().call_on_close(catalog.close)
@@ -153,7 +153,7 @@ def _catalog() -> Catalog:
 
 def _sync_quietly(catalog: Catalog) -> None:
     """Bring what journals have left to MongoDB, so that what is shown is what happened."""
-    from registry.projector import sync
+    from registry.mongo.projector import sync
 
     if catalog.database is not None:
         sync(catalog.project.root, catalog.database)
@@ -287,9 +287,9 @@ def run(
     is declared if none is given. Exit status: 0 if all went well and is recorded, 1 if something
     failed, 3 if a record has not reached MongoDB yet, 130 if it was interrupted.
     """
-    from registry import execute
-    from registry.display import Display, print_results
-    from registry.mongo import connect
+    from registry.execute import schedule as execute
+    from registry.execute.display import Display, print_results
+    from registry.mongo.connection import connect
 
     project = _project()
     made = _plan(project, targets, **options)
@@ -522,7 +522,7 @@ def path(name: str) -> None:
     NAME is a cell, for its current dataset, or the number or identifier of a run.
     `xr.open_dataset` opens it.
     """
-    from registry.catalog import is_run
+    from registry.catalog.catalog import is_run
 
     project = _project()
     if is_run(name):
@@ -538,8 +538,8 @@ def sync(ctx: click.Context) -> None:
 
     Runs whose process is gone without an end are noted as died.
     """
-    from registry.mongo import connect
-    from registry.projector import sync as sync_journals
+    from registry.mongo.connection import connect
+    from registry.mongo.projector import sync as sync_journals
 
     project = _project()
     database = connect(project.root, name=project.declaration.project.database)
@@ -567,7 +567,7 @@ def mongo() -> None:
 @mongo.command("start", context_settings=HELP)
 def mongo_start() -> None:
     """Start the embedded server, or find the one that runs, and print its URL."""
-    from registry import server
+    from registry.mongo import server
 
     click.echo(_started(lambda: server.start(_root())).uri)
 
@@ -575,7 +575,7 @@ def mongo_start() -> None:
 @mongo.command("stop", context_settings=HELP)
 def mongo_stop() -> None:
     """Stop the embedded server, after proof that it is this project's own."""
-    from registry import server
+    from registry.mongo import server
 
     stopped = _started(lambda: server.stop(_root()))
     click.echo("stopped" if stopped else "not running")
@@ -585,7 +585,7 @@ def mongo_stop() -> None:
 @click.pass_context
 def mongo_uri(ctx: click.Context) -> None:
     """Print the URL of the running server, for pymongo and other clients."""
-    from registry import server
+    from registry.mongo import server
 
     found = _started(lambda: server.uri(_root()))
     if found is None:
@@ -595,8 +595,8 @@ def mongo_uri(ctx: click.Context) -> None:
 
 
 def _started(action: Callable[[], Any]) -> Any:
-    from registry import server
-    from registry.mongo import DatabaseError
+    from registry.mongo import server
+    from registry.mongo.connection import DatabaseError
 
     try:
         return action()
@@ -619,7 +619,7 @@ def dashboard(port: int, host: str, browser: bool) -> None:
             "the dashboard needs Streamlit: pip install 'factbook[dashboard]'"
         )
     project = _project()
-    app = Path(found.origin).with_name("server.py")
+    app = Path(found.origin).with_name("serve.py")
     options = {
         "server.address": host,
         "server.port": port,

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from registry import server
-from registry.mongo import OFF, URL_VARIABLE, Database, connect
+from registry.mongo import server
+from registry.mongo.connection import OFF, URL_VARIABLE, Database, connect
 
 
 @pytest.fixture(scope="session", autouse=True)

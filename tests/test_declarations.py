@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import evals
-from registry.project import open_project
-from registry.stage import load_stage
+from registry.declare.stage import load_stage
+from registry.plan.project import open_project
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = [ROOT, *sorted(path.parent for path in (ROOT / "papers").glob("*/experiments.toml"))]

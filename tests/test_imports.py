@@ -26,7 +26,7 @@ def test_importing_a_package_loads_nothing_heavy(package: str) -> None:
 
 
 def test_planning_every_experiment_loads_nothing_heavy() -> None:
-    code = "from registry.project import open_project; assert open_project().plan().tasks"
+    code = "from registry.plan.project import open_project; assert open_project().plan().tasks"
     assert loaded_by(code) == set()
 
 

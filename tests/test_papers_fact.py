@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from registry.project import open_project
+from registry.plan.project import open_project
 
 FOLDER = Path(__file__).parent.parent / "papers/fact"
 RELEASED = {

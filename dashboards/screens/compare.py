@@ -9,17 +9,17 @@ import streamlit as st
 from dashboards.screens.frame import BOUND, begin, explained, run_index, tell
 from dashboards.screens.parts import show_figure, show_part, show_parts, show_table
 from dashboards.screens.run import curve_controls, curves_of
-from dashboards.views import comparison as view
-from dashboards.views.advice import Advice
-from dashboards.views.concepts import tiles
-from dashboards.views.datasets import open_made
-from dashboards.views.parts import Figure, Picture, Pictures, file_name
-from dashboards.views.pictures import is_picture, may_be_picture, pixels_of
-from dashboards.views.rows import Row
-from dashboards.views.run import packages_frame
-from dashboards.views.runs import named_runs, run_key
-from dashboards.views.text import count_text, literal, number_text
-from registry.catalog import Catalog
+from dashboards.views.concepts.concepts import tiles
+from dashboards.views.parts.parts import Figure, Picture, Pictures, file_name
+from dashboards.views.parts.pictures import is_picture, may_be_picture, pixels_of
+from dashboards.views.parts.text import count_text, literal, number_text
+from dashboards.views.runs import comparison as view
+from dashboards.views.runs.advice import Advice
+from dashboards.views.runs.datasets import open_made
+from dashboards.views.runs.rows import Row
+from dashboards.views.runs.run import packages_frame
+from dashboards.views.runs.runs import named_runs, run_key
+from registry.catalog.catalog import Catalog
 
 HELP = (
     "Runs side by side, as recorded in Sacred's schema. A deviation is that of a sample (n - 1) "

@@ -24,14 +24,14 @@ from dashboards.screens.concept_data import (
 from dashboards.screens.frame import BOUND, explained, link_to
 from dashboards.screens.notes import show_concept_note
 from dashboards.screens.parts import offer_table, show_part, show_parts, show_table
-from dashboards.views import concepts as view
-from dashboards.views import evidence as ask
-from dashboards.views import labels
-from dashboards.views import one_concept as one
-from dashboards.views.parts import Part, Table, file_name
-from dashboards.views.settings import behind
-from dashboards.views.text import literal, number_text
-from registry.catalog import Catalog
+from dashboards.views.concepts import concepts as view
+from dashboards.views.concepts import evidence as ask
+from dashboards.views.concepts import labels
+from dashboards.views.concepts import one_concept as one
+from dashboards.views.parts.parts import Part, Table, file_name
+from dashboards.views.parts.text import literal, number_text
+from dashboards.views.runs.settings import behind
+from registry.catalog.catalog import Catalog
 
 BELOW = {
     "Colours": "the input weights that make its presence, in the colours they look for, on white.",
@@ -61,7 +61,7 @@ def show_concept(catalog: Catalog, model: Model, frame: pd.DataFrame, concept: i
     model : Model
         What is known of its set.
     frame : pd.DataFrame
-        All concepts, as :func:`dashboards.views.concepts.concepts_frame` returns them.
+        All concepts, as :func:`dashboards.views.concepts.concepts.concepts_frame` returns them.
     concept : int
         Its index.
     """

@@ -10,25 +10,25 @@ import pandas as pd
 import streamlit as st
 import xarray as xr
 
-from dashboards.presence_index import PresenceIndex, cache_folder
 from dashboards.screens.frame import explained, tell
-from dashboards.views import concepts as view
-from dashboards.views import labels
-from dashboards.views.advice import Advice, advise, run_command
-from dashboards.views.datasets import open_made, read_small
-from dashboards.views.one_concept import Directions
-from dashboards.views.presences import Presences, read_alone
-from dashboards.views.related import (
+from dashboards.server.presence_index import PresenceIndex, cache_folder
+from dashboards.views.concepts import concepts as view
+from dashboards.views.concepts import labels
+from dashboards.views.concepts.one_concept import Directions
+from dashboards.views.concepts.presences import Presences, read_alone
+from dashboards.views.concepts.related import (
     autoencoder_of,
     is_damaged,
     made_directly,
     made_of,
     other_set,
 )
-from registry.catalog import Catalog
-from registry.netcdf import read_row
-from registry.project import MissingInputsError
-from registry.store import DATASET, find_dataset
+from dashboards.views.runs.advice import Advice, advise, run_command
+from dashboards.views.runs.datasets import open_made, read_small
+from registry.catalog.catalog import Catalog
+from registry.plan.project import MissingInputsError
+from registry.store.datasets import DATASET, find_dataset
+from registry.store.netcdf import read_row
 
 MOST_MATCHINGS = 3
 OF_IMAGES = ("label", "prediction", "target")

@@ -33,13 +33,13 @@ from dashboards.screens.frame import (
 )
 from dashboards.screens.notes import concept_notes
 from dashboards.screens.parts import column_of, offer_table, show_numbers, show_part
-from dashboards.views import concepts as view
-from dashboards.views import labels
-from dashboards.views.advice import without_datasets
-from dashboards.views.concept_model import channels_note, model_parts
-from dashboards.views.parts import Figure
-from dashboards.views.text import count_text, literal
-from registry.catalog import Catalog
+from dashboards.views.concepts import concepts as view
+from dashboards.views.concepts import labels
+from dashboards.views.concepts.concept_model import channels_note, model_parts
+from dashboards.views.parts.parts import Figure
+from dashboards.views.parts.text import count_text, literal
+from dashboards.views.runs.advice import without_datasets
+from registry.catalog.catalog import Catalog
 
 HELP = (
     "A concept is one latent of a bias-free TopK SAE in place of a layer. Its presence in an image "

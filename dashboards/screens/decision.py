@@ -12,11 +12,11 @@ from streamlit.delta_generator import DeltaGenerator
 from dashboards.screens.frame import link_to
 from dashboards.screens.model import Model, Stored, strongest_images
 from dashboards.screens.parts import show_part
-from dashboards.views import decisions as view
-from dashboards.views.decisions import Decision, Naming, Term
-from dashboards.views.parts import file_name
-from dashboards.views.pictures import enlarge
-from dashboards.views.text import literal
+from dashboards.views.concepts import decisions as view
+from dashboards.views.concepts.decisions import Decision, Naming, Term
+from dashboards.views.parts.parts import file_name
+from dashboards.views.parts.pictures import enlarge
+from dashboards.views.parts.text import literal
 
 TILES = 5
 PLACES = (3, 3, 4, 2 * TILES)

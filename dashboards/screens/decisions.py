@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from dashboards.explainer import ExplainerError
 from dashboards.screens.decision import show_concepts, show_decision
 from dashboards.screens.frame import (
     BOUND,
@@ -23,10 +22,10 @@ from dashboards.screens.frame import (
     tell_unknown,
 )
 from dashboards.screens.model import Model, read_decisions, read_model, read_naming
-from dashboards.views import choosing
-from dashboards.views.advice import Advice, without_datasets
-from dashboards.views.concepts import cells_of, first_made
-from dashboards.views.decisions import (
+from dashboards.server.explainer import ExplainerError
+from dashboards.views.concepts import choosing
+from dashboards.views.concepts.concepts import cells_of, first_made
+from dashboards.views.concepts.decisions import (
     MEANING,
     Decision,
     Naming,
@@ -34,10 +33,11 @@ from dashboards.views.decisions import (
     of_stored,
     runner_up,
 )
-from dashboards.views.text import literal
-from dashboards.views.uploads import MOST_MEGABYTES, SUFFIXES, UploadError, read_upload
-from registry.catalog import Catalog
-from registry.project import Project
+from dashboards.views.concepts.uploads import MOST_MEGABYTES, SUFFIXES, UploadError, read_upload
+from dashboards.views.parts.text import literal
+from dashboards.views.runs.advice import Advice, without_datasets
+from registry.catalog.catalog import Catalog
+from registry.plan.project import Project
 
 PREDICTED = "what it predicts"
 WIDE, NARROW = 300, 200  # pixels of boxes

@@ -11,13 +11,13 @@ from typing import Any, Final
 import streamlit as st
 from streamlit.errors import StreamlitAPIException
 
-from dashboards.connection import Connection
-from dashboards.index import RunIndex
-from dashboards.views.advice import EXPECTED, Advice, advise, database_trouble
-from dashboards.views.text import literal
-from registry.catalog import Catalog
-from registry.mongo import DatabaseError
-from registry.project import MissingInputsError
+from dashboards.server.connection import Connection
+from dashboards.server.index import RunIndex
+from dashboards.views.parts.text import literal
+from dashboards.views.runs.advice import EXPECTED, Advice, advise, database_trouble
+from registry.catalog.catalog import Catalog
+from registry.mongo.connection import DatabaseError
+from registry.plan.project import MissingInputsError
 
 PROJECT_VARIABLE = "FACTBOOK_PROJECT"
 BOUND: Final = "query-params"

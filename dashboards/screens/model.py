@@ -12,23 +12,23 @@ import pandas as pd
 import streamlit as st
 import xarray as xr
 
-from dashboards.explainer import Explainer, ExplainerError, input_key
 from dashboards.screens.frame import explained, tell
-from dashboards.views import choosing, labels
-from dashboards.views.advice import (
+from dashboards.server.explainer import Explainer, ExplainerError, input_key
+from dashboards.views.concepts import choosing, labels
+from dashboards.views.concepts.concepts import Tile, maker_of, tiles
+from dashboards.views.concepts.decisions import NAMELESS, Naming, naming_of
+from dashboards.views.concepts.related import is_damaged
+from dashboards.views.runs.advice import (
     EXPECTED,
     Advice,
     advise,
     made_again_by,
     without_datasets,
 )
-from dashboards.views.concepts import Tile, maker_of, tiles
-from dashboards.views.datasets import open_made, read_small
-from dashboards.views.decisions import NAMELESS, Naming, naming_of
-from dashboards.views.related import is_damaged
-from registry.catalog import Catalog
-from registry.project import MissingInputsError
-from registry.stage import Input
+from dashboards.views.runs.datasets import open_made, read_small
+from registry.catalog.catalog import Catalog
+from registry.declare.stage import Input
+from registry.plan.project import MissingInputsError
 
 NOT_HERE = "not-here"
 """Where a reader's session keeps which models cannot explain anything on this machine."""

@@ -8,11 +8,10 @@ from dataclasses import replace
 import streamlit as st
 
 from dashboards.screens.frame import explained, open_catalog, run_index, tell
-from dashboards.views.advice import Advice, advise
-from dashboards.views.text import literal, time_text
-from registry.catalog import Catalog
-from registry.mongo import DatabaseError
-from registry.notes import (
+from dashboards.views.parts.text import literal, time_text
+from dashboards.views.runs.advice import Advice, advise
+from registry.catalog.catalog import Catalog
+from registry.catalog.notes import (
     MOST_LETTERS,
     Note,
     NoteError,
@@ -22,6 +21,7 @@ from registry.notes import (
     read_note,
     write_note,
 )
+from registry.mongo.connection import DatabaseError
 
 WITHOUT_DATABASE = "Notes and tags are kept in MongoDB: there is none now, so none can be shown."
 ABOUT_TAGS = "With blanks between: letters, digits and _.:/+-"

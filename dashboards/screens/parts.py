@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from dashboards.views.parts import (
+from dashboards.views.parts.parts import (
     PICTURE,
     Column,
     Figure,
@@ -19,7 +19,7 @@ from dashboards.views.parts import (
     Pictures,
     Table,
 )
-from dashboards.views.text import literal
+from dashboards.views.parts.text import literal
 
 ROW, WIDE = 35, 270  # pixels
 

@@ -18,11 +18,11 @@ from dashboards.screens.frame import (
     tell,
 )
 from dashboards.screens.parts import show_figure, show_numbers, show_table
-from dashboards.views import pipeline as view
-from dashboards.views.advice import Advice, run_command
-from dashboards.views.text import literal
-from registry.catalog import Catalog
-from registry.plan import Plan, Task
+from dashboards.views.parts.text import literal
+from dashboards.views.runs import pipeline as view
+from dashboards.views.runs.advice import Advice, run_command
+from registry.catalog.catalog import Catalog
+from registry.plan.plan import Plan, Task
 
 HELP = (
     "Every declared experiment, and what it needs. A task is due if it never ran, if its "

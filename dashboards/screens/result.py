@@ -17,14 +17,14 @@ from dashboards.screens.frame import (
     tell_unknown,
 )
 from dashboards.screens.parts import show_parts
-from dashboards.views.advice import without_datasets
-from dashboards.views.choices import Choice
-from dashboards.views.concept_names import with_names
-from dashboards.views.datasets import read_small
-from dashboards.views.results import Result
-from dashboards.views.settings import behind, cells_meant, first_settings, settings_of
-from dashboards.views.text import literal
-from registry.catalog import Catalog
+from dashboards.views.concepts.concept_names import with_names
+from dashboards.views.parts.text import literal
+from dashboards.views.results.choices import Choice
+from dashboards.views.results.results import Result
+from dashboards.views.runs.advice import without_datasets
+from dashboards.views.runs.datasets import read_small
+from dashboards.views.runs.settings import behind, cells_meant, first_settings, settings_of
+from registry.catalog.catalog import Catalog
 
 MOST_AT_ONCE = 8
 MOST_CELLS = 32

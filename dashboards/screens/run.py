@@ -17,9 +17,12 @@ from dashboards.screens.frame import (
 )
 from dashboards.screens.notes import show_note
 from dashboards.screens.parts import show_downloads, show_figure, show_table
-from dashboards.views import run as view
-from dashboards.views.advice import Advice
-from dashboards.views.curves import (
+from dashboards.views.parts.parts import Figure, Table, file_name
+from dashboards.views.parts.pictures import is_picture
+from dashboards.views.parts.text import literal, number_text
+from dashboards.views.runs import run as view
+from dashboards.views.runs.advice import Advice
+from dashboards.views.runs.curves import (
     AXES,
     MOST_SMOOTH,
     Curve,
@@ -27,14 +30,11 @@ from dashboards.views.curves import (
     curve_note,
     curves,
 )
-from dashboards.views.parts import Figure, Table, file_name
-from dashboards.views.pictures import is_picture
-from dashboards.views.preview import dataset_frame
-from dashboards.views.rows import Row
-from dashboards.views.runs import named_runs, run_key
-from dashboards.views.text import literal, number_text
-from registry.catalog import Catalog, RunView
-from registry.notes import run_subject
+from dashboards.views.runs.preview import dataset_frame
+from dashboards.views.runs.rows import Row
+from dashboards.views.runs.runs import named_runs, run_key
+from registry.catalog.catalog import Catalog, RunView
+from registry.catalog.notes import run_subject
 
 LIVE = "3s"
 MOST_LINKS = 12

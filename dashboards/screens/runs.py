@@ -8,7 +8,6 @@ from dataclasses import replace
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from dashboards.index import Snapshot
 from dashboards.screens.frame import (
     BOUND,
     begin,
@@ -23,12 +22,13 @@ from dashboards.screens.frame import (
 )
 from dashboards.screens.parts import show_downloads
 from dashboards.screens.run import show_run
-from dashboards.views import runs as view
-from dashboards.views.advice import first_steps
-from dashboards.views.parts import Table
-from dashboards.views.rows import NOTED, Row
-from dashboards.views.text import count_text
-from registry.catalog import COLUMNS, Catalog
+from dashboards.server.index import Snapshot
+from dashboards.views.parts.parts import Table
+from dashboards.views.parts.text import count_text
+from dashboards.views.runs import runs as view
+from dashboards.views.runs.advice import first_steps
+from dashboards.views.runs.rows import NOTED, Row
+from registry.catalog.catalog import COLUMNS, Catalog
 
 HELP = (
     "Every execution of a stage, as recorded in Sacred's schema (Greff et al., SciPy 2017). "

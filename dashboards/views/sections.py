@@ -8,20 +8,20 @@ from datetime import UTC, datetime
 
 import xarray as xr
 
-from dashboards.views.advice import EXPECTED, advise
-from dashboards.views.concept_names import with_names
-from dashboards.views.concept_report import concepts_parts, gallery_parts
-from dashboards.views.curves import curve_chart, curve_note, curves
-from dashboards.views.datasets import read_small, scalar_table
-from dashboards.views.decisions import report_parts
-from dashboards.views.parts import Figure, Heading, Note, Numbers, Part, Table
-from dashboards.views.pipeline import graph_figure, plan_numbers, task_table, tasks_of
-from dashboards.views.results import RESULTS, Result
-from dashboards.views.run import facts_frame, repeat_command, settings_frame
-from dashboards.views.text import time_text
-from dashboards.views.training import network_parts, sae_parts
-from registry.catalog import Catalog, RunView, UnknownRunError
-from registry.graph import Cell
+from dashboards.views.concepts.concept_names import with_names
+from dashboards.views.concepts.concept_report import concepts_parts, gallery_parts
+from dashboards.views.concepts.decisions import report_parts
+from dashboards.views.parts.parts import Figure, Heading, Note, Numbers, Part, Table
+from dashboards.views.parts.text import time_text
+from dashboards.views.results.results import RESULTS, Result
+from dashboards.views.runs.advice import EXPECTED, advise
+from dashboards.views.runs.curves import curve_chart, curve_note, curves
+from dashboards.views.runs.datasets import read_small, scalar_table
+from dashboards.views.runs.pipeline import graph_figure, plan_numbers, task_table, tasks_of
+from dashboards.views.runs.run import facts_frame, repeat_command, settings_frame
+from dashboards.views.runs.training import network_parts, sae_parts
+from registry.catalog.catalog import Catalog, RunView, UnknownRunError
+from registry.declare.cells import Cell
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from evals.contingency import divide
+from evals.kernels.contingency import divide
 from evals.metrics import contingency, correlation, likelihood, rank  # noqa: F401  theirs first
 from evals.metrics.table import Metric, Parameters, find_metric, metric
 
 if TYPE_CHECKING:
-    from evals.evidence import Evidence
+    from evals.metrics.evidence import Evidence
 
 COMBINATIONS = {
     "combined_auc": ("auc", "inverse_auc"),

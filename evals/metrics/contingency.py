@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from evals.contingency import Counts, divide
+from evals.kernels.contingency import Counts, divide
 from evals.metrics.table import metric
 
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from evals.contingency import divide
+from evals.kernels.contingency import divide
 from evals.metrics.table import metric
 
 if TYPE_CHECKING:
-    from evals.evidence import Evidence
-    from evals.moments import Moments
+    from evals.kernels.moments import Moments
+    from evals.metrics.evidence import Evidence
 
 
 @metric(

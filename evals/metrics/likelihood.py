@@ -9,7 +9,7 @@ import numpy as np
 from evals.metrics.table import metric
 
 if TYPE_CHECKING:
-    from evals.evidence import Evidence
+    from evals.metrics.evidence import Evidence
 
 
 @metric(

@@ -13,7 +13,7 @@ import numpy as np
 from registry.suggest import nearest
 
 if TYPE_CHECKING:
-    from evals.evidence import Evidence
+    from evals.metrics.evidence import Evidence
 
 Formula = Callable[..., np.ndarray]
 
@@ -159,7 +159,7 @@ class Metric:
         ndarray
             (neuron, concept) float64, NaN where undefined.
         """
-        from evals.blocks import score_arrays
+        from evals.scoring.blocks import score_arrays
 
         return score_arrays([self], activations, labels, Parameters(**parameters))[self.name]
 
@@ -274,6 +274,6 @@ def list_metrics() -> Mapping[str, Metric]:
 
 @functools.cache
 def _load_installed() -> None:
-    from registry.stage import load_plugins
+    from registry.declare.stage import load_plugins
 
     load_plugins()

@@ -16,7 +16,7 @@ import numpy as np
 import xarray as xr
 
 from registry import Schema, Variable
-from registry.shards import ShardWriter, open_parts
+from registry.store.shards import ShardWriter, open_parts
 from tests.benchmarks.memory import peak
 
 N_LABELS = (1000, 400)  # classes, and groups of classes

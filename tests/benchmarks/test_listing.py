@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from registry import server
-from registry.execute import run_plan
-from registry.journal import journal_root
-from registry.mongo import URL_VARIABLE, connect
-from registry.plan import Task
-from registry.project import Project, open_project
+from registry.execute.schedule import run_plan
+from registry.mongo import server
+from registry.mongo.connection import URL_VARIABLE, connect
+from registry.plan.plan import Task
+from registry.plan.project import Project, open_project
+from registry.record.journal import journal_root
 
 pytestmark = pytest.mark.benchmark
 

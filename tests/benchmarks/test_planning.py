@@ -6,10 +6,10 @@ import time
 
 import pytest
 
-from registry import stage as stages
-from registry.declaration import parse_declaration
-from registry.graph import expand
-from registry.plan import Plan, Status, TaskState, make_plan
+from registry.declare import stage as stages
+from registry.declare.cells import expand
+from registry.declare.declaration import parse_declaration
+from registry.plan.plan import Plan, Status, TaskState, make_plan
 from tests.registry.toy import fit
 
 SWEEP = f"""

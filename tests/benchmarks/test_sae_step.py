@@ -6,8 +6,8 @@ import time
 import pytest
 import torch
 
-from fact.sae import TopKSAE
-from fact.training import Trainer, TrainingConfig
+from fact.sae.model import TopKSAE
+from fact.sae.optimiser import Trainer, TrainingConfig
 from tests.fact.dense_training import DenseTraining
 
 N_CHANNELS, N_CONCEPTS, K, BATCH = 512, 4096, 16, 4096

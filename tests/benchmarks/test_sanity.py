@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 import evals
-from evals.binary import BinarySetting
-from evals.columns import Columns
+from evals.kernels.columns import Columns
 from evals.metrics.table import Parameters
-from evals.pairs import score_pair_arrays
-from evals.perturb import SpoiledLabels
-from evals.protocol import TESTS
-from evals.trials import BinaryTrial
+from evals.sanity.binary import BinarySetting
+from evals.sanity.pairs import score_pair_arrays
+from evals.sanity.perturb import SpoiledLabels
+from evals.sanity.protocol import TESTS
+from evals.sanity.trials import BinaryTrial
 
 pytestmark = pytest.mark.benchmark
 

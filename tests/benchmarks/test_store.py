@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from registry.artifacts import ExperimentStore
-from registry.identity import content_identity
-from registry.netcdf import write_file
-from registry.plan import Status
-from registry.schema import Schema, Variable
-from registry.shards import ShardWriter, open_parts
+from registry.plan.artifacts import ExperimentStore
+from registry.plan.identity import content_identity
+from registry.plan.plan import Status
+from registry.store.netcdf import write_file
+from registry.store.schema import Schema, Variable
+from registry.store.shards import ShardWriter, open_parts
 
 pytestmark = pytest.mark.benchmark
 
@@ -102,7 +102,7 @@ def test_ten_thousand_tasks_are_looked_up_in_a_second(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_not_hashed_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("registry.identity.RACY_NS", -(10**12))
+    monkeypatch.setattr("registry.plan.identity.RACY_NS", -(10**12))
     for group in range(100):
         (tmp_path / "data" / f"{group}").mkdir(parents=True)
         for index in range(500):

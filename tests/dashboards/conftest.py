@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from registry.catalog import Catalog, open_catalog
-from registry.project import Project, open_project
+from registry.catalog.catalog import Catalog, open_catalog
+from registry.plan.project import Project, open_project
 from tests.dashboards import explained, fabricate
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from registry.execute import Ending, Watcher, run_plan
-from registry.project import Project, open_project
+from registry.execute.schedule import Ending, Watcher, run_plan
+from registry.plan.project import Project, open_project
 
 DECLARATION = """
 [datasets.shapes]

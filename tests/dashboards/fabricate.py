@@ -15,12 +15,12 @@ import xarray as xr
 
 from evals import schemas as evals_schemas
 from fact import schemas
-from registry.graph import Cell
-from registry.journal import CONSOLE, EVENTS, journal_root, timestamp
-from registry.manifest import Provenance
-from registry.process import ProcessIdentity
-from registry.project import Project, open_project
-from registry.schema import Schema
+from registry.declare.cells import Cell
+from registry.plan.project import Project, open_project
+from registry.record.journal import CONSOLE, EVENTS, journal_root, timestamp
+from registry.record.process import ProcessIdentity
+from registry.store.manifest import Provenance
+from registry.store.schema import Schema
 
 DECLARATION = """
 [project]

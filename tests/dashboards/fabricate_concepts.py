@@ -10,8 +10,8 @@ import xarray as xr
 
 from evals import schemas as evals_schemas
 from fact import schemas
-from registry.project import Project
-from registry.schema import Schema
+from registry.plan.project import Project
+from registry.store.schema import Schema
 from tests.dashboards import fabricate
 from tests.dashboards.fabricate import CLASSES, CONCEPTS, HOSTILE, run_uid
 

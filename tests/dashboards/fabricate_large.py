@@ -16,10 +16,10 @@ import xarray as xr
 
 from evals import schemas as evals_schemas
 from fact import schemas
-from registry.manifest import Provenance
-from registry.project import Project
-from registry.schema import Schema
-from registry.shards import ShardWriter
+from registry.plan.project import Project
+from registry.store.manifest import Provenance
+from registry.store.schema import Schema
+from registry.store.shards import ShardWriter
 from tests.dashboards import fabricate
 from tests.dashboards.fabricate import START, run_uid
 

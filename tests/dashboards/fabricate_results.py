@@ -11,9 +11,9 @@ import xarray as xr
 
 from evals import schemas
 from fact import schemas as fact_schemas
-from registry.project import Project
-from registry.schema import Schema
-from registry.stage import load_stage
+from registry.declare.stage import load_stage
+from registry.plan.project import Project
+from registry.store.schema import Schema
 from tests.dashboards import fabricate
 from tests.dashboards.fabricate import CONCEPTS, run_uid, store
 

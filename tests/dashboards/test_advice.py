@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dashboards.views.advice import (
+from dashboards.views.runs.advice import (
     EXPECTED,
     advise,
     database_trouble,
@@ -14,16 +14,16 @@ from dashboards.views.advice import (
     run_command,
     without_datasets,
 )
-from dashboards.views.rows import QueryError
-from registry.catalog import Catalog, UnknownRunError
-from registry.declaration import DeclarationError
-from registry.faults import Fault
-from registry.mongo import DatabaseError
-from registry.notes import NoteError
-from registry.project import MissingInputsError, Project
-from registry.reference import SelectionError
-from registry.schema import SchemaError
-from registry.store import StoreError
+from dashboards.views.runs.rows import QueryError
+from registry.catalog.catalog import Catalog, UnknownRunError
+from registry.catalog.notes import NoteError
+from registry.declare.declaration import DeclarationError
+from registry.declare.faults import Fault
+from registry.declare.reference import SelectionError
+from registry.mongo.connection import DatabaseError
+from registry.plan.project import MissingInputsError, Project
+from registry.store.datasets import StoreError
+from registry.store.schema import SchemaError
 from tests.dashboards import fabricate
 
 ERRORS = [

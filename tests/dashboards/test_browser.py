@@ -21,11 +21,11 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from dashboards import server
-from registry.journal import EVENTS, journal_root
-from registry.mongo import URL_VARIABLE, connect
-from registry.projector import sync
-from registry.taskrun import PROGRESS
+from dashboards import serve as server
+from registry.execute.resolved import PROGRESS
+from registry.mongo.connection import URL_VARIABLE, connect
+from registry.mongo.projector import sync
+from registry.record.journal import EVENTS, journal_root
 from tests.dashboards import fabricate
 from tests.dashboards.fabricate import run_uid
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from registry.mongo import OFF
+from registry.mongo.connection import OFF
 from tests.dashboards import test_browser
 from tests.dashboards.test_browser import PATIENCE, idle, picture, see, serve, visit
 

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from dashboards.views import choosing
-from dashboards.views.choosing import UnknownImageError
+from dashboards.views.concepts import choosing
+from dashboards.views.concepts.choosing import UnknownImageError
 
 FRAME = pd.DataFrame(
     {

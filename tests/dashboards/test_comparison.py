@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dashboards.views import comparison as view
-from dashboards.views.curves import Curve, curve
-from dashboards.views.rows import Row, row_of
-from registry.catalog import RunView
-from registry.graph import Graph
+from dashboards.views.runs import comparison as view
+from dashboards.views.runs.curves import Curve, curve
+from dashboards.views.runs.rows import Row, row_of
+from registry.catalog.catalog import RunView
+from registry.declare.cells import Graph
 from tests.dashboards import fabricate
 from tests.dashboards.fabricate import HOSTILE
 

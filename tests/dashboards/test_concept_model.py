@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dashboards.views.concept_model import (
+from dashboards.views.concepts.concept_model import (
     consistency_figure,
     coverage_frame,
     frequency_bins,
@@ -15,8 +15,8 @@ from dashboards.views.concept_model import (
     model_parts,
     residual_note,
 )
-from dashboards.views.labels import best_names
-from dashboards.views.parts import Figure, Note, Table
+from dashboards.views.concepts.labels import best_names
+from dashboards.views.parts.parts import Figure, Note, Table
 from tests.dashboards import fabricate, fabricate_concepts
 from tests.dashboards.fabricate import CONCEPTS
 

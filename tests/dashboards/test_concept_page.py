@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from dashboards import presence_index
-from registry.project import Project, open_project
+from dashboards.server import presence_index
+from registry.plan.project import Project, open_project
 from tests.dashboards import fabricate, fabricate_concepts
 from tests.dashboards.fabricate import CONCEPTS, HOSTILE, run_uid
 from tests.dashboards.test_pages import Open, app_test, frames, open_page, tiles, told
@@ -229,9 +229,9 @@ def test_hostile_addresses(open_page: Open, judged: Path, address: Mapping[str, 
 def test_a_table_of_several_pages(
     open_page: Open, judged: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dashboards.views.concepts.PAGE", 2)
+    monkeypatch.setattr("dashboards.views.concepts.concepts.PAGE", 2)
     for function in ("page_count", "page_with"):
-        from dashboards.views import concepts
+        from dashboards.views.concepts import concepts
 
         monkeypatch.setattr(getattr(concepts, function), "__defaults__", (2,))
     page = open_page(judged, "concepts", {"sort": "number"})

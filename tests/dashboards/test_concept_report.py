@@ -8,10 +8,19 @@ import pandas as pd
 import pytest
 
 from dashboards.report import render
-from dashboards.views import concept_report
-from dashboards.views.parts import PICTURE, Column, Figure, Note, Numbers, Part, Pictures, Table
+from dashboards.views.concepts import concept_report
+from dashboards.views.parts.parts import (
+    PICTURE,
+    Column,
+    Figure,
+    Note,
+    Numbers,
+    Part,
+    Pictures,
+    Table,
+)
 from dashboards.views.sections import Section, section_of
-from registry.catalog import Catalog, open_catalog
+from registry.catalog.catalog import Catalog, open_catalog
 from tests.dashboards import fabricate, fabricate_concepts
 from tests.dashboards.fabricate import CONCEPTS, RANKS
 from tests.dashboards.test_report import HOSTILE, assert_inert, read

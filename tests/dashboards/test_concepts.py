@@ -11,7 +11,7 @@ import pytest
 import xarray as xr
 from PIL import Image
 
-from dashboards.views.concepts import (
+from dashboards.views.concepts.concepts import (
     about,
     cells_of,
     concept_table,
@@ -32,11 +32,11 @@ from dashboards.views.concepts import (
     tiles,
     with_tags,
 )
-from dashboards.views.labels import best_names
-from dashboards.views.one_concept import Similar
-from dashboards.views.pictures import enlarge, thumbnail
-from registry.catalog import Catalog
-from registry.project import Project
+from dashboards.views.concepts.labels import best_names
+from dashboards.views.concepts.one_concept import Similar
+from dashboards.views.parts.pictures import enlarge, thumbnail
+from registry.catalog.catalog import Catalog
+from registry.plan.project import Project
 from tests.dashboards import fabricate, fabricate_concepts
 from tests.dashboards.fabricate import CONCEPTS, RANKS, SIDE
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from dashboards.connection import Connection
-from registry import server
-from registry.declaration import DeclarationError
-from registry.mongo import Database, DatabaseError
-from registry.project import Project
+from dashboards.server.connection import Connection
+from registry.declare.declaration import DeclarationError
+from registry.mongo import server
+from registry.mongo.connection import Database, DatabaseError
+from registry.plan.project import Project
 from tests.dashboards import fabricate
 
 PATIENCE = 30.0
@@ -121,7 +121,7 @@ def test_a_stopped_embedded_server_is_told_and_found_again(
 
 def test_threads_share_one_catalog(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = []
-    from dashboards import connection as module
+    from dashboards.server import connection as module
 
     real = module.open_catalog
     monkeypatch.setattr(module, "open_catalog", lambda *a: opened.append(1) or real(*a))

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboards.views.curves import (
+from dashboards.views.runs.curves import (
     MOST_POINTS,
     curve,
     curve_chart,

@@ -11,16 +11,16 @@ import pytest
 import streamlit as st
 from click.testing import CliRunner
 
-from dashboards.views.concepts import cells_of
-from dashboards.views.datasets import open_made, read_small
-from dashboards.views.preview import dataset_frame
-from dashboards.views.results import RESULTS
-from fact.networks import WEIGHTS_FILE
+from dashboards.views.concepts.concepts import cells_of
+from dashboards.views.results.results import RESULTS
+from dashboards.views.runs.datasets import open_made, read_small
+from dashboards.views.runs.preview import dataset_frame
+from fact.networks.network import WEIGHTS_FILE
 from registry.cli import main
-from registry.manifest import MANIFEST
-from registry.project import Project, open_project
-from registry.shards import SUMMARY
-from registry.store import DATASET, StoreError
+from registry.plan.project import Project, open_project
+from registry.store.datasets import DATASET, StoreError
+from registry.store.manifest import MANIFEST
+from registry.store.shards import SUMMARY
 from tests.dashboards import (
     test_concept_page,
     test_decisions_page,
@@ -145,7 +145,7 @@ def test_the_page_of_decisions_tells_and_its_advice_mends(
 def test_what_is_too_large_to_be_proven_is_told_when_it_is_read(
     open_page: Open, mine: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("registry.store.PROVEN_BYTES", 0)
+    monkeypatch.setattr("registry.store.datasets.PROVEN_BYTES", 0)
     monkeypatch.setattr(
         "xarray.backends.h5netcdf_.H5NetCDFArrayWrapper._getitem",
         lambda *_: 1 / 0,

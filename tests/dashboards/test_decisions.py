@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dashboards.report import render
-from dashboards.views import decisions as view
-from dashboards.views.decisions import NAMELESS, Naming
-from dashboards.views.labels import CONSENSUS
-from dashboards.views.parts import Figure, Pictures, Table
+from dashboards.views.concepts import decisions as view
+from dashboards.views.concepts.decisions import NAMELESS, Naming
+from dashboards.views.concepts.labels import CONSENSUS
+from dashboards.views.parts.parts import Figure, Pictures, Table
 from dashboards.views.sections import Section
 from fact import schemas
-from fact.plots import decision_shares
+from fact.traces.plots import decision_shares
 from tests.dashboards import fabricate
 
 HOSTILE = "<script>alert(1)</script>"

@@ -15,13 +15,13 @@ from click.testing import CliRunner
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
-from fact.networks import WEIGHTS_FILE
+from fact.networks.network import WEIGHTS_FILE
 from registry.cli import main
-from registry.durable import read_json
-from registry.manifest import MANIFEST, write_manifest
-from registry.mongo import URL_VARIABLE
-from registry.project import Project
-from registry.store import open_dataset
+from registry.mongo.connection import URL_VARIABLE
+from registry.plan.project import Project
+from registry.store.datasets import open_dataset
+from registry.store.durable import read_json
+from registry.store.manifest import MANIFEST, write_manifest
 from tests.dashboards import fabricate
 from tests.dashboards.test_pages import frames, told
 from tests.dashboards.test_uploads import animated_gif, colours, content, png_that_says
@@ -402,7 +402,7 @@ def test_decisions_of_another_version_leave_the_rest(
 def test_a_hostile_name_of_a_concept_is_shown_as_it_is(
     open_page: Open, explained_template: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dashboards.views import decisions
+    from dashboards.views.concepts import decisions
 
     named = decisions.Naming(dict.fromkeys(range(24), HOSTILE), dict.fromkeys(range(24), "[x](y)"))
     monkeypatch.setattr("dashboards.screens.model.naming_of", lambda *_: named)

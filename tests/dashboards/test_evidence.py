@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from dashboards.views.evidence import (
+from dashboards.views.concepts.evidence import (
     AGAINST,
     FOR,
     OPEN,
@@ -23,7 +23,7 @@ from dashboards.views.evidence import (
     recurrence,
     verdict_line,
 )
-from dashboards.views.one_concept import returns
+from dashboards.views.concepts.one_concept import returns
 from tests.dashboards import fabricate_concepts
 from tests.dashboards.fabricate import CONCEPTS, HOSTILE
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dashboards.explainer import Explainer, ExplainerError, input_key
-from fact.images import Geometry
-from fact.networks import WEIGHTS_FILE
-from registry.catalog import Catalog, open_catalog
-from registry.project import Project
-from registry.stage import Input
+from dashboards.server.explainer import Explainer, ExplainerError, input_key
+from fact.data.images import Geometry
+from fact.networks.network import WEIGHTS_FILE
+from registry.catalog.catalog import Catalog, open_catalog
+from registry.declare.stage import Input
+from registry.plan.project import Project
 
 
 @pytest.fixture

@@ -6,12 +6,12 @@ import threading
 
 import pytest
 
-from dashboards.index import RunIndex
-from registry.catalog import Catalog
-from registry.feed import RunFeed
-from registry.mongo import DatabaseError, connect
-from registry.project import Project
-from registry.projector import sync
+from dashboards.server.index import RunIndex
+from registry.catalog.catalog import Catalog
+from registry.catalog.feed import RunFeed
+from registry.mongo.connection import DatabaseError, connect
+from registry.mongo.projector import sync
+from registry.plan.project import Project
 
 
 def test_a_reader_waits_for_the_first_filling_and_for_no_more(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dashboards.views.labels import (
+from dashboards.views.concepts.labels import (
     best_names,
     label_frame,
     label_table,

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from dashboards.views.one_concept import (
+from dashboards.views.concepts.one_concept import (
     Directions,
     Similar,
     class_contributions,
@@ -21,8 +21,8 @@ from dashboards.views.one_concept import (
     presence_parts,
     returns,
 )
-from dashboards.views.parts import Figure, Note, Table
-from dashboards.views.presences import Presences, read_presences
+from dashboards.views.concepts.presences import Presences, read_presences
+from dashboards.views.parts.parts import Figure, Note, Table
 from tests.dashboards import fabricate, fabricate_concepts
 from tests.dashboards.fabricate import CLASSES, CONCEPTS, HOSTILE, IMAGES
 

@@ -11,9 +11,9 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from dashboards import app
-from registry.manifest import MANIFEST
-from registry.mongo import URL_VARIABLE
-from registry.project import Project
+from registry.mongo.connection import URL_VARIABLE
+from registry.plan.project import Project
+from registry.store.manifest import MANIFEST
 from tests.dashboards import fabricate
 from tests.dashboards.fabricate import HOSTILE, run_uid
 

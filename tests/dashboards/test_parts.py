@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dashboards.views import charts
-from dashboards.views.parts import Column, Figure, Table, escape_latex, file_name
+from dashboards.views.parts import charts
+from dashboards.views.parts.parts import Column, Figure, Table, escape_latex, file_name
 
 HOSTILE = r"50 % of a_b & {c} $x$ #1 ~ ^ \input{/etc/passwd} <script>"
 FRAME = pd.DataFrame(

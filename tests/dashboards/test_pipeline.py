@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dashboards.report import render
-from dashboards.views import pipeline as view
-from dashboards.views.parts import Figure
+from dashboards.views.parts.parts import Figure
+from dashboards.views.runs import pipeline as view
 from dashboards.views.sections import sections_of
-from registry.catalog import Catalog, open_catalog
-from registry.plan import Plan, Status, Task, Why
-from registry.project import Project
-from registry.task import Reason, TaskState
+from registry.catalog.catalog import Catalog, open_catalog
+from registry.plan.plan import Plan, Status, Task, Why
+from registry.plan.project import Project
+from registry.plan.task import Reason, TaskState
 from tests.dashboards import fabricate
 from tests.dashboards.fabricate import HOSTILE
 

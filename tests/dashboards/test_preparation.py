@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dashboards.preparation import Preparation
+from dashboards.server.preparation import Preparation
 
 
 @pytest.fixture
@@ -28,11 +28,11 @@ def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[s
 
 def test_a_server_imports_what_explaining_needs() -> None:
     program = (
-        "import gc, sys, dashboards.server as s\n"
+        "import gc, sys, dashboards.serve as s\n"
         "assert 'torch' not in sys.modules and not gc.get_freeze_count()\n"
-        "from dashboards.preparation import PREPARATION\n"
+        "from dashboards.server.preparation import PREPARATION\n"
         "PREPARATION.start().join()\n"
-        "assert {'dashboards.app', 'fact.decisions'} <= set(sys.modules)\n"
+        "assert {'dashboards.app', 'fact.traces.decisions'} <= set(sys.modules)\n"
         "assert gc.get_freeze_count() > 100_000\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=300)

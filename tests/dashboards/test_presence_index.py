@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from dashboards import presence_index
-from dashboards.presence_index import (
+from dashboards.server import presence_index
+from dashboards.server.presence_index import (
     ABANDONED,
     ENTRIES,
     HEADER,
@@ -24,7 +24,7 @@ from dashboards.presence_index import (
     cache_folder,
     open_kept,
 )
-from dashboards.views.presences import Presences, read_presences
+from dashboards.views.concepts.presences import Presences, read_presences
 from tests.dashboards.test_presences import CONCEPTS, IMAGES, dataset
 
 LARGE = 10**9
@@ -167,7 +167,7 @@ def test_the_oldest_is_given_up_and_what_was_abandoned_removed(tmp_path: Path) -
 ENDS = """
 import sys
 from pathlib import Path
-import dashboards.presence_index as it
+import dashboards.server.presence_index as it
 from registry.store import open_dataset
 from tests.dashboards import fabricate_large as large
 from dashboards.views.presences import read_blocks

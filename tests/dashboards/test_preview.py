@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from dashboards.views import preview
-from dashboards.views.pictures import is_picture, may_be_picture, pixels_of
-from dashboards.views.preview import dataset_frame
-from registry.catalog import Catalog
-from registry.store import StoreError
+from dashboards.views.parts.pictures import is_picture, may_be_picture, pixels_of
+from dashboards.views.runs import preview
+from dashboards.views.runs.preview import dataset_frame
+from registry.catalog.catalog import Catalog
+from registry.store.datasets import StoreError
 
 HOSTILE = '"></iframe><script>alert(1)</script><img src=x onerror=alert(2)>'
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from dashboards.views.related import autoencoder_of, made_directly, made_of, other_set
-from registry.project import Project
+from dashboards.views.concepts.related import autoencoder_of, made_directly, made_of, other_set
+from registry.plan.project import Project
 from tests.dashboards import fabricate_concepts
 
 

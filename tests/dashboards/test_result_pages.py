@@ -13,12 +13,12 @@ from streamlit.testing.v1 import AppTest
 
 from dashboards.report import render
 from dashboards.screens import result
-from dashboards.views.results import RESULTS
+from dashboards.views.parts.text import literal
+from dashboards.views.results.results import RESULTS
 from dashboards.views.sections import sections_of
-from dashboards.views.text import literal
-from registry.catalog import Catalog, open_catalog
-from registry.mongo import URL_VARIABLE
-from registry.project import Project, open_project
+from registry.catalog.catalog import Catalog, open_catalog
+from registry.mongo.connection import URL_VARIABLE
+from registry.plan.project import Project, open_project
 from tests.dashboards import fabricate, fabricate_results
 from tests.dashboards.fabricate_results import METRICS, UNMADE
 
@@ -30,7 +30,7 @@ HOSTILE = METRICS[2]
 def show_result(schema: str) -> None:
     """Run one page by itself: pages that are functions cannot be switched to."""
     from dashboards.screens.result import show_result
-    from dashboards.views.results import RESULTS
+    from dashboards.views.results.results import RESULTS
 
     show_result({row.schema: row for row in RESULTS}[schema])
 
@@ -196,7 +196,7 @@ def test_a_metric_is_looked_at_by_address(open_page: Open, results: Path) -> Non
 def test_stored_words_in_numbers_are_no_markdown() -> None:
     def show() -> None:
         from dashboards.screens.parts import show_numbers
-        from dashboards.views.parts import Number
+        from dashboards.views.parts.parts import Number
 
         show_numbers([Number("**one**", "<b>2</b>", "[first](http://example.org)")])
 

@@ -10,7 +10,9 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from dashboards.views import (
+from dashboards.views.concepts.concept_names import LABEL
+from dashboards.views.parts.parts import Figure, Note, Number, Numbers, Part, Table
+from dashboards.views.results import (
     consistency,
     identification,
     intervention,
@@ -19,8 +21,6 @@ from dashboards.views import (
     scores,
     stability,
 )
-from dashboards.views.concept_names import LABEL
-from dashboards.views.parts import Figure, Note, Number, Numbers, Part, Table
 from tests.dashboards import fabricate, fabricate_results
 from tests.dashboards.fabricate_results import METRICS
 

@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from dashboards.views import run as view
-from registry.catalog import Catalog, RunView, UnknownRunError, open_catalog
-from registry.journal import journal_root
-from registry.project import Project
+from dashboards.views.runs import run as view
+from registry.catalog.catalog import Catalog, RunView, UnknownRunError, open_catalog
+from registry.plan.project import Project
+from registry.record.journal import journal_root
 from tests.dashboards.fabricate import HOSTILE, run_uid
 
 EMPTY = RunView(None, "", "", "", "", "RUNNING", None, None, None, None, "")

@@ -16,11 +16,18 @@ from streamlit.testing.v1 import AppTest
 from dashboards import app
 from dashboards.screens import frame
 from dashboards.screens.notes import concept_notes
-from registry.journal import EVENTS, journal_root
-from registry.mongo import URL_VARIABLE, Database, connect
-from registry.notes import Note, concept_subject, find_notes, read_note, run_subject, write_note
-from registry.project import Project, open_project
-from registry.projector import sync
+from registry.catalog.notes import (
+    Note,
+    concept_subject,
+    find_notes,
+    read_note,
+    run_subject,
+    write_note,
+)
+from registry.mongo.connection import URL_VARIABLE, Database, connect
+from registry.mongo.projector import sync
+from registry.plan.project import Project, open_project
+from registry.record.journal import EVENTS, journal_root
 from tests.dashboards import fabricate
 from tests.dashboards.fabricate import HOSTILE, run_uid
 from tests.dashboards.test_preview import png

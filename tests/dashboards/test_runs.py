@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dashboards.views.rows import (
+from dashboards.views.runs.rows import (
     QueryError,
     Row,
     conditions_of,
@@ -20,7 +20,7 @@ from dashboards.views.rows import (
     row_of,
     sort_rows,
 )
-from dashboards.views.runs import (
+from dashboards.views.runs.runs import (
     RunQuery,
     choices,
     named_runs,
@@ -31,9 +31,9 @@ from dashboards.views.runs import (
     runs_frame,
     select,
 )
-from registry.catalog import Catalog, RunView
-from registry.feed import RunFeed
-from registry.notes import Note, run_subject
+from registry.catalog.catalog import Catalog, RunView
+from registry.catalog.feed import RunFeed
+from registry.catalog.notes import Note, run_subject
 from tests.dashboards.fabricate import HOSTILE
 
 START = datetime(2026, 11, 22, tzinfo=UTC)

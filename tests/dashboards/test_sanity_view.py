@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dashboards.views import sanity
-from dashboards.views.parts import Figure, Heading, Note, Numbers, Part, Table
+from dashboards.views.parts.parts import Figure, Heading, Note, Numbers, Part, Table
+from dashboards.views.results import sanity
 from evals.metrics import table as metrics_table
 from evals.metrics.table import list_metrics, metric
 from tests.dashboards import fabricate_results

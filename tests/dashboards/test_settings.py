@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from dashboards.views.choices import options_of
-from dashboards.views.concept_names import LABEL, label_concepts, naming_cell, with_names
-from dashboards.views.in_full import MOST_IN_FULL, each_in_full
-from dashboards.views.parts import Heading, Note
-from dashboards.views.settings import behind, cells_meant, first_settings, settings_of
-from dashboards.views.sweep import axis_text, over_seeds
-from registry.catalog import Catalog, open_catalog
-from registry.project import open_project
-from registry.store import StoreError
+from dashboards.views.concepts.concept_names import LABEL, label_concepts, naming_cell, with_names
+from dashboards.views.parts.parts import Heading, Note
+from dashboards.views.results.choices import options_of
+from dashboards.views.results.in_full import MOST_IN_FULL, each_in_full
+from dashboards.views.runs.settings import behind, cells_meant, first_settings, settings_of
+from dashboards.views.runs.sweep import axis_text, over_seeds
+from registry.catalog.catalog import Catalog, open_catalog
+from registry.plan.project import open_project
+from registry.store.datasets import StoreError
 from tests.dashboards import fabricate, fabricate_results
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboards.views.text import (
+from dashboards.views.parts.text import (
     count_text,
     duration_text,
     flat,

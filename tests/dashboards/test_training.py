@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from dashboards.views.parts import Figure, Numbers
-from dashboards.views.training import class_accuracy, network_parts, sae_parts
+from dashboards.views.parts.parts import Figure, Numbers
+from dashboards.views.runs.training import class_accuracy, network_parts, sae_parts
 from tests.dashboards import fabricate_concepts
 
 

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from dashboards.views import uploads
-from dashboards.views.uploads import UploadError, read_upload
+from dashboards.views.concepts import uploads
+from dashboards.views.concepts.uploads import UploadError, read_upload
 
 
 def colours(y: int = 12, x: int = 16) -> np.ndarray:

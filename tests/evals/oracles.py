@@ -12,7 +12,7 @@ import numpy as np
 from scipy import stats
 from sklearn import metrics as sk
 
-from evals.sampling import Sampler
+from evals.kernels.sampling import Sampler
 
 NAN = float("nan")
 

@@ -8,9 +8,9 @@ import xarray as xr
 
 import evals.test_metrics as module
 from evals import list_metrics, schemas
-from evals.protocol import EXPERIMENTAL, SEMANTIC, THEORETICAL
-from evals.sanity_table import sanity_table
-from registry.stage import ConfigError
+from evals.sanity.protocol import EXPERIMENTAL, SEMANTIC, THEORETICAL
+from evals.sanity.sanity_table import sanity_table
+from registry.declare.stage import ConfigError
 from tests.evals.runs import FakeInput, FakeRun
 
 N_IMAGES, N_CLASSES = 400, 6

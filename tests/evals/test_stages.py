@@ -8,10 +8,10 @@ import xarray as xr
 
 import evals
 import registry
-from dashboards.views.labels import PREFERRED
+from dashboards.views.concepts.labels import PREFERRED
 from evals import name_concepts, schemas, score_explanations
-from evals.protocol import FORMS
-from registry.stage import ConfigError
+from evals.sanity.protocol import FORMS
+from registry.declare.stage import ConfigError
 from tests.evals.runs import FakeInput, FakeRun
 
 N_IMAGES, N_CONCEPTS = 300, 12
@@ -76,7 +76,7 @@ def test_many_scores_are_written_in_parts_and_resumed(inputs, tmp_path, monkeypa
     config = score_explanations.Config(metrics=("iou", "cosine"))
     whole = score_explanations.stage(config, inputs, FakeRun(tmp_path, schemas.SCORES))
     monkeypatch.setattr(score_explanations, "SHARDED_FROM", 10)
-    monkeypatch.setattr("evals.blocks.BLOCK_VALUES", 5 * N_IMAGES)
+    monkeypatch.setattr("evals.scoring.blocks.BLOCK_VALUES", 5 * N_IMAGES)
     run = FakeRun(tmp_path / "parts", schemas.SCORES)
 
     def stop_after_the_first(done, total, what):
@@ -117,7 +117,7 @@ def test_names_follow_their_schema_and_find_the_cause(inputs, tmp_path):
 def test_names_of_many_concepts_are_written_in_parts_and_resumed(inputs, tmp_path, monkeypatch):
     config = name_concepts.Config(metrics=("iou", "cosine"), n_bootstrap=10)
     whole = name_concepts.stage(config, inputs, FakeRun(tmp_path, schemas.NAMES))
-    monkeypatch.setattr("evals.naming.PART_VALUES", 5 * N_IMAGES)
+    monkeypatch.setattr("evals.naming.naming.PART_VALUES", 5 * N_IMAGES)
     run = FakeRun(tmp_path / "parts", schemas.NAMES)
 
     def stop_in_the_second(done, total, what):
@@ -174,7 +174,7 @@ def test_names_tell_in_which_forms_their_metrics_were_tested(
     schemas.NAMES.check(names)
     assert names.sanity_forms.item() == forms
     assert note in capsys.readouterr().out
-    monkeypatch.setattr("evals.naming.PART_VALUES", 5 * N_IMAGES)
+    monkeypatch.setattr("evals.naming.naming.PART_VALUES", 5 * N_IMAGES)
     name_concepts.stage(config, inputs, FakeRun(tmp_path / "parts", schemas.NAMES))
     with xr.open_dataset(tmp_path / "parts" / "summary.nc", engine="h5netcdf") as summary:
         assert summary.sanity_forms.item() == forms

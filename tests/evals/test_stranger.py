@@ -13,14 +13,14 @@ import xarray as xr
 from click.testing import CliRunner
 
 import evals
-from dashboards.views.labels import label_frame
+from dashboards.views.concepts.labels import label_frame
 from evals.commands import metrics
 from evals.metrics import table
-from evals.naming import NamingOptions
-from registry import sources
-from registry.execute import Ending, run_plan
-from registry.mongo import URL_VARIABLE
-from registry.project import open_project
+from evals.naming.naming import NamingOptions
+from registry.execute.schedule import Ending, run_plan
+from registry.mongo.connection import URL_VARIABLE
+from registry.plan import sources
+from registry.plan.project import open_project
 
 NAME = "stranger_gap"
 SOURCE = Path(__file__).parents[2]

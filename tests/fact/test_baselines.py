@@ -14,14 +14,14 @@ from torch.nn import functional
 import evals
 import fact
 import registry
-from fact.crp import ChannelSource
-from fact.encodings import random_weights
-from fact.images import Geometry
-from registry.execute import Ending, Watcher, run_plan
-from registry.project import Project, open_project
-from registry.stage import load_stage
-from tests.fact.test_craft import best_by_search
-from tests.fact.test_encodings import brute_force
+from fact.data.images import Geometry
+from fact.encode.crp import ChannelSource
+from fact.encode.encodings import random_weights
+from registry.declare.stage import load_stage
+from registry.execute.schedule import Ending, Watcher, run_plan
+from registry.plan.project import Project, open_project
+from tests.fact.encode.test_craft import best_by_search
+from tests.fact.encode.test_encodings import brute_force
 from tests.fact.test_stages import PartialRun, Stopped, run_stage
 
 DECLARATION = """
@@ -258,7 +258,7 @@ def test_another_seed_gives_other_concepts(project: Project, open_, tmp_path: Pa
 def test_a_stopped_run_goes_on_at_its_next_part(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr("fact.concept_encodings.SHARD_IMAGES", 1)
+    monkeypatch.setattr("fact.encode.concept_encodings.SHARD_IMAGES", 1)
     config = {"batch": 8} if name == "crp-encodings" else {}
     schema = load_stage(project.graph.cells[name].stage).output
     whole = run_stage(project, name, PartialRun(tmp_path / "b", schema), **config)
@@ -276,8 +276,12 @@ def test_a_stopped_run_goes_on_at_its_next_part(
 def test_a_split_without_images_is_an_error(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr("fact.shapes.ShapesDataset.labels", lambda _self, _split: np.zeros(0, int))
-    monkeypatch.setattr("fact.shapes.ShapesDataset.ids", lambda _self, _split: np.zeros(0, str))
+    monkeypatch.setattr(
+        "fact.data.shapes.ShapesDataset.labels", lambda _self, _split: np.zeros(0, int)
+    )
+    monkeypatch.setattr(
+        "fact.data.shapes.ShapesDataset.ids", lambda _self, _split: np.zeros(0, str)
+    )
     schema = load_stage(project.graph.cells[name].stage).output
     with pytest.raises(ValueError, match="has no images"):
         run_stage(project, name, PartialRun(tmp_path / "a", schema))

@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from fact import kinds
-from fact.images import ImageDataError
-from registry.identity import IdentityError
-from registry.stage import ConfigError
-from registry.stage import kinds as registered
+from fact.data.images import ImageDataError
+from registry.declare.stage import ConfigError
+from registry.declare.stage import kinds as registered
+from registry.plan.identity import IdentityError
 
 
 def settings(kind, **values):
@@ -32,7 +32,7 @@ def folder(tmp_path):
 def test_declaring_loads_nothing_heavy():
     code = (
         "import fact.kinds, sys;"
-        "from registry.stage import kinds;"
+        "from registry.declare.stage import kinds;"
         "k = kinds('datasets'); k['shapes'].settings.validate({'n_train': 3}).identity();"
         "print([m for m in ('torch', 'xarray', 'sacred', 'pandas') if m in sys.modules])"
     )
@@ -114,7 +114,7 @@ def test_a_folder_that_is_not_there_is_an_error_in_both(tmp_path):
 
 
 def test_a_named_folder_without_fashion_mnist_is_never_filled_by_a_download(tmp_path, monkeypatch):
-    monkeypatch.setattr("fact.fashion_mnist.download", lambda *_: pytest.fail("downloaded"))
+    monkeypatch.setattr("fact.data.fashion_mnist.download", lambda *_: pytest.fail("downloaded"))
     named = settings("fashion-mnist", path=str(tmp_path))
     with pytest.raises(ImageDataError, match="4 faults"):
         named.load()

@@ -13,9 +13,9 @@ from PIL import Image
 from torchvision import models
 
 import registry
-from registry.execute import Ending, Watcher, run_plan
-from registry.project import Project, open_project
-from registry.stage import load_stage
+from registry.declare.stage import load_stage
+from registry.execute.schedule import Ending, Watcher, run_plan
+from registry.plan.project import Project, open_project
 
 COLOURS = {"n01": (220, 40, 40), "n02": (40, 200, 60), "n03": (40, 60, 220), "n04": (200, 200, 40)}
 NAMES = ("red", "green", "blue", "yellow")

@@ -14,10 +14,10 @@ from PIL import Image
 from torch import nn
 
 import registry
-from registry.execute import Ending, Watcher, run_plan
-from registry.project import Project, open_project
-from registry.stage import Input, load_stage
-from registry.store import ShardWriter
+from registry.declare.stage import Input, load_stage
+from registry.execute.schedule import Ending, Watcher, run_plan
+from registry.plan.project import Project, open_project
+from registry.store.datasets import ShardWriter
 
 DECLARATION = """
 [datasets.shapes]
@@ -257,7 +257,7 @@ def test_encodings_are_of_the_images_that_a_concept_is_strongest_in(open_) -> No
 def test_an_encoding_is_what_the_encoder_sees_where_the_concept_is(project, open_) -> None:
     import evals
     import fact
-    from fact.concept_source import ConceptSource
+    from fact.traces.concept_source import ConceptSource
 
     concepts, encodings, scores = open_("concepts"), open_("encodings"), open_("consistency")
     given = inputs_of(project, "encodings")["concepts"]
@@ -369,8 +369,8 @@ def test_a_stopped_collection_goes_on_at_its_next_shard(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setattr("fact.collect_features.SHARD_BYTES", 1)
-    monkeypatch.setattr("fact.measurement.SHARD_BYTES", 1)
-    monkeypatch.setattr("fact.concept_encodings.SHARD_IMAGES", 1)
+    monkeypatch.setattr("fact.traces.measurement.SHARD_BYTES", 1)
+    monkeypatch.setattr("fact.encode.concept_encodings.SHARD_IMAGES", 1)
     schema = load_stage(project.graph.cells[name].stage).output
     whole = run_stage(project, name, PartialRun(tmp_path / "b", schema))
     with pytest.raises(Stopped):
@@ -399,7 +399,8 @@ def test_a_bias_makes_the_measurement_fail(
     before: bool,
     expected: str,
 ) -> None:
-    from fact import CompletenessError, networks
+    from fact import CompletenessError
+    from fact.networks import network as networks
 
     load = networks.load
 
@@ -421,7 +422,7 @@ def test_a_bias_makes_the_measurement_fail(
 
 
 def test_an_unknown_layer_names_the_nearest(project: Project, tmp_path: Path) -> None:
-    from fact.layers import LayerError
+    from fact.networks.layers import LayerError
 
     schema = load_stage("fact.collect_features").output
     with pytest.raises(LayerError, match=r"did you mean 'features\.1'"):

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from fact.networks import Network, small_bcos, small_vit
-from fact.sae import TopKSAE
+from fact.networks.network import Network, small_bcos, small_vit
+from fact.sae.model import TopKSAE
 
 CLASSES = ("ape", "bee", "cow")
 

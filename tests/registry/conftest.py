@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from registry.execute import Outcome, run_plan
-from registry.mongo import URL_VARIABLE
-from registry.project import Project, open_project
+from registry.execute.schedule import Outcome, run_plan
+from registry.mongo.connection import URL_VARIABLE
+from registry.plan.project import Project, open_project
 from tests.registry.lab.project import write_project
 
 

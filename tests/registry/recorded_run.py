@@ -12,10 +12,10 @@ from typing import Any
 from sacred import Experiment
 from sacred.observers import RunObserver
 
-from registry.journal import journal_root, new_uid
-from registry.mongo import connect
-from registry.projector import Outcome, Projector
-from registry.record import JournalObserver, signals_interrupt
+from registry.mongo.connection import connect
+from registry.mongo.projector import Outcome, Projector
+from registry.record.journal import journal_root, new_uid
+from registry.record.observer import JournalObserver, signals_interrupt
 
 FACTS = {"experiment": "toy[k=2]", "stage": "tests.toy", "fingerprint": "0123456789abcdef"}
 

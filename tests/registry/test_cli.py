@@ -18,8 +18,8 @@ from click.testing import CliRunner, Result
 
 from registry import cli
 from registry.cli import main
-from registry.journal import journal_uids
-from registry.mongo import URL_VARIABLE
+from registry.mongo.connection import URL_VARIABLE
+from registry.record.journal import journal_uids
 from registry.terminal import count, duration, print_table, text_of
 from tests.registry.conftest import Lab
 from tests.registry.lab.project import edit, write_project

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from registry.netcdf import read_file, read_row, reading, write_file
-from registry.schema import SchemaError
-from registry.store import StoreError
+from registry.store.datasets import StoreError
+from registry.store.netcdf import read_file, read_row, reading, write_file
+from registry.store.schema import SchemaError
 
 
 @pytest.fixture

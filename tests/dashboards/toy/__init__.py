@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from registry.schema import Schema
-from registry.stage import Stage
+from registry.declare.stage import Stage
+from registry.store.schema import Schema
 
 
 @dataclass(frozen=True)

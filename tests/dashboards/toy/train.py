@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from fact import schemas
-from registry.stage import Stage
+from registry.declare.stage import Stage
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from registry.project import Project, open_project
+from registry.plan.project import Project, open_project
 
 DECLARATION = """
 [project]

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from registry.stage import Runtime, Stage
+from registry.declare.stage import Runtime, Stage
 from tests.registry.toy.kinds import Output
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from registry.stage import Runtime, Stage
+from registry.declare.stage import Runtime, Stage
 from tests.registry.toy.kinds import Output
 
 

@@ -3,7 +3,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from registry.stage import Runtime, kind
+from registry.declare.stage import Runtime, kind
 
 
 @dataclass(frozen=True)

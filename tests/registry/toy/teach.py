@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from registry.stage import Stage
+from registry.declare.stage import Stage
 from tests.registry.toy.kinds import Output
 
 

@@ -1,0 +1,1 @@
+"""What a server keeps for its readers: connection, index, explainer, presences."""

@@ -1,0 +1,188 @@
+"""A network with its concepts, loaded once for all readers of a server, that explains images."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from fact.data.images import Geometry
+from registry.declare.stage import Input, StageError
+
+if TYPE_CHECKING:
+    from fact.data.images import ImageDataset
+    from fact.traces.concept_source import ConceptSource
+
+FALLBACK_SIDE = 224
+"""Pixels to bring a picture to where neither the network nor its images tell a size."""
+
+
+class ExplainerError(RuntimeError):
+    """Something that is needed for explaining and is not on this machine, with the reason."""
+
+
+class Explainer:
+    """One concept model, ready to explain images.
+
+    A network is changed while it explains: it is spliced, and its dynamic weights are frozen. So
+    there is a lock, and one reader at a time has it.
+
+    Parameters
+    ----------
+    concepts : Input
+        A finished dataset of schema ``concepts``, as :meth:`~registry.catalog.catalog.Catalog.input`
+        gives.
+    device : str
+        As configured; where there is no such device here, the best that there is.
+    side : int, optional
+        Of the images that the network was measured on, where these cannot be read.
+
+    Raises
+    ------
+    ExplainerError
+        If network or concepts cannot be loaded.
+    """
+
+    def __init__(self, concepts: Input, device: str = "auto", side: int | None = None):
+        self._lock = threading.Lock()
+        self._concepts = concepts
+        self._side = side
+        self._images: ImageDataset | None = None
+        self._source = _load(concepts, device)
+
+    def read(self, image: str) -> np.ndarray:
+        """Return an image of the dataset that concepts were measured on, as the network sees it.
+
+        Raises
+        ------
+        ExplainerError
+            If the dataset, or this image, cannot be read.
+        """
+        with self._lock:
+            geometry = self._source.network.geometry
+            try:
+                found: np.ndarray = self._dataset().read([image], geometry)[0]
+            except (OSError, ValueError, KeyError) as error:
+                raise ExplainerError(_told(error)) from error
+            return found
+
+    def fit(self, picture: np.ndarray) -> np.ndarray:
+        """Bring somebody's picture to the size of the images, where the network leaves any size.
+
+        Parameters
+        ----------
+        picture : np.ndarray
+            uint8 (y, x, colour).
+        """
+        with self._lock:
+            if self._source.network.geometry.crop is not None:
+                return picture
+            side = self._side_of_images()
+        return Geometry(side, side).apply(picture)
+
+    def explain(
+        self, picture: np.ndarray, target: int | None = None, against: int | None = None
+    ) -> xr.Dataset:
+        """Explain a picture: see :func:`fact.explain_image`.
+
+        Parameters
+        ----------
+        picture : np.ndarray
+            uint8 (y, x, colour), of any size that the network takes.
+        target : int, optional
+            Index of the class; the prediction by default.
+        against : int, optional
+            Index of the class whose logit is taken away.
+
+        Raises
+        ------
+        ExplainerError
+            If the network does not take such a picture, or concepts do not add up.
+        """
+        import fact
+
+        given = "prediction" if target is None else target
+        with self._lock:
+            try:
+                return fact.explain_image(self._source, picture, target=given, against=against)
+            except (ValueError, RuntimeError) as error:
+                raise ExplainerError(_told(error)) from error
+
+    def _side_of_images(self) -> int:
+        """Return the pixels of a side of the images that were measured. The lock is held."""
+        if self._side is None:
+            with suppress(ExplainerError, OSError, ValueError, KeyError, IndexError):
+                images = self._dataset()
+                first = images.ids(images.splits[0])[:1]
+                self._side = int(min(images.read(first, self._source.network.geometry).shape[1:3]))
+        return self._side or FALLBACK_SIDE
+
+    def _dataset(self) -> ImageDataset:
+        """Return the images, opened once. The lock is held."""
+        if self._images is None:
+            try:
+                self._images = self._concepts.origin("images").load()
+            except StageError:
+                raise ExplainerError("the images are not on this machine") from None
+            except (OSError, ValueError, ImportError) as error:
+                raise ExplainerError(f"the images cannot be read: {_told(error)}") from error
+        return self._images
+
+
+def _load(concepts: Input, device: str) -> ConceptSource:
+    from fact.traces.concept_source import ConceptSource
+
+    try:
+        return ConceptSource.of_concepts(concepts, _usable(device))
+    except KeyError as error:
+        gone = _gone(concepts) or f"the {error.args[0]}"
+        raise ExplainerError(f"{gone} that it was made from is gone, or damaged") from error
+    except StageError as error:
+        told = "not all that these concepts were made from is on this machine, or whole"
+        raise ExplainerError(f"{told}: {error}") from error
+    except (OSError, ValueError, RuntimeError, ImportError) as error:
+        raise ExplainerError(_told(error)) from error
+
+
+def _gone(given: Input) -> str:
+    """Return the first of all datasets behind one that is not here; "" if none is told."""
+    for one in given.inputs.values():
+        if told := _gone(one):
+            return told
+    missing = {slot: need for slot, need in _made_from(given).items() if slot not in given.inputs}
+    for slot, need in sorted(missing.items()):
+        if "run" in need:  # a dataset: what is declared, as images, is not needed here
+            return f"the {slot} {need['name']!r}"
+    return ""
+
+
+def _made_from(given: Input) -> dict[str, Any]:
+    from registry.store.datasets import StoreError, find_dataset
+
+    with suppress(StoreError, KeyError):
+        return dict(find_dataset(given.path)[1]["inputs"]) if given.path else {}
+    return {}
+
+
+def _usable(device: str) -> str:
+    """Return a configured device; the best that there is, where there is no such device here."""
+    from fact.networks.devices import choose_device
+
+    try:
+        return str(choose_device(device))
+    except ValueError:
+        return "auto"
+
+
+def input_key(given: Input) -> tuple[Any, ...]:
+    """Return what identifies a dataset and all that it was made from: immutable folders."""
+    behind = tuple(input_key(one) for _, one in sorted(given.inputs.items()))
+    return given.name, given.fingerprint, str(given.path), behind
+
+
+def _told(error: BaseException) -> str:
+    """Return an error as a sentence; of a missing key its message, which is quoted else."""
+    return str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)

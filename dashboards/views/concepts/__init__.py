@@ -1,0 +1,1 @@
+"""Views of concepts: the model, one concept, decisions, evidence, labels."""

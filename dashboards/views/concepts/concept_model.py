@@ -1,0 +1,239 @@
+"""A concept model as a whole: how many concepts there are, how often, how much they explain."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import altair as alt
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+
+from dashboards.views.concepts.labels import CONSENSUS
+from dashboards.views.parts.charts import GREY, bars, histogram, lines
+from dashboards.views.parts.parts import Column, Figure, Note, Part, Table, file_name
+from dashboards.views.parts.text import number_text
+from dashboards.views.results.consistency import score_bins
+
+FREQUENCY_BINS = 30
+MOST_RANKS = 400
+LABELS_SHOWN = 20
+COVERED = 0.999
+NAMELESS = "No concept has a name by this: choose a metric under 'Named by'."
+METRIC_COLUMNS = {
+    "verdict": Column(title="sanity tests"),
+    "votes": Column(title="votes"),
+    "named": Column(".1%", "named", "share of the concepts that it gives a name"),
+    "labels": Column(",.0f", "labels", "different names that it gives"),
+    "agrees": Column(".1%", "as consensus", "share of its names that are the consensus"),
+}
+
+
+def model_parts(
+    cell: str,
+    statistics: xr.Dataset,
+    names: xr.Dataset | None = None,
+    consistency: xr.Dataset | None = None,
+    best: pd.DataFrame | None = None,
+) -> list[Part]:
+    """Return the figures and tables of a concept model.
+
+    Parameters
+    ----------
+    cell : str
+        The cell of the concepts.
+    statistics : xr.Dataset
+        Of the schema ``concepts``; (image, concept) is not needed.
+    names : xr.Dataset, optional
+        Of the schema ``names``.
+    consistency : xr.Dataset, optional
+        Of the schema ``consistency``.
+    best : pd.DataFrame, optional
+        ``name`` by concept, as :func:`dashboards.views.concepts.labels.best_names` returns it.
+    """
+    parts: list[Part] = [frequency_figure(cell, statistics), coverage_figure(cell, statistics)]
+    if best is not None:
+        parts.append(labels_figure(cell, statistics, best))
+    if consistency is not None:
+        parts.append(consistency_figure(cell, consistency))
+    if names is not None:
+        parts.append(metrics_table(cell, names))
+    return [*parts, residual_note(statistics)]
+
+
+def channels_note(cell: str) -> str:
+    """Return what concepts are that no SAE has learnt."""
+    return (
+        f"No SAE is behind {cell}: its concepts are the layer's own channels, the baseline that "
+        "concepts are to be better than."
+    )
+
+
+def frequency_figure(cell: str, statistics: xr.Dataset) -> Figure:
+    """Return the histogram of how often concepts are present, on a logarithmic axis."""
+    share = statistics["image_share"].values
+    never = int((share == 0).sum())
+    chart = histogram(
+        frequency_bins(share, statistics.sizes["image"]),
+        x_title="share of the images in which a concept is present",
+        y_title="concepts",
+        x_log=True,
+        x_form="~%",
+    )
+    note = f"{never:,} of {len(share):,} concepts are present in no image, and are left out."
+    return Figure(file_name(cell, "frequency"), chart, "How often concepts are present", note)
+
+
+def frequency_bins(
+    share: NDArray[np.floating], images: int, bins: int = FREQUENCY_BINS
+) -> pd.DataFrame:
+    """Return a histogram over logarithmic bins as ``low``, ``high`` and ``value``, a count.
+
+    Parameters
+    ----------
+    share : ndarray, (concept,)
+        Share of the images in which each concept is present; zeros are left out.
+    images : int
+        Number of images: the lowest bin begins at one of them.
+    bins : int
+        Bins up to 1; fewer where the bins would be narrower than one image.
+    """
+    edges = np.logspace(np.log10(1 / max(images, 2)), 0, bins + 1)
+    edges[-1] = 1.0
+    # a share is a count over the images: rounding must not put the rarest below the first edge
+    counts, _ = np.histogram(np.maximum(share[share > 0], edges[0]), edges)
+    return pd.DataFrame({"low": edges[:-1], "high": edges[1:], "value": counts})
+
+
+def coverage_figure(cell: str, statistics: xr.Dataset) -> Figure:
+    """Return how much of the positive contribution the strongest concepts of an image hold."""
+    frame = coverage_frame(statistics["coverage"].values)
+    chart = lines(
+        frame,
+        x="concepts",
+        y="share",
+        x_title="strongest concepts of an image",
+        y_title="share of positive contribution",
+        series=("",),
+        x_log=True,
+        domain=(0, 1),
+        height=260,
+    )
+    needed = float(statistics["concepts_for_80"])
+    rules = pd.DataFrame({"x": [max(needed, 1.0)], "name": [f"80 % by {needed:.1f}"]})
+    rule = alt.Chart(rules).mark_rule(color=GREY, strokeDash=[6, 3], strokeWidth=2)
+    at = alt.X("x", type="quantitative")
+    text = alt.Chart(rules).mark_text(color=GREY, align="left", dx=4, dy=8)
+    whole: Any = chart + rule.encode(x=at) + text.encode(x=at, y=alt.value(0), text="name")
+    note = f"Mean over images. {number_text(needed)} concepts hold 80 % on average."
+    return Figure(file_name(cell, "coverage"), whole, "How few concepts make up a decision", note)
+
+
+def coverage_frame(coverage: NDArray[np.floating], most: int = MOST_RANKS) -> pd.DataFrame:
+    """Return the curve as ``concepts``, from 1, and ``share``, as far as it rises visibly.
+
+    Parameters
+    ----------
+    coverage : ndarray, (rank,)
+        Share in the ``rank + 1`` strongest.
+    most : int
+        Points at most, evenly spaced on a logarithmic axis.
+    """
+    end = min(int((coverage < COVERED).sum()) + 1, len(coverage))
+    ranks = np.unique(np.rint(np.geomspace(1, max(end, 1), most)).astype(np.int64))
+    return pd.DataFrame({"concepts": ranks, "share": coverage[ranks - 1], "series": ""})
+
+
+def consistency_figure(cell: str, consistency: xr.Dataset) -> Figure:
+    """Return the histogram of C2-scores, beside that of random maps."""
+    random, mean = float(consistency["baseline"]), float(consistency["mean_score"])
+    chart = histogram(
+        score_bins(consistency),
+        x_title="C2-score (1)",
+        y_title="share of concepts",
+        rules=[("random maps", random), ("mean", mean)],
+    )
+    note = f"{consistency['variant'].item()}. From {int(consistency['least_images'])} images on."
+    return Figure(file_name(cell, "consistency"), chart, "Do concepts mean one thing?", note)
+
+
+def labels_figure(cell: str, statistics: xr.Dataset, best: pd.DataFrame) -> Figure | Note:
+    """Return which labels name most concepts: what the network tells apart."""
+    frame = label_counts(best)
+    if frame.empty:
+        return Note(NAMELESS, "info")
+    chart = bars(frame.head(LABELS_SHOWN), x_title="concepts of this name", form=",.0f")
+    unnamed = statistics.sizes["concept"] - int(frame["value"].sum())
+    more = f" The first {LABELS_SHOWN} of {len(frame):,}." if len(frame) > LABELS_SHOWN else ""
+    note = f"{unnamed:,} concepts have no name.{more}"
+    return Figure(file_name(cell, "labels"), chart, "What the concepts are named", note)
+
+
+def label_counts(best: pd.DataFrame) -> pd.DataFrame:
+    """Return ``label`` and ``value``, how many concepts it names, the largest first."""
+    counts = best.loc[best["name"] != "", "name"].value_counts()
+    frame = pd.DataFrame({"label": counts.index.astype(str), "value": counts.to_numpy()})
+    return frame.sort_values(["value", "label"], ascending=[False, True]).reset_index(drop=True)
+
+
+def metrics_table(cell: str, names: xr.Dataset) -> Table:
+    """Return what each metric names, and whether the sanity tests let it vote."""
+    note = (
+        "A metric passes if its score falls when labels of the right concept are taken away, and "
+        "when wrong ones are added (Oikarinen et al., ICML 2025)."
+    )
+    return Table(
+        file_name(cell, "metrics"), metric_frame(names), "Who names them", note, METRIC_COLUMNS
+    )
+
+
+def metric_frame(names: xr.Dataset) -> pd.DataFrame:
+    """Return a row per metric.
+
+    Parameters
+    ----------
+    names : xr.Dataset
+        ``name`` (concept, metric), ``verdict`` and ``votes`` (metric), ``consensus`` (concept).
+
+    Returns
+    -------
+    pd.DataFrame
+        ``metric``, ``verdict``, ``votes`` (yes or no), ``named``, the share of concepts with a
+        name, ``labels``, how many different ones, ``agrees``, the share that is the consensus.
+    """
+    chosen = names["name"].transpose("concept", "metric").values.astype(str)
+    consensus = names[CONSENSUS].values.astype(str)[:, None]
+    named = chosen != ""
+    agrees = ((chosen == consensus) & named).sum(axis=0) / np.maximum(named.sum(axis=0), 1)
+    return pd.DataFrame(
+        {
+            "metric": names["metric"].values.astype(str),
+            "verdict": names["verdict"].values.astype(str),
+            "votes": np.where(names["votes"].values.astype(bool), "yes", "no"),
+            "named": named.mean(axis=0),
+            "labels": [
+                len(set(column[there])) for column, there in zip(chosen.T, named.T, strict=True)
+            ],
+            "agrees": agrees,
+        }
+    )
+
+
+def residual_note(statistics: xr.Dataset) -> Note:
+    """Return how exactly contributions add up."""
+    known = {
+        "residual_mean": "mean {}",
+        "residual_std": "standard deviation {}",
+        "residual_max": "largest {}",
+        "input_residual_max": "largest at the input {}",
+    }
+    told = [
+        text.format(number_text(float(statistics[name])))
+        for name, text in known.items()
+        if name in statistics
+    ]
+    return Note(
+        "Residual of an image: |sum of contributions - logit| over the sum of absolute "
+        f"contributions. {', '.join(told).capitalize()}."
+    )

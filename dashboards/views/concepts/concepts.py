@@ -1,0 +1,414 @@
+"""Concepts of a network: their statistics, and the images in which they are strongest."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from dashboards.views.concepts.labels import CONSENSUS
+from dashboards.views.concepts.one_concept import Similar
+from dashboards.views.parts.parts import (
+    PICTURE,
+    Column,
+    Number,
+    Picture,
+    Pictures,
+    Table,
+    file_name,
+)
+from dashboards.views.parts.pictures import enlarge, thumbnail
+from dashboards.views.parts.text import number_text
+from fact.traces.plots import over_white
+from registry.catalog.catalog import Catalog
+from registry.plan.project import MissingInputsError, Project
+
+SUMMARY = {
+    "accuracy": ("accuracy, spliced", "of the network with the SAE in place of the layer"),
+    "network_accuracy": ("accuracy, network", "of the network as it is, on the same images"),
+    "alive_share": ("alive concepts", "share of the concepts that contribute to some image"),
+    "image_l0": ("concepts per image", "mean number of concepts that are present in an image"),
+    "concepts_for_80": (
+        "concepts for 80 %",
+        "mean number that makes up 80 % of the positive contribution",
+    ),
+    "residual_max": ("largest residual", "of any image: |sum of contributions - logit|, relative"),
+}
+"""Scalars of a concepts dataset: how they are called, and what they mean."""
+
+SHARES = ("accuracy", "network_accuracy", "alive_share")
+_MOST_DIGITS = 18
+MOST_LOOKED_AT = 30
+FAINT = 0.2
+"""What is left of an image where a concept is not."""
+
+PAGE = 50
+"""Concepts of a page of the table: only their pictures are read."""
+
+ORDERS = {
+    "contribution": ("mean_contribution", False),
+    "images": ("image_share", False),
+    "score": ("score", False),
+    "C2-score": ("c2", False),
+    "name": ("name", True),
+    "number": ("concept", True),
+}
+"""In what orders concepts can be listed: by which column, and whether the smallest comes first."""
+
+TABLE_COLUMNS = {
+    "concept": Column("d"),
+    "picture": Column(PICTURE, "image", "in which it is strongest"),
+    "name": Column(),
+    "score": Column(".2f", meaning="of the name, on images that it was not chosen on"),
+    "verdict": Column(
+        title="sanity tests",
+        meaning="whether the metric that names it passes them; or how many that pass agree",
+    ),
+    "c2": Column(".2f", "C2", "how alike looks what it points at; random maps are near 0"),
+    "image_share": Column(".1%", "images", "share of images where it is present"),
+    "mean_contribution": Column(".3g", "contribution", "mean contribution to the logit"),
+    "tags": Column(meaning="that readers gave it"),
+}
+
+
+def cells_of(project: Project, schema: str, made_from: str = "") -> list[str]:
+    """Return the cells that make a dataset of a schema, of those made from a cell if it is named.
+
+    Parameters
+    ----------
+    project : Project
+        What is declared.
+    schema : str
+        Name of the schema, as ``gallery``.
+    made_from : str
+        A cell that they need directly.
+    """
+    return [
+        cell.name
+        for cell in project.graph.cells.values()
+        if cell.provides == schema and (not made_from or made_from in cell.needs.values())
+    ]
+
+
+def first_made(catalog: Catalog, cells: Sequence[str]) -> int:
+    """Return the place of the first of these cells that has a whole dataset; 0 if none has."""
+    for place, cell in enumerate(cells[:MOST_LOOKED_AT]):
+        with suppress(MissingInputsError):
+            catalog.path(cell)
+            return place
+    return 0
+
+
+def maker_of(catalog: Catalog, cell: str, schema: str) -> str:
+    """Return the cell that makes a dataset of a schema from another cell; "" if none does."""
+    makers = cells_of(catalog.project, schema, made_from=cell)
+    return makers[first_made(catalog, makers)] if makers else ""
+
+
+def summary(concepts: xr.Dataset) -> list[Number]:
+    """Return the numbers that describe a concept model as a whole; absent ones are left out."""
+    return [
+        Number(label, _scalar_text(name, float(concepts[name])), meaning)
+        for name, (label, meaning) in SUMMARY.items()
+        if name in concepts
+    ]
+
+
+def _scalar_text(name: str, value: float) -> str:
+    return f"{100 * value:.1f} %" if name in SHARES else number_text(value)
+
+
+def concepts_frame(
+    concepts: xr.Dataset,
+    best: pd.DataFrame | None = None,
+    consistency: xr.Dataset | None = None,
+) -> pd.DataFrame:
+    """Return a row per concept, the largest mean contribution first.
+
+    Parameters
+    ----------
+    concepts : xr.Dataset
+        Variables (concept): ``image_share``, ``mean_contribution`` and others of that dimension.
+    best : pd.DataFrame, optional
+        ``name``, ``score`` and ``verdict`` by concept; concepts without a name are left empty.
+    consistency : xr.Dataset, optional
+        ``score`` (concept): the C2-scores.
+
+    Returns
+    -------
+    pd.DataFrame
+        Columns ``concept``, ``name``, ``score``, ``verdict``, ``c2`` and the statistics.
+    """
+    index = pd.Index(concepts["concept"].values, name="concept")
+    frame = pd.DataFrame({"concept": index}, index=index)
+    frame["name"] = "" if best is None else best["name"].reindex(index).fillna("")
+    frame["score"] = np.nan if best is None else best["score"].reindex(index)
+    if best is not None and "verdict" in best:
+        frame["verdict"] = best["verdict"].reindex(index).fillna("")
+    if consistency is not None:
+        frame["c2"] = consistency["score"].to_series().reindex(index)
+    for name, variable in concepts.data_vars.items():
+        if variable.dims == ("concept",):
+            frame[str(name)] = variable.values
+    by = "mean_contribution" if "mean_contribution" in frame else "concept"
+    return frame.sort_values(by, ascending=by == "concept", kind="stable").reset_index(drop=True)
+
+
+def about(frame: pd.DataFrame, concept: int) -> tuple[str, str]:
+    """Return a concept's number and name, and its statistics in one line.
+
+    Parameters
+    ----------
+    frame : pd.DataFrame
+        As :func:`concepts_frame` returns it.
+    concept : int
+        One of its concepts.
+    """
+    row = frame.set_index("concept").loc[concept]
+    title = f"Concept {concept}" + (f": {row['name']}" if row["name"] else "")
+    told = []
+    if "image_share" in row:
+        told.append(f"present in {100 * row['image_share']:.1f} % of the images")
+    if "contributing_share" in row:
+        told.append(f"contributes in {100 * row['contributing_share']:.1f} %")
+    if "mean_contribution" in row:
+        told.append(f"{number_text(row['mean_contribution'])} to the logit on average")
+    return title, ", ".join(told)
+
+
+def with_tags(frame: pd.DataFrame, tags: Mapping[int, str]) -> pd.DataFrame:
+    """Return the concepts with a column of tags, by concept, where there are any."""
+    if not any(tags.values()):
+        return frame
+    return frame.assign(tags=[tags.get(int(one), "") for one in frame["concept"]])
+
+
+def search(frame: pd.DataFrame, text: str) -> pd.DataFrame:
+    """Return the rows whose name and tags have all words of a text, or of that number."""
+    words = text.lower().split()
+    names = frame["name"].astype(str).str.lower()
+    if "tags" in frame:
+        names = names + " " + frame["tags"].str.lower()
+    chosen = np.logical_and.reduce([names.str.contains(word, regex=False) for word in words])
+    if text.strip().isdecimal():
+        chosen = chosen | (frame["concept"] == int(text))
+    return frame[chosen] if words else frame
+
+
+def order(frame: pd.DataFrame, by: str) -> pd.DataFrame:
+    """Return the concepts in one of the orders of `ORDERS`; those without a value come last."""
+    column, ascending = ORDERS.get(by, ORDERS[next(iter(ORDERS))])
+    if column not in frame:
+        return frame
+    values = frame[column].replace("", None) if column == "name" else frame[column]
+    places = values.sort_values(ascending=ascending, kind="stable", na_position="last").index
+    return frame.loc[places].reset_index(drop=True)
+
+
+def page_count(rows: int, size: int = PAGE) -> int:
+    """Return how many pages a table of so many rows has, one at least."""
+    return max(1, -(-rows // size))
+
+
+def page_with(frame: pd.DataFrame, concept: int, size: int = PAGE) -> int:
+    """Return the number of the page, from 1, on which a concept is; 1 if it is on none."""
+    places = np.flatnonzero(frame["concept"].to_numpy() == concept)
+    return int(places[0]) // size + 1 if len(places) else 1
+
+
+def pictures_of(gallery: xr.Dataset, concepts: Sequence[int]) -> dict[int, str]:
+    """Return a thumbnail of the strongest image of some concepts, of those that have one.
+
+    Parameters
+    ----------
+    gallery : xr.Dataset
+        Of the schema ``gallery``; only these pictures are read.
+    concepts : sequence of int
+        Their indices.
+    """
+    places = gallery.indexes["concept"].get_indexer(np.asarray(concepts, dtype=np.int64))
+    known = np.unique(places[places >= 0])
+    if not len(known):
+        return {}
+    own = gallery[["image", "picture"]].isel(concept=known, rank=0).load()
+    drawn = zip(own["concept"].values, own["image"].values, own["picture"].values, strict=True)
+    return {int(concept): thumbnail(picture) for concept, image, picture in drawn if image}
+
+
+def strongest(
+    frame: pd.DataFrame, gallery: xr.Dataset, count: int = 12, in_row: int = 6
+) -> Pictures:
+    """Return the strongest image of the first concepts, with their names.
+
+    Parameters
+    ----------
+    frame : pd.DataFrame
+        As :func:`concepts_frame` returns it.
+    gallery : xr.Dataset
+        Of the schema ``gallery``.
+    count, in_row : int
+        How many, and how many side by side.
+    """
+    drawn = [
+        Picture(shown[0].picture, _caption(row))
+        for row in frame.head(count).to_dict("records")
+        if (shown := tiles(gallery, int(row["concept"]), most=1))
+    ]
+    note = f"The strongest image of each of the first {len(drawn)} concepts."
+    return Pictures(drawn, in_row, "What the network knows", note)
+
+
+def _caption(row: Mapping[Hashable, Any]) -> str:
+    named = row["name"] or "no name"
+    told = f" ({row['verdict']})" if row.get("verdict") else ""
+    return f"{named}{told}\nconcept {row['concept']}"
+
+
+def concept_table(cell: str, frame: pd.DataFrame, way: str = "", title: str = "") -> Table:
+    """Return the table of concepts, with pictures where the frame has some.
+
+    Parameters
+    ----------
+    cell : str
+        The cell of the concepts.
+    frame : pd.DataFrame
+        As :func:`concepts_frame` returns it; ``picture``, a thumbnail, where there are some.
+    way : str
+        What they are named by: a metric, or the consensus.
+    title : str
+        Above the table.
+    """
+    left_out = "score" if way == CONSENSUS else ""  # which the verdict says in votes
+    shown = [name for name in TABLE_COLUMNS if name in frame and name != left_out]
+    columns = {name: TABLE_COLUMNS[name] for name in shown}
+    if way:
+        columns["name"] = replace(columns["name"], meaning=f"by {way}")
+    return Table(file_name(cell, "concepts"), frame[shown], title, columns=columns)
+
+
+def similar_table(
+    name: str, frame: pd.DataFrame, similar: Sequence[Similar], title: str, what: str
+) -> Table:
+    """Return concepts that are like another, with their names.
+
+    Parameters
+    ----------
+    name : str
+        Of the file.
+    frame : pd.DataFrame
+        As :func:`concepts_frame` returns it.
+    similar : sequence of Similar
+        The most similar first.
+    title : str
+        Above the table.
+    what : str
+        ``cosine`` or ``correlation``.
+    """
+    names = frame.set_index("concept")["name"]
+    rows = [(one.concept, names.get(one.concept, ""), one.similarity) for one in similar]
+    found = pd.DataFrame(rows, columns=["concept", "name", what])
+    return Table(f"{name}-{what}", found, title, columns={what: Column(".3f")})
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One image in which a concept is strong.
+
+    Attributes
+    ----------
+    image : str
+        Its id: split and relative path.
+    label, prediction : str
+        Names of its class and of the predicted one; "" where they are not known.
+    presence : float
+        Of the concept in it.
+    picture, explanation, place : np.ndarray
+        uint8 (y, x, colour): the image; what the concept looks for in it, in colour on white; the
+        image itself, faint where the concept is not.
+    """
+
+    image: str
+    label: str
+    prediction: str
+    presence: float
+    picture: np.ndarray
+    explanation: np.ndarray
+    place: np.ndarray
+
+    @property
+    def classes(self) -> str:
+        """What the image is, and what it was taken for where that differs."""
+        if self.label in ("", self.prediction):
+            return self.prediction
+        return f"{self.label}, taken for {self.prediction}" if self.prediction else self.label
+
+
+def tiles(gallery: xr.Dataset, concept: int, most: int | None = None) -> list[Tile]:
+    """Return the images of one concept, the strongest first.
+
+    Parameters
+    ----------
+    gallery : xr.Dataset
+        Of schema ``gallery``.
+    concept : int
+        Its index; one that the gallery does not have gives no image.
+    most : int, optional
+        Images at most; all by default.
+    """
+    if concept not in gallery.indexes["concept"]:
+        return []
+    own = gallery.sel(concept=concept).isel(rank=slice(most)).load()
+    classes = own["class"].values.astype(str).tolist()
+    return [
+        Tile(
+            str(image),
+            _class_name(int(own["label"].values[rank]), classes),
+            _class_name(int(own["prediction"].values[rank]), classes),
+            float(own["presence"].values[rank]),
+            enlarge(own["picture"].values[rank]),
+            enlarge(over_white(own["explanation"].values[rank])),
+            enlarge(faded(own["picture"].values[rank], own["explanation"].values[rank])),
+        )
+        for rank, image in enumerate(own["image"].values)
+        if image
+    ]
+
+
+def faded(picture: np.ndarray, explanation: np.ndarray) -> np.ndarray:
+    """Return an image (y, x, colour), faint where the opacity of an explanation is low."""
+    opacity = FAINT + (1 - FAINT) * explanation[..., 3:] / 255
+    return np.rint(255 + (picture - 255.0) * opacity).astype(np.uint8)
+
+
+def _class_name(index: int, classes: Sequence[str]) -> str:
+    return str(classes[index]) if 0 <= index < len(classes) else ""
+
+
+def meant_concept(text: str, known: Sequence[int]) -> int:
+    """Return the concept that a text means: the nearest number; the first one, if it is none."""
+    if not text.strip().isdecimal() or len(text) > _MOST_DIGITS:
+        return int(known[0])
+    values = np.asarray(known)
+    return int(values[np.abs(values - int(text)).argmin()])
+
+
+def not_meant(text: str, concept: int) -> str:
+    """Return what to tell where a text does not mean the concept that is shown for it, else ""."""
+    asked = text.strip()
+    if not asked or (asked.isdecimal() and int(asked[: _MOST_DIGITS + 1]) == concept):
+        return ""
+    return f"There is no concept {asked}; shown is concept {concept}."
+
+
+def neighbour(concept: int, known: Sequence[int], step: int) -> int | None:
+    """Return the concept so many places after another, None beyond the ends.
+
+    Of one that is not among them, the first one is next.
+    """
+    place = list(known).index(concept) + step if concept in known else max(step - 1, -1)
+    return int(known[place]) if 0 <= place < len(known) else None

@@ -1,0 +1,780 @@
+"""Decisions: a logit as a sum over concepts, each with its share and its place in the image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+import altair as alt
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from dashboards.views.concepts.choosing import class_options
+from dashboards.views.concepts.concepts import maker_of
+from dashboards.views.concepts.labels import CONSENSUS, best_names, preferred_way, ways_to_name
+from dashboards.views.parts.charts import BLUE, GREY, ROW, VERMILION, waterfall
+from dashboards.views.parts.parts import (
+    Column,
+    Figure,
+    Heading,
+    Note,
+    Number,
+    Numbers,
+    Part,
+    Picture,
+    Pictures,
+    Table,
+    file_name,
+)
+from dashboards.views.parts.pictures import enlarge
+from dashboards.views.parts.text import number_text
+from dashboards.views.runs.advice import EXPECTED
+from dashboards.views.runs.datasets import read_small
+from fact.traces.plots import EMPTY, over_white
+from registry.catalog.catalog import Catalog
+
+DIGITS = 5
+MOST_CLASSES = 9
+MOST_REPORTED = 40
+LONGEST_NAME = 34
+VERDICTS = {
+    "passes": "passes the sanity tests",
+    "fails": "fails the sanity tests",
+    "undecided": "neither passes nor fails the sanity tests",
+    "untested": "was not tested",
+}
+AGAINST_MATTERS = 0.1
+MEANING = (
+    "Why does the network decide so? In the FaCT network a layer is replaced by its concepts, and "
+    "every logit, before the bias, is exactly the sum of what they contribute; so is the "
+    "difference of two logits (Parchami-Araghi et al., FaCT, NeurIPS 2025, arXiv 2510.25512, "
+    "sections 3 and 4). Logits and contributions have no unit; each map shows what pixels give."
+)
+POSITION_MATTERS = 1e-3
+"""Share of the logit from which on it is told what maps leave out."""
+
+
+@dataclass(frozen=True)
+class Term:
+    """One concept of a decision.
+
+    Attributes
+    ----------
+    concept : int
+        Its index.
+    contribution : float
+        To what is explained.
+    share : float
+        Of all that speaks for it, rounded so that all shares add up to 1; NaN of one against it.
+    explanation : np.ndarray
+        uint8 (y, x, colour): where it is, in the colours that it looks for, on white.
+    map : np.ndarray
+        float (y, x): what every pixel contributes through it.
+    """
+
+    concept: int
+    contribution: float
+    share: float
+    explanation: np.ndarray
+    map: np.ndarray
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Why a logit is what it is, or how far it is from another.
+
+    Attributes
+    ----------
+    target, against, prediction, label : str
+        Names of classes: explained, held against it, predicted, true; "" where there is none.
+    logit : float
+        What is explained, before the bias.
+    residual : float
+        ``|sum of contributions - logit|`` over the sum of absolute contributions.
+    terms : tuple of Term
+        The strongest for it, then the strongest against it.
+    positive, negative : float
+        Sums of all contributions above and below 0, of concepts without a term too.
+    n_concepts : int or None
+        Concepts that contribute; None where it is not stored.
+    picture, explanation : np.ndarray
+        uint8 (y, x, colour): as the network sees it, and the colours behind the logit.
+    map : np.ndarray
+        float (y, x): what every pixel gives to the logit.
+    others_explanation, others_map : np.ndarray
+        The same of all concepts without a term.
+    classes : pd.DataFrame or None
+        ``class``, ``logit`` and ``probability``; None where they are not stored.
+    """
+
+    target: str
+    against: str
+    prediction: str
+    label: str
+    logit: float
+    residual: float
+    terms: tuple[Term, ...]
+    positive: float
+    negative: float
+    n_concepts: int | None
+    picture: np.ndarray
+    explanation: np.ndarray
+    map: np.ndarray
+    others_explanation: np.ndarray
+    others_map: np.ndarray
+    classes: pd.DataFrame | None = None
+
+    @property
+    def for_it(self) -> tuple[Term, ...]:
+        """Terms above 0."""
+        return tuple(term for term in self.terms if term.contribution > 0)
+
+    @property
+    def against_it(self) -> tuple[Term, ...]:
+        """Terms below 0."""
+        return tuple(term for term in self.terms if term.contribution < 0)
+
+    @property
+    def others(self) -> float:
+        """Contributions of all concepts without a term, together."""
+        return self.others_for + self.others_against
+
+    @property
+    def others_for(self) -> float:
+        """What of it is above 0."""
+        return max(0.0, self.positive - sum(term.contribution for term in self.for_it))
+
+    @property
+    def others_against(self) -> float:
+        """What of it is below 0."""
+        return min(0.0, self.negative - sum(term.contribution for term in self.against_it))
+
+    @property
+    def others_share(self) -> float:
+        """Share of all others in what speaks for it; with those of the terms it adds up to 1."""
+        return round(1 - sum(term.share for term in self.for_it), 3) if self.positive > 0 else 0.0
+
+    @property
+    def question(self) -> str:
+        """What is explained, as a question."""
+        if self.against:
+            return f"Why {self.target}, and not {self.against}?"
+        if self.target == self.prediction:
+            return f"Why {self.target}?"
+        return f"What speaks for {self.target}?"
+
+    @property
+    def favours(self) -> str:
+        """What speaks for it, in words that follow *concepts that*."""
+        if self.against:
+            return f"speak more for {self.target} than for {self.against}"
+        return f"speak for {self.target}"
+
+    @property
+    def opposes(self) -> str:
+        """What speaks against it, likewise."""
+        if self.against:
+            return f"speak more for {self.against} than for {self.target}"
+        return f"speak against {self.target}"
+
+    @property
+    def quantity(self) -> str:
+        """What is explained, as a quantity."""
+        if self.against:
+            return f"logit of {self.target} less that of {self.against}"
+        return f"logit of {self.target}"
+
+
+# -- from datasets ----------------------------------------------------------------------------
+
+
+def of_image(explained: xr.Dataset, label: str = "") -> Decision:
+    """Return a decision that was computed just now.
+
+    Parameters
+    ----------
+    explained : xr.Dataset
+        As :func:`fact.explain_image` returns it.
+    label : str
+        Name of the true class; "" where it is not known.
+    """
+    classes = class_options(explained["class"].values.tolist())
+    contribution = explained["contribution"].values.astype(np.float64)
+    shown = explained["top_concept"].values
+    positive = float(contribution.clip(min=0).sum())
+    return Decision(
+        target=classes[int(explained["target"])],
+        against=_class_name(int(explained["against"]), classes),
+        prediction=classes[int(explained["prediction"])],
+        label=label,
+        logit=float(explained["logit"]),
+        residual=float(explained["residual"]),
+        terms=_terms(explained, shown, contribution[shown], positive),
+        positive=positive,
+        negative=float(contribution.clip(max=0).sum()),
+        n_concepts=int((contribution != 0).sum()),
+        **_pictures_of(explained),
+        classes=pd.DataFrame(
+            {
+                "class": classes,
+                "logit": explained["logits"].values.astype(np.float64),
+                "probability": explained["probability"].values.astype(np.float64),
+            }
+        ),
+    )
+
+
+def of_stored(decisions: xr.Dataset, image: str) -> Decision:
+    """Return a decision that was stored.
+
+    Parameters
+    ----------
+    decisions : xr.Dataset
+        Of schema ``decisions``; only what belongs to the image is read.
+    image : str
+        One of its images.
+    """
+    place = decisions["image"].values.astype(str).tolist().index(image)
+    own = decisions.isel(image=place).load()
+    classes = class_options(own["class"].values.tolist())
+    there = own["top_concept"].values != EMPTY
+    own = own.isel(rank=there)
+    contribution = own["contribution"].values.astype(np.float64)
+    share = own["share"].values.astype(np.float64)
+    # Shares are over all positive contributions, which are not stored themselves.
+    positive = float(contribution[0] / share[0]) if len(share) and share[0] > 0 else 0.0
+    against = float(own["against_share"]) * positive if positive else float(own["others"])
+    return Decision(
+        target=_class_name(int(own["target"]), classes),
+        against="",
+        prediction=_class_name(int(own["prediction"]), classes),
+        label=_class_name(int(own["label"]), classes),
+        logit=float(own["logit"]),
+        residual=float(own["residual"]),
+        terms=_terms(own, own["top_concept"].values, contribution, positive),
+        positive=positive,
+        negative=against,
+        n_concepts=None,
+        **_pictures_of(own),
+    )
+
+
+def _terms(
+    own: xr.Dataset, shown: np.ndarray, contribution: np.ndarray, positive: float
+) -> tuple[Term, ...]:
+    for_it = contribution > 0
+    parts = [*contribution[for_it], max(0.0, positive - contribution[for_it].sum())]
+    shares = np.full(len(contribution), np.nan)
+    shares[for_it] = whole_shares(parts)[:-1]
+    explanations = over_white(own["explanation"].values)
+    maps = own["concept_map"].values
+    return tuple(
+        Term(int(concept), float(value), float(share), explanation, map)
+        for concept, value, share, explanation, map in zip(
+            shown, contribution, shares, explanations, maps, strict=True
+        )
+    )
+
+
+def _pictures_of(own: xr.Dataset) -> dict[str, np.ndarray]:
+    return {
+        "picture": own["picture"].values,
+        "explanation": over_white(own["logit_explanation"].values),
+        "map": own["logit_map"].values,
+        "others_explanation": over_white(own["others_explanation"].values),
+        "others_map": own["others_map"].values,
+    }
+
+
+def _class_name(index: int, classes: Sequence[str]) -> str:
+    return classes[index] if 0 <= index < len(classes) else ""
+
+
+def whole_shares(parts: Sequence[float], digits: int = 3) -> np.ndarray:
+    """Return shares that add up to 1 as they are shown, by largest remainders.
+
+    Parameters
+    ----------
+    parts : sequence of float
+        0 or more.
+    digits : int
+        Of a share after the point.
+
+    Returns
+    -------
+    np.ndarray
+        Each within one unit of the last digit of the exact share; zeros where all parts are 0.
+    """
+    values = np.asarray(parts, dtype=np.float64)
+    total, unit = values.sum(), 10**digits
+    if not total > 0:
+        return np.zeros(len(values))
+    exact = values / total * unit
+    floor = np.floor(exact)
+    left = round(unit - floor.sum())
+    floor[np.argsort(floor - exact, kind="stable")[:left]] += 1
+    return floor / unit
+
+
+# -- names ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Naming:
+    """What concepts are called, and how far that can be trusted.
+
+    Attributes
+    ----------
+    name : mapping of int to str
+        By concept.
+    verdict : mapping of int to str
+        By whom it is named, with which score, and what the sanity tests say of them.
+    """
+
+    name: Mapping[int, str]
+    verdict: Mapping[int, str]
+
+    def title(self, concept: int) -> str:
+        """Return the number of a concept with its name."""
+        name = self.name.get(concept, "")
+        return f"Concept {concept}: {name}" if name else f"Concept {concept}"
+
+    def short(self, concept: int) -> str:
+        """Return the same for an axis, cut where it is long."""
+        name = self.name.get(concept, "")
+        cut = f"{name[: LONGEST_NAME - 1]}…" if len(name) > LONGEST_NAME else name
+        return f"{concept} · {cut}" if cut else f"concept {concept}"
+
+    def called(self, concept: int) -> str:
+        """Return the name with the number, for a sentence."""
+        name = self.name.get(concept, "")
+        return f"{name} ({concept})" if name else f"concept {concept}"
+
+
+NAMELESS = Naming({}, {})
+
+
+def naming_of(names: xr.Dataset, way: str) -> Naming:
+    """Return what concepts are called by one metric, or by the consensus of metrics.
+
+    Parameters
+    ----------
+    names : xr.Dataset
+        Of schema ``names``.
+    way : str
+        One of its metrics, or :data:`dashboards.views.concepts.labels.CONSENSUS`.
+    """
+    best = best_names(names, way)
+    named = best[best["name"] != ""]
+    told = _consensus_verdicts(names) if way == CONSENSUS else _metric_verdicts(names, way, named)
+    name = {int(concept): str(one) for concept, one in named["name"].items()}
+    return Naming(name, {concept: told[concept] for concept in name if concept in told})
+
+
+def _consensus_verdicts(names: xr.Dataset) -> dict[int, str]:
+    voting = names["verdict"].values.astype(str)[names["votes"].values.astype(bool)]
+    tested = len(voting) > 0 and (voting == "passes").all()
+    which = "metrics that pass the sanity tests" if tested else "metrics, none of them tested"
+    count = max(int(names["n_voting"]), 1)
+    return {
+        int(concept): f"the name that {int(votes)} of {count} {which} choose"
+        for concept, votes in zip(
+            names["concept"].values, names["consensus_votes"].values, strict=True
+        )
+    }
+
+
+def _metric_verdicts(names: xr.Dataset, way: str, named: pd.DataFrame) -> dict[int, str]:
+    verdict = str(names["verdict"].sel(metric=way).item())
+    told = VERDICTS.get(verdict, verdict)
+    return {
+        int(concept): f"{way} {number_text(float(score))}; this metric {told}"
+        for concept, score in named["score"].items()
+    }
+
+
+# -- in words ---------------------------------------------------------------------------------
+
+
+def percent_text(share: float) -> str:
+    """Return a probability or a share in percent; what is nearly none or all is told so."""
+    if not np.isfinite(share):
+        return "–"
+    if 0 < share < 0.0005:
+        return "< 0.1 %"
+    if 0.9995 <= share < 1:
+        return "> 99.9 %"
+    return f"{100 * share:.1f} %"
+
+
+def probability_text(probability: float) -> str:
+    """Return a probability in percent: a sigmoid is never 0 or 1, it is only rounded to them."""
+    return percent_text(float(np.clip(probability, 1e-9, 1 - 1e-9)))
+
+
+def verdict_line(decision: Decision) -> str:
+    """Return what the network says of the image, and whether that is right."""
+    probability = ""
+    if decision.classes is not None:
+        value = decision.classes.set_index("class")["probability"].loc[decision.prediction]
+        unsure = ", and no class reaches 50 %" if float(value) < 0.5 else ""
+        probability = f" (probability {probability_text(float(value))}{unsure})"
+    said = f"The network says {decision.prediction}{probability}"
+    if not decision.label:
+        return f"{said}."
+    if decision.label == decision.prediction:
+        return f"{said}, and is right."
+    return f"{said}, and is wrong: the label is {decision.label}."
+
+
+def reason_line(decision: Decision, naming: Naming = NAMELESS) -> str:
+    """Return the decision in one sentence: the sum, and the shares of what speaks for it."""
+    count = "its concepts" if decision.n_concepts is None else f"{decision.n_concepts:,} concepts"
+    total = number_text(decision.logit, DIGITS)
+    sums = (
+        f"The {decision.quantity} is {total}, which is exactly what {count} add up to: "
+        f"{decision.positive:+.{DIGITS}g} for it, {decision.negative:+.{DIGITS}g} against it."
+    )
+    if not decision.for_it:
+        return f"{sums} No concept speaks for it."
+    told = [f"{percent_text(t.share)} {naming.called(t.concept)}" for t in decision.for_it]
+    told += [f"{percent_text(decision.others_share)} all others"] if decision.others_share else []
+    return f"{sums} Of what speaks for it: {', '.join(told)}."
+
+
+def meaning_of_shares(decision: Decision) -> str:
+    """Return what shares are of."""
+    if decision.against:
+        return (
+            f"A concept contributes to both logits; counted is by how much more to that of "
+            f"{decision.target} than to that of {decision.against}. Shares are of the sum of these "
+            "differences where they are above 0; they add up to 100 %."
+        )
+    return "Shares are of the sum of all contributions above 0; they add up to 100 %."
+
+
+def residual_line(decision: Decision) -> str:
+    """Return how exact the sum is."""
+    return (
+        f"Before the bias. The contributions miss it by {decision.residual:.1e} of the sum of "
+        "their absolute values; 1.0e-05 is allowed, more would be an error."
+    )
+
+
+def position_line(decision: Decision) -> str:
+    """Return what the maps leave out, "" where that is nothing."""
+    missing = decision.logit - float(decision.map.sum(dtype=np.float64))
+    if abs(missing) <= POSITION_MATTERS * max(abs(decision.logit), decision.positive, 1e-12):
+        return ""
+    return (
+        f"{number_text(missing, DIGITS)} of it comes through the positional embedding, which is in "
+        "no pixel: the maps leave it out."
+    )
+
+
+# -- figures and tables -----------------------------------------------------------------------
+
+
+def waterfall_frame(decision: Decision, naming: Naming = NAMELESS) -> pd.DataFrame:
+    """Return the terms of the sum in order, all others, and the total.
+
+    Returns
+    -------
+    pd.DataFrame
+        ``label``, ``value`` and ``kind``: for, against or total. The values but the last add up
+        to the last.
+    """
+    rows = [(naming.short(term.concept), term.contribution) for term in decision.terms]
+    rows += [("all others", decision.others)]
+    told = [(label, value, "for" if value >= 0 else "against") for label, value in rows]
+    told += [("difference" if decision.against else "logit", decision.logit, "total")]
+    return pd.DataFrame(told, columns=["label", "value", "kind"])
+
+
+def waterfall_figure(decision: Decision, naming: Naming = NAMELESS, name: str = "") -> Figure:
+    """Return the sum as a waterfall."""
+    chart = waterfall(
+        waterfall_frame(decision, naming), x_title=f"{decision.quantity} (1)", form=f".{DIGITS}g"
+    )
+    title = "The difference, concept by concept" if decision.against else "The logit as a sum"
+    return Figure(f"{name or 'decision'}-sum", chart, title, residual_line(decision))
+
+
+def shares_frame(decision: Decision, naming: Naming = NAMELESS) -> pd.DataFrame:
+    """Return a row per term with its share, then the others and the sums.
+
+    Returns
+    -------
+    pd.DataFrame
+        ``concept`` ("" in sums), ``name``, ``contribution``, ``share`` (NaN of what is against).
+    """
+    rows: list[tuple[str, str, float, float]] = [
+        (str(t.concept), naming.name.get(t.concept, ""), t.contribution, t.share)
+        for t in decision.for_it
+    ]
+    whole = 1.0 if decision.positive > 0 else np.nan
+    rows += [
+        ("", "all others for it", decision.others_for, decision.others_share),
+        ("", "all that speaks for it", decision.positive, whole),
+    ]
+    rows += [
+        (str(t.concept), naming.name.get(t.concept, ""), t.contribution, np.nan)
+        for t in decision.against_it
+    ]
+    rows += [
+        ("", "all others against it", decision.others_against, np.nan),
+        ("", decision.quantity, decision.logit, np.nan),
+    ]
+    return pd.DataFrame(rows, columns=["concept", "name", "contribution", "share"])
+
+
+def shares_table(decision: Decision, naming: Naming = NAMELESS, name: str = "") -> Table:
+    """Return what adds up, as a table."""
+    columns = {
+        "contribution": Column(f"+.{DIGITS}g", meaning=f"to the {decision.quantity}, 1"),
+        "share": Column(".1%", meaning=meaning_of_shares(decision)),
+    }
+    return Table(
+        f"{name or 'decision'}-shares",
+        shares_frame(decision, naming),
+        "Shares of what speaks for it",
+        meaning_of_shares(decision),
+        columns,
+    )
+
+
+def classes_frame(decision: Decision, most: int = MOST_CLASSES) -> pd.DataFrame:
+    """Return the classes with the largest logits, and those that are talked of.
+
+    Returns
+    -------
+    pd.DataFrame
+        ``label`` with what the class is, ``class``, ``logit``, ``probability``, ``text``; largest
+        logit first. Empty where logits are not stored.
+    """
+    if decision.classes is None:
+        return pd.DataFrame(columns=["label", "class", "logit", "probability", "text"])
+    ranked = decision.classes.sort_values("logit", ascending=False, kind="stable")
+    talked_of = {decision.target, decision.against, decision.label} - {""}
+    keep = (np.arange(len(ranked)) < most) | ranked["class"].isin(talked_of).to_numpy()
+    kept = ranked[keep].reset_index(drop=True)
+    marks = [_marks(decision, name) for name in kept["class"]]
+    labels = [f"{n} ({m})" if m else n for n, m in zip(kept["class"], marks, strict=True)]
+    text = [probability_text(value) for value in kept["probability"]]
+    return kept.assign(label=labels, text=text)
+
+
+def _marks(decision: Decision, name: str) -> str:
+    marks = {"label": decision.label, "explained": decision.target, "against": decision.against}
+    return ", ".join(mark for mark, marked in marks.items() if marked == name)
+
+
+def classes_figure(decision: Decision, name: str = "") -> Figure | None:
+    """Return logits as bars, each with its probability; None where they are not stored."""
+    frame = classes_frame(decision)
+    if frame.empty:
+        return None
+    y = alt.Y(
+        "label",
+        type="nominal",
+        sort=frame["label"].tolist(),
+        title=None,
+        axis=alt.Axis(labelLimit=220),
+    )
+    frame = frame.assign(end=frame["logit"].clip(lower=0))
+    base = alt.Chart(frame, height={"step": ROW})
+    colour = alt.condition("datum.logit >= 0", alt.value(BLUE), alt.value(VERMILION))
+    bars = base.mark_bar().encode(
+        x=alt.X("logit", type="quantitative", title="logit before the bias (1)"),
+        y=y,
+        color=colour,
+        tooltip=[
+            alt.Tooltip("class", type="nominal"),
+            alt.Tooltip("logit", type="quantitative", format=f".{DIGITS}g"),
+            alt.Tooltip("probability", type="quantitative", format=".4g"),
+        ],
+    )
+    text = base.mark_text(align="left", dx=4, color=GREY).encode(
+        x=alt.X("end", type="quantitative"), y=y, text="text"
+    )
+    note = "Beside each bar the probability: the sigmoid of the logit with the network's bias."
+    chart: alt.LayerChart = alt.layer(bars, text)  # type: ignore[assignment]
+    return Figure(f"{name or 'decision'}-classes", chart, "What it says", note)
+
+
+def runner_up(decision: Decision) -> str:
+    """Return the class to ask after: the label where it is missed, else the second; "" if none."""
+    if decision.label and decision.label != decision.prediction:
+        return decision.label
+    if decision.classes is None:
+        return ""
+    ranked = decision.classes.sort_values("logit", ascending=False, kind="stable")["class"]
+    return next((name for name in ranked if name != decision.prediction), "")
+
+
+def contributions_table(explained: xr.Dataset, naming: Naming = NAMELESS, name: str = "") -> Table:
+    """Return all concepts that are present or contribute, the largest contribution first.
+
+    Parameters
+    ----------
+    explained : xr.Dataset
+        As :func:`fact.explain_image` returns it.
+    naming : Naming
+        What they are called.
+    name : str
+        Of the file.
+    """
+    frame = pd.DataFrame(
+        {
+            "concept": explained["concept"].values,
+            "name": [naming.name.get(int(one), "") for one in explained["concept"].values],
+            "presence": explained["presence"].values.astype(np.float64),
+            "contribution": explained["contribution"].values.astype(np.float64),
+        }
+    )
+    kept = frame[(frame["presence"] != 0) | (frame["contribution"] != 0)]
+    ranked = kept.sort_values("contribution", ascending=False, kind="stable")
+    form = Column(f"+.{DIGITS}g", meaning="to what is explained, 1")
+    columns = {"presence": Column(".4g", meaning="sum of its activations, 1"), "contribution": form}
+    return Table(f"{name or 'decision'}-concepts", ranked.reset_index(drop=True), columns=columns)
+
+
+# -- pictures ---------------------------------------------------------------------------------
+
+
+def heat(map: np.ndarray, picture: np.ndarray) -> np.ndarray:
+    """Return a map as a picture over the faded image: blue adds, vermilion takes away.
+
+    Parameters
+    ----------
+    map : np.ndarray
+        float (y, x).
+    picture : np.ndarray
+        uint8 (y, x, colour), what it is a map of.
+
+    Returns
+    -------
+    np.ndarray
+        uint8 (y, x, colour). Full colour is at the 99.5th percentile of the map's size.
+    """
+    size = np.abs(map)
+    top = np.percentile(size, 99.5)
+    strength = np.clip(size / top, 0, 1) if top > 0 else np.zeros_like(size, dtype=np.float64)
+    strength = np.sqrt(strength)[..., None]
+    grey = picture.astype(np.float64).mean(axis=2, keepdims=True)
+    ground = 255 - 0.3 * (255 - grey)
+    colour = np.where((map >= 0)[..., None], _rgb(BLUE), _rgb(VERMILION))
+    return np.rint(ground * (1 - strength) + colour * strength).astype(np.uint8)
+
+
+def _rgb(colour: str) -> np.ndarray:
+    return np.array([int(colour[place : place + 2], 16) for place in (1, 3, 5)], dtype=np.float64)
+
+
+ABOUT_PICTURES = (
+    "Colours: what the network looks for there, on white where it does not look. Amounts: what "
+    "each pixel adds (blue) or takes away (orange-red), each map by its own largest. Where a "
+    "concept speaks against it, the colours are of what it takes away. The sum is exact for this "
+    "image as it is; without a concept the network would weigh the others differently, by how much "
+    "is told under Intervention."
+)
+
+
+def term_line(term: Term, decision: Decision) -> str:
+    """Return what a concept gives, in words."""
+    amount = f"{term.contribution:+.{DIGITS}g}"
+    if term.contribution < 0:
+        return f"{amount} of the {decision.negative:+.{DIGITS}g} against it"
+    return f"{amount} of the {decision.positive:+.{DIGITS}g} for it: {percent_text(term.share)}"
+
+
+def matters(decision: Decision) -> bool:
+    """Return whether what speaks against it is worth a look: a tenth of what speaks for it."""
+    return -decision.negative >= AGAINST_MATTERS * decision.positive
+
+
+def others_line(decision: Decision) -> str:
+    """Return what all concepts without a map give together."""
+    told = f"{decision.others:+.{DIGITS}g} in all"
+    parts = f"{decision.others_for:+.{DIGITS}g} for it"
+    if decision.positive > 0:
+        parts += f", {percent_text(decision.others_share)} of the {decision.positive:+.{DIGITS}g}"
+    return f"{told}: {parts}; {decision.others_against:+.{DIGITS}g} against it"
+
+
+def decision_pictures(decision: Decision, naming: Naming = NAMELESS) -> Pictures:
+    """Return the image, where its logit comes from, and every term."""
+    shown = [
+        Picture(enlarge(decision.picture), "the image as the network sees it"),
+        Picture(enlarge(decision.explanation), decision.quantity),
+    ]
+    shown += [
+        Picture(
+            enlarge(term.explanation),
+            f"{naming.title(term.concept)}\n{term_line(term, decision)}",
+        )
+        for term in decision.terms
+    ]
+    others = f"all others\n{others_line(decision)}"
+    shown.append(Picture(enlarge(decision.others_explanation), others))
+    return Pictures(shown, in_row=5, note="Where each is: the colours that it looks for, on white.")
+
+
+def decision_parts(decision: Decision, naming: Naming, name: str, heading: str) -> list[Part]:
+    """Return all that is told of a decision, for a report."""
+    numbers = [
+        Number("prediction", decision.prediction, "of the network with its concepts in place"),
+        Number("label", decision.label or "–", "the true class"),
+        Number("logit", number_text(decision.logit, DIGITS), decision.quantity),
+        Number("residual", f"{decision.residual:.1e}", residual_line(decision)),
+    ]
+    figure = classes_figure(decision, name)
+    missing = position_line(decision)
+    return [
+        Heading(heading),
+        Note(verdict_line(decision)),
+        Note(reason_line(decision, naming)),
+        *([Note(missing)] if missing else []),
+        Numbers(numbers),
+        decision_pictures(decision, naming),
+        waterfall_figure(decision, naming, name),
+        shares_table(decision, naming, name),
+        *([figure] if figure else []),
+    ]
+
+
+def report_parts(catalog: Catalog, cell: str, decisions: xr.Dataset) -> list[Part]:
+    """Return what a report tells of stored decisions: each image with its sum, shares, pictures.
+
+    Parameters
+    ----------
+    catalog : Catalog
+        Where the names of concepts are, if there are some.
+    cell : str
+        That made the decisions.
+    decisions : xr.Dataset
+        Of schema ``decisions``.
+    """
+    images = decisions["image"].values.astype(str).tolist()
+    naming = _known_naming(catalog, catalog.project.cell(cell).needs.get("concepts", ""))
+    parts: list[Part] = [Note(MEANING)]
+    for image in images[:MOST_REPORTED]:
+        decision = of_stored(decisions, image)
+        name = file_name(cell, image)
+        parts += decision_parts(decision, naming, name, f"{image}: {decision.question}")
+    if len(images) > MOST_REPORTED:
+        parts.append(Note(f"{len(images) - MOST_REPORTED:,} more images are left out."))
+    return parts
+
+
+def _known_naming(catalog: Catalog, concepts: str) -> Naming:
+    """Return the preferred names of the concepts that a cell has measured, if there are any."""
+    maker = maker_of(catalog, concepts, "names") if concepts else ""
+    with suppress(*EXPECTED):
+        if maker:
+            names = read_small(catalog.path(maker), catalog.project.cell(maker).stage)
+            ways = ways_to_name(names)
+            return naming_of(names, ways[preferred_way(ways)])
+    return NAMELESS

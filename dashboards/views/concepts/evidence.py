@@ -1,0 +1,233 @@
+"""Can a concept, and its name, be trusted? What speaks for it, what against, and what is open."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from dashboards.views.concepts.one_concept import Return
+from dashboards.views.parts.parts import Column, Table
+from dashboards.views.parts.text import number_text
+
+FOR, AGAINST, OPEN = "✓ for", "✗ against", "– open"
+COLUMNS = {
+    "question": Column(title="question"),
+    "finding": Column(title="what was found"),
+    "speaks": Column(title="speaks"),
+    "rule": Column(title="how it is read"),
+}
+
+
+FIT_METRIC = "auprc"
+"""By which a name is judged by itself: it passes the sanity tests, and a half of it is a half."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One question about a name, and its answer.
+
+    Attributes
+    ----------
+    question, finding : str
+        In words.
+    speaks : str
+        `FOR`, `AGAINST` or `OPEN`.
+    rule : str
+        When it speaks for the name, and when against.
+    """
+
+    question: str
+    finding: str
+    speaks: str
+    rule: str
+
+
+def verdict_line(evidence: Sequence[Evidence]) -> str:
+    """Return how many answers speak for a name or concept, against it, and neither."""
+    counts = {kind: sum(one.speaks == kind for one in evidence) for kind in (FOR, AGAINST, OPEN)}
+    return (
+        f"{len(evidence)} answers: {counts[FOR]} for it, {counts[AGAINST]} against it, "
+        f"{counts[OPEN]} open."
+    )
+
+
+def evidence_table(name: str, evidence: Iterable[Evidence], what: str = "name") -> Table:
+    """Return the table of all questions about a name, or about a concept without one."""
+    frame = pd.DataFrame(
+        [(one.question, one.finding, one.speaks, one.rule) for one in evidence],
+        columns=list(COLUMNS),
+    )
+    return Table(f"{name}-evidence", frame, f"Can this {what} be trusted?", columns=COLUMNS)
+
+
+def missing(question: str, what: str, command: str = "") -> Evidence:
+    """Return a question that cannot be answered, with what would answer it."""
+    told = f"not known: {what}" + (f"; {command}" if command else "")
+    return Evidence(question, told, OPEN, "")
+
+
+AGREE = "Do the metrics that can be trusted agree?"
+AHEAD = "Is it clearly ahead of the next label?"
+FITS = "Does it fit what the concept picks out?"
+ALIKE = "Does what it points at look alike?"
+THERE = "Is it where its name says?"
+AGAIN = "Does it come back when it is learnt again?"
+
+
+def agreement(names: xr.Dataset, concept: int, label: str) -> Evidence:
+    """Return whether metrics that vote choose a label.
+
+    Parameters
+    ----------
+    names : xr.Dataset
+        ``name`` (concept, metric), ``votes`` and ``verdict`` (metric), ``consensus`` (concept).
+    concept : int
+        One of its concepts.
+    label : str
+        The name in question; "" for none.
+    """
+    votes = _choosing(names, concept, label)
+    voting = int(names["votes"].values.sum())
+    rule = "for: over half of them; a metric can be trusted if it passes the sanity tests"
+    if not voting:
+        return Evidence(AGREE, "no metric passed the sanity tests, so none votes", OPEN, rule)
+    if not label:
+        return Evidence(AGREE, "it has no name", AGAINST, rule)
+    found = f"{int(votes.sum())} of {voting} choose {label!r}"
+    most = str(names["consensus"].sel(concept=concept).values)
+    found += f"; most choose {most!r}" if most not in ("", label) else ""
+    if set(names["verdict"].values.astype(str)) == {"untested"}:
+        return Evidence(AGREE, f"{found}; none was tested", OPEN, rule)
+    return Evidence(AGREE, found, FOR if 2 * votes.sum() > voting else AGAINST, rule)
+
+
+def _choosing(names: xr.Dataset, concept: int, label: str) -> np.ndarray:
+    """Return which metrics vote and choose a label, (metric,)."""
+    chosen = names["name"].sel(concept=concept).values.astype(str) == label
+    return chosen & names["votes"].values.astype(bool) & (label != "")
+
+
+def lead(names: xr.Dataset, concept: int, label: str) -> Evidence:
+    """Return by how many voting metrics a name is clearly ahead of its second-best label.
+
+    Clearly: the interval of its score, on images that it was not chosen on, lies above the score
+    of the second-best label. Only metrics that choose it are asked; see :func:`agreement`.
+    """
+    own = names[["interval_low", "score", "margin", "tied"]].sel(concept=concept)
+    asked = _choosing(names, concept, label)
+    rule = "for: by over half of the metrics that choose it, its interval lies above the next score"
+    if not asked.any():
+        return Evidence(AHEAD, "no metric that can be trusted chooses it", OPEN, rule)
+    second = own["score"].values - own["margin"].values
+    clear = int((own["interval_low"].values > second)[asked].sum())
+    tied = int((own["tied"].values > 0)[asked].sum())
+    found = f"by {clear} of {int(asked.sum())} metrics that choose it"
+    found += f"; {tied} give another label the same score" if tied else ""
+    return Evidence(AHEAD, found, FOR if 2 * clear > asked.sum() else AGAINST, rule)
+
+
+def fit(names: xr.Dataset, concept: int, label: str) -> Evidence:
+    """Return how well a name fits by itself, not beside other labels: by its average precision.
+
+    That is the AUPRC of Oikarinen et al. (ICML 2025): the share of images that show the label
+    among those in which the concept is strongest, averaged over how many of them are taken. The
+    best of many labels can still be a poor one.
+    """
+    half = 0.5
+    rule = f"for: the interval of its AUPRC lies above {half}; against: below"
+    if FIT_METRIC not in names.indexes["metric"]:
+        return Evidence(FITS, f"not known: {FIT_METRIC} was not asked", OPEN, rule)
+    own = names[["name", "score", "interval_low", "interval_high"]]
+    own = own.sel(concept=concept, metric=FIT_METRIC)
+    low, high = float(own["interval_low"]), float(own["interval_high"])
+    if not label or str(own["name"].values) != label:
+        other = str(own["name"].values)
+        told = f"by {FIT_METRIC} another label fits better: {other!r}" if other else "not known"
+        return Evidence(FITS, told, OPEN, rule)
+    score = number_text(float(own["score"]), 2)
+    found = f"AUPRC {score}, from {number_text(low, 2)} to {number_text(high, 2)}"
+    speaks = FOR if low > half else AGAINST if high < half else OPEN
+    return Evidence(FITS, found, speaks, rule)
+
+
+def alikeness(consistency: xr.Dataset, concept: int) -> Evidence:
+    """Return how a concept's C2-score lies between random maps and other concepts."""
+    rule = "for: above the mean of all concepts; against: not above random maps"
+    scores = consistency["score"].values
+    at = np.flatnonzero(consistency["concept"].values == concept)
+    if not len(at) or np.isnan(scores[at[0]]):
+        return Evidence(ALIKE, "it has no C2-score: too few images", OPEN, rule)
+    score, few = float(scores[at[0]]), int(consistency["n_images"].values[at[0]])
+    random, mean = _random(consistency, int(at[0])), float(consistency["mean_score"])
+    higher = float((scores[np.isfinite(scores)] <= score).mean())
+    found = (
+        f"C2-score {number_text(score, 2)} over {few:,} images; random maps "
+        f"{number_text(round(random, 3), 2)}, all concepts {number_text(mean, 2)}; "
+        f"{100 * higher:.0f} % score no higher"
+    )
+    if few < int(consistency["least_images"]):
+        return Evidence(ALIKE, f"{found}; too few images to count", OPEN, rule)
+    speaks = FOR if score > max(mean, random) else AGAINST if score <= random else OPEN
+    return Evidence(ALIKE, found, speaks, rule)
+
+
+def _random(consistency: xr.Dataset, place: int) -> float:
+    """Return the score of random maps: of the concept's own class, where there are some."""
+    own = (
+        float(consistency["concept_baseline"][place]) if "concept_baseline" in consistency else None
+    )
+    return float(consistency["baseline"]) if own is None or np.isnan(own) else own
+
+
+def location(localisation: xr.Dataset, concept: int) -> Evidence:
+    """Return whether a concept's maps lie on what its name names, beyond chance."""
+    rule = (
+        "for: by every measure the interval lies above chance, and above the same maps on the "
+        "masks of other images; against: by one it lies below chance"
+    )
+    if concept not in localisation.indexes["concept"]:
+        return Evidence(THERE, "it was not mapped", OPEN, rule)
+    own = localisation.sel(concept=concept)
+    low, high = own["lift_low"].values, own["lift_high"].values
+    known = np.isfinite(low) & np.isfinite(high)
+    if not known.any():
+        return Evidence(THERE, "no interval: too few images show its name", OPEN, rule)
+    elsewhere = own["elsewhere"].values
+    told = [
+        f"{measure} {number_text(score, 2)} (chance {number_text(chance, 2)}, on other images "
+        f"{number_text(other, 2)})"
+        for measure, score, chance, other in zip(
+            own["measure"].values, own["score"].values, own["chance"].values, elsewhere, strict=True
+        )
+    ]
+    shown = f"in the {int(own['n_shown'])} of {int(own['n_images'])} images that show"
+    above = (low[known] > 0).all() and not (own["interval_low"].values <= elsewhere)[known].any()
+    speaks = FOR if above else AGAINST if (high[known] < 0).any() else OPEN
+    found = f"{shown} {str(own['name'].values)!r}: {', '.join(told)}"
+    return Evidence(THERE, found, speaks, rule)
+
+
+def recurrence(other: str, found: Sequence[Return]) -> Evidence:
+    """Return whether a concept was found again in another set.
+
+    Parameters
+    ----------
+    other : str
+        The cell of the other set.
+    found : sequence of Return
+        By each basis.
+    """
+    known = [one for one in found if one.is_there]
+    threshold = found[0].threshold if found else float("nan")
+    rule = f"for: every similarity at least {number_text(threshold)}; against: none above chance"
+    if not known:
+        return Evidence(AGAIN, f"nothing in {other} is matched to it", AGAINST, rule)
+    told = f"in {other}, {'; '.join(one.text for one in found)}"
+    if all(one.is_there and one.similarity >= one.threshold for one in found):
+        return Evidence(AGAIN, told, FOR, rule)
+    at_chance = all(one.similarity <= one.chance for one in known)
+    return Evidence(AGAIN, told, AGAINST if at_chance else OPEN, rule)

@@ -1,0 +1,152 @@
+"""Names of concepts: the labels that explain each best, by every metric."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from dashboards.views.parts.parts import Column, Table, file_name
+from evals.naming.tables import tested_note
+
+PREFERRED = ("correlation", "cosine", "auprc", "f1_score", "iou")
+"""Metrics to name by at first: those that pass the sanity tests of Oikarinen et al., best first."""
+
+
+CONSENSUS = "consensus"
+"""Names by the label that most voting metrics choose, in place of one metric."""
+
+
+VERDICTS = ("passes", "undecided", "untested", "fails")
+"""What sanity tests say of a metric, the most trustworthy first."""
+
+LABEL_COLUMNS = {
+    "verdict": Column(title="sanity tests", meaning="whether the metric passes them"),
+    "label": Column(meaning="best label on the choosing half of the images"),
+    "score": Column(".3f", meaning="on the other half"),
+    "low": Column(".3f", "from", "lower end of the score's interval"),
+    "high": Column(".3f", "to", "upper end of the score's interval"),
+    "margin": Column("+.3f", "ahead by", "score less that of the second-best label"),
+    "others": Column(title="next labels", meaning="with their scores on the other half"),
+}
+NEXT_LABELS = ("top_label", "top_score", "chosen_score")
+"""Variables that hold millions of strings and numbers where concepts are many."""
+
+_OF_LABELS = [
+    *("verdict", "name", "score", "interval_low", "interval_high", "margin"),
+    *("top_label", "top_score"),
+]
+
+
+def ways_to_name(names: xr.Dataset) -> list[str]:
+    """Return the consensus, where some metric votes, and the metrics of a names dataset."""
+    metrics = [str(metric) for metric in names["metric"].values]
+    has_consensus = CONSENSUS in names and int(names["n_voting"]) > 0
+    return [CONSENSUS, *metrics] if has_consensus else metrics
+
+
+def preferred_way(ways: Sequence[str]) -> int:
+    """Return the place of the way to begin with; 0 where none is preferred."""
+    known = list(ways)
+    return next((known.index(name) for name in (CONSENSUS, *PREFERRED) if name in known), 0)
+
+
+def best_names(names: xr.Dataset, way: str) -> pd.DataFrame:
+    """Return each concept's name by one metric, or by their consensus.
+
+    Parameters
+    ----------
+    names : xr.Dataset
+        ``name`` and ``score`` (concept, metric); ``consensus`` and ``consensus_votes`` (concept).
+    way : str
+        One of its metrics, or `CONSENSUS`.
+
+    Returns
+    -------
+    pd.DataFrame
+        ``name`` ("" where there is none), ``score`` and ``verdict`` by concept: of the sanity
+        tests on the metric. Of a consensus the score is the share of voting metrics that choose
+        it, and the verdict says of how many.
+    """
+    if way == CONSENSUS:
+        named, n_voting = names["consensus"].values.astype(str), int(names["n_voting"])
+        votes = names["consensus_votes"].values
+        score = np.where(named == "", np.nan, votes / max(n_voting, 1))
+        verdict = np.array([f"{one} of {n_voting} agree" for one in votes.tolist()], dtype=object)
+    else:
+        own = names[["name", "score", "verdict"]].sel(metric=way)
+        named, score = own["name"].values.astype(str), own["score"].values
+        verdict = np.full(len(named), str(own["verdict"].values), dtype=object)
+    index = pd.Index(names["concept"].values, name="concept")
+    verdict = np.where(named == "", "", verdict)
+    return pd.DataFrame({"name": named, "score": score, "verdict": verdict}, index=index)
+
+
+def label_frame(names: xr.Dataset, concept: int) -> pd.DataFrame:
+    """Return the best labels of one concept, a row per metric.
+
+    Parameters
+    ----------
+    names : xr.Dataset
+        ``name``, ``score``, ``interval_low``, ``interval_high``, ``margin`` (concept, metric) and
+        ``top_label``, ``top_score`` (concept, metric, rank); ``verdict`` (metric).
+    concept : int
+        Its index.
+
+    Returns
+    -------
+    pd.DataFrame
+        ``metric``, ``verdict`` of the sanity tests on it, ``label``, ``score``, ``low``, ``high``,
+        ``margin`` over the second-best label, and ``others``, the next labels with their scores.
+        Empty for a concept without names. Metrics that pass come first.
+    """
+    columns = ["metric", *LABEL_COLUMNS]
+    if concept not in names.indexes["concept"]:
+        return pd.DataFrame(columns=columns)
+    own = names[_OF_LABELS].sel(concept=concept).load()
+    values = {
+        "metric": own["metric"].values.astype(str),
+        "verdict": own["verdict"].values.astype(str),
+        "label": own["name"].values.astype(str),
+        "score": own["score"].values,
+        "low": own["interval_low"].values,
+        "high": own["interval_high"].values,
+        "margin": own["margin"].values,
+        "others": [_others(own.isel(metric=place)) for place in range(own.sizes["metric"])],
+    }
+    frame = pd.DataFrame(values, columns=columns)
+    place = frame["verdict"].map(lambda told: VERDICTS.index(told) if told in VERDICTS else 99)
+    return frame.loc[place.sort_values(kind="stable").index].reset_index(drop=True)
+
+
+def label_table(cell: str, names: xr.Dataset, concept: int) -> Table:
+    """Return the best labels of one concept as a table; see :func:`label_frame`."""
+    frame, note = label_frame(names, concept), names_note(names)
+    name = file_name(cell, "concept", concept, "labels")
+    return Table(name, frame, "Best label by every metric", note, LABEL_COLUMNS)
+
+
+def _others(own: xr.Dataset) -> str:
+    labels, scores = own["top_label"].values[1:], own["top_score"].values[1:]
+    return ", ".join(
+        f"{label} {round(float(score), 2) + 0:.2f}" if np.isfinite(score) else str(label)
+        for label, score in zip(labels, scores, strict=True)
+        if label
+    )
+
+
+def names_note(names: xr.Dataset) -> str:
+    """Return on how many images names were chosen and scored, and which metrics were tested."""
+    if "n_choosing" not in names or "n_scoring" not in names:
+        return ""
+    chosen, scored = int(names["n_choosing"]), int(names["n_scoring"])
+    note = f"Names were chosen on {chosen:,} images and scored on {scored:,} others."
+    verdicts = names["verdict"].values.astype(str).tolist()
+    if set(verdicts) == {"untested"}:
+        return f"{note} No sanity tests were given: the verdict on every metric is open."
+    passed, tested = verdicts.count("passes"), len(verdicts) - verdicts.count("untested")
+    told = f"{note} {passed} of {tested} tested metrics pass the sanity tests; "
+    told += "these vote." if passed else "so none votes, and there is no consensus."
+    return f"{told} {tested_note(names)}".rstrip()

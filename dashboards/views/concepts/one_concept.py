@@ -1,0 +1,432 @@
+"""One concept: where it is present, what it contributes to, what is like it, what rests on it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+
+from dashboards.views.concepts.presences import Presences
+from dashboards.views.parts.charts import bars, histogram
+from dashboards.views.parts.parts import Column, Figure, Note, Part, Table
+from dashboards.views.parts.text import number_text
+
+BINS = 40
+CLASSES_SHOWN = 12
+ABOUT_PRESENCE = (
+    "Presence: the sum of its activations over an image, in units of the layer. Images without the "
+    "concept are left out; counts are on a logarithmic scale."
+)
+
+
+# -- over images ------------------------------------------------------------------------------
+
+
+def presence_parts(
+    name: str, presences: Presences, place: int, statistics: xr.Dataset
+) -> list[Part]:
+    """Return in how many images a concept is how strongly present, and in which classes.
+
+    Parameters
+    ----------
+    name : str
+        Of the files.
+    presences : Presences
+        What was read so far.
+    place : int
+        Of the concept, in the dataset.
+    statistics : xr.Dataset
+        ``label``, ``prediction`` and ``target`` (image), with the coordinate ``class``.
+    """
+    read, column = presences.n_read, presences.column(place)
+    present = column["presence"] != 0
+    told = presence_note(int(present.sum()), read)
+    if not presences.is_whole:
+        told += f" Only {read:,} of {presences.n_images:,} images were read so far."
+    if not len(column):
+        return [Note(told)]
+    return [
+        Figure(
+            f"{name}-presence",
+            histogram(
+                presence_bins(column["presence"][present]),
+                x_title="presence (units of the layer)",
+                y_title="images",
+                y_log=True,
+                height=264,
+            ),
+            "How strongly it is present",
+            f"{told} {ABOUT_PRESENCE}",
+        ),
+        *_class_parts(name, column[present], column, read, statistics),
+    ]
+
+
+def presence_note(present: int, images: int) -> str:
+    """Return in how many images a concept is present, and in which share it is not."""
+    if not images:
+        return "No image was read yet."
+    return (
+        f"Present in {present:,} of {images:,} images; "
+        f"its presence is 0 in {100 * (1 - present / images):.1f} %."
+    )
+
+
+def presence_bins(values: NDArray[np.floating], bins: int = BINS) -> pd.DataFrame:
+    """Return a histogram of presences as ``low``, ``high`` and ``value``, a count.
+
+    Parameters
+    ----------
+    values : ndarray
+        Presences that are not 0.
+    bins : int
+        Bins of equal width from 0, or from the lowest value if that is below.
+    """
+    if not len(values):
+        return pd.DataFrame({"low": [], "high": [], "value": []})
+    low, high = min(0.0, float(values.min())), max(0.0, float(values.max()))
+    counts, edges = np.histogram(values.astype(np.float64), bins=bins, range=(low, high))
+    return pd.DataFrame({"low": edges[:-1], "high": edges[1:], "value": counts})
+
+
+def _class_parts(
+    name: str, present: np.ndarray, column: np.ndarray, read: int, statistics: xr.Dataset
+) -> list[Part]:
+    classes = statistics["class"].values.astype(str).tolist()
+    known = "label" if (statistics["label"].values[:read] >= 0).any() else "prediction"
+    shares = class_shares(present["row"], statistics[known].values[:read], classes)
+    given = class_contributions(column, statistics["target"].values[:read], classes)
+    what = {"label": "labelled", "prediction": "predicted"}[known]
+    return [
+        Figure(
+            f"{name}-classes",
+            bars(shares.head(CLASSES_SHOWN), x_title=f"share of images {what} so", form=".1%"),
+            "Which classes it is present in",
+            _first(len(shares), "class"),
+        ),
+        Figure(
+            f"{name}-contributions",
+            bars(given.head(CLASSES_SHOWN), x_title="mean contribution to the logit"),
+            "What it contributes to",
+            f"Mean over the images that are explained for the class. {_first(len(given), 'class')}",
+        ),
+    ]
+
+
+def _first(count: int, noun: str) -> str:
+    if count <= CLASSES_SHOWN:
+        return ""
+    return f"The first {CLASSES_SHOWN} of {count:,} {noun}es."
+
+
+def class_shares(
+    rows: NDArray[np.integer], of_image: NDArray[np.integer], classes: Sequence[str]
+) -> pd.DataFrame:
+    """Return the share of each class's images in which a concept is present.
+
+    Parameters
+    ----------
+    rows : ndarray of int
+        Places of the images in which it is present.
+    of_image : ndarray of int, (image,)
+        Class of every image; below 0 where it has none.
+    classes : sequence of str
+        Names of the classes.
+
+    Returns
+    -------
+    pd.DataFrame
+        ``label``, ``value``, the share, ``images``, the class's images; the largest share first,
+        classes without an image or without the concept left out.
+    """
+    total = _counts(of_image, len(classes))
+    found = _counts(of_image[rows], len(classes))
+    frame = pd.DataFrame(
+        {"label": list(classes), "value": found / np.maximum(total, 1), "images": total}
+    )
+    return _largest(frame[found > 0])
+
+
+def class_contributions(
+    column: np.ndarray, target: NDArray[np.integer], classes: Sequence[str]
+) -> pd.DataFrame:
+    """Return the mean contribution of a concept to the logit of each class.
+
+    Parameters
+    ----------
+    column : ndarray of `dashboards.views.concepts.presences.ENTRY`
+        Of the concept; images without an entry count as 0.
+    target : ndarray of int, (image,)
+        The class whose logit is explained, of every image.
+    classes : sequence of str
+        Names of the classes.
+
+    Returns
+    -------
+    pd.DataFrame
+        ``label``, ``value``, the mean, ``images``; the largest amount first, zeros left out.
+    """
+    total = _counts(target, len(classes))
+    chosen = target[column["row"]]
+    inside = chosen >= 0
+    summed = np.bincount(
+        chosen[inside],
+        weights=column["contribution"][inside].astype(np.float64),
+        minlength=len(classes),
+    )[: len(classes)]
+    frame = pd.DataFrame(
+        {"label": list(classes), "value": summed / np.maximum(total, 1), "images": total}
+    )
+    return _largest(frame[summed != 0])
+
+
+def _counts(of_image: NDArray[np.integer], classes: int) -> NDArray[np.int64]:
+    return np.bincount(of_image[of_image >= 0], minlength=classes)[:classes]
+
+
+def _largest(frame: pd.DataFrame) -> pd.DataFrame:
+    order = frame["value"].abs().sort_values(ascending=False, kind="stable").index
+    return frame.loc[order].reset_index(drop=True)
+
+
+# -- what is like it --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Similar:
+    """A concept that is like another.
+
+    Attributes
+    ----------
+    concept : int
+        Its index.
+    similarity : float
+        Cosine or correlation.
+    """
+
+    concept: int
+    similarity: float
+
+
+@dataclass(frozen=True)
+class Directions:
+    """Directions of concepts in a layer, as they are stored: they may be 100 MB and more.
+
+    Attributes
+    ----------
+    weights : ndarray, (channel, concept)
+        A direction is a column.
+    lengths : ndarray, (concept,)
+        Their Euclidean norms.
+    """
+
+    weights: NDArray[np.float32]
+    lengths: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, decoder: xr.DataArray) -> Directions:
+        """Return the directions of a decoder (channel, concept)."""
+        weights = decoder.transpose("channel", "concept").values
+        return cls(weights, np.sqrt(np.einsum("ij,ij->j", weights, weights)))
+
+    def cosines(self, place: int) -> NDArray[np.float32]:
+        """Return the cosines of the direction at a place with all, (concept,).
+
+        NaN where a direction has length 0; all NaN for a place beyond the last.
+        """
+        if place >= len(self.lengths):
+            return np.full_like(self.lengths, np.nan)
+        products = self.weights.T @ self.weights[:, place]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            cosines: NDArray[np.float32] = products / (self.lengths * self.lengths[place])
+        return cosines
+
+
+def most_similar(
+    similarity: NDArray[np.floating], concepts: NDArray[np.integer], place: int, count: int = 6
+) -> list[Similar]:
+    """Return the concepts most like one, the most similar first.
+
+    Parameters
+    ----------
+    similarity : ndarray, (concept,)
+        With the one; NaN where it is not defined.
+    concepts : ndarray of int, (concept,)
+        Their indices.
+    place : int
+        Of the one, which is left out.
+    count : int
+        How many at most.
+    """
+    known = np.where(np.isnan(similarity), -np.inf, similarity).astype(np.float64)
+    known[place] = -np.inf
+    first = np.argsort(-known, kind="stable")[:count]
+    return [
+        Similar(int(concepts[one]), float(known[one])) for one in first if np.isfinite(known[one])
+    ]
+
+
+# -- what rests on it -------------------------------------------------------------------------
+
+DECISION_COLUMNS = {
+    "place": Column("d", "place", "by contribution, from 1"),
+    "contribution": Column(".3f", "contribution", "to the logit of the explained class"),
+    "share": Column(".1%", "share", "of all positive contributions"),
+}
+LOCATION_COLUMNS = {
+    "score": Column(".3f", "score", "mean over the images that show the name"),
+    "low": Column(".3f", "from", "lower end of its interval of 95 %"),
+    "high": Column(".3f", "to", "upper end of its interval of 95 %"),
+    "chance": Column(".3f", "chance", "of a map without any place"),
+    "lift": Column("+.3f", "above chance", "score less chance"),
+}
+
+
+def decision_frame(decisions: xr.Dataset, concept: int) -> pd.DataFrame:
+    """Return the explained decisions among whose first concepts one is.
+
+    Parameters
+    ----------
+    decisions : xr.Dataset
+        ``top_concept``, ``contribution``, ``share`` (image, rank); ``target`` (image); ``class``.
+    concept : int
+        Its index.
+
+    Returns
+    -------
+    pd.DataFrame
+        ``image``, ``explained``, the class, ``place``, ``contribution``, ``share``, the largest
+        share first.
+    """
+    rows, places = np.nonzero(decisions["top_concept"].values == concept)
+    classes = decisions["class"].values.astype(str)
+    frame = pd.DataFrame(
+        {
+            "image": decisions["image"].values.astype(str)[rows],
+            "explained": classes[decisions["target"].values[rows]],
+            "place": places + 1,
+            "contribution": decisions["contribution"].values[rows, places],
+            "share": decisions["share"].values[rows, places],
+        }
+    )
+    return frame.sort_values("share", ascending=False, kind="stable").reset_index(drop=True)
+
+
+def location_frame(localisation: xr.Dataset, concept: int) -> pd.DataFrame:
+    """Return how well a concept's maps lie on what its name names, a row per measure.
+
+    Parameters
+    ----------
+    localisation : xr.Dataset
+        Of the schema ``localisation``.
+    concept : int
+        Its index; one that was not mapped gives no row.
+    """
+    columns = ["measure", *LOCATION_COLUMNS]
+    if concept not in localisation.indexes["concept"]:
+        return pd.DataFrame(columns=columns)
+    own = localisation.sel(concept=concept)
+    return pd.DataFrame(
+        {
+            "measure": own["measure"].values.astype(str),
+            "score": own["score"].values,
+            "low": own["interval_low"].values,
+            "high": own["interval_high"].values,
+            "chance": own["chance"].values,
+            "lift": own["lift"].values,
+        }
+    )
+
+
+def location_parts(name: str, localisation: xr.Dataset, concept: int) -> list[Part]:
+    """Return whether a concept is where its name says; nothing for one that was not mapped."""
+    frame = location_frame(localisation, concept)
+    if frame.empty:
+        return []
+    own = localisation.sel(concept=concept)
+    label, shown = str(own["name"].values), int(own["n_shown"])
+    note = (
+        f"Of {int(own['n_images']):,} mapped images {shown:,} show {label!r}. Pointing: whether "
+        "the strongest place is inside; energy: the share of the map inside; iou: overlap."
+    )
+    return [
+        Table(f"{name}-localisation", frame, "Is it where its name says?", note, LOCATION_COLUMNS)
+    ]
+
+
+@dataclass(frozen=True)
+class Return:
+    """What a concept is matched to in another set.
+
+    Attributes
+    ----------
+    basis : str
+        ``decoder`` or ``presence``.
+    concept : int
+        Of the other set; -1 where there is none.
+    similarity : float
+        Cosine or correlation; NaN where there is no match.
+    chance : float
+        Mean similarity of matches of the null.
+    threshold : float
+        Similarity from which on a match counts as the same, the middle one of the matching.
+    """
+
+    basis: str
+    concept: int
+    similarity: float
+    chance: float
+    threshold: float
+
+    @property
+    def is_there(self) -> bool:
+        """Whether there is a match."""
+        return self.concept >= 0
+
+    @property
+    def text(self) -> str:
+        """It in words."""
+        if not self.is_there:
+            return f"by {self.basis}: no match"
+        what = {"decoder": "cosine", "presence": "correlation"}.get(self.basis, "similarity")
+        return (
+            f"by {self.basis}: concept {self.concept}, {what} {number_text(self.similarity)} "
+            f"(by chance {number_text(self.chance)})"
+        )
+
+
+def returns(matching: xr.Dataset, concept: int, is_first: bool = True) -> list[Return]:
+    """Return what a concept is matched to, by each basis.
+
+    Parameters
+    ----------
+    matching : xr.Dataset
+        Of the schema ``matching``.
+    concept : int
+        Its index in its own set.
+    is_first : bool
+        Whether its set is the first of both; the matching is one to one, and is read backwards if
+        not.
+    """
+    thresholds = matching["threshold"].values
+    middle = float(thresholds[len(thresholds) // 2]) if len(thresholds) else np.nan
+    return [
+        _return(matching.sel(basis=basis), concept, is_first, middle)
+        for basis in matching["basis"].values
+    ]
+
+
+def _return(own: xr.Dataset, concept: int, is_first: bool, threshold: float) -> Return:
+    matched = own["match"].values
+    rows = (own["concept"].values == concept) & (matched >= 0) if is_first else matched == concept
+    chance = float(own["null_mean_similarity"])
+    basis = str(own["basis"].values)
+    if not rows.any():
+        return Return(basis, -1, np.nan, chance, threshold)
+    row = int(np.flatnonzero(rows)[0])
+    other = int(matched[row]) if is_first else int(own["concept"].values[row])
+    return Return(basis, other, float(own["similarity"].values[row]), chance, threshold)

@@ -1,0 +1,1 @@
+"""Parts of pages and reports: tables, charts, dots, heat maps, pictures, texts."""

@@ -1,0 +1,245 @@
+"""What pages and reports are made of: tables, figures, pictures and words, to be shown anywhere.
+
+A view returns parts; a page shows them in a browser, a report writes them into a file. What can be
+downloaded of each is said here once: a table as CSV and LaTeX, a figure as SVG.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
+
+import numpy as np
+import pandas as pd
+
+from dashboards.views.parts.text import value_text
+
+MISSING = "–"
+PICTURE = "picture"
+"""Form of a column of pictures, as ``data:`` addresses; files of numbers leave it out."""
+WIDTH = 640
+"""Pixels of a figure in a file, unless its chart says another."""
+
+
+@dataclass(frozen=True)
+class Number:
+    """One number of a summary, ready to be shown, with what it means."""
+
+    label: str
+    value: str
+    meaning: str = ""
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """Numbers that stand side by side."""
+
+    numbers: Sequence[Number]
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A heading of what follows it."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Note:
+    """A paragraph: ours, or stored text, which is shown letter by letter.
+
+    Attributes
+    ----------
+    text : str
+        Plain text.
+    kind : str
+        ``caption``, ``info`` or ``warning``.
+    """
+
+    text: str
+    kind: str = "caption"
+
+
+@dataclass(frozen=True)
+class Column:
+    """How a column of a table is shown.
+
+    Attributes
+    ----------
+    form : str
+        A format of Python, as ``.3f`` or ``.1%``; `PICTURE`; "" shows the value as text.
+    title : str
+        In place of its name.
+    meaning : str
+        What it holds, with units.
+    is_wide : bool
+        Whether a page gives it the room for long names.
+    """
+
+    form: str = ""
+    title: str = ""
+    meaning: str = ""
+    is_wide: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with how it is called, shown and downloaded.
+
+    Attributes
+    ----------
+    name : str
+        Of the downloaded file, without its ending.
+    frame : pd.DataFrame
+        Its index is not shown.
+    title, note : str
+        Above and below it.
+    columns : mapping of str to Column
+        How to show them; others are shown as they are.
+    in_sight : int
+        Rows that a page shows before one scrolls in it.
+    """
+
+    name: str
+    frame: pd.DataFrame
+    title: str = ""
+    note: str = ""
+    columns: Mapping[str, Column] = field(default_factory=dict)
+    in_sight: int = 12
+
+    def csv(self) -> str:
+        """Return it as CSV, numbers in full."""
+        return str(self.without_pictures().frame.to_csv(index=False, lineterminator="\n"))
+
+    def latex(self) -> str:
+        """Return it as LaTeX with the rules of booktabs, numbers as they are shown."""
+        table = self.without_pictures()
+        shown = table.texts()
+        numeric = [_is_numeric(table.frame[name]) for name in table.frame]
+        body = shown.map(escape_latex).set_axis([escape_latex(name) for name in shown], axis=1)
+        lines = [
+            rf"\begin{{tabular}}{{{''.join('r' if right else 'l' for right in numeric)}}}",
+            r"\toprule",
+            " & ".join(body.columns) + r" \\",
+            r"\midrule",
+            *(" & ".join(row) + r" \\" for row in body.itertuples(index=False, name=None)),
+            r"\bottomrule",
+            r"\end{tabular}",
+        ]
+        return "\n".join(lines) + "\n"
+
+    def without_pictures(self) -> Table:
+        """Return it without columns of pictures."""
+        pictures = [name for name, column in self.columns.items() if column.form == PICTURE]
+        return replace(self, frame=self.frame.drop(columns=pictures, errors="ignore"))
+
+    def texts(self) -> pd.DataFrame:
+        """Return every cell as it is shown, columns by their titles."""
+        told = {name: self.columns.get(str(name), Column()) for name in self.frame}
+        texts = [
+            [_cell_text(value, column.form) for value in self.frame[name].tolist()]
+            for name, column in told.items()
+        ]
+        titles = [column.title or str(name) for name, column in told.items()]
+        return pd.DataFrame(dict(enumerate(texts)), dtype=object).set_axis(titles, axis=1)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A chart with how it is called, shown and downloaded.
+
+    Attributes
+    ----------
+    name : str
+        Of the downloaded file, without its ending.
+    chart : altair chart
+        With its data inside.
+    title, note : str
+        Above and below it.
+    """
+
+    name: str
+    chart: Any
+    title: str = ""
+    note: str = ""
+
+    def svg(self) -> str:
+        """Return it as SVG on white, drawn here and without a network."""
+        import vl_convert
+
+        white = self.chart.configure(background="white").configure_view(
+            stroke="#dddddd", continuousWidth=WIDTH, discreteWidth=WIDTH
+        )
+        return str(vl_convert.vegalite_to_svg(white.to_json(validate=False)))
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image with what is said below it.
+
+    Attributes
+    ----------
+    pixels : np.ndarray
+        uint8 (y, x, colour).
+    caption : str
+        Plain text.
+    """
+
+    pixels: np.ndarray
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Images in a row, or in several.
+
+    Attributes
+    ----------
+    pictures : sequence of Picture
+        From the left.
+    in_row : int
+        Places in a row.
+    title, note : str
+        Above and below them.
+    """
+
+    pictures: Sequence[Picture]
+    in_row: int = 8
+    title: str = ""
+    note: str = ""
+
+
+Part: TypeAlias = Heading | Note | Numbers | Table | Figure | Pictures
+
+
+def file_name(*words: object) -> str:
+    """Return words as the name of a file: letters, digits, dashes."""
+    return re.sub(r"[^A-Za-z0-9]+", "-", " ".join(map(str, words))).strip("-").lower() or "factbook"
+
+
+def escape_latex(text: object) -> str:
+    r"""Return a text as LaTeX that shows it as it is; ``\``, ``~`` and ``^`` too."""
+    named = {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "–": "--",
+    }
+    letters = (f"\\{c}" if c in "&%$#_{}" else named.get(c, c) for c in str(text))
+    return "".join(letters).replace("\n", " ")
+
+
+def _is_numeric(column: pd.Series) -> bool:
+    return bool(pd.api.types.is_numeric_dtype(column) and column.dtype != bool)
+
+
+def _cell_text(value: Any, form: str) -> str:
+    if value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value)):
+        return MISSING
+    if form and isinstance(value, int | float) and not isinstance(value, bool):
+        return format(value, form)
+    return value_text(value) if not isinstance(value, pd.Timestamp) else str(value)

@@ -1,0 +1,1 @@
+"""Views of results: one kind of dataset each."""

@@ -1,0 +1,265 @@
+"""Scores of every pair of a neuron and a concept: the best pairs, and a part as a heat map."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from dashboards.views.parts.heat import heat
+from dashboards.views.parts.parts import (
+    Column,
+    Figure,
+    Note,
+    Number,
+    Numbers,
+    Part,
+    Table,
+    file_name,
+)
+from dashboards.views.results.choices import Choice, Datasets, options_of
+from dashboards.views.results.in_full import each_in_full
+from dashboards.views.results.sanity import plain
+from evals.metrics.table import list_metrics
+from evals.sanity.published import worst_published
+
+MOST_DRAWN = 60
+"""Neurons, and concepts, of a heat map."""
+
+MOST_BYTES = 256_000_000
+"""Of scores that are read for one page; what is larger is read in parts, by neuron."""
+
+BLOCK_BYTES = 32_000_000
+"""Of scores that are in memory at once."""
+
+PAIR_COLUMNS = {
+    "concept": Column(title="best concept"),
+    "score": Column(".3f", meaning="of the best concept"),
+    "second": Column(title="second best"),
+    "second_score": Column(".3f", "its score"),
+    "margin": Column(".3f", meaning="score of the best less that of the second best"),
+    "labelled_share": Column(".1%", "label's share", "share of inputs with the label"),
+    "undefined": Column("d", meaning="undefined pairs of the neuron"),
+}
+METRIC_COLUMNS = {
+    "lower": Column("g", meaning="smallest possible value; – where the data bound it"),
+    "upper": Column("g", meaning="largest possible value; – where the data bound it"),
+    "undefined": Column(".2%", meaning="share of undefined pairs"),
+}
+CONCEPT_COLUMNS = {
+    "neurons": Column("d", meaning="neurons that it explains best"),
+    "neuron": Column("d", "best neuron"),
+    "score": Column(".3f", meaning="with this neuron"),
+    "labelled_share": Column(".1%", "label's share", "share of inputs with the label"),
+}
+
+
+def scores_choices(datasets: Datasets) -> list[Choice]:
+    """Return the metrics, and the parts of the neurons where there are too many for one page."""
+    told = "In the order of their worst published sanity test (Oikarinen et al., section 4)."
+    metrics = sorted(options_of(datasets, "metric"), key=_worst_published_last)
+    choices = [Choice("metric", "Metric", metrics, told)]
+    parts = max((parts_of(own) for own in datasets.values()), key=len)
+    if len(parts) > 1:
+        meaning = "Neurons are read in parts: there are too many for one page."
+        choices.append(Choice("neurons", "Neurons", parts, meaning))
+    return choices
+
+
+def _worst_published_last(metric: str) -> tuple[bool, float]:
+    worst = worst_published(metric)
+    return math.isnan(worst), 0.0 if math.isnan(worst) else -worst
+
+
+def parts_of(own: xr.Dataset) -> list[str]:
+    """Return into which parts the neurons fall, as ``places 0 to 999``."""
+    n_neurons, row = own.sizes["neuron"], _row_bytes(own)
+    step = max(1, MOST_BYTES // row)
+    return [
+        f"{start:,} to {min(start + step, n_neurons) - 1:,}"
+        for start in range(0, max(n_neurons, 1), step)
+    ]
+
+
+def _row_bytes(own: xr.Dataset) -> int:
+    """Return how much is read for one neuron: metrics lie beside each other in the files."""
+    return max(1, own["score"].dtype.itemsize * own.sizes["metric"] * own.sizes["concept"])
+
+
+def scores_parts(datasets: Datasets, metric: str = "", neurons: str = "") -> list[Part]:
+    """Return the best pairs by one metric, and a heat map of the best of them.
+
+    Parameters
+    ----------
+    datasets : mapping of str to xr.Dataset
+        Of schema ``scores``, by the cell that made each; scores may lie on the disk.
+    metric : str
+        "" for the first.
+    neurons : str
+        One of :func:`parts_of`; "" for the first.
+    """
+    metric = metric or scores_choices(datasets)[0].options[0]
+    return each_in_full(datasets, lambda cell, own: _setting(cell, own, metric, neurons))
+
+
+def _setting(cell: str, own: xr.Dataset, metric: str, neurons: str) -> list[Part]:
+    if metric not in own["metric"].values.astype(str):
+        return [Note(f"Nothing was scored by {metric} here.")]
+    parts = parts_of(own)
+    place = parts.index(neurons) if neurons in parts else 0
+    step = max(1, MOST_BYTES // _row_bytes(own))
+    part = own.isel(neuron=slice(place * step, (place + 1) * step))
+    pairs = pair_frame(part, metric)
+    told = [f"Neurons {parts[place]} of {own.sizes['neuron']:,}."] if len(parts) > 1 else []
+    return [
+        Numbers(list(_numbers(own, pairs, metric))),
+        *map(Note, told),
+        *_heat(cell, part, pairs, metric),
+        Table(
+            file_name(cell, metric, "pairs"),
+            pairs,
+            f"Best concept of every neuron, by {metric}",
+            columns=PAIR_COLUMNS,
+        ),
+        Table(
+            file_name(cell, metric, "concepts"),
+            concept_frame(pairs, part),
+            f"Concepts that explain a neuron best, by {metric}",
+            columns=CONCEPT_COLUMNS,
+        ),
+        Table(file_name(cell, "metrics"), metric_frame(own), "Metrics", columns=METRIC_COLUMNS),
+    ]
+
+
+def _numbers(own: xr.Dataset, pairs: pd.DataFrame, metric: str) -> Iterator[Number]:
+    yield Number("neurons", f"{own.sizes['neuron']:,}")
+    yield Number("concepts", f"{own.sizes['concept']:,}")
+    yield Number("inputs", f"{int(own['n_inputs']):,}", "that both were known for")
+    median = float(pairs["score"].median())
+    yield Number("median best score", f"{median:.3f}", f"by {metric}, over the neurons shown")
+    undefined = f"{float(own['undefined_share']):.2%}"
+    yield Number("undefined", undefined, "share of undefined pairs, over all metrics")
+
+
+def pair_frame(own: xr.Dataset, metric: str) -> pd.DataFrame:
+    """Return the best two concepts of every neuron by one metric, the best pair first.
+
+    Scores are read in blocks of neurons; neurons without any defined score come last.
+    """
+    best, second = (np.zeros((2, own.sizes["neuron"])) for _ in range(2))
+    rows = max(1, BLOCK_BYTES // _row_bytes(own))
+    for start in range(0, own.sizes["neuron"], rows):
+        at = slice(start, start + rows)
+        scores = own["score"].isel(neuron=at).sel(metric=metric).transpose("neuron", "concept")
+        best[:, at], second[:, at] = _best_two(scores.values)
+    concepts = own["concept"].values.astype(str)
+    share = own["labelled_share"].values
+    frame = pd.DataFrame(
+        {
+            "neuron": own["neuron"].values,
+            "concept": _named(concepts, best),
+            "score": best[1],
+            "second": _named(concepts, second),
+            "second_score": second[1],
+            "margin": best[1] - second[1],
+            "labelled_share": np.where(np.isnan(best[1]), np.nan, share[best[0].astype(int)]),
+            "undefined": own["undefined"].sel(metric=metric).values,
+        }
+    )
+    return frame.sort_values("score", ascending=False, kind="stable").reset_index(drop=True)
+
+
+def _best_two(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return place and score (2, neuron) of the best, and of the second best; NaN for none."""
+    held, rows = np.where(np.isnan(scores), -np.inf, scores), np.arange(len(scores))
+    first = held.argmax(axis=1)
+    found = [np.stack([first, held[rows, first]])]
+    held[rows, first] = -np.inf
+    second = held.argmax(axis=1)
+    found.append(np.stack([second, held[rows, second]]))
+    for pair in found:
+        pair[1][np.isneginf(pair[1])] = np.nan
+    return found[0], found[1]
+
+
+def _named(concepts: np.ndarray, pair: np.ndarray) -> np.ndarray:
+    return np.where(np.isnan(pair[1]), "", concepts[pair[0].astype(int)])
+
+
+def concept_frame(pairs: pd.DataFrame, own: xr.Dataset) -> pd.DataFrame:
+    """Return a row per concept that explains a neuron best, those of most neurons first."""
+    known = pairs[pairs["concept"] != ""]
+    by = known.groupby("concept", sort=False)
+    told = by.agg(neurons=("neuron", "count"), neuron=("neuron", "first"), score=("score", "first"))
+    shares = pd.Series(own["labelled_share"].values, own["concept"].values.astype(str))
+    told["labelled_share"] = shares.reindex(told.index).to_numpy()
+    order = ["neurons", "score"]
+    return told.sort_values(order, ascending=False, kind="stable").reset_index()
+
+
+def metric_frame(own: xr.Dataset) -> pd.DataFrame:
+    """Return a row per metric: what it is, its bounds, and the share of undefined pairs."""
+    table = list_metrics()
+    metrics = own["metric"].values.astype(str)
+    pairs = max(1, own.sizes["neuron"] * own.sizes["concept"])
+    return pd.DataFrame(
+        {
+            "metric": metrics,
+            "meaning": [
+                plain(table[m].title) if m in table else "not registered here" for m in metrics
+            ],
+            "lower": own["lower"].values,
+            "upper": own["upper"].values,
+            "undefined": own["undefined"].sum("neuron").values / pairs,
+        }
+    )
+
+
+def _heat(cell: str, own: xr.Dataset, pairs: pd.DataFrame, metric: str) -> list[Part]:
+    neurons = pairs["neuron"].head(MOST_DRAWN).tolist()
+    if not neurons or not own.sizes["concept"]:
+        return []
+    scores = own["score"].sel(metric=metric, neuron=neurons).transpose("neuron", "concept")
+    values = scores.values
+    kept = _best_columns(values)
+    frame = pd.DataFrame(
+        {
+            "y": np.repeat([str(n) for n in neurons], len(kept)),
+            "x": np.tile(own["concept"].values.astype(str)[kept], len(neurons)),
+            "value": values[:, kept].ravel(),
+        }
+    )
+    low, high = _domain(own, metric, frame["value"])
+    chart = heat(
+        frame,
+        x_title="concept",
+        y_title="neuron",
+        value_title=metric,
+        domain=(low, high),
+        is_signed=low < 0 < high,
+    )
+    is_whole = len(neurons) == own.sizes["neuron"] and len(kept) == own.sizes["concept"]
+    cut = f"The {len(neurons)} neurons of the best pairs, and the {len(kept)} concepts that score "
+    note = "The best pairs come first." if is_whole else f"{cut}highest with them."
+    return [Figure(file_name(cell, metric, "heat"), chart, f"Scores by {metric}", note)]
+
+
+def _best_columns(values: np.ndarray) -> np.ndarray:
+    """Return the places of the concepts to draw, in the order of the neurons that they suit."""
+    held = np.where(np.isnan(values), -np.inf, values)
+    chosen = list(dict.fromkeys(held.argmax(axis=1).tolist()))
+    others = [
+        place for place in np.argsort(-held.max(axis=0), kind="stable") if place not in chosen
+    ]
+    return np.array([*chosen, *others][:MOST_DRAWN], dtype=int)
+
+
+def _domain(own: xr.Dataset, metric: str, values: pd.Series) -> tuple[float, float]:
+    """Return the ends of the colours: the metric's bounds, else what is drawn."""
+    at = own[["lower", "upper"]].sel(metric=metric)
+    low, high = float(at["lower"]), float(at["upper"])
+    low = float(values.min()) if np.isnan(low) else low
+    return low, float(values.max()) if np.isnan(high) else high

@@ -1,0 +1,1 @@
+"""Views of runs: rows, one run, comparisons, curves, the pipeline."""

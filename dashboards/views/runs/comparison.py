@@ -1,0 +1,573 @@
+"""Runs side by side: what differs in them, how they went, and what is typical of a group."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import altair as alt
+import numpy as np
+import pandas as pd
+
+from dashboards.views.parts.charts import (
+    DASHES,
+    MOST_POINTS,
+    PALETTE,
+    bars,
+    lines,
+)
+from dashboards.views.parts.parts import MISSING, Column, Figure, Note, Part, Table
+from dashboards.views.parts.text import value_text
+from dashboards.views.runs.curves import Curve, smoothed, thin
+from dashboards.views.runs.rows import Row, is_value
+from dashboards.views.runs.runs import run_key
+from registry.declare.cells import Graph
+from registry.declare.reference import SelectionError
+
+SIDE_BY_SIDE = 8
+"""Runs that stand in columns at most; more stand in rows."""
+
+MOST_RUNS = 200
+MOST_CURVES = 12
+SEEDS = ("seed",)
+"""Last parts of keys by which runs differ that are the same otherwise."""
+
+_LESS = (
+    *("loss", "error", "residual", "dead", "silent", "seconds", "perplexity", "divergence"),
+    *("undefined", "empty", "missing", "deviation", "gap", "distance", "mse", "mae"),
+    *("never", "always", "without", "l0", "concepts_for", "common"),
+)
+_OWN_KEYS = ("experiment", "needs")
+_CELL = re.compile(r"([^\[]+)\[(.*)\]")
+FAINT = 0.25
+_LEGEND_ROW = 20  # pixels
+
+
+# -- which runs -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Runs to compare.
+
+    Attributes
+    ----------
+    rows : tuple of Row
+        Each once, in the order in which they were named.
+    unknown : tuple of str
+        Names that mean no run.
+    left_out : int
+        Runs beyond those that are compared at most.
+    """
+
+    rows: tuple[Row, ...]
+    unknown: tuple[str, ...] = ()
+    left_out: int = 0
+
+
+def choose(names: Sequence[str], rows: Sequence[Row], graph: Graph) -> Chosen:
+    """Return the runs that names mean.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Numbers, identifiers, and cells, experiments, patterns or suites, of each cell of which the
+        newest complete run is meant, or the newest where none is complete.
+    rows : sequence of Row
+        All runs, the newest first.
+    graph : Graph
+        The declared cells.
+    """
+    by_key = {key: row for row in rows for key in (run_key(row.run), str(row.run.id))}
+    newest = newest_of_cells(rows)
+    found: dict[str, Row] = {}
+    unknown = []
+    for name in names:
+        meant = [by_key[name]] if name in by_key else _of_cells(name, newest, graph)
+        if not meant:
+            unknown.append(name)
+        found.update((run_key(row.run), row) for row in meant)
+    chosen = tuple(found.values())
+    return Chosen(chosen[:MOST_RUNS], tuple(unknown), max(0, len(chosen) - MOST_RUNS))
+
+
+def newest_of_cells(rows: Iterable[Row]) -> dict[str, Row]:
+    """Return the newest complete run of each cell, else its newest; rows come newest first."""
+    newest: dict[str, Row] = {}
+    for row in rows:
+        known = newest.get(row.run.cell)
+        is_better = row.run.status == "COMPLETED" and known and known.run.status != "COMPLETED"
+        if known is None or is_better:
+            newest[row.run.cell] = row
+    return newest
+
+
+def _of_cells(name: str, newest: Mapping[str, Row], graph: Graph) -> list[Row]:
+    if name in newest:
+        return [newest[name]]
+    try:
+        cells = [cell.name for cell in graph.select([name])]
+    except SelectionError:
+        cells = []
+    declared = [newest[cell] for cell in cells if cell in newest]
+    return declared or [row for row in newest.values() if row.run.experiment == name]
+
+
+def labels_of(rows: Sequence[Row]) -> list[str]:
+    """Return what each run is called: its cell, with its number where cells come twice."""
+    cells = [row.run.cell or run_key(row.run) for row in rows]
+    twice = {cell for cell in cells if cells.count(cell) > 1}
+    numbers = [row.run.uid if row.run.id is None else f"#{row.run.id}" for row in rows]
+    return [
+        f"{cell} {number}" if cell in twice else cell
+        for cell, number in zip(cells, numbers, strict=True)
+    ]
+
+
+def short_labels(labels: Sequence[str]) -> list[str]:
+    """Return what tells labels apart, for a legend: of cells of one experiment what differs."""
+    split = [_CELL.fullmatch(label) for label in labels]
+    parts = [match[2].split(",") if match else [] for match in split]
+    names = {match[1] if match else "" for match in split}
+    if len(labels) < 2 or len(names) > 1 or len(set(map(len, parts))) > 1 or not parts[0]:
+        return list(labels)
+    differ = [place for place, told in enumerate(zip(*parts, strict=True)) if len(set(told)) > 1]
+    short = [", ".join(own[place] for place in differ) for own in parts]
+    return short if len(set(short)) == len(labels) else list(labels)
+
+
+# -- settings and results ---------------------------------------------------------------------
+
+
+def settings(rows: Sequence[Row], everything: bool = False) -> list[str]:
+    """Return the keys of configurations: those that differ, or all."""
+    keys = dict.fromkeys(key for row in rows for key in row.values if key.startswith("config."))
+    return [key for key in keys if everything or _differs(rows, key)]
+
+
+def _differs(rows: Sequence[Row], key: str) -> bool:
+    return len({_canonical(row, key) for row in rows}) > 1
+
+
+def _canonical(row: Row, key: str) -> str:
+    if key not in row.values:
+        return ""
+    return json.dumps(row.values[key], sort_keys=True, default=str)
+
+
+def result_keys(rows: Sequence[Row], numeric: bool = False) -> list[str]:
+    """Return the keys of results; on demand those that are numbers wherever they are."""
+    keys = dict.fromkeys(key for row in rows for key in row.values if key.startswith("result."))
+    return [key for key in keys if not numeric or _is_numeric(rows, key)]
+
+
+def _is_numeric(rows: Sequence[Row], key: str) -> bool:
+    values = [row.values[key] for row in rows if row.values.get(key) is not None]
+    return bool(values) and all(
+        isinstance(value, int | float) and not isinstance(value, bool) for value in values
+    )
+
+
+def told_results(rows: Sequence[Row]) -> list[str]:
+    """Return the results that are numbers, by name; those that differ come first, settings last."""
+    names = [key.removeprefix("result.") for key in result_keys(rows, numeric=True)]
+    settings_too = {name for name in names if any(f"config.{name}" in row.values for row in rows)}
+    return sorted(
+        names, key=lambda name: (name in settings_too, not _differs(rows, f"result.{name}"))
+    )
+
+
+def less_is_better(key: str) -> bool:
+    """Return a guess by the name of a result, as ``final_loss``."""
+    return any(word in key.lower() for word in _LESS)
+
+
+def best_of(rows: Sequence[Row], key: str, lower: bool) -> list[int]:
+    """Return the places of the runs with the best value; none where all are alike."""
+    valued = [
+        (place, row.values[key])
+        for place, row in enumerate(rows)
+        if _is_numeric([row], key) and is_value(row.values[key])
+    ]
+    values = [value for _, value in valued]
+    if len(set(values)) < 2:
+        return []
+    best = min(values) if lower else max(values)
+    return [place for place, value in valued if value == best]
+
+
+def settings_table(rows: Sequence[Row], everything: bool = False) -> Table:
+    """Return configurations side by side; runs in columns if they are few."""
+    labels, keys = labels_of(rows), settings(rows, everything)
+    columns = {key: [_text(row.values.get(key), key in row.values) for row in rows] for key in keys}
+    note = "" if everything else "Keys that all have alike are left out."
+    frame = _sided(labels, columns, "setting", "config.")
+    return Table("compared-settings", frame, "Settings", note)
+
+
+def _text(value: Any, is_there: bool) -> str:
+    return (value_text(value) or "None") if is_there else MISSING
+
+
+def results_table(rows: Sequence[Row], lower: Collection[str]) -> Table:
+    """Return results side by side, with which run is best in what.
+
+    Parameters
+    ----------
+    rows : sequence of Row
+        The runs.
+    lower : collection of str
+        Results of which the smallest is best.
+    """
+    labels, keys = labels_of(rows), result_keys(rows)
+    best = {key: best_of(rows, key, key in lower) for key in keys}
+    columns: dict[str, list[Any]] = {key: _values(rows, key) for key in keys}
+    frame = _sided(labels, columns, "result", "result.")
+    if len(rows) <= SIDE_BY_SIDE:
+        told = [", ".join(labels[place] for place in best[key]) for key in keys]
+        frame["best"] = [f"★ {text}" if text else "" for text in told]
+    else:
+        names = [
+            [key.removeprefix("result.") for key in keys if place in best[key]]
+            for place in range(len(rows))
+        ]
+        frame["best in"] = [f"★ {', '.join(own)}" if own else "" for own in names]
+    note = "★ marks the largest value, or the smallest where that is better; ties are all named."
+    return Table("compared-results", frame, "Results", note)
+
+
+def _values(rows: Sequence[Row], key: str) -> list[Any]:
+    if _is_numeric(rows, key):
+        return [np.nan if row.values.get(key) is None else float(row.values[key]) for row in rows]
+    return [_text(row.values.get(key), key in row.values) for row in rows]
+
+
+def _sided(
+    labels: Sequence[str], columns: Mapping[str, list[Any]], head: str, prefix: str
+) -> pd.DataFrame:
+    """Return runs in columns if they are few, else in rows; one type in each column."""
+    names = [key.removeprefix(prefix) for key in columns]
+    if len(labels) > SIDE_BY_SIDE:
+        own = dict(zip(names, columns.values(), strict=True))
+        return pd.DataFrame({"run": list(labels), **own})
+    sides = {
+        label: _column([values[place] for values in columns.values()])
+        for place, label in enumerate(labels)
+    }
+    return pd.DataFrame({head: names, **sides})
+
+
+def _column(values: list[Any]) -> pd.Series:
+    if all(isinstance(value, float) for value in values):
+        return pd.Series(values, dtype="float64")
+    return pd.Series(
+        [None if value is None else value_text(value) for value in values], dtype=object
+    )
+
+
+# -- groups -----------------------------------------------------------------------------------
+
+
+def facets(rows: Sequence[Row], graph: Graph) -> dict[str, list[Any]]:
+    """Return what runs can be grouped by: differing settings, and axes of matrices, by name.
+
+    Inherited axes, as the seed of what a cell was made from, stand under ``matrix.``.
+    """
+    columns: dict[str, list[Any]] = {}
+    if len({row.run.experiment for row in rows}) > 1:
+        columns["experiment"] = [row.run.experiment for row in rows]
+    for key in settings(rows):
+        name = key.removeprefix("config.")
+        if name.partition(".")[0] not in _OWN_KEYS:
+            columns[name] = [row.values.get(key) for row in rows]
+    cells = [graph.cells.get(row.run.cell) for row in rows]
+    axes = dict.fromkeys(label for cell in cells if cell for label in cell.values)
+    for label in axes:
+        values = [cell.values.get(label) if cell else None for cell in cells]
+        if label not in columns and len(set(map(repr, values))) > 1:
+            columns[f"matrix.{label}"] = values
+    return columns
+
+
+def default_facets(names: Iterable[str]) -> list[str]:
+    """Return what to group by at first: everything but seeds.
+
+    Experiments that differ by nothing but a seed are the same one, declared twice.
+    """
+    known = list(names)
+    kept = [name for name in known if name.rpartition(".")[2] not in SEEDS]
+    return [] if kept == ["experiment"] != known else kept
+
+
+def group_frame(
+    rows: Sequence[Row], columns: Mapping[str, Sequence[Any]], by: Sequence[str]
+) -> pd.DataFrame:
+    """Return mean and deviation of every numeric result over the runs of each group.
+
+    Parameters
+    ----------
+    rows : sequence of Row
+        The runs.
+    columns : mapping of str to sequence
+        As :func:`facets` returns them.
+    by : sequence of str
+        Names of them; runs that are alike in all of these are one group.
+
+    Returns
+    -------
+    pd.DataFrame
+        ``group`` (text), the values of `by`, ``runs``, and for each result ``<name>`` (mean) and
+        ``<name> sd``: the sample deviation, n - 1; NaN for a single run.
+    """
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for place in range(len(rows)):
+        groups.setdefault(tuple(value_text(columns[name][place]) for name in by), []).append(place)
+    keys = result_keys(rows, numeric=True)
+    table = []
+    for texts, places in groups.items():
+        told = [f"{name} {text}" for name, text in zip(by, texts, strict=True)]
+        first = {name: columns[name][places[0]] for name in by}
+        line = {"group": ", ".join(told) or "all", **first, "runs": len(places)}
+        for key in keys:
+            line |= _moments(key.removeprefix("result."), [rows[place] for place in places], key)
+        table.append(line)
+    return pd.DataFrame(table)
+
+
+def _moments(name: str, rows: Sequence[Row], key: str) -> dict[str, float]:
+    known = [float(row.values[key]) for row in rows if is_value(row.values.get(key))]
+    mean = float(np.mean(known)) if known else np.nan
+    deviation = float(np.std(known, ddof=1)) if len(known) > 1 else np.nan
+    return {name: mean, f"{name} sd": deviation}
+
+
+def group_parts(
+    rows: Sequence[Row], columns: Mapping[str, Sequence[Any]], by: Sequence[str], result: str
+) -> list[Part]:
+    """Return one result by group as a figure, and all results as a table.
+
+    Parameters
+    ----------
+    rows, columns, by
+        As for :func:`group_frame`.
+    result : str
+        What is drawn, without ``result.``.
+    """
+    frame = group_frame(rows, columns, by)
+    note = "Mean over the runs of each group, and one sample deviation (n - 1) to either side."
+    figure = Figure(f"groups-{result}", _group_chart(frame, by, result), result, note)
+    text = {name: [value_text(value) for value in frame[name]] for name in by if name in frame}
+    shown = frame.drop(columns="group").assign(**text)
+    means = {name: Column(".5g") for name in shown if name not in by and name != "runs"}
+    return [figure, Table("groups", shown, "All results", note, means)]
+
+
+def _group_chart(frame: pd.DataFrame, by: Sequence[str], result: str) -> Any:
+    spread = frame[f"{result} sd"].fillna(0)
+    told = frame.assign(
+        value=frame[result], low=frame[result] - spread, high=frame[result] + spread
+    ).dropna(subset="value")
+    across = next((name for name in by if _is_axis(frame[name].tolist())), None)
+    others = [name for name in by if name != across]
+    series = [
+        ", ".join(f"{name} {value_text(line[name])}" for name in others)
+        for line in told[list(others)].to_dict("records")
+    ] or [""] * len(told)
+    names = list(dict.fromkeys(series))
+    if across is None or len(names) > len(PALETTE):
+        return bars(told.rename(columns={"group": "label"}), x_title=result, form=".5g")
+    points = pd.DataFrame(
+        {
+            "x": [float(value) for value in told[across]],
+            "value": told["value"].tolist(),
+            "low": told["low"].tolist(),
+            "high": told["high"].tolist(),
+            "series": series,
+        }
+    )
+    return lines(
+        points.sort_values("x"), x="x", y="value", x_title=across, y_title=result, series=names,
+        form=".5g",
+    )  # fmt: skip
+
+
+def _is_axis(values: Sequence[Any]) -> bool:
+    is_number = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+    return is_number and len(set(values)) > 2
+
+
+# -- curves -----------------------------------------------------------------------------------
+
+
+def metric_names(curves: Iterable[Sequence[Curve]]) -> list[str]:
+    """Return the metrics that some run has logged."""
+    return sorted({curve.name for own in curves for curve in own if not curve.points.empty})
+
+
+def overlay(
+    rows: Sequence[Row],
+    curves: Sequence[Sequence[Curve]],
+    metric: str,
+    axis: str = "step",
+    log: bool = False,
+    smooth: float = 0.0,
+) -> alt.LayerChart:
+    """Return the curves of one metric in one chart, a colour and a dash for each run.
+
+    Parameters
+    ----------
+    rows : sequence of Row
+        The runs.
+    curves : sequence of sequence of Curve
+        Of each run.
+    metric : str
+        Name of the metric.
+    axis : str
+        ``step``, or ``time``: seconds since each run started.
+    log, smooth
+        As for :func:`dashboards.views.runs.curves.curve_chart`.
+    """
+    labels = short_labels(labels_of(rows))
+    found = [
+        (label, row, curve)
+        for label, row, own in zip(labels, rows, curves, strict=True)
+        for curve in own
+        if curve.name == metric and not curve.points.empty
+    ]
+    budget = max(50, MOST_POINTS // max(1, len(found)))
+    parts = [
+        _points(curve, row, smooth, budget).assign(series=label) for label, row, curve in found
+    ]
+    points = pd.concat(parts) if parts else pd.DataFrame({"series": []})
+    if log:
+        points = points[points["value"] > 0]
+    return _overlaid(points, labels, axis, log, smooth > 0)
+
+
+def _points(curve: Curve, row: Row, smooth: float, budget: int) -> pd.DataFrame:
+    points = curve.points
+    start = row.run.started or points["time"].min()
+    points = points.assign(
+        seconds=(points["time"] - pd.Timestamp(start)).dt.total_seconds(),
+        average=smoothed(curve, smooth) if smooth else points["value"],
+    ).drop(columns="time")
+    return points.iloc[thin(points["value"].to_numpy(), budget)]
+
+
+def _overlaid(
+    points: pd.DataFrame, labels: Sequence[str], axis: str, log: bool, smooth: bool
+) -> alt.LayerChart:
+    field, title = (
+        ("seconds", "seconds since the run started (s)") if axis == "time" else ("step",) * 2
+    )
+    x = alt.X(field, type="quantitative", title=title)
+    scale = alt.Scale(type="log", nice=False) if log else alt.Scale(zero=False)
+    colour, dash = _colour_and_dash(labels)
+    tips = [
+        alt.Tooltip("series", type="nominal"),
+        alt.Tooltip("step", type="quantitative"),
+        alt.Tooltip("value", type="quantitative", format=".6g"),
+    ]
+    base = alt.Chart(points, height=260 + _LEGEND_ROW * ((len(labels) + 1) // 2))
+
+    def layer(name: str, **mark: Any) -> alt.Chart:
+        y = alt.Y(name, type="quantitative", title=None, scale=scale)
+        return base.mark_line(**mark).encode(
+            x=x, y=y, color=colour, strokeDash=dash, tooltip=tips, detail="series"
+        )
+
+    behind = [layer("value", opacity=FAINT)] if smooth else []
+    layered: alt.LayerChart = alt.layer(*behind, layer("average"))  # type: ignore[assignment]
+    return layered
+
+
+def _colour_and_dash(labels: Sequence[str]) -> tuple[alt.Color, alt.StrokeDash]:
+    """Return both, in one legend: up to 49 series differ in one or the other."""
+    colours = [PALETTE[place % len(PALETTE)] for place in range(len(labels))]
+    dashes = [DASHES[(n + n // len(DASHES)) % len(DASHES)] for n in range(len(labels))]
+    legend = alt.Legend(title=None, orient="top", labelLimit=260, columns=2, symbolOpacity=1)
+    domain = list(labels)
+    return (
+        alt.Color(
+            "series",
+            type="nominal",
+            scale=alt.Scale(domain=domain, range=colours),
+            legend=legend,
+        ),
+        alt.StrokeDash(
+            "series",
+            type="nominal",
+            scale=alt.Scale(domain=domain, range=dashes),
+            legend=legend,
+        ),
+    )
+
+
+# -- code -------------------------------------------------------------------------------------
+
+
+def source_diff(first: Mapping[str, str], second: Mapping[str, str]) -> str:
+    """Return how the code of one run becomes that of another, as a unified diff; "" if alike."""
+    lines: list[str] = []
+    for name in sorted(first.keys() | second.keys()):
+        old, new = (sources.get(name, "").splitlines() for sources in (first, second))
+        lines += difflib.unified_diff(old, new, name, name, lineterm="")
+    return "\n".join(lines)
+
+
+def package_diff(first: pd.DataFrame, second: pd.DataFrame, labels: Sequence[str]) -> Table:
+    """Return the packages whose versions differ between two runs.
+
+    Parameters
+    ----------
+    first, second : pd.DataFrame
+        As :func:`dashboards.views.runs.run.packages_frame` returns them.
+    labels : sequence of str
+        What the two runs are called.
+    """
+    old, new = (dict(zip(f["package"], f["version"], strict=True)) for f in (first, second))
+    names = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+    columns = [names, [old.get(name) for name in names], [new.get(name) for name in names]]
+    heads = ["package", *(labels if len(set(labels)) == 2 else ("first", "second"))]
+    frame = pd.DataFrame(dict(zip(heads, columns, strict=True)), dtype=object)
+    return Table("compared-packages", frame, "Packages that differ")
+
+
+# -- pictures ---------------------------------------------------------------------------------
+
+
+def gallery_of(row: Row, rows: Iterable[Row]) -> Row | None:
+    """Return the run that drew the concepts of another: itself, or the newest that read it.
+
+    Parameters
+    ----------
+    row : Row
+        A run that made concepts, or an SAE of which others made concepts.
+    rows : iterable of Row
+        All runs, the newest first.
+    """
+    if row.run.output.get("schema") == "gallery":
+        return row
+    known = list(rows)
+    behind = {row.run.uid} - {""}
+    for _ in range(2):  # from an SAE to its concepts, to their pictures
+        users = [
+            user
+            for user in known
+            if user.run.status == "COMPLETED"
+            and behind & {told["run"] for told in user.run.inputs.values()}
+        ]
+        drawn = [user for user in users if user.run.output.get("schema") == "gallery"]
+        if drawn:
+            return drawn[0]
+        behind = {user.run.uid for user in users}
+    return None
+
+
+def no_pictures(labels: Sequence[str]) -> Note:
+    """Return what to tell of runs of which nothing was drawn."""
+    return Note(f"Nothing was drawn of {', '.join(labels)}.")

@@ -1,0 +1,199 @@
+"""Metrics as curves: few enough points to draw, no peak lost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import altair as alt
+import numpy as np
+import pandas as pd
+
+MOST_POINTS = 2_000
+"""Points of a curve that are drawn; more are thinned, which a screen cannot show anyway."""
+
+THINNED_ABOVE = 5_000
+AXES = ("step", "time")
+MOST_SMOOTH = 0.999
+FAINT = 0.3  # opacity of what was logged, behind its average
+BLUE = "#0072B2"  # of Okabe and Ito: everybody can tell it from both grounds
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One metric of a run.
+
+    Attributes
+    ----------
+    name : str
+        As it was logged.
+    points : pd.DataFrame
+        ``step``, ``time`` (UTC) and ``value``, in the order of logging; thinned where long.
+    logged : int
+        Points that were logged.
+    undrawable : int
+        Points whose value is no finite number.
+    values : np.ndarray
+        float32, every value that can be drawn, thinned or not.
+    places : np.ndarray
+        Where those of `points` stand among them.
+    """
+
+    name: str
+    points: pd.DataFrame
+    logged: int
+    undrawable: int = 0
+    values: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32), repr=False)
+    places: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64), repr=False)
+
+    @property
+    def last(self) -> float | None:
+        """The last value that can be drawn."""
+        return None if self.points.empty else float(self.points["value"].iloc[-1])
+
+    @property
+    def not_positive(self) -> int:
+        """Drawn points that a logarithmic scale cannot show."""
+        return int((self.points["value"] <= 0).sum())
+
+
+def curves(metrics: Mapping[str, Mapping[str, Sequence[Any]]]) -> list[Curve]:
+    """Return the curves of :meth:`registry.catalog.catalog.Catalog.metrics`, by name."""
+    return [curve(name, metrics[name]) for name in sorted(metrics)]
+
+
+def curve(name: str, metric: Mapping[str, Sequence[Any]]) -> Curve:
+    """Return one curve, thinned where it has more than 5,000 points.
+
+    Parameters
+    ----------
+    name : str
+        Name of the metric.
+    metric : mapping
+        ``steps``, ``values`` and ``timestamps`` (moments, or milliseconds since 1970), equally
+        long; where a run is being written meanwhile, the shortest counts.
+    """
+    values = _numbers(metric["values"])
+    steps = _numbers(metric["steps"])
+    times = _times(metric["timestamps"])
+    count = min(len(values), len(steps), len(times))
+    frame = pd.DataFrame({"step": steps[:count], "time": times[:count], "value": values[:count]})
+    drawable = frame[np.isfinite(frame["value"]) & np.isfinite(frame["step"])]
+    values = drawable["value"].to_numpy()
+    is_long = len(values) > THINNED_ABOVE
+    places = thin(values, MOST_POINTS) if is_long else np.arange(len(values))
+    kept = drawable.iloc[places].reset_index(drop=True)
+    with np.errstate(over="ignore"):
+        small = values.astype(np.float32)
+    return Curve(name, kept, count, count - len(drawable), small, places)
+
+
+def smoothed(drawn: Curve, weight: float) -> np.ndarray:
+    """Return the exponential moving average of all values, at the points that are drawn.
+
+    Corrected for its start, as TensorBoard does: ``sum w^i x[t-i] / sum w^i``.
+
+    Parameters
+    ----------
+    drawn : Curve
+        A curve.
+    weight : float
+        What the average so far counts, from 0 (no smoothing) up to `MOST_SMOOTH`.
+    """
+    weight = min(max(weight, 0.0), MOST_SMOOTH)
+    average = pd.Series(drawn.values, dtype="float64").ewm(alpha=1 - weight, adjust=True).mean()
+    return np.asarray(average.to_numpy()[drawn.places])
+
+
+def _numbers(values: Sequence[Any]) -> np.ndarray:
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
+        return pd.to_numeric(pd.Series(list(values), dtype=object), errors="coerce").to_numpy(
+            dtype=np.float64
+        )
+
+
+def _times(values: Sequence[Any]) -> pd.DatetimeIndex:
+    if values and isinstance(values[0], datetime):
+        return pd.DatetimeIndex(pd.to_datetime(list(values), utc=True, errors="coerce"))
+    return pd.DatetimeIndex(
+        pd.to_datetime(_numbers(values), unit="ms", utc=True, errors="coerce"), tz=UTC
+    )
+
+
+def thin(values: np.ndarray, most: int) -> np.ndarray:
+    """Return indices of at most `most` points: of each stretch its smallest and its largest.
+
+    The first and the last point are always kept, so that no peak, dip or end is lost.
+    """
+    if len(values) <= most:
+        return np.arange(len(values))
+    stretches = max(1, (most - 2) // 2)
+    edges = np.linspace(0, len(values), stretches + 1).astype(np.int64)
+    lowest = [start + int(np.argmin(values[start:end])) for start, end in _pairs(edges)]
+    highest = [start + int(np.argmax(values[start:end])) for start, end in _pairs(edges)]
+    return np.unique([0, *lowest, *highest, len(values) - 1])
+
+
+def _pairs(edges: np.ndarray) -> list[tuple[int, int]]:
+    return list(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True))
+
+
+def curve_chart(
+    drawn: Curve, axis: str = "step", log: bool = False, height: int = 220, smooth: float = 0.0
+) -> alt.LayerChart:
+    """Return the chart of a curve, with its moving average in front where that is asked for.
+
+    Parameters
+    ----------
+    drawn : Curve
+        What to draw.
+    axis : str
+        ``step`` or ``time``.
+    log : bool
+        Whether the values are on a logarithmic scale; those that are not positive are left out.
+    height : int
+        Pixels.
+    smooth : float
+        Weight of :func:`smoothed`; 0 for none.
+    """
+    points = drawn.points.assign(smooth=smoothed(drawn, smooth)) if smooth else drawn.points
+    points = points[points["value"] > 0] if log else points
+    if axis == "time":
+        x = alt.X("time", type="temporal", title="time (UTC)", scale=alt.Scale(type="utc"))
+    else:
+        x = alt.X("step", type="quantitative", title="step")
+    scale = alt.Scale(type="log", nice=False) if log else alt.Scale(zero=False)
+    tips = [
+        alt.Tooltip("step", type="quantitative"),
+        alt.Tooltip("value", type="quantitative", format=".6g"),
+        alt.Tooltip("time", timeUnit="utcyearmonthdatehoursminutesseconds", title="time (UTC)"),
+    ]
+    base = alt.Chart(points, height=height)
+    y = alt.Y("value", type="quantitative", title=None, scale=scale)
+    dotted = len(points) <= 30
+    raw = base.mark_line(color=BLUE, point=dotted, opacity=FAINT if smooth else 1.0)
+    layers = [raw.encode(x=x, y=y, tooltip=tips)]
+    if smooth:
+        tips.insert(2, alt.Tooltip("smooth", type="quantitative", format=".6g", title="average"))
+        average = base.mark_line(color=BLUE, strokeWidth=2.5)
+        layers.append(
+            average.encode(x=x, y=alt.Y("smooth", type="quantitative", scale=scale), tooltip=tips)
+        )
+    layered: alt.LayerChart = alt.layer(*layers)  # type: ignore[assignment]
+    return layered
+
+
+def curve_note(drawn: Curve, log: bool = False) -> str:
+    """Return what a chart leaves out, "" if nothing."""
+    notes = []
+    if len(drawn.points) + drawn.undrawable < drawn.logged:
+        notes.append(f"{drawn.logged:,} points, thinned to {len(drawn.points):,}")
+    if drawn.undrawable:
+        notes.append(f"{drawn.undrawable:,} values are no finite number")
+    if log and drawn.not_positive:
+        notes.append(f"{drawn.not_positive:,} values of 0 or less are not on a logarithmic scale")
+    return "; ".join(notes)

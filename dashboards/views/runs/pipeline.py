@@ -1,0 +1,448 @@
+"""The pipeline: what is declared, how far it is, and why each task would run."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import altair as alt
+import pandas as pd
+
+from dashboards.views.parts.parts import Column, Figure, Number, Table
+from dashboards.views.parts.text import duration_text
+from registry.declare.declared import Declaration
+from registry.plan.plan import Plan, Status, Task, Why
+
+STATES: Mapping[str, tuple[str, str]] = {
+    "complete": ("✓", "#b5e3d3"),
+    "running": ("▶", "#bfe0f5"),
+    "never ran": ("○", "#f2f2f2"),
+    "changed": ("↻", "#f8dfae"),
+    "waits for another": ("…", "#ead3e2"),
+    "broken off": ("✗", "#f3c3a8"),
+    "cannot be read": ("!", "#f6f0a4"),
+    "data": ("◇", "#dcdcdc"),
+}
+"""Sign and ground of each state, tints of the colours of Okabe and Ito under dark letters."""
+
+_WORST = (
+    *("cannot be read", "broken off", "running", "changed", "never ran", "waits for another"),
+    *("complete", "data"),
+)
+_INK, _FAINT_INK, _EDGE = "#1c1c1e", "#4a4a50", "#8a8a8a"
+_HALF_WIDTH, _HALF_HEIGHT = 0.43, 0.36
+_COLUMN, _ROW = 190, 58  # pixels of a layer, and of a place in it
+_LEGEND = 60  # pixels that a legend takes of the height in a browser
+BOX = "box"
+"""Name of the selection that a click on a box of the graph makes."""
+
+_LEAST_LAYERS = 6  # so that the boxes of a short pipeline do not grow wide
+_SWEEPS = 8
+
+
+def state_of(task: Task) -> str:
+    """Return how a task stands, a key of `STATES`."""
+    whys = {reason.why for reason in task.reasons}
+    broken = (Status.FAILED, Status.DIED, Status.INTERRUPTED, Status.MISSING, Status.DAMAGED)
+    if task.is_running:
+        return "running"
+    if not task.due:
+        return "complete"
+    if Why.UNREADABLE in whys:
+        return "cannot be read"
+    if task.state.status in broken:
+        return "broken off"
+    if task.is_conditional:
+        return "waits for another"
+    return "never ran" if whys == {Why.NEVER} else "changed"
+
+
+def reason_text(task: Task) -> str:
+    """Return why a task would run, or what is worth knowing although it would not."""
+    return "; ".join(filter(None, (task.reason, *task.notes)))
+
+
+def tasks_of(plan: Plan) -> list[Task]:
+    """Return all tasks of a plan, each after those that it needs."""
+    return [*plan.settled, *plan.tasks]
+
+
+# -- the table --------------------------------------------------------------------------------
+
+
+def task_table(tasks: Sequence[Task]) -> Table:
+    """Return a row per task: how it stands, why it would run, and about how long."""
+    states = [state_of(task) for task in tasks]
+    frame = pd.DataFrame(
+        {
+            "task": [task.name for task in tasks],
+            "state": [_signed(state) for state in states],
+            "reason": [reason_text(task) for task in tasks],
+            "stage": [task.stage for task in tasks],
+            "expected": pd.Series([task.seconds for task in tasks], dtype="float64"),
+            "run": [task.state.run or "" for task in tasks],
+        }
+    )
+    columns = {
+        "reason": Column(meaning="why it would run, or what is worth knowing"),
+        "expected": Column(".1f", "expected (s)", "median of earlier runs, if it would run"),
+        "run": Column(title="latest run"),
+    }
+    return Table("tasks", frame, "Tasks", columns=columns)
+
+
+def plan_numbers(plan: Plan) -> list[Number]:
+    """Return how many tasks stand how, and how long what is due will take."""
+    tasks = tasks_of(plan)
+    counts = Counter(map(state_of, tasks))
+    numbers = [Number("tasks", f"{len(tasks):,}", "asked for, or needed by what was")]
+    numbers += [Number(_signed(state), f"{counts[state]:,}") for state in STATES if counts[state]]
+    if plan.due:
+        numbers.append(_expected(plan))
+    return numbers
+
+
+def _expected(plan: Plan) -> Number:
+    """Return how long what is due takes, at least, where some of it never ran."""
+    meaning = "one after the other, medians of earlier runs"
+    if plan.unknown == len(plan.due):
+        return Number("expected", "–", "none of it has run before")
+    if plan.unknown:
+        meaning += f"; {plan.unknown:,} never ran before, and come on top"
+    more = "> " if plan.unknown else ""
+    return Number("expected", more + duration_text(plan.seconds), meaning)
+
+
+def run_command_of(plan: Plan, targets: Sequence[str]) -> str:
+    """Return what to type for all that is due, "" where nothing is."""
+    return shlex.join(["factbook", "run", *targets]) if plan.due else ""
+
+
+def choices(declaration: Declaration) -> list[str]:
+    """Return what can be asked for: suites, then experiments."""
+    return list(dict.fromkeys([*declaration.suites, *declaration.experiments]))
+
+
+# -- the graph --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Node:
+    """One experiment with all its cells in the plan, or data from outside.
+
+    Attributes
+    ----------
+    name : str
+        As declared.
+    states : mapping of str to int
+        How many cells stand how.
+    reasons : mapping of str to int
+        Why how many of them would run.
+    """
+
+    name: str
+    states: Mapping[str, int]
+    reasons: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def count(self) -> int:
+        """Number of cells."""
+        return sum(self.states.values())
+
+    @property
+    def state(self) -> str:
+        """The state that asks for most attention."""
+        return next(state for state in _WORST if self.states.get(state))
+
+    @property
+    def label(self) -> str:
+        """Its sign and its name."""
+        return f"{STATES[self.state][0]} {self.name}"
+
+    @property
+    def told(self) -> str:
+        """How many of several cells are complete, or the state of a single one."""
+        if self.count == 1 or self.state == "data":
+            return self.state
+        complete = self.states.get("complete", 0)
+        return f"{complete:,} of {self.count:,} complete"
+
+    @property
+    def why(self) -> str:
+        """The most frequent reasons."""
+        most = Counter(self.reasons).most_common(3)
+        return "; ".join(f"{text} ({count:,})" if count > 1 else text for text, count in most)
+
+
+def nodes_and_edges(tasks: Iterable[Task]) -> tuple[list[Node], list[tuple[str, str]]]:
+    """Return experiments and data as nodes, and what needs what as pairs (needed, needing)."""
+    states: dict[str, Counter[str]] = {}
+    reasons: dict[str, Counter[str]] = {}
+    edges: dict[tuple[str, str], None] = {}
+    experiment_of: dict[str, str] = {}
+    for task in tasks:
+        experiment_of[task.name] = task.experiment
+        for name in task.cell.needs.values():
+            source = experiment_of.get(name, name)
+            if source not in states:
+                states[source] = Counter({"data": 1})
+            edges[source, task.experiment] = None
+        states.setdefault(task.experiment, Counter())[state_of(task)] += 1
+        if text := reason_text(task):
+            reasons.setdefault(task.experiment, Counter())[text] += 1
+    nodes = [Node(name, dict(own), dict(reasons.get(name, {}))) for name, own in states.items()]
+    return nodes, [edge for edge in edges if edge[0] != edge[1]]
+
+
+def task_of_box(tasks: Sequence[Task], name: str) -> str:
+    """Return the task behind a box: of several cells one that asks for most attention.
+
+    Parameters
+    ----------
+    tasks : sequence of Task
+        All that are drawn.
+    name : str
+        Of the box, an experiment's; "" is returned of any other, as of data from outside.
+    """
+    own = [task for task in tasks if task.experiment == name]
+    return min(own, key=lambda task: _WORST.index(state_of(task))).name if own else ""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where nodes stand, and the points that each edge runs through.
+
+    Attributes
+    ----------
+    places : mapping of str to (int, float)
+        Layer, from the left, and place in it, of each node.
+    routes : list of (source, target, points)
+        Points (layer, place), one in every layer from source to target.
+    """
+
+    places: Mapping[str, tuple[int, float]]
+    routes: Sequence[tuple[str, str, Sequence[tuple[int, float]]]]
+
+
+def lay_out(names: Sequence[str], edges: Sequence[tuple[str, str]]) -> Layout:
+    """Return a layered layout (Sugiyama et al., IEEE SMC 1981): few crossings, edges to the right.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Nodes, each after those that it needs.
+    edges : sequence of (str, str)
+        Needed and needing node; without cycles.
+    """
+    layer = _layers(names, edges)
+    chains = [_chain(edge, layer) for edge in edges]
+    members: dict[int, list[Any]] = {}
+    for name in names:
+        members.setdefault(layer[name], []).append(name)
+    for chain in chains:
+        for level, point in chain[1:-1]:
+            members.setdefault(level, []).append(point)
+    links = [(a, b) for chain in chains for (_, a), (_, b) in pairwise(chain)]
+    places = _ordered([members[level] for level in sorted(members)], links)
+    routes = [
+        (edge[0], edge[1], [(level, places[point]) for level, point in chain])
+        for edge, chain in zip(edges, chains, strict=True)
+    ]
+    return Layout({name: (layer[name], places[name]) for name in names}, routes)
+
+
+def _layers(names: Sequence[str], edges: Sequence[tuple[str, str]]) -> dict[str, int]:
+    """Return the longest way to each node; what needs nothing stands just before its first use."""
+    before: dict[str, list[str]] = {name: [] for name in names}
+    after: dict[str, list[str]] = {name: [] for name in names}
+    for source, target in edges:
+        before[target].append(source)
+        after[source].append(target)
+    layer: dict[str, int] = {}
+    for name in _sorted(names, before):
+        layer[name] = max((layer[other] + 1 for other in before[name]), default=0)
+    for name in names:
+        if not before[name] and after[name]:
+            layer[name] = min(layer[other] for other in after[name]) - 1
+    return layer
+
+
+def _sorted(names: Sequence[str], before: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return nodes so that each comes after those before it."""
+    done: dict[str, None] = {}
+    left = list(names)
+    while left:
+        ready = [name for name in left if all(other in done for other in before[name])]
+        done.update(dict.fromkeys(ready or left))
+        left = [name for name in left if name not in done]
+    return list(done)
+
+
+def _chain(edge: tuple[str, str], layer: Mapping[str, int]) -> list[tuple[int, Any]]:
+    """Return an edge as points in consecutive layers; those between are its own."""
+    source, target = edge
+    between = range(layer[source] + 1, layer[target])
+    return [
+        (layer[source], source),
+        *((level, (source, target, level)) for level in between),
+        (layer[target], target),
+    ]
+
+
+def _ordered(layers: Sequence[list[Any]], links: Sequence[tuple[Any, Any]]) -> dict[Any, float]:
+    """Return places in layers: points near the mean of their neighbours, a place apart at least."""
+    before: dict[Any, list[Any]] = {}
+    after: dict[Any, list[Any]] = {}
+    for a, b in links:
+        before.setdefault(b, []).append(a)
+        after.setdefault(a, []).append(b)
+    places = {point: float(n) for layer in layers for n, point in enumerate(layer)}
+    for sweep in range(_SWEEPS):
+        forward = sweep % 2 == 0
+        neighbours = before if forward else after
+        for layer in layers if forward else reversed(layers):
+            wanted = {point: _mean(neighbours.get(point), places, point) for point in layer}
+            layer.sort(key=lambda point: (wanted[point], places[point]))
+            places.update(_apart(layer, wanted))
+    least = min(places.values(), default=0.0)
+    return {point: place - least for point, place in places.items()}
+
+
+def _mean(others: Sequence[Any] | None, places: Mapping[Any, float], point: Any) -> float:
+    return sum(places[other] for other in others) / len(others) if others else places[point]
+
+
+def _apart(layer: Sequence[Any], wanted: Mapping[Any, float]) -> dict[Any, float]:
+    """Return places in this order as near to what is wanted as a distance of one allows.
+
+    Least squares under ``place[i + 1] - place[i] >= 1``: the pool of adjacent violators.
+    """
+    blocks: list[list[float]] = []  # sum of offsets, number of points
+    for n, point in enumerate(layer):
+        blocks.append([wanted[point] - n, 1])
+        while len(blocks) > 1 and blocks[-2][0] / blocks[-2][1] > blocks[-1][0] / blocks[-1][1]:
+            last = blocks.pop()
+            blocks[-1] = [blocks[-1][0] + last[0], blocks[-1][1] + last[1]]
+    starts = [block[0] / block[1] for block in blocks for _ in range(int(block[1]))]
+    return {point: start + n for n, (point, start) in enumerate(zip(layer, starts, strict=True))}
+
+
+def graph_figure(tasks: Sequence[Task]) -> Figure:
+    """Return the graph of experiments as a figure, drawn without a network.
+
+    Parameters
+    ----------
+    tasks : sequence of Task
+        Each after those that it needs.
+    """
+    nodes, edges = nodes_and_edges(tasks)
+    layout = lay_out([node.name for node in nodes], edges)
+    xs = [x for x, _ in layout.places.values()]
+    ys = [y for _, route in _points(layout) for _, y in route] + [
+        y for _, y in layout.places.values()
+    ]
+    layers_shown = max(max(xs, default=0) + 1, _LEAST_LAYERS)
+    across = alt.Scale(domain=[-0.5, layers_shown - 0.5], nice=False, zero=False)
+    down = alt.Scale(domain=[max(ys, default=0.0) + 0.5, -0.5], nice=False, zero=False)
+    layers: list[Any] = [_edge_layer(layout, across, down)] if edges else []
+    layers += _node_layers(nodes, layout, across, down)
+    chart = alt.layer(*layers).properties(
+        width=_COLUMN * layers_shown, height=int(_ROW * (max(ys, default=0.0) + 1)) + _LEGEND
+    )
+    note = (
+        "Arrows lead from what is needed to what needs it. An experiment with a matrix is one box, "
+        "in the state of the cell that asks for most attention; point at it for the reasons."
+    )
+    return Figure("pipeline", chart.configure_view(stroke=None), note=note)
+
+
+def _points(layout: Layout) -> list[tuple[str, Sequence[tuple[float, float]]]]:
+    """Return each edge as points, from the right side of one box to the left side of another."""
+    found: list[tuple[str, Sequence[tuple[float, float]]]] = []
+    for number, (_, _, points) in enumerate(layout.routes):
+        (x0, y0), (x1, y1) = points[0], points[-1]
+        inner = [(float(x), y) for x, y in points[1:-1]]
+        found.append((str(number), [(x0 + _HALF_WIDTH, y0), *inner, (x1 - _HALF_WIDTH, y1)]))
+    return found
+
+
+def _edge_layer(layout: Layout, across: alt.Scale, down: alt.Scale) -> alt.LayerChart:
+    rows = [
+        {"edge": edge, "order": n, "x": x, "y": y, "end": n == len(points) - 1}
+        for edge, points in _points(layout)
+        for n, (x, y) in enumerate(points)
+    ]
+    frame = pd.DataFrame(rows, columns=["edge", "order", "x", "y", "end"])
+    x = alt.X("x", type="quantitative", scale=across, axis=None)
+    y = alt.Y("y", type="quantitative", scale=down, axis=None)
+    base = alt.Chart(frame)
+    line = base.mark_line(color=_EDGE, opacity=0.7, strokeWidth=1.2, interpolate="monotone").encode(
+        x=x, y=y, detail="edge:N", order="order:Q"
+    )
+    heads = alt.Chart(frame[frame["end"].astype(bool)])
+    head = heads.mark_point(
+        shape="triangle-right", filled=True, color=_EDGE, size=40, xOffset=-3, opacity=1
+    ).encode(x=x, y=y)
+    layered: alt.LayerChart = alt.layer(line, head)  # type: ignore[assignment]
+    return layered
+
+
+def _node_layers(
+    nodes: Sequence[Node], layout: Layout, across: alt.Scale, down: alt.Scale
+) -> list[alt.Chart]:
+    base = alt.Chart(_node_frame(nodes, layout))
+    tips = [alt.Tooltip(name, type="nominal") for name in ("name", "told", "cells", "why")]
+    chosen = alt.selection_point(name=BOX, fields=["name"])
+    box = base.mark_rect(stroke=_EDGE, cornerRadius=5, strokeWidth=1, cursor="pointer").encode(
+        x=alt.X("left", type="quantitative", scale=across, axis=None),
+        x2="right",
+        y=alt.Y("top", type="quantitative", scale=down, axis=None),
+        y2="bottom",
+        color=_state_colour(nodes),
+        tooltip=tips,
+    )
+    box = box.add_params(chosen)
+    x = alt.X("x", type="quantitative", scale=across, axis=None)
+    y = alt.Y("y", type="quantitative", scale=down, axis=None)
+    room = _COLUMN - 34
+    name = base.mark_text(color=_INK, dy=-6, limit=room, fontSize=12, cursor="pointer")
+    told = base.mark_text(color=_FAINT_INK, dy=9, limit=room, fontSize=10.5, cursor="pointer")
+    return [
+        box,
+        name.encode(x=x, y=y, text="label:N", tooltip=tips),
+        told.encode(x=x, y=y, text="told:N", tooltip=tips),
+    ]
+
+
+def _node_frame(nodes: Sequence[Node], layout: Layout) -> pd.DataFrame:
+    rows = []
+    for node in nodes:
+        x, y = layout.places[node.name]
+        rows.append(
+            {
+                **{"x": x, "left": x - _HALF_WIDTH, "right": x + _HALF_WIDTH},
+                **{"y": y, "top": y - _HALF_HEIGHT, "bottom": y + _HALF_HEIGHT},
+                **{"name": node.name, "label": node.label, "told": node.told},
+                **{"state": _signed(node.state), "cells": node.count},
+                "why": node.why or "nothing to do",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _signed(state: str) -> str:
+    return f"{STATES[state][0]} {state}"
+
+
+def _state_colour(nodes: Sequence[Node]) -> alt.Color:
+    known = {node.state for node in nodes}
+    shown = [state for state in STATES if state in known]
+    scale = alt.Scale(
+        domain=[_signed(state) for state in shown], range=[STATES[state][1] for state in shown]
+    )
+    legend = alt.Legend(title=None, orient="top", symbolStrokeWidth=1, symbolSize=140)
+    return alt.Color("state", type="nominal", scale=scale, legend=legend)

@@ -1,0 +1,244 @@
+"""One run: what it was asked, what it gave, and what it read and made."""
+
+from __future__ import annotations
+
+import math
+import re
+import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from dashboards.views.parts.text import duration_text, flat, size_text, time_text, value_text
+from dashboards.views.runs.rows import Row
+from registry.catalog.catalog import Catalog, RunDetails, RunView, UnknownRunError
+from registry.execute.resolved import PROGRESS
+from registry.record.journal import journal_root
+from registry.store.durable import read_json
+
+CONSOLE_LINES = 400
+_NAME = re.compile(r"\w[^/\\\0]*")
+_MOST_DIGITS = 18  # of a number that MongoDB can hold
+_EXACT = 2**53  # above which a browser rounds
+_OWN_KEYS = ("experiment", "needs")
+"""Keys that stand in Sacred's configuration beside the stage's own."""
+
+
+def find_run(catalog: Catalog, name: str) -> RunView:
+    """Return the run that an address or a reader names.
+
+    Parameters
+    ----------
+    catalog : Catalog
+        Where to look.
+    name : str
+        A number, an identifier, or a cell, whose newest run is meant.
+
+    Raises
+    ------
+    UnknownRunError
+        If there is none. What cannot be a name is not looked for: it might lead elsewhere.
+    """
+    if not _NAME.fullmatch(name) or (name.isdecimal() and len(name) > _MOST_DIGITS):
+        raise UnknownRunError(f"no run {name[:100]!r}")
+    return catalog.run(name)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a running run is: ``done`` of ``total``, and at what."""
+
+    done: float
+    total: float
+    what: str
+
+    @property
+    def share(self) -> float:
+        """Between 0 and 1."""
+        return min(1.0, max(0.0, self.done / self.total)) if self.total else 0.0
+
+
+def progress(catalog: Catalog, run: RunView) -> Progress | None:
+    """Return how far a run is, where it runs and tells."""
+    if run.status != "RUNNING" or not run.uid:
+        return None
+    told = read_json(journal_root(catalog.project.root) / run.uid / PROGRESS)
+    try:
+        what = str((told or {}).get("what") or "")
+        return Progress(float(told["done"]), float(told["total"]), what) if told else None
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def status_line(run: RunView) -> str:
+    """Return when a run started, how long it took and where."""
+    told = f"started {time_text(run.started)}" if run.started else "not started"
+    took = duration_text(run.seconds)
+    since = {"RUNNING": "last sign of life after", "DIED": "last sign of life after"}
+    if took:
+        told += f" · {since.get(run.status, 'took')} {took}"
+    return told + (f" · on {run.host}" if run.host else "")
+
+
+def status_note(run: RunView) -> str:
+    """Return what a status means where it is not obvious, "" elsewhere."""
+    if run.status == "DIED":
+        return (
+            "Its process is gone, and it could not say why: killed, out of memory, or the machine "
+            "went down. What can be resumed is resumed when its task runs again."
+        )
+    if run.status == "INTERRUPTED":
+        by = run.facts.get("interrupted_by")
+        return f"Somebody stopped it{f' ({by})' if by else ''}; run its task again to resume."
+    return ""
+
+
+def settings_frame(values: Mapping[str, Any]) -> pd.DataFrame:
+    """Return settings or results as rows of ``key`` and ``value``, nested ones by dotted key."""
+    rows = [(key or "result", _setting_text(value)) for key, value in flat(values)]
+    return pd.DataFrame(rows, columns=["key", "value"], dtype=object)
+
+
+def _setting_text(value: Any) -> str:
+    return "None" if value is None else value_text(value)
+
+
+def config_frame(run: RunView) -> pd.DataFrame:
+    """Return the configuration of a run's stage; overridden keys are marked."""
+    own = {key: value for key, value in run.config.items() if key not in _OWN_KEYS or not run.stage}
+    frame = settings_frame(own)
+    if run.overrides:
+        frame["overridden"] = [key in run.overrides for key in frame["key"]]
+    return frame
+
+
+def config_tree(run: RunView) -> dict[str, Any]:
+    """Return the configuration of a run's stage as nested plain values that JSON can hold."""
+    own = {key: value for key, value in run.config.items() if key not in _OWN_KEYS or not run.stage}
+    return {key: _leaf(value) for key, value in own.items()}
+
+
+def _leaf(value: Any) -> Any:
+    """Return a value as JSON shows it in any browser: no NaN, no number that would be rounded."""
+    if isinstance(value, Mapping):
+        return {str(key): _leaf(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_leaf(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, int) and abs(value) >= _EXACT and not isinstance(value, bool):
+        return str(value)
+    return value if value is None or isinstance(value, str | bool | int | float) else str(value)
+
+
+def facts_frame(run: RunView) -> pd.DataFrame:
+    """Return what identifies a run, as rows of ``key`` and ``value``."""
+    version = run.facts.get("stage_version")
+    facts = {
+        "run": f"{'not in MongoDB yet' if run.id is None else run.id}",
+        "identifier": run.uid,
+        "cell": run.cell,
+        "stage": f"{run.stage}{f', version {version}' if version else ''}",
+        "fingerprint": run.fingerprint,
+        "commit": str(run.facts.get("commit") or ""),
+        "stopped": time_text(run.stopped),
+    }
+    told = {key: value for key, value in facts.items() if value}
+    return settings_frame(told)
+
+
+@dataclass(frozen=True)
+class RunInput:
+    """What filled one slot of a run; ``run`` is "" for a declared dataset or network."""
+
+    slot: str
+    name: str
+    kind: str
+    run: str
+
+
+def run_inputs(run: RunView) -> list[RunInput]:
+    """Return the inputs of a run, in order of its slots."""
+    return [
+        RunInput(slot, *(str(told.get(key) or "") for key in ("name", "kind", "run")))
+        for slot, told in run.inputs.items()
+        if isinstance(told, Mapping)
+    ]
+
+
+def users_of(uid: str, rows: Iterable[Row]) -> list[Row]:
+    """Return the runs that read what a run made, the newest first."""
+    if not uid:
+        return []
+    return [row for row in rows if any(told["run"] == uid for told in row.run.inputs.values())]
+
+
+def output_frame(run: RunView) -> pd.DataFrame:
+    """Return what a run made, as rows of ``key`` and ``value``; empty if nothing."""
+    output = run.output
+    if not output:
+        return settings_frame({})
+    sizes = output.get("sizes")
+    facts = {
+        "dataset": output.get("schema"),
+        "dimensions": _sizes_text(sizes) if isinstance(sizes, Mapping) else "",
+        "bytes": size_text(output.get("bytes")),
+        "path": output.get("path"),
+        "content": output.get("content"),
+    }
+    return settings_frame({key: value for key, value in facts.items() if value})
+
+
+def _sizes_text(sizes: Mapping[str, Any]) -> str:
+    return " × ".join(f"{name} {size:,}" for name, size in sizes.items() if isinstance(size, int))
+
+
+def packages_frame(run: RunView, details: RunDetails) -> pd.DataFrame:
+    """Return ``package``, ``version`` and, where it is known, the digest of its files.
+
+    Those that the registry noted, and what Sacred notes of any client's run.
+    """
+    noted, digests = (
+        told if isinstance(told := run.facts.get(name), Mapping) else {}
+        for name in ("packages", "package_hashes")
+    )
+    pairs = (text.partition("==")[::2] for text in details.dependencies)
+    versions = {**dict(pairs), **noted}
+    rows = [
+        (name, str(version), str(digests.get(name) or "")) for name, version in versions.items()
+    ]
+    frame = pd.DataFrame(sorted(rows), columns=["package", "version", "digest"], dtype=object)
+    return frame if digests else frame.drop(columns="digest")
+
+
+def host_frame(run: RunView, details: RunDetails) -> pd.DataFrame:
+    """Return where a run ran, as rows of ``key`` and ``value``."""
+    process = {key: run.facts.get(key) for key in ("pid", "boot") if run.facts.get(key)}
+    return settings_frame({"hostname": run.host, **details.host, **process})
+
+
+def git_frame(details: RunDetails) -> pd.DataFrame:
+    """Return the repositories that the code of a run came from."""
+    rows = [
+        (url, commit, "files differed from the commit" if dirty else "clean")
+        for url, commit, dirty in details.repositories
+    ]
+    return pd.DataFrame(rows, columns=["repository", "commit", "state"], dtype=object)
+
+
+def repeat_command(run: RunView) -> str:
+    """Return the command that runs the same again, "" where there is none to tell."""
+    if not run.stage or not run.experiment:
+        return ""
+    if not run.overrides:
+        return shlex.join(["factbook", "run", "--force", run.cell])
+    changes = [f"{key}={value_text(value)}" for key, value in run.overrides.items()]
+    return shlex.join(["python", "-m", run.stage, "with", run.experiment, *changes])
+
+
+def console_end(text: str, lines: int = CONSOLE_LINES) -> tuple[str, int]:
+    """Return the last lines of a console, and how many were left out before them."""
+    split = text.rstrip("\n").split("\n")
+    return "\n".join(split[-lines:]), max(0, len(split) - lines)

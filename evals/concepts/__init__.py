@@ -1,0 +1,1 @@
+"""Evaluations of concepts: consistency, localisation, matching."""

@@ -1,0 +1,377 @@
+"""Is a concept where its label is? Maps of concepts against masks of objects.
+
+Three measures of one map and one mask, each in [0, 1]:
+
+- *pointing*: whether the map's maximum falls into the mask, or within a tolerance of it (the
+  pointing game; Zhang et al., "Top-down Neural Attention by Excitation Backprop", IJCV 126, 2018);
+- *energy*: the share of the map's positive part that lies in the mask (Wang et al., "Score-CAM",
+  CVPR workshops 2020, call it the energy-based pointing game);
+- *iou*: intersection over union of the mask and the fewest cells that hold a stated share of the
+  positive part.
+
+Beside each stands what chance gives: a map without any place (of uniform value, of one random
+cell, of as many random cells), and the concept's own maps laid on the masks of its other images,
+which know where such objects usually are, and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+from scipy.ndimage import distance_transform_edt
+
+from evals.kernels.contingency import divide
+
+MEASURES = ("pointing", "energy", "iou")
+BLOCK = 32  # concepts whose maps, and the masks of whose images, are in memory at once
+
+
+@dataclass(frozen=True)
+class LocalisationOptions:
+    """How maps are compared with masks.
+
+    Parameters
+    ----------
+    tolerance : float
+        Distance from the mask, in cells, up to which a maximum counts as in it.
+    mass : float
+        Share of the positive part that the fewest cells hold, in (0, 1], for the IoU.
+    n_ranks : int
+        Best labels that are kept for each concept.
+    n_bootstrap : int
+        Draws of an interval, over images; 0 for none.
+    confidence : float
+        Share of draws within an interval, in (0, 1).
+    seed : int
+        Draws the bootstrap.
+    """
+
+    tolerance: float = 0
+    mass: float = 0.8
+    n_ranks: int = 3
+    n_bootstrap: int = 1000
+    confidence: float = 0.95
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where one concept is in each of its images, cells in a row; each array is (image, cell).
+
+    Attributes
+    ----------
+    peak : ndarray
+        Share of each cell in the maximum: 1 in the largest, divided among equal ones.
+    energy : ndarray
+        Share of each cell in the positive part.
+    top : ndarray of bool
+        The fewest cells that hold the stated share of it, and those equal to the least of them.
+    """
+
+    peak: np.ndarray
+    energy: np.ndarray
+    top: np.ndarray
+
+    @classmethod
+    def of(cls, maps: np.ndarray, mass: float) -> Places:
+        """Read maps (image, y, x), every one with a positive part."""
+        positive = np.maximum(maps.reshape(len(maps), -1), 0).astype(np.float64)
+        largest = positive == positive.max(axis=1, keepdims=True)
+        energy = positive / positive.sum(axis=1, keepdims=True)
+        return cls(largest / largest.sum(axis=1, keepdims=True), energy, _fewest(energy, mass))
+
+
+def _fewest(energy: np.ndarray, mass: float) -> np.ndarray:
+    """Return the fewest cells (image, cell) that hold a share of the energy."""
+    descending = -np.sort(-energy, axis=1)
+    held = np.cumsum(descending, axis=1)
+    enough = (held < mass * held[:, -1:] * (1 - 1e-12)).sum(axis=1)  # cells but one
+    least = descending[np.arange(len(energy)), np.minimum(enough, energy.shape[1] - 1)]
+    return (energy >= least[:, None]) & (energy > 0)
+
+
+def compare(
+    places: Places, masks: np.ndarray, tolerance: float = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Measure every map of a concept against every mask.
+
+    Parameters
+    ----------
+    places : Places
+        Of maps (map, y, x).
+    masks : ndarray of bool
+        (mask, y, x), none of them empty.
+    tolerance : float
+        Distance from a mask, in cells, up to which a maximum counts as in it.
+
+    Returns
+    -------
+    score, chance : ndarray
+        (measure, map, mask), in the order of `MEASURES`: what is measured, and what a map without
+        any place gives. The chance of an IoU is that of the expected overlap, which lies a little
+        below the expected IoU.
+    """
+    flat = masks.reshape(len(masks), -1).astype(np.float64)
+    near = flat if not tolerance else np.stack([_near(mask, tolerance) for mask in masks])
+    n_cells, area = flat.shape[1], flat.sum(axis=1)
+    size = places.top.sum(axis=1)[:, None]
+    both = places.top.astype(np.float64) @ flat.T
+    expected = size * area / n_cells
+    score = [places.peak @ near.T, places.energy @ flat.T, both / (size + area - both)]
+    chance = [near.mean(axis=1), area / n_cells, expected / (size + area - expected)]
+    return np.stack(score), np.stack([np.broadcast_to(one, both.shape) for one in chance])
+
+
+def _near(mask: np.ndarray, tolerance: float) -> np.ndarray:
+    return (distance_transform_edt(~mask) <= tolerance).astype(np.float64).ravel()
+
+
+def localise(
+    maps: xr.Dataset,
+    masks: xr.Dataset,
+    names: xr.DataArray | None = None,
+    options: LocalisationOptions = LocalisationOptions(),
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> xr.Dataset:
+    """Measure whether concepts are where their labels are.
+
+    Parameters
+    ----------
+    maps : xr.Dataset
+        ``map`` (concept, rank, y, x) and ``image`` (concept, rank): ids, "" for none. May be lazy.
+    masks : xr.Dataset
+        ``mask`` (image, object, y, x) bool and ``carries`` (image, object, label) bool, of these
+        images at least, in the same cells.
+    names : xr.DataArray, optional
+        (concept,) the label of each concept, "" for none; those of other concepts are passed over.
+    options : LocalisationOptions
+        How.
+    progress : callable
+        Told how many concepts of how many are done.
+
+    Returns
+    -------
+    xr.Dataset
+        Of schema ``localisation``. Scores of a name are means over those of the concept's images
+        that show it with a mask; NaN where there is none. The best labels are those of the
+        largest gain: score above chance, averaged over all of the concept's images, 0 where the
+        label is not shown: a label gains from every image that shows it, broad ones from more.
+
+    Raises
+    ------
+    ValueError
+        If masks are missing for an image, or have other cells than the maps.
+    """
+    cells = [f"{data.sizes['y']} x {data.sizes['x']}" for data in (maps, masks)]
+    if cells[0] != cells[1]:
+        raise ValueError(f"maps have {cells[0]} cells, masks {cells[1]}")
+    name_of = _names_of(maps["concept"].values, names)
+    rows = []
+    for start in range(0, len(name_of), BLOCK):
+        some = maps[["map", "image"]].isel(concept=slice(start, start + BLOCK)).load()
+        scenes = _Scenes.of(masks, some["image"].values)
+        for place in range(some.sizes["concept"]):
+            one, name = some.isel(concept=place), name_of[start + place]
+            generator = np.random.default_rng([options.seed, int(one["concept"])])
+            rows.append(_localise_one(one, scenes, name, options, generator))
+        progress(start + some.sizes["concept"], len(name_of))
+    dims = ("concept", "measure", "rank")
+    found = {key: np.stack([row[key] for row in rows]) for key in rows[0]}
+    named = xr.Dataset(
+        {
+            "name": ("concept", np.array(name_of, dtype=object)),
+            **{key: (dims[: values.ndim], values) for key, values in found.items()},
+        },
+        {
+            "concept": maps["concept"].values,
+            "measure": list(MEASURES),
+            "rank": np.arange(options.n_ranks),
+        },
+    )
+    return named.merge(_summarise(named, set(masks["label"].values.astype(str).tolist())))
+
+
+@dataclass(frozen=True)
+class _Scenes:
+    """Masks of some images, by their ids, and the labels that objects carry."""
+
+    mask: np.ndarray
+    carries: np.ndarray
+    labels: Sequence[str]
+    row: dict[str, int]
+
+    @classmethod
+    def of(cls, masks: xr.Dataset, images: np.ndarray) -> _Scenes:
+        """Read the masks of images, "" passed over.
+
+        Raises
+        ------
+        ValueError
+            If there are none of an image.
+        """
+        ids = sorted(set(images.astype(str).ravel().tolist()) - {""})
+        places = masks.indexes["image"].get_indexer(ids)
+        if (places < 0).any():
+            missing = [name for name, place in zip(ids, places, strict=True) if place < 0]
+            raise ValueError(f"masks lack {len(missing)} images, as {missing[0]!r}")
+        own = masks[["mask", "carries"]].isel(image=places).load()
+        return cls(
+            own["mask"].transpose("image", "object", "y", "x").values.astype(bool),
+            own["carries"].transpose("image", "object", "label").values.astype(bool),
+            own["label"].values.astype(str).tolist(),
+            {name: row for row, name in enumerate(ids)},
+        )
+
+    def rows(self, images: np.ndarray) -> np.ndarray:
+        """Return the rows of images."""
+        return np.array([self.row[name] for name in images.tolist()], dtype=np.int64)
+
+    def of_labels(self, rows: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Return for every label the images that show it, of some, and its masks in them.
+
+        An image's mask of a label is the union of those of the objects that carry it.
+        """
+        objects, carries = self.mask[rows], self.carries[rows]
+        masks = {}
+        for label in np.flatnonzero(carries.any(axis=(0, 1))).tolist():
+            own = (objects & carries[:, :, label, None, None]).any(axis=1)
+            shown = np.flatnonzero(own.any(axis=(1, 2)))
+            if len(shown):
+                masks[self.labels[label]] = shown, own[shown]
+        return masks
+
+
+def _names_of(concepts: np.ndarray, names: xr.DataArray | None) -> list[str]:
+    if names is None:
+        return [""] * len(concepts)
+    known = dict(zip(names["concept"].values.tolist(), names.values.astype(str), strict=True))
+    return [str(known.get(concept, "")) for concept in concepts.tolist()]
+
+
+def _localise_one(
+    one: xr.Dataset,
+    scenes: _Scenes,
+    name: str,
+    options: LocalisationOptions,
+    generator: np.random.Generator,
+) -> dict[str, np.ndarray | int]:
+    """Return what is known of one concept."""
+    images, maps = one["image"].values.astype(str), one["map"].values
+    kept = (images != "") & (maps > 0).any(axis=(1, 2))
+    n_images, n_empty = int((images != "").sum()), int(((images != "") & ~kept).sum())
+    nothing = np.full(len(MEASURES), np.nan)
+    told: dict[str, np.ndarray | int] = {"n_images": n_images, "n_empty": n_empty, "n_shown": 0}
+    told |= dict.fromkeys(_OF_A_NAME, nothing)
+    gains: dict[str, np.ndarray] = {}
+    if kept.any():
+        places = Places.of(maps[kept], options.mass)
+        for label, (shown, masks) in scenes.of_labels(scenes.rows(images[kept])).items():
+            own = Places(places.peak[shown], places.energy[shown], places.top[shown])
+            score, chance = compare(own, masks, options.tolerance)
+            own_score, own_chance = (np.diagonal(one, axis1=1, axis2=2) for one in (score, chance))
+            gains[label] = (own_score - own_chance).sum(axis=1) / kept.sum()
+            if label == name:
+                told |= _describe(score, own_chance, options, generator)
+                told |= {"n_shown": len(shown), "gain": gains[label]}
+    return told | _rank(gains, options.n_ranks)
+
+
+_OF_A_NAME = (
+    "score",
+    "interval_low",
+    "interval_high",
+    "chance",
+    "elsewhere",
+    "lift",
+    "lift_low",
+    "lift_high",
+    "gain",
+)
+
+
+def _describe(
+    score: np.ndarray,
+    own_chance: np.ndarray,
+    options: LocalisationOptions,
+    generator: np.random.Generator,
+) -> dict[str, np.ndarray]:
+    """Return what is known of a concept's name (measure,), from (measure, map, mask)."""
+    own_score = np.diagonal(score, axis1=1, axis2=2)
+    n_images = own_score.shape[1]
+    others = score.sum(axis=(1, 2)) - own_score.sum(axis=1)
+    intervals = [
+        _interval(values, options, generator) for values in (own_score, own_score - own_chance)
+    ]
+    return {
+        "score": own_score.mean(axis=1),
+        "interval_low": intervals[0][0],
+        "interval_high": intervals[0][1],
+        "chance": own_chance.mean(axis=1),
+        "elsewhere": divide(others, np.array(n_images * (n_images - 1))),
+        "lift": (own_score - own_chance).mean(axis=1),
+        "lift_low": intervals[1][0],
+        "lift_high": intervals[1][1],
+    }
+
+
+def _interval(
+    values: np.ndarray, options: LocalisationOptions, generator: np.random.Generator
+) -> np.ndarray:
+    """Return the bootstrap interval (2, measure) of the mean over images of (measure, image)."""
+    n_images = values.shape[1]
+    if not options.n_bootstrap or n_images < 2:
+        return np.full((2, len(values)), np.nan)
+    shares = np.full(n_images, 1 / n_images)
+    drawn = generator.multinomial(n_images, shares, size=options.n_bootstrap)
+    tail = (1 - options.confidence) / 2
+    return np.quantile(values @ drawn.T / n_images, [tail, 1 - tail], axis=1)
+
+
+def _rank(gains: dict[str, np.ndarray], n_ranks: int) -> dict[str, np.ndarray]:
+    """Return the labels of the largest gain (measure, rank) and that gain."""
+    top = np.full((len(MEASURES), n_ranks), "", dtype=object)
+    gain = np.full(top.shape, np.nan)
+    labels = list(gains)
+    for measure in range(len(MEASURES)):
+        values = np.array([gains[label][measure] for label in labels])
+        best = np.argsort(-values, kind="stable")[:n_ranks]
+        top[measure, : len(best)] = [labels[place] for place in best]
+        gain[measure, : len(best)] = values[best]
+    return {"top_label": top, "top_gain": gain}
+
+
+def _summarise(named: xr.Dataset, masked: set[str]) -> xr.Dataset:
+    """Return what is said of all concepts together."""
+    names = named["name"].values
+    has_name, has_mask = names != "", np.array([name in masked for name in names], dtype=bool)
+    shown = named["n_shown"].values > 0
+    judged = ~np.isnan(named["lift_low"].values[:, 0])
+    above = (named["lift_low"].values > 0)[judged]
+    same = (named["gain"].values >= named["top_gain"].values[:, :, 0] - 1e-12)[shown]
+    means = {f"mean_{key}": ("measure", _mean(named[key].values)) for key in _MEANS}
+    return xr.Dataset(
+        {
+            **means,
+            "located_share": ("measure", _mean(above.astype(float))),
+            "best_share": ("measure", _mean(same.astype(float))),
+            "n_named": int(has_name.sum()),
+            "n_without_mask": int((has_name & ~has_mask).sum()),
+            "n_not_shown": int((has_name & has_mask & ~shown).sum()),
+            "n_judged": int(judged.sum()),
+            "shown_share": divide(
+                named["n_shown"].values[has_mask].sum(), named["n_images"].values[has_mask].sum()
+            ).item(),
+        }
+    )
+
+
+_MEANS = ("score", "chance", "elsewhere", "lift")
+
+
+def _mean(values: np.ndarray) -> np.ndarray:
+    """Return the mean over concepts (concept, measure), NaN left out."""
+    known = ~np.isnan(values)
+    return divide(np.where(known, values, 0).sum(axis=0), known.sum(axis=0))

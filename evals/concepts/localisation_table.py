@@ -1,0 +1,72 @@
+"""Localisation of concepts as a table of text, for consoles."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+
+from evals.naming.tables import number, plain_table
+
+
+def localisation_table(localised: xr.Dataset, most: int = 15) -> str:
+    """Return what is true of all concepts, by each measure, and the concepts of the largest lift.
+
+    Parameters
+    ----------
+    localised : Dataset
+        Of the schema ``localisation``.
+    most : int
+        Concepts shown: those whose energy lies furthest above chance.
+
+    Returns
+    -------
+    str
+        A line for each measure: mean score of names in the images that show them, what a map
+        without any place gives, what the same maps give on the masks of other images, the share
+        of concepts whose interval lies above chance, and the share whose name no label exceeds.
+        Then a line for each concept.
+    """
+    return "\n".join([_measures(localised), _concepts(localised, most), _remarks(localised)])
+
+
+def _measures(localised: xr.Dataset) -> str:
+    columns = {
+        "score": "mean_score",
+        "chance": "mean_chance",
+        "elsewhere": "mean_elsewhere",
+        "located": "located_share",
+        "best": "best_share",
+    }
+    rows = [
+        [str(name), *(number(float(localised[key][m])) for key in columns.values())]
+        for m, name in enumerate(localised["measure"].values)
+    ]
+    return plain_table(["measure", *columns], rows)
+
+
+def _concepts(localised: xr.Dataset, most: int) -> str:
+    measures = localised["measure"].values.tolist()
+    energy = measures.index("energy")
+    lift = localised["lift"].values[:, energy]
+    order = [row for row in np.argsort(-lift, kind="stable") if not np.isnan(lift[row])][:most]
+    rows = []
+    for row in order:
+        own = localised.isel(concept=row)
+        shown = f"{int(own['n_shown'])}/{int(own['n_images'])}"
+        scores = [
+            f"{float(own['score'][m]):.2f} ({float(own['chance'][m]):.2f})"
+            for m in range(len(measures))
+        ]
+        best = str(own["top_label"].values[energy, 0])
+        rows.append([str(own["name"].item()), best, str(int(own["concept"])), shown, *scores])
+    header = ["name", "best by energy", "concept", "shown", *(f"{m} (chance)" for m in measures)]
+    return plain_table(header, rows, left=2)
+
+
+def _remarks(localised: xr.Dataset) -> str:
+    return (
+        f"{int(localised['n_named'])} of {localised.sizes['concept']} concepts have a name; "
+        f"{int(localised['n_without_mask'])} names have no masks, "
+        f"{int(localised['n_not_shown'])} are shown in no image of the concept; "
+        f"{int(localised['n_judged'])} are judged.\n"
+    )

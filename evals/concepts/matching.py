@@ -1,0 +1,385 @@
+"""Which concepts come back: two sets of concepts matched one to one.
+
+Concepts of one network's layer that were learnt twice (from another seed, with another k) are
+compared by two bases. *decoder*: the cosine of their directions in the layer; *presence*: the
+correlation of their presences in the same images. By each basis they are matched one to one so
+that the sum of similarities is largest (Kuhn 1955), and apart from that every concept has a
+nearest one; the mean similarity to it is the mean maximal cosine similarity of Sharkey et al.
+(2022), "Taking features out of superposition with sparse autoencoders".
+
+Similarities of many concepts in few dimensions are never 0, so that beside each number stands a
+null: that of random directions with the second moments of the other decoder, and of presences of
+the other concepts whose images are shuffled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from scipy.optimize import linear_sum_assignment
+
+from evals.kernels.columns import Columns
+from evals.kernels.contingency import divide
+from evals.metrics.table import find_metric
+from evals.scoring.blocks import score_arrays
+from evals.scoring.labelled import take_neurons
+from evals.scoring.scoring import read_array
+
+THRESHOLDS = (0.5, 0.7, 0.9)
+UNMATCHED = -1
+
+
+@dataclass(frozen=True)
+class MatchingOptions:
+    """How sets of concepts are compared.
+
+    Parameters
+    ----------
+    thresholds : sequence of float
+        Similarities from which on matched concepts count as the same.
+    n_null : int
+        Draws of the null; 0 for none.
+    n_bootstrap : int
+        Draws of an interval, over concepts; 0 for none.
+    confidence : float
+        Share of draws within an interval, in (0, 1).
+    seed : int
+        Draws null and bootstrap.
+    workers : int
+        Threads.
+    """
+
+    thresholds: Sequence[float] = THRESHOLDS
+    n_null: int = 5
+    n_bootstrap: int = 1000
+    confidence: float = 0.95
+    seed: int = 0
+    workers: int = 1
+
+
+@dataclass(frozen=True)
+class Matching:
+    """Concepts of one set, each with what it is matched to in the other.
+
+    Attributes
+    ----------
+    match : ndarray of int
+        (concept,) place of the concept it is matched to, one to one; -1 where there is none.
+    similarity : ndarray
+        (concept,) to it, NaN where there is none.
+    nearest : ndarray of int
+        (concept,) place of the most similar concept, -1 for one that is like none.
+    nearest_similarity : ndarray
+        (concept,) to it.
+    mutual : ndarray of bool
+        (concept,) whether it is the most similar one of its nearest, too.
+    """
+
+    match: np.ndarray
+    similarity: np.ndarray
+    nearest: np.ndarray
+    nearest_similarity: np.ndarray
+    mutual: np.ndarray
+
+    @classmethod
+    def of(cls, similarity: np.ndarray) -> Matching:
+        """Match by similarities (concept, other concept), NaN where they are not defined.
+
+        A concept with no similarity at all is matched to none.
+        """
+        known = ~np.isnan(similarity)
+        rows, columns = np.flatnonzero(known.any(axis=1)), np.flatnonzero(known.any(axis=0))
+        match = np.full(len(similarity), UNMATCHED)
+        nearest, mutual = match.copy(), np.zeros(len(similarity), dtype=bool)
+        if len(rows) and len(columns):
+            inner = similarity[np.ix_(rows, columns)]
+            inner = np.where(np.isnan(inner), -2.0, inner)  # below any similarity
+            own, other = linear_sum_assignment(inner, maximize=True)
+            match[rows[own]] = columns[other]
+            best = inner.argmax(axis=1)
+            nearest[rows] = columns[best]
+            mutual[rows] = inner.argmax(axis=0)[best] == np.arange(len(rows))
+        return cls(match, _pick(similarity, match), nearest, _pick(similarity, nearest), mutual)
+
+
+def _pick(similarity: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    picked = similarity[np.arange(len(similarity)), chosen]
+    return np.where(chosen == UNMATCHED, np.nan, picked)
+
+
+def compare_decoders(one: xr.DataArray, other: xr.DataArray) -> np.ndarray:
+    """Return the cosines (concept, other concept) of directions (channel, concept).
+
+    NaN for a direction of length 0.
+
+    Raises
+    ------
+    ValueError
+        If the directions are of different numbers of channels.
+    """
+    if one.sizes["channel"] != other.sizes["channel"]:
+        raise ValueError(
+            f"decoders have {one.sizes['channel']} and {other.sizes['channel']} channels; "
+            "expected concepts of the same layer"
+        )
+    return cosines(_directions(one), _directions(other))
+
+
+def _directions(decoder: xr.DataArray) -> np.ndarray:
+    return decoder.transpose("concept", "channel").values.astype(np.float64)
+
+
+def cosines(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Return the cosines of all pairs of rows, NaN where one of them is 0."""
+    units = []
+    for rows in (one, other):
+        norms = np.linalg.norm(rows, axis=1, keepdims=True)
+        units.append(divide(rows, norms))
+    return np.clip(units[0] @ units[1].T, -1, 1)
+
+
+def compare_presences(
+    one: xr.DataArray, other: xr.DataArray, workers: int = 1, shuffle: int | None = None
+) -> np.ndarray:
+    """Return the correlations (concept, other concept) of presences in the same images.
+
+    Parameters
+    ----------
+    one, other : xr.DataArray
+        (image, concept); images are matched by id, those that only one has are left out.
+    workers : int
+        Threads.
+    shuffle : int, optional
+        Seed by which the images of the other are shuffled, all concepts alike.
+
+    Raises
+    ------
+    ValueError
+        If they share fewer than two images.
+    """
+    one, other = take_neurons(one), take_neurons(other)
+    shared = one.indexes["input"].intersection(other.indexes["input"], sort=False)
+    if len(shared) < 2:
+        raise ValueError(f"presences share {len(shared)} images; expected at least 2")
+    places = [array.indexes["input"].get_indexer(shared) for array in (one, other)]
+    if shuffle is not None:
+        places[1] = np.random.default_rng([shuffle, 1]).permutation(places[1])
+    columns = [
+        Columns(read_array(array.isel(input=place)), name)
+        for array, place, name in zip((one, other), places, ("one", "other"), strict=True)
+    ]
+    row = find_metric("correlation")
+    return score_arrays([row], columns[0], columns[1], workers=workers)[row.name]
+
+
+def random_decoder(decoder: xr.DataArray, seed: int) -> xr.DataArray:
+    """Return as many random directions with the same second moments (channel, channel).
+
+    They are normally distributed mixtures of the directions that there are, so that they fill the
+    same part of the layer to the same degree, and single out no direction in it.
+    """
+    rows = _directions(decoder)
+    mixing = np.random.default_rng([seed, 0]).standard_normal((len(rows), len(rows)))
+    mixed = mixing @ rows / np.sqrt(len(rows))
+    return decoder.transpose("concept", "channel").copy(data=mixed)
+
+
+@dataclass(frozen=True)
+class ConceptSet:
+    """What is known of a set of concepts; one of the two at least.
+
+    Attributes
+    ----------
+    decoder : xr.DataArray or None
+        (channel, concept) directions in the layer.
+    presence : xr.DataArray or None
+        (image, concept).
+    """
+
+    decoder: xr.DataArray | None = None
+    presence: xr.DataArray | None = None
+
+    def alive(self) -> np.ndarray | None:
+        """Return which concepts are not the same in every image, None where that is not known."""
+        if self.presence is None:
+            return None
+        extremes = self.presence.min("image"), self.presence.max("image")
+        return np.asarray(extremes[0].values != extremes[1].values)
+
+
+def match_sets(
+    one: ConceptSet, other: ConceptSet, options: MatchingOptions = MatchingOptions()
+) -> xr.Dataset:
+    """Match the concepts of one set to those of another, by every basis that both have.
+
+    Parameters
+    ----------
+    one, other : ConceptSet
+        Of one layer of one network.
+    options : MatchingOptions
+        How.
+
+    Returns
+    -------
+    xr.Dataset
+        Of schema ``matching``. Concepts that are the same in every image are matched to none and
+        are left out of all shares, where presences are known. Shares are of the smaller set's
+        size, since no more can be matched; intervals are by redrawing the concepts of ``one``.
+
+    Raises
+    ------
+    ValueError
+        If the sets have no basis in common, or do not go together.
+    """
+    bases = [b for b in ("decoder", "presence") if _has(one, b) and _has(other, b)]
+    if not bases:
+        raise ValueError("the two sets of concepts share neither decoders nor presences")
+    alive = one.alive(), other.alive()
+    found = [_match(one, other, basis, alive, options) for basis in bases]
+    sets = [getattr(one, bases[0]), getattr(other, bases[0])]
+    names = [array["concept"].values for array in sets]
+    per_concept = {key: np.stack([f.matched[key] for f in found], 1) for key in found[0].matched}
+    for key in ("match", "nearest"):
+        places = per_concept[key]
+        per_concept[key] = np.where(places < 0, UNMATCHED, names[1][places])
+    shares = {key: np.stack([f.shares[key] for f in found]) for key in found[0].shares}
+    dims = {1: ("basis",), 2: ("basis", "threshold")}
+    n_alive = [len(n) if a is None else int(a.sum()) for n, a in zip(names, alive, strict=True)]
+    return xr.Dataset(
+        {
+            **{key: (("concept", "basis"), values) for key, values in per_concept.items()},
+            **{key: (dims[values.ndim], values) for key, values in shares.items()},
+            "same_match_share": _same(per_concept["match"]),
+            "n_one": len(names[0]),
+            "n_other": len(names[1]),
+            "n_alive_one": n_alive[0],
+            "n_alive_other": n_alive[1],
+        },
+        {"concept": names[0], "basis": bases, "threshold": np.array(options.thresholds, float)},
+    )
+
+
+def _has(concepts: ConceptSet, basis: str) -> bool:
+    return getattr(concepts, basis) is not None
+
+
+@dataclass(frozen=True)
+class _Found:
+    """By one basis: (concept,) arrays, and what is said of all concepts together."""
+
+    matched: Mapping[str, np.ndarray]
+    shares: Mapping[str, Any]
+
+
+def _match(
+    one: ConceptSet,
+    other: ConceptSet,
+    basis: str,
+    alive: tuple[np.ndarray | None, np.ndarray | None],
+    options: MatchingOptions,
+) -> _Found:
+    similarity = _keep(_similarity(one, other, basis, options), alive)
+    matching = Matching.of(similarity)
+    nulls = [
+        Matching.of(_keep(_similarity(one, other, basis, options, draw), alive))
+        for draw in range(options.n_null)
+    ]
+    values = {**_statistics(matching, similarity, options), **_intervals(matching, options)}
+    null_values = [_statistics(null, similarity, options) for null in nulls]
+    for key in ("matched_share", "mutual_share", "mean_similarity", "mean_nearest"):
+        drawn = [null[key] for null in null_values]
+        values[f"null_{key}"] = (
+            np.mean(drawn, axis=0) if drawn else np.full(np.shape(values[key]), np.nan)
+        )
+    return _Found(vars(matching), values)
+
+
+def _similarity(
+    one: ConceptSet,
+    other: ConceptSet,
+    basis: str,
+    options: MatchingOptions,
+    null: int | None = None,
+) -> np.ndarray:
+    """Return similarities (concept, other concept), or those of a draw of the null."""
+    seed = None if null is None else 1000 * options.seed + null
+    if basis == "presence":
+        assert one.presence is not None
+        assert other.presence is not None
+        return compare_presences(one.presence, other.presence, options.workers, seed)
+    assert one.decoder is not None
+    assert other.decoder is not None
+    against = other.decoder if seed is None else random_decoder(other.decoder, seed)
+    return compare_decoders(one.decoder, against)
+
+
+def _keep(similarity: np.ndarray, alive: tuple[np.ndarray | None, np.ndarray | None]) -> np.ndarray:
+    """Return similarities with NaN wherever a concept is the same in every image."""
+    kept = similarity.astype(np.float64)
+    if alive[0] is not None:
+        kept[~alive[0]] = np.nan
+    if alive[1] is not None:
+        kept[:, ~alive[1]] = np.nan
+    return kept
+
+
+def _statistics(
+    matching: Matching, similarity: np.ndarray, options: MatchingOptions
+) -> dict[str, Any]:
+    """Return shares and means over the concepts that are alive."""
+    known = ~np.isnan(similarity)
+    most = min(known.any(axis=1).sum(), known.any(axis=0).sum())
+    thresholds = np.array(options.thresholds, dtype=np.float64)
+    matched = (matching.similarity[:, None] >= thresholds).sum(axis=0)
+    return {
+        "matched_share": divide(matched, most),
+        "mutual_share": divide(matching.mutual.sum(), most).item(),
+        "mean_similarity": _mean(matching.similarity),
+        "mean_nearest": _mean(matching.nearest_similarity),
+    }
+
+
+def _mean(values: np.ndarray) -> float:
+    known = ~np.isnan(values)
+    return float(values[known].mean()) if known.any() else np.nan
+
+
+def _intervals(matching: Matching, options: MatchingOptions) -> dict[str, np.ndarray]:
+    """Return the intervals of shares and means, by redrawing the matched concepts."""
+    thresholds = np.array(options.thresholds, dtype=np.float64)
+    names = ("matched_share", "mean_nearest")
+    nothing = {"matched_share": np.full(len(thresholds), np.nan), "mean_nearest": np.array(np.nan)}
+    near = matching.nearest_similarity
+    rows = np.flatnonzero(~np.isnan(near))
+    if not options.n_bootstrap or len(rows) < 2:
+        return {f"{name}_{end}": nothing[name] for name in names for end in ("low", "high")}
+    generator = np.random.default_rng([options.seed, 2])
+    drawn = generator.multinomial(
+        len(rows), np.full(len(rows), 1 / len(rows)), size=options.n_bootstrap
+    )
+    possible = matching.match[rows] != UNMATCHED
+    above = matching.similarity[rows, None] >= thresholds
+    shares = divide(drawn @ above, (drawn @ possible)[:, None])
+    tail = (1 - options.confidence) / 2
+    ends = [tail, 1 - tail]
+    low_high = {
+        "matched_share": np.nanquantile(shares, ends, axis=0),
+        "mean_nearest": np.quantile(drawn @ near[rows] / len(rows), ends),
+    }
+    return {
+        f"{name}_{end}": low_high[name][side]
+        for name in names
+        for side, end in enumerate(("low", "high"))
+    }
+
+
+def _same(match: np.ndarray) -> float:
+    """Return the share of concepts that every basis matches, and all to the same one."""
+    if match.shape[1] < 2:
+        return np.nan
+    both = (match != UNMATCHED).all(axis=1)
+    return float(divide((match[both] == match[both, :1]).all(axis=1).sum(), both.sum()))

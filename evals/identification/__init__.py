@@ -1,0 +1,1 @@
+"""Neurons whose concept is known: how well each metric finds it."""

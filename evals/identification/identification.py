@@ -1,0 +1,323 @@
+"""How well each metric identifies neurons whose concept is known.
+
+A metric that cannot tell the known concept of an output neuron from the others is no judge of
+explanations of hidden ones (Oikarinen et al. 2025, arXiv 2506.05774, section 5). Some of the
+neurons choose what a metric depends on, the others are tested; this is done over several seeded
+splits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from scipy import stats
+
+from evals.identification.published_auprc import published_auprc
+from evals.identification.selection import (
+    UNKNOWN,
+    VALIDATION_SHARE,
+    KnownNeurons,
+    alpha_of,
+    grid,
+    identification_auprc,
+    lam_of,
+    validation_neurons,
+)
+from evals.metrics.table import ALPHAS, LAMBDAS, Metric, Parameters, find_metric
+
+
+@dataclass(frozen=True)
+class IdentificationOptions:
+    """How neurons are split, and what is tried.
+
+    Parameters
+    ----------
+    alphas : tuple of float
+        Fractions of inputs at which a neuron may be active, in (0, 1]; none where activations are
+        0 or 1 already.
+    lams : tuple of float
+        Weights that ``wpmi`` may give to how common a concept is.
+    n_splits : int
+        Splits of the neurons into those that choose and those that are tested, at least 1.
+    share : float
+        Share of neurons that choose, in (0, 1); at least 2 do.
+    seed : int
+        Of the first split, and of inputs that are drawn by neuron; the next split has the next.
+    confidence : float
+        Of the interval, in (0, 1).
+    published : str
+        Setting whose published figures stand beside, as :func:`published_auprc` knows it; "" for
+        none.
+    workers : int
+        Threads; they do not change the result.
+    """
+
+    alphas: tuple[float, ...] = ALPHAS
+    lams: tuple[float, ...] = LAMBDAS
+    n_splits: int = 10
+    share: float = VALIDATION_SHARE
+    seed: int = 0
+    confidence: float = 0.95
+    published: str = ""
+    workers: int = 1
+
+
+def right_ranks(scores: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Return the place of each neuron's right concept among all, from 1: (neuron,) float64.
+
+    Equal scores share the mean of their places; undefined ones are all equal, below the defined.
+
+    Parameters
+    ----------
+    scores : ndarray
+        (neuron, concept), NaN where undefined.
+    right : ndarray
+        (neuron,) place of the right concept.
+    """
+    ranked = np.where(np.isnan(scores), -np.inf, scores)
+    own = np.take_along_axis(ranked, right[:, None], axis=1)
+    return (ranked > own).sum(axis=1) + ((ranked == own).sum(axis=1) + 1) / 2
+
+
+def top_chances(scores: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Return the chance that each neuron's best concept is the right one: (neuron,) in [0, 1].
+
+    1 or 0, but ``1 / n`` where the right concept is one of n that share the highest score, as if
+    one of them were drawn. 0 where the right pair is undefined.
+    """
+    ranked = np.where(np.isnan(scores), -np.inf, scores)
+    best = ranked.max(axis=1, keepdims=True)
+    own = np.take_along_axis(ranked, right[:, None], axis=1)
+    is_best = ((own == best) & np.isfinite(own))[:, 0]
+    return is_best / (ranked == best).sum(axis=1)
+
+
+def best_places(scores: np.ndarray) -> np.ndarray:
+    """Return the place of each neuron's best concept, the first of equals; -1 if undefined."""
+    ranked = np.where(np.isnan(scores), -np.inf, scores)
+    return np.where(np.isnan(scores).all(axis=1), -1, ranked.argmax(axis=1))
+
+
+def identify(
+    activations: xr.DataArray,
+    labels: xr.DataArray,
+    right: np.ndarray | Sequence[int],
+    metrics: Sequence[str | Metric],
+    options: IdentificationOptions = IdentificationOptions(),
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> xr.Dataset:
+    """Measure how well metrics identify neurons of known concept.
+
+    Parameters
+    ----------
+    activations : xr.DataArray
+        (input, neuron) or (image, neuron).
+    labels : xr.DataArray
+        (input, concept) or (input, label), of the same inputs: all concepts that compete.
+    right : array of int
+        (neuron,) place of each neuron's concept among the labels, -1 where it is not known:
+        see :func:`evals.identification.selection.right_places`.
+    metrics : sequence of str or Metric
+        Names in the table of metrics.
+    options : IdentificationOptions
+        How.
+    progress : callable
+        Told how many steps of how many are done: a metric's choice, or its test.
+
+    Returns
+    -------
+    xr.Dataset
+        Of schema ``identification``. Its interval is Student's t interval of the mean over splits:
+        how much the choice of neurons for the choice of parameters matters, with these neurons,
+        of which most are tested in every split. It says nothing of other neurons.
+
+    Raises
+    ------
+    AlignmentError, UnknownMetricError, ValueError
+        As :func:`evals.score`; and where there are fewer than 3 neurons of known concept.
+    """
+    rows = [metric if isinstance(metric, Metric) else find_metric(metric) for metric in metrics]
+    n_known = int(np.count_nonzero(np.asarray(right) != UNKNOWN))
+    seeds = options.seed + np.arange(options.n_splits)
+    choosing = np.stack([validation_neurons(n_known, options.share, int(seed)) for seed in seeds])
+    is_chooser = np.asarray(choosing.any(axis=0))
+    known = KnownNeurons(activations, labels, right, options.workers, is_chooser)
+    grids = [(row, grid(row, options.alphas, options.lams, options.seed)) for row in rows]
+    chosen = []
+    for own in known.choose(grids, list(choosing)):
+        chosen.append(own)
+        progress(len(chosen), 2 * len(rows))
+    parts = []
+    for part in _test_choices(rows, chosen, known, ~choosing):
+        parts.append(part)
+        progress(len(rows) + len(parts), 2 * len(rows))
+    return _summarise(parts, rows, known, choosing, seeds, options)
+
+
+Choice = tuple[Parameters, float]
+"""What a split chose, and the AUPRC of its choice."""
+
+
+def _test_choices(
+    rows: Sequence[Metric],
+    chosen: Sequence[Sequence[Choice]],
+    known: KnownNeurons,
+    tested: np.ndarray,
+) -> Iterator[dict[str, Any]]:
+    """Yield what each metric makes of what its splits chose; each choice is scored once."""
+    points = [list(dict.fromkeys(point for point, _ in own)) for own in chosen]
+    scored = known.score(
+        [(row, point) for row, own in zip(rows, points, strict=True) for point in own]
+    )
+    for row, own, distinct in zip(rows, chosen, points, strict=True):
+        found = {}
+        for point in distinct:
+            splits = np.array([choice == point for choice, _ in own])
+            found[point] = _Found.of(next(scored), known.right, tested, splits)
+        yield _identify_by(row, own, [found[point] for point, _ in own], tested)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What scores by one metric with some parameters say, without the scores.
+
+    Attributes
+    ----------
+    ranks, chances, undefined, best : ndarray
+        (neuron,) as of `right_ranks`, `top_chances` and `best_places`; share of undefined pairs.
+    auprc : ndarray
+        (split,) of the tested neurons, NaN of splits that chose other parameters.
+    """
+
+    ranks: np.ndarray
+    chances: np.ndarray
+    undefined: np.ndarray
+    best: np.ndarray
+    auprc: np.ndarray
+
+    @classmethod
+    def of(
+        cls, scores: np.ndarray, right: np.ndarray, tested: np.ndarray, splits: np.ndarray
+    ) -> _Found:
+        """Look at scores (neuron, concept), tested (split, neuron), in the splits (split,)."""
+        auprc = np.full(len(splits), np.nan)
+        for split in np.flatnonzero(splits):
+            auprc[split] = identification_auprc(scores[tested[split]], right[tested[split]])
+        return cls(
+            right_ranks(scores, right),
+            top_chances(scores, right),
+            np.isnan(scores).mean(axis=1),
+            best_places(scores),
+            auprc,
+        )
+
+
+def _identify_by(
+    row: Metric,
+    chosen: Sequence[Choice],
+    found: Sequence[_Found],
+    tested: np.ndarray,
+) -> dict[str, Any]:
+    """Return what one metric makes of every split, by name: arrays (split, …) or (neuron,).
+
+    Parameters
+    ----------
+    row : Metric
+        The metric.
+    chosen : sequence of Choice
+        Of each split.
+    found : sequence of _Found
+        What the scores by these say.
+    tested : ndarray
+        (split, neuron) bool, of the neurons that do not choose.
+    """
+
+    def of_split(what: str) -> np.ndarray:
+        return np.stack([getattr(own, what) for own in found])
+
+    return {
+        "alpha": [alpha_of(row, point) for point, _ in chosen],
+        "lam": [lam_of(row, point) for point, _ in chosen],
+        "validation_auprc": [auprc for _, auprc in chosen],
+        "split_auprc": [own.auprc[split] for split, own in enumerate(found)],
+        "top_share": _mean_where(of_split("chances"), tested, axis=1).mean(),
+        "undefined_share": _mean_where(of_split("undefined"), tested, axis=1).mean(),
+        "right_rank": _mean_where(of_split("ranks"), tested, axis=0),
+        "best": _first_where(of_split("best"), tested),
+    }
+
+
+def _mean_where(values: np.ndarray, kept: np.ndarray, axis: int) -> np.ndarray:
+    """Return the mean of kept values (split, neuron) along an axis, NaN where none is."""
+    counts = kept.sum(axis=axis)
+    sums = np.where(kept, values, 0).sum(axis=axis)
+    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+
+
+def _first_where(values: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """Return (neuron,) the value in the first split (split, neuron) that is kept, -1 if none is."""
+    first = values[kept.argmax(axis=0), np.arange(values.shape[1])]
+    return np.where(kept.any(axis=0), first, -1)
+
+
+def _summarise(
+    parts: Sequence[dict[str, Any]],
+    rows: Sequence[Metric],
+    known: KnownNeurons,
+    choosing: np.ndarray,
+    seeds: np.ndarray,
+    options: IdentificationOptions,
+) -> xr.Dataset:
+    def stack(name: str) -> np.ndarray:
+        return np.stack([np.asarray(part[name]) for part in parts])
+
+    auprc = stack("split_auprc")
+    ranks = stats.rankdata(-auprc, axis=0)
+    low, high = mean_interval(auprc, options.confidence)
+    concepts = np.append(known.concepts.astype(str), "")  # the last, "", is at -1
+    published = published_auprc(options.published)
+    by_split, by_neuron = ("metric", "seed"), ("neuron", "metric")
+    return xr.Dataset(
+        {
+            "auprc": ("metric", auprc.mean(axis=1)),
+            "auprc_low": ("metric", low),
+            "auprc_high": ("metric", high),
+            "mean_rank": ("metric", ranks.mean(axis=1)),
+            "top_share": ("metric", stack("top_share")),
+            "undefined_share": ("metric", stack("undefined_share")),
+            "published": ("metric", [published.get(row.name, np.nan) for row in rows]),
+            "split_auprc": (by_split, auprc),
+            "split_rank": (by_split, ranks),
+            "validation_auprc": (by_split, stack("validation_auprc")),
+            "alpha": (by_split, stack("alpha")),
+            "lam": (by_split, stack("lam")),
+            "right_concept": ("neuron", concepts[known.right]),
+            "right_rank": (by_neuron, stack("right_rank").T),
+            "best_concept": (by_neuron, concepts[stack("best").T]),
+            "is_choosing": (("neuron", "seed"), choosing.T),
+            "n_inputs": known.n_inputs,
+            "n_neurons": len(known),
+            "n_choosing": int(choosing[0].sum()),
+            "n_concepts": len(known.concepts),
+            "best_auprc": auprc.mean(axis=1).max(),
+        },
+        {"metric": [row.name for row in rows], "seed": seeds, "neuron": known.neurons},
+    )
+
+
+def mean_interval(values: np.ndarray, confidence: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return Student's t interval (row,) of the mean of values (row, split), within [0, 1].
+
+    NaN for a single split, which says nothing of others.
+    """
+    n_splits = values.shape[1]
+    if n_splits < 2:
+        return np.full(len(values), np.nan), np.full(len(values), np.nan)
+    half = stats.t.ppf((1 + confidence) / 2, n_splits - 1) * values.std(axis=1, ddof=1)
+    half /= np.sqrt(n_splits)
+    mean = values.mean(axis=1)
+    return np.clip(mean - half, 0, 1), np.clip(mean + half, 0, 1)

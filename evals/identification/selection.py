@@ -1,0 +1,391 @@
+"""Choice of alpha and lambda on neurons whose concept is known.
+
+A metric is good where the right concept of a neuron scores above all wrong ones. How far it is so
+is the average precision of its scores, over all pairs of a neuron and a concept, as a detector of
+the right pairs. Every metric is given the parameters that are best by this on a few neurons, and
+judged on the others (Oikarinen et al. 2025, arXiv 2506.05774, sections 4 and 5).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from evals.kernels.columns import Columns
+from evals.metrics.table import ALPHAS, LAMBDAS, Metric, Parameters, find_metric
+from evals.scoring.blocks import BlockEvidence, Concepts, map_evidence, most_neurons
+from evals.scoring.labelled import align, take_concepts
+from evals.scoring.scoring import read_activations, read_array
+from registry.suggest import nearest
+
+VALIDATION_SHARE = 0.05
+LEAST_VALIDATION = 2
+UNKNOWN = -1
+LONG_NAMES = {
+    "alpha": "fraction of inputs at which a neuron is active",
+    "lam": "weight of how common a concept is",
+    "auprc": "average precision of scores as a detector of right pairs",
+}
+SCORE_BYTES = 1 << 26  # of scores that are held at once
+ROUNDING = 1e-14  # of an average precision; two that differ do so by more
+
+Job = tuple[Metric, Parameters]
+
+
+def validation_neurons(
+    n_neurons: int,
+    share: float = VALIDATION_SHARE,
+    seed: int = 0,
+    most: int | None = None,
+) -> np.ndarray:
+    """Return which neurons choose the parameters; the others are tested.
+
+    Parameters
+    ----------
+    n_neurons : int
+        Neurons whose concept is known, at least 3.
+    share : float
+        Share of them that choose, in (0, 1): ``int(share * n_neurons)``, computed without float
+        error, and at least 2.
+    seed : int
+        Another one draws others.
+    most : int, optional
+        No more than so many choose.
+
+    Returns
+    -------
+    ndarray
+        (neuron,) bool.
+
+    Raises
+    ------
+    ValueError
+        If nothing is left to be tested, or the share is none.
+    """
+    if n_neurons <= LEAST_VALIDATION:
+        raise ValueError(
+            f"got {n_neurons} neurons of known concept; expected at least "
+            f"{LEAST_VALIDATION + 1}: {LEAST_VALIDATION} that choose parameters, 1 that is tested"
+        )
+    if not 0 < share < 1:
+        raise ValueError(f"the share of neurons that choose lies in (0, 1); got {share!r}")
+    wanted = max(math.floor(Fraction(str(share)) * n_neurons), LEAST_VALIDATION)
+    chosen = np.random.default_rng(seed).permutation(n_neurons)[: min(wanted, most or wanted)]
+    is_chosen = np.zeros(n_neurons, dtype=bool)
+    is_chosen[chosen] = True
+    return is_chosen
+
+
+def right_places(right_concept: xr.DataArray | Sequence[str], labels: xr.DataArray) -> np.ndarray:
+    """Return the place of each neuron's known concept among the labels.
+
+    Parameters
+    ----------
+    right_concept : xr.DataArray or sequence of str
+        (neuron,) name of the label that is the neuron's concept, "" where it is not known.
+    labels : xr.DataArray
+        (input, concept) or (input, label), with names.
+
+    Returns
+    -------
+    ndarray
+        (neuron,) int64, -1 where the concept is not known.
+
+    Raises
+    ------
+    ValueError
+        For a name that the labels do not have, with the nearest.
+    """
+    names = np.asarray(right_concept).astype(str)
+    known = take_concepts(labels)["concept"].values.astype(str)
+    place = {name: i for i, name in enumerate(known.tolist())} | {"": UNKNOWN}
+    for neuron, name in enumerate(names.tolist()):
+        if name not in place:
+            hint = nearest(name, known.tolist())
+            raise ValueError(f"the right concept {name!r} of neuron {neuron} is no label{hint}")
+    return np.array([place[name] for name in names.tolist()], dtype=np.int64)
+
+
+def identification_auprc(
+    scores: np.ndarray | xr.DataArray, right: np.ndarray | Sequence[int]
+) -> float:
+    """Return the average precision of scores as a detector of right pairs.
+
+    Over all pairs of a known neuron and a concept, ties grouped. An undefined score says nothing
+    for its pair, so it counts as less than every defined one, whatever a metric's bounds; all
+    undefined pairs are tied.
+
+    Parameters
+    ----------
+    scores : array
+        (neuron, concept), NaN where undefined.
+    right : array of int
+        (neuron,) place of each neuron's concept. Neurons where it is -1 are left out: it is not
+        known which of their pairs are wrong.
+
+    Returns
+    -------
+    float
+        In (0, 1]; 1 where every right pair scores above every wrong one.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit, a place is no concept, or no neuron is known.
+    """
+    values = np.asarray(scores, dtype=np.float64)
+    places = require_right(right, values.shape)
+    known = np.flatnonzero(places != UNKNOWN)
+    if len(known) < len(places):
+        values = values[known]
+    ranked = np.where(np.isnan(values), -np.inf, values)
+    hits = np.sort(ranked[np.arange(len(known)), places[known]])
+    found = len(hits) - np.searchsorted(hits, hits)
+    at_or_above = ranked.size - np.searchsorted(np.sort(ranked, axis=None), hits)
+    return float(np.mean(found / at_or_above))
+
+
+def require_right(right: np.ndarray | Sequence[int], shape: tuple[int, ...]) -> np.ndarray:
+    """Return places of right concepts as int64, if they fit scores of this (neuron, concept) shape.
+
+    Raises
+    ------
+    ValueError
+        If they do not, or no neuron is known.
+    """
+    places = np.asarray(right)
+    if places.shape != shape[:1] or places.dtype.kind not in "iu":
+        raise ValueError(
+            f"expected a place for each of {shape[0]} neurons; "
+            f"got shape {places.shape} of {places.dtype}"
+        )
+    if places.size and (places.min() < UNKNOWN or places.max() >= shape[1]):
+        raise ValueError(
+            f"a right concept lies in 0 to {shape[1] - 1}, or is {UNKNOWN} where not known; "
+            f"got {places.min()} to {places.max()}"
+        )
+    if (places == UNKNOWN).all():
+        raise ValueError("expected at least one neuron whose concept is known; got none")
+    return places.astype(np.int64)
+
+
+def choose_parameters(
+    activations: xr.DataArray,
+    labels: xr.DataArray,
+    right: np.ndarray | Sequence[int],
+    metrics: Sequence[str | Metric],
+    alphas: Sequence[float] = ALPHAS,
+    lams: Sequence[float] = LAMBDAS,
+    *,
+    seed: int = 0,
+    workers: int = 1,
+) -> xr.Dataset:
+    """Choose for each metric the alpha and lambda that identify neurons best.
+
+    Every metric is tried with every value of what it needs, alphas in the outer loop; of equally
+    good ones the first is chosen.
+
+    Parameters
+    ----------
+    activations : xr.DataArray
+        (input, neuron) of the neurons that choose, and of no others.
+    labels : xr.DataArray
+        (input, concept) or (input, label): all concepts that compete.
+    right : array of int
+        (neuron,) place of each neuron's concept, as of `right_places`; neurons with -1 are left
+        out.
+    metrics : sequence of str or Metric
+        Names in the table of metrics.
+    alphas : sequence of float
+        Fractions of inputs, in (0, 1]; none where activations are 0 or 1 already.
+    lams : sequence of float
+        Weights of how common a concept is; 1 where there is none.
+    seed : int
+        Of the inputs that some metrics draw by neuron.
+    workers : int
+        Threads; they do not change the result.
+
+    Returns
+    -------
+    xr.Dataset
+        (metric,) ``alpha`` and ``lam``, NaN where a metric does not depend on them, and ``auprc``,
+        what was reached with them.
+
+    Raises
+    ------
+    AlignmentError, UnknownMetricError, ValueError
+        As :func:`evals.score`; and where ``right`` does not fit.
+    """
+    rows = [metric if isinstance(metric, Metric) else find_metric(metric) for metric in metrics]
+    known = KnownNeurons(activations, labels, right, workers)
+    grids = [(row, grid(row, alphas, lams, seed)) for row in rows]
+    everyone = np.ones(len(known), dtype=bool)
+    best = [own[0] for own in known.choose(grids, [everyone])]
+    chosen = {
+        "alpha": [alpha_of(row, point) for row, (point, _) in zip(rows, best, strict=True)],
+        "lam": [lam_of(row, point) for row, (point, _) in zip(rows, best, strict=True)],
+        "auprc": [auprc for _, auprc in best],
+    }
+    columns = {
+        name: ("metric", values, {"long_name": LONG_NAMES[name], "units": "1"})
+        for name, values in chosen.items()
+    }
+    return xr.Dataset(columns, {"metric": [row.name for row in rows]})
+
+
+def chosen_parameters(chosen: xr.Dataset, seed: int = 0) -> dict[str, Parameters]:
+    """Return what `choose_parameters` chose, ready to be given to each metric, by name."""
+    columns = (chosen[name].values.tolist() for name in ("metric", "alpha", "lam"))
+    return {
+        name: Parameters(
+            alpha=None if math.isnan(alpha) else alpha,
+            lam=1.0 if math.isnan(lam) else lam,
+            seed=seed,
+        )
+        for name, alpha, lam in zip(*columns, strict=True)
+    }
+
+
+class KnownNeurons:
+    """Neurons whose concept is known.
+
+    They are scored a block at a time, and no more scores (neuron, concept) are held at once than
+    take `SCORE_BYTES`, or one: memory does not grow with the inputs of all neurons, nor with what
+    is tried. Evidence is gathered anew for the next scores.
+
+    Parameters
+    ----------
+    activations, labels, right, workers
+        As of `choose_parameters`.
+    choosers : ndarray, optional
+        (neuron,) bool, of the neurons whose concept is known: those that may choose, and so are
+        scored with all that is tried; all by default.
+
+    Attributes
+    ----------
+    right : ndarray
+        (neuron,) place of each neuron's concept; neurons where it is not known are left out.
+    neurons, concepts : ndarray
+        Their names.
+    n_inputs : int
+        Number of inputs.
+    """
+
+    def __init__(
+        self,
+        activations: xr.DataArray,
+        labels: xr.DataArray,
+        right: np.ndarray | Sequence[int],
+        workers: int = 1,
+        choosers: np.ndarray | None = None,
+    ):
+        activations, labels = align(activations, labels)
+        places = require_right(right, (activations.sizes["neuron"], labels.sizes["concept"]))
+        known = np.flatnonzero(places != UNKNOWN)
+        self.right = places[known]
+        self.neurons = activations["neuron"].values[known]
+        self.concepts = labels["concept"].values
+        self.n_inputs = labels.sizes["input"]
+        self._workers = workers
+
+        is_chooser = np.ones(len(known), dtype=bool) if choosers is None else choosers
+        order = np.argsort(~is_chooser, kind="stable")  # choosers first, in blocks of their own
+        self._row = np.argsort(order)
+        n_blocks, self._size = _block_size(int(is_chooser.sum()), self.n_inputs, workers)
+        self._n_first = min(n_blocks * self._size, len(known))
+        self._activations = activations.isel(neuron=known[order])
+        self._labels = Concepts(Columns(read_array(labels), "labels"), workers)
+
+    def __len__(self) -> int:
+        return len(self.right)
+
+    def choose(
+        self,
+        grids: Sequence[tuple[Metric, Sequence[Parameters]]],
+        choosers: Sequence[np.ndarray],
+    ) -> Iterator[list[tuple[Parameters, float]]]:
+        """Yield for each metric what each set of neurons chooses: the first best, and its AUPRC.
+
+        Parameters
+        ----------
+        grids : sequence of (Metric, sequence of Parameters)
+            What is to be computed, and what is tried.
+        choosers : sequence of ndarray
+            Each (neuron,) bool: the neurons that choose, all of them choosers.
+        """
+        jobs = [(row, point) for row, points in grids for point in points]
+        scored = self._score(jobs, self._n_first)
+        for _, points in grids:
+            grades = np.array(
+                [
+                    [
+                        identification_auprc(scores[self._row[own]], self.right[own])
+                        for own in choosers
+                    ]
+                    for scores in islice(scored, len(points))
+                ]
+            )
+            first = np.argmax(grades >= grades.max(axis=0) - ROUNDING, axis=0)
+            yield [(points[j], float(grades[j, i])) for i, j in enumerate(first)]
+
+    def score(self, jobs: Sequence[Job]) -> Iterator[np.ndarray]:
+        """Yield scores (neuron, concept) by each metric with parameters, NaN where undefined."""
+        for scores in self._score(jobs, len(self)):
+            yield scores[self._row]
+
+    def _score(self, jobs: Sequence[Job], n_neurons: int) -> Iterator[np.ndarray]:
+        """Yield the scores (neuron, concept) of the first neurons, choosers before others."""
+        size = max(1, SCORE_BYTES // (8 * n_neurons * len(self.concepts)))
+        for start in range(0, len(jobs), size):
+            yield from self._score_together(jobs[start : start + size], n_neurons)
+
+    def _score_together(self, jobs: Sequence[Job], n_neurons: int) -> list[np.ndarray]:
+        scores = [np.empty((n_neurons, len(self.concepts))) for _ in jobs]
+        alphas = sorted({point.alpha for _, point in jobs if point.alpha is not None})
+
+        def fill(neurons: slice, evidence: BlockEvidence) -> None:
+            evidence.sweep(alphas)
+            for (row, point), values in zip(jobs, scores, strict=True):
+                values[neurons] = row.evaluate(evidence, point)
+
+        columns = read_activations(self._activations.isel(neuron=slice(n_neurons)))
+        options: Any = {"block_size": self._size, "workers": self._workers}
+        for _ in map_evidence(fill, columns, self._labels, **options):
+            pass
+        return scores
+
+
+def _block_size(n_choosers: int, n_inputs: int, workers: int) -> tuple[int, int]:
+    """Return in how many blocks the choosers come first, and how many neurons a block holds."""
+    most = min(most_neurons(n_inputs), math.ceil(n_choosers / max(1, workers)))
+    n_blocks = math.ceil(n_choosers / most)
+    return n_blocks, math.ceil(n_choosers / n_blocks)
+
+
+def grid(
+    row: Metric, alphas: Sequence[float] = ALPHAS, lams: Sequence[float] = LAMBDAS, seed: int = 0
+) -> list[Parameters]:
+    """Return every choice of what a metric needs, alphas in the outer loop."""
+    return [
+        Parameters(alpha=alpha, lam=lam, seed=seed)
+        for alpha in (alphas if "alpha" in row.needs and len(alphas) else (None,))
+        for lam in (lams if "lam" in row.needs and len(lams) else (1.0,))
+    ]
+
+
+def alpha_of(row: Metric, parameters: Parameters) -> float:
+    """Return the alpha that a metric is computed at, NaN where it needs none."""
+    if "alpha" not in row.needs or parameters.alpha is None:
+        return math.nan
+    return float(parameters.alpha)
+
+
+def lam_of(row: Metric, parameters: Parameters) -> float:
+    """Return the lambda that a metric is computed at, NaN where it needs none."""
+    return float(parameters.lam) if "lam" in row.needs else math.nan

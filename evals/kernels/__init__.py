@@ -1,0 +1,1 @@
+"""Fast, exact array kernels under the metrics: columns, ranking, sums, moments, draws."""

@@ -1,0 +1,611 @@
+"""Inputs in order of a score, and what is found on the way down: counts and precision.
+
+A column is sorted once; one walk down its inputs then serves all columns of truth at once. The
+inputs at a column's smallest value are never stored: whatever is found there follows from the
+totals, and a sparse column costs its stored values alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+from scipy import sparse
+
+from evals.kernels.columns import SPARSE_DENSITY, Block
+from evals.kernels.contingency import count_top, require_binary
+from evals.kernels.lanes import LANES, STATE, UNROLLED, advance, count_bits, make_state
+from evals.kernels.truth import Truth
+
+DENSE_COUNT = 0.01  # above this share of true values, counting bits is faster than lists
+STEPS_AT_ONCE = 256  # steps that every word takes before they take more
+MANY_TIED = 64  # inputs of one score above which their share is added once, not again and again
+WORD_TIME, LIST_TIME, HIT_TIME, SORT_TIME = 11, 20, 2.5, 5  # nanoseconds, of what `_fastest` counts
+SMALL_INPUTS = 1 << 16  # inputs up to which their numbers take two bytes
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The inputs of each column above its smallest value, from the largest value down.
+
+    Attributes
+    ----------
+    n_inputs : int
+        All inputs, stored or not.
+    starts : ndarray
+        (column + 1,) int64: column j stores ``inputs[starts[j]:starts[j + 1]]``.
+    inputs : ndarray
+        (stored,) uint16, or int32 where there are more inputs than that holds.
+    is_last : ndarray
+        (stored,) whether the next stored input of the column, if any, has another value.
+    n_positive, n_nonnegative : ndarray
+        (column,) int64, inputs above 0, and at or above 0.
+    """
+
+    n_inputs: int
+    starts: np.ndarray
+    inputs: np.ndarray
+    is_last: np.ndarray
+    n_positive: np.ndarray
+    n_nonnegative: np.ndarray
+
+    @classmethod
+    def of(cls, block: Block, depth: int | None = None) -> Ranking:
+        """Rank the columns of a block, or only their inputs down to the depth-th largest value.
+
+        Such a short ranking serves to find what is active; to walk down, it takes all of it.
+        """
+        n_inputs, n_columns = block.shape
+        columns = [_rank_column(*_column(block, j), n_inputs, depth) for j in range(n_columns)]
+        return cls(
+            n_inputs,
+            _starts(np.array([len(column.inputs) for column in columns], dtype=np.int64)),
+            np.concatenate([column.inputs for column in columns]),
+            np.concatenate([column.is_last for column in columns]),
+            np.array([column.n_positive for column in columns], dtype=np.int64),
+            np.array([column.n_nonnegative for column in columns], dtype=np.int64),
+        )
+
+    @classmethod
+    def of_binary(cls, block: Block) -> Ranking:
+        """Store the inputs at 1 of columns of 0 and 1, all inputs where a column has no 0.
+
+        Raises
+        ------
+        ValueError
+            If there is another value.
+        """
+        columns = sparse.csc_array(block)
+        columns.eliminate_zeros()
+        require_binary(columns.data)
+        starts = columns.indptr.astype(np.int64)
+        sizes = np.diff(starts)
+        is_last = np.zeros(len(columns.indices), dtype=np.bool_)
+        is_last[starts[1:][sizes > 0] - 1] = True
+        inputs = columns.indices.astype(_small(block.shape[0]))
+        everything = np.full(block.shape[1], block.shape[0])
+        return cls(block.shape[0], starts, inputs, is_last, sizes, everything)
+
+    @property
+    def n_columns(self) -> int:
+        """Number of columns."""
+        return len(self.starts) - 1
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """(column,) int64, stored inputs."""
+        return np.diff(self.starts)
+
+    @property
+    def above(self) -> np.ndarray:
+        """(stored,) int32, for each stored input the number of inputs at or above its value."""
+        return _count_above(self.starts, self.is_last)
+
+    def doubled_ranks(self) -> Block:
+        """Return twice the midrank of every input less that of the smallest: (input, column).
+
+        Sparse where few inputs are stored, and int32 in any case.
+        """
+        shape = (self.n_inputs, self.n_columns)
+        if len(self.inputs) < SPARSE_DENSITY * shape[0] * shape[1]:
+            inputs = self.inputs.astype(np.int32)
+            return sparse.csc_array((self._rank_stored(), inputs, self.starts), shape=shape)
+        dense = np.zeros(shape[::-1], dtype=np.int32)
+        _scatter(self.starts, self.inputs, self._rank_stored(), dense)
+        return dense.T
+
+    def _rank_stored(self) -> np.ndarray:
+        return _rank_stored(self.starts, self.is_last, self.n_inputs)
+
+    def count_active(self, alpha: float) -> np.ndarray:
+        """Return how many inputs of each column are active: its first ones.
+
+        The cut-off is the ``ceil(alpha * n_inputs)``-th largest value. Inputs at the cut-off are
+        active, unless it is 0 or the column's smallest value.
+
+        Returns
+        -------
+        ndarray
+            (column,) int64, 0 for a silent column.
+        """
+        top = count_top(alpha, self.n_inputs)
+        n_stored = self.sizes
+        reached = top <= n_stored
+        active = _end_groups(self.starts, self.is_last, np.where(reached, top, n_stored))
+        at_zero = reached & (self.n_positive < top) & (top <= self.n_nonnegative)
+        return np.where(at_zero, self.n_positive, active)
+
+    def active(self, lengths: np.ndarray) -> Truth:
+        """Return which inputs are active: the first ``lengths`` (column,) of each column."""
+        place = np.arange(len(self.inputs)) - np.repeat(self.starts[:-1], self.sizes)
+        inputs = self.inputs[place < np.repeat(lengths, self.sizes)].astype(np.int32)
+        shape = (self.n_inputs, self.n_columns)
+        ones = np.ones(len(inputs), dtype=np.bool_)
+        return Truth(sparse.csc_array((ones, inputs, _starts(lengths)), shape=shape))
+
+
+@dataclass(frozen=True)
+class _RankedColumn:
+    inputs: np.ndarray
+    is_last: np.ndarray
+    n_positive: int
+    n_nonnegative: int
+
+
+def _small(n_inputs: int) -> type[np.integer]:
+    return np.uint16 if n_inputs <= SMALL_INPUTS else np.int32
+
+
+def _column(block: Block, j: int) -> tuple[np.ndarray | None, np.ndarray]:
+    """Return inputs (None for all) and values of one column, its smallest value left out if 0."""
+    if not sparse.issparse(block):
+        return None, block[:, j]
+    part = slice(block.indptr[j], block.indptr[j + 1])
+    inputs, values = block.indices[part], block.data[part]
+    if 0 < len(values) < block.shape[0] and values.min() > 0:
+        return inputs, values
+    dense = np.zeros(block.shape[0])
+    dense[inputs] = values
+    return None, dense
+
+
+def _rank_column(
+    inputs: np.ndarray | None, values: np.ndarray, n_inputs: int, depth: int | None
+) -> _RankedColumn:
+    n_positive = int(np.count_nonzero(values > 0))
+    n_nonnegative = n_inputs if inputs is not None else int(np.count_nonzero(values >= 0))
+    if inputs is None and depth is None:
+        order, is_last = _sort(values)
+        ends = np.flatnonzero(is_last[:-1])
+        n_stored = ends[-1] + 1 if len(ends) else 0
+        order = order[:n_stored].astype(_small(n_inputs))
+        return _RankedColumn(order, is_last[:n_stored], n_positive, n_nonnegative)
+    if inputs is None:
+        inputs = _find_highest(values, depth or n_inputs)
+        values = values[inputs]
+    order, is_last = _sort(values)
+    return _RankedColumn(inputs[order].astype(_small(n_inputs)), is_last, n_positive, n_nonnegative)
+
+
+def _find_highest(values: np.ndarray, depth: int) -> np.ndarray:
+    """Return the inputs at or above the depth-th largest value, and above the smallest."""
+    smallest = values.min()
+    if depth < len(values):
+        cutoff = np.partition(values, len(values) - depth)[len(values) - depth]
+        if cutoff > smallest:
+            return np.flatnonzero(values >= cutoff)
+    return np.flatnonzero(values > smallest)
+
+
+def _sort(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the order from the largest value down, and where it ends a group of equal ones."""
+    if values.dtype != np.float32:
+        order = np.argsort(values)[::-1]
+        ordered = values[order]
+    else:
+        keys = _make_keys(values)
+        keys.sort()  # half the time of an argsort
+        order = keys.astype(np.uint32)
+        ordered = keys >> np.uint64(32)
+    is_last = np.ones(len(values), dtype=np.bool_)
+    np.not_equal(ordered[1:], ordered[:-1], out=is_last[:-1])
+    return order, is_last
+
+
+@njit(nogil=True, cache=True)
+def _make_keys(values):  # type: ignore[no-untyped-def]
+    """Return numbers that ascend as float32 values descend, each with its place in the low half."""
+    bits = (values + np.float32(0)).view(np.uint32)  # -0 + 0 is 0
+    keys = np.empty(values.size, dtype=np.uint64)
+    for i in range(values.size):
+        negative = bits[i] >> np.uint32(31)
+        descending = bits[i] if negative else bits[i] ^ np.uint32(0x7FFFFFFF)
+        keys[i] = (np.uint64(descending) << np.uint64(32)) | np.uint64(i)
+    return keys
+
+
+def _starts(sizes: np.ndarray) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+
+
+@njit(nogil=True, cache=True)
+def _count_above(starts, is_last):  # type: ignore[no-untyped-def]
+    """Return for each stored input how many of its column are at or above its value."""
+    above = np.empty(is_last.size, dtype=np.int32)
+    for column in range(starts.size - 1):
+        for i in range(starts[column + 1] - 1, starts[column] - 1, -1):
+            above[i] = i + 1 - starts[column] if is_last[i] else above[i + 1]
+    return above
+
+
+@njit(nogil=True, cache=True)
+def _end_groups(starts, is_last, lengths):  # type: ignore[no-untyped-def]
+    """Return the lengths (column,), each extended to the end of the group that it ends in."""
+    ends = lengths.copy()
+    for column in range(starts.size - 1):
+        while ends[column] and not is_last[starts[column] + ends[column] - 1]:
+            ends[column] += 1
+    return ends
+
+
+@njit(nogil=True, cache=True)
+def _rank_stored(starts, is_last, n_inputs):  # type: ignore[no-untyped-def]
+    """Return of each stored input twice its midrank, less that of the column's smallest value."""
+    ranks = np.empty(is_last.size, dtype=np.int32)
+    for column in range(starts.size - 1):
+        first, end = starts[column], starts[column + 1]
+        begin = first
+        for i in range(first, end):
+            if is_last[i]:
+                ranks[begin : i + 1] = n_inputs + end - begin - (i + 1 - first)
+                begin = i + 1
+    return ranks
+
+
+@njit(nogil=True, cache=True)
+def _scatter(starts, inputs, values, columns):  # type: ignore[no-untyped-def]
+    """Put values at their inputs: (column, input)."""
+    for column in range(starts.size - 1):
+        scattered = columns[column]
+        for i in range(starts[column], starts[column + 1]):
+            scattered[inputs[i]] = values[i]
+
+
+def count_found(ranking: Ranking, lengths: np.ndarray, truth: Truth) -> np.ndarray:
+    """Count the true inputs among the first ones of each column.
+
+    Parameters
+    ----------
+    ranking : Ranking
+        Its columns are walked down.
+    lengths : ndarray
+        (cut, column) int64, how far; not decreasing along ``cut``.
+    truth : Truth
+        What is counted.
+
+    Returns
+    -------
+    ndarray
+        (cut, column, truth) int64.
+    """
+    shape = (*lengths.shape, truth.n_columns)
+    counts = np.zeros(shape, dtype=np.int64)
+    walk = (ranking.starts, ranking.inputs, lengths)
+    if truth.share > DENSE_COUNT:
+        _count_in_words(*walk, truth.column_words, counts)
+    else:
+        _count_in_lists(*walk, *truth.lists, counts)
+    return counts
+
+
+def average_precision(ranking: Ranking, truth: Truth) -> np.ndarray:
+    """Return the average precision of each ranking as a detector of each truth.
+
+    ``sum_g (found_g - found_(g-1)) * found_g / at_or_above_g / total`` over groups of equal score.
+
+    Returns
+    -------
+    ndarray
+        (column, truth) float64, NaN where nothing is true.
+    """
+    precision = np.zeros((ranking.n_columns, truth.n_columns))
+    walk = (ranking.starts, ranking.inputs, ranking.is_last, ranking.n_inputs, truth.totals)
+    way = _fastest(ranking, truth)
+    if way == "words":
+        _precision_in_words(*walk, truth.row_words, precision)
+    elif way == "lists":
+        _precision_in_lists(*walk, *truth.lists, precision)
+    else:
+        _precision_by_sorting(ranking, truth, precision)
+    return precision
+
+
+def _fastest(ranking: Ranking, truth: Truth) -> str:
+    """Return the way to precision that takes the least time, which changes no result."""
+    n_steps = len(ranking.inputs) / ranking.n_columns
+    n_true = float(truth.totals.sum())
+    times = {
+        "words": n_steps * WORD_TIME * -(-truth.n_columns // LANES),
+        "lists": n_steps * (LIST_TIME + HIT_TIME * n_true / truth.n_inputs),
+        "sorts": n_true * SORT_TIME + truth.n_inputs,
+    }
+    return min(times, key=lambda way: times[way])
+
+
+def _precision_by_sorting(ranking: Ranking, truth: Truth, precision: np.ndarray) -> None:
+    """Sort how far down each true input stands, for all columns of truth at once."""
+    precision[:, truth.totals == 0] = np.nan
+    kind = _small(ranking.n_inputs + 2)  # so small, they are sorted faster
+    above = np.empty(ranking.n_inputs + 1, dtype=kind)
+    for truths, wanted in truth.groups:
+        inputs, places = wanted.astype(kind), np.empty(wanted.shape, dtype=kind)
+        for column in range(ranking.n_columns):
+            stored = slice(ranking.starts[column], ranking.starts[column + 1])
+            _look_up(ranking.inputs[stored], ranking.is_last[stored], above, inputs, places)
+            places.sort(axis=1)
+            precision[column, truths] = _precision_of_sorted(places, truth.totals[truths])
+
+
+def roc_area(rank_sums: np.ndarray, sizes: np.ndarray, truth: Truth) -> np.ndarray:
+    """Return the area under the ROC curve of each ranking as a detector of each truth.
+
+    ``1/2 + S / (2 Q (D - Q))`` with S the sum of the ranks of true inputs, doubled and centred
+    (``2 midrank - (D + 1)``), an integer.
+
+    Parameters
+    ----------
+    rank_sums : ndarray
+        (truth, column) sums of `Ranking.doubled_ranks` over the true inputs.
+    sizes : ndarray
+        (column,) stored inputs of each ranking.
+    truth : Truth
+        What is detected.
+
+    Returns
+    -------
+    ndarray
+        (truth, column) float64, NaN where nothing or everything is true.
+    """
+    centred = rank_sums - np.outer(truth.totals, sizes)
+    pairs = (truth.totals * (truth.n_inputs - truth.totals)).astype(np.float64)
+    pairs[pairs == 0] = np.nan
+    return 0.5 + centred / (2 * pairs)[:, None]
+
+
+def midranks(values: np.ndarray) -> np.ndarray:
+    """Return the midranks of a few inputs in each column, from 1: (input, column)."""
+    with np.errstate(over="ignore"):
+        narrow = values.astype(np.float32)  # compared twice as fast, where it is the same
+    return _rank_few(narrow if np.array_equal(narrow, values) else values)
+
+
+@njit(nogil=True, cache=True)
+def _rank_few(values):  # type: ignore[no-untyped-def]
+    """Return midranks by comparing all pairs of a column."""
+    ranks = np.empty(values.shape)
+    above = np.empty(values.shape[1], dtype=np.int32)
+    for i in range(values.shape[0]):
+        above[:] = 1
+        for j in range(values.shape[0]):
+            for k in range(values.shape[1]):
+                above[k] += np.int32(values[i, k] > values[j, k]) + np.int32(
+                    values[i, k] >= values[j, k]
+                )
+        for k in range(values.shape[1]):
+            ranks[i, k] = 0.5 * above[k]
+    return ranks
+
+
+@njit(nogil=True, cache=True)
+def _count_in_lists(starts, inputs, lengths, row_starts, row_columns, counts):  # type: ignore[no-untyped-def]
+    for column in range(starts.size - 1):
+        done = 0
+        for cut in range(lengths.shape[0]):
+            found = counts[cut, column]
+            if cut:
+                found[:] = counts[cut - 1, column]
+            for i in range(starts[column] + done, starts[column] + lengths[cut, column]):
+                for k in range(row_starts[inputs[i]], row_starts[inputs[i] + 1]):
+                    found[row_columns[k]] += 1
+            done = lengths[cut, column]
+
+
+@njit(nogil=True, cache=True)
+def _count_in_words(starts, inputs, lengths, words, counts):  # type: ignore[no-untyped-def]
+    """Mark the first inputs of each column as bits, and count those that a truth has too."""
+    marks = np.empty(words.shape[1], dtype=np.uint64)
+    for column in range(starts.size - 1):
+        marks[:] = 0
+        done = 0
+        for cut in range(lengths.shape[0]):
+            for i in range(starts[column] + done, starts[column] + lengths[cut, column]):
+                place = np.uint64(inputs[i])
+                marks[place >> np.uint64(6)] |= np.uint64(1) << (place & np.uint64(63))
+            done = lengths[cut, column]
+            for k in range(words.shape[0]):
+                found = np.uint64(0)
+                for word in range(marks.size):
+                    found += count_bits(marks[word] & words[k, word])  # type: ignore[call-arg]
+                counts[cut, column, k] = found
+
+
+# Three ways to the same sums: each hit adds ``found / at_or_above``, where both count the
+# whole group of equal score, from the highest score down.
+
+
+@njit(nogil=True, cache=True, fastmath={"contract"})
+def _precision_in_lists(  # type: ignore[no-untyped-def]
+    starts, inputs, is_last, n_inputs, totals, row_starts, row_columns, precision
+):
+    """Walk down the stored inputs, and along the list of what is true of each."""
+    state = np.zeros((totals.size, 2))
+    before = np.zeros(totals.size)
+    for column in range(starts.size - 1):
+        state[:] = 0
+        before[:] = 0
+        begin = starts[column]
+        for i in range(begin, starts[column + 1]):
+            for place in range(row_starts[inputs[i]], row_starts[inputs[i] + 1]):
+                state[row_columns[place], 0] += 1
+            if not is_last[i]:
+                continue
+            share = 1.0 / (i + 1 - starts[column])
+            for j in range(begin, i + 1):
+                for place in range(row_starts[inputs[j]], row_starts[inputs[j] + 1]):
+                    k = row_columns[place]
+                    found = state[k, 0]
+                    state[k, 1] += (found - before[k]) * (found * share)  # once for a group
+                    before[k] = found
+            begin = i + 1
+        for k in range(totals.size):
+            precision[column, k] = _finish(state[k, 0], state[k, 1], totals[k], n_inputs)
+
+
+@njit(nogil=True, cache=True)
+def _precision_in_words(  # type: ignore[no-untyped-def]
+    starts, inputs, is_last, n_inputs, totals, words, precision
+):
+    """Walk down the stored inputs, 64 columns of truth at a time."""
+    n_groups, _, n_words = words.shape
+    states = make_state(n_words)
+    sums = states[:, LANES:]
+    most_legs = 2 * (n_inputs // MANY_TIED) + 2
+    most = 2 * n_inputs + UNROLLED * most_legs
+    order = np.empty(most, dtype=np.uint32)
+    gains, shares = np.empty(most), np.empty(most)
+    ends, scales = np.empty(most_legs, dtype=np.int64), np.empty(most_legs)
+    at_state, at_order = states.ctypes.data, order.ctypes.data
+    at_gains, at_shares = gains.ctypes.data, shares.ctypes.data
+    for column in range(starts.size - 1):
+        stored = slice(starts[column], starts[column + 1])
+        plan = (order, gains, shares, ends, scales)
+        n_legs = _plan_steps(inputs[stored], is_last[stored], *plan)
+        for group in range(n_groups):
+            states[:] = 0
+            at_words = words[group].ctypes.data
+            begin = 0
+            for leg in range(n_legs):
+                if scales[leg] != 1:
+                    before = sums.copy()
+                    sums[:] = 0
+                for first in range(begin, ends[leg], STEPS_AT_ONCE):
+                    end = min(first + STEPS_AT_ONCE, ends[leg])
+                    for word in range(n_words):  # the first one brings the others to the cache
+                        for i in range(first, end, UNROLLED):
+                            advance(  # type: ignore[call-arg]
+                                at_state + 8 * word * STATE,
+                                at_words + 8 * word,
+                                np.uint64(n_words),
+                                at_order + 4 * i,
+                                at_gains + 8 * i,
+                                at_shares + 8 * i,
+                            )
+                if scales[leg] != 1:
+                    sums[:] = before + sums * scales[leg]
+                begin = ends[leg]
+            for word in range(n_words):
+                lane = (group * n_words + word) * LANES
+                for k in range(lane, min(lane + LANES, totals.size)):
+                    found, total = states[word, k - lane], states[word, LANES + k - lane]
+                    precision[column, k] = _finish(found, total, totals[k], n_inputs)
+
+
+@njit(nogil=True, cache=True)
+def _plan_steps(inputs, is_last, order, gains, shares, ends, scales):  # type: ignore[no-untyped-def]
+    """Fill in which inputs to step on: those of a group of equal score twice.
+
+    The first time they are counted, the second time they add their share. Where many are tied,
+    that share is 1 on a leg of their own, whose sum is a whole number, and is scaled at its end:
+    the same share added again and again would err by half a bit each time, always in the same
+    direction. Returns the number of legs; ``ends`` are multiples of `UNROLLED`.
+    """
+    n_steps = n_legs = begin = 0
+    for i in range(inputs.size):
+        if not is_last[i]:
+            continue
+        share = 1.0 / (i + 1)
+        alone, many = i == begin, i + 1 - begin > MANY_TIED
+        for j in range(begin, i + 1):
+            order[n_steps], gains[n_steps] = inputs[j], 1
+            shares[n_steps] = share if alone else 0
+            n_steps += 1
+        if many:
+            n_steps = _end_leg(n_steps, order, gains, shares)
+            ends[n_legs], scales[n_legs] = n_steps, 1
+            n_legs += 1
+        if not alone:
+            for j in range(begin, i + 1):
+                order[n_steps], gains[n_steps] = inputs[j], 0
+                shares[n_steps] = 1 if many else share
+                n_steps += 1
+        if many:
+            n_steps = _end_leg(n_steps, order, gains, shares)
+            ends[n_legs], scales[n_legs] = n_steps, share
+            n_legs += 1
+        begin = i + 1
+    ends[n_legs], scales[n_legs] = _end_leg(n_steps, order, gains, shares), 1
+    return n_legs + 1
+
+
+@njit(nogil=True, cache=True)
+def _end_leg(n_steps, order, gains, shares):  # type: ignore[no-untyped-def]
+    """Add steps that change nothing, up to a whole stride; return the number of steps then."""
+    end = -(-n_steps // UNROLLED) * UNROLLED
+    order[n_steps:end] = 0
+    gains[n_steps:end] = 0
+    shares[n_steps:end] = 0
+    return end
+
+
+@njit(nogil=True, cache=True)
+def _finish(found, total, n_true, n_inputs):  # type: ignore[no-untyped-def]
+    """Add the group of smallest scores, which holds all that was not found, and divide."""
+    if n_true == 0:
+        return np.nan
+    return (total + (n_true - found) * (n_true * (1.0 / n_inputs))) / n_true
+
+
+@njit(nogil=True, cache=True)
+def _look_up(inputs, is_last, above, wanted, places):  # type: ignore[no-untyped-def]
+    """Fill in how many inputs are at or above each wanted one; most for what is no input."""
+    n_inputs = above.size - 1
+    above[:n_inputs] = n_inputs
+    above[n_inputs] = n_inputs + 1
+    end = inputs.size
+    for i in range(inputs.size - 1, -1, -1):
+        if is_last[i]:
+            end = i + 1
+        above[inputs[i]] = end
+    for row in range(wanted.shape[0]):
+        for place in range(wanted.shape[1]):
+            places[row, place] = above[wanted[row, place]]
+
+
+@njit(nogil=True, cache=True)
+def _precision_of_sorted(places, totals):  # type: ignore[no-untyped-def]
+    """Sum over the sorted numbers (truth, place) of inputs at or above each hit."""
+    precision = np.zeros(totals.size)
+    for k in range(totals.size):
+        hits = places[k, : totals[k]]
+        n_tied = 0
+        for i in range(1, hits.size):
+            n_tied += hits[i] == hits[i - 1]
+        if n_tied == 0:
+            precision[k] = _sum_shares(hits) / totals[k]
+            continue
+        begin = 0
+        for i in range(hits.size):
+            if i + 1 == hits.size or hits[i + 1] != hits[i]:
+                precision[k] += (i + 1 - begin) * (i + 1) / hits[i]
+                begin = i + 1
+        precision[k] /= totals[k]
+    return precision
+
+
+@njit(nogil=True, cache=True, fastmath={"reassoc"})
+def _sum_shares(places):  # type: ignore[no-untyped-def]
+    total = 0.0
+    for i in range(places.size):
+        total += np.float64(i + 1) / np.float64(places[i])
+    return total

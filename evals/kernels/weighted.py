@@ -1,0 +1,452 @@
+"""Evidence of one pair, its inputs weighted anew in every draw.
+
+Weights say how often an input counts: in a bootstrap, how often it was drawn; where everything is
+binary, how many inputs there are of each of four kinds. Inputs that agree in activation and label
+may stand together as one cell with their joint weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+
+from evals.kernels.contingency import (
+    LABEL_THRESHOLD,
+    SMALLEST_LABEL,
+    Counts,
+    count_top,
+    require_binary,
+)
+from evals.kernels.moments import Moments
+from evals.kernels.sampling import DRAWN, TOP_SHARE
+
+FEW_CELLS = 64  # up to which one hypergeometric number a cell is cheapest
+
+
+@dataclass(frozen=True)
+class _Groups:
+    """Cells in groups of equal value, from the largest value down.
+
+    Attributes
+    ----------
+    order : ndarray
+        (cell,) cells in that order.
+    ends : ndarray
+        (group,) place in `order` after each group's last cell.
+    values : ndarray
+        (group,) value of the group.
+    of_cell : ndarray
+        (cell,) the group of each cell.
+    """
+
+    order: np.ndarray
+    ends: np.ndarray
+    values: np.ndarray
+    of_cell: np.ndarray
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> _Groups:
+        distinct, of_cell = np.unique(-values, return_inverse=True)
+        ends = np.cumsum(np.bincount(of_cell))
+        return cls(np.argsort(of_cell, kind="stable"), ends, -distinct, of_cell)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """How often each input was drawn.
+
+    Attributes
+    ----------
+    counts : ndarray
+        (input, draw) whole numbers, at least 0.
+    totals : ndarray
+        (draw,) inputs in each draw, at least 1.
+    """
+
+    counts: np.ndarray
+    totals: np.ndarray
+
+    @classmethod
+    def of(cls, counts: np.ndarray) -> Draws:
+        """Return the draws of counts (draw, input), in a small type that holds their sums."""
+        totals = counts.sum(axis=1)
+        dtype = np.uint16 if totals.max() < 1 << 16 else np.uint32
+        return cls(np.ascontiguousarray(counts.T, dtype=dtype), totals)
+
+    @classmethod
+    def bootstrap(cls, n_inputs: int, n_draws: int, generator: np.random.Generator) -> Draws:
+        """Draw as many inputs as there are, with replacement."""
+        shares = np.full(n_inputs, 1 / n_inputs)
+        return cls.of(generator.multinomial(n_inputs, shares, size=n_draws))
+
+
+class WeightedEvidence:
+    """One pair under many weightings of its inputs: arrays (draw,).
+
+    Parameters
+    ----------
+    activations, labels : ndarray
+        (cell,) values; a label is 0 or 1, or a probability.
+    weights : ndarray
+        (cell, draw) whole numbers, at least 0: inputs in each cell. Every draw holds an input.
+    """
+
+    def __init__(self, activations: np.ndarray, labels: np.ndarray, weights: np.ndarray):
+        self._activations = np.asarray(activations, dtype=np.float64)
+        self._labels = np.asarray(labels, dtype=np.float64)
+        dtype = weights.dtype if weights.dtype in (np.uint16, np.uint32) else np.float64
+        self._weights = np.ascontiguousarray(weights, dtype=dtype)
+        self._total = self._weights.sum(axis=0, dtype=np.float64)
+        self._active: dict[float | None, _Truth] = {}
+        self._counts: dict[float | None, Counts] = {}
+        self._draws: dict[int, np.ndarray] = {}
+        self._drawn: dict[int, WeightedEvidence] = {}
+
+    def relabelled(self, labels: np.ndarray) -> WeightedEvidence:
+        """Return the evidence of the same inputs with other labels (cell,).
+
+        Inputs that metrics draw are the same ones.
+        """
+        other = type(self)(self._activations, labels, self._weights)
+        other._active, other._draws = self._active, self._draws
+        return other
+
+    @classmethod
+    def of_draws(
+        cls, activations: np.ndarray, labels: np.ndarray, draws: Draws
+    ) -> WeightedEvidence:
+        """Return the evidence of inputs (input,) that were each drawn some times.
+
+        Inputs with activation and label 0 stand together in one cell, so that sparse pairs cost
+        little.
+        """
+        kept = np.flatnonzero((activations != 0) | (labels != 0))
+        if len(kept) == len(activations):
+            return cls(activations, labels, draws.counts)
+        weights = np.empty((len(kept) + 1, len(draws.totals)), dtype=draws.counts.dtype)
+        np.take(draws.counts, kept, axis=0, out=weights[:-1])
+        weights[-1] = draws.totals - weights[:-1].sum(axis=0, dtype=np.int64)
+        return cls(np.append(activations[kept], 0), np.append(labels[kept], 0), weights)
+
+    @property
+    def shape(self) -> tuple[int]:
+        """Number of draws."""
+        return (len(self._total),)
+
+    @cached_property
+    def _by_activation(self) -> _Groups:
+        return _Groups.of(self._activations)
+
+    @cached_property
+    def _by_label(self) -> _Groups:
+        return _Groups.of(self._labels)
+
+    @cached_property
+    def _labelled(self) -> _Truth:
+        unlabelled = (self._labels < LABEL_THRESHOLD).astype(np.int64)
+        return _Truth(unlabelled, np.ones(len(self._total), dtype=np.int64))
+
+    def _activity(self, alpha: float | None) -> _Truth:
+        if alpha not in self._active:
+            groups = self._by_activation
+            self._active[alpha] = _Truth(groups.of_cell, self._count_active_groups(alpha))
+        return self._active[alpha]
+
+    def _count_active_groups(self, alpha: float | None) -> np.ndarray:
+        """Return in each draw how many of the highest groups are active."""
+        groups = self._by_activation
+        if alpha is None:
+            require_binary(groups.values)
+            return np.full(len(self._total), np.count_nonzero(groups.values == 1))
+        tops = {total: count_top(alpha, int(total)) for total in set(self._total.tolist())}
+        top = np.array([tops[total] for total in self._total.tolist()], dtype=np.float64)
+        walk = (self._weights, groups.order, groups.ends, groups.values)
+        return _count_active_groups(*walk, top, self._total)
+
+    def counts(self, alpha: float | None) -> Counts:
+        """Inputs that are active, labelled, or both."""
+        if alpha not in self._counts:
+            active, labelled = self._activity(alpha), self._labelled
+            both, n_active, n_labelled = _count(self._weights, *active, *labelled)
+            self._counts[alpha] = Counts.of(both, n_active, n_labelled, self._total)
+        return self._counts[alpha]
+
+    @cached_property
+    def moments(self) -> Moments:
+        """Means, deviations and inner products."""
+        return self._moments(self._labels, self._by_label)
+
+    @cached_property
+    def label_moments(self) -> Moments:
+        """Means, deviations and inner products of activations and binary labels."""
+        labelled = (self._labels >= LABEL_THRESHOLD).astype(np.float64)
+        return self._moments(labelled, _Groups.of(labelled))
+
+    def _moments(self, labels: np.ndarray, groups: _Groups) -> Moments:
+        a, c, w, total = self._activations, labels, self._weights, self._total
+        weight = np.nansum(w, axis=1, dtype=np.float64)  # NaN: a draw in which nothing is drawn
+        shares = weight / max(1, weight.sum())
+        u, v = a - np.sum(shares * a), c - np.sum(shares * c)
+        terms = np.stack([u, v, u * v, u * u, v * v, a * c, a * a, c * c], axis=1)
+        sums = _sum_weighted(w, terms)
+        mean = sums / total
+        return Moments(
+            covariance=mean[2] - mean[0] * mean[1],
+            activation_deviation=self._deviation(mean[3], mean[0], self._by_activation),
+            label_deviation=self._deviation(mean[4], mean[1], groups),
+            inner=sums[5],
+            activation_norm=np.sqrt(sums[6]),
+            label_norm=np.sqrt(sums[7]),
+        )
+
+    def _deviation(self, square: np.ndarray, mean: np.ndarray, groups: _Groups) -> np.ndarray:
+        is_constant = _is_constant(self._weights, groups.of_cell)
+        return np.where(is_constant, 0, np.sqrt(np.maximum(square - mean**2, 0)))
+
+    @cached_property
+    def rank_moments(self) -> Moments:
+        """Means, deviations and inner products of midranks, doubled and centred."""
+        w, total = self._weights, self._total
+        ranks = [
+            _center_ranks(w, groups.order, groups.ends, total)
+            for groups in (self._by_activation, self._by_label)
+        ]
+        a, c = ranks
+        squares = np.sum(w * a * a, axis=0), np.sum(w * c * c, axis=0)
+        inner = np.sum(w * a * c, axis=0)
+        norms = np.sqrt(squares[0]), np.sqrt(squares[1])
+        roots = np.sqrt(total)
+        return Moments(inner / total, norms[0] / roots, norms[1] / roots, inner, *norms)
+
+    def mean_log_label(self, alpha: float | None) -> np.ndarray:
+        """Mean over active inputs of the label's logarithm, clamped below at log 1e-8."""
+        logarithms = np.log(np.maximum(self._labels, SMALLEST_LABEL))
+        level, limit = self._activity(alpha)
+        active = self._weights * (level[:, None] < limit)
+        n_active = active.sum(axis=0)
+        return logarithms @ active / np.where(n_active > 0, n_active, np.nan)
+
+    def log_mean_label(self) -> np.ndarray:
+        """Logarithm of the label's mean over all inputs, NaN for an empty concept."""
+        mean = _sum_weighted(self._weights, self._labels[:, None])[0] / self._total
+        return np.log(mean, out=np.full(len(mean), np.nan), where=mean > 0)
+
+    def top_and_random(self, seed: int) -> WeightedEvidence:
+        """Inputs drawn from those where the neuron is strongest, and from all."""
+        if seed not in self._drawn:
+            drawn = self.draw_weights(seed)
+            kept = (drawn != 0).any(axis=1)
+            self._drawn[seed] = WeightedEvidence(
+                self._activations[kept], self._labels[kept], drawn[kept]
+            )
+        return self._drawn[seed]
+
+    def draw_weights(self, seed: int) -> np.ndarray:
+        """Return how often inputs of each cell were drawn (cell, draw), from the top and from all.
+
+        NaN in a draw in which nothing is at the top.
+        """
+        if seed not in self._draws:
+            self._draws[seed] = self._draw_weights(seed)
+        return self._draws[seed]
+
+    def _draw_weights(self, seed: int) -> np.ndarray:
+        level, limit = self._activity(TOP_SHARE)
+        weights = self._weights.astype(np.int64)
+        top = weights * (level[:, None] < limit)
+        generator = np.random.default_rng(seed)
+        drawn = _draw(top, generator) + _draw(weights, generator)
+        return np.where(top.any(axis=0), drawn, np.nan)
+
+    def average_precision(self, alpha: float | None) -> np.ndarray:
+        """Average precision of labels as scores of active inputs."""
+        return self._precision(self._by_label, self._activity(alpha))
+
+    def inverse_average_precision(self) -> np.ndarray:
+        """Average precision of activations as scores of labelled inputs."""
+        return self._precision(self._by_activation, self._labelled)
+
+    def _precision(self, groups: _Groups, truth: _Truth) -> np.ndarray:
+        return _average_precision(self._weights, groups.order, groups.ends, *truth)
+
+    def roc_area(self, alpha: float | None) -> np.ndarray:
+        """Area under the ROC curve of labels as scores of active inputs."""
+        return self._area(self._by_label, self._activity(alpha))
+
+    def inverse_roc_area(self) -> np.ndarray:
+        """Area under the ROC curve of activations as scores of labelled inputs."""
+        return self._area(self._by_activation, self._labelled)
+
+    def _area(self, groups: _Groups, truth: _Truth) -> np.ndarray:
+        return _roc_area(self._weights, groups.order, groups.ends, *truth)
+
+    def compute(self, function: Callable[..., np.ndarray], **parameters: Any) -> np.ndarray:
+        """Call a function of activations (input, neuron) and labels (input, concept), per draw."""
+        scores = np.empty(len(self._total))
+        for draw, weights in enumerate(self._weights.T.astype(np.int64)):
+            activations = np.repeat(self._activations, weights)[:, None]
+            labels = np.repeat(self._labels, weights)[:, None]
+            scores[draw] = function(activations, labels, **parameters).item()
+        return scores
+
+
+def _draw(weights: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Draw inputs without replacement in each draw: their number in each cell (cell, draw)."""
+    drawn = np.empty(weights.shape, dtype=np.float64)
+    left = weights.sum(axis=0)
+    sizes = np.minimum(DRAWN, left)
+    if len(weights) <= FEW_CELLS:  # cell by cell, given what those before have taken
+        for cell, here in enumerate(weights):
+            left = left - here
+            drawn[cell] = taken = generator.hypergeometric(here, left, sizes)
+            sizes = sizes - taken
+        return drawn
+    for draw, column in enumerate(weights.T):  # inputs in a row, of which some are drawn
+        ends = np.cumsum(column)
+        places = generator.choice(ends[-1], sizes[draw], replace=False, shuffle=False)
+        cells = np.searchsorted(ends, places, side="right")
+        drawn[:, draw] = np.bincount(cells, minlength=len(column))
+    return drawn
+
+
+class _Truth(NamedTuple):
+    """A cell is true in a draw where ``level[cell] < limit[draw]``."""
+
+    level: np.ndarray
+    limit: np.ndarray
+
+
+@njit(nogil=True, cache=True)
+def _count_active_groups(weights, order, ends, values, top, total):  # type: ignore[no-untyped-def]
+    """Return in each draw how many of the highest groups are active."""
+    n_active = np.full(total.size, -1)
+    reached = np.zeros(total.size)
+    cell, waiting = 0, total.size
+    for group in range(ends.size):
+        while cell < ends[group]:
+            for draw in range(total.size):
+                reached[draw] += weights[order[cell], draw]
+            cell += 1
+        for draw in range(total.size):
+            if n_active[draw] < 0 and reached[draw] >= top[draw]:
+                at_zero_or_minimum = values[group] == 0 or reached[draw] == total[draw]
+                n_active[draw] = group if at_zero_or_minimum else group + 1
+                waiting -= 1
+        if not waiting:
+            break
+    return n_active
+
+
+@njit(nogil=True, cache=True)
+def _count(weights, level, limit, other_level, other_limit):  # type: ignore[no-untyped-def]
+    """Return the weight (draw,) of cells that are true in both senses, in one, in the other."""
+    both, one, other = np.zeros(limit.size), np.zeros(limit.size), np.zeros(limit.size)
+    for cell in range(level.size):
+        for draw in range(limit.size):
+            weight = weights[cell, draw]
+            in_one = weight if level[cell] < limit[draw] else 0.0
+            in_other = other_level[cell] < other_limit[draw]
+            one[draw] += in_one
+            both[draw] += in_one if in_other else 0.0
+            other[draw] += weight if in_other else 0.0
+    return both, one, other
+
+
+@njit(nogil=True, cache=True)
+def _average_precision(weights, order, ends, level, limit):  # type: ignore[no-untyped-def]
+    at_or_above, found = np.zeros(limit.size), np.zeros(limit.size)
+    before, precision = np.zeros(limit.size), np.zeros(limit.size)
+    cell = 0
+    for group in range(ends.size):
+        before[:] = found
+        while cell < ends[group]:
+            i = order[cell]
+            for draw in range(limit.size):
+                weight = weights[i, draw]
+                at_or_above[draw] += weight
+                found[draw] += weight if level[i] < limit[draw] else 0.0
+            cell += 1
+        for draw in range(limit.size):
+            share = found[draw] / max(at_or_above[draw], 1.0)
+            precision[draw] += (found[draw] - before[draw]) * share
+    return precision / np.where(found > 0, found, np.nan)
+
+
+@njit(nogil=True, cache=True)
+def _roc_area(weights, order, ends, level, limit):  # type: ignore[no-untyped-def]
+    true, false = np.zeros(limit.size), np.zeros(limit.size)
+    true_before, false_before = np.zeros(limit.size), np.zeros(limit.size)
+    wins = np.zeros(limit.size)
+    cell = 0
+    for group in range(ends.size):
+        true_before[:] = true
+        false_before[:] = false
+        while cell < ends[group]:
+            i = order[cell]
+            for draw in range(limit.size):
+                weight = weights[i, draw]
+                hit = weight if level[i] < limit[draw] else 0.0
+                true[draw] += hit
+                false[draw] += weight - hit
+            cell += 1
+        for draw in range(limit.size):
+            middle = (true_before[draw] + true[draw]) / 2
+            wins[draw] += (false[draw] - false_before[draw]) * middle
+    pairs = true * false
+    return wins / np.where(pairs > 0, pairs, np.nan)
+
+
+@njit(nogil=True, cache=True)
+def _center_ranks(weights, order, ends, total):  # type: ignore[no-untyped-def]
+    """Return midranks (cell, draw), doubled and centred: ``2 midrank - (total + 1)``."""
+    ranks = np.empty(weights.shape)
+    above, here = np.zeros(total.size), np.zeros(total.size)
+    cell = 0
+    for group in range(ends.size):
+        here[:] = 0
+        first = cell
+        while cell < ends[group]:
+            for draw in range(total.size):
+                here[draw] += weights[order[cell], draw]
+            cell += 1
+        for place in range(first, cell):
+            for draw in range(total.size):
+                ranks[order[place], draw] = total[draw] - 2 * above[draw] - here[draw]
+        for draw in range(total.size):
+            above[draw] += here[draw]
+    return ranks
+
+
+@njit(nogil=True, cache=True)
+def _sum_weighted(weights, terms):  # type: ignore[no-untyped-def]
+    """Return (term, draw) sums of terms (cell, term): a product too small for BLAS's threads."""
+    sums = np.zeros((terms.shape[1], weights.shape[1]))
+    for cell in range(weights.shape[0]):
+        for term in range(terms.shape[1]):
+            value = terms[cell, term]
+            for draw in range(weights.shape[1]):
+                sums[term, draw] += value * weights[cell, draw]
+    return sums
+
+
+@njit(nogil=True, cache=True)
+def _is_constant(weights, group_of_cell):  # type: ignore[no-untyped-def]
+    """Return (draw,) whether all the weight is of one value."""
+    first = np.full(weights.shape[1], -1)
+    constant = np.ones(weights.shape[1], dtype=np.bool_)
+    left = constant.size
+    for cell in range(weights.shape[0]):
+        for draw in range(weights.shape[1]):
+            if constant[draw] and weights[cell, draw] > 0:
+                if first[draw] >= 0 and first[draw] != group_of_cell[cell]:
+                    constant[draw] = False
+                    left -= 1
+                first[draw] = group_of_cell[cell]
+        if not left:
+            break
+    return constant

@@ -1,0 +1,73 @@
+"""What metrics are computed from: the evidence that pairs of a neuron and a concept give.
+
+A metric is a small formula over evidence, and evidence comes in several forms: every pair of a
+block of neurons and all concepts (:class:`evals.scoring.blocks.BlockEvidence`), which shares
+sorts, counts and products between metrics, or one pair with its inputs weighted anew in every draw
+(:class:`evals.kernels.weighted.WeightedEvidence`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from evals.kernels.contingency import Counts
+    from evals.kernels.moments import Moments
+
+
+class Sample(Protocol):
+    """Some of the inputs of each neuron."""
+
+    @property
+    def moments(self) -> Moments:
+        """Means, deviations and inner products of activations and labels."""
+
+    @property
+    def rank_moments(self) -> Moments:
+        """The same of midranks."""
+
+
+class Evidence(Sample, Protocol):
+    """What a metric may ask about a set of pairs; answers broadcast to the pairs' shape.
+
+    ``alpha`` is the fraction of inputs at which a neuron is active, None where its activations
+    are 0 or 1 already.
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of an answer: (neuron, concept), or (draw,)."""
+
+    @property
+    def label_moments(self) -> Moments:
+        """Means, deviations and inner products of activations and binary labels."""
+
+    def counts(self, alpha: float | None) -> Counts:
+        """Inputs that are active, labelled, or both."""
+
+    def average_precision(self, alpha: float | None) -> np.ndarray:
+        """Average precision of labels as scores of active inputs."""
+
+    def inverse_average_precision(self) -> np.ndarray:
+        """Average precision of activations as scores of labelled inputs."""
+
+    def roc_area(self, alpha: float | None) -> np.ndarray:
+        """Area under the ROC curve of labels as scores of active inputs."""
+
+    def inverse_roc_area(self) -> np.ndarray:
+        """Area under the ROC curve of activations as scores of labelled inputs."""
+
+    def mean_log_label(self, alpha: float | None) -> np.ndarray:
+        """Mean over active inputs of the label's logarithm, clamped below at log 1e-8."""
+
+    def log_mean_label(self) -> np.ndarray:
+        """Logarithm of the label's mean over all inputs, NaN for an empty concept."""
+
+    def top_and_random(self, seed: int) -> Sample:
+        """Inputs drawn from those where a neuron is strongest, and from all."""
+
+    def compute(self, function: Callable[..., np.ndarray], **parameters: Any) -> np.ndarray:
+        """Call a function of activations (input, neuron) and labels (input, concept)."""

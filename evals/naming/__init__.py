@@ -1,0 +1,1 @@
+"""Names for concepts, chosen by metrics, and their consensus."""

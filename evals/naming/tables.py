@@ -1,0 +1,171 @@
+"""Datasets of names as tables of text, for consoles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import xarray as xr
+
+from evals.sanity.protocol import THEORETICAL
+
+WIDTH = 100  # characters of a line, as wide as a console may be
+SHOWN_NAMES = 20
+
+
+def names_table(names: xr.Dataset, most: int = 15) -> str:
+    """Return the concepts that are named best, then what each metric is worth as a namer.
+
+    In this order because of a long text the end is what is seen.
+
+    Parameters
+    ----------
+    names : Dataset
+        Of the schema ``names``.
+    most : int
+        Concepts shown: those whose consensus has the most votes, then by margin.
+
+    Returns
+    -------
+    str
+        A line for each concept: its consensus, the votes for it, and its score by each voting
+        metric, in as many tables as these take. Then a line for each metric: the verdict of its
+        sanity tests, whether it votes, how often its name is the consensus, mean score and margin
+        of its names, names that another label equals, and, where right labels are known, the
+        share that it names rightly.
+    """
+    parts = [_concepts(names, most), _metrics(names), _remarks(names)]
+    return "\n".join(parts)
+
+
+def tested_note(names: xr.Dataset) -> str:
+    """Return in words on what the metrics of names were tested, "" where that is not known.
+
+    Parameters
+    ----------
+    names : Dataset
+        Of the schema ``names``.
+    """
+    forms = names["sanity_forms"].item() if "sanity_forms" in names else ""
+    if forms == THEORETICAL:
+        return "Metrics were tested theoretically only, on no real neurons."
+    return f"Sanity tests: {forms}." if forms else ""
+
+
+def plain_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """Return rows in columns, the first ``left`` of which are aligned to the left."""
+    widths = [max(len(row[place]) for row in (header, *rows)) for place in range(len(header))]
+    lines = []
+    for row in (header, *rows):
+        cells = [
+            f"{cell:<{width}}" if place < left else f"{cell:>{width}}"
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines) + "\n"
+
+
+def wrapped_table(
+    header: Sequence[str], rows: Sequence[Sequence[str]], repeated: int, width: int = WIDTH
+) -> str:
+    """Return rows in as many tables as it takes for lines of so many characters.
+
+    Parameters
+    ----------
+    header, rows : sequence
+        As for `plain_table`.
+    repeated : int
+        The first columns, which every table begins with.
+    width : int
+        Characters of a line; exceeded where a single column beside the repeated ones is wider.
+    """
+    widths = [max(map(len, column)) + 2 for column in zip(header, *rows, strict=True)]
+    tables: list[list[int]] = [[*range(repeated)]]
+    for place in range(repeated, len(header)):
+        last = tables[-1]
+        if len(last) > repeated and sum(widths[own] for own in [*last, place]) - 2 > width:
+            tables.append([*range(repeated)])
+        tables[-1].append(place)
+    return "\n".join(
+        plain_table([header[place] for place in own], [[row[p] for p in own] for row in rows])
+        for own in tables
+    )
+
+
+def number(value: float, digits: int = 3) -> str:
+    """Return a number with so many decimals, "" where it is NaN."""
+    return "" if np.isnan(value) else f"{value:.{digits}f}"
+
+
+def _metrics(names: xr.Dataset) -> str:
+    chosen, consensus = names["name"].values, names["consensus"].values
+    elected = consensus != ""
+    agrees = (chosen == consensus[:, None])[elected]
+    has_right = "right_share" in names
+    header = ["metric", "sanity", "votes", "agrees", "score", "margin", "tied"]
+    rows = []
+    for m, metric in enumerate(names["metric"].values.astype(str)):
+        own = names.isel(metric=m)
+        cells = [
+            metric,
+            str(own["verdict"].item()),
+            "yes" if own["votes"].item() else "no",
+            number(agrees[:, m].mean() if elected.any() else np.nan),
+            number(_mean(own["score"].values)),
+            number(_mean(own["margin"].values)),
+            str(int((own["tied"].values > 0).sum())),
+        ]
+        rows.append([*cells, number(own["right_share"].item())] if has_right else cells)
+    return plain_table([*header, "right"] if has_right else header, rows, left=2)
+
+
+def _mean(values: np.ndarray) -> float:
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if len(defined) else np.nan
+
+
+def _concepts(names: xr.Dataset, most: int) -> str:
+    votes, voting = names["consensus_votes"].values, np.flatnonzero(names["votes"].values)
+    chosen, consensus = names["name"].values, names["consensus"].values
+    score = names["consensus_score"].values
+    own = np.where(chosen == consensus[:, None], names["margin"].values, np.nan)[:, voting]
+    margin = np.nan_to_num(own).mean(axis=1) if len(voting) else np.zeros(len(votes))
+    metrics = names["metric"].values.astype(str)
+    order = [row for row in np.lexsort((-margin, -votes)) if votes[row]][:most]
+    rows = [
+        [
+            str(consensus[row]),
+            str(names["concept"].values[row]),
+            f"{votes[row]}/{len(voting)}",
+            *(number(score[row, m]) for m in voting),
+        ]
+        for row in order
+    ]
+    return wrapped_table(["consensus", "concept", "votes", *metrics[voting]], rows, repeated=3)
+
+
+def _remarks(names: xr.Dataset) -> str:
+    n_concepts, n_voting = names.sizes["concept"], int(names["n_voting"])
+    consensus = int(np.count_nonzero(names["consensus_votes"].values))
+    lines = [
+        f"{consensus} of {n_concepts} concepts have a consensus of {n_voting} voting metrics "
+        f"({int(names['n_consensus_names'])} different names); "
+        f"{int(names['n_silent'])} are silent."
+    ]
+    if note := tested_note(names):
+        lines.insert(0, note)
+    if consensus:
+        lines.append(
+            f"All voting metrics agree on {float(names['unanimous_share']):.1%} of them, "
+            f"more than half on {float(names['majority_share']):.1%}."
+        )
+        known, counts = np.unique(names["consensus"].values.astype(str), return_counts=True)
+        often = [(known[i], counts[i]) for i in np.argsort(-counts, kind="stable") if known[i]]
+        told = ", ".join(f"{name} {count}" for name, count in often[:SHOWN_NAMES])
+        lines.append(f"Most often: {told}{', …' if len(often) > SHOWN_NAMES else ''}.")
+    if "n_right_known" in names and int(names["n_right_known"]):
+        lines.append(
+            f"Of {int(names['n_right_known'])} whose right label is known, the consensus names "
+            f"{float(names['consensus_right_share']):.1%} rightly."
+        )
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,1 @@
+"""Sanity tests of metrics: do scores fall when labels are corrupted?"""

@@ -1,0 +1,208 @@
+"""A binary neuron that is its concept, and what faults in the concept's labels leave of it.
+
+Where activations and labels are 0 or 1, a metric depends on four numbers alone: how many inputs
+are active and labelled, active only, labelled only, neither. Their distribution under random
+faults is known, so numbers are drawn, not inputs. A metric of which nothing is known is given
+inputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from evals.kernels.weighted import WeightedEvidence
+from evals.sanity.protocol import FREQUENCIES, MISSING, N_INPUTS, RATES, TESTS, Rates
+
+ACTIVE = np.array([1, 1, 0, 0])
+LABELLED = np.array([1, 0, 1, 0])
+"""The four kinds of inputs: their activation, and their label."""
+
+PairScore: TypeAlias = Callable[[np.ndarray, np.ndarray, int], Any]
+"""Of activations (input, 1), labels (input, 1) and the number of the draw."""
+
+
+class NeedsInputsError(Exception):
+    """A metric asks for inputs where there are only numbers of them."""
+
+
+class CountedEvidence(WeightedEvidence):
+    """Evidence of inputs that are only counted."""
+
+    def compute(self, function: Callable[..., np.ndarray], **parameters: Any) -> np.ndarray:
+        """Refuse, as arrays of so many inputs in so many draws take minutes.
+
+        Raises
+        ------
+        NeedsInputsError
+            Always.
+        """
+        raise NeedsInputsError(getattr(function, "__name__", "metric"))
+
+
+@dataclass(frozen=True)
+class BinarySetting:
+    """Binary neurons of several frequencies, the inputs of a rarer one among a commoner one's.
+
+    Parameters
+    ----------
+    frequencies : tuple of float
+        Share of inputs at which each neuron is active, and its concept present, in (0, 1).
+    n_inputs : int
+        Number of inputs.
+    rates : Rates
+        How many labels are spoiled.
+    seed : int
+        Another one draws others.
+
+    Raises
+    ------
+    ValueError
+        If a frequency is given twice, or comes to no input, or to all.
+    """
+
+    frequencies: tuple[float, ...] = FREQUENCIES
+    n_inputs: int = N_INPUTS
+    rates: Rates = RATES
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for frequency, n_active in zip(self.frequencies, self.n_active, strict=True):
+            if not 0 < n_active < self.n_inputs:
+                raise ValueError(
+                    f"frequency {frequency!r} of {self.n_inputs} inputs are {n_active}; "
+                    "expected some, not all"
+                )
+        if len(set(self.n_active)) < len(self.n_active) or not self.frequencies:
+            raise ValueError(f"expected different frequencies; got {self.frequencies}")
+
+    @cached_property
+    def n_active(self) -> tuple[int, ...]:
+        """Inputs at which each neuron is active."""
+        return tuple(round(frequency * self.n_inputs) for frequency in self.frequencies)
+
+    def generator(self, *place: int) -> np.random.Generator:
+        """Return the randomness of one place in the test."""
+        return np.random.default_rng([self.seed, *place])
+
+    def evidence(self, which: int, test: str, n_draws: int) -> CountedEvidence:
+        """Return a neuron with its own concept's labels after faults, drawn many times.
+
+        Parameters
+        ----------
+        which : int
+            Place of the frequency.
+        test : str
+            "missing" or "extra".
+        n_draws : int
+            Draws.
+        """
+        n_active, labelled = self.n_active[which], self.draw_labelled(which, test, n_draws)
+        n_inactive = self.n_inputs - n_active
+        inside, outside = (labelled, 0) if test == MISSING else (n_active, labelled)
+        cells = [inside, n_active - inside, outside, n_inactive - outside]
+        weights = np.stack(np.broadcast_arrays(*cells))
+        return CountedEvidence(ACTIVE, LABELLED, weights)
+
+    def draw_labelled(self, which: int, test: str, n_draws: int) -> np.ndarray:
+        """Return the positives (draw,) that are kept, or the negatives that became positive."""
+        n_active = self.n_active[which]
+        generator = self.generator(n_active, TESTS.index(test))
+        if test == MISSING:
+            return generator.binomial(n_active, self.rates.kept_share, size=n_draws)
+        probability = self.rates.flip_probability(n_active, self.n_inputs)
+        return generator.binomial(self.n_inputs - n_active, probability, size=n_draws)
+
+    def all_pairs(self) -> CountedEvidence:
+        """Return every neuron with every concept, on original, missing and extra labels.
+
+        In the place of draws stand the pairs; faults are those of the first draw.
+        """
+        pairs = [
+            self._cells(n_active, bands)
+            for which in range(len(self.n_active))
+            for bands in self._label_bands(which)
+            for n_active in self.n_active
+        ]
+        return CountedEvidence(ACTIVE, LABELLED, np.stack(pairs, axis=1))
+
+    @cached_property
+    def _edges(self) -> np.ndarray:
+        return np.array([0, *sorted(self.n_active), self.n_inputs])
+
+    def _label_bands(self, which: int) -> Iterator[np.ndarray]:
+        """Yield how many inputs of each band, between two frequencies, have one concept's label."""
+        widths, n_active = np.diff(self._edges), self.n_active[which]
+        is_own = self._edges[1:] <= n_active
+        own = np.where(is_own, widths, 0)
+        yield own
+        for number, test in enumerate(TESTS):
+            labelled = self.draw_labelled(which, test, 1)[0]
+            among = own if test == MISSING else widths - own
+            generator = self.generator(n_active, number, 1)
+            drawn = generator.multivariate_hypergeometric(among, labelled)
+            yield drawn if test == MISSING else own + drawn
+
+    def _cells(self, n_active: int, labelled: np.ndarray) -> np.ndarray:
+        inside = labelled[self._edges[1:] <= n_active].sum()
+        outside = labelled.sum() - inside
+        n_inactive = self.n_inputs - n_active
+        return np.array([inside, n_active - inside, outside, n_inactive - outside])
+
+
+@dataclass(frozen=True)
+class BinaryInputs:
+    """The same setting, input by input.
+
+    Parameters
+    ----------
+    setting : BinarySetting
+        What to make.
+    in_order : bool
+        Whether active inputs stand first, and not anywhere.
+    """
+
+    setting: BinarySetting
+    in_order: bool = False
+
+    @cached_property
+    def concepts(self) -> np.ndarray:
+        """(input, frequency) float64: activations, and labels without faults."""
+        n_inputs = self.setting.n_inputs
+        places = np.arange(n_inputs)
+        if not self.in_order:
+            places = self.setting.generator().permutation(n_inputs)
+        return np.asarray(places[:, None] < np.array(self.setting.n_active), dtype=np.float64)
+
+    def spoil(self, test: str, draw: int) -> np.ndarray:
+        """Return labels (input, frequency) after faults."""
+        concepts, setting = self.concepts, self.setting
+        numbers = setting.generator(TESTS.index(test), draw).random(concepts.shape)
+        if test == MISSING:
+            return concepts * (numbers < setting.rates.kept_share)
+        flips = [setting.rates.flip_probability(n, setting.n_inputs) for n in setting.n_active]
+        return np.maximum(concepts, numbers < np.array(flips))
+
+    def score(self, function: PairScore, labels: np.ndarray, draw: int) -> np.ndarray:
+        """Return what a function makes of every neuron and its own concept (frequency,)."""
+        return np.array(
+            [
+                float(np.asarray(function(self.concepts[:, [i]], labels[:, [i]], draw)).item())
+                for i in range(labels.shape[1])
+            ]
+        )
+
+    def score_all(self, function: PairScore, sets: Sequence[np.ndarray]) -> np.ndarray:
+        """Return what a function makes of every neuron and every concept of several label sets."""
+        return np.array(
+            [
+                float(np.asarray(function(self.concepts[:, [i]], labels[:, [j]], 0)).item())
+                for labels in sets
+                for i in range(labels.shape[1])
+                for j in range(labels.shape[1])
+            ]
+        )

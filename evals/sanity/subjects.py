@@ -1,0 +1,219 @@
+"""Neurons whose right concept is spoiled to see which metrics notice.
+
+Some of them choose what metrics depend on, by how well the right pairs are found among all; the
+others are tested.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+
+from evals.identification.selection import (
+    UNKNOWN,
+    VALIDATION_SHARE,
+    choose_parameters,
+    chosen_parameters,
+    right_places,
+    validation_neurons,
+)
+from evals.kernels.columns import Columns
+from evals.metrics.table import ALPHAS, LAMBDAS, Metric, Parameters, find_metric
+from evals.sanity.pairs import score_pair_arrays
+from evals.sanity.perturb import LabelSet, stack_columns
+from evals.sanity.protocol import HIDDEN_ALPHA
+from evals.sanity.verdicts import bounds_of_scores
+from evals.scoring.blocks import score_arrays
+from evals.scoring.labelled import align
+from evals.scoring.scoring import read_activations, read_array
+
+LABEL_BYTES = 1 << 29  # label sets side by side, where all pairs are scored
+
+
+@dataclass(frozen=True)
+class SubjectOptions:
+    """How neurons and parameters are chosen.
+
+    Parameters
+    ----------
+    hidden_alpha : float or None
+        Fraction of inputs at which a neuron is active, in (0, 1], where the right concept is not
+        known: it is then the one of highest IoU, and no other alpha is tried. None where
+        activations are 0 or 1 already.
+    validation_share : float
+        Share of neurons that choose parameters, in (0, 1); at least 2 do.
+    alphas, lams : tuple of float
+        What they choose from; no alpha where activations are 0 or 1 already.
+    seed : int
+        Of the neurons that choose, and of inputs that some metrics draw by neuron.
+    workers : int
+        Threads; they do not change the result.
+    """
+
+    hidden_alpha: float | None = HIDDEN_ALPHA
+    validation_share: float = VALIDATION_SHARE
+    alphas: tuple[float, ...] = ALPHAS
+    lams: tuple[float, ...] = LAMBDAS
+    seed: int = 0
+    workers: int = 1
+
+
+SUBJECT_OPTIONS = SubjectOptions()
+
+
+@dataclass(frozen=True)
+class Subjects:
+    """Neurons under test.
+
+    Attributes
+    ----------
+    metrics : sequence of Metric
+        What is tested on them.
+    activations, labels : Columns
+        (input, neuron) of tested neurons, and (input, concept), of the same inputs.
+    right : ndarray
+        (neuron,) place of the right concept.
+    parameters : mapping of str to Parameters
+        Metric to what it depends on.
+    chosen : Dataset
+        The same, as `choose_parameters` returns it.
+    is_hidden : bool
+        Whether the right concepts are those of highest IoU.
+    workers : int
+        Threads.
+    """
+
+    metrics: Sequence[Metric]
+    activations: Columns
+    labels: Columns
+    right: np.ndarray
+    parameters: Mapping[str, Parameters]
+    chosen: xr.Dataset
+    is_hidden: bool
+    workers: int
+
+    def score(
+        self,
+        label_sets: Sequence[LabelSet],
+        right: np.ndarray | None = None,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> np.ndarray:
+        """Return the scores (metric, label set, neuron) of right concepts, or of other ones."""
+        places = self.right if right is None else right
+        return score_pair_arrays(
+            self.metrics,
+            self.activations,
+            label_sets,
+            places,
+            self.parameters,
+            self.workers,
+            progress,
+        )
+
+    def bounds(self, label_sets: Sequence[LabelSet]) -> list[tuple[float, float]]:
+        """Return the bounds of each metric: by the data, over all pairs, where it has none."""
+        return [row.bounds or self._bounds_by_data(row, label_sets) for row in self.metrics]
+
+    def _bounds_by_data(self, row: Metric, label_sets: Sequence[LabelSet]) -> tuple[float, float]:
+        per_concept = 8 * self.labels.n_inputs * len(label_sets)
+        size = max(1, LABEL_BYTES // per_concept)
+        seen = []
+        for part in self.labels.slices(size):
+            labels = stack_columns([held.block(part.start, part.stop) for held in label_sets])
+            scores = score_arrays(
+                [row],
+                self.activations,
+                Columns(labels, "labels"),
+                self.parameters[row.name],
+                workers=self.workers,
+            )
+            seen.append(np.array(bounds_of_scores([scores[row.name]])))
+        return bounds_of_scores(seen)
+
+
+def find_subjects(
+    activations: xr.DataArray,
+    labels: xr.DataArray,
+    metrics: Sequence[Metric],
+    right_concept: xr.DataArray | Sequence[str] | None = None,
+    options: SubjectOptions = SUBJECT_OPTIONS,
+) -> Subjects:
+    """Find the right concept of each neuron, and let some neurons choose parameters.
+
+    Parameters
+    ----------
+    activations : xr.DataArray
+        (input, neuron), or (image, concept): then concepts are the neurons.
+    labels : xr.DataArray
+        (input, concept) or (input, label), of the same inputs.
+    metrics : sequence of Metric
+        What is to be tested.
+    right_concept : xr.DataArray or sequence of str, optional
+        (neuron,) name of each neuron's concept, "" where it is not known. If none is known, it is
+        for each neuron the one of highest IoU, the first of equals; otherwise neurons where it is
+        not known are left out.
+    options : SubjectOptions
+        How.
+
+    Raises
+    ------
+    AlignmentError, ValueError
+        As of `choose_parameters`; and where fewer than three neurons have a concept.
+    """
+    activations, labels = align(activations, labels)
+    right, is_hidden = _find_right(activations, labels, right_concept, options)
+    is_known = np.flatnonzero(right != UNKNOWN)
+    choosing = validation_neurons(len(is_known), options.validation_share, options.seed)
+    chosen = choose_parameters(
+        activations.isel(neuron=is_known[choosing]),
+        labels,
+        right[is_known[choosing]],
+        metrics,
+        _only(options.hidden_alpha) if is_hidden else options.alphas,
+        options.lams,
+        seed=options.seed,
+        workers=options.workers,
+    )
+    tested = is_known[~choosing]
+    inputs = labels["input"].values if "input" in labels.coords else None
+    return Subjects(
+        metrics=metrics,
+        activations=read_activations(activations.isel(neuron=tested)),
+        labels=Columns(read_array(labels), "labels", inputs, labels["concept"].values).load(),
+        right=right[tested],
+        parameters=chosen_parameters(chosen, options.seed),
+        chosen=chosen,
+        is_hidden=is_hidden,
+        workers=options.workers,
+    )
+
+
+def _find_right(
+    activations: xr.DataArray,
+    labels: xr.DataArray,
+    right_concept: xr.DataArray | Sequence[str] | None,
+    options: SubjectOptions,
+) -> tuple[np.ndarray, bool]:
+    """Return the place (neuron,) of each right concept, and whether these are by IoU."""
+    if right_concept is not None:
+        right = right_places(right_concept, labels)
+        if len(right) != activations.sizes["neuron"]:
+            raise ValueError(
+                f"expected the right concept of {activations.sizes['neuron']} neurons; "
+                f"got {len(right)}"
+            )
+        if (right != UNKNOWN).any():
+            return right, False
+    columns = read_activations(activations), Columns(read_array(labels), "labels")
+    parameters = Parameters(alpha=options.hidden_alpha)
+    scores = score_arrays([find_metric("iou")], *columns, parameters, workers=options.workers)
+    iou = scores["iou"]
+    is_defined = ~np.isnan(iou).all(axis=1)
+    return np.where(is_defined, np.argmax(np.nan_to_num(iou, nan=-1.0), axis=1), UNKNOWN), True
+
+
+def _only(alpha: float | None) -> tuple[float, ...]:
+    return () if alpha is None else (alpha,)

@@ -1,0 +1,1 @@
+"""Scores of neurons and concepts as labelled arrays."""

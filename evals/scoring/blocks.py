@@ -1,0 +1,562 @@
+"""The evidence of every pair of a block of neurons and all concepts.
+
+Sorts, counts and products are made when a metric first asks for them, and kept for the others.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from typing import Any, TypeVar
+
+import numpy as np
+from scipy import sparse
+
+from evals.kernels.columns import Block, Columns, admit, extremes, read_column, replace
+from evals.kernels.contingency import LABEL_THRESHOLD, SMALLEST_LABEL, Counts, count_top
+from evals.kernels.lanes import LANES
+from evals.kernels.moments import (
+    DESCRIBED_AT_ONCE,
+    Description,
+    Moments,
+    cross_moments,
+    label_moments,
+    sample_moments,
+)
+from evals.kernels.ranking import (
+    SMALL_INPUTS,
+    Ranking,
+    average_precision,
+    count_found,
+    midranks,
+    roc_area,
+)
+from evals.kernels.sampling import TOP_SHARE, Sampler
+from evals.kernels.sums import Rows, sum_true
+from evals.kernels.threads import (
+    Shared,
+    count_processors,
+    map_in_order,
+    one_thread_each,
+    shared_property,
+)
+from evals.kernels.truth import Truth
+from evals.metrics.table import DEFAULTS, Metric, Parameters
+
+T = TypeVar("T")
+
+BLOCK_VALUES = 17 << 18  # activations in a block, unless told otherwise
+CONCEPTS_AT_ONCE = 64
+HALVED_RANKS = np.dtype(np.uint16)
+INPUTS_AT_ONCE = 1024  # of which it is told whether they are labelled
+FEW_STEPS = 1 << 27  # inputs of all pairs up to which one thread is enough, unless told otherwise
+LOGARITHM_UNIT = 32  # log 1e-8 is -18.4
+
+
+class Concepts(Shared):
+    """All concepts, with what every block of neurons needs of them.
+
+    Parameters
+    ----------
+    columns : Columns
+        (input, concept) labels, 0 or 1, or probabilities.
+    workers : int
+        Threads that prepare some concepts each.
+    """
+
+    def __init__(self, columns: Columns, workers: int = 1):
+        super().__init__()
+        self.columns = columns.load()
+        self._workers = workers
+
+    def _map(self, work: Callable[[slice], T], size: int = CONCEPTS_AT_ONCE) -> Iterator[T]:
+        return map_in_order(work, self.columns.slices(size), self._workers)
+
+    def _block(self, concepts: slice) -> Block:
+        return self.columns.block(concepts.start, concepts.stop, dtype=None)
+
+    @shared_property
+    def truth(self) -> Truth:
+        """Which inputs are labelled: at or above 0.5."""
+        columns = self.columns
+        if columns.is_sparse:
+            return Truth(_threshold(columns.whole()))
+        labelled = np.empty((columns.n_inputs, columns.n_columns), dtype=np.bool_)
+        for start in range(0, columns.n_inputs, INPUTS_AT_ONCE):
+            rows = slice(start, start + INPUTS_AT_ONCE)
+            np.greater_equal(columns.raw_slab(rows), LABEL_THRESHOLD, out=labelled[rows])
+        return Truth(labelled)
+
+    @shared_property
+    def rankings(self) -> list[Ranking]:
+        """Inputs in order of each concept's labels, `CONCEPTS_AT_ONCE` in each ranking."""
+        return list(self._map(lambda concepts: Ranking.of(self._block(concepts))))
+
+    @shared_property
+    def description(self) -> Description:
+        """Sums and deviations of each concept's labels."""
+        parts = self._map(lambda few: Description.of(self._block(few)), DESCRIBED_AT_ONCE)
+        return Description.join(list(parts))
+
+    @shared_property
+    def truth_description(self) -> Description:
+        """Sums and deviations of which inputs are labelled."""
+        return Description.of_truth(self.truth)
+
+    @shared_property
+    def ranks(self) -> Concepts:
+        """The same concepts with midranks for labels: doubled, and 0 for the smallest.
+
+        Where no two labels of a concept are equal, every one is even: half of them is held then,
+        which fits in uint16 up to 65,536 inputs.
+        """
+        rankings = self.rankings
+        if self.columns.is_sparse:
+            parts = [sparse.csc_array(ranking.doubled_ranks()) for ranking in rankings]
+            return Concepts(Columns(sparse.hstack(parts)), self._workers)
+        halved = self.columns.n_inputs <= SMALL_INPUTS and all(map(_is_untied, rankings))
+        kind = HALVED_RANKS if halved else np.int32
+        ranks = np.empty((self.columns.n_inputs, self.columns.n_columns), dtype=kind)
+
+        def fill(concepts: slice) -> None:
+            part = rankings[concepts.start // CONCEPTS_AT_ONCE].doubled_ranks()
+            part = part.toarray() if sparse.issparse(part) else part
+            part = part // 2 if halved else part
+            for start in range(0, len(part), INPUTS_AT_ONCE):  # turned while they are in the cache
+                rows = slice(start, start + INPUTS_AT_ONCE)
+                ranks[rows, concepts] = part[rows]
+
+        for _ in self._map(fill):
+            pass
+        return Concepts(Columns(ranks), self._workers)
+
+    @shared_property
+    def log_mean(self) -> np.ndarray:
+        """(concept,) logarithm of the mean label, NaN where that is 0."""
+        told = self.description
+        mean = np.ldexp(told.total, told.exponent) / told.n_inputs + told.shift
+        return np.log(mean, out=np.full(len(mean), np.nan), where=mean > 0)
+
+    def rank_rows(self) -> Rows:
+        """Return doubled ranks in units."""
+        columns = self.ranks.columns
+        return read_ranks(columns.whole() if columns.is_sparse else columns)
+
+    def logarithm_rows(self) -> Rows:
+        """Return logarithms of labels, of those that are stored where they are sparse."""
+        if self.columns.is_sparse:
+            labels = sparse.csr_array(self.columns.whole())
+            return Rows.of_sparse(replace(labels, _logarithms(labels.data) / LOGARITHM_UNIT))
+        n_inputs, n_columns = self.columns.n_inputs, self.columns.n_columns
+
+        def read(rows: slice) -> np.ndarray:
+            return _logarithms(self.columns.slab(rows.start, rows.stop))
+
+        shift, scale = np.zeros(n_columns), np.full(n_columns, 1 / LOGARITHM_UNIT)
+        return Rows(n_inputs, n_columns, read, shift, scale)
+
+    def stored_rows(self) -> Rows:
+        """Return 1 for each label that is stored."""
+        labels = sparse.csr_array(self.columns.whole())
+        return Rows.of_sparse(replace(labels, np.ones_like(labels.data)))
+
+
+def _logarithms(labels: np.ndarray) -> np.ndarray:
+    logarithms = np.maximum(labels, SMALLEST_LABEL)
+    return np.log(logarithms, out=logarithms)
+
+
+def rank_scale(n_inputs: int) -> float:
+    """Return a power of 2 that brings doubled ranks to at most 1."""
+    return math.ldexp(1.0, -math.ceil(math.log2(2 * n_inputs)))
+
+
+def read_ranks(ranks: Block | Columns) -> Rows:
+    """Return doubled ranks in units, to be read some inputs at a time."""
+    if isinstance(ranks, Columns):
+        shape, read, held = (ranks.n_inputs, ranks.n_columns), ranks.raw_slab, ranks.dtype
+    else:
+        shape, read, held = ranks.shape, ranks.__getitem__, ranks.dtype
+    scale = rank_scale(shape[0])
+    digits = -round(math.log2(scale))
+    if sparse.issparse(ranks):
+        return Rows.of_sparse(sparse.csr_array(ranks, dtype=np.float64) * scale)
+    unit = 2 * scale if held == HALVED_RANKS else scale
+    return Rows(*shape, read, np.zeros(shape[1]), np.full(shape[1], unit), digits=digits)
+
+
+def _is_untied(ranking: Ranking) -> bool:
+    return bool(ranking.is_last.all() and (ranking.sizes == ranking.n_inputs - 1).all())
+
+
+def most_neurons(n_inputs: int) -> int:
+    """Return how many neurons make a block, unless told otherwise: whole words of them, if any."""
+    most = max(1, BLOCK_VALUES // n_inputs)
+    return most // LANES * LANES or most
+
+
+def _threshold(labels: sparse.csc_array) -> sparse.csc_array:
+    labelled = replace(labels, labels.data >= LABEL_THRESHOLD)
+    labelled.eliminate_zeros()
+    return labelled
+
+
+class BlockEvidence:
+    """Every pair of a block of neurons and all concepts: arrays (neuron, concept).
+
+    Parameters
+    ----------
+    block : Block
+        (input, neuron) activations.
+    concepts : Concepts
+        Of the same inputs.
+    sampler : Sampler
+        Draws inputs for neurons.
+    first : int
+        Place of the block's first neuron among all.
+    """
+
+    def __init__(self, block: Block, concepts: Concepts, sampler: Sampler, first: int = 0):
+        self._block = block
+        self._concepts = concepts
+        self._sampler = sampler
+        self._first = first
+        self._top: Ranking
+        self._depth = 0
+        self._active: dict[float | None, tuple[Ranking, np.ndarray]] = {}
+        self._counts: dict[float | None, Counts] = {}
+        self._drawn: dict[int, DrawnInputs] = {}
+        self._truths: dict[float | None, Truth] = {}
+        self._found: dict[tuple[str, float | None], np.ndarray] = {}
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Neurons and concepts."""
+        return self._block.shape[1], self._concepts.columns.n_columns
+
+    @property
+    def is_constant(self) -> np.ndarray:
+        """(neuron,) whether all activations are equal."""
+        low, high = extremes(self._block)
+        return low == high
+
+    @cached_property
+    def ranking(self) -> Ranking:
+        """Inputs in order of each neuron's activations."""
+        return Ranking.of(self._block)
+
+    @cached_property
+    def _description(self) -> Description:
+        return Description.of(self._block)
+
+    @cached_property
+    def moments(self) -> Moments:
+        """Means, deviations and inner products."""
+        concepts = self._concepts
+        if concepts.description.is_binary:
+            return self.label_moments
+        told = self._description, concepts.description
+        return cross_moments(self._block, told[0], concepts.columns, told[1])
+
+    @cached_property
+    def label_moments(self) -> Moments:
+        """Means, deviations and inner products of activations and binary labels."""
+        concepts = self._concepts
+        told = self._description, concepts.truth_description
+        return label_moments(self._block, told[0], concepts.truth, told[1])
+
+    @cached_property
+    def _ranks(self) -> Block:
+        return self.ranking.doubled_ranks()
+
+    @cached_property
+    def rank_moments(self) -> Moments:
+        """Means, deviations and inner products of midranks."""
+        concepts = self._concepts.ranks
+        told = Description.of(self._ranks)
+        return cross_moments(self._ranks, told, concepts.columns, concepts.description)
+
+    def _activity(self, alpha: float | None) -> tuple[Ranking, np.ndarray]:
+        """Return a ranking whose first inputs are active, and how many of them (neuron,)."""
+        if alpha not in self._active:
+            if alpha is None:
+                ranking = Ranking.of_binary(self._block)
+                self._active[alpha] = ranking, ranking.sizes
+            else:
+                self._rank_top(alpha)
+                self._active[alpha] = self._top, self._top.count_active(alpha)
+        return self._active[alpha]
+
+    def _rank_top(self, alpha: float) -> None:
+        """See to it that inputs are ranked at least as far down as this fraction."""
+        depth = count_top(alpha, self._block.shape[0])
+        if "ranking" in self.__dict__:
+            self._top, self._depth = self.ranking, self._block.shape[0]
+        elif depth > self._depth:
+            self._top, self._depth = Ranking.of(self._block, depth), depth
+
+    def counts(self, alpha: float | None) -> Counts:
+        """Inputs that are active, labelled, or both."""
+        if alpha not in self._counts:
+            ranking, lengths = self._activity(alpha)
+            self._counts[alpha] = self._count(ranking, {alpha: lengths})[alpha]
+        return self._counts[alpha]
+
+    def sweep(self, alphas: Sequence[float]) -> None:
+        """Count at several fractions in one walk, for `counts` to answer from."""
+        if not len(alphas):
+            return
+        self._rank_top(max(alphas))
+        lengths = {alpha: self._activity(alpha)[1] for alpha in sorted(alphas)}
+        self._counts.update(self._count(self._top, lengths))
+
+    def _count(
+        self, ranking: Ranking, lengths: dict[Any, np.ndarray]
+    ) -> dict[float | None, Counts]:
+        truth = self._concepts.truth
+        found = count_found(ranking, np.stack(list(lengths.values())), truth)
+        return {
+            alpha: Counts.of(
+                both=both,
+                active=active[:, None],
+                labelled=truth.totals.astype(np.float64),
+                total=float(truth.n_inputs),
+            )
+            for both, (alpha, active) in zip(found, lengths.items(), strict=True)
+        }
+
+    def _once(self, what: str, alpha: float | None, find: Callable[[], np.ndarray]) -> np.ndarray:
+        if (what, alpha) not in self._found:
+            self._found[what, alpha] = find()
+        return self._found[what, alpha]
+
+    def _active_truth(self, alpha: float | None) -> Truth:
+        if alpha not in self._truths:
+            ranking, lengths = self._activity(alpha)
+            self._truths[alpha] = ranking.active(lengths)
+        return self._truths[alpha]
+
+    def average_precision(self, alpha: float | None) -> np.ndarray:
+        """Average precision of labels as scores of active inputs."""
+
+        def find() -> np.ndarray:
+            active, rankings = self._active_truth(alpha), self._concepts.rankings
+            return np.vstack([average_precision(ranking, active) for ranking in rankings]).T
+
+        return self._once("precision", alpha, find)
+
+    def inverse_average_precision(self) -> np.ndarray:
+        """Average precision of activations as scores of labelled inputs."""
+        return self._once(
+            "inverse precision",
+            None,
+            lambda: average_precision(self.ranking, self._concepts.truth),
+        )
+
+    def roc_area(self, alpha: float | None) -> np.ndarray:
+        """Area under the ROC curve of labels as scores of active inputs."""
+
+        def find() -> np.ndarray:
+            active, ranks = self._active_truth(alpha), self._concepts.rank_rows()
+            sizes = np.concatenate([ranking.sizes for ranking in self._concepts.rankings])
+            return roc_area(_sum_ranks(ranks, active), sizes, active)
+
+        return self._once("area", alpha, find)
+
+    def inverse_roc_area(self) -> np.ndarray:
+        """Area under the ROC curve of activations as scores of labelled inputs."""
+
+        def find() -> np.ndarray:
+            truth = self._concepts.truth
+            ranks = _sum_ranks(read_ranks(self._ranks), truth)
+            return roc_area(ranks, self.ranking.sizes, truth).T
+
+        return self._once("inverse area", None, find)
+
+    def mean_log_label(self, alpha: float | None) -> np.ndarray:
+        """Mean over active inputs of the label's logarithm, clamped below at log 1e-8."""
+
+        def find() -> np.ndarray:
+            active = self._active_truth(alpha)
+            sums = _sum_logarithms(self._concepts, active)
+            return sums / np.where(active.totals > 0, active.totals, np.nan)[:, None]
+
+        return self._once("logarithm", alpha, find)
+
+    def log_mean_label(self) -> np.ndarray:
+        """Logarithm of the label's mean over all inputs, NaN for an empty concept."""
+        return self._concepts.log_mean
+
+    def top_and_random(self, seed: int) -> DrawnInputs:
+        """Inputs drawn from those where a neuron is strongest, and from all."""
+        if seed not in self._drawn:
+            ranking, lengths = self._activity(TOP_SHARE)
+            drawn = [
+                self._sampler.draw(self._first + j, ranking.inputs[start : start + length], seed)
+                for j, (start, length) in enumerate(zip(ranking.starts, lengths, strict=False))
+            ]
+            self._drawn[seed] = DrawnInputs(self._block, self._concepts, drawn, lengths == 0)
+        return self._drawn[seed]
+
+    def compute(self, function: Callable[..., np.ndarray], **parameters: Any) -> np.ndarray:
+        """Call a function of activations (input, neuron) and labels (input, concept)."""
+        block = self._block.toarray() if sparse.issparse(self._block) else self._block
+        block = np.asarray(block, dtype=np.float64)
+        columns = self._concepts.columns
+        return function(block, columns.slab(0, columns.n_inputs), **parameters)
+
+
+def _sum_ranks(ranks: Rows, truth: Truth) -> np.ndarray:
+    """Sum doubled ranks over true inputs: (truth, column), exact."""
+    sums, _ = sum_true(ranks, truth, 53 - math.ceil(math.log2(truth.n_inputs)))
+    return sums / rank_scale(truth.n_inputs)
+
+
+def _sum_logarithms(concepts: Concepts, active: Truth) -> np.ndarray:
+    """Sum logarithms of labels over active inputs (neuron, concept); labels not stored are 0."""
+    bits = 52 - math.ceil(math.log2(active.n_inputs))
+    sums, rests = sum_true(concepts.logarithm_rows(), active, bits)
+    total = LOGARITHM_UNIT * (sums + rests)
+    if concepts.columns.is_sparse:
+        n_stored, _ = sum_true(concepts.stored_rows(), active, 0)
+        total += math.log(SMALLEST_LABEL) * (active.totals[:, None] - n_stored)
+    return total
+
+
+class DrawnInputs:
+    """A few inputs of each neuron of a block.
+
+    Parameters
+    ----------
+    block : Block
+        (input, neuron) activations.
+    concepts : Concepts
+        Of the same inputs.
+    drawn : sequence of ndarray
+        Places of the inputs of each neuron.
+    is_silent : ndarray
+        (neuron,) whether nothing could be drawn from the top, so that nothing is defined.
+    """
+
+    def __init__(
+        self,
+        block: Block,
+        concepts: Concepts,
+        drawn: Sequence[np.ndarray],
+        is_silent: np.ndarray,
+    ):
+        self._block = block
+        self._labels = concepts.columns
+        self._drawn = drawn
+        self._is_silent = is_silent
+
+    @cached_property
+    def moments(self) -> Moments:
+        """Means, deviations and inner products."""
+        return self._stack(lambda values: values)
+
+    @cached_property
+    def rank_moments(self) -> Moments:
+        """Means, deviations and inner products of midranks among the drawn inputs."""
+        return self._stack(midranks)
+
+    def _stack(self, prepare: Callable[[np.ndarray], np.ndarray]) -> Moments:
+        parts = []
+        for j, inputs in enumerate(self._drawn):
+            column = read_column(self._block, j)[inputs].astype(np.float64)
+            activations = prepare(column[:, None])
+            parts.append(sample_moments(activations, prepare(self._labels.rows(inputs))))
+        return Moments.stack(parts, undefined=self._is_silent)
+
+
+def map_evidence(
+    function: Callable[[slice, BlockEvidence], T],
+    activations: Columns,
+    labels: Columns | Concepts,
+    *,
+    block_size: int | None = None,
+    workers: int | None = None,
+) -> Iterator[T]:
+    """Yield what a function makes of the evidence of consecutive blocks of neurons.
+
+    Parameters
+    ----------
+    function : callable
+        Of the neurons (slice) and their evidence.
+    activations, labels : Columns
+        (input, neuron) and (input, concept), of the same inputs; labels as `Concepts` where they
+        serve several calls.
+    block_size : int, optional
+        Neurons in a block; by default so many that a block holds 4 million activations.
+    workers : int, optional
+        Threads that work on blocks side by side; by default as many as there are processors, one
+        where there is little to do.
+
+    Raises
+    ------
+    ValueError
+        If the numbers of inputs differ.
+    """
+    columns = labels.columns if isinstance(labels, Concepts) else labels
+    if activations.n_inputs != columns.n_inputs:
+        raise ValueError(
+            f"activations and labels must be of the same inputs; "
+            f"got {activations.n_inputs} and {columns.n_inputs}"
+        )
+    if workers is None:
+        n_steps = activations.n_inputs * activations.n_columns * columns.n_columns
+        workers = count_processors() if n_steps > FEW_STEPS else 1
+    concepts = labels if isinstance(labels, Concepts) else Concepts(labels, workers)
+    sampler = Sampler(activations.inputs, activations.names)
+    for_all = math.ceil(activations.n_columns / max(1, workers))
+    size = block_size or min(most_neurons(activations.n_inputs), for_all)
+
+    def work(neurons: slice) -> T:
+        block = activations.block(neurons.start, neurons.stop, dtype=None)
+        return function(neurons, BlockEvidence(block, concepts, sampler, neurons.start))
+
+    with one_thread_each(workers):
+        yield from map_in_order(work, activations.slices(size), workers)
+
+
+def score_arrays(
+    metrics: Sequence[Metric],
+    activations: Any,
+    labels: Any,
+    parameters: Parameters = DEFAULTS,
+    *,
+    block_size: int | None = None,
+    workers: int | None = None,
+) -> dict[str, np.ndarray]:
+    """Score every pair with several metrics that share sorts, counts and products.
+
+    Parameters
+    ----------
+    metrics : sequence of Metric
+        What to compute.
+    activations, labels : array
+        (input, neuron) and (input, concept): `Columns`, NumPy, torch, SciPy-sparse or dask.
+    parameters : Parameters
+        What the metrics depend on besides.
+    block_size, workers : int, optional
+        Neurons that are scored at once, and in how many threads.
+
+    Returns
+    -------
+    dict of str to ndarray
+        Name of each metric to (neuron, concept) float64, NaN where undefined.
+    """
+    columns = admit(activations, "activations")
+    concepts = admit(labels, "labels")
+    shape = (columns.n_columns, concepts.n_columns)
+    scores = {metric.name: np.empty(shape) for metric in metrics}
+
+    def fill(neurons: slice, evidence: BlockEvidence) -> None:
+        for metric in metrics:
+            scores[metric.name][neurons] = metric.evaluate(evidence, parameters)
+
+    blocks = map_evidence(fill, columns, concepts, block_size=block_size, workers=workers)
+    for _ in blocks:
+        pass
+    return scores

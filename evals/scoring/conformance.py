@@ -1,0 +1,218 @@
+"""What every metric owes to those who walk the table: checked for any row, built in or not.
+
+A metric that somebody adds is scored block by block, in threads, on inputs in any order, from any
+container, and shown beside its bounds. Whatever breaks that is found here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+
+from evals.kernels.columns import Columns
+from evals.kernels.weighted import Draws, WeightedEvidence
+from evals.metrics.table import Metric, Parameters, find_metric
+from evals.scoring.blocks import score_arrays
+
+ALPHA = 0.05
+TOLERANCE = 1e-12  # relative, of what is built in
+TOLERANCE_OF_ARRAYS = 1e-9  # of a formula whose sums over inputs may be taken in another order
+SMALLEST = 1e-14  # absolute, of the same, relative to the largest score
+
+Check = Callable[["Subject"], Iterator[str]]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A metric, and data on which it is checked.
+
+    Attributes
+    ----------
+    row : Metric
+        What is checked.
+    activations : ndarray
+        (input, neuron): continuous, tied, rectified, sparse, negative, binary, constant.
+    labels : ndarray
+        (input, concept): probabilities, rounded ones, bits, rare, empty, full.
+    """
+
+    row: Metric
+    activations: np.ndarray
+    labels: np.ndarray
+
+    @classmethod
+    def of(cls, row: Metric, n_inputs: int = 300, seed: int = 0) -> Subject:
+        """Return a metric with data of its own."""
+        rng = np.random.default_rng(seed)
+        return cls(row, *_draw(rng, n_inputs))
+
+    def score(
+        self, activations: object = None, labels: object = None, **options: int
+    ) -> np.ndarray:
+        """Return the scores (neuron, concept) of these data, or of others in their place."""
+        a = self.activations if activations is None else activations
+        c = self.labels if labels is None else labels
+        return score_arrays([self.row], a, c, Parameters(ALPHA), **options)[self.row.name]
+
+    def differs(self, one: np.ndarray, other: np.ndarray) -> bool:
+        """Return whether scores differ by more than rounding."""
+        plain = self.row.family == "arrays"
+        scale = np.abs(one[np.isfinite(one)]).max(initial=0.0)
+        return not np.allclose(
+            one,
+            other,
+            rtol=TOLERANCE_OF_ARRAYS if plain else TOLERANCE,
+            atol=SMALLEST * scale,
+            equal_nan=True,
+        )
+
+
+def _draw(rng: np.random.Generator, n_inputs: int) -> tuple[np.ndarray, np.ndarray]:
+    normal = rng.normal(size=n_inputs)
+    neurons = [
+        normal,
+        np.round(normal, 1),
+        np.maximum(rng.normal(size=n_inputs), 0),
+        rng.gamma(2, size=n_inputs) * (rng.random(n_inputs) < 0.03),
+        -1 - rng.random(n_inputs),
+        (rng.random(n_inputs) < 0.1).astype(float),
+        np.full(n_inputs, 0.3),
+        np.zeros(n_inputs),
+    ]
+    uniform = rng.random(n_inputs)
+    concepts = [
+        uniform,
+        np.round(uniform, 1),
+        (rng.random(n_inputs) < 0.3).astype(float),
+        (rng.random(n_inputs) < 0.02).astype(float),
+        np.zeros(n_inputs),
+        np.ones(n_inputs),
+    ]
+    return np.stack(neurons, axis=1), np.stack(concepts, axis=1)
+
+
+def examine(metric: str | Metric) -> list[str]:
+    """Return what is wrong with a metric, nothing for one that keeps all it owes.
+
+    Parameters
+    ----------
+    metric : str or Metric
+        A row of the table of metrics.
+
+    Returns
+    -------
+    list of str
+        A sentence for each fault, beginning with the name of the check in `CHECKS`.
+
+    Examples
+    --------
+    >>> examine("iou")
+    []
+    """
+    row = metric if isinstance(metric, Metric) else find_metric(metric)
+    subject = Subject.of(row)
+    try:
+        subject.score()
+    except Exception as error:  # a stranger's code may raise anything, which is what is told
+        return [f"scores: {type(error).__name__}: {error}"]
+    return [f"{name}: {fault}" for name, check in CHECKS.items() for fault in check(subject)]
+
+
+def _finite(subject: Subject) -> Iterator[str]:
+    n_infinite = int(np.isinf(subject.score()).sum())
+    if n_infinite:
+        yield f"{n_infinite} scores are infinite; expected numbers, or NaN where undefined"
+
+
+def _bounds(subject: Subject) -> Iterator[str]:
+    bounds, scores = subject.row.bounds, subject.score()
+    if bounds is None or np.isnan(scores).all():
+        return
+    low, high = np.nanmin(scores), np.nanmax(scores)
+    if low < bounds[0] or high > bounds[1]:
+        yield f"scores from {low:.6g} to {high:.6g}; expected {bounds[0]:g} to {bounds[1]:g}"
+
+
+def _order(subject: Subject) -> Iterator[str]:
+    order = np.random.default_rng(1).permutation(len(subject.activations))
+    named = Columns(subject.activations, inputs=np.arange(len(order)))
+    moved = Columns(subject.activations[order], inputs=order)
+    first, second = subject.score(named), subject.score(moved, subject.labels[order])
+    if subject.differs(first, second):
+        yield "another order of inputs gives other scores"
+
+
+def _blocks(subject: Subject) -> Iterator[str]:
+    if subject.differs(subject.score(), subject.score(block_size=1)):
+        yield "a neuron has another score beside others than alone"
+    if subject.differs(subject.score(), subject.score(block_size=3, workers=2)):
+        yield "in two threads the scores are others"
+
+
+def _concepts(subject: Subject) -> Iterator[str]:
+    alone = [subject.score(labels=subject.labels[:, [m]]) for m in range(subject.labels.shape[1])]
+    if subject.differs(subject.score(), np.concatenate(alone, axis=1)):
+        yield "a concept has another score beside others than alone"
+
+
+def _containers(subject: Subject) -> Iterator[str]:
+    held = sparse.csr_array(subject.activations), sparse.csr_array(subject.labels)
+    if subject.differs(subject.score(), subject.score(*held)):
+        yield "sparse arrays give other scores than dense ones of the same numbers"
+
+
+def _untouched(subject: Subject) -> Iterator[str]:
+    before = subject.activations.copy(), subject.labels.copy()
+    subject.score()
+    if not all(map(np.array_equal, before, (subject.activations, subject.labels))):
+        yield "the arrays that were given are changed"
+
+
+def _repeated(subject: Subject) -> Iterator[str]:
+    if not np.array_equal(subject.score(), subject.score(), equal_nan=True):
+        yield "the same call gives other scores; draw by needs=('seed',)"
+
+
+def _partner(subject: Subject) -> Iterator[str]:
+    if subject.row.partner is None:
+        return
+    partner = find_metric(subject.row.partner)
+    one, other = subject.activations[:, :4] > 0.4, subject.labels[:, :4] > 0.6
+    if subject.differs(subject.row(one, other), partner(other, one).T):
+        yield f"with neuron and concept exchanged it is not {partner.name!r}, on binary data"
+
+
+def _redrawn(subject: Subject) -> Iterator[str]:
+    """Check what intervals are made of: inputs drawn several times count several times."""
+    if subject.row.family == "sample":  # draws by name, which a repeated input has once
+        return
+    draws = Draws.bootstrap(len(subject.labels), 3, np.random.default_rng(2))
+    for j, m in ((0, 0), (1, 2), (2, 1)):
+        pair = subject.activations[:, j], subject.labels[:, m]
+        evidence = WeightedEvidence.of_draws(*pair, draws)
+        got = subject.row.evaluate(evidence, Parameters(ALPHA))
+        repeated = [
+            [np.repeat(values, times)[:, None] for values in pair] for times in draws.counts.T
+        ]
+        expected = np.concatenate([subject.score(*each)[0] for each in repeated])
+        if subject.differs(expected, got):
+            yield "inputs that are drawn twice do not count twice"
+            return
+
+
+CHECKS: Mapping[str, Check] = {
+    "finite": _finite,
+    "bounds": _bounds,
+    "order": _order,
+    "blocks": _blocks,
+    "concepts": _concepts,
+    "containers": _containers,
+    "untouched": _untouched,
+    "repeated": _repeated,
+    "redrawn": _redrawn,
+    "partner": _partner,
+}
+"""Name to a check, which yields what is wrong."""

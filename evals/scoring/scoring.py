@@ -1,0 +1,257 @@
+"""Scores of every pair of a neuron and a concept, as labelled arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from evals.kernels.columns import Columns
+from evals.metrics.table import DEFAULTS, Metric, Parameters, find_metric, list_metrics
+from evals.scoring.blocks import BlockEvidence, map_evidence, score_arrays
+from evals.scoring.labelled import align, take_neurons
+
+PAIR = ("neuron", "concept")
+SWEPT = {
+    "alpha": "fraction of inputs at which a neuron is active",
+    "lam": "weight of how common a concept is",
+}
+
+
+def score(
+    metric: str | Metric,
+    activations: xr.DataArray,
+    labels: xr.DataArray,
+    *,
+    alpha: float | None = None,
+    lam: float = 1.0,
+    seed: int = 0,
+    block_size: int | None = None,
+    workers: int | None = None,
+) -> xr.DataArray:
+    """Score how well each concept explains each neuron.
+
+    Parameters
+    ----------
+    metric : str or Metric
+        A row of the table of metrics, as ``"auprc"``.
+    activations : xr.DataArray
+        (input, neuron), or (image, concept): then concepts are the neurons. NumPy or dask.
+    labels : xr.DataArray
+        (input, concept), or (image, label): 0 or 1, or probabilities. Put in the activations'
+        order by the exact names of inputs.
+    alpha : float or None
+        Fraction of inputs at which a neuron is active, in (0, 1]; None where activations are 0 or
+        1 already.
+    lam : float
+        Weight of how common a concept is, in ``wpmi``.
+    seed : int
+        Of the inputs that some metrics draw by neuron. What a metric does not need is ignored.
+    block_size, workers : int, optional
+        Neurons that are scored at once, which bounds the memory, and in how many threads; by
+        default as many as there are processors. Neither changes the result by more than
+        rounding, some 1e-15 of it.
+
+    Returns
+    -------
+    xr.DataArray
+        (neuron, concept) float64, NaN where undefined, with attributes ``long_name``, ``units``,
+        ``valid_range`` (its bounds, where it has them), ``alpha`` (where it counts) and
+        ``undefined``, the number of NaN.
+
+    Raises
+    ------
+    UnknownMetricError
+        If there is no such metric.
+    AlignmentError
+        If the arrays are not of the same inputs, or have other dimensions.
+    ValueError
+        If alpha is no fraction, is missing where activations are not 0 or 1, or there are NaN.
+    """
+    row = metric if isinstance(metric, Metric) else find_metric(metric)
+    activations, labels = align(activations, labels)
+    parameters = Parameters(alpha=alpha, lam=lam, seed=seed)
+    columns = read_activations(activations), read_array(labels)
+    scores = score_arrays([row], *columns, parameters, block_size=block_size, workers=workers)
+    coords = {"neuron": activations["neuron"], "concept": labels["concept"]}
+    result = xr.DataArray(scores[row.name], coords, PAIR, name=row.name)
+    return result.assign_attrs(_attributes(row, result.values, parameters))
+
+
+def score_matrix(
+    activations: xr.DataArray,
+    labels: xr.DataArray,
+    metrics: Sequence[str | Metric] | None = None,
+    alphas: Sequence[float] = (),
+    *,
+    lams: Sequence[float] = (),
+    seed: int = 0,
+    block_size: int | None = None,
+    workers: int | None = None,
+) -> xr.Dataset:
+    """Score every pair with many metrics in one pass that shares sorts, counts and products.
+
+    Parameters
+    ----------
+    activations, labels : xr.DataArray
+        As for `score`.
+    metrics : sequence of str or Metric, optional
+        Names in the table; all of it by default.
+    alphas : sequence of float
+        Fractions of inputs at which a neuron is active; none where activations are 0 or 1.
+    lams : sequence of float
+        Weights of how common a concept is, in ``wpmi``; 1 by default.
+    seed : int
+        Of the inputs that some metrics draw by neuron.
+    block_size, workers : int, optional
+        Neurons that are scored at once, and in how many threads.
+
+    Returns
+    -------
+    xr.Dataset
+        One variable per metric, (neuron, concept), with ``alpha`` and ``lam`` before them where the
+        metric depends on these and they are given; attributes as of `score`.
+    """
+    blocks = score_blocks(
+        activations,
+        labels,
+        metrics,
+        alphas,
+        lams=lams,
+        seed=seed,
+        block_size=block_size,
+        workers=workers,
+    )
+    return _join(blocks, take_neurons(activations)["neuron"])
+
+
+def _join(blocks: Iterator[xr.Dataset], neurons: xr.DataArray) -> xr.Dataset:
+    """Put blocks together as they come, so that no value is ever held twice."""
+    values: dict[Any, np.ndarray] = {}
+    start = 0
+    for block in blocks:
+        for name, variable in block.data_vars.items():
+            if start == 0:
+                shape = (*variable.shape[:-2], neurons.size, variable.shape[-1])
+                values[name] = np.empty(shape)
+            values[name][..., start : start + block.sizes["neuron"], :] = variable.values
+        start += block.sizes["neuron"]
+    whole = block.isel(neuron=[]).drop_vars([*block.data_vars, "neuron"])
+    whole = whole.assign_coords(neuron=neurons)
+    for name, variable in block.data_vars.items():
+        undefined = int(np.isnan(values[name]).sum())
+        whole[name] = (variable.dims, values[name], {**variable.attrs, "undefined": undefined})
+    return whole
+
+
+def score_blocks(
+    activations: xr.DataArray,
+    labels: xr.DataArray,
+    metrics: Sequence[str | Metric] | None = None,
+    alphas: Sequence[float] = (),
+    *,
+    lams: Sequence[float] = (),
+    seed: int = 0,
+    block_size: int | None = None,
+    workers: int | None = None,
+) -> Iterator[xr.Dataset]:
+    """Yield what `score_matrix` returns, a block of neurons at a time.
+
+    For what is too large at once; see there for parameters and errors.
+    """
+    names = list_metrics() if metrics is None else metrics
+    rows = [name if isinstance(name, Metric) else find_metric(name) for name in names]
+    activations, labels = align(activations, labels)
+    concept = labels["concept"]
+
+    sweep = _Sweep(tuple(alphas), tuple(lams), seed)
+
+    def evaluate(neurons: slice, evidence: BlockEvidence) -> xr.Dataset:
+        if any(row.family == "contingency" for row in rows):
+            evidence.sweep(alphas)
+        block = xr.Dataset({row.name: sweep.evaluate(row, evidence) for row in rows})
+        block = block.assign_coords(neuron=activations["neuron"][neurons], concept=concept)
+        return block.assign_coords({dim: sweep.coordinate(dim) for dim in sweep.dims(block.dims)})
+
+    columns = read_activations(activations), Columns(read_array(labels), "labels")
+    return map_evidence(evaluate, *columns, block_size=block_size, workers=workers)
+
+
+@dataclass(frozen=True)
+class _Sweep:
+    """Parameters that metrics are computed at; every one that is swept becomes a dimension."""
+
+    alpha: tuple[float, ...]
+    lam: tuple[float, ...]
+    seed: int
+
+    def evaluate(self, row: Metric, evidence: BlockEvidence) -> xr.Variable:
+        """Return a metric of a block, (alpha, lam, neuron, concept) where it depends on these."""
+        dims = self.dims(row.needs)
+        values = [
+            row.evaluate(
+                evidence, Parameters(seed=self.seed, **dict(zip(dims, point, strict=True)))
+            )
+            for point in product(*(getattr(self, dim) for dim in dims))
+        ]
+        shape = [len(getattr(self, dim)) for dim in dims]
+        stacked = np.stack(values).reshape(*shape, *values[0].shape)
+        return xr.Variable((*dims, *PAIR), stacked, _attributes(row, stacked, DEFAULTS))
+
+    def dims(self, named: Container[Any]) -> list[str]:
+        """Return which of the swept parameters are named."""
+        return [dim for dim in SWEPT if dim in named and getattr(self, dim)]
+
+    def coordinate(self, dim: str) -> xr.Variable:
+        attributes = {"long_name": SWEPT[dim], "units": "1"}
+        return xr.Variable(dim, np.asarray(getattr(self, dim), dtype=np.float64), attributes)
+
+
+def stack_metrics(block: xr.Dataset) -> xr.Dataset:
+    """Return scores of one alpha as a part of a ``scores`` dataset.
+
+    Parameters
+    ----------
+    block : xr.Dataset
+        One variable per metric: (neuron, concept), parameters with one value before them.
+
+    Returns
+    -------
+    xr.Dataset
+        ``score`` (neuron, metric, concept) and ``undefined`` (neuron, metric), pairs without one.
+    """
+    plain = block.squeeze([dim for dim in SWEPT if dim in block.dims], drop=True)
+    score = plain.to_dataarray("metric").transpose("neuron", "metric", "concept")
+    undefined = score.isnull().sum("concept").astype(np.int64)
+    return xr.Dataset({"score": score, "undefined": undefined})
+
+
+def bounds_of(rows: Sequence[Metric]) -> dict[str, tuple[str, list[float]]]:
+    """Return variables ``lower`` and ``upper`` (metric,), NaN where the data bound a metric."""
+    bounds = [row.bounds or (np.nan, np.nan) for row in rows]
+    lower, upper = ([float(bound[side]) for bound in bounds] for side in (0, 1))
+    return {"lower": ("metric", lower), "upper": ("metric", upper)}
+
+
+def _attributes(row: Metric, values: np.ndarray, parameters: Parameters) -> dict[str, Any]:
+    attributes: dict[str, Any] = {"long_name": row.title, "units": row.units}
+    if row.bounds is not None:
+        attributes["valid_range"] = [float(bound) for bound in row.bounds]
+    if "alpha" in row.needs and parameters.alpha is not None:
+        attributes["alpha"] = float(parameters.alpha)
+    return {**attributes, "undefined": int(np.isnan(values).sum())}
+
+
+def read_activations(activations: xr.DataArray) -> Columns:
+    """Return activations (input, neuron) as columns that know the names by which draws are made."""
+    inputs = activations["input"].values if "input" in activations.coords else None
+    return Columns(read_array(activations), "activations", inputs, activations["neuron"].values)
+
+
+def read_array(array: xr.DataArray) -> Any:
+    """Return the array's dask array, or its values."""
+    return array.data if array.chunks is not None else array.values

@@ -1,0 +1,182 @@
+"""Arrays that were made elsewhere, (input, column) with names: activations or labels from a file.
+
+Anybody's neurons can be scored that way, without their network: the attributes that a concept
+bottleneck predicts, the probabilities of a language model's next tokens.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fact.data.images import numbered_ids
+from fact.data.vocabulary import distinct
+from registry.store.durable import StoreError
+from registry.suggest import nearest
+
+SUFFIXES = (".nc", ".npz", ".npy", ".csv")
+INPUT_NAMES = ("image", "input")
+COLUMN_NAMES = ("name", "neuron", "concept", "label")
+
+
+class ArrayFileError(ValueError):
+    """A file that holds no such array, or one that does not fit its names."""
+
+
+@dataclass(frozen=True)
+class NamedArray:
+    """A table of numbers whose rows are inputs.
+
+    Attributes
+    ----------
+    values : array
+        (input, column); of a netCDF file, read as it is sliced.
+    inputs : ndarray of str, (input,)
+        Names of the inputs, "" where the file does not say.
+    columns : tuple of str
+        Names of the columns, all different; their numbers where nothing names them.
+    right_concepts : tuple of str
+        Of each column, as a neuron: the label that is its known concept; "" where unknown.
+    """
+
+    values: Any
+    inputs: NDArray[np.str_]
+    columns: tuple[str, ...]
+    right_concepts: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def rows(self, chosen: slice) -> NDArray[np.float32]:
+        """Return some rows in memory.
+
+        Raises
+        ------
+        ArrayFileError
+            If one holds a number that is not finite.
+        """
+        values = np.asarray(self.values[chosen]).astype(np.float32)
+        bad = int((~np.isfinite(values)).sum())
+        if bad:
+            raise ArrayFileError(f"{bad} values are not finite, of inputs {chosen.start} and on")
+        return values
+
+    def image_ids(self, split: str) -> NDArray[np.str_]:
+        """Return names of the inputs as other datasets have them, numbered where there are none."""
+        return self.inputs if all(self.inputs) else numbered_ids(split, len(self))
+
+
+def read_array(path: Path | str, variable: str = "", names: Sequence[str] = ()) -> NamedArray:
+    """Read a table of numbers, (input, column).
+
+    Parameters
+    ----------
+    path : path
+        ``.nc`` (netCDF), ``.npz`` or ``.npy`` (NumPy, no pickles), or ``.csv`` with a line of
+        names above and a column ``image`` or ``input``. Beside the table, files may hold arrays
+        ``image`` or ``input`` (names of the rows), ``name``, ``neuron``, ``concept`` or ``label``
+        (names of the columns), and ``right_concept``.
+    variable : str
+        Name of the table; may be left out where the file has only one.
+    names : sequence of str
+        Names of the columns, instead of those in the file.
+
+    Raises
+    ------
+    ArrayFileError
+        If the file is missing or damaged, has no such table, or its names are not as many as its
+        rows or columns, or repeat.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise ArrayFileError(f"no file at {path}")
+    if path.suffix.lower() not in SUFFIXES:
+        raise ArrayFileError(f"{path.name}: expected one of {', '.join(SUFFIXES)}")
+    try:
+        arrays = _READERS[path.suffix.lower()](path)
+    except (OSError, ValueError, KeyError, StoreError, zipfile.BadZipFile) as error:
+        raise ArrayFileError(f"{path} cannot be read: {error}") from error
+    try:
+        return _named(arrays, variable, names)
+    except ArrayFileError as error:
+        raise ArrayFileError(f"{path}: {error}") from None
+
+
+# --- formats: each to a mapping of arrays by name -------------------------------------------
+
+
+def _read_netcdf(path: Path) -> Mapping[str, Any]:
+    from registry.store.netcdf import read_file
+
+    dataset = read_file(path)
+    return {str(name): dataset[name] for name in dataset.variables}
+
+
+def _read_npz(path: Path) -> Mapping[str, Any]:
+    with np.load(path, allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
+
+
+def _read_npy(path: Path) -> Mapping[str, Any]:
+    return {"values": np.load(path, allow_pickle=False, mmap_mode="r")}
+
+
+def _read_csv(path: Path) -> Mapping[str, Any]:
+    import pandas as pd
+
+    table = pd.read_csv(path, dtype=dict.fromkeys(INPUT_NAMES, str))
+    rows = {name: table.pop(name).to_numpy(dtype=str) for name in INPUT_NAMES if name in table}
+    return {**rows, "name": table.columns.to_numpy(dtype=str), "values": table.to_numpy(float)}
+
+
+_READERS = {".nc": _read_netcdf, ".npz": _read_npz, ".npy": _read_npy, ".csv": _read_csv}
+
+
+# --- from arrays to a table -----------------------------------------------------------------
+
+
+def _named(arrays: Mapping[str, Any], variable: str, names: Sequence[str]) -> NamedArray:
+    values = _table(arrays, variable)
+    n_inputs, n_columns = values.shape
+    inputs = _texts(arrays, INPUT_NAMES, n_inputs) or ("",) * n_inputs
+    columns = tuple(names) or _texts(arrays, COLUMN_NAMES, n_columns)
+    columns = columns or tuple(map(str, range(n_columns)))
+    if len(columns) != n_columns:
+        raise ArrayFileError(f"{n_columns} columns, but {len(columns)} names of them")
+    if any(inputs) and len(set(inputs)) < n_inputs:
+        raise ArrayFileError(f"{n_inputs - len(set(inputs))} names of inputs repeat others")
+    right = _texts(arrays, ("right_concept",), n_columns) or ("",) * n_columns
+    return NamedArray(values, np.array(inputs, dtype=str), tuple(distinct(columns)), right)
+
+
+def _table(arrays: Mapping[str, Any], variable: str) -> Any:
+    tables = {
+        name: array
+        for name, array in arrays.items()
+        if array.ndim == 2 and array.dtype.kind in "fiub"
+    }
+    if variable:
+        if variable not in tables:
+            raise ArrayFileError(f"no table {variable!r}{nearest(variable, tables)}")
+        return tables[variable]
+    if len(tables) != 1:
+        found = ", ".join(map(repr, tables)) or "none"
+        raise ArrayFileError(f"expected one table (input, column); got {found}. Say which")
+    return next(iter(tables.values()))
+
+
+def _texts(arrays: Mapping[str, Any], known: Sequence[str], count: int) -> tuple[str, ...]:
+    """Return the first of some arrays of names that has the right length; () if none is there."""
+    for name in known:
+        if name in arrays and arrays[name].ndim == 1:
+            found = tuple(str(value) for value in np.asarray(arrays[name]).tolist())
+            if len(found) != count:
+                raise ArrayFileError(f"{name!r} has {len(found)} entries; expected {count}")
+            return found
+    return ()

@@ -1,0 +1,571 @@
+"""A folder of images as a data set: a folder for each class, in one for each split or without."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fact.data.decoding import decode, image_suffixes, upright_size
+from fact.data.images import (
+    Catalogue,
+    Geometry,
+    Ids,
+    ImageDataError,
+    Pixels,
+    class_concepts,
+    in_geometry,
+)
+from fact.data.vocabulary import read_groups, read_names
+from registry.suggest import nearest
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+T = TypeVar("T")
+Layout = Literal["auto", "splits", "classes"]
+
+SPLIT_NAMES = ("train", "training", "val", "valid", "validation", "test", "testing")
+"""Names by which folders are taken for splits."""
+
+CHECKED_AT_ONCE = 20_000
+"""A broken image makes all images of a data set of up to this size be checked at once."""
+
+# -- finding ---------------------------------------------------------------------------------
+
+
+@dataclass
+class FolderScan:
+    """What a folder holds.
+
+    Attributes
+    ----------
+    images : dict of str to dict of str to list of str
+        Split to class to paths relative to the root, sorted; the split is "" without splits.
+    ignored : list of str
+        Files that were passed over: hidden ones, other suffixes, images beside the classes.
+    faults : list of str
+        What is wrong.
+    """
+
+    images: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    ignored: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes of all splits, sorted."""
+        return tuple(sorted({name for members in self.images.values() for name in members}))
+
+
+def scan_folder(root: Path, layout: Layout = "auto", leave_out: Iterable[Path] = ()) -> FolderScan:
+    """Find the images of a folder, and everything that is wrong with it, without decoding.
+
+    Parameters
+    ----------
+    root : Path
+        The folder.
+    layout : str
+        ``splits`` for ``root/split/class/…``, ``classes`` for ``root/class/…``; ``auto`` tells by
+        the names of the folders, whether they are `SPLIT_NAMES`.
+    leave_out : iterable of Path
+        Folders and files in it that are no images of it: masks, labels.
+    """
+    scan = FolderScan()
+    if not root.is_dir():
+        scan.faults.append("there is no such folder" if not root.exists() else "it is no folder")
+        return scan
+    skipped = {path.resolve() for path in leave_out}
+    folders = _entries(root, scan, skipped)
+    if not folders:
+        scan.faults.append("it holds no folders; expected one for each class, with images in it")
+        return scan
+    if _has_splits(folders, layout, scan.faults):
+        for folder in folders:
+            inner = _entries(folder, scan, skipped, root)
+            if not inner:
+                scan.faults.append(f"split {folder.name!r} holds no folders of classes")
+            scan.images[folder.name] = _classes(inner, root, scan)
+    else:
+        scan.images[""] = _classes(folders, root, scan)
+    return scan
+
+
+def _has_splits(folders: list[Path], layout: Layout, faults: list[str]) -> bool:
+    splits = [folder.name for folder in folders if folder.name.lower() in SPLIT_NAMES]
+    others = [folder.name for folder in folders if folder.name not in splits]
+    if layout == "auto" and splits and others:
+        faults.append(
+            f"folder {others[0]!r} lies beside the split {splits[0]!r}; expected either splits or "
+            'classes: say which by layout = "splits" or "classes"'
+        )
+    return layout == "splits" or (layout == "auto" and bool(splits))
+
+
+def _entries(
+    folder: Path, scan: FolderScan, skipped: set[Path], root: Path | None = None
+) -> list[Path]:
+    """Return the folders in a folder, sorted; its files are noted as ignored."""
+    folders = []
+    for path in sorted(folder.iterdir(), key=lambda path: path.name):
+        if path.resolve() in skipped:
+            continue
+        if path.is_dir() and not path.name.startswith("."):
+            folders.append(path)
+        else:
+            scan.ignored.append(path.relative_to(root or folder).as_posix())
+    return folders
+
+
+def _classes(folders: list[Path], root: Path, scan: FolderScan) -> dict[str, list[str]]:
+    found = {}
+    for folder in folders:
+        found[folder.name] = sorted(_images_below(folder, root, scan, frozenset()))
+        if not found[folder.name]:
+            scan.faults.append(f"class {folder.relative_to(root).as_posix()!r} has no images")
+    return found
+
+
+def _images_below(
+    folder: Path, root: Path, scan: FolderScan, above: frozenset[Path]
+) -> Iterator[str]:
+    """Yield the relative paths of images, at any depth; links are followed, but never in a ring."""
+    place = folder.resolve()
+    if place in above:
+        scan.faults.append(f"{folder.relative_to(root)} is a link to a folder that it lies in")
+        return
+    for path in folder.iterdir():
+        name = path.relative_to(root).as_posix()
+        if path.name.startswith("."):
+            scan.ignored.append(name)
+        elif path.is_dir():
+            yield from _images_below(path, root, scan, above | {place})
+        elif path.suffix.lower() not in image_suffixes():
+            scan.ignored.append(name)
+        elif not _is_text(name):
+            scan.faults.append(f"{name!r} is not named in UTF-8")
+        elif not path.exists():
+            scan.faults.append(f"{name} is a link to nothing")
+        else:
+            yield name
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def divide(
+    members: Mapping[str, Sequence[str]], test_share: float, seed: int
+) -> dict[str, dict[str, list[str]]]:
+    """Divide the images of each class into "train" and "test".
+
+    Parameters
+    ----------
+    members : mapping of str to sequence of str
+        Class to paths.
+    test_share : float
+        Share of each class that becomes test, rounded; where a class has two images or more,
+        each part gets at least one.
+    seed : int
+        Keys the hash of the path by which images are drawn, so that the order of files and
+        those of other classes do not matter.
+    """
+
+    def draw(path: str) -> bytes:
+        return hashlib.sha256(f"{seed}\0{path}".encode()).digest()
+
+    parts: dict[str, dict[str, list[str]]] = {"train": {}, "test": {}}
+    for name, paths in members.items():
+        most = max(len(paths) - 1, 0)
+        count = min(max(round(test_share * len(paths)), min(1, most)), most)
+        test = set(sorted(paths, key=draw)[:count])
+        parts["train"][name] = [path for path in paths if path not in test]
+        parts["test"][name] = [path for path in paths if path in test]
+    return parts
+
+
+# -- labels and masks ------------------------------------------------------------------------
+
+
+def read_labels(path: Path, known: Iterable[str]) -> tuple[tuple[str, ...], dict[str, list[float]]]:
+    """Read a table of concept labels.
+
+    Parameters
+    ----------
+    path : Path
+        A CSV file. Its column ``image`` holds paths relative to the folder of images; every
+        other column is a label, 0 or 1 or a probability.
+    known : iterable of str
+        Paths that may occur.
+
+    Returns
+    -------
+    labels : tuple of str
+        Names of the labels.
+    rows : dict of str to list of float
+        Path to the value of each label.
+
+    Raises
+    ------
+    ImageDataError
+        With everything that is wrong with the table.
+    """
+    subject = f"labels {path}"
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, strict=True)
+            lines, columns = list(reader), list(reader.fieldnames or ())
+    except (OSError, csv.Error, UnicodeDecodeError) as error:
+        raise ImageDataError(subject, [f"cannot be read: {error}"]) from error
+    labels = tuple(name for name in columns if name != "image")
+    faults = _column_faults(columns)
+    rows: dict[str, list[float]] = {}
+    images = set(known)
+    for number, line in enumerate(lines if not faults else [], start=2):
+        image = line["image"]
+        if image not in images:
+            faults.append(f"line {number}: no image {image!r}{nearest(str(image), images, most=3)}")
+        elif image in rows:
+            faults.append(f"line {number}: {image!r} occurs twice")
+        else:
+            rows[image] = [_label_value(line[name], name, number, faults) for name in labels]
+    if faults:
+        raise ImageDataError(subject, faults)
+    return labels, rows
+
+
+def _column_faults(columns: list[str]) -> list[str]:
+    faults = []
+    if "image" not in columns:
+        faults.append(f"has no column 'image'{nearest('image', columns)}")
+    if columns == ["image"]:
+        faults.append("has no column of labels")
+    twice = sorted({name for name in columns if columns.count(name) > 1})
+    faults.extend(f"column {name!r} occurs twice" for name in twice)
+    taken = [name for name in columns if name.startswith(("class:", "group:"))]
+    return faults + [
+        f"column {name!r}: classes come from folders, groups from theirs" for name in taken
+    ]
+
+
+def _label_value(text: str | None, label: str, line: int, faults: list[str]) -> float:
+    try:
+        value = float(text or "")
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        faults.append(f"line {line}: {label} is {text!r}; expected 0, 1 or a number between")
+    return value
+
+
+# -- the data set ----------------------------------------------------------------------------
+
+
+class ImageFolder:
+    """A folder of images; `scan_folder` says what it looks like, `decode` how files are read.
+
+    Ids are paths relative to the root, as "val/dog/a.jpg"; without splits in the folder, those
+    with the split before them. Classes and images are sorted by name. A class that only some
+    splits have keeps its index in all of them.
+
+    Parameters
+    ----------
+    root : Path
+        The folder.
+    layout : str
+        ``auto``, ``splits`` or ``classes``.
+    test_share, seed : float, int
+        How the images are divided where there are no splits.
+    on_error : str
+        ``raise``: broken files are an error when they are read, with every broken file named.
+        ``skip``: all files are decoded at once, and the broken ones left out.
+    upright : bool
+        Turn images as their EXIF orientation says, as people see them. torchvision's
+        ``ImageFolder`` does not.
+    labels : Path, optional
+        A table as `read_labels` reads it. It must name every image of a split, or none.
+    masks : Path, optional
+        A folder ``masks/label/path.png`` for the image at ``path.jpg``; what is not black is
+        where the label is, and an image without a file does not have it.
+    names : str, optional
+        Names of the classes in the order of their sorted folders, as
+        :func:`fact.data.vocabulary.read_names` takes them: ``imagenet`` for folders that are
+        named by WordNet's numbers. By default, the folders' own.
+    groups : str, optional
+        Groups of classes, as :func:`fact.data.vocabulary.read_groups` takes them.
+    workers : int
+        Threads that decode; 0 takes one for each processor.
+
+    Attributes
+    ----------
+    groups : dict of str to tuple of str
+        Group to the names of its classes.
+    skipped : dict of str to str
+        Id of each image left out, to the reason.
+    ignored : tuple of str
+        Files that were not taken for images.
+
+    Raises
+    ------
+    ImageDataError
+        With everything that is wrong with the folder.
+    """
+
+    name = "image-folder"
+
+    def __init__(
+        self,
+        root: Path,
+        layout: Layout = "auto",
+        test_share: float = 0.2,
+        seed: int = 0,
+        on_error: Literal["raise", "skip"] = "raise",
+        upright: bool = True,
+        labels: Path | None = None,
+        masks: Path | None = None,
+        names: str | None = None,
+        groups: str | None = None,
+        workers: int = 0,
+    ):
+        self.root = root
+        self.upright = upright
+        self.workers = workers or _processors()
+        self.masks_folder = masks
+        scan = scan_folder(root, layout, [path for path in (labels, masks) if path])
+        if masks and not _subfolders(masks):
+            scan.faults.append(f"masks {masks}: expected a folder in it for each label")
+        if scan.faults:
+            raise ImageDataError(self._subject, scan.faults)
+        self.classes = scan.classes
+        self.ignored = tuple(sorted(scan.ignored))
+        self.skipped: dict[str, str] = {}
+        divided = (
+            scan.images if "" not in scan.images else divide(scan.images[""], test_share, seed)
+        )
+        self._use(divided, "" in scan.images)
+        self.classes = self._named(names) if names else scan.classes
+        self.groups = read_groups(groups, self.classes) if groups else {}
+        if on_error == "skip":
+            self._leave_out_broken()
+        self._labels = read_labels(labels, self._paths.values()) if labels else ((), {})
+
+    def _named(self, source: str) -> tuple[str, ...]:
+        names = read_names(source)
+        if len(names) != len(self.classes):
+            fault = f"{len(self.classes)} folders of classes, but {len(names)} names in {source}"
+            raise ImageDataError(self._subject, [fault])
+        return names
+
+    @property
+    def _subject(self) -> str:
+        return f"image folder {self.root}"
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names of the splits, sorted; "train" and "test" where the folder has none."""
+        return self._catalogue.splits
+
+    def _use(self, images: Mapping[str, Mapping[str, list[str]]], prefixed: bool) -> None:
+        """Take these images, by split and class; their ids begin with the split."""
+        ids: dict[str, list[str]] = {split: [] for split in images}
+        self._paths: dict[str, str] = {}
+        self._class: dict[str, int] = {}
+        for split, members in images.items():
+            for name in sorted(members):
+                for path in members[name]:
+                    image = f"{split}/{path}" if prefixed else path
+                    ids[split].append(image)
+                    self._paths[image], self._class[image] = path, self.classes.index(name)
+        self._catalogue = Catalogue(self.name, ids)
+
+    def ids(self, split: str) -> Ids:
+        """Return the ids of a split, (image,), sorted by class and path."""
+        return self._catalogue.ids(split)
+
+    def labels(self, split: str) -> NDArray[np.int64]:
+        """Return the class of each image of a split, (image,)."""
+        return np.array([self._class[image] for image in self.ids(split)], dtype=np.int64)
+
+    def read(self, ids: Sequence[str] | Ids, geometry: Geometry | None = None) -> Pixels:
+        """Return images by id, uint8 RGB (image, y, x, colour); several are decoded at once.
+
+        Raises
+        ------
+        ImageDataError
+            If an image is broken; with every other broken one of the data set.
+        ValueError
+            If the images differ in size in this geometry.
+        """
+        wanted = self._known(ids)
+        images = self._each(wanted, lambda image: self._decoded(image, geometry))
+        if any(isinstance(image, str) for image in images):
+            self.check(self._paths if len(self._paths) <= CHECKED_AT_ONCE else wanted)
+        return in_geometry([image for image in images if not isinstance(image, str)], None)
+
+    def _known(self, ids: Sequence[str] | Ids) -> list[str]:
+        self._catalogue.rows(ids)
+        return [str(image) for image in np.asarray(ids).ravel()]
+
+    def _each(self, ids: Iterable[str], work: Callable[[str], T]) -> list[T]:
+        with ThreadPoolExecutor(self.workers, thread_name_prefix="decode") as pool:
+            return list(pool.map(work, ids))
+
+    def _decoded(self, image: str, geometry: Geometry | None) -> Pixels | str:
+        """Return an image in the geometry, or what is wrong with its file."""
+        try:
+            pixels = decode(self.root / self._paths[image], self.upright)
+        except (OSError, ValueError) as error:
+            return str(error)
+        return geometry.apply(pixels) if geometry else pixels
+
+    def _faults(self, ids: Iterable[str]) -> dict[str, str]:
+        """Return what is wrong with each broken image; all of them are decoded."""
+
+        def fault(image: str) -> str | None:
+            found = self._decoded(image, None)
+            return found if isinstance(found, str) else None
+
+        ids = list(ids)
+        return {i: reason for i, reason in zip(ids, self._each(ids, fault), strict=True) if reason}
+
+    def check(self, ids: Iterable[str] | None = None) -> None:
+        """Decode every image, or those named.
+
+        Raises
+        ------
+        ImageDataError
+            With all broken files and their reasons.
+        """
+        broken = self._faults(self._paths if ids is None else ids)
+        if broken:
+            hint = 'on_error = "skip" leaves such images out'
+            faults = [f"{self._paths[image]}: {reason}" for image, reason in broken.items()]
+            raise ImageDataError(f"{self._subject} ({hint})", faults)
+
+    def _leave_out_broken(self) -> None:
+        self.skipped = self._faults(self._paths)
+        kept = {
+            split: [str(image) for image in self.ids(split) if image not in self.skipped]
+            for split in self.splits
+        }
+        left = {self._class[image] for members in kept.values() for image in members}
+        empty = [name for label, name in enumerate(self.classes) if label not in left]
+        if empty:
+            faults = [f"class {name!r} has no image that is not broken" for name in empty]
+            raise ImageDataError(self._subject, faults)
+        self._catalogue = Catalogue(self.name, kept)
+
+    def concepts(self, split: str) -> xr.DataArray:
+        """Return the classes, their groups, and the table of labels where it names the images.
+
+        Returns
+        -------
+        DataArray, (image, label)
+            bool, or float32 where the table holds probabilities.
+
+        Raises
+        ------
+        ImageDataError
+            If the table names some of the split's images and not others.
+        """
+        import xarray as xr
+
+        ids = self.ids(split)
+        classes = class_concepts(ids, self.labels(split), self.classes, self.groups)
+        labels, rows = self._labels
+        missing = [self._paths[image] for image in ids if self._paths[image] not in rows]
+        if len(missing) == len(ids):
+            return classes
+        if missing:
+            faults = [f"no line for {path}" for path in missing]
+            raise ImageDataError(f"labels of {self._subject}, split {split!r}", faults)
+        values = np.array([rows[self._paths[image]] for image in ids], dtype=np.float32)
+        table = values.astype(bool) if np.isin(values, (0, 1)).all() else values
+        more = xr.DataArray(table, {"image": ids, "label": list(labels)}, ("image", "label"))
+        return xr.concat([classes.astype(table.dtype), more], "label").rename("concepts")
+
+    def masks(
+        self, ids: Sequence[str] | Ids, geometry: Geometry | None = None
+    ) -> xr.Dataset | None:
+        """Return where each label of the folder of masks is; None without such a folder.
+
+        Returns
+        -------
+        Dataset or None
+            ``mask`` (image, object, y, x) and ``carries`` (image, object, label), bool: one
+            object for each label.
+
+        Raises
+        ------
+        ImageDataError
+            With every mask that is broken or of another size than its image.
+        """
+        if self.masks_folder is None:
+            return None
+        import xarray as xr
+
+        names = _subfolders(self.masks_folder)
+        folders = [self.masks_folder / name for name in names]
+        wanted = self._known(ids)
+        found = self._each(wanted, lambda image: self._image_masks(image, folders))
+        faults = [f for masks in found for f in masks if isinstance(f, str)]
+        if faults:
+            raise ImageDataError(f"masks {self.masks_folder}", faults)
+        masks = [[m for m in image if not isinstance(m, str)] for image in found]
+        placed = [[geometry.apply_mask(m) if geometry else m for m in image] for image in masks]
+        there = np.array([[m.any() for m in image] for image in masks]).reshape(-1, len(names))
+        carries = there[:, :, None] & np.eye(len(names), dtype=bool)
+        return xr.Dataset(
+            {
+                "mask": (("image", "object", "y", "x"), np.array(placed)),
+                "carries": (("image", "object", "label"), carries),
+            },
+            coords={"image": np.array(wanted, dtype=str), "label": names},
+        )
+
+    def _image_masks(self, image: str, folders: list[Path]) -> list[NDArray[np.bool_] | str]:
+        """Return the mask of an image in each folder, or what is wrong with it."""
+        path = self._paths[image]
+        try:
+            size = upright_size(self.root / path, self.upright)
+        except OSError as error:
+            return [f"{path}: {error}"]
+        return [_read_mask(folder / Path(path).with_suffix(".png"), size) for folder in folders]
+
+
+def _read_mask(path: Path, size: tuple[int, int]) -> NDArray[np.bool_] | str:
+    if not path.exists():
+        return np.zeros(size, dtype=bool)
+    try:
+        mask = decode(path).any(axis=-1)
+    except ValueError as error:
+        return f"{path}: {error}"
+    if mask.shape != size:
+        return f"{path}: {mask.shape} pixels (y, x); expected {size}, as its image has"
+    return mask
+
+
+def _subfolders(folder: Path) -> list[str]:
+    """Return the names of the folders in a folder, sorted; none if there is no such folder."""
+    if not folder.is_dir():
+        return []
+    return sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def _processors() -> int:
+    """Return how many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,142 @@
+"""Names of classes and of groups of classes: lists that come along, or files of one's own.
+
+The lists of ImageNet, Places365 and CUB, and the superclasses of ImageNet, are those on which
+Oikarinen et al., "Evaluating Neuron Explanations", ICML 2025, arXiv 2506.05774, score
+explanations; names that repeat are numbered.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+
+from registry.suggest import nearest
+
+LISTS = ("imagenet", "places365", "cub-attributes")
+"""Lists of names that come along: 1,000 classes, 365 classes, 112 attributes."""
+
+GROUPS = ("imagenet",)
+"""Lists of names that come with groups: 400 superclasses."""
+
+_FILES = files("fact.data") / "vocabularies"
+
+
+class VocabularyError(ValueError):
+    """Names or groups that are not there, or cannot be understood."""
+
+
+def read_names(source: str) -> tuple[str, ...]:
+    """Return names of classes in order of their indices, all different.
+
+    Parameters
+    ----------
+    source : str
+        One of `LISTS`, or the path of a text file in UTF-8 with a name on each line; ``~`` is
+        expanded.
+
+    Raises
+    ------
+    VocabularyError
+        If there is no such list or file, or a line is empty.
+    """
+    if source in LISTS:
+        text = (_FILES / f"{source}.txt").read_text(encoding="utf-8")
+    else:
+        text = _read_file(source, LISTS)
+    names = [line.strip() for line in text.splitlines()]
+    if not names or not all(names):
+        raise VocabularyError(f"names {source}: a line is empty; expected a name on each")
+    return tuple(distinct(names))
+
+
+def read_groups(source: str, classes: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Return groups of classes, by name, in the order of the file.
+
+    Parameters
+    ----------
+    source : str
+        One of `GROUPS`, or the path of a JSON file: name of a group to a list of its classes, by
+        name or by index.
+    classes : sequence of str
+        Names of the classes. Of the groups that come along, members that are not among them are
+        left out, and groups that are then empty.
+
+    Raises
+    ------
+    VocabularyError
+        If there is no such list or file, or it names a class that is not there; all are named.
+    """
+    if source in GROUPS:
+        return _known_groups(source, set(classes))
+    try:
+        groups = json.loads(_read_file(source, GROUPS))
+    except json.JSONDecodeError as error:
+        raise VocabularyError(f"groups {source}: no JSON: {error}") from error
+    if not _maps_to_lists(groups):
+        raise VocabularyError(f'groups {source}: expected {{"name": ["class", …], …}}')
+    faults: list[str] = []
+    found = {
+        group: tuple(_member(group, member, classes, faults) for member in members)
+        for group, members in groups.items()
+    }
+    if faults:
+        raise VocabularyError("\n  ".join([f"groups {source}:", *faults[:20]]))
+    return found
+
+
+def identity(source: str) -> str:
+    """Return a content hash of a file of names or groups; "" for those that come along.
+
+    Raises
+    ------
+    VocabularyError
+        If there is no such file.
+    """
+    if source in {*LISTS, *GROUPS}:
+        return ""
+    return hashlib.sha256(_read_file(source, LISTS).encode()).hexdigest()
+
+
+def distinct(names: Sequence[str]) -> Iterator[str]:
+    """Yield names, numbered where one repeats: ImageNet has two missiles."""
+    seen: dict[str, int] = {}
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+        yield name if seen[name] == 1 else f"{name} ({seen[name]})"
+
+
+def _known_groups(source: str, classes: set[str]) -> dict[str, tuple[str, ...]]:
+    names = read_names(source)
+    text = (_FILES / f"{source}-superclasses.json").read_text(encoding="utf-8")
+    groups = {
+        group: tuple(names[index] for index in indices if names[index] in classes)
+        for group, indices in json.loads(text).items()
+    }
+    return {group: members for group, members in groups.items() if members}
+
+
+def _read_file(source: str, known: Sequence[str]) -> str:
+    path = Path(source).expanduser()
+    if not path.is_file():
+        raise VocabularyError(f"no file {source}, nor a list of that name{nearest(source, known)}")
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise VocabularyError(f"{source} cannot be read: {error}") from error
+
+
+def _maps_to_lists(groups: object) -> bool:
+    return isinstance(groups, Mapping) and all(isinstance(m, list) and m for m in groups.values())
+
+
+def _member(group: str, member: object, classes: Sequence[str], faults: list[str]) -> str:
+    if isinstance(member, int) and 0 <= member < len(classes):
+        return classes[member]
+    if isinstance(member, str) and member in classes:
+        return member
+    hint = nearest(str(member), classes) if isinstance(member, str) else ""
+    faults.append(f"{group!r}: no class {member!r} among {len(classes)}{hint}")
+    return ""

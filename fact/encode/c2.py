@@ -1,0 +1,169 @@
+"""The command ``factbook c2``: the C2-score of any method's concepts, from a folder.
+
+It encodes what the maps point at and hands the encodings, as a dataset, to the stage
+``evals.measure_consistency``: images are read on this side, scores made on the other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fact.encode.encoders import EncoderChoice
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+SCORER = "evals.measure_consistency"
+COLUMNS = ("score", "n_images", "pixels", "empty_maps")
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--encoder", default="efficientnet-lite0", show_default=True, help="What sees them.")
+@click.option("--upsampler", default="bilinear", show_default=True, help="Enlarges its features.")
+@click.option("--side", default=224, show_default=True, help="Shorter side that it sees; pixels.")
+@click.option("--trusted", is_flag=True, help="Run code from outside, at its pinned commit.")
+@click.option("--centred", is_flag=True, help="Subtract the mean feature of all images.")
+@click.option("--quantile", type=float, help="Only images above this quantile of presences.")
+@click.option("--by-class", is_flag=True, help="Concepts are of classes: a baseline for each.")
+@click.option("--least-images", default=2, show_default=True, help="To count in the mean.")
+@click.option("--seed", default=0, show_default=True, help="Of the random maps.")
+@click.option("--device", default="auto", show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), help="Scores as .csv or .nc.")
+def c2(
+    folder: Path,
+    encoder: str,
+    upsampler: str,
+    side: int,
+    trusted: bool,
+    centred: bool,
+    quantile: float | None,
+    by_class: bool,
+    least_images: int,
+    seed: int,
+    device: str,
+    out: Path | None,
+) -> None:
+    """Score how consistent the concepts of any method are.
+
+    FOLDER holds images, their maps, and presences. FOLDER/presences.csv has columns concept,
+    image, presence; FOLDER/CONCEPT/ holds images, each with its map (y, x) beside it: car.jpg and
+    car.npy. Or FOLDER/images/ holds images that concepts share, and FOLDER/maps/CONCEPT/car.npy
+    their maps.
+    """
+    from fact.data.images import ImageDataError
+    from fact.encode.hub import UntrustedCodeError
+
+    try:
+        choice = EncoderChoice(encoder, upsampler, side, trusted)
+        scores = score_folder(
+            folder,
+            choice,
+            centred=centred,
+            quantile=quantile,
+            by_class=by_class,
+            least_images=least_images,
+            seed=seed,
+            device=device,
+        )
+        if out is not None:
+            _write(scores, out)
+    except (ImageDataError, UntrustedCodeError, ValueError, ImportError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+def score_folder(
+    folder: Path,
+    choice: EncoderChoice | None = None,
+    *,
+    centred: bool = False,
+    quantile: float | None = None,
+    by_class: bool = False,
+    least_images: int = 2,
+    seed: int = 0,
+    device: str = "auto",
+) -> xr.Dataset:
+    """Score the concepts of a folder; prints their table.
+
+    Parameters
+    ----------
+    folder : Path
+        As :mod:`fact.encode.concept_folder` describes it.
+    choice : EncoderChoice, optional
+        Encoder and up-sampler; EfficientNet-Lite0 and bilinear interpolation by default.
+    centred : bool
+        Subtract the mean feature of all images first.
+    quantile : float, optional
+        Only images with a presence above this quantile of the concept's, at least ten; by default
+        all images of the folder.
+    by_class : bool
+        Concepts are named "class/concept", and each class has a random baseline of its own.
+    least_images : int
+        Images that a concept needs to count in the mean.
+    seed : int
+        Of the random maps.
+    device : str
+        ``auto``, ``cpu``, ``cuda``, ….
+
+    Returns
+    -------
+    Dataset
+        Of the schema ``consistency``.
+
+    Raises
+    ------
+    ImageDataError
+        With everything that is wrong with the folder.
+    UntrustedCodeError
+        If code from outside would be run that nobody has trusted.
+    """
+    from fact.encode.concept_folder import read_folder
+    from fact.encode.folder_encodings import encode_folder
+    from registry.declare.stage import load_stage
+
+    encodings = encode_folder(
+        read_folder(folder),
+        choice or EncoderChoice(),
+        quantile=quantile,
+        by_class=by_class,
+        seed=seed,
+        device=device,
+    )
+    stage = load_stage(SCORER)
+    config = stage.resolve({"centred": centred, "least_images": max(least_images, 2)})
+    given: Any = {"encodings": _Given(encodings)}
+    scores: xr.Dataset = stage(config, given, _Unrecorded())  # type: ignore[arg-type]
+    return stage.output.label(scores)
+
+
+@dataclass(frozen=True)
+class _Given:
+    """A dataset in the place of a stage's input."""
+
+    dataset: xr.Dataset
+
+    def open(self) -> xr.Dataset:
+        return self.dataset
+
+
+class _Unrecorded:
+    """A run that nothing records."""
+
+    def progress(self, done: int, total: int, what: str = "") -> None:
+        """Tell nobody."""
+
+
+def _write(scores: xr.Dataset, path: Path) -> None:
+    if path.suffix == ".nc":
+        scores.to_netcdf(path, engine="h5netcdf")
+        return
+    columns = ["concept_name", *(["concept_class"] if "concept_class" in scores else []), *COLUMNS]
+    table = scores[columns].to_dataframe().rename(columns={"concept_name": "name"})
+    own = scores["concept_baseline"].values if "concept_baseline" in scores else None
+    table["baseline"] = scores["baseline"].item() if own is None else own
+    table["variant"] = scores["variant"].item()  # a table that is passed on says what it is of
+    table.to_csv(path, index_label="concept")

@@ -1,0 +1,166 @@
+"""Concepts of one class, by factorisation of the activations of crops (CRAFT).
+
+The activations of a layer on crops of a class's images, averaged over positions, are a matrix
+``A`` (crop, channel) of numbers that are at least 0. It is factorised as ``A = U B`` into factors
+that are at least 0 too: the rows of ``B`` (concept, channel) are the concepts. How much of each
+concept is at a position with activations ``x`` is the ``u >= 0`` with the smallest ``|x - u B|``.
+
+Source: Fel et al., "CRAFT: Concept Recursive Activation FacTorization for Explainability", CVPR
+2023, arXiv 2211.10154, sections 3.1 and 3.3, without recursion, as Parchami-Araghi et al., "FaCT",
+NeurIPS 2025, arXiv 2510.25512, section 5, take it for a baseline. The factorisation is
+scikit-learn's; crops are as in the authors' package ``craft-xai``.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import nnls
+from torch import Tensor
+
+from fact.encode.interpolation import resize_maps
+from fact.networks.layers import LayerError, capture
+from fact.networks.network import Network
+from fact.traces.contributions import batches
+
+OVERLAP = 0.2
+"""Share of its side by which a crop overlaps the next."""
+
+
+@dataclass(frozen=True)
+class Factors:
+    """Concepts of a class.
+
+    Attributes
+    ----------
+    basis : ndarray of float32, (concept, channel)
+        At least 0.
+    error : float
+        ``|A - U B| / |A|`` (Frobenius), in [0, 1]; NaN where all activations are 0.
+    iterations : int
+        Of the factorisation.
+    """
+
+    basis: NDArray[np.float32]
+    error: float
+    iterations: int
+
+
+def factorise(
+    activations: NDArray[np.floating], n_concepts: int, seed: int, most: int = 200
+) -> Factors:
+    """Factorise activations (crop, channel) into factors that are at least 0.
+
+    Parameters
+    ----------
+    activations : ndarray, (crop, channel)
+        At least 0.
+    n_concepts : int
+        Rows of the basis; there may be fewer crops.
+    seed : int
+        Of the start: a randomised singular value decomposition.
+    most : int
+        Iterations after which it ends where it is.
+    """
+    from sklearn.decomposition import NMF
+    from sklearn.exceptions import ConvergenceWarning
+
+    model = NMF(n_concepts, random_state=seed, max_iter=most)
+    with warnings.catch_warnings():  # iterations tell
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(activations.astype(np.float32))
+    norm = float(np.linalg.norm(activations))
+    error = float(model.reconstruction_err_) / norm if norm else float("nan")
+    return Factors(model.components_.astype(np.float32), error, int(model.n_iter_))
+
+
+def coefficients(
+    activations: NDArray[np.floating], basis: NDArray[np.floating]
+) -> NDArray[np.float64]:
+    """Return how much of each concept is in activations.
+
+    Solved exactly, each row alone, so that an image's are the same whatever is looked at with it.
+
+    Parameters
+    ----------
+    activations : ndarray, (…, channel)
+    basis : ndarray, (concept, channel)
+
+    Returns
+    -------
+    ndarray, (…, concept)
+        At least 0: what minimises the distance to the activations. 0 for a concept that is 0.
+    """
+    unitary, triangle = np.linalg.qr(basis.astype(np.float64).T)  # |x - u B| = |Q'x - R u'| + …
+    rows = activations.reshape(-1, activations.shape[-1]).astype(np.float64) @ unitary
+    found = np.array([nnls(triangle, row)[0] for row in rows])
+    return found.reshape(*activations.shape[:-1], len(basis))
+
+
+def cut_crops(images: Tensor, side: int) -> Tensor:
+    """Return square crops (crop, colour, y, x) of images (image, colour, y, x), row by row.
+
+    Raises
+    ------
+    ValueError
+        If the images are smaller than a crop.
+    """
+    if side > min(images.shape[2:]):
+        raise ValueError(f"crops of {side} pixels from images of {tuple(images.shape[2:])}")
+    stride = max(1, int(side * (1 - OVERLAP)))
+    windows = images.unfold(2, side, stride).unfold(3, side, stride)
+    return windows.permute(0, 2, 3, 1, 4, 5).flatten(0, 2)
+
+
+def crop_activations(
+    network: Network, layer: str, encoded: Tensor, side: int, batch: int
+) -> NDArray[np.float32]:
+    """Return mean activations (crop, channel) of crops, each enlarged to the size of an image.
+
+    Parameters
+    ----------
+    network : Network
+        In evaluation mode.
+    layer : str
+        Name of the layer.
+    encoded : Tensor
+        From :meth:`fact.networks.network.Network.encode`.
+    side : int
+        Of a crop, in pixels.
+    batch : int
+        Crops at a time.
+
+    Raises
+    ------
+    LayerError
+        If there is no such layer, or it puts out numbers below 0.
+    """
+    size = encoded.shape[2], encoded.shape[3]
+    crops = cut_crops(encoded, side)
+    parts = [
+        position_activations(network, layer, resize_maps(crops[rows], size)).mean(axis=(1, 2))
+        for rows in batches(len(crops), batch)
+    ]
+    return np.concatenate(parts)
+
+
+def position_activations(network: Network, layer: str, encoded: Tensor) -> NDArray[np.float32]:
+    """Return activations (image, row, column, channel) of encoded images.
+
+    Raises
+    ------
+    LayerError
+        If there is no such layer, or it puts out numbers below 0.
+    """
+    with torch.no_grad(), capture(network.module, layer) as captured:
+        network.module(encoded)
+        found = captured.positions.float().cpu().numpy()
+    if found.min(initial=0) < 0:
+        raise LayerError(
+            f"layer {layer!r} puts out {found.min():g}; expected at least 0, as behind a ReLU"
+        )
+    return found.reshape(len(found), *captured.grid, found.shape[-1])

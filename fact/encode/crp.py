@@ -1,0 +1,179 @@
+"""Where a channel of a standard network is in an image: concept relevance propagation (CRP).
+
+The activation of one channel of a layer is its relevance there, and is handed back to the image by
+layer-wise relevance propagation: by the z-plus rule in convolutions, by the epsilon rule in other
+linear layers, flat in the first layer; batch norms are merged into the layers before them, and sums
+share out by what each summand gave. The rules are those of the package ``zennit`` (its composite
+``EpsilonPlusFlat`` and ``ResNetCanonizer``). Where biases are zero, relevance is conserved; what
+positive biases gave is lost on the way.
+
+Sources: Achtibat et al., "From attribution maps to human-understandable explanations through
+Concept Relevance Propagation", Nature Machine Intelligence 5, 2023; Anders et al., "Software for
+Dataset-wide XAI", arXiv 2106.13200; Parchami-Araghi et al., "FaCT", NeurIPS 2025, arXiv 2510.25512,
+section 5, where it is a baseline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor, nn
+from torchvision.models import VGG, AlexNet, ResNet
+
+from fact.networks import network as networks
+from fact.networks.devices import choose_device
+from fact.networks.layers import LayerError, capture
+from fact.networks.network import Network, NetworkError, as_network
+from fact.traces.contributions import batches, image_ids, take
+
+if TYPE_CHECKING:
+    from fact.data.images import Pixels
+    from registry import Input
+
+KNOWN = (ResNet, VGG, AlexNet, nn.Sequential)
+"""Networks in which every step has a rule; in a sequence, that is for whoever built it to see."""
+
+
+def relevance_maps(
+    network: Network | nn.Module,
+    layer: str,
+    images: ArrayLike | Tensor | xr.DataArray,
+    channels: ArrayLike,
+    *,
+    batch_size: int = 32,
+) -> xr.DataArray:
+    """Return where one channel of a layer is in each image.
+
+    Parameters
+    ----------
+    network : Network or Module
+        Of torchvision, not B-cos: a ResNet, VGG or AlexNet, or a sequence of layers.
+    layer : str
+        Name of the layer, as ``layer4``.
+    images : array, Tensor or DataArray
+        As :func:`fact.traces.contributions.trace_concepts` takes them.
+    channels : array of int
+        ``(image,)``, of each image its own.
+    batch_size : int
+        Images at a time; bounds the memory.
+
+    Returns
+    -------
+    DataArray
+        ``(image, y, x)``, in the unit of the layer's output: the relevance of each pixel, summed
+        over colours.
+
+    Raises
+    ------
+    ImportError
+        If zennit is not installed.
+    NetworkError
+        If the network has steps without a rule.
+    LayerError
+        If there is no such layer, it puts out neither maps nor vectors, or has no such channel.
+    """
+    network, ids = as_network(network), image_ids(images)
+    wanted = np.asarray(channels, dtype=np.int64)
+    if wanted.shape != ids.shape:
+        raise ValueError(f"{len(ids)} images and channels {wanted.shape}; expected one for each")
+    parts = [
+        _relevance(network, layer, network.encode(take(images, rows)), wanted[rows])
+        for rows in batches(len(ids), batch_size)
+    ]
+    attrs = {"long_name": "relevance of the pixel", "layer": layer, "network": network.name}
+    values = np.concatenate([part.float().cpu().numpy() for part in parts])
+    return xr.DataArray(values, {"image": ids}, ("image", "y", "x"), name="map", attrs=attrs)
+
+
+@dataclass(frozen=True)
+class ChannelSource:
+    """The channels of a layer of a standard network, and where they are in images.
+
+    Attributes
+    ----------
+    network : Network
+        On the chosen device.
+    layer : str
+        Name of the layer.
+    """
+
+    network: Network
+    layer: str
+
+    @classmethod
+    def of_activations(cls, activations: Input, device: str) -> ChannelSource:
+        """Return what activations were collected of.
+
+        Raises
+        ------
+        ValueError
+            If they are no sums over the positions of a layer, which presences are.
+        StageError
+            If no network made them.
+        """
+        source, config = activations.origin("network"), activations.config
+        layer, pooling, transform = (config[key] for key in ("layer", "pooling", "transform"))
+        if not layer or (pooling, transform) != ("sum", "none"):
+            raise ValueError(
+                f"{activations.name!r} holds layer {layer!r}, pooling {pooling!r}, transform "
+                f"{transform!r}; expected a layer, pooling 'sum', transform 'none'"
+            )
+        return cls(networks.load(source).to(choose_device(device)), layer)
+
+    def maps(self, pictures: Pixels, concepts: NDArray[np.int64]) -> NDArray[np.floating]:
+        """Return where one channel (image,) is in each picture: (image, y, x)."""
+        found = relevance_maps(
+            self.network, self.layer, pictures, concepts, batch_size=len(concepts)
+        )
+        maps: NDArray[np.floating] = found.values
+        return maps
+
+
+def _relevance(
+    network: Network, layer: str, encoded: Tensor, channels: NDArray[np.int64]
+) -> Tensor:
+    """Return the relevance (image, y, x) of one channel in each encoded image."""
+    encoded = encoded.detach().requires_grad_()
+    with torch.enable_grad(), _rules(network.module), capture(network.module, layer) as captured:
+        network.module(encoded)
+        start = _start(layer, captured.output, channels)
+        (relevance,) = torch.autograd.grad(captured.output, encoded, start)
+    return relevance.sum(dim=1)
+
+
+def _start(layer: str, output: Tensor, channels: NDArray[np.int64]) -> Tensor:
+    """Return a layer's output with all channels but one of each image set to 0."""
+    if output.ndim not in (2, 4):
+        shape = tuple(output.shape)
+        raise LayerError(f"layer {layer!r} puts out {shape}; expected maps or vectors")
+    count = output.shape[1]
+    if len(channels) and not (channels.min() >= 0 and channels.max() < count):
+        raise LayerError(f"layer {layer!r} has {count} channels; got {sorted(set(channels))}")
+    rows, start = torch.arange(len(output)), torch.zeros_like(output)
+    start[rows, torch.from_numpy(channels)] = output.detach()[rows, torch.from_numpy(channels)]
+    return start
+
+
+@contextmanager
+def _rules(module: nn.Module) -> Iterator[None]:
+    """Let gradients be relevances while the context lasts; the module is as before after it."""
+    try:
+        from zennit.composites import EpsilonPlusFlat
+        from zennit.torchvision import ResNetCanonizer
+    except ImportError as error:
+        raise ImportError("CRP needs zennit: pip install 'factbook[baselines]'") from error
+    if networks.is_bcos(module) or not isinstance(module, KNOWN):
+        names = ", ".join(cls.__name__ for cls in KNOWN)
+        raise NetworkError(f"CRP has no rules for {type(module).__name__}; expected one of {names}")
+    with (
+        networks.explanation_mode(module),
+        EpsilonPlusFlat(canonizers=[ResNetCanonizer()]).context(module),
+    ):  # in evaluation mode, since batch statistics cannot be merged
+        yield

@@ -1,0 +1,1 @@
+"""Networks: how they see images, their layers, architectures, files, image-text models."""

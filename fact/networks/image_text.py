@@ -1,0 +1,165 @@
+"""Models that compare images with texts, and the labels that they give where nobody labelled.
+
+Pseudo-labels after Oikarinen et al., "Evaluating Neuron Explanations", ICML 2025, arXiv 2506.05774,
+appendix B: ``sigmoid(a (cos + b))`` of the cosine between image and text, with constants that were
+fitted for three models. The models are those of ``open_clip`` (Ilharco et al., OpenCLIP, 2021),
+SigLIP by Zhai et al., ICCV 2023, arXiv 2303.15343.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from fact.data.images import Pixels
+from fact.networks.kinds import CALIBRATION, Calibration
+
+TEXTS_AT_ONCE = 256
+
+
+class ImageTextError(ValueError):
+    """A model that is not installed, cannot be fetched, or has no calibration."""
+
+
+@dataclass(frozen=True)
+class ImageTextModel:
+    """A model of images and texts, and how its cosines become probabilities.
+
+    Attributes
+    ----------
+    module : Module
+        With ``encode_image`` and ``encode_text``, in evaluation mode.
+    preprocess : callable
+        A PIL image to a Tensor ``(colour, y, x)``.
+    tokenize : callable
+        Texts to a Tensor ``(text, token)``.
+    scale, shift : float
+        ``a`` and ``b`` of ``sigmoid(a (cos + b))``.
+    """
+
+    module: nn.Module
+    preprocess: Callable[[Image.Image], Tensor]
+    tokenize: Callable[[list[str]], Tensor]
+    scale: float
+    shift: float
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the weights."""
+        return next(self.module.parameters()).device
+
+    def to(self, device: torch.device | str) -> ImageTextModel:
+        """Move the module to a device, and return this model."""
+        self.module.to(device)
+        return self
+
+    def encode_texts(self, texts: Sequence[str]) -> Tensor:
+        """Return unit vectors ``(text, channel)``."""
+        parts = [self._encode_text(list(some)) for some in _batched(texts, TEXTS_AT_ONCE)]
+        return torch.cat(parts)
+
+    def _encode_text(self, texts: list[str]) -> Tensor:
+        module: Any = self.module
+        with torch.no_grad():
+            return _unit(module.encode_text(self.tokenize(texts).to(self.device)))
+
+    def encode_images(self, images: Iterable[Pixels]) -> Tensor:
+        """Return unit vectors ``(image, channel)`` of images uint8 ``(y, x, colour)``, any size."""
+        module: Any = self.module
+        shown = torch.stack([self.preprocess(Image.fromarray(image)) for image in images])
+        with torch.no_grad():
+            return _unit(module.encode_image(shown.to(self.device)))
+
+    def probabilities(self, images: Iterable[Pixels], texts: Tensor) -> NDArray[np.float32]:
+        """Return ``sigmoid(a (cos + b))`` (image, text) for encoded texts."""
+        cosine = self.encode_images(images) @ texts.T
+        share = torch.sigmoid(self.scale * (cosine + self.shift))
+        found: NDArray[np.float32] = share.cpu().numpy()
+        return found
+
+
+def open_clip_model(
+    model: str,
+    pretrained: str | None = None,
+    folder: Path | str | None = None,
+    scale: float | None = None,
+    shift: float | None = None,
+) -> ImageTextModel:
+    """Return a model of ``open_clip``.
+
+    Parameters
+    ----------
+    model : str
+        Name in ``open_clip``, as ``ViT-SO400M-14-SigLIP-384``.
+    pretrained : str or None
+        Tag of released weights, as ``webli``; by default those of the calibration.
+    folder : path or None
+        A local folder with ``open_clip_config.json`` and ``open_clip_model.safetensors`` (or
+        ``….bin``, read as weights alone) instead.
+    scale, shift : float or None
+        ``a`` and ``b``; by default those that were fitted for the model.
+
+    Raises
+    ------
+    ImageTextError
+        If ``open_clip`` is not installed, the model is unknown or cannot be fetched, or nothing is
+        known of its calibration.
+    """
+    try:
+        import open_clip
+    except ImportError as error:
+        raise ImageTextError("models of texts need: pip install open-clip-torch") from error
+    fitted = _calibration(model, pretrained, scale, shift)
+    name = f"local-dir:{Path(folder).expanduser()}" if folder else model
+    tag = None if folder else fitted.weights or None
+    try:
+        module, _, preprocess = open_clip.create_model_and_transforms(
+            name, pretrained=tag, weights_only=True
+        )
+        tokenize = open_clip.get_tokenizer(name)
+    except (OSError, RuntimeError, ValueError) as error:  # unknown, or cannot be fetched
+        raise ImageTextError(f"model {name!r} cannot be loaded: {error}") from error
+    return ImageTextModel(
+        module.eval().requires_grad_(False),
+        preprocess,
+        tokenize,
+        fitted.scale,
+        fitted.shift,
+    )
+
+
+def _calibration(
+    model: str, weights: str | None, scale: float | None, shift: float | None
+) -> Calibration:
+    known = CALIBRATION.get(model)
+    if scale is not None and shift is not None:
+        return Calibration(weights or (known.weights if known else ""), scale, shift)
+    if known is None or scale is not None or shift is not None:
+        raise ImageTextError(
+            f"no calibration of {model!r}; give both scale and shift, or take one of "
+            f"{', '.join(CALIBRATION)}"
+        )
+    return Calibration(weights or known.weights, known.scale, known.shift)
+
+
+def text_of(label: str, template: str = "{}") -> str:
+    """Return the text of a label: ``group:domestic cat`` is "domestic cat" in the template."""
+    prefix, _, name = label.partition(":")
+    return template.replace("{}", name if prefix in ("class", "group") else label)
+
+
+def _unit(vectors: Tensor) -> Tensor:
+    return nn.functional.normalize(vectors.float(), dim=-1)
+
+
+def _batched(texts: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    for start in range(0, len(texts), size):
+        yield texts[start : start + size]

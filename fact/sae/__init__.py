@@ -1,0 +1,1 @@
+"""The bias-free TopK SAE: the model, its gradients and training, features, fidelity."""

@@ -1,0 +1,482 @@
+"""The optimisation of a bias-free TopK SAE, with sparse gradients and explicit state.
+
+Source: Parchami-Araghi et al., "FaCT", NeurIPS 2025, arXiv 2510.25512, section 3; auxiliary loss:
+Gao et al., "Scaling and evaluating sparse autoencoders", arXiv 2406.04093, appendix A.2.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from fact.sae.gradients import Auxiliary, Reconstruction, reconstruct, reconstruct_residual, spread
+from fact.sae.model import TopKSAE
+
+BETAS = (0.9, 0.999)
+STATE_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Schedule and coefficients of a training, counted in updates and samples.
+
+    Parameters
+    ----------
+    steps : int
+        Updates of the whole training, at least 1.
+    lr : float
+        Peak learning rate of Adam (betas 0.9 and 0.999), above 0.
+    warmup : int
+        Updates of linear warm-up from 0: the first update has rate 0 unless this is 0.
+    decay_start : int, optional
+        Update at which the cosine decay to 0 begins, `warmup` to `steps`; None: no decay.
+    dead_after : int, optional
+        Samples after which a concept that has not fired is dead, at least 1; None: never.
+    auxiliary_coefficient : float
+        Weight of the auxiliary loss, 0 or more.
+    auxiliary_k : int
+        Dead concepts that may reconstruct the residual of a sample, at least 1.
+    clip : float
+        Largest norm of the total gradient, above 0.
+
+    Raises
+    ------
+    ValueError
+        Every value that is out of its range.
+    """
+
+    steps: int
+    lr: float = 1e-3
+    warmup: int = 0
+    decay_start: int | None = None
+    dead_after: int | None = None
+    auxiliary_coefficient: float = 1 / 32
+    auxiliary_k: int = 256
+    clip: float = 1.0
+
+    def __post_init__(self) -> None:
+        last = self.steps if self.decay_start is None else self.decay_start
+        ranges = {
+            "steps": (self.steps >= 1, "at least 1"),
+            "lr": (self.lr > 0, "above 0"),
+            "warmup": (0 <= self.warmup <= last, f"0 to {last}"),
+            "decay_start": (last <= self.steps, f"at most {self.steps}, the steps"),
+            "dead_after": (self.dead_after is None or self.dead_after >= 1, "at least 1, or None"),
+            "auxiliary_coefficient": (self.auxiliary_coefficient >= 0, "0 or more"),
+            "auxiliary_k": (self.auxiliary_k >= 1, "at least 1"),
+            "clip": (self.clip > 0, "above 0"),
+        }
+        faults = [
+            f"{name} is {getattr(self, name)}; expected {expected}"
+            for name, (holds, expected) in ranges.items()
+            if not holds
+        ]
+        if faults:
+            raise ValueError("; ".join(faults))
+
+    @classmethod
+    def for_passes(
+        cls,
+        n_samples: int,
+        batch: int,
+        passes: int = 16,
+        warmup: int = 1,
+        decay_start: int = 2,
+        **others: Any,
+    ) -> TrainingConfig:
+        """Translate a schedule in passes over the samples, by default the paper's.
+
+        Parameters
+        ----------
+        n_samples, batch : int
+            Samples of a pass and of an update; the last update of a pass takes the rest.
+        passes, warmup, decay_start : int
+            Length of the training and of its parts, in passes; what exceeds `passes` is cut.
+        **others
+            Fields of the configuration. Dead is what has not fired for half a pass (integer half).
+
+        Returns
+        -------
+        TrainingConfig
+        """
+        per_pass = math.ceil(n_samples / batch)
+        schedule = {
+            "steps": passes * per_pass,
+            "warmup": min(warmup, passes) * per_pass,
+            "decay_start": min(decay_start, passes) * per_pass,
+            "dead_after": max(1, n_samples // 2),
+        }
+        return cls(**{**schedule, **others})
+
+    def rate(self, step: int) -> float:
+        """Learning rate of an update.
+
+        Parameters
+        ----------
+        step : int
+            Update, from 0.
+
+        Returns
+        -------
+        float
+            0 to `lr`: linear from 0 in the warm-up, then `lr`, then
+            ``0.5 lr (1 + cos(pi (step - decay_start) / (steps - decay_start)))``.
+        """
+        if step < self.warmup:
+            return self.lr * step / self.warmup
+        if self.decay_start is None or step < self.decay_start:
+            return self.lr
+        passed = (step - self.decay_start) / max(self.steps - self.decay_start, 1)
+        return self.lr * 0.5 * (1 + math.cos(math.pi * min(passed, 1.0)))
+
+
+@dataclass(frozen=True)
+class StepLog:
+    """What one update measured, with the weights from before it.
+
+    Attributes
+    ----------
+    step : int
+        Update, from 0.
+    loss : float
+        Reconstruction loss plus the weighted auxiliary loss: what is minimised.
+    reconstruction_loss : float
+        Mean over samples of ``||x - x_hat||^2``.
+    auxiliary_loss : float
+        Share of the residual's variance that dead concepts leave over; 0 when none is dead.
+    l0 : float
+        Mean number of concepts above 0 in a sample, at most ``k``.
+    explained_variance : float
+        ``1 - sum var(x - x_hat) / sum var(x)``, at most 1; NaN where all samples are equal.
+    rate : float
+        Learning rate.
+    dead : int
+        Concepts that have not fired for `dead_after` samples, this batch counted.
+    """
+
+    step: int
+    loss: float
+    reconstruction_loss: float
+    auxiliary_loss: float
+    l0: float
+    explained_variance: float
+    rate: float
+    dead: int
+
+
+@dataclass(frozen=True)
+class PassLog:
+    """How often concepts fired since the last call of `Trainer.end_pass`.
+
+    Attributes
+    ----------
+    samples : int
+        Samples seen.
+    always_active : int
+        Concepts that fired in at least 60 % of them.
+    never_firing : int
+        Concepts that fired in none.
+    """
+
+    samples: int
+    always_active: int
+    never_firing: int
+
+
+class Trainer:
+    """Train an SAE in place, one batch at a time.
+
+    An update is: loss, gradients, removal of the decoder gradient's component along each decoder
+    column, clipping of the total norm, Adam, normalisation of the decoder's columns. The first
+    and the second moments decay for concepts without gradient too.
+
+    Parameters
+    ----------
+    sae : TopKSAE
+        Weights to start from; they are changed in place, and must not be moved meanwhile.
+    config : TrainingConfig
+        Schedule and coefficients.
+
+    Attributes
+    ----------
+    step_count : int
+        Updates made.
+    since_fired : Tensor of int64, shape (concept,)
+        Samples since the concept was last among the ``k`` of one, even at activation 0.
+    notes : dict
+        Plain JSON that is saved along, for whoever drives the training.
+    """
+
+    def __init__(self, sae: TopKSAE, config: TrainingConfig) -> None:
+        self.sae, self.config = sae, config
+        self.step_count = 0
+        self.since_fired = torch.zeros(sae.n_concepts, dtype=torch.int64, device=sae.encoder.device)
+        self.fired_in_pass = torch.zeros_like(self.since_fired)
+        self.samples_in_pass = 0
+        self.notes: dict[str, Any] = {}
+        # Both (concept, channel), in the memory of the SAE's own parameters.
+        self._encoder, self._directions = sae.encoder.detach(), sae.decoder.detach().T
+        if not (self._encoder.is_contiguous() and self._directions.is_contiguous()):
+            raise ValueError("weights do not lie concept by concept; make a new TopKSAE of them")
+        self._adam = _adam([self._encoder, self._directions], config.lr)
+
+    @torch.no_grad()
+    def step(self, samples: Tensor | np.ndarray) -> StepLog:
+        """Make one update.
+
+        Parameters
+        ----------
+        samples : Tensor or ndarray, shape (sample, channel)
+            Already divided by their scale; brought to the type and device of the weights.
+
+        Returns
+        -------
+        StepLog
+
+        Raises
+        ------
+        ValueError
+            Samples of another shape, or a schedule that is over.
+        FloatingPointError
+            A loss that is not finite; the weights are left as they were.
+        """
+        x = self._check(samples)
+        main = reconstruct(x, self._encoder, self._directions, self.sae.k)
+        dead = self._dead(main.counts, len(x))
+        auxiliary = reconstruct_residual(
+            x, main.residual, self._encoder, self._directions, dead, self.config.auxiliary_k
+        )
+        log = self._log(x, main, auxiliary, len(dead))
+        self._count(main.counts, len(x))
+        self._update(self._gradients(main, auxiliary, dead), log.rate)
+        return log
+
+    def end_pass(self) -> PassLog:
+        """Report how often concepts fired, and count from 0 again.
+
+        Returns
+        -------
+        PassLog
+        """
+        # In integers: 0.6 is not a float, and a concept in exactly 60 % counts.
+        often = 5 * self.fired_in_pass >= 3 * self.samples_in_pass
+        log = PassLog(self.samples_in_pass, int(often.sum()), int((self.fired_in_pass == 0).sum()))
+        self.fired_in_pass.zero_()
+        self.samples_in_pass = 0
+        return log
+
+    def save(self, path: str | Path) -> None:
+        """Write the whole state to one file, atomically.
+
+        Parameters
+        ----------
+        path : str or Path
+            A safetensors file: weights, moments, counters; in its metadata all else as JSON.
+        """
+        facts = {
+            "format": STATE_FORMAT,
+            "config": asdict(self.config),
+            "k": self.sae.k,
+            "scale": self.sae.scale,
+            "step_count": self.step_count,
+            "samples_in_pass": self.samples_in_pass,
+            "notes": self.notes,
+        }
+        scratch = Path(path).with_name(Path(path).name + ".part")
+        save_file(self._tensors(), scratch, metadata={"training": json.dumps(facts)})
+        with open(scratch, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(scratch, path)
+
+    @classmethod
+    def load(cls, path: str | Path, device: str | torch.device = "cpu") -> Trainer:
+        """Continue from `save`, to the same bits on the same device and thread count.
+
+        Parameters
+        ----------
+        path : str or Path
+            What `save` wrote.
+        device : str or torch.device
+            Where to train.
+
+        Returns
+        -------
+        Trainer
+            With an SAE of its own.
+
+        Raises
+        ------
+        ValueError
+            A file of another kind or format.
+        """
+        facts, tensors = _read(path, device)
+        sae = TopKSAE(tensors["encoder"], tensors["directions"].T, facts["k"], facts["scale"])
+        trainer = cls(sae, TrainingConfig(**facts["config"]))
+        trainer.step_count = facts["step_count"]
+        trainer.samples_in_pass = facts["samples_in_pass"]
+        trainer.notes = facts["notes"]
+        trainer.since_fired = tensors["since_fired"]
+        trainer.fired_in_pass = tensors["fired_in_pass"]
+        trainer._restore_moments(tensors)
+        return trainer
+
+    def _check(self, samples: Tensor | np.ndarray) -> Tensor:
+        if self.step_count >= self.config.steps:
+            raise ValueError(f"the schedule of {self.config.steps} steps is over")
+        x = torch.as_tensor(samples, dtype=self._encoder.dtype, device=self._encoder.device)
+        if x.ndim != 2 or x.shape[1] != self.sae.n_channels or not len(x):
+            raise ValueError(
+                f"samples of shape {tuple(x.shape)}; expected (sample, {self.sae.n_channels})"
+            )
+        return x
+
+    def _dead(self, counts: Tensor, n_samples: int) -> Tensor:
+        if self.config.dead_after is None:
+            return torch.empty(0, dtype=torch.int64, device=counts.device)
+        since = torch.where(counts > 0, 0, self.since_fired + n_samples)
+        return (since >= self.config.dead_after).nonzero()[:, 0]
+
+    def _count(self, counts: Tensor, n_samples: int) -> None:
+        self.since_fired.add_(n_samples).masked_fill_(counts > 0, 0)
+        self.fired_in_pass.add_(counts)
+        self.samples_in_pass += n_samples
+
+    def _log(self, x: Tensor, main: Reconstruction, auxiliary: Auxiliary, dead: int) -> StepLog:
+        l0 = (main.values > 0).sum().to(x.dtype) / len(x)
+        explained = 1 - spread(main.residual) / spread(x)
+        measured = torch.stack([main.loss, auxiliary.loss, l0, explained])
+        loss, auxiliary_loss, n_active, share = measured.tolist()
+        total = loss + self.config.auxiliary_coefficient * auxiliary_loss
+        if not math.isfinite(total):
+            raise FloatingPointError(f"the loss of step {self.step_count} is {total}")
+        rate = self.config.rate(self.step_count)
+        return StepLog(self.step_count, total, loss, auxiliary_loss, n_active, share, rate, dead)
+
+    def _gradients(
+        self, main: Reconstruction, auxiliary: Auxiliary, dead: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Add up both losses' gradients: of a dead concept, among no k, the first has none."""
+        main.by_encoder[dead] = self.config.auxiliary_coefficient * auxiliary.by_encoder
+        main.by_directions[dead] = self.config.auxiliary_coefficient * auxiliary.by_directions
+        return main.by_encoder, main.by_directions
+
+    def _update(self, gradients: tuple[Tensor, Tensor], rate: float) -> None:
+        _remove_parallel(gradients[1], self._directions)
+        weights = self._encoder, self._directions
+        for weight, gradient in zip(weights, gradients, strict=True):
+            weight.grad = gradient
+        torch.nn.utils.clip_grad_norm_(weights, self.config.clip)
+        self._adam.param_groups[0]["lr"] = rate
+        self._adam.step()
+        _normalise(self._directions)
+        self._adam.zero_grad()
+        self.step_count += 1
+
+    def _tensors(self) -> dict[str, Tensor]:
+        tensors = {
+            "encoder": self._encoder,
+            "directions": self._directions,
+            "since_fired": self.since_fired,
+            "fired_in_pass": self.fired_in_pass,
+        }
+        for name in ("encoder", "directions"):
+            for moment in ("exp_avg", "exp_avg_sq"):
+                state = self._adam.state.get(tensors[name], {})
+                tensors[f"{name}.{moment}"] = state.get(moment, torch.zeros_like(tensors[name]))
+        return tensors
+
+    def _restore_moments(self, tensors: Mapping[str, Tensor]) -> None:
+        for name, weight in (("encoder", self._encoder), ("directions", self._directions)):
+            self._adam.state[weight] = {
+                "step": torch.tensor(float(self.step_count), device=weight.device),
+                "exp_avg": tensors[f"{name}.exp_avg"],
+                "exp_avg_sq": tensors[f"{name}.exp_avg_sq"],
+            }
+
+
+def train_topk_sae(
+    batches: Iterable[Tensor | np.ndarray],
+    sae: TopKSAE,
+    config: TrainingConfig,
+    on_step: Callable[[StepLog], object] | None = None,
+) -> xr.DataArray:
+    """Train an SAE on given batches: the optimisation alone.
+
+    Parameters
+    ----------
+    batches : iterable of Tensor or ndarray, each of shape (sample, channel)
+        Samples, already scaled, in the order of the updates. No more than ``config.steps`` are
+        taken; fewer leave the schedule unfinished.
+    sae : TopKSAE
+        Weights to start from, changed in place.
+    config : TrainingConfig
+        Schedule and coefficients.
+    on_step : callable, optional
+        Called with the `StepLog` of every update.
+
+    Returns
+    -------
+    xarray.DataArray, shape (step,)
+        Loss of every update, taken before it: ``||x - x_hat||^2``, mean over samples, plus the
+        weighted auxiliary loss. Its two parts and the rate are coordinates along ``step``.
+
+    Raises
+    ------
+    ValueError
+        A batch of another shape.
+    FloatingPointError
+        A loss that is not finite.
+    """
+    trainer = Trainer(sae, config)
+    logs = []
+    for _, samples in zip(range(config.steps), batches, strict=False):
+        logs.append(trainer.step(samples))
+        if on_step is not None:
+            on_step(logs[-1])
+    parts = ("step", "reconstruction_loss", "auxiliary_loss", "rate")
+    coords = {name: ("step", [getattr(log, name) for log in logs]) for name in parts}
+    return xr.DataArray([log.loss for log in logs], coords, ("step",), name="loss")
+
+
+def _remove_parallel(gradient: Tensor, directions: Tensor) -> None:
+    squares = torch.linalg.vecdot(directions, directions).clamp_min_(_tiny(directions))
+    parallel = torch.linalg.vecdot(gradient, directions) / squares
+    gradient.addcmul_(parallel[:, None], directions, value=-1)
+
+
+def _normalise(directions: Tensor) -> None:
+    norms = torch.linalg.vector_norm(directions, dim=1, keepdim=True)
+    directions.div_(norms.clamp_min_(_tiny(directions)))
+
+
+def _tiny(x: Tensor) -> float:
+    return torch.finfo(x.dtype).tiny
+
+
+def _adam(weights: list[Tensor], lr: float) -> torch.optim.Adam:
+    fused = weights[0].device.type in {"cpu", "cuda"}
+    return torch.optim.Adam(weights, lr=lr, betas=BETAS, fused=fused)
+
+
+def _read(path: str | Path, device: str | torch.device) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    with safe_open(path, framework="pt", device=str(device)) as file:
+        metadata = file.metadata() or {}
+        facts = json.loads(metadata.get("training", "{}"))
+        if facts.get("format") != STATE_FORMAT:
+            raise ValueError(
+                f"{path}: not the state of a training: format {facts.get('format')}; "
+                f"expected {STATE_FORMAT}"
+            )
+        return facts, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

@@ -1,0 +1,201 @@
+"""A whole training of an SAE: passes over shards, evaluations, and states to go on from."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import xarray as xr
+
+from fact.sae.features import ShuffledFeatures
+from fact.sae.model import TopKSAE
+from fact.sae.optimiser import StepLog, Trainer, TrainingConfig
+
+if TYPE_CHECKING:
+    from fact.train_sae import Config
+    from registry import Input, Run
+
+STATE, BEST = "training.safetensors", "best-{step}.safetensors"
+CURVES = ("reconstruction_loss", "auxiliary_loss", "explained_variance", "dead")
+LOGGED = ("loss", *CURVES, "l0", "rate")
+RECORDED_POINTS = 2000
+"""Points of a curve in the record; the dataset has them all."""
+
+Evaluate = Callable[[TopKSAE], float]
+
+
+class Optimisation:
+    """A training that goes on where it was stopped, with the same result.
+
+    Its state is one file, replaced in one step; the best weights so far are another, which the
+    state names.
+
+    Parameters
+    ----------
+    config : Config
+        Of :mod:`fact.train_sae`.
+    features : Input
+        The collected features.
+    run : Run
+        Whose ``partial`` folder keeps the state.
+    device : torch.device
+        Where to train.
+    """
+
+    def __init__(self, config: Config, features: Input, run: Run, device: torch.device):
+        if features.path is None:
+            raise ValueError(f"{features.name!r} is no dataset")
+        with features.open() as dataset:
+            scale = float(dataset["root_mean_square"])
+        self.config, self.run_context, self.device = config, run, device
+        self.samples = ShuffledFeatures(
+            features.path, config.batch, config.seed, scale, config.memory
+        )
+        self._state = run.partial / STATE
+        if self._state.is_file():
+            self.trainer = Trainer.load(self._state, device)
+        else:
+            self.trainer = Trainer(self._initial(scale), self._schedule())
+            self.trainer.notes = _blank_notes()
+        self._saved = time.monotonic()
+
+    def _initial(self, scale: float) -> TopKSAE:
+        generator = torch.Generator().manual_seed(self.config.seed)
+        channels = self.samples.n_channels
+        sae = TopKSAE.initialise(self.config.n_concepts, channels, self.config.k, generator)
+        return TopKSAE(sae.encoder, sae.decoder, self.config.k, scale).to(self.device)
+
+    def _schedule(self) -> TrainingConfig:
+        config = self.config
+        return TrainingConfig.for_passes(
+            self.samples.n_samples,
+            config.batch,
+            config.passes,
+            config.warmup_passes,
+            config.decay_start,
+            lr=config.lr,
+            auxiliary_coefficient=config.auxiliary_coefficient,
+            auxiliary_k=config.auxiliary_k,
+        )
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """What is saved beside the weights: curves, evaluations, where the best is."""
+        return self.trainer.notes
+
+    @property
+    def final(self) -> TopKSAE:
+        """The weights as they are now."""
+        return self.trainer.sae
+
+    @property
+    def best(self) -> TopKSAE:
+        """The weights with the best accuracy of all evaluations; the first of equals."""
+        path = self.run_context.partial / BEST.format(step=self.notes["best_step"])
+        return Trainer.load(path, self.device).sae
+
+    def run(self, evaluate: Evaluate) -> None:
+        """Train what is left of the schedule, and evaluate on the way.
+
+        Parameters
+        ----------
+        evaluate : callable
+            Returns the accuracy of the network with the given SAE spliced in.
+
+        Raises
+        ------
+        FloatingPointError
+            If the loss is no longer finite.
+        """
+        per_pass, total = self.samples.n_batches, self.trainer.config.steps
+        while self.trainer.step_count < total:
+            number, first = divmod(self.trainer.step_count, per_pass)
+            for batch in self.samples.batches(number, first):
+                self._note(self.trainer.step(batch))
+                self.run_context.progress(self.trainer.step_count, total, "updates")
+                if self._is_time_to_save(per_pass):
+                    self._save()
+            self._end_pass(number + 1, evaluate)
+
+    def _is_time_to_save(self, per_pass: int) -> bool:
+        """Whether to save in the midst of a pass; its end is saved once it is evaluated."""
+        waited = time.monotonic() - self._saved
+        return waited > self.config.checkpoint_seconds and self.trainer.step_count % per_pass != 0
+
+    def _note(self, log: StepLog) -> None:
+        for name in CURVES:
+            self.notes["curves"][name].append(getattr(log, name))
+        every = max(self.trainer.config.steps // RECORDED_POINTS, 1)
+        if log.step % every == 0 or log.step + 1 == self.trainer.config.steps:
+            for name in LOGGED:
+                self.run_context.log(f"training.{name}", getattr(log, name), log.step)
+
+    def _end_pass(self, passes: int, evaluate: Evaluate) -> None:
+        """Count what fired, and evaluate where that is due."""
+        log, step = self.trainer.end_pass(), self.trainer.step_count
+        self.notes["always_active"], self.notes["never_firing"] = (
+            log.always_active,
+            log.never_firing,
+        )
+        for name in ("always_active", "never_firing"):
+            self.run_context.log(f"training.{name}", getattr(log, name), step - 1)
+        if passes % self.config.evaluate_every == 0 or passes == self.config.passes:
+            accuracy = evaluate(self.trainer.sae)
+            self.run_context.log("validation.accuracy", accuracy, step - 1)
+            self.notes["evaluations"].append([step, accuracy])
+            if not accuracy <= self.notes["best_accuracy"]:
+                self.notes["best_step"], self.notes["best_accuracy"] = step, accuracy
+                self.trainer.save(self.run_context.partial / BEST.format(step=step))
+        self._save()
+
+    def _save(self) -> None:
+        self.trainer.save(self._state)
+        keep = BEST.format(step=self.notes["best_step"])
+        for path in self.run_context.partial.glob(BEST.format(step="*")):
+            if path.name != keep:
+                path.unlink()
+        self._saved = time.monotonic()
+
+    def dataset(self, network_accuracy: float) -> xr.Dataset:
+        """Return the best weights, the curves, and what was measured.
+
+        Parameters
+        ----------
+        network_accuracy : float
+            Accuracy of the network itself on the held-out images.
+        """
+        curves = {name: ("step", np.asarray(self.notes["curves"][name])) for name in CURVES}
+        steps, accuracies = np.array(self.notes["evaluations"], dtype=float).T
+        explained = np.asarray(
+            self.notes["curves"]["explained_variance"][-self.samples.n_batches :]
+        )
+        measured = {
+            "best_step": np.int64(self.notes["best_step"]),
+            "best_accuracy": float(self.notes["best_accuracy"]),
+            "network_accuracy": network_accuracy,
+            "final_explained_variance": float(explained.mean()),
+            "final_dead": np.int64(self.notes["curves"]["dead"][-1]),
+            "never_firing": np.int64(self.notes["never_firing"]),
+            "always_active": np.int64(self.notes["always_active"]),
+        }
+        evaluations = {
+            "held_out_accuracy": ("evaluation", accuracies),
+            "evaluated_step": ("evaluation", steps.astype(np.int64)),
+        }
+        weights = self.best.to_dataset()
+        coords = {"step": np.arange(len(curves["dead"][1]))}
+        return weights.assign({**curves, **evaluations, **measured}).assign_coords(coords)
+
+
+def _blank_notes() -> dict[str, Any]:
+    return {
+        "curves": {name: [] for name in CURVES},
+        "evaluations": [],
+        "best_step": 0,
+        "best_accuracy": -1.0,
+        "always_active": 0,
+        "never_firing": 0,
+    }

@@ -1,0 +1,274 @@
+"""Decisions: the logit of an image as a sum over concepts, each with its map.
+
+Everything is of contribution and over one denominator, the positive contributions of the image:
+the shares of the shown concepts and of all others add to 1, and the maps of all to the logit's
+map. Source: Parchami-Araghi et al., "FaCT", NeurIPS 2025, arXiv 2510.25512, section 4; the
+original shows maps of presence beside shares of contribution.
+
+:func:`explain_decisions` explains images that were measured, :func:`explain_image` any image, for
+any class, or for the difference of two.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+
+from fact.traces.attribution import concept_maps, logit_maps
+from fact.traces.concept_source import ConceptSource
+from fact.traces.contributions import TOLERANCE, Target, trace_concepts
+from fact.traces.gallery import paint, pixel_coordinates
+from fact.traces.plots import EMPTY, decision_shares
+
+
+def explain_decisions(
+    source: ConceptSource,
+    measured: xr.Dataset,
+    pictures: NDArray[np.uint8],
+    most: int = 6,
+    smooth: int = 3,
+    batch_size: int = 16,
+) -> xr.Dataset:
+    """Return decisions on images that were measured; see the schema ``decisions``.
+
+    Parameters
+    ----------
+    source : ConceptSource
+        Network, layer and SAE.
+    measured : Dataset
+        Of the schema ``concepts``, the wanted images only.
+    pictures : ndarray of uint8, (image, y, x, colour)
+        The same images in the network's geometry.
+    most : int
+        Concepts shown of each.
+    smooth : int
+        Side of the box that opacities are averaged over, in pixels; odd.
+    batch_size : int
+        Images at a time.
+    """
+    shares = decision_shares(measured["contribution"].load(), most)
+    target = measured["target"].values
+    parts = [
+        _explain(source, pictures[rows], shares["top_concept"].values[rows], target[rows], smooth)
+        for rows in (slice(s, s + batch_size) for s in range(0, len(pictures), batch_size))
+    ]
+    logit = np.take_along_axis(measured["logit"].values, target[:, None], axis=1)[:, 0]
+    kept = {name: measured[name].load().variable for name in ("label", "prediction", "residual")}
+    coords = {
+        "image": measured["image"].values.astype(object),
+        "class": measured["class"].values.astype(object),
+        **pixel_coordinates(),
+    }
+    told = shares.drop_vars("image", errors="ignore").assign(
+        kept | {"logit": ("image", logit), "target": ("image", target)}
+    )
+    maps = xr.concat(parts, "image", data_vars="all").assign(
+        picture=(("image", "y", "x", "colour"), pictures)
+    )
+    return xr.merge([told, maps], join="exact").assign_coords(coords)
+
+
+def explain_image(
+    source: ConceptSource,
+    picture: ArrayLike,
+    *,
+    target: Target = "prediction",
+    against: Target | None = None,
+    most: int = 6,
+    smooth: int = 3,
+    tolerance: float | None = TOLERANCE,
+) -> xr.Dataset:
+    """Explain a logit of one image, or why one class and not another, checked for completeness.
+
+    Parameters
+    ----------
+    source : ConceptSource
+        A B-cos network, the layer, and its concepts: an SAE, or the layer's own channels.
+    picture : array of uint8, (y, x, colour) or (y, x)
+        RGB or grey, of any size: it is brought to the network's geometry.
+    target : str or int
+        The class that is explained: ``"prediction"``, its index or its name.
+    against : str, int or None
+        A class whose logit is taken away from the target's, in all that is explained. Both logits
+        are sums over the same concepts, so that their difference is one, exactly.
+    most : int
+        Concepts with a map: so many that speak for it at most, and as many against it.
+    smooth : int
+        Side of the box that opacities are averaged over, in pixels; odd.
+    tolerance : float or None
+        Largest residual allowed; None only measures.
+
+    Returns
+    -------
+    Dataset
+        Dimensionless throughout. Of every concept, ``contribution`` to what is explained and
+        ``presence`` (concept). Of every class, ``logits``, before the bias, and ``probability``,
+        the sigmoid of the logit with its bias (class). ``logit``, what is explained: of
+        ``target``, less that of ``against`` (-1 where there is none); ``prediction``;
+        ``residual`` and ``input_residual``, see :class:`fact.traces.contributions.Trace`.
+        ``top_concept`` (rank): those with a map, the strongest for it first, then the strongest
+        against it; ``others``, the contributions of all concepts without one.
+        ``picture`` (y, x, colour) as the network sees it, and as in the schema ``decisions``
+        ``explanation``, ``concept_map`` (rank), ``others_explanation``, ``others_map``,
+        ``logit_explanation``, ``logit_map``; a concept against it is painted in the colours of
+        what it takes away. The maps of all concepts add up to the logit's; that
+        adds up to the logit, but for ``position``, what comes through a positional embedding (of
+        a convolutional network, rounding).
+
+    Raises
+    ------
+    CompletenessError
+        If a residual passes ``tolerance``.
+    LayerError
+        If there is no such layer.
+    ValueError
+        If a class is unknown, both classes are the same, or the picture is none.
+
+    Notes
+    -----
+    Parchami-Araghi et al., "FaCT", NeurIPS 2025, arXiv 2510.25512, sections 3 and 4. Probabilities
+    are per class and need not add up to 1: B-cos networks are trained by binary cross-entropy
+    (Böhle et al., "B-cos Networks", CVPR 2022).
+    """
+    pixels = source.network.geometry.apply(_as_rgb(picture))[None]
+    traced = trace_concepts(
+        source.network,
+        source.layer,
+        source.sae,
+        pixels,
+        target,
+        against=against,
+        tolerance=tolerance,
+    ).isel(image=0, drop=True)
+    explained = int(traced["target"])
+    other = EMPTY if against is None else int(traced["against"])
+    if explained == other:
+        name = str(traced["class"].values[explained])
+        raise ValueError(f"{name!r} against itself; expected two classes")
+    shown = strongest(traced["contribution"].values, most)
+    targets = np.array([explained])
+    maps = _explain(
+        source, pixels, shown[None], targets, smooth, None if against is None else other
+    )
+    kept = [name for name in traced.data_vars if name not in ("reconstruction_error", "against")]
+    whole = (
+        traced[kept]
+        .merge(maps.isel(image=0))
+        .assign(
+            against=_scalar(
+                other, "index of the class whose logit is taken away; -1 where none is"
+            ),
+            top_concept=("rank", shown, {"long_name": "index of the concept"}),
+            picture=(("y", "x", "colour"), pixels[0]),
+            probability=_probability(traced["logits"], source.network.logit_bias),
+            others=_scalar(
+                _rest(traced["contribution"].values, shown), "contributions of all others"
+            ),
+            position=_scalar(
+                float(traced["logit"]) - maps["logit_map"].values.sum(dtype=np.float64),
+                "part of the logit that comes through a positional embedding",
+            ),
+        )
+    )
+    whole = whole.assign_coords({**pixel_coordinates(), "rank": np.arange(len(shown))})
+    return whole.isel(rank=np.flatnonzero(shown != EMPTY))
+
+
+def _scalar(value: float, meaning: str) -> xr.Variable:
+    return xr.Variable((), value, {"long_name": meaning, "units": "1"})
+
+
+def _probability(logits: xr.DataArray, bias: float | None) -> xr.Variable:
+    meaning = {"long_name": "sigmoid of the logit with its bias", "units": "1"}
+    told = torch.from_numpy(logits.values + (bias or 0.0)).sigmoid().numpy()
+    return xr.Variable(("class",), told, meaning)
+
+
+def _rest(contribution: NDArray[np.floating], shown: NDArray[np.int64]) -> float:
+    """Return the sum of the contributions of all concepts that are not shown."""
+    hidden = np.ones(len(contribution), bool)
+    hidden[shown[shown != EMPTY]] = False
+    return float(contribution[hidden].sum(dtype=np.float64))
+
+
+def strongest(contribution: NDArray[np.floating], most: int) -> NDArray[np.int64]:
+    """Return the concepts that contribute most for it, then those that do against it.
+
+    Parameters
+    ----------
+    contribution : ndarray, (concept,)
+        Of one image.
+    most : int
+        Of each sign.
+
+    Returns
+    -------
+    ndarray of int64, (rank,)
+        Indices; ties in order. A single -1 where nothing contributes.
+    """
+    order = np.argsort(-contribution, kind="stable")
+    for_it = order[contribution[order] > 0][:most]
+    against = np.argsort(contribution, kind="stable")
+    against = against[contribution[against] < 0][:most]
+    found = np.concatenate([for_it, against]).astype(np.int64)
+    return found if len(found) else np.array([EMPTY], dtype=np.int64)
+
+
+def _as_rgb(picture: ArrayLike) -> NDArray[np.uint8]:
+    """Return a picture as uint8 (y, x, colour)."""
+    array = np.asarray(picture)
+    grey = array.ndim == 2
+    if array.dtype != np.uint8 or not (grey or (array.ndim == 3 and array.shape[2] == 3)):
+        raise ValueError(
+            f"a picture of shape {array.shape} and type {array.dtype}; expected uint8 (y, x, 3) "
+            "or (y, x)"
+        )
+    if not array.size:
+        raise ValueError(f"a picture of shape {array.shape}; expected at least one pixel")
+    return np.repeat(array[..., None], 3, axis=2) if grey else array
+
+
+def _explain(
+    source: ConceptSource,
+    pictures: NDArray[np.uint8],
+    concepts: NDArray[np.int64],
+    target: NDArray[np.int64],
+    smooth: int,
+    against: int | None = None,
+) -> xr.Dataset:
+    """Return the maps and colour pictures of a batch: of concepts, of the rest, of the logit."""
+    given = source.network, source.layer, source.sae, pictures
+    chosen = concepts != EMPTY
+    explained: dict[str, Any] = {
+        "target": "label",
+        "labels": target,
+        "against": against,
+        "batch_size": len(pictures),
+    }
+    own = concept_maps(*given, np.where(chosen, concepts, 0), of="contribution", **explained)
+    whole = logit_maps(*given, **explained)
+    # What a place without a concept would hold is left out of every sum.
+    weights = own["weights"].values * chosen[:, :, None, None, None]
+    values = own["map"].values * chosen[:, :, None, None]
+    rest = whole["weights"].values - weights.sum(axis=1), whole["map"].values - values.sum(axis=1)
+    ranked, plain = ("image", "rank", "y", "x"), ("image", "y", "x")
+    # Only what speaks for something has colour: what speaks against it is painted by its negative.
+    sign = np.where(own["total"].values < 0, -1, 1)[:, :, None, None]
+    painted = paint(sign[..., None] * weights, sign * values, smooth)
+    return xr.Dataset(
+        {
+            "explanation": ((*ranked, "rgba"), painted),
+            "others_explanation": ((*plain, "rgba"), paint(*rest, smooth)),
+            "logit_explanation": (
+                (*plain, "rgba"),
+                paint(whole["weights"].values, whole["map"].values, smooth),
+            ),
+            "concept_map": (ranked, values.astype(np.float32)),
+            "others_map": (plain, rest[1].astype(np.float32)),
+            "logit_map": (plain, whole["map"].values.astype(np.float32)),
+        }
+    )

@@ -1,0 +1,197 @@
+"""Maps of concepts in a few images each, in cells of pixels; masks of objects in the same cells.
+
+What evaluators compare: where a concept is (:func:`fact.traces.attribution.concept_maps`),
+and where the objects are that a data set knows of. Both are of the images as the network sees them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from fact.data.images import Geometry, ImageDataset
+from fact.traces.attribution import concept_maps
+from fact.traces.concept_source import ConceptSource
+from fact.traces.gallery import PAIRS
+from fact.traces.plots import select_gallery
+from registry.suggest import nearest
+
+CHOICES = ("strongest", "random")
+
+
+def choose_images(
+    presence: xr.DataArray, n_images: int, choice: str = "strongest", seed: int = 0
+) -> xr.Dataset:
+    """Choose a few images for each concept, among those in which it is present.
+
+    Parameters
+    ----------
+    presence : DataArray, (image, concept)
+        0 where a concept is not present.
+    n_images : int
+        Most images of a concept.
+    choice : str
+        ``strongest`` takes those with the largest presence, ``random`` any, by the images' ids.
+    seed : int
+        Draws them.
+
+    Returns
+    -------
+    Dataset
+        ``image`` (concept, rank) ids, "" where there are fewer; ``presence`` (concept, rank), NaN
+        there. By presence, the largest first.
+
+    Raises
+    ------
+    ValueError
+        If there is no such choice.
+    """
+    if choice not in CHOICES:
+        raise ValueError(f"images {choice!r}; expected one of {', '.join(CHOICES)}")
+    if choice == "random":
+        presence = _keep_drawn(presence, n_images, seed)
+    return select_gallery(presence, n_images)
+
+
+def _keep_drawn(presence: xr.DataArray, n_images: int, seed: int) -> xr.DataArray:
+    """Set presences to 0 except where an image is drawn for a concept."""
+    kept = presence.transpose("image", "concept").copy(data=np.zeros(presence.shape, np.float32))
+    by_name = np.argsort(presence["image"].values.astype(str), kind="stable")
+    for column, concept in enumerate(presence["concept"].values.tolist()):
+        values = presence.isel(concept=column).values
+        there = by_name[values[by_name] > 0]
+        generator = np.random.default_rng([seed, concept])
+        drawn = generator.choice(there, min(n_images, len(there)), replace=False)
+        kept.values[drawn, column] = values[drawn]
+    return kept
+
+
+def map_images(
+    source: ConceptSource, images: ImageDataset, chosen: xr.Dataset, cell: int = 1
+) -> xr.Dataset:
+    """Return where concepts are in the images that are chosen for them.
+
+    Parameters
+    ----------
+    source : ConceptSource
+        What the concepts are of.
+    images : ImageDataset
+        Where to read.
+    chosen : Dataset
+        From :func:`choose_images`.
+    cell : int
+        Side of a cell, in pixels, over which maps are summed.
+
+    Returns
+    -------
+    Dataset
+        ``image``, ``presence`` (concept, rank) as given, and ``map`` (concept, rank, y, x)
+        float32, which sums to the presence where the network is convolutional; 0 for no image.
+    """
+    names = chosen["image"].values.astype(str)
+    filled = names != ""
+    concepts = np.broadcast_to(chosen["concept"].values[:, None], filled.shape)[filled]
+    parts = []
+    for start in range(0, len(concepts), PAIRS):
+        rows = slice(start, start + PAIRS)
+        unique, own = np.unique(names[filled][rows], return_inverse=True)
+        pictures = images.read(unique, source.network.geometry)[own]
+        maps = concept_maps(
+            source.network,
+            source.layer,
+            source.sae,
+            pictures,
+            concepts[rows, None],
+            batch_size=PAIRS,
+        )
+        parts.append(sum_cells(maps["map"].values[:, 0], cell).astype(np.float32))
+    found = np.concatenate(parts) if parts else np.zeros((0, 1, 1), np.float32)
+    whole = np.zeros((*filled.shape, *found.shape[1:]), np.float32)
+    whole[filled] = found
+    return xr.Dataset(
+        {
+            "image": (("concept", "rank"), names.astype(object)),
+            "presence": chosen["presence"].variable,
+            "map": (("concept", "rank", "y", "x"), whole),
+        },
+        {"concept": chosen["concept"].values, "rank": chosen["rank"].values},
+    )
+
+
+def mask_images(
+    images: ImageDataset,
+    ids: NDArray[np.str_],
+    geometry: Geometry | None,
+    cell: int = 1,
+    background: str = "",
+) -> xr.Dataset:
+    """Return where the labelled objects of images are, in cells.
+
+    Parameters
+    ----------
+    images : ImageDataset
+        That knows masks.
+    ids : ndarray of str
+        Which images.
+    geometry : Geometry or None
+        Of the images, as the network sees them.
+    cell : int
+        Side of a cell, in pixels: it is in a mask where at least half of it is.
+    background : str
+        Group of labels of an image, as ``ground``, that are carried by what no object covers: one
+        more object, the last. None for "".
+
+    Returns
+    -------
+    Dataset
+        ``mask`` (image, object, y, x) and ``carries`` (image, object, label), bool.
+
+    Raises
+    ------
+    ValueError
+        If the data set knows no masks, or has no label of that group.
+    """
+    known = images.masks(ids, geometry)
+    if known is None:
+        raise ValueError(f"images {images.name!r} have no masks: nothing tells where labels are")
+    pixels = known["mask"].transpose("image", "object", "y", "x").values
+    carries = known["carries"].transpose("image", "object", "label")
+    carried, labels = carries.values.astype(bool), carries["label"].values.astype(str)
+    if background:
+        own = _labels_of_group(images, ids, background)
+        pixels = np.concatenate([pixels, ~pixels.any(axis=1, keepdims=True)], axis=1)
+        carried = np.pad(carried, ((0, 0), (0, 1), (0, own.sizes["label"])))
+        carried[:, -1, len(labels) :] = own.values
+        labels = np.concatenate([labels, own["label"].values.astype(str)])
+    area = sum_cells(np.ones(pixels.shape[-2:]), cell)
+    mask = 2 * sum_cells(pixels.astype(np.float32), cell) >= area
+    return xr.Dataset(
+        {
+            "mask": (("image", "object", "y", "x"), mask),
+            "carries": (("image", "object", "label"), carried),
+        },
+        {"image": np.asarray(ids).astype(object), "label": labels.astype(object)},
+    )
+
+
+def _labels_of_group(images: ImageDataset, ids: NDArray[np.str_], group: str) -> xr.DataArray:
+    """Return which labels of a group images have, bool (image, label), in the order of ids."""
+    splits = sorted({str(name).partition("/")[0] for name in ids})
+    whole = xr.concat([images.concepts(split) for split in splits], "image")
+    names = whole["label"].values.astype(str)
+    chosen = np.flatnonzero([name.startswith(f"{group}:") for name in names])
+    if not len(chosen):
+        groups = {name.partition(":")[0] for name in names.tolist()}
+        raise ValueError(f"no labels of the group {group!r}{nearest(group, groups)}")
+    return whole.isel(label=chosen).sel(image=ids) >= 0.5
+
+
+def sum_cells(values: NDArray[np.floating], cell: int) -> NDArray[np.floating]:
+    """Return sums over square cells of ``(…, y, x)``; the last of a row may be smaller."""
+    if cell == 1:
+        return values
+    for axis in (-2, -1):
+        starts = np.arange(0, values.shape[axis], cell)
+        values = np.add.reduceat(values, starts, axis=axis)
+    return values

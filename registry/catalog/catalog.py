@@ -1,0 +1,613 @@
+"""The catalog: the read-only view that joins records and datasets.
+
+The command line, the dashboard and scripts all read through it. Records come from MongoDB, and
+from the journals where there is no database, or a run has not reached it.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+from registry.mongo import queries
+from registry.mongo.connection import Database, DatabaseError, connect
+from registry.mongo.queries import find_metrics
+from registry.plan.plan import Plan
+from registry.plan.project import MissingInputsError, Project, open_project
+from registry.record.journal import journal_folders, journal_root, read_journal
+from registry.record.series import Series
+from registry.record.status import journal_status, shown_status
+from registry.suggest import nearest
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+    from registry.declare.stage import Input
+
+KEYS = {
+    "id": "_id",
+    "started": "start_time",
+    "stopped": "stop_time",
+    **{name: f"info.factbook.{name}" for name in ("uid", "cell", "stage", "host", "fingerprint")},
+}
+"""What a column of a table of runs is called in Sacred's record."""
+
+COLUMNS = ("id", "experiment", "cell", "stage", "status", "started", "seconds", "host", "uid")
+
+
+_OVERTAKING = 50  # runs that may have been named before a run that started earlier
+_UID = re.compile(r"\d{8}T\d{6}-[0-9a-f]{8}")
+
+
+def is_run(name: str) -> bool:
+    """Return whether a name is the number or the identifier of a run."""
+    return name.isdecimal() or bool(_UID.fullmatch(name))
+
+
+class UnknownRunError(LookupError):
+    """A run that is in no record."""
+
+
+@dataclass(frozen=True)
+class RunView:
+    """One run as readers see it: plain values, nothing of MongoDB.
+
+    Attributes
+    ----------
+    id : int or None
+        Its number in MongoDB; None while it is in its journal only.
+    uid : str
+        Its own identifier; "" for records that another Sacred client made.
+    experiment, cell, stage : str
+        As declared; a run of another client has its experiment's name, and no stage.
+    status : str
+        ``RUNNING``, ``COMPLETED``, ``FAILED``, ``INTERRUPTED``, …; ``DIED`` where a run says that
+        it runs and its process is gone.
+    started, stopped, heartbeat : datetime or None
+        UTC.
+    seconds : float or None
+        From start to end; for a running one, to its last sign of life.
+    host : str
+        Where it ran.
+    config, result : mapping
+        Plain values.
+    fingerprint : str
+        Of the task.
+    inputs, output, overrides : mapping
+        See the README, ``info.factbook``.
+    facts : mapping
+        What stands under ``info.factbook``: all of it in :meth:`Catalog.run`; in a list without
+        the packages.
+    """
+
+    id: int | None
+    uid: str
+    experiment: str
+    cell: str
+    stage: str
+    status: str
+    started: datetime | None
+    stopped: datetime | None
+    heartbeat: datetime | None
+    seconds: float | None
+    host: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+    result: Mapping[str, Any] = field(default_factory=dict)
+    fingerprint: str = ""
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    output: Mapping[str, Any] = field(default_factory=dict)
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any], journals: Path | None = None) -> RunView:
+        """Return the view of a document of ``runs``, Sacred's own ones too."""
+        facts = _mapping(_mapping(record.get("info")).get("factbook"))
+        started, stopped = _time(record.get("start_time")), _time(record.get("stop_time"))
+        heartbeat = _time(record.get("heartbeat"))
+        experiment = str(_mapping(record.get("experiment")).get("name", ""))
+        result = record.get("result")
+        return cls(
+            id=record.get("_id"),
+            uid=str(facts.get("uid", "")),
+            experiment=str(facts.get("experiment", experiment)),
+            cell=str(facts.get("cell", experiment)),
+            stage=str(facts.get("stage", "")),
+            status=shown_status(record, journals=journals),
+            started=started,
+            stopped=stopped,
+            heartbeat=heartbeat,
+            seconds=_seconds(started, stopped or heartbeat),
+            host=str(facts.get("host") or _mapping(record.get("host")).get("hostname", "")),
+            config=_mapping(record.get("config")),
+            result=result
+            if isinstance(result, Mapping)
+            else {}
+            if result is None
+            else {"": result},
+            fingerprint=str(facts.get("fingerprint", "")),
+            inputs=_mapping(facts.get("inputs")),
+            output=_mapping(facts.get("output")),
+            overrides=_mapping(facts.get("overrides")),
+            facts=facts,
+        )
+
+    def row(self) -> dict[str, Any]:
+        """Return the run as one flat row; configuration and result by dotted keys."""
+        row = {name: getattr(self, name) for name in COLUMNS}
+        for group in ("config", "result"):
+            row |= {f"{group}.{key}": value for key, value in _flat(getattr(self, group))}
+        return row
+
+
+@dataclass(frozen=True)
+class RunDetails:
+    """What Sacred notes beside a run, other clients' runs too: plain values.
+
+    Attributes
+    ----------
+    command : str
+        Name of the command that ran.
+    host : mapping
+        Of the machine: ``hostname``, ``os``, ``cpu``, ``gpus``, ``python_version``.
+    repositories : tuple of (str, str, bool)
+        Where the code came from: address, commit, and whether files differed from it.
+    dependencies : tuple of str
+        ``numpy==2.4.6``.
+    resources : tuple of str
+        Files that it opened.
+    artifacts : tuple of str
+        Names of files that were added to it.
+    """
+
+    command: str = ""
+    host: Mapping[str, Any] = field(default_factory=dict)
+    repositories: tuple[tuple[str, str, bool], ...] = ()
+    dependencies: tuple[str, ...] = ()
+    resources: tuple[str, ...] = ()
+    artifacts: tuple[str, ...] = ()
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> RunDetails:
+        """Return what a document of ``runs`` says."""
+        experiment = _mapping(record.get("experiment"))
+        repositories = (
+            (str(told.get("url")), str(told.get("commit")), bool(told.get("dirty")))
+            for told in _mappings(experiment.get("repositories"))
+        )
+        resources = [told for told in _list(record.get("resources")) if isinstance(told, list)]
+        return cls(
+            str(record.get("command") or ""),
+            _mapping(record.get("host")),
+            tuple(dict.fromkeys(repositories)),
+            tuple(map(str, _list(experiment.get("dependencies")))),
+            tuple(str(told[0]) for told in resources if told),
+            tuple(str(told.get("name")) for told in _mappings(record.get("artifacts"))),
+        )
+
+
+class Runs(Sequence[RunView]):
+    """Runs in the order that was asked for."""
+
+    def __init__(self, runs: Sequence[RunView]):
+        self._runs = tuple(runs)
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    def __iter__(self) -> Iterator[RunView]:
+        return iter(self._runs)
+
+    @overload
+    def __getitem__(self, index: int) -> RunView: ...
+    @overload
+    def __getitem__(self, index: slice) -> Runs: ...
+    def __getitem__(self, index: int | slice) -> RunView | Runs:
+        return Runs(self._runs[index]) if isinstance(index, slice) else self._runs[index]
+
+    def __repr__(self) -> str:
+        return f"{len(self)} runs: " + ", ".join(f"{run.id} {run.cell}" for run in self._runs[:5])
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a DataFrame, a row per run, configuration and result in columns by dotted key."""
+        import pandas as pd
+
+        return pd.DataFrame([run.row() for run in self._runs], columns=None if self else COLUMNS)
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """Records and datasets of one project; it changes neither.
+
+    Attributes
+    ----------
+    project : Project
+        The declaration, and where things lie.
+    database : Database or None
+        None if there is none: then the journals are read.
+    trouble : str
+        Why there is no database, where one was expected.
+    """
+
+    project: Project
+    database: Database | None = None
+    trouble: str = ""
+
+    def __enter__(self) -> Catalog:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connection to the database; a catalog is also a context manager."""
+        if self.database is not None:
+            self.database.close()
+
+    @property
+    def _journals(self) -> Path:
+        return journal_root(self.project.root)
+
+    # -- runs -------------------------------------------------------------------------------
+
+    def runs(
+        self,
+        *,
+        experiment: str | None = None,
+        stage: str | None = None,
+        status: str | None = None,
+        where: Mapping[str, Any] | None = None,
+        sort: str = "-start_time",
+        limit: int | None = None,
+    ) -> Runs:
+        """Return runs, the newest first.
+
+        Parameters
+        ----------
+        experiment, stage, status : str, optional
+            Exact values; an experiment's name means all its cells, a cell's name this cell.
+        where : mapping, optional
+            Values by dotted key of Sacred's record, or by column: ``{"config.k": 16}``.
+        sort : str
+            Such a key, with ``-`` for the largest first.
+        limit : int, optional
+            How many at most.
+
+        Raises
+        ------
+        ValueError
+            If a key or value could act as an operator, or the limit is below 0.
+        DatabaseError
+            If the database went away.
+        """
+        if limit is not None and limit < 0:
+            raise ValueError(f"limit {limit}; expected at least 0")
+        query: dict[str, Any] = {KEYS.get(key, key): value for key, value in (where or {}).items()}
+        key = sort.removeprefix("-")
+        sort = sort.replace(key, KEYS.get(key, key))
+        if experiment is not None:
+            query[f"info.factbook.{'cell' if '[' in experiment else 'experiment'}"] = experiment
+        if stage is not None:
+            query["info.factbook.stage"] = stage
+        stored = _stored_status(status)
+        if stored is not None:
+            query["status"] = stored
+        # A run that is shown as died may be stored as running, so that some are dropped below.
+        bound = limit if status in (None, "COMPLETED", "FAILED") else None
+        records = self._records(query, sort, bound)
+        views = [RunView.from_record(record, self._journals) for record in records]
+        if status is not None:
+            views = [view for view in views if view.status == status]
+        return Runs(views[:limit])
+
+    def _records(
+        self, query: Mapping[str, Any], sort: str, limit: int | None
+    ) -> list[dict[str, Any]]:
+        if self.database is not None:
+            return queries.find_runs(self.database, query, sort=sort, limit=limit)
+        queries.conditions_of(query)
+        queries.safe_key(sort.lstrip("-"))
+        return _select(self._journal_records(), query, sort, limit)
+
+    def _journal_records(self) -> Iterator[dict[str, Any]]:
+        for folder in reversed(journal_folders(self.project.root)):
+            if (record := record_of(folder)) is not None:
+                yield record
+
+    def run(self, run: int | str) -> RunView:
+        """Return one run by its number, its identifier, or the name of a cell: its newest run.
+
+        Raises
+        ------
+        UnknownRunError
+            If there is none; with the nearest name.
+        """
+        return RunView.from_record(self._record(run), self._journals)
+
+    def _journal_of(self, uid: str) -> Path:
+        """Return where a run's journal is, or would be: never outside the folder of journals."""
+        return self._journals / (uid if _UID.fullmatch(uid) else "none")
+
+    def _record(self, run: int | str) -> dict[str, Any]:
+        if self.database is not None and (found := queries.find_run(self.database, run)):
+            return found
+        if (found := record_of(self._journal_of(str(run)))) is not None:
+            return found
+        if isinstance(run, str) and not is_run(run):
+            for key in ("info.factbook.cell", "info.factbook.experiment"):
+                if newest := self._records({key: run}, "-start_time", 1):
+                    return self._record(newest[0]["info"]["factbook"]["uid"])
+        raise UnknownRunError(f"no run {str(run)!r}{self._near(str(run))}")
+
+    def _near(self, name: str) -> str:
+        """Return what to say of a name that no run has."""
+        if is_run(name):
+            numbered = name.isdecimal() and self.database is None
+            return ": numbers are MongoDB's, which is away; name its identifier" * numbered
+        if name in self.project.graph.cells or name in self.project.declaration.experiments:
+            return f": it is declared and has never run; factbook run {shlex.quote(name)}"
+        return nearest(name, self.project.declaration.experiments)
+
+    def metrics(self, run: RunView) -> dict[str, dict[str, list[Any]]]:
+        """Return the curves of a run: by name, ``steps``, ``values`` and ``timestamps``."""
+        if self.database is not None and run.id is not None:
+            curves = find_metrics(self.database, run.id)
+            return {
+                n: {**c, "timestamps": list(map(_time, c["timestamps"]))} for n, c in curves.items()
+            }
+        journal = read_journal(self._journal_of(run.uid))
+        return {name: _curve(series) for name, series in journal.metrics.items()}
+
+    def console(self, run: RunView) -> str:
+        """Return what a run printed."""
+        if (journal := self._journal_of(run.uid)).is_dir():
+            return read_journal(journal, with_metrics=False).console()
+        if self.database is not None and run.id is not None:
+            return queries.console(self.database, run.id)
+        return ""
+
+    def trace(self, run: RunView) -> str:
+        """Return the traceback of a run that failed, "" of others."""
+        trace = self._record(run.id if run.id is not None else run.uid).get("fail_trace")
+        return "".join(trace) if isinstance(trace, list) else str(trace or "")
+
+    def details(self, run: RunView) -> RunDetails:
+        """Return what Sacred notes beside a run: host, repositories, dependencies, files.
+
+        Raises
+        ------
+        UnknownRunError
+            If it is gone.
+        """
+        return RunDetails.from_record(self._record(run.id if run.id is not None else run.uid))
+
+    def artifact(self, run: RunView, name: str) -> bytes:
+        """Return the content of a file that was added to a run.
+
+        Raises
+        ------
+        UnknownRunError
+            If the run has none of this name, or its content was not kept.
+        """
+        content: bytes | None = None
+        if self.database is not None and run.id is not None:
+            content = queries.find_artifact(self.database, run.id, name)
+        else:
+            journal = read_journal(self._journal_of(run.uid))
+            for told in journal.artifacts:
+                file = journal.folder / "artifacts" / str(told.get("md5"))
+                if told.get("name") == name and file.is_file():
+                    content = file.read_bytes()
+        if content is None:
+            raise UnknownRunError(f"run {run.id or run.uid} has kept no artifact {name[:100]!r}")
+        return content
+
+    def sources(self, run: RunView) -> dict[str, str]:
+        """Return the code of a run, text by file name."""
+        if self.database is not None and run.id is not None:
+            return queries.find_sources(self.database, run.id)
+        journal = read_journal(self._journal_of(run.uid))
+        folder = journal.folder / "sources"
+        return {
+            name: (folder / md5).read_text(encoding="utf-8", errors="replace")
+            for name, md5 in journal.experiment.get("sources", [])
+            if (folder / md5).is_file()
+        }
+
+    # -- datasets ---------------------------------------------------------------------------
+
+    def path(self, name: str) -> Path:
+        """Return the folder of the current dataset of a cell, or of the dataset of a run.
+
+        Parameters
+        ----------
+        name : str
+            A cell, or the number or identifier of a run.
+
+        Raises
+        ------
+        MissingInputsError
+            If there is no whole dataset.
+        SelectionError
+            If the name means several cells, or none.
+        UnknownRunError
+            If there is no such run.
+        """
+        return self.output_path(self.run(name)) if is_run(name) else self.project.current(name)
+
+    def output_path(self, run: RunView) -> Path:
+        """Return the folder of the dataset that a run made.
+
+        Raises
+        ------
+        MissingInputsError
+            If it made none, or it is gone.
+        """
+        told = run.output.get("path")
+        if not told:
+            raise MissingInputsError(f"run {run.id or run.uid} made no dataset: it is {run.status}")
+        path = self.project.root / str(told)
+        if not path.is_dir():
+            raise MissingInputsError(f"the dataset of run {run.id or run.uid} is gone from {path}")
+        return path
+
+    def dataset(self, name: str) -> xr.Dataset:
+        """Open the current dataset of a cell lazily; see :meth:`path` for names and errors."""
+        from registry.store.datasets import open_dataset
+
+        return open_dataset(self.path(name))
+
+    def input(self, name: str) -> Input:
+        """Return the current dataset of a cell as a stage would be given it, to be read only.
+
+        Through it the network and the images behind a dataset are reached:
+        ``catalog.input("shapes-concepts").origin("images").load()``. Paths in the settings of
+        what is declared are relative to the project's folder, which must be the current one then.
+
+        Raises
+        ------
+        MissingInputsError
+            If there is no whole dataset. What is gone of all behind it is left out.
+        SelectionError
+            If the name means several cells, or none.
+        """
+        return self.project.finished(name)
+
+    def plan(self, targets: Sequence[str] = (), **options: Any) -> Plan:
+        """Return what would run, and why; see :meth:`registry.plan.project.Project.plan`."""
+        return self.project.plan(targets, **options)
+
+
+def open_catalog(path: Path | str | None = None, url: str | None = None) -> Catalog:
+    """Open the catalog of a project.
+
+    Parameters
+    ----------
+    path : Path or str, optional
+        The project's folder or its ``experiments.toml``; found from the current folder upwards.
+    url : str, optional
+        A MongoDB URL, or ``off`` for the journals alone; by default ``$FACTBOOK_MONGO``, else the
+        embedded server, which is started if need be.
+
+    Returns
+    -------
+    Catalog
+        Without a database, and with the reason in ``trouble``, if it cannot be reached.
+
+    Raises
+    ------
+    DeclarationError
+        If there is no project, or its declaration has faults.
+    """
+    project = open_project(path)
+    try:
+        name = project.declaration.project.database
+        return Catalog(project, connect(project.root, url, name=name))
+    except DatabaseError as error:
+        return Catalog(project, None, str(error))
+
+
+def _stored_status(status: str | None) -> Any:
+    """Return the statuses under which runs of a shown status may be stored."""
+    return ["DIED", "RUNNING"] if status == "DIED" else status
+
+
+def record_of(folder: Path) -> dict[str, Any] | None:
+    """Return what a journal says in the form of a record, or None if there is no such journal."""
+    journal = read_journal(folder, with_metrics=False)
+    if not journal.status:
+        return None
+    status = journal_status(folder)
+    return {
+        "_id": None,
+        "status": status.status,
+        "experiment": journal.experiment,
+        "command": journal.command,
+        "host": journal.host,
+        "start_time": journal.start_time,
+        "stop_time": journal.stop_time or status.stop_time,
+        "heartbeat": journal.heartbeat,
+        "config": journal.config,
+        "result": journal.result,
+        "resources": journal.resources,
+        "artifacts": journal.artifacts,
+        "fail_trace": journal.fail_trace,
+        "info": {**journal.info, "factbook": journal.facts},
+    }
+
+
+def _select(
+    records: Iterator[dict[str, Any]], query: Mapping[str, Any], sort: str, limit: int | None
+) -> list[dict[str, Any]]:
+    """Filter and sort records of journals, which come newest first, as the database would."""
+
+    def matches(record: dict[str, Any]) -> bool:
+        return all(
+            _at(record, key) in (wanted if isinstance(wanted, list | tuple) else [wanted])
+            for key, wanted in query.items()
+        )
+
+    def order(record: dict[str, Any]) -> tuple[bool, str, Any]:
+        value = _at(record, sort.lstrip("-"))
+        if isinstance(value, datetime):
+            value = value.timestamp()
+        is_number = isinstance(value, int | float)
+        return value is not None, "" if is_number else "text", value if is_number else str(value)
+
+    chosen: Iterator[dict[str, Any]] = filter(matches, records)
+    if sort == "-start_time" and limit is not None:
+        chosen = islice(chosen, limit + _OVERTAKING)
+    return sorted(chosen, key=order, reverse=sort.startswith("-"))[:limit]
+
+
+def _at(record: Mapping[str, Any], key: str) -> Any:
+    value: Any = record
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+def _curve(series: Series) -> dict[str, list[Any]]:
+    times = [datetime.fromtimestamp(ms / 1000, UTC) for ms in series.column("timestamps")]
+    return {
+        "steps": series.column("steps"),
+        "values": series.column("values"),
+        "timestamps": times,
+    }
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _mappings(value: Any) -> list[Mapping[str, Any]]:
+    return [item for item in _list(value) if isinstance(item, Mapping)]
+
+
+def _time(value: Any) -> datetime | None:
+    if not isinstance(value, datetime):
+        return None
+    return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+
+
+def _seconds(start: datetime | None, end: datetime | None) -> float | None:
+    return (end - start).total_seconds() if start and end else None
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

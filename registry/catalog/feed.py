@@ -1,0 +1,232 @@
+"""Every run of a catalog in memory, kept up to date at the price of what changed.
+
+Listing 10,000 runs takes the embedded server seconds. A reader who stays, as the dashboard does,
+reads them once; from then on only new runs, and those that had not ended.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from registry.catalog.catalog import Catalog, RunView, record_of
+from registry.catalog.notes import Note, find_notes
+from registry.mongo import queries
+from registry.mongo.connection import Database
+from registry.record.journal import EVENTS, journal_root, journal_uids
+
+FIELDS = (
+    "experiment.name",
+    "host.hostname",
+    "status",
+    "start_time",
+    "stop_time",
+    "heartbeat",
+    "config",
+    "result",
+    *(
+        f"info.factbook.{name}"
+        for name in (
+            *("uid", "experiment", "cell", "stage", "fingerprint", "overrides", "inputs"),
+            *("output.path", "output.schema", "pid", "create_time", "boot", "host"),
+        )
+    ),
+)
+"""What is kept of each run."""
+
+MOST_RUNS = 100_000
+"""Runs that are kept, about 5 kB each; others are not listed."""
+
+_OPEN = ("RUNNING", "QUEUED")
+_MOST_OPEN = 1_000  # that are looked at again each time; the newest
+_OVERLAP = timedelta(minutes=2)  # in which runs may be stored in another order than they began
+_NOTES_OVERLAP = timedelta(minutes=10)  # by which clocks of writers may differ
+_AHEAD = 100  # numbers that are tried beyond the largest known one
+
+
+class RunFeed:
+    """The runs and notes of a catalog as they were at the last refresh.
+
+    Parameters
+    ----------
+    catalog : Catalog
+        Where they are: its database, or the journals where it has none.
+
+    Attributes
+    ----------
+    catalog : Catalog
+        Where the next refresh reads; another connection to the same database may take its place.
+    runs : dict
+        Views by number in the database, or by identifier. ``facts`` are left empty.
+    notes : dict of str to Note
+        By the key of what they are about.
+    version : int
+        Counts the refreshes that found something new.
+    """
+
+    def __init__(self, catalog: Catalog):
+        self.catalog = catalog
+        self._journals = journal_root(catalog.project.root)
+        self.runs: dict[Any, RunView] = {}
+        self.notes: dict[str, Note] = {}
+        self.version = 0
+        self._stored_open: set[Any] = set()
+        self._sizes: dict[str, int] = {}
+        self._difference = 0
+        self._is_filled = False
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether there are more runs than are kept."""
+        return len(self.runs) >= MOST_RUNS
+
+    def refresh(self, told: Callable[[int], None] = lambda count: None) -> bool:
+        """Read what is new, at first everything.
+
+        Parameters
+        ----------
+        told : callable
+            Given, while everything is read, how many runs are there.
+
+        Returns
+        -------
+        bool
+            Whether something is new.
+
+        Raises
+        ------
+        DatabaseError
+            If the database is away.
+        """
+        database = self.catalog.database
+        if database is None:
+            changed = self._read_journals(told)
+        else:
+            changed = self._read_database(database, told)
+            changed |= self._read_notes(database)
+        self._is_filled = True
+        self.version += changed
+        return changed
+
+    # -- from MongoDB -----------------------------------------------------------------------
+
+    def _read_database(self, database: Database, told: Callable[[int], None]) -> bool:
+        if not self._is_filled:
+            for part in queries.each_run(database, FIELDS):
+                self._take(part)
+                told(len(self.runs))
+                if self.is_partial:
+                    break
+            return True
+        changed = self._take(queries.runs_by_number(database, self._open(), FIELDS))
+        changed |= self._take(queries.runs_since(database, self._newest() - _OVERLAP, FIELDS))
+        changed |= self._read_ahead(database)
+        return self._reconcile(database) or changed
+
+    def _take(self, records: Iterable[Mapping[str, Any]]) -> bool:
+        """Keep records; return whether one of them is new or another one than before."""
+        changed = False
+        for record in records:
+            number = record["_id"]
+            view = _slim(RunView.from_record(record, self._journals))
+            (self._stored_open.add if record.get("status") in _OPEN else self._stored_open.discard)(
+                number
+            )
+            if self.runs.get(number) != view:
+                self.runs[number] = view
+                changed = True
+        return changed
+
+    def _open(self) -> list[Any]:
+        """Return the numbers of runs that had not ended, of the newest ones."""
+        known = [number for number in self._stored_open if number in self.runs]
+        return sorted(known, key=lambda number: _start(self.runs[number]))[-_MOST_OPEN:]
+
+    def _newest(self) -> datetime:
+        return max(map(_start, self.runs.values()), default=datetime.now(UTC))
+
+    def _read_ahead(self, database: Database) -> bool:
+        """Read runs that were numbered since, however long ago they began."""
+        last = max((number for number in self.runs if isinstance(number, int)), default=0)
+        changed = False
+        while True:
+            ahead = range(last + 1, last + 1 + _AHEAD)
+            found = queries.runs_by_number(database, list(ahead), FIELDS)
+            if not found:
+                return changed
+            changed |= self._take(found)
+            last += _AHEAD
+
+    def _reconcile(self, database: Database) -> bool:
+        """Compare all numbers where the count says that runs were removed, or written elsewhere."""
+        difference = queries.count_runs(database) - len(self.runs)
+        if difference == self._difference or self.is_partial:
+            return False
+        numbers = queries.run_numbers(database)
+        removed = self.runs.keys() - numbers
+        for number in removed:
+            del self.runs[number]
+            self._stored_open.discard(number)
+        unknown = sorted(numbers - self.runs.keys(), key=str)
+        added = self._take(queries.runs_by_number(database, unknown, FIELDS))
+        self._difference = queries.count_runs(database) - len(self.runs)
+        return bool(removed) or added
+
+    def _read_notes(self, database: Database) -> bool:
+        times = [note.changed for note in self.notes.values() if note.changed]
+        since = max(times) - _NOTES_OVERLAP if times else None
+        found = {note.subject.key: note for note in find_notes(database, since)}
+        changed = any(self.notes.get(key) != note for key, note in found.items())
+        if changed:
+            self.notes = {**self.notes, **found}
+        return changed
+
+    # -- from journals ----------------------------------------------------------------------
+
+    def _read_journals(self, told: Callable[[int], None]) -> bool:
+        changed = False
+        uids = journal_uids(self.catalog.project.root)[-MOST_RUNS:]
+        for uid in uids:
+            size = self._size(uid)
+            known = self.runs.get(uid)
+            if known is None or size != self._sizes[uid] or known.status in _OPEN:
+                changed |= self._read_journal(uid, size)
+                told(len(self.runs))
+        for uid in self.runs.keys() - set(uids):
+            del self.runs[uid]
+            changed = True
+        return changed
+
+    def _size(self, uid: str) -> int:
+        with suppress(OSError):
+            return os.stat(f"{self._journals}/{uid}/{EVENTS}").st_size
+        return -1
+
+    def _read_journal(self, uid: str, size: int) -> bool:
+        record = record_of(self._journals / uid) if size >= 0 else None
+        if record is None:
+            return self.runs.pop(uid, None) is not None
+        view = _slim(RunView.from_record(record, self._journals))
+        self._sizes[uid] = size
+        if self.runs.get(uid) == view:
+            return False
+        self.runs[uid] = view
+        return True
+
+
+def _slim(view: RunView) -> RunView:
+    """Return a view without what takes memory and is not listed."""
+    inputs = {
+        slot: {"name": told.get("name"), "run": told.get("run")}
+        for slot, told in view.inputs.items()
+        if isinstance(told, Mapping)
+    }
+    return replace(view, inputs=inputs, facts={})
+
+
+def _start(view: RunView) -> datetime:
+    return view.started or datetime.fromtimestamp(0, UTC)

@@ -1,0 +1,261 @@
+"""Notes and tags that people put on runs and concepts.
+
+They stand in a collection of their own, ``factbook_notes``, and not in the records: the projector
+stores ``info`` as a whole whenever a run goes on or is synced, which would wipe them; a run keeps
+its note when its record is removed and comes back under another number; a concept has no record;
+and Sacred's other clients ignore a collection that they do not know.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from registry.mongo.connection import Database, DuplicateError, errors
+
+if TYPE_CHECKING:
+    from registry.catalog.catalog import RunView
+
+COLLECTION = "factbook_notes"
+MOST_LETTERS = 10_000
+MOST_TAGS = 20
+LONGEST_TAG = 40
+_TAG = re.compile(r"\w[\w.:/+-]*")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
+
+
+class NoteError(ValueError):
+    """A note that cannot be kept."""
+
+
+class NoteConflictError(NoteError):
+    """A note that somebody else has changed meanwhile."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a note is about.
+
+    Attributes
+    ----------
+    kind : str
+        ``run`` or ``concept``.
+    run : str
+        Identifier of the run, or of the run that made the concepts; ``#7`` for run number 7 of
+        another Sacred client, which has no identifier.
+    concept : int or None
+        Index of the concept.
+    """
+
+    kind: str
+    run: str
+    concept: int | None = None
+
+    @property
+    def key(self) -> str:
+        """The ``_id`` of its note."""
+        place = "" if self.concept is None else f" {self.concept}"
+        return f"{self.kind} {self.run}{place}"
+
+
+def run_subject(run: RunView) -> Subject:
+    """Return a run as what a note is about."""
+    return Subject("run", run.uid or f"#{run.id}")
+
+
+def concept_subject(run: str, concept: int) -> Subject:
+    """Return a concept as what a note is about.
+
+    Parameters
+    ----------
+    run : str
+        Identifier of the run that made the dataset of concepts: in another dataset the same
+        number is another concept.
+    concept : int
+        Its index there.
+    """
+    return Subject("concept", run, int(concept))
+
+
+@dataclass(frozen=True)
+class Note:
+    """What somebody has noted.
+
+    Attributes
+    ----------
+    subject : Subject
+        What it is about.
+    text : str
+        Plain text.
+    tags : tuple of str
+        Sorted, each once.
+    version : int
+        How often it was written; 0 if never.
+    changed : datetime or None
+        When it was written last, UTC.
+    """
+
+    subject: Subject
+    text: str = ""
+    tags: tuple[str, ...] = ()
+    version: int = 0
+    changed: datetime | None = field(default=None, compare=False)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it says nothing, any more or yet."""
+        return not (self.text or self.tags)
+
+
+def parse_tags(text: str) -> tuple[str, ...]:
+    """Return the tags in a text, which commas and blanks separate: sorted, each once.
+
+    Raises
+    ------
+    NoteError
+        If one of them is none, or there are too many.
+    """
+    return checked_tags(filter(None, re.split(r"[\s,]+", text)))
+
+
+def checked_tags(tags: Iterable[str]) -> tuple[str, ...]:
+    """Return tags sorted, each once.
+
+    Raises
+    ------
+    NoteError
+        With all that are no tags: letters, digits and ``_.:/+-``, 40 at most.
+    """
+    known = sorted(set(tags))
+    wrong = [tag[:80] for tag in known if len(tag) > LONGEST_TAG or not _TAG.fullmatch(tag)]
+    if wrong:
+        told = ", ".join(map(repr, wrong))
+        raise NoteError(
+            f"no tag: {told}; expected letters, digits and _.:/+-, at most {LONGEST_TAG}"
+        )
+    if len(known) > MOST_TAGS:
+        raise NoteError(f"{len(known)} tags; expected at most {MOST_TAGS}")
+    return tuple(known)
+
+
+def checked_text(text: str) -> str:
+    """Return a text as it is kept: without blanks at its ends, lines ending alike.
+
+    Raises
+    ------
+    NoteError
+        If it is longer than 10,000 letters, or holds control characters.
+    """
+    kept = text.replace("\r\n", "\n").replace("\r", "\n").strip()
+    if len(kept) > MOST_LETTERS:
+        raise NoteError(f"a note of {len(kept):,} letters; expected at most {MOST_LETTERS:,}")
+    if _CONTROL.search(kept):
+        raise NoteError("a note holds control characters; expected plain text")
+    return kept
+
+
+def read_note(database: Database, subject: Subject) -> Note:
+    """Return the note on a subject; an empty one of version 0 if there is none.
+
+    Raises
+    ------
+    DatabaseError
+        If the database is away.
+    """
+    with errors(database.address):
+        found = database.collection(COLLECTION).find_one({"_id": subject.key})
+    return _note(found) if found else Note(subject)
+
+
+def write_note(database: Database, note: Note, about: Mapping[str, str] | None = None) -> Note:
+    """Keep a note in place of the version that it was made from.
+
+    Parameters
+    ----------
+    database : Database
+        Where.
+    note : Note
+        As read, with another text or other tags.
+    about : mapping of str to str, optional
+        What is stored beside it for queries of one's own, as the ``cell``.
+
+    Returns
+    -------
+    Note
+        As it is kept.
+
+    Raises
+    ------
+    NoteError
+        If the text or a tag cannot be kept.
+    NoteConflictError
+        If somebody else has written it since it was read.
+    DatabaseError
+        If the database is away.
+    """
+    kept = replace(
+        note,
+        text=checked_text(note.text),
+        tags=checked_tags(note.tags),
+        version=note.version + 1,
+        changed=datetime.now(UTC),
+    )
+    document = {**(about or {}), **_document(kept)}
+    collection = database.collection(COLLECTION)
+    try:
+        with errors(database.address):
+            if note.version == 0:
+                collection.create_index("changed")
+                collection.insert_one({"_id": note.subject.key, **document})
+                return kept
+            query = {"_id": note.subject.key, "version": note.version}
+            if collection.update_one(query, {"$set": document}).matched_count:
+                return kept
+    except DuplicateError:
+        pass
+    raise NoteConflictError("somebody else has changed this note meanwhile; look at it again")
+
+
+def find_notes(database: Database, since: datetime | None = None) -> list[Note]:
+    """Return all notes, or those that were written since a moment; emptied ones too.
+
+    Raises
+    ------
+    DatabaseError
+        If the database is away.
+    """
+    query = {} if since is None else {"changed": {"$gte": since}}
+    with errors(database.address):
+        found = list(database.collection(COLLECTION).find(query))
+    return [_note(document) for document in found]
+
+
+def _document(note: Note) -> dict[str, Any]:
+    subject = note.subject
+    place = {} if subject.concept is None else {"concept": subject.concept}
+    return {
+        "kind": subject.kind,
+        "run": subject.run,
+        **place,
+        "tags": list(note.tags),
+        "text": note.text,
+        "version": note.version,
+        "changed": note.changed,
+    }
+
+
+def _note(document: Mapping[str, Any]) -> Note:
+    """Return what a document says; others than us may have written it."""
+    kind, run, concept = (document.get(key) for key in ("kind", "run", "concept"))
+    subject = Subject(str(kind), str(run), concept if isinstance(concept, int) else None)
+    tags, version = document.get("tags"), document.get("version")
+    return Note(
+        subject,
+        str(document.get("text") or ""),
+        tuple(map(str, tags)) if isinstance(tags, list) else (),
+        version if isinstance(version, int) else 0,
+        document.get("changed"),
+    )

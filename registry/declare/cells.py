@@ -1,0 +1,238 @@
+"""Declarations to a graph of cells: the fan-out of matrices, and the choice of cells by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from registry.declare.declared import Axis, Declaration, Experiment, Need, Picks
+from registry.declare.reference import SelectionError, format_value
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One point of an experiment's matrix; an experiment without axes is one cell.
+
+    Attributes
+    ----------
+    name : str
+        ``fashion-sae[k=8,seed=1]``, or the experiment's name.
+    experiment, stage, version, provides : str, str, int, str
+        Of its experiment.
+    config : mapping
+        The whole configuration as plain JSON values.
+    runtime_keys : frozenset of str
+        Keys of it that cannot change the result.
+    values : mapping
+        The value of each axis, by label, inherited axes too.
+    needs : mapping of str to str
+        Slot to the name of the cell or the resource that fills it.
+    """
+
+    name: str
+    experiment: str
+    stage: str
+    version: int
+    provides: str
+    config: Mapping[str, Any]
+    runtime_keys: frozenset[str]
+    values: Mapping[str, Any]
+    needs: Mapping[str, str]
+
+    @property
+    def result_config(self) -> dict[str, Any]:
+        """The configuration without what cannot change the result."""
+        return {key: value for key, value in self.config.items() if key not in self.runtime_keys}
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Every cell of a declaration.
+
+    Attributes
+    ----------
+    declaration : Declaration
+        Where the cells come from.
+    cells : mapping of str to Cell
+        By name, each after those that it needs.
+    by_experiment : mapping of str to tuple of Cell
+        The cells of each experiment, the last axis running fastest.
+    """
+
+    declaration: Declaration
+    cells: Mapping[str, Cell]
+    by_experiment: Mapping[str, tuple[Cell, ...]]
+
+    def behind(self, names: Iterable[str]) -> set[str]:
+        """Return the names of cells and of all, resources too, that they rest on."""
+        needed = set(names)
+        for cell in reversed(tuple(self.cells.values())):
+            if cell.name in needed:
+                needed.update(cell.needs.values())
+        return needed
+
+    def resources_behind(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Return the names of the resources that cells rest on, in order of the file."""
+        needed = self.behind(names)
+        return tuple(name for name in self.declaration.resources if name in needed)
+
+    def select(self, texts: Iterable[str] = ()) -> tuple[Cell, ...]:
+        """Return the cells that names, patterns, suites and partial cells mean.
+
+        Parameters
+        ----------
+        texts : iterable of str
+            ``fashion-sae`` (all its cells), ``fashion-sae[k=8]`` (those with this k),
+            ``shapes-*``, the name of a suite. None at all means every cell.
+
+        Returns
+        -------
+        tuple of Cell
+            Each once, after those that it needs.
+
+        Raises
+        ------
+        SelectionError
+            With what every text that selects nothing has wrong.
+        """
+        texts = list(texts)
+        chosen: set[str] = set() if texts else set(self.cells)
+        errors = []
+        for text in texts:
+            try:
+                chosen.update(cell.name for cell in self._cells_of(text))
+            except SelectionError as error:
+                errors.append(str(error))
+        if errors:
+            raise SelectionError("\n".join(errors))
+        return tuple(cell for cell in self.cells.values() if cell.name in chosen)
+
+    def select_one(self, text: str) -> Cell:
+        """Return the one cell that a name means.
+
+        Raises
+        ------
+        SelectionError
+            If it means none, or several: then they are listed.
+        """
+        cells = self.select([text])
+        if len(cells) == 1:
+            return cells[0]
+        names = "".join(f"\n  {cell.name}" for cell in cells[:8])
+        more = f"\n  … and {len(cells) - 8} more" if len(cells) > 8 else ""
+        raise SelectionError(f"{text!r} means {len(cells)} cells; name one of{names}{more}")
+
+    def _cells_of(self, text: str) -> Iterator[Cell]:
+        if text in self.cells:
+            yield self.cells[text]
+            return
+        for member in self.declaration.suites.get(text, (text,)):
+            for experiment, picks in self.declaration.match(member):
+                yield from self._picked(experiment, picks)
+
+    def _picked(self, experiment: Experiment, picks: Picks) -> Iterator[Cell]:
+        cells = self.by_experiment[experiment.name]
+        yield from (cells[offset] for offset in _offsets(experiment.axes, picks))
+
+
+def expand(declaration: Declaration) -> Graph:
+    """Return the graph of every cell that a declaration has.
+
+    An experiment has a cell for each point of the product of its axes: those that it inherits
+    from what it needs, and its own. Two needs that inherit the same axis, by origin and key, are
+    aligned on it.
+    """
+    by_experiment: dict[str, tuple[Cell, ...]] = {}
+    for name in declaration.order:
+        experiment = declaration.experiments[name]
+        by_experiment[name] = tuple(_cells(experiment, declaration, by_experiment))
+    cells = {cell.name: cell for row in by_experiment.values() for cell in row}
+    return Graph(declaration, cells, by_experiment)
+
+
+def _cells(
+    experiment: Experiment, declaration: Declaration, by_experiment: Mapping[str, Sequence[Cell]]
+) -> Iterator[Cell]:
+    names = _names(experiment)
+    slots = [need.slot for need in experiment.needs]
+    filled = [
+        _fill(experiment, need, declaration, by_experiment, len(names)) for need in experiment.needs
+    ]
+    for index, (name, values) in enumerate(zip(names, _values(experiment), strict=True)):
+        yield Cell(
+            name,
+            experiment.name,
+            experiment.stage,
+            experiment.version,
+            experiment.provides,
+            experiment.configs[index % len(experiment.configs)],  # own axes run fastest
+            experiment.runtime_keys,
+            values,
+            {slot: column[index] for slot, column in zip(slots, filled, strict=True)},
+        )
+
+
+def _names(experiment: Experiment) -> list[str]:
+    names = [experiment.name]
+    for label, axis, mark in zip(experiment.labels, experiment.axes, _marks(), strict=False):
+        parts = [f"{mark}{label}={format_value(value)}" for value in axis.values]
+        names = [name + part for name in names for part in parts]
+    return [name + "]" for name in names] if experiment.axes else names
+
+
+def _marks() -> Iterator[str]:
+    yield "["
+    while True:
+        yield ","
+
+
+def _values(experiment: Experiment) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = [{}]
+    for label, axis in zip(experiment.labels, experiment.axes, strict=True):
+        rows = [{**row, label: value} for row in rows for value in axis.values]
+    return rows
+
+
+def _fill(
+    experiment: Experiment,
+    need: Need,
+    declaration: Declaration,
+    by_experiment: Mapping[str, Sequence[Cell]],
+    count: int,
+) -> list[str]:
+    """Return the name of what fills a slot, for each cell of the experiment."""
+    if need.name in declaration.resources:
+        return [need.name] * count
+    source = declaration.experiments[need.name]
+    names = [cell.name for cell in by_experiment[need.name]]
+    strides = dict(zip((axis.identity for axis in source.axes), _strides(source.axes), strict=True))
+    offsets = [
+        sum(
+            pick * strides.pop(axis.identity)
+            for axis, pick in zip(source.axes, need.picks, strict=True)
+            if pick is not None
+        )
+    ]
+    for axis in experiment.axes:  # an axis that the source does not have leaves it where it is
+        stride = strides.get(axis.identity, 0)
+        steps = [stride * index for index in range(len(axis.values))]
+        offsets = [offset + step for offset in offsets for step in steps]
+    return [names[offset] for offset in offsets]
+
+
+def _strides(axes: Sequence[Axis]) -> list[int]:
+    """Return how far apart neighbours along each axis stand, the last axis running fastest."""
+    strides = [1]
+    for axis in reversed(axes[1:]):
+        strides.append(strides[-1] * len(axis.values))
+    return strides[::-1][: len(axes)] if axes else []
+
+
+def _offsets(axes: Sequence[Axis], picks: Picks) -> list[int]:
+    """Return the positions of the cells that have the picked values."""
+    offsets = [0]
+    for axis, stride, pick in zip(axes, _strides(axes), picks, strict=True):
+        chosen = range(len(axis.values)) if pick is None else (pick,)
+        offsets = [offset + stride * index for offset in offsets for index in chosen]
+    return offsets

@@ -1,0 +1,335 @@
+"""What a declaration holds: frozen nouns, validated and resolved.
+
+References point at what exists and fits, and every cell of a matrix has its whole configuration.
+Planning needs no stage and imports nothing any more.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from registry.declare.reference import (
+    Reference,
+    SelectionError,
+    format_value,
+    parse_reference,
+    same_value,
+)
+from registry.suggest import nearest
+
+
+@dataclass(frozen=True)
+class ProjectTable:
+    """The table ``[project]``.
+
+    Attributes
+    ----------
+    database : str
+        Name of the database in MongoDB.
+    store : str
+        Folder of the datasets, relative to the declaration's.
+    plugins : tuple of str
+        Modules to import for their stages, kinds and metrics, beside the installed plug-ins.
+    """
+
+    database: str = "factbook"
+    store: str = "artifacts"
+    plugins: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Resource:
+    """A declared dataset or network, of a registered kind.
+
+    Attributes
+    ----------
+    name, family, kind : str
+        ``[datasets.fashion] kind = "fashion-mnist"``: fashion, datasets, fashion-mnist.
+    provides : str
+        The type that slots ask for: ``images``.
+    settings : object
+        The validated settings, an instance of the kind's dataclass.
+    config : mapping
+        The same as plain JSON values, defaults filled in.
+    runtime_keys : frozenset of str
+        Settings that cannot change what the resource is.
+    """
+
+    name: str
+    family: str
+    kind: str
+    provides: str
+    settings: Any
+    config: Mapping[str, Any]
+    runtime_keys: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis of a matrix; experiments downstream inherit it as the same axis.
+
+    Attributes
+    ----------
+    origin : str
+        The experiment that declares it. Origin and key together are the axis.
+    key : str
+        The configuration key that it varies.
+    values : tuple
+        Its values in order, validated (a 1 for a float stands as 1.0).
+    """
+
+    origin: str
+    key: str
+    values: tuple[Any, ...]
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        """What makes two inherited axes the same one."""
+        return self.origin, self.key
+
+
+Picks = tuple[int | None, ...]
+"""For each axis of an experiment the index of the value that is chosen, or None for all."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """What fills one slot of an experiment.
+
+    Attributes
+    ----------
+    slot, kind : str
+        The stage's slot, and the kind of thing that fills it.
+    name : str
+        The resource or the experiment.
+    picks : tuple of (int or None)
+        For each axis of that experiment the value that the reference names, or None: then the
+        needing experiment fans out over this axis. Empty for a resource.
+    """
+
+    slot: str
+    kind: str
+    name: str
+    picks: Picks = ()
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether some axis has its value named."""
+        return any(pick is not None for pick in self.picks)
+
+    def reference(self, declaration: Declaration) -> str:
+        """Return the reference as it would stand in the file, with the values that it names."""
+        source = declaration.experiments.get(self.name)
+        if source is None or not self.is_pinned:
+            return self.name
+        parts = zip(source.labels, source.axes, self.picks, strict=True)
+        values = [(label, axis.values[pick]) for label, axis, pick in parts if pick is not None]
+        return str(Reference(self.name, tuple(values)))
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A declared experiment with its axes and the configuration of each own cell.
+
+    Attributes
+    ----------
+    name, stage, description : str
+        As declared.
+    version : int
+        Of the stage.
+    provides : str
+        Name of the schema of its output.
+    needs : tuple of Need
+        In the order of the stage's slots.
+    axes : tuple of Axis
+        Inherited axes first, then its own in declared order. Its cells are their product, the
+        last axis running fastest.
+    configs : tuple of mapping
+        The resolved configurations, as plain JSON values, of the product of its own axes.
+    runtime_keys : frozenset of str
+        Configuration keys that cannot change the result.
+    """
+
+    name: str
+    stage: str
+    version: int
+    provides: str
+    needs: tuple[Need, ...]
+    axes: tuple[Axis, ...]
+    configs: tuple[Mapping[str, Any], ...]
+    runtime_keys: frozenset[str] = frozenset()
+    description: str = ""
+
+    @property
+    def size(self) -> int:
+        """Number of its cells."""
+        return math.prod(len(axis.values) for axis in self.axes)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Name of each axis in the cells' names.
+
+        Its key; with the origin before it, ``fashion-classifier.seed``, where several axes have
+        that key and it is none of this experiment's own.
+        """
+        keys = [axis.key for axis in self.axes]
+        return tuple(
+            axis.key
+            if axis.origin == self.name or keys.count(axis.key) == 1
+            else f"{axis.origin}.{axis.key}"
+            for axis in self.axes
+        )
+
+    def pick(self, reference: Reference) -> Picks:
+        """Return which value of each axis a reference names.
+
+        Raises
+        ------
+        SelectionError
+            If it names an axis or a value that this experiment does not have, or an axis's key
+            that several axes share.
+        """
+        picks: list[int | None] = [None] * len(self.axes)
+        for label, value in reference.values:
+            position = self._position(label)
+            if picks[position] is not None:
+                raise SelectionError(f"{str(reference)!r} names one axis twice")
+            picks[position] = self._index(position, value)
+        return tuple(picks)
+
+    def _position(self, label: str) -> int:
+        if label in self.labels:
+            return self.labels.index(label)
+        found = [
+            position
+            for position, axis in enumerate(self.axes)
+            if label in (axis.key, ".".join(axis.identity))
+        ]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            labels = " or ".join(repr(self.labels[position]) for position in found)
+            raise SelectionError(f"axis {label!r} of {self.name!r} is ambiguous: name {labels}")
+        if not self.axes:
+            raise SelectionError(f"{self.name!r} has no axis {label!r}: it is one cell")
+        raise SelectionError(f"{self.name!r} has no axis {label!r}{nearest(label, self.labels)}")
+
+    def _index(self, position: int, value: Any) -> int:
+        values = self.axes[position].values
+        same = [index for index, known in enumerate(values) if same_value(known, value)]
+        if not same:
+            known = ", ".join(map(format_value, values[:8])) + (", …" if len(values) > 8 else "")
+            raise SelectionError(
+                f"{self.name!r} has no cell with {self.labels[position]}={format_value(value)}; "
+                f"expected one of {known}"
+            )
+        exact = [index for index in same if type(values[index]) is type(value)]
+        return (exact or same)[0]
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """Everything that a file declares, whole and free of faults.
+
+    Attributes
+    ----------
+    path : Path or None
+        The file.
+    project : ProjectTable
+        Its ``[project]``.
+    resources : mapping of str to Resource
+        In order of the file.
+    experiments : mapping of str to Experiment
+        In order of the file.
+    suites : mapping of str to tuple of str
+        Names, patterns and cells of experiments.
+    order : tuple of str
+        Names of the experiments, each after those that it needs.
+    """
+
+    path: Path | None
+    project: ProjectTable
+    resources: Mapping[str, Resource]
+    experiments: Mapping[str, Experiment]
+    suites: Mapping[str, tuple[str, ...]]
+    order: tuple[str, ...]
+
+    @property
+    def root(self) -> Path:
+        """The folder that relative paths start from."""
+        return self.path.parent if self.path else Path.cwd()
+
+    def match(self, text: str) -> tuple[tuple[Experiment, Picks], ...]:
+        """Return the experiments, and which cells of them, that a name, pattern or cell means.
+
+        Raises
+        ------
+        SelectionError
+            If it means none; with the nearest name.
+        """
+        reference = parse_reference(text)
+        if reference.is_pattern:
+            return self._match_pattern(reference)
+        if reference.name in self.experiments:
+            experiment = self.experiments[reference.name]
+            return ((experiment, experiment.pick(reference)),)
+        if reference.name in self.suites:
+            raise SelectionError(f"{reference.name!r} is a suite, which has no cells; got {text!r}")
+        if reference.name in self.resources:
+            family = self.resources[reference.name].family
+            raise SelectionError(f"{reference.name!r} stands under {family!r}; it is not run")
+        near = nearest(reference.name, (*self.experiments, *self.suites))
+        raise SelectionError(f"unknown experiment {reference.name!r}{near}")
+
+    def _match_pattern(self, reference: Reference) -> tuple[tuple[Experiment, Picks], ...]:
+        found = []
+        for name, experiment in self.experiments.items():
+            if reference.matches(name):
+                try:
+                    found.append((experiment, experiment.pick(reference)))
+                except SelectionError:
+                    continue  # a pattern takes what has these cells
+        if not found:
+            near = nearest(reference.name.replace("*", ""), self.experiments)
+            raise SelectionError(f"{str(reference)!r} matches no experiment{near}")
+        return tuple(found)
+
+    def describe(self) -> dict[str, list[dict[str, Any]]]:
+        """Return what is declared as plain JSON values, for lists and tables."""
+        return {
+            "resources": [_describe_resource(entry) for entry in self.resources.values()],
+            "experiments": [_describe_experiment(entry) for entry in self.experiments.values()],
+            "suites": [
+                {"name": name, "items": list(items), "experiments": self._members(items)}
+                for name, items in self.suites.items()
+            ],
+        }
+
+    def _members(self, items: tuple[str, ...]) -> list[str]:
+        matched = itertools.chain.from_iterable(map(self.match, items))
+        return list(dict.fromkeys(experiment.name for experiment, _ in matched))
+
+
+def _describe_resource(resource: Resource) -> dict[str, Any]:
+    keys = ("name", "family", "kind", "provides")
+    return {key: getattr(resource, key) for key in keys} | {"config": dict(resource.config)}
+
+
+def _describe_experiment(experiment: Experiment) -> dict[str, Any]:
+    keys = ("name", "stage", "version", "provides", "description")
+    own = {axis.key for axis in experiment.axes if axis.origin == experiment.name}
+    config = experiment.configs[0]
+    return {key: getattr(experiment, key) for key in keys} | {
+        "needs": {need.slot: need.name for need in experiment.needs},
+        "config": {key: value for key, value in config.items() if key not in own},
+        "axes": {
+            label: list(axis.values)
+            for label, axis in zip(experiment.labels, experiment.axes, strict=True)
+        },
+        "cells": experiment.size,
+    }

@@ -1,0 +1,340 @@
+"""The tables of a file, each read by itself: every key with its type, every name by its rules."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from registry.declare.declared import ProjectTable, Resource
+from registry.declare.faults import FaultList, Place, describe_value
+from registry.declare.reference import Reference, SelectionError, parse_reference
+from registry.declare.stage import (
+    ConfigError,
+    ConfigFault,
+    Kind,
+    Stage,
+    StageError,
+    families,
+    kinds,
+    load_plugins,
+    load_stage,
+)
+from registry.suggest import nearest
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
+_DATABASE = re.compile(r"[A-Za-z0-9_-]{1,63}")
+_TABLES = ("project", "experiments", "suites")
+_EXPERIMENT_KEYS = ("stage", "needs", "config", "matrix", "description")
+
+Values = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Draft:
+    """An experiment read by itself, before it is joined with what it needs.
+
+    What was faulty has been told, and no further fault follows from it: it is None, or left out
+    with its key among those ``told``.
+    """
+
+    name: str
+    stage: Stage | None
+    references: Mapping[str, Reference | None]
+    config: Values
+    matrix: Mapping[str, tuple[Any, ...]]
+    told: frozenset[str]
+    description: str
+
+    def place(self, *parts: str | int) -> Place:
+        """Where a part of it stands in the file."""
+        return ("experiments", self.name, *parts)
+
+
+class DraftReader:
+    """Reads the tables of a file, collecting faults.
+
+    Attributes
+    ----------
+    faults : FaultList
+        What is wrong so far; each fault is told once, where it begins.
+    project, resources, drafts, suites
+        What was read.
+    owners : dict of str to str
+        The table of every name that can be needed, also of what is faulty.
+    provided : dict of str to str
+        What every name provides, where that is known.
+    """
+
+    def __init__(self, faults: FaultList):
+        self.faults = faults
+        self.project = ProjectTable()
+        self.resources: dict[str, Resource] = {}
+        self.drafts: dict[str, Draft] = {}
+        self.suites: dict[str, tuple[str, ...]] = {}
+        self.owners: dict[str, str] = {}
+        self.provided: dict[str, str] = {}
+        self._stages: dict[str, Stage | str] = {}  # or why there is none
+        self._has_all_plugins = True
+
+    def read(self, tables: Values) -> None:
+        """Read everything."""
+        self.project = self._read_project(self._table(("project",), tables.get("project", {})))
+        self._load_plugins(self.project.plugins)
+        self._check_tables(tables)
+        for family in families():
+            self._read_family(family, self._table((family,), tables.get(family, {})))
+        self._read_experiments(self._table(("experiments",), tables.get("experiments", {})))
+        self._read_suites(self._table(("suites",), tables.get("suites", {})))
+
+    def fitting(self, kinds: Collection[str]) -> set[str]:
+        """Return the names that provide one of these kinds of things; all names for none."""
+        return {name for name, kind in self.provided.items() if not kinds or kind in kinds}
+
+    def tell_unknown(self, place: Place, what: str, name: str, *known: Iterable[str]) -> None:
+        """Tell an unknown name, unless a plug-in that failed may well be what knows it."""
+        near = _nearest(name, *known)
+        if self._has_all_plugins or near.startswith("; did you mean"):
+            self.faults.add(place, f"{what} {name!r}{near}")
+
+    # types of values
+
+    def _table(self, place: Place, value: Any) -> dict[str, Any]:
+        if isinstance(value, dict):
+            return value
+        self.faults.add(place, f"expected a table; got {describe_value(value)}")
+        return {}
+
+    def _string(self, place: Place, value: Any) -> str | None:
+        if isinstance(value, str):
+            return value
+        self.faults.add(place, f"expected a string; got {describe_value(value)}")
+        return None
+
+    def _strings(self, place: Place, value: Any) -> tuple[str, ...]:
+        if not isinstance(value, list):
+            self.faults.add(place, f"expected a list of strings; got {describe_value(value)}")
+            return ()
+        texts = (self._string((*place, index), entry) for index, entry in enumerate(value))
+        return tuple(text for text in texts if text is not None)
+
+    def _check_keys(self, place: Place, table: Values, known: Iterable[str]) -> None:
+        for key in sorted(table.keys() - set(known)):
+            self.faults.add((*place, key), f"unknown key{nearest(key, known)}")
+
+    def _plain(self, place: Place, table: Mapping[Any, Any]) -> dict[Any, Any]:
+        """Return the entries of a table that JSON can hold; the others are told."""
+        return {key: value for key, value in table.items() if self._is_plain((*place, key), value)}
+
+    def _is_plain(self, place: Place, value: Any) -> bool:
+        """Check that JSON can hold a value: no date, no infinity."""
+        if isinstance(value, dict):
+            return len(self._plain(place, value)) == len(value)
+        if isinstance(value, list):
+            return len(self._plain(place, dict(enumerate(value)))) == len(value)
+        if isinstance(value, float) and not math.isfinite(value):
+            self.faults.add(place, f"expected a finite number; got {value}")
+            return False
+        if not isinstance(value, str | bool | int | float):
+            self.faults.add(place, f"expected a value that JSON has; got {describe_value(value)}")
+            return False
+        return True
+
+    # [project], plug-ins, tables and names
+
+    def _read_project(self, table: Values) -> ProjectTable:
+        self._check_keys(("project",), table, ("database", "store", "plugins"))
+        default = ProjectTable()
+        database = self._string(("project", "database"), table.get("database", default.database))
+        if database is not None and not _DATABASE.fullmatch(database):
+            message = f"expected letters, digits, '_' and '-', at most 63; got {database!r}"
+            self.faults.add(("project", "database"), message)
+        store = self._string(("project", "store"), table.get("store", default.store))
+        if store == "":
+            self.faults.add(("project", "store"), "expected a folder; got ''")
+        plugins = self._strings(("project", "plugins"), table.get("plugins", []))
+        return ProjectTable(database or "", store or "", plugins)
+
+    def _load_plugins(self, modules: tuple[str, ...]) -> None:
+        self._attempt(("project",), "an installed plug-in", load_plugins)
+        for index, name in enumerate(modules):
+            place: Place = ("project", "plugins", index)
+            self._attempt(place, f"plug-in {name!r}", partial(load_plugins, (name,)))
+
+    def _attempt(self, place: Place, what: str, load: Callable[[], None]) -> None:
+        try:
+            load()
+        except StageError as error:
+            self.faults.add(place, str(error))
+            self._has_all_plugins = False
+        except Exception as error:  # a plug-in is somebody else's code
+            self.faults.add(place, f"{what} raised {type(error).__name__}: {error}")
+            self._has_all_plugins = False
+
+    def _check_tables(self, tables: Values) -> None:
+        known = (*_TABLES, *families())
+        for name in (name for name in tables if name not in known):
+            self.tell_unknown((name,), "unknown table", name, known)
+            for entry in tables[name] if isinstance(tables[name], dict) else ():
+                self.owners.setdefault(entry, name)  # so that nobody misses it
+
+    def _check_name(self, table: str, name: str) -> None:
+        if not _NAME.fullmatch(name):
+            message = f"bad name {name!r}: expected letters, digits, '_' and '-', at most 100"
+            self.faults.add((table, name), message)
+
+    def _claim(self, table: str, name: str) -> None:
+        """Check the name of what can be needed, and that nothing else has it."""
+        self._check_name(table, name)
+        owner = self.owners.setdefault(name, table)
+        if owner != table:
+            self.faults.add((table, name), f"the name {name!r} stands under {owner!r} too")
+
+    # resources
+
+    def _read_family(self, family: str, table: Values) -> None:
+        for name, value in table.items():
+            self._claim(family, name)
+            settings = dict(self._table((family, name), value))
+            if isinstance(value, dict):
+                kind = self._kind((family, name), family, settings.pop("kind", None))
+                if kind is not None:
+                    self._read_resource(name, kind, settings)
+
+    def _kind(self, place: Place, family: str, name: Any) -> Kind | None:
+        table = kinds(family)
+        if name is None:
+            self.faults.add(place, f"key 'kind' is missing{nearest('', table)}")
+        elif self._string((*place, "kind"), name) is None:
+            return None
+        elif name not in table:
+            self.tell_unknown((*place, "kind"), "unknown kind", name, table)
+        return table.get(name)
+
+    def _read_resource(self, name: str, kind: Kind, values: Values) -> None:
+        place: Place = (kind.family, name)
+        self.provided.setdefault(name, kind.provides)
+        plain = self._plain(place, values)
+        try:
+            settings = kind.settings.validate(plain)
+        except ConfigError as error:
+            for fault in error.faults:
+                if first_key(fault) not in values.keys() - plain.keys():
+                    self.faults.add((*place, *keys_of(fault)), fault.message)
+            return
+        config, runtime_keys = kind.settings.plain(settings), kind.settings.runtime_keys
+        row = (name, kind.family, kind.name, kind.provides)
+        self.resources.setdefault(name, Resource(*row, settings, config, runtime_keys))
+
+    # experiments, each by itself
+
+    def _read_experiments(self, table: Values) -> None:
+        for name, value in table.items():
+            self._claim("experiments", name)
+            if not isinstance(value, dict):
+                self._table(("experiments", name), value)
+                continue
+            draft = self.drafts[name] = self._draft(name, value)
+            if draft.stage is not None:
+                self.provided.setdefault(name, draft.stage.output.name)
+
+    def _draft(self, name: str, table: Values) -> Draft:
+        place: Place = ("experiments", name)
+        self._check_keys(place, table, _EXPERIMENT_KEYS)
+        stage = self._stage(place, table)
+        inner = {key: table.get(key, {}) for key in ("needs", "config", "matrix")}
+        needs, config, matrix = (self._table((*place, key), inner[key]) for key in inner)
+        plain = self._plain((*place, "config"), config)
+        fixed = stage.runtime_keys if stage else frozenset()
+        axes = {k: self._axis((*place, "matrix", k), v, k in fixed) for k, v in matrix.items()}
+        bad_axes = {key for key, values in axes.items() if not values}
+        return Draft(
+            name,
+            stage if all(isinstance(value, dict) for value in inner.values()) else None,
+            {slot: self._reference((*place, "needs", slot), text) for slot, text in needs.items()},
+            plain,
+            {key: values for key, values in axes.items() if values},
+            frozenset(config.keys() - plain.keys() | bad_axes),
+            self._string((*place, "description"), table.get("description", "")) or "",
+        )
+
+    def _stage(self, place: Place, table: Values) -> Stage | None:
+        if "stage" not in table:
+            self.faults.add(place, "key 'stage' is missing")
+            return None
+        name = self._string((*place, "stage"), table["stage"])
+        if name is None:
+            return None
+        if name not in self._stages:
+            self._stages[name] = _load_stage(name)
+        stage = self._stages[name]
+        if isinstance(stage, Stage):
+            return stage
+        self.faults.add((*place, "stage"), stage)
+        return None
+
+    def _reference(self, place: Place, value: Any) -> Reference | None:
+        text = self._string(place, value)
+        try:
+            reference = None if text is None else parse_reference(text)
+        except SelectionError as error:
+            self.faults.add(place, str(error))
+            return None
+        if reference is not None and reference.is_pattern:
+            self.faults.add(place, f"a need names one thing; got the pattern {text!r}")
+            return None
+        return reference
+
+    def _axis(self, place: Place, values: Any, is_runtime: bool) -> tuple[Any, ...] | None:
+        if not isinstance(values, list):
+            message = f"expected a list of values; got {describe_value(values)}"
+            self.faults.add(place, message)
+        elif not values:
+            self.faults.add(place, "empty; expected at least one value")
+        elif is_runtime:
+            message = "cannot change the result, so it is no axis; set it in `config`"
+            self.faults.add(place, message)
+        elif self._is_plain(place, values):
+            return tuple(values)
+        return None
+
+    # [suites]
+
+    def _read_suites(self, table: Values) -> None:
+        for name, value in table.items():
+            self._check_name("suites", name)
+            if name in self.drafts:  # a resource may have it: those are needed, suites are run
+                self.faults.add(("suites", name), f"{name!r} is an experiment's name too")
+            if value == []:
+                self.faults.add(("suites", name), "empty; expected names of experiments")
+            self.suites[name] = self._strings(("suites", name), value)
+
+
+def keys_of(fault: ConfigFault) -> tuple[str, ...]:
+    """Return the keys that lead to a configuration's fault; none for the whole of it."""
+    return tuple(fault.key.split(".")) if fault.key else ()
+
+
+def first_key(fault: ConfigFault) -> str:
+    """Return the outermost key of a configuration's fault, or ""."""
+    return fault.key.split(".")[0]
+
+
+def _load_stage(name: str) -> Stage | str:
+    """Return a stage, or why it cannot be had."""
+    try:
+        return load_stage(name)
+    except StageError as error:
+        return str(error)
+    except Exception as error:  # a stage is somebody else's code
+        return f"stage {name!r} raised {type(error).__name__}: {error}"
+
+
+def _nearest(name: str, *groups: Iterable[str]) -> str:
+    """Return a near match from the first group that has one, else what the first group has."""
+    tails = [nearest(name, group) for group in groups]
+    near = [tail for tail in tails if tail.startswith("; did you mean")]
+    return next(iter(near or filter(None, tails)), "")

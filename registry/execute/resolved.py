@@ -1,0 +1,283 @@
+"""One task, resolved: its configuration and inputs; and what a stage may ask of its run."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from registry.declare.cells import Cell, Graph
+from registry.declare.declaration import DeclarationError, Fault
+from registry.declare.stage import ConfigError, ConfigFault, Input, Stage, load_stage
+from registry.plan.artifacts import Attempt, ExperimentStore
+from registry.plan.plan import Task
+from registry.plan.project import Project, describe_input
+from registry.plan.sources import Code, code_of
+from registry.store.manifest import Provenance
+from registry.suggest import nearest
+
+if TYPE_CHECKING:
+    from registry.store.datasets import ShardWriter
+
+PROGRESS = "progress.json"
+PROGRESS_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class ResolvedTask:
+    """A task with everything that it needs to run.
+
+    Attributes
+    ----------
+    cell : Cell
+        What is to be made; where its configuration is nowhere declared, it has the name of its
+        experiment.
+    fingerprint : str
+        16 hexadecimal digits.
+    inputs : mapping of str to Input
+        What fills each slot.
+    record : mapping
+        What ``task.json`` says.
+    overrides : mapping
+        Keys that differ from what is declared; ``needs.slot`` for an input.
+    code : Code
+        What it is made with.
+    """
+
+    cell: Cell
+    fingerprint: str
+    inputs: Mapping[str, Input]
+    record: Mapping[str, Any]
+    overrides: Mapping[str, Any]
+    code: Code
+
+    @property
+    def stage(self) -> Stage:
+        """The stage that is run."""
+        return load_stage(self.cell.stage)
+
+    @property
+    def config(self) -> Any:
+        """The validated configuration."""
+        return self.stage.resolve(self.cell.config)
+
+    def described_inputs(self) -> dict[str, dict[str, Any]]:
+        """Return what a record says of the inputs."""
+        return {slot: describe_input(given) for slot, given in self.inputs.items()}
+
+    def facts(self, project: Project) -> dict[str, Any]:
+        """Return what stands under ``info.factbook`` from the start."""
+        return {
+            "experiment": self.cell.experiment,
+            "cell": self.cell.name,
+            "stage": self.cell.stage,
+            "stage_version": self.cell.version,
+            "fingerprint": self.fingerprint,
+            "overrides": dict(self.overrides),
+            "inputs": self.described_inputs(),
+            "packages": dict(self.code.packages),
+            "package_hashes": dict(self.code.package_hashes),
+            "sources": self.code.digest,
+            "commit": self.code.commit.commit if self.code.commit else None,
+            "project": str(project.root),
+        }
+
+    def begin(self, store: ExperimentStore, uid: str) -> Attempt:
+        """Open an attempt at this task."""
+        contents = {slot: given.content or given.fingerprint for slot, given in self.inputs.items()}
+        return store.begin(
+            self.cell.experiment,
+            self.fingerprint,
+            self.record,
+            uid,
+            contents,
+            self.code.digest,
+        )
+
+
+def planned_task(project: Project, task: Task, graph: Graph | None = None) -> ResolvedTask:
+    """Return a task of a plan with its inputs.
+
+    Raises
+    ------
+    MissingInputsError
+        With every input that is not there.
+    """
+    graph = graph or project.graph
+    known = project.fingerprints(graph, task.name)
+    inputs = project.inputs(graph, task.cell, known)
+    plugged = load_stage(task.stage).plugged(task.cell.config)
+    code = code_of(task.stage, project.root, plugged)
+    return ResolvedTask(task.cell, task.fingerprint, inputs, task.record(), {}, code)
+
+
+def resolve_task(project: Project, stage: Stage, config: Mapping[str, Any]) -> ResolvedTask:
+    """Return the task that a Sacred configuration describes.
+
+    Parameters
+    ----------
+    project : Project
+        Where the inputs are declared.
+    stage : Stage
+        What is run.
+    config : mapping
+        The stage's keys, ``seed``, ``experiment`` and ``needs``.
+
+    Raises
+    ------
+    ConfigError, SelectionError, MissingInputsError
+        If there is no such task, or its inputs are not there.
+    """
+    values = {key: config[key] for key in stage.settings.keys if key in config}
+    _check_values(stage, config, values)
+    name = str(config["experiment"]) or stage.name.rpartition(".")[2].replace("_", "-")
+    needs = {slot: str(reference) for slot, reference in config["needs"].items() if reference}
+    try:
+        graph = project.variant(name, stage.name, values, needs)
+    except DeclarationError as error:
+        raise ConfigError(tuple(_as_typed(fault, name) for fault in error.faults)) from error
+    cell = graph.select_one(name)
+    known = project.fingerprints(graph, cell.name)
+    declared = _declared(project, cell, known[cell.name])
+    task = project.plan([cell.name], graph=graph).task(cell.name)
+    planned = planned_task(project, task, graph)
+    overrides = _overrides([declared] if declared else _candidates(project, cell), cell)
+    if declared is not None:
+        cell = replace(cell, name=declared.name, values=declared.values)
+    record = {**task.record(), "cell": cell.name}
+    return replace(planned, cell=cell, record=record, overrides=overrides)
+
+
+def _check_values(stage: Stage, config: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+    known = (*stage.settings.keys, "seed", "experiment", "needs")
+    unknown = sorted(config.keys() - set(known))
+    faults = [ConfigFault("", f"unknown key {key!r}{nearest(key, known)}") for key in unknown]
+    if "seed" not in stage.settings.keys and config.get("seed"):
+        faults.append(ConfigFault("seed", f"{stage.name} draws nothing; it has no seed"))
+    for name, slot in stage.slots.items():
+        if not (slot.is_optional or config["needs"].get(name)):
+            message = f"not given; name a declared experiment, or an input as needs.{name}=…"
+            faults.append(ConfigFault(f"needs.{name}", message))
+    try:
+        stage.resolve(values)
+    except ConfigError as error:
+        faults.extend(error.faults)
+    if faults:
+        raise ConfigError(tuple(faults))
+
+
+def _as_typed(fault: Fault, name: str) -> ConfigFault:
+    """Return a fault of an experiment as one of what was typed: not the file's."""
+    place = fault.place.removeprefix(f"experiments.{name}.").removeprefix("config.")
+    return ConfigFault(place, fault.message)
+
+
+def _candidates(project: Project, cell: Cell) -> tuple[Cell, ...]:
+    return project.graph.by_experiment.get(cell.experiment, ())
+
+
+def _declared(project: Project, cell: Cell, fingerprint: str) -> Cell | None:
+    """Return the declared cell of the same experiment that has this fingerprint."""
+    for candidate in _candidates(project, cell):
+        if candidate.result_config != cell.result_config:
+            continue
+        known = project.fingerprints(project.graph, candidate.name)
+        if known[candidate.name] == fingerprint:
+            return candidate
+    return None
+
+
+def _overrides(declared: Sequence[Cell], cell: Cell) -> dict[str, Any]:
+    """Return what differs from the declared experiment; of several cells, from the nearest."""
+    return min((_difference(candidate, cell) for candidate in declared), key=len, default={})
+
+
+def _difference(declared: Cell, cell: Cell) -> dict[str, Any]:
+    config = {key: value for key, value in cell.config.items() if declared.config.get(key) != value}
+    needs = {
+        f"needs.{slot}": name
+        for slot, name in cell.needs.items()
+        if declared.needs.get(slot) != name
+    }
+    return config | needs
+
+
+class TaskRun:
+    """What a stage may ask of the run that executes it; see :class:`registry.declare.stage.Run`."""
+
+    def __init__(
+        self,
+        task: ResolvedTask,
+        attempt: Attempt,
+        sacred_run: Any,
+        journal: Path | None = None,
+    ):
+        self.uid = attempt.uid
+        self.experiment = task.cell.name
+        self.fingerprint = task.fingerprint
+        self.partial = attempt.partial
+        self._task = task
+        self._attempt = attempt
+        self._sacred_run = sacred_run
+        self._journal = journal
+        self._told = 0.0
+        self._started = datetime.now(UTC)
+
+    def log(self, name: str, value: float, step: int) -> None:
+        """Record one point of a metric's curve."""
+        self._sacred_run.log_scalar(name, float(value), int(step))
+
+    def progress(self, done: int, total: int, what: str = "") -> None:
+        """Tell whoever watches how far the run is; at most twice a second."""
+        now = time.monotonic()
+        if self._journal is None or (now - self._told < PROGRESS_SECONDS and done < total):
+            return
+        self._told = now
+        scratch = self._journal / f".{PROGRESS}"
+        with suppress(OSError):  # nobody loses anything by a progress that is not shown
+            scratch.write_text(json.dumps({"done": done, "total": total, "what": what}))
+            scratch.replace(self._journal / PROGRESS)
+
+    def attach(self, name: str) -> Path:
+        """Return the path of a file to write beside the dataset.
+
+        Raises
+        ------
+        ValueError
+            If the name leads out of the run's folder.
+        """
+        relative = PurePosixPath(name)
+        if relative.is_absolute() or ".." in relative.parts:
+            raise ValueError(f"attachment {name!r}; expected a path inside the run's folder")
+        path = self._attempt.output / relative
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def shards(self) -> ShardWriter:
+        """Return the writer of the output in parts, which resumes what is there."""
+        from registry.store.datasets import ShardWriter
+
+        schema = self._task.stage.output
+        return ShardWriter(self._attempt.output, schema, self.provenance().attributes())
+
+    def provenance(self) -> Provenance:
+        """Return where the output comes from."""
+        task, config, commit = self._task, self._task.cell.config, self._task.code.commit
+        return Provenance(
+            experiment=task.cell.name,
+            run=self.uid,
+            fingerprint=task.fingerprint,
+            stage=task.cell.stage,
+            version=task.cell.version,
+            config=config,
+            inputs=task.described_inputs(),
+            commit=commit.commit if commit else "",
+            sources=task.code.digest,
+            seed=config.get("seed"),
+            started=self._started,
+        )

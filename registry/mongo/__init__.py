@@ -1,0 +1,1 @@
+"""All that talks to MongoDB: connection, embedded server, queries, documents, projection."""

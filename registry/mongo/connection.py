@@ -1,0 +1,278 @@
+"""The connection to MongoDB, real or embedded. Nothing else imports pymongo."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import re
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import bson
+import gridfs
+import pymongo
+from bson import ObjectId
+from pymongo.collection import Collection
+from pymongo.errors import ConnectionFailure, DuplicateKeyError, InvalidName, PyMongoError
+from pymongo.uri_parser import parse_uri
+
+from registry.mongo import server
+
+URL_VARIABLE = "FACTBOOK_MONGO"
+OFF = "off"
+
+_TIMEOUTS = {"serverSelectionTimeoutMS": 3000, "connectTimeoutMS": 3000, "socketTimeoutMS": 60000}
+_BEFORE_PASSWORD = r"((?:^(?![\w+.-]+://)|://)[^/@:\s]*:)"  # also where the scheme is missing
+_OWN = "factbook"  # a collection of our own: identity, last number of a run
+_SCHEMA = 1  # version of the indexes
+_SORTED_BY_START = (
+    "status",
+    "experiment.name",
+    "info.factbook.experiment",
+    "info.factbook.cell",
+    "info.factbook.stage",
+    "info.factbook.fingerprint",
+)
+
+
+class DatabaseError(Exception):
+    """A database that cannot be reached or used; the message never holds a password."""
+
+
+class AwayError(DatabaseError):
+    """A database that does not answer."""
+
+
+class DuplicateError(DatabaseError):
+    """A document that is already there."""
+
+
+@dataclass(frozen=True)
+class Database:
+    """A MongoDB database of runs in Sacred's schema, and how to find it again.
+
+    Attributes
+    ----------
+    handle : pymongo.database.Database
+        For queries of one's own. Times come back in UTC, with their zone.
+    address : str
+        Where it is, without a password.
+    identity : str
+        What tells it from every other database, wherever it moves.
+    reopen : callable
+        Connects anew; finds the embedded server where it is by now.
+    """
+
+    handle: Any
+    address: str
+    identity: str
+    reopen: Callable[[], Database]
+
+    def collection(self, name: str) -> Collection[dict[str, Any]]:
+        """Return a collection; operations belong inside :func:`errors`."""
+        collection: Collection[dict[str, Any]] = self.handle[name]
+        return collection
+
+    @property
+    def runs(self) -> Collection[dict[str, Any]]:
+        """One document per run."""
+        return self.collection("runs")
+
+    @property
+    def metrics(self) -> Collection[dict[str, Any]]:
+        """One document per metric of a run, or several where it is long."""
+        return self.collection("metrics")
+
+    @property
+    def own(self) -> Collection[dict[str, Any]]:
+        """What is kept about the database itself."""
+        return self.collection(_OWN)
+
+    def check(self) -> None:
+        """Make sure that this is still the database that was connected to.
+
+        Raises
+        ------
+        DatabaseError
+            If it is away, or if another one answers in its place.
+        """
+        with errors(self.address):
+            found = self.own.find_one({"_id": "identity"}, {"token": 1})
+        if found is None or found.get("token") != self.identity:
+            raise DatabaseError(f"another database answers at {self.address}")
+
+    def read_file(self, file: str) -> bytes:
+        """Return the content of a file of GridFS.
+
+        Raises
+        ------
+        DatabaseError
+            If it is not there, or the database is away.
+        """
+        with errors(self.address):
+            return gridfs.GridFS(self.handle).get(ObjectId(file)).read()
+
+    def close(self) -> None:
+        """End the connection."""
+        self.handle.client.close()
+
+
+def connect(
+    project_root: Path, url: str | None = None, *, name: str = "factbook"
+) -> Database | None:
+    """Return the database of a project, ready to be written to.
+
+    Parameters
+    ----------
+    project_root : Path
+        Folder of ``experiments.toml``.
+    url : str or None
+        A MongoDB URL, or ``off``; by default ``$FACTBOOK_MONGO``. Without one the embedded server
+        is found, or started.
+    name : str
+        Name of the database, where the URL names none.
+
+    Returns
+    -------
+    Database or None
+        None if it is ``off``: journals alone are written.
+
+    Raises
+    ------
+    DatabaseError
+        If it cannot be reached within seconds. The message names it, without its password.
+    """
+    url = url or os.environ.get(URL_VARIABLE)
+    if url and url.strip().lower() == OFF:
+        return None
+    if url:
+        return _open(url, name, lambda: _open(url, name))
+    return _open_embedded(project_root, name, server.start)
+
+
+def redact(text: str) -> str:
+    """Return a text without the passwords of the URLs in it."""
+    return re.sub(rf"{_BEFORE_PASSWORD}\S*@", r"\1***@", text)
+
+
+@contextmanager
+def errors(address: str) -> Iterator[None]:
+    """Turn pymongo's errors into `DatabaseError`."""
+    try:
+        yield
+    except DuplicateKeyError as error:
+        raise DuplicateError(str(error)) from error
+    except (PyMongoError, gridfs.errors.GridFSError, bson.errors.BSONError, OSError) as error:
+        told = str(error).split(", Timeout:")[0].partition(" (configured timeouts:")[0]
+        reason = redact(told)
+        kind = AwayError if isinstance(error, ConnectionFailure) else DatabaseError
+        raise kind(f"MongoDB at {address}: {reason}") from error
+
+
+def as_object_id(digits: str) -> ObjectId:
+    """Return 24 hexadecimal digits as MongoDB's own type."""
+    return ObjectId(digits)
+
+
+def plain_document(value: Any) -> Any:
+    """Return what MongoDB gave as plain values: identities become strings, times keep UTC."""
+    kind = type(value)  # 10,000 documents have a million values, most of them plain
+    if kind is dict:
+        return {key: plain_document(item) for key, item in value.items()}
+    if kind is list:
+        return [plain_document(item) for item in value]
+    return str(value) if kind is ObjectId else value
+
+
+def _leave_at_once() -> None:
+    """Let the process end without pymongo's threads, which sleep up to half a second.
+
+    Its closed clients have nothing left to do then, and the threads are daemons.
+    """
+    with suppress(ImportError):
+        from pymongo.synchronous.monitor import _shutdown_resources
+
+        atexit.unregister(_shutdown_resources)
+
+
+_leave_at_once()
+
+
+def _open_embedded(
+    project_root: Path, name: str, find: Callable[[Path], server.Server]
+) -> Database:
+    def reopen() -> Database:
+        return _open_embedded(project_root, name, server.revive)
+
+    try:
+        address = find(project_root).uri
+    except (server.ServerError, OSError) as error:
+        raise DatabaseError(str(error)) from error
+    return _open(address, name, reopen)
+
+
+def _open(url: str, name: str, reopen: Callable[[], Database] | None = None) -> Database:
+    """Connect to a URL, ask who answers, and see to the indexes."""
+    client, name = _client(url, name)
+    address = f"{redact(url)}, database {name}"
+    try:
+        with errors(address):
+            client.admin.command("ping")
+            identity = _identify(client[name])
+    except DatabaseError:
+        client.close()
+        raise
+    return Database(client[name], address, identity, reopen or (lambda: _open(url, name)))
+
+
+def _client(url: str, name: str) -> tuple[pymongo.MongoClient[dict[str, Any]], str]:
+    secret = re.search(rf"{_BEFORE_PASSWORD}(\S*)@", url)
+    try:
+        parsed = parse_uri(url, validate=True, warn=False)
+        given = {option.lower() for option in parsed["options"]}
+        timeouts: Any = {key: ms for key, ms in _TIMEOUTS.items() if key.lower() not in given}
+        client: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(
+            url, tz_aware=True, appname="factbook", **timeouts
+        )
+        return client, parsed["database"] or name
+    except (PyMongoError, InvalidName, ValueError) as error:
+        reason = str(error)
+        for text in {secret[2], unquote(secret[2])} if secret else ():
+            reason = reason.replace(text, "***")
+        raise DatabaseError(f"{URL_VARIABLE} {redact(url)!r} cannot be used: {reason}") from None
+
+
+def _identify(handle: Any) -> str:
+    """Return the identity of a database, given to it at the first time, and see to its indexes."""
+    own = handle[_OWN]
+    found = own.find_one({"_id": "identity"})
+    if found is None:
+        with suppress(DuplicateKeyError):
+            own.insert_one({"_id": "identity", "token": secrets.token_hex(16), "schema": 0})
+        found = own.find_one({"_id": "identity"})
+    if found.get("schema", 0) < _SCHEMA:
+        _ensure_indexes(handle)
+        own.update_one({"_id": "identity"}, {"$set": {"schema": _SCHEMA}})
+    return str(found["token"])
+
+
+def _ensure_indexes(handle: Any) -> None:
+    """Make the indexes that recording and listing need.
+
+    The embedded server neither sorts by an index where it also filters, nor looks at ``_id`` by
+    range: what is listed is asked for by ranges of ``start_time`` after an equality.
+    """
+    handle.runs.create_index("info.factbook.uid", unique=True, sparse=True)
+    handle.runs.create_index([("start_time", pymongo.DESCENDING)])
+    for key in _SORTED_BY_START:
+        handle.runs.create_index([(key, pymongo.ASCENDING), ("start_time", pymongo.DESCENDING)])
+    handle.metrics.create_index([("run_id", pymongo.ASCENDING), ("name", pymongo.ASCENDING)])
+    handle["fs.files"].create_index([("filename", pymongo.ASCENDING), ("md5", pymongo.ASCENDING)])
+    handle["fs.chunks"].create_index(
+        [("files_id", pymongo.ASCENDING), ("n", pymongo.ASCENDING)], unique=True
+    )

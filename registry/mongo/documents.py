@@ -1,0 +1,233 @@
+"""What a journal is in MongoDB: the documents that Sacred's own observer writes for such a run.
+
+Pure: the same journal always gives the same documents, down to the identities of metrics and
+files, so that whoever projects a journal, and how often, makes no difference.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from registry.record.journal import Journal
+from registry.record.series import Part
+
+FORMAT = "MongoObserver-0.7.0"
+"""The schema that Sacred 0.8 names in its records."""
+
+LARGEST = 15 * 1024 * 1024
+"""Bytes of a document; MongoDB takes 16 MiB."""
+
+_KEPT = {
+    ("info", "factbook"),
+    ("info", "metrics"),
+    ("experiment", "name"),
+    ("experiment", "sources"),
+}
+_MOST_RESOURCES = 20_000
+_NOTE = 200  # bytes of what stands where a value was left out, at most
+_IDENTITY = frozenset({"uid", "experiment", "stage", "fingerprint", "pid", "create_time"})
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file that goes to GridFS.
+
+    Attributes
+    ----------
+    id : str
+        Its identity there, 24 hexadecimal digits.
+    path : Path
+        Where its content lies in the journal.
+    md5 : str
+        Digest of its content.
+    filename : str or None
+        Its name there; None for artifacts, whose names contain the number of the run.
+    artifact : str or None
+        Name of the artifact.
+    content_type : str or None
+        MIME type of the artifact.
+    metadata : object
+        Of the artifact.
+    """
+
+    id: str
+    path: Path
+    md5: str
+    filename: str | None = None
+    artifact: str | None = None
+    content_type: str | None = None
+    metadata: Any = None
+
+
+@dataclass(frozen=True)
+class MetricDocument:
+    """One document of ``metrics``: a part of a metric, under an identity of its own."""
+
+    id: str
+    name: str
+    part: Part
+
+
+@dataclass(frozen=True)
+class RunDocuments:
+    """All that MongoDB holds of one run.
+
+    Attributes
+    ----------
+    run : dict
+        The document of ``runs`` without its ``_id``. Sources and artifacts refer to files by
+        the identities of `files`.
+    metrics : tuple of MetricDocument
+        Documents of ``metrics``, a metric's parts in order.
+    files : tuple of StoredFile
+        Sources and artifacts.
+    """
+
+    run: dict[str, Any]
+    metrics: tuple[MetricDocument, ...]
+    files: tuple[StoredFile, ...]
+
+
+def documents(journal: Journal) -> RunDocuments:
+    """Return the documents of a journal that has at least been begun.
+
+    Parameters
+    ----------
+    journal : Journal
+        What :func:`registry.record.journal.read_journal` returns.
+
+    Returns
+    -------
+    RunDocuments
+        No document is larger than MongoDB takes: the middle of the console and, if need be, the
+        largest other values are replaced by a line that says so.
+    """
+    sources = [_source_file(journal, name, md5) for name, md5 in journal.experiment["sources"]]
+    artifacts = [
+        _artifact_file(journal, number, told)
+        for number, told in enumerate(journal.artifacts)
+        if told["kept"]
+    ]
+    metrics = tuple(_metric_documents(journal))
+    run = _run(journal, sources, artifacts, metrics)
+    _fit(run)
+    # A file's content that could not be kept is missing, and no reason to hold up the rest.
+    files = tuple(file for file in [*sources, *artifacts] if file.path.exists())
+    return RunDocuments(run, metrics, files)
+
+
+def object_id(*parts: object) -> str:
+    """Return 24 hexadecimal digits that stand for `parts`."""
+    return hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()[:24]
+
+
+def bson_size(value: Any) -> int:
+    """Return how many bytes a plain value takes in MongoDB, at most."""
+    if isinstance(value, str):
+        return 5 + len(value.encode())
+    if isinstance(value, dict):
+        return 5 + sum(2 + len(key.encode()) + bson_size(item) for key, item in value.items())
+    if isinstance(value, list):
+        return 5 + sum(2 + len(str(place)) + bson_size(item) for place, item in enumerate(value))
+    return 12  # the longest scalar, an ObjectId
+
+
+def _run(
+    journal: Journal,
+    sources: list[StoredFile],
+    artifacts: list[StoredFile],
+    metrics: tuple[MetricDocument, ...],
+) -> dict[str, Any]:
+    names = (name for name, _ in journal.experiment["sources"])
+    pairs = [[name, file.id] for name, file in zip(names, sources, strict=True)]
+    run: dict[str, Any] = {
+        "experiment": {**journal.experiment, "sources": pairs},
+        "format": FORMAT,
+        "command": journal.command,
+        "host": journal.host,
+        "start_time": journal.start_time,
+        "config": journal.config,
+        "meta": journal.meta,
+        "status": journal.status,
+        "resources": journal.resources[:_MOST_RESOURCES],
+        "artifacts": [{"name": file.artifact, "file_id": file.id} for file in artifacts],
+        "captured_out": journal.console(),
+        "info": _info(journal, metrics),
+        "heartbeat": journal.heartbeat,
+        "result": journal.result,
+    }
+    if journal.ended:
+        run["stop_time"] = journal.stop_time
+    if journal.fail_trace is not None:
+        run["fail_trace"] = journal.fail_trace
+    return run
+
+
+def _info(journal: Journal, metrics: tuple[MetricDocument, ...]) -> dict[str, Any]:
+    info = dict(journal.info)
+    own = info.pop("factbook", {})
+    facts = {**(own if isinstance(own, dict) else {"info": own}), **journal.facts}
+    large = [told for told in journal.artifacts if not told["kept"]]
+    if large:
+        facts["artifacts_not_stored"] = large
+    if len(journal.resources) > _MOST_RESOURCES:
+        facts["resources_not_stored"] = len(journal.resources) - _MOST_RESOURCES
+    if metrics:
+        info["metrics"] = [{"name": metric.name, "id": metric.id} for metric in metrics]
+    return {**info, "factbook": facts}
+
+
+def _metric_documents(journal: Journal) -> Iterator[MetricDocument]:
+    for name, series in journal.metrics.items():
+        for part in series.parts:
+            yield MetricDocument(object_id("metric", journal.uid, name, part.first), name, part)
+
+
+def _source_file(journal: Journal, name: str, md5: str) -> StoredFile:
+    filename = str(Path(journal.experiment["base_dir"]) / name)
+    kept = journal.folder / "sources" / md5
+    return StoredFile(object_id("source", filename, md5), kept, md5, filename=filename)
+
+
+def _artifact_file(journal: Journal, number: int, told: dict[str, Any]) -> StoredFile:
+    name, md5 = told["name"], told["md5"]
+    return StoredFile(
+        object_id("artifact", journal.uid, number, name, md5),
+        journal.folder / "artifacts" / md5,
+        md5,
+        artifact=name,
+        content_type=told["content_type"],
+        metadata=told["metadata"],
+    )
+
+
+def _fit(run: dict[str, Any]) -> None:
+    """Leave out the largest values until the document fits."""
+    while bson_size(run) > LARGEST:
+        place, key = max(_places(run), key=lambda found: bson_size(found[0][found[1]]))
+        size = bson_size(place[key])
+        if size < _NOTE:
+            raise ValueError(f"a record of {bson_size(run)} bytes has nothing large to leave out")
+        place[key] = f"{size} bytes left out, more than MongoDB takes; the journal has them"
+
+
+def _places(run: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
+    """Yield where values stand that a record can do without: copies, never the journal's own."""
+    for name in ("info", "config", "host", "meta", "experiment"):
+        run[name] = dict(run[name])
+        yield from ((run[name], key) for key in run[name] if (name, key) not in _KEPT)
+    facts = run["info"]["factbook"] = dict(run["info"]["factbook"])
+    yield from ((facts, key) for key in facts if key not in _IDENTITY)
+    yield from ((run, key) for key in ("result", "fail_trace") if key in run)
+
+
+_KEPT = {
+    ("info", "factbook"),
+    ("info", "metrics"),
+    ("experiment", "name"),
+    ("experiment", "sources"),
+}

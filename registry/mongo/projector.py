@@ -1,0 +1,331 @@
+"""Projects journals into MongoDB: one beside its run, or all that are left over."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from registry.mongo.connection import AwayError, Database, DatabaseError
+from registry.mongo.projection import Sent, project, stored_status
+from registry.record.journal import EVENTS, Journal, journal_root, journal_uids, read_journal
+from registry.record.reap import note_death
+from registry.record.series import ReleasedError
+from registry.record.status import final_status
+from registry.store.durable import StoreError, read_json, write_json
+
+SYNC = "factbook sync"
+
+_NOTE = "projected.json"
+_LONGEST_WAIT = 30.0  # seconds between tries while the database is away
+_RETRY = 0.5  # seconds, at the end of the run
+_MOST_READ_BACKS = 3  # that find another status than the journal's
+_SHARE = 10  # times as long as a projection took is waited until the next one
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Where the record of a run stands when the run is over.
+
+    Attributes
+    ----------
+    recorded : bool
+        Whether the end of the run was read back from the database.
+    run_id : int or None
+        Number of the run there.
+    status : str
+        Status of the run by its journal.
+    message : str
+        One line for people.
+    command : str or None
+        What to type for the record to be completed, if it is not.
+    """
+
+    recorded: bool
+    run_id: int | None
+    status: str
+    message: str
+    command: str | None = None
+
+
+@dataclass(frozen=True)
+class Synced:
+    """What was done for one journal.
+
+    Attributes
+    ----------
+    uid : str
+        The run.
+    run_id : int or None
+        Its number in the database; None if it could not be stored.
+    status : str
+        Its status.
+    died : bool
+        Whether it was found dead just now.
+    error : str or None
+        Why it could not be stored.
+    """
+
+    uid: str
+    run_id: int | None
+    status: str
+    died: bool = False
+    error: str | None = None
+
+
+class Projector:
+    """Projects the journal of a run while it runs, from a thread that never holds it up.
+
+    A context manager around the run; `finish` afterwards says how it went.
+
+    Parameters
+    ----------
+    folder : Path
+        The journal.
+    database : Database or None
+        Where to; None if only the journal is wanted.
+    interval : float
+        Seconds between two projections. Slow ones are made more rarely.
+    grace : float
+        Seconds without progress after which `finish` gives up.
+    """
+
+    def __init__(
+        self, folder: Path, database: Database | None, *, interval: float = 3.0, grace: float = 10.0
+    ):
+        self._folder = Path(folder)
+        self._database = database
+        self._reopened: Database | None = None
+        self._interval = interval
+        self._grace = grace
+        self._over = threading.Event()
+        self._patient_until = 0.0
+        self._error: Exception | None = None
+        self._run_id: int | None = None
+        self._recorded = False
+        self._restart()
+        self._thread = threading.Thread(target=self._work, name="projector", daemon=True)
+
+    def __enter__(self) -> Projector:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._over.set()
+
+    def start(self) -> None:
+        """Begin to project."""
+        if self._database is not None:
+            self._thread.start()
+
+    def finish(self) -> Outcome:
+        """Project the end of the run and read it back, in bounded time.
+
+        Returns
+        -------
+        Outcome
+            Where the record stands. The journal is complete in any case.
+        """
+        self._working()
+        self._over.set()
+        while self._thread.is_alive() and time.monotonic() < self._patient_until:
+            self._thread.join(0.05)
+        return self._outcome(final_status(self._folder))
+
+    def _outcome(self, status: str) -> Outcome:
+        if self._database is None:
+            message = f"{status}; no database is wanted, the journal is complete"
+            return Outcome(False, None, status, message, SYNC)
+        if self._recorded:
+            message = f"{status}, recorded as run {self._run_id} in {self._database.address}"
+            return Outcome(True, self._run_id, status, message)
+        waited = "the database did not answer in time"
+        reason = self._error or (waited if self._thread.is_alive() else "its end is not there")
+        message = f"{status}, in the journal only: {reason}; complete the record with: {SYNC}"
+        return Outcome(False, self._run_id, status, message, SYNC)
+
+    def _work(self) -> None:
+        wait = self._interval
+        while not self._over.wait(wait):
+            began = time.monotonic()
+            going = self._attempt()
+            took = time.monotonic() - began
+            wait = max(self._interval, _SHARE * took) if going else min(2 * wait, _LONGEST_WAIT)
+        successes = 0
+        while not self._recorded and successes < _MOST_READ_BACKS:
+            if self._attempt():
+                successes = successes + 1 if self._journal.ended else _MOST_READ_BACKS
+            elif time.monotonic() >= self._patient_until:
+                break
+            else:
+                time.sleep(_RETRY)
+        if self._reopened is not None:
+            self._reopened.close()
+
+    def _attempt(self) -> bool:
+        """Project what the journal says now; after an error, connect anew the next time."""
+        try:
+            database = self._connected()
+            self._journal.refresh()
+            if self._journal.status:
+                self._run_id = project(self._journal, database, self._sent, self._working)
+                self._recorded = _finished(self._journal, self._run_id, database)
+                self._working()
+            self._error = None
+            return True
+        except ReleasedError:
+            self._restart()
+        except Exception as error:  # the run must not suffer, whatever it is
+            self._error = error
+            self._lost = True
+        return False
+
+    def _connected(self) -> Database:
+        current = self._reopened or self._database
+        if current is None:
+            raise DatabaseError("no database is wanted")
+        if not self._lost:
+            return current
+        fresh = current.reopen()
+        if self._reopened is not None:
+            self._reopened.close()
+        if fresh.identity != current.identity:
+            self._restart()
+        self._reopened, self._lost = fresh, False
+        return fresh
+
+    def _restart(self) -> None:
+        """Forget what was read and sent."""
+        self._journal = Journal(self._folder)
+        self._sent = Sent(release=True)
+        self._lost = False
+
+    def _working(self, seconds: float = 0.0) -> None:
+        """Be patient with what begins now, and more so with what is known to be slow."""
+        patience = self._grace + seconds
+        self._patient_until = max(self._patient_until, time.monotonic() + patience)
+
+
+def sync(
+    project_root: Path,
+    database: Database,
+    *,
+    again: bool = False,
+    told: Callable[[Synced], None] = lambda synced: None,
+) -> list[Synced]:
+    """Project every journal with something left, and note runs that died.
+
+    Parameters
+    ----------
+    project_root : Path
+        Folder of ``experiments.toml``.
+    database : Database
+        Where to. What another database holds does not count: after a move everything is
+        projected there.
+    again : bool
+        Whether to project also what is noted as stored, because it was removed there.
+    told : callable
+        Called after each journal.
+
+    Returns
+    -------
+    list of Synced
+        What was done, oldest run first.
+
+    Raises
+    ------
+    DatabaseError
+        If the database is away; what was done until then stays done.
+    """
+    done: list[Synced] = []
+    root, settled = journal_root(project_root), _Settled(project_root, database)
+    try:
+        for uid in journal_uids(project_root):
+            if not again and settled.holds(uid):
+                continue
+            if synced := _sync_journal(root / uid, database):
+                done.append(synced)
+                told(synced)
+    finally:
+        settled.save()
+    return done
+
+
+class _Settled:
+    """Sizes of the journals that a database holds all of, in one file: 10,000 are read at once."""
+
+    def __init__(self, project_root: Path, database: Database):
+        self._database = database
+        self._root = journal_root(project_root)
+        self._path = self._root.parent / "projected" / f"{database.identity}.json"
+        self._sizes: dict[str, int] = read_json(self._path) or {}
+        self._is_changed = False
+
+    def holds(self, uid: str) -> bool:
+        """Return whether the database holds all of a journal."""
+        try:
+            size = os.stat(f"{self._root}/{uid}/{EVENTS}").st_size
+        except OSError:
+            return False
+        if self._sizes.get(uid) == size:
+            return True
+        if not is_projected(self._root / uid, self._database):
+            return False
+        self._sizes[uid] = size
+        self._is_changed = True
+        return True
+
+    def save(self) -> None:
+        """Keep what was learnt, for the next time."""
+        if self._is_changed:
+            with suppress(OSError, StoreError):  # it only saves time
+                self._path.parent.mkdir(exist_ok=True)
+                write_json(self._path, self._sizes)
+
+
+def is_projected(folder: Path, database: Database) -> bool:
+    """Return whether the database holds all of a journal whose run is over."""
+    note = (read_json(folder / _NOTE) or {}).get(database.identity)
+    if not note:
+        return False
+    with suppress(OSError):
+        return bool((folder / EVENTS).stat().st_size == note["bytes"])
+    return False
+
+
+def _sync_journal(folder: Path, database: Database) -> Synced | None:
+    """Project one journal, if it was begun; only an error that is its own does not raise."""
+    died = note_death(folder)
+    journal = read_journal(folder)
+    if not journal.status:
+        return None
+    try:
+        run_id = project(journal, database)
+        _finished(journal, run_id, database)
+        return Synced(journal.uid, run_id, journal.status, died)
+    except AwayError:
+        raise
+    except Exception as error:
+        database.check()
+        return Synced(journal.uid, None, journal.status, died, f"{type(error).__name__}: {error}")
+
+
+def _finished(journal: Journal, run_id: int, database: Database) -> bool:
+    """Read back the status of a run that is over, and note in the journal that it is stored."""
+    if not journal.ended or stored_status(run_id, database) != journal.status:
+        return False
+    notes = read_json(journal.folder / _NOTE) or {}
+    notes[database.identity] = {"bytes": journal.size, "run": run_id}
+    with suppress(OSError, StoreError):  # the note only saves time
+        write_json(journal.folder / _NOTE, notes)
+    return True

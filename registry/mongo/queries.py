@@ -1,0 +1,352 @@
+"""Questions to the database of runs. Answers are plain dicts, and fast with 10,000 runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import Any
+
+from registry.mongo.connection import Database, DatabaseError, errors, plain_document
+
+_FACTS = (
+    "uid",
+    "experiment",
+    "cell",
+    "stage",
+    "stage_version",
+    "fingerprint",
+    "overrides",
+    "inputs",
+    "output",
+    "sources",
+    "commit",
+    "project",
+    "pid",
+    "create_time",
+    "boot",
+    "host",
+    "interrupted_by",
+    "death_noted",
+)
+SUMMARY = (
+    "experiment.name",
+    "command",
+    "status",
+    "start_time",
+    "stop_time",
+    "heartbeat",
+    "config",
+    "result",
+    *(f"info.factbook.{name}" for name in _FACTS),
+)
+"""What is returned of each run where nothing else is asked for: all but the packages, and what is
+long."""
+
+_SCALARS = (str, int, float, bool, datetime, type(None))
+_MOST_CHOICES = 100
+_ALL = 100_000  # runs in one answer
+_WINDOWS = (2, 16)  # times the limit: how many of the newest runs are looked at first
+_LAST = (0, 10, 100)  # runs before the last number; those that were synced late are older
+# Most telling first: the embedded server takes the first condition that has an index.
+_INDEXED = (
+    "_id",
+    "info.factbook.uid",
+    "info.factbook.fingerprint",
+    "info.factbook.cell",
+    "info.factbook.experiment",
+    "info.factbook.stage",
+    "experiment.name",
+    "status",
+)
+
+
+def find_runs(
+    database: Database,
+    query: Mapping[str, Any] | None = None,
+    *,
+    sort: str = "-start_time",
+    limit: int | None = 50,
+    fields: Sequence[str] = SUMMARY,
+) -> list[dict[str, Any]]:
+    """Return the runs that have given values.
+
+    Parameters
+    ----------
+    database : Database
+        Where.
+    query : mapping, optional
+        Values by dotted key: ``{"status": "FAILED", "config.k": 16}``. A list or tuple means any
+        of its values. Values are compared, and never act as operators.
+    sort : str
+        Dotted key; with ``-`` before it the largest come first.
+    limit : int or None
+        How many at most; None for all.
+    fields : sequence of str
+        Dotted keys to return beside ``_id``; empty for whole records.
+
+    Returns
+    -------
+    list of dict
+        Identities are strings, times have a zone (UTC).
+
+    Raises
+    ------
+    ValueError
+        If a key or value could act as an operator.
+    DatabaseError
+        If the database is away.
+    """
+    conditions = conditions_of(query or {})
+    direction = -1 if sort.startswith("-") else 1
+    key = safe_key(sort.lstrip("-"))
+    with errors(database.address):
+        for bound in _bounds(database, key, direction, limit):
+            found = _find(database, conditions | bound, key, direction, limit, fields)
+            if not bound or len(found) == limit:
+                break
+    return [plain_document(run) for run in found]
+
+
+def each_run(
+    database: Database, fields: Sequence[str], batch: int = 500
+) -> Iterator[list[dict[str, Any]]]:
+    """Yield all runs, so many at once, in no order; see :func:`find_runs` for fields and errors."""
+    with errors(database.address):
+        cursor = database.runs.find({}, _projection(fields)).batch_size(batch)
+        while part := list(islice(cursor, batch)):
+            yield [plain_document(run) for run in part]
+
+
+def runs_since(database: Database, moment: datetime, fields: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the runs that started at a moment or later; see :func:`find_runs`."""
+    with errors(database.address):
+        found = database.runs.find({"start_time": {"$gte": moment}}, _projection(fields))
+        return [plain_document(run) for run in found.batch_size(_ALL)]
+
+
+def runs_by_number(
+    database: Database, numbers: Sequence[Any], fields: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Return the runs of these numbers that are there; see :func:`find_runs`."""
+    found: list[dict[str, Any]] = []
+    for start in range(0, len(numbers), _MOST_CHOICES):
+        query = {"_id": list(numbers[start : start + _MOST_CHOICES])}
+        found += find_runs(database, query, limit=None, fields=fields)
+    return found
+
+
+def run_numbers(database: Database) -> set[Any]:
+    """Return the numbers of all runs, which takes the embedded server 2 s for 10,000.
+
+    Raises
+    ------
+    DatabaseError
+        If the database is away.
+    """
+    with errors(database.address):
+        return {plain_document(run["_id"]) for run in database.runs.find({}, {"_id": 1})}
+
+
+def count_runs(database: Database) -> int:
+    """Return about how many runs there are, quickly.
+
+    Raises
+    ------
+    DatabaseError
+        If the database is away.
+    """
+    with errors(database.address):
+        return int(database.runs.estimated_document_count())
+
+
+def find_run(database: Database, run: int | str) -> dict[str, Any] | None:
+    """Return one whole record by its number or its uid, or None if there is none.
+
+    Raises
+    ------
+    DatabaseError
+        If the database is away.
+    """
+    number = int(run) if isinstance(run, int) or run.isdecimal() else None
+    query = {"_id": number} if number is not None else {"info.factbook.uid": str(run)}
+    with errors(database.address):
+        return plain_document(database.runs.find_one(query))
+
+
+def find_metrics(database: Database, run_id: int) -> dict[str, dict[str, list[Any]]]:
+    """Return the metrics of a run.
+
+    Parameters
+    ----------
+    database : Database
+        Where.
+    run_id : int
+        The run's number.
+
+    Returns
+    -------
+    dict of str to dict
+        By name, ``steps``, ``values`` and ``timestamps``, each in the order of logging.
+
+    Raises
+    ------
+    DatabaseError
+        If the database is away.
+    """
+    with errors(database.address):
+        found = list(database.metrics.find({"run_id": run_id}))
+    metrics: dict[str, dict[str, list[Any]]] = {}
+    for part in sorted(found, key=lambda part: part.get("first", 0)):
+        columns = metrics.setdefault(part["name"], {"steps": [], "values": [], "timestamps": []})
+        for column, values in columns.items():
+            values.extend(part.get(column, ()))
+    return metrics
+
+
+def find_sources(database: Database, run_id: int) -> dict[str, str]:
+    """Return the sources of a run, text by file name, as Sacred recorded them.
+
+    Raises
+    ------
+    DatabaseError
+        If the database is away, or has lost a source.
+    """
+    run = _field(database, run_id, "experiment.sources")
+    sources = run.get("experiment", {}).get("sources", [])
+    return {name: database.read_file(file).decode("utf-8", "replace") for name, file in sources}
+
+
+def find_artifact(database: Database, run_id: int, name: str) -> bytes | None:
+    """Return the content of an artifact of a run, or None if there is none of that name.
+
+    Raises
+    ------
+    DatabaseError
+        If the database is away.
+    """
+    for artifact in _field(database, run_id, "artifacts").get("artifacts", []):
+        if artifact["name"] == name:
+            return database.read_file(artifact["file_id"])
+    return None
+
+
+def console(database: Database, run_id: int) -> str:
+    """Return what a run printed; the middle of it is left out where it is long.
+
+    Raises
+    ------
+    DatabaseError
+        If the database is away.
+    """
+    return str(_field(database, run_id, "captured_out").get("captured_out", ""))
+
+
+def _field(database: Database, run_id: int, field: str) -> dict[str, Any]:
+    with errors(database.address):
+        found = database.runs.find_one({"_id": run_id}, {field: 1})
+    if found is None:
+        raise DatabaseError(f"no run {run_id} in {database.address}")
+    return dict(found)
+
+
+def _bounds(
+    database: Database, key: str, direction: int, limit: int | None
+) -> Iterator[dict[str, Any]]:
+    """Yield conditions that narrow down where the newest runs are, and none at last.
+
+    Sorting by an index while filtering is beyond the embedded server, which then reads all. What
+    started lately is a short range of the index on the start; if it holds as many matches as are
+    asked for, they are the newest.
+    """
+    if key == "start_time" and direction < 0 and limit:
+        newest = _newest_start(database)
+        for doublings in range(0, 32, 2):  # a second to 34 years
+            lately = {"start_time": {"$gte": newest - timedelta(seconds=2**doublings)}}
+            number = database.runs.count_documents(lately)
+            if number >= _WINDOWS[0] * limit:
+                yield lately
+            if number >= _WINDOWS[1] * limit:
+                break
+    yield {}
+
+
+def _newest_start(database: Database) -> datetime:
+    """Return when one of the newest runs started, going by their numbers."""
+    last = (database.own.find_one({"_id": "last_run"}) or {}).get("number", 0)
+    found = (database.runs.find_one({"_id": last - n}, {"start_time": 1}) for n in _LAST)
+    starts = [run["start_time"] for run in found if run and run.get("start_time")]
+    return max(starts, default=datetime.now(UTC))
+
+
+def _find(
+    database: Database,
+    conditions: dict[str, Any],
+    key: str,
+    direction: int,
+    limit: int | None,
+    fields: Sequence[str],
+) -> list[dict[str, Any]]:
+    first = "start_time" if "start_time" in conditions else None
+    order = [first, *_INDEXED]
+    query = {name: conditions[name] for name in order if name in conditions} | conditions
+    cursor = database.runs.find(query, _projection([*fields, key] if fields else []))
+    if limit:
+        return list(cursor.sort(key, direction).limit(limit))
+    everything = cursor.batch_size(_ALL)  # sorted here, which is quicker than in the server
+    return sorted(everything, key=lambda run: _order(run, key), reverse=direction < 0)
+
+
+def _projection(fields: Sequence[str]) -> dict[str, int] | None:
+    """Return what MongoDB is asked for; it refuses a key together with one inside of it."""
+    names = {safe_key(name) for name in fields}
+    inside = {name for name in names for other in names if name.startswith(f"{other}.")}
+    return dict.fromkeys(sorted(names - inside), 1) or None
+
+
+def _order(run: Mapping[str, Any], key: str) -> tuple[int, Any]:
+    """Return what a run is sorted by; missing values come first, and no two types are compared."""
+    value: Any = run
+    for name in key.split("."):
+        value = value.get(name) if isinstance(value, Mapping) else None
+    if isinstance(value, (int, float)):
+        return (1, -math.inf if math.isnan(value) else value)
+    if isinstance(value, datetime):
+        return (3, value.timestamp())
+    return (0, 0) if value is None else (2, str(value))
+
+
+def conditions_of(query: Mapping[str, Any]) -> dict[str, Any]:
+    """Return conditions on equality as MongoDB takes them.
+
+    Raises
+    ------
+    ValueError
+        If a key or value could act as an operator.
+    """
+    return {safe_key(key): _condition(key, value) for key, value in query.items()}
+
+
+def _condition(key: str, value: Any) -> Any:
+    """Return a condition on equality. Only plain scalars pass, and those cannot be operators."""
+    if isinstance(value, (list, tuple, set, frozenset)):
+        if len(value) > _MOST_CHOICES:
+            raise ValueError(f"{key}: {len(value)} values to choose from; at most {_MOST_CHOICES}")
+        return {"$in": [_condition(key, item) for item in value]}
+    if not isinstance(value, _SCALARS):
+        raise ValueError(f"{key}: got {value!r}; expected a text, number, boolean, time or None")
+    return value
+
+
+def safe_key(key: str) -> str:
+    """Return a dotted key that cannot act as an operator.
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+    """
+    if not key or "\0" in key or any(part.startswith("$") or not part for part in key.split(".")):
+        raise ValueError(f"{key!r} is no dotted key, as 'config.k'")
+    return key

@@ -1,0 +1,1 @@
+"""What would run and why: the project, tasks with fingerprints and reasons, outputs, sources."""

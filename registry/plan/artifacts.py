@@ -1,0 +1,484 @@
+"""The folder of all outputs: one folder per task, one per finished run, and what is current.
+
+Nothing here needs arrays, so that planning stays quick::
+
+    artifacts/<experiment>/<fingerprint>/task.json      what the task is
+    artifacts/<experiment>/<fingerprint>/attempts       identifiers of its runs, newest last
+    artifacts/<experiment>/<fingerprint>/partial/       what an unfinished run can resume from
+    artifacts/<experiment>/<fingerprint>/<uid>/         the output of a finished run
+    artifacts/<experiment>/<fingerprint>/current        link to the latest of these
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import os
+import re
+import secrets
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from registry.plan.plan import Earlier, StateLookup, Status, TaskState
+from registry.store.durable import (
+    TEMPORARY,
+    StoreError,
+    append_line,
+    disk_errors,
+    read_json,
+    sync,
+    write_json,
+)
+from registry.store.manifest import MANIFEST, Provenance, file_faults
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from registry.declare.cells import Cell
+    from registry.store.datasets import Shards, Written
+    from registry.store.schema import Schema
+
+ReadStatus = Callable[[str], str]
+"""From a run's identifier to the status in its journal, ``FAILED``; "" where it has none."""
+
+STATUS_OF_ATTEMPT = {
+    "RUNNING": Status.RUNNING,
+    "FAILED": Status.FAILED,
+    "INTERRUPTED": Status.INTERRUPTED,
+    "DIED": Status.DIED,
+    "COMPLETED": Status.MISSING,
+}
+
+RECORD_KEYS = {"fingerprint", "stage", "version", "config", "needs"}
+"""What a ``task.json`` holds at least; one that does not is passed over."""
+
+MOST_TIMED = 500
+"""Earlier tasks of an experiment whose durations are read; the other cells go by their median."""
+
+_WHOLE_PART = re.compile(r"part-\d{6}\.nc")
+
+
+@dataclass(frozen=True)
+class OutputState:
+    """What is on disk for a task.
+
+    Attributes
+    ----------
+    status : Status
+        Complete, damaged, missing (it ran, and its output is gone) or never; else how the last
+        attempt stands: running, failed, interrupted, died.
+    why : str
+        What is damaged or missing; "" where there is nothing to say.
+    run : str or None
+        The run that `status` is about: the current one, or else the last attempt.
+    path : str
+        The current run's folder, "" where there is none.
+    manifest : mapping
+        Of the current run.
+    """
+
+    status: Status
+    why: str = ""
+    run: str | None = None
+    path: str = ""
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path | None:
+        """The current run's folder, where there is one."""
+        return Path(self.path) if self.path else None  # made on demand: a plan asks thousands
+
+    @property
+    def read(self) -> dict[str, str]:
+        """Slot to the content digest that the current run read there."""
+        inputs = self.manifest.get("inputs") or {}
+        return {slot: entry["content"] for slot, entry in inputs.items() if entry.get("content")}
+
+    def task_state(self, earlier: Sequence[EarlierTask] = (), timed: bool = True) -> TaskState:
+        """Return this as plans know it, with what the cell was before, oldest first.
+
+        How long earlier tasks took has to be read from each; it is left out if not `timed`.
+        """
+        duration = self.manifest.get("duration")
+        before = [duration]
+        if duration is None:
+            before = [task.duration() for task in earlier] if timed else []
+        return TaskState(
+            status=self.status,
+            run=self.run,
+            content=self.manifest.get("content"),
+            read=self.read,
+            sources=self.manifest.get("sources") or None,
+            durations=tuple(seconds for seconds in before if seconds is not None),
+            earlier=Earlier.from_record(earlier[-1].task) if earlier else None,
+            why=self.why,
+        )
+
+
+@dataclass(frozen=True)
+class EarlierTask:
+    """A task that was started for a cell.
+
+    Attributes
+    ----------
+    fingerprint : str
+        Of the task.
+    task : mapping
+        What stands in its ``task.json``.
+    folder : str
+        The task's folder; a text, since there may be thousands.
+    """
+
+    fingerprint: str
+    task: Mapping[str, Any]
+    folder: str
+
+    @cached_property
+    def attempt(self) -> str:
+        """Identifier of its last attempt, which begins with the time; "" if it has none."""
+        return last_attempt(self.folder) or ""
+
+    def duration(self) -> float | None:
+        """Return the seconds that its current run took, where there is one."""
+        manifest = read_json(f"{self.folder}/current/{MANIFEST}") or {}
+        return manifest.get("duration")
+
+
+class ExperimentStore:
+    """Outputs of all experiments under one folder.
+
+    Parameters
+    ----------
+    root : Path
+        ``artifacts`` of a project; it need not exist.
+    read_status : callable or None
+        Looks up the journal of an attempt. Without it, an attempt that left no output counts as
+        missing.
+    """
+
+    def __init__(self, root: Path, read_status: ReadStatus | None = None):
+        self.root = root
+        self._read_status = read_status or (lambda uid: "")
+
+    def folder(self, experiment: str, fingerprint: str) -> Path:
+        """Return the folder of a task, whether it exists or not."""
+        return self.root / experiment / fingerprint
+
+    def current(self, experiment: str, fingerprint: str) -> Path | None:
+        """Return the folder of a task's current run, or None."""
+        link = self.folder(experiment, fingerprint) / "current"
+        return link.resolve() if (link / MANIFEST).exists() else None
+
+    def state(self, experiment: str, fingerprint: str, verify: bool = False) -> OutputState:
+        """Return what is on disk for a task. A store that was half deleted is damaged, no error.
+
+        Parameters
+        ----------
+        experiment, fingerprint : str
+            The task.
+        verify : bool
+            Whether checksums are compared too: reads every byte.
+        """
+        folder = f"{self.root}/{experiment}/{fingerprint}"
+        try:
+            run = os.readlink(f"{folder}/current")
+        except FileNotFoundError:
+            return self._without_output(last_attempt(folder))
+        except OSError:
+            return OutputState(Status.DAMAGED, "current is no link", last_attempt(folder))
+        return _output_state(folder, run, verify)
+
+    def _without_output(self, run: str | None) -> OutputState:
+        if run is None:
+            return OutputState(Status.NEVER)
+        told = self._read_status(run)
+        if not told:
+            why = "the last attempt left neither output nor journal"
+            return OutputState(Status.MISSING, why, run)
+        status = STATUS_OF_ATTEMPT.get(told, Status.FAILED)
+        return OutputState(status, "its output is gone" if status is Status.MISSING else "", run)
+
+    def history(self, experiment: str) -> dict[str, list[EarlierTask]]:
+        """Return the tasks that were started for each cell of an experiment, oldest first."""
+        tasks: dict[str, list[EarlierTask]] = {}
+        for task in self._started(experiment):
+            tasks.setdefault(str(task.task.get("cell", experiment)), []).append(task)
+        for earlier in tasks.values():
+            if len(earlier) > 1:  # the attempt has to be read
+                earlier.sort(key=lambda task: task.attempt)
+        return tasks
+
+    def _started(self, experiment: str) -> Iterator[EarlierTask]:
+        root = f"{self.root}/{experiment}"
+        try:
+            names = os.listdir(root)
+        except OSError:
+            return
+        for name in names:
+            task = read_json(f"{root}/{name}/task.json")
+            if task is not None and task.keys() >= RECORD_KEYS:
+                yield EarlierTask(name, task, f"{root}/{name}")
+
+    def states(self, verify: bool = False) -> StateLookup:
+        """Return what :func:`registry.plan.plan.make_plan` asks of the disk.
+
+        What an experiment's cells were before is read once, when it is first needed.
+
+        Parameters
+        ----------
+        verify : bool
+            Whether checksums are compared too: reads every byte.
+        """
+        histories: dict[str, dict[str, list[EarlierTask]]] = {}
+        timed: Counter[str] = Counter()
+
+        def lookup(cell: Cell, fingerprint: str) -> TaskState:
+            state = self.state(cell.experiment, fingerprint, verify)
+            if state.status is Status.COMPLETE:
+                return state.task_state()
+            if cell.experiment not in histories:
+                histories[cell.experiment] = self.history(cell.experiment)
+            earlier = histories[cell.experiment].get(cell.name, [])
+            earlier = [task for task in earlier if task.fingerprint != fingerprint]
+            timed[cell.experiment] += len(earlier)
+            return state.task_state(earlier, timed[cell.experiment] <= MOST_TIMED)
+
+        return lookup
+
+    def past(self, experiment: str, fingerprint: str) -> Earlier | None:
+        """Return what a task was by its fingerprint, or None if it was never started."""
+        task = read_json(f"{self.root}/{experiment}/{fingerprint}/task.json")
+        if task is None or not task.keys() >= RECORD_KEYS:
+            return None
+        return Earlier.from_record({**task, "fingerprint": fingerprint})
+
+    def begin(
+        self,
+        experiment: str,
+        fingerprint: str,
+        task: Mapping[str, Any],
+        uid: str,
+        inputs: Mapping[str, str] | None = None,
+        sources: str = "",
+    ) -> Attempt:
+        """Open an attempt at a task: to be used as a context manager.
+
+        Parameters
+        ----------
+        experiment, fingerprint : str
+            The task.
+        task : mapping
+            What the task is, as plain JSON; written when it is first started.
+        uid : str
+            Identifier of the run.
+        inputs : mapping of str to str
+            Slot to content digest of what the run reads.
+        sources : str
+            Digest of the code. What an earlier attempt has left is resumed only where inputs and
+            code are the same, since one dataset must not be made of two.
+
+        Raises
+        ------
+        StoreError
+            If the disk is full.
+        """
+        folder = self.folder(experiment, fingerprint)
+        with disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            if not (folder / "task.json").exists():
+                write_json(folder / "task.json", dict(task))
+            append_line(folder / "attempts", uid)
+            origin = {"inputs": dict(inputs or {}), "sources": sources}
+            return Attempt(folder, uid, origin)
+
+
+def _output_state(folder: str, run: str, verify: bool) -> OutputState:
+    path = f"{folder}/{run}"
+    manifest = read_json(f"{path}/{MANIFEST}")
+    if manifest is None:
+        what = MANIFEST if os.path.isdir(path) else run
+        return OutputState(Status.DAMAGED, f"{what} is missing", run, path)
+    if faults := file_faults(path, manifest, verify):
+        return OutputState(Status.DAMAGED, "; ".join(faults[:3]), run, path, manifest)
+    return OutputState(Status.COMPLETE, "", run, path, manifest)
+
+
+def last_attempt(folder: str | Path) -> str | None:
+    """Return the identifier of the last run of a task, or None."""
+    try:
+        with open(f"{folder}/attempts", encoding="utf-8", errors="replace") as file:
+            lines = file.read().split()
+    except OSError:
+        return None
+    return lines[-1] if lines else None
+
+
+def publish(folder: Path) -> None:
+    """Make a run's folder the current one of its task, in one step.
+
+    Raises
+    ------
+    StoreError
+        If it has no manifest: then it is not whole.
+    """
+    if not (folder / MANIFEST).exists():
+        raise StoreError(f"{folder} has no {MANIFEST}; only a whole dataset can become current")
+    link = folder.parent / f".current-{secrets.token_hex(4)}{TEMPORARY}"
+    with disk_errors(link):
+        link.symlink_to(folder.name)
+        os.replace(link, folder.parent / "current")
+        sync(folder.parent)
+
+
+class Attempt:
+    """One run at a task, and its place on disk while it lasts.
+
+    A second attempt at the same time has a partial folder of its own, which nobody resumes.
+
+    Attributes
+    ----------
+    uid : str
+        Identifier of the run.
+    folder : Path
+        The task's folder.
+    partial : Path
+        For what a later attempt can resume from. It survives a killed process.
+    output : Path
+        Inside `partial`: what becomes the run's folder. Parts in it are kept for the next
+        attempt, anything else begins anew.
+    """
+
+    def __init__(self, folder: Path, uid: str, origin: Mapping[str, Any]):
+        self.folder = folder
+        self.uid = uid
+        with _exclusive(folder):
+            _remove_abandoned(folder)
+            self.partial, self._lock = _claim(folder, uid, origin)
+            self.output = self.partial / "output"
+            _clear_output(self.output)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether what this attempt leaves can be resumed."""
+        return self.partial.name == "partial"
+
+    def __enter__(self) -> Attempt:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def publish(
+        self, dataset: xr.Dataset | Shards, schema: Schema, provenance: Provenance
+    ) -> Written:
+        """Write what the stage returned, give it its name and make it current.
+
+        Raises
+        ------
+        SchemaError, StoreError
+            As :func:`registry.store.datasets.write_dataset`; what can be resumed stays.
+        """
+        from registry.store.datasets import write_dataset
+
+        written = write_dataset(dataset, self.output, schema, provenance)
+        final = self.folder / self.uid
+        with _exclusive(self.folder):
+            os.rename(self.output, final)
+            sync(self.folder)
+            publish(final)
+            self._discard()
+        return dataclasses.replace(written, folder=final)
+
+    def close(self) -> None:
+        """Let the next attempt resume; what nobody can resume is removed."""
+        if self._lock is None:
+            return
+        if self.is_shared:
+            self._unlock()
+            return
+        with suppress(OSError), _exclusive(self.folder):
+            self._discard()
+
+    def _discard(self) -> None:
+        self._unlock()
+        _remove(self.partial)
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+@contextmanager
+def _exclusive(folder: Path) -> Iterator[None]:
+    """Hold a task's folder for the moment in which its names change."""
+    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _claim(folder: Path, uid: str, origin: Mapping[str, Any]) -> tuple[Path, int | None]:
+    """Lock the partial folder, emptied if it came from elsewhere, or else a private one."""
+    partial = folder / "partial"
+    lock = _lock(partial)
+    if lock is None:
+        partial = folder / f"partial-{uid}"
+        lock = _lock(partial)
+    elif (partial / "origin.json").exists() and read_json(partial / "origin.json") != origin:
+        os.close(lock)
+        _remove(partial)
+        lock = _lock(partial)
+    if not (partial / "origin.json").exists():
+        write_json(partial / "origin.json", origin)
+    return partial, lock
+
+
+def _lock(partial: Path) -> int | None:
+    """Return the descriptor that holds a partial folder, or None if another process has it."""
+    partial.mkdir(exist_ok=True)
+    descriptor = os.open(partial / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove private and discarded partial folders whose process is gone."""
+    for path in folder.glob("partial-*"):
+        with suppress(FileNotFoundError):  # its owner is just removing it
+            lock = _lock(path)
+            if lock is not None:
+                os.close(lock)
+                shutil.rmtree(path, ignore_errors=True)
+    for path in folder.glob(f".*{TEMPORARY}"):
+        path.unlink(missing_ok=True)
+
+
+def _remove(partial: Path) -> None:
+    """Remove a partial folder; killed in between, nobody takes the rest for whole."""
+    discarded = partial.with_name(f"partial-discarded-{secrets.token_hex(4)}")
+    with suppress(FileNotFoundError):  # somebody who found it abandoned was quicker
+        os.rename(partial, discarded)
+    shutil.rmtree(discarded, ignore_errors=True)
+
+
+def _clear_output(output: Path) -> None:
+    """Remove all but whole parts from what an earlier attempt left."""
+    output.mkdir(exist_ok=True)
+    for path in output.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif not _WHOLE_PART.fullmatch(path.name):
+            path.unlink()

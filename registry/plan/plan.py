@@ -1,0 +1,382 @@
+"""Pure: declarations to tasks, each with a fingerprint, and with a reason where it is due.
+
+What lies on disk, and the identity of data from outside, come in as values; nothing here reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from statistics import median
+from typing import Any
+
+from registry.declare.cells import Cell, Graph
+from registry.plan.task import (
+    NEVER_RAN,
+    Change,
+    Earlier,
+    PastLookup,
+    Plan,
+    PlanError,
+    Reason,
+    StateLookup,
+    Status,
+    Task,
+    TaskState,
+    Why,
+)
+from registry.store.fingerprint import canonical_json, resource_fingerprint, task_fingerprint
+
+__all__ = [
+    "Change",
+    "Earlier",
+    "PastLookup",
+    "Plan",
+    "PlanError",
+    "Reason",
+    "StateLookup",
+    "Status",
+    "Task",
+    "TaskState",
+    "Why",
+    "changed_keys",
+    "fingerprints",
+    "make_plan",
+]
+
+
+def fingerprints(
+    graph: Graph, names: Iterable[str], identities: Mapping[str, str | None]
+) -> dict[str, str]:
+    """Return the fingerprints of cells and of all that they rest on, resources too, by name.
+
+    Raises
+    ------
+    PlanError
+        If the identity of a resource is not given.
+    """
+    needed = graph.behind(names)
+    known = {
+        name: resource_fingerprint(**facts)
+        for name, facts in _facts(graph, needed, identities).items()
+    }
+    for cell in graph.cells.values():
+        if cell.name in needed:
+            inputs = {slot: known[name] for slot, name in cell.needs.items()}
+            known[cell.name] = task_fingerprint(
+                cell.stage, cell.version, cell.result_config, inputs
+            )
+    return known
+
+
+def _facts(
+    graph: Graph, needed: Collection[str], identities: Mapping[str, str | None]
+) -> dict[str, dict[str, Any]]:
+    """Return what stands under the fingerprint of each resource that is needed."""
+    resources = [entry for name, entry in graph.declaration.resources.items() if name in needed]
+    missing = [repr(entry.name) for entry in resources if entry.name not in identities]
+    if missing:
+        raise PlanError(f"no identity given for {', '.join(missing)}")
+    return {
+        entry.name: {
+            "family": entry.family,
+            "kind": entry.kind,
+            "settings": {k: v for k, v in entry.config.items() if k not in entry.runtime_keys},
+            "identity": identities[entry.name],
+        }
+        for entry in resources
+    }
+
+
+def make_plan(
+    graph: Graph,
+    targets: Iterable[str] = (),
+    *,
+    identities: Mapping[str, str | None],
+    states: StateLookup | Mapping[str, TaskState],
+    past: PastLookup | None = None,
+    sources: Mapping[str, str] | None = None,
+    durations: Mapping[str, Sequence[float]] | None = None,
+    force: bool = False,
+    rerun_changed_code: bool = False,
+) -> Plan:
+    """Return what would run, why, and about how long it would take.
+
+    Parameters
+    ----------
+    graph : Graph
+        The cells.
+    targets : iterable of str
+        Names, patterns, suites and cells, as :meth:`Graph.select` takes them; none means all.
+    identities : mapping of str to (str or None)
+        Identity of the data behind each resource that the targets rest on; None where it cannot
+        be read here, which makes due whatever rests on it.
+    states : callable or mapping
+        What the disk says: a function of cell and fingerprint, or a mapping by fingerprint, in
+        which what is not there never ran.
+    past : callable, optional
+        What a task was, from its experiment and fingerprint; it tells why an input is another
+        one than before where that input is complete by now.
+    sources : mapping of str to str, optional
+        Hash of the present code behind each cell, by name; where it differs from what made an
+        output, that is noted.
+    durations : mapping of str to sequence of float, optional
+        Seconds of earlier complete runs beyond those in the states, by experiment or by stage.
+    force : bool
+        Whether targets run even if complete.
+    rerun_changed_code : bool
+        Whether changed code is a reason to run.
+
+    Raises
+    ------
+    SelectionError
+        If a target selects nothing.
+    PlanError
+        If an identity is not given.
+    """
+    chosen = {cell.name for cell in graph.select(targets)}
+    needed = graph.behind(chosen)
+    planner = _Planner(
+        fingerprints(graph, chosen, identities),
+        _facts(graph, needed, identities),
+        states if callable(states) else lambda cell, value: states.get(value, NEVER_RAN),
+        past or (lambda experiment, fingerprint: None),
+        sources or {},
+        chosen if force else set(),
+        rerun_changed_code,
+    )
+    for cell in graph.cells.values():
+        if cell.name in needed:
+            planner.add(cell, cell.name in chosen)
+    tasks = _estimated(planner.tasks.values(), durations or {})
+    return Plan(
+        tuple(task for task in tasks if task.is_target or task.is_open),
+        tuple(task for task in tasks if not (task.is_target or task.is_open)),
+    )
+
+
+@dataclass
+class _Planner:
+    """Adds tasks one after the other, each after those that it needs."""
+
+    fingerprints: Mapping[str, str]
+    facts: Mapping[str, Mapping[str, Any]]
+    lookup: StateLookup
+    past: PastLookup
+    sources: Mapping[str, str]
+    forced: Collection[str]
+    rerun_changed_code: bool
+    tasks: dict[str, Task] = field(default_factory=dict)
+    causes: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    def add(self, cell: Cell, is_target: bool) -> None:
+        """Add the task of a cell."""
+        fingerprint = self.fingerprints[cell.name]
+        task = Task(
+            cell,
+            fingerprint,
+            {slot: self.fingerprints[name] for slot, name in cell.needs.items()},
+            {slot: self.facts[name] for slot, name in cell.needs.items() if name in self.facts},
+            self.lookup(cell, fingerprint),
+            is_target=is_target,
+        )
+        reasons, notes = tuple(self._reasons(task)), tuple(self._notes(task))
+        if reasons or notes:
+            task = replace(task, reasons=reasons, notes=notes)
+        self.tasks[cell.name] = task
+
+    def _upstream(self, task: Task) -> Iterator[tuple[str, Task]]:
+        for slot, name in task.cell.needs.items():
+            if name in self.tasks:
+                yield slot, self.tasks[name]
+
+    def _reasons(self, task: Task) -> Iterator[Reason]:
+        unreadable = self._unreadable(task)
+        if unreadable:
+            yield unreadable
+        elif task.state.status is Status.NEVER:
+            yield from self._differences(task) or (_NEVER,)
+        elif task.state.status is Status.COMPLETE:
+            yield from self._stale(task)
+        elif not task.is_running:
+            yield _ended_badly(task.state)
+        if task.name in self.forced and not task.is_running:
+            yield _FORCED
+
+    def _unreadable(self, task: Task) -> Reason | None:
+        for slot, facts in task.resources.items():
+            if facts["identity"] is None:
+                text = f"the data of {task.cell.needs[slot]!r} cannot be read here"
+                return Reason(Why.UNREADABLE, text, slots=(slot,))
+        for slot, other in self._upstream(task):
+            for reason in other.reasons:
+                if reason.why is Why.UNREADABLE:
+                    return replace(reason, slots=(slot,))
+        return None
+
+    def _stale(self, task: Task) -> Iterator[Reason]:
+        """Yield why a complete task should run again all the same."""
+        again, names = [], []
+        for slot, other in self._upstream(task):
+            if other.is_open:
+                again.append(slot)
+                names.append(other.name)
+            elif _is_other(task.state.read.get(slot), other.state.content):
+                yield _recomputed(slot, task.state.read[slot], other)
+        if again:
+            text = f"upstream will run: {', '.join(names)}"
+            yield Reason(Why.UPSTREAM, text, slots=tuple(again))
+        if self.rerun_changed_code and self._has_changed_code(task):
+            yield _CODE
+
+    def _notes(self, task: Task) -> Iterator[str]:
+        if not self.rerun_changed_code and self._has_changed_code(task):
+            yield f"the code of {task.stage} changed since run {task.state.run}"
+        if task.is_running:
+            yield f"running now as {task.state.run}"
+
+    def _has_changed_code(self, task: Task) -> bool:
+        complete = task.state.status is Status.COMPLETE
+        return complete and _is_other(task.state.sources, self.sources.get(task.name))
+
+    # what changed since the cell ran before
+
+    def _differences(self, task: Task) -> list[Reason]:
+        earlier = task.state.earlier
+        if earlier is None:
+            return []
+        return [*_stage_changes(task, earlier), *self._input_changes(task, earlier)]
+
+    def _input_changes(self, task: Task, earlier: Earlier) -> Iterator[Reason]:
+        """Yield a reason for each cause, with the inputs that changed for it."""
+        slots: dict[str, list[str]] = {}
+        for slot, fingerprint in task.inputs.items():
+            old = earlier.needs.get(slot)
+            if old is None or old["fingerprint"] != fingerprint:
+                slots.setdefault(self._cause(task, slot, old), []).append(slot)
+        for slot in earlier.needs.keys() - task.inputs.keys():
+            slots.setdefault("is not needed any more", []).append(slot)
+        for cause, changed in slots.items():
+            text = f"input{'s' * (len(changed) > 1)} {', '.join(changed)} changed ({cause})"
+            yield Reason(Why.INPUT, text, slots=tuple(changed))
+
+    def _cause(self, task: Task, slot: str, old: Mapping[str, Any] | None) -> str:
+        """Return why an input is another one than before: what began it, however far behind."""
+        name = task.cell.needs[slot]
+        if old is None:
+            return f"{name} is new here"
+        if old["name"] != name:
+            return f"{old['name']} -> {name}"
+        if slot in task.resources:
+            return f"{name}: {_resource_changes(old, task.resources[slot])}"
+        key = (name, old["fingerprint"])
+        if key not in self.causes:
+            self.causes[key] = self._root(self.tasks[name], old["fingerprint"])
+        return self.causes[key]
+
+    def _root(self, task: Task, old: str) -> str:
+        earlier = task.state.earlier
+        if earlier is None or earlier.fingerprint != old:
+            earlier = self.past(task.experiment, old)
+        if earlier is None:
+            return f"{task.name}: {task.reason or f'is {task.fingerprint}, was {old}'}"
+        roots = [f"{task.name}: {reason}" for reason in _stage_changes(task, earlier)]
+        for slot, fingerprint in task.inputs.items():
+            before = earlier.needs.get(slot)
+            if before is None or before["fingerprint"] != fingerprint:
+                roots.append(self._cause(task, slot, before))
+        return ", ".join(dict.fromkeys(roots)) or f"{task.name}: {task.reason}"
+
+
+_NEVER = Reason(Why.NEVER, "never ran")
+_FORCED = Reason(Why.FORCED, "forced")
+_CODE = Reason(Why.CODE, "code changed since")
+
+
+def _ended_badly(state: TaskState) -> Reason:
+    """Return the reason that the latest run, or what is left of it, gives."""
+    why = Why[state.status.name]
+    of = "of" if state.status in (Status.MISSING, Status.DAMAGED) else "in"
+    text = f"{why} {of} run {state.run}" if state.run else str(why)
+    return Reason(why, f"{text}: {state.why}" if state.why else text, run=state.run)
+
+
+def _is_other(old: str | None, new: str | None) -> bool:
+    """Whether both are known and differ."""
+    return None not in (old, new) and old != new
+
+
+def _recomputed(slot: str, read: str, other: Task) -> Reason:
+    text = (
+        f"input {slot} was recomputed to other bits "
+        f"({other.name} is {str(other.state.content)[:12]}, was read as {read[:12]})"
+    )
+    return Reason(Why.RECOMPUTED, text, slots=(slot,), run=other.state.run)
+
+
+def _stage_changes(task: Task, earlier: Earlier) -> Iterator[Reason]:
+    """Yield what changed in the stage and in the configuration."""
+    old, new = (f"{earlier.stage} {earlier.version}", f"{task.stage} {task.cell.version}")
+    if old != new:
+        yield Reason(Why.STAGE, f"stage changed: {old} -> {new}")
+    runtime = task.cell.runtime_keys
+    before = {key: value for key, value in earlier.config.items() if key not in runtime}
+    changes = tuple(changed_keys(before, task.cell.result_config))
+    if changes:
+        text = f"configuration changed: {', '.join(map(str, changes))}"
+        yield Reason(Why.CONFIG, text, changes)
+
+
+def _resource_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    keys = ("family", "kind", "settings")
+    changes = list(changed_keys({k: old.get(k) for k in keys}, {k: new[k] for k in keys}))
+    told = [str(change).removeprefix("settings.") for change in changes]
+    if old.get("identity") != new["identity"]:
+        told.append("its data changed")
+    return ", ".join(told)
+
+
+_SCALARS = (str, int, float, bool)
+
+
+def changed_keys(
+    old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
+) -> Iterator[Change]:
+    """Yield the keys in which two configurations of plain JSON values differ.
+
+    Parameters
+    ----------
+    old, new : mapping
+        Nested mappings are compared key by key.
+    prefix : str
+        What stands before each key.
+    """
+    for key in dict.fromkeys((*new, *old)):
+        before, after = old.get(key), new.get(key)
+        if before and before == after and type(before) is type(after) in _SCALARS:
+            continue  # most are equal, and texts take their time
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            yield from changed_keys(before, after, f"{prefix}{key}.")
+            continue
+        texts = [canonical_json(side[key]) if key in side else None for side in (old, new)]
+        if texts[0] != texts[1]:
+            yield Change(f"{prefix}{key}", *texts)
+
+
+def _estimated(
+    tasks: Collection[Task], durations: Mapping[str, Sequence[float]]
+) -> tuple[Task, ...]:
+    """Give each due task the median of earlier runs: its own, its experiment's, its stage's."""
+    known = {key: list(values) for key, values in durations.items()}
+    for task in tasks:
+        if task.state.durations:  # stages have a dot in their name, experiments none
+            known.setdefault(task.experiment, []).extend(task.state.durations)
+            known.setdefault(task.stage, []).extend(task.state.durations)
+    medians = {key: median(values) for key, values in known.items() if values}
+
+    def seconds(task: Task) -> float | None:
+        own = median(task.state.durations) if task.state.durations else None
+        others = (medians.get(task.experiment), medians.get(task.stage))
+        return next((value for value in (own, *others) if value is not None), None)
+
+    return tuple(replace(task, seconds=seconds(task)) if task.due else task for task in tasks)

@@ -1,0 +1,350 @@
+"""A project: its declaration, its folders, and what the disk says of its tasks."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import sys
+import tomllib
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from registry.declare.cells import Cell, Graph, expand
+from registry.declare.declaration import find_declaration, read_declaration, validate_tables
+from registry.declare.declared import Declaration, Resource
+from registry.declare.reference import SelectionError, parse_reference
+from registry.declare.stage import Input, load_stage
+from registry.plan.artifacts import ExperimentStore, OutputState
+from registry.plan.plan import Plan, Status, fingerprints, make_plan
+from registry.plan.sources import sources_hash
+from registry.record.journal import journal_root
+from registry.record.status import journal_status
+
+STATE_FOLDER = ".factbook"
+
+
+class MissingInputsError(Exception):
+    """Inputs of a task that are not there, each with the command that makes it."""
+
+
+@dataclass(frozen=True)
+class Project:
+    """One ``experiments.toml`` and everything beside it.
+
+    Attributes
+    ----------
+    declaration : Declaration
+        What it declares.
+    """
+
+    declaration: Declaration
+
+    @property
+    def root(self) -> Path:
+        """The folder of the declaration."""
+        return self.declaration.root
+
+    @property
+    def state(self) -> Path:
+        """The folder of journals and of the embedded database."""
+        return self.root / STATE_FOLDER
+
+    @cached_property
+    def graph(self) -> Graph:
+        """Every cell of every experiment."""
+        return expand(self.declaration)
+
+    @cached_property
+    def store(self) -> ExperimentStore:
+        """Where the outputs lie."""
+        journals = journal_root(self.root)
+
+        def read_status(uid: str) -> str:
+            return journal_status(journals / uid).status
+
+        folder = Path(self.declaration.project.store).expanduser()
+        return ExperimentStore(self.root / folder, read_status)
+
+    # -- what would run ---------------------------------------------------------------------
+
+    def plan(
+        self,
+        targets: Iterable[str] = (),
+        *,
+        force: bool = False,
+        rerun_changed_code: bool = False,
+        verify: bool = False,
+        graph: Graph | None = None,
+    ) -> Plan:
+        """Return what would run of ``targets``, why, and about how long it would take.
+
+        Parameters
+        ----------
+        targets : iterable of str
+            Names, patterns, suites and cells; none means all.
+        force, rerun_changed_code : bool
+            Whether complete targets run again; whether changed code is a reason to.
+        verify : bool
+            Compare the checksums of what is on disk, which reads every byte.
+        graph : Graph, optional
+            Cells to plan for, in place of the declared ones.
+
+        Raises
+        ------
+        SelectionError
+            If a target selects nothing.
+        """
+        graph = graph or self.graph
+        chosen = [cell.name for cell in graph.select(targets)]
+        cells = [graph.cells[name] for name in graph.behind(chosen) if name in graph.cells]
+        return make_plan(
+            graph,
+            chosen,
+            identities=self.identities(graph.resources_behind(chosen)),
+            states=self.store.states(verify),
+            past=self.store.past,
+            sources={cell.name: _code_digest(cell) for cell in cells},
+            force=force,
+            rerun_changed_code=rerun_changed_code,
+        )
+
+    def identities(self, names: Iterable[str]) -> dict[str, str | None]:
+        """Return the identity of the data behind resources; None where it cannot be read."""
+        return {name: self._identity(self.declaration.resources[name]) for name in names}
+
+    def _identity(self, resource: Resource) -> str | None:
+        with contextlib.chdir(self.root):
+            try:
+                return str(resource.settings.identity())
+            except (OSError, ValueError):
+                return None
+
+    def unreadable(self, name: str) -> str:
+        """Return why the data of a resource cannot be read, "" if it can."""
+        with contextlib.chdir(self.root):
+            try:
+                self.declaration.resources[name].settings.identity()
+            except (OSError, ValueError) as error:
+                return str(error)
+        return ""
+
+    # -- one task ---------------------------------------------------------------------------
+
+    def variant(
+        self, name: str, stage: str, config: Mapping[str, Any], needs: Mapping[str, str]
+    ) -> Graph:
+        """Return the graph of an experiment as it is given, over what the file declares.
+
+        Parameters
+        ----------
+        name : str
+            The experiment; a declared one is replaced.
+        stage : str
+            The stage's module.
+        config, needs : mapping
+            As they would stand in the file; no matrix.
+
+        Raises
+        ------
+        DeclarationError
+            With everything that is wrong with it.
+        """
+        with self._path.open("rb") as file:
+            tables = tomllib.load(file)
+        declared = tables.get("experiments", {})
+        entry = {"stage": stage, "config": dict(config), "needs": dict(needs)}
+        behind = _experiments_behind(declared, needs.values())
+        kept = {other: declared[other] for other in behind if other != name}
+        tables["experiments"] = {**kept, name: entry}
+        tables.pop("suites", None)
+        return expand(validate_tables(tables, self._path))
+
+    @property
+    def _path(self) -> Path:
+        if self.declaration.path is None:
+            raise FileNotFoundError("this declaration was not read from a file")
+        return self.declaration.path
+
+    def fingerprints(self, graph: Graph, name: str) -> dict[str, str]:
+        """Return the fingerprints of a cell and of all that it rests on, by name."""
+        return fingerprints(graph, [name], self.identities(graph.resources_behind([name])))
+
+    def inputs(self, graph: Graph, cell: Cell, known: Mapping[str, str]) -> dict[str, Input]:
+        """Return the inputs of a cell, opened nowhere yet.
+
+        Parameters
+        ----------
+        graph : Graph
+            Where the cell belongs.
+        cell : Cell
+            What is to run.
+        known : mapping of str to str
+            Fingerprints by name, as :meth:`fingerprints` returns them.
+
+        Raises
+        ------
+        MissingInputsError
+            With every input that is not there, and the command that makes it.
+        """
+        found, missing = {}, []
+        for slot, name in cell.needs.items():
+            try:
+                found[slot] = self._input(graph, slot, name, known)
+            except MissingInputsError as error:
+                missing.append(str(error))
+        if missing:
+            raise MissingInputsError("\n".join(dict.fromkeys(missing)))
+        return found
+
+    def _input(self, graph: Graph, slot: str, name: str, known: Mapping[str, str]) -> Input:
+        if name in graph.declaration.resources:
+            return self._resource(graph.declaration.resources[name], slot, known[name])
+        cell = graph.cells[name]
+        state = self.store.state(cell.experiment, known[name])
+        if state.status is not Status.COMPLETE or state.folder is None:
+            raise MissingInputsError(f"{slot}: {_absence(name, state)}")
+        return Input(
+            slot,
+            name,
+            cell.provides,
+            known[name],
+            path=state.folder,
+            inputs=self._behind(graph, cell, known),
+            run=state.folder.name,
+            content=state.manifest.get("content"),
+        )
+
+    def _resource(self, resource: Resource, slot: str, fingerprint: str) -> Input:
+        if self._identity(resource) is None:
+            why = self.unreadable(resource.name)
+            raise MissingInputsError(f"{slot}: the data of {resource.name!r} cannot be read: {why}")
+        return Input(
+            slot, resource.name, resource.provides, fingerprint, settings=resource.settings
+        )
+
+    def _behind(self, graph: Graph, cell: Cell, known: Mapping[str, str]) -> dict[str, Input]:
+        """Return what an input was made from; what has been removed since is left out."""
+        behind = {}
+        for slot, name in cell.needs.items():
+            with contextlib.suppress(MissingInputsError):
+                behind[slot] = self._input(graph, slot, name, known)
+        return behind
+
+    def cell(self, text: str) -> Cell:
+        """Return the one declared cell that a name means; see :meth:`Graph.select_one`."""
+        return self.graph.select_one(text)
+
+    def current(self, text: str) -> Path:
+        """Return the folder of the current dataset of a cell.
+
+        A dataset outlives the data that it was made from: what is gone from this machine, or never
+        was on it, counts as it was when it was last read.
+
+        Raises
+        ------
+        SelectionError
+            If the name means none or several cells.
+        MissingInputsError
+            If there is no whole dataset of the cell as it is declared now.
+        """
+        cell = self.cell(text)
+        known = self._remembered_fingerprints(cell)
+        state = self.store.state(cell.experiment, known[cell.name])
+        if state.status is Status.COMPLETE and state.folder is not None:
+            return state.folder
+        raise MissingInputsError(_absence(cell.name, state))
+
+    def finished(self, text: str) -> Input:
+        """Return the current dataset of a cell with all that it was made from behind it.
+
+        It fills a slot of the name of its schema. What is behind it and gone is left out.
+
+        Raises
+        ------
+        SelectionError
+            If the name means none or several cells.
+        MissingInputsError
+            If there is no whole dataset of the cell as it is declared now.
+        """
+        cell = self.cell(text)
+        known = self._remembered_fingerprints(cell)
+        return self._input(self.graph, cell.provides, cell.name, known)
+
+    def _remembered_fingerprints(self, cell: Cell) -> dict[str, str]:
+        """Return fingerprints by name; of data that cannot be read, as it was last read."""
+        behind = self.graph.behind([cell.name])
+        identities = self.identities(self.graph.resources_behind([cell.name]))
+        for name in [name for name, identity in identities.items() if identity is None]:
+            identities[name] = self._remembered_identity(name, behind)
+        return fingerprints(self.graph, [cell.name], identities)
+
+    def _remembered_identity(self, resource: str, cells: Collection[str]) -> str | None:
+        """Return what a resource was when one of these cells last read it; None if none has."""
+        readers = [c for c in self.graph.cells.values() if c.name in cells]
+        readings: list[tuple[str, Any]] = []
+        for cell in readers:
+            for slot in [slot for slot, name in cell.needs.items() if name == resource]:
+                for task in self.store.history(cell.experiment).get(cell.name, []):
+                    readings.append((task.attempt, task.task["needs"].get(slot, {})))
+        read = [need for _, need in sorted(readings, key=lambda reading: reading[0])]
+        known = [need.get("identity") for need in read if need.get("name") == resource]
+        return next(filter(None, reversed(known)), None)
+
+
+def _code_digest(cell: Cell) -> str:
+    """Return the digest of the code behind a cell, plug-ins that its configuration names too."""
+    return sources_hash(cell.stage, load_stage(cell.stage).plugged(cell.config))
+
+
+def _absence(name: str, state: OutputState) -> str:
+    """Say why there is no output, and what makes it."""
+    told = {
+        Status.NEVER: "has no dataset here as it is declared now",
+        Status.MISSING: "has lost its output",
+        Status.RUNNING: f"is being made now, by run {state.run}",
+        Status.INTERRUPTED: "was interrupted",
+    }.get(state.status, f"is {state.status}" if state.status is Status.DAMAGED else state.status)
+    why = f" ({state.why})" if state.why else ""
+    command = "" if state.status is Status.RUNNING else f"; factbook run {shlex.quote(name)}"
+    return f"{name!r} {told}{why}{command}"
+
+
+def _experiments_behind(declared: Mapping[str, Any], references: Iterable[str]) -> dict[str, None]:
+    """Return the names of the experiments that references rest on, by the raw tables."""
+    found: dict[str, None] = {}
+    waiting = list(references)
+    while waiting:
+        try:
+            name = parse_reference(str(waiting.pop())).name
+        except SelectionError:
+            continue  # told by the validation
+        if name in declared and name not in found:
+            found[name] = None
+            needs = declared[name].get("needs", {})
+            waiting.extend(needs.values() if isinstance(needs, dict) else ())
+    return found
+
+
+def describe_input(given: Input) -> dict[str, Any]:
+    """Return what a record says of one input, as plain values."""
+    known = {"name": given.name, "kind": given.kind, "fingerprint": given.fingerprint}
+    beyond = {"run": given.run, "content": given.content}
+    return known | {key: value for key, value in beyond.items() if value is not None}
+
+
+def open_project(path: Path | str | None = None) -> Project:
+    """Open the project of a folder, or of the current one and those above it.
+
+    Raises
+    ------
+    DeclarationError
+        If there is no ``experiments.toml``, or it has faults: all of them.
+    """
+    file = find_declaration() if path is None else Path(path)
+    folder = str((file if file.is_dir() else file.parent).absolute())
+    if folder not in sys.path:  # so that a project's own plug-ins and stages are found
+        sys.path.append(folder)
+    return Project(read_declaration(file))

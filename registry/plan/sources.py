@@ -1,0 +1,274 @@
+"""The code and the packages behind a run: what a stage's module imports, hashed and versioned."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import importlib.util
+import os
+import re
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from registry.declare.stage import StageError, plugin_modules
+from registry.store.durable import read_json, write_json
+
+DISTRIBUTION = "factbook"
+
+
+@dataclass(frozen=True)
+class Commit:
+    """State of the git repository that holds a file."""
+
+    repository: str
+    commit: str
+    dirty: bool
+
+
+@dataclass(frozen=True)
+class Code:
+    """What a run is made with, as it was when it was planned.
+
+    Attributes
+    ----------
+    main : Path
+        The file of the stage.
+    files : tuple of Path
+        It and all that it imports from the plug-ins' packages, sorted.
+    digest : str
+        Digest of the files: 16 hexadecimal digits, without comments and layout.
+    packages, package_hashes : mapping of str to str
+        Installed versions, and digests of what was installed, by name.
+    commit : Commit or None
+        Of the repository that the stage is in, or else of the project's.
+    """
+
+    main: Path
+    files: tuple[Path, ...]
+    digest: str
+    packages: Mapping[str, str]
+    package_hashes: Mapping[str, str]
+    commit: Commit | None
+
+
+@functools.cache
+def code_of(stage: str, project_root: Path, plugged: tuple[str, ...] = ()) -> Code:
+    """Return the code of a stage, given as the name of its module.
+
+    Parameters
+    ----------
+    stage : str
+        The module.
+    project_root : Path
+        Folder of the project.
+    plugged : tuple of str
+        Modules that the configuration names, as :meth:`Stage.plugged` returns them.
+
+    Raises
+    ------
+    StageError
+        If the module has no file.
+    """
+    main = module_file(stage)
+    if main is None:
+        raise StageError(f"stage {stage!r} has no source file")
+    commit = commit_of(main.parent) or commit_of(project_root)
+    versions, hashes = package_versions(), package_hashes()
+    files, digest = stage_sources(stage, plugged), sources_hash(stage, plugged)
+    return Code(main, files, digest, versions, hashes, commit)
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """What is known of one file of code.
+
+    Attributes
+    ----------
+    digest : str
+        Of its syntax tree: comments and layout do not count.
+    imports : tuple of str
+        Names of modules, and of what may be modules, that it imports anywhere.
+    """
+
+    digest: str
+    imports: tuple[str, ...]
+
+
+@functools.cache
+def stage_sources(module: str, plugged: tuple[str, ...] = ()) -> tuple[Path, ...]:
+    """Return the files of a stage: its module, and all it imports from the plug-ins' packages.
+
+    Imports are followed statically, so that those inside functions count, and nothing is loaded.
+
+    Parameters
+    ----------
+    module : str
+        Name of the stage's module.
+    plugged : tuple of str
+        Modules that count as if it imported them.
+
+    Returns
+    -------
+    tuple of Path
+        Sorted, without the framework's own files.
+    """
+    known_by_name = (module, *plugged, *plugin_modules())
+    roots = {name.split(".")[0] for name in known_by_name} - {"registry"}
+    seen: dict[str, Path] = {}
+    waiting = [module, *plugged]
+    with _remembered() as known:
+        while waiting:
+            name = waiting.pop()
+            path = module_file(name) if name.split(".")[0] in roots and name not in seen else None
+            if path is not None:
+                seen[name] = path
+                waiting.extend(known.look_up(path, name).imports)
+    return tuple(sorted(set(seen.values())))
+
+
+@functools.cache
+def sources_hash(module: str, plugged: tuple[str, ...] = ()) -> str:
+    """Return the digest of a stage's code, 16 hexadecimal digits, without comments and layout."""
+    digest = hashlib.sha256()
+    with _remembered() as known:
+        for path in stage_sources(module, plugged):
+            found = known.look_up(path, path.stem)
+            digest.update(f"{path.parent.name}/{path.name} {found.digest}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+class _KnownFiles:
+    """Files that were parsed before, by path, size and time: parsing all takes a second."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.entries: dict[str, Any] = read_json(path) or {}
+        self.is_changed = False
+
+    def look_up(self, path: Path, module: str) -> SourceFile:
+        """Return what is known of a file; parse it if it has changed."""
+        stat = path.stat()
+        state = [stat.st_size, stat.st_mtime_ns]
+        entry = self.entries.get(str(path))
+        if not isinstance(entry, dict) or entry.get("state") != state:
+            found = _parse(path, module)
+            entry = {"state": state, "digest": found.digest, "imports": list(found.imports)}
+            self.entries[str(path)] = entry
+            self.is_changed = True
+        return SourceFile(entry["digest"], tuple(entry["imports"]))
+
+
+@contextmanager
+def _remembered() -> Iterator[_KnownFiles]:
+    """Open what is known of files, and keep what was learnt; a cache that fails costs time only."""
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    known = _known_files(Path(base).expanduser() / "factbook" / "sources.json")
+    yield known
+    if known.is_changed:
+        with suppress(OSError, RuntimeError):
+            known.path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(known.path, known.entries)
+        known.is_changed = False
+
+
+_known_files = functools.cache(_KnownFiles)
+
+
+def _parse(path: Path, module: str) -> SourceFile:
+    text = path.read_text(encoding="utf-8", errors="replace")
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError):  # told when it is imported
+        return SourceFile(hashlib.sha256(text.encode()).hexdigest()[:16], ())
+    digest = hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:16]
+    return SourceFile(digest, tuple(dict.fromkeys(_imported(tree, path, module))))
+
+
+def module_file(name: str) -> Path | None:
+    """Return the file of a module, without importing it; None where it has none of its own.
+
+    Packages are searched by their folders: Python's own search imports what is around a module.
+    """
+    top, *inner = name.split(".")
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        return None
+    if spec is None or not inner:
+        origin = spec.origin if spec else None
+        return Path(origin) if origin and origin.endswith(".py") else None
+    for folder in spec.submodule_search_locations or ():
+        place = Path(folder, *inner)
+        for file in (place / "__init__.py", place.with_name(f"{place.name}.py")):
+            if file.is_file():
+                return file
+    return None
+
+
+def _imported(tree: ast.AST, path: Path, module: str) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parts = module.split(".")
+                parts = parts[: len(parts) - node.level + (path.name == "__init__.py")]
+                base = ".".join([*parts, *([base] if base else [])])
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+@functools.cache
+def commit_of(folder: Path) -> Commit | None:
+    """Return the git commit that a folder stands at, or None outside a repository."""
+    try:
+        commit, top = _git(folder, "rev-parse", "HEAD", "--show-toplevel").splitlines()
+        remote = _git(folder, "config", "--get", "remote.origin.url", failing="")
+        dirty = bool(_git(folder, "status", "--porcelain", "--untracked-files=no"))
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None
+    return Commit(remote or top, commit, dirty)
+
+
+def _git(folder: Path, *arguments: str, failing: str | None = None) -> str:
+    done = subprocess.run(
+        ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10
+    )
+    if done.returncode and failing is not None:
+        return failing
+    done.check_returncode()
+    return done.stdout.strip()
+
+
+@functools.cache
+def package_versions() -> dict[str, str]:
+    """Return the installed versions of the distribution and of what it requires, by name."""
+    return {name: found.version for name, found in _distributions().items()}
+
+
+@functools.cache
+def package_hashes() -> dict[str, str]:
+    """Return digests of the lists of files, with their hashes, that were installed, by name."""
+    return {
+        name: hashlib.sha256((found.read_text("RECORD") or "").encode()).hexdigest()[:16]
+        for name, found in _distributions().items()
+    }
+
+
+@functools.cache
+def _distributions() -> dict[str, metadata.Distribution]:
+    """Return the distribution and what it requires, without what only an extra asks for."""
+    found = {DISTRIBUTION: metadata.distribution(DISTRIBUTION)}
+    for requirement in sorted(found[DISTRIBUTION].requires or ()):
+        if "extra ==" not in requirement:
+            name = re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0]
+            with suppress(metadata.PackageNotFoundError):
+                found[name] = metadata.distribution(name)
+    return found

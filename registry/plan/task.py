@@ -1,0 +1,305 @@
+"""A task: a cell with its fingerprint, what the disk says of it, and why it should run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from registry.declare.cells import Cell
+from registry.suggest import nearest
+
+
+class PlanError(ValueError):
+    """A plan that cannot be made from what was given."""
+
+
+class Status(StrEnum):
+    """What the disk says of a task."""
+
+    NEVER = "never"
+    RUNNING = "running"
+    COMPLETE = "complete"
+    FAILED = "failed"
+    DIED = "died"
+    INTERRUPTED = "interrupted"
+    MISSING = "missing"
+    DAMAGED = "damaged"
+
+
+class Why(StrEnum):
+    """The kinds of reasons for which a task is due, or not known to be up to date."""
+
+    NEVER = "never ran"
+    STAGE = "stage changed"
+    CONFIG = "configuration changed"
+    INPUT = "input changed"
+    FAILED = "failed"
+    DIED = "died"
+    INTERRUPTED = "interrupted"
+    MISSING = "output missing"
+    DAMAGED = "output damaged"
+    RECOMPUTED = "input recomputed"
+    CODE = "code changed"
+    FORCED = "forced"
+    UPSTREAM = "upstream will run"
+    UNREADABLE = "data cannot be read"
+
+
+@dataclass(frozen=True)
+class Change:
+    """One key that changed.
+
+    Attributes
+    ----------
+    key : str
+        Dotted where nested: ``training.lr``.
+    old, new : str or None
+        The values as JSON; None where there was none, or is none any more.
+    """
+
+    key: str
+    old: str | None
+    new: str | None
+
+    def __str__(self) -> str:
+        old, new = (("unset" if value is None else value) for value in (self.old, self.new))
+        return f"{self.key} {old} -> {new}"
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why a task is due.
+
+    Attributes
+    ----------
+    why : Why
+        The kind of reason.
+    text : str
+        For people.
+    changes : tuple of Change
+        The very keys, for a changed configuration.
+    slots : tuple of str
+        The inputs that it is about.
+    run : str or None
+        The run that it is about.
+    """
+
+    why: Why
+    text: str
+    changes: tuple[Change, ...] = ()
+    slots: tuple[str, ...] = ()
+    run: str | None = None
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What a cell was when it ran before; ``task.json`` holds it.
+
+    Attributes
+    ----------
+    fingerprint, stage, version, config : str, str, int, mapping
+        Of the earlier task; the configuration is whole.
+    needs : mapping of str to mapping
+        For each slot ``name`` and ``fingerprint``; of a resource also ``family``, ``kind``,
+        ``settings`` and ``identity``.
+    """
+
+    fingerprint: str
+    stage: str
+    version: int
+    config: Mapping[str, Any]
+    needs: Mapping[str, Mapping[str, Any]]
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Earlier:
+        """Read what :meth:`Task.record` wrote; more keys do no harm."""
+        keys = ("fingerprint", "stage", "version", "config", "needs")
+        return cls(*(record[key] for key in keys))
+
+
+@dataclass(frozen=True)
+class TaskState:
+    """What the disk says of one task.
+
+    Attributes
+    ----------
+    status : Status
+        Of the latest run with this fingerprint; complete as long as its current output is whole.
+    run : str or None
+        Identifier of that run.
+    content : str or None
+        Digest of the current output.
+    read : mapping of str to str
+        Slot to the digest that its input had when the current output was made.
+    sources : str or None
+        Hash of the stage's code that made it.
+    durations : tuple of float
+        Seconds that complete runs of this cell took, whatever their configuration.
+    earlier : Earlier or None
+        The latest task of this cell that has another fingerprint.
+    why : str
+        What is damaged or missing, "" where there is nothing to say.
+    """
+
+    status: Status = Status.NEVER
+    run: str | None = None
+    content: str | None = None
+    read: Mapping[str, str] = field(default_factory=dict)
+    sources: str | None = None
+    durations: tuple[float, ...] = ()
+    earlier: Earlier | None = None
+    why: str = ""
+
+
+NEVER_RAN = TaskState()
+
+PastLookup = Callable[[str, str], Earlier | None]
+"""From an experiment and a fingerprint to what that task was, None if nobody knows."""
+
+StateLookup = Callable[[Cell, str], TaskState]
+"""From a cell and its fingerprint to what the disk says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A cell in a plan.
+
+    Attributes
+    ----------
+    cell : Cell
+        What is to be made.
+    fingerprint : str
+        16 hexadecimal digits: all that can change the result.
+    inputs : mapping of str to str
+        Slot to the fingerprint of what fills it.
+    resources : mapping of str to mapping
+        What stands under the fingerprint of each slot that a resource fills: ``family``,
+        ``kind``, ``settings``, ``identity``.
+    state : TaskState
+        What the disk says.
+    reasons : tuple of Reason
+        Why it is due; empty if it is not.
+    notes : tuple of str
+        What is worth showing, and is no reason to run.
+    seconds : float or None
+        How long it will take, by earlier runs, if it is due.
+    is_target : bool
+        Whether it was asked for, rather than needed by what was.
+    """
+
+    cell: Cell
+    fingerprint: str
+    inputs: Mapping[str, str]
+    resources: Mapping[str, Mapping[str, Any]]
+    state: TaskState
+    reasons: tuple[Reason, ...] = ()
+    notes: tuple[str, ...] = ()
+    seconds: float | None = None
+    is_target: bool = True
+
+    @property
+    def name(self) -> str:
+        """Name of the cell."""
+        return self.cell.name
+
+    @property
+    def experiment(self) -> str:
+        """Name of the experiment, which is its folder in the store."""
+        return self.cell.experiment
+
+    @property
+    def stage(self) -> str:
+        """Name of the stage."""
+        return self.cell.stage
+
+    @property
+    def due(self) -> bool:
+        """Whether it should run."""
+        return bool(self.reasons)
+
+    @property
+    def reason(self) -> str:
+        """Why it is due, for people; "" if it is not."""
+        return "; ".join(map(str, self.reasons))
+
+    @property
+    def is_conditional(self) -> bool:
+        """Whether it is due only because an input will be made again, perhaps to the same bits."""
+        return self.due and all(reason.why is Why.UPSTREAM for reason in self.reasons)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether some process is at it now."""
+        return self.state.status is Status.RUNNING
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its output is still to come: due, or being made now."""
+        return self.due or self.is_running
+
+    def record(self) -> dict[str, Any]:
+        """Return what ``task.json`` says of it, as plain JSON values."""
+        cell = self.cell
+        return {
+            "experiment": cell.experiment,
+            "cell": cell.name,
+            "fingerprint": self.fingerprint,
+            "stage": cell.stage,
+            "version": cell.version,
+            "config": dict(cell.config),
+            "needs": {
+                slot: {"name": name, "fingerprint": self.inputs[slot]}
+                | dict(self.resources.get(slot, {}))
+                for slot, name in cell.needs.items()
+            },
+        }
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Tasks, each after those that it needs.
+
+    Attributes
+    ----------
+    tasks : tuple of Task
+        What was asked for, due or not, and what of its inputs is due.
+    settled : tuple of Task
+        The inputs that are not due; tasks read them.
+    """
+
+    tasks: tuple[Task, ...]
+    settled: tuple[Task, ...] = ()
+
+    @property
+    def due(self) -> tuple[Task, ...]:
+        """What should run, in an order in which it can."""
+        return tuple(task for task in self.tasks if task.due)
+
+    @property
+    def seconds(self) -> float:
+        """How long all that is due takes one after the other, as far as that is known."""
+        return sum(task.seconds for task in self.due if task.seconds is not None)
+
+    @property
+    def unknown(self) -> int:
+        """Number of due tasks of which no earlier run tells the duration."""
+        return sum(task.seconds is None for task in self.due)
+
+    def task(self, name: str) -> Task:
+        """Return the task of a cell, settled ones too.
+
+        Raises
+        ------
+        PlanError
+            If the plan has none of this name.
+        """
+        for task in (*self.tasks, *self.settled):
+            if task.name == name:
+                return task
+        known = [task.name for task in (*self.tasks, *self.settled)]
+        raise PlanError(f"no task {name!r} in this plan{nearest(name, known)}")

@@ -1,0 +1,249 @@
+"""The journal: the one thing that a run writes about itself, and what it says when read.
+
+A journal is a folder, ``.factbook/journal/<uid>/``, with
+
+- ``events.jsonl``: one JSON object a line, appended in the order of happening (kinds below),
+- ``console``: everything that was printed,
+- ``sources/<md5>`` and ``artifacts/<md5>``: contents of files as they were,
+- ``status.json``: a summary that is quick to read, replaced at the start and at the end;
+- ``projected.json``: which databases hold all of it;
+- ``ballast``: room on the disk for the last events, while the run lives.
+
+Every event has ``event`` (its kind) and ``time`` (ISO 8601, UTC). Kinds: ``queued``, ``started``,
+``facts``, ``info``, ``metrics``, ``resource``, ``artifact``, ``heartbeat``, and one end:
+``completed``, ``interrupted``, ``failed``, or ``died``, which only others write.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, ClassVar
+
+from registry.record.plain import decode
+from registry.record.series import Series
+
+EVENTS = "events.jsonl"
+CONSOLE = "console"
+
+_KIND_WITHIN = 24  # bytes at the beginning of an event in which its kind stands
+_CONSOLE_END = 50_000  # characters of the console kept at either end by `Journal.console`
+
+
+def new_uid(now: datetime | None = None) -> str:
+    """Return an identity for a run: ``20261122T013355-1a2b3c4d``, UTC start and 8 random digits."""
+    now = now or datetime.now(UTC)
+    return f"{now.astimezone(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
+
+
+def journal_root(project_root: Path) -> Path:
+    """Return the folder that holds the journals of a project."""
+    return Path(project_root) / ".factbook" / "journal"
+
+
+def journal_folders(project_root: Path) -> list[Path]:
+    """Return the folders of all journals of a project, oldest run first."""
+    root = journal_root(project_root)
+    return [root / uid for uid in journal_uids(project_root)]
+
+
+def journal_uids(project_root: Path) -> list[str]:
+    """Return the names of all journals of a project, oldest run first."""
+    try:
+        return sorted(os.listdir(journal_root(project_root)))
+    except FileNotFoundError:
+        return []
+
+
+def timestamp(time: datetime) -> str:
+    """Return a time as journals write it; naive times are UTC, as Sacred's are."""
+    aware = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    return aware.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@dataclass
+class Journal:
+    """What a journal says so far.
+
+    Attributes
+    ----------
+    folder : Path
+        The journal; its name is the run's uid.
+    size : int
+        Bytes of ``events.jsonl`` read so far. A journal only grows, so this orders its states.
+    status : str
+        ``QUEUED``, ``RUNNING``, ``COMPLETED``, ``INTERRUPTED`` (or another status of Sacred's
+        interrupts), ``FAILED``, ``DIED``; empty before the first event.
+    start_time, stop_time, heartbeat : datetime or None
+        UTC.
+    experiment, host, config, meta, info, facts : dict
+        As Sacred gave them, plain; ``facts`` are the registry's own.
+    metrics : dict of str to Series
+        What was logged, by name.
+    resources : list of [path, md5]
+        Files that were read.
+    artifacts : list of dict
+        Files that were made: ``name``, ``path``, ``md5``, ``bytes``, ``kept``, ``content_type``,
+        ``metadata``.
+    result : object
+        What the command returned.
+    fail_trace : list of str or None
+        Of a run that failed.
+    with_metrics : bool
+        Whether metrics are read; they are most of a journal.
+    """
+
+    folder: Path
+    size: int = 0
+    status: str = ""
+    command: str = ""
+    start_time: datetime | None = None
+    stop_time: datetime | None = None
+    heartbeat: datetime | None = None
+    experiment: dict[str, Any] = field(default_factory=dict)
+    host: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+    meta: dict[str, Any] = field(default_factory=dict)
+    info: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Series] = field(default_factory=dict)
+    resources: list[list[Any]] = field(default_factory=list)
+    artifacts: list[dict[str, Any]] = field(default_factory=list)
+    result: Any = None
+    fail_trace: list[str] | None = None
+    console_length: int = 0
+    unreadable: int = 0
+    with_metrics: bool = True
+
+    @property
+    def uid(self) -> str:
+        """Identity of the run."""
+        return self.folder.name
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run is over, however it went."""
+        return self.status not in ("", "QUEUED", "RUNNING")
+
+    def refresh(self) -> Journal:
+        """Read what was appended since the last time; a torn last line waits for its rest."""
+        try:
+            with open(self.folder / EVENTS, "rb") as file:
+                file.seek(self.size)
+                data = file.read()
+        except FileNotFoundError:
+            return self
+        whole = data[: data.rfind(b"\n") + 1]
+        for line in whole.splitlines():
+            self._apply(line)
+        self.size += len(whole)
+        return self
+
+    def console(self) -> str:
+        """Return what was printed: all of it, or both ends and how much was left out between."""
+        return _read_ends(self.folder / CONSOLE, self.console_length)
+
+    def _apply(self, line: bytes) -> None:
+        if not self.with_metrics and b'"metrics"' in line[:_KIND_WITHIN]:
+            return
+        try:
+            event = decode(line)
+            apply = self._KINDS[event["event"]]
+        except (ValueError, KeyError, TypeError):
+            self.unreadable += bool(line.strip())
+            return
+        apply(self, event)
+
+    def _queued(self, event: dict[str, Any]) -> None:
+        self.status = "QUEUED"
+        for name in ("command", "experiment", "host", "config", "meta"):
+            setattr(self, name, event[name])
+        self.facts.update(event["facts"])
+
+    def _started(self, event: dict[str, Any]) -> None:
+        self._queued(event)
+        self.status = "RUNNING"
+        self.start_time = _time(event)
+
+    def _facts(self, event: dict[str, Any]) -> None:
+        self.facts.update(event["facts"])
+
+    def _info(self, event: dict[str, Any]) -> None:
+        self.info.update(event["set"])
+        for name in event["removed"]:
+            self.info.pop(name, None)
+
+    def _metrics(self, event: dict[str, Any]) -> None:
+        for entry in event["metrics"]:
+            series = self.metrics.setdefault(entry["name"], Series(entry["name"]))
+            for point in zip(entry["steps"], entry["values"], entry["timestamps"], strict=True):
+                series.append(*point)
+
+    def _resource(self, event: dict[str, Any]) -> None:
+        resource = [event["path"], event["md5"]]
+        if resource not in self.resources:
+            self.resources.append(resource)
+
+    def _artifact(self, event: dict[str, Any]) -> None:
+        self.artifacts.append({key: event[key] for key in event if key not in ("event", "time")})
+
+    def _heartbeat(self, event: dict[str, Any]) -> None:
+        self.heartbeat = _time(event)
+        self.console_length = event["console"]
+        self.result = event.get("result", self.result)
+
+    def _end(self, event: dict[str, Any]) -> None:
+        if event["event"] == "died" and self.ended:
+            return
+        self.status = event["status"]
+        self.stop_time = _time(event)
+        self.console_length = event.get("console", self.console_length)
+        self.result = event.get("result", self.result)
+        self.fail_trace = event.get("trace")
+        self.facts.update(event.get("facts", {}))
+
+    _KINDS: ClassVar[dict[str, Callable[[Journal, dict[str, Any]], None]]] = {
+        "queued": _queued,
+        "started": _started,
+        "facts": _facts,
+        "info": _info,
+        "metrics": _metrics,
+        "resource": _resource,
+        "artifact": _artifact,
+        "heartbeat": _heartbeat,
+        "completed": _end,
+        "interrupted": _end,
+        "failed": _end,
+        "died": _end,
+    }
+
+
+def read_journal(folder: Path, *, with_metrics: bool = True) -> Journal:
+    """Return all that a journal says, or all but the metrics; an empty state if there is none."""
+    return Journal(Path(folder), with_metrics=with_metrics).refresh()
+
+
+def _time(event: dict[str, Any]) -> datetime:
+    return datetime.fromisoformat(event["time"])
+
+
+def _read_ends(path: Path, length: int) -> str:
+    """Return a text file's `length` characters, or the two ends of them."""
+    most = 4 * _CONSOLE_END  # bytes that so many characters take at most
+    try:
+        with open(path, "rb") as file:
+            head = file.read(most)
+            size = file.seek(0, 2)
+            if size <= most and length <= 2 * _CONSOLE_END:
+                return head.decode("utf-8", "replace")
+            file.seek(max(0, size - most))
+            tail = file.read().decode("utf-8", "replace")[-_CONSOLE_END:]
+    except FileNotFoundError:
+        return ""
+    start = head.decode("utf-8", "replace")[:_CONSOLE_END]
+    left_out = max(0, length - len(start) - len(tail))
+    return f"{start}\n[… {left_out} characters left out; the journal has them …]\n{tail}"

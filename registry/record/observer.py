@@ -1,0 +1,346 @@
+"""How a run is recorded: a Sacred observer that writes the journal, and signals as endings."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import secrets
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from sacred.dependencies import get_digest
+from sacred.observers.base import RunObserver
+from sacred.observers.mongo import mimetype_detector
+from sacred.utils import SacredInterrupt
+
+from registry.record.appendfile import AppendFile
+from registry.record.console import ConsoleFile
+from registry.record.journal import CONSOLE, EVENTS, timestamp
+from registry.record.plain import encode, plain, shorten
+from registry.record.process import ProcessIdentity
+from registry.record.status import RunStatus, write_status
+from registry.store.durable import TEMPORARY, StoreError, sync
+
+LARGEST_ARTIFACT = 16 * 1024 * 1024
+"""Bytes of the largest artifact whose content is kept; larger ones by path and hash alone."""
+
+_LONGEST_TRACE = 50_000  # characters, so that it fits the room that is held back for it
+_LOG = logging.getLogger(__name__)
+_PATIENCE = 5.0  # seconds within which a second signal is taken for the same wish
+
+
+class JournalError(Exception):
+    """A journal that cannot be begun."""
+
+
+def _quietly(method: Callable[..., None]) -> Callable[..., None]:
+    """Keep an event's error from Sacred, which drops an observer for good at its first error."""
+
+    @functools.wraps(method)
+    def guarded(self: JournalObserver, *args: Any, **kwargs: Any) -> None:
+        try:
+            method(self, *args, **kwargs)
+        except Exception:
+            _LOG.warning("%s was not journalled", method.__name__, exc_info=True)
+
+    return guarded
+
+
+class JournalObserver(RunObserver):
+    """Writes everything that Sacred tells about a run to its journal.
+
+    It needs no server, and none of its events raises. Values become plain JSON
+    (:func:`registry.record.plain.plain`).
+
+    Parameters
+    ----------
+    folder : Path
+        The journal, made here; its name is the run's uid.
+    facts : mapping, optional
+        What the registry knows of the run (experiment, fingerprint, inputs, …); recorded under
+        ``info.factbook`` together with the uid and the process.
+
+    Raises
+    ------
+    JournalError
+        If the journal cannot be made, or the disk has no room for it.
+    """
+
+    priority = 100  # before observers that may hang
+
+    def __init__(self, folder: Path, facts: Mapping[str, Any] | None = None):
+        self.folder = Path(folder)
+        self._facts: dict[str, Any] = plain(facts or {})
+        self._info: dict[str, str] = {}
+        self._result = encode(None)
+        self._status = RunStatus(self.folder.name, "")
+        self._run: Any = None
+        try:
+            self._events = AppendFile(self.folder / EVENTS)
+        except OSError as error:
+            raise JournalError(f"cannot begin the journal {self.folder}: {error}") from error
+        self._console = ConsoleFile(self.folder / CONSOLE)
+
+    def watch(self, run: Any) -> None:
+        """Take the end of the console from a Sacred run, which forgets it when the run fails."""
+        self._run = run
+
+    @_quietly
+    def set_facts(self, **facts: Any) -> None:
+        """Add to what stands under ``info.factbook``, or replace it, key by key."""
+        self._facts.update(plain(facts))
+        if self._status.status:
+            self._write("facts", facts=plain(facts))
+
+    @_quietly
+    def queued_event(self, queue_time: datetime, **told: Any) -> None:
+        """Note a run that waits to be started."""
+        self._begin("queued", "QUEUED", queue_time, told)
+
+    @_quietly
+    def started_event(self, start_time: datetime, **told: Any) -> None:
+        """Note the start of the run and keep its sources."""
+        self._begin("started", "RUNNING", start_time, told)
+
+    @_quietly
+    def heartbeat_event(
+        self, info: Mapping[str, Any], captured_out: str, beat_time: datetime, result: Any
+    ) -> None:
+        """Note that the run lives, what it printed, and what changed in its info."""
+        self._write_info(plain(dict(info)))
+        self._console.update(captured_out or "")
+        told = {"console": self._console.length, **self._new_result(result)}
+        self._write("heartbeat", beat_time, **told)
+
+    @_quietly
+    def completed_event(self, stop_time: datetime, result: Any) -> None:
+        """Note that the run went well."""
+        self._end("completed", "COMPLETED", stop_time, self._new_result(result))
+
+    @_quietly
+    def interrupted_event(self, interrupt_time: datetime, status: str) -> None:
+        """Note that the run was stopped, and by what."""
+        cause = sys.exc_info()[1]
+        name = getattr(cause, "signal_name", None)
+        name = name or ("SIGINT" if isinstance(cause, KeyboardInterrupt) else type(cause).__name__)
+        facts = {"interrupted_by": name} if cause else {}
+        self._end("interrupted", str(status), interrupt_time, {"facts": facts})
+
+    @_quietly
+    def failed_event(self, fail_time: datetime, fail_trace: list[str]) -> None:
+        """Note that the run failed, and why."""
+        trace: list[str] = plain(fail_trace)
+        if sum(map(len, trace)) > _LONGEST_TRACE:
+            trace = [shorten("".join(trace), _LONGEST_TRACE)]
+        self._end("failed", "FAILED", fail_time, {"trace": trace})
+
+    @_quietly
+    def resource_event(self, filename: str) -> None:
+        """Note a file that the run reads."""
+        with suppress(OSError):
+            self._write("resource", path=str(filename), md5=get_digest(filename))
+
+    @_quietly
+    def artifact_event(
+        self,
+        name: str,
+        filename: str,
+        metadata: Any = None,
+        content_type: str | None = None,
+    ) -> None:
+        """Note a file that the run made, and keep its content if it is not large."""
+        path = Path(filename)
+        size = path.stat().st_size
+        kept = size <= LARGEST_ARTIFACT
+        md5 = _keep(path, self.folder / "artifacts") if kept else get_digest(path)
+        self._write(
+            "artifact",
+            name=plain(name),
+            path=plain(path),
+            md5=md5,
+            bytes=size,
+            kept=kept,
+            content_type=content_type or mimetype_detector.guess_type(str(path))[0],
+            metadata=plain(metadata),
+        )
+
+    @_quietly
+    def log_metrics(self, metrics_by_name: Mapping[str, Any], info: Any) -> None:
+        """Write the points that were logged since the last heartbeat."""
+        points = [
+            {
+                "name": plain(name),
+                "steps": plain(metric["steps"]),
+                "values": plain(metric["values"]),
+                "timestamps": [_milliseconds(moment) for moment in metric["timestamps"]],
+            }
+            for name, metric in metrics_by_name.items()
+        ]
+        if points:
+            self._write("metrics", metrics=points)
+
+    def _begin(self, event: str, status: str, moment: datetime, told: Mapping[str, Any]) -> None:
+        process = ProcessIdentity.current()
+        self._facts = {**self._facts, "uid": self.folder.name, **process.facts()}
+        self._status = RunStatus(self.folder.name, status, moment, process=process)
+        self._write(
+            event,
+            moment,
+            command=plain(told["command"]),
+            experiment=self._experiment(told["ex_info"]),
+            host=plain(told["host_info"]),
+            config=plain(told["config"]),
+            meta=plain(told["meta_info"]),
+            facts=self._facts,
+        )
+        self._summarise()
+
+    def _experiment(self, ex_info: Mapping[str, Any]) -> dict[str, Any]:
+        base = Path(ex_info["base_dir"])
+        sources = [[name, self._keep_source(base / name, md5)] for name, md5 in ex_info["sources"]]
+        return {**plain(dict(ex_info)), "sources": sources}
+
+    def _keep_source(self, path: Path, md5: str) -> str:
+        """Keep a source file once for all runs, linked into every journal that has it."""
+        pool = self.folder.parent.parent / "sources"
+        try:
+            if not (pool / md5).exists():
+                md5 = _keep(path, pool)
+            _link(pool / md5, self.folder / "sources")
+        except OSError:
+            _LOG.warning("the source %s was not kept", path, exc_info=True)
+        return md5
+
+    def _write_info(self, info: Mapping[str, Any]) -> None:
+        written = {name: encode(value) for name, value in info.items()}
+        changed = {n: info[n] for n in info if written[n] != self._info.get(n)}
+        removed = [name for name in self._info if name not in info]
+        if changed or removed:
+            self._write("info", set=changed, removed=removed)
+        self._info = written
+
+    def _new_result(self, result: Any) -> dict[str, Any]:
+        value = plain(result)
+        text = encode(value)
+        changed, self._result = text != self._result, text
+        return {"result": value} if changed else {}
+
+    def _end(self, event: str, status: str, moment: datetime, told: Mapping[str, Any]) -> None:
+        self._console_end()
+        self._status = RunStatus(
+            self.folder.name, status, self._status.start_time, moment, self._status.process
+        )
+        told = {"status": status, "console": self._console.length, **told}
+        self._write(event, moment, last_words=True, **told)
+        self._summarise()
+        self._events.close()
+
+    def _console_end(self) -> None:
+        output = getattr(self._run, "_output_file", None)
+        if output is None or not output.closed or not output.final:
+            return
+        rest = output.final  # `get` would take it from Sacred, which may still want it
+        text = self._run.captured_out + (rest if isinstance(rest, str) else rest.decode())
+        interpret = self._run.captured_out_filter
+        self._console.update(interpret(text) if interpret else text)
+
+    def _write(
+        self, event: str, moment: datetime | None = None, *, last_words: bool = False, **told: Any
+    ) -> None:
+        moment = moment or datetime.now(UTC)
+        line = encode({"event": event, "time": timestamp(moment), **told})
+        self._events.append(line, last_words)
+
+    def _summarise(self) -> None:
+        with suppress(OSError, StoreError):  # the summary only saves time
+            write_status(self.folder, self._status)
+
+
+class SignalInterrupt(SacredInterrupt):
+    """A run that was stopped by a signal; Sacred records it as ``INTERRUPTED``.
+
+    Attributes
+    ----------
+    signal_name : str
+        As ``SIGTERM``.
+    """
+
+    STATUS = "INTERRUPTED"
+
+    def __init__(self, number: int):
+        self.signal_name = signal.Signals(number).name
+        super().__init__(f"stopped by {self.signal_name}")
+
+
+@contextmanager
+def signals_interrupt() -> Iterator[None]:
+    """Turn SIGTERM and SIGHUP into `SignalInterrupt` inside the block, in the main thread.
+
+    Handlers are restored afterwards. A signal that is ignored (by ``nohup``) stays so. A second
+    one within 5 seconds is taken for the same wish, so that it cannot spoil the recording of
+    the end.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
+    handler = _interrupter()
+    before = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, previous in before.items():
+            signal.signal(number, signal.SIG_DFL if previous is None else previous)
+
+
+def _interrupter() -> Callable[[int, FrameType | None], None]:
+    last = -_PATIENCE
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= _PATIENCE:
+            last = now
+            raise SignalInterrupt(number)
+
+    return interrupt
+
+
+def _keep(path: Path, folder: Path) -> str:
+    """Keep the content of a file in `folder` under its MD5 digest, and return that."""
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f".{secrets.token_hex(8)}{TEMPORARY}"
+    try:
+        shutil.copyfile(path, temporary)
+        sync(temporary)
+        md5: str = get_digest(temporary)
+        temporary.replace(folder / md5)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return md5
+
+
+def _link(path: Path, folder: Path) -> None:
+    """Give a kept file a second name in `folder`, which takes no room; or copy it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        try:
+            (folder / path.name).hardlink_to(path)
+        except FileExistsError:
+            raise
+        except OSError:
+            shutil.copyfile(path, folder / path.name)
+
+
+def _milliseconds(moment: datetime) -> int:
+    aware = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+    return round(aware.timestamp() * 1000)

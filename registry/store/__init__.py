@@ -1,0 +1,1 @@
+"""Datasets on disk, whole or not there: netCDF, shards, manifest, digest, schema."""

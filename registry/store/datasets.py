@@ -1,0 +1,205 @@
+"""Datasets on disk: whole, or not there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from registry.store.durable import StoreError, read_json
+from registry.store.manifest import MANIFEST, Provenance, file_faults, write_manifest
+from registry.store.netcdf import read_file, reading, write_file
+from registry.store.schema import Schema, json_value
+from registry.store.shards import SUMMARY, Shards, ShardWriter, open_parts, part_name, scalars
+
+__all__ = [
+    "Provenance",
+    "ShardWriter",
+    "Shards",
+    "StoreError",
+    "Written",
+    "find_dataset",
+    "open_dataset",
+    "reading",
+    "write_dataset",
+]
+
+DATASET = "dataset.nc"
+CURRENT = "current"
+
+PROVEN_BYTES = 64_000_000
+"""Datasets up to this size are compared with their checksums when opened: 0.1 s at most."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """A dataset that is on disk, with its manifest.
+
+    Attributes
+    ----------
+    folder : Path
+        The run's folder.
+    content : str
+        Content digest: equal for equal labelled numbers.
+    manifest : mapping
+        What stands in ``manifest.json``.
+    """
+
+    folder: Path
+    content: str
+    manifest: Mapping[str, Any]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files together."""
+        return sum(entry["size"] for entry in self.manifest["files"])
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """Value of every scalar, by name."""
+        return {name: entry["value"] for name, entry in self.manifest["scalars"].items()}
+
+
+def write_dataset(
+    dataset: xr.Dataset | Shards, folder: Path, schema: Schema, provenance: Provenance
+) -> Written:
+    """Write a run's output into its folder; the manifest comes last, and makes it whole.
+
+    Parameters
+    ----------
+    dataset : xr.Dataset or Shards
+        What a stage returned: written as ``dataset.nc``, or already there in parts.
+    folder : Path
+        The run's folder; attachments that lie in it are hashed into the manifest.
+    schema : Schema
+        What the dataset must follow.
+    provenance : Provenance
+        Where it comes from.
+
+    Raises
+    ------
+    SchemaError
+        If it does not follow the schema; nothing is written.
+    StoreError
+        If the disk is full, or something was not read back as written.
+    """
+    if isinstance(dataset, Shards):
+        _require_shards(dataset, folder, schema)
+        facts: dict[str, Any] = {
+            "content": dataset.content,
+            "sizes": dict(dataset.sizes),
+            "sharded_along": schema.sharded_along,
+            "rows": list(dataset.rows),
+        }
+        return _seal(folder, schema, provenance, facts, dataset.scalars)
+    schema.check(dataset)
+    folder.mkdir(parents=True, exist_ok=True)
+    labelled = schema.label(dataset).assign_attrs(provenance.attributes())
+    content = write_file(labelled, folder / DATASET)
+    facts = {"content": content, "sizes": {str(n): size for n, size in labelled.sizes.items()}}
+    return _seal(folder, schema, provenance, facts, scalars(labelled))
+
+
+def _require_shards(shards: Shards, folder: Path, schema: Schema) -> None:
+    if shards.folder.resolve() != folder.resolve():
+        raise StoreError(f"the parts lie in {shards.folder}; expected {folder}")
+    if (shards.schema.name, shards.schema.version) != (schema.name, schema.version):
+        raise StoreError(f"the parts follow {shards.schema.name!r}; expected {schema.name!r}")
+
+
+def _seal(
+    folder: Path,
+    schema: Schema,
+    provenance: Provenance,
+    facts: Mapping[str, Any],
+    values: Mapping[str, Any],
+) -> Written:
+    entries = {
+        "schema": schema.name,
+        "schema_version": schema.version,
+        **facts,
+        "scalars": json_value(values),
+        **provenance.entries(),
+    }
+    return Written(folder, facts["content"], write_manifest(folder, entries))
+
+
+def find_dataset(path: str | Path, proven: float = 0) -> tuple[Path, Mapping[str, Any]]:
+    """Return the run's folder that a path means, and its manifest.
+
+    Parameters
+    ----------
+    path : str or Path
+        The folder of a run, or of a task: then of its current run.
+    proven : float
+        Bytes up to which all files are compared with their checksums, not with their sizes alone;
+        ``math.inf`` for always.
+
+    Raises
+    ------
+    StoreError
+        If there is no whole dataset.
+    """
+    folder = Path(path)
+    if not (folder / MANIFEST).exists() and (folder / CURRENT).is_symlink():
+        folder = folder / CURRENT
+    folder = folder.resolve()  # what is opened stays the same run, whatever is published later
+    manifest = read_json(folder / MANIFEST)
+    if manifest is None:
+        raise StoreError(f"{path} holds no whole dataset: no {MANIFEST} that can be read")
+    faults = file_faults(folder, manifest)
+    if not faults and sum(entry["size"] for entry in manifest["files"]) <= proven:
+        faults = file_faults(folder, manifest, verify=True)
+    if faults:
+        raise StoreError(f"{folder} is damaged: {'; '.join(faults[:3])}")
+    return folder, manifest
+
+
+def open_dataset(path: str | Path, schema: Schema | None = None, **options: Any) -> xr.Dataset:
+    """Open a dataset lazily; threads may share it, and other processes may publish meanwhile.
+
+    A small one is proven to be what was written: a flipped bit can make a file that opens and
+    means nonsense. Of one above `PROVEN_BYTES`, what cannot be read is told when it is read.
+
+    Parameters
+    ----------
+    path : str or Path
+        A netCDF file, the folder of a run, or of a task: then its current run is opened, and stays
+        open when another is published.
+    schema : Schema or None
+        To read older versions in today's form, and to refuse what this code cannot read.
+    **options
+        For :func:`xarray.open_dataset`, where the dataset is a single file (``chunks={}`` for
+        dask arrays). Parts are dask arrays always.
+
+    Raises
+    ------
+    StoreError
+        If there is no whole dataset there.
+    SchemaError
+        If it follows another schema, or a version that cannot be read.
+    """
+    path = Path(path)
+    dataset = _open_folder(path, options) if path.is_dir() else _open_file(path, options)
+    return dataset if schema is None else schema.upgrade(dataset)
+
+
+def _open_file(path: Path, options: Mapping[str, Any]) -> xr.Dataset:
+    if not path.exists():
+        raise StoreError(f"no dataset at {path}")
+    return read_file(path.resolve(), **options)
+
+
+def _open_folder(path: Path, options: Mapping[str, Any]) -> xr.Dataset:
+    folder, manifest = find_dataset(path, PROVEN_BYTES)
+    along = manifest.get("sharded_along")
+    if along is None:
+        return _open_file(folder / DATASET, options)
+    needed = {SUMMARY, *(part_name(index) for index in range(len(manifest["rows"])))}
+    if missing := sorted(needed - {entry["name"] for entry in manifest["files"]}):
+        raise StoreError(f"{folder} is damaged: {MANIFEST} does not list {', '.join(missing[:3])}")
+    with reading(folder):
+        return open_parts(folder, manifest["rows"], along)

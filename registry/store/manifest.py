@@ -1,0 +1,161 @@
+"""The manifest of a run's folder: what it holds, and where that came from. Written last."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from registry.store.durable import TEMPORARY, file_sha256, sync, write_json
+from registry.store.schema import json_value
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a dataset comes from: written into its file and its manifest.
+
+    Parameters
+    ----------
+    experiment : str
+        Name of the cell, as ``fashion-sae[k=8,seed=1]``.
+    run, fingerprint : str
+        Identifier of the run, and fingerprint of the task.
+    stage : str
+        Module of the stage.
+    version : int
+        Version of the stage.
+    config : mapping
+        The resolved configuration.
+    inputs : mapping of str to mapping
+        Slot to what filled it: ``experiment``, ``fingerprint``, ``run`` and ``content``, the
+        content digest of what was read.
+    commit, sources : str
+        The git commit, and the digest of the stage's code.
+    seed : int or None
+        Where the configuration has one.
+    started : datetime or None
+        Start of the run, with a time zone.
+    """
+
+    experiment: str = ""
+    run: str = ""
+    fingerprint: str = ""
+    stage: str = ""
+    version: int = 0
+    config: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    commit: str = ""
+    sources: str = ""
+    seed: int | None = None
+    started: datetime | None = None
+
+    def attributes(self) -> dict[str, Any]:
+        """Return the attributes of a file that came from here; what is not known is left out."""
+        start = self.started or datetime.now(UTC)
+        known = {
+            "experiment": self.experiment,
+            "run": self.run,
+            "fingerprint": self.fingerprint,
+            "source": f"{self.stage} version {self.version}" if self.stage else "",
+            "history": f"{_iso(start)}: made by {self.stage}" if self.stage else "",
+            "commit": self.commit,
+            "seed": "" if self.seed is None else self.seed,
+        }
+        known = {name: value for name, value in known.items() if value != ""}
+        return known | {"config": dict(self.config), "inputs": dict(self.inputs)}
+
+    def entries(self) -> dict[str, Any]:
+        """Return the entries of the manifest; the run stops now."""
+        stopped = datetime.now(UTC)
+        started = self.started or stopped
+        names = "experiment run fingerprint stage version config inputs commit sources seed"
+        return {
+            **{name: json_value(getattr(self, name)) for name in names.split()},
+            "started": _iso(started),
+            "stopped": _iso(stopped),
+            "duration": round((stopped - started).total_seconds(), 3),
+        }
+
+
+def _iso(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def write_manifest(folder: Path, entries: Mapping[str, Any]) -> dict[str, Any]:
+    """Hash every file of a folder and write its manifest, by which the folder is whole.
+
+    Parameters
+    ----------
+    folder : Path
+        With its datasets and attachments, in sub-folders too.
+    entries : mapping
+        What the manifest says besides, as plain JSON.
+
+    Raises
+    ------
+    StoreError
+        If the disk is full.
+    """
+    (folder / MANIFEST).unlink(missing_ok=True)  # what it said is no longer so
+    files = list(_hashed(folder))
+    manifest = {"format": FORMAT, **entries, "files": files}
+    write_json(folder / MANIFEST, manifest)
+    return manifest
+
+
+def _hashed(folder: Path) -> Iterator[dict[str, Any]]:
+    for parent, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted(names):
+            path = Path(parent, name)
+            is_temporary = name.startswith(".") and name.endswith(TEMPORARY)
+            if is_temporary or path == folder / MANIFEST:
+                continue
+            sync(path)
+            relative = path.relative_to(folder).as_posix()
+            yield {"name": relative, "size": path.stat().st_size, "sha256": file_sha256(path)}
+        sync(Path(parent))
+
+
+def file_faults(folder: str | Path, manifest: Mapping[str, Any], verify: bool = False) -> list[str]:
+    """Return what is wrong with the files that a manifest lists.
+
+    Parameters
+    ----------
+    folder : str or Path
+        The run's folder.
+    manifest : mapping
+        As read; one that lists no files is itself at fault.
+    verify : bool
+        Whether checksums are compared too, instead of names and sizes alone.
+    """
+    files = manifest.get("files")
+    if not isinstance(files, list):
+        return [f"{MANIFEST} lists no files"]
+    return list(_faults(str(folder), files, verify))
+
+
+def _faults(folder: str, files: Iterable[Any], verify: bool) -> Iterator[str]:
+    for entry in files:
+        try:
+            name, size, sha256 = entry["name"], entry["size"], entry["sha256"]
+        except (KeyError, TypeError):
+            yield f"{MANIFEST} has an entry that it should not: {entry!r}"
+            continue
+        path = f"{folder}/{name}"
+        try:
+            got = os.stat(path).st_size
+            if got != size:
+                yield f"{name} has {got:,} bytes; expected {size:,}"
+            elif verify and file_sha256(Path(path)) != sha256:
+                yield f"{name} has another checksum than when it was written"
+        except FileNotFoundError:
+            yield f"{name} is missing"
+        except OSError as error:
+            yield f"{name} cannot be read: {error.strerror}"

@@ -1,0 +1,331 @@
+"""One dataset in one netCDF-4 file, written whole or not at all, in bounded memory."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5netcdf
+import h5py
+import numpy as np
+import xarray as xr
+from xarray.backends import BackendArray, H5NetCDFStore
+from xarray.core.indexing import LazilyIndexedArray
+
+from registry.store.digest import ContentDigest, blocks
+from registry.store.durable import StoreError, disk_errors, whole_file
+from registry.store.schema import SchemaError, dtype_name, encode_attributes
+
+CHUNK_BYTES = 128 * 2**10
+COMPRESSION = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
+
+
+def write_file(dataset: xr.Dataset, path: Path) -> str:
+    """Write a dataset to one netCDF-4 file.
+
+    It is written under a temporary name, synced, read back and compared, and then renamed. Lazy
+    variables and dask arrays are written in blocks along their first dimension.
+
+    Parameters
+    ----------
+    dataset : xr.Dataset
+        Numbers, booleans and strings; attributes of any kind that JSON can hold.
+    path : Path
+        The file; one that is there is replaced, and stays as it is for those who have it open.
+
+    Returns
+    -------
+    str
+        The content digest, which also stands in the file's attribute ``content``.
+
+    Raises
+    ------
+    StoreError
+        If the disk is full, or what was read back is not what was written. Nothing is left.
+    """
+    with disk_errors(path, dataset.nbytes), whole_file(path) as temporary:
+        digest = _write(dataset, temporary)
+        _compare(digest, temporary, path)
+    return digest.hexdigest()
+
+
+@contextmanager
+def reading(path: str | Path) -> Iterator[None]:
+    """Tell of every error of reading a file that the file is damaged.
+
+    Libraries raise nearly anything on bytes that they do not expect: h5py RuntimeError and
+    KeyError, h5netcdf AttributeError and TypeError, NumPy MemoryError.
+
+    Parameters
+    ----------
+    path : str or Path
+        What is read in the block, and nothing else.
+
+    Raises
+    ------
+    StoreError
+        If it cannot be read.
+    """
+    try:
+        yield
+    except (StoreError, SchemaError):
+        raise
+    except Exception as error:
+        told = str(error) or type(error).__name__
+        raise StoreError(f"{path} is damaged and cannot be read: {told}") from error
+
+
+def read_file(path: Path, **options: Any) -> xr.Dataset:
+    """Open one netCDF file lazily. Always by h5netcdf: threads crash the netCDF4 library.
+
+    Raises
+    ------
+    StoreError
+        If it cannot be read; later reads of its variables raise it too.
+    """
+    with reading(path):
+        store = _Store.open(str(path), phony_dims="access")
+        return xr.open_dataset(store, engine="store", **options)
+
+
+class _Store(H5NetCDFStore):
+    """A file whose variables tell, whenever they are read, that they are damaged."""
+
+    def open_store_variable(self, name: str, var: Any) -> xr.Variable:
+        variable: xr.Variable = super().open_store_variable(name, var)
+        lazy: Any = variable._data
+        data = LazilyIndexedArray(_StoredArray(lazy.array, self._filename))
+        return xr.Variable(variable.dims, data, variable.attrs, variable.encoding, fastpath=True)
+
+
+class _StoredArray(BackendArray):
+    """An array on the disk, as xarray reads it, with errors of :func:`reading`."""
+
+    def __init__(self, array: Any, path: str):
+        self.array, self.path = array, path
+        self.shape, self.dtype = array.shape, array.dtype
+
+    def __getitem__(self, key: Any) -> Any:
+        with reading(self.path):
+            return self.array[key]
+
+
+def read_row(path: Path, name: str, row: int) -> np.ndarray:
+    """Return one row of a variable, and nothing else of its file.
+
+    xarray reads all strings of a file when it opens it: 2 s for four million of them.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    name : str
+        The variable; strings come as objects.
+    row : int
+        Place along its first dimension.
+
+    Raises
+    ------
+    StoreError
+        If the file or the variable cannot be read.
+    """
+    with reading(path), h5py.File(path, "r") as file:
+        stored = file[name]
+        is_text = h5py.check_string_dtype(stored.dtype) is not None
+        return np.asarray(stored.asstr()[row] if is_text else stored[row])
+
+
+def _write(dataset: xr.Dataset, path: Path) -> ContentDigest:
+    digest = ContentDigest()
+    with _new_file(path) as (file, raw):
+        file.dimensions = {str(name): size for name, size in dataset.sizes.items()}
+        for name, variable in dataset.variables.items():
+            stored = _create(file, str(name), variable)
+            stored.attrs.update(_attributes(dataset, str(name)))
+            running = digest.begin(str(name), variable, name in dataset.coords)
+            for rows, block in blocks(variable, step=(stored.chunks or (1,))[0]):
+                stored[rows if variable.ndim else ...] = _stored_values(block)
+                running.feed(block)
+                raw.raise_error()
+            digest.end(str(name), running)
+        file.attrs.update(encode_attributes(dataset.attrs) | _loose_coordinates(dataset))
+        file.attrs["content"] = digest.hexdigest()
+    return digest
+
+
+def _compare(digest: ContentDigest, temporary: Path, path: Path) -> None:
+    found = ContentDigest()
+    try:
+        with read_file(temporary, cache=False) as written:
+            found.update(written)
+    except (OSError, KeyError, ValueError, StoreError) as error:
+        raise StoreError(f"{path} could not be read back; nothing was kept: {error}") from error
+    if names := digest.differing(found):
+        listed = ", ".join(map(repr, names))
+        raise StoreError(f"{path} did not read back as written: {listed}; nothing was kept")
+
+
+def _create(file: h5netcdf.File, name: str, variable: xr.Variable) -> h5netcdf.Variable:
+    dtype = _stored_dtype(variable)
+    dims = tuple(map(str, variable.dims))
+    if not dims or 0 in variable.shape or dtype_name(variable.dtype) == "str":
+        return file.create_variable(name, dims, dtype)
+    chunks = chunk_shape(variable.shape, variable.dtype.itemsize)
+    return file.create_variable(name, dims, dtype, chunks=chunks, **COMPRESSION)
+
+
+def _stored_dtype(variable: xr.Variable) -> Any:
+    """Return the dtype on disk: booleans are bytes, as xarray writes and reads them."""
+    name = dtype_name(variable.dtype)
+    return h5py.string_dtype() if name == "str" else "int8" if name == "bool" else name
+
+
+def _stored_values(block: Any) -> Any:
+    name = dtype_name(block.dtype)
+    return (
+        block.astype(object) if name == "str" else block.view("int8") if name == "bool" else block
+    )
+
+
+def _attributes(dataset: xr.Dataset, name: str) -> dict[str, Any]:
+    variable = dataset.variables[name]
+    attributes = encode_attributes(variable.attrs)
+    if dtype_name(variable.dtype) == "bool":
+        attributes["dtype"] = "bool"
+    if name in dataset.data_vars and (beside := _coordinates(dataset, variable)):
+        attributes["coordinates"] = " ".join(beside)
+    return attributes
+
+
+def _coordinates(dataset: xr.Dataset, variable: xr.Variable) -> list[str]:
+    """Return the coordinates that CF names beside a variable: those that name no dimension."""
+    return sorted(
+        str(name)
+        for name, coord in dataset.coords.items()
+        if name not in dataset.dims and set(coord.dims) <= set(variable.dims)
+    )
+
+
+def _loose_coordinates(dataset: xr.Dataset) -> dict[str, str]:
+    """Return the coordinates that belong to no variable, as xarray looks for them."""
+    beside = {n for v in dataset.data_vars.values() for n in _coordinates(dataset, v.variable)}
+    loose = {str(name) for name in dataset.coords if name not in dataset.dims} - beside
+    return {"coordinates": " ".join(sorted(loose))} if loose else {}
+
+
+def chunk_shape(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+    """Return the shape of the stored chunks, of at most :data:`CHUNK_BYTES`.
+
+    The first two dimensions are cut into equally many pieces, so that a row and a column of a
+    matrix cost the same; further ones (of pictures, of maps) only where that is not enough.
+    """
+    chunk = list(shape)
+    while itemsize * math.prod(chunk) > CHUNK_BYTES:
+        leading = [axis for axis in range(min(2, len(shape))) if chunk[axis] > 1]
+        if leading:
+            axis = max(leading, key=lambda axis: chunk[axis] / shape[axis])
+        else:
+            axis = max(range(len(chunk)), key=chunk.__getitem__)
+        chunk[axis] = -(-chunk[axis] // 2)
+    return tuple(chunk)
+
+
+@contextmanager
+def _new_file(path: Path) -> Iterator[tuple[h5netcdf.File, _UnfailingFile]]:
+    """Open a netCDF file over an :class:`_UnfailingFile`, whose error is raised after the close."""
+    raw = _UnfailingFile(path)
+    try:
+        with h5netcdf.File(raw, "w") as file:
+            yield file, raw
+    finally:
+        raw.close()
+    raw.raise_error()
+
+
+class _UnfailingFile:
+    """A file whose writes never fail for those who write: HDF5.
+
+    HDF5 that cannot flush a file on a full disk cannot close it either, and crashes the process
+    at its end. So after the first error, writes are kept in memory (a block at most, since the
+    error is looked for after each), the file is closed in order, and then the error is raised.
+    """
+
+    def __init__(self, path: Path):
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        self._position = 0
+        self._end = 0
+        self._kept: list[tuple[int, bytes]] = []
+        self._error: OSError | None = None
+
+    def raise_error(self) -> None:
+        """Raise the first error of a write, if there was one."""
+        if self._error is not None:
+            raise self._error
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._end}[whence]
+        self._position = base + offset
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def write(self, data: Any) -> int:
+        data = memoryview(data).cast("B")
+        if self._error is None:
+            try:
+                self._write_all(data)
+            except OSError as error:
+                self._error = error
+        if self._error is not None:
+            self._kept.append((self._position, bytes(data)))
+        self._position += len(data)
+        self._end = max(self._end, self._position)
+        return len(data)
+
+    def _write_all(self, data: memoryview) -> None:
+        done = 0
+        while done < len(data):
+            done += os.pwrite(self._descriptor, data[done:], self._position + done)
+
+    def read(self, size: int = -1) -> bytes:
+        count = max(0, self._end - self._position)
+        buffer = bytearray(count if size < 0 else min(size, count))
+        self.readinto(buffer)
+        return bytes(buffer)
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer).cast("B")
+        view = view[: max(0, self._end - self._position)]
+        found = os.pread(self._descriptor, len(view), self._position)
+        view[: len(found)] = found
+        view[len(found) :] = bytes(len(view) - len(found))
+        for start, stop, data in self._kept_between(self._position, self._position + len(view)):
+            view[start:stop] = data
+        self._position += len(view)
+        return len(view)
+
+    def _kept_between(self, start: int, stop: int) -> Iterator[tuple[int, int, bytes]]:
+        for offset, data in self._kept:
+            low, high = max(start, offset), min(stop, offset + len(data))
+            if low < high:
+                yield low - start, high - start, data[low - offset : high - offset]
+
+    def truncate(self, size: int | None = None) -> int:
+        self._end = self._position if size is None else size
+        if self._error is None:
+            try:
+                os.truncate(self._descriptor, self._end)
+            except OSError as error:
+                self._error = error
+        return self._end
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def close(self) -> None:
+        os.close(self._descriptor)

@@ -1,0 +1,156 @@
+"""Tables from files, through the stages that take them in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+from fact import import_activations, import_labels
+from fact.data.array_file import ArrayFileError, NamedArray, read_array
+from fact.kinds import ArrayFile
+from registry.declare.stage import Input, kinds
+from registry.store.datasets import ShardWriter
+
+VALUES = np.random.default_rng(0).random((7, 3))
+INPUTS = [f"test/{letter}" for letter in "abcdefg"]
+NAMES = ["beak", "wing", "tail"]
+
+
+class FolderRun:
+    """A run that writes its shards into a folder."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def shards(self) -> ShardWriter:
+        return ShardWriter(self.folder, import_activations.stage.output)
+
+    def progress(self, done: int, total: int, what: str = "") -> None:
+        assert 0 < done <= total
+
+
+def write(path: Path) -> Path:
+    if path.suffix == ".nc":
+        coords = {"input": INPUTS, "name": ("neuron", NAMES)}
+        xr.Dataset({"activation": (("input", "neuron"), VALUES)}, coords).to_netcdf(
+            path, engine="h5netcdf"
+        )
+    elif path.suffix == ".npz":
+        np.savez(path, activation=VALUES, image=INPUTS, name=NAMES)
+    elif path.suffix == ".csv":
+        pd.DataFrame(VALUES, columns=NAMES).assign(image=INPUTS).to_csv(path, index=False)
+    else:
+        np.save(path, VALUES)
+    return path
+
+
+def inputs_of(path: Path, **settings: Any) -> dict[str, Input]:
+    settings = ArrayFile(str(path), **settings)  # type: ignore[assignment]
+    return {"arrays": Input("arrays", "birds", "arrays", "0" * 16, settings=settings)}
+
+
+@pytest.mark.parametrize("suffix", [".nc", ".npz", ".csv", ".npy"])
+def test_every_format_gives_the_same_table(tmp_path: Path, suffix: str) -> None:
+    path = write(tmp_path / f"birds{suffix}")
+    table = read_array(path, names=NAMES if suffix == ".npy" else ())
+    assert table.columns == tuple(NAMES)
+    np.testing.assert_array_equal(table.rows(slice(2, 5)), VALUES[2:5].astype(np.float32))
+    expected = [f"test/{row:05d}" for row in range(7)] if suffix == ".npy" else INPUTS
+    assert table.image_ids("test").tolist() == expected
+    assert not any(table.right_concepts)
+
+
+@pytest.mark.parametrize("suffix", [".nc", ".npz"])
+def test_activations_are_taken_in_shard_by_shard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    monkeypatch.setattr(import_activations, "SHARD_BYTES", 24)
+    stage = import_activations.stage
+    inputs = inputs_of(write(tmp_path / f"birds{suffix}"))
+    shards = stage(stage.resolve({"known": "name"}), inputs, FolderRun(tmp_path / "out"))
+    assert shards.rows == (2, 2, 2, 1)
+    parts = [xr.open_dataset(path) for path in sorted((tmp_path / "out").glob("part-*.nc"))]
+    whole = xr.concat(parts, "image")
+    np.testing.assert_array_equal(whole["activation"], VALUES.astype(np.float32))
+    assert whole["image"].values.tolist() == INPUTS
+    summary = xr.open_dataset(tmp_path / "out/summary.nc")
+    assert summary["right_concept"].values.tolist() == summary["name"].values.tolist() == NAMES
+    assert summary["n_known"] == 3
+
+
+def test_the_file_may_say_what_neurons_stand_for(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", values=VALUES, right_concept=["class:owl", "", "class:jay"])
+    stage = import_activations.stage
+    stage(stage.resolve({}), inputs_of(tmp_path / "a.npz"), FolderRun(tmp_path / "out"))
+    summary = xr.open_dataset(tmp_path / "out/summary.nc")
+    assert summary["right_concept"].values.tolist() == ["class:owl", "", "class:jay"]
+    assert summary["name"].values.tolist() == ["0", "1", "2"]
+    assert summary["n_known"] == 2
+
+
+def test_labels_are_probabilities(tmp_path: Path) -> None:
+    stage = import_labels.stage
+    labels = stage(stage.resolve({}), inputs_of(write(tmp_path / "l.csv")), None)
+    stage.output.check(labels)
+    np.testing.assert_array_equal(labels["value"], VALUES.astype(np.float32))
+    assert labels["label"].values.tolist() == NAMES
+    np.save(tmp_path / "l.npy", VALUES + 0.5)
+    with pytest.raises(ValueError, match=r"labels are outside \[0, 1\]"):
+        stage(stage.resolve({}), inputs_of(tmp_path / "l.npy"), None)
+
+
+def test_names_may_be_those_of_a_list(tmp_path: Path) -> None:
+    np.save(tmp_path / "cub.npy", np.zeros((4, 112)))
+    table = ArrayFile(str(tmp_path / "cub.npy"), names="cub-attributes").load()
+    assert isinstance(table, NamedArray)
+    assert table.columns[0] == "has_bill_shape::dagger"
+    with pytest.raises(ArrayFileError, match="112 columns, but 365 names"):
+        ArrayFile(str(tmp_path / "cub.npy"), names="places365").load()
+
+
+@pytest.mark.parametrize(
+    ("arrays", "fault"),
+    [
+        ({"a": VALUES, "b": VALUES}, "got 'a', 'b'"),
+        ({"a": VALUES[0]}, "got none"),
+        ({"a": VALUES, "image": INPUTS[:3]}, "'image' has 3 entries; expected 7"),
+        ({"a": VALUES, "image": ["x"] * 7}, "6 names of inputs repeat others"),
+        ({"a": VALUES, "name": ["x", "y"]}, "'name' has 2 entries; expected 3"),
+        ({"a": np.array([[{}]], dtype=object)}, "cannot be read"),
+    ],
+)
+def test_a_bad_file_says_what_is_wrong(tmp_path: Path, arrays: Any, fault: str) -> None:
+    np.savez(tmp_path / "bad.npz", **arrays)
+    with pytest.raises(ArrayFileError, match=fault):
+        read_array(tmp_path / "bad.npz")
+
+
+def test_other_files_and_numbers_are_errors(tmp_path: Path) -> None:
+    with pytest.raises(ArrayFileError, match="no file at"):
+        read_array(tmp_path / "none.npz")
+    (tmp_path / "a.pt").write_bytes(b"")
+    with pytest.raises(ArrayFileError, match=r"expected one of \.nc"):
+        read_array(tmp_path / "a.pt")
+    (tmp_path / "a.npz").write_bytes(b"no archive")
+    with pytest.raises(ArrayFileError, match="cannot be read"):
+        read_array(tmp_path / "a.npz")
+    np.savez(tmp_path / "b.npz", activation=VALUES)
+    with pytest.raises(ArrayFileError, match="did you mean 'activation'"):
+        read_array(tmp_path / "b.npz", "activations")
+    np.save(tmp_path / "c.npy", np.full((2, 2), np.nan))
+    with pytest.raises(ArrayFileError, match="4 values are not finite"):
+        read_array(tmp_path / "c.npy").rows(slice(0, 2))
+
+
+def test_other_content_is_another_identity(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.npy")
+    before = ArrayFile(str(path)).identity()
+    assert ArrayFile(str(path), names="imagenet").identity() != before
+    np.save(path, VALUES + 1)
+    assert ArrayFile(str(path)).identity() != before
+    assert kinds("datasets")["array-file"].settings.runtime_keys == {"path", "names"}

@@ -1,0 +1,323 @@
+"""Readers of records and datasets: by the database, and by the journals alone."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from registry.catalog.catalog import Catalog, RunView, UnknownRunError, is_run, open_catalog
+from registry.declare.declaration import DeclarationError
+from registry.declare.reference import SelectionError
+from registry.execute.schedule import run_plan
+from registry.mongo.connection import DatabaseError
+from registry.plan.project import MissingInputsError
+from registry.record.journal import journal_root
+from tests.registry.conftest import Lab
+
+SCALE = "tests.registry.lab.scale"
+
+
+@pytest.fixture(params=["database", "journals"])
+def catalog(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Catalog]:
+    with open_catalog(url=None if request.param == "database" else "off") as opened:
+        assert (opened.database is None) == (request.param == "journals")
+        yield opened
+
+
+@pytest.fixture
+def stored(lab: Lab) -> Iterator[Catalog]:
+    with open_catalog() as opened:
+        yield opened
+
+
+def of_the_lab(catalog: Catalog, lab: Lab, **query: Any) -> list[RunView]:
+    """Return those runs that the first plan made; other tests add more."""
+    uids = {outcome.uid for outcome in lab.outcomes.values()}
+    return [run for run in catalog.runs(**query) if run.uid in uids]
+
+
+def test_runs_are_found_by_what_they_are(catalog: Catalog, lab: Lab) -> None:
+    assert len(of_the_lab(catalog, lab)) == 10
+    assert len(of_the_lab(catalog, lab, stage=SCALE)) == 5
+    assert len(of_the_lab(catalog, lab, experiment="sweep")) == 4
+    [cell] = of_the_lab(catalog, lab, experiment="sweep[factor=2.0,seed=1]")
+    assert cell.uid == lab.outcomes["sweep[factor=2.0,seed=1]"].uid
+    assert len(of_the_lab(catalog, lab, where={"config.factor": 2.0, "config.seed": 1})) == 1
+    assert len(of_the_lab(catalog, lab, where={"config.seed": [0, 1]}, stage=SCALE)) == 5
+    assert of_the_lab(catalog, lab, status="FAILED") == []
+    assert of_the_lab(catalog, lab, experiment="nothing") == []
+
+
+def test_runs_come_newest_first_or_as_asked(catalog: Catalog, lab: Lab) -> None:
+    starts = [run.started for run in catalog.runs()]
+    assert starts == sorted(starts, reverse=True)
+    assert [run.started for run in catalog.runs(sort="started")] == starts[::-1]
+    totals = [run.result["total"] for run in catalog.runs(experiment="sweep", sort="result.total")]
+    assert totals == sorted(totals)
+    assert [run.started for run in catalog.runs(limit=2)] == starts[:2]
+    assert len(catalog.runs(limit=0)) == 0
+    with pytest.raises(ValueError, match="limit -1; expected at least 0"):
+        catalog.runs(limit=-1)
+
+
+def test_a_run_is_plain_values(catalog: Catalog, lab: Lab) -> None:
+    run = catalog.run(str(lab.outcomes["twice"].uid))
+    assert (run.experiment, run.cell, run.stage, run.status) == (
+        "twice",
+        "twice",
+        SCALE,
+        "COMPLETED",
+    )
+    assert run.config["factor"] == 2.0
+    assert run.result == {"total": 13.0}
+    assert run.inputs["numbers"]["name"] == "few"
+    assert run.output["schema"] == "scaled"
+    assert run.overrides == {}
+    assert run.seconds is not None
+    assert run.started is not None
+    assert run.stopped is not None
+    assert run.stopped - run.started == timedelta(seconds=run.seconds)
+    assert run.started.tzinfo is UTC
+    assert run.fingerprint == lab.project.fingerprints(lab.project.graph, "twice")["twice"]
+
+
+def test_runs_are_a_table(catalog: Catalog, lab: Lab) -> None:
+    frame = catalog.runs(experiment="sweep").to_frame()
+    assert {"id", "cell", "status", "config.factor", "config.needs.numbers", "result.total"} <= set(
+        frame.columns
+    )
+    best = frame.sort_values("result.total").iloc[-1]
+    assert best["config.factor"] == 2.0
+    empty = catalog.runs(experiment="nothing").to_frame()
+    assert len(empty) == 0
+    assert "status" in empty.columns
+
+
+def test_runs_are_a_sequence(stored: Catalog) -> None:
+    runs = stored.runs()
+    assert runs[0] == next(iter(runs))
+    assert list(runs[:2]) == [runs[0], runs[1]]
+    assert repr(runs[:1]) == f"1 runs: {runs[0].id} {runs[0].cell}"
+
+
+def test_curves_console_sources_and_traces(catalog: Catalog, lab: Lab) -> None:
+    run = catalog.run(str(lab.outcomes["twice"].uid))
+    curve = catalog.metrics(run)["training.loss"]
+    assert curve["steps"] == [0, 1, 2]
+    assert curve["values"] == [1, 1 / 2, 1 / 3]
+    assert all(run.started <= time <= run.stopped for time in curve["timestamps"])
+    assert catalog.console(run) == "scaling by 2.0\n"
+    assert "def scale(" in catalog.sources(run)["lab/scale.py"]
+    assert catalog.trace(run) == ""
+
+
+def test_the_database_and_the_journals_say_the_same(lab: Lab) -> None:
+    with open_catalog() as stored, open_catalog(url="off") as journals:
+        for outcome in lab.outcomes.values():
+            one, other = (catalog.run(str(outcome.uid)) for catalog in (stored, journals))
+            assert one.id is not None
+            assert other.id is None
+            facts = {key: value for key, value in one.facts.items() if key != "journal_bytes"}
+            assert facts == other.facts
+            for name in ("config", "result", "status", "started", "stopped", "inputs", "output"):
+                assert getattr(one, name) == getattr(other, name), name
+            assert catalog_metrics(stored, one) == catalog_metrics(journals, other)
+            assert stored.sources(one) == journals.sources(other)
+
+
+def catalog_metrics(catalog: Catalog, run: RunView) -> dict[str, Any]:
+    return {
+        name: [curve[column] for column in ("steps", "values", "timestamps")]
+        for name, curve in catalog.metrics(run).items()
+    }
+
+
+def test_a_run_is_named_by_number_identifier_or_cell(stored: Catalog, lab: Lab) -> None:
+    uid = str(lab.outcomes["sweep[factor=1.0,seed=1]"].uid)
+    run = stored.run(uid)
+    assert run.id is not None
+    assert stored.run(run.id) == stored.run(str(run.id)) == run
+    assert stored.run("sweep[factor=1.0,seed=1]").cell == "sweep[factor=1.0,seed=1]"
+    newest = stored.runs(experiment="sweep", limit=1)[0]
+    assert stored.run("sweep").uid == newest.uid
+
+
+@pytest.mark.parametrize(
+    "name", ["99999", "20990101T000000-00000000", "", "../twice", "twice[x=1]"]
+)
+def test_a_run_that_is_not_there(catalog: Catalog, name: str) -> None:
+    with pytest.raises(UnknownRunError, match="no run "):
+        catalog.run(name)
+
+
+def test_a_name_never_leads_out_of_the_journals(lab: Lab, catalog: Catalog) -> None:
+    outside = lab.root / "outside"
+    shutil.copytree(journal_root(lab.root) / str(lab.outcomes["twice"].uid), outside)
+    stray = replace(catalog.run("twice"), id=None, uid="../../outside")
+    try:
+        assert catalog.console(stray) == ""
+        assert catalog.metrics(stray) == catalog.sources(stray) == {}
+        with pytest.raises(UnknownRunError):
+            catalog.run("../../outside")
+    finally:
+        shutil.rmtree(outside)
+
+
+def test_a_misspelt_run_is_told_the_nearest(catalog: Catalog) -> None:
+    with pytest.raises(UnknownRunError, match=r"no run 'twise'; did you mean 'twice'\?"):
+        catalog.run("twise")
+
+
+def test_what_is_declared_and_never_ran_is_told_how_to_run(tmp_path: Path) -> None:
+    (tmp_path / "experiments.toml").write_text(
+        '[project]\ndatabase = "lab"\n[experiments.new]\nstage = "tests.registry.toy.begin"\n'
+    )
+    with pytest.raises(UnknownRunError, match=r"never run; factbook run new"):
+        open_catalog(tmp_path, "off").run("new")
+
+
+def test_what_names_a_run() -> None:
+    assert is_run("17")
+    assert is_run("20261122T031047-a9bbe467")
+    assert not any(is_run(name) for name in ("twice", "T-shirts", "20261122T031047", "-1", ""))
+
+
+@pytest.mark.parametrize(
+    "value", [{"$gt": ""}, {"$ne": None}, {"a": 1}, [{"$gt": ""}], object(), b"x", list(range(101))]
+)
+def test_a_value_is_compared_and_never_acts(catalog: Catalog, value: Any) -> None:
+    with pytest.raises(ValueError, match=r"config\.factor"):
+        catalog.runs(where={"config.factor": value})
+    for name in ("experiment", "stage", "status"):
+        with pytest.raises((ValueError, TypeError)):
+            catalog.runs(**{name: value})
+
+
+@pytest.mark.parametrize("key", ["$where", "config.$gt", "", "a..b", "config\0", ".a", "a."])
+def test_a_key_is_a_key(catalog: Catalog, key: str) -> None:
+    with pytest.raises(ValueError, match="is no dotted key"):
+        catalog.runs(where={key: 1})
+    with pytest.raises(ValueError, match="is no dotted key"):
+        catalog.runs(sort=f"-{key}")
+
+
+def test_text_that_looks_like_an_operator_is_text(catalog: Catalog) -> None:
+    assert len(catalog.runs(where={"config.then": '{"$gt": ""}'})) == 0
+
+
+def test_datasets_are_opened_by_the_names_that_work_everywhere(catalog: Catalog, lab: Lab) -> None:
+    with catalog.dataset("sweep[factor=2.0,seed=0]") as dataset:
+        assert dataset["value"].dims == ("sample",)
+        assert dataset.attrs["experiment"] == "sweep[factor=2.0,seed=0]"
+    uid = str(lab.outcomes["twice"].uid)
+    assert catalog.path(uid).name == uid
+    assert catalog.path("twice") == lab.project.current("twice")
+    with catalog.dataset(uid) as dataset:
+        assert dataset["value"].values.tolist() == [2, 4, 7]
+
+
+def test_through_a_dataset_what_it_was_made_from_is_reached(catalog: Catalog, lab: Lab) -> None:
+    mean = catalog.input("mean")
+    assert mean.origin("scaled").path == catalog.path("twice")
+    assert mean.origin("numbers").load() == [1, 2, 3.5]
+
+
+def test_a_dataset_of_several_cells_is_ambiguous(catalog: Catalog) -> None:
+    with pytest.raises(SelectionError, match="'sweep' means 4 cells; name one of\n  sweep"):
+        catalog.dataset("sweep")
+    with pytest.raises(SelectionError, match="did you mean 'twice'"):
+        catalog.dataset("twise")
+    with pytest.raises(UnknownRunError, match="no run '99999'"):
+        catalog.dataset("99999")
+
+
+def test_a_dataset_that_is_gone_is_told(fresh: Path, lab: Lab) -> None:
+    root = fresh.parent / "copy"
+    shutil.copytree(lab.root, root, symlinks=True)
+    uid = str(lab.outcomes["twice"].uid)
+    with open_catalog(root, url="off") as catalog:
+        shutil.rmtree(catalog.path(uid))
+        with pytest.raises(MissingInputsError, match=f"dataset of run {uid} is gone from"):
+            catalog.path(uid)
+
+
+def test_without_a_database_the_reason_is_told_and_journals_are_read(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalog = open_catalog(url="mongodb://me:s3cret@127.0.0.1:1")
+    assert catalog.database is None
+    assert "mongodb://me:***@127.0.0.1:1" in catalog.trouble
+    assert len(of_the_lab(catalog, lab)) == 10
+    catalog.close()
+
+
+def test_a_database_that_goes_away_is_an_error(stored: Catalog) -> None:
+    stored.close()
+    with pytest.raises(DatabaseError):
+        stored.runs()
+
+
+def test_a_catalog_needs_a_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DeclarationError, match=r"no experiments\.toml"):
+        open_catalog()
+
+
+def test_a_run_whose_process_is_gone_is_shown_as_died(lab: Lab, tmp_path: Path) -> None:
+    source = journal_root(lab.root) / str(lab.outcomes["twice"].uid)
+    root = tmp_path / "project"
+    shutil.copytree(lab.root, root, ignore=shutil.ignore_patterns(".factbook", "artifacts"))
+    folder = journal_root(root) / source.name
+    folder.mkdir(parents=True)
+    line = (source / "events.jsonl").read_text().splitlines()[0]
+    dead = re.sub(r'"create_time":[\d.]+', '"create_time":0.01', line)
+    (folder / "events.jsonl").write_text(f"{dead}\n")
+    with open_catalog(root, url="off") as catalog:
+        assert [run.status for run in catalog.runs()] == ["DIED"]
+        assert len(catalog.runs(status="DIED")) == 1
+        assert len(catalog.runs(status="RUNNING")) == 0
+
+
+def test_records_are_read_while_they_are_written(lab: Lab) -> None:
+    """Readers see whole runs: every one that says it is completed has its result and output."""
+    stop, seen, broken = threading.Event(), 0, []
+
+    def read() -> None:
+        nonlocal seen
+        with open_catalog() as catalog:
+            while not stop.is_set():
+                for run in catalog.runs(limit=20):
+                    seen += 1
+                    if run.status == "COMPLETED" and not (run.result and run.output):
+                        broken.append(run)
+
+    readers = [threading.Thread(target=read) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    try:
+        for _ in range(3):
+            run_plan(lab.project, lab.project.plan(["twice"], force=True), here=True)
+    finally:
+        stop.set()
+        for reader in readers:
+            reader.join()
+    assert seen > 0
+    assert broken == []
+
+
+def test_sacreds_own_records_are_shown_too() -> None:
+    record = {"_id": 3, "experiment": {"name": "other"}, "status": "COMPLETED", "result": 0.5}
+    run = RunView.from_record(record)
+    assert (run.experiment, run.stage, run.uid) == ("other", "", "")
+    assert run.result == {"": 0.5}
+    assert RunView.from_record({"_id": 4, "status": "QUEUED"}).status == "QUEUED"
+    strange = {"_id": 5, "info": None, "experiment": None, "result": None, "config": 3}
+    assert RunView.from_record(strange).result == {}

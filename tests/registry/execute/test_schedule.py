@@ -1,0 +1,449 @@
+"""Plans that run: in order, side by side, past failures; interrupted and killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from registry.execute import schedule as execute
+from registry.execute.schedule import Ending, Outcome, Progress, Watcher, run_plan
+from registry.mongo import server
+from registry.mongo.connection import URL_VARIABLE, connect
+from registry.mongo.queries import find_metrics, find_run
+from registry.plan.plan import Status, Task
+from registry.plan.project import Project, open_project
+from registry.record.journal import journal_root, journal_uids, read_journal
+from registry.record.process import create_time
+from registry.record.status import journal_status
+from registry.store.datasets import open_dataset
+from tests.registry.conftest import Lab
+from tests.registry.lab.project import edit, write_project
+
+SOURCE = Path(__file__).parents[3]
+TROUBLE = """
+[experiments.failing]
+stage = "tests.registry.lab.scale"
+needs = { numbers = "few" }
+config = { factor = 3.0, then = "fail" }
+
+[experiments.failing-mean]
+stage = "tests.registry.lab.average"
+needs = { scaled = "failing" }
+
+[experiments.dying]
+stage = "tests.registry.lab.scale"
+needs = { numbers = "few" }
+config = { factor = 4.0, then = "die" }
+
+[experiments.slow]
+stage = "tests.registry.lab.scale"
+needs = { numbers = "few" }
+config = { factor = 5.0, sleep = 1.0 }
+
+[experiments.slow-too]
+stage = "tests.registry.lab.scale"
+needs = { numbers = "few" }
+config = { factor = 6.0, sleep = 1.0 }
+
+[experiments.endless]
+stage = "tests.registry.lab.scale"
+needs = { numbers = "few" }
+config = { factor = 7.0, sleep = 600.0 }
+
+[experiments.endless-mean]
+stage = "tests.registry.lab.average"
+needs = { scaled = "endless" }
+
+[experiments.parts]
+stage = "tests.registry.lab.collect"
+needs = { numbers = "few" }
+"""
+
+
+class Listener(Watcher):
+    """Writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, str]] = []
+        self.progress: list[Progress] = []
+
+    def started(self, task: Task, uid: str) -> None:
+        self.told.append(("started", task.name))
+
+    def progressed(self, task: Task, progress: Progress) -> None:
+        self.progress.append(progress)
+
+    def ended(self, task: Task, outcome: Outcome) -> None:
+        self.told.append((str(outcome.ending), task.name))
+
+
+@pytest.fixture
+def troubled(fresh: Path) -> Project:
+    write_project(fresh, TROUBLE)
+    return open_project(fresh)
+
+
+def run(project: Project, *targets: str, force: bool = False, **options: Any) -> dict[str, Outcome]:
+    outcomes = run_plan(project, project.plan(targets, force=force), **options)
+    return {outcome.name: outcome for outcome in outcomes}
+
+
+def status(project: Project, name: str) -> Status:
+    return project.plan([name]).task(name).state.status
+
+
+# -- in this process --------------------------------------------------------------------------
+
+
+def test_tasks_run_after_what_they_need_and_somebody_is_told(fresh: Path) -> None:
+    listener = Listener()
+    outcomes = run(open_project(fresh), "mean", here=True, watcher=listener)
+    assert listener.told == [
+        ("started", "twice"),
+        ("completed", "twice"),
+        ("started", "mean"),
+        ("completed", "mean"),
+    ]
+    assert [outcomes[name].ending for name in outcomes] == [Ending.COMPLETED] * 2
+    for outcome in outcomes.values():
+        assert outcome.recorded
+        assert outcome.seconds > 0
+        assert read_journal(journal_root(fresh) / str(outcome.uid)).status == "COMPLETED"
+
+
+def test_a_failure_blocks_what_needs_it_and_nothing_else(troubled: Project) -> None:
+    targets = ("failing", "failing-mean", "twice")
+    outcomes = run(troubled, *targets, here=True)
+    assert outcomes["failing"].ending is Ending.FAILED
+    assert outcomes["failing"].message == "RuntimeError: asked to fail"
+    assert outcomes["failing-mean"] == Outcome(
+        "failing-mean", Ending.BLOCKED, message="needs failing"
+    )
+    assert outcomes["twice"].ending is Ending.COMPLETED
+    assert status(troubled, "failing") is Status.FAILED
+    assert "failed in run" in troubled.plan(["failing"]).task("failing").reason
+
+
+@pytest.mark.parametrize(("then", "here"), [("exit", True), ("exit", False), ("vanish", False)])
+def test_a_stage_that_ends_its_process_has_failed(fresh: Path, then: str, here: bool) -> None:
+    old = 'scale"\nneeds = { numbers = "few" }\n\n[experiments.mean]'
+    project = edit(fresh, old, old.replace("\n\n", f'\nconfig = {{ then = "{then}" }}\n\n'))
+    outcome = run(project, "twice", here=here)["twice"]
+    assert outcome.ending is Ending.FAILED
+    told = {
+        "exit": "StageError: the stage ended the process, status 0",
+        "vanish": "the process ended with status 1",
+    }
+    assert outcome.message.startswith(told[then])
+    assert project.plan(["twice"]).due
+
+
+def test_a_complete_task_runs_again_only_by_force(fresh: Path) -> None:
+    project = open_project(fresh)
+    first = run(project, "twice", here=True)["twice"].uid
+    assert run(project, "twice", here=True) == {}
+    second = run(project, "twice", force=True, here=True)["twice"].uid
+    assert first != second
+    assert project.current("twice").name == second
+    folder = project.current("twice").parent
+    assert (folder / str(first) / "dataset.nc").is_file()
+
+
+DESCRIPTIONS = """
+[experiments.of-numbers]
+stage = "tests.registry.lab.describe"
+needs = { told = "twice" }
+
+[experiments.of-mean]
+stage = "tests.registry.lab.describe"
+needs = { told = "mean", beside = "mean" }
+"""
+
+
+def test_a_slot_takes_what_fits_and_an_optional_one_may_stay_empty(fresh: Path) -> None:
+    project = open_project(write_project(fresh, DESCRIPTIONS))
+    assert all(outcome.is_good for outcome in run(project, "of-*", here=True).values())
+    found = {name: open_dataset(project.current(name)) for name in ("of-numbers", "of-mean")}
+    told = {name: (float(d["largest"]), int(d["others"])) for name, d in found.items()}
+    assert told == {"of-numbers": (7.0, 0), "of-mean": (pytest.approx(13 / 3), 1)}
+
+
+def test_filling_an_optional_slot_makes_another_result(fresh: Path) -> None:
+    project = open_project(write_project(fresh, DESCRIPTIONS))
+    run(project, "of-numbers", here=True)
+    project = edit(fresh, '{ told = "twice" }', '{ told = "twice", beside = "mean" }')
+    task = project.plan(["of-numbers"]).task("of-numbers")
+    assert task.reason == "input beside changed (mean is new here)"
+
+
+def test_an_unreachable_database_refuses_the_task_and_says_so(
+    fresh: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(URL_VARIABLE, "mongodb://me:s3cret@127.0.0.1:1")
+    outcome = run(open_project(fresh), "twice", here=True)["twice"]
+    assert outcome.ending is Ending.FAILED
+    assert "mongodb://me:***@127.0.0.1:1" in outcome.message
+    assert "s3cret" not in outcome.message
+    assert journal_uids(fresh) == []
+    assert run(open_project(fresh), "twice", here=True, journal_only=True)["twice"].is_good
+
+
+def test_an_input_that_vanishes_blocks_its_task(
+    fresh: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = open_project(fresh)
+    run(project, "twice", here=True)
+    plan = project.plan(["mean"])
+    (project.current("twice") / "manifest.json").unlink()
+    [outcome] = run_plan(project, plan, here=True)
+    assert outcome.ending is Ending.BLOCKED
+    assert "scaled: 'twice' is damaged (manifest.json is missing)" in outcome.message
+
+
+def test_there_is_at_least_one_worker(fresh: Path) -> None:
+    project = open_project(fresh)
+    with pytest.raises(ValueError, match="workers 0; expected at least 1"):
+        run_plan(project, project.plan(["twice"]), workers=0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_interrupts_the_run_and_all_that_waits(
+    troubled: Project, number: signal.Signals
+) -> None:
+    class Impatient(Watcher):
+        def started(self, task: Task, uid: str) -> None:
+            events = journal_root(troubled.root) / uid / "events.jsonl"
+            subprocess.Popen(
+                [
+                    "sh",
+                    "-c",
+                    f"until test -s {events}; do sleep 0.1; done; sleep 0.3; "
+                    f"kill -{number.value} {os.getpid()}",
+                ]
+            )
+
+    before = signal.getsignal(signal.SIGTERM)
+    outcomes = run(troubled, "endless", "endless-mean", here=True, watcher=Impatient())
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert [outcome.ending for outcome in outcomes.values()] == [Ending.INTERRUPTED] * 2
+    assert status(troubled, "endless") is Status.INTERRUPTED
+    journal = read_journal(journal_root(troubled.root) / journal_uids(troubled.root)[-1])
+    assert journal.facts["interrupted_by"] == number.name
+
+
+def test_a_full_disk_is_told_recorded_and_resumed_from(
+    troubled: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[Path] = []
+    replace = os.replace
+
+    def until_full(source: Any, target: Any) -> None:
+        if "part-" in str(target):
+            written.append(Path(target))
+            if len(written) == 3:
+                raise OSError(28, "No space left on device")
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", until_full)
+        outcome = run(troubled, "parts", here=True)["parts"]
+    assert outcome.ending is Ending.FAILED
+    assert outcome.message.startswith("StoreError: disk full: cannot write ")
+    assert "part-000002.nc" in outcome.message
+    journal = read_journal(journal_root(troubled.root) / str(outcome.uid))
+    assert journal.status == "FAILED"
+    assert status(troubled, "parts") is Status.FAILED
+    again = run(troubled, "parts", here=True)["parts"]
+    resumed = read_journal(journal_root(troubled.root) / str(again.uid)).metrics["resumed"]
+    assert resumed.column("values") == [2]
+    assert troubled.plan(["parts"]).due == ()
+
+
+# -- in workers -------------------------------------------------------------------------------
+
+
+def test_workers_run_side_by_side_and_survive_each_other(lab: Lab, tmp_path: Path) -> None:
+    root = write_project(tmp_path / "project", TROUBLE)
+    project, listener = open_project(root), Listener()
+    targets = ("dying", "failing", "failing-mean", "slow", "slow-too")
+    outcomes = run(project, *targets, workers=2, watcher=listener)
+    endings = {name: outcome.ending for name, outcome in outcomes.items()}
+    assert endings == {
+        "dying": Ending.FAILED,
+        "failing": Ending.FAILED,
+        "failing-mean": Ending.BLOCKED,
+        "slow": Ending.COMPLETED,
+        "slow-too": Ending.COMPLETED,
+    }
+    assert outcomes["failing"].message == "RuntimeError: asked to fail"
+    assert outcomes["dying"].message.startswith("the process was killed by SIGKILL\n")
+    assert "scaling by 4.0" in outcomes["dying"].message
+    [log] = (root / ".factbook" / "workers").iterdir()
+    assert str(log.relative_to(root)) in outcomes["dying"].message
+    assert {progress.what for progress in listener.progress} == {"steps"}
+    journals = {
+        n: read_journal(journal_root(root) / str(outcomes[n].uid)) for n in ("slow", "slow-too")
+    }
+    first, second = journals.values()
+    starts, stops = [[getattr(j, f"{s}_time") for j in (first, second)] for s in ("start", "stop")]
+    assert max(starts) < min(stops)
+    assert first.facts["pid"] != second.facts["pid"]
+    assert os.getpid() not in (first.facts["pid"], second.facts["pid"])
+    assert first.console() == "scaling by 5.0\n"
+    assert journal_status(journal_root(root) / str(outcomes["dying"].uid)).status == "DIED"
+    assert status(project, "dying") is Status.DIED
+    database = connect(root)
+    assert database is not None
+    record = find_run(database, str(outcomes["slow"].uid))
+    database.close()
+    assert record is not None
+    assert record["status"] == "COMPLETED"
+
+
+def test_a_worker_has_its_share_of_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    with execute._threads_of(3):
+        assert os.environ["MKL_NUM_THREADS"] == "2"
+        assert os.environ["OMP_NUM_THREADS"] == "5"  # the user's own choice
+    assert "MKL_NUM_THREADS" not in os.environ
+    with execute._threads_of(100):
+        assert os.environ["MKL_NUM_THREADS"] == "1"
+
+
+# -- as a program -----------------------------------------------------------------------------
+
+
+def factbook(root: Path, *words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "registry.cli", *words],
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_for(what: Callable[[], Any], seconds: float = 60.0) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (found := what()):
+        if time.monotonic() > deadline:
+            raise TimeoutError("nothing happened")
+        time.sleep(0.05)
+    return found
+
+
+def running(root: Path) -> Any:
+    """Return the journal of the run that is in its main function, if there is one."""
+    for uid in reversed(journal_uids(root)):
+        folder = journal_root(root) / uid
+        if (folder / "progress.json").exists() and not read_journal(folder).ended:
+            return read_journal(folder)
+    return None
+
+
+@pytest.fixture
+def program(troubled: Project) -> Iterator[subprocess.Popen[str]]:
+    """`factbook run` of a task without an end, in its main function by now."""
+    process = factbook(troubled.root, "run", "endless", "endless-mean")
+    try:
+        wait_for(lambda: running(troubled.root) or process.poll() is not None)
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def test_ctrl_c_ends_a_program_promptly_and_is_recorded(
+    program: subprocess.Popen[str], troubled: Project
+) -> None:
+    journal = running(troubled.root)
+    began = time.monotonic()
+    os.killpg(program.pid, signal.SIGINT)  # as a terminal does: parent and worker
+    told, _ = program.communicate()
+    assert time.monotonic() - began < 20
+    assert program.returncode == 130
+    assert "! endless  interrupted" in told
+    assert "! endless-mean  interrupted" in told
+    assert "Traceback" not in told
+    assert journal.refresh().status == "INTERRUPTED"
+    assert create_time(journal.facts["pid"]) is None
+    assert status(troubled, "endless") is Status.INTERRUPTED
+
+
+def test_workers_end_when_their_parent_is_killed(
+    program: subprocess.Popen[str], troubled: Project
+) -> None:
+    journal = running(troubled.root)
+    program.kill()
+    wait_for(lambda: create_time(journal.facts["pid"]) is None, 20)
+    assert journal.refresh().status == "INTERRUPTED"
+
+
+def test_a_killed_run_is_resumed_to_the_same_bits(troubled: Project) -> None:
+    words = ["-m", "tests.registry.lab.collect", "with", "parts", "die_at=3"]
+    environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
+    done = subprocess.run([sys.executable, *words], cwd=troubled.root, env=environment)
+    assert done.returncode == -signal.SIGKILL
+    assert status(troubled, "parts") is Status.DIED
+    resumed = run(troubled, "parts", here=True)["parts"]
+    content = troubled.plan(["parts"]).task("parts").state.content
+    whole = run(troubled, "parts", force=True, here=True)["parts"]
+    assert troubled.plan(["parts"]).task("parts").state.content == content
+    counts = [
+        read_journal(journal_root(troubled.root) / str(outcome.uid))
+        .metrics["resumed"]
+        .column("values")
+        for outcome in (resumed, whole)
+    ]
+    assert counts == [[3], [0]]
+
+
+def test_the_record_survives_a_database_that_is_killed_and_comes_back(own_server: Path) -> None:
+    root = write_project(own_server, TROUBLE)
+    listener, killed = KillTheServer(root), open_project(root)
+    outcome = run(killed, "slow", here=True, watcher=listener)["slow"]
+    assert listener.pid not in (0, server_pid(root))
+    assert (outcome.ending, outcome.recorded) == (Ending.COMPLETED, True)
+    database = connect(root)
+    assert database is not None
+    record = find_run(database, str(outcome.uid))
+    assert record is not None
+    assert record["status"] == "COMPLETED"
+    assert record["result"] == {"total": 32.5}
+    assert find_metrics(database, record["_id"])["training.loss"]["steps"] == list(range(10))
+    database.close()
+
+
+class KillTheServer(Watcher):
+    """Kills the embedded server as soon as a run has begun."""
+
+    def __init__(self, root: Path):
+        self.root = root
+        self.pid = 0
+
+    def started(self, task: Task, uid: str) -> None:
+        server.start(self.root)
+        self.pid = server_pid(self.root)
+        begun = journal_root(self.root) / uid / "progress.json"
+        subprocess.Popen(
+            ["sh", "-c", f"until test -s {begun}; do sleep 0.1; done; kill -9 {self.pid}"]
+        )
+
+
+def server_pid(root: Path) -> int:
+    return int(json.loads((root / ".factbook" / "mongo" / "server.json").read_text())["pid"])

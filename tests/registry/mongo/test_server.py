@@ -1,0 +1,238 @@
+"""The embedded server: one, found again, proven to be the project's own, stopped on demand."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from registry.mongo import server
+from registry.mongo.connection import DatabaseError, connect
+from registry.mongo.server import Server, ServerError
+from registry.record.process import ProcessIdentity
+from registry.store.durable import write_json
+
+ROOT = Path(__file__).parents[3]
+START = f"""
+import pathlib, sys
+sys.path.insert(0, {str(ROOT)!r})
+from registry.mongo import connect
+database = connect(pathlib.Path(sys.argv[1]))
+database.runs.insert_one({{"_id": int(sys.argv[2])}})
+print(database.handle.client.address[1], database.identity)
+"""
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    root = tmp_path_factory.mktemp("shared")
+    yield root
+    server.stop(root)
+
+
+@pytest.fixture(autouse=True)
+def _embedded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FACTBOOK_MONGO", raising=False)
+
+
+def facts_of(root: Path) -> Path:
+    return root / ".factbook/mongo/server.json"
+
+
+def start_at(root: Path, port: int) -> Server:
+    """Start a project's server on a given port, which a connection of another may hold a while."""
+    facts_of(root).parent.mkdir(parents=True)
+    for _ in range(20):
+        write_json(facts_of(root), {"stopped": True, "port": port})
+        started = server.start(root)
+        if started.port == port:
+            return started
+        server.stop(root)
+        time.sleep(0.5)
+    pytest.fail(f"somebody else keeps port {port}")
+
+
+def test_of_racing_starters_one_starts(own_server: Path) -> None:
+    command = [sys.executable, "-c", START, str(own_server)]
+    programs = [
+        subprocess.Popen([*command, str(n)], stdout=subprocess.PIPE, text=True) for n in range(4)
+    ]
+    told = {program.communicate(timeout=120)[0] for program in programs}
+    assert all(program.returncode == 0 for program in programs)
+    assert len(told) == 1
+    database = connect(own_server)
+    assert database is not None
+    assert database.runs.count_documents({}) == 4
+    database.close()
+
+
+def test_found_again_after_its_starter_ended(shared: Path) -> None:
+    first = server.start(shared)
+    again = server.start(shared)
+    assert again == first == server.find(shared)
+    assert server.uri(shared) == first.uri
+    status = server.status(shared)
+    assert (status.running, status.pid, status.uri) == (True, first.process.pid, first.uri)
+    assert os.getsid(first.process.pid) == first.process.pid != os.getsid(0)
+    assert first.uri.startswith("mongodb://127.0.0.1:")
+
+
+def test_it_inherits_no_open_file(shared: Path) -> None:
+    read, write = os.pipe()
+    os.set_inheritable(write, True)
+    server.stop(shared)
+    try:
+        pid = server.start(shared).process.pid
+    finally:
+        os.close(write)
+    assert os.read(read, 1) == b""  # the end of the pipe: nobody else holds it
+    os.close(read)
+    targets = {os.readlink(f"/proc/{pid}/fd/{number}") for number in range(3)}
+    assert targets == {"/dev/null", str(server.status(shared).log)}
+
+
+def test_stopped_and_started_where_it_was(shared: Path) -> None:
+    first = server.start(shared)
+    database = connect(shared)
+    assert database is not None
+    database.runs.insert_one({"_id": 77})
+    assert server.stop(shared)
+    assert first.process.state() == "gone"
+    assert server.find(shared) is None
+    assert not server.stop(shared)
+    assert not server.status(shared).running
+    with pytest.raises(ServerError, match="was stopped"):
+        server.revive(shared)
+    assert server.start(shared).port == first.port
+    assert database.runs.find_one({"_id": 77})  # by the same connection
+    database.close()
+
+
+def test_revived_after_a_crash_with_what_was_written(shared: Path) -> None:
+    first = server.start(shared)
+    database = connect(shared)
+    assert database is not None
+    database.runs.insert_one({"_id": 78})
+    os.kill(first.process.pid, signal.SIGKILL)
+    while first.process.state() == "alive":
+        time.sleep(0.01)
+    assert server.find(shared) is None
+    revived = database.reopen()
+    assert revived.runs.find_one({"_id": 78})
+    assert revived.identity == database.identity
+    database.close()
+    revived.close()
+
+
+def test_whoever_else_listens_is_not_ours(shared: Path, tmp_path: Path) -> None:
+    """Another project's server on the port that our own, which crashed, had."""
+    first = server.start(shared)
+    other = tmp_path / "other"
+    os.kill(first.process.pid, signal.SIGKILL)
+    while first.process.state() == "alive":
+        time.sleep(0.01)
+    foreign = start_at(other, first.port)
+    try:
+        assert server.find(shared) is None
+        own = server.start(shared)
+        assert own.port != foreign.port
+        assert server.find(other) == foreign
+    finally:
+        server.stop(other)
+
+
+def test_a_living_process_that_does_not_listen_is_not_it(tmp_path: Path) -> None:
+    facts_of(tmp_path).parent.mkdir(parents=True)
+    own = ProcessIdentity.current()
+    write_json(facts_of(tmp_path), {**own.facts(), "port": 1})
+    assert server.find(tmp_path) is None
+    assert not server.stop(tmp_path)  # and is not killed
+
+
+def test_connections_notice_that_another_database_answers(shared: Path, own_server: Path) -> None:
+    server.start(shared)
+    database = connect(shared)
+    assert database is not None
+    database.check()
+    port = server.start(shared).port
+    server.stop(shared)
+    start_at(own_server, port)
+    with pytest.raises(DatabaseError, match="another database answers"):
+        database.check()
+    database.close()
+
+
+@pytest.mark.parametrize("is_hidden", [False, True], ids=["seen", "of another user"])
+def test_a_copied_project_has_a_server_of_its_own(
+    own_server: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_hidden: bool
+) -> None:
+    first = server.start(own_server)
+    if is_hidden:
+        monkeypatch.setattr(psutil.Process, "cwd", _denied)
+    copy = tmp_path / "copy"
+    facts_of(copy).parent.mkdir(parents=True)
+    shutil.copy(facts_of(own_server), facts_of(copy))
+    assert server.find(copy) is None
+    assert not server.stop(copy)
+    assert server.find(own_server) == first
+    second = server.start(copy)
+    try:
+        assert second.port != first.port
+        assert server.find(copy) == second
+        assert server.find(own_server) == first
+    finally:
+        server.stop(copy)
+
+
+def _denied(_: psutil.Process) -> str:
+    raise psutil.AccessDenied
+
+
+def test_a_moved_project_keeps_its_server(own_server: Path) -> None:
+    first = server.start(own_server)
+    moved = own_server.rename(own_server.with_name("moved"))
+    try:
+        assert server.find(moved) == first
+    finally:
+        moved.rename(own_server)
+
+
+def test_a_project_that_is_reached_by_another_name_is_the_same(
+    own_server: Path, tmp_path: Path
+) -> None:
+    first = server.start(own_server)
+    link = tmp_path / "link"
+    link.symlink_to(own_server)
+    assert server.find(link) == first
+
+
+def test_another_host_is_told(tmp_path: Path) -> None:
+    facts_of(tmp_path).parent.mkdir(parents=True)
+    other = {**ProcessIdentity.current().facts(), "host": "elsewhere", "port": 27017}
+    write_json(facts_of(tmp_path), other)
+    with pytest.raises(DatabaseError, match=r"runs on elsewhere.*FACTBOOK_MONGO"):
+        connect(tmp_path)
+    assert "elsewhere" in server.status(tmp_path).message
+
+
+def test_missing_program_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "PROGRAM", "no-such-program")
+    with pytest.raises(DatabaseError, match=r"factbook\[embedded\]"):
+        connect(tmp_path)
+
+
+def test_a_server_that_cannot_start_is_told(own_server: Path) -> None:
+    folder = own_server / ".factbook/mongo"
+    folder.mkdir(parents=True)
+    (folder / "data").write_text("no folder")
+    with pytest.raises(DatabaseError, match=r"did not start.*server.log"):
+        connect(own_server)
+    assert server.find(own_server) is None

@@ -1,0 +1,120 @@
+"""The append-only file keeps whole lines, and its last words on a full disk."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from registry.record.appendfile import BALLAST, BALLAST_FILE, AppendFile
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_lines_are_appended_at_once(tmp_path: Path) -> None:
+    file = AppendFile(tmp_path / "deep" / "events")
+    assert file.append("one")
+    assert (tmp_path / "deep/events").read_text() == "one\n"
+    assert (tmp_path / "deep" / BALLAST_FILE).stat().st_blocks * 512 >= BALLAST
+    file.close()
+    assert not (tmp_path / "deep" / BALLAST_FILE).exists()
+    assert not file.append("late")  # and does not raise
+    assert (tmp_path / "deep/events").read_text() == "one\n"
+
+
+def test_half_a_line_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = AppendFile(tmp_path / "events")
+    file.append("first")
+    write, room = os.write, [3]
+
+    def limited(descriptor: int, data: bytes) -> int:
+        if not room[0]:
+            raise OSError(errno.ENOSPC, "full")
+        written = write(descriptor, data[: room[0]])
+        room[0] -= written
+        return written
+
+    monkeypatch.setattr(os, "write", limited)
+    assert not file.append("second")
+    assert (tmp_path / "events").read_text() == "first\n"
+    room[0] = 1000
+    assert file.append("third")
+    assert (tmp_path / "events").read_text() == "first\nsecond\nthird\n"
+
+
+def test_forked_child_writes_nothing(tmp_path: Path) -> None:
+    file = AppendFile(tmp_path / "events")
+    child = os.fork()
+    if child == 0:
+        file.append("from the child", last_words=True)
+        file.close()
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert file.append("from the parent")
+    assert (tmp_path / "events").read_text() == "from the parent\n"
+    assert (tmp_path / BALLAST_FILE).exists()
+
+
+FULL_DISK = """
+import json, pathlib, sys
+sys.path.insert(0, sys.argv[2])
+from datetime import datetime
+from registry.journal import read_journal
+from registry.record import JournalError, JournalObserver
+from registry.status import journal_status
+
+disk = pathlib.Path(sys.argv[1])
+observer = JournalObserver(disk / ".factbook/journal/full")
+told = dict(command="main", host_info={}, config={}, meta_info={}, _id=None)
+ex_info = {"name": "x", "base_dir": str(disk), "sources": []}
+observer.started_event(ex_info=ex_info, start_time=datetime.utcnow(), **told)
+with open(disk / "filler", "wb", buffering=0) as filler:
+    try:
+        while True:
+            filler.write(bytes(4096))
+    except OSError:
+        pass
+points = {"steps": list(range(500)), "values": [0.5] * 500, "timestamps": [datetime.utcnow()] * 500}
+for beat in range(40):
+    observer.log_metrics({"loss": points}, {})
+    observer.heartbeat_event({}, "x" * 1000 * beat, datetime.utcnow(), None)
+during = read_journal(observer.folder)
+observer.failed_event(datetime.utcnow(), ["Traceback", "é" * 80_000, "OSError: disk full"])
+after = read_journal(observer.folder)
+try:
+    JournalObserver(disk / ".factbook/journal/next")
+    refused = ""
+except JournalError as error:
+    refused = str(error)
+print(json.dumps({
+    "during": during.metrics["loss"].count if "loss" in during.metrics else 0,
+    "status": after.status, "trace": after.fail_trace, "unreadable": after.unreadable,
+    "points": after.metrics["loss"].count, "quick": journal_status(observer.folder).status,
+    "refused": refused,
+}))
+"""
+
+
+def test_failure_is_told_on_a_full_disk(tmp_path: Path) -> None:
+    """On a real small file system, filled up by others: the end is there, and why."""
+    mount = f'mount -t tmpfs -o size=1m tmpfs {tmp_path} && exec "$@"'
+    command = ["unshare", "--mount", "--map-root-user", "sh", "-c", mount, "sh"]
+    if not shutil.which("unshare") or subprocess.run([*command, "true"]).returncode:
+        pytest.skip("no file system can be mounted here")
+    program = [sys.executable, "-c", FULL_DISK, str(tmp_path), str(ROOT)]
+    done = subprocess.run([*command, *program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    told: dict[str, Any] = json.loads(done.stdout)
+    assert told["during"] < 40 * 500  # the disk was full indeed
+    assert told["status"] == told["quick"] == "FAILED"
+    assert told["trace"][0].endswith("OSError: disk full")
+    assert told["unreadable"] == 0
+    assert told["points"] >= told["during"]
+    assert "No space left" in told["refused"]

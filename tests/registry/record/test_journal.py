@@ -1,0 +1,281 @@
+"""What a journal says when it is read: whole, torn, growing, or left by a process that died."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from registry.record import process
+from registry.record.journal import (
+    EVENTS,
+    Journal,
+    journal_folders,
+    journal_root,
+    new_uid,
+    read_journal,
+)
+from registry.record.process import ProcessIdentity
+from registry.record.reap import note_death, reap
+from registry.record.series import ReleasedError, Series
+from registry.record.status import RunStatus, journal_status, shown_status, write_status
+
+START = datetime(2026, 11, 22, 1, 33, 55, tzinfo=UTC)
+
+
+def started(owner: ProcessIdentity | None = None) -> dict[str, object]:
+    facts = (owner or ProcessIdentity.current()).facts()
+    return {
+        "event": "started",
+        "time": "2026-11-22T01:33:55.000Z",
+        "command": "main",
+        "experiment": {"name": "x", "base_dir": "/", "sources": []},
+        "host": {},
+        "config": {"k": 1},
+        "meta": {},
+        "facts": facts,
+    }
+
+
+def write_journal(folder: Path, *events: dict[str, object]) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [json.dumps({"time": "2026-11-22T01:34:00.000Z", **event}) for event in events]
+    (folder / EVENTS).write_text("".join(f"{line}\n" for line in lines))
+    return folder
+
+
+def gone() -> ProcessIdentity:
+    """Identity of a process of this host that has ended."""
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    identity = ProcessIdentity.of(child.pid)
+    child.communicate(b"\n")
+    return identity
+
+
+def test_uids_sort_by_start() -> None:
+    uid = new_uid(START)
+    assert uid.startswith("20261122T013355-")
+    assert len(uid) == 24
+    assert new_uid(START) != uid
+    assert new_uid(START + timedelta(seconds=1)) > uid
+
+
+def test_nothing_is_an_empty_journal(tmp_path: Path) -> None:
+    assert read_journal(tmp_path / "none").status == ""
+    assert journal_status(tmp_path / "none") == RunStatus("none", "")
+    assert journal_folders(tmp_path) == []
+    assert reap(tmp_path) == []
+
+
+def test_torn_and_foreign_lines_are_passed_over(tmp_path: Path) -> None:
+    folder = write_journal(tmp_path / "a", started(), {"event": "facts", "facts": {"a": 1}})
+    with open(folder / EVENTS, "a") as file:
+        file.write('{"event": "from a later version"}\nnonsense\n{"event": "facts", "fa')
+    journal = read_journal(folder)
+    assert (journal.status, journal.facts["a"], journal.unreadable) == ("RUNNING", 1, 2)
+    with open(folder / EVENTS, "a") as file:
+        file.write('cts": {"a": 2}}\n')
+    assert journal.refresh().facts["a"] == 2
+    assert journal.size == (folder / EVENTS).stat().st_size
+
+
+def test_metrics_can_be_passed_over(tmp_path: Path) -> None:
+    metrics = {"name": "metrics", "steps": [0], "values": [1.0], "timestamps": [0]}
+    events: list[dict[str, object]] = [
+        started(),
+        {"event": "metrics", "time": "2026-11-22T01:33:56.000Z", "metrics": [metrics]},
+        {"event": "info", "time": "2026-11-22T01:33:56.000Z", "set": {"metrics": 3}, "removed": []},
+    ]
+    (tmp_path / EVENTS).write_text("".join(json.dumps(event) + "\n" for event in events))
+    whole, without = read_journal(tmp_path), read_journal(tmp_path, with_metrics=False)
+    assert without.metrics == {}
+    assert replace(without, metrics=whole.metrics, with_metrics=True) == whole
+    assert without.info == {"metrics": 3}
+
+
+def test_reading_on_equals_reading_at_once(tmp_path: Path) -> None:
+    points = {"name": "m", "steps": [0, 1], "values": [0.5, 1.5], "timestamps": [1, 2]}
+    folder = write_journal(
+        tmp_path / "a",
+        started(),
+        {"event": "info", "set": {"a": 1, "b": 2}, "removed": []},
+        {"event": "metrics", "metrics": [points]},
+        {"event": "heartbeat", "console": 0, "result": 3},
+        {"event": "info", "set": {"b": 3}, "removed": ["a"]},
+        {"event": "resource", "path": "p", "md5": "1"},
+        {"event": "resource", "path": "p", "md5": "1"},
+        {"event": "metrics", "metrics": [points]},
+        {"event": "completed", "status": "COMPLETED", "console": 0},
+    )
+    whole = (folder / EVENTS).read_bytes()
+    growing = Journal(folder)
+    for size in range(0, len(whole) + 50, 50):
+        (folder / EVENTS).write_bytes(whole[:size])
+        growing.refresh()
+    assert growing == read_journal(folder)
+    assert growing.info == {"b": 3}
+    assert growing.result == 3
+    assert growing.resources == [["p", "1"]]
+    assert growing.metrics["m"].column("values") == [0.5, 1.5, 0.5, 1.5]
+
+
+def test_series_are_cut_by_what_they_weigh() -> None:
+    series = Series("loss")
+    for step in range(700_000):
+        series.append(step, 0.5, step)
+    assert [part.first for part in series.parts] == [0, 300_000, 600_000]
+    assert series.count == 700_000
+    texts = Series("text")
+    for step in range(400):
+        texts.append(step, "x" * 1_000_000, step)
+    assert all(len(value) < 11_000 for value in texts.column("values"))
+    assert 2 <= len(texts.parts) <= 6
+    assert [part.first for part in texts.parts[1:]] == [
+        part.first + part.count for part in texts.parts[:-1]
+    ]
+
+
+def test_released_points_are_not_given_again() -> None:
+    series = Series("loss")
+    for step in range(10):
+        series.append(step, step / 2, step)
+    part = series.parts[0]
+    part.release(4)
+    assert part.count == series.count == 10
+    assert part.since(6)["steps"] == [6, 7, 8, 9]
+    with pytest.raises(ReleasedError, match="released"):
+        part.since(3)
+
+
+def test_console_is_complete_at_both_ends(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    text = "début\n" + "é" * 300_000 + "\nfin"
+    (tmp_path / "console").write_text(text)
+    journal.console_length = len(text)
+    shown = journal.console()
+    assert shown.startswith("début")
+    assert shown.endswith("fin")
+    assert f"{len(text) - 100_000} characters left out" in shown
+    assert len(shown) < 100_200
+    (tmp_path / "console").write_text(text[:1000])
+    journal.console_length = 1000
+    assert journal.console() == text[:1000]
+
+
+def test_process_identities() -> None:
+    own = ProcessIdentity.current()
+    assert own.state() == "alive"
+    assert ProcessIdentity.from_facts(own.facts()) == own
+    assert ProcessIdentity.from_facts({"pid": 1}) is None
+    assert replace(own, create_time=own.create_time - 1).state() == "gone"  # its number was reused
+    assert replace(own, boot="another").state() == "gone"
+    assert replace(own, host="another").state() == "elsewhere"
+    assert gone().state() == "gone"
+
+
+def test_zombies_are_gone() -> None:
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    identity = ProcessIdentity.of(child.pid)
+    assert identity.state() == "alive"
+    os.kill(child.pid, signal.SIGKILL)
+    for _ in range(500):
+        if identity.state() == "gone":
+            break
+        time.sleep(0.01)
+    assert identity.state() == "gone"  # though nobody has waited for it
+    child.communicate()
+
+
+def test_portable_identity(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no /proc, psutil tells."""
+    assert process._portable_create_time(os.getpid()) is not None
+    assert process._portable_create_time(2**22 + 1) is None
+
+
+@pytest.mark.parametrize("summary", [True, False])
+def test_status_of_a_run_that_died(tmp_path: Path, summary: bool) -> None:
+    folder = write_journal(tmp_path / "a", started(gone()))
+    if summary:
+        write_status(folder, RunStatus("a", "RUNNING", START, process=gone()))
+    assert journal_status(folder).status == "DIED"
+    assert read_journal(folder).status == "RUNNING"  # nobody has noted it
+
+
+def test_summary_that_came_too_late(tmp_path: Path) -> None:
+    """Killed between the last event and the summary: the journal is right."""
+    end = {"event": "completed", "status": "COMPLETED", "console": 0}
+    folder = write_journal(tmp_path / "a", started(gone()), end)
+    write_status(folder, RunStatus("a", "RUNNING", START, process=gone()))
+    assert journal_status(folder).status == "COMPLETED"
+    assert not note_death(folder)
+
+
+def test_runs_of_other_hosts_go_by_their_heartbeat(tmp_path: Path) -> None:
+    other = replace(ProcessIdentity.current(), host="another")
+    folder = write_journal(tmp_path / "a", started(other))
+    now = datetime.now(UTC)
+    assert journal_status(folder, now + timedelta(seconds=30)).status == "RUNNING"
+    assert journal_status(folder, now + timedelta(seconds=90)).status == "DIED"
+    os.utime(folder / EVENTS, (0, 0))
+    assert not note_death(folder)  # which is for its own host to tell
+    assert read_journal(folder).status == "RUNNING"
+
+
+def test_one_event_however_many_reap(tmp_path: Path) -> None:
+    owner = gone()
+    for number in range(20):
+        write_journal(journal_root(tmp_path) / f"run{number:02}", started(owner))
+    alive = write_journal(journal_root(tmp_path) / "alive", started())
+    with open(journal_root(tmp_path) / "run00" / EVENTS, "a") as file:
+        file.write('{"torn')
+    with ThreadPoolExecutor(4) as pool:
+        noted = [uid for uids in pool.map(reap, [tmp_path] * 4) for uid in uids]
+    assert sorted(noted) == [f"run{number:02}" for number in range(20)]
+    for uid in noted:
+        journal = read_journal(journal_root(tmp_path) / uid)
+        assert (journal.status, journal.stop_time) == ("DIED", START)
+        assert (journal.folder / EVENTS).read_text().count('"died"') == 1
+        assert journal_status(journal.folder).status == "DIED"
+    assert read_journal(alive).status == "RUNNING"
+
+
+def test_a_run_that_lives_after_all_has_the_last_word(tmp_path: Path) -> None:
+    died = {"event": "died", "status": "DIED"}
+    end = {"event": "completed", "status": "COMPLETED", "console": 0}
+    assert read_journal(write_journal(tmp_path / "a", started(), died, end)).status == "COMPLETED"
+    assert read_journal(write_journal(tmp_path / "b", started(), end, died)).status == "COMPLETED"
+
+
+def test_shown_status(tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+    sacred = {"status": "RUNNING", "heartbeat": now - timedelta(seconds=20), "info": {}}
+    assert shown_status(sacred, now) == "RUNNING"
+    assert shown_status(sacred, now + timedelta(seconds=60)) == "DIED"
+    own = {"status": "RUNNING", "info": {"factbook": ProcessIdentity.current().facts()}}
+    assert shown_status(own, now + timedelta(days=1)) == "RUNNING"
+    dead = {"status": "RUNNING", "info": {"factbook": {"uid": "a", **gone().facts()}}}
+    assert shown_status(dead, now) == "DIED"
+    assert shown_status({**dead, "status": "FAILED"}, now) == "FAILED"
+    end = {"event": "completed", "status": "COMPLETED", "console": 0}
+    write_journal(tmp_path / "a", started(gone()), end)
+    assert shown_status(dead, now, journals=tmp_path) == "COMPLETED"
+
+
+def test_statuses_of_ten_thousand_runs_are_quick(tmp_path: Path) -> None:
+    status = RunStatus("x", "COMPLETED", START, START, ProcessIdentity.current())
+    for number in range(100):
+        folder = tmp_path / f"{number}"
+        folder.mkdir()
+        write_status(folder, status)
+    began = time.perf_counter()
+    assert all(journal_status(tmp_path / f"{n % 100}").ended for n in range(10_000))
+    assert time.perf_counter() - began < 5  # 0.6 s on a quiet machine

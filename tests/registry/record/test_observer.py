@@ -1,0 +1,304 @@
+"""A run's journal tells all that the run did, and how it ended, whatever befell it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from registry.record.journal import CONSOLE, EVENTS, Journal, journal_root, new_uid, read_journal
+from registry.record.observer import (
+    LARGEST_ARTIFACT,
+    JournalObserver,
+    SignalInterrupt,
+    signals_interrupt,
+)
+from registry.record.process import ProcessIdentity
+from registry.record.reap import reap
+from registry.record.status import journal_status
+from tests.registry.recorded_run import record
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(autouse=True)
+def _no_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FACTBOOK_MONGO", "off")
+
+
+@pytest.fixture
+def observer(tmp_path: Path) -> JournalObserver:
+    observer = JournalObserver(tmp_path / ".factbook/journal/run", {"fingerprint": "f"})
+    begin(observer)
+    return observer
+
+
+def begin(observer: JournalObserver, **told: Any) -> None:
+    usual: dict[str, Any] = {
+        "ex_info": {"name": "x", "base_dir": "/", "sources": [], "mainfile": None},
+        "command": "main",
+        "host_info": {},
+        "config": {},
+        "meta_info": {},
+        "_id": None,
+    }
+    observer.started_event(start_time=datetime.utcnow(), **(usual | told))
+
+
+def beat(observer: JournalObserver, info: Any = None, text: str = "", result: Any = None) -> None:
+    observer.heartbeat_event(info or {}, text, datetime.utcnow(), result)
+
+
+def only_journal(root: Path) -> Journal:
+    (folder,) = journal_root(root).iterdir()
+    return read_journal(folder)
+
+
+def test_a_run_that_goes_well(tmp_path: Path) -> None:
+    outcome = record(tmp_path, None, points=5)
+    journal = only_journal(tmp_path)
+    assert (journal.status, journal.command, journal.result) == (
+        "COMPLETED",
+        "toy",
+        {"accuracy": 0.75},
+    )
+    assert not outcome.recorded
+    assert outcome.status == "COMPLETED"
+    assert outcome.command == "factbook sync"
+    assert journal.config["points"] == 5
+    assert journal.info == {"note": {"list": [1, 2.5, None, True], "text": "a"}}
+    assert journal.metrics["loss"].column("steps") == [0, 1, 2, 3, 4]
+    assert journal.metrics["loss"].column("values") == [1 / (step + 1) for step in range(5)]
+    assert journal.start_time
+    assert journal.stop_time
+    assert journal.heartbeat
+    assert "step 4\n" in journal.console()
+    assert journal.facts["uid"] == journal.uid
+    assert journal.facts["experiment"] == "toy[k=2]"
+    assert ProcessIdentity.from_facts(journal.facts) == ProcessIdentity.current()
+    assert journal_status(journal.folder).status == "COMPLETED"
+    assert not (journal.folder / "ballast").exists()
+    for name, md5 in journal.experiment["sources"]:
+        kept = journal.folder / "sources" / md5
+        assert kept.read_bytes() == (Path(journal.experiment["base_dir"]) / name).read_bytes()
+
+
+def test_sources_are_kept_once_for_all_runs(tmp_path: Path) -> None:
+    for _ in range(2):
+        record(tmp_path, None)
+    first, second = (read_journal(folder) for folder in journal_root(tmp_path).iterdir())
+    for _, md5 in first.experiment["sources"]:
+        assert (first.folder / "sources" / md5).samefile(second.folder / "sources" / md5)
+
+
+@pytest.mark.parametrize("capture", ["sys", "fd"])
+def test_a_run_that_fails_tells_why_and_what_it_printed_last(
+    tmp_path: Path, capture: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sacred forgets what was printed after the last heartbeat of a run that fails."""
+    environment = {**os.environ, "CAPTURE": capture, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "tests.registry.recorded_run", str(tmp_path), "u", "fail=1"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    journal = only_journal(tmp_path)
+    assert journal.status == "FAILED"
+    assert "it failed" in "".join(journal.fail_trace or [])
+    assert "about to fail\n" in journal.console()
+    assert journal.result is None
+
+
+def test_what_scripts_hand_over_becomes_plain(observer: JournalObserver) -> None:
+    class Odd:
+        shape = (2,)
+        dtype = "odd"
+
+    points = {
+        "values": [np.float32(1), float("nan"), 2**80, Odd()],
+        "steps": [np.int64(0), 1, 2, 3],
+    }
+    observer.log_metrics({"a.b": {**points, "timestamps": [datetime.utcnow()] * 4}}, {})
+    beat(observer, {"a.b": np.float64(2), "$c": {1, 2}}, result={"score": np.float32(0.5)})
+    observer.completed_event(datetime.utcnow(), {"score": np.float32(0.5)})
+    journal = read_journal(observer.folder)
+    assert journal.info == {"a,b": 2.0, "@c": [1, 2]}
+    assert journal.result == {"score": 0.5}
+    values = journal.metrics["a.b"].column("values")
+    assert values[0] == 1.0
+    assert np.isnan(values[1])
+    assert values[2] == str(2**80)
+    assert "Odd" in values[3]
+    for line in (observer.folder / EVENTS).read_text().splitlines():
+        json.loads(line, parse_constant=pytest.fail)
+
+
+def test_only_what_changed_is_written(observer: JournalObserver) -> None:
+    info = {"large": "x" * 10_000, "n": 0}
+    for number in range(20):
+        info["n"] = number
+        beat(observer, info, text="line\n" * number)
+    beat(observer, {"n": 19})
+    assert (observer.folder / EVENTS).stat().st_size < 20_000
+    assert read_journal(observer.folder).info == {"n": 19}
+
+
+def test_facts_come_before_and_during(tmp_path: Path) -> None:
+    observer = JournalObserver(tmp_path / "j" / "run", {"a": 1, "uid": "no", "pid": -1})
+    observer.set_facts(b=2)
+    begin(observer)
+    observer.set_facts(a=3, output={"path": Path("p")})
+    facts = read_journal(observer.folder).facts
+    assert (facts["a"], facts["b"], facts["output"]) == (3, 2, {"path": "p"})
+    assert (facts["uid"], facts["pid"]) == ("run", os.getpid())
+
+
+def test_resources_and_artifacts(observer: JournalObserver, tmp_path: Path) -> None:
+    small, large = tmp_path / "small.png", tmp_path / "large.bin"
+    small.write_bytes(b"picture")
+    with open(large, "wb") as file:
+        file.truncate(LARGEST_ARTIFACT + 1)
+    observer.resource_event(str(small))
+    observer.resource_event(str(tmp_path / "missing"))
+    observer.artifact_event("small", str(small), {"dpi": np.int32(90)})
+    observer.artifact_event("large", str(large))
+    observer.artifact_event("missing", str(tmp_path / "missing"))
+    small.write_bytes(b"changed since")
+    journal = read_journal(observer.folder)
+    assert [path for path, _ in journal.resources] == [str(small)]
+    first, second = journal.artifacts
+    assert (first["name"], first["bytes"], first["kept"], first["content_type"]) == (
+        "small",
+        7,
+        True,
+        "image/png",
+    )
+    assert first["metadata"] == {"dpi": 90}
+    assert (journal.folder / "artifacts" / first["md5"]).read_bytes() == b"picture"
+    assert not second["kept"]
+    assert not (journal.folder / "artifacts" / second["md5"]).exists()
+
+
+def test_console_follows_progress_bars(observer: JournalObserver) -> None:
+    texts = ["start\n", "start\n 10 %", "start\n 50 % é", "start\n100 %\n", "start\n100 %\nend ü"]
+    for text in texts:
+        beat(observer, text=text)
+        assert (observer.folder / CONSOLE).read_text("utf-8") == text
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        lambda o: o.started_event(),
+        lambda o: o.heartbeat_event(3, None, "no time", object()),
+        lambda o: o.log_metrics({"m": {}}, {}),
+        lambda o: o.resource_event("/nowhere"),
+        lambda o: o.artifact_event("a", "/nowhere"),
+        lambda o: o.set_facts(**{"a": lambda: 1}),
+        lambda o: o.failed_event(None, 3),
+    ],
+)
+def test_no_event_raises(
+    observer: JournalObserver, event: Callable[[JournalObserver], None]
+) -> None:
+    event(observer)
+    observer.completed_event(datetime.utcnow(), object())
+    assert read_journal(observer.folder).status == "COMPLETED"
+
+
+def test_nothing_is_written_after_the_end(observer: JournalObserver) -> None:
+    observer.completed_event(datetime.utcnow(), 1)
+    size = (observer.folder / EVENTS).stat().st_size
+    beat(observer, {"late": 1})
+    assert (observer.folder / EVENTS).stat().st_size == size
+
+
+def test_signals_interrupt_once_and_are_restored() -> None:
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGHUP)
+    with pytest.raises(SignalInterrupt, match="SIGHUP") as caught, signals_interrupt():  # noqa: PT012
+        os.kill(os.getpid(), signal.SIGHUP)
+        time.sleep(5)
+    assert caught.value.signal_name == "SIGHUP"
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGHUP)) == before
+    with signals_interrupt():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+        except SignalInterrupt:
+            os.kill(os.getpid(), signal.SIGTERM)  # the second one does not disturb the end
+            time.sleep(0.05)
+
+
+def test_signals_stay_ignored_under_nohup() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with signals_interrupt():
+            os.kill(os.getpid(), signal.SIGHUP)
+            time.sleep(0.05)
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_signals_are_left_alone_in_threads() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    seen: list[Any] = []
+
+    def work() -> None:
+        with signals_interrupt():
+            seen.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [before]
+
+
+def run_program(root: Path, *settings: str) -> subprocess.Popen[str]:
+    """Start the experiment as a program, and wait until it has begun."""
+    uid = new_uid()
+    command = [sys.executable, "-m", "tests.registry.recorded_run", str(root), uid, *settings]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    program = subprocess.Popen(
+        command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    folder = journal_root(root) / uid
+    deadline = time.monotonic() + 60
+    while read_journal(folder).heartbeat is None:
+        assert program.poll() is None, program.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return program
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_run_that_is_stopped(tmp_path: Path, number: signal.Signals) -> None:
+    program = run_program(tmp_path, "sleep=60")
+    program.send_signal(number)
+    program.communicate(timeout=30)
+    journal = only_journal(tmp_path)
+    assert journal.status == "INTERRUPTED"
+    assert journal.facts["interrupted_by"] == number.name
+
+
+def test_a_run_that_is_killed(tmp_path: Path) -> None:
+    program = run_program(tmp_path, "sleep=60")
+    (folder,) = journal_root(tmp_path).iterdir()
+    assert journal_status(folder).status == "RUNNING"
+    program.kill()
+    program.communicate(timeout=30)
+    assert journal_status(folder).status == "DIED"
+    assert reap(tmp_path) == [folder.name]
+    assert reap(tmp_path) == []
+    assert read_journal(folder).status == "DIED"
+    assert read_journal(folder).metrics["loss"].count == 3
+    assert not (folder / "ballast").exists()

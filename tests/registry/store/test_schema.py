@@ -1,0 +1,246 @@
+import datetime
+import json
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from registry.store.schema import (
+    Schema,
+    SchemaError,
+    Variable,
+    decode_attribute,
+    decode_attributes,
+    encode_attribute,
+    encode_attributes,
+    json_value,
+)
+
+SCHEMA = Schema(
+    name="concepts",
+    version=3,
+    title="Presence of concepts",
+    variables={
+        "presence": Variable(("image", "concept"), "float32", "presence", units="m"),
+        "alive": Variable(("concept",), "bool", "alive"),
+        "accuracy": Variable((), "float", "accuracy"),
+        "position": Variable(("image",), "float", "position", optional=True),
+    },
+    coords={
+        "image": Variable(("image",), "str", "image"),
+        "concept": Variable(("concept",), "int64", "concept"),
+        "split": Variable(("image",), "str", "split"),
+    },
+    references="A paper",
+    sharded_along="image",
+    readable_versions=(2,),
+)
+
+
+def dataset(images=3, concepts=2):
+    return xr.Dataset(
+        {
+            "presence": (("image", "concept"), np.ones((images, concepts), "float32")),
+            "alive": ("concept", np.ones(concepts, bool)),
+            "accuracy": 0.5,
+        },
+        coords={
+            "image": [f"test/{i}" for i in range(images)],
+            "concept": np.arange(concepts),
+            "split": ("image", ["test"] * images),
+        },
+    )
+
+
+def faults(wrong, part=False):
+    with pytest.raises(SchemaError) as error:
+        SCHEMA.check(wrong, part=part)
+    return error.value.faults
+
+
+def test_a_dataset_as_declared_passes():
+    SCHEMA.check(dataset())
+    SCHEMA.check(dataset().assign(position=("image", np.zeros(3))))
+    SCHEMA.check(dataset().chunk())
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda d: d.drop_vars("presence"), "missing variable 'presence'"),
+        (lambda d: d.drop_vars("concept"), "missing coordinate 'concept'"),
+        (lambda d: d.drop_vars("accuracy"), "missing variable 'accuracy', float ()"),
+        (lambda d: d.assign(acuracy=0.1), "unknown variable 'acuracy'; did you mean 'accuracy'?"),
+        (lambda d: d.assign_coords(run=1), "unknown coordinate 'run'"),
+        (
+            lambda d: d.transpose("concept", "image"),
+            "'presence' has dims (concept, image); expected (image, concept)",
+        ),
+        (lambda d: d.assign(accuracy=("image", np.ones(3))), "'accuracy' has dims (image)"),
+        (lambda d: d.assign(alive=("concept", [1, 0])), "'alive' is int64; expected bool"),
+        (
+            lambda d: d.assign(presence=d.presence.astype("float64")),
+            "'presence' is float64; expected float32",
+        ),
+        (lambda d: d.assign(presence=d.presence.astype("float16")), "cast to float32"),
+        (lambda d: d.assign(accuracy=1), "'accuracy' is int64; expected float32 or float64"),
+        (lambda d: d.assign_coords(image=["a", "b", "a"]), "'image' repeats 1 values: 'a'"),
+        (
+            lambda d: d.assign_coords(split=("image", np.array(["a", None, 1.5], object))),
+            "'split' is NoneType and float; expected str",
+        ),
+        (lambda d: d.reset_coords("split"), "'split' is a variable; expected a coordinate"),
+        (lambda d: d.set_coords("alive"), "'alive' is a coordinate; expected a variable"),
+        (
+            lambda d: d.assign(alive=d.alive.assign_attrs(scale_factor=2)),
+            "'alive' has attributes that change how it is read: scale_factor",
+        ),
+    ],
+)
+def test_every_kind_of_fault_is_told(change, expected):
+    found = faults(change(dataset()))
+    assert any(expected in fault for fault in found), found
+
+
+def test_all_faults_are_told_at_once():
+    wrong = dataset().drop_vars("alive").assign(extra=1, accuracy="high")
+    found = faults(wrong.assign_coords(image=["a", "a", "a"]))
+    assert len(found) == 4
+    with pytest.raises(SchemaError, match=r"'alive'[^$]*unknown variable 'extra'"):
+        SCHEMA.check(wrong)
+
+
+def test_missing_coordinate_values_are_told():
+    schema = Schema("s", 1, "t", {}, {"x": Variable(("x",), "float", "x")})
+    with pytest.raises(SchemaError, match="'x' has 2 missing values"):
+        schema.check(xr.Dataset(coords={"x": [0.0, np.nan, np.nan]}))
+
+
+def test_a_part_may_leave_out_what_does_not_grow():
+    part = dataset().drop_vars(["accuracy", "alive"])
+    SCHEMA.check(part, part=True)
+    assert any("'presence'" in fault for fault in faults(part.drop_vars("presence"), part=True))
+
+
+def test_labels_are_added_and_the_argument_is_left_alone():
+    plain = dataset()
+    plain["presence"].attrs["comment"] = "kept"
+    before = plain.copy(deep=True)
+    labelled = SCHEMA.label(plain)
+    xr.testing.assert_identical(plain, before)
+    assert labelled["presence"].attrs == {"comment": "kept", "long_name": "presence", "units": "m"}
+    assert labelled["image"].attrs == {"long_name": "image"}
+    assert labelled.attrs["Conventions"].startswith("CF-")
+    expected = {"title": "Presence of concepts", "references": "A paper"}
+    expected |= {"schema": "concepts", "schema_version": 3}
+    assert labelled.attrs.items() >= expected.items()
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"x": Variable((), "flot", "x")}, "unknown dtype 'flot'; did you mean 'float'?"),
+        ({"x": Variable((), "float16", "x")}, "unknown dtype 'float16'"),
+        ({"a/b": Variable((), "int", "x")}, "no '/'"),
+        ({"a b": Variable((), "int", "x")}, "no blanks"),
+        ({"x": Variable(("y", "y"), "int", "x")}, "stands twice"),
+        ({"x": Variable((), "float", "x", units="seconds")}, "expected 's'"),
+        ({"x": Variable(("concept", "image"), "float", "x")}, "'image' must be first"),
+        ({"concept": Variable(("image",), "int", "x")}, "only its own coordinate"),
+        ({"image": Variable(("image",), "int", "x")}, "both a variable and a coordinate"),
+    ],
+)
+def test_a_schema_that_cannot_be_stored_is_refused(variables, expected):
+    coords = {"image": Variable(("image",), "str", "image")}
+    other = {"o": Variable(("image", "concept"), "float", "other")}
+    with pytest.raises(SchemaError, match=expected.replace("?", r"\?")):
+        Schema("s", 1, "t", variables | other, coords, sharded_along="image")
+
+
+def test_versions():
+    today = dataset().assign_attrs(schema="concepts", schema_version=3)
+    assert SCHEMA.upgrade(today) is today
+    readable = today.assign_attrs(schema_version=2)
+    assert SCHEMA.upgrade(readable) is readable
+    with pytest.raises(SchemaError, match=r"version 4 was written by newer code.* reads 2, 3"):
+        SCHEMA.upgrade(today.assign_attrs(schema_version=4))
+    old = today.assign_attrs(schema_version=1, experiment="fashion-sae[k=8]")
+    with pytest.raises(SchemaError, match=r"factbook run 'fashion-sae\[k=8\]'"):
+        SCHEMA.upgrade(old)
+    with pytest.raises(SchemaError, match="got a 'sae' dataset; expected 'concepts'"):
+        SCHEMA.upgrade(today.assign_attrs(schema="sae"))
+
+
+def test_an_older_version_is_migrated():
+    def migrate(old, version):
+        assert version == 1
+        return old.rename(presences="presence")
+
+    schema = Schema("concepts", 3, "t", SCHEMA.variables, SCHEMA.coords, migrate=migrate)
+    old = dataset().rename(presence="presences").assign_attrs(schema="concepts", schema_version=1)
+    new = schema.upgrade(old)
+    schema.check(new)
+    assert new.attrs["schema_version"] == 3
+
+
+def test_the_error_survives_pickling():
+    error = pickle.loads(pickle.dumps(SchemaError("subject", ["one", "two"])))
+    assert str(error) == "subject:\n  - one\n  - two"
+
+
+plain = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
+)
+
+
+@settings(deadline=None)
+@given(plain)
+def test_attributes_come_back_as_they_were(value):
+    encoded = encode_attribute(value)
+    assert type(encoded) in (str, int, float)
+    decoded = decode_attribute(encoded)
+    assert decoded == value
+    assert type(decoded) is type(value)
+
+
+@pytest.mark.parametrize("text", ["true", "null", '"quoted"', "{}", "[1]", "{broken", "", "12"])
+def test_strings_that_look_like_json_stay_strings(text):
+    assert decode_attribute(encode_attribute(text)) == text
+
+
+def test_attributes_of_other_types():
+    @dataclass
+    class Config:
+        path: Path
+        when: datetime.date
+
+    config = Config(Path("a/b"), datetime.date(2026, 11, 22))
+    assert json.loads(encode_attribute(config)) == {"path": "a/b", "when": "2026-11-22"}
+    assert encode_attribute(np.float32(0.5)) == 0.5
+    assert encode_attribute(np.bool_(True)) == "true"
+    assert encode_attribute(2**70) == str(2**70)
+    assert encode_attribute({"b", "a"}) == '["a", "b"]'
+    assert json_value({"x": [float("nan"), float("-inf")]}) == {"x": ["nan", "-inf"]}
+    vector = np.array([1, 2])
+    assert encode_attribute(vector) is vector
+    with pytest.raises(TypeError, match="got object; expected what JSON can hold"):
+        encode_attribute([object()])
+    both = {"a": None, "b": [1, "x"]}
+    assert decode_attributes(encode_attributes(both)) == both
+
+
+@pytest.mark.parametrize("version", [np.array([1, 2]), "new", [3], float("inf"), np.array([])])
+def test_a_version_that_is_none_is_told(version):
+    with pytest.raises(SchemaError, match=r"schema_version is .*; expected a whole number"):
+        SCHEMA.upgrade(xr.Dataset(attrs={"schema": "concepts", "schema_version": version}))

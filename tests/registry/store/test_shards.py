@@ -1,0 +1,258 @@
+import errno
+import os
+import threading
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from registry.store.digest import content_digest
+from registry.store.durable import StoreError
+from registry.store.schema import Schema, SchemaError, Variable
+from registry.store.shards import ShardWriter, open_parts, part_name
+
+SCHEMA = Schema(
+    "features",
+    1,
+    "Features",
+    variables={
+        "feature": Variable(("sample", "channel"), "float32", "feature"),
+        "image": Variable(("sample",), "str", "image"),
+        "active": Variable(("sample",), "bool", "active"),
+        "n_images": Variable((), "int64", "number of images"),
+        "mean": Variable(("channel",), "float", "mean", optional=True),
+    },
+    coords={
+        "sample": Variable(("sample",), "int64", "sample"),
+        "channel": Variable(("channel",), "str", "channel", optional=True),
+        "row": Variable(("sample",), "int32", "row", optional=True),
+    },
+    sharded_along="sample",
+)
+SUMMARY = xr.Dataset({"n_images": 3, "mean": ("channel", np.arange(4.0))})
+
+
+def whole(samples=20):
+    generator = np.random.default_rng(0)
+    return xr.Dataset(
+        {
+            "feature": (("sample", "channel"), generator.random((samples, 4), "float32")),
+            "image": ("sample", [f"test/{'x' * i}" for i in range(samples)]),
+            "active": ("sample", generator.random(samples) > 0.5),
+        },
+        coords={
+            "sample": np.arange(samples),
+            "channel": list("abcd"),
+            "row": ("sample", np.arange(samples, dtype="int32")),
+        },
+    )
+
+
+def parts(sizes=(7, 7, 6)):
+    stops = np.cumsum(sizes)
+    return [whole().isel(sample=slice(b - n, b)) for n, b in zip(sizes, stops, strict=True)]
+
+
+def write(folder, sizes=(7, 7, 6)):
+    writer = ShardWriter(folder, SCHEMA, {"run": "r"})
+    for part in parts(sizes):
+        writer.append(part)
+    return writer.finish(SUMMARY)
+
+
+def test_parts_together_are_the_whole(tmp_path):
+    shards = write(tmp_path)
+    expected = whole().assign(SUMMARY)
+    with open_parts(tmp_path, shards.rows, "sample") as read:
+        assert read["feature"].chunks
+        xr.testing.assert_identical(read.load().drop_attrs(), expected)
+        assert read.attrs["schema"] == "features"
+        assert read.attrs["run"] == "r"
+        assert read["feature"].attrs == {"long_name": "feature", "units": "1"}
+    assert shards.content == content_digest(expected)
+    assert shards.rows == (7, 7, 6)
+    assert shards.sizes == {"sample": 20, "channel": 4}
+    scalar = {"value": 3, "units": "1", "long_name": "number of images"}
+    assert shards.scalars == {"n_images": scalar}
+
+
+def test_the_digest_does_not_depend_on_the_parts(tmp_path):
+    assert write(tmp_path / "a").content == write(tmp_path / "b", (1, 19)).content
+
+
+def test_lazy_values_are_those_of_the_parts(tmp_path):
+    shards = write(tmp_path)
+    read = open_parts(tmp_path, shards.rows, "sample")
+    assert read["feature"][9].values.tolist() == whole()["feature"][9].values.tolist()
+    rows = [19, 0, 7, 7]
+    np.testing.assert_array_equal(read["feature"][rows, 2], whole()["feature"][rows, 2])
+    assert read["image"][8].values == whole()["image"][8].values
+    assert read["active"].dtype == bool
+    assert read["active"].sum().values == whole()["active"].sum().values
+    assert read.sel(sample=13)["feature"].values.tolist() == whole()["feature"][13].values.tolist()
+
+
+def test_xarray_alone_opens_the_parts(tmp_path):
+    write(tmp_path)
+    with xr.open_mfdataset(str(tmp_path / "part-*.nc")) as read:
+        xr.testing.assert_identical(read.load().drop_attrs(), whole())
+
+
+def test_a_writer_resumes_and_ends_the_same(tmp_path):
+    expected = write(tmp_path / "straight").content
+    folder = tmp_path / "resumed"
+    for part in parts():
+        writer = ShardWriter(folder, SCHEMA)
+        assert writer.done == tuple(range(writer.next_index))
+        writer.append(part)
+    assert ShardWriter(folder, SCHEMA).finish(SUMMARY).content == expected
+
+
+def test_parts_may_come_in_any_order(tmp_path):
+    expected = write(tmp_path / "straight").content
+    writer = ShardWriter(tmp_path / "other", SCHEMA)
+    for index in (2, 0):
+        writer.append(parts()[index], index)
+    assert (writer.done, writer.next_index) == ((0, 2), 1)
+    with pytest.raises(StoreError, match=r"1 parts are missing: part-000001\.nc"):
+        writer.finish(SUMMARY)
+    with pytest.raises(StoreError, match="is there already; next is 1"):
+        writer.append(parts()[0], 0)
+    writer = ShardWriter(tmp_path / "other", SCHEMA)
+    writer.append(parts()[1])
+    assert writer.finish(SUMMARY).content == expected
+
+
+def flip(path):
+    """Change one value of a file, and nothing else."""
+    import h5py
+
+    with h5py.File(path, "r+") as file:
+        file["feature"][2, 2] += 1
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_bytes(path.read_bytes()[:-100]),
+        lambda path: path.write_bytes(b""),
+        flip,
+    ],
+)
+def test_a_damaged_part_is_written_again(tmp_path, damage):
+    expected = write(tmp_path).content
+    damage(tmp_path / part_name(1))
+    writer = ShardWriter(tmp_path, SCHEMA)
+    assert writer.done == (0, 2)
+    writer.append(parts()[1])
+    assert writer.finish(SUMMARY).content == expected
+
+
+def test_parts_of_another_schema_version_are_not_resumed(tmp_path):
+    write(tmp_path)
+    newer = Schema("features", 2, "t", SCHEMA.variables, SCHEMA.coords, sharded_along="sample")
+    assert ShardWriter(tmp_path, newer).done == ()
+    assert not list(tmp_path.glob("part-*"))
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "match"),
+    [
+        (lambda d: d.assign_coords(channel=list("abce")), StoreError, "'channel'"),
+        (lambda d: d.drop_vars("channel"), StoreError, "'channel'"),
+        (lambda d: d.drop_vars("row"), StoreError, "'row'"),
+        (lambda d: d.isel(channel=slice(3)), StoreError, "'channel', 'feature'"),
+        (lambda d: d.drop_vars("image"), SchemaError, "missing variable 'image'"),
+        (lambda d: d.assign(extra=1), SchemaError, "unknown variable 'extra'"),
+    ],
+)
+def test_a_part_that_does_not_go_with_the_others_is_refused(tmp_path, change, error, match):
+    writer = ShardWriter(tmp_path, SCHEMA)
+    writer.append(parts()[0])
+    with pytest.raises(error, match=match):
+        writer.append(change(parts()[1]))
+    assert os.listdir(tmp_path) == [part_name(0)]
+    writer.append(parts()[1])
+
+
+def test_a_summary_must_go_with_the_parts(tmp_path):
+    writer = ShardWriter(tmp_path, SCHEMA)
+    with pytest.raises(StoreError, match="1 parts are missing"):
+        writer.finish(SUMMARY)
+    writer.append(parts()[0])
+    with pytest.raises(StoreError, match="'channel' differs"):
+        writer.finish(SUMMARY.assign_coords(channel=list("abce")))
+    with pytest.raises(StoreError, match="has the sharded dimension 'sample'"):
+        ShardWriter(tmp_path, SCHEMA).finish(SUMMARY.assign(x=("sample", [1])))
+    with pytest.raises(SchemaError, match="missing variable 'n_images'"):
+        ShardWriter(tmp_path, SCHEMA).finish()
+    with pytest.raises(SchemaError, match="unknown variable 'extra'"):
+        ShardWriter(tmp_path, SCHEMA).finish(SUMMARY.assign(extra=1))
+
+
+def test_a_coordinate_may_not_repeat_across_parts(tmp_path):
+    writer = ShardWriter(tmp_path, SCHEMA)
+    writer.append(parts()[0])
+    writer.append(parts()[0])
+    with pytest.raises(SchemaError, match="coordinate 'sample' repeats 7 values"):
+        writer.finish(SUMMARY)
+
+
+def test_only_a_sharded_schema_is_written_in_parts(tmp_path):
+    with pytest.raises(StoreError, match="declares no dimension to shard along"):
+        ShardWriter(tmp_path, Schema("s", 1, "t", {}, {}))
+
+
+def test_a_full_disk_keeps_the_parts_before(tmp_path, monkeypatch):
+    writer = ShardWriter(tmp_path, SCHEMA)
+    writer.append(parts()[0])
+    room, pwrite = [3000], os.pwrite
+
+    def full(descriptor, data, offset):
+        if room[0] < len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        room[0] -= len(data)
+        return pwrite(descriptor, data, offset)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        with pytest.raises(StoreError, match=r"disk full: cannot write .*part-000001\.nc, which"):
+            writer.append(parts()[1])
+    assert os.listdir(tmp_path) == [part_name(0)]
+    writer.append(parts()[1])
+    writer.append(parts()[2])
+    assert writer.finish(SUMMARY).content == content_digest(whole().assign(SUMMARY))
+
+
+def test_threads_share_an_open_collection(tmp_path):
+    read = open_parts(tmp_path, write(tmp_path).rows, "sample")
+    expected, faults = whole(), []
+
+    def look(seed):
+        generator = np.random.default_rng(seed)
+        for _ in range(20):
+            rows = generator.integers(0, 20, 5)
+            if not np.array_equal(read["feature"][rows].values, expected["feature"][rows].values):
+                faults.append(rows)
+
+    threads = [threading.Thread(target=look, args=(seed,)) for seed in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not faults
+
+
+def test_a_part_that_was_exchanged_or_removed_is_noticed(tmp_path):
+    read = open_parts(tmp_path, write(tmp_path).rows, "sample")
+    os.replace(tmp_path / part_name(2), tmp_path / part_name(1))
+    with pytest.raises(StoreError, match=r"part-000001\.nc is \(6,.*; expected \(7,"):
+        read["feature"][8].load()
+    with pytest.raises(StoreError, match=r"part-000002\.nc is damaged and cannot be read"):
+        read["feature"][15].load()
+
+
+def test_leftovers_of_a_writer_that_died_are_removed(tmp_path):
+    (tmp_path / ".part-000000.nc.1-2.tmp").write_bytes(b"half")
+    write(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == [*(part_name(i) for i in range(3)), "summary.nc"]

@@ -33,7 +33,7 @@ class Explainer:
     Parameters
     ----------
     concepts : Input
-        A finished dataset of schema ``concepts``, as :meth:`~registry.catalog.catalog.Catalog.input`
+        A finished dataset of schema ``concepts``, as :meth:`registry.Catalog.input`
         gives.
     device : str
         As configured; where there is no such device here, the best that there is.

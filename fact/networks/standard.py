@@ -125,8 +125,8 @@ def torchvision_network(
         A local file instead: safetensors, or a state dict or checkpoint of torch, of which only
         weights are read.
     classes : str
-        Names of the classes, as :func:`fact.data.vocabulary.read_names` takes them; as many as there
-        are logits.
+        Names of the classes, as :func:`fact.data.vocabulary.read_names` takes them; as many as
+        there are logits.
     seed : int
         Draws the weights of a network that is not trained.
 

@@ -146,7 +146,7 @@ import sys, time
 import numpy as np
 from sklearn.metrics import average_precision_score
 import evals
-from evals.blocks import score_arrays
+from evals.scoring.blocks import score_arrays
 from evals.metrics.table import Parameters
 from tests.benchmarks.memory import peak
 

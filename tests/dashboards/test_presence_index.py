@@ -168,9 +168,9 @@ ENDS = """
 import sys
 from pathlib import Path
 import dashboards.server.presence_index as it
-from registry.store import open_dataset
+from registry.store.datasets import open_dataset
 from tests.dashboards import fabricate_large as large
-from dashboards.views.presences import read_blocks
+from dashboards.views.concepts.presences import read_blocks
 
 size = large.Size(images=40_000, concepts=400, active=40, classes=10, images_of_part=8_000)
 project = large.concepts_only(Path(sys.argv[1]), size)

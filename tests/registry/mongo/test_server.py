@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[3]
 START = f"""
 import pathlib, sys
 sys.path.insert(0, {str(ROOT)!r})
-from registry.mongo import connect
+from registry.mongo.connection import connect
 database = connect(pathlib.Path(sys.argv[1]))
 database.runs.insert_one({{"_id": int(sys.argv[2])}})
 print(database.handle.client.address[1], database.identity)

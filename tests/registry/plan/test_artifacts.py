@@ -332,8 +332,8 @@ COLLECT = """
     import sys, time
     import numpy as np, xarray as xr
     from pathlib import Path
-    from registry.artifacts import ExperimentStore
-    from registry.store import Provenance, ShardWriter
+    from registry.plan.artifacts import ExperimentStore
+    from registry.store.datasets import Provenance, ShardWriter
     from tests.registry.plan.test_artifacts import FINGERPRINT, SHARDED, begin, part
     print("ready", flush=True)
     store = ExperimentStore(Path(sys.argv[1]))
@@ -392,7 +392,7 @@ def test_a_killed_collection_resumes_and_ends_the_same(tmp_path):
 PUBLISH = """
     import itertools, sys
     from pathlib import Path
-    from registry.artifacts import ExperimentStore
+    from registry.plan.artifacts import ExperimentStore
     from tests.registry.plan.test_artifacts import complete
     store = ExperimentStore(Path(sys.argv[1]))
     print("ready", flush=True)

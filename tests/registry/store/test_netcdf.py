@@ -160,8 +160,8 @@ def test_memory_stays_bounded(tmp_path):
     code = f"""
         import dask, dask.array as da, xarray as xr
         from pathlib import Path
-        from registry.netcdf import write_file
-        from registry.digest import content_digest
+        from registry.store.netcdf import write_file
+        from registry.store.digest import content_digest
         from tests.benchmarks.memory import peak
         dask.config.set(scheduler="synchronous")
         folder = Path({str(tmp_path)!r})
@@ -226,8 +226,8 @@ FULL = """
     import resource, sys
     import numpy as np, xarray as xr
     from pathlib import Path
-    from registry.durable import StoreError
-    from registry.netcdf import write_file
+    from registry.store.durable import StoreError
+    from registry.store.netcdf import write_file
     folder, limit, rows = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     values = np.random.default_rng(0).random((rows, 1000), "float32")
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))

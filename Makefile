@@ -8,7 +8,7 @@ export FACTBOOK_BROWSER ?= $(shell command -v chromium || command -v chromium-br
 # Threads that wait sleep, so that whatever else runs beside the tests does not slow them.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help demo test check format lint types contracts bench fashion photos dashboard stop clean
+.PHONY: help demo test quick check format lint types contracts docs faults bench fashion photos dashboard stop clean
 
 help:  ## what there is to make
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -16,7 +16,7 @@ help:  ## what there is to make
 $(READY): pyproject.toml tested-versions.txt
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or later is needed; set PYTHON="'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c tested-versions.txt -e '.[embedded,dashboard,photos,siglip,baselines,test,check]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c tested-versions.txt -e '.[test,docs,check]'
 	touch $(READY)
 
 demo: $(READY)  ## from nothing to named concepts, on small synthetic images
@@ -51,7 +51,10 @@ types: $(READY)
 contracts: $(READY)
 	$(BIN)/lint-imports
 
-check: lint types contracts test  ## format, lint, types, import contracts, tests
+docs: $(READY)  ## the site, strictly: docs/_build/html/index.html
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+
+check: lint types contracts docs test  ## format, lint, types, import contracts, site, tests
 
 bench: $(READY)  ## the measured ratios
 	$(BIN)/python -m pytest -m benchmark tests/benchmarks -s

@@ -291,9 +291,10 @@ class ExperimentStore:
         folder = self.folder(experiment, fingerprint)
         with disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            if not (folder / "task.json").exists():
-                write_json(folder / "task.json", dict(task))
-            append_line(folder / "attempts", uid)
+            with _exclusive(folder):
+                if not (folder / "task.json").exists():
+                    write_json(folder / "task.json", dict(task))
+                append_line(folder / "attempts", uid)
             origin = {"inputs": dict(inputs or {}), "sources": sources}
             return Attempt(folder, uid, origin)
 
@@ -417,7 +418,11 @@ class Attempt:
 
 @contextmanager
 def _exclusive(folder: Path) -> Iterator[None]:
-    """Hold a task's folder for the moment in which its names change."""
+    """Hold a task's folder for the moment in which its names change.
+
+    Whoever holds it removes what writers that died have left, by the ending of its name. So every
+    file that is written in the folder itself is written while it is held.
+    """
     descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -455,7 +460,10 @@ def _lock(partial: Path) -> int | None:
 
 
 def _remove_abandoned(folder: Path) -> None:
-    """Remove private and discarded partial folders whose process is gone."""
+    """Remove private and discarded partial folders whose process is gone, and temporary files.
+
+    The caller holds the folder, so that no temporary file in it has a writer who lives.
+    """
     for path in folder.glob("partial-*"):
         with suppress(FileNotFoundError):  # its owner is just removing it
             lock = _lock(path)

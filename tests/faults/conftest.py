@@ -1,0 +1,190 @@
+"""A project whose commands run in children, what it makes when nothing goes wrong, and chance."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+import xarray as xr
+
+import registry
+from tests.faults.children import OFF, Call, Child, Command, Fault
+from tests.registry.lab.project import write_project
+
+DECLARATION = """
+[experiments.parts]
+stage = "tests.registry.lab.collect"
+needs = { numbers = "few" }
+config = { n_parts = 9, part_size = 5 }
+
+[experiments.training]
+stage = "tests.faults.descend"
+needs = { numbers = "few" }
+"""
+ALL = ("twice", "mean", "parts", "training")
+TRIALS = int(os.environ.get("FACTBOOK_FAULT_TRIALS", "0"))
+SEED = int(os.environ.get("FACTBOOK_FAULT_SEED") or random.SystemRandom().randrange(10**6))
+
+
+def pytest_report_header() -> str:
+    return f"faults: {TRIALS} trials at random moments, FACTBOOK_FAULT_SEED={SEED}"
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give a test that asks for a `trial` the numbers of the random trials of the long form."""
+    if "trial" in metafunc.fixturenames:
+        metafunc.parametrize("trial", range(TRIALS))
+
+
+@pytest.fixture
+def chance(request: pytest.FixtureRequest) -> random.Random:
+    """Numbers of this test and this session's seed alone; printed if the test fails."""
+    sys.stdout.write(f"FACTBOOK_FAULT_SEED={SEED}\n")
+    return random.Random(f"{SEED} {request.node.nodeid}")
+
+
+@dataclass
+class Site:
+    """A project where something goes wrong.
+
+    Attributes
+    ----------
+    root : Path
+        The folder of ``experiments.toml``.
+    """
+
+    root: Path
+    _numbers: Iterator[int] = field(default_factory=count)
+
+    def start(
+        self,
+        *words: str,
+        fault: Fault | None = None,
+        barrier: Any = None,
+        environment: Mapping[str, str] = OFF,
+    ) -> Child:
+        """Start ``factbook …``, or a stage as a module."""
+        beside = self.root.with_name(f"{self.root.name}-{next(self._numbers)}")
+        log, trace = beside.with_suffix(".log"), beside.with_suffix(".trace")
+        return Child(Command(self.root, words, fault, log, trace, environment), barrier)
+
+    def run(self, *targets: str, fault: Fault | None = None) -> Child:
+        """Run ``factbook run`` in one process, with its end awaited."""
+        child = self.start("factbook", "run", *targets, "--here", fault=fault)
+        child.wait()
+        return child
+
+    def factbook(self, *words: str, status: int = 0) -> str:
+        """Return what a command prints that ends with the expected status."""
+        child = self.start("factbook", *words)
+        assert child.wait() == status, child.printed
+        return child.printed
+
+    def catalog(self) -> registry.Catalog:
+        """Return the catalog, without a database."""
+        return registry.open_catalog(self.root, "off")
+
+    def statuses(self, verify: bool = True) -> dict[str, str]:
+        """Return how each task stands."""
+        with self.catalog() as catalog:
+            made = catalog.plan(ALL, verify=verify)
+        return {task.name: str(task.state.status) for task in (*made.tasks, *made.settled)}
+
+    def contents(self) -> dict[str, str | None]:
+        """Return the content digest of each task's dataset."""
+        with self.catalog() as catalog:
+            made = catalog.plan(ALL, verify=True)
+        return {task.name: task.state.content for task in (*made.tasks, *made.settled)}
+
+    def runs(self) -> list[tuple[str, str]]:
+        """Return the experiment and the status of each run, oldest first."""
+        with self.catalog() as catalog:
+            return [(view.cell, view.status) for view in reversed(catalog.runs())]
+
+    def values(self, name: str) -> xr.Dataset:
+        """Return the dataset of a task as xarray itself reads it."""
+        with self.catalog() as catalog, xr.open_dataset(catalog.path(name)) as dataset:
+            return dataset.load().drop_attrs()
+
+    def output(self, name: str) -> Path:
+        """Return the folder of a task's current dataset."""
+        with self.catalog() as catalog:
+            return Path(catalog.path(name))
+
+    def leftovers(self) -> list[str]:
+        """Return what runs use on the way, where it still lies in the store."""
+        found = self.root.glob("artifacts/*/*/*")
+        return [path.name for path in found if path.name.endswith(".tmp") or "partial" in path.name]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A project whose tasks have all run, and nothing went wrong.
+
+    Attributes
+    ----------
+    site : Site
+        The project, to be copied and not to be changed.
+    contents : mapping of str to str
+        Content digest of each dataset.
+    calls : mapping of str to list of Call
+        The calls of the file system that each task made.
+    datasets : mapping of str to xr.Dataset
+        What was made.
+    """
+
+    site: Site
+    contents: Mapping[str, str | None]
+    calls: Mapping[str, list[Call]]
+    datasets: Mapping[str, xr.Dataset]
+
+
+@pytest.fixture(scope="session")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Reference:
+    """All tasks, run one after the other."""
+    site = Site(write_project(tmp_path_factory.mktemp("whole") / "project", DECLARATION))
+    calls = {}
+    for name in ALL:
+        child = site.run(name)
+        assert child.wait() == 0, child.printed
+        calls[name] = child.calls
+    datasets = {name: site.values(name) for name in ALL}
+    return Reference(site, site.contents(), calls, datasets)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    """A project where nothing ran."""
+    return Site(write_project(tmp_path / "project", DECLARATION))
+
+
+@pytest.fixture
+def complete(reference: Reference, tmp_path: Path) -> Site:
+    """A copy of the project whose tasks have all run."""
+    shutil.copytree(reference.site.root, tmp_path / "project", symlinks=True)
+    return Site(tmp_path / "project")
+
+
+@pytest.fixture
+def holds(reference: Reference) -> Callable[[Site], None]:
+    """Check what must hold at any moment: a task is whole, with the right values, or not there."""
+
+    def check(site: Site) -> None:
+        statuses = site.statuses()
+        assert not {"running", "damaged", "missing"} & set(statuses.values()), statuses
+        contents = site.contents()
+        for name, status in statuses.items():
+            if status == "complete":
+                assert contents[name] == reference.contents[name]
+                xr.testing.assert_identical(site.values(name), reference.datasets[name])
+        assert all(status != "RUNNING" for _, status in site.runs())
+
+    return check

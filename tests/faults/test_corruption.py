@@ -1,0 +1,188 @@
+"""Files that were cut or whose bits have flipped: noticed, told, and mended by running again."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import xarray as xr
+
+from registry import StoreError
+from tests.faults.conftest import ALL, Reference, Site
+
+Damage = Callable[[Path], None]
+
+
+def flip(fraction: float, bit: int = 0) -> Damage:
+    """Flip one bit of a file."""
+
+    def damage(path: Path) -> None:
+        data = bytearray(path.read_bytes())
+        data[int(fraction * (len(data) - 1))] ^= 1 << bit
+        path.write_bytes(data)
+
+    return damage
+
+
+def cut(fraction: float) -> Damage:
+    """Keep the beginning of a file."""
+    return lambda path: os.truncate(path, int(fraction * path.stat().st_size))
+
+
+def garbage(path: Path) -> None:
+    """Replace a file by as many other bytes."""
+    path.write_bytes(random.Random(0).randbytes(path.stat().st_size))
+
+
+DAMAGES: dict[str, Damage] = {
+    "first bit": flip(0.0),
+    "a bit": flip(0.4, 6),
+    "last bit": flip(1.0, 7),
+    "cut": cut(0.9),
+    "cut early": cut(0.1),
+    "empty": cut(0.0),
+    "garbage": garbage,
+    "removed": lambda path: path.unlink(),
+}
+OUTPUTS = [("mean", "dataset.nc"), ("parts", "part-000004.nc"), ("parts", "summary.nc")]
+
+
+def read(site: Site, name: str) -> xr.Dataset | None:
+    """Return what is read of a task's dataset, None if it is said to be damaged or not there."""
+    try:
+        return site.values(name)
+    except (StoreError, LookupError, OSError, ValueError) as error:
+        assert str(error)
+    except Exception as error:
+        assert type(error).__name__ == "MissingInputsError", error
+    return None
+
+
+def opened(folder: Path) -> xr.Dataset | None:
+    """Return what xarray reads in a run's folder, None if that is refused."""
+    try:
+        with xr.open_dataset(folder, engine="factbook") as dataset:
+            return dataset.load().drop_attrs()
+    except StoreError as error:
+        assert str(folder) in str(error)
+        return None
+
+
+@pytest.mark.parametrize(("name", "file"), OUTPUTS, ids=lambda value: str(value))
+def test_a_damaged_dataset_is_never_read(complete: Site, name: str, file: str) -> None:
+    path = complete.output(name) / file
+    whole = path.read_bytes()
+    for what, damage in DAMAGES.items():
+        damage(path)
+        assert complete.statuses()[name] == "damaged", what
+        assert opened(path.parent) is None, what
+        path.write_bytes(whole)
+    assert complete.statuses()[name] == "complete"
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "damage"),
+    [
+        ("mean", "dataset.nc", "a bit"),
+        ("parts", "part-000004.nc", "a bit"),
+        ("parts", "summary.nc", "cut"),
+        ("twice", "manifest.json", "cut"),
+        ("training", "manifest.json", "garbage"),
+    ],
+)
+def test_status_tells_and_run_mends(
+    complete: Site, reference: Reference, name: str, file: str, damage: str
+) -> None:
+    DAMAGES[damage](complete.output(name) / file)
+    told = complete.factbook("status", name, "--verify")
+    assert "damaged" in told
+    assert file in told
+    mended = complete.factbook("run", name, "--verify", "--here")
+    assert "1 task to run" in mended
+    assert set(complete.statuses().values()) == {"complete"}
+    assert complete.contents() == reference.contents
+    xr.testing.assert_identical(complete.values(name), reference.datasets[name])
+
+
+@pytest.mark.parametrize("name", ["parts", "mean"])
+def test_a_damaged_manifest_gives_the_right_values_or_none(
+    complete: Site, reference: Reference, name: str
+) -> None:
+    folder = complete.output(name)
+    path = folder / "manifest.json"
+    whole = path.read_bytes()
+    moments = {f"bit at {i} %": flip(i / 100, i % 8) for i in range(0, 100, 3)}
+    for what, damage in (DAMAGES | moments).items():
+        damage(path)
+        found = opened(folder)
+        if found is not None:
+            xr.testing.assert_identical(found, reference.datasets[name])
+        if what in DAMAGES and "bit" not in what:
+            assert found is None, what
+            assert complete.statuses()[name] == "damaged", what
+        path.write_bytes(whole)
+
+
+@pytest.mark.parametrize("file", ["task.json", "attempts"])
+def test_a_damaged_description_of_a_task_loses_nothing(
+    complete: Site, reference: Reference, file: str
+) -> None:
+    path = complete.output("parts").parent / file
+    whole = path.read_bytes()
+    for damage in DAMAGES.values():
+        damage(path)
+        assert set(complete.statuses().values()) == {"complete"}
+        xr.testing.assert_identical(complete.values("parts"), reference.datasets["parts"])
+        path.write_bytes(whole)
+    DAMAGES["garbage"](path)
+    complete.factbook("run", "parts", "--force", "--here")
+    assert complete.contents() == reference.contents
+
+
+@pytest.mark.parametrize("damage", ["cut", "cut early", "empty"])
+def test_a_cut_journal_concerns_its_own_run_alone(complete: Site, damage: str) -> None:
+    with complete.catalog() as catalog:
+        before = {view.uid: view.row() for view in catalog.runs()}
+        uid = catalog.run("parts").uid
+    DAMAGES[damage](complete.root / ".factbook" / "journal" / uid / "events.jsonl")
+    listed = complete.factbook("runs")
+    assert "Traceback" not in listed
+    with complete.catalog() as catalog:
+        after = {view.uid: view.row() for view in catalog.runs()}
+    assert {**after, uid: before[uid]} == before
+    assert set(complete.statuses().values()) == {"complete"}
+
+
+@pytest.mark.parametrize("damage", ["a bit", "cut", "empty", "garbage"])
+def test_a_damaged_part_of_a_killed_collection_is_made_again(
+    site: Site, reference: Reference, damage: str
+) -> None:
+    killed = site.start("tests.registry.lab.collect", "with", "parts", "die_at=4")
+    assert killed.was_killed
+    [part] = site.root.glob("artifacts/parts/*/partial/output/part-000002.nc")
+    DAMAGES[damage](part)
+    site.factbook("run", "parts", "--here")
+    assert site.contents()["parts"] == reference.contents["parts"]
+
+
+def test_random_damage(
+    complete: Site, reference: Reference, chance: random.Random, trial: int
+) -> None:
+    files = [p for n in ALL for p in complete.output(n).iterdir() if p.is_file()]
+    path = chance.choice(sorted(files))
+    damage = chance.choice([flip(chance.random(), chance.randrange(8)), cut(chance.random())])
+    damage(path)
+    name = path.parents[2].name
+    found = opened(path.parent)
+    if path.suffix == ".nc":
+        assert found is None
+        assert complete.statuses()[name] == "damaged"
+    if found is None:
+        complete.factbook("run", name, "--verify", "--here")
+        assert complete.contents() == reference.contents
+        found = opened(complete.output(name))
+    assert found is not None
+    xr.testing.assert_identical(found, reference.datasets[name])

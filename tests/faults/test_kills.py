@@ -1,0 +1,107 @@
+"""Killed at any call of the file system: every task is whole or not there, and can be run again."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import xarray as xr
+
+from registry import open_catalog
+from tests.faults.children import Call, Fault
+from tests.faults.conftest import DECLARATION, Reference, Site
+from tests.registry.lab.project import write_project
+
+WRITES = ("os.write", "os.pwrite")
+
+
+def kinds_of(calls: list[Call]) -> Iterator[Fault]:
+    """Each kind of call on each kind of file, in the order in which a run makes them."""
+    for call in dict.fromkeys(calls):
+        yield Fault(call.name, call.path)
+        if call.name in WRITES:
+            yield Fault(call.name, call.path, number=2, torn=True)
+
+
+def fresh(folder: Path) -> Site:
+    return Site(write_project(folder / "project", DECLARATION))
+
+
+def is_made_whole(site: Site, name: str, reference: Reference) -> None:
+    """Run what is due, and run it once more: nothing that was left behind is in the way."""
+    last = site.run(name)
+    assert last.wait() == 0, last.printed
+    again = site.run(name, "--force")
+    assert again.wait() == 0, again.printed
+    assert site.contents()[name] == reference.contents[name]
+    xr.testing.assert_identical(site.values(name), reference.datasets[name])
+    assert site.leftovers() == []
+    assert {status for _, status in site.runs()} <= {"COMPLETED", "DIED"}
+
+
+@pytest.mark.parametrize(
+    ("name", "where"),
+    [("parts", ""), ("mean", "dataset.nc"), ("training", "partial/s")],
+    ids=lambda value: value or "anywhere",
+)
+def test_killed_at_each_kind_of_call(
+    reference: Reference,
+    tmp_path: Path,
+    holds: Callable[[Site], None],
+    name: str,
+    where: str,
+) -> None:
+    """One run after the other is killed, each with what all before it have left behind."""
+    faults = [fault for fault in kinds_of(reference.calls[name]) if where in fault.path]
+    site, killed, met = fresh(tmp_path / "0"), 0, 0
+    for number, fault in enumerate(faults, 1):
+        child = site.run(name, fault=fault)
+        assert child.was_killed or child.wait() == 0, f"{fault}\n{child.printed}"
+        killed += child.was_killed
+        met += child.was_killed or fault.call in WRITES
+        holds(site)
+        if site.statuses()[name] == "complete":
+            is_made_whole(site, name, reference)
+            site = fresh(tmp_path / str(number))
+    is_made_whole(site, name, reference)
+    assert killed > 0.8 * len(faults), f"only {killed} of {len(faults)} moments came"
+
+
+def test_killed_at_a_random_call(
+    reference: Reference,
+    site: Site,
+    holds: Callable[[Site], None],
+    chance: random.Random,
+    trial: int,
+) -> None:
+    name = chance.choice(["twice", "mean", "parts", "training"])
+    for _ in range(chance.randint(1, 3)):
+        number = chance.randint(1, len(reference.calls[name]))
+        fault = Fault(number=number, torn=chance.random() < 0.5)
+        child = site.run(name, fault=fault)
+        assert child.was_killed or child.wait() == 0, f"{fault}\n{child.printed}"
+        holds(site)
+    is_made_whole(site, name, reference)
+
+
+def test_records_of_killed_runs_reach_the_database(
+    reference: Reference, site: Site, database_url: str
+) -> None:
+    """Each is there once, with the status that it has; a torn line of a journal does no harm."""
+    journal = [call for call in reference.calls["parts"] if call.path.endswith("/events.jsonl")]
+    writes = sum(call.name == "os.write" for call in journal)
+    path = journal[0].path
+    for number in range(1, writes + 1):
+        site.run("parts", "--force", fault=Fault("os.write", path, number, torn=True))
+    assert site.run("parts").wait() == 0
+    for _ in range(2):
+        child = site.start("factbook", "sync", environment={"FACTBOOK_MONGO": database_url})
+        assert child.wait() == 0, child.printed
+    with open_catalog(site.root, database_url) as catalog:
+        stored = {view.uid: view.status for view in catalog.runs()}
+    with site.catalog() as catalog:
+        assert stored == {view.uid: view.status for view in catalog.runs()}
+    assert sorted(stored.values()).count("DIED") >= writes - 2
+    assert "RUNNING" not in stored.values()

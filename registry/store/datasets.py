@@ -198,8 +198,9 @@ def _open_folder(path: Path, options: Mapping[str, Any]) -> xr.Dataset:
     along = manifest.get("sharded_along")
     if along is None:
         return _open_file(folder / DATASET, options)
-    needed = {SUMMARY, *(part_name(index) for index in range(len(manifest["rows"])))}
-    if missing := sorted(needed - {entry["name"] for entry in manifest["files"]}):
-        raise StoreError(f"{folder} is damaged: {MANIFEST} does not list {', '.join(missing[:3])}")
     with reading(folder):
+        needed = {SUMMARY, *(part_name(index) for index in range(len(manifest["rows"])))}
+        if missing := sorted(needed - {entry["name"] for entry in manifest["files"]}):
+            names = ", ".join(missing[:3])
+            raise StoreError(f"{folder} is damaged: {MANIFEST} does not list {names}")
         return open_parts(folder, manifest["rows"], along)

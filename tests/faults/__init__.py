@@ -4,7 +4,7 @@ Every test here goes through the doors that users have (the command ``factbook``
 stage``, ``registry.open_catalog``, ``xarray.open_dataset``) and looks at files only to damage them,
 so that what stands behind the doors can be rebuilt.
 
-The moments are fixed; ``FACTBOOK_FAULT_TRIALS=20 python -m pytest tests/faults`` adds that many
-trials of each kind at random moments. ``FACTBOOK_FAULT_SEED`` repeats those of another session;
-the seed is printed at the head of it.
+The moments are fixed. ``FACTBOOK_FAULT_TRIALS=20 python -m pytest tests/faults`` makes that many
+trials of each kind at random moments, and prints its seed at the head; ``FACTBOOK_FAULT_SEED``
+repeats those of another session.
 """

@@ -24,24 +24,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-OFF = {"FACTBOOK_MONGO": "off"}
-PRELOAD = (
-    "tests.faults.children",
-    "tests.faults.descend",
-    "tests.registry.lab.average",
-    "tests.registry.lab.collect",
-    "tests.registry.lab.kinds",
-    "tests.registry.lab.scale",
-    "registry.cli",
-    "registry.display",
-    "registry.execute",
-    "registry.experiment",
-    "registry.preload",
-    "registry.store",
-    "dask.array",
-    "h5netcdf",
-    "pymongo",
-)
+OFF: dict[str, str | None] = {"FACTBOOK_MONGO": "off"}
+PRELOAD = "tests.faults.warm"
 
 _NAMES = (
     (re.compile(r"\d{8}T\d{6}-[0-9a-f]{8}"), "RUN"),
@@ -95,8 +79,8 @@ class Command:
         What happens to it.
     log, trace : Path
         For what it prints; for the calls that it makes, one a line.
-    environment : mapping of str to str
-        By default without a database.
+    environment : mapping of str to str or None
+        By default without a database; None unsets a variable.
     """
 
     root: Path
@@ -104,7 +88,7 @@ class Command:
     fault: Fault | None
     log: Path
     trace: Path
-    environment: Mapping[str, str] = field(default_factory=lambda: OFF)
+    environment: Mapping[str, str | None] = field(default_factory=lambda: OFF)
 
 
 @dataclass(frozen=True)
@@ -129,7 +113,7 @@ class Child:
     def __init__(self, command: Command, barrier: Any = None):
         self.command = command
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(list(PRELOAD))
+        context.set_forkserver_preload([PRELOAD])
         with _without_main():
             self.process: BaseProcess = context.Process(target=_work, args=(command, barrier))
             self.process.start()
@@ -142,6 +126,11 @@ class Child:
             self.process.join()
             raise TimeoutError(f"{self.command.words} did not end:\n{self.printed}")
         return self.process.exitcode
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it runs no longer."""
+        return self.process.exitcode is not None
 
     @property
     def printed(self) -> str:
@@ -178,7 +167,10 @@ def _without_main() -> Iterator[None]:
 
 def _work(command: Command, barrier: Any) -> None:
     """Be a child."""
-    os.environ.update(command.environment)
+    for name, value in command.environment.items():
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
     os.chdir(command.root)
     log = os.open(command.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)

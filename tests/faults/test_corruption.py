@@ -50,24 +50,12 @@ DAMAGES: dict[str, Damage] = {
 OUTPUTS = [("mean", "dataset.nc"), ("parts", "part-000004.nc"), ("parts", "summary.nc")]
 
 
-def read(site: Site, name: str) -> xr.Dataset | None:
-    """Return what is read of a task's dataset, None if it is said to be damaged or not there."""
-    try:
-        return site.values(name)
-    except (StoreError, LookupError, OSError, ValueError) as error:
-        assert str(error)
-    except Exception as error:
-        assert type(error).__name__ == "MissingInputsError", error
-    return None
-
-
 def opened(folder: Path) -> xr.Dataset | None:
     """Return what xarray reads in a run's folder, None if that is refused."""
     try:
         with xr.open_dataset(folder, engine="factbook") as dataset:
             return dataset.load().drop_attrs()
-    except StoreError as error:
-        assert str(folder) in str(error)
+    except StoreError:
         return None
 
 
@@ -157,10 +145,10 @@ def test_a_cut_journal_concerns_its_own_run_alone(complete: Site, damage: str) -
 
 
 @pytest.mark.parametrize("damage", ["a bit", "cut", "empty", "garbage"])
-def test_a_damaged_part_of_a_killed_collection_is_made_again(
+def test_a_damaged_last_part_of_a_killed_collection_is_made_again(
     site: Site, reference: Reference, damage: str
 ) -> None:
-    killed = site.start("tests.registry.lab.collect", "with", "parts", "die_at=4")
+    killed = site.start("tests.registry.lab.collect", "with", "parts", "die_at=3")
     assert killed.was_killed
     [part] = site.root.glob("artifacts/parts/*/partial/output/part-000002.nc")
     DAMAGES[damage](part)

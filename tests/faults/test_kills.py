@@ -15,14 +15,15 @@ from tests.faults.conftest import DECLARATION, Reference, Site
 from tests.registry.lab.project import write_project
 
 WRITES = ("os.write", "os.pwrite")
+DECISIVE = ("os.rename", "os.symlink", "os.link", "os.fsync", "os.rmdir", *WRITES)
+"""Before these a file is not yet what it will be; the others are left to the random moments."""
 
 
 def kinds_of(calls: list[Call]) -> Iterator[Fault]:
-    """Each kind of call on each kind of file, in the order in which a run makes them."""
+    """Each kind of decisive call on each kind of file, in the order in which a run makes them."""
     for call in dict.fromkeys(calls):
-        yield Fault(call.name, call.path)
-        if call.name in WRITES:
-            yield Fault(call.name, call.path, number=2, torn=True)
+        if call.name in DECISIVE:
+            yield Fault(call.name, call.path, torn=call.name in WRITES)
 
 
 def fresh(folder: Path) -> Site:
@@ -55,15 +56,13 @@ def test_killed_at_each_kind_of_call(
 ) -> None:
     """One run after the other is killed, each with what all before it have left behind."""
     faults = [fault for fault in kinds_of(reference.calls[name]) if where in fault.path]
-    site, killed, met = fresh(tmp_path / "0"), 0, 0
+    site, killed = fresh(tmp_path / "0"), 0
     for number, fault in enumerate(faults, 1):
         child = site.run(name, fault=fault)
         assert child.was_killed or child.wait() == 0, f"{fault}\n{child.printed}"
         killed += child.was_killed
-        met += child.was_killed or fault.call in WRITES
         holds(site)
         if site.statuses()[name] == "complete":
-            is_made_whole(site, name, reference)
             site = fresh(tmp_path / str(number))
     is_made_whole(site, name, reference)
     assert killed > 0.8 * len(faults), f"only {killed} of {len(faults)} moments came"

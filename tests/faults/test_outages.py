@@ -1,0 +1,187 @@
+"""MongoDB killed, or the connection to it cut, in the middle of a run; and a worker killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+import registry
+from tests.faults.conftest import DECLARATION, Site
+from tests.faults.proxy import Proxy
+from tests.registry.lab.project import write_project
+
+SOURCE = Path(__file__).parents[2]
+SLOW = """
+[experiments.slow]
+stage = "tests.registry.lab.scale"
+needs = { numbers = "few" }
+config = { factor = 5.0, sleep = 1.5 }
+
+[experiments.slow-mean]
+stage = "tests.registry.lab.average"
+needs = { scaled = "slow" }
+
+[experiments.slow-too]
+stage = "tests.registry.lab.scale"
+needs = { numbers = "few" }
+config = { factor = 6.0, sleep = 1.5 }
+"""
+STEPS = list(range(15))
+"""Of the curve that a slow run logs, ten in a second."""
+
+
+@pytest.fixture
+def slow(own_server: Path) -> Site:
+    """A project with runs of 1.5 seconds, and an embedded server of its own if it wants one."""
+    return Site(write_project(own_server, DECLARATION + SLOW))
+
+
+def at(url: str | None) -> dict[str, str | None]:
+    """Return the environment that names a database; None means the embedded server."""
+    return {"FACTBOOK_MONGO": url}
+
+
+def sync(site: Site, url: str | None) -> None:
+    child = site.start("factbook", "sync", environment=at(url))
+    assert child.wait() == 0, child.printed
+
+
+@contextmanager
+def program(site: Site, *words: str) -> Iterator[subprocess.Popen[str]]:
+    """Run ``factbook …`` as a program, which starts workers."""
+    environment = {**os.environ, "PYTHONPATH": str(SOURCE), "FACTBOOK_MONGO": "off"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "registry.cli", *words],
+        cwd=site.root,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def wait_for(what: Callable[[], Any], seconds: float = 60.0) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (found := what()):
+        if time.monotonic() > deadline:
+            raise TimeoutError("nothing happened")
+        time.sleep(0.02)
+    return found
+
+
+def journals(site: Site) -> list[Path]:
+    return sorted(site.root.glob(".factbook/journal/2*"))
+
+
+def in_the_middle(site: Site, count: int = 1) -> bool:
+    """Whether so many runs are in their main function by now."""
+    return sum((folder / "progress.json").exists() for folder in journals(site)) >= count
+
+
+def is_recorded_whole(root: Path, url: str | None, *cells: str) -> None:
+    """Check what the database holds of runs: their ends, their results, every point, once."""
+    with registry.open_catalog(root, url) as catalog:
+        assert catalog.database is not None, catalog.trouble
+        views = {view.cell: view for view in catalog.runs()}
+        assert len(catalog.runs()) == len(views)
+        for cell in cells:
+            assert views[cell].status == "COMPLETED"
+            assert views[cell].id is not None
+            assert views[cell].result
+        points = catalog.metrics(views["slow"])["training.loss"]
+        assert points["steps"] == STEPS
+        assert points["values"] == [1 / (step + 1) for step in STEPS]
+        assert catalog.console(views["slow"]).count("scaling by 5.0") == 1
+
+
+def kill_server(site: Site) -> None:
+    facts = json.loads((site.root / ".factbook" / "mongo" / "server.json").read_text())
+    os.kill(int(facts["pid"]), signal.SIGKILL)
+
+
+def test_an_embedded_server_killed_within_a_run(
+    slow: Site, chance: random.Random, trial: int
+) -> None:
+    run = slow.start("factbook", "run", "slow", "--here", environment=at(None))
+    wait_for(lambda: in_the_middle(slow) or run.has_ended)
+    time.sleep(chance.uniform(0, 1.0))
+    kill_server(slow)
+    assert run.wait() in (0, 3), run.printed
+    sync(slow, None)
+    is_recorded_whole(slow.root, None, "slow")
+
+
+def address(url: str, port: int) -> str:
+    """Return a URL of MongoDB that goes through another port of this machine."""
+    return urlsplit(url)._replace(netloc=f"127.0.0.1:{port}").geturl()
+
+
+@pytest.mark.parametrize("for_good", [False, True], ids=["for a second", "for good"])
+def test_a_connection_cut_within_a_run(
+    slow: Site, database_url: str, chance: random.Random, trial: int, for_good: bool
+) -> None:
+    server = urlsplit(database_url)
+    assert server.hostname
+    assert server.port
+    with Proxy(server.hostname, server.port) as proxy:
+        url = address(database_url, proxy.port)
+        run = slow.start("factbook", "run", "slow", "--here", environment=at(url))
+        wait_for(lambda: in_the_middle(slow) or run.has_ended)
+        time.sleep(chance.uniform(0, 0.5))
+        assert proxy.accepted
+        proxy.cut()
+        if not for_good:
+            time.sleep(1)
+            proxy.mend()
+        assert run.wait() == (3 if for_good else 0), run.printed
+    assert ("factbook sync" in run.printed) == for_good
+    assert slow.catalog().plan(["slow"]).due == ()
+    sync(slow, database_url)
+    is_recorded_whole(slow.root, database_url, "slow")
+
+
+def test_a_killed_worker_is_noted_and_its_task_due_again(slow: Site, database_url: str) -> None:
+    targets = ("slow", "slow-mean", "slow-too")
+    with program(slow, "run", *targets, "--workers", "2") as run:
+        wait_for(lambda: in_the_middle(slow, 2) or run.poll() is not None)
+        with slow.catalog() as catalog:
+            uid = catalog.run("slow").uid
+        status = json.loads((slow.root / ".factbook" / "journal" / uid / "status.json").read_text())
+        assert status["process"]["pid"] != run.pid
+        os.kill(status["process"]["pid"], signal.SIGKILL)
+        printed, _ = run.communicate(timeout=120)
+    assert run.returncode == 1, printed
+    assert "the process was killed by SIGKILL" in printed
+    with slow.catalog() as catalog:
+        stands = {task.name: str(task.state.status) for task in catalog.plan(targets).tasks}
+        assert {task.name for task in catalog.plan(targets).due} == {"slow", "slow-mean"}
+        assert catalog.run(uid).status == "DIED"
+    assert stands == {"slow": "died", "slow-mean": "never", "slow-too": "complete"}
+    again = slow.run(*targets)
+    assert again.wait() == 0, again.printed
+    sync(slow, database_url)
+    with registry.open_catalog(slow.root, database_url) as catalog:
+        runs = sorted((view.cell, view.status) for view in catalog.runs())
+    assert runs == [
+        ("slow", "COMPLETED"),
+        ("slow", "DIED"),
+        ("slow-mean", "COMPLETED"),
+        ("slow-too", "COMPLETED"),
+    ]

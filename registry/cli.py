@@ -271,6 +271,7 @@ def _print_notes(tasks: Iterable[Task]) -> None:
     help="Processes side by side.",
 )
 @click.option("--here", is_flag=True, help="Run in this process, one by one, for debugging.")
+@click.option("--runner", default="workers", help="What runs the tasks, as a plug-in names it.")
 @click.option("--journal-only", is_flag=True, help="Record to the journals; sync later.")
 @click.pass_context
 def run(
@@ -278,6 +279,7 @@ def run(
     targets: tuple[str, ...],
     workers: int,
     here: bool,
+    runner: str,
     journal_only: bool,
     **options: bool,
 ) -> None:
@@ -287,8 +289,9 @@ def run(
     is declared if none is given. Exit status: 0 if all went well and is recorded, 1 if something
     failed, 3 if a record has not reached MongoDB yet, 130 if it was interrupted.
     """
-    from registry.execute import schedule as execute
+    from registry.execute import runner as runners
     from registry.execute.display import Display, print_results
+    from registry.execute.schedule import run_plan
     from registry.mongo.connection import connect
 
     project = _project()
@@ -303,16 +306,22 @@ def run(
         if database is not None:
             database.close()
     with Display() as display:
-        outcomes = execute.run_plan(
-            project, made, workers=workers, here=here, journal_only=journal_only, watcher=display
+        outcomes = run_plan(
+            project,
+            made,
+            workers=workers,
+            here=here,
+            journal_only=journal_only,
+            watcher=display,
+            runner=runner,
         )
-    print_results(project, outcomes)
-    if any(outcome.ending is execute.Ending.INTERRUPTED for outcome in outcomes):
-        ctx.exit(execute.EXIT_INTERRUPTED)
+    print_results(outcomes)
+    if any(outcome.ending is runners.Ending.INTERRUPTED for outcome in outcomes):
+        ctx.exit(runners.EXIT_INTERRUPTED)
     if not all(outcome.is_good for outcome in outcomes):
-        ctx.exit(execute.EXIT_FAILED)
+        ctx.exit(runners.EXIT_FAILED)
     if not all(outcome.recorded for outcome in outcomes):
-        ctx.exit(execute.EXIT_NOT_RECORDED)
+        ctx.exit(runners.EXIT_NOT_RECORDED)
 
 
 @main.command(context_settings=HELP)

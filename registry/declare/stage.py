@@ -584,6 +584,6 @@ def run_module(name: str) -> None:
     A stage's module ends in this call. It runs the *imported* module's stage, since the one
     under ``__main__`` is a second copy.
     """
-    from registry.execute.experiment import command_line
+    from registry.execute.command import command_line
 
     command_line(load_stage(name))

@@ -6,39 +6,38 @@ from collections.abc import Iterable
 from textwrap import indent
 from typing import ClassVar
 
+from rich import progress
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from registry.execute import schedule as execute
+from registry.execute.runner import Ending, Progress, TaskOutcome
+from registry.execute.schedule import Watcher
 from registry.plan.plan import Task
-from registry.plan.project import Project
-from registry.record.journal import journal_root, read_journal
 from registry.terminal import duration, out, print_table, text_of
 
 
-class Display(execute.Watcher):
+class Display(Watcher):
     """Shows the running tasks, and a line for each that has ended; a context manager."""
 
     MARKS: ClassVar = {
-        execute.Ending.COMPLETED: "[green]✓[/green]",
-        execute.Ending.UNCHANGED: "[green]=[/green]",
-        execute.Ending.FAILED: "[red]✗[/red]",
-        execute.Ending.INTERRUPTED: "[yellow]![/yellow]",
-        execute.Ending.BLOCKED: "[yellow]–[/yellow]",
+        Ending.COMPLETED: "[green]✓[/green]",
+        Ending.UNCHANGED: "[green]=[/green]",
+        Ending.FAILED: "[red]✗[/red]",
+        Ending.INTERRUPTED: "[yellow]![/yellow]",
+        Ending.BLOCKED: "[yellow]–[/yellow]",
     }
 
     def __init__(self) -> None:
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=30))
-        counted = TextColumn("{task.fields[counted]}")
-        self.bars = Progress(
-            *columns,
-            counted,
-            TimeElapsedColumn(),
+        self.bars = progress.Progress(
+            progress.SpinnerColumn(),
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(bar_width=30),
+            progress.TextColumn("{task.fields[counted]}"),
+            progress.TimeElapsedColumn(),
             console=out,
             transient=True,
             disable=not out.is_terminal,
         )
-        self.rows: dict[str, TaskID] = {}
+        self.rows: dict[str, progress.TaskID] = {}
 
     def __enter__(self) -> Display:
         self.bars.start()
@@ -53,17 +52,16 @@ class Display(execute.Watcher):
             out.print(f"… {escape(task.name)} (run {uid}): {escape(task.reason)}")
         self.rows[task.name] = self.bars.add_task(escape(task.name), total=None, counted="")
 
-    def progressed(self, task: Task, progress: execute.Progress) -> None:
+    def progressed(self, task: Task, progress: Progress) -> None:
         """Move the bar."""
-        counted = f"{progress.done:,}/{progress.total:,} {progress.what}"
         self.bars.update(
             self.rows[task.name],
             completed=progress.done,
             total=progress.total or None,
-            counted=escape(counted),
+            counted=escape(f"{progress.done:,}/{progress.total:,} {progress.what}"),
         )
 
-    def ended(self, task: Task, outcome: execute.Outcome) -> None:
+    def ended(self, task: Task, outcome: TaskOutcome) -> None:
         """Replace the bar by a line."""
         if task.name in self.rows:
             self.bars.remove_task(self.rows.pop(task.name))
@@ -73,15 +71,13 @@ class Display(execute.Watcher):
         out.print(f"{mark} {escape(task.name)}  {outcome.ending}{took}{message}")
 
 
-def print_results(project: Project, outcomes: Iterable[execute.Outcome]) -> None:
+def print_results(outcomes: Iterable[TaskOutcome]) -> None:
     """Print what the runs that completed found, as a table."""
     rows = []
     for outcome in outcomes:
-        if outcome.ending is execute.Ending.COMPLETED and outcome.uid:
-            result = read_journal(journal_root(project.root) / outcome.uid).result
-            numbers = result.items() if isinstance(result, dict) else ()
-            told = ", ".join(f"{key} {text_of(value)}" for key, value in numbers)
-            rows.append((outcome.name, duration(outcome.seconds), told))
+        if outcome.ending is Ending.COMPLETED and outcome.uid:
+            found = ", ".join(f"{key} {text_of(value)}" for key, value in outcome.result.items())
+            rows.append((outcome.name, duration(outcome.seconds), found))
     if rows:
         out.print()
         print_table(("experiment", "took", "result"), rows)

@@ -1,9 +1,10 @@
-"""A stage as a Sacred experiment: its command line, its record, and the execution of a task.
+"""A stage as a Sacred experiment, which runs one task and records it.
 
 There is one way to run a task, whether ``factbook run`` asks for it or somebody types
-``python -m fact.train_sae with fashion-sae``: Sacred resolves the configuration, a hook turns it
-into a task and checks the inputs, and the stage's main function runs under an observer that
-writes the run's journal.
+``python -m fact.train_sae with fashion-sae``. :class:`StageExperiment` reads from top to bottom in
+the order in which things happen: Sacred is given the stage (`_build`), resolves the configuration,
+and calls back twice: to :meth:`~StageExperiment.prepare` the task and open its record, and to do
+the :meth:`~StageExperiment.work`. :meth:`~StageExperiment.close` completes the record.
 """
 
 from __future__ import annotations
@@ -14,10 +15,9 @@ import re
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, MutableMapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 with warnings.catch_warnings():  # Sacred 0.8.7 imports pkg_resources, which says that it will go
     warnings.simplefilter("ignore", UserWarning)
@@ -31,18 +31,14 @@ from registry.declare.declaration import DeclarationError
 from registry.declare.reference import SelectionError
 from registry.declare.stage import ConfigError, Stage, StageError
 from registry.execute.resolved import ResolvedTask, TaskRun, resolve_task
-from registry.execute.schedule import EXIT_INTERRUPTED, EXIT_NOT_RECORDED
 from registry.mongo.connection import Database, DatabaseError, connect
 from registry.mongo.projector import Projector
 from registry.plan.artifacts import ExperimentStore
-from registry.plan.project import MissingInputsError, Project, open_project
-from registry.plan.sources import code_of
+from registry.plan.project import MissingInputsError, Project
+from registry.plan.sources import Code, code_of
 from registry.record.journal import journal_root, new_uid
 from registry.record.observer import JournalError, JournalObserver, signals_interrupt
-from registry.suggest import nearest
-
-if TYPE_CHECKING:
-    from registry.store.datasets import Written
+from registry.store.datasets import Written
 
 JOURNAL_ONLY = "--journal-only"
 BEAT, BEAT_SECONDS = "--beat-interval", 2.0
@@ -65,6 +61,204 @@ REFUSALS = (
 )
 
 
+class StageExperiment:
+    """One run of a stage as a Sacred experiment.
+
+    Parameters
+    ----------
+    stage : Stage
+        What is run.
+    project : Project
+        Whose declarations are the named configurations, and whose store takes the output.
+    task : ResolvedTask, optional
+        What is to run, where that is known already; otherwise Sacred's configuration says it.
+    cells : iterable of Cell
+        Cells to offer as named configurations beside the experiments.
+    uid : str, optional
+        Identifier of the run.
+    journal_only : bool
+        Whether the record stays in the journal.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        project: Project,
+        task: ResolvedTask | None = None,
+        *,
+        cells: tuple[Cell, ...] = (),
+        uid: str | None = None,
+        journal_only: bool = False,
+    ):
+        self.stage = stage
+        self.project = project
+        self.task = task
+        self.uid = uid or new_uid()
+        self.journal_only = journal_only
+        self.unobserved = False
+        self.record: RunRecord | None = None
+        self.sacred = self._build((*cells, task.cell) if task else cells)
+
+    def run(self) -> Mapping[str, Any]:
+        """Run the given task through Sacred; what it raises passes through.
+
+        Returns
+        -------
+        mapping
+            The scalars of the dataset that it made.
+
+        Raises
+        ------
+        TaskRefusedError
+            If the task cannot be run as asked.
+        """
+        if self.task is None:
+            raise RuntimeError("no task was given")
+        with signals_interrupt():
+            run = self.sacred.run(named_configs=[sacred_name(self.task.cell.name)])
+        result: Mapping[str, Any] = run.result
+        return result
+
+    # -- 1: what Sacred is given ------------------------------------------------------------
+
+    def _build(self, cells: tuple[Cell, ...]) -> sacred.Experiment:
+        experiment = _Experiment(self.stage.name, save_git_info=False, additional_cli_options=[_J])
+        code = self.task.code if self.task else code_of(self.stage.name, self.project.root)
+        _describe(experiment, self.stage, code)
+        experiment.add_config(_default_configuration(self.stage))
+        for name, values in _named_configurations(self.stage, self.project, cells):
+            experiment.add_named_config(name, values)
+
+        # Sacred looks at the names of what its functions take, so that methods will not do.
+        @experiment.option_hook
+        def read_options(options: MutableMapping[str, Any]) -> None:
+            options[BEAT] = options.get(BEAT) or BEAT_SECONDS
+            self.unobserved = bool(options.get("--unobserved"))
+            self.journal_only = self.journal_only or bool(options.get(JOURNAL_ONLY))
+
+        @experiment.config_hook
+        def prepare(config, command_name, logger):  # type: ignore[no-untyped-def]
+            if command_name == experiment.default_command:  # others print the configuration
+                self.prepare(config)
+            return {}
+
+        def main(_run: Any) -> Mapping[str, Any]:
+            return self.work(_run)
+
+        main.__name__, main.__doc__ = self.stage.name.rpartition(".")[2], self.stage.doc
+        experiment.main(main)
+        return experiment
+
+    # -- 2: before the run ------------------------------------------------------------------
+
+    def prepare(self, config: Mapping[str, Any]) -> None:
+        """Turn a resolved configuration into a task and open its record.
+
+        Raises
+        ------
+        TaskRefusedError
+            If there is no such task, its inputs are not there, or it cannot be recorded.
+        """
+        try:
+            self.task = self.task or resolve_task(self.project, self.stage, config)
+            if not self.unobserved:
+                # Here, before Sacred captures the console: an embedded server may have to start.
+                database = None if self.journal_only else self._connect()
+                facts = self.task.facts(self.project)
+                self.record = RunRecord(self.project.root, self.uid, facts, database)
+                self.sacred.observers = [self.record.observer]
+        except REFUSALS as error:
+            raise TaskRefusedError(str(error)) from error
+
+    def _connect(self) -> Database | None:
+        return connect(self.project.root, name=self.project.declaration.project.database)
+
+    # -- 3: the run -------------------------------------------------------------------------
+
+    def work(self, sacred_run: Any) -> Mapping[str, Any]:
+        """Run the stage's main function and publish its dataset; return the dataset's scalars."""
+        if self.task is None:
+            raise RuntimeError("Sacred ran the main function without the configuration hook")
+        if self.record is not None:
+            self.record.begin(sacred_run)
+        journal = self.record.journal if self.record else None
+        with self.task.begin(self._store(), self.uid) as attempt:
+            run = TaskRun(self.task, attempt, sacred_run, journal)
+            try:
+                output = self.stage(self.task.config, self.task.inputs, run)
+            except SystemExit as error:  # it would look like an end that went well
+                raise StageError(f"the stage ended the process, status {error.code}") from error
+            written = attempt.publish(output, self.stage.output, run.provenance())
+        if self.record is not None:
+            self.record.observer.set_facts(output=describe_output(written, self.project.root))
+        else:
+            sys.stdout.write(f"Recorded nowhere; the dataset is in {written.folder}\n")
+        return written.result
+
+    def _store(self) -> ExperimentStore:
+        if self.unobserved:
+            return ExperimentStore(Path(tempfile.mkdtemp(prefix="factbook-unobserved-")))
+        return self.project.store
+
+    # -- 4: after the run -------------------------------------------------------------------
+
+    def close(self) -> bool:
+        """Wait, in bounded time, until the record is complete.
+
+        Returns
+        -------
+        bool
+            False if a database was wanted, and does not hold the end of the run yet.
+        """
+        return self.record is None or self.record.finish()
+
+
+class RunRecord:
+    """The record of a run: its journal, and the journal's projection to MongoDB.
+
+    Parameters
+    ----------
+    root : Path
+        Folder of the project.
+    uid : str
+        Identifier of the run.
+    facts : mapping
+        What stands under ``info.factbook`` from the start.
+    database : Database or None
+        Where the journal is projected to; None if it alone is wanted.
+
+    Raises
+    ------
+    JournalError
+        If the journal cannot be begun.
+    """
+
+    def __init__(self, root: Path, uid: str, facts: Mapping[str, Any], database: Database | None):
+        self.journal = journal_root(root) / uid
+        self.observer = JournalObserver(self.journal, facts)
+        self._database = database
+        self._projector: Projector | None = None
+
+    def begin(self, sacred_run: Any) -> None:
+        """Follow a Sacred run that has begun."""
+        self.observer.watch(sacred_run)
+        self._projector = Projector(self.journal, self._database)
+        self._projector.start()
+
+    def finish(self) -> bool:
+        """Wait, in bounded time, for MongoDB to hold all; return whether it does, if wanted."""
+        if self._projector is None or self._database is None:
+            return True
+        standing = self._projector.finish()
+        self._database.close()
+        if not standing.recorded:
+            sys.stderr.write(f"{standing.message}\n")
+        return standing.recorded
+
+
+# -- what Sacred shows and records of a stage -------------------------------------------------
+
+
 class _Experiment(sacred.Experiment):
     """A Sacred experiment whose help names the command that was typed."""
 
@@ -81,209 +275,61 @@ def _no_effect(args: Any, run: Any) -> None:
     """Record to the journal alone; `factbook sync` brings it to MongoDB later."""
 
 
-class StageExperiment:
-    """One stage of one project as a Sacred experiment.
+_J = CLIOption(_no_effect, "-J", JOURNAL_ONLY, is_flag=True)
 
-    Parameters
-    ----------
-    stage : Stage
-        What is run.
-    project : Project
-        Whose declarations are the named configurations, and whose store takes the output.
-    task : ResolvedTask, optional
-        What is to run, where that is known already; otherwise Sacred's configuration tells.
-    cells : iterable of Cell
-        Cells to offer as named configurations beside the experiments.
-    uid : str, optional
-        Identifier of the run.
-    journal_only : bool
-        Whether the record stays in the journal.
+
+def _describe(experiment: _Experiment, stage: Stage, code: Code) -> None:
+    """Name the stage's own files, not this module, as the experiment's source."""
+    commit = code.commit
+    state = (commit.repository, commit.commit, commit.dirty) if commit else (None, None, None)
+    files = {path: Source(str(path), get_digest(str(path)), *state) for path in code.files}
+    experiment.sources = set(files.values())
+    experiment.mainfile = files[code.main]
+    experiment.base_dir = str(code.main.parent.parent)
+    experiment.command_line = f"python -m {stage.name}"
+    experiment.doc = _help(stage)
+    packages = (PackageDependency(*package) for package in code.packages.items())
+    experiment.dependencies = set(packages)
+    experiment.captured_out_filter = apply_backspaces_and_linefeeds  # type: ignore[assignment]
+
+
+def _help(stage: Stage) -> str:
+    """What ``--help`` shows: the stage, every key with its unit and range, the inputs."""
+    module, config = sys.modules[stage.name].__doc__ or "", stage.config.__doc__ or ""
+    slots = "".join(
+        f"\n  needs.{name}: {' or '.join(slot.kinds)}{', if any' if slot.is_optional else ''}"
+        for name, slot in stage.slots.items()
+    )
+    text = f"{module.strip()}\n\n{inspect.cleandoc(config)}\n\nInputs:{slots}\n"
+    return re.sub(r"(?i)\b(usage|options):", r"\1 :", text)  # these are Sacred's to parse
+
+
+def _default_configuration(stage: Stage) -> dict[str, Any]:
+    needs = dict.fromkeys(stage.needs, "")
+    return {"seed": 0, **stage.settings.defaults(), "experiment": "", "needs": needs}
+
+
+def _named_configurations(
+    stage: Stage, project: Project, cells: tuple[Cell, ...]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    declaration = project.declaration
+    for name, experiment in declaration.experiments.items():
+        if experiment.stage == stage.name:
+            own = {axis.key for axis in experiment.axes if axis.origin == name}
+            shared = {k: v for k, v in experiment.configs[0].items() if k not in own}
+            needs = {need.slot: need.reference(declaration) for need in experiment.needs}
+            yield name, {**shared, "experiment": name, "needs": needs}
+    for cell in cells:
+        values = {**cell.config, "experiment": cell.experiment, "needs": dict(cell.needs)}
+        yield sacred_name(cell.name), values
+
+
+def sacred_name(cell: str) -> str:
+    """Return a cell's name as Sacred can take it as a named configuration.
+
+    Sacred splits at ``=`` and at dots.
     """
-
-    def __init__(
-        self,
-        stage: Stage,
-        project: Project,
-        *,
-        task: ResolvedTask | None = None,
-        cells: tuple[Cell, ...] = (),
-        uid: str | None = None,
-        journal_only: bool = False,
-    ):
-        self.stage = stage
-        self.project = project
-        self.uid = uid or new_uid()
-        self.journal_only = journal_only
-        self.unobserved = False
-        self._task = task
-        self._database: Database | None = None
-        self._projector: Projector | None = None
-        self._observer: JournalObserver | None = None
-        self.experiment = self._build((*cells, task.cell) if task else cells)
-
-    # -- what Sacred is given ---------------------------------------------------------------
-
-    def _build(self, cells: tuple[Cell, ...]) -> sacred.Experiment:
-        option = CLIOption(_no_effect, "-J", JOURNAL_ONLY, is_flag=True)
-        experiment = _Experiment(
-            self.stage.name, save_git_info=False, additional_cli_options=[option]
-        )
-        experiment.command_line = f"python -m {self.stage.name}"
-        self._describe_sources(experiment)
-        experiment.add_config(self._default_configuration())
-        for name, values in self._named_configurations(cells):
-            experiment.add_named_config(name, values)
-        experiment.captured_out_filter = apply_backspaces_and_linefeeds  # type: ignore[assignment]
-        experiment.option_hook(self._read_options)
-        experiment.config_hook(self._hook())
-        experiment.main(self._main())
-        return experiment
-
-    def _describe_sources(self, experiment: sacred.Experiment) -> None:
-        """Name the stage's own files, not this module, as the experiment's source."""
-        code = self._task.code if self._task else code_of(self.stage.name, self.project.root)
-        commit = code.commit
-        state = (commit.repository, commit.commit, commit.dirty) if commit else (None, None, None)
-        files = {path: Source(str(path), get_digest(str(path)), *state) for path in code.files}
-        experiment.sources = set(files.values())
-        experiment.mainfile = files[code.main]
-        experiment.base_dir = str(code.main.parent.parent)
-        experiment.doc = self._help()
-        packages = (PackageDependency(*package) for package in code.packages.items())
-        experiment.dependencies = set(packages)
-
-    def _help(self) -> str:
-        """What ``--help`` shows: the stage, every key with its unit and range, the inputs."""
-        module, config = sys.modules[self.stage.name].__doc__ or "", self.stage.config.__doc__ or ""
-        slots = "".join(
-            f"\n  needs.{name}: {' or '.join(slot.kinds)}{', if any' if slot.is_optional else ''}"
-            for name, slot in self.stage.slots.items()
-        )
-        text = f"{module.strip()}\n\n{inspect.cleandoc(config)}\n\nInputs:{slots}\n"
-        return re.sub(r"(?i)\b(usage|options):", r"\1 :", text)  # these are Sacred's to parse
-
-    def _default_configuration(self) -> dict[str, Any]:
-        needs = dict.fromkeys(self.stage.needs, "")
-        return {"seed": 0, **self.stage.settings.defaults(), "experiment": "", "needs": needs}
-
-    def _named_configurations(self, cells: tuple[Cell, ...]) -> Iterator[tuple[str, dict]]:
-        declaration = self.project.declaration
-        for name, experiment in declaration.experiments.items():
-            if experiment.stage == self.stage.name:
-                own = {axis.key for axis in experiment.axes if axis.origin == name}
-                shared = {k: v for k, v in experiment.configs[0].items() if k not in own}
-                needs = {need.slot: need.reference(declaration) for need in experiment.needs}
-                yield name, {**shared, "experiment": name, "needs": needs}
-        for cell in cells:
-            values = {**cell.config, "experiment": cell.experiment, "needs": dict(cell.needs)}
-            yield sacred_name(cell.name), values
-
-    # -- what Sacred calls back -------------------------------------------------------------
-
-    def _read_options(self, options: MutableMapping[str, Any]) -> None:
-        options[BEAT] = options.get(BEAT) or BEAT_SECONDS
-        self.unobserved = bool(options.get("--unobserved"))
-        self.journal_only = self.journal_only or bool(options.get(JOURNAL_ONLY))
-
-    def _hook(self) -> Callable[[Any, Any, Any], dict[str, Any]]:
-        def prepare(config, command_name, logger):  # type: ignore[no-untyped-def]
-            if command_name == self.experiment.default_command:
-                self._prepare(config)
-            return {}
-
-        return prepare
-
-    def _prepare(self, config: dict[str, Any]) -> None:
-        """Turn the configuration into a task and open its record, or refuse it."""
-        try:
-            self._task = self._task or resolve_task(self.project, self.stage, config)
-            if self.unobserved:
-                return
-            self._database = self._connect()
-            self._observer = JournalObserver(self.journal, self._task.facts(self.project))
-            self.experiment.observers = [self._observer]
-        except REFUSALS as error:
-            raise TaskRefusedError(str(error)) from error
-
-    def _main(self) -> Callable[..., Any]:
-        def main(_run: Any) -> Any:
-            if self._observer is not None:
-                self._observer.watch(_run)
-                self._projector = Projector(self.journal, self._database)
-                self._projector.start()
-            return self._execute(_run)
-
-        main.__name__ = self.stage.name.rpartition(".")[2]
-        main.__doc__ = self.stage.doc
-        return main
-
-    # -- the work ---------------------------------------------------------------------------
-
-    def _execute(self, sacred_run: Any) -> dict[str, Any]:
-        task = self._task
-        if task is None:
-            raise RuntimeError("Sacred ran the main function without the configuration hook")
-        with ExitStack() as stack:
-            attempt = stack.enter_context(task.begin(self._store(), self.uid))
-            run = TaskRun(task, attempt, sacred_run, self._journal_to_tell())
-            try:
-                output = self.stage(task.config, task.inputs, run)
-            except SystemExit as error:  # it would look like an end that went well
-                raise StageError(f"the stage ended the process, status {error.code}") from error
-            written = attempt.publish(output, self.stage.output, run.provenance())
-        if self._observer is not None:
-            self._observer.set_facts(output=describe_output(written, self.project.root))
-        if self.unobserved:
-            sys.stdout.write(f"Recorded nowhere; the dataset is in {written.folder}\n")
-        return written.result
-
-    @property
-    def journal(self) -> Path:
-        """The folder of the run's journal."""
-        return journal_root(self.project.root) / self.uid
-
-    def _connect(self) -> Database | None:
-        """Connect before Sacred captures the console: an embedded server may have to start."""
-        if self.journal_only:
-            return None
-        return connect(self.project.root, name=self.project.declaration.project.database)
-
-    def _journal_to_tell(self) -> Path | None:
-        return None if self._observer is None else self.journal
-
-    def _store(self) -> ExperimentStore:
-        if self.unobserved:
-            return ExperimentStore(Path(tempfile.mkdtemp(prefix="factbook-unobserved-")))
-        return self.project.store
-
-    def close(self) -> bool:
-        """Wait, in bounded time, until the record is complete.
-
-        Returns
-        -------
-        bool
-            False if a database was wanted, and does not hold the end of the run yet.
-        """
-        if self._projector is None or self._database is None:
-            return True
-        outcome = self._projector.finish()
-        self._database.close()
-        if not outcome.recorded:
-            sys.stderr.write(f"{outcome.message}\n")
-        return outcome.recorded
-
-    def run(self) -> None:
-        """Run the given task through Sacred; what it raises passes through.
-
-        Raises
-        ------
-        TaskRefusedError
-            If the task cannot be run as asked.
-        """
-        if self._task is None:
-            raise RuntimeError("no task was given")
-        with signals_interrupt():
-            self.experiment.run(named_configs=[sacred_name(self._task.cell.name)])
+    return cell.replace("=", ":").replace(".", "_")
 
 
 def describe_output(written: Written, root: Path) -> dict[str, Any]:
@@ -299,90 +345,3 @@ def describe_output(written: Written, root: Path) -> dict[str, Any]:
         "bytes": written.size,
         "files": len(manifest["files"]),
     }
-
-
-def sacred_name(cell: str) -> str:
-    """Return a cell's name as Sacred can take it as a named configuration.
-
-    Sacred splits at ``=`` and at dots.
-    """
-    return cell.replace("=", ":").replace(".", "_")
-
-
-def command_line(stage: Stage, argv: list[str] | None = None) -> None:
-    """Run the command line of a stage, as Sacred defines it, and end the process.
-
-    Exit status: 0 if all went well and the record was read back; 1 if the run failed or was
-    refused; 3 if it went well but its record has not reached MongoDB yet; 130 after Ctrl-C.
-    """
-    argv = list(sys.argv if argv is None else argv)
-    try:
-        project = open_project()
-    except DeclarationError as error:
-        sys.exit(str(error))
-    os.chdir(project.root)
-    try:
-        argv, cells = _named_cells(project, stage, argv)
-    except SelectionError as error:
-        sys.exit(str(error))
-    runner = StageExperiment(stage, project, cells=cells)
-    try:
-        with signals_interrupt():
-            runner.experiment.run_commandline(argv)
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
-        sys.exit(EXIT_INTERRUPTED)
-    finally:
-        recorded = runner.close()
-    sys.exit(0 if recorded else EXIT_NOT_RECORDED)
-
-
-def _named_cells(
-    project: Project, stage: Stage, argv: list[str]
-) -> tuple[list[str], tuple[Cell, ...]]:
-    """Replace the names of cells after ``with`` by names that Sacred does not split.
-
-    Raises
-    ------
-    SelectionError
-        If a name means nothing that this stage makes, or several cells, and what follows does
-        not choose one.
-    """
-    if "with" not in argv:
-        return argv, ()
-    start = argv.index("with") + 1
-    words, cells = argv[start:], {}
-    for position, word in enumerate(words):
-        name = word.partition("[")[0]
-        if word.startswith("-") or "=" in name or os.path.isfile(word):
-            continue
-        _require_stage(project, stage, name)
-        if "[" in word:
-            cell = project.graph.select_one(word)
-            cells[cell.name] = cell
-            words[position] = sacred_name(cell.name)
-        else:
-            _require_one_cell(project, name, words)
-    return [*argv[:start], *words], tuple(cells.values())
-
-
-def _require_stage(project: Project, stage: Stage, name: str) -> None:
-    experiments = project.declaration.experiments
-    if name not in experiments:
-        own = [other for other, told in experiments.items() if told.stage == stage.name]
-        near = nearest(name, own) or f"; none is made by {stage.name}"
-        raise SelectionError(f"unknown experiment {name!r}{near}")
-    if experiments[name].stage != stage.name:
-        maker = experiments[name].stage
-        raise SelectionError(f"{name!r} is made by {maker}; python -m {maker} with {name}")
-
-
-def _require_one_cell(project: Project, name: str, words: list[str]) -> None:
-    experiment = project.declaration.experiments[name]
-    own = [axis.key for axis in experiment.axes if axis.origin == name]
-    given = {word.partition("=")[0] for word in words if "=" in word}
-    if not set(own) <= given:
-        try:
-            project.graph.select_one(name)
-        except SelectionError as error:
-            raise SelectionError(f"{error}\nor set {', '.join(own)}") from None

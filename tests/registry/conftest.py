@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from registry.execute.schedule import Outcome, run_plan
+from registry.execute.runner import TaskOutcome
+from registry.execute.schedule import run_plan
 from registry.mongo.connection import URL_VARIABLE
 from registry.plan.project import Project, open_project
 from tests.registry.lab.project import write_project
@@ -20,7 +21,7 @@ class Lab:
 
     project: Project
     url: str
-    outcomes: dict[str, Outcome]
+    outcomes: dict[str, TaskOutcome]
 
     @property
     def root(self) -> Path:

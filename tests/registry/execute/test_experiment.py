@@ -14,8 +14,9 @@ import pymongo
 import pytest
 
 from registry.declare.stage import load_stage
-from registry.execute.experiment import command_line, sacred_name
-from registry.execute.schedule import EXIT_NOT_RECORDED
+from registry.execute.command import command_line
+from registry.execute.experiment import sacred_name
+from registry.execute.runner import EXIT_NOT_RECORDED
 from registry.mongo.connection import URL_VARIABLE, connect
 from registry.mongo.projector import Projector, sync
 from registry.plan.project import open_project

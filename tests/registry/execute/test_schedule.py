@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -15,8 +16,10 @@ from typing import Any
 
 import pytest
 
-from registry.execute import schedule as execute
-from registry.execute.schedule import Ending, Outcome, Progress, Watcher, run_plan
+from registry.declare.stage import StageError
+from registry.execute import workers
+from registry.execute.runner import Ending, Job, Progress, Runner, TaskOutcome, open_runner
+from registry.execute.schedule import Watcher, run_plan
 from registry.mongo import server
 from registry.mongo.connection import URL_VARIABLE, connect
 from registry.mongo.queries import find_metrics, find_run
@@ -83,7 +86,7 @@ class Listener(Watcher):
     def progressed(self, task: Task, progress: Progress) -> None:
         self.progress.append(progress)
 
-    def ended(self, task: Task, outcome: Outcome) -> None:
+    def ended(self, task: Task, outcome: TaskOutcome) -> None:
         self.told.append((str(outcome.ending), task.name))
 
 
@@ -93,7 +96,9 @@ def troubled(fresh: Path) -> Project:
     return open_project(fresh)
 
 
-def run(project: Project, *targets: str, force: bool = False, **options: Any) -> dict[str, Outcome]:
+def run(
+    project: Project, *targets: str, force: bool = False, **options: Any
+) -> dict[str, TaskOutcome]:
     outcomes = run_plan(project, project.plan(targets, force=force), **options)
     return {outcome.name: outcome for outcome in outcomes}
 
@@ -126,7 +131,7 @@ def test_a_failure_blocks_what_needs_it_and_nothing_else(troubled: Project) -> N
     outcomes = run(troubled, *targets, here=True)
     assert outcomes["failing"].ending is Ending.FAILED
     assert outcomes["failing"].message == "RuntimeError: asked to fail"
-    assert outcomes["failing-mean"] == Outcome(
+    assert outcomes["failing-mean"] == TaskOutcome(
         "failing-mean", Ending.BLOCKED, message="needs failing"
     )
     assert outcomes["twice"].ending is Ending.COMPLETED
@@ -314,11 +319,11 @@ def test_a_worker_has_its_share_of_the_cores(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
-    with execute._threads_of(3):
+    with workers._threads_of(3):
         assert os.environ["MKL_NUM_THREADS"] == "2"
         assert os.environ["OMP_NUM_THREADS"] == "5"  # the user's own choice
     assert "MKL_NUM_THREADS" not in os.environ
-    with execute._threads_of(100):
+    with workers._threads_of(100):
         assert os.environ["MKL_NUM_THREADS"] == "1"
 
 
@@ -447,3 +452,74 @@ class KillTheServer(Watcher):
 
 def server_pid(root: Path) -> int:
     return int(json.loads((root / ".factbook" / "mongo" / "server.json").read_text())["pid"])
+
+
+# -- runners ----------------------------------------------------------------------------------
+
+
+class Recorder:
+    """A runner that runs nothing: what it is given fails or goes well, two at once."""
+
+    def __init__(self, *failing: str):
+        self.failing = failing
+        self.jobs: list[Job] = []
+        self.calls: list[str] = []
+
+    @property
+    def has_room(self) -> bool:
+        return len(self.jobs) < 2
+
+    def start(self, job: Job) -> None:
+        self.calls.append(f"start {job.name}")
+        self.jobs.append(job)
+
+    def progress(self) -> Iterator[tuple[str, Progress]]:
+        yield from ((job.uid, Progress(1, 2, "halves")) for job in self.jobs)
+
+    def finished(self) -> list[TaskOutcome]:
+        done, self.jobs = self.jobs, []
+        if done:
+            self.calls.append("finished " + " ".join(job.name for job in done))
+        return [
+            TaskOutcome(
+                job.name, Ending.FAILED if job.name in self.failing else Ending.COMPLETED, job.uid
+            )
+            for job in done
+        ]
+
+    def interrupt(self) -> list[TaskOutcome]:
+        self.calls.append("interrupt")
+        return []
+
+
+def test_any_runner_will_do(troubled: Project) -> None:
+    listener, runner = Listener(), Recorder("failing")
+    assert isinstance(runner, Runner)
+    outcomes = run(troubled, "failing", "failing-mean", "slow", runner=runner, watcher=listener)
+    assert runner.calls == ["start failing", "start slow", "finished failing slow"]
+    assert {name: str(outcome.ending) for name, outcome in outcomes.items()} == {
+        "failing": "failed",
+        "slow": "completed",
+        "failing-mean": "blocked",
+    }
+    assert listener.progress == [Progress(1, 2, "halves")] * 2
+
+
+def test_a_job_has_all_that_another_process_needs(troubled: Project) -> None:
+    class Pickler(Recorder):
+        def start(self, job: Job) -> None:
+            super().start(pickle.loads(pickle.dumps(job)))
+
+    runner = Pickler()
+    run(troubled, "slow", runner=runner)
+    assert runner.calls == ["start slow", "finished slow"]
+
+
+@pytest.mark.parametrize("name", ["here", "workers"])
+def test_the_own_runners_follow_the_protocol(name: str) -> None:
+    assert isinstance(open_runner(name, (), 1), Runner)
+
+
+def test_an_unknown_runner_is_named(troubled: Project) -> None:
+    with pytest.raises(StageError, match="unknown runner 'worker'; did you mean 'workers'"):
+        run(troubled, "slow", runner="worker")

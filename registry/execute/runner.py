@@ -1,0 +1,271 @@
+"""The runner protocol: what runs tasks is given, and what it says of them.
+
+Two runners come with the registry: in this process (:mod:`registry.execute.here`) and in worker
+processes (:mod:`registry.execute.workers`). Packages add others, as one for a cluster, by an entry
+point of the group ``factbook.runners``: a name, and a :data:`RunnerFactory`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+import signal
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from registry.declare.stage import StageError
+from registry.execute.resolved import PROGRESS, ResolvedTask
+from registry.plan.project import Project
+from registry.record.journal import journal_root, read_journal
+from registry.store.durable import read_json
+from registry.suggest import nearest
+
+RUNNER_GROUP = "factbook.runners"
+LOG_LINES = 12
+IN_JOURNAL_ONLY = "recorded in its journal only; `factbook sync` when MongoDB is back"
+
+EXIT_FAILED, EXIT_NOT_RECORDED, EXIT_INTERRUPTED = 1, 3, 128 + signal.SIGINT
+"""How a process ends: not recorded is a run that went well and has not reached MongoDB yet."""
+INTERRUPTED = (EXIT_INTERRUPTED, -signal.SIGINT, -signal.SIGTERM)
+"""How a process ends that was interrupted before it could record anything."""
+
+
+class Ending(StrEnum):
+    """How a task of a plan ended."""
+
+    COMPLETED = "completed"
+    UNCHANGED = "unchanged"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+    BLOCKED = "blocked"
+
+
+@dataclass(frozen=True)
+class TaskOutcome:
+    """What became of one task.
+
+    Attributes
+    ----------
+    name : str
+        The cell.
+    ending : Ending
+        ``unchanged`` was due only for an input, which came out with the same bits; ``blocked``
+        needs something that failed.
+    uid : str or None
+        The run, if there was one.
+    seconds : float
+        How long it took.
+    message : str
+        Why it failed, or what should be known.
+    recorded : bool
+        Whether the record was read back from MongoDB.
+    result : mapping
+        The scalars of the dataset that it made.
+    """
+
+    name: str
+    ending: Ending
+    uid: str | None = None
+    seconds: float = 0.0
+    message: str = ""
+    recorded: bool = True
+    result: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_good(self) -> bool:
+        """Whether what needs it can run."""
+        return self.ending in (Ending.COMPLETED, Ending.UNCHANGED)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is: ``done`` of ``total`` of ``what``; a total of 0 is unknown."""
+
+    done: int = 0
+    total: int = 0
+    what: str = ""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One task to be run, with all that any process needs to run it; can be pickled.
+
+    Attributes
+    ----------
+    project : Project
+        Where its dataset and record go; without its experiments, which running one task does not
+        need.
+    task : ResolvedTask
+        The task with its configuration and inputs.
+    uid : str
+        Identifier of the run.
+    journal_only : bool
+        Whether the record stays in the journal.
+    """
+
+    project: Project
+    task: ResolvedTask
+    uid: str
+    journal_only: bool = False
+
+    @classmethod
+    def of(cls, project: Project, task: ResolvedTask, uid: str, journal_only: bool) -> Job:
+        """Return the job of a task of a project."""
+        light = replace(project.declaration, experiments={}, suites={}, order=())
+        return cls(Project(light), task, uid, journal_only)
+
+    @property
+    def name(self) -> str:
+        """Name of the cell."""
+        return self.task.cell.name
+
+    @property
+    def journal(self) -> Path:
+        """Folder of the run's journal."""
+        return journal_root(self.project.root) / self.uid
+
+    @property
+    def log(self) -> Path:
+        """File for what the process of the run prints beside the run itself."""
+        return self.project.state / "workers" / f"{self.uid}.log"
+
+    def progress(self) -> Progress | None:
+        """Return how far the run says it is, None before it says anything."""
+        found = read_json(self.journal / PROGRESS)
+        return found and Progress(found["done"], found["total"], found["what"])
+
+
+@runtime_checkable
+class Runner(Protocol):
+    """Runs jobs, one after the other or side by side, here or elsewhere.
+
+    All methods are called from one thread. A job that ended is returned once, by `finished` or
+    `interrupt`.
+    """
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another job can be started now."""
+
+    def start(self, job: Job) -> None:
+        """Start a job; a runner that is no process of its own may return when it has ended."""
+
+    def progress(self) -> Iterable[tuple[str, Progress]]:
+        """Wait a moment at most; yield the identifiers of runs that have come further."""
+
+    def finished(self) -> Sequence[TaskOutcome]:
+        """Return what has ended since the last call."""
+
+    def interrupt(self) -> Sequence[TaskOutcome]:
+        """Ask everything to end, wait in bounded time, and return what has ended."""
+
+
+RunnerFactory = Callable[[Collection[str], int], Runner]
+"""From the stages that will be run, and how many may run side by side, to a runner."""
+
+_OWN = {
+    "here": "registry.execute.here:InProcessRunner",
+    "workers": "registry.execute.workers:WorkerRunner",
+}
+
+
+def runner_names() -> tuple[str, ...]:
+    """Return the names of the runners that there are, sorted."""
+    return tuple(sorted({*_OWN, *entry_points(group=RUNNER_GROUP).names}))
+
+
+def open_runner(name: str, stages: Collection[str], workers: int) -> Runner:
+    """Return a runner by its name.
+
+    Raises
+    ------
+    StageError
+        If there is none of this name, or it cannot be loaded.
+    ValueError
+        If ``workers`` is below 1.
+    """
+    if workers < 1:
+        raise ValueError(f"workers {workers}; expected at least 1")
+    if name not in runner_names():
+        raise StageError(f"unknown runner {name!r}{nearest(name, runner_names())}")
+    try:
+        factory = _factory(name)
+    except (ImportError, AttributeError) as error:
+        raise StageError(f"runner {name!r} cannot be loaded: {error}") from error
+    return factory(stages, workers)
+
+
+def _factory(name: str) -> RunnerFactory:
+    if name in _OWN:  # by name, since a plan in workers needs no Sacred in this process
+        module, _, attribute = _OWN[name].partition(":")
+        factory: RunnerFactory = getattr(importlib.import_module(module), attribute)
+    else:
+        factory = entry_points(group=RUNNER_GROUP)[name].load()
+    return factory
+
+
+@dataclass(frozen=True)
+class JobEnd:
+    """How the process of a job ended.
+
+    Attributes
+    ----------
+    status : int
+        Its exit status, as above; below 0 the signal that killed it.
+    message : str
+        Why the job was refused, or failed, as far as the process could say.
+    result : mapping
+        The scalars of the dataset that it made.
+    """
+
+    status: int
+    message: str = ""
+    result: Mapping[str, Any] = field(default_factory=dict)
+
+
+def outcome_of(job: Job, end: JobEnd, seconds: float) -> TaskOutcome:
+    """Say what became of a job; its log is kept where nothing else tells why."""
+    outcome = TaskOutcome(job.name, Ending.FAILED, job.uid, seconds, end.message)
+    if end.status in (0, EXIT_NOT_RECORDED):
+        recorded = end.status == 0
+        message = end.message if recorded else IN_JOURNAL_ONLY
+        outcome = replace(
+            outcome,
+            ending=Ending.COMPLETED,
+            message=message,
+            recorded=recorded,
+            result=end.result,
+        )
+    elif end.status in INTERRUPTED:
+        outcome = replace(outcome, ending=Ending.INTERRUPTED, message="")
+    elif not end.message:
+        outcome = _silent_end(job, end.status, outcome)
+        if outcome.ending is Ending.FAILED:
+            return outcome
+    job.log.unlink(missing_ok=True)
+    return outcome
+
+
+def _silent_end(job: Job, status: int, outcome: TaskOutcome) -> TaskOutcome:
+    """Say what became of a job whose process could not say it, by its journal and its log."""
+    journal = read_journal(job.journal, with_metrics=False)
+    if journal.status == "INTERRUPTED":
+        return replace(outcome, ending=Ending.INTERRUPTED)
+    words = f"the process ended with status {status}"
+    if status < 0:
+        words = f"the process was killed by {signal.Signals(-status).name}"
+    elif journal.status:
+        words += f", its run is {journal.status}"
+    lines = job.log.read_text(errors="replace").strip().splitlines() if job.log.exists() else []
+    if lines:
+        lines = [*lines[-LOG_LINES:], f"(log: {job.log.relative_to(job.project.root)})"]
+    return replace(outcome, message="\n".join([words, *lines]))
+
+
+def error_message(text: str) -> str:
+    """Return an error's last lines as Python prints them, without the module of its class."""
+    return re.sub(r"^(?:\w+\.)+(?=\w+:)", "", text.strip())

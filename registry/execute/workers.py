@@ -1,0 +1,174 @@
+"""Runs jobs side by side, each in a worker process of its own.
+
+Workers are forked from a server that has loaded the stages' heavy modules once. Each has a fixed
+number of threads, so that the same task gives the same bits, and ends when its parent is gone.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerProcess
+from types import ModuleType
+
+from registry.declare.stage import load_stage
+from registry.execute.runner import EXIT_FAILED, Job, JobEnd, Progress, TaskOutcome, outcome_of
+
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+)
+POLL_SECONDS = 0.1
+PATIENCE_SECONDS = 30.0
+"""How long interrupted workers have to record their end."""
+
+
+@dataclass
+class _Worker:
+    job: Job
+    process: ForkServerProcess
+    lifeline: Connection
+    began: float
+    progress: Progress | None = None
+
+    def outcome(self) -> TaskOutcome:
+        """Return what became of the job of a process that has ended."""
+        end = JobEnd(self.process.exitcode or EXIT_FAILED)  # unless it says that all went well
+        with suppress(EOFError, OSError):
+            end = self.lifeline.recv() if self.lifeline.poll() else end
+        self.lifeline.close()
+        return outcome_of(self.job, end, time.monotonic() - self.began)
+
+    def ask_to_end(self) -> None:
+        if self.process.pid is not None and self.process.exitcode is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.process.pid, signal.SIGTERM)
+
+    def wait_for_end(self, deadline: float) -> None:
+        self.process.join(max(deadline - time.monotonic(), 0))
+        if self.process.exitcode is None:
+            self.process.kill()
+            self.process.join()
+
+
+class WorkerRunner:
+    """Runs jobs in processes of this machine.
+
+    Parameters
+    ----------
+    stages : collection of str
+        What will be run: loaded once, by the server that workers are forked from.
+    workers : int
+        Processes side by side; they share the processor's cores.
+    """
+
+    def __init__(self, stages: Collection[str], workers: int):
+        self.count = workers
+        self._context = multiprocessing.get_context("forkserver")
+        self._workers: list[_Worker] = []
+        modules = [name for stage in sorted(stages) for name in (stage, *load_stage(stage).preload)]
+        own = ["registry.execute.workers", "registry.execute.preload"]
+        self._context.set_forkserver_preload([own[0], *modules, own[1]])
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another worker can be started."""
+        return len(self._workers) < self.count
+
+    def start(self, job: Job) -> None:
+        """Start a job in a process of its own."""
+        ours, theirs = self._context.Pipe()
+        job.log.parent.mkdir(parents=True, exist_ok=True)
+        with _threads_of(self.count), _without_main():
+            process = self._context.Process(
+                target=_work, args=(job, theirs, dict(os.environ)), name=job.name
+            )
+            process.start()
+        theirs.close()
+        self._workers.append(_Worker(job, process, ours, time.monotonic()))
+
+    def progress(self) -> Iterator[tuple[str, Progress]]:
+        """Wait a moment; yield the identifiers of runs that have come further."""
+        wait([worker.process.sentinel for worker in self._workers], POLL_SECONDS)
+        for worker in self._workers:
+            progress = worker.job.progress()
+            if progress is not None and progress != worker.progress:
+                worker.progress = progress
+                yield worker.job.uid, progress
+
+    def finished(self) -> Sequence[TaskOutcome]:
+        """Return what has ended since the last call."""
+        ended = [worker for worker in self._workers if worker.process.exitcode is not None]
+        self._workers = [worker for worker in self._workers if worker not in ended]
+        return [worker.outcome() for worker in ended]
+
+    def interrupt(self) -> Sequence[TaskOutcome]:
+        """Ask the workers to end, and wait for them to record it."""
+        for worker in self._workers:
+            worker.ask_to_end()
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        for worker in self._workers:
+            worker.wait_for_end(deadline)
+        return self.finished()
+
+
+@contextmanager
+def _threads_of(workers: int) -> Iterator[None]:
+    """Give what is started inside its part of the cores, unless the user has chosen.
+
+    Threads that wait sleep: where something else wants the cores, spinning costs several times
+    the work itself.
+    """
+    threads = str(max((os.cpu_count() or 1) // workers, 1))
+    wanted = {**dict.fromkeys(THREAD_VARIABLES, threads), "OMP_WAIT_POLICY": "PASSIVE"}
+    chosen = [name for name in wanted if name not in os.environ]
+    os.environ.update({name: wanted[name] for name in chosen})
+    try:
+        yield
+    finally:
+        for name in chosen:
+            os.environ.pop(name, None)
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Keep what is started inside from running the program that starts it a second time."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+def _work(job: Job, lifeline: Connection, environment: dict[str, str]) -> None:
+    """Be a worker: run one job with the console in a file, and leave when the parent does."""
+    from registry.execute.here import run_job  # the parent needs no Sacred
+
+    os.environ.update(environment)  # the fork server has that of its own start
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it too, and passes it on
+    with job.log.open("ab", buffering=0) as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    os.chdir(job.project.root)
+    threading.Thread(target=_leave_with_parent, args=(lifeline,), daemon=True).start()
+    end = run_job(job)
+    with suppress(OSError):
+        lifeline.send(end)
+    sys.exit(end.status)
+
+
+def _leave_with_parent(lifeline: Connection) -> None:
+    with suppress(EOFError, OSError):
+        lifeline.recv()
+    os.kill(os.getpid(), signal.SIGTERM)

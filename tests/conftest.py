@@ -6,6 +6,7 @@ import os
 import secrets
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -36,11 +37,11 @@ def mongo_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     server.stop(root)
 
 
-@pytest.fixture
-def database_url(mongo_server: str) -> Iterator[str]:
-    """URL of a database of this test alone, which is dropped after it."""
+@contextmanager
+def fresh_database(server_url: str) -> Iterator[str]:
+    """Yield the URL of an empty database on a server, which is dropped after the block."""
     name = f"factbook_test_{secrets.token_hex(6)}"
-    parts = urlsplit(mongo_server)
+    parts = urlsplit(server_url)
     query = parts.query
     if parts.path.strip("/") and "authsource" not in query.lower():
         query = f"{query}&authSource={parts.path.strip('/')}".lstrip("&")
@@ -50,6 +51,13 @@ def database_url(mongo_server: str) -> Iterator[str]:
     assert database is not None
     database.handle.client.drop_database(name)
     database.close()
+
+
+@pytest.fixture
+def database_url(mongo_server: str) -> Iterator[str]:
+    """URL of a database of this test alone, which is dropped after it."""
+    with fresh_database(mongo_server) as url:
+        yield url
 
 
 @pytest.fixture

@@ -214,8 +214,9 @@ class _Watch:
     def _wrapped(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(descriptor: int, *arguments: Any) -> Any:
             def half() -> None:
-                data = memoryview(arguments[0]).cast("B")
-                function(descriptor, data[: len(data) // 2], *arguments[1:])
+                if arguments:  # fsync has none, and nothing to do by half
+                    data = memoryview(arguments[0]).cast("B")
+                    function(descriptor, data[: len(data) // 2], *arguments[1:])
 
             self._meet(f"os.{name}", descriptor, half)
             return function(descriptor, *arguments)

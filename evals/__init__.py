@@ -20,7 +20,7 @@ __getattr__, __dir__, __all__ = _attach(
         ],
         "naming.naming": ["NamingOptions", "choose_names"],
         "sanity.pairs": ["score_pairs"],
-        "sanity.perturb": ["spoil_labels"],
+        "sanity.perturb": ["corrupt_labels", "spoil_labels"],
         "sanity.protocol": ["Rates"],
         "sanity.sanity": ["combine_forms", "experimental_sanity", "theoretical_sanity"],
         "scoring.scoring": ["score", "score_blocks", "score_matrix"],

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import xarray as xr
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
+from evals.kernels.arrays import AnyArray, to_labelled, to_numpy
 from registry.suggest import nearest
 
 Floats = NDArray[np.float64]
@@ -27,9 +28,9 @@ ROWS = 8192  # encodings that are read at once
 
 
 def c2_score(
-    encodings: ArrayLike | xr.DataArray,
-    presence: ArrayLike | xr.DataArray,
-    centre: ArrayLike | None = None,
+    encodings: AnyArray,
+    presence: AnyArray,
+    centre: AnyArray | None = None,
 ) -> float:
     """Return the C2-score of one concept: the mean cosine between its encodings.
 
@@ -65,16 +66,18 @@ def c2_score(
     return float(sums.scores[0])
 
 
-def _checked(
-    encodings: ArrayLike | xr.DataArray, presence: ArrayLike | xr.DataArray
-) -> tuple[Floats, Floats]:
+def _checked(encodings: AnyArray, presence: AnyArray) -> tuple[Floats, Floats]:
     """Return the rows that are encodings, and their presences."""
-    if isinstance(encodings, xr.DataArray) and "image" in encodings.dims:
-        encodings = encodings.transpose("image", ...)
-        if isinstance(presence, xr.DataArray):  # matched by name, where both have names
-            encodings, presence = xr.align(encodings, presence, join="exact")
-    rows = np.asarray(encodings, dtype=np.float64)
-    weights = np.asarray(presence, dtype=np.float64)
+    arrays = to_numpy(encodings), to_numpy(presence)
+    if arrays[0].ndim == 2 and arrays[1].ndim == 1:
+        labelled = to_labelled(encodings, ("image", "feature"), "encodings")
+        weighed = to_labelled(presence, ("image",), "presence")
+        if "image" in labelled.dims:
+            labelled = labelled.transpose("image", ...)
+            if "image" in labelled.coords and "image" in weighed.coords:
+                labelled, weighed = xr.align(labelled, weighed, join="exact")  # by name
+        arrays = to_numpy(labelled), to_numpy(weighed)
+    rows, weights = (array.astype(np.float64) for array in arrays)
     if rows.ndim != 2 or weights.shape != rows.shape[:1]:
         raise ValueError(
             f"encodings {rows.shape} and presence {weights.shape}; "
@@ -89,8 +92,8 @@ def _checked(
     return rows, weights
 
 
-def _checked_centre(centre: ArrayLike, n_features: int) -> Floats:
-    values = np.asarray(centre, dtype=np.float64)
+def _checked_centre(centre: AnyArray, n_features: int) -> Floats:
+    values = to_numpy(centre).astype(np.float64)
     if values.shape != (n_features,):
         raise ValueError(f"centre {values.shape}; expected ({n_features},), (feature,)")
     return values

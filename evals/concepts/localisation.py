@@ -16,16 +16,27 @@ which know where such objects usually are, and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import xarray as xr
 from scipy.ndimage import distance_transform_edt
 
+from evals.kernels.arrays import Shaped, to_dataset, to_labelled
 from evals.kernels.contingency import divide
 
 MEASURES = ("pointing", "energy", "iou")
+MAPS = {"map": ("concept", "rank", "y", "x"), "image": ("concept", "rank")}
+MASKS = {
+    "mask": ("image", "object", "y", "x"),
+    "carries": ("image", "object", "label"),
+    "image": ("image",),
+    "label": ("label",),
+}
+"""Dimensions of what `localise` is given, where it comes as plain arrays."""
+
 BLOCK = 32  # concepts whose maps, and the masks of whose images, are in memory at once
 
 
@@ -130,9 +141,9 @@ def _near(mask: np.ndarray, tolerance: float) -> np.ndarray:
 
 
 def localise(
-    maps: xr.Dataset,
-    masks: xr.Dataset,
-    names: xr.DataArray | None = None,
+    maps: xr.Dataset | Mapping[str, Any],
+    masks: xr.Dataset | Mapping[str, Any],
+    names: Shaped | Sequence[str] | None = None,
     options: LocalisationOptions = LocalisationOptions(),
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> xr.Dataset:
@@ -140,12 +151,12 @@ def localise(
 
     Parameters
     ----------
-    maps : xr.Dataset
+    maps : xr.Dataset, or mapping of str to array
         ``map`` (concept, rank, y, x) and ``image`` (concept, rank): ids, "" for none. May be lazy.
-    masks : xr.Dataset
+    masks : xr.Dataset, or mapping of str to array
         ``mask`` (image, object, y, x) bool and ``carries`` (image, object, label) bool, of these
-        images at least, in the same cells.
-    names : xr.DataArray, optional
+        images at least, in the same cells; the names of these, ``image`` and ``label``.
+    names : array or sequence of str, optional
         (concept,) the label of each concept, "" for none; those of other concepts are passed over.
     options : LocalisationOptions
         How.
@@ -165,6 +176,9 @@ def localise(
     ValueError
         If masks are missing for an image, or have other cells than the maps.
     """
+    maps, masks = to_dataset(maps, MAPS, "maps"), to_dataset(masks, MASKS, "masks")
+    if "concept" not in maps.coords:
+        maps = maps.assign_coords(concept=np.arange(maps.sizes["concept"]))
     cells = [f"{data.sizes['y']} x {data.sizes['x']}" for data in (maps, masks)]
     if cells[0] != cells[1]:
         raise ValueError(f"maps have {cells[0]} cells, masks {cells[1]}")
@@ -244,10 +258,14 @@ class _Scenes:
         return masks
 
 
-def _names_of(concepts: np.ndarray, names: xr.DataArray | None) -> list[str]:
-    if names is None:
+def _names_of(concepts: np.ndarray, given: Shaped | Sequence[str] | None) -> list[str]:
+    if given is None:
         return [""] * len(concepts)
-    known = dict(zip(names["concept"].values.tolist(), names.values.astype(str), strict=True))
+    names = to_labelled(given, ("concept",), "names")
+    named = names["concept"].values if "concept" in names.coords else concepts
+    if len(named) != names.size:
+        raise ValueError(f"expected names of {len(named)} concepts; got {names.size}")
+    known = dict(zip(named.tolist(), names.values.astype(str).tolist(), strict=True))
     return [str(known.get(concept, "")) for concept in concepts.tolist()]
 
 

@@ -22,12 +22,12 @@ import numpy as np
 import xarray as xr
 from scipy.optimize import linear_sum_assignment
 
+from evals.kernels.arrays import AnyArray, is_plain, to_labelled, to_plain
 from evals.kernels.columns import Columns
 from evals.kernels.contingency import divide
 from evals.metrics.table import find_metric
 from evals.scoring.blocks import score_arrays
-from evals.scoring.labelled import take_neurons
-from evals.scoring.scoring import read_array
+from evals.scoring.labelled import share_names, take_neurons
 
 THRESHOLDS = (0.5, 0.7, 0.9)
 UNMATCHED = -1
@@ -111,7 +111,7 @@ def _pick(similarity: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     return np.where(chosen == UNMATCHED, np.nan, picked)
 
 
-def compare_decoders(one: xr.DataArray, other: xr.DataArray) -> np.ndarray:
+def compare_decoders(one: AnyArray, other: AnyArray) -> np.ndarray:
     """Return the cosines (concept, other concept) of directions (channel, concept).
 
     NaN for a direction of length 0.
@@ -121,16 +121,26 @@ def compare_decoders(one: xr.DataArray, other: xr.DataArray) -> np.ndarray:
     ValueError
         If the directions are of different numbers of channels.
     """
-    if one.sizes["channel"] != other.sizes["channel"]:
+    directions = _directions(one), _directions(other)
+    n_channels = [held.shape[1] for held in directions]
+    if n_channels[0] != n_channels[1]:
         raise ValueError(
-            f"decoders have {one.sizes['channel']} and {other.sizes['channel']} channels; "
+            f"decoders have {n_channels[0]} and {n_channels[1]} channels; "
             "expected concepts of the same layer"
         )
-    return cosines(_directions(one), _directions(other))
+    return cosines(*directions)
 
 
-def _directions(decoder: xr.DataArray) -> np.ndarray:
-    return decoder.transpose("concept", "channel").values.astype(np.float64)
+def _take_decoder(decoder: AnyArray) -> xr.DataArray:
+    """Return directions (concept, channel) with named concepts."""
+    taken = to_labelled(decoder, ("channel", "concept"), "decoder").transpose("concept", "channel")
+    if "concept" not in taken.coords:
+        taken = taken.assign_coords(concept=np.arange(taken.sizes["concept"]))
+    return taken
+
+
+def _directions(decoder: AnyArray) -> np.ndarray:
+    return _take_decoder(decoder).values.astype(np.float64)
 
 
 def cosines(one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -143,14 +153,15 @@ def cosines(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def compare_presences(
-    one: xr.DataArray, other: xr.DataArray, workers: int = 1, shuffle: int | None = None
+    one: AnyArray, other: AnyArray, workers: int = 1, shuffle: int | None = None
 ) -> np.ndarray:
     """Return the correlations (concept, other concept) of presences in the same images.
 
     Parameters
     ----------
-    one, other : xr.DataArray
-        (image, concept); images are matched by id, those that only one has are left out.
+    one, other : array
+        (image, concept); images are matched by id, those that only one has are left out. Rows
+        without names are matched by position.
     workers : int
         Threads.
     shuffle : int, optional
@@ -161,22 +172,26 @@ def compare_presences(
     ValueError
         If they share fewer than two images.
     """
-    one, other = take_neurons(one), take_neurons(other)
-    shared = one.indexes["input"].intersection(other.indexes["input"], sort=False)
+    sets = "one", "other"
+    taken = share_names(
+        take_neurons(one), take_neurons(other), (is_plain(one), is_plain(other)), sets
+    )
+    indexes = [array.get_index("input") for array in taken]
+    shared = indexes[0].intersection(indexes[1], sort=False)
     if len(shared) < 2:
         raise ValueError(f"presences share {len(shared)} images; expected at least 2")
-    places = [array.indexes["input"].get_indexer(shared) for array in (one, other)]
+    places = [index.get_indexer(shared) for index in indexes]
     if shuffle is not None:
         places[1] = np.random.default_rng([shuffle, 1]).permutation(places[1])
     columns = [
-        Columns(read_array(array.isel(input=place)), name)
-        for array, place, name in zip((one, other), places, ("one", "other"), strict=True)
+        Columns(to_plain(array.isel(input=place)), name)
+        for array, place, name in zip(taken, places, sets, strict=True)
     ]
     row = find_metric("correlation")
     return score_arrays([row], columns[0], columns[1], workers=workers)[row.name]
 
 
-def random_decoder(decoder: xr.DataArray, seed: int) -> xr.DataArray:
+def random_decoder(decoder: AnyArray, seed: int) -> xr.DataArray:
     """Return as many random directions with the same second moments (channel, channel).
 
     They are normally distributed mixtures of the directions that there are, so that they fill the
@@ -185,7 +200,7 @@ def random_decoder(decoder: xr.DataArray, seed: int) -> xr.DataArray:
     rows = _directions(decoder)
     mixing = np.random.default_rng([seed, 0]).standard_normal((len(rows), len(rows)))
     mixed = mixing @ rows / np.sqrt(len(rows))
-    return decoder.transpose("concept", "channel").copy(data=mixed)
+    return _take_decoder(decoder).copy(data=mixed)
 
 
 @dataclass(frozen=True)
@@ -194,20 +209,29 @@ class ConceptSet:
 
     Attributes
     ----------
-    decoder : xr.DataArray or None
+    decoder : array or None
         (channel, concept) directions in the layer.
-    presence : xr.DataArray or None
+    presence : array or None
         (image, concept).
     """
 
-    decoder: xr.DataArray | None = None
-    presence: xr.DataArray | None = None
+    decoder: AnyArray | None = None
+    presence: AnyArray | None = None
+
+    @property
+    def names(self) -> np.ndarray:
+        """(concept,) their names, or numbers."""
+        if self.decoder is not None:
+            return np.asarray(_take_decoder(self.decoder)["concept"])
+        assert self.presence is not None
+        return np.asarray(take_neurons(self.presence)["neuron"])
 
     def alive(self) -> np.ndarray | None:
         """Return which concepts are not the same in every image, None where that is not known."""
         if self.presence is None:
             return None
-        extremes = self.presence.min("image"), self.presence.max("image")
+        presence = take_neurons(self.presence)
+        extremes = presence.min("input"), presence.max("input")
         return np.asarray(extremes[0].values != extremes[1].values)
 
 
@@ -240,8 +264,7 @@ def match_sets(
         raise ValueError("the two sets of concepts share neither decoders nor presences")
     alive = one.alive(), other.alive()
     found = [_match(one, other, basis, alive, options) for basis in bases]
-    sets = [getattr(one, bases[0]), getattr(other, bases[0])]
-    names = [array["concept"].values for array in sets]
+    names = one.names, other.names
     per_concept = {key: np.stack([f.matched[key] for f in found], 1) for key in found[0].matched}
     for key in ("match", "nearest"):
         places = per_concept[key]

@@ -27,6 +27,7 @@ from evals.identification.selection import (
     lam_of,
     validation_neurons,
 )
+from evals.kernels.arrays import AnyArray, to_numpy
 from evals.metrics.table import ALPHAS, LAMBDAS, Metric, Parameters, find_metric
 
 
@@ -103,9 +104,9 @@ def best_places(scores: np.ndarray) -> np.ndarray:
 
 
 def identify(
-    activations: xr.DataArray,
-    labels: xr.DataArray,
-    right: np.ndarray | Sequence[int],
+    activations: AnyArray,
+    labels: AnyArray,
+    right: AnyArray,
     metrics: Sequence[str | Metric],
     options: IdentificationOptions = IdentificationOptions(),
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -114,9 +115,9 @@ def identify(
 
     Parameters
     ----------
-    activations : xr.DataArray
+    activations : array
         (input, neuron) or (image, neuron).
-    labels : xr.DataArray
+    labels : array
         (input, concept) or (input, label), of the same inputs: all concepts that compete.
     right : array of int
         (neuron,) place of each neuron's concept among the labels, -1 where it is not known:
@@ -141,7 +142,7 @@ def identify(
         As :func:`evals.score`; and where there are fewer than 3 neurons of known concept.
     """
     rows = [metric if isinstance(metric, Metric) else find_metric(metric) for metric in metrics]
-    n_known = int(np.count_nonzero(np.asarray(right) != UNKNOWN))
+    n_known = int(np.count_nonzero(to_numpy(right) != UNKNOWN))
     seeds = options.seed + np.arange(options.n_splits)
     choosing = np.stack([validation_neurons(n_known, options.share, int(seed)) for seed in seeds])
     is_chooser = np.asarray(choosing.any(axis=0))

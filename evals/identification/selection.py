@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from evals.kernels.arrays import AnyArray, Shaped, to_numpy, to_plain
 from evals.kernels.columns import Columns
 from evals.metrics.table import ALPHAS, LAMBDAS, Metric, Parameters, find_metric
 from evals.scoring.blocks import BlockEvidence, Concepts, map_evidence, most_neurons
-from evals.scoring.labelled import align, take_concepts
-from evals.scoring.scoring import read_activations, read_array
+from evals.scoring.labelled import align, take_concepts, take_right
+from evals.scoring.scoring import read_activations
 from registry.suggest import nearest
 
 VALIDATION_SHARE = 0.05
@@ -82,14 +83,14 @@ def validation_neurons(
     return is_chosen
 
 
-def right_places(right_concept: xr.DataArray | Sequence[str], labels: xr.DataArray) -> np.ndarray:
+def right_places(right_concept: Shaped | Sequence[str], labels: AnyArray) -> np.ndarray:
     """Return the place of each neuron's known concept among the labels.
 
     Parameters
     ----------
-    right_concept : xr.DataArray or sequence of str
+    right_concept : array or sequence of str
         (neuron,) name of the label that is the neuron's concept, "" where it is not known.
-    labels : xr.DataArray
+    labels : array
         (input, concept) or (input, label), with names.
 
     Returns
@@ -102,7 +103,7 @@ def right_places(right_concept: xr.DataArray | Sequence[str], labels: xr.DataArr
     ValueError
         For a name that the labels do not have, with the nearest.
     """
-    names = np.asarray(right_concept).astype(str)
+    names = to_numpy(right_concept).astype(str)
     known = take_concepts(labels)["concept"].values.astype(str)
     place = {name: i for i, name in enumerate(known.tolist())} | {"": UNKNOWN}
     for neuron, name in enumerate(names.tolist()):
@@ -112,9 +113,7 @@ def right_places(right_concept: xr.DataArray | Sequence[str], labels: xr.DataArr
     return np.array([place[name] for name in names.tolist()], dtype=np.int64)
 
 
-def identification_auprc(
-    scores: np.ndarray | xr.DataArray, right: np.ndarray | Sequence[int]
-) -> float:
+def identification_auprc(scores: AnyArray, right: AnyArray) -> float:
     """Return the average precision of scores as a detector of right pairs.
 
     Over all pairs of a known neuron and a concept, ties grouped. An undefined score says nothing
@@ -139,7 +138,7 @@ def identification_auprc(
     ValueError
         If the shapes do not fit, a place is no concept, or no neuron is known.
     """
-    values = np.asarray(scores, dtype=np.float64)
+    values = to_numpy(scores).astype(np.float64)
     places = require_right(right, values.shape)
     known = np.flatnonzero(places != UNKNOWN)
     if len(known) < len(places):
@@ -151,7 +150,7 @@ def identification_auprc(
     return float(np.mean(found / at_or_above))
 
 
-def require_right(right: np.ndarray | Sequence[int], shape: tuple[int, ...]) -> np.ndarray:
+def require_right(right: AnyArray, shape: tuple[int, ...]) -> np.ndarray:
     """Return places of right concepts as int64, if they fit scores of this (neuron, concept) shape.
 
     Raises
@@ -159,7 +158,7 @@ def require_right(right: np.ndarray | Sequence[int], shape: tuple[int, ...]) -> 
     ValueError
         If they do not, or no neuron is known.
     """
-    places = np.asarray(right)
+    places = to_numpy(right)
     if places.shape != shape[:1] or places.dtype.kind not in "iu":
         raise ValueError(
             f"expected a place for each of {shape[0]} neurons; "
@@ -176,9 +175,9 @@ def require_right(right: np.ndarray | Sequence[int], shape: tuple[int, ...]) -> 
 
 
 def choose_parameters(
-    activations: xr.DataArray,
-    labels: xr.DataArray,
-    right: np.ndarray | Sequence[int],
+    activations: AnyArray,
+    labels: AnyArray,
+    right: AnyArray,
     metrics: Sequence[str | Metric],
     alphas: Sequence[float] = ALPHAS,
     lams: Sequence[float] = LAMBDAS,
@@ -193,9 +192,9 @@ def choose_parameters(
 
     Parameters
     ----------
-    activations : xr.DataArray
+    activations : array
         (input, neuron) of the neurons that choose, and of no others.
-    labels : xr.DataArray
+    labels : array
         (input, concept) or (input, label): all concepts that compete.
     right : array of int
         (neuron,) place of each neuron's concept, as of `right_places`; neurons with -1 are left
@@ -279,14 +278,15 @@ class KnownNeurons:
 
     def __init__(
         self,
-        activations: xr.DataArray,
-        labels: xr.DataArray,
-        right: np.ndarray | Sequence[int],
+        activations: AnyArray,
+        labels: AnyArray,
+        right: AnyArray,
         workers: int = 1,
         choosers: np.ndarray | None = None,
     ):
         activations, labels = align(activations, labels)
-        places = require_right(right, (activations.sizes["neuron"], labels.sizes["concept"]))
+        shape = activations.sizes["neuron"], labels.sizes["concept"]
+        places = require_right(take_right(right, activations), shape)
         known = np.flatnonzero(places != UNKNOWN)
         self.right = places[known]
         self.neurons = activations["neuron"].values[known]
@@ -300,7 +300,7 @@ class KnownNeurons:
         n_blocks, self._size = _block_size(int(is_chooser.sum()), self.n_inputs, workers)
         self._n_first = min(n_blocks * self._size, len(known))
         self._activations = activations.isel(neuron=known[order])
-        self._labels = Concepts(Columns(read_array(labels), "labels"), workers)
+        self._labels = Concepts(Columns(to_plain(labels), "labels"), workers)
 
     def __len__(self) -> int:
         return len(self.right)

@@ -9,6 +9,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from scipy import sparse
 
+from evals.kernels.arrays import to_plain
+
 SPARSE_DENSITY = 0.05  # below this share of values that are not 0, a column is kept sparse
 SLAB_BYTES = 1 << 26  # what is read of a lazy array at once
 RESIDENT_BYTES = 1 << 29  # a lazy array up to this size is read once and kept
@@ -27,7 +29,7 @@ class Columns:
     Parameters
     ----------
     source : array
-        (input, column): NumPy, torch, SciPy-sparse or dask, of booleans, integers or floats.
+        (input, column): an array of any library, of booleans, integers or floats.
     name : str
         What to call it in errors.
     inputs, names : sequence, optional
@@ -150,10 +152,7 @@ def admit(source: Any, name: str) -> Columns:
 
 
 def _admit(source: Any, name: str) -> Any:
-    if hasattr(source, "detach"):  # a torch tensor; torch itself is not imported here
-        source = _from_torch(source)
-    elif not (sparse.issparse(source) or hasattr(source, "dask")):
-        source = np.asarray(source)
+    source = to_plain(source)
     if source.ndim != 2 or 0 in source.shape:
         raise ValueError(f"{name}: expected (input, column), not empty; got shape {source.shape}")
     if source.dtype.kind not in "biuf":
@@ -162,17 +161,6 @@ def _admit(source: Any, name: str) -> Any:
     wide = source.dtype.itemsize > 8
     source = source.astype(np.float64 if wide else source.dtype.newbyteorder("="), copy=False)
     return _read(source) if hasattr(source, "dask") else _thin(source)
-
-
-def _from_torch(tensor: Any) -> np.ndarray | sparse.coo_array:
-    tensor = tensor.detach().cpu()
-    if str(tensor.dtype) == "torch.bfloat16":
-        tensor = tensor.float()
-    if str(tensor.layout) == "torch.strided":
-        return np.asarray(tensor.numpy())
-    tensor = tensor.to_sparse_coo().coalesce()
-    stored = tensor.values().numpy(), tensor.indices().numpy()
-    return sparse.coo_array(stored, shape=tuple(tensor.shape))
 
 
 def _thin(source: Any) -> np.ndarray | sparse.csc_array:

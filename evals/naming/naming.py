@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from evals.kernels.arrays import AnyArray, Shaped, to_plain
 from evals.kernels.columns import Columns, read_column
 from evals.kernels.contingency import divide
 from evals.kernels.threads import map_in_order
@@ -21,8 +22,8 @@ from evals.kernels.weighted import Draws, WeightedEvidence
 from evals.metrics.table import DEFAULTS, Metric, Parameters, find_metric
 from evals.naming.consensus import elect, verdicts_of, voters
 from evals.scoring.blocks import BlockEvidence, map_evidence
-from evals.scoring.labelled import align
-from evals.scoring.scoring import bounds_of, read_array
+from evals.scoring.labelled import align, take_right
+from evals.scoring.scoring import bounds_of
 from registry.suggest import nearest
 
 BOOTSTRAP_BLOCK = 16
@@ -76,22 +77,22 @@ def halve_inputs(inputs: Sequence[str] | np.ndarray, seed: int) -> tuple[np.ndar
 
 
 def choose_names(
-    presence: xr.DataArray,
-    labels: xr.DataArray,
+    presence: AnyArray,
+    labels: AnyArray,
     metrics: Sequence[str | Metric],
     options: NamingOptions = NamingOptions(),
     progress: Progress = lambda done, total: None,
     *,
     sanity: Mapping[str, str] | None = None,
-    right: xr.DataArray | None = None,
+    right: Shaped | Sequence[str] | None = None,
 ) -> xr.Dataset:
     """Name every concept by its best label under each metric, and by what the metrics agree on.
 
     Parameters
     ----------
-    presence : xr.DataArray
+    presence : array
         (image, concept) or (input, neuron): how strongly each concept is in each input.
-    labels : xr.DataArray
+    labels : array
         (input, label) or (input, concept): 0 or 1, or probabilities; of the same inputs.
     metrics : sequence of str or Metric
         By which to name.
@@ -102,7 +103,7 @@ def choose_names(
     sanity : mapping of str to str, optional
         Metric to the verdict of its sanity tests, as "passes". Then only metrics that pass take
         part in the consensus; without it, all do.
-    right : xr.DataArray, optional
+    right : array or sequence of str, optional
         (neuron,) or (concept,) the label that is known to be right, "" where none is. Where none
         of them is a label, the labels are of another kind, and none is known.
 
@@ -164,13 +165,13 @@ class Naming:
     @classmethod
     def of(
         cls,
-        presence: xr.DataArray,
-        labels: xr.DataArray,
+        presence: AnyArray,
+        labels: AnyArray,
         metrics: Sequence[str | Metric],
         options: NamingOptions = NamingOptions(),
         *,
         sanity: Mapping[str, str] | None = None,
-        right: xr.DataArray | None = None,
+        right: Shaped | Sequence[str] | None = None,
     ) -> Naming:
         """Prepare what `choose_names` describes; labels are read here, presences later."""
         rows = tuple(m if isinstance(m, Metric) else find_metric(m) for m in metrics)
@@ -178,7 +179,7 @@ class Naming:
         if "input" not in presence.coords or presence.sizes["input"] < 2:
             raise ValueError("naming halves the inputs by name: expected at least two named inputs")
         halves = halve_inputs(presence["input"].values, options.seed)
-        columns = Columns(read_array(labels), "labels")
+        columns = Columns(to_plain(labels), "labels")
         names = np.append(labels["concept"].values.astype(str).astype(object), "")
         verdicts = verdicts_of([row.name for row in rows], sanity)
         return cls(
@@ -190,7 +191,9 @@ class Naming:
             options=options,
             verdicts=tuple(verdicts),
             voting=voters(verdicts, is_tested=sanity is not None),
-            right=None if right is None else _find_right(right, presence["neuron"].values, names),
+            right=None
+            if right is None
+            else _find_right(take_right(right, presence, "a label"), names),
         )
 
     @property
@@ -259,7 +262,7 @@ class Naming:
         """Return the presences of some concepts in the choosing and in the scoring half."""
         part = self.presence.isel(neuron=concepts)
         names = part["input"].values, part["neuron"].values
-        columns = Columns(read_array(part), "activations", *names).load()
+        columns = Columns(to_plain(part), "activations", *names).load()
         return columns.take(self.halves[0]), columns.take(self.halves[1])
 
     @property
@@ -411,7 +414,7 @@ def _tolerance(scores: np.ndarray) -> np.ndarray:
     return TIE * np.abs(np.where(np.isinf(scores), 0, scores))
 
 
-def _find_right(right: xr.DataArray, neurons: np.ndarray, names: np.ndarray) -> np.ndarray:
+def _find_right(right: np.ndarray, names: np.ndarray) -> np.ndarray:
     """Return the places of right labels (neuron,), -1 where none is known.
 
     Raises
@@ -419,11 +422,8 @@ def _find_right(right: xr.DataArray, neurons: np.ndarray, names: np.ndarray) -> 
     ValueError
         If some right labels are labels, and others are not.
     """
-    right = right.rename(concept="neuron") if "concept" in right.dims else right
-    if "neuron" in right.coords:
-        right = right.sel(neuron=neurons)
     places = {name: place for place, name in enumerate(names[:-1].tolist())}
-    known = right.values.astype(str).tolist()
+    known = right.astype(str).tolist()
     strange = sorted(set(known) - places.keys() - {""})
     if strange and not places.keys().isdisjoint(known):
         hint = nearest(strange[0], list(places))

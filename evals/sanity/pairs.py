@@ -12,14 +12,15 @@ import xarray as xr
 from scipy import sparse
 
 from evals.identification.selection import require_right
+from evals.kernels.arrays import AnyArray, to_plain
 from evals.kernels.columns import Block, Columns
 from evals.kernels.sampling import Sampler
 from evals.kernels.threads import map_in_order
 from evals.metrics.table import DEFAULTS, Metric, Parameters, find_metric, list_metrics
 from evals.sanity.perturb import LabelSet, stack_columns
 from evals.scoring.blocks import BlockEvidence, Concepts
-from evals.scoring.labelled import align
-from evals.scoring.scoring import read_activations, read_array
+from evals.scoring.labelled import align, take_right
+from evals.scoring.scoring import read_activations
 
 UNKNOWN = -1
 READ_AT_ONCE = 64  # neurons
@@ -27,9 +28,9 @@ SPARSE_TOGETHER = 16  # neurons: with sparse labels, wrong pairs cost less than 
 
 
 def score_pairs(
-    activations: xr.DataArray,
-    label_sets: Sequence[xr.DataArray],
-    right: np.ndarray | Sequence[int],
+    activations: AnyArray,
+    label_sets: Sequence[AnyArray],
+    right: AnyArray,
     metrics: Sequence[str | Metric] | None = None,
     parameters: Parameters | Mapping[str, Parameters] = DEFAULTS,
     *,
@@ -39,9 +40,9 @@ def score_pairs(
 
     Parameters
     ----------
-    activations : xr.DataArray
-        (input, neuron), or (image, concept): then concepts are the neurons.
-    label_sets : sequence of xr.DataArray
+    activations : array
+        (input, neuron), or a labelled one (image, concept): then concepts are the neurons.
+    label_sets : sequence of array
         (input, concept) or (input, label) each, of the same inputs and the same concepts: 0 or 1,
         or probabilities.
     right : array of int
@@ -72,8 +73,11 @@ def score_pairs(
     if len({tuple(labels["concept"].values.tolist()) for _, labels in pairs}) != 1:
         raise ValueError("expected one or more sets of labels of the same concepts")
     neurons = pairs[0][0]
-    columns = [Columns(read_array(labels), "labels") for _, labels in pairs]
-    scores = score_pair_arrays(rows, read_activations(neurons), columns, right, parameters, workers)
+    places = take_right(right, neurons)
+    columns = [Columns(to_plain(labels), "labels") for _, labels in pairs]
+    scores = score_pair_arrays(
+        rows, read_activations(neurons), columns, places, parameters, workers
+    )
     dims = ("label_set", "neuron")
     return xr.Dataset(
         {
@@ -88,7 +92,7 @@ def score_pair_arrays(
     metrics: Sequence[Metric],
     activations: Columns,
     label_sets: Sequence[LabelSet],
-    right: np.ndarray | Sequence[int],
+    right: AnyArray,
     parameters: Parameters | Mapping[str, Parameters] = DEFAULTS,
     workers: int = 1,
     progress: Callable[[int, int], None] = lambda done, total: None,

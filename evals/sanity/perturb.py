@@ -14,6 +14,7 @@ import numpy as np
 import xarray as xr
 from scipy import sparse
 
+from evals.kernels.arrays import AnyArray
 from evals.kernels.columns import SPARSE_DENSITY, Block, Columns
 from evals.kernels.contingency import LABEL_THRESHOLD
 from evals.kernels.sampling import choose_keyed, input_keys
@@ -118,14 +119,14 @@ def _stored(block: Block, column: int) -> tuple[np.ndarray, np.ndarray]:
     return inputs, block[inputs, column]
 
 
-def spoil_labels(
-    labels: xr.DataArray, test: str, rates: Rates = RATES, seed: int = 0
+def corrupt_labels(
+    labels: AnyArray, test: str, rates: Rates = RATES, seed: int = 0
 ) -> xr.DataArray:
     """Return labels of which some are missing, or to which some are added.
 
     Parameters
     ----------
-    labels : xr.DataArray
+    labels : array
         (input, concept) or (input, label): 0 or 1, or probabilities; positive is what is at or
         above 0.5.
     test : str
@@ -147,6 +148,10 @@ def spoil_labels(
     columns = Columns(labels.data, "labels", inputs, labels["concept"].values)
     block = SpoiledLabels(columns, test, rates, seed).block(0, columns.n_columns)
     return labels.copy(data=block.toarray() if sparse.issparse(block) else block)
+
+
+spoil_labels = corrupt_labels
+"""The name it had first."""
 
 
 class SubstitutedLabels:

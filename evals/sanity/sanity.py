@@ -14,6 +14,7 @@ import numpy as np
 import xarray as xr
 
 from evals.identification.selection import UNKNOWN
+from evals.kernels.arrays import AnyArray, Shaped
 from evals.kernels.sampling import input_keys
 from evals.metrics.table import Metric, find_metric, list_metrics
 from evals.sanity.binary import BinarySetting
@@ -228,10 +229,10 @@ def _compare(
 
 
 def experimental_sanity(
-    activations: xr.DataArray,
-    labels: xr.DataArray,
+    activations: AnyArray,
+    labels: AnyArray,
     metrics: Sequence[str | Metric] | None = None,
-    right_concept: xr.DataArray | Sequence[str] | None = None,
+    right_concept: Shaped | Sequence[str] | None = None,
     *,
     rates: Rates = RATES,
     criterion: Criterion = CRITERION,
@@ -243,13 +244,13 @@ def experimental_sanity(
 
     Parameters
     ----------
-    activations : xr.DataArray
-        (input, neuron), or (image, concept): then concepts are the neurons.
-    labels : xr.DataArray
+    activations : array
+        (input, neuron), or a labelled one (image, concept): then concepts are the neurons.
+    labels : array
         (input, concept) or (input, label), of the same inputs: 0 or 1, or probabilities.
     metrics : sequence of str or Metric, optional
         Names in the table; all of it by default.
-    right_concept : xr.DataArray or sequence of str, optional
+    right_concept : array or sequence of str, optional
         (neuron,) name of each neuron's concept, "" where it is not known. If none is known, it is
         the one of highest IoU; otherwise neurons where it is not known are left out.
     rates : Rates

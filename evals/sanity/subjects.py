@@ -20,6 +20,7 @@ from evals.identification.selection import (
     right_places,
     validation_neurons,
 )
+from evals.kernels.arrays import AnyArray, Shaped, to_plain
 from evals.kernels.columns import Columns
 from evals.metrics.table import ALPHAS, LAMBDAS, Metric, Parameters, find_metric
 from evals.sanity.pairs import score_pair_arrays
@@ -27,8 +28,8 @@ from evals.sanity.perturb import LabelSet, stack_columns
 from evals.sanity.protocol import HIDDEN_ALPHA
 from evals.sanity.verdicts import bounds_of_scores
 from evals.scoring.blocks import score_arrays
-from evals.scoring.labelled import align
-from evals.scoring.scoring import read_activations, read_array
+from evals.scoring.labelled import align, take_right
+from evals.scoring.scoring import read_activations
 
 LABEL_BYTES = 1 << 29  # label sets side by side, where all pairs are scored
 
@@ -135,23 +136,23 @@ class Subjects:
 
 
 def find_subjects(
-    activations: xr.DataArray,
-    labels: xr.DataArray,
+    activations: AnyArray,
+    labels: AnyArray,
     metrics: Sequence[Metric],
-    right_concept: xr.DataArray | Sequence[str] | None = None,
+    right_concept: Shaped | Sequence[str] | None = None,
     options: SubjectOptions = SUBJECT_OPTIONS,
 ) -> Subjects:
     """Find the right concept of each neuron, and let some neurons choose parameters.
 
     Parameters
     ----------
-    activations : xr.DataArray
-        (input, neuron), or (image, concept): then concepts are the neurons.
-    labels : xr.DataArray
+    activations : array
+        (input, neuron), or a labelled one (image, concept): then concepts are the neurons.
+    labels : array
         (input, concept) or (input, label), of the same inputs.
     metrics : sequence of Metric
         What is to be tested.
-    right_concept : xr.DataArray or sequence of str, optional
+    right_concept : array or sequence of str, optional
         (neuron,) name of each neuron's concept, "" where it is not known. If none is known, it is
         for each neuron the one of highest IoU, the first of equals; otherwise neurons where it is
         not known are left out.
@@ -182,7 +183,7 @@ def find_subjects(
     return Subjects(
         metrics=metrics,
         activations=read_activations(activations.isel(neuron=tested)),
-        labels=Columns(read_array(labels), "labels", inputs, labels["concept"].values).load(),
+        labels=Columns(to_plain(labels), "labels", inputs, labels["concept"].values).load(),
         right=right[tested],
         parameters=chosen_parameters(chosen, options.seed),
         chosen=chosen,
@@ -194,20 +195,15 @@ def find_subjects(
 def _find_right(
     activations: xr.DataArray,
     labels: xr.DataArray,
-    right_concept: xr.DataArray | Sequence[str] | None,
+    right_concept: Shaped | Sequence[str] | None,
     options: SubjectOptions,
 ) -> tuple[np.ndarray, bool]:
     """Return the place (neuron,) of each right concept, and whether these are by IoU."""
     if right_concept is not None:
-        right = right_places(right_concept, labels)
-        if len(right) != activations.sizes["neuron"]:
-            raise ValueError(
-                f"expected the right concept of {activations.sizes['neuron']} neurons; "
-                f"got {len(right)}"
-            )
+        right = right_places(take_right(right_concept, activations, "a concept"), labels)
         if (right != UNKNOWN).any():
             return right, False
-    columns = read_activations(activations), Columns(read_array(labels), "labels")
+    columns = read_activations(activations), Columns(to_plain(labels), "labels")
     parameters = Parameters(alpha=options.hidden_alpha)
     scores = score_arrays([find_metric("iou")], *columns, parameters, workers=options.workers)
     iou = scores["iou"]

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import xarray as xr
 
+from evals.kernels.arrays import AlignmentError, AnyArray, Shaped, is_plain, to_labelled, to_numpy
 from registry.suggest import nearest
 
 RENAMED_ACTIVATIONS = {"image": "input", "concept": "neuron"}
@@ -18,52 +19,119 @@ MAIN_VARIABLES = ("presence", "activation")
 LAZY_INPUTS = 4096  # inputs of a dataset that are read at once
 
 
-class AlignmentError(ValueError):
-    """Two arrays that are not of the same inputs."""
-
-
-def align(activations: xr.DataArray, labels: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
+def align(activations: AnyArray, labels: AnyArray) -> tuple[xr.DataArray, xr.DataArray]:
     """Return activations (input, neuron) and labels (input, concept) of the same inputs.
 
-    The labels are put in the activations' order, by exact ids; where neither array names its
-    inputs, they are taken to be in the same order.
+    The labels are put in the activations' order, by the exact names of inputs. Rows of a plain
+    array, and of a pandas object with the default index, have no names: they are taken to be in
+    the order of the other array, whose names they are given. So are the rows of two labelled
+    arrays that both do not name their inputs.
 
     Parameters
     ----------
-    activations : xr.DataArray
-        (input, neuron), or (image, concept) where concepts are the neurons; in any order.
-    labels : xr.DataArray
-        (input, concept), or (image, label).
+    activations : array
+        (input, neuron), or a labelled one (image, concept) where concepts are the neurons, in any
+        order.
+    labels : array
+        (input, concept), or a labelled one (image, label).
 
     Raises
     ------
     AlignmentError
         If dimensions are others, inputs repeat, or the sets of inputs differ.
     """
-    activations = take_neurons(activations)
-    labels = take_concepts(labels)
-    named = [array for array in (activations, labels) if "input" in array.coords]
-    if len(named) == 1:
-        other = "labels" if named[0] is activations else "activations"
-        raise AlignmentError(f"{other} do not name their inputs, by a coordinate 'input'")
-    if not named:
-        if activations.sizes["input"] != labels.sizes["input"]:
-            sizes = f"{activations.sizes['input']} and {labels.sizes['input']}"
-            raise AlignmentError(f"activations and labels are of {sizes} inputs, not named")
-        return activations, labels
-    order = _order(labels.indexes["input"], activations.indexes["input"])
+    plain = is_plain(activations), is_plain(labels)
+    pair = share_names(take_neurons(activations), take_concepts(labels), plain)
+    if "input" not in pair[0].coords:
+        return pair
+    order = _order(pair[1].indexes["input"], pair[0].indexes["input"])
     in_order = np.array_equal(order, np.arange(len(order)))
-    return activations, labels if in_order else labels.isel(input=order)
+    return pair[0], pair[1] if in_order else pair[1].isel(input=order)
 
 
-def take_neurons(activations: xr.DataArray) -> xr.DataArray:
+def share_names(
+    one: xr.DataArray,
+    other: xr.DataArray,
+    plain: tuple[bool, bool],
+    what: tuple[str, str] = ("activations", "labels"),
+) -> tuple[xr.DataArray, xr.DataArray]:
+    """Return two arrays whose inputs both have names, or both have none and are as many.
+
+    Parameters
+    ----------
+    one, other : xr.DataArray
+        (input, …).
+    plain : tuple of bool
+        Which of them came without names of dimensions: it takes the other's names of inputs, or
+        numbers where that is plain too.
+    what : tuple of str
+        What to call them in errors.
+
+    Raises
+    ------
+    AlignmentError
+        If only one names its inputs and the other is labelled, or they are not equally many.
+    """
+    arrays = [one, other]
+    lacking = [i for i, array in enumerate(arrays) if "input" not in array.coords]
+    if not lacking:
+        return one, other
+    if len(lacking) == 1 and not plain[lacking[0]]:
+        bare = what[lacking[0]]
+        raise AlignmentError(f"{bare} do not name their inputs, by a coordinate 'input'")
+    if one.sizes["input"] != other.sizes["input"]:
+        sizes = f"{one.sizes['input']} and {other.sizes['input']}"
+        raise AlignmentError(f"{what[0]} and {what[1]} are of {sizes} inputs, not named")
+    if len(lacking) == 1:
+        names = arrays[1 - lacking[0]]["input"].values
+    elif all(plain):
+        names = np.arange(one.sizes["input"])
+    else:
+        return one, other
+    return one.assign_coords(input=names), other.assign_coords(input=names)
+
+
+def take_neurons(activations: AnyArray) -> xr.DataArray:
     """Return activations as (input, neuron), neurons named; concepts become neurons here."""
     return _take(activations, "activations", RENAMED_ACTIVATIONS, ("input", "neuron"))
 
 
-def take_concepts(labels: xr.DataArray) -> xr.DataArray:
+def take_concepts(labels: AnyArray) -> xr.DataArray:
     """Return labels as (input, concept), concepts named."""
     return _take(labels, "labels", RENAMED_LABELS, ("input", "concept"))
+
+
+def take_right(
+    given: Shaped | Sequence[object], activations: xr.DataArray, what: str = "a place"
+) -> np.ndarray:
+    """Return what is known of neurons (neuron,), in the order of activations (input, neuron).
+
+    Parameters
+    ----------
+    given : array, or sequence
+        (neuron,) or (concept,), joined by name where it has names, else by position.
+    activations : xr.DataArray
+        Whose neurons are meant; ``given`` may name more.
+    what : str
+        What to call an element of ``given`` in errors.
+
+    Raises
+    ------
+    AlignmentError
+        If a neuron is missing, or neurons are not equally many and have no names.
+    """
+    array = to_labelled(given, ("neuron",), "right")
+    (dim,) = array.dims
+    n_neurons = activations.sizes["neuron"]
+    if dim in array.coords:
+        index = array.indexes[dim].get_indexer(activations.indexes["neuron"])
+        if (index < 0).any():
+            missing = activations["neuron"].values[index < 0]
+            raise AlignmentError(f"nothing is known of {len(missing)} neurons: {_some(missing)}")
+        array = array.isel({dim: index})
+    if array.size != n_neurons:
+        raise AlignmentError(f"expected {what} for each of {n_neurons} neurons; got {array.size}")
+    return to_numpy(array)
 
 
 def select_inputs(labels: xr.DataArray, inputs: Sequence[str] | np.ndarray) -> xr.DataArray:
@@ -139,8 +207,9 @@ def _select_split(activations: xr.DataArray, split: str) -> xr.DataArray:
 
 
 def _take(
-    array: xr.DataArray, what: str, renamed: Mapping[str, str], dims: tuple[str, str]
+    given: AnyArray, what: str, renamed: Mapping[str, str], dims: tuple[str, str]
 ) -> xr.DataArray:
+    array = to_labelled(given, dims, what)
     names = {
         old: new for old, new in renamed.items() if old in array.dims and new not in array.dims
     }

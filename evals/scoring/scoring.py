@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from evals.kernels.arrays import AnyArray, to_plain
 from evals.kernels.columns import Columns
 from evals.metrics.table import DEFAULTS, Metric, Parameters, find_metric, list_metrics
 from evals.scoring.blocks import BlockEvidence, map_evidence, score_arrays
@@ -24,8 +25,8 @@ SWEPT = {
 
 def score(
     metric: str | Metric,
-    activations: xr.DataArray,
-    labels: xr.DataArray,
+    activations: AnyArray,
+    labels: AnyArray,
     *,
     alpha: float | None = None,
     lam: float = 1.0,
@@ -39,11 +40,13 @@ def score(
     ----------
     metric : str or Metric
         A row of the table of metrics, as ``"auprc"``.
-    activations : xr.DataArray
-        (input, neuron), or (image, concept): then concepts are the neurons. NumPy or dask.
-    labels : xr.DataArray
+    activations : array
+        (input, neuron): NumPy, torch, pandas, SciPy-sparse, dask or xarray. A labelled array may
+        be (image, concept): then concepts are the neurons.
+    labels : array
         (input, concept), or (image, label): 0 or 1, or probabilities. Put in the activations'
-        order by the exact names of inputs.
+        order by the exact names of inputs. Rows of plain arrays, and those of a pandas object
+        with the default index, have no names: they stand in the order of the activations.
     alpha : float or None
         Fraction of inputs at which a neuron is active, in (0, 1]; None where activations are 0 or
         1 already.
@@ -75,7 +78,7 @@ def score(
     row = metric if isinstance(metric, Metric) else find_metric(metric)
     activations, labels = align(activations, labels)
     parameters = Parameters(alpha=alpha, lam=lam, seed=seed)
-    columns = read_activations(activations), read_array(labels)
+    columns = read_activations(activations), to_plain(labels)
     scores = score_arrays([row], *columns, parameters, block_size=block_size, workers=workers)
     coords = {"neuron": activations["neuron"], "concept": labels["concept"]}
     result = xr.DataArray(scores[row.name], coords, PAIR, name=row.name)
@@ -83,8 +86,8 @@ def score(
 
 
 def score_matrix(
-    activations: xr.DataArray,
-    labels: xr.DataArray,
+    activations: AnyArray,
+    labels: AnyArray,
     metrics: Sequence[str | Metric] | None = None,
     alphas: Sequence[float] = (),
     *,
@@ -97,7 +100,7 @@ def score_matrix(
 
     Parameters
     ----------
-    activations, labels : xr.DataArray
+    activations, labels : array
         As for `score`.
     metrics : sequence of str or Metric, optional
         Names in the table; all of it by default.
@@ -149,8 +152,8 @@ def _join(blocks: Iterator[xr.Dataset], neurons: xr.DataArray) -> xr.Dataset:
 
 
 def score_blocks(
-    activations: xr.DataArray,
-    labels: xr.DataArray,
+    activations: AnyArray,
+    labels: AnyArray,
     metrics: Sequence[str | Metric] | None = None,
     alphas: Sequence[float] = (),
     *,
@@ -177,7 +180,7 @@ def score_blocks(
         block = block.assign_coords(neuron=activations["neuron"][neurons], concept=concept)
         return block.assign_coords({dim: sweep.coordinate(dim) for dim in sweep.dims(block.dims)})
 
-    columns = read_activations(activations), Columns(read_array(labels), "labels")
+    columns = read_activations(activations), Columns(to_plain(labels), "labels")
     return map_evidence(evaluate, *columns, block_size=block_size, workers=workers)
 
 
@@ -249,9 +252,4 @@ def _attributes(row: Metric, values: np.ndarray, parameters: Parameters) -> dict
 def read_activations(activations: xr.DataArray) -> Columns:
     """Return activations (input, neuron) as columns that know the names by which draws are made."""
     inputs = activations["input"].values if "input" in activations.coords else None
-    return Columns(read_array(activations), "activations", inputs, activations["neuron"].values)
-
-
-def read_array(array: xr.DataArray) -> Any:
-    """Return the array's dask array, or its values."""
-    return array.data if array.chunks is not None else array.values
+    return Columns(to_plain(activations), "activations", inputs, activations["neuron"].values)

@@ -294,7 +294,7 @@ def test_the_order_of_inputs_and_threads_change_nothing(real):
 @pytest.mark.parametrize(
     ("right", "seeds", "message"),
     [
-        (KNOWN[:-1], (0,), "right concept of 10 neurons; got 9"),
+        (KNOWN[:-1], (0,), "a concept for each of 10 neurons; got 9"),
         ([*KNOWN[:-1], "class 99"], (0,), "is no label; did you mean"),
         (["class 0", "class 1", *[""] * 8], (0,), "2 neurons of known concept"),
         (KNOWN, (), "one or more different seeds"),

@@ -1,0 +1,165 @@
+"""Arrays of any library, brought to NumPy, SciPy-sparse or dask, and to names where they have any.
+
+The one conversion that every public function goes through: NumPy, torch, pandas, SciPy-sparse,
+dask, xarray, and nested sequences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from scipy import sparse
+
+SPARSE_CHUNK = 1 << 22  # values of a sparse array that are dense at once, where it is labelled
+
+
+class AlignmentError(ValueError):
+    """Two arrays that are not of the same inputs, or an array of other dimensions."""
+
+
+class Shaped(Protocol):
+    """An array of any library: NumPy, torch, pandas, SciPy-sparse, dask or xarray."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes of its dimensions."""
+
+
+AnyArray: TypeAlias = Shaped | Sequence[float] | Sequence[Sequence[float]]
+"""What functions take: an array of any library, or nested sequences of numbers."""
+
+
+def to_plain(array: Any) -> Any:
+    """Return an array as NumPy, SciPy-sparse or dask, whichever it is nearest to, without names.
+
+    A torch tensor comes to the processor, from a graph or another device; bfloat16, which NumPy
+    lacks, becomes float32.
+    """
+    if hasattr(array, "detach"):  # a torch tensor; torch itself is not imported here
+        return _from_torch(array)
+    if isinstance(array, xr.DataArray):
+        return array.data if array.chunks is not None else array.values
+    if isinstance(array, (pd.DataFrame, pd.Series)):
+        values = array.to_numpy()  # of mixed columns, these are objects
+        return array.to_numpy(np.float64) if values.dtype == object and _is_real(array) else values
+    if sparse.issparse(array) or hasattr(array, "dask"):
+        return array
+    return np.asarray(array)
+
+
+def to_numpy(array: Any) -> np.ndarray:
+    """Return an array of any library as a dense one of NumPy."""
+    plain = to_plain(array)
+    return np.asarray(plain.toarray() if sparse.issparse(plain) else plain)
+
+
+def is_plain(array: Any) -> bool:
+    """Return whether an array's dimensions have no names, so that its rows are known by place."""
+    if not isinstance(array, xr.DataArray):
+        return True
+    return all(dim == f"dim_{axis}" for axis, dim in enumerate(array.dims))  # xarray's own
+
+
+def to_labelled(array: Any, dims: Sequence[str], what: str) -> xr.DataArray:
+    """Return an array with named dimensions; one that has names of dimensions keeps them.
+
+    Parameters
+    ----------
+    array : array
+        Of any library. The index and the columns of a pandas object become coordinates, except
+        its default one, a count, which is no name. A SciPy-sparse array becomes a dask array,
+        dense in the parts that are being read.
+    dims : sequence of str
+        The dimensions of a plain array, in order.
+    what : str
+        What to call it in errors.
+
+    Raises
+    ------
+    AlignmentError
+        If a plain array has another number of dimensions, or rows of several levels.
+    """
+    if not is_plain(array):
+        return array
+    plain = to_plain(array)
+    if plain.ndim != len(dims):
+        raise AlignmentError(f"{what}: expected {tuple(dims)}; got an array of {plain.shape}")
+    if sparse.issparse(plain):
+        plain = _densify(plain)
+    axes = array.axes if isinstance(array, (pd.DataFrame, pd.Series)) else ()
+    names = {}
+    for dim, index in zip(dims, axes, strict=False):
+        if isinstance(index, pd.MultiIndex):
+            raise AlignmentError(f"{what}: {dim} is named on {index.nlevels} levels; expected 1")
+        if not isinstance(index, pd.RangeIndex):
+            names[dim] = index.to_numpy()
+    return xr.DataArray(plain, names, tuple(dims))
+
+
+def to_dataset(
+    arrays: xr.Dataset | Mapping[str, Any], dims: Mapping[str, Sequence[str]], what: str
+) -> xr.Dataset:
+    """Return a dataset, of plain arrays by name where it is none yet.
+
+    Parameters
+    ----------
+    arrays : xr.Dataset or mapping
+        Name to an array of any library.
+    dims : mapping
+        Name to the dimensions of each; a one-dimensional array that is called as its dimension
+        names what lies along it.
+
+    Raises
+    ------
+    AlignmentError
+        If an array is missing, unknown, or has another number of dimensions.
+    """
+    if isinstance(arrays, xr.Dataset):
+        return arrays
+    if arrays.keys() != dims.keys():
+        raise AlignmentError(f"{what}: expected {list(dims)}; got {list(arrays)}")
+    labelled = {
+        name: to_labelled(arrays[name], own, f"{what}.{name}") for name, own in dims.items()
+    }
+    return xr.Dataset({name: array.drop_vars(array.coords) for name, array in labelled.items()})
+
+
+def _is_real(array: pd.DataFrame | pd.Series) -> bool:
+    kinds = array.dtypes if isinstance(array, pd.DataFrame) else [array.dtype]
+    return all(pd.api.types.is_numeric_dtype(kind) for kind in kinds)
+
+
+def _from_torch(tensor: Any) -> np.ndarray | sparse.coo_array:
+    tensor = tensor.detach().cpu()
+    if str(tensor.dtype) == "torch.bfloat16":
+        tensor = tensor.float()
+    if str(tensor.layout) == "torch.strided":
+        return np.asarray(tensor.resolve_conj().resolve_neg().numpy())
+    tensor = tensor.to_sparse_coo().coalesce()
+    stored = tensor.values().numpy(), tensor.indices().numpy()
+    return sparse.coo_array(stored, shape=tuple(tensor.shape))
+
+
+class _SparseParts:
+    """A SciPy-sparse array whose parts are dense when they are taken."""
+
+    def __init__(self, array: Any):
+        self._array = sparse.csr_array(array)
+        self.shape, self.dtype, self.ndim = array.shape, array.dtype, array.ndim
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        part = self._array[index]
+        return np.asarray(part.toarray() if sparse.issparse(part) else part)
+
+
+def _densify(array: Any) -> Any:
+    import dask.array  # half a second, for what is sparse alone
+
+    rows = max(1, SPARSE_CHUNK // max(1, array.shape[1]))
+    return dask.array.from_array(
+        _SparseParts(array), chunks=(rows, -1), name=False, meta=np.empty((0, 0), array.dtype)
+    )

@@ -96,6 +96,7 @@ class StageExperiment:
         self.uid = uid or new_uid()
         self.journal_only = journal_only
         self.unobserved = False
+        self.note = ""  # what should be known of a run that went well
         self.record: RunRecord | None = None
         self.sacred = self._build((*cells, task.cell) if task else cells)
 
@@ -190,7 +191,12 @@ class StageExperiment:
                 raise StageError(f"the stage ended the process, status {error.code}") from error
             written = attempt.publish(output, self.stage.output, run.provenance())
         if self.record is not None:
-            self.record.observer.set_facts(output=describe_output(written, self.project.root))
+            facts = {"output": describe_output(written, self.project.root)}
+            if attempt.overtaken_by:
+                facts |= {"overtaken_by": attempt.overtaken_by}
+                self.note = f"run {attempt.overtaken_by} was first; this is not the current dataset"
+                sys.stdout.write(f"{self.note}\n")
+            self.record.observer.set_facts(**facts)
         else:
             sys.stdout.write(f"Recorded nowhere; the dataset is in {written.folder}\n")
         return written.result

@@ -30,7 +30,8 @@ def run_job(job: Job) -> JobEnd:
     stage, uid = job.task.stage, job.uid
     run = StageExperiment(stage, job.project, job.task, uid=uid, journal_only=job.journal_only)
     try:
-        end = JobEnd(0, result=run.run())
+        result = run.run()
+        end = JobEnd(0, run.note, result)
     except TaskRefusedError as error:
         end = JobEnd(EXIT_FAILED, str(error))
     except (KeyboardInterrupt, SignalInterrupt):

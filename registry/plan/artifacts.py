@@ -12,6 +12,7 @@ Nothing here needs arrays, so that planning stays quick::
 from __future__ import annotations
 
 import dataclasses
+import errno
 import fcntl
 import os
 import re
@@ -60,6 +61,9 @@ RECORD_KEYS = {"fingerprint", "stage", "version", "config", "needs"}
 
 MOST_TIMED = 500
 """Earlier tasks of an experiment whose durations are read; the other cells go by their median."""
+
+HOLDER = "holder"
+"""File of a partial folder that names the run that it belongs to."""
 
 _WHOLE_PART = re.compile(r"part-\d{6}\.nc")
 
@@ -296,7 +300,7 @@ class ExperimentStore:
                     write_json(folder / "task.json", dict(task))
                 append_line(folder / "attempts", uid)
             origin = {"inputs": dict(inputs or {}), "sources": sources}
-            return Attempt(folder, uid, origin)
+            return Attempt(folder, uid, origin, lambda run: self._read_status(run) == "RUNNING")
 
 
 def _output_state(folder: str, run: str, verify: bool) -> OutputState:
@@ -337,10 +341,18 @@ def publish(folder: Path) -> None:
         sync(folder.parent)
 
 
-class Attempt:
-    """One run at a task, and its place on disk while it lasts.
+class StaleAttemptError(StoreError):
+    """An attempt at a task that another one has taken over: it must not write any more."""
 
-    A second attempt at the same time has a partial folder of its own, which nobody resumes.
+
+class Attempt:
+    """One run at a task, and its folders while it lasts.
+
+    A second attempt at the same time has a partial folder of its own, which nobody resumes. Of
+    attempts that overlap, the first to publish becomes current; the others keep their datasets in
+    their own runs' folders. Neither rests on locks alone, which another host may not see: the
+    partial folder names its holder, who is asked for before anything is written, and an attempt
+    whose holder's journal says that it runs is not taken over.
 
     Attributes
     ----------
@@ -353,14 +365,25 @@ class Attempt:
     output : Path
         Inside `partial`: what becomes the run's folder. Parts in it are kept for the next
         attempt, anything else begins anew.
+    overtaken_by : str
+        Identifier of the run that became current between the beginning of this attempt and its
+        own publication; "" if none has.
     """
 
-    def __init__(self, folder: Path, uid: str, origin: Mapping[str, Any]):
+    def __init__(
+        self,
+        folder: Path,
+        uid: str,
+        origin: Mapping[str, Any],
+        is_running: Callable[[str], bool] = lambda run: False,
+    ):
         self.folder = folder
         self.uid = uid
+        self.overtaken_by = ""
         with _exclusive(folder):
-            _remove_abandoned(folder)
-            self.partial, self._lock = _claim(folder, uid, origin)
+            _remove_abandoned(folder, is_running)
+            self.partial, self._lock = _claim(folder, uid, origin, is_running)
+            self._before = _current_run(folder)
             self.output = self.partial / "output"
             _clear_output(self.output)
 
@@ -380,31 +403,58 @@ class Attempt:
     ) -> Written:
         """Write what the stage returned, give it its name and make it current.
 
+        It does not become current if another run did since this attempt began: then
+        `overtaken_by` names that.
+
         Raises
         ------
+        StaleAttemptError
+            If another attempt has taken over; nothing is kept.
         SchemaError, StoreError
             As :func:`registry.store.datasets.write_dataset`; what can be resumed stays.
         """
         from registry.store.datasets import write_dataset
 
+        self.require_held()
         written = write_dataset(dataset, self.output, schema, provenance)
         final = self.folder / self.uid
         with _exclusive(self.folder):
+            self.require_held()
             os.rename(self.output, final)
             sync(self.folder)
-            publish(final)
+            current = _current_run(self.folder)
+            if current in ("", self._before):
+                publish(final)
+            else:
+                self.overtaken_by = current
             self._discard()
         return dataclasses.replace(written, folder=final)
+
+    def require_held(self) -> None:
+        """Make sure that what is written still counts.
+
+        Raises
+        ------
+        StaleAttemptError
+            If another attempt has taken over, as one on another host does when this one has not
+            been heard of for so long that it was taken for dead.
+        """
+        if (holder := _holder(self.partial)) != self.uid:
+            raise StaleAttemptError(
+                f"run {self.uid} was taken for dead, and run {holder or '(removed since)'} has "
+                f"taken over {self.partial}; this run writes nothing more"
+            )
 
     def close(self) -> None:
         """Let the next attempt resume; what nobody can resume is removed."""
         if self._lock is None:
             return
-        if self.is_shared:
-            self._unlock()
-            return
         with suppress(OSError), _exclusive(self.folder):
-            self._discard()
+            if not self.is_shared:
+                self._discard()
+            elif _holder(self.partial) == self.uid:
+                (self.partial / HOLDER).unlink()
+        self._unlock()
 
     def _discard(self) -> None:
         self._unlock()
@@ -425,48 +475,79 @@ def _exclusive(folder: Path) -> Iterator[None]:
     """
     descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        _flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)
 
 
-def _claim(folder: Path, uid: str, origin: Mapping[str, Any]) -> tuple[Path, int | None]:
+def _claim(
+    folder: Path, uid: str, origin: Mapping[str, Any], is_running: Callable[[str], bool]
+) -> tuple[Path, int | None]:
     """Lock the partial folder, emptied if it came from elsewhere, or else a private one."""
     partial = folder / "partial"
-    lock = _lock(partial)
+    lock = _lock(partial, is_running)
     if lock is None:
         partial = folder / f"partial-{uid}"
-        lock = _lock(partial)
+        lock = _lock(partial, is_running)
     elif (partial / "origin.json").exists() and read_json(partial / "origin.json") != origin:
         os.close(lock)
         _remove(partial)
-        lock = _lock(partial)
+        lock = _lock(partial, is_running)
     if not (partial / "origin.json").exists():
         write_json(partial / "origin.json", origin)
+    (partial / HOLDER).write_text(uid)
     return partial, lock
 
 
-def _lock(partial: Path) -> int | None:
+def _current_run(folder: Path) -> str:
+    """Return the identifier of a task's current run, "" if there is none."""
+    try:
+        return os.readlink(folder / "current")
+    except OSError:
+        return ""
+
+
+def _holder(partial: Path) -> str:
+    """Return the identifier of the run that a partial folder belongs to, "" if nobody's."""
+    try:
+        return (partial / HOLDER).read_text().strip()
+    except OSError:
+        return ""
+
+
+def _lock(partial: Path, is_running: Callable[[str], bool]) -> int | None:
     """Return the descriptor that holds a partial folder, or None if another process has it."""
     partial.mkdir(exist_ok=True)
+    holder = _holder(partial)
+    if holder and is_running(holder):  # perhaps on another host, whose lock is not seen here
+        return None
     descriptor = os.open(partial / "lock", os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
         return None
     return descriptor
 
 
-def _remove_abandoned(folder: Path) -> None:
+def _flock(descriptor: int, operation: int) -> None:
+    """Lock a file; where its file system has no locks, holders and journals must do."""
+    try:
+        fcntl.flock(descriptor, operation)
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP):
+            raise
+
+
+def _remove_abandoned(folder: Path, is_running: Callable[[str], bool]) -> None:
     """Remove private and discarded partial folders whose process is gone, and temporary files.
 
     The caller holds the folder, so that no temporary file in it has a writer who lives.
     """
     for path in folder.glob("partial-*"):
         with suppress(FileNotFoundError):  # its owner is just removing it
-            lock = _lock(path)
+            lock = _lock(path, is_running)
             if lock is not None:
                 os.close(lock)
                 shutil.rmtree(path, ignore_errors=True)

@@ -147,7 +147,101 @@ def test_a_second_run_at_the_same_time_has_a_place_of_its_own(store):
         "current",
         "task.json",
     ]
-    assert os.readlink(folder / "current") == uid(0)
+    assert (first.overtaken_by, second.overtaken_by) == (uid(1), "")
+    assert os.readlink(folder / "current") == uid(1), "of two attempts, one publishes"
+
+
+def test_a_run_that_began_after_a_publication_takes_its_place(store):
+    with begin(store, 0) as first:
+        first.publish(data(1.0), WHOLE, Provenance())
+    with begin(store, 1) as second, begin(store, 2) as third:
+        second.publish(data(2.0), WHOLE, Provenance())
+        third.publish(data(3.0), WHOLE, Provenance())
+    assert third.overtaken_by == uid(1)
+    assert store.state("fashion", FINGERPRINT).run == uid(1)
+    complete(store, 3)
+    assert store.state("fashion", FINGERPRINT).run == uid(3)
+
+
+ATTEMPT = """
+    import sys
+    from pathlib import Path
+    from registry.plan.artifacts import ExperimentStore, StaleAttemptError
+    from registry.store.datasets import Provenance
+    from tests.registry.plan.test_artifacts import WHOLE, begin, data
+    number = int(sys.argv[2])
+    with begin(ExperimentStore(Path(sys.argv[1])), number) as attempt:
+        print("ready", flush=True)
+        sys.stdin.readline()
+        try:
+            attempt.publish(data(float(number)), WHOLE, Provenance())
+            print("published", attempt.overtaken_by, flush=True)
+        except StaleAttemptError as error:
+            print("stale", error, flush=True)
+"""
+
+
+def publish_now(process):
+    process.stdin.write("go\n")
+    process.stdin.flush()
+    told = process.stdout.readline().split()
+    process.communicate()
+    return told
+
+
+def test_of_processes_at_one_task_one_publishes(tmp_path):
+    processes = [start(ATTEMPT, tmp_path, number) for number in range(3)]
+    told = [publish_now(process) for process in (processes[1], processes[0], processes[2])]
+    assert told == [["published"], ["published", uid(1)], ["published", uid(1)]]
+    store = ExperimentStore(tmp_path)
+    assert store.state("fashion", FINGERPRINT, verify=True).run == uid(1)
+    folder = store.folder("fashion", FINGERPRINT)
+    for number in range(3):  # each is a run with a dataset of its own
+        with open_dataset(folder / uid(number)) as read:
+            assert read["x"].values.min() == number
+    assert not list(folder.glob("partial*"))
+
+
+def without_lock(store):
+    """Make a lock invisible, as that of a process on another host may be."""
+    (store.folder("fashion", FINGERPRINT) / "partial" / "lock").unlink()
+
+
+def test_who_was_taken_for_dead_does_not_publish_over_its_successor(tmp_path):
+    store = ExperimentStore(tmp_path, lambda run: "DIED")
+    stale = start(ATTEMPT, tmp_path, 0)
+    without_lock(store)
+    with begin(store, 1) as successor:
+        assert successor.is_shared, "what the other had done is gone on with"
+        told = publish_now(stale)
+        assert (told[0], told[2]) == ("stale", uid(0))
+        assert f"run {uid(1)} has taken over" in " ".join(told)
+        assert store.current("fashion", FINGERPRINT) is None
+        successor.publish(data(1.0), WHOLE, Provenance())
+    assert store.state("fashion", FINGERPRINT, verify=True).run == uid(1)
+    assert not (store.folder("fashion", FINGERPRINT) / uid(0)).exists()
+
+
+def test_who_is_late_finds_what_its_successor_published(tmp_path):
+    store = ExperimentStore(tmp_path, lambda run: "DIED")
+    stale = start(ATTEMPT, tmp_path, 0)
+    without_lock(store)
+    complete(store, 1, value=1.0)
+    told = publish_now(stale)
+    assert told[0] == "stale"
+    assert store.state("fashion", FINGERPRINT, verify=True).run == uid(1)
+
+
+def test_who_runs_on_another_host_is_not_taken_over(tmp_path):
+    store = ExperimentStore(tmp_path, {uid(0): "RUNNING"}.get)
+    other = start(ATTEMPT, tmp_path, 0)
+    without_lock(store)
+    with begin(store, 1) as second:
+        assert not second.is_shared
+        assert publish_now(other) == ["published"]
+        second.publish(data(1.0), WHOLE, Provenance())
+    assert second.overtaken_by == uid(0)
+    assert store.state("fashion", FINGERPRINT, verify=True).run == uid(0)
 
 
 def test_many_at_once_do_not_disturb_each_other(store):
@@ -356,7 +450,8 @@ def part(index):
 
 def start(code, *arguments):
     command = [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
     assert process.stdout.readline() == "ready\n"
     return process
 

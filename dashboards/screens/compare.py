@@ -190,7 +190,7 @@ def _pictures(catalog: Catalog, rows: Sequence[Row]) -> None:
 def _drawn(catalog: Catalog, row: Row, concept: int) -> list[Picture]:
     """Return what a run drew of a concept, in today's form where its cell is still declared."""
     cell = catalog.project.graph.cells.get(row.run.cell)
-    return _tiles(str(catalog.output_path(row.run)), cell.stage if cell else "", concept)
+    return _tiles(str(catalog.path(row.run)), cell.stage if cell else "", concept)
 
 
 @st.cache_resource(max_entries=128, show_spinner="Reading pictures …")

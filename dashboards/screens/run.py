@@ -297,7 +297,7 @@ def _dataset(catalog: Catalog, run: RunView) -> None:
     if not run.output:
         st.info("This run has made no dataset.")
         return
-    folder = catalog.output_path(run)
+    folder = catalog.path(run)
     theme = getattr(st.context.theme, "type", None) or "light"
     with explained(run.cell):
         st.iframe(dataset_frame(folder, theme, FRAME_HEIGHT), height=FRAME_HEIGHT + 8)

@@ -15,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
+from registry.catalog.lineage import recorded_input
 from registry.mongo import queries
 from registry.mongo.connection import Database, DatabaseError, connect
 from registry.mongo.queries import find_metrics
@@ -423,13 +424,14 @@ class Catalog:
 
     # -- datasets ---------------------------------------------------------------------------
 
-    def path(self, name: str) -> Path:
-        """Return the folder of the current dataset of a cell, or of the dataset of a run.
+    def path(self, of: str | int | RunView) -> Path:
+        """Return the folder of the current dataset of a cell, or of the dataset of any run.
 
         Parameters
         ----------
-        name : str
-            A cell, or the number or identifier of a run.
+        of : str, int or RunView
+            A cell, for its current dataset as it is declared now; or a run, its number or its
+            identifier, for the dataset that this run made, whatever is declared by now.
 
         Raises
         ------
@@ -440,36 +442,38 @@ class Catalog:
         UnknownRunError
             If there is no such run.
         """
-        return self.output_path(self.run(name)) if is_run(name) else self.project.current(name)
-
-    def output_path(self, run: RunView) -> Path:
-        """Return the folder of the dataset that a run made.
-
-        Raises
-        ------
-        MissingInputsError
-            If it made none, or it is gone.
-        """
-        told = run.output.get("path")
-        if not told:
-            raise MissingInputsError(f"run {run.id or run.uid} made no dataset: it is {run.status}")
-        path = self.project.root / str(told)
+        if isinstance(of, str) and not is_run(of):
+            return self.project.current(of)
+        run = of if isinstance(of, RunView) else self.run(of)
+        name, recorded = run.id or run.uid, run.output.get("path")
+        if not recorded:
+            raise MissingInputsError(f"run {name} made no dataset: it is {run.status}")
+        path = self.project.root / str(recorded)
         if not path.is_dir():
-            raise MissingInputsError(f"the dataset of run {run.id or run.uid} is gone from {path}")
+            raise MissingInputsError(f"the dataset of run {name} is gone from {path}")
         return path
 
-    def dataset(self, name: str) -> xr.Dataset:
-        """Open the current dataset of a cell lazily; see :meth:`path` for names and errors."""
+    def dataset(self, of: str | int | RunView) -> xr.Dataset:
+        """Open the current dataset of a cell, or the dataset of any run, lazily.
+
+        See :meth:`path` for names and errors.
+        """
         from registry.store.datasets import open_dataset
 
-        return open_dataset(self.path(name))
+        return open_dataset(self.path(of))
 
-    def input(self, name: str) -> Input:
-        """Return the current dataset of a cell as a stage would be given it, to be read only.
+    def input(self, of: str | int | RunView) -> Input:
+        """Return a dataset as a stage would be given it, to be read only.
 
         Through it the network and the images behind a dataset are reached:
         ``catalog.input("shapes-concepts").origin("images").load()``. Paths in the settings of
         what is declared are relative to the project's folder, which must be the current one then.
+
+        Parameters
+        ----------
+        of : str, int or RunView
+            As for :meth:`path`. Behind the dataset of a run stands what that run read, and the
+            settings of resources as they were declared then.
 
         Raises
         ------
@@ -477,8 +481,16 @@ class Catalog:
             If there is no whole dataset. What is gone of all behind it is left out.
         SelectionError
             If the name means several cells, or none.
+        UnknownRunError
+            If there is no such run.
         """
-        return self.project.finished(name)
+        if isinstance(of, str) and not is_run(of):
+            return self.project.finished(of)
+        folder = self.path(of)
+        found = recorded_input(self.project.store, folder)
+        if found is None:
+            raise MissingInputsError(f"{folder} holds no whole dataset")
+        return found
 
     def plan(self, targets: Sequence[str] = (), **options: Any) -> Plan:
         """Return what would run, and why; see :meth:`registry.plan.project.Project.plan`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 import shutil
 import threading
 from collections.abc import Iterator
@@ -18,9 +19,10 @@ from registry.declare.declaration import DeclarationError
 from registry.declare.reference import SelectionError
 from registry.execute.schedule import run_plan
 from registry.mongo.connection import DatabaseError
-from registry.plan.project import MissingInputsError
+from registry.plan.project import MissingInputsError, open_project
 from registry.record.journal import journal_root
 from tests.registry.conftest import Lab
+from tests.registry.lab.project import edit
 
 SCALE = "tests.registry.lab.scale"
 
@@ -228,6 +230,54 @@ def test_through_a_dataset_what_it_was_made_from_is_reached(catalog: Catalog, la
     mean = catalog.input("mean")
     assert mean.origin("scaled").path == catalog.path("twice")
     assert mean.origin("numbers").load() == [1, 2, 3.5]
+
+
+def test_the_dataset_of_any_run_is_reached_whatever_is_declared_by_now(
+    fresh: Path, mongo_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, _, options = mongo_server.partition("?")
+    url = f"{address.rstrip('/')}/factbook_old_{secrets.token_hex(6)}?{options}"
+    monkeypatch.setenv("FACTBOOK_MONGO", url)
+    old = run_plan(open_project(fresh), open_project(fresh).plan(["mean"]), here=True)
+    end = "}\n\n[experiments.mean]"
+    again = edit(fresh, end, end.replace("}", "}\nconfig = { factor = 4.0 }"))
+    new = run_plan(again, again.plan(["mean"]), here=True)
+    values = {"twice": ([2, 4, 7], [4, 8, 14]), "mean": (13 / 3, 26 / 3)}
+    declared = (fresh / "experiments.toml").read_text()
+    for declaration in (declared, declared.partition("[experiments")[0]):  # then of nothing
+        (fresh / "experiments.toml").write_text(declaration)
+        for url in (None, "off"):
+            with open_catalog(fresh, url=url) as catalog:
+                for outcomes, index in ((old, 0), (new, 1)):
+                    for outcome in outcomes:
+                        run = catalog.run(str(outcome.uid))
+                        check_addresses(catalog, run, values[outcome.name][index])
+                mean, twice = (catalog.input(str(o.uid)) for o in reversed(old))
+                assert (mean.name, mean.kind, mean.slot) == ("mean", "averaged", "averaged")
+                assert mean.origin("scaled") == replace(twice, slot="scaled")
+                assert mean.origin("numbers").load() == [1, 2, 3.5]
+                assert mean.config["offset"] == 0.0
+                assert float(mean.open()["mean"]) == pytest.approx(13 / 3)
+
+
+def check_addresses(catalog: Catalog, run: RunView, values: Any) -> None:
+    """Check every way to name a run's dataset."""
+    for name in filter(None, (run, run.uid, run.id, run.id and str(run.id))):
+        assert catalog.path(name).name == run.uid
+        with catalog.dataset(name) as dataset:
+            found = dataset["value" if run.cell == "twice" else "mean"].values
+            assert found.tolist() == pytest.approx(values)
+        assert catalog.input(name).run == run.uid
+
+
+def test_what_is_gone_behind_a_run_is_left_out(fresh: Path) -> None:
+    project = open_project(fresh)
+    twice, mean = run_plan(project, project.plan(["mean"]), here=True, journal_only=True)
+    with open_catalog(fresh, url="off") as catalog:
+        shutil.rmtree(catalog.path(str(twice.uid)))
+        assert catalog.input(str(mean.uid)).inputs == {}
+        with pytest.raises(MissingInputsError, match="is gone from"):
+            catalog.input(str(twice.uid))
 
 
 def test_a_dataset_of_several_cells_is_ambiguous(catalog: Catalog) -> None:

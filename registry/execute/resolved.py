@@ -22,7 +22,7 @@ from registry.store.manifest import Provenance
 from registry.suggest import nearest
 
 if TYPE_CHECKING:
-    from registry.store.datasets import ShardWriter
+    from registry.store.shards import ShardWriter
 
 PROGRESS = "progress.json"
 PROGRESS_SECONDS = 0.5
@@ -260,10 +260,11 @@ class TaskRun:
 
     def shards(self) -> ShardWriter:
         """Return the writer of the output in parts, which resumes what is there."""
-        from registry.store.datasets import ShardWriter
+        from registry.store.shards import ShardWriter  # xarray, which handing out needs not
 
+        attributes, attempt = self.provenance().attributes(), self._attempt
         schema = self._task.stage.output
-        return ShardWriter(self._attempt.output, schema, self.provenance().attributes())
+        return ShardWriter(attempt.output, schema, attributes, guard=attempt.require_held)
 
     def provenance(self) -> Provenance:
         """Return where the output comes from."""

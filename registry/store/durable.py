@@ -115,9 +115,12 @@ def append_line(path: Path, line: str) -> None:
             os.close(descriptor)
 
 
-def clear_temporary(folder: Path) -> None:
-    """Remove what writers that died have left in a folder. Nobody else may be writing to it."""
-    for path in folder.rglob(f".*{TEMPORARY}"):
+def clear_temporary(folder: Path, name: str = "") -> None:
+    """Remove what writers that died have left in a folder, of one file or of any.
+
+    Nobody else may be writing it.
+    """
+    for path in folder.rglob(f".{name}*{TEMPORARY}"):
         path.unlink(missing_ok=True)
 
 

@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 import xarray as xr
 
+from registry.store.claim import PartsClaim, require_unclaimed
 from registry.store.digest import ContentDigest, content_digest
 from registry.store.durable import StoreError, clear_temporary
 from registry.store.netcdf import read_file, reading, write_file
@@ -60,21 +61,30 @@ class Shards:
 class ShardWriter:
     """Writes a dataset part by part; parts that are whole survive a killed process.
 
+    One writer writes all parts and finishes. Or several writers, in any processes, write a range
+    of parts each, and are closed; then one writer without a range finishes what all have written.
+    The digest is the same.
+
     Parameters
     ----------
     folder : Path
-        Where the parts go, for one writer at a time. Parts that are there already and whole are
-        kept; one that is damaged, or follows another version of the schema, is removed.
+        Where the parts go. Parts that are there already and whole are kept; one that is damaged,
+        or follows another version of the schema, is removed.
     schema : Schema
         With a dimension to shard along.
     attributes : callable, mapping or None
         Attributes of every part, or what returns them: where it comes from.
+    parts : range, optional
+        The parts that this writer writes, while others may write others. By default all, for one
+        writer at a time.
+    guard : callable, optional
+        Called before each part is written; raises where this writer must not write any more.
 
     Raises
     ------
     SchemaError, StoreError
-        If the schema is not sharded; from :meth:`append`, if a part does not follow it or does
-        not go with the parts before.
+        If the schema is not sharded, or another writer is at one of the parts; from
+        :meth:`append`, if a part does not follow the schema or does not go with the parts before.
     """
 
     def __init__(
@@ -82,6 +92,9 @@ class ShardWriter:
         folder: Path,
         schema: Schema,
         attributes: Callable[[], Mapping[str, Any]] | Mapping[str, Any] | None = None,
+        *,
+        parts: range | None = None,
+        guard: Callable[[], None] = lambda: None,
     ):
         if schema.sharded_along is None:
             raise StoreError(f"schema {schema.name!r} declares no dimension to shard along")
@@ -93,13 +106,35 @@ class ShardWriter:
         self._digested = 0
         self._layout: dict[str, Any] = {}
         self._done: dict[int, int] = {}
+        self._guard = guard
+        self._range = parts
+        self._claim: PartsClaim | None = None
         folder.mkdir(parents=True, exist_ok=True)
-        clear_temporary(folder)
+        if parts is None:
+            require_unclaimed(folder)
+            clear_temporary(folder)
+        else:
+            self._claim = PartsClaim(folder, parts)
+            for index in parts:
+                clear_temporary(folder, part_name(index))
         self._resume()
+
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let others write the parts of the range; what is written stays."""
+        if self._claim is not None:
+            self._claim.release()
 
     def _resume(self) -> None:
         for path in sorted(self.folder.glob("part-*.nc")):
             found = _PART.fullmatch(path.name)
+            if found and self._range is not None and int(found[1]) not in self._range:
+                continue
             part = self._load_whole(path) if found else None
             if not found or part is None:
                 path.unlink()
@@ -139,8 +174,8 @@ class ShardWriter:
 
     @property
     def next_index(self) -> int:
-        """The first index that has no part yet."""
-        index = 0
+        """The first index that has no part yet; of a range, its end if there is none."""
+        index = 0 if self._range is None else self._range.start
         while index in self._done:
             index += 1
         return index
@@ -154,18 +189,23 @@ class ShardWriter:
             With every variable that has the sharded dimension, and its coordinates; what has not
             that dimension must be the same in every part.
         index : int or None
-            Place of the part, :attr:`next_index` by default.
+            Index of the part, :attr:`next_index` by default.
 
         Raises
         ------
         SchemaError
             If it does not follow the schema.
         StoreError
-            If it does not go with the other parts, the place is taken, or the disk is full.
+            If it does not go with the other parts, is there already, is not in this writer's
+            range, or the disk is full.
         """
         index = self.next_index if index is None else index
         if index in self._done:
             raise StoreError(f"{part_name(index)} is there already; next is {self.next_index}")
+        if self._range is not None and index not in self._range:
+            own = f"{self._range.start} to {self._range.stop - 1}"
+            raise StoreError(f"got part {index}; this writer writes parts {own}")
+        self._guard()
         self.schema.check(dataset, part=True)
         if misfits := self._misfits(dataset):
             raise StoreError(f"{part_name(index)} does not go with the others: {misfits}")
@@ -185,13 +225,16 @@ class ShardWriter:
         names = found.keys() | expected.keys()
         return ", ".join(repr(n) for n in sorted(names) if found.get(n) != expected.get(n))
 
-    def finish(self, summary: xr.Dataset | None = None) -> Shards:
+    def finish(self, summary: xr.Dataset | None = None, parts: int | None = None) -> Shards:
         """Close the collection with what is said of the whole of it.
 
         Parameters
         ----------
         summary : xr.Dataset or None
             Variables without the sharded dimension: scalars, statistics over all parts.
+        parts : int, optional
+            How many parts there must be, where several writers have written them: one that never
+            began is missed by nobody else.
 
         Returns
         -------
@@ -204,9 +247,14 @@ class ShardWriter:
             If parts and summary together do not follow the schema, a coordinate that repeats
             across parts included.
         StoreError
-            If a part is missing, or the summary does not go with the parts.
+            If a part is missing, the summary does not go with the parts, or this writer writes a
+            range of the parts alone.
         """
-        self._require_all_parts()
+        if self._range is not None:
+            raise StoreError(
+                f"this writer writes {self._range!r} alone; one for all parts finishes"
+            )
+        self._require_all_parts(parts)
         summary = xr.Dataset() if summary is None else summary
         if self.along in summary.dims:
             raise StoreError(f"the summary has the sharded dimension {self.along!r}; append it")
@@ -221,11 +269,14 @@ class ShardWriter:
         content = self._digest.hexdigest()
         return Shards(self.folder, self.schema, content, tuple(rows), sizes, scalars(labelled))
 
-    def _require_all_parts(self) -> None:
-        last = max(self._done, default=-1)
-        missing = [part_name(i) for i in range(max(last, 0) + 1) if i not in self._done]
+    def _require_all_parts(self, expected: int | None) -> None:
+        found = max(self._done, default=0) + 1
+        expected = found if expected is None else expected
+        missing = [part_name(i) for i in range(expected) if i not in self._done]
         if missing:
             raise StoreError(f"{len(missing)} parts are missing: {', '.join(missing[:3])}")
+        if found > expected:
+            raise StoreError(f"got {found} parts; expected {expected}")
 
     def _digest_rest(self) -> None:
         for index in self.done[self._digested :]:

@@ -1,5 +1,8 @@
 import errno
 import os
+import subprocess
+import sys
+import textwrap
 import threading
 
 import numpy as np
@@ -256,3 +259,126 @@ def test_leftovers_of_a_writer_that_died_are_removed(tmp_path):
     (tmp_path / ".part-000000.nc.1-2.tmp").write_bytes(b"half")
     write(tmp_path)
     assert sorted(os.listdir(tmp_path)) == [*(part_name(i) for i in range(3)), "summary.nc"]
+
+
+# -- several writers --------------------------------------------------------------------------
+
+SIZES = (3, 2, 2, 3, 3, 2, 3, 2)
+WRITE = """
+    import sys, time
+    from pathlib import Path
+    from registry.store.shards import ShardWriter
+    from tests.registry.store.test_shards import SCHEMA, SIZES, parts
+    own = range(int(sys.argv[2]), int(sys.argv[3]))
+    with ShardWriter(Path(sys.argv[1]), SCHEMA, {"run": "r"}, parts=own) as writer:
+        print("ready", flush=True)
+        sys.stdin.readline()
+        while writer.next_index < own.stop:
+            writer.append(parts(SIZES)[writer.next_index])
+            print(writer.done, flush=True)
+            time.sleep(float(sys.argv[4]))
+"""
+
+
+def begin_writing(folder, start, stop, pause=0.0):
+    command = [
+        sys.executable,
+        "-c",
+        textwrap.dedent(WRITE),
+        *map(str, (folder, start, stop, pause)),
+    ]
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+    assert process.stdout.readline() == "ready\n", process.stderr.read()
+    process.stdin.write("go\n")
+    process.stdin.flush()
+    return process
+
+
+def test_several_processes_write_what_one_would(tmp_path):
+    expected = write(tmp_path / "one", SIZES)
+    folder = tmp_path / "many"
+    processes = [begin_writing(folder, *own) for own in ((3, 6), (0, 3), (6, 8))]
+    for process in processes:
+        _, errors = process.communicate()
+        assert process.returncode == 0, errors
+    shards = ShardWriter(folder, SCHEMA, {"run": "r"}).finish(SUMMARY, parts=8)
+    assert (shards.content, shards.rows, shards.sizes) == (expected.content, SIZES, expected.sizes)
+    assert sorted(os.listdir(folder)) == sorted(os.listdir(tmp_path / "one"))
+    with open_parts(folder, shards.rows, "sample") as read:
+        xr.testing.assert_identical(read.load().drop_attrs(), whole().assign(SUMMARY))
+
+
+def test_a_killed_writer_of_a_range_is_gone_on_with(tmp_path):
+    expected = write(tmp_path / "one", SIZES).content
+    folder = tmp_path / "many"
+    killed, other = begin_writing(folder, 0, 4, pause=600), begin_writing(folder, 4, 8)
+    killed.stdout.readline()
+    (folder / ".part-000001.nc.1-2.tmp").write_bytes(b"half")
+    with pytest.raises(StoreError, match=r"parts \d to \d in .* are being written by another"):
+        ShardWriter(folder, SCHEMA)
+    killed.kill()
+    killed.communicate()
+    assert other.wait() == 0
+    other.communicate()
+    with pytest.raises(StoreError, match=r"3 parts are missing: part-000001\.nc"):
+        ShardWriter(folder, SCHEMA).finish(SUMMARY, parts=8)
+    with ShardWriter(folder, SCHEMA, parts=range(0, 4)) as writer:
+        assert writer.done == (0,), "what others wrote is not this writer's"
+        for index in (1, 2, 3):
+            writer.append(parts(SIZES)[index])
+        assert writer.next_index == 4
+        with pytest.raises(StoreError, match="got part 4; this writer writes parts 0 to 3"):
+            writer.append(parts(SIZES)[4])
+        with pytest.raises(StoreError, match="one for all parts finishes"):
+            writer.finish(SUMMARY)
+    shards = ShardWriter(folder, SCHEMA).finish(SUMMARY, parts=8)
+    assert shards.content == expected
+    assert not list(folder.glob(".*"))
+
+
+def test_overlapping_ranges_are_refused(tmp_path):
+    process = begin_writing(tmp_path, 2, 5, pause=600)
+    try:
+        for own in (range(0, 3), range(4, 5), range(0, 9)):
+            with pytest.raises(
+                StoreError, match=r"parts 2 to 4 in .* are being written by another"
+            ):
+                ShardWriter(tmp_path, SCHEMA, parts=own)
+        ShardWriter(tmp_path, SCHEMA, parts=range(5, 7)).close()
+        with pytest.raises(StoreError, match="expected a range of consecutive parts"):
+            ShardWriter(tmp_path, SCHEMA, parts=range(0, 8, 2))
+    finally:
+        process.kill()
+        process.communicate()
+    with ShardWriter(tmp_path, SCHEMA, parts=range(0, 3)):
+        pass
+
+
+def test_a_part_that_never_began_or_is_too_many_is_noticed_at_the_end(tmp_path):
+    with ShardWriter(tmp_path, SCHEMA, parts=range(0, 2)) as writer:
+        writer.append(parts()[0])
+        writer.append(parts()[1])
+    with pytest.raises(StoreError, match=r"1 parts are missing: part-000002\.nc"):
+        ShardWriter(tmp_path, SCHEMA).finish(SUMMARY, parts=3)
+    with pytest.raises(StoreError, match="got 2 parts; expected 1"):
+        ShardWriter(tmp_path, SCHEMA).finish(SUMMARY, parts=1)
+
+
+def test_parts_of_writers_that_do_not_go_together_are_not_joined(tmp_path):
+    with ShardWriter(tmp_path, SCHEMA, parts=range(0, 1)) as writer:
+        writer.append(parts()[0])
+    with ShardWriter(tmp_path, SCHEMA, parts=range(1, 2)) as writer:
+        writer.append(parts()[1].assign_coords(channel=list("abce")))
+    with pytest.raises(StoreError, match="1 parts are missing"):
+        ShardWriter(tmp_path, SCHEMA).finish(SUMMARY, parts=2)
+
+
+def test_a_writer_that_must_not_write_writes_nothing(tmp_path):
+    def refuse():
+        raise StoreError("taken over")
+
+    writer = ShardWriter(tmp_path, SCHEMA, guard=refuse)
+    with pytest.raises(StoreError, match="taken over"):
+        writer.append(parts()[0])
+    assert os.listdir(tmp_path) == []

@@ -9,6 +9,7 @@ import importlib.util
 import json
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -63,13 +64,19 @@ class _Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with warnings.catch_warnings():
+                warnings.showwarning = _show_warning
+                return super().invoke(ctx)
         except BrokenPipeError:  # the reader, as `head`, has enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(0)
         except _expected_errors() as error:
             say_error(str(error))
             ctx.exit(1)
+
+
+def _show_warning(message: Warning | str, *_: Any) -> None:
+    err.print(f"warning: {escape(str(message))}", style="yellow", soft_wrap=True)
 
 
 def _broken_command(name: str, message: str) -> click.Command:

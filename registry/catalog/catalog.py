@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from registry.catalog.lineage import recorded_input
+from registry.declare.stage import stage_names
 from registry.mongo import queries
 from registry.mongo.connection import Database, DatabaseError, connect
 from registry.mongo.queries import find_metrics
@@ -120,7 +121,7 @@ class RunView:
             uid=str(facts.get("uid", "")),
             experiment=str(facts.get("experiment", experiment)),
             cell=str(facts.get("cell", experiment)),
-            stage=str(facts.get("stage", "")),
+            stage=stage_names(str(facts.get("stage", "")))[0],
             status=shown_status(record, journals=journals),
             started=started,
             stopped=stopped,
@@ -273,7 +274,8 @@ class Catalog:
         Parameters
         ----------
         experiment, stage, status : str, optional
-            Exact values; an experiment's name means all its cells, a cell's name this cell.
+            Exact values; an experiment's name means all its cells, a cell's name this cell. A
+            stage is found under its former names too.
         where : mapping, optional
             Values by dotted key of Sacred's record, or by column: ``{"config.k": 16}``.
         sort : str
@@ -296,7 +298,9 @@ class Catalog:
         if experiment is not None:
             query[f"info.factbook.{'cell' if '[' in experiment else 'experiment'}"] = experiment
         if stage is not None:
-            query["info.factbook.stage"] = stage
+            query[KEYS["stage"]] = stage
+        if KEYS["stage"] in query:
+            query[KEYS["stage"]] = _all_names(query[KEYS["stage"]])
         stored = _stored_status(status)
         if stored is not None:
             query["status"] = stored
@@ -524,6 +528,16 @@ def open_catalog(path: Path | str | None = None, url: str | None = None) -> Cata
         return Catalog(project, connect(project.root, url, name=name))
     except DatabaseError as error:
         return Catalog(project, None, str(error))
+
+
+def _all_names(stages: Any) -> Any:
+    """Return today's and former names of one stage or of several."""
+    if isinstance(stages, str):
+        names = stage_names(stages)
+        return list(names) if len(names) > 1 else stages
+    if isinstance(stages, list | tuple | set | frozenset):
+        return [name for stage in stages for name in stage_names(str(stage))]
+    return stages
 
 
 def _stored_status(status: str | None) -> Any:

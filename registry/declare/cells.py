@@ -28,6 +28,8 @@ class Cell:
         The value of each axis, by label, inherited axes too.
     needs : mapping of str to str
         Slot to the name of the cell or the resource that fills it.
+    former_stages : tuple of str
+        Names that the stage had before.
     """
 
     name: str
@@ -39,6 +41,12 @@ class Cell:
     runtime_keys: frozenset[str]
     values: Mapping[str, Any]
     needs: Mapping[str, str]
+    former_stages: tuple[str, ...] = ()
+
+    @property
+    def hashed_stage(self) -> str:
+        """The name under which the stage enters fingerprints: the first that it had."""
+        return self.former_stages[0] if self.former_stages else self.stage
 
     @property
     def result_config(self) -> dict[str, Any]:
@@ -170,6 +178,7 @@ def _cells(
             experiment.runtime_keys,
             values,
             {slot: column[index] for slot, column in zip(slots, filled, strict=True)},
+            experiment.former_stages,
         )
 
 

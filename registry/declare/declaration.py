@@ -142,6 +142,7 @@ def validate_tables(
     declaration = _Joiner(reader, faults).join(path)
     if faults:
         raise DeclarationError(faults.sorted(), path)
+    faults.warn_of_old_names(path)
     return declaration
 
 
@@ -199,6 +200,7 @@ class _Joiner:
             configs,
             draft.stage.runtime_keys,
             draft.description,
+            draft.stage.formerly,
         )
         matrix.check_size(axis.values for axis in experiment.axes)
         if len(self.faults) == before:

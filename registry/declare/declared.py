@@ -153,6 +153,8 @@ class Experiment:
         The resolved configurations, as plain JSON values, of the product of its own axes.
     runtime_keys : frozenset of str
         Configuration keys that cannot change the result.
+    former_stages : tuple of str
+        Names that the stage had before.
     """
 
     name: str
@@ -164,6 +166,7 @@ class Experiment:
     configs: tuple[Mapping[str, Any], ...]
     runtime_keys: frozenset[str] = frozenset()
     description: str = ""
+    former_stages: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,10 @@ _KEYS = rf"{_KEY}(?:\s*\.\s*{_KEY})*"
 _HEADER = re.compile(rf"\s*\[\s*({_KEYS})\s*\]\s*(?:#.*)?$")
 _ASSIGNMENT = re.compile(rf"\s*({_KEYS})\s*=")
 _PART = re.compile(r"""([\w-]+)|"([^"]*)"|'([^']*)'""")
+
+
+class RenamedWarning(FutureWarning):
+    """An old name that is read as today's: of a stage, a configuration key or a dimension."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +61,14 @@ class DeclarationError(Exception):
         super().__init__(faults, path)  # both, so that it survives pickling
 
     def __str__(self) -> str:
-        file = str(self.path) if self.path else "declaration"
-        lines = [
-            f"{file}{f':{fault.line}' if fault.line else ''}: {fault}" for fault in self.faults
-        ]
+        lines = [_located(fault, self.path) for fault in self.faults]
         count = f"{len(lines)} faults; nothing was run" if len(lines) > 1 else ""
         return "\n".join([*lines, count]).rstrip()
+
+
+def _located(fault: Fault, path: Path | None) -> str:
+    file = str(path) if path else "declaration"
+    return f"{file}{f':{fault.line}' if fault.line else ''}: {fault}"
 
 
 class FaultList:
@@ -76,6 +83,7 @@ class FaultList:
     def __init__(self, text: str):
         self._text = text
         self._found: dict[tuple[Place, str], None] = {}  # in order, each once
+        self._old_names: list[tuple[Place, str]] = []
 
     def __bool__(self) -> bool:
         return bool(self._found)
@@ -86,6 +94,17 @@ class FaultList:
     def add(self, place: Place, message: str) -> None:
         """Add one fault; an equal one is told once."""
         self._found[place, message] = None
+
+    def add_old_name(self, place: Place, old: str, new: str) -> None:
+        """Note a name that is read as another one: no fault, only to be warned of."""
+        self._old_names.append((place, f"{old!r} was renamed {new!r}; the old name still works"))
+
+    def warn_of_old_names(self, path: Path | None) -> None:
+        """Issue a warning for each old name, with its position in the file."""
+        lines = line_numbers(self._text) if self._old_names else {}
+        for place, message in self._old_names:
+            fault = Fault(format_place(place), message, _line_of(place, lines))
+            warnings.warn(_located(fault, path), RenamedWarning, stacklevel=2)
 
     def sorted(self) -> tuple[Fault, ...]:
         """Return the faults in order of the file's lines."""

@@ -14,13 +14,14 @@ import importlib.util
 import json
 import math
 import pkgutil
+import re
 import shlex
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar, cast, runtime_checkable
 
 import pydantic
 import pydantic_core
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 PLUGIN_GROUP = "factbook.plugins"
+
+_MAIN_PATH = re.compile(r"\w+(\.\w+)*:\w+")
 
 MAKES_AGAIN = " makes it again"
 """How the reason ends why a damaged input cannot be used, after a command."""
@@ -362,8 +365,17 @@ class Stage:
         ``"concepts | activations"`` for one of several, ``"sanity?"`` where it may be left empty.
     output : Schema
         Schema of the dataset that the stage returns.
+    main : str, optional
+        Path ``"module:function"`` of the function ``(config, inputs, run) -> Dataset`` that does
+        the work. Its module is imported when the stage is first run, loaded once for all workers,
+        and its code counts as the stage's own. Small stages decorate a function with :meth:`main`
+        instead.
+    formerly : tuple of str
+        Names that the stage had before, the first one first. Declarations, records and datasets
+        with such a name are read as this stage's; fingerprints go on hashing the first name. A
+        module of a former name imports ``stage`` from here.
     preload : tuple of str
-        Modules worth loading once before several tasks are run.
+        More modules worth loading once before several tasks are run.
     plugged : callable, optional
         Names of the modules that a configuration, as plain JSON values, names rows of, as those
         of a plug-in: their code counts as the stage's own, which imports none of them.
@@ -377,6 +389,8 @@ class Stage:
         config: type,
         needs: Mapping[str, str],
         output: Schema,
+        main: str | None = None,
+        formerly: tuple[str, ...] = (),
         preload: tuple[str, ...] = (),
         plugged: Callable[[Mapping[str, Any]], Iterable[str]] | None = None,
     ):
@@ -386,9 +400,13 @@ class Stage:
         self.needs = dict(needs)
         self.slots = {slot: Slot.parse(slot, text) for slot, text in self.needs.items()}
         self.output = output
+        self.formerly = formerly
+        self.main_path = main
         self.preload = preload
         self._plugged = plugged
         self._main: StageMain | None = None
+        if main is not None and not _MAIN_PATH.fullmatch(main):
+            raise StageError(f"stage {name!r}: expected main as 'module:function'; got {main!r}")
 
     def __repr__(self) -> str:
         return f"Stage({self.name!r}, version={self.version})"
@@ -404,6 +422,11 @@ class Stage:
         return self.settings.runtime_keys
 
     @property
+    def main_modules(self) -> tuple[str, ...]:
+        """The module of the function that does the work, where it is named by its path."""
+        return (self.main_path.partition(":")[0],) if self.main_path else ()
+
+    @property
     def doc(self) -> str:
         """First line of the docstring of the stage's module."""
         doc = importlib.import_module(self.name).__doc__ or ""
@@ -413,6 +436,16 @@ class Stage:
         """Return the modules, sorted, that a configuration of plain JSON values names rows of."""
         return tuple(sorted(set(self._plugged(config)))) if self._plugged else ()
 
+    def code_modules(self, config: Mapping[str, Any] | None = None) -> tuple[str, ...]:
+        """Return the modules whose code counts as the stage's own, beside its module.
+
+        Parameters
+        ----------
+        config : mapping, optional
+            A configuration of plain JSON values, which may name modules of plug-ins.
+        """
+        return (*self.main_modules, *(self.plugged(config) if config is not None else ()))
+
     def main(self, function: StageMain) -> StageMain:
         """Decorate the function ``(config, inputs, run) -> Dataset`` that does the work."""
         self._main = function
@@ -421,8 +454,17 @@ class Stage:
     def __call__(self, config: Any, inputs: Inputs, run: Run) -> Any:
         """Do the work."""
         if self._main is None:
-            raise StageError(f"stage {self.name!r} has no main function; decorate one")
+            self._main = self._import_main()
         return self._main(config, inputs, run)
+
+    def _import_main(self) -> StageMain:
+        if self.main_path is None:
+            raise StageError(f"stage {self.name!r} has no main function; name or decorate one")
+        module, _, name = self.main_path.partition(":")
+        main = getattr(importlib.import_module(module), name, None)
+        if not callable(main):
+            raise StageError(f"stage {self.name!r}: module {module!r} has no function {name!r}")
+        return cast(StageMain, main)
 
     def resolve(self, values: Mapping[str, Any]) -> Any:
         """Return the validated configuration that ``values`` give over the defaults.
@@ -443,6 +485,8 @@ class Stage:
 def load_stage(name: str) -> Stage:
     """Import the module ``name`` and return the stage that it declares.
 
+    A former name loads the stage that had it.
+
     Raises
     ------
     StageError
@@ -460,11 +504,23 @@ def load_stage(name: str) -> Stage:
     stage = getattr(module, "stage", None)
     if not isinstance(stage, Stage):
         raise StageError(f"module {name!r} declares no `stage`{nearest(name, known_stages())}")
-    if stage.name != name:
+    if name not in (stage.name, *stage.formerly):
         raise StageError(
             f"module {name!r} declares a stage named {stage.name!r}; expected {name!r}"
         )
     return stage
+
+
+@functools.cache
+def stage_names(name: str) -> tuple[str, ...]:
+    """Return today's name of a stage and its former ones; a name that no stage has, alone."""
+    if name.split(".")[0] not in _plugin_packages() | _IMPORTED:  # records may say anything
+        return (name,)
+    try:
+        stage = load_stage(name)
+    except Exception:  # a stage is somebody else's code
+        return (name,)
+    return (stage.name, *stage.formerly)
 
 
 def known_stages(*packages: str) -> tuple[str, ...]:
@@ -475,8 +531,12 @@ def known_stages(*packages: str) -> tuple[str, ...]:
     *packages : str
         Packages to search beside those of the plug-ins.
     """
-    searched = {*packages, *(module.split(".")[0] for module in plugin_modules())}
+    searched = {*packages, *_plugin_packages()}
     return tuple(name for package in sorted(searched) for name in _stages_in(package))
+
+
+def _plugin_packages() -> set[str]:
+    return {module.split(".")[0] for module in plugin_modules()}
 
 
 def _stages_in(package: str) -> Iterator[str]:
@@ -563,6 +623,10 @@ def load_plugins(modules: tuple[str, ...] = ()) -> None:
     import_plugins((*plugin_modules(), *modules))
 
 
+_IMPORTED: set[str] = set()
+"""Packages of the plug-ins that were imported by name."""
+
+
 def import_plugins(modules: tuple[str, ...]) -> None:
     """Import the named modules, as those of a project, so that their rows are registered.
 
@@ -574,6 +638,9 @@ def import_plugins(modules: tuple[str, ...]) -> None:
     for name in modules:
         try:
             importlib.import_module(name)
+            if (package := name.split(".")[0]) not in _IMPORTED:
+                _IMPORTED.add(package)
+                stage_names.cache_clear()
         except ImportError as error:
             raise StageError(f"plug-in {name!r} cannot be imported: {error}") from error
 

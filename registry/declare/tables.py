@@ -272,6 +272,8 @@ class DraftReader:
             self._stages[name] = _load_stage(name)
         stage = self._stages[name]
         if isinstance(stage, Stage):
+            if name != stage.name:
+                self.faults.add_old_name((*place, "stage"), name, stage.name)
             return stage
         self.faults.add((*place, "stage"), stage)
         return None

@@ -124,7 +124,8 @@ class StageExperiment:
 
     def _build(self, cells: tuple[Cell, ...]) -> sacred.Experiment:
         experiment = _Experiment(self.stage.name, save_git_info=False, additional_cli_options=[_J])
-        code = self.task.code if self.task else code_of(self.stage.name, self.project.root)
+        modules = self.stage.code_modules()
+        code = self.task.code if self.task else code_of(self.stage.name, self.project.root, modules)
         _describe(experiment, self.stage, code)
         experiment.add_config(_default_configuration(self.stage))
         for name, values in _named_configurations(self.stage, self.project, cells):

@@ -111,8 +111,8 @@ def planned_task(project: Project, task: Task, graph: Graph | None = None) -> Re
     graph = graph or project.graph
     known = project.fingerprints(graph, task.name)
     inputs = project.inputs(graph, task.cell, known)
-    plugged = load_stage(task.stage).plugged(task.cell.config)
-    code = code_of(task.stage, project.root, plugged)
+    modules = load_stage(task.stage).code_modules(task.cell.config)
+    code = code_of(task.stage, project.root, modules)
     return ResolvedTask(task.cell, task.fingerprint, inputs, task.record(), {}, code)
 
 

@@ -76,7 +76,8 @@ class WorkerRunner:
         self.count = workers
         self._context = multiprocessing.get_context("forkserver")
         self._workers: list[_Worker] = []
-        modules = [name for stage in sorted(stages) for name in (stage, *load_stage(stage).preload)]
+        loaded = map(load_stage, sorted(stages))
+        modules = [name for s in loaded for name in (s.name, *s.main_modules, *s.preload)]
         own = ["registry.execute.workers", "registry.execute.preload"]
         self._context.set_forkserver_preload([own[0], *modules, own[1]])
 

@@ -64,7 +64,7 @@ def fingerprints(
         if cell.name in needed:
             inputs = {slot: known[name] for slot, name in cell.needs.items()}
             known[cell.name] = task_fingerprint(
-                cell.stage, cell.version, cell.result_config, inputs
+                cell.hashed_stage, cell.version, cell.result_config, inputs
             )
     return known
 
@@ -316,7 +316,8 @@ def _recomputed(slot: str, read: str, other: Task) -> Reason:
 
 def _stage_changes(task: Task, earlier: Earlier) -> Iterator[Reason]:
     """Yield what changed in the stage and in the configuration."""
-    old, new = (f"{earlier.stage} {earlier.version}", f"{task.stage} {task.cell.version}")
+    was = task.stage if earlier.stage in task.cell.former_stages else earlier.stage
+    old, new = (f"{was} {earlier.version}", f"{task.stage} {task.cell.version}")
     if old != new:
         yield Reason(Why.STAGE, f"stage changed: {old} -> {new}")
     runtime = task.cell.runtime_keys

@@ -296,7 +296,7 @@ class Project:
 
 def _code_digest(cell: Cell) -> str:
     """Return the digest of the code behind a cell, plug-ins that its configuration names too."""
-    return sources_hash(cell.stage, load_stage(cell.stage).plugged(cell.config))
+    return sources_hash(cell.stage, load_stage(cell.stage).code_modules(cell.config))
 
 
 def _absence(name: str, state: OutputState) -> str:

@@ -58,7 +58,7 @@ class Code:
 
 
 @functools.cache
-def code_of(stage: str, project_root: Path, plugged: tuple[str, ...] = ()) -> Code:
+def code_of(stage: str, project_root: Path, modules: tuple[str, ...] = ()) -> Code:
     """Return the code of a stage, given as the name of its module.
 
     Parameters
@@ -67,8 +67,8 @@ def code_of(stage: str, project_root: Path, plugged: tuple[str, ...] = ()) -> Co
         The module.
     project_root : Path
         Folder of the project.
-    plugged : tuple of str
-        Modules that the configuration names, as :meth:`Stage.plugged` returns them.
+    modules : tuple of str
+        Whose code counts as the stage's own, as :meth:`Stage.code_modules` returns them.
 
     Raises
     ------
@@ -80,7 +80,7 @@ def code_of(stage: str, project_root: Path, plugged: tuple[str, ...] = ()) -> Co
         raise StageError(f"stage {stage!r} has no source file")
     commit = commit_of(main.parent) or commit_of(project_root)
     versions, hashes = package_versions(), package_hashes()
-    files, digest = stage_sources(stage, plugged), sources_hash(stage, plugged)
+    files, digest = stage_sources(stage, modules), sources_hash(stage, modules)
     return Code(main, files, digest, versions, hashes, commit)
 
 
@@ -101,7 +101,7 @@ class SourceFile:
 
 
 @functools.cache
-def stage_sources(module: str, plugged: tuple[str, ...] = ()) -> tuple[Path, ...]:
+def stage_sources(module: str, modules: tuple[str, ...] = ()) -> tuple[Path, ...]:
     """Return the files of a stage: its module, and all it imports from the plug-ins' packages.
 
     Imports are followed statically, so that those inside functions count, and nothing is loaded.
@@ -110,18 +110,18 @@ def stage_sources(module: str, plugged: tuple[str, ...] = ()) -> tuple[Path, ...
     ----------
     module : str
         Name of the stage's module.
-    plugged : tuple of str
-        Modules that count as if it imported them.
+    modules : tuple of str
+        Modules that count as if the first one imported them.
 
     Returns
     -------
     tuple of Path
         Sorted, without the framework's own files.
     """
-    known_by_name = (module, *plugged, *plugin_modules())
+    known_by_name = (module, *modules, *plugin_modules())
     roots = {name.split(".")[0] for name in known_by_name} - {"registry"}
     seen: dict[str, Path] = {}
-    waiting = [module, *plugged]
+    waiting = [module, *modules]
     with _remembered() as known:
         while waiting:
             name = waiting.pop()
@@ -133,11 +133,11 @@ def stage_sources(module: str, plugged: tuple[str, ...] = ()) -> tuple[Path, ...
 
 
 @functools.cache
-def sources_hash(module: str, plugged: tuple[str, ...] = ()) -> str:
+def sources_hash(module: str, modules: tuple[str, ...] = ()) -> str:
     """Return the digest of a stage's code, 16 hexadecimal digits, without comments and layout."""
     digest = hashlib.sha256()
     with _remembered() as known:
-        for path in stage_sources(module, plugged):
+        for path in stage_sources(module, modules):
             found = known.look_up(path, path.stem)
             digest.update(f"{path.parent.name}/{path.name} {found.digest}\n".encode())
     return digest.hexdigest()[:16]

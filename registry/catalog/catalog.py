@@ -535,9 +535,9 @@ def _all_names(stages: Any) -> Any:
     if isinstance(stages, str):
         names = stage_names(stages)
         return list(names) if len(names) > 1 else stages
-    if isinstance(stages, list | tuple | set | frozenset):
-        return [name for stage in stages for name in stage_names(str(stage))]
-    return stages
+    if isinstance(stages, list | tuple) and all(isinstance(stage, str) for stage in stages):
+        return [name for stage in stages for name in stage_names(stage)]
+    return stages  # refused where it could act as an operator
 
 
 def _stored_status(status: str | None) -> Any:

@@ -1,15 +1,19 @@
 """Sphinx: Markdown pages, and a reference from the docstrings of the packages."""
 
+import sys
 from importlib.metadata import version as version_of
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
 project = "factbook"
 author = "the factbook developers"
 version = release = version_of("factbook")
 
 extensions = [
+    "declared",
     "myst_parser",
     "sphinx.ext.autodoc",
-    "sphinx.ext.autosummary",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
     "sphinx_click",
@@ -22,7 +26,6 @@ myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the docstrings say the types, and the shapes
-autosummary_generate = True
 napoleon_google_docstring = False
 napoleon_use_rtype = False
 copybutton_prompt_text = "$ "

@@ -1,0 +1,98 @@
+"""The pages of the site do what they say: their files are written, their commands run."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+BLOCK = re.compile(r"```\{code-block\} (\w+)\n(?::caption: (\S+)\n)?\n?(.*?)```", re.DOTALL)
+SERVES = ("factbook dashboard",)
+"""Commands that do not end by themselves; other tests start them."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a page of the site asks a reader to do."""
+
+    files: dict[str, str] = field(default_factory=dict)
+    commands: list[str] = field(default_factory=list)
+    scripts: list[str] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, path: Path) -> Page:
+        page = cls()
+        for language, caption, body in BLOCK.findall(path.read_text(encoding="utf-8")):
+            if caption:
+                page.files[caption] = body
+            elif language == "console":
+                lines = [line[2:] for line in body.splitlines() if line.startswith("$ ")]
+                page.commands.extend(line for line in lines if line not in SERVES)
+            else:
+                page.scripts.append(body)
+        return page
+
+
+def run(folder: Path, *command: str) -> str:
+    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "FACTBOOK_MONGO": "off", "PYTHONPATH": paths}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=280
+    )
+    assert done.returncode == 0, f"{shlex.join(command)}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def follow(page: Page, folder: Path) -> str:
+    """Write the files of a page, type its commands, run its scripts; return what they print."""
+    for name, text in page.files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    printed = ""
+    for command in page.commands:
+        words = shlex.split(command)
+        program = {"factbook": ["-m", "registry.cli"], "python": []}[words[0]]
+        printed += run(folder, sys.executable, *program, *words[1:])
+    for script in page.scripts:
+        printed += run(folder, sys.executable, "-c", script)
+    return printed
+
+
+@pytest.mark.parametrize("name", ["metric", "dataset", "network", "stage"])
+def test_how_to_pages_can_be_followed(name: str, tmp_path: Path) -> None:
+    page = Page.read(DOCS / "how-to" / f"{name}.md")
+    assert page.files
+    assert page.commands
+    printed = follow(page, tmp_path)
+    assert "completed" in printed
+
+
+def test_getting_started_leads_from_a_folder_of_images_to_names(tmp_path: Path) -> None:
+    draw_images(tmp_path / "my-images")
+    page = Page.read(DOCS / "getting-started.md")
+    # fewer epochs and draws than a reader would wait for; everything else is as the page has it
+    declaration = page.files["experiments.toml"]
+    assert "passes = 8" in declaration
+    page.files["experiments.toml"] = declaration.replace("passes = 8", "passes = 1")
+    printed = follow(page, tmp_path)
+    assert "✓ names" in printed
+    assert len(re.findall(r"^\d+\s+[\d.]+$", printed, re.MULTILINE)) == 5
+
+
+def draw_images(folder: Path) -> None:
+    """Write coloured squares, forty of each of three classes, of several sizes and modes."""
+    for label, colour in (("red", (220, 30, 30)), ("green", (30, 200, 40)), ("blue", (40, 40, 220))):
+        (folder / label).mkdir(parents=True)
+        for number in range(40):
+            image = Image.new("RGBA", (60 + number, 90 - number), (250, 250, 250, 255))
+            image.paste((*colour, 255), (number // 2, 10, 40 + number // 2, 45))
+            image.save(folder / label / f"{number:03d}.png")

@@ -8,6 +8,7 @@ sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
 project = "factbook"
 author = "the factbook developers"
+copyright = "2026, the factbook developers"
 version = release = version_of("factbook")
 
 extensions = [
@@ -32,3 +33,4 @@ copybutton_prompt_text = "$ "
 
 html_theme = "furo"
 html_title = "factbook"
+html_static_path = ["_static"]

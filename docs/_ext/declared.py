@@ -32,10 +32,15 @@ def key_rows(settings: Settings) -> Iterator[str]:
     yield "| key | default | |"
     yield "|---|---|---|"
     for key in settings.keys:
-        default = "required" if key in required else f"`{json.dumps(defaults[key])}`"
+        default = "required" if key in required else f"`{short(json.dumps(defaults[key]))}`"
         note = "" if key not in settings.runtime_keys else " *(changes no result)*"
         yield f"| `{key}` | {default} | {meaning.get(key, '')}{note} |"
     yield ""
+
+
+def short(text: str, most: int = 48) -> str:
+    """Return a text of at most ``most`` characters."""
+    return text if len(text) <= most else f"{text[: most - 2]} …"
 
 
 def parameters_of(cls: type) -> dict[str, str]:

@@ -54,7 +54,7 @@ def parameters_of(cls: type) -> dict[str, str]:
         if line and not line.startswith(" "):
             names = [name.strip() for name in line.split(" : ")[0].split(",")]
             kind = line.partition(" : ")[2]
-            found |= {name: f"{kind}." for name in names}
+            found |= dict.fromkeys(names, f"{kind}.")
         else:
             for name in names:
                 found[name] = f"{found[name]} {line.strip()}"

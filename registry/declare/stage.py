@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar, cast, runti
 import pydantic
 import pydantic_core
 
+from registry.declare.packages import require_own_packages
 from registry.suggest import nearest
 
 if TYPE_CHECKING:
@@ -619,7 +620,10 @@ def load_plugins(modules: tuple[str, ...] = ()) -> None:
     ------
     StageError
         If a module cannot be imported.
+    ShadowedPackageError
+        If another package would be imported by the name of one of ours.
     """
+    require_own_packages()
     import_plugins((*plugin_modules(), *modules))
 
 

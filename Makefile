@@ -7,6 +7,11 @@ READY = $(VENV)/.ready
 export FACTBOOK_BROWSER ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 # Threads that wait sleep, so that whatever else runs beside the tests does not slow them.
 export OMP_WAIT_POLICY ?= PASSIVE
+# Tests start hundreds of processes: byte code that one has compiled serves the others.
+export PYTHONDONTWRITEBYTECODE =
+# Processes that test side by side; more than cores, since many tests wait.
+WORKERS ?= 4
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope
 
 .PHONY: help demo test quick check format lint types contracts docs faults bench fashion photos dashboard stop clean
 
@@ -35,7 +40,13 @@ fashion: $(READY)  ## the whole job on 70,000 real images (at most 20 minutes on
 	$(BIN)/factbook run fashion
 
 test: $(READY)  ## all tests; those in a browser where a Chromium is found
-	$(BIN)/python -m pytest
+	$(PYTEST)
+
+quick: $(READY)  ## the tests that need no training, server or browser
+	$(PYTEST) -m 'not (slow or browser or benchmark)'
+
+faults: $(READY)  ## faults at random moments, twenty of each kind
+	FACTBOOK_FAULT_TRIALS=$${FACTBOOK_FAULT_TRIALS:-20} $(PYTEST) --dist load tests/faults
 
 format: $(READY)  ## rewrite the code's layout
 	$(BIN)/ruff format .

@@ -1,19 +1,23 @@
-"""What tests of several packages need: a MongoDB server, and a fresh database in it."""
+"""What tests of several packages need: a MongoDB server, fresh databases, folders made once."""
 
 from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from filelock import FileLock
 
 from registry.mongo import server
 from registry.mongo.connection import OFF, URL_VARIABLE, Database, connect
+
+MakeOnce = Callable[[str, Callable[[Path], object]], Path]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -23,6 +27,28 @@ def _signals_end() -> None:
         if signal.getsignal(number) == signal.SIG_IGN:
             restored = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
             signal.signal(number, restored)
+
+
+@pytest.fixture(scope="session")
+def make_once(tmp_path_factory: pytest.TempPathFactory) -> MakeOnce:
+    """Fill a folder once in a run of the tests, whichever of its processes asks first.
+
+    ``make_once(name, fill)`` gives the folder of that name, which ``fill`` made and filled; all
+    processes read it, and none changes it.
+    """
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def make(name: str, fill: Callable[[Path], object]) -> Path:
+        folder, done = base / f"once-{name}", base / f"once-{name}.done"
+        with FileLock(base / f"once-{name}.lock"):
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                fill(folder)
+                done.touch()
+        return folder
+
+    return make
 
 
 @pytest.fixture(scope="session")

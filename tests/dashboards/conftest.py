@@ -9,6 +9,7 @@ import pytest
 
 from registry.catalog.catalog import Catalog, open_catalog
 from registry.plan.project import Project, open_project
+from tests.conftest import MakeOnce
 from tests.dashboards import explained, fabricate
 
 
@@ -22,7 +23,7 @@ def project(tmp_path: Path) -> Project:
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project with runs of every ending, and with all datasets of the page of concepts."""
     project = fabricate.declare(tmp_path_factory.mktemp("dashboards") / "project")
-    fabricate.live_in(project)
+    fabricate.live_in(project)  # some are of this process, and live as long as it does
     return project.root
 
 
@@ -39,9 +40,9 @@ def catalog(template: Path) -> Catalog:
 
 
 @pytest.fixture(scope="session")
-def explained_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def explained_template(make_once: MakeOnce) -> Path:
     """A tiny project whose stages really ran; to be read only."""
-    return explained.run_everything(tmp_path_factory.mktemp("explained") / "project").root
+    return make_once("explained", explained.run_everything)
 
 
 @pytest.fixture

@@ -33,6 +33,7 @@ ALL = ("twice", "mean", "parts", "training")
 TRIALS = int(os.environ.get("FACTBOOK_FAULT_TRIALS") or 1)
 DRAWN = random.SystemRandom().randrange(10**6) if TRIALS > 1 else 0
 SEED = int(os.environ.get("FACTBOOK_FAULT_SEED") or DRAWN)
+os.environ["FACTBOOK_FAULT_SEED"] = str(SEED)  # of all processes of this session
 
 
 def pytest_report_header() -> str:

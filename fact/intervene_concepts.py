@@ -77,9 +77,9 @@ def intervene_concepts(config: Config, inputs: registry.Inputs, run: registry.Ru
 
     from fact.data.images import batches
     from fact.traces.concept_source import ConceptSource
-    from fact.traces.contributions import target_of
     from fact.traces.intervention_summary import intervention_table, summarise
     from fact.traces.interventions import ConceptSurgery, InterventionPlan, Outcome, intervene
+    from fact.traces.spliced import target_of
 
     source = ConceptSource.of_concepts(inputs["concepts"], config.device)
     images = inputs["concepts"].origin("images").load()

@@ -23,9 +23,9 @@ from scipy.optimize import nnls
 from torch import Tensor
 
 from fact.encode.interpolation import resize_maps
+from fact.networks.arrays import slices
 from fact.networks.layers import LayerError, capture
 from fact.networks.network import Network
-from fact.traces.contributions import batches
 
 OVERLAP = 0.2
 """Share of its side by which a crop overlaps the next."""
@@ -143,7 +143,7 @@ def crop_activations(
     crops = cut_crops(encoded, side)
     parts = [
         position_activations(network, layer, resize_maps(crops[rows], size)).mean(axis=(1, 2))
-        for rows in batches(len(crops), batch)
+        for rows in slices(len(crops), batch)
     ]
     return np.concatenate(parts)
 

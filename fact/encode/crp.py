@@ -28,10 +28,10 @@ from torch import Tensor, nn
 from torchvision.models import VGG, AlexNet, ResNet
 
 from fact.networks import network as networks
+from fact.networks.arrays import image_ids, slices, take
 from fact.networks.devices import choose_device
 from fact.networks.layers import LayerError, capture
 from fact.networks.network import Network, NetworkError, as_network
-from fact.traces.contributions import batches, image_ids, take
 
 if TYPE_CHECKING:
     from fact.data.images import Pixels
@@ -85,7 +85,7 @@ def relevance_maps(
         raise ValueError(f"{len(ids)} images and channels {wanted.shape}; expected one for each")
     parts = [
         _relevance(network, layer, network.encode(take(images, rows)), wanted[rows])
-        for rows in batches(len(ids), batch_size)
+        for rows in slices(len(ids), batch_size)
     ]
     attrs = {"long_name": "relevance of the pixel", "layer": layer, "network": network.name}
     values = np.concatenate([part.float().cpu().numpy() for part in parts])

@@ -154,7 +154,7 @@ class ClassifierTraining:
         steps = self.schedule.passes * self.steps_per_pass
         self.optimiser.param_groups[0]["lr"] = self.schedule.rate(step, steps)
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         self.optimiser.step()
         return loss.item()
 

@@ -30,11 +30,10 @@ from torch import Tensor, nn
 
 from fact.data.images import Geometry
 from fact.data.vocabulary import read_names
+from fact.networks.arrays import AnyArray, as_numpy
 from registry.suggest import nearest
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
-
     from registry.declare.stage import Input
 
 WHOLE = Geometry(None, None)
@@ -177,14 +176,15 @@ class Network:
         self.module.to(device)
         return self
 
-    def encode(self, images: ArrayLike | Tensor) -> Tensor:
+    def encode(self, images: AnyArray) -> Tensor:
         """Return images as the network takes them, on its device and in its floating type.
 
         Parameters
         ----------
         images : array or Tensor
             RGB, as an array ``(image, y, x, colour)`` or a Tensor ``(image, colour, y, x)``:
-            integers 0..255 or floats 0..1. A Tensor of six colours is taken as encoded.
+            integers 0..255 or floats 0..1. A Tensor of six colours is taken as encoded; the
+            dimensions of a DataArray may be in any order.
 
         Returns
         -------
@@ -323,18 +323,19 @@ def _first_parameter(module: nn.Module) -> Tensor:
     return next(module.parameters(), torch.zeros(()))
 
 
-def _as_rgb(images: ArrayLike | Tensor, dtype: torch.dtype) -> Tensor:
+def _as_rgb(images: AnyArray, dtype: torch.dtype) -> Tensor:
     """Return ``(image, 3 or 6, y, x)`` in [0, 1]."""
     if isinstance(images, Tensor):
-        tensor, colours = images, [3, 6]
+        tensor, colours, shape = images, [3, 6], tuple(images.shape)
     else:
-        array = np.asarray(images)
+        array = as_numpy(images, ("image", "y", "x", "colour"))
+        shape = array.shape
         if array.ndim == 4:
             array = np.moveaxis(array, -1, 1)
         tensor, colours = torch.from_numpy(np.ascontiguousarray(array)), [3]
     if tensor.ndim != 4 or tensor.shape[1] not in colours:
         raise NetworkError(
-            f"images of shape {tuple(np.shape(images))}; expected an array (image, y, x, 3) "
+            f"images of shape {shape}; expected an array (image, y, x, 3) "
             "or a Tensor (image, 3, y, x)"
         )
     tensor = tensor.to(dtype) if tensor.is_floating_point() else tensor.to(dtype) / 255

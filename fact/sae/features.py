@@ -16,7 +16,9 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import h5py
 import numpy as np
 import xarray as xr
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
+
+from fact.networks.arrays import AnyArray, as_numpy
 
 FEATURE = "feature"
 VALUES_PER_IMAGE = 72 * 512
@@ -72,7 +74,8 @@ def importance(x: Array, gradient: Array) -> Array:
     Tensor or ndarray, shape (...)
         ``|sum_c x_c gradient_c|``: the absolute contribution of the position.
     """
-    return abs((x * gradient).sum(-1))
+    absolute: Array = abs((x * gradient).sum(-1))
+    return absolute
 
 
 def samples_per_image(n_channels: int) -> int:
@@ -91,9 +94,7 @@ def samples_per_image(n_channels: int) -> int:
     return max(1, VALUES_PER_IMAGE // n_channels)
 
 
-def sample_positions(
-    importance: ArrayLike, count: int, generator: np.random.Generator
-) -> Positions:
+def sample_positions(importance: AnyArray, count: int, generator: np.random.Generator) -> Positions:
     """Draw positions without replacement, with probability proportional to importance.
 
     Parameters
@@ -135,9 +136,7 @@ def sample_positions(
     return Positions(*np.nonzero(chosen))
 
 
-def held_out(
-    labels: ArrayLike, seed: int, per_class: int = HELD_OUT_PER_CLASS
-) -> NDArray[np.bool_]:
+def held_out(labels: AnyArray, seed: int, per_class: int = HELD_OUT_PER_CLASS) -> NDArray[np.bool_]:
     """Choose the images that are held out from training, the same number of every class.
 
     Parameters
@@ -154,7 +153,7 @@ def held_out(
     ndarray of bool, shape (image,)
         True where held out.
     """
-    labels = np.asarray(labels)
+    labels = as_numpy(labels)
     generator = np.random.default_rng(seed)
     mask = np.zeros(labels.shape, dtype=bool)
     for label in np.unique(labels):
@@ -369,10 +368,8 @@ def list_shards(shards: Shards) -> list[Shard]:
     return list(found)
 
 
-def _weights(importance: Any) -> NDArray[np.float64]:
-    if hasattr(importance, "detach"):
-        importance = importance.detach().cpu()
-    weights = np.asarray(importance, dtype=np.float64)
+def _weights(importance: AnyArray) -> NDArray[np.float64]:
+    weights = as_numpy(importance).astype(np.float64)
     if weights.ndim != 2:
         raise ValueError(f"importance of shape {weights.shape}; expected (image, position)")
     if not (np.isfinite(weights).all() and (weights >= 0).all()):

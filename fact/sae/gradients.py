@@ -126,12 +126,12 @@ def reconstruct_residual(
     encoder, directions = encoder[dead].requires_grad_(), directions[dead].requires_grad_()
     loss, variance = x.new_zeros(()), spread(residual)
     size = _chunk(max(len(dead), 1), x.device)
-    for samples, rest in zip(x.split(size), residual.split(size), strict=True):
+    for samples, rest in zip(torch.split(x, size), torch.split(residual, size), strict=True):
         if len(dead):
             with torch.enable_grad():
                 activations = _keep_largest((samples @ encoder.T).relu(), k)
                 part = (rest - activations @ directions).pow(2).sum() / variance
-                part.backward()
+                torch.autograd.backward(part)
             loss += part.detach()
     # A residual without variance, as of one sample, makes it NaN or infinite.
     if encoder.grad is None or directions.grad is None or not loss.isfinite():
@@ -173,7 +173,8 @@ def top_codes(x: Tensor, encoder: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 def spread(x: Tensor) -> Tensor:
     """Sum over samples and channels of the squared deviation from the mean sample."""
-    return torch.linalg.vector_norm(x - x.mean(0)).square()
+    norm: Tensor = torch.linalg.vector_norm(x - x.mean(0))
+    return norm.square()
 
 
 def _largest(activations: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -18,6 +18,8 @@ import xarray as xr
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fact.networks.arrays import AnyArray, as_tensor
+
 RELEASES = "https://github.com/m-parchami/FaCT/releases/download"
 WEIGHTS = ("encoder.weight", "decoder.weight", "k")
 NOT_USED = ("threshold", "log")
@@ -28,9 +30,9 @@ class TopKSAE(nn.Module):
 
     Parameters
     ----------
-    encoder : Tensor, shape (concept, channel)
-        Weights ``W_e``.
-    decoder : Tensor, shape (channel, concept)
+    encoder : array, shape (concept, channel)
+        Weights ``W_e``, of any library; a DataArray may have its dimensions in either order.
+    decoder : array, shape (channel, concept)
         Weights ``W_d``; a concept is a column, of unit norm after training.
     k : int
         Concepts that are kept per sample, 1 to the number of concepts.
@@ -51,8 +53,10 @@ class TopKSAE(nn.Module):
     products with sparse codes read; the decoder's shape is (channel, concept) all the same.
     """
 
-    def __init__(self, encoder: Tensor, decoder: Tensor, k: int, scale: float = 1.0) -> None:
+    def __init__(self, encoder: AnyArray, decoder: AnyArray, k: int, scale: float = 1.0) -> None:
         super().__init__()
+        encoder = as_tensor(encoder, ("concept", "channel"))
+        decoder = as_tensor(decoder, ("channel", "concept"))
         _check(encoder, decoder, k, scale)
         self.encoder = nn.Parameter(_row_by_row(encoder))
         self.decoder = nn.Parameter(_row_by_row(decoder.T).T)
@@ -69,13 +73,14 @@ class TopKSAE(nn.Module):
         """Number of channels of a sample."""
         return self.encoder.shape[1]
 
-    def encode_topk(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def encode_topk(self, x: AnyArray) -> tuple[Tensor, Tensor]:
         """Find the concepts that are kept for each sample.
 
         Parameters
         ----------
-        x : Tensor, shape (..., channel)
-            Samples.
+        x : array, shape (..., channel)
+            Samples; others than Tensors are brought to the weights' device and type, and of a
+            DataArray the channels become the last dimension.
 
         Returns
         -------
@@ -85,17 +90,19 @@ class TopKSAE(nn.Module):
             Their concepts. With fewer than ``k`` positive pre-activations the rest are others
             with activation 0: they count as firing in training.
         """
+        x = as_tensor(x, (..., "channel"), like=self.encoder)
         activations = functional.relu(functional.linear(x, self.encoder))
         values, indices = activations.topk(self.k, dim=-1, sorted=False)
         return values, indices
 
-    def encode(self, x: Tensor) -> Tensor:
+    def encode(self, x: AnyArray) -> Tensor:
         """Compute the activations of all concepts.
 
         Parameters
         ----------
-        x : Tensor, shape (..., channel)
-            Samples.
+        x : array, shape (..., channel)
+            Samples; others than Tensors are brought to the weights' device and type, and of a
+            DataArray the channels become the last dimension.
 
         Returns
         -------
@@ -103,15 +110,15 @@ class TopKSAE(nn.Module):
             Activations, 0 or more, at most ``k`` of a sample above 0.
         """
         values, indices = self.encode_topk(x)
-        dense = values.new_zeros(*x.shape[:-1], self.n_concepts)
+        dense = values.new_zeros(*values.shape[:-1], self.n_concepts)
         return dense.scatter(-1, indices, values)
 
-    def decode(self, z: Tensor) -> Tensor:
+    def decode(self, z: AnyArray) -> Tensor:
         """Reconstruct samples from activations.
 
         Parameters
         ----------
-        z : Tensor, shape (..., concept)
+        z : array, shape (..., concept)
             Activations.
 
         Returns
@@ -119,7 +126,7 @@ class TopKSAE(nn.Module):
         Tensor, shape (..., channel)
             ``W_d z``.
         """
-        return functional.linear(z, self.decoder)
+        return functional.linear(as_tensor(z, (..., "concept"), like=self.decoder), self.decoder)
 
     def decode_topk(self, values: Tensor, indices: Tensor) -> Tensor:
         """Reconstruct samples from the concepts that were kept.
@@ -140,7 +147,7 @@ class TopKSAE(nn.Module):
         decoded = weighted_rows(self.decoder.T, flat_indices, flat_values)
         return decoded.reshape(*values.shape[:-1], self.n_channels)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: AnyArray) -> Tensor:
         """Reconstruct samples, (..., channel) to (..., channel)."""
         return self.decode(self.encode(x))
 
@@ -230,10 +237,8 @@ class TopKSAE(nn.Module):
         missing = [name for name in ("encoder", "decoder", "k") if name not in given]
         if missing:
             raise ValueError(f"not an SAE's dataset: it lacks {', '.join(missing)}")
-        encoder = dataset["encoder"].transpose("concept", "channel").values
-        decoder = dataset["decoder"].transpose("channel", "concept").values
         scale = float(scalars.get("scale", 1.0))
-        return cls(torch.tensor(encoder), torch.tensor(decoder), int(scalars["k"]), scale)
+        return cls(dataset["encoder"], dataset["decoder"], int(scalars["k"]), scale)
 
     @classmethod
     def from_checkpoint(cls, path: str | Path) -> TopKSAE:

@@ -14,13 +14,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import xarray as xr
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from fact.networks.arrays import AnyArray, as_tensor
 from fact.sae.gradients import Auxiliary, Reconstruction, reconstruct, reconstruct_residual, spread
 from fact.sae.model import TopKSAE
 
@@ -233,12 +233,12 @@ class Trainer:
         self._adam = _adam([self._encoder, self._directions], config.lr)
 
     @torch.no_grad()
-    def step(self, samples: Tensor | np.ndarray) -> StepLog:
+    def step(self, samples: AnyArray) -> StepLog:
         """Make one update.
 
         Parameters
         ----------
-        samples : Tensor or ndarray, shape (sample, channel)
+        samples : array, shape (sample, channel)
             Already divided by their scale; brought to the type and device of the weights.
 
         Returns
@@ -332,10 +332,10 @@ class Trainer:
         trainer._restore_moments(tensors)
         return trainer
 
-    def _check(self, samples: Tensor | np.ndarray) -> Tensor:
+    def _check(self, samples: AnyArray) -> Tensor:
         if self.step_count >= self.config.steps:
             raise ValueError(f"the schedule of {self.config.steps} steps is over")
-        x = torch.as_tensor(samples, dtype=self._encoder.dtype, device=self._encoder.device)
+        x = as_tensor(samples, ("sample", "channel")).to(self._encoder)
         if x.ndim != 2 or x.shape[1] != self.sae.n_channels or not len(x):
             raise ValueError(
                 f"samples of shape {tuple(x.shape)}; expected (sample, {self.sae.n_channels})"
@@ -407,7 +407,7 @@ class Trainer:
 
 
 def train_topk_sae(
-    batches: Iterable[Tensor | np.ndarray],
+    batches: Iterable[AnyArray],
     sae: TopKSAE,
     config: TrainingConfig,
     on_step: Callable[[StepLog], object] | None = None,
@@ -416,7 +416,7 @@ def train_topk_sae(
 
     Parameters
     ----------
-    batches : iterable of Tensor or ndarray, each of shape (sample, channel)
+    batches : iterable of arrays, each of shape (sample, channel)
         Samples, already scaled, in the order of the updates. No more than ``config.steps`` are
         taken; fewer leave the schedule unfinished.
     sae : TopKSAE

@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 import xarray as xr
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fact.data.images import ImageDataset, batches, class_groups
+from fact.networks.arrays import AnyArray, image_ids, slices, take
 from fact.networks.layers import LayerError, capture, to_positions
 from fact.networks.network import Network, as_network, without_logit_bias
-from fact.traces.contributions import batches as slices
-from fact.traces.contributions import image_ids, take
 from registry.suggest import nearest
 
 if TYPE_CHECKING:
@@ -103,7 +102,7 @@ class Readout:
 
 def neuron_activations(
     network: Network | nn.Module,
-    images: ArrayLike | Tensor | xr.DataArray,
+    images: AnyArray,
     layer: str = "",
     *,
     pooling: Pooling = "mean",
@@ -116,9 +115,9 @@ def neuron_activations(
     ----------
     network : Network or Module
         B-cos or not, in evaluation mode.
-    images : array, Tensor or DataArray
-        ``(image, y, x, colour)`` RGB, or a Tensor ``(image, colour, y, x)``, in the size that the
-        network takes. A DataArray's coordinate ``image`` is kept.
+    images : array
+        ``(image, y, x, colour)`` RGB of any library, or a Tensor ``(image, colour, y, x)``, in the
+        size that the network takes. A DataArray's coordinate ``image`` is kept.
     layer : str
         Name of the layer; "" takes the network's output, its bias included.
     pooling : str

@@ -10,30 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import Literal, overload
 
 import numpy as np
 import torch
 import xarray as xr
 from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from fact.networks.arrays import AnyArray, as_numpy, checked_labels, image_ids, slices, take
 from fact.networks.network import Network, as_network
-from fact.traces.contributions import (
-    SplicedPass,
-    Target,
-    batches,
-    checked_labels,
-    forward_spliced,
-    image_ids,
-    take,
-    target_of,
-)
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
-
-    from fact.sae.model import TopKSAE
+from fact.sae.model import TopKSAE
+from fact.traces.spliced import SplicedPass, Target, forward_spliced, picks
 
 COLOURS = ("red", "green", "blue", "not_red", "not_green", "not_blue")
 """Channels of an encoded image."""
@@ -51,12 +40,12 @@ def concept_maps(
     network: Network | nn.Module,
     layer: str,
     sae: TopKSAE | None,
-    images: ArrayLike | Tensor | xr.DataArray,
-    concepts: ArrayLike,
+    images: AnyArray,
+    concepts: AnyArray,
     *,
     of: Explained = "presence",
     target: Target = "prediction",
-    labels: ArrayLike | None = None,
+    labels: AnyArray | None = None,
     against: Target | None = None,
     batch_size: int = 32,
 ) -> xr.Dataset:
@@ -102,21 +91,19 @@ def concept_maps(
         raise ValueError(f"maps of {of!r}; expected 'presence' or 'contribution'")
     network, ids = as_network(network), image_ids(images)
     wanted = _checked_concepts(concepts, len(ids))
-    logit_of = None
-    if of == "contribution":
-        logit_of = _logit_of(network, target, against, labels, len(ids))
+    logit_of = _logit_of(network, target, against, labels, images)
 
     def explain(spliced: SplicedPass, rows: slice) -> _Maps:
-        if logit_of is None:
+        if of == "presence":
             entries = torch.ones_like(spliced.codes.values)
         else:
             entries = spliced.at_codes(logit_of(spliced, rows))
         return _concept_batch(spliced, entries, wanted[rows])
 
     parts = _each_batch(network, layer, sae, images, batch_size, explain)
-    own = np.ndim(concepts) == 2
+    own = as_numpy(concepts).ndim == 2
     dataset = _dataset(parts, ids, ("image", "rank" if own else "concept"), of)
-    names = (("image", "rank"), wanted) if own else np.array(concepts, dtype=np.int64)
+    names = (("image", "rank"), wanted) if own else as_numpy(concepts).astype(np.int64)
     return dataset.assign_coords(concept=names).assign_attrs(network=network.name, layer=layer)
 
 
@@ -124,10 +111,10 @@ def logit_maps(
     network: Network | nn.Module,
     layer: str,
     sae: TopKSAE | None,
-    images: ArrayLike | Tensor | xr.DataArray,
+    images: AnyArray,
     *,
     target: Target = "prediction",
-    labels: ArrayLike | None = None,
+    labels: AnyArray | None = None,
     against: Target | None = None,
     batch_size: int = 32,
 ) -> xr.Dataset:
@@ -154,7 +141,7 @@ def logit_maps(
         If the target is unknown.
     """
     network, ids = as_network(network), image_ids(images)
-    logit_of = _logit_of(network, target, against, labels, len(ids))
+    logit_of = _logit_of(network, target, against, labels, images)
 
     def explain(spliced: SplicedPass, rows: slice) -> _Maps:
         entries = spliced.at_codes(logit_of(spliced, rows))
@@ -167,21 +154,20 @@ def logit_maps(
 
 
 @overload
-def colour_explanation(
-    weights: xr.DataArray, map: xr.DataArray, smooth: int = 3, percentile: float = 99.5
+def colour_explanation(  # type: ignore[overload-overlap]  # a DataArray is an array too
+    weights: xr.DataArray, map: AnyArray, smooth: int = 3, percentile: float = 99.5
 ) -> xr.DataArray: ...
 
 
 @overload
 def colour_explanation(
-    weights: NDArray[np.floating],
-    map: NDArray[np.floating],
-    smooth: int = 3,
-    percentile: float = 99.5,
+    weights: AnyArray, map: AnyArray, smooth: int = 3, percentile: float = 99.5
 ) -> NDArray[np.floating]: ...
 
 
-def colour_explanation(weights: Any, map: Any, smooth: int = 3, percentile: float = 99.5) -> Any:
+def colour_explanation(
+    weights: AnyArray, map: AnyArray, smooth: int = 3, percentile: float = 99.5
+) -> xr.DataArray | NDArray[np.floating]:
     """Paint weights as the colours that they look for.
 
     Per pixel, the weights are divided by the largest of their absolute values and clipped below
@@ -205,7 +191,7 @@ def colour_explanation(weights: Any, map: Any, smooth: int = 3, percentile: floa
     -------
     array
         ``(…, y, x, colour)``: red, green, blue, opacity, each in [0, 1]; a DataArray where
-        ``weights`` is one.
+        ``weights`` is one, else of NumPy.
 
     Raises
     ------
@@ -214,6 +200,7 @@ def colour_explanation(weights: Any, map: Any, smooth: int = 3, percentile: floa
     """
     if isinstance(weights, xr.DataArray):
         return _labelled_explanation(weights, map, smooth, percentile)
+    weights, map = as_numpy(weights), as_numpy(map)
     if smooth < 1 or smooth % 2 == 0:
         raise ValueError(f"smooth {smooth}; expected an odd number of pixels")
     shape = np.shape(weights)
@@ -234,12 +221,15 @@ def colour_explanation(weights: Any, map: Any, smooth: int = 3, percentile: floa
 
 
 def _labelled_explanation(
-    weights: xr.DataArray, map: xr.DataArray, smooth: int, percentile: float
+    weights: xr.DataArray, map: AnyArray, smooth: int, percentile: float
 ) -> xr.DataArray:
-    picture = xr.apply_ufunc(
+    if not isinstance(map, xr.DataArray):
+        lead = [dim for dim in weights.dims if dim not in ("colour", "y", "x")]
+        map = xr.DataArray(as_numpy(map), dims=(*lead, "y", "x"))
+    picture: xr.DataArray = xr.apply_ufunc(
         lambda w, m: colour_explanation(w, m, smooth, percentile),
-        weights.drop_vars("colour", errors="ignore"),
-        map,
+        weights.drop_vars("colour", errors="ignore").compute(),
+        map.compute(),
         input_core_dims=[["colour", "y", "x"], ["y", "x"]],
         output_core_dims=[["y", "x", "colour"]],
         exclude_dims={"colour"},
@@ -275,12 +265,12 @@ def _each_batch(
     network: Network,
     layer: str,
     sae: TopKSAE | None,
-    images: ArrayLike | Tensor | xr.DataArray,
+    images: AnyArray,
     batch_size: int,
     explain: Callable[[SplicedPass, slice], _Maps],
 ) -> list[_Maps]:
     parts = []
-    for rows in batches(len(image_ids(images)), batch_size):
+    for rows in slices(len(image_ids(images)), batch_size):
         encoded = network.encode(take(images, rows))
         with torch.enable_grad():
             parts.append(explain(forward_spliced(network, layer, sae, encoded), rows))
@@ -291,18 +281,14 @@ def _logit_of(
     network: Network,
     target: Target,
     against: Target | None,
-    labels: ArrayLike | None,
-    count: int,
+    labels: AnyArray | None,
+    images: AnyArray,
 ) -> Callable[[SplicedPass, slice], Tensor]:
     """Return what takes a pass of some of the images to the logit ``(image,)`` to explain."""
-    checked = None if labels is None else checked_labels(labels, count)
+    known = None if labels is None else checked_labels(labels, images)
 
     def of(spliced: SplicedPass, rows: slice) -> Tensor:
-        logits = spliced.logits.detach()
-        known = None if checked is None else torch.tensor(checked[rows])
-        chosen = target_of(network, target, known)(logits)
-        other = None if against is None else target_of(network, against, known)(logits)
-        return spliced.chosen_logit(chosen, other)
+        return spliced.explain(*picks(network, target, against, known, rows)).logit
 
     return of
 
@@ -321,14 +307,14 @@ def _concept_batch(spliced: SplicedPass, entries: Tensor, wanted: NDArray[np.int
     return _Maps.of(torch.stack(weights, 1), spliced.image.unsqueeze(1), torch.stack(totals, 1))
 
 
-def _checked_concepts(concepts: ArrayLike, count: int) -> NDArray[np.int64]:
+def _checked_concepts(concepts: AnyArray, count: int) -> NDArray[np.int64]:
     """Return concepts as ``(image, rank)``."""
-    array = np.asarray(concepts)
+    array = given = as_numpy(concepts)
     if array.ndim == 1:
         array = np.broadcast_to(array, (count, len(array)))
     if array.ndim != 2 or len(array) != count or (not array.size and count):
         raise ValueError(
-            f"concepts of shape {np.shape(concepts)}; expected (concept,), at least one, or "
+            f"concepts of shape {given.shape}; expected (concept,), at least one, or "
             f"(image, rank) for {count} images"
         )
     if not np.issubdtype(array.dtype, np.integer):

@@ -60,20 +60,30 @@ class Concepts(Protocol):
         """Which entries are of the concept chosen per image, ``(image,)``, as 0 and 1."""
 
 
-def as_concepts(sae: TopKSAE | None, channels: int) -> Concepts:
+def as_concepts(sae: TopKSAE | None, positions: Tensor) -> Concepts:
     """Return the concepts of an SAE, or the layer's own channels if it is None.
+
+    Parameters
+    ----------
+    sae : TopKSAE or None
+        Of another device or floating type than the network, a copy of it is used.
+    positions : Tensor
+        ``(image, position, channel)``, what the layer puts out.
 
     Raises
     ------
     ValueError
         If the SAE was made for another number of channels.
     """
+    channels = positions.shape[2]
     if sae is None:
         return ChannelConcepts(channels)
     if sae.n_channels != channels:
         raise ValueError(
             f"the layer has {channels} channels; the SAE was made for {sae.n_channels}"
         )
+    if (sae.encoder.device, sae.encoder.dtype) != (positions.device, positions.dtype):
+        sae = TopKSAE(sae.encoder.to(positions), sae.decoder.to(positions), sae.k, sae.scale)
     return SAEConcepts(sae)
 
 
@@ -117,7 +127,7 @@ class SAEConcepts:
         rows = positions.detach().flatten(0, 1)
         with torch.no_grad():
             chunk = CHUNK_ON_CPU if rows.device.type == "cpu" else CHUNK
-            pieces = rows.split(max(1, chunk // self.count))
+            pieces = torch.split(rows, max(1, chunk // self.count))
             values, indices = zip(*map(self._sae.encode_topk, pieces), strict=True)
         shape = (*positions.shape[:2], -1)
         return Codes(torch.cat(values).view(shape), torch.cat(indices).view(shape))

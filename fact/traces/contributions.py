@@ -15,25 +15,19 @@ image and have to hold.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from fact.networks.layers import LayerError, grid_shape, splice, to_positions
+from fact.networks.arrays import AnyArray, as_numpy, checked_labels, image_ids, slices, take
+from fact.networks.layers import grid_shape, to_positions
 from fact.networks.network import Network, as_network
-from fact.traces.codes import Codes, Concepts, as_concepts
-from registry.suggest import nearest
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
-
-    from fact.sae.model import TopKSAE
+from fact.sae.model import TopKSAE
+from fact.traces.spliced import Pick, SplicedPass, Target, forward_spliced, picks
 
 TOLERANCE = 1e-5
 """Largest residual that float32 and an honest network can have (float32 reaches 1e-6)."""
@@ -45,71 +39,6 @@ beside a dead output show, whose residual is then its size over this number."""
 
 class CompletenessError(RuntimeError):
     """Concepts that do not add up to what they explain, with how many images and by how much."""
-
-
-@dataclass(frozen=True)
-class SplicedPass:
-    """One forward pass of the FaCT network, its dynamic weights frozen in the graph.
-
-    What comes before the layer and what follows it are separate graphs, which meet in the codes.
-
-    Attributes
-    ----------
-    image : Tensor
-        The encoded images ``(image, colour, y, x)``; a leaf.
-    embeddings : tuple of Tensor
-        Positional embeddings that were added on the way, one per image; leaves.
-    output : Tensor
-        What the layer itself put out, connected to ``image`` and ``embeddings``.
-    concepts : Concepts
-        What stands at the layer.
-    codes : Codes
-        Concepts at each position; their values are leaves.
-    reconstruction : Tensor
-        ``(image, position, channel)``, what took the place of ``output``.
-    logits : Tensor
-        ``(image, class)`` before the bias, connected to the values of ``codes``.
-    """
-
-    image: Tensor
-    embeddings: tuple[Tensor, ...]
-    output: Tensor
-    concepts: Concepts
-    codes: Codes
-    reconstruction: Tensor
-    logits: Tensor
-
-    def chosen_logit(self, chosen: Tensor, against: Tensor | None = None) -> Tensor:
-        """Logits ``(image,)`` of the classes chosen per image, less those they are held against."""
-        logit = self.logits.gather(1, chosen.unsqueeze(1)).squeeze(1)
-        if against is None:
-            return logit
-        return logit - self.logits.gather(1, against.unsqueeze(1)).squeeze(1)
-
-    def at_codes(self, logit: Tensor) -> Tensor:
-        """Derivative of a logit per image, ``(image,)``, by each entry of the codes."""
-        (gradient,) = torch.autograd.grad(logit.sum(), self.codes.values)
-        return gradient
-
-    def at_input(self, weights: Tensor, keep: bool = False) -> tuple[Tensor, ...]:
-        """Derivative of ``sum(weights * codes)`` by the image, and by each embedding.
-
-        Parameters
-        ----------
-        weights : Tensor
-            ``(image, position, rank)``, one per entry of the codes.
-        keep : bool
-            Keep the graph for another call.
-        """
-        leaves = (self.image, *self.embeddings)
-        cotangent = self.concepts.pull(self.codes, weights)
-        gradients = torch.autograd.grad(
-            to_positions(self.output), leaves, cotangent, retain_graph=keep, allow_unused=True
-        )
-        return tuple(
-            torch.zeros_like(leaf) if gradient is None else gradient
-            for gradient, leaf in zip(gradients, leaves, strict=True)
-        )
 
 
 @dataclass(frozen=True)
@@ -153,17 +82,13 @@ class Trace:
     against: Tensor | None = None
 
 
-Target = str | int
-"""``"prediction"``, ``"label"``, the index of a class, or its name."""
-
-
 def trace_concepts(
     network: Network | nn.Module,
     layer: str,
     sae: TopKSAE | None,
-    images: ArrayLike | Tensor | xr.DataArray,
+    images: AnyArray,
     target: Target = "prediction",
-    labels: ArrayLike | None = None,
+    labels: AnyArray | None = None,
     *,
     against: Target | None = None,
     batch_size: int = 32,
@@ -179,15 +104,16 @@ def trace_concepts(
         Name of the layer whose output the concepts replace, as ``features.2``.
     sae : TopKSAE or None
         The concepts; None takes the layer's own channels.
-    images : array, Tensor or DataArray
-        ``(image, y, x, colour)`` RGB, or a Tensor ``(image, 3 or 6, y, x)``, as
+    images : array
+        ``(image, y, x, colour)`` RGB of any library, or a Tensor ``(image, 3 or 6, y, x)``, as
         :meth:`fact.networks.network.Network.encode` takes them. A DataArray's coordinate
-        ``image`` is kept.
+        ``image`` is kept, and its dimensions may be in any order.
     target : str or int
         The logit explained: the predicted class, the label, or one class by index or name.
         "prediction" and "label" are never taken as names of classes.
     labels : array or None
-        Class index of every image; needed by the target ``"label"``, stored where given.
+        ``(image,)``, class index of every image; needed by the target ``"label"``, stored where
+        given. Joined by name where both name their images, else by position.
     against : str, int or None
         A class, named like the target, whose logit is taken away from the target's: why the one
         and not the other. Both are sums over the same concepts, and so is their difference. None
@@ -217,21 +143,17 @@ def trace_concepts(
     """
     network = as_network(network)
     ids = image_ids(images)
-    if labels is not None:
-        labels = checked_labels(labels, len(ids))
+    known = None if labels is None else checked_labels(labels, images)
     parts = []
-    for chosen in batches(len(ids), batch_size):
+    for chosen in slices(len(ids), batch_size):
         encoded = network.encode(take(images, chosen))
-        some = None if labels is None else torch.as_tensor(labels[chosen], device=encoded.device)
-        pick = target_of(network, target, some)
-        other = None if against is None else target_of(network, against, some)
-        traced = trace_batch(network, layer, sae, encoded, pick, other)
-        parts.append(_to_numpy(traced))
+        some = picks(network, target, against, known, chosen)
+        parts.append(_to_numpy(trace_batch(network, layer, sae, encoded, *some)))
     whole = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
     if tolerance is not None:
         check_completeness(whole["residual"], whole["input_residual"], tolerance)
-    if labels is not None:
-        whole["label"] = labels
+    if known is not None:
+        whole["label"] = known
     dataset = _label(whole, ids, network.class_names(whole["logits"].shape[1]))
     return dataset.assign_attrs(network=network.name, layer=layer, explained=str(target))
 
@@ -241,8 +163,8 @@ def trace_batch(
     layer: str,
     sae: TopKSAE | None,
     encoded: Tensor,
-    target: Callable[[Tensor], Tensor],
-    against: Callable[[Tensor], Tensor] | None = None,
+    target: Pick,
+    against: Pick | None = None,
 ) -> Trace:
     """Trace the concepts of one batch: one forward pass, two backward passes, no gate.
 
@@ -269,9 +191,7 @@ def trace_batch(
     """
     with torch.enable_grad():
         spliced = forward_spliced(network, layer, sae, encoded)
-        chosen = target(spliced.logits.detach())
-        other = None if against is None else against(spliced.logits.detach())
-        logit = spliced.chosen_logit(chosen, other)
+        logit, chosen, other = spliced.explain(target, against)
         values, collect = spliced.codes.values.detach(), spliced.concepts.collect
         contribution = collect(spliced.codes, values * spliced.at_codes(logit))
         presence = collect(spliced.codes, values)
@@ -295,60 +215,6 @@ def trace_batch(
     )
 
 
-def forward_spliced(
-    network: Network, layer: str, sae: TopKSAE | None, encoded: Tensor
-) -> SplicedPass:
-    """Run the FaCT network on one batch, frozen, so that gradients can be asked of it.
-
-    Gradients must be enabled.
-
-    Raises
-    ------
-    LayerError
-        If there is no such layer, the network calls it more than once, or not at all.
-    """
-    image = encoded.detach().requires_grad_()
-    met: list[tuple[Concepts, Codes, Tensor]] = []
-
-    def reconstruct(positions: Tensor) -> Tensor:
-        if met:
-            raise LayerError(f"layer {layer!r} is called twice in a forward pass; expected once")
-        concepts = as_concepts(sae, positions.shape[2])
-        codes = concepts.encode(positions.detach())
-        codes.values.requires_grad_()
-        met.append((concepts, codes, concepts.decode(codes)))
-        return met[0][2]
-
-    with (
-        network.explanation_mode(),
-        splice(network.module, layer, reconstruct) as captured,
-        _embeddings_as_leaves(network.module) as embeddings,
-    ):
-        logits = network.logits(image)
-    output = captured.output  # an error if the layer was not reached
-    return SplicedPass(image, tuple(embeddings), output, *met[0], logits)
-
-
-def target_of(
-    network: Network, target: Target, labels: Tensor | None = None
-) -> Callable[[Tensor], Tensor]:
-    """Return the function that picks the class to explain from logits ``(image, class)``.
-
-    Raises
-    ------
-    ValueError
-        If labels are needed and missing, the class is unknown, or beyond the logits.
-    """
-    if target == "prediction":
-        return lambda logits: logits.argmax(dim=1)
-    if target == "label":
-        if labels is None:
-            raise ValueError("target 'label' needs labels; got none")
-        return lambda logits: _within(labels, logits)
-    index = _class_index(network, target)
-    return lambda logits: _within(torch.full_like(logits[:, 0], index, dtype=torch.long), logits)
-
-
 def relative_residual(parts: Tensor, whole: Tensor) -> Tensor:
     """``|sum of parts - whole| / max(sum of |parts|, floor)`` per image.
 
@@ -364,7 +230,7 @@ def relative_residual(parts: Tensor, whole: Tensor) -> Tensor:
 
 
 def check_completeness(
-    residual: ArrayLike, input_residual: ArrayLike, tolerance: float = TOLERANCE
+    residual: AnyArray, input_residual: AnyArray, tolerance: float = TOLERANCE
 ) -> None:
     """Raise if concepts do not add up, at the logit or at the input.
 
@@ -381,7 +247,7 @@ def check_completeness(
     CompletenessError
         Names each check that failed, on how many images, the worst value, and what it means.
     """
-    residual, input_residual = np.asarray(residual), np.asarray(input_residual)
+    residual, input_residual = as_numpy(residual), as_numpy(input_residual)
     faults = []
     if not np.all(residual <= tolerance):
         faults.append(
@@ -397,73 +263,6 @@ def check_completeness(
         )
     if faults:
         raise CompletenessError("; and ".join(faults))
-
-
-def image_ids(images: ArrayLike | Tensor | xr.DataArray) -> np.ndarray:
-    """Return the ids of images: those of a DataArray, else their numbers, as strings."""
-    if isinstance(images, xr.DataArray) and "image" in images.coords:
-        return images["image"].to_numpy()
-    return np.array([str(number) for number in range(len(images))], dtype=object)  # type: ignore[arg-type]
-
-
-def batches(count: int, size: int) -> Iterator[slice]:
-    """Yield slices of at most ``size`` that cover ``count``; one empty slice where it is 0."""
-    if size < 1:
-        raise ValueError(f"batch_size {size}; expected at least 1")
-    for start in range(0, max(count, 1), size):
-        yield slice(start, min(start + size, count))
-
-
-def checked_labels(labels: ArrayLike, count: int) -> np.ndarray:
-    """Return labels as ``(image,)`` of int64.
-
-    Raises
-    ------
-    ValueError
-        If they are no indices, or not one per image.
-    """
-    array = np.asarray(labels)
-    if array.shape != (count,) or not np.issubdtype(array.dtype, np.integer):
-        raise ValueError(
-            f"labels of shape {array.shape} and type {array.dtype}; expected {count} class indices"
-        )
-    return array.astype(np.int64)
-
-
-def take(images: ArrayLike | Tensor | xr.DataArray, chosen: slice) -> np.ndarray | Tensor:
-    """Return some images, as :meth:`fact.networks.network.Network.encode` takes them."""
-    if isinstance(images, Tensor):
-        return images[chosen]
-    if isinstance(images, xr.DataArray):
-        images = images.transpose("image", "y", "x", "colour")
-    return np.asarray(images[chosen])  # type: ignore[index]
-
-
-# --- parts ----------------------------------------------------------------------------------
-
-
-def _embedding_layers(module: nn.Module) -> list[nn.Module]:
-    try:
-        from bcos.models.vit import PosEmbSinCos2d
-    except ImportError:  # without einops there are no ViTs
-        return []
-    return [part for part in module.modules() if isinstance(part, PosEmbSinCos2d)]
-
-
-@contextmanager
-def _embeddings_as_leaves(module: nn.Module) -> Iterator[list[Tensor]]:
-    """Turn positional embeddings into leaves, one per image, and list them as they come by."""
-    leaves: list[Tensor] = []
-
-    def keep(_part: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        leaf = output.detach().expand(len(args[0]), *output.shape).clone().requires_grad_()
-        leaves.append(leaf)
-        return leaf
-
-    with ExitStack() as stack:
-        for part in _embedding_layers(module):
-            stack.callback(part.register_forward_hook(keep).remove)
-        yield leaves
 
 
 def _input_check(
@@ -486,22 +285,6 @@ def _sum(tensor: Tensor) -> Tensor:
     """Sum over all but images, in double precision, so that the sum adds no rounding of its own."""
     double = torch.float32 if tensor.device.type == "mps" else torch.float64  # mps has no double
     return tensor.detach().flatten(1).sum(dim=1, dtype=double)
-
-
-def _class_index(network: Network, target: Target) -> int:
-    if isinstance(target, str):
-        if target not in network.classes:
-            known = (*network.classes, "prediction", "label")
-            raise ValueError(f"unknown target {target!r}{nearest(target, known)}")
-        return network.classes.index(target)
-    return int(target)
-
-
-def _within(chosen: Tensor, logits: Tensor) -> Tensor:
-    count = logits.shape[1]
-    if bool(((chosen < 0) | (chosen >= count)).any()):
-        raise ValueError(f"target classes {chosen.unique().tolist()}; expected 0 to {count - 1}")
-    return chosen.to(logits.device)
 
 
 def _extent(residual: np.ndarray, tolerance: float) -> str:

@@ -16,13 +16,15 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
+from fact.networks.arrays import AnyArray, as_numpy
 from fact.traces.attribution import concept_maps, logit_maps
 from fact.traces.concept_source import ConceptSource
-from fact.traces.contributions import TOLERANCE, Target, trace_concepts
+from fact.traces.contributions import TOLERANCE, trace_concepts
 from fact.traces.gallery import paint, pixel_coordinates
 from fact.traces.plots import EMPTY, decision_shares
+from fact.traces.spliced import Target
 
 
 def explain_decisions(
@@ -74,7 +76,7 @@ def explain_decisions(
 
 def explain_image(
     source: ConceptSource,
-    picture: ArrayLike,
+    picture: AnyArray,
     *,
     target: Target = "prediction",
     against: Target | None = None,
@@ -89,7 +91,7 @@ def explain_image(
     source : ConceptSource
         A B-cos network, the layer, and its concepts: an SAE, or the layer's own channels.
     picture : array of uint8, (y, x, colour) or (y, x)
-        RGB or grey, of any size: it is brought to the network's geometry.
+        RGB or grey, of any library and size: it is brought to the network's geometry.
     target : str or int
         The class that is explained: ``"prediction"``, its index or its name.
     against : str, int or None
@@ -218,9 +220,10 @@ def strongest(contribution: NDArray[np.floating], most: int) -> NDArray[np.int64
     return found if len(found) else np.array([EMPTY], dtype=np.int64)
 
 
-def _as_rgb(picture: ArrayLike) -> NDArray[np.uint8]:
+def _as_rgb(picture: AnyArray) -> NDArray[np.uint8]:
     """Return a picture as uint8 (y, x, colour)."""
-    array = np.asarray(picture)
+    flat = isinstance(picture, xr.DataArray) and picture.ndim == 2
+    array = as_numpy(picture, ("y", "x") if flat else ("y", "x", "colour"))
     grey = array.ndim == 2
     if array.dtype != np.uint8 or not (grey or (array.ndim == 3 and array.shape[2] == 3)):
         raise ValueError(

@@ -126,7 +126,9 @@ def paint(
     weights: NDArray[np.floating], values: NDArray[np.floating], smooth: int
 ) -> NDArray[np.uint8]:
     """Return the colour explanation of weights (…, 6, y, x), with map (…, y, x), as bytes."""
-    return np.rint(255 * colour_explanation(weights, values, smooth=smooth)).astype(np.uint8)
+    picture = colour_explanation(weights, values, smooth=smooth)
+    painted: NDArray[np.uint8] = np.rint(255 * picture).astype(np.uint8)
+    return painted
 
 
 def _spread(

@@ -8,22 +8,18 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import torch
 import xarray as xr
 from numpy.typing import NDArray
+from torch import nn
 
+from fact.networks.arrays import AnyArray, checked_labels, image_ids, slices, take
 from fact.networks.network import Network, as_network
-from fact.traces.contributions import Target, batches, checked_labels, image_ids, take, target_of
+from fact.sae.model import TopKSAE
 from fact.traces.interventions import CURVES, ConceptSurgery, InterventionPlan, Outcome, intervene
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
-    from torch import Tensor, nn
-
-    from fact.sae.model import TopKSAE
+from fact.traces.spliced import Target, picks
 
 Floats = NDArray[np.float64]
 
@@ -78,11 +74,11 @@ def measure_interventions(
     network: Network | nn.Module,
     layer: str,
     sae: TopKSAE | None,
-    images: ArrayLike | Tensor | xr.DataArray,
+    images: AnyArray,
     plan: InterventionPlan | None = None,
     *,
     target: Target = "prediction",
-    labels: ArrayLike | None = None,
+    labels: AnyArray | None = None,
     batch_size: int = 32,
     n_draws: int = 500,
 ) -> xr.Dataset:
@@ -112,15 +108,16 @@ def measure_interventions(
         If an order or the target is unknown, or labels are missing or not one per image.
     """
     network, ids, plan = as_network(network), image_ids(images), plan or InterventionPlan()
-    known = np.full(len(ids), -1) if labels is None else checked_labels(labels, len(ids))
+    known = None if labels is None else checked_labels(labels, images)
     parts, targets = [], []
-    for rows in batches(len(ids), batch_size):
+    for rows in slices(len(ids), batch_size):
         encoded = network.encode(take(images, rows))
-        own = None if labels is None else torch.as_tensor(known[rows], device=encoded.device)
-        surgery = ConceptSurgery(network, layer, sae, encoded, target_of(network, target, own))
+        pick, _ = picks(network, target, None, known, rows)
+        surgery = ConceptSurgery(network, layer, sae, encoded, pick)
         parts.append(intervene(surgery, plan, [str(name) for name in ids[rows]]))
         targets.append(surgery.target.cpu().numpy())
-    summary = summarise(Outcome.join(parts), known, plan, n_draws)
+    labelled = np.full(len(ids), -1) if known is None else known
+    summary = summarise(Outcome.join(parts), labelled, plan, n_draws)
     return summary.assign(target=("image", np.concatenate(targets))).assign_coords(image=ids)
 
 
@@ -174,8 +171,8 @@ def summarise(
 def area(curves: Floats) -> Floats:
     """Return the area under curves (…, step) over shares from 0 to 1, by the trapezoidal rule."""
     inner = curves[..., 1:-1].sum(axis=-1)
-    summed: Floats = inner + (curves[..., 0] + curves[..., -1]) / 2
-    return summed / (curves.shape[-1] - 1)
+    whole: Floats = (inner + (curves[..., 0] + curves[..., -1]) / 2) / (curves.shape[-1] - 1)
+    return whole
 
 
 def _changes(outcome: Outcome, bootstrap: Bootstrap) -> dict[str, Any]:

@@ -10,7 +10,7 @@ al., "RISE", BMVC 2018, section 4.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Literal
 
@@ -24,7 +24,7 @@ from fact.networks.layers import resume
 from fact.networks.network import Network
 from fact.sae.model import TopKSAE
 from fact.traces.codes import Codes
-from fact.traces.contributions import SplicedPass, forward_spliced
+from fact.traces.spliced import Pick, SplicedPass, forward_spliced
 
 Order = Literal["contribution", "presence", "random"]
 ORDERS: tuple[Order, ...] = ("contribution", "presence", "random")
@@ -52,7 +52,7 @@ class ConceptSurgery:
         Images from :meth:`fact.networks.network.Network.encode`.
     target : callable
         Takes the logits ``(image, class)``, returns the class to look at ``(image,)``; see
-        :func:`fact.traces.contributions.target_of`.
+        :func:`fact.traces.spliced.target_of`.
 
     Attributes
     ----------
@@ -70,13 +70,14 @@ class ConceptSurgery:
         layer: str,
         sae: TopKSAE | None,
         encoded: Tensor,
-        target: Callable[[Tensor], Tensor],
+        target: Pick,
     ):
         self._network, self._layer, self._one = network, layer, encoded[:1]
         with torch.enable_grad():
             spliced = forward_spliced(network, layer, sae, encoded)
-            self.target = target(spliced.logits.detach())
-            entries = spliced.at_codes(spliced.chosen_logit(self.target))
+            explained = spliced.explain(target)
+            entries = spliced.at_codes(explained.logit)
+        self.target = explained.target
         self._concepts, self._codes = spliced.concepts, _detached(spliced)
         values, collect = self._codes.values, self._concepts.collect
         self.presence = collect(self._codes, values)

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from fact.data.images import ImageDataset, batches
 from fact.networks.network import Network
 from fact.sae.model import TopKSAE
-from fact.traces.contributions import Trace, check_completeness, target_of, trace_batch
+from fact.traces.contributions import Trace, check_completeness, trace_batch
+from fact.traces.spliced import target_of
 from fact.traces.statistics import ConceptStatistics
 from registry.store.datasets import open_dataset
 from registry.store.shards import part_name

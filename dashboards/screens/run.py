@@ -308,7 +308,7 @@ def _dataset(catalog: Catalog, run: RunView) -> None:
 def _files(catalog: Catalog, run: RunView) -> None:
     names = list(dict.fromkeys(catalog.details(run).artifacts))
     if not names:
-        st.info("No file was added to this run. A stage adds one by run.add_artifact(path).")
+        st.info("No files. A stage writes one to the path that run.attach(name) returns.")
         return
     name = st.selectbox("File", names, key="artifact", bind=BOUND)
     content = catalog.artifact(run, name)

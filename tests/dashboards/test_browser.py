@@ -391,18 +391,35 @@ def test_from_a_concept_to_a_similar_one_and_to_the_whole_model(page: Page, addr
     picture(page, "concept-model")
 
 
+def assert_dark(page: Page) -> None:
+    """The ground is dark, and words stand out from it as WCAG 2.2, 1.4.3 asks."""
+    style = "e => [getComputedStyle(e).backgroundColor, getComputedStyle(e).color]"
+    ground, ink = map(luminance, page.locator("[data-testid=stApp]").evaluate(style))
+    assert ground < 0.05
+    assert (ink + 0.05) / (ground + 0.05) >= 4.5
+
+
+def luminance(colour: str) -> float:
+    """Return the relative luminance of a colour of CSS, as ``rgb(14, 17, 23)``."""
+    parts = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
+    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
 def test_dark(browser: Browser, address: str) -> None:
     context = browser.new_context(viewport={"width": 1400, "height": 1100}, color_scheme="dark")
     page = context.new_page()
     page.set_default_timeout(PATIENCE)
     visit(page, f"{address}/concepts")
     see(page, "Concept 0")
+    assert_dark(page)
     picture(page, "concepts-dark")
     visit(page, f"{address}/?run={run_uid('toy-sae[k=16]', 1)}")
     see(page, "It failed")
     picture(page, "failed-dark")
     visit(page, f"{address}/pipeline")
     see(page, "Run what is due")
+    assert_dark(page)
     picture(page, "pipeline-dark")
     visit(page, f"{address}/?run={run_uid('toy-concepts', 6)}&section=Dataset")
     see(page, "As xarray shows it")

@@ -14,7 +14,7 @@ from PIL import Image
 
 from registry.mongo.connection import OFF
 from tests.dashboards import test_browser
-from tests.dashboards.test_browser import PATIENCE, idle, picture, see, serve, visit
+from tests.dashboards.test_browser import PATIENCE, assert_dark, idle, picture, see, serve, visit
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -89,5 +89,6 @@ def test_dark(browser: Browser, address: str) -> None:
     visit(page, f"{address}/decisions?from=Wrong")
     see(page, "and is wrong: the label is")
     idle(page)
+    assert_dark(page)
     picture(page, "decision-dark")
     context.close()

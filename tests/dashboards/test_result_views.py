@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 
+from dashboards.views.concepts import concept_model
 from dashboards.views.concepts.concept_names import LABEL
 from dashboards.views.parts.parts import Figure, Note, Number, Numbers, Part, Table
 from dashboards.views.results import (
@@ -162,13 +163,13 @@ def test_names_of_the_dataset_win_over_those_that_were_found() -> None:
 
 def test_bins_reach_from_the_first_filled_to_the_last() -> None:
     own = fabricate_results.consistency()
-    frame = consistency.score_bins(own)
+    frame = concept_model.score_bins(own)
     assert frame["value"].sum() == pytest.approx(1)
     assert frame["value"].iloc[0] == frame["value"].iloc[-1] == 0
     assert len(frame) < own.sizes["bin"]
     assert (frame["high"] - frame["low"]).to_numpy() == pytest.approx(0.2)
     empty = own.assign(share=own["share"] * 0)
-    assert len(consistency.score_bins(empty)) == own.sizes["bin"]
+    assert len(concept_model.score_bins(empty)) == own.sizes["bin"]
 
 
 def test_the_share_above_random_counts_concepts_with_enough_images() -> None:

@@ -14,7 +14,6 @@ from dashboards.views.concepts.labels import CONSENSUS
 from dashboards.views.parts.charts import GREY, bars, histogram, lines
 from dashboards.views.parts.parts import Column, Figure, Note, Part, Table, file_name
 from dashboards.views.parts.text import number_text
-from dashboards.views.results.consistency import score_bins
 
 FREQUENCY_BINS = 30
 MOST_RANKS = 400
@@ -156,6 +155,19 @@ def consistency_figure(cell: str, consistency: xr.Dataset) -> Figure:
     )
     note = f"{consistency['variant'].item()}. From {int(consistency['least_images'])} images on."
     return Figure(file_name(cell, "consistency"), chart, "Do concepts mean one thing?", note)
+
+
+def score_bins(own: xr.Dataset) -> pd.DataFrame:
+    """Return the histogram as ``low``, ``high``, ``value`` (share of concepts), from the first bin
+    that holds a concept to the last, with an empty one on each side.
+    """
+    low, value = own["bin"].values, own["share"].values
+    width = float(np.diff(low).mean()) if len(low) > 1 else 1.0
+    frame = pd.DataFrame({"low": low, "high": low + width, "value": value})
+    filled = np.flatnonzero(value > 0)
+    if not len(filled):
+        return frame
+    return frame.iloc[max(0, filled[0] - 1) : filled[-1] + 2].reset_index(drop=True)
 
 
 def labels_figure(cell: str, statistics: xr.Dataset, best: pd.DataFrame) -> Figure | Note:

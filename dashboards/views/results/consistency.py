@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from dashboards.views.concepts.concept_model import score_bins
 from dashboards.views.concepts.concept_names import LABEL
 from dashboards.views.parts.charts import DASHES, bars, histogram, series_colour
 from dashboards.views.parts.dots import cloud
@@ -163,19 +164,6 @@ def _numbers(own: xr.Dataset) -> Iterator[Number]:
     yield Number("above random", above, f"share of concepts that count{whose}")
     yield Number("concepts", number_text(float(own["n_scored"])), "with enough images to count")
     yield Number("empty maps", number_text(float(own["empty_total"])), "without a positive part")
-
-
-def score_bins(own: xr.Dataset) -> pd.DataFrame:
-    """Return the histogram as ``low``, ``high``, ``value`` (share of concepts), from the first bin
-    that holds a concept to the last, with an empty one on each side.
-    """
-    low, value = own["bin"].values, own["share"].values
-    width = float(np.diff(low).mean()) if len(low) > 1 else 1.0
-    frame = pd.DataFrame({"low": low, "high": low + width, "value": value})
-    filled = np.flatnonzero(value > 0)
-    if not len(filled):
-        return frame
-    return frame.iloc[max(0, filled[0] - 1) : filled[-1] + 2].reset_index(drop=True)
 
 
 def score_frame(own: xr.Dataset) -> pd.DataFrame:

@@ -161,7 +161,7 @@ def test_the_configuration_is_a_tree(open_page: Open, template: Path) -> None:
     [
         ("Environment", "No repository was recorded"),
         ("Dataset", "has made no dataset"),
-        ("Files", "No file was added"),
+        ("Files", "No files"),
     ],
 )
 def test_sections_that_are_empty_say_so(
@@ -373,7 +373,7 @@ OTHER = {
         ("Sources", "No source"),
         ("Environment", "Packages"),
         ("Dataset", "made no dataset"),
-        ("Files", "No file was added"),
+        ("Files", "No files"),
     ],
 )
 def test_a_run_of_another_client_is_shown_too(

@@ -23,8 +23,8 @@ from rich.markup import escape
 
 # What only some commands need is imported there: planning takes half the time without pymongo.
 from registry.declare.declaration import DeclarationError, find_declaration
+from registry.declare.faults import ConfigError, StageError
 from registry.declare.reference import SelectionError
-from registry.declare.stage import ConfigError, StageError
 from registry.plan.plan import Plan, Task
 from registry.plan.project import MissingInputsError, Project, open_project
 from registry.store.durable import StoreError

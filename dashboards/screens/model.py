@@ -27,7 +27,7 @@ from dashboards.views.runs.advice import (
 )
 from dashboards.views.runs.datasets import open_made, read_small
 from registry.catalog.catalog import Catalog
-from registry.declare.stage import Input
+from registry.declare.inputs import Input
 from registry.plan.project import MissingInputsError
 
 NOT_HERE = "not-here"

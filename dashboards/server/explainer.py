@@ -10,7 +10,8 @@ import numpy as np
 import xarray as xr
 
 from fact.data.images import Geometry
-from registry.declare.stage import Input, StageError
+from registry.declare.faults import StageError
+from registry.declare.inputs import Input
 
 if TYPE_CHECKING:
     from fact.data.images import ImageDataset

@@ -15,7 +15,10 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 import registry
-from registry.declare.stage import Settings, families, kinds, known_stages, load_plugins, load_stage
+from registry.declare.kinds import families, kinds
+from registry.declare.plugins import load_plugins
+from registry.declare.settings import Settings
+from registry.declare.stage import known_stages, load_stage
 
 
 def key_rows(settings: Settings) -> Iterator[str]:

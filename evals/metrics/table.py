@@ -274,6 +274,6 @@ def list_metrics() -> Mapping[str, Metric]:
 
 @functools.cache
 def _load_installed() -> None:
-    from registry.declare.stage import load_plugins
+    from registry.declare.plugins import load_plugins
 
     load_plugins()

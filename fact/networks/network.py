@@ -34,7 +34,7 @@ from fact.networks.arrays import AnyArray, as_numpy
 from registry.suggest import nearest
 
 if TYPE_CHECKING:
-    from registry.declare.stage import Input
+    from registry.declare.inputs import Input
 
 WHOLE = Geometry(None, None)
 """The geometry of images that come in the size that a network takes."""

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-    from registry.declare.stage import Input
+    from registry.declare.inputs import Input
 
 KEYS = {
     "id": "_id",

@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from registry.declare.stage import ConfigError, Input, kinds
+from registry.declare.faults import ConfigError
+from registry.declare.inputs import Input
+from registry.declare.kinds import kinds
 from registry.plan.artifacts import ExperimentStore
 from registry.store.durable import read_json
 from registry.store.manifest import MANIFEST

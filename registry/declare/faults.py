@@ -1,4 +1,4 @@
-"""The faults of a declaration: all of them, each with its place and, where cheap, its line."""
+"""What can be wrong with a declaration or a configuration: all of it, with key and line."""
 
 from __future__ import annotations
 
@@ -16,6 +16,29 @@ _KEYS = rf"{_KEY}(?:\s*\.\s*{_KEY})*"
 _HEADER = re.compile(rf"\s*\[\s*({_KEYS})\s*\]\s*(?:#.*)?$")
 _ASSIGNMENT = re.compile(rf"\s*({_KEYS})\s*=")
 _PART = re.compile(r"""([\w-]+)|"([^"]*)"|'([^']*)'""")
+
+
+class StageError(Exception):
+    """A stage, a kind or a plug-in that cannot be found or is declared wrongly."""
+
+
+@dataclass(frozen=True)
+class ConfigFault:
+    """One thing wrong with a configuration: dotted ``key``, and what was got and expected."""
+
+    key: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.message}" if self.key else self.message
+
+
+class ConfigError(ValueError):
+    """All faults of one configuration, as ``faults``."""
+
+    def __init__(self, faults: tuple[ConfigFault, ...]):
+        self.faults = faults
+        super().__init__("; ".join(map(str, faults)))
 
 
 class RenamedWarning(FutureWarning):

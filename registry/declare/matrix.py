@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from registry.declare.declared import Axis
-from registry.declare.faults import FaultList, Place
+from registry.declare.faults import ConfigError, ConfigFault, FaultList, Place
 from registry.declare.reference import Reference, format_value
-from registry.declare.stage import ConfigError, ConfigFault, Stage
+from registry.declare.stage import Stage
 from registry.declare.tables import Draft, first_key, keys_of
 
 MOST_CELLS = 1_000_000

@@ -7,317 +7,27 @@ experiment when it is run.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import importlib
 import importlib.util
-import json
-import math
 import pkgutil
 import re
-import shlex
-import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from importlib.metadata import entry_points
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar, cast, runtime_checkable
+from typing import Any, cast
 
-import pydantic
-import pydantic_core
-
-from registry.declare.packages import require_own_packages
+from registry.declare.faults import StageError
+from registry.declare.plugins import plugin_modules, plugin_packages
+from registry.declare.settings import Settings
+from registry.store.schema import Schema
 from registry.suggest import nearest
-
-if TYPE_CHECKING:
-    import xarray as xr
-
-    from registry.store.datasets import ShardWriter
-    from registry.store.schema import Schema
-
-T = TypeVar("T")
-
-PLUGIN_GROUP = "factbook.plugins"
 
 _MAIN_PATH = re.compile(r"\w+(\.\w+)*:\w+")
 
-MAKES_AGAIN = " makes it again"
-"""How the reason ends why a damaged input cannot be used, after a command."""
-
-
-class RuntimeMark:
-    """Marks a configuration key that cannot change a result (device, workers, progress)."""
-
-
-Runtime = Annotated[T, RuntimeMark()]
-"""``device: Runtime[str] = "auto"``: a key that stays out of the fingerprint."""
-
-
-class StageError(Exception):
-    """A stage, a kind or a plug-in that cannot be found or is declared wrongly."""
-
-
-@dataclass(frozen=True)
-class ConfigFault:
-    """One thing wrong with a configuration: dotted ``key``, and what was got and expected."""
-
-    key: str
-    message: str
-
-    def __str__(self) -> str:
-        return f"{self.key}: {self.message}" if self.key else self.message
-
-
-class ConfigError(ValueError):
-    """All faults of one configuration, as ``faults``."""
-
-    def __init__(self, faults: tuple[ConfigFault, ...]):
-        self.faults = faults
-        super().__init__("; ".join(map(str, faults)))
-
-
-class Settings:
-    """The validation of one frozen dataclass, with JSON's strict types and no unknown key.
-
-    Parameters
-    ----------
-    cls : type
-        A frozen dataclass; pydantic's ``Annotated[..., Field(...)]`` gives ranges.
-    """
-
-    def __init__(self, cls: type):
-        if not dataclasses.is_dataclass(cls):
-            raise StageError(f"{cls.__name__} is no dataclass; got {cls!r}")
-        self.cls = cls
-
-    @functools.cached_property
-    def hints(self) -> dict[str, Any]:
-        """Type of every key, with its annotations."""
-        return typing.get_type_hints(self.cls, include_extras=True)
-
-    @functools.cached_property
-    def keys(self) -> tuple[str, ...]:
-        """Names of the keys, in order of declaration."""
-        return tuple(entry.name for entry in dataclasses.fields(self.cls) if entry.init)
-
-    @functools.cached_property
-    def runtime_keys(self) -> frozenset[str]:
-        """Keys that cannot change a result."""
-        return frozenset(
-            key
-            for key in self.keys
-            if any(isinstance(m, RuntimeMark) for m in getattr(self.hints[key], "__metadata__", ()))
-        )
-
-    @functools.cached_property
-    def _adapter(self) -> pydantic.TypeAdapter[Any]:
-        return pydantic.TypeAdapter(self.cls)
-
-    def validate(self, values: Mapping[str, Any]) -> Any:
-        """Return the dataclass that ``values`` describe; defaults fill what is not named.
-
-        Raises
-        ------
-        ConfigError
-            With every fault at once.
-        """
-        try:
-            text = json.dumps(dict(values), allow_nan=False)
-        except (TypeError, ValueError) as error:
-            raise ConfigError((ConfigFault("", f"not plain JSON values: {error}"),)) from error
-        try:
-            return self._adapter.validate_json(text, strict=True, extra="forbid")
-        except pydantic.ValidationError as error:
-            raise ConfigError(tuple(self._faults(error))) from error
-
-    def _faults(self, error: pydantic.ValidationError) -> Iterator[ConfigFault]:
-        for detail in error.errors(include_url=False):
-            path = tuple(str(part) for part in detail["loc"])
-            if detail["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-                known = self._keys_at(path[:-1])
-                message = f"unknown key{nearest(path[-1], known)}"
-            elif detail["type"] == "missing":
-                message = "missing, and has no default"
-            else:
-                message = f"{detail['msg']}; got {detail['input']!r}"
-            yield ConfigFault(".".join(path), message)
-
-    def _keys_at(self, path: tuple[str, ...]) -> tuple[str, ...]:
-        cls: Any = self.cls
-        for part in path:
-            cls = typing.get_type_hints(cls).get(part) if dataclasses.is_dataclass(cls) else None
-        if cls is None or not dataclasses.is_dataclass(cls):
-            return ()
-        return tuple(entry.name for entry in dataclasses.fields(cls))
-
-    def defaults(self) -> dict[str, Any]:
-        """Return the default of every key as plain JSON values; None where it has none."""
-        plain: dict[str, Any] = dict.fromkeys(self.keys)
-        for entry in dataclasses.fields(self.cls):
-            if entry.default is not dataclasses.MISSING:
-                plain[entry.name] = pydantic_core.to_jsonable_python(entry.default)
-            elif entry.default_factory is not dataclasses.MISSING:
-                plain[entry.name] = pydantic_core.to_jsonable_python(entry.default_factory())
-        return {key: plain[key] for key in self.keys}
-
-    def plain(self, settings: Any) -> dict[str, Any]:
-        """Return validated settings as plain JSON values, every key resolved."""
-        return self._adapter.dump_python(settings, mode="json")
-
-
-@dataclass(frozen=True)
-class Input:
-    """One resolved input of a task: a declared resource, or the output of an earlier task.
-
-    Attributes
-    ----------
-    slot, name : str
-        The slot it fills, and the declared name (of a cell, where there are several).
-    kind : str
-        Schema name of a dataset, or the type that a resource provides.
-    fingerprint : str
-        16 hexadecimal digits.
-    path : Path or None
-        The folder of the run that made it; None for a resource.
-    settings : object or None
-        Validated settings of a resource; None for a task's output.
-    inputs : mapping of str to Input
-        What it was made from, so that a stage can reach the network behind its features.
-    run, content : str or None
-        Identifier of the run that made it and digest of its content; None for a resource.
-    """
-
-    slot: str
-    name: str
-    kind: str
-    fingerprint: str
-    path: Path | None = None
-    settings: Any = None
-    inputs: Mapping[str, Input] = field(default_factory=dict)
-    run: str | None = None
-    content: str | None = None
-
-    def open(self, proven: float | None = None) -> xr.Dataset:
-        """Open the dataset lazily, in today's form of its schema.
-
-        Parameters
-        ----------
-        proven : float, optional
-            Bytes up to which files are compared with their checksums; small ones are by default.
-
-        Raises
-        ------
-        StageError
-            If this input is a declared resource, which has no dataset.
-        registry.SchemaError
-            If it was written in a version of its schema that cannot be read.
-        """
-        if self.path is None:
-            raise StageError(f"{self.name!r} is a declared {self.kind}; it has no dataset to open")
-        from registry.store.datasets import StoreError, open_dataset
-
-        folder, manifest = self.proven(proven or 0)
-        try:
-            return open_dataset(folder, load_stage(manifest["stage"]).output)
-        except StoreError as error:
-            raise self._damaged(error) from error
-
-    def proven(self, most: float = math.inf) -> tuple[Path, Mapping[str, Any]]:
-        """Return the folder of the run that made it, and its manifest, its files being whole.
-
-        Parameters
-        ----------
-        most : float
-            Bytes up to which files are compared with their checksums, not with their sizes alone.
-
-        Raises
-        ------
-        StageError
-            If this input is a declared resource.
-        registry.StoreError
-            If files are gone or not as they were written, with the command that makes them again.
-        """
-        from registry.store.datasets import StoreError, find_dataset
-
-        if self.path is None:
-            raise StageError(f"{self.name!r} is a declared {self.kind}; it has no dataset")
-        try:
-            return find_dataset(self.path, most)
-        except StoreError as error:
-            raise self._damaged(error) from error
-
-    def _damaged(self, error: Exception) -> Exception:
-        command = f"factbook run --verify {shlex.quote(self.name)}"
-        return type(error)(f"{error}; {command}{MAKES_AGAIN}")
-
-    @property
-    def config(self) -> Mapping[str, Any]:
-        """The whole configuration that a task's output was made with.
-
-        Raises
-        ------
-        StageError
-            If this input is a declared resource.
-        """
-        if self.path is None:
-            raise StageError(f"{self.name!r} is a declared {self.kind}; see its settings")
-        from registry.store.datasets import find_dataset
-
-        config: Mapping[str, Any] = find_dataset(self.path)[1]["config"]
-        return config
-
-    def load(self) -> Any:
-        """Load a declared resource, as its kind defines."""
-        if self.settings is None:
-            raise StageError(f"{self.name!r} is a dataset on disk; open it instead")
-        return self.settings.load()
-
-    def origin(self, slot: str) -> Input:
-        """Return the nearest input behind this one, or itself, that fills ``slot``.
-
-        Raises
-        ------
-        StageError
-            If nothing that this input was made from fills the slot.
-        """
-        if self.slot == slot:
-            return self
-        layer = list(self.inputs.values())
-        while layer:
-            for candidate in layer:
-                if candidate.slot == slot:
-                    return candidate
-            layer = [deeper for candidate in layer for deeper in candidate.inputs.values()]
-        raise StageError(f"nothing that {self.name!r} was made from fills the slot {slot!r}")
-
-
-Inputs = Mapping[str, Input]
-
-
-@runtime_checkable
-class Run(Protocol):
-    """What a stage may ask of the run that executes it."""
-
-    uid: str
-    experiment: str
-    fingerprint: str
-    partial: Path
-    """A folder for resumable state, kept when the run is killed and found by the next one."""
-
-    def log(self, name: str, value: float, step: int) -> None:
-        """Record one point of a metric's curve."""
-
-    def progress(self, done: int, total: int, what: str = "") -> None:
-        """Tell whoever watches how far the run is; never recorded."""
-
-    def attach(self, name: str) -> Path:
-        """Return the path of a file to write beside the dataset, as ``pictures/3.png``."""
-
-    def shards(self) -> ShardWriter:
-        """Return the writer of the stage's output in shards, resuming what is there."""
-
-
-StageMain = Callable[[Any, Inputs, Run], Any]
+StageMain = Callable[[Any, Any, Any], Any]
+"""A function of the configuration, the inputs (:data:`registry.declare.inputs.Inputs`) and the run
+(:class:`registry.declare.inputs.Run`), which returns a dataset or its shards."""
 
 
 @dataclass(frozen=True)
@@ -452,7 +162,7 @@ class Stage:
         self._main = function
         return function
 
-    def __call__(self, config: Any, inputs: Inputs, run: Run) -> Any:
+    def __call__(self, config: Any, inputs: Mapping[str, Any], run: Any) -> Any:
         """Do the work."""
         if self._main is None:
             self._main = self._import_main()
@@ -512,11 +222,14 @@ def load_stage(name: str) -> Stage:
     return stage
 
 
-@functools.cache
 def stage_names(name: str) -> tuple[str, ...]:
     """Return today's name of a stage and its former ones; a name that no stage has, alone."""
-    if name.split(".")[0] not in _plugin_packages() | _IMPORTED:  # records may say anything
-        return (name,)
+    is_of_a_plugin = name.split(".")[0] in plugin_packages()  # records may say anything
+    return _stage_names(name) if is_of_a_plugin else (name,)
+
+
+@functools.cache
+def _stage_names(name: str) -> tuple[str, ...]:
     try:
         stage = load_stage(name)
     except Exception:  # a stage is somebody else's code
@@ -532,12 +245,8 @@ def known_stages(*packages: str) -> tuple[str, ...]:
     *packages : str
         Packages to search beside those of the plug-ins.
     """
-    searched = {*packages, *_plugin_packages()}
+    searched = {*packages, *(module.split(".")[0] for module in plugin_modules())}
     return tuple(name for package in sorted(searched) for name in _stages_in(package))
-
-
-def _plugin_packages() -> set[str]:
-    return {module.split(".")[0] for module in plugin_modules()}
 
 
 def _stages_in(package: str) -> Iterator[str]:
@@ -552,109 +261,3 @@ def _stages_in(package: str) -> Iterator[str]:
         origin = found.origin if found else None
         if origin and "\nstage = " in Path(origin).read_text(encoding="utf-8"):
             yield f"{package}.{info.name}"
-
-
-@dataclass(frozen=True)
-class Kind:
-    """One row of the table of resource kinds: ``[datasets.x] kind = "shapes"``."""
-
-    family: str
-    name: str
-    provides: str
-    settings: Settings
-
-
-_KINDS: dict[str, dict[str, Kind]] = {}
-
-
-def kind(family: str, name: str, *, provides: str) -> Callable[[type[T]], type[T]]:
-    """Register a frozen dataclass as a kind of declared resource.
-
-    The class has ``identity() -> str``, which names the content of outside data ("" if the
-    settings determine everything), and ``load()``, which returns the thing itself.
-
-    Parameters
-    ----------
-    family : str
-        The table of the declaration: ``datasets`` or ``networks``.
-    name : str
-        The value of ``kind`` there.
-    provides : str
-        The type that the slots of stages ask for: ``images``, ``network``.
-    """
-
-    def register(cls: type[T]) -> type[T]:
-        for method in ("identity", "load"):
-            if not callable(getattr(cls, method, None)):
-                raise StageError(f"kind {name!r} of {family!r} has no {method}() method")
-        table = _KINDS.setdefault(family, {})
-        known = table.get(name)
-        if known and known.settings.cls.__qualname__ != cls.__qualname__:
-            raise StageError(f"kind {name!r} of {family!r} is registered already")
-        table[name] = Kind(family, name, provides, Settings(cls))
-        return cls
-
-    return register
-
-
-def kinds(family: str) -> Mapping[str, Kind]:
-    """Return the kinds registered for a family, by name."""
-    return _KINDS.get(family, {})
-
-
-def families() -> tuple[str, ...]:
-    """Names of the families that have a kind."""
-    return tuple(_KINDS)
-
-
-@functools.cache
-def plugin_modules() -> tuple[str, ...]:
-    """Names of the modules that installed packages offer as plug-ins."""
-    return tuple(dict.fromkeys(point.value for point in entry_points(group=PLUGIN_GROUP)))
-
-
-def load_plugins(modules: tuple[str, ...] = ()) -> None:
-    """Import the installed plug-ins and the named modules, so that their rows are registered.
-
-    Raises
-    ------
-    StageError
-        If a module cannot be imported.
-    ShadowedPackageError
-        If another package would be imported by the name of one of ours.
-    """
-    require_own_packages()
-    import_plugins((*plugin_modules(), *modules))
-
-
-_IMPORTED: set[str] = set()
-"""Packages of the plug-ins that were imported by name."""
-
-
-def import_plugins(modules: tuple[str, ...]) -> None:
-    """Import the named modules, as those of a project, so that their rows are registered.
-
-    Raises
-    ------
-    StageError
-        If one cannot be imported.
-    """
-    for name in modules:
-        try:
-            importlib.import_module(name)
-            if (package := name.split(".")[0]) not in _IMPORTED:
-                _IMPORTED.add(package)
-                stage_names.cache_clear()
-        except ImportError as error:
-            raise StageError(f"plug-in {name!r} cannot be imported: {error}") from error
-
-
-def run_module(name: str) -> None:
-    """Run the command line of the stage that module ``name`` declares.
-
-    A stage's module ends in this call. It runs the *imported* module's stage, since the one
-    under ``__main__`` is a second copy.
-    """
-    from registry.execute.command import command_line
-
-    command_line(load_stage(name))

@@ -10,19 +10,18 @@ from functools import partial
 from typing import Any
 
 from registry.declare.declared import ProjectTable, Resource
-from registry.declare.faults import FaultList, Place, describe_value
-from registry.declare.reference import Reference, SelectionError, parse_reference
-from registry.declare.stage import (
+from registry.declare.faults import (
     ConfigError,
     ConfigFault,
-    Kind,
-    Stage,
+    FaultList,
+    Place,
     StageError,
-    families,
-    kinds,
-    load_plugins,
-    load_stage,
+    describe_value,
 )
+from registry.declare.kinds import Kind, families, kinds
+from registry.declare.plugins import load_plugins
+from registry.declare.reference import Reference, SelectionError, parse_reference
+from registry.declare.stage import Stage, load_stage
 from registry.suggest import nearest
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")

@@ -8,12 +8,21 @@ import sys
 from registry.declare.cells import Cell
 from registry.declare.declaration import DeclarationError
 from registry.declare.reference import SelectionError
-from registry.declare.stage import Stage
+from registry.declare.stage import Stage, load_stage
 from registry.execute.experiment import StageExperiment, sacred_name
 from registry.execute.runner import EXIT_INTERRUPTED, EXIT_NOT_RECORDED
 from registry.plan.project import Project, open_project
 from registry.record.observer import signals_interrupt
 from registry.suggest import nearest
+
+
+def run_module(name: str) -> None:
+    """Run the command line of the stage that module ``name`` declares.
+
+    A stage's module ends in this call. It runs the *imported* module's stage, since the one
+    under ``__main__`` is a second copy.
+    """
+    command_line(load_stage(name))
 
 
 def command_line(stage: Stage, argv: list[str] | None = None) -> None:

@@ -28,8 +28,9 @@ from sacred.utils import apply_backspaces_and_linefeeds
 
 from registry.declare.cells import Cell
 from registry.declare.declaration import DeclarationError
+from registry.declare.faults import ConfigError, StageError
 from registry.declare.reference import SelectionError
-from registry.declare.stage import ConfigError, Stage, StageError
+from registry.declare.stage import Stage
 from registry.execute.resolved import ResolvedTask, TaskRun, resolve_task
 from registry.mongo.connection import Database, DatabaseError, connect
 from registry.mongo.projector import Projector

@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
-from registry.declare.stage import import_plugins
+from registry.declare.plugins import import_plugins
 from registry.execute.experiment import StageExperiment, TaskRefusedError
 from registry.execute.runner import (
     EXIT_FAILED,

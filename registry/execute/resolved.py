@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from registry.declare.cells import Cell, Graph
 from registry.declare.declaration import DeclarationError, Fault
-from registry.declare.stage import ConfigError, ConfigFault, Input, Stage, load_stage
+from registry.declare.faults import ConfigError, ConfigFault
+from registry.declare.inputs import Input
+from registry.declare.stage import Stage, load_stage
 from registry.plan.artifacts import Attempt, ExperimentStore
 from registry.plan.plan import Task
 from registry.plan.project import Project, describe_input
@@ -208,7 +210,7 @@ def _difference(declared: Cell, cell: Cell) -> dict[str, Any]:
 
 
 class TaskRun:
-    """What a stage may ask of the run that executes it; see :class:`registry.declare.stage.Run`."""
+    """What a stage may ask of its run; see :class:`registry.declare.inputs.Run`."""
 
     def __init__(
         self,

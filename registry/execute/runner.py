@@ -17,7 +17,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from registry.declare.stage import StageError
+from registry.declare.faults import StageError
 from registry.execute.resolved import PROGRESS, ResolvedTask
 from registry.plan.project import Project
 from registry.record.journal import journal_root, read_journal

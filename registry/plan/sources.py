@@ -16,7 +16,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from registry.declare.stage import StageError, plugin_modules
+from registry.declare.faults import StageError
+from registry.declare.plugins import plugin_modules
 from registry.store.durable import read_json, write_json
 
 DISTRIBUTION = "factbook"

@@ -9,8 +9,8 @@ from typing import Any
 
 import xarray as xr
 
-from registry.store.durable import StoreError, read_json
-from registry.store.manifest import MANIFEST, Provenance, file_faults, write_manifest
+from registry.store.durable import StoreError
+from registry.store.manifest import MANIFEST, Provenance, find_dataset, write_manifest
 from registry.store.netcdf import read_file, reading, write_file
 from registry.store.schema import Schema, json_value
 from registry.store.shards import SUMMARY, Shards, ShardWriter, open_parts, part_name, scalars
@@ -28,7 +28,6 @@ __all__ = [
 ]
 
 DATASET = "dataset.nc"
-CURRENT = "current"
 
 PROVEN_BYTES = 64_000_000
 """Datasets up to this size are compared with their checksums when opened: 0.1 s at most."""
@@ -125,37 +124,6 @@ def _seal(
         **provenance.entries(),
     }
     return Written(folder, facts["content"], write_manifest(folder, entries))
-
-
-def find_dataset(path: str | Path, proven: float = 0) -> tuple[Path, Mapping[str, Any]]:
-    """Return the run's folder that a path means, and its manifest.
-
-    Parameters
-    ----------
-    path : str or Path
-        The folder of a run, or of a task: then of its current run.
-    proven : float
-        Bytes up to which all files are compared with their checksums, not with their sizes alone;
-        ``math.inf`` for always.
-
-    Raises
-    ------
-    StoreError
-        If there is no whole dataset.
-    """
-    folder = Path(path)
-    if not (folder / MANIFEST).exists() and (folder / CURRENT).is_symlink():
-        folder = folder / CURRENT
-    folder = folder.resolve()  # what is opened stays the same run, whatever is published later
-    manifest = read_json(folder / MANIFEST)
-    if manifest is None:
-        raise StoreError(f"{path} holds no whole dataset: no {MANIFEST} that can be read")
-    faults = file_faults(folder, manifest)
-    if not faults and sum(entry["size"] for entry in manifest["files"]) <= proven:
-        faults = file_faults(folder, manifest, verify=True)
-    if faults:
-        raise StoreError(f"{folder} is damaged: {'; '.join(faults[:3])}")
-    return folder, manifest
 
 
 def open_dataset(path: str | Path, schema: Schema | None = None, **options: Any) -> xr.Dataset:

@@ -9,10 +9,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from registry.store.durable import TEMPORARY, file_sha256, sync, write_json
+from registry.store.durable import (
+    TEMPORARY,
+    StoreError,
+    file_sha256,
+    read_json,
+    sync,
+    write_json,
+)
 from registry.store.schema import json_value
 
 MANIFEST = "manifest.json"
+CURRENT = "current"
 FORMAT = 1
 
 
@@ -121,6 +129,37 @@ def _hashed(folder: Path) -> Iterator[dict[str, Any]]:
             relative = path.relative_to(folder).as_posix()
             yield {"name": relative, "size": path.stat().st_size, "sha256": file_sha256(path)}
         sync(Path(parent))
+
+
+def find_dataset(path: str | Path, proven: float = 0) -> tuple[Path, Mapping[str, Any]]:
+    """Return the run's folder that a path means, and its manifest.
+
+    Parameters
+    ----------
+    path : str or Path
+        The folder of a run, or of a task: then of its current run.
+    proven : float
+        Bytes up to which all files are compared with their checksums, not with their sizes alone;
+        ``math.inf`` for always.
+
+    Raises
+    ------
+    StoreError
+        If there is no whole dataset.
+    """
+    folder = Path(path)
+    if not (folder / MANIFEST).exists() and (folder / CURRENT).is_symlink():
+        folder = folder / CURRENT
+    folder = folder.resolve()  # what is opened stays the same run, whatever is published later
+    manifest = read_json(folder / MANIFEST)
+    if manifest is None:
+        raise StoreError(f"{path} holds no whole dataset: no {MANIFEST} that can be read")
+    faults = file_faults(folder, manifest)
+    if not faults and sum(entry["size"] for entry in manifest["files"]) <= proven:
+        faults = file_faults(folder, manifest, verify=True)
+    if faults:
+        raise StoreError(f"{folder} is damaged: {'; '.join(faults[:3])}")
+    return folder, manifest
 
 
 def file_faults(folder: str | Path, manifest: Mapping[str, Any], verify: bool = False) -> list[str]:

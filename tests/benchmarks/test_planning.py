@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from registry.declare import stage as stages
+from registry.declare import plugins
 from registry.declare.cells import expand
 from registry.declare.declaration import parse_declaration
 from registry.plan.plan import Plan, Status, TaskState, make_plan
@@ -77,7 +77,7 @@ def plan_cells(text: str, status: Status) -> tuple[Plan, float]:
 def test_ten_thousand_cells_are_planned_in_two_seconds(
     text: str, status: Status, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stages, "plugin_modules", tuple)
+    monkeypatch.setattr(plugins, "plugin_modules", tuple)
     plan_cells(text, status)  # imports and validators are made once
     plan, seconds = plan_cells(text, status)
     print(f"\n{len(plan.tasks)} cells ({status}): {seconds:.2f} s")

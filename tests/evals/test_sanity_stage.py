@@ -10,7 +10,7 @@ import evals.test_metrics as module
 from evals import list_metrics, schemas
 from evals.sanity.protocol import EXPERIMENTAL, SEMANTIC, THEORETICAL
 from evals.sanity.sanity_table import sanity_table
-from registry.declare.stage import ConfigError
+from registry.declare.faults import ConfigError
 from tests.evals.runs import FakeInput, FakeRun
 
 N_IMAGES, N_CLASSES = 400, 6

@@ -11,7 +11,7 @@ import registry
 from dashboards.views.concepts.labels import PREFERRED
 from evals import name_concepts, schemas, score_explanations
 from evals.sanity.protocol import FORMS
-from registry.declare.stage import ConfigError
+from registry.declare.faults import ConfigError
 from tests.evals.runs import FakeInput, FakeRun
 
 N_IMAGES, N_CONCEPTS = 300, 12

@@ -14,7 +14,8 @@ from PIL import Image
 from torch import nn
 
 import registry
-from registry.declare.stage import Input, load_stage
+from registry.declare.inputs import Input
+from registry.declare.stage import load_stage
 from registry.execute.schedule import Ending, Watcher, run_plan
 from registry.plan.project import Project, open_project
 from registry.store.datasets import ShardWriter

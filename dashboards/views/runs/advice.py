@@ -11,8 +11,8 @@ from dashboards.views.runs.rows import QueryError
 from registry.catalog.catalog import Catalog, UnknownRunError
 from registry.catalog.notes import NoteError
 from registry.declare.declaration import PROJECT_VARIABLE, DeclarationError
+from registry.declare.inputs import MAKES_AGAIN
 from registry.declare.reference import SelectionError
-from registry.declare.stage import MAKES_AGAIN
 from registry.mongo.connection import URL_VARIABLE, DatabaseError
 from registry.plan.project import MissingInputsError, Project
 from registry.store.datasets import StoreError

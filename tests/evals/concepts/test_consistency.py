@@ -14,7 +14,7 @@ import evals
 from evals import measure_consistency, schemas
 from evals.concepts import consistency
 from evals.concepts.consistency_table import consistency_table
-from registry.declare.stage import ConfigError
+from registry.declare.faults import ConfigError
 from tests.evals.runs import FakeInput, FakeRun
 
 RNG = np.random.default_rng(0)

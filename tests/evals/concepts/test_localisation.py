@@ -17,7 +17,7 @@ from evals.concepts.localisation import (
     localise,
 )
 from evals.concepts.localisation_table import localisation_table
-from registry.declare.stage import ConfigError
+from registry.declare.faults import ConfigError
 from tests.evals.runs import FakeInput, FakeRun
 
 SIDE = 9

@@ -19,7 +19,7 @@ from evals.concepts.matching import (
     random_decoder,
 )
 from evals.concepts.matching_table import matching_table
-from registry.declare.stage import ConfigError
+from registry.declare.faults import ConfigError
 
 QUICK = MatchingOptions(n_null=2, n_bootstrap=200)
 

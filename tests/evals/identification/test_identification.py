@@ -25,7 +25,7 @@ from evals.identification.published_auprc import PUBLISHED
 from evals.identification.selection import choose_parameters, right_places, validation_neurons
 from evals.scoring import blocks
 from evals.scoring.blocks import BlockEvidence
-from registry.declare.stage import ConfigError
+from registry.declare.faults import ConfigError
 from tests.evals.runs import FakeInput, FakeRun
 
 N_INPUTS, N_NEURONS, N_LABELS = 400, 12, 20

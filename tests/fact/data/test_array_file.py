@@ -13,7 +13,8 @@ import xarray as xr
 from fact import import_activations, import_labels
 from fact.data.array_file import ArrayFileError, NamedArray, read_array
 from fact.kinds import ArrayFile
-from registry.declare.stage import Input, kinds
+from registry.declare.inputs import Input
+from registry.declare.kinds import kinds
 from registry.store.datasets import ShardWriter
 
 VALUES = np.random.default_rng(0).random((7, 3))

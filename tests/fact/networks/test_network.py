@@ -30,7 +30,7 @@ from fact.networks.network import (
     small_bcos,
     small_vit,
 )
-from registry.declare.stage import Settings
+from registry.declare.settings import Settings
 from registry.store.manifest import write_manifest
 from tests.fact import tiny
 

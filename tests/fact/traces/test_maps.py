@@ -14,7 +14,8 @@ from fact.data.shapes import ShapesDataset
 from fact.traces.attribution import concept_maps
 from fact.traces.concept_source import ConceptSource
 from fact.traces.maps import choose_images, map_images, mask_images, sum_cells
-from registry.declare.stage import ConfigError, load_stage
+from registry.declare.faults import ConfigError
+from registry.declare.stage import load_stage
 from registry.execute.schedule import Ending, Watcher, run_plan
 from registry.plan.project import Project, open_project
 from tests.fact import tiny

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from registry.declare import stage as stages
+from registry.declare import plugins
 from registry.declare.cells import expand
 from registry.declare.declaration import DeclarationError, parse_declaration
 from registry.declare.reference import SelectionError, parse_reference
@@ -15,7 +15,7 @@ from tests.registry.declare.test_declaration import WHOLE
 
 @pytest.fixture(autouse=True)
 def only_the_toy_plugin(monkeypatch):
-    monkeypatch.setattr(stages, "plugin_modules", tuple)
+    monkeypatch.setattr(plugins, "plugin_modules", tuple)
 
 
 @pytest.fixture

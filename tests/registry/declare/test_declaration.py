@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from registry.declare import stage as stages
+from registry.declare import plugins
 from registry.declare.declaration import (
     DeclarationError,
     find_declaration,
@@ -65,7 +65,7 @@ demo = ["net", "sae[k=8]", "con*"]
 @pytest.fixture(autouse=True)
 def only_the_toy_plugin(monkeypatch):
     """No installed plug-in takes part."""
-    monkeypatch.setattr(stages, "plugin_modules", tuple)
+    monkeypatch.setattr(plugins, "plugin_modules", tuple)
 
 
 def faults_of(text):

@@ -10,21 +10,13 @@ from typing import Annotated
 import pytest
 from pydantic import Field
 
-from registry.declare import stage as stages
-from registry.declare.stage import (
-    ConfigError,
-    Input,
-    Runtime,
-    Settings,
-    Slot,
-    Stage,
-    StageError,
-    kind,
-    kinds,
-    known_stages,
-    load_plugins,
-    load_stage,
-)
+from registry.declare import kinds as table_of_kinds
+from registry.declare.faults import ConfigError, StageError
+from registry.declare.inputs import Input
+from registry.declare.kinds import kind, kinds
+from registry.declare.plugins import load_plugins
+from registry.declare.settings import Runtime, Settings
+from registry.declare.stage import Slot, Stage, known_stages, load_stage
 from registry.store.datasets import StoreError
 from registry.store.manifest import write_manifest
 from registry.store.schema import Schema, Variable
@@ -190,7 +182,7 @@ def test_plug_ins_that_fail_are_told() -> None:
 
 @pytest.fixture
 def table(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stages, "_KINDS", {})
+    monkeypatch.setattr(table_of_kinds, "_KINDS", {})
 
 
 @pytest.mark.usefixtures("table")
@@ -200,7 +192,7 @@ def test_a_kind_is_a_row_of_a_table() -> None:
     row = kinds("datasets")["numbers"]
     assert (row.family, row.name, row.provides) == ("datasets", "numbers", "numbers")
     assert row.settings.validate({"values": [1]}).load() == [1.0]
-    assert stages.families() == ("datasets",)
+    assert table_of_kinds.families() == ("datasets",)
     assert kinds("networks") == {}
 
 

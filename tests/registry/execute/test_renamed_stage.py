@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from registry.catalog.catalog import open_catalog
-from registry.declare import stage as stages
-from registry.declare.faults import RenamedWarning
-from registry.declare.stage import Stage, StageError, known_stages, load_stage, stage_names
+from registry.declare import plugins
+from registry.declare.faults import RenamedWarning, StageError
+from registry.declare.stage import Stage, known_stages, load_stage, stage_names
 from registry.execute.schedule import run_plan
 from registry.plan import sources
 from registry.plan.project import Project, open_project
@@ -85,7 +85,7 @@ def forget() -> None:
 def before(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     """A project with a stage of its own, under the name that it has at first."""
     monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.setattr(stages, "_IMPORTED", set())
+    monkeypatch.setattr(plugins, "_IMPORTED", set())
     package = fresh / "lately"
     package.mkdir()
     (package / "__init__.py").touch()

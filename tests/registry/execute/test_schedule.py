@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from registry.declare.stage import StageError
+from registry.declare.faults import StageError
 from registry.execute import workers
 from registry.execute.runner import Ending, Job, Progress, Runner, TaskOutcome, open_runner
 from registry.execute.schedule import Watcher, run_plan

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from registry.declare import stage as stages
+from registry.declare import plugins
 from registry.declare.cells import expand
 from registry.declare.declaration import parse_declaration
 from registry.declare.reference import SelectionError
+from registry.declare.stage import load_stage
 from registry.plan.plan import (
     Change,
     Earlier,
@@ -51,7 +52,7 @@ EVERY = {"numbers": "data-1"}
 
 @pytest.fixture(autouse=True)
 def only_the_toy_plugin(monkeypatch):
-    monkeypatch.setattr(stages, "plugin_modules", tuple)
+    monkeypatch.setattr(plugins, "plugin_modules", tuple)
 
 
 class Disk:
@@ -285,7 +286,7 @@ def test_another_input_is_told_by_name(disk):
 
 
 def test_a_new_version_of_a_stage_is_told(disk, monkeypatch):
-    monkeypatch.setattr(stages.load_stage("tests.registry.toy.fit"), "version", 2)
+    monkeypatch.setattr(load_stage("tests.registry.toy.fit"), "version", 2)
     plan = plan_of(CHAIN, disk)
     changed = "stage changed: tests.registry.toy.fit 1 -> tests.registry.toy.fit 2"
     assert plan.task("sae").reason == changed

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from registry.declare.stage import Runtime, Stage
+from registry.declare.settings import Runtime
+from registry.declare.stage import Stage
 from tests.registry.toy.kinds import Output
 
 

@@ -5,7 +5,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from registry.declare.stage import Runtime, Stage
+from registry.declare.settings import Runtime
+from registry.declare.stage import Stage
 from tests.registry.toy.kinds import Output
 
 

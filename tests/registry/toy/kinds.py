@@ -3,7 +3,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from registry.declare.stage import Runtime, kind
+from registry.declare.kinds import kind
+from registry.declare.settings import Runtime
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from registry.catalog.catalog import open_catalog
-from registry.declare import plugins
+from registry.declare import plugins, stage
 from registry.declare.faults import RenamedWarning, StageError
-from registry.declare.stage import Stage, known_stages, load_stage, stage_names
+from registry.declare.stage import Stage, known_stages, load_stage
 from registry.execute.schedule import run_plan
 from registry.plan import sources
 from registry.plan.project import Project, open_project
@@ -76,7 +76,7 @@ def forget() -> None:
     for name in [name for name in sys.modules if name.split(".")[0] == "lately"]:
         del sys.modules[name]
     importlib.invalidate_caches()
-    for cached in (load_stage, stage_names, sources.stage_sources, sources.sources_hash):
+    for cached in (load_stage, stage._stage_names, sources.stage_sources, sources.sources_hash):
         cached.cache_clear()
     sources.code_of.cache_clear()
 
@@ -104,10 +104,10 @@ def rename(root: Path) -> None:
 
 
 def test_the_function_is_imported_when_it_is_needed(before: Project) -> None:
-    stage = load_stage("lately.adding_up")
-    assert stage.main_modules == ("lately.adding",)
+    adding = load_stage("lately.adding_up")
+    assert adding.main_modules == ("lately.adding",)
     assert "lately.adding" not in sys.modules
-    files = sources.stage_sources(stage.name, stage.code_modules())
+    files = sources.stage_sources(adding.name, adding.code_modules())
     own = [path.name for path in files if path.parent.name == "lately"]
     assert own == ["adding.py", "adding_up.py"], "its code counts as the stage's own"
     [here] = run_plan(before, before.plan(["added"]), here=True)
@@ -121,14 +121,14 @@ def test_workers_import_it_too(before: Project) -> None:
 
 
 def test_a_path_that_leads_nowhere() -> None:
-    def stage(main: str) -> Stage:
+    def made(main: str) -> Stage:
         config, output = scale.Config, scale.SCALED
         return Stage("tests.nothing", version=1, config=config, needs={}, output=output, main=main)
 
     with pytest.raises(StageError, match=r"expected main as 'module:function'; got 'fact\.sae'"):
-        stage("fact.sae")
+        made("fact.sae")
     with pytest.raises(StageError, match=r"'tests\.registry\.lab\.scale' has no function 'scan'"):
-        stage("tests.registry.lab.scale:scan")(scale.Config(), {}, None)  # type: ignore[arg-type]
+        made("tests.registry.lab.scale:scan")(scale.Config(), {}, None)  # type: ignore[arg-type]
 
 
 def test_under_a_new_name_nothing_runs_again(before: Project) -> None:

@@ -283,6 +283,7 @@ def _print_notes(tasks: Iterable[Task]) -> None:
 @click.pass_context
 def run(
     ctx: click.Context,
+    /,
     targets: tuple[str, ...],
     workers: int,
     here: bool,

@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from registry.catalog.lineage import recorded_input
+from registry.catalog.lineage import recorded_input, recorded_schema
 from registry.declare.stage import stage_names
 from registry.mongo import queries
 from registry.mongo.connection import Database, DatabaseError, connect
@@ -25,6 +26,7 @@ from registry.plan.project import MissingInputsError, Project, open_project
 from registry.record.journal import journal_folders, journal_root, read_journal
 from registry.record.series import Series
 from registry.record.status import journal_status, shown_status
+from registry.store.schema import SchemaError
 from registry.suggest import nearest
 
 if TYPE_CHECKING:
@@ -460,11 +462,16 @@ class Catalog:
     def dataset(self, of: str | int | RunView) -> xr.Dataset:
         """Open the current dataset of a cell, or the dataset of any run, lazily.
 
-        See :meth:`path` for names and errors.
+        It is in today's form of its schema; where the stage that made it is gone, or cannot read
+        so old a version, as it was stored. See :meth:`path` for names and errors.
         """
-        from registry.store.datasets import open_dataset
+        from registry.store.datasets import open_dataset  # xarray: listing runs needs none
 
-        return open_dataset(self.path(of))
+        folder = self.path(of)
+        dataset, schema = open_dataset(folder), recorded_schema(folder)
+        with suppress(SchemaError):
+            dataset = schema.upgrade(dataset) if schema else dataset
+        return dataset
 
     def input(self, of: str | int | RunView) -> Input:
         """Return a dataset as a stage would be given it, to be read only.

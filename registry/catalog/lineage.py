@@ -12,9 +12,20 @@ from typing import Any
 from registry.declare.faults import ConfigError
 from registry.declare.inputs import Input
 from registry.declare.kinds import kinds
+from registry.declare.stage import StageError, load_stage
 from registry.plan.artifacts import ExperimentStore
 from registry.store.durable import read_json
 from registry.store.manifest import MANIFEST
+from registry.store.schema import Schema
+
+
+def recorded_schema(folder: Path) -> Schema | None:
+    """Return the schema of a run's dataset as it is today; None where its stage is gone."""
+    manifest = read_json(folder / MANIFEST) or {}
+    try:
+        return load_stage(manifest.get("stage", "")).output
+    except StageError:
+        return None
 
 
 def recorded_input(store: ExperimentStore, folder: Path, slot: str = "") -> Input | None:

@@ -118,13 +118,13 @@ class StageExperiment:
             raise RuntimeError("no task was given")
         with signals_interrupt():
             run = self.sacred.run(named_configs=[sacred_name(self.task.cell.name)])
-        result: Mapping[str, Any] = run.result
-        return result
+        return dict(run.result or {})
 
     # -- 1: what Sacred is given ------------------------------------------------------------
 
-    def _build(self, cells: tuple[Cell, ...]) -> sacred.Experiment:
-        experiment = _Experiment(self.stage.name, save_git_info=False, additional_cli_options=[_J])
+    def _build(self, cells: tuple[Cell, ...]) -> Any:
+        options: dict[str, Any] = {"save_git_info": False, "additional_cli_options": [_J]}
+        experiment: Any = _Experiment(self.stage.name, **options)
         modules = self.stage.code_modules()
         code = self.task.code if self.task else code_of(self.stage.name, self.project.root, modules)
         _describe(experiment, self.stage, code)
@@ -133,14 +133,12 @@ class StageExperiment:
             experiment.add_named_config(name, values)
 
         # Sacred looks at the names of what its functions take, so that methods will not do.
-        @experiment.option_hook
         def read_options(options: MutableMapping[str, Any]) -> None:
             options[BEAT] = options.get(BEAT) or BEAT_SECONDS
             self.unobserved = bool(options.get("--unobserved"))
             self.journal_only = self.journal_only or bool(options.get(JOURNAL_ONLY))
 
-        @experiment.config_hook
-        def prepare(config, command_name, logger):  # type: ignore[no-untyped-def]
+        def prepare(config: Any, command_name: str, logger: Any) -> dict[str, Any]:
             if command_name == experiment.default_command:  # others print the configuration
                 self.prepare(config)
             return {}
@@ -149,6 +147,8 @@ class StageExperiment:
             return self.work(_run)
 
         main.__name__, main.__doc__ = self.stage.name.rpartition(".")[2], self.stage.doc
+        experiment.option_hook(read_options)
+        experiment.config_hook(prepare)
         experiment.main(main)
         return experiment
 
@@ -193,7 +193,7 @@ class StageExperiment:
                 raise StageError(f"the stage ended the process, status {error.code}") from error
             written = attempt.publish(output, self.stage.output, run.provenance())
         if self.record is not None:
-            facts = {"output": describe_output(written, self.project.root)}
+            facts: dict[str, Any] = {"output": describe_output(written, self.project.root)}
             if attempt.overtaken_by:
                 facts |= {"overtaken_by": attempt.overtaken_by}
                 self.note = f"run {attempt.overtaken_by} was first; this is not the current dataset"
@@ -275,7 +275,8 @@ class _Experiment(sacred.Experiment):
     def get_usage(self, program_name: str | None = None) -> tuple[str, str, str]:
         # Sacred shows a program relative to the sources, in quotes if there is a space in it.
         command = self.command_line
-        short, long, internal = super().get_usage(os.path.join(str(self.base_dir), command))
+        program = os.path.join(str(self.base_dir), command)
+        short, long, internal = super().get_usage(program)  # type: ignore[no-untyped-call]
         return short.replace(repr(command), command), long.replace(repr(command), command), internal
 
 

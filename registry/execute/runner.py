@@ -136,7 +136,7 @@ class Job:
     def progress(self) -> Progress | None:
         """Return how far the run says it is, None before it says anything."""
         found = read_json(self.journal / PROGRESS)
-        return found and Progress(found["done"], found["total"], found["what"])
+        return Progress(found["done"], found["total"], found["what"]) if found else None
 
 
 @runtime_checkable

@@ -172,7 +172,8 @@ def find_run(database: Database, run: int | str) -> dict[str, Any] | None:
     number = int(run) if isinstance(run, int) or run.isdecimal() else None
     query = {"_id": number} if number is not None else {"info.factbook.uid": str(run)}
     with errors(database.address):
-        return plain_document(database.runs.find_one(query))
+        found: dict[str, Any] | None = plain_document(database.runs.find_one(query))
+        return found
 
 
 def find_metrics(database: Database, run_id: int) -> dict[str, dict[str, list[Any]]]:

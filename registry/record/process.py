@@ -91,7 +91,7 @@ def _portable_create_time(pid: int) -> float | None:
     with suppress(psutil.Error):
         process = psutil.Process(pid)
         if process.status() != psutil.STATUS_ZOMBIE:
-            return process.create_time()
+            return float(process.create_time())
     return None
 
 

@@ -96,7 +96,7 @@ class _Store(H5NetCDFStore):
     """A file whose variables tell, whenever they are read, that they are damaged."""
 
     def open_store_variable(self, name: str, var: Any) -> xr.Variable:
-        variable: xr.Variable = super().open_store_variable(name, var)
+        variable: xr.Variable = super().open_store_variable(name, var)  # type: ignore[no-untyped-call]
         lazy: Any = variable._data
         data = LazilyIndexedArray(_StoredArray(lazy.array, self._filename))
         return xr.Variable(variable.dims, data, variable.attrs, variable.encoding, fastpath=True)

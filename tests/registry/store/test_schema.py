@@ -1,7 +1,7 @@
 import datetime
 import json
 import pickle
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,9 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from registry.store.datasets import Provenance, ShardWriter, open_dataset, write_dataset
+from registry.store.digest import content_digest
+from registry.store.durable import StoreError
 from registry.store.schema import (
     Schema,
     SchemaError,
@@ -186,6 +189,81 @@ def test_an_older_version_is_migrated():
     new = schema.upgrade(old)
     schema.check(new)
     assert new.attrs["schema_version"] == 3
+
+
+FORMER = Schema(
+    "scores",
+    1,
+    "Scores",
+    {
+        "score": Variable(("image", "channel"), "float", "score"),
+        "share": Variable((), "float", "s"),
+    },
+    {"image": Variable(("image",), "str", "image")},
+    sharded_along="image",
+)
+LATER = Schema(
+    "scores",
+    3,
+    "Scores",
+    {
+        "score": Variable(("input", "neuron"), "float", "score"),
+        "fraction": Variable((), "float", "fraction"),
+    },
+    {"input": Variable(("input",), "str", "input")},
+    sharded_along="input",
+    renamed={2: {"picture": "x", "image": "input"}, 3: {"channel": "neuron", "share": "fraction"}},
+)
+
+
+def former_dataset():
+    values = {"score": (("image", "channel"), np.arange(6.0).reshape(3, 2)), "share": 0.5}
+    return xr.Dataset(values, {"image": ["a", "b", "c"]})
+
+
+@pytest.mark.parametrize("in_parts", [False, True])
+def test_old_names_are_read_under_new_ones_and_verified_as_they_were_stored(tmp_path, in_parts):
+    old = former_dataset()
+    dataset = old
+    if in_parts:
+        writer = ShardWriter(tmp_path, FORMER)
+        for start in range(3):
+            writer.append(old[["score"]].isel(image=slice(start, start + 1)))
+        dataset = writer.finish(old[["share"]].drop_vars("image", errors="ignore"))
+    written = write_dataset(dataset, tmp_path, FORMER, Provenance())
+    read = open_dataset(tmp_path, LATER)
+    assert read["score"].dims == ("input", "neuron")
+    assert (read.attrs["schema"], read.attrs["schema_version"]) == ("scores", 3)
+    LATER.check(read.load())
+    expected = old.rename({"image": "input", "channel": "neuron", "share": "fraction"})
+    xr.testing.assert_identical(read.drop_attrs(), expected)
+    assert open_dataset(tmp_path)["score"].dims == ("image", "channel")
+    assert content_digest(open_dataset(tmp_path)) == written.content == content_digest(old)
+    [file] = tmp_path.glob("part-000001.nc") if in_parts else tmp_path.glob("dataset.nc")
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(StoreError, match="another checksum than when it was written"):
+        open_dataset(tmp_path, LATER)
+
+
+def test_names_come_before_a_migration_and_versions_between_are_not_guessed():
+    old = former_dataset().assign_attrs(schema="scores", schema_version=1)
+    with pytest.raises(SchemaError, match="version 1 is older than this code, which reads 3"):
+        replace(LATER, renamed={3: LATER.renamed[3]}).upgrade(old)
+    readable = replace(LATER, readable_versions=(1,), renamed={2: LATER.renamed[2]})
+    assert readable.upgrade(old)["score"].dims == ("input", "channel")
+    migrating = replace(LATER, migrate=lambda d, version: d.assign(score=d["score"] + version))
+    assert migrating.upgrade(old)["score"].sel(input="b").values.tolist() == [3, 4]
+    middle = old.rename(image="input").assign_attrs(schema_version=2)
+    assert LATER.upgrade(middle)["score"].dims == ("input", "neuron")
+
+
+def test_a_schema_names_nothing_twice():
+    with pytest.raises(SchemaError, match="'input': names of today, and old ones too"):
+        replace(LATER, renamed={2: {"input": "place"}})
+    with pytest.raises(SchemaError, match="version 4; expected one of 2 to 3"):
+        replace(LATER, renamed={4: {"a": "b"}})
 
 
 def test_the_error_survives_pickling():

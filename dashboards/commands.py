@@ -21,7 +21,7 @@ def report(experiments: tuple[str, ...], out: Path | None) -> None:
     from dashboards.report import render
     from dashboards.views.parts.parts import file_name
     from dashboards.views.sections import sections_of, subtitle_of
-    from registry.catalog.catalog import open_catalog
+    from registry.catalog.access import open_catalog
     from registry.store.durable import disk_errors, whole_file
 
     title = " ".join(experiments)

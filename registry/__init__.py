@@ -5,7 +5,7 @@ from lazy_loader import attach as _attach
 __getattr__, __dir__, __all__ = _attach(
     __name__,
     submod_attrs={
-        "catalog.catalog": ["Catalog", "RunView", "open_catalog"],
+        "catalog.access": ["Catalog", "RunView", "open_catalog"],
         "plan.identity": ["content_identity"],
         "store.schema": ["Schema", "SchemaError", "Variable"],
         "declare.faults": ["ConfigError", "RenamedWarning", "StageError"],

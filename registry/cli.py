@@ -32,7 +32,8 @@ from registry.suggest import nearest
 from registry.terminal import count, duration, err, exact, out, print_table, say_error, text_of
 
 if TYPE_CHECKING:
-    from registry.catalog.catalog import Catalog, RunView
+    from registry.catalog.access import Catalog
+    from registry.catalog.runs import RunView
 
 CONSOLE_LINES = 40
 MOST_NOTES = 10
@@ -91,8 +92,8 @@ def _broken_command(name: str, message: str) -> click.Command:
 
 def _expected_errors() -> tuple[type[Exception], ...]:
     """Return the errors that are about what was asked for; asked for when there is one."""
-    from registry.catalog.catalog import UnknownRunError
-    from registry.mongo.connection import DatabaseError
+    from registry.catalog.access import UnknownRunError
+    from registry.mongo.database import DatabaseError
 
     return (
         ConfigError,
@@ -146,7 +147,7 @@ def _root() -> Path:
 
 
 def _catalog() -> Catalog:
-    from registry.catalog.catalog import open_catalog
+    from registry.catalog.access import open_catalog
 
     catalog = open_catalog()
     click.get_current_context().call_on_close(catalog.close)
@@ -300,7 +301,7 @@ def run(
     from registry.execute import runner as runners
     from registry.execute.display import Display, print_results
     from registry.execute.schedule import run_plan
-    from registry.mongo.connection import connect
+    from registry.mongo.database import connect
 
     project = _project()
     made = _plan(project, targets, **options)
@@ -539,7 +540,7 @@ def path(name: str) -> None:
     NAME is a cell, for its current dataset, or the number or identifier of a run.
     `xr.open_dataset` opens it.
     """
-    from registry.catalog.catalog import is_run
+    from registry.catalog.runs import is_run
 
     project = _project()
     if is_run(name):
@@ -555,7 +556,7 @@ def sync(ctx: click.Context) -> None:
 
     Runs whose process is gone without an end are noted as died.
     """
-    from registry.mongo.connection import connect
+    from registry.mongo.database import connect
     from registry.mongo.projector import sync as sync_journals
 
     project = _project()
@@ -613,7 +614,7 @@ def mongo_uri(ctx: click.Context) -> None:
 
 def _started(action: Callable[[], Any]) -> Any:
     from registry.mongo import server
-    from registry.mongo.connection import DatabaseError
+    from registry.mongo.database import DatabaseError
 
     try:
         return action()

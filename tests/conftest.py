@@ -15,7 +15,7 @@ import pytest
 from filelock import FileLock
 
 from registry.mongo import server
-from registry.mongo.connection import OFF, URL_VARIABLE, Database, connect
+from registry.mongo.database import OFF, URL_VARIABLE, Database, connect
 
 MakeOnce = Callable[[str, Callable[[Path], object]], Path]
 

@@ -19,7 +19,7 @@ from dashboards.views.runs.datasets import open_made
 from dashboards.views.runs.rows import Row
 from dashboards.views.runs.run import packages_frame
 from dashboards.views.runs.runs import named_runs, run_key
-from registry.catalog.catalog import Catalog
+from registry.catalog.access import Catalog
 
 HELP = (
     "Runs side by side, as recorded in Sacred's schema. A deviation is that of a sample (n - 1) "

@@ -31,7 +31,7 @@ from dashboards.views.concepts import one_concept as one
 from dashboards.views.parts.parts import Part, Table, file_name
 from dashboards.views.parts.text import literal, number_text
 from dashboards.views.runs.settings import behind
-from registry.catalog.catalog import Catalog
+from registry.catalog.access import Catalog
 
 BELOW = {
     "Colours": "the input weights that make its presence, in the colours they look for, on white.",

@@ -25,7 +25,7 @@ from dashboards.views.concepts.related import (
 )
 from dashboards.views.runs.advice import Advice, advise, run_command
 from dashboards.views.runs.datasets import open_made, read_small
-from registry.catalog.catalog import Catalog
+from registry.catalog.access import Catalog
 from registry.plan.project import MissingInputsError
 from registry.store.datasets import DATASET, find_dataset
 from registry.store.netcdf import read_row

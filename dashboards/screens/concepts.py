@@ -39,7 +39,7 @@ from dashboards.views.concepts.concept_model import channels_note, model_parts
 from dashboards.views.parts.parts import Figure
 from dashboards.views.parts.text import count_text, literal
 from dashboards.views.runs.advice import without_datasets
-from registry.catalog.catalog import Catalog
+from registry.catalog.access import Catalog
 
 HELP = (
     "A concept is one latent of a bias-free TopK SAE in place of a layer. Its presence in an image "

@@ -36,7 +36,7 @@ from dashboards.views.concepts.decisions import (
 from dashboards.views.concepts.uploads import MOST_MEGABYTES, SUFFIXES, UploadError, read_upload
 from dashboards.views.parts.text import literal
 from dashboards.views.runs.advice import Advice, without_datasets
-from registry.catalog.catalog import Catalog
+from registry.catalog.access import Catalog
 from registry.plan.project import Project
 
 PREDICTED = "what it predicts"

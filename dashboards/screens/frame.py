@@ -15,8 +15,8 @@ from dashboards.server.connection import Connection
 from dashboards.server.index import RunIndex
 from dashboards.views.parts.text import literal
 from dashboards.views.runs.advice import EXPECTED, Advice, advise, database_trouble
-from registry.catalog.catalog import Catalog
-from registry.mongo.connection import DatabaseError
+from registry.catalog.access import Catalog
+from registry.mongo.database import DatabaseError
 from registry.plan.project import MissingInputsError
 
 PROJECT_VARIABLE = "FACTBOOK_PROJECT"

@@ -10,32 +10,32 @@ import streamlit as st
 from dashboards.screens.frame import explained, open_catalog, run_index, tell
 from dashboards.views.parts.text import literal, time_text
 from dashboards.views.runs.advice import Advice, advise
-from registry.catalog.catalog import Catalog
+from registry.catalog.access import Catalog
 from registry.catalog.notes import (
     MOST_LETTERS,
     Note,
     NoteError,
-    Subject,
+    NoteSubject,
     concept_subject,
     parse_tags,
     read_note,
     write_note,
 )
-from registry.mongo.connection import DatabaseError
+from registry.mongo.database import DatabaseError
 
 WITHOUT_DATABASE = "Notes and tags are kept in MongoDB: there is none now, so none can be shown."
 ABOUT_TAGS = "With blanks between: letters, digits and _.:/+-"
 _TROUBLE, _KEPT = "note-trouble", "note-kept"
 
 
-def show_note(catalog: Catalog, subject: Subject, about: Mapping[str, str]) -> None:
+def show_note(catalog: Catalog, subject: NoteSubject, about: Mapping[str, str]) -> None:
     """Show what is noted on a run or a concept, and let it be changed.
 
     Parameters
     ----------
     catalog : Catalog
         Whose database keeps it.
-    subject : Subject
+    subject : NoteSubject
         What it is about.
     about : mapping of str to str
         What is stored beside it, as the ``cell``.

@@ -21,7 +21,7 @@ from dashboards.screens.parts import show_figure, show_numbers, show_table
 from dashboards.views.parts.text import literal
 from dashboards.views.runs import pipeline as view
 from dashboards.views.runs.advice import Advice, run_command
-from registry.catalog.catalog import Catalog
+from registry.catalog.access import Catalog
 from registry.plan.plan import Plan, Task
 
 HELP = (

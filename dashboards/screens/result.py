@@ -24,7 +24,7 @@ from dashboards.views.results.results import Result
 from dashboards.views.runs.advice import without_datasets
 from dashboards.views.runs.datasets import read_small
 from dashboards.views.runs.settings import behind, cells_meant, first_settings, settings_of
-from registry.catalog.catalog import Catalog
+from registry.catalog.access import Catalog
 
 MOST_AT_ONCE = 8
 MOST_CELLS = 32

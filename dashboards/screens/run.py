@@ -33,8 +33,9 @@ from dashboards.views.runs.curves import (
 from dashboards.views.runs.preview import dataset_frame
 from dashboards.views.runs.rows import Row
 from dashboards.views.runs.runs import named_runs, run_key
-from registry.catalog.catalog import Catalog, RunView
+from registry.catalog.access import Catalog
 from registry.catalog.notes import run_subject
+from registry.catalog.runs import RunView
 
 LIVE = "3s"
 MOST_LINKS = 12

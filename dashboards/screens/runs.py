@@ -28,7 +28,8 @@ from dashboards.views.parts.text import count_text
 from dashboards.views.runs import runs as view
 from dashboards.views.runs.advice import first_steps
 from dashboards.views.runs.rows import NOTED, Row
-from registry.catalog.catalog import COLUMNS, Catalog
+from registry.catalog.access import Catalog
+from registry.catalog.runs import COLUMNS
 
 HELP = (
     "Every execution of a stage, as recorded in Sacred's schema (Greff et al., SciPy 2017). "

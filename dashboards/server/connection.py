@@ -8,8 +8,8 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from registry.catalog.catalog import Catalog, open_catalog
-from registry.mongo.connection import Database, DatabaseError
+from registry.catalog.access import Catalog, open_catalog
+from registry.mongo.database import Database, DatabaseError
 from registry.mongo.projector import sync
 from registry.plan.project import open_project
 

@@ -10,10 +10,10 @@ from functools import cached_property
 
 from dashboards.views.runs.rows import Row, known_columns, row_of
 from dashboards.views.runs.runs import choices
-from registry.catalog.catalog import Catalog
+from registry.catalog.access import Catalog
 from registry.catalog.feed import RunFeed
 from registry.catalog.notes import Note, run_subject
-from registry.mongo.connection import DatabaseError
+from registry.mongo.database import DatabaseError
 
 PERIOD = 2.0
 """Seconds between two refreshes, while somebody looks."""

@@ -20,7 +20,8 @@ from dashboards.views.runs.datasets import read_small, scalar_table
 from dashboards.views.runs.pipeline import graph_figure, plan_numbers, task_table, tasks_of
 from dashboards.views.runs.run import facts_frame, repeat_command, settings_frame
 from dashboards.views.runs.training import network_parts, sae_parts
-from registry.catalog.catalog import Catalog, RunView, UnknownRunError
+from registry.catalog.access import Catalog, UnknownRunError
+from registry.catalog.runs import RunView
 from registry.declare.cells import Cell
 
 

@@ -13,10 +13,11 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from registry.catalog.catalog import Catalog, RunView, record_of
+from registry.catalog.access import Catalog
 from registry.catalog.notes import Note, find_notes
+from registry.catalog.runs import RunView, record_of
 from registry.mongo import queries
-from registry.mongo.connection import Database
+from registry.mongo.database import Database
 from registry.record.journal import EVENTS, journal_root, journal_uids
 
 FIELDS = (

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from registry.mongo.connection import Database, DuplicateError, errors
+from registry.mongo.database import Database, DuplicateError, errors
 
 if TYPE_CHECKING:
-    from registry.catalog.catalog import RunView
+    from registry.catalog.runs import RunView
 
 COLLECTION = "factbook_notes"
 MOST_LETTERS = 10_000
@@ -36,7 +36,7 @@ class NoteConflictError(NoteError):
 
 
 @dataclass(frozen=True)
-class Subject:
+class NoteSubject:
     """What a note is about.
 
     Attributes
@@ -61,12 +61,12 @@ class Subject:
         return f"{self.kind} {self.run}{place}"
 
 
-def run_subject(run: RunView) -> Subject:
+def run_subject(run: RunView) -> NoteSubject:
     """Return a run as what a note is about."""
-    return Subject("run", run.uid or f"#{run.id}")
+    return NoteSubject("run", run.uid or f"#{run.id}")
 
 
-def concept_subject(run: str, concept: int) -> Subject:
+def concept_subject(run: str, concept: int) -> NoteSubject:
     """Return a concept as what a note is about.
 
     Parameters
@@ -77,7 +77,7 @@ def concept_subject(run: str, concept: int) -> Subject:
     concept : int
         Its index there.
     """
-    return Subject("concept", run, int(concept))
+    return NoteSubject("concept", run, int(concept))
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Note:
 
     Attributes
     ----------
-    subject : Subject
+    subject : NoteSubject
         What it is about.
     text : str
         Plain text.
@@ -98,7 +98,7 @@ class Note:
         When it was written last, UTC.
     """
 
-    subject: Subject
+    subject: NoteSubject
     text: str = ""
     tags: tuple[str, ...] = ()
     version: int = 0
@@ -157,7 +157,7 @@ def checked_text(text: str) -> str:
     return kept
 
 
-def read_note(database: Database, subject: Subject) -> Note:
+def read_note(database: Database, subject: NoteSubject) -> Note:
     """Return the note on a subject; an empty one of version 0 if there is none.
 
     Raises
@@ -250,7 +250,7 @@ def _document(note: Note) -> dict[str, Any]:
 def _note(document: Mapping[str, Any]) -> Note:
     """Return what a document says; others than us may have written it."""
     kind, run, concept = (document.get(key) for key in ("kind", "run", "concept"))
-    subject = Subject(str(kind), str(run), concept if isinstance(concept, int) else None)
+    subject = NoteSubject(str(kind), str(run), concept if isinstance(concept, int) else None)
     tags, version = document.get("tags"), document.get("version")
     return Note(
         subject,

@@ -32,7 +32,7 @@ from registry.declare.faults import ConfigError, StageError
 from registry.declare.reference import SelectionError
 from registry.declare.stage import Stage
 from registry.execute.resolved import ResolvedTask, TaskRun, resolve_task
-from registry.mongo.connection import Database, DatabaseError, connect
+from registry.mongo.database import Database, DatabaseError, connect
 from registry.mongo.projector import Projector
 from registry.plan.artifacts import ExperimentStore
 from registry.plan.project import MissingInputsError, Project

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from registry.mongo.connection import Database, DuplicateError, as_object_id, errors
+from registry.mongo.database import Database, DuplicateError, as_object_id, errors
 from registry.mongo.documents import MetricDocument, RunDocuments, StoredFile, documents
 from registry.record.journal import Journal
 
@@ -51,7 +51,7 @@ class Sent:
     release: bool = False
 
 
-def project(
+def store_journal(
     journal: Journal,
     database: Database,
     sent: Sent | None = None,

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from registry.mongo.connection import AwayError, Database, DatabaseError
-from registry.mongo.projection import Sent, project, stored_status
+from registry.mongo.database import AwayError, Database, DatabaseError
+from registry.mongo.projection import Sent, store_journal, stored_status
 from registry.record.journal import EVENTS, Journal, journal_root, journal_uids, read_journal
 from registry.record.reap import note_death
 from registry.record.series import ReleasedError
@@ -29,7 +29,7 @@ _SHARE = 10  # times as long as a projection took is waited until the next one
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RecordOutcome:
     """Where the record of a run stands when the run is over.
 
     Attributes
@@ -128,12 +128,12 @@ class Projector:
         if self._database is not None:
             self._thread.start()
 
-    def finish(self) -> Outcome:
+    def finish(self) -> RecordOutcome:
         """Project the end of the run and read it back, in bounded time.
 
         Returns
         -------
-        Outcome
+        RecordOutcome
             Where the record stands. The journal is complete in any case.
         """
         self._working()
@@ -142,17 +142,17 @@ class Projector:
             self._thread.join(0.05)
         return self._outcome(final_status(self._folder))
 
-    def _outcome(self, status: str) -> Outcome:
+    def _outcome(self, status: str) -> RecordOutcome:
         if self._database is None:
             message = f"{status}; no database is wanted, the journal is complete"
-            return Outcome(False, None, status, message, SYNC)
+            return RecordOutcome(False, None, status, message, SYNC)
         if self._recorded:
             message = f"{status}, recorded as run {self._run_id} in {self._database.address}"
-            return Outcome(True, self._run_id, status, message)
+            return RecordOutcome(True, self._run_id, status, message)
         waited = "the database did not answer in time"
         reason = self._error or (waited if self._thread.is_alive() else "its end is not there")
         message = f"{status}, in the journal only: {reason}; complete the record with: {SYNC}"
-        return Outcome(False, self._run_id, status, message, SYNC)
+        return RecordOutcome(False, self._run_id, status, message, SYNC)
 
     def _work(self) -> None:
         wait = self._interval
@@ -178,7 +178,7 @@ class Projector:
             database = self._connected()
             self._journal.refresh()
             if self._journal.status:
-                self._run_id = project(self._journal, database, self._sent, self._working)
+                self._run_id = store_journal(self._journal, database, self._sent, self._working)
                 self._recorded = _finished(self._journal, self._run_id, database)
                 self._working()
             self._error = None
@@ -310,7 +310,7 @@ def _sync_journal(folder: Path, database: Database) -> Synced | None:
     if not journal.status:
         return None
     try:
-        run_id = project(journal, database)
+        run_id = store_journal(journal, database)
         _finished(journal, run_id, database)
         return Synced(journal.uid, run_id, journal.status, died)
     except AwayError:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any
 
-from registry.mongo.connection import Database, DatabaseError, errors, plain_document
+from registry.mongo.database import Database, DatabaseError, errors, plain_document
 
 _FACTS = (
     "uid",

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.mongo.connection import URL_VARIABLE
+from registry.mongo.database import URL_VARIABLE
 from tests.dashboards import fabricate_large
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(1200)]

@@ -22,8 +22,8 @@ from streamlit.testing.v1 import AppTest
 from dashboards import app
 from dashboards.screens import frame, run
 from registry.mongo import server
-from registry.mongo.connection import URL_VARIABLE, Database, connect
-from registry.mongo.projection import project as store
+from registry.mongo.database import URL_VARIABLE, Database, connect
+from registry.mongo.projection import store_journal as store
 from registry.record.journal import read_journal
 from tests.dashboards import fabricate
 from tests.dashboards.fabricate import Told, record

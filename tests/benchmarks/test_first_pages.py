@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from registry.mongo.connection import OFF
+from registry.mongo.database import OFF
 from tests.dashboards import conftest, test_browser
 from tests.dashboards.test_browser import IDLE, serve
 

@@ -15,7 +15,7 @@ import pytest
 
 from registry.execute.schedule import run_plan
 from registry.mongo import server
-from registry.mongo.connection import URL_VARIABLE, connect
+from registry.mongo.database import URL_VARIABLE, connect
 from registry.plan.plan import Task
 from registry.plan.project import Project, open_project
 from registry.record.journal import journal_root

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.catalog.catalog import Catalog, open_catalog
+from registry.catalog.access import Catalog, open_catalog
 from registry.plan.project import Project, open_project
 from tests.conftest import MakeOnce
 from tests.dashboards import explained, fabricate

@@ -23,7 +23,7 @@ import pytest
 
 from dashboards import serve as server
 from registry.execute.resolved import PROGRESS
-from registry.mongo.connection import URL_VARIABLE, connect
+from registry.mongo.database import URL_VARIABLE, connect
 from registry.mongo.projector import sync
 from registry.record.journal import EVENTS, journal_root
 from tests.dashboards import fabricate

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from registry.mongo.connection import OFF
+from registry.mongo.database import OFF
 from tests.dashboards import test_browser
 from tests.dashboards.test_browser import PATIENCE, assert_dark, idle, picture, see, serve, visit
 

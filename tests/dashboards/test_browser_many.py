@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from registry.execute.schedule import Ending, Watcher, run_plan
-from registry.mongo.connection import connect
+from registry.mongo.database import connect
 from registry.plan.project import open_project
 from tests.dashboards import test_browser
 from tests.dashboards.test_browser import PATIENCE, Served, idle, picture, see, serve, surroundings

@@ -20,7 +20,7 @@ from dashboards.views.parts.parts import (
     Table,
 )
 from dashboards.views.sections import Section, section_of
-from registry.catalog.catalog import Catalog, open_catalog
+from registry.catalog.access import Catalog, open_catalog
 from tests.dashboards import fabricate, fabricate_concepts
 from tests.dashboards.fabricate import CONCEPTS, RANKS
 from tests.dashboards.test_report import HOSTILE, assert_inert, read

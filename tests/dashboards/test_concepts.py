@@ -35,7 +35,7 @@ from dashboards.views.concepts.concepts import (
 from dashboards.views.concepts.labels import best_names
 from dashboards.views.concepts.one_concept import Similar
 from dashboards.views.parts.pictures import enlarge, thumbnail
-from registry.catalog.catalog import Catalog
+from registry.catalog.access import Catalog
 from registry.plan.project import Project
 from tests.dashboards import fabricate, fabricate_concepts
 from tests.dashboards.fabricate import CONCEPTS, RANKS, SIDE

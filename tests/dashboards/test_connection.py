@@ -13,7 +13,7 @@ import pytest
 from dashboards.server.connection import Connection
 from registry.declare.declaration import DeclarationError
 from registry.mongo import server
-from registry.mongo.connection import Database, DatabaseError
+from registry.mongo.database import Database, DatabaseError
 from registry.plan.project import Project
 from tests.dashboards import fabricate
 

@@ -17,7 +17,7 @@ from streamlit.testing.v1 import AppTest
 
 from fact.networks.network import WEIGHTS_FILE
 from registry.cli import main
-from registry.mongo.connection import URL_VARIABLE
+from registry.mongo.database import URL_VARIABLE
 from registry.plan.project import Project
 from registry.store.datasets import open_dataset
 from registry.store.durable import read_json

@@ -7,9 +7,9 @@ import threading
 import pytest
 
 from dashboards.server.index import RunIndex
-from registry.catalog.catalog import Catalog
+from registry.catalog.access import Catalog
 from registry.catalog.feed import RunFeed
-from registry.mongo.connection import DatabaseError, connect
+from registry.mongo.database import DatabaseError, connect
 from registry.mongo.projector import sync
 from registry.plan.project import Project
 

@@ -11,7 +11,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from dashboards import app
-from registry.mongo.connection import URL_VARIABLE
+from registry.mongo.database import URL_VARIABLE
 from registry.plan.project import Project
 from registry.store.manifest import MANIFEST
 from tests.dashboards import fabricate

@@ -15,7 +15,7 @@ from dashboards.report import render
 from dashboards.views.parts.parts import Figure
 from dashboards.views.runs import pipeline as view
 from dashboards.views.sections import sections_of
-from registry.catalog.catalog import Catalog, open_catalog
+from registry.catalog.access import Catalog, open_catalog
 from registry.plan.plan import Plan, Status, Task, Why
 from registry.plan.project import Project
 from registry.plan.task import Reason, TaskState

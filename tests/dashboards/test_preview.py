@@ -13,7 +13,7 @@ import xarray as xr
 from dashboards.views.parts.pictures import is_picture, may_be_picture, pixels_of
 from dashboards.views.runs import preview
 from dashboards.views.runs.preview import dataset_frame
-from registry.catalog.catalog import Catalog
+from registry.catalog.access import Catalog
 from registry.store.datasets import StoreError
 
 HOSTILE = '"></iframe><script>alert(1)</script><img src=x onerror=alert(2)>'

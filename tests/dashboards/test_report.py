@@ -15,7 +15,7 @@ from dashboards.report import MOST_ROWS, render
 from dashboards.views.parts.parts import Heading, Note, Number, Numbers, Picture, Pictures, Table
 from dashboards.views.sections import Section
 from registry.cli import main
-from registry.mongo.connection import URL_VARIABLE
+from registry.mongo.database import URL_VARIABLE
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\" onclick='alert(3)"
 

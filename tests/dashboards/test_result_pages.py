@@ -16,8 +16,8 @@ from dashboards.screens import result
 from dashboards.views.parts.text import literal
 from dashboards.views.results.results import RESULTS
 from dashboards.views.sections import sections_of
-from registry.catalog.catalog import Catalog, open_catalog
-from registry.mongo.connection import URL_VARIABLE
+from registry.catalog.access import Catalog, open_catalog
+from registry.mongo.database import URL_VARIABLE
 from registry.plan.project import Project, open_project
 from tests.dashboards import fabricate, fabricate_results
 from tests.dashboards.fabricate_results import METRICS, UNMADE

@@ -9,7 +9,8 @@ from dataclasses import replace
 import pytest
 
 from dashboards.views.runs import run as view
-from registry.catalog.catalog import Catalog, RunView, UnknownRunError, open_catalog
+from registry.catalog.access import Catalog, UnknownRunError, open_catalog
+from registry.catalog.runs import RunView
 from registry.plan.project import Project
 from registry.record.journal import journal_root
 from tests.dashboards.fabricate import HOSTILE, run_uid

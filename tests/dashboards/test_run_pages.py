@@ -24,7 +24,7 @@ from registry.catalog.notes import (
     run_subject,
     write_note,
 )
-from registry.mongo.connection import URL_VARIABLE, Database, connect
+from registry.mongo.database import URL_VARIABLE, Database, connect
 from registry.mongo.projector import sync
 from registry.plan.project import Project, open_project
 from registry.record.journal import EVENTS, journal_root

@@ -31,9 +31,10 @@ from dashboards.views.runs.runs import (
     runs_frame,
     select,
 )
-from registry.catalog.catalog import Catalog, RunView
+from registry.catalog.access import Catalog
 from registry.catalog.feed import RunFeed
 from registry.catalog.notes import Note, run_subject
+from registry.catalog.runs import RunView
 from tests.dashboards.fabricate import HOSTILE
 
 START = datetime(2026, 11, 22, tzinfo=UTC)

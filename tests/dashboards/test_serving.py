@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.mongo.connection import OFF
+from registry.mongo.database import OFF
 from tests.dashboards.test_browser import PATIENCE, stop, surroundings
 
 

@@ -14,7 +14,7 @@ from dashboards.views.results.choices import options_of
 from dashboards.views.results.in_full import MOST_IN_FULL, each_in_full
 from dashboards.views.runs.settings import behind, cells_meant, first_settings, settings_of
 from dashboards.views.runs.sweep import axis_text, over_seeds
-from registry.catalog.catalog import Catalog, open_catalog
+from registry.catalog.access import Catalog, open_catalog
 from registry.plan.project import open_project
 from registry.store.datasets import StoreError
 from tests.dashboards import fabricate, fabricate_results

@@ -18,7 +18,7 @@ from evals.commands import metrics
 from evals.metrics import table
 from evals.naming.naming import NamingOptions
 from registry.execute.schedule import Ending, run_plan
-from registry.mongo.connection import URL_VARIABLE
+from registry.mongo.database import URL_VARIABLE
 from registry.plan import sources
 from registry.plan.project import open_project
 

@@ -10,7 +10,7 @@ import pytest
 
 from registry.execute.runner import TaskOutcome
 from registry.execute.schedule import run_plan
-from registry.mongo.connection import URL_VARIABLE
+from registry.mongo.database import URL_VARIABLE
 from registry.plan.project import Project, open_project
 from tests.registry.lab.project import write_project
 

@@ -12,8 +12,8 @@ from typing import Any
 from sacred import Experiment
 from sacred.observers import RunObserver
 
-from registry.mongo.connection import connect
-from registry.mongo.projector import Outcome, Projector
+from registry.mongo.database import connect
+from registry.mongo.projector import Projector, RecordOutcome
 from registry.record.journal import journal_root, new_uid
 from registry.record.observer import JournalObserver, signals_interrupt
 
@@ -56,7 +56,7 @@ def record(
     prepare: Callable[[Any], None] = lambda run: None,
     beat: float = 0.2,
     **config: Any,
-) -> Outcome:
+) -> RecordOutcome:
     """Run the experiment as a stage does, and return where its record stands.
 
     `prepare` is called with Sacred's run as soon as that has begun.

@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 
 from registry import cli
 from registry.cli import main
-from registry.mongo.connection import URL_VARIABLE
+from registry.mongo.database import URL_VARIABLE
 from registry.record.journal import journal_uids
 from registry.terminal import count, duration, print_table, text_of
 from tests.registry.conftest import Lab

@@ -10,7 +10,7 @@ import xarray as xr
 from dashboards.views.concepts.concepts import cells_of
 from dashboards.views.concepts.labels import best_names, preferred_way, ways_to_name
 from dashboards.views.runs.advice import EXPECTED
-from registry.catalog.catalog import Catalog
+from registry.catalog.access import Catalog
 from registry.plan.project import MissingInputsError
 
 LABEL = "label"

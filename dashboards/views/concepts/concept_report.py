@@ -26,7 +26,7 @@ from dashboards.views.parts.parts import Heading, Note, Numbers, Part, Picture, 
 from dashboards.views.parts.text import number_text
 from dashboards.views.runs.advice import EXPECTED
 from dashboards.views.runs.datasets import open_made
-from registry.catalog.catalog import Catalog
+from registry.catalog.access import Catalog
 
 LISTED = 100
 """Concepts of the table of a report."""

@@ -25,7 +25,7 @@ from dashboards.views.parts.parts import (
 from dashboards.views.parts.pictures import enlarge, thumbnail
 from dashboards.views.parts.text import number_text
 from fact.traces.plots import over_white
-from registry.catalog.catalog import Catalog
+from registry.catalog.access import Catalog
 from registry.plan.project import MissingInputsError, Project
 
 SUMMARY = {

@@ -33,7 +33,7 @@ from dashboards.views.parts.text import number_text
 from dashboards.views.runs.advice import EXPECTED
 from dashboards.views.runs.datasets import read_small
 from fact.traces.plots import EMPTY, over_white
-from registry.catalog.catalog import Catalog
+from registry.catalog.access import Catalog
 
 DIGITS = 5
 MOST_CLASSES = 9

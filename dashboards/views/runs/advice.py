@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from dashboards.views.runs.rows import QueryError
-from registry.catalog.catalog import Catalog, UnknownRunError
+from registry.catalog.access import Catalog, UnknownRunError
 from registry.catalog.notes import NoteError
 from registry.declare.declaration import PROJECT_VARIABLE, DeclarationError
 from registry.declare.inputs import MAKES_AGAIN

@@ -60,7 +60,7 @@ class Curve:
 
 
 def curves(metrics: Mapping[str, Mapping[str, Sequence[Any]]]) -> list[Curve]:
-    """Return the curves of :meth:`registry.catalog.catalog.Catalog.metrics`, by name."""
+    """Return the curves of :meth:`registry.catalog.access.Catalog.metrics`, by name."""
     return [curve(name, metrics[name]) for name in sorted(metrics)]
 
 

@@ -23,7 +23,7 @@ def open_made(folder: str | Path, stage: str, **options: Any) -> xr.Dataset:
     Parameters
     ----------
     folder : str or Path
-        Where it is, as :meth:`registry.catalog.catalog.Catalog.path` tells.
+        Where it is, as :meth:`registry.catalog.access.Catalog.path` tells.
     stage : str
         The declared stage that makes it, never one that the files name; "" to open it as stored.
     **options

@@ -13,8 +13,8 @@ from sys import intern
 from typing import Any
 
 from dashboards.views.parts.text import time_text, value_text
-from registry.catalog.catalog import COLUMNS, RunView
 from registry.catalog.notes import Note
+from registry.catalog.runs import COLUMNS, RunView
 from registry.suggest import nearest
 
 NOTED = ("tags", "note")

@@ -13,7 +13,8 @@ import pandas as pd
 
 from dashboards.views.parts.text import duration_text, flat, size_text, time_text, value_text
 from dashboards.views.runs.rows import Row
-from registry.catalog.catalog import Catalog, RunDetails, RunView, UnknownRunError
+from registry.catalog.access import Catalog, UnknownRunError
+from registry.catalog.runs import RunDetails, RunView
 from registry.execute.resolved import PROGRESS
 from registry.record.journal import journal_root
 from registry.store.durable import read_json

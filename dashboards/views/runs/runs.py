@@ -24,7 +24,8 @@ from dashboards.views.runs.rows import (
     row_of,
     sort_rows,
 )
-from registry.catalog.catalog import Catalog, RunView
+from registry.catalog.access import Catalog
+from registry.catalog.runs import RunView
 
 STATUSES = ("RUNNING", "COMPLETED", "FAILED", "INTERRUPTED", "DIED", "QUEUED")
 NEWEST_FIRST = "-started"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 
-from registry.catalog.catalog import Catalog
+from registry.catalog.access import Catalog
 from registry.plan.project import MissingInputsError, Project
 
 MOST_LOOKED_AT = 60

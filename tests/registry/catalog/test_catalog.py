@@ -14,11 +14,12 @@ from typing import Any
 
 import pytest
 
-from registry.catalog.catalog import Catalog, RunView, UnknownRunError, is_run, open_catalog
+from registry.catalog.access import Catalog, UnknownRunError, open_catalog
+from registry.catalog.runs import RunView, is_run
 from registry.declare.declaration import DeclarationError
 from registry.declare.reference import SelectionError
 from registry.execute.schedule import run_plan
-from registry.mongo.connection import DatabaseError
+from registry.mongo.database import DatabaseError
 from registry.plan.project import MissingInputsError, open_project
 from registry.record.journal import journal_root
 from tests.registry.conftest import Lab

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from registry.catalog import feed as feed_module
-from registry.catalog.catalog import Catalog
+from registry.catalog.access import Catalog
 from registry.catalog.feed import RunFeed
-from registry.catalog.notes import Note, Subject, write_note
+from registry.catalog.notes import Note, NoteSubject, write_note
 from registry.mongo import queries
-from registry.mongo.connection import Database, DatabaseError
+from registry.mongo.database import Database, DatabaseError
 from registry.mongo.projector import sync
 from registry.plan.project import Project
 from registry.record.journal import EVENTS, journal_root
@@ -142,7 +142,7 @@ def test_only_what_may_have_changed_is_read_again(
 def test_notes_come_and_change(project: Project, database: Database) -> None:
     feed = RunFeed(Catalog(project, database))
     feed.refresh()
-    kept = write_note(database, Note(Subject("run", "a"), "x", ("t",)))
+    kept = write_note(database, Note(NoteSubject("run", "a"), "x", ("t",)))
     assert feed.refresh()
     assert feed.notes == {"run a": kept}
     assert not feed.refresh()

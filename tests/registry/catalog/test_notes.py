@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from registry.catalog.catalog import Catalog
+from registry.catalog.access import Catalog
 from registry.catalog.notes import (
     COLLECTION,
     Note,
     NoteConflictError,
     NoteError,
-    Subject,
+    NoteSubject,
     checked_text,
     concept_subject,
     find_notes,
@@ -23,12 +23,12 @@ from registry.catalog.notes import (
     run_subject,
     write_note,
 )
-from registry.mongo.connection import Database
+from registry.mongo.database import Database
 from registry.mongo.projector import sync
 from tests.dashboards import fabricate
 from tests.dashboards.fabricate import Told, record
 
-RUN = Subject("run", "20261122T013355-00000001")
+RUN = NoteSubject("run", "20261122T013355-00000001")
 
 
 def test_a_note_is_read_back(database: Database) -> None:

@@ -17,7 +17,7 @@ from registry.declare.stage import load_stage
 from registry.execute.command import command_line
 from registry.execute.experiment import sacred_name
 from registry.execute.runner import EXIT_NOT_RECORDED
-from registry.mongo.connection import URL_VARIABLE, connect
+from registry.mongo.database import URL_VARIABLE, connect
 from registry.mongo.projector import Projector, sync
 from registry.plan.project import open_project
 from registry.record.journal import journal_root, journal_uids, read_journal
@@ -311,7 +311,7 @@ def test_a_database_that_goes_away_costs_the_record_and_not_the_run(
     def is_away(*_: Any) -> None:
         raise ConnectionError("gone")
 
-    monkeypatch.setattr("registry.mongo.projector.project", is_away)
+    monkeypatch.setattr("registry.mongo.projector.store_journal", is_away)
     monkeypatch.setattr("registry.execute.experiment.Projector", partial(Projector, grace=1.0))
     uid = begun(lab.root, SCALE, "with", "twice", status=EXIT_NOT_RECORDED)
     assert "complete the record with: factbook sync" in capsys.readouterr().err

@@ -21,7 +21,7 @@ from registry.execute import workers
 from registry.execute.runner import Ending, Job, Progress, Runner, TaskOutcome, open_runner
 from registry.execute.schedule import Watcher, run_plan
 from registry.mongo import server
-from registry.mongo.connection import URL_VARIABLE, connect
+from registry.mongo.database import URL_VARIABLE, connect
 from registry.mongo.queries import find_metrics, find_run
 from registry.plan.plan import Status, Task
 from registry.plan.project import Project, open_project

@@ -19,9 +19,9 @@ from sacred.observers import MongoObserver
 from sacred.serializer import flatten
 
 from registry.mongo import documents as documents_module
-from registry.mongo.connection import Database, DatabaseError
+from registry.mongo.database import Database, DatabaseError
 from registry.mongo.documents import LARGEST, bson_size, documents, object_id
-from registry.mongo.projection import Sent, project, stored_status
+from registry.mongo.projection import Sent, store_journal, stored_status
 from registry.mongo.queries import find_artifact, find_metrics, find_run, find_sources
 from registry.record import series as metrics_module
 from registry.record.journal import EVENTS, Journal, journal_root, read_journal
@@ -75,7 +75,7 @@ def test_documents_are_those_of_sacreds_observer(
 
     try:
         journal = record_both(tmp_path, observer, artifact, fail)
-        run_id = project(journal, database)
+        run_id = store_journal(journal, database)
         theirs, ours = sacreds.runs.find_one(), database.runs.find_one({"_id": run_id})
         assert theirs is not None
         assert ours is not None
@@ -171,7 +171,7 @@ def test_sacred_s_config_is_ours() -> None:
 
 
 def test_queries_of_other_clients(tmp_path: Path, database: Database) -> None:
-    run_id = project(journal_of(tmp_path, k=16), database)
+    run_id = store_journal(journal_of(tmp_path, k=16), database)
     db = database.handle
     query = {"info.factbook.experiment": "toy[k=2]", "status": "COMPLETED"}
     assert [run["_id"] for run in db.runs.find(query)] == [run_id]
@@ -191,7 +191,7 @@ def test_queries_of_other_clients(tmp_path: Path, database: Database) -> None:
 
 def test_reading_back(tmp_path: Path, database: Database) -> None:
     journal = journal_of(tmp_path)
-    run_id = project(journal, database)
+    run_id = store_journal(journal, database)
     assert stored_status(run_id, database) == "COMPLETED"
     assert stored_status(run_id + 1, database) is None
     run = find_run(database, journal.uid)
@@ -205,9 +205,11 @@ def test_reading_back(tmp_path: Path, database: Database) -> None:
 def test_twice_is_once(tmp_path: Path, database: Database) -> None:
     journal = journal_of(tmp_path)
     sent = Sent()
-    first = project(journal, database, sent)
+    first = store_journal(journal, database, sent)
     before = snapshot(database)
-    assert project(journal, database, sent) == project(read_journal(journal.folder), database)
+    assert store_journal(journal, database, sent) == store_journal(
+        read_journal(journal.folder), database
+    )
     assert snapshot(database) == before
     assert first == 1
 
@@ -219,11 +221,11 @@ def snapshot(database: Database) -> dict[str, list[Any]]:
 
 def test_numbers_go_on_from_other_clients_runs(tmp_path: Path, database: Database) -> None:
     database.runs.insert_one({"_id": 41, "status": "COMPLETED"})
-    assert project(scripted(tmp_path, uid="a"), database) == 42
+    assert store_journal(scripted(tmp_path, uid="a"), database) == 42
     for number in range(43, 70):
         database.runs.insert_one({"_id": number, "status": "COMPLETED"})
-    assert project(scripted(tmp_path, uid="b"), database) == 70
-    assert project(scripted(tmp_path, uid="c"), database) == 71
+    assert store_journal(scripted(tmp_path, uid="b"), database) == 70
+    assert store_journal(scripted(tmp_path, uid="c"), database) == 71
 
 
 def test_eight_projectors_of_one_journal(tmp_path: Path, database: Database) -> None:
@@ -267,7 +269,7 @@ def racing(database: Database, journals: list[Journal]) -> list[int]:
     def work(share: list[Journal]) -> list[int]:
         own = database.reopen()
         barrier.wait()
-        numbers = [project(journal, own) for journal in share]
+        numbers = [store_journal(journal, own) for journal in share]
         own.close()
         return numbers
 
@@ -282,9 +284,9 @@ def test_an_older_state_overwrites_nothing(tmp_path: Path, database: Database) -
     ended = scripted(tmp_path, metric("m", 3))
     assert running.uid == ended.uid
     assert running.size < ended.size
-    project(ended, database)
+    store_journal(ended, database)
     before = snapshot(database)
-    project(running, database)
+    store_journal(running, database)
     assert snapshot(database) == before
 
 
@@ -300,11 +302,11 @@ def test_metrics_go_on_where_they_were(tmp_path: Path, database: Database) -> No
         observer.log_metrics({"m": {"steps": steps, "values": steps, "timestamps": moments}}, {})
         step += 4
         sent.due.clear()
-        project(journal.refresh(), database, sent)
+        store_journal(journal.refresh(), database, sent)
         assert journal.metrics["m"].column("steps") == []  # stored, so forgotten
 
     scripted(tmp_path, *[log_and_project] * 5)
-    run_id = project(journal.refresh(), database, sent)
+    run_id = store_journal(journal.refresh(), database, sent)
     assert find_metrics(database, run_id)["m"]["steps"] == list(range(20))
     database.metrics.delete_many({})
     point = {"name": "m", "steps": [20], "values": [1], "timestamps": [0]}
@@ -312,8 +314,8 @@ def test_metrics_go_on_where_they_were(tmp_path: Path, database: Database) -> No
     with open(journal.folder / EVENTS, "a") as file:
         file.write(json.dumps(points) + "\n")
     with pytest.raises(ReleasedError):
-        project(journal.refresh(), database, sent)
-    project(read_journal(journal.folder), database)
+        store_journal(journal.refresh(), database, sent)
+    store_journal(read_journal(journal.folder), database)
     assert find_metrics(database, run_id)["m"]["steps"] == list(range(21))
 
 
@@ -327,13 +329,13 @@ def test_a_long_console_is_stored_now_and_then(tmp_path: Path, database: Databas
         nonlocal text
         text += "y"
         observer.heartbeat_event({"n": len(text)}, text, datetime.utcnow(), None)
-        run = find_run(database, project(journal.refresh(), database, sent))
+        run = find_run(database, store_journal(journal.refresh(), database, sent))
         assert run is not None
         stored.append((run["info"]["n"], len(run["captured_out"])))
 
     scripted(tmp_path, *[beat_and_project] * 3)
     assert stored == [(20_001, 20_001), (20_002, 20_001), (20_003, 20_001)]
-    run = find_run(database, project(journal.refresh(), database, sent))
+    run = find_run(database, store_journal(journal.refresh(), database, sent))
     assert run is not None
     assert run["captured_out"] == text
 
@@ -341,9 +343,9 @@ def test_a_long_console_is_stored_now_and_then(tmp_path: Path, database: Databas
 def test_a_removed_run_comes_back_whole(tmp_path: Path, database: Database) -> None:
     journal = scripted(tmp_path, metric("m", 3))
     sent = Sent()
-    project(journal, database, sent)
+    store_journal(journal, database, sent)
     database.runs.delete_one({"_id": 1})  # as other clients do; the metrics stay behind
-    assert project(journal, database, sent) == 2
+    assert store_journal(journal, database, sent) == 2
     assert stored_status(2, database) == "COMPLETED"
     assert find_metrics(database, 2)["m"]["steps"] == [0, 1, 2]
 
@@ -353,8 +355,8 @@ def test_long_metrics_lose_nothing(
 ) -> None:
     """More points than one document holds, stored in two goes."""
     monkeypatch.setattr(metrics_module, "_PART", 3000 * metrics_module._POINT)
-    project(scripted(tmp_path, metric("loss", 2900), end=False), database)
-    run_id = project(scripted(tmp_path, metric("loss", 3300, math.nan)), database)
+    store_journal(scripted(tmp_path, metric("loss", 2900), end=False), database)
+    run_id = store_journal(scripted(tmp_path, metric("loss", 3300, math.nan)), database)
     parts = list(database.metrics.find({"run_id": run_id}).sort("first", 1))
     expected = [(0, 3000), (3000, 3000), (6000, 200)]
     assert [(part["first"], part["count"]) for part in parts] == expected
@@ -388,7 +390,7 @@ def test_documents_always_fit(tmp_path: Path, database: Database) -> None:
     journal = scripted(tmp_path, heartbeat)
     run = documents(journal).run
     assert bson_size(run) <= LARGEST
-    run_id = project(journal, database)
+    run_id = store_journal(journal, database)
     stored = find_run(database, run_id)
     assert stored is not None
     assert stored["info"]["small"] == 1
@@ -425,7 +427,7 @@ def test_artifacts(tmp_path: Path, database: Database) -> None:
         lambda o: o.artifact_event("small", str(small)),
         lambda o: o.artifact_event("large", str(large)),
     )
-    run_id = project(journal, database)
+    run_id = store_journal(journal, database)
     assert find_artifact(database, run_id, "small") == small.read_bytes()
     assert find_artifact(database, run_id, "large") is None
     run = find_run(database, run_id)
@@ -440,7 +442,7 @@ def test_half_a_file_is_completed(tmp_path: Path, database: Database) -> None:
     source = documents(journal).files[0]
     chunk = {"files_id": ObjectId(source.id), "n": 0, "data": source.path.read_bytes()}
     database.collection("fs.chunks").insert_one(chunk)
-    run_id = project(journal, database)
+    run_id = store_journal(journal, database)
     assert source.path.read_text() in find_sources(database, run_id).values()
 
 
@@ -454,7 +456,7 @@ def test_a_dead_run_is_recorded_as_such(tmp_path: Path, database: Database) -> N
     died = {"event": "died", "time": "2026-11-22T01:00:00.000Z", "status": "DIED"}
     with open(journal.folder / EVENTS, "a") as file:
         file.write(json.dumps(died) + "\n")
-    run = find_run(database, project(read_journal(journal.folder), database))
+    run = find_run(database, store_journal(read_journal(journal.folder), database))
     assert run is not None
     assert (run["status"], run["stop_time"]) == ("DIED", datetime(2026, 11, 22, 1, tzinfo=UTC))
 
@@ -462,7 +464,7 @@ def test_a_dead_run_is_recorded_as_such(tmp_path: Path, database: Database) -> N
 def test_another_database_is_not_written_to(tmp_path: Path, database: Database) -> None:
     database.own.delete_many({})
     with pytest.raises(DatabaseError, match="another database"):
-        project(scripted(tmp_path), database)
+        store_journal(scripted(tmp_path), database)
     assert database.runs.count_documents({}) == 0
 
 
@@ -472,6 +474,6 @@ def test_nothing_is_decoded_by_jsonpickle(tmp_path: Path, database: Database) ->
     beat = lambda o: o.heartbeat_event({"evil": evil}, "", datetime.utcnow(), evil)  # noqa: E731
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        run = find_run(database, project(scripted(tmp_path, beat, end=False), database))
+        run = find_run(database, store_journal(scripted(tmp_path, beat, end=False), database))
     assert run is not None
     assert run["result"] == evil

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from registry.mongo import server
-from registry.mongo.connection import Database, DatabaseError, connect
-from registry.mongo.projector import SYNC, Outcome, Projector, is_projected, sync
+from registry.mongo.database import Database, DatabaseError, connect
+from registry.mongo.projector import SYNC, Projector, RecordOutcome, is_projected, sync
 from registry.mongo.queries import find_metrics, find_run, find_runs
 from registry.record.journal import EVENTS, journal_root, new_uid, read_journal
 from registry.record.observer import JournalObserver
@@ -189,7 +189,7 @@ def test_a_run_without_an_end_is_not_taken_for_recorded(tmp_path: Path, database
     observer = started(tmp_path)
     with Projector(observer.folder, database, interval=0.05, grace=0.5) as projector:
         pass
-    outcome: Outcome = projector.finish()
+    outcome: RecordOutcome = projector.finish()
     assert not outcome.recorded
     assert outcome.status == "RUNNING"
 

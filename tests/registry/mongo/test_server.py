@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from registry.mongo import server
-from registry.mongo.connection import DatabaseError, connect
+from registry.mongo.database import DatabaseError, connect
 from registry.mongo.server import Server, ServerError
 from registry.record.process import ProcessIdentity
 from registry.store.durable import write_json
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[3]
 START = f"""
 import pathlib, sys
 sys.path.insert(0, {str(ROOT)!r})
-from registry.mongo.connection import connect
+from registry.mongo.database import connect
 database = connect(pathlib.Path(sys.argv[1]))
 database.runs.insert_one({{"_id": int(sys.argv[2])}})
 print(database.handle.client.address[1], database.identity)

@@ -12,7 +12,7 @@ import pytest
 from registry.declare.declaration import DeclarationError
 from registry.declare.reference import SelectionError
 from registry.execute.schedule import Ending, run_plan
-from registry.mongo.connection import OFF, URL_VARIABLE
+from registry.mongo.database import OFF, URL_VARIABLE
 from registry.plan.plan import Status, Why
 from registry.plan.project import MissingInputsError, Project, open_project
 from tests.registry.lab.project import DECLARATION, edit, write_project

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from registry.mongo.connection import (
+from registry.mongo.database import (
     Database,
     DatabaseError,
     DuplicateError,

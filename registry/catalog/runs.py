@@ -1,0 +1,256 @@
+"""Runs as readers see them: plain values, from records of MongoDB and from journals."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+from registry.declare.stage import stage_names
+from registry.record.journal import read_journal
+from registry.record.status import journal_status, shown_status
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+KEYS = {
+    "id": "_id",
+    "started": "start_time",
+    "stopped": "stop_time",
+    **{name: f"info.factbook.{name}" for name in ("uid", "cell", "stage", "host", "fingerprint")},
+}
+"""What a column of a table of runs is called in Sacred's record."""
+
+COLUMNS = ("id", "experiment", "cell", "stage", "status", "started", "seconds", "host", "uid")
+
+UID = re.compile(r"\d{8}T\d{6}-[0-9a-f]{8}")
+
+
+def is_run(name: str) -> bool:
+    """Return whether a name is the number or the identifier of a run."""
+    return name.isdecimal() or bool(UID.fullmatch(name))
+
+
+@dataclass(frozen=True)
+class RunView:
+    """One run as readers see it: plain values, nothing of MongoDB.
+
+    Attributes
+    ----------
+    id : int or None
+        Its number in MongoDB; None while it is in its journal only.
+    uid : str
+        Its own identifier; "" for records that another Sacred client made.
+    experiment, cell, stage : str
+        As declared; a run of another client has its experiment's name, and no stage.
+    status : str
+        ``RUNNING``, ``COMPLETED``, ``FAILED``, ``INTERRUPTED``, …; ``DIED`` where a run says that
+        it runs and its process is gone.
+    started, stopped, heartbeat : datetime or None
+        UTC.
+    seconds : float or None
+        From start to end; for a running one, to its last sign of life.
+    host : str
+        Where it ran.
+    config, result : mapping
+        Plain values.
+    fingerprint : str
+        Of the task.
+    inputs, output, overrides : mapping
+        See the README, ``info.factbook``.
+    facts : mapping
+        What stands under ``info.factbook``: all of it in :meth:`Catalog.run`; in a list without
+        the packages.
+    """
+
+    id: int | None
+    uid: str
+    experiment: str
+    cell: str
+    stage: str
+    status: str
+    started: datetime | None
+    stopped: datetime | None
+    heartbeat: datetime | None
+    seconds: float | None
+    host: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+    result: Mapping[str, Any] = field(default_factory=dict)
+    fingerprint: str = ""
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    output: Mapping[str, Any] = field(default_factory=dict)
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any], journals: Path | None = None) -> RunView:
+        """Return the view of a document of ``runs``, Sacred's own ones too."""
+        facts = _mapping(_mapping(record.get("info")).get("factbook"))
+        started, stopped = utc(record.get("start_time")), utc(record.get("stop_time"))
+        heartbeat = utc(record.get("heartbeat"))
+        experiment = str(_mapping(record.get("experiment")).get("name", ""))
+        result = record.get("result")
+        return cls(
+            id=record.get("_id"),
+            uid=str(facts.get("uid", "")),
+            experiment=str(facts.get("experiment", experiment)),
+            cell=str(facts.get("cell", experiment)),
+            stage=stage_names(str(facts.get("stage", "")))[0],
+            status=shown_status(record, journals=journals),
+            started=started,
+            stopped=stopped,
+            heartbeat=heartbeat,
+            seconds=_seconds(started, stopped or heartbeat),
+            host=str(facts.get("host") or _mapping(record.get("host")).get("hostname", "")),
+            config=_mapping(record.get("config")),
+            result=result
+            if isinstance(result, Mapping)
+            else {}
+            if result is None
+            else {"": result},
+            fingerprint=str(facts.get("fingerprint", "")),
+            inputs=_mapping(facts.get("inputs")),
+            output=_mapping(facts.get("output")),
+            overrides=_mapping(facts.get("overrides")),
+            facts=facts,
+        )
+
+    def row(self) -> dict[str, Any]:
+        """Return the run as one flat row; configuration and result by dotted keys."""
+        row = {name: getattr(self, name) for name in COLUMNS}
+        for group in ("config", "result"):
+            row |= {f"{group}.{key}": value for key, value in _flat(getattr(self, group))}
+        return row
+
+
+@dataclass(frozen=True)
+class RunDetails:
+    """What Sacred notes beside a run, other clients' runs too: plain values.
+
+    Attributes
+    ----------
+    command : str
+        Name of the command that ran.
+    host : mapping
+        Of the machine: ``hostname``, ``os``, ``cpu``, ``gpus``, ``python_version``.
+    repositories : tuple of (str, str, bool)
+        Where the code came from: address, commit, and whether files differed from it.
+    dependencies : tuple of str
+        ``numpy==2.4.6``.
+    resources : tuple of str
+        Files that it opened.
+    artifacts : tuple of str
+        Names of files that were added to it.
+    """
+
+    command: str = ""
+    host: Mapping[str, Any] = field(default_factory=dict)
+    repositories: tuple[tuple[str, str, bool], ...] = ()
+    dependencies: tuple[str, ...] = ()
+    resources: tuple[str, ...] = ()
+    artifacts: tuple[str, ...] = ()
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> RunDetails:
+        """Return what a document of ``runs`` says."""
+        experiment = _mapping(record.get("experiment"))
+        repositories = (
+            (str(told.get("url")), str(told.get("commit")), bool(told.get("dirty")))
+            for told in _mappings(experiment.get("repositories"))
+        )
+        resources = [told for told in _list(record.get("resources")) if isinstance(told, list)]
+        return cls(
+            str(record.get("command") or ""),
+            _mapping(record.get("host")),
+            tuple(dict.fromkeys(repositories)),
+            tuple(map(str, _list(experiment.get("dependencies")))),
+            tuple(str(told[0]) for told in resources if told),
+            tuple(str(told.get("name")) for told in _mappings(record.get("artifacts"))),
+        )
+
+
+class Runs(Sequence[RunView]):
+    """Runs in the order that was asked for."""
+
+    def __init__(self, runs: Sequence[RunView]):
+        self._runs = tuple(runs)
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    def __iter__(self) -> Iterator[RunView]:
+        return iter(self._runs)
+
+    @overload
+    def __getitem__(self, index: int) -> RunView: ...
+    @overload
+    def __getitem__(self, index: slice) -> Runs: ...
+    def __getitem__(self, index: int | slice) -> RunView | Runs:
+        return Runs(self._runs[index]) if isinstance(index, slice) else self._runs[index]
+
+    def __repr__(self) -> str:
+        return f"{len(self)} runs: " + ", ".join(f"{run.id} {run.cell}" for run in self._runs[:5])
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a DataFrame, a row per run, configuration and result in columns by dotted key."""
+        import pandas as pd
+
+        return pd.DataFrame([run.row() for run in self._runs], columns=None if self else COLUMNS)
+
+
+def record_of(folder: Path) -> dict[str, Any] | None:
+    """Return what a journal says in the form of a record, or None if there is no such journal."""
+    journal = read_journal(folder, with_metrics=False)
+    if not journal.status:
+        return None
+    status = journal_status(folder)
+    return {
+        "_id": None,
+        "status": status.status,
+        "experiment": journal.experiment,
+        "command": journal.command,
+        "host": journal.host,
+        "start_time": journal.start_time,
+        "stop_time": journal.stop_time or status.stop_time,
+        "heartbeat": journal.heartbeat,
+        "config": journal.config,
+        "result": journal.result,
+        "resources": journal.resources,
+        "artifacts": journal.artifacts,
+        "fail_trace": journal.fail_trace,
+        "info": {**journal.info, "factbook": journal.facts},
+    }
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _mappings(value: Any) -> list[Mapping[str, Any]]:
+    return [item for item in _list(value) if isinstance(item, Mapping)]
+
+
+def utc(value: Any) -> datetime | None:
+    """Return a time of a record with its zone; None for anything else."""
+    if not isinstance(value, datetime):
+        return None
+    return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+
+
+def _seconds(start: datetime | None, end: datetime | None) -> float | None:
+    return (end - start).total_seconds() if start and end else None
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

@@ -16,7 +16,7 @@ import bson.json_util
 import pytest
 
 import registry
-from registry.catalog.catalog import Catalog
+from registry.catalog.access import Catalog
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent

@@ -14,7 +14,7 @@ import xarray as xr
 
 import fact
 import registry
-from registry.catalog.catalog import Catalog
+from registry.catalog.access import Catalog
 from tests.compatibility.values import described
 
 CELLS = sorted(json.loads((Path(__file__).parent / "values.json").read_text("utf-8")))

@@ -12,8 +12,9 @@ from bson import ObjectId
 
 import registry
 from dashboards.server.index import RunIndex
-from registry.catalog.catalog import Catalog, RunView
-from registry.mongo.connection import Database
+from registry.catalog.access import Catalog
+from registry.catalog.runs import RunView
+from registry.mongo.database import Database
 from tests.compatibility.conftest import unpacked
 from tests.conftest import fresh_database
 

@@ -26,7 +26,7 @@ from dashboards.views.runs.advice import (
     without_datasets,
 )
 from dashboards.views.runs.datasets import open_made, read_small
-from registry.catalog.catalog import Catalog
+from registry.catalog.access import Catalog
 from registry.declare.inputs import Input
 from registry.plan.project import MissingInputsError
 

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from registry.declare.faults import ConfigError
+from registry.declare.faults import ConfigError, StageError
 from registry.declare.inputs import Input
 from registry.declare.kinds import kinds
-from registry.declare.stage import StageError, load_stage
+from registry.declare.stage import load_stage
 from registry.plan.artifacts import ExperimentStore
 from registry.store.durable import read_json
 from registry.store.manifest import MANIFEST

@@ -13,7 +13,7 @@ from registry.catalog.notes import NoteError
 from registry.declare.declaration import PROJECT_VARIABLE, DeclarationError
 from registry.declare.inputs import MAKES_AGAIN
 from registry.declare.reference import SelectionError
-from registry.mongo.connection import URL_VARIABLE, DatabaseError
+from registry.mongo.database import URL_VARIABLE, DatabaseError
 from registry.plan.project import MissingInputsError, Project
 from registry.store.datasets import StoreError
 from registry.store.schema import SchemaError

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.catalog.catalog import open_catalog
+from registry.catalog.access import open_catalog
 from registry.declare import plugins, stage
 from registry.declare.faults import RenamedWarning, StageError
 from registry.declare.stage import Stage, known_stages, load_stage

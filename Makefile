@@ -11,7 +11,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export PYTHONDONTWRITEBYTECODE =
 # Processes that test side by side; more than cores, since many tests wait.
 WORKERS ?= 4
-PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 
 .PHONY: help demo test quick check format lint types contracts docs faults bench fashion photos dashboard stop clean
 
@@ -43,7 +43,7 @@ test: $(READY)  ## all tests; those in a browser where a Chromium is found
 	$(PYTEST)
 
 quick: $(READY)  ## the tests that need no training, server or browser
-	$(PYTEST) -m 'not (slow or browser or benchmark)'
+	$(PYTEST) -m 'not (slow or server or browser or benchmark)'
 
 faults: $(READY)  ## faults at random moments, twenty of each kind
 	FACTBOOK_FAULT_TRIALS=$${FACTBOOK_FAULT_TRIALS:-20} $(PYTEST) --dist load tests/faults

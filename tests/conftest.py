@@ -6,6 +6,7 @@ import os
 import secrets
 import shutil
 import signal
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,32 @@ from filelock import FileLock
 from registry.mongo import server
 from registry.mongo.database import OFF, URL_VARIABLE, Database, connect
 
+# Markers of the tests that need a fixture.
+NEEDS = {
+    "mongo_server": "server",
+    "own_server": "server",
+    "browser": "browser",
+    "explained_template": "slow",
+    "reference": "slow",
+    "site": "slow",
+    "open_": "slow",
+}
 MakeOnce = Callable[[str, Callable[[Path], object]], Path]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs a server or a browser, and begin with the modules that take longest.
+
+    Processes that test side by side take module after module; those that come last are short.
+    """
+    lengths: Counter[Path] = Counter()
+    for item in items:
+        for name in NEEDS.keys() & set(getattr(item, "fixturenames", ())):
+            item.add_marker(NEEDS[name])
+        weights = {"browser": 3, "slow": 3, "server": 1}
+        lengths[item.path] += sum(weights.get(mark.name, 0) for mark in item.iter_markers())
+    items.sort(key=lambda item: -lengths[item.path])
 
 
 @pytest.fixture(scope="session", autouse=True)

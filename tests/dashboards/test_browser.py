@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import secrets
 import shutil
 import signal
 import socket
@@ -83,7 +84,7 @@ def served(
 ) -> Iterator[Served]:
     """A server of the dashboard, for a project whose runs are in MongoDB."""
     root = shutil.copytree(template, tmp_path_factory.mktemp("served") / "project", symlinks=True)
-    url = mongo_server.replace("/?", "/factbook_test_browser?", 1)
+    url = mongo_server.replace("/?", f"/factbook_test_{secrets.token_hex(6)}?", 1)
     database = connect(root, url)
     assert database is not None
     sync(root, database)

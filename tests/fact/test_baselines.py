@@ -24,6 +24,7 @@ from tests.fact.encode.test_craft import best_by_search
 from tests.fact.encode.test_encodings import brute_force
 from tests.fact.test_stages import PartialRun, Stopped, run_stage
 
+pytestmark = pytest.mark.slow
 DECLARATION = """
 [datasets.shapes]
 kind = "shapes"

@@ -20,6 +20,7 @@ from registry.plan.project import Project, open_project
 COLOURS = {"n01": (220, 40, 40), "n02": (40, 200, 60), "n03": (40, 60, 220), "n04": (200, 200, 40)}
 NAMES = ("red", "green", "blue", "yellow")
 
+pytestmark = pytest.mark.slow
 DECLARATION = """
 [datasets.colours]
 kind = "image-folder"

@@ -20,6 +20,7 @@ from registry.execute.schedule import Ending, Watcher, run_plan
 from registry.plan.project import Project, open_project
 from registry.store.datasets import ShardWriter
 
+pytestmark = pytest.mark.slow
 DECLARATION = """
 [datasets.shapes]
 kind = "shapes"

@@ -278,6 +278,7 @@ def test_a_failure_is_told_and_gives_status_1(fresh: Path) -> None:
     assert rows(printed("runs", "--status", "failed"))[1][1] == "failing"
 
 
+@pytest.mark.slow
 def test_an_unreachable_database_stops_before_anything_begins(
     fresh: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -134,6 +134,7 @@ def choose_by_loops(name, alphas, lams) -> tuple[float, float, float]:
     return next(point for point in tried if point[0] > best - 1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 3])
 def test_what_is_chosen_is_the_first_best_of_all(workers):
     alphas, lams = (0.5, 0.02, 0.1, 0.3), (0.0, 0.1, 0.7, 0.9, 1.0)

@@ -23,6 +23,7 @@ def moments_of(activations, labels):
     return cross_moments(block, Description.of(block), columns, concepts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("binary", [True, False])
 def test_nearly_uncorrelated_pairs_do_not_depend_on_order(binary):
     rng = np.random.default_rng(1)

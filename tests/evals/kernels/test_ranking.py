@@ -61,6 +61,7 @@ def test_midranks_of_a_few():
         np.testing.assert_array_equal(module.midranks(values), stats.rankdata(values, axis=0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("small", [1 << 16, 10])
 @pytest.mark.parametrize("share", [0.01, 0.05, 0.4])
 def test_three_ways_to_precision_are_that_of_scikit_learn(share, small, monkeypatch):

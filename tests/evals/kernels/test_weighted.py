@@ -19,6 +19,7 @@ def assert_same(got, expected, **tolerance):
     np.testing.assert_allclose(got, expected, **{"rtol": 1e-12, "atol": 1e-14, **tolerance})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METRICS)
 @pytest.mark.parametrize("alpha", [0.02, 0.3, 1.0])
 def test_unit_weights_give_the_matrix(name, alpha):

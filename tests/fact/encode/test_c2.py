@@ -80,6 +80,7 @@ def test_one_command_tells_the_coherent_concept(photos: Path, tmp_path: Path) ->
     assert float(scores["bloom"]["score"]) == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_centring_keeps_the_order_and_is_recorded(photos: Path) -> None:
     plain = score_folder(photos, device="cpu")
     centred = score_folder(photos, centred=True, device="cpu")

@@ -242,6 +242,7 @@ def open_(project: Project):
     return open_one
 
 
+@pytest.mark.slow
 def test_the_datasets_of_the_chain_follow_their_schemas(project: Project) -> None:
     for cell in project.graph.cells.values():
         load_stage(cell.stage).output.check(registry.open_dataset(project.current(cell.name)))
@@ -292,6 +293,7 @@ def test_what_is_not_known_of_both_is_not_compared(open_) -> None:
     assert open_("channel-matching")["basis"].values.tolist() == ["presence"]
 
 
+@pytest.mark.slow
 def test_concepts_of_another_layer_are_refused(project: Project) -> None:
     stage = load_stage("evals.match_concepts")
     cells = {name: project.graph.cells[name] for name in ("matching[seed=0]",)}

@@ -21,6 +21,7 @@ SCALARS = (
 VALUES = SCALARS | st.lists(SCALARS, max_size=3) | st.dictionaries(st.text("abc"), SCALARS)
 
 
+@pytest.mark.slow
 @given(NAMES, st.dictionaries(LABELS, VALUES, max_size=4))
 def test_a_name_is_read_back_as_it_was_written(name, values):
     reference = Reference(name, tuple(values.items()))

@@ -139,6 +139,7 @@ def test_a_failure_blocks_what_needs_it_and_nothing_else(troubled: Project) -> N
     assert "failed in run" in troubled.plan(["failing"]).task("failing").reason
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("then", "here"), [("exit", True), ("exit", False), ("vanish", False)])
 def test_a_stage_that_ends_its_process_has_failed(fresh: Path, then: str, here: bool) -> None:
     old = 'scale"\nneeds = { numbers = "few" }\n\n[experiments.mean]'

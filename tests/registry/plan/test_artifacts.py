@@ -189,6 +189,7 @@ def publish_now(process):
     return told
 
 
+@pytest.mark.slow
 def test_of_processes_at_one_task_one_publishes(tmp_path):
     processes = [start(ATTEMPT, tmp_path, number) for number in range(3)]
     told = [publish_now(process) for process in (processes[1], processes[0], processes[2])]
@@ -207,6 +208,7 @@ def without_lock(store):
     (store.folder("fashion", FINGERPRINT) / "partial" / "lock").unlink()
 
 
+@pytest.mark.slow
 def test_who_was_taken_for_dead_does_not_publish_over_its_successor(tmp_path):
     store = ExperimentStore(tmp_path, lambda run: "DIED")
     stale = start(ATTEMPT, tmp_path, 0)
@@ -222,6 +224,7 @@ def test_who_was_taken_for_dead_does_not_publish_over_its_successor(tmp_path):
     assert not (store.folder("fashion", FINGERPRINT) / uid(0)).exists()
 
 
+@pytest.mark.slow
 def test_who_is_late_finds_what_its_successor_published(tmp_path):
     store = ExperimentStore(tmp_path, lambda run: "DIED")
     stale = start(ATTEMPT, tmp_path, 0)
@@ -232,6 +235,7 @@ def test_who_is_late_finds_what_its_successor_published(tmp_path):
     assert store.state("fashion", FINGERPRINT, verify=True).run == uid(1)
 
 
+@pytest.mark.slow
 def test_who_runs_on_another_host_is_not_taken_over(tmp_path):
     store = ExperimentStore(tmp_path, {uid(0): "RUNNING"}.get)
     other = start(ATTEMPT, tmp_path, 0)
@@ -456,6 +460,7 @@ def start(code, *arguments):
     return process
 
 
+@pytest.mark.slow
 def test_a_killed_collection_resumes_and_ends_the_same(tmp_path):
     store, generator = ExperimentStore(tmp_path), random.Random(0)
     output = store.folder("fashion", FINGERPRINT) / "partial" / "output"
@@ -497,6 +502,7 @@ PUBLISH = """
 """
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_nothing_half_written_is_current(tmp_path):
     store, generator, number = ExperimentStore(tmp_path), random.Random(1), 0
     folder = store.folder("fashion", FINGERPRINT)
@@ -518,6 +524,7 @@ def test_killed_at_any_moment_nothing_half_written_is_current(tmp_path):
     assert not list(folder.glob("partial*"))
 
 
+@pytest.mark.slow
 def test_readers_are_not_disturbed_by_a_publisher(tmp_path):
     store = ExperimentStore(tmp_path)
     folder = store.folder("fashion", FINGERPRINT)

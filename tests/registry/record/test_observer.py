@@ -102,6 +102,7 @@ def test_sources_are_kept_once_for_all_runs(tmp_path: Path) -> None:
         assert (first.folder / "sources" / md5).samefile(second.folder / "sources" / md5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("capture", ["sys", "fd"])
 def test_a_run_that_fails_tells_why_and_what_it_printed_last(
     tmp_path: Path, capture: str, monkeypatch: pytest.MonkeyPatch
@@ -280,6 +281,7 @@ def run_program(root: Path, *settings: str) -> subprocess.Popen[str]:
     return program
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_run_that_is_stopped(tmp_path: Path, number: signal.Signals) -> None:
     program = run_program(tmp_path, "sleep=60")
@@ -290,6 +292,7 @@ def test_a_run_that_is_stopped(tmp_path: Path, number: signal.Signals) -> None:
     assert journal.facts["interrupted_by"] == number.name
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed(tmp_path: Path) -> None:
     program = run_program(tmp_path, "sleep=60")
     (folder,) = journal_root(tmp_path).iterdir()

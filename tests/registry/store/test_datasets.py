@@ -233,6 +233,7 @@ def test_what_is_no_dataset_is_told(tmp_path):
         open_dataset(tmp_path / "text.nc")
 
 
+@pytest.mark.slow
 def test_eight_threads_read_one_file(tmp_path):
     values = np.arange(400 * 300, dtype="float32").reshape(400, 300)
     big = xr.Dataset(

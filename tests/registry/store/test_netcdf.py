@@ -74,6 +74,7 @@ def test_every_dtype_comes_back(tmp_path):
     assert os.listdir(tmp_path) == ["a.nc"]
 
 
+@pytest.mark.slow
 def test_other_software_reads_it(tmp_path):
     write_file(dataset(), tmp_path / "a.nc")
     done = plain_open(tmp_path / "a.nc")
@@ -133,6 +134,7 @@ def test_reading_is_lazy(tmp_path):
         assert not read["x"].variable._in_memory
 
 
+@pytest.mark.slow
 def test_dask_and_files_are_written_as_memory_is(tmp_path, monkeypatch):
     monkeypatch.setattr(registry.store.digest, "BLOCK_BYTES", 1000)
     expected = write_file(dataset(), tmp_path / "memory.nc")
@@ -156,6 +158,7 @@ def test_encoding_of_where_it_came_from_is_not_inherited(tmp_path):
         np.testing.assert_array_equal(ours["x"], foreign["x"])
 
 
+@pytest.mark.slow
 def test_memory_stays_bounded(tmp_path):
     code = f"""
         import dask, dask.array as da, xarray as xr
@@ -239,6 +242,7 @@ FULL = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("limit", "rows"), [(300_000, 2000), (300_000, 120), (15_000, 10)])
 def test_a_full_disk_is_told_and_leaves_nothing(tmp_path, limit, rows):
     command = [sys.executable, "-c", textwrap.dedent(FULL), str(tmp_path), str(limit), str(rows)]

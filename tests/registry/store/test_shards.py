@@ -227,6 +227,7 @@ def test_a_full_disk_keeps_the_parts_before(tmp_path, monkeypatch):
     assert writer.finish(SUMMARY).content == content_digest(whole().assign(SUMMARY))
 
 
+@pytest.mark.slow
 def test_threads_share_an_open_collection(tmp_path):
     read = open_parts(tmp_path, write(tmp_path).rows, "sample")
     expected, faults = whole(), []
@@ -295,6 +296,7 @@ def begin_writing(folder, start, stop, pause=0.0):
     return process
 
 
+@pytest.mark.slow
 def test_several_processes_write_what_one_would(tmp_path):
     expected = write(tmp_path / "one", SIZES)
     folder = tmp_path / "many"
@@ -309,6 +311,7 @@ def test_several_processes_write_what_one_would(tmp_path):
         xr.testing.assert_identical(read.load().drop_attrs(), whole().assign(SUMMARY))
 
 
+@pytest.mark.slow
 def test_a_killed_writer_of_a_range_is_gone_on_with(tmp_path):
     expected = write(tmp_path / "one", SIZES).content
     folder = tmp_path / "many"

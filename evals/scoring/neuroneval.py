@@ -25,14 +25,17 @@ Replay = Callable[[np.ndarray, np.ndarray, np.random.Generator], float]
 
 def noisy_ranks(values: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """Return ranks (input,) from 0, ties broken by noise in single precision, then by position."""
-    noise = NOISE * generator.random(len(values), dtype=np.float32)
-    noisy = values.astype(np.float32) + noise
-    bits = noisy.view(np.uint32)
-    in_order = np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))  # as unsigned integers
-    keys = (in_order.astype(np.uint64) << np.uint64(32)) | np.arange(len(values), dtype=np.uint64)
+    noisy = generator.random(len(values), dtype=np.float32)
+    noisy *= NOISE
+    noisy += values.astype(np.float32)
+    keys = noisy.view(np.int32).astype(np.int64)
+    keys ^= (keys >> 63) & 0x7FFFFFFF  # integers in the order of the numbers, below 0 too
+    keys <<= 32
+    keys |= np.arange(len(values))
     keys.sort()
+    keys &= 0xFFFFFFFF
     ranks = np.empty(len(values))
-    ranks[keys & np.uint64(0xFFFFFFFF)] = np.arange(len(values))
+    ranks[keys] = np.arange(len(values), dtype=np.float64)
     return ranks
 
 

@@ -9,9 +9,9 @@ export FACTBOOK_BROWSER ?= $(shell command -v chromium || command -v chromium-br
 export OMP_WAIT_POLICY ?= PASSIVE
 # Tests start hundreds of processes: byte code that one has compiled serves the others.
 export PYTHONDONTWRITEBYTECODE =
-# Processes that test side by side; more than cores, since many tests wait.
+# Processes that test side by side, of one thread each; more than cores, since many tests wait.
 WORKERS ?= 4
-PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 
 .PHONY: help demo test quick check format lint types contracts docs faults bench fashion photos dashboard stop clean
 

@@ -20,8 +20,9 @@ def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[s
     for name in names:
         (tmp_path / f"{name}.py").write_text("")
     monkeypatch.syspath_prepend(str(tmp_path))
-    yield names
     gc.unfreeze()
+    yield names
+    gc.freeze()  # as tests/conftest.py left it
     for name in names:
         sys.modules.pop(name, None)
 

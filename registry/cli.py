@@ -195,8 +195,8 @@ def list_(what: tuple[str, ...], as_json: bool) -> None:
 
 def _print_group(group: str, rows: list[dict[str, Any]]) -> None:
     if group == "resources":
-        told = [(row["name"], row["family"], row["kind"], row["config"]) for row in rows]
-        print_table(("resource", "table", "kind", "settings"), told)
+        resources = [(row["name"], row["family"], row["kind"], row["config"]) for row in rows]
+        print_table(("resource", "table", "kind", "settings"), resources)
     elif group == "suites":
         members = [(row["name"], ", ".join(row["experiments"])) for row in rows]
         print_table(("suite", "experiments"), members)
@@ -468,8 +468,8 @@ def show(run: str, whole_console: bool, as_json: bool) -> None:
 def _print_facts(view: RunView) -> None:
     output = view.output
     inputs = (
-        f"{slot}: {told.get('name')} ({told.get('run', 'declared')})"
-        for slot, told in view.inputs.items()
+        f"{slot}: {given.get('name')} ({given.get('run', 'declared')})"
+        for slot, given in view.inputs.items()
     )
     facts = {
         "run": f"{view.id or '(not in MongoDB)'}  {view.uid}",

@@ -222,9 +222,9 @@ class Catalog:
             content = queries.find_artifact(self.database, run.id, name)
         else:
             journal = read_journal(self._journal_of(run.uid))
-            for told in journal.artifacts:
-                file = journal.folder / "artifacts" / str(told.get("md5"))
-                if told.get("name") == name and file.is_file():
+            for artifact in journal.artifacts:
+                file = journal.folder / "artifacts" / str(artifact.get("md5"))
+                if artifact.get("name") == name and file.is_file():
                     content = file.read_bytes()
         if content is None:
             raise UnknownRunError(f"run {run.id or run.uid} has kept no artifact {name[:100]!r}")

@@ -85,13 +85,13 @@ class RunFeed:
         """Whether there are more runs than are kept."""
         return len(self.runs) >= MOST_RUNS
 
-    def refresh(self, told: Callable[[int], None] = lambda count: None) -> bool:
+    def refresh(self, progress: Callable[[int], None] = lambda count: None) -> bool:
         """Read what is new, at first everything.
 
         Parameters
         ----------
-        told : callable
-            Given, while everything is read, how many runs are there.
+        progress : callable
+            Called, while everything is read, with how many runs are there.
 
         Returns
         -------
@@ -105,9 +105,9 @@ class RunFeed:
         """
         database = self.catalog.database
         if database is None:
-            changed = self._read_journals(told)
+            changed = self._read_journals(progress)
         else:
-            changed = self._read_database(database, told)
+            changed = self._read_database(database, progress)
             changed |= self._read_notes(database)
         self._is_filled = True
         self.version += changed
@@ -115,11 +115,11 @@ class RunFeed:
 
     # -- from MongoDB -----------------------------------------------------------------------
 
-    def _read_database(self, database: Database, told: Callable[[int], None]) -> bool:
+    def _read_database(self, database: Database, progress: Callable[[int], None]) -> bool:
         if not self._is_filled:
             for part in queries.each_run(database, FIELDS):
                 self._take(part)
-                told(len(self.runs))
+                progress(len(self.runs))
                 if self.is_partial:
                     break
             return True
@@ -188,7 +188,7 @@ class RunFeed:
 
     # -- from journals ----------------------------------------------------------------------
 
-    def _read_journals(self, told: Callable[[int], None]) -> bool:
+    def _read_journals(self, progress: Callable[[int], None]) -> bool:
         changed = False
         uids = journal_uids(self.catalog.project.root)[-MOST_RUNS:]
         for uid in uids:
@@ -196,7 +196,7 @@ class RunFeed:
             known = self.runs.get(uid)
             if known is None or size != self._sizes[uid] or known.status in _OPEN:
                 changed |= self._read_journal(uid, size)
-                told(len(self.runs))
+                progress(len(self.runs))
         for uid in self.runs.keys() - set(uids):
             del self.runs[uid]
             changed = True
@@ -222,9 +222,9 @@ class RunFeed:
 def _slim(view: RunView) -> RunView:
     """Return a view without what takes memory and is not listed."""
     inputs = {
-        slot: {"name": told.get("name"), "run": told.get("run")}
-        for slot, told in view.inputs.items()
-        if isinstance(told, Mapping)
+        slot: {"name": given.get("name"), "run": given.get("run")}
+        for slot, given in view.inputs.items()
+        if isinstance(given, Mapping)
     }
     return replace(view, inputs=inputs, facts={})
 

@@ -57,8 +57,8 @@ class NoteSubject:
     @property
     def key(self) -> str:
         """The ``_id`` of its note."""
-        place = "" if self.concept is None else f" {self.concept}"
-        return f"{self.kind} {self.run}{place}"
+        index = "" if self.concept is None else f" {self.concept}"
+        return f"{self.kind} {self.run}{index}"
 
 
 def run_subject(run: RunView) -> NoteSubject:
@@ -132,9 +132,9 @@ def checked_tags(tags: Iterable[str]) -> tuple[str, ...]:
     known = sorted(set(tags))
     wrong = [tag[:80] for tag in known if len(tag) > LONGEST_TAG or not _TAG.fullmatch(tag)]
     if wrong:
-        told = ", ".join(map(repr, wrong))
+        listed = ", ".join(map(repr, wrong))
         raise NoteError(
-            f"no tag: {told}; expected letters, digits and _.:/+-, at most {LONGEST_TAG}"
+            f"no tag: {listed}; expected letters, digits and _.:/+-, at most {LONGEST_TAG}"
         )
     if len(known) > MOST_TAGS:
         raise NoteError(f"{len(known)} tags; expected at most {MOST_TAGS}")
@@ -235,11 +235,11 @@ def find_notes(database: Database, since: datetime | None = None) -> list[Note]:
 
 def _document(note: Note) -> dict[str, Any]:
     subject = note.subject
-    place = {} if subject.concept is None else {"concept": subject.concept}
+    index = {} if subject.concept is None else {"concept": subject.concept}
     return {
         "kind": subject.kind,
         "run": subject.run,
-        **place,
+        **index,
         "tags": list(note.tags),
         "text": note.text,
         "version": note.version,

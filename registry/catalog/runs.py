@@ -158,17 +158,17 @@ class RunDetails:
         """Return what a document of ``runs`` says."""
         experiment = _mapping(record.get("experiment"))
         repositories = (
-            (str(told.get("url")), str(told.get("commit")), bool(told.get("dirty")))
-            for told in _mappings(experiment.get("repositories"))
+            (str(each.get("url")), str(each.get("commit")), bool(each.get("dirty")))
+            for each in _mappings(experiment.get("repositories"))
         )
-        resources = [told for told in _list(record.get("resources")) if isinstance(told, list)]
+        resources = [pair for pair in _list(record.get("resources")) if isinstance(pair, list)]
         return cls(
             str(record.get("command") or ""),
             _mapping(record.get("host")),
             tuple(dict.fromkeys(repositories)),
             tuple(map(str, _list(experiment.get("dependencies")))),
-            tuple(str(told[0]) for told in resources if told),
-            tuple(str(told.get("name")) for told in _mappings(record.get("artifacts"))),
+            tuple(str(pair[0]) for pair in resources if pair),
+            tuple(str(file.get("name")) for file in _mappings(record.get("artifacts"))),
         )
 
 

@@ -175,8 +175,8 @@ def _check_values(stage: Stage, config: Mapping[str, Any], values: Mapping[str, 
 
 def _as_typed(fault: Fault, name: str) -> ConfigFault:
     """Return a fault of an experiment as one of what was typed: not the file's."""
-    place = fault.place.removeprefix(f"experiments.{name}.").removeprefix("config.")
-    return ConfigFault(place, fault.message)
+    key = fault.place.removeprefix(f"experiments.{name}.").removeprefix("config.")
+    return ConfigFault(key, fault.message)
 
 
 def _candidates(project: Project, cell: Cell) -> tuple[Cell, ...]:

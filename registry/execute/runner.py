@@ -228,7 +228,7 @@ class JobEnd:
 
 
 def outcome_of(job: Job, end: JobEnd, seconds: float) -> TaskOutcome:
-    """Say what became of a job; its log is kept where nothing else tells why."""
+    """Say what became of a job; its log is kept where nothing else says why."""
     outcome = TaskOutcome(job.name, Ending.FAILED, job.uid, seconds, end.message)
     if end.status in (0, EXIT_NOT_RECORDED):
         recorded = end.status == 0

@@ -63,7 +63,7 @@ class Database:
     address : str
         Where it is, without a password.
     identity : str
-        What tells it from every other database, wherever it moves.
+        What distinguishes it from every other database, wherever it moves.
     reopen : callable
         Connects anew; finds the embedded server where it is by now.
     """
@@ -168,8 +168,8 @@ def errors(address: str) -> Iterator[None]:
     except DuplicateKeyError as error:
         raise DuplicateError(str(error)) from error
     except (PyMongoError, gridfs.errors.GridFSError, bson.errors.BSONError, OSError) as error:
-        told = str(error).split(", Timeout:")[0].partition(" (configured timeouts:")[0]
-        reason = redact(told)
+        text = str(error).split(", Timeout:")[0].partition(" (configured timeouts:")[0]
+        reason = redact(text)
         kind = AwayError if isinstance(error, ConnectionFailure) else DatabaseError
         raise kind(f"MongoDB at {address}: {reason}") from error
 

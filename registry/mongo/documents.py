@@ -108,9 +108,9 @@ def documents(journal: Journal) -> RunDocuments:
     """
     sources = [_source_file(journal, name, md5) for name, md5 in journal.experiment["sources"]]
     artifacts = [
-        _artifact_file(journal, number, told)
-        for number, told in enumerate(journal.artifacts)
-        if told["kept"]
+        _artifact_file(journal, number, artifact)
+        for number, artifact in enumerate(journal.artifacts)
+        if artifact["kept"]
     ]
     metrics = tuple(_metric_documents(journal))
     run = _run(journal, sources, artifacts, metrics)
@@ -132,7 +132,7 @@ def bson_size(value: Any) -> int:
     if isinstance(value, dict):
         return 5 + sum(2 + len(key.encode()) + bson_size(item) for key, item in value.items())
     if isinstance(value, list):
-        return 5 + sum(2 + len(str(place)) + bson_size(item) for place, item in enumerate(value))
+        return 5 + sum(2 + len(str(index)) + bson_size(item) for index, item in enumerate(value))
     return 12  # the longest scalar, an ObjectId
 
 
@@ -171,7 +171,7 @@ def _info(journal: Journal, metrics: tuple[MetricDocument, ...]) -> dict[str, An
     info = dict(journal.info)
     own = info.pop("factbook", {})
     facts = {**(own if isinstance(own, dict) else {"info": own}), **journal.facts}
-    large = [told for told in journal.artifacts if not told["kept"]]
+    large = [artifact for artifact in journal.artifacts if not artifact["kept"]]
     if large:
         facts["artifacts_not_stored"] = large
     if len(journal.resources) > _MOST_RESOURCES:
@@ -193,29 +193,29 @@ def _source_file(journal: Journal, name: str, md5: str) -> StoredFile:
     return StoredFile(object_id("source", filename, md5), kept, md5, filename=filename)
 
 
-def _artifact_file(journal: Journal, number: int, told: dict[str, Any]) -> StoredFile:
-    name, md5 = told["name"], told["md5"]
+def _artifact_file(journal: Journal, number: int, artifact: dict[str, Any]) -> StoredFile:
+    name, md5 = artifact["name"], artifact["md5"]
     return StoredFile(
         object_id("artifact", journal.uid, number, name, md5),
         journal.folder / "artifacts" / md5,
         md5,
         artifact=name,
-        content_type=told["content_type"],
-        metadata=told["metadata"],
+        content_type=artifact["content_type"],
+        metadata=artifact["metadata"],
     )
 
 
 def _fit(run: dict[str, Any]) -> None:
     """Leave out the largest values until the document fits."""
     while bson_size(run) > LARGEST:
-        place, key = max(_places(run), key=lambda found: bson_size(found[0][found[1]]))
-        size = bson_size(place[key])
+        holder, key = max(_dispensable(run), key=lambda found: bson_size(found[0][found[1]]))
+        size = bson_size(holder[key])
         if size < _NOTE:
             raise ValueError(f"a record of {bson_size(run)} bytes has nothing large to leave out")
-        place[key] = f"{size} bytes left out, more than MongoDB takes; the journal has them"
+        holder[key] = f"{size} bytes left out, more than MongoDB takes; the journal has them"
 
 
-def _places(run: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
+def _dispensable(run: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
     """Yield where values stand that a record can do without: copies, never the journal's own."""
     for name in ("info", "config", "host", "meta", "experiment"):
         run[name] = dict(run[name])

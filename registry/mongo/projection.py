@@ -122,7 +122,7 @@ def _ensure_run(wanted: RunDocuments, journal: Journal, database: Database, sent
     if found is None:
         sent.fields, sent.points = {}, {}  # new here, or removed by somebody
         first = {**wanted.run, "status": "RUNNING" if journal.start_time else "QUEUED"}
-        for name in ("stop_time", "fail_trace"):  # told last, when everything else is stored
+        for name in ("stop_time", "fail_trace"):  # stored last, when everything else is stored
             first.pop(name, None)
         return _insert(_converted(first, journal.size), journal.uid, database)
     return int(found["_id"])
@@ -192,7 +192,7 @@ def _spared_console(text: str, sent: Sent) -> str:
 def _converted(run: dict[str, Any], journal_bytes: int) -> dict[str, Any]:
     """Return a run's document with references in MongoDB's own type, and the journal's state."""
     sources = [[name, as_object_id(file)] for name, file in run["experiment"]["sources"]]
-    artifacts = [{**told, "file_id": as_object_id(told["file_id"])} for told in run["artifacts"]]
+    artifacts = [{**file, "file_id": as_object_id(file["file_id"])} for file in run["artifacts"]]
     facts = {**run["info"]["factbook"], "journal_bytes": journal_bytes}
     return {
         **run,

@@ -221,7 +221,7 @@ def sync(
     database: Database,
     *,
     again: bool = False,
-    told: Callable[[Synced], None] = lambda synced: None,
+    progress: Callable[[Synced], None] = lambda synced: None,
 ) -> list[Synced]:
     """Project every journal with something left, and note runs that died.
 
@@ -234,7 +234,7 @@ def sync(
         projected there.
     again : bool
         Whether to project also what is noted as stored, because it was removed there.
-    told : callable
+    progress : callable
         Called after each journal.
 
     Returns
@@ -255,7 +255,7 @@ def sync(
                 continue
             if synced := _sync_journal(root / uid, database):
                 done.append(synced)
-                told(synced)
+                progress(synced)
     finally:
         settled.save()
     return done

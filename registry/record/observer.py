@@ -56,7 +56,7 @@ def _quietly(method: Callable[..., None]) -> Callable[..., None]:
 
 
 class JournalObserver(RunObserver):
-    """Writes everything that Sacred tells about a run to its journal.
+    """Writes everything that Sacred reports of a run to its journal.
 
     It needs no server, and none of its events raises. Values become plain JSON
     (:func:`registry.record.plain.plain`).
@@ -102,14 +102,14 @@ class JournalObserver(RunObserver):
             self._write("facts", facts=plain(facts))
 
     @_quietly
-    def queued_event(self, queue_time: datetime, **told: Any) -> None:
+    def queued_event(self, queue_time: datetime, **event: Any) -> None:
         """Note a run that waits to be started."""
-        self._begin("queued", "QUEUED", queue_time, told)
+        self._begin("queued", "QUEUED", queue_time, event)
 
     @_quietly
-    def started_event(self, start_time: datetime, **told: Any) -> None:
+    def started_event(self, start_time: datetime, **event: Any) -> None:
         """Note the start of the run and keep its sources."""
-        self._begin("started", "RUNNING", start_time, told)
+        self._begin("started", "RUNNING", start_time, event)
 
     @_quietly
     def heartbeat_event(
@@ -118,8 +118,8 @@ class JournalObserver(RunObserver):
         """Note that the run lives, what it printed, and what changed in its info."""
         self._write_info(plain(dict(info)))
         self._console.update(captured_out or "")
-        told = {"console": self._console.length, **self._new_result(result)}
-        self._write("heartbeat", beat_time, **told)
+        values = {"console": self._console.length, **self._new_result(result)}
+        self._write("heartbeat", beat_time, **values)
 
     @_quietly
     def completed_event(self, stop_time: datetime, result: Any) -> None:
@@ -188,18 +188,18 @@ class JournalObserver(RunObserver):
         if points:
             self._write("metrics", metrics=points)
 
-    def _begin(self, event: str, status: str, moment: datetime, told: Mapping[str, Any]) -> None:
+    def _begin(self, event: str, status: str, moment: datetime, given: Mapping[str, Any]) -> None:
         process = ProcessIdentity.current()
         self._facts = {**self._facts, "uid": self.folder.name, **process.facts()}
         self._status = RunStatus(self.folder.name, status, moment, process=process)
         self._write(
             event,
             moment,
-            command=plain(told["command"]),
-            experiment=self._experiment(told["ex_info"]),
-            host=plain(told["host_info"]),
-            config=plain(told["config"]),
-            meta=plain(told["meta_info"]),
+            command=plain(given["command"]),
+            experiment=self._experiment(given["ex_info"]),
+            host=plain(given["host_info"]),
+            config=plain(given["config"]),
+            meta=plain(given["meta_info"]),
             facts=self._facts,
         )
         self._summarise()
@@ -234,13 +234,13 @@ class JournalObserver(RunObserver):
         changed, self._result = text != self._result, text
         return {"result": value} if changed else {}
 
-    def _end(self, event: str, status: str, moment: datetime, told: Mapping[str, Any]) -> None:
+    def _end(self, event: str, status: str, moment: datetime, values: Mapping[str, Any]) -> None:
         self._console_end()
         self._status = RunStatus(
             self.folder.name, status, self._status.start_time, moment, self._status.process
         )
-        told = {"status": status, "console": self._console.length, **told}
-        self._write(event, moment, last_words=True, **told)
+        values = {"status": status, "console": self._console.length, **values}
+        self._write(event, moment, last_words=True, **values)
         self._summarise()
         self._events.close()
 
@@ -254,10 +254,10 @@ class JournalObserver(RunObserver):
         self._console.update(interpret(text) if interpret else text)
 
     def _write(
-        self, event: str, moment: datetime | None = None, *, last_words: bool = False, **told: Any
+        self, event: str, moment: datetime | None = None, *, last_words: bool = False, **values: Any
     ) -> None:
         moment = moment or datetime.now(UTC)
-        line = encode({"event": event, "time": timestamp(moment), **told})
+        line = encode({"event": event, "time": timestamp(moment), **values})
         self._events.append(line, last_words)
 
     def _summarise(self) -> None:

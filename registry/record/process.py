@@ -1,4 +1,4 @@
-"""Which process a run is, so that anyone can tell later whether it still lives."""
+"""Which process a run is, so that it is known later whether it still lives."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ State = Literal["alive", "gone", "elsewhere"]
 
 @dataclass(frozen=True)
 class ProcessIdentity:
-    """One process, told apart from later ones with the same number.
+    """One process, distinguished from later ones with the same number.
 
     Attributes
     ----------

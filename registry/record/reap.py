@@ -19,7 +19,7 @@ from registry.store.durable import StoreError
 def reap(project_root: Path) -> list[str]:
     """Append a ``died`` event to every journal without an end whose process is gone.
 
-    Only runs of this host are noted: nobody else can tell for sure. Several may do it at once;
+    Only runs of this host are noted: nobody else can be sure. Several may do it at once;
     one event is written.
 
     Parameters

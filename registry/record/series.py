@@ -9,7 +9,7 @@ from typing import Any
 from registry.record.plain import encode, shorten
 
 _PART = 14_400_000  # bytes of a part, at most: 300,000 points of three numbers
-_POINT = 48  # bytes of three numbers with the names of their places in BSON arrays
+_POINT = 48  # bytes of three numbers with the indices that BSON writes arrays
 _LONGEST_VALUE = 10_000  # characters of a value that is no number
 
 

@@ -130,7 +130,7 @@ def open_dataset(path: str | Path, schema: Schema | None = None, **options: Any)
     """Open a dataset lazily; threads may share it, and other processes may publish meanwhile.
 
     A small one is proven to be what was written: a flipped bit can make a file that opens and
-    means nonsense. Of one above `PROVEN_BYTES`, what cannot be read is told when it is read.
+    means nonsense. Of one above `PROVEN_BYTES`, what cannot be read is an error when it is read.
 
     Parameters
     ----------

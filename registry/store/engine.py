@@ -36,5 +36,5 @@ class FactbookBackend(BackendEntrypoint):
         if not isinstance(filename_or_obj, str | os.PathLike):
             return False
         folder = os.fspath(filename_or_obj)
-        places = (os.path.join(folder, MANIFEST), os.path.join(folder, "current", MANIFEST))
-        return any(os.path.isfile(place) for place in places)
+        paths = (os.path.join(folder, MANIFEST), os.path.join(folder, "current", MANIFEST))
+        return any(os.path.isfile(path) for path in paths)

@@ -57,6 +57,6 @@ def resource_fingerprint(
         The resolved settings as plain JSON values.
     identity : str or None
         The identity of the outside data that the settings name (a content hash); None where it
-        cannot be told.
+        is not known.
     """
     return fingerprint({"family": family, "kind": kind, "settings": settings, "identity": identity})

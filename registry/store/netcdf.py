@@ -75,8 +75,8 @@ def reading(path: str | Path) -> Iterator[None]:
     except (StoreError, SchemaError):
         raise
     except Exception as error:
-        told = str(error) or type(error).__name__
-        raise StoreError(f"{path} is damaged and cannot be read: {told}") from error
+        reason = str(error) or type(error).__name__
+        raise StoreError(f"{path} is damaged and cannot be read: {reason}") from error
 
 
 def read_file(path: Path, **options: Any) -> xr.Dataset:
@@ -93,7 +93,7 @@ def read_file(path: Path, **options: Any) -> xr.Dataset:
 
 
 class _Store(H5NetCDFStore):
-    """A file whose variables tell, whenever they are read, that they are damaged."""
+    """A file whose variables raise a StoreError, whenever they are read, if they are damaged."""
 
     def open_store_variable(self, name: str, var: Any) -> xr.Variable:
         variable: xr.Variable = super().open_store_variable(name, var)  # type: ignore[no-untyped-call]

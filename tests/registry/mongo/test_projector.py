@@ -210,7 +210,7 @@ def test_sync_brings_all_and_notes_the_dead(
     program.kill()
     program.wait()
     told: list[str] = []
-    done = sync(tmp_path, database, told=lambda synced: told.append(synced.uid))
+    done = sync(tmp_path, database, progress=lambda synced: told.append(synced.uid))
     assert {synced.uid: (synced.status, synced.died) for synced in done} == {
         "run0": ("COMPLETED", False),
         "run1": ("COMPLETED", False),

@@ -125,13 +125,11 @@ class Schema:
         stands first.
     readable_versions : tuple of int
         Older versions that are read as they are.
-    renamed : mapping of int to (mapping of str to str)
-        What a version named otherwise than the one before: dimensions, coordinates and variables,
-        old to new. Datasets of older versions are read under today's names; what is verified is
-        what is stored, under the old ones.
     migrate : callable or None
-        ``migrate(dataset, version)`` returns an older dataset, under today's names, in today's
-        form. Where only names changed, none is needed.
+        ``migrate(dataset, version)`` returns an older dataset in today's form.
+    renamed : mapping of str to str
+        Former names of dimensions, coordinates and variables, each with today's name. Datasets of
+        any version are read under today's names; on disk they stay as they were written.
 
     Raises
     ------
@@ -148,7 +146,7 @@ class Schema:
     sharded_along: str | None = None
     readable_versions: tuple[int, ...] = ()
     migrate: Migration | None = None
-    renamed: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
+    renamed: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if faults := list(self._own_faults()):
@@ -165,11 +163,8 @@ class Schema:
             if name in dims and variable.dims != (name,):
                 yield f"{name!r} is a dimension; only its own coordinate has that name"
             yield from variable.faults(name)
-        for version, names in self.renamed.items():
-            if not 1 < version <= self.version:
-                yield f"names changed in version {version}; expected one of 2 to {self.version}"
-            if known := sorted(set(names) & {*self.declared(), *dims}):
-                yield f"{', '.join(map(repr, known))}: names of today, and old ones too"
+        for old in self.renamed.keys() & {*dims, *self.declared()}:
+            yield f"{old!r} is declared, and a former name of {self.renamed[old]!r} too"
 
     def _in_both(self) -> list[str]:
         return sorted(set(self.variables) & set(self.coords))
@@ -267,6 +262,12 @@ class Schema:
             "schema_version": self.version,
         }
 
+    def under_todays_names(self, dataset: xr.Dataset) -> xr.Dataset:
+        """Return a dataset that was read, with today's names of dimensions and variables."""
+        known = {*dataset.dims, *dataset.variables}
+        names = {old: new for old, new in self.renamed.items() if old in known}
+        return dataset.rename(names) if names else dataset
+
     def upgrade(self, dataset: xr.Dataset) -> xr.Dataset:
         """Return a dataset that was read in the form of this version.
 
@@ -280,25 +281,13 @@ class Schema:
         version = _version(dataset.attrs.get("schema_version", self.version))
         if name != self.name:
             raise SchemaError("wrong schema", [f"got a {name!r} dataset; expected {self.name!r}"])
-        if version == self.version:
+        dataset = self.under_todays_names(dataset)
+        if version == self.version or version in self.readable_versions:
             return dataset
-        named = self._named_as_today(dataset, version)
-        if version in self.readable_versions:
-            return named
-        later = range(version + 1, self.version + 1)
         if version < self.version and self.migrate is not None:
-            return self.migrate(named, version).assign_attrs(schema_version=self.version)
-        if later and all(step in self.renamed for step in later):
-            return named.assign_attrs(schema_version=self.version)
+            migrated = self.migrate(dataset, version)
+            return migrated.assign_attrs(schema_version=self.version)
         raise SchemaError(f"{name!r} dataset of another version", [self._way_on(version, dataset)])
-
-    def _named_as_today(self, dataset: xr.Dataset, version: int) -> xr.Dataset:
-        """Return a dataset of an older version under today's names; its values are not touched."""
-        for step in sorted(step for step in self.renamed if step > version):
-            names = self.renamed[step]
-            present = {*dataset.variables, *dataset.dims}
-            dataset = dataset.rename({old: new for old, new in names.items() if old in present})
-        return dataset
 
     def _way_on(self, version: int, dataset: xr.Dataset) -> str:
         readable = ", ".join(map(str, sorted((*self.readable_versions, self.version))))

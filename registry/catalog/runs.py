@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from registry.declare.stage import stage_names
 from registry.record.journal import read_journal
-from registry.record.status import journal_status, shown_status
+from registry.record.liveness import journal_status, shown_status
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,9 +14,8 @@ from types import TracebackType
 from registry.mongo.database import AwayError, Database, DatabaseError
 from registry.mongo.projection import Sent, store_journal, stored_status
 from registry.record.journal import EVENTS, Journal, journal_root, journal_uids, read_journal
-from registry.record.reap import note_death
+from registry.record.liveness import final_status, note_death
 from registry.record.series import ReleasedError
-from registry.record.status import final_status
 from registry.store.durable import StoreError, read_json, write_json
 
 SYNC = "factbook sync"

@@ -64,32 +64,6 @@ class Server:
         return f"mongodb://127.0.0.1:{self.port}/?directConnection=true"
 
 
-@dataclass(frozen=True)
-class ServerStatus:
-    """What ``factbook mongo`` shows.
-
-    Attributes
-    ----------
-    running : bool
-        Whether the server runs.
-    uri : str or None
-        What clients connect to, while it runs.
-    pid : int or None
-        Its process.
-    log, data : Path
-        Its log, and the folder of its files.
-    message : str
-        One line for people.
-    """
-
-    running: bool
-    uri: str | None
-    pid: int | None
-    log: Path
-    data: Path
-    message: str
-
-
 def find(project_root: Path) -> Server | None:
     """Return the running server of a project, or None if there is none.
 
@@ -192,21 +166,6 @@ def uri(project_root: Path) -> str | None:
     """Return what MongoDB clients connect to, or None if the server does not run."""
     server = find(project_root)
     return server.uri if server else None
-
-
-def status(project_root: Path) -> ServerStatus:
-    """Return whether the server runs, and where its files are; never raises."""
-    folder = _folder(project_root)
-    try:
-        server = find(project_root)
-        message = f"runs as process {server.process.pid}" if server else "does not run"
-    except ServerError as error:
-        server, message = None, str(error)
-    pid = server.process.pid if server else None
-    address = server.uri if server else None
-    return ServerStatus(
-        server is not None, address, pid, folder / "server.log", folder / "data", message
-    )
 
 
 def _launch(project_root: Path) -> Server:

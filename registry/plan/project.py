@@ -22,7 +22,7 @@ from registry.plan.artifacts import ExperimentStore, OutputState
 from registry.plan.plan import Plan, Status, fingerprints, make_plan
 from registry.plan.sources import sources_hash
 from registry.record.journal import journal_root
-from registry.record.status import journal_status
+from registry.record.liveness import journal_status
 
 STATE_FOLDER = ".factbook"
 

@@ -10,8 +10,8 @@ class ConsoleFile:
     """Keeps a file equal to a text that mostly grows at its end. Nothing it does raises.
 
     A filter that interprets carriage returns, for progress bars, also rewrites the last line:
-    then the file is rewritten from the first difference, new text first, so that a kill loses
-    nothing that was printed.
+    then the file is rewritten from there, new text first, so that a kill loses nothing that was
+    printed.
 
     Parameters
     ----------
@@ -34,7 +34,9 @@ class ConsoleFile:
         """Make the file say `text`; on a full disk it keeps what it said."""
         if text == self._text or os.getpid() != self._owner:
             return
-        common = _common_prefix(self._text, text)
+        lines = self._text.rfind("\n") + 1
+        starts = (n for n in (len(self._text), lines, 0) if text.startswith(self._text[:n]))
+        common = next(starts)
         start = self._size - len(_encode(self._text[common:]))
         data = _encode(text[common:])
         try:
@@ -43,20 +45,6 @@ class ConsoleFile:
             return
         self._text = text
         self._size = start + len(data)
-
-
-def _common_prefix(old: str, new: str) -> int:
-    """Return how many characters two texts share at their beginning."""
-    if new.startswith(old):
-        return len(old)
-    low, high = 0, min(len(old), len(new))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if new.startswith(old[low:middle], low):
-            low = middle
-        else:
-            high = middle - 1
-    return low
 
 
 def _encode(text: str) -> bytes:

@@ -25,9 +25,9 @@ from sacred.utils import SacredInterrupt
 from registry.record.appendfile import AppendFile
 from registry.record.console import ConsoleFile
 from registry.record.journal import CONSOLE, EVENTS, timestamp
+from registry.record.liveness import RunStatus, write_status
 from registry.record.plain import encode, plain, shorten
 from registry.record.process import ProcessIdentity
-from registry.record.status import RunStatus, write_status
 from registry.store.durable import TEMPORARY, StoreError, sync
 
 LARGEST_ARTIFACT = 16 * 1024 * 1024

@@ -74,24 +74,16 @@ class ProcessIdentity:
         if self.host != host_name():
             return "elsewhere"
         began = create_time(self.pid) if self.boot == boot_id() else None
-        return "alive" if began is not None and abs(began - self.create_time) < 0.005 else "gone"
+        return "alive" if began is not None and abs(began - self.create_time) < 0.01 else "gone"
 
 
 def create_time(pid: int) -> float | None:
     """Return when a process began, or None if there is none or only its remains (a zombie)."""
-    stat = Path(f"/proc/{pid}/stat")
-    try:
-        fields = stat.read_text().rpartition(")")[2].split()  # a name may hold spaces and brackets
-        return None if fields[0] in "ZX" else int(fields[19]) / os.sysconf("SC_CLK_TCK")
-    except (OSError, IndexError, ValueError):
-        return None if Path("/proc/self/stat").exists() else _portable_create_time(pid)
-
-
-def _portable_create_time(pid: int) -> float | None:
-    with suppress(psutil.Error):
+    with suppress(psutil.Error, OverflowError, ValueError):
+        boot = psutil.boot_time() if psutil.LINUX else 0.0  # first, since psutil may keep it
         process = psutil.Process(pid)
-        if process.status() != psutil.STATUS_ZOMBIE:
-            return float(process.create_time())
+        if process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
+            return round(float(process.create_time()) - boot, 2)
     return None
 
 

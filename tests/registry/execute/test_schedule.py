@@ -26,8 +26,8 @@ from registry.mongo.queries import find_metrics, find_run
 from registry.plan.plan import Status, Task
 from registry.plan.project import Project, open_project
 from registry.record.journal import journal_root, journal_uids, read_journal
+from registry.record.liveness import journal_status
 from registry.record.process import create_time
-from registry.record.status import journal_status
 from registry.store.datasets import open_dataset
 from tests.registry.conftest import Lab
 from tests.registry.lab.project import edit, write_project

@@ -79,8 +79,6 @@ def test_found_again_after_its_starter_ended(shared: Path) -> None:
     again = server.start(shared)
     assert again == first == server.find(shared)
     assert server.uri(shared) == first.uri
-    status = server.status(shared)
-    assert (status.running, status.pid, status.uri) == (True, first.process.pid, first.uri)
     assert os.getsid(first.process.pid) == first.process.pid != os.getsid(0)
     assert first.uri.startswith("mongodb://127.0.0.1:")
 
@@ -96,7 +94,7 @@ def test_it_inherits_no_open_file(shared: Path) -> None:
     assert os.read(read, 1) == b""  # the end of the pipe: nobody else holds it
     os.close(read)
     targets = {os.readlink(f"/proc/{pid}/fd/{number}") for number in range(3)}
-    assert targets == {"/dev/null", str(server.status(shared).log)}
+    assert targets == {"/dev/null", str(facts_of(shared).with_name("server.log"))}
 
 
 def test_stopped_and_started_where_it_was(shared: Path) -> None:
@@ -108,7 +106,7 @@ def test_stopped_and_started_where_it_was(shared: Path) -> None:
     assert first.process.state() == "gone"
     assert server.find(shared) is None
     assert not server.stop(shared)
-    assert not server.status(shared).running
+    assert server.uri(shared) is None
     with pytest.raises(ServerError, match="was stopped"):
         server.revive(shared)
     assert server.start(shared).port == first.port
@@ -220,7 +218,8 @@ def test_another_host_is_told(tmp_path: Path) -> None:
     write_json(facts_of(tmp_path), other)
     with pytest.raises(DatabaseError, match=r"runs on elsewhere.*FACTBOOK_MONGO"):
         connect(tmp_path)
-    assert "elsewhere" in server.status(tmp_path).message
+    with pytest.raises(ServerError, match="runs on elsewhere"):
+        server.uri(tmp_path)
 
 
 def test_missing_program_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

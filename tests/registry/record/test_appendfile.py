@@ -68,7 +68,7 @@ sys.path.insert(0, sys.argv[2])
 from datetime import datetime
 from registry.record.journal import read_journal
 from registry.record.observer import JournalError, JournalObserver
-from registry.record.status import journal_status
+from registry.record.liveness import journal_status
 
 disk = pathlib.Path(sys.argv[1])
 observer = JournalObserver(disk / ".factbook/journal/full")

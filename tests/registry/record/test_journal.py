@@ -13,6 +13,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import psutil
 import pytest
 
 from registry.record import process
@@ -24,10 +25,16 @@ from registry.record.journal import (
     new_uid,
     read_journal,
 )
+from registry.record.liveness import (
+    RunStatus,
+    journal_status,
+    note_death,
+    reap,
+    shown_status,
+    write_status,
+)
 from registry.record.process import ProcessIdentity
-from registry.record.reap import note_death, reap
 from registry.record.series import ReleasedError, Series
-from registry.record.status import RunStatus, journal_status, shown_status, write_status
 
 START = datetime(2026, 11, 22, 1, 33, 55, tzinfo=UTC)
 
@@ -196,9 +203,21 @@ def test_zombies_are_gone() -> None:
 
 
 def test_portable_identity(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where there is no /proc, psutil tells."""
-    assert process._portable_create_time(os.getpid()) is not None
-    assert process._portable_create_time(2**22 + 1) is None
+    """Elsewhere than on Linux it counts from 1970."""
+    since_boot = process.create_time(os.getpid())
+    monkeypatch.setattr(psutil, "LINUX", False)
+    since_1970 = process.create_time(os.getpid())
+    assert since_boot is not None
+    assert since_1970 == pytest.approx(since_boot + psutil.boot_time(), abs=1.0)
+    assert ProcessIdentity.current().state() == "alive"
+    assert process.create_time(2**22 + 1) is None
+
+
+def test_identity_is_that_of_the_kernel() -> None:
+    """Records so far hold what /proc says: seconds since the boot, by the clock's ticks."""
+    fields = Path(f"/proc/{os.getpid()}/stat").read_text().rpartition(")")[2].split()
+    ticks = int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    assert process.create_time(os.getpid()) == pytest.approx(ticks, abs=1e-6)
 
 
 @pytest.mark.parametrize("summary", [True, False])

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from registry.record.journal import CONSOLE, EVENTS, Journal, journal_root, new_uid, read_journal
+from registry.record.liveness import journal_status, reap
 from registry.record.observer import (
     LARGEST_ARTIFACT,
     JournalObserver,
@@ -25,8 +26,6 @@ from registry.record.observer import (
     signals_interrupt,
 )
 from registry.record.process import ProcessIdentity
-from registry.record.reap import reap
-from registry.record.status import journal_status
 from tests.registry.recorded_run import record
 
 ROOT = Path(__file__).parents[3]

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 import click
 
-from evals.metrics.table import Metric, find_metric, list_metrics
+from evals.metrics.registered import find_metric, list_metrics
+from evals.metrics.table import Metric
 from registry.declare.declaration import DeclarationError, find_declaration
 from registry.plan.project import open_project
 from registry.terminal import print_table
@@ -59,7 +60,7 @@ def _find(name: str) -> Metric:
 
 def _check(rows: Sequence[Metric]) -> int:
     """Print what is wrong with each metric, and return 1 if anything is, else 0."""
-    from evals.scoring.conformance import examine
+    from evals.metrics.conformance import examine
 
     n_faults = 0
     for row in rows:

@@ -11,7 +11,8 @@ from pydantic import Field
 import registry
 from evals import schemas
 from evals.identification.published_auprc import published_auprc
-from evals.metrics.table import ALPHAS, LAMBDAS, metric_modules, resolve_metrics
+from evals.metrics.registered import metric_modules, resolve_metrics
+from evals.metrics.table import ALPHAS, LAMBDAS
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -85,7 +86,7 @@ def identify_neurons(config: Config, inputs: registry.Inputs, run: registry.Run)
     """Identify the neurons whose concept is known."""
     from evals.identification.identification import IdentificationOptions, identify
     from evals.identification.identification_table import identification_table
-    from evals.identification.selection import right_places
+    from evals.scoring.ground_truth import right_places
     from evals.scoring.labelled import pair_datasets
 
     dataset = inputs["activations"].open()

@@ -11,14 +11,15 @@ from pydantic import Field
 
 import registry
 from evals import schemas
-from evals.metrics.table import Parameters, metric_modules, resolve_metrics
+from evals.metrics.registered import metric_modules, resolve_metrics
+from evals.metrics.table import Parameters
 from evals.sanity.protocol import DECISIVE
 from evals.sanity.verdicts import NOT_RUN
 
 if TYPE_CHECKING:
     import xarray as xr
 
-    from evals.naming.naming import Naming
+    from evals.naming.naming import Namer
     from registry.store.shards import Shards
 
 
@@ -114,8 +115,8 @@ def name_concepts(
     return writer.finish(summary)
 
 
-def _prepare(config: Config, inputs: registry.Inputs, sanity: Mapping[str, str] | None) -> Naming:
-    from evals.naming.naming import Naming, NamingOptions
+def _prepare(config: Config, inputs: registry.Inputs, sanity: Mapping[str, str] | None) -> Namer:
+    from evals.naming.naming import Namer, NamingOptions
     from evals.scoring.labelled import pair_datasets
 
     activations, labels = inputs["activations"].open(), inputs["labels"].open()
@@ -128,7 +129,7 @@ def _prepare(config: Config, inputs: registry.Inputs, sanity: Mapping[str, str] 
         seed=config.seed,
         workers=config.workers,
     )
-    return Naming.of(
+    return Namer.of(
         *pair,
         config.metrics,
         options,

@@ -10,7 +10,7 @@ from pydantic import Field
 
 import registry
 from evals import schemas
-from evals.metrics.table import find_metric, metric_modules, resolve_metrics
+from evals.metrics.registered import find_metric, metric_modules, resolve_metrics
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -98,7 +98,7 @@ def _score_parts(
     first: int = 0,
 ) -> Iterator[xr.Dataset]:
     """Yield the scores of consecutive blocks of neurons, the same ones however often resumed."""
-    from evals.scoring.blocks import most_neurons
+    from evals.kernels.blocks import most_neurons
     from evals.scoring.scoring import score_blocks, stack_metrics
 
     size = most_neurons(activations.sizes["input"])

@@ -10,7 +10,8 @@ from pydantic import Field
 
 import registry
 from evals import schemas
-from evals.metrics.table import ALPHAS, LAMBDAS, metric_modules, resolve_metrics
+from evals.metrics.registered import metric_modules, resolve_metrics
+from evals.metrics.table import ALPHAS, LAMBDAS
 from evals.sanity.protocol import (
     FREQUENCIES,
     HIDDEN_ALPHA,
@@ -166,7 +167,7 @@ def _require_both(inputs: registry.Inputs) -> None:
 def _test_on_data(config: Config, inputs: registry.Inputs, run: registry.Run) -> xr.Dataset:
     """Return what became of the metrics on real neurons."""
     from evals.sanity.sanity import experimental_sanity
-    from evals.sanity.subjects import SubjectOptions
+    from evals.sanity.tested_neurons import SanityOptions
     from evals.scoring.labelled import pair_datasets
 
     activations, labels = inputs["activations"].open(), inputs["labels"].open()
@@ -181,7 +182,7 @@ def _test_on_data(config: Config, inputs: registry.Inputs, run: registry.Run) ->
         rates=config.rates,
         criterion=config.criterion,
         seeds=config.seeds,
-        options=SubjectOptions(
+        options=SanityOptions(
             hidden_alpha=config.hidden_alpha,
             validation_share=config.validation_share,
             alphas=config.alphas,

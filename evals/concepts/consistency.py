@@ -14,7 +14,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from evals.kernels.arrays import AnyArray, to_labelled, to_numpy
+from evals.kernels.arrays import to_labelled, to_numpy
+from evals.kernels.containers import AnyArray
 from registry.suggest import nearest
 
 Floats = NDArray[np.float64]

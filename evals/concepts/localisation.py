@@ -24,7 +24,8 @@ import numpy as np
 import xarray as xr
 from scipy.ndimage import distance_transform_edt
 
-from evals.kernels.arrays import Shaped, to_dataset, to_labelled
+from evals.kernels.arrays import to_dataset, to_labelled
+from evals.kernels.containers import Shaped
 from evals.kernels.contingency import divide
 
 MEASURES = ("pointing", "energy", "iou")
@@ -69,7 +70,7 @@ class LocalisationOptions:
 
 
 @dataclass(frozen=True)
-class Places:
+class Locations:
     """Where one concept is in each of its images, cells in a row; each array is (image, cell).
 
     Attributes
@@ -87,7 +88,7 @@ class Places:
     top: np.ndarray
 
     @classmethod
-    def of(cls, maps: np.ndarray, mass: float) -> Places:
+    def of(cls, maps: np.ndarray, mass: float) -> Locations:
         """Read maps (image, y, x), every one with a positive part."""
         positive = np.maximum(maps.reshape(len(maps), -1), 0).astype(np.float64)
         largest = positive == positive.max(axis=1, keepdims=True)
@@ -101,17 +102,17 @@ def _fewest(energy: np.ndarray, mass: float) -> np.ndarray:
     held = np.cumsum(descending, axis=1)
     enough = (held < mass * held[:, -1:] * (1 - 1e-12)).sum(axis=1)  # cells but one
     least = descending[np.arange(len(energy)), np.minimum(enough, energy.shape[1] - 1)]
-    return (energy >= least[:, None]) & (energy > 0)
+    return np.asarray((energy >= least[:, None]) & (energy > 0))
 
 
 def compare(
-    places: Places, masks: np.ndarray, tolerance: float = 0
+    places: Locations, masks: np.ndarray, tolerance: float = 0
 ) -> tuple[np.ndarray, np.ndarray]:
     """Measure every map of a concept against every mask.
 
     Parameters
     ----------
-    places : Places
+    places : Locations
         Of maps (map, y, x).
     masks : ndarray of bool
         (mask, y, x), none of them empty.
@@ -137,7 +138,7 @@ def compare(
 
 
 def _near(mask: np.ndarray, tolerance: float) -> np.ndarray:
-    return (distance_transform_edt(~mask) <= tolerance).astype(np.float64).ravel()
+    return np.asarray((distance_transform_edt(~mask) <= tolerance).astype(np.float64).ravel())
 
 
 def localise(
@@ -285,9 +286,9 @@ def _localise_one(
     told |= dict.fromkeys(_OF_A_NAME, nothing)
     gains: dict[str, np.ndarray] = {}
     if kept.any():
-        places = Places.of(maps[kept], options.mass)
+        places = Locations.of(maps[kept], options.mass)
         for label, (shown, masks) in scenes.of_labels(scenes.rows(images[kept])).items():
-            own = Places(places.peak[shown], places.energy[shown], places.top[shown])
+            own = Locations(places.peak[shown], places.energy[shown], places.top[shown])
             score, chance = compare(own, masks, options.tolerance)
             own_score, own_chance = (np.diagonal(one, axis1=1, axis2=2) for one in (score, chance))
             gains[label] = (own_score - own_chance).sum(axis=1) / kept.sum()
@@ -345,7 +346,7 @@ def _interval(
     shares = np.full(n_images, 1 / n_images)
     drawn = generator.multinomial(n_images, shares, size=options.n_bootstrap)
     tail = (1 - options.confidence) / 2
-    return np.quantile(values @ drawn.T / n_images, [tail, 1 - tail], axis=1)
+    return np.asarray(np.quantile(values @ drawn.T / n_images, [tail, 1 - tail], axis=1))
 
 
 def _rank(gains: dict[str, np.ndarray], n_ranks: int) -> dict[str, np.ndarray]:

@@ -22,11 +22,13 @@ import numpy as np
 import xarray as xr
 from scipy.optimize import linear_sum_assignment
 
-from evals.kernels.arrays import AnyArray, is_plain, to_labelled, to_plain
+from evals.kernels.arrays import is_plain, to_labelled, to_plain
+from evals.kernels.blocks import score_arrays
 from evals.kernels.columns import Columns
+from evals.kernels.containers import AnyArray
 from evals.kernels.contingency import divide
-from evals.metrics.table import find_metric
-from evals.scoring.blocks import score_arrays
+from evals.metrics.registered import find_metric
+from evals.metrics.table import DEFAULTS
 from evals.scoring.labelled import share_names, take_neurons
 
 THRESHOLDS = (0.5, 0.7, 0.9)
@@ -149,7 +151,7 @@ def cosines(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     for rows in (one, other):
         norms = np.linalg.norm(rows, axis=1, keepdims=True)
         units.append(divide(rows, norms))
-    return np.clip(units[0] @ units[1].T, -1, 1)
+    return np.asarray(np.clip(units[0] @ units[1].T, -1, 1))
 
 
 def compare_presences(
@@ -188,7 +190,7 @@ def compare_presences(
         for array, place, name in zip(taken, places, sets, strict=True)
     ]
     row = find_metric("correlation")
-    return score_arrays([row], columns[0], columns[1], workers=workers)[row.name]
+    return score_arrays([row], columns[0], columns[1], DEFAULTS, workers=workers)[row.name]
 
 
 def random_decoder(decoder: AnyArray, seed: int) -> xr.DataArray:

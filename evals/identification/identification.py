@@ -16,9 +16,7 @@ import numpy as np
 import xarray as xr
 from scipy import stats
 
-from evals.identification.published_auprc import published_auprc
-from evals.identification.selection import (
-    UNKNOWN,
+from evals.identification.known_neurons import (
     VALIDATION_SHARE,
     KnownNeurons,
     alpha_of,
@@ -27,8 +25,12 @@ from evals.identification.selection import (
     lam_of,
     validation_neurons,
 )
-from evals.kernels.arrays import AnyArray, to_numpy
-from evals.metrics.table import ALPHAS, LAMBDAS, Metric, Parameters, find_metric
+from evals.identification.published_auprc import published_auprc
+from evals.kernels.arrays import to_numpy
+from evals.kernels.containers import AnyArray
+from evals.metrics.registered import find_metrics
+from evals.metrics.table import ALPHAS, LAMBDAS, Metric, Parameters
+from evals.scoring.ground_truth import UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def right_ranks(scores: np.ndarray, right: np.ndarray) -> np.ndarray:
     """
     ranked = np.where(np.isnan(scores), -np.inf, scores)
     own = np.take_along_axis(ranked, right[:, None], axis=1)
-    return (ranked > own).sum(axis=1) + ((ranked == own).sum(axis=1) + 1) / 2
+    return np.asarray((ranked > own).sum(axis=1) + ((ranked == own).sum(axis=1) + 1) / 2)
 
 
 def top_chances(scores: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -94,7 +96,7 @@ def top_chances(scores: np.ndarray, right: np.ndarray) -> np.ndarray:
     best = ranked.max(axis=1, keepdims=True)
     own = np.take_along_axis(ranked, right[:, None], axis=1)
     is_best = ((own == best) & np.isfinite(own))[:, 0]
-    return is_best / (ranked == best).sum(axis=1)
+    return np.asarray(is_best / (ranked == best).sum(axis=1))
 
 
 def best_places(scores: np.ndarray) -> np.ndarray:
@@ -121,7 +123,7 @@ def identify(
         (input, concept) or (input, label), of the same inputs: all concepts that compete.
     right : array of int
         (neuron,) place of each neuron's concept among the labels, -1 where it is not known:
-        see :func:`evals.identification.selection.right_places`.
+        see :func:`evals.identification.known_neurons.right_places`.
     metrics : sequence of str or Metric
         Names in the table of metrics.
     options : IdentificationOptions
@@ -141,7 +143,7 @@ def identify(
     AlignmentError, UnknownMetricError, ValueError
         As :func:`evals.score`; and where there are fewer than 3 neurons of known concept.
     """
-    rows = [metric if isinstance(metric, Metric) else find_metric(metric) for metric in metrics]
+    rows = find_metrics(metrics)
     n_known = int(np.count_nonzero(to_numpy(right) != UNKNOWN))
     seeds = options.seed + np.arange(options.n_splits)
     choosing = np.stack([validation_neurons(n_known, options.share, int(seed)) for seed in seeds])
@@ -159,13 +161,13 @@ def identify(
     return _summarise(parts, rows, known, choosing, seeds, options)
 
 
-Choice = tuple[Parameters, float]
+Chosen = tuple[Parameters, float]
 """What a split chose, and the AUPRC of its choice."""
 
 
 def _test_choices(
     rows: Sequence[Metric],
-    chosen: Sequence[Sequence[Choice]],
+    chosen: Sequence[Sequence[Chosen]],
     known: KnownNeurons,
     tested: np.ndarray,
 ) -> Iterator[dict[str, Any]]:
@@ -219,7 +221,7 @@ class _Found:
 
 def _identify_by(
     row: Metric,
-    chosen: Sequence[Choice],
+    chosen: Sequence[Chosen],
     found: Sequence[_Found],
     tested: np.ndarray,
 ) -> dict[str, Any]:
@@ -229,7 +231,7 @@ def _identify_by(
     ----------
     row : Metric
         The metric.
-    chosen : sequence of Choice
+    chosen : sequence of Chosen
         Of each split.
     found : sequence of _Found
         What the scores by these say.

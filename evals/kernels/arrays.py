@@ -7,7 +7,7 @@ dask, xarray, and nested sequences.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,18 +19,6 @@ SPARSE_CHUNK = 1 << 22  # values of a sparse array that are dense at once, where
 
 class AlignmentError(ValueError):
     """Two arrays that are not of the same inputs, or an array of other dimensions."""
-
-
-class Shaped(Protocol):
-    """An array of any library: NumPy, torch, pandas, SciPy-sparse, dask or xarray."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Sizes of its dimensions."""
-
-
-AnyArray: TypeAlias = Shaped | Sequence[float] | Sequence[Sequence[float]]
-"""What functions take: an array of any library, or nested sequences of numbers."""
 
 
 def to_plain(array: Any) -> Any:
@@ -83,7 +71,7 @@ def to_labelled(array: Any, dims: Sequence[str], what: str) -> xr.DataArray:
     AlignmentError
         If a plain array has another number of dimensions, or rows of several levels.
     """
-    if not is_plain(array):
+    if isinstance(array, xr.DataArray) and not is_plain(array):
         return array
     plain = to_plain(array)
     if plain.ndim != len(dims):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from scipy import sparse
@@ -64,7 +64,7 @@ class Columns:
     @property
     def is_sparse(self) -> bool:
         """Whether only values that are not 0 are kept."""
-        return sparse.issparse(self._source)
+        return bool(sparse.issparse(self._source))
 
     @property
     def dtype(self) -> np.dtype:
@@ -136,6 +136,21 @@ class Columns:
         return self._source.astype(np.float64)
 
 
+class LabelSet(Protocol):
+    """Labels of concepts that are read a few concepts at a time: `Columns` are such."""
+
+    @property
+    def n_inputs(self) -> int:
+        """Number of inputs."""
+
+    @property
+    def n_columns(self) -> int:
+        """Number of concepts."""
+
+    def block(self, start: int, stop: int) -> Block:
+        """Return concepts ``start`` to ``stop`` (input, concept) as float64."""
+
+
 def by_column(rows: np.ndarray) -> np.ndarray:
     """Return an (input, column) array in column order, itself where it is."""
     if rows.flags.f_contiguous:
@@ -202,7 +217,7 @@ def _require_finite(values: Any, name: str) -> None:
 
 def stored(block: Block) -> np.ndarray:
     """Return the values that a block stores: (input, column), or (stored,) where sparse."""
-    return block.data if sparse.issparse(block) else block
+    return np.asarray(block.data if sparse.issparse(block) else block)
 
 
 def spread(block: Block, numbers: np.ndarray) -> np.ndarray:
@@ -227,5 +242,18 @@ def extremes(block: Block) -> tuple[np.ndarray, np.ndarray]:
 def read_column(block: Block, column: int) -> np.ndarray:
     """Return one column of a block, (input,), dense."""
     if sparse.issparse(block):
-        return block[:, [column]].toarray().ravel()
-    return block[:, column]
+        return np.asarray(block[:, [column]].toarray().ravel())
+    return np.asarray(block[:, column])
+
+
+def stack_columns(blocks: Sequence[Block]) -> Block:
+    """Put the columns of blocks side by side: sparse where all are, dense otherwise."""
+    if not all(sparse.issparse(block) for block in blocks):
+        dense = [block.toarray() if sparse.issparse(block) else block for block in blocks]
+        return np.asfortranarray(np.hstack(dense))
+    n_stored = np.concatenate([[0], *(np.diff(block.indptr) for block in blocks)])
+    values, inputs = (
+        np.concatenate([getattr(block, what) for block in blocks]) for what in ("data", "indices")
+    )
+    shape = (blocks[0].shape[0], len(n_stored) - 1)
+    return sparse.csc_array((values, inputs, np.cumsum(n_stored)), shape=shape)

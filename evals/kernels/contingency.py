@@ -85,11 +85,11 @@ class Counts:
     @property
     def neither(self) -> np.ndarray:
         """Inputs that are neither active nor labelled (true negatives, tn)."""
-        return self.total - self.active - self.labelled + self.both
+        return np.asarray(self.total - self.active - self.labelled + self.both)
 
 
 def divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     """Return the quotient, NaN wherever the denominator is 0 (also for 1 / 0)."""
     numerator, denominator = np.broadcast_arrays(numerator, denominator)
     quotient = np.full(numerator.shape, np.nan)
-    return np.divide(numerator, denominator, out=quotient, where=denominator != 0)
+    return np.asarray(np.divide(numerator, denominator, out=quotient, where=denominator != 0))

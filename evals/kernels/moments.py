@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,48 +17,14 @@ from numba import njit
 from scipy import sparse
 
 from evals.kernels.columns import Block, Columns, replace, spread, stored
+from evals.kernels.indicators import Indicators
+from evals.kernels.statistics import Moments
 from evals.kernels.sums import PRODUCT_INPUTS, Rows, Space, sum_true
-from evals.kernels.truth import Truth
 
 MANTISSA_BITS = 53
 GRIDS = (18, 24, MANTISSA_BITS)  # ranks, labels with 24 bits after the point, anything
 WIDEST_LABELS = 24  # bits of a label that leave enough to activations
 DESCRIBED_AT_ONCE = 16  # columns
-
-
-@dataclass(frozen=True)
-class Moments:
-    """Population moments of pairs; arrays broadcast to (neuron, concept) or (draw,).
-
-    Attributes
-    ----------
-    covariance : ndarray
-        Mean product of deviations from the mean.
-    activation_deviation, label_deviation : ndarray
-        Standard deviations, exactly 0 where a column is constant.
-    inner : ndarray
-        Sum of products.
-    activation_norm, label_norm : ndarray
-        Roots of the sums of squares.
-    """
-
-    covariance: np.ndarray
-    activation_deviation: np.ndarray
-    label_deviation: np.ndarray
-    inner: np.ndarray
-    activation_norm: np.ndarray
-    label_norm: np.ndarray
-
-    @classmethod
-    def stack(cls, parts: Sequence[Moments], undefined: np.ndarray) -> Moments:
-        """Put the moments of single neurons (concept,) together, NaN where undefined (neuron,)."""
-        joined = {
-            field.name: np.stack([getattr(part, field.name) for part in parts])
-            for field in fields(cls)
-        }
-        for values in joined.values():
-            values[undefined] = np.nan
-        return cls(**joined)
 
 
 @dataclass(frozen=True)
@@ -120,7 +86,7 @@ class Description:
         return cls(n_inputs, shift, exponents, total, rest, deviation, norm, bits, is_binary)
 
     @classmethod
-    def of_truth(cls, truth: Truth) -> Description:
+    def of_truth(cls, truth: Indicators) -> Description:
         """Describe columns of 0 and 1."""
         total, n_inputs = truth.totals.astype(np.float64), truth.n_inputs
         nothing = np.zeros(len(total))
@@ -162,7 +128,7 @@ def cross_moments(
 
 
 def label_moments(
-    block: Block, neurons: Description, truth: Truth, concepts: Description
+    block: Block, neurons: Description, truth: Indicators, concepts: Description
 ) -> Moments:
     """Return the moments of every pair of a neuron and a concept with labels 0 and 1.
 
@@ -172,7 +138,7 @@ def label_moments(
         (input, neuron) activations.
     neurons : Description
         Of the block.
-    truth : Truth
+    truth : Indicators
         (input, concept) which inputs are labelled.
     concepts : Description
         Of the labels.
@@ -210,7 +176,7 @@ def sample_moments(activations: np.ndarray, labels: np.ndarray) -> Moments:
 
 
 def _from_units(values: np.ndarray, neurons: Description, concepts: Description) -> np.ndarray:
-    return np.ldexp(values, neurons.exponent[:, None] + concepts.exponent)
+    return np.asarray(np.ldexp(values, neurons.exponent[:, None] + concepts.exponent))
 
 
 def _unshift(inner: np.ndarray, neurons: Description, concepts: Description) -> np.ndarray:
@@ -218,7 +184,7 @@ def _unshift(inner: np.ndarray, neurons: Description, concepts: Description) -> 
     activation = np.ldexp(neurons.total, neurons.exponent)[:, None]
     label = np.ldexp(concepts.total, concepts.exponent)
     label_sum = label + neurons.n_inputs * concepts.shift
-    return inner + neurons.shift[:, None] * label_sum + activation * concepts.shift
+    return np.asarray(inner + neurons.shift[:, None] * label_sum + activation * concepts.shift)
 
 
 def _product(
@@ -245,7 +211,7 @@ def _product(
 
 def _dot(left: Block, right: Block) -> np.ndarray:
     product = left.T @ right
-    return product.toarray() if sparse.issparse(product) else product
+    return np.asarray(product.toarray() if sparse.issparse(product) else product)
 
 
 def read_units(block: Block, told: Description) -> Rows:

@@ -13,10 +13,10 @@ import numpy as np
 from numba import njit
 from scipy import sparse
 
+from evals.kernels.bit_lanes import LANES, STATE, UNROLLED, advance, count_bits, make_state
 from evals.kernels.columns import SPARSE_DENSITY, Block
 from evals.kernels.contingency import count_top, require_binary
-from evals.kernels.lanes import LANES, STATE, UNROLLED, advance, count_bits, make_state
-from evals.kernels.truth import Truth
+from evals.kernels.indicators import Indicators
 
 DENSE_COUNT = 0.01  # above this share of true values, counting bits is faster than lists
 STEPS_AT_ONCE = 256  # steps that every word takes before they take more
@@ -100,7 +100,7 @@ class Ranking:
     @property
     def above(self) -> np.ndarray:
         """(stored,) int32, for each stored input the number of inputs at or above its value."""
-        return _count_above(self.starts, self.is_last)
+        return np.asarray(_count_above(self.starts, self.is_last))
 
     def doubled_ranks(self) -> Block:
         """Return twice the midrank of every input less that of the smallest: (input, column).
@@ -116,7 +116,7 @@ class Ranking:
         return dense.T
 
     def _rank_stored(self) -> np.ndarray:
-        return _rank_stored(self.starts, self.is_last, self.n_inputs)
+        return np.asarray(_rank_stored(self.starts, self.is_last, self.n_inputs))
 
     def count_active(self, alpha: float) -> np.ndarray:
         """Return how many inputs of each column are active: its first ones.
@@ -136,13 +136,13 @@ class Ranking:
         at_zero = reached & (self.n_positive < top) & (top <= self.n_nonnegative)
         return np.where(at_zero, self.n_positive, active)
 
-    def active(self, lengths: np.ndarray) -> Truth:
+    def active(self, lengths: np.ndarray) -> Indicators:
         """Return which inputs are active: the first ``lengths`` (column,) of each column."""
         place = np.arange(len(self.inputs)) - np.repeat(self.starts[:-1], self.sizes)
         inputs = self.inputs[place < np.repeat(lengths, self.sizes)].astype(np.int32)
         shape = (self.n_inputs, self.n_columns)
         ones = np.ones(len(inputs), dtype=np.bool_)
-        return Truth(sparse.csc_array((ones, inputs, _starts(lengths)), shape=shape))
+        return Indicators(sparse.csc_array((ones, inputs, _starts(lengths)), shape=shape))
 
 
 @dataclass(frozen=True)
@@ -272,7 +272,7 @@ def _scatter(starts, inputs, values, columns):  # type: ignore[no-untyped-def]
             scattered[inputs[i]] = values[i]
 
 
-def count_found(ranking: Ranking, lengths: np.ndarray, truth: Truth) -> np.ndarray:
+def count_found(ranking: Ranking, lengths: np.ndarray, truth: Indicators) -> np.ndarray:
     """Count the true inputs among the first ones of each column.
 
     Parameters
@@ -281,7 +281,7 @@ def count_found(ranking: Ranking, lengths: np.ndarray, truth: Truth) -> np.ndarr
         Its columns are walked down.
     lengths : ndarray
         (cut, column) int64, how far; not decreasing along ``cut``.
-    truth : Truth
+    truth : Indicators
         What is counted.
 
     Returns
@@ -299,7 +299,7 @@ def count_found(ranking: Ranking, lengths: np.ndarray, truth: Truth) -> np.ndarr
     return counts
 
 
-def average_precision(ranking: Ranking, truth: Truth) -> np.ndarray:
+def average_precision(ranking: Ranking, truth: Indicators) -> np.ndarray:
     """Return the average precision of each ranking as a detector of each truth.
 
     ``sum_g (found_g - found_(g-1)) * found_g / at_or_above_g / total`` over groups of equal score.
@@ -321,7 +321,7 @@ def average_precision(ranking: Ranking, truth: Truth) -> np.ndarray:
     return precision
 
 
-def _fastest(ranking: Ranking, truth: Truth) -> str:
+def _fastest(ranking: Ranking, truth: Indicators) -> str:
     """Return the way to precision that takes the least time, which changes no result."""
     n_steps = len(ranking.inputs) / ranking.n_columns
     n_true = float(truth.totals.sum())
@@ -333,7 +333,7 @@ def _fastest(ranking: Ranking, truth: Truth) -> str:
     return min(times, key=lambda way: times[way])
 
 
-def _precision_by_sorting(ranking: Ranking, truth: Truth, precision: np.ndarray) -> None:
+def _precision_by_sorting(ranking: Ranking, truth: Indicators, precision: np.ndarray) -> None:
     """Sort how far down each true input stands, for all columns of truth at once."""
     precision[:, truth.totals == 0] = np.nan
     kind = _small(ranking.n_inputs + 2)  # so small, they are sorted faster
@@ -347,7 +347,7 @@ def _precision_by_sorting(ranking: Ranking, truth: Truth, precision: np.ndarray)
             precision[column, truths] = _precision_of_sorted(places, truth.totals[truths])
 
 
-def roc_area(rank_sums: np.ndarray, sizes: np.ndarray, truth: Truth) -> np.ndarray:
+def roc_area(rank_sums: np.ndarray, sizes: np.ndarray, truth: Indicators) -> np.ndarray:
     """Return the area under the ROC curve of each ranking as a detector of each truth.
 
     ``1/2 + S / (2 Q (D - Q))`` with S the sum of the ranks of true inputs, doubled and centred
@@ -359,7 +359,7 @@ def roc_area(rank_sums: np.ndarray, sizes: np.ndarray, truth: Truth) -> np.ndarr
         (truth, column) sums of `Ranking.doubled_ranks` over the true inputs.
     sizes : ndarray
         (column,) stored inputs of each ranking.
-    truth : Truth
+    truth : Indicators
         What is detected.
 
     Returns
@@ -370,14 +370,14 @@ def roc_area(rank_sums: np.ndarray, sizes: np.ndarray, truth: Truth) -> np.ndarr
     centred = rank_sums - np.outer(truth.totals, sizes)
     pairs = (truth.totals * (truth.n_inputs - truth.totals)).astype(np.float64)
     pairs[pairs == 0] = np.nan
-    return 0.5 + centred / (2 * pairs)[:, None]
+    return np.asarray(0.5 + centred / (2 * pairs)[:, None])
 
 
 def midranks(values: np.ndarray) -> np.ndarray:
     """Return the midranks of a few inputs in each column, from 1: (input, column)."""
     with np.errstate(over="ignore"):
         narrow = values.astype(np.float32)  # compared twice as fast, where it is the same
-    return _rank_few(narrow if np.array_equal(narrow, values) else values)
+    return np.asarray(_rank_few(narrow if np.array_equal(narrow, values) else values))
 
 
 @njit(nogil=True, cache=True)

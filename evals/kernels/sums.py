@@ -17,7 +17,7 @@ from numba import njit
 from scipy import sparse
 
 from evals.kernels.columns import Block, replace, stored
-from evals.kernels.truth import Truth
+from evals.kernels.indicators import Indicators
 
 DENSE_SUM = 0.2  # above this share of true values, a matrix product is faster than adding rows
 FEW_RESTS = 0.02  # below this share of values with a rest, rests are multiplied sparsely
@@ -109,14 +109,14 @@ class Space:
         return head.reshape(n_inputs, n_columns), tail.reshape(n_inputs, n_columns)
 
 
-def sum_true(values: Rows, truth: Truth, bits: int) -> tuple[np.ndarray, np.ndarray]:
+def sum_true(values: Rows, truth: Indicators, bits: int) -> tuple[np.ndarray, np.ndarray]:
     """Sum values over the true inputs of every column of truth.
 
     Parameters
     ----------
     values : Rows
         (input, column), at most 1 in size.
-    truth : Truth
+    truth : Indicators
         (input, truth).
     bits : int
         Binary digits after the point of the part of a value that is summed exactly.
@@ -138,7 +138,9 @@ def sum_true(values: Rows, truth: Truth, bits: int) -> tuple[np.ndarray, np.ndar
     return sums, rests
 
 
-def _multiply(values: Rows, truth: Truth, bits: int, sums: np.ndarray, rests: np.ndarray) -> None:
+def _multiply(
+    values: Rows, truth: Indicators, bits: int, sums: np.ndarray, rests: np.ndarray
+) -> None:
     space = Space(PRODUCT_INPUTS, values.n_columns)
     flags = np.empty((PRODUCT_INPUTS, truth.n_columns))
     for rows in values.slabs(PRODUCT_INPUTS):
@@ -160,7 +162,7 @@ def add_rest(rest: np.ndarray, right: np.ndarray, rests: np.ndarray) -> None:
 
 
 def _multiply_sparse(
-    values: Rows, truth: Truth, bits: int, sums: np.ndarray, rests: np.ndarray
+    values: Rows, truth: Indicators, bits: int, sums: np.ndarray, rests: np.ndarray
 ) -> None:
     dense = truth.share > DENSE_SUM
     flags = None if dense else sparse.csr_array(truth.sparse, dtype=np.float64)
@@ -173,7 +175,7 @@ def _multiply_sparse(
                 total += product.toarray() if sparse.issparse(product) else product
 
 
-def _add(values: Rows, truth: Truth, bits: int, sums: np.ndarray, rests: np.ndarray) -> None:
+def _add(values: Rows, truth: Indicators, bits: int, sums: np.ndarray, rests: np.ndarray) -> None:
     starts, inputs = truth.true_inputs
     places = starts[:-1].copy()
     size = max(16, CACHED_VALUES // values.n_columns)

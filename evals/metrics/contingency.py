@@ -108,7 +108,7 @@ def balanced_accuracy(counts: Counts) -> np.ndarray:
     silent neuron and for one that is active on all inputs.
     """
     inactive = counts.total - counts.active
-    return (divide(counts.both, counts.active) + divide(counts.neither, inactive)) / 2
+    return np.asarray((divide(counts.both, counts.active) + divide(counts.neither, inactive)) / 2)
 
 
 @metric(
@@ -126,4 +126,6 @@ def inverse_balanced_accuracy(counts: Counts) -> np.ndarray:
     concept.
     """
     unlabelled = counts.total - counts.labelled
-    return (divide(counts.both, counts.labelled) + divide(counts.neither, unlabelled)) / 2
+    return np.asarray(
+        (divide(counts.both, counts.labelled) + divide(counts.neither, unlabelled)) / 2
+    )

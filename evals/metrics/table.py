@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from evals.kernels.containers import AnyArray
+from evals.kernels.statistics import Statistics
 from registry.suggest import nearest
-
-if TYPE_CHECKING:
-    from evals.metrics.evidence import Evidence
 
 Formula = Callable[..., np.ndarray]
 
 FAMILIES: Mapping[str, str] = {
     "contingency": "`Counts` of active and labelled inputs",
     "moment": "`Moments` of activations and labels",
-    "ranking": "the `Evidence`, for average precision and areas under ROC curves",
-    "difference": "the `Evidence`, for moments of activations and binary labels",
-    "likelihood": "the `Evidence`, for logarithms of labels",
-    "sample": "the `Evidence`, for inputs drawn by neuron",
-    "combination": "the `Evidence`, for other metrics",
+    "statistics": "all `Statistics` of the pairs, for ranks, logarithms, draws or other metrics",
     "arrays": "float64 activations (input, neuron) and labels (input, concept)",
 }
 """Family to what the functions of its metrics are given."""
+
+FORMER_FAMILIES = ("ranking", "difference", "likelihood", "sample", "combination")
+"""What the family "statistics" was called by its uses; still understood in `metric`."""
 
 ALPHAS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 """Fractions of inputs at which a neuron may be active, where the best is chosen."""
@@ -112,8 +109,8 @@ class Metric:
         """The function's docstring without its indentation, "" where it has none."""
         return inspect.cleandoc(self.function.__doc__ or "")
 
-    def evaluate(self, evidence: Evidence, parameters: Parameters = DEFAULTS) -> np.ndarray:
-        """Return the metric of every pair that ``evidence`` knows, NaN where undefined.
+    def evaluate(self, statistics: Statistics, parameters: Parameters = DEFAULTS) -> np.ndarray:
+        """Return the metric of every pair that ``statistics`` knows, NaN where undefined.
 
         A formula may divide by 0 without a warning: 0 / 0 is NaN, and so undefined.
 
@@ -123,33 +120,33 @@ class Metric:
             If the formula returns another shape.
         """
         with np.errstate(divide="ignore", invalid="ignore"):
-            values = self._compute(evidence, parameters)
+            values = self._compute(statistics, parameters)
         try:
-            return np.broadcast_to(np.asarray(values, dtype=np.float64), evidence.shape)
+            return np.broadcast_to(np.asarray(values, dtype=np.float64), statistics.shape)
         except ValueError:
             raise ValueError(
                 f"metric {self.name!r} returned shape {np.shape(values)}; "
-                f"expected one number for each pair, {evidence.shape}"
+                f"expected one number for each pair, {statistics.shape}"
             ) from None
 
-    def _compute(self, evidence: Evidence, parameters: Parameters) -> np.ndarray:
+    def _compute(self, statistics: Statistics, parameters: Parameters) -> np.ndarray:
         if self.family == "contingency":
-            return self.function(evidence.counts(parameters.alpha))
+            return self.function(statistics.counts(parameters.alpha))
         if self.family == "moment":
-            return self.function(evidence.moments)
+            return self.function(statistics.moments)
         needed = {name: getattr(parameters, name) for name in self.needs}
         if self.family == "arrays":
-            return evidence.compute(self.function, **needed)
-        return self.function(evidence, **needed)
+            return statistics.compute(self.function, **needed)
+        return self.function(statistics, **needed)
 
-    def __call__(self, activations: Any, labels: Any, **parameters: Any) -> np.ndarray:
+    def __call__(self, activations: AnyArray, labels: AnyArray, **parameters: Any) -> np.ndarray:
         """Score every pair of a neuron and a concept.
 
         Parameters
         ----------
         activations, labels : array
-            (input, neuron) and (input, concept): NumPy, torch, SciPy-sparse or dask. A label is
-            0 or 1, or a probability.
+            (input, neuron) and (input, concept), of any library; rows join by position. A label
+            is 0 or 1, or a probability.
         **parameters
             ``alpha``, ``lam``, ``seed``, as `Parameters` has them; those that the metric does not
             need are ignored.
@@ -159,12 +156,17 @@ class Metric:
         ndarray
             (neuron, concept) float64, NaN where undefined.
         """
-        from evals.scoring.blocks import score_arrays
+        from evals.kernels.blocks import score_arrays  # with numba: a second, for who computes
 
         return score_arrays([self], activations, labels, Parameters(**parameters))[self.name]
 
 
 _TABLE: dict[str, Metric] = {}
+
+
+def registered_so_far() -> dict[str, Metric]:
+    """Return the rows by name; :mod:`evals.metrics.registered` loads those that should be here."""
+    return dict(_TABLE)
 
 
 def metric(
@@ -190,6 +192,8 @@ def metric(
     ValueError
         If the name is taken, or a family or parameter unknown.
     """
+    if family in FORMER_FAMILIES:
+        family = "statistics"
     if family not in FAMILIES:
         raise ValueError(f"metric {name!r}: unknown family {family!r}{nearest(family, FAMILIES)}")
     for parameter in needs:
@@ -212,68 +216,3 @@ def metric(
 
 def _origin(function: Formula) -> str:
     return f"{function.__module__}.{function.__qualname__}"
-
-
-def find_metric(name: str) -> Metric:
-    """Return the metric of that name.
-
-    Raises
-    ------
-    UnknownMetricError
-        If there is none, with the nearest name.
-    StageError
-        If there is none, and an installed plug-in that might bring it cannot be imported.
-    """
-    import evals.metrics  # noqa: F401  registers what is built in
-
-    if name in _TABLE:  # without a look at what is installed, which takes time
-        return _TABLE[name]
-    table = list_metrics()
-    if name not in table:
-        raise UnknownMetricError(f"unknown metric {name!r}{nearest(name, table)}")
-    return table[name]
-
-
-def resolve_metrics(names: Sequence[str]) -> tuple[str, ...]:
-    """Return names of metrics, those of the whole table where there is none.
-
-    They are spelt out, so that to a configuration another metric in the table is another task.
-
-    Raises
-    ------
-    ValueError
-        If a metric is unknown, with the nearest name, or named twice.
-    """
-    for name in names:
-        try:
-            find_metric(name)
-        except UnknownMetricError as error:
-            raise ValueError(str(error)) from None
-    if len(set(names)) < len(names):
-        raise ValueError(f"a metric is named twice in {list(names)}")
-    return tuple(names) or tuple(list_metrics())
-
-
-def metric_modules(config: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the modules of the metrics that a configuration names as ``metrics``."""
-    for name in config["metrics"]:
-        yield find_metric(name).function.__module__
-
-
-def list_metrics() -> Mapping[str, Metric]:
-    """Return all registered metrics by name, in order of registration.
-
-    Those that are built in, those of installed packages (entry points of the group
-    ``factbook.plugins``), and those that a script or a project has registered so far.
-    """
-    import evals.metrics  # noqa: F401  registers what is built in
-
-    _load_installed()
-    return dict(_TABLE)
-
-
-@functools.cache
-def _load_installed() -> None:
-    from registry.declare.plugins import load_plugins
-
-    load_plugins()

@@ -14,15 +14,18 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from evals.kernels.arrays import AnyArray, Shaped, to_plain
+from evals.kernels.arrays import to_plain
+from evals.kernels.blocks import BlockStatistics, map_statistics
 from evals.kernels.columns import Columns, read_column
+from evals.kernels.containers import AnyArray, Shaped
 from evals.kernels.contingency import divide
+from evals.kernels.draws import DrawnStatistics, Draws
 from evals.kernels.threads import map_in_order
-from evals.kernels.weighted import Draws, WeightedEvidence
-from evals.metrics.table import DEFAULTS, Metric, Parameters, find_metric
+from evals.metrics.registered import find_metrics
+from evals.metrics.table import DEFAULTS, Metric, Parameters
 from evals.naming.consensus import elect, verdicts_of, voters
-from evals.scoring.blocks import BlockEvidence, map_evidence
-from evals.scoring.labelled import align, take_right
+from evals.scoring.ground_truth import take_right
+from evals.scoring.labelled import align
 from evals.scoring.scoring import bounds_of
 from registry.suggest import nearest
 
@@ -120,14 +123,14 @@ def choose_names(
         As :func:`evals.score`; where inputs have no names, or are fewer than two; and where some
         right labels are labels, and others are not.
     """
-    naming = Naming.of(presence, labels, metrics, options, sanity=sanity, right=right)
+    naming = Namer.of(presence, labels, metrics, options, sanity=sanity, right=right)
     parts = list(naming.parts(progress=progress))
     whole = parts[0] if len(parts) == 1 else xr.concat(parts, "concept", data_vars="all")
     return whole.merge(naming.summarise(parts))
 
 
 @dataclass(frozen=True)
-class Naming:
+class Namer:
     """Concepts to name, labels to name them by, and how.
 
     Attributes
@@ -172,9 +175,9 @@ class Naming:
         *,
         sanity: Mapping[str, str] | None = None,
         right: Shaped | Sequence[str] | None = None,
-    ) -> Naming:
+    ) -> Namer:
         """Prepare what `choose_names` describes; labels are read here, presences later."""
-        rows = tuple(m if isinstance(m, Metric) else find_metric(m) for m in metrics)
+        rows = tuple(find_metrics(metrics))
         presence, labels = align(presence, labels)
         if "input" not in presence.coords or presence.sizes["input"] < 2:
             raise ValueError("naming halves the inputs by name: expected at least two named inputs")
@@ -274,12 +277,12 @@ class Naming:
     ) -> Iterator[Mapping[str, np.ndarray]]:
         """Yield the best labels (concept, metric, rank) of blocks of concepts, and of what kind."""
 
-        def rank(concepts: slice, evidence: BlockEvidence) -> Mapping[str, np.ndarray]:
+        def rank(concepts: slice, statistics: BlockStatistics) -> Mapping[str, np.ndarray]:
             own = None if right is None else right[concepts]
-            silent = evidence.is_constant
+            silent = statistics.is_constant
             by_metric = [
                 rank_labels(
-                    row.evaluate(evidence, self.options.parameters),
+                    row.evaluate(statistics, self.options.parameters),
                     silent,
                     self.options.n_ranks,
                     own,
@@ -289,20 +292,20 @@ class Naming:
             stacked = {k: np.stack([found[k] for found in by_metric], 1) for k in by_metric[0]}
             return {**stacked, "silent": silent}
 
-        yield from map_evidence(rank, presence, self.labels[0], **self._blocks)
+        yield from map_statistics(rank, presence, self.labels[0], **self._blocks)
 
     def _look_up(self, presence: Columns, sought: np.ndarray) -> Iterator[np.ndarray]:
         """Yield the scores of the labels ``sought`` (concept, metric, rank), on other inputs."""
 
-        def look_up(concepts: slice, evidence: BlockEvidence) -> np.ndarray:
+        def look_up(concepts: slice, statistics: BlockStatistics) -> np.ndarray:
             own = sought[concepts]
             found = np.empty(own.shape)
             for m, row in enumerate(self.rows):
-                scores = row.evaluate(evidence, self.options.parameters)
+                scores = row.evaluate(statistics, self.options.parameters)
                 found[:, m] = np.take_along_axis(scores, own[:, m], axis=-1)
             return np.where(own < 0, np.nan, found)
 
-        yield from map_evidence(look_up, presence, self.labels[1], **self._blocks)
+        yield from map_statistics(look_up, presence, self.labels[1], **self._blocks)
 
     def _redraw(
         self, presence: Columns, names: np.ndarray, tell: Callable[[int], None]
@@ -321,11 +324,11 @@ class Naming:
             for j, concept in enumerate(range(concepts.start, concepts.stop)):
                 for label in set(names[concept].tolist()) - {-1}:
                     pair = read_column(block, j), read_column(labels.block(label, label + 1), 0)
-                    evidence = WeightedEvidence.of_draws(*pair, draws)
+                    statistics = DrawnStatistics.of_draws(*pair, draws)
                     for m in np.flatnonzero(names[concept] == label):
-                        scores = self.rows[int(m)].evaluate(evidence, options.parameters)
+                        scores = self.rows[int(m)].evaluate(statistics, options.parameters)
                         intervals[:, concept, m] = _quantiles(scores, [tail, 1 - tail])
-            return concepts.stop
+            return int(concepts.stop)
 
         for done in map_in_order(work, presence.slices(BOOTSTRAP_BLOCK), options.workers):
             tell(done)
@@ -440,7 +443,7 @@ def _margin(score: np.ndarray) -> np.ndarray:
     """Return how far (concept, metric) the first rank's score lies above the second's."""
     if score.shape[-1] < 2:
         return np.full(score.shape[:2], np.nan)
-    return score[:, :, 0] - score[:, :, 1]
+    return np.asarray(score[:, :, 0] - score[:, :, 1])
 
 
 def _quantiles(scores: np.ndarray, shares: list[float]) -> np.ndarray:

@@ -13,12 +13,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import xarray as xr
 
-from evals.identification.selection import UNKNOWN
-from evals.kernels.arrays import AnyArray, Shaped
+from evals.kernels.columns import LabelSet
+from evals.kernels.containers import AnyArray, Shaped
 from evals.kernels.sampling import input_keys
-from evals.metrics.table import Metric, find_metric, list_metrics
-from evals.sanity.binary import BinarySetting
-from evals.sanity.perturb import Hierarchy, LabelSet, SpoiledLabels, SubstitutedLabels
+from evals.metrics.registered import find_metrics
+from evals.metrics.table import Metric
+from evals.sanity.binary_neurons import BinaryNeurons
+from evals.sanity.binary_trials import BinaryTrial, Outcomes
+from evals.sanity.corruption import CorruptedLabels, Hierarchy, SubstitutedLabels
 from evals.sanity.protocol import (
     COMPATS,
     DECISIVE,
@@ -36,9 +38,13 @@ from evals.sanity.protocol import (
     THEORETICAL,
     Rates,
 )
-from evals.sanity.published import OTHER_DATA, explain_difference, published_accuracy
-from evals.sanity.subjects import SUBJECT_OPTIONS, SubjectOptions, Subjects, find_subjects
-from evals.sanity.trials import BinaryTrial, Outcomes
+from evals.sanity.published_accuracy import OTHER_DATA, explain_difference, published_accuracy
+from evals.sanity.tested_neurons import (
+    SANITY_OPTIONS,
+    NeuronsUnderTest,
+    SanityOptions,
+    find_neurons,
+)
 from evals.sanity.verdicts import (
     CRITERION,
     PASSES,
@@ -50,7 +56,8 @@ from evals.sanity.verdicts import (
     judge_together,
     wilson_interval,
 )
-from evals.scoring.neuroneval import REPLAYS
+from evals.scoring.ground_truth import UNKNOWN
+from evals.scoring.original_ties import REPLAYS
 from registry.suggest import nearest
 
 PER_FREQUENCY = ("metric", "test", "frequency")
@@ -133,8 +140,8 @@ def theoretical_sanity(
         raise ValueError(f"unknown compat {compat!r}{nearest(compat, COMPATS)}")
     if min(n_draws, simulated_draws) < 1:
         raise ValueError(f"expected at least 1 draw; got {n_draws} and {simulated_draws}")
-    rows = find_rows(metrics)
-    setting = BinarySetting(tuple(frequencies), n_inputs, rates, seed)
+    rows = find_metrics(metrics)
+    setting = BinaryNeurons(tuple(frequencies), n_inputs, rates, seed)
     replays = REPLAYS if compat else {}
     trial = BinaryTrial(setting, n_draws, simulated_draws, criterion, replays)
     outcomes = []
@@ -142,18 +149,12 @@ def theoretical_sanity(
         outcomes.append(trial.try_metric(row))
         progress(done, len(rows))
     tested = _judge(_stack_outcomes(rows, frequencies, outcomes), criterion)
-    is_published = setting.n_active == BinarySetting().n_active and (
+    is_published = setting.n_active == BinaryNeurons().n_active and (
         n_inputs,
         rates,
         criterion.epsilon,
     ) == (N_INPUTS, RATES, CRITERION.epsilon)
     return tested.merge(_compare(tested, outcomes, criterion, is_published))
-
-
-def find_rows(metrics: Sequence[str | Metric] | None) -> list[Metric]:
-    """Return rows of the table of metrics, all of it by default."""
-    names = list_metrics() if metrics is None else metrics
-    return [name if isinstance(name, Metric) else find_metric(name) for name in names]
 
 
 def _stack_outcomes(
@@ -237,7 +238,7 @@ def experimental_sanity(
     rates: Rates = RATES,
     criterion: Criterion = CRITERION,
     seeds: Sequence[int] = (0,),
-    options: SubjectOptions = SUBJECT_OPTIONS,
+    options: SanityOptions = SANITY_OPTIONS,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> xr.Dataset:
     """Test metrics on real activations and labels.
@@ -259,7 +260,7 @@ def experimental_sanity(
         By how much a score must fall, and how often.
     seeds : sequence of int
         Of the faults; scores on labels of several seeds are averaged.
-    options : SubjectOptions
+    options : SanityOptions
         How neurons and parameters are chosen.
     progress : callable
         Told how many neurons of how many are done.
@@ -286,8 +287,8 @@ def experimental_sanity(
     """
     if not len(seeds) or len(set(seeds)) < len(seeds):
         raise ValueError(f"expected one or more different seeds; got {list(seeds)}")
-    rows = find_rows(metrics)
-    subjects = find_subjects(activations, labels, rows, right_concept, options)
+    rows = find_metrics(metrics)
+    subjects = find_neurons(activations, labels, rows, right_concept, options)
     forms = [
         _spoil_at_random(subjects, rates, criterion, seeds, progress),
         _spoil_by_meaning(subjects, criterion, seeds),
@@ -302,7 +303,7 @@ def experimental_sanity(
 
 
 def _spoil_at_random(
-    subjects: Subjects,
+    subjects: NeuronsUnderTest,
     rates: Rates,
     criterion: Criterion,
     seeds: Sequence[int],
@@ -311,7 +312,9 @@ def _spoil_at_random(
     """Return what became of the metrics in each test."""
     keys = input_keys(subjects.labels.inputs)
     spoiled = [
-        SpoiledLabels(subjects.labels, test, rates, seed, keys) for test in TESTS for seed in seeds
+        CorruptedLabels(subjects.labels, test, rates, seed, keys)
+        for test in TESTS
+        for seed in seeds
     ]
     sets: list[LabelSet] = [subjects.labels, *spoiled]
     scores = subjects.score(sets, progress=progress)
@@ -321,7 +324,7 @@ def _spoil_at_random(
 
 
 def _spoil_by_meaning(
-    subjects: Subjects, criterion: Criterion, seeds: Sequence[int]
+    subjects: NeuronsUnderTest, criterion: Criterion, seeds: Sequence[int]
 ) -> list[xr.Dataset]:
     """Return what became of the metrics in each test, on neurons whose concept has a substitute."""
     hierarchy = Hierarchy.of(subjects.labels)
@@ -342,7 +345,7 @@ def _spoil_by_meaning(
 
 
 def _sum_up(
-    subjects: Subjects,
+    subjects: NeuronsUnderTest,
     original: np.ndarray,
     spoiled: np.ndarray,
     bounds: Sequence[tuple[float, float]],

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
-from evals.kernels.arrays import AlignmentError, AnyArray, Shaped, is_plain, to_labelled, to_numpy
+from evals.kernels.arrays import AlignmentError, is_plain, to_labelled
+from evals.kernels.containers import AnyArray
 from registry.suggest import nearest
 
 RENAMED_ACTIVATIONS = {"image": "input", "concept": "neuron"}
@@ -101,39 +103,6 @@ def take_concepts(labels: AnyArray) -> xr.DataArray:
     return _take(labels, "labels", RENAMED_LABELS, ("input", "concept"))
 
 
-def take_right(
-    given: Shaped | Sequence[object], activations: xr.DataArray, what: str = "a place"
-) -> np.ndarray:
-    """Return what is known of neurons (neuron,), in the order of activations (input, neuron).
-
-    Parameters
-    ----------
-    given : array, or sequence
-        (neuron,) or (concept,), joined by name where it has names, else by position.
-    activations : xr.DataArray
-        Whose neurons are meant; ``given`` may name more.
-    what : str
-        What to call an element of ``given`` in errors.
-
-    Raises
-    ------
-    AlignmentError
-        If a neuron is missing, or neurons are not equally many and have no names.
-    """
-    array = to_labelled(given, ("neuron",), "right")
-    (dim,) = array.dims
-    n_neurons = activations.sizes["neuron"]
-    if dim in array.coords:
-        index = array.indexes[dim].get_indexer(activations.indexes["neuron"])
-        if (index < 0).any():
-            missing = activations["neuron"].values[index < 0]
-            raise AlignmentError(f"nothing is known of {len(missing)} neurons: {_some(missing)}")
-        array = array.isel({dim: index})
-    if array.size != n_neurons:
-        raise AlignmentError(f"expected {what} for each of {n_neurons} neurons; got {array.size}")
-    return to_numpy(array)
-
-
 def select_inputs(labels: xr.DataArray, inputs: Sequence[str] | np.ndarray) -> xr.DataArray:
     """Return labels (input, concept) of the named inputs, in their order.
 
@@ -147,7 +116,7 @@ def select_inputs(labels: xr.DataArray, inputs: Sequence[str] | np.ndarray) -> x
     places = index.get_indexer(inputs)
     if (places < 0).any():
         missing = np.asarray(inputs)[places < 0]
-        raise AlignmentError(f"labels lack {len(missing)} inputs: {_some(missing)}")
+        raise AlignmentError(f"labels lack {len(missing)} inputs: {quote_some(missing)}")
     return labels.isel(input=places)
 
 
@@ -222,20 +191,21 @@ def _take(
     for dim in dims:
         if dim in kept.coords and not kept.indexes[dim].is_unique:
             repeated = kept.indexes[dim][kept.indexes[dim].duplicated()].unique()
-            raise AlignmentError(f"{what}: {dim} repeats {_some(repeated)}")
+            raise AlignmentError(f"{what}: {dim} repeats {quote_some(repeated)}")
     return kept.transpose(*dims)
 
 
-def _order(have, want) -> np.ndarray:  # type: ignore[no-untyped-def]
+def _order(have: pd.Index, want: pd.Index) -> np.ndarray:
     missing, extra = want.difference(have), have.difference(want)
     if len(missing) or len(extra):
         raise AlignmentError(
             f"activations and labels are of different inputs: labels lack {len(missing)} "
-            f"({_some(missing)}), and have {len(extra)} others ({_some(extra)})"
+            f"({quote_some(missing)}), and have {len(extra)} others ({quote_some(extra)})"
         )
-    return have.get_indexer(want)
+    return np.asarray(have.get_indexer(want))
 
 
-def _some(names: Sequence[object]) -> str:
+def quote_some(names: Sequence[object] | np.ndarray) -> str:
+    """Return the first three names, for a message."""
     shown = ", ".join(repr(name) for name in list(np.asarray(names).tolist())[:3])
     return shown + ", …" if len(names) > 3 else shown

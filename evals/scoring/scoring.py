@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from evals.kernels.arrays import AnyArray, to_plain
+from evals.kernels.arrays import to_plain
+from evals.kernels.blocks import BlockStatistics, map_statistics, score_arrays
 from evals.kernels.columns import Columns
-from evals.metrics.table import DEFAULTS, Metric, Parameters, find_metric, list_metrics
-from evals.scoring.blocks import BlockEvidence, map_evidence, score_arrays
+from evals.kernels.containers import AnyArray
+from evals.metrics.registered import find_metric, find_metrics
+from evals.metrics.table import DEFAULTS, Metric, Parameters
 from evals.scoring.labelled import align, take_neurons
 
 PAIR = ("neuron", "concept")
@@ -75,7 +77,7 @@ def score(
     ValueError
         If alpha is no fraction, is missing where activations are not 0 or 1, or there are NaN.
     """
-    row = metric if isinstance(metric, Metric) else find_metric(metric)
+    row = find_metric(metric)
     activations, labels = align(activations, labels)
     parameters = Parameters(alpha=alpha, lam=lam, seed=seed)
     columns = read_activations(activations), to_plain(labels)
@@ -166,22 +168,21 @@ def score_blocks(
 
     For what is too large at once; see there for parameters and errors.
     """
-    names = list_metrics() if metrics is None else metrics
-    rows = [name if isinstance(name, Metric) else find_metric(name) for name in names]
+    rows = find_metrics(metrics)
     activations, labels = align(activations, labels)
     concept = labels["concept"]
 
     sweep = _Sweep(tuple(alphas), tuple(lams), seed)
 
-    def evaluate(neurons: slice, evidence: BlockEvidence) -> xr.Dataset:
+    def evaluate(neurons: slice, statistics: BlockStatistics) -> xr.Dataset:
         if any(row.family == "contingency" for row in rows):
-            evidence.sweep(alphas)
-        block = xr.Dataset({row.name: sweep.evaluate(row, evidence) for row in rows})
+            statistics.sweep(alphas)
+        block = xr.Dataset({row.name: sweep.evaluate(row, statistics) for row in rows})
         block = block.assign_coords(neuron=activations["neuron"][neurons], concept=concept)
         return block.assign_coords({dim: sweep.coordinate(dim) for dim in sweep.dims(block.dims)})
 
     columns = read_activations(activations), Columns(to_plain(labels), "labels")
-    return map_evidence(evaluate, *columns, block_size=block_size, workers=workers)
+    return map_statistics(evaluate, *columns, block_size=block_size, workers=workers)
 
 
 @dataclass(frozen=True)
@@ -192,12 +193,12 @@ class _Sweep:
     lam: tuple[float, ...]
     seed: int
 
-    def evaluate(self, row: Metric, evidence: BlockEvidence) -> xr.Variable:
+    def evaluate(self, row: Metric, statistics: BlockStatistics) -> xr.Variable:
         """Return a metric of a block, (alpha, lam, neuron, concept) where it depends on these."""
         dims = self.dims(row.needs)
         values = [
             row.evaluate(
-                evidence, Parameters(seed=self.seed, **dict(zip(dims, point, strict=True)))
+                statistics, Parameters(seed=self.seed, **dict(zip(dims, point, strict=True)))
             )
             for point in product(*(getattr(self, dim) for dim in dims))
         ]

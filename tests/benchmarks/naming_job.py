@@ -94,7 +94,7 @@ class Parts:
 def name(folder: Path, n_bootstrap: int, metrics: tuple[str, ...] | None) -> dict[str, float]:
     """Run the stage; return seconds and the largest memory."""
     from evals import name_concepts, schemas
-    from evals.metrics.table import list_metrics
+    from evals.metrics.registered import list_metrics
     from tests.evals.runs import FakeInput, FakeRun
 
     loaded = peak()

@@ -146,12 +146,13 @@ import sys, time
 import numpy as np
 from sklearn.metrics import average_precision_score
 import evals
-from evals.scoring.blocks import score_arrays
+from evals.kernels.blocks import score_arrays
+from evals.metrics.combination import COMBINATIONS
 from evals.metrics.table import Parameters
 from tests.benchmarks.memory import peak
 
 kind, n_inputs, n_neurons, n_concepts = sys.argv[1], *map(int, sys.argv[2:])
-rows = [row for row in evals.list_metrics().values() if row.family != "combination"]
+rows = [row for row in evals.list_metrics().values() if row.name not in COMBINATIONS]
 rng = np.random.default_rng(0)
 
 def make(n_inputs, n_neurons, n_concepts):

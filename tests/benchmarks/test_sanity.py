@@ -11,11 +11,11 @@ import pytest
 import evals
 from evals.kernels.columns import Columns
 from evals.metrics.table import Parameters
-from evals.sanity.binary import BinarySetting
-from evals.sanity.pairs import score_pair_arrays
-from evals.sanity.perturb import SpoiledLabels
+from evals.sanity.binary_neurons import BinaryNeurons
+from evals.sanity.binary_trials import BinaryTrial
+from evals.sanity.corruption import CorruptedLabels
 from evals.sanity.protocol import TESTS
-from evals.sanity.trials import BinaryTrial
+from evals.scoring.pairs import score_pair_arrays
 
 pytestmark = pytest.mark.benchmark
 
@@ -41,13 +41,13 @@ def test_counts_are_faster_than_arrays(name, capsys):
     row = evals.find_metric(name)
 
     def simulate(n_draws: int) -> float:
-        trial = BinaryTrial(BinarySetting(), 1, n_draws)
+        trial = BinaryTrial(BinaryNeurons(), 1, n_draws)
         return seconds(lambda: trial.simulate(row)) / n_draws
 
     simulate(1)  # compiles
     few, many = simulate(2), simulate(6)
     assert many == pytest.approx(few, rel=0.5)  # so it may be scaled
-    by_counts = seconds(lambda: BinaryTrial(BinarySetting(), N_DRAWS, 1).count(row))
+    by_counts = seconds(lambda: BinaryTrial(BinaryNeurons(), N_DRAWS, 1).count(row))
     ratio = many * N_DRAWS / by_counts
     with capsys.disabled():
         print(f"\n{name}: {1e3 * by_counts:.0f} ms, {ratio:,.0f} times the speed of arrays")
@@ -60,7 +60,8 @@ def test_pairs_take_seconds_where_matrices_take_minutes(capsys):
     classes = rng.integers(0, 1000, n_inputs)
     labels = Columns((classes[:, None] == np.arange(n_neurons)).astype(np.float32))
     neurons = Columns(rng.normal(size=(n_inputs, n_neurons)).astype(np.float32))
-    sets = [labels, *(SpoiledLabels(labels, test, seed=s) for test in TESTS for s in range(n_sets))]
+    each = [(test, seed) for test in TESTS for seed in range(n_sets)]
+    sets = [labels, *(CorruptedLabels(labels, test, seed=seed) for test, seed in each)]
     rows = list(evals.list_metrics().values())
     right = np.arange(n_neurons)
 

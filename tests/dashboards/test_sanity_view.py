@@ -9,7 +9,8 @@ import pytest
 from dashboards.views.parts.parts import Figure, Heading, Note, Numbers, Part, Table
 from dashboards.views.results import sanity
 from evals.metrics import table as metrics_table
-from evals.metrics.table import list_metrics, metric
+from evals.metrics.registered import list_metrics
+from evals.metrics.table import metric
 from tests.dashboards import fabricate_results
 from tests.dashboards.fabricate_results import METRICS
 

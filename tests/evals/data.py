@@ -11,7 +11,7 @@ BUILT_IN = [
     for name, row in evals.list_metrics().items()
     if row.function.__module__.startswith("evals.metrics.")
 ]
-"""Metrics that have an oracle; those of strangers are held to `evals.scoring.conformance`."""
+"""Metrics that have an oracle; those of strangers are held to `evals.metrics.conformance`."""
 
 
 def activations(n_inputs: int = 160, seed: int = 0) -> np.ndarray:

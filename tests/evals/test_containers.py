@@ -98,7 +98,7 @@ def test_known_neurons_of_every_container(hold):
 
 
 def test_sanity_of_every_container(hold):
-    options = evals.SubjectOptions(alphas=(0.1,))
+    options = evals.SanityOptions(alphas=(0.1,))
     names = [str(label) for label in RIGHT]
     expected = evals.experimental_sanity(ACTIVATIONS, BINARY, ["iou"], names, options=options)
     found = evals.experimental_sanity(

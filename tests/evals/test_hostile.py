@@ -12,9 +12,9 @@ import torch
 from scipy import sparse
 
 import evals
+from evals.kernels.blocks import score_arrays
 from evals.kernels.columns import Columns
 from evals.metrics.table import Parameters
-from evals.scoring.blocks import score_arrays
 from tests.evals import oracles
 
 BUILT_IN = [*oracles.ORACLES, *oracles.COMBINED]

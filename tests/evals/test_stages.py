@@ -76,7 +76,7 @@ def test_many_scores_are_written_in_parts_and_resumed(inputs, tmp_path, monkeypa
     config = score_explanations.Config(metrics=("iou", "cosine"))
     whole = score_explanations.stage(config, inputs, FakeRun(tmp_path, schemas.SCORES))
     monkeypatch.setattr(score_explanations, "SHARDED_FROM", 10)
-    monkeypatch.setattr("evals.scoring.blocks.BLOCK_VALUES", 5 * N_IMAGES)
+    monkeypatch.setattr("evals.kernels.blocks.BLOCK_VALUES", 5 * N_IMAGES)
     run = FakeRun(tmp_path / "parts", schemas.SCORES)
 
     def stop_after_the_first(done, total, what):

@@ -26,7 +26,8 @@ from dashboards.views.parts.parts import (
 from dashboards.views.results.choices import Choice, Datasets, options_of
 from dashboards.views.results.in_full import each_in_full
 from evals.commands import bounds_of
-from evals.metrics.table import Metric, list_metrics
+from evals.metrics.registered import list_metrics
+from evals.metrics.table import Metric
 from evals.sanity.protocol import THEORETICAL
 from evals.sanity.verdicts import FAILS, NOT_RUN, PASSES, UNDECIDED
 

@@ -23,8 +23,8 @@ from dashboards.views.parts.parts import (
 from dashboards.views.results.choices import Choice, Datasets, options_of
 from dashboards.views.results.in_full import each_in_full
 from dashboards.views.results.sanity import plain
-from evals.metrics.table import list_metrics
-from evals.sanity.published import worst_published
+from evals.metrics.registered import list_metrics
+from evals.sanity.published_accuracy import worst_published
 
 MOST_DRAWN = 60
 """Neurons, and concepts, of a heat map."""

@@ -12,7 +12,7 @@ from evals import localise_concepts, schemas
 from evals.concepts.localisation import (
     MEASURES,
     LocalisationOptions,
-    Places,
+    Locations,
     compare,
     localise,
 )
@@ -65,7 +65,7 @@ def random_masks(count: int, seed: int = 1) -> np.ndarray:
 @pytest.mark.parametrize("mass", [0.5, 0.8, 1.0])
 def test_measures_are_those_of_loops_over_cells(tolerance, mass):
     maps, masks = random_maps(5), random_masks(6)
-    score, _ = compare(Places.of(maps, mass), masks, tolerance)
+    score, _ = compare(Locations.of(maps, mass), masks, tolerance)
     for i, j in itertools.product(range(5), range(6)):
         expected = brute_force(maps[i], masks[j], tolerance, mass)
         np.testing.assert_allclose(score[:, i, j], expected, rtol=1e-9)
@@ -76,16 +76,16 @@ def test_equal_maxima_share_the_point():
     one[0, 2, 2] = one[0, 5, 5] = one[0, 5, 6] = 3
     mask = np.zeros((1, SIDE, SIDE), dtype=bool)
     mask[0, 5, :] = True
-    assert compare(Places.of(one, 0.8), mask)[0][0, 0, 0] == pytest.approx(2 / 3)
+    assert compare(Locations.of(one, 0.8), mask)[0][0, 0, 0] == pytest.approx(2 / 3)
 
 
 def test_a_perfect_map_scores_one_and_a_flat_one_what_chance_gives():
     masks = random_masks(8)
     flat = np.ones((1, SIDE, SIDE))
     for mask in masks:
-        perfect, _ = compare(Places.of(mask[None].astype(float), 1), mask[None])
+        perfect, _ = compare(Locations.of(mask[None].astype(float), 1), mask[None])
         np.testing.assert_allclose(perfect, 1)
-    score, chance = compare(Places.of(flat, 1), masks)
+    score, chance = compare(Locations.of(flat, 1), masks)
     np.testing.assert_allclose(score, chance)
     np.testing.assert_allclose(chance[1, 0], masks.mean(axis=(1, 2)))
 
@@ -95,7 +95,7 @@ def test_chance_is_the_mean_of_shuffled_maps(tolerance):
     rng = np.random.default_rng(3)
     one = random_maps(1)[0].ravel()
     shuffled = np.stack([rng.permutation(one) for _ in range(4000)]).reshape(-1, SIDE, SIDE)
-    score, chance = compare(Places.of(shuffled, 0.8), random_masks(3), tolerance)
+    score, chance = compare(Locations.of(shuffled, 0.8), random_masks(3), tolerance)
     error = score.std(axis=1) / np.sqrt(score.shape[1])
     difference = score.mean(axis=1) - chance[:, 0]
     assert (abs(difference[:2]) < 4 * error[:2] + 1e-12).all()

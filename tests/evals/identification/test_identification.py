@@ -12,7 +12,7 @@ from sklearn import metrics as sk
 
 import evals
 from evals import identify_neurons, schemas
-from evals.identification import selection
+from evals.identification import known_neurons
 from evals.identification.identification import (
     IdentificationOptions,
     identify,
@@ -21,10 +21,11 @@ from evals.identification.identification import (
     top_chances,
 )
 from evals.identification.identification_table import identification_table
+from evals.identification.known_neurons import choose_parameters, validation_neurons
 from evals.identification.published_auprc import PUBLISHED
-from evals.identification.selection import choose_parameters, right_places, validation_neurons
-from evals.scoring import blocks
-from evals.scoring.blocks import BlockEvidence
+from evals.kernels import blocks
+from evals.kernels.blocks import BlockStatistics
+from evals.scoring.ground_truth import right_places
 from registry.declare.faults import ConfigError
 from tests.evals.runs import FakeInput, FakeRun
 
@@ -283,7 +284,7 @@ def test_how_many_scores_are_held_does_not_change_the_result(monkeypatch, found,
 def test_memory_does_not_grow_with_neurons_or_with_what_is_tried(monkeypatch, n_copies):
     live, most = weakref.WeakSet(), []
 
-    class Counted(BlockEvidence):
+    class Counted(BlockStatistics):
         def __init__(self, *args, **options):
             super().__init__(*args, **options)
             live.add(self)
@@ -293,10 +294,10 @@ def test_memory_does_not_grow_with_neurons_or_with_what_is_tried(monkeypatch, n_
         held.append(8 * len(jobs) * n_neurons * N_LABELS)
         return score_together(self, jobs, n_neurons)
 
-    held, score_together = [], selection.KnownNeurons._score_together
-    monkeypatch.setattr(selection.KnownNeurons, "_score_together", count_scores)
+    held, score_together = [], known_neurons.KnownNeurons._score_together
+    monkeypatch.setattr(known_neurons.KnownNeurons, "_score_together", count_scores)
     monkeypatch.setattr(selection, "SCORE_BYTES", 20_000)
-    monkeypatch.setattr(blocks, "BlockEvidence", Counted)
+    monkeypatch.setattr(blocks, "BlockStatistics", Counted)
     monkeypatch.setattr(blocks, "BLOCK_VALUES", 2 * N_INPUTS)
     neurons = xr.concat([ACTIVATIONS.activation] * n_copies, "neuron")
     neurons = neurons.assign_coords(neuron=np.arange(neurons.sizes["neuron"]))

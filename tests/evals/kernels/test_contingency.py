@@ -9,8 +9,8 @@ import pytest
 
 from evals.kernels.columns import Columns
 from evals.kernels.contingency import count_top, divide
+from evals.kernels.indicators import Indicators
 from evals.kernels.ranking import Ranking, count_found
-from evals.kernels.truth import Truth
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_counting_at_several_cuts_is_counting_at_each():
     lengths = np.stack([ranking.count_active(alpha) for alpha in alphas])
     for share in (0.02, 0.5):  # lists and rows
         labels = rng.random((300, 9)) < share
-        found = count_found(ranking, lengths, Truth(labels))
+        found = count_found(ranking, lengths, Indicators(labels))
         for cut, alpha in enumerate(alphas):
             k = count_top(alpha, 300)
             cutoff = np.sort(values, axis=0)[::-1][k - 1]

@@ -11,9 +11,9 @@ from sklearn.metrics import average_precision_score
 
 from evals.kernels import ranking as module
 from evals.kernels.contingency import count_top
+from evals.kernels.indicators import Indicators
 from evals.kernels.ranking import Ranking, average_precision, count_found, roc_area
-from evals.kernels.truth import Truth
-from evals.metrics.table import find_metric
+from evals.metrics.registered import find_metric
 from tests.evals import data
 
 NEURONS = np.hstack([data.activations(), data.labels()])
@@ -73,7 +73,7 @@ def test_three_ways_to_precision_are_that_of_scikit_learn(share, small, monkeypa
     found = {}
     for way in ("words", "lists", "sorts"):
         monkeypatch.setattr(module, "_fastest", lambda *_, way=way: way)
-        found[way] = average_precision(ranking, Truth(truth))
+        found[way] = average_precision(ranking, Indicators(truth))
     np.testing.assert_allclose(found["words"], found["lists"], rtol=1e-14)
     np.testing.assert_allclose(found["sorts"], found["lists"], rtol=1e-14)
     for i, values in enumerate(NEURONS.T):
@@ -86,7 +86,7 @@ def test_a_walk_of_more_steps_than_are_gathered_at_once():
     rng = np.random.default_rng(5)
     values = np.stack([rng.random(1500), rng.integers(0, 400, 1500), np.arange(1500) // 700.0], 1)
     truth = rng.random((1500, 70)) < 0.3
-    found = average_precision(Ranking.of(values), Truth(truth))
+    found = average_precision(Ranking.of(values), Indicators(truth))
     expected = [[average_precision_score(hits, column) for hits in truth.T] for column in values.T]
     np.testing.assert_allclose(found, expected, rtol=1e-13)
 
@@ -96,7 +96,7 @@ def test_counts_by_bits_and_by_lists(share):
     truth = np.random.default_rng(6).random((len(NEURONS), 9)) < share
     ranking = Ranking.of(NEURONS)
     lengths = np.stack([ranking.sizes // 3, ranking.sizes])
-    found = count_found(ranking, lengths, Truth(truth))
+    found = count_found(ranking, lengths, Indicators(truth))
     for cut in range(2):
         active = ranking.active(lengths[cut]).rows
         np.testing.assert_array_equal(found[cut], active.T.astype(int) @ truth)
@@ -108,7 +108,7 @@ def test_roc_area_is_the_share_of_pairs_in_order(share):
     ranking = Ranking.of(NEURONS)
     ranks = ranking.doubled_ranks()
     dense = ranks.toarray() if sparse.issparse(ranks) else ranks
-    areas = roc_area(truth.T @ dense.astype(float), ranking.sizes, Truth(truth)).T
+    areas = roc_area(truth.T @ dense.astype(float), ranking.sizes, Indicators(truth)).T
     for i, values in enumerate(NEURONS.T):
         for j, hits in enumerate(truth.T):
             difference = values[hits][:, None] - values[~hits]

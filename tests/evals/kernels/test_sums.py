@@ -7,8 +7,8 @@ import pytest
 from scipy import sparse
 
 from evals.kernels import sums as module
+from evals.kernels.indicators import Indicators
 from evals.kernels.sums import Rows, split, sum_true
-from evals.kernels.truth import Truth
 
 RNG = np.random.default_rng(0)
 VALUES = RNG.uniform(-1, 1, (300, 40))
@@ -33,7 +33,7 @@ def test_sums_are_those_of_the_true_inputs(share, order, monkeypatch):
     monkeypatch.setattr(module, "PRODUCT_INPUTS", 64)
     monkeypatch.setattr(module, "CACHED_VALUES", 640)
     truth = RNG.random((300, 9)) < share
-    total, rest = sum_true(rows(np.asarray(VALUES, order=order)), Truth(truth), 30)
+    total, rest = sum_true(rows(np.asarray(VALUES, order=order)), Indicators(truth), 30)
     head = np.rint(VALUES * 2**30) / 2**30
     np.testing.assert_array_equal(total, truth.T @ head)
     np.testing.assert_allclose(rest, truth.T @ (VALUES - head), rtol=1e-9, atol=1e-24)
@@ -42,7 +42,7 @@ def test_sums_are_those_of_the_true_inputs(share, order, monkeypatch):
 @pytest.mark.parametrize("truth_share", [0.05, 0.5])
 def test_sparse_values_are_summed_alike(truth_share):
     values = np.where(RNG.random(VALUES.shape) < 0.04, VALUES, 0)
-    truth = Truth(RNG.random((300, 9)) < truth_share)
+    truth = Indicators(RNG.random((300, 9)) < truth_share)
     thin = sum_true(Rows.of_sparse(sparse.csr_array(values)), truth, 30)
     dense = sum_true(rows(values), truth, 30)
     np.testing.assert_array_equal(thin[0], dense[0])
@@ -51,7 +51,7 @@ def test_sparse_values_are_summed_alike(truth_share):
 
 def test_numbers_are_brought_to_units():
     raw = (VALUES * 8 + 3).astype(np.float32)
-    total, rest = sum_true(rows(raw, 3.0, 1 / 8), Truth(np.ones((300, 1), dtype=bool)), 30)
+    total, rest = sum_true(rows(raw, 3.0, 1 / 8), Indicators(np.ones((300, 1), dtype=bool)), 30)
     expected = ((raw.astype(float) - 3) / 8).sum(axis=0)
     np.testing.assert_allclose((total + rest)[0], expected, rtol=1e-13)
 

@@ -8,7 +8,7 @@ import xarray as xr
 
 import evals
 from evals.metrics.table import Parameters
-from evals.naming.naming import Naming, NamingOptions, choose_names, halve_inputs, rank_labels
+from evals.naming.naming import Namer, NamingOptions, choose_names, halve_inputs, rank_labels
 
 METRICS = ["correlation", "iou", "auprc", "inverse_auc"]
 N_INPUTS = 101
@@ -194,7 +194,7 @@ def test_right_names_are_counted_where_the_right_label_is_known():
 def test_parts_do_not_matter(monkeypatch):
     expected = choose_names(PRESENCE, LABELS, METRICS, OPTIONS)
     monkeypatch.setattr("evals.naming.naming.PART_VALUES", 3 * N_INPUTS)
-    naming = Naming.of(PRESENCE, LABELS, METRICS, OPTIONS)
+    naming = Namer.of(PRESENCE, LABELS, METRICS, OPTIONS)
     parts = list(naming.parts())
     assert [part.sizes["concept"] for part in parts] == [3, 1]
     assert [part.sizes["concept"] for part in naming.parts(first=1)] == [1]

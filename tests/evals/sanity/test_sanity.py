@@ -10,13 +10,13 @@ from scipy import stats
 import evals
 from evals.metrics.table import Metric
 from evals.sanity.protocol import EXPERIMENTAL, FORMS, SEMANTIC, TESTS, THEORETICAL, Rates
-from evals.sanity.published import (
+from evals.sanity.published_accuracy import (
     PUBLISHED,
     THEORETICAL_CELLS,
     explain_difference,
     published_accuracy,
 )
-from evals.sanity.subjects import SubjectOptions
+from evals.sanity.tested_neurons import SanityOptions
 from evals.sanity.verdicts import Criterion
 
 ALL = list(evals.list_metrics())
@@ -151,7 +151,7 @@ def test_what_no_reason_is_known_for_is_said_to_be_unexplained():
 N_INPUTS, N_CLASSES = 600, 8
 NAMES = [f"class {i}" for i in range(N_CLASSES)] + ["low", "lowest", "nothing"]
 METRICS = ("iou", "precision", "cosine", "mad", "wpmi", "correlation_top_and_random", "auprc")
-OPTIONS = SubjectOptions(alphas=(0.05, 0.1), lams=(0.0, 0.5, 1.0), seed=2)
+OPTIONS = SanityOptions(alphas=(0.05, 0.1), lams=(0.0, 0.5, 1.0), seed=2)
 
 
 def make_data() -> tuple[xr.DataArray, xr.DataArray]:
@@ -189,7 +189,7 @@ def pair_scores(name, labels, real, neurons, concepts):
 @pytest.mark.parametrize("name", METRICS)
 def test_real_neurons_against_loops_over_score_matrices(name, real):
     """Tested neurons, averages over seeds, bounds by data, one label set at a time."""
-    from evals.identification.selection import validation_neurons
+    from evals.identification.known_neurons import validation_neurons
 
     tested = np.flatnonzero(~validation_neurons(len(KNOWN), 0.05, OPTIONS.seed))
     assert (real.n_neurons.sel(form=EXPERIMENTAL) == len(tested)).all()
@@ -197,7 +197,7 @@ def test_real_neurons_against_loops_over_score_matrices(name, real):
     seen, after = [matrix[tested]], {test: [] for test in TESTS}
     for test in TESTS:
         for seed in (0, 1, 2):
-            spoiled = evals.spoil_labels(LABELS, test, seed=seed)
+            spoiled = evals.corrupt_labels(LABELS, test, seed=seed)
             scores, matrix = pair_scores(name, spoiled, real, tested, tested)
             after[test].append(scores)
             seen.append(matrix[tested])
@@ -213,7 +213,7 @@ def test_real_neurons_against_loops_over_score_matrices(name, real):
 
 @pytest.mark.parametrize("name", METRICS)
 def test_meaning_against_loops_over_score_matrices(name, real):
-    from evals.identification.selection import validation_neurons
+    from evals.identification.known_neurons import validation_neurons
 
     is_tested = ~validation_neurons(len(KNOWN), 0.05, OPTIONS.seed)
     # classes 0 and 1 are in "lowest", 2 and 3 in "low"; for "low" stands "lowest", for that class 0
@@ -233,7 +233,7 @@ def test_meaning_against_loops_over_score_matrices(name, real):
 
 
 def test_parameters_are_chosen_by_the_other_neurons(real):
-    from evals.identification.selection import choose_parameters, validation_neurons
+    from evals.identification.known_neurons import choose_parameters, validation_neurons
 
     chosen = np.flatnonzero(validation_neurons(len(KNOWN), 0.05, OPTIONS.seed))
     expected = choose_parameters(
@@ -245,11 +245,11 @@ def test_parameters_are_chosen_by_the_other_neurons(real):
 
 
 def test_hidden_neurons_are_tested_on_the_concept_of_highest_iou():
-    options = SubjectOptions(hidden_alpha=0.05, lams=(0.0, 1.0), seed=1)
+    options = SanityOptions(hidden_alpha=0.05, lams=(0.0, 1.0), seed=1)
     got = evals.experimental_sanity(NEURONS, LABELS, ["iou", "wpmi"], options=options)
     iou = evals.score("iou", NEURONS, LABELS, alpha=0.05).values
     best = np.array(NAMES)[np.argmax(np.nan_to_num(iou, nan=-1), axis=1)]
-    fixed = SubjectOptions(alphas=(0.05,), lams=(0.0, 1.0), seed=1)
+    fixed = SanityOptions(alphas=(0.05,), lams=(0.0, 1.0), seed=1)
     expected = evals.experimental_sanity(NEURONS, LABELS, ["iou", "wpmi"], best, options=fixed)
     assert got.attrs["right_concepts"] == "of highest IoU"
     xr.testing.assert_equal(got, expected)
@@ -284,7 +284,7 @@ def test_a_stranger_is_tested_on_real_neurons():
 
 def test_the_order_of_inputs_and_threads_change_nothing(real):
     order = np.random.default_rng(0).permutation(N_INPUTS)
-    options = SubjectOptions(alphas=(0.05, 0.1), lams=(0.0, 0.5, 1.0), seed=2, workers=2)
+    options = SanityOptions(alphas=(0.05, 0.1), lams=(0.0, 0.5, 1.0), seed=2, workers=2)
     shuffled = evals.experimental_sanity(
         NEURONS[order], LABELS[::-1], METRICS, KNOWN, seeds=(0, 1, 2), options=options
     )

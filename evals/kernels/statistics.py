@@ -1,21 +1,55 @@
-"""What metrics are computed from: the evidence that pairs of a neuron and a concept give.
+"""What metrics are computed from: statistics of pairs of a neuron and a concept.
 
-A metric is a small formula over evidence, and evidence comes in several forms: every pair of a
-block of neurons and all concepts (:class:`evals.scoring.blocks.BlockEvidence`), which shares
-sorts, counts and products between metrics, or one pair with its inputs weighted anew in every draw
-(:class:`evals.kernels.weighted.WeightedEvidence`).
+A metric is a small formula over such statistics, and they come in several forms: of every pair of a
+block of neurons and all concepts (:class:`evals.kernels.blocks.BlockStatistics`), which shares
+sorts, counts and products between metrics, or of one pair with its inputs weighted anew in every
+draw (:class:`evals.kernels.draws.DrawnStatistics`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    import numpy as np
+import numpy as np
 
-    from evals.kernels.contingency import Counts
-    from evals.kernels.moments import Moments
+from evals.kernels.contingency import Counts
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Population moments of pairs; arrays broadcast to (neuron, concept) or (draw,).
+
+    Attributes
+    ----------
+    covariance : ndarray
+        Mean product of deviations from the mean.
+    activation_deviation, label_deviation : ndarray
+        Standard deviations, exactly 0 where a column is constant.
+    inner : ndarray
+        Sum of products.
+    activation_norm, label_norm : ndarray
+        Roots of the sums of squares.
+    """
+
+    covariance: np.ndarray
+    activation_deviation: np.ndarray
+    label_deviation: np.ndarray
+    inner: np.ndarray
+    activation_norm: np.ndarray
+    label_norm: np.ndarray
+
+    @classmethod
+    def stack(cls, parts: Sequence[Moments], undefined: np.ndarray) -> Moments:
+        """Put the moments of single neurons (concept,) together, NaN where undefined (neuron,)."""
+        joined = {
+            field.name: np.stack([getattr(part, field.name) for part in parts])
+            for field in fields(cls)
+        }
+        for values in joined.values():
+            values[undefined] = np.nan
+        return cls(**joined)
 
 
 class Sample(Protocol):
@@ -30,7 +64,7 @@ class Sample(Protocol):
         """The same of midranks."""
 
 
-class Evidence(Sample, Protocol):
+class Statistics(Sample, Protocol):
     """What a metric may ask about a set of pairs; answers broadcast to the pairs' shape.
 
     ``alpha`` is the fraction of inputs at which a neuron is active, None where its activations

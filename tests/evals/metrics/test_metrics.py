@@ -12,9 +12,9 @@ from hypothesis.extra import numpy as hnp
 from scipy import sparse
 
 import evals
+from evals.kernels.blocks import score_arrays
 from evals.kernels.columns import Columns
 from evals.metrics.table import Parameters
-from evals.scoring.blocks import score_arrays
 from tests.evals import data, oracles
 
 METRICS = data.BUILT_IN

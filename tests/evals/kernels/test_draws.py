@@ -1,4 +1,4 @@
-"""Evidence of weighted inputs is evidence of inputs repeated."""
+"""Statistics of weighted inputs are those of inputs repeated."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 import evals
-from evals.kernels.weighted import Draws, WeightedEvidence
+from evals.kernels.draws import DrawnStatistics, Draws
 from evals.metrics.table import Parameters
 from tests.evals import data
 
-METRICS = [name for name, row in evals.list_metrics().items() if row.family != "sample"]
-SAMPLES = [name for name, row in evals.list_metrics().items() if row.family == "sample"]
+METRICS = [name for name, row in evals.list_metrics().items() if "seed" not in row.needs]
+SAMPLES = [name for name, row in evals.list_metrics().items() if "seed" in row.needs]
 
 
 def assert_same(got, expected, **tolerance):
@@ -30,7 +30,7 @@ def test_unit_weights_give_the_matrix(name, alpha):
     once = np.ones((len(neurons), 1))
     for i, a in enumerate(neurons.T):
         for j, c in enumerate(concepts.T):
-            got = row.evaluate(WeightedEvidence(a, c, once), Parameters(alpha=alpha))
+            got = row.evaluate(DrawnStatistics(a, c, once), Parameters(alpha=alpha))
             assert got.shape == (1,)
             rtol = 1e-9 if j == 5 else 1e-12  # a label of 0.999 +- 1e-6
             assert_same(got[0], expected[i, j], rtol=rtol, atol=1e-11)
@@ -43,8 +43,8 @@ def test_weights_repeat_inputs(name):
     draws = rng.multinomial(160, np.full(160, 1 / 160), size=12)
     for a in data.activations()[:, [0, 1, 2, 8, 9, 10, 12]].T:
         for c in data.labels()[:, [0, 1, 2, 4, 6]].T:
-            evidence = WeightedEvidence.of_draws(a, c, Draws.of(draws))
-            got = row.evaluate(evidence, Parameters(alpha=0.1))
+            statistics = DrawnStatistics.of_draws(a, c, Draws.of(draws))
+            got = row.evaluate(statistics, Parameters(alpha=0.1))
             expected = [
                 row(np.repeat(a, w)[:, None], np.repeat(c, w)[:, None], alpha=0.1)[0, 0]
                 for w in draws
@@ -58,7 +58,7 @@ def test_four_cells_stand_for_all_binary_inputs(name):
     weights = np.array([30, 20, 50, 400])
     a = np.repeat([1.0, 1.0, 0.0, 0.0], weights)
     c = np.repeat([1.0, 0.0, 1.0, 0.0], weights)
-    cells = WeightedEvidence(np.array([1, 1, 0, 0]), np.array([1, 0, 1, 0]), weights[:, None])
+    cells = DrawnStatistics(np.array([1, 1, 0, 0]), np.array([1, 0, 1, 0]), weights[:, None])
     assert_same(row.evaluate(cells, Parameters(alpha=None))[0], row(a[:, None], c[:, None])[0, 0])
 
 
@@ -67,16 +67,16 @@ def test_a_strangers_function_sees_the_repeated_arrays():
         return (activations.T @ labels) / len(activations)
 
     draws = np.array([[1, 1, 1], [0, 3, 0]])
-    evidence = WeightedEvidence.of_draws(
+    statistics = DrawnStatistics.of_draws(
         np.array([1.0, 2, 0]), np.array([1.0, 1, 0]), Draws.of(draws)
     )
-    np.testing.assert_allclose(evidence.compute(mean_product), [1, 2])
+    np.testing.assert_allclose(statistics.compute(mean_product), [1, 2])
 
 
 def test_without_alpha_activations_are_bits():
-    evidence = WeightedEvidence(np.array([0.5, 1]), np.array([0.0, 1]), np.ones((2, 1)))
+    statistics = DrawnStatistics(np.array([0.5, 1]), np.array([0.0, 1]), np.ones((2, 1)))
     with pytest.raises(ValueError, match="without alpha"):
-        evidence.counts(None)
+        statistics.counts(None)
 
 
 @pytest.mark.parametrize("name", SAMPLES)
@@ -86,27 +86,27 @@ def test_draws_that_take_all_give_the_matrix(name):
     expected = row(neurons, labels)
     for i, a in enumerate(neurons.T):
         for j, c in enumerate(labels.T):
-            got = row.evaluate(WeightedEvidence(a, c, np.ones((20, 2))))
+            got = row.evaluate(DrawnStatistics(a, c, np.ones((20, 2))))
             assert_same(got, np.repeat(expected[i, j], 2))
 
 
 def test_draws_from_cells_have_their_sizes_and_nothing_from_a_silent_neuron():
     weights = np.array([[40, 3, 0], [100, 100, 50]])
-    evidence = WeightedEvidence(np.array([1.0, 0]), np.array([1.0, 0]), weights)
-    drawn = evidence.draw_weights(seed=0)
+    statistics = DrawnStatistics(np.array([1.0, 0]), np.array([1.0, 0]), weights)
+    drawn = statistics.draw_weights(seed=0)
     np.testing.assert_array_equal(drawn[:, :2].sum(axis=0), [50, 28])
     assert (drawn[0, :2] >= [25, 3]).all()
     assert np.isnan(drawn[:, 2]).all()
-    score = evals.find_metric("correlation_top_and_random").evaluate(evidence)
+    score = evals.find_metric("correlation_top_and_random").evaluate(statistics)
     np.testing.assert_array_equal(np.isnan(score), [False, False, True])
 
 
 @pytest.mark.parametrize("few_cells", [3, 2])  # few cells, and more than a few
 def test_draws_from_cells_are_hypergeometric(few_cells, monkeypatch):
-    monkeypatch.setattr("evals.kernels.weighted.FEW_CELLS", few_cells)
+    monkeypatch.setattr("evals.kernels.draws.FEW_CELLS", few_cells)
     weights = np.repeat([[30.0], [10], [60]], 4000, axis=1)
-    evidence = WeightedEvidence(np.array([1.0, 1, 0]), np.array([1.0, 0, 0]), weights)
-    drawn = evidence.draw_weights(seed=1)
+    statistics = DrawnStatistics(np.array([1.0, 1, 0]), np.array([1.0, 0, 0]), weights)
+    drawn = statistics.draw_weights(seed=1)
     expected = [25 * 30 / 40 + 25 * 0.3, 25 * 10 / 40 + 25 * 0.1, 25 * 0.6]
     np.testing.assert_allclose(drawn.mean(axis=1), expected, atol=0.2)
     # 25 of 40 that hold 30, and 25 of 100 that hold 30: variances of two such draws

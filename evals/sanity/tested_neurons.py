@@ -12,30 +12,30 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from evals.identification.selection import (
-    UNKNOWN,
+from evals.identification.known_neurons import (
     VALIDATION_SHARE,
     choose_parameters,
     chosen_parameters,
-    right_places,
     validation_neurons,
 )
-from evals.kernels.arrays import AnyArray, Shaped, to_plain
-from evals.kernels.columns import Columns
-from evals.metrics.table import ALPHAS, LAMBDAS, Metric, Parameters, find_metric
-from evals.sanity.pairs import score_pair_arrays
-from evals.sanity.perturb import LabelSet, stack_columns
+from evals.kernels.arrays import to_plain
+from evals.kernels.blocks import score_arrays
+from evals.kernels.columns import Columns, LabelSet, stack_columns
+from evals.kernels.containers import AnyArray, Shaped
+from evals.metrics.registered import find_metric
+from evals.metrics.table import ALPHAS, LAMBDAS, Metric, Parameters
 from evals.sanity.protocol import HIDDEN_ALPHA
 from evals.sanity.verdicts import bounds_of_scores
-from evals.scoring.blocks import score_arrays
-from evals.scoring.labelled import align, take_right
+from evals.scoring.ground_truth import UNKNOWN, right_places, take_right
+from evals.scoring.labelled import align
+from evals.scoring.pairs import score_pair_arrays
 from evals.scoring.scoring import read_activations
 
 LABEL_BYTES = 1 << 29  # label sets side by side, where all pairs are scored
 
 
 @dataclass(frozen=True)
-class SubjectOptions:
+class SanityOptions:
     """How neurons and parameters are chosen.
 
     Parameters
@@ -62,11 +62,13 @@ class SubjectOptions:
     workers: int = 1
 
 
-SUBJECT_OPTIONS = SubjectOptions()
+SANITY_OPTIONS = SanityOptions()
+SubjectOptions = SanityOptions
+"""The name it had first."""
 
 
 @dataclass(frozen=True)
-class Subjects:
+class NeuronsUnderTest:
     """Neurons under test.
 
     Attributes
@@ -135,13 +137,13 @@ class Subjects:
         return bounds_of_scores(seen)
 
 
-def find_subjects(
+def find_neurons(
     activations: AnyArray,
     labels: AnyArray,
     metrics: Sequence[Metric],
     right_concept: Shaped | Sequence[str] | None = None,
-    options: SubjectOptions = SUBJECT_OPTIONS,
-) -> Subjects:
+    options: SanityOptions = SANITY_OPTIONS,
+) -> NeuronsUnderTest:
     """Find the right concept of each neuron, and let some neurons choose parameters.
 
     Parameters
@@ -156,7 +158,7 @@ def find_subjects(
         (neuron,) name of each neuron's concept, "" where it is not known. If none is known, it is
         for each neuron the one of highest IoU, the first of equals; otherwise neurons where it is
         not known are left out.
-    options : SubjectOptions
+    options : SanityOptions
         How.
 
     Raises
@@ -180,7 +182,7 @@ def find_subjects(
     )
     tested = is_known[~choosing]
     inputs = labels["input"].values if "input" in labels.coords else None
-    return Subjects(
+    return NeuronsUnderTest(
         metrics=metrics,
         activations=read_activations(activations.isel(neuron=tested)),
         labels=Columns(to_plain(labels), "labels", inputs, labels["concept"].values).load(),
@@ -196,7 +198,7 @@ def _find_right(
     activations: xr.DataArray,
     labels: xr.DataArray,
     right_concept: Shaped | Sequence[str] | None,
-    options: SubjectOptions,
+    options: SanityOptions,
 ) -> tuple[np.ndarray, bool]:
     """Return the place (neuron,) of each right concept, and whether these are by IoU."""
     if right_concept is not None:

@@ -10,9 +10,9 @@ from scipy import sparse
 import evals
 from evals.kernels.columns import Columns
 from evals.metrics.table import Metric, Parameters
-from evals.sanity.pairs import score_pair_arrays
-from evals.sanity.perturb import SpoiledLabels
+from evals.sanity.corruption import CorruptedLabels
 from evals.sanity.protocol import TESTS
+from evals.scoring.pairs import score_pair_arrays
 from tests.evals import data
 
 N_INPUTS = 160
@@ -36,7 +36,7 @@ def make_pair(labels: np.ndarray) -> tuple[xr.DataArray, list[xr.DataArray], np.
         {"input": NAMES, "concept": [f"c{i}" for i in range(labels.shape[1])]},
         ("input", "concept"),
     )
-    sets = [whole, *(evals.spoil_labels(whole, test, seed=s) for test in TESTS for s in (0, 1))]
+    sets = [whole, *(evals.corrupt_labels(whole, test, seed=s) for test in TESTS for s in (0, 1))]
     sets[2] = sets[2][::-1]
     right = np.random.default_rng(4).integers(0, labels.shape[1], neurons.sizes["neuron"])
     return neurons, sets, right
@@ -78,7 +78,7 @@ def test_parameters_by_name_threads_and_reading_in_parts(pairs, monkeypatch):
     metrics = ["iou", "wpmi", "auprc"]
     alphas = {"iou": 0.05, "wpmi": 0.2, "auprc": 0.5}
     parameters = {name: Parameters(alpha=alpha) for name, alpha in alphas.items()}
-    monkeypatch.setattr("evals.sanity.pairs.READ_AT_ONCE", 3)
+    monkeypatch.setattr("evals.scoring.pairs.READ_AT_ONCE", 3)
     scored = evals.score_pairs(neurons, sets, right, metrics, parameters, workers=2)
     for name, alpha in alphas.items():
         alone = evals.score_pairs(neurons, sets, right, [name], Parameters(alpha=alpha))
@@ -87,13 +87,13 @@ def test_parameters_by_name_threads_and_reading_in_parts(pairs, monkeypatch):
 
 @pytest.mark.parametrize("together", [1, 3, 16])
 def test_sparse_labels_are_read_a_few_columns_at_a_time(together, monkeypatch):
-    monkeypatch.setattr("evals.sanity.pairs.SPARSE_TOGETHER", together)
+    monkeypatch.setattr("evals.scoring.pairs.SPARSE_TOGETHER", together)
     rng = np.random.default_rng(0)
     labels = Columns(sparse.csc_array((rng.random((N_INPUTS, 9)) < 0.03).astype(float)))
     neurons = Columns(data.activations())
     right = rng.integers(0, 9, neurons.n_columns)
     right[[0, 5, 6]] = -1
-    sets = [labels, SpoiledLabels(labels, "extra")]
+    sets = [labels, CorruptedLabels(labels, "extra")]
     names = ("auprc", "mad", "spearman_correlation", "correlation_top_and_random")
     rows = [*(evals.find_metric(name) for name in names), STRANGER]
     told = []

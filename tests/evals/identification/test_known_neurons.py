@@ -11,16 +11,16 @@ from hypothesis.extra import numpy as hnp
 from sklearn import metrics as sk
 
 import evals
-from evals.identification.selection import (
+from evals.identification.known_neurons import (
     ALPHAS,
     LAMBDAS,
     choose_parameters,
     chosen_parameters,
     identification_auprc,
-    right_places,
     validation_neurons,
 )
 from evals.metrics.table import Parameters
+from evals.scoring.ground_truth import right_places
 
 N_INPUTS, N_NEURONS, N_CONCEPTS = 240, 6, 9
 RIGHT = np.array([4, 0, 7, 2, 4, 8])

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from evals.kernels.weighted import WeightedEvidence
+from evals.kernels.draws import DrawnStatistics
 from evals.sanity.protocol import FREQUENCIES, MISSING, N_INPUTS, RATES, TESTS, Rates
 
 ACTIVE = np.array([1, 1, 0, 0])
@@ -30,8 +30,8 @@ class NeedsInputsError(Exception):
     """A metric asks for inputs where there are only numbers of them."""
 
 
-class CountedEvidence(WeightedEvidence):
-    """Evidence of inputs that are only counted."""
+class CountedStatistics(DrawnStatistics):
+    """Statistics of inputs that are only counted."""
 
     def compute(self, function: Callable[..., np.ndarray], **parameters: Any) -> np.ndarray:
         """Refuse, as arrays of so many inputs in so many draws take minutes.
@@ -45,7 +45,7 @@ class CountedEvidence(WeightedEvidence):
 
 
 @dataclass(frozen=True)
-class BinarySetting:
+class BinaryNeurons:
     """Binary neurons of several frequencies, the inputs of a rarer one among a commoner one's.
 
     Parameters
@@ -89,7 +89,7 @@ class BinarySetting:
         """Return the randomness of one place in the test."""
         return np.random.default_rng([self.seed, *place])
 
-    def evidence(self, which: int, test: str, n_draws: int) -> CountedEvidence:
+    def statistics(self, which: int, test: str, n_draws: int) -> CountedStatistics:
         """Return a neuron with its own concept's labels after faults, drawn many times.
 
         Parameters
@@ -106,7 +106,7 @@ class BinarySetting:
         inside, outside = (labelled, 0) if test == MISSING else (n_active, labelled)
         cells = [inside, n_active - inside, outside, n_inactive - outside]
         weights = np.stack(np.broadcast_arrays(*cells))
-        return CountedEvidence(ACTIVE, LABELLED, weights)
+        return CountedStatistics(ACTIVE, LABELLED, weights)
 
     def draw_labelled(self, which: int, test: str, n_draws: int) -> np.ndarray:
         """Return the positives (draw,) that are kept, or the negatives that became positive."""
@@ -117,7 +117,7 @@ class BinarySetting:
         probability = self.rates.flip_probability(n_active, self.n_inputs)
         return generator.binomial(self.n_inputs - n_active, probability, size=n_draws)
 
-    def all_pairs(self) -> CountedEvidence:
+    def all_pairs(self) -> CountedStatistics:
         """Return every neuron with every concept, on original, missing and extra labels.
 
         In the place of draws stand the pairs; faults are those of the first draw.
@@ -128,7 +128,7 @@ class BinarySetting:
             for bands in self._label_bands(which)
             for n_active in self.n_active
         ]
-        return CountedEvidence(ACTIVE, LABELLED, np.stack(pairs, axis=1))
+        return CountedStatistics(ACTIVE, LABELLED, np.stack(pairs, axis=1))
 
     @cached_property
     def _edges(self) -> np.ndarray:
@@ -155,18 +155,18 @@ class BinarySetting:
 
 
 @dataclass(frozen=True)
-class BinaryInputs:
+class SimulatedInputs:
     """The same setting, input by input.
 
     Parameters
     ----------
-    setting : BinarySetting
+    setting : BinaryNeurons
         What to make.
     in_order : bool
         Whether active inputs stand first, and not anywhere.
     """
 
-    setting: BinarySetting
+    setting: BinaryNeurons
     in_order: bool = False
 
     @cached_property
@@ -185,7 +185,7 @@ class BinaryInputs:
         if test == MISSING:
             return concepts * (numbers < setting.rates.kept_share)
         flips = [setting.rates.flip_probability(n, setting.n_inputs) for n in setting.n_active]
-        return np.maximum(concepts, numbers < np.array(flips))
+        return np.asarray(np.maximum(concepts, numbers < np.array(flips)))
 
     def score(self, function: PairScore, labels: np.ndarray, draw: int) -> np.ndarray:
         """Return what a function makes of every neuron and its own concept (frequency,)."""

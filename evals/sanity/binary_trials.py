@@ -11,19 +11,19 @@ from typing import Any
 
 import numpy as np
 
-from evals.kernels.weighted import WeightedEvidence
+from evals.kernels.draws import DrawnStatistics
 from evals.metrics.table import Metric, Parameters
-from evals.sanity.binary import (
+from evals.sanity.binary_neurons import (
     ACTIVE,
-    BinaryInputs,
-    BinarySetting,
-    CountedEvidence,
+    BinaryNeurons,
+    CountedStatistics,
     NeedsInputsError,
     PairScore,
+    SimulatedInputs,
 )
 from evals.sanity.protocol import TESTS
 from evals.sanity.verdicts import CRITERION, Criterion, Outcome, bounds_of_scores
-from evals.scoring.neuroneval import Replay
+from evals.scoring.original_ties import Replay
 
 Outcomes = Mapping[str, Sequence[Outcome]]
 """Test to the outcome at each frequency."""
@@ -35,7 +35,7 @@ class BinaryTrial:
 
     Parameters
     ----------
-    setting : BinarySetting
+    setting : BinaryNeurons
         The neurons and their faults.
     n_draws : int
         Draws of counts.
@@ -47,15 +47,15 @@ class BinaryTrial:
         Metrics that are computed as other code does.
     """
 
-    setting: BinarySetting
+    setting: BinaryNeurons
     n_draws: int
     simulated_draws: int
     criterion: Criterion = CRITERION
     replays: Mapping[str, Replay] = field(default_factory=dict)
-    _evidence: dict[tuple[str, int], tuple[WeightedEvidence, WeightedEvidence]] = field(
+    _statistics: dict[tuple[str, int], tuple[DrawnStatistics, DrawnStatistics]] = field(
         default_factory=dict
     )
-    _pairs: list[CountedEvidence] = field(default_factory=list)
+    _pairs: list[CountedStatistics] = field(default_factory=list)
 
     def try_metric(self, row: Metric) -> Outcomes:
         """Return the outcomes of a metric: by counts, or by arrays where counts do not do."""
@@ -80,7 +80,7 @@ class BinaryTrial:
             seed = self.setting.generator(which, TESTS.index(test), 2).integers(1 << 62)
             parameters = Parameters(seed=int(seed))
             held = self._counted(test, which)
-            original, spoiled = (row.evaluate(evidence, parameters) for evidence in held)
+            original, spoiled = (row.evaluate(statistics, parameters) for statistics in held)
             outcomes[test].append(Outcome.of_draws(original, spoiled, bounds, self.criterion))
         return outcomes
 
@@ -90,7 +90,7 @@ class BinaryTrial:
         def score(activations: np.ndarray, labels: np.ndarray, draw: int) -> np.ndarray:
             return row(activations, labels, seed=draw)
 
-        inputs = BinaryInputs(self.setting)
+        inputs = SimulatedInputs(self.setting)
         bounds = row.bounds
         if bounds is None:
             first = [inputs.concepts, *(inputs.spoil(test, 0) for test in TESTS)]
@@ -106,7 +106,7 @@ class BinaryTrial:
 
     def replay(self, row: Metric, replay: Replay) -> Outcomes:
         """Test as the published code does: one noisy score on original labels serves all draws."""
-        inputs = BinaryInputs(self.setting, in_order=True)
+        inputs = SimulatedInputs(self.setting, in_order=True)
         noise = self.setting.generator(len(TESTS))
 
         def score(activations: np.ndarray, labels: np.ndarray, draw: int) -> float:
@@ -127,23 +127,23 @@ class BinaryTrial:
             for which in range(len(self.setting.n_active)):
                 yield test, which
 
-    def _counted(self, test: str, which: int) -> tuple[WeightedEvidence, WeightedEvidence]:
-        """Return evidence of original and of spoiled labels, of the same inputs."""
-        if (test, which) not in self._evidence:
-            spoiled = self.setting.evidence(which, test, self.n_draws)
-            self._evidence[test, which] = spoiled.relabelled(ACTIVE), spoiled
-        return self._evidence[test, which]
+    def _counted(self, test: str, which: int) -> tuple[DrawnStatistics, DrawnStatistics]:
+        """Return statistics of original and of spoiled labels, of the same inputs."""
+        if (test, which) not in self._statistics:
+            spoiled = self.setting.statistics(which, test, self.n_draws)
+            self._statistics[test, which] = spoiled.relabelled(ACTIVE), spoiled
+        return self._statistics[test, which]
 
-    def _all_pairs(self) -> CountedEvidence:
+    def _all_pairs(self) -> CountedStatistics:
         if not self._pairs:
             self._pairs.append(self.setting.all_pairs())
         return self._pairs[0]
 
-    def _spoil_and_score(self, inputs: BinaryInputs, score: PairScore, test: str) -> np.ndarray:
+    def _spoil_and_score(self, inputs: SimulatedInputs, score: PairScore, test: str) -> np.ndarray:
         return self._score(inputs, score, lambda draw: inputs.spoil(test, draw))
 
     def _score(
-        self, inputs: BinaryInputs, score: PairScore, label: Callable[[int], Any]
+        self, inputs: SimulatedInputs, score: PairScore, label: Callable[[int], Any]
     ) -> np.ndarray:
         """Return the scores (frequency, draw) of every neuron with its own concept."""
         draws = range(self.simulated_draws)

@@ -1,4 +1,4 @@
-"""The evidence of every pair of a block of neurons and all concepts.
+"""The statistics of every pair of a block of neurons and all concepts.
 
 Sorts, counts and products are made when a metric first asks for them, and kept for the others.
 """
@@ -8,18 +8,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from scipy import sparse
 
+from evals.kernels.bit_lanes import LANES
 from evals.kernels.columns import Block, Columns, admit, extremes, read_column, replace
 from evals.kernels.contingency import LABEL_THRESHOLD, SMALLEST_LABEL, Counts, count_top
-from evals.kernels.lanes import LANES
+from evals.kernels.indicators import Indicators
 from evals.kernels.moments import (
     DESCRIBED_AT_ONCE,
     Description,
-    Moments,
     cross_moments,
     label_moments,
     sample_moments,
@@ -33,6 +33,7 @@ from evals.kernels.ranking import (
     roc_area,
 )
 from evals.kernels.sampling import TOP_SHARE, Sampler
+from evals.kernels.statistics import Moments
 from evals.kernels.sums import Rows, sum_true
 from evals.kernels.threads import (
     Shared,
@@ -41,8 +42,6 @@ from evals.kernels.threads import (
     one_thread_each,
     shared_property,
 )
-from evals.kernels.truth import Truth
-from evals.metrics.table import DEFAULTS, Metric, Parameters
 
 T = TypeVar("T")
 
@@ -54,7 +53,7 @@ FEW_STEPS = 1 << 27  # inputs of all pairs up to which one thread is enough, unl
 LOGARITHM_UNIT = 32  # log 1e-8 is -18.4
 
 
-class Concepts(Shared):
+class PreparedLabels(Shared):
     """All concepts, with what every block of neurons needs of them.
 
     Parameters
@@ -77,16 +76,16 @@ class Concepts(Shared):
         return self.columns.block(concepts.start, concepts.stop, dtype=None)
 
     @shared_property
-    def truth(self) -> Truth:
+    def truth(self) -> Indicators:
         """Which inputs are labelled: at or above 0.5."""
         columns = self.columns
         if columns.is_sparse:
-            return Truth(_threshold(columns.whole()))
+            return Indicators(_threshold(columns.whole()))
         labelled = np.empty((columns.n_inputs, columns.n_columns), dtype=np.bool_)
         for start in range(0, columns.n_inputs, INPUTS_AT_ONCE):
             rows = slice(start, start + INPUTS_AT_ONCE)
             np.greater_equal(columns.raw_slab(rows), LABEL_THRESHOLD, out=labelled[rows])
-        return Truth(labelled)
+        return Indicators(labelled)
 
     @shared_property
     def rankings(self) -> list[Ranking]:
@@ -105,7 +104,7 @@ class Concepts(Shared):
         return Description.of_truth(self.truth)
 
     @shared_property
-    def ranks(self) -> Concepts:
+    def ranks(self) -> PreparedLabels:
         """The same concepts with midranks for labels: doubled, and 0 for the smallest.
 
         Where no two labels of a concept are equal, every one is even: half of them is held then,
@@ -114,7 +113,7 @@ class Concepts(Shared):
         rankings = self.rankings
         if self.columns.is_sparse:
             parts = [sparse.csc_array(ranking.doubled_ranks()) for ranking in rankings]
-            return Concepts(Columns(sparse.hstack(parts)), self._workers)
+            return PreparedLabels(Columns(sparse.hstack(parts)), self._workers)
         halved = self.columns.n_inputs <= SMALL_INPUTS and all(map(_is_untied, rankings))
         kind = HALVED_RANKS if halved else np.int32
         ranks = np.empty((self.columns.n_inputs, self.columns.n_columns), dtype=kind)
@@ -129,14 +128,14 @@ class Concepts(Shared):
 
         for _ in self._map(fill):
             pass
-        return Concepts(Columns(ranks), self._workers)
+        return PreparedLabels(Columns(ranks), self._workers)
 
     @shared_property
     def log_mean(self) -> np.ndarray:
         """(concept,) logarithm of the mean label, NaN where that is 0."""
         told = self.description
         mean = np.ldexp(told.total, told.exponent) / told.n_inputs + told.shift
-        return np.log(mean, out=np.full(len(mean), np.nan), where=mean > 0)
+        return np.asarray(np.log(mean, out=np.full(len(mean), np.nan), where=mean > 0))
 
     def rank_rows(self) -> Rows:
         """Return doubled ranks in units."""
@@ -164,7 +163,7 @@ class Concepts(Shared):
 
 def _logarithms(labels: np.ndarray) -> np.ndarray:
     logarithms = np.maximum(labels, SMALLEST_LABEL)
-    return np.log(logarithms, out=logarithms)
+    return np.asarray(np.log(logarithms, out=logarithms))
 
 
 def rank_scale(n_inputs: int) -> float:
@@ -202,14 +201,14 @@ def _threshold(labels: sparse.csc_array) -> sparse.csc_array:
     return labelled
 
 
-class BlockEvidence:
+class BlockStatistics:
     """Every pair of a block of neurons and all concepts: arrays (neuron, concept).
 
     Parameters
     ----------
     block : Block
         (input, neuron) activations.
-    concepts : Concepts
+    concepts : PreparedLabels
         Of the same inputs.
     sampler : Sampler
         Draws inputs for neurons.
@@ -217,7 +216,7 @@ class BlockEvidence:
         Place of the block's first neuron among all.
     """
 
-    def __init__(self, block: Block, concepts: Concepts, sampler: Sampler, first: int = 0):
+    def __init__(self, block: Block, concepts: PreparedLabels, sampler: Sampler, first: int = 0):
         self._block = block
         self._concepts = concepts
         self._sampler = sampler
@@ -227,7 +226,7 @@ class BlockEvidence:
         self._active: dict[float | None, tuple[Ranking, np.ndarray]] = {}
         self._counts: dict[float | None, Counts] = {}
         self._drawn: dict[int, DrawnInputs] = {}
-        self._truths: dict[float | None, Truth] = {}
+        self._truths: dict[float | None, Indicators] = {}
         self._found: dict[tuple[str, float | None], np.ndarray] = {}
 
     @property
@@ -239,7 +238,7 @@ class BlockEvidence:
     def is_constant(self) -> np.ndarray:
         """(neuron,) whether all activations are equal."""
         low, high = extremes(self._block)
-        return low == high
+        return np.asarray(low == high)
 
     @cached_property
     def ranking(self) -> Ranking:
@@ -331,7 +330,7 @@ class BlockEvidence:
             self._found[what, alpha] = find()
         return self._found[what, alpha]
 
-    def _active_truth(self, alpha: float | None) -> Truth:
+    def _active_truth(self, alpha: float | None) -> Indicators:
         if alpha not in self._truths:
             ranking, lengths = self._activity(alpha)
             self._truths[alpha] = ranking.active(lengths)
@@ -407,13 +406,13 @@ class BlockEvidence:
         return function(block, columns.slab(0, columns.n_inputs), **parameters)
 
 
-def _sum_ranks(ranks: Rows, truth: Truth) -> np.ndarray:
+def _sum_ranks(ranks: Rows, truth: Indicators) -> np.ndarray:
     """Sum doubled ranks over true inputs: (truth, column), exact."""
     sums, _ = sum_true(ranks, truth, 53 - math.ceil(math.log2(truth.n_inputs)))
     return sums / rank_scale(truth.n_inputs)
 
 
-def _sum_logarithms(concepts: Concepts, active: Truth) -> np.ndarray:
+def _sum_logarithms(concepts: PreparedLabels, active: Indicators) -> np.ndarray:
     """Sum logarithms of labels over active inputs (neuron, concept); labels not stored are 0."""
     bits = 52 - math.ceil(math.log2(active.n_inputs))
     sums, rests = sum_true(concepts.logarithm_rows(), active, bits)
@@ -421,7 +420,7 @@ def _sum_logarithms(concepts: Concepts, active: Truth) -> np.ndarray:
     if concepts.columns.is_sparse:
         n_stored, _ = sum_true(concepts.stored_rows(), active, 0)
         total += math.log(SMALLEST_LABEL) * (active.totals[:, None] - n_stored)
-    return total
+    return np.asarray(total)
 
 
 class DrawnInputs:
@@ -431,7 +430,7 @@ class DrawnInputs:
     ----------
     block : Block
         (input, neuron) activations.
-    concepts : Concepts
+    concepts : PreparedLabels
         Of the same inputs.
     drawn : sequence of ndarray
         Places of the inputs of each neuron.
@@ -442,7 +441,7 @@ class DrawnInputs:
     def __init__(
         self,
         block: Block,
-        concepts: Concepts,
+        concepts: PreparedLabels,
         drawn: Sequence[np.ndarray],
         is_silent: np.ndarray,
     ):
@@ -470,23 +469,23 @@ class DrawnInputs:
         return Moments.stack(parts, undefined=self._is_silent)
 
 
-def map_evidence(
-    function: Callable[[slice, BlockEvidence], T],
+def map_statistics(
+    function: Callable[[slice, BlockStatistics], T],
     activations: Columns,
-    labels: Columns | Concepts,
+    labels: Columns | PreparedLabels,
     *,
     block_size: int | None = None,
     workers: int | None = None,
 ) -> Iterator[T]:
-    """Yield what a function makes of the evidence of consecutive blocks of neurons.
+    """Yield what a function makes of the statistics of consecutive blocks of neurons.
 
     Parameters
     ----------
     function : callable
-        Of the neurons (slice) and their evidence.
+        Of the neurons (slice) and their statistics.
     activations, labels : Columns
-        (input, neuron) and (input, concept), of the same inputs; labels as `Concepts` where they
-        serve several calls.
+        (input, neuron) and (input, concept), of the same inputs; labels as `PreparedLabels` where
+        they serve several calls.
     block_size : int, optional
         Neurons in a block; by default so many that a block holds 4 million activations.
     workers : int, optional
@@ -498,7 +497,7 @@ def map_evidence(
     ValueError
         If the numbers of inputs differ.
     """
-    columns = labels.columns if isinstance(labels, Concepts) else labels
+    columns = labels.columns if isinstance(labels, PreparedLabels) else labels
     if activations.n_inputs != columns.n_inputs:
         raise ValueError(
             f"activations and labels must be of the same inputs; "
@@ -507,24 +506,35 @@ def map_evidence(
     if workers is None:
         n_steps = activations.n_inputs * activations.n_columns * columns.n_columns
         workers = count_processors() if n_steps > FEW_STEPS else 1
-    concepts = labels if isinstance(labels, Concepts) else Concepts(labels, workers)
+    concepts = labels if isinstance(labels, PreparedLabels) else PreparedLabels(labels, workers)
     sampler = Sampler(activations.inputs, activations.names)
     for_all = math.ceil(activations.n_columns / max(1, workers))
     size = block_size or min(most_neurons(activations.n_inputs), for_all)
 
     def work(neurons: slice) -> T:
         block = activations.block(neurons.start, neurons.stop, dtype=None)
-        return function(neurons, BlockEvidence(block, concepts, sampler, neurons.start))
+        return function(neurons, BlockStatistics(block, concepts, sampler, neurons.start))
 
     with one_thread_each(workers):
         yield from map_in_order(work, activations.slices(size), workers)
 
 
+class Formula(Protocol):
+    """What is computed of pairs: a row of the table of metrics."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    def evaluate(self, statistics: BlockStatistics, parameters: Any) -> np.ndarray:
+        """Return one number for each pair (neuron, concept)."""
+
+
 def score_arrays(
-    metrics: Sequence[Metric],
+    metrics: Sequence[Formula],
     activations: Any,
     labels: Any,
-    parameters: Parameters = DEFAULTS,
+    parameters: Any,
     *,
     block_size: int | None = None,
     workers: int | None = None,
@@ -533,12 +543,12 @@ def score_arrays(
 
     Parameters
     ----------
-    metrics : sequence of Metric
+    metrics : sequence of Formula
         What to compute.
-    activations, labels : array
-        (input, neuron) and (input, concept): `Columns`, NumPy, torch, SciPy-sparse or dask.
-    parameters : Parameters
-        What the metrics depend on besides.
+    activations, labels : array, or Columns
+        (input, neuron) and (input, concept), of any library.
+    parameters : object
+        What the metrics depend on besides; handed to each as it is.
     block_size, workers : int, optional
         Neurons that are scored at once, and in how many threads.
 
@@ -552,11 +562,11 @@ def score_arrays(
     shape = (columns.n_columns, concepts.n_columns)
     scores = {metric.name: np.empty(shape) for metric in metrics}
 
-    def fill(neurons: slice, evidence: BlockEvidence) -> None:
+    def fill(neurons: slice, statistics: BlockStatistics) -> None:
         for metric in metrics:
-            scores[metric.name][neurons] = metric.evaluate(evidence, parameters)
+            scores[metric.name][neurons] = metric.evaluate(statistics, parameters)
 
-    blocks = map_evidence(fill, columns, concepts, block_size=block_size, workers=workers)
+    blocks = map_statistics(fill, columns, concepts, block_size=block_size, workers=workers)
     for _ in blocks:
         pass
     return scores

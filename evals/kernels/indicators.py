@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 from scipy import sparse
 
+from evals.kernels.bit_lanes import LANES, pack_columns, pack_rows
 from evals.kernels.columns import Block
-from evals.kernels.lanes import LANES, pack_columns, pack_rows
 from evals.kernels.threads import Shared, shared_property
 
 WORDS_AT_ONCE = 8  # words of a row that lie in one line of the cache
 
 
-class Truth(Shared):
+class Indicators(Shared):
     """Binary columns over inputs.
 
     Parameters
@@ -42,10 +42,10 @@ class Truth(Shared):
     def totals(self) -> np.ndarray:
         """(column,) int64, true inputs."""
         if self._is_sparse:
-            return np.diff(self._columns.indptr).astype(np.int64)
+            return np.asarray(np.diff(self._columns.indptr).astype(np.int64))
         slabs = (slice(start, start + 1024) for start in range(0, self.n_inputs, 1024))
         counts = [self.slab(slab).sum(axis=0, dtype=np.int64) for slab in slabs]
-        return np.sum(counts, axis=0)
+        return np.asarray(np.sum(counts, axis=0))
 
     @shared_property
     def share(self) -> float:

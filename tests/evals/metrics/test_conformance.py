@@ -13,7 +13,7 @@ import evals
 from evals.commands import metrics
 from evals.kernels.contingency import divide
 from evals.metrics import table
-from evals.scoring.conformance import CHECKS, examine
+from evals.metrics.conformance import CHECKS, examine
 
 README = Path(__file__).parents[3] / "README.md"
 

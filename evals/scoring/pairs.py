@@ -11,15 +11,16 @@ import numpy as np
 import xarray as xr
 from scipy import sparse
 
-from evals.identification.selection import require_right
-from evals.kernels.arrays import AnyArray, to_plain
-from evals.kernels.columns import Block, Columns
+from evals.kernels.arrays import to_plain
+from evals.kernels.blocks import BlockStatistics, PreparedLabels
+from evals.kernels.columns import Block, Columns, LabelSet, stack_columns
+from evals.kernels.containers import AnyArray
 from evals.kernels.sampling import Sampler
 from evals.kernels.threads import map_in_order
-from evals.metrics.table import DEFAULTS, Metric, Parameters, find_metric, list_metrics
-from evals.sanity.perturb import LabelSet, stack_columns
-from evals.scoring.blocks import BlockEvidence, Concepts
-from evals.scoring.labelled import align, take_right
+from evals.metrics.registered import find_metrics
+from evals.metrics.table import DEFAULTS, Metric, Parameters
+from evals.scoring.ground_truth import require_right, take_right
+from evals.scoring.labelled import align
 from evals.scoring.scoring import read_activations
 
 UNKNOWN = -1
@@ -67,8 +68,7 @@ def score_pairs(
     ValueError
         If there is no set of labels, they are of different concepts, or ``right`` does not fit.
     """
-    names = list_metrics() if metrics is None else metrics
-    rows = [name if isinstance(name, Metric) else find_metric(name) for name in names]
+    rows = find_metrics(metrics)
     pairs = [align(activations, labels) for labels in label_sets]
     if len({tuple(labels["concept"].values.tolist()) for _, labels in pairs}) != 1:
         raise ValueError("expected one or more sets of labels of the same concepts")
@@ -110,10 +110,10 @@ def score_pair_arrays(
         labels = stack_columns(
             [held.block(concept, concept + 1) for concept in concepts for held in label_sets]
         )
-        evidence = BlockEvidence(block, Concepts(Columns(labels)), sampler, first)
+        statistics = BlockStatistics(block, PreparedLabels(Columns(labels)), sampler, first)
         own = np.arange(len(concepts))
         for row in rows:
-            found = metrics[row].evaluate(evidence, _of(parameters, metrics[row]))
+            found = metrics[row].evaluate(statistics, _of(parameters, metrics[row]))
             by_concept = found.reshape(len(concepts), len(concepts), len(label_sets))
             scores[row, :, first + own] = by_concept[own, own]
 
@@ -127,7 +127,7 @@ def score_pair_arrays(
             for some in _runs(places[neurons], size if rows else 0):
                 first = neurons.start + some.start
                 score(block[:, some], first, places[first : neurons.start + some.stop], rows)
-        return neurons.stop
+        return int(neurons.stop)
 
     for done in map_in_order(work, activations.slices(READ_AT_ONCE), workers):
         progress(done, activations.n_columns)

@@ -9,8 +9,8 @@ from scipy import stats
 
 import evals
 from evals.sanity.protocol import TESTS
-from evals.sanity.published import NOTEBOOK, THEORETICAL_CELLS
-from evals.scoring.neuroneval import REPLAYS, noisy_ranks
+from evals.sanity.published_accuracy import NOTEBOOK, THEORETICAL_CELLS
+from evals.scoring.original_ties import REPLAYS, noisy_ranks
 
 
 def test_ties_fall_by_two_levels_near_one_and_at_random_near_zero():

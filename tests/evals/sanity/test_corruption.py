@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 import evals
-from evals.kernels.columns import Columns
-from evals.sanity.perturb import Hierarchy, SpoiledLabels, SubstitutedLabels, stack_columns
+from evals.kernels.columns import Columns, stack_columns
+from evals.sanity.corruption import CorruptedLabels, Hierarchy, SubstitutedLabels
 from evals.sanity.protocol import TESTS, Rates
 
 N_INPUTS = 40_000
@@ -29,7 +29,7 @@ LABELS = make_labels()
 
 @pytest.mark.parametrize("kept", [0.5, 0.33, 0.75])
 def test_positives_go_missing_and_nothing_else(kept):
-    spoiled = evals.spoil_labels(LABELS, "missing", Rates(kept_share=kept))
+    spoiled = evals.corrupt_labels(LABELS, "missing", Rates(kept_share=kept))
     assert ((spoiled == LABELS) | ((LABELS == 1) & (spoiled == 0))).all()
     n_positive = LABELS.sum("input")
     sigma = np.sqrt(n_positive * kept * (1 - kept))
@@ -39,7 +39,7 @@ def test_positives_go_missing_and_nothing_else(kept):
 @pytest.mark.parametrize("factor", [2.0, 3.0, 1.33])
 def test_positives_grow_by_the_factor_and_none_is_lost(factor):
     labels = LABELS[:, :2]
-    spoiled = evals.spoil_labels(labels, "extra", Rates(extra_factor=factor))
+    spoiled = evals.corrupt_labels(labels, "extra", Rates(extra_factor=factor))
     assert ((spoiled == labels) | ((labels == 0) & (spoiled == 1))).all()
     n_positive = labels.sum("input")
     p = (factor - 1) * n_positive / (N_INPUTS - n_positive)
@@ -48,33 +48,33 @@ def test_positives_grow_by_the_factor_and_none_is_lost(factor):
 
 
 def test_more_negatives_than_there_are_cannot_flip():
-    spoiled = evals.spoil_labels(LABELS, "extra")
+    spoiled = evals.corrupt_labels(LABELS, "extra")
     assert spoiled[:, 2].all()
     assert Rates().flip_probability(7, 10) == 1
     assert Rates().flip_probability(10, 10) == 0
 
 
 def test_extreme_rates():
-    assert not evals.spoil_labels(LABELS, "missing", Rates(kept_share=0)).any()
+    assert not evals.corrupt_labels(LABELS, "missing", Rates(kept_share=0)).any()
     for test, rates in (("missing", Rates(kept_share=1)), ("extra", Rates(extra_factor=1))):
-        xr.testing.assert_equal(evals.spoil_labels(LABELS, test, rates), LABELS)
+        xr.testing.assert_equal(evals.corrupt_labels(LABELS, test, rates), LABELS)
 
 
 @pytest.mark.parametrize("test", TESTS)
 def test_faults_follow_from_names_and_seed_alone(test):
-    spoiled = evals.spoil_labels(LABELS, test, seed=3)
+    spoiled = evals.corrupt_labels(LABELS, test, seed=3)
     order = np.random.default_rng(1).permutation(N_INPUTS)
-    shuffled = evals.spoil_labels(LABELS[order, ::-1], test, seed=3)
+    shuffled = evals.corrupt_labels(LABELS[order, ::-1], test, seed=3)
     xr.testing.assert_equal(shuffled[np.argsort(order), ::-1], spoiled)
-    alone = evals.spoil_labels(LABELS[:, [1]], test, seed=3)
+    alone = evals.corrupt_labels(LABELS[:, [1]], test, seed=3)
     xr.testing.assert_equal(alone, spoiled[:, [1]])
-    assert not evals.spoil_labels(LABELS, test, seed=4).equals(spoiled)
+    assert not evals.corrupt_labels(LABELS, test, seed=4).equals(spoiled)
 
 
 def test_concepts_and_seeds_are_spoiled_independently():
     twice = LABELS[:, [0, 0]].assign_coords(concept=["a", "b"])
     lost = [
-        (evals.spoil_labels(twice, "missing", seed=seed) != twice).values[twice[:, 0] == 1]
+        (evals.corrupt_labels(twice, "missing", seed=seed) != twice).values[twice[:, 0] == 1]
         for seed in (0, 1)
     ]
     columns = np.concatenate(lost, axis=1).astype(float)
@@ -85,10 +85,10 @@ def test_concepts_and_seeds_are_spoiled_independently():
 def test_probabilities_are_positive_from_one_half():
     values = np.tile([0.2, 0.5, 0.9, 0.49], 500)
     labels = xr.DataArray(values[:, None], dims=("input", "concept"))
-    missing = evals.spoil_labels(labels, "missing").values[:, 0]
+    missing = evals.corrupt_labels(labels, "missing").values[:, 0]
     assert set(missing[values < 0.5]) == {0.2, 0.49}
     assert set(missing[values == 0.9]) == {0.0, 0.9}
-    extra = evals.spoil_labels(labels, "extra", Rates(extra_factor=1.5)).values[:, 0]
+    extra = evals.corrupt_labels(labels, "extra", Rates(extra_factor=1.5)).values[:, 0]
     np.testing.assert_array_equal(extra[values >= 0.5], values[values >= 0.5])
     assert set(extra[values == 0.2]) == {0.2, 1.0}
 
@@ -99,10 +99,10 @@ def test_sparse_labels_are_spoiled_like_dense_ones(test):
     dense = (rng.random((500, 6)) < 0.03).astype(float)
     held = Columns(sparse.csc_array(dense))
     assert held.is_sparse
-    got = SpoiledLabels(held, test).block(1, 5)
+    got = CorruptedLabels(held, test).block(1, 5)
     assert sparse.issparse(got)
     padded = np.hstack([dense, np.ones((500, 14))])  # so full that it is kept dense
-    expected = SpoiledLabels(Columns(padded), test).block(1, 5)
+    expected = CorruptedLabels(Columns(padded), test).block(1, 5)
     np.testing.assert_array_equal(got.toarray(), expected)
 
 
@@ -112,7 +112,7 @@ def test_sparse_labels_are_spoiled_like_dense_ones(test):
         (lambda: Rates(kept_share=1.5), "kept_share is a probability"),
         (lambda: Rates(extra_factor=0.5), "extra_factor is a factor of at least 1"),
         (lambda: Rates(extra_factor=float("inf")), "extra_factor"),
-        (lambda: evals.spoil_labels(LABELS, "mising"), "did you mean 'missing'"),
+        (lambda: evals.corrupt_labels(LABELS, "mising"), "did you mean 'missing'"),
     ],
 )
 def test_nonsense_is_refused(make, message):
@@ -178,7 +178,7 @@ def test_relations_are_found_in_slabs(monkeypatch):
     labels = np.repeat(np.eye(30), 20, axis=0)
     labels = np.hstack([labels, labels @ (rng.random((30, 12)) < 0.2)])
     whole = Hierarchy.of(Columns(labels))
-    monkeypatch.setattr("evals.sanity.perturb.SLAB_INPUTS", 37)
+    monkeypatch.setattr("evals.sanity.corruption.SLAB_INPUTS", 37)
     np.testing.assert_array_equal(Hierarchy.of(Columns(labels)).within, whole.within)
 
 

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from evals.kernels.truth import Truth
+from evals.kernels.indicators import Indicators
 
 TRUTH = np.random.default_rng(2).random((150, 130)) < 0.3
 
 
 @pytest.mark.parametrize("hold", [np.asarray, sparse.csr_array, sparse.csc_array])
 def test_truth_is_the_same_however_it_is_held(hold):
-    truth = Truth(hold(TRUTH))
+    truth = Indicators(hold(TRUTH))
     np.testing.assert_array_equal(truth.totals, TRUTH.sum(axis=0))
     assert truth.share == pytest.approx(TRUTH.mean())
     np.testing.assert_array_equal(truth.rows, TRUTH)
@@ -23,7 +23,7 @@ def test_truth_is_the_same_however_it_is_held(hold):
 
 
 def test_words_hold_the_bits_of_rows_and_columns():
-    truth = Truth(TRUTH)
+    truth = Indicators(TRUTH)
     words = truth.row_words.transpose(1, 0, 2).reshape(150, -1)
     bits = np.unpackbits(words.view(np.uint8), axis=1, bitorder="little")
     np.testing.assert_array_equal(bits[:, :130], TRUTH)

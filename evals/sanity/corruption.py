@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import xarray as xr
 from scipy import sparse
 
-from evals.kernels.arrays import AnyArray
-from evals.kernels.columns import SPARSE_DENSITY, Block, Columns
+from evals.kernels.columns import SPARSE_DENSITY, Block, Columns, stack_columns
+from evals.kernels.containers import AnyArray
 from evals.kernels.contingency import LABEL_THRESHOLD
 from evals.kernels.sampling import choose_keyed, input_keys
 from evals.sanity.protocol import MISSING, RATES, TESTS, Rates
@@ -26,22 +25,7 @@ SLAB_INPUTS = 4096
 LARGEST_SUBCLASS = 0.75
 
 
-class LabelSet(Protocol):
-    """Labels of concepts that are read a few concepts at a time: `Columns` are such."""
-
-    @property
-    def n_inputs(self) -> int:
-        """Number of inputs."""
-
-    @property
-    def n_columns(self) -> int:
-        """Number of concepts."""
-
-    def block(self, start: int, stop: int) -> Block:
-        """Return concepts ``start`` to ``stop`` (input, concept) as float64."""
-
-
-class SpoiledLabels:
+class CorruptedLabels:
     """Labels of which some are missing, or to which some are added.
 
     Whether an input's label is spoiled follows from the names of input and concept and the seed
@@ -146,7 +130,7 @@ def corrupt_labels(
     labels = take_concepts(labels)
     inputs = labels["input"].values if "input" in labels.coords else None
     columns = Columns(labels.data, "labels", inputs, labels["concept"].values)
-    block = SpoiledLabels(columns, test, rates, seed).block(0, columns.n_columns)
+    block = CorruptedLabels(columns, test, rates, seed).block(0, columns.n_columns)
     return labels.copy(data=block.toarray() if sparse.issparse(block) else block)
 
 
@@ -175,19 +159,6 @@ class SubstitutedLabels:
         return stack_columns(
             [self._labels.block(place, place + 1) for place in self._places[start:stop]]
         )
-
-
-def stack_columns(blocks: Sequence[Block]) -> Block:
-    """Put the columns of blocks side by side: sparse where all are, dense otherwise."""
-    if not all(sparse.issparse(block) for block in blocks):
-        dense = [block.toarray() if sparse.issparse(block) else block for block in blocks]
-        return np.asfortranarray(np.hstack(dense))
-    n_stored = np.concatenate([[0], *(np.diff(block.indptr) for block in blocks)])
-    values, inputs = (
-        np.concatenate([getattr(block, what) for block in blocks]) for what in ("data", "indices")
-    )
-    shape = (blocks[0].shape[0], len(n_stored) - 1)
-    return sparse.csc_array((values, inputs, np.cumsum(n_stored)), shape=shape)
 
 
 @dataclass(frozen=True)

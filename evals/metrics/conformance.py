@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
+from evals.kernels.blocks import score_arrays
 from evals.kernels.columns import Columns
-from evals.kernels.weighted import Draws, WeightedEvidence
-from evals.metrics.table import Metric, Parameters, find_metric
-from evals.scoring.blocks import score_arrays
+from evals.kernels.draws import DrawnStatistics, Draws
+from evals.metrics.registered import find_metric
+from evals.metrics.table import Metric, Parameters
 
 ALPHA = 0.05
 TOLERANCE = 1e-12  # relative, of what is built in
@@ -112,7 +113,7 @@ def examine(metric: str | Metric) -> list[str]:
     >>> examine("iou")
     []
     """
-    row = metric if isinstance(metric, Metric) else find_metric(metric)
+    row = find_metric(metric)
     subject = Subject.of(row)
     try:
         subject.score()
@@ -187,13 +188,13 @@ def _partner(subject: Subject) -> Iterator[str]:
 
 def _redrawn(subject: Subject) -> Iterator[str]:
     """Check what intervals are made of: inputs drawn several times count several times."""
-    if subject.row.family == "sample":  # draws by name, which a repeated input has once
+    if "seed" in subject.row.needs:  # draws by name, which a repeated input has once
         return
     draws = Draws.bootstrap(len(subject.labels), 3, np.random.default_rng(2))
     for j, m in ((0, 0), (1, 2), (2, 1)):
         pair = subject.activations[:, j], subject.labels[:, m]
-        evidence = WeightedEvidence.of_draws(*pair, draws)
-        got = subject.row.evaluate(evidence, Parameters(ALPHA))
+        statistics = DrawnStatistics.of_draws(*pair, draws)
+        got = subject.row.evaluate(statistics, Parameters(ALPHA))
         repeated = [
             [np.repeat(values, times)[:, None] for values in pair] for times in draws.counts.T
         ]

@@ -7,16 +7,16 @@ import pytest
 from scipy import stats
 
 import evals
+from evals.kernels.blocks import score_arrays
 from evals.kernels.columns import Columns
 from evals.metrics.table import Metric
-from evals.sanity.binary import ACTIVE, LABELLED, BinaryInputs, BinarySetting
+from evals.sanity.binary_neurons import ACTIVE, LABELLED, BinaryNeurons, SimulatedInputs
+from evals.sanity.binary_trials import BinaryTrial
 from evals.sanity.protocol import TESTS
-from evals.sanity.trials import BinaryTrial
 from evals.sanity.verdicts import CRITERION, change_of_scores
-from evals.scoring.blocks import score_arrays
 
 METRICS = evals.list_metrics()
-SETTING = BinarySetting((0.45, 0.1, 0.01), 2000)
+SETTING = BinaryNeurons((0.45, 0.1, 0.01), 2000)
 N_DRAWS = 400
 IDENTICAL = 120  # neurons that are the same, each with its own draws
 
@@ -101,7 +101,7 @@ def test_identities_on_binary_data(one, other, counted):
 
 
 def test_every_draw_holds_all_inputs_and_faults_of_one_kind():
-    missing, extra = (SETTING.evidence(1, test, 50)._weights for test in TESTS)
+    missing, extra = (SETTING.statistics(1, test, 50)._weights for test in TESTS)
     for weights in (missing, extra):
         np.testing.assert_array_equal(weights.sum(axis=0), 2000)
         np.testing.assert_array_equal(weights[ACTIVE == 1].sum(axis=0), 200)
@@ -118,7 +118,7 @@ def test_all_pairs_are_counted_on_nested_inputs():
             cells = [both, n_active - both, n_labelled - both]
             np.testing.assert_array_equal(weights[:3, concept, 0, neuron], cells)
         for number, test in enumerate(TESTS, start=1):
-            own = SETTING.evidence(concept, test, 7)._weights[:, 0]
+            own = SETTING.statistics(concept, test, 7)._weights[:, 0]
             np.testing.assert_array_equal(weights[:, concept, number, concept], own)
             totals = (weights[:, concept, number] * LABELLED[:, None]).sum(axis=0)
             assert len(set(totals.tolist())) == 1
@@ -128,7 +128,7 @@ def test_pairs_of_wrong_concepts_are_distributed_like_inputs():
     """How many of a rare neuron's inputs keep a common concept's label."""
     inside = []
     for seed in range(300):
-        weights = BinarySetting((0.45, 0.1), 200, seed=seed).all_pairs()._weights
+        weights = BinaryNeurons((0.45, 0.1), 200, seed=seed).all_pairs()._weights
         inside.append(weights.reshape(4, 2, 3, 2)[0, 0, 1, 1])  # 20 inputs, each kept by half
     agreement = stats.ks_2samp(inside, stats.binom(20, 0.5).rvs(3000, random_state=0))
     assert agreement.pvalue > 1e-4
@@ -153,7 +153,9 @@ def test_a_strangers_metric_is_simulated():
 
 def test_a_metric_that_contains_a_strangers_is_simulated_too():
     stranger = Metric("overlap", overlap, bounds=(0, 1))
-    whole = Metric("half", lambda evidence: stranger.evaluate(evidence) / 2, "combination", (0, 1))
+    whole = Metric(
+        "half", lambda statistics: stranger.evaluate(statistics) / 2, "combination", (0, 1)
+    )
     outcomes = BinaryTrial(SETTING, 10, 5).try_metric(whole)
     assert outcomes["missing"][0].n_draws == 5
     assert outcomes["missing"][0].change == pytest.approx(-0.25, abs=0.02)
@@ -167,7 +169,7 @@ def test_bounds_by_data_are_those_of_all_pairs():
 
     rows = Metric("raised", raised), Metric("raised", raised, bounds=(0, 4))
     by_data, by_bounds = (BinaryTrial(SETTING, 1, 5).try_metric(row) for row in rows)
-    inputs = BinaryInputs(SETTING)
+    inputs = SimulatedInputs(SETTING)
     sets = [inputs.concepts, *(inputs.spoil(test, 0) for test in TESTS)]
     width = np.ptp([raised(inputs.concepts, labels) for labels in sets])
     assert width < 1.1
@@ -184,7 +186,7 @@ def test_what_needs_draws_gets_others_in_every_draw():
         bounds=(0, 1),
         needs=("seed",),
     )
-    BinaryTrial(BinarySetting((0.1,), 100), 1, 4).try_metric(row)
+    BinaryTrial(BinaryNeurons((0.1,), 100), 1, 4).try_metric(row)
     assert sorted(set(seen)) == [0, 1, 2, 3]
 
 
@@ -199,4 +201,4 @@ def test_what_needs_draws_gets_others_in_every_draw():
 )
 def test_impossible_settings_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
-        BinarySetting(*arguments)
+        BinaryNeurons(*arguments)

@@ -1,4 +1,4 @@
-"""Evidence of one pair, its inputs weighted anew in every draw.
+"""Statistics of one pair, its inputs weighted anew in every draw.
 
 Weights say how often an input counts: in a bootstrap, how often it was drawn; where everything is
 binary, how many inputs there are of each of four kinds. Inputs that agree in activation and label
@@ -22,8 +22,8 @@ from evals.kernels.contingency import (
     count_top,
     require_binary,
 )
-from evals.kernels.moments import Moments
 from evals.kernels.sampling import DRAWN, TOP_SHARE
+from evals.kernels.statistics import Moments
 
 FEW_CELLS = 64  # up to which one hypergeometric number a cell is cheapest
 
@@ -85,7 +85,7 @@ class Draws:
         return cls.of(generator.multinomial(n_inputs, shares, size=n_draws))
 
 
-class WeightedEvidence:
+class DrawnStatistics:
     """One pair under many weightings of its inputs: arrays (draw,).
 
     Parameters
@@ -102,13 +102,13 @@ class WeightedEvidence:
         dtype = weights.dtype if weights.dtype in (np.uint16, np.uint32) else np.float64
         self._weights = np.ascontiguousarray(weights, dtype=dtype)
         self._total = self._weights.sum(axis=0, dtype=np.float64)
-        self._active: dict[float | None, _Truth] = {}
+        self._active: dict[float | None, _Levels] = {}
         self._counts: dict[float | None, Counts] = {}
         self._draws: dict[int, np.ndarray] = {}
-        self._drawn: dict[int, WeightedEvidence] = {}
+        self._drawn: dict[int, DrawnStatistics] = {}
 
-    def relabelled(self, labels: np.ndarray) -> WeightedEvidence:
-        """Return the evidence of the same inputs with other labels (cell,).
+    def relabelled(self, labels: np.ndarray) -> DrawnStatistics:
+        """Return the statistics of the same inputs with other labels (cell,).
 
         Inputs that metrics draw are the same ones.
         """
@@ -117,10 +117,8 @@ class WeightedEvidence:
         return other
 
     @classmethod
-    def of_draws(
-        cls, activations: np.ndarray, labels: np.ndarray, draws: Draws
-    ) -> WeightedEvidence:
-        """Return the evidence of inputs (input,) that were each drawn some times.
+    def of_draws(cls, activations: np.ndarray, labels: np.ndarray, draws: Draws) -> DrawnStatistics:
+        """Return the statistics of inputs (input,) that were each drawn some times.
 
         Inputs with activation and label 0 stand together in one cell, so that sparse pairs cost
         little.
@@ -147,14 +145,14 @@ class WeightedEvidence:
         return _Groups.of(self._labels)
 
     @cached_property
-    def _labelled(self) -> _Truth:
+    def _labelled(self) -> _Levels:
         unlabelled = (self._labels < LABEL_THRESHOLD).astype(np.int64)
-        return _Truth(unlabelled, np.ones(len(self._total), dtype=np.int64))
+        return _Levels(unlabelled, np.ones(len(self._total), dtype=np.int64))
 
-    def _activity(self, alpha: float | None) -> _Truth:
+    def _activity(self, alpha: float | None) -> _Levels:
         if alpha not in self._active:
             groups = self._by_activation
-            self._active[alpha] = _Truth(groups.of_cell, self._count_active_groups(alpha))
+            self._active[alpha] = _Levels(groups.of_cell, self._count_active_groups(alpha))
         return self._active[alpha]
 
     def _count_active_groups(self, alpha: float | None) -> np.ndarray:
@@ -166,7 +164,7 @@ class WeightedEvidence:
         tops = {total: count_top(alpha, int(total)) for total in set(self._total.tolist())}
         top = np.array([tops[total] for total in self._total.tolist()], dtype=np.float64)
         walk = (self._weights, groups.order, groups.ends, groups.values)
-        return _count_active_groups(*walk, top, self._total)
+        return np.asarray(_count_active_groups(*walk, top, self._total))
 
     def counts(self, alpha: float | None) -> Counts:
         """Inputs that are active, labelled, or both."""
@@ -229,19 +227,19 @@ class WeightedEvidence:
         level, limit = self._activity(alpha)
         active = self._weights * (level[:, None] < limit)
         n_active = active.sum(axis=0)
-        return logarithms @ active / np.where(n_active > 0, n_active, np.nan)
+        return np.asarray(logarithms @ active / np.where(n_active > 0, n_active, np.nan))
 
     def log_mean_label(self) -> np.ndarray:
         """Logarithm of the label's mean over all inputs, NaN for an empty concept."""
         mean = _sum_weighted(self._weights, self._labels[:, None])[0] / self._total
-        return np.log(mean, out=np.full(len(mean), np.nan), where=mean > 0)
+        return np.asarray(np.log(mean, out=np.full(len(mean), np.nan), where=mean > 0))
 
-    def top_and_random(self, seed: int) -> WeightedEvidence:
+    def top_and_random(self, seed: int) -> DrawnStatistics:
         """Inputs drawn from those where the neuron is strongest, and from all."""
         if seed not in self._drawn:
             drawn = self.draw_weights(seed)
             kept = (drawn != 0).any(axis=1)
-            self._drawn[seed] = WeightedEvidence(
+            self._drawn[seed] = DrawnStatistics(
                 self._activations[kept], self._labels[kept], drawn[kept]
             )
         return self._drawn[seed]
@@ -271,8 +269,8 @@ class WeightedEvidence:
         """Average precision of activations as scores of labelled inputs."""
         return self._precision(self._by_activation, self._labelled)
 
-    def _precision(self, groups: _Groups, truth: _Truth) -> np.ndarray:
-        return _average_precision(self._weights, groups.order, groups.ends, *truth)
+    def _precision(self, groups: _Groups, truth: _Levels) -> np.ndarray:
+        return np.asarray(_average_precision(self._weights, groups.order, groups.ends, *truth))
 
     def roc_area(self, alpha: float | None) -> np.ndarray:
         """Area under the ROC curve of labels as scores of active inputs."""
@@ -282,8 +280,8 @@ class WeightedEvidence:
         """Area under the ROC curve of activations as scores of labelled inputs."""
         return self._area(self._by_activation, self._labelled)
 
-    def _area(self, groups: _Groups, truth: _Truth) -> np.ndarray:
-        return _roc_area(self._weights, groups.order, groups.ends, *truth)
+    def _area(self, groups: _Groups, truth: _Levels) -> np.ndarray:
+        return np.asarray(_roc_area(self._weights, groups.order, groups.ends, *truth))
 
     def compute(self, function: Callable[..., np.ndarray], **parameters: Any) -> np.ndarray:
         """Call a function of activations (input, neuron) and labels (input, concept), per draw."""
@@ -314,7 +312,7 @@ def _draw(weights: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     return drawn
 
 
-class _Truth(NamedTuple):
+class _Levels(NamedTuple):
     """A cell is true in a draw where ``level[cell] < limit[draw]``."""
 
     level: np.ndarray

@@ -17,17 +17,18 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from evals.kernels.arrays import AnyArray, Shaped, to_numpy, to_plain
+from evals.kernels.arrays import to_numpy, to_plain
+from evals.kernels.blocks import BlockStatistics, PreparedLabels, map_statistics, most_neurons
 from evals.kernels.columns import Columns
-from evals.metrics.table import ALPHAS, LAMBDAS, Metric, Parameters, find_metric
-from evals.scoring.blocks import BlockEvidence, Concepts, map_evidence, most_neurons
-from evals.scoring.labelled import align, take_concepts, take_right
+from evals.kernels.containers import AnyArray
+from evals.metrics.registered import find_metrics
+from evals.metrics.table import ALPHAS, LAMBDAS, Metric, Parameters
+from evals.scoring.ground_truth import UNKNOWN, require_right, take_right
+from evals.scoring.labelled import align
 from evals.scoring.scoring import read_activations
-from registry.suggest import nearest
 
 VALIDATION_SHARE = 0.05
 LEAST_VALIDATION = 2
-UNKNOWN = -1
 LONG_NAMES = {
     "alpha": "fraction of inputs at which a neuron is active",
     "lam": "weight of how common a concept is",
@@ -83,36 +84,6 @@ def validation_neurons(
     return is_chosen
 
 
-def right_places(right_concept: Shaped | Sequence[str], labels: AnyArray) -> np.ndarray:
-    """Return the place of each neuron's known concept among the labels.
-
-    Parameters
-    ----------
-    right_concept : array or sequence of str
-        (neuron,) name of the label that is the neuron's concept, "" where it is not known.
-    labels : array
-        (input, concept) or (input, label), with names.
-
-    Returns
-    -------
-    ndarray
-        (neuron,) int64, -1 where the concept is not known.
-
-    Raises
-    ------
-    ValueError
-        For a name that the labels do not have, with the nearest.
-    """
-    names = to_numpy(right_concept).astype(str)
-    known = take_concepts(labels)["concept"].values.astype(str)
-    place = {name: i for i, name in enumerate(known.tolist())} | {"": UNKNOWN}
-    for neuron, name in enumerate(names.tolist()):
-        if name not in place:
-            hint = nearest(name, known.tolist())
-            raise ValueError(f"the right concept {name!r} of neuron {neuron} is no label{hint}")
-    return np.array([place[name] for name in names.tolist()], dtype=np.int64)
-
-
 def identification_auprc(scores: AnyArray, right: AnyArray) -> float:
     """Return the average precision of scores as a detector of right pairs.
 
@@ -148,30 +119,6 @@ def identification_auprc(scores: AnyArray, right: AnyArray) -> float:
     found = len(hits) - np.searchsorted(hits, hits)
     at_or_above = ranked.size - np.searchsorted(np.sort(ranked, axis=None), hits)
     return float(np.mean(found / at_or_above))
-
-
-def require_right(right: AnyArray, shape: tuple[int, ...]) -> np.ndarray:
-    """Return places of right concepts as int64, if they fit scores of this (neuron, concept) shape.
-
-    Raises
-    ------
-    ValueError
-        If they do not, or no neuron is known.
-    """
-    places = to_numpy(right)
-    if places.shape != shape[:1] or places.dtype.kind not in "iu":
-        raise ValueError(
-            f"expected a place for each of {shape[0]} neurons; "
-            f"got shape {places.shape} of {places.dtype}"
-        )
-    if places.size and (places.min() < UNKNOWN or places.max() >= shape[1]):
-        raise ValueError(
-            f"a right concept lies in 0 to {shape[1] - 1}, or is {UNKNOWN} where not known; "
-            f"got {places.min()} to {places.max()}"
-        )
-    if (places == UNKNOWN).all():
-        raise ValueError("expected at least one neuron whose concept is known; got none")
-    return places.astype(np.int64)
 
 
 def choose_parameters(
@@ -221,7 +168,7 @@ def choose_parameters(
     AlignmentError, UnknownMetricError, ValueError
         As :func:`evals.score`; and where ``right`` does not fit.
     """
-    rows = [metric if isinstance(metric, Metric) else find_metric(metric) for metric in metrics]
+    rows = find_metrics(metrics)
     known = KnownNeurons(activations, labels, right, workers)
     grids = [(row, grid(row, alphas, lams, seed)) for row in rows]
     everyone = np.ones(len(known), dtype=bool)
@@ -256,7 +203,7 @@ class KnownNeurons:
 
     They are scored a block at a time, and no more scores (neuron, concept) are held at once than
     take `SCORE_BYTES`, or one: memory does not grow with the inputs of all neurons, nor with what
-    is tried. Evidence is gathered anew for the next scores.
+    is tried. Statistics is gathered anew for the next scores.
 
     Parameters
     ----------
@@ -300,7 +247,7 @@ class KnownNeurons:
         n_blocks, self._size = _block_size(int(is_chooser.sum()), self.n_inputs, workers)
         self._n_first = min(n_blocks * self._size, len(known))
         self._activations = activations.isel(neuron=known[order])
-        self._labels = Concepts(Columns(to_plain(labels), "labels"), workers)
+        self._labels = PreparedLabels(Columns(to_plain(labels), "labels"), workers)
 
     def __len__(self) -> int:
         return len(self.right)
@@ -349,14 +296,14 @@ class KnownNeurons:
         scores = [np.empty((n_neurons, len(self.concepts))) for _ in jobs]
         alphas = sorted({point.alpha for _, point in jobs if point.alpha is not None})
 
-        def fill(neurons: slice, evidence: BlockEvidence) -> None:
-            evidence.sweep(alphas)
+        def fill(neurons: slice, statistics: BlockStatistics) -> None:
+            statistics.sweep(alphas)
             for (row, point), values in zip(jobs, scores, strict=True):
-                values[neurons] = row.evaluate(evidence, point)
+                values[neurons] = row.evaluate(statistics, point)
 
         columns = read_activations(self._activations.isel(neuron=slice(n_neurons)))
         options: Any = {"block_size": self._size, "workers": self._workers}
-        for _ in map_evidence(fill, columns, self._labels, **options):
+        for _ in map_statistics(fill, columns, self._labels, **options):
             pass
         return scores
 

@@ -8,12 +8,16 @@ section 5.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+import registry
+from evals.concepts.config import ConsistencyConfig
+from evals.concepts.consistency_table import consistency_table
 from evals.kernels.arrays import to_labelled, to_numpy
 from evals.kernels.containers import AnyArray
 from registry.suggest import nearest
@@ -324,3 +328,25 @@ def _mean_of(values: Floats) -> float:
 def _mean(total: Floats, count: NDArray[np.integer]) -> Floats:
     with np.errstate(invalid="ignore"):
         return total / count
+
+
+def measure_consistency(
+    config: ConsistencyConfig, inputs: registry.Inputs, run: registry.Run
+) -> xr.Dataset:
+    """Score every concept."""
+
+    def tell(done: int, total: int) -> None:
+        run.progress(done, total, "encodings")
+
+    encodings = inputs["encodings"].open()
+    measured = score_encodings(
+        encodings,
+        centred=config.centred,
+        least_images=config.least_images,
+        n_bins=config.n_bins,
+        progress=tell,
+    )
+    told = "centred" if config.centred else "not centred"
+    measured = measured.assign(variant=f"{encodings['variant'].item()}; {told}")
+    sys.stdout.write(consistency_table(measured))
+    return measured

@@ -16,6 +16,7 @@ which know where such objects usually are, and nothing else.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,9 +25,18 @@ import numpy as np
 import xarray as xr
 from scipy.ndimage import distance_transform_edt
 
+import registry
+from evals.concepts.config import (
+    CONSENSUS,
+    LOCALISATION_OPTIONS,
+    LocalisationConfig,
+    LocalisationOptions,
+)
+from evals.concepts.localisation_table import localisation_table
 from evals.kernels.arrays import to_dataset, to_labelled
 from evals.kernels.containers import Shaped
 from evals.kernels.contingency import divide
+from registry.suggest import nearest
 
 MEASURES = ("pointing", "energy", "iou")
 MAPS = {"map": ("concept", "rank", "y", "x"), "image": ("concept", "rank")}
@@ -39,34 +49,6 @@ MASKS = {
 """Dimensions of what `localise` is given, where it comes as plain arrays."""
 
 BLOCK = 32  # concepts whose maps, and the masks of whose images, are in memory at once
-
-
-@dataclass(frozen=True)
-class LocalisationOptions:
-    """How maps are compared with masks.
-
-    Parameters
-    ----------
-    tolerance : float
-        Distance from the mask, in cells, up to which a maximum counts as in it.
-    mass : float
-        Share of the positive part that the fewest cells hold, in (0, 1], for the IoU.
-    n_ranks : int
-        Best labels that are kept for each concept.
-    n_bootstrap : int
-        Draws of an interval, over images; 0 for none.
-    confidence : float
-        Share of draws within an interval, in (0, 1).
-    seed : int
-        Draws the bootstrap.
-    """
-
-    tolerance: float = 0
-    mass: float = 0.8
-    n_ranks: int = 3
-    n_bootstrap: int = 1000
-    confidence: float = 0.95
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -145,7 +127,7 @@ def localise(
     maps: xr.Dataset | Mapping[str, Any],
     masks: xr.Dataset | Mapping[str, Any],
     names: Shaped | Sequence[str] | None = None,
-    options: LocalisationOptions = LocalisationOptions(),
+    options: LocalisationOptions = LOCALISATION_OPTIONS,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> xr.Dataset:
     """Measure whether concepts are where their labels are.
@@ -394,3 +376,37 @@ def _mean(values: np.ndarray) -> np.ndarray:
     """Return the mean over concepts (concept, measure), NaN left out."""
     known = ~np.isnan(values)
     return divide(np.where(known, values, 0).sum(axis=0), known.sum(axis=0))
+
+
+def localise_concepts(
+    config: LocalisationConfig, inputs: registry.Inputs, run: registry.Run
+) -> xr.Dataset:
+    """Localise every concept, with the label that names it where there are names."""
+
+    def tell(done: int, total: int) -> None:
+        run.progress(done, total, "concepts")
+
+    names = None
+    if "names" in inputs:
+        with inputs["names"].open() as named:
+            names = _choose_names(named, config.names_by)
+    with inputs["maps"].open() as maps, inputs["masks"].open() as masks:
+        localised = localise(maps, masks, names, config, tell)
+    sys.stdout.write(localisation_table(localised))
+    return localised
+
+
+def _choose_names(named: xr.Dataset, names_by: str) -> xr.DataArray:
+    """Return the names (concept,) of the consensus or of a metric.
+
+    Raises
+    ------
+    ValueError
+        If the concepts were not named by that metric.
+    """
+    if names_by == CONSENSUS:
+        return named["consensus"].load()
+    metrics = named["metric"].values.astype(str).tolist()
+    if names_by not in metrics:
+        raise ValueError(f"no names by {names_by!r}{nearest(names_by, [CONSENSUS, *metrics])}")
+    return named["name"].isel(metric=metrics.index(names_by)).load()

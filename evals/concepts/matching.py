@@ -14,7 +14,9 @@ the other concepts whose images are shuffled.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +24,9 @@ import numpy as np
 import xarray as xr
 from scipy.optimize import linear_sum_assignment
 
+import registry
+from evals.concepts.config import MATCHING_OPTIONS, MatchingOptions
+from evals.concepts.matching_table import matching_table
 from evals.kernels.arrays import is_plain, to_labelled, to_plain
 from evals.kernels.blocks import score_arrays
 from evals.kernels.columns import Columns
@@ -33,34 +38,6 @@ from evals.scoring.labelled import share_names, take_neurons
 
 THRESHOLDS = (0.5, 0.7, 0.9)
 UNMATCHED = -1
-
-
-@dataclass(frozen=True)
-class MatchingOptions:
-    """How sets of concepts are compared.
-
-    Parameters
-    ----------
-    thresholds : sequence of float
-        Similarities from which on matched concepts count as the same.
-    n_null : int
-        Draws of the null; 0 for none.
-    n_bootstrap : int
-        Draws of an interval, over concepts; 0 for none.
-    confidence : float
-        Share of draws within an interval, in (0, 1).
-    seed : int
-        Draws null and bootstrap.
-    workers : int
-        Threads.
-    """
-
-    thresholds: Sequence[float] = THRESHOLDS
-    n_null: int = 5
-    n_bootstrap: int = 1000
-    confidence: float = 0.95
-    seed: int = 0
-    workers: int = 1
 
 
 @dataclass(frozen=True)
@@ -238,7 +215,7 @@ class ConceptSet:
 
 
 def match_sets(
-    one: ConceptSet, other: ConceptSet, options: MatchingOptions = MatchingOptions()
+    one: ConceptSet, other: ConceptSet, options: MatchingOptions = MATCHING_OPTIONS
 ) -> xr.Dataset:
     """Match the concepts of one set to those of another, by every basis that both have.
 
@@ -408,3 +385,47 @@ def _same(match: np.ndarray) -> float:
         return np.nan
     both = (match != UNMATCHED).all(axis=1)
     return float(divide((match[both] == match[both, :1]).all(axis=1).sum(), both.sum()))
+
+
+def match_concepts(
+    config: MatchingOptions, inputs: registry.Inputs, run: registry.Run
+) -> xr.Dataset:
+    """Match by decoders, and by presences where both sets were measured."""
+    _require_one_layer(inputs["one"], inputs["other"])
+    with ExitStack() as stack:
+        sets = [_concepts(inputs[slot], stack) for slot in ("one", "other")]
+        matched = match_sets(sets[0], sets[1], config)
+    sys.stdout.write(matching_table(matched))
+    return matched
+
+
+def _concepts(given: registry.Input, stack: ExitStack) -> ConceptSet:
+    """Return directions and presences of concepts, as far as there are any."""
+    if given.kind == "sae":
+        return ConceptSet(stack.enter_context(given.open())["decoder"].load())
+    presence = stack.enter_context(given.open())["presence"]
+    if "sae" not in given.inputs:
+        return ConceptSet(presence=presence)
+    return ConceptSet(stack.enter_context(given.inputs["sae"].open())["decoder"].load(), presence)
+
+
+def _require_one_layer(one: registry.Input, other: registry.Input) -> None:
+    """Raise unless both sets are of one layer of one network.
+
+    Raises
+    ------
+    ValueError
+        With the two layers.
+    """
+    layers = [_layer(given) for given in (one, other)]
+    if layers[0][1:] != layers[1][1:]:
+        texts = [f"{name} is of layer {layer} of {network}" for name, layer, network, _ in layers]
+        raise ValueError(f"{'; '.join(texts)}: expected concepts of one layer of one network")
+
+
+def _layer(given: registry.Input) -> tuple[str, str, str, str]:
+    """Return the name of a set, its layer, and the name and fingerprint of the network."""
+    is_sae = given.kind == "sae" or "sae" in given.inputs
+    source = given.origin("features") if is_sae else given
+    network = source.origin("network")
+    return given.name, source.config["layer"], network.name, network.fingerprint

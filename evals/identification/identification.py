@@ -8,6 +8,7 @@ splits.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,8 +17,14 @@ import numpy as np
 import xarray as xr
 from scipy import stats
 
+import registry
+from evals.identification.config import (
+    IDENTIFICATION_OPTIONS,
+    IdentificationConfig,
+    IdentificationOptions,
+)
+from evals.identification.identification_table import identification_table
 from evals.identification.known_neurons import (
-    VALIDATION_SHARE,
     KnownNeurons,
     alpha_of,
     grid,
@@ -29,44 +36,9 @@ from evals.identification.published_auprc import published_auprc
 from evals.kernels.arrays import to_numpy
 from evals.kernels.containers import AnyArray
 from evals.metrics.registered import find_metrics
-from evals.metrics.table import ALPHAS, LAMBDAS, Metric, Parameters
-from evals.scoring.ground_truth import UNKNOWN
-
-
-@dataclass(frozen=True)
-class IdentificationOptions:
-    """How neurons are split, and what is tried.
-
-    Parameters
-    ----------
-    alphas : tuple of float
-        Fractions of inputs at which a neuron may be active, in (0, 1]; none where activations are
-        0 or 1 already.
-    lams : tuple of float
-        Weights that ``wpmi`` may give to how common a concept is.
-    n_splits : int
-        Splits of the neurons into those that choose and those that are tested, at least 1.
-    share : float
-        Share of neurons that choose, in (0, 1); at least 2 do.
-    seed : int
-        Of the first split, and of inputs that are drawn by neuron; the next split has the next.
-    confidence : float
-        Of the interval, in (0, 1).
-    published : str
-        Setting whose published figures stand beside, as :func:`published_auprc` knows it; "" for
-        none.
-    workers : int
-        Threads; they do not change the result.
-    """
-
-    alphas: tuple[float, ...] = ALPHAS
-    lams: tuple[float, ...] = LAMBDAS
-    n_splits: int = 10
-    share: float = VALIDATION_SHARE
-    seed: int = 0
-    confidence: float = 0.95
-    published: str = ""
-    workers: int = 1
+from evals.metrics.table import Metric, Parameters
+from evals.scoring.ground_truth import UNKNOWN, right_places
+from evals.scoring.labelled import pair_datasets
 
 
 def right_ranks(scores: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -110,7 +82,7 @@ def identify(
     labels: AnyArray,
     right: AnyArray,
     metrics: Sequence[str | Metric],
-    options: IdentificationOptions = IdentificationOptions(),
+    options: IdentificationOptions = IDENTIFICATION_OPTIONS,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> xr.Dataset:
     """Measure how well metrics identify neurons of known concept.
@@ -324,3 +296,32 @@ def mean_interval(values: np.ndarray, confidence: float) -> tuple[np.ndarray, np
     half /= np.sqrt(n_splits)
     mean = values.mean(axis=1)
     return np.clip(mean - half, 0, 1), np.clip(mean + half, 0, 1)
+
+
+def identify_neurons(
+    config: IdentificationConfig, inputs: registry.Inputs, run: registry.Run
+) -> xr.Dataset:
+    """Identify the neurons whose concept is known."""
+    dataset = inputs["activations"].open()
+    opened = dataset, inputs["labels"].open()
+    activations, labels = pair_datasets(*opened, "activation", config.split)
+
+    def tell(done: int, total: int) -> None:
+        run.progress(done, total, "steps")
+
+    found = identify(
+        activations.astype("float64") + config.shift,  # in float32 the sum would lose digits
+        labels,
+        right_places(dataset["right_concept"], labels),
+        config.metrics,
+        config,
+        tell,
+    )
+    names = dataset["name"].sel(neuron=found["neuron"])
+    found = found.assign(
+        name=("neuron", names.values.astype(str)),
+        shift=config.shift,
+        confidence=config.confidence,
+    )
+    sys.stdout.write(identification_table(found))
+    return found

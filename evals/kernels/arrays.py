@@ -148,6 +148,7 @@ def _densify(array: Any) -> Any:
     import dask.array  # half a second, for what is sparse alone
 
     rows = max(1, SPARSE_CHUNK // max(1, array.shape[1]))
-    return dask.array.from_array(
+    from_array: Any = dask.array.from_array
+    return from_array(
         _SparseParts(array), chunks=(rows, -1), name=False, meta=np.empty((0, 0), array.dtype)
     )

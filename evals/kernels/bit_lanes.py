@@ -6,6 +6,8 @@ instruction each where a processor has such (AVX-512), and a few elsewhere.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
@@ -23,7 +25,9 @@ _MASK = ir.VectorType(ir.IntType(1), WIDTH)
 
 
 @intrinsic
-def advance(typingctx, state, words, stride, rows, gains, shares):  # type: ignore[no-untyped-def]
+def advance(
+    typingctx: Any, state: Any, words: Any, stride: Any, rows: Any, gains: Any, shares: Any
+) -> Any:
     """Take `UNROLLED` steps: where a bit is set, ``found += gain; sum += found * share``.
 
     All are addresses but ``stride``: of `STATE` doubles, of the word of the first row (rows are
@@ -32,7 +36,7 @@ def advance(typingctx, state, words, stride, rows, gains, shares):  # type: igno
     address = types.uintp
     signature = types.void(address, address, types.uint64, address, address, address)
 
-    def generate(context, builder, _signature, arguments):  # type: ignore[no-untyped-def]
+    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         _Walk(builder, *arguments).emit()
         return context.get_dummy_value()
 
@@ -42,7 +46,9 @@ def advance(typingctx, state, words, stride, rows, gains, shares):  # type: igno
 class _Walk:
     """Emits the instructions of `advance`."""
 
-    def __init__(self, builder, state, words, stride, rows, gains, shares):  # type: ignore[no-untyped-def]
+    def __init__(
+        self, builder: Any, state: Any, words: Any, stride: Any, rows: Any, gains: Any, shares: Any
+    ):
         self._builder = builder
         self._stride = stride
         self._state = builder.inttoptr(state, _VECTOR.as_pointer())
@@ -65,37 +71,37 @@ class _Walk:
         for place, value in zip(places, found + sums, strict=True):
             self._builder.store(value, place, align=8)
 
-    def _step(self, mask, found, total, gain, share):  # type: ignore[no-untyped-def]
+    def _step(self, mask: Any, found: Any, total: Any, gain: Any, share: Any) -> tuple[Any, Any]:
         build, fused = self._builder, ("contract",)
         reached = build.select(mask, build.fadd(found, gain), found)
         more = build.fadd(total, build.fmul(reached, share, flags=fused), flags=fused)
         return reached, build.select(mask, more, total)
 
-    def _read_word(self, step: int):  # type: ignore[no-untyped-def]
+    def _read_word(self, step: int) -> Any:
         row = self._builder.zext(self._builder.load(self._at(self._rows, step)), _INT64)
         place = self._builder.mul(row, self._stride)
         return self._builder.load(self._builder.gep(self._words, [place]))
 
-    def _at(self, pointer, place: int):  # type: ignore[no-untyped-def]
+    def _at(self, pointer: Any, place: int) -> Any:
         return self._builder.gep(pointer, [ir.Constant(_INT64, place)])
 
-    def _spread(self, pointer, place: int):  # type: ignore[no-untyped-def]
+    def _spread(self, pointer: Any, place: int) -> Any:
         nothing = ir.Constant(_VECTOR, ir.Undefined)
         number = self._builder.load(self._at(pointer, place))
         first = self._builder.insert_element(nothing, number, ir.Constant(_INT32, 0))
         everywhere = ir.Constant(ir.VectorType(_INT32, WIDTH), [0] * WIDTH)
         return self._builder.shuffle_vector(first, nothing, everywhere)
 
-    def _mask(self, word, vector: int):  # type: ignore[no-untyped-def]
+    def _mask(self, word: Any, vector: int) -> Any:
         bits = self._builder.lshr(word, ir.Constant(_INT64, WIDTH * vector))
         return self._builder.bitcast(self._builder.trunc(bits, ir.IntType(WIDTH)), _MASK)
 
 
 @intrinsic
-def count_bits(typingctx, word):  # type: ignore[no-untyped-def]
+def count_bits(typingctx: Any, word: Any) -> Any:
     """Return how many bits of a uint64 are set."""
 
-    def generate(context, builder, _signature, arguments):  # type: ignore[no-untyped-def]
+    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         return builder.ctpop(arguments[0])
 
     return types.uint64(types.uint64), generate

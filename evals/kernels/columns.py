@@ -69,7 +69,8 @@ class Columns:
     @property
     def dtype(self) -> np.dtype:
         """Of the numbers, as they are held."""
-        return np.dtype(self._source.dtype)
+        held: np.dtype = self._source.dtype
+        return held
 
     @property
     def _is_lazy(self) -> bool:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
 import numpy as np
+from pydantic import Field
 
 from evals.kernels.containers import AnyArray
 from evals.kernels.statistics import Statistics
@@ -28,6 +29,9 @@ FORMER_FAMILIES = ("ranking", "difference", "likelihood", "sample", "combination
 
 ALPHAS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 """Fractions of inputs at which a neuron may be active, where the best is chosen."""
+
+Alpha: TypeAlias = Annotated[float, Field(gt=0, le=1)]
+"""A fraction of inputs, as configurations check it."""
 
 LAMBDAS = tuple(i / 100 for i in range(101))
 """Weights that `wpmi` may give to how common a concept is, where the best is chosen."""

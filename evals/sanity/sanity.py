@@ -20,13 +20,12 @@ from evals.metrics.registered import find_metrics
 from evals.metrics.table import Metric
 from evals.sanity.binary_neurons import BinaryNeurons
 from evals.sanity.binary_trials import BinaryTrial, Outcomes
+from evals.sanity.config import SANITY_OPTIONS, SanityOptions
 from evals.sanity.corruption import CorruptedLabels, Hierarchy, SubstitutedLabels
 from evals.sanity.protocol import (
     COMPATS,
-    DECISIVE,
     EXPERIMENTAL,
     EXTRA,
-    FORMS,
     FREQUENCIES,
     MISSING,
     N_DRAWS,
@@ -39,12 +38,7 @@ from evals.sanity.protocol import (
     Rates,
 )
 from evals.sanity.published_accuracy import OTHER_DATA, explain_difference, published_accuracy
-from evals.sanity.tested_neurons import (
-    SANITY_OPTIONS,
-    NeuronsUnderTest,
-    SanityOptions,
-    find_neurons,
-)
+from evals.sanity.tested_neurons import NeuronsUnderTest, find_neurons
 from evals.sanity.verdicts import (
     CRITERION,
     PASSES,
@@ -53,7 +47,6 @@ from evals.sanity.verdicts import (
     Z,
     change_of_scores,
     error_of_mean,
-    judge_together,
     wilson_interval,
 )
 from evals.scoring.ground_truth import UNKNOWN
@@ -62,17 +55,6 @@ from registry.suggest import nearest
 
 PER_FREQUENCY = ("metric", "test", "frequency")
 PER_TEST = ("metric", "test")
-BY_FORM = (
-    "decrease_accuracy",
-    "decrease_accuracy_low",
-    "decrease_accuracy_high",
-    "standard_error",
-    "mean_change",
-    "undefined",
-    "verdict",
-    "published",
-    "difference",
-)
 REAL_FORMS = (EXPERIMENTAL, SEMANTIC)
 
 
@@ -404,49 +386,3 @@ def _judge_forms(tested: xr.Dataset, criterion: Criterion) -> xr.Dataset:
     is_compared = published.notnull() & accuracy.notnull()
     difference = of_form.astype(object).where(is_compared, "").astype(str)
     return tested.assign(verdict=verdict, published=published, difference=difference)
-
-
-def combine_forms(theoretical: xr.Dataset, real: xr.Dataset | None = None) -> xr.Dataset:
-    """Put the forms of the tests together, and say what follows for each metric.
-
-    Parameters
-    ----------
-    theoretical : Dataset
-        Of `theoretical_sanity`.
-    real : Dataset, optional
-        Of `experimental_sanity`, of the same metrics.
-
-    Returns
-    -------
-    xr.Dataset
-        (metric, form, test) all that is known of each form, NaN and "" where it was not run;
-        (metric, test, frequency) what is theoretical; ``passed`` (metric,): "passes" where both
-        tests are passed in the theoretical and the experimental form, as far as these were run;
-        "fails" where one is failed, "undecided" otherwise. The semantic form has no part in it.
-    """
-    first = theoretical.drop_dims("frequency").assign(
-        mean_change=theoretical["score_change"].mean("frequency"),
-        undefined=theoretical["undefined_share"].mean("frequency"),
-    )
-    forms = [first.expand_dims(form=[THEORETICAL]), *([] if real is None else [real])]
-    whole = xr.Dataset({name: _join_forms(name, forms) for name in BY_FORM})
-    whole = whole.merge(theoretical[["score_change", "decrease_rate", "undefined_share"]])
-    decisive = whole["verdict"].sel(form=list(DECISIVE))
-    verdicts = [judge_together(held.ravel().tolist()) for held in decisive.values]
-    whole = whole.assign(passed=("metric", np.array(verdicts, dtype=str)))
-    if real is None:
-        return whole.assign(n_neurons=(("form", "test"), np.zeros((len(FORMS), len(TESTS)), int)))
-    return whole.assign(
-        n_neurons=real["n_neurons"].reindex(form=list(FORMS), fill_value=0),
-        seed_accuracy=real["seed_accuracy"].reindex(form=list(FORMS)),
-        alpha=real["alpha"],
-        lam=real["lam"],
-    )
-
-
-def _join_forms(name: str, forms: Sequence[xr.Dataset]) -> xr.DataArray:
-    """Return a variable in all forms (metric, form, test), NaN or "" where one was not run."""
-    joined = xr.concat([held[name] for held in forms], "form")
-    missing = "" if joined.dtype.kind in "UO" else np.nan
-    full = joined.reindex(form=list(FORMS), fill_value=missing)
-    return full.astype(str if missing == "" else np.float64).transpose("metric", "form", "test")

@@ -13,7 +13,6 @@ import numpy as np
 import xarray as xr
 
 from evals.identification.known_neurons import (
-    VALIDATION_SHARE,
     choose_parameters,
     chosen_parameters,
     validation_neurons,
@@ -23,8 +22,8 @@ from evals.kernels.blocks import score_arrays
 from evals.kernels.columns import Columns, LabelSet, stack_columns
 from evals.kernels.containers import AnyArray, Shaped
 from evals.metrics.registered import find_metric
-from evals.metrics.table import ALPHAS, LAMBDAS, Metric, Parameters
-from evals.sanity.protocol import HIDDEN_ALPHA
+from evals.metrics.table import Metric, Parameters
+from evals.sanity.config import SANITY_OPTIONS, SanityOptions
 from evals.sanity.verdicts import bounds_of_scores
 from evals.scoring.ground_truth import UNKNOWN, right_places, take_right
 from evals.scoring.labelled import align
@@ -32,39 +31,6 @@ from evals.scoring.pairs import score_pair_arrays
 from evals.scoring.scoring import read_activations
 
 LABEL_BYTES = 1 << 29  # label sets side by side, where all pairs are scored
-
-
-@dataclass(frozen=True)
-class SanityOptions:
-    """How neurons and parameters are chosen.
-
-    Parameters
-    ----------
-    hidden_alpha : float or None
-        Fraction of inputs at which a neuron is active, in (0, 1], where the right concept is not
-        known: it is then the one of highest IoU, and no other alpha is tried. None where
-        activations are 0 or 1 already.
-    validation_share : float
-        Share of neurons that choose parameters, in (0, 1); at least 2 do.
-    alphas, lams : tuple of float
-        What they choose from; no alpha where activations are 0 or 1 already.
-    seed : int
-        Of the neurons that choose, and of inputs that some metrics draw by neuron.
-    workers : int
-        Threads; they do not change the result.
-    """
-
-    hidden_alpha: float | None = HIDDEN_ALPHA
-    validation_share: float = VALIDATION_SHARE
-    alphas: tuple[float, ...] = ALPHAS
-    lams: tuple[float, ...] = LAMBDAS
-    seed: int = 0
-    workers: int = 1
-
-
-SANITY_OPTIONS = SanityOptions()
-SubjectOptions = SanityOptions
-"""The name it had first."""
 
 
 @dataclass(frozen=True)

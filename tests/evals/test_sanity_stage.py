@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-import evals.test_metrics as module
+import evals.sanity_check as module
 from evals import list_metrics, schemas
 from evals.sanity.protocol import EXPERIMENTAL, SEMANTIC, THEORETICAL
 from evals.sanity.sanity_table import sanity_table

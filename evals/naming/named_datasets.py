@@ -1,0 +1,82 @@
+"""Names of the concepts of a dataset, in parts where there are many."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+
+import xarray as xr
+
+import registry
+from evals.metrics.table import Parameters
+from evals.naming.config import NamingConfig
+from evals.naming.naming import Namer, NamingOptions
+from evals.naming.tables import names_table
+from evals.sanity.protocol import DECISIVE
+from evals.sanity.verdicts import NOT_RUN
+from evals.scoring.labelled import pair_datasets
+from registry.store.shards import Shards
+
+
+def name_concepts(
+    config: NamingConfig, inputs: registry.Inputs, run: registry.Run
+) -> xr.Dataset | Shards:
+    """Name every concept by every metric, in parts where there are many."""
+    sanity, forms = _read_sanity(inputs)
+    naming = _prepare(config, inputs, sanity)
+
+    def summarise(parts: Iterable[xr.Dataset]) -> xr.Dataset:
+        told = {} if sanity is None else {"sanity_forms": ", ".join(forms)}
+        return naming.summarise(parts).assign(told)
+
+    def tell(done: int, total: int) -> None:
+        run.progress(done, total, "concepts")
+
+    if naming.n_concepts <= naming.part_size:
+        parts = list(naming.parts(progress=tell))
+        names = parts[0].merge(summarise(parts))
+        sys.stdout.write(names_table(names))
+        return names
+    writer = run.shards()
+    for part in naming.parts(writer.next_index, tell):
+        writer.append(part)
+    opened = [registry.open_dataset(path) for path in sorted(writer.folder.glob("part-*.nc"))]
+    summary = summarise(opened)
+    shown = ["name", "score", "margin", "tied", "consensus", "consensus_votes", "consensus_score"]
+    whole = xr.concat([part[shown].load() for part in opened], "concept", data_vars="all")
+    sys.stdout.write(names_table(whole.merge(summary)))
+    finished: Shards = writer.finish(summary)
+    return finished
+
+
+def _prepare(
+    config: NamingConfig, inputs: registry.Inputs, sanity: Mapping[str, str] | None
+) -> Namer:
+    activations, labels = inputs["activations"].open(), inputs["labels"].open()
+    pair = pair_datasets(activations, labels, config.variable, config.split)
+    options = NamingOptions(
+        parameters=Parameters(alpha=config.alpha, lam=config.lam, seed=config.seed),
+        n_ranks=config.n_ranks,
+        n_bootstrap=config.n_bootstrap,
+        confidence=config.confidence,
+        seed=config.seed,
+        workers=config.workers,
+    )
+    return Namer.of(
+        *pair,
+        config.metrics,
+        options,
+        sanity=sanity,
+        right=activations.get("right_concept"),
+    )
+
+
+def _read_sanity(inputs: registry.Inputs) -> tuple[Mapping[str, str] | None, list[str]]:
+    """Return the verdict on each metric, None where no tests are given, and the forms behind it."""
+    if "sanity" not in inputs:
+        return None, []
+    with inputs["sanity"].open() as tested:
+        passed, cells = tested["passed"].load(), tested["verdict"].load()
+    names, verdicts = passed["metric"].values.astype(str), passed.values.astype(str)
+    forms = [form for form in DECISIVE if (cells.sel(form=form) != NOT_RUN).any()]
+    return dict(zip(names, verdicts, strict=True)), forms

@@ -1,0 +1,143 @@
+"""The forms of the sanity tests together: theoretical, experimental, semantic."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+import xarray as xr
+
+import registry
+from evals.sanity.config import SanityConfig
+from evals.sanity.protocol import DECISIVE, FORMS, TESTS, THEORETICAL
+from evals.sanity.sanity import experimental_sanity, theoretical_sanity
+from evals.sanity.sanity_table import sanity_table
+from evals.sanity.verdicts import judge_together
+from evals.scoring.labelled import pair_datasets
+
+BY_FORM = (
+    "decrease_accuracy",
+    "decrease_accuracy_low",
+    "decrease_accuracy_high",
+    "standard_error",
+    "mean_change",
+    "undefined",
+    "verdict",
+    "published",
+    "difference",
+)
+
+
+def combine_forms(theoretical: xr.Dataset, real: xr.Dataset | None = None) -> xr.Dataset:
+    """Put the forms of the tests together, and say what follows for each metric.
+
+    Parameters
+    ----------
+    theoretical : Dataset
+        Of `theoretical_sanity`.
+    real : Dataset, optional
+        Of `experimental_sanity`, of the same metrics.
+
+    Returns
+    -------
+    xr.Dataset
+        (metric, form, test) all that is known of each form, NaN and "" where it was not run;
+        (metric, test, frequency) what is theoretical; ``passed`` (metric,): "passes" where both
+        tests are passed in the theoretical and the experimental form, as far as these were run;
+        "fails" where one is failed, "undecided" otherwise. The semantic form has no part in it.
+    """
+    first = theoretical.drop_dims("frequency").assign(
+        mean_change=theoretical["score_change"].mean("frequency"),
+        undefined=theoretical["undefined_share"].mean("frequency"),
+    )
+    forms = [first.expand_dims(form=[THEORETICAL]), *([] if real is None else [real])]
+    whole = xr.Dataset({name: _join_forms(name, forms) for name in BY_FORM})
+    whole = whole.merge(theoretical[["score_change", "decrease_rate", "undefined_share"]])
+    decisive = whole["verdict"].sel(form=list(DECISIVE))
+    verdicts = [judge_together(held.ravel().tolist()) for held in decisive.values]
+    whole = whole.assign(passed=("metric", np.array(verdicts, dtype=str)))
+    if real is None:
+        return whole.assign(n_neurons=(("form", "test"), np.zeros((len(FORMS), len(TESTS)), int)))
+    return whole.assign(
+        n_neurons=real["n_neurons"].reindex(form=list(FORMS), fill_value=0),
+        seed_accuracy=real["seed_accuracy"].reindex(form=list(FORMS)),
+        alpha=real["alpha"],
+        lam=real["lam"],
+    )
+
+
+def _join_forms(name: str, forms: Sequence[xr.Dataset]) -> xr.DataArray:
+    """Return a variable in all forms (metric, form, test), NaN or "" where one was not run."""
+    joined = xr.concat([held[name] for held in forms], "form")
+    missing = "" if joined.dtype.kind in "UO" else np.nan
+    full = joined.reindex(form=list(FORMS), fill_value=missing)
+    return full.astype(str if missing == "" else np.float64).transpose("metric", "form", "test")
+
+
+def check_metrics(config: SanityConfig, inputs: registry.Inputs, run: registry.Run) -> xr.Dataset:
+    """Test metrics in every form that the inputs allow."""
+
+    def tell(done: int, total: int) -> None:
+        run.progress(done, total, "metrics")
+
+    _require_both(inputs)
+    theoretical = theoretical_sanity(
+        config.metrics,
+        frequencies=config.frequencies,
+        n_inputs=config.n_inputs,
+        n_draws=config.n_draws,
+        simulated_draws=config.simulated_draws,
+        rates=config.rates,
+        criterion=config.criterion,
+        seed=config.seed,
+        compat=config.compat,
+        progress=tell,
+    )
+    real = _test_on_data(config, inputs, run) if "labels" in inputs else None
+    tested = _summarise(config, combine_forms(theoretical, real), real)
+    sys.stdout.write(sanity_table(tested))
+    return tested
+
+
+def _require_both(inputs: registry.Inputs) -> None:
+    given = [slot for slot in ("activations", "labels") if slot in inputs]
+    if len(given) == 1:
+        raise ValueError(f"metrics are tested on activations and labels; got {given[0]} alone")
+
+
+def _test_on_data(config: SanityConfig, inputs: registry.Inputs, run: registry.Run) -> xr.Dataset:
+    """Return what became of the metrics on real neurons."""
+    activations, labels = inputs["activations"].open(), inputs["labels"].open()
+
+    def tell(done: int, total: int) -> None:
+        run.progress(done, total, "neurons")
+
+    return experimental_sanity(
+        *pair_datasets(activations, labels, config.variable, config.split),
+        config.metrics,
+        activations.get("right_concept"),
+        rates=config.rates,
+        criterion=config.criterion,
+        seeds=config.seeds,
+        options=config,
+        progress=tell,
+    )
+
+
+def _summarise(config: SanityConfig, tested: xr.Dataset, real: xr.Dataset | None) -> xr.Dataset:
+    """Add what is said of all metrics together."""
+    passed = tested["passed"].values.tolist()
+    right = "none" if real is None else real.attrs["right_concepts"]
+    return tested.assign(
+        n_passing=passed.count("passes"),
+        n_failing=passed.count("fails"),
+        n_undecided=passed.count("undecided"),
+        epsilon=config.epsilon,
+        required=config.required,
+        n_draws=config.n_draws,
+        variant=(
+            f"kept {config.kept_share:g}, extra {config.extra_factor:g}; right concepts: {right}; "
+            f"ties: {config.compat or 'midranks'}"
+        ),
+    )

@@ -1,0 +1,47 @@
+"""The configuration of scores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+import registry
+from evals.metrics.registered import resolve_metrics
+
+
+@dataclass(frozen=True)
+class ScoringConfig:
+    """Configuration of ``evals.score_explanations``.
+
+    Parameters
+    ----------
+    metrics : tuple of str
+        Names in the table of metrics; all of it where none is named.
+    alpha : float or None
+        Fraction of inputs at which a neuron is active, in (0, 1]; None where activations are 0 or
+        1 already.
+    lam : float
+        Weight of how common a concept is, in ``wpmi``.
+    seed : int
+        Of the inputs that some metrics draw by neuron.
+    variable : str
+        What of the activations' dataset is scored; by default ``presence`` of concepts,
+        ``activation`` of neurons.
+    split : str
+        Score on the inputs of this split alone; all by default.
+    workers : int
+        Threads.
+    """
+
+    metrics: tuple[str, ...] = ()
+    alpha: Annotated[float, Field(gt=0, le=1)] | None = 0.02
+    lam: float = 1.0
+    seed: Annotated[int, Field(ge=0)] = 0
+    variable: str = ""
+    split: str = ""
+    workers: registry.Runtime[Annotated[int, Field(ge=1)]] = 1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "metrics", resolve_metrics(self.metrics))

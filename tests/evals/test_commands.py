@@ -47,7 +47,7 @@ def test_the_table_in_latex():
     lines = printed("iou", "inverse_auc", "--latex").splitlines()
     assert lines[0] == r"\begin{tabular}{llllll}"
     assert lines[4].startswith("iou & 0, 1 & alpha & contingency & iou & Bau et al. 2017")
-    assert lines[5].startswith(r"inverse\_auc & 0, 1 &  & ranking & auc & ")
+    assert lines[5].startswith(r"inverse\_auc & 0, 1 &  & statistics & auc & ")
     assert all(line.endswith(r"\\") for line in lines[4:6])
 
 

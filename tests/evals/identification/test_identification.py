@@ -275,7 +275,7 @@ def test_threads_do_not_change_the_result(found):
 
 @pytest.mark.parametrize("limit", [1, 10_000])
 def test_how_many_scores_are_held_does_not_change_the_result(monkeypatch, found, limit):
-    monkeypatch.setattr(selection, "SCORE_BYTES", limit)
+    monkeypatch.setattr(known_neurons, "SCORE_BYTES", limit)
     again = identify(ACTIVATIONS.activation, LABELS.value, PLACES, METRICS, OPTIONS)
     xr.testing.assert_identical(again, found)
 
@@ -296,7 +296,7 @@ def test_memory_does_not_grow_with_neurons_or_with_what_is_tried(monkeypatch, n_
 
     held, score_together = [], known_neurons.KnownNeurons._score_together
     monkeypatch.setattr(known_neurons.KnownNeurons, "_score_together", count_scores)
-    monkeypatch.setattr(selection, "SCORE_BYTES", 20_000)
+    monkeypatch.setattr(known_neurons, "SCORE_BYTES", 20_000)
     monkeypatch.setattr(blocks, "BlockStatistics", Counted)
     monkeypatch.setattr(blocks, "BLOCK_VALUES", 2 * N_INPUTS)
     neurons = xr.concat([ACTIVATIONS.activation] * n_copies, "neuron")

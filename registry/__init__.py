@@ -11,7 +11,7 @@ __getattr__, __dir__, __all__ = _attach(
         "declare.faults": ["ConfigError", "RenamedWarning", "StageError"],
         "declare.inputs": ["Input", "Inputs", "Run"],
         "declare.kinds": ["kind"],
-        "declare.settings": ["Runtime"],
+        "declare.settings": ["Formerly", "Runtime", "Since"],
         "declare.stage": ["Stage"],
         "execute.command": ["run_module"],
         "store.datasets": [

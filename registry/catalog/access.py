@@ -11,13 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import islice
+from itertools import islice, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.catalog.lineage import recorded_input, recorded_schema
 from registry.catalog.runs import KEYS, UID, RunDetails, Runs, RunView, is_run, record_of, utc
-from registry.declare.stage import stage_names
+from registry.declare.stage import find_stage
 from registry.mongo import queries
 from registry.mongo.database import Database, DatabaseError, connect
 from registry.mongo.queries import find_metrics
@@ -91,9 +91,10 @@ class Catalog:
         ----------
         experiment, stage, status : str, optional
             Exact values; an experiment's name means all its cells, a cell's name this cell. A
-            stage is found under its former names too.
+            stage and a cell are found under their former names too.
         where : mapping, optional
-            Values by dotted key of Sacred's record, or by column: ``{"config.k": 16}``.
+            Values by dotted key of Sacred's record, or by column: ``{"config.k": 16}``. A key of
+            the configuration is found under its former names too.
         sort : str
             Such a key, with ``-`` for the largest first.
         limit : int, optional
@@ -112,7 +113,7 @@ class Catalog:
         key = sort.removeprefix("-")
         sort = sort.replace(key, KEYS.get(key, key))
         if experiment is not None:
-            query[f"info.factbook.{'cell' if '[' in experiment else 'experiment'}"] = experiment
+            query |= self._cell_query(experiment)
         if stage is not None:
             query[KEYS["stage"]] = stage
         if KEYS["stage"] in query:
@@ -122,11 +123,41 @@ class Catalog:
             query["status"] = stored
         # A run that is shown as died may be stored as running, so that some are dropped below.
         bound = limit if status in (None, "COMPLETED", "FAILED") else None
-        records = self._records(query, sort, bound)
+        records = self._records_of_any(query, sort, bound)
         views = [RunView.from_record(record, self._journals) for record in records]
         if status is not None:
             views = [view for view in views if view.status == status]
         return Runs(views[:limit])
+
+    def _cell_query(self, name: str) -> dict[str, Any]:
+        if "[" not in name:
+            return {"info.factbook.experiment": name}
+        cell = self.project.graph.cells.get(name)
+        return {
+            "info.factbook.cell": [name, cell.former_name] if cell and cell.former_name else name
+        }
+
+    def _records_of_any(
+        self, query: Mapping[str, Any], sort: str, limit: int | None
+    ) -> list[dict[str, Any]]:
+        """Return records whose configuration has these values under the names of any time."""
+        experiments = self.project.declaration.experiments.values()
+        rules = {experiment.stage: experiment.rules for experiment in experiments}
+        spelled = [
+            sorted({f"config.{n}" for r in rules.values() for n in r.names(key[7:])} or {key})
+            if key.startswith("config.")
+            else [key]
+            for key in query
+        ]
+        if all(len(names) == 1 for names in spelled):
+            return self._records(query, sort, limit)
+        found = [
+            record
+            for names in product(*spelled)
+            for record in self._records(dict(zip(names, query.values(), strict=True)), sort, limit)
+        ]
+        unique = {str(_at(record, KEYS["uid"]) or record["_id"]): record for record in found}
+        return _select(iter(unique.values()), {}, sort, None)
 
     def _records(
         self, query: Mapping[str, Any], sort: str, limit: int | None
@@ -354,10 +385,11 @@ def open_catalog(path: Path | str | None = None, url: str | None = None) -> Cata
 def _all_names(stages: Any) -> Any:
     """Return today's and former names of one stage or of several."""
     if isinstance(stages, str):
-        names = stage_names(stages)
-        return list(names) if len(names) > 1 else stages
+        stage = find_stage(stages)
+        return [stage.name, *stage.formerly] if stage and stage.formerly else stages
     if isinstance(stages, list | tuple) and all(isinstance(stage, str) for stage in stages):
-        return [name for stage in stages for name in stage_names(stage)]
+        found = map(_all_names, stages)
+        return [name for names in found for name in ([names] if isinstance(names, str) else names)]
     return stages  # refused where it could act as an operator
 
 

@@ -76,7 +76,7 @@ def _behind(
     if kind is None:
         return None
     try:
-        settings = kind.settings.validate(need["settings"])
+        settings = kind.settings.validate(kind.settings.rules.completed(need["settings"]))
     except ConfigError:  # declared in a form that this code does not know
         return None
     return Input(slot, name, facts["kind"], fingerprint, settings=settings)

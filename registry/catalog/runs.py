@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from registry.declare.stage import stage_names
+from registry.declare.settings import NO_RULES
+from registry.declare.stage import find_stage
 from registry.record.journal import read_journal
 from registry.record.liveness import journal_status, shown_status
 
@@ -93,19 +94,22 @@ class RunView:
         heartbeat = utc(record.get("heartbeat"))
         experiment = str(_mapping(record.get("experiment")).get("name", ""))
         result = record.get("result")
+        named = str(facts.get("stage", ""))
+        stage = find_stage(named)
+        rules = stage.settings.rules if stage else NO_RULES
         return cls(
             id=record.get("_id"),
             uid=str(facts.get("uid", "")),
             experiment=str(facts.get("experiment", experiment)),
             cell=str(facts.get("cell", experiment)),
-            stage=stage_names(str(facts.get("stage", "")))[0],
+            stage=stage.name if stage else named,
             status=shown_status(record, journals=journals),
             started=started,
             stopped=stopped,
             heartbeat=heartbeat,
             seconds=_seconds(started, stopped or heartbeat),
             host=str(facts.get("host") or _mapping(record.get("host")).get("hostname", "")),
-            config=_mapping(record.get("config")),
+            config=rules.completed(_mapping(record.get("config"))),
             result=result
             if isinstance(result, Mapping)
             else {}

@@ -8,6 +8,7 @@ from typing import Any
 
 from registry.declare.declared import Axis, Declaration, Experiment, Need, Picks
 from registry.declare.reference import SelectionError, format_value
+from registry.declare.settings import KeyRules
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,14 +23,16 @@ class Cell:
         Of its experiment.
     config : mapping
         The whole configuration as plain JSON values.
-    runtime_keys : frozenset of str
-        Keys of it that cannot change the result.
+    rules : KeyRules
+        What of it enters the fingerprint, and how its keys were spelled.
     values : mapping
         The value of each axis, by label, inherited axes too.
     needs : mapping of str to str
         Slot to the name of the cell or the resource that fills it.
     former_stages : tuple of str
         Names that the stage had before.
+    former_name : str
+        Name that the cell had when keys of axes had their first names; "" if it is the same.
     """
 
     name: str
@@ -38,10 +41,11 @@ class Cell:
     version: int
     provides: str
     config: Mapping[str, Any]
-    runtime_keys: frozenset[str]
+    rules: KeyRules
     values: Mapping[str, Any]
     needs: Mapping[str, str]
     former_stages: tuple[str, ...] = ()
+    former_name: str = ""
 
     @property
     def hashed_stage(self) -> str:
@@ -50,8 +54,8 @@ class Cell:
 
     @property
     def result_config(self) -> dict[str, Any]:
-        """The configuration without what cannot change the result."""
-        return {key: value for key, value in self.config.items() if key not in self.runtime_keys}
+        """What of the configuration enters the fingerprint, under frozen names."""
+        return self.rules.hashed(self.config)
 
 
 @dataclass(frozen=True)
@@ -162,7 +166,8 @@ def expand(declaration: Declaration) -> Graph:
 def _cells(
     experiment: Experiment, declaration: Declaration, by_experiment: Mapping[str, Sequence[Cell]]
 ) -> Iterator[Cell]:
-    names = _names(experiment)
+    names = _names(experiment, experiment.labels)
+    former = _former_names(experiment)
     slots = [need.slot for need in experiment.needs]
     filled = [
         _fill(experiment, need, declaration, by_experiment, len(names)) for need in experiment.needs
@@ -175,16 +180,25 @@ def _cells(
             experiment.version,
             experiment.provides,
             experiment.configs[index % len(experiment.configs)],  # own axes run fastest
-            experiment.runtime_keys,
+            experiment.rules,
             values,
             {slot: column[index] for slot, column in zip(slots, filled, strict=True)},
             experiment.former_stages,
+            former[index] if former else "",
         )
 
 
-def _names(experiment: Experiment) -> list[str]:
+def _former_names(experiment: Experiment) -> list[str]:
+    labels = [
+        label.removesuffix(axis.key) + axis.former_key if axis.former_key else label
+        for label, axis in zip(experiment.labels, experiment.axes, strict=True)
+    ]
+    return [] if labels == list(experiment.labels) else _names(experiment, labels)
+
+
+def _names(experiment: Experiment, labels: Iterable[str]) -> list[str]:
     names = [experiment.name]
-    for label, axis, mark in zip(experiment.labels, experiment.axes, _marks(), strict=False):
+    for label, axis, mark in zip(labels, experiment.axes, _marks(), strict=False):
         parts = [f"{mark}{label}={format_value(value)}" for value in axis.values]
         names = [name + part for name in names for part in parts]
     return [name + "]" for name in names] if experiment.axes else names

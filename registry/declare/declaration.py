@@ -198,7 +198,7 @@ class _Joiner:
             needs,
             (*self._inherited(draft, needs), *own),
             configs,
-            draft.stage.runtime_keys,
+            draft.stage.settings.rules,
             draft.description,
             draft.stage.formerly,
         )

@@ -20,6 +20,7 @@ from registry.declare.reference import (
     parse_reference,
     same_value,
 )
+from registry.declare.settings import NO_RULES, KeyRules
 from registry.suggest import nearest
 
 
@@ -56,8 +57,8 @@ class Resource:
         The validated settings, an instance of the kind's dataclass.
     config : mapping
         The same as plain JSON values, defaults filled in.
-    runtime_keys : frozenset of str
-        Settings that cannot change what the resource is.
+    rules : KeyRules
+        What of the settings enters the fingerprint, and how their keys were spelled.
     """
 
     name: str
@@ -66,7 +67,7 @@ class Resource:
     provides: str
     settings: Any
     config: Mapping[str, Any]
-    runtime_keys: frozenset[str] = frozenset()
+    rules: KeyRules = NO_RULES
 
 
 @dataclass(frozen=True)
@@ -81,11 +82,14 @@ class Axis:
         The configuration key that it varies.
     values : tuple
         Its values in order, validated (a 1 for a float stands as 1.0).
+    former_key : str
+        The first name of the key, where it was renamed; else "".
     """
 
     origin: str
     key: str
     values: tuple[Any, ...]
+    former_key: str = ""
 
     @property
     def identity(self) -> tuple[str, str]:
@@ -151,8 +155,8 @@ class Experiment:
         last axis running fastest.
     configs : tuple of mapping
         The resolved configurations, as plain JSON values, of the product of its own axes.
-    runtime_keys : frozenset of str
-        Configuration keys that cannot change the result.
+    rules : KeyRules
+        What of a configuration enters the fingerprint, and how its keys were spelled.
     former_stages : tuple of str
         Names that the stage had before.
     """
@@ -164,7 +168,7 @@ class Experiment:
     needs: tuple[Need, ...]
     axes: tuple[Axis, ...]
     configs: tuple[Mapping[str, Any], ...]
-    runtime_keys: frozenset[str] = frozenset()
+    rules: KeyRules = NO_RULES
     description: str = ""
     former_stages: tuple[str, ...] = ()
 
@@ -211,7 +215,8 @@ class Experiment:
         found = [
             position
             for position, axis in enumerate(self.axes)
-            if label in (axis.key, ".".join(axis.identity))
+            for key in (axis.key, axis.former_key)
+            if label in (key, f"{axis.origin}.{key}")
         ]
         if len(found) == 1:
             return found[0]

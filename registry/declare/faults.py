@@ -33,16 +33,21 @@ class ConfigFault:
         return f"{self.key}: {self.message}" if self.key else self.message
 
 
+class RenamedWarning(FutureWarning):
+    """An old name that is read as today's: of a stage or of a key."""
+
+
+def renamed(old: str, new: str) -> str:
+    """Say that an old name was read as a new one."""
+    return f"{old!r} was renamed {new!r}; the old name still works"
+
+
 class ConfigError(ValueError):
     """All faults of one configuration, as ``faults``."""
 
     def __init__(self, faults: tuple[ConfigFault, ...]):
         self.faults = faults
         super().__init__("; ".join(map(str, faults)))
-
-
-class RenamedWarning(FutureWarning):
-    """An old name that is read as today's: of a stage, a configuration key or a dimension."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +125,7 @@ class FaultList:
 
     def add_old_name(self, place: Place, old: str, new: str) -> None:
         """Note a name that is read as another one: no fault, only to be warned of."""
-        self._old_names.append((place, f"{old!r} was renamed {new!r}; the old name still works"))
+        self._old_names.append((place, renamed(old, new)))
 
     def warn_of_old_names(self, path: Path | None) -> None:
         """Issue a warning for each old name, with its position in the file."""

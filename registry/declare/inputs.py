@@ -117,8 +117,8 @@ class Input:
         """
         if self.path is None:
             raise StageError(f"{self.name!r} is a declared {self.kind}; see its settings")
-        config: Mapping[str, Any] = find_dataset(self.path)[1]["config"]
-        return config
+        manifest = find_dataset(self.path)[1]
+        return load_stage(manifest["stage"]).settings.rules.completed(manifest["config"])
 
     def load(self) -> Any:
         """Load a declared resource, as its kind defines."""

@@ -42,7 +42,8 @@ class Matrix:
         first = {**draft.config, **{key: values[0] for key, values in draft.matrix.items()}}
         resolved = self._first_cell(first)
         axes = tuple(
-            Axis(draft.name, key, self._values(first, resolved, key)) for key in draft.matrix
+            Axis(draft.name, key, self._values(first, resolved, key), self._former(key))
+            for key in draft.matrix
         )
         if len(self.faults) > before or draft.told:
             return (), ()
@@ -74,6 +75,9 @@ class Matrix:
                         self._tell(fault, index)
         self._check_duplicates(key, values)
         return tuple(values)
+
+    def _former(self, key: str) -> str:
+        return next(iter(self.stage.settings.rules.formerly.get(key, ())), "")
 
     def _configuration(self, values: Values) -> Values:
         return self.stage.configuration(self.stage.resolve(values))

@@ -6,13 +6,21 @@ import dataclasses
 import functools
 import json
 import typing
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
 
 import pydantic
 import pydantic_core
 
-from registry.declare.faults import ConfigError, ConfigFault, StageError
+from registry.declare.faults import (
+    ConfigError,
+    ConfigFault,
+    RenamedWarning,
+    StageError,
+    renamed,
+)
 from registry.suggest import nearest
 
 T = TypeVar("T")
@@ -24,6 +32,142 @@ class RuntimeMark:
 
 Runtime = Annotated[T, RuntimeMark()]
 """``device: Runtime[str] = "auto"``: a key that stays out of the fingerprint."""
+
+
+@dataclass(frozen=True)
+class Since:
+    """Marks a key that was added later, with the default that it had then.
+
+    ``margin: Annotated[float, Since(0.0)] = 0.0`` enters the fingerprint only where it differs from
+    that default, so that adding it reruns nothing. The marker stays as it is for good, whatever
+    the default becomes.
+    """
+
+    default: Any
+
+
+class Formerly:
+    """Marks a key that was renamed, with the names that it had before, the first one first.
+
+    ``epochs: Annotated[int, Formerly("passes")] = 16`` is read as ``passes`` too, with a warning;
+    the fingerprint goes on hashing the first name.
+    """
+
+    def __init__(self, *names: str):
+        self.names = names
+
+
+@dataclass(frozen=True)
+class OldKey:
+    """A key that was given under an old name.
+
+    Attributes
+    ----------
+    path : tuple of str
+        The keys that lead to it, the old name last.
+    name : str
+        Its name now.
+    is_double : bool
+        Whether it was given under both names.
+    """
+
+    path: tuple[str, ...]
+    name: str
+    is_double: bool
+
+
+@dataclass(frozen=True)
+class KeyRules:
+    """How the keys of one dataclass are spelled and what of them enters a fingerprint.
+
+    Attributes
+    ----------
+    runtime : frozenset of str
+        Keys that cannot change a result.
+    since : mapping of str to value
+        Default, when it was added, of each key that was added later.
+    formerly : mapping of str to tuple of str
+        Former names of each key that was renamed, the first one first.
+    nested : mapping of str to KeyRules
+        Rules of the keys that hold a dataclass with rules of its own.
+    """
+
+    runtime: frozenset[str] = frozenset()
+    since: Mapping[str, Any] = field(default_factory=dict)
+    formerly: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    nested: Mapping[str, KeyRules] = field(default_factory=dict)
+
+    @property
+    def has_history(self) -> bool:
+        """Whether any key was added later or renamed."""
+        return bool(self.since or self.formerly or self.nested)
+
+    @functools.cached_property
+    def _names(self) -> dict[str, str]:
+        return {old: key for key, names in self.formerly.items() for old in names}
+
+    def name(self, dotted: str) -> str:
+        """Return today's name of a key, ``training.passes``; one that is known to nobody stays."""
+        key, dot, inner = dotted.partition(".")
+        key = self._names.get(key, key)
+        return f"{key}.{self.nested[key].name(inner)}" if key in self.nested else key + dot + inner
+
+    def names(self, dotted: str) -> tuple[str, ...]:
+        """Return every name that a key has or had, today's first."""
+        key, dot, inner = self.name(dotted).partition(".")
+        inners = self.nested[key].names(inner) if dot and key in self.nested else (inner,)
+        return tuple(f"{k}{dot}{i}" for k in (key, *self.formerly.get(key, ())) for i in inners)
+
+    def old_keys(self, values: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[OldKey]:
+        """Yield the keys that are given under old names."""
+        for key, value in values.items():
+            name = self._names.get(key, key)
+            if name != key:
+                yield OldKey((*path, key), name, name in values)
+            if name in self.nested and isinstance(value, Mapping):
+                yield from self.nested[name].old_keys(value, (*path, key))
+
+    def renamed(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return values under today's names; what is given under both keeps today's."""
+        if not self.has_history:
+            return dict(values)
+        found = {
+            self._names.get(key, key): value
+            for key, value in sorted(values.items(), key=lambda item: item[0] not in self._names)
+        }
+        ordered = {self._names.get(key, key): None for key in values}
+        return {key: self._inside(key, found[key], KeyRules.renamed) for key in ordered}
+
+    def completed(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return recorded values in today's form: renamed, and with what was added later."""
+        if not self.has_history:
+            return dict(values)
+        found = {**self.since, **self.renamed(values)}
+        return {key: self._inside(key, value, KeyRules.completed) for key, value in found.items()}
+
+    def hashed(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what of a whole configuration enters a fingerprint, under frozen names."""
+        if not self.has_history:
+            return {key: value for key, value in values.items() if key not in self.runtime}
+        return {
+            self.formerly.get(key, (key,))[0]: self._inside(key, value, KeyRules.hashed)
+            for key, value in values.items()
+            if key not in self.runtime and not (key in self.since and _same(value, self.since[key]))
+        }
+
+    def _inside(
+        self, key: str, value: Any, change: Callable[[KeyRules, Mapping[str, Any]], dict[str, Any]]
+    ) -> Any:
+        is_nested = key in self.nested and isinstance(value, Mapping)
+        return change(self.nested[key], value) if is_nested else value
+
+
+NO_RULES = KeyRules()
+"""Every key has the name that it always had, and enters the fingerprint."""
+
+
+def _same(value: Any, default: Any) -> bool:
+    return json.dumps(value, sort_keys=True) == json.dumps(default, sort_keys=True)
 
 
 class Settings:
@@ -50,13 +194,25 @@ class Settings:
         """Names of the keys, in order of declaration."""
         return tuple(entry.name for entry in dataclasses.fields(self.cls) if entry.init)
 
-    @functools.cached_property
+    @property
     def runtime_keys(self) -> frozenset[str]:
         """Keys that cannot change a result."""
-        return frozenset(
-            key
-            for key in self.keys
-            if any(isinstance(m, RuntimeMark) for m in getattr(self.hints[key], "__metadata__", ()))
+        return self.rules.runtime
+
+    @functools.cached_property
+    def rules(self) -> KeyRules:
+        """How its keys are spelled, and what of them enters a fingerprint."""
+        marks = {key: getattr(self.hints[key], "__metadata__", ()) for key in self.keys}
+        inner = {key: _rules_of(self.hints[key]) for key in self.keys}
+        return KeyRules(
+            frozenset(k for k, found in marks.items() if _marked(found, RuntimeMark)),
+            {
+                key: pydantic_core.to_jsonable_python(mark.default)
+                for key, found in marks.items()
+                for mark in _marked(found, Since)
+            },
+            {k: mark.names for k, found in marks.items() for mark in _marked(found, Formerly)},
+            {key: rules for key, rules in inner.items() if rules is not None},
         )
 
     @functools.cached_property
@@ -66,13 +222,20 @@ class Settings:
     def validate(self, values: Mapping[str, Any]) -> Any:
         """Return the dataclass that ``values`` describe; defaults fill what is not named.
 
+        Keys under former names are read, with a :class:`RenamedWarning`.
+
         Raises
         ------
         ConfigError
             With every fault at once.
         """
+        for old in self.rules.old_keys(values):
+            if old.is_double:
+                message = f"given as {old.name!r} too, its name now"
+                raise ConfigError((ConfigFault(".".join(old.path), message),))
+            warnings.warn(renamed(".".join(old.path), old.name), RenamedWarning, stacklevel=3)
         try:
-            text = json.dumps(dict(values), allow_nan=False)
+            text = json.dumps(self.rules.renamed(values), allow_nan=False)
         except (TypeError, ValueError) as error:
             raise ConfigError((ConfigFault("", f"not plain JSON values: {error}"),)) from error
         try:
@@ -113,3 +276,22 @@ class Settings:
     def plain(self, settings: Any) -> dict[str, Any]:
         """Return validated settings as plain JSON values, every key resolved."""
         return self._adapter.dump_python(settings, mode="json")
+
+
+M = TypeVar("M")
+
+
+def _marked(marks: Iterable[Any], kind: type[M]) -> tuple[M, ...]:
+    return tuple(mark for mark in marks if isinstance(mark, kind))
+
+
+def _rules_of(hint: Any) -> KeyRules | None:
+    """Return the rules of a key that holds a dataclass, if there are any.
+
+    Its runtime keys count: what is nested entered fingerprints whole from the beginning.
+    """
+    cls = typing.get_args(hint)[0] if typing.get_origin(hint) is Annotated else hint
+    if not dataclasses.is_dataclass(cls) or not isinstance(cls, type):
+        return None
+    rules = dataclasses.replace(Settings(cls).rules, runtime=frozenset())
+    return rules if rules.has_history else None

@@ -222,19 +222,18 @@ def load_stage(name: str) -> Stage:
     return stage
 
 
-def stage_names(name: str) -> tuple[str, ...]:
-    """Return today's name of a stage and its former ones; a name that no stage has, alone."""
+def find_stage(name: str) -> Stage | None:
+    """Return the stage that a record names, by today's name or a former one; None if unknown."""
     is_of_a_plugin = name.split(".")[0] in plugin_packages()  # records may say anything
-    return _stage_names(name) if is_of_a_plugin else (name,)
+    return _find_stage(name) if is_of_a_plugin else None
 
 
 @functools.cache
-def _stage_names(name: str) -> tuple[str, ...]:
+def _find_stage(name: str) -> Stage | None:
     try:
-        stage = load_stage(name)
+        return load_stage(name)
     except Exception:  # a stage is somebody else's code
-        return (name,)
-    return (stage.name, *stage.formerly)
+        return None
 
 
 def known_stages(*packages: str) -> tuple[str, ...]:

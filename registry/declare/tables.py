@@ -21,6 +21,7 @@ from registry.declare.faults import (
 from registry.declare.kinds import Kind, families, kinds
 from registry.declare.plugins import load_plugins
 from registry.declare.reference import Reference, SelectionError, parse_reference
+from registry.declare.settings import KeyRules
 from registry.declare.stage import Stage, load_stage
 from registry.suggest import nearest
 
@@ -142,6 +143,14 @@ class DraftReader:
             return False
         return True
 
+    def _renamed(self, place: Place, values: Values, rules: KeyRules) -> dict[str, Any]:
+        """Return values under today's names; keys under old ones are noted."""
+        for old in rules.old_keys(values):
+            if old.is_double:
+                self.faults.add((*place, *old.path), f"given as {old.name!r} too, its name now")
+            self.faults.add_old_name((*place, *old.path), old.path[-1], old.name)
+        return rules.renamed(values)
+
     # [project], plug-ins, tables and names
 
     def _read_project(self, table: Values) -> ProjectTable:
@@ -216,6 +225,7 @@ class DraftReader:
     def _read_resource(self, name: str, kind: Kind, values: Values) -> None:
         place: Place = (kind.family, name)
         self.provided.setdefault(name, kind.provides)
+        values = self._renamed(place, values, kind.settings.rules)
         plain = self._plain(place, values)
         try:
             settings = kind.settings.validate(plain)
@@ -224,9 +234,9 @@ class DraftReader:
                 if first_key(fault) not in values.keys() - plain.keys():
                     self.faults.add((*place, *keys_of(fault)), fault.message)
             return
-        config, runtime_keys = kind.settings.plain(settings), kind.settings.runtime_keys
+        config = kind.settings.plain(settings)
         row = (name, kind.family, kind.name, kind.provides)
-        self.resources.setdefault(name, Resource(*row, settings, config, runtime_keys))
+        self.resources.setdefault(name, Resource(*row, settings, config, kind.settings.rules))
 
     # experiments, each by itself
 
@@ -246,6 +256,10 @@ class DraftReader:
         stage = self._stage(place, table)
         inner = {key: table.get(key, {}) for key in ("needs", "config", "matrix")}
         needs, config, matrix = (self._table((*place, key), inner[key]) for key in inner)
+        if stage is not None:
+            rules = stage.settings.rules
+            config = self._renamed((*place, "config"), config, rules)
+            matrix = self._renamed((*place, "matrix"), matrix, rules)
         plain = self._plain((*place, "config"), config)
         fixed = stage.runtime_keys if stage else frozenset()
         axes = {k: self._axis((*place, "matrix", k), v, k in fixed) for k, v in matrix.items()}

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 
 from registry.declare.cells import Cell
 from registry.declare.declaration import DeclarationError
+from registry.declare.faults import RenamedWarning, renamed
 from registry.declare.reference import SelectionError
 from registry.declare.stage import Stage, load_stage
 from registry.execute.experiment import StageExperiment, sacred_name
@@ -70,6 +72,8 @@ def _named_cells(
     words, cells = argv[start:], {}
     for position, word in enumerate(words):
         name = word.partition("[")[0]
+        if "=" in name:
+            words[position] = _under_todays_name(stage, word)
         if word.startswith("-") or "=" in name or os.path.isfile(word):
             continue
         _require_stage(project, stage, name)
@@ -80,6 +84,15 @@ def _named_cells(
         else:
             _require_one_cell(project, name, words)
     return [*argv[:start], *words], tuple(cells.values())
+
+
+def _under_todays_name(stage: Stage, word: str) -> str:
+    """Return ``key=value`` with the name that the key has now."""
+    key, _, value = word.partition("=")
+    name = stage.settings.rules.name(key)
+    if name != key:
+        warnings.warn(renamed(key, name), RenamedWarning, stacklevel=2)
+    return f"{name}={value}"
 
 
 def _require_stage(project: Project, stage: Stage, name: str) -> None:

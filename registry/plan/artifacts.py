@@ -248,7 +248,8 @@ class ExperimentStore:
                 return state.task_state()
             if cell.experiment not in histories:
                 histories[cell.experiment] = self.history(cell.experiment)
-            earlier = histories[cell.experiment].get(cell.name, [])
+            known = histories[cell.experiment]
+            earlier = [*known.get(cell.former_name, ()), *known.get(cell.name, ())]
             earlier = [task for task in earlier if task.fingerprint != fingerprint]
             timed[cell.experiment] += len(earlier)
             return state.task_state(earlier, timed[cell.experiment] <= MOST_TIMED)

@@ -11,6 +11,7 @@ from statistics import median
 from typing import Any
 
 from registry.declare.cells import Cell, Graph
+from registry.declare.settings import KeyRules
 from registry.plan.task import (
     NEVER_RAN,
     Change,
@@ -56,10 +57,11 @@ def fingerprints(
         If the identity of a resource is not given.
     """
     needed = graph.behind(names)
-    known = {
-        name: resource_fingerprint(**facts)
-        for name, facts in _facts(graph, needed, identities).items()
-    }
+    known = {}
+    for name, facts in _facts(graph, needed, identities).items():
+        entry = graph.declaration.resources[name]
+        hashed = {**facts, "settings": entry.rules.hashed(entry.config)}
+        known[name] = resource_fingerprint(**hashed)
     for cell in graph.cells.values():
         if cell.name in needed:
             inputs = {slot: known[name] for slot, name in cell.needs.items()}
@@ -81,7 +83,7 @@ def _facts(
         entry.name: {
             "family": entry.family,
             "kind": entry.kind,
-            "settings": {k: v for k, v in entry.config.items() if k not in entry.runtime_keys},
+            "settings": {k: v for k, v in entry.config.items() if k not in entry.rules.runtime},
             "identity": identities[entry.name],
         }
         for entry in resources
@@ -139,6 +141,7 @@ def make_plan(
     planner = _Planner(
         fingerprints(graph, chosen, identities),
         _facts(graph, needed, identities),
+        {name: entry.rules for name, entry in graph.declaration.resources.items()},
         states if callable(states) else lambda cell, value: states.get(value, NEVER_RAN),
         past or (lambda experiment, fingerprint: None),
         sources or {},
@@ -161,6 +164,7 @@ class _Planner:
 
     fingerprints: Mapping[str, str]
     facts: Mapping[str, Mapping[str, Any]]
+    rules: Mapping[str, KeyRules]
     lookup: StateLookup
     past: PastLookup
     sources: Mapping[str, str]
@@ -268,11 +272,21 @@ class _Planner:
         if old["name"] != name:
             return f"{old['name']} -> {name}"
         if slot in task.resources:
-            return f"{name}: {_resource_changes(old, task.resources[slot])}"
+            return f"{name}: {self._resource_changes(name, old, task.resources[slot])}"
         key = (name, old["fingerprint"])
         if key not in self.causes:
             self.causes[key] = self._root(self.tasks[name], old["fingerprint"])
         return self.causes[key]
+
+    def _resource_changes(self, name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+        before = {key: old.get(key) for key in ("family", "kind", "settings")}
+        if before["kind"] == new["kind"]:
+            before["settings"] = self.rules[name].completed(before["settings"] or {})
+        changes = changed_keys(before, {key: new[key] for key in before})
+        found = [str(change).removeprefix("settings.") for change in changes]
+        if old.get("identity") != new["identity"]:
+            found.append("its data changed")
+        return ", ".join(found)
 
     def _root(self, task: Task, old: str) -> str:
         earlier = task.state.earlier
@@ -320,21 +334,15 @@ def _stage_changes(task: Task, earlier: Earlier) -> Iterator[Reason]:
     old, new = (f"{was} {earlier.version}", f"{task.stage} {task.cell.version}")
     if old != new:
         yield Reason(Why.STAGE, f"stage changed: {old} -> {new}")
-    runtime = task.cell.runtime_keys
-    before = {key: value for key, value in earlier.config.items() if key not in runtime}
-    changes = tuple(changed_keys(before, task.cell.result_config))
+    rules = task.cell.rules
+    before, now = (
+        {key: value for key, value in config.items() if key not in rules.runtime}
+        for config in (rules.completed(earlier.config), task.cell.config)
+    )
+    changes = tuple(changed_keys(before, now))
     if changes:
         text = f"configuration changed: {', '.join(map(str, changes))}"
         yield Reason(Why.CONFIG, text, changes)
-
-
-def _resource_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    keys = ("family", "kind", "settings")
-    changes = list(changed_keys({k: old.get(k) for k in keys}, {k: new[k] for k in keys}))
-    told = [str(change).removeprefix("settings.") for change in changes]
-    if old.get("identity") != new["identity"]:
-        told.append("its data changed")
-    return ", ".join(told)
 
 
 _SCALARS = (str, int, float, bool)

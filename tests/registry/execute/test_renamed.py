@@ -1,4 +1,4 @@
-"""A stage that names its function by path, and one that has another name than it had."""
+"""A stage that names its function by path, and what has another name than it had."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from tests.registry.lab.project import edit, write_project
 
 STAGE = '''"""Add numbers up."""
 from dataclasses import dataclass
+from typing import Annotated
 
 import registry
 from tests.registry.lab.scale import SCALED
@@ -29,7 +30,7 @@ from tests.registry.lab.scale import SCALED
 
 @dataclass(frozen=True)
 class Config:
-    factor: float = 2.0
+    {keys}
 
 
 stage = registry.Stage(
@@ -51,10 +52,13 @@ import xarray as xr
 
 
 def add(config, inputs, run):
-    values = np.array(inputs["numbers"].load()) * config.factor
+    factor = getattr(config, "factor", None) or config.times
+    values = np.array(inputs["numbers"].load()) * factor + getattr(config, "offset", 0)
     coords = {"sample": np.arange(len(values))}
     return xr.Dataset({"value": ("sample", values), "total": values.sum()}, coords)
 '''
+
+FACTOR = "factor: float = 2.0"
 
 FORMER = '''"""The former name of lately.sums."""
 import registry
@@ -76,7 +80,7 @@ def forget() -> None:
     for name in [name for name in sys.modules if name.split(".")[0] == "lately"]:
         del sys.modules[name]
     importlib.invalidate_caches()
-    for cached in (load_stage, stage._stage_names, sources.stage_sources, sources.sources_hash):
+    for cached in (load_stage, stage._find_stage, sources.stage_sources, sources.sources_hash):
         cached.cache_clear()
     sources.code_of.cache_clear()
 
@@ -90,7 +94,7 @@ def before(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     package.mkdir()
     (package / "__init__.py").touch()
     (package / "adding.py").write_text(MAIN)
-    (package / "adding_up.py").write_text(STAGE.format(name="adding_up", more=""))
+    (package / "adding_up.py").write_text(STAGE.format(name="adding_up", more="", keys=FACTOR))
     forget()
     write_project(fresh, EXPERIMENT)
     return edit(fresh, 'lab.kinds"', 'lab.kinds", "lately"')
@@ -98,7 +102,7 @@ def before(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
 
 def rename(root: Path) -> None:
     more = '\n    formerly=("lately.adding_up",),'
-    (root / "lately" / "sums.py").write_text(STAGE.format(name="sums", more=more))
+    (root / "lately" / "sums.py").write_text(STAGE.format(name="sums", more=more, keys=FACTOR))
     (root / "lately" / "adding_up.py").write_text(FORMER)
     forget()
 
@@ -177,3 +181,67 @@ def test_the_former_name_works_on_the_command_line(before: Project) -> None:
     assert done.returncode == 0, done.stderr
     assert "warning: " in done.stderr
     assert "'lately.adding_up' was renamed 'lately.sums'" in done.stderr
+
+
+KEYS = """times: Annotated[float, registry.Formerly("factor")] = 2.0
+    offset: Annotated[int, registry.Since(0)] = 0"""
+
+
+def rename_key(root: Path) -> None:
+    (root / "lately" / "adding_up.py").write_text(
+        STAGE.format(name="adding_up", more="", keys=KEYS)
+    )
+    forget()
+
+
+@pytest.fixture
+def swept(before: Project) -> Project:
+    """The project, with a matrix over the key that is renamed later."""
+    return edit(
+        before.root,
+        'lately.adding_up"\nneeds = { numbers = "few" }\n',
+        'lately.adding_up"\nneeds = { numbers = "few" }\nmatrix = { factor = [2.0, 4.0] }\n',
+    )
+
+
+def test_a_renamed_and_an_added_key_rerun_nothing(swept: Project) -> None:
+    run_plan(swept, swept.plan(["added"]), here=True)
+    before = {task.fingerprint for task in swept.plan(["added"]).tasks}
+    rename_key(swept.root)
+    with pytest.warns(RenamedWarning, match=r"toml:\d+: experiments\.added\.matrix\.factor: 'fac"):
+        project = open_project(swept.root)
+    plan = project.plan(["added"])
+    assert [task.name for task in plan.tasks] == ["added[times=2.0]", "added[times=4.0]"]
+    assert {task.fingerprint for task in plan.tasks} == before
+    assert not plan.due
+    assert project.cell("added[factor=4.0]").name == "added[times=4.0]", "references go on"
+    with open_catalog() as catalog:
+        for key in ("config.times", "config.factor"):
+            [run] = catalog.runs(where={key: 4.0})
+            assert (run.config["times"], run.config["offset"]) == (4.0, 0)
+        assert len(catalog.runs(experiment="added[times=4.0]")) == 1
+        assert catalog.input("added[times=4.0]").config["times"] == 4.0
+
+
+def test_only_what_changed_is_a_reason_after_a_new_name(swept: Project) -> None:
+    run_plan(swept, swept.plan(["added"]), here=True)
+    rename_key(swept.root)
+    project = edit(
+        swept.root,
+        "matrix = { factor = [2.0, 4.0] }",
+        "matrix = { times = [2.0, 4.0] }\nconfig = { offset = 1 }",
+    )
+    reasons = {task.reason for task in project.plan(["added"]).due}
+    assert reasons == {"configuration changed: offset 0 -> 1"}
+
+
+def test_the_former_name_of_a_key_works_on_the_command_line(before: Project) -> None:
+    rename_key(before.root)
+    command = [sys.executable, "-m", "lately.adding_up", "with", "added", "factor=4"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "'factor' was renamed 'times'" in done.stderr
+    with open_catalog() as catalog:
+        [run] = catalog.runs(where={"config.times": 4})
+        assert run.result["total"] == 26
+        assert "factor" not in run.config

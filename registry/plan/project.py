@@ -288,8 +288,8 @@ class Project:
         readings: list[tuple[str, Any]] = []
         for cell in readers:
             for slot in [slot for slot, name in cell.needs.items() if name == resource]:
-                known = self.store.history(cell.experiment)
-                for task in (*known.get(cell.former_name, ()), *known.get(cell.name, ())):
+                past = self.store.history(cell.experiment)
+                for task in (*past.get(cell.former_name, ()), *past.get(cell.name, ())):
                     readings.append((task.attempt, task.task["needs"].get(slot, {})))
         read = [need for _, need in sorted(readings, key=lambda reading: reading[0])]
         known = [need.get("identity") for need in read if need.get("name") == resource]

@@ -380,7 +380,7 @@ def test_a_store_that_was_half_deleted_is_no_crash(store, spoil, status, why):
         state = store.state("fashion", FINGERPRINT, verify)
         assert state.status is status
         assert why in state.why
-    cell = SimpleNamespace(name="fashion[k=8]", experiment="fashion")
+    cell = SimpleNamespace(former_name="", name="fashion[k=8]", experiment="fashion")
     assert store.states()(cell, FINGERPRINT).status is status
     if status is not Status.COMPLETE:
         with pytest.raises(StoreError):
@@ -411,7 +411,7 @@ def test_what_a_cell_was_before(store):
         "fashion[k=8]": ["b", "a"],
         "fashion[k=9]": ["c"],
     }
-    cell = SimpleNamespace(name="fashion[k=8]", experiment="fashion")
+    cell = SimpleNamespace(former_name="", name="fashion[k=8]", experiment="fashion")
     assert store.past("fashion", "b" * 16).config == {"k": 2}
     assert store.past("fashion", "d" * 16) is None
     state = store.states()(cell, "e" * 16)

@@ -1,0 +1,44 @@
+"""Public names of the registry, for type checkers and for the lazy imports of ``__init__``."""
+
+from .catalog.access import Catalog, open_catalog
+from .catalog.runs import RunView
+from .declare.faults import ConfigError, RenamedWarning, StageError
+from .declare.inputs import Input, Inputs, Run
+from .declare.kinds import kind
+from .declare.settings import Formerly, Runtime, Since
+from .declare.stage import Stage
+from .execute.command import run_module
+from .plan.identity import content_identity
+from .store.datasets import open_dataset, write_dataset
+from .store.durable import StoreError
+from .store.manifest import Provenance
+from .store.schema import Schema, SchemaError, Variable
+from .store.shards import Shards, ShardWriter
+
+__all__ = [
+    "Catalog",
+    "ConfigError",
+    "Formerly",
+    "Input",
+    "Inputs",
+    "Provenance",
+    "RenamedWarning",
+    "Run",
+    "RunView",
+    "Runtime",
+    "Schema",
+    "SchemaError",
+    "ShardWriter",
+    "Shards",
+    "Since",
+    "Stage",
+    "StageError",
+    "StoreError",
+    "Variable",
+    "content_identity",
+    "kind",
+    "open_catalog",
+    "open_dataset",
+    "run_module",
+    "write_dataset",
+]

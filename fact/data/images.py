@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import hashlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -216,6 +217,41 @@ class Catalogue:
 def numbered_ids(split: str, count: int) -> Ids:
     """Return "split/00000", "split/00001", … for data sets whose images have no names."""
     return np.array([f"{split}/{index:05d}" for index in range(count)], dtype=str)
+
+
+def generator_for(name: str, seed: int) -> np.random.Generator:
+    """Return the random generator of a name, as an image's id, under a seed.
+
+    What it draws is the same whatever else is drawn, and in whatever order.
+    """
+    digest = hashlib.sha256(f"{seed}\0{name}".encode()).digest()
+    return np.random.default_rng(np.frombuffer(digest, dtype=np.uint32))
+
+
+def images_by_class(
+    images: ImageDataset, split: str, most: int | None = None, seed: int = 0
+) -> Iterator[tuple[int, Ids]]:
+    """Yield the index of each class that has images, and their ids in the split's order.
+
+    Parameters
+    ----------
+    images : ImageDataset
+        Where they are.
+    split : str
+        Of which.
+    most : int, optional
+        Images of a class, drawn where it has more; all by default.
+    seed : int
+        Of the draw, which depends on the class's name and no other class.
+    """
+    ids, labels = images.ids(split), images.labels(split)
+    for label, name in enumerate(images.classes):
+        own: Ids = ids[labels == label]
+        if most is not None and len(own) > most:
+            drawn = generator_for(f"{label} {name}", seed).permutation(len(own))[:most]
+            own = own[np.sort(drawn)]
+        if len(own):
+            yield label, own
 
 
 def class_groups(dataset: ImageDataset) -> Mapping[str, Sequence[str]]:

@@ -122,7 +122,7 @@ def score_folder(
         If code from outside would be run that nobody has trusted.
     """
     from fact.encode.concept_folder import read_folder
-    from fact.encode.folder_encodings import encode_folder
+    from fact.encode.folder_concepts import encode_folder
     from registry.declare.stage import load_stage
 
     encodings = encode_folder(

@@ -18,17 +18,23 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import xarray as xr
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 from torch import Tensor
 
+import registry
+from fact.data.images import Ids, ImageDataset, batches, images_by_class
 from fact.encode.interpolation import resize_maps
-from fact.networks.arrays import slices
+from fact.encode.settings import FactorisationConfig
+from fact.networks import network as networks
+from fact.networks.devices import choose_device
 from fact.networks.layers import LayerError, capture
 from fact.networks.network import Network
+from registry.store.shards import Shards
 
 OVERLAP = 0.2
-"""Share of its side by which a crop overlaps the next."""
+"""Fraction of its side by which a crop overlaps the next."""
 
 
 @dataclass(frozen=True)
@@ -142,8 +148,8 @@ def crop_activations(
     size = encoded.shape[2], encoded.shape[3]
     crops = cut_crops(encoded, side)
     parts = [
-        position_activations(network, layer, resize_maps(crops[rows], size)).mean(axis=(1, 2))
-        for rows in slices(len(crops), batch)
+        position_activations(network, layer, resize_maps(rows, size)).mean(axis=(1, 2))
+        for rows in crops.split(batch)
     ]
     return np.concatenate(parts)
 
@@ -164,3 +170,62 @@ def position_activations(network: Network, layer: str, encoded: Tensor) -> NDArr
             f"layer {layer!r} puts out {found.min():g}; expected at least 0, as behind a ReLU"
         )
     return found.reshape(len(found), *captured.grid, found.shape[-1])
+
+
+def fit_craft(config: FactorisationConfig, inputs: registry.Inputs, run: registry.Run) -> Shards:
+    """Factorise class by class; a run that was stopped continues at its next class.
+
+    Returns
+    -------
+    Shards
+        Of the schema ``craft``, a part for each class.
+
+    Raises
+    ------
+    ValueError
+        If the split has no images, or crops are larger than images.
+    LayerError
+        If the layer puts out numbers below 0.
+    """
+    network = networks.load(inputs["network"]).to(choose_device(config.device))
+    images: ImageDataset = inputs["images"].load()
+    classes = list(images_by_class(images, config.split, config.images_per_class, config.seed))
+    if not classes:
+        raise ValueError(f"split {config.split!r} has no images")
+    writer = run.shards()
+    for index, (label, ids) in enumerate(classes):
+        if index not in writer.done:
+            writer.append(_fit_class(config, network, images, label, ids), index)
+        run.progress(index + 1, len(classes), "classes")
+    variant = f"{config.layer}, crops of {config.crop} pixels"
+    scalars = {"n_classes": len(classes), "per_class": config.n_concepts, "variant": variant}
+    return writer.finish(xr.Dataset(scalars))
+
+
+def _fit_class(
+    config: FactorisationConfig, network: Network, images: ImageDataset, label: int, ids: Ids
+) -> xr.Dataset:
+    activations = np.concatenate(
+        [
+            crop_activations(
+                network, config.layer, network.encode(pixels), config.crop, config.batch
+            )
+            for _, pixels in batches(images, ids, config.batch, network.geometry)
+        ]
+    )
+    factors = factorise(activations, config.n_concepts, config.seed, config.iterations)
+    count, name = config.n_concepts, images.classes[label]
+    columns = {
+        "concept_name": np.array([f"{name}/{k}" for k in range(count)], dtype=object),
+        "concept_class": np.array([name] * count, dtype=object),
+        "error": np.full(count, factors.error),
+        "iterations": np.full(count, factors.iterations),
+        "crops": np.full(count, len(activations)),
+    }
+    return xr.Dataset(
+        {
+            "basis": (("concept", "channel"), factors.basis),
+            **{column: ("concept", values) for column, values in columns.items()},
+        },
+        {"concept": label * count + np.arange(count)},
+    )

@@ -18,7 +18,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -27,18 +26,21 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from torchvision.models import VGG, AlexNet, ResNet
 
+import registry
+from fact.data.images import Pixels
+from fact.encode.encodings import encode_parts
+from fact.encode.image_encoder import ImageEncoder
+from fact.encode.settings import SharedConceptsConfig
+from fact.encode.shared_concepts import SharedConcepts
 from fact.networks import network as networks
 from fact.networks.arrays import image_ids, slices, take
 from fact.networks.devices import choose_device
 from fact.networks.layers import LayerError, capture
 from fact.networks.network import Network, NetworkError, as_network
-
-if TYPE_CHECKING:
-    from fact.data.images import Pixels
-    from registry import Input
+from registry.store.shards import Shards
 
 KNOWN = (ResNet, VGG, AlexNet, nn.Sequential)
-"""Networks in which every step has a rule; in a sequence, that is for whoever built it to see."""
+"""Networks in which every step has a rule; of a sequence, its builder must know."""
 
 
 def relevance_maps(
@@ -108,7 +110,7 @@ class ChannelSource:
     layer: str
 
     @classmethod
-    def of_activations(cls, activations: Input, device: str) -> ChannelSource:
+    def of_activations(cls, activations: registry.Input, device: str) -> ChannelSource:
         """Return what activations were collected of.
 
         Raises
@@ -177,3 +179,16 @@ def _rules(module: nn.Module) -> Iterator[None]:
         EpsilonPlusFlat(canonizers=[ResNetCanonizer()]).context(module),
     ):  # in evaluation mode, since batch statistics cannot be merged
         yield
+
+
+def encode_crp(
+    config: SharedConceptsConfig, inputs: registry.Inputs, run: registry.Run
+) -> Shards:
+    """Encode each channel in the images in which it is strongest, by its relevance (CRP)."""
+    activations = inputs["activations"]
+    encoder = ImageEncoder(config, choose_device(config.device))
+    mapper = ChannelSource.of_activations(activations, config.device)
+    with activations.open() as collected:
+        presence = collected["activation"].rename(neuron="concept")
+        source = SharedConcepts(mapper, activations.origin("images").load(), presence, config)
+        return encode_parts(source, encoder, config.seed, run)

@@ -14,8 +14,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+from pydantic import Field
+
+import registry
 from fact.encode.hub import HubCode, require_trust
 from fact.networks import efficientnet
 from registry.suggest import nearest
@@ -144,12 +147,16 @@ class EncoderChoice:
 
     Attributes
     ----------
-    encoder, upsampler : str
-        Rows of the tables.
+    encoder : str
+        The foundation model: ``efficientnet-lite0``, ``dinov2-vits14``, or a plug-in's.
+    upsampler : str
+        What brings its features to the image's size: ``bilinear``, ``loftup``, ``anyup``, ….
     side : int or None
-        Length to which an image's shorter side is brought for the encoder; None leaves it.
+        Length to which an image's shorter side is brought for the encoder, in pixels; None leaves
+        it.
     trusted : bool
-        Whether code from outside that they run is trusted, at the commits of the tables.
+        Whether code from outside is trusted, at the commit to which it is pinned. Until then it
+        is an error that shows the code.
 
     Raises
     ------
@@ -159,8 +166,8 @@ class EncoderChoice:
 
     encoder: str = "efficientnet-lite0"
     upsampler: str = "bilinear"
-    side: int | None = 224
-    trusted: bool = False
+    side: Annotated[int, Field(ge=1)] | None = 224
+    trusted: registry.Runtime[bool] = False
 
     def __post_init__(self) -> None:
         for row in self.rows:

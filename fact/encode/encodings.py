@@ -1,215 +1,32 @@
-"""Encodings: what a foundation model sees where a concept is.
+"""Encodings of images and concepts as a dataset: one driver for every source of maps.
 
-The encoding of an image and a map is the mean of the model's feature map, up-sampled to the
-image's size, weighted by the positive part of the map. Source: Parchami-Araghi et al., "FaCT",
-NeurIPS 2025, arXiv 2510.25512, section 5.
+A source yields images with the maps of the concepts that they were selected for. Of each image,
+the driver makes encodings of all of it (for the mean to subtract), under random weights (for the
+baselines) and under each map. Source: Parchami-Araghi et al., "FaCT", NeurIPS 2025, arXiv
+2510.25512, section 5.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
-import torch
 import xarray as xr
-from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
+from numpy.typing import NDArray
 
-from fact.data.keyed import generator_for
-from fact.encode.encoders import EncoderChoice
-from fact.encode.interpolation import gather_weights, resize_maps
-from fact.networks.devices import choose_device
-from fact.networks.network import IMAGENET_MEAN, IMAGENET_STD
+from fact.data.images import Pixels, generator_for
+from fact.encode.image_encoder import FeatureMap, ImageEncoder
+from registry import Run
+from registry.store.datasets import open_dataset
+from registry.store.shards import Shards, part_name
 
-if TYPE_CHECKING:
-    from fact.data.images import Pixels
-
-SHARE = 0.8
-"""Share of a map whose pixels are counted."""
+COVERED = 0.8
+"""Fraction of a map whose pixels are counted."""
 
 CONCEPT, WHOLE, RANDOM = "concept", "whole", "random"
 """What weights an encoding: a concept's map, the whole image alike, or random numbers."""
-
-
-@dataclass(frozen=True)
-class FeatureMap:
-    """What the encoder sees in one image.
-
-    Attributes
-    ----------
-    values : Tensor
-        ``(channel, row, column)``, up-sampled or still to be interpolated to the image's size.
-    size : tuple of int
-        Rows and columns of the image.
-    """
-
-    values: Tensor
-    size: tuple[int, int]
-
-    def encode(self, weights: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Return the mean feature (map, channel) under weights (map, y, x).
-
-        Weights below 0 count as 0. Maps of another size are interpolated to the image's. Where
-        nothing is above 0, the encoding is NaN.
-        """
-        maps = self.bring(weights)
-        gathered = gather_weights(maps, (self.values.shape[1], self.values.shape[2]))
-        sums = gathered.flatten(1) @ self.values.to(gathered).flatten(1).T
-        encodings: NDArray[np.float64] = (sums / maps.sum(dim=(1, 2))[:, None]).cpu().numpy()
-        return encodings.astype(np.float32)
-
-    def bring(self, weights: NDArray[np.floating]) -> Tensor:
-        """Return the positive part of weights (map, y, x) in the image's size."""
-        double = torch.float32 if self.values.device.type == "mps" else torch.float64
-        maps = torch.as_tensor(np.ascontiguousarray(weights)).to(self.values.device, double)
-        return resize_maps(maps.clamp(min=0)[None], self.size)[0]
-
-
-class ImageEncoder:
-    """A foundation model with an up-sampler, on a device.
-
-    Parameters
-    ----------
-    choice : EncoderChoice
-        Which ones.
-    device : torch.device
-        Where they run.
-
-    Raises
-    ------
-    UntrustedCodeError
-        If they run code from outside that nobody has trusted.
-    """
-
-    def __init__(self, choice: EncoderChoice, device: torch.device):
-        choice.require_trust()
-        self.choice = choice
-        self.device = device
-        encoder, upsampler = choice.rows
-        self._multiple = max(encoder.multiple, upsampler.multiple)
-        self._encode, self._upsample = encoder.load(device), upsampler.load(device)
-
-    @torch.no_grad()
-    def look(self, pictures: Sequence[Pixels] | Pixels) -> Iterator[FeatureMap]:
-        """Yield the feature map of each image, uint8 (y, x, colour), of the same or other sizes.
-
-        Images of one size go through the encoder together; the up-sampler takes each alone when
-        it is asked for, since a feature map of the image's size is large.
-        """
-        by_size: dict[tuple[int, ...], list[int]] = {}
-        for number, picture in enumerate(pictures):
-            by_size.setdefault(picture.shape, []).append(number)
-        seen: dict[int, tuple[Tensor, Tensor]] = {}
-        for numbers in by_size.values():
-            images = self._normalised(np.stack([pictures[number] for number in numbers]))
-            pairs = zip(self._encode(images).split(1), images.split(1), strict=True)
-            seen.update(zip(numbers, pairs, strict=True))
-        for number, picture in enumerate(pictures):
-            features, image = seen.pop(number)
-            height, width = picture.shape[:2]
-            yield FeatureMap(self._upsample(features, image)[0], (height, width))
-
-    def _normalised(self, pictures: Pixels) -> Tensor:
-        """Return images (image, colour, y, x) as the encoder takes them."""
-        rgb = torch.as_tensor(pictures).to(self.device).permute(0, 3, 1, 2).float() / 255
-        rgb = resize_maps(rgb, self._seen_size(rgb.shape[2], rgb.shape[3]))
-        mean, std = (rgb.new_tensor(v).view(1, 3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
-        return (rgb - mean) / std
-
-    def _seen_size(self, height: int, width: int) -> tuple[int, int]:
-        """Return the size in which the encoder sees an image: its shorter side at ``side``."""
-        scale = 1.0 if self.choice.side is None else self.choice.side / min(height, width)
-        unit = self._multiple
-        height, width = (max(1, round(scale * side / unit)) * unit for side in (height, width))
-        return height, width
-
-
-def encode_maps(
-    images: Sequence[Pixels] | ArrayLike,
-    maps: Sequence[NDArray[np.floating]] | ArrayLike,
-    choice: EncoderChoice | None = None,
-    *,
-    device: str = "auto",
-    batch_size: int = 16,
-) -> xr.DataArray:
-    """Return the encoding of each image where its map is: what :func:`evals.c2_score` compares.
-
-    Parameters
-    ----------
-    images : array or sequence of array
-        uint8 RGB, each ``(y, x, colour)``.
-    maps : array or sequence of array
-        Of one concept in each image, each ``(y, x)`` in any size; what is below 0 counts as 0.
-    choice : EncoderChoice, optional
-        Encoder and up-sampler; EfficientNet-Lite0 and bilinear interpolation by default.
-    device : str
-        ``auto``, ``cpu``, ``cuda``, ….
-    batch_size : int
-        Images at a time.
-
-    Returns
-    -------
-    DataArray
-        ``(image, feature)``; NaN where a map has no positive part.
-
-    Raises
-    ------
-    ValueError
-        If there are not as many maps as images.
-    UntrustedCodeError
-        If code from outside would be run that nobody has trusted.
-    """
-    pictures, weights = list(np.asarray(images) if _is_array(images) else images), list(maps)  # type: ignore[arg-type]
-    if len(pictures) != len(weights):
-        raise ValueError(f"{len(pictures)} images and {len(weights)} maps; expected as many")
-    choice = choice or EncoderChoice()
-    encoder = ImageEncoder(choice, choose_device(device))
-    rows: list[NDArray[np.float32]] = []
-    for start in range(0, len(pictures), batch_size):
-        own = slice(start, start + batch_size)
-        seen = encoder.look(pictures[own])
-        rows += [s.encode(np.asarray(w)[None]) for s, w in zip(seen, weights[own], strict=True)]
-    values = np.concatenate(rows) if rows else np.zeros((0, 0), np.float32)
-    attrs = {"long_name": "mean feature where the map is", "units": "1", "encoder": str(choice)}
-    return xr.DataArray(values, dims=("image", "feature"), attrs=attrs)
-
-
-def _is_array(images: object) -> bool:
-    return isinstance(images, np.ndarray | xr.DataArray | Tensor)
-
-
-def count_pixels(maps: NDArray[np.floating], share: float = SHARE) -> NDArray[np.int64]:
-    """Return the smallest number of pixels (map,) that hold a share of maps (map, y, x).
-
-    Parameters
-    ----------
-    maps : ndarray
-        At least 0.
-    share : float
-        In (0, 1]; reached up to rounding, so that 0.8 of equal pixels is four of five.
-
-    Returns
-    -------
-    ndarray of int64
-        0 where a map is 0 everywhere.
-    """
-    largest_first = -np.sort(-maps.reshape(len(maps), -1).astype(np.float64), axis=1)
-    sums = np.cumsum(largest_first, axis=1)
-    total = sums[:, -1:]
-    count = (sums < share * (1 - 1e-12) * total).sum(axis=1) + 1
-    return np.where(total[:, 0] > 0, count, 0)
-
-
-def random_weights(image: str, size: tuple[int, int], seed: int) -> NDArray[np.float64]:
-    """Return the random map (y, x) of an image: uniform, clipped from below at a uniform number.
-
-    It depends on the image's name, its size and the seed alone, not on other images.
-    """
-    generator = generator_for(image, seed)
-    lowest = generator.random()
-    return np.maximum(generator.random(size), lowest)
 
 
 @dataclass(frozen=True)
@@ -227,7 +44,7 @@ class MappedImage:
     presence : ndarray, (map,)
         How present each concept is.
     maps : ndarray or sequence, (map, y, x)
-        Where.
+        Where; in any size, and what is below 0 counts as 0.
     baselines : tuple of int
         The random baselines that the image counts for: 0, or its class where there is one for
         each class.
@@ -241,6 +58,131 @@ class MappedImage:
     baselines: tuple[int, ...] = (0,)
 
 
+class Tally:
+    """Counts over the parts of a dataset of encodings.
+
+    Attributes
+    ----------
+    samples, images, encodings, empty : int
+        Rows; images; rows of concepts' maps; and rows without an encoding.
+    weakest : ndarray, (concept,)
+        Smallest presence that was encoded, by the concept's number; NaN where there is none.
+    """
+
+    def __init__(self, n_concepts: int):
+        self.samples = self.images = self.encodings = self.empty = 0
+        self.weakest = np.full(n_concepts, np.nan)
+
+    def add(self, part: xr.Dataset) -> None:
+        """Count a part."""
+        kind = part["map"].values
+        own = kind == CONCEPT
+        presence = part["presence"].values[own].astype(np.float64)
+        np.fmin.at(self.weakest, part["group"].values[own], presence)
+        self.samples += len(kind)
+        self.images += int((kind == WHOLE).sum())
+        self.encodings += int(own.sum())
+        self.empty += int(np.isnan(part["encoding"][:, 0].values).sum())
+
+
+class MapSource(Protocol):
+    """Where concepts are in images, part by part."""
+
+    @property
+    def concepts(self) -> NDArray[np.int64]:
+        """Numbers of the concepts, (concept,), at least 0."""
+
+    @property
+    def sizes(self) -> Sequence[int]:
+        """Size of each part, in :attr:`unit`."""
+
+    @property
+    def unit(self) -> str:
+        """What the parts consist of: ``images``, or ``classes``."""
+
+    @property
+    def rule(self) -> str:
+        """How images are selected, in words."""
+
+    def batches(self, part: int) -> Iterator[Sequence[MappedImage]]:
+        """Yield the images of a part, those together that the encoder sees together."""
+
+    def summary(self, weakest: NDArray[np.float64]) -> xr.Dataset:
+        """Return ``threshold`` and what names the concepts, along ``concept``.
+
+        Parameters
+        ----------
+        weakest : ndarray, (concept,)
+            Smallest presence that was encoded, by the concept's number.
+        """
+
+
+def encode_parts(source: MapSource, encoder: ImageEncoder, seed: int, run: Run) -> Shards:
+    """Encode what is not encoded yet, part by part.
+
+    Parameters
+    ----------
+    source : MapSource
+        What is encoded.
+    encoder : ImageEncoder
+        What sees the images.
+    seed : int
+        Of the random maps.
+    run : Run
+        Takes the parts; one that was stopped continues at its next part.
+
+    Returns
+    -------
+    Shards
+        Of the schema ``encodings``.
+    """
+    writer, tally, done = run.shards(), _tally(source), 0
+    for index, size in enumerate(source.sizes):
+        if index not in writer.done:
+            writer.append(encode_part(source, index, encoder, seed, tally.samples), index)
+        with open_dataset(writer.folder / part_name(index)) as part:
+            tally.add(part)
+        done += size
+        run.progress(done, sum(source.sizes), source.unit)
+    return writer.finish(_summary(source, encoder, tally))
+
+
+def encode_whole(source: MapSource, encoder: ImageEncoder, seed: int) -> xr.Dataset:
+    """Return the encodings of a source's only part, of the schema ``encodings``, in memory."""
+    tally, encodings = _tally(source), encode_part(source, 0, encoder, seed)
+    tally.add(encodings)
+    return encodings.merge(_summary(source, encoder, tally))
+
+
+def _tally(source: MapSource) -> Tally:
+    return Tally(int(source.concepts.max(initial=-1)) + 1)
+
+
+def _summary(source: MapSource, encoder: ImageEncoder, tally: Tally) -> xr.Dataset:
+    revisions = encoder.choice.revisions
+    return (
+        source.summary(tally.weakest)
+        .assign(
+            n_images=tally.images,
+            n_encodings=tally.encodings,
+            n_empty=tally.empty,
+            variant=f"{encoder.choice}; {source.rule}",
+        )
+        .assign_coords(concept=source.concepts)
+        .assign_attrs({"revisions": revisions} if revisions else {})
+    )
+
+
+def encode_part(
+    source: MapSource, part: int, encoder: ImageEncoder, seed: int, first: int = 0
+) -> xr.Dataset:
+    """Return the encodings of a part along ``sample``, numbered from ``first``."""
+    columns = join([encode_images(encoder, images, seed) for images in source.batches(part)])
+    dims = {name: ("sample", "channel") if name == "encoding" else ("sample",) for name in columns}
+    variables = {name: (dims[name], values) for name, values in columns.items()}
+    return xr.Dataset(variables, {"sample": np.arange(first, first + len(columns["group"]))})
+
+
 def encode_images(
     encoder: ImageEncoder, images: Sequence[MappedImage], seed: int
 ) -> dict[str, NDArray[Any]]:
@@ -251,7 +193,7 @@ def encode_images(
     encoder : ImageEncoder
         What sees them.
     images : sequence of MappedImage
-        Looked at together.
+        Seen together.
     seed : int
         Of the random weights.
 
@@ -261,19 +203,18 @@ def encode_images(
         Columns (sample, …) of the schema ``encodings``.
     """
     seen = encoder.look([image.picture for image in images])
-    rows = [_encode_image(s, image, seed) for s, image in zip(seen, images, strict=True)]
-    return join_columns(rows)
+    return join([_encode_image(s, image, seed) for s, image in zip(seen, images, strict=True)])
 
 
 def _encode_image(seen: FeatureMap, image: MappedImage, seed: int) -> dict[str, NDArray[Any]]:
     random = random_weights(image.image, seen.size, seed)
     plain = np.stack([np.ones(seen.size), *[random for _ in image.baselines]])
-    brought = [seen.bring(np.asarray(map)[None]).cpu().numpy() for map in image.maps]
-    weights = np.concatenate([plain, *brought])
+    resized = [seen.resize(np.asarray(map)[None]).cpu().numpy() for map in image.maps]
+    weights = np.concatenate([plain, *resized])
     count = len(image.baselines)
     return {
         "encoding": seen.encode(weights),
-        "map": np.array([WHOLE, *[RANDOM] * count, *[CONCEPT] * len(brought)], dtype=object),
+        "map": np.array([WHOLE, *[RANDOM] * count, *[CONCEPT] * len(resized)], dtype=object),
         "group": np.concatenate([[-1], image.baselines, image.concepts]).astype(np.int64),
         "image": np.array([image.image] * len(weights), dtype=object),
         "presence": np.concatenate(
@@ -283,14 +224,38 @@ def _encode_image(seen: FeatureMap, image: MappedImage, seed: int) -> dict[str, 
     }
 
 
-def join_columns(parts: Sequence[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+def join(parts: Sequence[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
     """Return columns of several parts, one after the other."""
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def as_dataset(columns: dict[str, NDArray[Any]], first: int = 0) -> xr.Dataset:
-    """Return columns as a dataset along ``sample``, numbered from ``first``."""
-    dims = {name: ("sample", "channel") if name == "encoding" else ("sample",) for name in columns}
-    variables = {name: (dims[name], values) for name, values in columns.items()}
-    numbers = np.arange(first, first + len(columns["group"]))
-    return xr.Dataset(variables, {"sample": numbers})
+def count_pixels(maps: NDArray[np.floating], covered: float = COVERED) -> NDArray[np.int64]:
+    """Return the smallest number of pixels (map,) that hold a fraction of maps (map, y, x).
+
+    Parameters
+    ----------
+    maps : ndarray
+        At least 0.
+    covered : float
+        In (0, 1]; reached up to rounding, so that 0.8 of equal pixels is four of five.
+
+    Returns
+    -------
+    ndarray of int64
+        0 where a map is 0 everywhere.
+    """
+    largest_first = -np.sort(-maps.reshape(len(maps), -1).astype(np.float64), axis=1)
+    sums = np.cumsum(largest_first, axis=1)
+    total = sums[:, -1:]
+    count = (sums < covered * (1 - 1e-12) * total).sum(axis=1) + 1
+    return np.where(total[:, 0] > 0, count, 0)
+
+
+def random_weights(image: str, size: tuple[int, int], seed: int) -> NDArray[np.float64]:
+    """Return the random map (y, x) of an image: uniform, clipped from below at a uniform number.
+
+    It depends on the image's name, its size and the seed alone, not on other images.
+    """
+    generator = generator_for(image, seed)
+    lowest = generator.random()
+    return np.maximum(generator.random(size), lowest)

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fact.data.keyed import generator_for
+from fact.data.images import generator_for
 from fact.networks.layers import resume
 from fact.networks.network import Network
 from fact.sae.model import TopKSAE

@@ -259,7 +259,7 @@ def test_another_seed_gives_other_concepts(project: Project, open_, tmp_path: Pa
 def test_a_stopped_run_goes_on_at_its_next_part(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr("fact.encode.concept_encodings.SHARD_IMAGES", 1)
+    monkeypatch.setattr("fact.encode.shared_concepts.SHARD_IMAGES", 1)
     config = {"batch": 8} if name == "crp-encodings" else {}
     schema = load_stage(project.graph.cells[name].stage).output
     whole = run_stage(project, name, PartialRun(tmp_path / "b", schema), **config)

@@ -372,7 +372,7 @@ def test_a_stopped_collection_goes_on_at_its_next_shard(
 ) -> None:
     monkeypatch.setattr("fact.collect_features.SHARD_BYTES", 1)
     monkeypatch.setattr("fact.traces.measurement.SHARD_BYTES", 1)
-    monkeypatch.setattr("fact.encode.concept_encodings.SHARD_IMAGES", 1)
+    monkeypatch.setattr("fact.encode.shared_concepts.SHARD_IMAGES", 1)
     schema = load_stage(project.graph.cells[name].stage).output
     whole = run_stage(project, name, PartialRun(tmp_path / "b", schema))
     with pytest.raises(Stopped):

@@ -11,7 +11,7 @@ from sklearn.decomposition import non_negative_factorization
 from torch import nn
 from torch.nn import functional
 
-from fact.data.class_images import images_by_class
+from fact.data.images import images_by_class
 from fact.encode.craft import coefficients, crop_activations, cut_crops, factorise
 from fact.kinds import Shapes
 from fact.networks.layers import LayerError

@@ -11,16 +11,11 @@ from torchvision.transforms.functional import resize
 
 import evals
 import fact
-from fact.encode import chosen_images
-from fact.encode.chosen_images import choose_images, choose_threshold
+from fact.encode import selection
+from fact.encode.selection import choose_threshold, select_images
 from fact.encode.encoders import EncoderChoice, find_encoder
-from fact.encode.encodings import (
-    ImageEncoder,
-    MappedImage,
-    count_pixels,
-    encode_images,
-    random_weights,
-)
+from fact.encode.encodings import MappedImage, count_pixels, encode_images, random_weights
+from fact.encode.image_encoder import ImageEncoder
 from fact.encode.interpolation import gather_weights, resize_maps
 from registry.declare.stage import load_stage
 from tests.fact import photographs
@@ -120,20 +115,20 @@ def test_images_are_chosen_as_defined(n: int, kind: str) -> None:
 
 @pytest.mark.parametrize("positives", [1, 300, 1 << 25])
 def test_all_concepts_are_chosen_as_each_alone(monkeypatch, positives: int) -> None:
-    monkeypatch.setattr(chosen_images, "POSITIVES", positives)
-    monkeypatch.setattr(chosen_images, "ROWS", 64)
+    monkeypatch.setattr(selection, "POSITIVES", positives)
+    monkeypatch.setattr(selection, "ROWS", 64)
     values = RNG.gamma(1, size=(300, 9)) * (RNG.random((300, 9)) < np.linspace(0, 1, 9))
     values[:, 1], values[7, 1] = 0, 1
     presence = xr.DataArray(values.astype(np.float32), dims=("image", "concept"))
-    choice = choose_images(presence, 0.9, 10)
+    found = select_images(presence, 0.9, 10)
     expected = np.stack([brute_force(column, 0.9, 10) for column in presence.values.T], 1)
     image, concept = np.nonzero(expected)
-    np.testing.assert_array_equal(choice.image, image)
-    np.testing.assert_array_equal(choice.concept, concept)
-    np.testing.assert_array_equal(choice.presence, presence.values[image, concept])
-    assert np.isnan(choice.threshold[:2]).all()
-    rows = choice.of_images(slice(100, 200))
-    np.testing.assert_array_equal(choice.image[rows], image[(image >= 100) & (image < 200)])
+    np.testing.assert_array_equal(found.image, image)
+    np.testing.assert_array_equal(found.concept, concept)
+    np.testing.assert_array_equal(found.presence, presence.values[image, concept])
+    assert np.isnan(found.threshold[:2]).all()
+    rows = found.of_images(slice(100, 200))
+    np.testing.assert_array_equal(found.image[rows], image[(image >= 100) & (image < 200)])
 
 
 # -- maps ------------------------------------------------------------------------------------

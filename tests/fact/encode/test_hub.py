@@ -104,7 +104,7 @@ def test_code_is_shown_and_not_run_until_it_is_trusted(hub: Path, upsampler: str
     assert (encoders.DINOV2.folder / "was_run").exists()
     assert encoding.shape == (1, 3)
     if upsampler != "bilinear":  # then the pixel lies in one patch
-        from fact.encode.encodings import ImageEncoder
+        from fact.encode.image_encoder import ImageEncoder
 
         seen = ImageEncoder(trusted, torch.device("cpu"))._normalised(picture)
         patch = seen[0, :, 14:, :14].mean((1, 2))

@@ -25,7 +25,7 @@ POSITIVES = 1 << 25
 
 
 def choose_threshold(presence: ArrayLike, quantile: float = 0.95, least: int = LEAST) -> float:
-    """Return the presence from which on an image of a concept is chosen.
+    """Return the presence from which on an image is selected for a concept.
 
     Parameters
     ----------
@@ -52,8 +52,8 @@ def choose_threshold(presence: ArrayLike, quantile: float = 0.95, least: int = L
 
 
 @dataclass(frozen=True)
-class Choice:
-    """Images chosen by concept: pairs, in the order of images and then of concepts.
+class Selection:
+    """Images selected by concept: pairs, in the order of images and then of concepts.
 
     Attributes
     ----------
@@ -76,8 +76,8 @@ class Choice:
         return slice(int(start), int(stop))
 
 
-def choose_images(presence: xr.DataArray, quantile: float = 0.95, least: int = LEAST) -> Choice:
-    """Choose the images of every concept.
+def select_images(presence: xr.DataArray, quantile: float = 0.95, least: int = LEAST) -> Selection:
+    """Select the images of every concept.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ def choose_images(presence: xr.DataArray, quantile: float = 0.95, least: int = L
         parts.append((image[kept], concept[kept], value[kept]))
     image, concept, value = (np.concatenate(column) for column in zip(*parts, strict=True))
     order = np.lexsort((concept, image))
-    return Choice(image[order], concept[order], value[order], threshold)
+    return Selection(image[order], concept[order], value[order], threshold)
 
 
 def _blocks(presence: xr.DataArray) -> Iterator[tuple[int, NDArray[np.floating]]]:

@@ -1,0 +1,169 @@
+"""A foundation model that sees images, and its mean features where a map is: encodings.
+
+The encoding of an image and a map is the mean of the model's feature map, up-sampled to the
+image's size, weighted by the positive part of the map. Source: Parchami-Araghi et al., "FaCT",
+NeurIPS 2025, arXiv 2510.25512, section 5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from fact.data.images import Pixels
+from fact.encode.encoders import EncoderChoice
+from fact.encode.interpolation import gather_weights, resize_maps
+from fact.networks.devices import choose_device
+from fact.networks.network import IMAGENET_MEAN, IMAGENET_STD
+
+@dataclass(frozen=True)
+class FeatureMap:
+    """What the encoder sees in one image.
+
+    Attributes
+    ----------
+    values : Tensor
+        ``(channel, row, column)``, up-sampled or still to be interpolated to the image's size.
+    size : tuple of int
+        Rows and columns of the image.
+    """
+
+    values: Tensor
+    size: tuple[int, int]
+
+    def encode(self, weights: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Return the mean feature (map, channel) under weights (map, y, x).
+
+        Weights below 0 count as 0. Maps of another size are interpolated to the image's. Where
+        nothing is above 0, the encoding is NaN.
+        """
+        maps = self.resize(weights)
+        gathered = gather_weights(maps, (self.values.shape[1], self.values.shape[2]))
+        sums = gathered.flatten(1) @ self.values.to(gathered).flatten(1).T
+        encodings: NDArray[np.float64] = (sums / maps.sum(dim=(1, 2))[:, None]).cpu().numpy()
+        return encodings.astype(np.float32)
+
+    def resize(self, weights: NDArray[np.floating]) -> Tensor:
+        """Return the positive part of weights (map, y, x) in the image's size."""
+        double = torch.float32 if self.values.device.type == "mps" else torch.float64
+        maps = torch.as_tensor(np.ascontiguousarray(weights)).to(self.values.device, double)
+        return resize_maps(maps.clamp(min=0)[None], self.size)[0]
+
+
+class ImageEncoder:
+    """A foundation model with an up-sampler, on a device.
+
+    Parameters
+    ----------
+    choice : EncoderChoice
+        Which ones.
+    device : torch.device
+        Where they run.
+
+    Raises
+    ------
+    UntrustedCodeError
+        If they run code from outside that nobody has trusted.
+    """
+
+    def __init__(self, choice: EncoderChoice, device: torch.device):
+        choice.require_trust()
+        self.choice = choice
+        self.device = device
+        encoder, upsampler = choice.rows
+        self._multiple = max(encoder.multiple, upsampler.multiple)
+        self._encode, self._upsample = encoder.load(device), upsampler.load(device)
+
+    @torch.no_grad()
+    def look(self, pictures: Sequence[Pixels] | Pixels) -> Iterator[FeatureMap]:
+        """Yield the feature map of each image, uint8 (y, x, colour), of the same or other sizes.
+
+        Images of one size go through the encoder together; the up-sampler takes each alone when
+        it is asked for, since a feature map of the image's size is large.
+        """
+        by_size: dict[tuple[int, ...], list[int]] = {}
+        for number, picture in enumerate(pictures):
+            by_size.setdefault(picture.shape, []).append(number)
+        seen: dict[int, tuple[Tensor, Tensor]] = {}
+        for numbers in by_size.values():
+            images = self._normalised(np.stack([pictures[number] for number in numbers]))
+            pairs = zip(self._encode(images).split(1), images.split(1), strict=True)
+            seen.update(zip(numbers, pairs, strict=True))
+        for number, picture in enumerate(pictures):
+            features, image = seen.pop(number)
+            height, width = picture.shape[:2]
+            yield FeatureMap(self._upsample(features, image)[0], (height, width))
+
+    def _normalised(self, pictures: Pixels) -> Tensor:
+        """Return images (image, colour, y, x) as the encoder takes them."""
+        rgb = torch.as_tensor(pictures).to(self.device).permute(0, 3, 1, 2).float() / 255
+        rgb = resize_maps(rgb, self._seen_size(rgb.shape[2], rgb.shape[3]))
+        mean, std = (rgb.new_tensor(v).view(1, 3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
+        return (rgb - mean) / std
+
+    def _seen_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return the size in which the encoder sees an image: its shorter side at ``side``."""
+        scale = 1.0 if self.choice.side is None else self.choice.side / min(height, width)
+        unit = self._multiple
+        height, width = (max(1, round(scale * side / unit)) * unit for side in (height, width))
+        return height, width
+
+
+def encode_maps(
+    images: Sequence[Pixels] | ArrayLike,
+    maps: Sequence[NDArray[np.floating]] | ArrayLike,
+    choice: EncoderChoice | None = None,
+    *,
+    device: str = "auto",
+    batch_size: int = 16,
+) -> xr.DataArray:
+    """Return the encoding of each image where its map is: what :func:`evals.c2_score` compares.
+
+    Parameters
+    ----------
+    images : array or sequence of array
+        uint8 RGB, each ``(y, x, colour)``.
+    maps : array or sequence of array
+        Of one concept in each image, each ``(y, x)`` in any size; what is below 0 counts as 0.
+    choice : EncoderChoice, optional
+        Encoder and up-sampler; EfficientNet-Lite0 and bilinear interpolation by default.
+    device : str
+        ``auto``, ``cpu``, ``cuda``, ….
+    batch_size : int
+        Images at a time.
+
+    Returns
+    -------
+    DataArray
+        ``(image, feature)``; NaN where a map has no positive part.
+
+    Raises
+    ------
+    ValueError
+        If there are not as many maps as images.
+    UntrustedCodeError
+        If code from outside would be run that nobody has trusted.
+    """
+    pictures, weights = list(np.asarray(images) if _is_array(images) else images), list(maps)  # type: ignore[arg-type]
+    if len(pictures) != len(weights):
+        raise ValueError(f"{len(pictures)} images and {len(weights)} maps; expected as many")
+    choice = choice or EncoderChoice()
+    encoder = ImageEncoder(choice, choose_device(device))
+    rows: list[NDArray[np.float32]] = []
+    for start in range(0, len(pictures), batch_size):
+        own = slice(start, start + batch_size)
+        seen = encoder.look(pictures[own])
+        rows += [s.encode(np.asarray(w)[None]) for s, w in zip(seen, weights[own], strict=True)]
+    values = np.concatenate(rows) if rows else np.zeros((0, 0), np.float32)
+    attrs = {"long_name": "mean feature where the map is", "units": "1", "encoder": str(choice)}
+    return xr.DataArray(values, dims=("image", "feature"), attrs=attrs)
+
+
+def _is_array(images: object) -> bool:
+    return isinstance(images, np.ndarray | xr.DataArray | Tensor)

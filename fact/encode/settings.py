@@ -1,0 +1,102 @@
+"""Configurations of the stages that encode, and of CRAFT's factorisation; free of torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+import registry
+from fact.encode.encoders import EncoderChoice
+
+
+@dataclass(frozen=True)
+class EncodingConfig(EncoderChoice):
+    """What the stages that encode have in common, beside encoder and up-sampler.
+
+    Parameters
+    ----------
+    encoder, upsampler, side, trusted
+        As for :class:`fact.encode.encoders.EncoderChoice`.
+    quantile : float
+        An image is selected for a concept from this quantile of its positive presences on, in
+        [0, 1]; where concepts are of classes, so are random maps for the class's baseline.
+    least : int
+        Images that remain of each concept, where it has as many.
+    seed : int
+        Draws random maps, and images where not all are taken.
+    batch : int
+        Images at a time.
+    device : str
+        ``auto``, ``cpu``, ``cuda``, ….
+    """
+
+    quantile: Annotated[float, Field(ge=0, le=1)] = 0.95
+    least: Annotated[int, Field(ge=2)] = 10
+    seed: Annotated[int, Field(ge=0)] = 0
+    batch: Annotated[int, Field(ge=1)] = 32
+    device: registry.Runtime[str] = "auto"
+
+
+@dataclass(frozen=True)
+class SharedConceptsConfig(EncodingConfig):
+    """Configuration of ``fact.encode_concepts``, and of ``fact.encode_crp`` for channels.
+
+    Parameters
+    ----------
+    n_images : int or None
+        Only so many images, drawn at random; None takes all that were measured.
+    """
+
+    n_images: Annotated[int, Field(ge=2)] | None = None
+
+
+@dataclass(frozen=True)
+class CraftConceptsConfig(EncodingConfig):
+    """Configuration of ``fact.encode_craft``.
+
+    Parameters
+    ----------
+    split : str
+        The split whose images are encoded; a concept is sought in its class's, by their labels.
+    """
+
+    split: str = "test"
+
+
+@dataclass(frozen=True)
+class FactorisationConfig:
+    """Configuration of ``fact.fit_craft``.
+
+    Parameters
+    ----------
+    layer : str
+        Name of the layer, whose output is at least 0, as ``layer4``.
+    n_concepts : int
+        Concepts of each class.
+    split : str
+        The split whose images are cut into crops, by their labels.
+    images_per_class : int or None
+        Images of a class, drawn where it has more; None takes all.
+    crop : int
+        Side of a crop, in pixels of the image as the network sees it.
+    iterations : int
+        Most iterations of a factorisation.
+    seed : int
+        Draws images, and the factorisations' start.
+    batch : int
+        Crops at a time.
+    device : str
+        ``auto``, ``cpu``, ``cuda``, ….
+    """
+
+    layer: str
+    n_concepts: Annotated[int, Field(ge=1)] = 16
+    split: str = "train"
+    images_per_class: Annotated[int, Field(ge=1)] | None = 500
+    crop: Annotated[int, Field(ge=1)] = 64
+    iterations: Annotated[int, Field(ge=1)] = 200
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    batch: Annotated[int, Field(ge=1)] = 64
+    device: registry.Runtime[str] = "auto"

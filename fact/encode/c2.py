@@ -6,13 +6,15 @@ It encodes what the maps point at and hands the encodings, as a dataset, to the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from fact.encode.encoders import EncoderChoice
+from fact.encode.hub import UntrustedCodeError
+from registry.declare.stage import load_stage
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -40,13 +42,8 @@ def c2(
     upsampler: str,
     side: int,
     trusted: bool,
-    centred: bool,
-    quantile: float | None,
-    by_class: bool,
-    least_images: int,
-    seed: int,
-    device: str,
     out: Path | None,
+    **settings: Any,
 ) -> None:
     """Score how consistent the concepts of any method are.
 
@@ -55,24 +52,12 @@ def c2(
     car.npy. Or FOLDER/images/ holds images that concepts share, and FOLDER/maps/CONCEPT/car.npy
     their maps.
     """
-    from fact.data.images import ImageDataError
-    from fact.encode.hub import UntrustedCodeError
-
     try:
         choice = EncoderChoice(encoder, upsampler, side, trusted)
-        scores = score_folder(
-            folder,
-            choice,
-            centred=centred,
-            quantile=quantile,
-            by_class=by_class,
-            least_images=least_images,
-            seed=seed,
-            device=device,
-        )
+        scores = score_folder(folder, choice, **settings)
         if out is not None:
             _write(scores, out)
-    except (ImageDataError, UntrustedCodeError, ValueError, ImportError, OSError) as error:
+    except (UntrustedCodeError, ValueError, ImportError, OSError) as error:
         raise click.ClickException(str(error)) from error
 
 
@@ -123,7 +108,6 @@ def score_folder(
     """
     from fact.encode.concept_folder import read_folder
     from fact.encode.folder_concepts import encode_folder
-    from registry.declare.stage import load_stage
 
     encodings = encode_folder(
         read_folder(folder),
@@ -135,26 +119,10 @@ def score_folder(
     )
     stage = load_stage(SCORER)
     config = stage.resolve({"centred": centred, "least_images": max(least_images, 2)})
-    given: Any = {"encodings": _Given(encodings)}
-    scores: xr.Dataset = stage(config, given, _Unrecorded())  # type: ignore[arg-type]
+    given: Any = SimpleNamespace(open=lambda: encodings)
+    unrecorded: Any = SimpleNamespace(progress=lambda *_: None)
+    scores: xr.Dataset = stage(config, {"encodings": given}, unrecorded)
     return stage.output.label(scores)
-
-
-@dataclass(frozen=True)
-class _Given:
-    """A dataset in the place of a stage's input."""
-
-    dataset: xr.Dataset
-
-    def open(self) -> xr.Dataset:
-        return self.dataset
-
-
-class _Unrecorded:
-    """A run that nothing records."""
-
-    def progress(self, done: int, total: int, what: str = "") -> None:
-        """Tell nobody."""
 
 
 def _write(scores: xr.Dataset, path: Path) -> None:

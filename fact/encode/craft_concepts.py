@@ -9,17 +9,15 @@ NeurIPS 2025, arXiv 2510.25512, section 5.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
 import registry
-from fact.data.images import Ids, ImageDataset, batches, images_by_class
+from fact.data.images import Ids, ImageDataset, Pixels, batches, images_by_class
 from fact.encode.craft import coefficients, position_activations
-from fact.encode.encodings import MappedImage, encode_parts, random_weights
+from fact.encode.encodings import MappedImage, MapSource, encode_parts, random_weights
 from fact.encode.image_encoder import ImageEncoder
 from fact.encode.selection import choose_threshold
 from fact.encode.settings import CraftConceptsConfig
@@ -29,11 +27,16 @@ from fact.networks.network import Network
 from registry.store.shards import Shards
 
 
-@dataclass(frozen=True)
-class CraftConcepts:
-    """The images of each class in which its concepts are most present, with their maps.
+def craft_concepts(
+    network: Network,
+    layer: str,
+    images: ImageDataset,
+    craft: xr.Dataset,
+    config: CraftConceptsConfig,
+) -> MapSource:
+    """Return the images of each class in which its concepts are most present, with their maps.
 
-    Attributes
+    Parameters
     ----------
     network : Network
         On its device.
@@ -51,104 +54,69 @@ class CraftConcepts:
     ValueError
         If no class with concepts has images in the split.
     """
+    concepts: NDArray[np.int64] = craft["concept"].values
+    class_of = concepts // int(craft["per_class"])
+    classes = [c for c in images_by_class(images, config.split) if c[0] in class_of]
+    if not classes:
+        raise ValueError(f"split {config.split!r} has no images of a class with concepts")
 
-    network: Network
-    layer: str
-    images: ImageDataset
-    craft: xr.Dataset
-    config: CraftConceptsConfig
-
-    unit = "classes"
-
-    @property
-    def rule(self) -> str:
-        """How images are selected, in words."""
-        of_class = f"presence above the {self.config.quantile:g}-quantile in the class"
-        return f"{of_class}, at least {self.config.least} images"
-
-    @property
-    def concepts(self) -> NDArray[np.int64]:
-        """Numbers of the concepts, (concept,)."""
-        numbers: NDArray[np.int64] = self.craft["concept"].values
-        return numbers
-
-    @cached_property
-    def _class_of(self) -> NDArray[np.int64]:
-        return self.concepts // int(self.craft["per_class"])
-
-    @cached_property
-    def _classes(self) -> list[tuple[int, Ids]]:
-        split = self.config.split
-        found = [c for c in images_by_class(self.images, split) if c[0] in self._class_of]
-        if not found:
-            raise ValueError(f"split {split!r} has no images of a class with concepts")
-        return found
-
-    @property
-    def sizes(self) -> list[int]:
-        """A part is a class."""
-        return [1] * len(self._classes)
-
-    def batches(self, part: int) -> Iterator[list[MappedImage]]:
-        """Yield the images of a class, each with the maps of the concepts it was selected for."""
-        label, ids = self._classes[part]
-        own = self._class_of == label
-        maps, random = self._maps(ids, self.craft["basis"].isel(concept=own).values)
+    def read(part: int) -> Iterator[list[MappedImage]]:
+        label, ids = classes[part]
+        own = class_of == label
+        maps, random = _maps(craft["basis"].isel(concept=own).values, ids)
         presence = maps.sum(axis=(2, 3)).astype(np.float32)
-        selected = np.stack([self._is_strong(column) for column in presence.T], axis=1)
-        in_baseline, concepts, row = self._is_strong(random), self.concepts[own], 0
-        for names, pictures in self._read(ids):
+        selected = np.stack([_is_strong(column, config) for column in presence.T], axis=1)
+        in_baseline, row = _is_strong(random, config), 0
+        for names, pictures in _read(ids):
             yield [
                 MappedImage(
                     str(name),
                     picture,
-                    concepts[selected[row]],
+                    concepts[own][selected[row]],
                     presence[row, selected[row]],
                     list(maps[row, selected[row]]),
                     (label,) if in_baseline[row] else (),
                 )
-                for row, (name, picture) in enumerate(zip(names, pictures, strict=True), start=row)
+                for row, (name, picture) in enumerate(zip(names, pictures, strict=True), row)
             ]
             row += len(names)
 
-    def _is_strong(self, presence: NDArray[np.floating]) -> NDArray[np.bool_]:
-        return presence >= choose_threshold(presence, self.config.quantile, self.config.least)
-
-    def _read(self, ids: Ids) -> Iterator[tuple[Ids, NDArray[np.uint8]]]:
-        return batches(self.images, ids, self.config.batch, self.network.geometry)
+    def _read(ids: Ids) -> Iterator[tuple[Ids, Pixels]]:
+        return batches(images, ids, config.batch, network.geometry)
 
     def _maps(
-        self, ids: Ids, basis: NDArray[np.floating]
+        basis: NDArray[np.floating], ids: Ids
     ) -> tuple[NDArray[np.floating], NDArray[np.float64]]:
         """Return coefficients (image, concept, row, column), and sums of random maps (image,)."""
         maps, random = [], []
-        for names, pictures in self._read(ids):
-            encoded = self.network.encode(pictures)
-            activations = position_activations(self.network, self.layer, encoded)
+        for names, pictures in _read(ids):
+            activations = position_activations(network, layer, network.encode(pictures))
             maps.append(np.moveaxis(coefficients(activations, basis), -1, 1))
-            size, seed = (pictures.shape[1], pictures.shape[2]), self.config.seed
-            random += [random_weights(str(name), size, seed).sum() for name in names]
+            size = pictures.shape[1], pictures.shape[2]
+            random += [random_weights(str(name), size, config.seed).sum() for name in names]
         return np.concatenate(maps), np.array(random)
 
-    def summary(self, weakest: NDArray[np.float64]) -> xr.Dataset:
-        """Return the weakest presence that was selected, and names, along ``concept``."""
-        return xr.Dataset(
-            {
-                "threshold": ("concept", weakest[self.concepts]),
-                "concept_name": ("concept", self.craft["concept_name"].values),
-                "concept_class": ("concept", self.craft["concept_class"].values),
-                "class_name": ("class", np.array(self.images.classes, dtype=object)),
-            }
-        )
+    of_class = f"presence above the {config.quantile:g}-quantile in the class"
+    names = {name: ("concept", craft[name].values) for name in ("concept_name", "concept_class")}
+    return MapSource(
+        concepts,
+        [1] * len(classes),
+        "classes",
+        read,
+        f"{of_class}, at least {config.least} images",
+        {**names, "class_name": ("class", np.array(images.classes, dtype=object))},
+    )
 
 
-def encode_craft(
-    config: CraftConceptsConfig, inputs: registry.Inputs, run: registry.Run
-) -> Shards:
+def _is_strong(presence: NDArray[np.floating], config: CraftConceptsConfig) -> NDArray[np.bool_]:
+    return presence >= choose_threshold(presence, config.quantile, config.least)
+
+
+def encode_craft(config: CraftConceptsConfig, inputs: registry.Inputs, run: registry.Run) -> Shards:
     """Encode each class's concepts in the images of it in which they are most present."""
     device, craft = choose_device(config.device), inputs["craft"]
     network = networks.load(craft.origin("network")).to(device)
     encoder, images = ImageEncoder(config, device), craft.origin("images").load()
     with craft.open() as fitted:
-        source = CraftConcepts(network, craft.config["layer"], images, fitted, config)
+        source = craft_concepts(network, craft.config["layer"], images, fitted, config)
         return encode_parts(source, encoder, config.seed, run)

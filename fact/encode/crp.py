@@ -31,7 +31,7 @@ from fact.data.images import Pixels
 from fact.encode.encodings import encode_parts
 from fact.encode.image_encoder import ImageEncoder
 from fact.encode.settings import SharedConceptsConfig
-from fact.encode.shared_concepts import SharedConcepts
+from fact.encode.shared_concepts import shared_concepts
 from fact.networks import network as networks
 from fact.networks.arrays import image_ids, slices, take
 from fact.networks.devices import choose_device
@@ -181,14 +181,12 @@ def _rules(module: nn.Module) -> Iterator[None]:
         yield
 
 
-def encode_crp(
-    config: SharedConceptsConfig, inputs: registry.Inputs, run: registry.Run
-) -> Shards:
+def encode_crp(config: SharedConceptsConfig, inputs: registry.Inputs, run: registry.Run) -> Shards:
     """Encode each channel in the images in which it is strongest, by its relevance (CRP)."""
     activations = inputs["activations"]
     encoder = ImageEncoder(config, choose_device(config.device))
     mapper = ChannelSource.of_activations(activations, config.device)
     with activations.open() as collected:
         presence = collected["activation"].rename(neuron="concept")
-        source = SharedConcepts(mapper, activations.origin("images").load(), presence, config)
+        source = shared_concepts(mapper, activations.origin("images").load(), presence, config)
         return encode_parts(source, encoder, config.seed, run)

@@ -8,15 +8,16 @@ baselines) and under each map. Source: Parchami-Araghi et al., "FaCT", NeurIPS 2
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
 from fact.data.images import Pixels, generator_for
+from fact.encode.encoders import EncoderChoice
 from fact.encode.image_encoder import FeatureMap, ImageEncoder
 from registry import Run
 from registry.store.datasets import open_dataset
@@ -58,63 +59,33 @@ class MappedImage:
     baselines: tuple[int, ...] = (0,)
 
 
-class Tally:
-    """Counts over the parts of a dataset of encodings.
+@dataclass(frozen=True)
+class MapSource:
+    """Where concepts are in images, part by part.
 
     Attributes
     ----------
-    samples, images, encodings, empty : int
-        Rows; images; rows of concepts' maps; and rows without an encoding.
-    weakest : ndarray, (concept,)
-        Smallest presence that was encoded, by the concept's number; NaN where there is none.
+    concepts : ndarray of int64, (concept,)
+        Their numbers, at least 0.
+    parts : sequence of int
+        Size of each part, in ``unit``.
+    unit : str
+        What parts consist of: ``images`` or ``classes``.
+    read : callable
+        Given the index of a part, yields its images, those together that the encoder sees together.
+    rule : str
+        How images are selected, in words.
+    names : mapping
+        Variables along ``concept`` or ``class``: names, and ``threshold``, which is by default the
+        smallest presence that was encoded.
     """
 
-    def __init__(self, n_concepts: int):
-        self.samples = self.images = self.encodings = self.empty = 0
-        self.weakest = np.full(n_concepts, np.nan)
-
-    def add(self, part: xr.Dataset) -> None:
-        """Count a part."""
-        kind = part["map"].values
-        own = kind == CONCEPT
-        presence = part["presence"].values[own].astype(np.float64)
-        np.fmin.at(self.weakest, part["group"].values[own], presence)
-        self.samples += len(kind)
-        self.images += int((kind == WHOLE).sum())
-        self.encodings += int(own.sum())
-        self.empty += int(np.isnan(part["encoding"][:, 0].values).sum())
-
-
-class MapSource(Protocol):
-    """Where concepts are in images, part by part."""
-
-    @property
-    def concepts(self) -> NDArray[np.int64]:
-        """Numbers of the concepts, (concept,), at least 0."""
-
-    @property
-    def sizes(self) -> Sequence[int]:
-        """Size of each part, in :attr:`unit`."""
-
-    @property
-    def unit(self) -> str:
-        """What the parts consist of: ``images``, or ``classes``."""
-
-    @property
-    def rule(self) -> str:
-        """How images are selected, in words."""
-
-    def batches(self, part: int) -> Iterator[Sequence[MappedImage]]:
-        """Yield the images of a part, those together that the encoder sees together."""
-
-    def summary(self, weakest: NDArray[np.float64]) -> xr.Dataset:
-        """Return ``threshold`` and what names the concepts, along ``concept``.
-
-        Parameters
-        ----------
-        weakest : ndarray, (concept,)
-            Smallest presence that was encoded, by the concept's number.
-        """
+    concepts: NDArray[np.int64]
+    parts: Sequence[int]
+    unit: str
+    read: Callable[[int], Iterator[Sequence[MappedImage]]]
+    rule: str
+    names: Mapping[str, Any]
 
 
 def encode_parts(source: MapSource, encoder: ImageEncoder, seed: int, run: Run) -> Shards:
@@ -136,48 +107,64 @@ def encode_parts(source: MapSource, encoder: ImageEncoder, seed: int, run: Run) 
     Shards
         Of the schema ``encodings``.
     """
-    writer, tally, done = run.shards(), _tally(source), 0
-    for index, size in enumerate(source.sizes):
+    writer, counts, done = run.shards(), _Counts(source), 0
+    for index, size in enumerate(source.parts):
         if index not in writer.done:
-            writer.append(encode_part(source, index, encoder, seed, tally.samples), index)
+            writer.append(encode_part(source, index, encoder, seed, counts.samples), index)
         with open_dataset(writer.folder / part_name(index)) as part:
-            tally.add(part)
+            counts.add(part)
         done += size
-        run.progress(done, sum(source.sizes), source.unit)
-    return writer.finish(_summary(source, encoder, tally))
+        run.progress(done, sum(source.parts), source.unit)
+    return writer.finish(counts.summary(encoder.choice))
 
 
 def encode_whole(source: MapSource, encoder: ImageEncoder, seed: int) -> xr.Dataset:
     """Return the encodings of a source's only part, of the schema ``encodings``, in memory."""
-    tally, encodings = _tally(source), encode_part(source, 0, encoder, seed)
-    tally.add(encodings)
-    return encodings.merge(_summary(source, encoder, tally))
+    encodings, counts = encode_part(source, 0, encoder, seed), _Counts(source)
+    counts.add(encodings)
+    return encodings.merge(counts.summary(encoder.choice))
 
 
-def _tally(source: MapSource) -> Tally:
-    return Tally(int(source.concepts.max(initial=-1)) + 1)
+class _Counts:
+    """What is said of all parts together."""
 
+    def __init__(self, source: MapSource):
+        self.source = source
+        self.samples = self.images = self.encodings = self.empty = 0
+        self.weakest = np.full(source.concepts.max(initial=-1) + 1, np.nan)
 
-def _summary(source: MapSource, encoder: ImageEncoder, tally: Tally) -> xr.Dataset:
-    revisions = encoder.choice.revisions
-    return (
-        source.summary(tally.weakest)
-        .assign(
-            n_images=tally.images,
-            n_encodings=tally.encodings,
-            n_empty=tally.empty,
-            variant=f"{encoder.choice}; {source.rule}",
+    def add(self, part: xr.Dataset) -> None:
+        """Count a part."""
+        kind = part["map"].values
+        own = kind == CONCEPT
+        presence = part["presence"].values[own].astype(np.float64)
+        np.fmin.at(self.weakest, part["group"].values[own], presence)
+        self.samples += len(kind)
+        self.images += int((kind == WHOLE).sum())
+        self.encodings += int(own.sum())
+        self.empty += int(np.isnan(part["encoding"][:, 0].values).sum())
+
+    def summary(self, choice: EncoderChoice) -> xr.Dataset:
+        """Return the variables without ``sample``."""
+        return xr.Dataset(
+            {
+                "threshold": ("concept", self.weakest[self.source.concepts]),
+                **self.source.names,
+                "n_images": self.images,
+                "n_encodings": self.encodings,
+                "n_empty": self.empty,
+                "variant": f"{choice}; {self.source.rule}",
+            },
+            {"concept": self.source.concepts},
+            attrs={"revisions": choice.revisions} if choice.revisions else {},
         )
-        .assign_coords(concept=source.concepts)
-        .assign_attrs({"revisions": revisions} if revisions else {})
-    )
 
 
 def encode_part(
     source: MapSource, part: int, encoder: ImageEncoder, seed: int, first: int = 0
 ) -> xr.Dataset:
     """Return the encodings of a part along ``sample``, numbered from ``first``."""
-    columns = join([encode_images(encoder, images, seed) for images in source.batches(part)])
+    columns = join([encode_images(encoder, images, seed) for images in source.read(part)])
     dims = {name: ("sample", "channel") if name == "encoding" else ("sample",) for name in columns}
     variables = {name: (dims[name], values) for name, values in columns.items()}
     return xr.Dataset(variables, {"sample": np.arange(first, first + len(columns["group"]))})

@@ -22,6 +22,7 @@ from fact.encode.interpolation import gather_weights, resize_maps
 from fact.networks.devices import choose_device
 from fact.networks.network import IMAGENET_MEAN, IMAGENET_STD
 
+
 @dataclass(frozen=True)
 class FeatureMap:
     """What the encoder sees in one image.

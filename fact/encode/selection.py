@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
@@ -92,11 +92,8 @@ def select_images(presence: xr.DataArray, quantile: float = 0.95, least: int = L
     parts = []
     for concepts in _groups(np.asarray(counts)):
         image, concept, value = _positives(presence, concepts)
-        order = np.argsort(concept, kind="stable")
-        ends = np.searchsorted(concept[order], np.arange(concepts.start, concepts.stop + 1))
-        for number, (start, stop) in enumerate(pairwise(ends)):
-            found = choose_threshold(value[order[start:stop]], quantile, least)
-            threshold[concepts.start + number] = found
+        for number, own in pd.Series(value).groupby(concept):
+            threshold[number] = choose_threshold(own, quantile, least)
         kept = value >= threshold[concept]
         parts.append((image[kept], concept[kept], value[kept]))
     image, concept, value = (np.concatenate(column) for column in zip(*parts, strict=True))

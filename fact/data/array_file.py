@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+import registry
 from fact.data.images import numbered_ids
-from fact.data.vocabulary import distinct
+from fact.data.vocabulary import distinct, identity, read_names
 from registry.store.durable import StoreError
 from registry.suggest import nearest
 
@@ -70,6 +71,49 @@ class NamedArray:
     def image_ids(self, split: str) -> NDArray[np.str_]:
         """Return names of the inputs as other datasets have them, numbered where there are none."""
         return self.inputs if all(self.inputs) else numbered_ids(split, len(self))
+
+
+@registry.kind("datasets", "array-file", provides="arrays")
+@dataclass(frozen=True)
+class ArrayFile:
+    """A table (input, column) that was made elsewhere: activations or labels.
+
+    Parameters
+    ----------
+    path : str
+        A file ``.nc``, ``.npz``, ``.npy`` or ``.csv``, relative to the folder of the declaration;
+        ``~`` is expanded.
+    variable : str
+        Name of the table in the file; may be left out where it has only one.
+    names : str or None
+        Names of the columns, where the file has none: ``cub-attributes``, ``imagenet``,
+        ``places365``, or a text file with one on each line.
+    """
+
+    path: registry.Runtime[str]
+    variable: str = ""
+    names: registry.Runtime[str | None] = None
+
+    def identity(self) -> str:
+        """Return a content hash of the file, and of the names.
+
+        Raises
+        ------
+        ValueError
+            If one of them is missing or cannot be read.
+        """
+        found = registry.content_identity(self.path)
+        return f"{found} names {identity(self.names) or self.names}" if self.names else found
+
+    def load(self) -> NamedArray:
+        """Open the file.
+
+        Raises
+        ------
+        ArrayFileError
+            If it is missing or damaged, or does not fit its names.
+        """
+        return read_array(self.path, self.variable, read_names(self.names) if self.names else ())
 
 
 def read_array(path: Path | str, variable: str = "", names: Sequence[str] = ()) -> NamedArray:

@@ -13,19 +13,23 @@ import os
 import shutil
 import urllib.request
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
+import registry
 from fact.data.images import (
-    Catalogue,
     Geometry,
     Ids,
     ImageDataError,
+    ImageIds,
     Pixels,
     class_concepts,
     in_geometry,
@@ -117,25 +121,6 @@ def find_folder(path: str | None = None) -> Path | None:
     return None
 
 
-def identity(path: str | None = None) -> str:
-    """Return the identity of the data: `PUBLISHED`, or a hash of files that are something else.
-
-    Raises
-    ------
-    registry.plan.identity.IdentityError
-        If a file is missing or cannot be read.
-    """
-    from registry.plan.identity import content_identity
-
-    folder = find_folder(path)
-    if folder is None:
-        return PUBLISHED
-    hashes = {name: content_identity(folder / name) for name in FILES}
-    if all(hashes[name] in _SHA256[name] for name in FILES):
-        return PUBLISHED
-    return hashlib.sha256("".join(hashes.values()).encode()).hexdigest()
-
-
 def download(folder: Path, url: str = URL) -> None:
     """Download the files that are missing in ``folder``, each checked by its SHA-256.
 
@@ -206,72 +191,105 @@ def read_idx(path: Path, shape: tuple[int, ...]) -> Pixels:
     return np.frombuffer(content, np.uint8, offset=4 * len(expected)).reshape(shape)
 
 
-def _read_files(folder: Path, counts: Mapping[str, int]) -> dict[str, tuple[Pixels, Pixels]]:
-    """Return images and labels of each split; all faults at once."""
-    found: dict[str, list[Pixels]] = {split: [] for split in counts}
-    faults = []
-    for split, count in counts.items():
-        for part, shape in (("images-idx3", (count, SIDE, SIDE)), ("labels-idx1", (count,))):
-            try:
-                found[split].append(
-                    read_idx(folder / f"{_PREFIX[split]}-{part}-ubyte.gz", tuple(shape))
-                )
-            except ValueError as error:
-                faults.append(str(error))
-        if len(found[split]) == 2 and found[split][1].max() >= len(CLASSES):
-            faults.append(f"labels of {split} reach {found[split][1].max()}; expected 0 to 9")
-    if faults:
-        raise ImageDataError(f"Fashion-MNIST in {folder}", faults)
-    return {split: (images, labels) for split, (images, labels) in found.items()}
+def _read(path: Path, shape: tuple[int, ...], faults: list[str]) -> Pixels:
+    """Read a file; what is wrong with it is noted, and nothing is returned."""
+    try:
+        return read_idx(path, shape)
+    except ValueError as error:
+        faults.append(str(error))
+        return np.zeros((0, *shape[1:]), np.uint8)
 
 
+@registry.kind("datasets", "fashion-mnist", provides="images")
+@dataclass(frozen=True)
 class FashionMNIST:
-    """Fashion-MNIST in memory, grey made RGB by repetition as it is read.
+    """Fashion-MNIST: 60,000 training and 10,000 test images of clothes, 28 x 28 pixels.
+
+    Images are kept in memory, 55 MB; grey becomes RGB by repetition as it is read.
 
     Parameters
     ----------
-    folder : Path
-        Where the four files are.
-    limits : mapping of str to (int or None), optional
-        How many images of each split to keep, from the first; None keeps all.
-    counts : mapping of str to int
-        How many images the files hold.
-
-    Raises
-    ------
-    ImageDataError
-        If a file is missing or damaged; all of them are named.
+    path : str or None
+        Folder with the four files. By default ``$FACTBOOK_DATA/fashion-mnist``, then that of
+        Debian's package ``dataset-fashion-mnist``; where there is neither, they are downloaded
+        into the first, or into ``~/.cache/factbook``.
+    n_train, n_test : int or None
+        How many images to take of each split, from the first; None takes all.
     """
+
+    path: registry.Runtime[str | None] = None
+    n_train: Annotated[int, Field(ge=1, le=60_000)] | None = None
+    n_test: Annotated[int, Field(ge=1, le=10_000)] | None = None
 
     name = "fashion-mnist"
     classes = CLASSES
     groups = GROUPS
     splits = tuple(COUNTS)
 
-    def __init__(
-        self,
-        folder: Path,
-        limits: Mapping[str, int | None] | None = None,
-        counts: Mapping[str, int] = COUNTS,
-    ):
-        parts = _read_files(folder, counts)
-        keep = {split: slice((limits or {}).get(split)) for split in counts}
-        self._grey = np.concatenate([parts[split][0][keep[split]] for split in counts])
-        self._labels = np.concatenate([parts[split][1][keep[split]] for split in counts])
-        sizes = {split: len(parts[split][1][keep[split]]) for split in counts}
-        self._catalogue = Catalogue(self.name, {s: numbered_ids(s, n) for s, n in sizes.items()})
+    def identity(self) -> str:
+        """Return the identity of the published data, or a hash of files that are others.
+
+        Raises
+        ------
+        registry.plan.identity.IdentityError
+            If a file is missing or cannot be read.
+        """
+        folder = find_folder(self.path)
+        if folder is None:
+            return PUBLISHED
+        hashes = {name: registry.content_identity(folder / name) for name in FILES}
+        if all(hashes[name] in _SHA256[name] for name in FILES):
+            return PUBLISHED
+        return hashlib.sha256("".join(hashes.values()).encode()).hexdigest()
+
+    def load(self) -> FashionMNIST:
+        """Read the files into memory; download them first where they are not here.
+
+        Raises
+        ------
+        ImageDataError
+            If files are missing or damaged, all of them, or cannot be downloaded.
+        """
+        folder = find_folder(self.path)
+        if folder is None:
+            folder = download_folder()
+            download(folder)
+        loaded = replace(self, path=str(folder))
+        loaded.ids("train")  # reads the files
+        return loaded
+
+    @cached_property
+    def _arrays(self) -> tuple[Pixels, Pixels, ImageIds]:
+        """Grey images and labels of both splits, one after the other, and their ids."""
+        folder = find_folder(self.path) or download_folder()
+        limits = {"train": self.n_train, "test": self.n_test}
+        parts: list[tuple[Pixels, Pixels]] = []
+        faults: list[str] = []
+        for split, count in COUNTS.items():
+            images, labels = (
+                _read(folder / f"{_PREFIX[split]}-{part}-ubyte.gz", shape, faults)
+                for part, shape in (("images-idx3", (count, SIDE, SIDE)), ("labels-idx1", (count,)))
+            )
+            if len(images) and labels.max(initial=0) >= len(CLASSES):
+                faults.append(f"labels of {split} reach {labels.max()}; expected 0 to 9")
+            parts.append((images[: limits[split]], labels[: limits[split]]))
+        if faults:
+            raise ImageDataError(f"Fashion-MNIST in {folder}", faults)
+        ids = {s: numbered_ids(s, len(own)) for s, (_, own) in zip(COUNTS, parts, strict=True)}
+        grey, classes = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return grey, classes, ImageIds(self.name, ids)
 
     def ids(self, split: str) -> Ids:
         """Return the ids of a split, (image,), in the order of the published files."""
-        return self._catalogue.ids(split)
+        return self._arrays[2].ids(split)
 
     def labels(self, split: str) -> NDArray[np.int64]:
         """Return the class of each image of a split, (image,)."""
-        return self._labels[self._catalogue.slice(split)].astype(np.int64)
+        return self._arrays[1][self._arrays[2].slice(split)].astype(np.int64)
 
     def read(self, ids: Sequence[str] | Ids, geometry: Geometry | None = None) -> Pixels:
         """Return images by id, uint8 RGB (image, y, x, colour) with three equal colours."""
-        grey = self._grey[self._catalogue.rows(ids)]
+        grey = self._arrays[0][self._arrays[2].rows(ids)]
         images = np.repeat(grey[..., None], 3, axis=-1)
         return in_geometry(images, geometry) if geometry else images
 
@@ -281,4 +299,4 @@ class FashionMNIST:
 
     def masks(self, ids: Sequence[str] | Ids, geometry: Geometry | None = None) -> None:
         """Return None: nothing is known of where objects are."""
-        self._catalogue.rows(ids)
+        self._arrays[2].rows(ids)

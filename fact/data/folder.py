@@ -9,22 +9,24 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
+import registry
 from fact.data.decoding import decode, image_suffixes, upright_size
 from fact.data.images import (
-    Catalogue,
     Geometry,
     Ids,
     ImageDataError,
+    ImageIds,
     Pixels,
     class_concepts,
     in_geometry,
 )
-from fact.data.vocabulary import read_groups, read_names
+from fact.data.vocabulary import identity, read_groups, read_names
 from registry.suggest import nearest
 
 if TYPE_CHECKING:
@@ -176,7 +178,7 @@ def divide(
     members : mapping of str to sequence of str
         Class to paths.
     test_share : float
-        Share of each class that becomes test, rounded; where a class has two images or more,
+        Fraction of each class that becomes test, rounded; where a class has two images or more,
         each part gets at least one.
     seed : int
         Keys the hash of the path by which images are drawn, so that the order of files and
@@ -273,8 +275,84 @@ def _label_value(text: str | None, label: str, line: int, faults: list[str]) -> 
 # -- the data set ----------------------------------------------------------------------------
 
 
+@registry.kind("datasets", "image-folder", provides="images")
+@dataclass(frozen=True)
 class ImageFolder:
-    """A folder of images; `scan_folder` says what it looks like, `decode` how files are read.
+    """A folder of images: ``root/class/…``, or ``root/split/class/…``.
+
+    Parameters
+    ----------
+    root : str
+        The folder, relative to that of the declaration; ``~`` is expanded.
+    layout : str
+        ``splits`` or ``classes``; ``auto`` tells by the folders' names whether they are splits
+        (train, val, test, …).
+    test_share, seed : float, int
+        Fraction of each class that becomes the split "test" where the folder has none, and what
+        draws it.
+    on_error : str
+        ``raise``: broken files are an error when they are read, with every broken file named.
+        ``skip``: they are left out, at the cost of decoding every file once when the data set is
+        loaded.
+    upright : bool
+        Turn images as their EXIF orientation says, as people see them. False reads them as
+        torchvision's ``ImageFolder`` does, for published numbers.
+    labels : str or None
+        A CSV file of concept labels, as `read_labels` reads it. It must name every image of a
+        split, or none.
+    masks : str or None
+        A folder ``masks/label/path.png`` of masks for the images at ``path.jpg``; what is not
+        black is where the label is, and an image without a file does not have it.
+    names : str or None
+        Names of the classes in the order of their sorted folders: ``imagenet`` for folders named
+        ``n01440764`` and so on, ``places365``, or a text file with one on each line. The folders'
+        own by default.
+    groups : str or None
+        Groups of classes: ``imagenet`` for its 400 superclasses, or a JSON file,
+        ``{"pets": ["cat", "dog"]}``, of names or indices.
+    workers : int
+        Threads that decode; 0 takes one for each processor.
+    """
+
+    root: registry.Runtime[str]
+    layout: Layout = "auto"
+    test_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    on_error: Literal["raise", "skip"] = "raise"
+    upright: bool = True
+    labels: registry.Runtime[str | None] = None
+    masks: registry.Runtime[str | None] = None
+    names: registry.Runtime[str | None] = None
+    groups: registry.Runtime[str | None] = None
+    workers: registry.Runtime[Annotated[int, Field(ge=0)]] = 0
+
+    def identity(self) -> str:
+        """Return a content hash of the images, and of labels, masks, names, groups if given.
+
+        Raises
+        ------
+        ValueError
+            If one of them is missing or cannot be read.
+        """
+        paths = {"root": self.root, "labels": self.labels, "masks": self.masks}
+        named = {"names": self.names, "groups": self.groups}
+        found = {part: registry.content_identity(path) for part, path in paths.items() if path}
+        found |= {part: identity(source) or source for part, source in named.items() if source}
+        return " ".join(f"{part} {content}" for part, content in found.items())
+
+    def load(self) -> FolderImages:
+        """Find the images.
+
+        Raises
+        ------
+        ImageDataError
+            With everything that is wrong with the folder.
+        """
+        return FolderImages(self)
+
+
+class FolderImages:
+    """The images of a folder; `scan_folder` says what it looks like, `decode` how files are read.
 
     Ids are paths relative to the root, as "val/dog/a.jpg"; without splits in the folder, those
     with the split before them. Classes and images are sorted by name. A class that only some
@@ -282,31 +360,8 @@ class ImageFolder:
 
     Parameters
     ----------
-    root : Path
-        The folder.
-    layout : str
-        ``auto``, ``splits`` or ``classes``.
-    test_share, seed : float, int
-        How the images are divided where there are no splits.
-    on_error : str
-        ``raise``: broken files are an error when they are read, with every broken file named.
-        ``skip``: all files are decoded at once, and the broken ones left out.
-    upright : bool
-        Turn images as their EXIF orientation says, as people see them. torchvision's
-        ``ImageFolder`` does not.
-    labels : Path, optional
-        A table as `read_labels` reads it. It must name every image of a split, or none.
-    masks : Path, optional
-        A folder ``masks/label/path.png`` for the image at ``path.jpg``; what is not black is
-        where the label is, and an image without a file does not have it.
-    names : str, optional
-        Names of the classes in the order of their sorted folders, as
-        :func:`fact.data.vocabulary.read_names` takes them: ``imagenet`` for folders that are
-        named by WordNet's numbers. By default, the folders' own.
-    groups : str, optional
-        Groups of classes, as :func:`fact.data.vocabulary.read_groups` takes them.
-    workers : int
-        Threads that decode; 0 takes one for each processor.
+    folder : ImageFolder
+        Where they are, and how they are read.
 
     Attributes
     ----------
@@ -325,39 +380,28 @@ class ImageFolder:
 
     name = "image-folder"
 
-    def __init__(
-        self,
-        root: Path,
-        layout: Layout = "auto",
-        test_share: float = 0.2,
-        seed: int = 0,
-        on_error: Literal["raise", "skip"] = "raise",
-        upright: bool = True,
-        labels: Path | None = None,
-        masks: Path | None = None,
-        names: str | None = None,
-        groups: str | None = None,
-        workers: int = 0,
-    ):
-        self.root = root
-        self.upright = upright
-        self.workers = workers or _processors()
-        self.masks_folder = masks
-        scan = scan_folder(root, layout, [path for path in (labels, masks) if path])
-        if masks and not _subfolders(masks):
-            scan.faults.append(f"masks {masks}: expected a folder in it for each label")
+    def __init__(self, folder: ImageFolder):
+        self.root = Path(folder.root).expanduser()
+        self.upright = folder.upright
+        self.workers = folder.workers or _processors()
+        labels, self.masks_folder = _expanded(folder.labels), _expanded(folder.masks)
+        scan = scan_folder(
+            self.root, folder.layout, [path for path in (labels, self.masks_folder) if path]
+        )
+        if self.masks_folder and not _subfolders(self.masks_folder):
+            scan.faults.append(f"masks {self.masks_folder}: expected a folder in it for each label")
         if scan.faults:
             raise ImageDataError(self._subject, scan.faults)
         self.classes = scan.classes
         self.ignored = tuple(sorted(scan.ignored))
         self.skipped: dict[str, str] = {}
-        divided = (
-            scan.images if "" not in scan.images else divide(scan.images[""], test_share, seed)
-        )
-        self._use(divided, "" in scan.images)
-        self.classes = self._named(names) if names else scan.classes
-        self.groups = read_groups(groups, self.classes) if groups else {}
-        if on_error == "skip":
+        images, is_divided = scan.images, "" in scan.images
+        if is_divided:
+            images = divide(scan.images[""], folder.test_share, folder.seed)
+        self._use(images, is_divided)
+        self.classes = self._named(folder.names) if folder.names else scan.classes
+        self.groups = read_groups(folder.groups, self.classes) if folder.groups else {}
+        if folder.on_error == "skip":
             self._leave_out_broken()
         self._labels = read_labels(labels, self._paths.values()) if labels else ((), {})
 
@@ -375,7 +419,7 @@ class ImageFolder:
     @property
     def splits(self) -> tuple[str, ...]:
         """Names of the splits, sorted; "train" and "test" where the folder has none."""
-        return self._catalogue.splits
+        return self._index.splits
 
     def _use(self, images: Mapping[str, Mapping[str, list[str]]], prefixed: bool) -> None:
         """Take these images, by split and class; their ids begin with the split."""
@@ -388,11 +432,11 @@ class ImageFolder:
                     image = f"{split}/{path}" if prefixed else path
                     ids[split].append(image)
                     self._paths[image], self._class[image] = path, self.classes.index(name)
-        self._catalogue = Catalogue(self.name, ids)
+        self._index = ImageIds(self.name, ids)
 
     def ids(self, split: str) -> Ids:
         """Return the ids of a split, (image,), sorted by class and path."""
-        return self._catalogue.ids(split)
+        return self._index.ids(split)
 
     def labels(self, split: str) -> NDArray[np.int64]:
         """Return the class of each image of a split, (image,)."""
@@ -415,7 +459,7 @@ class ImageFolder:
         return in_geometry([image for image in images if not isinstance(image, str)], None)
 
     def _known(self, ids: Sequence[str] | Ids) -> list[str]:
-        self._catalogue.rows(ids)
+        self._index.rows(ids)
         return [str(image) for image in np.asarray(ids).ravel()]
 
     def _each(self, ids: Iterable[str], work: Callable[[str], T]) -> list[T]:
@@ -465,7 +509,7 @@ class ImageFolder:
         if empty:
             faults = [f"class {name!r} has no image that is not broken" for name in empty]
             raise ImageDataError(self._subject, faults)
-        self._catalogue = Catalogue(self.name, kept)
+        self._index = ImageIds(self.name, kept)
 
     def concepts(self, split: str) -> xr.DataArray:
         """Return the classes, their groups, and the table of labels where it names the images.
@@ -555,6 +599,10 @@ def _read_mask(path: Path, size: tuple[int, int]) -> NDArray[np.bool_] | str:
     if mask.shape != size:
         return f"{path}: {mask.shape} pixels (y, x); expected {size}, as its image has"
     return mask
+
+
+def _expanded(path: str | None) -> Path | None:
+    return Path(path).expanduser() if path else None
 
 
 def _subfolders(folder: Path) -> list[str]:

@@ -155,7 +155,7 @@ class ImageDataset(Protocol):
         """
 
 
-class Catalogue:
+class ImageIds:
     """The ids of a data set: in order by split, and the row of each over all splits.
 
     Parameters

@@ -10,19 +10,29 @@ from __future__ import annotations
 import csv
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from pydantic import Field
 
+import registry
 from fact.data.decoding import decode
-from fact.data.images import Catalogue, Geometry, Ids, ImageDataError, Pixels, in_geometry
+from fact.data.images import (
+    Geometry,
+    Ids,
+    ImageDataError,
+    ImageIds,
+    Pixels,
+    generator_for,
+    in_geometry,
+)
 from fact.data.vocabulary import read_groups, read_names
 
 if TYPE_CHECKING:
@@ -86,22 +96,6 @@ def read_table() -> tuple[Photograph, ...]:
     return tuple(Photograph(*row) for row in rows)
 
 
-def identity() -> str:
-    """Return a content hash of the table and of all photographs.
-
-    Raises
-    ------
-    FileNotFoundError
-        If a package is not installed.
-    """
-    from registry.plan.identity import content_identity
-
-    digest = hashlib.sha256(f"{VERSION}\n{_TABLE.read_text(encoding='utf-8')}".encode())
-    for photograph in read_table():
-        digest.update(content_identity(photograph.path).encode())
-    return digest.hexdigest()
-
-
 def shown_superclasses(photographs: Sequence[Photograph]) -> dict[str, NDArray[np.bool_]]:
     """Return the superclasses of ImageNet that tell some of the photographs from the others.
 
@@ -136,54 +130,87 @@ def _belongs(photograph: Photograph, members: set[str], every: Mapping[str, Sequ
     return photograph.subject in members
 
 
+@registry.kind("datasets", "photographs", provides="images")
+@dataclass(frozen=True)
 class Photographs:
-    """Square crops of photographs, all of the split "test", with ids such as "test/chelsea/03".
+    """Crops of some thirty real photographs that come with packages; all of the split "test".
+
+    They need ``pip install 'factbook[photos]'``: their files are read, and nothing is fetched.
+    Crops are square, with ids such as "test/chelsea/03".
 
     Parameters
     ----------
     crops : int
         Crops of each photograph.
     smallest : float
-        A crop's side is drawn uniformly from this share of the photograph's shorter side to all of
-        it; then its place.
+        Smallest side of a crop, as a fraction of the photograph's shorter side; it is drawn
+        uniformly from there on, then the position of the crop.
     seed : int
         Draws the crops; those of a photograph depend on nothing but it, its name and their number.
 
     Attributes
     ----------
+    photographs : tuple of Photograph
+        The table.
     classes : tuple of str
         What the photographs show, in the order of the table; some are classes of ImageNet.
     groups : dict of str to tuple of str
         Superclasses that show in several photographs, with all their classes of ImageNet.
-
-    Raises
-    ------
-    ImageDataError
-        With everything that is not installed.
     """
+
+    crops: Annotated[int, Field(ge=1)] = 30
+    smallest: Annotated[float, Field(gt=0, le=1)] = 0.6
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
     name = "photographs"
     splits = ("test",)
 
-    def __init__(self, crops: int = 30, smallest: float = 0.6, seed: int = 0):
-        self.photographs = read_table()
-        self._paths = self._find()
-        self.crops, self.smallest, self.seed = crops, smallest, seed
-        self.classes = tuple(dict.fromkeys(photo.subject for photo in self.photographs))
-        names = [photo.name for photo in self.photographs]
-        ids = [f"test/{name}/{number:02d}" for name in names for number in range(crops)]
-        self._catalogue = Catalogue(self.name, {"test": ids})
+    def identity(self) -> str:
+        """Return a content hash of the table and of all photographs.
 
-    def _find(self) -> list[Path]:
-        paths, faults = [], []
+        Raises
+        ------
+        FileNotFoundError
+            If a package is not installed.
+        """
+        digest = hashlib.sha256(f"{VERSION}\n{_TABLE.read_text(encoding='utf-8')}".encode())
         for photograph in self.photographs:
+            digest.update(registry.content_identity(photograph.path).encode())
+        return digest.hexdigest()
+
+    def load(self) -> Photographs:
+        """Find the photographs.
+
+        Raises
+        ------
+        ImageDataError
+            With everything that is not installed.
+        """
+        loaded, faults = replace(self), []
+        for photograph in loaded.photographs:
             try:
-                paths.append(photograph.path)
+                _ = photograph.path
             except FileNotFoundError as error:
                 faults.append(str(error))
         if faults:
             raise ImageDataError("photographs", faults)
-        return paths
+        return loaded
+
+    @cached_property
+    def photographs(self) -> tuple[Photograph, ...]:
+        """The table of photographs."""
+        return read_table()
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """What the photographs show."""
+        return tuple(dict.fromkeys(photo.subject for photo in self.photographs))
+
+    @cached_property
+    def _index(self) -> ImageIds:
+        names = [photo.name for photo in self.photographs]
+        ids = [f"test/{name}/{number:02d}" for name in names for number in range(self.crops)]
+        return ImageIds(self.name, {"test": ids})
 
     @cached_property
     def _superclasses(self) -> dict[str, NDArray[np.bool_]]:
@@ -197,33 +224,32 @@ class Photographs:
 
     def ids(self, split: str) -> Ids:
         """Return the ids of the crops, photograph by photograph."""
-        return self._catalogue.ids(split)
+        return self._index.ids(split)
 
     def labels(self, split: str) -> NDArray[np.int64]:
         """Return what each crop's photograph shows, (image,)."""
         subjects = [self.classes.index(photo.subject) for photo in self.photographs]
-        return np.repeat(np.array(subjects, dtype=np.int64), self.crops)[
-            self._catalogue.slice(split)
-        ]
+        return np.repeat(np.array(subjects, dtype=np.int64), self.crops)[self._index.slice(split)]
 
     def read(self, ids: Sequence[str] | Ids, geometry: Geometry | None = None) -> Pixels:
         """Return crops by id, uint8 RGB (image, y, x, colour), 256 pixels wide and high."""
-        return in_geometry(self._crops(self._catalogue.rows(ids)), geometry)
+        return in_geometry(self._crops(self._index.rows(ids)), geometry)
 
     def _crops(self, rows: NDArray[np.int64]) -> Iterator[Pixels]:
         decoded: dict[int, Pixels] = {}
         for row in rows:
             index, number = divmod(int(row), self.crops)
             if index not in decoded:
-                decoded = {index: decode(self._paths[index])}  # of the others none is needed again
+                decoded = {
+                    index: decode(self.photographs[index].path)
+                }  # of the others none is needed again
             yield self._crop(decoded[index], self.photographs[index].name, number)
 
     def _crop(self, pixels: Pixels, name: str, number: int) -> Pixels:
-        key = hashlib.sha256(f"{self.seed}\0{name}\0{number}".encode()).digest()
-        draws = np.random.default_rng(np.frombuffer(key, dtype=np.uint32)).random(3)
+        draws = generator_for(f"{name}\0{number}", self.seed).random(3)
         height, width = pixels.shape[:2]
-        share = self.smallest + (1 - self.smallest) * draws[0]
-        side = max(1, round(min(height, width) * share))
+        fraction = self.smallest + (1 - self.smallest) * draws[0]
+        side = max(1, round(min(height, width) * fraction))
         top, left = round((height - side) * draws[1]), round((width - side) * draws[2])
         cut = Image.fromarray(pixels[top : top + side, left : left + side])
         return np.asarray(cut.resize((SIDE, SIDE), Image.Resampling.BILINEAR))
@@ -238,10 +264,10 @@ class Photographs:
         columns = np.array([*photo_shows, *self._superclasses.values()]).T
         labels = [f"class:{name}" for name in self.classes]
         labels += [f"group:{name}" for name in self._superclasses]
-        rows = np.repeat(columns, self.crops, axis=0)[self._catalogue.slice(split)]
+        rows = np.repeat(columns, self.crops, axis=0)[self._index.slice(split)]
         coords = {"image": self.ids(split), "label": labels}
         return xr.DataArray(rows, coords, ("image", "label"), name="concepts")
 
     def masks(self, ids: Sequence[str] | Ids, geometry: Geometry | None = None) -> None:
         """Return None: nothing is known of where things are."""
-        self._catalogue.rows(ids)
+        self._index.rows(ids)

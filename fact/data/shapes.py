@@ -13,15 +13,17 @@ and to join concepts that are known here. Shapes, places and grounds decide noth
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
-from fact.data.images import Catalogue, Geometry, Ids, Pixels, in_geometry, numbered_ids
+import registry
+from fact.data.images import Geometry, Ids, ImageIds, Pixels, in_geometry, numbered_ids
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -538,37 +540,58 @@ def _one_hot(indices: NDArray[np.int64], count: int) -> NDArray[np.bool_]:
     return indices[..., None] == np.arange(count)
 
 
-class ShapesDataset:
-    """Images of shapes, drawn when they are first read and kept in memory.
+@registry.kind("datasets", "shapes", provides="images")
+@dataclass(frozen=True)
+class Shapes:
+    """Coloured, textured shapes over natural-looking grounds, drawn when they are first read.
 
     Parameters
     ----------
-    counts : mapping of str to int
-        Number of images in the splits "train" and "test".
+    n_train, n_test : int
+        Number of images of each split; the first ones stay the same when more are asked for.
     size : int
-        Width and height, in pixels.
+        Width and height, in pixels, 24 to 512.
     max_objects : int
         1, or 2 for a second, smaller object in about every other image.
     seed : int
         Another seed gives other images.
     """
 
+    n_train: Annotated[int, Field(ge=1)] = 6000
+    n_test: Annotated[int, Field(ge=1)] = 2000
+    size: Annotated[int, Field(ge=24, le=512)] = 48
+    max_objects: Annotated[int, Field(ge=1, le=2)] = 2
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+
     name = "shapes"
     classes = CLASSES
     splits = SPLITS
 
-    def __init__(
-        self, counts: Mapping[str, int], size: int = 48, max_objects: int = 2, seed: int = 0
-    ):
-        self.size = size
-        self.max_objects = max_objects
-        self.seed = seed
-        self._catalogue = Catalogue(self.name, {s: numbered_ids(s, counts[s]) for s in SPLITS})
-        keys = [[number, row] for number, s in enumerate(SPLITS) for row in range(counts[s])]
-        self._keys = np.array(keys, dtype=np.int64).reshape(-1, 2)
-        kept = len(keys) if len(keys) * 3 * size**2 <= _CACHE_LIMIT else 0
-        self._pixels = np.zeros((kept, size, size, 3), np.uint8)
-        self._drawn = np.zeros(kept, bool)
+    def identity(self) -> str:
+        """Return the version of the generator."""
+        return f"shapes {VERSION}"
+
+    def load(self) -> Shapes:
+        """Return the data set, which keeps in memory what it has drawn."""
+        return replace(self)
+
+    @cached_property
+    def _index(self) -> ImageIds:
+        counts = {"train": self.n_train, "test": self.n_test}
+        return ImageIds(self.name, {split: numbered_ids(split, counts[split]) for split in SPLITS})
+
+    @cached_property
+    def _keys(self) -> NDArray[np.int64]:
+        counts = (self.n_train, self.n_test)
+        keys = [[number, row] for number, count in enumerate(counts) for row in range(count)]
+        return np.array(keys, dtype=np.int64)
+
+    @cached_property
+    def _drawn(self) -> tuple[NDArray[np.bool_], Pixels]:
+        """Which images are kept, and their pixels; none where they are too large together."""
+        count = len(self._keys)
+        kept = count if count * 3 * self.size**2 <= _CACHE_LIMIT else 0
+        return np.zeros(kept, bool), np.zeros((kept, self.size, self.size, 3), np.uint8)
 
     @cached_property
     def scenes(self) -> Scenes:
@@ -580,20 +603,21 @@ class ShapesDataset:
 
     def ids(self, split: str) -> Ids:
         """Return the ids of a split, (image,)."""
-        return self._catalogue.ids(split)
+        return self._index.ids(split)
 
     def labels(self, split: str) -> NDArray[np.int64]:
         """Return the class of each image of a split, (image,)."""
-        return self.scenes.klass[self._catalogue.slice(split)]
+        return self.scenes.klass[self._index.slice(split)]
 
     def read(self, ids: Sequence[str] | Ids, geometry: Geometry | None = None) -> Pixels:
         """Return images by id, uint8 RGB (image, y, x, colour)."""
-        rows = self._catalogue.rows(ids)
-        if len(self._drawn):
-            missing = np.unique(rows[~self._drawn[rows]])
-            self._pixels[missing] = self._draw(missing)
-            self._drawn[missing] = True
-            images = self._pixels[rows]
+        rows = self._index.rows(ids)
+        drawn, pixels = self._drawn
+        if len(drawn):
+            missing = np.unique(rows[~drawn[rows]])
+            pixels[missing] = self._draw(missing)
+            drawn[missing] = True
+            images = pixels[rows]
         else:
             images = self._draw(rows)
         return in_geometry(images, geometry) if geometry else images
@@ -611,7 +635,7 @@ class ShapesDataset:
         """Return what each image shows, bool (image, label): all that any object carries."""
         import xarray as xr
 
-        scenes = self.scenes.take(np.arange(len(self._keys))[self._catalogue.slice(split)])
+        scenes = self.scenes.take(np.arange(len(self._keys))[self._index.slice(split)])
         grounds = _one_hot(scenes.ground, len(GROUNDS))
         table = np.concatenate([object_labels(scenes).any(axis=1), grounds], axis=1)
         coords = {"image": self.ids(split), "label": list(IMAGE_LABELS)}
@@ -628,7 +652,7 @@ class ShapesDataset:
         """
         import xarray as xr
 
-        scenes = self.scenes.take(self._catalogue.rows(ids))
+        scenes = self.scenes.take(self._index.rows(ids))
         items = range(scenes.present.shape[1])
         mask = np.stack([outline_distance(scenes, i, self.size) <= 0 for i in items], axis=1)
         if geometry:

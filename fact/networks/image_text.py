@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,9 +20,28 @@ from PIL import Image
 from torch import Tensor, nn
 
 from fact.data.images import Pixels
-from fact.networks.kinds import CALIBRATION, Calibration
 
 TEXTS_AT_ONCE = 256
+
+
+class Calibration(NamedTuple):
+    """Weights of a model of images and texts, and the constants fitted for its cosines.
+
+    Probabilities are ``sigmoid(scale (cos + shift))``: Oikarinen et al., "Evaluating Neuron
+    Explanations", ICML 2025, arXiv 2506.05774, and its published code.
+    """
+
+    weights: str
+    scale: float
+    shift: float
+
+
+CALIBRATION = {
+    "ViT-SO400M-14-SigLIP-384": Calibration("webli", 58, -0.13),
+    "ViT-L-16-SigLIP-384": Calibration("webli", 60, -0.09),
+    "ViT-L-14-336": Calibration("openai", 58, -0.25),
+}
+"""Models of ``open_clip`` whose cosines have been calibrated on classes and superclasses."""
 
 
 class ImageTextError(ValueError):

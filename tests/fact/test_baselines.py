@@ -277,12 +277,8 @@ def test_a_stopped_run_goes_on_at_its_next_part(
 def test_a_split_without_images_is_an_error(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr(
-        "fact.data.shapes.ShapesDataset.labels", lambda _self, _split: np.zeros(0, int)
-    )
-    monkeypatch.setattr(
-        "fact.data.shapes.ShapesDataset.ids", lambda _self, _split: np.zeros(0, str)
-    )
+    monkeypatch.setattr("fact.data.shapes.Shapes.labels", lambda _self, _split: np.zeros(0, int))
+    monkeypatch.setattr("fact.data.shapes.Shapes.ids", lambda _self, _split: np.zeros(0, str))
     schema = load_stage(project.graph.cells[name].stage).output
     with pytest.raises(ValueError, match="has no images"):
         run_stage(project, name, PartialRun(tmp_path / "a", schema))

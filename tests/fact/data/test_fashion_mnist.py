@@ -43,8 +43,18 @@ def small_files(seed=0):
     return contents
 
 
+def read(folder, **limits):
+    return FashionMNIST(str(folder), **limits).load()
+
+
 @pytest.fixture
-def folder(tmp_path):
+def small(monkeypatch):
+    """Files are taken for whole with as many images as `small_files` have."""
+    monkeypatch.setattr(fashion_mnist, "COUNTS", COUNTS)
+
+
+@pytest.fixture
+def folder(tmp_path, small):
     folder = tmp_path / "data" / "fashion-mnist"
     folder.mkdir(parents=True)
     for name, content in small_files().items():
@@ -64,7 +74,7 @@ def nowhere(tmp_path, monkeypatch):
 
 
 def test_images_and_labels_are_those_that_torchvision_reads(folder, tmp_path):
-    dataset = FashionMNIST(folder, counts=COUNTS)
+    dataset = read(folder)
     assert isinstance(dataset, ImageDataset)
     for split, prefix in (("train", "train"), ("test", "t10k")):
         raw = {}
@@ -81,7 +91,7 @@ def test_images_and_labels_are_those_that_torchvision_reads(folder, tmp_path):
 
 
 def test_ids_order_and_geometry(folder):
-    dataset = FashionMNIST(folder, counts=COUNTS)
+    dataset = read(folder)
     assert dataset.splits == ("train", "test")
     assert dataset.ids("test")[[0, -1]].tolist() == ["test/00000", "test/00009"]
     pair = ["train/00029", "test/00003"]
@@ -95,8 +105,8 @@ def test_ids_order_and_geometry(folder):
 
 
 def test_the_first_images_can_be_taken(folder):
-    every = FashionMNIST(folder, counts=COUNTS)
-    some = FashionMNIST(folder, {"train": 7, "test": None}, counts=COUNTS)
+    every = read(folder)
+    some = read(folder, n_train=7)
     assert len(some.ids("train")) == 7
     assert len(some.ids("test")) == 10
     for split in some.splits:
@@ -106,7 +116,7 @@ def test_the_first_images_can_be_taken(folder):
 
 
 def test_concepts_are_classes_and_groups(folder):
-    dataset = FashionMNIST(folder, counts=COUNTS)
+    dataset = read(folder)
     concepts = dataset.concepts("test")
     for image, label in zip(dataset.ids("test"), dataset.labels("test"), strict=True):
         true = set(concepts["label"].values[concepts.sel(image=image).values])
@@ -118,13 +128,13 @@ def test_concepts_are_classes_and_groups(folder):
 
 @pytest.mark.skipif(not (fashion_mnist.DEBIAN / FILES[0]).is_file(), reason="not on this machine")
 def test_the_real_images():
-    dataset = FashionMNIST(fashion_mnist.DEBIAN)
+    dataset = read(fashion_mnist.DEBIAN)
     assert np.bincount(dataset.labels("train")).tolist() == [6000] * 10
     assert np.bincount(dataset.labels("test")).tolist() == [1000] * 10
     assert CLASSES[dataset.labels("train")[0]] == "Ankle boot"
     mean = np.mean([dataset.read(dataset.ids("train")[k::6])[..., 0].mean() for k in range(6)])
     assert mean / 255 == pytest.approx(0.2860, abs=5e-4)  # published mean of the training images
-    assert fashion_mnist.identity(str(fashion_mnist.DEBIAN)) == PUBLISHED
+    assert FashionMNIST(str(fashion_mnist.DEBIAN)).identity() == PUBLISHED
 
 
 # -- damage ----------------------------------------------------------------------------------
@@ -137,7 +147,7 @@ def test_every_damaged_file_is_named_at_once(folder):
     test.unlink()
     test_labels.write_bytes(packed(idx(np.zeros((10, 1), np.uint8))))
     with pytest.raises(ImageDataError) as caught:
-        FashionMNIST(folder, counts=COUNTS)
+        read(folder)
     faults = "\n".join(caught.value.faults)
     assert str(folder) in str(caught.value)
     assert len(caught.value.faults) == 3
@@ -149,7 +159,7 @@ def test_every_damaged_file_is_named_at_once(folder):
 def test_labels_beyond_the_classes_are_refused(folder):
     (folder / FILES[1]).write_bytes(packed(idx(np.full(30, 11, np.uint8))))
     with pytest.raises(ImageDataError, match="labels of train reach 11; expected 0 to 9"):
-        FashionMNIST(folder, counts=COUNTS)
+        read(folder)
 
 
 @pytest.mark.parametrize(
@@ -192,21 +202,21 @@ def test_a_named_folder_comes_first_then_the_variable_then_debian(nowhere, monke
 
 
 def test_the_identity_is_of_the_data_and_not_of_its_packing(folder, monkeypatch, nowhere):
-    other = fashion_mnist.identity(str(folder))
+    other = FashionMNIST(str(folder)).identity()
     assert len(other) == 64
     hashes = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in FILES}
     known = {name: ("0" * 64, value) for name, value in hashes.items()}
     monkeypatch.setattr(fashion_mnist, "_SHA256", known)
-    assert fashion_mnist.identity(str(folder)) == PUBLISHED
+    assert FashionMNIST(str(folder)).identity() == PUBLISHED
     (folder / FILES[1]).write_bytes(packed(idx(np.ones(30, np.uint8))))
-    assert fashion_mnist.identity(str(folder)) not in (other, PUBLISHED)
+    assert FashionMNIST(str(folder)).identity() not in (other, PUBLISHED)
     (folder / FILES[1]).unlink()
     with pytest.raises(IdentityError, match=FILES[1]):
-        fashion_mnist.identity(str(folder))
+        FashionMNIST(str(folder)).identity()
 
 
 def test_what_is_not_here_yet_has_the_identity_of_what_will_be(nowhere):
-    assert fashion_mnist.identity() == PUBLISHED
+    assert FashionMNIST().identity() == PUBLISHED
 
 
 @pytest.fixture
@@ -238,7 +248,7 @@ def publish(site, monkeypatch):
     monkeypatch.setattr(fashion_mnist, "_SHA256", hashes)
 
 
-def test_missing_files_are_downloaded(server, monkeypatch, tmp_path):
+def test_missing_files_are_downloaded(server, monkeypatch, tmp_path, small):
     url, site = server
     publish(site, monkeypatch)
     target = tmp_path / "new" / "fashion-mnist"
@@ -247,7 +257,7 @@ def test_missing_files_are_downloaded(server, monkeypatch, tmp_path):
     (site / FILES[3]).unlink()  # what is here is not asked for
     fashion_mnist.download(target, url)
     assert sorted(path.name for path in target.iterdir()) == sorted(FILES)
-    assert len(FashionMNIST(target, counts=COUNTS).ids("train")) == 30
+    assert len(read(target).ids("train")) == 30
 
 
 def test_a_download_of_something_else_is_refused_and_leaves_nothing(server, monkeypatch, tmp_path):

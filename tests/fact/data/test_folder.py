@@ -15,8 +15,13 @@ from torchvision.datasets import ImageFolder as TorchvisionFolder
 
 from fact.data import folder as image_folder
 from fact.data.decoding import decode, decode_bytes, upright_size
-from fact.data.folder import ImageFolder, divide, read_labels, scan_folder
+from fact.data.folder import FolderImages, ImageFolder, divide, read_labels, scan_folder
 from fact.data.images import Geometry, ImageDataError, ImageDataset
+
+
+def open_folder(root: Path, **settings) -> FolderImages:
+    paths = {key: str(v) if isinstance(v, Path) else v for key, v in settings.items()}
+    return ImageFolder(str(root), **paths).load()
 
 
 def colours(y=12, x=16, seed=0):
@@ -170,7 +175,7 @@ def test_broken_files_say_how(tmp_path):
 
 
 def test_classes_are_those_of_torchvision(parted):
-    dataset = ImageFolder(parted)
+    dataset = open_folder(parted)
     assert isinstance(dataset, ImageDataset)
     assert dataset.splits == ("train", "val")
     for split in dataset.splits:
@@ -186,14 +191,14 @@ def test_classes_are_those_of_torchvision(parted):
 
 def test_a_split_without_one_of_the_classes_keeps_the_others_indices(parted):
     save(parted / "train" / "bird" / "0.png")
-    dataset = ImageFolder(parted)
+    dataset = open_folder(parted)
     assert dataset.classes == ("bird", "cat", "dog")
     assert dataset.labels("train").tolist() == [0, 1, 1, 1, 2, 2, 2]
     assert dataset.labels("val").tolist() == [1, 1, 1, 2, 2, 2]
 
 
 def test_a_folder_without_splits_is_divided(animals):
-    dataset = ImageFolder(animals, test_share=0.4)
+    dataset = open_folder(animals, test_share=0.4)
     assert dataset.splits == ("train", "test")
     train, test = dataset.ids("train").tolist(), dataset.ids("test").tolist()
     assert dataset.labels("test").tolist() == [0, 0, 1, 1]
@@ -222,11 +227,11 @@ def test_order_is_by_name_and_the_same_in_another_process(animals):
     names = ["B.png", "a.png", "á.png", "10.png", "9.png"]
     for name in names:
         save(animals / "cat" / name)
-    here = ImageFolder(animals, layout="classes")
+    here = open_folder(animals, layout="classes")
     assert here.classes == ("cat", "dog")
     code = (
         "import sys, pathlib; from fact.data.folder import ImageFolder;"
-        "d = ImageFolder(pathlib.Path(sys.argv[1]), workers=3);"
+        "d = ImageFolder(sys.argv[1], workers=3).load();"
         "sys.stdout.buffer.write('\\n'.join([*d.ids('train'), *d.ids('test')]).encode())"
     )
     for seed in ("0", "1"):
@@ -244,7 +249,7 @@ def test_order_is_by_name_and_the_same_in_another_process(animals):
 
 def test_deeper_folders_belong_to_their_class(animals):
     save(animals / "cat" / "tabby" / "x.PNG")
-    assert any(path.endswith("cat/tabby/x.PNG") for path in ImageFolder(animals)._paths.values())
+    assert any(path.endswith("cat/tabby/x.PNG") for path in open_folder(animals)._paths.values())
 
 
 def test_what_is_no_image_is_passed_over_and_listed(animals):
@@ -252,7 +257,7 @@ def test_what_is_no_image_is_passed_over_and_listed(animals):
         (animals / name).write_text("x")
     (animals / ".git").mkdir()
     save(animals / "readme.png")
-    dataset = ImageFolder(animals)
+    dataset = open_folder(animals)
     assert dataset.ignored == (
         ".DS_Store",
         ".git",
@@ -269,23 +274,23 @@ def test_links_are_followed_and_rings_are_not(animals, tmp_path):
     save(elsewhere / "more.png", colours(seed=99))
     (animals / "cat" / "linked").symlink_to(elsewhere)
     (animals / "emu").symlink_to(elsewhere)
-    dataset = ImageFolder(animals)
+    dataset = open_folder(animals)
     assert dataset.classes == ("cat", "dog", "emu")
     image = next(i for i, path in dataset._paths.items() if path == "cat/linked/more.png")
     np.testing.assert_array_equal(dataset.read([image])[0], colours(seed=99))
     (animals / "dog" / "again").symlink_to(animals)
     with pytest.raises(ImageDataError, match="is a link to a folder that it lies in"):
-        ImageFolder(animals)
+        open_folder(animals)
 
 
 def test_layout_can_be_said(parted):
-    as_classes = ImageFolder(parted, layout="classes")
+    as_classes = open_folder(parted, layout="classes")
     assert as_classes.classes == ("train", "val")
     assert as_classes.splits == ("train", "test")
     (parted / "val").rename(parted / "unseen")
     with pytest.raises(ImageDataError, match=r"'unseen' lies beside the split 'train'.*layout"):
-        ImageFolder(parted)
-    assert ImageFolder(parted, layout="splits").splits == ("train", "unseen")
+        open_folder(parted)
+    assert open_folder(parted, layout="splits").splits == ("train", "unseen")
 
 
 # -- faults ----------------------------------------------------------------------------------
@@ -305,7 +310,7 @@ def test_layout_can_be_said(parted):
 def test_a_bad_folder_says_what_is_wrong(tmp_path, make, fault):
     make(tmp_path / "root")
     with pytest.raises(ImageDataError, match=fault):
-        ImageFolder(tmp_path / "root")
+        open_folder(tmp_path / "root")
 
 
 def test_all_faults_of_a_folder_at_once(parted):
@@ -314,7 +319,7 @@ def test_all_faults_of_a_folder_at_once(parted):
     (parted / "val" / "emu" / "notes.txt").write_text("x")
     (parted / "val" / "dog" / "gone.png").symlink_to(parted / "nowhere.png")
     with pytest.raises(ImageDataError) as caught:
-        ImageFolder(parted)
+        open_folder(parted)
     assert caught.value.faults == (
         "class 'train/bird' has no images",
         "val/dog/gone.png is a link to nothing",
@@ -335,7 +340,7 @@ def break_some(root):
 
 def test_one_broken_image_that_is_read_names_all_broken_ones(parted):
     broken = break_some(parted)
-    dataset = ImageFolder(parted)
+    dataset = open_folder(parted)
     dataset.read(["train/cat/0.png", "val/dog/1.png"])
     with pytest.raises(ImageDataError) as caught:
         dataset.read(["train/cat/0.png", "train/dog/2.png"])
@@ -352,13 +357,13 @@ def test_a_large_folder_is_not_searched_because_one_image_is_broken(parted, monk
     break_some(parted)
     monkeypatch.setattr(image_folder, "CHECKED_AT_ONCE", 3)
     with pytest.raises(ImageDataError) as caught:
-        ImageFolder(parted).read(["train/cat/0.png", "train/dog/2.png"])
+        open_folder(parted).read(["train/cat/0.png", "train/dog/2.png"])
     assert caught.value.faults == ("train/dog/2.png: an empty file",)
 
 
 def test_broken_images_can_be_left_out(parted):
     broken = break_some(parted)
-    dataset = ImageFolder(parted, on_error="skip")
+    dataset = open_folder(parted, on_error="skip")
     assert list(dataset.skipped) == list(broken)
     for path, reason in broken.items():
         assert reason in dataset.skipped[path]
@@ -378,7 +383,7 @@ def test_a_class_of_broken_images_cannot_be_left_out(animals):
     for path in (animals / "dog").iterdir():
         path.write_bytes(b"")
     with pytest.raises(ImageDataError, match="class 'dog' has no image that is not broken"):
-        ImageFolder(animals, on_error="skip")
+        open_folder(animals, on_error="skip")
 
 
 def test_images_of_many_kinds_are_read_together(tmp_path):
@@ -388,7 +393,7 @@ def test_images_of_many_kinds_are_read_together(tmp_path):
     save(root / "a" / "large.jpg", colours(300, 200))
     save(root / "b" / "deep.png", np.zeros((18, 40), np.uint16))
     save(root / "b" / "anim.gif", Image.fromarray(colours()), save_all=True)
-    dataset = ImageFolder(root, test_share=0.3, workers=2)
+    dataset = open_folder(root, test_share=0.3, workers=2)
     every = [*dataset.ids("train"), *dataset.ids("test")]
     with pytest.raises(ValueError, match="sizes"):
         dataset.read(every)
@@ -410,7 +415,7 @@ def write(path, text):
 def test_labels_of_a_table_stand_after_the_classes(animals, tmp_path):
     lines = [f"cat/{n}.png,1,{n % 2}" for n in range(5)] + [f"dog/{n}.png,0,1" for n in range(4)]
     table = write(tmp_path / "labels.csv", "\n".join(["image,fur:soft,tail", *lines]))
-    dataset = ImageFolder(animals, labels=table)
+    dataset = open_folder(animals, labels=table)
     concepts = dataset.concepts("train")
     assert concepts.dtype == bool
     assert concepts["label"].values.tolist() == ["class:cat", "class:dog", "fur:soft", "tail"]
@@ -423,7 +428,7 @@ def test_labels_of_a_table_stand_after_the_classes(animals, tmp_path):
 def test_probabilities_are_kept(animals, tmp_path):
     lines = [f"{name}/{n}.png,0.25" for name, m in (("cat", 5), ("dog", 4)) for n in range(m)]
     table = write(tmp_path / "labels.csv", "\n".join(["image,soft", *lines]))
-    concepts = ImageFolder(animals, labels=table).concepts("test")
+    concepts = open_folder(animals, labels=table).concepts("test")
     assert concepts.dtype == np.float32
     assert (concepts.sel(label="soft") == 0.25).all()
     assert set(np.unique(concepts.sel(label=["class:cat", "class:dog"]))) == {0, 1}
@@ -432,12 +437,12 @@ def test_probabilities_are_kept(animals, tmp_path):
 def test_a_split_without_labels_has_its_classes(parted, tmp_path):
     lines = [f"val/{name}/{n}.png,1" for name in ("cat", "dog") for n in range(3)]
     table = write(tmp_path / "labels.csv", "\n".join(["image,x", *lines]))
-    dataset = ImageFolder(parted, labels=table)
+    dataset = open_folder(parted, labels=table)
     assert dataset.concepts("train")["label"].values.tolist() == ["class:cat", "class:dog"]
     assert "x" in dataset.concepts("val")["label"].values
     half = write(tmp_path / "half.csv", "\n".join(["image,x", *lines[:-2]]))
     with pytest.raises(ImageDataError, match=r"split 'val': 2 faults\n  no line for val/dog/1.png"):
-        ImageFolder(parted, labels=half).concepts("val")
+        open_folder(parted, labels=half).concepts("val")
 
 
 def test_all_faults_of_a_table_at_once(tmp_path):
@@ -469,7 +474,7 @@ def test_classes_are_named_and_grouped(animals, tmp_path):
     names, groups = tmp_path / "names.txt", tmp_path / "groups.json"
     names.write_text("house cat\nhound\n")
     groups.write_text('{"pets": ["house cat", 1], "dogs": ["hound"]}')
-    dataset = ImageFolder(animals, test_share=0.4, names=str(names), groups=str(groups))
+    dataset = open_folder(animals, test_share=0.4, names=str(names), groups=str(groups))
     assert dataset.classes == ("house cat", "hound")
     assert dataset.groups == {"pets": ("house cat", "hound"), "dogs": ("hound",)}
     concepts = dataset.concepts("test")
@@ -487,13 +492,13 @@ def test_classes_are_named_and_grouped(animals, tmp_path):
 
 def test_as_many_names_as_folders_are_needed(animals):
     with pytest.raises(ImageDataError, match="2 folders of classes, but 1000 names in imagenet"):
-        ImageFolder(animals, names="imagenet")
+        open_folder(animals, names="imagenet")
 
 
 def test_folders_by_wordnets_numbers_are_imagenet(tmp_path):
     for index in range(1000):
         save(tmp_path / "val" / f"n{index:08d}" / "a.png")
-    dataset = ImageFolder(tmp_path, names="imagenet", groups="imagenet")
+    dataset = open_folder(tmp_path, names="imagenet", groups="imagenet")
     assert dataset.classes[251] == "Dalmatian"
     dogs = dataset.concepts("val").sel(label="group:dog")
     assert dogs.values[151:269].all()
@@ -503,7 +508,7 @@ def test_folders_by_wordnets_numbers_are_imagenet(tmp_path):
 def test_labels_and_masks_may_lie_in_the_folder(animals):
     write(animals / "labels.csv", "image,x\n")
     save(animals / "masks" / "ear" / "cat" / "0.png", np.zeros((12, 16), np.uint8))
-    dataset = ImageFolder(animals, labels=animals / "labels.csv", masks=animals / "masks")
+    dataset = open_folder(animals, labels=animals / "labels.csv", masks=animals / "masks")
     assert dataset.classes == ("cat", "dog")
     assert dataset.ignored == ()
 
@@ -515,7 +520,7 @@ def test_masks_are_found_beside_their_images(animals, tmp_path):
     save(masks / "ear" / "cat" / "0.png", ear)
     save(masks / "tail" / "cat" / "0.png", 255 - ear)
     save(masks / "tail" / "dog" / "1.png", ear * 0)
-    dataset = ImageFolder(animals, masks=masks)
+    dataset = open_folder(animals, masks=masks)
     image = {path: name for name, path in dataset._paths.items()}
     ids = [image["cat/0.png"], image["dog/1.png"], image["cat/3.png"]]
     truth = dataset.masks(ids)
@@ -527,21 +532,21 @@ def test_masks_are_found_beside_their_images(animals, tmp_path):
     assert not truth["carries"].values[1:].any()
     small = dataset.masks(ids, Geometry(6, 6))
     np.testing.assert_array_equal(small["mask"].values[0, 0], ear[::2, 2:14:2] > 0)
-    assert ImageFolder(animals).masks(ids) is None
+    assert open_folder(animals).masks(ids) is None
 
 
 def test_masks_of_another_size_and_broken_ones_are_named(animals, tmp_path):
     masks = tmp_path / "masks"
     save(masks / "ear" / "cat" / "0.png", np.zeros((5, 5), np.uint8))
     (masks / "ear" / "cat" / "1.png").write_bytes(b"")
-    dataset = ImageFolder(animals, masks=masks)
+    dataset = open_folder(animals, masks=masks)
     with pytest.raises(ImageDataError) as caught:
         dataset.masks([*dataset.ids("train"), *dataset.ids("test")])
     both = sorted(caught.value.faults)
     assert "0.png: (5, 5) pixels (y, x); expected (12, 16)" in both[0]
     assert "1.png: an empty file" in both[1]
     with pytest.raises(ImageDataError, match="expected a folder in it for each label"):
-        ImageFolder(animals, masks=tmp_path / "none")
+        open_folder(animals, masks=tmp_path / "none")
 
 
 def test_the_scan_alone_decodes_nothing(parted, monkeypatch):

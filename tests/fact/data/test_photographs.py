@@ -13,12 +13,11 @@ from fact.data import photographs
 from fact.data.images import Geometry, ImageDataError, ImageDataset
 from fact.data.photographs import Photographs, read_table
 from fact.data.vocabulary import read_groups, read_names
-from fact.kinds import Photographs as Declared
 
 
 @pytest.fixture(scope="module")
 def dataset() -> Photographs:
-    return Declared(crops=4).load()
+    return Photographs(crops=4).load()
 
 
 def test_every_photograph_is_there_with_a_reason() -> None:
@@ -99,17 +98,17 @@ def test_no_two_labels_are_the_same(dataset: Photographs) -> None:
 def test_packages_that_are_missing_are_all_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(photographs, "find_spec", lambda package: None)
     with pytest.raises(FileNotFoundError, match="pip install foolbox"):
-        Declared().identity()
+        Photographs().identity()
     with pytest.raises(ImageDataError, match="32 faults") as error:
-        Declared().load()
+        Photographs().load()
     assert any("scikit-image" in fault for fault in error.value.faults)
 
 
 def test_identity_is_the_content_of_the_photographs(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    before = Declared().identity()
-    assert Declared(crops=2, seed=5).identity() == before
+    before = Photographs().identity()
+    assert Photographs(crops=2, seed=5).identity() == before
     original = photographs.Photograph.path.fget
     copy = tmp_path / "other.png"
     Image.new("RGB", (8, 8)).save(copy)
@@ -118,4 +117,4 @@ def test_identity_is_the_content_of_the_photographs(
         return copy if photo.name == "chelsea" else original(photo)
 
     monkeypatch.setattr(photographs.Photograph, "path", property(replaced))
-    assert Declared().identity() != before
+    assert Photographs().identity() != before

@@ -13,12 +13,12 @@ from scipy import ndimage, stats
 
 from fact.data import shapes
 from fact.data.images import Geometry, ImageDataset
-from fact.data.shapes import CLASSES, COLOURS, FAMILIES, GROUNDS, SHAPES, TEXTURES, ShapesDataset
+from fact.data.shapes import CLASSES, COLOURS, FAMILIES, GROUNDS, SHAPES, TEXTURES, Shapes
 
 
 @pytest.fixture(scope="module")
 def dataset():
-    return ShapesDataset({"train": 600, "test": 200}, size=64)
+    return Shapes(600, 200, size=64)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def digest(dataset):
 def test_the_bytes_of_version_1():
     """If this fails, images changed: raise VERSION, so that what was made of them is due."""
     assert shapes.VERSION == "1"
-    small = ShapesDataset({"train": 24, "test": 8}, size=48)
+    small = Shapes(24, 8, size=48)
     assert digest(small) == GOLDEN
     concepts = np.packbits(small.concepts("train").values).tobytes()
     assert hashlib.sha256(concepts).hexdigest() == GOLDEN_CONCEPTS
@@ -47,19 +47,19 @@ def test_the_bytes_of_version_1():
 
 def test_another_process_makes_the_same_images():
     code = (
-        "import hashlib; from fact.data.shapes import ShapesDataset;"
-        "d = ShapesDataset({'train': 3, 'test': 5}, size=32, seed=9);"
+        "import hashlib; from fact.data.shapes import Shapes;"
+        "d = Shapes(3, 5, size=32, seed=9);"
         "print(hashlib.sha256(d.read(d.ids('test')).tobytes()).hexdigest())"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    here = ShapesDataset({"train": 70, "test": 80}, size=32, seed=9)
+    here = Shapes(70, 80, size=32, seed=9)
     expected = hashlib.sha256(here.read(here.ids("test")[:5]).tobytes()).hexdigest()
     assert run.stdout.strip() == expected
 
 
 def test_an_image_depends_on_its_key_alone(dataset):
     ids = dataset.ids("test")
-    alone = ShapesDataset({"train": 1, "test": 200}, size=64)
+    alone = Shapes(1, 200, size=64)
     for image in ids[[150, 3, 77]]:
         one = alone.read([image])
         np.testing.assert_array_equal(one, dataset.read([image]))
@@ -69,7 +69,7 @@ def test_an_image_depends_on_its_key_alone(dataset):
 
 
 def test_seeds_and_splits_and_indices_differ():
-    first, second = (ShapesDataset({"train": 40, "test": 40}, size=24, seed=s) for s in (0, 1))
+    first, second = (Shapes(40, 40, size=24, seed=s) for s in (0, 1))
     pictures = [d.read(d.ids(split)) for d in (first, second) for split in d.splits]
     every = np.concatenate(pictures).reshape(160, -1)
     assert len(np.unique(every, axis=0)) == 160
@@ -77,13 +77,13 @@ def test_seeds_and_splits_and_indices_differ():
 
 def test_large_data_sets_are_drawn_without_a_cache(monkeypatch, dataset):
     monkeypatch.setattr(shapes, "_CACHE_LIMIT", 0)
-    uncached = ShapesDataset({"train": 600, "test": 200}, size=64)
+    uncached = Shapes(600, 200, size=64)
     ids = ["test/00007", "train/00599", "test/00007"]
     np.testing.assert_array_equal(uncached.read(ids), dataset.read(ids))
 
 
 def test_one_object_is_the_largest_of_two(dataset):
-    single = ShapesDataset({"train": 600, "test": 1}, size=64, max_objects=1)
+    single = Shapes(600, 1, size=64, max_objects=1)
     assert not single.scenes.present[:, 1].any()
     np.testing.assert_array_equal(single.labels("train"), dataset.labels("train"))
     np.testing.assert_array_equal(single.scenes.x[:600, 0], dataset.scenes.x[:600, 0])
@@ -275,7 +275,7 @@ def test_edges_are_covered_in_part(dataset, truth):
 
 
 def test_draws_are_even(dataset):
-    many = ShapesDataset({"train": 6000, "test": 1})
+    many = Shapes(6000, 1)
     scenes = many.scenes
     columns = [many.labels("train"), scenes.ground, *scenes.shape.T, *scenes.colour.T]
     for column in columns:

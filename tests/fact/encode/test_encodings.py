@@ -12,11 +12,11 @@ from torchvision.transforms.functional import resize
 import evals
 import fact
 from fact.encode import selection
-from fact.encode.selection import choose_threshold, select_images
 from fact.encode.encoders import EncoderChoice, find_encoder
 from fact.encode.encodings import MappedImage, count_pixels, encode_images, random_weights
 from fact.encode.image_encoder import ImageEncoder
 from fact.encode.interpolation import gather_weights, resize_maps
+from fact.encode.selection import choose_threshold, select_images
 from registry.declare.stage import load_stage
 from tests.fact import photographs
 

@@ -17,8 +17,7 @@ from scipy.special import expit
 
 from fact import score_labels
 from fact.kinds import OpenClip
-from fact.networks.image_text import ImageTextError, open_clip_model, text_of
-from fact.networks.kinds import CALIBRATION
+from fact.networks.image_text import CALIBRATION, ImageTextError, open_clip_model, text_of
 from registry.declare.inputs import Input
 from registry.store.datasets import ShardWriter
 from tests.fact.traces.test_activations import Photographs

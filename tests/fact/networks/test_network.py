@@ -15,8 +15,8 @@ from bcos.modules import BcosConv2d, BcosSequential, LogitLayer
 from torch import nn
 
 import registry
+from fact import kinds as network_kinds
 from fact.data.images import Geometry
-from fact.networks import kinds as network_kinds
 from fact.networks import network as networks
 from fact.networks.network import (
     Network,
@@ -407,7 +407,7 @@ def test_the_identity_is_that_of_the_weights(tmp_path):
 
 
 def test_declaring_does_not_import_torch():
-    code = "import sys, fact.networks.kinds; print('torch' in sys.modules)"
+    code = "import sys, fact.kinds; print('torch' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "False"
 

@@ -10,7 +10,7 @@ import xarray as xr
 
 import registry
 from fact.data.images import Geometry
-from fact.data.shapes import ShapesDataset
+from fact.data.shapes import Shapes
 from fact.traces.attribution import concept_maps
 from fact.traces.concept_source import ConceptSource
 from fact.traces.maps import choose_images, map_images, mask_images, sum_cells
@@ -96,7 +96,7 @@ def test_sums_over_cells_lose_nothing() -> None:
 
 
 def test_masks_are_of_the_geometry_and_the_cells_that_are_half_inside() -> None:
-    shapes = ShapesDataset({"train": 4, "test": 6}, size=32)
+    shapes = Shapes(4, 6, size=32)
     ids = shapes.ids("test")
     fine, coarse = (mask_images(shapes, ids, None, cell) for cell in (1, 4))
     xr.testing.assert_equal(fine["mask"], shapes.masks(ids)["mask"].reset_coords(drop=True))
@@ -108,7 +108,7 @@ def test_masks_are_of_the_geometry_and_the_cells_that_are_half_inside() -> None:
 
 
 def test_what_no_object_covers_carries_the_background() -> None:
-    shapes = ShapesDataset({"train": 4, "test": 6}, size=32)
+    shapes = Shapes(4, 6, size=32)
     ids = np.array(["test/00004", "train/00001", "test/00002"])
     plain, found = mask_images(shapes, ids, None), mask_images(shapes, ids, None, 1, "ground")
     np.testing.assert_array_equal(found["mask"][:, :2], plain["mask"])

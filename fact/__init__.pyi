@@ -6,8 +6,8 @@ from .encode.crp import relevance_maps as relevance_maps
 from .encode.encoders import EncoderChoice as EncoderChoice
 from .encode.encoders import encoder as encoder
 from .encode.encoders import upsampler as upsampler
-from .encode.image_encoder import encode_maps as encode_maps
 from .encode.hub import HubCode as HubCode
+from .encode.image_encoder import encode_maps as encode_maps
 from .networks.network import Network as Network
 from .networks.network import bcos_network as bcos_network
 from .networks.network import load_network as load_network

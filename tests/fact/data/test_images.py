@@ -12,9 +12,9 @@ from PIL import Image
 from torchvision.transforms import functional as torchvision
 
 from fact.data.images import (
-    Catalogue,
     Geometry,
     ImageDataError,
+    ImageIds,
     batches,
     class_concepts,
     in_geometry,
@@ -93,7 +93,7 @@ def test_images_of_two_sizes_need_a_crop():
 
 
 def test_rows_run_over_all_splits():
-    catalogue = Catalogue("toys", {"train": numbered_ids("train", 3), "test": ["test/a", "test/b"]})
+    catalogue = ImageIds("toys", {"train": numbered_ids("train", 3), "test": ["test/a", "test/b"]})
     assert catalogue.splits == ("train", "test")
     assert len(catalogue) == 5
     assert catalogue.slice("test") == slice(3, 5)
@@ -102,13 +102,13 @@ def test_rows_run_over_all_splits():
 
 
 def test_ids_cannot_be_changed_from_outside():
-    catalogue = Catalogue("toys", {"train": ["train/a"]})
+    catalogue = ImageIds("toys", {"train": ["train/a"]})
     catalogue.ids("train")[0] = "gone"
     assert catalogue.ids("train").tolist() == ["train/a"]
 
 
 def test_unknown_ids_and_splits_name_the_nearest():
-    catalogue = Catalogue("toys", {"train": ["train/duck.png"], "test": ["test/doll.png"]})
+    catalogue = ImageIds("toys", {"train": ["train/duck.png"], "test": ["test/doll.png"]})
     with pytest.raises(KeyError, match=r"toys has no image 'train/dock.png' \(and 1 more\).*duck"):
         catalogue.rows(["train/dock.png", "x"])
     with pytest.raises(KeyError, match="toys has no split 'trian'; did you mean 'train'"):
@@ -118,7 +118,7 @@ def test_unknown_ids_and_splits_name_the_nearest():
 def test_the_nearest_of_many_ids_is_found_in_its_split():
     many = {split: numbered_ids(split, 30_000) for split in ("train", "test")}
     with pytest.raises(KeyError, match="did you mean 'test/00001'"):
-        Catalogue("toys", many).rows(["tset/00001"])
+        ImageIds("toys", many).rows(["tset/00001"])
 
 
 def test_class_concepts_are_the_classes_and_their_groups():

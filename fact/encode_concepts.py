@@ -1,11 +1,9 @@
 """Encode what each concept points at by a foundation model, for the C2-score."""
 
-from __future__ import annotations
-
 import registry
 from fact import schemas
+from fact.encode.config import SharedConceptsConfig as Config
 from fact.encode.encoders import encoder_modules
-from fact.encode.settings import SharedConceptsConfig as Config
 
 stage = registry.Stage(
     "fact.encode_concepts",
@@ -16,7 +14,6 @@ stage = registry.Stage(
     main="fact.encode.shared_concepts:encode_concepts",
     plugged=encoder_modules,
 )
-
 
 if __name__ == "__main__":
     registry.run_module(__spec__.name)

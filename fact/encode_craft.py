@@ -1,11 +1,9 @@
 """Encode what each class's concepts of CRAFT point at, with a random baseline for each class."""
 
-from __future__ import annotations
-
 import registry
 from fact import schemas
+from fact.encode.config import CraftConceptsConfig as Config
 from fact.encode.encoders import encoder_modules
-from fact.encode.settings import CraftConceptsConfig as Config
 
 stage = registry.Stage(
     "fact.encode_craft",
@@ -16,7 +14,6 @@ stage = registry.Stage(
     main="fact.encode.craft_concepts:encode_craft",
     plugged=encoder_modules,
 )
-
 
 if __name__ == "__main__":
     registry.run_module(__spec__.name)

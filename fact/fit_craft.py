@@ -1,10 +1,8 @@
 """Find concepts of each class by factorising activations (CRAFT): a baseline of the C2-score."""
 
-from __future__ import annotations
-
 import registry
 from fact import schemas
-from fact.encode.settings import FactorisationConfig as Config
+from fact.encode.config import FactorisationConfig as Config
 
 stage = registry.Stage(
     "fact.fit_craft",
@@ -14,7 +12,6 @@ stage = registry.Stage(
     output=schemas.CRAFT,
     main="fact.encode.craft:fit_craft",
 )
-
 
 if __name__ == "__main__":
     registry.run_module(__spec__.name)

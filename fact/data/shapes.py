@@ -323,7 +323,8 @@ _REACH = {
 
 
 def _triangle(u: Floats, v: Floats) -> Floats:
-    return np.maximum.reduce(_half_planes(u, v, 3, math.pi / 2, _TRIANGLE))
+    found: Floats = np.maximum.reduce(_half_planes(u, v, 3, math.pi / 2, _TRIANGLE))
+    return found
 
 
 def _star(u: Floats, v: Floats) -> Floats:
@@ -355,7 +356,8 @@ _OUTLINES: dict[str, Callable[[Floats, Floats], Floats]] = {
 
 def _wave(u: Floats) -> Floats:
     """Triangular wave of period 1 between -1/4 and 1/4: distance to the edges of stripes."""
-    return np.abs(u - np.floor(u) - 0.5) - 0.25
+    found: Floats = np.abs(u - np.floor(u) - 0.5) - 0.25
+    return found
 
 
 def _stripes(u: Floats, v: Floats) -> Floats:
@@ -364,7 +366,8 @@ def _stripes(u: Floats, v: Floats) -> Floats:
 
 def _dots(u: Floats, v: Floats) -> Floats:
     a, b = u - np.floor(u) - 0.5, v - np.floor(v) - 0.5
-    return np.sqrt(a * a + b * b) - 0.3
+    found: Floats = np.sqrt(a * a + b * b) - 0.3
+    return found
 
 
 _GRAINS: dict[str, Callable[[Floats, Floats], Floats]] = {
@@ -416,8 +419,9 @@ def _darkness(scenes: Scenes, item: int, size: int) -> Floats:
 
 
 def _coverage(distance: Floats) -> Floats:
-    """Return the share of a pixel inside an edge at this signed distance: a ramp of one pixel."""
-    return np.clip(0.5 - distance, 0, 1)
+    """Return the fraction of a pixel inside an edge at a signed distance: a ramp of one pixel."""
+    found: Floats = np.clip(0.5 - distance, 0, 1)
+    return found
 
 
 def _octave(lattice: Floats, cells: int, size: int) -> Floats:
@@ -537,7 +541,8 @@ def object_labels(scenes: Scenes) -> NDArray[np.bool_]:
 
 
 def _one_hot(indices: NDArray[np.int64], count: int) -> NDArray[np.bool_]:
-    return indices[..., None] == np.arange(count)
+    found: NDArray[np.bool_] = indices[..., None] == np.arange(count)
+    return found
 
 
 @registry.kind("datasets", "shapes", provides="images")

@@ -24,10 +24,11 @@ from __future__ import annotations
 import csv
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -146,7 +147,8 @@ def read_map(path: Path) -> NDArray[np.float64]:
             raise ValueError("holds values that are not finite")
     except Exception as error:  # readers raise many types for broken files
         raise ImageDataError(f"map {path}", [str(error)]) from error
-    return array.astype(np.float64)
+    found: NDArray[np.float64] = array.astype(np.float64)
+    return found
 
 
 # --- finding ----------------------------------------------------------------------------------
@@ -309,11 +311,11 @@ def _read_netcdf(path: Path) -> NDArray[np.generic]:
 def _read_torch(path: Path) -> NDArray[np.generic]:
     import torch
 
-    tensor = torch.load(path, map_location="cpu", weights_only=True)  # never code
-    return np.asarray(tensor.detach().float().numpy())
+    tensor: torch.Tensor = torch.load(path, map_location="cpu", weights_only=True)  # never code
+    return tensor.detach().float().numpy()
 
 
-_READERS = {
+_READERS: Mapping[str, Callable[[Path], NDArray[Any]]] = {
     ".npy": lambda path: np.load(path, allow_pickle=False),
     ".npz": _read_npz,
     ".nc": _read_netcdf,

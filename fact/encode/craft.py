@@ -25,9 +25,10 @@ from torch import Tensor
 
 import registry
 from fact.data.images import Ids, ImageDataset, batches, images_by_class
+from fact.encode.config import FactorisationConfig
 from fact.encode.interpolation import resize_maps
-from fact.encode.settings import FactorisationConfig
 from fact.networks import network as networks
+from fact.networks.arrays import slices
 from fact.networks.devices import choose_device
 from fact.networks.layers import LayerError, capture
 from fact.networks.network import Network
@@ -148,8 +149,8 @@ def crop_activations(
     size = encoded.shape[2], encoded.shape[3]
     crops = cut_crops(encoded, side)
     parts = [
-        position_activations(network, layer, resize_maps(rows, size)).mean(axis=(1, 2))
-        for rows in crops.split(batch)
+        position_activations(network, layer, resize_maps(crops[rows], size)).mean(axis=(1, 2))
+        for rows in slices(len(crops), batch)
     ]
     return np.concatenate(parts)
 

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 import registry
 from fact.data.images import Ids, ImageDataset, Pixels, batches, images_by_class
+from fact.encode.config import CraftConceptsConfig
 from fact.encode.craft import coefficients, position_activations
 from fact.encode.encodings import MappedImage, MapSource, encode_parts, random_weights
 from fact.encode.image_encoder import ImageEncoder
 from fact.encode.selection import choose_threshold
-from fact.encode.settings import CraftConceptsConfig
 from fact.networks import network as networks
 from fact.networks.devices import choose_device
 from fact.networks.network import Network

@@ -28,9 +28,9 @@ from torchvision.models import VGG, AlexNet, ResNet
 
 import registry
 from fact.data.images import Pixels
+from fact.encode.config import SharedConceptsConfig
 from fact.encode.encodings import encode_parts
 from fact.encode.image_encoder import ImageEncoder
-from fact.encode.settings import SharedConceptsConfig
 from fact.encode.shared_concepts import shared_concepts
 from fact.networks import network as networks
 from fact.networks.arrays import image_ids, slices, take

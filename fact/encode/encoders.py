@@ -237,7 +237,8 @@ def build_dinov2(hub: HubCode) -> Callable[[Tensor], Tensor]:
         def forward(self, images: Tensor) -> Tensor:
             tokens = self.backbone.forward_features(images)["x_norm_patchtokens"]
             rows, columns = images.shape[2] // 14, images.shape[3] // 14
-            return tokens.transpose(1, 2).unflatten(2, (rows, columns))
+            cells: Tensor = tokens.transpose(1, 2).unflatten(2, (rows, columns))
+            return cells
 
     return PatchFeatures()
 

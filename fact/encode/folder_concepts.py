@@ -45,7 +45,7 @@ def folder_concepts(
     for pair in folder.pairs:
         presences[pair.concept].append(pair.presence)
     thresholds = [choose_threshold(values, quantile or 0.0) for values in presences.values()]
-    baselines = dict.fromkeys(folder.images, (0,))
+    baselines: dict[str, tuple[int, ...]] = dict.fromkeys(folder.images, (0,))
     names = {"threshold": ("concept", thresholds), "concept_name": ("concept", list(numbers))}
     if by_class:
         own = [class_of(name) for name in numbers]

@@ -91,7 +91,8 @@ class HubCode:
         """
         import torch.hub
 
-        return torch.hub.load(str(self.fetch()), entry, source="local", **settings)
+        load: Any = torch.hub.load  # untyped
+        return load(str(self.fetch()), entry, source="local", **settings)
 
     def show(self) -> str:
         """Return what there is to read: where it is, its files, and how ``hubconf.py`` begins."""

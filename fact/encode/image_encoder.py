@@ -94,7 +94,7 @@ class ImageEncoder:
         seen: dict[int, tuple[Tensor, Tensor]] = {}
         for numbers in by_size.values():
             images = self._normalised(np.stack([pictures[number] for number in numbers]))
-            pairs = zip(self._encode(images).split(1), images.split(1), strict=True)
+            pairs = zip(self._encode(images)[:, None], images[:, None], strict=True)
             seen.update(zip(numbers, pairs, strict=True))
         for number, picture in enumerate(pictures):
             features, image = seen.pop(number)

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 import registry
 from fact.data.images import ImageDataset, Pixels, batches
+from fact.encode.config import SharedConceptsConfig
 from fact.encode.encodings import MappedImage, MapSource, encode_parts
 from fact.encode.image_encoder import ImageEncoder
 from fact.encode.selection import select_images
-from fact.encode.settings import SharedConceptsConfig
 from fact.networks.devices import choose_device
 from fact.networks.network import Network
 from fact.traces.concept_source import ConceptSource

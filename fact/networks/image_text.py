@@ -10,18 +10,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import xarray as xr
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from fact.data.images import Pixels
+import registry
+from fact.data.config import ScoreConfig
+from fact.data.images import Ids, ImageDataset, Pixels, batches
+from fact.data.vocabulary import read_names
+from fact.networks.devices import choose_device
+from registry.store.shards import Shards
 
 TEXTS_AT_ONCE = 256
+SHARD_BYTES = 32 * 2**20
 
 
 class Calibration(NamedTuple):
@@ -100,8 +108,7 @@ class ImageTextModel:
     def probabilities(self, images: Iterable[Pixels], texts: Tensor) -> NDArray[np.float32]:
         """Return ``sigmoid(a (cos + b))`` (image, text) for encoded texts."""
         cosine = self.encode_images(images) @ texts.T
-        share = torch.sigmoid(self.scale * (cosine + self.shift))
-        found: NDArray[np.float32] = share.cpu().numpy()
+        found: NDArray[np.float32] = torch.sigmoid(self.scale * (cosine + self.shift)).cpu().numpy()
         return found
 
 
@@ -182,3 +189,36 @@ def _unit(vectors: Tensor) -> Tensor:
 def _batched(texts: Sequence[str], size: int) -> Iterator[Sequence[str]]:
     for start in range(0, len(texts), size):
         yield texts[start : start + size]
+
+
+def score_labels(config: ScoreConfig, inputs: registry.Inputs, run: registry.Run) -> Shards:
+    """Score labels for every image, shard by shard; a stopped run continues at its next shard."""
+    images: ImageDataset = inputs["images"].load()
+    model: ImageTextModel = inputs["model"].load().to(choose_device(config.device))
+    names = _labels(config, images)
+    texts = model.encode_texts([text_of(name, config.template) for name in names])
+    ids, writer = images.ids(config.split), run.shards()
+    size = max(1, SHARD_BYTES // (4 * len(names) * config.batch)) * config.batch
+    for index, start in enumerate(range(0, len(ids), size)):
+        own = ids[start : start + size]
+        if index not in writer.done:
+            values = _probabilities(model, texts, images, own, config.batch)
+            coords = {"image": own.astype(object), "label": np.array(names, dtype=object)}
+            writer.append(xr.Dataset({"value": (("image", "label"), values)}, coords), index)
+        run.progress(min(start + size, len(ids)), len(ids), "images")
+    return writer.finish()
+
+
+def _labels(config: ScoreConfig, images: ImageDataset) -> list[str]:
+    if config.labels == "dataset":
+        return [str(label) for label in images.concepts(config.split)["label"].values]
+    return list(read_names(config.labels))
+
+
+def _probabilities(
+    model: ImageTextModel, texts: Tensor, images: ImageDataset, ids: Ids, batch: int
+) -> NDArray[np.float32]:
+    """Return probabilities (image, label); images are read one by one, whatever their sizes."""
+    single = (pixels[0] for _, pixels in batches(images, ids, 1, ahead=batch))
+    parts = iter(lambda: list(islice(single, batch)), [])
+    return np.concatenate([model.probabilities(part, texts) for part in parts])

@@ -17,6 +17,7 @@ from scipy.special import expit
 
 from fact import score_labels
 from fact.kinds import OpenClip
+from fact.networks import image_text
 from fact.networks.image_text import CALIBRATION, ImageTextError, open_clip_model, text_of
 from registry.declare.inputs import Input
 from registry.store.datasets import ShardWriter
@@ -75,7 +76,7 @@ def test_labels_are_sigmoids_of_calibrated_cosines(folder: Path) -> None:
 def test_the_stage_judges_every_label_and_goes_on_where_it_stopped(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(score_labels, "SHARD_BYTES", 1)
+    monkeypatch.setattr(image_text, "SHARD_BYTES", 1)
 
     class FolderRun:
         def shards(self) -> ShardWriter:

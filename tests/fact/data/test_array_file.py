@@ -11,6 +11,7 @@ import pytest
 import xarray as xr
 
 from fact import import_activations, import_labels
+from fact.data import tables
 from fact.data.array_file import ArrayFileError, NamedArray, read_array
 from fact.kinds import ArrayFile
 from registry.declare.inputs import Input
@@ -70,7 +71,7 @@ def test_every_format_gives_the_same_table(tmp_path: Path, suffix: str) -> None:
 def test_activations_are_taken_in_shard_by_shard(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
-    monkeypatch.setattr(import_activations, "SHARD_BYTES", 24)
+    monkeypatch.setattr(tables, "SHARD_BYTES", 24)
     stage = import_activations.stage
     inputs = inputs_of(write(tmp_path / f"birds{suffix}"))
     shards = stage(stage.resolve({"known": "name"}), inputs, FolderRun(tmp_path / "out"))

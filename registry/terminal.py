@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -16,6 +17,7 @@ from rich.table import Table
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
+_WIDEST = 10_000  # columns of a table that is not folded
 _MOST_FOLDED = 500  # rows; Rich takes half a millisecond for each
 
 
@@ -31,6 +33,19 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         return
     head = [click.style(_line(columns, widths), bold=True)] if any(columns) else []
     click.echo("\n".join([*head, *(_line(row, widths) for row in cells)]))
+
+
+def text_table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
+    """Return rows of cells in columns, the first ``left`` of which are aligned to the left."""
+    table = Table(box=None, pad_edge=False)
+    for index, name in enumerate(header):
+        table.add_column(escape(name), justify="left" if index < left else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*map(escape, row))
+    console = Console(file=io.StringIO(), width=_WIDEST, color_system=None, legacy_windows=False)
+    with console.capture() as capture:
+        console.print(table)
+    return "".join(f"{line.rstrip()}\n" for line in capture.get().splitlines())
 
 
 def text_of(value: Any) -> str:

@@ -5,7 +5,20 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from evals.naming.tables import number, plain_table
+from registry.columns import ResultColumn, ResultTable
+from registry.terminal import text_table
+
+MEASURES = ResultTable(
+    "measure",
+    {
+        "mean_score": ResultColumn("score", "mean_score", ".3f"),
+        "mean_chance": ResultColumn("chance", "mean_chance", ".3f"),
+        "mean_elsewhere": ResultColumn("elsewhere", "mean_elsewhere", ".3f"),
+        "located_share": ResultColumn("located", "located_share", ".3f"),
+        "best_share": ResultColumn("best", "best_share", ".3f"),
+    },
+)
+"""A row for each measure; of schema ``localisation``."""
 
 
 def localisation_table(localised: xr.Dataset, most: int = 15) -> str:
@@ -26,22 +39,7 @@ def localisation_table(localised: xr.Dataset, most: int = 15) -> str:
         of concepts whose interval lies above chance, and the share whose name no label exceeds.
         Then a line for each concept.
     """
-    return "\n".join([_measures(localised), _concepts(localised, most), _remarks(localised)])
-
-
-def _measures(localised: xr.Dataset) -> str:
-    columns = {
-        "score": "mean_score",
-        "chance": "mean_chance",
-        "elsewhere": "mean_elsewhere",
-        "located": "located_share",
-        "best": "best_share",
-    }
-    rows = [
-        [str(name), *(number(float(localised[key][m])) for key in columns.values())]
-        for m, name in enumerate(localised["measure"].values)
-    ]
-    return plain_table(["measure", *columns], rows)
+    return "\n".join([MEASURES.text(localised), _concepts(localised, most), _remarks(localised)])
 
 
 def _concepts(localised: xr.Dataset, most: int) -> str:
@@ -60,7 +58,7 @@ def _concepts(localised: xr.Dataset, most: int) -> str:
         best = str(own["top_label"].values[energy, 0])
         rows.append([str(own["name"].item()), best, str(int(own["concept"])), shown, *scores])
     header = ["name", "best by energy", "concept", "shown", *(f"{m} (chance)" for m in measures)]
-    return plain_table(header, rows, left=2)
+    return text_table(header, rows, left=2)
 
 
 def _remarks(localised: xr.Dataset) -> str:

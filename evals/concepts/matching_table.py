@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from evals.naming.tables import number, plain_table
+from evals.naming.tables import number
+from registry.terminal import text_table
 
 
 def matching_table(matched: xr.Dataset) -> str:
@@ -37,7 +38,7 @@ def matching_table(matched: xr.Dataset) -> str:
                 ("mean matched", "mean_similarity"),
             )
         ]
-    table = plain_table(["basis", "what", "value", "interval", "null"], rows, left=2)
+    table = text_table(["basis", "what", "value", "interval", "null"], rows, left=2)
     return f"{table}\n{_remarks(matched)}"
 
 

@@ -2,12 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import xarray as xr
 
 from evals.sanity.protocol import THEORETICAL
+from registry.columns import ResultColumn, ResultTable
+from registry.terminal import text_table
+
+
+def _agreeing(names: xr.Dataset) -> list[float]:
+    """Return the fraction of consensus names (metric,) that each metric chooses too."""
+    chosen, consensus = names["name"].values, names["consensus"].values
+    agrees = (chosen == consensus[:, None])[consensus != ""]
+    return agrees.mean(axis=0).tolist() if len(agrees) else [np.nan] * chosen.shape[1]
+
+
+def _means(variable: str) -> Callable[[xr.Dataset], list[float]]:
+    return lambda names: [_mean(own) for own in names[variable].values.T]
+
+
+METRICS = ResultTable(
+    "metric",
+    {
+        "verdict": ResultColumn("sanity", "verdict"),
+        "votes": ResultColumn(
+            "votes", lambda names: np.where(names["votes"].values, "yes", "no"), help="takes part"
+        ),
+        "agrees": ResultColumn(
+            "agrees", _agreeing, ".3f", "fraction of consensus names that it chooses too"
+        ),
+        "score": ResultColumn("score", _means("score"), ".3f", "mean score of its names"),
+        "margin": ResultColumn("margin", _means("margin"), ".3f", "mean over the second-best"),
+        "tied": ResultColumn(
+            "tied",
+            lambda names: (names["tied"].values > 0).sum(axis=0),
+            help="names that another label equals",
+        ),
+        "right_share": ResultColumn("right", "right_share", ".3f"),
+    },
+)
+"""A row for each metric as a namer; of schema ``names``."""
 
 WIDTH = 100  # characters of a line, as wide as a console may be
 SHOWN_NAMES = 20
@@ -34,7 +70,7 @@ def names_table(names: xr.Dataset, most: int = 15) -> str:
         of its names, names that another label equals, and, where right labels are known, the
         share that it names rightly.
     """
-    parts = [_concepts(names, most), _metrics(names), _remarks(names)]
+    parts = [_concepts(names, most), METRICS.text(names), _remarks(names)]
     return "\n".join(parts)
 
 
@@ -52,19 +88,6 @@ def tested_note(names: xr.Dataset) -> str:
     return f"Sanity tests: {forms}." if forms else ""
 
 
-def plain_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
-    """Return rows in columns, the first ``left`` of which are aligned to the left."""
-    widths = [max(len(row[place]) for row in (header, *rows)) for place in range(len(header))]
-    lines = []
-    for row in (header, *rows):
-        cells = [
-            f"{cell:<{width}}" if place < left else f"{cell:>{width}}"
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines) + "\n"
-
-
 def wrapped_table(
     header: Sequence[str], rows: Sequence[Sequence[str]], repeated: int, width: int = WIDTH
 ) -> str:
@@ -73,7 +96,7 @@ def wrapped_table(
     Parameters
     ----------
     header, rows : sequence
-        As for `plain_table`.
+        As for `text_table`.
     repeated : int
         The first columns, which every table begins with.
     width : int
@@ -87,7 +110,7 @@ def wrapped_table(
             tables.append([*range(repeated)])
         tables[-1].append(place)
     return "\n".join(
-        plain_table([header[place] for place in own], [[row[p] for p in own] for row in rows])
+        text_table([header[place] for place in own], [[row[p] for p in own] for row in rows])
         for own in tables
     )
 
@@ -95,28 +118,6 @@ def wrapped_table(
 def number(value: float, digits: int = 3) -> str:
     """Return a number with so many decimals, "" where it is NaN."""
     return "" if np.isnan(value) else f"{value:.{digits}f}"
-
-
-def _metrics(names: xr.Dataset) -> str:
-    chosen, consensus = names["name"].values, names["consensus"].values
-    elected = consensus != ""
-    agrees = (chosen == consensus[:, None])[elected]
-    has_right = "right_share" in names
-    header = ["metric", "sanity", "votes", "agrees", "score", "margin", "tied"]
-    rows = []
-    for m, metric in enumerate(names["metric"].values.astype(str)):
-        own = names.isel(metric=m)
-        cells = [
-            metric,
-            str(own["verdict"].item()),
-            "yes" if own["votes"].item() else "no",
-            number(agrees[:, m].mean() if elected.any() else np.nan),
-            number(_mean(own["score"].values)),
-            number(_mean(own["margin"].values)),
-            str(int((own["tied"].values > 0).sum())),
-        ]
-        rows.append([*cells, number(own["right_share"].item())] if has_right else cells)
-    return plain_table([*header, "right"] if has_right else header, rows, left=2)
 
 
 def _mean(values: np.ndarray) -> float:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
+from registry.terminal import text_table
+
 ORDER = ("passes", "undecided", "fails", "")
 
 
@@ -28,18 +30,14 @@ def sanity_table(tested: xr.Dataset) -> str:
     metrics = tested["metric"].values.tolist()
     verdicts = tested["passed"].values.tolist()
     cells = {key: _cells(tested.sel(form=key[0], test=key[1])) for key in columns}
-    wide = max(map(len, ["metric", *metrics]))
-    widths = {key: max(len(key[1]), *map(len, held)) for key, held in cells.items()}
-    lines = [
-        f"{'':{wide}}  {'':9}  " + "  ".join(f"{key[0]:>{widths[key]}}" for key in columns),
-        f"{'metric':{wide}}  {'verdict':9}  "
-        + "  ".join(f"{key[1]:>{widths[key]}}" for key in columns),
+    rows = [
+        [metrics[row], verdicts[row], *(held[row] for held in cells.values())]
+        for row in sorted(range(len(metrics)), key=lambda row: ORDER.index(verdicts[row]))
     ]
-    for row in sorted(range(len(metrics)), key=lambda row: ORDER.index(verdicts[row])):
-        shown = "  ".join(f"{cells[key][row]:>{widths[key]}}" for key in columns)
-        lines.append(f"{metrics[row]:{wide}}  {verdicts[row]:9}  {shown}")
+    tests = ["metric", "verdict", *(test for _, test in columns)]
+    lines = text_table(["", "", *(form for form, _ in columns)], [tests, *rows], 2).splitlines()
     lines += [*_said_of_all(tested, forms), *_notes(tested)]
-    return "\n".join(line.rstrip() for line in lines) + "\n"
+    return "\n".join(lines) + "\n"
 
 
 def _was_run(tested: xr.Dataset, form: str) -> bool:

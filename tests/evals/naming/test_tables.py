@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from evals.naming.tables import names_table, plain_table, wrapped_table
+from evals.naming.tables import names_table, wrapped_table
+from registry.terminal import text_table
 
 
 def names() -> xr.Dataset:
@@ -84,7 +85,7 @@ def test_a_table_without_votes():
 
 @pytest.mark.parametrize("left", [1, 2])
 def test_columns_are_as_wide_as_what_they_hold(left):
-    text = plain_table(["a", "bb"], [["ccc", "d"]], left=left)
+    text = text_table(["a", "bb"], [["ccc", "d"]], left=left)
     assert text == ("a    bb\nccc   d\n" if left == 1 else "a    bb\nccc  d\n")
 
 

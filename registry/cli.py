@@ -126,7 +126,7 @@ def main() -> None:
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """Do without the collector of garbage, which walks over 10,000 tasks again and again."""
+    """Suspend garbage collection, which would walk over 10,000 tasks again and again."""
     gc.disable()
     try:
         yield
@@ -160,7 +160,7 @@ def _catalog() -> Catalog:
 
 
 def _sync_quietly(catalog: Catalog) -> None:
-    """Bring what journals have left to MongoDB, so that what is shown is what happened."""
+    """Bring journals that MongoDB lacks there, so that what is shown is complete."""
     from registry.mongo.projector import sync
 
     if catalog.database is not None:
@@ -211,11 +211,11 @@ def _print_group(group: str, rows: list[dict[str, Any]]) -> None:
 
 
 def _choice_of_tasks(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the arguments that say which tasks are meant, and when they are due."""
+    """Add the arguments that select tasks and say when they are due."""
 
     @click.argument("targets", nargs=-1)
     @click.option("--force", is_flag=True, help="Run the targets even if they are complete.")
-    @click.option("--changed-code", is_flag=True, help="Run again what was made by other code.")
+    @click.option("--changed-code", is_flag=True, help="Rerun outputs of changed code.")
     @click.option("--verify", is_flag=True, help="Compare checksums: reads every byte on disk.")
     @wraps(command)
     def with_choice(**options: Any) -> Any:
@@ -240,7 +240,7 @@ def plan(targets: tuple[str, ...], **options: bool) -> None:
     """Show what would run, why, and about how long it takes.
 
     TARGETS are experiments, cells ('fashion-sae[k=8]'), patterns ('fashion-*') or suites; all that
-    is declared if none is given. What they need is planned too. Durations go by earlier runs.
+    is declared if none is given. What they need is planned too. Durations are from earlier runs.
     """
     made = _plan(_project(), targets, **options)
     if made.due:
@@ -256,7 +256,7 @@ def _summary(made: Plan) -> str:
     if not made.due:
         return "nothing to run"
     known = f"about {duration(made.seconds)}" if made.unknown < len(made.due) else ""
-    unknown = f"{made.unknown} without an earlier run to go by" if made.unknown else ""
+    unknown = f"{made.unknown} of unknown duration" if made.unknown else ""
     return ", ".join(filter(None, (f"{count(len(made.due), 'task')} to run", known, unknown)))
 
 
@@ -279,8 +279,8 @@ def _print_notes(tasks: Iterable[Task]) -> None:
     help="Processes side by side.",
 )
 @click.option("--here", is_flag=True, help="Run in this process, one by one, for debugging.")
-@click.option("--runner", default="workers", help="What runs the tasks, as a plug-in names it.")
-@click.option("--journal-only", is_flag=True, help="Record to the journals; sync later.")
+@click.option("--runner", default="workers", help="Runner: workers, here, or one of a plug-in.")
+@click.option("--journal-only", is_flag=True, help="Record to journals only; sync later.")
 @click.pass_context
 def run(
     ctx: click.Context,
@@ -411,7 +411,7 @@ def runs(
     if not found:
         known = catalog.project.graph.cells.keys() | catalog.project.declaration.experiments.keys()
         hint = nearest(experiment, known) if experiment and experiment not in known else ""
-        err.print(escape(f"no such runs{hint}"))
+        err.print(escape(f"No runs match{hint}"))
         return
     columns = ("run", "cell", "stage", "status", "started", "took", "result")
     print_table(columns, map(_run_row, found))
@@ -508,7 +508,7 @@ def diff(left: str, right: str) -> None:
             out.print()
     changed = _print_source_diff(catalog.sources(first), catalog.sources(second))
     if not changed:
-        out.print("the code is the same")
+        out.print("the code is identical")
 
 
 def _group(view: RunView, group: str) -> dict[str, Any]:
@@ -552,7 +552,7 @@ def path(name: str) -> None:
 @main.command(context_settings=HELP)
 @click.pass_context
 def sync(ctx: click.Context) -> None:
-    """Bring to MongoDB what only journals have.
+    """Store in MongoDB what only journals have.
 
     Runs whose process is gone without an end are noted as died.
     """
@@ -562,14 +562,14 @@ def sync(ctx: click.Context) -> None:
     project = _project()
     database = connect(project.root, name=project.declaration.project.database)
     if database is None:
-        err.print("FACTBOOK_MONGO is off: there is nothing to bring the journals to")
+        err.print("FACTBOOK_MONGO is off: no database to sync to")
         ctx.exit(1)
     ctx.call_on_close(database.close)
     done = sync_journals(project.root, database)
     rows = ((one.uid, one.run_id, one.status, one.error or "") for one in done)
     if done:
         print_table(("run", "number", "status", ""), rows)
-    out.print(f"{count(len(done), 'journal')} brought to {escape(database.address)}")
+    out.print(f"{count(len(done), 'journal')} synced to {escape(database.address)}")
     if any(one.error for one in done):
         ctx.exit(1)
 

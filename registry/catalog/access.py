@@ -20,7 +20,7 @@ from registry.catalog.runs import KEYS, UID, RunDetails, Runs, RunView, is_run, 
 from registry.declare.stage import find_stage
 from registry.mongo import queries
 from registry.mongo.database import Database, DatabaseError, connect
-from registry.mongo.queries import find_metrics
+from registry.mongo.queries import find_metrics, sort_value, value_at
 from registry.plan.plan import Plan
 from registry.plan.project import MissingInputsError, Project, open_project
 from registry.record.journal import journal_folders, journal_root, read_journal
@@ -405,28 +405,17 @@ def _select(
 
     def matches(record: dict[str, Any]) -> bool:
         return all(
-            _at(record, key) in (wanted if isinstance(wanted, list | tuple) else [wanted])
+            value_at(record, key) in (wanted if isinstance(wanted, list | tuple) else [wanted])
             for key, wanted in query.items()
         )
 
-    def order(record: dict[str, Any]) -> tuple[bool, str, Any]:
-        value = _at(record, sort.lstrip("-"))
-        if isinstance(value, datetime):
-            value = value.timestamp()
-        is_number = isinstance(value, int | float)
-        return value is not None, "" if is_number else "text", value if is_number else str(value)
-
+    key = sort.lstrip("-")
     chosen: Iterator[dict[str, Any]] = filter(matches, records)
     if sort == "-start_time" and limit is not None:
         chosen = islice(chosen, limit + _OVERTAKING)
-    return sorted(chosen, key=order, reverse=sort.startswith("-"))[:limit]
-
-
-def _at(record: Mapping[str, Any], key: str) -> Any:
-    value: Any = record
-    for part in key.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    return value
+    return sorted(chosen, key=lambda run: sort_value(run, key), reverse=sort.startswith("-"))[
+        :limit
+    ]
 
 
 def _curve(series: Series) -> dict[str, list[Any]]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from registry.catalog.lineage import recorded_input, recorded_schema
 from registry.catalog.runs import KEYS, UID, RunDetails, Runs, RunView, is_run, record_of, utc
+from registry.declare.inputs import Input
 from registry.declare.stage import find_stage
 from registry.mongo import queries
 from registry.mongo.database import Database, DatabaseError, connect
@@ -30,8 +31,6 @@ from registry.suggest import nearest
 
 if TYPE_CHECKING:
     import xarray as xr
-
-    from registry.declare.inputs import Input
 
 _OVERTAKING = 50  # runs that may have been named before a run that started earlier
 
@@ -156,7 +155,7 @@ class Catalog:
             for names in product(*spelled)
             for record in self._records(dict(zip(names, query.values(), strict=True)), sort, limit)
         ]
-        unique = {str(_at(record, KEYS["uid"]) or record["_id"]): record for record in found}
+        unique = {str(value_at(record, KEYS["uid"]) or record["_id"]): record for record in found}
         return _select(iter(unique.values()), {}, sort, None)
 
     def _records(

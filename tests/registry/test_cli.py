@@ -298,7 +298,7 @@ def test_journals_are_synced_when_there_is_a_database_again(
     os.chdir(fresh)
     monkeypatch.setenv(URL_VARIABLE, "off")
     printed("run", "twice", "--here")
-    assert "there is nothing to bring the journals to" in refused("sync")
+    assert "no database to sync to" in refused("sync")
     monkeypatch.setenv(URL_VARIABLE, lab.url)
     told = rows(printed("sync"))
     assert told[1][0] == journal_uids(fresh)[0]

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from registry.catalog.lineage import recorded_input, recorded_schema
 from registry.catalog.runs import KEYS, UID, RunDetails, Runs, RunView, is_run, record_of, utc
+from registry.declare.inputs import Input
 from registry.declare.stage import find_stage
 from registry.mongo import queries
 from registry.mongo.database import Database, DatabaseError, connect
-from registry.mongo.queries import find_metrics
+from registry.mongo.queries import find_metrics, sort_value, value_at
 from registry.plan.plan import Plan
 from registry.plan.project import MissingInputsError, Project, open_project
 from registry.record.journal import journal_folders, journal_root, read_journal
@@ -30,8 +31,6 @@ from registry.suggest import nearest
 
 if TYPE_CHECKING:
     import xarray as xr
-
-    from registry.declare.inputs import Input
 
 _OVERTAKING = 50  # runs that may have been named before a run that started earlier
 
@@ -156,7 +155,7 @@ class Catalog:
             for names in product(*spelled)
             for record in self._records(dict(zip(names, query.values(), strict=True)), sort, limit)
         ]
-        unique = {str(_at(record, KEYS["uid"]) or record["_id"]): record for record in found}
+        unique = {str(value_at(record, KEYS["uid"]) or record["_id"]): record for record in found}
         return _select(iter(unique.values()), {}, sort, None)
 
     def _records(
@@ -405,28 +404,17 @@ def _select(
 
     def matches(record: dict[str, Any]) -> bool:
         return all(
-            _at(record, key) in (wanted if isinstance(wanted, list | tuple) else [wanted])
+            value_at(record, key) in (wanted if isinstance(wanted, list | tuple) else [wanted])
             for key, wanted in query.items()
         )
 
-    def order(record: dict[str, Any]) -> tuple[bool, str, Any]:
-        value = _at(record, sort.lstrip("-"))
-        if isinstance(value, datetime):
-            value = value.timestamp()
-        is_number = isinstance(value, int | float)
-        return value is not None, "" if is_number else "text", value if is_number else str(value)
-
+    key = sort.lstrip("-")
     chosen: Iterator[dict[str, Any]] = filter(matches, records)
     if sort == "-start_time" and limit is not None:
         chosen = islice(chosen, limit + _OVERTAKING)
-    return sorted(chosen, key=order, reverse=sort.startswith("-"))[:limit]
-
-
-def _at(record: Mapping[str, Any], key: str) -> Any:
-    value: Any = record
-    for part in key.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    return value
+    return sorted(chosen, key=lambda run: sort_value(run, key), reverse=sort.startswith("-"))[
+        :limit
+    ]
 
 
 def _curve(series: Series) -> dict[str, list[Any]]:

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from registry.declare.faults import ConfigError, StageError
+from registry.declare.faults import ConfigError
 from registry.declare.inputs import Input
 from registry.declare.kinds import kinds
-from registry.declare.stage import load_stage
+from registry.declare.stage import find_stage
 from registry.plan.artifacts import ExperimentStore
 from registry.store.durable import read_json
 from registry.store.manifest import MANIFEST
@@ -21,11 +21,8 @@ from registry.store.schema import Schema
 
 def recorded_schema(folder: Path) -> Schema | None:
     """Return the schema of a run's dataset as it is today; None where its stage is gone."""
-    manifest = read_json(folder / MANIFEST) or {}
-    try:
-        return load_stage(manifest.get("stage", "")).output
-    except StageError:
-        return None
+    stage = find_stage(str((read_json(folder / MANIFEST) or {}).get("stage", "")))
+    return stage.output if stage else None
 
 
 def recorded_input(store: ExperimentStore, folder: Path, slot: str = "") -> Input | None:

@@ -12,12 +12,10 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from registry.catalog.runs import RunView
 from registry.mongo.database import Database, DuplicateError, errors
-
-if TYPE_CHECKING:
-    from registry.catalog.runs import RunView
 
 COLLECTION = "factbook_notes"
 MOST_LETTERS = 10_000

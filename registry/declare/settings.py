@@ -275,7 +275,8 @@ class Settings:
 
     def plain(self, settings: Any) -> dict[str, Any]:
         """Return validated settings as plain JSON values, every key resolved."""
-        return self._adapter.dump_python(settings, mode="json")
+        plain: dict[str, Any] = self._adapter.dump_python(settings, mode="json")
+        return plain
 
 
 M = TypeVar("M")

@@ -196,11 +196,11 @@ class StageExperiment:
             facts: dict[str, Any] = {"output": describe_output(written, self.project.root)}
             if attempt.overtaken_by:
                 facts |= {"overtaken_by": attempt.overtaken_by}
-                self.note = f"run {attempt.overtaken_by} was first; this is not the current dataset"
+                self.note = f"run {attempt.overtaken_by} published first and stays current"
                 sys.stdout.write(f"{self.note}\n")
             self.record.observer.set_facts(**facts)
         else:
-            sys.stdout.write(f"Recorded nowhere; the dataset is in {written.folder}\n")
+            sys.stdout.write(f"Not recorded; the dataset is in {written.folder}\n")
         return written.result
 
     def _store(self) -> ExperimentStore:

@@ -149,7 +149,7 @@ class Projector:
             message = f"{status}, recorded as run {self._run_id} in {self._database.address}"
             return RecordOutcome(True, self._run_id, status, message)
         waited = "the database did not answer in time"
-        reason = self._error or (waited if self._thread.is_alive() else "its end is not there")
+        reason = self._error or (waited if self._thread.is_alive() else "its end is not stored")
         message = f"{status}, in the journal only: {reason}; complete the record with: {SYNC}"
         return RecordOutcome(False, self._run_id, status, message, SYNC)
 

@@ -296,7 +296,7 @@ def _find(
     if limit:
         return list(cursor.sort(key, direction).limit(limit))
     everything = cursor.batch_size(_ALL)  # sorted here, which is quicker than in the server
-    return sorted(everything, key=lambda run: _order(run, key), reverse=direction < 0)
+    return sorted(everything, key=lambda run: sort_value(run, key), reverse=direction < 0)
 
 
 def _projection(fields: Sequence[str]) -> dict[str, int] | None:
@@ -306,11 +306,17 @@ def _projection(fields: Sequence[str]) -> dict[str, int] | None:
     return dict.fromkeys(sorted(names - inside), 1) or None
 
 
-def _order(run: Mapping[str, Any], key: str) -> tuple[int, Any]:
-    """Return what a run is sorted by; missing values come first, and no two types are compared."""
+def value_at(run: Mapping[str, Any], key: str) -> Any:
+    """Return the value of a record at a dotted key, None where there is none."""
     value: Any = run
     for name in key.split("."):
         value = value.get(name) if isinstance(value, Mapping) else None
+    return value
+
+
+def sort_value(run: Mapping[str, Any], key: str) -> tuple[int, Any]:
+    """Return what a run is sorted by; missing values come first, and no two types are compared."""
+    value = value_at(run, key)
     if isinstance(value, (int, float)):
         return (1, -math.inf if math.isnan(value) else value)
     if isinstance(value, datetime):
@@ -346,8 +352,8 @@ def safe_key(key: str) -> str:
     Raises
     ------
     ValueError
-        If it is none.
+        If it is not one.
     """
     if not key or "\0" in key or any(part.startswith("$") or not part for part in key.split(".")):
-        raise ValueError(f"{key!r} is no dotted key, as 'config.k'")
+        raise ValueError(f"{key!r} is not a dotted key such as 'config.k'")
     return key

@@ -206,9 +206,9 @@ def test_a_value_is_compared_and_never_acts(catalog: Catalog, value: Any) -> Non
 
 @pytest.mark.parametrize("key", ["$where", "config.$gt", "", "a..b", "config\0", ".a", "a."])
 def test_a_key_is_a_key(catalog: Catalog, key: str) -> None:
-    with pytest.raises(ValueError, match="is no dotted key"):
+    with pytest.raises(ValueError, match="is not a dotted key"):
         catalog.runs(where={key: 1})
-    with pytest.raises(ValueError, match="is no dotted key"):
+    with pytest.raises(ValueError, match="is not a dotted key"):
         catalog.runs(sort=f"-{key}")
 
 

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,15 @@ import pytest
 
 from registry.declare.faults import StageError
 from registry.execute import workers
-from registry.execute.runner import Ending, Job, Progress, Runner, TaskOutcome, open_runner
+from registry.execute.runner import (
+    RUNNER_GROUP,
+    Ending,
+    Job,
+    Progress,
+    Runner,
+    TaskOutcome,
+    open_runner,
+)
 from registry.execute.schedule import Watcher, run_plan
 from registry.mongo import server
 from registry.mongo.database import URL_VARIABLE, connect
@@ -524,3 +533,20 @@ def test_the_own_runners_follow_the_protocol(name: str) -> None:
 def test_an_unknown_runner_is_named(troubled: Project) -> None:
     with pytest.raises(StageError, match="unknown runner 'worker'; did you mean 'workers'"):
         run(troubled, "slow", runner="worker")
+
+
+class Plugged(Recorder):
+    """A runner of a plug-in."""
+
+    def __init__(self, stages: set[str], workers: int):
+        super().__init__()
+        assert (stages, workers) == ({"tests.registry.lab.scale"}, 3)
+
+
+def test_a_package_adds_a_runner_by_an_entry_point(
+    troubled: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    points = EntryPoints([EntryPoint("cluster", f"{__name__}:Plugged", RUNNER_GROUP)])
+    monkeypatch.setattr("registry.execute.runner.entry_points", lambda group: points)
+    outcomes = run(troubled, "slow", runner="cluster", workers=3)
+    assert outcomes["slow"].ending is Ending.COMPLETED

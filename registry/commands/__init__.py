@@ -1,0 +1,1 @@
+"""The commands of ``factbook``; :mod:`registry.cli` imports each when it is called."""

@@ -1,0 +1,39 @@
+"""``factbook dashboard``: the dashboard's server in place of this process."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from registry.commands.here import HELP, project_here
+
+
+@click.command(context_settings=HELP)
+@click.option("--port", default=8501, show_default=True, help="0 for any free port.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--browser", is_flag=True, help="Open a browser.")
+def dashboard(port: int, host: str, browser: bool) -> None:
+    """Serve the dashboard until interrupted."""
+    found = importlib.util.find_spec("dashboards")
+    if importlib.util.find_spec("streamlit") is None or found is None or not found.origin:
+        raise click.ClickException(
+            "the dashboard needs Streamlit: pip install 'factbook[dashboard]'"
+        )
+    project = project_here()
+    app = Path(found.origin).with_name("serve.py")
+    options = {
+        "server.address": host,
+        "server.port": port,
+        "server.headless": str(not browser).lower(),
+        "browser.gatherUsageStats": "false",
+        "client.toolbarMode": "minimal",
+        "client.showErrorLinks": "false",
+    }
+    arguments = [f"--{key}={value}" for key, value in options.items()]
+    command = [sys.executable, "-m", "streamlit", "run", str(app), *arguments]
+    environment = {**os.environ, "FACTBOOK_PROJECT": str(project.root)}
+    os.execve(sys.executable, command, environment)  # so that a signal reaches the server itself

@@ -1,0 +1,255 @@
+"""``factbook runs``, ``show``, ``diff``, ``path`` and ``sync``: what was recorded."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import json
+import os
+import sys
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+import click
+from rich.markup import escape
+
+from registry.catalog.access import Catalog, open_catalog
+from registry.catalog.runs import RunView, is_run
+from registry.commands.here import HELP, project_here
+from registry.mongo.database import connect
+from registry.mongo.projector import sync as sync_journals
+from registry.suggest import nearest
+from registry.terminal import count, duration, err, exact, out, print_table, text_of
+
+CONSOLE_LINES = 40
+
+
+def _catalog() -> Catalog:
+
+    catalog = open_catalog()
+    click.get_current_context().call_on_close(catalog.close)
+    os.chdir(catalog.project.root)
+    if catalog.trouble:
+        err.print(f"{escape(catalog.trouble)}; reading the journals instead", style="yellow")
+    elif catalog.database is not None:
+        _sync_quietly(catalog)
+    return catalog
+
+
+def _sync_quietly(catalog: Catalog) -> None:
+    """Bring journals that MongoDB lacks there, so that what is shown is complete."""
+    if catalog.database is not None:
+        sync_journals(catalog.project.root, catalog.database)
+
+
+def _filter(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise click.BadParameter(f"{text!r}; expected key=value, as config.k=16")
+    try:
+        parsed = json.loads(value)
+    except ValueError:
+        parsed = value
+    return key, parsed if isinstance(parsed, str | int | float | bool | None) else value
+
+
+@click.command(context_settings=HELP)
+@click.argument("experiment", required=False)
+@click.option("--stage", help="As fact.train_sae.")
+@click.option("--status", help="As COMPLETED, FAILED, RUNNING, DIED.")
+@click.option("--where", multiple=True, metavar="KEY=VALUE", help="As config.k=16; repeatable.")
+@click.option("--sort", default="-start_time", show_default=True, help="Key; -key is descending.")
+@click.option(
+    "--limit",
+    "-n",
+    type=click.IntRange(min=0),
+    default=30,
+    show_default=True,
+    help="How many; 0 for all.",
+)
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV with all columns.")
+def runs(
+    experiment: str | None,
+    stage: str | None,
+    status: str | None,
+    where: tuple[str, ...],
+    sort: str,
+    limit: int,
+    as_csv: bool,
+) -> None:
+    """List runs; of one EXPERIMENT or cell if it is named."""
+    catalog = _catalog()
+    try:
+        found = catalog.runs(
+            experiment=experiment,
+            stage=stage,
+            status=status and status.upper(),
+            where=dict(map(_filter, where)),
+            sort=sort,
+            limit=limit or None,
+        )
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    if as_csv:
+        _write_csv([view.row() for view in found])
+        return
+    if not found:
+        known = catalog.project.graph.cells.keys() | catalog.project.declaration.experiments.keys()
+        hint = nearest(experiment, known) if experiment and experiment not in known else ""
+        err.print(escape(f"No runs match{hint}"))
+        return
+    columns = ("run", "cell", "stage", "status", "started", "took", "result")
+    print_table(columns, map(_run_row, found))
+
+
+def _run_row(view: RunView) -> tuple[Any, ...]:
+    result = ", ".join(f"{key} {text_of(value)}" for key, value in list(view.result.items())[:3])
+    number = view.uid if view.id is None else view.id
+    took = duration(view.seconds)
+    return number, view.cell, view.stage, view.status, view.started, took, result
+
+
+def _write_csv(rows: list[dict[str, Any]]) -> None:
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        plain = {k: v.isoformat() if isinstance(v, datetime) else v for k, v in row.items()}
+        writer.writerow(
+            {k: json.dumps(v) if isinstance(v, list | dict) else v for k, v in plain.items()}
+        )
+
+
+@click.command(context_settings=HELP)
+@click.argument("run")
+@click.option("--console", "whole_console", is_flag=True, help="Print all that the run printed.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def show(run: str, whole_console: bool, as_json: bool) -> None:
+    """Show one run: what it is, its configuration, result and console.
+
+    RUN is its number, its identifier, or the name of a cell for its newest run.
+    """
+    catalog = _catalog()
+    view = catalog.run(run)
+    if as_json:
+        click.echo(json.dumps({**view.row(), "facts": view.facts}, indent=2, default=str))
+        return
+    if whole_console:
+        console = catalog.console(view)
+        click.echo(console, nl=not console.endswith("\n"))
+        return
+    _print_facts(view)
+    for title, values in (("configuration", view.config), ("result", view.result)):
+        if values:
+            out.print(f"\n[bold]{title}[/bold]")
+            print_table(("", ""), ((key, exact(value)) for key, value in values.items()))
+    trace = catalog.trace(view)
+    lines = (trace or catalog.console(view)).rstrip().splitlines()
+    if lines:
+        out.print(f"\n[bold]{'traceback' if trace else 'console'}[/bold]")
+        click.echo("\n".join(lines[-CONSOLE_LINES:]))
+
+
+def _print_facts(view: RunView) -> None:
+    output = view.output
+    inputs = (
+        f"{slot}: {given.get('name')} ({given.get('run', 'declared')})"
+        for slot, given in view.inputs.items()
+    )
+    facts = {
+        "run": f"{view.id or '(not in MongoDB)'}  {view.uid}",
+        "cell": view.cell,
+        "stage": view.stage,
+        "status": view.status,
+        "started": f"{text_of(view.started)}  took {duration(view.seconds)} on {view.host}",
+        "fingerprint": view.fingerprint,
+        "overrides": view.overrides or "",
+        "inputs": ", ".join(inputs),
+        "output": f"{output.get('path')}  ({output.get('schema')})" if output else "",
+    }
+    print_table(("", ""), ((key, value) for key, value in facts.items() if value))
+
+
+@click.command(context_settings=HELP)
+@click.argument("left")
+@click.argument("right")
+def diff(left: str, right: str) -> None:
+    """Compare two runs: configuration, result, inputs, packages, code.
+
+    LEFT and RIGHT are runs as for `factbook show`.
+    """
+    catalog = _catalog()
+    first, second = catalog.run(left), catalog.run(right)
+    for title, group in (
+        ("configuration", "config"),
+        ("result", "result"),
+        ("inputs", "inputs"),
+        ("packages", "facts"),
+    ):
+        rows = list(_differences(_group(first, group), _group(second, group)))
+        if rows:
+            out.print(f"[bold]{title}[/bold]")
+            print_table(("", left, right), rows)
+            out.print()
+    changed = _print_source_diff(catalog.sources(first), catalog.sources(second))
+    if not changed:
+        out.print("the code is identical")
+
+
+def _group(view: RunView, group: str) -> dict[str, Any]:
+    values = view.facts.get("packages", {}) if group == "facts" else getattr(view, group)
+    return {key: json.dumps(value, sort_keys=True, default=str) for key, value in values.items()}
+
+
+def _differences(first: dict[str, Any], second: dict[str, Any]) -> Iterable[tuple[str, Any, Any]]:
+    for key in sorted(first.keys() | second.keys()):
+        if first.get(key) != second.get(key):
+            yield key, first.get(key), second.get(key)
+
+
+def _print_source_diff(first: dict[str, str], second: dict[str, str]) -> bool:
+    changed = False
+    for name in sorted(first.keys() | second.keys()):
+        old, new = first.get(name, "").splitlines(), second.get(name, "").splitlines()
+        for line in difflib.unified_diff(old, new, name, name, lineterm=""):
+            changed = True
+            click.echo(line)
+    return changed
+
+
+@click.command(context_settings=HELP)
+@click.argument("name")
+def path(name: str) -> None:
+    """Print the folder of a dataset.
+
+    NAME is a cell, for its current dataset, or the number or identifier of a run.
+    `xr.open_dataset` opens it.
+    """
+    project = project_here()
+    if is_run(name):
+        click.echo(_catalog().path(name))
+    else:
+        click.echo(project.current(name))
+
+
+@click.command(context_settings=HELP)
+@click.pass_context
+def sync(ctx: click.Context) -> None:
+    """Store in MongoDB what only journals have.
+
+    Runs whose process is gone without an end are noted as died.
+    """
+    project = project_here()
+    database = connect(project.root, name=project.declaration.project.database)
+    if database is None:
+        err.print("FACTBOOK_MONGO is off: no database to sync to")
+        ctx.exit(1)
+    ctx.call_on_close(database.close)
+    done = sync_journals(project.root, database)
+    rows = ((one.uid, one.run_id, one.status, one.error or "") for one in done)
+    if done:
+        print_table(("run", "number", "status", ""), rows)
+    out.print(f"{count(len(done), 'journal')} synced to {escape(database.address)}")
+    if any(one.error for one in done):
+        ctx.exit(1)

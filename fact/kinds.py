@@ -94,7 +94,7 @@ class BcosNetwork:
 
     def load(self) -> Network:
         """Build the network and read its weights."""
-        from fact.networks.network import bcos_network
+        from fact.networks.bcos_networks import bcos_network
         from fact.networks.standard import resized
 
         network = bcos_network(

@@ -44,11 +44,11 @@ def mask_inputs(config: Config, inputs: registry.Inputs, run: registry.Run) -> S
     import numpy as np
     import xarray as xr
 
-    from fact.networks import network as networks
+    from fact.networks.files import open_network
     from fact.traces.maps import mask_images
 
     concepts, images = inputs["maps"].origin("concepts"), inputs["maps"].origin("images").load()
-    geometry = networks.load(concepts.origin("network")).geometry
+    geometry = open_network(concepts.origin("network")).geometry
     with inputs["maps"].open() as maps:
         ids = np.setdiff1d(maps["image"].values.astype(str), [""])
         cell = int(maps["cell"])

@@ -27,9 +27,8 @@ import registry
 from fact.data.images import Ids, ImageDataset, batches, images_by_class
 from fact.encode.config import FactorisationConfig
 from fact.encode.interpolation import resize_maps
-from fact.networks import network as networks
 from fact.networks.arrays import slices
-from fact.networks.devices import choose_device
+from fact.networks.files import open_network
 from fact.networks.layers import LayerError, capture
 from fact.networks.network import Network
 from registry.store.shards import Shards
@@ -188,7 +187,7 @@ def fit_craft(config: FactorisationConfig, inputs: registry.Inputs, run: registr
     LayerError
         If the layer puts out numbers below 0.
     """
-    network = networks.load(inputs["network"]).to(choose_device(config.device))
+    network = open_network(inputs["network"], config.device)
     images: ImageDataset = inputs["images"].load()
     classes = list(images_by_class(images, config.split, config.images_per_class, config.seed))
     if not classes:

@@ -21,8 +21,8 @@ from fact.encode.craft import coefficients, position_activations
 from fact.encode.encodings import MappedImage, MapSource, encode_parts, random_weights
 from fact.encode.image_encoder import ImageEncoder
 from fact.encode.selection import choose_threshold
-from fact.networks import network as networks
 from fact.networks.devices import choose_device
+from fact.networks.files import open_network
 from fact.networks.network import Network
 from registry.store.shards import Shards
 
@@ -115,7 +115,7 @@ def _is_strong(presence: NDArray[np.floating], config: CraftConceptsConfig) -> N
 def encode_craft(config: CraftConceptsConfig, inputs: registry.Inputs, run: registry.Run) -> Shards:
     """Encode each class's concepts in the images of it in which they are most present."""
     device, craft = choose_device(config.device), inputs["craft"]
-    network = networks.load(craft.origin("network")).to(device)
+    network = open_network(craft.origin("network"), config.device)
     encoder, images = ImageEncoder(config, device), craft.origin("images").load()
     with craft.open() as fitted:
         source = craft_concepts(network, craft.config["layer"], images, fitted, config)

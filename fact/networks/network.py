@@ -8,42 +8,23 @@ a layer, but not in the image.
 
 from __future__ import annotations
 
-import importlib
-import json
-import math
-import os
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import safetensors
-import safetensors.torch
 import torch
-from bcos.common import BcosUtilMixin
-from bcos.modules import BcosConv2d, BcosLinear, BcosSequential, LogitLayer, norms
+from bcos.modules import LogitLayer
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fact.data.images import Geometry
-from fact.data.vocabulary import read_names
+from fact.data.images import Geometry, ImageDataset, batches
+from fact.networks.architecture import Architecture, NetworkError
 from fact.networks.arrays import AnyArray, as_numpy
-from registry.suggest import nearest
-
-if TYPE_CHECKING:
-    from registry.declare.inputs import Input
 
 WHOLE = Geometry(None, None)
 """The geometry of images that come in the size that a network takes."""
-
-WEIGHTS_FILE = "network.safetensors"
-"""Where an experiment that trains a network leaves it, inside its output folder."""
-
-FORMAT = 1
-"""Version of the metadata in the header of a network's file."""
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -68,60 +49,6 @@ class Normalisation:
 
 
 OF_IMAGENET = Normalisation()
-
-
-class NetworkError(ValueError):
-    """A network that cannot be built, loaded, saved, or fed with these images."""
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """What rebuilds a network's module without its weights.
-
-    Attributes
-    ----------
-    builder : str
-        A row of the table that :func:`builder` fills.
-    settings : mapping
-        Its keyword arguments, plain JSON values.
-    """
-
-    builder: str
-    settings: Mapping[str, Any] = field(default_factory=dict)
-
-    def build(self, seed: int = 0) -> nn.Module:
-        """Return the module with random weights drawn from ``seed``; no global seed is moved.
-
-        Raises
-        ------
-        NetworkError
-            If there is no such builder; with the nearest name.
-        """
-        if self.builder not in _BUILDERS:
-            importlib.import_module("fact.networks.standard")  # its rows join the table
-        if self.builder not in _BUILDERS:
-            raise NetworkError(
-                f"unknown builder {self.builder!r}{nearest(self.builder, _BUILDERS)}"
-            )
-        with torch.random.fork_rng(devices=[]):
-            torch.random.default_generator.manual_seed(seed)
-            return _BUILDERS[self.builder](**self.settings)
-
-
-_BUILDERS: dict[str, Callable[..., nn.Module]] = {}
-
-
-def builder(name: str) -> Callable[[Callable[..., nn.Module]], Callable[..., nn.Module]]:
-    """Register a function that builds a module from plain keyword arguments.
-
-    What it builds can be saved by :func:`save_network` and rebuilt by :func:`load_network`.
-    """
-
-    def register(function: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
-        _BUILDERS[name] = function
-        return function
-
-    return register
 
 
 @dataclass(frozen=True)
@@ -250,6 +177,30 @@ class Network:
             yield
 
 
+def predict_logits(
+    network: Network, images: ImageDataset, ids: NDArray[np.str_], batch: int = 256
+) -> NDArray[np.float32]:
+    """Return the logits of images before the bias, ``(image, class)``.
+
+    Parameters
+    ----------
+    network : Network
+        In evaluation mode; whatever stands in place of a layer is used.
+    images : ImageDataset
+        Where to read.
+    ids : ndarray of str, (image,)
+        What to read.
+    batch : int
+        Images at a time.
+    """
+    with torch.no_grad():
+        parts = [
+            network.logits(network.encode(pixels)).float().cpu().numpy()
+            for _, pixels in batches(images, ids, batch, network.geometry)
+        ]
+    return np.concatenate(parts)
+
+
 def as_network(network: Network | nn.Module) -> Network:
     """Return a network; a bare module becomes one without names of classes."""
     if isinstance(network, Network):
@@ -343,447 +294,3 @@ def _as_rgb(images: AnyArray, dtype: torch.dtype) -> Tensor:
     if not (low >= 0 and high <= 1):
         raise NetworkError(f"images in [{low:g}, {high:g}]; expected [0, 1], or integers 0..255")
     return tensor
-
-
-# --- builders -------------------------------------------------------------------------------
-
-
-class SmallBcos(BcosUtilMixin, nn.Module):
-    """A few B-cos convolutions, a linear B-cos classifier at every position, and their mean."""
-
-    def __init__(self, features: nn.Sequential, classifier: nn.Module, logits: LogitLayer):
-        super().__init__()
-        self.features = features
-        self.classifier = classifier
-        self.logit_layer = logits
-
-    def forward(self, encoded: Tensor) -> Tensor:
-        """Return logits ``(image, class)`` of encoded images ``(image, 6, y, x)``."""
-        maps: Tensor = self.classifier(self.features(encoded))
-        return self.logit_layer(maps.mean(dim=(2, 3)))
-
-
-@builder("small-bcos")
-def build_small_bcos(
-    n_classes: int,
-    channels: Sequence[int],
-    strides: Sequence[int],
-    kernel_size: int,
-    b: float,
-    temperature: float | None,
-) -> nn.Module:
-    """Return an untrained :class:`SmallBcos`; see :func:`small_bcos`."""
-    norm = norms.NoBias(norms.BatchNormUncentered2d)
-    blocks, width = [], 6
-    for out, stride in zip(channels, strides, strict=True):
-        conv = BcosConv2d(width, out, kernel_size, stride, padding=kernel_size // 2, b=b)
-        blocks.append(nn.Sequential(conv, norm(out)))
-        width = out
-    classifier = BcosConv2d(width, n_classes, kernel_size=1, b=b)
-    logits = LogitLayer(logit_temperature=temperature, logit_bias=_bias(n_classes))
-    return SmallBcos(nn.Sequential(*blocks), classifier, logits)
-
-
-def small_bcos(
-    classes: Sequence[str],
-    channels: Sequence[int] = (32, 64, 128),
-    strides: Sequence[int] = (2, 2, 1),
-    kernel_size: int = 3,
-    b: float = 2,
-    temperature: float | None = None,
-    geometry: Geometry = WHOLE,
-    seed: int = 0,
-    name: str = "small-bcos",
-) -> Network:
-    """Return a small untrained B-cos network for small images.
-
-    Layers ``features.0``, ``features.1``, … are B-cos convolutions, each followed by an
-    uncentred batch norm without bias, without which it does not train.
-
-    Parameters
-    ----------
-    classes : sequence of str
-        Names of the classes, at least 2.
-    channels, strides : sequence of int
-        One of each per convolution.
-    kernel_size : int
-        Odd; the padding keeps the size of the map.
-    b : float
-        Exponent of the B-cos transform; 1 gives a linear network.
-    temperature : float or None
-        Divides the logits; below 1 it lets a small network answer firmly.
-    geometry : Geometry
-        How an image is resized and cropped.
-    seed : int
-        Draws the initial weights.
-    name : str
-        Name of the network.
-
-    Raises
-    ------
-    NetworkError
-        If there are fewer than two classes, or not as many strides as channels.
-    """
-    if len(channels) != len(strides) or not channels:
-        raise NetworkError(f"{len(channels)} channels and {len(strides)} strides; expected as many")
-    settings = {
-        "n_classes": _count(classes),
-        "channels": list(channels),
-        "strides": list(strides),
-        "kernel_size": kernel_size,
-        "b": b,
-        "temperature": temperature,
-    }
-    return _built("small-bcos", settings, tuple(classes), geometry, seed, name)
-
-
-@builder("small-vit")
-def build_small_vit(
-    n_classes: int,
-    image_size: int,
-    patch_size: int,
-    dim: int,
-    depth: int,
-    heads: int,
-    temperature: float | None,
-) -> nn.Module:
-    """Return an untrained B-cos SimpleViT; see :func:`small_vit`."""
-    from bcos.models.vit import SimpleViT
-
-    with warnings.catch_warnings():  # it warns that a logit layer must follow: one does
-        warnings.simplefilter("ignore")
-        vit = SimpleViT(
-            image_size=image_size,
-            patch_size=patch_size,
-            num_classes=n_classes,
-            dim=dim,
-            depth=depth,
-            heads=heads,
-            mlp_dim=4 * dim,
-            linear_layer=partial(BcosLinear, b=2),
-            norm_layer=norms.NoBias(norms.DetachableLayerNorm),
-            act_layer=nn.Identity,
-        )
-    logits = LogitLayer(logit_temperature=temperature, logit_bias=_bias(n_classes))
-    return BcosSequential(vit, logits)
-
-
-def small_vit(
-    classes: Sequence[str],
-    image_size: int = 32,
-    patch_size: int = 8,
-    dim: int = 32,
-    depth: int = 2,
-    heads: int = 2,
-    temperature: float | None = None,
-    geometry: Geometry | None = None,
-    seed: int = 0,
-    name: str = "small-vit",
-) -> Network:
-    """Return a small untrained B-cos ViT, whose layers put out tokens.
-
-    Layers ``0.transformer.encoder_0``, … put out ``(image, token, channel)``, without a class
-    token, as those of the ``vitc_*`` architectures do.
-
-    Parameters
-    ----------
-    classes : sequence of str
-        Names of the classes, at least 2.
-    image_size, patch_size : int
-        Side of an image and of a patch, in pixels; the former a multiple of the latter.
-    dim : int
-        Channels of a token; a multiple of 4 and of ``heads``, at least 8.
-    depth, heads : int
-        Encoders, and attention heads of each.
-    temperature : float or None
-        Divides the logits; below 1 it lets a small network answer firmly.
-    geometry : Geometry or None
-        How an image is resized and cropped; to ``image_size`` by default.
-    seed : int
-        Draws the initial weights.
-    name : str
-        Name of the network.
-
-    Raises
-    ------
-    NetworkError
-        If the sizes do not fit together, or there are fewer than two classes.
-    """
-    if image_size % patch_size or dim % 4 or dim % heads or dim < 8:
-        raise NetworkError(
-            f"image_size {image_size}, patch_size {patch_size}, dim {dim}, heads {heads}; expected "
-            "image_size a multiple of patch_size, dim one of 4 and of heads, at least 8"
-        )
-    settings = {
-        "n_classes": _count(classes),
-        "image_size": image_size,
-        "patch_size": patch_size,
-        "dim": dim,
-        "depth": depth,
-        "heads": heads,
-        "temperature": temperature,
-    }
-    geometry = geometry or Geometry(image_size, image_size)
-    return _built("small-vit", settings, tuple(classes), geometry, seed, name)
-
-
-@builder("bcos")
-def build_bcos(architecture: str) -> nn.Module:
-    """Return an untrained network of the package ``bcos``, by the name of its architecture.
-
-    Raises
-    ------
-    NetworkError
-        If there is no such architecture; with the nearest name.
-    """
-    return _bcos_entry_point(architecture)(pretrained=False)
-
-
-def bcos_network(
-    architecture: str,
-    pretrained: bool = False,
-    weights: Path | str | None = None,
-    geometry: Geometry | None = None,
-    seed: int = 0,
-) -> Network:
-    """Return a network of the package ``bcos``, trained on ImageNet or not.
-
-    Parameters
-    ----------
-    architecture : str
-        As ``densenet121_long``, ``resnet50_long`` or ``vitc_s_patch1_14``.
-    pretrained : bool
-        Fetch the released weights, whose hash is checked.
-    weights : path or None
-        A local file with a state dict: safetensors, or one that torch saved, of which only
-        weights are read.
-    geometry : Geometry or None
-        How an image is resized and cropped; as the network's own transform does by default.
-    seed : int
-        Draws the weights of an untrained network.
-
-    Raises
-    ------
-    NetworkError
-        If the architecture is unknown, the weights cannot be fetched, or do not belong to it.
-    """
-    recipe = Architecture("bcos", {"architecture": architecture})
-    module = _fetch(architecture) if pretrained else recipe.build(seed)
-    if weights is not None:
-        load_weights(module, read_state(weights), str(weights))
-    module.eval().requires_grad_(False)
-    return Network(
-        module,
-        name=architecture,
-        classes=read_names("imagenet"),
-        geometry=geometry or own_geometry(module),
-        bcos=not architecture.startswith("standard_"),
-        architecture=recipe,
-    )
-
-
-def own_geometry(module: nn.Module) -> Geometry:
-    """Return the resizing and cropping of the transform that a ``bcos`` network carries."""
-    transform: Any = module.transform
-    crop = transform.center_crop.size
-    return Geometry(transform.resize.size, crop[0] if isinstance(crop, Sequence) else crop)
-
-
-def _fetch(architecture: str) -> nn.Module:
-    try:
-        return _bcos_entry_point(architecture)(pretrained=True)
-    except (OSError, RuntimeError) as error:  # no connection, or another hash than announced
-        raise NetworkError(
-            f"the weights of {architecture!r} cannot be fetched: {error}; a copy on this machine "
-            "can be named as `weights`"
-        ) from error
-
-
-def _bcos_entry_point(architecture: str) -> Callable[..., nn.Module]:
-    from bcos.models import pretrained
-
-    known = pretrained.list_available()
-    if architecture not in known:
-        raise NetworkError(f"unknown architecture {architecture!r}{nearest(architecture, known)}")
-    entry_point: Callable[..., nn.Module] = getattr(pretrained, architecture)
-    return entry_point
-
-
-def _built(
-    builder_name: str,
-    settings: dict[str, Any],
-    classes: tuple[str, ...],
-    geometry: Geometry,
-    seed: int,
-    name: str,
-) -> Network:
-    recipe = Architecture(builder_name, settings)
-    module = recipe.build(seed)
-    return Network(module.eval(), name, classes, geometry, is_bcos(module), recipe)
-
-
-def _bias(n_classes: int) -> float:
-    """The logit of ``1 / n_classes``: what a network that knows nothing should answer."""
-    return math.log(1 / (n_classes - 1)) if n_classes > 1 else 0.0
-
-
-def _count(classes: Sequence[str]) -> int:
-    if len(classes) < 2 or isinstance(classes, str):
-        raise NetworkError(f"classes {classes!r}; expected names of at least 2")
-    return len(classes)
-
-
-# --- files ----------------------------------------------------------------------------------
-
-
-def save_network(network: Network, path: Path | str) -> None:
-    """Write a network as safetensors, with all that rebuilds it as JSON in the file's header.
-
-    Parameters
-    ----------
-    network : Network
-        One that was built from an :class:`Architecture`.
-    path : path
-        The file to write; it is whole or not there.
-
-    Raises
-    ------
-    NetworkError
-        If the network does not know its architecture.
-    """
-    if network.architecture is None:
-        raise NetworkError(
-            f"network {network.name!r} cannot be saved: nothing says how to rebuild its module; "
-            "give it an Architecture, whose builder is registered with "
-            "@fact.networks.network.builder"
-        )
-    metadata = {
-        "format": FORMAT,
-        "name": network.name,
-        "classes": list(network.classes),
-        "geometry": asdict(network.geometry),
-        "bcos": network.bcos,
-        "normalisation": asdict(network.normalisation),
-        "builder": network.architecture.builder,
-        "settings": dict(network.architecture.settings),
-    }
-    state = {key: value.cpu().contiguous() for key, value in network.module.state_dict().items()}
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        safetensors.torch.save_file(state, temporary, {"factbook": json.dumps(metadata)})
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def load_network(path: Path | str) -> Network:
-    """Read what :func:`save_network` wrote, ready to be explained: evaluation mode, no gradients.
-
-    Parameters
-    ----------
-    path : path
-        The file, or the output folder of an experiment that trained a network.
-
-    Raises
-    ------
-    NetworkError
-        If there is no such file, or it holds no network of ours.
-    """
-    path = Path(path)
-    if path.is_dir():
-        path = path / WEIGHTS_FILE
-    if not path.is_file():
-        raise NetworkError(f"no network at {path}")
-    metadata = _read_metadata(path)
-    recipe = Architecture(metadata["builder"], metadata["settings"])
-    module = recipe.build()
-    load_weights(module, safetensors.torch.load_file(path), str(path))
-    return Network(
-        module.eval().requires_grad_(False),
-        name=metadata["name"],
-        classes=tuple(metadata["classes"]),
-        geometry=Geometry(**metadata["geometry"]),
-        bcos=metadata["bcos"],
-        architecture=recipe,
-        normalisation=_normalisation(metadata.get("normalisation", {})),
-    )
-
-
-def load(source: Input) -> Network:
-    """Return the network that fills a stage's slot: a declared resource, or one trained here.
-
-    Raises
-    ------
-    NetworkError
-        If the experiment's output holds no network.
-    StoreError
-        If it is not what was written, by its checksums.
-    """
-    if source.settings is not None:
-        network: Network = source.load()
-    elif source.path is not None:
-        network = load_network(source.proven()[0])
-    else:
-        raise NetworkError(f"{source.name!r} has neither settings nor an output")
-    return replace(network, name=source.name)
-
-
-def read_state(path: Path | str) -> dict[str, Tensor]:
-    """Read a state dict from safetensors or from a file of torch, weights only, on the CPU.
-
-    A checkpoint of a training is unpacked: what it calls ``state_dict``, without the ``module.``
-    that training on several devices puts before every name.
-
-    Raises
-    ------
-    NetworkError
-        If the file is missing, or holds anything else than named tensors.
-    """
-    path = Path(path).expanduser()
-    if not path.is_file():
-        raise NetworkError(f"no weights at {path}")
-    try:
-        if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch and safetensors raise many types for a file of another kind
-        raise NetworkError(f"{path} cannot be read as weights: {error}") from error
-    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
-        state = state["state_dict"]
-    if isinstance(state, Mapping) and all(isinstance(value, Tensor) for value in state.values()):
-        return {str(name).removeprefix("module."): value for name, value in state.items()}
-    raise NetworkError(f"{path} holds a {type(state).__name__}; expected a state dict of tensors")
-
-
-def load_weights(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
-    """Put weights into a module, all of them.
-
-    Raises
-    ------
-    NetworkError
-        If some are missing, too many, or of another shape; ``source`` is named.
-    """
-    try:
-        module.load_state_dict(state)
-    except RuntimeError as error:
-        raise NetworkError(f"{source} does not belong to this architecture: {error}") from error
-
-
-def _normalisation(settings: Mapping[str, Sequence[float]]) -> Normalisation:
-    red_green_blue: dict[str, Any] = {name: tuple(values) for name, values in settings.items()}
-    return Normalisation(**red_green_blue)
-
-
-def _read_metadata(path: Path) -> dict[str, Any]:
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get("factbook")
-    except (safetensors.SafetensorError, OSError) as error:
-        raise NetworkError(f"{path} cannot be read as safetensors: {error}") from error
-    if text is None:
-        raise NetworkError(f"{path} has no metadata; expected a network that factbook saved")
-    metadata: dict[str, Any] = json.loads(text)
-    if metadata["format"] > FORMAT:
-        raise NetworkError(f"{path} has format {metadata['format']}; expected at most {FORMAT}")
-    return metadata

@@ -15,21 +15,15 @@ from torch import nn
 from fact.data.images import Geometry
 from fact.data.vocabulary import read_names
 from fact.networks import efficientnet
-from fact.networks.network import (
-    Architecture,
-    Network,
-    NetworkError,
-    Normalisation,
-    load_weights,
-    read_state,
-)
-from fact.networks.network import builder as row
+from fact.networks.architecture import Architecture, NetworkError, builder
+from fact.networks.network import Network, Normalisation
+from fact.networks.weights import load_weights, read_state
 from registry.suggest import nearest
 
 # --- EfficientNet-Lite0 ---------------------------------------------------------------------
 
 
-@row("efficientnet-lite0")
+@builder("efficientnet-lite0")
 def build_efficientnet_lite0() -> nn.Module:
     """Return an untrained EfficientNet-Lite0; see :func:`efficientnet_lite0`."""
     module: nn.Module = efficientnet.build()
@@ -84,7 +78,7 @@ class _Preset:
     normalisation: Normalisation
 
 
-@row("torchvision")
+@builder("torchvision")
 def build_torchvision(architecture: str, n_classes: int) -> nn.Module:
     """Return an untrained network of ``torchvision.models``, with so many logits.
 

@@ -1,9 +1,4 @@
-"""Features to train concepts on: which are drawn, and how they are read back in random order.
-
-Source: Parchami-Araghi et al., "FaCT", NeurIPS 2025, arXiv 2510.25512, section 3 and its published
-code: positions are drawn by their importance for the predicted class, as many as keep the stored
-size of an image the same for every layer.
-"""
+"""Stored features: how they are read back in random order, with bounded memory."""
 
 from __future__ import annotations
 
@@ -11,22 +6,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, Protocol
 
 import h5py
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from fact.networks.arrays import AnyArray, as_numpy
-
 FEATURE = "feature"
-VALUES_PER_IMAGE = 72 * 512
-HELD_OUT_PER_CLASS, HELD_OUT_SHARE = 50, 5
 ROWS_PER_BLOCK = 256
 MEMORY = 2**30
 
-Array = TypeVar("Array", bound=Any)
 Shard = Path | xr.Dataset
 Shards = Shard | str | Sequence[Shard | str]
 Samples = NDArray[np.float32]
@@ -44,127 +34,8 @@ class Feature(Protocol):
     def __getitem__(self, rows: slice) -> Any: ...
 
 
-class Positions(NamedTuple):
-    """Drawn positions of a batch, by image and then by position.
-
-    Attributes
-    ----------
-    image : ndarray of int64, shape (sample,)
-        Index of the image in the batch.
-    position : ndarray of int64, shape (sample,)
-        Index of the position in the image.
-    """
-
-    image: NDArray[np.int64]
-    position: NDArray[np.int64]
-
-
-def importance(x: Array, gradient: Array) -> Array:
-    """Importance of positions for a logit.
-
-    Parameters
-    ----------
-    x : Tensor or ndarray, shape (..., channel)
-        Features.
-    gradient : Tensor or ndarray, shape (..., channel)
-        Gradient of the predicted class's logit by them, in explanation mode.
-
-    Returns
-    -------
-    Tensor or ndarray, shape (...)
-        ``|sum_c x_c gradient_c|``: the absolute contribution of the position.
-    """
-    absolute: Array = abs((x * gradient).sum(-1))
-    return absolute
-
-
-def samples_per_image(n_channels: int) -> int:
-    """Count the positions that are drawn from an image of a layer with so many channels.
-
-    Parameters
-    ----------
-    n_channels : int
-        Channels of the layer, at least 1.
-
-    Returns
-    -------
-    int
-        ``floor(72 * 512 / n_channels)``, at least 1.
-    """
-    return max(1, VALUES_PER_IMAGE // n_channels)
-
-
-def sample_positions(importance: AnyArray, count: int, generator: np.random.Generator) -> Positions:
-    """Draw positions without replacement, with probability proportional to importance.
-
-    Parameters
-    ----------
-    importance : array_like, shape (image, position)
-        Importances, 0 or more and finite; a Tensor on any device will do.
-    count : int
-        Positions per image, at least 1. Where fewer have importance above 0: those, no others.
-    generator : numpy.random.Generator
-        Source of randomness; what it draws depends on the shape alone.
-
-    Returns
-    -------
-    Positions
-
-    Raises
-    ------
-    ValueError
-        An importance that is negative or not finite, another number of dimensions, or a `count`
-        below 1.
-
-    Notes
-    -----
-    The `count` smallest of independent exponential times with these rates are distributed as
-    successive draws without replacement (Efraimidis and Spirakis, Information Processing Letters
-    97(5), 2006). Times are compared by logarithm, so that no importance is too small.
-    """
-    weights = _weights(importance)
-    if count < 1:
-        raise ValueError(f"count is {count}; expected at least 1")
-    with np.errstate(divide="ignore"):
-        times = np.log(generator.standard_exponential(weights.shape)) - np.log(weights)
-    chosen = weights > 0
-    if count < weights.shape[1]:
-        earliest = np.argpartition(times, count - 1, axis=1)[:, :count]
-        among = np.zeros_like(chosen)
-        np.put_along_axis(among, earliest, True, axis=1)
-        chosen &= among
-    return Positions(*np.nonzero(chosen))
-
-
-def held_out(labels: AnyArray, seed: int, per_class: int = HELD_OUT_PER_CLASS) -> NDArray[np.bool_]:
-    """Choose the images that are held out from training, the same number of every class.
-
-    Parameters
-    ----------
-    labels : array_like, shape (image,)
-        Class of each image of the training set.
-    seed : int
-        Seed of the choice, 0 or more.
-    per_class : int
-        Images per class; a fifth of the class (rounded down) where that is less.
-
-    Returns
-    -------
-    ndarray of bool, shape (image,)
-        True where held out.
-    """
-    labels = as_numpy(labels)
-    generator = np.random.default_rng(seed)
-    mask = np.zeros(labels.shape, dtype=bool)
-    for label in np.unique(labels):
-        images = np.flatnonzero(labels == label)
-        count = min(per_class, len(images) // HELD_OUT_SHARE)
-        mask[generator.choice(images, count, replace=False)] = True
-    return mask
-
-
 def root_mean_square_norm(shards: Shards) -> float:
-    """Root of the mean squared norm of all samples, in one pass and float64.
+    """Root of the mean squared norm of all samples, read once and summed in float64.
 
     Parameters
     ----------
@@ -198,18 +69,18 @@ def root_mean_square_norm(shards: Shards) -> float:
 class ShuffledFeatures:
     """Samples of many shards in random order, with bounded memory.
 
-    What fits is read once, and every pass is one random permutation. Else a pass takes blocks of
+    What fits is read once, and every epoch is one random permutation. Else an epoch takes blocks of
     consecutive samples in random order over all shards, fills a window with as many as fit, and
     permutes the samples of each window: neighbours in a batch come from everywhere, and every
-    sample comes once. A pass depends on the seed and its number alone, so
-    that it can be entered at any batch.
+    sample comes once. An epoch depends on the seed and its number alone,
+    so that it can be entered at any batch.
 
     Parameters
     ----------
     shards : path, Dataset, or sequence of them
         A folder of ``part-*.nc``, files, or datasets with ``feature`` (sample, channel).
     batch : int
-        Samples per batch, at least 1; the last of a pass has the rest.
+        Samples per batch, at least 1; the last of an epoch has the rest.
     seed : int
         Seed of the order, 0 or more.
     scale : float
@@ -220,7 +91,7 @@ class ShuffledFeatures:
     Attributes
     ----------
     n_samples, n_channels, n_batches : int
-        Sizes of a pass.
+        Sizes of an epoch.
 
     Raises
     ------
@@ -246,22 +117,22 @@ class ShuffledFeatures:
         self._capacity = memory // (4 * self.n_channels)
         self._all: Samples | None = None
 
-    def batches(self, pass_number: int, first: int = 0) -> Iterator[Samples]:
-        """Iterate over the batches of a pass.
+    def batches(self, epoch: int, first: int = 0) -> Iterator[Samples]:
+        """Iterate over the batches of an epoch.
 
         Parameters
         ----------
-        pass_number : int
-            Pass, from 0; each has an order of its own.
+        epoch : int
+            Epoch, from 0; each has an order of its own.
         first : int
-            Batch to begin with: a stopped pass goes on with the same batches.
+            Batch to begin with: a stopped epoch goes on with the same batches.
 
         Yields
         ------
         ndarray of float32, shape (sample, channel)
             Samples divided by the scale.
         """
-        pieces = self._pieces(pass_number, first * self.batch)
+        pieces = self._pieces(epoch, first * self.batch)
         waiting: list[Samples] = []
         for piece in pieces:
             waiting.append(piece)
@@ -271,34 +142,34 @@ class ShuffledFeatures:
         if waiting:
             yield np.concatenate(waiting) / self.scale
 
-    def _pieces(self, pass_number: int, skip: int) -> Iterator[Samples]:
-        """Cut the windows of a pass, from sample `skip` on, at the ends of batches."""
+    def _pieces(self, epoch: int, skip: int) -> Iterator[Samples]:
+        """Cut the windows of an epoch, from sample `skip` on, at the ends of batches."""
         position = 0
-        for number, blocks in enumerate(self._windows(pass_number)):
+        for number, blocks in enumerate(self._windows(epoch)):
             end = position + int(self._blocks.rows[blocks].sum())
             if skip < end:
-                yield from self._window_pieces(pass_number, number, blocks, position, skip)
+                yield from self._window_pieces(epoch, number, blocks, position, skip)
             position = end
 
     def _window_pieces(
-        self, pass_number: int, number: int, blocks: NDArray[np.int64], position: int, skip: int
+        self, epoch: int, number: int, blocks: NDArray[np.int64], position: int, skip: int
     ) -> Iterator[Samples]:
         window = self._load(blocks)
-        order = self._generator(pass_number, number + 1).permutation(len(window))
+        order = self._generator(epoch, number + 1).permutation(len(window))
         start = max(skip - position, 0)
         while start < len(window):
             stop = start + self.batch - (position + start) % self.batch
             yield window[order[start:stop]]
             start = stop
 
-    def _windows(self, pass_number: int) -> list[NDArray[np.int64]]:
-        """Blocks of each window of a pass."""
+    def _windows(self, epoch: int) -> list[NDArray[np.int64]]:
+        """Blocks of each window of an epoch."""
         if self.n_samples <= self._capacity:
             return [np.arange(len(self._blocks.rows))]
-        order = self._generator(pass_number, 0).permutation(len(self._blocks.rows))
+        order = self._generator(epoch, 0).permutation(len(self._blocks.rows))
         rows = max(self._capacity - int(self._blocks.rows.max()), 1)
         ends = np.cumsum(self._blocks.rows[order])
-        # A window overlaps its share of `rows` by less than a block: it fits.
+        # A window overlaps its part of `rows` by less than a block: it fits.
         window = (ends - 1) // rows
         return np.split(order, np.flatnonzero(np.diff(window)) + 1)
 
@@ -366,15 +237,6 @@ def list_shards(shards: Shards) -> list[Shard]:
     if not found:
         raise FileNotFoundError(f"{path}: no features; expected part-000000.nc and so on in it")
     return list(found)
-
-
-def _weights(importance: AnyArray) -> NDArray[np.float64]:
-    weights = as_numpy(importance).astype(np.float64)
-    if weights.ndim != 2:
-        raise ValueError(f"importance of shape {weights.shape}; expected (image, position)")
-    if not (np.isfinite(weights).all() and (weights >= 0).all()):
-        raise ValueError("an importance is negative or not finite; expected 0 or more")
-    return weights
 
 
 def _plan_blocks(shards: list[Shard]) -> tuple[_Blocks, int]:

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from fact.data.images import ImageDataset, batches
-from fact.networks import network as networks
+from fact.data.images import ImageDataset
+from fact.networks.files import open_network
 from fact.networks.layers import splice
-from fact.networks.network import Network
-from fact.sae.features import held_out
+from fact.networks.network import Network, predict_logits
 from fact.sae.model import TopKSAE
-
-if TYPE_CHECKING:
-    from registry import Input
-
-EVALUATION_BATCH = 256
+from fact.sae.sampling import held_out
+from registry import Input
 
 
 @dataclass(frozen=True)
@@ -48,17 +42,17 @@ class HeldOut:
     labels: NDArray[np.int64]
 
     @classmethod
-    def of_features(cls, features: Input, device: torch.device) -> HeldOut:
+    def of_features(cls, features: Input, device: str) -> HeldOut:
         """Return what a collection of features held out, by its own configuration."""
         config = features.config
         images: ImageDataset = features.inputs["images"].load()
-        network = networks.load(features.inputs["network"]).to(device)
+        network = open_network(features.inputs["network"], device)
         ids, labels = images.ids(config["split"]), images.labels(config["split"])
         mask = held_out(labels, config["seed"], config["held_out_per_class"])
         return cls(network, config["layer"], images, ids[mask], labels[mask])
 
     def accuracy(self, sae: TopKSAE | None) -> float:
-        """Return the share of correct predictions with the SAE in place of the layer.
+        """Return the fraction of correct predictions with the SAE in place of the layer.
 
         Parameters
         ----------
@@ -72,47 +66,7 @@ class HeldOut:
         """
         if not len(self.ids):
             return float("nan")
-        logits = predict_logits(self.network, self.images, self.ids, self.layer, sae)
+        replaced = nullcontext() if sae is None else splice(self.network.module, self.layer, sae)
+        with replaced:
+            logits = predict_logits(self.network, self.images, self.ids)
         return float((logits.argmax(axis=1) == self.labels).mean())
-
-
-def predict_logits(
-    network: Network,
-    images: ImageDataset,
-    ids: NDArray[np.str_],
-    layer: str | None = None,
-    sae: TopKSAE | None = None,
-    batch: int = EVALUATION_BATCH,
-) -> NDArray[np.float32]:
-    """Return logits before the bias, of the network or with an SAE in place of a layer.
-
-    Parameters
-    ----------
-    network : Network
-        In evaluation mode.
-    images : ImageDataset
-        Where to read.
-    ids : ndarray of str, (image,)
-        What to read.
-    layer, sae : str and TopKSAE, optional
-        What is replaced, and by what.
-    batch : int
-        Images at a time.
-
-    Returns
-    -------
-    ndarray of float32, (image, class)
-    """
-    parts = []
-    with torch.no_grad(), _spliced(network, layer, sae):
-        for _, pixels in batches(images, ids, batch, network.geometry):
-            parts.append(network.logits(network.encode(pixels)).float().cpu().numpy())
-    return np.concatenate(parts)
-
-
-def _spliced(
-    network: Network, layer: str | None, sae: TopKSAE | None
-) -> AbstractContextManager[Any]:
-    if layer is None or sae is None:
-        return nullcontext()
-    return splice(network.module, layer, sae)

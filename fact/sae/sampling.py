@@ -1,21 +1,222 @@
-"""The features of a batch of images that are worth training on: those that matter for the logit.
+"""The features worth training on: positions drawn by how much they matter for the logit.
 
-Source: Parchami-Araghi et al., "FaCT", NeurIPS 2025, arXiv 2510.25512, section 3 and its published
-code.
+Positions are drawn by their importance for the predicted class, as many as keep the stored size of
+an image the same for every layer. Source: Parchami-Araghi et al., "FaCT", NeurIPS 2025, arXiv
+2510.25512, section 3 and its published code.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
+import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fact.networks.layers import capture, to_positions
+from fact.data.images import ImageDataset, batches
+from fact.networks.arrays import AnyArray, as_numpy
+from fact.networks.files import open_network
+from fact.networks.layers import capture, layer_shape, to_positions
 from fact.networks.network import Network
-from fact.sae.features import importance, sample_positions
+from fact.sae.config import FeatureConfig
+from fact.sae.features import ShuffledFeatures, root_mean_square_norm
+from registry import Inputs, Run, Shards
+
+SHARD_BYTES = 32 * 2**20
+SHARD_IMAGES = 64
+
+VALUES_PER_IMAGE = 72 * 512
+HELD_OUT_PER_CLASS, HELD_OUT_FRACTION = 50, 5
+
+Array = TypeVar("Array", bound=Any)
+
+
+def collect_features(config: FeatureConfig, inputs: Inputs, run: Run) -> Shards:
+    """Draw features shard by shard; a stopped collection goes on at its next shard.
+
+    Returns
+    -------
+    Shards
+        Of the schema ``features``.
+
+    Raises
+    ------
+    LayerError
+        If there is no such layer.
+    ValueError
+        If all images are held out.
+    """
+    images, network = inputs["images"].load(), open_network(inputs["network"], config.device)
+    kept_out = held_out(images.labels(config.split), config.seed, config.held_out_per_class)
+    ids = images.ids(config.split)[~kept_out]
+    if not len(ids):
+        raise ValueError(f"split {config.split!r} has no image that is not held out")
+    shape = layer_shape(network, config.layer, images.read(ids[:1], network.geometry))
+    count = min(config.samples_per_image or samples_per_image(shape.channels), shape.positions)
+    # Whole multiples of a number, so that the shards do not depend on the batch.
+    size = max(1, SHARD_BYTES // (4 * shape.channels * count * SHARD_IMAGES)) * SHARD_IMAGES
+    writer = run.shards()
+    for index, start in enumerate(range(0, len(ids), size)):
+        if index not in writer.done:
+            generator = np.random.default_rng([config.seed, index])
+            chosen = ids[start : start + size]
+            writer.append(_shard(config, network, images, chosen, start, count, generator), index)
+        run.progress(min(start + size, len(ids)), len(ids), "images")
+    summary = {
+        "root_mean_square": root_mean_square_norm(writer.folder),
+        "n_samples": np.int64(ShuffledFeatures(writer.folder, batch=1, seed=0).n_samples),
+        "n_images": np.int64(len(ids)),
+        "n_held_out": np.int64(kept_out.sum()),
+    }
+    return writer.finish(xr.Dataset(summary))
+
+
+def _shard(
+    config: FeatureConfig,
+    network: Network,
+    images: ImageDataset,
+    ids: NDArray[np.str_],
+    first: int,
+    count: int,
+    generator: np.random.Generator,
+) -> xr.Dataset:
+    """Return the samples of some images, before which there are ``first`` others."""
+    parts = []
+    for batch_ids, pixels in batches(images, ids, config.batch, network.geometry):
+        drawn = draw_features(network, config.layer, pixels, count, generator)
+        columns = {
+            "image": batch_ids[drawn.image].astype(object),
+            "row": drawn.row,
+            "column": drawn.column,
+            "importance": drawn.importance,
+            "sample": ((first + drawn.image) * count + drawn.rank).astype(np.int64),
+        }
+        part = xr.Dataset({name: ("sample", values) for name, values in columns.items()})
+        parts.append(part.assign(feature=(("sample", "channel"), drawn.feature)))
+        first += len(batch_ids)
+    return xr.concat([part.set_coords("sample") for part in parts], "sample", join="exact")
+
+
+class Positions(NamedTuple):
+    """Drawn positions of a batch, by image and then by position.
+
+    Attributes
+    ----------
+    image : ndarray of int64, shape (sample,)
+        Index of the image in the batch.
+    position : ndarray of int64, shape (sample,)
+        Index of the position in the image.
+    """
+
+    image: NDArray[np.int64]
+    position: NDArray[np.int64]
+
+
+def importance(x: Array, gradient: Array) -> Array:
+    """Importance of positions for a logit.
+
+    Parameters
+    ----------
+    x : Tensor or ndarray, shape (..., channel)
+        Features.
+    gradient : Tensor or ndarray, shape (..., channel)
+        Gradient of the predicted class's logit by them, in explanation mode.
+
+    Returns
+    -------
+    Tensor or ndarray, shape (...)
+        ``|sum_c x_c gradient_c|``: the absolute contribution of the position.
+    """
+    absolute: Array = abs((x * gradient).sum(-1))
+    return absolute
+
+
+def samples_per_image(n_channels: int) -> int:
+    """Count the positions that are drawn from an image of a layer with so many channels.
+
+    Parameters
+    ----------
+    n_channels : int
+        Channels of the layer, at least 1.
+
+    Returns
+    -------
+    int
+        ``floor(72 * 512 / n_channels)``, at least 1.
+    """
+    return max(1, VALUES_PER_IMAGE // n_channels)
+
+
+def sample_positions(importance: AnyArray, count: int, generator: np.random.Generator) -> Positions:
+    """Draw positions without replacement, with probability proportional to importance.
+
+    Parameters
+    ----------
+    importance : array_like, shape (image, position)
+        Importances, 0 or more and finite; a Tensor on any device will do.
+    count : int
+        Positions per image, at least 1. Where fewer have importance above 0: those, no others.
+    generator : numpy.random.Generator
+        Source of randomness; what it draws depends on the shape alone.
+
+    Returns
+    -------
+    Positions
+
+    Raises
+    ------
+    ValueError
+        An importance that is negative or not finite, another number of dimensions, or a `count`
+        below 1.
+
+    Notes
+    -----
+    The `count` smallest of independent exponential times with these rates are distributed as
+    successive draws without replacement (Efraimidis and Spirakis, Information Processing Letters
+    97(5), 2006). Times are compared by logarithm, so that no importance is too small.
+    """
+    weights = _weights(importance)
+    if count < 1:
+        raise ValueError(f"count is {count}; expected at least 1")
+    with np.errstate(divide="ignore"):
+        times = np.log(generator.standard_exponential(weights.shape)) - np.log(weights)
+    chosen = weights > 0
+    if count < weights.shape[1]:
+        earliest = np.argpartition(times, count - 1, axis=1)[:, :count]
+        among = np.zeros_like(chosen)
+        np.put_along_axis(among, earliest, True, axis=1)
+        chosen &= among
+    return Positions(*np.nonzero(chosen))
+
+
+def held_out(labels: AnyArray, seed: int, per_class: int = HELD_OUT_PER_CLASS) -> NDArray[np.bool_]:
+    """Choose the images that are held out from training, the same number of every class.
+
+    Parameters
+    ----------
+    labels : array_like, shape (image,)
+        Class of each image of the training set.
+    seed : int
+        Seed of the choice, 0 or more.
+    per_class : int
+        Images per class; a fifth of the class (rounded down) where that is less.
+
+    Returns
+    -------
+    ndarray of bool, shape (image,)
+        True where held out.
+    """
+    labels = as_numpy(labels)
+    generator = np.random.default_rng(seed)
+    mask = np.zeros(labels.shape, dtype=bool)
+    for label in np.unique(labels):
+        images = np.flatnonzero(labels == label)
+        count = min(per_class, len(images) // HELD_OUT_FRACTION)
+        mask[generator.choice(images, count, replace=False)] = True
+    return mask
 
 
 @dataclass(frozen=True)
@@ -42,27 +243,6 @@ class DrawnFeatures:
     row: NDArray[np.int32]
     column: NDArray[np.int32]
     importance: NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class LayerShape:
-    """Shape of a layer's output for one image: its ``positions`` and its ``channels``."""
-
-    positions: int
-    channels: int
-
-
-def layer_shape(network: Network, layer: str, pixels: NDArray[np.uint8]) -> LayerShape:
-    """Return the shape of a layer's output for images of this size.
-
-    Raises
-    ------
-    LayerError
-        If there is no such layer; with the nearest name.
-    """
-    with torch.no_grad(), capture(network.module, layer) as captured:
-        network.module(network.encode(pixels[:1]))
-    return LayerShape(*captured.positions.shape[1:])
 
 
 def draw_features(
@@ -105,6 +285,15 @@ def draw_features(
         column=captured.columns[drawn.position].astype(np.int32),
         importance=importances[drawn.image, drawn.position].astype(np.float32),
     )
+
+
+def _weights(importance: AnyArray) -> NDArray[np.float64]:
+    weights = as_numpy(importance).astype(np.float64)
+    if weights.ndim != 2:
+        raise ValueError(f"importance of shape {weights.shape}; expected (image, position)")
+    if not (np.isfinite(weights).all() and (weights >= 0).all()):
+        raise ValueError("an importance is negative or not finite; expected 0 or more")
+    return weights
 
 
 def _pick(

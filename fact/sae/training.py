@@ -1,22 +1,22 @@
-"""A whole training of an SAE: passes over shards, evaluations, and states to go on from."""
+"""A whole training of an SAE: epochs over shards, evaluations, and states to go on from."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 import xarray as xr
 
+from fact.networks.devices import choose_device
+from fact.sae.config import SAEConfig
 from fact.sae.features import ShuffledFeatures
+from fact.sae.fidelity import HeldOut
 from fact.sae.model import TopKSAE
-from fact.sae.optimiser import StepLog, Trainer, TrainingConfig
-
-if TYPE_CHECKING:
-    from fact.train_sae import Config
-    from registry import Input, Run
+from fact.sae.steps import StepLog, Trainer, TrainingConfig
+from registry import Input, Inputs, Run
 
 STATE, BEST = "training.safetensors", "best-{step}.safetensors"
 CURVES = ("reconstruction_loss", "auxiliary_loss", "explained_variance", "dead")
@@ -27,7 +27,27 @@ RECORDED_POINTS = 2000
 Evaluate = Callable[[TopKSAE], float]
 
 
-class Optimisation:
+def train_sae(config: SAEConfig, inputs: Inputs, run: Run) -> xr.Dataset:
+    """Train, keep the weights with the best spliced accuracy, and leave the final ones beside.
+
+    Returns
+    -------
+    Dataset
+        Of the schema ``sae``.
+
+    Raises
+    ------
+    FloatingPointError
+        If the loss is no longer finite.
+    """
+    held_out = HeldOut.of_features(inputs["features"], config.device)
+    training = SAETraining(config, inputs["features"], run)
+    training.run(held_out.accuracy)
+    training.final.to_dataset().to_netcdf(run.attach("final.nc"), engine="h5netcdf")
+    return training.dataset(held_out.accuracy(None))
+
+
+class SAETraining:
     """A training that goes on where it was stopped, with the same result.
 
     Its state is one file, replaced in one step; the best weights so far are another, which the
@@ -35,28 +55,27 @@ class Optimisation:
 
     Parameters
     ----------
-    config : Config
-        Of :mod:`fact.train_sae`.
+    config : SAEConfig
+        Sizes and schedule.
     features : Input
         The collected features.
     run : Run
         Whose ``partial`` folder keeps the state.
-    device : torch.device
-        Where to train.
     """
 
-    def __init__(self, config: Config, features: Input, run: Run, device: torch.device):
+    def __init__(self, config: SAEConfig, features: Input, run: Run):
         if features.path is None:
             raise ValueError(f"{features.name!r} is no dataset")
         with features.open() as dataset:
             scale = float(dataset["root_mean_square"])
-        self.config, self.run_context, self.device = config, run, device
+        self.config, self.run_context = config, run
+        self.device = choose_device(config.device)
         self.samples = ShuffledFeatures(
             features.path, config.batch, config.seed, scale, config.memory
         )
         self._state = run.partial / STATE
         if self._state.is_file():
-            self.trainer = Trainer.load(self._state, device)
+            self.trainer = Trainer.load(self._state, self.device)
         else:
             self.trainer = Trainer(self._initial(scale), self._schedule())
             self.trainer.notes = _blank_notes()
@@ -70,7 +89,7 @@ class Optimisation:
 
     def _schedule(self) -> TrainingConfig:
         config = self.config
-        return TrainingConfig.for_passes(
+        return TrainingConfig.for_epochs(
             self.samples.n_samples,
             config.batch,
             config.passes,
@@ -110,20 +129,20 @@ class Optimisation:
         FloatingPointError
             If the loss is no longer finite.
         """
-        per_pass, total = self.samples.n_batches, self.trainer.config.steps
+        per_epoch, total = self.samples.n_batches, self.trainer.config.steps
         while self.trainer.step_count < total:
-            number, first = divmod(self.trainer.step_count, per_pass)
-            for batch in self.samples.batches(number, first):
+            epoch, first = divmod(self.trainer.step_count, per_epoch)
+            for batch in self.samples.batches(epoch, first):
                 self._note(self.trainer.step(batch))
                 self.run_context.progress(self.trainer.step_count, total, "updates")
-                if self._is_time_to_save(per_pass):
+                if self._is_time_to_save(per_epoch):
                     self._save()
-            self._end_pass(number + 1, evaluate)
+            self._end_epoch(epoch + 1, evaluate)
 
-    def _is_time_to_save(self, per_pass: int) -> bool:
-        """Whether to save in the midst of a pass; its end is saved once it is evaluated."""
+    def _is_time_to_save(self, per_epoch: int) -> bool:
+        """Whether to save in the midst of an epoch; its end is saved once it is evaluated."""
         waited = time.monotonic() - self._saved
-        return waited > self.config.checkpoint_seconds and self.trainer.step_count % per_pass != 0
+        return waited > self.config.checkpoint_seconds and self.trainer.step_count % per_epoch != 0
 
     def _note(self, log: StepLog) -> None:
         for name in CURVES:
@@ -133,16 +152,16 @@ class Optimisation:
             for name in LOGGED:
                 self.run_context.log(f"training.{name}", getattr(log, name), log.step)
 
-    def _end_pass(self, passes: int, evaluate: Evaluate) -> None:
+    def _end_epoch(self, epochs: int, evaluate: Evaluate) -> None:
         """Count what fired, and evaluate where that is due."""
-        log, step = self.trainer.end_pass(), self.trainer.step_count
+        log, step = self.trainer.end_epoch(), self.trainer.step_count
         self.notes["always_active"], self.notes["never_firing"] = (
             log.always_active,
             log.never_firing,
         )
         for name in ("always_active", "never_firing"):
             self.run_context.log(f"training.{name}", getattr(log, name), step - 1)
-        if passes % self.config.evaluate_every == 0 or passes == self.config.passes:
+        if epochs % self.config.evaluate_every == 0 or epochs == self.config.passes:
             accuracy = evaluate(self.trainer.sae)
             self.run_context.log("validation.accuracy", accuracy, step - 1)
             self.notes["evaluations"].append([step, accuracy])

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -20,17 +20,14 @@ from torch import Tensor, nn
 
 from fact.data.images import ImageDataset, batches, class_groups
 from fact.networks.arrays import AnyArray, image_ids, slices, take
+from fact.networks.files import open_network
 from fact.networks.layers import LayerError, capture, to_positions
 from fact.networks.network import Network, as_network, without_logit_bias
+from fact.traces.config import ActivationConfig, Pooling, Transform
+from registry import Inputs, Run, Shards
 from registry.suggest import nearest
 
-if TYPE_CHECKING:
-    from registry import Run
-
 SHARD_BYTES = 64 * 2**20
-
-Pooling = Literal["mean", "max", "sum"]
-Transform = Literal["none", "softmax", "sigmoid"]
 
 _POOL: Mapping[Pooling, Callable[[Tensor], Tensor]] = {
     "mean": lambda positions: positions.mean(dim=1),
@@ -177,14 +174,14 @@ class Neurons:
         """How many neurons are known."""
         return sum(bool(concept) for concept in self.right_concepts)
 
-    def with_sums(self, outputs: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Return outputs (image, output) with the sums of the groups behind them.
+    def with_sums(self, activations: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Return activations (image, output) with the sums of the groups behind them.
 
         Summed in double precision, in the order of the classes.
         """
-        double = outputs.astype(np.float64)
-        sums = [double[:, list(places)].sum(axis=1) for places in self.members]
-        return np.column_stack([outputs, *sums]).astype(np.float32)
+        double = activations.astype(np.float64)
+        sums = [double[:, list(outputs)].sum(axis=1) for outputs in self.members]
+        return np.column_stack([activations, *sums]).astype(np.float32)
 
 
 def hidden_neurons(count: int) -> Neurons:
@@ -221,24 +218,30 @@ def output_neurons(
     if match == "order":
         if len(names) != len(classes):
             raise ValueError(f"{len(names)} outputs, {len(classes)} classes; expected as many")
-        place = {name: output for output, name in enumerate(classes)}
+        output_of = {name: output for output, name in enumerate(classes)}
     else:
-        place = {name: output for output, name in enumerate(names)}
-    known = {place[name]: f"class:{name}" for name in classes if name in place}
+        output_of = {name: output for output, name in enumerate(names)}
+    known = {output_of[name]: f"class:{name}" for name in classes if name in output_of}
     groups = groups or {}
     for group, members in groups.items():
         for name in members:
-            if name not in place:
-                hint = nearest(name, place)
+            if name not in output_of:
+                hint = nearest(name, output_of)
                 raise ValueError(f"group {group!r}: the network knows no class {name!r}{hint}")
     return Neurons(
         (*names, *groups),
         (*(known.get(output, "") for output in range(len(names))), *(f"group:{g}" for g in groups)),
-        tuple(tuple(sorted(place[name] for name in members)) for members in groups.values()),
+        tuple(tuple(sorted(output_of[name] for name in members)) for members in groups.values()),
     )
 
 
 # --- over a whole dataset -------------------------------------------------------------------
+
+
+def collect_activations(config: ActivationConfig, inputs: Inputs, run: Run) -> Shards:
+    """Collect shard by shard; a stopped collection goes on at its next shard."""
+    network = open_network(inputs["network"], config.device)
+    return Collection(network, inputs["images"].load(), config).run(run)
 
 
 @dataclass(frozen=True)
@@ -251,45 +254,34 @@ class Collection:
         On its device.
     images : ImageDataset
         Where to read.
-    split : str
-        What to read.
-    readout : Readout
-        What is taken for neurons.
-    groups : bool
-        Whether groups of classes become neurons too.
-    match : str
-        How outputs are matched with the dataset's classes; see :func:`output_neurons`.
-    batch : int
-        Images at a time.
+    config : ActivationConfig
+        What is taken for neurons, of which split.
     """
 
     network: Network
     images: ImageDataset
-    split: str
-    readout: Readout
-    groups: bool = False
-    match: Literal["name", "order"] = "name"
-    batch: int = 128
+    config: ActivationConfig
 
-    def run(self, run: Run) -> Any:
-        """Collect what is not collected yet.
+    @property
+    def readout(self) -> Readout:
+        """What of the network is taken for neurons."""
+        config = self.config
+        return Readout(config.layer, config.pooling, config.transform, config.with_bias)
 
-        Returns
-        -------
-        Shards
-            Of the schema ``activations``.
+    def run(self, run: Run) -> Shards:
+        """Collect what is not collected yet: shards of the schema ``activations``.
 
         Raises
         ------
         ValueError
             If the split has no images, or outputs and classes do not go together.
         """
-        ids = self.images.ids(self.split)
+        ids, batch = self.images.ids(self.config.split), self.config.batch
         if not len(ids):
-            raise ValueError(f"split {self.split!r} has no images")
+            raise ValueError(f"split {self.config.split!r} has no images")
         neurons, writer = self._neurons(ids), run.shards()
         # Whole batches, so that every batch is the same after a stop.
-        size = max(1, SHARD_BYTES // (4 * len(neurons) * self.batch)) * self.batch
+        size = max(1, SHARD_BYTES // (4 * len(neurons) * batch)) * batch
         for index, start in enumerate(range(0, len(ids), size)):
             if index not in writer.done:
                 writer.append(self._part(ids[start : start + size], neurons), index)
@@ -301,14 +293,14 @@ class Collection:
         count = self.readout.activations(self.network, encoded).shape[1]
         if self.readout.layer:
             return hidden_neurons(count)
-        groups = class_groups(self.images) if self.groups else None
+        groups = class_groups(self.images) if self.config.groups else None
         return output_neurons(
-            self.network.class_names(count), self.images.classes, groups, self.match
+            self.network.class_names(count), self.images.classes, groups, self.config.match
         )
 
     def _part(self, ids: NDArray[np.str_], neurons: Neurons) -> xr.Dataset:
         parts = []
-        for _, pixels in batches(self.images, ids, self.batch, self.network.geometry):
+        for _, pixels in batches(self.images, ids, self.config.batch, self.network.geometry):
             outputs = self.readout.activations(self.network, self.network.encode(pixels))
             parts.append(neurons.with_sums(outputs.float().cpu().numpy()))
         return xr.Dataset(

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from fact.networks import network as networks
-from fact.networks.devices import choose_device
+import numpy as np
+from numpy.typing import NDArray
+
+from fact.data.images import Pixels
+from fact.networks.files import open_network
 from fact.networks.network import Network
 from fact.sae.model import TopKSAE
 from fact.traces.attribution import concept_maps
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from fact.data.images import Pixels
-    from registry import Input
+from registry import Input
 
 
 @dataclass(frozen=True)
@@ -45,16 +41,15 @@ class ConceptSource:
         layer = features.config["layer"]
         with sae.open(proven=math.inf) as dataset:
             weights = TopKSAE.from_dataset(dataset.load())
-        chosen = choose_device(device)
-        network = networks.load(features.origin("network")).to(chosen)
-        return cls(network, layer, weights.to(chosen).requires_grad_(False))
+        network = open_network(features.origin("network"), device)
+        return cls(network, layer, weights.to(network.device).requires_grad_(False))
 
     @classmethod
     def of_concepts(cls, concepts: Input, device: str) -> ConceptSource:
         """Return what the statistics of concepts were measured on."""
         if "sae" in concepts.inputs:
             return cls.of_sae(concepts.inputs["sae"], device)
-        network = networks.load(concepts.inputs["network"]).to(choose_device(device))
+        network = open_network(concepts.inputs["network"], device)
         return cls(network, concepts.config["layer"], None)
 
     def maps(self, pictures: Pixels, concepts: NDArray[np.int64]) -> NDArray[np.floating]:

@@ -5,7 +5,7 @@ the shares of the shown concepts and of all others add to 1, and the maps of all
 map. Source: Parchami-Araghi et al., "FaCT", NeurIPS 2025, arXiv 2510.25512, section 4; the
 original shows maps of presence beside shares of contribution.
 
-:func:`explain_decisions` explains images that were measured, :func:`explain_image` any image, for
+:func:`explain_measured` explains images that were measured, :func:`explain_image` any image, for
 any class, or for the difference of two.
 """
 
@@ -21,13 +21,59 @@ from numpy.typing import NDArray
 from fact.networks.arrays import AnyArray, as_numpy
 from fact.traces.attribution import concept_maps, logit_maps
 from fact.traces.concept_source import ConceptSource
+from fact.traces.config import DecisionConfig
 from fact.traces.contributions import TOLERANCE, trace_concepts
 from fact.traces.gallery import paint, pixel_coordinates
-from fact.traces.plots import EMPTY, decision_shares
+from fact.traces.plots import EMPTY, decision_picture, decision_shares
 from fact.traces.spliced import Target
+from registry import Inputs, Run
+from registry.suggest import nearest
 
 
-def explain_decisions(
+def explain_decisions(config: DecisionConfig, inputs: Inputs, run: Run) -> xr.Dataset:
+    """Explain what the concepts were measured for, next to the gallery of each concept.
+
+    Returns
+    -------
+    Dataset
+        Of the schema ``decisions``.
+
+    Raises
+    ------
+    KeyError
+        If a named image was not measured; with the nearest name.
+    """
+    source = ConceptSource.of_concepts(inputs["concepts"], config.device)
+    images = inputs["concepts"].origin("images").load()
+    with inputs["concepts"].open() as measured:
+        chosen = measured.isel(image=_chosen(measured, config))
+        ids = chosen["image"].values.astype(str)
+        pictures = images.read(ids, source.network.geometry)
+        explained = explain_measured(source, chosen, pictures, config.most, config.smooth)
+    if config.pictures:
+        with inputs["gallery"].open() as gallery:
+            for number, name in enumerate(ids):
+                picture = decision_picture(explained, name, gallery)
+                picture.save(run.attach(f"pictures/{number:03d}-{name.replace('/', '-')}.png"))
+                run.progress(number + 1, len(ids), "images")
+    return explained
+
+
+def _chosen(measured: xr.Dataset, config: DecisionConfig) -> NDArray[np.intp]:
+    """Return the rows of the wanted images."""
+    ids = measured["image"].values.astype(str)
+    if config.images:
+        known = {name: row for row, name in enumerate(ids)}
+        for name in config.images:
+            if name not in known:
+                raise KeyError(f"image {name!r} was not measured{nearest(name, known)}")
+        return np.array([known[name] for name in config.images])
+    label = measured["label"].values
+    rows = [np.flatnonzero(label == value)[: config.per_class] for value in np.unique(label)]
+    return np.concatenate(rows)
+
+
+def explain_measured(
     source: ConceptSource,
     measured: xr.Dataset,
     pictures: NDArray[np.uint8],
@@ -65,13 +111,13 @@ def explain_decisions(
         "class": measured["class"].values.astype(object),
         **pixel_coordinates(),
     }
-    told = shares.drop_vars("image", errors="ignore").assign(
+    numbers = shares.drop_vars("image", errors="ignore").assign(
         kept | {"logit": ("image", logit), "target": ("image", target)}
     )
     maps = xr.concat(parts, "image", data_vars="all").assign(
         picture=(("image", "y", "x", "colour"), pictures)
     )
-    return xr.merge([told, maps], join="exact").assign_coords(coords)
+    return xr.merge([numbers, maps], join="exact").assign_coords(coords)
 
 
 def explain_image(
@@ -186,8 +232,8 @@ def _scalar(value: float, meaning: str) -> xr.Variable:
 
 def _probability(logits: xr.DataArray, bias: float | None) -> xr.Variable:
     meaning = {"long_name": "sigmoid of the logit with its bias", "units": "1"}
-    told = torch.from_numpy(logits.values + (bias or 0.0)).sigmoid().numpy()
-    return xr.Variable(("class",), told, meaning)
+    probability = torch.from_numpy(logits.values + (bias or 0.0)).sigmoid().numpy()
+    return xr.Variable(("class",), probability, meaning)
 
 
 def _rest(contribution: NDArray[np.floating], shown: NDArray[np.int64]) -> float:
@@ -254,7 +300,7 @@ def _explain(
     }
     own = concept_maps(*given, np.where(chosen, concepts, 0), of="contribution", **explained)
     whole = logit_maps(*given, **explained)
-    # What a place without a concept would hold is left out of every sum.
+    # What a rank without a concept would hold is left out of every sum.
     weights = own["weights"].values * chosen[:, :, None, None, None]
     values = own["map"].values * chosen[:, :, None, None]
     rest = whole["weights"].values - weights.sum(axis=1), whole["map"].values - values.sum(axis=1)

@@ -11,12 +11,45 @@ from numpy.typing import NDArray
 from fact.data.images import ImageDataset
 from fact.traces.attribution import colour_explanation, concept_maps
 from fact.traces.concept_source import ConceptSource
+from fact.traces.config import GalleryConfig
+from fact.traces.plots import gallery_picture, select_gallery
+from registry import Inputs, Run
 
 PAIRS = 128
 """Pairs of image and concept that are explained at once."""
 
 COLOURS = ("red", "green", "blue")
 RGBA = (*COLOURS, "opacity")
+
+
+CONCEPTS = 32
+"""Concepts that are drawn at once."""
+
+
+def draw_concepts(config: GalleryConfig, inputs: Inputs, run: Run) -> xr.Dataset:
+    """Find the strongest images, explain them, and paint a picture per concept.
+
+    Returns
+    -------
+    Dataset
+        Of the schema ``gallery``.
+    """
+    source = ConceptSource.of_concepts(inputs["concepts"], config.device)
+    images = inputs["concepts"].origin("images").load()
+    with inputs["concepts"].open() as measured:
+        chosen = alive_concepts(measured, config.most)
+        parts = []
+        for start in range(0, len(chosen), CONCEPTS):
+            some = chosen[start : start + CONCEPTS]
+            found = select_gallery(measured["presence"].isel(concept=some), config.n_images)
+            parts.append(draw_gallery(source, images, measured, found, config.smooth))
+            run.progress(start + len(some), len(chosen), "concepts")
+    gallery = xr.concat(parts, "concept", data_vars="all", join="exact")
+    if config.pictures:
+        for concept in chosen:
+            picture = gallery_picture(gallery, int(concept))
+            picture.save(run.attach(f"pictures/concept-{concept:05d}.png"))
+    return gallery
 
 
 def draw_gallery(
@@ -134,7 +167,7 @@ def paint(
 def _spread(
     filled: NDArray[np.bool_], values: NDArray[np.generic], empty: int = 0
 ) -> NDArray[np.generic]:
-    """Put values in their places, ``empty`` elsewhere."""
+    """Put values where it is filled, ``empty`` elsewhere."""
     whole = np.full((*filled.shape, *values.shape[1:]), empty, dtype=values.dtype)
     whole[filled] = values
     return whole

@@ -6,6 +6,7 @@ Bootstrap", 1993): the 2.5 % and 97.5 % percentiles of what is drawn.
 
 from __future__ import annotations
 
+import sys
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -15,11 +16,15 @@ import xarray as xr
 from numpy.typing import NDArray
 from torch import nn
 
+from fact.data.images import batches
 from fact.networks.arrays import AnyArray, checked_labels, image_ids, slices, take
 from fact.networks.network import Network, as_network
 from fact.sae.model import TopKSAE
+from fact.traces.concept_source import ConceptSource
+from fact.traces.config import InterventionConfig
 from fact.traces.interventions import CURVES, ConceptSurgery, InterventionPlan, Outcome, intervene
 from fact.traces.spliced import Target, picks
+from registry import Inputs, Run
 
 Floats = NDArray[np.float64]
 
@@ -29,6 +34,39 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 _CURVE = ("curve", "order", "step")
 _AREA = ("curve", "order")
+
+
+def intervene_concepts(config: InterventionConfig, inputs: Inputs, run: Run) -> xr.Dataset:
+    """Intervene in the logits that the concepts were measured for.
+
+    Returns
+    -------
+    Dataset
+        Of the schema ``intervention``.
+    """
+    source = ConceptSource.of_concepts(inputs["concepts"], config.device)
+    images = inputs["concepts"].origin("images").load()
+    plan = InterventionPlan(
+        config.scale, config.orders, config.n_steps, config.n_single, config.seed
+    )
+    with inputs["concepts"].open() as measured:
+        drawn = np.random.default_rng(config.seed).permutation(measured.sizes["image"])
+        chosen = np.sort(drawn[: config.n_images])
+        ids = measured["image"].values[chosen].astype(str)
+        labels, target = (measured[name].values[chosen] for name in ("label", "target"))
+    parts: list[Outcome] = []
+    done = 0
+    for names, pictures in batches(images, ids, config.batch, source.network.geometry):
+        rows = slice(done, done + len(names))
+        pick, _ = picks(source.network, "label", None, target, rows)
+        encoded = source.network.encode(pictures)
+        surgery = ConceptSurgery(source.network, source.layer, source.sae, encoded, pick)
+        parts.append(intervene(surgery, plan, names.tolist()))
+        done = rows.stop
+        run.progress(done, len(ids), "images")
+    summary = summarise(Outcome.join(parts), labels, plan, config.n_bootstrap)
+    sys.stdout.write(intervention_table(summary))
+    return summary.assign(target=("image", target)).assign_coords(image=ids.astype(object))
 
 
 @dataclass(frozen=True)
@@ -233,11 +271,11 @@ def intervention_table(summary: xr.Dataset) -> str:
             low, high = (at[f"probability_area_{end}"].item() for end in ("low", "high"))
             cells.append(f"{at['probability_area'].item():.3f} [{low:.3f}, {high:.3f}]")
         lines.append(f"{order:<14}{cells[0]:<26}{cells[1]}")
-    told = {str(name): value.item() for name, value in summary.items() if not value.dims}
+    numbers = {str(name): value.item() for name, value in summary.items() if not value.dims}
     lines.append(
         f"one concept taken away, logit measured against promised: correlation "
-        f"{told['correlation']:.3f} [{told['correlation_low']:.3f}, "
-        f"{told['correlation_high']:.3f}], slope {told['slope']:.3f}, "
-        f"mean error {100 * told['relative_error']:.0f} % of the mean promise"
+        f"{numbers['correlation']:.3f} [{numbers['correlation_low']:.3f}, "
+        f"{numbers['correlation_high']:.3f}], slope {numbers['slope']:.3f}, "
+        f"mean error {100 * numbers['relative_error']:.0f} % of the mean promise"
     )
     return "\n".join(lines) + "\n"

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Literal
 
 import numpy as np
 import torch
@@ -24,17 +23,12 @@ from fact.networks.layers import resume
 from fact.networks.network import Network
 from fact.sae.model import TopKSAE
 from fact.traces.codes import Codes
+from fact.traces.config import ORDERS, Order
+from fact.traces.plots import EMPTY
 from fact.traces.spliced import Pick, SplicedPass, forward_spliced
-
-Order = Literal["contribution", "presence", "random"]
-ORDERS: tuple[Order, ...] = ("contribution", "presence", "random")
-"""In which order concepts are taken: largest contribution first, most present first, at random."""
 
 CURVES = ("deletion", "insertion")
 """From all concepts to none, or from none to all."""
-
-EMPTY = -1
-"""Stands for a concept where an image has fewer."""
 
 
 class ConceptSurgery:
@@ -188,9 +182,9 @@ def intervene(surgery: ConceptSurgery, plan: InterventionPlan, ids: Sequence[str
     ids : sequence of str
         Names of the images, which key their random orders.
     """
-    places = {order: rank_concepts(surgery, order, ids, plan.seed) for order in plan.orders}
+    positions = {order: rank_concepts(surgery, order, ids, plan.seed) for order in plan.orders}
     found: list[list[Tensor]] = [[], [], [], []]
-    for factors in _curve_factors(surgery, plan, places):
+    for factors in _curve_factors(surgery, plan, positions):
         logits = surgery.measure(factors)
         for column, values in zip(found, _seen(surgery, factors, logits), strict=True):
             column.append(values)
@@ -203,7 +197,7 @@ def intervene(surgery: ConceptSurgery, plan: InterventionPlan, ids: Sequence[str
 def rank_concepts(
     surgery: ConceptSurgery, order: Order, ids: Sequence[str], seed: int = 0
 ) -> Tensor:
-    """Return the place of each concept ``(image, concept)`` in an order, from 0.
+    """Return the position of each concept ``(image, concept)`` in an order, from 0.
 
     Concepts that an image lacks come after all others; equal ones in order of their index.
 
@@ -222,8 +216,8 @@ def rank_concepts(
         raise ValueError(f"unknown order {order!r}; expected one of {', '.join(ORDERS)}")
     absent = ~_is_there(surgery)
     sorted_concepts = _descending(keys.masked_fill(absent, -torch.inf))
-    places = torch.arange(keys.shape[1], device=keys.device).expand_as(sorted_concepts)
-    return torch.empty_like(sorted_concepts).scatter_(1, sorted_concepts, places)
+    positions = torch.arange(keys.shape[1], device=keys.device).expand_as(sorted_concepts)
+    return torch.empty_like(sorted_concepts).scatter_(1, sorted_concepts, positions)
 
 
 def _descending(keys: Tensor) -> Tensor:
@@ -241,7 +235,7 @@ def _random_keys(ids: Sequence[str], seed: int, like: Tensor) -> Tensor:
 
 
 def _curve_factors(
-    surgery: ConceptSurgery, plan: InterventionPlan, places: dict[Order, Tensor]
+    surgery: ConceptSurgery, plan: InterventionPlan, positions: dict[Order, Tensor]
 ) -> Iterator[Tensor]:
     """Yield the factors (image, concept) of every step of every curve."""
     there = _is_there(surgery).sum(dim=1, keepdim=True)
@@ -250,7 +244,7 @@ def _curve_factors(
         for order in plan.orders:
             for step in range(plan.n_steps + 1):
                 taken = (there * step + plan.n_steps - 1) // plan.n_steps  # rounded up
-                moved = places[order] < taken
+                moved = positions[order] < taken
                 touched = moved if curve == "deletion" else ~moved
                 yield one.masked_fill(touched, plan.scale)
 

@@ -13,11 +13,39 @@ from numpy.typing import NDArray
 from fact.data.images import Geometry, ImageDataset
 from fact.traces.attribution import concept_maps
 from fact.traces.concept_source import ConceptSource
-from fact.traces.gallery import PAIRS
+from fact.traces.config import MapConfig
+from fact.traces.gallery import PAIRS, alive_concepts
 from fact.traces.plots import select_gallery
+from registry import Inputs, Run, Shards
 from registry.suggest import nearest
 
 CHOICES = ("strongest", "random")
+
+CONCEPTS = 64
+"""Concepts that are mapped at once, and of a part."""
+
+
+def map_concepts(config: MapConfig, inputs: Inputs, run: Run) -> Shards:
+    """Choose images for every concept that is alive, and map it in them, part by part.
+
+    Returns
+    -------
+    Shards
+        Of the schema ``maps``.
+    """
+    source = ConceptSource.of_concepts(inputs["concepts"], config.device)
+    images = inputs["concepts"].origin("images").load()
+    writer = run.shards()
+    with inputs["concepts"].open() as measured:
+        alive = alive_concepts(measured, config.most)
+        for index, start in enumerate(range(0, len(alive), CONCEPTS)):
+            if index in writer.done:
+                continue
+            presence = measured["presence"].isel(concept=alive[start : start + CONCEPTS]).load()
+            chosen = choose_images(presence, config.n_images, config.images, config.seed)
+            writer.append(map_images(source, images, chosen, config.cell), index)
+            run.progress(min(start + CONCEPTS, len(alive)), len(alive), "concepts")
+    return writer.finish(xr.Dataset({"cell": config.cell, "n_concepts": len(alive)}))
 
 
 def choose_images(
@@ -154,7 +182,7 @@ def mask_images(
     """
     known = images.masks(ids, geometry)
     if known is None:
-        raise ValueError(f"images {images.name!r} have no masks: nothing tells where labels are")
+        raise ValueError(f"images {images.name!r} have no masks of their labels")
     pixels = known["mask"].transpose("image", "object", "y", "x").values
     carries = known["carries"].transpose("image", "object", "label")
     carried, labels = carries.values.astype(bool), carries["label"].values.astype(str)

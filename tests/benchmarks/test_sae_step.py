@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fact.sae.model import TopKSAE
-from fact.sae.optimiser import Trainer, TrainingConfig
+from fact.sae.steps import Trainer, TrainingConfig
 from tests.fact.dense_training import DenseTraining
 
 N_CHANNELS, N_CONCEPTS, K, BATCH = 512, 4096, 16, 4096

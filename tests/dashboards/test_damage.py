@@ -15,7 +15,7 @@ from dashboards.views.concepts.concepts import cells_of
 from dashboards.views.results.results import RESULTS
 from dashboards.views.runs.datasets import open_made, read_small
 from dashboards.views.runs.preview import dataset_frame
-from fact.networks.network import WEIGHTS_FILE
+from fact.networks.files import WEIGHTS_FILE
 from registry.cli import main
 from registry.plan.project import Project, open_project
 from registry.store.datasets import DATASET, StoreError

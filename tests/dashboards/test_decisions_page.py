@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
-from fact.networks.network import WEIGHTS_FILE
+from fact.networks.files import WEIGHTS_FILE
 from registry.cli import main
 from registry.mongo.database import URL_VARIABLE
 from registry.plan.project import Project

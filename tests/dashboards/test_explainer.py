@@ -12,7 +12,7 @@ import pytest
 
 from dashboards.server.explainer import Explainer, ExplainerError, input_key
 from fact.data.images import Geometry
-from fact.networks.network import WEIGHTS_FILE
+from fact.networks.files import WEIGHTS_FILE
 from registry.catalog.access import Catalog, open_catalog
 from registry.declare.inputs import Input
 from registry.plan.project import Project

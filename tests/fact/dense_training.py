@@ -1,6 +1,6 @@
 """The straight way to train a bias-free TopK SAE: dense codes, automatic differentiation.
 
-Written from the published description alone, as an oracle for `fact.sae.optimiser` and as what its
+Written from the published description alone, as an oracle for `fact.sae.steps` and as what its
 speed is measured against.
 """
 

@@ -370,7 +370,7 @@ def test_a_stopped_training_goes_on_to_the_same_result(
 def test_a_stopped_collection_goes_on_at_its_next_shard(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr("fact.collect_features.SHARD_BYTES", 1)
+    monkeypatch.setattr("fact.sae.sampling.SHARD_BYTES", 1)
     monkeypatch.setattr("fact.traces.measurement.SHARD_BYTES", 1)
     monkeypatch.setattr("fact.encode.shared_concepts.SHARD_IMAGES", 1)
     schema = load_stage(project.graph.cells[name].stage).output
@@ -401,13 +401,12 @@ def test_a_bias_makes_the_measurement_fail(
     before: bool,
     expected: str,
 ) -> None:
-    from fact import CompletenessError
-    from fact.networks import network as networks
+    from fact import CompletenessError, Network
+    from fact.networks.files import open_network
+    from fact.traces import concept_source
 
-    load = networks.load
-
-    def with_bias(source: Input) -> networks.Network:
-        network = load(source)
+    def with_bias(source: Input, device: str) -> Network:
+        network = open_network(source, device)
         module = network.module
         if before:
             module.features = nn.Sequential(
@@ -417,7 +416,7 @@ def test_a_bias_makes_the_measurement_fail(
             module.classifier = nn.Sequential(Biased(), module.classifier)
         return dataclasses.replace(network, module=module)
 
-    monkeypatch.setattr(networks, "load", with_bias)
+    monkeypatch.setattr(concept_source, "open_network", with_bias)
     schema = load_stage("fact.measure_concepts").output
     with pytest.raises(CompletenessError, match=expected):
         run_stage(project, "concepts", PartialRun(tmp_path / "a", schema))

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from fact.networks.network import Network, small_bcos, small_vit
+from fact.networks.bcos_networks import small_bcos, small_vit
+from fact.networks.network import Network
 from fact.sae.model import TopKSAE
 
 CLASSES = ("ape", "bee", "cow")

@@ -17,19 +17,10 @@ from torch import nn
 import registry
 from fact import kinds as network_kinds
 from fact.data.images import Geometry
-from fact.networks import network as networks
-from fact.networks.network import (
-    Network,
-    NetworkError,
-    as_network,
-    bcos_network,
-    build_bcos,
-    explanation_mode,
-    load_network,
-    save_network,
-    small_bcos,
-    small_vit,
-)
+from fact.networks.architecture import Architecture, NetworkError
+from fact.networks.bcos_networks import bcos_network, build_bcos, small_bcos, small_vit
+from fact.networks.files import WEIGHTS_FILE, load_network, open_network, save_network
+from fact.networks.network import Network, as_network, explanation_mode
 from registry.declare.settings import Settings
 from registry.store.manifest import write_manifest
 from tests.fact import tiny
@@ -270,7 +261,7 @@ def test_the_seed_alone_draws_the_weights(build):
         (lambda: small_bcos("ab"), "expected names of at least 2"),
         (lambda: small_bcos(tiny.CLASSES, channels=(4,), strides=(1, 1)), "expected as many"),
         (lambda: small_vit(tiny.CLASSES, image_size=30, patch_size=8), "multiple of patch_size"),
-        (lambda: networks.Architecture("small-bcoz").build(), "did you mean 'small-bcos'"),
+        (lambda: Architecture("small-bcoz").build(), "did you mean 'small-bcos'"),
         (lambda: bcos_network("densenet121_lang"), "did you mean 'densenet121_long'"),
     ],
 )
@@ -418,13 +409,13 @@ def test_declaring_does_not_import_torch():
 @pytest.mark.parametrize("build", [tiny.convnet, tiny.vit])
 def test_a_network_survives_a_file(tmp_path, build):
     network = replace(build(dtype=torch.float32), name="mine", geometry=Geometry(9, 8))
-    save_network(network, tmp_path / networks.WEIGHTS_FILE)
+    save_network(network, tmp_path / WEIGHTS_FILE)
     loaded = load_network(tmp_path)
     encoded = network.encode(tiny.images())
     assert torch.equal(loaded.logits(encoded), network.logits(encoded))
     assert replace(loaded, module=network.module) == network
     assert not any(parameter.requires_grad for parameter in loaded.module.parameters())
-    assert [path.name for path in tmp_path.iterdir()] == [networks.WEIGHTS_FILE]
+    assert [path.name for path in tmp_path.iterdir()] == [WEIGHTS_FILE]
 
 
 def test_what_rebuilds_a_network_is_plain_json_in_the_file(tmp_path):
@@ -473,20 +464,20 @@ def test_a_file_that_holds_no_network_of_ours_is_refused(tmp_path, write, messag
 
 
 def test_a_stage_loads_what_fills_its_slot(tmp_path):
-    save_network(tiny.convnet(dtype=torch.float32), tmp_path / networks.WEIGHTS_FILE)
+    save_network(tiny.convnet(dtype=torch.float32), tmp_path / WEIGHTS_FILE)
     write_manifest(tmp_path, {})
     trained = registry.Input("network", "shapes-classifier", "network", "0" * 16, path=tmp_path)
-    assert networks.load(trained).name == "shapes-classifier"
+    assert open_network(trained).name == "shapes-classifier"
     settings = declared(architecture="resnet18")
     resource = registry.Input("network", "rn", "network", "0" * 16, settings=settings)
-    assert networks.load(resource).name == "rn"
+    assert open_network(resource).name == "rn"
     nothing = registry.Input("network", "void", "network", "0" * 16)
     with pytest.raises(NetworkError, match="'void' has neither"):
-        networks.load(nothing)
-    weights = tmp_path / networks.WEIGHTS_FILE
+        open_network(nothing)
+    weights = tmp_path / WEIGHTS_FILE
     content = bytearray(weights.read_bytes())
     content[-5] ^= 1  # one bit of one weight: it can still be read
     weights.write_bytes(content)
     load_network(tmp_path)
     with pytest.raises(registry.StoreError, match="has another checksum than when it was written"):
-        networks.load(trained)
+        open_network(trained)

@@ -14,7 +14,9 @@ from torchvision import models, transforms
 
 from fact.data.images import Geometry
 from fact.kinds import EfficientNetLite0, TorchvisionNetwork
-from fact.networks.network import Network, NetworkError, load_network, save_network
+from fact.networks.architecture import NetworkError
+from fact.networks.files import load_network, save_network
+from fact.networks.network import Network
 from fact.networks.standard import efficientnet_lite0, resized, torchvision_network
 from fact.traces.activations import neuron_activations
 

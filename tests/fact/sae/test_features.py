@@ -12,15 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from fact.sae.features import (
-    ShuffledFeatures,
-    held_out,
-    importance,
-    list_shards,
-    root_mean_square_norm,
-    sample_positions,
-    samples_per_image,
-)
+from fact.sae.features import ShuffledFeatures, list_shards, root_mean_square_norm
+from fact.sae.sampling import held_out, importance, sample_positions, samples_per_image
 
 N_CHANNELS = 3
 
@@ -163,16 +156,16 @@ def test_features_that_cannot_be_scaled_are_refused():
 # All fits; a few windows; windows of one block and less than a batch.
 @pytest.mark.parametrize("n_kept", [1000, 40, 8])
 @pytest.mark.parametrize("batch", [1, 7, 16, 500])
-def test_a_pass_has_every_sample_once_in_an_order_of_its_own(tmp_path, n_kept, batch):
+def test_an_epoch_has_every_sample_once_in_an_order_of_its_own(tmp_path, n_kept, batch):
     shuffled = ShuffledFeatures(
         write_parts(tmp_path, 50, 33, 1, 64), batch, seed=3, memory=memory_for(n_kept)
     )
     assert (shuffled.n_samples, shuffled.n_channels) == (148, N_CHANNELS)
-    passes = [list(shuffled.batches(number)) for number in (0, 1, 0)]
-    sizes = [len(b) for b in passes[0]]
+    epochs = [list(shuffled.batches(number)) for number in (0, 1, 0)]
+    sizes = [len(b) for b in epochs[0]]
     assert len(sizes) == shuffled.n_batches
     assert set(sizes[:-1]) <= {batch}
-    first, second, again = map(order_of, passes)
+    first, second, again = map(order_of, epochs)
     assert sorted(first) == sorted(second) == list(range(148))
     assert not np.array_equal(first, second)
     assert np.array_equal(first, again)
@@ -180,7 +173,7 @@ def test_a_pass_has_every_sample_once_in_an_order_of_its_own(tmp_path, n_kept, b
 
 
 @pytest.mark.parametrize("n_kept", [1000, 40])
-def test_a_pass_can_be_entered_at_any_batch(tmp_path, n_kept):
+def test_an_epoch_can_be_entered_at_any_batch(tmp_path, n_kept):
     folder, memory = write_parts(tmp_path, 50, 33, 64), memory_for(n_kept)
     whole = list(ShuffledFeatures(folder, 10, seed=3, memory=memory).batches(2))
     for first in range(len(whole) + 1):
@@ -214,7 +207,7 @@ def test_with_little_memory_neighbours_still_come_from_everywhere(tmp_path):
     for order in orders:
         assert all(len(set(batch // 512)) >= 6 for batch in order.reshape(-1, 64))
         assert abs(stats.spearmanr(order, np.arange(4096)).statistic) < 0.1
-    # Where the samples of the first part come in a pass: evenly, at its beginning and its end.
+    # Where the samples of the first part come in an epoch: evenly, at its beginning and its end.
     places = np.concatenate([np.flatnonzero(order < 512) for order in orders])
     counts = np.histogram(places, bins=8, range=(0, 4096))[0]
     assert counts.min() > 0.75 * counts.mean()

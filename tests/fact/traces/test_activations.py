@@ -25,6 +25,7 @@ from fact.traces.activations import (
     neuron_activations,
     output_neurons,
 )
+from fact.traces.config import ActivationConfig
 from registry.store.datasets import ShardWriter
 from tests.fact import tiny
 
@@ -159,8 +160,8 @@ def test_outputs_stand_for_the_classes_in_their_place() -> None:
 
 def test_groups_are_sums_of_their_members(tmp_path: Path) -> None:
     network, images = tiny.convnet(dtype=torch.float32), Photographs()
-    readout = Readout(transform="softmax")
-    collection = Collection(network, images, "test", readout, groups=True, batch=4)
+    config = ActivationConfig(transform="softmax", groups=True, batch=4)
+    collection = Collection(network, images, config)
     run = FolderRun(tmp_path)
     collection.run(run)
     with torch.no_grad():
@@ -180,7 +181,7 @@ def test_a_stopped_collection_goes_on_at_its_next_shard(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fact.traces.activations.SHARD_BYTES", 1)
-    collection = Collection(tiny.convnet(), Photographs(), "test", Readout(), batch=4)
+    collection = Collection(tiny.convnet(), Photographs(), ActivationConfig(batch=4))
     whole = collection.run(FolderRun(tmp_path / "whole"))
     assert whole.rows == (4, 4, 3)
     with pytest.raises(KeyboardInterrupt):
@@ -193,7 +194,7 @@ def test_a_stopped_collection_goes_on_at_its_next_shard(
 
 
 def test_hidden_neurons_are_not_known(tmp_path: Path) -> None:
-    collection = Collection(tiny.convnet(), Photographs(), "test", Readout("features.1"))
+    collection = Collection(tiny.convnet(), Photographs(), ActivationConfig(layer="features.1"))
     collection.run(FolderRun(tmp_path))
     summary = xr.open_dataset(tmp_path / "summary.nc")
     assert summary["name"].values.tolist() == list("012345")
@@ -202,6 +203,6 @@ def test_hidden_neurons_are_not_known(tmp_path: Path) -> None:
 
 
 def test_a_split_without_images_is_an_error(tmp_path: Path) -> None:
-    collection = Collection(tiny.convnet(), Photographs(0), "test", Readout())
+    collection = Collection(tiny.convnet(), Photographs(0), ActivationConfig())
     with pytest.raises(ValueError, match="split 'test' has no images"):
         collection.run(FolderRun(tmp_path))

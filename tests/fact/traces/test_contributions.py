@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from fact.networks.bcos_networks import bcos_network
 from fact.networks.layers import LayerError
-from fact.networks.network import Network, bcos_network
+from fact.networks.network import Network
 from fact.traces.contributions import (
     CompletenessError,
     check_completeness,

@@ -8,8 +8,8 @@ import torch
 from scipy import stats
 
 import fact
+from fact.networks.bcos_networks import small_bcos
 from fact.networks.layers import LayerError, resume, splice
-from fact.networks.network import small_bcos
 from fact.schemas import INTERVENTION
 from fact.traces.contributions import trace_concepts
 from fact.traces.intervention_summary import area, intervention_table, summarise

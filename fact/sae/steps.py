@@ -1,4 +1,4 @@
-"""The optimisation of a bias-free TopK SAE, with sparse gradients and explicit state.
+"""The steps of the training of a bias-free TopK SAE, with sparse gradients and explicit state.
 
 Source: Parchami-Araghi et al., "FaCT", NeurIPS 2025, arXiv 2510.25512, section 3; auxiliary loss:
 Gao et al., "Scaling and evaluating sparse autoencoders", arXiv 2406.04093, appendix A.2.
@@ -6,9 +6,7 @@ Gao et al., "Scaling and evaluating sparse autoencoders", arXiv 2406.04093, appe
 
 from __future__ import annotations
 
-import json
 import math
-import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,11 +14,10 @@ from typing import Any
 
 import torch
 import xarray as xr
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from fact.networks.arrays import AnyArray, as_tensor
+from fact.networks.weights import read_tensors, write_tensors
 from fact.sae.gradients import Auxiliary, Reconstruction, reconstruct, reconstruct_residual, spread
 from fact.sae.model import TopKSAE
 
@@ -87,35 +84,36 @@ class TrainingConfig:
             raise ValueError("; ".join(faults))
 
     @classmethod
-    def for_passes(
+    def for_epochs(
         cls,
         n_samples: int,
         batch: int,
-        passes: int = 16,
+        epochs: int = 16,
         warmup: int = 1,
         decay_start: int = 2,
         **others: Any,
     ) -> TrainingConfig:
-        """Translate a schedule in passes over the samples, by default the paper's.
+        """Translate a schedule in epochs, by default the paper's.
 
         Parameters
         ----------
         n_samples, batch : int
-            Samples of a pass and of an update; the last update of a pass takes the rest.
-        passes, warmup, decay_start : int
-            Length of the training and of its parts, in passes; what exceeds `passes` is cut.
+            Samples of an epoch and of an update; the last update of an epoch takes the rest.
+        epochs, warmup, decay_start : int
+            Length of the training and of its parts, in epochs; what exceeds `epochs` is cut.
         **others
-            Fields of the configuration. Dead is what has not fired for half a pass (integer half).
+            Fields of the configuration. Dead is what has not fired for half an epoch (integer
+            half).
 
         Returns
         -------
         TrainingConfig
         """
-        per_pass = math.ceil(n_samples / batch)
+        per_epoch = math.ceil(n_samples / batch)
         schedule = {
-            "steps": passes * per_pass,
-            "warmup": min(warmup, passes) * per_pass,
-            "decay_start": min(decay_start, passes) * per_pass,
+            "steps": epochs * per_epoch,
+            "warmup": min(warmup, epochs) * per_epoch,
+            "decay_start": min(decay_start, epochs) * per_epoch,
             "dead_after": max(1, n_samples // 2),
         }
         return cls(**{**schedule, **others})
@@ -155,7 +153,7 @@ class StepLog:
     reconstruction_loss : float
         Mean over samples of ``||x - x_hat||^2``.
     auxiliary_loss : float
-        Share of the residual's variance that dead concepts leave over; 0 when none is dead.
+        Fraction of the residual's variance that dead concepts leave over; 0 when none is dead.
     l0 : float
         Mean number of concepts above 0 in a sample, at most ``k``.
     explained_variance : float
@@ -177,8 +175,8 @@ class StepLog:
 
 
 @dataclass(frozen=True)
-class PassLog:
-    """How often concepts fired since the last call of `Trainer.end_pass`.
+class EpochLog:
+    """How often concepts fired since the last call of `Trainer.end_epoch`.
 
     Attributes
     ----------
@@ -223,8 +221,8 @@ class Trainer:
         self.sae, self.config = sae, config
         self.step_count = 0
         self.since_fired = torch.zeros(sae.n_concepts, dtype=torch.int64, device=sae.encoder.device)
-        self.fired_in_pass = torch.zeros_like(self.since_fired)
-        self.samples_in_pass = 0
+        self.fired_in_epoch = torch.zeros_like(self.since_fired)
+        self.samples_in_epoch = 0
         self.notes: dict[str, Any] = {}
         # Both (concept, channel), in the memory of the SAE's own parameters.
         self._encoder, self._directions = sae.encoder.detach(), sae.decoder.detach().T
@@ -263,18 +261,19 @@ class Trainer:
         self._update(self._gradients(main, auxiliary, dead), log.rate)
         return log
 
-    def end_pass(self) -> PassLog:
+    def end_epoch(self) -> EpochLog:
         """Report how often concepts fired, and count from 0 again.
 
         Returns
         -------
-        PassLog
+        EpochLog
         """
         # In integers: 0.6 is not a float, and a concept in exactly 60 % counts.
-        often = 5 * self.fired_in_pass >= 3 * self.samples_in_pass
-        log = PassLog(self.samples_in_pass, int(often.sum()), int((self.fired_in_pass == 0).sum()))
-        self.fired_in_pass.zero_()
-        self.samples_in_pass = 0
+        often = 5 * self.fired_in_epoch >= 3 * self.samples_in_epoch
+        never = self.fired_in_epoch == 0
+        log = EpochLog(self.samples_in_epoch, int(often.sum()), int(never.sum()))
+        self.fired_in_epoch.zero_()
+        self.samples_in_epoch = 0
         return log
 
     def save(self, path: str | Path) -> None:
@@ -291,14 +290,10 @@ class Trainer:
             "k": self.sae.k,
             "scale": self.sae.scale,
             "step_count": self.step_count,
-            "samples_in_pass": self.samples_in_pass,
+            "samples_in_pass": self.samples_in_epoch,
             "notes": self.notes,
         }
-        scratch = Path(path).with_name(Path(path).name + ".part")
-        save_file(self._tensors(), scratch, metadata={"training": json.dumps(facts)})
-        with open(scratch, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(scratch, path)
+        write_tensors(Path(path), self._tensors(), training=facts)
 
     @classmethod
     def load(cls, path: str | Path, device: str | torch.device = "cpu") -> Trainer:
@@ -321,14 +316,19 @@ class Trainer:
         ValueError
             A file of another kind or format.
         """
-        facts, tensors = _read(path, device)
+        facts, tensors = read_tensors(path, "training", device)
+        if facts is None or facts["format"] != STATE_FORMAT:
+            found = None if facts is None else facts["format"]
+            raise ValueError(
+                f"{path}: not the state of a training: format {found}; expected {STATE_FORMAT}"
+            )
         sae = TopKSAE(tensors["encoder"], tensors["directions"].T, facts["k"], facts["scale"])
         trainer = cls(sae, TrainingConfig(**facts["config"]))
         trainer.step_count = facts["step_count"]
-        trainer.samples_in_pass = facts["samples_in_pass"]
+        trainer.samples_in_epoch = facts["samples_in_pass"]
         trainer.notes = facts["notes"]
         trainer.since_fired = tensors["since_fired"]
-        trainer.fired_in_pass = tensors["fired_in_pass"]
+        trainer.fired_in_epoch = tensors["fired_in_pass"]
         trainer._restore_moments(tensors)
         return trainer
 
@@ -350,8 +350,8 @@ class Trainer:
 
     def _count(self, counts: Tensor, n_samples: int) -> None:
         self.since_fired.add_(n_samples).masked_fill_(counts > 0, 0)
-        self.fired_in_pass.add_(counts)
-        self.samples_in_pass += n_samples
+        self.fired_in_epoch.add_(counts)
+        self.samples_in_epoch += n_samples
 
     def _log(self, x: Tensor, main: Reconstruction, auxiliary: Auxiliary, dead: int) -> StepLog:
         l0 = (main.values > 0).sum().to(x.dtype) / len(x)
@@ -389,7 +389,7 @@ class Trainer:
             "encoder": self._encoder,
             "directions": self._directions,
             "since_fired": self.since_fired,
-            "fired_in_pass": self.fired_in_pass,
+            "fired_in_pass": self.fired_in_epoch,
         }
         for name in ("encoder", "directions"):
             for moment in ("exp_avg", "exp_avg_sq"):
@@ -468,15 +468,3 @@ def _tiny(x: Tensor) -> float:
 def _adam(weights: list[Tensor], lr: float) -> torch.optim.Adam:
     fused = weights[0].device.type in {"cpu", "cuda"}
     return torch.optim.Adam(weights, lr=lr, betas=BETAS, fused=fused)
-
-
-def _read(path: str | Path, device: str | torch.device) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    with safe_open(path, framework="pt", device=str(device)) as file:
-        metadata = file.metadata() or {}
-        facts = json.loads(metadata.get("training", "{}"))
-        if facts.get("format") != STATE_FORMAT:
-            raise ValueError(
-                f"{path}: not the state of a training: format {facts.get('format')}; "
-                f"expected {STATE_FORMAT}"
-            )
-        return facts, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

@@ -14,7 +14,7 @@ from safetensors import safe_open
 
 from fact.sae.gradients import reconstruct, reconstruct_residual, top_codes
 from fact.sae.model import TopKSAE
-from fact.sae.optimiser import Trainer, TrainingConfig, train_topk_sae
+from fact.sae.steps import Trainer, TrainingConfig, train_topk_sae
 from tests.fact.dense_training import DenseTraining
 
 N_CHANNELS, BATCH = 12, 48
@@ -126,7 +126,7 @@ def test_a_concept_fires_even_at_activation_0():
     trainer = Trainer(sae, TrainingConfig(steps=5))
     log = trainer.step(torch.tensor([[1.0, 1.0, 1.0], [1.0, 2.0, 3.0]]))
     assert log.l0 == 0
-    assert trainer.fired_in_pass.sum() == 4
+    assert trainer.fired_in_epoch.sum() == 4
     assert sorted(set(trainer.since_fired.tolist())) == [0, 2]
 
 
@@ -169,11 +169,11 @@ def test_the_first_update_of_a_warm_up_changes_nothing():
 
 
 def test_a_schedule_in_passes_is_the_papers_by_default():
-    config = TrainingConfig.for_passes(1001, 100, lr=1e-4)
+    config = TrainingConfig.for_epochs(1001, 100, lr=1e-4)
     assert config == TrainingConfig(176, 1e-4, 11, 22, 500)
-    short = TrainingConfig.for_passes(1, 100, passes=1)
+    short = TrainingConfig.for_epochs(1, 100, epochs=1)
     assert (short.steps, short.warmup, short.decay_start, short.dead_after) == (1, 1, 1, 1)
-    assert TrainingConfig.for_passes(10, 5, dead_after=None).dead_after is None
+    assert TrainingConfig.for_epochs(10, 5, dead_after=None).dead_after is None
 
 
 def test_every_fault_of_a_configuration_is_named():
@@ -209,18 +209,18 @@ def test_a_pass_counts_how_often_concepts_fire():
     counts = torch.bincount(codes.flatten(), minlength=96)
     for x in batches:
         trainer.step(x)
-    log = trainer.end_pass()
+    log = trainer.end_epoch()
     assert log.samples == 4 * BATCH
     assert log.never_firing == (counts == 0).sum() > 0
     assert log.always_active == (counts / log.samples >= 0.6).sum()
-    assert trainer.end_pass().samples == 0
+    assert trainer.end_epoch().samples == 0
 
 
 def test_a_concept_in_exactly_60_percent_is_always_active():
     encoder = torch.eye(2)
     trainer = Trainer(TopKSAE(encoder, encoder.T, 1), TrainingConfig(steps=1))
     trainer.step(torch.tensor([[1.0, 0]] * 3 + [[0, 1.0]] * 2))
-    assert trainer.end_pass().always_active == 1
+    assert trainer.end_epoch().always_active == 1
 
 
 @pytest.mark.parametrize("x", [torch.ones(1, N_CHANNELS), torch.ones(4, N_CHANNELS)])
@@ -259,7 +259,7 @@ def test_a_stopped_training_goes_on_to_the_same_bits(tmp_path, stop):
     again = Trainer.load(tmp_path / "training.safetensors")
     assert [again.step(x) for x in batches[stop:]] == logs[stop:]
     assert again.notes == {"best_accuracy": 0.5}
-    assert again.end_pass() == through.end_pass()
+    assert again.end_epoch() == through.end_epoch()
     for name, tensor in through._tensors().items():
         assert torch.equal(tensor, again._tensors()[name]), name
 
@@ -276,7 +276,7 @@ def test_the_state_is_one_file_of_tensors_and_json(tmp_path):
 
 
 def test_a_state_of_another_format_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("fact.sae.optimiser.STATE_FORMAT", 99)
+    monkeypatch.setattr("fact.sae.steps.STATE_FORMAT", 99)
     Trainer(make_sae(), TrainingConfig(steps=3)).save(tmp_path / "state")
     monkeypatch.undo()
     with pytest.raises(ValueError, match="format 99; expected 1"):

@@ -1,0 +1,103 @@
+"""Configurations of the stages that collect features and train SAEs; no torch is imported here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+import registry
+from fact.data.fields import Count, Device, Positive, Seed
+
+
+@dataclass(frozen=True)
+class FeatureConfig:
+    """Configuration of ``fact.collect_features``.
+
+    Parameters
+    ----------
+    layer : str
+        Name of the layer in the network, as ``features.2``.
+    samples_per_image : int or None
+        Positions drawn per image; ``floor(72 * 512 / channels)`` if None. At most all positions,
+        and only those of importance above 0.
+    split : str
+        The split to draw from.
+    held_out_per_class : int
+        Images per class that are kept out, for validation; a fifth of the class where that is
+        less.
+    batch : int
+        Images at a time.
+    seed : int
+        Draws the images that are held out, and the positions.
+    device : str
+        ``auto``, ``cpu``, ``cuda``, ….
+    """
+
+    layer: str
+    samples_per_image: Count | None = None
+    split: str = "train"
+    held_out_per_class: Annotated[int, Field(ge=0)] = 50
+    batch: Count = 256
+    seed: Seed = 0
+    device: Device = "auto"
+
+
+@dataclass(frozen=True)
+class SAEConfig:
+    """Configuration of ``fact.train_sae``.
+
+    Parameters
+    ----------
+    n_concepts : int
+        Concepts of the SAE.
+    k : int
+        Concepts that are active at a position; at most ``n_concepts``.
+    passes : int
+        Passes over the samples.
+    batch : int
+        Samples per update.
+    lr : float
+        Peak learning rate of Adam.
+    warmup_passes, decay_start : int
+        Passes of linear warm-up; pass after which the cosine decay begins.
+    auxiliary_coefficient : float
+        Weight of the loss that revives dead concepts.
+    auxiliary_k : int
+        Dead concepts that may reconstruct the residual of a sample.
+    evaluate_every : int
+        Passes between evaluations of the spliced network on the held-out images. The last pass
+        is evaluated always; the best weights are kept.
+    seed : int
+        Draws the initial weights, and the order of the samples.
+    memory : int
+        Bytes that samples in memory may take.
+    checkpoint_seconds : float
+        Seconds between saved states, from which a stopped training goes on.
+    device : str
+        ``auto``, ``cpu``, ``cuda``, ….
+    """
+
+    n_concepts: Count = 512
+    k: Count = 16
+    passes: Count = 16
+    batch: Count = 4096
+    lr: Positive = 1e-3
+    warmup_passes: Annotated[int, Field(ge=0)] = 1
+    decay_start: Annotated[int, Field(ge=0)] = 2
+    auxiliary_coefficient: Annotated[float, Field(ge=0)] = 1 / 32
+    auxiliary_k: Count = 256
+    evaluate_every: Count = 2
+    seed: Seed = 0
+    memory: Annotated[int, Field(ge=2**20)] = 2**30
+    checkpoint_seconds: registry.Runtime[Annotated[float, Field(ge=0)]] = 60.0
+    device: Device = "auto"
+
+    def __post_init__(self) -> None:
+        if self.k > self.n_concepts:
+            raise ValueError(f"k {self.k} is more than n_concepts {self.n_concepts}")
+        if self.warmup_passes > self.decay_start:
+            raise ValueError(
+                f"warmup_passes {self.warmup_passes} is more than decay_start {self.decay_start}"
+            )

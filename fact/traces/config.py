@@ -1,0 +1,219 @@
+"""Configurations of the stages that trace concepts and neurons; no torch is imported here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from fact.data.fields import Count, Device, Odd, Seed
+
+Pooling = Literal["mean", "max", "sum"]
+Transform = Literal["none", "softmax", "sigmoid"]
+Order = Literal["contribution", "presence", "random"]
+ORDERS: tuple[Order, ...] = ("contribution", "presence", "random")
+"""In which order concepts are taken: largest contribution first, most present first, at random."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasureConfig:
+    """Configuration of ``fact.measure_concepts``.
+
+    Parameters
+    ----------
+    split : str
+        The split to measure on.
+    target : str
+        The logit that is explained: ``prediction``, ``label``, or the name of a class.
+    batch : int
+        Images at a time.
+    device : str
+        ``auto``, ``cpu``, ``cuda``, ….
+    """
+
+    split: str = "test"
+    target: str = "prediction"
+    batch: Count = 128
+    device: Device = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChannelConfig(MeasureConfig):
+    """Configuration of ``fact.measure_channels``: what :class:`MeasureConfig` has, and a layer.
+
+    Parameters
+    ----------
+    layer : str
+        Name of the layer in the network, whose channels are taken for concepts.
+    """
+
+    layer: str
+
+
+@dataclass(frozen=True)
+class ActivationConfig:
+    """Configuration of ``fact.collect_activations``.
+
+    Parameters
+    ----------
+    layer : str
+        Name of the layer in the network, as ``layer4``; "" takes the logits.
+    transform : str
+        ``none``, ``softmax`` over all neurons, or ``sigmoid``; applied behind the pooling.
+    pooling : str
+        How the positions of a map, or tokens, become one number: ``mean``, ``max`` or ``sum``.
+    with_bias : bool
+        Whether logits keep the constant that a B-cos network adds to all of them. Other networks
+        give their output as it is.
+    groups : bool
+        Add a neuron for every group of classes of the dataset: the sum of its members' outputs,
+        after the transform.
+    match : str
+        Which label is an output's known concept: the class of the same ``name``, or, where a
+        network and a dataset name the same classes differently, of the same index (``order``).
+    split : str
+        The split to collect on.
+    batch : int
+        Images at a time.
+    device : str
+        ``auto``, ``cpu``, ``cuda``, ….
+    """
+
+    layer: str = ""
+    transform: Transform = "none"
+    pooling: Pooling = "mean"
+    with_bias: bool = True
+    groups: bool = False
+    match: Literal["name", "order"] = "name"
+    split: str = "test"
+    batch: Count = 128
+    device: Device = "auto"
+
+    def __post_init__(self) -> None:
+        if self.groups and self.layer:
+            raise ValueError(f"groups are sums of logits; got the hidden layer {self.layer!r}")
+
+
+@dataclass(frozen=True)
+class GalleryConfig:
+    """Configuration of ``fact.draw_concepts``.
+
+    Parameters
+    ----------
+    n_images : int
+        Images per concept.
+    most : int or None
+        Draw only so many concepts, those in most images; None draws all that are alive.
+    smooth : int
+        Side of the box that the opacity is averaged over, in pixels; odd.
+    pictures : bool
+        Leave a PNG picture of each concept beside the dataset, ``pictures/concept-00003.png``.
+    device : str
+        ``auto``, ``cpu``, ``cuda``, ….
+    """
+
+    n_images: Count = 16
+    most: Count | None = None
+    smooth: Odd = 3
+    pictures: bool = True
+    device: Device = "auto"
+
+
+@dataclass(frozen=True)
+class DecisionConfig:
+    """Configuration of ``fact.explain_decisions``.
+
+    Parameters
+    ----------
+    images : tuple of str
+        Names of the images; none takes the first ``per_class`` of each class.
+    per_class : int
+        Images of each class.
+    most : int
+        Concepts shown of each image.
+    smooth : int
+        Side of the box that opacities are averaged over, in pixels; odd.
+    pictures : bool
+        Leave a PNG picture of each decision beside the dataset.
+    device : str
+        ``auto``, ``cpu``, ``cuda``, ….
+    """
+
+    images: tuple[str, ...] = ()
+    per_class: Count = 2
+    most: Count = 6
+    smooth: Odd = 3
+    pictures: bool = True
+    device: Device = "auto"
+
+
+@dataclass(frozen=True)
+class InterventionConfig:
+    """Configuration of ``fact.intervene_concepts``.
+
+    Parameters
+    ----------
+    n_images : int
+        Images drawn at random from those that were measured; all where there are no more.
+    scale : float
+        By which a concept that is taken away is multiplied; 0 removes it.
+    orders : tuple of str
+        In which concepts are taken: ``contribution``, ``presence``, ``random``.
+    n_steps : int
+        Steps of a curve, each an equal share of an image's concepts.
+    n_single : int
+        Concepts of largest contribution of each image that are taken away alone.
+    n_bootstrap : int
+        Draws of images for intervals of 95 %.
+    seed : int
+        Of the images, the random order and the bootstrap.
+    batch : int
+        Images at a time.
+    device : str
+        ``auto``, ``cpu``, ``cuda``, ….
+    """
+
+    n_images: Annotated[int, Field(ge=2)] = 200
+    scale: Annotated[float, Field(ge=0)] = 0.0
+    orders: Annotated[tuple[Order, ...], Field(min_length=1)] = ORDERS
+    n_steps: Count = 10
+    n_single: Count = 5
+    n_bootstrap: Annotated[int, Field(ge=2)] = 500
+    seed: Seed = 0
+    batch: Count = 50
+    device: Device = "auto"
+
+    def __post_init__(self) -> None:
+        if len(set(self.orders)) < len(self.orders):
+            raise ValueError(f"orders {list(self.orders)}; expected each once")
+
+
+@dataclass(frozen=True)
+class MapConfig:
+    """Configuration of ``fact.map_concepts``.
+
+    Parameters
+    ----------
+    n_images : int
+        Images per concept.
+    images : str
+        ``strongest`` takes those with the largest presence, ``random`` any in which the concept is
+        present. What is true of the strongest may not be true of all.
+    most : int or None
+        Map only so many concepts, those in most images; None maps all that are alive.
+    cell : int
+        Side of a cell of a map, in pixels of the image as the network sees it; maps are summed
+        over it. Maps take 4 bytes for each cell, image and concept.
+    seed : int
+        Draws images.
+    device : str
+        ``auto``, ``cpu``, ``cuda``, ….
+    """
+
+    n_images: Count = 16
+    images: Literal["strongest", "random"] = "strongest"
+    most: Count | None = None
+    cell: Count = 1
+    seed: Seed = 0
+    device: Device = "auto"

@@ -27,6 +27,11 @@ WRONG = {
         "fact.small_bcos(classes=3)",
         "fact.no_such_name",
     ],
+    "evals": [
+        "evals.score(1)",
+        'evals.score_matrix("activations", 2, alphas="all")',
+        "evals.no_such_name",
+    ],
 }
 
 GIVEN = """

@@ -212,8 +212,12 @@ class MapConfig:
     """
 
     n_images: Count = 16
-    images: Literal["strongest", "random"] = "strongest"
+    images: str = "strongest"
     most: Count | None = None
     cell: Count = 1
     seed: Seed = 0
     device: Device = "auto"
+
+    def __post_init__(self) -> None:
+        if self.images not in ("strongest", "random"):
+            raise ValueError(f"images {self.images!r}; expected 'strongest' or 'random'")

@@ -34,6 +34,7 @@ from fact.encode.image_encoder import ImageEncoder
 from fact.encode.shared_concepts import shared_concepts
 from fact.networks.architecture import NetworkError
 from fact.networks.arrays import image_ids, slices, take
+from fact.networks.devices import choose_device
 from fact.networks.files import open_network
 from fact.networks.layers import LayerError, capture
 from fact.networks.network import Network, as_network, explanation_mode, is_bcos

@@ -86,7 +86,8 @@ class ResolvedTask:
             "package_hashes": dict(self.code.package_hashes),
             "sources": self.code.digest,
             "commit": self.code.commit.commit if self.code.commit else None,
-            "project": str(project.root),
+            "project": project.declaration.name,
+            "root": str(project.root),
         }
 
     def begin(self, store: ExperimentStore, uid: str) -> Attempt:
@@ -175,7 +176,7 @@ def _check_values(stage: Stage, config: Mapping[str, Any], values: Mapping[str, 
 
 def _as_typed(fault: Fault, name: str) -> ConfigFault:
     """Return a fault of an experiment as one of what was typed: not the file's."""
-    key = fault.place.removeprefix(f"experiments.{name}.").removeprefix("config.")
+    key = fault.key.removeprefix(f"experiments.{name}.").removeprefix("config.")
     return ConfigFault(key, fault.message)
 
 

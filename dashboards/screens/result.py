@@ -19,8 +19,7 @@ from dashboards.screens.frame import (
 from dashboards.screens.parts import show_parts
 from dashboards.views.concepts.concept_names import with_names
 from dashboards.views.parts.text import literal
-from dashboards.views.results.choices import Choice
-from dashboards.views.results.results import Result
+from dashboards.views.results.view import Choice, ResultView
 from dashboards.views.runs.advice import without_datasets
 from dashboards.views.runs.datasets import read_small
 from dashboards.views.runs.settings import behind, cells_meant, first_settings, settings_of
@@ -31,7 +30,7 @@ MOST_CELLS = 32
 """Cells that are read for one page: matrices of more are cut, and it is told."""
 
 
-def page_of(result: Result) -> Callable[[], None]:
+def page_of(result: ResultView) -> Callable[[], None]:
     """Return the function that shows the page of a kind of result."""
 
     def show() -> None:
@@ -41,7 +40,7 @@ def page_of(result: Result) -> Callable[[], None]:
     return show
 
 
-def show_result(result: Result) -> None:
+def show_result(result: ResultView) -> None:
     """Show the page."""
     catalog = begin(result.title, result.meaning)
     settings = settings_of(catalog.project, result.schema)
@@ -72,7 +71,7 @@ def _lead_on(catalog: Catalog, cells: Sequence[str]) -> None:
                 link_to(schema, told.format(literal(name)), cell=name)
 
 
-def _chosen_cells(catalog: Catalog, result: Result, settings: Sequence[str]) -> list[str]:
+def _chosen_cells(catalog: Catalog, result: ResultView, settings: Sequence[str]) -> list[str]:
     """Let a reader choose settings, and return their cells."""
     first = first_settings(catalog, settings, result.together)
     begin_with("cell", settings, first)

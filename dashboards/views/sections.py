@@ -13,7 +13,8 @@ from dashboards.views.concepts.concept_report import concepts_parts, gallery_par
 from dashboards.views.concepts.decisions import report_parts
 from dashboards.views.parts.parts import Figure, Heading, Note, Numbers, Part, Table
 from dashboards.views.parts.text import time_text
-from dashboards.views.results.results import RESULTS, Result
+from dashboards.views.results.results import RESULTS
+from dashboards.views.results.view import ResultView
 from dashboards.views.runs.advice import EXPECTED, advise
 from dashboards.views.runs.curves import curve_chart, curve_note, curves
 from dashboards.views.runs.datasets import read_small, scalar_table
@@ -100,7 +101,7 @@ def _read(catalog: Catalog, cell: str) -> xr.Dataset:
     return read_small(catalog.path(cell), catalog.project.cell(cell).stage)
 
 
-def _named(catalog: Catalog, cell: str, dataset: xr.Dataset, row: Result) -> xr.Dataset:
+def _named(catalog: Catalog, cell: str, dataset: xr.Dataset, row: ResultView) -> xr.Dataset:
     if not row.is_named:
         return dataset
     return with_names(catalog, cell, dataset, lambda name: _read(catalog, name))

@@ -159,6 +159,7 @@ def lines(
     domain: tuple[float, float] | None = None,
     height: int = 280,
     form: str = ".3f",
+    is_stepped: bool = False,
 ) -> alt.LayerChart:
     """Return curves, each in its own colour and dash, with bands where ``low`` and ``high`` are.
 
@@ -180,6 +181,8 @@ def lines(
         Pixels.
     form : str
         Format of values in tooltips.
+    is_stepped : bool
+        Whether a value holds until the next x, as of bins by their lower end.
     """
     base = alt.Chart(frame, height=height)
     scale = alt.Scale(type="log") if x_log else alt.Scale(zero=False, nice=False)
@@ -209,8 +212,10 @@ def lines(
                 x=across, y=alt.Y("low", type="quantitative"), y2="high", color=colour
             )
         )
+    points = len(frame) <= 60 * max(1, len(series)) and not is_stepped
+    drawn = base.mark_line(interpolate="step-after") if is_stepped else base.mark_line(point=points)
     layers.append(
-        base.mark_line(point=len(frame) <= 60 * max(1, len(series))).encode(
+        drawn.encode(
             x=across,
             y=alt.Y(y, type="quantitative", title=y_title, scale=up),
             color=colour,

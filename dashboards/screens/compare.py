@@ -6,16 +6,16 @@ from collections.abc import Callable, Sequence
 
 import streamlit as st
 
+from dashboards.screens.concept_data import tiles_of
+from dashboards.screens.datasets import Made
 from dashboards.screens.frame import BOUND, begin, explained, run_index, tell
 from dashboards.screens.parts import show_figure, show_part, show_parts, show_table
 from dashboards.screens.run import curve_controls, curves_of
-from dashboards.views.concepts.concepts import tiles
 from dashboards.views.parts.parts import Figure, Picture, Pictures, file_name
 from dashboards.views.parts.pictures import is_picture, may_be_picture, pixels_of
 from dashboards.views.parts.text import count_text, literal, number_text
 from dashboards.views.runs import comparison as view
 from dashboards.views.runs.advice import Advice
-from dashboards.views.runs.datasets import open_made
 from dashboards.views.runs.rows import Row
 from dashboards.views.runs.run import packages_frame
 from dashboards.views.runs.runs import named_runs, run_key
@@ -190,13 +190,8 @@ def _pictures(catalog: Catalog, rows: Sequence[Row]) -> None:
 def _drawn(catalog: Catalog, row: Row, concept: int) -> list[Picture]:
     """Return what a run drew of a concept, in today's form where its cell is still declared."""
     cell = catalog.project.graph.cells.get(row.run.cell)
-    return _tiles(str(catalog.path(row.run)), cell.stage if cell else "", concept)
-
-
-@st.cache_resource(max_entries=128, show_spinner="Reading pictures …")
-def _tiles(folder: str, stage: str, concept: int) -> list[Picture]:
-    with open_made(folder, stage) as dataset:
-        found = tiles(dataset, concept)[:TILES]
+    folder = str(catalog.output_path(row.run))
+    found = tiles_of(Made(row.run.cell, cell.stage if cell else "", folder), concept, TILES)
     pictures = [
         Picture(
             tile.picture, f"{tile.classes}\n{tile.image}\npresence {number_text(tile.presence)}"

@@ -12,15 +12,13 @@ from dashboards.screens.concept_data import (
     Model,
     directions,
     labels_of,
-    names_of,
-    opened,
     presence_index,
     presences_alone,
     statistics,
     thumbnails,
     tiles_of,
-    whole,
 )
+from dashboards.screens.datasets import names_of, opened, whole
 from dashboards.screens.frame import BOUND, explained, link_to
 from dashboards.screens.notes import show_concept_note
 from dashboards.screens.parts import offer_table, show_part, show_parts, show_table
@@ -237,13 +235,13 @@ def _labels(model: Model, concept: int) -> None:
 
 def _over_images(model: Model, frame: pd.DataFrame, concept: int) -> None:
     with explained():
-        reading = presence_index(model).is_reading
+        reading = presence_index(model.concepts, model.root).is_reading
         show = st.fragment(_presences, run_every=REFRESH) if reading else _presences
         show(model, frame, concept, reading)
 
 
 def _presences(model: Model, frame: pd.DataFrame, concept: int, was_reading: bool) -> None:
-    index = presence_index(model)
+    index = presence_index(model.concepts, model.root)
     moved = st.session_state.get("concept") or str(concept)
     if was_reading and (not index.is_reading or moved != str(concept)):
         st.rerun()
@@ -311,7 +309,7 @@ def _similar(
     chosen = [other.concept for other in similar]
     table = view.similar_table(_file(model, concept), frame, similar, title, what)
     with explained():
-        pictures = thumbnails(model.gallery, chosen) if model.gallery else {}
+        pictures = thumbnails(model.gallery, tuple(chosen)) if model.gallery else {}
         for place, row in zip(
             st.columns(SIMILAR_IN_ROW), table.frame.to_dict("records"), strict=False
         ):

@@ -14,12 +14,10 @@ from dashboards.screens.concept_data import (
     Model,
     find_model,
     frame_of,
-    names_of,
-    opened,
     statistics,
     thumbnails,
-    whole,
 )
+from dashboards.screens.datasets import names_of, opened, whole
 from dashboards.screens.frame import (
     BOUND,
     OF_A_MODEL,
@@ -36,6 +34,7 @@ from dashboards.screens.parts import column_of, offer_table, show_numbers, show_
 from dashboards.views.concepts import concepts as view
 from dashboards.views.concepts import labels
 from dashboards.views.concepts.concept_model import channels_note, model_parts
+from dashboards.views.concepts.related import cells_of, first_made
 from dashboards.views.parts.parts import Figure
 from dashboards.views.parts.text import count_text, literal
 from dashboards.views.runs.advice import without_datasets
@@ -68,12 +67,12 @@ SECTIONS = ("Concepts", "The whole model")
 def show() -> None:
     """Show the page."""
     catalog = begin("Concepts", HELP, shares=OF_A_MODEL)
-    cells = view.cells_of(catalog.project, "concepts")
+    cells = cells_of(catalog.project, "concepts")
     if not cells:
         tell(without_datasets(catalog.project, "concepts"))
         return
     places = st.columns([3, 2, 3, 2])
-    first = view.first_made(catalog, cells)
+    first = first_made(catalog, cells)
     cell = choose_one(places[0], "Experiment", cells, first, "cell")
     with explained(cell, stop=True):
         model = find_model(catalog, cell)
@@ -192,7 +191,7 @@ def _table(model: Model, found: pd.DataFrame, concept: int, way: str) -> None:
     rows = found.iloc[(number - 1) * view.PAGE : number * view.PAGE]
     keys = [int(one) for one in rows["concept"]]
     with explained():
-        pictures = thumbnails(model.gallery, keys) if model.gallery else {}
+        pictures = thumbnails(model.gallery, tuple(keys)) if model.gallery else {}
         if pictures:
             rows = rows.assign(picture=[pictures.get(one) for one in keys])
     table = view.concept_table(model.concepts.cell, rows, way)

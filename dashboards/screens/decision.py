@@ -9,8 +9,9 @@ import streamlit as st
 import xarray as xr
 from streamlit.delta_generator import DeltaGenerator
 
+from dashboards.screens.datasets import Made
+from dashboards.screens.decision_data import Model, strongest_images
 from dashboards.screens.frame import link_to
-from dashboards.screens.model import Model, Stored, strongest_images
 from dashboards.screens.parts import show_part
 from dashboards.views.concepts import decisions as view
 from dashboards.views.concepts.decisions import Decision, Naming, Term
@@ -138,7 +139,7 @@ def _places(
     amounts.image(enlarge(heat), width="stretch", alt=f"{title}: amounts in this image")
 
 
-def _strip(gallery: Stored, concept: int) -> None:
+def _strip(gallery: Made | None, concept: int) -> None:
     """Show the images in which a concept is strongest, each above where it is in it."""
     tiles = strongest_images(gallery, concept, TILES)
     if not tiles:

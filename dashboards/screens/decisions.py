@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
+from dashboards.screens.datasets import whole
 from dashboards.screens.decision import show_concepts, show_decision
+from dashboards.screens.decision_data import Model, read_model, read_naming
 from dashboards.screens.frame import (
     BOUND,
     OF_A_MODEL,
@@ -21,10 +23,8 @@ from dashboards.screens.frame import (
     tell,
     tell_unknown,
 )
-from dashboards.screens.model import Model, read_decisions, read_model, read_naming
 from dashboards.server.explainer import ExplainerError
-from dashboards.views.concepts import choosing
-from dashboards.views.concepts.concepts import cells_of, first_made
+from dashboards.views.concepts import image_choice
 from dashboards.views.concepts.decisions import (
     MEANING,
     Decision,
@@ -33,6 +33,7 @@ from dashboards.views.concepts.decisions import (
     of_stored,
     runner_up,
 )
+from dashboards.views.concepts.related import cells_of, first_made
 from dashboards.views.concepts.uploads import MOST_MEGABYTES, SUFFIXES, UploadError, read_upload
 from dashboards.views.parts.text import literal
 from dashboards.views.runs.advice import Advice, without_datasets
@@ -119,23 +120,23 @@ def _way_to_name(place: Any, ways: Sequence[str], first: int) -> str:
 
 def _choose(model: Model) -> Subject | None:
     """Return the image to explain, by widgets that the address holds; None where there is none."""
-    ways = [choosing.ALL, choosing.RIGHT, choosing.WRONG]
+    ways = [image_choice.ALL, image_choice.RIGHT, image_choice.WRONG]
     if model.concepts is not None:
-        ways += [choosing.EXPLAINED] if model.explained else []
-        ways += [choosing.UPLOAD]
+        ways += [image_choice.EXPLAINED] if model.explained else []
+        ways += [image_choice.UPLOAD]
     row = st.container(horizontal=True, vertical_alignment="bottom")
     tell_unknown("from", ways)
     which = row.segmented_control(
         "Images",
         ways,
-        default=choosing.ALL,
+        default=image_choice.ALL,
         key="from",
         bind=BOUND,
         on_change=_look_elsewhere,
         help="Right and wrong: by the prediction of the network with its concepts in place. "
         "Explained: those that an experiment has explained in advance.",
     )
-    if which == choosing.UPLOAD:
+    if which == image_choice.UPLOAD:
         return _uploaded()
     label = row.selectbox(
         "Labelled",
@@ -148,8 +149,8 @@ def _choose(model: Model) -> Subject | None:
         args=("",),
         width=NARROW,
     )
-    every = which or choosing.ALL
-    chosen = choosing.select_images(model.images, every, label or "", model.explained)
+    every = which or image_choice.ALL
+    chosen = image_choice.select_images(model.images, every, label or "", model.explained)
     return _by_name(model, chosen, row)
 
 
@@ -157,14 +158,14 @@ def _by_name(model: Model, chosen: list[str], row: Any) -> Subject | None:
     hint = f"{chosen[0]}, the first of {len(chosen):,}" if chosen else "none"
     text = row.text_input("Image", placeholder=hint, key="image", bind=BOUND, width=WIDE) or ""
     current = text.strip() or (chosen[0] if chosen else "")
-    before, after = choosing.neighbours(current, chosen)
-    other = choosing.any_of(chosen, current, np.random.default_rng())
+    before, after = image_choice.neighbours(current, chosen)
+    other = image_choice.any_of(chosen, current, np.random.default_rng())
     steps = (("Previous", before), ("Next", after), ("Random", other))
     for word, image in steps:
         row.button(word, on_click=_go_to, args=(image,), disabled=not image)
     try:
-        name = choosing.meant_image(text, model.images, chosen)
-    except choosing.UnknownImageError as error:
+        name = image_choice.meant_image(text, model.images, chosen)
+    except image_choice.UnknownImageError as error:
         st.info(literal(f"There is {error}."))
         return None
     row = model.images[model.images["image"] == name].iloc[0]
@@ -252,10 +253,10 @@ def _answer(
 
 def _show_stored(model: Model, naming: Naming, subject: Subject) -> None:
     """Show what was explained in advance of an image, if it was."""
-    if subject.uploaded is not None or subject.name not in model.explained:
+    if subject.uploaded or model.decisions is None or subject.name not in model.explained:
         return
     with explained():
-        decision = of_stored(read_decisions(model.decisions), subject.name)
+        decision = of_stored(whole(model.decisions), subject.name)
         show_decision(model, decision, naming, subject.name)
 
 

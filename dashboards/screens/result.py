@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import streamlit as st
 import xarray as xr
 
+from dashboards.screens.datasets import made_by, whole
 from dashboards.screens.frame import (
     BOUND,
     begin,
@@ -17,11 +18,10 @@ from dashboards.screens.frame import (
     tell_unknown,
 )
 from dashboards.screens.parts import show_parts
-from dashboards.views.concepts.concept_names import with_names
+from dashboards.views.concepts.labels import with_names
 from dashboards.views.parts.text import literal
 from dashboards.views.results.view import Choice, ResultView
 from dashboards.views.runs.advice import without_datasets
-from dashboards.views.runs.datasets import read_small
 from dashboards.views.runs.settings import behind, cells_meant, first_settings, settings_of
 from registry.catalog.access import Catalog
 
@@ -111,13 +111,7 @@ def _choose(choices: Sequence[Choice]) -> dict[str, str]:
 
 def _dataset(catalog: Catalog, cell: str, is_named: bool) -> xr.Dataset:
     def read(name: str) -> xr.Dataset:
-        return read_whole(str(catalog.path(name)), catalog.project.cell(name).stage)
+        return whole(made_by(catalog, name))
 
     dataset = read(cell)
     return with_names(catalog, cell, dataset, read) if is_named else dataset
-
-
-@st.cache_resource(max_entries=MOST_CELLS, show_spinner="Reading the results …")
-def read_whole(folder: str, stage: str) -> xr.Dataset:
-    """Return a dataset, what is small of it in memory, kept for the next reader."""
-    return read_small(folder, stage)

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 
 import xarray as xr
 
-from dashboards.views.concepts.concept_names import with_names
 from dashboards.views.concepts.concept_report import concepts_parts, gallery_parts
 from dashboards.views.concepts.decisions import report_parts
+from dashboards.views.concepts.labels import with_names
 from dashboards.views.parts.parts import Figure, Heading, Note, Numbers, Part, Table
 from dashboards.views.parts.text import time_text
 from dashboards.views.results.results import RESULTS

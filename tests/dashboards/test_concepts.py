@@ -13,11 +13,9 @@ from PIL import Image
 
 from dashboards.views.concepts.concepts import (
     about,
-    cells_of,
     concept_table,
     concepts_frame,
     faded,
-    first_made,
     meant_concept,
     neighbour,
     not_meant,
@@ -34,6 +32,7 @@ from dashboards.views.concepts.concepts import (
 )
 from dashboards.views.concepts.labels import best_names
 from dashboards.views.concepts.one_concept import Similar
+from dashboards.views.concepts.related import cells_of, first_made
 from dashboards.views.parts.pictures import enlarge, thumbnail
 from registry.catalog.access import Catalog
 from registry.plan.project import Project

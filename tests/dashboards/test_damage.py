@@ -11,7 +11,7 @@ import pytest
 import streamlit as st
 from click.testing import CliRunner
 
-from dashboards.views.concepts.concepts import cells_of
+from dashboards.views.concepts.related import cells_of
 from dashboards.views.results.results import RESULTS
 from dashboards.views.runs.datasets import open_made, read_small
 from dashboards.views.runs.preview import dataset_frame

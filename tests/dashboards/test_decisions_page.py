@@ -405,7 +405,7 @@ def test_a_hostile_name_of_a_concept_is_shown_as_it_is(
     from dashboards.views.concepts import decisions
 
     named = decisions.Naming(dict.fromkeys(range(24), HOSTILE), dict.fromkeys(range(24), "[x](y)"))
-    monkeypatch.setattr("dashboards.screens.model.naming_of", lambda *_: named)
+    monkeypatch.setattr("dashboards.screens.decision_data.naming_of", lambda *_: named)
     page = open_page(explained_template)
     assert not page.exception
     assert "<script>" not in told(page)

@@ -12,7 +12,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from dashboards.report import render
-from dashboards.screens import result
+from dashboards.screens import datasets
 from dashboards.views.parts.text import literal
 from dashboards.views.results.results import RESULTS
 from dashboards.views.sections import sections_of
@@ -151,7 +151,7 @@ def test_names_that_are_damaged_cost_the_names_alone(
     before = open_page(project, "consistency")
     assert "name" in before.dataframe[0].value
     (project.current("toy-names") / "dataset.nc").unlink()
-    result.read_whole.clear()
+    datasets.whole.clear()
     after = open_page(project, "consistency")
     assert not after.exception
     assert not after.error

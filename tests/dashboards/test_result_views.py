@@ -11,7 +11,7 @@ import pytest
 import xarray as xr
 
 from dashboards.views.concepts import concept_model
-from dashboards.views.concepts.concept_names import LABEL
+from dashboards.views.concepts.labels import LABEL
 from dashboards.views.parts.parts import Figure, Note, Number, Numbers, Part, Table
 from dashboards.views.results import (
     consistency,

@@ -14,14 +14,13 @@ from dashboards.views.concepts.concepts import (
     Tile,
     concept_table,
     concepts_frame,
-    first_made,
     pictures_of,
     strongest,
     summary,
     tiles,
 )
 from dashboards.views.concepts.labels import NEXT_LABELS, best_names, preferred_way, ways_to_name
-from dashboards.views.concepts.related import autoencoder_of, made_directly, made_of
+from dashboards.views.concepts.related import autoencoder_of, cells_of, first_made, made_of
 from dashboards.views.parts.parts import Heading, Note, Numbers, Part, Picture, Pictures
 from dashboards.views.parts.text import number_text
 from dashboards.views.runs.advice import EXPECTED
@@ -48,8 +47,8 @@ def concepts_parts(catalog: Catalog, cell: str, concepts: xr.Dataset) -> list[Pa
         Of the schema ``concepts``.
     """
     project = catalog.project
-    names = _found(catalog, made_directly(project, cell, "names"), drop_variables=NEXT_LABELS)
-    gallery = _found(catalog, made_directly(project, cell, "gallery"))
+    names = _found(catalog, cells_of(project, "names", made_from=cell), drop_variables=NEXT_LABELS)
+    gallery = _found(catalog, cells_of(project, "gallery", made_from=cell))
     scores = _found(catalog, made_of(project, cell, "consistency"))
     way, best = "", None
     if names is not None:

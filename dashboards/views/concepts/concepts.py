@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,8 +24,6 @@ from dashboards.views.parts.parts import (
 from dashboards.views.parts.pictures import enlarge, thumbnail
 from dashboards.views.parts.text import number_text
 from fact.traces.plots import over_white
-from registry.catalog.access import Catalog
-from registry.plan.project import MissingInputsError, Project
 
 SUMMARY = {
     "accuracy": ("accuracy, spliced", "of the network with the SAE in place of the layer"),
@@ -43,7 +40,6 @@ SUMMARY = {
 
 SHARES = ("accuracy", "network_accuracy", "alive_share")
 _MOST_DIGITS = 18
-MOST_LOOKED_AT = 30
 FAINT = 0.2
 """What is left of an image where a concept is not."""
 
@@ -74,40 +70,6 @@ TABLE_COLUMNS = {
     "mean_contribution": Column(".3g", "contribution", "mean contribution to the logit"),
     "tags": Column(meaning="that readers gave it"),
 }
-
-
-def cells_of(project: Project, schema: str, made_from: str = "") -> list[str]:
-    """Return the cells that make a dataset of a schema, of those made from a cell if it is named.
-
-    Parameters
-    ----------
-    project : Project
-        What is declared.
-    schema : str
-        Name of the schema, as ``gallery``.
-    made_from : str
-        A cell that they need directly.
-    """
-    return [
-        cell.name
-        for cell in project.graph.cells.values()
-        if cell.provides == schema and (not made_from or made_from in cell.needs.values())
-    ]
-
-
-def first_made(catalog: Catalog, cells: Sequence[str]) -> int:
-    """Return the place of the first of these cells that has a whole dataset; 0 if none has."""
-    for place, cell in enumerate(cells[:MOST_LOOKED_AT]):
-        with suppress(MissingInputsError):
-            catalog.path(cell)
-            return place
-    return 0
-
-
-def maker_of(catalog: Catalog, cell: str, schema: str) -> str:
-    """Return the cell that makes a dataset of a schema from another cell; "" if none does."""
-    makers = cells_of(catalog.project, schema, made_from=cell)
-    return makers[first_made(catalog, makers)] if makers else ""
 
 
 def summary(concepts: xr.Dataset) -> list[Number]:

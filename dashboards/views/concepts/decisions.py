@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from dashboards.views.concepts.choosing import class_options
-from dashboards.views.concepts.concepts import maker_of
+from dashboards.views.concepts.image_choice import class_options
 from dashboards.views.concepts.labels import CONSENSUS, best_names, preferred_way, ways_to_name
+from dashboards.views.concepts.related import maker_of
 from dashboards.views.parts.charts import BLUE, GREY, ROW, VERMILION, waterfall
 from dashboards.views.parts.parts import (
     Column,

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from dashboards.views.concepts.concept_names import LABEL
+from dashboards.views.concepts.labels import LABEL
 from dashboards.views.parts.charts import histogram, lines
 from dashboards.views.parts.dots import dots
 from dashboards.views.parts.parts import Column, Figure, Note, Part

@@ -84,7 +84,7 @@ def _table(table: Table) -> dict[str, Any]:
     shown = Table(table.name, table.frame.head(MOST_ROWS), columns=table.columns).texts()
     left_out = len(table.frame) - len(shown)
     count = f"{count_text(len(table.frame), 'row')}." if len(table.frame) > SEEN_AT_ONCE else ""
-    more = f"{left_out:,} of them are left out." if left_out > 0 else ""
+    more = f"{left_out:,} of them left out." if left_out > 0 else ""
     sides = ["right" if _is_number(table.frame[name]) else "" for name in table.frame]
     meanings = [table.columns.get(str(name), Column()).meaning for name in table.frame]
     head = [

@@ -32,14 +32,14 @@ from dashboards.views.runs.settings import behind
 from registry.catalog.access import Catalog
 
 BELOW = {
-    "Colours": "the input weights that make its presence, in the colours they look for, on white.",
-    "Place": "the image again, faint where the concept is not.",
+    "Colours": "the input weights behind its presence, in the colours they respond to, on white.",
+    "Place": "the image, faded where the concept is absent.",
 }
 """What is shown below images, and what it is."""
 
 ABOUT_EVIDENCE = (
-    "No single number tells whether a name is right. Scores are on images that the name was not "
-    "chosen on; a metric can be trusted as far as it passes the sanity tests."
+    "No single number decides whether a name is right. Scores are on images held out from choosing "
+    "the name; trust a metric as far as it passes the sanity tests."
 )
 TILES_IN_ROW = 6
 SIMILAR_IN_ROW = 8
@@ -100,7 +100,7 @@ def _gallery(model: Model, concept: int) -> None:
     with explained():
         tiles = tiles_of(model.gallery, concept) if model.gallery else []
         if model.gallery and not tiles:
-            st.info("No image of this concept was drawn: it contributes to none, or to too few.")
+            st.info("No images were drawn: it contributes to none, or to too few.")
         if not tiles:
             return
         below, shown = _choose_tiles(tiles)
@@ -159,7 +159,7 @@ def _lead_on(catalog: Catalog, model: Model) -> None:
     """Link to what all this rests on: the run, the tests of the metrics, and other results."""
     names = model.names.cell if model.names else ""
     with st.container(horizontal=True):
-        link_to("runs", "The run that measured them", run=model.concepts.cell)
+        link_to("runs", "The run that measured these concepts", run=model.concepts.cell)
         if sanity := behind(catalog.project, names, "sanity"):
             link_to("sanity", "Sanity tests of the metrics", cell=sanity)
         others = {"consistency": model.consistency, "localisation": model.localisation}
@@ -252,10 +252,10 @@ def _presences(model: Model, frame: pd.DataFrame, concept: int, was_reading: boo
         _show_presences(one.presence_parts(_file(model, concept), alone, 0, kept))
         return
     if index.trouble:
-        st.warning(literal(f"Presences over all images are not shown: {index.trouble}"))
+        st.warning(literal(f"Presences over all images cannot be shown: {index.trouble}"))
         return
     if not known.is_whole:
-        told = f"{known.n_read:,} of {known.n_images:,} images were read. This is done once."
+        told = f"{known.n_read:,} of {known.n_images:,} images read. This happens once."
         st.progress(known.n_read / max(known.n_images, 1), literal(told))
     if not known.n_read:
         return
@@ -304,7 +304,7 @@ def _similar(
     """Show concepts that are like one, each with a button that leads to it."""
     st.markdown(f"**{title}**")
     if not similar:
-        st.caption("None: it is the same everywhere.")
+        st.caption("None: this concept is constant.")
         return
     chosen = [other.concept for other in similar]
     table = view.similar_table(_file(model, concept), frame, similar, title, what)
@@ -342,11 +342,11 @@ def _decisions(model: Model, concept: int) -> None:
             return
         made = model.decisions
         found = one.decision_frame(opened(made), concept)
-        note = f"Of the decisions that {made.cell} explains; the concept is among their strongest."
+        note = f"Decisions explained by {made.cell} with this concept among the strongest."
         table = Table(
             f"{_file(model, concept)}-decisions",
             found,
-            "Decisions that use it",
+            "Decisions that use this concept",
             note,
             one.DECISION_COLUMNS,
         )

@@ -121,8 +121,8 @@ def _advised(catalog: Catalog, cell: str, schema: str) -> Made | None:
     """Return what was made directly of a cell; tell what to do if nothing was."""
     makers = cells_of(catalog.project, schema, made_from=cell)
     if not makers:
-        reason = f"No experiment of experiments.toml makes one from {cell}."
-        tell(Advice(f"There is no {schema!r} dataset", reason))
+        reason = f"No experiment in experiments.toml makes one from {cell}."
+        tell(Advice(f"No {schema} dataset", reason))
         return None
     maker = makers[first_made(catalog, makers)]
     with explained(maker):

@@ -92,7 +92,7 @@ def show() -> None:
     if section == SECTIONS[1]:
         _whole_model(model, frame, way)
     elif frame.empty:
-        st.info("This dataset has no concept.")
+        st.info("No concepts in this dataset.")
     else:
         _browse(catalog, model, _tagged(catalog, cell, frame), way, places)
 
@@ -107,8 +107,8 @@ def _way(model: Model, place: DeltaGenerator) -> str:
         "Named by",
         ways,
         index=labels.preferred_way(ways) if ways else None,
-        help="Consensus: the label that most of the metrics choose which pass the sanity tests "
-        "(all metrics, where none was tested). Its score is their share.",
+        help="Consensus: the label chosen by most metrics that pass the sanity tests (by all metrics "
+        "where none was tested). Its score is the fraction that choose it.",
         key="metric",
         bind=BOUND,
     )
@@ -130,7 +130,7 @@ def _browse(
         "Search",
         key="label",
         bind=BOUND,
-        placeholder="a name, or a concept's number",
+        placeholder="name or index",
         on_change=go_to,  # the first of those that are found
         args=(None,),
     )
@@ -167,8 +167,8 @@ def _choice(concepts: Sequence[int], known: Sequence[int]) -> int:
     row = st.container(horizontal=True, vertical_alignment="bottom")
     text = row.text_input(
         "Concept",
-        placeholder=f"{concepts[0]}, the first of the table",
-        help="By its number, or by the box at the left of its row.",
+        placeholder=f"{concepts[0]}",
+        help="Its index; or tick its row.",
         key="concept",
         bind=BOUND,
         width=NARROW,
@@ -185,7 +185,7 @@ def _choice(concepts: Sequence[int], known: Sequence[int]) -> int:
 def _table(model: Model, found: pd.DataFrame, concept: int, way: str) -> None:
     """Show one page of the concepts that were found; choosing a row chooses its concept."""
     if found.empty:
-        st.info("No concept has such a name. Look for less, or clear the search.")
+        st.info("No concept matches. Relax the search.")
         return
     number = _page(found, concept)
     rows = found.iloc[(number - 1) * view.PAGE : number * view.PAGE]
@@ -216,9 +216,7 @@ def _table(model: Model, found: pd.DataFrame, concept: int, way: str) -> None:
         selection_mode="single-row",
         column_config=config,
     )
-    st.caption(
-        f"{count_text(len(found), 'concept')}. Choose one by the box at the left of its row."
-    )
+    st.caption(f"{count_text(len(found), 'concept')}. Tick a box to open one.")
     offer_table(view.concept_table(model.concepts.cell, found, way))
 
 
@@ -228,11 +226,11 @@ def _page(found: pd.DataFrame, concept: int) -> int:
     if last == 1:
         return 1
     asked = st.number_input(
-        f"Page of {last:,}",
+        f"Page (of {last:,})",
         min_value=1,
         value=None,
         step=1,
-        placeholder=f"{view.page_with(found, concept)}, that of the concept",
+        placeholder=f"{view.page_with(found, concept)}",
         key="page",
         bind=BOUND,
     )

@@ -69,7 +69,7 @@ def show_decision(
 
 def show_concepts(explained: xr.Dataset, naming: Naming, image: str) -> None:
     """Offer the table of every concept that is present in an image."""
-    with st.expander("Every concept that is present in the image"):
+    with st.expander("Every concept present in the image"):
         show_part(view.contributions_table(explained, naming, file_name("decision", image)))
 
 
@@ -143,7 +143,7 @@ def _strip(gallery: Made | None, concept: int) -> None:
     """Show the images in which a concept is strongest, each above where it is in it."""
     tiles = strongest_images(gallery, concept, TILES)
     if not tiles:
-        st.caption("No picture of it was drawn.")
+        st.caption("No pictures drawn.")
     for place, tile in zip(st.columns(TILES), tiles, strict=False):
         place.image(tile.picture, width="stretch", alt=tile.image)
         place.image(tile.explanation, width="stretch", alt=f"colours in {tile.image}")

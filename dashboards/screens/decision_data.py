@@ -33,7 +33,7 @@ from registry.declare.inputs import Input
 NOT_HERE = "not-here"
 """Where a reader's session keeps which models cannot explain anything on this machine."""
 
-SHOWN = "Shown is what was explained in advance: the strongest concepts of each decision."
+SHOWN = "Showing decisions explained in advance: the strongest concepts of each."
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def read_model(catalog: Catalog, cell: str, decisions: str) -> Model:
         concepts = _usable_input(catalog, cell, device, side, known is not None)
     shown = measured if concepts is not None else known
     if shown is None:
-        st.info("No decision was explained in advance either.")
+        st.info("No decisions were explained in advance either.")
         tell(without_datasets(catalog.project, "decisions"))
         st.stop()
     return Model(
@@ -180,7 +180,7 @@ def _usable_input(
             return given
         told = f"\n{SHOWN}" if is_stored else ""
         command = made_again_by(trouble) or shlex.join(["factbook", "plan", "--verify", cell])
-        tell(Advice("Nothing new can be explained on this machine", f"{trouble}{told}", (command,)))
+        tell(Advice("Cannot explain new images on this machine", f"{trouble}{told}", (command,)))
     return None
 
 

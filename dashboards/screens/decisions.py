@@ -40,7 +40,7 @@ from dashboards.views.runs.advice import Advice, without_datasets
 from registry.catalog.access import Catalog
 from registry.plan.project import Project
 
-PREDICTED = "what it predicts"
+PREDICTED = "the prediction"
 WIDE, NARROW = 300, 200  # pixels of boxes
 ASK = ":material/compare_arrows:"
 
@@ -106,8 +106,8 @@ def _way_to_name(place: Any, ways: Sequence[str], first: int) -> str:
         "Concepts named by",
         ways,
         index=first,
-        help="Consensus: the label that most of the metrics choose which pass the sanity tests "
-        "of Oikarinen et al. (ICML 2025, arXiv 2506.05774).",
+        help="Consensus: the label chosen by most metrics that pass the sanity tests of Oikarinen et al. "
+        "(ICML 2025, arXiv 2506.05774).",
         key="metric",
         bind=BOUND,
         width=NARROW,
@@ -134,7 +134,7 @@ def _choose(model: Model) -> Subject | None:
         bind=BOUND,
         on_change=_look_elsewhere,
         help="Right and wrong: by the prediction of the network with its concepts in place. "
-        "Explained: those that an experiment has explained in advance.",
+        "Explained: in advance, by an experiment.",
     )
     if which == image_choice.UPLOAD:
         return _uploaded()
@@ -155,7 +155,7 @@ def _choose(model: Model) -> Subject | None:
 
 
 def _by_name(model: Model, chosen: list[str], row: Any) -> Subject | None:
-    hint = f"{chosen[0]}, the first of {len(chosen):,}" if chosen else "none"
+    hint = chosen[0] if chosen else "none"
     text = row.text_input("Image", placeholder=hint, key="image", bind=BOUND, width=WIDE) or ""
     current = text.strip() or (chosen[0] if chosen else "")
     before, after = image_choice.neighbours(current, chosen)
@@ -166,7 +166,7 @@ def _by_name(model: Model, chosen: list[str], row: Any) -> Subject | None:
     try:
         name = image_choice.meant_image(text, model.images, chosen)
     except image_choice.UnknownImageError as error:
-        st.info(literal(f"There is {error}."))
+        st.info(literal(f"{str(error).capitalize()}."))
         return None
     row = model.images[model.images["image"] == name].iloc[0]
     return Subject(name, str(row["label"]))
@@ -187,17 +187,17 @@ def _uploaded() -> Subject | None:
         "Picture",
         type=list(SUFFIXES),
         max_upload_size=MOST_MEGABYTES,
-        help="It stays in memory while this page is open: nothing is written to a disk.",
+        help="Kept in memory while this page is open; never written to disk.",
         key="upload",
     )
     if file is None:
-        st.info("Choose a PNG, JPEG or WebP picture from your disk.")
+        st.info("Choose a PNG, JPEG or WebP image.")
         return None
     content = file.getvalue()
     try:
         picture = read_upload(content)
     except UploadError as error:
-        tell(Advice("This file cannot be explained", f"{file.name}: {error}"), st.error)
+        tell(Advice("Cannot explain this file", f"{file.name}: {error}"), st.error)
         return None
     return Subject(file.name, uploaded=(hashlib.sha256(content).hexdigest(), picture))
 
@@ -212,12 +212,12 @@ def _question(model: Model) -> tuple[int | None, int | None]:
     tell_unknown("against", model.classes)
     target = row.selectbox("Explain the logit of", options, key="class", bind=BOUND, width=WIDE)
     against = row.selectbox(
-        "less the logit of",
+        "minus the logit of",
         model.classes,
         index=None,
-        placeholder="none: the logit by itself",
-        help="Why the one class and not the other: both logits are sums over the same concepts, "
-        "and so is their difference, exactly.",
+        placeholder="none",
+        help="Why one class and not the other: both logits are sums over the same concepts, and so is "
+        "their difference, exactly.",
         key="against",
         bind=BOUND,
         width=WIDE,
@@ -241,11 +241,11 @@ def _answer(
         if against is not None and not explains_itself:
             whole = model.explain(subject.name, target, against, subject.uploaded)
     except ExplainerError as error:
-        tell(Advice("This image cannot be explained here", str(error)), st.warning)
+        tell(Advice("Cannot explain this image here", str(error)), st.warning)
         _show_stored(model, naming, subject)
         return
     if against is not None and explains_itself:
-        st.info("Both classes are the same. Shown is its logit; choose another one to compare.")
+        st.info("Both classes are the same. Showing its logit; choose another class to compare.")
     decision = of_image(whole, subject.label)
     show_decision(model, decision, naming, subject.name, lambda: _ask_further(model, decision))
     show_concepts(whole, naming, subject.name)

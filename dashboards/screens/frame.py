@@ -30,7 +30,7 @@ have shown."""
 OF_A_MODEL = ("cell", "metric")
 """What the pages of one concept model share: which one it is, and what names its concepts."""
 
-JOURNALS = "FACTBOOK_MONGO is off: shown is what the journals of the runs say."
+JOURNALS = "FACTBOOK_MONGO is off. Showing runs from local journals."
 
 
 @st.cache_resource(show_spinner="Opening the catalog …")
@@ -169,7 +169,7 @@ def remember_pages(pages: Mapping[str, Any]) -> None:
 
 def link_to_dataset(schema: str, cell: str) -> None:
     """Link to the page that shows such a dataset, where there is one."""
-    link_to(schema, "Look at it", cell=cell)
+    link_to(schema, "Open", cell=cell)
 
 
 def link_to(page: str, label: str, /, **address: object) -> None:
@@ -235,7 +235,7 @@ def begin_with(key: str, options: Sequence[str], first: str | list[str]) -> None
     if unknown:
         shown = st.session_state[key] if len(unknown) == len(named) else set(named) - set(unknown)
         shown = shown if isinstance(shown, str) else ", ".join(sorted(shown))
-        _tell_unknown(unknown, f" Shown is {shown}.")
+        _tell_unknown(unknown, f" Showing {shown}.")
 
 
 def tell_unknown(key: str, options: Sequence[object]) -> None:
@@ -248,7 +248,7 @@ def tell_unknown(key: str, options: Sequence[object]) -> None:
 def _tell_unknown(names: Sequence[str], shown: str = "") -> None:
     if names:
         told = ", ".join(repr(name[:100]) for name in names)
-        tell(Advice(f"There is no {told} here", f"The address names it.{shown}"))
+        tell(Advice(f"No {told} here", f"The address asks for it.{shown}"))
 
 
 def mark_row(table: str, rows: Sequence[object], chosen: object) -> None:

@@ -55,7 +55,7 @@ def show_table(table: Table, height: int | None = None, **options: Any) -> None:
     """Show a table, with its downloads; options are those of `st.dataframe`."""
     _title(table.title)
     if table.frame.empty:
-        st.caption("Nothing to list.")
+        st.caption("No rows.")
     else:
         st.dataframe(
             table.frame,

@@ -61,10 +61,10 @@ def show_result(result: ResultView) -> None:
 
 def _lead_on(catalog: Catalog, cells: Sequence[str]) -> None:
     """Link to the runs that made what is shown, and to the concepts and tests it rests on."""
-    leads = {"concepts": "The concepts: {}", "sanity": "Sanity tests of the metrics: {}"}
+    leads = {"concepts": "Concepts: {}", "sanity": "Sanity tests of the metrics: {}"}
     with st.container(horizontal=True):
         for cell in cells:
-            link_to("runs", f"The run: {literal(cell)}", run=cell)
+            link_to("runs", f"Run: {literal(cell)}", run=cell)
         for schema, told in leads.items():
             found = (behind(catalog.project, cell, schema) for cell in cells)
             for name in dict.fromkeys(filter(None, found)):
@@ -81,12 +81,11 @@ def _chosen_cells(catalog: Catalog, result: ResultView, settings: Sequence[str])
         max_selections=MOST_AT_ONCE,
         key="cell",
         bind=BOUND,
-        help="Experiments whose results are shown, and compared if there are several. One with a "
-        "matrix stands for all of its cells.",
+        help="Experiments to show; several are compared. One with a matrix stands for all its cells.",
     )
     cells = cells_meant(catalog.project, chosen or first)
     if len(cells) > MOST_CELLS:
-        st.caption(f"{len(cells) - MOST_CELLS} cells are left out: choose some of them by name.")
+        st.caption(f"{len(cells) - MOST_CELLS} cells left out. Choose some by name.")
     return cells[:MOST_CELLS]
 
 

@@ -116,9 +116,9 @@ def _overview(catalog: Catalog, run: RunView) -> None:
             st.code(command, language="bash", wrap_lines=True)
         _frame(run, "Record", view.facts_frame(run), "")
     with right:
-        _frame(run, "Result", view.settings_frame(run.result), "It has no result.")
+        _frame(run, "Result", view.settings_frame(run.result), "No result.")
         _inputs(run)
-        _frame(run, "Output", view.output_frame(run), "It made no dataset.")
+        _frame(run, "Output", view.output_frame(run), "No dataset.")
         link_to_dataset(str(run.output.get("schema")), run.cell)
         _users(catalog, run)
 
@@ -127,7 +127,7 @@ def _configuration(run: RunView) -> None:
     tree = view.config_tree(run)
     st.markdown("**Configuration**")
     if not tree:
-        st.caption("This stage has no settings.")
+        st.caption("No settings.")
         return
     if run.overrides:
         st.caption(f"Overridden: {literal(', '.join(map(str, run.overrides)))}")
@@ -157,7 +157,7 @@ def _inputs(run: RunView) -> None:
     st.markdown("**Inputs**")
     inputs = view.run_inputs(run)
     if not inputs:
-        st.caption("It needs none.")
+        st.caption("No inputs.")
     for given in inputs:
         told = f"{given.slot}: {given.name}" + (f" ({given.kind})" if given.kind else "")
         if given.run:
@@ -175,7 +175,7 @@ def _users(catalog: Catalog, run: RunView) -> None:
     users: Iterable[Row] = view.users_of(run.uid, snapshot.rows) if snapshot else ()
     known = list(users)
     if not known:
-        st.caption("No run has read it yet." if snapshot else "All runs are being read …")
+        st.caption("No run has read it yet." if snapshot else "Reading all runs …")
     for row in known[:MOST_LINKS]:
         told = f"{row.run.cell}, {row.run.status.lower()}"
         _link(f"user-{run_key(row.run)}", told, run_key(row.run), ":material/arrow_downward:", "")
@@ -229,8 +229,8 @@ def curve_controls() -> tuple[str, bool, float]:
             key="smooth",
             bind=BOUND,
             width=260,
-            help="Weight of an exponential moving average, corrected for its start. What was "
-            "logged stays behind it, faint.",
+            help="Weight of an exponential moving average, corrected for its start. The raw curve "
+            "stays behind it.",
         )
         log = st.toggle("Logarithmic scale", key="log", bind=BOUND)
     return axis or "step", log, float(smooth)
@@ -239,7 +239,7 @@ def curve_controls() -> tuple[str, bool, float]:
 def _curves(catalog: Catalog, run: RunView) -> None:
     drawn = curves_of(catalog, run)
     if not drawn:
-        st.info("This run has logged no metric.")
+        st.info("No metrics logged.")
         return
     axis, log, smooth = curve_controls()
     columns = st.columns(2)
@@ -262,14 +262,14 @@ def _curves(catalog: Catalog, run: RunView) -> None:
 def _console(catalog: Catalog, run: RunView) -> None:
     text = catalog.console(run)
     if not text.strip():
-        st.info("This run has printed nothing.")
+        st.info("No console output.")
         return
     with st.container(horizontal=True):
         follow = st.toggle("Follow", value=run.status == "RUNNING", key="follow", bind=BOUND)
         whole = st.toggle("Whole console", key="whole", bind=BOUND)
     shown, left_out = (text, 0) if whole else view.console_end(text)
     if left_out:
-        st.caption(f"{left_out:,} lines before these are left out.")
+        st.caption(f"{left_out:,} earlier lines hidden.")
     with st.container(height=CONSOLE_HEIGHT, autoscroll=follow, border=False):
         st.code(shown, language=None, height="content")
 
@@ -277,7 +277,7 @@ def _console(catalog: Catalog, run: RunView) -> None:
 def _sources(catalog: Catalog, run: RunView) -> None:
     sources = catalog.sources(run)
     if not sources:
-        st.info("No source was recorded with this run.")
+        st.info("No sources recorded.")
         return
     name = st.selectbox("File", list(sources), key="file", bind=BOUND)
     st.code(sources[name], language="python", line_numbers=True, height=640)
@@ -287,22 +287,22 @@ def _environment(catalog: Catalog, run: RunView) -> None:
     details = catalog.details(run)
     left, right = st.columns(2)
     with left:
-        _frame(run, "Host", view.host_frame(run, details), "No host was recorded.")
-        _frame(run, "Code", view.git_frame(details), "No repository was recorded.")
+        _frame(run, "Host", view.host_frame(run, details), "No host recorded.")
+        _frame(run, "Code", view.git_frame(details), "No repository recorded.")
     with right:
         frame = view.packages_frame(run, details)
-        _frame(run, "Packages", frame, "No package was recorded.")
+        _frame(run, "Packages", frame, "No packages recorded.")
 
 
 def _dataset(catalog: Catalog, run: RunView) -> None:
     if not run.output:
-        st.info("This run has made no dataset.")
+        st.info("This run made no dataset.")
         return
     folder = catalog.path(run)
     theme = getattr(st.context.theme, "type", None) or "light"
     with explained(run.cell):
         st.iframe(dataset_frame(folder, theme, FRAME_HEIGHT), height=FRAME_HEIGHT + 8)
-        st.caption("As xarray shows it. No array was read. In a script:")
+        st.caption("As xarray shows it, without reading arrays. In a script:")
         st.code(f"xr.open_dataset({str(folder)!r}, engine='factbook')", language="python")
 
 

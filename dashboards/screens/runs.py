@@ -33,13 +33,13 @@ from registry.catalog.runs import COLUMNS
 
 HELP = (
     "Every execution of a stage, as recorded in Sacred's schema (Greff et al., SciPy 2017). "
-    "A run is DIED when it says that it runs and its process is gone. Times are UTC. "
-    "The address of this page holds the whole view: copy it to share it."
+    "DIED: its record says RUNNING, but its process is gone. Times are UTC. Copy the address of "
+    "this page to share the view."
 )
-ABOUT_TEXT = "In names, host, settings, results and notes."
+ABOUT_TEXT = "Searches names, host, settings, results and notes."
 ABOUT_WHERE = (
-    "Comparisons by column, a comma between several: = != < <= > >=, and ~ for a text that holds "
-    "another. config.k>=16, result.best_accuracy>0.9, config.layer~features, seconds<60"
+    "Comparisons by column, separated by commas: = != < <= > >=, and ~ for contains. "
+    "config.k>=16, result.best_accuracy>0.9, config.layer~features, seconds<60"
 )
 ABOUT_TIME = "In UTC: 2026-11-22, 2026-11-22 14:30, or how long ago: 30min, 24h, 7d."
 TABLE = "table-of-runs"
@@ -74,7 +74,7 @@ def show() -> None:
         elif query.is_open:
             tell(first_steps(catalog.project))
         else:
-            st.info("No run is like this. Remove a filter, or look for less.")
+            st.info("No runs match. Relax a filter.")
     _watch(query)
     if chosen:
         _several(chosen)
@@ -94,13 +94,13 @@ def _find(catalog: Catalog, query: view.RunQuery) -> tuple[Row, ...]:
     """Return the runs that are asked for, of all; of the newest until all have been read."""
     index = run_index(catalog)
     if index.peek() is None and query.is_quick:
-        st.caption("The newest runs; all of them are being read.")
+        st.caption("Newest runs first. Reading the rest …")
         st.session_state["filling"] = True
         return view.newest_rows(catalog, query)
-    with st.spinner("Reading all runs, once …", show_time=True):
+    with st.spinner("Reading all runs …", show_time=True):
         snapshot = index.look()
     if snapshot.is_partial:
-        st.caption(f"There are more than {len(snapshot.rows):,} runs: others are not looked at.")
+        st.caption(f"Only the newest {len(snapshot.rows):,} runs are searched.")
     return view.select(snapshot.rows, query)
 
 
@@ -126,10 +126,10 @@ def _query(catalog: Catalog, known: Snapshot) -> tuple[view.RunQuery, Sequence[s
     query = replace(
         asked,
         sort=_sort(places[0], columns),
-        since=_words(places[1], "Since", "7d", f"It started then or later. {ABOUT_TIME}"),
-        until=_words(places[2], "Until", "2026-11-22", f"It started before. {ABOUT_TIME}"),
+        since=_words(places[1], "Since", "7d", f"Started at or after this time. {ABOUT_TIME}"),
+        until=_words(places[2], "Until", "2026-11-22", f"Started before this time. {ABOUT_TIME}"),
         host=_any_of(places[3], "Host", hosts),
-        tags=tuple(_several_of(places[4], "Tags", tags, (), "Runs that have all of these.")),
+        tags=tuple(_several_of(places[4], "Tags", tags, (), "Runs with all of these tags.")),
         limit=places[5].selectbox("At most", view.LIMITS, index=1, key="limit", bind=BOUND),
     )
     popover = places[6].popover("Columns", icon=":material/view_column:", width="stretch")
@@ -172,7 +172,7 @@ def _sort(place: DeltaGenerator, columns: Sequence[str]) -> str:
         place.selectbox(
             "Sort by",
             list(dict.fromkeys(orders)),
-            help="With - the largest come first; runs without a value come last.",
+            help="With -, largest first; runs without a value come last.",
             accept_new_options=True,
             key="sort",
             bind=BOUND,
@@ -217,8 +217,8 @@ def _table(found: Sequence[Row], limit: int, columns: Sequence[str], chosen: Seq
     with st.container(horizontal=True, vertical_alignment="center"):
         more = f", the first {len(shown):,} shown" if len(shown) < len(found) else ""
         st.caption(
-            f"{count_text(len(found), 'run')}{more}. Choose one by the box at the left of its "
-            "row, several to compare them. CSV holds all columns of all that were found."
+            f"{count_text(len(found), 'run')}{more}. Tick a box to open a "
+            "run, several to compare them. CSV holds all columns of all matches."
         )
         show_downloads(
             ("runs.csv", lambda: view.runs_csv(found), "text/csv"),
@@ -243,8 +243,8 @@ def _chosen() -> list[str]:
     names = place.text_input(
         "Run",
         placeholder="number, identifier, or a cell",
-        help="The run that is shown below: by its number or identifier, or the newest of a cell. "
-        "Of several, with blanks between, the last is shown, and all can be compared.",
+        help="Number, identifier, or a cell (its newest run). Of several, separated by spaces, the "
+        "last is shown below, and all can be compared.",
         key="run",
         bind=BOUND,
     )

@@ -77,7 +77,7 @@ def _pipeline(catalog: Catalog, names: Sequence[str]) -> Section:
     plan = catalog.plan(names)
     tasks = tasks_of(plan)
     parts: list[Part] = [Numbers(plan_numbers(plan)), graph_figure(tasks), task_table(tasks)]
-    return Section("Pipeline", parts, "What there is, what needs what, and why a task would run.")
+    return Section("Pipeline", parts, "Every task, what it needs, and why it would run.")
 
 
 def section_of(catalog: Catalog, cell: Cell) -> Section:

@@ -97,7 +97,9 @@ def gallery_parts(_catalog: Catalog, cell: str, gallery: xr.Dataset) -> list[Par
         part for concept in concepts[:DRAWN] for part in _concept(concept, tiles(gallery, concept))
     ]
     left_out = len(concepts) - DRAWN
-    told = f" {left_out:,} more concepts are on the page of {cell}." if left_out > 0 else ""
+    told = (
+        f" {left_out:,} more concepts are on the dashboard page of {cell}." if left_out > 0 else ""
+    )
     about = (
         "Images with the largest presence; below each, the input weights that make it, in the "
         f"colours that they look for, on white.{told}"

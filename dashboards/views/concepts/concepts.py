@@ -28,13 +28,13 @@ from fact.traces.plots import over_white
 SUMMARY = {
     "accuracy": ("accuracy, spliced", "of the network with the SAE in place of the layer"),
     "network_accuracy": ("accuracy, network", "of the network as it is, on the same images"),
-    "alive_share": ("alive concepts", "share of the concepts that contribute to some image"),
+    "alive_share": ("alive concepts", "fraction of concepts that contribute to some image"),
     "image_l0": ("concepts per image", "mean number of concepts that are present in an image"),
     "concepts_for_80": (
         "concepts for 80 %",
-        "mean number that makes up 80 % of the positive contribution",
+        "mean number behind 80 % of the positive contribution",
     ),
-    "residual_max": ("largest residual", "of any image: |sum of contributions - logit|, relative"),
+    "residual_max": ("largest residual", "over images: |sum of contributions - logit|, relative"),
 }
 """Scalars of a concepts dataset: how they are called, and what they mean."""
 
@@ -60,15 +60,15 @@ TABLE_COLUMNS = {
     "concept": Column("d"),
     "picture": Column(PICTURE, "image", "in which it is strongest"),
     "name": Column(),
-    "score": Column(".2f", meaning="of the name, on images that it was not chosen on"),
+    "score": Column(".2f", meaning="of the name, on held-out images"),
     "verdict": Column(
         title="sanity tests",
-        meaning="whether the metric that names it passes them; or how many that pass agree",
+        meaning="whether the naming metric passes them; or how many passing metrics agree",
     ),
-    "c2": Column(".2f", "C2", "how alike looks what it points at; random maps are near 0"),
-    "image_share": Column(".1%", "images", "share of images where it is present"),
+    "c2": Column(".2f", "C2", "visual consistency of its regions; random maps are near 0"),
+    "image_share": Column(".1%", "images", "fraction of images where it is present"),
     "mean_contribution": Column(".3g", "contribution", "mean contribution to the logit"),
-    "tags": Column(meaning="that readers gave it"),
+    "tags": Column(meaning="given by readers"),
 }
 
 
@@ -364,7 +364,7 @@ def not_meant(text: str, concept: int) -> str:
     asked = text.strip()
     if not asked or (asked.isdecimal() and int(asked[: _MOST_DIGITS + 1]) == concept):
         return ""
-    return f"There is no concept {asked}; shown is concept {concept}."
+    return f"No concept {asked}. Showing concept {concept}."
 
 
 def neighbour(concept: int, known: Sequence[int], step: int) -> int | None:

@@ -43,7 +43,7 @@ VERDICTS = {
     "passes": "passes the sanity tests",
     "fails": "fails the sanity tests",
     "undecided": "neither passes nor fails the sanity tests",
-    "untested": "was not tested",
+    "untested": "is untested",
 }
 AGAINST_MATTERS = 0.1
 MEANING = (
@@ -183,7 +183,7 @@ class Decision:
     def quantity(self) -> str:
         """What is explained, as a quantity."""
         if self.against:
-            return f"logit of {self.target} less that of {self.against}"
+            return f"logit of {self.target} minus that of {self.against}"
         return f"logit of {self.target}"
 
 
@@ -376,10 +376,10 @@ def naming_of(names: xr.Dataset, way: str) -> Naming:
 def _consensus_verdicts(names: xr.Dataset) -> dict[int, str]:
     voting = names["verdict"].values.astype(str)[names["votes"].values.astype(bool)]
     tested = len(voting) > 0 and (voting == "passes").all()
-    which = "metrics that pass the sanity tests" if tested else "metrics, none of them tested"
+    which = "metrics that pass the sanity tests" if tested else "metrics (none sanity-tested)"
     count = max(int(names["n_voting"]), 1)
     return {
-        int(concept): f"the name that {int(votes)} of {count} {which} choose"
+        int(concept): f"chosen by {int(votes)} of {count} {which}"
         for concept, votes in zip(
             names["concept"].values, names["consensus_votes"].values, strict=True
         )
@@ -459,7 +459,7 @@ def residual_line(decision: Decision) -> str:
     """Return how exact the sum is."""
     return (
         f"Before the bias. The contributions miss it by {decision.residual:.1e} of the sum of "
-        "their absolute values; 1.0e-05 is allowed, more would be an error."
+        "their absolute values; up to 1.0e-05 is allowed."
     )
 
 
@@ -674,11 +674,10 @@ def _rgb(colour: str) -> np.ndarray:
 
 
 ABOUT_PICTURES = (
-    "Colours: what the network looks for there, on white where it does not look. Amounts: what "
-    "each pixel adds (blue) or takes away (orange-red), each map by its own largest. Where a "
-    "concept speaks against it, the colours are of what it takes away. The sum is exact for this "
-    "image as it is; without a concept the network would weigh the others differently, by how much "
-    "is told under Intervention."
+    "Colours: what the network responds to there, white where nothing. Amounts: what each pixel "
+    "adds (blue) or subtracts (orange-red), each map scaled to its largest. For a concept against "
+    "the class, the colours are of what it subtracts. The sum is exact for this image as it is; "
+    "removing a concept changes the others too: see Intervention."
 )
 
 
@@ -707,7 +706,7 @@ def others_line(decision: Decision) -> str:
 def decision_pictures(decision: Decision, naming: Naming = NAMELESS) -> Pictures:
     """Return the image, where its logit comes from, and every term."""
     shown = [
-        Picture(enlarge(decision.picture), "the image as the network sees it"),
+        Picture(enlarge(decision.picture), "as the network sees it"),
         Picture(enlarge(decision.explanation), decision.quantity),
     ]
     shown += [
@@ -719,7 +718,9 @@ def decision_pictures(decision: Decision, naming: Naming = NAMELESS) -> Pictures
     ]
     others = f"all others\n{others_line(decision)}"
     shown.append(Picture(enlarge(decision.others_explanation), others))
-    return Pictures(shown, in_row=5, note="Where each is: the colours that it looks for, on white.")
+    return Pictures(
+        shown, in_row=5, note="Where each concept is, in the colours that it responds to, on white."
+    )
 
 
 def decision_parts(decision: Decision, naming: Naming, name: str, heading: str) -> list[Part]:
@@ -765,7 +766,7 @@ def report_parts(catalog: Catalog, cell: str, decisions: xr.Dataset) -> list[Par
         name = file_name(cell, image)
         parts += decision_parts(decision, naming, name, f"{image}: {decision.question}")
     if len(images) > MOST_REPORTED:
-        parts.append(Note(f"{len(images) - MOST_REPORTED:,} more images are left out."))
+        parts.append(Note(f"{len(images) - MOST_REPORTED:,} more images left out."))
     return parts
 
 

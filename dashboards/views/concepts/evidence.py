@@ -70,12 +70,12 @@ def missing(question: str, what: str, command: str = "") -> Evidence:
     return Evidence(question, told, OPEN, "")
 
 
-AGREE = "Do the metrics that can be trusted agree?"
-AHEAD = "Is it clearly ahead of the next label?"
-FITS = "Does it fit what the concept picks out?"
-ALIKE = "Does what it points at look alike?"
-THERE = "Is it where its name says?"
-AGAIN = "Does it come back when it is learnt again?"
+AGREE = "Do trusted metrics agree?"
+AHEAD = "Is it clearly ahead of the second-best label?"
+FITS = "Does the label fit the concept?"
+ALIKE = "Are its regions visually consistent?"
+THERE = "Is it where its name is?"
+AGAIN = "Is it recovered on retraining?"
 
 
 def agreement(names: xr.Dataset, concept: int, label: str) -> Evidence:

@@ -75,7 +75,7 @@ def meant_image(text: str, frame: pd.DataFrame, chosen: Sequence[str]) -> str:
     if not name:
         if chosen:
             return chosen[0]
-        raise UnknownImageError("no image is like this; ask for less")
+        raise UnknownImageError("no image matches; relax a filter")
     known = frame["image"]
     if (known == name).any():
         return name

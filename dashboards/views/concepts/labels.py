@@ -29,11 +29,11 @@ VERDICTS = ("passes", "undecided", "untested", "fails")
 
 LABEL_COLUMNS = {
     "verdict": Column(title="sanity tests", meaning="whether the metric passes them"),
-    "label": Column(meaning="best label on the choosing half of the images"),
+    "label": Column(meaning="best label on the half of the images that chose it"),
     "score": Column(".3f", meaning="on the other half"),
     "low": Column(".3f", "from", "lower end of the score's interval"),
     "high": Column(".3f", "to", "upper end of the score's interval"),
-    "margin": Column("+.3f", "ahead by", "score less that of the second-best label"),
+    "margin": Column("+.3f", "ahead by", "score minus that of the second-best label"),
     "others": Column(title="next labels", meaning="with their scores on the other half"),
 }
 NEXT_LABELS = ("top_label", "top_score", "chosen_score")

@@ -46,7 +46,7 @@ def presence_parts(
     present = column["presence"] != 0
     told = presence_note(int(present.sum()), read)
     if not presences.is_whole:
-        told += f" Only {read:,} of {presences.n_images:,} images were read so far."
+        told += f" {read:,} of {presences.n_images:,} images read so far."
     if not len(column):
         return [Note(told)]
     return [
@@ -69,7 +69,7 @@ def presence_parts(
 def presence_note(present: int, images: int) -> str:
     """Return in how many images a concept is present, and in which share it is not."""
     if not images:
-        return "No image was read yet."
+        return "No images read yet."
     return (
         f"Present in {present:,} of {images:,} images; "
         f"its presence is 0 in {100 * (1 - present / images):.1f} %."
@@ -104,15 +104,19 @@ def _class_parts(
     return [
         Figure(
             f"{name}-classes",
-            bars(shares.head(CLASSES_SHOWN), x_title=f"share of images {what} so", form=".1%"),
-            "Which classes it is present in",
+            bars(
+                shares.head(CLASSES_SHOWN),
+                x_title=f"fraction of images {what} as the class",
+                form=".1%",
+            ),
+            "Classes it is present in",
             _first(len(shares), "class"),
         ),
         Figure(
             f"{name}-contributions",
             bars(given.head(CLASSES_SHOWN), x_title="mean contribution to the logit"),
-            "What it contributes to",
-            f"Mean over the images that are explained for the class. {_first(len(given), 'class')}",
+            "Classes it contributes to",
+            f"Mean over images explained for the class. {_first(len(given), 'class')}",
         ),
     ]
 
@@ -273,7 +277,7 @@ def most_similar(
 # -- what rests on it -------------------------------------------------------------------------
 
 DECISION_COLUMNS = {
-    "place": Column("d", "place", "by contribution, from 1"),
+    "rank": Column("d", "rank", "by contribution, from 1"),
     "contribution": Column(".3f", "contribution", "to the logit of the explained class"),
     "share": Column(".1%", "share", "of all positive contributions"),
 }
@@ -281,8 +285,8 @@ LOCATION_COLUMNS = {
     "score": Column(".3f", "score", "mean over the images that show the name"),
     "low": Column(".3f", "from", "lower end of its interval of 95 %"),
     "high": Column(".3f", "to", "upper end of its interval of 95 %"),
-    "chance": Column(".3f", "chance", "of a map without any place"),
-    "lift": Column("+.3f", "above chance", "score less chance"),
+    "chance": Column(".3f", "chance", "of a uniform map"),
+    "lift": Column("+.3f", "above chance", "score minus chance"),
 }
 
 
@@ -308,7 +312,7 @@ def decision_frame(decisions: xr.Dataset, concept: int) -> pd.DataFrame:
         {
             "image": decisions["image"].values.astype(str)[rows],
             "explained": classes[decisions["target"].values[rows]],
-            "place": places + 1,
+            "rank": places + 1,
             "contribution": decisions["contribution"].values[rows, places],
             "share": decisions["share"].values[rows, places],
         }
@@ -351,10 +355,10 @@ def location_parts(name: str, localisation: xr.Dataset, concept: int) -> list[Pa
     label, shown = str(own["name"].values), int(own["n_shown"])
     note = (
         f"Of {int(own['n_images']):,} mapped images {shown:,} show {label!r}. Pointing: whether "
-        "the strongest place is inside; energy: the share of the map inside; iou: overlap."
+        "the strongest point is inside; energy: the fraction of the map inside; iou: overlap."
     )
     return [
-        Table(f"{name}-localisation", frame, "Is it where its name says?", note, LOCATION_COLUMNS)
+        Table(f"{name}-localisation", frame, "Is it where its name is?", note, LOCATION_COLUMNS)
     ]
 
 

@@ -204,7 +204,7 @@ def settings_table(rows: Sequence[Row], everything: bool = False) -> Table:
     """Return configurations side by side; runs in columns if they are few."""
     labels, keys = labels_of(rows), settings(rows, everything)
     columns = {key: [_text(row.values.get(key), key in row.values) for row in rows] for key in keys}
-    note = "" if everything else "Keys that all have alike are left out."
+    note = "" if everything else "Only settings that differ."
     frame = _sided(labels, columns, "setting", "config.")
     return Table("compared-settings", frame, "Settings", note)
 
@@ -236,7 +236,7 @@ def results_table(rows: Sequence[Row], lower: Collection[str]) -> Table:
             for place in range(len(rows))
         ]
         frame["best in"] = [f"★ {', '.join(own)}" if own else "" for own in names]
-    note = "★ marks the largest value, or the smallest where that is better; ties are all named."
+    note = "★: best value, the smallest where smaller is better; ties share it."
     return Table("compared-results", frame, "Results", note)
 
 
@@ -358,7 +358,7 @@ def group_parts(
         What is drawn, without ``result.``.
     """
     frame = group_frame(rows, columns, by)
-    note = "Mean over the runs of each group, and one sample deviation (n - 1) to either side."
+    note = "Mean over the runs of each group, ± one sample deviation (n - 1)."
     figure = Figure(f"groups-{result}", _group_chart(frame, by, result), result, note)
     text = {name: [value_text(value) for value in frame[name]] for name in by if name in frame}
     shown = frame.drop(columns="group").assign(**text)
@@ -570,4 +570,4 @@ def gallery_of(row: Row, rows: Iterable[Row]) -> Row | None:
 
 def no_pictures(labels: Sequence[str]) -> Note:
     """Return what to tell of runs of which nothing was drawn."""
-    return Note(f"Nothing was drawn of {', '.join(labels)}.")
+    return Note(f"No pictures of {', '.join(labels)}.")

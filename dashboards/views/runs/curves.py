@@ -193,7 +193,7 @@ def curve_note(drawn: Curve, log: bool = False) -> str:
     if len(drawn.points) + drawn.undrawable < drawn.logged:
         notes.append(f"{drawn.logged:,} points, thinned to {len(drawn.points):,}")
     if drawn.undrawable:
-        notes.append(f"{drawn.undrawable:,} values are no finite number")
+        notes.append(f"{drawn.undrawable:,} values are not finite")
     if log and drawn.not_positive:
-        notes.append(f"{drawn.not_positive:,} values of 0 or less are not on a logarithmic scale")
+        notes.append(f"{drawn.not_positive:,} values of 0 or less do not fit a logarithmic scale")
     return "; ".join(notes)

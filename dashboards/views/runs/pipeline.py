@@ -22,15 +22,22 @@ STATES: Mapping[str, tuple[str, str]] = {
     "running": ("▶", "#bfe0f5"),
     "never ran": ("○", "#f2f2f2"),
     "changed": ("↻", "#f8dfae"),
-    "waits for another": ("…", "#ead3e2"),
-    "broken off": ("✗", "#f3c3a8"),
-    "cannot be read": ("!", "#f6f0a4"),
+    "waiting for upstream": ("…", "#ead3e2"),
+    "failed or interrupted": ("✗", "#f3c3a8"),
+    "unreadable": ("!", "#f6f0a4"),
     "data": ("◇", "#dcdcdc"),
 }
 """Sign and ground of each state, tints of the colours of Okabe and Ito under dark letters."""
 
 _WORST = (
-    *("cannot be read", "broken off", "running", "changed", "never ran", "waits for another"),
+    *(
+        "unreadable",
+        "failed or interrupted",
+        "running",
+        "changed",
+        "never ran",
+        "waiting for upstream",
+    ),
     *("complete", "data"),
 )
 _INK, _FAINT_INK, _EDGE = "#1c1c1e", "#4a4a50", "#8a8a8a"
@@ -53,11 +60,11 @@ def state_of(task: Task) -> str:
     if not task.due:
         return "complete"
     if Why.UNREADABLE in whys:
-        return "cannot be read"
+        return "unreadable"
     if task.state.status in broken:
-        return "broken off"
+        return "failed or interrupted"
     if task.is_conditional:
-        return "waits for another"
+        return "waiting for upstream"
     return "never ran" if whys == {Why.NEVER} else "changed"
 
 
@@ -88,8 +95,8 @@ def task_table(tasks: Sequence[Task]) -> Table:
         }
     )
     columns = {
-        "reason": Column(meaning="why it would run, or what is worth knowing"),
-        "expected": Column(".1f", "expected (s)", "median of earlier runs, if it would run"),
+        "reason": Column(meaning="why it would run, or a remark"),
+        "expected": Column(".1f", "expected (s)", "median of earlier runs, if due"),
         "run": Column(title="latest run"),
     }
     return Table("tasks", frame, "Tasks", columns=columns)
@@ -99,7 +106,7 @@ def plan_numbers(plan: Plan) -> list[Number]:
     """Return how many tasks stand how, and how long what is due will take."""
     tasks = tasks_of(plan)
     counts = Counter(map(state_of, tasks))
-    numbers = [Number("tasks", f"{len(tasks):,}", "asked for, or needed by what was")]
+    numbers = [Number("tasks", f"{len(tasks):,}", "selected, or needed by a selected one")]
     numbers += [Number(_signed(state), f"{counts[state]:,}") for state in STATES if counts[state]]
     if plan.due:
         numbers.append(_expected(plan))
@@ -108,11 +115,11 @@ def plan_numbers(plan: Plan) -> list[Number]:
 
 def _expected(plan: Plan) -> Number:
     """Return how long what is due takes, at least, where some of it never ran."""
-    meaning = "one after the other, medians of earlier runs"
+    meaning = "sequentially, medians of earlier runs"
     if plan.unknown == len(plan.due):
-        return Number("expected", "–", "none of it has run before")
+        return Number("expected", "–", "no earlier runs")
     if plan.unknown:
-        meaning += f"; {plan.unknown:,} never ran before, and come on top"
+        meaning += f"; {plan.unknown:,} more never ran"
     more = "> " if plan.unknown else ""
     return Number("expected", more + duration_text(plan.seconds), meaning)
 
@@ -354,8 +361,8 @@ def graph_figure(tasks: Sequence[Task]) -> Figure:
         width=_COLUMN * layers_shown, height=int(_ROW * (max(ys, default=0.0) + 1)) + _LEGEND
     )
     note = (
-        "Arrows lead from what is needed to what needs it. An experiment with a matrix is one box, "
-        "in the state of the cell that asks for most attention; point at it for the reasons."
+        "Arrows lead from inputs to what needs them. An experiment with a matrix is one box, coloured "
+        "by its most urgent cell; hover for reasons."
     )
     return Figure("pipeline", chart.configure_view(stroke=None), note=note)
 

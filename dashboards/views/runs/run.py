@@ -87,12 +87,12 @@ def status_note(run: RunView) -> str:
     """Return what a status means where it is not obvious, "" elsewhere."""
     if run.status == "DIED":
         return (
-            "Its process is gone, and it could not say why: killed, out of memory, or the machine "
-            "went down. What can be resumed is resumed when its task runs again."
+            "Its process ended without a word: killed, out of memory, or the machine went down. Run "
+            "its task again to resume what can be resumed."
         )
     if run.status == "INTERRUPTED":
         by = run.facts.get("interrupted_by")
-        return f"Somebody stopped it{f' ({by})' if by else ''}; run its task again to resume."
+        return f"Interrupted{f' ({by})' if by else ''}. Run its task again to resume."
     return ""
 
 
@@ -223,7 +223,7 @@ def host_frame(run: RunView, details: RunDetails) -> pd.DataFrame:
 def git_frame(details: RunDetails) -> pd.DataFrame:
     """Return the repositories that the code of a run came from."""
     rows = [
-        (url, commit, "files differed from the commit" if dirty else "clean")
+        (url, commit, "uncommitted changes" if dirty else "clean")
         for url, commit, dirty in details.repositories
     ]
     return pd.DataFrame(rows, columns=["repository", "commit", "state"], dtype=object)

@@ -28,7 +28,8 @@ HELP = (
 )
 FIRST = Advice(
     "Choose runs to compare",
-    "Tick runs on the Runs page, or name some above: an experiment with a matrix compares its cells.",
+    "Tick runs on the Runs page, or name some above: an experiment with a matrix compares its "
+    "cells.",
 )
 TILES = 6
 MOST_ATTACHED = 12
@@ -69,7 +70,8 @@ def show() -> None:
 
 def _told(catalog: Catalog, chosen: view.Chosen) -> None:
     if chosen.unknown:
-        reason = f"No run, cell or experiment is called {', '.join(name[:100] for name in chosen.unknown)}."
+        names = ", ".join(name[:100] for name in chosen.unknown)
+        reason = f"No run, cell or experiment is called {names}."
         title = "No such run"
         if catalog.database is None and any(name.isdecimal() for name in chosen.unknown):
             title = "Run numbers are not available now"

@@ -107,8 +107,8 @@ def _way(model: Model, place: DeltaGenerator) -> str:
         "Named by",
         ways,
         index=labels.preferred_way(ways) if ways else None,
-        help="Consensus: the label chosen by most metrics that pass the sanity tests (by all metrics "
-        "where none was tested). Its score is the fraction that choose it.",
+        help="Consensus: the label chosen by most metrics that pass the sanity tests (by all "
+        "metrics where none was tested). Its score is the fraction that choose it.",
         key="metric",
         bind=BOUND,
     )

@@ -106,8 +106,8 @@ def _way_to_name(place: Any, ways: Sequence[str], first: int) -> str:
         "Concepts named by",
         ways,
         index=first,
-        help="Consensus: the label chosen by most metrics that pass the sanity tests of Oikarinen et al. "
-        "(ICML 2025, arXiv 2506.05774).",
+        help="Consensus: the label chosen by most metrics that pass the sanity tests of Oikarinen "
+        "et al. (ICML 2025, arXiv 2506.05774).",
         key="metric",
         bind=BOUND,
         width=NARROW,
@@ -155,7 +155,7 @@ def _choose(model: Model) -> Subject | None:
 
 
 def _by_name(model: Model, chosen: list[str], row: Any) -> Subject | None:
-    hint = chosen[0] if chosen else "none"
+    hint = f"{chosen[0]} (1 of {len(chosen):,})" if chosen else "none"
     text = row.text_input("Image", placeholder=hint, key="image", bind=BOUND, width=WIDE) or ""
     current = text.strip() or (chosen[0] if chosen else "")
     before, after = image_choice.neighbours(current, chosen)
@@ -216,8 +216,8 @@ def _question(model: Model) -> tuple[int | None, int | None]:
         model.classes,
         index=None,
         placeholder="none",
-        help="Why one class and not the other: both logits are sums over the same concepts, and so is "
-        "their difference, exactly.",
+        help="Why one class and not the other: both logits are sums over the same concepts, and so "
+        "is their difference, exactly.",
         key="against",
         bind=BOUND,
         width=WIDE,
@@ -281,7 +281,8 @@ def _option(model: Model, decision: Decision, name: str) -> str | None:
     """Return the option of the boxes that stands for a class; None where classes are not known."""
     if decision.classes is None:
         return None
-    return model.classes[decision.classes["class"].tolist().index(name)]
+    index: int = decision.classes["class"].tolist().index(name)
+    return model.classes[index]
 
 
 def _ask_against(option: str | None, target: str = "") -> None:

@@ -81,7 +81,8 @@ def _chosen_cells(catalog: Catalog, result: ResultView, settings: Sequence[str])
         max_selections=MOST_AT_ONCE,
         key="cell",
         bind=BOUND,
-        help="Experiments to show; several are compared. One with a matrix stands for all its cells.",
+        help="Experiments to show; several are compared. One with a matrix stands for all "
+        "its cells.",
     )
     cells = cells_meant(catalog.project, chosen or first)
     if len(cells) > MOST_CELLS:

@@ -108,7 +108,10 @@ class Explainer:
         given = "prediction" if target is None else target
         with self._lock:
             try:
-                return fact.explain_image(self._source, picture, target=given, against=against)
+                explained: xr.Dataset = fact.explain_image(
+                    self._source, picture, target=given, against=against
+                )
+                return explained
             except (ValueError, RuntimeError) as error:
                 raise ExplainerError(_told(error)) from error
 

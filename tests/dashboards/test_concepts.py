@@ -280,4 +280,4 @@ def test_a_concept_that_is_meant_needs_no_words(asked: str) -> None:
 
 @pytest.mark.parametrize("asked", ["999", "-2", "two", "2.0", "9" * 5000])
 def test_a_concept_that_is_not_there_is_told(asked: str) -> None:
-    assert not_meant(asked, 2) == f"There is no concept {asked}; shown is concept 2."
+    assert {f"{asked}.", "2."} <= set(not_meant(asked, 2).split())

@@ -30,7 +30,7 @@ def tasks_by_name(catalog: Catalog) -> dict[str, Task]:
 def test_states_of_tasks(catalog: Catalog) -> None:
     tasks = tasks_by_name(catalog)
     known = {name: view.state_of(task) for name, task in tasks.items()}
-    assert known["toy-concepts"] == known["toy-gallery"] == "waits for another"
+    assert known["toy-concepts"] == known["toy-gallery"] == "waiting for upstream"
     assert known["toy-sae[k=8]"] == "never ran"
 
 
@@ -41,14 +41,14 @@ def test_states_of_tasks(catalog: Catalog) -> None:
         (Status.NEVER, (Why.CONFIG,), "changed"),
         (Status.NEVER, (Why.NEVER, Why.INPUT), "changed"),
         (Status.COMPLETE, (Why.FORCED,), "changed"),
-        (Status.COMPLETE, (Why.UPSTREAM,), "waits for another"),
+        (Status.COMPLETE, (Why.UPSTREAM,), "waiting for upstream"),
         (Status.COMPLETE, (), "complete"),
-        (Status.FAILED, (Why.FAILED,), "broken off"),
-        (Status.DIED, (Why.DIED,), "broken off"),
-        (Status.INTERRUPTED, (Why.INTERRUPTED,), "broken off"),
-        (Status.MISSING, (Why.MISSING,), "broken off"),
-        (Status.DAMAGED, (Why.DAMAGED,), "broken off"),
-        (Status.NEVER, (Why.UNREADABLE,), "cannot be read"),
+        (Status.FAILED, (Why.FAILED,), "failed or interrupted"),
+        (Status.DIED, (Why.DIED,), "failed or interrupted"),
+        (Status.INTERRUPTED, (Why.INTERRUPTED,), "failed or interrupted"),
+        (Status.MISSING, (Why.MISSING,), "failed or interrupted"),
+        (Status.DAMAGED, (Why.DAMAGED,), "failed or interrupted"),
+        (Status.NEVER, (Why.UNREADABLE,), "unreadable"),
         (Status.RUNNING, (), "running"),
     ],
 )
@@ -114,8 +114,8 @@ def test_cells_are_grouped_and_the_worst_is_shown(catalog: Catalog) -> None:
 def test_data_from_outside_is_a_node() -> None:
     node = view.Node("shapes", {"data": 1})
     assert (node.label, node.told) == ("◇ shapes", "data")
-    mixed = view.Node("x", {"complete": 7, "broken off": 1, "never ran": 2})
-    assert (mixed.state, mixed.told) == ("broken off", "7 of 10 complete")
+    mixed = view.Node("x", {"complete": 7, "failed or interrupted": 1, "never ran": 2})
+    assert (mixed.state, mixed.told) == ("failed or interrupted", "7 of 10 complete")
 
 
 def test_what_can_be_asked_for(project: Project) -> None:
@@ -179,7 +179,7 @@ def test_a_box_stands_for_the_cell_that_asks_for_most_attention(catalog: Catalog
 def test_the_figure_is_drawn_without_a_network(catalog: Catalog) -> None:
     figure = view.graph_figure(view.tasks_of(catalog.plan()))
     svg = figure.svg()
-    for text in ("… toy-gallery", "0 of 2 complete", "waits for another"):
+    for text in ("… toy-gallery", "0 of 2 complete", "waiting for upstream"):
         assert text in svg
     assert "http" not in svg.replace("http://www.w3.org", "")
 
@@ -196,7 +196,7 @@ def test_a_report_of_several_cells_begins_with_the_pipeline(catalog: Catalog) ->
     sections = sections_of(catalog, ["demo"])
     assert [section.title for section in sections[:2]] == ["Pipeline", "toy-sae[k=8]"]
     text = render("a report", "", sections)
-    assert "waits for another" in text
+    assert "waiting for upstream" in text
     assert "<script" not in text
     [one] = sections_of(catalog, ["toy-sae[k=8]"])
     figures = {part.title for part in one.parts if isinstance(part, Figure)}

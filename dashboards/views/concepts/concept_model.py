@@ -192,8 +192,8 @@ def label_counts(best: pd.DataFrame) -> pd.DataFrame:
 def metrics_table(cell: str, names: xr.Dataset) -> Table:
     """Return what each metric names, and whether the sanity tests let it vote."""
     note = (
-        "A metric passes if its score falls when labels of the ground-truth concept are removed, and "
-        "when wrong ones are added (Oikarinen et al., ICML 2025)."
+        "A metric passes if its score falls when labels of the ground-truth concept are removed, "
+        "and when wrong ones are added (Oikarinen et al., ICML 2025)."
     )
     return Table(
         file_name(cell, "metrics"), metric_frame(names), "Who names them", note, METRIC_COLUMNS

@@ -315,7 +315,7 @@ def whole_shares(parts: Sequence[float], digits: int = 3) -> np.ndarray:
     floor = np.floor(exact)
     left = round(unit - floor.sum())
     floor[np.argsort(floor - exact, kind="stable")[:left]] += 1
-    return floor / unit
+    return np.asarray(floor / unit)
 
 
 # -- names ------------------------------------------------------------------------------------
@@ -666,7 +666,7 @@ def heat(map: np.ndarray, picture: np.ndarray) -> np.ndarray:
     grey = picture.astype(np.float64).mean(axis=2, keepdims=True)
     ground = 255 - 0.3 * (255 - grey)
     colour = np.where((map >= 0)[..., None], _rgb(BLUE), _rgb(VERMILION))
-    return np.rint(ground * (1 - strength) + colour * strength).astype(np.uint8)
+    return np.asarray(np.rint(ground * (1 - strength) + colour * strength), dtype=np.uint8)
 
 
 def _rgb(colour: str) -> np.ndarray:

@@ -108,7 +108,7 @@ def agreement(names: xr.Dataset, concept: int, label: str) -> Evidence:
 def _choosing(names: xr.Dataset, concept: int, label: str) -> np.ndarray:
     """Return which metrics vote and choose a label, (metric,)."""
     chosen = names["name"].sel(concept=concept).values.astype(str) == label
-    return chosen & names["votes"].values.astype(bool) & (label != "")
+    return np.asarray(chosen & names["votes"].values.astype(bool) & (label != ""))
 
 
 def lead(names: xr.Dataset, concept: int, label: str) -> Evidence:

@@ -60,7 +60,7 @@ def select_images(
         kept &= frame["image"].isin(set(explained)).to_numpy()
     if label:
         kept &= (frame["label"] == label).to_numpy()
-    return frame["image"][kept].tolist()
+    return list(map(str, frame["image"][kept]))
 
 
 def meant_image(text: str, frame: pd.DataFrame, chosen: Sequence[str]) -> str:

@@ -103,12 +103,15 @@ def _tips(frame: pd.DataFrame, names: Sequence[str], form: str, mark: str) -> li
     ]
 
 
-def _rule_across(name: str, place: float) -> alt.Chart:
-    rule = alt.Chart(pd.DataFrame({"x": [place], "name": [name]}))
-    return rule.mark_rule(color=VERMILION, strokeDash=DASHES[1], strokeWidth=1.5).encode(
+def _rule_across(name: str, value: float) -> alt.Chart:
+    chart = alt.Chart(pd.DataFrame({"x": [value], "name": [name]}))
+    rule: alt.Chart = chart.mark_rule(
+        color=VERMILION, strokeDash=DASHES[1], strokeWidth=1.5
+    ).encode(
         x=alt.X("x", type="quantitative"),
         tooltip=[alt.Tooltip("name", type="nominal"), alt.Tooltip("x", type="quantitative")],
     )
+    return rule
 
 
 def cloud(

@@ -476,9 +476,10 @@ def _overlaid(
 
     def layer(name: str, **mark: Any) -> alt.Chart:
         y = alt.Y(name, type="quantitative", title=None, scale=scale)
-        return base.mark_line(**mark).encode(
+        drawn: alt.Chart = base.mark_line(**mark).encode(
             x=x, y=y, color=colour, strokeDash=dash, tooltip=tips, detail="series"
         )
+        return drawn
 
     behind = [layer("value", opacity=FAINT)] if smooth else []
     layered: alt.LayerChart = alt.layer(*behind, layer("average"))  # type: ignore[assignment]

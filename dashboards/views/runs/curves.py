@@ -111,9 +111,8 @@ def _numbers(values: Sequence[Any]) -> np.ndarray:
     try:
         return np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError, OverflowError):
-        return pd.to_numeric(pd.Series(list(values), dtype=object), errors="coerce").to_numpy(
-            dtype=np.float64
-        )
+        numbers = pd.to_numeric(pd.Series(list(values), dtype=object), errors="coerce")
+        return np.asarray(numbers, dtype=np.float64)
 
 
 def _times(values: Sequence[Any]) -> pd.DatetimeIndex:

@@ -361,8 +361,8 @@ def graph_figure(tasks: Sequence[Task]) -> Figure:
         width=_COLUMN * layers_shown, height=int(_ROW * (max(ys, default=0.0) + 1)) + _LEGEND
     )
     note = (
-        "Arrows lead from inputs to what needs them. An experiment with a matrix is one box, coloured "
-        "by its most urgent cell; hover for reasons."
+        "Arrows lead from inputs to what needs them. An experiment with a matrix is one box, "
+        "coloured by its most urgent cell; hover for reasons."
     )
     return Figure("pipeline", chart.configure_view(stroke=None), note=note)
 

@@ -87,8 +87,8 @@ def status_note(run: RunView) -> str:
     """Return what a status means where it is not obvious, "" elsewhere."""
     if run.status == "DIED":
         return (
-            "Its process ended without a word: killed, out of memory, or the machine went down. Run "
-            "its task again to resume what can be resumed."
+            "Its process ended without a word: killed, out of memory, or the machine went down. "
+            "Run its task again to resume what can be resumed."
         )
     if run.status == "INTERRUPTED":
         by = run.facts.get("interrupted_by")

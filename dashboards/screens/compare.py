@@ -191,7 +191,7 @@ def _pictures(catalog: Catalog, rows: Sequence[Row]) -> None:
 def _drawn(catalog: Catalog, row: Row, concept: int) -> list[Picture]:
     """Return what a run drew of a concept, in today's form where its cell is still declared."""
     cell = catalog.project.graph.cells.get(row.run.cell)
-    folder = str(catalog.output_path(row.run))
+    folder = str(catalog.path(row.run))
     found = tiles_of(Made(row.run.cell, cell.stage if cell else "", folder), concept, TILES)
     pictures = [
         Picture(

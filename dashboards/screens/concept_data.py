@@ -26,7 +26,7 @@ from dashboards.views.concepts.related import (
     other_set,
 )
 from dashboards.views.runs.advice import Advice, run_command
-from registry.catalog.catalog import Catalog
+from registry.catalog.access import Catalog
 from registry.store.datasets import DATASET, find_dataset
 from registry.store.netcdf import read_row
 

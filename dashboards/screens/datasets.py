@@ -12,7 +12,7 @@ from dashboards.views.concepts.labels import NEXT_LABELS
 from dashboards.views.concepts.related import is_damaged
 from dashboards.views.runs.advice import advise
 from dashboards.views.runs.datasets import open_made, read_small
-from registry.catalog.catalog import Catalog
+from registry.catalog.access import Catalog
 from registry.plan.project import MissingInputsError
 
 

@@ -27,7 +27,7 @@ from dashboards.views.runs.advice import (
     made_again_by,
     without_datasets,
 )
-from registry.catalog.catalog import Catalog
+from registry.catalog.access import Catalog
 from registry.declare.inputs import Input
 
 NOT_HERE = "not-here"

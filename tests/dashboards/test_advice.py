@@ -16,13 +16,13 @@ from dashboards.views.runs.advice import (
     without_datasets,
 )
 from dashboards.views.runs.rows import QueryError
-from registry.catalog.catalog import Catalog, UnknownRunError
+from registry.catalog.access import Catalog, UnknownRunError
 from registry.catalog.notes import NoteError
 from registry.declare.declaration import DeclarationError
 from registry.declare.faults import Fault
 from registry.declare.reference import SelectionError
 from registry.declare.stage import load_stage
-from registry.mongo.connection import DatabaseError
+from registry.mongo.database import DatabaseError
 from registry.plan.project import MissingInputsError, Project
 from registry.store.datasets import StoreError
 from registry.store.schema import SchemaError

@@ -13,7 +13,7 @@ from dashboards.views.parts.parts import Heading, Note
 from dashboards.views.results.view import MOST_IN_FULL, ResultView, options_of
 from dashboards.views.runs.settings import behind, cells_meant, first_settings, settings_of
 from dashboards.views.runs.sweep import over_seeds
-from registry.catalog.catalog import Catalog, open_catalog
+from registry.catalog.access import Catalog, open_catalog
 from registry.plan.project import open_project
 from registry.store.datasets import StoreError
 from tests.dashboards import fabricate, fabricate_results

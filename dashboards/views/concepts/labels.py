@@ -13,7 +13,7 @@ from dashboards.views.concepts.related import cells_of
 from dashboards.views.parts.parts import Column, Table, file_name
 from dashboards.views.runs.advice import EXPECTED
 from evals.naming.tables import tested_note
-from registry.catalog.catalog import Catalog
+from registry.catalog.access import Catalog
 from registry.plan.project import MissingInputsError
 
 PREFERRED = ("correlation", "cosine", "auprc", "f1_score", "iou")

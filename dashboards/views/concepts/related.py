@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 
-from registry.catalog.catalog import Catalog
+from registry.catalog.access import Catalog
 from registry.declare.cells import Cell
 from registry.plan.plan import Status
 from registry.plan.project import MissingInputsError, Project

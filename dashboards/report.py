@@ -51,7 +51,7 @@ def render(title: str, subtitle: str, sections: Iterable[Section]) -> str:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    told = [
+    lines = [
         {
             "title": section.title,
             "anchor": f"s{number}-{file_name(section.title)}",
@@ -60,7 +60,7 @@ def render(title: str, subtitle: str, sections: Iterable[Section]) -> str:
         }
         for number, section in enumerate(sections)
     ]
-    return environment.from_string(source).render(title=title, subtitle=subtitle, sections=told)
+    return environment.from_string(source).render(title=title, subtitle=subtitle, sections=lines)
 
 
 def _told(part: Part) -> Mapping[str, Any]:
@@ -75,8 +75,8 @@ def _told(part: Part) -> Mapping[str, Any]:
     if isinstance(part, Table):
         return kind | _table(part)
     if isinstance(part, Figure):
-        told = {"title": part.title, "name": part.title or part.name, "note": part.note}
-        return kind | told | {"svg": Markup(part.svg())}
+        values = {"title": part.title, "name": part.title or part.name, "note": part.note}
+        return kind | values | {"svg": Markup(part.svg())}
     return kind | _pictures(part)
 
 

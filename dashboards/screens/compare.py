@@ -110,8 +110,8 @@ def _curves(catalog: Catalog, rows: Sequence[Row]) -> None:
         return
     axis, log, smooth = curve_controls()
     columns = st.columns(2 if len(names) > 1 else 1)
-    for place, name in enumerate(names):
-        with columns[place % len(columns)]:
+    for index, name in enumerate(names):
+        with columns[index % len(columns)]:
             chart = view.overlay(drawn, curves, name, axis, log, smooth)
             show_figure(Figure(file_name("compared", name), chart, name))
 
@@ -141,28 +141,28 @@ def _code(catalog: Catalog, rows: Sequence[Row]) -> None:
         st.info("Choose a second run to compare code.")
         return
     labels, keys = view.labels_of(rows), [run_key(row.run) for row in rows]
-    told = dict(zip(keys, labels, strict=True))
-    places = st.columns(2)
+    values = dict(zip(keys, labels, strict=True))
+    slots = st.columns(2)
     first, second = (
-        place.selectbox(
-            title, keys, index=index, format_func=lambda key: told[key], key=title.lower(),
+        slot.selectbox(
+            title, keys, index=index, format_func=lambda key: values[key], key=title.lower(),
             bind=BOUND,
         )
-        for place, title, index in zip(places, ("From", "To"), (0, 1), strict=True)
+        for slot, title, index in zip(slots, ("From", "To"), (0, 1), strict=True)
     )  # fmt: skip
     runs = [catalog.run(name) for name in (first, second)]
     details = [catalog.details(run) for run in runs]
-    for place, told_of in zip(places, details, strict=True):
+    for slot, told_of in zip(slots, details, strict=True):
         for _url, commit, dirty in told_of.repositories:
             state = "with uncommitted changes" if dirty else "clean"
-            place.caption(literal(f"commit {commit}, {state}"))
+            slot.caption(literal(f"commit {commit}, {state}"))
     diff = view.source_diff(*(catalog.sources(run) for run in runs))
     if diff:
         st.code(diff, language="diff", height=520)
     else:
         st.info("Same code.")
     old, new = (packages_frame(run, own) for run, own in zip(runs, details, strict=True))
-    show_table(view.package_diff(old, new, [told[first], told[second]]))
+    show_table(view.package_diff(old, new, [values[first], values[second]]))
 
 
 def _pictures(catalog: Catalog, rows: Sequence[Row]) -> None:

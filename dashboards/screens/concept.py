@@ -105,8 +105,8 @@ def _gallery(model: Model, concept: int) -> None:
             return
         below, shown = _choose_tiles(tiles)
         for start in range(0, len(shown), TILES_IN_ROW):
-            for place, tile in zip(st.columns(TILES_IN_ROW), shown[start:], strict=False):
-                _tile(place, tile, below)
+            for slot, tile in zip(st.columns(TILES_IN_ROW), shown[start:], strict=False):
+                _tile(slot, tile, below)
         st.caption(f"Images with the largest presence. Below each: {BELOW[below]}")
 
 
@@ -126,12 +126,12 @@ def _choose_tiles(tiles: Sequence[view.Tile]) -> tuple[str, Sequence[view.Tile]]
     return below or next(iter(BELOW)), tiles if every else tiles[:TILES_IN_ROW]
 
 
-def _tile(place: DeltaGenerator, tile: view.Tile, below: str) -> None:
+def _tile(slot: DeltaGenerator, tile: view.Tile, below: str) -> None:
     under = tile.place if below == "Place" else tile.explanation
-    place.image(tile.picture, width="stretch", alt=tile.image)
-    place.image(under, width="stretch", alt=f"{below.lower()} in {tile.image}")
+    slot.image(tile.picture, width="stretch", alt=tile.image)
+    slot.image(under, width="stretch", alt=f"{below.lower()} in {tile.image}")
     about = f"**{literal(tile.classes)}**  \n{literal(tile.image)}"
-    place.caption(f"{about}  \npresence {literal(number_text(tile.presence))}")
+    slot.caption(f"{about}  \npresence {literal(number_text(tile.presence))}")
 
 
 # -- its name ---------------------------------------------------------------------------------
@@ -246,22 +246,22 @@ def _presences(model: Model, frame: pd.DataFrame, concept: int, was_reading: boo
     if was_reading and (not index.is_reading or moved != str(concept)):
         st.rerun()
     known, kept = index.presences(), statistics(model.concepts)
-    place = int(kept.indexes["concept"].get_loc(concept))
+    slot = int(kept.indexes["concept"].get_loc(concept))
     if index.is_dense:
-        alone = presences_alone(model.concepts, place)
+        alone = presences_alone(model.concepts, slot)
         _show_presences(one.presence_parts(_file(model, concept), alone, 0, kept))
         return
     if index.trouble:
         st.warning(literal(f"Presences over all images cannot be shown: {index.trouble}"))
         return
     if not known.is_whole:
-        told = f"{known.n_read:,} of {known.n_images:,} images read. This happens once."
-        st.progress(known.n_read / max(known.n_images, 1), literal(told))
+        text = f"{known.n_read:,} of {known.n_images:,} images read. This happens once."
+        st.progress(known.n_read / max(known.n_images, 1), literal(text))
     if not known.n_read:
         return
-    _show_presences(one.presence_parts(_file(model, concept), known, place, kept))
+    _show_presences(one.presence_parts(_file(model, concept), known, slot, kept))
     similar = one.most_similar(
-        known.correlations(place), kept["concept"].values, place, SIMILAR_IN_ROW
+        known.correlations(slot), kept["concept"].values, slot, SIMILAR_IN_ROW
     )
     _similar(model, frame, similar, "Present in the same images", "correlation", concept)
 
@@ -287,9 +287,9 @@ def _similar_directions(model: Model, frame: pd.DataFrame, concept: int) -> None
         if model.sae is None:
             return
         kept = statistics(model.concepts)
-        place = int(kept.indexes["concept"].get_loc(concept))
-        cosines = directions(model.sae).cosines(place)
-        similar = one.most_similar(cosines, kept["concept"].values, place, SIMILAR_IN_ROW)
+        slot = int(kept.indexes["concept"].get_loc(concept))
+        cosines = directions(model.sae).cosines(slot)
+        similar = one.most_similar(cosines, kept["concept"].values, slot, SIMILAR_IN_ROW)
         _similar(model, frame, similar, "Similar directions in the layer", "cosine", concept)
 
 
@@ -310,18 +310,18 @@ def _similar(
     table = view.similar_table(_file(model, concept), frame, similar, title, what)
     with explained():
         pictures = thumbnails(model.gallery, tuple(chosen)) if model.gallery else {}
-        for place, row in zip(
+        for slot, row in zip(
             st.columns(SIMILAR_IN_ROW), table.frame.to_dict("records"), strict=False
         ):
-            _similar_tile(place, row, what, pictures.get(row["concept"], ""))
+            _similar_tile(slot, row, what, pictures.get(row["concept"], ""))
     offer_table(table)
 
 
-def _similar_tile(place: DeltaGenerator, row: dict[str, object], what: str, picture: str) -> None:
+def _similar_tile(slot: DeltaGenerator, row: dict[str, object], what: str, picture: str) -> None:
     concept = int(str(row["concept"]))
     if picture:
-        place.image(picture, width="stretch", alt=f"where concept {concept} is strongest")
-    place.button(
+        slot.image(picture, width="stretch", alt=f"where concept {concept} is strongest")
+    slot.button(
         literal(f"Concept {concept}"),
         key=f"similar-{what}-{concept}",
         on_click=go_to,
@@ -329,8 +329,8 @@ def _similar_tile(place: DeltaGenerator, row: dict[str, object], what: str, pict
         type="tertiary",
         help="Show it.",
     )
-    told = [str(row["name"] or "no name"), f"{what} {float(str(row[what])):.2f}"]
-    place.caption("  \n".join(map(literal, told)))
+    lines = [str(row["name"] or "no name"), f"{what} {float(str(row[what])):.2f}"]
+    slot.caption("  \n".join(map(literal, lines)))
 
 
 # -- decisions --------------------------------------------------------------------------------
@@ -357,5 +357,5 @@ def _decisions(model: Model, concept: int) -> None:
 def _links(model: Model, cell: str, images: Sequence[str]) -> None:
     with st.container(horizontal=True):
         for image in images[:LINKS]:
-            told = literal(f"Decision on {image}")
-            link_to("decisions", told, cell=model.concepts.cell, decisions=cell, image=image)
+            text = literal(f"Decision on {image}")
+            link_to("decisions", text, cell=model.concepts.cell, decisions=cell, image=image)

@@ -162,24 +162,26 @@ def statistics(made: Made) -> xr.Dataset:
 def labels_of(made: Made, concept: int) -> xr.Dataset:
     """Return the names of one concept, the next-best labels too; of none if it has no names."""
     known = names_of(made)
-    places = known.indexes["concept"].get_indexer([concept])
-    own = known.isel(concept=places[places >= 0])
+    slots = known.indexes["concept"].get_indexer([concept])
+    own = known.isel(concept=slots[slots >= 0])
     if not own.sizes["concept"]:
         return own
     file = Path(made.folder) / DATASET
-    rows = {name: read_row(file, name, int(places[0]))[None] for name in labels.NEXT_LABELS[:2]}
+    rows = {name: read_row(file, name, int(slots[0]))[None] for name in labels.NEXT_LABELS[:2]}
     dims = ("concept", "metric", "rank")
     return own.assign({name: (dims, values) for name, values in rows.items()})
 
 
-def frame_of(model: Model, way: str) -> pd.DataFrame:
+def frame_of(model: Model, namer: str) -> pd.DataFrame:
     """Return the table of all concepts."""
-    return _frame(model.concepts, model.names, model.consistency, way)
+    return _frame(model.concepts, model.names, model.consistency, namer)
 
 
 @st.cache_resource(max_entries=16, show_spinner="Listing the concepts …")
-def _frame(concepts: Made, names: Made | None, consistency: Made | None, way: str) -> pd.DataFrame:
-    best = labels.best_names(names_of(names), way) if names and way else None
+def _frame(
+    concepts: Made, names: Made | None, consistency: Made | None, namer: str
+) -> pd.DataFrame:
+    best = labels.best_names(names_of(names), namer) if names and namer else None
     scores = whole(consistency) if consistency else None
     return view.concepts_frame(statistics(concepts), best, scores)
 

@@ -97,9 +97,9 @@ def _terms(model: Model, decision: Decision, naming: Naming) -> None:
 
 def _titles() -> None:
     words = ("colours here", "amounts here", "", "where the concept is strongest")
-    for place, word in zip(st.columns(PLACES), words, strict=True):
+    for slot, word in zip(st.columns(PLACES), words, strict=True):
         if word:
-            place.caption(word)
+            slot.caption(word)
 
 
 def _rows(model: Model, decision: Decision, naming: Naming, terms: Sequence[Term]) -> None:
@@ -144,6 +144,6 @@ def _strip(gallery: Made | None, concept: int) -> None:
     tiles = strongest_images(gallery, concept, TILES)
     if not tiles:
         st.caption("No pictures drawn.")
-    for place, tile in zip(st.columns(TILES), tiles, strict=False):
-        place.image(tile.picture, width="stretch", alt=tile.image)
-        place.image(tile.explanation, width="stretch", alt=f"colours in {tile.image}")
+    for slot, tile in zip(st.columns(TILES), tiles, strict=False):
+        slot.image(tile.picture, width="stretch", alt=tile.image)
+        slot.image(tile.explanation, width="stretch", alt=f"colours in {tile.image}")

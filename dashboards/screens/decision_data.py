@@ -178,9 +178,9 @@ def _usable_input(
         failed = key in st.session_state.get(NOT_HERE, ())
         if not failed or not (trouble := _trouble(key, given, device, side)):
             return given
-        told = f"\n{SHOWN}" if is_stored else ""
+        text = f"\n{SHOWN}" if is_stored else ""
         command = made_again_by(trouble) or shlex.join(["factbook", "plan", "--verify", cell])
-        tell(Advice("Cannot explain new images on this machine", f"{trouble}{told}", (command,)))
+        tell(Advice("Cannot explain new images on this machine", f"{trouble}{text}", (command,)))
     return None
 
 
@@ -226,15 +226,15 @@ def read_naming(catalog: Catalog, cell: str, choose: Any) -> Naming:
     cell : str
         That made the concepts.
     choose : callable
-        From the ways to name, and the place of the preferred one, to one of them.
+        From the namers, and the index of the preferred one, to one of them.
     """
     maker = maker_of(catalog, cell, "names")
     with explained(maker):
         made = if_made(catalog, maker) if maker else None
         if made is not None:
             names = names_of(made)
-            ways: Sequence[str] = labels.ways_to_name(names)
-            return naming_of(names, choose(ways, labels.preferred_way(ways)))
+            namers: Sequence[str] = labels.namers_of(names)
+            return naming_of(names, choose(namers, labels.preferred_namer(namers)))
     return NAMELESS
 
 

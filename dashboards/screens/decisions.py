@@ -74,7 +74,7 @@ def show() -> None:
     first = first_made(catalog, cells)
     cell = choose_one(row, "Experiment", cells, first, "cell", WIDE)
     model = read_model(catalog, cell, _decisions_of(catalog, cell, row))
-    naming = read_naming(catalog, cell, lambda ways, at: _way_to_name(row, ways, at))
+    naming = read_naming(catalog, cell, lambda namers, at: _namer(row, namers, at))
     subject = _choose(model)
     target, against = _question(model)
     if subject is not None:
@@ -90,21 +90,21 @@ def _follow_link(project: Project, cells: Sequence[str]) -> None:
         st.session_state["decisions"] = asked
 
 
-def _decisions_of(catalog: Catalog, cell: str, place: Any) -> str:
+def _decisions_of(catalog: Catalog, cell: str, slot: Any) -> str:
     """Return the cell that has explained images of this model in advance, "" if there is none."""
     makers = cells_of(catalog.project, "decisions", made_from=cell)
     if len(makers) < 2:
         return makers[0] if makers else ""
     first = first_made(catalog, makers)
     label = "Explained in advance by"
-    return choose_one(place, label, makers, first, "decisions", WIDE)
+    return choose_one(slot, label, makers, first, "decisions", WIDE)
 
 
-def _way_to_name(place: Any, ways: Sequence[str], first: int) -> str:
-    tell_unknown("metric", ways)
-    way = place.selectbox(
+def _namer(slot: Any, namers: Sequence[str], first: int) -> str:
+    tell_unknown("metric", namers)
+    namer = slot.selectbox(
         "Concepts named by",
-        ways,
+        namers,
         index=first,
         help="Consensus: the label chosen by most metrics that pass the sanity tests of Oikarinen "
         "et al. (ICML 2025, arXiv 2506.05774).",
@@ -112,7 +112,7 @@ def _way_to_name(place: Any, ways: Sequence[str], first: int) -> str:
         bind=BOUND,
         width=NARROW,
     )
-    return str(way or ways[first])  # none, right after Back to an address without it
+    return str(namer or namers[first])  # none, right after Back to an address without it
 
 
 # -- what to explain --------------------------------------------------------------------------
@@ -120,15 +120,15 @@ def _way_to_name(place: Any, ways: Sequence[str], first: int) -> str:
 
 def _choose(model: Model) -> Subject | None:
     """Return the image to explain, by widgets that the address holds; None where there is none."""
-    ways = [image_choice.ALL, image_choice.RIGHT, image_choice.WRONG]
+    namers = [image_choice.ALL, image_choice.RIGHT, image_choice.WRONG]
     if model.concepts is not None:
-        ways += [image_choice.EXPLAINED] if model.explained else []
-        ways += [image_choice.UPLOAD]
+        namers += [image_choice.EXPLAINED] if model.explained else []
+        namers += [image_choice.UPLOAD]
     row = st.container(horizontal=True, vertical_alignment="bottom")
-    tell_unknown("from", ways)
+    tell_unknown("from", namers)
     which = row.segmented_control(
         "Images",
-        ways,
+        namers,
         default=image_choice.ALL,
         key="from",
         bind=BOUND,
@@ -266,15 +266,15 @@ def _ask_further(model: Model, decision: Decision) -> None:
     Of a class that is not predicted, why the prediction and not this one.
     """
     if decision.target != decision.prediction and not decision.against:
-        told = literal(f"Why {decision.prediction}, and not {decision.target}?")
+        text = literal(f"Why {decision.prediction}, and not {decision.target}?")
         option = _option(model, decision, decision.target)
-        st.button(told, on_click=_ask_against, args=(option, PREDICTED), icon=ASK)
+        st.button(text, on_click=_ask_against, args=(option, PREDICTED), icon=ASK)
         return
     other = runner_up(decision)
     if decision.against or other in ("", decision.target) or decision.classes is None:
         return
-    told, option = literal(f"Why not {other}?"), _option(model, decision, other)
-    st.button(told, on_click=_ask_against, args=(option,), icon=ASK)
+    text, option = literal(f"Why not {other}?"), _option(model, decision, other)
+    st.button(text, on_click=_ask_against, args=(option,), icon=ASK)
 
 
 def _option(model: Model, decision: Decision, name: str) -> str | None:

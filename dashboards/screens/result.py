@@ -65,10 +65,10 @@ def _lead_on(catalog: Catalog, cells: Sequence[str]) -> None:
     with st.container(horizontal=True):
         for cell in cells:
             link_to("runs", f"Run: {literal(cell)}", run=cell)
-        for schema, told in leads.items():
+        for schema, known in leads.items():
             found = (behind(catalog.project, cell, schema) for cell in cells)
             for name in dict.fromkeys(filter(None, found)):
-                link_to(schema, told.format(literal(name)), cell=name)
+                link_to(schema, known.format(literal(name)), cell=name)
 
 
 def _chosen_cells(catalog: Catalog, result: ResultView, settings: Sequence[str]) -> list[str]:
@@ -95,8 +95,8 @@ def _choose(choices: Sequence[Choice]) -> dict[str, str]:
     chosen = {}
     for choice in choices:
         tell_unknown(choice.key, choice.options)
-    for place, choice in zip(st.columns(max(3, len(choices))), choices, strict=False):
-        value = place.selectbox(
+    for slot, choice in zip(st.columns(max(3, len(choices))), choices, strict=False):
+        value = slot.selectbox(
             choice.label,
             choice.options,
             index=None if choice.optional or not choice.options else 0,

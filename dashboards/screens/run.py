@@ -92,8 +92,8 @@ def _head(catalog: Catalog, run: RunView) -> None:
         st.badge(literal(run.status), icon=icon, color=colour, width="content")  # type: ignore[arg-type]
         st.caption(literal(view.status_line(run)))
     if done := view.progress(catalog, run):
-        told = f"{done.what} {number_text(done.done)} of {number_text(done.total)}"
-        st.progress(done.share, literal(told.strip()))
+        text = f"{done.what} {number_text(done.done)} of {number_text(done.total)}"
+        st.progress(done.share, literal(text.strip()))
     if note := view.status_note(run):
         st.info(note)
     about = {"cell": run.cell, "experiment": run.experiment, "number": str(run.id or "")}
@@ -159,11 +159,11 @@ def _inputs(run: RunView) -> None:
     if not inputs:
         st.caption("No inputs.")
     for given in inputs:
-        told = f"{given.slot}: {given.name}" + (f" ({given.kind})" if given.kind else "")
+        text = f"{given.slot}: {given.name}" + (f" ({given.kind})" if given.kind else "")
         if given.run:
-            _link(f"input-{given.slot}", told, given.run, ":material/arrow_upward:", "made it")
+            _link(f"input-{given.slot}", text, given.run, ":material/arrow_upward:", "made it")
         else:
-            st.caption(literal(told))
+            st.caption(literal(text))
 
 
 def _users(catalog: Catalog, run: RunView) -> None:
@@ -177,15 +177,15 @@ def _users(catalog: Catalog, run: RunView) -> None:
     if not known:
         st.caption("No run has read it yet." if snapshot else "Reading all runs …")
     for row in known[:MOST_LINKS]:
-        told = f"{row.run.cell}, {row.run.status.lower()}"
-        _link(f"user-{run_key(row.run)}", told, run_key(row.run), ":material/arrow_downward:", "")
+        text = f"{row.run.cell}, {row.run.status.lower()}"
+        _link(f"user-{run_key(row.run)}", text, run_key(row.run), ":material/arrow_downward:", "")
     if len(known) > MOST_LINKS:
         st.caption(f"and {len(known) - MOST_LINKS:,} more")
 
 
-def _link(key: str, told: str, run: str, icon: str, what: str) -> None:
+def _link(key: str, label: str, run: str, icon: str, what: str) -> None:
     st.button(
-        literal(told),
+        literal(label),
         key=key,
         on_click=_choose,
         args=(run,),
@@ -243,8 +243,8 @@ def _curves(catalog: Catalog, run: RunView) -> None:
         return
     axis, log, smooth = curve_controls()
     columns = st.columns(2)
-    for place, one in enumerate(drawn):
-        with columns[place % 2]:
+    for index, one in enumerate(drawn):
+        with columns[index % 2]:
             title = f"{one.name} · last {number_text(one.last, 5)}"
             note = curve_note(one, log)
             if one.points.empty:

@@ -66,9 +66,9 @@ def show() -> None:
     query, columns = _query(catalog, known)
     with explained(stop=True):
         found = _find(catalog, query)
-    place = st.container()
+    slot = st.container()
     chosen = _chosen()
-    with place:
+    with slot:
         if found:
             _table(found, query.limit, columns, chosen)
         elif query.is_open:
@@ -110,35 +110,35 @@ def _find(catalog: Catalog, query: view.RunQuery) -> tuple[Row, ...]:
 def _query(catalog: Catalog, known: Snapshot) -> tuple[view.RunQuery, Sequence[str]]:
     """Return which runs are asked for, by widgets that the address holds, and what to show."""
     declared = catalog.project.declaration.experiments
-    places = st.columns([3, 3, 2, 3, 4])
+    slots = st.columns([3, 3, 2, 3, 4])
     stages = sorted({experiment.stage for experiment in declared.values()})
     asked = view.RunQuery(
-        experiment=_any_of(places[0], "Experiment", list(declared)),
-        stage=_any_of(places[1], "Stage", stages),
-        status=_any_of(places[2], "Status", view.STATUSES),
-        text=_words(places[3], "Text", "words of a run", ABOUT_TEXT),
-        where=_words(places[4], "Where", "config.k>=16, result.accuracy>0.9", ABOUT_WHERE),
+        experiment=_any_of(slots[0], "Experiment", list(declared)),
+        stage=_any_of(slots[1], "Stage", stages),
+        status=_any_of(slots[2], "Status", view.STATUSES),
+        text=_words(slots[3], "Text", "words of a run", ABOUT_TEXT),
+        where=_words(slots[4], "Where", "config.k>=16, result.accuracy>0.9", ABOUT_WHERE),
     )
     tell_unknown("limit", view.LIMITS)
-    places = st.columns([3, 2, 2, 2, 3, 2, 2], vertical_alignment="bottom")
+    slots = st.columns([3, 2, 2, 2, 3, 2, 2], vertical_alignment="bottom")
     columns = list(dict.fromkeys([*COLUMNS, *NOTED, *known.columns]))
     hosts, tags = known.hosts_and_tags
     query = replace(
         asked,
-        sort=_sort(places[0], columns),
-        since=_words(places[1], "Since", "7d", f"Started at or after this time. {ABOUT_TIME}"),
-        until=_words(places[2], "Until", "2026-11-22", f"Started before this time. {ABOUT_TIME}"),
-        host=_any_of(places[3], "Host", hosts),
-        tags=tuple(_several_of(places[4], "Tags", tags, (), "Runs with all of these tags.")),
-        limit=places[5].selectbox("At most", view.LIMITS, index=1, key="limit", bind=BOUND),
+        sort=_sort(slots[0], columns),
+        since=_words(slots[1], "Since", "7d", f"Started at or after this time. {ABOUT_TIME}"),
+        until=_words(slots[2], "Until", "2026-11-22", f"Started before this time. {ABOUT_TIME}"),
+        host=_any_of(slots[3], "Host", hosts),
+        tags=tuple(_several_of(slots[4], "Tags", tags, (), "Runs with all of these tags.")),
+        limit=slots[5].selectbox("At most", view.LIMITS, index=1, key="limit", bind=BOUND),
     )
-    popover = places[6].popover("Columns", icon=":material/view_column:", width="stretch")
+    popover = slots[6].popover("Columns", icon=":material/view_column:", width="stretch")
     shown = _several_of(popover, "Columns", [*columns, "results"], SHOWN, "Settings and results.")
     return query, shown or SHOWN
 
 
-def _any_of(place: DeltaGenerator, label: str, options: Sequence[str]) -> str | None:
-    return place.selectbox(
+def _any_of(slot: DeltaGenerator, label: str, options: Sequence[str]) -> str | None:
+    return slot.selectbox(
         label,
         options,
         index=None,
@@ -150,9 +150,9 @@ def _any_of(place: DeltaGenerator, label: str, options: Sequence[str]) -> str | 
 
 
 def _several_of(
-    place: DeltaGenerator, label: str, options: Sequence[str], chosen: Sequence[str], meaning: str
+    slot: DeltaGenerator, label: str, options: Sequence[str], chosen: Sequence[str], meaning: str
 ) -> list[str]:
-    return place.multiselect(
+    return slot.multiselect(
         label,
         list(dict.fromkeys([*options, *chosen])),
         default=chosen,
@@ -164,12 +164,12 @@ def _several_of(
     )
 
 
-def _sort(place: DeltaGenerator, columns: Sequence[str]) -> str:
+def _sort(slot: DeltaGenerator, columns: Sequence[str]) -> str:
     orders = [view.NEWEST_FIRST, *(sign + name for name in columns for sign in ("", "-"))]
     asked = st.session_state.get("sort") or st.query_params.get("sort")
     orders += [asked] if asked else []  # a column that is not known before all runs are read
     return (
-        place.selectbox(
+        slot.selectbox(
             "Sort by",
             list(dict.fromkeys(orders)),
             help="With -, largest first; runs without a value come last.",
@@ -181,8 +181,8 @@ def _sort(place: DeltaGenerator, columns: Sequence[str]) -> str:
     )
 
 
-def _words(place: DeltaGenerator, label: str, example: str, meaning: str) -> str:
-    text = place.text_input(label, placeholder=example, help=meaning, key=label.lower(), bind=BOUND)
+def _words(slot: DeltaGenerator, label: str, example: str, meaning: str) -> str:
+    text = slot.text_input(label, placeholder=example, help=meaning, key=label.lower(), bind=BOUND)
     return text or ""
 
 
@@ -239,8 +239,8 @@ def _choose(keys: Sequence[str]) -> None:
 
 def _chosen() -> list[str]:
     """Return the runs that are chosen; the last one is shown."""
-    place, _ = st.columns([2, 3])
-    names = place.text_input(
+    slot, _ = st.columns([2, 3])
+    names = slot.text_input(
         "Run",
         placeholder="number, identifier, or a cell",
         help="Number, identifier, or a cell (its newest run). Of several, separated by spaces, the "

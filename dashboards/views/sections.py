@@ -87,14 +87,14 @@ def section_of(catalog: Catalog, cell: Cell) -> Section:
     try:
         dataset = _read(catalog, cell.name)
         if row is not None:
-            told = row.parts({cell.name: _named(catalog, cell.name, dataset, row)})
+            found = row.parts({cell.name: _named(catalog, cell.name, dataset, row)})
         else:
-            told = OTHERS.get(cell.provides, _scalars)(catalog, cell.name, dataset)
+            found = OTHERS.get(cell.provides, _scalars)(catalog, cell.name, dataset)
     except EXPECTED as error:
         advice = advise(error, cell.name)
         text = " ".join([f"{advice.title}: {advice.reason}.", *advice.commands])
-        told = [Note(text, "warning")]
-    return Section(cell.name, [*told, *_about_run(catalog, cell)], row.meaning if row else "")
+        found = [Note(text, "warning")]
+    return Section(cell.name, [*found, *_about_run(catalog, cell)], row.meaning if row else "")
 
 
 def _read(catalog: Catalog, cell: str) -> xr.Dataset:

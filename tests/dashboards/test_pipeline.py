@@ -100,7 +100,7 @@ def test_cells_are_grouped_and_the_worst_is_shown(catalog: Catalog) -> None:
     nodes, edges = view.nodes_and_edges(view.tasks_of(catalog.plan()))
     named = {node.name: node for node in nodes}
     assert named["toy-sae"].count == 2
-    assert named["toy-sae"].told == "0 of 2 complete"
+    assert named["toy-sae"].detail == "0 of 2 complete"
     assert named["toy-concepts"].label == "… toy-concepts"
     assert "toy-sae[k=8]" in named["toy-concepts"].why
     assert named["toy-sae"].why == "never ran (2)" or "died" in named["toy-sae"].why
@@ -113,9 +113,9 @@ def test_cells_are_grouped_and_the_worst_is_shown(catalog: Catalog) -> None:
 
 def test_data_from_outside_is_a_node() -> None:
     node = view.Node("shapes", {"data": 1})
-    assert (node.label, node.told) == ("◇ shapes", "data")
+    assert (node.label, node.detail) == ("◇ shapes", "data")
     mixed = view.Node("x", {"complete": 7, "failed or interrupted": 1, "never ran": 2})
-    assert (mixed.state, mixed.told) == ("failed or interrupted", "7 of 10 complete")
+    assert (mixed.state, mixed.detail) == ("failed or interrupted", "7 of 10 complete")
 
 
 def test_what_can_be_asked_for(project: Project) -> None:

@@ -240,12 +240,12 @@ def residual_note(statistics: xr.Dataset) -> Note:
         "residual_max": "largest {}",
         "input_residual_max": "largest at the input {}",
     }
-    told = [
+    texts = [
         text.format(number_text(float(statistics[name])))
         for name, text in known.items()
         if name in statistics
     ]
     return Note(
         "Residual of an image: |sum of contributions - logit| over the sum of absolute "
-        f"contributions. {', '.join(told).capitalize()}."
+        f"contributions. {', '.join(texts).capitalize()}."
     )

@@ -133,14 +133,14 @@ def about(frame: pd.DataFrame, concept: int) -> tuple[str, str]:
     """
     row = frame.set_index("concept").loc[concept]
     title = f"Concept {concept}" + (f": {row['name']}" if row["name"] else "")
-    told = []
+    lines = []
     if "image_share" in row:
-        told.append(f"present in {100 * row['image_share']:.1f} % of the images")
+        lines.append(f"present in {100 * row['image_share']:.1f} % of the images")
     if "contributing_share" in row:
-        told.append(f"contributes in {100 * row['contributing_share']:.1f} %")
+        lines.append(f"contributes in {100 * row['contributing_share']:.1f} %")
     if "mean_contribution" in row:
-        told.append(f"{number_text(row['mean_contribution'])} to the logit on average")
-    return title, ", ".join(told)
+        lines.append(f"{number_text(row['mean_contribution'])} to the logit on average")
+    return title, ", ".join(lines)
 
 
 def with_tags(frame: pd.DataFrame, tags: Mapping[int, str]) -> pd.DataFrame:
@@ -168,8 +168,8 @@ def order(frame: pd.DataFrame, by: str) -> pd.DataFrame:
     if column not in frame:
         return frame
     values = frame[column].replace("", None) if column == "name" else frame[column]
-    places = values.sort_values(ascending=ascending, kind="stable", na_position="last").index
-    return frame.loc[places].reset_index(drop=True)
+    indices = values.sort_values(ascending=ascending, kind="stable", na_position="last").index
+    return frame.loc[indices].reset_index(drop=True)
 
 
 def page_count(rows: int, size: int = PAGE) -> int:
@@ -179,8 +179,8 @@ def page_count(rows: int, size: int = PAGE) -> int:
 
 def page_with(frame: pd.DataFrame, concept: int, size: int = PAGE) -> int:
     """Return the number of the page, from 1, on which a concept is; 1 if it is on none."""
-    places = np.flatnonzero(frame["concept"].to_numpy() == concept)
-    return int(places[0]) // size + 1 if len(places) else 1
+    indices = np.flatnonzero(frame["concept"].to_numpy() == concept)
+    return int(indices[0]) // size + 1 if len(indices) else 1
 
 
 def pictures_of(gallery: xr.Dataset, concepts: Sequence[int]) -> dict[int, str]:
@@ -193,8 +193,8 @@ def pictures_of(gallery: xr.Dataset, concepts: Sequence[int]) -> dict[int, str]:
     concepts : sequence of int
         Their indices.
     """
-    places = gallery.indexes["concept"].get_indexer(np.asarray(concepts, dtype=np.int64))
-    known = np.unique(places[places >= 0])
+    indices = gallery.indexes["concept"].get_indexer(np.asarray(concepts, dtype=np.int64))
+    known = np.unique(indices[indices >= 0])
     if not len(known):
         return {}
     own = gallery[["image", "picture"]].isel(concept=known, rank=0).load()
@@ -227,11 +227,11 @@ def strongest(
 
 def _caption(row: Mapping[Hashable, Any]) -> str:
     named = row["name"] or "no name"
-    told = f" ({row['verdict']})" if row.get("verdict") else ""
-    return f"{named}{told}\nconcept {row['concept']}"
+    text = f" ({row['verdict']})" if row.get("verdict") else ""
+    return f"{named}{text}\nconcept {row['concept']}"
 
 
-def concept_table(cell: str, frame: pd.DataFrame, way: str = "", title: str = "") -> Table:
+def concept_table(cell: str, frame: pd.DataFrame, namer: str = "", title: str = "") -> Table:
     """Return the table of concepts, with pictures where the frame has some.
 
     Parameters
@@ -240,16 +240,16 @@ def concept_table(cell: str, frame: pd.DataFrame, way: str = "", title: str = ""
         The cell of the concepts.
     frame : pd.DataFrame
         As :func:`concepts_frame` returns it; ``picture``, a thumbnail, where there are some.
-    way : str
+    namer : str
         What they are named by: a metric, or the consensus.
     title : str
         Above the table.
     """
-    left_out = "score" if way == CONSENSUS else ""  # which the verdict says in votes
+    left_out = "score" if namer == CONSENSUS else ""  # which the verdict says in votes
     shown = [name for name in TABLE_COLUMNS if name in frame and name != left_out]
     columns = {name: TABLE_COLUMNS[name] for name in shown}
-    if way:
-        columns["name"] = replace(columns["name"], meaning=f"by {way}")
+    if namer:
+        columns["name"] = replace(columns["name"], meaning=f"by {namer}")
     return Table(file_name(cell, "concepts"), frame[shown], title, columns=columns)
 
 
@@ -372,5 +372,5 @@ def neighbour(concept: int, known: Sequence[int], step: int) -> int | None:
 
     Of one that is not among them, the first one is next.
     """
-    place = list(known).index(concept) + step if concept in known else max(step - 1, -1)
-    return int(known[place]) if 0 <= place < len(known) else None
+    index = list(known).index(concept) + step if concept in known else max(step - 1, -1)
+    return int(known[index]) if 0 <= index < len(known) else None

@@ -12,7 +12,7 @@ import pandas as pd
 import xarray as xr
 
 from dashboards.views.concepts.image_choice import class_options
-from dashboards.views.concepts.labels import CONSENSUS, best_names, preferred_way, ways_to_name
+from dashboards.views.concepts.labels import CONSENSUS, best_names, namers_of, preferred_namer
 from dashboards.views.concepts.related import maker_of
 from dashboards.views.parts.charts import BLUE, GREY, ROW, VERMILION, waterfall
 from dashboards.views.parts.parts import (
@@ -236,8 +236,8 @@ def of_stored(decisions: xr.Dataset, image: str) -> Decision:
     image : str
         One of its images.
     """
-    place = decisions["image"].values.astype(str).tolist().index(image)
-    own = decisions.isel(image=place).load()
+    index = decisions["image"].values.astype(str).tolist().index(image)
+    own = decisions.isel(image=index).load()
     classes = class_options(own["class"].values.tolist())
     there = own["top_concept"].values != EMPTY
     own = own.isel(rank=there)
@@ -356,21 +356,23 @@ class Naming:
 NAMELESS = Naming({}, {})
 
 
-def naming_of(names: xr.Dataset, way: str) -> Naming:
+def naming_of(names: xr.Dataset, namer: str) -> Naming:
     """Return what concepts are called by one metric, or by the consensus of metrics.
 
     Parameters
     ----------
     names : xr.Dataset
         Of schema ``names``.
-    way : str
+    namer : str
         One of its metrics, or :data:`dashboards.views.concepts.labels.CONSENSUS`.
     """
-    best = best_names(names, way)
+    best = best_names(names, namer)
     named = best[best["name"] != ""]
-    told = _consensus_verdicts(names) if way == CONSENSUS else _metric_verdicts(names, way, named)
+    found = (
+        _consensus_verdicts(names) if namer == CONSENSUS else _metric_verdicts(names, namer, named)
+    )
     name = {int(concept): str(one) for concept, one in named["name"].items()}
-    return Naming(name, {concept: told[concept] for concept in name if concept in told})
+    return Naming(name, {concept: found[concept] for concept in name if concept in found})
 
 
 def _consensus_verdicts(names: xr.Dataset) -> dict[int, str]:
@@ -386,11 +388,11 @@ def _consensus_verdicts(names: xr.Dataset) -> dict[int, str]:
     }
 
 
-def _metric_verdicts(names: xr.Dataset, way: str, named: pd.DataFrame) -> dict[int, str]:
-    verdict = str(names["verdict"].sel(metric=way).item())
-    told = VERDICTS.get(verdict, verdict)
+def _metric_verdicts(names: xr.Dataset, namer: str, named: pd.DataFrame) -> dict[int, str]:
+    verdict = str(names["verdict"].sel(metric=namer).item())
+    found = VERDICTS.get(verdict, verdict)
     return {
-        int(concept): f"{way} {number_text(float(score))}; this metric {told}"
+        int(concept): f"{namer} {number_text(float(score))}; this metric {found}"
         for concept, score in named["score"].items()
     }
 
@@ -439,9 +441,9 @@ def reason_line(decision: Decision, naming: Naming = NAMELESS) -> str:
     )
     if not decision.for_it:
         return f"{sums} No concept speaks for it."
-    told = [f"{percent_text(t.share)} {naming.called(t.concept)}" for t in decision.for_it]
-    told += [f"{percent_text(decision.others_share)} all others"] if decision.others_share else []
-    return f"{sums} Of what speaks for it: {', '.join(told)}."
+    lines = [f"{percent_text(t.share)} {naming.called(t.concept)}" for t in decision.for_it]
+    lines += [f"{percent_text(decision.others_share)} all others"] if decision.others_share else []
+    return f"{sums} Of what speaks for it: {', '.join(lines)}."
 
 
 def meaning_of_shares(decision: Decision) -> str:
@@ -488,9 +490,9 @@ def waterfall_frame(decision: Decision, naming: Naming = NAMELESS) -> pd.DataFra
     """
     rows = [(naming.short(term.concept), term.contribution) for term in decision.terms]
     rows += [("all others", decision.others)]
-    told = [(label, value, "for" if value >= 0 else "against") for label, value in rows]
-    told += [("difference" if decision.against else "logit", decision.logit, "total")]
-    return pd.DataFrame(told, columns=["label", "value", "kind"])
+    lines = [(label, value, "for" if value >= 0 else "against") for label, value in rows]
+    lines += [("difference" if decision.against else "logit", decision.logit, "total")]
+    return pd.DataFrame(lines, columns=["label", "value", "kind"])
 
 
 def waterfall_figure(decision: Decision, naming: Naming = NAMELESS, name: str = "") -> Figure:
@@ -670,7 +672,7 @@ def heat(map: np.ndarray, picture: np.ndarray) -> np.ndarray:
 
 
 def _rgb(colour: str) -> np.ndarray:
-    return np.array([int(colour[place : place + 2], 16) for place in (1, 3, 5)], dtype=np.float64)
+    return np.array([int(colour[index : index + 2], 16) for index in (1, 3, 5)], dtype=np.float64)
 
 
 ABOUT_PICTURES = (
@@ -696,11 +698,11 @@ def matters(decision: Decision) -> bool:
 
 def others_line(decision: Decision) -> str:
     """Return what all concepts without a map give together."""
-    told = f"{decision.others:+.{DIGITS}g} in all"
+    text = f"{decision.others:+.{DIGITS}g} in all"
     parts = f"{decision.others_for:+.{DIGITS}g} for it"
     if decision.positive > 0:
         parts += f", {percent_text(decision.others_share)} of the {decision.positive:+.{DIGITS}g}"
-    return f"{told}: {parts}; {decision.others_against:+.{DIGITS}g} against it"
+    return f"{text}: {parts}; {decision.others_against:+.{DIGITS}g} against it"
 
 
 def decision_pictures(decision: Decision, naming: Naming = NAMELESS) -> Pictures:
@@ -776,6 +778,6 @@ def _known_naming(catalog: Catalog, concepts: str) -> Naming:
     with suppress(*EXPECTED):
         if maker:
             names = read_small(catalog.path(maker), catalog.project.cell(maker).stage)
-            ways = ways_to_name(names)
-            return naming_of(names, ways[preferred_way(ways)])
+            namers = namers_of(names)
+            return naming_of(names, namers[preferred_namer(namers)])
     return NAMELESS

@@ -45,27 +45,27 @@ _OF_LABELS = [
 ]
 
 
-def ways_to_name(names: xr.Dataset) -> list[str]:
+def namers_of(names: xr.Dataset) -> list[str]:
     """Return the consensus, where some metric votes, and the metrics of a names dataset."""
     metrics = [str(metric) for metric in names["metric"].values]
     has_consensus = CONSENSUS in names and int(names["n_voting"]) > 0
     return [CONSENSUS, *metrics] if has_consensus else metrics
 
 
-def preferred_way(ways: Sequence[str]) -> int:
-    """Return the place of the way to begin with; 0 where none is preferred."""
-    known = list(ways)
+def preferred_namer(namers: Sequence[str]) -> int:
+    """Return the place of the namer to begin with; 0 where none is preferred."""
+    known = list(namers)
     return next((known.index(name) for name in (CONSENSUS, *PREFERRED) if name in known), 0)
 
 
-def best_names(names: xr.Dataset, way: str) -> pd.DataFrame:
+def best_names(names: xr.Dataset, namer: str) -> pd.DataFrame:
     """Return each concept's name by one metric, or by their consensus.
 
     Parameters
     ----------
     names : xr.Dataset
         ``name`` and ``score`` (concept, metric); ``consensus`` and ``consensus_votes`` (concept).
-    way : str
+    namer : str
         One of its metrics, or `CONSENSUS`.
 
     Returns
@@ -75,13 +75,13 @@ def best_names(names: xr.Dataset, way: str) -> pd.DataFrame:
         tests on the metric. Of a consensus the score is the share of voting metrics that choose
         it, and the verdict says of how many.
     """
-    if way == CONSENSUS:
+    if namer == CONSENSUS:
         named, n_voting = names["consensus"].values.astype(str), int(names["n_voting"])
         votes = names["consensus_votes"].values
         score = np.where(named == "", np.nan, votes / max(n_voting, 1))
         verdict = np.array([f"{one} of {n_voting} agree" for one in votes.tolist()], dtype=object)
     else:
-        own = names[["name", "score", "verdict"]].sel(metric=way)
+        own = names[["name", "score", "verdict"]].sel(metric=namer)
         named, score = own["name"].values.astype(str), own["score"].values
         verdict = np.full(len(named), str(own["verdict"].values), dtype=object)
     index = pd.Index(names["concept"].values, name="concept")
@@ -119,11 +119,11 @@ def label_frame(names: xr.Dataset, concept: int) -> pd.DataFrame:
         "low": own["interval_low"].values,
         "high": own["interval_high"].values,
         "margin": own["margin"].values,
-        "others": [_others(own.isel(metric=place)) for place in range(own.sizes["metric"])],
+        "others": [_others(own.isel(metric=index)) for index in range(own.sizes["metric"])],
     }
     frame = pd.DataFrame(values, columns=columns)
-    place = frame["verdict"].map(lambda told: VERDICTS.index(told) if told in VERDICTS else 99)
-    return frame.loc[place.sort_values(kind="stable").index].reset_index(drop=True)
+    index = frame["verdict"].map(lambda text: VERDICTS.index(text) if text in VERDICTS else 99)
+    return frame.loc[index.sort_values(kind="stable").index].reset_index(drop=True)
 
 
 def label_table(cell: str, names: xr.Dataset, concept: int) -> Table:
@@ -152,9 +152,9 @@ def names_note(names: xr.Dataset) -> str:
     if set(verdicts) == {"untested"}:
         return f"{note} No sanity tests were given: the verdict on every metric is open."
     passed, tested = verdicts.count("passes"), len(verdicts) - verdicts.count("untested")
-    told = f"{note} {passed} of {tested} tested metrics pass the sanity tests; "
-    told += "these vote." if passed else "so none votes, and there is no consensus."
-    return f"{told} {tested_note(names)}".rstrip()
+    text = f"{note} {passed} of {tested} tested metrics pass the sanity tests; "
+    text += "these vote." if passed else "so none votes, and there is no consensus."
+    return f"{text} {tested_note(names)}".rstrip()
 
 
 # -- names for results that know concepts by index alone --------------------------------------
@@ -224,7 +224,7 @@ def label_concepts(dataset: xr.Dataset, names: xr.Dataset) -> xr.Dataset:
     names : xr.Dataset
         Of the schema ``names``, for the same concept model.
     """
-    ways = ways_to_name(names)
-    known = best_names(names, ways[preferred_way(ways)])["name"]
+    namers = namers_of(names)
+    known = best_names(names, namers[preferred_namer(namers)])["name"]
     labels = known.reindex(dataset["concept"].values, fill_value="").to_numpy(dtype=str)
     return dataset.assign({LABEL: ("concept", labels)})

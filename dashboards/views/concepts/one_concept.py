@@ -27,7 +27,7 @@ ABOUT_PRESENCE = (
 
 
 def presence_parts(
-    name: str, presences: Presences, place: int, statistics: xr.Dataset
+    name: str, presences: Presences, index: int, statistics: xr.Dataset
 ) -> list[Part]:
     """Return in how many images a concept is how strongly present, and in which classes.
 
@@ -37,18 +37,18 @@ def presence_parts(
         Of the files.
     presences : Presences
         What was read so far.
-    place : int
+    index : int
         Of the concept, in the dataset.
     statistics : xr.Dataset
         ``label``, ``prediction`` and ``target`` (image), with the coordinate ``class``.
     """
-    read, column = presences.n_read, presences.column(place)
+    read, column = presences.n_read, presences.column(index)
     present = column["presence"] != 0
-    told = presence_note(int(present.sum()), read)
+    found = presence_note(int(present.sum()), read)
     if not presences.is_whole:
-        told += f" {read:,} of {presences.n_images:,} images read so far."
+        found += f" {read:,} of {presences.n_images:,} images read so far."
     if not len(column):
-        return [Note(told)]
+        return [Note(found)]
     return [
         Figure(
             f"{name}-presence",
@@ -60,7 +60,7 @@ def presence_parts(
                 height=264,
             ),
             "How strongly it is present",
-            f"{told} {ABOUT_PRESENCE}",
+            f"{found} {ABOUT_PRESENCE}",
         ),
         *_class_parts(name, column[present], column, read, statistics),
     ]
@@ -237,21 +237,21 @@ class Directions:
         weights = decoder.transpose("channel", "concept").values
         return cls(weights, np.sqrt(np.einsum("ij,ij->j", weights, weights)))
 
-    def cosines(self, place: int) -> NDArray[np.float32]:
+    def cosines(self, index: int) -> NDArray[np.float32]:
         """Return the cosines of the direction at a place with all, (concept,).
 
         NaN where a direction has length 0; all NaN for a place beyond the last.
         """
-        if place >= len(self.lengths):
+        if index >= len(self.lengths):
             return np.full_like(self.lengths, np.nan)
-        products = self.weights.T @ self.weights[:, place]
+        products = self.weights.T @ self.weights[:, index]
         with np.errstate(invalid="ignore", divide="ignore"):
-            cosines: NDArray[np.float32] = products / (self.lengths * self.lengths[place])
+            cosines: NDArray[np.float32] = products / (self.lengths * self.lengths[index])
         return cosines
 
 
 def most_similar(
-    similarity: NDArray[np.floating], concepts: NDArray[np.integer], place: int, count: int = 6
+    similarity: NDArray[np.floating], concepts: NDArray[np.integer], index: int, count: int = 6
 ) -> list[Similar]:
     """Return the concepts most like one, the most similar first.
 
@@ -261,13 +261,13 @@ def most_similar(
         With the one; NaN where it is not defined.
     concepts : ndarray of int, (concept,)
         Their indices.
-    place : int
+    index : int
         Of the one, which is left out.
     count : int
         How many at most.
     """
     known = np.where(np.isnan(similarity), -np.inf, similarity).astype(np.float64)
-    known[place] = -np.inf
+    known[index] = -np.inf
     first = np.argsort(-known, kind="stable")[:count]
     return [
         Similar(int(concepts[one]), float(known[one])) for one in first if np.isfinite(known[one])
@@ -306,15 +306,15 @@ def decision_frame(decisions: xr.Dataset, concept: int) -> pd.DataFrame:
         ``image``, ``explained``, the class, ``place``, ``contribution``, ``share``, the largest
         share first.
     """
-    rows, places = np.nonzero(decisions["top_concept"].values == concept)
+    rows, indices = np.nonzero(decisions["top_concept"].values == concept)
     classes = decisions["class"].values.astype(str)
     frame = pd.DataFrame(
         {
             "image": decisions["image"].values.astype(str)[rows],
             "explained": classes[decisions["target"].values[rows]],
-            "rank": places + 1,
-            "contribution": decisions["contribution"].values[rows, places],
-            "share": decisions["share"].values[rows, places],
+            "rank": indices + 1,
+            "contribution": decisions["contribution"].values[rows, indices],
+            "share": decisions["share"].values[rows, indices],
         }
     )
     return frame.sort_values("share", ascending=False, kind="stable").reset_index(drop=True)

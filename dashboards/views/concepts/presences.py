@@ -192,7 +192,7 @@ def read_presences(concepts: xr.Dataset) -> Presences:
     return Presences(concepts.sizes["image"], tuple(read_blocks(concepts)))
 
 
-def read_alone(concepts: xr.Dataset, place: int) -> Presences:
+def read_alone(concepts: xr.Dataset, index: int) -> Presences:
     """Return the presences of one concept, which is at place 0 then.
 
     Quick where concepts are few: one of 2,048 channels over 50,000 images.
@@ -201,11 +201,11 @@ def read_alone(concepts: xr.Dataset, place: int) -> Presences:
     ----------
     concepts : xr.Dataset
         Of the schema ``concepts``.
-    place : int
+    index : int
         Of the concept, in the dataset.
     """
     dense = [
-        concepts[name].transpose("image", "concept").isel(concept=[place]).values
+        concepts[name].transpose("image", "concept").isel(concept=[index]).values
         for name in ("presence", "contribution")
     ]
     n_images = concepts.sizes["image"]

@@ -50,7 +50,7 @@ def series_colour(
     names: Sequence[str], title: str | None = None, legend: alt.Legend | None = None
 ) -> alt.Color:
     """Return the colour of each of several series, in their order; a legend from two on."""
-    colours = [PALETTE[place % len(PALETTE)] for place in range(len(names))]
+    colours = [PALETTE[index % len(PALETTE)] for index in range(len(names))]
     if legend is None and len(names) > 1:
         legend = series_legend(title)
     return alt.Color(
@@ -288,17 +288,17 @@ def histogram(
     return _layers(shown, *(layer for rule in enumerate(rules) for layer in _rule(*rule)))
 
 
-def _rule(place: int, rule: tuple[str, float]) -> list[alt.Chart]:
+def _rule(index: int, rule: tuple[str, float]) -> list[alt.Chart]:
     name, value = rule
     data = pd.DataFrame({"x": [value], "name": [name]})
     base = alt.Chart(data)
-    colour = PALETTE[(place + 3) % len(PALETTE)]
+    colour = PALETTE[(index + 3) % len(PALETTE)]
     at = alt.X("x", type="quantitative")
     return [
         base.mark_rule(color=colour, strokeWidth=2, strokeDash=DASHES[1]).encode(
             x=at, tooltip=[alt.Tooltip("name"), alt.Tooltip("x", format=".3g")]
         ),
-        base.mark_text(color=colour, align="left", dx=4, dy=8 + 14 * place).encode(
+        base.mark_text(color=colour, align="left", dx=4, dy=8 + 14 * index).encode(
             x=at, y=alt.value(0), text="name"
         ),
     ]

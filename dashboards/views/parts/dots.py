@@ -87,7 +87,7 @@ def dots(
 
 def series_shape(names: Sequence[str]) -> alt.Shape:
     """Return the shape of each of several series, in their order; its legend is the colour's."""
-    shapes = [SHAPES[place % len(SHAPES)] for place in range(len(names))]
+    shapes = [SHAPES[index % len(SHAPES)] for index in range(len(names))]
     legend = alt.Legend(title=None, orient="top", labelLimit=320) if len(names) > 1 else None
     scale = alt.Scale(domain=list(names), range=shapes)
     return alt.Shape("series", type="nominal", title=None, scale=scale, legend=legend)
@@ -183,12 +183,12 @@ def _straight_lines(
     spreads = [max(held) - min(held) for held in zip(*at, strict=True)]
     where = int(np.argmax(spreads)) if spreads else 0
     layers = []
-    for place, ((name, *_), heights) in enumerate(zip(lines, at, strict=True)):
+    for index, ((name, *_), heights) in enumerate(zip(lines, at, strict=True)):
         data = pd.DataFrame({"x": ends, "y": heights, "name": name})
-        colour = (GREY, *PALETTE[3:])[place % 5]
+        colour = (GREY, *PALETTE[3:])[index % 5]
         x, y = alt.X("x", type="quantitative"), alt.Y("y", type="quantitative")
         drawn = alt.Chart(data).mark_line(
-            color=colour, strokeWidth=2, strokeDash=DASHES[(place + 1) % len(DASHES)]
+            color=colour, strokeWidth=2, strokeDash=DASHES[(index + 1) % len(DASHES)]
         )
         is_upper = heights[where] >= max(held[where] for held in at)
         text = alt.Chart(data.iloc[[where]]).mark_text(

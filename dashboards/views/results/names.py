@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from dashboards.views.concepts.labels import CONSENSUS, best_names, names_note, ways_to_name
+from dashboards.views.concepts.labels import CONSENSUS, best_names, namers_of, names_note
 from dashboards.views.parts.charts import bars
 from dashboards.views.parts.heat import heat
 from dashboards.views.parts.parts import Column, Figure, Part
@@ -56,7 +56,7 @@ SUMMARY_COLUMNS = {
 
 def names_choices(datasets: Datasets) -> list[Choice]:
     """Return by what the most frequent names are counted: the consensus, or one metric."""
-    namers = dict.fromkeys(namer for own in datasets.values() for namer in ways_to_name(own))
+    namers = dict.fromkeys(namer for own in datasets.values() for namer in namers_of(own))
     meaning = "Consensus: what most voting metrics choose."
     return [Choice("metric", "Names by", list(namers), meaning)]
 
@@ -69,7 +69,7 @@ def blocks(at: Setting) -> Iterator[Part]:
     note = " ".join(filter(None, notes))
     metrics = metric_frame(own)
     yield at.table("metrics", metrics, "Metrics as namers", note=note, columns=METRIC_COLUMNS)
-    if at.chosen["metric"] in ways_to_name(own):
+    if at.chosen["metric"] in namers_of(own):
         yield _frequent(at, at.chosen["metric"])
     yield _agreement(at)
     if CONSENSUS in own:

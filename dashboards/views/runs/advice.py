@@ -158,15 +158,15 @@ def database_trouble(catalog: Catalog) -> Advice | None:
     """Return what to tell about a database that is away; None where it is there, or not wanted."""
     if catalog.database is not None or not catalog.trouble:
         return None
-    told = f"{catalog.trouble}. Showing runs from local journals."
+    text = f"{catalog.trouble}. Showing runs from local journals."
     if os.environ.get(URL_VARIABLE):
-        told += f" Start the server that {URL_VARIABLE} names, or work without it:"
+        text += f" Start the server that {URL_VARIABLE} names, or work without it:"
         own = f"unset {URL_VARIABLE}  # the project's own server"
         none = f"export {URL_VARIABLE}=off  # journals alone"
-        return Advice("MongoDB cannot be reached", told, (own, none))
+        return Advice("MongoDB cannot be reached", text, (own, none))
     commands = tuple(_database_commands(catalog.trouble))
-    told += "\nStart it, then reload this page:" if commands else ""
-    return Advice("MongoDB cannot be reached", told, commands)
+    text += "\nStart it, then reload this page:" if commands else ""
+    return Advice("MongoDB cannot be reached", text, commands)
 
 
 def _database_commands(trouble: str) -> Iterator[str]:

@@ -135,8 +135,8 @@ def short_labels(labels: Sequence[str]) -> list[str]:
     names = {match[1] if match else "" for match in split}
     if len(labels) < 2 or len(names) > 1 or len(set(map(len, parts))) > 1 or not parts[0]:
         return list(labels)
-    differ = [place for place, told in enumerate(zip(*parts, strict=True)) if len(set(told)) > 1]
-    short = [", ".join(own[place] for place in differ) for own in parts]
+    differ = [index for index, found in enumerate(zip(*parts, strict=True)) if len(set(found)) > 1]
+    short = [", ".join(own[index] for index in differ) for own in parts]
     return short if len(set(short)) == len(labels) else list(labels)
 
 
@@ -189,15 +189,15 @@ def less_is_better(key: str) -> bool:
 def best_of(rows: Sequence[Row], key: str, lower: bool) -> list[int]:
     """Return the places of the runs with the best value; none where all are alike."""
     valued = [
-        (place, row.values[key])
-        for place, row in enumerate(rows)
+        (index, row.values[key])
+        for index, row in enumerate(rows)
         if _is_numeric([row], key) and is_value(row.values[key])
     ]
     values = [value for _, value in valued]
     if len(set(values)) < 2:
         return []
     best = min(values) if lower else max(values)
-    return [place for place, value in valued if value == best]
+    return [index for index, value in valued if value == best]
 
 
 def settings_table(rows: Sequence[Row], everything: bool = False) -> Table:
@@ -228,12 +228,12 @@ def results_table(rows: Sequence[Row], lower: Collection[str]) -> Table:
     columns: dict[str, list[Any]] = {key: _values(rows, key) for key in keys}
     frame = _sided(labels, columns, "result", "result.")
     if len(rows) <= SIDE_BY_SIDE:
-        told = [", ".join(labels[place] for place in best[key]) for key in keys]
-        frame["best"] = [f"★ {text}" if text else "" for text in told]
+        texts = [", ".join(labels[index] for index in best[key]) for key in keys]
+        frame["best"] = [f"★ {text}" if text else "" for text in texts]
     else:
         names = [
-            [key.removeprefix("result.") for key in keys if place in best[key]]
-            for place in range(len(rows))
+            [key.removeprefix("result.") for key in keys if index in best[key]]
+            for index in range(len(rows))
         ]
         frame["best in"] = [f"★ {', '.join(own)}" if own else "" for own in names]
     note = "★: best value, the smallest where smaller is better; ties share it."
@@ -255,8 +255,8 @@ def _sided(
         own = dict(zip(names, columns.values(), strict=True))
         return pd.DataFrame({"run": list(labels), **own})
     sides = {
-        label: _column([values[place] for values in columns.values()])
-        for place, label in enumerate(labels)
+        label: _column([values[index] for values in columns.values()])
+        for index, label in enumerate(labels)
     }
     return pd.DataFrame({head: names, **sides})
 
@@ -324,16 +324,16 @@ def group_frame(
         ``<name> sd``: the sample deviation, n - 1; NaN for a single run.
     """
     groups: dict[tuple[str, ...], list[int]] = {}
-    for place in range(len(rows)):
-        groups.setdefault(tuple(value_text(columns[name][place]) for name in by), []).append(place)
+    for index in range(len(rows)):
+        groups.setdefault(tuple(value_text(columns[name][index]) for name in by), []).append(index)
     keys = result_keys(rows, numeric=True)
     table = []
-    for texts, places in groups.items():
-        told = [f"{name} {text}" for name, text in zip(by, texts, strict=True)]
-        first = {name: columns[name][places[0]] for name in by}
-        line = {"group": ", ".join(told) or "all", **first, "runs": len(places)}
+    for texts, indices in groups.items():
+        words = [f"{name} {text}" for name, text in zip(by, texts, strict=True)]
+        first = {name: columns[name][indices[0]] for name in by}
+        line = {"group": ", ".join(words) or "all", **first, "runs": len(indices)}
         for key in keys:
-            line |= _moments(key.removeprefix("result."), [rows[place] for place in places], key)
+            line |= _moments(key.removeprefix("result."), [rows[index] for index in indices], key)
         table.append(line)
     return pd.DataFrame(table)
 
@@ -368,24 +368,24 @@ def group_parts(
 
 def _group_chart(frame: pd.DataFrame, by: Sequence[str], result: str) -> Any:
     spread = frame[f"{result} sd"].fillna(0)
-    told = frame.assign(
+    found = frame.assign(
         value=frame[result], low=frame[result] - spread, high=frame[result] + spread
     ).dropna(subset="value")
     across = next((name for name in by if _is_axis(frame[name].tolist())), None)
     others = [name for name in by if name != across]
     series = [
         ", ".join(f"{name} {value_text(line[name])}" for name in others)
-        for line in told[list(others)].to_dict("records")
-    ] or [""] * len(told)
+        for line in found[list(others)].to_dict("records")
+    ] or [""] * len(found)
     names = list(dict.fromkeys(series))
     if across is None or len(names) > len(PALETTE):
-        return bars(told.rename(columns={"group": "label"}), x_title=result, form=".5g")
+        return bars(found.rename(columns={"group": "label"}), x_title=result, form=".5g")
     points = pd.DataFrame(
         {
-            "x": [float(value) for value in told[across]],
-            "value": told["value"].tolist(),
-            "low": told["low"].tolist(),
-            "high": told["high"].tolist(),
+            "x": [float(value) for value in found[across]],
+            "value": found["value"].tolist(),
+            "low": found["low"].tolist(),
+            "high": found["high"].tolist(),
             "series": series,
         }
     )
@@ -488,7 +488,7 @@ def _overlaid(
 
 def _colour_and_dash(labels: Sequence[str]) -> tuple[alt.Color, alt.StrokeDash]:
     """Return both, in one legend: up to 49 series differ in one or the other."""
-    colours = [PALETTE[place % len(PALETTE)] for place in range(len(labels))]
+    colours = [PALETTE[index % len(PALETTE)] for index in range(len(labels))]
     dashes = [DASHES[(n + n // len(DASHES)) % len(DASHES)] for n in range(len(labels))]
     legend = alt.Legend(title=None, orient="top", labelLimit=260, columns=2, symbolOpacity=1)
     domain = list(labels)
@@ -560,7 +560,7 @@ def gallery_of(row: Row, rows: Iterable[Row]) -> Row | None:
             user
             for user in known
             if user.run.status == "COMPLETED"
-            and behind & {told["run"] for told in user.run.inputs.values()}
+            and behind & {found["run"] for found in user.run.inputs.values()}
         ]
         drawn = [user for user in users if user.run.output.get("schema") == "gallery"]
         if drawn:

@@ -83,11 +83,11 @@ def curve(name: str, metric: Mapping[str, Sequence[Any]]) -> Curve:
     drawable = frame[np.isfinite(frame["value"]) & np.isfinite(frame["step"])]
     values = drawable["value"].to_numpy()
     is_long = len(values) > THINNED_ABOVE
-    places = thin(values, MOST_POINTS) if is_long else np.arange(len(values))
-    kept = drawable.iloc[places].reset_index(drop=True)
+    indices = thin(values, MOST_POINTS) if is_long else np.arange(len(values))
+    kept = drawable.iloc[indices].reset_index(drop=True)
     with np.errstate(over="ignore"):
         small = values.astype(np.float32)
-    return Curve(name, kept, count, count - len(drawable), small, places)
+    return Curve(name, kept, count, count - len(drawable), small, indices)
 
 
 def smoothed(drawn: Curve, weight: float) -> np.ndarray:

@@ -171,7 +171,7 @@ class Node:
         return f"{STATES[self.state][0]} {self.name}"
 
     @property
-    def told(self) -> str:
+    def detail(self) -> str:
         """How many of several cells are complete, or the state of a single one."""
         if self.count == 1 or self.state == "data":
             return self.state
@@ -254,12 +254,12 @@ def lay_out(names: Sequence[str], edges: Sequence[tuple[str, str]]) -> Layout:
         for level, point in chain[1:-1]:
             members.setdefault(level, []).append(point)
     links = [(a, b) for chain in chains for (_, a), (_, b) in pairwise(chain)]
-    places = _ordered([members[level] for level in sorted(members)], links)
+    positions = _ordered([members[level] for level in sorted(members)], links)
     routes = [
-        (edge[0], edge[1], [(level, places[point]) for level, point in chain])
+        (edge[0], edge[1], [(level, positions[point]) for level, point in chain])
         for edge, chain in zip(edges, chains, strict=True)
     ]
-    return Layout({name: (layer[name], places[name]) for name in names}, routes)
+    return Layout({name: (layer[name], positions[name]) for name in names}, routes)
 
 
 def _layers(names: Sequence[str], edges: Sequence[tuple[str, str]]) -> dict[str, int]:
@@ -307,20 +307,20 @@ def _ordered(layers: Sequence[list[Any]], links: Sequence[tuple[Any, Any]]) -> d
     for a, b in links:
         before.setdefault(b, []).append(a)
         after.setdefault(a, []).append(b)
-    places = {point: float(n) for layer in layers for n, point in enumerate(layer)}
+    positions = {point: float(n) for layer in layers for n, point in enumerate(layer)}
     for sweep in range(_SWEEPS):
         forward = sweep % 2 == 0
         neighbours = before if forward else after
         for layer in layers if forward else reversed(layers):
-            wanted = {point: _mean(neighbours.get(point), places, point) for point in layer}
-            layer.sort(key=lambda point: (wanted[point], places[point]))
-            places.update(_apart(layer, wanted))
-    least = min(places.values(), default=0.0)
-    return {point: place - least for point, place in places.items()}
+            wanted = {point: _mean(neighbours.get(point), positions, point) for point in layer}
+            layer.sort(key=lambda point: (wanted[point], positions[point]))
+            positions.update(_apart(layer, wanted))
+    least = min(positions.values(), default=0.0)
+    return {point: position - least for point, position in positions.items()}
 
 
-def _mean(others: Sequence[Any] | None, places: Mapping[Any, float], point: Any) -> float:
-    return sum(places[other] for other in others) / len(others) if others else places[point]
+def _mean(others: Sequence[Any] | None, positions: Mapping[Any, float], point: Any) -> float:
+    return sum(positions[other] for other in others) / len(others) if others else positions[point]
 
 
 def _apart(layer: Sequence[Any], wanted: Mapping[Any, float]) -> dict[Any, float]:
@@ -402,7 +402,7 @@ def _node_layers(
     nodes: Sequence[Node], layout: Layout, across: alt.Scale, down: alt.Scale
 ) -> list[alt.Chart]:
     base = alt.Chart(_node_frame(nodes, layout))
-    tips = [alt.Tooltip(name, type="nominal") for name in ("name", "told", "cells", "why")]
+    tips = [alt.Tooltip(name, type="nominal") for name in ("name", "detail", "cells", "why")]
     chosen = alt.selection_point(name=BOX, fields=["name"])
     box = base.mark_rect(stroke=_EDGE, cornerRadius=5, strokeWidth=1, cursor="pointer").encode(
         x=alt.X("left", type="quantitative", scale=across, axis=None),
@@ -417,11 +417,11 @@ def _node_layers(
     y = alt.Y("y", type="quantitative", scale=down, axis=None)
     room = _COLUMN - 34
     name = base.mark_text(color=_INK, dy=-6, limit=room, fontSize=12, cursor="pointer")
-    told = base.mark_text(color=_FAINT_INK, dy=9, limit=room, fontSize=10.5, cursor="pointer")
+    detail = base.mark_text(color=_FAINT_INK, dy=9, limit=room, fontSize=10.5, cursor="pointer")
     return [
         box,
         name.encode(x=x, y=y, text="label:N", tooltip=tips),
-        told.encode(x=x, y=y, text="told:N", tooltip=tips),
+        detail.encode(x=x, y=y, text="detail:N", tooltip=tips),
     ]
 
 
@@ -433,7 +433,7 @@ def _node_frame(nodes: Sequence[Node], layout: Layout) -> pd.DataFrame:
             {
                 **{"x": x, "left": x - _HALF_WIDTH, "right": x + _HALF_WIDTH},
                 **{"y": y, "top": y - _HALF_HEIGHT, "bottom": y + _HALF_HEIGHT},
-                **{"name": node.name, "label": node.label, "told": node.told},
+                **{"name": node.name, "label": node.label, "detail": node.detail},
                 **{"state": _signed(node.state), "cells": node.count},
                 "why": node.why or "nothing to do",
             }

@@ -35,8 +35,8 @@ def over_seeds(values: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
     ]
     frame = pd.DataFrame(rows, columns=["setting", "what", "value"])
     by = frame.groupby(["what", "setting"], sort=False)["value"]
-    told = by.agg(mean="mean", deviation="std", n="count").reset_index()
-    return told[["setting", "what", "mean", "deviation", "n"]]
+    found = by.agg(mean="mean", deviation="std", n="count").reset_index()
+    return found[["setting", "what", "mean", "deviation", "n"]]
 
 
 def _without_seed(cell: str) -> str:

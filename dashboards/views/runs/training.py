@@ -46,8 +46,8 @@ def sae_parts(cell: str, sae: xr.Dataset) -> list[Part]:
         for name, (label, meaning) in SAE_NUMBERS.items()
     ]
     curves: list[Part] = [
-        _curve(file_name(cell, name), sae["step"].values, sae[name].values, *told)
-        for name, told in SAE_CURVES.items()
+        _curve(file_name(cell, name), sae["step"].values, sae[name].values, *found)
+        for name, found in SAE_CURVES.items()
     ]
     accuracy = _curve(
         file_name(cell, "accuracy"),

@@ -16,9 +16,8 @@ from dashboards.views.parts.pictures import is_picture, may_be_picture, pixels_o
 from dashboards.views.parts.text import count_text, literal, number_text
 from dashboards.views.runs import comparison as view
 from dashboards.views.runs.advice import Advice
-from dashboards.views.runs.rows import Row
-from dashboards.views.runs.run import packages_frame
-from dashboards.views.runs.runs import named_runs, run_key
+from dashboards.views.runs.one_run import packages_frame
+from dashboards.views.runs.runs import Row, named_runs, run_key
 from registry.catalog.access import Catalog
 
 HELP = (

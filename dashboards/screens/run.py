@@ -20,7 +20,7 @@ from dashboards.screens.parts import show_downloads, show_figure, show_table
 from dashboards.views.parts.parts import Figure, Table, file_name
 from dashboards.views.parts.pictures import is_picture
 from dashboards.views.parts.text import literal, number_text
-from dashboards.views.runs import run as view
+from dashboards.views.runs import one_run as view
 from dashboards.views.runs.advice import Advice
 from dashboards.views.runs.curves import (
     AXES,
@@ -31,8 +31,7 @@ from dashboards.views.runs.curves import (
     curves,
 )
 from dashboards.views.runs.preview import dataset_frame
-from dashboards.views.runs.rows import Row
-from dashboards.views.runs.runs import named_runs, run_key
+from dashboards.views.runs.runs import Row, named_runs, run_key
 from registry.catalog.access import Catalog
 from registry.catalog.notes import run_subject
 from registry.catalog.runs import RunView

@@ -27,7 +27,7 @@ from dashboards.views.parts.parts import Table
 from dashboards.views.parts.text import count_text
 from dashboards.views.runs import runs as view
 from dashboards.views.runs.advice import first_steps
-from dashboards.views.runs.rows import NOTED, Row
+from dashboards.views.runs.runs import NOTED, Row
 from registry.catalog.access import Catalog
 from registry.catalog.runs import COLUMNS
 

@@ -18,8 +18,8 @@ from dashboards.views.results.view import ResultView
 from dashboards.views.runs.advice import EXPECTED, advise
 from dashboards.views.runs.curves import curve_chart, curve_note, curves
 from dashboards.views.runs.datasets import read_small, scalar_table
+from dashboards.views.runs.one_run import facts_frame, repeat_command, settings_frame
 from dashboards.views.runs.pipeline import graph_figure, plan_numbers, task_table, tasks_of
-from dashboards.views.runs.run import facts_frame, repeat_command, settings_frame
 from dashboards.views.runs.training import network_parts, sae_parts
 from registry.catalog.access import Catalog, UnknownRunError
 from registry.catalog.runs import RunView

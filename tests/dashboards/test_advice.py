@@ -15,7 +15,7 @@ from dashboards.views.runs.advice import (
     run_command,
     without_datasets,
 )
-from dashboards.views.runs.rows import QueryError
+from dashboards.views.runs.runs import QueryError
 from registry.catalog.access import Catalog, UnknownRunError
 from registry.catalog.notes import NoteError
 from registry.declare.declaration import DeclarationError

@@ -11,7 +11,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from dashboards.views.concepts.labels import CONSENSUS
-from dashboards.views.parts.charts import GREY, bars, histogram, lines
+from dashboards.views.parts.charts import GREY, histogram, lines
+from dashboards.views.parts.dots import bars
 from dashboards.views.parts.parts import Column, Figure, Note, Part, Table, file_name
 from dashboards.views.parts.text import number_text
 

@@ -11,7 +11,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from dashboards.views.concepts.presences import Presences
-from dashboards.views.parts.charts import bars, histogram
+from dashboards.views.parts.charts import histogram
+from dashboards.views.parts.dots import bars
 from dashboards.views.parts.parts import Column, Figure, Note, Part, Table
 from dashboards.views.parts.text import number_text
 

@@ -10,8 +10,8 @@ import xarray as xr
 
 from dashboards.views.concepts.concept_model import score_bins
 from dashboards.views.concepts.labels import LABEL
-from dashboards.views.parts.charts import bars, histogram, lines
-from dashboards.views.parts.dots import cloud
+from dashboards.views.parts.charts import histogram, lines
+from dashboards.views.parts.dots import bars, cloud
 from dashboards.views.parts.parts import Column, Figure, Note, Part
 from dashboards.views.results.view import ABOUT_CONCEPTS, Headline, ResultView, Setting, texts
 

@@ -9,7 +9,7 @@ import pandas as pd
 import xarray as xr
 
 from dashboards.views.concepts.labels import CONSENSUS, best_names, namers_of, names_note
-from dashboards.views.parts.charts import bars
+from dashboards.views.parts.dots import bars
 from dashboards.views.parts.heat import heat
 from dashboards.views.parts.parts import Column, Figure, Part
 from dashboards.views.results.sanity import verdict_texts

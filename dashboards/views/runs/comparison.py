@@ -17,14 +17,13 @@ from dashboards.views.parts.charts import (
     DASHES,
     MOST_POINTS,
     PALETTE,
-    bars,
     lines,
 )
+from dashboards.views.parts.dots import bars
 from dashboards.views.parts.parts import MISSING, Column, Figure, Note, Part, Table
 from dashboards.views.parts.text import value_text
 from dashboards.views.runs.curves import Curve, smoothed, thin
-from dashboards.views.runs.rows import Row, is_value
-from dashboards.views.runs.runs import run_key
+from dashboards.views.runs.runs import Row, is_value, run_key
 from registry.declare.cells import Graph
 from registry.declare.reference import SelectionError
 
@@ -526,7 +525,7 @@ def package_diff(first: pd.DataFrame, second: pd.DataFrame, labels: Sequence[str
     Parameters
     ----------
     first, second : pd.DataFrame
-        As :func:`dashboards.views.runs.run.packages_frame` returns them.
+        As :func:`dashboards.views.runs.one_run.packages_frame` returns them.
     labels : sequence of str
         What the two runs are called.
     """

@@ -7,7 +7,8 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from dashboards.views.parts.charts import bars, lines
+from dashboards.views.parts.charts import lines
+from dashboards.views.parts.dots import bars
 from dashboards.views.parts.parts import Figure, Number, Numbers, Part, file_name
 from dashboards.views.parts.text import number_text
 from dashboards.views.runs.curves import MOST_POINTS, thin

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from dashboards.views.parts.text import duration_text, flat, size_text, time_text, value_text
-from dashboards.views.runs.rows import Row
+from dashboards.views.runs.runs import Row
 from registry.catalog.access import Catalog, UnknownRunError
 from registry.catalog.runs import RunDetails, RunView
 from registry.execute.resolved import PROGRESS

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from dashboards.views.runs import run as view
+from dashboards.views.runs import one_run as view
 from registry.catalog.access import Catalog, UnknownRunError, open_catalog
 from registry.catalog.runs import RunView
 from registry.plan.project import Project

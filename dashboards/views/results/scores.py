@@ -23,8 +23,8 @@ from dashboards.views.results.view import (
     options_of,
     texts,
 )
-from evals.metrics.table import list_metrics
-from evals.sanity.published import worst_published
+from evals.metrics.registered import list_metrics
+from evals.sanity.published_accuracy import worst_published
 
 MOST_DRAWN = 60
 """Neurons, and concepts, of a heat map."""

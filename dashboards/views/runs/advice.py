@@ -43,7 +43,7 @@ MAKERS = {
     "localisation": "evals.localise_concepts",
     "matching": "evals.match_concepts",
     "names": "evals.name_concepts",
-    "sanity": "evals.test_metrics",
+    "sanity": "evals.sanity_check",
     "scores": "evals.score_explanations",
 }
 """By schema, the stage of this project that makes such datasets; packages may bring others."""

@@ -371,7 +371,7 @@ def test_a_project_without_concepts_is_told_what_to_declare(
     project = fabricate.declare(tmp_path / "empty", "[project]\n")
     page = open_page(project.root)
     assert not page.exception
-    assert "No experiment makes a" in page.info[0].value
+    assert 'stage = "fact.measure_concepts"' in page.code[0].value
 
 
 def test_damaged_decisions_leave_the_rest(open_page: Open, explained_copy: Project) -> None:

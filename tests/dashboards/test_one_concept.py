@@ -140,7 +140,7 @@ def test_decisions_that_use_a_concept() -> None:
     found = decision_frame(decisions, 0)
     assert found["image"].tolist() == ["test/00000", f"test/{HOSTILE}"]
     assert found["explained"].tolist() == list(CLASSES[:2])
-    assert found["place"].tolist() == [1, 2]
+    assert found["rank"].tolist() == [1, 2]
     np.testing.assert_allclose(found["share"], [0.5, 0.1])
     np.testing.assert_allclose(found["contribution"], [5, 1])
     assert decision_frame(decisions, 5).empty

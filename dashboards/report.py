@@ -51,7 +51,7 @@ def render(title: str, subtitle: str, sections: Iterable[Section]) -> str:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    told = [
+    lines = [
         {
             "title": section.title,
             "anchor": f"s{number}-{file_name(section.title)}",
@@ -60,7 +60,7 @@ def render(title: str, subtitle: str, sections: Iterable[Section]) -> str:
         }
         for number, section in enumerate(sections)
     ]
-    return environment.from_string(source).render(title=title, subtitle=subtitle, sections=told)
+    return environment.from_string(source).render(title=title, subtitle=subtitle, sections=lines)
 
 
 def _told(part: Part) -> Mapping[str, Any]:
@@ -75,8 +75,8 @@ def _told(part: Part) -> Mapping[str, Any]:
     if isinstance(part, Table):
         return kind | _table(part)
     if isinstance(part, Figure):
-        told = {"title": part.title, "name": part.title or part.name, "note": part.note}
-        return kind | told | {"svg": Markup(part.svg())}
+        values = {"title": part.title, "name": part.title or part.name, "note": part.note}
+        return kind | values | {"svg": Markup(part.svg())}
     return kind | _pictures(part)
 
 
@@ -84,7 +84,7 @@ def _table(table: Table) -> dict[str, Any]:
     shown = Table(table.name, table.frame.head(MOST_ROWS), columns=table.columns).texts()
     left_out = len(table.frame) - len(shown)
     count = f"{count_text(len(table.frame), 'row')}." if len(table.frame) > SEEN_AT_ONCE else ""
-    more = f"{left_out:,} of them are left out." if left_out > 0 else ""
+    more = f"{left_out:,} of them left out." if left_out > 0 else ""
     sides = ["right" if _is_number(table.frame[name]) else "" for name in table.frame]
     meanings = [table.columns.get(str(name), Column()).meaning for name in table.frame]
     head = [

@@ -6,30 +6,29 @@ from collections.abc import Callable, Sequence
 
 import streamlit as st
 
+from dashboards.screens.concept_data import tiles_of
+from dashboards.screens.datasets import Made
 from dashboards.screens.frame import BOUND, begin, explained, run_index, tell
 from dashboards.screens.parts import show_figure, show_part, show_parts, show_table
 from dashboards.screens.run import curve_controls, curves_of
-from dashboards.views.concepts.concepts import tiles
 from dashboards.views.parts.parts import Figure, Picture, Pictures, file_name
 from dashboards.views.parts.pictures import is_picture, may_be_picture, pixels_of
 from dashboards.views.parts.text import count_text, literal, number_text
 from dashboards.views.runs import comparison as view
 from dashboards.views.runs.advice import Advice
-from dashboards.views.runs.datasets import open_made
-from dashboards.views.runs.rows import Row
-from dashboards.views.runs.run import packages_frame
-from dashboards.views.runs.runs import named_runs, run_key
+from dashboards.views.runs.one_run import packages_frame
+from dashboards.views.runs.runs import Row, named_runs, run_key
 from registry.catalog.access import Catalog
 
 HELP = (
     "Runs side by side, as recorded in Sacred's schema. A deviation is that of a sample (n - 1) "
-    "over the runs of a group, by default over seeds: how far a result moves when nothing but "
-    "chance changes (Bouthillier et al., MLSys 2021). The address holds the whole view."
+    "over the runs of a group, by default over seeds: how far a result moves by chance alone "
+    "(Bouthillier et al., MLSys 2021). Copy the address to share the view."
 )
 FIRST = Advice(
-    "Nothing is compared yet",
-    "Choose runs on the page Runs by the boxes at the left of their rows, or name some above: an "
-    "experiment with a matrix compares its cells.",
+    "Choose runs to compare",
+    "Tick runs on the Runs page, or name some above: an experiment with a matrix compares its "
+    "cells.",
 )
 TILES = 6
 MOST_ATTACHED = 12
@@ -41,7 +40,7 @@ def show() -> None:
     text = st.text_input(
         "Runs",
         placeholder="12 15, or a cell, an experiment, a pattern, a suite",
-        help="Numbers and identifiers, with blanks between. Of a cell the newest complete run.",
+        help="Numbers, identifiers, or cells (their newest complete run), separated by spaces.",
         key="runs",
         bind=BOUND,
     )
@@ -50,7 +49,7 @@ def show() -> None:
         tell(FIRST)
         return
     with explained(stop=True):
-        with st.spinner("Reading all runs, once …", show_time=True):
+        with st.spinner("Reading all runs …", show_time=True):
             snapshot = run_index(catalog).look()
         chosen = view.choose(names, snapshot.rows, catalog.project.graph)
     _told(catalog, chosen)
@@ -70,14 +69,15 @@ def show() -> None:
 
 def _told(catalog: Catalog, chosen: view.Chosen) -> None:
     if chosen.unknown:
-        reason = f"Nothing that ran is called {', '.join(name[:100] for name in chosen.unknown)}."
-        title = "There is no such run"
+        names = ", ".join(name[:100] for name in chosen.unknown)
+        reason = f"No run, cell or experiment is called {names}."
+        title = "No such run"
         if catalog.database is None and any(name.isdecimal() for name in chosen.unknown):
-            title = "Numbers are not known now"
-            reason += " They are MongoDB's, which is away; identifiers and cells are known."
+            title = "Run numbers are not available now"
+            reason += " Numbers come from MongoDB, which is away; use identifiers or cells."
         tell(Advice(title, reason, ("factbook runs",)), st.warning)
     if chosen.left_out:
-        st.caption(f"The first {len(chosen.rows)}; {chosen.left_out:,} more are left out.")
+        st.caption(f"Showing the first {len(chosen.rows)}; {chosen.left_out:,} more left out.")
     elif chosen.rows:
         st.caption(f"{count_text(len(chosen.rows), 'run')}.")
 
@@ -91,7 +91,7 @@ def _side_by_side(catalog: Catalog, rows: Sequence[Row]) -> None:
         keys,
         default=[key for key in keys if view.less_is_better(key)],
         format_func=lambda key: key.removeprefix("result."),
-        help="Guessed by their names at first. Of all others the largest value is best.",
+        help="Guessed from their names. For all others, larger is better.",
         key="lower",
         bind=BOUND,
     )
@@ -101,16 +101,16 @@ def _side_by_side(catalog: Catalog, rows: Sequence[Row]) -> None:
 def _curves(catalog: Catalog, rows: Sequence[Row]) -> None:
     drawn = rows[: view.MOST_CURVES]
     if len(drawn) < len(rows):
-        st.caption(f"Curves of the first {len(drawn)} runs: more could not be told apart.")
+        st.caption(f"Showing curves of the first {len(drawn)} runs.")
     curves = [curves_of(catalog, row.run) for row in drawn]
     names = view.metric_names(curves)
     if not names:
-        st.info("None of these runs has logged a metric.")
+        st.info("No metrics logged by these runs.")
         return
     axis, log, smooth = curve_controls()
     columns = st.columns(2 if len(names) > 1 else 1)
-    for place, name in enumerate(names):
-        with columns[place % len(columns)]:
+    for index, name in enumerate(names):
+        with columns[index % len(columns)]:
             chart = view.overlay(drawn, curves, name, axis, log, smooth)
             show_figure(Figure(file_name("compared", name), chart, name))
 
@@ -118,7 +118,7 @@ def _curves(catalog: Catalog, rows: Sequence[Row]) -> None:
 def _groups(catalog: Catalog, rows: Sequence[Row]) -> None:
     results = view.told_results(rows)
     if not results:
-        st.info("These runs have no result that is a number.")
+        st.info("No numeric results.")
         return
     columns = view.facets(rows, catalog.project.graph)
     left, right = st.columns(2)
@@ -126,8 +126,8 @@ def _groups(catalog: Catalog, rows: Sequence[Row]) -> None:
         "Group by",
         list(columns),
         default=view.default_facets(columns),
-        placeholder="all are one group",
-        help="Runs that are alike in all of these are one group. At first: everything but seeds.",
+        placeholder="one group",
+        help="Runs that agree in all of these form one group. By default: everything but seeds.",
         key="by",
         bind=BOUND,
     )
@@ -137,31 +137,31 @@ def _groups(catalog: Catalog, rows: Sequence[Row]) -> None:
 
 def _code(catalog: Catalog, rows: Sequence[Row]) -> None:
     if len(rows) < 2:
-        st.info("Name a second run to compare its code.")
+        st.info("Choose a second run to compare code.")
         return
     labels, keys = view.labels_of(rows), [run_key(row.run) for row in rows]
-    told = dict(zip(keys, labels, strict=True))
-    places = st.columns(2)
+    values = dict(zip(keys, labels, strict=True))
+    slots = st.columns(2)
     first, second = (
-        place.selectbox(
-            title, keys, index=index, format_func=lambda key: told[key], key=title.lower(),
+        slot.selectbox(
+            title, keys, index=index, format_func=lambda key: values[key], key=title.lower(),
             bind=BOUND,
         )
-        for place, title, index in zip(places, ("From", "To"), (0, 1), strict=True)
+        for slot, title, index in zip(slots, ("From", "To"), (0, 1), strict=True)
     )  # fmt: skip
     runs = [catalog.run(name) for name in (first, second)]
     details = [catalog.details(run) for run in runs]
-    for place, told_of in zip(places, details, strict=True):
+    for slot, told_of in zip(slots, details, strict=True):
         for _url, commit, dirty in told_of.repositories:
-            state = "with files that differed from it" if dirty else "clean"
-            place.caption(literal(f"commit {commit}, {state}"))
+            state = "with uncommitted changes" if dirty else "clean"
+            slot.caption(literal(f"commit {commit}, {state}"))
     diff = view.source_diff(*(catalog.sources(run) for run in runs))
     if diff:
         st.code(diff, language="diff", height=520)
     else:
-        st.info("The code of these two runs is the same.")
+        st.info("Same code.")
     old, new = (packages_frame(run, own) for run, own in zip(runs, details, strict=True))
-    show_table(view.package_diff(old, new, [told[first], told[second]]))
+    show_table(view.package_diff(old, new, [values[first], values[second]]))
 
 
 def _pictures(catalog: Catalog, rows: Sequence[Row]) -> None:
@@ -170,7 +170,7 @@ def _pictures(catalog: Catalog, rows: Sequence[Row]) -> None:
     concept = int(
         st.number_input("Concept", 0, 1_000_000, 0, key="index", bind=BOUND, width=200) or 0
     )
-    st.caption("Indices of concepts are arbitrary: the same number of two SAEs is two concepts.")
+    st.caption("Concept indices are not comparable across SAEs.")
     without = []
     for label, row in zip(view.labels_of(rows), rows, strict=True):
         drawn = view.gallery_of(row, snapshot.rows)
@@ -190,13 +190,8 @@ def _pictures(catalog: Catalog, rows: Sequence[Row]) -> None:
 def _drawn(catalog: Catalog, row: Row, concept: int) -> list[Picture]:
     """Return what a run drew of a concept, in today's form where its cell is still declared."""
     cell = catalog.project.graph.cells.get(row.run.cell)
-    return _tiles(str(catalog.path(row.run)), cell.stage if cell else "", concept)
-
-
-@st.cache_resource(max_entries=128, show_spinner="Reading pictures …")
-def _tiles(folder: str, stage: str, concept: int) -> list[Picture]:
-    with open_made(folder, stage) as dataset:
-        found = tiles(dataset, concept)[:TILES]
+    folder = str(catalog.path(row.run))
+    found = tiles_of(Made(row.run.cell, cell.stage if cell else "", folder), concept, TILES)
     pictures = [
         Picture(
             tile.picture, f"{tile.classes}\n{tile.image}\npresence {number_text(tile.presence)}"

@@ -12,15 +12,13 @@ from dashboards.screens.concept_data import (
     Model,
     directions,
     labels_of,
-    names_of,
-    opened,
     presence_index,
     presences_alone,
     statistics,
     thumbnails,
     tiles_of,
-    whole,
 )
+from dashboards.screens.datasets import names_of, opened, whole
 from dashboards.screens.frame import BOUND, explained, link_to
 from dashboards.screens.notes import show_concept_note
 from dashboards.screens.parts import offer_table, show_part, show_parts, show_table
@@ -34,14 +32,14 @@ from dashboards.views.runs.settings import behind
 from registry.catalog.access import Catalog
 
 BELOW = {
-    "Colours": "the input weights that make its presence, in the colours they look for, on white.",
-    "Place": "the image again, faint where the concept is not.",
+    "Colours": "the input weights behind its presence, in the colours they respond to, on white.",
+    "Place": "the image, faded where the concept is absent.",
 }
 """What is shown below images, and what it is."""
 
 ABOUT_EVIDENCE = (
-    "No single number tells whether a name is right. Scores are on images that the name was not "
-    "chosen on; a metric can be trusted as far as it passes the sanity tests."
+    "No single number decides whether a name is right. Scores are on images held out from choosing "
+    "the name; trust a metric as far as it passes the sanity tests."
 )
 TILES_IN_ROW = 6
 SIMILAR_IN_ROW = 8
@@ -102,13 +100,13 @@ def _gallery(model: Model, concept: int) -> None:
     with explained():
         tiles = tiles_of(model.gallery, concept) if model.gallery else []
         if model.gallery and not tiles:
-            st.info("No image of this concept was drawn: it contributes to none, or to too few.")
+            st.info("No images were drawn: it contributes to none, or to too few.")
         if not tiles:
             return
         below, shown = _choose_tiles(tiles)
         for start in range(0, len(shown), TILES_IN_ROW):
-            for place, tile in zip(st.columns(TILES_IN_ROW), shown[start:], strict=False):
-                _tile(place, tile, below)
+            for slot, tile in zip(st.columns(TILES_IN_ROW), shown[start:], strict=False):
+                _tile(slot, tile, below)
         st.caption(f"Images with the largest presence. Below each: {BELOW[below]}")
 
 
@@ -128,12 +126,12 @@ def _choose_tiles(tiles: Sequence[view.Tile]) -> tuple[str, Sequence[view.Tile]]
     return below or next(iter(BELOW)), tiles if every else tiles[:TILES_IN_ROW]
 
 
-def _tile(place: DeltaGenerator, tile: view.Tile, below: str) -> None:
+def _tile(slot: DeltaGenerator, tile: view.Tile, below: str) -> None:
     under = tile.place if below == "Place" else tile.explanation
-    place.image(tile.picture, width="stretch", alt=tile.image)
-    place.image(under, width="stretch", alt=f"{below.lower()} in {tile.image}")
+    slot.image(tile.picture, width="stretch", alt=tile.image)
+    slot.image(under, width="stretch", alt=f"{below.lower()} in {tile.image}")
     about = f"**{literal(tile.classes)}**  \n{literal(tile.image)}"
-    place.caption(f"{about}  \npresence {literal(number_text(tile.presence))}")
+    slot.caption(f"{about}  \npresence {literal(number_text(tile.presence))}")
 
 
 # -- its name ---------------------------------------------------------------------------------
@@ -161,7 +159,7 @@ def _lead_on(catalog: Catalog, model: Model) -> None:
     """Link to what all this rests on: the run, the tests of the metrics, and other results."""
     names = model.names.cell if model.names else ""
     with st.container(horizontal=True):
-        link_to("runs", "The run that measured them", run=model.concepts.cell)
+        link_to("runs", "The run that measured these concepts", run=model.concepts.cell)
         if sanity := behind(catalog.project, names, "sanity"):
             link_to("sanity", "Sanity tests of the metrics", cell=sanity)
         others = {"consistency": model.consistency, "localisation": model.localisation}
@@ -237,33 +235,33 @@ def _labels(model: Model, concept: int) -> None:
 
 def _over_images(model: Model, frame: pd.DataFrame, concept: int) -> None:
     with explained():
-        reading = presence_index(model).is_reading
+        reading = presence_index(model.concepts, model.root).is_reading
         show = st.fragment(_presences, run_every=REFRESH) if reading else _presences
         show(model, frame, concept, reading)
 
 
 def _presences(model: Model, frame: pd.DataFrame, concept: int, was_reading: bool) -> None:
-    index = presence_index(model)
+    index = presence_index(model.concepts, model.root)
     moved = st.session_state.get("concept") or str(concept)
     if was_reading and (not index.is_reading or moved != str(concept)):
         st.rerun()
     known, kept = index.presences(), statistics(model.concepts)
-    place = int(kept.indexes["concept"].get_loc(concept))
+    slot = int(kept.indexes["concept"].get_loc(concept))
     if index.is_dense:
-        alone = presences_alone(model.concepts, place)
+        alone = presences_alone(model.concepts, slot)
         _show_presences(one.presence_parts(_file(model, concept), alone, 0, kept))
         return
     if index.trouble:
-        st.warning(literal(f"Presences over all images are not shown: {index.trouble}"))
+        st.warning(literal(f"Presences over all images cannot be shown: {index.trouble}"))
         return
     if not known.is_whole:
-        told = f"{known.n_read:,} of {known.n_images:,} images were read. This is done once."
-        st.progress(known.n_read / max(known.n_images, 1), literal(told))
+        text = f"{known.n_read:,} of {known.n_images:,} images read. This happens once."
+        st.progress(known.n_read / max(known.n_images, 1), literal(text))
     if not known.n_read:
         return
-    _show_presences(one.presence_parts(_file(model, concept), known, place, kept))
+    _show_presences(one.presence_parts(_file(model, concept), known, slot, kept))
     similar = one.most_similar(
-        known.correlations(place), kept["concept"].values, place, SIMILAR_IN_ROW
+        known.correlations(slot), kept["concept"].values, slot, SIMILAR_IN_ROW
     )
     _similar(model, frame, similar, "Present in the same images", "correlation", concept)
 
@@ -289,9 +287,9 @@ def _similar_directions(model: Model, frame: pd.DataFrame, concept: int) -> None
         if model.sae is None:
             return
         kept = statistics(model.concepts)
-        place = int(kept.indexes["concept"].get_loc(concept))
-        cosines = directions(model.sae).cosines(place)
-        similar = one.most_similar(cosines, kept["concept"].values, place, SIMILAR_IN_ROW)
+        slot = int(kept.indexes["concept"].get_loc(concept))
+        cosines = directions(model.sae).cosines(slot)
+        similar = one.most_similar(cosines, kept["concept"].values, slot, SIMILAR_IN_ROW)
         _similar(model, frame, similar, "Similar directions in the layer", "cosine", concept)
 
 
@@ -306,24 +304,24 @@ def _similar(
     """Show concepts that are like one, each with a button that leads to it."""
     st.markdown(f"**{title}**")
     if not similar:
-        st.caption("None: it is the same everywhere.")
+        st.caption("None: this concept is constant.")
         return
     chosen = [other.concept for other in similar]
     table = view.similar_table(_file(model, concept), frame, similar, title, what)
     with explained():
-        pictures = thumbnails(model.gallery, chosen) if model.gallery else {}
-        for place, row in zip(
+        pictures = thumbnails(model.gallery, tuple(chosen)) if model.gallery else {}
+        for slot, row in zip(
             st.columns(SIMILAR_IN_ROW), table.frame.to_dict("records"), strict=False
         ):
-            _similar_tile(place, row, what, pictures.get(row["concept"], ""))
+            _similar_tile(slot, row, what, pictures.get(row["concept"], ""))
     offer_table(table)
 
 
-def _similar_tile(place: DeltaGenerator, row: dict[str, object], what: str, picture: str) -> None:
+def _similar_tile(slot: DeltaGenerator, row: dict[str, object], what: str, picture: str) -> None:
     concept = int(str(row["concept"]))
     if picture:
-        place.image(picture, width="stretch", alt=f"where concept {concept} is strongest")
-    place.button(
+        slot.image(picture, width="stretch", alt=f"where concept {concept} is strongest")
+    slot.button(
         literal(f"Concept {concept}"),
         key=f"similar-{what}-{concept}",
         on_click=go_to,
@@ -331,8 +329,8 @@ def _similar_tile(place: DeltaGenerator, row: dict[str, object], what: str, pict
         type="tertiary",
         help="Show it.",
     )
-    told = [str(row["name"] or "no name"), f"{what} {float(str(row[what])):.2f}"]
-    place.caption("  \n".join(map(literal, told)))
+    lines = [str(row["name"] or "no name"), f"{what} {float(str(row[what])):.2f}"]
+    slot.caption("  \n".join(map(literal, lines)))
 
 
 # -- decisions --------------------------------------------------------------------------------
@@ -344,11 +342,11 @@ def _decisions(model: Model, concept: int) -> None:
             return
         made = model.decisions
         found = one.decision_frame(opened(made), concept)
-        note = f"Of the decisions that {made.cell} explains; the concept is among their strongest."
+        note = f"Decisions explained by {made.cell} with this concept among the strongest."
         table = Table(
             f"{_file(model, concept)}-decisions",
             found,
-            "Decisions that use it",
+            "Decisions that use this concept",
             note,
             one.DECISION_COLUMNS,
         )
@@ -359,5 +357,5 @@ def _decisions(model: Model, concept: int) -> None:
 def _links(model: Model, cell: str, images: Sequence[str]) -> None:
     with st.container(horizontal=True):
         for image in images[:LINKS]:
-            told = literal(f"Decision on {image}")
-            link_to("decisions", told, cell=model.concepts.cell, decisions=cell, image=image)
+            text = literal(f"Decision on {image}")
+            link_to("decisions", text, cell=model.concepts.cell, decisions=cell, image=image)

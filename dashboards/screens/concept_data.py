@@ -10,6 +10,7 @@ import pandas as pd
 import streamlit as st
 import xarray as xr
 
+from dashboards.screens.datasets import Made, if_made, made_by, names_of, opened, whole
 from dashboards.screens.frame import explained, tell
 from dashboards.server.presence_index import PresenceIndex, cache_folder
 from dashboards.views.concepts import concepts as view
@@ -17,39 +18,21 @@ from dashboards.views.concepts import labels
 from dashboards.views.concepts.one_concept import Directions
 from dashboards.views.concepts.presences import Presences, read_alone
 from dashboards.views.concepts.related import (
+    MOST_LOOKED_AT,
     autoencoder_of,
-    is_damaged,
-    made_directly,
+    cells_of,
+    first_made,
     made_of,
     other_set,
 )
-from dashboards.views.runs.advice import Advice, advise, run_command
-from dashboards.views.runs.datasets import open_made, read_small
+from dashboards.views.runs.advice import Advice, run_command
 from registry.catalog.access import Catalog
-from registry.plan.project import MissingInputsError
 from registry.store.datasets import DATASET, find_dataset
 from registry.store.netcdf import read_row
 
 MOST_MATCHINGS = 3
 OF_IMAGES = ("label", "prediction", "target")
 """What is read of every image."""
-
-
-@dataclass(frozen=True)
-class Made:
-    """A dataset that is there.
-
-    Attributes
-    ----------
-    cell, stage : str
-        What made it, as declared.
-    folder : str
-        Where it is.
-    """
-
-    cell: str
-    stage: str
-    folder: str
 
 
 @dataclass(frozen=True)
@@ -94,7 +77,7 @@ def find_model(catalog: Catalog, cell: str) -> Model:
         If there is no dataset of the concepts themselves.
     """
     project = catalog.project
-    concepts = _made(catalog, cell)
+    concepts = made_by(catalog, cell)
     wanted: dict[str, str] = {}
     found = {
         schema: _first(catalog, made_of(project, cell, schema), schema, wanted)
@@ -109,27 +92,18 @@ def find_model(catalog: Catalog, cell: str) -> Model:
         sae=_first(catalog, [sae] if sae else [], "sae", {}),
         matchings=_matchings(catalog, cell, sae, wanted),
         wanted=wanted,
-        cells=view.cells_of(project, "concepts"),
+        cells=cells_of(project, "concepts"),
         **found,
     )
-
-
-def _made(catalog: Catalog, cell: str) -> Made:
-    return Made(cell, catalog.project.graph.cells[cell].stage, str(catalog.path(cell)))
 
 
 def _first(
     catalog: Catalog, cells: Sequence[str], schema: str, wanted: dict[str, str]
 ) -> Made | None:
     """Return the first of these cells that has a dataset; note the command if none has."""
-    for cell in cells[: view.MOST_LOOKED_AT]:
-        try:
-            made = _made(catalog, cell)
-        except MissingInputsError as error:
-            if is_damaged(catalog.project, cell):
-                tell(advise(error, cell))
-            continue
-        return _readable(made, opened)
+    for cell in cells[:MOST_LOOKED_AT]:
+        if (made := if_made(catalog, cell)) is not None:
+            return _readable(made, opened)
     if cells:
         wanted[schema] = run_command(cells[0])
     return None
@@ -145,14 +119,14 @@ def _readable(made: Made, read: Callable[[Made], object]) -> Made | None:
 
 def _advised(catalog: Catalog, cell: str, schema: str) -> Made | None:
     """Return what was made directly of a cell; tell what to do if nothing was."""
-    makers = made_directly(catalog.project, cell, schema)
+    makers = cells_of(catalog.project, schema, made_from=cell)
     if not makers:
-        reason = f"No experiment of experiments.toml makes one from {cell}."
-        tell(Advice(f"There is no {schema!r} dataset", reason))
+        reason = f"No experiment in experiments.toml makes one from {cell}."
+        tell(Advice(f"No {schema} dataset", reason))
         return None
-    maker = makers[view.first_made(catalog, makers)]
+    maker = makers[first_made(catalog, makers)]
     with explained(maker):
-        return _readable(_made(catalog, maker), names_of if schema == "names" else opened)
+        return _readable(made_by(catalog, maker), names_of if schema == "names" else opened)
     return None
 
 
@@ -173,34 +147,10 @@ def _matchings(
 # -- kept for the next reader -----------------------------------------------------------------
 
 
-def opened(made: Made) -> xr.Dataset:
-    """Return a dataset lazily, in today's form."""
-    return _opened(made.folder, made.stage)
-
-
-@st.cache_resource(max_entries=24, show_spinner="Opening a dataset …")
-def _opened(folder: str, stage: str) -> xr.Dataset:
-    return open_made(folder, stage)
-
-
-def whole(made: Made) -> xr.Dataset:
-    """Return a dataset with all that is small of it in memory."""
-    return _whole(made.folder, made.stage)
-
-
-@st.cache_resource(max_entries=12, show_spinner="Reading the results …")
-def _whole(folder: str, stage: str) -> xr.Dataset:
-    return read_small(folder, stage)
-
-
+@st.cache_resource(max_entries=8, show_spinner="Reading the concepts …")
 def statistics(made: Made) -> xr.Dataset:
     """Return what is small of a concepts dataset: scalars, and what concepts and images have."""
-    return _statistics(made.folder, made.stage)
-
-
-@st.cache_resource(max_entries=8, show_spinner="Reading the concepts …")
-def _statistics(folder: str, stage: str) -> xr.Dataset:
-    dataset = _opened(folder, stage)
+    dataset = opened(made)
     left_out = [
         name
         for name, variable in dataset.data_vars.items()
@@ -209,91 +159,62 @@ def _statistics(folder: str, stage: str) -> xr.Dataset:
     return dataset.drop_vars(left_out).load()
 
 
-def names_of(made: Made) -> xr.Dataset:
-    """Return names in memory; the next-best labels, millions of strings, stay on the disk."""
-    return _names(made.folder, made.stage)
-
-
-@st.cache_resource(max_entries=4, show_spinner="Reading the names …")
-def _names(folder: str, stage: str) -> xr.Dataset:
-    with open_made(folder, stage, drop_variables=labels.NEXT_LABELS) as dataset:
-        return dataset.load()
-
-
 def labels_of(made: Made, concept: int) -> xr.Dataset:
     """Return the names of one concept, the next-best labels too; of none if it has no names."""
     known = names_of(made)
-    places = known.indexes["concept"].get_indexer([concept])
-    own = known.isel(concept=places[places >= 0])
+    slots = known.indexes["concept"].get_indexer([concept])
+    own = known.isel(concept=slots[slots >= 0])
     if not own.sizes["concept"]:
         return own
     file = Path(made.folder) / DATASET
-    rows = {name: read_row(file, name, int(places[0]))[None] for name in labels.NEXT_LABELS[:2]}
+    rows = {name: read_row(file, name, int(slots[0]))[None] for name in labels.NEXT_LABELS[:2]}
     dims = ("concept", "metric", "rank")
     return own.assign({name: (dims, values) for name, values in rows.items()})
 
 
-def frame_of(model: Model, way: str) -> pd.DataFrame:
+def frame_of(model: Model, namer: str) -> pd.DataFrame:
     """Return the table of all concepts."""
-    return _frame(model.concepts, model.names, model.consistency, way)
+    return _frame(model.concepts, model.names, model.consistency, namer)
 
 
 @st.cache_resource(max_entries=16, show_spinner="Listing the concepts …")
-def _frame(concepts: Made, names: Made | None, consistency: Made | None, way: str) -> pd.DataFrame:
-    best = labels.best_names(names_of(names), way) if names and way else None
+def _frame(
+    concepts: Made, names: Made | None, consistency: Made | None, namer: str
+) -> pd.DataFrame:
+    best = labels.best_names(names_of(names), namer) if names and namer else None
     scores = whole(consistency) if consistency else None
     return view.concepts_frame(statistics(concepts), best, scores)
 
 
-def thumbnails(made: Made, concepts: Sequence[int]) -> dict[int, str]:
+@st.cache_resource(max_entries=256, show_spinner=False)
+def thumbnails(made: Made, concepts: tuple[int, ...]) -> dict[int, str]:
     """Return thumbnails of some concepts."""
-    return _thumbnails(made.folder, made.stage, tuple(concepts))
+    return view.pictures_of(opened(made), concepts)
 
 
 @st.cache_resource(max_entries=256, show_spinner=False)
-def _thumbnails(folder: str, stage: str, concepts: tuple[int, ...]) -> dict[int, str]:
-    return view.pictures_of(_opened(folder, stage), concepts)
-
-
-def tiles_of(made: Made, concept: int) -> list[view.Tile]:
-    """Return the images of one concept."""
-    return _tiles(made.folder, made.stage, concept)
-
-
-@st.cache_resource(max_entries=64, show_spinner=False)
-def _tiles(folder: str, stage: str, concept: int) -> list[view.Tile]:
-    return view.tiles(_opened(folder, stage), concept)
-
-
-def directions(made: Made) -> Directions:
-    """Return the directions of an SAE's concepts in the layer."""
-    return _directions(made.folder, made.stage)
+def tiles_of(made: Made, concept: int, most: int | None = None) -> list[view.Tile]:
+    """Return the images of one concept, the strongest first; so many at most."""
+    return view.tiles(opened(made), concept, most)
 
 
 @st.cache_resource(max_entries=2, show_spinner="Reading the decoder …")
-def _directions(folder: str, stage: str) -> Directions:
-    return Directions.of(_opened(folder, stage)["decoder"])
-
-
-def presence_index(model: Model) -> PresenceIndex:
-    """Return the presences of a set of concepts, which may still be being read."""
-    return _presence_index(model.concepts.folder, model.concepts.stage, model.root)
+def directions(made: Made) -> Directions:
+    """Return the directions of an SAE's concepts in the layer."""
+    return Directions.of(opened(made)["decoder"])
 
 
 @st.cache_resource(max_entries=4, show_spinner="Reading presences …")
-def _presence_index(folder: str, stage: str, root: str) -> PresenceIndex:
-    dataset = _opened(folder, stage)
-    _, manifest = find_dataset(folder)
+def presence_index(concepts: Made, root: str) -> PresenceIndex:
+    """Return the presences of a set of concepts, which may still be being read."""
+    dataset = opened(concepts)
+    _, manifest = find_dataset(concepts.folder)
     cells = dataset.sizes["image"] * dataset.sizes["concept"]
     kept = cache_folder(Path(root), str(manifest["content"]))
     return PresenceIndex(lambda: dataset, cells, kept)
 
 
-def presences_alone(made: Made, place: int) -> Presences:
-    """Return the presences of the concept at a place, read from the dataset itself."""
-    return _presences_alone(made.folder, made.stage, place)
-
-
 @st.cache_resource(max_entries=16, show_spinner="Reading presences …")
-def _presences_alone(folder: str, stage: str, place: int) -> Presences:
-    return read_alone(_opened(folder, stage), place)
+def presences_alone(made: Made, index: int) -> Presences:
+    """Return the presences of the concept at an index, read from the dataset itself."""
+    return read_alone(opened(made), index)

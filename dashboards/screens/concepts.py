@@ -14,12 +14,10 @@ from dashboards.screens.concept_data import (
     Model,
     find_model,
     frame_of,
-    names_of,
-    opened,
     statistics,
     thumbnails,
-    whole,
 )
+from dashboards.screens.datasets import names_of, opened, whole
 from dashboards.screens.frame import (
     BOUND,
     OF_A_MODEL,
@@ -36,6 +34,7 @@ from dashboards.screens.parts import column_of, offer_table, show_numbers, show_
 from dashboards.views.concepts import concepts as view
 from dashboards.views.concepts import labels
 from dashboards.views.concepts.concept_model import channels_note, model_parts
+from dashboards.views.concepts.related import cells_of, first_made
 from dashboards.views.parts.parts import Figure
 from dashboards.views.parts.text import count_text, literal
 from dashboards.views.runs.advice import without_datasets
@@ -68,19 +67,19 @@ SECTIONS = ("Concepts", "The whole model")
 def show() -> None:
     """Show the page."""
     catalog = begin("Concepts", HELP, shares=OF_A_MODEL)
-    cells = view.cells_of(catalog.project, "concepts")
+    cells = cells_of(catalog.project, "concepts")
     if not cells:
         tell(without_datasets(catalog.project, "concepts"))
         return
-    places = st.columns([3, 2, 3, 2])
-    first = view.first_made(catalog, cells)
-    cell = choose_one(places[0], "Experiment", cells, first, "cell")
+    slots = st.columns([3, 2, 3, 2])
+    first = first_made(catalog, cells)
+    cell = choose_one(slots[0], "Experiment", cells, first, "cell")
     with explained(cell, stop=True):
         model = find_model(catalog, cell)
         numbers = view.summary(statistics(model.concepts))
-    way = _way(model, places[1])
+    namer = _namer(model, slots[1])
     with explained(cell, stop=True):
-        frame = frame_of(model, way)
+        frame = frame_of(model, namer)
     show_numbers(numbers)
     section = st.segmented_control(
         "Section",
@@ -91,29 +90,29 @@ def show() -> None:
         label_visibility="collapsed",
     )
     if section == SECTIONS[1]:
-        _whole_model(model, frame, way)
+        _whole_model(model, frame, namer)
     elif frame.empty:
-        st.info("This dataset has no concept.")
+        st.info("No concepts in this dataset.")
     else:
-        _browse(catalog, model, _tagged(catalog, cell, frame), way, places)
+        _browse(catalog, model, _tagged(catalog, cell, frame), namer, slots)
 
 
-def _way(model: Model, place: DeltaGenerator) -> str:
+def _namer(model: Model, slot: DeltaGenerator) -> str:
     """Return what concepts are named by: a metric, or their consensus; "" without names."""
-    ways: list[str] = []
+    namers: list[str] = []
     with explained(model.names.cell if model.names else ""):
-        ways = labels.ways_to_name(names_of(model.names)) if model.names else []
-    tell_unknown("metric", ways)
-    way = place.selectbox(
+        namers = labels.namers_of(names_of(model.names)) if model.names else []
+    tell_unknown("metric", namers)
+    namer = slot.selectbox(
         "Named by",
-        ways,
-        index=labels.preferred_way(ways) if ways else None,
-        help="Consensus: the label that most of the metrics choose which pass the sanity tests "
-        "(all metrics, where none was tested). Its score is their share.",
+        namers,
+        index=labels.preferred_namer(namers) if namers else None,
+        help="Consensus: the label chosen by most metrics that pass the sanity tests (by all "
+        "metrics where none was tested). Its score is the fraction that choose it.",
         key="metric",
         bind=BOUND,
     )
-    return way or ""
+    return namer or ""
 
 
 # -- one by one -------------------------------------------------------------------------------
@@ -123,24 +122,24 @@ def _browse(
     catalog: Catalog,
     model: Model,
     frame: pd.DataFrame,
-    way: str,
-    places: Sequence[DeltaGenerator],
+    namer: str,
+    slots: Sequence[DeltaGenerator],
 ) -> None:
     """Show the table, and beside it the concept that is chosen."""
-    text = places[2].text_input(
+    text = slots[2].text_input(
         "Search",
         key="label",
         bind=BOUND,
-        placeholder="a name, or a concept's number",
+        placeholder="name or index",
         on_change=go_to,  # the first of those that are found
         args=(None,),
     )
-    by = places[3].selectbox("Sort by", list(view.ORDERS), key="sort", bind=BOUND)
+    by = slots[3].selectbox("Sort by", list(view.ORDERS), key="sort", bind=BOUND)
     ordered = view.order(frame, by)
     found = view.search(ordered, text or "")
     asked = st.session_state.get("concept", st.query_params.get("concept"))
     if found.empty and not asked:
-        _table(model, found, -1, way)
+        _table(model, found, -1, namer)
         return
     table, chosen = st.columns(2, gap="medium")
     with chosen:
@@ -148,7 +147,7 @@ def _browse(
         concept = _choice(found["concept"].tolist() or known, known)
         show_concept(catalog, model, frame, concept)
     with table:
-        _table(model, found, concept, way)
+        _table(model, found, concept, namer)
     show_beside(model, frame, concept)
 
 
@@ -168,37 +167,37 @@ def _choice(concepts: Sequence[int], known: Sequence[int]) -> int:
     row = st.container(horizontal=True, vertical_alignment="bottom")
     text = row.text_input(
         "Concept",
-        placeholder=f"{concepts[0]}, the first of the table",
-        help="By its number, or by the box at the left of its row.",
+        placeholder=f"{concepts[0]}",
+        help="Its index; or tick its row.",
         key="concept",
         bind=BOUND,
         width=NARROW,
     )
     concept = view.meant_concept(text or str(concepts[0]), known)
-    if told := view.not_meant(text or "", concept):
-        st.info(literal(told))
+    if found := view.not_meant(text or "", concept):
+        st.info(literal(found))
     for label, step in (("Previous", -1), ("Next", 1)):
         other = view.neighbour(concept, concepts, step)
         row.button(label, on_click=go_to, args=(other,), disabled=other is None)
     return concept
 
 
-def _table(model: Model, found: pd.DataFrame, concept: int, way: str) -> None:
+def _table(model: Model, found: pd.DataFrame, concept: int, namer: str) -> None:
     """Show one page of the concepts that were found; choosing a row chooses its concept."""
     if found.empty:
-        st.info("No concept has such a name. Look for less, or clear the search.")
+        st.info("No concept matches. Relax the search.")
         return
     number = _page(found, concept)
     rows = found.iloc[(number - 1) * view.PAGE : number * view.PAGE]
     keys = [int(one) for one in rows["concept"]]
     with explained():
-        pictures = thumbnails(model.gallery, keys) if model.gallery else {}
+        pictures = thumbnails(model.gallery, tuple(keys)) if model.gallery else {}
         if pictures:
             rows = rows.assign(picture=[pictures.get(one) for one in keys])
-    table = view.concept_table(model.concepts.cell, rows, way)
+    table = view.concept_table(model.concepts.cell, rows, namer)
     config: dict[str, Any] = {
-        name: {**column_of(name, told), "width": WIDTHS[name]}
-        for name, told in table.columns.items()
+        name: {**column_of(name, column), "width": WIDTHS[name]}
+        for name, column in table.columns.items()
     }
     shown = table.frame
     if "image_share" in shown:  # the form for shares has two digits, the words beside have one
@@ -217,10 +216,8 @@ def _table(model: Model, found: pd.DataFrame, concept: int, way: str) -> None:
         selection_mode="single-row",
         column_config=config,
     )
-    st.caption(
-        f"{count_text(len(found), 'concept')}. Choose one by the box at the left of its row."
-    )
-    offer_table(view.concept_table(model.concepts.cell, found, way))
+    st.caption(f"{count_text(len(found), 'concept')}. Tick a box to open one.")
+    offer_table(view.concept_table(model.concepts.cell, found, namer))
 
 
 def _page(found: pd.DataFrame, concept: int) -> int:
@@ -229,11 +226,11 @@ def _page(found: pd.DataFrame, concept: int) -> int:
     if last == 1:
         return 1
     asked = st.number_input(
-        f"Page of {last:,}",
+        f"Page (of {last:,})",
         min_value=1,
         value=None,
         step=1,
-        placeholder=f"{view.page_with(found, concept)}, that of the concept",
+        placeholder=f"{view.page_with(found, concept)}",
         key="page",
         bind=BOUND,
     )
@@ -249,7 +246,7 @@ def _choose(concepts: Sequence[int]) -> None:
 # -- all together -----------------------------------------------------------------------------
 
 
-def _whole_model(model: Model, frame: pd.DataFrame, way: str) -> None:
+def _whole_model(model: Model, frame: pd.DataFrame, namer: str) -> None:
     """Show what is said of all concepts together."""
     if model.sae is None:
         st.caption(channels_note(model.concepts.cell))
@@ -262,8 +259,8 @@ def _whole_model(model: Model, frame: pd.DataFrame, way: str) -> None:
     parts = model_parts(model.concepts.cell, statistics(model.concepts), names, scores, best)
     figures = [part for part in parts if isinstance(part, Figure)]
     for start in range(0, len(figures), 2):
-        for place, figure in zip(st.columns(2, gap="medium"), figures[start:], strict=False):
-            with place:
+        for slot, figure in zip(st.columns(2, gap="medium"), figures[start:], strict=False):
+            with slot:
                 show_part(figure)
     for part in parts:
         if not isinstance(part, Figure):

@@ -9,8 +9,9 @@ import streamlit as st
 import xarray as xr
 from streamlit.delta_generator import DeltaGenerator
 
+from dashboards.screens.datasets import Made
+from dashboards.screens.decision_data import Model, strongest_images
 from dashboards.screens.frame import link_to
-from dashboards.screens.model import Model, Stored, strongest_images
 from dashboards.screens.parts import show_part
 from dashboards.views.concepts import decisions as view
 from dashboards.views.concepts.decisions import Decision, Naming, Term
@@ -68,7 +69,7 @@ def show_decision(
 
 def show_concepts(explained: xr.Dataset, naming: Naming, image: str) -> None:
     """Offer the table of every concept that is present in an image."""
-    with st.expander("Every concept that is present in the image"):
+    with st.expander("Every concept present in the image"):
         show_part(view.contributions_table(explained, naming, file_name("decision", image)))
 
 
@@ -96,9 +97,9 @@ def _terms(model: Model, decision: Decision, naming: Naming) -> None:
 
 def _titles() -> None:
     words = ("colours here", "amounts here", "", "where the concept is strongest")
-    for place, word in zip(st.columns(PLACES), words, strict=True):
+    for slot, word in zip(st.columns(PLACES), words, strict=True):
         if word:
-            place.caption(word)
+            slot.caption(word)
 
 
 def _rows(model: Model, decision: Decision, naming: Naming, terms: Sequence[Term]) -> None:
@@ -138,11 +139,11 @@ def _places(
     amounts.image(enlarge(heat), width="stretch", alt=f"{title}: amounts in this image")
 
 
-def _strip(gallery: Stored, concept: int) -> None:
+def _strip(gallery: Made | None, concept: int) -> None:
     """Show the images in which a concept is strongest, each above where it is in it."""
     tiles = strongest_images(gallery, concept, TILES)
     if not tiles:
-        st.caption("No picture of it was drawn.")
-    for place, tile in zip(st.columns(TILES), tiles, strict=False):
-        place.image(tile.picture, width="stretch", alt=tile.image)
-        place.image(tile.explanation, width="stretch", alt=f"colours in {tile.image}")
+        st.caption("No pictures drawn.")
+    for slot, tile in zip(st.columns(TILES), tiles, strict=False):
+        slot.image(tile.picture, width="stretch", alt=tile.image)
+        slot.image(tile.explanation, width="stretch", alt=f"colours in {tile.image}")

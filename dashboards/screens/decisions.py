@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
+from dashboards.screens.datasets import whole
 from dashboards.screens.decision import show_concepts, show_decision
+from dashboards.screens.decision_data import Model, read_model, read_naming
 from dashboards.screens.frame import (
     BOUND,
     OF_A_MODEL,
@@ -21,10 +23,8 @@ from dashboards.screens.frame import (
     tell,
     tell_unknown,
 )
-from dashboards.screens.model import Model, read_decisions, read_model, read_naming
 from dashboards.server.explainer import ExplainerError
-from dashboards.views.concepts import choosing
-from dashboards.views.concepts.concepts import cells_of, first_made
+from dashboards.views.concepts import image_choice
 from dashboards.views.concepts.decisions import (
     MEANING,
     Decision,
@@ -33,13 +33,14 @@ from dashboards.views.concepts.decisions import (
     of_stored,
     runner_up,
 )
+from dashboards.views.concepts.related import cells_of, first_made
 from dashboards.views.concepts.uploads import MOST_MEGABYTES, SUFFIXES, UploadError, read_upload
 from dashboards.views.parts.text import literal
 from dashboards.views.runs.advice import Advice, without_datasets
 from registry.catalog.access import Catalog
 from registry.plan.project import Project
 
-PREDICTED = "what it predicts"
+PREDICTED = "the prediction"
 WIDE, NARROW = 300, 200  # pixels of boxes
 ASK = ":material/compare_arrows:"
 
@@ -73,7 +74,7 @@ def show() -> None:
     first = first_made(catalog, cells)
     cell = choose_one(row, "Experiment", cells, first, "cell", WIDE)
     model = read_model(catalog, cell, _decisions_of(catalog, cell, row))
-    naming = read_naming(catalog, cell, lambda ways, at: _way_to_name(row, ways, at))
+    naming = read_naming(catalog, cell, lambda namers, at: _namer(row, namers, at))
     subject = _choose(model)
     target, against = _question(model)
     if subject is not None:
@@ -89,29 +90,29 @@ def _follow_link(project: Project, cells: Sequence[str]) -> None:
         st.session_state["decisions"] = asked
 
 
-def _decisions_of(catalog: Catalog, cell: str, place: Any) -> str:
+def _decisions_of(catalog: Catalog, cell: str, slot: Any) -> str:
     """Return the cell that has explained images of this model in advance, "" if there is none."""
     makers = cells_of(catalog.project, "decisions", made_from=cell)
     if len(makers) < 2:
         return makers[0] if makers else ""
     first = first_made(catalog, makers)
     label = "Explained in advance by"
-    return choose_one(place, label, makers, first, "decisions", WIDE)
+    return choose_one(slot, label, makers, first, "decisions", WIDE)
 
 
-def _way_to_name(place: Any, ways: Sequence[str], first: int) -> str:
-    tell_unknown("metric", ways)
-    way = place.selectbox(
+def _namer(slot: Any, namers: Sequence[str], first: int) -> str:
+    tell_unknown("metric", namers)
+    namer = slot.selectbox(
         "Concepts named by",
-        ways,
+        namers,
         index=first,
-        help="Consensus: the label that most of the metrics choose which pass the sanity tests "
-        "of Oikarinen et al. (ICML 2025, arXiv 2506.05774).",
+        help="Consensus: the label chosen by most metrics that pass the sanity tests of Oikarinen "
+        "et al. (ICML 2025, arXiv 2506.05774).",
         key="metric",
         bind=BOUND,
         width=NARROW,
     )
-    return str(way or ways[first])  # none, right after Back to an address without it
+    return str(namer or namers[first])  # none, right after Back to an address without it
 
 
 # -- what to explain --------------------------------------------------------------------------
@@ -119,23 +120,23 @@ def _way_to_name(place: Any, ways: Sequence[str], first: int) -> str:
 
 def _choose(model: Model) -> Subject | None:
     """Return the image to explain, by widgets that the address holds; None where there is none."""
-    ways = [choosing.ALL, choosing.RIGHT, choosing.WRONG]
+    namers = [image_choice.ALL, image_choice.RIGHT, image_choice.WRONG]
     if model.concepts is not None:
-        ways += [choosing.EXPLAINED] if model.explained else []
-        ways += [choosing.UPLOAD]
+        namers += [image_choice.EXPLAINED] if model.explained else []
+        namers += [image_choice.UPLOAD]
     row = st.container(horizontal=True, vertical_alignment="bottom")
-    tell_unknown("from", ways)
+    tell_unknown("from", namers)
     which = row.segmented_control(
         "Images",
-        ways,
-        default=choosing.ALL,
+        namers,
+        default=image_choice.ALL,
         key="from",
         bind=BOUND,
         on_change=_look_elsewhere,
         help="Right and wrong: by the prediction of the network with its concepts in place. "
-        "Explained: those that an experiment has explained in advance.",
+        "Explained: in advance, by an experiment.",
     )
-    if which == choosing.UPLOAD:
+    if which == image_choice.UPLOAD:
         return _uploaded()
     label = row.selectbox(
         "Labelled",
@@ -148,24 +149,24 @@ def _choose(model: Model) -> Subject | None:
         args=("",),
         width=NARROW,
     )
-    every = which or choosing.ALL
-    chosen = choosing.select_images(model.images, every, label or "", model.explained)
+    every = which or image_choice.ALL
+    chosen = image_choice.select_images(model.images, every, label or "", model.explained)
     return _by_name(model, chosen, row)
 
 
 def _by_name(model: Model, chosen: list[str], row: Any) -> Subject | None:
-    hint = f"{chosen[0]}, the first of {len(chosen):,}" if chosen else "none"
+    hint = f"{chosen[0]} (1 of {len(chosen):,})" if chosen else "none"
     text = row.text_input("Image", placeholder=hint, key="image", bind=BOUND, width=WIDE) or ""
     current = text.strip() or (chosen[0] if chosen else "")
-    before, after = choosing.neighbours(current, chosen)
-    other = choosing.any_of(chosen, current, np.random.default_rng())
+    before, after = image_choice.neighbours(current, chosen)
+    other = image_choice.any_of(chosen, current, np.random.default_rng())
     steps = (("Previous", before), ("Next", after), ("Random", other))
     for word, image in steps:
         row.button(word, on_click=_go_to, args=(image,), disabled=not image)
     try:
-        name = choosing.meant_image(text, model.images, chosen)
-    except choosing.UnknownImageError as error:
-        st.info(literal(f"There is {error}."))
+        name = image_choice.meant_image(text, model.images, chosen)
+    except image_choice.UnknownImageError as error:
+        st.info(literal(f"{str(error).capitalize()}."))
         return None
     row = model.images[model.images["image"] == name].iloc[0]
     return Subject(name, str(row["label"]))
@@ -186,17 +187,17 @@ def _uploaded() -> Subject | None:
         "Picture",
         type=list(SUFFIXES),
         max_upload_size=MOST_MEGABYTES,
-        help="It stays in memory while this page is open: nothing is written to a disk.",
+        help="Kept in memory while this page is open; never written to disk.",
         key="upload",
     )
     if file is None:
-        st.info("Choose a PNG, JPEG or WebP picture from your disk.")
+        st.info("Choose a PNG, JPEG or WebP image.")
         return None
     content = file.getvalue()
     try:
         picture = read_upload(content)
     except UploadError as error:
-        tell(Advice("This file cannot be explained", f"{file.name}: {error}"), st.error)
+        tell(Advice("Cannot explain this file", f"{file.name}: {error}"), st.error)
         return None
     return Subject(file.name, uploaded=(hashlib.sha256(content).hexdigest(), picture))
 
@@ -211,12 +212,12 @@ def _question(model: Model) -> tuple[int | None, int | None]:
     tell_unknown("against", model.classes)
     target = row.selectbox("Explain the logit of", options, key="class", bind=BOUND, width=WIDE)
     against = row.selectbox(
-        "less the logit of",
+        "minus the logit of",
         model.classes,
         index=None,
-        placeholder="none: the logit by itself",
-        help="Why the one class and not the other: both logits are sums over the same concepts, "
-        "and so is their difference, exactly.",
+        placeholder="none",
+        help="Why one class and not the other: both logits are sums over the same concepts, and so "
+        "is their difference, exactly.",
         key="against",
         bind=BOUND,
         width=WIDE,
@@ -240,11 +241,11 @@ def _answer(
         if against is not None and not explains_itself:
             whole = model.explain(subject.name, target, against, subject.uploaded)
     except ExplainerError as error:
-        tell(Advice("This image cannot be explained here", str(error)), st.warning)
+        tell(Advice("Cannot explain this image here", str(error)), st.warning)
         _show_stored(model, naming, subject)
         return
     if against is not None and explains_itself:
-        st.info("Both classes are the same. Shown is its logit; choose another one to compare.")
+        st.info("Both classes are the same. Showing its logit; choose another class to compare.")
     decision = of_image(whole, subject.label)
     show_decision(model, decision, naming, subject.name, lambda: _ask_further(model, decision))
     show_concepts(whole, naming, subject.name)
@@ -252,10 +253,10 @@ def _answer(
 
 def _show_stored(model: Model, naming: Naming, subject: Subject) -> None:
     """Show what was explained in advance of an image, if it was."""
-    if subject.uploaded is not None or subject.name not in model.explained:
+    if subject.uploaded or model.decisions is None or subject.name not in model.explained:
         return
     with explained():
-        decision = of_stored(read_decisions(model.decisions), subject.name)
+        decision = of_stored(whole(model.decisions), subject.name)
         show_decision(model, decision, naming, subject.name)
 
 
@@ -265,22 +266,23 @@ def _ask_further(model: Model, decision: Decision) -> None:
     Of a class that is not predicted, why the prediction and not this one.
     """
     if decision.target != decision.prediction and not decision.against:
-        told = literal(f"Why {decision.prediction}, and not {decision.target}?")
+        text = literal(f"Why {decision.prediction}, and not {decision.target}?")
         option = _option(model, decision, decision.target)
-        st.button(told, on_click=_ask_against, args=(option, PREDICTED), icon=ASK)
+        st.button(text, on_click=_ask_against, args=(option, PREDICTED), icon=ASK)
         return
     other = runner_up(decision)
     if decision.against or other in ("", decision.target) or decision.classes is None:
         return
-    told, option = literal(f"Why not {other}?"), _option(model, decision, other)
-    st.button(told, on_click=_ask_against, args=(option,), icon=ASK)
+    text, option = literal(f"Why not {other}?"), _option(model, decision, other)
+    st.button(text, on_click=_ask_against, args=(option,), icon=ASK)
 
 
 def _option(model: Model, decision: Decision, name: str) -> str | None:
     """Return the option of the boxes that stands for a class; None where classes are not known."""
     if decision.classes is None:
         return None
-    return model.classes[decision.classes["class"].tolist().index(name)]
+    index: int = decision.classes["class"].tolist().index(name)
+    return model.classes[index]
 
 
 def _ask_against(option: str | None, target: str = "") -> None:

@@ -30,7 +30,7 @@ have shown."""
 OF_A_MODEL = ("cell", "metric")
 """What the pages of one concept model share: which one it is, and what names its concepts."""
 
-JOURNALS = "FACTBOOK_MONGO is off: shown is what the journals of the runs say."
+JOURNALS = "FACTBOOK_MONGO is off. Showing runs from local journals."
 
 
 @st.cache_resource(show_spinner="Opening the catalog …")
@@ -169,7 +169,7 @@ def remember_pages(pages: Mapping[str, Any]) -> None:
 
 def link_to_dataset(schema: str, cell: str) -> None:
     """Link to the page that shows such a dataset, where there is one."""
-    link_to(schema, "Look at it", cell=cell)
+    link_to(schema, "Open", cell=cell)
 
 
 def link_to(page: str, label: str, /, **address: object) -> None:
@@ -181,7 +181,7 @@ def link_to(page: str, label: str, /, **address: object) -> None:
 
 
 def choose_one(
-    place: Any,
+    slot: Any,
     label: str,
     options: Sequence[str],
     first: int,
@@ -194,7 +194,7 @@ def choose_one(
 
     Parameters
     ----------
-    place : streamlit or a container of it
+    slot : streamlit or a container of it
         Where to draw the box.
     label : str
         Of the box.
@@ -208,7 +208,7 @@ def choose_one(
         Of the box, in pixels.
     """
     begin_with(key, options, options[first])
-    chosen = place.selectbox(
+    chosen = slot.selectbox(
         label,
         options,
         index=None,
@@ -235,7 +235,7 @@ def begin_with(key: str, options: Sequence[str], first: str | list[str]) -> None
     if unknown:
         shown = st.session_state[key] if len(unknown) == len(named) else set(named) - set(unknown)
         shown = shown if isinstance(shown, str) else ", ".join(sorted(shown))
-        _tell_unknown(unknown, f" Shown is {shown}.")
+        _tell_unknown(unknown, f" Showing {shown}.")
 
 
 def tell_unknown(key: str, options: Sequence[object]) -> None:
@@ -247,8 +247,8 @@ def tell_unknown(key: str, options: Sequence[object]) -> None:
 
 def _tell_unknown(names: Sequence[str], shown: str = "") -> None:
     if names:
-        told = ", ".join(repr(name[:100]) for name in names)
-        tell(Advice(f"There is no {told} here", f"The address names it.{shown}"))
+        text = ", ".join(repr(name[:100]) for name in names)
+        tell(Advice(f"No {text} here", f"The address asks for it.{shown}"))
 
 
 def mark_row(table: str, rows: Sequence[object], chosen: object) -> None:
@@ -258,8 +258,8 @@ def mark_row(table: str, rows: Sequence[object], chosen: object) -> None:
 
 def mark_rows(table: str, rows: Sequence[object], chosen: Sequence[object]) -> None:
     """Mark the chosen rows of a table that is about to be drawn, whoever chose them."""
-    places = [place for place, row in enumerate(rows) if row in chosen]
-    st.session_state[table] = {"selection": {"rows": places, "columns": [], "cells": []}}
+    indices = [index for index, row in enumerate(rows) if row in chosen]
+    st.session_state[table] = {"selection": {"rows": indices, "columns": [], "cells": []}}
 
 
 def marked_rows(table: str) -> list[int]:

@@ -23,8 +23,8 @@ from registry.catalog.notes import (
 )
 from registry.mongo.database import DatabaseError
 
-WITHOUT_DATABASE = "Notes and tags are kept in MongoDB: there is none now, so none can be shown."
-ABOUT_TAGS = "With blanks between: letters, digits and _.:/+-"
+WITHOUT_DATABASE = "Notes and tags need MongoDB, which is not connected."
+ABOUT_TAGS = "Separated by spaces; letters, digits and _.:/+-"
 _TROUBLE, _KEPT = "note-trouble", "note-kept"
 
 
@@ -55,7 +55,7 @@ def show_note(catalog: Catalog, subject: NoteSubject, about: Mapping[str, str]) 
                 _form(note, about)
         if note.text:
             st.text(note.text)
-            st.caption(f"Noted {literal(time_text(note.changed))}.")
+            st.caption(f"Saved {literal(time_text(note.changed))}.")
 
 
 def show_concept_note(catalog: Catalog, cell: str, concept: int) -> None:
@@ -110,7 +110,7 @@ def _save(note: Note, about: Mapping[str, str], key: str) -> None:
     try:
         catalog = open_catalog()
         if catalog.database is None:
-            raise NoteError("there is no database now")
+            raise NoteError("no database is connected")
         write_note(catalog.database, replace(note, text=text, tags=parse_tags(tags)), about)
         run_index(catalog).hurry()
         st.session_state[_KEPT] = True

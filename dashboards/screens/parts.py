@@ -55,7 +55,7 @@ def show_table(table: Table, height: int | None = None, **options: Any) -> None:
     """Show a table, with its downloads; options are those of `st.dataframe`."""
     _title(table.title)
     if table.frame.empty:
-        st.caption("Nothing to list.")
+        st.caption("No rows.")
     else:
         st.dataframe(
             table.frame,
@@ -63,7 +63,7 @@ def show_table(table: Table, height: int | None = None, **options: Any) -> None:
             placeholder="",
             alt=table.title or table.name,
             height=height or 3 + ROW * (min(len(table.frame), table.in_sight) + 1),
-            column_config={name: column_of(name, told) for name, told in table.columns.items()},
+            column_config={name: column_of(name, column) for name, column in table.columns.items()},
             **options,
         )
     _footer(table.note)
@@ -79,17 +79,17 @@ def offer_table(table: Table) -> None:
     )
 
 
-def column_of(name: str, told: Column) -> Any:
+def column_of(name: str, column: Column) -> Any:
     """Return the configuration of a column of `st.dataframe`."""
     config = st.column_config
-    title, meaning = told.title or name, literal(told.meaning) or None
-    if told.form == PICTURE:
+    title, meaning = column.title or name, literal(column.meaning) or None
+    if column.form == PICTURE:
         return config.ImageColumn(title, help=meaning)
-    if told.form.endswith("%"):
+    if column.form.endswith("%"):
         return config.NumberColumn(title, help=meaning, format="percent")
-    if told.form:
-        return config.NumberColumn(title, help=meaning, format=f"%{told.form.lstrip('+,')}")
-    return config.Column(title, help=meaning, width=WIDE if told.is_wide else None)
+    if column.form:
+        return config.NumberColumn(title, help=meaning, format=f"%{column.form.lstrip('+,')}")
+    return config.Column(title, help=meaning, width=WIDE if column.is_wide else None)
 
 
 def show_figure(figure: Figure, **options: Any) -> None:
@@ -104,11 +104,11 @@ def _pictures(part: Pictures) -> None:
     _title(part.title)
     for start in range(0, len(part.pictures), part.in_row):
         row = part.pictures[start : start + part.in_row]
-        for place, picture in zip(st.columns(part.in_row), row, strict=False):
-            place.image(picture.pixels, width="stretch", alt=picture.caption or part.title)
+        for slot, picture in zip(st.columns(part.in_row), row, strict=False):
+            slot.image(picture.pixels, width="stretch", alt=picture.caption or part.title)
             if picture.caption:
                 lines = picture.caption.split("\n")
-                place.caption("  \n".join(map(literal, lines)))
+                slot.caption("  \n".join(map(literal, lines)))
     _footer(part.note)
 
 

@@ -25,9 +25,9 @@ from registry.catalog.access import Catalog
 from registry.plan.plan import Plan, Task
 
 HELP = (
-    "Every declared experiment, and what it needs. A task is due if it never ran, if its "
-    "configuration or an input changed, or if its dataset is gone: its fingerprint, a hash of "
-    "all that can change the result, says so. factbook plan tells the same in a terminal."
+    "Every declared experiment and what it needs. A task is due if it never ran, if its "
+    "configuration or an input changed, or if its dataset is gone, judged by its fingerprint: a "
+    "hash of all that can change the result. In a terminal: factbook plan."
 )
 TABLE = "table-of-tasks"
 GRAPH = "graph-of-tasks"
@@ -44,13 +44,13 @@ def show() -> None:
         names,
         default=[name for name in ("demo",) if name in names],
         accept_new_options=True,
-        placeholder="everything that is declared",
+        placeholder="all experiments",
         help="As for factbook plan: shapes-*, or cells, as sweep[k=8].",
         key="of",
         bind=BOUND,
     )
     if not names:
-        tell(Advice("Nothing is declared", "experiments.toml has no experiment.", ()))
+        tell(Advice("Nothing is declared", "Add an experiment to experiments.toml.", ()))
         return
     with explained(stop=True):
         plan = _plan(catalog, tuple(targets))
@@ -85,7 +85,7 @@ def _body(targets: tuple[str, ...], was_live: bool) -> None:
                 selection_mode=[view.BOX],
             )
         else:
-            st.info(f"{len(nodes):,} boxes are too many to draw. Choose a suite or a pattern.")
+            st.info(f"Too many experiments to draw ({len(nodes):,}). Choose a suite or a pattern.")
         _chosen(tasks)
         _due(plan, targets)
         _table(tasks)
@@ -103,13 +103,11 @@ def _due(plan: Plan, targets: Sequence[str]) -> None:
 def _chosen(tasks: Sequence[Task]) -> None:
     """Offer to choose a task, and tell of the chosen one."""
     with st.container(width=420):
-        name = st.text_input(
-            "Task", placeholder="by its box above, or its row below", key="task", bind=BOUND
-        )
+        name = st.text_input("Task", placeholder="click a box or a row", key="task", bind=BOUND)
     if task := next((task for task in tasks if task.name == name), None):
         _task(task)
     elif name:
-        st.caption("No task of these is called so.")
+        st.caption("No such task here.")
 
 
 def _choose_box(tasks: Sequence[Task]) -> None:
@@ -145,7 +143,7 @@ def _task(task: Task) -> None:
         st.caption(literal(note))
     with st.container(horizontal=True):
         if task.state.run:
-            link_to("runs", "Its latest run", run=task.state.run)
+            link_to("runs", "Latest run", run=task.state.run)
         if state == "complete":
             link_to_dataset(task.cell.provides, task.name)
     if task.due:

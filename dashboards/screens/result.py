@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import streamlit as st
 import xarray as xr
 
+from dashboards.screens.datasets import made_by, whole
 from dashboards.screens.frame import (
     BOUND,
     begin,
@@ -17,12 +18,10 @@ from dashboards.screens.frame import (
     tell_unknown,
 )
 from dashboards.screens.parts import show_parts
-from dashboards.views.concepts.concept_names import with_names
+from dashboards.views.concepts.labels import with_names
 from dashboards.views.parts.text import literal
-from dashboards.views.results.choices import Choice
-from dashboards.views.results.results import Result
+from dashboards.views.results.view import Choice, ResultView
 from dashboards.views.runs.advice import without_datasets
-from dashboards.views.runs.datasets import read_small
 from dashboards.views.runs.settings import behind, cells_meant, first_settings, settings_of
 from registry.catalog.access import Catalog
 
@@ -31,7 +30,7 @@ MOST_CELLS = 32
 """Cells that are read for one page: matrices of more are cut, and it is told."""
 
 
-def page_of(result: Result) -> Callable[[], None]:
+def page_of(result: ResultView) -> Callable[[], None]:
     """Return the function that shows the page of a kind of result."""
 
     def show() -> None:
@@ -41,7 +40,7 @@ def page_of(result: Result) -> Callable[[], None]:
     return show
 
 
-def show_result(result: Result) -> None:
+def show_result(result: ResultView) -> None:
     """Show the page."""
     catalog = begin(result.title, result.meaning)
     settings = settings_of(catalog.project, result.schema)
@@ -62,17 +61,17 @@ def show_result(result: Result) -> None:
 
 def _lead_on(catalog: Catalog, cells: Sequence[str]) -> None:
     """Link to the runs that made what is shown, and to the concepts and tests it rests on."""
-    leads = {"concepts": "The concepts: {}", "sanity": "Sanity tests of the metrics: {}"}
+    leads = {"concepts": "Concepts: {}", "sanity": "Sanity tests of the metrics: {}"}
     with st.container(horizontal=True):
         for cell in cells:
-            link_to("runs", f"The run: {literal(cell)}", run=cell)
-        for schema, told in leads.items():
+            link_to("runs", f"Run: {literal(cell)}", run=cell)
+        for schema, known in leads.items():
             found = (behind(catalog.project, cell, schema) for cell in cells)
             for name in dict.fromkeys(filter(None, found)):
-                link_to(schema, told.format(literal(name)), cell=name)
+                link_to(schema, known.format(literal(name)), cell=name)
 
 
-def _chosen_cells(catalog: Catalog, result: Result, settings: Sequence[str]) -> list[str]:
+def _chosen_cells(catalog: Catalog, result: ResultView, settings: Sequence[str]) -> list[str]:
     """Let a reader choose settings, and return their cells."""
     first = first_settings(catalog, settings, result.together)
     begin_with("cell", settings, first)
@@ -82,12 +81,12 @@ def _chosen_cells(catalog: Catalog, result: Result, settings: Sequence[str]) -> 
         max_selections=MOST_AT_ONCE,
         key="cell",
         bind=BOUND,
-        help="Experiments whose results are shown, and compared if there are several. One with a "
-        "matrix stands for all of its cells.",
+        help="Experiments to show; several are compared. One with a matrix stands for all "
+        "its cells.",
     )
     cells = cells_meant(catalog.project, chosen or first)
     if len(cells) > MOST_CELLS:
-        st.caption(f"{len(cells) - MOST_CELLS} cells are left out: choose some of them by name.")
+        st.caption(f"{len(cells) - MOST_CELLS} cells left out. Choose some by name.")
     return cells[:MOST_CELLS]
 
 
@@ -96,8 +95,8 @@ def _choose(choices: Sequence[Choice]) -> dict[str, str]:
     chosen = {}
     for choice in choices:
         tell_unknown(choice.key, choice.options)
-    for place, choice in zip(st.columns(max(3, len(choices))), choices, strict=False):
-        value = place.selectbox(
+    for slot, choice in zip(st.columns(max(3, len(choices))), choices, strict=False):
+        value = slot.selectbox(
             choice.label,
             choice.options,
             index=None if choice.optional or not choice.options else 0,
@@ -112,13 +111,7 @@ def _choose(choices: Sequence[Choice]) -> dict[str, str]:
 
 def _dataset(catalog: Catalog, cell: str, is_named: bool) -> xr.Dataset:
     def read(name: str) -> xr.Dataset:
-        return read_whole(str(catalog.path(name)), catalog.project.cell(name).stage)
+        return whole(made_by(catalog, name))
 
     dataset = read(cell)
     return with_names(catalog, cell, dataset, read) if is_named else dataset
-
-
-@st.cache_resource(max_entries=MOST_CELLS, show_spinner="Reading the results …")
-def read_whole(folder: str, stage: str) -> xr.Dataset:
-    """Return a dataset, what is small of it in memory, kept for the next reader."""
-    return read_small(folder, stage)

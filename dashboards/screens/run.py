@@ -20,7 +20,7 @@ from dashboards.screens.parts import show_downloads, show_figure, show_table
 from dashboards.views.parts.parts import Figure, Table, file_name
 from dashboards.views.parts.pictures import is_picture
 from dashboards.views.parts.text import literal, number_text
-from dashboards.views.runs import run as view
+from dashboards.views.runs import one_run as view
 from dashboards.views.runs.advice import Advice
 from dashboards.views.runs.curves import (
     AXES,
@@ -31,8 +31,7 @@ from dashboards.views.runs.curves import (
     curves,
 )
 from dashboards.views.runs.preview import dataset_frame
-from dashboards.views.runs.rows import Row
-from dashboards.views.runs.runs import named_runs, run_key
+from dashboards.views.runs.runs import Row, named_runs, run_key
 from registry.catalog.access import Catalog
 from registry.catalog.notes import run_subject
 from registry.catalog.runs import RunView
@@ -92,8 +91,8 @@ def _head(catalog: Catalog, run: RunView) -> None:
         st.badge(literal(run.status), icon=icon, color=colour, width="content")  # type: ignore[arg-type]
         st.caption(literal(view.status_line(run)))
     if done := view.progress(catalog, run):
-        told = f"{done.what} {number_text(done.done)} of {number_text(done.total)}"
-        st.progress(done.share, literal(told.strip()))
+        text = f"{done.what} {number_text(done.done)} of {number_text(done.total)}"
+        st.progress(done.share, literal(text.strip()))
     if note := view.status_note(run):
         st.info(note)
     about = {"cell": run.cell, "experiment": run.experiment, "number": str(run.id or "")}
@@ -116,9 +115,9 @@ def _overview(catalog: Catalog, run: RunView) -> None:
             st.code(command, language="bash", wrap_lines=True)
         _frame(run, "Record", view.facts_frame(run), "")
     with right:
-        _frame(run, "Result", view.settings_frame(run.result), "It has no result.")
+        _frame(run, "Result", view.settings_frame(run.result), "No result.")
         _inputs(run)
-        _frame(run, "Output", view.output_frame(run), "It made no dataset.")
+        _frame(run, "Output", view.output_frame(run), "No dataset.")
         link_to_dataset(str(run.output.get("schema")), run.cell)
         _users(catalog, run)
 
@@ -127,7 +126,7 @@ def _configuration(run: RunView) -> None:
     tree = view.config_tree(run)
     st.markdown("**Configuration**")
     if not tree:
-        st.caption("This stage has no settings.")
+        st.caption("No settings.")
         return
     if run.overrides:
         st.caption(f"Overridden: {literal(', '.join(map(str, run.overrides)))}")
@@ -157,13 +156,13 @@ def _inputs(run: RunView) -> None:
     st.markdown("**Inputs**")
     inputs = view.run_inputs(run)
     if not inputs:
-        st.caption("It needs none.")
+        st.caption("No inputs.")
     for given in inputs:
-        told = f"{given.slot}: {given.name}" + (f" ({given.kind})" if given.kind else "")
+        text = f"{given.slot}: {given.name}" + (f" ({given.kind})" if given.kind else "")
         if given.run:
-            _link(f"input-{given.slot}", told, given.run, ":material/arrow_upward:", "made it")
+            _link(f"input-{given.slot}", text, given.run, ":material/arrow_upward:", "made it")
         else:
-            st.caption(literal(told))
+            st.caption(literal(text))
 
 
 def _users(catalog: Catalog, run: RunView) -> None:
@@ -175,17 +174,17 @@ def _users(catalog: Catalog, run: RunView) -> None:
     users: Iterable[Row] = view.users_of(run.uid, snapshot.rows) if snapshot else ()
     known = list(users)
     if not known:
-        st.caption("No run has read it yet." if snapshot else "All runs are being read …")
+        st.caption("No run has read it yet." if snapshot else "Reading all runs …")
     for row in known[:MOST_LINKS]:
-        told = f"{row.run.cell}, {row.run.status.lower()}"
-        _link(f"user-{run_key(row.run)}", told, run_key(row.run), ":material/arrow_downward:", "")
+        text = f"{row.run.cell}, {row.run.status.lower()}"
+        _link(f"user-{run_key(row.run)}", text, run_key(row.run), ":material/arrow_downward:", "")
     if len(known) > MOST_LINKS:
         st.caption(f"and {len(known) - MOST_LINKS:,} more")
 
 
-def _link(key: str, told: str, run: str, icon: str, what: str) -> None:
+def _link(key: str, label: str, run: str, icon: str, what: str) -> None:
     st.button(
-        literal(told),
+        literal(label),
         key=key,
         on_click=_choose,
         args=(run,),
@@ -229,8 +228,8 @@ def curve_controls() -> tuple[str, bool, float]:
             key="smooth",
             bind=BOUND,
             width=260,
-            help="Weight of an exponential moving average, corrected for its start. What was "
-            "logged stays behind it, faint.",
+            help="Weight of an exponential moving average, corrected for its start. The raw curve "
+            "stays behind it.",
         )
         log = st.toggle("Logarithmic scale", key="log", bind=BOUND)
     return axis or "step", log, float(smooth)
@@ -239,12 +238,12 @@ def curve_controls() -> tuple[str, bool, float]:
 def _curves(catalog: Catalog, run: RunView) -> None:
     drawn = curves_of(catalog, run)
     if not drawn:
-        st.info("This run has logged no metric.")
+        st.info("No metrics logged.")
         return
     axis, log, smooth = curve_controls()
     columns = st.columns(2)
-    for place, one in enumerate(drawn):
-        with columns[place % 2]:
+    for index, one in enumerate(drawn):
+        with columns[index % 2]:
             title = f"{one.name} · last {number_text(one.last, 5)}"
             note = curve_note(one, log)
             if one.points.empty:
@@ -262,14 +261,14 @@ def _curves(catalog: Catalog, run: RunView) -> None:
 def _console(catalog: Catalog, run: RunView) -> None:
     text = catalog.console(run)
     if not text.strip():
-        st.info("This run has printed nothing.")
+        st.info("No console output.")
         return
     with st.container(horizontal=True):
         follow = st.toggle("Follow", value=run.status == "RUNNING", key="follow", bind=BOUND)
         whole = st.toggle("Whole console", key="whole", bind=BOUND)
     shown, left_out = (text, 0) if whole else view.console_end(text)
     if left_out:
-        st.caption(f"{left_out:,} lines before these are left out.")
+        st.caption(f"{left_out:,} earlier lines hidden.")
     with st.container(height=CONSOLE_HEIGHT, autoscroll=follow, border=False):
         st.code(shown, language=None, height="content")
 
@@ -277,7 +276,7 @@ def _console(catalog: Catalog, run: RunView) -> None:
 def _sources(catalog: Catalog, run: RunView) -> None:
     sources = catalog.sources(run)
     if not sources:
-        st.info("No source was recorded with this run.")
+        st.info("No sources recorded.")
         return
     name = st.selectbox("File", list(sources), key="file", bind=BOUND)
     st.code(sources[name], language="python", line_numbers=True, height=640)
@@ -287,22 +286,22 @@ def _environment(catalog: Catalog, run: RunView) -> None:
     details = catalog.details(run)
     left, right = st.columns(2)
     with left:
-        _frame(run, "Host", view.host_frame(run, details), "No host was recorded.")
-        _frame(run, "Code", view.git_frame(details), "No repository was recorded.")
+        _frame(run, "Host", view.host_frame(run, details), "No host recorded.")
+        _frame(run, "Code", view.git_frame(details), "No repository recorded.")
     with right:
         frame = view.packages_frame(run, details)
-        _frame(run, "Packages", frame, "No package was recorded.")
+        _frame(run, "Packages", frame, "No packages recorded.")
 
 
 def _dataset(catalog: Catalog, run: RunView) -> None:
     if not run.output:
-        st.info("This run has made no dataset.")
+        st.info("This run made no dataset.")
         return
     folder = catalog.path(run)
     theme = getattr(st.context.theme, "type", None) or "light"
     with explained(run.cell):
         st.iframe(dataset_frame(folder, theme, FRAME_HEIGHT), height=FRAME_HEIGHT + 8)
-        st.caption("As xarray shows it. No array was read. In a script:")
+        st.caption("As xarray shows it, without reading arrays. In a script:")
         st.code(f"xr.open_dataset({str(folder)!r}, engine='factbook')", language="python")
 
 

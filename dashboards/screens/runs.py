@@ -27,19 +27,19 @@ from dashboards.views.parts.parts import Table
 from dashboards.views.parts.text import count_text
 from dashboards.views.runs import runs as view
 from dashboards.views.runs.advice import first_steps
-from dashboards.views.runs.rows import NOTED, Row
+from dashboards.views.runs.runs import NOTED, Row
 from registry.catalog.access import Catalog
 from registry.catalog.runs import COLUMNS
 
 HELP = (
     "Every execution of a stage, as recorded in Sacred's schema (Greff et al., SciPy 2017). "
-    "A run is DIED when it says that it runs and its process is gone. Times are UTC. "
-    "The address of this page holds the whole view: copy it to share it."
+    "DIED: its record says RUNNING, but its process is gone. Times are UTC. Copy the address of "
+    "this page to share the view."
 )
-ABOUT_TEXT = "In names, host, settings, results and notes."
+ABOUT_TEXT = "Searches names, host, settings, results and notes."
 ABOUT_WHERE = (
-    "Comparisons by column, a comma between several: = != < <= > >=, and ~ for a text that holds "
-    "another. config.k>=16, result.best_accuracy>0.9, config.layer~features, seconds<60"
+    "Comparisons by column, separated by commas: = != < <= > >=, and ~ for contains. "
+    "config.k>=16, result.best_accuracy>0.9, config.layer~features, seconds<60"
 )
 ABOUT_TIME = "In UTC: 2026-11-22, 2026-11-22 14:30, or how long ago: 30min, 24h, 7d."
 TABLE = "table-of-runs"
@@ -66,15 +66,15 @@ def show() -> None:
     query, columns = _query(catalog, known)
     with explained(stop=True):
         found = _find(catalog, query)
-    place = st.container()
+    slot = st.container()
     chosen = _chosen()
-    with place:
+    with slot:
         if found:
             _table(found, query.limit, columns, chosen)
         elif query.is_open:
             tell(first_steps(catalog.project))
         else:
-            st.info("No run is like this. Remove a filter, or look for less.")
+            st.info("No runs match. Relax a filter.")
     _watch(query)
     if chosen:
         _several(chosen)
@@ -94,13 +94,13 @@ def _find(catalog: Catalog, query: view.RunQuery) -> tuple[Row, ...]:
     """Return the runs that are asked for, of all; of the newest until all have been read."""
     index = run_index(catalog)
     if index.peek() is None and query.is_quick:
-        st.caption("The newest runs; all of them are being read.")
+        st.caption("Newest runs first. Reading the rest …")
         st.session_state["filling"] = True
         return view.newest_rows(catalog, query)
-    with st.spinner("Reading all runs, once …", show_time=True):
+    with st.spinner("Reading all runs …", show_time=True):
         snapshot = index.look()
     if snapshot.is_partial:
-        st.caption(f"There are more than {len(snapshot.rows):,} runs: others are not looked at.")
+        st.caption(f"Only the newest {len(snapshot.rows):,} runs are searched.")
     return view.select(snapshot.rows, query)
 
 
@@ -110,35 +110,35 @@ def _find(catalog: Catalog, query: view.RunQuery) -> tuple[Row, ...]:
 def _query(catalog: Catalog, known: Snapshot) -> tuple[view.RunQuery, Sequence[str]]:
     """Return which runs are asked for, by widgets that the address holds, and what to show."""
     declared = catalog.project.declaration.experiments
-    places = st.columns([3, 3, 2, 3, 4])
+    slots = st.columns([3, 3, 2, 3, 4])
     stages = sorted({experiment.stage for experiment in declared.values()})
     asked = view.RunQuery(
-        experiment=_any_of(places[0], "Experiment", list(declared)),
-        stage=_any_of(places[1], "Stage", stages),
-        status=_any_of(places[2], "Status", view.STATUSES),
-        text=_words(places[3], "Text", "words of a run", ABOUT_TEXT),
-        where=_words(places[4], "Where", "config.k>=16, result.accuracy>0.9", ABOUT_WHERE),
+        experiment=_any_of(slots[0], "Experiment", list(declared)),
+        stage=_any_of(slots[1], "Stage", stages),
+        status=_any_of(slots[2], "Status", view.STATUSES),
+        text=_words(slots[3], "Text", "words of a run", ABOUT_TEXT),
+        where=_words(slots[4], "Where", "config.k>=16, result.accuracy>0.9", ABOUT_WHERE),
     )
     tell_unknown("limit", view.LIMITS)
-    places = st.columns([3, 2, 2, 2, 3, 2, 2], vertical_alignment="bottom")
+    slots = st.columns([3, 2, 2, 2, 3, 2, 2], vertical_alignment="bottom")
     columns = list(dict.fromkeys([*COLUMNS, *NOTED, *known.columns]))
     hosts, tags = known.hosts_and_tags
     query = replace(
         asked,
-        sort=_sort(places[0], columns),
-        since=_words(places[1], "Since", "7d", f"It started then or later. {ABOUT_TIME}"),
-        until=_words(places[2], "Until", "2026-11-22", f"It started before. {ABOUT_TIME}"),
-        host=_any_of(places[3], "Host", hosts),
-        tags=tuple(_several_of(places[4], "Tags", tags, (), "Runs that have all of these.")),
-        limit=places[5].selectbox("At most", view.LIMITS, index=1, key="limit", bind=BOUND),
+        sort=_sort(slots[0], columns),
+        since=_words(slots[1], "Since", "7d", f"Started at or after this time. {ABOUT_TIME}"),
+        until=_words(slots[2], "Until", "2026-11-22", f"Started before this time. {ABOUT_TIME}"),
+        host=_any_of(slots[3], "Host", hosts),
+        tags=tuple(_several_of(slots[4], "Tags", tags, (), "Runs with all of these tags.")),
+        limit=slots[5].selectbox("At most", view.LIMITS, index=1, key="limit", bind=BOUND),
     )
-    popover = places[6].popover("Columns", icon=":material/view_column:", width="stretch")
+    popover = slots[6].popover("Columns", icon=":material/view_column:", width="stretch")
     shown = _several_of(popover, "Columns", [*columns, "results"], SHOWN, "Settings and results.")
     return query, shown or SHOWN
 
 
-def _any_of(place: DeltaGenerator, label: str, options: Sequence[str]) -> str | None:
-    return place.selectbox(
+def _any_of(slot: DeltaGenerator, label: str, options: Sequence[str]) -> str | None:
+    return slot.selectbox(
         label,
         options,
         index=None,
@@ -150,9 +150,9 @@ def _any_of(place: DeltaGenerator, label: str, options: Sequence[str]) -> str | 
 
 
 def _several_of(
-    place: DeltaGenerator, label: str, options: Sequence[str], chosen: Sequence[str], meaning: str
+    slot: DeltaGenerator, label: str, options: Sequence[str], chosen: Sequence[str], meaning: str
 ) -> list[str]:
-    return place.multiselect(
+    return slot.multiselect(
         label,
         list(dict.fromkeys([*options, *chosen])),
         default=chosen,
@@ -164,15 +164,15 @@ def _several_of(
     )
 
 
-def _sort(place: DeltaGenerator, columns: Sequence[str]) -> str:
+def _sort(slot: DeltaGenerator, columns: Sequence[str]) -> str:
     orders = [view.NEWEST_FIRST, *(sign + name for name in columns for sign in ("", "-"))]
     asked = st.session_state.get("sort") or st.query_params.get("sort")
     orders += [asked] if asked else []  # a column that is not known before all runs are read
     return (
-        place.selectbox(
+        slot.selectbox(
             "Sort by",
             list(dict.fromkeys(orders)),
-            help="With - the largest come first; runs without a value come last.",
+            help="With -, largest first; runs without a value come last.",
             accept_new_options=True,
             key="sort",
             bind=BOUND,
@@ -181,8 +181,8 @@ def _sort(place: DeltaGenerator, columns: Sequence[str]) -> str:
     )
 
 
-def _words(place: DeltaGenerator, label: str, example: str, meaning: str) -> str:
-    text = place.text_input(label, placeholder=example, help=meaning, key=label.lower(), bind=BOUND)
+def _words(slot: DeltaGenerator, label: str, example: str, meaning: str) -> str:
+    text = slot.text_input(label, placeholder=example, help=meaning, key=label.lower(), bind=BOUND)
     return text or ""
 
 
@@ -217,8 +217,8 @@ def _table(found: Sequence[Row], limit: int, columns: Sequence[str], chosen: Seq
     with st.container(horizontal=True, vertical_alignment="center"):
         more = f", the first {len(shown):,} shown" if len(shown) < len(found) else ""
         st.caption(
-            f"{count_text(len(found), 'run')}{more}. Choose one by the box at the left of its "
-            "row, several to compare them. CSV holds all columns of all that were found."
+            f"{count_text(len(found), 'run')}{more}. Tick a box to open a "
+            "run, several to compare them. CSV holds all columns of all matches."
         )
         show_downloads(
             ("runs.csv", lambda: view.runs_csv(found), "text/csv"),
@@ -239,12 +239,12 @@ def _choose(keys: Sequence[str]) -> None:
 
 def _chosen() -> list[str]:
     """Return the runs that are chosen; the last one is shown."""
-    place, _ = st.columns([2, 3])
-    names = place.text_input(
+    slot, _ = st.columns([2, 3])
+    names = slot.text_input(
         "Run",
         placeholder="number, identifier, or a cell",
-        help="The run that is shown below: by its number or identifier, or the newest of a cell. "
-        "Of several, with blanks between, the last is shown, and all can be compared.",
+        help="Number, identifier, or a cell (its newest run). Of several, separated by spaces, the "
+        "last is shown below, and all can be compared.",
         key="run",
         bind=BOUND,
     )

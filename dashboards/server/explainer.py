@@ -108,7 +108,10 @@ class Explainer:
         given = "prediction" if target is None else target
         with self._lock:
             try:
-                return fact.explain_image(self._source, picture, target=given, against=against)
+                explained: xr.Dataset = fact.explain_image(
+                    self._source, picture, target=given, against=against
+                )
+                return explained
             except (ValueError, RuntimeError) as error:
                 raise ExplainerError(_told(error)) from error
 
@@ -142,8 +145,8 @@ def _load(concepts: Input, device: str) -> ConceptSource:
         gone = _gone(concepts) or f"the {error.args[0]}"
         raise ExplainerError(f"{gone} that it was made from is gone, or damaged") from error
     except StageError as error:
-        told = "not all that these concepts were made from is on this machine, or whole"
-        raise ExplainerError(f"{told}: {error}") from error
+        text = "not all that these concepts were made from is on this machine, or whole"
+        raise ExplainerError(f"{text}: {error}") from error
     except (OSError, ValueError, RuntimeError, ImportError) as error:
         raise ExplainerError(_told(error)) from error
 
@@ -151,8 +154,8 @@ def _load(concepts: Input, device: str) -> ConceptSource:
 def _gone(given: Input) -> str:
     """Return the first of all datasets behind one that is not here; "" if none is told."""
     for one in given.inputs.values():
-        if told := _gone(one):
-            return told
+        if found := _gone(one):
+            return found
     missing = {slot: need for slot, need in _made_from(given).items() if slot not in given.inputs}
     for slot, need in sorted(missing.items()):
         if "run" in need:  # a dataset: what is declared, as images, is not needed here

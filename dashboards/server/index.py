@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from dashboards.views.runs.rows import Row, known_columns, row_of
-from dashboards.views.runs.runs import choices
+from dashboards.views.runs.runs import Row, choices, known_columns, row_of
 from registry.catalog.access import Catalog
 from registry.catalog.feed import RunFeed
 from registry.catalog.notes import Note, run_subject

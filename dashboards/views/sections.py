@@ -8,17 +8,18 @@ from datetime import UTC, datetime
 
 import xarray as xr
 
-from dashboards.views.concepts.concept_names import with_names
 from dashboards.views.concepts.concept_report import concepts_parts, gallery_parts
 from dashboards.views.concepts.decisions import report_parts
+from dashboards.views.concepts.labels import with_names
 from dashboards.views.parts.parts import Figure, Heading, Note, Numbers, Part, Table
 from dashboards.views.parts.text import time_text
-from dashboards.views.results.results import RESULTS, Result
+from dashboards.views.results.results import RESULTS
+from dashboards.views.results.view import ResultView
 from dashboards.views.runs.advice import EXPECTED, advise
 from dashboards.views.runs.curves import curve_chart, curve_note, curves
 from dashboards.views.runs.datasets import read_small, scalar_table
+from dashboards.views.runs.one_run import facts_frame, repeat_command, settings_frame
 from dashboards.views.runs.pipeline import graph_figure, plan_numbers, task_table, tasks_of
-from dashboards.views.runs.run import facts_frame, repeat_command, settings_frame
 from dashboards.views.runs.training import network_parts, sae_parts
 from registry.catalog.access import Catalog, UnknownRunError
 from registry.catalog.runs import RunView
@@ -76,7 +77,7 @@ def _pipeline(catalog: Catalog, names: Sequence[str]) -> Section:
     plan = catalog.plan(names)
     tasks = tasks_of(plan)
     parts: list[Part] = [Numbers(plan_numbers(plan)), graph_figure(tasks), task_table(tasks)]
-    return Section("Pipeline", parts, "What there is, what needs what, and why a task would run.")
+    return Section("Pipeline", parts, "Every task, what it needs, and why it would run.")
 
 
 def section_of(catalog: Catalog, cell: Cell) -> Section:
@@ -86,21 +87,21 @@ def section_of(catalog: Catalog, cell: Cell) -> Section:
     try:
         dataset = _read(catalog, cell.name)
         if row is not None:
-            told = row.parts({cell.name: _named(catalog, cell.name, dataset, row)})
+            found = row.parts({cell.name: _named(catalog, cell.name, dataset, row)})
         else:
-            told = OTHERS.get(cell.provides, _scalars)(catalog, cell.name, dataset)
+            found = OTHERS.get(cell.provides, _scalars)(catalog, cell.name, dataset)
     except EXPECTED as error:
         advice = advise(error, cell.name)
         text = " ".join([f"{advice.title}: {advice.reason}.", *advice.commands])
-        told = [Note(text, "warning")]
-    return Section(cell.name, [*told, *_about_run(catalog, cell)], row.meaning if row else "")
+        found = [Note(text, "warning")]
+    return Section(cell.name, [*found, *_about_run(catalog, cell)], row.meaning if row else "")
 
 
 def _read(catalog: Catalog, cell: str) -> xr.Dataset:
     return read_small(catalog.path(cell), catalog.project.cell(cell).stage)
 
 
-def _named(catalog: Catalog, cell: str, dataset: xr.Dataset, row: Result) -> xr.Dataset:
+def _named(catalog: Catalog, cell: str, dataset: xr.Dataset, row: ResultView) -> xr.Dataset:
     if not row.is_named:
         return dataset
     return with_names(catalog, cell, dataset, lambda name: _read(catalog, name))

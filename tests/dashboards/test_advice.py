@@ -8,18 +8,20 @@ import pytest
 
 from dashboards.views.runs.advice import (
     EXPECTED,
+    MAKERS,
     advise,
     database_trouble,
     first_steps,
     run_command,
     without_datasets,
 )
-from dashboards.views.runs.rows import QueryError
+from dashboards.views.runs.runs import QueryError
 from registry.catalog.access import Catalog, UnknownRunError
 from registry.catalog.notes import NoteError
 from registry.declare.declaration import DeclarationError
 from registry.declare.faults import Fault
 from registry.declare.reference import SelectionError
+from registry.declare.stage import load_stage
 from registry.mongo.database import DatabaseError
 from registry.plan.project import MissingInputsError, Project
 from registry.store.datasets import StoreError
@@ -81,13 +83,21 @@ def test_missing_kinds_of_datasets_name_who_would_make_them(project: Project) ->
     told = without_datasets(project, "concepts")
     assert told.commands == ("factbook run toy-concepts",)
     assert "toy-concepts" in told.reason
-    assert without_datasets(project, "decisions").commands == ("factbook list",)
+    assert without_datasets(project, "decisions").commands[1] == 'stage = "fact.explain_decisions"'
+    assert without_datasets(project, "unheard-of").commands == ("factbook list",)
+
+
+@pytest.mark.parametrize("schema", MAKERS)
+def test_stages_that_are_advised_make_what_is_missing(schema: str) -> None:
+    output = load_stage(MAKERS[schema]).output
+    assert output is not None
+    assert output.name == schema
 
 
 @pytest.mark.parametrize("path", [None, Path("nowhere/experiments.toml")])
 def test_without_a_project_it_is_told_how_to_name_one(path: Path | None) -> None:
     advice = advise(DeclarationError((Fault("", "no such file"),), path))
-    assert advice.title == "There is no project"
+    assert "project" in advice.title
     assert advice.commands == ("export FACTBOOK_PROJECT=FOLDER",)
 
 

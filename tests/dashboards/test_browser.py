@@ -225,11 +225,11 @@ def test_from_runs_to_a_run_to_its_concepts(page: Page, address: str) -> None:
     assert page.get_by_text("MongoDB cannot be reached").count() == 0
 
     choose_row(page, 2, ROW)  # the newest runs are names, gallery, concepts
-    see(page, "Look at it")
+    see(page, "Open")
     assert f"run={run_uid('toy-concepts', 8)[:8]}" in page.url
     picture(page, "run")
 
-    page.get_by_text("Look at it").click()
+    page.get_by_text("Open", exact=True).click()
     see(page, "accuracy, spliced")
     idle(page)
     assert "/concepts" in page.url
@@ -275,10 +275,10 @@ def test_two_runs_are_chosen_compared_and_drawn_over_each_other(page: Page, addr
     idle(page)
     picture(page, "compare-curves")
     page.get_by_text("Code", exact=True).click()
-    see(page, "The code of these two runs is the same.")
+    see(page, "Same code")
     reloaded = page.url
     visit(page, reloaded)
-    see(page, "The code of these two runs is the same.")
+    see(page, "Same code")
 
 
 def test_the_pipeline_is_drawn_and_leads_to_a_run(page: Page, address: str) -> None:
@@ -290,10 +290,10 @@ def test_the_pipeline_is_drawn_and_leads_to_a_run(page: Page, address: str) -> N
     picture(page, "pipeline")
     idle(page)
     choose_row(page, 2, ROW)
-    see(page, "Its latest run")
+    see(page, "Latest run")
     idle(page)
     assert "task=toy-concepts" in page.url
-    page.get_by_text("Its latest run").click()
+    page.get_by_text("Latest run").click()
     see(page, "COMPLETED")
     idle(page)
     assert f"run={run_uid('toy-concepts', 6)}" in page.url
@@ -382,7 +382,7 @@ def test_from_a_concept_to_a_similar_one_and_to_the_whole_model(page: Page, addr
     assert concept[1] != "0"
     see(page, f"Concept {concept[1]}")
     page.get_by_text("Place", exact=True).click()
-    see(page, "faint where the concept is not")
+    see(page, "faded where the concept is absent")
     assert "below=Place" in page.url
     page.get_by_text("The whole model").click()
     see(page, "What the concepts are named")

@@ -32,7 +32,7 @@ def address(explained_template: Path) -> Iterator[str]:
 
 
 def subject(page: Page) -> str:
-    return page.get_by_placeholder("the first of").input_value()
+    return page.get_by_placeholder("(1 of").input_value()
 
 
 def test_choose_an_image_and_ask_why_not_another_class(page: Page, address: str) -> None:
@@ -65,10 +65,10 @@ def test_choose_an_image_and_ask_why_not_another_class(page: Page, address: str)
 
 def test_bring_a_picture_and_what_is_none(page: Page, address: str) -> None:
     visit(page, f"{address}/decisions?from=Upload")
-    see(page, "Choose a PNG, JPEG or WebP picture")
+    see(page, "Choose a PNG, JPEG or WebP image")
     chooser = page.locator("input[type=file]")
     chooser.set_input_files({"name": "mine.png", "mimeType": "image/png", "buffer": b"no picture"})
-    see(page, "This file cannot be explained")
+    see(page, "Cannot explain this file")
     idle(page)
     photo = np.random.default_rng(0).integers(0, 256, (90, 160, 3), dtype=np.uint8)
     file = io.BytesIO()
@@ -78,7 +78,7 @@ def test_bring_a_picture_and_what_is_none(page: Page, address: str) -> None:
     )
     see(page, "photo.jpg, as the network sees it")
     idle(page)
-    assert page.get_by_text("This file cannot be explained").count() == 0
+    assert page.get_by_text("Cannot explain this file").count() == 0
     picture(page, "upload")
 
 

@@ -32,7 +32,7 @@ PAGES = (
     *("", "concepts?concept=1", "decisions", "pipeline", "names", "compare"),
     *("concepts?section=The+whole+model", "?experiment=sae&run=sae&section=Dataset"),
 )
-BROKEN = ("damaged", "cannot be read", "could not answer", "Traceback")
+BROKEN = ("damaged", "Cannot read", "did not answer", "Traceback")
 
 
 def train_again_and_again(root: Path, rounds: int) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from dashboards.views.runs import comparison as view
 from dashboards.views.runs.curves import Curve, curve
-from dashboards.views.runs.rows import Row, row_of
+from dashboards.views.runs.runs import Row, row_of
 from registry.catalog.runs import RunView
 from registry.declare.cells import Graph
 from tests.dashboards import fabricate

@@ -84,7 +84,7 @@ def test_a_model_has_all_that_there_is_of_it() -> None:
         if isinstance(part, Figure):
             assert part.svg().startswith("<svg")
     dead = next(part for part in whole if isinstance(part, Figure))
-    assert f"of {CONCEPTS} concepts are present in no image" in dead.note
+    assert f"of {CONCEPTS} concepts, present in no image" in dead.note
 
 
 def test_residuals_are_told_as_far_as_they_are_known() -> None:

@@ -64,7 +64,7 @@ def test_what_is_no_finite_number_is_left_out_and_counted() -> None:
     assert drawn.points["value"].tolist() == [1.0, 2.0]
     assert drawn.points["step"].tolist() == [0.0, 5.0]
     assert drawn.undrawable == 4
-    assert "4 values are no finite number" in curve_note(drawn)
+    assert "4 values" in curve_note(drawn)
 
 
 def test_a_curve_without_points_is_empty() -> None:

@@ -11,7 +11,7 @@ import pytest
 import streamlit as st
 from click.testing import CliRunner
 
-from dashboards.views.concepts.concepts import cells_of
+from dashboards.views.concepts.related import cells_of
 from dashboards.views.results.results import RESULTS
 from dashboards.views.runs.datasets import open_made, read_small
 from dashboards.views.runs.preview import dataset_frame
@@ -110,7 +110,7 @@ def test_nothing_is_explained_by_damaged_weights(
     flip_one(explained_copy.current(cell), name)
     page = open_decisions(explained_copy.root)
     assert not page.exception
-    assert "Nothing new can be explained on this machine" in told(page)
+    assert "Cannot explain new images" in told(page)
     assert "has another checksum than when it was written" in told(page).replace("\\", "")
     assert f"factbook run --verify {cell}" in [code.value for code in page.code]
     assert "Shown is what was explained in advance" in told(page)

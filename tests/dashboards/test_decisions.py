@@ -81,7 +81,7 @@ def stored(contribution: np.ndarray = CONTRIBUTION, most: int = 2) -> xr.Dataset
     return xr.Dataset(arrays, coords)
 
 
-NAMING = Naming({0: "fur", 1: HOSTILE}, {0: "the name that 5 of 6 metrics choose"})
+NAMING = Naming({0: "fur", 1: HOSTILE}, {0: "chosen by 5 of 6 metrics"})
 
 
 # -- sums and shares --------------------------------------------------------------------------
@@ -182,7 +182,7 @@ def test_the_question_and_what_it_is_about() -> None:
     assert (plain.question, plain.quantity) == ("Why ape?", "logit of ape")
     assert other.question == "What speaks for cow?"
     assert both.question == "Why ape, and not cow?"
-    assert both.quantity == "logit of ape less that of cow"
+    assert both.quantity == "logit of ape minus that of cow"
     assert (plain.favours, plain.opposes) == ("speak for ape", "speak against ape")
     assert both.favours == "speak more for ape than for cow"
     assert both.opposes == "speak more for cow than for ape"
@@ -242,7 +242,7 @@ def test_names_by_consensus_say_how_many_metrics_choose_them() -> None:
     assert naming.name == {c: n for c, n in enumerate(consensus) if n}
     concept = next(iter(naming.name))
     votes, voting = int(given["consensus_votes"][concept]), int(given["n_voting"])
-    assert naming.verdict[concept].startswith(f"the name that {votes} of {voting} metrics")
+    assert naming.verdict[concept].startswith(f"chosen by {votes} of {voting} metrics")
 
 
 @pytest.mark.parametrize("verdict", ["passes", "fails", "undecided", "untested"])

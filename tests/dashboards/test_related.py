@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dashboards.views.concepts.related import autoencoder_of, made_directly, made_of, other_set
+from dashboards.views.concepts.related import autoencoder_of, cells_of, made_of, other_set
 from registry.plan.project import Project
 from tests.dashboards import fabricate_concepts
 
@@ -19,8 +19,8 @@ def project(tmp_path: Path) -> Project:
 def test_what_rests_on_a_cell_directly_or_not(project: Project) -> None:
     assert made_of(project, "toy-concepts", "consistency") == ["toy-consistency"]
     assert made_of(project, "toy-sae[k=8]", "consistency") == ["toy-consistency"]
-    assert made_directly(project, "toy-sae[k=8]", "consistency") == []
-    assert made_directly(project, "toy-concepts", "names") == ["toy-names"]
+    assert cells_of(project, "consistency", made_from="toy-sae[k=8]") == []
+    assert cells_of(project, "names", made_from="toy-concepts") == ["toy-names"]
     assert made_of(project, "toy-again", "consistency") == []
     assert made_of(project, "toy-again", "matching") == ["toy-matching"]
 

@@ -69,7 +69,7 @@ def test_long_tables_say_what_is_left_out() -> None:
     table = Table("long", pd.DataFrame({"x": range(MOST_ROWS + 7)}))
     tags = read(render("t", "", [Section("s", [table])]))
     assert [tag for tag, _ in tags.tags].count("td") == MOST_ROWS
-    assert "7 of them are left out" in tags.text
+    assert "7 of them left out" in tags.text
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_a_suite_as_one_file(run, tmp_path: Path) -> None:  # type: ignore[no-un
     titles = ["toy-sae[k=8]", "toy-concepts", "toy-gallery", "toy-names"]
     assert all(title in tags.text for title in titles)
     assert "factbook run --force toy-concepts" in tags.text
-    assert "There is no dataset" in tags.text, "of the trained SAEs, which were never made"
+    assert "No dataset yet" in tags.text, "of the trained SAEs, which were never made"
 
 
 def test_unknown_experiments_are_told(run) -> None:  # type: ignore[no-untyped-def]

@@ -12,9 +12,10 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from dashboards.report import render
-from dashboards.screens import result
+from dashboards.screens import datasets
 from dashboards.views.parts.text import literal
 from dashboards.views.results.results import RESULTS
+from dashboards.views.runs.advice import MAKERS
 from dashboards.views.sections import sections_of
 from registry.catalog.access import Catalog, open_catalog
 from registry.mongo.database import URL_VARIABLE
@@ -116,7 +117,7 @@ def test_without_datasets_a_page_says_what_to_run(
     project = fabricate.declare(tmp_path / "new", fabricate_results.DECLARATION)
     page = open_page(project, schema)
     assert not page.exception
-    assert "There is no dataset" in told(page)
+    assert "No dataset yet" in told(page)
     assert "factbook run" in page.code[0].value
 
 
@@ -126,7 +127,8 @@ def test_where_nothing_is_declared_a_page_says_so(
 ) -> None:
     text = '[experiments.toy-sae]\nstage = "tests.dashboards.toy.train"\n'
     page = open_page(fabricate.declare(tmp_path / "other", text), schema)
-    assert "No experiment makes" in told(page)
+    assert f"No {schema} experiment" in told(page)
+    assert MAKERS[schema] in page.code[0].value
 
 
 @pytest.mark.parametrize("schema", SCHEMAS)
@@ -151,7 +153,7 @@ def test_names_that_are_damaged_cost_the_names_alone(
     before = open_page(project, "consistency")
     assert "name" in before.dataframe[0].value
     (project.current("toy-names") / "dataset.nc").unlink()
-    result.read_whole.clear()
+    datasets.whole.clear()
     after = open_page(project, "consistency")
     assert not after.exception
     assert not after.error
@@ -239,6 +241,6 @@ def test_the_address_names_what_is_shown_at_first(
     page = open_page(results, schema)
     assert np.ravel(page.query_params["cell"]).tolist() == page.multiselect(key="cell").value
     page = open_page(results, schema, {"cell": "not-declared"})
-    assert "There is no 'not-declared' here" in told(page).replace("\\", "")
+    assert "No 'not-declared' here" in told(page).replace("\\", "")
     page.run()
     assert np.ravel(page.query_params["cell"]).tolist() == page.multiselect(key="cell").value

@@ -11,7 +11,7 @@ import pytest
 import xarray as xr
 
 from dashboards.views.concepts import concept_model
-from dashboards.views.concepts.concept_names import LABEL
+from dashboards.views.concepts.labels import LABEL
 from dashboards.views.parts.parts import Figure, Note, Number, Numbers, Part, Table
 from dashboards.views.results import (
     consistency,
@@ -37,13 +37,13 @@ def numbers(parts: list[Part]) -> dict[str, Number]:
 @pytest.mark.parametrize(
     ("show", "one", "other"),
     [
-        (consistency.consistency_parts, fabricate_results.consistency, {"score": 0.1}),
-        (identification.identification_parts, fabricate_results.identification, {"shift": 1.0}),
-        (intervention.intervention_parts, fabricate_results.intervention, {"labelled": False}),
-        (stability.stability_parts, fabricate_results.matching, {"share": 0.2}),
-        (localisation.localisation_parts, fabricate_results.localisation, {"n_concepts": 9}),
-        (scores.scores_parts, fabricate_results.scores, {"n_neurons": 70}),
-        (names.names_parts, fabricate.names, {}),
+        (consistency.VIEW.parts, fabricate_results.consistency, {"score": 0.1}),
+        (identification.VIEW.parts, fabricate_results.identification, {"shift": 1.0}),
+        (intervention.VIEW.parts, fabricate_results.intervention, {"labelled": False}),
+        (stability.VIEW.parts, fabricate_results.matching, {"share": 0.2}),
+        (localisation.VIEW.parts, fabricate_results.localisation, {"n_concepts": 9}),
+        (scores.VIEW.parts, fabricate_results.scores, {"n_neurons": 70}),
+        (names.VIEW.parts, fabricate.names, {}),
     ],
 )
 def test_every_part_can_be_downloaded(
@@ -84,14 +84,14 @@ def test_a_fall_between_settings_is_told_in_words() -> None:
         "plain": fabricate_results.identification(),
         "shifted": fabricate_results.identification(1.0),
     }
-    parts = identification.identification_parts(datasets)
+    parts = identification.VIEW.parts(datasets)
     assert parts[0] == Note(
         "From plain to shifted, AUPRC changes by more than 0.05: cosine 0.990 → 0.090.", "info"
     )
     frame = table(parts, "Setting by setting")
     assert frame["metric"].iloc[0] == "cosine"
     assert frame["change shifted"].iloc[0] == pytest.approx(-0.9)
-    same = identification.identification_parts({"a": datasets["plain"], "b": datasets["plain"]})
+    same = identification.VIEW.parts({"a": datasets["plain"], "b": datasets["plain"]})
     assert "by no metric" in same[0].text  # type: ignore[union-attr]
 
 
@@ -145,7 +145,7 @@ def test_scores_come_highest_first_and_few_images_last() -> None:
 
 def test_concepts_of_few_images_are_not_drawn_beside_those_that_count() -> None:
     own = fabricate_results.consistency()
-    parts = consistency.consistency_parts({"toy": own})
+    parts = consistency.VIEW.parts({"toy": own})
     (figure,) = [p for p in parts if isinstance(p, Figure) and p.name.endswith("sizes")]
     drawn = figure.svg()
     counts = consistency.score_frame(own).set_index("concept")["counts"]
@@ -176,7 +176,7 @@ def test_the_share_above_random_counts_concepts_with_enough_images() -> None:
     own = fabricate_results.consistency(score=0.2, n_concepts=40)
     own = own.assign(baseline=0.2)
     scored = own["score"].values[:-2]
-    shown = numbers(consistency.consistency_parts({"a": own}))["above random"]
+    shown = numbers(consistency.VIEW.parts({"a": own}))["above random"]
     assert shown.value == f"{np.mean(scored > 0.2):.0%}"
 
 
@@ -186,7 +186,7 @@ def test_concepts_stand_beside_the_baseline_of_their_class() -> None:
     own = own.assign(
         concept_baseline=baseline, baseline_name=("baseline_class", np.array(["cat", "dog"]))
     )
-    parts = consistency.consistency_parts({"a": own})
+    parts = consistency.VIEW.parts({"a": own})
     assert numbers(parts)["above random"].value == "75%"
     rows = table(parts, "Concepts").set_index("concept")
     assert rows["baseline"].to_dict() == baseline.to_series().to_dict()
@@ -197,7 +197,7 @@ def test_concepts_stand_beside_the_baseline_of_their_class() -> None:
 @pytest.mark.parametrize("n_classes", [3, 100])
 def test_baselines_by_class_are_drawn(n_classes: int) -> None:
     own = fabricate_results.consistency(n_classes=n_classes)
-    titles = [p.title for p in consistency.consistency_parts({"a": own}) if isinstance(p, Figure)]
+    titles = [p.title for p in consistency.VIEW.parts({"a": own}) if isinstance(p, Figure)]
     assert "Random maps, class by class" in titles
 
 
@@ -213,9 +213,9 @@ def test_classes_of_concepts_are_summed_up() -> None:
 
 def test_settings_of_other_variants_are_warned_of() -> None:
     one = fabricate_results.consistency()
-    parts = consistency.consistency_parts({"a": one, "b": one.assign(variant="another")})
+    parts = consistency.VIEW.parts({"a": one, "b": one.assign(variant="another")})
     assert next(part.kind for part in parts if isinstance(part, Note)) == "warning"
-    alike = consistency.consistency_parts({"a": one, "b": one})
+    alike = consistency.VIEW.parts({"a": one, "b": one})
     assert not [p for p in alike if isinstance(p, Note) and p.kind == "warning"]
 
 
@@ -266,7 +266,7 @@ def test_changes_are_those_of_moved_concepts_alone() -> None:
 
 def test_many_changes_are_thinned() -> None:
     own = fabricate_results.intervention(n_images=9_000)
-    parts = intervention.intervention_parts({"a": own})
+    parts = intervention.VIEW.parts({"a": own})
     figure = next(p for p in parts if isinstance(p, Figure) and "Measured" in p.title)
     assert "17,999 concepts of 9,000 images" in figure.note
     assert len(figure.chart.layer[0].data) == 4_000
@@ -275,7 +275,7 @@ def test_many_changes_are_thinned() -> None:
 def test_no_concept_was_moved_alone() -> None:
     own = fabricate_results.intervention()
     nothing = own.assign(promised_change=own["promised_change"] * np.nan)
-    words = [p.text for p in intervention.intervention_parts({"a": nothing}) if isinstance(p, Note)]
+    words = [p.text for p in intervention.VIEW.parts({"a": nothing}) if isinstance(p, Note)]
     assert words == ["No concept was moved alone."]
 
 
@@ -312,9 +312,9 @@ def test_sweeps_are_put_together_over_seeds() -> None:
         for k in (4, 8)
         for seed in (0, 1, 2)
     }
-    parts = stability.stability_parts(datasets, "presence")
+    parts = stability.VIEW.parts(datasets, basis="presence")
     frame = table(parts, "Over seeds, by presence").set_index(["what", "setting"])
-    row = frame.loc[("matched at 0.5, share", "sweep[k=8]")]
+    row = frame.loc[("matched at 0.5, fraction", "sweep[k=8]")]
     values = [(8 + seed) / 20 for seed in (0, 1, 2)]
     assert row["mean"] == pytest.approx(np.mean(values))
     assert row["deviation"] == pytest.approx(np.std(values, ddof=1))
@@ -324,10 +324,10 @@ def test_sweeps_are_put_together_over_seeds() -> None:
 def test_what_was_not_matched_by_a_basis_is_told() -> None:
     own = fabricate_results.matching().isel(basis=[1])
     words = [
-        p.text for p in stability.stability_parts({"a": own}, "decoder") if isinstance(p, Note)
+        p.text for p in stability.VIEW.parts({"a": own}, basis="decoder") if isinstance(p, Note)
     ]
     assert words == ["Nothing was matched by decoder."]
-    assert stability.stability_parts({"a": own})
+    assert stability.VIEW.parts({"a": own})
 
 
 # -- localisation -----------------------------------------------------------------------------
@@ -362,7 +362,7 @@ def test_energy_is_the_first_measure() -> None:
 
 def test_many_concepts_are_drawn_from_both_ends() -> None:
     own = fabricate_results.localisation(n_concepts=200)
-    parts = localisation.localisation_parts({"a": own}, "pointing")
+    parts = localisation.VIEW.parts({"a": own}, measure="pointing")
     figure = next(p for p in parts if isinstance(p, Figure) and p.title.startswith("Concepts"))
     assert figure.title == "Concepts furthest above chance, and least, by pointing"
     drawn = figure.chart.data["label"].tolist()
@@ -422,7 +422,7 @@ def test_too_many_neurons_are_read_in_parts(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(scores, "MOST_BYTES", 4 * 3 * 4 * 8)
     choice = scores.scores_choices({"a": own})[1]
     assert choice.options == ["0 to 3", "4 to 7", "8 to 9"]
-    parts = scores.scores_parts({"a": own}, "recall", "8 to 9")
+    parts = scores.VIEW.parts({"a": own}, metric="recall", neurons="8 to 9")
     pairs = table(parts, "Best concept of every neuron, by recall")
     assert sorted(pairs["neuron"]) == own["neuron"].values[8:].tolist()
     assert Note("Neurons 8 to 9 of 10.") in parts
@@ -430,7 +430,7 @@ def test_too_many_neurons_are_read_in_parts(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_heat_map_is_never_larger_than_it_can_be_read() -> None:
     own = fabricate_results.scores(n_neurons=100, n_concepts=90)
-    parts = scores.scores_parts({"a": own}, "recall")
+    parts = scores.VIEW.parts({"a": own}, metric="recall")
     figure = next(part for part in parts if isinstance(part, Figure))
     data = figure.chart.data
     assert data["x"].nunique() <= scores.MOST_DRAWN
@@ -454,7 +454,7 @@ def test_concepts_are_counted_by_the_neurons_that_they_explain() -> None:
 def test_a_metric_that_was_not_scored_is_told() -> None:
     own = fabricate_results.scores()
     other = own.isel(metric=[0])
-    parts = scores.scores_parts({"a": own, "b": other}, "iou")
+    parts = scores.VIEW.parts({"a": own, "b": other}, metric="iou")
     assert Note("Nothing was scored by iou here.") in parts
 
 
@@ -475,10 +475,10 @@ def test_metrics_are_told_as_namers() -> None:
 
 def test_the_forms_behind_verdicts_are_told() -> None:
     own = fabricate.names()
-    noted = [p.note for p in names.names_parts({"a": own}) if isinstance(p, Table)]
+    noted = [p.note for p in names.VIEW.parts({"a": own}) if isinstance(p, Table)]
     assert "forms" not in noted[0]
     own = own.assign(sanity_forms="theoretical")
-    noted = [p.note for p in names.names_parts({"a": own}) if isinstance(p, Table)]
+    noted = [p.note for p in names.VIEW.parts({"a": own}) if isinstance(p, Table)]
     assert noted[0].endswith("Verdicts rest on these forms: theoretical.")
 
 
@@ -489,9 +489,9 @@ def test_right_names_are_told_where_they_are_known() -> None:
         n_right_known=6,
         consensus_right_share=0.5,
     )
-    parts = names.names_parts({"a": own})
+    parts = names.VIEW.parts({"a": own})
     assert table(parts, "Metrics as namers")["right"].tolist() == [0.5, 0.25]
-    assert numbers(parts)["right"].value == "50.0%"
+    assert numbers(parts)["correct"].value == "50.0%"
     assert "right" in table(parts, "Concepts")
 
 

@@ -159,8 +159,8 @@ def test_the_configuration_is_a_tree(open_page: Open, template: Path) -> None:
 @pytest.mark.parametrize(
     ("section", "words"),
     [
-        ("Environment", "No repository was recorded"),
-        ("Dataset", "has made no dataset"),
+        ("Environment", "No repository"),
+        ("Dataset", "made no dataset"),
         ("Files", "No files"),
     ],
 )
@@ -182,7 +182,7 @@ def test_the_environment_of_a_run(open_page: Open, lived_in: Project) -> None:
     assert not page.exception
     tables = {tuple(table.columns): table for table in frames(page)[1:]}
     code = tables["repository", "commit", "state"]
-    assert code.values.tolist() == [["/x", "abc", "files differed from the commit"]]
+    assert code.values.tolist() == [["/x", "abc", "uncommitted changes"]]
     packages = tables["package", "version"].set_index("package")["version"].to_dict()
     assert packages == {"numpy": "2.4.6", "other": "1.0"}
     assert tables["key", "value"].set_index("key").loc["hostname", "value"]
@@ -461,7 +461,7 @@ def test_pictures_of_the_same_concept(open_page: Open, lived_in: Project) -> Non
     address = {"runs": "toy-concepts toy-sae[k=8]", "compared": "Pictures", "index": "1"}
     page = open_page(lived_in, "compare", address)
     assert not page.exception
-    assert "Nothing was drawn of toy\\-sae" in told(page)
+    assert "No pictures of toy\\-sae" in told(page)
     assert len(page.image) == 2 * 2 + 1  # concept 1 has two pictures, with maps; one attached
 
 
@@ -469,13 +469,13 @@ def test_pictures_of_the_same_concept(open_page: Open, lived_in: Project) -> Non
 def test_what_is_no_run_is_told(open_page: Open, template: Path, runs: str) -> None:
     page = open_page(template, "compare", {"runs": runs})
     assert not page.exception
-    title = "Numbers are not known now" if runs.isdecimal() else "There is no such run"
+    title = "not available now" if runs.isdecimal() else "No such run"
     assert title in page.warning[0].value
 
 
 def test_nothing_to_compare_says_what_to_do(open_page: Open, template: Path) -> None:
     page = open_page(template, "compare")
-    assert "Choose runs on the page Runs" in page.info[0].value
+    assert "Runs page" in page.info[0].value
 
 
 # -- pipeline ---------------------------------------------------------------------------------
@@ -504,7 +504,7 @@ def test_a_target_that_selects_nothing_is_told(
 ) -> None:
     page = open_page(template, "pipeline", {"of": [target], "task": target})
     assert not page.exception
-    assert "There is no such experiment" in page.error[0].value
+    assert "No such experiment" in page.error[0].value
 
 
 def test_nothing_is_declared(open_page: Open, tmp_path: Path) -> None:

@@ -11,25 +11,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dashboards.views.runs.rows import (
+from dashboards.views.runs.runs import (
     QueryError,
     Row,
+    RunQuery,
+    choices,
     conditions_of,
     known_columns,
     moment_of,
-    row_of,
-    sort_rows,
-)
-from dashboards.views.runs.runs import (
-    RunQuery,
-    choices,
     named_runs,
     newest_rows,
     results_text,
+    row_of,
     run_key,
     runs_csv,
     runs_frame,
     select,
+    sort_rows,
 )
 from registry.catalog.access import Catalog
 from registry.catalog.feed import RunFeed

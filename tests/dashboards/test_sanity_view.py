@@ -20,7 +20,7 @@ def tables(parts: list[Part]) -> dict[str, pd.DataFrame]:
 
 
 def test_verdicts_come_in_order_with_sign_and_word() -> None:
-    frame = tables(sanity.sanity_parts({"a": fabricate_results.sanity()}))["Verdicts"]
+    frame = tables(sanity.VIEW.parts({"a": fabricate_results.sanity()}))["Verdicts"]
     assert frame["metric"].tolist() == ["iou", "cosine", METRICS[2], "recall"]
     expected = ["✓ passes", "✓ passes", "? undecided", "✗ fails"]
     assert frame["verdict"].tolist() == expected
@@ -58,7 +58,7 @@ def test_every_test_is_a_row_in_per_cent() -> None:
 def test_theoretical_tests_alone() -> None:
     own = fabricate_results.sanity(real=False)
     assert sanity.forms_run(own) == ["theoretical"]
-    words = [part.text for part in sanity.sanity_parts({"a": own}) if isinstance(part, Note)]
+    words = [part.text for part in sanity.VIEW.parts({"a": own}) if isinstance(part, Note)]
     assert "Experimental: not run here." in words[0]
 
 
@@ -82,7 +82,7 @@ def test_frequencies_are_rows_of_their_cells() -> None:
 
 
 def test_numbers_of_the_protocol() -> None:
-    parts = sanity.sanity_parts({"a": fabricate_results.sanity()})
+    parts = sanity.VIEW.parts({"a": fabricate_results.sanity()})
     numbers = {
         n.label: n.value for part in parts if isinstance(part, Numbers) for n in part.numbers
     }
@@ -91,32 +91,30 @@ def test_numbers_of_the_protocol() -> None:
     assert numbers["✗ fail"] == "1"
     assert (numbers["required"], numbers["epsilon"]) == ("90 %", "0.001")
     notes = " ".join(part.text for part in parts if isinstance(part, Note))
-    assert "Experimental: real neurons, labels spoiled at random (7 tested)." in notes
+    assert "Experimental: real neurons, labels corrupted at random (7 tested)." in notes
 
 
 def test_one_metric_in_detail() -> None:
     own = fabricate_results.sanity()
-    parts = sanity.sanity_parts({"a": own}, metric="recall")
+    parts = sanity.VIEW.parts({"a": own}, metric="recall")
     assert parts[0] == Heading("recall: ✗ fails (a)")
     seeds = tables(parts)["Seed by seed"]
     assert len(seeds) == 2 * 2 * 2
     assert set(seeds["metric"]) == {"recall"}
     assert [part.title for part in parts[:6] if isinstance(part, Figure)]
-    without = sanity.sanity_parts({"a": own.drop_vars("seed_accuracy")}, metric="recall")
+    without = sanity.VIEW.parts({"a": own.drop_vars("seed_accuracy")}, metric="recall")
     assert "Seed by seed" not in tables(without)
 
 
 def test_a_metric_that_nobody_tested_has_no_detail() -> None:
     own = fabricate_results.sanity()
-    assert len(sanity.sanity_parts({"a": own}, metric="mad")) == len(
-        sanity.sanity_parts({"a": own})
-    )
+    assert len(sanity.VIEW.parts({"a": own}, metric="mad")) == len(sanity.VIEW.parts({"a": own}))
 
 
 def test_settings_are_compared_by_verdict() -> None:
     one = fabricate_results.sanity()
     other = one.isel(metric=[0, 1]).assign(passed=("metric", np.array(["passes", "fails"])))
-    frame = tables(sanity.sanity_parts({"a": one, "b": other}))["Verdicts, setting by setting"]
+    frame = tables(sanity.VIEW.parts({"a": one, "b": other}))["Verdicts, setting by setting"]
     assert frame["metric"].tolist() == ["iou", "cosine", METRICS[2], "recall"]
     assert frame["b"].tolist() == ["✗ fails", "– not run", "– not run", "✓ passes"]
 

@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from dashboards.views.concepts.concept_names import LABEL, label_concepts, naming_cell, with_names
+from dashboards.views.concepts.labels import LABEL, label_concepts, naming_cell, with_names
 from dashboards.views.parts.parts import Heading, Note
-from dashboards.views.results.choices import options_of
-from dashboards.views.results.in_full import MOST_IN_FULL, each_in_full
+from dashboards.views.results.view import MOST_IN_FULL, ResultView, options_of
 from dashboards.views.runs.settings import behind, cells_meant, first_settings, settings_of
-from dashboards.views.runs.sweep import axis_text, over_seeds
+from dashboards.views.runs.sweep import over_seeds
 from registry.catalog.access import Catalog, open_catalog
 from registry.plan.project import open_project
 from registry.store.datasets import StoreError
@@ -96,23 +95,16 @@ def test_no_seed_no_rows() -> None:
     assert over_seeds({}).empty
 
 
-def test_axes_in_words() -> None:
-    assert axis_text("a[k=8,seed=1]") == "k=8, seed=1"
-    assert axis_text("plain") == "plain"
-    assert axis_text("broken[") == "broken["
-
-
 def test_only_a_few_settings_are_told_in_full() -> None:
-    def tell(cell: str, _own: xr.Dataset) -> list[Note]:
-        return [Note(f"about {cell}")]
-
-    one = each_in_full({"a": xr.Dataset()}, tell)
+    view = ResultView("x", "X", "x", "", "", lambda at: [Note(f"about {at.cell}")])
+    one = view.parts({"a": xr.Dataset()})
     assert one == [Note("about a")]
     cells = [f"c{place}" for place in range(MOST_IN_FULL + 2)]
-    parts = each_in_full(dict.fromkeys(cells, xr.Dataset()), tell)
+    parts = view.parts(dict.fromkeys(cells, xr.Dataset()))
     headings = [part.text for part in parts if isinstance(part, Heading)]
     assert headings == cells[:MOST_IN_FULL]
-    assert parts[-1] == Note("2 more settings are compared above; choose fewer to see each.")
+    assert isinstance(parts[-1], Note)
+    assert parts[-1].text.startswith("2 more settings")
 
 
 def test_options_are_those_of_all_datasets_once() -> None:

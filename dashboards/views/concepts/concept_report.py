@@ -14,14 +14,13 @@ from dashboards.views.concepts.concepts import (
     Tile,
     concept_table,
     concepts_frame,
-    first_made,
     pictures_of,
     strongest,
     summary,
     tiles,
 )
-from dashboards.views.concepts.labels import NEXT_LABELS, best_names, preferred_way, ways_to_name
-from dashboards.views.concepts.related import autoencoder_of, made_directly, made_of
+from dashboards.views.concepts.labels import NEXT_LABELS, best_names, namers_of, preferred_namer
+from dashboards.views.concepts.related import autoencoder_of, cells_of, first_made, made_of
 from dashboards.views.parts.parts import Heading, Note, Numbers, Part, Picture, Pictures
 from dashboards.views.parts.text import number_text
 from dashboards.views.runs.advice import EXPECTED
@@ -48,14 +47,14 @@ def concepts_parts(catalog: Catalog, cell: str, concepts: xr.Dataset) -> list[Pa
         Of the schema ``concepts``.
     """
     project = catalog.project
-    names = _found(catalog, made_directly(project, cell, "names"), drop_variables=NEXT_LABELS)
-    gallery = _found(catalog, made_directly(project, cell, "gallery"))
+    names = _found(catalog, cells_of(project, "names", made_from=cell), drop_variables=NEXT_LABELS)
+    gallery = _found(catalog, cells_of(project, "gallery", made_from=cell))
     scores = _found(catalog, made_of(project, cell, "consistency"))
-    way, best = "", None
+    namer, best = "", None
     if names is not None:
-        ways = ways_to_name(names)
-        way = ways[preferred_way(ways)]
-        best = best_names(names, way)
+        namers = namers_of(names)
+        namer = namers[preferred_namer(namers)]
+        best = best_names(names, namer)
     frame = concepts_frame(concepts, best, scores)
     parts: list[Part] = [Numbers(summary(concepts))]
     if not autoencoder_of(project, cell):
@@ -63,7 +62,7 @@ def concepts_parts(catalog: Catalog, cell: str, concepts: xr.Dataset) -> list[Pa
     if gallery is not None:
         parts.append(strongest(frame, gallery))
     parts += model_parts(cell, concepts, names, scores, best)
-    return [*parts, concept_table(cell, _with_pictures(frame, gallery), way, _title(frame))]
+    return [*parts, concept_table(cell, _with_pictures(frame, gallery), namer, _title(frame))]
 
 
 def _found(catalog: Catalog, cells: Sequence[str], **options: Any) -> xr.Dataset | None:
@@ -98,10 +97,12 @@ def gallery_parts(_catalog: Catalog, cell: str, gallery: xr.Dataset) -> list[Par
         part for concept in concepts[:DRAWN] for part in _concept(concept, tiles(gallery, concept))
     ]
     left_out = len(concepts) - DRAWN
-    told = f" {left_out:,} more concepts are on the page of {cell}." if left_out > 0 else ""
+    text = (
+        f" {left_out:,} more concepts are on the dashboard page of {cell}." if left_out > 0 else ""
+    )
     about = (
         "Images with the largest presence; below each, the input weights that make it, in the "
-        f"colours that they look for, on white.{told}"
+        f"colours that they look for, on white.{text}"
     )
     return [Note(about), *parts]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,25 +24,22 @@ from dashboards.views.parts.parts import (
 from dashboards.views.parts.pictures import enlarge, thumbnail
 from dashboards.views.parts.text import number_text
 from fact.traces.plots import over_white
-from registry.catalog.access import Catalog
-from registry.plan.project import MissingInputsError, Project
 
 SUMMARY = {
     "accuracy": ("accuracy, spliced", "of the network with the SAE in place of the layer"),
     "network_accuracy": ("accuracy, network", "of the network as it is, on the same images"),
-    "alive_share": ("alive concepts", "share of the concepts that contribute to some image"),
+    "alive_share": ("alive concepts", "fraction of concepts that contribute to some image"),
     "image_l0": ("concepts per image", "mean number of concepts that are present in an image"),
     "concepts_for_80": (
         "concepts for 80 %",
-        "mean number that makes up 80 % of the positive contribution",
+        "mean number behind 80 % of the positive contribution",
     ),
-    "residual_max": ("largest residual", "of any image: |sum of contributions - logit|, relative"),
+    "residual_max": ("largest residual", "over images: |sum of contributions - logit|, relative"),
 }
 """Scalars of a concepts dataset: how they are called, and what they mean."""
 
 SHARES = ("accuracy", "network_accuracy", "alive_share")
 _MOST_DIGITS = 18
-MOST_LOOKED_AT = 30
 FAINT = 0.2
 """What is left of an image where a concept is not."""
 
@@ -64,50 +60,16 @@ TABLE_COLUMNS = {
     "concept": Column("d"),
     "picture": Column(PICTURE, "image", "in which it is strongest"),
     "name": Column(),
-    "score": Column(".2f", meaning="of the name, on images that it was not chosen on"),
+    "score": Column(".2f", meaning="of the name, on held-out images"),
     "verdict": Column(
         title="sanity tests",
-        meaning="whether the metric that names it passes them; or how many that pass agree",
+        meaning="whether the naming metric passes them; or how many passing metrics agree",
     ),
-    "c2": Column(".2f", "C2", "how alike looks what it points at; random maps are near 0"),
-    "image_share": Column(".1%", "images", "share of images where it is present"),
+    "c2": Column(".2f", "C2", "visual consistency of its regions; random maps are near 0"),
+    "image_share": Column(".1%", "images", "fraction of images where it is present"),
     "mean_contribution": Column(".3g", "contribution", "mean contribution to the logit"),
-    "tags": Column(meaning="that readers gave it"),
+    "tags": Column(meaning="given by readers"),
 }
-
-
-def cells_of(project: Project, schema: str, made_from: str = "") -> list[str]:
-    """Return the cells that make a dataset of a schema, of those made from a cell if it is named.
-
-    Parameters
-    ----------
-    project : Project
-        What is declared.
-    schema : str
-        Name of the schema, as ``gallery``.
-    made_from : str
-        A cell that they need directly.
-    """
-    return [
-        cell.name
-        for cell in project.graph.cells.values()
-        if cell.provides == schema and (not made_from or made_from in cell.needs.values())
-    ]
-
-
-def first_made(catalog: Catalog, cells: Sequence[str]) -> int:
-    """Return the place of the first of these cells that has a whole dataset; 0 if none has."""
-    for place, cell in enumerate(cells[:MOST_LOOKED_AT]):
-        with suppress(MissingInputsError):
-            catalog.path(cell)
-            return place
-    return 0
-
-
-def maker_of(catalog: Catalog, cell: str, schema: str) -> str:
-    """Return the cell that makes a dataset of a schema from another cell; "" if none does."""
-    makers = cells_of(catalog.project, schema, made_from=cell)
-    return makers[first_made(catalog, makers)] if makers else ""
 
 
 def summary(concepts: xr.Dataset) -> list[Number]:
@@ -171,14 +133,14 @@ def about(frame: pd.DataFrame, concept: int) -> tuple[str, str]:
     """
     row = frame.set_index("concept").loc[concept]
     title = f"Concept {concept}" + (f": {row['name']}" if row["name"] else "")
-    told = []
+    lines = []
     if "image_share" in row:
-        told.append(f"present in {100 * row['image_share']:.1f} % of the images")
+        lines.append(f"present in {100 * row['image_share']:.1f} % of the images")
     if "contributing_share" in row:
-        told.append(f"contributes in {100 * row['contributing_share']:.1f} %")
+        lines.append(f"contributes in {100 * row['contributing_share']:.1f} %")
     if "mean_contribution" in row:
-        told.append(f"{number_text(row['mean_contribution'])} to the logit on average")
-    return title, ", ".join(told)
+        lines.append(f"{number_text(row['mean_contribution'])} to the logit on average")
+    return title, ", ".join(lines)
 
 
 def with_tags(frame: pd.DataFrame, tags: Mapping[int, str]) -> pd.DataFrame:
@@ -206,8 +168,8 @@ def order(frame: pd.DataFrame, by: str) -> pd.DataFrame:
     if column not in frame:
         return frame
     values = frame[column].replace("", None) if column == "name" else frame[column]
-    places = values.sort_values(ascending=ascending, kind="stable", na_position="last").index
-    return frame.loc[places].reset_index(drop=True)
+    indices = values.sort_values(ascending=ascending, kind="stable", na_position="last").index
+    return frame.loc[indices].reset_index(drop=True)
 
 
 def page_count(rows: int, size: int = PAGE) -> int:
@@ -217,8 +179,8 @@ def page_count(rows: int, size: int = PAGE) -> int:
 
 def page_with(frame: pd.DataFrame, concept: int, size: int = PAGE) -> int:
     """Return the number of the page, from 1, on which a concept is; 1 if it is on none."""
-    places = np.flatnonzero(frame["concept"].to_numpy() == concept)
-    return int(places[0]) // size + 1 if len(places) else 1
+    indices = np.flatnonzero(frame["concept"].to_numpy() == concept)
+    return int(indices[0]) // size + 1 if len(indices) else 1
 
 
 def pictures_of(gallery: xr.Dataset, concepts: Sequence[int]) -> dict[int, str]:
@@ -231,8 +193,8 @@ def pictures_of(gallery: xr.Dataset, concepts: Sequence[int]) -> dict[int, str]:
     concepts : sequence of int
         Their indices.
     """
-    places = gallery.indexes["concept"].get_indexer(np.asarray(concepts, dtype=np.int64))
-    known = np.unique(places[places >= 0])
+    indices = gallery.indexes["concept"].get_indexer(np.asarray(concepts, dtype=np.int64))
+    known = np.unique(indices[indices >= 0])
     if not len(known):
         return {}
     own = gallery[["image", "picture"]].isel(concept=known, rank=0).load()
@@ -265,11 +227,11 @@ def strongest(
 
 def _caption(row: Mapping[Hashable, Any]) -> str:
     named = row["name"] or "no name"
-    told = f" ({row['verdict']})" if row.get("verdict") else ""
-    return f"{named}{told}\nconcept {row['concept']}"
+    text = f" ({row['verdict']})" if row.get("verdict") else ""
+    return f"{named}{text}\nconcept {row['concept']}"
 
 
-def concept_table(cell: str, frame: pd.DataFrame, way: str = "", title: str = "") -> Table:
+def concept_table(cell: str, frame: pd.DataFrame, namer: str = "", title: str = "") -> Table:
     """Return the table of concepts, with pictures where the frame has some.
 
     Parameters
@@ -278,16 +240,16 @@ def concept_table(cell: str, frame: pd.DataFrame, way: str = "", title: str = ""
         The cell of the concepts.
     frame : pd.DataFrame
         As :func:`concepts_frame` returns it; ``picture``, a thumbnail, where there are some.
-    way : str
+    namer : str
         What they are named by: a metric, or the consensus.
     title : str
         Above the table.
     """
-    left_out = "score" if way == CONSENSUS else ""  # which the verdict says in votes
+    left_out = "score" if namer == CONSENSUS else ""  # which the verdict says in votes
     shown = [name for name in TABLE_COLUMNS if name in frame and name != left_out]
     columns = {name: TABLE_COLUMNS[name] for name in shown}
-    if way:
-        columns["name"] = replace(columns["name"], meaning=f"by {way}")
+    if namer:
+        columns["name"] = replace(columns["name"], meaning=f"by {namer}")
     return Table(file_name(cell, "concepts"), frame[shown], title, columns=columns)
 
 
@@ -402,7 +364,7 @@ def not_meant(text: str, concept: int) -> str:
     asked = text.strip()
     if not asked or (asked.isdecimal() and int(asked[: _MOST_DIGITS + 1]) == concept):
         return ""
-    return f"There is no concept {asked}; shown is concept {concept}."
+    return f"No concept {asked}. Showing concept {concept}."
 
 
 def neighbour(concept: int, known: Sequence[int], step: int) -> int | None:
@@ -410,5 +372,5 @@ def neighbour(concept: int, known: Sequence[int], step: int) -> int | None:
 
     Of one that is not among them, the first one is next.
     """
-    place = list(known).index(concept) + step if concept in known else max(step - 1, -1)
-    return int(known[place]) if 0 <= place < len(known) else None
+    index = list(known).index(concept) + step if concept in known else max(step - 1, -1)
+    return int(known[index]) if 0 <= index < len(known) else None

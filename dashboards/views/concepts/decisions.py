@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from dashboards.views.concepts.choosing import class_options
-from dashboards.views.concepts.concepts import maker_of
-from dashboards.views.concepts.labels import CONSENSUS, best_names, preferred_way, ways_to_name
+from dashboards.views.concepts.image_choice import class_options
+from dashboards.views.concepts.labels import CONSENSUS, best_names, namers_of, preferred_namer
+from dashboards.views.concepts.related import maker_of
 from dashboards.views.parts.charts import BLUE, GREY, ROW, VERMILION, waterfall
 from dashboards.views.parts.parts import (
     Column,
@@ -43,7 +43,7 @@ VERDICTS = {
     "passes": "passes the sanity tests",
     "fails": "fails the sanity tests",
     "undecided": "neither passes nor fails the sanity tests",
-    "untested": "was not tested",
+    "untested": "is untested",
 }
 AGAINST_MATTERS = 0.1
 MEANING = (
@@ -183,7 +183,7 @@ class Decision:
     def quantity(self) -> str:
         """What is explained, as a quantity."""
         if self.against:
-            return f"logit of {self.target} less that of {self.against}"
+            return f"logit of {self.target} minus that of {self.against}"
         return f"logit of {self.target}"
 
 
@@ -236,8 +236,8 @@ def of_stored(decisions: xr.Dataset, image: str) -> Decision:
     image : str
         One of its images.
     """
-    place = decisions["image"].values.astype(str).tolist().index(image)
-    own = decisions.isel(image=place).load()
+    index = decisions["image"].values.astype(str).tolist().index(image)
+    own = decisions.isel(image=index).load()
     classes = class_options(own["class"].values.tolist())
     there = own["top_concept"].values != EMPTY
     own = own.isel(rank=there)
@@ -315,7 +315,7 @@ def whole_shares(parts: Sequence[float], digits: int = 3) -> np.ndarray:
     floor = np.floor(exact)
     left = round(unit - floor.sum())
     floor[np.argsort(floor - exact, kind="stable")[:left]] += 1
-    return floor / unit
+    return np.asarray(floor / unit)
 
 
 # -- names ------------------------------------------------------------------------------------
@@ -356,41 +356,43 @@ class Naming:
 NAMELESS = Naming({}, {})
 
 
-def naming_of(names: xr.Dataset, way: str) -> Naming:
+def naming_of(names: xr.Dataset, namer: str) -> Naming:
     """Return what concepts are called by one metric, or by the consensus of metrics.
 
     Parameters
     ----------
     names : xr.Dataset
         Of schema ``names``.
-    way : str
+    namer : str
         One of its metrics, or :data:`dashboards.views.concepts.labels.CONSENSUS`.
     """
-    best = best_names(names, way)
+    best = best_names(names, namer)
     named = best[best["name"] != ""]
-    told = _consensus_verdicts(names) if way == CONSENSUS else _metric_verdicts(names, way, named)
+    found = (
+        _consensus_verdicts(names) if namer == CONSENSUS else _metric_verdicts(names, namer, named)
+    )
     name = {int(concept): str(one) for concept, one in named["name"].items()}
-    return Naming(name, {concept: told[concept] for concept in name if concept in told})
+    return Naming(name, {concept: found[concept] for concept in name if concept in found})
 
 
 def _consensus_verdicts(names: xr.Dataset) -> dict[int, str]:
     voting = names["verdict"].values.astype(str)[names["votes"].values.astype(bool)]
     tested = len(voting) > 0 and (voting == "passes").all()
-    which = "metrics that pass the sanity tests" if tested else "metrics, none of them tested"
+    which = "metrics that pass the sanity tests" if tested else "metrics (none sanity-tested)"
     count = max(int(names["n_voting"]), 1)
     return {
-        int(concept): f"the name that {int(votes)} of {count} {which} choose"
+        int(concept): f"chosen by {int(votes)} of {count} {which}"
         for concept, votes in zip(
             names["concept"].values, names["consensus_votes"].values, strict=True
         )
     }
 
 
-def _metric_verdicts(names: xr.Dataset, way: str, named: pd.DataFrame) -> dict[int, str]:
-    verdict = str(names["verdict"].sel(metric=way).item())
-    told = VERDICTS.get(verdict, verdict)
+def _metric_verdicts(names: xr.Dataset, namer: str, named: pd.DataFrame) -> dict[int, str]:
+    verdict = str(names["verdict"].sel(metric=namer).item())
+    found = VERDICTS.get(verdict, verdict)
     return {
-        int(concept): f"{way} {number_text(float(score))}; this metric {told}"
+        int(concept): f"{namer} {number_text(float(score))}; this metric {found}"
         for concept, score in named["score"].items()
     }
 
@@ -439,9 +441,9 @@ def reason_line(decision: Decision, naming: Naming = NAMELESS) -> str:
     )
     if not decision.for_it:
         return f"{sums} No concept speaks for it."
-    told = [f"{percent_text(t.share)} {naming.called(t.concept)}" for t in decision.for_it]
-    told += [f"{percent_text(decision.others_share)} all others"] if decision.others_share else []
-    return f"{sums} Of what speaks for it: {', '.join(told)}."
+    lines = [f"{percent_text(t.share)} {naming.called(t.concept)}" for t in decision.for_it]
+    lines += [f"{percent_text(decision.others_share)} all others"] if decision.others_share else []
+    return f"{sums} Of what speaks for it: {', '.join(lines)}."
 
 
 def meaning_of_shares(decision: Decision) -> str:
@@ -459,7 +461,7 @@ def residual_line(decision: Decision) -> str:
     """Return how exact the sum is."""
     return (
         f"Before the bias. The contributions miss it by {decision.residual:.1e} of the sum of "
-        "their absolute values; 1.0e-05 is allowed, more would be an error."
+        "their absolute values; up to 1.0e-05 is allowed."
     )
 
 
@@ -488,9 +490,9 @@ def waterfall_frame(decision: Decision, naming: Naming = NAMELESS) -> pd.DataFra
     """
     rows = [(naming.short(term.concept), term.contribution) for term in decision.terms]
     rows += [("all others", decision.others)]
-    told = [(label, value, "for" if value >= 0 else "against") for label, value in rows]
-    told += [("difference" if decision.against else "logit", decision.logit, "total")]
-    return pd.DataFrame(told, columns=["label", "value", "kind"])
+    lines = [(label, value, "for" if value >= 0 else "against") for label, value in rows]
+    lines += [("difference" if decision.against else "logit", decision.logit, "total")]
+    return pd.DataFrame(lines, columns=["label", "value", "kind"])
 
 
 def waterfall_figure(decision: Decision, naming: Naming = NAMELESS, name: str = "") -> Figure:
@@ -666,19 +668,18 @@ def heat(map: np.ndarray, picture: np.ndarray) -> np.ndarray:
     grey = picture.astype(np.float64).mean(axis=2, keepdims=True)
     ground = 255 - 0.3 * (255 - grey)
     colour = np.where((map >= 0)[..., None], _rgb(BLUE), _rgb(VERMILION))
-    return np.rint(ground * (1 - strength) + colour * strength).astype(np.uint8)
+    return np.asarray(np.rint(ground * (1 - strength) + colour * strength), dtype=np.uint8)
 
 
 def _rgb(colour: str) -> np.ndarray:
-    return np.array([int(colour[place : place + 2], 16) for place in (1, 3, 5)], dtype=np.float64)
+    return np.array([int(colour[index : index + 2], 16) for index in (1, 3, 5)], dtype=np.float64)
 
 
 ABOUT_PICTURES = (
-    "Colours: what the network looks for there, on white where it does not look. Amounts: what "
-    "each pixel adds (blue) or takes away (orange-red), each map by its own largest. Where a "
-    "concept speaks against it, the colours are of what it takes away. The sum is exact for this "
-    "image as it is; without a concept the network would weigh the others differently, by how much "
-    "is told under Intervention."
+    "Colours: what the network responds to there, white where nothing. Amounts: what each pixel "
+    "adds (blue) or subtracts (orange-red), each map scaled to its largest. For a concept against "
+    "the class, the colours are of what it subtracts. The sum is exact for this image as it is; "
+    "removing a concept changes the others too: see Intervention."
 )
 
 
@@ -697,17 +698,17 @@ def matters(decision: Decision) -> bool:
 
 def others_line(decision: Decision) -> str:
     """Return what all concepts without a map give together."""
-    told = f"{decision.others:+.{DIGITS}g} in all"
+    text = f"{decision.others:+.{DIGITS}g} in all"
     parts = f"{decision.others_for:+.{DIGITS}g} for it"
     if decision.positive > 0:
         parts += f", {percent_text(decision.others_share)} of the {decision.positive:+.{DIGITS}g}"
-    return f"{told}: {parts}; {decision.others_against:+.{DIGITS}g} against it"
+    return f"{text}: {parts}; {decision.others_against:+.{DIGITS}g} against it"
 
 
 def decision_pictures(decision: Decision, naming: Naming = NAMELESS) -> Pictures:
     """Return the image, where its logit comes from, and every term."""
     shown = [
-        Picture(enlarge(decision.picture), "the image as the network sees it"),
+        Picture(enlarge(decision.picture), "as the network sees it"),
         Picture(enlarge(decision.explanation), decision.quantity),
     ]
     shown += [
@@ -719,7 +720,9 @@ def decision_pictures(decision: Decision, naming: Naming = NAMELESS) -> Pictures
     ]
     others = f"all others\n{others_line(decision)}"
     shown.append(Picture(enlarge(decision.others_explanation), others))
-    return Pictures(shown, in_row=5, note="Where each is: the colours that it looks for, on white.")
+    return Pictures(
+        shown, in_row=5, note="Where each concept is, in the colours that it responds to, on white."
+    )
 
 
 def decision_parts(decision: Decision, naming: Naming, name: str, heading: str) -> list[Part]:
@@ -765,7 +768,7 @@ def report_parts(catalog: Catalog, cell: str, decisions: xr.Dataset) -> list[Par
         name = file_name(cell, image)
         parts += decision_parts(decision, naming, name, f"{image}: {decision.question}")
     if len(images) > MOST_REPORTED:
-        parts.append(Note(f"{len(images) - MOST_REPORTED:,} more images are left out."))
+        parts.append(Note(f"{len(images) - MOST_REPORTED:,} more images left out."))
     return parts
 
 
@@ -775,6 +778,6 @@ def _known_naming(catalog: Catalog, concepts: str) -> Naming:
     with suppress(*EXPECTED):
         if maker:
             names = read_small(catalog.path(maker), catalog.project.cell(maker).stage)
-            ways = ways_to_name(names)
-            return naming_of(names, ways[preferred_way(ways)])
+            namers = namers_of(names)
+            return naming_of(names, namers[preferred_namer(namers)])
     return NAMELESS

@@ -66,16 +66,16 @@ def evidence_table(name: str, evidence: Iterable[Evidence], what: str = "name") 
 
 def missing(question: str, what: str, command: str = "") -> Evidence:
     """Return a question that cannot be answered, with what would answer it."""
-    told = f"not known: {what}" + (f"; {command}" if command else "")
-    return Evidence(question, told, OPEN, "")
+    text = f"not known: {what}" + (f"; {command}" if command else "")
+    return Evidence(question, text, OPEN, "")
 
 
-AGREE = "Do the metrics that can be trusted agree?"
-AHEAD = "Is it clearly ahead of the next label?"
-FITS = "Does it fit what the concept picks out?"
-ALIKE = "Does what it points at look alike?"
-THERE = "Is it where its name says?"
-AGAIN = "Does it come back when it is learnt again?"
+AGREE = "Do trusted metrics agree?"
+AHEAD = "Is it clearly ahead of the second-best label?"
+FITS = "Does the label fit the concept?"
+ALIKE = "Are its regions visually consistent?"
+THERE = "Is it where its name is?"
+AGAIN = "Is it recovered on retraining?"
 
 
 def agreement(names: xr.Dataset, concept: int, label: str) -> Evidence:
@@ -108,7 +108,7 @@ def agreement(names: xr.Dataset, concept: int, label: str) -> Evidence:
 def _choosing(names: xr.Dataset, concept: int, label: str) -> np.ndarray:
     """Return which metrics vote and choose a label, (metric,)."""
     chosen = names["name"].sel(concept=concept).values.astype(str) == label
-    return chosen & names["votes"].values.astype(bool) & (label != "")
+    return np.asarray(chosen & names["votes"].values.astype(bool) & (label != ""))
 
 
 def lead(names: xr.Dataset, concept: int, label: str) -> Evidence:
@@ -146,8 +146,8 @@ def fit(names: xr.Dataset, concept: int, label: str) -> Evidence:
     low, high = float(own["interval_low"]), float(own["interval_high"])
     if not label or str(own["name"].values) != label:
         other = str(own["name"].values)
-        told = f"by {FIT_METRIC} another label fits better: {other!r}" if other else "not known"
-        return Evidence(FITS, told, OPEN, rule)
+        text = f"by {FIT_METRIC} another label fits better: {other!r}" if other else "not known"
+        return Evidence(FITS, text, OPEN, rule)
     score = number_text(float(own["score"]), 2)
     found = f"AUPRC {score}, from {number_text(low, 2)} to {number_text(high, 2)}"
     speaks = FOR if low > half else AGAINST if high < half else OPEN
@@ -175,10 +175,10 @@ def alikeness(consistency: xr.Dataset, concept: int) -> Evidence:
     return Evidence(ALIKE, found, speaks, rule)
 
 
-def _random(consistency: xr.Dataset, place: int) -> float:
+def _random(consistency: xr.Dataset, index: int) -> float:
     """Return the score of random maps: of the concept's own class, where there are some."""
     own = (
-        float(consistency["concept_baseline"][place]) if "concept_baseline" in consistency else None
+        float(consistency["concept_baseline"][index]) if "concept_baseline" in consistency else None
     )
     return float(consistency["baseline"]) if own is None or np.isnan(own) else own
 
@@ -197,7 +197,7 @@ def location(localisation: xr.Dataset, concept: int) -> Evidence:
     if not known.any():
         return Evidence(THERE, "no interval: too few images show its name", OPEN, rule)
     elsewhere = own["elsewhere"].values
-    told = [
+    lines = [
         f"{measure} {number_text(score, 2)} (chance {number_text(chance, 2)}, on other images "
         f"{number_text(other, 2)})"
         for measure, score, chance, other in zip(
@@ -207,7 +207,7 @@ def location(localisation: xr.Dataset, concept: int) -> Evidence:
     shown = f"in the {int(own['n_shown'])} of {int(own['n_images'])} images that show"
     above = (low[known] > 0).all() and not (own["interval_low"].values <= elsewhere)[known].any()
     speaks = FOR if above else AGAINST if (high[known] < 0).any() else OPEN
-    found = f"{shown} {str(own['name'].values)!r}: {', '.join(told)}"
+    found = f"{shown} {str(own['name'].values)!r}: {', '.join(lines)}"
     return Evidence(THERE, found, speaks, rule)
 
 
@@ -226,8 +226,8 @@ def recurrence(other: str, found: Sequence[Return]) -> Evidence:
     rule = f"for: every similarity at least {number_text(threshold)}; against: none above chance"
     if not known:
         return Evidence(AGAIN, f"nothing in {other} is matched to it", AGAINST, rule)
-    told = f"in {other}, {'; '.join(one.text for one in found)}"
+    text = f"in {other}, {'; '.join(one.text for one in found)}"
     if all(one.is_there and one.similarity >= one.threshold for one in found):
-        return Evidence(AGAIN, told, FOR, rule)
+        return Evidence(AGAIN, text, FOR, rule)
     at_chance = all(one.similarity <= one.chance for one in known)
-    return Evidence(AGAIN, told, AGAINST if at_chance else OPEN, rule)
+    return Evidence(AGAIN, text, AGAINST if at_chance else OPEN, rule)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
+from dashboards.views.concepts.related import cells_of
 from dashboards.views.parts.parts import Column, Table, file_name
+from dashboards.views.runs.advice import EXPECTED
 from evals.naming.tables import tested_note
+from registry.catalog.access import Catalog
+from registry.plan.project import MissingInputsError
 
 PREFERRED = ("correlation", "cosine", "auprc", "f1_score", "iou")
 """Metrics to name by at first: those that pass the sanity tests of Oikarinen et al., best first."""
@@ -24,11 +29,11 @@ VERDICTS = ("passes", "undecided", "untested", "fails")
 
 LABEL_COLUMNS = {
     "verdict": Column(title="sanity tests", meaning="whether the metric passes them"),
-    "label": Column(meaning="best label on the choosing half of the images"),
+    "label": Column(meaning="best label on the half of the images that chose it"),
     "score": Column(".3f", meaning="on the other half"),
     "low": Column(".3f", "from", "lower end of the score's interval"),
     "high": Column(".3f", "to", "upper end of the score's interval"),
-    "margin": Column("+.3f", "ahead by", "score less that of the second-best label"),
+    "margin": Column("+.3f", "ahead by", "score minus that of the second-best label"),
     "others": Column(title="next labels", meaning="with their scores on the other half"),
 }
 NEXT_LABELS = ("top_label", "top_score", "chosen_score")
@@ -40,27 +45,27 @@ _OF_LABELS = [
 ]
 
 
-def ways_to_name(names: xr.Dataset) -> list[str]:
+def namers_of(names: xr.Dataset) -> list[str]:
     """Return the consensus, where some metric votes, and the metrics of a names dataset."""
     metrics = [str(metric) for metric in names["metric"].values]
     has_consensus = CONSENSUS in names and int(names["n_voting"]) > 0
     return [CONSENSUS, *metrics] if has_consensus else metrics
 
 
-def preferred_way(ways: Sequence[str]) -> int:
-    """Return the place of the way to begin with; 0 where none is preferred."""
-    known = list(ways)
+def preferred_namer(namers: Sequence[str]) -> int:
+    """Return the place of the namer to begin with; 0 where none is preferred."""
+    known = list(namers)
     return next((known.index(name) for name in (CONSENSUS, *PREFERRED) if name in known), 0)
 
 
-def best_names(names: xr.Dataset, way: str) -> pd.DataFrame:
+def best_names(names: xr.Dataset, namer: str) -> pd.DataFrame:
     """Return each concept's name by one metric, or by their consensus.
 
     Parameters
     ----------
     names : xr.Dataset
         ``name`` and ``score`` (concept, metric); ``consensus`` and ``consensus_votes`` (concept).
-    way : str
+    namer : str
         One of its metrics, or `CONSENSUS`.
 
     Returns
@@ -70,13 +75,13 @@ def best_names(names: xr.Dataset, way: str) -> pd.DataFrame:
         tests on the metric. Of a consensus the score is the share of voting metrics that choose
         it, and the verdict says of how many.
     """
-    if way == CONSENSUS:
+    if namer == CONSENSUS:
         named, n_voting = names["consensus"].values.astype(str), int(names["n_voting"])
         votes = names["consensus_votes"].values
         score = np.where(named == "", np.nan, votes / max(n_voting, 1))
         verdict = np.array([f"{one} of {n_voting} agree" for one in votes.tolist()], dtype=object)
     else:
-        own = names[["name", "score", "verdict"]].sel(metric=way)
+        own = names[["name", "score", "verdict"]].sel(metric=namer)
         named, score = own["name"].values.astype(str), own["score"].values
         verdict = np.full(len(named), str(own["verdict"].values), dtype=object)
     index = pd.Index(names["concept"].values, name="concept")
@@ -114,11 +119,11 @@ def label_frame(names: xr.Dataset, concept: int) -> pd.DataFrame:
         "low": own["interval_low"].values,
         "high": own["interval_high"].values,
         "margin": own["margin"].values,
-        "others": [_others(own.isel(metric=place)) for place in range(own.sizes["metric"])],
+        "others": [_others(own.isel(metric=index)) for index in range(own.sizes["metric"])],
     }
     frame = pd.DataFrame(values, columns=columns)
-    place = frame["verdict"].map(lambda told: VERDICTS.index(told) if told in VERDICTS else 99)
-    return frame.loc[place.sort_values(kind="stable").index].reset_index(drop=True)
+    index = frame["verdict"].map(lambda text: VERDICTS.index(text) if text in VERDICTS else 99)
+    return frame.loc[index.sort_values(kind="stable").index].reset_index(drop=True)
 
 
 def label_table(cell: str, names: xr.Dataset, concept: int) -> Table:
@@ -147,6 +152,79 @@ def names_note(names: xr.Dataset) -> str:
     if set(verdicts) == {"untested"}:
         return f"{note} No sanity tests were given: the verdict on every metric is open."
     passed, tested = verdicts.count("passes"), len(verdicts) - verdicts.count("untested")
-    told = f"{note} {passed} of {tested} tested metrics pass the sanity tests; "
-    told += "these vote." if passed else "so none votes, and there is no consensus."
-    return f"{told} {tested_note(names)}".rstrip()
+    text = f"{note} {passed} of {tested} tested metrics pass the sanity tests; "
+    text += "these vote." if passed else "so none votes, and there is no consensus."
+    return f"{text} {tested_note(names)}".rstrip()
+
+
+# -- names for results that know concepts by index alone --------------------------------------
+
+LABEL = "label"
+"""Variable that :func:`label_concepts` adds."""
+
+
+def with_names(
+    catalog: Catalog, cell: str, dataset: xr.Dataset, read: Callable[[str], xr.Dataset]
+) -> xr.Dataset:
+    """Return a dataset with the names of its concepts; as it is where none can be read.
+
+    Parameters
+    ----------
+    catalog : Catalog
+        Where datasets are looked up.
+    cell : str
+        The cell that made the dataset.
+    dataset : xr.Dataset
+        With a coordinate ``concept`` of numbers.
+    read : callable
+        From a cell to its dataset.
+    """
+    with suppress(*EXPECTED):  # numbers serve without; the page of names tells what is wrong
+        if names := naming_cell(catalog, cell):
+            return label_concepts(dataset, read(names))
+    return dataset
+
+
+def naming_cell(catalog: Catalog, cell: str) -> str:
+    """Return the cell whose dataset names the concepts that a cell is about; "" if none is made.
+
+    Parameters
+    ----------
+    catalog : Catalog
+        Where datasets are looked up.
+    cell : str
+        It rests on one set of concepts; the first, where it rests on several.
+    """
+    for concepts in _concept_models(catalog, cell):
+        for names in cells_of(catalog.project, "names", made_from=concepts):
+            with suppress(MissingInputsError):
+                catalog.path(names)
+                return names
+    return ""
+
+
+def _concept_models(catalog: Catalog, cell: str) -> list[str]:
+    """Return the nearest cells behind a cell that make concepts; none where it is a resource."""
+    cells, level = catalog.project.graph.cells, [cell]
+    while level:
+        needed = [name for own in level for name in cells[own].needs.values() if name in cells]
+        if found := [name for name in needed if cells[name].provides == "concepts"]:
+            return found[:1]
+        level = list(dict.fromkeys(needed))
+    return []
+
+
+def label_concepts(dataset: xr.Dataset, names: xr.Dataset) -> xr.Dataset:
+    """Return a dataset with the best name of each of its concepts, "" where there is none.
+
+    Parameters
+    ----------
+    dataset : xr.Dataset
+        With a coordinate ``concept`` of numbers.
+    names : xr.Dataset
+        Of the schema ``names``, for the same concept model.
+    """
+    namers = namers_of(names)
+    known = best_names(names, namers[preferred_namer(namers)])["name"]
+    labels = known.reindex(dataset["concept"].values, fill_value="").to_numpy(dtype=str)
+    return dataset.assign({LABEL: ("concept", labels)})

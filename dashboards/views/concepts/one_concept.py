@@ -11,7 +11,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from dashboards.views.concepts.presences import Presences
-from dashboards.views.parts.charts import bars, histogram
+from dashboards.views.parts.charts import histogram
+from dashboards.views.parts.dots import bars
 from dashboards.views.parts.parts import Column, Figure, Note, Part, Table
 from dashboards.views.parts.text import number_text
 
@@ -27,7 +28,7 @@ ABOUT_PRESENCE = (
 
 
 def presence_parts(
-    name: str, presences: Presences, place: int, statistics: xr.Dataset
+    name: str, presences: Presences, index: int, statistics: xr.Dataset
 ) -> list[Part]:
     """Return in how many images a concept is how strongly present, and in which classes.
 
@@ -37,18 +38,18 @@ def presence_parts(
         Of the files.
     presences : Presences
         What was read so far.
-    place : int
+    index : int
         Of the concept, in the dataset.
     statistics : xr.Dataset
         ``label``, ``prediction`` and ``target`` (image), with the coordinate ``class``.
     """
-    read, column = presences.n_read, presences.column(place)
+    read, column = presences.n_read, presences.column(index)
     present = column["presence"] != 0
-    told = presence_note(int(present.sum()), read)
+    found = presence_note(int(present.sum()), read)
     if not presences.is_whole:
-        told += f" Only {read:,} of {presences.n_images:,} images were read so far."
+        found += f" {read:,} of {presences.n_images:,} images read so far."
     if not len(column):
-        return [Note(told)]
+        return [Note(found)]
     return [
         Figure(
             f"{name}-presence",
@@ -60,7 +61,7 @@ def presence_parts(
                 height=264,
             ),
             "How strongly it is present",
-            f"{told} {ABOUT_PRESENCE}",
+            f"{found} {ABOUT_PRESENCE}",
         ),
         *_class_parts(name, column[present], column, read, statistics),
     ]
@@ -69,7 +70,7 @@ def presence_parts(
 def presence_note(present: int, images: int) -> str:
     """Return in how many images a concept is present, and in which share it is not."""
     if not images:
-        return "No image was read yet."
+        return "No images read yet."
     return (
         f"Present in {present:,} of {images:,} images; "
         f"its presence is 0 in {100 * (1 - present / images):.1f} %."
@@ -104,15 +105,19 @@ def _class_parts(
     return [
         Figure(
             f"{name}-classes",
-            bars(shares.head(CLASSES_SHOWN), x_title=f"share of images {what} so", form=".1%"),
-            "Which classes it is present in",
+            bars(
+                shares.head(CLASSES_SHOWN),
+                x_title=f"fraction of images {what} as the class",
+                form=".1%",
+            ),
+            "Classes it is present in",
             _first(len(shares), "class"),
         ),
         Figure(
             f"{name}-contributions",
             bars(given.head(CLASSES_SHOWN), x_title="mean contribution to the logit"),
-            "What it contributes to",
-            f"Mean over the images that are explained for the class. {_first(len(given), 'class')}",
+            "Classes it contributes to",
+            f"Mean over images explained for the class. {_first(len(given), 'class')}",
         ),
     ]
 
@@ -233,21 +238,21 @@ class Directions:
         weights = decoder.transpose("channel", "concept").values
         return cls(weights, np.sqrt(np.einsum("ij,ij->j", weights, weights)))
 
-    def cosines(self, place: int) -> NDArray[np.float32]:
+    def cosines(self, index: int) -> NDArray[np.float32]:
         """Return the cosines of the direction at a place with all, (concept,).
 
         NaN where a direction has length 0; all NaN for a place beyond the last.
         """
-        if place >= len(self.lengths):
+        if index >= len(self.lengths):
             return np.full_like(self.lengths, np.nan)
-        products = self.weights.T @ self.weights[:, place]
+        products = self.weights.T @ self.weights[:, index]
         with np.errstate(invalid="ignore", divide="ignore"):
-            cosines: NDArray[np.float32] = products / (self.lengths * self.lengths[place])
+            cosines: NDArray[np.float32] = products / (self.lengths * self.lengths[index])
         return cosines
 
 
 def most_similar(
-    similarity: NDArray[np.floating], concepts: NDArray[np.integer], place: int, count: int = 6
+    similarity: NDArray[np.floating], concepts: NDArray[np.integer], index: int, count: int = 6
 ) -> list[Similar]:
     """Return the concepts most like one, the most similar first.
 
@@ -257,13 +262,13 @@ def most_similar(
         With the one; NaN where it is not defined.
     concepts : ndarray of int, (concept,)
         Their indices.
-    place : int
+    index : int
         Of the one, which is left out.
     count : int
         How many at most.
     """
     known = np.where(np.isnan(similarity), -np.inf, similarity).astype(np.float64)
-    known[place] = -np.inf
+    known[index] = -np.inf
     first = np.argsort(-known, kind="stable")[:count]
     return [
         Similar(int(concepts[one]), float(known[one])) for one in first if np.isfinite(known[one])
@@ -273,7 +278,7 @@ def most_similar(
 # -- what rests on it -------------------------------------------------------------------------
 
 DECISION_COLUMNS = {
-    "place": Column("d", "place", "by contribution, from 1"),
+    "rank": Column("d", "rank", "by contribution, from 1"),
     "contribution": Column(".3f", "contribution", "to the logit of the explained class"),
     "share": Column(".1%", "share", "of all positive contributions"),
 }
@@ -281,8 +286,8 @@ LOCATION_COLUMNS = {
     "score": Column(".3f", "score", "mean over the images that show the name"),
     "low": Column(".3f", "from", "lower end of its interval of 95 %"),
     "high": Column(".3f", "to", "upper end of its interval of 95 %"),
-    "chance": Column(".3f", "chance", "of a map without any place"),
-    "lift": Column("+.3f", "above chance", "score less chance"),
+    "chance": Column(".3f", "chance", "of a uniform map"),
+    "lift": Column("+.3f", "above chance", "score minus chance"),
 }
 
 
@@ -302,15 +307,15 @@ def decision_frame(decisions: xr.Dataset, concept: int) -> pd.DataFrame:
         ``image``, ``explained``, the class, ``place``, ``contribution``, ``share``, the largest
         share first.
     """
-    rows, places = np.nonzero(decisions["top_concept"].values == concept)
+    rows, indices = np.nonzero(decisions["top_concept"].values == concept)
     classes = decisions["class"].values.astype(str)
     frame = pd.DataFrame(
         {
             "image": decisions["image"].values.astype(str)[rows],
             "explained": classes[decisions["target"].values[rows]],
-            "place": places + 1,
-            "contribution": decisions["contribution"].values[rows, places],
-            "share": decisions["share"].values[rows, places],
+            "rank": indices + 1,
+            "contribution": decisions["contribution"].values[rows, indices],
+            "share": decisions["share"].values[rows, indices],
         }
     )
     return frame.sort_values("share", ascending=False, kind="stable").reset_index(drop=True)
@@ -351,10 +356,10 @@ def location_parts(name: str, localisation: xr.Dataset, concept: int) -> list[Pa
     label, shown = str(own["name"].values), int(own["n_shown"])
     note = (
         f"Of {int(own['n_images']):,} mapped images {shown:,} show {label!r}. Pointing: whether "
-        "the strongest place is inside; energy: the share of the map inside; iou: overlap."
+        "the strongest point is inside; energy: the fraction of the map inside; iou: overlap."
     )
     return [
-        Table(f"{name}-localisation", frame, "Is it where its name says?", note, LOCATION_COLUMNS)
+        Table(f"{name}-localisation", frame, "Is it where its name is?", note, LOCATION_COLUMNS)
     ]
 
 

@@ -126,7 +126,7 @@ class Presences:
         """Sum and sum of squares of each concept's presences, (2, concept)."""
         if self.known_moments is not None:
             return self.known_moments
-        return np.sum([block.moments for block in self.blocks], axis=0)
+        return np.asarray(np.sum([block.moments for block in self.blocks], axis=0))
 
     def correlations(self, concept: int) -> NDArray[np.float64]:
         """Return Pearson's correlation of presences, of one concept with every one.
@@ -152,7 +152,7 @@ class Presences:
         covariance = products - total * total[concept] / count
         variance = square - total**2 / count
         variance[variance <= 1e-12 * square] = np.nan  # the same in all images, up to rounding
-        return np.clip(covariance / np.sqrt(variance * variance[concept]), -1, 1)
+        return np.asarray(np.clip(covariance / np.sqrt(variance * variance[concept]), -1, 1))
 
 
 def read_blocks(concepts: xr.Dataset, cells: int = BLOCK_CELLS) -> Iterator[Block]:
@@ -192,7 +192,7 @@ def read_presences(concepts: xr.Dataset) -> Presences:
     return Presences(concepts.sizes["image"], tuple(read_blocks(concepts)))
 
 
-def read_alone(concepts: xr.Dataset, place: int) -> Presences:
+def read_alone(concepts: xr.Dataset, index: int) -> Presences:
     """Return the presences of one concept, which is at place 0 then.
 
     Quick where concepts are few: one of 2,048 channels over 50,000 images.
@@ -201,11 +201,11 @@ def read_alone(concepts: xr.Dataset, place: int) -> Presences:
     ----------
     concepts : xr.Dataset
         Of the schema ``concepts``.
-    place : int
+    index : int
         Of the concept, in the dataset.
     """
     dense = [
-        concepts[name].transpose("image", "concept").isel(concept=[place]).values
+        concepts[name].transpose("image", "concept").isel(concept=[index]).values
         for name in ("presence", "contribution")
     ]
     n_images = concepts.sizes["image"]

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
+
+from registry.catalog.access import Catalog
 from registry.declare.cells import Cell
-from registry.plan.project import Project
+from registry.plan.project import MissingInputsError, Project
 from registry.record.states import State
+
+MOST_LOOKED_AT = 30
+"""Cells that are looked for on the disk before a page begins with nothing."""
 
 
 def made_of(project: Project, cell: str, schema: str) -> list[str]:
@@ -29,13 +36,38 @@ def made_of(project: Project, cell: str, schema: str) -> list[str]:
     return found
 
 
-def made_directly(project: Project, cell: str, schema: str) -> list[str]:
-    """Return the cells that make a dataset of a schema and need a cell by its name."""
+def cells_of(project: Project, schema: str, made_from: str = "") -> list[str]:
+    """Return the cells that make a dataset of a schema, of those made from a cell if it is named.
+
+    Parameters
+    ----------
+    project : Project
+        What is declared.
+    schema : str
+        Name of the schema, as ``gallery``.
+    made_from : str
+        A cell that they need directly.
+    """
     return [
-        one.name
-        for one in project.graph.cells.values()
-        if one.provides == schema and cell in one.needs.values()
+        cell.name
+        for cell in project.graph.cells.values()
+        if cell.provides == schema and (not made_from or made_from in cell.needs.values())
     ]
+
+
+def first_made(catalog: Catalog, cells: Sequence[str]) -> int:
+    """Return the index of the first of these cells that has a whole dataset; 0 if none has."""
+    for index, cell in enumerate(cells[:MOST_LOOKED_AT]):
+        with suppress(MissingInputsError):
+            catalog.path(cell)
+            return index
+    return 0
+
+
+def maker_of(catalog: Catalog, cell: str, schema: str) -> str:
+    """Return the cell that makes a dataset of a schema from another cell; "" if none does."""
+    makers = cells_of(catalog.project, schema, made_from=cell)
+    return makers[first_made(catalog, makers)] if makers else ""
 
 
 def is_damaged(project: Project, cell: str) -> bool:

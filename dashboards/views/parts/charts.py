@@ -50,7 +50,7 @@ def series_colour(
     names: Sequence[str], title: str | None = None, legend: alt.Legend | None = None
 ) -> alt.Color:
     """Return the colour of each of several series, in their order; a legend from two on."""
-    colours = [PALETTE[place % len(PALETTE)] for place in range(len(names))]
+    colours = [PALETTE[index % len(PALETTE)] for index in range(len(names))]
     if legend is None and len(names) > 1:
         legend = series_legend(title)
     return alt.Color(
@@ -60,91 +60,6 @@ def series_colour(
         scale=alt.Scale(domain=list(names), range=colours),
         legend=legend,
     )
-
-
-def rows_by_label(
-    frame: pd.DataFrame, series: Sequence[str]
-) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Return what is drawn in rows, each with its series, and the channels that place it.
-
-    Parameters
-    ----------
-    frame : pd.DataFrame
-        ``label``, in whose order rows stand, and ``series`` where there are several.
-    series : sequence of str
-        Their names, side by side in a row.
-    """
-    known = frame.assign(series=frame.get("series", series[0]))
-    labels = list(dict.fromkeys(known["label"].tolist()))
-    axis = alt.Axis(labelLimit=320)
-    side: dict[str, Any] = {"y": alt.Y("label", type="nominal", sort=labels, title=None, axis=axis)}
-    if len(series) > 1:
-        side["yOffset"] = alt.YOffset("series", type="nominal", sort=list(series))
-    return known, side
-
-
-def bars(
-    frame: pd.DataFrame,
-    *,
-    x_title: str,
-    domain: tuple[float, float] | None = None,
-    form: str = ".3f",
-    series: Sequence[str] = ("",),
-    mark: str = "",
-) -> alt.LayerChart:
-    """Return horizontal bars, each with its interval, and a tick where something is compared.
-
-    Parameters
-    ----------
-    frame : pd.DataFrame
-        A row per bar: ``label``, ``value``; ``low`` and ``high`` of its interval, ``series`` and
-        ``mark``, the compared value, where there are some. Labels are drawn in their order.
-    x_title : str
-        What the values are, with units.
-    domain : pair of float, optional
-        Of the axis.
-    form : str
-        Format of values in tooltips.
-    series : sequence of str
-        Names of the series, one bar each side by side.
-    mark : str
-        What a tick means, as ``published``.
-    """
-    known, side = rows_by_label(frame, series)
-    scale = alt.Scale(domain=list(domain)) if domain else alt.Scale(zero=True)
-    axis = alt.Axis(tickMinStep=1) if form.endswith(".0f") else alt.Axis()
-    several = len(series) > 1
-    base = alt.Chart(known, height={"step": ROW * len(series) if several else ROW})
-    tips = [alt.Tooltip("label", type="nominal")]
-    tips += [alt.Tooltip("series", type="nominal")] if several else []
-    tips += [
-        alt.Tooltip(name, type="quantitative", format=form)
-        for name in ("value", "low", "high", "mark")
-        if name in known
-    ]
-    layers = [
-        base.mark_bar(opacity=0.85).encode(
-            x=alt.X("value", type="quantitative", title=x_title, scale=scale, axis=axis),
-            color=series_colour(series),
-            tooltip=tips,
-            **side,
-        )
-    ]
-    if "low" in known:
-        layers.append(
-            base.mark_rule(color=GREY, strokeWidth=2).encode(
-                x=alt.X("low", type="quantitative"), x2="high", **side
-            )
-        )
-    if "mark" in known and known["mark"].notna().any():
-        layers.append(
-            base.mark_tick(color=VERMILION, thickness=3, size=ROW - 6).encode(
-                x=alt.X("mark", type="quantitative"),
-                tooltip=[alt.Tooltip("label"), alt.Tooltip("mark", format=form, title=mark)],
-                **side,
-            )
-        )
-    return _layers(*layers)
 
 
 def lines(
@@ -159,6 +74,7 @@ def lines(
     domain: tuple[float, float] | None = None,
     height: int = 280,
     form: str = ".3f",
+    is_stepped: bool = False,
 ) -> alt.LayerChart:
     """Return curves, each in its own colour and dash, with bands where ``low`` and ``high`` are.
 
@@ -180,6 +96,8 @@ def lines(
         Pixels.
     form : str
         Format of values in tooltips.
+    is_stepped : bool
+        Whether a value holds until the next x, as of bins by their lower end.
     """
     base = alt.Chart(frame, height=height)
     scale = alt.Scale(type="log") if x_log else alt.Scale(zero=False, nice=False)
@@ -209,8 +127,10 @@ def lines(
                 x=across, y=alt.Y("low", type="quantitative"), y2="high", color=colour
             )
         )
+    points = len(frame) <= 60 * max(1, len(series)) and not is_stepped
+    drawn = base.mark_line(interpolate="step-after") if is_stepped else base.mark_line(point=points)
     layers.append(
-        base.mark_line(point=len(frame) <= 60 * max(1, len(series))).encode(
+        drawn.encode(
             x=across,
             y=alt.Y(y, type="quantitative", title=y_title, scale=up),
             color=colour,
@@ -283,17 +203,17 @@ def histogram(
     return _layers(shown, *(layer for rule in enumerate(rules) for layer in _rule(*rule)))
 
 
-def _rule(place: int, rule: tuple[str, float]) -> list[alt.Chart]:
+def _rule(index: int, rule: tuple[str, float]) -> list[alt.Chart]:
     name, value = rule
     data = pd.DataFrame({"x": [value], "name": [name]})
     base = alt.Chart(data)
-    colour = PALETTE[(place + 3) % len(PALETTE)]
+    colour = PALETTE[(index + 3) % len(PALETTE)]
     at = alt.X("x", type="quantitative")
     return [
         base.mark_rule(color=colour, strokeWidth=2, strokeDash=DASHES[1]).encode(
             x=at, tooltip=[alt.Tooltip("name"), alt.Tooltip("x", format=".3g")]
         ),
-        base.mark_text(color=colour, align="left", dx=4, dy=8 + 14 * place).encode(
+        base.mark_text(color=colour, align="left", dx=4, dy=8 + 14 * index).encode(
             x=at, y=alt.value(0), text="name"
         ),
     ]

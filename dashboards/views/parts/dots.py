@@ -1,4 +1,4 @@
-"""Dots with intervals in rows, and clouds of dots against a line: more results share them."""
+"""Dots and bars with intervals in rows, and clouds of dots against a line."""
 
 from __future__ import annotations
 
@@ -17,22 +17,12 @@ from dashboards.views.parts.charts import (
     ROW,
     SHAPES,
     VERMILION,
-    rows_by_label,
     series_colour,
 )
 
 
-def dots(
-    frame: pd.DataFrame,
-    *,
-    x_title: str,
-    domain: tuple[float, float] | None = None,
-    form: str = ".3f",
-    series: Sequence[str] = ("",),
-    mark: str = "",
-    rule: tuple[str, float] | None = None,
-) -> Any:
-    """Return dots in rows, each with its interval, several series in a row told by shape.
+def dots(frame: pd.DataFrame, *, x_title: str, **options: Any) -> Any:
+    """Return dots in rows, each with its interval; several series in a row differ in shape.
 
     Parameters
     ----------
@@ -41,53 +31,65 @@ def dots(
         ``mark``, the compared value, where there are some. Labels are drawn in their order.
     x_title : str
         What the values are, with units.
-    domain : pair of float, optional
-        Of the axis.
-    form : str
-        Format of values in tooltips.
-    series : sequence of str
-        Their names.
-    mark : str
-        What a tick means, as ``published``.
-    rule : (name, place), optional
-        A value that all are held against.
+    **options
+        ``domain`` (pair of float) of the axis; ``form`` of values in tooltips, three digits by
+        default; ``series``, their names; ``mark``, what a tick means, as ``published``; ``rule``,
+        name and value that all are held against.
     """
-    known, side = rows_by_label(frame, series)
-    scale = alt.Scale(domain=list(domain)) if domain else alt.Scale(zero=False)
-    axis = alt.Axis(tickCount=10)
+    return _in_rows(frame, x_title, is_bars=False, **options)
+
+
+def bars(frame: pd.DataFrame, *, x_title: str, **options: Any) -> Any:
+    """Return horizontal bars from 0, each with its interval; as :func:`dots`."""
+    return _in_rows(frame, x_title, is_bars=True, **options)
+
+
+def _in_rows(
+    frame: pd.DataFrame,
+    x_title: str,
+    *,
+    is_bars: bool,
+    domain: tuple[float, float] | None = None,
+    form: str = ".3f",
+    series: Sequence[str] = ("",),
+    mark: str = "",
+    rule: tuple[str, float] | None = None,
+) -> Any:
+    known = frame.assign(series=frame.get("series", series[0]))
+    labels, limit = list(dict.fromkeys(known["label"].tolist())), alt.Axis(labelLimit=320)
+    side: dict[str, Any] = {
+        "y": alt.Y("label", type="nominal", sort=labels, title=None, axis=limit)
+    }
+    if len(series) > 1:
+        side["yOffset"] = alt.YOffset("series", type="nominal", sort=list(series))
+    scale = alt.Scale(domain=list(domain)) if domain else alt.Scale(zero=is_bars)
+    axis = alt.Axis(tickMinStep=1 if form.endswith(".0f") else alt.Undefined, tickCount=10)
     x = alt.X("value", type="quantitative", title=x_title, scale=scale, axis=axis)
-    step = {"step": max(ROW, 11 * len(series) + 6), "for": "position"}
-    base = alt.Chart(known, height=step)
-    layers = [_rule_across(*rule)] if rule else []
+    step = ROW * len(series) if is_bars else max(ROW, 11 * len(series) + 6)
+    base = alt.Chart(known, height={"step": step, "for": "position"})
+    look: dict[str, Any] = {"x": x, "color": series_colour(series), **side}
+    look["tooltip"] = _tips(known, ("value", "low", "high", "mark"), form, mark)
+    if is_bars:
+        values = base.mark_bar(opacity=0.85).encode(**look)
+    else:
+        points = base.mark_point(filled=True, size=50, opacity=1)
+        values = points.encode(shape=series_shape(series), **look)
+    beside = []
     if "low" in known:
-        layers.append(
-            base.mark_rule(color=GREY, strokeWidth=2, clip=True).encode(
-                x=alt.X("low", type="quantitative", title=x_title, scale=scale), x2="high", **side
-            )
-        )
+        low = alt.X("low", type="quantitative", title=x_title, scale=scale)
+        interval = base.mark_rule(color=GREY, strokeWidth=2, clip=True)
+        beside.append(interval.encode(x=low, x2="high", **side))
     if "mark" in known and known["mark"].notna().any():
-        layers.append(
-            base.mark_tick(color=GREY, thickness=2, size=14).encode(
-                x=alt.X("mark", type="quantitative", title=x_title, scale=scale),
-                tooltip=_tips(known, ("mark",), form, mark),
-                **side,
-            )
-        )
-    layers.append(
-        base.mark_point(filled=True, size=50, opacity=1).encode(
-            x=x,
-            color=series_colour(series),
-            shape=series_shape(series),
-            tooltip=_tips(known, ("value", "low", "high", "mark"), form, mark),
-            **side,
-        )
-    )
-    return alt.layer(*layers)
+        at = alt.X("mark", type="quantitative", title=x_title, scale=scale)
+        tick = base.mark_tick(color=VERMILION if is_bars else GREY, thickness=2, size=14)
+        beside.append(tick.encode(x=at, tooltip=_tips(known, ("mark",), form, mark), **side))
+    rules = [_rule_across(*rule)] if rule else []
+    return alt.layer(values, *beside) if is_bars else alt.layer(*rules, *beside, values)
 
 
 def series_shape(names: Sequence[str]) -> alt.Shape:
     """Return the shape of each of several series, in their order; its legend is the colour's."""
-    shapes = [SHAPES[place % len(SHAPES)] for place in range(len(names))]
+    shapes = [SHAPES[index % len(SHAPES)] for index in range(len(names))]
     legend = alt.Legend(title=None, orient="top", labelLimit=320) if len(names) > 1 else None
     scale = alt.Scale(domain=list(names), range=shapes)
     return alt.Shape("series", type="nominal", title=None, scale=scale, legend=legend)
@@ -103,12 +105,15 @@ def _tips(frame: pd.DataFrame, names: Sequence[str], form: str, mark: str) -> li
     ]
 
 
-def _rule_across(name: str, place: float) -> alt.Chart:
-    rule = alt.Chart(pd.DataFrame({"x": [place], "name": [name]}))
-    return rule.mark_rule(color=VERMILION, strokeDash=DASHES[1], strokeWidth=1.5).encode(
+def _rule_across(name: str, value: float) -> alt.Chart:
+    chart = alt.Chart(pd.DataFrame({"x": [value], "name": [name]}))
+    rule: alt.Chart = chart.mark_rule(
+        color=VERMILION, strokeDash=DASHES[1], strokeWidth=1.5
+    ).encode(
         x=alt.X("x", type="quantitative"),
         tooltip=[alt.Tooltip("name", type="nominal"), alt.Tooltip("x", type="quantitative")],
     )
+    return rule
 
 
 def cloud(
@@ -180,12 +185,12 @@ def _straight_lines(
     spreads = [max(held) - min(held) for held in zip(*at, strict=True)]
     where = int(np.argmax(spreads)) if spreads else 0
     layers = []
-    for place, ((name, *_), heights) in enumerate(zip(lines, at, strict=True)):
+    for index, ((name, *_), heights) in enumerate(zip(lines, at, strict=True)):
         data = pd.DataFrame({"x": ends, "y": heights, "name": name})
-        colour = (GREY, *PALETTE[3:])[place % 5]
+        colour = (GREY, *PALETTE[3:])[index % 5]
         x, y = alt.X("x", type="quantitative"), alt.Y("y", type="quantitative")
         drawn = alt.Chart(data).mark_line(
-            color=colour, strokeWidth=2, strokeDash=DASHES[(place + 1) % len(DASHES)]
+            color=colour, strokeWidth=2, strokeDash=DASHES[(index + 1) % len(DASHES)]
         )
         is_upper = heights[where] >= max(held[where] for held in at)
         text = alt.Chart(data.iloc[[where]]).mark_text(

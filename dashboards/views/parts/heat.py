@@ -45,9 +45,9 @@ def heat(
     order = _in_order(known["x"])
     low, high = domain
     width = (high - low) or 1.0
-    place = (known["value"] - low) / width
+    position = (known["value"] - low) / width
     known["text"] = [_text(value, form) for value in known["value"]]
-    known["ink"] = ["white" if _is_dark(at, is_signed) else "black" for at in place]
+    known["ink"] = ["white" if _is_dark(at, is_signed) else "black" for at in position]
     side = {
         "x": alt.X(
             "x",
@@ -101,8 +101,8 @@ def _in_order(column: pd.Series) -> Sequence[str]:
     return list(dict.fromkeys(column.tolist()))
 
 
-def _is_dark(place: float, is_signed: bool) -> bool:
-    return abs(2 * place - 1) > 0.6 if is_signed else place > 0.55
+def _is_dark(position: float, is_signed: bool) -> bool:
+    return abs(2 * position - 1) > 0.6 if is_signed else position > 0.55
 
 
 def _text(value: float, form: str) -> str:

@@ -137,12 +137,12 @@ class Table:
 
     def texts(self) -> pd.DataFrame:
         """Return every cell as it is shown, columns by their titles."""
-        told = {name: self.columns.get(str(name), Column()) for name in self.frame}
+        columns = {name: self.columns.get(str(name), Column()) for name in self.frame}
         texts = [
             [_cell_text(value, column.form) for value in self.frame[name].tolist()]
-            for name, column in told.items()
+            for name, column in columns.items()
         ]
-        titles = [column.title or str(name) for name, column in told.items()]
+        titles = [column.title or str(name) for name, column in columns.items()]
         return pd.DataFrame(dict(enumerate(texts)), dtype=object).set_axis(titles, axis=1)
 
 

@@ -11,20 +11,17 @@ import xarray as xr
 from dashboards.views.parts.charts import lines
 from dashboards.views.parts.dots import dots
 from dashboards.views.parts.heat import heat
-from dashboards.views.parts.parts import (
-    MISSING,
-    Column,
-    Figure,
-    Heading,
-    Note,
-    Number,
-    Numbers,
-    Part,
-    Table,
-    file_name,
+from dashboards.views.parts.parts import MISSING, Column, Figure, Heading, Note, Part, Table
+from dashboards.views.results.view import (
+    ABOUT_METRICS,
+    Choice,
+    Datasets,
+    Headline,
+    ResultView,
+    Setting,
+    options_of,
+    texts,
 )
-from dashboards.views.results.choices import Choice, Datasets, options_of
-from dashboards.views.results.in_full import each_in_full
 from evals.commands import bounds_of
 from evals.metrics.registered import list_metrics
 from evals.metrics.table import Metric
@@ -37,18 +34,20 @@ VERDICTS = {PASSES: "✓ passes", UNDECIDED: "? undecided", FAILS: "✗ fails", 
 ORDER = list(VERDICTS)
 FORMS = {
     "theoretical": "binary neurons that are their own concept",
-    "experimental": "real neurons, labels spoiled at random",
+    "experimental": "real neurons, labels corrupted at random",
     "semantic": "real neurons, classes for superclasses and back",
 }
 CELL_COLUMNS = {
     "metric": Column(is_wide=True),
-    "ours": Column(".2f", "ours, %", "share of draws or neurons in which the score falls"),
+    "ours": Column(".2f", "ours, %", "of draws or neurons in which the score falls"),
     "low": Column(".2f", "low, %", "lower end of its 95 % interval"),
     "high": Column(".2f", "high, %", "upper end of its 95 % interval"),
     "published": Column(".2f", "published, %", "the same in the paper"),
-    "apart": Column("+.2f", "ours − published", "in points of per cent"),
+    "apart": Column("+.2f", "ours − published", "in percentage points"),
     "change": Column("+.4f", "mean change", "of the score, in units of the metric's range"),
-    "undefined": Column(".1%", "undefined", "share of scores on spoiled labels; they count as 0"),
+    "undefined": Column(
+        ".1%", "undefined", "fraction of scores on corrupted labels; they count as 0"
+    ),
     "reason": Column(title="why they differ", meaning="empty where they agree within sampling"),
 }
 METRIC_COLUMNS = {
@@ -67,32 +66,26 @@ def sanity_choices(datasets: Datasets) -> list[Choice]:
     return [Choice("metric", "One metric in detail", metrics, meaning, optional=True)]
 
 
-def sanity_parts(datasets: Datasets, metric: str = "") -> list[Part]:
-    """Return what became of metrics in their tests, a metric in detail, and the table of metrics.
-
-    Parameters
-    ----------
-    datasets : mapping of str to xr.Dataset
-        Of schema ``sanity``, by the cell that made each.
-    metric : str
-        The one to look at in detail; "" for none.
-    """
-    parts: list[Part] = [_compare(datasets)] if len(datasets) > 1 else []
-    for cell, own in datasets.items() if metric else ():
-        parts += _detail(cell, own, metric)
-    return [*parts, *each_in_full(datasets, _setting), *_metrics(datasets)]
-
-
 # -- all metrics of a setting -----------------------------------------------------------------
 
 
-def _compare(datasets: Datasets) -> Table:
+def above(settings: Sequence[Setting]) -> Iterator[Part]:
+    """Yield verdicts of several settings side by side, and one metric in detail."""
+    if len(settings) > 1:
+        yield _compare(settings)
+    for at in settings if settings[0].chosen["metric"] else ():
+        if at.has("metric"):
+            yield from _detail(at, at.chosen["metric"])
+
+
+def _compare(settings: Sequence[Setting]) -> Table:
     frames = {
-        cell: pd.Series(verdict_texts(_passed(own)), own["metric"].values.astype(str))
-        for cell, own in datasets.items()
+        at.cell: pd.Series(verdict_texts(_passed(at.own)), texts(at.own, "metric"))
+        for at in settings
     }
-    frame = pd.DataFrame(frames).reindex(options_of(datasets, "metric")).fillna(VERDICTS[NOT_RUN])
-    rank = {text: place for place, text in enumerate(VERDICTS.values())}
+    metrics = options_of({at.cell: at.own for at in settings}, "metric")
+    frame = pd.DataFrame(frames).reindex(metrics).fillna(VERDICTS[NOT_RUN])
+    rank = {text: index for index, text in enumerate(VERDICTS.values())}
     first = frame.columns[0]
     frame = frame.sort_values(first, key=lambda column: column.map(rank), kind="stable")
     frame = frame.rename_axis("metric").reset_index()
@@ -100,44 +93,39 @@ def _compare(datasets: Datasets) -> Table:
     return Table("sanity-compared", frame, "Verdicts, setting by setting", columns=columns)
 
 
-def _setting(cell: str, own: xr.Dataset) -> list[Part]:
-    own = by_verdict(own)
-    return [
-        Numbers(list(_numbers(own))),
-        Note(f"{_forms_text(own)} Variant: {own['variant'].item()}."),
-        Table(
-            file_name(cell, "verdicts"),
-            verdict_frame(own),
-            "Verdicts",
-            "Scores fell in so many per cent of the draws or neurons; in parentheses what the "
-            f"paper gives. ✓: at least {_percent(own['required'])}, ✗: fewer, ?: sampling decides. "
-            "A metric passes if it passes both tests in the theoretical and, "
-            "where run, the experimental form. –: not run; the semantic form needs neurons of "
-            "classes for extra labels, and of their superclasses for missing ones.",
-            {"metric": CELL_COLUMNS["metric"]},
-            in_sight=40,
-        ),
-        *(_accuracies(cell, own, form) for form in forms_run(own)),
-        *_by_frequency(cell, own),
-        Table(
-            file_name(cell, "tests"),
-            cell_frame(own),
-            "Every test",
-            "Intervals: 95 %, over draws or neurons (Wilson).",
-            CELL_COLUMNS,
-        ),
-        *reasons(own),
-    ]
+def blocks(at: Setting) -> Iterator[Part]:
+    """Yield what became of metrics in their tests, and why ours differ from the published."""
+    own = by_verdict(at.own)
+    at = Setting(at.cell, own, at.chosen)
+    yield Note(f"{_forms_text(own)} Variant: {own['variant'].item()}.")
+    yield at.table(
+        "verdicts",
+        verdict_frame(own),
+        "Verdicts",
+        note="Percentage of draws or neurons in which the score fell; in parentheses, the paper's. "
+        f"✓: at least {_percent(own['required'])}, ✗: fewer, ?: within sampling error. "
+        "A metric passes if it passes both tests in the theoretical and, "
+        "where run, the experimental form. –: not run; the semantic form needs neurons of "
+        "classes for extra labels, and of their superclasses for missing ones.",
+        columns={"metric": CELL_COLUMNS["metric"]},
+        in_sight=40,
+    )
+    for form in forms_run(own):
+        yield _accuracies(at, form)
+    yield from _by_frequency(at)
+    note = "Intervals: 95 %, over draws or neurons (Wilson)."
+    yield at.table("tests", cell_frame(own), "Every test", note=note, columns=CELL_COLUMNS)
+    yield from reasons(own)
 
 
 def by_verdict(own: xr.Dataset) -> xr.Dataset:
     """Return a dataset with its metrics in the order of their verdicts: what passes comes first."""
-    place = [ORDER.index(verdict) if verdict in ORDER else len(ORDER) for verdict in _passed(own)]
-    return own.isel(metric=np.argsort(place, kind="stable"))
+    rank = [ORDER.index(verdict) if verdict in ORDER else len(ORDER) for verdict in _passed(own)]
+    return own.isel(metric=np.argsort(rank, kind="stable"))
 
 
 def _passed(own: xr.Dataset) -> list[str]:
-    return [str(verdict) for verdict in own["passed"].values]
+    return texts(own, "passed")
 
 
 def verdict_texts(verdicts: Sequence[str]) -> list[str]:
@@ -148,27 +136,17 @@ def verdict_texts(verdicts: Sequence[str]) -> list[str]:
 def forms_run(own: xr.Dataset) -> list[str]:
     """Return the forms of the tests that were run."""
     accuracy = own["decrease_accuracy"]
-    return [f for f in own["form"].values.astype(str) if accuracy.sel(form=f).notnull().any()]
+    return [f for f in texts(own, "form") if accuracy.sel(form=f).notnull().any()]
 
 
 def _forms_text(own: xr.Dataset) -> str:
-    told = []
+    forms = []
     for form in forms_run(own):
         counts = sorted({int(n) for n in own["n_neurons"].sel(form=form).values if n})
         on = f" ({' and '.join(map(str, counts))} tested)" if counts else ""
-        told.append(f"{form.capitalize()}: {FORMS.get(form, form)}{on}.")
-    absent = [f for f in own["form"].values.astype(str) if f not in forms_run(own)]
-    return " ".join([*told, *(f"{form.capitalize()}: not run here." for form in absent)])
-
-
-def _numbers(own: xr.Dataset) -> Iterator[Number]:
-    yield Number("✓ pass", str(int(own["n_passing"])), "metrics that pass every decisive test")
-    yield Number("? undecided", str(int(own["n_undecided"])), "metrics of which sampling decides")
-    yield Number("✗ fail", str(int(own["n_failing"])), "metrics that fail one")
-    yield Number("required", _percent(own["required"]), "share in which a score must fall")
-    meaning = "fall that counts, as a share of the range that the metric can have"
-    yield Number("epsilon", f"{float(own['epsilon']):g}", meaning)
-    yield Number("draws", f"{int(own['n_draws']):,}", "theoretical form: at each frequency")
+        forms.append(f"{form.capitalize()}: {FORMS.get(form, form)}{on}.")
+    absent = [f for f in texts(own, "form") if f not in forms_run(own)]
+    return " ".join([*forms, *(f"{form.capitalize()}: not run here." for form in absent)])
 
 
 def _percent(share: xr.DataArray | float) -> str:
@@ -177,14 +155,14 @@ def _percent(share: xr.DataArray | float) -> str:
 
 def verdict_frame(own: xr.Dataset) -> pd.DataFrame:
     """Return a row per metric: its verdict, and for each form and test ours (published), in %."""
-    told = {"metric": own["metric"].values.astype(str), "verdict": verdict_texts(_passed(own))}
+    columns = {"metric": texts(own, "metric"), "verdict": verdict_texts(_passed(own))}
     names = ["decrease_accuracy", "published", "verdict"]
     for form in forms_run(own):
-        for test in own["test"].values.astype(str):
+        for test in texts(own, "test"):
             at = own[names].sel(form=form, test=test)
             values = zip(*(at[name].values.tolist() for name in names), strict=True)
-            told[f"{form}, {test}"] = [_accuracy_text(*held) for held in values]
-    return pd.DataFrame(told)
+            columns[f"{form}, {test}"] = [_accuracy_text(*held) for held in values]
+    return pd.DataFrame(columns)
 
 
 def _accuracy_text(accuracy: float, published: float, verdict: str) -> str:
@@ -225,7 +203,8 @@ def _cells(own: xr.Dataset) -> pd.DataFrame:
     return frame[frame["decrease_accuracy"].notna()].reset_index(drop=True)
 
 
-def _accuracies(cell: str, own: xr.Dataset, form: str) -> Figure:
+def _accuracies(at: Setting, form: str) -> Figure:
+    own = at.own
     frame = cell_frame(own.sel(form=[form]))
     shown = pd.DataFrame(
         {
@@ -242,13 +221,13 @@ def _accuracies(cell: str, own: xr.Dataset, form: str) -> Figure:
         x_title="scores that fall (%)",
         domain=(0, 100),
         form=".1f",
-        series=[f"{test} labels" for test in own["test"].values.astype(str)],
+        series=[f"{test} labels" for test in texts(own, "test")],
         mark="published",
         rule=("required", 100 * float(own["required"])),
     )
-    note = "Grey ticks: published. Dashed: the required share. Grey bars: intervals"
+    note = "Grey ticks: published. Dashed: the required fraction. Grey bars: intervals"
     note += "." if form == THEORETICAL else ", which are wide where few neurons were tested."
-    return Figure(file_name(cell, form), chart, f"{form.capitalize()}: {FORMS[form]}", note)
+    return at.figure(form, chart, f"{form.capitalize()}: {FORMS[form]}", note)
 
 
 # -- by frequency -----------------------------------------------------------------------------
@@ -258,8 +237,8 @@ def frequency_frame(own: xr.Dataset) -> pd.DataFrame:
     """Return a row per metric, test and frequency: rate, change and undefined share."""
     names = ["decrease_rate", "score_change", "undefined_share"]
     tested = own[names].transpose("metric", "test", "frequency")
-    metrics = own["metric"].values.astype(str)
-    tests, frequencies = own["test"].values.astype(str), own["frequency"].values
+    metrics = texts(own, "metric")
+    tests, frequencies = texts(own, "test"), own["frequency"].values
     index = pd.MultiIndex.from_product(
         [metrics, tests, frequencies], names=["metric", "test", "frequency"]
     )
@@ -268,51 +247,43 @@ def frequency_frame(own: xr.Dataset) -> pd.DataFrame:
 
 
 FREQUENCY_COLUMNS = {
-    "frequency": Column(".2%", "active inputs", "share of inputs at which the neuron is active"),
-    "decrease_rate": Column(".1%", "rate", "share of draws in which the score falls"),
+    "frequency": Column(".2%", "active inputs", "fraction of inputs at which the neuron is active"),
+    "decrease_rate": Column(".1%", "rate", "fraction of draws in which the score falls"),
     "score_change": Column("+.4f", "mean change", "in units of the metric's range"),
-    "undefined_share": Column(".1%", "undefined", "share of undefined scores, which count as 0"),
+    "undefined_share": Column(".1%", "undefined", "fraction of undefined scores, which count as 0"),
 }
 
 
-def _by_frequency(cell: str, own: xr.Dataset) -> list[Part]:
-    frame = frequency_frame(own)
+def _by_frequency(at: Setting) -> Iterator[Part]:
+    frame = frequency_frame(at.own)
     if frame["decrease_rate"].isna().all():
-        return []
+        return
     shown = frame.assign(
         y=frame["metric"],
         x=[f"{t}, {100 * f:g} %" for t, f in zip(frame["test"], frame["frequency"], strict=True)],
     )
     largest = float(frame["score_change"].abs().max()) or 1.0
-    columns = "spoiled labels, active inputs"
+    sides = {"x_title": "corrupted labels, active inputs", "y_title": ""}
     rates = heat(
         shown.assign(value=100 * frame["decrease_rate"]),
         value_title="scores that fall (%)",
         domain=(0, 100),
         form=".0f",
-        x_title=columns,
-        y_title="",
+        **sides,
     )
     changes = heat(
         shown.assign(value=frame["score_change"]),
-        value_title="mean change (share of range)",
+        value_title="mean change (fraction of range)",
         domain=(-largest, largest),
         form="+.3f",
         is_signed=True,
-        x_title=columns,
-        y_title="",
+        **sides,
     )
-    why = "A metric that fails, fails on rare or on frequent concepts: here is on which."
-    return [
-        Figure(file_name(cell, "rates"), rates, "Theoretical: by frequency of the concept", why),
-        Figure(
-            file_name(cell, "changes"),
-            changes,
-            "Theoretical: how far scores move",
-            "Falls are negative; a fall counts from epsilon on.",
-        ),
-        Table(file_name(cell, "frequencies"), frame, "By frequency", columns=FREQUENCY_COLUMNS),
-    ]
+    note = "A metric may fail on rare concepts, or on frequent ones."
+    yield at.figure("rates", rates, "Theoretical: by frequency of the concept", note)
+    note = "Drops are negative; drops below epsilon are ignored."
+    yield at.figure("changes", changes, "Theoretical: how far scores move", note)
+    yield at.table("frequencies", frame, "By frequency", columns=FREQUENCY_COLUMNS)
 
 
 # -- why ours differ --------------------------------------------------------------------------
@@ -320,14 +291,14 @@ def _by_frequency(cell: str, own: xr.Dataset) -> list[Part]:
 
 def reasons(own: xr.Dataset) -> list[Part]:
     """Return each reason of a difference once, with the tests that it explains."""
-    told: dict[str, list[str]] = {}
+    tests: dict[str, list[str]] = {}
     cells = _cells(own)
     for row in cells[cells["difference"] != ""].to_dict("records"):
         is_own = row["form"] == THEORETICAL  # of other forms all tests have one reason
         where = f"{row['metric']} ({row['test']})" if is_own else str(row["form"])
-        told.setdefault(str(row["difference"]), []).append(where)
+        tests.setdefault(str(row["difference"]), []).append(where)
     notes = [
-        Note(f"{', '.join(dict.fromkeys(where))}: {reason}.") for reason, where in told.items()
+        Note(f"{', '.join(dict.fromkeys(where))}: {reason}.") for reason, where in tests.items()
     ]
     return [Heading("Why ours differ from the published"), *notes] if notes else []
 
@@ -335,42 +306,38 @@ def reasons(own: xr.Dataset) -> list[Part]:
 # -- one metric -------------------------------------------------------------------------------
 
 
-def _detail(cell: str, own: xr.Dataset, metric: str) -> list[Part]:
-    if metric not in own["metric"].values.astype(str):
-        return []
-    at = own.sel(metric=[metric])
-    known = list_metrics().get(metric)
-    parts: list[Part] = [Heading(f"{metric}: {verdict_texts(_passed(at))[0]} ({cell})")]
-    if known is not None:
-        parts.append(Note(plain(known.description or known.title)))
-    parts.append(
-        Table(file_name(cell, metric, "tests"), cell_frame(at), "Its tests", columns=CELL_COLUMNS)
-    )
-    parts += _curves(cell, at, metric)
-    seeds = seed_frame(at)
+def _detail(at: Setting, metric: str) -> Iterator[Part]:
+    own = at.own.sel(metric=[metric])
+    yield Heading(f"{metric}: {verdict_texts(_passed(own))[0]} ({at.cell})")
+    if (known := list_metrics().get(metric)) is not None:
+        yield Note(plain(known.description or known.title))
+    yield at.table(f"{metric} tests", cell_frame(own), "Its tests", columns=CELL_COLUMNS)
+    frame = frequency_frame(own).rename(columns={"test": "series"})
+    if frame["decrease_rate"].notna().any():
+        yield from _curves(at, metric, frame.assign(rate=100 * frame["decrease_rate"]))
+    seeds = seed_frame(own)
     if len(seeds):
-        told = {"accuracy": Column(".1%", "scores that fall", "share of neurons")}
-        parts.append(Table(file_name(cell, metric, "seeds"), seeds, "Seed by seed", columns=told))
-    return parts
+        columns = {"accuracy": Column(".1%", "scores that fall", "fraction of neurons")}
+        yield at.table(f"{metric} seeds", seeds, "Seed by seed", columns=columns)
 
 
-def _curves(cell: str, at: xr.Dataset, metric: str) -> list[Part]:
-    frame = frequency_frame(at).rename(columns={"test": "series"})
-    if frame["decrease_rate"].isna().all():
-        return []
-    tests = at["test"].values.astype(str).tolist()
-    frame["rate"] = 100 * frame["decrease_rate"]
-    shared = {"x": "frequency", "x_title": "share of active inputs (1)", "series": tests}
-    rates = lines(
-        frame, y="rate", y_title="scores that fall (%)", x_log=True, domain=(0, 100), **shared
-    )
-    changes = lines(
-        frame, y="score_change", y_title="mean change (share of range)", x_log=True, **shared
-    )
-    return [
-        Figure(file_name(cell, metric, "rates"), rates, "Scores that fall, by frequency"),
-        Figure(file_name(cell, metric, "changes"), changes, "Change of the score, by frequency"),
-    ]
+def _curves(at: Setting, metric: str, frame: pd.DataFrame) -> Iterator[Figure]:
+    drawn = {
+        "rate": ("scores that fall (%)", (0.0, 100.0), "Scores that fall, by frequency"),
+        "score_change": ("mean change (fraction of range)", None, "Score change, by frequency"),
+    }
+    for name, (y_title, domain, title) in drawn.items():
+        chart = lines(
+            frame,
+            x="frequency",
+            y=name,
+            x_title="fraction of active inputs (1)",
+            y_title=y_title,
+            series=texts(at.own, "test"),
+            x_log=True,
+            domain=domain,
+        )
+        yield at.figure(f"{metric} {name}", chart, title)
 
 
 def seed_frame(own: xr.Dataset) -> pd.DataFrame:
@@ -384,16 +351,15 @@ def seed_frame(own: xr.Dataset) -> pd.DataFrame:
 # -- the table of metrics ---------------------------------------------------------------------
 
 
-def _metrics(datasets: Datasets) -> list[Part]:
-    return [
-        Heading("The table of metrics"),
-        Table(
-            "metrics",
-            metric_frame(datasets),
-            note="Every registered metric: built in, of installed packages, and the project's own.",
-            columns=METRIC_COLUMNS,
-        ),
-    ]
+def below(settings: Sequence[Setting]) -> Iterator[Part]:
+    """Yield the table of all registered metrics."""
+    yield Heading("The table of metrics")
+    yield Table(
+        "metrics",
+        metric_frame({at.cell: at.own for at in settings}),
+        note="Every registered metric: built in, of installed packages, and the project's own.",
+        columns=METRIC_COLUMNS,
+    )
 
 
 def metric_frame(datasets: Datasets) -> pd.DataFrame:
@@ -415,12 +381,12 @@ def _metric_row(name: str, row: Metric | None, datasets: Datasets) -> dict[str, 
     verdicts = [
         str(own["passed"].sel(metric=name).item())
         for own in datasets.values()
-        if name in own["metric"].values.astype(str)
+        if name in texts(own, "metric")
     ]
-    told = {"metric": name, "verdict": " / ".join(verdict_texts(verdicts)) or VERDICTS[NOT_RUN]}
+    columns = {"metric": name, "verdict": " / ".join(verdict_texts(verdicts)) or VERDICTS[NOT_RUN]}
     if row is None:
-        return told | {"meaning": "not registered here"}
-    return told | {
+        return columns | {"meaning": "not registered here"}
+    return columns | {
         "meaning": plain(row.title),
         "bounds": bounds_of(row),
         "needs": ", ".join(row.needs),
@@ -428,3 +394,36 @@ def _metric_row(name: str, row: Metric | None, datasets: Datasets) -> dict[str, 
         "partner": row.partner or "",
         "source": row.source,
     }
+
+
+VIEW = ResultView(
+    "sanity",
+    "Sanity checks",
+    "sanity",
+    ABOUT_METRICS,
+    "Can a metric be trusted? Half of the labels of a ground-truth concept are removed (missing), "
+    "or as many added again (extra): its score must fall, in at least 90 % of the draws or "
+    "neurons. A metric that does not notice says little about an explanation (Oikarinen et al., "
+    "ICML 2025, arXiv 2506.05774, section 4).",
+    blocks,
+    (
+        Headline("✓ pass", "n_passing", ",", "metrics that pass every decisive test"),
+        Headline("? undecided", "n_undecided", ",", "metrics within sampling error"),
+        Headline("✗ fail", "n_failing", ",", "metrics that fail one"),
+        Headline(
+            "required",
+            lambda own: _percent(own["required"]),
+            meaning="of draws or neurons in which the score must fall",
+        ),
+        Headline(
+            "epsilon",
+            "epsilon",
+            "g",
+            "drops below this are ignored, as a fraction of the metric's range",
+        ),
+        Headline("draws", "n_draws", ",", "theoretical form: at each frequency"),
+    ),
+    sanity_choices,
+    above,
+    below=below,
+)

@@ -10,19 +10,19 @@ import pandas as pd
 import xarray as xr
 
 from dashboards.views.parts.heat import heat
-from dashboards.views.parts.parts import (
-    Column,
-    Figure,
-    Note,
-    Number,
-    Numbers,
-    Part,
-    Table,
-    file_name,
-)
-from dashboards.views.results.choices import Choice, Datasets, options_of
-from dashboards.views.results.in_full import each_in_full
+from dashboards.views.parts.parts import Column, Figure, Note, Number, Numbers, Part
 from dashboards.views.results.sanity import plain
+from dashboards.views.results.view import (
+    ABOUT_METRICS,
+    Choice,
+    Datasets,
+    Headline,
+    ResultView,
+    Setting,
+    numbers,
+    options_of,
+    texts,
+)
 from evals.metrics.registered import list_metrics
 from evals.sanity.published_accuracy import worst_published
 
@@ -40,28 +40,28 @@ PAIR_COLUMNS = {
     "score": Column(".3f", meaning="of the best concept"),
     "second": Column(title="second best"),
     "second_score": Column(".3f", "its score"),
-    "margin": Column(".3f", meaning="score of the best less that of the second best"),
-    "labelled_share": Column(".1%", "label's share", "share of inputs with the label"),
+    "margin": Column(".3f", meaning="score of the best minus that of the second best"),
+    "labelled_share": Column(".1%", "label frequency", "fraction of inputs with the label"),
     "undefined": Column("d", meaning="undefined pairs of the neuron"),
 }
 METRIC_COLUMNS = {
     "lower": Column("g", meaning="smallest possible value; – where the data bound it"),
     "upper": Column("g", meaning="largest possible value; – where the data bound it"),
-    "undefined": Column(".2%", meaning="share of undefined pairs"),
+    "undefined": Column(".2%", meaning="fraction of undefined pairs"),
 }
 CONCEPT_COLUMNS = {
     "neurons": Column("d", meaning="neurons that it explains best"),
     "neuron": Column("d", "best neuron"),
     "score": Column(".3f", meaning="with this neuron"),
-    "labelled_share": Column(".1%", "label's share", "share of inputs with the label"),
+    "labelled_share": Column(".1%", "label frequency", "fraction of inputs with the label"),
 }
 
 
 def scores_choices(datasets: Datasets) -> list[Choice]:
     """Return the metrics, and the parts of the neurons where there are too many for one page."""
-    told = "In the order of their worst published sanity test (Oikarinen et al., section 4)."
+    meaning = "In the order of their worst published sanity test (Oikarinen et al., section 4)."
     metrics = sorted(options_of(datasets, "metric"), key=_worst_published_last)
-    choices = [Choice("metric", "Metric", metrics, told)]
+    choices = [Choice("metric", "Metric", metrics, meaning)]
     parts = max((parts_of(own) for own in datasets.values()), key=len)
     if len(parts) > 1:
         meaning = "Neurons are read in parts: there are too many for one page."
@@ -75,7 +75,7 @@ def _worst_published_last(metric: str) -> tuple[bool, float]:
 
 
 def parts_of(own: xr.Dataset) -> list[str]:
-    """Return into which parts the neurons fall, as ``places 0 to 999``."""
+    """Return into which parts the neurons fall, as ``0 to 999``."""
     n_neurons, row = own.sizes["neuron"], _row_bytes(own)
     step = max(1, MOST_BYTES // row)
     return [
@@ -89,59 +89,29 @@ def _row_bytes(own: xr.Dataset) -> int:
     return max(1, own["score"].dtype.itemsize * own.sizes["metric"] * own.sizes["concept"])
 
 
-def scores_parts(datasets: Datasets, metric: str = "", neurons: str = "") -> list[Part]:
-    """Return the best pairs by one metric, and a heat map of the best of them.
-
-    Parameters
-    ----------
-    datasets : mapping of str to xr.Dataset
-        Of schema ``scores``, by the cell that made each; scores may lie on the disk.
-    metric : str
-        "" for the first.
-    neurons : str
-        One of :func:`parts_of`; "" for the first.
-    """
-    metric = metric or scores_choices(datasets)[0].options[0]
-    return each_in_full(datasets, lambda cell, own: _setting(cell, own, metric, neurons))
-
-
-def _setting(cell: str, own: xr.Dataset, metric: str, neurons: str) -> list[Part]:
-    if metric not in own["metric"].values.astype(str):
-        return [Note(f"Nothing was scored by {metric} here.")]
-    parts = parts_of(own)
-    place = parts.index(neurons) if neurons in parts else 0
+def blocks(at: Setting) -> Iterator[Part]:
+    """Yield the best pairs by one metric, and a heat map of the best of them."""
+    own, metric = at.own, at.chosen["metric"]
+    if not at.has("metric"):
+        yield Note(f"Nothing was scored by {metric} here.")
+        return
+    parts, asked = parts_of(own), at.chosen.get("neurons", "")
+    number = parts.index(asked) if asked in parts else 0
     step = max(1, MOST_BYTES // _row_bytes(own))
-    part = own.isel(neuron=slice(place * step, (place + 1) * step))
+    part = own.isel(neuron=slice(number * step, (number + 1) * step))
     pairs = pair_frame(part, metric)
-    told = [f"Neurons {parts[place]} of {own.sizes['neuron']:,}."] if len(parts) > 1 else []
-    return [
-        Numbers(list(_numbers(own, pairs, metric))),
-        *map(Note, told),
-        *_heat(cell, part, pairs, metric),
-        Table(
-            file_name(cell, metric, "pairs"),
-            pairs,
-            f"Best concept of every neuron, by {metric}",
-            columns=PAIR_COLUMNS,
-        ),
-        Table(
-            file_name(cell, metric, "concepts"),
-            concept_frame(pairs, part),
-            f"Concepts that explain a neuron best, by {metric}",
-            columns=CONCEPT_COLUMNS,
-        ),
-        Table(file_name(cell, "metrics"), metric_frame(own), "Metrics", columns=METRIC_COLUMNS),
-    ]
-
-
-def _numbers(own: xr.Dataset, pairs: pd.DataFrame, metric: str) -> Iterator[Number]:
-    yield Number("neurons", f"{own.sizes['neuron']:,}")
-    yield Number("concepts", f"{own.sizes['concept']:,}")
-    yield Number("inputs", f"{int(own['n_inputs']):,}", "that both were known for")
-    median = float(pairs["score"].median())
-    yield Number("median best score", f"{median:.3f}", f"by {metric}, over the neurons shown")
-    undefined = f"{float(own['undefined_share']):.2%}"
-    yield Number("undefined", undefined, "share of undefined pairs, over all metrics")
+    median = f"{float(pairs['score'].median()):.3f}"
+    meaning = f"by {metric}, over the neurons shown"
+    yield Numbers([*numbers(HEADLINES, own), Number("median best score", median, meaning)])
+    if len(parts) > 1:
+        yield Note(f"Neurons {parts[number]} of {own.sizes['neuron']:,}.")
+    yield from _heat(at, part, pairs, metric)
+    title = f"Best concept of every neuron, by {metric}"
+    yield at.table(f"{metric} pairs", pairs, title, columns=PAIR_COLUMNS)
+    title = f"Concepts that explain a neuron best, by {metric}"
+    frame = concept_frame(pairs, part)
+    yield at.table(f"{metric} concepts", frame, title, columns=CONCEPT_COLUMNS)
+    yield at.table("metrics", metric_frame(own), "Metrics", columns=METRIC_COLUMNS)
 
 
 def pair_frame(own: xr.Dataset, metric: str) -> pd.DataFrame:
@@ -155,7 +125,7 @@ def pair_frame(own: xr.Dataset, metric: str) -> pd.DataFrame:
         at = slice(start, start + rows)
         scores = own["score"].isel(neuron=at).sel(metric=metric).transpose("neuron", "concept")
         best[:, at], second[:, at] = _best_two(scores.values)
-    concepts = own["concept"].values.astype(str)
+    concepts = np.array(texts(own, "concept"))
     share = own["labelled_share"].values
     frame = pd.DataFrame(
         {
@@ -169,11 +139,11 @@ def pair_frame(own: xr.Dataset, metric: str) -> pd.DataFrame:
             "undefined": own["undefined"].sel(metric=metric).values,
         }
     )
-    return frame.sort_values("score", ascending=False, kind="stable").reset_index(drop=True)
+    return frame.sort_values("score", ascending=False, kind="stable", ignore_index=True)
 
 
 def _best_two(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return place and score (2, neuron) of the best, and of the second best; NaN for none."""
+    """Return index and score (2, neuron) of the best, and of the second best; NaN for none."""
     held, rows = np.where(np.isnan(scores), -np.inf, scores), np.arange(len(scores))
     first = held.argmax(axis=1)
     found = [np.stack([first, held[rows, first]])]
@@ -193,17 +163,17 @@ def concept_frame(pairs: pd.DataFrame, own: xr.Dataset) -> pd.DataFrame:
     """Return a row per concept that explains a neuron best, those of most neurons first."""
     known = pairs[pairs["concept"] != ""]
     by = known.groupby("concept", sort=False)
-    told = by.agg(neurons=("neuron", "count"), neuron=("neuron", "first"), score=("score", "first"))
-    shares = pd.Series(own["labelled_share"].values, own["concept"].values.astype(str))
-    told["labelled_share"] = shares.reindex(told.index).to_numpy()
+    best = by.agg(neurons=("neuron", "count"), neuron=("neuron", "first"), score=("score", "first"))
+    shares = pd.Series(own["labelled_share"].values, np.array(texts(own, "concept")))
+    best["labelled_share"] = shares.reindex(best.index).to_numpy()
     order = ["neurons", "score"]
-    return told.sort_values(order, ascending=False, kind="stable").reset_index()
+    return best.sort_values(order, ascending=False, kind="stable").reset_index()
 
 
 def metric_frame(own: xr.Dataset) -> pd.DataFrame:
     """Return a row per metric: what it is, its bounds, and the share of undefined pairs."""
     table = list_metrics()
-    metrics = own["metric"].values.astype(str)
+    metrics = texts(own, "metric")
     pairs = max(1, own.sizes["neuron"] * own.sizes["concept"])
     return pd.DataFrame(
         {
@@ -218,17 +188,17 @@ def metric_frame(own: xr.Dataset) -> pd.DataFrame:
     )
 
 
-def _heat(cell: str, own: xr.Dataset, pairs: pd.DataFrame, metric: str) -> list[Part]:
+def _heat(at: Setting, own: xr.Dataset, pairs: pd.DataFrame, metric: str) -> Iterator[Figure]:
     neurons = pairs["neuron"].head(MOST_DRAWN).tolist()
     if not neurons or not own.sizes["concept"]:
-        return []
+        return
     scores = own["score"].sel(metric=metric, neuron=neurons).transpose("neuron", "concept")
     values = scores.values
     kept = _best_columns(values)
     frame = pd.DataFrame(
         {
             "y": np.repeat([str(n) for n in neurons], len(kept)),
-            "x": np.tile(own["concept"].values.astype(str)[kept], len(neurons)),
+            "x": np.tile(np.array(texts(own, "concept"))[kept], len(neurons)),
             "value": values[:, kept].ravel(),
         }
     )
@@ -244,16 +214,15 @@ def _heat(cell: str, own: xr.Dataset, pairs: pd.DataFrame, metric: str) -> list[
     is_whole = len(neurons) == own.sizes["neuron"] and len(kept) == own.sizes["concept"]
     cut = f"The {len(neurons)} neurons of the best pairs, and the {len(kept)} concepts that score "
     note = "The best pairs come first." if is_whole else f"{cut}highest with them."
-    return [Figure(file_name(cell, metric, "heat"), chart, f"Scores by {metric}", note)]
+    yield at.figure(f"{metric} heat", chart, f"Scores by {metric}", note)
 
 
 def _best_columns(values: np.ndarray) -> np.ndarray:
-    """Return the places of the concepts to draw, in the order of the neurons that they suit."""
+    """Return the indices of the concepts to draw, in the order of the neurons that they suit."""
     held = np.where(np.isnan(values), -np.inf, values)
     chosen = list(dict.fromkeys(held.argmax(axis=1).tolist()))
-    others = [
-        place for place in np.argsort(-held.max(axis=0), kind="stable") if place not in chosen
-    ]
+    ranked = np.argsort(-held.max(axis=0), kind="stable")
+    others = [index for index in ranked if index not in chosen]
     return np.array([*chosen, *others][:MOST_DRAWN], dtype=int)
 
 
@@ -263,3 +232,23 @@ def _domain(own: xr.Dataset, metric: str, values: pd.Series) -> tuple[float, flo
     low, high = float(at["lower"]), float(at["upper"])
     low = float(values.min()) if np.isnan(low) else low
     return low, float(values.max()) if np.isnan(high) else high
+
+
+HEADLINES = (
+    Headline("neurons", lambda own: own.sizes["neuron"], ","),
+    Headline("concepts", lambda own: own.sizes["concept"], ","),
+    Headline("inputs", "n_inputs", ",", "for which both were known"),
+    Headline("undefined", "undefined_share", ".2%", "fraction of undefined pairs, all metrics"),
+)
+
+VIEW = ResultView(
+    "scores",
+    "Scores",
+    "scores",
+    ABOUT_METRICS,
+    "How well does each concept explain each neuron? One number for every pair, by each metric, on "
+    "the same activations and labels; what a metric is worth stands under Sanity checks (Oikarinen "
+    "et al., ICML 2025, arXiv 2506.05774).",
+    blocks,
+    choices=scores_choices,
+)

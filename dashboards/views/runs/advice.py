@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from dashboards.views.runs.rows import QueryError
+from dashboards.views.runs.runs import QueryError
 from registry.catalog.access import Catalog, UnknownRunError
 from registry.catalog.notes import NoteError
 from registry.declare.declaration import PROJECT_VARIABLE, DeclarationError
@@ -31,6 +31,22 @@ EXPECTED = (
     NoteError,
 )
 """Errors of the outside world, which a page explains; anything else is a defect of ours."""
+
+
+MAKERS = {
+    "concepts": "fact.measure_concepts",
+    "consistency": "evals.measure_consistency",
+    "decisions": "fact.explain_decisions",
+    "gallery": "fact.draw_concepts",
+    "identification": "evals.identify_neurons",
+    "intervention": "fact.intervene_concepts",
+    "localisation": "evals.localise_concepts",
+    "matching": "evals.match_concepts",
+    "names": "evals.name_concepts",
+    "sanity": "evals.sanity_check",
+    "scores": "evals.score_explanations",
+}
+"""By schema, the stage of this project that makes such datasets; packages may bring others."""
 
 
 @dataclass(frozen=True)
@@ -68,29 +84,27 @@ def advise(error: Exception, cell: str = "") -> Advice:
     if isinstance(error, MissingInputsError):
         reason, _, command = reason.partition("; factbook ")
         command = command.splitlines()[0] if command else ""
-        title = "The dataset is damaged" if " is damaged" in reason else "There is no dataset"
+        title = "The dataset is damaged" if " is damaged" in reason else "No dataset yet"
         return Advice(title, reason, (f"factbook {command}",) if command else run)
     if isinstance(error, StoreError):
         command = made_again_by(reason)
         return Advice("The dataset is damaged", reason, (command,) if command else again)
     if isinstance(error, SchemaError):
-        return Advice("The dataset is of another version", reason, run)
+        return Advice("The dataset has another version", reason, run)
     if isinstance(error, DeclarationError):
         return _of_declaration(error)
     if isinstance(error, DatabaseError):
-        return Advice("MongoDB could not answer", reason, ("factbook sync",))
+        return Advice("MongoDB did not answer", reason, ("factbook sync",))
     if isinstance(error, UnknownRunError):
-        title = (
-            "Numbers are not known now" if " are MongoDB's" in reason else "There is no such run"
-        )
+        title = "Run numbers are not available now" if " are MongoDB's" in reason else "No such run"
         return Advice(title, reason, ("factbook runs",))
     if isinstance(error, SelectionError):
-        return Advice("There is no such experiment", reason, ("factbook list",))
+        return Advice("No such experiment", reason, ("factbook list",))
     if isinstance(error, QueryError):
-        return Advice("This cannot be asked", reason)
+        return Advice("Invalid filter", reason)
     if isinstance(error, NoteError):
-        return Advice("This note was not kept", reason)
-    return Advice("This cannot be read", f"{type(error).__name__}: {reason}", again)
+        return Advice("The note was not saved", reason)
+    return Advice("Cannot read this", f"{type(error).__name__}: {reason}", again)
 
 
 def made_again_by(reason: str) -> str:
@@ -102,9 +116,9 @@ def made_again_by(reason: str) -> str:
 def _of_declaration(error: DeclarationError) -> Advice:
     """Return what to do about a declaration; one that is not there can be listed by no command."""
     if error.path is not None and error.path.is_file():
-        return Advice("The declaration cannot be used", str(error), ("factbook list",))
-    reason = f"{error}\nStart this server in the project's folder, or name that folder:"
-    return Advice("There is no project", reason, (f"export {PROJECT_VARIABLE}=FOLDER",))
+        return Advice("experiments.toml has errors", str(error), ("factbook list",))
+    reason = f"{error}\nStart this server in the project's folder, or set:"
+    return Advice("No project here", reason, (f"export {PROJECT_VARIABLE}=FOLDER",))
 
 
 def run_command(cell: str, verify: bool = False) -> str:
@@ -117,23 +131,22 @@ def first_steps(project: Project) -> Advice:
     names = [*project.declaration.suites, *project.declaration.experiments]
     first = "demo" if "demo" in names else next(iter(names), "")
     commands = (run_command(first),) if first else ("factbook list",)
-    return Advice("Nothing has run yet", "Runs appear here while they run.", commands)
+    return Advice("Nothing has run yet", "Runs appear here as soon as they start.", commands)
 
 
 def without_datasets(project: Project, schema: str) -> Advice:
-    """Return what to do where no experiment has made a dataset of a schema."""
+    """Return what to do where no experiment has made a dataset of a schema: run one, or declare."""
     cells = [cell.name for cell in project.graph.cells.values() if cell.provides == schema]
     if cells:
         return Advice(
-            f"There is no {schema!r} dataset yet",
-            f"{_listed(cells)} would make one.",
+            f"No {schema} dataset yet",
+            f"Run {_listed(cells)} to make one.",
             tuple(run_command(name) for name in cells[:1]),
         )
-    return Advice(
-        f"No experiment makes a {schema!r} dataset",
-        "Declare one in experiments.toml, then look at what is declared:",
-        ("factbook list",),
-    )
+    commands: tuple[str, ...] = ("factbook list",)
+    if schema in MAKERS:
+        commands = (f"[experiments.my-{schema}]", f'stage = "{MAKERS[schema]}"', "needs = { … }")
+    return Advice(f"No {schema} experiment yet", "Add one to experiments.toml:", commands)
 
 
 def _listed(names: list[str]) -> str:
@@ -145,15 +158,15 @@ def database_trouble(catalog: Catalog) -> Advice | None:
     """Return what to tell about a database that is away; None where it is there, or not wanted."""
     if catalog.database is not None or not catalog.trouble:
         return None
-    told = f"{catalog.trouble}. Shown is what the journals of the runs say."
+    text = f"{catalog.trouble}. Showing runs from local journals."
     if os.environ.get(URL_VARIABLE):
-        told += f" Start the server that {URL_VARIABLE} names, or do without it:"
+        text += f" Start the server that {URL_VARIABLE} names, or work without it:"
         own = f"unset {URL_VARIABLE}  # the project's own server"
         none = f"export {URL_VARIABLE}=off  # journals alone"
-        return Advice("MongoDB cannot be reached", told, (own, none))
+        return Advice("MongoDB cannot be reached", text, (own, none))
     commands = tuple(_database_commands(catalog.trouble))
-    told += "\nStart it, and a few seconds later reload this page:" if commands else ""
-    return Advice("MongoDB cannot be reached", told, commands)
+    text += "\nStart it, then reload this page:" if commands else ""
+    return Advice("MongoDB cannot be reached", text, commands)
 
 
 def _database_commands(trouble: str) -> Iterator[str]:

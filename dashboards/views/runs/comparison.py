@@ -17,14 +17,13 @@ from dashboards.views.parts.charts import (
     DASHES,
     MOST_POINTS,
     PALETTE,
-    bars,
     lines,
 )
+from dashboards.views.parts.dots import bars
 from dashboards.views.parts.parts import MISSING, Column, Figure, Note, Part, Table
 from dashboards.views.parts.text import value_text
 from dashboards.views.runs.curves import Curve, smoothed, thin
-from dashboards.views.runs.rows import Row, is_value
-from dashboards.views.runs.runs import run_key
+from dashboards.views.runs.runs import Row, is_value, run_key
 from registry.declare.cells import Graph
 from registry.declare.reference import SelectionError
 
@@ -135,8 +134,8 @@ def short_labels(labels: Sequence[str]) -> list[str]:
     names = {match[1] if match else "" for match in split}
     if len(labels) < 2 or len(names) > 1 or len(set(map(len, parts))) > 1 or not parts[0]:
         return list(labels)
-    differ = [place for place, told in enumerate(zip(*parts, strict=True)) if len(set(told)) > 1]
-    short = [", ".join(own[place] for place in differ) for own in parts]
+    differ = [index for index, found in enumerate(zip(*parts, strict=True)) if len(set(found)) > 1]
+    short = [", ".join(own[index] for index in differ) for own in parts]
     return short if len(set(short)) == len(labels) else list(labels)
 
 
@@ -189,22 +188,22 @@ def less_is_better(key: str) -> bool:
 def best_of(rows: Sequence[Row], key: str, lower: bool) -> list[int]:
     """Return the places of the runs with the best value; none where all are alike."""
     valued = [
-        (place, row.values[key])
-        for place, row in enumerate(rows)
+        (index, row.values[key])
+        for index, row in enumerate(rows)
         if _is_numeric([row], key) and is_value(row.values[key])
     ]
     values = [value for _, value in valued]
     if len(set(values)) < 2:
         return []
     best = min(values) if lower else max(values)
-    return [place for place, value in valued if value == best]
+    return [index for index, value in valued if value == best]
 
 
 def settings_table(rows: Sequence[Row], everything: bool = False) -> Table:
     """Return configurations side by side; runs in columns if they are few."""
     labels, keys = labels_of(rows), settings(rows, everything)
     columns = {key: [_text(row.values.get(key), key in row.values) for row in rows] for key in keys}
-    note = "" if everything else "Keys that all have alike are left out."
+    note = "" if everything else "Only settings that differ."
     frame = _sided(labels, columns, "setting", "config.")
     return Table("compared-settings", frame, "Settings", note)
 
@@ -228,15 +227,15 @@ def results_table(rows: Sequence[Row], lower: Collection[str]) -> Table:
     columns: dict[str, list[Any]] = {key: _values(rows, key) for key in keys}
     frame = _sided(labels, columns, "result", "result.")
     if len(rows) <= SIDE_BY_SIDE:
-        told = [", ".join(labels[place] for place in best[key]) for key in keys]
-        frame["best"] = [f"★ {text}" if text else "" for text in told]
+        texts = [", ".join(labels[index] for index in best[key]) for key in keys]
+        frame["best"] = [f"★ {text}" if text else "" for text in texts]
     else:
         names = [
-            [key.removeprefix("result.") for key in keys if place in best[key]]
-            for place in range(len(rows))
+            [key.removeprefix("result.") for key in keys if index in best[key]]
+            for index in range(len(rows))
         ]
         frame["best in"] = [f"★ {', '.join(own)}" if own else "" for own in names]
-    note = "★ marks the largest value, or the smallest where that is better; ties are all named."
+    note = "★: best value, the smallest where smaller is better; ties share it."
     return Table("compared-results", frame, "Results", note)
 
 
@@ -255,8 +254,8 @@ def _sided(
         own = dict(zip(names, columns.values(), strict=True))
         return pd.DataFrame({"run": list(labels), **own})
     sides = {
-        label: _column([values[place] for values in columns.values()])
-        for place, label in enumerate(labels)
+        label: _column([values[index] for values in columns.values()])
+        for index, label in enumerate(labels)
     }
     return pd.DataFrame({head: names, **sides})
 
@@ -324,16 +323,16 @@ def group_frame(
         ``<name> sd``: the sample deviation, n - 1; NaN for a single run.
     """
     groups: dict[tuple[str, ...], list[int]] = {}
-    for place in range(len(rows)):
-        groups.setdefault(tuple(value_text(columns[name][place]) for name in by), []).append(place)
+    for index in range(len(rows)):
+        groups.setdefault(tuple(value_text(columns[name][index]) for name in by), []).append(index)
     keys = result_keys(rows, numeric=True)
     table = []
-    for texts, places in groups.items():
-        told = [f"{name} {text}" for name, text in zip(by, texts, strict=True)]
-        first = {name: columns[name][places[0]] for name in by}
-        line = {"group": ", ".join(told) or "all", **first, "runs": len(places)}
+    for texts, indices in groups.items():
+        words = [f"{name} {text}" for name, text in zip(by, texts, strict=True)]
+        first = {name: columns[name][indices[0]] for name in by}
+        line = {"group": ", ".join(words) or "all", **first, "runs": len(indices)}
         for key in keys:
-            line |= _moments(key.removeprefix("result."), [rows[place] for place in places], key)
+            line |= _moments(key.removeprefix("result."), [rows[index] for index in indices], key)
         table.append(line)
     return pd.DataFrame(table)
 
@@ -358,7 +357,7 @@ def group_parts(
         What is drawn, without ``result.``.
     """
     frame = group_frame(rows, columns, by)
-    note = "Mean over the runs of each group, and one sample deviation (n - 1) to either side."
+    note = "Mean over the runs of each group, ± one sample deviation (n - 1)."
     figure = Figure(f"groups-{result}", _group_chart(frame, by, result), result, note)
     text = {name: [value_text(value) for value in frame[name]] for name in by if name in frame}
     shown = frame.drop(columns="group").assign(**text)
@@ -368,24 +367,24 @@ def group_parts(
 
 def _group_chart(frame: pd.DataFrame, by: Sequence[str], result: str) -> Any:
     spread = frame[f"{result} sd"].fillna(0)
-    told = frame.assign(
+    found = frame.assign(
         value=frame[result], low=frame[result] - spread, high=frame[result] + spread
     ).dropna(subset="value")
     across = next((name for name in by if _is_axis(frame[name].tolist())), None)
     others = [name for name in by if name != across]
     series = [
         ", ".join(f"{name} {value_text(line[name])}" for name in others)
-        for line in told[list(others)].to_dict("records")
-    ] or [""] * len(told)
+        for line in found[list(others)].to_dict("records")
+    ] or [""] * len(found)
     names = list(dict.fromkeys(series))
     if across is None or len(names) > len(PALETTE):
-        return bars(told.rename(columns={"group": "label"}), x_title=result, form=".5g")
+        return bars(found.rename(columns={"group": "label"}), x_title=result, form=".5g")
     points = pd.DataFrame(
         {
-            "x": [float(value) for value in told[across]],
-            "value": told["value"].tolist(),
-            "low": told["low"].tolist(),
-            "high": told["high"].tolist(),
+            "x": [float(value) for value in found[across]],
+            "value": found["value"].tolist(),
+            "low": found["low"].tolist(),
+            "high": found["high"].tolist(),
             "series": series,
         }
     )
@@ -476,9 +475,10 @@ def _overlaid(
 
     def layer(name: str, **mark: Any) -> alt.Chart:
         y = alt.Y(name, type="quantitative", title=None, scale=scale)
-        return base.mark_line(**mark).encode(
+        drawn: alt.Chart = base.mark_line(**mark).encode(
             x=x, y=y, color=colour, strokeDash=dash, tooltip=tips, detail="series"
         )
+        return drawn
 
     behind = [layer("value", opacity=FAINT)] if smooth else []
     layered: alt.LayerChart = alt.layer(*behind, layer("average"))  # type: ignore[assignment]
@@ -487,7 +487,7 @@ def _overlaid(
 
 def _colour_and_dash(labels: Sequence[str]) -> tuple[alt.Color, alt.StrokeDash]:
     """Return both, in one legend: up to 49 series differ in one or the other."""
-    colours = [PALETTE[place % len(PALETTE)] for place in range(len(labels))]
+    colours = [PALETTE[index % len(PALETTE)] for index in range(len(labels))]
     dashes = [DASHES[(n + n // len(DASHES)) % len(DASHES)] for n in range(len(labels))]
     legend = alt.Legend(title=None, orient="top", labelLimit=260, columns=2, symbolOpacity=1)
     domain = list(labels)
@@ -525,7 +525,7 @@ def package_diff(first: pd.DataFrame, second: pd.DataFrame, labels: Sequence[str
     Parameters
     ----------
     first, second : pd.DataFrame
-        As :func:`dashboards.views.runs.run.packages_frame` returns them.
+        As :func:`dashboards.views.runs.one_run.packages_frame` returns them.
     labels : sequence of str
         What the two runs are called.
     """
@@ -559,7 +559,7 @@ def gallery_of(row: Row, rows: Iterable[Row]) -> Row | None:
             user
             for user in known
             if user.run.status == "COMPLETED"
-            and behind & {told["run"] for told in user.run.inputs.values()}
+            and behind & {found["run"] for found in user.run.inputs.values()}
         ]
         drawn = [user for user in users if user.run.output.get("schema") == "gallery"]
         if drawn:
@@ -570,4 +570,4 @@ def gallery_of(row: Row, rows: Iterable[Row]) -> Row | None:
 
 def no_pictures(labels: Sequence[str]) -> Note:
     """Return what to tell of runs of which nothing was drawn."""
-    return Note(f"Nothing was drawn of {', '.join(labels)}.")
+    return Note(f"No pictures of {', '.join(labels)}.")

@@ -83,11 +83,11 @@ def curve(name: str, metric: Mapping[str, Sequence[Any]]) -> Curve:
     drawable = frame[np.isfinite(frame["value"]) & np.isfinite(frame["step"])]
     values = drawable["value"].to_numpy()
     is_long = len(values) > THINNED_ABOVE
-    places = thin(values, MOST_POINTS) if is_long else np.arange(len(values))
-    kept = drawable.iloc[places].reset_index(drop=True)
+    indices = thin(values, MOST_POINTS) if is_long else np.arange(len(values))
+    kept = drawable.iloc[indices].reset_index(drop=True)
     with np.errstate(over="ignore"):
         small = values.astype(np.float32)
-    return Curve(name, kept, count, count - len(drawable), small, places)
+    return Curve(name, kept, count, count - len(drawable), small, indices)
 
 
 def smoothed(drawn: Curve, weight: float) -> np.ndarray:
@@ -111,9 +111,8 @@ def _numbers(values: Sequence[Any]) -> np.ndarray:
     try:
         return np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError, OverflowError):
-        return pd.to_numeric(pd.Series(list(values), dtype=object), errors="coerce").to_numpy(
-            dtype=np.float64
-        )
+        numbers = pd.to_numeric(pd.Series(list(values), dtype=object), errors="coerce")
+        return np.asarray(numbers, dtype=np.float64)
 
 
 def _times(values: Sequence[Any]) -> pd.DatetimeIndex:
@@ -193,7 +192,7 @@ def curve_note(drawn: Curve, log: bool = False) -> str:
     if len(drawn.points) + drawn.undrawable < drawn.logged:
         notes.append(f"{drawn.logged:,} points, thinned to {len(drawn.points):,}")
     if drawn.undrawable:
-        notes.append(f"{drawn.undrawable:,} values are no finite number")
+        notes.append(f"{drawn.undrawable:,} values are not finite")
     if log and drawn.not_positive:
-        notes.append(f"{drawn.not_positive:,} values of 0 or less are not on a logarithmic scale")
+        notes.append(f"{drawn.not_positive:,} values of 0 or less do not fit a logarithmic scale")
     return "; ".join(notes)

@@ -23,15 +23,22 @@ STATES: Mapping[str, tuple[str, str]] = {
     "running": ("▶", "#bfe0f5"),
     "never ran": ("○", "#f2f2f2"),
     "changed": ("↻", "#f8dfae"),
-    "waits for another": ("…", "#ead3e2"),
-    "broken off": ("✗", "#f3c3a8"),
-    "cannot be read": ("!", "#f6f0a4"),
+    "waiting for upstream": ("…", "#ead3e2"),
+    "failed or interrupted": ("✗", "#f3c3a8"),
+    "unreadable": ("!", "#f6f0a4"),
     "data": ("◇", "#dcdcdc"),
 }
 """Sign and ground of each state, tints of the colours of Okabe and Ito under dark letters."""
 
 _WORST = (
-    *("cannot be read", "broken off", "running", "changed", "never ran", "waits for another"),
+    *(
+        "unreadable",
+        "failed or interrupted",
+        "running",
+        "changed",
+        "never ran",
+        "waiting for upstream",
+    ),
     *("complete", "data"),
 )
 _INK, _FAINT_INK, _EDGE = "#1c1c1e", "#4a4a50", "#8a8a8a"
@@ -54,11 +61,11 @@ def state_of(task: Task) -> str:
     if not task.due:
         return "complete"
     if Why.UNREADABLE in whys:
-        return "cannot be read"
+        return "unreadable"
     if task.state.status in broken:
-        return "broken off"
+        return "failed or interrupted"
     if task.is_conditional:
-        return "waits for another"
+        return "waiting for upstream"
     return "never ran" if whys == {Why.NEVER} else "changed"
 
 
@@ -89,8 +96,8 @@ def task_table(tasks: Sequence[Task]) -> Table:
         }
     )
     columns = {
-        "reason": Column(meaning="why it would run, or what is worth knowing"),
-        "expected": Column(".1f", "expected (s)", "median of earlier runs, if it would run"),
+        "reason": Column(meaning="why it would run, or a remark"),
+        "expected": Column(".1f", "expected (s)", "median of earlier runs, if due"),
         "run": Column(title="latest run"),
     }
     return Table("tasks", frame, "Tasks", columns=columns)
@@ -100,7 +107,7 @@ def plan_numbers(plan: Plan) -> list[Number]:
     """Return how many tasks stand how, and how long what is due will take."""
     tasks = tasks_of(plan)
     counts = Counter(map(state_of, tasks))
-    numbers = [Number("tasks", f"{len(tasks):,}", "asked for, or needed by what was")]
+    numbers = [Number("tasks", f"{len(tasks):,}", "selected, or needed by a selected one")]
     numbers += [Number(_signed(state), f"{counts[state]:,}") for state in STATES if counts[state]]
     if plan.due:
         numbers.append(_expected(plan))
@@ -109,11 +116,11 @@ def plan_numbers(plan: Plan) -> list[Number]:
 
 def _expected(plan: Plan) -> Number:
     """Return how long what is due takes, at least, where some of it never ran."""
-    meaning = "one after the other, medians of earlier runs"
+    meaning = "sequentially, medians of earlier runs"
     if plan.unknown == len(plan.due):
-        return Number("expected", "–", "none of it has run before")
+        return Number("expected", "–", "no earlier runs")
     if plan.unknown:
-        meaning += f"; {plan.unknown:,} never ran before, and come on top"
+        meaning += f"; {plan.unknown:,} more never ran"
     more = "> " if plan.unknown else ""
     return Number("expected", more + duration_text(plan.seconds), meaning)
 
@@ -165,7 +172,7 @@ class Node:
         return f"{STATES[self.state][0]} {self.name}"
 
     @property
-    def told(self) -> str:
+    def detail(self) -> str:
         """How many of several cells are complete, or the state of a single one."""
         if self.count == 1 or self.state == "data":
             return self.state
@@ -248,12 +255,12 @@ def lay_out(names: Sequence[str], edges: Sequence[tuple[str, str]]) -> Layout:
         for level, point in chain[1:-1]:
             members.setdefault(level, []).append(point)
     links = [(a, b) for chain in chains for (_, a), (_, b) in pairwise(chain)]
-    places = _ordered([members[level] for level in sorted(members)], links)
+    positions = _ordered([members[level] for level in sorted(members)], links)
     routes = [
-        (edge[0], edge[1], [(level, places[point]) for level, point in chain])
+        (edge[0], edge[1], [(level, positions[point]) for level, point in chain])
         for edge, chain in zip(edges, chains, strict=True)
     ]
-    return Layout({name: (layer[name], places[name]) for name in names}, routes)
+    return Layout({name: (layer[name], positions[name]) for name in names}, routes)
 
 
 def _layers(names: Sequence[str], edges: Sequence[tuple[str, str]]) -> dict[str, int]:
@@ -301,20 +308,20 @@ def _ordered(layers: Sequence[list[Any]], links: Sequence[tuple[Any, Any]]) -> d
     for a, b in links:
         before.setdefault(b, []).append(a)
         after.setdefault(a, []).append(b)
-    places = {point: float(n) for layer in layers for n, point in enumerate(layer)}
+    positions = {point: float(n) for layer in layers for n, point in enumerate(layer)}
     for sweep in range(_SWEEPS):
         forward = sweep % 2 == 0
         neighbours = before if forward else after
         for layer in layers if forward else reversed(layers):
-            wanted = {point: _mean(neighbours.get(point), places, point) for point in layer}
-            layer.sort(key=lambda point: (wanted[point], places[point]))
-            places.update(_apart(layer, wanted))
-    least = min(places.values(), default=0.0)
-    return {point: place - least for point, place in places.items()}
+            wanted = {point: _mean(neighbours.get(point), positions, point) for point in layer}
+            layer.sort(key=lambda point: (wanted[point], positions[point]))
+            positions.update(_apart(layer, wanted))
+    least = min(positions.values(), default=0.0)
+    return {point: position - least for point, position in positions.items()}
 
 
-def _mean(others: Sequence[Any] | None, places: Mapping[Any, float], point: Any) -> float:
-    return sum(places[other] for other in others) / len(others) if others else places[point]
+def _mean(others: Sequence[Any] | None, positions: Mapping[Any, float], point: Any) -> float:
+    return sum(positions[other] for other in others) / len(others) if others else positions[point]
 
 
 def _apart(layer: Sequence[Any], wanted: Mapping[Any, float]) -> dict[Any, float]:
@@ -355,8 +362,8 @@ def graph_figure(tasks: Sequence[Task]) -> Figure:
         width=_COLUMN * layers_shown, height=int(_ROW * (max(ys, default=0.0) + 1)) + _LEGEND
     )
     note = (
-        "Arrows lead from what is needed to what needs it. An experiment with a matrix is one box, "
-        "in the state of the cell that asks for most attention; point at it for the reasons."
+        "Arrows lead from inputs to what needs them. An experiment with a matrix is one box, "
+        "coloured by its most urgent cell; hover for reasons."
     )
     return Figure("pipeline", chart.configure_view(stroke=None), note=note)
 
@@ -396,7 +403,7 @@ def _node_layers(
     nodes: Sequence[Node], layout: Layout, across: alt.Scale, down: alt.Scale
 ) -> list[alt.Chart]:
     base = alt.Chart(_node_frame(nodes, layout))
-    tips = [alt.Tooltip(name, type="nominal") for name in ("name", "told", "cells", "why")]
+    tips = [alt.Tooltip(name, type="nominal") for name in ("name", "detail", "cells", "why")]
     chosen = alt.selection_point(name=BOX, fields=["name"])
     box = base.mark_rect(stroke=_EDGE, cornerRadius=5, strokeWidth=1, cursor="pointer").encode(
         x=alt.X("left", type="quantitative", scale=across, axis=None),
@@ -411,11 +418,11 @@ def _node_layers(
     y = alt.Y("y", type="quantitative", scale=down, axis=None)
     room = _COLUMN - 34
     name = base.mark_text(color=_INK, dy=-6, limit=room, fontSize=12, cursor="pointer")
-    told = base.mark_text(color=_FAINT_INK, dy=9, limit=room, fontSize=10.5, cursor="pointer")
+    detail = base.mark_text(color=_FAINT_INK, dy=9, limit=room, fontSize=10.5, cursor="pointer")
     return [
         box,
         name.encode(x=x, y=y, text="label:N", tooltip=tips),
-        told.encode(x=x, y=y, text="told:N", tooltip=tips),
+        detail.encode(x=x, y=y, text="detail:N", tooltip=tips),
     ]
 
 
@@ -427,7 +434,7 @@ def _node_frame(nodes: Sequence[Node], layout: Layout) -> pd.DataFrame:
             {
                 **{"x": x, "left": x - _HALF_WIDTH, "right": x + _HALF_WIDTH},
                 **{"y": y, "top": y - _HALF_HEIGHT, "bottom": y + _HALF_HEIGHT},
-                **{"name": node.name, "label": node.label, "told": node.told},
+                **{"name": node.name, "label": node.label, "detail": node.detail},
                 **{"state": _signed(node.state), "cells": node.count},
                 "why": node.why or "nothing to do",
             }

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import pandas as pd
 
-from registry.declare.reference import Reference, SelectionError, format_value, parse_reference
+from registry.declare.reference import Reference, SelectionError, parse_reference
 
 SEED = "seed"
 
@@ -35,8 +35,8 @@ def over_seeds(values: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
     ]
     frame = pd.DataFrame(rows, columns=["setting", "what", "value"])
     by = frame.groupby(["what", "setting"], sort=False)["value"]
-    told = by.agg(mean="mean", deviation="std", n="count").reset_index()
-    return told[["setting", "what", "mean", "deviation", "n"]]
+    found = by.agg(mean="mean", deviation="std", n="count").reset_index()
+    return found[["setting", "what", "mean", "deviation", "n"]]
 
 
 def _without_seed(cell: str) -> str:
@@ -51,12 +51,3 @@ def _without_seed(cell: str) -> str:
 
 def _is_seed(axis: str) -> bool:
     return axis == SEED or axis.endswith((f".{SEED}", f"_{SEED}", f"-{SEED}"))
-
-
-def axis_text(cell: str) -> str:
-    """Return the axes of a cell as ``k=8, seed=1``; its name where it has none."""
-    with suppress(SelectionError):
-        values = parse_reference(cell).values
-        if values:
-            return ", ".join(f"{name}={format_value(value)}" for name, value in values)
-    return cell

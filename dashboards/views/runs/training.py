@@ -7,7 +7,8 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from dashboards.views.parts.charts import bars, lines
+from dashboards.views.parts.charts import lines
+from dashboards.views.parts.dots import bars
 from dashboards.views.parts.parts import Figure, Number, Numbers, Part, file_name
 from dashboards.views.parts.text import number_text
 from dashboards.views.runs.curves import MOST_POINTS, thin
@@ -15,18 +16,18 @@ from dashboards.views.runs.curves import MOST_POINTS, thin
 SAE_NUMBERS = {
     "best_accuracy": ("accuracy, spliced", "of the network with the SAE, on held-out images"),
     "network_accuracy": ("accuracy, network", "of the network itself, on the same images"),
-    "final_explained_variance": ("explained variance", "share, in the last pass"),
-    "final_dead": ("dead concepts", "that had not fired for half a pass, at the end"),
-    "never_firing": ("never firing", "concepts that never fired in the last pass"),
-    "always_active": ("always active", "concepts in at least 60 % of the last pass"),
+    "final_explained_variance": ("explained variance", "fraction, in the last epoch"),
+    "final_dead": ("dead concepts", "not fired for half an epoch, at the end"),
+    "never_firing": ("never firing", "concepts that never fired in the last epoch"),
+    "always_active": ("always active", "concepts in at least 60 % of the last epoch"),
     "k": ("k", "active concepts per position"),
 }
 SHARES = ("best_accuracy", "network_accuracy", "final_explained_variance")
 SAE_CURVES = {
     "reconstruction_loss": ("Reconstruction loss", "squared error of scaled samples"),
     "auxiliary_loss": ("Auxiliary loss", "of the dead concepts' reconstruction"),
-    "explained_variance": ("Explained variance", "share of variance"),
-    "dead": ("Dead concepts", "concepts not fired for half a pass"),
+    "explained_variance": ("Explained variance", "fraction of variance"),
+    "dead": ("Dead concepts", "concepts not fired for half an epoch"),
 }
 CLASSES_SHOWN = 40
 
@@ -46,15 +47,15 @@ def sae_parts(cell: str, sae: xr.Dataset) -> list[Part]:
         for name, (label, meaning) in SAE_NUMBERS.items()
     ]
     curves: list[Part] = [
-        _curve(file_name(cell, name), sae["step"].values, sae[name].values, *told)
-        for name, told in SAE_CURVES.items()
+        _curve(file_name(cell, name), sae["step"].values, sae[name].values, *found)
+        for name, found in SAE_CURVES.items()
     ]
     accuracy = _curve(
         file_name(cell, "accuracy"),
         sae["evaluated_step"].values,
         sae["held_out_accuracy"].values,
         "Accuracy of the spliced network",
-        "share of held-out images",
+        "fraction of held-out images",
     )
     return [Numbers(numbers), *curves, accuracy]
 
@@ -81,7 +82,7 @@ def _curve(
         form=".4g",
     )
     left_out = int((~finite).sum())
-    note = f"{left_out:,} values are no finite number." if left_out else ""
+    note = f"{left_out:,} values are not finite." if left_out else ""
     return Figure(name, chart, title, note)
 
 
@@ -99,20 +100,20 @@ def network_parts(cell: str, network: xr.Dataset) -> list[Part]:
         Number("test accuracy", f"{100 * float(network['test_accuracy']):.1f} %", "share"),
         Number("test images", f"{network.sizes['image']:,}"),
         Number("classes", f"{network.sizes['class']:,}"),
-        Number("parameters", f"{int(network['parameters']):,}", "numbers that were trained"),
+        Number("parameters", f"{int(network['parameters']):,}", "trained values"),
     ]
     loss = network["loss"].values
-    passes = np.arange(1, len(loss) + 1)
-    frame = pd.DataFrame({"pass": passes, "loss": loss.astype(np.float64), "series": ""})
+    epochs = np.arange(1, len(loss) + 1)
+    frame = pd.DataFrame({"epoch": epochs, "loss": loss.astype(np.float64), "series": ""})
     curve = lines(
-        frame, x="pass", y="loss", x_title="pass", y_title="mean loss", series=("",), height=220
+        frame, x="epoch", y="loss", x_title="epoch", y_title="mean loss", series=("",), height=220
     )
     accuracy = class_accuracy(network)
     by_class = bars(
-        accuracy.head(CLASSES_SHOWN), x_title="share of its images", domain=(0, 1), form=".1%"
+        accuracy.head(CLASSES_SHOWN), x_title="fraction of its images", domain=(0, 1), form=".1%"
     )
     more = len(accuracy) - CLASSES_SHOWN
-    note = "Lowest first." + (f" {more:,} more classes are left out." if more > 0 else "")
+    note = "Lowest first." + (f" {more:,} more classes left out." if more > 0 else "")
     return [
         Numbers(numbers),
         Figure(file_name(cell, "loss"), curve, "Training loss"),

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from dashboards.views.parts.text import duration_text, flat, size_text, time_text, value_text
-from dashboards.views.runs.rows import Row
+from dashboards.views.runs.runs import Row
 from registry.catalog.access import Catalog, UnknownRunError
 from registry.catalog.runs import RunDetails, RunView
 from registry.execute.resolved import PROGRESS
@@ -65,34 +65,34 @@ def progress(catalog: Catalog, run: RunView) -> Progress | None:
     """Return how far a run is, where it runs and tells."""
     if run.status != "RUNNING" or not run.uid:
         return None
-    told = read_json(journal_root(catalog.project.root) / run.uid / PROGRESS)
+    found = read_json(journal_root(catalog.project.root) / run.uid / PROGRESS)
     try:
-        what = str((told or {}).get("what") or "")
-        return Progress(float(told["done"]), float(told["total"]), what) if told else None
+        what = str((found or {}).get("what") or "")
+        return Progress(float(found["done"]), float(found["total"]), what) if found else None
     except (KeyError, TypeError, ValueError):
         return None
 
 
 def status_line(run: RunView) -> str:
     """Return when a run started, how long it took and where."""
-    told = f"started {time_text(run.started)}" if run.started else "not started"
+    text = f"started {time_text(run.started)}" if run.started else "not started"
     took = duration_text(run.seconds)
     since = {"RUNNING": "last sign of life after", "DIED": "last sign of life after"}
     if took:
-        told += f" · {since.get(run.status, 'took')} {took}"
-    return told + (f" · on {run.host}" if run.host else "")
+        text += f" · {since.get(run.status, 'took')} {took}"
+    return text + (f" · on {run.host}" if run.host else "")
 
 
 def status_note(run: RunView) -> str:
     """Return what a status means where it is not obvious, "" elsewhere."""
     if run.status == "DIED":
         return (
-            "Its process is gone, and it could not say why: killed, out of memory, or the machine "
-            "went down. What can be resumed is resumed when its task runs again."
+            "Its process ended without a word: killed, out of memory, or the machine went down. "
+            "Run its task again to resume what can be resumed."
         )
     if run.status == "INTERRUPTED":
         by = run.facts.get("interrupted_by")
-        return f"Somebody stopped it{f' ({by})' if by else ''}; run its task again to resume."
+        return f"Interrupted{f' ({by})' if by else ''}. Run its task again to resume."
     return ""
 
 
@@ -146,8 +146,8 @@ def facts_frame(run: RunView) -> pd.DataFrame:
         "commit": str(run.facts.get("commit") or ""),
         "stopped": time_text(run.stopped),
     }
-    told = {key: value for key, value in facts.items() if value}
-    return settings_frame(told)
+    values = {key: value for key, value in facts.items() if value}
+    return settings_frame(values)
 
 
 @dataclass(frozen=True)
@@ -163,9 +163,9 @@ class RunInput:
 def run_inputs(run: RunView) -> list[RunInput]:
     """Return the inputs of a run, in order of its slots."""
     return [
-        RunInput(slot, *(str(told.get(key) or "") for key in ("name", "kind", "run")))
-        for slot, told in run.inputs.items()
-        if isinstance(told, Mapping)
+        RunInput(slot, *(str(found.get(key) or "") for key in ("name", "kind", "run")))
+        for slot, found in run.inputs.items()
+        if isinstance(found, Mapping)
     ]
 
 
@@ -173,7 +173,7 @@ def users_of(uid: str, rows: Iterable[Row]) -> list[Row]:
     """Return the runs that read what a run made, the newest first."""
     if not uid:
         return []
-    return [row for row in rows if any(told["run"] == uid for told in row.run.inputs.values())]
+    return [row for row in rows if any(found["run"] == uid for found in row.run.inputs.values())]
 
 
 def output_frame(run: RunView) -> pd.DataFrame:
@@ -202,7 +202,7 @@ def packages_frame(run: RunView, details: RunDetails) -> pd.DataFrame:
     Those that the registry noted, and what Sacred notes of any client's run.
     """
     noted, digests = (
-        told if isinstance(told := run.facts.get(name), Mapping) else {}
+        found if isinstance(found := run.facts.get(name), Mapping) else {}
         for name in ("packages", "package_hashes")
     )
     pairs = (text.partition("==")[::2] for text in details.dependencies)
@@ -223,7 +223,7 @@ def host_frame(run: RunView, details: RunDetails) -> pd.DataFrame:
 def git_frame(details: RunDetails) -> pd.DataFrame:
     """Return the repositories that the code of a run came from."""
     rows = [
-        (url, commit, "files differed from the commit" if dirty else "clean")
+        (url, commit, "uncommitted changes" if dirty else "clean")
         for url, commit, dirty in details.repositories
     ]
     return pd.DataFrame(rows, columns=["repository", "commit", "state"], dtype=object)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,36 +13,27 @@ import pandas as pd
 import streamlit as st
 import xarray as xr
 
+from dashboards.screens.concept_data import tiles_of
+from dashboards.screens.datasets import Made, if_made, made_by, names_of, opened, whole
 from dashboards.screens.frame import explained, tell
 from dashboards.server.explainer import Explainer, ExplainerError, input_key
-from dashboards.views.concepts import choosing, labels
-from dashboards.views.concepts.concepts import Tile, maker_of, tiles
+from dashboards.views.concepts import image_choice, labels
+from dashboards.views.concepts.concepts import Tile
 from dashboards.views.concepts.decisions import NAMELESS, Naming, naming_of
-from dashboards.views.concepts.related import is_damaged
+from dashboards.views.concepts.related import maker_of
 from dashboards.views.runs.advice import (
     EXPECTED,
     Advice,
-    advise,
     made_again_by,
     without_datasets,
 )
-from dashboards.views.runs.datasets import open_made, read_small
 from registry.catalog.access import Catalog
 from registry.declare.inputs import Input
-from registry.plan.project import MissingInputsError
 
 NOT_HERE = "not-here"
 """Where a reader's session keeps which models cannot explain anything on this machine."""
 
-SHOWN = "Shown is what was explained in advance: the strongest concepts of each decision."
-
-
-@dataclass(frozen=True)
-class Stored:
-    """Where a dataset lies, and which stage makes it; an empty folder where there is none."""
-
-    folder: str = ""
-    stage: str = ""
+SHOWN = "Showing decisions explained in advance: the strongest concepts of each."
 
 
 @dataclass(frozen=True)
@@ -58,7 +50,7 @@ class Model:
         Names of the classes, none twice.
     explained : tuple of str
         Images that were explained in advance.
-    decisions, gallery : Stored
+    decisions, gallery : Made or None
         What else was made of it.
     concepts : Input or None
         What an explainer is loaded from; None where nothing can be explained here.
@@ -70,8 +62,8 @@ class Model:
     images: pd.DataFrame
     classes: list[str]
     explained: tuple[str, ...]
-    decisions: Stored
-    gallery: Stored
+    decisions: Made | None
+    gallery: Made | None
     concepts: Input | None
     device: str
 
@@ -114,12 +106,15 @@ def read_model(catalog: Catalog, cell: str, decisions: str) -> Model:
     decisions : str
         That explains images in advance; "" for none.
     """
-    stored = _stored(catalog, decisions)
-    known, measured = _images(stored, decisions), None
+    stored = if_made(catalog, decisions) if decisions else None
+    known = measured = None
+    if stored is not None:
+        with explained(decisions):
+            known = _listed(whole(stored))
     if known is None:
-        stored = Stored()  # refused, and told why
+        stored = None  # refused, and told why
     with explained(cell):
-        measured = _measured(str(catalog.path(cell)), catalog.project.cell(cell).stage)
+        measured = _measured(made_by(catalog, cell))
     device = str(catalog.project.cell(cell).config.get("device", "auto"))
     side = _side_of(stored)
     concepts = None
@@ -127,7 +122,7 @@ def read_model(catalog: Catalog, cell: str, decisions: str) -> Model:
         concepts = _usable_input(catalog, cell, device, side, known is not None)
     shown = measured if concepts is not None else known
     if shown is None:
-        st.info("No decision was explained in advance either.")
+        st.info("No decisions were explained in advance either.")
         tell(without_datasets(catalog.project, "decisions"))
         st.stop()
     return Model(
@@ -141,66 +136,36 @@ def read_model(catalog: Catalog, cell: str, decisions: str) -> Model:
     )
 
 
-def _stored(catalog: Catalog, cell: str) -> Stored:
-    if not cell:
-        return Stored()
-    try:
-        return Stored(str(catalog.path(cell)), catalog.project.cell(cell).stage)
-    except MissingInputsError as error:
-        if is_damaged(catalog.project, cell):
-            tell(advise(error, cell))
-        return Stored()
-
-
-def _pictures(catalog: Catalog, cell: str) -> Stored:
+def _pictures(catalog: Catalog, cell: str) -> Made | None:
     """Return a gallery that can be opened; tell what to do about one that cannot."""
-    stored = _stored(catalog, cell)
+    made = if_made(catalog, cell) if cell else None
     with explained(cell):
-        if stored.folder:
-            _gallery(stored)
-        return stored
-    return Stored()
+        if made is not None:
+            opened(made)
+        return made
+    return None
 
 
 Images = tuple[pd.DataFrame, list[str]]
 
 
-def _images(stored: Stored, cell: str) -> Images | None:
-    """Return the images that were explained in advance, and the classes."""
-    if stored.folder:
-        with explained(cell):
-            return _listed(read_decisions(stored))
-    return None
-
-
 @st.cache_resource(max_entries=8, show_spinner="Reading the images …")
-def _measured(folder: str, stage: str) -> Images:
+def _measured(made: Made) -> Images:
     """Return the images that concepts were measured on, and the classes."""
-    with open_made(folder, stage) as dataset:
-        return _listed(dataset)
+    return _listed(opened(made))
 
 
 def _listed(dataset: xr.Dataset) -> Images:
     classes = dataset["class"].values.astype(str).tolist()
-    return choosing.images_frame(dataset), choosing.class_options(classes)
-
-
-def read_decisions(stored: Stored) -> xr.Dataset:
-    """Return stored decisions, what is small of them in memory."""
-    return _decisions(stored.folder, stored.stage)
-
-
-@st.cache_resource(max_entries=8, show_spinner="Reading decisions …")
-def _decisions(folder: str, stage: str) -> xr.Dataset:
-    return read_small(folder, stage)
+    return image_choice.images_frame(dataset), image_choice.class_options(classes)
 
 
 # -- what explains ----------------------------------------------------------------------------
 
 
-def _side_of(stored: Stored) -> int | None:
+def _side_of(stored: Made | None) -> int | None:
     """Return the side of the pictures that were explained in advance, in pixels."""
-    return int(min(read_decisions(stored)["picture"].shape[1:3])) if stored.folder else None
+    return int(min(whole(stored)["picture"].shape[1:3])) if stored else None
 
 
 def _usable_input(
@@ -213,9 +178,9 @@ def _usable_input(
         failed = key in st.session_state.get(NOT_HERE, ())
         if not failed or not (trouble := _trouble(key, given, device, side)):
             return given
-        told = f"\n{SHOWN}" if is_stored else ""
+        text = f"\n{SHOWN}" if is_stored else ""
         command = made_again_by(trouble) or shlex.join(["factbook", "plan", "--verify", cell])
-        tell(Advice("Nothing new can be explained on this machine", f"{trouble}{told}", (command,)))
+        tell(Advice("Cannot explain new images on this machine", f"{trouble}{text}", (command,)))
     return None
 
 
@@ -261,35 +226,20 @@ def read_naming(catalog: Catalog, cell: str, choose: Any) -> Naming:
     cell : str
         That made the concepts.
     choose : callable
-        From the ways to name, and the place of the preferred one, to one of them.
+        From the namers, and the index of the preferred one, to one of them.
     """
     maker = maker_of(catalog, cell, "names")
     with explained(maker):
-        stored = _stored(catalog, maker)
-        if stored.folder:
-            names = _names(stored.folder, stored.stage)
-            ways: Sequence[str] = labels.ways_to_name(names)
-            return naming_of(names, choose(ways, labels.preferred_way(ways)))
+        made = if_made(catalog, maker) if maker else None
+        if made is not None:
+            names = names_of(made)
+            namers: Sequence[str] = labels.namers_of(names)
+            return naming_of(names, choose(namers, labels.preferred_namer(namers)))
     return NAMELESS
 
 
-@st.cache_resource(max_entries=8, show_spinner="Reading the names …")
-def _names(folder: str, stage: str) -> xr.Dataset:
-    return read_small(folder, stage)
-
-
-@st.cache_resource(max_entries=256, show_spinner=False)
-def strongest_images(gallery: Stored, concept: int, most: int) -> list[Tile]:
+def strongest_images(gallery: Made | None, concept: int, most: int) -> list[Tile]:
     """Return the images in which a concept is strongest; none where no gallery can be read."""
-    try:
-        if gallery.folder:
-            return tiles(_gallery(gallery).isel(rank=slice(most)), concept)
-    except EXPECTED:
-        pass  # told at the top of the page where the whole of it cannot be read
+    with suppress(*EXPECTED):  # told at the top of the page where the whole of it cannot be read
+        return tiles_of(gallery, concept, most) if gallery else []
     return []
-
-
-@st.cache_resource(max_entries=4, show_spinner=False)
-def _gallery(gallery: Stored) -> xr.Dataset:
-    """Return a gallery, open for a decision's many concepts."""
-    return open_made(gallery.folder, gallery.stage)

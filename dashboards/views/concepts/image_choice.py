@@ -60,7 +60,7 @@ def select_images(
         kept &= frame["image"].isin(set(explained)).to_numpy()
     if label:
         kept &= (frame["label"] == label).to_numpy()
-    return frame["image"][kept].tolist()
+    return list(map(str, frame["image"][kept]))
 
 
 def meant_image(text: str, frame: pd.DataFrame, chosen: Sequence[str]) -> str:
@@ -75,7 +75,7 @@ def meant_image(text: str, frame: pd.DataFrame, chosen: Sequence[str]) -> str:
     if not name:
         if chosen:
             return chosen[0]
-        raise UnknownImageError("no image is like this; ask for less")
+        raise UnknownImageError("no image matches; relax a filter")
     known = frame["image"]
     if (known == name).any():
         return name
@@ -91,11 +91,11 @@ def neighbours(image: str, chosen: Sequence[str]) -> tuple[str, str]:
     An image that is not among them has the last one before it, and the first one after it.
     """
     if image in chosen:
-        place = list(chosen).index(image)
-        after = place + 1
+        index = list(chosen).index(image)
+        after = index + 1
     else:
-        place = after = int(np.searchsorted(np.asarray(chosen, dtype=str), image))
-    before = chosen[place - 1] if place > 0 else ""
+        index = after = int(np.searchsorted(np.asarray(chosen, dtype=str), image))
+    before = chosen[index - 1] if index > 0 else ""
     return before, chosen[after] if after < len(chosen) else ""
 
 
@@ -111,4 +111,4 @@ def class_options(classes: Sequence[str]) -> list[str]:
     twice = (
         {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else ()
     )
-    return [f"{name} [{place}]" if name in twice else name for place, name in enumerate(names)]
+    return [f"{name} [{index}]" if name in twice else name for index, name in enumerate(names)]

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from dashboards.views.runs import run as view
+from dashboards.views.runs import one_run as view
 from registry.catalog.access import Catalog, UnknownRunError, open_catalog
 from registry.catalog.runs import RunView
 from registry.plan.project import Project
@@ -113,7 +113,7 @@ def test_status_is_told_in_words(catalog: Catalog) -> None:
     died = view.find_run(catalog, run_uid("toy-sae[k=16]", 2))
     assert died.status == "DIED"
     assert "last sign of life after" in view.status_line(died)
-    assert "process is gone" in view.status_note(died)
+    assert "killed, out of memory" in view.status_note(died)
     assert view.status_line(EMPTY) == "not started"
 
 

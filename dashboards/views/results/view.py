@@ -1,0 +1,253 @@
+"""The one view of all kinds of results, declared by each: its numbers, blocks and comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from dashboards.views.parts.parts import (
+    MISSING,
+    Column,
+    Figure,
+    Heading,
+    Note,
+    Number,
+    Numbers,
+    Part,
+    Table,
+    file_name,
+)
+from dashboards.views.parts.text import number_text
+from dashboards.views.runs.sweep import over_seeds
+
+Datasets: TypeAlias = Mapping[str, xr.Dataset]
+"""Of one schema, by the cell that made each."""
+
+ABOUT_METRICS, ABOUT_CONCEPTS = "Metrics", "More on concepts"
+"""Groups of the menu."""
+
+MOST_IN_FULL = 4
+"""Settings that are shown in full, one after the other, below what compares them all."""
+
+SEED_COLUMNS = {
+    "mean": Column(".3f", meaning="over seeds"),
+    "deviation": Column(".3f", meaning="of the sample of seeds"),
+    "n": Column("d", "seeds"),
+}
+
+
+def texts(own: xr.Dataset, name: str) -> list[str]:
+    """Return the values of a variable or coordinate as texts."""
+    return [str(value) for value in own[name].values]
+
+
+def options_of(datasets: Datasets, name: str) -> list[str]:
+    """Return the values of a coordinate of texts, of all datasets together, each once."""
+    return list(dict.fromkeys(text for own in datasets.values() for text in texts(own, name)))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One thing that a reader may choose on a page.
+
+    Attributes
+    ----------
+    key : str
+        Under which blocks find the chosen option, and the name in the address.
+    label : str
+        What it is called.
+    options : sequence of str
+        The first is chosen at first, unless the choice is optional.
+    meaning : str
+        What it changes.
+    optional : bool
+        Whether nothing may be chosen, which is how it begins.
+    """
+
+    key: str
+    label: str
+    options: Sequence[str]
+    meaning: str = ""
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting of a result: what blocks are made of.
+
+    Attributes
+    ----------
+    cell : str
+        That made the dataset.
+    own : xr.Dataset
+        Of the view's schema.
+    chosen : mapping of str to str
+        Options by the key of their choice; "" where nothing is chosen.
+    """
+
+    cell: str
+    own: xr.Dataset
+    chosen: Mapping[str, str] = field(default_factory=dict)
+
+    def has(self, key: str) -> bool:
+        """Return whether what is chosen under a key is a value of the coordinate of its name."""
+        return self.chosen[key] in texts(self.own, key)
+
+    def table(self, name: str, frame: pd.DataFrame, title: str, **options: Any) -> Table:
+        """Return a table whose file is called by the cell and a name; options are its others."""
+        return Table(file_name(self.cell, name), frame, title, **options)
+
+    def figure(self, name: str, chart: Any, title: str, note: str = "") -> Figure:
+        """Return a figure whose file is called by the cell and a name."""
+        return Figure(file_name(self.cell, name), chart, title, note)
+
+
+@dataclass(frozen=True)
+class Headline:
+    """One number of the summary of a setting.
+
+    Attributes
+    ----------
+    label : str
+        What it is called.
+    value : str or callable
+        Name of a scalar of the dataset, or a function of the dataset; None leaves the number out.
+    form : str
+        A format of Python; "" for three significant digits.
+    meaning : str or callable
+        What it means, or a function of the dataset that says it.
+    """
+
+    label: str
+    value: str | Callable[[xr.Dataset], Any]
+    form: str = ""
+    meaning: str | Callable[[xr.Dataset], str] = ""
+
+    def number(self, own: xr.Dataset) -> Number | None:
+        """Return it for a dataset; None if the dataset has no such number."""
+        value = own[self.value].item() if isinstance(self.value, str) else self.value(own)
+        if value is None:
+            return None
+        meaning = self.meaning if isinstance(self.meaning, str) else self.meaning(own)
+        return Number(self.label, _shown(value, self.form), meaning)
+
+
+def _shown(value: Any, form: str) -> str:
+    if isinstance(value, str):
+        return value
+    if np.isnan(value):
+        return MISSING
+    return format(value, form) if form else number_text(float(value))
+
+
+def numbers(headlines: Iterable[Headline], own: xr.Dataset) -> list[Number]:
+    """Return the headlines of a dataset, without those that it does not have."""
+    return list(filter(None, (headline.number(own) for headline in headlines)))
+
+
+def nothing(*_: object) -> list[Any]:
+    """Return no choice, or no part."""
+    return []
+
+
+@dataclass(frozen=True)
+class ResultView:
+    """How datasets of one schema are shown, on a page of their own and in reports.
+
+    Attributes
+    ----------
+    schema : str
+        Name of the schema.
+    title, path : str
+        Of the page: what it is called, and where it is in the address.
+    group : str
+        Under which the menu has it.
+    meaning : str
+        The help line: what the numbers mean, and the source.
+    blocks : callable
+        From a setting to what is shown of it, below its headlines.
+    headlines : sequence of Headline
+        The numbers of a setting.
+    choices : callable
+        From datasets to what a reader may choose.
+    above, below : callable
+        From all settings to what is shown first, and last.
+    compared : callable
+        From all settings to what compares them, where there are several.
+    summary : callable, optional
+        From a setting to its numbers by name, which are compared between settings, and over seeds
+        where a matrix has some; empty for a setting that is left out.
+    summary_columns : mapping of str to Column
+        How to show these; three digits by default.
+    by : str
+        Key of the choice that the summary depends on.
+    together : int
+        Settings that differ in their configuration alone, with which the page begins, at most.
+    is_named : bool
+        Whether its concepts are given their names before it is shown.
+    """
+
+    schema: str
+    title: str
+    path: str
+    group: str
+    meaning: str
+    blocks: Callable[[Setting], Iterable[Part]]
+    headlines: Sequence[Headline] = ()
+    choices: Callable[[Datasets], list[Choice]] = nothing
+    above: Callable[[Sequence[Setting]], Iterable[Part]] = nothing
+    compared: Callable[[Sequence[Setting]], Iterable[Part]] = nothing
+    summary: Callable[[Setting], Mapping[str, float]] | None = None
+    summary_columns: Mapping[str, Column] = field(default_factory=dict)
+    by: str = ""
+    below: Callable[[Sequence[Setting]], Iterable[Part]] = nothing
+    together: int = 1
+    is_named: bool = False
+
+    def parts(self, datasets: Datasets, **chosen: str) -> list[Part]:
+        """Return all that is shown: what compares settings, then each setting in full.
+
+        Parameters
+        ----------
+        datasets : mapping of str to xr.Dataset
+            Of the view's schema, by the cell that made each.
+        **chosen
+            Options by the key of their choice; the first option by default.
+        """
+        first = {c.key: "" if c.optional else next(iter(c.options), "")
+                 for c in self.choices(datasets)}  # fmt: skip
+        chosen = {**first, **{key: option for key, option in chosen.items() if option}}
+        settings = [Setting(cell, own, chosen) for cell, own in datasets.items()]
+        parts = list(self.above(settings))
+        if len(settings) > 1:
+            parts += [*self.compared(settings), *self._summaries(settings)]
+        for setting in settings[:MOST_IN_FULL]:
+            parts += [Heading(setting.cell)] if len(settings) > 1 else []
+            headlines = numbers(self.headlines, setting.own)
+            parts += [Numbers(headlines)] if headlines else []
+            parts += self.blocks(setting)
+        if len(settings) > MOST_IN_FULL:
+            more = len(settings) - MOST_IN_FULL
+            parts.append(Note(f"{more} more settings are compared above. Choose fewer to see all."))
+        return [*parts, *self.below(settings)]
+
+    def _summaries(self, settings: Sequence[Setting]) -> Iterator[Part]:
+        """Return the summary of several settings: over seeds, and one by one."""
+        if self.summary is None:
+            return
+        found = {setting.cell: self.summary(setting) for setting in settings}
+        known = {cell: numbers for cell, numbers in found.items() if numbers}
+        by = f", by {settings[0].chosen[self.by]}" if self.by else ""
+        seeds = over_seeds(known)
+        if len(seeds):
+            name = f"{self.path}-seeds"
+            yield Table(name, seeds, f"Over seeds{by}", columns=SEED_COLUMNS)
+        frame = pd.DataFrame([{"setting": cell, **numbers} for cell, numbers in known.items()])
+        columns = {name: Column(".3f") for name in frame if name != "setting"}
+        columns |= self.summary_columns
+        yield Table(self.path, frame, f"Setting by setting{by}", columns=columns)

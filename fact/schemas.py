@@ -36,7 +36,7 @@ NETWORK = Schema(
     variables={
         "logit": LOGIT,
         **CLASS_OF_IMAGE,
-        "loss": Variable(("pass",), "float", "mean training loss of the pass"),
+        "loss": Variable(("pass",), "float", "mean training loss of the epoch"),
         "test_accuracy": _share("accuracy on the test images"),
         "parameters": Variable((), "int64", "number of trained parameters"),
     },
@@ -79,7 +79,7 @@ SAE = Schema(
         ),
         "auxiliary_loss": Variable(("step",), "float", "loss of the dead concepts' reconstruction"),
         "explained_variance": Variable(("step",), "float", "share of variance explained"),
-        "dead": Variable(("step",), "int64", "concepts that have not fired for half a pass"),
+        "dead": Variable(("step",), "int64", "concepts that have not fired for half an epoch"),
         "held_out_accuracy": Variable(
             ("evaluation",), "float", "accuracy of the spliced network on the held-out images"
         ),
@@ -89,10 +89,10 @@ SAE = Schema(
         "best_step": Variable((), "int64", "updates made by the kept weights"),
         "best_accuracy": _share("best accuracy of the spliced network on the held-out images"),
         "network_accuracy": _share("accuracy of the network itself on the held-out images"),
-        "final_explained_variance": _share("share of variance explained in the last pass"),
+        "final_explained_variance": _share("share of variance explained in the last epoch"),
         "final_dead": Variable((), "int64", "dead concepts at the end"),
-        "never_firing": Variable((), "int64", "concepts that never fired in the last pass"),
-        "always_active": Variable((), "int64", "concepts in at least 60 % of the last pass"),
+        "never_firing": Variable((), "int64", "concepts that never fired in the last epoch"),
+        "always_active": Variable((), "int64", "concepts in at least 60 % of the last epoch"),
     },
     references=FACT + "; Gao et al., Scaling and evaluating sparse autoencoders, arXiv 2406.04093",
 )
@@ -207,7 +207,7 @@ GALLERY = Schema(
     title="The images in which each concept is strongest, and where it is in them",
     coords={
         "concept": CONCEPT,
-        "rank": Variable(("rank",), "int64", "place by presence, from 0"),
+        "rank": Variable(("rank",), "int64", "position by presence, from 0"),
         "class": CLASS,
         **PIXELS,
     },
@@ -235,7 +235,7 @@ DECISIONS = Schema(
     coords={
         "image": IMAGE,
         "class": CLASS,
-        "rank": Variable(("rank",), "int64", "place by contribution, from 0"),
+        "rank": Variable(("rank",), "int64", "position by contribution, from 0"),
         **PIXELS,
     },
     variables={
@@ -348,7 +348,7 @@ MAPS = Schema(
     title="Where each concept is, in a few of the images that it is present in",
     coords={
         "concept": CONCEPT,
-        "rank": Variable(("rank",), "int64", "place by presence, from 0"),
+        "rank": Variable(("rank",), "int64", "position by presence, from 0"),
     },
     variables={
         "image": Variable(("concept", "rank"), "str", 'image; "" where there is none'),
@@ -407,7 +407,7 @@ INTERVENTION = Schema(
         "curve": Variable(("curve",), "str", "deletion, from all concepts; insertion, from none"),
         "order": Variable(("order",), "str", "in which concepts are taken"),
         "step": Variable(("step",), "int64", "step of the curve, from 0"),
-        "rank": Variable(("rank",), "int64", "place by contribution, from 0"),
+        "rank": Variable(("rank",), "int64", "position by contribution, from 0"),
         "quantile": Variable(("quantile",), "float64", "share of the errors below"),
     },
     variables={

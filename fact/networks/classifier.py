@@ -125,7 +125,7 @@ class ClassifierTraining:
             parameter.requires_grad_(True)
         self.optimiser = torch.optim.Adam(self.parameters, lr=config.lr)
         self.steps_per_epoch = math.ceil(len(self.ids) / config.batch)
-        self.n_steps = config.passes * self.steps_per_epoch
+        self.n_steps = config.epochs * self.steps_per_epoch
         if state is not None and state.is_file():
             self._restore(state)
 
@@ -144,7 +144,7 @@ class ClassifierTraining:
         """
         module = self.network.module
         try:
-            for epoch in range(len(self.losses), self.config.passes):
+            for epoch in range(len(self.losses), self.config.epochs):
                 module.train()
                 losses = list(self._train_epoch(epoch, on_step))
                 self.losses.append(float(np.mean(losses)))

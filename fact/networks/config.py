@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from fact.data.fields import Count, Device, Positive, Seed
+from registry import Formerly
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,10 @@ class ClassifierConfig:
         Of ``small-vit``: side of a patch in pixels, channels of a token, encoders, heads.
     resize, crop : int or None
         Length of the shorter side, then of the central square, in pixels; None keeps the size.
-    passes, batch : int
-        Passes over the training images; images per update.
+    epochs, batch : int
+        Times that the training images are gone through; images per update.
     lr, warmup : float
-        Peak learning rate of Adam; share of updates of its linear rise.
+        Peak learning rate of Adam; fraction of the updates of its linear rise.
     flip : bool
         Mirror images left to right with probability 1/2.
     train_split, test_split : str
@@ -53,7 +54,7 @@ class ClassifierConfig:
     heads: Count = 2
     resize: Count | None = None
     crop: Count | None = None
-    passes: Count = 4
+    epochs: Annotated[Count, Formerly("passes")] = 4
     batch: Count = 128
     lr: Positive = 2e-2
     warmup: Annotated[float, Field(ge=0, le=1)] = 0.2

@@ -9,6 +9,7 @@ from pydantic import Field
 
 import registry
 from fact.data.fields import Count, Device, Positive, Seed
+from registry import Formerly
 
 
 @dataclass(frozen=True)
@@ -54,21 +55,21 @@ class SAEConfig:
         Concepts of the SAE.
     k : int
         Concepts that are active at a position; at most ``n_concepts``.
-    passes : int
-        Passes over the samples.
+    epochs : int
+        Times that the samples are gone through.
     batch : int
         Samples per update.
     lr : float
         Peak learning rate of Adam.
-    warmup_passes, decay_start : int
-        Passes of linear warm-up; pass after which the cosine decay begins.
+    warmup_epochs, decay_start : int
+        Epochs of linear warm-up; epoch after which the cosine decay begins.
     auxiliary_coefficient : float
         Weight of the loss that revives dead concepts.
     auxiliary_k : int
         Dead concepts that may reconstruct the residual of a sample.
     evaluate_every : int
-        Passes between evaluations of the spliced network on the held-out images. The last pass
-        is evaluated always; the best weights are kept.
+        Epochs between evaluations of the spliced network on the held-out images. The last one is
+        evaluated always; the best weights are kept.
     seed : int
         Draws the initial weights, and the order of the samples.
     memory : int
@@ -81,10 +82,10 @@ class SAEConfig:
 
     n_concepts: Count = 512
     k: Count = 16
-    passes: Count = 16
+    epochs: Annotated[Count, Formerly("passes")] = 16
     batch: Count = 4096
     lr: Positive = 1e-3
-    warmup_passes: Annotated[int, Field(ge=0)] = 1
+    warmup_epochs: Annotated[int, Field(ge=0), Formerly("warmup_passes")] = 1
     decay_start: Annotated[int, Field(ge=0)] = 2
     auxiliary_coefficient: Annotated[float, Field(ge=0)] = 1 / 32
     auxiliary_k: Count = 256
@@ -97,7 +98,7 @@ class SAEConfig:
     def __post_init__(self) -> None:
         if self.k > self.n_concepts:
             raise ValueError(f"k {self.k} is more than n_concepts {self.n_concepts}")
-        if self.warmup_passes > self.decay_start:
+        if self.warmup_epochs > self.decay_start:
             raise ValueError(
-                f"warmup_passes {self.warmup_passes} is more than decay_start {self.decay_start}"
+                f"warmup_epochs {self.warmup_epochs} is more than decay_start {self.decay_start}"
             )

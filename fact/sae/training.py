@@ -92,8 +92,8 @@ class SAETraining:
         return TrainingConfig.for_epochs(
             self.samples.n_samples,
             config.batch,
-            config.passes,
-            config.warmup_passes,
+            config.epochs,
+            config.warmup_epochs,
             config.decay_start,
             lr=config.lr,
             auxiliary_coefficient=config.auxiliary_coefficient,
@@ -161,7 +161,7 @@ class SAETraining:
         )
         for name in ("always_active", "never_firing"):
             self.run_context.log(f"training.{name}", getattr(log, name), step - 1)
-        if epochs % self.config.evaluate_every == 0 or epochs == self.config.passes:
+        if epochs % self.config.evaluate_every == 0 or epochs == self.config.epochs:
             accuracy = evaluate(self.trainer.sae)
             self.run_context.log("validation.accuracy", accuracy, step - 1)
             self.notes["evaluations"].append([step, accuracy])

@@ -17,7 +17,7 @@ size = 24
 [experiments.classifier]
 stage = "fact.train_classifier"
 needs = { images = "shapes" }
-config = { channels = [8, 16], strides = [2, 1], passes = 3, batch = 32 }
+config = { channels = [8, 16], strides = [2, 1], epochs = 3, batch = 32 }
 
 [experiments.features]
 stage = "fact.collect_features"
@@ -27,7 +27,7 @@ config = { layer = "features.1", samples_per_image = 20, batch = 50 }
 [experiments.sae]
 stage = "fact.train_sae"
 needs = { features = "features" }
-config = { n_concepts = 24, k = 4, batch = 256, passes = 4, lr = 1e-2 }
+config = { n_concepts = 24, k = 4, batch = 256, epochs = 4, lr = 1e-2 }
 
 [experiments.concepts]
 stage = "fact.measure_concepts"
@@ -59,7 +59,7 @@ config = { layer = "features.0" }
 [experiments.tokens-classifier]
 stage = "fact.train_classifier"
 needs = { images = "shapes" }
-config = { architecture = "small-vit", patch_size = 6, dim = 16, depth = 2, passes = 1, batch = 32 }
+config = { architecture = "small-vit", patch_size = 6, dim = 16, depth = 2, epochs = 1, batch = 32 }
 
 [experiments.tokens]
 stage = "fact.measure_channels"

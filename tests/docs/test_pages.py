@@ -81,8 +81,8 @@ def test_getting_started_leads_from_a_folder_of_images_to_names(tmp_path: Path) 
     page = Page.read(DOCS / "getting-started.md")
     # fewer epochs and draws than a reader would wait for; everything else is as the page has it
     declaration = page.files["experiments.toml"]
-    assert "passes = 8" in declaration
-    page.files["experiments.toml"] = declaration.replace("passes = 8", "passes = 1")
+    assert "epochs = 8" in declaration
+    page.files["experiments.toml"] = declaration.replace("epochs = 8", "epochs = 1")
     printed = follow(page, tmp_path)
     assert "✓ names" in printed
     assert len(re.findall(r"^\d+\s+[\d.]+$", printed, re.MULTILINE)) == 5

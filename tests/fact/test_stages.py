@@ -31,7 +31,7 @@ size = 24
 [experiments.classifier]
 stage = "fact.train_classifier"
 needs = { images = "shapes" }
-config = { channels = [8, 16], strides = [2, 1], passes = 2, batch = 32 }
+config = { channels = [8, 16], strides = [2, 1], epochs = 2, batch = 32 }
 
 [experiments.features]
 stage = "fact.collect_features"
@@ -41,7 +41,7 @@ config = { layer = "features.1", samples_per_image = 20, batch = 50 }
 [experiments.sae]
 stage = "fact.train_sae"
 needs = { features = "features" }
-config = { n_concepts = 24, k = 4, batch = 256, passes = 4, lr = 1e-2 }
+config = { n_concepts = 24, k = 4, batch = 256, epochs = 4, lr = 1e-2 }
 
 [experiments.concepts]
 stage = "fact.measure_concepts"
@@ -56,7 +56,7 @@ config = { layer = "features.0", batch = 16, target = "label" }
 [experiments.tokens-classifier]
 stage = "fact.train_classifier"
 needs = { images = "shapes" }
-config = { architecture = "small-vit", patch_size = 6, dim = 16, depth = 2, passes = 1, batch = 32 }
+config = { architecture = "small-vit", patch_size = 6, dim = 16, depth = 2, epochs = 1, batch = 32 }
 
 [experiments.tokens-features]
 stage = "fact.collect_features"
@@ -66,7 +66,7 @@ config = { layer = "0.transformer.encoder_0", samples_per_image = 8 }
 [experiments.tokens-sae]
 stage = "fact.train_sae"
 needs = { features = "tokens-features" }
-config = { n_concepts = 20, k = 3, batch = 256, passes = 2, lr = 1e-2 }
+config = { n_concepts = 20, k = 3, batch = 256, epochs = 2, lr = 1e-2 }
 
 [experiments.tokens-concepts]
 stage = "fact.measure_concepts"

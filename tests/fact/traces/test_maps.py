@@ -141,7 +141,7 @@ size = 24
 [experiments.classifier]
 stage = "fact.train_classifier"
 needs = { images = "shapes" }
-config = { channels = [8, 16], strides = [2, 1], passes = 3, batch = 32, lr = 1e-2 }
+config = { channels = [8, 16], strides = [2, 1], epochs = 3, batch = 32, lr = 1e-2 }
 
 [experiments.features]
 stage = "fact.collect_features"
@@ -151,7 +151,7 @@ config = { layer = "features.1", samples_per_image = 20, batch = 50 }
 [experiments.sae]
 stage = "fact.train_sae"
 needs = { features = "features" }
-config = { n_concepts = 24, k = 4, batch = 256, passes = 4, lr = 1e-2 }
+config = { n_concepts = 24, k = 4, batch = 256, epochs = 4, lr = 1e-2 }
 
 [experiments.concepts]
 stage = "fact.measure_concepts"
@@ -201,7 +201,7 @@ needs = { maps = "channel-maps", masks = "channel-masks" }
 [experiments.seeds]
 stage = "fact.train_sae"
 needs = { features = "features" }
-config = { n_concepts = 24, k = 4, batch = 256, passes = 4, lr = 1e-2 }
+config = { n_concepts = 24, k = 4, batch = 256, epochs = 4, lr = 1e-2 }
 matrix = { seed = [0, 1] }
 
 [experiments.seeds-concepts]

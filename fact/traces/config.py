@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from fact.data.fields import Count, Device, Odd, Seed
@@ -148,26 +150,51 @@ class DecisionConfig:
     device: Device = "auto"
 
 
-@dataclass(frozen=True)
-class InterventionConfig:
-    """Configuration of ``fact.intervene_concepts``.
+@dataclass(frozen=True, kw_only=True)
+class InterventionPlan:
+    """What is done to the concepts of every image.
+
+    Parameters
+    ----------
+    scale : float
+        By which a concept that is taken away is multiplied; 0 removes it.
+    orders : tuple of str
+        In which concepts are taken, of `ORDERS`.
+    n_steps : int
+        Steps of a curve: after step s, a fraction ``s / n_steps`` of an image's concepts is taken.
+    n_single : int
+        Concepts of largest contribution of each image that are taken away alone.
+    seed : int
+        Of the random order, by image.
+    """
+
+    scale: Annotated[float, Field(ge=0)] = 0.0
+    orders: Annotated[tuple[Order, ...], Field(min_length=1)] = ORDERS
+    n_steps: Count = 10
+    n_single: Count = 5
+    seed: Seed = 0
+
+    def __post_init__(self) -> None:
+        if len(set(self.orders)) < len(self.orders):
+            raise ValueError(f"orders {list(self.orders)}; expected each once")
+
+    @property
+    def fractions(self) -> NDArray[np.float64]:
+        """Fraction of an image's concepts that is taken, or put back, at each step."""
+        return np.arange(self.n_steps + 1) / self.n_steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class InterventionConfig(InterventionPlan):
+    """Configuration of ``fact.intervene_concepts``: what :class:`InterventionPlan` has, and this.
 
     Parameters
     ----------
     n_images : int
-        Images drawn at random from those that were measured; all where there are no more.
-    scale : float
-        By which a concept that is taken away is multiplied; 0 removes it.
-    orders : tuple of str
-        In which concepts are taken: ``contribution``, ``presence``, ``random``.
-    n_steps : int
-        Steps of a curve, each an equal share of an image's concepts.
-    n_single : int
-        Concepts of largest contribution of each image that are taken away alone.
+        Images drawn at random from those that were measured, by the seed; all where there are no
+        more.
     n_bootstrap : int
         Draws of images for intervals of 95 %.
-    seed : int
-        Of the images, the random order and the bootstrap.
     batch : int
         Images at a time.
     device : str
@@ -175,18 +202,9 @@ class InterventionConfig:
     """
 
     n_images: Annotated[int, Field(ge=2)] = 200
-    scale: Annotated[float, Field(ge=0)] = 0.0
-    orders: Annotated[tuple[Order, ...], Field(min_length=1)] = ORDERS
-    n_steps: Count = 10
-    n_single: Count = 5
     n_bootstrap: Annotated[int, Field(ge=2)] = 500
-    seed: Seed = 0
     batch: Count = 50
     device: Device = "auto"
-
-    def __post_init__(self) -> None:
-        if len(set(self.orders)) < len(self.orders):
-            raise ValueError(f"orders {list(self.orders)}; expected each once")
 
 
 @dataclass(frozen=True)

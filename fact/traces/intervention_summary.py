@@ -21,8 +21,8 @@ from fact.networks.arrays import AnyArray, checked_labels, image_ids, slices, ta
 from fact.networks.network import Network, as_network
 from fact.sae.model import TopKSAE
 from fact.traces.concept_source import ConceptSource
-from fact.traces.config import InterventionConfig
-from fact.traces.interventions import CURVES, ConceptSurgery, InterventionPlan, Outcome, intervene
+from fact.traces.config import InterventionConfig, InterventionPlan
+from fact.traces.interventions import CURVES, ConceptSurgery, Outcome, intervene
 from fact.traces.spliced import Target, picks
 from registry import Inputs, Run
 
@@ -46,9 +46,6 @@ def intervene_concepts(config: InterventionConfig, inputs: Inputs, run: Run) -> 
     """
     source = ConceptSource.of_concepts(inputs["concepts"], config.device)
     images = inputs["concepts"].origin("images").load()
-    plan = InterventionPlan(
-        config.scale, config.orders, config.n_steps, config.n_single, config.seed
-    )
     with inputs["concepts"].open() as measured:
         drawn = np.random.default_rng(config.seed).permutation(measured.sizes["image"])
         chosen = np.sort(drawn[: config.n_images])
@@ -61,10 +58,10 @@ def intervene_concepts(config: InterventionConfig, inputs: Inputs, run: Run) -> 
         pick, _ = picks(source.network, "label", None, target, rows)
         encoded = source.network.encode(pictures)
         surgery = ConceptSurgery(source.network, source.layer, source.sae, encoded, pick)
-        parts.append(intervene(surgery, plan, names.tolist()))
+        parts.append(intervene(surgery, config, names.tolist()))
         done = rows.stop
         run.progress(done, len(ids), "images")
-    summary = summarise(Outcome.join(parts), labels, plan, config.n_bootstrap)
+    summary = summarise(Outcome.join(parts), labels, config, config.n_bootstrap)
     sys.stdout.write(intervention_table(summary))
     return summary.assign(target=("image", target)).assign_coords(image=ids.astype(object))
 
@@ -182,7 +179,7 @@ def summarise(
     of_image = labels[:, None, None, None]
     correct = np.where(of_image < 0, np.nan, outcome.prediction == of_image)
     variables: dict[str, Any] = {
-        "share": ("step", plan.shares),
+        "share": ("step", plan.fractions),
         "promised_logit": (_CURVE, outcome.promised.mean(axis=0)),
     }
     measured = {"logit": outcome.logit, "probability": outcome.probability, "accuracy": correct}
@@ -201,7 +198,7 @@ def summarise(
     coords = {
         "curve": list(CURVES),
         "order": list(plan.orders),
-        "step": np.arange(len(plan.shares)),
+        "step": np.arange(len(plan.fractions)),
     }
     return xr.Dataset(variables, {**coords, "rank": np.arange(outcome.single.shape[1])})
 

@@ -23,7 +23,7 @@ from fact.networks.layers import resume
 from fact.networks.network import Network
 from fact.sae.model import TopKSAE
 from fact.traces.codes import Codes
-from fact.traces.config import ORDERS, Order
+from fact.traces.config import ORDERS, InterventionPlan, Order
 from fact.traces.plots import EMPTY
 from fact.traces.spliced import Pick, SplicedPass, forward_spliced
 
@@ -106,36 +106,6 @@ def _by_entry(codes: Codes, factors: Tensor) -> Tensor:
 
 
 # --- plans ------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class InterventionPlan:
-    """What is done to every image.
-
-    Attributes
-    ----------
-    scale : float
-        By which a concept that is taken away is multiplied; 0 removes it.
-    orders : tuple of str
-        Orders of the curves, of `ORDERS`.
-    n_steps : int
-        Steps of a curve: after step s, a share ``s / n_steps`` of an image's concepts is taken.
-    n_single : int
-        Concepts of largest contribution that are taken away alone.
-    seed : int
-        Of the random order, by image.
-    """
-
-    scale: float = 0.0
-    orders: tuple[Order, ...] = ORDERS
-    n_steps: int = 10
-    n_single: int = 5
-    seed: int = 0
-
-    @property
-    def shares(self) -> NDArray[np.float64]:
-        """Share of an image's concepts that is taken, or put back, at each step."""
-        return np.arange(self.n_steps + 1) / self.n_steps
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ the :meth:`~StageExperiment.work`. :meth:`~StageExperiment.close` completes the 
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import os
 import re
@@ -304,12 +305,14 @@ def _describe(experiment: _Experiment, stage: Stage, code: Code) -> None:
 
 def _help(stage: Stage) -> str:
     """What ``--help`` shows: the stage, every key with its unit and range, the inputs."""
-    module, config = sys.modules[stage.name].__doc__ or "", stage.config.__doc__ or ""
+    module = sys.modules[stage.name].__doc__ or ""
+    classes = [cls for cls in stage.config.__mro__ if dataclasses.is_dataclass(cls)]
+    config = "\n\n".join(inspect.cleandoc(cls.__doc__ or "") for cls in classes)
     slots = "".join(
         f"\n  needs.{name}: {' or '.join(slot.kinds)}{', if any' if slot.is_optional else ''}"
         for name, slot in stage.slots.items()
     )
-    text = f"{module.strip()}\n\n{inspect.cleandoc(config)}\n\nInputs:{slots}\n"
+    text = f"{module.strip()}\n\n{config}\n\nInputs:{slots}\n"
     return re.sub(r"(?i)\b(usage|options):", r"\1 :", text)  # these are Sacred's to parse
 
 

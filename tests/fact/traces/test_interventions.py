@@ -11,18 +11,17 @@ import fact
 from fact.networks.bcos_networks import small_bcos
 from fact.networks.layers import LayerError, resume, splice
 from fact.schemas import INTERVENTION
+from fact.traces.config import ORDERS, InterventionPlan
 from fact.traces.contributions import trace_concepts
 from fact.traces.intervention_summary import area, intervention_table, summarise
 from fact.traces.interventions import (
     CURVES,
-    EMPTY,
-    ORDERS,
     ConceptSurgery,
-    InterventionPlan,
     Outcome,
     intervene,
     rank_concepts,
 )
+from fact.traces.plots import EMPTY
 from tests.fact import tiny
 
 IDS = ["a", "b", "c"]

@@ -186,8 +186,8 @@ def _largest(activations: Tensor, k: int) -> tuple[Tensor, Tensor]:
     grouped = activations.view(n_samples, GROUP, -1)
     groups = grouped.amax(1).topk(k, sorted=False).indices
     candidates = grouped.gather(2, groups[:, None].expand(-1, GROUP, -1)).flatten(1)
-    values, places = candidates.topk(k, sorted=False)
-    indices = places // k * grouped.shape[2] + groups.gather(1, places % k)
+    values, positions = candidates.topk(k, sorted=False)
+    indices = positions // k * grouped.shape[2] + groups.gather(1, positions % k)
     # Which zeros are among the k decides which concepts are dead: torch.topk's own choice.
     short = values.amin(1) <= 0
     if short.any():

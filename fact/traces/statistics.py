@@ -12,10 +12,10 @@ import xarray as xr
 from numpy.typing import NDArray
 
 COVERED = 0.8
-"""Share of the positive contribution that the strongest concepts are counted up to."""
+"""Fraction of the positive contribution that the strongest concepts are counted up to."""
 
 COMMON = 0.85
-"""Share of the images above which a concept that contributes is common."""
+"""Fraction of the images above which a concept that contributes is common."""
 
 Floats = NDArray[np.float64]
 
@@ -27,7 +27,7 @@ class Coverage:
     Attributes
     ----------
     curve : ndarray of float64, (image, rank)
-        Share of the positive contribution in the ``rank + 1`` strongest concepts.
+        Fraction of the positive contribution in the ``rank + 1`` strongest concepts.
     needed : ndarray of int64, (image,)
         Concepts that cover 80 %.
     """
@@ -49,7 +49,7 @@ def coverage(contribution: NDArray[np.floating], share: float = COVERED) -> Cove
     positive = np.clip(np.asarray(contribution, dtype=np.float64), 0, None)
     strongest = -np.sort(-positive, axis=1)
     curve = np.cumsum(strongest, axis=1) / positive.sum(axis=1, keepdims=True)
-    # A share is reached up to rounding: 0.8 of equal parts is 4 of 5, not 5.
+    # A fraction is reached up to rounding: 0.8 of equal parts is 4 of 5, not 5.
     needed = (curve < share * (1 - 1e-12)).sum(axis=1) + 1
     return Coverage(curve, np.minimum(needed, positive.shape[1]))
 

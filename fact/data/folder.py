@@ -25,6 +25,8 @@ from fact.data.images import (
     Pixels,
     class_concepts,
     in_geometry,
+    label_table,
+    mask_table,
 )
 from fact.data.vocabulary import identity, read_groups, read_names
 from registry.suggest import nearest
@@ -140,8 +142,8 @@ def _images_below(
     folder: Path, root: Path, scan: FolderScan, above: frozenset[Path]
 ) -> Iterator[str]:
     """Yield the relative paths of images, at any depth; links are followed, but never in a ring."""
-    place = folder.resolve()
-    if place in above:
+    resolved = folder.resolve()
+    if resolved in above:
         scan.faults.append(f"{folder.relative_to(root)} is a link to a folder that it lies in")
         return
     for path in folder.iterdir():
@@ -149,7 +151,7 @@ def _images_below(
         if path.name.startswith("."):
             scan.ignored.append(name)
         elif path.is_dir():
-            yield from _images_below(path, root, scan, above | {place})
+            yield from _images_below(path, root, scan, above | {resolved})
         elif path.suffix.lower() not in image_suffixes():
             scan.ignored.append(name)
         elif not _is_text(name):
@@ -524,8 +526,6 @@ class FolderImages:
         ImageDataError
             If the table names some of the split's images and not others.
         """
-        import xarray as xr
-
         ids = self.ids(split)
         classes = class_concepts(ids, self.labels(split), self.classes, self.groups)
         labels, rows = self._labels
@@ -537,8 +537,8 @@ class FolderImages:
             raise ImageDataError(f"labels of {self._subject}, split {split!r}", faults)
         values = np.array([rows[self._paths[image]] for image in ids], dtype=np.float32)
         table = values.astype(bool) if np.isin(values, (0, 1)).all() else values
-        more = xr.DataArray(table, {"image": ids, "label": list(labels)}, ("image", "label"))
-        return xr.concat([classes.astype(table.dtype), more], "label").rename("concepts")
+        joined = np.concatenate([classes.values.astype(table.dtype), table], axis=1)
+        return label_table(joined, ids, [*classes["label"].values.tolist(), *labels])
 
     def masks(
         self, ids: Sequence[str] | Ids, geometry: Geometry | None = None
@@ -558,8 +558,6 @@ class FolderImages:
         """
         if self.masks_folder is None:
             return None
-        import xarray as xr
-
         names = _subfolders(self.masks_folder)
         folders = [self.masks_folder / name for name in names]
         wanted = self._known(ids)
@@ -571,13 +569,7 @@ class FolderImages:
         placed = [[geometry.apply_mask(m) if geometry else m for m in image] for image in masks]
         there = np.array([[m.any() for m in image] for image in masks]).reshape(-1, len(names))
         carries = there[:, :, None] & np.eye(len(names), dtype=bool)
-        return xr.Dataset(
-            {
-                "mask": (("image", "object", "y", "x"), np.array(placed)),
-                "carries": (("image", "object", "label"), carries),
-            },
-            coords={"image": np.array(wanted, dtype=str), "label": names},
-        )
+        return mask_table(np.array(placed), carries, wanted, names)
 
     def _image_masks(self, image: str, folders: list[Path]) -> list[NDArray[np.bool_] | str]:
         """Return the mask of an image in each folder, or what is wrong with it."""

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -210,8 +210,9 @@ class ImageIds:
         """Return the ids next to a name, in any split: near matches are sought among these."""
         known = sorted(self._row)
         tail = name.partition("/")[2]
-        places = [bisect.bisect(known, n) for n in (name, *(f"{s}/{tail}" for s in self.splits))]
-        return {near for at in places for near in known[max(at - reach, 0) : at + reach]}
+        near_names = (name, *(f"{split}/{tail}" for split in self.splits))
+        indices = [bisect.bisect(known, near) for near in near_names]
+        return {near for at in indices for near in known[max(at - reach, 0) : at + reach]}
 
 
 def numbered_ids(split: str, count: int) -> Ids:
@@ -284,16 +285,45 @@ def class_concepts(
     DataArray of bool, (image, label)
         Labels "class:…", then "group:…".
     """
-    import xarray as xr
-
     members = [{name} for name in classes] + [set(names) for names in (groups or {}).values()]
     table = np.array([[name in group for group in members] for name in classes], dtype=bool)
     names = [f"class:{name}" for name in classes] + [f"group:{name}" for name in groups or {}]
-    return xr.DataArray(
-        table.reshape(len(classes), len(members))[labels],
-        dims=("image", "label"),
-        coords={"image": ids, "label": names},
-        name="concepts",
+    return label_table(table.reshape(len(classes), len(members))[labels], ids, names)
+
+
+def label_table(values: NDArray[Any], ids: Ids, labels: Sequence[str]) -> xr.DataArray:
+    """Return what images show as :meth:`ImageDataset.concepts` does, (image, label)."""
+    import xarray as xr  # heavy: a plan reads the kinds of data sets
+
+    coords = {"image": ids, "label": list(labels)}
+    return xr.DataArray(values, coords, ("image", "label"), name="concepts")
+
+
+def mask_table(
+    mask: NDArray[np.bool_],
+    carries: NDArray[np.bool_],
+    ids: Sequence[str] | Ids,
+    labels: Sequence[str],
+) -> xr.Dataset:
+    """Return where objects are as :meth:`ImageDataset.masks` does.
+
+    Parameters
+    ----------
+    mask : ndarray of bool, (image, object, y, x)
+        Where each object is.
+    carries : ndarray of bool, (image, object, label)
+        Its labels.
+    ids, labels : sequence of str
+        Names of the images, and of the labels.
+    """
+    import xarray as xr  # heavy: a plan reads the kinds of data sets
+
+    return xr.Dataset(
+        {
+            "mask": (("image", "object", "y", "x"), mask),
+            "carries": (("image", "object", "label"), carries),
+        },
+        {"image": np.asarray(ids, dtype=str), "label": list(labels)},
     )
 
 

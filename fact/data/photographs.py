@@ -32,6 +32,7 @@ from fact.data.images import (
     Pixels,
     generator_for,
     in_geometry,
+    label_table,
 )
 from fact.data.vocabulary import read_groups, read_names
 
@@ -256,8 +257,6 @@ class Photographs:
 
     def concepts(self, split: str) -> xr.DataArray:
         """Return what each crop's photograph shows, bool (image, label): classes, superclasses."""
-        import xarray as xr
-
         photo_shows = [
             [photo.subject == subject for photo in self.photographs] for subject in self.classes
         ]
@@ -265,8 +264,7 @@ class Photographs:
         labels = [f"class:{name}" for name in self.classes]
         labels += [f"group:{name}" for name in self._superclasses]
         rows = np.repeat(columns, self.crops, axis=0)[self._index.slice(split)]
-        coords = {"image": self.ids(split), "label": labels}
-        return xr.DataArray(rows, coords, ("image", "label"), name="concepts")
+        return label_table(rows, self.ids(split), labels)
 
     def masks(self, ids: Sequence[str] | Ids, geometry: Geometry | None = None) -> None:
         """Return None: nothing is known of where things are."""

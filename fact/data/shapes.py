@@ -23,7 +23,16 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 import registry
-from fact.data.images import Geometry, Ids, ImageIds, Pixels, in_geometry, numbered_ids
+from fact.data.images import (
+    Geometry,
+    Ids,
+    ImageIds,
+    Pixels,
+    in_geometry,
+    label_table,
+    mask_table,
+    numbered_ids,
+)
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -404,7 +413,7 @@ def outline_distance(scenes: Scenes, item: int, size: int) -> Floats:
 
 
 def _darkness(scenes: Scenes, item: int, size: int) -> Floats:
-    """Return the share of each pixel that the dark part of an object's texture covers."""
+    """Return the fraction of each pixel that the dark part of an object's texture covers."""
     u, v = _local(scenes, item, size, scenes.grain_turn)
     period = 0.4 * scenes.radius[:, item, None, None] + 1 / 32
     dark = np.zeros(u.shape, np.float32)
@@ -638,13 +647,10 @@ class Shapes:
 
     def concepts(self, split: str) -> xr.DataArray:
         """Return what each image shows, bool (image, label): all that any object carries."""
-        import xarray as xr
-
         scenes = self.scenes.take(np.arange(len(self._keys))[self._index.slice(split)])
         grounds = _one_hot(scenes.ground, len(GROUNDS))
         table = np.concatenate([object_labels(scenes).any(axis=1), grounds], axis=1)
-        coords = {"image": self.ids(split), "label": list(IMAGE_LABELS)}
-        return xr.DataArray(table, coords, dims=("image", "label"), name="concepts")
+        return label_table(table, self.ids(split), IMAGE_LABELS)
 
     def masks(self, ids: Sequence[str] | Ids, geometry: Geometry | None = None) -> xr.Dataset:
         """Return the pixels whose centres lie inside each object, and the object's labels.
@@ -655,18 +661,10 @@ class Shapes:
             ``mask`` (image, object, y, x) and ``carries`` (image, object, label), bool. Object 0
             is the largest.
         """
-        import xarray as xr
-
         scenes = self.scenes.take(self._index.rows(ids))
         items = range(scenes.present.shape[1])
         mask = np.stack([outline_distance(scenes, i, self.size) <= 0 for i in items], axis=1)
         if geometry:
             placed = [[geometry.apply_mask(one) for one in objects] for objects in mask]
             mask = np.array(placed, dtype=bool)
-        return xr.Dataset(
-            {
-                "mask": (("image", "object", "y", "x"), mask),
-                "carries": (("image", "object", "label"), object_labels(scenes)),
-            },
-            coords={"image": np.asarray(ids, dtype=str), "label": list(LABELS)},
-        )
+        return mask_table(mask, object_labels(scenes), ids, LABELS)

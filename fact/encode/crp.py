@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import xarray as xr
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torchvision.models import VGG, AlexNet, ResNet
 
@@ -33,7 +33,7 @@ from fact.encode.encodings import encode_parts
 from fact.encode.image_encoder import ImageEncoder
 from fact.encode.shared_concepts import shared_concepts
 from fact.networks.architecture import NetworkError
-from fact.networks.arrays import image_ids, slices, take
+from fact.networks.arrays import AnyArray, as_numpy, image_ids, slices, take
 from fact.networks.devices import choose_device
 from fact.networks.files import open_network
 from fact.networks.layers import LayerError, capture
@@ -47,8 +47,8 @@ KNOWN = (ResNet, VGG, AlexNet, nn.Sequential)
 def relevance_maps(
     network: Network | nn.Module,
     layer: str,
-    images: ArrayLike | Tensor | xr.DataArray,
-    channels: ArrayLike,
+    images: AnyArray,
+    channels: AnyArray,
     *,
     batch_size: int = 32,
 ) -> xr.DataArray:
@@ -83,7 +83,7 @@ def relevance_maps(
         If there is no such layer, it puts out neither maps nor vectors, or has no such channel.
     """
     network, ids = as_network(network), image_ids(images)
-    wanted = np.asarray(channels, dtype=np.int64)
+    wanted = as_numpy(channels).astype(np.int64)
     if wanted.shape != ids.shape:
         raise ValueError(f"{len(ids)} images and channels {wanted.shape}; expected one for each")
     parts = [

@@ -228,7 +228,7 @@ def build_dinov2(hub: HubCode) -> Callable[[Tensor], Tensor]:
     from torch import nn
 
     class PatchFeatures(nn.Module):
-        """The normalised patch tokens, in their places."""
+        """The normalised patch tokens, by row and column."""
 
         def __init__(self) -> None:
             super().__init__()

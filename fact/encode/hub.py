@@ -56,9 +56,7 @@ class HubCode:
     @property
     def folder(self) -> Path:
         """Where torch hub keeps the code, whether or not it is there."""
-        import torch.hub
-
-        return Path(torch.hub.get_dir()) / f"{self.repository.replace('/', '_')}_{self.commit}"
+        return Path(_torch_hub().get_dir()) / f"{self.repository.replace('/', '_')}_{self.commit}"
 
     def fetch(self) -> Path:
         """Return the folder with the code, fetched if it is not there; nothing of it is run.
@@ -68,19 +66,17 @@ class HubCode:
         OSError
             If it cannot be fetched.
         """
-        import torch.hub
-
         folder = self.folder
         if folder.is_dir():
             return folder
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent) as place:
-            archive = Path(place) / "code.zip"
+        with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+            archive = Path(temporary) / "code.zip"
             link = f"https://github.com/{self.repository}/archive/{self.commit}.zip"
-            torch.hub.download_url_to_file(link, str(archive), progress=False)
+            _torch_hub().download_url_to_file(link, str(archive), progress=False)
             with zipfile.ZipFile(archive) as packed:
-                packed.extractall(Path(place) / "code")
-            (unpacked,) = (Path(place) / "code").iterdir()
+                packed.extractall(Path(temporary) / "code")
+            (unpacked,) = (Path(temporary) / "code").iterdir()
             os.replace(unpacked, folder)
         return folder
 
@@ -89,10 +85,7 @@ class HubCode:
 
         Only for code that is trusted: see :func:`require_trust`.
         """
-        import torch.hub
-
-        load: Any = torch.hub.load  # untyped
-        return load(str(self.fetch()), entry, source="local", **settings)
+        return _torch_hub().load(str(self.fetch()), entry, source="local", **settings)
 
     def show(self) -> str:
         """Return what there is to read: where it is, its files, and how ``hubconf.py`` begins."""
@@ -135,6 +128,12 @@ def require_trust(codes: Sequence[HubCode], trusted: bool) -> None:
         "you trust it at this commit, say `trusted = true` in the configuration, or `--trusted` "
         "on the command line"
     )
+
+
+def _torch_hub() -> Any:
+    import torch.hub  # heavy: a plan only names code
+
+    return torch.hub
 
 
 def _count_lines(path: Path) -> int:

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 import torch
 import xarray as xr
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fact.data.images import Pixels
 from fact.encode.encoders import EncoderChoice
 from fact.encode.interpolation import gather_weights, resize_maps
+from fact.networks.arrays import AnyArray, Dims, as_numpy, image_ids
 from fact.networks.devices import choose_device
 from fact.networks.network import IMAGENET_MEAN, IMAGENET_STD
 
@@ -117,8 +119,8 @@ class ImageEncoder:
 
 
 def encode_maps(
-    images: Sequence[Pixels] | ArrayLike,
-    maps: Sequence[NDArray[np.floating]] | ArrayLike,
+    images: AnyArray | Sequence[AnyArray],
+    maps: AnyArray | Sequence[AnyArray],
     choice: EncoderChoice | None = None,
     *,
     device: str = "auto",
@@ -129,7 +131,7 @@ def encode_maps(
     Parameters
     ----------
     images : array or sequence of array
-        uint8 RGB, each ``(y, x, colour)``.
+        uint8 RGB, each ``(y, x, colour)``, of any library; a DataArray has a dimension ``image``.
     maps : array or sequence of array
         Of one concept in each image, each ``(y, x)`` in any size; what is below 0 counts as 0.
     choice : EncoderChoice, optional
@@ -151,7 +153,8 @@ def encode_maps(
     UntrustedCodeError
         If code from outside would be run that nobody has trusted.
     """
-    pictures, weights = list(np.asarray(images) if _is_array(images) else images), list(maps)  # type: ignore[arg-type]
+    pictures = _each(images, ("image", "y", "x", "colour"))
+    weights = _each(maps, ("image", "y", "x"))
     if len(pictures) != len(weights):
         raise ValueError(f"{len(pictures)} images and {len(weights)} maps; expected as many")
     choice = choice or EncoderChoice()
@@ -160,11 +163,15 @@ def encode_maps(
     for start in range(0, len(pictures), batch_size):
         own = slice(start, start + batch_size)
         seen = encoder.look(pictures[own])
-        rows += [s.encode(np.asarray(w)[None]) for s, w in zip(seen, weights[own], strict=True)]
+        rows += [s.encode(w[None]) for s, w in zip(seen, weights[own], strict=True)]
     values = np.concatenate(rows) if rows else np.zeros((0, 0), np.float32)
     attrs = {"long_name": "mean feature where the map is", "units": "1", "encoder": str(choice)}
-    return xr.DataArray(values, dims=("image", "feature"), attrs=attrs)
+    coords = {"image": image_ids(images)} if isinstance(images, xr.DataArray) else None
+    return xr.DataArray(values, coords, dims=("image", "feature"), attrs=attrs)
 
 
-def _is_array(images: object) -> bool:
-    return isinstance(images, np.ndarray | xr.DataArray | Tensor)
+def _each(arrays: AnyArray | Sequence[AnyArray], dims: Dims) -> list[NDArray[Any]]:
+    """Return arrays along the first dimension; those of a sequence may differ in size."""
+    if isinstance(arrays, list | tuple):
+        return [as_numpy(array, dims[1:]) for array in arrays]
+    return list(as_numpy(cast(AnyArray, arrays), dims))

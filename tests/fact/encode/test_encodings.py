@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dask.array as da
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import xarray as xr
+from scipy import sparse
 from torch.nn import functional
 from torchvision.transforms.functional import resize
 
@@ -265,3 +268,26 @@ def test_photographs_are_told_from_mixtures_of_them() -> None:
     same = [evals.c2_score(own, one) for own in encodings]
     mixed = [evals.c2_score(encodings[(np.arange(4) + k) % 10, range(4)], one) for k in range(10)]
     assert min(same) > max(mixed)
+
+
+# -- arrays of every library -------------------------------------------------------------------
+
+
+def test_images_and_maps_of_every_library_are_encoded_alike() -> None:
+    pictures = RNG.integers(0, 256, (3, 8, 12, 3), dtype=np.uint8)
+    maps = RNG.normal(size=(3, 8, 12)).astype(np.float32)
+    expected = fact.encode_maps(pictures, maps, PATCHES, device="cpu")
+    ids = {"image": ["a", "b", "c"]}
+    named = xr.DataArray(pictures, ids, ("image", "y", "x", "colour"))
+    shuffled = xr.DataArray(maps, ids, ("image", "y", "x")).transpose("x", "image", "y")
+    for images, weights in (
+        (torch.from_numpy(pictures), torch.from_numpy(maps)),
+        (da.from_array(pictures, chunks=2), da.from_array(maps, chunks=2)),
+        (list(pictures), [pd.DataFrame(map) for map in maps]),
+        (list(torch.from_numpy(pictures)), [sparse.csr_array(map) for map in maps]),
+        (named.chunk(image=1), shuffled),
+    ):
+        got = fact.encode_maps(images, weights, PATCHES, device="cpu")
+        np.testing.assert_array_equal(got, expected)
+    assert got["image"].values.tolist() == ["a", "b", "c"]
+    assert "image" not in expected.coords

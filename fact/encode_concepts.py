@@ -1,4 +1,4 @@
-"""Encode what each concept points at by a foundation model, for the C2-score."""
+"""Encode the regions of each concept by a foundation model, for the C2-score."""
 
 import registry
 from fact import schemas

@@ -1,4 +1,4 @@
-"""Encode what each class's concepts of CRAFT point at, with a random baseline for each class."""
+"""Encode the regions of each class's CRAFT concepts, with a random baseline for each class."""
 
 import registry
 from fact import schemas

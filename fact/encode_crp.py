@@ -1,4 +1,4 @@
-"""Encode what each channel of a standard network points at, by CRP: a baseline of the C2-score."""
+"""Encode the regions of each channel of a standard network, by CRP: a baseline of the C2-score."""
 
 import registry
 from fact import schemas

@@ -1,4 +1,4 @@
-"""Take activations of neurons from a file that was made elsewhere."""
+"""Import activations of neurons from a file."""
 
 import registry
 from fact import schemas

@@ -1,4 +1,4 @@
-"""Take labels from a file that was made elsewhere."""
+"""Import labels of inputs from a file."""
 
 import registry
 from fact import schemas

@@ -1,4 +1,4 @@
-"""Say of every image what it shows: its class, and the concepts that its dataset knows."""
+"""Label every image with its class and the concepts that its dataset is annotated with."""
 
 import registry
 from fact import schemas

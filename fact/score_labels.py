@@ -1,4 +1,4 @@
-"""Say of every image what it shows as a model of images and texts judges: pseudo-labels."""
+"""Pseudo-label every image by a model of images and texts, such as SigLIP."""
 
 import registry
 from fact import schemas

@@ -1,4 +1,4 @@
-"""Arrays that were made elsewhere, (input, column) with names: activations or labels from a file.
+"""Tables of activations or labels from a file, (input, column), with names.
 
 Anybody's neurons can be scored that way, without their network: the attributes that a concept
 bottleneck predicts, the probabilities of a language model's next tokens.

@@ -1,6 +1,6 @@
 """The command ``factbook c2``: the C2-score of any method's concepts, from a folder.
 
-It encodes what the maps point at and hands the encodings, as a dataset, to the stage
+It encodes the regions that the maps show and passes the encodings, as a dataset, to the stage
 ``evals.measure_consistency``: images are read on this side, scores made on the other.
 """
 

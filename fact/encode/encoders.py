@@ -1,4 +1,4 @@
-"""Foundation models that see what a concept points at, and up-samplers of their feature maps.
+"""Foundation models that encode the regions of concepts, and up-samplers of their feature maps.
 
 One table for each; a row is one decorated function. Rows of one's own are added by a plug-in, a
 script, or an installed package::
@@ -245,7 +245,7 @@ def build_dinov2(hub: HubCode) -> Callable[[Tensor], Tensor]:
 
 @upsampler("bilinear")
 def build_bilinear() -> Callable[[Tensor, Tensor], Tensor]:
-    """Nothing but the interpolation that follows every up-sampler."""
+    """No up-sampler: only the bilinear interpolation that follows each of them."""
     return lambda features, images: features
 
 

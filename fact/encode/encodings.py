@@ -189,7 +189,7 @@ def encode_images(
     dict of str to ndarray
         Columns (sample, …) of the schema ``encodings``.
     """
-    seen = encoder.look([image.picture for image in images])
+    seen = encoder.features([image.picture for image in images])
     return join([_encode_image(s, image, seed) for s, image in zip(seen, images, strict=True)])
 
 

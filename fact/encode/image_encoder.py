@@ -27,7 +27,7 @@ from fact.networks.network import IMAGENET_MEAN, IMAGENET_STD
 
 @dataclass(frozen=True)
 class FeatureMap:
-    """What the encoder sees in one image.
+    """Features of one image.
 
     Attributes
     ----------
@@ -84,7 +84,7 @@ class ImageEncoder:
         self._encode, self._upsample = encoder.load(device), upsampler.load(device)
 
     @torch.no_grad()
-    def look(self, pictures: Sequence[Pixels] | Pixels) -> Iterator[FeatureMap]:
+    def features(self, pictures: Sequence[Pixels] | Pixels) -> Iterator[FeatureMap]:
         """Yield the feature map of each image, uint8 (y, x, colour), of the same or other sizes.
 
         Images of one size go through the encoder together; the up-sampler takes each alone when
@@ -162,7 +162,7 @@ def encode_maps(
     rows: list[NDArray[np.float32]] = []
     for start in range(0, len(pictures), batch_size):
         own = slice(start, start + batch_size)
-        seen = encoder.look(pictures[own])
+        seen = encoder.features(pictures[own])
         rows += [s.encode(w[None]) for s, w in zip(seen, weights[own], strict=True)]
     values = np.concatenate(rows) if rows else np.zeros((0, 0), np.float32)
     attrs = {"long_name": "mean feature where the map is", "units": "1", "encoder": str(choice)}

@@ -25,9 +25,13 @@ COLUMNS = ("score", "n_images", "pixels", "empty_maps")
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.option("--encoder", default="efficientnet-lite0", show_default=True, help="What sees them.")
+@click.option(
+    "--encoder", default="efficientnet-lite0", show_default=True, help="Foundation model."
+)
 @click.option("--upsampler", default="bilinear", show_default=True, help="Enlarges its features.")
-@click.option("--side", default=224, show_default=True, help="Shorter side that it sees; pixels.")
+@click.option(
+    "--side", default=224, show_default=True, help="Shorter side of an image for it, in pixels."
+)
 @click.option("--trusted", is_flag=True, help="Run code from outside, at its pinned commit.")
 @click.option("--centred", is_flag=True, help="Subtract the mean feature of all images.")
 @click.option("--quantile", type=float, help="Only images above this quantile of presences.")

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field
-
-import registry
+from fact.data.fields import Count, Device
 
 
 @dataclass(frozen=True)
@@ -42,8 +40,8 @@ class ScoreConfig(LabelConfig):
 
     labels: Literal["dataset", "imagenet", "places365", "cub-attributes"] = "dataset"
     template: str = "{}"
-    batch: Annotated[int, Field(ge=1)] = 32
-    device: registry.Runtime[str] = "auto"
+    batch: Count = 32
+    device: Device = "auto"
 
     def __post_init__(self) -> None:
         if "{}" not in self.template:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-import registry
+from fact.data.fields import Count, Device, Seed
 from fact.encode.encoders import EncoderChoice
 
 
@@ -34,9 +34,9 @@ class EncodingConfig(EncoderChoice):
 
     quantile: Annotated[float, Field(ge=0, le=1)] = 0.95
     least: Annotated[int, Field(ge=2)] = 10
-    seed: Annotated[int, Field(ge=0)] = 0
-    batch: Annotated[int, Field(ge=1)] = 32
-    device: registry.Runtime[str] = "auto"
+    seed: Seed = 0
+    batch: Count = 32
+    device: Device = "auto"
 
 
 @dataclass(frozen=True)
@@ -92,11 +92,11 @@ class FactorisationConfig:
     """
 
     layer: str
-    n_concepts: Annotated[int, Field(ge=1)] = 16
+    n_concepts: Count = 16
     split: str = "train"
-    images_per_class: Annotated[int, Field(ge=1)] | None = 500
-    crop: Annotated[int, Field(ge=1)] = 64
-    iterations: Annotated[int, Field(ge=1)] = 200
+    images_per_class: Count | None = 500
+    crop: Count = 64
+    iterations: Count = 200
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    batch: Annotated[int, Field(ge=1)] = 64
-    device: registry.Runtime[str] = "auto"
+    batch: Count = 64
+    device: Device = "auto"

@@ -239,3 +239,16 @@ class MapConfig:
     def __post_init__(self) -> None:
         if self.images not in ("strongest", "random"):
             raise ValueError(f"images {self.images!r}; expected 'strongest' or 'random'")
+
+
+@dataclass(frozen=True)
+class MaskConfig:
+    """Configuration of ``fact.mask_inputs``; images, size and cells are those of the maps.
+
+    Parameters
+    ----------
+    background : str
+        Group of labels, as ``ground``, that are carried by what no object covers; none for "".
+    """
+
+    background: str = ""

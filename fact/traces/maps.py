@@ -11,9 +11,10 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from fact.data.images import Geometry, ImageDataset
+from fact.networks.files import open_network
 from fact.traces.attribution import concept_maps
 from fact.traces.concept_source import ConceptSource
-from fact.traces.config import MapConfig
+from fact.traces.config import MapConfig, MaskConfig
 from fact.traces.gallery import PAIRS, alive_concepts
 from fact.traces.plots import select_gallery
 from registry import Inputs, Run, Shards
@@ -23,6 +24,9 @@ CHOICES = ("strongest", "random")
 
 CONCEPTS = 64
 """Concepts that are mapped at once, and of a part."""
+
+MASKED_IMAGES = 256
+"""Images of a part of masks."""
 
 
 def map_concepts(config: MapConfig, inputs: Inputs, run: Run) -> Shards:
@@ -145,6 +149,23 @@ def map_images(
         },
         {"concept": chosen["concept"].values, "rank": chosen["rank"].values},
     )
+
+
+def mask_inputs(config: MaskConfig, inputs: Inputs, run: Run) -> Shards:
+    """Take the masks of the dataset, as the network that was mapped sees its images."""
+    maps = inputs["maps"]
+    concepts, images = maps.origin("concepts"), maps.origin("images").load()
+    geometry = open_network(concepts.origin("network")).geometry
+    with maps.open() as mapped:
+        ids = np.setdiff1d(mapped["image"].values.astype(str), [""])
+        cell = int(mapped["cell"])
+    writer = run.shards()
+    for index, start in enumerate(range(0, len(ids), MASKED_IMAGES)):
+        if index not in writer.done:
+            own = ids[start : start + MASKED_IMAGES]
+            writer.append(mask_images(images, own, geometry, cell, config.background), index)
+        run.progress(min(start + MASKED_IMAGES, len(ids)), len(ids), "images")
+    return writer.finish(xr.Dataset({"n_images": len(ids)}))
 
 
 def mask_images(

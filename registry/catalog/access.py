@@ -6,6 +6,7 @@ from the journals where there is no database, or a run has not reached it.
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -20,7 +21,8 @@ from registry.catalog.runs import KEYS, UID, RunDetails, Runs, RunView, is_run, 
 from registry.declare.inputs import Input
 from registry.declare.stage import find_stage
 from registry.mongo import queries
-from registry.mongo.database import Database, DatabaseError, connect
+from registry.mongo.database import URL_VARIABLE, Database, DatabaseError, connect
+from registry.mongo.projects import EVERYTHING, Scope, enter
 from registry.mongo.queries import find_metrics, sort_value, value_at
 from registry.plan.plan import Plan
 from registry.plan.project import MissingInputsError, Project, open_project
@@ -51,11 +53,14 @@ class Catalog:
         None if there is none: then the journals are read.
     trouble : str
         Why there is no database, where one was expected.
+    scope : Scope
+        The runs that are listed, of a database that several projects share.
     """
 
     project: Project
     database: Database | None = None
     trouble: str = ""
+    scope: Scope = EVERYTHING
 
     def __enter__(self) -> Catalog:
         return self
@@ -162,7 +167,7 @@ class Catalog:
         self, query: Mapping[str, Any], sort: str, limit: int | None
     ) -> list[dict[str, Any]]:
         if self.database is not None:
-            return queries.find_runs(self.database, query, sort=sort, limit=limit)
+            return queries.find_runs(self.database, query, sort=sort, limit=limit, scope=self.scope)
         queries.conditions_of(query)
         queries.safe_key(sort.lstrip("-"))
         return _select(self._journal_records(), query, sort, limit)
@@ -376,7 +381,11 @@ def open_catalog(path: Path | str | None = None, url: str | None = None) -> Cata
     project = open_project(path)
     try:
         name = project.declaration.project.database
-        return Catalog(project, connect(project.root, url, name=name))
+        database = connect(project.root, url, name=name)
+        scope = EVERYTHING
+        if database is not None and (url or os.environ.get(URL_VARIABLE)):  # perhaps a shared one
+            scope = enter(database, project.declaration.name)
+        return Catalog(project, database, scope=scope)
     except DatabaseError as error:
         return Catalog(project, None, str(error))
 

@@ -32,7 +32,16 @@ FIELDS = (
     *(
         f"info.factbook.{name}"
         for name in (
-            *("uid", "experiment", "cell", "stage", "fingerprint", "overrides", "inputs"),
+            *(
+                "uid",
+                "project",
+                "experiment",
+                "cell",
+                "stage",
+                "fingerprint",
+                "overrides",
+                "inputs",
+            ),
             *("output.path", "output.schema", "pid", "create_time", "boot", "host"),
         )
     ),
@@ -131,7 +140,7 @@ class RunFeed:
     def _take(self, records: Iterable[Mapping[str, Any]]) -> bool:
         """Keep records; return whether one of them is new or another one than before."""
         changed = False
-        for record in records:
+        for record in filter(self.catalog.scope.holds, records):
             number = record["_id"]
             view = _slim(RunView.from_record(record, self._journals))
             (self._stored_open.add if record.get("status") in _OPEN else self._stored_open.discard)(

@@ -30,6 +30,8 @@ class ProjectTable:
 
     Attributes
     ----------
+    name : str
+        Name of the project in its records; "" for the default, see `Declaration.name`.
     database : str
         Name of the database in MongoDB.
     store : str
@@ -41,6 +43,7 @@ class ProjectTable:
     database: str = "factbook"
     store: str = "artifacts"
     plugins: tuple[str, ...] = ()
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -271,6 +274,11 @@ class Declaration:
     def root(self) -> Path:
         """The folder that relative paths start from."""
         return self.path.parent if self.path else Path.cwd()
+
+    @property
+    def name(self) -> str:
+        """Name of the project: declared, or of its database and its folder."""
+        return self.project.name or f"{self.project.database}/{self.root.resolve().name}"
 
     def match(self, text: str) -> tuple[tuple[Experiment, Picks], ...]:
         """Return the experiments, and which cells of them, that a name, pattern or cell means.

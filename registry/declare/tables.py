@@ -154,7 +154,7 @@ class DraftReader:
     # [project], plug-ins, tables and names
 
     def _read_project(self, table: Values) -> ProjectTable:
-        self._check_keys(("project",), table, ("database", "store", "plugins"))
+        self._check_keys(("project",), table, ("name", "database", "store", "plugins"))
         default = ProjectTable()
         database = self._string(("project", "database"), table.get("database", default.database))
         if database is not None and not _DATABASE.fullmatch(database):
@@ -164,7 +164,11 @@ class DraftReader:
         if store == "":
             self.faults.add(("project", "store"), "expected a folder; got ''")
         plugins = self._strings(("project", "plugins"), table.get("plugins", []))
-        return ProjectTable(database or "", store or "", plugins)
+        name = self._string(("project", "name"), table.get("name", default.name)) or ""
+        if "name" in table and not _NAME.fullmatch(name):
+            message = f"expected letters, digits, '_' and '-', at most 100; got {name!r}"
+            self.faults.add(("project", "name"), message)
+        return ProjectTable(database or "", store or "", plugins, name)
 
     def _load_plugins(self, modules: tuple[str, ...]) -> None:
         self._attempt(("project",), "an installed plug-in", load_plugins)

@@ -86,7 +86,8 @@ class ResolvedTask:
             "package_hashes": dict(self.code.package_hashes),
             "sources": self.code.digest,
             "commit": self.code.commit.commit if self.code.commit else None,
-            "project": str(project.root),
+            "project": project.declaration.name,
+            "root": str(project.root),
         }
 
     def begin(self, store: ExperimentStore, uid: str) -> Attempt:

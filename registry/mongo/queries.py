@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Any
 
 from registry.mongo.database import Database, DatabaseError, errors, plain_document
+from registry.mongo.projects import EVERYTHING, Scope
 
 _FACTS = (
     "uid",
@@ -23,6 +24,7 @@ _FACTS = (
     "sources",
     "commit",
     "project",
+    "root",
     "pid",
     "create_time",
     "boot",
@@ -69,6 +71,7 @@ def find_runs(
     sort: str = "-start_time",
     limit: int | None = 50,
     fields: Sequence[str] = SUMMARY,
+    scope: Scope = EVERYTHING,
 ) -> list[dict[str, Any]]:
     """Return the runs that have given values.
 
@@ -85,6 +88,8 @@ def find_runs(
         How many at most; None for all.
     fields : sequence of str
         Dotted keys to return beside ``_id``; empty for whole records.
+    scope : Scope
+        Whose runs; by default those of every project.
 
     Returns
     -------
@@ -98,7 +103,7 @@ def find_runs(
     DatabaseError
         If the database is away.
     """
-    conditions = conditions_of(query or {})
+    conditions = scope.conditions() | conditions_of(query or {})
     direction = -1 if sort.startswith("-") else 1
     key = safe_key(sort.lstrip("-"))
     with errors(database.address):

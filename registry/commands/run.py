@@ -16,6 +16,7 @@ from registry.execute import runner as runners
 from registry.execute.display import Display, print_results
 from registry.execute.schedule import run_plan
 from registry.mongo.database import connect
+from registry.record.states import State
 from registry.terminal import count, out
 
 
@@ -71,7 +72,7 @@ def run(
             runner=runner,
         )
     print_results(outcomes)
-    if any(outcome.ending is runners.Ending.INTERRUPTED for outcome in outcomes):
+    if any(outcome.ending is State.INTERRUPTED for outcome in outcomes):
         ctx.exit(runners.EXIT_INTERRUPTED)
     if not all(outcome.is_good for outcome in outcomes):
         ctx.exit(runners.EXIT_FAILED)

@@ -9,9 +9,10 @@ from typing import ClassVar
 from rich import progress
 from rich.markup import escape
 
-from registry.execute.runner import Ending, Progress, TaskOutcome
+from registry.execute.runner import Progress, TaskOutcome
 from registry.execute.schedule import Watcher
 from registry.plan.plan import Task
+from registry.record.states import State
 from registry.terminal import duration, out, print_table, text_of
 
 
@@ -19,11 +20,11 @@ class Display(Watcher):
     """Shows the running tasks, and a line for each that has ended; a context manager."""
 
     MARKS: ClassVar = {
-        Ending.COMPLETED: "[green]✓[/green]",
-        Ending.UNCHANGED: "[green]=[/green]",
-        Ending.FAILED: "[red]✗[/red]",
-        Ending.INTERRUPTED: "[yellow]![/yellow]",
-        Ending.BLOCKED: "[yellow]–[/yellow]",
+        State.COMPLETED: "[green]✓[/green]",
+        State.UNCHANGED: "[green]=[/green]",
+        State.FAILED: "[red]✗[/red]",
+        State.INTERRUPTED: "[yellow]![/yellow]",
+        State.BLOCKED: "[yellow]–[/yellow]",
     }
 
     def __init__(self) -> None:
@@ -75,7 +76,7 @@ def print_results(outcomes: Iterable[TaskOutcome]) -> None:
     """Print what the runs that completed found, as a table."""
     rows = []
     for outcome in outcomes:
-        if outcome.ending is Ending.COMPLETED and outcome.uid:
+        if outcome.ending is State.COMPLETED and outcome.uid:
             found = ", ".join(f"{key} {text_of(value)}" for key, value in outcome.result.items())
             rows.append((outcome.name, duration(outcome.seconds), found))
     if rows:

@@ -13,7 +13,6 @@ from registry.execute.runner import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
     EXIT_NOT_RECORDED,
-    Ending,
     Job,
     JobEnd,
     Progress,
@@ -22,6 +21,7 @@ from registry.execute.runner import (
     outcome_of,
 )
 from registry.record.observer import SignalInterrupt
+from registry.record.states import State
 
 
 def run_job(job: Job) -> JobEnd:
@@ -74,7 +74,7 @@ class InProcessRunner:
         began = time.monotonic()
         outcome = outcome_of(job, run_job(job), time.monotonic() - began)
         self._done.append(outcome)
-        if outcome.ending is Ending.INTERRUPTED:
+        if outcome.ending is State.INTERRUPTED:
             raise KeyboardInterrupt
 
     def progress(self) -> Iterator[tuple[str, Progress]]:

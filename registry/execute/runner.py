@@ -12,7 +12,6 @@ import re
 import signal
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -21,6 +20,7 @@ from registry.declare.faults import StageError
 from registry.execute.resolved import PROGRESS, ResolvedTask
 from registry.plan.project import Project
 from registry.record.journal import journal_root, read_journal
+from registry.record.states import State
 from registry.store.durable import read_json
 from registry.suggest import nearest
 
@@ -34,16 +34,6 @@ INTERRUPTED = (EXIT_INTERRUPTED, -signal.SIGINT, -signal.SIGTERM)
 """How a process ends that was interrupted before it could record anything."""
 
 
-class Ending(StrEnum):
-    """How a task of a plan ended."""
-
-    COMPLETED = "completed"
-    UNCHANGED = "unchanged"
-    FAILED = "failed"
-    INTERRUPTED = "interrupted"
-    BLOCKED = "blocked"
-
-
 @dataclass(frozen=True)
 class TaskOutcome:
     """What became of one task.
@@ -52,7 +42,7 @@ class TaskOutcome:
     ----------
     name : str
         The cell.
-    ending : Ending
+    ending : State
         ``unchanged`` was due only for an input, which came out with the same bits; ``blocked``
         needs something that failed.
     uid : str or None
@@ -68,7 +58,7 @@ class TaskOutcome:
     """
 
     name: str
-    ending: Ending
+    ending: State
     uid: str | None = None
     seconds: float = 0.0
     message: str = ""
@@ -78,7 +68,7 @@ class TaskOutcome:
     @property
     def is_good(self) -> bool:
         """Whether what needs it can run."""
-        return self.ending in (Ending.COMPLETED, Ending.UNCHANGED)
+        return self.ending in (State.COMPLETED, State.UNCHANGED)
 
 
 @dataclass(frozen=True)
@@ -229,22 +219,22 @@ class JobEnd:
 
 def outcome_of(job: Job, end: JobEnd, seconds: float) -> TaskOutcome:
     """Say what became of a job; its log is kept where nothing else says why."""
-    outcome = TaskOutcome(job.name, Ending.FAILED, job.uid, seconds, end.message)
+    outcome = TaskOutcome(job.name, State.FAILED, job.uid, seconds, end.message)
     if end.status in (0, EXIT_NOT_RECORDED):
         recorded = end.status == 0
         message = end.message if recorded else IN_JOURNAL_ONLY
         outcome = replace(
             outcome,
-            ending=Ending.COMPLETED,
+            ending=State.COMPLETED,
             message=message,
             recorded=recorded,
             result=end.result,
         )
     elif end.status in INTERRUPTED:
-        outcome = replace(outcome, ending=Ending.INTERRUPTED, message="")
+        outcome = replace(outcome, ending=State.INTERRUPTED, message="")
     elif not end.message:
         outcome = _silent_end(job, end.status, outcome)
-        if outcome.ending is Ending.FAILED:
+        if outcome.ending is State.FAILED:
             return outcome
     job.log.unlink(missing_ok=True)
     return outcome
@@ -254,7 +244,7 @@ def _silent_end(job: Job, status: int, outcome: TaskOutcome) -> TaskOutcome:
     """Say what became of a job whose process could not say it, by its journal and its log."""
     journal = read_journal(job.journal, with_metrics=False)
     if journal.status == "INTERRUPTED":
-        return replace(outcome, ending=Ending.INTERRUPTED)
+        return replace(outcome, ending=State.INTERRUPTED)
     words = f"the process ended with status {status}"
     if status < 0:
         words = f"the process was killed by {signal.Signals(-status).name}"

@@ -8,17 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from registry.execute.resolved import planned_task
-from registry.execute.runner import (
-    Ending,
-    Job,
-    Progress,
-    Runner,
-    TaskOutcome,
-    open_runner,
-)
+from registry.execute.runner import Job, Progress, Runner, TaskOutcome, open_runner
 from registry.plan.plan import Plan, Task
 from registry.plan.project import MissingInputsError, Project
 from registry.record.journal import new_uid
+from registry.record.states import State
 
 
 class Watcher:
@@ -115,7 +109,7 @@ class _Schedule:
             bad = [name for name in needs if not self.outcomes[name].is_good]
             if bad:
                 del self.waiting[task.name]
-                self._end(task, TaskOutcome(task.name, Ending.BLOCKED, message=f"needs {bad[0]}"))
+                self._end(task, TaskOutcome(task.name, State.BLOCKED, message=f"needs {bad[0]}"))
             elif self.runner.has_room and not self._is_waiting_for_others(task):
                 del self.waiting[task.name]
                 self._start(task)
@@ -126,13 +120,13 @@ class _Schedule:
 
     def _start(self, task: Task) -> None:
         if task.is_conditional and not self.project.plan([task.name]).task(task.name).due:
-            unchanged = TaskOutcome(task.name, Ending.UNCHANGED, message="inputs are the same")
+            unchanged = TaskOutcome(task.name, State.UNCHANGED, message="inputs are the same")
             self._end(task, unchanged)
             return
         try:
             resolved = planned_task(self.project, task)
         except MissingInputsError as error:
-            self._end(task, TaskOutcome(task.name, Ending.BLOCKED, message=str(error)))
+            self._end(task, TaskOutcome(task.name, State.BLOCKED, message=str(error)))
             return
         job = Job.of(self.project, resolved, new_uid(), self.journal_only)
         self.running[job.uid] = task
@@ -153,7 +147,7 @@ class _Schedule:
         for outcome in self.runner.interrupt():
             self._end(self.running.pop(str(outcome.uid)), outcome)
         for task in (*self.running.values(), *self.waiting.values()):
-            self._end(task, TaskOutcome(task.name, Ending.INTERRUPTED))
+            self._end(task, TaskOutcome(task.name, State.INTERRUPTED))
         self.waiting.clear()
 
 

@@ -26,7 +26,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.plan.plan import Earlier, StateLookup, Status, TaskState
+from registry.plan.plan import Earlier, StateLookup, TaskState
+from registry.record.states import State
 from registry.store.durable import (
     TEMPORARY,
     StoreError,
@@ -48,14 +49,6 @@ if TYPE_CHECKING:
 ReadStatus = Callable[[str], str]
 """From a run's identifier to the status in its journal, ``FAILED``; "" where it has none."""
 
-STATUS_OF_ATTEMPT = {
-    "RUNNING": Status.RUNNING,
-    "FAILED": Status.FAILED,
-    "INTERRUPTED": Status.INTERRUPTED,
-    "DIED": Status.DIED,
-    "COMPLETED": Status.MISSING,
-}
-
 RECORD_KEYS = {"fingerprint", "stage", "version", "config", "needs"}
 """What a ``task.json`` holds at least; one that does not is passed over."""
 
@@ -74,7 +67,7 @@ class OutputState:
 
     Attributes
     ----------
-    status : Status
+    status : State
         Complete, damaged, missing (it ran, and its output is gone) or never; else how the last
         attempt stands: running, failed, interrupted, died.
     why : str
@@ -87,7 +80,7 @@ class OutputState:
         Of the current run.
     """
 
-    status: Status
+    status: State
     why: str = ""
     run: str | None = None
     path: str = ""
@@ -195,18 +188,20 @@ class ExperimentStore:
         except FileNotFoundError:
             return self._without_output(last_attempt(folder))
         except OSError:
-            return OutputState(Status.DAMAGED, "current is no link", last_attempt(folder))
+            return OutputState(State.DAMAGED, "current is no link", last_attempt(folder))
         return _output_state(folder, run, verify)
 
     def _without_output(self, run: str | None) -> OutputState:
         if run is None:
-            return OutputState(Status.NEVER)
+            return OutputState(State.NEVER)
         told = self._read_status(run)
         if not told:
             why = "the last attempt left neither output nor journal"
-            return OutputState(Status.MISSING, why, run)
-        status = STATUS_OF_ATTEMPT.get(told, Status.FAILED)
-        return OutputState(status, "its output is gone" if status is Status.MISSING else "", run)
+            return OutputState(State.MISSING, why, run)
+        state = State.of_record(told)
+        if state is State.COMPLETED:
+            return OutputState(State.MISSING, "its output is gone", run)
+        return OutputState(state, run=run)
 
     def history(self, experiment: str) -> dict[str, list[EarlierTask]]:
         """Return the tasks that were started for each cell of an experiment, oldest first."""
@@ -244,7 +239,7 @@ class ExperimentStore:
 
         def lookup(cell: Cell, fingerprint: str) -> TaskState:
             state = self.state(cell.experiment, fingerprint, verify)
-            if state.status is Status.COMPLETE:
+            if state.status is State.COMPLETE:
                 return state.task_state()
             if cell.experiment not in histories:
                 histories[cell.experiment] = self.history(cell.experiment)
@@ -309,10 +304,10 @@ def _output_state(folder: str, run: str, verify: bool) -> OutputState:
     manifest = read_json(f"{path}/{MANIFEST}")
     if manifest is None:
         what = MANIFEST if os.path.isdir(path) else run
-        return OutputState(Status.DAMAGED, f"{what} is missing", run, path)
+        return OutputState(State.DAMAGED, f"{what} is missing", run, path)
     if faults := file_faults(path, manifest, verify):
-        return OutputState(Status.DAMAGED, "; ".join(faults[:3]), run, path, manifest)
-    return OutputState(Status.COMPLETE, "", run, path, manifest)
+        return OutputState(State.DAMAGED, "; ".join(faults[:3]), run, path, manifest)
+    return OutputState(State.COMPLETE, "", run, path, manifest)
 
 
 def last_attempt(folder: str | Path) -> str | None:

@@ -21,11 +21,11 @@ from registry.plan.task import (
     PlanError,
     Reason,
     StateLookup,
-    Status,
     Task,
     TaskState,
     Why,
 )
+from registry.record.states import State
 from registry.store.fingerprint import canonical_json, resource_fingerprint, task_fingerprint
 
 __all__ = [
@@ -36,7 +36,6 @@ __all__ = [
     "PlanError",
     "Reason",
     "StateLookup",
-    "Status",
     "Task",
     "TaskState",
     "Why",
@@ -198,9 +197,9 @@ class _Planner:
         unreadable = self._unreadable(task)
         if unreadable:
             yield unreadable
-        elif task.state.status is Status.NEVER:
+        elif task.state.status is State.NEVER:
             yield from self._differences(task) or (_NEVER,)
-        elif task.state.status is Status.COMPLETE:
+        elif task.state.status is State.COMPLETE:
             yield from self._stale(task)
         elif not task.is_running:
             yield _ended_badly(task.state)
@@ -240,7 +239,7 @@ class _Planner:
             yield f"running now as {task.state.run}"
 
     def _has_changed_code(self, task: Task) -> bool:
-        complete = task.state.status is Status.COMPLETE
+        complete = task.state.status is State.COMPLETE
         return complete and _is_other(task.state.sources, self.sources.get(task.name))
 
     # what changed since the cell ran before
@@ -310,7 +309,7 @@ _CODE = Reason(Why.CODE, "code changed since")
 def _ended_badly(state: TaskState) -> Reason:
     """Return the reason that the latest run, or what is left of it, gives."""
     why = Why[state.status.name]
-    of = "of" if state.status in (Status.MISSING, Status.DAMAGED) else "in"
+    of = "of" if state.status in (State.MISSING, State.DAMAGED) else "in"
     text = f"{why} {of} run {state.run}" if state.run else str(why)
     return Reason(why, f"{text}: {state.why}" if state.why else text, run=state.run)
 

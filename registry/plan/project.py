@@ -19,10 +19,11 @@ from registry.declare.inputs import Input
 from registry.declare.reference import SelectionError, parse_reference
 from registry.declare.stage import load_stage
 from registry.plan.artifacts import ExperimentStore, OutputState
-from registry.plan.plan import Plan, Status, fingerprints, make_plan
+from registry.plan.plan import Plan, fingerprints, make_plan
 from registry.plan.sources import sources_hash
 from registry.record.journal import journal_root
 from registry.record.liveness import journal_status
+from registry.record.states import State
 
 STATE_FOLDER = ".factbook"
 
@@ -205,7 +206,7 @@ class Project:
             return self._resource(graph.declaration.resources[name], slot, known[name])
         cell = graph.cells[name]
         state = self.store.state(cell.experiment, known[name])
-        if state.status is not Status.COMPLETE or state.folder is None:
+        if state.status is not State.COMPLETE or state.folder is None:
             raise MissingInputsError(f"{slot}: {_absence(name, state)}")
         return Input(
             slot,
@@ -254,7 +255,7 @@ class Project:
         cell = self.cell(text)
         known = self._remembered_fingerprints(cell)
         state = self.store.state(cell.experiment, known[cell.name])
-        if state.status is Status.COMPLETE and state.folder is not None:
+        if state.status is State.COMPLETE and state.folder is not None:
             return state.folder
         raise MissingInputsError(_absence(cell.name, state))
 
@@ -304,13 +305,13 @@ def _code_digest(cell: Cell) -> str:
 def _absence(name: str, state: OutputState) -> str:
     """Say why there is no output, and what makes it."""
     told = {
-        Status.NEVER: "has no dataset here as it is declared now",
-        Status.MISSING: "has lost its output",
-        Status.RUNNING: f"is being made now, by run {state.run}",
-        Status.INTERRUPTED: "was interrupted",
-    }.get(state.status, f"is {state.status}" if state.status is Status.DAMAGED else state.status)
+        State.NEVER: "has no dataset here as it is declared now",
+        State.MISSING: "has lost its output",
+        State.RUNNING: f"is being made now, by run {state.run}",
+        State.INTERRUPTED: "was interrupted",
+    }.get(state.status, f"is {state.status}" if state.status is State.DAMAGED else state.status)
     why = f" ({state.why})" if state.why else ""
-    command = "" if state.status is Status.RUNNING else f"; factbook run {shlex.quote(name)}"
+    command = "" if state.status is State.RUNNING else f"; factbook run {shlex.quote(name)}"
     return f"{name!r} {told}{why}{command}"
 
 

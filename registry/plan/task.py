@@ -8,24 +8,12 @@ from enum import StrEnum
 from typing import Any
 
 from registry.declare.cells import Cell
+from registry.record.states import State
 from registry.suggest import nearest
 
 
 class PlanError(ValueError):
     """A plan that cannot be made from what was given."""
-
-
-class Status(StrEnum):
-    """What the disk says of a task."""
-
-    NEVER = "never"
-    RUNNING = "running"
-    COMPLETE = "complete"
-    FAILED = "failed"
-    DIED = "died"
-    INTERRUPTED = "interrupted"
-    MISSING = "missing"
-    DAMAGED = "damaged"
 
 
 class Why(StrEnum):
@@ -128,7 +116,7 @@ class TaskState:
 
     Attributes
     ----------
-    status : Status
+    status : State
         Of the latest run with this fingerprint; complete as long as its current output is whole.
     run : str or None
         Identifier of that run.
@@ -146,7 +134,7 @@ class TaskState:
         What is damaged or missing, "" where there is nothing to say.
     """
 
-    status: Status = Status.NEVER
+    status: State = State.NEVER
     run: str | None = None
     content: str | None = None
     read: Mapping[str, str] = field(default_factory=dict)
@@ -235,7 +223,7 @@ class Task:
     @property
     def is_running(self) -> bool:
         """Whether some process is at it now."""
-        return self.state.status is Status.RUNNING
+        return self.state.status is State.RUNNING
 
     @property
     def is_open(self) -> bool:

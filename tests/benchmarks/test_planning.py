@@ -9,7 +9,8 @@ import pytest
 from registry.declare import plugins
 from registry.declare.cells import expand
 from registry.declare.declaration import parse_declaration
-from registry.plan.plan import Plan, Status, TaskState, make_plan
+from registry.plan.plan import Plan, TaskState, make_plan
+from registry.record.states import State
 from tests.registry.toy import fit
 
 SWEEP = f"""
@@ -62,7 +63,7 @@ matrix = {{ k = {list(range(1, 101))}, seed = {list(range(100))} }}
 """
 
 
-def plan_cells(text: str, status: Status) -> tuple[Plan, float]:
+def plan_cells(text: str, status: State) -> tuple[Plan, float]:
     start = time.perf_counter()
     graph = expand(parse_declaration(text))
     state = TaskState(status, "20261122T013355-1a2b3c4d", durations=(2.0,))
@@ -72,10 +73,10 @@ def plan_cells(text: str, status: Status) -> tuple[Plan, float]:
 
 
 @pytest.mark.benchmark
-@pytest.mark.parametrize("status", [Status.NEVER, Status.COMPLETE, Status.DIED])
+@pytest.mark.parametrize("status", [State.NEVER, State.COMPLETE, State.DIED])
 @pytest.mark.parametrize("text", [SWEEP, WIDE], ids=["chain", "wide"])
 def test_ten_thousand_cells_are_planned_in_two_seconds(
-    text: str, status: Status, monkeypatch: pytest.MonkeyPatch
+    text: str, status: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plugins, "plugin_modules", tuple)
     plan_cells(text, status)  # imports and validators are made once

@@ -15,7 +15,7 @@ import xarray as xr
 
 from registry.plan.artifacts import ExperimentStore
 from registry.plan.identity import content_identity
-from registry.plan.plan import Status
+from registry.record.states import State
 from registry.store.netcdf import write_file
 from registry.store.schema import Schema, Variable
 from registry.store.shards import ShardWriter, open_parts
@@ -94,7 +94,7 @@ def test_ten_thousand_tasks_are_looked_up_in_a_second(tmp_path: Path) -> None:
     def look() -> None:
         states = ExperimentStore(tmp_path).states()
         found = {states(cell, f"{index:016x}").status for index in range(10_000)}
-        assert found == {Status.COMPLETE}
+        assert found == {State.COMPLETE}
 
     taken = seconds(look, clock=time.process_time)  # a bound in seconds: not those of others
     print(f"\n10,000 complete tasks looked up in {taken:.2f} s of processor time")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from registry.execute.schedule import Ending, Watcher, run_plan
+from registry.execute.schedule import Watcher, run_plan
 from registry.plan.project import Project, open_project
+from registry.record.states import State
 
 DECLARATION = """
 [datasets.shapes]
@@ -74,5 +75,5 @@ def run_everything(folder: Path) -> Project:
     (folder / "experiments.toml").write_text(DECLARATION)
     project = open_project(folder)
     outcomes = run_plan(project, project.plan(), here=True, journal_only=True, watcher=Watcher())
-    assert all(outcome.ending is Ending.COMPLETED for outcome in outcomes), outcomes
+    assert all(outcome.ending is State.COMPLETED for outcome in outcomes), outcomes
     return project

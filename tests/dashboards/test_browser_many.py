@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from registry.execute.schedule import Ending, Watcher, run_plan
+from registry.execute.schedule import Watcher, run_plan
 from registry.mongo.database import connect
 from registry.plan.project import open_project
+from registry.record.states import State
 from tests.dashboards import test_browser
 from tests.dashboards.test_browser import PATIENCE, Served, idle, picture, see, serve, surroundings
 
@@ -45,7 +46,7 @@ def train_again_and_again(root: Path, rounds: int) -> None:
         project = open_project(root)
         outcomes = run_plan(project, project.plan(), here=True, watcher=Watcher())
         assert len(outcomes) == 5, outcomes
-        assert all(one.ending is Ending.COMPLETED for one in outcomes), outcomes
+        assert all(one.ending is State.COMPLETED for one in outcomes), outcomes
 
 
 @pytest.fixture

@@ -16,9 +16,10 @@ from dashboards.views.parts.parts import Figure
 from dashboards.views.runs import pipeline as view
 from dashboards.views.sections import sections_of
 from registry.catalog.access import Catalog, open_catalog
-from registry.plan.plan import Plan, Status, Task, Why
+from registry.plan.plan import Plan, Task, Why
 from registry.plan.project import Project
 from registry.plan.task import Reason, TaskState
+from registry.record.states import State
 from tests.dashboards import fabricate
 from tests.dashboards.fabricate import HOSTILE
 
@@ -37,23 +38,23 @@ def test_states_of_tasks(catalog: Catalog) -> None:
 @pytest.mark.parametrize(
     ("status", "why", "state"),
     [
-        (Status.NEVER, (Why.NEVER,), "never ran"),
-        (Status.NEVER, (Why.CONFIG,), "changed"),
-        (Status.NEVER, (Why.NEVER, Why.INPUT), "changed"),
-        (Status.COMPLETE, (Why.FORCED,), "changed"),
-        (Status.COMPLETE, (Why.UPSTREAM,), "waits for another"),
-        (Status.COMPLETE, (), "complete"),
-        (Status.FAILED, (Why.FAILED,), "broken off"),
-        (Status.DIED, (Why.DIED,), "broken off"),
-        (Status.INTERRUPTED, (Why.INTERRUPTED,), "broken off"),
-        (Status.MISSING, (Why.MISSING,), "broken off"),
-        (Status.DAMAGED, (Why.DAMAGED,), "broken off"),
-        (Status.NEVER, (Why.UNREADABLE,), "cannot be read"),
-        (Status.RUNNING, (), "running"),
+        (State.NEVER, (Why.NEVER,), "never ran"),
+        (State.NEVER, (Why.CONFIG,), "changed"),
+        (State.NEVER, (Why.NEVER, Why.INPUT), "changed"),
+        (State.COMPLETE, (Why.FORCED,), "changed"),
+        (State.COMPLETE, (Why.UPSTREAM,), "waits for another"),
+        (State.COMPLETE, (), "complete"),
+        (State.FAILED, (Why.FAILED,), "broken off"),
+        (State.DIED, (Why.DIED,), "broken off"),
+        (State.INTERRUPTED, (Why.INTERRUPTED,), "broken off"),
+        (State.MISSING, (Why.MISSING,), "broken off"),
+        (State.DAMAGED, (Why.DAMAGED,), "broken off"),
+        (State.NEVER, (Why.UNREADABLE,), "cannot be read"),
+        (State.RUNNING, (), "running"),
     ],
 )
 def test_every_reason_has_a_state_with_a_sign(
-    catalog: Catalog, status: Status, why: tuple[Why, ...], state: str
+    catalog: Catalog, status: State, why: tuple[Why, ...], state: str
 ) -> None:
     task = tasks_by_name(catalog)["toy-concepts"]
     reasons = tuple(Reason(kind, str(kind)) for kind in why)
@@ -170,7 +171,7 @@ def test_a_box_stands_for_the_cell_that_asks_for_most_attention(catalog: Catalog
     assert view.task_of_box(tasks, "toy-concepts") == "toy-concepts"
     first = view.task_of_box(tasks, "toy-sae")
     other = next(task for task in tasks if task.experiment == "toy-sae" and task.name != first)
-    failed = replace(other, state=TaskState(Status.FAILED))
+    failed = replace(other, state=TaskState(State.FAILED))
     mixed = [failed if task is other else task for task in tasks]
     assert view.task_of_box(mixed, "toy-sae") == other.name
     assert view.task_of_box(tasks, "data from outside") == view.task_of_box(tasks, "") == ""

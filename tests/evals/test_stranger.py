@@ -17,10 +17,11 @@ from dashboards.views.concepts.labels import label_frame
 from evals.commands import metrics
 from evals.metrics import table
 from evals.naming.naming import NamingOptions
-from registry.execute.schedule import Ending, run_plan
+from registry.execute.schedule import run_plan
 from registry.mongo.database import URL_VARIABLE
 from registry.plan import sources
 from registry.plan.project import open_project
+from registry.record.states import State
 
 NAME = "stranger_gap"
 SOURCE = Path(__file__).parents[2]
@@ -148,7 +149,7 @@ def test_in_a_project_that_names_it(monkeypatch, tmp_path, stranger):
     write_project(tmp_path)
     project = open_project(tmp_path)
     outcomes = run_plan(project, project.plan(), journal_only=True)
-    assert [outcome.message for outcome in outcomes if outcome.ending != Ending.COMPLETED] == []
+    assert [outcome.message for outcome in outcomes if outcome.ending != State.COMPLETED] == []
     assert len(outcomes) == 6
     for name in ("scores", "identification", "sanity", "names"):
         [path] = (tmp_path / "artifacts" / name).glob("*/current")
@@ -197,7 +198,7 @@ def test_a_change_of_a_projects_metric_is_noticed_where_it_is_named(monkeypatch,
     project = open_project(tmp_path)
     forget_code()
     outcomes = run_plan(project, project.plan(), here=True, journal_only=True)
-    assert {outcome.ending for outcome in outcomes} == {Ending.COMPLETED}
+    assert {outcome.ending for outcome in outcomes} == {State.COMPLETED}
     assert not [task.notes for task in project.plan().tasks if task.notes]
     (package / "parts.py").write_text(PARTS.format(factor=22))
     forget_code()

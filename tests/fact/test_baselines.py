@@ -18,8 +18,9 @@ from fact.data.images import Geometry
 from fact.encode.crp import ChannelSource
 from fact.encode.encodings import random_weights
 from registry.declare.stage import load_stage
-from registry.execute.schedule import Ending, Watcher, run_plan
+from registry.execute.schedule import Watcher, run_plan
 from registry.plan.project import Project, open_project
+from registry.record.states import State
 from tests.fact.encode.test_craft import best_by_search
 from tests.fact.encode.test_encodings import brute_force
 from tests.fact.test_stages import PartialRun, Stopped, run_stage
@@ -79,7 +80,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     (root / "experiments.toml").write_text(DECLARATION)
     project = open_project(root / "experiments.toml")
     outcomes = run_plan(project, project.plan(), here=True, journal_only=True, watcher=Watcher())
-    failures = [o for o in outcomes if o.ending is not Ending.COMPLETED]
+    failures = [o for o in outcomes if o.ending is not State.COMPLETED]
     assert not failures, failures
     return project
 

@@ -14,8 +14,9 @@ from torchvision import models
 
 import registry
 from registry.declare.stage import load_stage
-from registry.execute.schedule import Ending, Watcher, run_plan
+from registry.execute.schedule import Watcher, run_plan
 from registry.plan.project import Project, open_project
+from registry.record.states import State
 
 COLOURS = {"n01": (220, 40, 40), "n02": (40, 200, 60), "n03": (40, 60, 220), "n04": (200, 200, 40)}
 NAMES = ("red", "green", "blue", "yellow")
@@ -103,7 +104,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
         outcomes = run_plan(
             project, project.plan(), here=True, journal_only=True, watcher=Watcher()
         )
-    assert not [outcome for outcome in outcomes if outcome.ending is not Ending.COMPLETED]
+    assert not [outcome for outcome in outcomes if outcome.ending is not State.COMPLETED]
     return project
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from registry.declare.cells import Cell
-from registry.plan.plan import Status
 from registry.plan.project import Project
+from registry.record.states import State
 
 
 def made_of(project: Project, cell: str, schema: str) -> list[str]:
@@ -42,7 +42,7 @@ def is_damaged(project: Project, cell: str) -> bool:
     """Return whether there is a dataset of a cell, which is not as it was written."""
     one = project.graph.cells[cell]
     known = project.fingerprints(project.graph, cell)
-    return project.store.state(one.experiment, known[cell]).status is Status.DAMAGED
+    return project.store.state(one.experiment, known[cell]).status is State.DAMAGED
 
 
 def autoencoder_of(project: Project, cell: str) -> str:

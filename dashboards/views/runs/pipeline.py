@@ -15,7 +15,8 @@ import pandas as pd
 from dashboards.views.parts.parts import Column, Figure, Number, Table
 from dashboards.views.parts.text import duration_text
 from registry.declare.declared import Declaration
-from registry.plan.plan import Plan, Status, Task, Why
+from registry.plan.plan import Plan, Task, Why
+from registry.record.states import State
 
 STATES: Mapping[str, tuple[str, str]] = {
     "complete": ("✓", "#b5e3d3"),
@@ -47,7 +48,7 @@ _SWEEPS = 8
 def state_of(task: Task) -> str:
     """Return how a task stands, a key of `STATES`."""
     whys = {reason.why for reason in task.reasons}
-    broken = (Status.FAILED, Status.DIED, Status.INTERRUPTED, Status.MISSING, Status.DAMAGED)
+    broken = (State.FAILED, State.DIED, State.INTERRUPTED, State.MISSING, State.DAMAGED)
     if task.is_running:
         return "running"
     if not task.due:

@@ -16,8 +16,9 @@ from fact.traces.concept_source import ConceptSource
 from fact.traces.maps import choose_images, map_images, mask_images, sum_cells
 from registry.declare.faults import ConfigError
 from registry.declare.stage import load_stage
-from registry.execute.schedule import Ending, Watcher, run_plan
+from registry.execute.schedule import Watcher, run_plan
 from registry.plan.project import Project, open_project
+from registry.record.states import State
 from tests.fact import tiny
 
 PRESENCE = xr.DataArray(
@@ -228,7 +229,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     (root / "experiments.toml").write_text(DECLARATION)
     project = open_project(root / "experiments.toml")
     outcomes = run_plan(project, project.plan(), here=True, journal_only=True, watcher=Watcher())
-    failures = [o for o in outcomes if o.ending is not Ending.COMPLETED]
+    failures = [o for o in outcomes if o.ending is not State.COMPLETED]
     assert not failures, [(o.name, o.message) for o in failures]
     return project
 

@@ -19,24 +19,17 @@ import pytest
 
 from registry.declare.faults import StageError
 from registry.execute import workers
-from registry.execute.runner import (
-    RUNNER_GROUP,
-    Ending,
-    Job,
-    Progress,
-    Runner,
-    TaskOutcome,
-    open_runner,
-)
+from registry.execute.runner import RUNNER_GROUP, Job, Progress, Runner, TaskOutcome, open_runner
 from registry.execute.schedule import Watcher, run_plan
 from registry.mongo import server
 from registry.mongo.database import URL_VARIABLE, connect
 from registry.mongo.queries import find_metrics, find_run
-from registry.plan.plan import Status, Task
+from registry.plan.plan import Task
 from registry.plan.project import Project, open_project
 from registry.record.journal import journal_root, journal_uids, read_journal
 from registry.record.liveness import journal_status
 from registry.record.process import create_time
+from registry.record.states import State
 from registry.store.datasets import open_dataset
 from tests.registry.conftest import Lab
 from tests.registry.lab.project import edit, write_project
@@ -112,7 +105,7 @@ def run(
     return {outcome.name: outcome for outcome in outcomes}
 
 
-def status(project: Project, name: str) -> Status:
+def status(project: Project, name: str) -> State:
     return project.plan([name]).task(name).state.status
 
 
@@ -128,7 +121,7 @@ def test_tasks_run_after_what_they_need_and_somebody_is_told(fresh: Path) -> Non
         ("started", "mean"),
         ("completed", "mean"),
     ]
-    assert [outcomes[name].ending for name in outcomes] == [Ending.COMPLETED] * 2
+    assert [outcomes[name].ending for name in outcomes] == [State.COMPLETED] * 2
     for outcome in outcomes.values():
         assert outcome.recorded
         assert outcome.seconds > 0
@@ -138,13 +131,13 @@ def test_tasks_run_after_what_they_need_and_somebody_is_told(fresh: Path) -> Non
 def test_a_failure_blocks_what_needs_it_and_nothing_else(troubled: Project) -> None:
     targets = ("failing", "failing-mean", "twice")
     outcomes = run(troubled, *targets, here=True)
-    assert outcomes["failing"].ending is Ending.FAILED
+    assert outcomes["failing"].ending is State.FAILED
     assert outcomes["failing"].message == "RuntimeError: asked to fail"
     assert outcomes["failing-mean"] == TaskOutcome(
-        "failing-mean", Ending.BLOCKED, message="needs failing"
+        "failing-mean", State.BLOCKED, message="needs failing"
     )
-    assert outcomes["twice"].ending is Ending.COMPLETED
-    assert status(troubled, "failing") is Status.FAILED
+    assert outcomes["twice"].ending is State.COMPLETED
+    assert status(troubled, "failing") is State.FAILED
     assert "failed in run" in troubled.plan(["failing"]).task("failing").reason
 
 
@@ -154,7 +147,7 @@ def test_a_stage_that_ends_its_process_has_failed(fresh: Path, then: str, here: 
     old = 'scale"\nneeds = { numbers = "few" }\n\n[experiments.mean]'
     project = edit(fresh, old, old.replace("\n\n", f'\nconfig = {{ then = "{then}" }}\n\n'))
     outcome = run(project, "twice", here=here)["twice"]
-    assert outcome.ending is Ending.FAILED
+    assert outcome.ending is State.FAILED
     told = {
         "exit": "StageError: the stage ended the process, status 0",
         "vanish": "the process ended with status 1",
@@ -206,7 +199,7 @@ def test_an_unreachable_database_refuses_the_task_and_says_so(
 ) -> None:
     monkeypatch.setenv(URL_VARIABLE, "mongodb://me:s3cret@127.0.0.1:1")
     outcome = run(open_project(fresh), "twice", here=True)["twice"]
-    assert outcome.ending is Ending.FAILED
+    assert outcome.ending is State.FAILED
     assert "mongodb://me:***@127.0.0.1:1" in outcome.message
     assert "s3cret" not in outcome.message
     assert journal_uids(fresh) == []
@@ -221,7 +214,7 @@ def test_an_input_that_vanishes_blocks_its_task(
     plan = project.plan(["mean"])
     (project.current("twice") / "manifest.json").unlink()
     [outcome] = run_plan(project, plan, here=True)
-    assert outcome.ending is Ending.BLOCKED
+    assert outcome.ending is State.BLOCKED
     assert "scaled: 'twice' is damaged (manifest.json is missing)" in outcome.message
 
 
@@ -250,8 +243,8 @@ def test_a_signal_interrupts_the_run_and_all_that_waits(
     before = signal.getsignal(signal.SIGTERM)
     outcomes = run(troubled, "endless", "endless-mean", here=True, watcher=Impatient())
     assert signal.getsignal(signal.SIGTERM) == before
-    assert [outcome.ending for outcome in outcomes.values()] == [Ending.INTERRUPTED] * 2
-    assert status(troubled, "endless") is Status.INTERRUPTED
+    assert [outcome.ending for outcome in outcomes.values()] == [State.INTERRUPTED] * 2
+    assert status(troubled, "endless") is State.INTERRUPTED
     journal = read_journal(journal_root(troubled.root) / journal_uids(troubled.root)[-1])
     assert journal.facts["interrupted_by"] == number.name
 
@@ -272,12 +265,12 @@ def test_a_full_disk_is_told_recorded_and_resumed_from(
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", until_full)
         outcome = run(troubled, "parts", here=True)["parts"]
-    assert outcome.ending is Ending.FAILED
+    assert outcome.ending is State.FAILED
     assert outcome.message.startswith("StoreError: disk full: cannot write ")
     assert "part-000002.nc" in outcome.message
     journal = read_journal(journal_root(troubled.root) / str(outcome.uid))
     assert journal.status == "FAILED"
-    assert status(troubled, "parts") is Status.FAILED
+    assert status(troubled, "parts") is State.FAILED
     again = run(troubled, "parts", here=True)["parts"]
     resumed = read_journal(journal_root(troubled.root) / str(again.uid)).metrics["resumed"]
     assert resumed.column("values") == [2]
@@ -294,11 +287,11 @@ def test_workers_run_side_by_side_and_survive_each_other(lab: Lab, tmp_path: Pat
     outcomes = run(project, *targets, workers=2, watcher=listener)
     endings = {name: outcome.ending for name, outcome in outcomes.items()}
     assert endings == {
-        "dying": Ending.FAILED,
-        "failing": Ending.FAILED,
-        "failing-mean": Ending.BLOCKED,
-        "slow": Ending.COMPLETED,
-        "slow-too": Ending.COMPLETED,
+        "dying": State.FAILED,
+        "failing": State.FAILED,
+        "failing-mean": State.BLOCKED,
+        "slow": State.COMPLETED,
+        "slow-too": State.COMPLETED,
     }
     assert outcomes["failing"].message == "RuntimeError: asked to fail"
     assert outcomes["dying"].message.startswith("the process was killed by SIGKILL\n")
@@ -316,7 +309,7 @@ def test_workers_run_side_by_side_and_survive_each_other(lab: Lab, tmp_path: Pat
     assert os.getpid() not in (first.facts["pid"], second.facts["pid"])
     assert first.console() == "scaling by 5.0\n"
     assert journal_status(journal_root(root) / str(outcomes["dying"].uid)).status == "DIED"
-    assert status(project, "dying") is Status.DIED
+    assert status(project, "dying") is State.DIED
     database = connect(root)
     assert database is not None
     record = find_run(database, str(outcomes["slow"].uid))
@@ -397,7 +390,7 @@ def test_ctrl_c_ends_a_program_promptly_and_is_recorded(
     assert "Traceback" not in told
     assert journal.refresh().status == "INTERRUPTED"
     assert create_time(journal.facts["pid"]) is None
-    assert status(troubled, "endless") is Status.INTERRUPTED
+    assert status(troubled, "endless") is State.INTERRUPTED
 
 
 def test_workers_end_when_their_parent_is_killed(
@@ -414,7 +407,7 @@ def test_a_killed_run_is_resumed_to_the_same_bits(troubled: Project) -> None:
     environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
     done = subprocess.run([sys.executable, *words], cwd=troubled.root, env=environment)
     assert done.returncode == -signal.SIGKILL
-    assert status(troubled, "parts") is Status.DIED
+    assert status(troubled, "parts") is State.DIED
     resumed = run(troubled, "parts", here=True)["parts"]
     content = troubled.plan(["parts"]).task("parts").state.content
     whole = run(troubled, "parts", force=True, here=True)["parts"]
@@ -433,7 +426,7 @@ def test_the_record_survives_a_database_that_is_killed_and_comes_back(own_server
     listener, killed = KillTheServer(root), open_project(root)
     outcome = run(killed, "slow", here=True, watcher=listener)["slow"]
     assert listener.pid not in (0, server_pid(root))
-    assert (outcome.ending, outcome.recorded) == (Ending.COMPLETED, True)
+    assert (outcome.ending, outcome.recorded) == (State.COMPLETED, True)
     database = connect(root)
     assert database is not None
     record = find_run(database, str(outcome.uid))
@@ -492,7 +485,7 @@ class Recorder:
             self.calls.append("finished " + " ".join(job.name for job in done))
         return [
             TaskOutcome(
-                job.name, Ending.FAILED if job.name in self.failing else Ending.COMPLETED, job.uid
+                job.name, State.FAILED if job.name in self.failing else State.COMPLETED, job.uid
             )
             for job in done
         ]
@@ -549,4 +542,4 @@ def test_a_package_adds_a_runner_by_an_entry_point(
     points = EntryPoints([EntryPoint("cluster", f"{__name__}:Plugged", RUNNER_GROUP)])
     monkeypatch.setattr("registry.execute.runner.entry_points", lambda group: points)
     outcomes = run(troubled, "slow", runner="cluster", workers=3)
-    assert outcomes["slow"].ending is Ending.COMPLETED
+    assert outcomes["slow"].ending is State.COMPLETED

@@ -14,7 +14,7 @@ import pytest
 import xarray as xr
 
 from registry.plan.artifacts import ExperimentStore, publish
-from registry.plan.plan import Status
+from registry.record.states import State
 from registry.store.datasets import Provenance, ShardWriter, open_dataset
 from registry.store.digest import content_digest
 from registry.store.durable import StoreError
@@ -71,7 +71,7 @@ def test_a_finished_run_is_current(store):
     listed = sorted(os.listdir(folder))
     assert listed == [".lock", uid(0), "attempts", "current", "task.json"]
     state = store.state("fashion", FINGERPRINT, verify=True)
-    assert (state.status, state.run, state.why) == (Status.COMPLETE, uid(0), "")
+    assert (state.status, state.run, state.why) == (State.COMPLETE, uid(0), "")
     assert state.folder == written.folder
     known = state.task_state()
     assert known.content == written.content
@@ -102,7 +102,7 @@ def test_attachments_are_part_of_the_output(store):
     assert (written.folder / "pictures" / "1.png").read_bytes() == b"1"
     os.unlink(written.folder / "pictures" / "1.png")
     state = store.state("fashion", FINGERPRINT)
-    assert (state.status, state.why) == (Status.DAMAGED, "pictures/1.png is missing")
+    assert (state.status, state.why) == (State.DAMAGED, "pictures/1.png is missing")
 
 
 def test_what_an_unfinished_run_left_is_resumed(store):
@@ -284,7 +284,7 @@ def test_a_run_that_cannot_be_written_keeps_what_is_current(store, monkeypatch):
     with pytest.raises(StoreError, match=r"disk full: cannot write .*manifest\.json"):
         complete(store, 1)
     state = store.state("fashion", FINGERPRINT, verify=True)
-    assert (state.status, state.run) == (Status.COMPLETE, uid(0))
+    assert (state.status, state.run) == (State.COMPLETE, uid(0))
 
 
 def test_only_what_is_whole_is_published(tmp_path):
@@ -297,19 +297,19 @@ def test_only_what_is_whole_is_published(tmp_path):
 @pytest.mark.parametrize(
     ("told", "expected"),
     [
-        ("RUNNING", Status.RUNNING),
-        ("FAILED", Status.FAILED),
-        ("INTERRUPTED", Status.INTERRUPTED),
-        ("DIED", Status.DIED),
-        ("COMPLETED", Status.MISSING),
-        ("TIMEOUT", Status.FAILED),
-        ("", Status.MISSING),
+        ("RUNNING", State.RUNNING),
+        ("FAILED", State.FAILED),
+        ("INTERRUPTED", State.INTERRUPTED),
+        ("DIED", State.DIED),
+        ("COMPLETED", State.MISSING),
+        ("TIMEOUT", State.FAILED),
+        ("", State.MISSING),
     ],
 )
 def test_without_output_the_journal_says_how_it_stands(tmp_path, told, expected):
     asked = []
     store = ExperimentStore(tmp_path, lambda run: asked.append(run) or told)
-    assert store.state("fashion", FINGERPRINT).status is Status.NEVER
+    assert store.state("fashion", FINGERPRINT).status is State.NEVER
     begin(store, 0).close()
     begin(store, 1).close()
     state = store.state("fashion", FINGERPRINT)
@@ -317,7 +317,7 @@ def test_without_output_the_journal_says_how_it_stands(tmp_path, told, expected)
     assert asked == [uid(1)]
     complete(store, 2)
     begin(store, 3).close()
-    assert store.state("fashion", FINGERPRINT).status is Status.COMPLETE
+    assert store.state("fashion", FINGERPRINT).status is State.COMPLETE
     assert asked == [uid(1)]
 
 
@@ -344,32 +344,32 @@ RUN = uid(0)
 @pytest.mark.parametrize(
     ("spoil", "status", "why"),
     [
-        (lambda f: remove(f / RUN / "dataset.nc"), Status.DAMAGED, "dataset.nc is missing"),
+        (lambda f: remove(f / RUN / "dataset.nc"), State.DAMAGED, "dataset.nc is missing"),
         (
             lambda f: os.truncate(f / RUN / "dataset.nc", 9),
-            Status.DAMAGED,
+            State.DAMAGED,
             "dataset.nc has 9 bytes",
         ),
-        (lambda f: remove(f / RUN / "manifest.json"), Status.DAMAGED, "manifest.json is missing"),
-        (lambda f: overwrite(f / RUN / "manifest.json", "{"), Status.DAMAGED, "manifest.json"),
-        (lambda f: overwrite(f / RUN / "manifest.json", "[]"), Status.DAMAGED, "manifest.json"),
-        (lambda f: overwrite(f / RUN / "manifest.json", '{"files": [3]}'), Status.DAMAGED, "entry"),
+        (lambda f: remove(f / RUN / "manifest.json"), State.DAMAGED, "manifest.json is missing"),
+        (lambda f: overwrite(f / RUN / "manifest.json", "{"), State.DAMAGED, "manifest.json"),
+        (lambda f: overwrite(f / RUN / "manifest.json", "[]"), State.DAMAGED, "manifest.json"),
+        (lambda f: overwrite(f / RUN / "manifest.json", '{"files": [3]}'), State.DAMAGED, "entry"),
         (
             lambda f: overwrite(f / RUN / "manifest.json", '{"files": {}}'),
-            Status.DAMAGED,
+            State.DAMAGED,
             "no files",
         ),
-        (lambda f: remove(f / RUN), Status.DAMAGED, f"{RUN} is missing"),
-        (lambda f: make_folder(f / "current"), Status.DAMAGED, "current is no link"),
-        (lambda f: remove(f / "current"), Status.MISSING, ""),
-        (lambda f: remove(f / "task.json"), Status.COMPLETE, ""),
-        (lambda f: overwrite(f / "task.json", "{}"), Status.COMPLETE, ""),
-        (lambda f: make_folder(f / "attempts"), Status.COMPLETE, ""),
-        (lambda f: overwrite(f / "attempts", ""), Status.COMPLETE, ""),
-        (lambda f: [remove(f / n) for n in ("attempts", "current")], Status.NEVER, ""),
-        (lambda f: [remove(f / n) for n in (RUN, "task.json")], Status.DAMAGED, RUN),
-        (remove, Status.NEVER, ""),
-        (lambda f: overwrite(f, "a file"), Status.DAMAGED, "current"),
+        (lambda f: remove(f / RUN), State.DAMAGED, f"{RUN} is missing"),
+        (lambda f: make_folder(f / "current"), State.DAMAGED, "current is no link"),
+        (lambda f: remove(f / "current"), State.MISSING, ""),
+        (lambda f: remove(f / "task.json"), State.COMPLETE, ""),
+        (lambda f: overwrite(f / "task.json", "{}"), State.COMPLETE, ""),
+        (lambda f: make_folder(f / "attempts"), State.COMPLETE, ""),
+        (lambda f: overwrite(f / "attempts", ""), State.COMPLETE, ""),
+        (lambda f: [remove(f / n) for n in ("attempts", "current")], State.NEVER, ""),
+        (lambda f: [remove(f / n) for n in (RUN, "task.json")], State.DAMAGED, RUN),
+        (remove, State.NEVER, ""),
+        (lambda f: overwrite(f, "a file"), State.DAMAGED, "current"),
     ],
 )
 def test_a_store_that_was_half_deleted_is_no_crash(store, spoil, status, why):
@@ -382,7 +382,7 @@ def test_a_store_that_was_half_deleted_is_no_crash(store, spoil, status, why):
         assert why in state.why
     cell = SimpleNamespace(former_name="", name="fashion[k=8]", experiment="fashion")
     assert store.states()(cell, FINGERPRINT).status is status
-    if status is not Status.COMPLETE:
+    if status is not State.COMPLETE:
         with pytest.raises(StoreError):
             open_dataset(folder)
 
@@ -394,9 +394,9 @@ def test_changed_bits_are_found_when_asked_for(store):
         byte = file.read(1)
         file.seek(-1, os.SEEK_CUR)
         file.write(bytes([byte[0] ^ 1]))
-    assert store.state("fashion", FINGERPRINT).status is Status.COMPLETE
+    assert store.state("fashion", FINGERPRINT).status is State.COMPLETE
     state = store.state("fashion", FINGERPRINT, verify=True)
-    assert state.status is Status.DAMAGED
+    assert state.status is State.DAMAGED
     assert state.why == "dataset.nc has another checksum than when it was written"
 
 
@@ -415,7 +415,7 @@ def test_what_a_cell_was_before(store):
     assert store.past("fashion", "b" * 16).config == {"k": 2}
     assert store.past("fashion", "d" * 16) is None
     state = store.states()(cell, "e" * 16)
-    assert state.status is Status.NEVER
+    assert state.status is State.NEVER
     assert state.earlier.fingerprint == "a" * 16
     assert state.earlier.config == {"k": 1}
     assert len(state.durations) == 2
@@ -476,12 +476,12 @@ def test_a_killed_collection_resumes_and_ends_the_same(tmp_path):
             with xr.open_dataset(path) as read:
                 expected = part(int(path.stem[-6:]))
                 xr.testing.assert_identical(read.load().drop_attrs(), expected)
-        assert store.state("fashion", FINGERPRINT).status is not Status.COMPLETE
+        assert store.state("fashion", FINGERPRINT).status is not State.COMPLETE
     assert reached == sorted(set(reached)), "every try went on from where the last one was"
     process = start(COLLECT, tmp_path, 4)
     assert process.stdout.read().endswith("done\n")
     state = store.state("fashion", FINGERPRINT, verify=True)
-    assert (state.status, state.run) == (Status.COMPLETE, uid(4))
+    assert (state.status, state.run) == (State.COMPLETE, uid(4))
     whole = xr.concat([part(i) for i in range(12)], "a", join="exact").assign(count=12)
     assert state.manifest["content"] == content_digest(whole)
     folder = store.folder("fashion", FINGERPRINT)
@@ -513,7 +513,7 @@ def test_killed_at_any_moment_nothing_half_written_is_current(tmp_path):
         process.kill()
         told = max([told, *map(int, process.stdout.read().split())])
         state = store.state("fashion", FINGERPRINT, verify=True)
-        assert state.status is Status.COMPLETE
+        assert state.status is State.COMPLETE
         with open_dataset(folder) as read:
             assert read["x"].values.min() == read["x"].values.max() >= told
         for manifest in folder.glob("2*/manifest.json"):
@@ -537,7 +537,7 @@ def test_readers_are_not_disturbed_by_a_publisher(tmp_path):
             with open_dataset(folder) as read:
                 values = read["x"].values
             assert values.min() == values.max()
-            assert store.state("fashion", FINGERPRINT).status is Status.COMPLETE
+            assert store.state("fashion", FINGERPRINT).status is State.COMPLETE
             seen.add(float(values[0]))
     finally:
         process.kill()

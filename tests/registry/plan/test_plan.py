@@ -18,13 +18,13 @@ from registry.plan.plan import (
     Change,
     Earlier,
     PlanError,
-    Status,
     TaskState,
     Why,
     changed_keys,
     fingerprints,
     make_plan,
 )
+from registry.record.states import State
 
 CHAIN = """
 [project]
@@ -82,7 +82,7 @@ class Disk:
                 if fingerprint in self.states
             }
             self.states[task.fingerprint] = TaskState(
-                Status.COMPLETE, f"run-{task.name}", f"{content}-{task.name}", read, "code-1"
+                State.COMPLETE, f"run-{task.name}", f"{content}-{task.name}", read, "code-1"
             )
             self.records[task.fingerprint] = task.record()
             self.latest[task.name] = task.fingerprint
@@ -220,7 +220,7 @@ def test_only_targets_and_what_of_their_inputs_is_due_are_shown(disk):
     plan = plan_of(CHAIN, disk, ["sae"])
     assert [task.name for task in plan.tasks] == ["sae"]
     assert [task.name for task in plan.settled] == ["net", "features"]
-    disk.change(plan.task("features"), status=Status.MISSING)
+    disk.change(plan.task("features"), status=State.MISSING)
     plan = plan_of(CHAIN, disk, ["sae"])
     assert [(task.name, task.is_target) for task in plan.tasks] == [
         ("features", False),
@@ -296,11 +296,11 @@ def test_a_new_version_of_a_stage_is_told(disk, monkeypatch):
 @pytest.mark.parametrize(
     ("status", "why", "text"),
     [
-        (Status.FAILED, Why.FAILED, "failed in run u1"),
-        (Status.DIED, Why.DIED, "died in run u1"),
-        (Status.INTERRUPTED, Why.INTERRUPTED, "interrupted in run u1"),
-        (Status.MISSING, Why.MISSING, "output missing of run u1"),
-        (Status.DAMAGED, Why.DAMAGED, "output damaged of run u1"),
+        (State.FAILED, Why.FAILED, "failed in run u1"),
+        (State.DIED, Why.DIED, "died in run u1"),
+        (State.INTERRUPTED, Why.INTERRUPTED, "interrupted in run u1"),
+        (State.MISSING, Why.MISSING, "output missing of run u1"),
+        (State.DAMAGED, Why.DAMAGED, "output damaged of run u1"),
     ],
 )
 def test_what_ended_badly_is_due_with_its_run(disk, status, why, text):
@@ -315,7 +315,7 @@ def test_what_ended_badly_is_due_with_its_run(disk, status, why, text):
 
 
 def test_what_runs_now_is_not_due_and_what_needs_it_waits(disk):
-    disk.change(plan_of(CHAIN).task("features"), status=Status.RUNNING, run="u1")
+    disk.change(plan_of(CHAIN).task("features"), status=State.RUNNING, run="u1")
     plan = plan_of(CHAIN, disk, ["sae"], force=True)
     features = plan.task("features")
     assert features in plan.tasks
@@ -419,7 +419,7 @@ def test_the_estimate_is_its_own_past_then_its_experiments_then_its_stages():
     known = {"sae[k=1]": (10.0, 30.0, 11.0), "net": (2.0,)}
 
     def states(cell, fingerprint):
-        return TaskState(Status.DIED, "u1", durations=known.get(cell.name, ()))
+        return TaskState(State.DIED, "u1", durations=known.get(cell.name, ()))
 
     plan = plan_of(text, None, identities=EVERY)
     assert (plan.seconds, plan.unknown) == (0, 7)
@@ -437,7 +437,7 @@ def test_the_estimate_is_its_own_past_then_its_experiments_then_its_stages():
         "other": 11.0,
     }
     assert (plan.seconds, plan.unknown) == (2 + 3 * 11 + 2 * 6, 1)
-    done = make_plan(graph, identities=EVERY, states=lambda cell, f: TaskState(Status.COMPLETE))
+    done = make_plan(graph, identities=EVERY, states=lambda cell, f: TaskState(State.COMPLETE))
     assert [task.seconds for task in done.tasks] == [None] * 7
 
 

@@ -11,14 +11,15 @@ import pytest
 
 from registry.declare.declaration import DeclarationError
 from registry.declare.reference import SelectionError
-from registry.execute.schedule import Ending, run_plan
+from registry.execute.schedule import run_plan
 from registry.mongo.database import OFF, URL_VARIABLE
-from registry.plan.plan import Status, Why
+from registry.plan.plan import Why
 from registry.plan.project import MissingInputsError, Project, open_project
+from registry.record.states import State
 from tests.registry.lab.project import DECLARATION, edit, write_project
 
 
-def run(project: Project, *targets: str, force: bool = False) -> dict[str, Ending]:
+def run(project: Project, *targets: str, force: bool = False) -> dict[str, State]:
     outcomes = run_plan(project, project.plan(targets, force=force), here=True)
     assert all(outcome.is_good for outcome in outcomes), outcomes
     return {outcome.name: outcome.ending for outcome in outcomes}
@@ -48,7 +49,7 @@ def pair(template: Path, fresh: Path) -> Project:
 def test_everything_is_due_at_first_and_nothing_after_it_ran(fresh: Path) -> None:
     project = open_project(fresh)
     assert due(project, "pair") == {"twice": "never ran", "mean": "never ran"}
-    assert run(project, "pair") == {"twice": Ending.COMPLETED, "mean": Ending.COMPLETED}
+    assert run(project, "pair") == {"twice": State.COMPLETED, "mean": State.COMPLETED}
     assert due(project, "pair") == {}
 
 
@@ -184,7 +185,7 @@ def test_an_input_that_was_recomputed_to_the_same_bits_leaves_the_rest_alone(
     assert due(pair, "pair") == {}
     shutil.rmtree(pair.current("twice"))
     assert due(pair, "pair")["mean"] == "upstream will run: twice"
-    assert run(pair, "pair") == {"twice": Ending.COMPLETED, "mean": Ending.UNCHANGED}
+    assert run(pair, "pair") == {"twice": State.COMPLETED, "mean": State.UNCHANGED}
     assert due(pair, "pair") == {}
 
 
@@ -202,11 +203,11 @@ def test_a_store_that_was_half_deleted_is_damaged_and_says_how(
     folder = pair.current("twice")
     shutil.rmtree(folder) if not remove else (folder / remove).unlink()
     task = pair.plan(["twice"]).task("twice")
-    assert task.state.status is Status.DAMAGED
+    assert task.state.status is State.DAMAGED
     assert why in task.reason
     with pytest.raises(MissingInputsError, match=rf"'twice' is damaged \(.*{why}\); factbook run"):
         pair.current("twice")
-    assert run(pair, "twice") == {"twice": Ending.COMPLETED}
+    assert run(pair, "twice") == {"twice": State.COMPLETED}
 
 
 def test_bytes_that_changed_are_found_when_they_are_asked_for(pair: Project) -> None:

@@ -4,35 +4,35 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from graphlib import CycleError, TopologicalSorter
 
 
 def topological_order(behind: Mapping[str, set[str]]) -> list[str]:
     """Sort names after those behind them, else as given; what waits for a cycle is left out."""
     names = list(behind)
     position = {name: index for index, name in enumerate(names)}
-    ahead: dict[str, list[str]] = {name: [] for name in names}
-    waiting = {name: len(needed) for name, needed in behind.items()}
-    for name, needed in behind.items():
-        for other in needed:
-            ahead[other].append(name)
-    ready = [index for index, name in enumerate(names) if not waiting[name]]
-    order = []
+    sorter = TopologicalSorter(behind)
+    with suppress(CycleError):  # what is in no cycle is sorted all the same
+        sorter.prepare()
+    order: list[str] = []
+    ready = [position[name] for name in sorter.get_ready()]
+    heapq.heapify(ready)
     while ready:
         order.append(names[heapq.heappop(ready)])
-        for name in ahead[order[-1]]:
-            waiting[name] -= 1
-            if not waiting[name]:
-                heapq.heappush(ready, position[name])
+        sorter.done(order[-1])
+        for name in sorter.get_ready():
+            heapq.heappush(ready, position[name])
     return order
 
 
 def cycles(behind: Mapping[str, set[str]], stuck: set[str]) -> Iterator[tuple[str, ...]]:
     """Yield a shortest cycle through every name that is in one, unless it was in one before."""
-    told: set[str] = set()
+    found: set[str] = set()
     for name in behind:
-        if name in stuck and name not in told:
+        if name in stuck and name not in found:
             cycle = _shortest_cycle(name, behind)
-            told.update(cycle)
+            found.update(cycle)
             if cycle:
                 yield cycle
 

@@ -18,7 +18,7 @@ from registry.declare.declared import (
     ProjectTable,
     Resource,
 )
-from registry.declare.faults import DeclarationError, Fault, FaultList, Place
+from registry.declare.faults import DeclarationError, Fault, FaultList, KeyPath
 from registry.declare.matrix import Matrix
 from registry.declare.order import cycles, topological_order
 from registry.declare.reference import Reference, SelectionError, parse_reference
@@ -215,7 +215,7 @@ class _Joiner:
             slots = draft.stage.slots
         empty = self._check_slots(draft, slots)
         needs = [
-            self._need(draft.place("needs", name), slot, reference)
+            self._need(draft.path("needs", name), slot, reference)
             for name, slot in slots.items()
             if (reference := draft.references.get(name))
         ]
@@ -226,40 +226,40 @@ class _Joiner:
         """Return the slots that must be filled and are not."""
         for slot in sorted(draft.references.keys() - slots.keys()):
             near = nearest(slot, slots) or "; the stage needs nothing"
-            self.faults.add(draft.place("needs", slot), f"the stage has no such slot{near}")
+            self.faults.add(draft.path("needs", slot), f"the stage has no such slot{near}")
         required = {slot for slot, wanted in slots.items() if not wanted.is_optional}
         empty = sorted(required - draft.references.keys())
         for slot in empty:
             near = nearest("", self.read.fitting(slots[slot].kinds) - {draft.name})
             message = f"slot {slot!r} wants {slots[slot]}, and nothing fills it{near}"
-            self.faults.add(draft.place("needs"), message)
+            self.faults.add(draft.path("needs"), message)
         return empty
 
-    def _need(self, place: Place, slot: Slot, reference: Reference) -> Need | None:
+    def _need(self, where: KeyPath, slot: Slot, reference: Reference) -> Need | None:
         name, fitting = reference.name, self.read.fitting(slot.kinds)
         if name not in self.read.owners:
             what = "unknown dataset, network or experiment"
-            self.read.tell_unknown(place, what, name, fitting, self.read.owners)
+            self.read.add_unknown(where, what, name, fitting, self.read.owners)
             return None
         kind = self.read.provided.get(name, "")
         if slot.kinds and kind and kind not in slot.kinds:
             message = f"slot {slot.name!r} wants {slot}; {name!r} provides {kind!r}"
-            self.faults.add(place, message + nearest(name, fitting))
+            self.faults.add(where, message + nearest(name, fitting))
             return None
-        picks = self._picks(place, reference)
+        picks = self._picks(where, reference)
         return None if picks is None else Need(slot.name, kind, name, picks)
 
-    def _picks(self, place: Place, reference: Reference) -> Picks | None:
+    def _picks(self, where: KeyPath, reference: Reference) -> Picks | None:
         """Return the cells of its experiment that a reference names; none for a resource."""
         if reference.name in self.read.resources:
             if reference.values:
-                self.faults.add(place, f"{reference.name!r} has no cells; got {str(reference)!r}")
+                self.faults.add(where, f"{reference.name!r} has no cells; got {str(reference)!r}")
             return ()
         experiment = self.experiments.get(reference.name)
         try:
             return experiment.pick(reference) if experiment else None
         except SelectionError as error:
-            self.faults.add(place, str(error))
+            self.faults.add(where, str(error))
             return None
 
     def _inherited(self, draft: Draft, needs: tuple[Need, ...]) -> tuple[Axis, ...]:
@@ -278,10 +278,10 @@ class _Joiner:
                 f"names one {key!r} of {origin!r}, while slot {free[origin, key][0]!r} takes all; "
                 "name the value in both, or in neither"
             )
-            self.faults.add(draft.place("needs", pinned[origin, key]), message)
+            self.faults.add(draft.path("needs", pinned[origin, key]), message)
         return tuple(axis for _, axis in free.values())
 
-    def _check_member(self, place: Place, text: str) -> None:
+    def _check_member(self, where: KeyPath, text: str) -> None:
         try:
             reference = parse_reference(text)
             names = [name for name in self.read.drafts if reference.matches(name)]
@@ -291,7 +291,7 @@ class _Joiner:
             if reference.values and all(name in self.experiments for name in names):
                 self._pick_any(reference, names)
         except SelectionError as error:
-            self.faults.add(place, str(error))
+            self.faults.add(where, str(error))
 
     def _pick_any(self, reference: Reference, names: list[str]) -> None:
         """Check that at least one of the experiments has such cells."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-Place = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 
 _KEY = r"""(?:[\w-]+|"[^"]*"|'[^']*')"""
 _KEYS = rf"{_KEY}(?:\s*\.\s*{_KEY})*"
@@ -56,20 +56,20 @@ class Fault:
 
     Attributes
     ----------
-    place : str
+    key : str
         Where, as ``experiments.fashion-sae.config.n_concept``; "" for the file as a whole.
     message : str
         What was got and expected, with the nearest valid name.
     line : int or None
-        Line of the file, from 1, where it could be told.
+        Line of the file, from 1, where it is known.
     """
 
-    place: str
+    key: str
     message: str
     line: int | None = None
 
     def __str__(self) -> str:
-        return ": ".join(part for part in (self.place, self.message) if part)
+        return ": ".join(part for part in (self.key, self.message) if part)
 
 
 class DeclarationError(Exception):
@@ -110,8 +110,8 @@ class FaultList:
 
     def __init__(self, text: str):
         self._text = text
-        self._found: dict[tuple[Place, str], None] = {}  # in order, each once
-        self._old_names: list[tuple[Place, str]] = []
+        self._found: dict[tuple[KeyPath, str], None] = {}  # in order, each once
+        self._old_names: list[tuple[KeyPath, str]] = []
 
     def __bool__(self) -> bool:
         return bool(self._found)
@@ -119,32 +119,32 @@ class FaultList:
     def __len__(self) -> int:
         return len(self._found)
 
-    def add(self, place: Place, message: str) -> None:
-        """Add one fault; an equal one is told once."""
-        self._found[place, message] = None
+    def add(self, where: KeyPath, message: str) -> None:
+        """Add one fault; an equal one is kept once."""
+        self._found[where, message] = None
 
-    def add_old_name(self, place: Place, old: str, new: str) -> None:
+    def add_old_name(self, where: KeyPath, old: str, new: str) -> None:
         """Note a name that is read as another one: no fault, only to be warned of."""
-        self._old_names.append((place, renamed(old, new)))
+        self._old_names.append((where, renamed(old, new)))
 
     def warn_of_old_names(self, path: Path | None) -> None:
         """Issue a warning for each old name, with its position in the file."""
         lines = line_numbers(self._text) if self._old_names else {}
-        for place, message in self._old_names:
-            fault = Fault(format_place(place), message, _line_of(place, lines))
+        for where, message in self._old_names:
+            fault = Fault(format_path(where), message, _line_of(where, lines))
             warnings.warn(_located(fault, path), RenamedWarning, stacklevel=2)
 
     def sorted(self) -> tuple[Fault, ...]:
         """Return the faults in order of the file's lines."""
         lines = line_numbers(self._text)
-        faults = [Fault(format_place(p), m, _line_of(p, lines)) for p, m in self._found]
+        faults = [Fault(format_path(p), m, _line_of(p, lines)) for p, m in self._found]
         return tuple(sorted(faults, key=lambda fault: fault.line or 0))
 
 
-def format_place(place: Place) -> str:
-    """Return a place as text: ``experiments.x.matrix.k[2]``."""
+def format_path(where: KeyPath) -> str:
+    """Return a path of keys as text: ``experiments.x.matrix.k[2]``."""
     text = ""
-    for part in place:
+    for part in where:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
     return text
 
@@ -170,9 +170,9 @@ def _parts(keys: str) -> tuple[str, ...]:
     return tuple(bare or double or single for bare, double, single in _PART.findall(keys))
 
 
-def _line_of(place: Place, lines: dict[tuple[str, ...], int]) -> int | None:
-    """Return the line of a place, or of the nearest table or key around it."""
-    names = tuple(part for part in place if isinstance(part, str))
+def _line_of(where: KeyPath, lines: dict[tuple[str, ...], int]) -> int | None:
+    """Return the line of a path of keys, or of the nearest table or key around it."""
+    names = tuple(part for part in where if isinstance(part, str))
     for length in range(len(names), 0, -1):
         if names[:length] in lines:
             return lines[names[:length]]

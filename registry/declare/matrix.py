@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from registry.declare.declared import Axis
-from registry.declare.faults import ConfigError, ConfigFault, FaultList, Place
+from registry.declare.faults import ConfigError, ConfigFault, FaultList, KeyPath
 from registry.declare.reference import Reference, format_value
 from registry.declare.stage import Stage
 from registry.declare.tables import Draft, first_key, keys_of
@@ -25,7 +25,7 @@ class Matrix:
     """The matrix of a draft, to be resolved by its stage.
 
     Each value of each axis is tried first, with the others at their first, so that a bad one is
-    told once; then the product, for what only a combination violates.
+    reported once; then the product, for what only a combination violates.
     """
 
     draft: Draft
@@ -45,19 +45,19 @@ class Matrix:
             Axis(draft.name, key, self._values(first, resolved, key), self._former(key))
             for key in draft.matrix
         )
-        if len(self.faults) > before or draft.told:
+        if len(self.faults) > before or draft.faulty:
             return (), ()
         return self._product(), axes
 
     def _first_cell(self, values: Values) -> Values:
-        """Resolve the first cell; every key that is wrong in it is told."""
+        """Resolve the first cell; every key that is wrong in it is reported."""
         try:
             return self._configuration(values)
         except ConfigError as error:
             for fault in error.faults:
                 is_of_product = not fault.key and self.draft.matrix
-                if not is_of_product and first_key(fault) not in self.draft.told:
-                    self._tell(fault, 0)
+                if not is_of_product and first_key(fault) not in self.draft.faulty:
+                    self._report(fault, 0)
             return values
 
     def _values(self, first: Values, resolved: Values, key: str) -> tuple[Any, ...]:
@@ -72,7 +72,7 @@ class Matrix:
                 values.append(value)
                 for fault in error.faults:
                     if first_key(fault) == key:
-                        self._tell(fault, index)
+                        self._report(fault, index)
         self._check_duplicates(key, values)
         return tuple(values)
 
@@ -82,14 +82,14 @@ class Matrix:
     def _configuration(self, values: Values) -> Values:
         return self.stage.configuration(self.stage.resolve(values))
 
-    def _tell(self, fault: ConfigFault, index: int) -> None:
+    def _report(self, fault: ConfigFault, index: int) -> None:
         """Add a fault at its key of the configuration, or at a value of an axis."""
         key, *inner = fault.key.split(".")
-        place: Place = ("config", *keys_of(fault))
+        where: KeyPath = ("config", *keys_of(fault))
         if key in self.draft.matrix:
             is_unknown = fault.message.startswith("unknown key")
-            place = ("matrix", key) if is_unknown else ("matrix", key, index, *inner)
-        self.faults.add(self.draft.place(*place), fault.message)
+            where = ("matrix", key) if is_unknown else ("matrix", key, index, *inner)
+        self.faults.add(self.draft.path(*where), fault.message)
 
     def _check_duplicates(self, key: str, values: list[Any]) -> None:
         seen: dict[str, int] = {}
@@ -97,10 +97,10 @@ class Matrix:
             first = seen.setdefault(format_value(value), index)
             if first != index:
                 message = f"{format_value(value)} is a duplicate of the value at [{first}]"
-                self.faults.add(self.draft.place("matrix", key, index), message)
+                self.faults.add(self.draft.path("matrix", key, index), message)
 
     def _product(self) -> tuple[Values, ...]:
-        """Resolve every cell; what only combinations violate is told once, and counted."""
+        """Resolve every cell; what only combinations violate is reported once, and counted."""
         if not self.check_size(self.draft.matrix.values()):
             return ()
         configs: list[Values] = []
@@ -115,7 +115,7 @@ class Matrix:
                     bad.setdefault(str(fault).split("; got")[0], []).append(name)
         for message, names in bad.items():
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-            self.faults.add(self.draft.place("matrix"), f"{message}; in cell {names[0]}{more}")
+            self.faults.add(self.draft.path("matrix"), f"{message}; in cell {names[0]}{more}")
         return tuple(configs)
 
     def check_size(self, axes: Iterable[tuple[Any, ...]]) -> bool:
@@ -123,7 +123,7 @@ class Matrix:
         size = math.prod(map(len, axes))
         if size > MOST_CELLS:
             message = f"expected at most {MOST_CELLS} cells; got {size}"
-            self.faults.add(self.draft.place("matrix"), message)
+            self.faults.add(self.draft.path("matrix"), message)
         return size <= MOST_CELLS
 
 

@@ -14,7 +14,7 @@ from registry.declare.faults import (
     ConfigError,
     ConfigFault,
     FaultList,
-    Place,
+    KeyPath,
     StageError,
     describe_value,
 )
@@ -37,8 +37,8 @@ Values = Mapping[str, Any]
 class Draft:
     """An experiment read by itself, before it is joined with what it needs.
 
-    What was faulty has been told, and no further fault follows from it: it is None, or left out
-    with its key among those ``told``.
+    What was faulty has been reported, and no further fault follows from it: it is None, or left
+    out with its key in ``faulty``.
     """
 
     name: str
@@ -46,10 +46,10 @@ class Draft:
     references: Mapping[str, Reference | None]
     config: Values
     matrix: Mapping[str, tuple[Any, ...]]
-    told: frozenset[str]
+    faulty: frozenset[str]
     description: str
 
-    def place(self, *parts: str | int) -> Place:
+    def path(self, *parts: str | int) -> KeyPath:
         """Where a part of it stands in the file."""
         return ("experiments", self.name, *parts)
 
@@ -60,7 +60,7 @@ class DraftReader:
     Attributes
     ----------
     faults : FaultList
-        What is wrong so far; each fault is told once, where it begins.
+        What is wrong so far; each fault is reported once, where it begins.
     project, resources, drafts, suites
         What was read.
     owners : dict of str to str
@@ -94,61 +94,61 @@ class DraftReader:
         """Return the names that provide one of these kinds of things; all names for none."""
         return {name for name, kind in self.provided.items() if not kinds or kind in kinds}
 
-    def tell_unknown(self, place: Place, what: str, name: str, *known: Iterable[str]) -> None:
-        """Tell an unknown name, unless a plug-in that failed may well be what knows it."""
+    def add_unknown(self, where: KeyPath, what: str, name: str, *known: Iterable[str]) -> None:
+        """Add an unknown name, unless a plug-in that failed may well be what knows it."""
         near = _nearest(name, *known)
         if self._has_all_plugins or near.startswith("; did you mean"):
-            self.faults.add(place, f"{what} {name!r}{near}")
+            self.faults.add(where, f"{what} {name!r}{near}")
 
     # types of values
 
-    def _table(self, place: Place, value: Any) -> dict[str, Any]:
+    def _table(self, where: KeyPath, value: Any) -> dict[str, Any]:
         if isinstance(value, dict):
             return value
-        self.faults.add(place, f"expected a table; got {describe_value(value)}")
+        self.faults.add(where, f"expected a table; got {describe_value(value)}")
         return {}
 
-    def _string(self, place: Place, value: Any) -> str | None:
+    def _string(self, where: KeyPath, value: Any) -> str | None:
         if isinstance(value, str):
             return value
-        self.faults.add(place, f"expected a string; got {describe_value(value)}")
+        self.faults.add(where, f"expected a string; got {describe_value(value)}")
         return None
 
-    def _strings(self, place: Place, value: Any) -> tuple[str, ...]:
+    def _strings(self, where: KeyPath, value: Any) -> tuple[str, ...]:
         if not isinstance(value, list):
-            self.faults.add(place, f"expected a list of strings; got {describe_value(value)}")
+            self.faults.add(where, f"expected a list of strings; got {describe_value(value)}")
             return ()
-        texts = (self._string((*place, index), entry) for index, entry in enumerate(value))
+        texts = (self._string((*where, index), entry) for index, entry in enumerate(value))
         return tuple(text for text in texts if text is not None)
 
-    def _check_keys(self, place: Place, table: Values, known: Iterable[str]) -> None:
+    def _check_keys(self, where: KeyPath, table: Values, known: Iterable[str]) -> None:
         for key in sorted(table.keys() - set(known)):
-            self.faults.add((*place, key), f"unknown key{nearest(key, known)}")
+            self.faults.add((*where, key), f"unknown key{nearest(key, known)}")
 
-    def _plain(self, place: Place, table: Mapping[Any, Any]) -> dict[Any, Any]:
-        """Return the entries of a table that JSON can hold; the others are told."""
-        return {key: value for key, value in table.items() if self._is_plain((*place, key), value)}
+    def _plain(self, where: KeyPath, table: Mapping[Any, Any]) -> dict[Any, Any]:
+        """Return the entries of a table that JSON can hold; the others are reported."""
+        return {key: value for key, value in table.items() if self._is_plain((*where, key), value)}
 
-    def _is_plain(self, place: Place, value: Any) -> bool:
+    def _is_plain(self, where: KeyPath, value: Any) -> bool:
         """Check that JSON can hold a value: no date, no infinity."""
         if isinstance(value, dict):
-            return len(self._plain(place, value)) == len(value)
+            return len(self._plain(where, value)) == len(value)
         if isinstance(value, list):
-            return len(self._plain(place, dict(enumerate(value)))) == len(value)
+            return len(self._plain(where, dict(enumerate(value)))) == len(value)
         if isinstance(value, float) and not math.isfinite(value):
-            self.faults.add(place, f"expected a finite number; got {value}")
+            self.faults.add(where, f"expected a finite number; got {value}")
             return False
         if not isinstance(value, str | bool | int | float):
-            self.faults.add(place, f"expected a value that JSON has; got {describe_value(value)}")
+            self.faults.add(where, f"expected a value that JSON has; got {describe_value(value)}")
             return False
         return True
 
-    def _renamed(self, place: Place, values: Values, rules: KeyRules) -> dict[str, Any]:
+    def _renamed(self, where: KeyPath, values: Values, rules: KeyRules) -> dict[str, Any]:
         """Return values under today's names; keys under old ones are noted."""
         for old in rules.old_keys(values):
             if old.is_double:
-                self.faults.add((*place, *old.path), f"given as {old.name!r} too, its name now")
-            self.faults.add_old_name((*place, *old.path), old.path[-1], old.name)
+                self.faults.add((*where, *old.path), f"given as {old.name!r} too, its name now")
+            self.faults.add_old_name((*where, *old.path), old.path[-1], old.name)
         return rules.renamed(values)
 
     # [project], plug-ins, tables and names
@@ -173,23 +173,23 @@ class DraftReader:
     def _load_plugins(self, modules: tuple[str, ...]) -> None:
         self._attempt(("project",), "an installed plug-in", load_plugins)
         for index, name in enumerate(modules):
-            place: Place = ("project", "plugins", index)
-            self._attempt(place, f"plug-in {name!r}", partial(load_plugins, (name,)))
+            where: KeyPath = ("project", "plugins", index)
+            self._attempt(where, f"plug-in {name!r}", partial(load_plugins, (name,)))
 
-    def _attempt(self, place: Place, what: str, load: Callable[[], None]) -> None:
+    def _attempt(self, where: KeyPath, what: str, load: Callable[[], None]) -> None:
         try:
             load()
         except StageError as error:
-            self.faults.add(place, str(error))
+            self.faults.add(where, str(error))
             self._has_all_plugins = False
         except Exception as error:  # a plug-in is somebody else's code
-            self.faults.add(place, f"{what} raised {type(error).__name__}: {error}")
+            self.faults.add(where, f"{what} raised {type(error).__name__}: {error}")
             self._has_all_plugins = False
 
     def _check_tables(self, tables: Values) -> None:
         known = (*_TABLES, *families())
         for name in (name for name in tables if name not in known):
-            self.tell_unknown((name,), "unknown table", name, known)
+            self.add_unknown((name,), "unknown table", name, known)
             for entry in tables[name] if isinstance(tables[name], dict) else ():
                 self.owners.setdefault(entry, name)  # so that nobody misses it
 
@@ -216,27 +216,27 @@ class DraftReader:
                 if kind is not None:
                     self._read_resource(name, kind, settings)
 
-    def _kind(self, place: Place, family: str, name: Any) -> Kind | None:
+    def _kind(self, where: KeyPath, family: str, name: Any) -> Kind | None:
         table = kinds(family)
         if name is None:
-            self.faults.add(place, f"key 'kind' is missing{nearest('', table)}")
-        elif self._string((*place, "kind"), name) is None:
+            self.faults.add(where, f"key 'kind' is missing{nearest('', table)}")
+        elif self._string((*where, "kind"), name) is None:
             return None
         elif name not in table:
-            self.tell_unknown((*place, "kind"), "unknown kind", name, table)
+            self.add_unknown((*where, "kind"), "unknown kind", name, table)
         return table.get(name)
 
     def _read_resource(self, name: str, kind: Kind, values: Values) -> None:
-        place: Place = (kind.family, name)
+        where: KeyPath = (kind.family, name)
         self.provided.setdefault(name, kind.provides)
-        values = self._renamed(place, values, kind.settings.rules)
-        plain = self._plain(place, values)
+        values = self._renamed(where, values, kind.settings.rules)
+        plain = self._plain(where, values)
         try:
             settings = kind.settings.validate(plain)
         except ConfigError as error:
             for fault in error.faults:
                 if first_key(fault) not in values.keys() - plain.keys():
-                    self.faults.add((*place, *keys_of(fault)), fault.message)
+                    self.faults.add((*where, *keys_of(fault)), fault.message)
             return
         config = kind.settings.plain(settings)
         row = (name, kind.family, kind.name, kind.provides)
@@ -255,34 +255,34 @@ class DraftReader:
                 self.provided.setdefault(name, draft.stage.output.name)
 
     def _draft(self, name: str, table: Values) -> Draft:
-        place: Place = ("experiments", name)
-        self._check_keys(place, table, _EXPERIMENT_KEYS)
-        stage = self._stage(place, table)
+        where: KeyPath = ("experiments", name)
+        self._check_keys(where, table, _EXPERIMENT_KEYS)
+        stage = self._stage(where, table)
         inner = {key: table.get(key, {}) for key in ("needs", "config", "matrix")}
-        needs, config, matrix = (self._table((*place, key), inner[key]) for key in inner)
+        needs, config, matrix = (self._table((*where, key), inner[key]) for key in inner)
         if stage is not None:
             rules = stage.settings.rules
-            config = self._renamed((*place, "config"), config, rules)
-            matrix = self._renamed((*place, "matrix"), matrix, rules)
-        plain = self._plain((*place, "config"), config)
+            config = self._renamed((*where, "config"), config, rules)
+            matrix = self._renamed((*where, "matrix"), matrix, rules)
+        plain = self._plain((*where, "config"), config)
         fixed = stage.runtime_keys if stage else frozenset()
-        axes = {k: self._axis((*place, "matrix", k), v, k in fixed) for k, v in matrix.items()}
+        axes = {k: self._axis((*where, "matrix", k), v, k in fixed) for k, v in matrix.items()}
         bad_axes = {key for key, values in axes.items() if not values}
         return Draft(
             name,
             stage if all(isinstance(value, dict) for value in inner.values()) else None,
-            {slot: self._reference((*place, "needs", slot), text) for slot, text in needs.items()},
+            {slot: self._reference((*where, "needs", slot), text) for slot, text in needs.items()},
             plain,
             {key: values for key, values in axes.items() if values},
             frozenset(config.keys() - plain.keys() | bad_axes),
-            self._string((*place, "description"), table.get("description", "")) or "",
+            self._string((*where, "description"), table.get("description", "")) or "",
         )
 
-    def _stage(self, place: Place, table: Values) -> Stage | None:
+    def _stage(self, where: KeyPath, table: Values) -> Stage | None:
         if "stage" not in table:
-            self.faults.add(place, "key 'stage' is missing")
+            self.faults.add(where, "key 'stage' is missing")
             return None
-        name = self._string((*place, "stage"), table["stage"])
+        name = self._string((*where, "stage"), table["stage"])
         if name is None:
             return None
         if name not in self._stages:
@@ -290,33 +290,33 @@ class DraftReader:
         stage = self._stages[name]
         if isinstance(stage, Stage):
             if name != stage.name:
-                self.faults.add_old_name((*place, "stage"), name, stage.name)
+                self.faults.add_old_name((*where, "stage"), name, stage.name)
             return stage
-        self.faults.add((*place, "stage"), stage)
+        self.faults.add((*where, "stage"), stage)
         return None
 
-    def _reference(self, place: Place, value: Any) -> Reference | None:
-        text = self._string(place, value)
+    def _reference(self, where: KeyPath, value: Any) -> Reference | None:
+        text = self._string(where, value)
         try:
             reference = None if text is None else parse_reference(text)
         except SelectionError as error:
-            self.faults.add(place, str(error))
+            self.faults.add(where, str(error))
             return None
         if reference is not None and reference.is_pattern:
-            self.faults.add(place, f"a need names one thing; got the pattern {text!r}")
+            self.faults.add(where, f"a need names one thing; got the pattern {text!r}")
             return None
         return reference
 
-    def _axis(self, place: Place, values: Any, is_runtime: bool) -> tuple[Any, ...] | None:
+    def _axis(self, where: KeyPath, values: Any, is_runtime: bool) -> tuple[Any, ...] | None:
         if not isinstance(values, list):
             message = f"expected a list of values; got {describe_value(values)}"
-            self.faults.add(place, message)
+            self.faults.add(where, message)
         elif not values:
-            self.faults.add(place, "empty; expected at least one value")
+            self.faults.add(where, "empty; expected at least one value")
         elif is_runtime:
             message = "cannot change the result, so it is no axis; set it in `config`"
-            self.faults.add(place, message)
-        elif self._is_plain(place, values):
+            self.faults.add(where, message)
+        elif self._is_plain(where, values):
             return tuple(values)
         return None
 

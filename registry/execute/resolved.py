@@ -176,7 +176,7 @@ def _check_values(stage: Stage, config: Mapping[str, Any], values: Mapping[str, 
 
 def _as_typed(fault: Fault, name: str) -> ConfigFault:
     """Return a fault of an experiment as one of what was typed: not the file's."""
-    key = fault.place.removeprefix(f"experiments.{name}.").removeprefix("config.")
+    key = fault.key.removeprefix(f"experiments.{name}.").removeprefix("config.")
     return ConfigFault(key, fault.message)
 
 

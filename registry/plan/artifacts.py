@@ -194,11 +194,11 @@ class ExperimentStore:
     def _without_output(self, run: str | None) -> OutputState:
         if run is None:
             return OutputState(State.NEVER)
-        told = self._read_status(run)
-        if not told:
+        recorded = self._read_status(run)
+        if not recorded:
             why = "the last attempt left neither output nor journal"
             return OutputState(State.MISSING, why, run)
-        state = State.of_record(told)
+        state = State.of_record(recorded)
         if state is State.COMPLETED:
             return OutputState(State.MISSING, "its output is gone", run)
         return OutputState(state, run=run)

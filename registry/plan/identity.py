@@ -27,7 +27,7 @@ class IdentityError(ValueError):
 
 @dataclass(frozen=True)
 class _Entry:
-    """One file of a tree: its path in it, its place, size and the latest of its times."""
+    """One file of a tree: its path in it, its location, size and the latest of its times."""
 
     name: str
     path: str
@@ -60,21 +60,21 @@ def content_identity(path: str | Path, cache: Path | None = None) -> str:
     IdentityError
         If there is nothing at `path`, or it cannot be read, or changes meanwhile.
     """
-    place = Path(path).expanduser().resolve()
+    root = Path(path).expanduser().resolve()
     cache = cache or _project_cache()
     known = (read_json(cache) or {}) if cache else {}
     for _ in range(3):
         started = time.time_ns()
-        state, entries = _state(place)
-        if _is_known(known.get(str(place)), state):
-            return str(known[str(place)]["hash"])
-        found = _hash(place, entries)
-        if _state(place)[0] == state:
+        state, entries = _state(root)
+        if _is_known(known.get(str(root)), state):
+            return str(known[str(root)]["hash"])
+        found = _hash(root, entries)
+        if _state(root)[0] == state:
             break
     else:
         raise IdentityError(f"{path} changes while it is being read")
     if cache and max(entry.changed_ns for entry in entries) < started - RACY_NS:
-        _remember(cache, str(place), {"state": state, "hash": found})
+        _remember(cache, str(root), {"state": state, "hash": found})
     return found
 
 
@@ -82,19 +82,19 @@ def _is_known(entry: Any, state: str) -> bool:
     return isinstance(entry, dict) and entry.get("state") == state and "hash" in entry
 
 
-def _state(place: Path) -> tuple[str, list[_Entry]]:
+def _state(root: Path) -> tuple[str, list[_Entry]]:
     """Return a digest of names, sizes and times, and the files behind it; nothing is read."""
     try:
-        if place.is_dir():
-            entries = sorted(_walk(str(place), "", frozenset()), key=lambda entry: entry.name)
+        if root.is_dir():
+            entries = sorted(_walk(str(root), "", frozenset()), key=lambda entry: entry.name)
         else:
-            entries = [_entry("", str(place), os.stat(place))]
+            entries = [_entry("", str(root), os.stat(root))]
     except FileNotFoundError as error:
         raise IdentityError(f"no file or folder at {error.filename}") from error
     except OSError as error:
         raise IdentityError(f"{error.filename} cannot be read: {error.strerror}") from error
     if not entries:
-        raise IdentityError(f"{place} holds no files")
+        raise IdentityError(f"{root} holds no files")
     text = "".join(entry.row() for entry in entries)
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest(), entries
 
@@ -118,9 +118,9 @@ def _entry(name: str, path: str, stat: os.stat_result) -> _Entry:
     return _Entry(name, path, stat.st_size, max(stat.st_mtime_ns, stat.st_ctime_ns))
 
 
-def _hash(place: Path, entries: list[_Entry]) -> str:
-    if not place.is_dir():
-        return _file_hash(str(place))
+def _hash(root: Path, entries: list[_Entry]) -> str:
+    if not root.is_dir():
+        return _file_hash(str(root))
     digest = hashlib.sha256()
     for entry in entries:
         digest.update(entry.name.encode("utf-8", "surrogateescape"))
@@ -135,11 +135,11 @@ def _file_hash(path: str) -> str:
         raise IdentityError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def _remember(cache: Path, place: str, entry: dict[str, str]) -> None:
+def _remember(cache: Path, root: str, entry: dict[str, str]) -> None:
     """Add to the cache as it is now; an entry that a race loses is only hashed again."""
     try:
         cache.parent.mkdir(parents=True, exist_ok=True)
-        write_json(cache, {**(read_json(cache) or {}), place: entry})
+        write_json(cache, {**(read_json(cache) or {}), root: entry})
     except (OSError, RuntimeError):
         return  # a cache that cannot be written costs time, not a result
 

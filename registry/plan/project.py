@@ -304,7 +304,7 @@ def _code_digest(cell: Cell) -> str:
 
 def _absence(name: str, state: OutputState) -> str:
     """Say why there is no output, and what makes it."""
-    told = {
+    absence = {
         State.NEVER: "has no dataset here as it is declared now",
         State.MISSING: "has lost its output",
         State.RUNNING: f"is being made now, by run {state.run}",
@@ -312,7 +312,7 @@ def _absence(name: str, state: OutputState) -> str:
     }.get(state.status, f"is {state.status}" if state.status is State.DAMAGED else state.status)
     why = f" ({state.why})" if state.why else ""
     command = "" if state.status is State.RUNNING else f"; factbook run {shlex.quote(name)}"
-    return f"{name!r} {told}{why}{command}"
+    return f"{name!r} {absence}{why}{command}"
 
 
 def _experiments_behind(declared: Mapping[str, Any], references: Iterable[str]) -> dict[str, None]:
@@ -323,7 +323,7 @@ def _experiments_behind(declared: Mapping[str, Any], references: Iterable[str]) 
         try:
             name = parse_reference(str(waiting.pop())).name
         except SelectionError:
-            continue  # told by the validation
+            continue  # reported by the validation
         if name in declared and name not in found:
             found[name] = None
             needs = declared[name].get("needs", {})

@@ -185,7 +185,7 @@ def _parse(path: Path, module: str) -> SourceFile:
     text = path.read_text(encoding="utf-8", errors="replace")
     try:
         tree = ast.parse(text)
-    except (SyntaxError, ValueError):  # told when it is imported
+    except (SyntaxError, ValueError):  # reported when it is imported
         return SourceFile(hashlib.sha256(text.encode()).hexdigest()[:16], ())
     digest = hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:16]
     return SourceFile(digest, tuple(dict.fromkeys(_imported(tree, path, module))))
@@ -205,8 +205,8 @@ def module_file(name: str) -> Path | None:
         origin = spec.origin if spec else None
         return Path(origin) if origin and origin.endswith(".py") else None
     for folder in spec.submodule_search_locations or ():
-        place = Path(folder, *inner)
-        for file in (place / "__init__.py", place.with_name(f"{place.name}.py")):
+        path = Path(folder, *inner)
+        for file in (path / "__init__.py", path.with_name(f"{path.name}.py")):
             if file.is_file():
                 return file
     return None

@@ -75,7 +75,7 @@ def faults_of(text):
 
 
 def told(text):
-    return {fault.place: fault.message for fault in faults_of(text)}
+    return {fault.key: fault.message for fault in faults_of(text)}
 
 
 # what is read
@@ -282,7 +282,7 @@ def test_a_fault_is_told_with_its_place(text, place, message):
 def test_a_wrong_need_is_told(needs, slot, message):
     text = experiment(f'stage = "tests.registry.toy.fit"\nneeds = {needs}') + FEATURES
     faults = faults_of(text)
-    assert [fault.place for fault in faults] == [f"experiments.x.needs{slot}"]
+    assert [fault.key for fault in faults] == [f"experiments.x.needs{slot}"]
     assert message in faults[0].message
 
 
@@ -296,7 +296,7 @@ def test_a_resource_has_no_cells():
 def test_taking_one_value_of_an_axis_beside_all_of_it_is_a_fault():
     text = WHOLE.replace('network = "net", features', 'network = "net[seed=1]", features')
     (fault,) = faults_of(text)
-    assert fault.place == "experiments.concepts.needs.network"
+    assert fault.key == "experiments.concepts.needs.network"
     assert "one 'seed' of 'net', while slot 'features' takes all" in fault.message
 
 
@@ -411,9 +411,9 @@ def test_every_fault_of_a_file_is_told_at_once_with_its_line():
         "suites.demo[0]": "demo",
         "suites.demo[1]": "demo",
     }
-    assert sorted(fault.place for fault in faults) == sorted(expected)
+    assert sorted(fault.key for fault in faults) == sorted(expected)
     for fault in faults:
-        assert lines[fault.line - 1].startswith(expected[fault.place]), fault
+        assert lines[fault.line - 1].startswith(expected[fault.key]), fault
     assert [fault.line for fault in faults] == sorted(fault.line for fault in faults)
 
 
@@ -439,14 +439,14 @@ def test_a_bad_value_in_a_large_matrix_is_told_once():
     values = list(range(1, 101))
     text = experiment(FIT + f"matrix = {{ seed = {values}, k = {[*values[:99], -1]} }}") + FEATURES
     (fault,) = faults_of(text)
-    assert fault.place == "experiments.x.matrix.k[99]"
+    assert fault.key == "experiments.x.matrix.k[99]"
 
 
 def test_what_only_combinations_violate_is_told_once_and_counted():
     text = experiment(FIT + "matrix = { n_concepts = [8, 16], k = [4, 8, 16, 32] }") + FEATURES
     (fault,) = faults_of(text)
     bad = [(n, k) for n in (8, 16) for k in (4, 8, 16, 32) if k > n]
-    assert fault.place == "experiments.x.matrix"
+    assert fault.key == "experiments.x.matrix"
     assert f"in cell x[n_concepts=8,k=16] and {len(bad) - 1} more" in fault.message
 
 
@@ -590,5 +590,5 @@ def test_a_slot_may_take_one_of_several_kinds_and_an_optional_one_nothing():
 )
 def test_what_fits_no_kind_of_a_slot_is_told_with_all_of_them(needs, slot, message):
     (fault,) = faults_of(WHOLE + judgement(needs))
-    assert fault.place == f"experiments.judgement.needs.{slot}"
+    assert fault.key == f"experiments.judgement.needs.{slot}"
     assert message in fault.message

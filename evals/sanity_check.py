@@ -1,4 +1,4 @@
-"""Test metrics themselves: do their scores fall when the labels of a right concept are spoiled?"""
+"""Test metrics themselves: do scores of a known concept fall when its labels are corrupted?"""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class MatchingOptions:
     n_bootstrap : int
         Draws of an interval, over concepts; 0 for none.
     confidence : float
-        Share of draws within an interval, in (0, 1).
+        Fraction of draws within an interval, in (0, 1).
     seed : int
         Draws null and bootstrap.
     workers : int
@@ -80,13 +80,13 @@ class LocalisationOptions:
     tolerance : float
         Distance from the mask, in cells, up to which a maximum counts as in it.
     mass : float
-        Share of the positive part that the fewest cells hold, in (0, 1], for the IoU.
+        Fraction of the positive part that the fewest cells hold, in (0, 1], for the IoU.
     n_ranks : int
         Best labels that are kept for each concept.
     n_bootstrap : int
         Draws of an interval, over images; 0 for none.
     confidence : float
-        Share of draws within an interval, in (0, 1).
+        Fraction of draws within an interval, in (0, 1).
     seed : int
         Draws the bootstrap.
     """
@@ -113,14 +113,14 @@ class LocalisationConfig(LocalisationOptions):
     tolerance : float
         Distance from a mask, in cells of the maps, up to which a map's maximum counts as in it.
     mass : float
-        Share of a map's positive part that the fewest cells hold, in (0, 1], whose intersection
+        Fraction of a map's positive part that the fewest cells hold, in (0, 1], whose intersection
         over union with the mask is taken.
     n_ranks : int
         Labels of the largest gain that are kept for each concept, at least 1.
     n_bootstrap : int
         Draws of an interval, over a concept's images; 0 for none.
     confidence : float
-        Share of draws within an interval, in (0, 1).
+        Fraction of draws within an interval, in (0, 1).
     seed : int
         Draws the bootstrap.
     """

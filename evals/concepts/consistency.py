@@ -241,19 +241,19 @@ class _Tally(PairSums):
 
     def add_block(self, block: xr.Dataset, centre: Floats) -> None:
         """Add encodings of these groups less the centre; those of NaN are of empty maps."""
-        place = self._places(block["group"].values)
+        index = self._indices(block["group"].values)
         rows = block["encoding"].values.astype(np.float64) - centre
         encoded = ~np.isnan(rows).any(axis=1)
-        np.add.at(self.empty, place[~encoded], 1)
-        np.add.at(self.pixels, place[encoded], block["pixels"].values[encoded])
-        self.add(place[encoded], rows[encoded], block["presence"].values[encoded].astype(float))
+        np.add.at(self.empty, index[~encoded], 1)
+        np.add.at(self.pixels, index[encoded], block["pixels"].values[encoded])
+        self.add(index[encoded], rows[encoded], block["presence"].values[encoded].astype(float))
 
-    def _places(self, group: NDArray[np.integer]) -> NDArray[np.integer]:
-        place = np.searchsorted(self.groups, group).clip(max=max(len(self.groups) - 1, 0))
-        if not np.array_equal(self.groups[place], group):
+    def _indices(self, group: NDArray[np.integer]) -> NDArray[np.integer]:
+        index = np.searchsorted(self.groups, group).clip(max=max(len(self.groups) - 1, 0))
+        if not np.array_equal(self.groups[index], group):
             unknown = sorted(set(group.tolist()) - set(self.groups.tolist()))
             raise ValueError(f"encodings of {unknown[:3]}, which are no coordinates")
-        return place
+        return index
 
 
 def _blocks(encodings: xr.Dataset) -> Iterator[tuple[int, xr.Dataset]]:

@@ -4,9 +4,9 @@ Three measures of one map and one mask, each in [0, 1]:
 
 - *pointing*: whether the map's maximum falls into the mask, or within a tolerance of it (the
   pointing game; Zhang et al., "Top-down Neural Attention by Excitation Backprop", IJCV 126, 2018);
-- *energy*: the share of the map's positive part that lies in the mask (Wang et al., "Score-CAM",
+- *energy*: the fraction of the map's positive part that lies in the mask (Wang et al., "Score-CAM",
   CVPR workshops 2020, call it the energy-based pointing game);
-- *iou*: intersection over union of the mask and the fewest cells that hold a stated share of the
+- *iou*: intersection over union of the mask and the fewest cells that hold a stated fraction of the
   positive part.
 
 Beside each stands what chance gives: a map without any place (of uniform value, of one random
@@ -58,11 +58,11 @@ class Locations:
     Attributes
     ----------
     peak : ndarray
-        Share of each cell in the maximum: 1 in the largest, divided among equal ones.
+        Fraction of each cell in the maximum: 1 in the largest, divided among equal ones.
     energy : ndarray
-        Share of each cell in the positive part.
+        Fraction of each cell in the positive part.
     top : ndarray of bool
-        The fewest cells that hold the stated share of it, and those equal to the least of them.
+        The fewest cells that hold the stated fraction of it, and those equal to the least of them.
     """
 
     peak: np.ndarray
@@ -79,7 +79,7 @@ class Locations:
 
 
 def _fewest(energy: np.ndarray, mass: float) -> np.ndarray:
-    """Return the fewest cells (image, cell) that hold a share of the energy."""
+    """Return the fewest cells (image, cell) that hold a fraction of the energy."""
     descending = -np.sort(-energy, axis=1)
     held = np.cumsum(descending, axis=1)
     enough = (held < mass * held[:, -1:] * (1 - 1e-12)).sum(axis=1)  # cells but one
@@ -88,13 +88,13 @@ def _fewest(energy: np.ndarray, mass: float) -> np.ndarray:
 
 
 def compare(
-    places: Locations, masks: np.ndarray, tolerance: float = 0
+    locations: Locations, masks: np.ndarray, tolerance: float = 0
 ) -> tuple[np.ndarray, np.ndarray]:
     """Measure every map of a concept against every mask.
 
     Parameters
     ----------
-    places : Locations
+    locations : Locations
         Of maps (map, y, x).
     masks : ndarray of bool
         (mask, y, x), none of them empty.
@@ -111,10 +111,10 @@ def compare(
     flat = masks.reshape(len(masks), -1).astype(np.float64)
     near = flat if not tolerance else np.stack([_near(mask, tolerance) for mask in masks])
     n_cells, area = flat.shape[1], flat.sum(axis=1)
-    size = places.top.sum(axis=1)[:, None]
-    both = places.top.astype(np.float64) @ flat.T
+    size = locations.top.sum(axis=1)[:, None]
+    both = locations.top.astype(np.float64) @ flat.T
     expected = size * area / n_cells
-    score = [places.peak @ near.T, places.energy @ flat.T, both / (size + area - both)]
+    score = [locations.peak @ near.T, locations.energy @ flat.T, both / (size + area - both)]
     chance = [near.mean(axis=1), area / n_cells, expected / (size + area - expected)]
     return np.stack(score), np.stack([np.broadcast_to(one, both.shape) for one in chance])
 
@@ -170,8 +170,8 @@ def localise(
     for start in range(0, len(name_of), BLOCK):
         some = maps[["map", "image"]].isel(concept=slice(start, start + BLOCK)).load()
         scenes = _Scenes.of(masks, some["image"].values)
-        for place in range(some.sizes["concept"]):
-            one, name = some.isel(concept=place), name_of[start + place]
+        for index in range(some.sizes["concept"]):
+            one, name = some.isel(concept=index), name_of[start + index]
             generator = np.random.default_rng([options.seed, int(one["concept"])])
             rows.append(_localise_one(one, scenes, name, options, generator))
         progress(start + some.sizes["concept"], len(name_of))
@@ -210,11 +210,11 @@ class _Scenes:
             If there are none of an image.
         """
         ids = sorted(set(images.astype(str).ravel().tolist()) - {""})
-        places = masks.indexes["image"].get_indexer(ids)
-        if (places < 0).any():
-            missing = [name for name, place in zip(ids, places, strict=True) if place < 0]
+        indices = masks.indexes["image"].get_indexer(ids)
+        if (indices < 0).any():
+            missing = [name for name, index in zip(ids, indices, strict=True) if index < 0]
             raise ValueError(f"masks lack {len(missing)} images, as {missing[0]!r}")
-        own = masks[["mask", "carries"]].isel(image=places).load()
+        own = masks[["mask", "carries"]].isel(image=indices).load()
         return cls(
             own["mask"].transpose("image", "object", "y", "x").values.astype(bool),
             own["carries"].transpose("image", "object", "label").values.astype(bool),
@@ -268,9 +268,9 @@ def _localise_one(
     told |= dict.fromkeys(_OF_A_NAME, nothing)
     gains: dict[str, np.ndarray] = {}
     if kept.any():
-        places = Locations.of(maps[kept], options.mass)
+        locations = Locations.of(maps[kept], options.mass)
         for label, (shown, masks) in scenes.of_labels(scenes.rows(images[kept])).items():
-            own = Locations(places.peak[shown], places.energy[shown], places.top[shown])
+            own = Locations(locations.peak[shown], locations.energy[shown], locations.top[shown])
             score, chance = compare(own, masks, options.tolerance)
             own_score, own_chance = (np.diagonal(one, axis1=1, axis2=2) for one in (score, chance))
             gains[label] = (own_score - own_chance).sum(axis=1) / kept.sum()
@@ -339,7 +339,7 @@ def _rank(gains: dict[str, np.ndarray], n_ranks: int) -> dict[str, np.ndarray]:
     for measure in range(len(MEASURES)):
         values = np.array([gains[label][measure] for label in labels])
         best = np.argsort(-values, kind="stable")[:n_ranks]
-        top[measure, : len(best)] = [labels[place] for place in best]
+        top[measure, : len(best)] = [labels[index] for index in best]
         gain[measure, : len(best)] = values[best]
     return {"top_label": top, "top_gain": gain}
 

@@ -47,11 +47,11 @@ class Matching:
     Attributes
     ----------
     match : ndarray of int
-        (concept,) place of the concept it is matched to, one to one; -1 where there is none.
+        (concept,) index of the concept it is matched to, one to one; -1 where there is none.
     similarity : ndarray
         (concept,) to it, NaN where there is none.
     nearest : ndarray of int
-        (concept,) place of the most similar concept, -1 for one that is like none.
+        (concept,) index of the most similar concept, -1 for one that is like none.
     nearest_similarity : ndarray
         (concept,) to it.
     mutual : ndarray of bool
@@ -159,12 +159,12 @@ def compare_presences(
     shared = indexes[0].intersection(indexes[1], sort=False)
     if len(shared) < 2:
         raise ValueError(f"presences share {len(shared)} images; expected at least 2")
-    places = [index.get_indexer(shared) for index in indexes]
+    indices = [index.get_indexer(shared) for index in indexes]
     if shuffle is not None:
-        places[1] = np.random.default_rng([shuffle, 1]).permutation(places[1])
+        indices[1] = np.random.default_rng([shuffle, 1]).permutation(indices[1])
     columns = [
-        Columns(to_plain(array.isel(input=place)), name)
-        for array, place, name in zip(taken, places, sets, strict=True)
+        Columns(to_plain(array.isel(input=index)), name)
+        for array, index, name in zip(taken, indices, sets, strict=True)
     ]
     row = find_metric("correlation")
     return score_arrays([row], columns[0], columns[1], DEFAULTS, workers=workers)[row.name]
@@ -246,8 +246,8 @@ def match_sets(
     names = one.names, other.names
     per_concept = {key: np.stack([f.matched[key] for f in found], 1) for key in found[0].matched}
     for key in ("match", "nearest"):
-        places = per_concept[key]
-        per_concept[key] = np.where(places < 0, UNMATCHED, names[1][places])
+        indices = per_concept[key]
+        per_concept[key] = np.where(indices < 0, UNMATCHED, names[1][indices])
     shares = {key: np.stack([f.shares[key] for f in found]) for key in found[0].shares}
     dims = {1: ("basis",), 2: ("basis", "threshold")}
     n_alive = [len(n) if a is None else int(a.sum()) for n, a in zip(names, alive, strict=True)]
@@ -380,7 +380,7 @@ def _intervals(matching: Matching, options: MatchingOptions) -> dict[str, np.nda
 
 
 def _same(match: np.ndarray) -> float:
-    """Return the share of concepts that every basis matches, and all to the same one."""
+    """Return the fraction of concepts that every basis matches, and all to the same one."""
     if match.shape[1] < 2:
         return np.nan
     both = (match != UNMATCHED).all(axis=1)

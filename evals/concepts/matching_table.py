@@ -10,7 +10,7 @@ from registry.terminal import text_table
 
 
 def matching_table(matched: xr.Dataset) -> str:
-    """Return what share of concepts comes back, by every basis, beside that of the null.
+    """Return what fraction of concepts comes back, by every basis, beside that of the null.
 
     Parameters
     ----------

@@ -30,7 +30,7 @@ class IdentificationOptions:
     n_splits : int
         Splits of the neurons into those that choose and those that are tested, at least 1.
     share : float
-        Share of neurons that choose, in (0, 1); at least 2 do.
+        Fraction of neurons that choose, in (0, 1); at least 2 do.
     seed : int
         Of the first split, and of inputs that are drawn by neuron; the next split has the next.
     confidence : float
@@ -71,7 +71,7 @@ class IdentificationConfig(IdentificationOptions):
     n_splits : int
         Splits of the neurons into those that choose and those that are tested.
     share : float
-        Share of neurons that choose, in (0, 1); at least 2 do.
+        Fraction of neurons that choose, in (0, 1); at least 2 do.
     seed : int
         Of the first split, and of inputs that some metrics draw by neuron.
     shift : float

@@ -42,16 +42,16 @@ from evals.scoring.labelled import pair_datasets
 
 
 def right_ranks(scores: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Return the place of each neuron's right concept among all, from 1: (neuron,) float64.
+    """Return the index of each neuron's ground-truth concept among all, from 1: (neuron,) float64.
 
-    Equal scores share the mean of their places; undefined ones are all equal, below the defined.
+    Equal scores share the mean of their indices; undefined ones are all equal, below the defined.
 
     Parameters
     ----------
     scores : ndarray
         (neuron, concept), NaN where undefined.
     right : ndarray
-        (neuron,) place of the right concept.
+        (neuron,) index of the ground-truth concept.
     """
     ranked = np.where(np.isnan(scores), -np.inf, scores)
     own = np.take_along_axis(ranked, right[:, None], axis=1)
@@ -61,7 +61,7 @@ def right_ranks(scores: np.ndarray, right: np.ndarray) -> np.ndarray:
 def top_chances(scores: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Return the chance that each neuron's best concept is the right one: (neuron,) in [0, 1].
 
-    1 or 0, but ``1 / n`` where the right concept is one of n that share the highest score, as if
+    1 or 0, but ``1 / n`` where the known concept is one of n that share the highest score, as if
     one of them were drawn. 0 where the right pair is undefined.
     """
     ranked = np.where(np.isnan(scores), -np.inf, scores)
@@ -71,8 +71,8 @@ def top_chances(scores: np.ndarray, right: np.ndarray) -> np.ndarray:
     return np.asarray(is_best / (ranked == best).sum(axis=1))
 
 
-def best_places(scores: np.ndarray) -> np.ndarray:
-    """Return the place of each neuron's best concept, the first of equals; -1 if undefined."""
+def best_indices(scores: np.ndarray) -> np.ndarray:
+    """Return the index of each neuron's best concept, the first of equals; -1 if undefined."""
     ranked = np.where(np.isnan(scores), -np.inf, scores)
     return np.where(np.isnan(scores).all(axis=1), -1, ranked.argmax(axis=1))
 
@@ -94,7 +94,7 @@ def identify(
     labels : array
         (input, concept) or (input, label), of the same inputs: all concepts that compete.
     right : array of int
-        (neuron,) place of each neuron's concept among the labels, -1 where it is not known:
+        (neuron,) index of each neuron's concept among the labels, -1 where it is not known:
         see :func:`evals.identification.known_neurons.right_places`.
     metrics : sequence of str or Metric
         Names in the table of metrics.
@@ -163,7 +163,7 @@ class _Found:
     Attributes
     ----------
     ranks, chances, undefined, best : ndarray
-        (neuron,) as of `right_ranks`, `top_chances` and `best_places`; share of undefined pairs.
+        (neuron,) as of `right_ranks`, `top_chances`, `best_indices`; fraction of undefined pairs.
     auprc : ndarray
         (split,) of the tested neurons, NaN of splits that chose other parameters.
     """
@@ -186,7 +186,7 @@ class _Found:
             right_ranks(scores, right),
             top_chances(scores, right),
             np.isnan(scores).mean(axis=1),
-            best_places(scores),
+            best_indices(scores),
             auprc,
         )
 

@@ -1,6 +1,6 @@
 """Choice of alpha and lambda on neurons whose concept is known.
 
-A metric is good where the right concept of a neuron scores above all wrong ones. How far it is so
+A metric is good where the known concept of a neuron scores above all wrong ones. How far it is so
 is the average precision of its scores, over all pairs of a neuron and a concept, as a detector of
 the right pairs. Every metric is given the parameters that are best by this on a few neurons, and
 judged on the others (Oikarinen et al. 2025, arXiv 2506.05774, sections 4 and 5).
@@ -53,7 +53,7 @@ def validation_neurons(
     n_neurons : int
         Neurons whose concept is known, at least 3.
     share : float
-        Share of them that choose, in (0, 1): ``int(share * n_neurons)``, computed without float
+        Fraction of them that choose, in (0, 1): ``int(share * n_neurons)``, computed without float
         error, and at least 2.
     seed : int
         Another one draws others.
@@ -76,7 +76,7 @@ def validation_neurons(
             f"{LEAST_VALIDATION + 1}: {LEAST_VALIDATION} that choose parameters, 1 that is tested"
         )
     if not 0 < share < 1:
-        raise ValueError(f"the share of neurons that choose lies in (0, 1); got {share!r}")
+        raise ValueError(f"the fraction of neurons that choose lies in (0, 1); got {share!r}")
     wanted = max(math.floor(Fraction(str(share)) * n_neurons), LEAST_VALIDATION)
     chosen = np.random.default_rng(seed).permutation(n_neurons)[: min(wanted, most or wanted)]
     is_chosen = np.zeros(n_neurons, dtype=bool)
@@ -96,7 +96,7 @@ def identification_auprc(scores: AnyArray, right: AnyArray) -> float:
     scores : array
         (neuron, concept), NaN where undefined.
     right : array of int
-        (neuron,) place of each neuron's concept. Neurons where it is -1 are left out: it is not
+        (neuron,) index of each neuron's concept. Neurons where it is -1 are left out: it is not
         known which of their pairs are wrong.
 
     Returns
@@ -107,15 +107,15 @@ def identification_auprc(scores: AnyArray, right: AnyArray) -> float:
     Raises
     ------
     ValueError
-        If the shapes do not fit, a place is no concept, or no neuron is known.
+        If the shapes do not fit, an index is no concept, or no neuron is known.
     """
     values = to_numpy(scores).astype(np.float64)
-    places = require_right(right, values.shape)
-    known = np.flatnonzero(places != UNKNOWN)
-    if len(known) < len(places):
+    indices = require_right(right, values.shape)
+    known = np.flatnonzero(indices != UNKNOWN)
+    if len(known) < len(indices):
         values = values[known]
     ranked = np.where(np.isnan(values), -np.inf, values)
-    hits = np.sort(ranked[np.arange(len(known)), places[known]])
+    hits = np.sort(ranked[np.arange(len(known)), indices[known]])
     found = len(hits) - np.searchsorted(hits, hits)
     at_or_above = ranked.size - np.searchsorted(np.sort(ranked, axis=None), hits)
     return float(np.mean(found / at_or_above))
@@ -144,7 +144,7 @@ def choose_parameters(
     labels : array
         (input, concept) or (input, label): all concepts that compete.
     right : array of int
-        (neuron,) place of each neuron's concept, as of `right_places`; neurons with -1 are left
+        (neuron,) index of each neuron's concept, as of `right_places`; neurons with -1 are left
         out.
     metrics : sequence of str or Metric
         Names in the table of metrics.
@@ -216,7 +216,7 @@ class KnownNeurons:
     Attributes
     ----------
     right : ndarray
-        (neuron,) place of each neuron's concept; neurons where it is not known are left out.
+        (neuron,) index of each neuron's concept; neurons where it is not known are left out.
     neurons, concepts : ndarray
         Their names.
     n_inputs : int
@@ -233,9 +233,9 @@ class KnownNeurons:
     ):
         activations, labels = align(activations, labels)
         shape = activations.sizes["neuron"], labels.sizes["concept"]
-        places = require_right(take_right(right, activations), shape)
-        known = np.flatnonzero(places != UNKNOWN)
-        self.right = places[known]
+        indices = require_right(take_right(right, activations), shape)
+        known = np.flatnonzero(indices != UNKNOWN)
+        self.right = indices[known]
         self.neurons = activations["neuron"].values[known]
         self.concepts = labels["concept"].values
         self.n_inputs = labels.sizes["input"]

@@ -46,7 +46,7 @@ def to_numpy(array: Any) -> np.ndarray:
 
 
 def is_plain(array: Any) -> bool:
-    """Return whether an array's dimensions have no names, so that its rows are known by place."""
+    """Return whether an array's dimensions have no names, so that its rows are known by index."""
     if not isinstance(array, xr.DataArray):
         return True
     return all(dim == f"dim_{axis}" for axis, dim in enumerate(array.dims))  # xarray's own

@@ -60,16 +60,16 @@ class _Walk:
 
     def emit(self) -> None:
         n_vectors = LANES // WIDTH
-        places = [self._at(self._state, i) for i in range(2 * n_vectors)]
-        values = [self._builder.load(place, align=8) for place in places]
+        indices = [self._at(self._state, i) for i in range(2 * n_vectors)]
+        values = [self._builder.load(index, align=8) for index in indices]
         found, sums = values[:n_vectors], values[n_vectors:]
         for step in range(UNROLLED):
             word = self._read_word(step)
             gain, share = self._spread(self._gains, step), self._spread(self._shares, step)
             for i in range(n_vectors):
                 found[i], sums[i] = self._step(self._mask(word, i), found[i], sums[i], gain, share)
-        for place, value in zip(places, found + sums, strict=True):
-            self._builder.store(value, place, align=8)
+        for index, value in zip(indices, found + sums, strict=True):
+            self._builder.store(value, index, align=8)
 
     def _step(self, mask: Any, found: Any, total: Any, gain: Any, share: Any) -> tuple[Any, Any]:
         build, fused = self._builder, ("contract",)
@@ -79,15 +79,15 @@ class _Walk:
 
     def _read_word(self, step: int) -> Any:
         row = self._builder.zext(self._builder.load(self._at(self._rows, step)), _INT64)
-        place = self._builder.mul(row, self._stride)
-        return self._builder.load(self._builder.gep(self._words, [place]))
+        index = self._builder.mul(row, self._stride)
+        return self._builder.load(self._builder.gep(self._words, [index]))
 
-    def _at(self, pointer: Any, place: int) -> Any:
-        return self._builder.gep(pointer, [ir.Constant(_INT64, place)])
+    def _at(self, pointer: Any, index: int) -> Any:
+        return self._builder.gep(pointer, [ir.Constant(_INT64, index)])
 
-    def _spread(self, pointer: Any, place: int) -> Any:
+    def _spread(self, pointer: Any, index: int) -> Any:
         nothing = ir.Constant(_VECTOR, ir.Undefined)
-        number = self._builder.load(self._at(pointer, place))
+        number = self._builder.load(self._at(pointer, index))
         first = self._builder.insert_element(nothing, number, ir.Constant(_INT32, 0))
         everywhere = ir.Constant(ir.VectorType(_INT32, WIDTH), [0] * WIDTH)
         return self._builder.shuffle_vector(first, nothing, everywhere)

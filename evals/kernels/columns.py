@@ -11,7 +11,7 @@ from scipy import sparse
 
 from evals.kernels.arrays import to_plain
 
-SPARSE_DENSITY = 0.05  # below this share of values that are not 0, a column is kept sparse
+SPARSE_DENSITY = 0.05  # below this fraction of values that are not 0, a column is kept sparse
 SLAB_BYTES = 1 << 26  # what is read of a lazy array at once
 RESIDENT_BYTES = 1 << 29  # a lazy array up to this size is read once and kept
 TURNED_INPUTS = 512  # inputs that are put in column order at once, while they are in the cache

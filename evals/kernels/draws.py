@@ -37,7 +37,7 @@ class _Groups:
     order : ndarray
         (cell,) cells in that order.
     ends : ndarray
-        (group,) place in `order` after each group's last cell.
+        (group,) index in `order` after each group's last cell.
     values : ndarray
         (group,) value of the group.
     of_cell : ndarray
@@ -306,8 +306,8 @@ def _draw(weights: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         return drawn
     for draw, column in enumerate(weights.T):  # inputs in a row, of which some are drawn
         ends = np.cumsum(column)
-        places = generator.choice(ends[-1], sizes[draw], replace=False, shuffle=False)
-        cells = np.searchsorted(ends, places, side="right")
+        indices = generator.choice(ends[-1], sizes[draw], replace=False, shuffle=False)
+        cells = np.searchsorted(ends, indices, side="right")
         drawn[:, draw] = np.bincount(cells, minlength=len(column))
     return drawn
 
@@ -412,9 +412,9 @@ def _center_ranks(weights, order, ends, total):  # type: ignore[no-untyped-def]
             for draw in range(total.size):
                 here[draw] += weights[order[cell], draw]
             cell += 1
-        for place in range(first, cell):
+        for index in range(first, cell):
             for draw in range(total.size):
-                ranks[order[place], draw] = total[draw] - 2 * above[draw] - here[draw]
+                ranks[order[index], draw] = total[draw] - 2 * above[draw] - here[draw]
         for draw in range(total.size):
             above[draw] += here[draw]
     return ranks

@@ -49,7 +49,7 @@ class Indicators(Shared):
 
     @shared_property
     def share(self) -> float:
-        """Share of values that are true."""
+        """Fraction of values that are true."""
         return float(self.totals.sum() / (self.n_inputs * self.n_columns))
 
     @shared_property
@@ -90,19 +90,3 @@ class Indicators(Shared):
         """The true columns of each input: int64 starts (input + 1,), and int32."""
         rows = sparse.csr_array(self._columns if self._is_sparse else self.rows)
         return rows.indptr.astype(np.int64), rows.indices.astype(np.int32)
-
-    @shared_property
-    def groups(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Columns of similar size together: their numbers, and their true inputs (column, place).
-
-        Shorter columns are filled up with ``n_inputs``, which is no input.
-        """
-        scales = np.frexp(self.totals.astype(np.float64))[1]
-        return [self._group(np.flatnonzero(scales == s)) for s in np.unique(scales) if s > 0]
-
-    def _group(self, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        starts, true = self.true_inputs
-        inputs = np.full((len(columns), self.totals[columns].max()), self.n_inputs, dtype=np.int32)
-        for row, column in zip(inputs, columns, strict=True):
-            row[: self.totals[column]] = true[starts[column] : starts[column + 1]]
-        return columns, inputs

@@ -249,7 +249,7 @@ def to_units(block: Block, shift: np.ndarray, exponent: np.ndarray) -> Block:
 def _describe(values, starts, n_inputs, sum_bits, columns):  # type: ignore[no-untyped-def]
     """Fill in shift, exponent, total, rest, deviation and norm (6, column).
 
-    Returns the place in `GRIDS` of the finest grid that is needed, and whether all is binary.
+    Returns the index in `GRIDS` of the finest grid that is needed, and whether all is binary.
     """
     grid, is_binary = 0, True
     exact = 2.0 ** (MANTISSA_BITS - sum_bits)

@@ -18,10 +18,10 @@ from evals.kernels.columns import SPARSE_DENSITY, Block
 from evals.kernels.contingency import count_top, require_binary
 from evals.kernels.indicators import Indicators
 
-DENSE_COUNT = 0.01  # above this share of true values, counting bits is faster than lists
+DENSE_COUNT = 0.01  # above this fraction of true values, counting bits is faster than lists
 STEPS_AT_ONCE = 256  # steps that every word takes before they take more
 MANY_TIED = 64  # inputs of one score above which their share is added once, not again and again
-WORD_TIME, LIST_TIME, HIT_TIME, SORT_TIME = 11, 20, 2.5, 5  # nanoseconds, of what `_fastest` counts
+WORD_TIME, LIST_TIME, HIT_TIME = 11, 20, 2.5  # nanoseconds a step, of what `_fastest` counts
 SMALL_INPUTS = 1 << 16  # inputs up to which their numbers take two bytes
 
 
@@ -138,8 +138,8 @@ class Ranking:
 
     def active(self, lengths: np.ndarray) -> Indicators:
         """Return which inputs are active: the first ``lengths`` (column,) of each column."""
-        place = np.arange(len(self.inputs)) - np.repeat(self.starts[:-1], self.sizes)
-        inputs = self.inputs[place < np.repeat(lengths, self.sizes)].astype(np.int32)
+        index = np.arange(len(self.inputs)) - np.repeat(self.starts[:-1], self.sizes)
+        inputs = self.inputs[index < np.repeat(lengths, self.sizes)].astype(np.int32)
         shape = (self.n_inputs, self.n_columns)
         ones = np.ones(len(inputs), dtype=np.bool_)
         return Indicators(sparse.csc_array((ones, inputs, _starts(lengths)), shape=shape))
@@ -215,7 +215,7 @@ def _sort(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 @njit(nogil=True, cache=True)
 def _make_keys(values):  # type: ignore[no-untyped-def]
-    """Return numbers that ascend as float32 values descend, each with its place in the low half."""
+    """Return numbers that ascend as float32 values descend, each with its index in the low half."""
     bits = (values + np.float32(0)).view(np.uint32)  # -0 + 0 is 0
     keys = np.empty(values.size, dtype=np.uint64)
     for i in range(values.size):
@@ -311,40 +311,17 @@ def average_precision(ranking: Ranking, truth: Indicators) -> np.ndarray:
     """
     precision = np.zeros((ranking.n_columns, truth.n_columns))
     walk = (ranking.starts, ranking.inputs, ranking.is_last, ranking.n_inputs, truth.totals)
-    way = _fastest(ranking, truth)
-    if way == "words":
+    if _fastest(truth) == "words":
         _precision_in_words(*walk, truth.row_words, precision)
-    elif way == "lists":
-        _precision_in_lists(*walk, *truth.lists, precision)
     else:
-        _precision_by_sorting(ranking, truth, precision)
+        _precision_in_lists(*walk, *truth.lists, precision)
     return precision
 
 
-def _fastest(ranking: Ranking, truth: Indicators) -> str:
+def _fastest(truth: Indicators) -> str:
     """Return the way to precision that takes the least time, which changes no result."""
-    n_steps = len(ranking.inputs) / ranking.n_columns
-    n_true = float(truth.totals.sum())
-    times = {
-        "words": n_steps * WORD_TIME * -(-truth.n_columns // LANES),
-        "lists": n_steps * (LIST_TIME + HIT_TIME * n_true / truth.n_inputs),
-        "sorts": n_true * SORT_TIME + truth.n_inputs,
-    }
-    return min(times, key=lambda way: times[way])
-
-
-def _precision_by_sorting(ranking: Ranking, truth: Indicators, precision: np.ndarray) -> None:
-    """Sort how far down each true input stands, for all columns of truth at once."""
-    precision[:, truth.totals == 0] = np.nan
-    kind = _small(ranking.n_inputs + 2)  # so small, they are sorted faster
-    above = np.empty(ranking.n_inputs + 1, dtype=kind)
-    for truths, wanted in truth.groups:
-        inputs, places = wanted.astype(kind), np.empty(wanted.shape, dtype=kind)
-        for column in range(ranking.n_columns):
-            stored = slice(ranking.starts[column], ranking.starts[column + 1])
-            _look_up(ranking.inputs[stored], ranking.is_last[stored], above, inputs, places)
-            places.sort(axis=1)
-            precision[column, truths] = _precision_of_sorted(places, truth.totals[truths])
+    hits = HIT_TIME * float(truth.totals.sum()) / truth.n_inputs
+    return "words" if WORD_TIME * -(-truth.n_columns // LANES) < LIST_TIME + hits else "lists"
 
 
 def roc_area(rank_sums: np.ndarray, sizes: np.ndarray, truth: Indicators) -> np.ndarray:
@@ -420,8 +397,8 @@ def _count_in_words(starts, inputs, lengths, words, counts):  # type: ignore[no-
         done = 0
         for cut in range(lengths.shape[0]):
             for i in range(starts[column] + done, starts[column] + lengths[cut, column]):
-                place = np.uint64(inputs[i])
-                marks[place >> np.uint64(6)] |= np.uint64(1) << (place & np.uint64(63))
+                index = np.uint64(inputs[i])
+                marks[index >> np.uint64(6)] |= np.uint64(1) << (index & np.uint64(63))
             done = lengths[cut, column]
             for k in range(words.shape[0]):
                 found = np.uint64(0)
@@ -430,7 +407,7 @@ def _count_in_words(starts, inputs, lengths, words, counts):  # type: ignore[no-
                 counts[cut, column, k] = found
 
 
-# Three ways to the same sums: each hit adds ``found / at_or_above``, where both count the
+# Two ways to the same sums: each hit adds ``found / at_or_above``, where both count the
 # whole group of equal score, from the highest score down.
 
 
@@ -446,14 +423,14 @@ def _precision_in_lists(  # type: ignore[no-untyped-def]
         before[:] = 0
         begin = starts[column]
         for i in range(begin, starts[column + 1]):
-            for place in range(row_starts[inputs[i]], row_starts[inputs[i] + 1]):
-                state[row_columns[place], 0] += 1
+            for index in range(row_starts[inputs[i]], row_starts[inputs[i] + 1]):
+                state[row_columns[index], 0] += 1
             if not is_last[i]:
                 continue
             share = 1.0 / (i + 1 - starts[column])
             for j in range(begin, i + 1):
-                for place in range(row_starts[inputs[j]], row_starts[inputs[j] + 1]):
-                    k = row_columns[place]
+                for index in range(row_starts[inputs[j]], row_starts[inputs[j] + 1]):
+                    k = row_columns[index]
                     found = state[k, 0]
                     state[k, 1] += (found - before[k]) * (found * share)  # once for a group
                     before[k] = found
@@ -564,48 +541,3 @@ def _finish(found, total, n_true, n_inputs):  # type: ignore[no-untyped-def]
     if n_true == 0:
         return np.nan
     return (total + (n_true - found) * (n_true * (1.0 / n_inputs))) / n_true
-
-
-@njit(nogil=True, cache=True)
-def _look_up(inputs, is_last, above, wanted, places):  # type: ignore[no-untyped-def]
-    """Fill in how many inputs are at or above each wanted one; most for what is no input."""
-    n_inputs = above.size - 1
-    above[:n_inputs] = n_inputs
-    above[n_inputs] = n_inputs + 1
-    end = inputs.size
-    for i in range(inputs.size - 1, -1, -1):
-        if is_last[i]:
-            end = i + 1
-        above[inputs[i]] = end
-    for row in range(wanted.shape[0]):
-        for place in range(wanted.shape[1]):
-            places[row, place] = above[wanted[row, place]]
-
-
-@njit(nogil=True, cache=True)
-def _precision_of_sorted(places, totals):  # type: ignore[no-untyped-def]
-    """Sum over the sorted numbers (truth, place) of inputs at or above each hit."""
-    precision = np.zeros(totals.size)
-    for k in range(totals.size):
-        hits = places[k, : totals[k]]
-        n_tied = 0
-        for i in range(1, hits.size):
-            n_tied += hits[i] == hits[i - 1]
-        if n_tied == 0:
-            precision[k] = _sum_shares(hits) / totals[k]
-            continue
-        begin = 0
-        for i in range(hits.size):
-            if i + 1 == hits.size or hits[i + 1] != hits[i]:
-                precision[k] += (i + 1 - begin) * (i + 1) / hits[i]
-                begin = i + 1
-        precision[k] /= totals[k]
-    return precision
-
-
-@njit(nogil=True, cache=True, fastmath={"reassoc"})
-def _sum_shares(places):  # type: ignore[no-untyped-def]
-    total = 0.0
-    for i in range(places.size):
-        total += np.float64(i + 1) / np.float64(places[i])
-    return total

@@ -52,8 +52,8 @@ class Sampler:
         Returns
         -------
         ndarray
-            (drawn,) places of inputs; those that are in both draws stand twice. In an order that
-            follows from names, not from places.
+            (drawn,) indices of inputs; those that are in both draws stand twice. In an order that
+            follows from names, not from indices.
         """
         everything = np.arange(len(self._keys))
         name = self._neurons[neuron]
@@ -83,7 +83,7 @@ def keyed_numbers(keys: np.ndarray, *parts: Any) -> np.ndarray:
 
 
 def choose_keyed(keys: np.ndarray, probability: float, *parts: Any) -> np.ndarray:
-    """Return the places of keys that are chosen, each with a probability, for what is named."""
+    """Return the indices of keys that are chosen, each with a probability, for what is named."""
     return np.asarray(_find_below(keys, _hash(*parts), probability))
 
 

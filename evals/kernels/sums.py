@@ -19,8 +19,8 @@ from scipy import sparse
 from evals.kernels.columns import Block, replace, stored
 from evals.kernels.indicators import Indicators
 
-DENSE_SUM = 0.2  # above this share of true values, a matrix product is faster than adding rows
-FEW_RESTS = 0.02  # below this share of values with a rest, rests are multiplied sparsely
+DENSE_SUM = 0.2  # above this fraction of true values, a matrix product is faster than adding rows
+FEW_RESTS = 0.02  # below this fraction of values with a rest, rests are multiplied sparsely
 PRODUCT_INPUTS = 1024  # inputs that are multiplied at once
 CACHED_VALUES = 1 << 16  # values whose rows are added while they are in the cache
 
@@ -177,13 +177,13 @@ def _multiply_sparse(
 
 def _add(values: Rows, truth: Indicators, bits: int, sums: np.ndarray, rests: np.ndarray) -> None:
     starts, inputs = truth.true_inputs
-    places = starts[:-1].copy()
+    indices = starts[:-1].copy()
     size = max(16, CACHED_VALUES // values.n_columns)
     space = Space(size, values.n_columns)
     for rows in values.slabs(size):
         head, rest = values.split(rows, bits, space)
-        begin = places.copy()
-        _add_rows(starts, inputs, places, rows.start, np.ascontiguousarray(head), sums)
+        begin = indices.copy()
+        _add_rows(starts, inputs, indices, rows.start, np.ascontiguousarray(head), sums)
         if rest is not None:
             _add_rows(starts, inputs, begin, rows.start, np.ascontiguousarray(rest), rests)
 
@@ -228,14 +228,14 @@ def _scale_rows(raw, shift, scale, units):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _add_rows(starts, inputs, places, first, values, sums):  # type: ignore[no-untyped-def]
-    """Add the rows of a slab's true inputs, which each column goes on to read at its place."""
+def _add_rows(starts, inputs, indices, first, values, sums):  # type: ignore[no-untyped-def]
+    """Add the rows of a slab's true inputs, which each column goes on to read at its index."""
     for column in range(starts.size - 1):
         total = sums[column]
-        place = places[column]
-        while place < starts[column + 1] and inputs[place] < first + values.shape[0]:
-            row = values[inputs[place] - first]
+        index = indices[column]
+        while index < starts[column + 1] and inputs[index] < first + values.shape[0]:
+            row = values[inputs[index] - first]
             for j in range(row.size):
                 total[j] += row[j]
-            place += 1
-        places[column] = place
+            index += 1
+        indices[column] = index

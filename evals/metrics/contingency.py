@@ -21,7 +21,7 @@ from evals.metrics.table import metric
     source="Zhou et al. 2015, arXiv 1412.6856; Oikarinen et al. 2025, arXiv 2506.05774",
 )
 def recall(counts: Counts) -> np.ndarray:
-    """Share of active inputs that are labelled, ``tp / P``.
+    """Fraction of active inputs that are labelled, ``tp / P``.
 
     0 for an empty concept, 1 for a full one; undefined for a silent neuron.
     """
@@ -37,7 +37,7 @@ def recall(counts: Counts) -> np.ndarray:
     source="Huang et al. 2023, arXiv 2309.10312; Oikarinen et al. 2025, arXiv 2506.05774",
 )
 def precision(counts: Counts) -> np.ndarray:
-    """Share of labelled inputs that are active, ``tp / Q``.
+    """Fraction of labelled inputs that are active, ``tp / Q``.
 
     Undefined for a silent neuron and for an empty concept.
     """
@@ -86,7 +86,7 @@ def iou(counts: Counts) -> np.ndarray:
     source="Koh et al. 2020, arXiv 2007.04612; Oikarinen et al. 2025, arXiv 2506.05774",
 )
 def accuracy(counts: Counts) -> np.ndarray:
-    """Share of inputs that are active and labelled or neither, ``(tp + tn) / D``.
+    """Fraction of inputs that are active and labelled or neither, ``(tp + tn) / D``.
 
     Undefined for a silent neuron.
     """
@@ -102,7 +102,7 @@ def accuracy(counts: Counts) -> np.ndarray:
     source="Oikarinen et al. 2025, arXiv 2506.05774",
 )
 def balanced_accuracy(counts: Counts) -> np.ndarray:
-    """Mean share of labelled among active, and of not labelled among inactive inputs.
+    """Mean fraction of labelled among active, and of not labelled among inactive inputs.
 
     ``(tp / P + tn / (D - P)) / 2``: the area under the ROC curve of binary labels. Undefined for a
     silent neuron and for one that is active on all inputs.
@@ -120,7 +120,7 @@ def balanced_accuracy(counts: Counts) -> np.ndarray:
     source="Oikarinen et al. 2025, arXiv 2506.05774",
 )
 def inverse_balanced_accuracy(counts: Counts) -> np.ndarray:
-    """Mean share of active among labelled, and of inactive among not labelled inputs.
+    """Mean fraction of active among labelled, and of inactive among not labelled inputs.
 
     ``(tp / Q + tn / (D - Q)) / 2``. Undefined for a silent neuron, and for an empty or a full
     concept.

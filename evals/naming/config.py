@@ -35,7 +35,7 @@ class NamingConfig:
         Draws of an interval; 0 for none. With 200 draws from 25,000 inputs, all metrics take
         some 20 ms for a sparse concept and a rare label, and a second where both are dense.
     confidence : float
-        Share of draws within an interval, in (0, 1).
+        Fraction of draws within an interval, in (0, 1).
     seed : int
         Draws the two halves of the inputs, the bootstrap, and inputs for metrics that draw some.
     workers : int

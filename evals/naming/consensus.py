@@ -55,5 +55,5 @@ def _elect_one(ballot: np.ndarray) -> tuple[int, int]:
         return -1, 0
     worth = 1 / np.arange(1, ballot.shape[1] + 1)
     support = [float(((ballot == label) * worth).sum()) for label in candidates]
-    place = np.lexsort((candidates, -np.round(support, 9), -votes))[0]
-    return int(candidates[place]), int(votes[place])
+    index = np.lexsort((candidates, -np.round(support, 9), -votes))[0]
+    return int(candidates[index]), int(votes[index])

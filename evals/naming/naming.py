@@ -34,7 +34,7 @@ PART_VALUES = 1 << 26
 """Presences of a part: 67 million, 268 MB where they are dense."""
 
 TIE = 1e-12
-"""Scores that differ by no more than this share of the larger one are equal."""
+"""Scores that differ by no more than this fraction of the larger one are equal."""
 
 Progress = Callable[[int, int], None]
 
@@ -52,7 +52,7 @@ class NamingOptions:
     n_bootstrap : int
         Draws of an interval; 0 for none.
     confidence : float
-        Share of draws within an interval, in (0, 1).
+        Fraction of draws within an interval, in (0, 1).
     seed : int
         Draws the halves and the bootstrap.
     block_size, workers : int, optional
@@ -69,7 +69,7 @@ class NamingOptions:
 
 
 def halve_inputs(inputs: Sequence[str] | np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the places of two random halves of the inputs, the first the larger by at most one.
+    """Return the indices of two random halves of the inputs, the first the larger by at most one.
 
     The draw is by the inputs' names, so that their order does not matter.
     """
@@ -152,7 +152,7 @@ class Namer:
     voting : ndarray
         (metric,) which metrics take part in the consensus.
     right : ndarray or None
-        (neuron,) place of the label that is known to be right, -1 where none is.
+        (neuron,) index of the label that is known to be right, -1 where none is.
     """
 
     presence: xr.DataArray
@@ -380,7 +380,7 @@ def rank_labels(
     n_ranks : int
         Labels to keep.
     right : ndarray of int, optional
-        (concept,) a label whose place is wanted, -1 for none.
+        (concept,) a label whose index is wanted, -1 for none.
 
     Returns
     -------
@@ -418,20 +418,20 @@ def _tolerance(scores: np.ndarray) -> np.ndarray:
 
 
 def _find_right(right: np.ndarray, names: np.ndarray) -> np.ndarray:
-    """Return the places of right labels (neuron,), -1 where none is known.
+    """Return the indices of right labels (neuron,), -1 where none is known.
 
     Raises
     ------
     ValueError
         If some right labels are labels, and others are not.
     """
-    places = {name: place for place, name in enumerate(names[:-1].tolist())}
+    indices = {name: index for index, name in enumerate(names[:-1].tolist())}
     known = right.astype(str).tolist()
-    strange = sorted(set(known) - places.keys() - {""})
-    if strange and not places.keys().isdisjoint(known):
-        hint = nearest(strange[0], list(places))
+    strange = sorted(set(known) - indices.keys() - {""})
+    if strange and not indices.keys().isdisjoint(known):
+        hint = nearest(strange[0], list(indices))
         raise ValueError(f"{len(strange)} right labels are no labels: {strange[0]!r}{hint}")
-    return np.array([places.get(name, -1) for name in known], dtype=np.int64)
+    return np.array([indices.get(name, -1) for name in known], dtype=np.int64)
 
 
 def _join(parts: Iterable[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -477,7 +477,7 @@ def _consensus(whole: xr.Dataset, n_voting: int) -> dict[str, Any]:
 
 
 def _right_shares(whole: xr.Dataset) -> dict[str, Any]:
-    """Return the share of concepts of known label whose name is that label."""
+    """Return the fraction of concepts of known label whose name is that label."""
     right = whole["right_label"].values
     known = right != ""
     hits = (whole["name"].values == right[:, None])[known].sum(axis=0)

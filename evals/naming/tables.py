@@ -104,13 +104,13 @@ def wrapped_table(
     """
     widths = [max(map(len, column)) + 2 for column in zip(header, *rows, strict=True)]
     tables: list[list[int]] = [[*range(repeated)]]
-    for place in range(repeated, len(header)):
+    for index in range(repeated, len(header)):
         last = tables[-1]
-        if len(last) > repeated and sum(widths[own] for own in [*last, place]) - 2 > width:
+        if len(last) > repeated and sum(widths[own] for own in [*last, index]) - 2 > width:
             tables.append([*range(repeated)])
-        tables[-1].append(place)
+        tables[-1].append(index)
     return "\n".join(
-        text_table([header[place] for place in own], [[row[p] for p in own] for row in rows])
+        text_table([header[index] for index in own], [[row[p] for p in own] for row in rows])
         for own in tables
     )
 

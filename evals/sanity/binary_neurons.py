@@ -51,11 +51,11 @@ class BinaryNeurons:
     Parameters
     ----------
     frequencies : tuple of float
-        Share of inputs at which each neuron is active, and its concept present, in (0, 1).
+        Fraction of inputs at which each neuron is active, and its concept present, in (0, 1).
     n_inputs : int
         Number of inputs.
     rates : Rates
-        How many labels are spoiled.
+        How many labels are corrupted.
     seed : int
         Another one draws others.
 
@@ -85,9 +85,9 @@ class BinaryNeurons:
         """Inputs at which each neuron is active."""
         return tuple(round(frequency * self.n_inputs) for frequency in self.frequencies)
 
-    def generator(self, *place: int) -> np.random.Generator:
-        """Return the randomness of one place in the test."""
-        return np.random.default_rng([self.seed, *place])
+    def generator(self, *index: int) -> np.random.Generator:
+        """Return the randomness of one index in the test."""
+        return np.random.default_rng([self.seed, *index])
 
     def statistics(self, which: int, test: str, n_draws: int) -> CountedStatistics:
         """Return a neuron with its own concept's labels after faults, drawn many times.
@@ -173,12 +173,12 @@ class SimulatedInputs:
     def concepts(self) -> np.ndarray:
         """(input, frequency) float64: activations, and labels without faults."""
         n_inputs = self.setting.n_inputs
-        places = np.arange(n_inputs)
+        indices = np.arange(n_inputs)
         if not self.in_order:
-            places = self.setting.generator().permutation(n_inputs)
-        return np.asarray(places[:, None] < np.array(self.setting.n_active), dtype=np.float64)
+            indices = self.setting.generator().permutation(n_inputs)
+        return np.asarray(indices[:, None] < np.array(self.setting.n_active), dtype=np.float64)
 
-    def spoil(self, test: str, draw: int) -> np.ndarray:
+    def corrupt(self, test: str, draw: int) -> np.ndarray:
         """Return labels (input, frequency) after faults."""
         concepts, setting = self.concepts, self.setting
         numbers = setting.generator(TESTS.index(test), draw).random(concepts.shape)

@@ -76,12 +76,12 @@ class BinaryTrial:
         """
         bounds = row.bounds or bounds_of_scores([row.evaluate(self._all_pairs())])
         outcomes: dict[str, list[Outcome]] = {test: [] for test in TESTS}
-        for test, which in self._places():
+        for test, which in self._indices():
             seed = self.setting.generator(which, TESTS.index(test), 2).integers(1 << 62)
             parameters = Parameters(seed=int(seed))
             held = self._counted(test, which)
-            original, spoiled = (row.evaluate(statistics, parameters) for statistics in held)
-            outcomes[test].append(Outcome.of_draws(original, spoiled, bounds, self.criterion))
+            original, corrupted = (row.evaluate(statistics, parameters) for statistics in held)
+            outcomes[test].append(Outcome.of_draws(original, corrupted, bounds, self.criterion))
         return outcomes
 
     def simulate(self, row: Metric) -> Outcomes:
@@ -93,13 +93,13 @@ class BinaryTrial:
         inputs = SimulatedInputs(self.setting)
         bounds = row.bounds
         if bounds is None:
-            first = [inputs.concepts, *(inputs.spoil(test, 0) for test in TESTS)]
+            first = [inputs.concepts, *(inputs.corrupt(test, 0) for test in TESTS)]
             bounds = bounds_of_scores([inputs.score_all(score, first)])
         original = self._score(inputs, score, lambda draw: inputs.concepts)
         return {
             test: [
                 Outcome.of_draws(*scores, bounds, self.criterion)
-                for scores in zip(original, self._spoil_and_score(inputs, score, test), strict=True)
+                for scores in zip(original, self._score_corrupted(inputs, score, test), strict=True)
             ]
             for test in TESTS
         }
@@ -117,21 +117,21 @@ class BinaryTrial:
         return {
             test: [
                 Outcome.of_single_original(*scores, bounds, self.criterion)
-                for scores in zip(original, self._spoil_and_score(inputs, score, test), strict=True)
+                for scores in zip(original, self._score_corrupted(inputs, score, test), strict=True)
             ]
             for test in TESTS
         }
 
-    def _places(self) -> Iterator[tuple[str, int]]:
+    def _indices(self) -> Iterator[tuple[str, int]]:
         for test in TESTS:
             for which in range(len(self.setting.n_active)):
                 yield test, which
 
     def _counted(self, test: str, which: int) -> tuple[DrawnStatistics, DrawnStatistics]:
-        """Return statistics of original and of spoiled labels, of the same inputs."""
+        """Return statistics of original and of corrupted labels, of the same inputs."""
         if (test, which) not in self._statistics:
-            spoiled = self.setting.statistics(which, test, self.n_draws)
-            self._statistics[test, which] = spoiled.relabelled(ACTIVE), spoiled
+            corrupted = self.setting.statistics(which, test, self.n_draws)
+            self._statistics[test, which] = corrupted.relabelled(ACTIVE), corrupted
         return self._statistics[test, which]
 
     def _all_pairs(self) -> CountedStatistics:
@@ -139,8 +139,8 @@ class BinaryTrial:
             self._pairs.append(self.setting.all_pairs())
         return self._pairs[0]
 
-    def _spoil_and_score(self, inputs: SimulatedInputs, score: PairScore, test: str) -> np.ndarray:
-        return self._score(inputs, score, lambda draw: inputs.spoil(test, draw))
+    def _score_corrupted(self, inputs: SimulatedInputs, score: PairScore, test: str) -> np.ndarray:
+        return self._score(inputs, score, lambda draw: inputs.corrupt(test, draw))
 
     def _score(
         self, inputs: SimulatedInputs, score: PairScore, label: Callable[[int], Any]

@@ -32,11 +32,11 @@ class SanityOptions:
     Parameters
     ----------
     hidden_alpha : float or None
-        Fraction of inputs at which a neuron is active, in (0, 1], where the right concept is not
+        Fraction of inputs at which a neuron is active, in (0, 1], where the known concept is not
         known: it is then the one of highest IoU, and no other alpha is tried. None where
         activations are 0 or 1 already.
     validation_share : float
-        Share of neurons that choose parameters, in (0, 1); at least 2 do.
+        Fraction of neurons that choose parameters, in (0, 1); at least 2 do.
     alphas, lams : tuple of float
         What they choose from; no alpha where activations are 0 or 1 already.
     seed : int
@@ -74,11 +74,11 @@ class SanityConfig(SanityOptions):
     extra_factor : float
         Factor by which positive labels grow where there are extra ones, at least 1.
     epsilon : float
-        Share of a metric's range by which a score must fall, in [0, 1).
+        Fraction of a metric's range by which a score must fall, in [0, 1).
     required : float
-        Share of draws, or of neurons, in which it must, in (0, 1].
+        Fraction of draws, or of neurons, in which it must, in (0, 1].
     frequencies : tuple of float
-        Theoretical: shares of inputs at which neurons are active, in (0, 1).
+        Theoretical: fractions of inputs at which neurons are active, in (0, 1).
     n_inputs : int
         Theoretical: number of inputs.
     n_draws : int
@@ -89,7 +89,7 @@ class SanityConfig(SanityOptions):
         Theoretical: "neuroneval" breaks ties as the published code does, to compare with its
         figures; it takes minutes.
     seeds : tuple of int
-        Experimental: of spoiled labels; scores on labels of several seeds are averaged.
+        Experimental: of corrupted labels; scores on labels of several seeds are averaged.
     hidden_alpha : float or None
         Experimental: fraction of inputs at which a neuron is active, in (0, 1], where no right
         concept is known and the one of highest IoU is taken; None where activations are 0 or 1.
@@ -99,7 +99,7 @@ class SanityConfig(SanityOptions):
     lams : tuple of float
         Experimental: weights of ``wpmi`` to choose from.
     validation_share : float
-        Experimental: share of neurons that choose, in (0, 1); at least 2 do. The rest is tested.
+        Experimental: fraction of neurons that choose, in (0, 1); at least 2 do. The rest is tested.
     variable : str
         Experimental: what of the activations is tested; by default ``presence`` of concepts,
         ``activation`` of neurons.
@@ -132,7 +132,7 @@ class SanityConfig(SanityOptions):
 
     @property
     def rates(self) -> Rates:
-        """How many labels are spoiled."""
+        """How many labels are corrupted."""
         return Rates(self.kept_share, self.extra_factor)
 
     @property

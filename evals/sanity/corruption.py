@@ -1,6 +1,6 @@
 """Labels with faults: positives that are missing, positives too many, classes for superclasses.
 
-A metric that is worth its name falls when the labels of a neuron's own concept are spoiled
+A metric that is worth its name falls when the labels of a neuron's own concept are corrupted
 (Oikarinen et al. 2025, arXiv 2506.05774, section 4 and appendices E.1 and E.3).
 """
 
@@ -28,7 +28,7 @@ LARGEST_SUBCLASS = 0.75
 class CorruptedLabels:
     """Labels of which some are missing, or to which some are added.
 
-    Whether an input's label is spoiled follows from the names of input and concept and the seed
+    Whether an input's label is corrupted follows from the names of input and concept and the seed
     alone, so it does not depend on the order of inputs or on what else is read.
 
     Parameters
@@ -40,7 +40,7 @@ class CorruptedLabels:
     rates : Rates
         With what probability.
     seed : int
-        Another one spoils others.
+        Another one corrupts others.
     keys : ndarray, optional
         (input,) as of `input_keys`, where they are known already: they cost a hash each.
     """
@@ -65,14 +65,14 @@ class CorruptedLabels:
     def block(self, start: int, stop: int) -> Block:
         """Return concepts ``start`` to ``stop`` (input, concept) as float64."""
         held = self._labels.block(start, stop)
-        columns = [self._spoil(*_stored(held, j), start + j) for j in range(stop - start)]
+        columns = [self._corrupt(*_stored(held, j), start + j) for j in range(stop - start)]
         inputs, values = (np.concatenate(parts) for parts in zip(*columns, strict=True))
         starts = np.cumsum([0, *(len(column[0]) for column in columns)])
         shape = (self.n_inputs, stop - start)
-        spoiled = sparse.csc_array((values, inputs, starts), shape=shape)
-        return spoiled if sparse.issparse(held) else spoiled.toarray(order="F")
+        corrupted = sparse.csc_array((values, inputs, starts), shape=shape)
+        return corrupted if sparse.issparse(held) else corrupted.toarray(order="F")
 
-    def _spoil(
+    def _corrupt(
         self, inputs: np.ndarray, values: np.ndarray, concept: int
     ) -> tuple[np.ndarray, np.ndarray]:
         """Spoil the labels of a concept that are not 0, given as inputs and values."""
@@ -120,12 +120,12 @@ def corrupt_labels(
     rates : Rates
         With what probability.
     seed : int
-        Another one spoils others.
+        Another one corrupts others.
 
     Returns
     -------
     xr.DataArray
-        (input, concept) float64. What is spoiled follows from names and seed alone.
+        (input, concept) float64. What is corrupted follows from names and seed alone.
     """
     labels = take_concepts(labels)
     inputs = labels["input"].values if "input" in labels.coords else None
@@ -145,19 +145,19 @@ class SubstitutedLabels:
     ----------
     labels : Columns
         (input, concept).
-    places : sequence of int
+    indices : sequence of int
         (concept,) the concept whose labels each one is given.
     """
 
-    def __init__(self, labels: Columns, places: Sequence[int] | np.ndarray):
+    def __init__(self, labels: Columns, indices: Sequence[int] | np.ndarray):
         self._labels = labels
-        self._places = np.asarray(places)
-        self.n_inputs, self.n_columns = labels.n_inputs, len(self._places)
+        self._indices = np.asarray(indices)
+        self.n_inputs, self.n_columns = labels.n_inputs, len(self._indices)
 
     def block(self, start: int, stop: int) -> Block:
         """Return concepts ``start`` to ``stop`` (input, concept) as float64."""
         return stack_columns(
-            [self._labels.block(place, place + 1) for place in self._places[start:stop]]
+            [self._labels.block(index, index + 1) for index in self._indices[start:stop]]
         )
 
 

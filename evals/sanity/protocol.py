@@ -1,4 +1,4 @@
-"""The protocol of the sanity tests: what is spoiled, by how much, in how many forms.
+"""The protocol of the sanity tests: what is corrupted, by how much, in how many forms.
 
 Oikarinen et al. 2025 (arXiv 2506.05774), section 4 and appendices E.1 and E.3.
 """
@@ -12,7 +12,7 @@ MISSING, EXTRA = TESTS = ("missing", "extra")
 
 THEORETICAL, EXPERIMENTAL, SEMANTIC = FORMS = ("theoretical", "experimental", "semantic")
 """Where metrics are tested: on binary neurons that are their concept; on real neurons, with labels
-spoiled at random, or by replacing classes by superclasses and back."""
+corrupted at random, or by replacing classes by superclasses and back."""
 
 DECISIVE = (THEORETICAL, EXPERIMENTAL)
 """Forms that a metric must pass, as far as they were run."""
@@ -30,7 +30,7 @@ COMPATS = ("", NEURONEVAL)
 
 @dataclass(frozen=True)
 class Rates:
-    """How many labels are spoiled.
+    """How many labels are corrupted.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Sanity tests of metrics: does the score of a right concept fall when its labels are spoiled?
+"""Sanity tests of metrics: does the score of a known concept fall when its labels are corrupted?
 
 Oikarinen et al. 2025 (arXiv 2506.05774), section 4: a metric that does not notice that half of the
 labels are missing, or that there are twice as many, says little about how well a concept explains
@@ -78,7 +78,7 @@ def theoretical_sanity(
     metrics : sequence of str or Metric, optional
         Names in the table; all of it by default.
     frequencies : sequence of float
-        Shares of inputs at which neurons are active, in (0, 1).
+        Fractions of inputs at which neurons are active, in (0, 1).
     n_inputs : int
         Number of inputs.
     n_draws : int
@@ -88,7 +88,7 @@ def theoretical_sanity(
         Draws, at least 1, for a metric that is a function of arrays, and for ``compat``: there
         every input is drawn.
     rates : Rates
-        How many labels are spoiled.
+        How many labels are corrupted.
     criterion : Criterion
         By how much a score must fall, and how often.
     seed : int
@@ -102,7 +102,7 @@ def theoretical_sanity(
     -------
     xr.Dataset
         (metric, test, frequency): ``score_change``, mean change in units of the metric's range;
-        ``decrease_rate``, share of draws in which the score falls by more than epsilon;
+        ``decrease_rate``, fraction of draws in which the score falls by more than epsilon;
         ``undefined_share``, of draws in which it is undefined, and counts as 0.
         (metric, test): ``decrease_accuracy``, mean rate over frequencies, its
         ``standard_error`` and 95 % interval ``decrease_accuracy_low`` and ``_high``, ``verdict``
@@ -237,7 +237,7 @@ def experimental_sanity(
         (neuron,) name of each neuron's concept, "" where it is not known. If none is known, it is
         the one of highest IoU; otherwise neurons where it is not known are left out.
     rates : Rates
-        How many labels are spoiled.
+        How many labels are corrupted.
     criterion : Criterion
         By how much a score must fall, and how often.
     seeds : sequence of int
@@ -250,13 +250,13 @@ def experimental_sanity(
     Returns
     -------
     xr.Dataset
-        With coordinate ``form``: "experimental", where labels are spoiled at random, and
+        With coordinate ``form``: "experimental", where labels are corrupted at random, and
         "semantic" (appendix E.3), where a class is replaced by its smallest superclass (extra), a
         superclass by a smaller one (missing), as far as labels lie within others.
-        (metric, form, test): ``decrease_accuracy``, share of tested neurons whose score falls,
+        (metric, form, test): ``decrease_accuracy``, fraction of tested neurons whose score falls,
         its ``standard_error`` and 95 % interval ``decrease_accuracy_low`` and ``_high``
-        (Wilson); ``mean_change``, in units of the metric's range; ``undefined``, share of scores
-        on spoiled labels that are undefined, and count as 0; ``verdict``, ``published``, the
+        (Wilson); ``mean_change``, in units of the metric's range; ``undefined``, fraction of scores
+        on corrupted labels that are undefined, and count as 0; ``verdict``, ``published``, the
         share that the paper gives for other data, ``difference``. (metric, test, seed):
         ``seed_accuracy``, of each seed alone. (form, test): ``n_neurons``. (metric,): ``alpha``
         and ``lam``, as chosen. NaN and "" where a form could not be run. Attribute
@@ -272,8 +272,8 @@ def experimental_sanity(
     rows = find_metrics(metrics)
     subjects = find_neurons(activations, labels, rows, right_concept, options)
     forms = [
-        _spoil_at_random(subjects, rates, criterion, seeds, progress),
-        _spoil_by_meaning(subjects, criterion, seeds),
+        _corrupt_at_random(subjects, rates, criterion, seeds, progress),
+        _corrupt_by_meaning(subjects, criterion, seeds),
     ]
     tested = xr.concat(
         [xr.concat(tests, xr.Variable("test", list(TESTS))) for tests in forms],
@@ -284,7 +284,7 @@ def experimental_sanity(
     return judged.transpose("metric", "form", "test", "seed")
 
 
-def _spoil_at_random(
+def _corrupt_at_random(
     subjects: NeuronsUnderTest,
     rates: Rates,
     criterion: Criterion,
@@ -293,19 +293,19 @@ def _spoil_at_random(
 ) -> list[xr.Dataset]:
     """Return what became of the metrics in each test."""
     keys = input_keys(subjects.labels.inputs)
-    spoiled = [
+    corrupted = [
         CorruptedLabels(subjects.labels, test, rates, seed, keys)
         for test in TESTS
         for seed in seeds
     ]
-    sets: list[LabelSet] = [subjects.labels, *spoiled]
+    sets: list[LabelSet] = [subjects.labels, *corrupted]
     scores = subjects.score(sets, progress=progress)
     bounds = subjects.bounds(sets)
     parts = np.split(scores[:, 1:], len(TESTS), axis=1)
     return [_sum_up(subjects, scores[:, 0], part, bounds, criterion, seeds) for part in parts]
 
 
-def _spoil_by_meaning(
+def _corrupt_by_meaning(
     subjects: NeuronsUnderTest, criterion: Criterion, seeds: Sequence[int]
 ) -> list[xr.Dataset]:
     """Return what became of the metrics in each test, on neurons whose concept has a substitute."""
@@ -314,11 +314,11 @@ def _spoil_by_meaning(
     bounds = subjects.bounds([subjects.labels])  # substitutes are among the labels
     parts = []
     for test in TESTS:
-        places = substitutes[test]
-        is_tested = places[subjects.right] != UNKNOWN
+        indices = substitutes[test]
+        is_tested = indices[subjects.right] != UNKNOWN
         scores = np.empty((len(subjects.metrics), 2, 0))
         if is_tested.any():
-            other = SubstitutedLabels(subjects.labels, np.maximum(places, 0))
+            other = SubstitutedLabels(subjects.labels, np.maximum(indices, 0))
             sets: list[LabelSet] = [subjects.labels, other]
             right = np.where(is_tested, subjects.right, UNKNOWN)
             scores = subjects.score(sets, right)[:, :, is_tested]
@@ -329,7 +329,7 @@ def _spoil_by_meaning(
 def _sum_up(
     subjects: NeuronsUnderTest,
     original: np.ndarray,
-    spoiled: np.ndarray,
+    corrupted: np.ndarray,
     bounds: Sequence[tuple[float, float]],
     criterion: Criterion,
     seeds: Sequence[int],
@@ -338,10 +338,10 @@ def _sum_up(
 
     Parameters
     ----------
-    original, spoiled : ndarray
+    original, corrupted : ndarray
         Scores (metric, neuron), and (metric, seed, neuron) or (metric, 1, neuron).
     """
-    each = zip(original, spoiled, bounds, strict=True)
+    each = zip(original, corrupted, bounds, strict=True)
     changes = np.stack([change_of_scores(*scores) for scores in each])
     mean = changes.mean(axis=1)  # undefined scores count as 0 in it
     n_neurons = mean.shape[-1]
@@ -357,7 +357,7 @@ def _sum_up(
             "decrease_accuracy_low": ("metric", low),
             "decrease_accuracy_high": ("metric", high),
             "mean_change": ("metric", _mean_of_last(mean)),
-            "undefined": ("metric", _mean_of_last(np.isnan(spoiled).mean(axis=1))),
+            "undefined": ("metric", _mean_of_last(np.isnan(corrupted).mean(axis=1))),
             "seed_accuracy": (("metric", "seed"), by_seed),
             "n_neurons": n_neurons,
         },

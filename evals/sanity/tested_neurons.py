@@ -1,4 +1,4 @@
-"""Neurons whose right concept is spoiled to see which metrics notice.
+"""Neurons whose ground-truth concept is corrupted to see which metrics notice.
 
 Some of them choose what metrics depend on, by how well the right pairs are found among all; the
 others are tested.
@@ -44,13 +44,13 @@ class NeuronsUnderTest:
     activations, labels : Columns
         (input, neuron) of tested neurons, and (input, concept), of the same inputs.
     right : ndarray
-        (neuron,) place of the right concept.
+        (neuron,) index of the ground-truth concept.
     parameters : mapping of str to Parameters
         Metric to what it depends on.
     chosen : Dataset
         The same, as `choose_parameters` returns it.
     is_hidden : bool
-        Whether the right concepts are those of highest IoU.
+        Whether the ground-truth concepts are those of highest IoU.
     workers : int
         Threads.
     """
@@ -70,13 +70,13 @@ class NeuronsUnderTest:
         right: np.ndarray | None = None,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> np.ndarray:
-        """Return the scores (metric, label set, neuron) of right concepts, or of other ones."""
-        places = self.right if right is None else right
+        """Return the scores (metric, label set, neuron) of known concepts, or of other ones."""
+        indices = self.right if right is None else right
         return score_pair_arrays(
             self.metrics,
             self.activations,
             label_sets,
-            places,
+            indices,
             self.parameters,
             self.workers,
             progress,
@@ -110,7 +110,7 @@ def find_neurons(
     right_concept: Shaped | Sequence[str] | None = None,
     options: SanityOptions = SANITY_OPTIONS,
 ) -> NeuronsUnderTest:
-    """Find the right concept of each neuron, and let some neurons choose parameters.
+    """Find the ground-truth concept of each neuron, and let some neurons choose parameters.
 
     Parameters
     ----------
@@ -166,7 +166,7 @@ def _find_right(
     right_concept: Shaped | Sequence[str] | None,
     options: SanityOptions,
 ) -> tuple[np.ndarray, bool]:
-    """Return the place (neuron,) of each right concept, and whether these are by IoU."""
+    """Return the index (neuron,) of each ground-truth concept, and whether these are by IoU."""
     if right_concept is not None:
         right = right_places(take_right(right_concept, activations, "a concept"), labels)
         if (right != UNKNOWN).any():

@@ -22,9 +22,9 @@ class Criterion:
     Parameters
     ----------
     epsilon : float
-        A score falls where it falls by more than this share of the metric's range, at least 0.
+        A score falls where it falls by more than this fraction of the metric's range, at least 0.
     required : float
-        Share of draws, or of neurons, in which it must fall, in (0, 1].
+        Fraction of draws, or of neurons, in which it must fall, in (0, 1].
 
     Raises
     ------
@@ -37,7 +37,7 @@ class Criterion:
 
     def __post_init__(self) -> None:
         if not 0 <= self.epsilon < 1:
-            raise ValueError(f"epsilon is a share of the range in [0, 1); got {self.epsilon!r}")
+            raise ValueError(f"epsilon is a fraction of the range in [0, 1); got {self.epsilon!r}")
         if not 0 < self.required <= 1:
             raise ValueError(f"required is a share in (0, 1]; got {self.required!r}")
 
@@ -57,7 +57,7 @@ class Criterion:
         return PASSES if accuracy >= self.required else FAILS
 
     def error_of(self, accuracy: np.ndarray, n_trials: np.ndarray) -> np.ndarray:
-        """Return the standard error of a share of so many neurons, for `judge`.
+        """Return the standard error of a fraction of so many neurons, for `judge`.
 
         At least that of a share which just suffices: by its own variance alone, 2 of 2 neurons
         would leave no doubt.
@@ -95,11 +95,11 @@ def judge_together(verdicts: Iterable[str]) -> str:
 
 
 def change_of_scores(
-    original: np.ndarray, spoiled: np.ndarray, bounds: tuple[float, float]
+    original: np.ndarray, corrupted: np.ndarray, bounds: tuple[float, float]
 ) -> np.ndarray:
     """Return how far scores move, in units of the metric's range; undefined scores count as 0."""
     width = bounds[1] - bounds[0]
-    change = np.nan_to_num(spoiled) - np.nan_to_num(original)
+    change = np.nan_to_num(corrupted) - np.nan_to_num(original)
     return change / width if width > 0 else np.zeros_like(change)
 
 
@@ -116,7 +116,7 @@ def error_of_mean(variances: np.ndarray | Sequence[float]) -> np.ndarray:
 
 
 def wilson_interval(share: np.ndarray, n_trials: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the 95 % interval of a share of so many trials (Wilson 1927), NaN for a share NaN."""
+    """Return the 95 % interval of a fraction of so many trials (Wilson 1927), NaN for NaN."""
     middle = (share + Z**2 / (2 * n_trials)) / (1 + Z**2 / n_trials)
     spread = np.sqrt(share * (1 - share) / n_trials + (Z / (2 * n_trials)) ** 2)
     half = Z * spread / (1 + Z**2 / n_trials)
@@ -130,11 +130,11 @@ class Outcome:
     Attributes
     ----------
     rate : float
-        Share of draws in which the score fell.
+        Fraction of draws in which the score fell.
     change : float
         Mean change, in units of the metric's range.
     undefined : float
-        Share of scores on spoiled labels that are undefined.
+        Fraction of scores on corrupted labels that are undefined.
     n_draws : int
         Draws.
     within, between : float
@@ -156,17 +156,17 @@ class Outcome:
     def of_draws(
         cls,
         original: np.ndarray,
-        spoiled: np.ndarray,
+        corrupted: np.ndarray,
         bounds: tuple[float, float],
         criterion: Criterion,
     ) -> Outcome:
-        """Compare scores (draw,) on original and on spoiled labels, draw by draw."""
-        change = change_of_scores(original, spoiled, bounds)
+        """Compare scores (draw,) on original and on corrupted labels, draw by draw."""
+        change = change_of_scores(original, corrupted, bounds)
         rate = float(criterion.falls(change).mean())
         return cls(
             rate=rate,
             change=float(change.mean()),
-            undefined=float(np.isnan(spoiled).mean()),
+            undefined=float(np.isnan(corrupted).mean()),
             n_draws=len(change),
             within=rate * (1 - rate),
             change_error=float(change.std() / math.sqrt(len(change))),
@@ -176,22 +176,22 @@ class Outcome:
     def of_single_original(
         cls,
         originals: np.ndarray,
-        spoiled: np.ndarray,
+        corrupted: np.ndarray,
         bounds: tuple[float, float],
         criterion: Criterion,
     ) -> Outcome:
-        """Compare every score (draw,) on original labels with all on spoiled ones (draw,).
+        """Compare every score (draw,) on original labels with all on corrupted ones (draw,).
 
         For runs in which one noisy score on original labels serves all draws: what such a run
         finds depends on that score.
         """
-        change = change_of_scores(originals[:, None], spoiled, bounds)
+        change = change_of_scores(originals[:, None], corrupted, bounds)
         rates = criterion.falls(change).mean(axis=1)
         return cls(
             rate=float(rates.mean()),
             change=float(change.mean()),
-            undefined=float(np.isnan(spoiled).mean()),
-            n_draws=len(spoiled),
+            undefined=float(np.isnan(corrupted).mean()),
+            n_draws=len(corrupted),
             within=float(np.mean(rates * (1 - rates))),
             between=float(rates.var(ddof=1)) if len(rates) > 1 else 0.0,
         )

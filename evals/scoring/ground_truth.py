@@ -17,7 +17,7 @@ UNKNOWN = -1
 
 
 def take_right(
-    given: Shaped | Sequence[object], activations: xr.DataArray, what: str = "a place"
+    given: Shaped | Sequence[object], activations: xr.DataArray, what: str = "an index"
 ) -> np.ndarray:
     """Return what is known of neurons (neuron,), in the order of activations (input, neuron).
 
@@ -52,7 +52,7 @@ def take_right(
 
 
 def right_places(right_concept: Shaped | Sequence[str], labels: AnyArray) -> np.ndarray:
-    """Return the place of each neuron's known concept among the labels.
+    """Return the index of each neuron's known concept among the labels.
 
     Parameters
     ----------
@@ -73,33 +73,33 @@ def right_places(right_concept: Shaped | Sequence[str], labels: AnyArray) -> np.
     """
     names = to_numpy(right_concept).astype(str)
     known = take_concepts(labels)["concept"].values.astype(str)
-    place = {name: i for i, name in enumerate(known.tolist())} | {"": UNKNOWN}
+    index = {name: i for i, name in enumerate(known.tolist())} | {"": UNKNOWN}
     for neuron, name in enumerate(names.tolist()):
-        if name not in place:
+        if name not in index:
             hint = nearest(name, known.tolist())
             raise ValueError(f"the right concept {name!r} of neuron {neuron} is no label{hint}")
-    return np.array([place[name] for name in names.tolist()], dtype=np.int64)
+    return np.array([index[name] for name in names.tolist()], dtype=np.int64)
 
 
 def require_right(right: AnyArray, shape: tuple[int, ...]) -> np.ndarray:
-    """Return places of right concepts as int64, if they fit scores of this (neuron, concept) shape.
+    """Return indices of ground-truth concepts as int64, if they fit scores (neuron, concept).
 
     Raises
     ------
     ValueError
         If they do not, or no neuron is known.
     """
-    places = to_numpy(right)
-    if places.shape != shape[:1] or places.dtype.kind not in "iu":
+    indices = to_numpy(right)
+    if indices.shape != shape[:1] or indices.dtype.kind not in "iu":
         raise ValueError(
-            f"expected a place for each of {shape[0]} neurons; "
-            f"got shape {places.shape} of {places.dtype}"
+            f"expected an index for each of {shape[0]} neurons; "
+            f"got shape {indices.shape} of {indices.dtype}"
         )
-    if places.size and (places.min() < UNKNOWN or places.max() >= shape[1]):
+    if indices.size and (indices.min() < UNKNOWN or indices.max() >= shape[1]):
         raise ValueError(
             f"a right concept lies in 0 to {shape[1] - 1}, or is {UNKNOWN} where not known; "
-            f"got {places.min()} to {places.max()}"
+            f"got {indices.min()} to {indices.max()}"
         )
-    if (places == UNKNOWN).all():
+    if (indices == UNKNOWN).all():
         raise ValueError("expected at least one neuron whose concept is known; got none")
-    return places.astype(np.int64)
+    return indices.astype(np.int64)

@@ -113,11 +113,11 @@ def select_inputs(labels: xr.DataArray, inputs: Sequence[str] | np.ndarray) -> x
     """
     labels = take_concepts(labels)
     index = labels.indexes["input"]
-    places = index.get_indexer(inputs)
-    if (places < 0).any():
-        missing = np.asarray(inputs)[places < 0]
+    indices = index.get_indexer(inputs)
+    if (indices < 0).any():
+        missing = np.asarray(inputs)[indices < 0]
         raise AlignmentError(f"labels lack {len(missing)} inputs: {quote_some(missing)}")
-    return labels.isel(input=places)
+    return labels.isel(input=indices)
 
 
 def find_labels(dataset: xr.Dataset) -> xr.DataArray:

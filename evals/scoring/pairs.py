@@ -47,7 +47,7 @@ def score_pairs(
         (input, concept) or (input, label) each, of the same inputs and the same concepts: 0 or 1,
         or probabilities.
     right : array of int
-        (neuron,) place of each neuron's concept, -1 where there is none.
+        (neuron,) index of each neuron's concept, -1 where there is none.
     metrics : sequence of str or Metric, optional
         Names in the table; all of it by default.
     parameters : Parameters, or mapping of str to Parameters
@@ -73,10 +73,10 @@ def score_pairs(
     if len({tuple(labels["concept"].values.tolist()) for _, labels in pairs}) != 1:
         raise ValueError("expected one or more sets of labels of the same concepts")
     neurons = pairs[0][0]
-    places = take_right(right, neurons)
+    indices = take_right(right, neurons)
     columns = [Columns(to_plain(labels), "labels") for _, labels in pairs]
     scores = score_pair_arrays(
-        rows, read_activations(neurons), columns, places, parameters, workers
+        rows, read_activations(neurons), columns, indices, parameters, workers
     )
     dims = ("label_set", "neuron")
     return xr.Dataset(
@@ -101,9 +101,9 @@ def score_pair_arrays(
 
     As `score_pairs`, of arrays; ``progress`` is told how many neurons of how many are done.
     """
-    places = require_right(right, (activations.n_columns, label_sets[0].n_columns))
+    indices = require_right(right, (activations.n_columns, label_sets[0].n_columns))
     sampler = Sampler(activations.inputs, activations.names)
-    scores = np.full((len(metrics), len(label_sets), len(places)), np.nan)
+    scores = np.full((len(metrics), len(label_sets), len(indices)), np.nan)
 
     def score(block: Block, first: int, concepts: np.ndarray, rows: Iterable[int]) -> None:
         """Fill in the scores of consecutive neurons, by some of the metrics."""
@@ -124,9 +124,9 @@ def score_pair_arrays(
         block = activations.block(neurons.start, neurons.stop)
         is_sparse = all(sparse.issparse(held.block(0, 1)) for held in label_sets)
         for size, rows in ((SPARSE_TOGETHER if is_sparse else 1, together), (1, alone)):
-            for some in _runs(places[neurons], size if rows else 0):
+            for some in _runs(indices[neurons], size if rows else 0):
                 first = neurons.start + some.start
-                score(block[:, some], first, places[first : neurons.start + some.stop], rows)
+                score(block[:, some], first, indices[first : neurons.start + some.stop], rows)
         return int(neurons.stop)
 
     for done in map_in_order(work, activations.slices(READ_AT_ONCE), workers):
@@ -134,12 +134,12 @@ def score_pair_arrays(
     return scores
 
 
-def _runs(places: np.ndarray, size: int) -> Iterator[slice]:
+def _runs(indices: np.ndarray, size: int) -> Iterator[slice]:
     """Yield consecutive neurons that have a concept, at most ``size`` at once; none for 0."""
     start = 0
-    while size and start < len(places):
+    while size and start < len(indices):
         stop = start
-        while stop < len(places) and stop - start < size and places[stop] != UNKNOWN:
+        while stop < len(indices) and stop - start < size and indices[stop] != UNKNOWN:
             stop += 1
         if stop > start:
             yield slice(start, stop)

@@ -111,7 +111,7 @@ def test_neurons_that_are_not_known_are_left_out():
     assert identification_auprc(scores, right) == expected
     with pytest.raises(ValueError, match="at least one neuron"):
         identification_auprc(scores, np.full(5, -1))
-    with pytest.raises(ValueError, match="a place for each of 5 neurons"):
+    with pytest.raises(ValueError, match="an index for each of 5 neurons"):
         identification_auprc(scores, right[:4])
     with pytest.raises(ValueError, match="in 0 to 3, or is -1"):
         identification_auprc(scores, right + 1)
@@ -180,5 +180,5 @@ def test_a_neuron_without_a_known_concept_does_not_choose():
     xr.testing.assert_identical(
         got, choose_parameters(named, LABELS, RIGHT[others], ["auprc", "wpmi"])
     )
-    with pytest.raises(ValueError, match="a place for each of 6 neurons"):
+    with pytest.raises(ValueError, match="an index for each of 6 neurons"):
         choose_parameters(NEURONS, LABELS, RIGHT[:5], ["iou"])

@@ -32,7 +32,7 @@ def spoil_inputs(active: np.ndarray, test: str, rng: np.random.Generator) -> np.
 
 @pytest.fixture(scope="module")
 def simulated() -> dict[tuple[str, int, str], tuple[np.ndarray, np.ndarray]]:
-    """Scores (neuron,) on original and spoiled labels of every metric, input by input."""
+    """Scores (neuron,) on original and corrupted labels of every metric, input by input."""
     rng = np.random.default_rng(11)
     found = {}
     for which, n_active in enumerate(SETTING.n_active):
@@ -42,8 +42,8 @@ def simulated() -> dict[tuple[str, int, str], tuple[np.ndarray, np.ndarray]]:
         rows = list(METRICS.values())
         for test in TESTS:
             labels = spoil_inputs(active, test, rng)
-            spoiled = score_arrays(rows, columns, np.hstack([labels, neurons[:, :1]]))
-            for name, scores in spoiled.items():
+            corrupted = score_arrays(rows, columns, np.hstack([labels, neurons[:, :1]]))
+            for name, scores in corrupted.items():
                 found[test, which, name] = scores[:, -1], np.diag(scores[:, :-1])
     return found
 
@@ -54,9 +54,9 @@ def counted() -> dict[tuple[str, int, str], tuple[np.ndarray, np.ndarray]]:
     trial = BinaryTrial(SETTING, N_DRAWS, 1)
     for test in TESTS:
         for which in range(len(SETTING.n_active)):
-            original, spoiled = trial._counted(test, which)
+            original, corrupted = trial._counted(test, which)
             for name, row in METRICS.items():
-                found[test, which, name] = row.evaluate(original), row.evaluate(spoiled)
+                found[test, which, name] = row.evaluate(original), row.evaluate(corrupted)
     return found
 
 
@@ -170,7 +170,7 @@ def test_bounds_by_data_are_those_of_all_pairs():
     rows = Metric("raised", raised), Metric("raised", raised, bounds=(0, 4))
     by_data, by_bounds = (BinaryTrial(SETTING, 1, 5).try_metric(row) for row in rows)
     inputs = SimulatedInputs(SETTING)
-    sets = [inputs.concepts, *(inputs.spoil(test, 0) for test in TESTS)]
+    sets = [inputs.concepts, *(inputs.corrupt(test, 0) for test in TESTS)]
     width = np.ptp([raised(inputs.concepts, labels) for labels in sets])
     assert width < 1.1
     for test in TESTS:

@@ -1,4 +1,4 @@
-"""Spoiled labels: how many, whose, and what stands for what."""
+"""Corrupted labels: how many, whose, and what stands for what."""
 
 from __future__ import annotations
 
@@ -29,27 +29,27 @@ LABELS = make_labels()
 
 @pytest.mark.parametrize("kept", [0.5, 0.33, 0.75])
 def test_positives_go_missing_and_nothing_else(kept):
-    spoiled = evals.corrupt_labels(LABELS, "missing", Rates(kept_share=kept))
-    assert ((spoiled == LABELS) | ((LABELS == 1) & (spoiled == 0))).all()
+    corrupted = evals.corrupt_labels(LABELS, "missing", Rates(kept_share=kept))
+    assert ((corrupted == LABELS) | ((LABELS == 1) & (corrupted == 0))).all()
     n_positive = LABELS.sum("input")
     sigma = np.sqrt(n_positive * kept * (1 - kept))
-    assert (abs(spoiled.sum("input") - kept * n_positive) < 5 * sigma).all()
+    assert (abs(corrupted.sum("input") - kept * n_positive) < 5 * sigma).all()
 
 
 @pytest.mark.parametrize("factor", [2.0, 3.0, 1.33])
 def test_positives_grow_by_the_factor_and_none_is_lost(factor):
     labels = LABELS[:, :2]
-    spoiled = evals.corrupt_labels(labels, "extra", Rates(extra_factor=factor))
-    assert ((spoiled == labels) | ((labels == 0) & (spoiled == 1))).all()
+    corrupted = evals.corrupt_labels(labels, "extra", Rates(extra_factor=factor))
+    assert ((corrupted == labels) | ((labels == 0) & (corrupted == 1))).all()
     n_positive = labels.sum("input")
     p = (factor - 1) * n_positive / (N_INPUTS - n_positive)
     sigma = np.sqrt((N_INPUTS - n_positive) * p * (1 - p))
-    assert (abs(spoiled.sum("input") - factor * n_positive) < 5 * sigma).all()
+    assert (abs(corrupted.sum("input") - factor * n_positive) < 5 * sigma).all()
 
 
 def test_more_negatives_than_there_are_cannot_flip():
-    spoiled = evals.corrupt_labels(LABELS, "extra")
-    assert spoiled[:, 2].all()
+    corrupted = evals.corrupt_labels(LABELS, "extra")
+    assert corrupted[:, 2].all()
     assert Rates().flip_probability(7, 10) == 1
     assert Rates().flip_probability(10, 10) == 0
 
@@ -62,13 +62,13 @@ def test_extreme_rates():
 
 @pytest.mark.parametrize("test", TESTS)
 def test_faults_follow_from_names_and_seed_alone(test):
-    spoiled = evals.corrupt_labels(LABELS, test, seed=3)
+    corrupted = evals.corrupt_labels(LABELS, test, seed=3)
     order = np.random.default_rng(1).permutation(N_INPUTS)
     shuffled = evals.corrupt_labels(LABELS[order, ::-1], test, seed=3)
-    xr.testing.assert_equal(shuffled[np.argsort(order), ::-1], spoiled)
+    xr.testing.assert_equal(shuffled[np.argsort(order), ::-1], corrupted)
     alone = evals.corrupt_labels(LABELS[:, [1]], test, seed=3)
-    xr.testing.assert_equal(alone, spoiled[:, [1]])
-    assert not evals.corrupt_labels(LABELS, test, seed=4).equals(spoiled)
+    xr.testing.assert_equal(alone, corrupted[:, [1]])
+    assert not evals.corrupt_labels(LABELS, test, seed=4).equals(corrupted)
 
 
 def test_concepts_and_seeds_are_spoiled_independently():

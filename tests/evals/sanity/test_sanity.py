@@ -103,7 +103,7 @@ def test_draws_do_not_depend_on_what_else_is_tested():
 
 
 def count_matches(activations, labels):
-    """Share of inputs where label and activation agree: accuracy, by a stranger."""
+    """Fraction of inputs where label and activation agree: accuracy, by a stranger."""
     return (activations[:, :, None] == labels[:, None, :]).mean(axis=0)
 
 
@@ -197,8 +197,8 @@ def test_real_neurons_against_loops_over_score_matrices(name, real):
     seen, after = [matrix[tested]], {test: [] for test in TESTS}
     for test in TESTS:
         for seed in (0, 1, 2):
-            spoiled = evals.corrupt_labels(LABELS, test, seed=seed)
-            scores, matrix = pair_scores(name, spoiled, real, tested, tested)
+            corrupted = evals.corrupt_labels(LABELS, test, seed=seed)
+            scores, matrix = pair_scores(name, corrupted, real, tested, tested)
             after[test].append(scores)
             seen.append(matrix[tested])
     low, high = evals.find_metric(name).bounds or (np.min(seen), np.max(seen))

@@ -29,7 +29,7 @@ ROWS = [*evals.list_metrics().values(), STRANGER]
 
 
 def make_pair(labels: np.ndarray) -> tuple[xr.DataArray, list[xr.DataArray], np.ndarray]:
-    """Neurons of every kind, and their labels, whole, spoiled, and in another order of inputs."""
+    """Neurons of every kind, and their labels, whole, corrupted, and in another order of inputs."""
     neurons = xr.DataArray(data.activations(), {"input": NAMES}, ("input", "neuron"))
     whole = xr.DataArray(
         labels.astype(float),
@@ -110,7 +110,7 @@ def test_sparse_labels_are_read_a_few_columns_at_a_time(together, monkeypatch):
 
 def test_what_does_not_fit_is_refused(pairs):
     neurons, sets, right = pairs
-    with pytest.raises(ValueError, match="a place for each of 16 neurons"):
+    with pytest.raises(ValueError, match="an index for each of 16 neurons"):
         evals.score_pairs(neurons, sets, right[:-1], ["cosine"])
     with pytest.raises(ValueError, match="one or more sets of labels of the same concepts"):
         evals.score_pairs(neurons, [], right, ["cosine"])

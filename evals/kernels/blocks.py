@@ -534,7 +534,7 @@ def score_arrays(
     metrics: Sequence[Formula],
     activations: Any,
     labels: Any,
-    parameters: Any,
+    parameters: Any = None,
     *,
     block_size: int | None = None,
     workers: int | None = None,
@@ -548,7 +548,7 @@ def score_arrays(
     activations, labels : array, or Columns
         (input, neuron) and (input, concept), of any library.
     parameters : object
-        What the metrics depend on besides; handed to each as it is.
+        What the metrics depend on besides, handed to each as it is; None for their defaults.
     block_size, workers : int, optional
         Neurons that are scored at once, and in how many threads.
 

@@ -113,7 +113,7 @@ class Metric:
         """The function's docstring without its indentation, "" where it has none."""
         return inspect.cleandoc(self.function.__doc__ or "")
 
-    def evaluate(self, statistics: Statistics, parameters: Parameters = DEFAULTS) -> np.ndarray:
+    def evaluate(self, statistics: Statistics, parameters: Parameters | None = None) -> np.ndarray:
         """Return the metric of every pair that ``statistics`` knows, NaN where undefined.
 
         A formula may divide by 0 without a warning: 0 / 0 is NaN, and so undefined.
@@ -124,7 +124,7 @@ class Metric:
             If the formula returns another shape.
         """
         with np.errstate(divide="ignore", invalid="ignore"):
-            values = self._compute(statistics, parameters)
+            values = self._compute(statistics, parameters or DEFAULTS)
         try:
             return np.broadcast_to(np.asarray(values, dtype=np.float64), statistics.shape)
         except ValueError:

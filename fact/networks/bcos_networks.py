@@ -144,7 +144,8 @@ def build_small_vit(
             act_layer=nn.Identity,
         )
     logits = LogitLayer(logit_temperature=temperature, logit_bias=_bias(n_classes))
-    return BcosSequential(vit, logits)
+    module: nn.Module = BcosSequential(vit, logits)
+    return module
 
 
 def small_vit(

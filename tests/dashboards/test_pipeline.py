@@ -42,7 +42,6 @@ def test_states_of_tasks(catalog: Catalog) -> None:
         (State.NEVER, (Why.CONFIG,), "changed"),
         (State.NEVER, (Why.NEVER, Why.INPUT), "changed"),
         (State.COMPLETE, (Why.FORCED,), "changed"),
-<<<<<<< HEAD
         (State.COMPLETE, (Why.UPSTREAM,), "waiting for upstream"),
         (State.COMPLETE, (), "complete"),
         (State.FAILED, (Why.FAILED,), "failed or interrupted"),
@@ -51,16 +50,6 @@ def test_states_of_tasks(catalog: Catalog) -> None:
         (State.MISSING, (Why.MISSING,), "failed or interrupted"),
         (State.DAMAGED, (Why.DAMAGED,), "failed or interrupted"),
         (State.NEVER, (Why.UNREADABLE,), "unreadable"),
-=======
-        (State.COMPLETE, (Why.UPSTREAM,), "waits for another"),
-        (State.COMPLETE, (), "complete"),
-        (State.FAILED, (Why.FAILED,), "broken off"),
-        (State.DIED, (Why.DIED,), "broken off"),
-        (State.INTERRUPTED, (Why.INTERRUPTED,), "broken off"),
-        (State.MISSING, (Why.MISSING,), "broken off"),
-        (State.DAMAGED, (Why.DAMAGED,), "broken off"),
-        (State.NEVER, (Why.UNREADABLE,), "cannot be read"),
->>>>>>> main
         (State.RUNNING, (), "running"),
     ],
 )

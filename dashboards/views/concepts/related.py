@@ -7,16 +7,11 @@ from contextlib import suppress
 
 from registry.catalog.access import Catalog
 from registry.declare.cells import Cell
-<<<<<<< HEAD
 from registry.plan.project import MissingInputsError, Project
 from registry.record.states import State
 
 MOST_LOOKED_AT = 30
 """Cells that are looked for on the disk before a page begins with nothing."""
-=======
-from registry.plan.project import Project
-from registry.record.states import State
->>>>>>> main
 
 
 def made_of(project: Project, cell: str, schema: str) -> list[str]:

@@ -246,7 +246,7 @@ def recorded(
 
 def test_notes_need_a_database_and_say_so(open_page: Open, template: Path) -> None:
     page = open_page(template, address={"run": COMPLETED})
-    assert "Notes and tags are kept in MongoDB" in told(page)
+    assert "need MongoDB" in told(page)
 
 
 def test_a_note_is_kept_found_and_survives_a_sync(
@@ -368,7 +368,7 @@ OTHER = {
     ("section", "words"),
     [
         ("Overview", ""),
-        ("Curves", "logged no metric"),
+        ("Curves", "No metrics"),
         ("Console", "hello from elsewhere"),
         ("Sources", "No source"),
         ("Environment", "Packages"),

@@ -250,6 +250,6 @@ def sync(ctx: click.Context) -> None:
     rows = ((one.uid, one.run_id, one.status, one.error or "") for one in done)
     if done:
         print_table(("run", "number", "status", ""), rows)
-    out.print(f"{count(len(done), 'journal')} synced to {escape(database.address)}")
+    out.print(f"{count(len(done), 'journal')} brought to {escape(database.address)}")
     if any(one.error for one in done):
         ctx.exit(1)

@@ -303,8 +303,8 @@ def test_journals_are_synced_when_there_is_a_database_again(
     told = rows(printed("sync"))
     assert told[1][0] == journal_uids(fresh)[0]
     assert told[1][2] == "COMPLETED"
-    assert told[-1][0].startswith("1 journal synced to mongodb://")
-    assert printed("sync").startswith("0 journals synced to ")
+    assert told[-1][0].startswith("1 journal brought to mongodb://")
+    assert printed("sync").startswith("0 journals brought to ")
     assert rows(printed("show", told[1][1]))[0][0] == "run"
 
 
@@ -322,7 +322,7 @@ def test_runs(lab: Lab) -> None:
     assert numbers == sorted(numbers)
     nothing = typed("runs", "twise")
     assert (nothing.exit_code, nothing.stdout) == (0, "")
-    assert nothing.stderr == "no such runs; did you mean 'twice'?\n"
+    assert nothing.stderr == "No runs match; did you mean 'twice'?\n"
 
 
 def test_runs_as_csv(lab: Lab) -> None:

@@ -255,7 +255,7 @@ def test_files_that_are_no_picture_are_told(
 ) -> None:
     page = upload(open_page(explained_template, {"from": "Upload"}), given)
     assert not page.exception
-    assert "picture" in page.error[0].value, "the file is named"
+    assert r"mine\.png" in page.error[0].value
     assert reason in page.error[0].value.replace("\\", "")
     assert not page.subheader
 

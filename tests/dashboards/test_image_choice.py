@@ -53,7 +53,7 @@ def test_images_by_class_and_by_whether_they_are_right(
 def test_the_image_that_a_text_means() -> None:
     assert image_choice.meant_image("", FRAME, ["test/2", "test/3"]) == "test/2"
     assert image_choice.meant_image(" test/1 ", FRAME, []) == "test/1"
-    with pytest.raises(UnknownImageError, match="no image is like this"):
+    with pytest.raises(UnknownImageError, match="no image matches"):
         image_choice.meant_image("", FRAME, [])
     with pytest.raises(UnknownImageError, match="'test/11' among 4; did you mean 'test/1'"):
         image_choice.meant_image("test/11", FRAME, NAMES)

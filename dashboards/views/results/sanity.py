@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -263,7 +264,7 @@ def _by_frequency(at: Setting) -> Iterator[Part]:
         x=[f"{t}, {100 * f:g} %" for t, f in zip(frame["test"], frame["frequency"], strict=True)],
     )
     largest = float(frame["score_change"].abs().max()) or 1.0
-    sides = {"x_title": "corrupted labels, active inputs", "y_title": ""}
+    sides: dict[str, Any] = {"x_title": "corrupted labels, active inputs", "y_title": ""}
     rates = heat(
         shown.assign(value=100 * frame["decrease_rate"]),
         value_title="scores that fall (%)",

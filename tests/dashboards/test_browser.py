@@ -293,7 +293,7 @@ def test_the_pipeline_is_drawn_and_leads_to_a_run(page: Page, address: str) -> N
     see(page, "Latest run")
     idle(page)
     assert "task=toy-concepts" in page.url
-    page.get_by_text("Latest run").click()
+    page.get_by_text("Latest run", exact=True).first.click()
     see(page, "COMPLETED")
     idle(page)
     assert f"run={run_uid('toy-concepts', 6)}" in page.url

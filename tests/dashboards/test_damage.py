@@ -113,7 +113,7 @@ def test_nothing_is_explained_by_damaged_weights(
     assert "Cannot explain new images" in told(page)
     assert "has another checksum than when it was written" in told(page).replace("\\", "")
     assert f"factbook run --verify {cell}" in [code.value for code in page.code]
-    assert "Shown is what was explained in advance" in told(page)
+    assert "decisions explained in advance" in told(page)
 
 
 @pytest.mark.parametrize("cell", ["gallery", "names", "decisions"])

@@ -33,7 +33,7 @@ def test_every_released_configuration_is_declared_once() -> None:
             sae = cell.config
             found = network.config["architecture"], features.config["layer"]
             declared.append((*found, sae["n_concepts"], sae["k"], sae["lr"]))
-            assert (sae["passes"], sae["batch"]) == (16, 32786)
+            assert (sae["epochs"], sae["batch"]) == (16, 32786)
     assert len(declared) == len(RELEASED)
     assert set(declared) == RELEASED
 

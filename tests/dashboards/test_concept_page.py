@@ -253,7 +253,7 @@ def test_where_a_concept_is_and_all_its_images(
     monkeypatch.setattr("dashboards.screens.concept.TILES_IN_ROW", 3)
     page = open_page(judged, "concepts", {"concept": "0", "below": "Place"})
     assert len(tiles(page)) == 3
-    assert "faint where the concept is not" in told(page)
+    assert "faded where the concept is absent" in told(page)
     page.toggle(key="images").set_value(True).run()
     assert len(tiles(page)) == fabricate.RANKS
 
@@ -297,7 +297,7 @@ def test_presences_that_cannot_be_kept_are_told(
         page.run()
     page.run()
     assert not page.exception
-    assert "Presences over all images are not shown" in page.warning[0].value
+    assert "Presences over all images cannot be shown" in page.warning[0].value
 
 
 def test_presences_that_are_too_many_to_be_kept_are_read_one_by_one(

@@ -90,7 +90,7 @@ def test_galleries_of_many_concepts_are_cut(
     parts = parts_of(judged, "toy-gallery")
     assert len([part for part in parts if isinstance(part, Pictures)]) == 4
     assert isinstance(parts[0], Note)
-    assert "3 more concepts are on the page" in parts[0].text
+    assert "3 more concepts are on the dashboard page" in parts[0].text
 
 
 def test_names_that_cannot_be_read_are_left_out(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def test_the_required_share_is_a_parameter():
     assert Criterion(required=0.5).judge(0.6, 0.01) == "passes"
     with pytest.raises(ValueError, match="required is a share"):
         Criterion(required=0)
-    with pytest.raises(ValueError, match="epsilon is a share"):
+    with pytest.raises(ValueError, match="epsilon is a fraction"):
         Criterion(epsilon=-0.1)
 
 

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 import registry
 from evals.concepts.config import ConsistencyConfig
 from evals.concepts.consistency_table import consistency_table
-from evals.kernels.arrays import to_labelled, to_numpy
+from evals.kernels.arrays import to_labelled
 from evals.kernels.containers import AnyArray
+from registry.arrays import to_numpy
 from registry.suggest import nearest
 
 Floats = NDArray[np.float64]

@@ -27,7 +27,7 @@ from scipy.optimize import linear_sum_assignment
 import registry
 from evals.concepts.config import MATCHING_OPTIONS, MatchingOptions
 from evals.concepts.matching_table import matching_table
-from evals.kernels.arrays import is_plain, to_labelled, to_plain
+from evals.kernels.arrays import is_plain, to_labelled
 from evals.kernels.blocks import score_arrays
 from evals.kernels.columns import Columns
 from evals.kernels.containers import AnyArray
@@ -35,6 +35,7 @@ from evals.kernels.contingency import divide
 from evals.metrics.registered import find_metric
 from evals.metrics.table import DEFAULTS
 from evals.scoring.labelled import share_names, take_neurons
+from registry.arrays import to_plain
 
 THRESHOLDS = (0.5, 0.7, 0.9)
 UNMATCHED = -1

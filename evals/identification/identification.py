@@ -33,12 +33,12 @@ from evals.identification.known_neurons import (
     validation_neurons,
 )
 from evals.identification.published_auprc import published_auprc
-from evals.kernels.arrays import to_numpy
 from evals.kernels.containers import AnyArray
 from evals.metrics.registered import find_metrics
 from evals.metrics.table import Metric, Parameters
 from evals.scoring.ground_truth import UNKNOWN, right_places
 from evals.scoring.labelled import pair_datasets
+from registry.arrays import to_numpy
 
 
 def right_ranks(scores: np.ndarray, right: np.ndarray) -> np.ndarray:

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from evals.kernels.arrays import to_numpy, to_plain
 from evals.kernels.blocks import BlockStatistics, PreparedLabels, map_statistics, most_neurons
 from evals.kernels.columns import Columns
 from evals.kernels.containers import AnyArray
@@ -26,6 +25,7 @@ from evals.metrics.table import ALPHAS, LAMBDAS, Metric, Parameters
 from evals.scoring.ground_truth import UNKNOWN, require_right, take_right
 from evals.scoring.labelled import align
 from evals.scoring.scoring import read_activations
+from registry.arrays import to_numpy, to_plain
 
 VALIDATION_SHARE = 0.05
 LEAST_VALIDATION = 2

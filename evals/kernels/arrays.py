@@ -1,8 +1,4 @@
-"""Arrays of any library, brought to NumPy, SciPy-sparse or dask, and to names where they have any.
-
-The one conversion that every public function goes through: NumPy, torch, pandas, SciPy-sparse,
-dask, xarray, and nested sequences.
-"""
+"""Arrays of any library as labelled ones, with the names that they have."""
 
 from __future__ import annotations
 
@@ -14,35 +10,13 @@ import pandas as pd
 import xarray as xr
 from scipy import sparse
 
+from registry.arrays import to_plain
+
 SPARSE_CHUNK = 1 << 22  # values of a sparse array that are dense at once, where it is labelled
 
 
 class AlignmentError(ValueError):
     """Two arrays that are not of the same inputs, or an array of other dimensions."""
-
-
-def to_plain(array: Any) -> Any:
-    """Return an array as NumPy, SciPy-sparse or dask, whichever it is nearest to, without names.
-
-    A torch tensor comes to the processor, from a graph or another device; bfloat16, which NumPy
-    lacks, becomes float32.
-    """
-    if hasattr(array, "detach"):  # a torch tensor; torch itself is not imported here
-        return _from_torch(array)
-    if isinstance(array, xr.DataArray):
-        return array.data if array.chunks is not None else array.values
-    if isinstance(array, (pd.DataFrame, pd.Series)):
-        values = array.to_numpy()  # of mixed columns, these are objects
-        return array.to_numpy(np.float64) if values.dtype == object and _is_real(array) else values
-    if sparse.issparse(array) or hasattr(array, "dask"):
-        return array
-    return np.asarray(array)
-
-
-def to_numpy(array: Any) -> np.ndarray:
-    """Return an array of any library as a dense one of NumPy."""
-    plain = to_plain(array)
-    return np.asarray(plain.toarray() if sparse.issparse(plain) else plain)
 
 
 def is_plain(array: Any) -> bool:
@@ -114,22 +88,6 @@ def to_dataset(
         name: to_labelled(arrays[name], own, f"{what}.{name}") for name, own in dims.items()
     }
     return xr.Dataset({name: array.drop_vars(array.coords) for name, array in labelled.items()})
-
-
-def _is_real(array: pd.DataFrame | pd.Series) -> bool:
-    kinds = array.dtypes if isinstance(array, pd.DataFrame) else [array.dtype]
-    return all(pd.api.types.is_numeric_dtype(kind) for kind in kinds)
-
-
-def _from_torch(tensor: Any) -> np.ndarray | sparse.coo_array:
-    tensor = tensor.detach().cpu()
-    if str(tensor.dtype) == "torch.bfloat16":
-        tensor = tensor.float()
-    if str(tensor.layout) == "torch.strided":
-        return np.asarray(tensor.resolve_conj().resolve_neg().numpy())
-    tensor = tensor.to_sparse_coo().coalesce()
-    stored = tensor.values().numpy(), tensor.indices().numpy()
-    return sparse.coo_array(stored, shape=tuple(tensor.shape))
 
 
 class _SparseParts:

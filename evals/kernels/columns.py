@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from scipy import sparse
 
-from evals.kernels.arrays import to_plain
+from registry.arrays import to_plain
 
 SPARSE_DENSITY = 0.05  # below this fraction of values that are not 0, a column is kept sparse
 SLAB_BYTES = 1 << 26  # what is read of a lazy array at once

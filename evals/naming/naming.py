@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from evals.kernels.arrays import to_plain
 from evals.kernels.blocks import BlockStatistics, map_statistics
 from evals.kernels.columns import Columns, read_column
 from evals.kernels.containers import AnyArray, Shaped
@@ -27,6 +26,7 @@ from evals.naming.consensus import elect, verdicts_of, voters
 from evals.scoring.ground_truth import take_right
 from evals.scoring.labelled import align
 from evals.scoring.scoring import bounds_of
+from registry.arrays import to_plain
 from registry.suggest import nearest
 
 BOOTSTRAP_BLOCK = 16

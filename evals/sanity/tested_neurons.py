@@ -17,7 +17,6 @@ from evals.identification.known_neurons import (
     chosen_parameters,
     validation_neurons,
 )
-from evals.kernels.arrays import to_plain
 from evals.kernels.blocks import score_arrays
 from evals.kernels.columns import Columns, LabelSet, stack_columns
 from evals.kernels.containers import AnyArray, Shaped
@@ -29,6 +28,7 @@ from evals.scoring.ground_truth import UNKNOWN, right_places, take_right
 from evals.scoring.labelled import align
 from evals.scoring.pairs import score_pair_arrays
 from evals.scoring.scoring import read_activations
+from registry.arrays import to_plain
 
 LABEL_BYTES = 1 << 29  # label sets side by side, where all pairs are scored
 

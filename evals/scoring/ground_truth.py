@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-from evals.kernels.arrays import AlignmentError, to_labelled, to_numpy
+from evals.kernels.arrays import AlignmentError, to_labelled
 from evals.kernels.containers import AnyArray, Shaped
 from evals.scoring.labelled import quote_some, take_concepts
+from registry.arrays import to_numpy
 from registry.suggest import nearest
 
 UNKNOWN = -1

@@ -11,7 +11,6 @@ import numpy as np
 import xarray as xr
 from scipy import sparse
 
-from evals.kernels.arrays import to_plain
 from evals.kernels.blocks import BlockStatistics, PreparedLabels
 from evals.kernels.columns import Block, Columns, LabelSet, stack_columns
 from evals.kernels.containers import AnyArray
@@ -22,6 +21,7 @@ from evals.metrics.table import DEFAULTS, Metric, Parameters
 from evals.scoring.ground_truth import require_right, take_right
 from evals.scoring.labelled import align
 from evals.scoring.scoring import read_activations
+from registry.arrays import to_plain
 
 UNKNOWN = -1
 READ_AT_ONCE = 64  # neurons

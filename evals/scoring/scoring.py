@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from evals.kernels.arrays import to_plain
 from evals.kernels.blocks import BlockStatistics, map_statistics, score_arrays
 from evals.kernels.columns import Columns
 from evals.kernels.containers import AnyArray
 from evals.metrics.registered import find_metric, find_metrics
 from evals.metrics.table import DEFAULTS, Metric, Parameters
 from evals.scoring.labelled import align, take_neurons
+from registry.arrays import to_plain
 
 PAIR = ("neuron", "concept")
 SWEPT = {

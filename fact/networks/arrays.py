@@ -18,6 +18,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from registry.arrays import to_numpy
 from registry.suggest import nearest
 
 
@@ -51,21 +52,16 @@ def as_numpy(values: AnyArray, dims: Dims = ()) -> NDArray[Any]:
     ValueError
         If a DataArray has other dimensions.
     """
-    if isinstance(values, Tensor):
-        detached = values.detach().cpu()
-        return (detached.float() if detached.dtype == torch.bfloat16 else detached).numpy()
     if isinstance(values, xr.DataArray) and dims:
         others = set(values.dims).symmetric_difference(dims) - {...}
         if others if ... not in dims else others - set(values.dims):
             raise ValueError(f"got dimensions {values.dims}; expected {tuple(dims)}")
         values = values.transpose(*dims)
-    if not isinstance(values, np.ndarray) and hasattr(values, "toarray"):
-        values = values.toarray()
-    return np.asarray(values)
+    return to_numpy(values)
 
 
 def as_tensor(values: AnyArray, dims: Dims = (), like: Tensor | None = None) -> Tensor:
-    """Return any array as a Tensor; a Tensor itself is returned as it is.
+    """Return any array as a Tensor; a dense Tensor itself is returned as it is.
 
     Parameters
     ----------
@@ -82,7 +78,7 @@ def as_tensor(values: AnyArray, dims: Dims = (), like: Tensor | None = None) -> 
         If a DataArray has other dimensions.
     """
     if isinstance(values, Tensor):
-        return values
+        return values if values.layout == torch.strided else values.to_dense()
     array = as_numpy(values, dims)
     tensor = torch.as_tensor(array) if array.flags.writeable else torch.tensor(array)
     return tensor if like is None else tensor.to(like)

@@ -22,6 +22,7 @@ MATRICES: dict[str, Callable[[np.ndarray, tuple[str, str]], Any]] = {
     "numpy": lambda array, dims: array,
     "torch": lambda array, dims: torch.from_numpy(array),
     "pandas": lambda array, dims: pd.DataFrame(array),
+    "torch, sparse": lambda array, dims: torch.from_numpy(array).to_sparse(),
     "scipy sparse array": lambda array, dims: sparse.csr_array(array),
     "scipy sparse matrix": lambda array, dims: sparse.coo_matrix(array),
     "dask": lambda array, dims: dask.array.from_array(array, chunks=2),

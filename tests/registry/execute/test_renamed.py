@@ -89,6 +89,7 @@ def forget() -> None:
 def before(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     """A project with a stage of its own, under the name that it has at first."""
     monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
     monkeypatch.setattr(plugins, "_IMPORTED", set())
     package = fresh / "lately"
     package.mkdir()

@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -96,10 +97,23 @@ class _Store(H5NetCDFStore):
     """A file whose variables raise a StoreError, whenever they are read, if they are damaged."""
 
     def open_store_variable(self, name: str, var: Any) -> xr.Variable:
-        variable: xr.Variable = super().open_store_variable(name, var)  # type: ignore[no-untyped-call]
+        once = _Once(var._parent, name, var.dimensions)
+        variable: xr.Variable = super().open_store_variable(name, once)  # type: ignore[no-untyped-call]
         lazy: Any = variable._data
         data = LazilyIndexedArray(_StoredArray(lazy.array, self._filename))
         return xr.Variable(variable.dims, data, variable.attrs, variable.encoding, fastpath=True)
+
+
+class _Once(h5netcdf.Variable):  # type: ignore[misc]
+    """A variable that is looked up in its file once, not for each of its properties."""
+
+    @cached_property
+    def _h5ds(self) -> Any:
+        return super()._h5ds
+
+    @cached_property
+    def shape(self) -> Any:
+        return super().shape
 
 
 class _StoredArray(BackendArray):

@@ -22,9 +22,9 @@ from .traces.activations import neuron_activations as neuron_activations
 from .traces.attribution import colour_explanation as colour_explanation
 from .traces.attribution import concept_maps as concept_maps
 from .traces.attribution import logit_maps as logit_maps
-from .traces.concept_source import ConceptSource as ConceptSource
 from .traces.config import InterventionPlan as InterventionPlan
 from .traces.contributions import CompletenessError as CompletenessError
 from .traces.contributions import trace_concepts as trace_concepts
 from .traces.decisions import explain_image as explain_image
-from .traces.intervention_summary import measure_interventions as measure_interventions
+from .traces.interventions import measure_interventions as measure_interventions
+from .traces.spliced import ConceptSource as ConceptSource

@@ -10,7 +10,7 @@ stage = registry.Stage(
     config=Config,
     needs={"concepts": "concepts"},
     output=schemas.GALLERY,
-    main="fact.traces.gallery:draw_concepts",
+    main="fact.traces.maps:draw_concepts",
 )
 
 if __name__ == "__main__":

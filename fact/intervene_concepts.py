@@ -10,7 +10,7 @@ stage = registry.Stage(
     config=Config,
     needs={"concepts": "concepts"},
     output=schemas.INTERVENTION,
-    main="fact.traces.intervention_summary:intervene_concepts",
+    main="fact.traces.interventions:intervene_concepts",
 )
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from registry.declare.inputs import Input
 
 if TYPE_CHECKING:
     from fact.data.images import ImageDataset
-    from fact.traces.concept_source import ConceptSource
+    from fact.traces.spliced import ConceptSource
 
 FALLBACK_SIDE = 224
 """Pixels to bring a picture to where neither the network nor its images tell a size."""
@@ -137,7 +137,7 @@ class Explainer:
 
 
 def _load(concepts: Input, device: str) -> ConceptSource:
-    from fact.traces.concept_source import ConceptSource
+    from fact.traces.spliced import ConceptSource
 
     try:
         return ConceptSource.of_concepts(concepts, _usable(device))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import hashlib
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +19,8 @@ from registry.suggest import nearest
 
 if TYPE_CHECKING:
     import xarray as xr
+
+    from registry import Run, ShardWriter
 
 Ids = NDArray[np.str_]
 Pixels = NDArray[np.uint8]
@@ -402,3 +404,32 @@ def _read_ahead(
         finally:
             for future in pending:
                 future.cancel()
+
+
+def write_parts(
+    run: Run,
+    count: int,
+    size: int,
+    make: Callable[[int, slice], xr.Dataset],
+    unit: str = "images",
+) -> ShardWriter:
+    """Write a stage's parts; a run that was stopped goes on at its next part.
+
+    Parameters
+    ----------
+    run : Run
+        Takes the parts, and is kept informed.
+    count, size : int
+        Rows of all parts together, and of each but the last.
+    make : callable
+        Returns a part, given its index and its rows.
+    unit : str
+        What rows are.
+    """
+    writer = run.shards()
+    for index, start in enumerate(range(0, count, size)):
+        stop = min(start + size, count)
+        if index not in writer.done:
+            writer.append(make(index, slice(start, stop)), index)
+        run.progress(stop, count, unit)
+    return writer

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 import registry
 from fact.data.array_file import NamedArray
 from fact.data.config import ImportActivationsConfig, ImportConfig, LabelConfig
-from fact.data.images import ImageDataset
+from fact.data.images import Ids, ImageDataset, write_parts
 from registry.store.shards import Shards
 
 SHARD_BYTES = 64 * 2**20
@@ -20,28 +23,37 @@ def import_activations(
     """Take a file's table of activations, shard by shard."""
     table: NamedArray = inputs["arrays"].load()
     known = table.columns if config.known == "name" else table.right_concepts
-    ids, writer = table.image_ids(config.split), run.shards()
+    ids = table.image_ids(config.split)
+
+    def part(_index: int, rows: slice) -> xr.Dataset:
+        return activation_part(table.rows(rows), ids[rows])
+
     size = max(1, SHARD_BYTES // (4 * len(table.columns)))
-    for index, start in enumerate(range(0, len(table), size)):
-        rows = slice(start, start + size)
-        if index not in writer.done:
-            part = xr.Dataset(
-                {"activation": (("image", "neuron"), table.rows(rows))},
-                {"image": ids[rows].astype(object), "neuron": np.arange(len(table.columns))},
-            )
-            writer.append(part, index)
-        run.progress(min(start + size, len(table)), len(table), "inputs")
-    summary = xr.Dataset(
+    writer = write_parts(run, len(table), size, part, "inputs")
+    variant = f"from the file of {inputs['arrays'].name}"
+    return writer.finish(neuron_summary(table.columns, known, variant, len(table)))
+
+
+def activation_part(values: NDArray[np.float32], ids: Ids) -> xr.Dataset:
+    """Return a part of the schema ``activations`` with values (image, neuron)."""
+    coords = {"image": ids.astype(object), "neuron": np.arange(values.shape[1])}
+    return xr.Dataset({"activation": (("image", "neuron"), values)}, coords)
+
+
+def neuron_summary(
+    names: Sequence[str], known: Sequence[str], variant: str, n_images: int
+) -> xr.Dataset:
+    """Return what the schema ``activations`` says of neurons; "" where no concept is ``known``."""
+    return xr.Dataset(
         {
-            "name": ("neuron", np.array(table.columns, dtype=object)),
+            "name": ("neuron", np.array(names, dtype=object)),
             "right_concept": ("neuron", np.array(known, dtype=object)),
-            "variant": f"from the file of {inputs['arrays'].name}",
-            "n_images": len(table),
-            "n_neurons": len(table.columns),
+            "variant": variant,
+            "n_images": n_images,
+            "n_neurons": len(names),
             "n_known": sum(map(bool, known)),
         }
     )
-    return writer.finish(summary)
 
 
 def import_labels(config: ImportConfig, inputs: registry.Inputs, run: registry.Run) -> xr.Dataset:

@@ -125,7 +125,7 @@ def reconstruct_residual(
     """
     encoder, directions = encoder[dead].requires_grad_(), directions[dead].requires_grad_()
     loss, variance = x.new_zeros(()), spread(residual)
-    size = _chunk(max(len(dead), 1), x.device)
+    size = rows_at_once(max(len(dead), 1), x.device)
     for samples, rest in zip(torch.split(x, size), torch.split(residual, size), strict=True):
         if len(dead):
             with torch.enable_grad():
@@ -162,7 +162,7 @@ def top_codes(x: Tensor, encoder: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """
     values = x.new_empty(len(x), k)
     indices = torch.empty(len(x), k, dtype=torch.int64, device=x.device)
-    size = _chunk(len(encoder), x.device)
+    size = rows_at_once(len(encoder), x.device)
     buffer = x.new_empty(min(size, len(x)), len(encoder))
     for start in range(0, len(x), size):
         samples = x[start : start + size]
@@ -202,7 +202,8 @@ def _keep_largest(activations: Tensor, k: int) -> Tensor:
     return torch.zeros_like(activations).scatter(1, indices, values)
 
 
-def _chunk(n_concepts: int, device: torch.device) -> int:
+def rows_at_once(n_concepts: int, device: torch.device) -> int:
+    """Return for how many samples, or positions, activations of all concepts are made at a time."""
     return max(1, (CHUNK_ON_CPU if device.type == "cpu" else CHUNK) // n_concepts)
 
 

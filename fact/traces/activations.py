@@ -18,7 +18,8 @@ import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fact.data.images import ImageDataset, batches, class_groups
+from fact.data.images import ImageDataset, batches, class_groups, write_parts
+from fact.data.tables import SHARD_BYTES, activation_part, neuron_summary
 from fact.networks.arrays import AnyArray, image_ids, slices, take
 from fact.networks.files import open_network
 from fact.networks.layers import LayerError, capture, to_positions
@@ -27,8 +28,6 @@ from fact.traces.config import ActivationConfig, Pooling, Transform
 from registry import Inputs, Run, Shards
 from registry.suggest import nearest
 
-SHARD_BYTES = 64 * 2**20
-
 _POOL: Mapping[Pooling, Callable[[Tensor], Tensor]] = {
     "mean": lambda positions: positions.mean(dim=1),
     "max": lambda positions: positions.amax(dim=1),
@@ -36,65 +35,40 @@ _POOL: Mapping[Pooling, Callable[[Tensor], Tensor]] = {
 }
 
 
-@dataclass(frozen=True)
-class Readout:
-    """What of a network is taken for neurons.
+def read_neurons(network: Network, encoded: Tensor, config: ActivationConfig) -> Tensor:
+    """Return activations (image, neuron) of encoded images.
 
-    Attributes
+    Parameters
     ----------
-    layer : str
-        Name of the layer, as ``layer4``; "" takes the network's output, its logits.
-    pooling : str
-        How a map's positions, or tokens, become one number: ``mean``, ``max`` or ``sum``.
-    transform : str
-        What is done with the pooled numbers: ``none``, ``softmax`` over all neurons, ``sigmoid``.
-    with_bias : bool
-        Whether the output keeps the constant that a B-cos network adds to all its logits. Other
-        networks always give their output as it is, and hidden layers do not depend on it.
+    network : Network
+        In evaluation mode.
+    encoded : Tensor
+        From :meth:`fact.networks.network.Network.encode`.
+    config : ActivationConfig
+        What of the network is taken for neurons: layer, pooling, transform, bias.
+
+    Raises
+    ------
+    LayerError
+        If there is no such layer, or it does not put out one tensor of maps, tokens or vectors.
     """
+    pooled = _POOL[config.pooling](to_positions(_output(network, encoded, config)))
+    if config.transform == "softmax":
+        return pooled.softmax(dim=1)
+    return pooled.sigmoid() if config.transform == "sigmoid" else pooled
 
-    layer: str = ""
-    pooling: Pooling = "mean"
-    transform: Transform = "none"
-    with_bias: bool = True
 
-    def __str__(self) -> str:
-        bias = "" if self.with_bias or self.layer else " before the bias"
-        transform = "" if self.transform == "none" else f", {self.transform}"
-        return f"{self.layer or 'logits'}{bias}, {self.pooling} over positions{transform}"
-
-    def activations(self, network: Network, encoded: Tensor) -> Tensor:
-        """Return activations (image, neuron) of encoded images.
-
-        Parameters
-        ----------
-        network : Network
-            In evaluation mode.
-        encoded : Tensor
-            From :meth:`fact.networks.network.Network.encode`.
-
-        Raises
-        ------
-        LayerError
-            If there is no such layer, or it does not put out one tensor of maps, tokens or vectors.
-        """
-        positions = to_positions(self._output(network, encoded))
-        pooled = _POOL[self.pooling](positions)
-        if self.transform == "softmax":
-            return pooled.softmax(dim=1)
-        return pooled.sigmoid() if self.transform == "sigmoid" else pooled
-
-    def _output(self, network: Network, encoded: Tensor) -> Tensor:
-        if self.layer:
-            with torch.no_grad(), capture(network.module, self.layer) as captured:
-                network.module(encoded)
-                return captured.output
-        bypassed = nullcontext() if self.with_bias else without_logit_bias(network.module)
-        with torch.no_grad(), bypassed:
-            output = network.module(encoded)
-        if not isinstance(output, Tensor):
-            raise LayerError(f"the network puts out a {type(output).__name__}; expected a tensor")
-        return output
+def _output(network: Network, encoded: Tensor, config: ActivationConfig) -> Tensor:
+    if config.layer:
+        with torch.no_grad(), capture(network.module, config.layer) as captured:
+            network.module(encoded)
+            return captured.output
+    bypassed = nullcontext() if config.with_bias else without_logit_bias(network.module)
+    with torch.no_grad(), bypassed:
+        output = network.module(encoded)
+    if not isinstance(output, Tensor):
+        raise LayerError(f"the network puts out a {type(output).__name__}; expected a tensor")
+    return output
 
 
 def neuron_activations(
@@ -134,11 +108,11 @@ def neuron_activations(
     LayerError
         If there is no such layer; with the nearest name.
     """
-    network, readout = as_network(network), Readout(layer, pooling, transform)
-    ids = image_ids(images)
+    network, ids = as_network(network), image_ids(images)
+    config = ActivationConfig(layer, transform, pooling)
     parts = [
-        readout.activations(network, network.encode(take(images, chosen))).float().cpu().numpy()
-        for chosen in slices(len(ids), batch_size)
+        read_neurons(network, network.encode(take(images, rows)), config).float().cpu().numpy()
+        for rows in slices(len(ids), batch_size)
     ]
     values = np.concatenate(parts)
     coords = {"image": ids, "neuron": np.arange(values.shape[1])}
@@ -241,14 +215,13 @@ def output_neurons(
 def collect_activations(config: ActivationConfig, inputs: Inputs, run: Run) -> Shards:
     """Collect shard by shard; a stopped collection goes on at its next shard."""
     network = open_network(inputs["network"], config.device)
-    return Collection(network, inputs["images"].load(), config).run(run)
+    return collect(network, inputs["images"].load(), config, run)
 
 
-@dataclass(frozen=True)
-class Collection:
-    """Which activations are collected, and where.
+def collect(network: Network, images: ImageDataset, config: ActivationConfig, run: Run) -> Shards:
+    """Collect what is not collected yet: shards of the schema ``activations``.
 
-    Attributes
+    Parameters
     ----------
     network : Network
         On its device.
@@ -256,66 +229,37 @@ class Collection:
         Where to read.
     config : ActivationConfig
         What is taken for neurons, of which split.
+    run : Run
+        Takes the shards.
+
+    Raises
+    ------
+    ValueError
+        If the split has no images, or outputs and classes do not go together.
     """
+    ids, batch = images.ids(config.split), config.batch
+    if not len(ids):
+        raise ValueError(f"split {config.split!r} has no images")
+    encoded = network.encode(images.read(ids[:1], network.geometry))
+    count = read_neurons(network, encoded, config).shape[1]
+    if config.layer:
+        neurons = hidden_neurons(count)
+    else:
+        groups = class_groups(images) if config.groups else None
+        names = network.class_names(count)
+        neurons = output_neurons(names, images.classes, groups, config.match)
 
-    network: Network
-    images: ImageDataset
-    config: ActivationConfig
-
-    @property
-    def readout(self) -> Readout:
-        """What of the network is taken for neurons."""
-        config = self.config
-        return Readout(config.layer, config.pooling, config.transform, config.with_bias)
-
-    def run(self, run: Run) -> Shards:
-        """Collect what is not collected yet: shards of the schema ``activations``.
-
-        Raises
-        ------
-        ValueError
-            If the split has no images, or outputs and classes do not go together.
-        """
-        ids, batch = self.images.ids(self.config.split), self.config.batch
-        if not len(ids):
-            raise ValueError(f"split {self.config.split!r} has no images")
-        neurons, writer = self._neurons(ids), run.shards()
-        # Whole batches, so that every batch is the same after a stop.
-        size = max(1, SHARD_BYTES // (4 * len(neurons) * batch)) * batch
-        for index, start in enumerate(range(0, len(ids), size)):
-            if index not in writer.done:
-                writer.append(self._part(ids[start : start + size], neurons), index)
-            run.progress(min(start + size, len(ids)), len(ids), "images")
-        return writer.finish(self._summary(neurons, len(ids)))
-
-    def _neurons(self, ids: NDArray[np.str_]) -> Neurons:
-        encoded = self.network.encode(self.images.read(ids[:1], self.network.geometry))
-        count = self.readout.activations(self.network, encoded).shape[1]
-        if self.readout.layer:
-            return hidden_neurons(count)
-        groups = class_groups(self.images) if self.config.groups else None
-        return output_neurons(
-            self.network.class_names(count), self.images.classes, groups, self.config.match
-        )
-
-    def _part(self, ids: NDArray[np.str_], neurons: Neurons) -> xr.Dataset:
+    def part(_index: int, rows: slice) -> xr.Dataset:
         parts = []
-        for _, pixels in batches(self.images, ids, self.config.batch, self.network.geometry):
-            outputs = self.readout.activations(self.network, self.network.encode(pixels))
+        for _, pixels in batches(images, ids[rows], batch, network.geometry):
+            outputs = read_neurons(network, network.encode(pixels), config)
             parts.append(neurons.with_sums(outputs.float().cpu().numpy()))
-        return xr.Dataset(
-            {"activation": (("image", "neuron"), np.concatenate(parts))},
-            {"image": ids.astype(object), "neuron": np.arange(len(neurons))},
-        )
+        return activation_part(np.concatenate(parts), ids[rows])
 
-    def _summary(self, neurons: Neurons, n_images: int) -> xr.Dataset:
-        return xr.Dataset(
-            {
-                "name": ("neuron", np.array(neurons.names, dtype=object)),
-                "right_concept": ("neuron", np.array(neurons.right_concepts, dtype=object)),
-                "variant": str(self.readout),
-                "n_images": n_images,
-                "n_neurons": len(neurons),
-                "n_known": neurons.n_known,
-            }
-        )
+    # Whole batches, so that every batch is the same after a stop.
+    size = max(1, SHARD_BYTES // (4 * len(neurons) * batch)) * batch
+    writer = write_parts(run, len(ids), size, part)
+    bias = "" if config.with_bias or config.layer else " before the bias"
+    transform = "" if config.transform == "none" else f", {config.transform}"
+    variant = f"{config.layer or 'logits'}{bias}, {config.pooling} over positions{transform}"
+    return writer.finish(neuron_summary(neurons.names, neurons.right_concepts, variant, len(ids)))

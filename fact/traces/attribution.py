@@ -9,7 +9,6 @@ et al., "B-cos Networks", CVPR 2022, appendix.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal, overload
 
 import numpy as np
@@ -19,21 +18,25 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from fact.data.images import Pixels
 from fact.networks.arrays import AnyArray, as_numpy, checked_labels, image_ids, slices, take
 from fact.networks.network import Network, as_network
 from fact.sae.model import TopKSAE
-from fact.traces.spliced import SplicedPass, Target, forward_spliced, picks
+from fact.traces.spliced import ConceptSource, SplicedPass, Target, forward_spliced, picks
 
 COLOURS = ("red", "green", "blue", "not_red", "not_green", "not_blue")
 """Channels of an encoded image."""
 
-RGBA = ("red", "green", "blue", "alpha")
+RGBA = (*COLOURS[:3], "alpha")
 """Channels of a colour picture."""
 
 EPSILON = 1e-12
 """Carried by the denominators of a colour picture, so that an empty one is transparent."""
 
 Explained = Literal["presence", "contribution"]
+
+Maps = tuple[NDArray[np.floating], NDArray[np.floating], NDArray[np.floating]]
+"""Weights ``(image, …, colour, y, x)``, their map without colour, and what it adds up to."""
 
 
 def concept_maps(
@@ -89,22 +92,21 @@ def concept_maps(
     """
     if of not in ("presence", "contribution"):
         raise ValueError(f"maps of {of!r}; expected 'presence' or 'contribution'")
-    network, ids = as_network(network), image_ids(images)
-    wanted = _checked_concepts(concepts, len(ids))
-    logit_of = _logit_of(network, target, against, labels, images)
+    source = ConceptSource(as_network(network), layer, sae)
+    wanted = _checked_concepts(concepts, len(image_ids(images)))
+    logit_of = _logit_of(source.network, target, against, labels, images)
 
-    def explain(spliced: SplicedPass, rows: slice) -> _Maps:
+    def explain(spliced: SplicedPass, rows: slice) -> Maps:
         if of == "presence":
             entries = torch.ones_like(spliced.codes.values)
         else:
             entries = spliced.at_codes(logit_of(spliced, rows))
         return _concept_batch(spliced, entries, wanted[rows])
 
-    parts = _each_batch(network, layer, sae, images, batch_size, explain)
     own = as_numpy(concepts).ndim == 2
-    dataset = _dataset(parts, ids, ("image", "rank" if own else "concept"), of)
-    names = (("image", "rank"), wanted) if own else as_numpy(concepts).astype(np.int64)
-    return dataset.assign_coords(concept=names).assign_attrs(network=network.name, layer=layer)
+    lead = ("image", "rank" if own else "concept")
+    names = (lead, wanted) if own else as_numpy(concepts).astype(np.int64)
+    return _explained(source, images, batch_size, explain, lead, of).assign_coords(concept=names)
 
 
 def logit_maps(
@@ -140,17 +142,15 @@ def logit_maps(
     ValueError
         If the target is unknown.
     """
-    network, ids = as_network(network), image_ids(images)
-    logit_of = _logit_of(network, target, against, labels, images)
+    source = ConceptSource(as_network(network), layer, sae)
+    logit_of = _logit_of(source.network, target, against, labels, images)
 
-    def explain(spliced: SplicedPass, rows: slice) -> _Maps:
+    def explain(spliced: SplicedPass, rows: slice) -> Maps:
         entries = spliced.at_codes(logit_of(spliced, rows))
         total = (entries * spliced.codes.values.detach()).sum(dim=(1, 2))
-        return _Maps.of(spliced.at_input(entries)[0], spliced.image, total)
+        return _as_maps(spliced.at_input(entries)[0], spliced.image, total)
 
-    parts = _each_batch(network, layer, sae, images, batch_size, explain)
-    dataset = _dataset(parts, ids, ("image",), "logit before the bias")
-    return dataset.assign_attrs(network=network.name, layer=layer)
+    return _explained(source, images, batch_size, explain, ("image",), "logit before the bias")
 
 
 @overload
@@ -247,34 +247,75 @@ def _box_mean(pictures: NDArray[np.floating], side: int) -> NDArray[np.floating]
     return pictures
 
 
-@dataclass(frozen=True)
-class _Maps:
-    """Weights ``(image, …, colour, y, x)``, their map without colour, and what it adds up to."""
-
-    weights: NDArray[np.floating]
-    map: NDArray[np.floating]
-    total: NDArray[np.floating]
-
-    @classmethod
-    def of(cls, weights: Tensor, image: Tensor, total: Tensor) -> _Maps:
-        product = (weights * image.detach()).sum(dim=-3)
-        return cls(*(tensor.detach().cpu().numpy() for tensor in (weights, product, total)))
+def paint(
+    weights: NDArray[np.floating], values: NDArray[np.floating], smooth: int
+) -> NDArray[np.uint8]:
+    """Return the colour explanation of weights (…, 6, y, x), with map (…, y, x), as bytes."""
+    picture = colour_explanation(weights, values, smooth=smooth)
+    painted: NDArray[np.uint8] = np.rint(255 * picture).astype(np.uint8)
+    return painted
 
 
-def _each_batch(
-    network: Network,
-    layer: str,
-    sae: TopKSAE | None,
+def pixel_coordinates() -> dict[str, NDArray[np.object_]]:
+    """Return the coordinates of pictures and of explanations."""
+    colours = COLOURS[:3]
+    names = {"colour": colours, "rgba": (*colours, "opacity")}
+    return {dim: np.array(own, dtype=object) for dim, own in names.items()}
+
+
+def pair_maps(
+    source: ConceptSource, pictures: Pixels, concepts: NDArray[np.int64]
+) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    """Return where one concept is in each picture: weights (pair, 6, y, x), map (pair, y, x).
+
+    Parameters
+    ----------
+    source : ConceptSource
+        What the concepts are of.
+    pictures : ndarray of uint8, (pair, y, x, colour)
+        In the network's geometry; all are explained at once.
+    concepts : ndarray of int64, (pair,)
+        The concept of each.
+    """
+    given = source.network, source.layer, source.sae, pictures, concepts[:, None]
+    found = concept_maps(*given, batch_size=len(concepts))
+    return found["weights"].values[:, 0], found["map"].values[:, 0]
+
+
+def _explained(
+    source: ConceptSource,
     images: AnyArray,
     batch_size: int,
-    explain: Callable[[SplicedPass, slice], _Maps],
-) -> list[_Maps]:
+    explain: Callable[[SplicedPass, slice], Maps],
+    lead: tuple[str, ...],
+    what: str,
+) -> xr.Dataset:
+    """Explain batch after batch, and label what comes: dimensions ``lead``, then colour, y, x."""
     parts = []
     for rows in slices(len(image_ids(images)), batch_size):
-        encoded = network.encode(take(images, rows))
+        encoded = source.network.encode(take(images, rows))
         with torch.enable_grad():
-            parts.append(explain(forward_spliced(network, layer, sae, encoded), rows))
-    return parts
+            parts.append(explain(forward_spliced(source, encoded), rows))
+    weights, values, total = (np.concatenate(column) for column in zip(*parts, strict=True))
+
+    def labelled(array: NDArray[np.floating], dims: tuple[str, ...], meaning: str) -> xr.Variable:
+        return xr.Variable((*lead, *dims), array, {"long_name": meaning, "units": "1"})
+
+    return xr.Dataset(
+        {
+            "weights": labelled(weights, ("colour", "y", "x"), f"derivative of the {what}"),
+            "map": labelled(values, ("y", "x"), f"part of each pixel in the {what}"),
+            "total": labelled(total, (), what),
+        },
+        {"image": image_ids(images), "colour": list(COLOURS)},
+        {"network": source.network.name, "layer": source.layer},
+    )
+
+
+def _as_maps(weights: Tensor, image: Tensor, total: Tensor) -> Maps:
+    product = (weights * image.detach()).sum(dim=-3)
+    found = [tensor.detach().cpu().numpy() for tensor in (weights, product, total)]
+    return found[0], found[1], found[2]
 
 
 def _logit_of(
@@ -288,12 +329,12 @@ def _logit_of(
     known = None if labels is None else checked_labels(labels, images)
 
     def of(spliced: SplicedPass, rows: slice) -> Tensor:
-        return spliced.explain(*picks(network, target, against, known, rows)).logit
+        return spliced.explain(*picks(network, target, against, known, rows))[0]
 
     return of
 
 
-def _concept_batch(spliced: SplicedPass, entries: Tensor, wanted: NDArray[np.int64]) -> _Maps:
+def _concept_batch(spliced: SplicedPass, entries: Tensor, wanted: NDArray[np.int64]) -> Maps:
     concepts, codes = spliced.concepts, spliced.codes
     if wanted.size and not 0 <= wanted.min() <= wanted.max() < concepts.count:
         raise ValueError(
@@ -304,7 +345,7 @@ def _concept_batch(spliced: SplicedPass, entries: Tensor, wanted: NDArray[np.int
         own = entries * concepts.selects(codes, column)
         weights.append(spliced.at_input(own, keep=True)[0])
         totals.append((own * codes.values.detach()).sum(dim=(1, 2)))
-    return _Maps.of(torch.stack(weights, 1), spliced.image.unsqueeze(1), torch.stack(totals, 1))
+    return _as_maps(torch.stack(weights, 1), spliced.image.unsqueeze(1), torch.stack(totals, 1))
 
 
 def _checked_concepts(concepts: AnyArray, count: int) -> NDArray[np.int64]:
@@ -320,18 +361,3 @@ def _checked_concepts(concepts: AnyArray, count: int) -> NDArray[np.int64]:
     if not np.issubdtype(array.dtype, np.integer):
         raise ValueError(f"concepts of type {array.dtype}; expected indices")
     return array.astype(np.int64)
-
-
-def _dataset(parts: list[_Maps], ids: np.ndarray, lead: tuple[str, ...], what: str) -> xr.Dataset:
-    def whole(name: str, dims: tuple[str, ...], long_name: str) -> xr.Variable:
-        array = np.concatenate([getattr(part, name) for part in parts])
-        return xr.Variable((*lead, *dims), array, {"long_name": long_name, "units": "1"})
-
-    return xr.Dataset(
-        {
-            "weights": whole("weights", ("colour", "y", "x"), f"derivative of the {what}"),
-            "map": whole("map", ("y", "x"), f"part of each pixel in the {what}"),
-            "total": whole("total", (), what),
-        },
-        coords={"image": ids, "colour": list(COLOURS)},
-    )

@@ -16,7 +16,6 @@ image and have to hold.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -27,7 +26,14 @@ from fact.networks.arrays import AnyArray, as_numpy, checked_labels, image_ids, 
 from fact.networks.layers import grid_shape, to_positions
 from fact.networks.network import Network, as_network
 from fact.sae.model import TopKSAE
-from fact.traces.spliced import Pick, SplicedPass, Target, forward_spliced, picks
+from fact.traces.spliced import (
+    ConceptSource,
+    Pick,
+    SplicedPass,
+    Target,
+    forward_spliced,
+    picks,
+)
 
 TOLERANCE = 1e-5
 """Largest residual that float32 and an honest network can have (float32 reaches 1e-6)."""
@@ -39,47 +45,6 @@ beside a dead output show, whose residual is then its size over this number."""
 
 class CompletenessError(RuntimeError):
     """Concepts that do not add up to what they explain, with how many images and by how much."""
-
-
-@dataclass(frozen=True)
-class Trace:
-    """Presence and contribution of every concept in a batch of images.
-
-    Attributes
-    ----------
-    presence, contribution : Tensor
-        ``(image, concept)``.
-    logits : Tensor
-        ``(image, class)`` of the spliced network, before the bias.
-    logit : Tensor
-        ``(image,)``, that of ``target``, less that of ``against`` where there is one.
-    prediction, target : Tensor
-        ``(image,)``, indices of classes.
-    against : Tensor or None
-        ``(image,)``, the class whose logit is taken away; None for a logit by itself.
-    residual : Tensor
-        ``(image,)``: ``|sum of contributions - logit| / sum of absolute contributions``.
-    input_residual : Tensor
-        ``(image,)``: ``|sum of the presences' map at the input - sum of presences|`` over the sum
-        of absolute presences. NaN where an unknown positional embedding hides it.
-    position_share : Tensor or None
-        ``(image,)``: the part of the presences that comes through the positional embedding, over
-        the sum of absolute presences; None for a network without one.
-    reconstruction_error : Tensor
-        ``(image, row, column)``: L2 norm of the layer's output less its reconstruction.
-    """
-
-    presence: Tensor
-    contribution: Tensor
-    logits: Tensor
-    logit: Tensor
-    prediction: Tensor
-    target: Tensor
-    residual: Tensor
-    input_residual: Tensor
-    position_share: Tensor | None
-    reconstruction_error: Tensor
-    against: Tensor | None = None
 
 
 def trace_concepts(
@@ -130,7 +95,7 @@ def trace_concepts(
         ``residual``, ``input_residual`` (image), with a positional embedding also
         ``position_share``, with labels ``label``, with a class against it ``against``;
         ``logits`` (image, class);
-        ``reconstruction_error`` (image, y, x) of the layer's grid. See :class:`Trace`.
+        ``reconstruction_error`` (image, y, x) of the layer's grid. See :func:`trace_batch`.
 
     Raises
     ------
@@ -141,14 +106,15 @@ def trace_concepts(
     ValueError
         If the target is unknown, or labels are missing or not one per image.
     """
-    network = as_network(network)
-    ids = image_ids(images)
+    source = ConceptSource(as_network(network), layer, sae)
+    network, ids = source.network, image_ids(images)
     known = None if labels is None else checked_labels(labels, images)
     parts = []
     for chosen in slices(len(ids), batch_size):
         encoded = network.encode(take(images, chosen))
         some = picks(network, target, against, known, chosen)
-        parts.append(_to_numpy(trace_batch(network, layer, sae, encoded, *some)))
+        traced = trace_batch(source, encoded, *some)
+        parts.append({name: tensor.cpu().numpy() for name, tensor in traced.items()})
     whole = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
     if tolerance is not None:
         check_completeness(whole["residual"], whole["input_residual"], tolerance)
@@ -159,30 +125,31 @@ def trace_concepts(
 
 
 def trace_batch(
-    network: Network,
-    layer: str,
-    sae: TopKSAE | None,
-    encoded: Tensor,
-    target: Pick,
-    against: Pick | None = None,
-) -> Trace:
+    source: ConceptSource, encoded: Tensor, target: Pick, against: Pick | None = None
+) -> dict[str, Tensor]:
     """Trace the concepts of one batch: one forward pass, two backward passes, no gate.
 
     Parameters
     ----------
-    network : Network
-        A B-cos network.
-    layer : str
-        The layer that the concepts replace.
-    sae : TopKSAE or None
-        The concepts; None takes the layer's own channels.
+    source : ConceptSource
+        A B-cos network, the layer, and the concepts that replace it.
     encoded : Tensor
         Images ``(image, colour, y, x)`` from :meth:`fact.networks.network.Network.encode`.
     target : callable
         Takes the logits ``(image, class)``, returns the class to explain ``(image,)``;
-        see :func:`target_of`.
+        see :func:`fact.traces.spliced.picks`.
     against : callable or None
         The same for the class whose logit is taken away.
+
+    Returns
+    -------
+    dict of str to Tensor
+        Variables of :func:`trace_concepts`. ``residual`` is ``|sum of contributions - logit|``
+        over the sum of absolute contributions; ``input_residual`` ``|sum of the presences' map at
+        the input - sum of presences|`` over the sum of absolute presences, NaN where an unknown
+        positional embedding hides it; ``position_share`` the part of the presences that comes
+        through the positional embedding, over the same, and left out for a network without one;
+        ``reconstruction_error`` the L2 norm of the layer's output less its reconstruction.
 
     Raises
     ------
@@ -190,7 +157,7 @@ def trace_batch(
         If there is no such layer, or the network calls it more than once.
     """
     with torch.enable_grad():
-        spliced = forward_spliced(network, layer, sae, encoded)
+        spliced = forward_spliced(source, encoded)
         logit, chosen, other = spliced.explain(target, against)
         values, collect = spliced.codes.values.detach(), spliced.concepts.collect
         contribution = collect(spliced.codes, values * spliced.at_codes(logit))
@@ -200,19 +167,20 @@ def trace_batch(
     input_residual, position_share = _input_check(spliced, presence, map_sum, at_embeddings)
     error = (to_positions(spliced.output) - spliced.reconstruction).detach().norm(dim=2)
     logits, logit = spliced.logits.detach(), logit.detach()
-    return Trace(
-        presence=presence,
-        contribution=contribution,
-        logits=logits,
-        logit=logit,
-        prediction=logits.argmax(dim=1),
-        target=chosen,
-        residual=relative_residual(contribution, logit),
-        input_residual=input_residual,
-        position_share=position_share,
-        reconstruction_error=error.view(-1, *grid_shape(spliced.output)),
-        against=other,
-    )
+    traced = {
+        "presence": presence,
+        "contribution": contribution,
+        "logits": logits,
+        "logit": logit,
+        "prediction": logits.argmax(dim=1),
+        "target": chosen,
+        "residual": relative_residual(contribution, logit),
+        "input_residual": input_residual,
+        "position_share": position_share,
+        "reconstruction_error": error.view(-1, *grid_shape(spliced.output)),
+        "against": other,
+    }
+    return {name: tensor for name, tensor in traced.items() if tensor is not None}
 
 
 def relative_residual(parts: Tensor, whole: Tensor) -> Tensor:
@@ -237,7 +205,7 @@ def check_completeness(
     Parameters
     ----------
     residual, input_residual : array
-        ``(image,)``, as in :class:`Trace`. NaN in all of ``input_residual`` passes: there, an
+        ``(image,)``, as in :func:`trace_batch`. NaN in all of ``input_residual`` passes: there, an
         unknown positional embedding hides it.
     tolerance : float
         Largest residual allowed.
@@ -294,11 +262,6 @@ def _extent(residual: np.ndarray, tolerance: float) -> str:
         f"on {int(bad.sum())} of {residual.size} images "
         f"(worst residual {worst:.1e}, allowed {tolerance:.0e})"
     )
-
-
-def _to_numpy(traced: Trace) -> dict[str, np.ndarray]:
-    tensors = {entry.name: getattr(traced, entry.name) for entry in fields(traced)}
-    return {name: t.cpu().numpy() for name, t in tensors.items() if t is not None}
 
 
 _LABELS: dict[str, tuple[tuple[str, ...], str]] = {

@@ -19,13 +19,11 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from fact.networks.arrays import AnyArray, as_numpy
-from fact.traces.attribution import concept_maps, logit_maps
-from fact.traces.concept_source import ConceptSource
+from fact.traces.attribution import concept_maps, logit_maps, paint, pixel_coordinates
 from fact.traces.config import DecisionConfig
 from fact.traces.contributions import TOLERANCE, trace_concepts
-from fact.traces.gallery import paint, pixel_coordinates
 from fact.traces.plots import EMPTY, decision_picture, decision_shares
-from fact.traces.spliced import Target
+from fact.traces.spliced import ConceptSource, Target
 from registry import Inputs, Run
 from registry.suggest import nearest
 
@@ -157,7 +155,7 @@ def explain_image(
         ``presence`` (concept). Of every class, ``logits``, before the bias, and ``probability``,
         the sigmoid of the logit with its bias (class). ``logit``, what is explained: of
         ``target``, less that of ``against`` (-1 where there is none); ``prediction``;
-        ``residual`` and ``input_residual``, see :class:`fact.traces.contributions.Trace`.
+        ``residual`` and ``input_residual``, see :func:`fact.traces.contributions.trace_batch`.
         ``top_concept`` (rank): those with a map, the strongest for it first, then the strongest
         against it; ``others``, the contributions of all concepts without one.
         ``picture`` (y, x, colour) as the network sees it, and as in the schema ``decisions``
@@ -183,15 +181,8 @@ def explain_image(
     (Böhle et al., "B-cos Networks", CVPR 2022).
     """
     pixels = source.network.geometry.apply(_as_rgb(picture))[None]
-    traced = trace_concepts(
-        source.network,
-        source.layer,
-        source.sae,
-        pixels,
-        target,
-        against=against,
-        tolerance=tolerance,
-    ).isel(image=0, drop=True)
+    given = source.network, source.layer, source.sae, pixels, target
+    traced = trace_concepts(*given, against=against, tolerance=tolerance).isel(image=0, drop=True)
     explained = int(traced["target"])
     other = EMPTY if against is None else int(traced["against"])
     if explained == other:
@@ -199,48 +190,35 @@ def explain_image(
         raise ValueError(f"{name!r} against itself; expected two classes")
     shown = strongest(traced["contribution"].values, most)
     targets = np.array([explained])
-    maps = _explain(
-        source, pixels, shown[None], targets, smooth, None if against is None else other
-    )
+    rival = None if against is None else other
+    maps = _explain(source, pixels, shown[None], targets, smooth, rival)
+    hidden = np.setdiff1d(traced["concept"], shown)
+    others = traced["contribution"].values[hidden].sum(dtype=np.float64)
+    biased = torch.from_numpy(traced["logits"].values + (source.network.logit_bias or 0.0))
     kept = [name for name in traced.data_vars if name not in ("reconstruction_error", "against")]
+    position = float(traced["logit"]) - maps["logit_map"].values.sum(dtype=np.float64)
+    named = {
+        "against": ((), other, "index of the class whose logit is taken away; -1 where none is"),
+        "probability": ("class", biased.sigmoid().numpy(), "sigmoid of the logit with its bias"),
+        "others": ((), float(others), "contributions of all others"),
+        "position": ((), position, "part of the logit that comes through a positional embedding"),
+    }
     whole = (
         traced[kept]
         .merge(maps.isel(image=0))
         .assign(
-            against=_scalar(
-                other, "index of the class whose logit is taken away; -1 where none is"
-            ),
+            {
+                name: (dims, value, {"long_name": meaning, "units": "1"})
+                for name, (dims, value, meaning) in named.items()
+            }
+        )
+        .assign(
             top_concept=("rank", shown, {"long_name": "index of the concept"}),
             picture=(("y", "x", "colour"), pixels[0]),
-            probability=_probability(traced["logits"], source.network.logit_bias),
-            others=_scalar(
-                _rest(traced["contribution"].values, shown), "contributions of all others"
-            ),
-            position=_scalar(
-                float(traced["logit"]) - maps["logit_map"].values.sum(dtype=np.float64),
-                "part of the logit that comes through a positional embedding",
-            ),
         )
     )
     whole = whole.assign_coords({**pixel_coordinates(), "rank": np.arange(len(shown))})
     return whole.isel(rank=np.flatnonzero(shown != EMPTY))
-
-
-def _scalar(value: float, meaning: str) -> xr.Variable:
-    return xr.Variable((), value, {"long_name": meaning, "units": "1"})
-
-
-def _probability(logits: xr.DataArray, bias: float | None) -> xr.Variable:
-    meaning = {"long_name": "sigmoid of the logit with its bias", "units": "1"}
-    probability = torch.from_numpy(logits.values + (bias or 0.0)).sigmoid().numpy()
-    return xr.Variable(("class",), probability, meaning)
-
-
-def _rest(contribution: NDArray[np.floating], shown: NDArray[np.int64]) -> float:
-    """Return the sum of the contributions of all concepts that are not shown."""
-    hidden = np.ones(len(contribution), bool)
-    hidden[shown[shown != EMPTY]] = False
-    return float(contribution[hidden].sum(dtype=np.float64))
 
 
 def strongest(contribution: NDArray[np.floating], most: int) -> NDArray[np.int64]:
@@ -304,18 +282,16 @@ def _explain(
     weights = own["weights"].values * chosen[:, :, None, None, None]
     values = own["map"].values * chosen[:, :, None, None]
     rest = whole["weights"].values - weights.sum(axis=1), whole["map"].values - values.sum(axis=1)
-    ranked, plain = ("image", "rank", "y", "x"), ("image", "y", "x")
     # Only what speaks for something has colour: what speaks against it is painted by its negative.
     sign = np.where(own["total"].values < 0, -1, 1)[:, :, None, None]
     painted = paint(sign[..., None] * weights, sign * values, smooth)
+    logit = paint(whole["weights"].values, whole["map"].values, smooth)
+    ranked, plain = ("image", "rank", "y", "x"), ("image", "y", "x")
     return xr.Dataset(
         {
             "explanation": ((*ranked, "rgba"), painted),
             "others_explanation": ((*plain, "rgba"), paint(*rest, smooth)),
-            "logit_explanation": (
-                (*plain, "rgba"),
-                paint(whole["weights"].values, whole["map"].values, smooth),
-            ),
+            "logit_explanation": ((*plain, "rgba"), logit),
             "concept_map": (ranked, values.astype(np.float32)),
             "others_map": (plain, rest[1].astype(np.float32)),
             "logit_map": (plain, whole["map"].values.astype(np.float32)),

@@ -5,30 +5,127 @@ concept f by s changes the logit by ``(s - 1) * contribution_f``, and changes of
 add up. That is the promise. When the network is run again on what is left, it chooses its weights
 anew, and the logit is another one: that is measured here. Source of splicing and contributions:
 Parchami-Araghi et al., "FaCT", NeurIPS 2025, arXiv 2510.25512, section 3; of the curves: Petsiuk et
-al., "RISE", BMVC 2018, section 4.
+al., "RISE", BMVC 2018, section 4. Intervals are bootstrap intervals over images (Efron and
+Tibshirani, "An Introduction to the Bootstrap", 1993): the 2.5 % and 97.5 % percentiles of what is
+drawn.
 """
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
+import xarray as xr
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from fact.data.images import generator_for
+from fact.data.images import batches, generator_for
+from fact.networks.arrays import AnyArray, checked_labels, image_ids, slices, take
 from fact.networks.layers import resume
-from fact.networks.network import Network
+from fact.networks.network import Network, as_network
 from fact.sae.model import TopKSAE
-from fact.traces.codes import Codes
-from fact.traces.config import ORDERS, InterventionPlan, Order
+from fact.traces.config import ORDERS, InterventionConfig, InterventionPlan, Order
 from fact.traces.plots import EMPTY
-from fact.traces.spliced import Pick, SplicedPass, forward_spliced
+from fact.traces.spliced import Codes, ConceptSource, Pick, Target, forward_spliced, picks
+from registry import Inputs, Run
+
+Floats = NDArray[np.float64]
 
 CURVES = ("deletion", "insertion")
 """From all concepts to none, or from none to all."""
+
+TAILS = (0.025, 0.975)
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+"""Of the errors of promises."""
+
+_CURVE = ("curve", "order", "step")
+_AREA = ("curve", "order")
+
+
+def intervene_concepts(config: InterventionConfig, inputs: Inputs, run: Run) -> xr.Dataset:
+    """Intervene in the logits that the concepts were measured for.
+
+    Returns
+    -------
+    Dataset
+        Of the schema ``intervention``.
+    """
+    source = ConceptSource.of_concepts(inputs["concepts"], config.device)
+    images = inputs["concepts"].origin("images").load()
+    with inputs["concepts"].open() as measured:
+        drawn = np.random.default_rng(config.seed).permutation(measured.sizes["image"])
+        chosen = np.sort(drawn[: config.n_images])
+        ids = measured["image"].values[chosen].astype(str)
+        labels, target = (measured[name].values[chosen] for name in ("label", "target"))
+    parts: list[Outcome] = []
+    done = 0
+    for names, pictures in batches(images, ids, config.batch, source.network.geometry):
+        rows = slice(done, done + len(names))
+        pick, _ = picks(source.network, "label", None, target, rows)
+        encoded = source.network.encode(pictures)
+        parts.append(intervene(ConceptSurgery(source, encoded, pick), config, names.tolist()))
+        done = rows.stop
+        run.progress(done, len(ids), "images")
+    summary = summarise(Outcome.join(parts), labels, config, config.n_bootstrap)
+    sys.stdout.write(intervention_table(summary))
+    return summary.assign(target=("image", target)).assign_coords(image=ids.astype(object))
+
+
+def measure_interventions(
+    network: Network | nn.Module,
+    layer: str,
+    sae: TopKSAE | None,
+    images: AnyArray,
+    plan: InterventionPlan | None = None,
+    *,
+    target: Target = "prediction",
+    labels: AnyArray | None = None,
+    batch_size: int = 32,
+    n_draws: int = 500,
+) -> xr.Dataset:
+    """Take the concepts of images away and put them back, and compare with what was promised.
+
+    Parameters
+    ----------
+    network, layer, sae, images, target, labels
+        As for :func:`fact.traces.contributions.trace_concepts`.
+    plan : InterventionPlan, optional
+        What is done; by default, concepts are removed in ten steps.
+    batch_size : int
+        Images at a time.
+    n_draws : int
+        Draws of the bootstrap over images.
+
+    Returns
+    -------
+    Dataset
+        Of the schema ``intervention``. ``accuracy`` is NaN where labels are not given.
+
+    Raises
+    ------
+    LayerError
+        If there is no such layer.
+    ValueError
+        If an order or the target is unknown, or labels are missing or not one per image.
+    """
+    source = ConceptSource(as_network(network), layer, sae)
+    ids, plan = image_ids(images), plan or InterventionPlan()
+    known = None if labels is None else checked_labels(labels, images)
+    parts, targets = [], []
+    for rows in slices(len(ids), batch_size):
+        encoded = source.network.encode(take(images, rows))
+        pick, _ = picks(source.network, target, None, known, rows)
+        surgery = ConceptSurgery(source, encoded, pick)
+        parts.append(intervene(surgery, plan, [str(name) for name in ids[rows]]))
+        targets.append(surgery.target.cpu().numpy())
+    labelled = np.full(len(ids), -1) if known is None else known
+    summary = summarise(Outcome.join(parts), labelled, plan, n_draws)
+    return summary.assign(target=("image", np.concatenate(targets))).assign_coords(image=ids)
 
 
 class ConceptSurgery:
@@ -36,17 +133,13 @@ class ConceptSurgery:
 
     Parameters
     ----------
-    network : Network
-        A B-cos network.
-    layer : str
-        The layer that the concepts replace.
-    sae : TopKSAE or None
-        The concepts; None takes the layer's own channels.
+    source : ConceptSource
+        A B-cos network, the layer, and the concepts that replace it.
     encoded : Tensor
         Images from :meth:`fact.networks.network.Network.encode`.
     target : callable
         Takes the logits ``(image, class)``, returns the class to look at ``(image,)``; see
-        :func:`fact.traces.spliced.target_of`.
+        :func:`fact.traces.spliced.picks`.
 
     Attributes
     ----------
@@ -54,58 +147,41 @@ class ConceptSurgery:
         ``(image,)``, the class whose logit is looked at.
     presence, contribution : Tensor
         ``(image, concept)``, of the untouched images.
+    is_there : Tensor
+        ``(image, concept)``, whether the image has the concept.
     logits : Tensor
         ``(image, class)``, before the bias, of the untouched images.
     """
 
-    def __init__(
-        self,
-        network: Network,
-        layer: str,
-        sae: TopKSAE | None,
-        encoded: Tensor,
-        target: Pick,
-    ):
-        self._network, self._layer, self._one = network, layer, encoded[:1]
+    def __init__(self, source: ConceptSource, encoded: Tensor, target: Pick):
+        self._source, self._one = source, encoded[:1]
         with torch.enable_grad():
-            spliced = forward_spliced(network, layer, sae, encoded)
-            explained = spliced.explain(target)
-            entries = spliced.at_codes(explained.logit)
-        self.target = explained.target
-        self._concepts, self._codes = spliced.concepts, _detached(spliced)
+            spliced = forward_spliced(source, encoded)
+            logit, self.target, _ = spliced.explain(target)
+            entries = spliced.at_codes(logit)
+        self._concepts = spliced.concepts
+        self._codes = Codes(spliced.codes.values.detach(), spliced.codes.indices)
         values, collect = self._codes.values, self._concepts.collect
         self.presence = collect(self._codes, values)
         self.contribution = collect(self._codes, values * entries)
+        self.is_there = (self.presence != 0) | (self.contribution != 0)
         self.logits = spliced.logits.detach()
 
     @torch.no_grad()
     def measure(self, factors: Tensor) -> Tensor:
         """Return the logits ``(image, class)`` when concepts are scaled by ``(image, concept)``."""
-        codes = Codes(self._codes.values * _by_entry(self._codes, factors), self._codes.indices)
-        reconstruction = self._concepts.decode(codes)
+        values = self._codes.values * self._concepts.at_entries(self._codes, factors)
+        reconstruction = self._concepts.decode(Codes(values, self._codes.indices))
+        network = self._source.network
         with (
-            self._network.explanation_mode(),
-            resume(self._network.module, self._layer, reconstruction),
+            network.explanation_mode(),
+            resume(network.module, self._source.layer, reconstruction),
         ):
-            return self._network.logits(self._one)
+            return network.logits(self._one)
 
     def promise(self, factors: Tensor) -> Tensor:
         """Return the logit of the target ``(image,)`` that frozen weights would give."""
         return (self.contribution * factors).sum(dim=1)
-
-
-def _detached(spliced: SplicedPass) -> Codes:
-    return Codes(spliced.codes.values.detach(), spliced.codes.indices)
-
-
-def _by_entry(codes: Codes, factors: Tensor) -> Tensor:
-    """Return the factor of the concept of each entry of the codes."""
-    if codes.indices is None:
-        return factors.unsqueeze(1)
-    return factors.gather(1, codes.indices.flatten(1)).view_as(codes.values)
-
-
-# --- plans ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -155,8 +231,14 @@ def intervene(surgery: ConceptSurgery, plan: InterventionPlan, ids: Sequence[str
     positions = {order: rank_concepts(surgery, order, ids, plan.seed) for order in plan.orders}
     found: list[list[Tensor]] = [[], [], [], []]
     for factors in _curve_factors(surgery, plan, positions):
-        logits = surgery.measure(factors)
-        for column, values in zip(found, _seen(surgery, factors, logits), strict=True):
+        logits, chosen = surgery.measure(factors), surgery.target.unsqueeze(1)
+        seen = (
+            logits.gather(1, chosen).squeeze(1),
+            surgery.promise(factors),
+            logits.softmax(dim=1).gather(1, chosen).squeeze(1),
+            logits.argmax(dim=1),
+        )
+        for column, values in zip(found, seen, strict=True):
             column.append(values)
     shape = (len(ids), len(CURVES), len(plan.orders), plan.n_steps + 1)
     curves = [torch.stack(column, 1).cpu().numpy().reshape(shape) for column in found]
@@ -181,34 +263,26 @@ def rank_concepts(
     elif order == "presence":
         keys = surgery.presence
     elif order == "random":
-        keys = _random_keys(ids, seed, surgery.presence)
+        rows = [generator_for(name, seed).random(surgery.presence.shape[1]) for name in ids]
+        keys = torch.tensor(np.array(rows)).to(surgery.presence)
     else:
         raise ValueError(f"unknown order {order!r}; expected one of {', '.join(ORDERS)}")
-    absent = ~_is_there(surgery)
-    sorted_concepts = _descending(keys.masked_fill(absent, -torch.inf))
+    sorted_concepts = _descending(surgery, keys)
     positions = torch.arange(keys.shape[1], device=keys.device).expand_as(sorted_concepts)
     return torch.empty_like(sorted_concepts).scatter_(1, sorted_concepts, positions)
 
 
-def _descending(keys: Tensor) -> Tensor:
-    """Return concepts (image, rank) by key, the largest first; equal ones by index."""
+def _descending(surgery: ConceptSurgery, keys: Tensor) -> Tensor:
+    """Return concepts (image, rank): by key, the largest first, then by index; absent ones last."""
+    keys = keys.masked_fill(~surgery.is_there, -torch.inf)
     return keys.sort(dim=1, descending=True, stable=True).indices
-
-
-def _is_there(surgery: ConceptSurgery) -> Tensor:
-    return (surgery.presence != 0) | (surgery.contribution != 0)
-
-
-def _random_keys(ids: Sequence[str], seed: int, like: Tensor) -> Tensor:
-    rows = [generator_for(name, seed).random(like.shape[1]) for name in ids]
-    return torch.tensor(np.array(rows)).to(like)
 
 
 def _curve_factors(
     surgery: ConceptSurgery, plan: InterventionPlan, positions: dict[Order, Tensor]
 ) -> Iterator[Tensor]:
     """Yield the factors (image, concept) of every step of every curve."""
-    there = _is_there(surgery).sum(dim=1, keepdim=True)
+    there = surgery.is_there.sum(dim=1, keepdim=True)
     one = torch.ones_like(surgery.presence)
     for curve in CURVES:
         for order in plan.orders:
@@ -219,27 +293,16 @@ def _curve_factors(
                 yield one.masked_fill(touched, plan.scale)
 
 
-def _seen(surgery: ConceptSurgery, factors: Tensor, logits: Tensor) -> tuple[Tensor, ...]:
-    """Return logit, promised logit, probability of the target and prediction, each (image,)."""
-    chosen = surgery.target.unsqueeze(1)
-    probability = logits.softmax(dim=1).gather(1, chosen).squeeze(1)
-    logit = logits.gather(1, chosen).squeeze(1)
-    return logit, surgery.promise(factors), probability, logits.argmax(dim=1)
-
-
 def _single(
     surgery: ConceptSurgery, plan: InterventionPlan
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
     """Take away each of the concepts of largest contribution alone."""
-    there = _is_there(surgery)
-    ranked = surgery.contribution.masked_fill(~there, -torch.inf)
-    count = min(plan.n_single, ranked.shape[1])
-    concepts = _descending(ranked)[:, :count]
-    known = there.gather(1, concepts)
+    concepts = _descending(surgery, surgery.contribution)[:, : plan.n_single]
+    known = surgery.is_there.gather(1, concepts)
     chosen = surgery.target.unsqueeze(1)
     whole = surgery.logits.gather(1, chosen)
     measured = torch.full_like(concepts, torch.nan, dtype=whole.dtype)
-    for rank in range(count):
+    for rank in range(concepts.shape[1]):
         factors = torch.ones_like(surgery.presence)
         factors.scatter_(1, concepts[:, rank : rank + 1], plan.scale)
         measured[:, rank] = (surgery.measure(factors).gather(1, chosen) - whole).squeeze(1)
@@ -247,3 +310,160 @@ def _single(
     changes = (t.masked_fill(~known, torch.nan).cpu().numpy() for t in (measured, promised))
     first, second = (change.astype(np.float64) for change in changes)
     return concepts.masked_fill(~known, EMPTY).cpu().numpy(), first, second
+
+
+# --- over many images ------------------------------------------------------------------------
+
+
+def _bootstrap(n_images: int, n_draws: int, seed: int) -> Floats:
+    """Return draws of images with replacement, as weights (draw, image) that sum to 1."""
+    chances = np.full(n_images, 1 / n_images)
+    counts = np.random.default_rng(seed).multinomial(n_images, chances, size=n_draws)
+    return counts / n_images
+
+
+def _means(weights: Floats, values: NDArray[Any]) -> Floats:
+    """Return the mean of values (image, …) in every draw, (draw, …); NaN is left out."""
+    known = ~np.isnan(values)
+    total = np.tensordot(weights, np.where(known, values, 0), axes=1)
+    with np.errstate(invalid="ignore"):
+        means: Floats = total / np.tensordot(weights, known.astype(np.float64), axes=1)
+    return means
+
+
+def interval(draws: Floats) -> tuple[Floats, Floats]:
+    """Return the ends of the interval of draws (draw, …)."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "All-NaN slice")
+        low, high = np.nanquantile(draws, TAILS, axis=0)
+    return low, high
+
+
+def _mean(values: Floats) -> Floats:
+    """Return the mean over images of those that are not NaN; NaN where none is."""
+    known = ~np.isnan(values)
+    with np.errstate(invalid="ignore"):
+        means: Floats = np.where(known, values, 0).sum(axis=0) / known.sum(axis=0)
+    return means
+
+
+def summarise(
+    outcome: Outcome,
+    labels: NDArray[np.int64],
+    plan: InterventionPlan,
+    n_draws: int = 500,
+) -> xr.Dataset:
+    """Return curves, areas under them, and changes against promises; see ``intervention``.
+
+    Parameters
+    ----------
+    outcome : Outcome
+        Of all images.
+    labels : ndarray of int64, (image,)
+        Labelled class of each; -1 where there is none.
+    plan : InterventionPlan
+        What was done.
+    n_draws : int
+        Draws of the bootstrap.
+    """
+    weights = _bootstrap(len(labels), n_draws, plan.seed)
+    of_image = labels[:, None, None, None]
+    correct = np.where(of_image < 0, np.nan, outcome.prediction == of_image)
+    variables: dict[str, Any] = {
+        "share": ("step", plan.fractions),
+        "promised_logit": (_CURVE, outcome.promised.mean(axis=0)),
+    }
+    measured = {"logit": outcome.logit, "probability": outcome.probability, "accuracy": correct}
+    for name, values in measured.items():
+        mean, draws = _mean(values), _means(weights, values)
+        areas = area(draws)
+        variables[name] = (_CURVE, mean)
+        variables[f"{name}_area"] = (_AREA, area(mean))
+        for end, of_curve, of_area in zip(
+            ("low", "high"), interval(draws), interval(areas), strict=True
+        ):
+            variables[f"{name}_{end}"] = (_CURVE, of_curve)
+            variables[f"{name}_area_{end}"] = (_AREA, of_area)
+    variables |= _changes(outcome, weights)
+    variables |= {"n_images": len(labels), "scale": float(plan.scale)}
+    coords = {
+        "curve": list(CURVES),
+        "order": list(plan.orders),
+        "step": np.arange(len(plan.fractions)),
+    }
+    return xr.Dataset(variables, {**coords, "rank": np.arange(outcome.single.shape[1])})
+
+
+def area(curves: Floats) -> Floats:
+    """Return the area under curves (…, step) over shares from 0 to 1, by the trapezoidal rule."""
+    inner = curves[..., 1:-1].sum(axis=-1)
+    whole: Floats = (inner + (curves[..., 0] + curves[..., -1]) / 2) / (curves.shape[-1] - 1)
+    return whole
+
+
+def _changes(outcome: Outcome, weights: Floats) -> dict[str, Any]:
+    promised, measured = outcome.promised_change, outcome.measured_change
+    known = ~np.isnan(promised)
+    error = (measured - promised)[known]
+    scale = np.abs(promised[known]).mean() if known.any() else np.nan
+    sums = _pair_sums(promised, measured)
+    correlation, slope = _fit(sums.sum(axis=0))
+    drawn = _fit(_means(weights, sums))
+    ends = {
+        f"{name}_{end}": float(value)
+        for name, draws in zip(("correlation", "slope"), drawn, strict=True)
+        for end, value in zip(("low", "high"), interval(draws), strict=True)
+    }
+    quantiles = np.quantile(error, QUANTILES) if len(error) else np.full(len(QUANTILES), np.nan)
+    return {
+        "removed": (("image", "rank"), outcome.single),
+        "promised_change": (("image", "rank"), promised),
+        "measured_change": (("image", "rank"), measured),
+        "error_quantile": ("quantile", quantiles),
+        "quantile": ("quantile", np.array(QUANTILES)),
+        "correlation": float(correlation),
+        "slope": float(slope),
+        **ends,
+        "relative_error": float(np.abs(error).mean() / scale) if len(error) else float("nan"),
+    }
+
+
+def _pair_sums(x: Floats, y: Floats) -> Floats:
+    """Return count, and sums of x, y, x², y² and xy, of every image, (image, 6); NaN left out."""
+    known = ~np.isnan(x)
+    x, y = np.where(known, x, 0), np.where(known, y, 0)
+    columns = (known, x, y, x * x, y * y, x * y)
+    return np.stack([column.sum(axis=1, dtype=np.float64) for column in columns], axis=1)
+
+
+def _fit(sums: Floats) -> tuple[Floats, Floats]:
+    """Return Pearson's correlation and the least-squares slope of y on x, of sums (…, 6)."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        count, x, y, xx, yy, xy = np.moveaxis(sums, -1, 0)
+        covariance = xy / count - x * y / count**2
+        variance_x, variance_y = xx / count - (x / count) ** 2, yy / count - (y / count) ** 2
+        return covariance / np.sqrt(variance_x * variance_y), covariance / variance_x
+
+
+def intervention_table(summary: xr.Dataset) -> str:
+    """Return areas under the curves, a line for each order, and how promises were kept."""
+    lines = [
+        "area under the curve of the target's probability [95 % interval]",
+        f"{'order':<14}{'deletion (low is good)':<26}insertion (high is good)",
+    ]
+    for order in summary["order"].values:
+        own = summary.sel(order=order)
+        cells = []
+        for curve in CURVES:
+            at = own.sel(curve=curve)
+            low, high = (at[f"probability_area_{end}"].item() for end in ("low", "high"))
+            cells.append(f"{at['probability_area'].item():.3f} [{low:.3f}, {high:.3f}]")
+        lines.append(f"{order:<14}{cells[0]:<26}{cells[1]}")
+    numbers = {str(name): value.item() for name, value in summary.items() if not value.dims}
+    lines.append(
+        f"one concept taken away, logit measured against promised: correlation "
+        f"{numbers['correlation']:.3f} [{numbers['correlation_low']:.3f}, "
+        f"{numbers['correlation_high']:.3f}], slope {numbers['slope']:.3f}, "
+        f"mean error {100 * numbers['relative_error']:.0f} % of the mean promise"
+    )
+    return "\n".join(lines) + "\n"

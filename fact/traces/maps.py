@@ -1,4 +1,4 @@
-"""Maps of concepts in a few images each, in cells of pixels; masks of objects in the same cells.
+"""Concepts in a few images each: in the colours that they look for, and as maps in cells of pixels.
 
 What evaluators compare: where a concept is (:func:`fact.traces.attribution.concept_maps`),
 and where the objects are that a data set knows of. Both are of the images as the network sees them.
@@ -10,23 +10,146 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from fact.data.images import Geometry, ImageDataset
+from fact.data.images import Geometry, ImageDataset, write_parts
+from fact.networks.arrays import slices
 from fact.networks.files import open_network
-from fact.traces.attribution import concept_maps
-from fact.traces.concept_source import ConceptSource
-from fact.traces.config import MapConfig, MaskConfig
-from fact.traces.gallery import PAIRS, alive_concepts
-from fact.traces.plots import select_gallery
+from fact.traces.attribution import paint, pair_maps, pixel_coordinates
+from fact.traces.config import GalleryConfig, MapConfig, MaskConfig
+from fact.traces.plots import gallery_picture, select_gallery
+from fact.traces.spliced import ConceptSource
 from registry import Inputs, Run, Shards
 from registry.suggest import nearest
 
-CHOICES = ("strongest", "random")
+PAIRS = 128
+"""Pairs of image and concept that are explained at once."""
 
-CONCEPTS = 64
-"""Concepts that are mapped at once, and of a part."""
+DRAWN_CONCEPTS, MAPPED_CONCEPTS = 32, 64
+"""Concepts that are drawn at once; that are mapped at once, and of a part."""
 
 MASKED_IMAGES = 256
 """Images of a part of masks."""
+
+CHOICES = ("strongest", "random")
+
+
+def draw_concepts(config: GalleryConfig, inputs: Inputs, run: Run) -> xr.Dataset:
+    """Find the strongest images, explain them, and paint a picture per concept.
+
+    Returns
+    -------
+    Dataset
+        Of the schema ``gallery``.
+    """
+    source = ConceptSource.of_concepts(inputs["concepts"], config.device)
+    images = inputs["concepts"].origin("images").load()
+    with inputs["concepts"].open() as measured:
+        chosen = alive_concepts(measured, config.most)
+        parts = []
+        for start in range(0, len(chosen), DRAWN_CONCEPTS):
+            some = chosen[start : start + DRAWN_CONCEPTS]
+            found = select_gallery(measured["presence"].isel(concept=some), config.n_images)
+            parts.append(draw_gallery(source, images, measured, found, config.smooth))
+            run.progress(start + len(some), len(chosen), "concepts")
+    gallery = xr.concat(parts, "concept", data_vars="all", join="exact")
+    if config.pictures:
+        for concept in chosen:
+            picture = gallery_picture(gallery, int(concept))
+            picture.save(run.attach(f"pictures/concept-{concept:05d}.png"))
+    return gallery
+
+
+def draw_gallery(
+    source: ConceptSource,
+    images: ImageDataset,
+    measured: xr.Dataset,
+    chosen: xr.Dataset,
+    smooth: int = 3,
+) -> xr.Dataset:
+    """Return the gallery of some concepts; see the schema ``gallery``.
+
+    Parameters
+    ----------
+    source : ConceptSource
+        What the concepts are of.
+    images : ImageDataset
+        Where to read.
+    measured : Dataset
+        Of the schema ``concepts``.
+    chosen : Dataset
+        ``image`` and ``presence`` (concept, rank), from :func:`fact.traces.plots.select_gallery`.
+    smooth : int
+        Side of the box that the opacity is averaged over, in pixels; odd.
+    """
+    names, filled, concepts = _pairs(chosen)
+    unique, inverse = np.unique(names[filled], return_inverse=True)
+    pictures = images.read(unique, source.network.geometry)[inverse]
+    rows = measured.indexes["image"].get_indexer(names[filled])
+    parts = [
+        paint(*pair_maps(source, pictures[pairs], concepts[pairs]), smooth)
+        for pairs in slices(len(concepts), PAIRS)
+    ]
+    classes = {
+        name: (("concept", "rank"), _spread(filled, measured[name].values[rows], -1))
+        for name in ("label", "prediction")
+    }
+    return xr.Dataset(
+        {
+            "image": (("concept", "rank"), names.astype(object)),
+            "presence": chosen["presence"].variable,
+            **classes,
+            "picture": (("concept", "rank", "y", "x", "colour"), _spread(filled, pictures)),
+            "explanation": (
+                ("concept", "rank", "y", "x", "rgba"),
+                _spread(filled, np.concatenate(parts)),
+            ),
+        },
+        {
+            "concept": chosen["concept"].values,
+            "rank": chosen["rank"].values,
+            "class": measured["class"].values.astype(object),
+            **pixel_coordinates(),
+        },
+    )
+
+
+def alive_concepts(measured: xr.Dataset, most: int | None) -> NDArray[np.int64]:
+    """Return the concepts that contribute somewhere, in order; or those of them in most images.
+
+    Parameters
+    ----------
+    measured : Dataset
+        Of the schema ``concepts``.
+    most : int or None
+        Most concepts; None for all that are alive.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    share, alive = measured["image_share"].values, measured["contributing_share"].values > 0
+    ranked = np.argsort(-np.where(alive, share, -1), kind="stable")[: int(alive.sum())]
+    if not len(ranked):
+        raise ValueError("no concept is alive: none contributes to any image")
+    return np.sort(ranked[:most])
+
+
+def _pairs(
+    chosen: xr.Dataset,
+) -> tuple[NDArray[np.str_], NDArray[np.bool_], NDArray[np.int64]]:
+    """Return ids (concept, rank), which of them are of an image, and the concept of each such."""
+    names = chosen["image"].values.astype(str)
+    filled = names != ""
+    return names, filled, np.broadcast_to(chosen["concept"].values[:, None], filled.shape)[filled]
+
+
+def _spread(
+    filled: NDArray[np.bool_], values: NDArray[np.generic], empty: int = 0
+) -> NDArray[np.generic]:
+    """Put values where it is filled, ``empty`` elsewhere."""
+    whole = np.full((*filled.shape, *values.shape[1:]), empty, dtype=values.dtype)
+    whole[filled] = values
+    return whole
 
 
 def map_concepts(config: MapConfig, inputs: Inputs, run: Run) -> Shards:
@@ -39,16 +162,15 @@ def map_concepts(config: MapConfig, inputs: Inputs, run: Run) -> Shards:
     """
     source = ConceptSource.of_concepts(inputs["concepts"], config.device)
     images = inputs["concepts"].origin("images").load()
-    writer = run.shards()
     with inputs["concepts"].open() as measured:
         alive = alive_concepts(measured, config.most)
-        for index, start in enumerate(range(0, len(alive), CONCEPTS)):
-            if index in writer.done:
-                continue
-            presence = measured["presence"].isel(concept=alive[start : start + CONCEPTS]).load()
+
+        def part(_index: int, rows: slice) -> xr.Dataset:
+            presence = measured["presence"].isel(concept=alive[rows]).load()
             chosen = choose_images(presence, config.n_images, config.images, config.seed)
-            writer.append(map_images(source, images, chosen, config.cell), index)
-            run.progress(min(start + CONCEPTS, len(alive)), len(alive), "concepts")
+            return map_images(source, images, chosen, config.cell)
+
+        writer = write_parts(run, len(alive), MAPPED_CONCEPTS, part, "concepts")
     return writer.finish(xr.Dataset({"cell": config.cell, "n_concepts": len(alive)}))
 
 
@@ -121,31 +243,19 @@ def map_images(
         ``image``, ``presence`` (concept, rank) as given, and ``map`` (concept, rank, y, x)
         float32, which sums to the presence where the network is convolutional; 0 for no image.
     """
-    names = chosen["image"].values.astype(str)
-    filled = names != ""
-    concepts = np.broadcast_to(chosen["concept"].values[:, None], filled.shape)[filled]
-    parts = []
+    names, filled, concepts = _pairs(chosen)
+    parts = [np.zeros((0, 1, 1), np.float32)] if not len(concepts) else []
     for start in range(0, len(concepts), PAIRS):
         rows = slice(start, start + PAIRS)
         unique, own = np.unique(names[filled][rows], return_inverse=True)
         pictures = images.read(unique, source.network.geometry)[own]
-        maps = concept_maps(
-            source.network,
-            source.layer,
-            source.sae,
-            pictures,
-            concepts[rows, None],
-            batch_size=PAIRS,
-        )
-        parts.append(sum_cells(maps["map"].values[:, 0], cell).astype(np.float32))
-    found = np.concatenate(parts) if parts else np.zeros((0, 1, 1), np.float32)
-    whole = np.zeros((*filled.shape, *found.shape[1:]), np.float32)
-    whole[filled] = found
+        _, maps = pair_maps(source, pictures, concepts[rows])
+        parts.append(sum_cells(maps, cell).astype(np.float32))
     return xr.Dataset(
         {
             "image": (("concept", "rank"), names.astype(object)),
             "presence": chosen["presence"].variable,
-            "map": (("concept", "rank", "y", "x"), whole),
+            "map": (("concept", "rank", "y", "x"), _spread(filled, np.concatenate(parts))),
         },
         {"concept": chosen["concept"].values, "rank": chosen["rank"].values},
     )
@@ -159,12 +269,11 @@ def mask_inputs(config: MaskConfig, inputs: Inputs, run: Run) -> Shards:
     with maps.open() as mapped:
         ids = np.setdiff1d(mapped["image"].values.astype(str), [""])
         cell = int(mapped["cell"])
-    writer = run.shards()
-    for index, start in enumerate(range(0, len(ids), MASKED_IMAGES)):
-        if index not in writer.done:
-            own = ids[start : start + MASKED_IMAGES]
-            writer.append(mask_images(images, own, geometry, cell, config.background), index)
-        run.progress(min(start + MASKED_IMAGES, len(ids)), len(ids), "images")
+
+    def part(_index: int, rows: slice) -> xr.Dataset:
+        return mask_images(images, ids[rows], geometry, cell, config.background)
+
+    writer = write_parts(run, len(ids), MASKED_IMAGES, part)
     return writer.finish(xr.Dataset({"n_images": len(ids)}))
 
 

@@ -1,8 +1,11 @@
-"""Presence and contribution of concepts over a whole dataset, shard by shard and gated."""
+"""Presence and contribution of concepts over a whole dataset, shard by shard and gated.
+
+And what they say together: shares, coverage, residuals. Source: Parchami-Araghi et al., "FaCT",
+NeurIPS 2025, arXiv 2510.25512, section 4.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,18 +13,24 @@ import torch
 import xarray as xr
 from numpy.typing import NDArray
 
-from fact.data.images import ImageDataset, batches
+from fact.data.images import ImageDataset, batches, write_parts
 from fact.networks.files import open_network
 from fact.networks.layers import layer_shape
-from fact.traces.concept_source import ConceptSource
 from fact.traces.config import ChannelConfig, MeasureConfig
-from fact.traces.contributions import Trace, check_completeness, trace_batch
-from fact.traces.spliced import target_of
-from fact.traces.statistics import ConceptStatistics
+from fact.traces.contributions import check_completeness, trace_batch
+from fact.traces.spliced import ConceptSource, picks
 from registry import Inputs, Run, Shards, open_dataset
 from registry.store.shards import part_name
 
 SHARD_BYTES = 64 * 2**20
+
+COVERED = 0.8
+"""Fraction of the positive contribution that the strongest concepts are counted up to."""
+
+COMMON = 0.85
+"""Fraction of the images above which a concept that contributes is common."""
+
+Floats = NDArray[np.float64]
 
 
 def measure_concepts(config: MeasureConfig, inputs: Inputs, run: Run) -> Shards:
@@ -33,85 +42,49 @@ def measure_concepts(config: MeasureConfig, inputs: Inputs, run: Run) -> Shards:
         As soon as contributions do not add up to a logit, or presences to their map.
     """
     source = ConceptSource.of_sae(inputs["sae"], config.device)
-    return Measurement(source, inputs["images"].load(), config).run(run)
+    return _measure(source, config, inputs["images"].load(), run)
 
 
 def measure_channels(config: ChannelConfig, inputs: Inputs, run: Run) -> Shards:
     """Take each channel for a concept, and measure as :func:`measure_concepts` does."""
     network = open_network(inputs["network"], config.device)
     source = ConceptSource(network, config.layer, None)
-    return Measurement(source, inputs["images"].load(), config).run(run)
+    return _measure(source, config, inputs["images"].load(), run)
 
 
-@dataclass(frozen=True)
-class Measurement:
-    """What is measured, and where.
+def _measure(
+    source: ConceptSource, config: MeasureConfig, images: ImageDataset, run: Run
+) -> Shards:
+    """Measure what is not measured yet, and sum up: shards of the schema ``concepts``."""
+    ids, labels = images.ids(config.split), images.labels(config.split)
+    if source.sae is not None:
+        n_concepts = source.sae.n_concepts
+    else:
+        pixels = images.read(ids[:1], source.network.geometry)
+        n_concepts = layer_shape(source.network, source.layer, pixels).channels
 
-    Attributes
-    ----------
-    source : ConceptSource
-        The concepts, of a B-cos network.
-    images : ImageDataset
-        Where to read.
-    config : MeasureConfig
-        Split, target and batch.
-    """
-
-    source: ConceptSource
-    images: ImageDataset
-    config: MeasureConfig
-
-    def run(self, run: Run) -> Shards:
-        """Measure what is not measured yet, and sum up: shards of the schema ``concepts``."""
-        ids, labels = self.images.ids(self.config.split), self.images.labels(self.config.split)
-        writer, n_concepts = run.shards(), self._n_concepts(ids)
-        # Whole batches, so that every batch is the same after a stop.
-        size = max(1, SHARD_BYTES // (8 * n_concepts * self.config.batch)) * self.config.batch
-        statistics = ConceptStatistics(n_concepts)
-        for index, start in enumerate(range(0, len(ids), size)):
-            if index not in writer.done:
-                chosen = slice(start, start + size)
-                writer.append(self._part(ids[chosen], labels[chosen]), index)
-            with open_dataset(writer.folder / part_name(index)) as part:
-                statistics.add(part)
-            run.progress(min(start + size, len(ids)), len(ids), "images")
-        return writer.finish(statistics.summary())
-
-    def _n_concepts(self, ids: NDArray[np.str_]) -> int:
-        source = self.source
-        if source.sae is not None:
-            return source.sae.n_concepts
-        pixels = self.images.read(ids[:1], source.network.geometry)
-        return layer_shape(source.network, source.layer, pixels).channels
-
-    def _part(self, ids: NDArray[np.str_], labels: NDArray[np.int64]) -> xr.Dataset:
-        columns: list[dict[str, NDArray[Any]]] = []
-        done = 0
-        for _, pixels in batches(self.images, ids, self.config.batch, self.source.network.geometry):
-            columns.append(self._columns(pixels, labels[done : done + len(pixels)]))
-            done += len(pixels)
+    def part(_index: int, rows: slice) -> xr.Dataset:
+        columns, start = [], rows.start
+        for names, pixels in batches(images, ids[rows], config.batch, source.network.geometry):
+            own = labels[start : start + len(names)]
+            columns.append(_columns(source, config.target, pixels, own))
+            start += len(names)
         whole = {name: np.concatenate([c[name] for c in columns]) for name in columns[0]}
-        dims = {name: _DIMS.get(name, ("image",)) for name in whole}
-        classes = self.source.network.class_names(whole["logit"].shape[1])
+        classes = source.network.class_names(whole["logit"].shape[1])
         coords = {
-            "image": ids.astype(object),
+            "image": ids[rows].astype(object),
             "class": np.array(classes, dtype=object),
-            "concept": np.arange(whole["presence"].shape[1]),
+            "concept": np.arange(n_concepts),
         }
-        return xr.Dataset({name: (dims[name], whole[name]) for name in whole}, coords)
+        return xr.Dataset({n: (_DIMS.get(n, ("image",)), v) for n, v in whole.items()}, coords)
 
-    def _columns(
-        self, pixels: NDArray[np.uint8], labels: NDArray[np.int64]
-    ) -> dict[str, NDArray[Any]]:
-        source = self.source
-        encoded = source.network.encode(pixels)
-        with torch.no_grad():
-            alone = source.network.logits(encoded).argmax(dim=1).cpu().numpy()
-        known = torch.from_numpy(labels).to(encoded.device)
-        target = target_of(source.network, self.config.target, known)
-        trace = trace_batch(source.network, source.layer, source.sae, encoded, target)
-        check_completeness(trace.residual.cpu().numpy(), trace.input_residual.cpu().numpy())
-        return {**_arrays(trace), "label": labels, "network_prediction": alone}
+    # Whole batches, so that every batch is the same after a stop.
+    size = max(1, SHARD_BYTES // (8 * n_concepts * config.batch)) * config.batch
+    writer, statistics = write_parts(run, len(ids), size, part), ConceptStatistics(n_concepts)
+    for index in writer.done:
+        with open_dataset(writer.folder / part_name(index)) as measured:
+            statistics.add(measured)
+    return writer.finish(statistics.summary())
 
 
 _DIMS = {
@@ -121,20 +94,131 @@ _DIMS = {
 }
 
 
-def _arrays(trace: Trace) -> dict[str, NDArray[Any]]:
-    single = {
-        "presence": trace.presence,
-        "contribution": trace.contribution,
-        "logit": trace.logits,
-        "residual": trace.residual,
-        "input_residual": trace.input_residual,
-        "residual_energy": trace.reconstruction_error.flatten(1).mean(dim=1),
+def _columns(
+    source: ConceptSource, target: str, pixels: NDArray[np.uint8], labels: NDArray[np.int64]
+) -> dict[str, NDArray[Any]]:
+    """Return the variables along ``image`` of some images."""
+    network, encoded = source.network, source.network.encode(pixels)
+    with torch.no_grad():
+        alone = network.logits(encoded).argmax(dim=1).cpu().numpy()
+    traced = trace_batch(source, encoded, *picks(network, target, None, labels, slice(None)))
+    check_completeness(traced["residual"], traced["input_residual"])
+    floats = {
+        **{name: traced[name] for name in ("presence", "contribution")},
+        "logit": traced["logits"],
+        **{name: traced[name] for name in ("residual", "input_residual")},
+        "residual_energy": traced["reconstruction_error"].flatten(1).mean(dim=1),
+        **{name: traced[name] for name in ("position_share",) if name in traced},
     }
-    if trace.position_share is not None:
-        single["position_share"] = trace.position_share
-    arrays: dict[str, NDArray[Any]] = {
-        name: tensor.float().cpu().numpy() for name, tensor in single.items()
+    return {
+        **{name: tensor.float().cpu().numpy() for name, tensor in floats.items()},
+        **{name: traced[name].cpu().numpy() for name in ("prediction", "target")},
+        "label": labels,
+        "network_prediction": alone,
     }
-    for name in ("prediction", "target"):
-        arrays[name] = getattr(trace, name).cpu().numpy().astype(np.int64)
-    return arrays
+
+
+def coverage(contribution: NDArray[np.floating]) -> tuple[Floats, NDArray[np.int64]]:
+    """Return how the positive contribution of each image gathers in its strongest concepts.
+
+    Parameters
+    ----------
+    contribution : ndarray, (image, concept)
+        Only positive entries count; every image must have one.
+
+    Returns
+    -------
+    curve : ndarray of float64, (image, rank)
+        Fraction of the positive contribution in the ``rank + 1`` strongest concepts.
+    needed : ndarray of int64, (image,)
+        Concepts that cover 80 %.
+    """
+    positive = np.clip(np.asarray(contribution, dtype=np.float64), 0, None)
+    strongest = -np.sort(-positive, axis=1)
+    curve = np.cumsum(strongest, axis=1) / positive.sum(axis=1, keepdims=True)
+    # A fraction is reached up to rounding: 0.8 of equal parts is 4 of 5, not 5.
+    needed = (curve < COVERED * (1 - 1e-12)).sum(axis=1) + 1
+    return curve, np.minimum(needed, positive.shape[1])
+
+
+class ConceptStatistics:
+    """Gathers the statistics of a dataset part by part.
+
+    Parameters
+    ----------
+    n_concepts : int
+        Number of concepts.
+    """
+
+    def __init__(self, n_concepts: int):
+        self.images = 0
+        self.correct = self.correct_alone = 0
+        self.present = np.zeros(n_concepts, dtype=np.int64)
+        self.contributing = np.zeros(n_concepts, dtype=np.int64)
+        self.contribution = np.zeros(n_concepts)
+        self.positive_share = np.zeros(n_concepts)
+        self.curve = np.zeros(n_concepts)
+        self.covered_images = self.needed = 0
+        self.residuals: list[NDArray[np.floating]] = []
+        self.input_residuals: list[NDArray[np.floating]] = []
+
+    def add(self, part: xr.Dataset) -> None:
+        """Count a part with ``presence``, ``contribution``, residuals, predictions and labels."""
+        contribution = part["contribution"].values.astype(np.float64)
+        self.images += len(contribution)
+        self.present += (part["presence"].values > 0).sum(axis=0)
+        self.contributing += (contribution != 0).sum(axis=0)
+        self.contribution += contribution.sum(axis=0)
+        label = part["label"].values
+        self.correct += int((part["prediction"].values == label).sum())
+        self.correct_alone += int((part["network_prediction"].values == label).sum())
+        self.residuals.append(part["residual"].values)
+        self.input_residuals.append(part["input_residual"].values)
+        self._add_coverage(contribution)
+
+    def _add_coverage(self, contribution: Floats) -> None:
+        positive = np.clip(contribution, 0, None)
+        total = positive.sum(axis=1)
+        some = total > 0
+        if not some.any():
+            return
+        curve, needed = coverage(contribution[some])
+        self.curve += curve.sum(axis=0)
+        self.needed += int(needed.sum())
+        self.positive_share += (positive[some] / total[some, None]).sum(axis=0)
+        self.covered_images += int(some.sum())
+
+    def summary(self) -> xr.Dataset:
+        """Return the statistics, by concept, by rank and as scalars; see ``fact.schemas``.
+
+        Raises
+        ------
+        ValueError
+            If nothing was added.
+        """
+        if not self.images:
+            raise ValueError("no images; expected at least one")
+        images, with_positive = self.images, max(self.covered_images, 1)
+        common = self.contributing > COMMON * images
+        residual = np.concatenate(self.residuals).astype(np.float64)
+        input_residual = np.concatenate(self.input_residuals).astype(np.float64)
+        known = input_residual[~np.isnan(input_residual)]
+        return xr.Dataset(
+            {
+                "image_share": ("concept", self.present / images),
+                "contributing_share": ("concept", self.contributing / images),
+                "mean_contribution": ("concept", self.contribution / images),
+                "coverage": ("rank", self.curve / with_positive),
+                "accuracy": self.correct / images,
+                "network_accuracy": self.correct_alone / images,
+                "image_l0": float(self.present.sum() / images),
+                "concepts_for_80": self.needed / with_positive,
+                "alive_share": float((self.contributing > 0).mean()),
+                "common_concepts": np.int64(common.sum()),
+                "common_share": float(self.positive_share[common].sum() / with_positive),
+                "residual_mean": float(residual.mean()),
+                "residual_std": float(residual.std()),
+                "residual_max": float(residual.max()),
+                "input_residual_max": float(known.max()) if known.size else float("nan"),
+            }
+        )

@@ -1,25 +1,30 @@
 """A forward pass of the FaCT network: a layer's output replaced by the sum of its concepts.
 
+A position's code holds a few concepts of many. Everything here works on those few alone: nothing
+of size ``(image, position, concept)`` is made, but for a piece of it at a time in the encoder.
 Source: Parchami-Araghi et al., "FaCT: Faithful Concept Traces for Explaining Neural Network
 Decisions", NeurIPS 2025, arXiv 2510.25512, section 3.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
+from fact.networks.files import open_network
 from fact.networks.layers import LayerError, splice, to_positions
 from fact.networks.network import Network
-from fact.sae.model import TopKSAE
-from fact.traces.codes import Codes, Concepts, as_concepts
+from fact.sae.gradients import rows_at_once
+from fact.sae.model import TopKSAE, weighted_rows
+from registry import Input
 from registry.suggest import nearest
 
 Target = str | int
@@ -29,21 +34,156 @@ Pick = Callable[[Tensor], Tensor]
 """Takes logits ``(image, class)``, returns the index of a class for each image, ``(image,)``."""
 
 
-class Explained(NamedTuple):
-    """What is explained of each image: a logit, or the difference of two.
+@dataclass(frozen=True)
+class ConceptSource:
+    """A network with the concepts of one of its layers.
 
     Attributes
     ----------
-    logit : Tensor
-        ``(image,)``, that of ``target``, minus that of ``against`` where there is one; connected
-        to the codes.
-    target, against : Tensor
-        ``(image,)``, indices of classes; None where there is no second.
+    network : Network
+        On the chosen device.
+    layer : str
+        Name of the layer.
+    sae : TopKSAE or None
+        None where the layer's own channels are the concepts.
     """
 
-    logit: Tensor
-    target: Tensor
-    against: Tensor | None
+    network: Network
+    layer: str
+    sae: TopKSAE | None
+
+    @classmethod
+    def of_sae(cls, sae: Input, device: str) -> ConceptSource:
+        """Return a trained SAE with the network and the layer whose features it was trained on."""
+        features = sae.origin("features")
+        layer = features.config["layer"]
+        with sae.open(proven=math.inf) as dataset:
+            weights = TopKSAE.from_dataset(dataset.load())
+        network = open_network(features.origin("network"), device)
+        return cls(network, layer, weights.to(network.device).requires_grad_(False))
+
+    @classmethod
+    def of_concepts(cls, concepts: Input, device: str) -> ConceptSource:
+        """Return what the statistics of concepts were measured on."""
+        if "sae" in concepts.inputs:
+            return cls.of_sae(concepts.inputs["sae"], device)
+        network = open_network(concepts.inputs["network"], device)
+        return cls(network, concepts.config["layer"], None)
+
+
+@dataclass(frozen=True)
+class Codes:
+    """Codes of the positions of a layer.
+
+    Attributes
+    ----------
+    values : Tensor
+        ``(image, position, rank)``: what is left of each code, 0 or more for an SAE.
+    indices : Tensor or None
+        ``(image, position, rank)``: the concept of each value; None where rank is concept.
+    """
+
+    values: Tensor
+    indices: Tensor | None = None
+
+
+class Concepts:
+    """The channels of a layer as its concepts: nothing is left out, nothing approximated.
+
+    Concepts are linear maps from a layer's channels and back. Weights are given per entry of the
+    codes, ``(image, position, rank)``; the masks of relu and top-k are constants, as in the
+    explanation mode of a B-cos network.
+    """
+
+    def __init__(self, count: int):
+        self.count = count
+
+    def encode(self, positions: Tensor) -> Codes:
+        """Codes of ``(image, position, channel)``."""
+        return Codes(positions.detach())
+
+    def decode(self, codes: Codes) -> Tensor:
+        """Reconstruction ``(image, position, channel)``."""
+        return codes.values
+
+    def collect(self, codes: Codes, entries: Tensor) -> Tensor:
+        """Sum over positions of what belongs to each concept, ``(image, concept)``."""
+        return entries.sum(dim=1)
+
+    def at_entries(self, codes: Codes, factors: Tensor) -> Tensor:
+        """Factor, of ``(image, concept)``, of the concept of each entry of the codes."""
+        return factors.unsqueeze(1)
+
+    def pull(self, codes: Codes, weights: Tensor) -> Tensor:
+        """Derivative by the channels of ``sum(weights * values)``, masks held constant."""
+        return weights
+
+    def selects(self, codes: Codes, concept: Tensor) -> Tensor:
+        """Which entries are of the concept chosen per image, ``(image,)``, as 0 and 1."""
+        chosen = functional.one_hot(concept, self.count).to(codes.values.dtype)
+        return chosen.unsqueeze(1).expand_as(codes.values)
+
+
+class SAEConcepts(Concepts):
+    """The concepts of a bias-free TopK SAE, at most k of them at a position."""
+
+    def __init__(self, sae: TopKSAE):
+        super().__init__(sae.n_concepts)
+        self._sae = sae
+
+    def encode(self, positions: Tensor) -> Codes:
+        """Return the k largest concepts of each position."""
+        rows = positions.detach().flatten(0, 1)
+        with torch.no_grad():
+            pieces = torch.split(rows, rows_at_once(self.count, rows.device))
+            values, indices = zip(*map(self._sae.encode_topk, pieces), strict=True)
+        shape = (*positions.shape[:2], -1)
+        return Codes(torch.cat(values).view(shape), torch.cat(indices).view(shape))
+
+    def decode(self, codes: Codes) -> Tensor:
+        """Return the decoder's columns, weighted by the codes."""
+        return self._sae.decode_topk(codes.values, _indices(codes))
+
+    def collect(self, codes: Codes, entries: Tensor) -> Tensor:
+        """Return the sums of entries by concept."""
+        sums = entries.new_zeros(len(entries), self.count)
+        return sums.scatter_add_(1, _indices(codes).flatten(1), entries.flatten(1))
+
+    def at_entries(self, codes: Codes, factors: Tensor) -> Tensor:
+        """Return the factor of each entry's concept."""
+        return factors.gather(1, _indices(codes).flatten(1)).view_as(codes.values)
+
+    def pull(self, codes: Codes, weights: Tensor) -> Tensor:
+        """Return the encoder's rows, weighted, of the entries that relu let through."""
+        open_weights = weights * (codes.values > 0)
+        rows = weighted_rows(
+            self._sae.encoder.detach(), _indices(codes).flatten(0, 1), open_weights.flatten(0, 1)
+        )
+        return rows.view(*weights.shape[:2], -1)
+
+    def selects(self, codes: Codes, concept: Tensor) -> Tensor:
+        """Return 1 where an entry's index is the concept."""
+        return (_indices(codes) == concept.view(-1, 1, 1)).to(codes.values.dtype)
+
+
+def _indices(codes: Codes) -> Tensor:
+    if codes.indices is None:
+        raise ValueError("codes without indices; expected those of an SAE")
+    return codes.indices
+
+
+def _as_concepts(sae: TopKSAE | None, positions: Tensor) -> Concepts:
+    """Return an SAE's concepts, in the type and on the device of positions; or the channels."""
+    channels = positions.shape[2]
+    if sae is None:
+        return Concepts(channels)
+    if sae.n_channels != channels:
+        raise ValueError(
+            f"the layer has {channels} channels; the SAE was made for {sae.n_channels}"
+        )
+    if (sae.encoder.device, sae.encoder.dtype) != (positions.device, positions.dtype):
+        sae = TopKSAE(sae.encoder.to(positions), sae.decoder.to(positions), sae.k, sae.scale)
+    return SAEConcepts(sae)
 
 
 @dataclass(frozen=True)
@@ -78,14 +218,20 @@ class SplicedPass:
     reconstruction: Tensor
     logits: Tensor
 
-    def explain(self, target: Pick, against: Pick | None = None) -> Explained:
-        """Return the logit of the class that is picked, minus that of another where one is."""
+    def explain(
+        self, target: Pick, against: Pick | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return the logit of the class that is picked, minus that of another where one is.
+
+        It is ``(image,)`` and connected to the codes; behind it come the indices of both classes,
+        ``(image,)``, None where there is no second.
+        """
         logits = self.logits.detach()
         chosen, other = target(logits), None if against is None else against(logits)
         logit = self.logits.gather(1, chosen.unsqueeze(1)).squeeze(1)
         if other is not None:
             logit = logit - self.logits.gather(1, other.unsqueeze(1)).squeeze(1)
-        return Explained(logit, chosen, other)
+        return logit, chosen, other
 
     def at_codes(self, logit: Tensor) -> Tensor:
         """Derivative of a logit per image, ``(image,)``, by each entry of the codes."""
@@ -113,9 +259,7 @@ class SplicedPass:
         )
 
 
-def forward_spliced(
-    network: Network, layer: str, sae: TopKSAE | None, encoded: Tensor
-) -> SplicedPass:
+def forward_spliced(source: ConceptSource, encoded: Tensor) -> SplicedPass:
     """Run the FaCT network on one batch, frozen, so that gradients can be asked of it.
 
     Gradients must be enabled.
@@ -125,13 +269,14 @@ def forward_spliced(
     LayerError
         If there is no such layer, the network calls it more than once, or not at all.
     """
+    network, layer = source.network, source.layer
     image = encoded.detach().requires_grad_()
     met: list[tuple[Concepts, Codes, Tensor]] = []
 
     def reconstruct(positions: Tensor) -> Tensor:
         if met:
             raise LayerError(f"layer {layer!r} is called twice in a forward pass; expected once")
-        concepts = as_concepts(sae, positions)
+        concepts = _as_concepts(source.sae, positions)
         codes = concepts.encode(positions.detach())
         codes.values.requires_grad_()
         met.append((concepts, codes, concepts.decode(codes)))
@@ -147,24 +292,6 @@ def forward_spliced(
     return SplicedPass(image, tuple(embeddings), output, *met[0], logits)
 
 
-def target_of(network: Network, target: Target, labels: Tensor | None = None) -> Pick:
-    """Return the function that picks the class to explain from logits ``(image, class)``.
-
-    Raises
-    ------
-    ValueError
-        If labels are needed and missing, the class is unknown, or beyond the logits.
-    """
-    if target == "prediction":
-        return lambda logits: logits.argmax(dim=1)
-    if target == "label":
-        if labels is None:
-            raise ValueError("target 'label' needs labels; got none")
-        return lambda logits: _within(labels, logits)
-    index = _class_index(network, target)
-    return lambda logits: _within(torch.full_like(logits[:, 0], index, dtype=torch.long), logits)
-
-
 def picks(
     network: Network,
     target: Target,
@@ -177,25 +304,36 @@ def picks(
     Raises
     ------
     ValueError
-        As :func:`target_of`.
+        If labels are needed and missing, the class is unknown, or beyond the logits.
     """
     known = None if labels is None else torch.tensor(labels[rows])
-    other = None if against is None else target_of(network, against, known)
-    return target_of(network, target, known), other
+    other = None if against is None else _pick(network, against, known)
+    return _pick(network, target, known), other
 
 
-def _embedding_layers(module: nn.Module) -> list[nn.Module]:
-    try:
-        from bcos.models.vit import PosEmbSinCos2d
-    except ImportError:  # without einops there are no ViTs
-        return []
-    return [part for part in module.modules() if isinstance(part, PosEmbSinCos2d)]
+def _pick(network: Network, target: Target, labels: Tensor | None) -> Pick:
+    if target == "prediction":
+        return lambda logits: logits.argmax(dim=1)
+    if target == "label":
+        if labels is None:
+            raise ValueError("target 'label' needs labels; got none")
+        return lambda logits: _within(labels, logits)
+    if isinstance(target, str) and target not in network.classes:
+        known = (*network.classes, "prediction", "label")
+        raise ValueError(f"unknown target {target!r}{nearest(target, known)}")
+    index = network.classes.index(target) if isinstance(target, str) else int(target)
+    return lambda logits: _within(torch.full_like(logits[:, 0], index, dtype=torch.long), logits)
 
 
 @contextmanager
 def _embeddings_as_leaves(module: nn.Module) -> Iterator[list[Tensor]]:
     """Turn positional embeddings into leaves, one per image, and list them as they come by."""
     leaves: list[Tensor] = []
+    try:
+        from bcos.models.vit import PosEmbSinCos2d
+    except ImportError:  # without einops there are no ViTs
+        yield leaves
+        return
 
     def keep(_part: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
         leaf = output.detach().expand(len(args[0]), *output.shape).clone().requires_grad_()
@@ -203,18 +341,10 @@ def _embeddings_as_leaves(module: nn.Module) -> Iterator[list[Tensor]]:
         return leaf
 
     with ExitStack() as stack:
-        for part in _embedding_layers(module):
-            stack.callback(part.register_forward_hook(keep).remove)
+        for part in module.modules():
+            if isinstance(part, PosEmbSinCos2d):
+                stack.callback(part.register_forward_hook(keep).remove)
         yield leaves
-
-
-def _class_index(network: Network, target: Target) -> int:
-    if isinstance(target, str):
-        if target not in network.classes:
-            known = (*network.classes, "prediction", "label")
-            raise ValueError(f"unknown target {target!r}{nearest(target, known)}")
-        return network.classes.index(target)
-    return int(target)
 
 
 def _within(chosen: Tensor, logits: Tensor) -> Tensor:

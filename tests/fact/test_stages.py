@@ -260,7 +260,7 @@ def test_encodings_are_of_the_images_that_a_concept_is_strongest_in(open_) -> No
 def test_an_encoding_is_what_the_encoder_sees_where_the_concept_is(project, open_) -> None:
     import evals
     import fact
-    from fact.traces.concept_source import ConceptSource
+    from fact.traces.spliced import ConceptSource
 
     concepts, encodings, scores = open_("concepts"), open_("encodings"), open_("consistency")
     given = inputs_of(project, "encodings")["concepts"]
@@ -404,7 +404,7 @@ def test_a_bias_makes_the_measurement_fail(
 ) -> None:
     from fact import CompletenessError, Network
     from fact.networks.files import open_network
-    from fact.traces import concept_source
+    from fact.traces import spliced
 
     def with_bias(source: Input, device: str) -> Network:
         network = open_network(source, device)
@@ -417,7 +417,7 @@ def test_a_bias_makes_the_measurement_fail(
             module.classifier = nn.Sequential(Biased(), module.classifier)
         return dataclasses.replace(network, module=module)
 
-    monkeypatch.setattr(concept_source, "open_network", with_bias)
+    monkeypatch.setattr(spliced, "open_network", with_bias)
     schema = load_stage("fact.measure_concepts").output
     with pytest.raises(CompletenessError, match=expected):
         run_stage(project, "concepts", PartialRun(tmp_path / "a", schema))

@@ -18,12 +18,12 @@ from fact.networks.layers import LayerError
 from fact.networks.network import Network
 from fact.schemas import ACTIVATIONS
 from fact.traces.activations import (
-    Collection,
     Neurons,
-    Readout,
+    collect,
     hidden_neurons,
     neuron_activations,
     output_neurons,
+    read_neurons,
 )
 from fact.traces.config import ActivationConfig
 from registry.store.datasets import ShardWriter
@@ -115,8 +115,8 @@ def test_logits_are_the_output_with_its_bias_or_without(transform: Any) -> None:
     np.testing.assert_allclose(output - before, bias, rtol=1e-9)
     got = neuron_activations(network, pixels, transform=transform)
     np.testing.assert_allclose(got, TRANSFORMS[transform](output.numpy()), rtol=1e-6)
-    without = Readout(transform=transform, with_bias=False)
-    got = without.activations(network, network.encode(pixels)).numpy()
+    without = ActivationConfig(transform=transform, with_bias=False)
+    got = read_neurons(network, network.encode(pixels), without).numpy()
     np.testing.assert_allclose(got, TRANSFORMS[transform](before.numpy()), rtol=1e-9)
 
 
@@ -161,9 +161,7 @@ def test_outputs_stand_for_the_classes_in_their_place() -> None:
 def test_groups_are_sums_of_their_members(tmp_path: Path) -> None:
     network, images = tiny.convnet(dtype=torch.float32), Photographs()
     config = ActivationConfig(transform="softmax", groups=True, batch=4)
-    collection = Collection(network, images, config)
-    run = FolderRun(tmp_path)
-    collection.run(run)
+    collect(network, images, config, FolderRun(tmp_path))
     with torch.no_grad():
         output = network.module(network.encode(images.pixels)).double().numpy()
     shares = softmax(output, axis=1)
@@ -181,21 +179,21 @@ def test_a_stopped_collection_goes_on_at_its_next_shard(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fact.traces.activations.SHARD_BYTES", 1)
-    collection = Collection(tiny.convnet(), Photographs(), ActivationConfig(batch=4))
-    whole = collection.run(FolderRun(tmp_path / "whole"))
+    given = tiny.convnet(), Photographs(), ActivationConfig(batch=4)
+    whole = collect(*given, FolderRun(tmp_path / "whole"))
     assert whole.rows == (4, 4, 3)
     with pytest.raises(KeyboardInterrupt):
-        collection.run(FolderRun(tmp_path / "stopped", stop_after=2))
+        collect(*given, FolderRun(tmp_path / "stopped", stop_after=2))
     first = tmp_path / "stopped/part-000000.nc"
     written = first.stat().st_mtime_ns
-    again = collection.run(FolderRun(tmp_path / "stopped"))
+    again = collect(*given, FolderRun(tmp_path / "stopped"))
     assert again.content == whole.content
     assert first.stat().st_mtime_ns == written
 
 
 def test_hidden_neurons_are_not_known(tmp_path: Path) -> None:
-    collection = Collection(tiny.convnet(), Photographs(), ActivationConfig(layer="features.1"))
-    collection.run(FolderRun(tmp_path))
+    config = ActivationConfig(layer="features.1")
+    collect(tiny.convnet(), Photographs(), config, FolderRun(tmp_path))
     summary = xr.open_dataset(tmp_path / "summary.nc")
     assert summary["name"].values.tolist() == list("012345")
     assert not any(summary["right_concept"].values)
@@ -203,6 +201,5 @@ def test_hidden_neurons_are_not_known(tmp_path: Path) -> None:
 
 
 def test_a_split_without_images_is_an_error(tmp_path: Path) -> None:
-    collection = Collection(tiny.convnet(), Photographs(0), ActivationConfig())
     with pytest.raises(ValueError, match="split 'test' has no images"):
-        collection.run(FolderRun(tmp_path))
+        collect(tiny.convnet(), Photographs(0), ActivationConfig(), FolderRun(tmp_path))

@@ -12,9 +12,9 @@ from PIL import Image
 import fact
 from fact.data.images import Geometry
 from fact.traces.attribution import concept_maps
-from fact.traces.concept_source import ConceptSource
 from fact.traces.contributions import CompletenessError
 from fact.traces.decisions import strongest
+from fact.traces.spliced import ConceptSource
 from tests.fact import tiny
 from tests.fact.traces.test_attribution import jacobians
 from tests.fact.traces.test_contributions import CASES, CONV, TOKENS, brute_force

@@ -13,15 +13,18 @@ from fact.networks.layers import LayerError, resume, splice
 from fact.schemas import INTERVENTION
 from fact.traces.config import ORDERS, InterventionPlan
 from fact.traces.contributions import trace_concepts
-from fact.traces.intervention_summary import area, intervention_table, summarise
 from fact.traces.interventions import (
     CURVES,
     ConceptSurgery,
     Outcome,
+    area,
     intervene,
+    intervention_table,
     rank_concepts,
+    summarise,
 )
 from fact.traces.plots import EMPTY
+from fact.traces.spliced import ConceptSource
 from tests.fact import tiny
 
 IDS = ["a", "b", "c"]
@@ -37,7 +40,7 @@ def surgery_on(
         network, layer = tiny.convnet(), "features.1"
         sae = tiny.sae(6) if kind == "sae" else None
     encoded = network.encode(tiny.images(count))
-    surgery = ConceptSurgery(network, layer, sae, encoded, lambda logits: TARGET)
+    surgery = ConceptSurgery(ConceptSource(network, layer, sae), encoded, lambda logits: TARGET)
     return surgery, network, layer, sae, encoded
 
 
@@ -86,7 +89,8 @@ def test_a_linear_network_keeps_every_promise() -> None:
     network = small_bcos(tiny.CLASSES, channels=(5, 6, 7), strides=(1, 2, 1), b=1, seed=3)
     network.module.to(torch.float64)
     encoded = network.encode(tiny.images(3))
-    surgery = ConceptSurgery(network, "features.1", tiny.sae(6), encoded, lambda logits: TARGET)
+    source = ConceptSource(network, "features.1", tiny.sae(6))
+    surgery = ConceptSurgery(source, encoded, lambda logits: TARGET)
     outcome = intervene(surgery, InterventionPlan(n_steps=4, n_single=3), IDS)
     np.testing.assert_allclose(outcome.logit, outcome.promised, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(outcome.measured_change, outcome.promised_change, atol=1e-12)

@@ -12,8 +12,8 @@ import registry
 from fact.data.images import Geometry
 from fact.data.shapes import Shapes
 from fact.traces.attribution import concept_maps
-from fact.traces.concept_source import ConceptSource
 from fact.traces.maps import choose_images, map_images, mask_images, sum_cells
+from fact.traces.spliced import ConceptSource
 from registry.declare.faults import ConfigError
 from registry.declare.stage import load_stage
 from registry.execute.schedule import Watcher, run_plan

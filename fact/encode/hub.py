@@ -93,8 +93,8 @@ class HubCode:
             folder = self.fetch()
         except OSError as error:
             return f"{self.url}\n  (it could not be fetched to be shown here: {error})"
-        files = sorted(path for path in folder.rglob("*.py"))
-        lines = sum(_count_lines(path) for path in files)
+        files = sorted(folder.rglob("*.py"))
+        lines = sum(len(path.read_bytes().splitlines()) for path in files)
         names = [path.relative_to(folder).as_posix() for path in files[:_SHOWN_FILES]]
         more = f", and {len(files) - len(names)} more" if len(files) > len(names) else ""
         hubconf = (folder / "hubconf.py").read_text(encoding="utf-8", errors="replace").splitlines()
@@ -134,8 +134,3 @@ def _torch_hub() -> Any:
     import torch.hub  # heavy: a plan only names code
 
     return torch.hub
-
-
-def _count_lines(path: Path) -> int:
-    with path.open("rb") as file:
-        return sum(1 for _ in file)

@@ -3,6 +3,10 @@
 The encoding of an image and a map is the mean of the model's feature map, up-sampled to the
 image's size, weighted by the positive part of the map. Source: Parchami-Araghi et al., "FaCT",
 NeurIPS 2025, arXiv 2510.25512, section 5.
+
+That mean is linear in the features. Instead of making the large feature map, the weights are
+brought down to the small one by the transpose of the bilinear interpolation:
+``sum_p w_p (U f)_p = sum_q (U' w)_q f_q``, the same number.
 """
 
 from __future__ import annotations
@@ -16,13 +20,12 @@ import torch
 import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from fact.data.images import Pixels
 from fact.encode.encoders import EncoderChoice
-from fact.encode.interpolation import gather_weights, resize_maps
 from fact.networks.arrays import AnyArray, Dims, as_numpy, image_ids
-from fact.networks.devices import choose_device
-from fact.networks.network import IMAGENET_MEAN, IMAGENET_STD
+from fact.networks.network import IMAGENET_MEAN, IMAGENET_STD, choose_device
 
 
 @dataclass(frozen=True)
@@ -175,3 +178,42 @@ def _each(arrays: AnyArray | Sequence[AnyArray], dims: Dims) -> list[NDArray[Any
     if isinstance(arrays, list | tuple):
         return [as_numpy(array, dims[1:]) for array in arrays]
     return list(as_numpy(cast(AnyArray, arrays), dims))
+
+
+def resize_maps(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return maps ``(image, channel, y, x)`` in another size; smoothed where that is smaller.
+
+    The same as torchvision's ``resize`` of a tensor: bilinear, with antialiasing.
+    """
+    if tuple(maps.shape[-2:]) == tuple(size):
+        return maps
+    return functional.interpolate(maps, size, mode="bilinear", antialias=True)
+
+
+def gather_weights(weights: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Return what weights over an image weigh on the cells of a smaller feature map.
+
+    Parameters
+    ----------
+    weights : Tensor
+        ``(…, y, x)``.
+    grid : tuple of int
+        Rows and columns of the feature map, which :func:`resize_maps` would bring to ``(y, x)``.
+
+    Returns
+    -------
+    Tensor
+        ``(…, row, column)``, with the sum of ``weights``.
+    """
+    if tuple(weights.shape[-2:]) == tuple(grid):
+        return weights
+    by_row = _interpolation(grid[0], weights.shape[-2], weights)
+    by_column = _interpolation(grid[1], weights.shape[-1], weights)
+    return by_row.T @ weights @ by_column
+
+
+def _interpolation(size: int, target: int, like: Tensor) -> Tensor:
+    """Return the matrix ``(target, size)`` that interpolates along one axis."""
+    # A row for each cell, never a column: torch 2.14 leaves maps one column wide as they are.
+    unit_maps = torch.eye(size, dtype=like.dtype, device=like.device)[:, None, None, :]
+    return resize_maps(unit_maps, (1, target))[:, 0, 0, :].T

@@ -20,8 +20,7 @@ from torch import Tensor, nn
 
 from fact.data.images import Geometry
 from fact.data.vocabulary import read_names
-from fact.networks.architecture import Architecture, NetworkError, builder
-from fact.networks.network import WHOLE, Network, is_bcos
+from fact.networks.network import WHOLE, Architecture, Network, NetworkError, builder, is_bcos
 from fact.networks.weights import load_weights, read_state
 from registry.suggest import nearest
 

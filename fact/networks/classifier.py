@@ -21,9 +21,8 @@ from torch.nn import functional
 from fact.data.images import Geometry, ImageDataset, batches
 from fact.networks.bcos_networks import small_bcos, small_vit
 from fact.networks.config import ClassifierConfig
-from fact.networks.devices import choose_device
 from fact.networks.files import WEIGHTS_FILE, save_network
-from fact.networks.network import Network, predict_logits
+from fact.networks.network import Network, choose_device, predict_logits
 from fact.networks.weights import read_tensors, write_tensors
 from registry import Inputs, Run
 

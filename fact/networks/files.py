@@ -9,9 +9,7 @@ from typing import Any
 
 from fact.data.images import Geometry
 from fact.networks import bcos_networks, standard
-from fact.networks.architecture import Architecture, NetworkError
-from fact.networks.devices import choose_device
-from fact.networks.network import Network, Normalisation
+from fact.networks.network import Architecture, Network, NetworkError, Normalisation, choose_device
 from fact.networks.weights import load_weights, read_tensors, write_tensors
 from registry import Input
 
@@ -44,7 +42,7 @@ def save_network(network: Network, path: Path | str) -> None:
         raise NetworkError(
             f"network {network.name!r} cannot be saved: nothing says how to rebuild its module; "
             "give it an Architecture, whose builder is registered with "
-            "@fact.networks.architecture.builder"
+            "@fact.networks.network.builder"
         )
     metadata = {
         "format": FORMAT,
@@ -101,7 +99,7 @@ def open_network(source: Input, device: str = "cpu") -> Network:
     source : Input
         What fills the slot.
     device : str
-        As :func:`fact.networks.devices.choose_device` takes it.
+        As :func:`fact.networks.network.choose_device` takes it.
 
     Raises
     ------

@@ -25,7 +25,7 @@ import registry
 from fact.data.config import ScoreConfig
 from fact.data.images import Ids, ImageDataset, Pixels, batches
 from fact.data.vocabulary import read_names
-from fact.networks.devices import choose_device
+from fact.networks.network import choose_device
 from registry.store.shards import Shards
 
 TEXTS_AT_ONCE = 256

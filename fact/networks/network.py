@@ -1,4 +1,4 @@
-"""Networks: a module, how it sees an image, and its logits before the bias.
+"""Networks: a module, what rebuilds it, how it sees an image, its logits before the bias.
 
 Inside :func:`explanation_mode` a convolutional B-cos network is linear in its input, and the
 gradient *is* the weight (Böhle et al., "B-cos Networks: Alignment is All We Need for
@@ -8,9 +8,9 @@ a layer, but not in the image.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,13 +20,65 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fact.data.images import Geometry, ImageDataset, batches
-from fact.networks.architecture import Architecture, NetworkError
 from fact.networks.arrays import AnyArray, as_numpy
+from registry.suggest import nearest
 
 WHOLE = Geometry(None, None)
 """The geometry of images that come in the size that a network takes."""
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class NetworkError(ValueError):
+    """A network that cannot be built, loaded, saved, or fed with these images."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What rebuilds a network's module without its weights.
+
+    Attributes
+    ----------
+    builder : str
+        A row of the table that :func:`builder` fills.
+    settings : mapping
+        Its keyword arguments, plain JSON values.
+    """
+
+    builder: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def build(self, seed: int = 0) -> nn.Module:
+        """Return the module with random weights drawn from ``seed``; no global seed is moved.
+
+        Raises
+        ------
+        NetworkError
+            If there is no such builder; with the nearest name.
+        """
+        if self.builder not in _BUILDERS:
+            raise NetworkError(
+                f"unknown builder {self.builder!r}{nearest(self.builder, _BUILDERS)}"
+            )
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            return _BUILDERS[self.builder](**self.settings)
+
+
+_BUILDERS: dict[str, Callable[..., nn.Module]] = {}
+
+
+def builder(name: str) -> Callable[[Callable[..., nn.Module]], Callable[..., nn.Module]]:
+    """Register a function that builds a module from plain keyword arguments.
+
+    What it builds can be saved by :func:`save_network` and rebuilt by :func:`load_network`.
+    """
+
+    def register(function: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+        _BUILDERS[name] = function
+        return function
+
+    return register
 
 
 @dataclass(frozen=True)
@@ -199,6 +251,25 @@ def predict_logits(
             for _, pixels in batches(images, ids, batch, network.geometry)
         ]
     return np.concatenate(parts)
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device called ``name``; ``auto`` is the first accelerator, or the CPU.
+
+    Raises
+    ------
+    ValueError
+        If there is no such device here.
+    """
+    if name == "auto":
+        accelerator = torch.accelerator.current_accelerator(check_available=True)
+        return accelerator or torch.device("cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(f"device {name!r} cannot be used here: {error}") from error
+    return device
 
 
 def as_network(network: Network | nn.Module) -> Network:

@@ -15,8 +15,7 @@ from torch import nn
 from fact.data.images import Geometry
 from fact.data.vocabulary import read_names
 from fact.networks import efficientnet
-from fact.networks.architecture import Architecture, NetworkError, builder
-from fact.networks.network import Network, Normalisation
+from fact.networks.network import Architecture, Network, NetworkError, Normalisation, builder
 from fact.networks.weights import load_weights, read_state
 from registry.suggest import nearest
 

@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from fact.networks.architecture import NetworkError
+from fact.networks.network import NetworkError
 from registry.store.durable import whole_file
 
 

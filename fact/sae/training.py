@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-from fact.networks.devices import choose_device
+from fact.networks.network import choose_device
 from fact.sae.config import SAEConfig
 from fact.sae.features import ShuffledFeatures
 from fact.sae.fidelity import HeldOut

@@ -15,7 +15,7 @@ import evals
 import fact
 import registry
 from fact.data.images import Geometry
-from fact.encode.crp import ChannelSource
+from fact.encode.crp import collected_layer
 from fact.encode.encodings import random_weights
 from registry.declare.stage import load_stage
 from registry.execute.schedule import Watcher, run_plan
@@ -162,7 +162,7 @@ def test_presences_must_be_sums_of_a_layer(layer: str, pooling: str, transform: 
     config = {"layer": layer, "pooling": pooling, "transform": transform}
     given = SimpleNamespace(name="other", config=config, origin=lambda _slot: given)
     with pytest.raises(ValueError, match="expected a layer, pooling 'sum', transform 'none'"):
-        ChannelSource.of_activations(given, "cpu")
+        collected_layer(given, "cpu")
 
 
 # -- CRAFT ---------------------------------------------------------------------------------------

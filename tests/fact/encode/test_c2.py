@@ -17,8 +17,8 @@ import evals
 import fact
 from evals import schemas
 from fact.data.images import ImageDataError
-from fact.encode.c2 import _write, c2, score_folder
-from fact.encode.concept_folder import read_folder, read_map
+from fact.encode.c2 import _write, c2
+from fact.encode.concept_folder import read_folder, read_map, score_folder
 from fact.encode.encoders import EncoderChoice
 from fact.encode.encodings import random_weights
 from registry.cli import main

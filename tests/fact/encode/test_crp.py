@@ -14,9 +14,8 @@ from torchvision import models
 from torchvision.models.resnet import BasicBlock, ResNet
 
 from fact.encode.crp import relevance_maps
-from fact.networks.architecture import NetworkError
 from fact.networks.layers import LayerError
-from fact.networks.network import Network, Normalisation
+from fact.networks.network import Network, NetworkError, Normalisation
 from tests.fact import tiny
 
 CHANNELS = np.array([3, 0, 17])

@@ -14,12 +14,17 @@ from torchvision.transforms.functional import resize
 
 import evals
 import fact
-from fact.encode import selection
+from fact.encode import encodings
 from fact.encode.encoders import EncoderChoice, find_encoder
-from fact.encode.encodings import MappedImage, count_pixels, encode_images, random_weights
-from fact.encode.image_encoder import ImageEncoder
-from fact.encode.interpolation import gather_weights, resize_maps
-from fact.encode.selection import choose_threshold, select_images
+from fact.encode.encodings import (
+    MappedImage,
+    choose_threshold,
+    count_pixels,
+    encode_images,
+    random_weights,
+    select_images,
+)
+from fact.encode.image_encoder import ImageEncoder, gather_weights, resize_maps
 from registry.declare.stage import load_stage
 from tests.fact import photographs
 
@@ -118,8 +123,8 @@ def test_images_are_chosen_as_defined(n: int, kind: str) -> None:
 
 @pytest.mark.parametrize("positives", [1, 300, 1 << 25])
 def test_all_concepts_are_chosen_as_each_alone(monkeypatch, positives: int) -> None:
-    monkeypatch.setattr(selection, "POSITIVES", positives)
-    monkeypatch.setattr(selection, "ROWS", 64)
+    monkeypatch.setattr(encodings, "POSITIVES", positives)
+    monkeypatch.setattr(encodings, "ROWS", 64)
     values = RNG.gamma(1, size=(300, 9)) * (RNG.random((300, 9)) < np.linspace(0, 1, 9))
     values[:, 1], values[7, 1] = 0, 1
     presence = xr.DataArray(values.astype(np.float32), dims=("image", "concept"))

@@ -17,10 +17,9 @@ from torch import nn
 import registry
 from fact import kinds as network_kinds
 from fact.data.images import Geometry
-from fact.networks.architecture import Architecture, NetworkError
 from fact.networks.bcos_networks import bcos_network, build_bcos, small_bcos, small_vit
 from fact.networks.files import WEIGHTS_FILE, load_network, open_network, save_network
-from fact.networks.network import Network, as_network, explanation_mode
+from fact.networks.network import Architecture, Network, NetworkError, as_network, explanation_mode
 from registry.declare.settings import Settings
 from registry.store.manifest import write_manifest
 from tests.fact import tiny

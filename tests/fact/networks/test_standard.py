@@ -14,9 +14,8 @@ from torchvision import models, transforms
 
 from fact.data.images import Geometry
 from fact.kinds import EfficientNetLite0, TorchvisionNetwork
-from fact.networks.architecture import NetworkError
 from fact.networks.files import load_network, save_network
-from fact.networks.network import Network
+from fact.networks.network import Network, NetworkError
 from fact.networks.standard import efficientnet_lite0, resized, torchvision_network
 from fact.traces.activations import neuron_activations
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 import xarray as xr
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from fact.data.images import Geometry, ImageDataset, batches
@@ -169,7 +169,8 @@ class ClassifierTraining:
         for index, (_, pixels) in enumerate(read):
             labels = self.labels[order[index * size : (index + 1) * size]]
             if self.config.flip:
-                pixels = _mirrored(pixels, draws.random(len(pixels)) < 0.5)
+                mirrored = draws.random(len(pixels)) < 0.5
+                pixels = np.where(mirrored[:, None, None, None], pixels[:, :, ::-1], pixels)
             loss = self._update(pixels, labels, first + index)
             on_step(first + index, loss)
             yield loss
@@ -178,7 +179,8 @@ class ClassifierTraining:
         network = self.network
         logits = network.module(network.encode(pixels))
         targets = torch.from_numpy(labels).to(logits.device)
-        loss = _one_against_rest(logits, targets)
+        wanted = functional.one_hot(targets, logits.shape[1]).to(logits.dtype)
+        loss = functional.binary_cross_entropy_with_logits(logits, wanted)
         if not math.isfinite(loss.item()):
             raise FloatingPointError(f"the loss of update {step} is {loss.item()}")
         self.optimiser.param_groups[0]["lr"] = self.rate(step)
@@ -199,15 +201,6 @@ class ClassifierTraining:
         self.network.module.load_state_dict(_with_prefix(tensors, "weight."))
         for number, parameter in enumerate(self.parameters):
             self.optimiser.state[parameter] = _with_prefix(tensors, f"adam.{number}.")
-
-
-def _one_against_rest(logits: Tensor, targets: Tensor) -> Tensor:
-    wanted = functional.one_hot(targets, logits.shape[1]).to(logits.dtype)
-    return nn.functional.binary_cross_entropy_with_logits(logits, wanted)
-
-
-def _mirrored(pixels: NDArray[np.uint8], chosen: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    return np.where(chosen[:, None, None, None], pixels[:, :, ::-1], pixels)
 
 
 def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

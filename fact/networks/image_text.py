@@ -8,7 +8,7 @@ SigLIP by Zhai et al., ICCV 2023, arXiv 2303.15343.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -23,8 +23,9 @@ from torch import Tensor, nn
 
 import registry
 from fact.data.config import ScoreConfig
-from fact.data.images import Ids, ImageDataset, Pixels, batches
+from fact.data.images import ImageDataset, Pixels, batches, write_parts
 from fact.data.vocabulary import read_names
+from fact.networks.arrays import slices
 from fact.networks.network import choose_device
 from registry.store.shards import Shards
 
@@ -90,13 +91,13 @@ class ImageTextModel:
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         """Return unit vectors ``(text, channel)``."""
-        parts = [self._encode_text(list(some)) for some in _batched(texts, TEXTS_AT_ONCE)]
-        return torch.cat(parts)
-
-    def _encode_text(self, texts: list[str]) -> Tensor:
         module: Any = self.module
         with torch.no_grad():
-            return _unit(module.encode_text(self.tokenize(texts).to(self.device)))
+            parts = [
+                _unit(module.encode_text(self.tokenize(list(texts[some])).to(self.device)))
+                for some in slices(len(texts), TEXTS_AT_ONCE)
+            ]
+        return torch.cat(parts)
 
     def encode_images(self, images: Iterable[Pixels]) -> Tensor:
         """Return unit vectors ``(image, channel)`` of images uint8 ``(y, x, colour)``, any size."""
@@ -186,39 +187,24 @@ def _unit(vectors: Tensor) -> Tensor:
     return nn.functional.normalize(vectors.float(), dim=-1)
 
 
-def _batched(texts: Sequence[str], size: int) -> Iterator[Sequence[str]]:
-    for start in range(0, len(texts), size):
-        yield texts[start : start + size]
-
-
 def score_labels(config: ScoreConfig, inputs: registry.Inputs, run: registry.Run) -> Shards:
     """Score labels for every image, shard by shard; a stopped run continues at its next shard."""
     images: ImageDataset = inputs["images"].load()
     model: ImageTextModel = inputs["model"].load().to(choose_device(config.device))
-    names = _labels(config, images)
-    texts = model.encode_texts([text_of(name, config.template) for name in names])
-    ids, writer = images.ids(config.split), run.shards()
-    size = max(1, SHARD_BYTES // (4 * len(names) * config.batch)) * config.batch
-    for index, start in enumerate(range(0, len(ids), size)):
-        own = ids[start : start + size]
-        if index not in writer.done:
-            values = _probabilities(model, texts, images, own, config.batch)
-            coords = {"image": own.astype(object), "label": np.array(names, dtype=object)}
-            writer.append(xr.Dataset({"value": (("image", "label"), values)}, coords), index)
-        run.progress(min(start + size, len(ids)), len(ids), "images")
-    return writer.finish()
-
-
-def _labels(config: ScoreConfig, images: ImageDataset) -> list[str]:
     if config.labels == "dataset":
-        return [str(label) for label in images.concepts(config.split)["label"].values]
-    return list(read_names(config.labels))
+        names = [str(label) for label in images.concepts(config.split)["label"].values]
+    else:
+        names = list(read_names(config.labels))
+    texts = model.encode_texts([text_of(name, config.template) for name in names])
+    ids, batch = images.ids(config.split), config.batch
 
+    def part(_index: int, rows: slice) -> xr.Dataset:
+        # Images are read one by one, whatever their sizes.
+        single = (pixels[0] for _, pixels in batches(images, ids[rows], 1, ahead=batch))
+        several = iter(lambda: list(islice(single, batch)), [])
+        values = np.concatenate([model.probabilities(some, texts) for some in several])
+        coords = {"image": ids[rows].astype(object), "label": np.array(names, dtype=object)}
+        return xr.Dataset({"value": (("image", "label"), values)}, coords)
 
-def _probabilities(
-    model: ImageTextModel, texts: Tensor, images: ImageDataset, ids: Ids, batch: int
-) -> NDArray[np.float32]:
-    """Return probabilities (image, label); images are read one by one, whatever their sizes."""
-    single = (pixels[0] for _, pixels in batches(images, ids, 1, ahead=batch))
-    parts = iter(lambda: list(islice(single, batch)), [])
-    return np.concatenate([model.probabilities(part, texts) for part in parts])
+    size = max(1, SHARD_BYTES // (4 * len(names) * batch)) * batch
+    return write_parts(run, len(ids), size, part).finish()

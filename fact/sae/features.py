@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
 
 import h5py
 import numpy as np
@@ -22,16 +21,8 @@ Shards = Shard | str | Sequence[Shard | str]
 Samples = NDArray[np.float32]
 
 
-class Feature(Protocol):
-    """Feature vectors (sample, channel) that are read as they are sliced."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Samples and channels."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, rows: slice) -> Any: ...
+Feature = h5py.Dataset | xr.DataArray
+"""Feature vectors (sample, channel) that are read as they are sliced."""
 
 
 def root_mean_square_norm(shards: Shards) -> float:
@@ -273,8 +264,8 @@ def _read(feature: Feature, start: int, stop: int) -> Samples:
 
 def _rows_per_block(feature: Feature) -> int:
     """Rows that are stored together, where they are: a part of them costs as much as all."""
-    chunks = getattr(feature, "chunks", None)
-    return chunks[0] if isinstance(feature, h5py.Dataset) and chunks else ROWS_PER_BLOCK
+    stored = isinstance(feature, h5py.Dataset) and feature.chunks
+    return int(stored[0]) if stored else ROWS_PER_BLOCK
 
 
 def _name(shard: Shard) -> str:

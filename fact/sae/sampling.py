@@ -7,16 +7,14 @@ an image the same for every layer. Source: Parchami-Araghi et al., "FaCT", NeurI
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 import xarray as xr
 from numpy.typing import NDArray
-from torch import Tensor
 
-from fact.data.images import ImageDataset, batches
+from fact.data.images import batches, write_parts
 from fact.networks.arrays import AnyArray, as_numpy
 from fact.networks.files import open_network
 from fact.networks.layers import capture, layer_shape, to_positions
@@ -58,13 +56,22 @@ def collect_features(config: FeatureConfig, inputs: Inputs, run: Run) -> Shards:
     count = min(config.samples_per_image or samples_per_image(shape.channels), shape.positions)
     # Whole multiples of a number, so that the shards do not depend on the batch.
     size = max(1, SHARD_BYTES // (4 * shape.channels * count * SHARD_IMAGES)) * SHARD_IMAGES
-    writer = run.shards()
-    for index, start in enumerate(range(0, len(ids), size)):
-        if index not in writer.done:
-            generator = np.random.default_rng([config.seed, index])
-            chosen = ids[start : start + size]
-            writer.append(_shard(config, network, images, chosen, start, count, generator), index)
-        run.progress(min(start + size, len(ids)), len(ids), "images")
+
+    def part(index: int, rows: slice) -> xr.Dataset:
+        generator, first = np.random.default_rng([config.seed, index]), rows.start
+        parts = []
+        for names, pixels in batches(images, ids[rows], config.batch, network.geometry):
+            drawn = draw_features(network, config.layer, pixels, count, generator)
+            number, rank = drawn.pop("image"), drawn.pop("rank")
+            columns = {"image": names[number].astype(object), **drawn}
+            coords = {"sample": ((first + number) * count + rank).astype(np.int64)}
+            dims = {"feature": ("sample", "channel")}
+            variables = {n: (dims.get(n, ("sample",)), values) for n, values in columns.items()}
+            parts.append(xr.Dataset(variables, coords))
+            first += len(names)
+        return xr.concat(parts, "sample", join="exact")
+
+    writer = write_parts(run, len(ids), size, part)
     summary = {
         "root_mean_square": root_mean_square_norm(writer.folder),
         "n_samples": np.int64(ShuffledFeatures(writer.folder, batch=1, seed=0).n_samples),
@@ -72,32 +79,6 @@ def collect_features(config: FeatureConfig, inputs: Inputs, run: Run) -> Shards:
         "n_held_out": np.int64(kept_out.sum()),
     }
     return writer.finish(xr.Dataset(summary))
-
-
-def _shard(
-    config: FeatureConfig,
-    network: Network,
-    images: ImageDataset,
-    ids: NDArray[np.str_],
-    first: int,
-    count: int,
-    generator: np.random.Generator,
-) -> xr.Dataset:
-    """Return the samples of some images, before which there are ``first`` others."""
-    parts = []
-    for batch_ids, pixels in batches(images, ids, config.batch, network.geometry):
-        drawn = draw_features(network, config.layer, pixels, count, generator)
-        columns = {
-            "image": batch_ids[drawn.image].astype(object),
-            "row": drawn.row,
-            "column": drawn.column,
-            "importance": drawn.importance,
-            "sample": ((first + drawn.image) * count + drawn.rank).astype(np.int64),
-        }
-        part = xr.Dataset({name: ("sample", values) for name, values in columns.items()})
-        parts.append(part.assign(feature=(("sample", "channel"), drawn.feature)))
-        first += len(batch_ids)
-    return xr.concat([part.set_coords("sample") for part in parts], "sample", join="exact")
 
 
 class Positions(NamedTuple):
@@ -178,7 +159,11 @@ def sample_positions(importance: AnyArray, count: int, generator: np.random.Gene
     successive draws without replacement (Efraimidis and Spirakis, Information Processing Letters
     97(5), 2006). Times are compared by logarithm, so that no importance is too small.
     """
-    weights = _weights(importance)
+    weights = as_numpy(importance).astype(np.float64)
+    if weights.ndim != 2:
+        raise ValueError(f"importance of shape {weights.shape}; expected (image, position)")
+    if not (np.isfinite(weights).all() and (weights >= 0).all()):
+        raise ValueError("an importance is negative or not finite; expected 0 or more")
     if count < 1:
         raise ValueError(f"count is {count}; expected at least 1")
     with np.errstate(divide="ignore"):
@@ -219,39 +204,13 @@ def held_out(labels: AnyArray, seed: int, per_class: int = HELD_OUT_PER_CLASS) -
     return mask
 
 
-@dataclass(frozen=True)
-class DrawnFeatures:
-    """Feature vectors of a batch, by image and then by position.
-
-    Attributes
-    ----------
-    feature : ndarray of float32, (sample, channel)
-        What the layer puts out there.
-    image : ndarray of int64, (sample,)
-        Index of the image in the batch.
-    rank : ndarray of int64, (sample,)
-        How many samples of the image come before.
-    row, column : ndarray of int32, (sample,)
-        Where in the layer's grid.
-    importance : ndarray of float32, (sample,)
-        ``|sum over channels of feature times gradient of the predicted class's logit|``.
-    """
-
-    feature: NDArray[np.float32]
-    image: NDArray[np.int64]
-    rank: NDArray[np.int64]
-    row: NDArray[np.int32]
-    column: NDArray[np.int32]
-    importance: NDArray[np.float32]
-
-
 def draw_features(
     network: Network,
     layer: str,
     pixels: NDArray[np.uint8],
     count: int,
     generator: np.random.Generator,
-) -> DrawnFeatures:
+) -> dict[str, NDArray[Any]]:
     """Draw positions by their importance for the predicted class, with one forward pass.
 
     Parameters
@@ -266,6 +225,13 @@ def draw_features(
         Positions per image; fewer where fewer have importance above 0.
     generator : numpy.random.Generator
         Draws the positions; images one after the other, so that batches can be cut anywhere.
+
+    Returns
+    -------
+    dict of str to ndarray, (sample, …)
+        By image and then by position: ``row``, ``column``, ``importance`` and ``feature`` of the
+        schema ``features``; ``image``, the index of the image in the batch; and ``rank``, how many
+        samples of the image come before.
     """
     with (
         torch.enable_grad(),
@@ -276,35 +242,13 @@ def draw_features(
         gradient = torch.autograd.grad(logits.amax(dim=1).sum(), captured.output)[0]
     features = captured.positions.detach()
     importances = importance(features, to_positions(gradient)).cpu().numpy()
-    drawn = sample_positions(importances, count, generator)
-    return DrawnFeatures(
-        feature=_pick(features, drawn.image, drawn.position),
-        image=drawn.image,
-        rank=_rank_in_group(drawn.image),
-        row=captured.rows[drawn.position].astype(np.int32),
-        column=captured.columns[drawn.position].astype(np.int32),
-        importance=importances[drawn.image, drawn.position].astype(np.float32),
-    )
-
-
-def _weights(importance: AnyArray) -> NDArray[np.float64]:
-    weights = as_numpy(importance).astype(np.float64)
-    if weights.ndim != 2:
-        raise ValueError(f"importance of shape {weights.shape}; expected (image, position)")
-    if not (np.isfinite(weights).all() and (weights >= 0).all()):
-        raise ValueError("an importance is negative or not finite; expected 0 or more")
-    return weights
-
-
-def _pick(
-    features: Tensor, image: NDArray[np.int64], position: NDArray[np.int64]
-) -> NDArray[np.float32]:
-    rows = torch.from_numpy(image).to(features.device)
-    columns = torch.from_numpy(position).to(features.device)
-    return features[rows, columns].float().cpu().numpy()
-
-
-def _rank_in_group(groups: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return for each entry of a sorted array how many equal ones come before it."""
-    first = np.searchsorted(groups, groups, side="left")
-    return np.arange(len(groups)) - first
+    image, position = sample_positions(importances, count, generator)
+    chosen = tuple(torch.from_numpy(index).to(features.device) for index in (image, position))
+    return {
+        "image": image,
+        "rank": np.arange(len(image)) - np.searchsorted(image, image, side="left"),
+        "row": captured.rows[position].astype(np.int32),
+        "column": captured.columns[position].astype(np.int32),
+        "importance": importances[image, position].astype(np.float32),
+        "feature": features[chosen].float().cpu().numpy(),
+    }

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 import xarray as xr
+from numpy.typing import NDArray
 
-from fact.networks.network import choose_device
+from fact.data.images import ImageDataset
+from fact.networks.files import open_network
+from fact.networks.layers import splice
+from fact.networks.network import Network, choose_device, predict_logits
 from fact.sae.config import SAEConfig
 from fact.sae.features import ShuffledFeatures
-from fact.sae.fidelity import HeldOut
 from fact.sae.model import TopKSAE
+from fact.sae.sampling import held_out
 from fact.sae.steps import StepLog, Trainer, TrainingConfig
 from registry import Input, Inputs, Run
 
@@ -40,11 +46,66 @@ def train_sae(config: SAEConfig, inputs: Inputs, run: Run) -> xr.Dataset:
     FloatingPointError
         If the loss is no longer finite.
     """
-    held_out = HeldOut.of_features(inputs["features"], config.device)
+    validation = HeldOut.of_features(inputs["features"], config.device)
     training = SAETraining(config, inputs["features"], run)
-    training.run(held_out.accuracy)
+    training.run(validation.accuracy)
     training.final.to_dataset().to_netcdf(run.attach("final.nc"), engine="h5netcdf")
-    return training.dataset(held_out.accuracy(None))
+    return training.dataset(validation.accuracy(None))
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The images that were kept out of the features, to validate concepts on.
+
+    Attributes
+    ----------
+    network : Network
+        Whose features they are.
+    layer : str
+        The layer.
+    images : ImageDataset
+        Where to read.
+    ids : ndarray of str, (image,)
+        What was held out.
+    labels : ndarray of int64, (image,)
+        Their classes.
+    """
+
+    network: Network
+    layer: str
+    images: ImageDataset
+    ids: NDArray[np.str_]
+    labels: NDArray[np.int64]
+
+    @classmethod
+    def of_features(cls, features: Input, device: str) -> HeldOut:
+        """Return what a collection of features held out, by its own configuration."""
+        config = features.config
+        images: ImageDataset = features.inputs["images"].load()
+        network = open_network(features.inputs["network"], device)
+        ids, labels = images.ids(config["split"]), images.labels(config["split"])
+        mask = held_out(labels, config["seed"], config["held_out_per_class"])
+        return cls(network, config["layer"], images, ids[mask], labels[mask])
+
+    def accuracy(self, sae: TopKSAE | None) -> float:
+        """Return the fraction of correct predictions with the SAE in place of the layer.
+
+        Parameters
+        ----------
+        sae : TopKSAE or None
+            None leaves the network as it is.
+
+        Returns
+        -------
+        float
+            0 to 1; NaN if no image was held out.
+        """
+        if not len(self.ids):
+            return float("nan")
+        replaced = nullcontext() if sae is None else splice(self.network.module, self.layer, sae)
+        with replaced:
+            logits = predict_logits(self.network, self.images, self.ids)
+        return float((logits.argmax(axis=1) == self.labels).mean())
 
 
 class SAETraining:
@@ -78,7 +139,14 @@ class SAETraining:
             self.trainer = Trainer.load(self._state, self.device)
         else:
             self.trainer = Trainer(self._initial(scale), self._schedule())
-            self.trainer.notes = _blank_notes()
+            self.trainer.notes = {
+                "curves": {name: [] for name in CURVES},
+                "evaluations": [],
+                "best_step": 0,
+                "best_accuracy": -1.0,
+                "always_active": 0,
+                "never_firing": 0,
+            }
         self._saved = time.monotonic()
 
     def _initial(self, scale: float) -> TopKSAE:
@@ -135,14 +203,11 @@ class SAETraining:
             for batch in self.samples.batches(epoch, first):
                 self._note(self.trainer.step(batch))
                 self.run_context.progress(self.trainer.step_count, total, "updates")
-                if self._is_time_to_save(per_epoch):
+                waited = time.monotonic() - self._saved
+                is_end = self.trainer.step_count % per_epoch == 0  # saved once it is evaluated
+                if waited > self.config.checkpoint_seconds and not is_end:
                     self._save()
             self._end_epoch(epoch + 1, evaluate)
-
-    def _is_time_to_save(self, per_epoch: int) -> bool:
-        """Whether to save in the midst of an epoch; its end is saved once it is evaluated."""
-        waited = time.monotonic() - self._saved
-        return waited > self.config.checkpoint_seconds and self.trainer.step_count % per_epoch != 0
 
     def _note(self, log: StepLog) -> None:
         for name in CURVES:
@@ -155,12 +220,9 @@ class SAETraining:
     def _end_epoch(self, epochs: int, evaluate: Evaluate) -> None:
         """Count what fired, and evaluate where that is due."""
         log, step = self.trainer.end_epoch(), self.trainer.step_count
-        self.notes["always_active"], self.notes["never_firing"] = (
-            log.always_active,
-            log.never_firing,
-        )
         for name in ("always_active", "never_firing"):
-            self.run_context.log(f"training.{name}", getattr(log, name), step - 1)
+            self.notes[name] = getattr(log, name)
+            self.run_context.log(f"training.{name}", self.notes[name], step - 1)
         if epochs % self.config.evaluate_every == 0 or epochs == self.config.epochs:
             accuracy = evaluate(self.trainer.sae)
             self.run_context.log("validation.accuracy", accuracy, step - 1)
@@ -207,14 +269,3 @@ class SAETraining:
         weights = self.best.to_dataset()
         coords = {"step": np.arange(len(curves["dead"][1]))}
         return weights.assign({**curves, **evaluations, **measured}).assign_coords(coords)
-
-
-def _blank_notes() -> dict[str, Any]:
-    return {
-        "curves": {name: [] for name in CURVES},
-        "evaluations": [],
-        "best_step": 0,
-        "best_accuracy": -1.0,
-        "always_active": 0,
-        "never_firing": 0,
-    }

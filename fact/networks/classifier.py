@@ -100,7 +100,7 @@ class ClassifierTraining:
         Read in batches, in the network's geometry.
     config : ClassifierConfig
         Split and schedule.
-    state : Path or None
+    state : Path
         File that keeps the state after each epoch; read if it is there.
 
     Attributes
@@ -110,11 +110,7 @@ class ClassifierTraining:
     """
 
     def __init__(
-        self,
-        network: Network,
-        images: ImageDataset,
-        config: ClassifierConfig,
-        state: Path | None = None,
+        self, network: Network, images: ImageDataset, config: ClassifierConfig, state: Path
     ):
         self.network, self.images, self.config, self.state = network, images, config, state
         self.ids, self.labels = images.ids(config.train_split), images.labels(config.train_split)
@@ -125,10 +121,10 @@ class ClassifierTraining:
         self.optimiser = torch.optim.Adam(self.parameters, lr=config.lr)
         self.steps_per_epoch = math.ceil(len(self.ids) / config.batch)
         self.n_steps = config.epochs * self.steps_per_epoch
-        if state is not None and state.is_file():
-            self._restore(state)
+        if state.is_file():
+            self._restore()
 
-    def run(self, on_step: Callable[[int, float], None] = lambda step, loss: None) -> list[float]:
+    def run(self, on_step: Callable[[int, float], None]) -> list[float]:
         """Train all epochs that are left; return the mean loss of every epoch.
 
         Parameters
@@ -147,8 +143,7 @@ class ClassifierTraining:
                 module.train()
                 losses = list(self._train_epoch(epoch, on_step))
                 self.losses.append(float(np.mean(losses)))
-                if self.state is not None:
-                    self._save(self.state)
+                self._save()
         finally:
             module.eval()
         return self.losses
@@ -189,15 +184,15 @@ class ClassifierTraining:
         self.optimiser.step()
         return loss.item()
 
-    def _save(self, path: Path) -> None:
+    def _save(self) -> None:
         tensors = {f"weight.{k}": v for k, v in self.network.module.state_dict().items()}
         for number, parameter in enumerate(self.parameters):
             for key, value in self.optimiser.state[parameter].items():
                 tensors[f"adam.{number}.{key}"] = value
-        write_tensors(path, tensors, losses=self.losses)
+        write_tensors(self.state, tensors, losses=self.losses)
 
-    def _restore(self, path: Path) -> None:
-        self.losses, tensors = read_tensors(path, "losses", self.network.device)
+    def _restore(self) -> None:
+        self.losses, tensors = read_tensors(self.state, "losses", self.network.device)
         self.network.module.load_state_dict(_with_prefix(tensors, "weight."))
         for number, parameter in enumerate(self.parameters):
             self.optimiser.state[parameter] = _with_prefix(tensors, f"adam.{number}.")

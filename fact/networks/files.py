@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -76,10 +75,14 @@ def load_network(path: Path | str) -> Network:
     if not path.is_file():
         raise NetworkError(f"no network at {path}")
     metadata, state = read_tensors(path, "factbook")
-    _check_metadata(metadata, path)
+    if metadata is None:
+        raise NetworkError(f"{path} has no metadata; expected a network that factbook saved")
+    if metadata["format"] > FORMAT:
+        raise NetworkError(f"{path} has format {metadata['format']}; expected at most {FORMAT}")
     recipe = Architecture(metadata["builder"], metadata["settings"])
     module = recipe.build()
     load_weights(module, state, str(path))
+    normalisation: dict[str, Any] = metadata.get("normalisation", {})
     return Network(
         module.eval().requires_grad_(False),
         name=metadata["name"],
@@ -87,7 +90,7 @@ def load_network(path: Path | str) -> Network:
         geometry=Geometry(**metadata["geometry"]),
         bcos=metadata["bcos"],
         architecture=recipe,
-        normalisation=_normalisation(metadata.get("normalisation", {})),
+        normalisation=Normalisation(**{k: tuple(v) for k, v in normalisation.items()}),
     )
 
 
@@ -117,15 +120,3 @@ def open_network(source: Input, device: str = "cpu") -> Network:
     else:
         raise NetworkError(f"{source.name!r} has neither settings nor an output")
     return replace(network, name=source.name).to(choose_device(device))
-
-
-def _normalisation(settings: Mapping[str, Sequence[float]]) -> Normalisation:
-    red_green_blue: dict[str, Any] = {name: tuple(values) for name, values in settings.items()}
-    return Normalisation(**red_green_blue)
-
-
-def _check_metadata(metadata: Any, path: Path) -> None:
-    if metadata is None:
-        raise NetworkError(f"{path} has no metadata; expected a network that factbook saved")
-    if metadata["format"] > FORMAT:
-        raise NetworkError(f"{path} has format {metadata['format']}; expected at most {FORMAT}")

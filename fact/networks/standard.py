@@ -6,7 +6,7 @@ complete.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,15 +68,6 @@ def efficientnet_lite0(trained: bool = True, seed: int = 0) -> Network:
 # --- torchvision ----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Preset:
-    """Module with its weights, and how they were shown images."""
-
-    module: nn.Module
-    geometry: Geometry
-    normalisation: Normalisation
-
-
 @builder("torchvision")
 def build_torchvision(architecture: str, n_classes: int) -> nn.Module:
     """Return an untrained network of ``torchvision.models``, with so many logits.
@@ -134,23 +125,26 @@ def torchvision_network(
     names = read_names(classes)
     recipe = Architecture("torchvision", {"architecture": architecture, "n_classes": len(names)})
     module = recipe.build(seed)
-    preset = _Preset(module, Geometry(256, 224), Normalisation())
+    geometry, normalisation = Geometry(256, 224), Normalisation()
     if weights is not None:
-        preset = _released(module, architecture, weights)
+        geometry, normalisation = _read_released(module, architecture, weights)
     elif file is not None:
         load_weights(module, read_state(file), str(file))
     return Network(
         module.eval().requires_grad_(False),
         name=architecture,
         classes=names,
-        geometry=preset.geometry,
+        geometry=geometry,
         bcos=False,
         architecture=recipe,
-        normalisation=preset.normalisation,
+        normalisation=normalisation,
     )
 
 
-def _released(module: nn.Module, architecture: str, name: str) -> _Preset:
+def _read_released(
+    module: nn.Module, architecture: str, name: str
+) -> tuple[Geometry, Normalisation]:
+    """Put released weights into a module; return how they were shown images."""
     from torchvision import models
 
     table: Any = models.get_model_weights(architecture)
@@ -169,11 +163,8 @@ def _released(module: nn.Module, architecture: str, name: str) -> _Preset:
         ) from error
     load_weights(module, state, f"{architecture} {name}")
     shown: Any = chosen.transforms()
-    return _Preset(
-        module,
-        Geometry(shown.resize_size[0], shown.crop_size[0]),
-        Normalisation(tuple(shown.mean), tuple(shown.std)),
-    )
+    geometry = Geometry(shown.resize_size[0], shown.crop_size[0])
+    return geometry, Normalisation(tuple(shown.mean), tuple(shown.std))
 
 
 def resized(network: Network, resize: int | None, crop: int | None) -> Network:

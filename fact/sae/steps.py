@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import xarray as xr
@@ -174,18 +174,11 @@ class StepLog:
     dead: int
 
 
-@dataclass(frozen=True)
-class EpochLog:
+class EpochLog(NamedTuple):
     """How often concepts fired since the last call of `Trainer.end_epoch`.
 
-    Attributes
-    ----------
-    samples : int
-        Samples seen.
-    always_active : int
-        Concepts that fired in at least 60 % of them.
-    never_firing : int
-        Concepts that fired in none.
+    Of ``samples`` that were seen, ``always_active`` concepts fired in at least 60 %, and
+    ``never_firing`` ones in none.
     """
 
     samples: int
@@ -228,7 +221,9 @@ class Trainer:
         self._encoder, self._directions = sae.encoder.detach(), sae.decoder.detach().T
         if not (self._encoder.is_contiguous() and self._directions.is_contiguous()):
             raise ValueError("weights do not lie concept by concept; make a new TopKSAE of them")
-        self._adam = _adam([self._encoder, self._directions], config.lr)
+        fused = self._encoder.device.type in {"cpu", "cuda"}
+        weights = [self._encoder, self._directions]
+        self._adam = torch.optim.Adam(weights, lr=config.lr, betas=BETAS, fused=fused)
 
     @torch.no_grad()
     def step(self, samples: AnyArray) -> StepLog:
@@ -257,8 +252,13 @@ class Trainer:
             x, main.residual, self._encoder, self._directions, dead, self.config.auxiliary_k
         )
         log = self._log(x, main, auxiliary, len(dead))
-        self._count(main.counts, len(x))
-        self._update(self._gradients(main, auxiliary, dead), log.rate)
+        self.since_fired.add_(len(x)).masked_fill_(main.counts > 0, 0)
+        self.fired_in_epoch.add_(main.counts)
+        self.samples_in_epoch += len(x)
+        # Both losses' gradients add up: of a dead concept, among no k, the first has none.
+        main.by_encoder[dead] = self.config.auxiliary_coefficient * auxiliary.by_encoder
+        main.by_directions[dead] = self.config.auxiliary_coefficient * auxiliary.by_directions
+        self._update((main.by_encoder, main.by_directions), log.rate)
         return log
 
     def end_epoch(self) -> EpochLog:
@@ -348,11 +348,6 @@ class Trainer:
         since = torch.where(counts > 0, 0, self.since_fired + n_samples)
         return (since >= self.config.dead_after).nonzero()[:, 0]
 
-    def _count(self, counts: Tensor, n_samples: int) -> None:
-        self.since_fired.add_(n_samples).masked_fill_(counts > 0, 0)
-        self.fired_in_epoch.add_(counts)
-        self.samples_in_epoch += n_samples
-
     def _log(self, x: Tensor, main: Reconstruction, auxiliary: Auxiliary, dead: int) -> StepLog:
         l0 = (main.values > 0).sum().to(x.dtype) / len(x)
         explained = 1 - spread(main.residual) / spread(x)
@@ -363,14 +358,6 @@ class Trainer:
             raise FloatingPointError(f"the loss of step {self.step_count} is {total}")
         rate = self.config.rate(self.step_count)
         return StepLog(self.step_count, total, loss, auxiliary_loss, n_active, share, rate, dead)
-
-    def _gradients(
-        self, main: Reconstruction, auxiliary: Auxiliary, dead: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Add up both losses' gradients: of a dead concept, among no k, the first has none."""
-        main.by_encoder[dead] = self.config.auxiliary_coefficient * auxiliary.by_encoder
-        main.by_directions[dead] = self.config.auxiliary_coefficient * auxiliary.by_directions
-        return main.by_encoder, main.by_directions
 
     def _update(self, gradients: tuple[Tensor, Tensor], rate: float) -> None:
         _remove_parallel(gradients[1], self._directions)
@@ -463,8 +450,3 @@ def _normalise(directions: Tensor) -> None:
 
 def _tiny(x: Tensor) -> float:
     return torch.finfo(x.dtype).tiny
-
-
-def _adam(weights: list[Tensor], lr: float) -> torch.optim.Adam:
-    fused = weights[0].device.type in {"cpu", "cuda"}
-    return torch.optim.Adam(weights, lr=lr, betas=BETAS, fused=fused)

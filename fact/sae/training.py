@@ -5,18 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 import xarray as xr
-from numpy.typing import NDArray
 
 from fact.data.images import ImageDataset
 from fact.networks.files import open_network
 from fact.networks.layers import splice
-from fact.networks.network import Network, choose_device, predict_logits
+from fact.networks.network import choose_device, predict_logits
 from fact.sae.config import SAEConfig
 from fact.sae.features import ShuffledFeatures
 from fact.sae.model import TopKSAE
@@ -46,66 +44,35 @@ def train_sae(config: SAEConfig, inputs: Inputs, run: Run) -> xr.Dataset:
     FloatingPointError
         If the loss is no longer finite.
     """
-    validation = HeldOut.of_features(inputs["features"], config.device)
+    accuracy = held_out_accuracy(inputs["features"], config.device)
     training = SAETraining(config, inputs["features"], run)
-    training.run(validation.accuracy)
-    training.final.to_dataset().to_netcdf(run.attach("final.nc"), engine="h5netcdf")
-    return training.dataset(validation.accuracy(None))
+    training.run(accuracy)
+    training.trainer.sae.to_dataset().to_netcdf(run.attach("final.nc"), engine="h5netcdf")
+    return training.dataset(accuracy(None))
 
 
-@dataclass(frozen=True)
-class HeldOut:
-    """The images that were kept out of the features, to validate concepts on.
+def held_out_accuracy(features: Input, device: str) -> Callable[[TopKSAE | None], float]:
+    """Return what measures concepts on the images that a collection of features held out.
 
-    Attributes
-    ----------
-    network : Network
-        Whose features they are.
-    layer : str
-        The layer.
-    images : ImageDataset
-        Where to read.
-    ids : ndarray of str, (image,)
-        What was held out.
-    labels : ndarray of int64, (image,)
-        Their classes.
+    It takes the SAE that stands in place of the layer, None to leave the network as it is, and
+    returns the fraction of correct predictions, 0 to 1; NaN if no image was held out.
     """
+    config = features.config
+    images: ImageDataset = features.inputs["images"].load()
+    network = open_network(features.inputs["network"], device)
+    ids, labels = images.ids(config["split"]), images.labels(config["split"])
+    mask = held_out(labels, config["seed"], config["held_out_per_class"])
+    ids, labels = ids[mask], labels[mask]
 
-    network: Network
-    layer: str
-    images: ImageDataset
-    ids: NDArray[np.str_]
-    labels: NDArray[np.int64]
-
-    @classmethod
-    def of_features(cls, features: Input, device: str) -> HeldOut:
-        """Return what a collection of features held out, by its own configuration."""
-        config = features.config
-        images: ImageDataset = features.inputs["images"].load()
-        network = open_network(features.inputs["network"], device)
-        ids, labels = images.ids(config["split"]), images.labels(config["split"])
-        mask = held_out(labels, config["seed"], config["held_out_per_class"])
-        return cls(network, config["layer"], images, ids[mask], labels[mask])
-
-    def accuracy(self, sae: TopKSAE | None) -> float:
-        """Return the fraction of correct predictions with the SAE in place of the layer.
-
-        Parameters
-        ----------
-        sae : TopKSAE or None
-            None leaves the network as it is.
-
-        Returns
-        -------
-        float
-            0 to 1; NaN if no image was held out.
-        """
-        if not len(self.ids):
+    def accuracy(sae: TopKSAE | None) -> float:
+        if not len(ids):
             return float("nan")
-        replaced = nullcontext() if sae is None else splice(self.network.module, self.layer, sae)
+        replaced = nullcontext() if sae is None else splice(network.module, config["layer"], sae)
         with replaced:
-            logits = predict_logits(self.network, self.images, self.ids)
-        return float((logits.argmax(axis=1) == self.labels).mean())
+            logits = predict_logits(network, images, ids)
+        return float((logits.argmax(axis=1) == labels).mean())
+
+    return accuracy
 
 
 class SAETraining:
@@ -138,7 +105,7 @@ class SAETraining:
         if self._state.is_file():
             self.trainer = Trainer.load(self._state, self.device)
         else:
-            self.trainer = Trainer(self._initial(scale), self._schedule())
+            self.trainer = Trainer(self._initial(scale).to(self.device), self._schedule())
             self.trainer.notes = {
                 "curves": {name: [] for name in CURVES},
                 "evaluations": [],
@@ -151,9 +118,8 @@ class SAETraining:
 
     def _initial(self, scale: float) -> TopKSAE:
         generator = torch.Generator().manual_seed(self.config.seed)
-        channels = self.samples.n_channels
-        sae = TopKSAE.initialise(self.config.n_concepts, channels, self.config.k, generator)
-        return TopKSAE(sae.encoder, sae.decoder, self.config.k, scale).to(self.device)
+        sizes = self.config.n_concepts, self.samples.n_channels, self.config.k
+        return TopKSAE.initialise(*sizes, generator, scale)
 
     def _schedule(self) -> TrainingConfig:
         config = self.config
@@ -172,17 +138,6 @@ class SAETraining:
     def notes(self) -> dict[str, Any]:
         """What is saved beside the weights: curves, evaluations, where the best is."""
         return self.trainer.notes
-
-    @property
-    def final(self) -> TopKSAE:
-        """The weights as they are now."""
-        return self.trainer.sae
-
-    @property
-    def best(self) -> TopKSAE:
-        """The weights with the best accuracy of all evaluations; the first of equals."""
-        path = self.run_context.partial / BEST.format(step=self.notes["best_step"])
-        return Trainer.load(path, self.device).sae
 
     def run(self, evaluate: Evaluate) -> None:
         """Train what is left of the schedule, and evaluate on the way.
@@ -266,6 +221,7 @@ class SAETraining:
             "held_out_accuracy": ("evaluation", accuracies),
             "evaluated_step": ("evaluation", steps.astype(np.int64)),
         }
-        weights = self.best.to_dataset()
+        best = self.run_context.partial / BEST.format(step=self.notes["best_step"])
+        weights = Trainer.load(best, self.device).sae.to_dataset()
         coords = {"step": np.arange(len(curves["dead"][1]))}
         return weights.assign({**curves, **evaluations, **measured}).assign_coords(coords)

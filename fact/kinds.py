@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator
 
 import registry
 from fact.data.array_file import ArrayFile as ArrayFile
+from fact.data.config import Count, Seed
 from fact.data.fashion_mnist import FashionMNIST as FashionMNIST
 from fact.data.folder import ImageFolder as ImageFolder
 from fact.data.photographs import Photographs as Photographs
@@ -71,9 +72,9 @@ class BcosNetwork:
     architecture: Annotated[str, AfterValidator(_known_architecture)]
     pretrained: bool = False
     weights: str | None = None
-    resize: Annotated[int, Field(ge=1)] | None = None
-    crop: Annotated[int, Field(ge=1)] | None = None
-    seed: Annotated[int, Field(ge=0)] = 0
+    resize: Count | None = None
+    crop: Count | None = None
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
         if self.pretrained and self.weights is not None:
@@ -120,9 +121,9 @@ class EfficientNetLite0:
     """
 
     trained: bool = True
-    resize: Annotated[int, Field(ge=1)] | None = None
-    crop: Annotated[int, Field(ge=1)] | None = None
-    seed: Annotated[int, Field(ge=0)] = 0
+    resize: Count | None = None
+    crop: Count | None = None
+    seed: Seed = 0
 
     def identity(self) -> str:
         """Content hash of the weights; "" where the settings determine them.
@@ -170,9 +171,9 @@ class TorchvisionNetwork:
     weights: str | None = None
     file: str | None = None
     classes: str = "imagenet"
-    resize: Annotated[int, Field(ge=1)] | None = None
-    crop: Annotated[int, Field(ge=1)] | None = None
-    seed: Annotated[int, Field(ge=0)] = 0
+    resize: Count | None = None
+    crop: Count | None = None
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
         if self.weights is not None and self.file is not None:

@@ -1,11 +1,38 @@
-"""Configurations of the stages that label inputs or take tables from files; free of torch."""
+"""Types of configuration keys that stages share; configurations of those that label inputs.
+
+No torch is imported here.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from fact.data.fields import Count, Device
+from pydantic import AfterValidator, Field
+
+import registry
+
+
+def _odd(value: int) -> int:
+    if value % 2 == 0:
+        raise ValueError(f"{value}; expected an odd number")
+    return value
+
+
+Count = Annotated[int, Field(ge=1)]
+"""At least 1."""
+
+Odd = Annotated[int, Field(ge=1), AfterValidator(_odd)]
+"""An odd number, at least 1."""
+
+Seed = Annotated[int, Field(ge=0)]
+"""Of a random generator, 0 or more."""
+
+Positive = Annotated[float, Field(gt=0)]
+"""Above 0."""
+
+Device = registry.Runtime[str]
+"""``auto``, ``cpu``, ``cuda``, …; it cannot change a result."""
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,14 @@ def scan_folder(root: Path, layout: Layout = "auto", leave_out: Iterable[Path] =
     if not folders:
         scan.faults.append("it holds no folders; expected one for each class, with images in it")
         return scan
-    if _has_splits(folders, layout, scan.faults):
+    splits = [folder.name for folder in folders if folder.name.lower() in SPLIT_NAMES]
+    others = [folder.name for folder in folders if folder.name not in splits]
+    if layout == "auto" and splits and others:
+        scan.faults.append(
+            f"folder {others[0]!r} lies beside the split {splits[0]!r}; expected either splits or "
+            'classes: say which by layout = "splits" or "classes"'
+        )
+    if layout == "splits" or (layout == "auto" and splits):
         for folder in folders:
             inner = _entries(folder, scan, skipped, root)
             if not inner:
@@ -101,17 +108,6 @@ def scan_folder(root: Path, layout: Layout = "auto", leave_out: Iterable[Path] =
     else:
         scan.images[""] = _classes(folders, root, scan)
     return scan
-
-
-def _has_splits(folders: list[Path], layout: Layout, faults: list[str]) -> bool:
-    splits = [folder.name for folder in folders if folder.name.lower() in SPLIT_NAMES]
-    others = [folder.name for folder in folders if folder.name not in splits]
-    if layout == "auto" and splits and others:
-        faults.append(
-            f"folder {others[0]!r} lies beside the split {splits[0]!r}; expected either splits or "
-            'classes: say which by layout = "splits" or "classes"'
-        )
-    return layout == "splits" or (layout == "auto" and bool(splits))
 
 
 def _entries(
@@ -154,20 +150,12 @@ def _images_below(
             yield from _images_below(path, root, scan, above | {resolved})
         elif path.suffix.lower() not in image_suffixes():
             scan.ignored.append(name)
-        elif not _is_text(name):
+        elif name != name.encode(errors="ignore").decode():
             scan.faults.append(f"{name!r} is not named in UTF-8")
         elif not path.exists():
             scan.faults.append(f"{name} is a link to nothing")
         else:
             yield name
-
-
-def _is_text(name: str) -> bool:
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def divide(
@@ -385,8 +373,11 @@ class FolderImages:
     def __init__(self, folder: ImageFolder):
         self.root = Path(folder.root).expanduser()
         self.upright = folder.upright
-        self.workers = folder.workers or _processors()
-        labels, self.masks_folder = _expanded(folder.labels), _expanded(folder.masks)
+        affinity = getattr(os, "sched_getaffinity", None)  # not everywhere
+        self.workers = folder.workers or (len(affinity(0)) if affinity else os.cpu_count() or 1)
+        labels, self.masks_folder = (
+            Path(path).expanduser() if path else None for path in (folder.labels, folder.masks)
+        )
         scan = scan_folder(
             self.root, folder.layout, [path for path in (labels, self.masks_folder) if path]
         )
@@ -401,18 +392,15 @@ class FolderImages:
         if is_divided:
             images = divide(scan.images[""], folder.test_share, folder.seed)
         self._use(images, is_divided)
-        self.classes = self._named(folder.names) if folder.names else scan.classes
+        if folder.names:
+            self.classes = read_names(folder.names)
+            if len(self.classes) != len(scan.classes):
+                fault = f"{len(scan.classes)} folders of classes, but {len(self.classes)} names"
+                raise ImageDataError(self._subject, [f"{fault} in {folder.names}"])
         self.groups = read_groups(folder.groups, self.classes) if folder.groups else {}
         if folder.on_error == "skip":
             self._leave_out_broken()
         self._labels = read_labels(labels, self._paths.values()) if labels else ((), {})
-
-    def _named(self, source: str) -> tuple[str, ...]:
-        names = read_names(source)
-        if len(names) != len(self.classes):
-            fault = f"{len(self.classes)} folders of classes, but {len(names)} names in {source}"
-            raise ImageDataError(self._subject, [fault])
-        return names
 
     @property
     def _subject(self) -> str:
@@ -479,12 +467,11 @@ class FolderImages:
     def _faults(self, ids: Iterable[str]) -> dict[str, str]:
         """Return what is wrong with each broken image; all of them are decoded."""
 
-        def fault(image: str) -> str | None:
+        def fault(image: str) -> tuple[str, str]:
             found = self._decoded(image, None)
-            return found if isinstance(found, str) else None
+            return image, found if isinstance(found, str) else ""
 
-        ids = list(ids)
-        return {i: reason for i, reason in zip(ids, self._each(ids, fault), strict=True) if reason}
+        return {image: reason for image, reason in self._each(ids, fault) if reason}
 
     def check(self, ids: Iterable[str] | None = None) -> None:
         """Decode every image, or those named.
@@ -566,10 +553,9 @@ class FolderImages:
         if faults:
             raise ImageDataError(f"masks {self.masks_folder}", faults)
         masks = [[m for m in image if not isinstance(m, str)] for image in found]
-        placed = [[geometry.apply_mask(m) if geometry else m for m in image] for image in masks]
         there = np.array([[m.any() for m in image] for image in masks]).reshape(-1, len(names))
         carries = there[:, :, None] & np.eye(len(names), dtype=bool)
-        return mask_table(np.array(placed), carries, wanted, names)
+        return mask_table(masks, carries, wanted, names, geometry)
 
     def _image_masks(self, image: str, folders: list[Path]) -> list[NDArray[np.bool_] | str]:
         """Return the mask of an image in each folder, or what is wrong with it."""
@@ -593,19 +579,8 @@ def _read_mask(path: Path, size: tuple[int, int]) -> NDArray[np.bool_] | str:
     return mask
 
 
-def _expanded(path: str | None) -> Path | None:
-    return Path(path).expanduser() if path else None
-
-
 def _subfolders(folder: Path) -> list[str]:
     """Return the names of the folders in a folder, sorted; none if there is no such folder."""
     if not folder.is_dir():
         return []
     return sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-
-
-def _processors() -> int:
-    """Return how many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -302,27 +302,32 @@ def label_table(values: NDArray[Any], ids: Ids, labels: Sequence[str]) -> xr.Dat
 
 
 def mask_table(
-    mask: NDArray[np.bool_],
+    masks: Iterable[Iterable[NDArray[np.bool_]]],
     carries: NDArray[np.bool_],
     ids: Sequence[str] | Ids,
     labels: Sequence[str],
+    geometry: Geometry | None,
 ) -> xr.Dataset:
     """Return where objects are as :meth:`ImageDataset.masks` does.
 
     Parameters
     ----------
-    mask : ndarray of bool, (image, object, y, x)
+    masks : array or iterable of bool, (image, object, y, x)
         Where each object is.
     carries : ndarray of bool, (image, object, label)
         Its labels.
     ids, labels : sequence of str
         Names of the images, and of the labels.
+    geometry : Geometry or None
+        To which masks are brought.
     """
     import xarray as xr  # heavy: a plan reads the kinds of data sets
 
+    if geometry:
+        masks = [[geometry.apply_mask(mask) for mask in objects] for objects in masks]
     return xr.Dataset(
         {
-            "mask": (("image", "object", "y", "x"), mask),
+            "mask": (("image", "object", "y", "x"), np.asarray(masks)),
             "carries": (("image", "object", "label"), carries),
         },
         {"image": np.asarray(ids, dtype=str), "label": list(labels)},

@@ -363,14 +363,10 @@ _OUTLINES: dict[str, Callable[[Floats, Floats], Floats]] = {
 # Textures: signed distance, in periods, to the dark part; negative inside.
 
 
-def _wave(u: Floats) -> Floats:
+def _stripes(u: Floats, v: Floats) -> Floats:
     """Triangular wave of period 1 between -1/4 and 1/4: distance to the edges of stripes."""
     found: Floats = np.abs(u - np.floor(u) - 0.5) - 0.25
     return found
-
-
-def _stripes(u: Floats, v: Floats) -> Floats:
-    return _wave(u)
 
 
 def _dots(u: Floats, v: Floats) -> Floats:
@@ -379,10 +375,7 @@ def _dots(u: Floats, v: Floats) -> Floats:
     return found
 
 
-_GRAINS: dict[str, Callable[[Floats, Floats], Floats]] = {
-    "stripes": _stripes,
-    "dots": _dots,
-}
+_GRAINS = {"stripes": _stripes, "dots": _dots}
 
 
 def _local(scenes: Scenes, item: int, size: int, turn: Floats) -> tuple[Floats, Floats]:
@@ -417,13 +410,11 @@ def _darkness(scenes: Scenes, item: int, size: int) -> Floats:
     u, v = _local(scenes, item, size, scenes.grain_turn)
     period = 0.4 * scenes.radius[:, item, None, None] + 1 / 32
     dark = np.zeros(u.shape, np.float32)
-    for index, name in enumerate(TEXTURES):
-        if name not in _GRAINS:
-            continue
-        rows = np.flatnonzero(scenes.texture[:, item] == index)
+    for name, grain in _GRAINS.items():
+        rows = np.flatnonzero(scenes.texture[:, item] == TEXTURES.index(name))
         phase = scenes.phase[rows, item, :, None, None]
         a, b = u[rows] / period[rows] + phase[:, 0], v[rows] / period[rows] + phase[:, 1]
-        dark[rows] = _coverage(_GRAINS[name](a, b) * period[rows] * size)
+        dark[rows] = _coverage(grain(a, b) * period[rows] * size)
     return dark
 
 
@@ -453,13 +444,6 @@ def _noise(lattices: Sequence[Floats], weights: Sequence[float], size: int) -> F
     return total
 
 
-def _lattices(numbers: Floats) -> tuple[list[Floats], list[Floats]]:
-    """Split an image's grain numbers into lattices of hue (two octaves) and of light (all)."""
-    draws = _Draws(numbers)
-    hue = [draws.uniform(cells + 1, cells + 1) for cells in _CELLS[:2]]
-    return hue, [draws.uniform(cells + 1, cells + 1) for cells in _CELLS]
-
-
 _GRAIN_DRAWS = sum((c + 1) ** 2 for c in (*_CELLS[:2], *_CELLS))
 
 
@@ -481,9 +465,10 @@ def draw_ground(scenes: Scenes, numbers: Floats, size: int) -> Floats:
     blur = np.array([kind.blur for kind in kinds], np.float32)[pick, None, None]
     grain = np.array([kind.grain for kind in kinds], np.float32)[pick, None, None]
     colours = np.array([(*kind.far, *kind.near) for kind in kinds], np.float32)[pick]
-    hue_lattices, light_lattices = _lattices(numbers)
-    hue = np.clip(0.5 + _noise(hue_lattices, (0.8, 0.4), size), 0, 1)
-    light = _noise(light_lattices, (0.35, 0.3, 0.3, 0.35), size)
+    draws = _Draws(numbers)
+    lattices = [draws.uniform(cells + 1, cells + 1) for cells in (*_CELLS[:2], *_CELLS)]
+    hue = np.clip(0.5 + _noise(lattices[:2], (0.8, 0.4), size), 0, 1)
+    light = _noise(lattices[2:], (0.35, 0.3, 0.3, 0.35), size)
     y = ((np.arange(size) + 0.5) / size).astype(np.float32)[None, :, None]
     level = y - scenes.horizon[:, None, None] + 0.06 * light
     nearness = np.clip(0.5 + level / (2 * blur), 0, 1)
@@ -591,14 +576,13 @@ class Shapes:
 
     @cached_property
     def _index(self) -> ImageIds:
-        counts = {"train": self.n_train, "test": self.n_test}
-        return ImageIds(self.name, {split: numbered_ids(split, counts[split]) for split in SPLITS})
+        counts = zip(SPLITS, (self.n_train, self.n_test), strict=True)
+        return ImageIds(self.name, {split: numbered_ids(split, count) for split, count in counts})
 
     @cached_property
     def _keys(self) -> NDArray[np.int64]:
-        counts = (self.n_train, self.n_test)
-        keys = [[number, row] for number, count in enumerate(counts) for row in range(count)]
-        return np.array(keys, dtype=np.int64)
+        counts = enumerate((self.n_train, self.n_test))
+        return np.array([[number, row] for number, count in counts for row in range(count)])
 
     @cached_property
     def _drawn(self) -> tuple[NDArray[np.bool_], Pixels]:
@@ -610,10 +594,7 @@ class Shapes:
     @cached_property
     def scenes(self) -> Scenes:
         """What stands in each image, training images first."""
-        return compose(self._numbers(self._keys, _DRAWS), self.max_objects)
-
-    def _numbers(self, keys: NDArray[np.int64], count: int) -> Floats:
-        return uniform_numbers(self.seed, keys, count)
+        return compose(uniform_numbers(self.seed, self._keys, _DRAWS), self.max_objects)
 
     def ids(self, split: str) -> Ids:
         """Return the ids of a split, (image,)."""
@@ -640,9 +621,9 @@ class Shapes:
         images = np.empty((len(rows), self.size, self.size, 3), np.uint8)
         for start in range(0, len(rows), _CHUNK):
             part = rows[start : start + _CHUNK]
-            numbers = self._numbers(self._keys[part], _DRAWS + _GRAIN_DRAWS)[:, _DRAWS:]
-            scenes = self.scenes.take(part)
-            images[start : start + _CHUNK] = draw(scenes, numbers.astype(np.float32), self.size)
+            numbers = uniform_numbers(self.seed, self._keys[part], _DRAWS + _GRAIN_DRAWS)
+            grain = numbers[:, _DRAWS:].astype(np.float32)
+            images[start : start + _CHUNK] = draw(self.scenes.take(part), grain, self.size)
         return images
 
     def concepts(self, split: str) -> xr.DataArray:
@@ -664,7 +645,4 @@ class Shapes:
         scenes = self.scenes.take(self._index.rows(ids))
         items = range(scenes.present.shape[1])
         mask = np.stack([outline_distance(scenes, i, self.size) <= 0 for i in items], axis=1)
-        if geometry:
-            placed = [[geometry.apply_mask(one) for one in objects] for objects in mask]
-            mask = np.array(placed, dtype=bool)
-        return mask_table(mask, object_labels(scenes), ids, LABELS)
+        return mask_table(mask, object_labels(scenes), ids, LABELS, geometry)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from fact.data.fields import Count, Device, Seed
+from fact.data.config import Count, Device, Seed
 from fact.encode.encoders import EncoderChoice
 
 

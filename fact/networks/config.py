@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from fact.data.fields import Count, Device, Positive, Seed
+from fact.data.config import Count, Device, Positive, Seed
 from registry import Formerly
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 import registry
-from fact.data.fields import Count, Device, Positive, Seed
+from fact.data.config import Count, Device, Positive, Seed
 from registry import Formerly
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from fact.data.fields import Count, Device, Odd, Seed
+from fact.data.config import Count, Device, Odd, Seed
 
 Pooling = Literal["mean", "max", "sum"]
 Transform = Literal["none", "softmax", "sigmoid"]

@@ -5,7 +5,7 @@ the shares of the shown concepts and of all others add to 1, and the maps of all
 map. Source: Parchami-Araghi et al., "FaCT", NeurIPS 2025, arXiv 2510.25512, section 4; the
 original shows maps of presence beside shares of contribution.
 
-:func:`explain_measured` explains images that were measured, :func:`explain_image` any image, for
+:func:`explain_decisions` explains images that were measured, :func:`explain_image` any image, for
 any class, or for the difference of two.
 """
 
@@ -18,7 +18,7 @@ import torch
 import xarray as xr
 from numpy.typing import NDArray
 
-from fact.networks.arrays import AnyArray, as_numpy
+from fact.networks.arrays import AnyArray, as_numpy, slices
 from fact.traces.attribution import concept_maps, logit_maps, paint, pixel_coordinates
 from fact.traces.config import DecisionConfig
 from fact.traces.contributions import TOLERANCE, trace_concepts
@@ -26,6 +26,9 @@ from fact.traces.plots import EMPTY, decision_picture, decision_shares
 from fact.traces.spliced import ConceptSource, Target
 from registry import Inputs, Run
 from registry.suggest import nearest
+
+BATCH = 16
+"""Measured images that are explained at once."""
 
 
 def explain_decisions(config: DecisionConfig, inputs: Inputs, run: Run) -> xr.Dataset:
@@ -47,7 +50,7 @@ def explain_decisions(config: DecisionConfig, inputs: Inputs, run: Run) -> xr.Da
         chosen = measured.isel(image=_chosen(measured, config))
         ids = chosen["image"].values.astype(str)
         pictures = images.read(ids, source.network.geometry)
-        explained = explain_measured(source, chosen, pictures, config.most, config.smooth)
+        explained = _explain_measured(source, chosen, pictures, config.most, config.smooth)
     if config.pictures:
         with inputs["gallery"].open() as gallery:
             for number, name in enumerate(ids):
@@ -71,51 +74,30 @@ def _chosen(measured: xr.Dataset, config: DecisionConfig) -> NDArray[np.intp]:
     return np.concatenate(rows)
 
 
-def explain_measured(
+def _explain_measured(
     source: ConceptSource,
     measured: xr.Dataset,
     pictures: NDArray[np.uint8],
-    most: int = 6,
-    smooth: int = 3,
-    batch_size: int = 16,
+    most: int,
+    smooth: int,
 ) -> xr.Dataset:
-    """Return decisions on images that were measured; see the schema ``decisions``.
-
-    Parameters
-    ----------
-    source : ConceptSource
-        Network, layer and SAE.
-    measured : Dataset
-        Of the schema ``concepts``, the wanted images only.
-    pictures : ndarray of uint8, (image, y, x, colour)
-        The same images in the network's geometry.
-    most : int
-        Concepts shown of each.
-    smooth : int
-        Side of the box that opacities are averaged over, in pixels; odd.
-    batch_size : int
-        Images at a time.
-    """
+    """Return decisions on measured images, of which these are the ``pictures``."""
     shares = decision_shares(measured["contribution"].load(), most)
     target = measured["target"].values
     parts = [
         _explain(source, pictures[rows], shares["top_concept"].values[rows], target[rows], smooth)
-        for rows in (slice(s, s + batch_size) for s in range(0, len(pictures), batch_size))
+        for rows in slices(len(pictures), BATCH)
     ]
     logit = np.take_along_axis(measured["logit"].values, target[:, None], axis=1)[:, 0]
     kept = {name: measured[name].load().variable for name in ("label", "prediction", "residual")}
-    coords = {
-        "image": measured["image"].values.astype(object),
-        "class": measured["class"].values.astype(object),
-        **pixel_coordinates(),
-    }
     numbers = shares.drop_vars("image", errors="ignore").assign(
         kept | {"logit": ("image", logit), "target": ("image", target)}
     )
     maps = xr.concat(parts, "image", data_vars="all").assign(
         picture=(("image", "y", "x", "colour"), pictures)
     )
-    return xr.merge([numbers, maps], join="exact").assign_coords(coords)
+    names = {name: measured[name].values.astype(object) for name in ("image", "class")}
+    return xr.merge([numbers, maps], join="exact").assign_coords(names | pixel_coordinates())
 
 
 def explain_image(

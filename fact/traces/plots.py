@@ -7,7 +7,8 @@ maps are of presence and percentages of contribution; in a decision here both ar
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -23,7 +24,8 @@ EMPTY = -1  # in place of a concept or a class where there is none
 
 INK, FAINT, LINE = (28, 28, 30), (110, 110, 115), (205, 205, 210)
 RIGHT, WRONG, BAR, AGAINST = (38, 140, 85), (200, 55, 50), (76, 114, 176), (200, 55, 50)
-MARGIN, GAP, TEXT = 14, 6, 13
+MARGIN, GAP, TEXT, STEP = 14, 6, 13, 18
+WORDS = 150  # width of what is said of a concept
 
 
 # -- what to show ----------------------------------------------------------------------------
@@ -193,9 +195,11 @@ def gallery_picture(
     """
     entry = _pick(gallery, "concept", concept)
     shown = _filled(entry)
-    names = _class_names(entry, gallery)
+    names = entry["image"].values.astype(str).tolist()
+    if "label" in entry and "class" in gallery.coords:
+        names = [_class_name(int(label), gallery) for label in entry["label"].values]
     rows = max(1, -(-len(shown) // columns))
-    row_height = 2 * tile + 2 * GAP + 2 * _line()
+    row_height = 2 * tile + 2 * GAP + 2 * STEP
     across = min(columns, max(len(shown), 4))
     width = 2 * MARGIN + across * (tile + GAP) - GAP
     page = _Page(width, 2 * MARGIN + int(1.6 * TEXT) + GAP + rows * row_height)
@@ -210,7 +214,7 @@ def gallery_picture(
         page.picture(x, y + tile + 2, over_white(entry["explanation"].values[rank]), tile, LINE)
         presence = float(entry["presence"].values[rank])
         page.text(x, y + 2 * tile + 4, names[rank], TEXT, INK, tile)
-        page.text(x, y + 2 * tile + 4 + _line(), f"{presence:.3g}", TEXT - 2, FAINT, tile)
+        page.text(x, y + 2 * tile + 4 + STEP, f"{presence:.3g}", TEXT - 2, FAINT, tile)
     return page.image
 
 
@@ -251,25 +255,25 @@ def decision_picture(
     """
     entry = _pick(decisions, "image", image)
     ranks = [rank for rank, c in enumerate(entry["top_concept"].values.tolist()) if c != EMPTY]
-    left, words = 2 * tile - tile // 2, 150
+    left = 2 * tile - tile // 2
     strip = shown * (tile // 2 + GAP // 2) if gallery is not None else 0
-    width = 3 * MARGIN + left + 2 * GAP + tile + words + strip
+    width = 3 * MARGIN + left + 2 * GAP + tile + WORDS + strip
     row_height = tile + 2 * GAP
     head = MARGIN + int(1.6 * TEXT) + GAP
-    body = max((len(ranks) + 1) * row_height, 2 * left + 4 * _line() + 2 * GAP)
+    body = max((len(ranks) + 1) * row_height, 2 * left + 4 * STEP + 2 * GAP)
     page = _Page(width, head + body + MARGIN)
     page.text(MARGIN, MARGIN, str(image), 16)
     _draw_subject(page, entry, decisions, MARGIN, head, left)
     x = 2 * MARGIN + left + GAP
-    page.text(x, MARGIN + 3, "share of what speaks for it", TEXT - 2, FAINT, tile + words)
+    page.text(x, MARGIN + 3, "share of what speaks for it", TEXT - 2, FAINT, tile + WORDS)
     if gallery is not None:
-        page.text(x + tile + words, MARGIN + 3, "where else the concept is strong", TEXT - 2, FAINT)
+        page.text(x + tile + WORDS, MARGIN + 3, "where else the concept is strong", TEXT - 2, FAINT)
     for number, rank in enumerate(ranks):
         y = head + number * row_height
         _draw_concept(page, entry, rank, names or {}, (x, y), tile)
         if gallery is not None:
             concept = int(entry["top_concept"].values[rank])
-            _draw_strip(page, gallery, concept, (x + tile + words, y), shown, tile // 2)
+            _draw_strip(page, gallery, concept, (x + tile + WORDS, y), shown, tile // 2)
     _draw_others(page, entry, (x, head + len(ranks) * row_height), tile)
     return page.image
 
@@ -278,20 +282,17 @@ def _draw_subject(
     page: _Page, entry: xr.Dataset, decisions: xr.Dataset, x: int, y: int, side: int
 ) -> None:
     """The image with label and prediction, above the explanation of its logit."""
-    classes = decisions["class"].values.astype(str).tolist() if "class" in decisions.coords else []
     label, prediction = (int(entry[name].values) for name in ("label", "prediction"))
     verdict = LINE if label == EMPTY else RIGHT if label == prediction else WRONG
     page.picture(x, y, entry["picture"].values, side, verdict, 3)
     y += side + GAP
-    page.text(x, y, f"label: {_class_name(label, classes)}", TEXT, INK, side)
-    page.text(
-        x, y + _line(), f"prediction: {_class_name(prediction, classes)}", TEXT, verdict, side
-    )
-    y += 2 * _line() + GAP
+    page.text(x, y, f"label: {_class_name(label, decisions)}", TEXT, INK, side)
+    page.text(x, y + STEP, f"prediction: {_class_name(prediction, decisions)}", TEXT, verdict, side)
+    y += 2 * STEP + GAP
     page.picture(x, y, over_white(entry["logit_explanation"].values), side, LINE)
     logit = float(entry["logit"].values)
     target = int(entry["target"].values) if "target" in entry else prediction
-    caption = f"logit {logit:.3g} of {_class_name(target, classes)}"
+    caption = f"logit {logit:.3g} of {_class_name(target, decisions)}"
     page.text(x, y + side + GAP, caption, TEXT, INK, side)
 
 
@@ -307,31 +308,31 @@ def _draw_concept(
     x, y = at
     concept = int(entry["top_concept"].values[rank])
     page.picture(x, y, over_white(entry["explanation"].values[rank]), tile, LINE)
-    text, width = x + tile + GAP, 150 - 2 * GAP
+    text, width = x + tile + GAP, WORDS - 2 * GAP
     page.text(text, y, f"concept {concept}", TEXT, INK, width)
-    page.text(text, y + _line(), names.get(concept, ""), TEXT, FAINT, width)
+    page.text(text, y + STEP, names.get(concept, ""), TEXT, FAINT, width)
     share = float(entry["share"].values[rank])
-    page.bar(text, y + 2 * _line() + GAP, share, width, BAR)
-    page.text(text, y + 3 * _line() + GAP, f"{100 * share:.1f} %", TEXT + 2)
+    page.bar(text, y + 2 * STEP + GAP, share, width, BAR)
+    page.text(text, y + 3 * STEP + GAP, f"{100 * share:.1f} %", TEXT + 2)
     amount = float(entry["contribution"].values[rank])
-    page.text(text, y + 4 * _line() + 2 * GAP, f"{amount:+.3g} of the logit", TEXT - 2, FAINT)
+    page.text(text, y + 4 * STEP + 2 * GAP, f"{amount:+.3g} of the logit", TEXT - 2, FAINT)
 
 
 def _draw_others(page: _Page, entry: xr.Dataset, at: tuple[int, int], tile: int) -> None:
     """All other concepts of a decision together, and what speaks against it."""
     x, y = at
     page.picture(x, y, over_white(entry["others_explanation"].values), tile, LINE)
-    text, width = x + tile + GAP, 150 - 2 * GAP
+    text, width = x + tile + GAP, WORDS - 2 * GAP
     share, against, net = (
         float(entry[name].values) for name in ("others_share", "against_share", "others")
     )
     page.text(text, y, "all others", TEXT)
-    page.bar(text, y + _line() + GAP, share, width, BAR)
-    page.text(text, y + 2 * _line() + GAP, _percent(share), TEXT + 2)
+    page.bar(text, y + STEP + GAP, share, width, BAR)
+    page.text(text, y + 2 * STEP + GAP, _percent(share), TEXT + 2)
     if against < 0:
-        page.bar(text, y + 3 * _line() + 2 * GAP, -against, width, AGAINST)
-        page.text(text, y + 4 * _line() + 2 * GAP, f"against: {_percent(against)}", TEXT, AGAINST)
-    page.text(text, y + 5 * _line() + 3 * GAP, f"{net:+.3g} of the logit", TEXT - 2, FAINT)
+        page.bar(text, y + 3 * STEP + 2 * GAP, -against, width, AGAINST)
+        page.text(text, y + 4 * STEP + 2 * GAP, f"against: {_percent(against)}", TEXT, AGAINST)
+    page.text(text, y + 5 * STEP + 3 * GAP, f"{net:+.3g} of the logit", TEXT - 2, FAINT)
 
 
 def _draw_strip(
@@ -361,26 +362,15 @@ def _filled(entry: xr.Dataset) -> list[int]:
     return [rank for rank, name in enumerate(entry["image"].values.astype(str)) if name]
 
 
-def _class_names(entry: xr.Dataset, gallery: xr.Dataset) -> list[str]:
-    """Return the class of each image of a gallery's entry; ids where classes are not known."""
-    if "label" not in entry or "class" not in gallery.coords:
-        return [str(name) for name in entry["image"].values]
-    classes = gallery["class"].values.astype(str).tolist()
-    return [_class_name(int(label), classes) for label in entry["label"].values]
-
-
-def _class_name(index: int, classes: Sequence[str]) -> str:
+def _class_name(index: int, dataset: xr.Dataset) -> str:
     if index == EMPTY:
         return "none"
-    return classes[index] if 0 <= index < len(classes) else str(index)
+    classes = dataset["class"].values if "class" in dataset.coords else ()
+    return str(classes[index]) if 0 <= index < len(classes) else str(index)
 
 
 def _percent(share: float) -> str:
     return f"{100 * share:.1f} %" if np.isfinite(share) else "undefined"
-
-
-def _line() -> int:
-    return TEXT + 5
 
 
 class _Page:
@@ -423,7 +413,7 @@ class _Page:
         width: int | None = None,
     ) -> None:
         """Write one line, shortened to a width."""
-        font = _font(size, _is_latin(text))
+        font = _font(size, latin=all(ord(letter) < 256 for letter in text))
         if width is not None:
             text = _shortened(text, font, width)
         self._draw.text((x, y), text, fill=colour, font=font)
@@ -445,16 +435,10 @@ def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, wi
     return text.rstrip() + "..."
 
 
-def _is_latin(text: str) -> bool:
-    return all(ord(letter) < 256 for letter in text)
-
-
 @cache
 def _font(size: int, latin: bool) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """Return Pillow's own font; for letters it lacks DejaVu, where that is installed."""
-    if not latin:
-        try:
+    with suppress(OSError):
+        if not latin:
             return ImageFont.truetype("DejaVuSans.ttf", size)
-        except OSError:
-            pass
     return ImageFont.load_default(size)

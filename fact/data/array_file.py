@@ -7,7 +7,7 @@ bottleneck predicts, the probabilities of a language model's next tokens.
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,6 @@ from fact.data.vocabulary import distinct, identity, read_names
 from registry.store.durable import StoreError
 from registry.suggest import nearest
 
-SUFFIXES = (".nc", ".npz", ".npy", ".csv")
 INPUT_NAMES = ("image", "input")
 COLUMN_NAMES = ("name", "neuron", "concept", "label")
 
@@ -140,10 +139,11 @@ def read_array(path: Path | str, variable: str = "", names: Sequence[str] = ()) 
     path = Path(path).expanduser()
     if not path.is_file():
         raise ArrayFileError(f"no file at {path}")
-    if path.suffix.lower() not in SUFFIXES:
-        raise ArrayFileError(f"{path.name}: expected one of {', '.join(SUFFIXES)}")
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        raise ArrayFileError(f"{path.name}: expected one of {', '.join(_READERS)}")
     try:
-        arrays = _READERS[path.suffix.lower()](path)
+        arrays = reader(path)
     except (OSError, ValueError, KeyError, StoreError, zipfile.BadZipFile) as error:
         raise ArrayFileError(f"{path} cannot be read: {error}") from error
     try:
@@ -167,10 +167,6 @@ def _read_npz(path: Path) -> Mapping[str, Any]:
         return {name: file[name] for name in file.files}
 
 
-def _read_npy(path: Path) -> Mapping[str, Any]:
-    return {"values": np.load(path, allow_pickle=False, mmap_mode="r")}
-
-
 def _read_csv(path: Path) -> Mapping[str, Any]:
     import pandas as pd
 
@@ -179,7 +175,12 @@ def _read_csv(path: Path) -> Mapping[str, Any]:
     return {**rows, "name": table.columns.to_numpy(dtype=str), "values": table.to_numpy(float)}
 
 
-_READERS = {".nc": _read_netcdf, ".npz": _read_npz, ".npy": _read_npy, ".csv": _read_csv}
+_READERS: Mapping[str, Callable[[Path], Mapping[str, Any]]] = {
+    ".nc": _read_netcdf,
+    ".npz": _read_npz,
+    ".npy": lambda path: {"values": np.load(path, allow_pickle=False, mmap_mode="r")},
+    ".csv": _read_csv,
+}
 
 
 # --- from arrays to a table -----------------------------------------------------------------
@@ -200,11 +201,7 @@ def _named(arrays: Mapping[str, Any], variable: str, names: Sequence[str]) -> Na
 
 
 def _table(arrays: Mapping[str, Any], variable: str) -> Any:
-    tables = {
-        name: array
-        for name, array in arrays.items()
-        if array.ndim == 2 and array.dtype.kind in "fiub"
-    }
+    tables = {n: a for n, a in arrays.items() if a.ndim == 2 and a.dtype.kind in "fiub"}
     if variable:
         if variable not in tables:
             raise ArrayFileError(f"no table {variable!r}{nearest(variable, tables)}")

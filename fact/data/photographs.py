@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.resources import files
 from importlib.util import find_spec
+from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -95,40 +96,6 @@ def read_table() -> tuple[Photograph, ...]:
     """Return every photograph that is known, whether or not its package is installed."""
     _, *rows = csv.reader(_TABLE.read_text(encoding="utf-8").splitlines(), strict=True)
     return tuple(Photograph(*row) for row in rows)
-
-
-def shown_superclasses(photographs: Sequence[Photograph]) -> dict[str, NDArray[np.bool_]]:
-    """Return the superclasses of ImageNet that tell some of the photographs from the others.
-
-    A superclass is kept where it shows in photographs of at least two subjects and not in all; of
-    those that show in the same ones, the smallest.
-
-    Returns
-    -------
-    dict of str to ndarray of bool, (photograph,)
-        In the order of the list of superclasses.
-    """
-    every = read_groups("imagenet", read_names("imagenet"))
-    smallest: dict[bytes, str] = {}
-    columns = {}
-    for group, members in every.items():
-        column = np.array([_belongs(photo, set(members), every) for photo in photographs])
-        subjects = {
-            photo.subject for photo, shows in zip(photographs, column, strict=True) if shows
-        }
-        if len(subjects) >= 2 and not column.all():
-            columns[group] = column
-            known = smallest.setdefault(column.tobytes(), group)
-            if len(members) < len(every[known]):
-                smallest[column.tobytes()] = group
-    kept = set(smallest.values())
-    return {group: column for group, column in columns.items() if group in kept}
-
-
-def _belongs(photograph: Photograph, members: set[str], every: Mapping[str, Sequence[str]]) -> bool:
-    if photograph.superclass:
-        return set(every[photograph.superclass]) <= members
-    return photograph.subject in members
 
 
 @registry.kind("datasets", "photographs", provides="images")
@@ -215,7 +182,27 @@ class Photographs:
 
     @cached_property
     def _superclasses(self) -> dict[str, NDArray[np.bool_]]:
-        return shown_superclasses(self.photographs)
+        """Superclasses of ImageNet that tell some of the photographs from the others.
+
+        A superclass is kept where it shows in photographs of at least two subjects and not in all;
+        of those that show in the same ones, the smallest. In the order of ImageNet's list.
+        """
+        every = read_groups("imagenet", read_names("imagenet"))
+        smallest: dict[bytes, str] = {}
+        columns = {}
+        for group, members in every.items():
+            shown = [
+                set(every.get(photo.superclass, (photo.subject,))) <= set(members)
+                for photo in self.photographs
+            ]
+            subjects = {photo.subject for photo in compress(self.photographs, shown)}
+            if len(subjects) >= 2 and not all(shown):
+                columns[group] = column = np.array(shown)
+                known = smallest.setdefault(column.tobytes(), group)
+                if len(members) < len(every[known]):
+                    smallest[column.tobytes()] = group
+        kept = set(smallest.values())
+        return {group: column for group, column in columns.items() if group in kept}
 
     @property
     def groups(self) -> dict[str, tuple[str, ...]]:
@@ -241,9 +228,8 @@ class Photographs:
         for row in rows:
             index, number = divmod(int(row), self.crops)
             if index not in decoded:
-                decoded = {
-                    index: decode(self.photographs[index].path)
-                }  # of the others none is needed again
+                # Of the others none is needed again.
+                decoded = {index: decode(self.photographs[index].path)}
             yield self._crop(decoded[index], self.photographs[index].name, number)
 
     def _crop(self, pixels: Pixels, name: str, number: int) -> Pixels:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
 
@@ -75,7 +75,8 @@ def read_groups(source: str, classes: Sequence[str]) -> dict[str, tuple[str, ...
         groups = json.loads(_read_file(source, GROUPS))
     except json.JSONDecodeError as error:
         raise VocabularyError(f"groups {source}: no JSON: {error}") from error
-    if not _maps_to_lists(groups):
+    lists = groups.values() if isinstance(groups, dict) else [None]
+    if not all(isinstance(members, list) and members for members in lists):
         raise VocabularyError(f'groups {source}: expected {{"name": ["class", …], …}}')
     faults: list[str] = []
     found = {
@@ -126,10 +127,6 @@ def _read_file(source: str, known: Sequence[str]) -> str:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise VocabularyError(f"{source} cannot be read: {error}") from error
-
-
-def _maps_to_lists(groups: object) -> bool:
-    return isinstance(groups, Mapping) and all(isinstance(m, list) and m for m in groups.values())
 
 
 def _member(group: str, member: object, classes: Sequence[str], faults: list[str]) -> str:

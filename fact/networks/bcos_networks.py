@@ -105,14 +105,13 @@ def small_bcos(
     if len(channels) != len(strides) or not channels:
         raise NetworkError(f"{len(channels)} channels and {len(strides)} strides; expected as many")
     settings = {
-        "n_classes": _count(classes),
         "channels": list(channels),
         "strides": list(strides),
         "kernel_size": kernel_size,
         "b": b,
         "temperature": temperature,
     }
-    return _built("small-bcos", settings, tuple(classes), geometry, seed, name)
+    return _built("small-bcos", classes, settings, geometry, seed, name)
 
 
 @builder("small-vit")
@@ -194,7 +193,6 @@ def small_vit(
             "image_size a multiple of patch_size, dim one of 4 and of heads, at least 8"
         )
     settings = {
-        "n_classes": _count(classes),
         "image_size": image_size,
         "patch_size": patch_size,
         "dim": dim,
@@ -203,7 +201,7 @@ def small_vit(
         "temperature": temperature,
     }
     geometry = geometry or Geometry(image_size, image_size)
-    return _built("small-vit", settings, tuple(classes), geometry, seed, name)
+    return _built("small-vit", classes, settings, geometry, seed, name)
 
 
 @builder("bcos")
@@ -215,7 +213,7 @@ def build_bcos(architecture: str) -> nn.Module:
     NetworkError
         If there is no such architecture; with the nearest name.
     """
-    module: nn.Module = _bcos_entry_point(architecture)(pretrained=False)
+    module: nn.Module = _entry_point(architecture)(pretrained=False)
     return module
 
 
@@ -256,13 +254,13 @@ def bcos_network(
         module,
         name=architecture,
         classes=read_names("imagenet"),
-        geometry=geometry or own_geometry(module),
+        geometry=geometry or _own_geometry(module),
         bcos=not architecture.startswith("standard_"),
         architecture=recipe,
     )
 
 
-def own_geometry(module: nn.Module) -> Geometry:
+def _own_geometry(module: nn.Module) -> Geometry:
     """Return the resizing and cropping of the transform that a ``bcos`` network carries."""
     transform: Any = module.transform
     crop = transform.center_crop.size
@@ -271,7 +269,7 @@ def own_geometry(module: nn.Module) -> Geometry:
 
 def _fetch(architecture: str) -> nn.Module:
     try:
-        return _bcos_entry_point(architecture)(pretrained=True)
+        return _entry_point(architecture)(pretrained=True)
     except (OSError, RuntimeError) as error:  # no connection, or another hash than announced
         raise NetworkError(
             f"the weights of {architecture!r} cannot be fetched: {error}; a copy on this machine "
@@ -279,7 +277,7 @@ def _fetch(architecture: str) -> nn.Module:
         ) from error
 
 
-def _bcos_entry_point(architecture: str) -> Callable[..., nn.Module]:
+def _entry_point(architecture: str) -> Callable[..., nn.Module]:
     from bcos.models import pretrained
 
     known = pretrained.list_available()
@@ -291,23 +289,19 @@ def _bcos_entry_point(architecture: str) -> Callable[..., nn.Module]:
 
 def _built(
     builder_name: str,
+    classes: Sequence[str],
     settings: dict[str, Any],
-    classes: tuple[str, ...],
     geometry: Geometry,
     seed: int,
     name: str,
 ) -> Network:
-    recipe = Architecture(builder_name, settings)
+    if len(classes) < 2 or isinstance(classes, str):
+        raise NetworkError(f"classes {classes!r}; expected names of at least 2")
+    recipe = Architecture(builder_name, {"n_classes": len(classes), **settings})
     module = recipe.build(seed)
-    return Network(module.eval(), name, classes, geometry, is_bcos(module), recipe)
+    return Network(module.eval(), name, tuple(classes), geometry, is_bcos(module), recipe)
 
 
 def _bias(n_classes: int) -> float:
     """The logit of ``1 / n_classes``: what a network that knows nothing should answer."""
     return math.log(1 / (n_classes - 1)) if n_classes > 1 else 0.0
-
-
-def _count(classes: Sequence[str]) -> int:
-    if len(classes) < 2 or isinstance(classes, str):
-        raise NetworkError(f"classes {classes!r}; expected names of at least 2")
-    return len(classes)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import h5py
 import numpy as np
@@ -21,7 +22,7 @@ Shards = Shard | str | Sequence[Shard | str]
 Samples = NDArray[np.float32]
 
 
-Feature = h5py.Dataset | xr.DataArray
+Feature: TypeAlias = "h5py.Dataset | xr.DataArray"
 """Feature vectors (sample, channel) that are read as they are sliced."""
 
 

@@ -250,7 +250,8 @@ def test_colours_and_textures_are_seen_in_the_pixels(dataset, truth):
 def test_beyond_the_edge_there_is_ground_alone(dataset, truth):
     masks, pictures = truth[0]["mask"].values, truth[1]
     rows = np.arange(40)
-    numbers = dataset._numbers(dataset._keys[rows], 96 + shapes._GRAIN_DRAWS)[:, 96:]
+    draws = 96 + shapes._GRAIN_DRAWS
+    numbers = shapes.uniform_numbers(dataset.seed, dataset._keys[rows], draws)[:, 96:]
     scenes = dataset.scenes.take(rows)
     ground = shapes.draw_ground(scenes, numbers.astype(np.float32), 64)
     ground = np.moveaxis(ground * scenes.brightness[:, None, None], 0, -1)

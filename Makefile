@@ -46,7 +46,7 @@ quick: $(READY)  ## the tests that need no training, server or browser
 	$(PYTEST) -m 'not (slow or server or browser or benchmark)'
 
 faults: $(READY)  ## faults at random moments, twenty of each kind
-	FACTBOOK_FAULT_TRIALS=$${FACTBOOK_FAULT_TRIALS:-20} $(PYTEST) --dist load tests/faults
+	FACTBOOK_FAULT_TRIALS=$${FACTBOOK_FAULT_TRIALS:-20} $(PYTEST) --dist load tests/faults tests/dashboards/test_browser_many.py
 
 format: $(READY)  ## rewrite the code's layout
 	$(BIN)/ruff format .

@@ -31,7 +31,7 @@ from tests.dashboards import fabricate
 from tests.dashboards.fabricate import run_uid
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, BrowserContext, Page
 
 AGAIN = pytest.mark.flaky(reruns=3, only_rerun=["TimeoutError"])
 """A click on what is being drawn anew can be lost on a busy machine; what is wrong is not tried
@@ -158,10 +158,17 @@ def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
     pytest.fail(f"no answer from {url}")
 
 
-@pytest.fixture
-def page(browser: Browser, address: str) -> Iterator[Page]:
-    """A page of a fresh visitor. At its end: no other host was asked, no stored script has run."""
+@pytest.fixture(scope="module")
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    """What keeps Streamlit's scripts, fetched and compiled once for all visitors."""
     context = browser.new_context(viewport={"width": 1400, "height": 1100})
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def page(context: BrowserContext, address: str) -> Iterator[Page]:
+    """A page of a fresh visitor. At its end: no other host was asked, no stored script has run."""
     page = context.new_page()
     page.set_default_timeout(PATIENCE)
     elsewhere: list[str] = []
@@ -170,7 +177,9 @@ def page(browser: Browser, address: str) -> Iterator[Page]:
     dialogs: list[str] = []
     page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
     yield page
-    context.close()
+    page.evaluate("localStorage.clear()")
+    context.clear_cookies()
+    page.close()
     assert elsewhere == []
     assert dialogs == []
 
@@ -407,10 +416,8 @@ def luminance(colour: str) -> float:
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-def test_dark(browser: Browser, address: str) -> None:
-    context = browser.new_context(viewport={"width": 1400, "height": 1100}, color_scheme="dark")
-    page = context.new_page()
-    page.set_default_timeout(PATIENCE)
+def test_dark(page: Page, address: str) -> None:
+    page.emulate_media(color_scheme="dark")
     visit(page, f"{address}/concepts")
     see(page, "Concept 0")
     assert_dark(page)
@@ -425,7 +432,6 @@ def test_dark(browser: Browser, address: str) -> None:
     visit(page, f"{address}/?run={run_uid('toy-concepts', 6)}&section=Dataset")
     see(page, "As xarray shows it")
     picture(page, "dataset-dark")
-    context.close()
 
 
 def test_a_run_that_ends_is_shown_without_a_click(page: Page, served: Served) -> None:

@@ -14,13 +14,13 @@ from PIL import Image
 
 from registry.mongo.database import OFF
 from tests.dashboards import test_browser
-from tests.dashboards.test_browser import PATIENCE, assert_dark, idle, picture, see, serve, visit
+from tests.dashboards.test_browser import assert_dark, idle, picture, see, serve, visit
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Page
 
 pytestmark = [pytest.mark.browser, test_browser.AGAIN]
-browser = test_browser.browser
+browser, context = test_browser.browser, test_browser.context
 page = test_browser.page
 
 
@@ -82,13 +82,10 @@ def test_bring_a_picture_and_what_is_none(page: Page, address: str) -> None:
     picture(page, "upload")
 
 
-def test_dark(browser: Browser, address: str) -> None:
-    context = browser.new_context(viewport={"width": 1400, "height": 1100}, color_scheme="dark")
-    page = context.new_page()
-    page.set_default_timeout(PATIENCE)
+def test_dark(page: Page, address: str) -> None:
+    page.emulate_media(color_scheme="dark")
     visit(page, f"{address}/decisions?from=Wrong")
     see(page, "and is wrong: the label is")
     idle(page)
     assert_dark(page)
     picture(page, "decision-dark")
-    context.close()

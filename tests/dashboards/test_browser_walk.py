@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 pytestmark = [pytest.mark.browser, test_browser.AGAIN]
-browser = test_browser.browser
+browser, context = test_browser.browser, test_browser.context
 page = test_browser.page
 address = test_browser_decisions.address
 

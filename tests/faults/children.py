@@ -114,7 +114,7 @@ class Child:
         self.command = command
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([PRELOAD])
-        with _without_main():
+        with without_main():
             self.process: BaseProcess = context.Process(target=_work, args=(command, barrier))
             self.process.start()
 
@@ -155,7 +155,7 @@ def barrier(children: int) -> Any:
 
 
 @contextmanager
-def _without_main() -> Iterator[None]:
+def without_main() -> Iterator[None]:
     """Keep a child from importing the program that runs the tests."""
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")

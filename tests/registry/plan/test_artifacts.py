@@ -2,9 +2,6 @@ import errno
 import os
 import random
 import shutil
-import subprocess
-import sys
-import textwrap
 import threading
 import time
 from types import SimpleNamespace
@@ -19,6 +16,7 @@ from registry.store.datasets import Provenance, ShardWriter, open_dataset
 from registry.store.digest import content_digest
 from registry.store.durable import StoreError
 from registry.store.schema import Schema, Variable
+from tests.forked import Forked
 
 WHOLE = Schema("sae", 1, "SAE", {"x": Variable(("a",), "float", "x")}, {})
 SHARDED = Schema(
@@ -182,11 +180,8 @@ ATTEMPT = """
 
 
 def publish_now(process):
-    process.stdin.write("go\n")
-    process.stdin.flush()
-    told = process.stdout.readline().split()
-    process.communicate()
-    return told
+    process.say("go")
+    return process.finish().split()
 
 
 @pytest.mark.slow
@@ -453,9 +448,7 @@ def part(index):
 
 
 def start(code, *arguments):
-    command = [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)]
-    pipe = subprocess.PIPE
-    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
+    process = Forked(code, *arguments)
     assert process.stdout.readline() == "ready\n"
     return process
 

@@ -15,6 +15,7 @@ from registry.store.digest import content_digest
 from registry.store.durable import StoreError
 from registry.store.netcdf import chunk_shape, read_file, read_row, write_file
 from registry.store.schema import decode_attributes
+from tests.forked import Forked
 
 NUMBERS = ["float32", "float64", "int8", "int16", "int32", "int64"]
 NUMBERS += ["uint8", "uint16", "uint32", "uint64"]
@@ -245,12 +246,12 @@ FULL = """
 @pytest.mark.slow
 @pytest.mark.parametrize(("limit", "rows"), [(300_000, 2000), (300_000, 120), (15_000, 10)])
 def test_a_full_disk_is_told_and_leaves_nothing(tmp_path, limit, rows):
-    command = [sys.executable, "-c", textwrap.dedent(FULL), str(tmp_path), str(limit), str(rows)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert f"file too large: cannot write {tmp_path / 'a.nc'}" in done.stdout
-    assert f"{rows * 4000:,} bytes" in done.stdout
-    assert "bytes are free" in done.stdout
+    process = Forked(FULL, tmp_path, limit, rows)
+    printed = process.finish()
+    assert process.wait() == 0, printed
+    assert f"file too large: cannot write {tmp_path / 'a.nc'}" in printed
+    assert f"{rows * 4000:,} bytes" in printed
+    assert "bytes are free" in printed
     assert os.listdir(tmp_path) == ["small.nc"]
 
 

@@ -1,8 +1,5 @@
 import errno
 import os
-import subprocess
-import sys
-import textwrap
 import threading
 
 import numpy as np
@@ -13,6 +10,7 @@ from registry.store.digest import content_digest
 from registry.store.durable import StoreError
 from registry.store.schema import Schema, SchemaError, Variable
 from registry.store.shards import ShardWriter, open_parts, part_name
+from tests.forked import Forked
 
 SCHEMA = Schema(
     "features",
@@ -282,17 +280,9 @@ WRITE = """
 
 
 def begin_writing(folder, start, stop, pause=0.0):
-    command = [
-        sys.executable,
-        "-c",
-        textwrap.dedent(WRITE),
-        *map(str, (folder, start, stop, pause)),
-    ]
-    pipe = subprocess.PIPE
-    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
-    assert process.stdout.readline() == "ready\n", process.stderr.read()
-    process.stdin.write("go\n")
-    process.stdin.flush()
+    process = Forked(WRITE, folder, start, stop, pause)
+    assert (first := process.stdout.readline()) == "ready\n", first + process.finish()
+    process.say("go")
     return process
 
 
@@ -302,8 +292,8 @@ def test_several_processes_write_what_one_would(tmp_path):
     folder = tmp_path / "many"
     processes = [begin_writing(folder, *own) for own in ((3, 6), (0, 3), (6, 8))]
     for process in processes:
-        _, errors = process.communicate()
-        assert process.returncode == 0, errors
+        printed = process.finish()
+        assert process.wait() == 0, printed
     shards = ShardWriter(folder, SCHEMA, {"run": "r"}).finish(SUMMARY, parts=8)
     assert (shards.content, shards.rows, shards.sizes) == (expected.content, SIZES, expected.sizes)
     assert sorted(os.listdir(folder)) == sorted(os.listdir(tmp_path / "one"))
@@ -321,9 +311,9 @@ def test_a_killed_writer_of_a_range_is_gone_on_with(tmp_path):
     with pytest.raises(StoreError, match=r"parts \d to \d in .* are being written by another"):
         ShardWriter(folder, SCHEMA)
     killed.kill()
-    killed.communicate()
-    assert other.wait() == 0
-    other.communicate()
+    killed.finish()
+    printed = other.finish()
+    assert other.wait() == 0, printed
     with pytest.raises(StoreError, match=r"3 parts are missing: part-000001\.nc"):
         ShardWriter(folder, SCHEMA).finish(SUMMARY, parts=8)
     with ShardWriter(folder, SCHEMA, parts=range(0, 4)) as writer:
@@ -353,7 +343,7 @@ def test_overlapping_ranges_are_refused(tmp_path):
             ShardWriter(tmp_path, SCHEMA, parts=range(0, 8, 2))
     finally:
         process.kill()
-        process.communicate()
+        process.finish()
     with ShardWriter(tmp_path, SCHEMA, parts=range(0, 3)):
         pass
 

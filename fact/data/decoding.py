@@ -27,41 +27,27 @@ def image_suffixes() -> frozenset[str]:
     )
 
 
-def decode(path: Path, upright: bool = True) -> Pixels:
-    """Read one image file as RGB.
+def decode(
+    file: Path | io.BytesIO,
+    upright: bool = True,
+    formats: Sequence[str] | None = None,
+    most_pixels: int | None = None,
+) -> Pixels:
+    """Read one image as RGB.
 
     Transparent pixels are laid over white. Grey of 16 bits is scaled to 8, floating point in
     [0, 1] likewise. Of an animation, the first frame is read.
 
     Parameters
     ----------
-    path : Path
-        A file that Pillow reads.
+    file : Path or BytesIO
+        A file that Pillow reads, or the content of one.
     upright : bool
         Turn the image as its EXIF orientation says.
-
-    Returns
-    -------
-    ndarray of uint8, (y, x, colour)
-
-    Raises
-    ------
-    ValueError
-        If the file is broken, truncated, or no image; with the reason.
-    """
-    return _decoded(path, upright)
-
-
-def decode_bytes(content: bytes, formats: Sequence[str], most_pixels: int) -> Pixels:
-    """Read an image of somebody else's from memory, as :func:`decode` reads a file.
-
-    Parameters
-    ----------
-    content : bytes
-        Of the file.
-    formats : sequence of str
-        Names of the only formats that are tried, as Pillow calls them: ``PNG``.
-    most_pixels : int
+    formats : sequence of str, optional
+        Names of the only formats that are tried, as Pillow calls them: ``PNG``. Of somebody
+        else's file, others should not be.
+    most_pixels : int, optional
         Largest number of pixels; what has more is refused before anything is decoded.
 
     Returns
@@ -71,17 +57,9 @@ def decode_bytes(content: bytes, formats: Sequence[str], most_pixels: int) -> Pi
     Raises
     ------
     ValueError
-        If it is none of these formats, has too many pixels, or is broken; with the reason.
+        If the file is broken, truncated, no image, none of the formats, or has too many pixels;
+        with the reason.
     """
-    return _decoded(io.BytesIO(content), True, tuple(formats), most_pixels)
-
-
-def _decoded(
-    file: Path | io.BytesIO,
-    upright: bool,
-    formats: tuple[str, ...] | None = None,
-    most_pixels: int | None = None,
-) -> Pixels:
     try:
         with Image.open(file, formats=formats) as image:
             if most_pixels is not None and image.width * image.height > most_pixels:

@@ -257,12 +257,6 @@ def images_by_class(
             yield label, own
 
 
-def class_groups(dataset: ImageDataset) -> Mapping[str, Sequence[str]]:
-    """Return the groups of classes of a data set, by name: its attribute ``groups``, or none."""
-    groups: Mapping[str, Sequence[str]] = getattr(dataset, "groups", {})
-    return groups
-
-
 def class_concepts(
     ids: Ids,
     labels: NDArray[np.int64],

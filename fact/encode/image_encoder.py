@@ -25,7 +25,7 @@ from torch.nn import functional
 from fact.data.images import Pixels
 from fact.encode.encoders import EncoderChoice
 from fact.networks.arrays import AnyArray, Dims, as_numpy, image_ids
-from fact.networks.network import IMAGENET_MEAN, IMAGENET_STD, choose_device
+from fact.networks.network import OF_IMAGENET, choose_device
 
 
 @dataclass(frozen=True)
@@ -110,8 +110,7 @@ class ImageEncoder:
         """Return images (image, colour, y, x) as the encoder takes them."""
         rgb = torch.as_tensor(pictures).to(self.device).permute(0, 3, 1, 2).float() / 255
         rgb = resize_maps(rgb, self._seen_size(rgb.shape[2], rgb.shape[3]))
-        mean, std = (rgb.new_tensor(v).view(1, 3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
-        return (rgb - mean) / std
+        return OF_IMAGENET.apply(rgb)
 
     def _seen_size(self, height: int, width: int) -> tuple[int, int]:
         """Return the size in which the encoder sees an image: its shorter side at ``side``."""

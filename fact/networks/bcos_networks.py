@@ -25,41 +25,38 @@ from fact.networks.weights import load_weights, read_state
 from registry.suggest import nearest
 
 
+@builder("small-bcos")
 class SmallBcos(BcosUtilMixin, nn.Module):  # type: ignore[misc]  # bcos is untyped
-    """A few B-cos convolutions, a linear B-cos classifier at every position, and their mean."""
+    """A few B-cos convolutions, a linear B-cos classifier at every position, and their mean.
 
-    def __init__(self, features: nn.Sequential, classifier: nn.Module, logits: LogitLayer):
+    Untrained; see :func:`small_bcos`.
+    """
+
+    def __init__(
+        self,
+        n_classes: int,
+        channels: Sequence[int],
+        strides: Sequence[int],
+        kernel_size: int,
+        b: float,
+        temperature: float | None,
+    ):
         super().__init__()
-        self.features = features
-        self.classifier = classifier
-        self.logit_layer = logits
+        norm = norms.NoBias(norms.BatchNormUncentered2d)
+        blocks, width = [], 6
+        for out, stride in zip(channels, strides, strict=True):
+            conv = BcosConv2d(width, out, kernel_size, stride, padding=kernel_size // 2, b=b)
+            blocks.append(nn.Sequential(conv, norm(out)))
+            width = out
+        self.features = nn.Sequential(*blocks)
+        self.classifier = BcosConv2d(width, n_classes, kernel_size=1, b=b)
+        self.logit_layer = LogitLayer(logit_temperature=temperature, logit_bias=_bias(n_classes))
 
     def forward(self, encoded: Tensor) -> Tensor:
         """Return logits ``(image, class)`` of encoded images ``(image, 6, y, x)``."""
         maps: Tensor = self.classifier(self.features(encoded))
         logits: Tensor = self.logit_layer(maps.mean(dim=(2, 3)))
         return logits
-
-
-@builder("small-bcos")
-def build_small_bcos(
-    n_classes: int,
-    channels: Sequence[int],
-    strides: Sequence[int],
-    kernel_size: int,
-    b: float,
-    temperature: float | None,
-) -> nn.Module:
-    """Return an untrained :class:`SmallBcos`; see :func:`small_bcos`."""
-    norm = norms.NoBias(norms.BatchNormUncentered2d)
-    blocks, width = [], 6
-    for out, stride in zip(channels, strides, strict=True):
-        conv = BcosConv2d(width, out, kernel_size, stride, padding=kernel_size // 2, b=b)
-        blocks.append(nn.Sequential(conv, norm(out)))
-        width = out
-    classifier = BcosConv2d(width, n_classes, kernel_size=1, b=b)
-    logits = LogitLayer(logit_temperature=temperature, logit_bias=_bias(n_classes))
-    return SmallBcos(nn.Sequential(*blocks), classifier, logits)
 
 
 def small_bcos(

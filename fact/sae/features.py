@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import h5py
 import numpy as np
@@ -52,7 +51,8 @@ def root_mean_square_norm(shards: Shards) -> float:
                 total += float(np.square(block, dtype=np.float64).sum())
                 count += len(block)
         if not np.isfinite(total):
-            raise ValueError(f"{_name(shard)}: a feature is not finite")
+            name = "dataset" if isinstance(shard, xr.Dataset) else shard
+            raise ValueError(f"{name}: a feature is not finite")
     if total == 0:
         raise ValueError(f"{count} samples with features that are all 0; expected others")
     return float(np.sqrt(total / count))
@@ -124,9 +124,8 @@ class ShuffledFeatures:
         ndarray of float32, shape (sample, channel)
             Samples divided by the scale.
         """
-        pieces = self._pieces(epoch, first * self.batch)
         waiting: list[Samples] = []
-        for piece in pieces:
+        for piece in self._pieces(epoch, first * self.batch):
             waiting.append(piece)
             if sum(map(len, waiting)) == self.batch:
                 yield np.concatenate(waiting) / self.scale
@@ -138,21 +137,15 @@ class ShuffledFeatures:
         """Cut the windows of an epoch, from sample `skip` on, at the ends of batches."""
         position = 0
         for number, blocks in enumerate(self._windows(epoch)):
-            end = position + int(self._blocks.rows[blocks].sum())
-            if skip < end:
-                yield from self._window_pieces(epoch, number, blocks, position, skip)
-            position = end
-
-    def _window_pieces(
-        self, epoch: int, number: int, blocks: NDArray[np.int64], position: int, skip: int
-    ) -> Iterator[Samples]:
-        window = self._load(blocks)
-        order = self._generator(epoch, number + 1).permutation(len(window))
-        start = max(skip - position, 0)
-        while start < len(window):
-            stop = start + self.batch - (position + start) % self.batch
-            yield window[order[start:stop]]
-            start = stop
+            length, start = int(self._blocks.rows[blocks].sum()), max(skip - position, 0)
+            if start < length:
+                window = self._load(blocks)
+                order = self._generator(epoch, number + 1).permutation(length)
+            while start < length:
+                stop = start + self.batch - (position + start) % self.batch
+                yield window[order[start:stop]]
+                start = stop
+            position += length
 
     def _windows(self, epoch: int) -> list[NDArray[np.int64]]:
         """Blocks of each window of an epoch."""
@@ -174,7 +167,7 @@ class ShuffledFeatures:
 
     def _read_blocks(self, blocks: NDArray[np.int64]) -> Samples:
         """Read blocks, each shard opened once and read forwards."""
-        chosen = self._blocks.take(np.sort(blocks))
+        chosen = _Blocks(*(column[np.sort(blocks)] for column in self._blocks))
         window = np.empty((int(chosen.rows.sum()), self.n_channels), dtype=np.float32)
         ends = np.cumsum(chosen.rows)
         for shard in np.unique(chosen.shard):
@@ -188,16 +181,12 @@ class ShuffledFeatures:
         return np.random.default_rng([self.seed, *key])
 
 
-@dataclass(frozen=True)
-class _Blocks:
+class _Blocks(NamedTuple):
     """Runs of consecutive samples: shard, first sample in it, length."""
 
     shard: NDArray[np.int64]
     start: NDArray[np.int64]
     rows: NDArray[np.int64]
-
-    def take(self, indices: NDArray[np.int64]) -> _Blocks:
-        return _Blocks(self.shard[indices], self.start[indices], self.rows[indices])
 
 
 def list_shards(shards: Shards) -> list[Shard]:
@@ -267,7 +256,3 @@ def _rows_per_block(feature: Feature) -> int:
     """Rows that are stored together, where they are: a part of them costs as much as all."""
     stored = isinstance(feature, h5py.Dataset) and feature.chunks
     return int(stored[0]) if stored else ROWS_PER_BLOCK
-
-
-def _name(shard: Shard) -> str:
-    return "dataset" if isinstance(shard, xr.Dataset) else str(shard)

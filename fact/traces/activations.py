@@ -18,7 +18,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fact.data.images import ImageDataset, batches, class_groups, write_parts
+from fact.data.images import ImageDataset, batches, write_parts
 from fact.data.tables import SHARD_BYTES, activation_part, neuron_summary
 from fact.networks.arrays import AnyArray, image_ids, slices, take
 from fact.networks.files import open_network
@@ -245,7 +245,7 @@ def collect(network: Network, images: ImageDataset, config: ActivationConfig, ru
     if config.layer:
         neurons = hidden_neurons(count)
     else:
-        groups = class_groups(images) if config.groups else None
+        groups = getattr(images, "groups", {}) if config.groups else {}
         names = network.class_names(count)
         neurons = output_neurons(names, images.classes, groups, config.match)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 
 import numpy as np
@@ -38,13 +39,13 @@ def read_upload(content: bytes) -> np.ndarray:
     UploadError
         If it is no PNG, JPEG or WebP, is broken, too large, or too narrow.
     """
-    from fact.data.decoding import decode_bytes
+    from fact.data.decoding import decode
 
     if len(content) > MOST_MEGABYTES * 1_000_000:
         raise UploadError(f"{len(content):,} bytes; at most {MOST_MEGABYTES} MB are read")
     try:
         with _ONE_AT_A_TIME:  # several large ones at once would fill the memory
-            pixels = decode_bytes(content, FORMATS, MOST_PIXELS)
+            pixels = decode(io.BytesIO(content), formats=FORMATS, most_pixels=MOST_PIXELS)
     except (ValueError, MemoryError) as error:
         raise UploadError(str(error) or "too large for the memory") from error
     height, width = pixels.shape[:2]

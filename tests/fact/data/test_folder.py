@@ -14,7 +14,7 @@ from PIL import ExifTags, Image
 from torchvision.datasets import ImageFolder as TorchvisionFolder
 
 from fact.data import folder as image_folder
-from fact.data.decoding import decode, decode_bytes, upright_size
+from fact.data.decoding import decode, upright_size
 from fact.data.folder import FolderImages, ImageFolder, divide, read_labels, scan_folder
 from fact.data.images import Geometry, ImageDataError, ImageDataset
 
@@ -562,21 +562,21 @@ def content_of(image, **options):
 
 def test_from_memory_it_is_what_the_file_is(tmp_path):
     path = save(tmp_path / "a.png", np.dstack([colours(), colours()[..., 0]]))
-    got = decode_bytes(path.read_bytes(), ("PNG",), 1000)
+    got = decode(io.BytesIO(path.read_bytes()), formats=("PNG",), most_pixels=1000)
     np.testing.assert_array_equal(got, decode(path))
 
 
 def test_only_the_formats_that_are_named_are_tried():
     gif = content_of(Image.fromarray(colours()), format="GIF")
     with pytest.raises(ValueError, match="not an image in PNG or JPEG"):
-        decode_bytes(gif, ("PNG", "JPEG"), 1000)
+        decode(io.BytesIO(gif), formats=("PNG", "JPEG"), most_pixels=1000)
     with pytest.raises(ValueError, match="an empty file"):
-        decode_bytes(b"", ("PNG",), 1000)
+        decode(io.BytesIO(b""), formats=("PNG",), most_pixels=1000)
 
 
 def test_too_many_pixels_are_refused_before_they_are_decoded(monkeypatch):
     content = content_of(Image.fromarray(colours(40, 30)), format="PNG")
-    assert decode_bytes(content, ("PNG",), 1200).shape == (40, 30, 3)
+    assert decode(io.BytesIO(content), formats=("PNG",), most_pixels=1200).shape == (40, 30, 3)
     monkeypatch.setattr(Image.Image, "load", lambda image: pytest.fail("decoded"))
     with pytest.raises(ValueError, match="30 x 40 pixels; at most 1,199 are read"):
-        decode_bytes(content, ("PNG",), 1199)
+        decode(io.BytesIO(content), formats=("PNG",), most_pixels=1199)

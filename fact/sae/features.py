@@ -137,15 +137,21 @@ class ShuffledFeatures:
         """Cut the windows of an epoch, from sample `skip` on, at the ends of batches."""
         position = 0
         for number, blocks in enumerate(self._windows(epoch)):
-            length, start = int(self._blocks.rows[blocks].sum()), max(skip - position, 0)
-            if start < length:
-                window = self._load(blocks)
-                order = self._generator(epoch, number + 1).permutation(length)
-            while start < length:
-                stop = start + self.batch - (position + start) % self.batch
-                yield window[order[start:stop]]
-                start = stop
-            position += length
+            end = position + int(self._blocks.rows[blocks].sum())
+            if skip < end:
+                yield from self._window_pieces(epoch, number, blocks, position, skip)
+            position = end
+
+    def _window_pieces(
+        self, epoch: int, number: int, blocks: NDArray[np.int64], position: int, skip: int
+    ) -> Iterator[Samples]:
+        window = self._load(blocks)
+        order = self._generator(epoch, number + 1).permutation(len(window))
+        start = max(skip - position, 0)
+        while start < len(window):
+            stop = start + self.batch - (position + start) % self.batch
+            yield window[order[start:stop]]
+            start = stop
 
     def _windows(self, epoch: int) -> list[NDArray[np.int64]]:
         """Blocks of each window of an epoch."""

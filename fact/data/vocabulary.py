@@ -70,7 +70,11 @@ def read_groups(source: str, classes: Sequence[str]) -> dict[str, tuple[str, ...
         If there is no such list or file, or it names a class that is not there; all are named.
     """
     if source in GROUPS:
-        return _known_groups(source, set(classes))
+        names, known = read_names(source), set(classes)
+        text = (_FILES / f"{source}-superclasses.json").read_text(encoding="utf-8")
+        every = {group: [names[index] for index in own] for group, own in json.loads(text).items()}
+        kept = {group: tuple(n for n in own if n in known) for group, own in every.items()}
+        return {group: members for group, members in kept.items() if members}
     try:
         groups = json.loads(_read_file(source, GROUPS))
     except json.JSONDecodeError as error:
@@ -107,16 +111,6 @@ def distinct(names: Sequence[str]) -> Iterator[str]:
     for name in names:
         seen[name] = seen.get(name, 0) + 1
         yield name if seen[name] == 1 else f"{name} ({seen[name]})"
-
-
-def _known_groups(source: str, classes: set[str]) -> dict[str, tuple[str, ...]]:
-    names = read_names(source)
-    text = (_FILES / f"{source}-superclasses.json").read_text(encoding="utf-8")
-    groups = {
-        group: tuple(names[index] for index in indices if names[index] in classes)
-        for group, indices in json.loads(text).items()
-    }
-    return {group: members for group, members in groups.items() if members}
 
 
 def _read_file(source: str, known: Sequence[str]) -> str:

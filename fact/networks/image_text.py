@@ -144,9 +144,16 @@ def open_clip_model(
         import open_clip
     except ImportError as error:
         raise ImageTextError("models of texts need: pip install open-clip-torch") from error
-    fitted = _calibration(model, pretrained, scale, shift)
+    known = CALIBRATION.get(model, Calibration("", 0, 0))
+    if scale is None and shift is None and model in CALIBRATION:
+        scale, shift = known.scale, known.shift
+    if scale is None or shift is None:
+        raise ImageTextError(
+            f"no calibration of {model!r}; give both scale and shift, or take one of "
+            f"{', '.join(CALIBRATION)}"
+        )
     name = f"local-dir:{Path(folder).expanduser()}" if folder else model
-    tag = None if folder else fitted.weights or None
+    tag = None if folder else pretrained or known.weights or None
     try:
         module, _, preprocess = open_clip.create_model_and_transforms(
             name, pretrained=tag, weights_only=True
@@ -154,27 +161,7 @@ def open_clip_model(
         tokenize = open_clip.get_tokenizer(name)
     except (OSError, RuntimeError, ValueError) as error:  # unknown, or cannot be fetched
         raise ImageTextError(f"model {name!r} cannot be loaded: {error}") from error
-    return ImageTextModel(
-        module.eval().requires_grad_(False),
-        preprocess,
-        tokenize,
-        fitted.scale,
-        fitted.shift,
-    )
-
-
-def _calibration(
-    model: str, weights: str | None, scale: float | None, shift: float | None
-) -> Calibration:
-    known = CALIBRATION.get(model)
-    if scale is not None and shift is not None:
-        return Calibration(weights or (known.weights if known else ""), scale, shift)
-    if known is None or scale is not None or shift is not None:
-        raise ImageTextError(
-            f"no calibration of {model!r}; give both scale and shift, or take one of "
-            f"{', '.join(CALIBRATION)}"
-        )
-    return Calibration(weights or known.weights, known.scale, known.shift)
+    return ImageTextModel(module.eval().requires_grad_(False), preprocess, tokenize, scale, shift)
 
 
 def text_of(label: str, template: str = "{}") -> str:

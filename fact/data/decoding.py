@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -30,7 +29,7 @@ def image_suffixes() -> frozenset[str]:
 def decode(
     file: Path | io.BytesIO,
     upright: bool = True,
-    formats: Sequence[str] | None = None,
+    formats: tuple[str, ...] | None = None,
     most_pixels: int | None = None,
 ) -> Pixels:
     """Read one image as RGB.
@@ -44,7 +43,7 @@ def decode(
         A file that Pillow reads, or the content of one.
     upright : bool
         Turn the image as its EXIF orientation says.
-    formats : sequence of str, optional
+    formats : tuple of str, optional
         Names of the only formats that are tried, as Pillow calls them: ``PNG``. Of somebody
         else's file, others should not be.
     most_pixels : int, optional

@@ -8,8 +8,7 @@ CVPR 2022.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -37,13 +36,7 @@ def train_classifier(config: ClassifierConfig, inputs: Inputs, run: Run) -> xr.D
     """
     images: ImageDataset = inputs["images"].load()
     network = _untrained(config, images).to(choose_device(config.device))
-    training = ClassifierTraining(network, images, config, run.partial / "training.safetensors")
-
-    def watch(step: int, loss: float) -> None:
-        run.log("training.loss", loss, step)
-        run.progress(step + 1, training.n_steps, "updates")
-
-    losses = training.run(watch)
+    losses = ClassifierTraining(network, images, config, run).train()
     save_network(network, run.attach(WEIGHTS_FILE))
     ids, labels = images.ids(config.test_split), images.labels(config.test_split)
     logits = predict_logits(network, images, ids)
@@ -100,8 +93,9 @@ class ClassifierTraining:
         Read in batches, in the network's geometry.
     config : ClassifierConfig
         Split and schedule.
-    state : Path
-        File that keeps the state after each epoch; read if it is there.
+    run : Run
+        Takes the losses; its ``partial`` folder keeps the state after each epoch, which is read
+        if it is there.
 
     Attributes
     ----------
@@ -109,10 +103,8 @@ class ClassifierTraining:
         Mean loss of every finished epoch.
     """
 
-    def __init__(
-        self, network: Network, images: ImageDataset, config: ClassifierConfig, state: Path
-    ):
-        self.network, self.images, self.config, self.state = network, images, config, state
+    def __init__(self, network: Network, images: ImageDataset, config: ClassifierConfig, run: Run):
+        self.network, self.images, self.config, self.run = network, images, config, run
         self.ids, self.labels = images.ids(config.train_split), images.labels(config.train_split)
         self.losses: list[float] = []
         self.parameters = list(network.module.parameters())
@@ -121,16 +113,12 @@ class ClassifierTraining:
         self.optimiser = torch.optim.Adam(self.parameters, lr=config.lr)
         self.steps_per_epoch = math.ceil(len(self.ids) / config.batch)
         self.n_steps = config.epochs * self.steps_per_epoch
-        if state.is_file():
+        self._state = run.partial / "training.safetensors"
+        if self._state.is_file():
             self._restore()
 
-    def run(self, on_step: Callable[[int, float], None]) -> list[float]:
+    def train(self) -> list[float]:
         """Train all epochs that are left; return the mean loss of every epoch.
-
-        Parameters
-        ----------
-        on_step : callable
-            Called with the update, from 0, and its loss.
 
         Raises
         ------
@@ -141,7 +129,7 @@ class ClassifierTraining:
         try:
             for epoch in range(len(self.losses), self.config.epochs):
                 module.train()
-                losses = list(self._train_epoch(epoch, on_step))
+                losses = list(self._train_epoch(epoch))
                 self.losses.append(float(np.mean(losses)))
                 self._save()
         finally:
@@ -156,18 +144,19 @@ class ClassifierTraining:
         passed = (step - rising + 1) / (self.n_steps - rising + 1)
         return self.config.lr * 0.5 * (1 + math.cos(math.pi * passed))
 
-    def _train_epoch(self, epoch: int, on_step: Callable[[int, float], None]) -> Iterator[float]:
+    def _train_epoch(self, epoch: int) -> Iterator[float]:
         draws = np.random.default_rng([self.config.seed, epoch])
         order = draws.permutation(len(self.ids))
         size, first = self.config.batch, epoch * self.steps_per_epoch
         read = batches(self.images, self.ids[order], size, self.network.geometry)
-        for index, (_, pixels) in enumerate(read):
-            labels = self.labels[order[index * size : (index + 1) * size]]
+        for step, (_, pixels) in enumerate(read, first):
+            labels = self.labels[order[(step - first) * size :][:size]]
             if self.config.flip:
                 mirrored = draws.random(len(pixels)) < 0.5
                 pixels = np.where(mirrored[:, None, None, None], pixels[:, :, ::-1], pixels)
-            loss = self._update(pixels, labels, first + index)
-            on_step(first + index, loss)
+            loss = self._update(pixels, labels, step)
+            self.run.log("training.loss", loss, step)
+            self.run.progress(step + 1, self.n_steps, "updates")
             yield loss
 
     def _update(self, pixels: NDArray[np.uint8], labels: NDArray[np.int64], step: int) -> float:
@@ -189,10 +178,10 @@ class ClassifierTraining:
         for number, parameter in enumerate(self.parameters):
             for key, value in self.optimiser.state[parameter].items():
                 tensors[f"adam.{number}.{key}"] = value
-        write_tensors(self.state, tensors, losses=self.losses)
+        write_tensors(self._state, tensors, losses=self.losses)
 
     def _restore(self) -> None:
-        self.losses, tensors = read_tensors(self.state, "losses", self.network.device)
+        self.losses, tensors = read_tensors(self._state, "losses", self.network.device)
         self.network.module.load_state_dict(_with_prefix(tensors, "weight."))
         for number, parameter in enumerate(self.parameters):
             self.optimiser.state[parameter] = _with_prefix(tensors, f"adam.{number}.")

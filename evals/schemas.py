@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from registry import Schema, Variable
 
 NEURON_EVAL = (
@@ -9,127 +11,111 @@ NEURON_EVAL = (
     "ICML 2025, arXiv 2506.05774"
 )
 
-METRIC = Variable(("metric",), "str", "metric of how well a concept explains a neuron")
-LOWER = Variable(("metric",), "float64", "smallest possible value; NaN where the data bound it")
-UPPER = Variable(("metric",), "float64", "largest possible value; NaN where the data bound it")
+
+def _variable(
+    dtype: str, long_name: str, *dims: str, units: str = "1", optional: bool = False
+) -> Variable:
+    return Variable(dims, dtype, long_name, units, optional)
+
+
+_text, _flag = partial(_variable, "str"), partial(_variable, "bool")
+_whole, _real = partial(_variable, "int64"), partial(_variable, "float64")
+
+METRIC = _text("metric of how well a concept explains a neuron", "metric")
+LOWER = _real("smallest possible value; NaN where the data bound it", "metric")
+UPPER = _real("largest possible value; NaN where the data bound it", "metric")
 
 SCORES = Schema(
     name="scores",
     version=1,
     title="How well each concept explains each neuron",
     coords={
-        "neuron": Variable(("neuron",), "int64", "index of the neuron"),
+        "neuron": _whole("index of the neuron", "neuron"),
         "metric": METRIC,
-        "concept": Variable(("concept",), "str", "name of the concept"),
+        "concept": _text("name of the concept", "concept"),
     },
     variables={
-        "score": Variable(
-            ("neuron", "metric", "concept"), "float64", "score of the pair; NaN where undefined"
-        ),
-        "undefined": Variable(("neuron", "metric"), "int64", "undefined pairs of the neuron"),
+        "score": _real("score of the pair; NaN where undefined", "neuron", "metric", "concept"),
+        "undefined": _whole("undefined pairs of the neuron", "neuron", "metric"),
         "lower": LOWER,
         "upper": UPPER,
-        "labelled_share": Variable(("concept",), "float64", "share of inputs with the label"),
-        "n_inputs": Variable((), "int64", "number of inputs"),
-        "undefined_share": Variable((), "float64", "share of undefined pairs, over all metrics"),
+        "labelled_share": _real("share of inputs with the label", "concept"),
+        "n_inputs": _whole("number of inputs"),
+        "undefined_share": _real("share of undefined pairs, over all metrics"),
     },
     references=NEURON_EVAL,
     sharded_along="neuron",
 )
-
-_BY_METRIC = ("concept", "metric")
-_BY_RANK = ("concept", "metric", "rank")
 
 NAMES = Schema(
     name="names",
     version=2,
     title="The label that explains each concept best, by each metric, and by their consensus",
     coords={
-        "concept": Variable(("concept",), "int64", "index of the concept"),
+        "concept": _whole("index of the concept", "concept"),
         "metric": METRIC,
-        "rank": Variable(("rank",), "int64", "place by score, from 0"),
+        "rank": _whole("place by score, from 0", "rank"),
     },
     variables={
-        "name": Variable(
-            _BY_METRIC, "str", "best label on the choosing half of the inputs; empty if undefined"
+        "name": _text(
+            "best label on the choosing half of the inputs; empty if undefined", "concept", "metric"
         ),
-        "score": Variable(_BY_METRIC, "float64", "score of the name on the scoring half"),
-        "interval_low": Variable(_BY_METRIC, "float64", "lower end of the score's interval"),
-        "interval_high": Variable(_BY_METRIC, "float64", "upper end of the score's interval"),
-        "margin": Variable(
-            _BY_METRIC, "float64", "score of the name minus that of the second-best label"
+        "score": _real("score of the name on the scoring half", "concept", "metric"),
+        "interval_low": _real("lower end of the score's interval", "concept", "metric"),
+        "interval_high": _real("upper end of the score's interval", "concept", "metric"),
+        "margin": _real(
+            "score of the name minus that of the second-best label", "concept", "metric"
         ),
-        "tied": Variable(
-            _BY_METRIC, "int64", "labels that score as well as the name on the choosing half"
+        "tied": _whole(
+            "labels that score as well as the name on the choosing half", "concept", "metric"
         ),
-        "undefined": Variable(_BY_METRIC, "int64", "undefined pairs on the choosing half"),
-        "top_label": Variable(_BY_RANK, "str", "best labels on the choosing half"),
-        "top_score": Variable(_BY_RANK, "float64", "their scores on the scoring half"),
-        "chosen_score": Variable(_BY_RANK, "float64", "their scores on the choosing half"),
-        "silent": Variable(
-            ("concept",), "bool", "whether it is the same in all inputs of the choosing half"
+        "undefined": _whole("undefined pairs on the choosing half", "concept", "metric"),
+        "top_label": _text("best labels on the choosing half", "concept", "metric", "rank"),
+        "top_score": _real("their scores on the scoring half", "concept", "metric", "rank"),
+        "chosen_score": _real("their scores on the choosing half", "concept", "metric", "rank"),
+        "silent": _flag("whether it is the same in all inputs of the choosing half", "concept"),
+        "consensus": _text("label that most voting metrics choose; empty if none does", "concept"),
+        "consensus_votes": _whole("voting metrics that choose it", "concept"),
+        "consensus_score": _real("score of the consensus on the scoring half", "concept", "metric"),
+        "right_label": _text(
+            "label that is known to be right; empty if none", "concept", optional=True
         ),
-        "consensus": Variable(
-            ("concept",), "str", "label that most voting metrics choose; empty if none does"
-        ),
-        "consensus_votes": Variable(("concept",), "int64", "voting metrics that choose it"),
-        "consensus_score": Variable(
-            _BY_METRIC, "float64", "score of the consensus on the scoring half"
-        ),
-        "right_label": Variable(
-            ("concept",), "str", "label that is known to be right; empty if none", optional=True
-        ),
-        "right_rank": Variable(
-            _BY_METRIC,
-            "int64",
+        "right_rank": _whole(
             "labels that score higher than the right one on the choosing half; -1 if undefined",
+            "concept",
+            "metric",
             optional=True,
         ),
-        "verdict": Variable(
-            ("metric",), "str", "sanity tests: passes, fails, undecided or untested"
-        ),
-        "votes": Variable(("metric",), "bool", "whether the metric takes part in the consensus"),
-        "sanity_forms": Variable(
-            (), "str", "forms of the sanity tests that the verdicts rest on", optional=True
-        ),
+        "verdict": _text("sanity tests: passes, fails, undecided or untested", "metric"),
+        "votes": _flag("whether the metric takes part in the consensus", "metric"),
+        "sanity_forms": _text("forms of the sanity tests that the verdicts rest on", optional=True),
         "lower": LOWER,
         "upper": UPPER,
-        "undefined_share": Variable(("metric",), "float64", "share of undefined pairs"),
-        "right_share": Variable(
-            ("metric",),
-            "float64",
-            "share of right names among concepts of known label",
-            optional=True,
+        "undefined_share": _real("share of undefined pairs", "metric"),
+        "right_share": _real(
+            "share of right names among concepts of known label", "metric", optional=True
         ),
-        "n_choosing": Variable((), "int64", "number of inputs in the choosing half"),
-        "n_scoring": Variable((), "int64", "number of inputs in the scoring half"),
-        "n_silent": Variable((), "int64", "number of silent concepts"),
-        "named_share": Variable((), "float64", "share of concepts with a name by every metric"),
-        "agreeing_share": Variable((), "float64", "share of these with one name by all metrics"),
-        "n_names": Variable((), "int64", "number of different names"),
-        "tied_share": Variable((), "float64", "share of names that another label equals"),
-        "n_voting": Variable((), "int64", "number of voting metrics"),
-        "consensus_share": Variable((), "float64", "share of concepts with a consensus"),
-        "unanimous_share": Variable((), "float64", "share of these that all voting metrics choose"),
-        "majority_share": Variable(
-            (), "float64", "share of these that more than half of the voting metrics choose"
+        "n_choosing": _whole("number of inputs in the choosing half"),
+        "n_scoring": _whole("number of inputs in the scoring half"),
+        "n_silent": _whole("number of silent concepts"),
+        "named_share": _real("share of concepts with a name by every metric"),
+        "agreeing_share": _real("share of these with one name by all metrics"),
+        "n_names": _whole("number of different names"),
+        "tied_share": _real("share of names that another label equals"),
+        "n_voting": _whole("number of voting metrics"),
+        "consensus_share": _real("share of concepts with a consensus"),
+        "unanimous_share": _real("share of these that all voting metrics choose"),
+        "majority_share": _real("share of these that more than half of the voting metrics choose"),
+        "mean_votes": _real("mean votes of a consensus"),
+        "n_consensus_names": _whole("number of different consensus names"),
+        "consensus_right_share": _real(
+            "share of right consensus names among concepts of known label", optional=True
         ),
-        "mean_votes": Variable((), "float64", "mean votes of a consensus"),
-        "n_consensus_names": Variable((), "int64", "number of different consensus names"),
-        "consensus_right_share": Variable(
-            (),
-            "float64",
-            "share of right consensus names among concepts of known label",
-            optional=True,
-        ),
-        "n_right_known": Variable((), "int64", "number of concepts of known label", optional=True),
+        "n_right_known": _whole("number of concepts of known label", optional=True),
     },
     references=NEURON_EVAL + "; Efron and Tibshirani, An Introduction to the Bootstrap, 1993",
     sharded_along="concept",
 )
-
-_BY_SPLIT = ("metric", "seed")
-_BY_NEURON = ("neuron", "metric")
 
 IDENTIFICATION = Schema(
     name="identification",
@@ -137,59 +123,50 @@ IDENTIFICATION = Schema(
     title="How well each metric finds the known concept of a neuron",
     coords={
         "metric": METRIC,
-        "seed": Variable(("seed",), "int64", "seed of a split into neurons that choose and others"),
-        "neuron": Variable(("neuron",), "int64", "index of the neuron"),
+        "seed": _whole("seed of a split into neurons that choose and others", "seed"),
+        "neuron": _whole("index of the neuron", "neuron"),
     },
     variables={
-        "auprc": Variable(
-            ("metric",),
-            "float64",
+        "auprc": _real(
             "average precision of scores as a detector of right pairs of tested neurons, mean over "
             "splits",
+            "metric",
         ),
-        "auprc_low": Variable(("metric",), "float64", "lower end of the mean's t interval"),
-        "auprc_high": Variable(("metric",), "float64", "upper end of the mean's t interval"),
-        "mean_rank": Variable(
-            ("metric",), "float64", "place among the metrics by AUPRC, from 1, mean over splits"
+        "auprc_low": _real("lower end of the mean's t interval", "metric"),
+        "auprc_high": _real("upper end of the mean's t interval", "metric"),
+        "mean_rank": _real("place among the metrics by AUPRC, from 1, mean over splits", "metric"),
+        "top_share": _real("share of tested neurons whose best concept is the right one", "metric"),
+        "undefined_share": _real("share of undefined pairs of tested neurons", "metric"),
+        "published": _real(
+            "published AUPRC of the same setting; NaN where there is none", "metric"
         ),
-        "top_share": Variable(
-            ("metric",), "float64", "share of tested neurons whose best concept is the right one"
+        "split_auprc": _real("AUPRC of the tested neurons", "metric", "seed"),
+        "split_rank": _real("place among the metrics by AUPRC, from 1", "metric", "seed"),
+        "validation_auprc": _real(
+            "AUPRC of the choosing neurons, with the chosen parameters", "metric", "seed"
         ),
-        "undefined_share": Variable(
-            ("metric",), "float64", "share of undefined pairs of tested neurons"
+        "alpha": _real(
+            "chosen fraction of active inputs; NaN where none is needed", "metric", "seed"
         ),
-        "published": Variable(
-            ("metric",), "float64", "published AUPRC of the same setting; NaN where there is none"
-        ),
-        "split_auprc": Variable(_BY_SPLIT, "float64", "AUPRC of the tested neurons"),
-        "split_rank": Variable(_BY_SPLIT, "float64", "place among the metrics by AUPRC, from 1"),
-        "validation_auprc": Variable(
-            _BY_SPLIT, "float64", "AUPRC of the choosing neurons, with the chosen parameters"
-        ),
-        "alpha": Variable(
-            _BY_SPLIT, "float64", "chosen fraction of active inputs; NaN where none is needed"
-        ),
-        "lam": Variable(
-            _BY_SPLIT, "float64", "chosen weight of how common a concept is; NaN likewise"
-        ),
-        "name": Variable(("neuron",), "str", "name of the neuron"),
-        "right_concept": Variable(("neuron",), "str", "known concept of the neuron"),
-        "right_rank": Variable(
-            _BY_NEURON,
-            "float64",
+        "lam": _real("chosen weight of how common a concept is; NaN likewise", "metric", "seed"),
+        "name": _text("name of the neuron", "neuron"),
+        "right_concept": _text("known concept of the neuron", "neuron"),
+        "right_rank": _real(
             "place of the right concept among all, from 1, mean over splits that test the neuron",
+            "neuron",
+            "metric",
         ),
-        "best_concept": Variable(
-            _BY_NEURON, "str", "best concept in the first split that tests the neuron"
+        "best_concept": _text(
+            "best concept in the first split that tests the neuron", "neuron", "metric"
         ),
-        "is_choosing": Variable(("neuron", "seed"), "bool", "whether the neuron chooses"),
-        "n_inputs": Variable((), "int64", "number of inputs"),
-        "n_neurons": Variable((), "int64", "number of neurons of known concept"),
-        "n_choosing": Variable((), "int64", "number of these that choose, in each split"),
-        "n_concepts": Variable((), "int64", "number of concepts that compete"),
-        "best_auprc": Variable((), "float64", "highest AUPRC of a metric"),
-        "shift": Variable((), "float64", "constant added to the activations", "activation"),
-        "confidence": Variable((), "float64", "confidence of the intervals"),
+        "is_choosing": _flag("whether the neuron chooses", "neuron", "seed"),
+        "n_inputs": _whole("number of inputs"),
+        "n_neurons": _whole("number of neurons of known concept"),
+        "n_choosing": _whole("number of these that choose, in each split"),
+        "n_concepts": _whole("number of concepts that compete"),
+        "best_auprc": _real("highest AUPRC of a metric"),
+        "shift": _real("constant added to the activations", units="activation"),
+        "confidence": _real("confidence of the intervals"),
     },
     references=NEURON_EVAL + ", section 5 and appendix E.2",
 )
@@ -199,148 +176,127 @@ CONSISTENCY = Schema(
     version=1,
     title="How alike what a concept points at looks to a foundation model: the C2-score",
     coords={
-        "concept": Variable(("concept",), "int64", "index of the concept"),
-        "baseline_class": Variable(
-            ("baseline_class",), "int64", "class of the baseline; 0 where there is only one"
+        "concept": _whole("index of the concept", "concept"),
+        "baseline_class": _whole(
+            "class of the baseline; 0 where there is only one", "baseline_class"
         ),
-        "bin": Variable(("bin",), "float64", "lower end of a bin of scores"),
+        "bin": _real("lower end of a bin of scores", "bin"),
     },
     variables={
-        "score": Variable(
-            ("concept",), "float64", "mean cosine of the concept's encodings; NaN below two"
+        "score": _real("mean cosine of the concept's encodings; NaN below two", "concept"),
+        "n_images": _whole("number of encodings", "concept"),
+        "empty_maps": _whole("images whose map has no positive part", "concept"),
+        "pixels": _real("mean number of pixels with 80 % of the map", "concept"),
+        "concept_name": _text("name of the concept", "concept", optional=True),
+        "concept_class": _text("class of the concept", "concept", optional=True),
+        "baseline_score": _real("score of random maps", "baseline_class"),
+        "baseline_name": _text("name of the class", "baseline_class", optional=True),
+        "concept_baseline": _real(
+            "score of random maps of the concept's class", "concept", optional=True
         ),
-        "n_images": Variable(("concept",), "int64", "number of encodings"),
-        "empty_maps": Variable(("concept",), "int64", "images whose map has no positive part"),
-        "pixels": Variable(("concept",), "float64", "mean number of pixels with 80 % of the map"),
-        "concept_name": Variable(("concept",), "str", "name of the concept", optional=True),
-        "concept_class": Variable(("concept",), "str", "class of the concept", optional=True),
-        "baseline_score": Variable(("baseline_class",), "float64", "score of random maps"),
-        "baseline_name": Variable(("baseline_class",), "str", "name of the class", optional=True),
-        "concept_baseline": Variable(
-            ("concept",), "float64", "score of random maps of the concept's class", optional=True
-        ),
-        "share": Variable(("bin",), "float64", "share of the counted concepts in the bin"),
-        "mean_score": Variable((), "float64", "mean score of concepts with enough images"),
-        "baseline": Variable((), "float64", "mean score of random maps"),
-        "difference": Variable((), "float64", "mean score less that of random maps"),
-        "n_scored": Variable((), "int64", "concepts with enough images"),
-        "n_few_images": Variable((), "int64", "concepts with a score, but of too few images"),
-        "least_images": Variable((), "int64", "encodings that a concept needs to count"),
-        "empty_total": Variable((), "int64", "maps without positive part, over all concepts"),
-        "centred": Variable((), "int64", "whether the mean feature was subtracted, 0 or 1"),
-        "variant": Variable((), "str", "encoder, up-sampler, choice of images, centring"),
+        "share": _real("share of the counted concepts in the bin", "bin"),
+        "mean_score": _real("mean score of concepts with enough images"),
+        "baseline": _real("mean score of random maps"),
+        "difference": _real("mean score less that of random maps"),
+        "n_scored": _whole("concepts with enough images"),
+        "n_few_images": _whole("concepts with a score, but of too few images"),
+        "least_images": _whole("encodings that a concept needs to count"),
+        "empty_total": _whole("maps without positive part, over all concepts"),
+        "centred": _whole("whether the mean feature was subtracted, 0 or 1"),
+        "variant": _text("encoder, up-sampler, choice of images, centring"),
     },
     references="Parchami-Araghi et al., FaCT, NeurIPS 2025, arXiv 2510.25512",
 )
-
-_BY_MEASURE = ("concept", "measure")
 
 LOCALISATION = Schema(
     name="localisation",
     version=1,
     title="Whether concepts are where their labels are",
     coords={
-        "concept": Variable(("concept",), "int64", "index of the concept"),
-        "measure": Variable(("measure",), "str", "measure: pointing, energy or iou"),
-        "rank": Variable(("rank",), "int64", "place by gain, from 0"),
+        "concept": _whole("index of the concept", "concept"),
+        "measure": _text("measure: pointing, energy or iou", "measure"),
+        "rank": _whole("place by gain, from 0", "rank"),
     },
     variables={
-        "name": Variable(("concept",), "str", "label that names the concept; empty for none"),
-        "n_images": Variable(("concept",), "int64", "images that the concept was mapped in"),
-        "n_empty": Variable(("concept",), "int64", "of them, those whose map has no positive part"),
-        "n_shown": Variable(("concept",), "int64", "images with a mask of the name"),
-        "score": Variable(_BY_MEASURE, "float64", "mean score of the name in these images"),
-        "interval_low": Variable(_BY_MEASURE, "float64", "lower end of its interval"),
-        "interval_high": Variable(_BY_MEASURE, "float64", "upper end of its interval"),
-        "chance": Variable(_BY_MEASURE, "float64", "the same of a map without any place"),
-        "elsewhere": Variable(
-            _BY_MEASURE, "float64", "the same of maps on the masks of the other images"
+        "name": _text("label that names the concept; empty for none", "concept"),
+        "n_images": _whole("images that the concept was mapped in", "concept"),
+        "n_empty": _whole("of them, those whose map has no positive part", "concept"),
+        "n_shown": _whole("images with a mask of the name", "concept"),
+        "score": _real("mean score of the name in these images", "concept", "measure"),
+        "interval_low": _real("lower end of its interval", "concept", "measure"),
+        "interval_high": _real("upper end of its interval", "concept", "measure"),
+        "chance": _real("the same of a map without any place", "concept", "measure"),
+        "elsewhere": _real(
+            "the same of maps on the masks of the other images", "concept", "measure"
         ),
-        "lift": Variable(_BY_MEASURE, "float64", "score above chance"),
-        "lift_low": Variable(_BY_MEASURE, "float64", "lower end of its interval"),
-        "lift_high": Variable(_BY_MEASURE, "float64", "upper end of its interval"),
-        "gain": Variable(
-            _BY_MEASURE,
-            "float64",
-            "score above chance of the name, over all images, 0 where unshown",
+        "lift": _real("score above chance", "concept", "measure"),
+        "lift_low": _real("lower end of its interval", "concept", "measure"),
+        "lift_high": _real("upper end of its interval", "concept", "measure"),
+        "gain": _real(
+            "score above chance of the name, over all images, 0 where unshown", "concept", "measure"
         ),
-        "top_label": Variable(("concept", "measure", "rank"), "str", "labels of the largest gain"),
-        "top_gain": Variable(("concept", "measure", "rank"), "float64", "their gains"),
-        "mean_score": Variable(("measure",), "float64", "mean score over concepts"),
-        "mean_chance": Variable(("measure",), "float64", "mean chance over concepts"),
-        "mean_elsewhere": Variable(
-            ("measure",), "float64", "mean over concepts, on the masks of other images"
+        "top_label": _text("labels of the largest gain", "concept", "measure", "rank"),
+        "top_gain": _real("their gains", "concept", "measure", "rank"),
+        "mean_score": _real("mean score over concepts", "measure"),
+        "mean_chance": _real("mean chance over concepts", "measure"),
+        "mean_elsewhere": _real("mean over concepts, on the masks of other images", "measure"),
+        "mean_lift": _real("mean score above chance over concepts", "measure"),
+        "located_share": _real(
+            "share of judged concepts whose interval lies above chance", "measure"
         ),
-        "mean_lift": Variable(("measure",), "float64", "mean score above chance over concepts"),
-        "located_share": Variable(
-            ("measure",), "float64", "share of judged concepts whose interval lies above chance"
-        ),
-        "best_share": Variable(
-            ("measure",), "float64", "share of shown names that no label exceeds in gain"
-        ),
-        "n_named": Variable((), "int64", "number of concepts with a name"),
-        "n_without_mask": Variable((), "int64", "of them, those whose name has no masks at all"),
-        "n_not_shown": Variable((), "int64", "of the others, those whose images do not show it"),
-        "n_judged": Variable((), "int64", "number of concepts with an interval"),
-        "shown_share": Variable(
-            (), "float64", "share of mapped images that show the name, where it has masks"
-        ),
+        "best_share": _real("share of shown names that no label exceeds in gain", "measure"),
+        "n_named": _whole("number of concepts with a name"),
+        "n_without_mask": _whole("of them, those whose name has no masks at all"),
+        "n_not_shown": _whole("of the others, those whose images do not show it"),
+        "n_judged": _whole("number of concepts with an interval"),
+        "shown_share": _real("share of mapped images that show the name, where it has masks"),
     },
     references="Zhang et al., Top-down Neural Attention by Excitation Backprop, IJCV 126, 2018; "
     "Wang et al., Score-CAM, CVPR workshops 2020",
 )
-
-_BY_BASIS = ("concept", "basis")
-_AT_THRESHOLD = ("basis", "threshold")
 
 MATCHING = Schema(
     name="matching",
     version=1,
     title="Which concepts of one set come back in another",
     coords={
-        "concept": Variable(("concept",), "int64", "index of the concept in the one set"),
-        "basis": Variable(("basis",), "str", "what is compared: decoder or presence"),
-        "threshold": Variable(("threshold",), "float64", "similarity from which on it is the same"),
+        "concept": _whole("index of the concept in the one set", "concept"),
+        "basis": _text("what is compared: decoder or presence", "basis"),
+        "threshold": _real("similarity from which on it is the same", "threshold"),
     },
     variables={
-        "match": Variable(
-            _BY_BASIS, "int64", "concept of the other set, one to one; -1 where there is none"
+        "match": _whole(
+            "concept of the other set, one to one; -1 where there is none", "concept", "basis"
         ),
-        "similarity": Variable(_BY_BASIS, "float64", "cosine, or correlation, with it"),
-        "nearest": Variable(_BY_BASIS, "int64", "most similar concept of the other set"),
-        "nearest_similarity": Variable(_BY_BASIS, "float64", "cosine, or correlation, with it"),
-        "mutual": Variable(_BY_BASIS, "bool", "whether each is the most similar one of the other"),
-        "matched_share": Variable(
-            _AT_THRESHOLD, "float64", "share of concepts with a match at or above the threshold"
+        "similarity": _real("cosine, or correlation, with it", "concept", "basis"),
+        "nearest": _whole("most similar concept of the other set", "concept", "basis"),
+        "nearest_similarity": _real("cosine, or correlation, with it", "concept", "basis"),
+        "mutual": _flag("whether each is the most similar one of the other", "concept", "basis"),
+        "matched_share": _real(
+            "share of concepts with a match at or above the threshold", "basis", "threshold"
         ),
-        "matched_share_low": Variable(_AT_THRESHOLD, "float64", "lower end of its interval"),
-        "matched_share_high": Variable(_AT_THRESHOLD, "float64", "upper end of its interval"),
-        "null_matched_share": Variable(_AT_THRESHOLD, "float64", "the same of the null"),
-        "mutual_share": Variable(("basis",), "float64", "share of concepts with a mutual nearest"),
-        "null_mutual_share": Variable(("basis",), "float64", "the same of the null"),
-        "mean_similarity": Variable(("basis",), "float64", "mean similarity of matched concepts"),
-        "null_mean_similarity": Variable(("basis",), "float64", "the same of the null"),
-        "mean_nearest": Variable(
-            ("basis",), "float64", "mean similarity to the most similar concept"
+        "matched_share_low": _real("lower end of its interval", "basis", "threshold"),
+        "matched_share_high": _real("upper end of its interval", "basis", "threshold"),
+        "null_matched_share": _real("the same of the null", "basis", "threshold"),
+        "mutual_share": _real("share of concepts with a mutual nearest", "basis"),
+        "null_mutual_share": _real("the same of the null", "basis"),
+        "mean_similarity": _real("mean similarity of matched concepts", "basis"),
+        "null_mean_similarity": _real("the same of the null", "basis"),
+        "mean_nearest": _real("mean similarity to the most similar concept", "basis"),
+        "mean_nearest_low": _real("lower end of its interval", "basis"),
+        "mean_nearest_high": _real("upper end of its interval", "basis"),
+        "null_mean_nearest": _real("the same of the null", "basis"),
+        "same_match_share": _real(
+            "share of concepts that both bases match, which they match alike"
         ),
-        "mean_nearest_low": Variable(("basis",), "float64", "lower end of its interval"),
-        "mean_nearest_high": Variable(("basis",), "float64", "upper end of its interval"),
-        "null_mean_nearest": Variable(("basis",), "float64", "the same of the null"),
-        "same_match_share": Variable(
-            (), "float64", "share of concepts that both bases match, which they match alike"
-        ),
-        "n_one": Variable((), "int64", "concepts of the one set"),
-        "n_other": Variable((), "int64", "concepts of the other set"),
-        "n_alive_one": Variable((), "int64", "of the one, those that differ between images"),
-        "n_alive_other": Variable((), "int64", "of the other, those that differ between images"),
+        "n_one": _whole("concepts of the one set"),
+        "n_other": _whole("concepts of the other set"),
+        "n_alive_one": _whole("of the one, those that differ between images"),
+        "n_alive_other": _whole("of the other, those that differ between images"),
     },
     references="Kuhn, The Hungarian method for the assignment problem, 1955; Sharkey et al., "
     "Taking features out of superposition with sparse autoencoders, 2022",
 )
-
-_BY_TEST = ("metric", "form", "test")
-_BY_FREQUENCY = ("metric", "test", "frequency")
-_BY_SANITY_SEED = ("metric", "form", "test", "seed")
 
 SANITY = Schema(
     name="sanity",
@@ -348,82 +304,85 @@ SANITY = Schema(
     title="Whether the score of a right concept falls when its labels are spoiled",
     coords={
         "metric": METRIC,
-        "form": Variable(
-            ("form",),
-            "str",
+        "form": _text(
             "theoretical: binary neurons that are their concept; experimental: real neurons, "
             "labels spoiled at random; semantic: real neurons, classes for superclasses and back",
+            "form",
         ),
-        "test": Variable(("test",), "str", "what is wrong with the labels: missing or extra ones"),
-        "frequency": Variable(
-            ("frequency",), "float64", "share of inputs at which a binary neuron is active"
-        ),
-        "seed": Variable(("seed",), "int64", "seed of labels spoiled at random", optional=True),
+        "test": _text("what is wrong with the labels: missing or extra ones", "test"),
+        "frequency": _real("share of inputs at which a binary neuron is active", "frequency"),
+        "seed": _whole("seed of labels spoiled at random", "seed", optional=True),
     },
     variables={
-        "decrease_accuracy": Variable(
-            _BY_TEST,
-            "float64",
-            "share of draws (mean over frequencies) or of neurons in which the score falls by "
-            "more than epsilon; NaN where the form was not run",
+        "decrease_accuracy": _real(
+            "share of draws (mean over frequencies) or of neurons in which the score falls by more "
+            "than epsilon; NaN where the form was not run",
+            "metric",
+            "form",
+            "test",
         ),
-        "decrease_accuracy_low": Variable(_BY_TEST, "float64", "lower end of its 95 % interval"),
-        "decrease_accuracy_high": Variable(_BY_TEST, "float64", "upper end of its 95 % interval"),
-        "standard_error": Variable(_BY_TEST, "float64", "standard error of the share"),
-        "mean_change": Variable(
-            _BY_TEST, "float64", "mean change of the score, in units of the metric's range"
+        "decrease_accuracy_low": _real("lower end of its 95 % interval", "metric", "form", "test"),
+        "decrease_accuracy_high": _real("upper end of its 95 % interval", "metric", "form", "test"),
+        "standard_error": _real("standard error of the share", "metric", "form", "test"),
+        "mean_change": _real(
+            "mean change of the score, in units of the metric's range", "metric", "form", "test"
         ),
-        "undefined": Variable(
-            _BY_TEST, "float64", "share of undefined scores on spoiled labels, which count as 0"
+        "undefined": _real(
+            "share of undefined scores on spoiled labels, which count as 0",
+            "metric",
+            "form",
+            "test",
         ),
-        "verdict": Variable(
-            _BY_TEST, "str", "passes, fails or undecided; empty where the form was not run"
+        "verdict": _text(
+            "passes, fails or undecided; empty where the form was not run", "metric", "form", "test"
         ),
-        "published": Variable(
-            _BY_TEST, "float64", "share that the paper gives; NaN where it gives none"
+        "published": _real(
+            "share that the paper gives; NaN where it gives none", "metric", "form", "test"
         ),
-        "difference": Variable(
-            _BY_TEST, "str", "why ours, or its verdict, differs from it; empty if it does not"
+        "difference": _text(
+            "why ours, or its verdict, differs from it; empty if it does not",
+            "metric",
+            "form",
+            "test",
         ),
-        "score_change": Variable(
-            _BY_FREQUENCY, "float64", "theoretical: mean change, in units of the metric's range"
+        "score_change": _real(
+            "theoretical: mean change, in units of the metric's range",
+            "metric",
+            "test",
+            "frequency",
         ),
-        "decrease_rate": Variable(
-            _BY_FREQUENCY, "float64", "theoretical: share of draws in which the score falls"
+        "decrease_rate": _real(
+            "theoretical: share of draws in which the score falls", "metric", "test", "frequency"
         ),
-        "undefined_share": Variable(
-            _BY_FREQUENCY, "float64", "theoretical: share of undefined scores on spoiled labels"
+        "undefined_share": _real(
+            "theoretical: share of undefined scores on spoiled labels",
+            "metric",
+            "test",
+            "frequency",
         ),
-        "passed": Variable(
-            ("metric",),
-            "str",
+        "passed": _text(
             "verdict on both tests in the theoretical and, where run, the experimental form",
+            "metric",
         ),
-        "seed_accuracy": Variable(
-            _BY_SANITY_SEED, "float64", "decrease accuracy of each seed alone", optional=True
+        "seed_accuracy": _real(
+            "decrease accuracy of each seed alone", "metric", "form", "test", "seed", optional=True
         ),
-        "n_neurons": Variable(
-            ("form", "test"), "int64", "neurons tested; 0 where the form was not run"
+        "n_neurons": _whole("neurons tested; 0 where the form was not run", "form", "test"),
+        "alpha": _real(
+            "chosen fraction of active inputs; NaN where none is needed", "metric", optional=True
         ),
-        "alpha": Variable(
-            ("metric",),
-            "float64",
-            "chosen fraction of active inputs; NaN where none is needed",
-            optional=True,
-        ),
-        "lam": Variable(
-            ("metric",),
-            "float64",
+        "lam": _real(
             "chosen weight of how common a concept is; NaN where none is needed",
+            "metric",
             optional=True,
         ),
-        "n_passing": Variable((), "int64", "number of metrics that pass"),
-        "n_failing": Variable((), "int64", "number of metrics that fail"),
-        "n_undecided": Variable((), "int64", "number of metrics of which sampling decides"),
-        "epsilon": Variable((), "float64", "fall that counts, in units of a metric's range"),
-        "required": Variable((), "float64", "share in which scores must fall"),
-        "n_draws": Variable((), "int64", "theoretical: draws at each frequency"),
-        "variant": Variable((), "str", "rates, right concepts, handling of ties"),
+        "n_passing": _whole("number of metrics that pass"),
+        "n_failing": _whole("number of metrics that fail"),
+        "n_undecided": _whole("number of metrics of which sampling decides"),
+        "epsilon": _real("fall that counts, in units of a metric's range"),
+        "required": _real("share in which scores must fall"),
+        "n_draws": _whole("theoretical: draws at each frequency"),
+        "variant": _text("rates, right concepts, handling of ties"),
     },
     references=NEURON_EVAL + ", section 4 and appendices E.1 and E.3",
 )

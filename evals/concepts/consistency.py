@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import xarray as xr
@@ -17,7 +18,6 @@ from numpy.typing import NDArray
 
 import registry
 from evals.concepts.config import ConsistencyConfig
-from evals.concepts.consistency_table import consistency_table
 from evals.kernels.arrays import to_labelled
 from evals.kernels.containers import AnyArray
 from registry.arrays import to_numpy
@@ -28,8 +28,6 @@ Floats = NDArray[np.float64]
 CONCEPT, WHOLE, RANDOM = MAPS = "concept", "whole", "random"
 """What weighted an encoding: a concept's map, the whole image alike, or random numbers."""
 
-LEAST_IMAGES = 5
-N_BINS = 50
 ROWS = 8192  # encodings that are read at once
 
 
@@ -65,7 +63,10 @@ def c2_score(
     """
     rows, weights = _checked(encodings, presence)
     if centre is not None:
-        rows = rows - _checked_centre(centre, rows.shape[1])
+        middle = to_numpy(centre).astype(np.float64)
+        if middle.shape != rows.shape[1:]:
+            raise ValueError(f"centre {middle.shape}; expected {rows.shape[1:]}, (feature,)")
+        rows = rows - middle
     largest = weights.max(initial=0)
     sums = PairSums(1, rows.shape[1])
     sums.add(np.zeros(len(rows), dtype=np.int64), rows, weights / largest if largest else weights)
@@ -96,13 +97,6 @@ def _checked(encodings: AnyArray, presence: AnyArray) -> tuple[Floats, Floats]:
     if np.isinf(rows).any():
         raise ValueError("encodings hold infinite values")
     return rows, weights
-
-
-def _checked_centre(centre: AnyArray, n_features: int) -> Floats:
-    values = to_numpy(centre).astype(np.float64)
-    if values.shape != (n_features,):
-        raise ValueError(f"centre {values.shape}; expected ({n_features},), (feature,)")
-    return values
 
 
 class PairSums:
@@ -170,8 +164,8 @@ def score_encodings(
     encodings: xr.Dataset,
     *,
     centred: bool = True,
-    least_images: int = LEAST_IMAGES,
-    n_bins: int = N_BINS,
+    least_images: int = ConsistencyConfig.least_images,
+    n_bins: int = ConsistencyConfig.n_bins,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> xr.Dataset:
     """Score every concept of a dataset of encodings, beside a baseline of random maps.
@@ -189,7 +183,7 @@ def score_encodings(
     n_bins : int
         Bins of the histogram over [-1, 1].
     progress : callable
-        Told of samples done and in total.
+        Called with samples done and in total.
 
     Returns
     -------
@@ -206,7 +200,8 @@ def score_encodings(
     concepts, n_channels = encodings["concept"].values, encodings.sizes["channel"]
     centre = _dataset_mean(encodings) if centred else np.zeros(n_channels)
     of_concepts = _Tally(concepts, n_channels)
-    of_random = _Tally(_baseline_classes(encodings), n_channels)
+    baselines = encodings["group"].values[encodings["map"].values == RANDOM]
+    of_random = _Tally(np.unique(baselines).astype(np.int64), n_channels)
     for done, block in _blocks(encodings):
         kind = block["map"].values
         of_concepts.add_block(block.isel(sample=kind == CONCEPT), centre)
@@ -227,7 +222,11 @@ def score_encodings(
             "empty_total": int(of_concepts.empty.sum()),
             "centred": int(centred),
         },
-        {"concept": concepts, "baseline_class": of_random.groups, "bin": _bin_starts(n_bins)},
+        {
+            "concept": concepts,
+            "baseline_class": of_random.groups,
+            "bin": np.linspace(-1, 1, n_bins + 1)[:-1],
+        },
     )
 
 
@@ -266,11 +265,6 @@ def _blocks(encodings: xr.Dataset) -> Iterator[tuple[int, xr.Dataset]]:
         if unknown := sorted(set(block["map"].values.tolist()) - set(MAPS)):
             raise ValueError(f"unknown map {unknown[0]!r}{nearest(str(unknown[0]), MAPS)}")
         yield min(start + ROWS, total), block
-
-
-def _baseline_classes(encodings: xr.Dataset) -> NDArray[np.int64]:
-    group, kind = encodings["group"].values, encodings["map"].values
-    return np.unique(group[kind == RANDOM]).astype(np.int64)
 
 
 def _name_baselines(
@@ -318,10 +312,6 @@ def _summary(
     }
 
 
-def _bin_starts(n_bins: int) -> Floats:
-    return np.linspace(-1, 1, n_bins + 1)[:-1]
-
-
 def _mean_of(values: Floats) -> float:
     return float(values.mean()) if len(values) else float("nan")
 
@@ -335,19 +325,56 @@ def measure_consistency(
     config: ConsistencyConfig, inputs: registry.Inputs, run: registry.Run
 ) -> xr.Dataset:
     """Score every concept."""
-
-    def tell(done: int, total: int) -> None:
-        run.progress(done, total, "encodings")
-
     encodings = inputs["encodings"].open()
-    measured = score_encodings(
-        encodings,
-        centred=config.centred,
-        least_images=config.least_images,
-        n_bins=config.n_bins,
-        progress=tell,
-    )
-    told = "centred" if config.centred else "not centred"
-    measured = measured.assign(variant=f"{encodings['variant'].item()}; {told}")
+    progress = partial(run.progress, what="encodings")
+    measured = score_encodings(encodings, **vars(config), progress=progress)
+    centring = "centred" if config.centred else "not centred"
+    measured = measured.assign(variant=f"{encodings['variant'].item()}; {centring}")
     sys.stdout.write(consistency_table(measured))
     return measured
+
+
+def consistency_table(consistency: xr.Dataset, most: int = 10) -> str:
+    """Return the summary, then the most and the least consistent concepts, a line each.
+
+    Beside the score of a concept stands that of random maps of its class, where there are classes.
+
+    Parameters
+    ----------
+    consistency : Dataset
+        Of the schema ``consistency``.
+    most : int
+        Concepts shown; all of them where they are no more.
+    """
+    known = {str(name): value.item() for name, value in consistency.items() if not value.dims}
+    summary = (
+        f"C2-score {known['mean_score']:.3f} over {known['n_scored']} concepts with at least "
+        f"{known['least_images']} images; random maps {known['baseline']:.3f}, "
+        f"difference {known['difference']:+.3f}\n"
+    )
+    if "variant" in known:
+        summary += f"{known['variant']}\n"
+    names = (
+        consistency["concept_name"].values
+        if "concept_name" in consistency
+        else consistency["concept"].values
+    ).astype(str)
+    score = consistency["score"].values
+    order = np.argsort(-np.where(np.isnan(score), -np.inf, score), kind="stable")
+    order = order[~np.isnan(score[order])]
+    shown = order if len(order) <= most else np.append(order[: most // 2], order[-(most // 2) :])
+    width = max([len("concept"), *(len(names[row]) for row in shown)])
+    has_classes = "concept_baseline" in consistency
+    random = f"{'random':>8}" if has_classes else ""
+    lines = [f"{'concept':>{width}}   score{random}  images  pixels  without map"]
+    for row in shown:
+        if has_classes:
+            random = f"  {consistency['concept_baseline'].values[row]:6.3f}"
+        lines.append(
+            f"{names[row]:>{width}}  {score[row]:6.3f}{random}  "
+            f"{consistency['n_images'].values[row]:6d}  "
+            f"{consistency['pixels'].values[row]:6.0f}  {consistency['empty_maps'].values[row]:11d}"
+        )
+    if len(order) > most:
+        lines.insert(1 + most // 2, f"{'…':>{width}}")
+    return summary + "\n".join(lines) + "\n"

@@ -35,7 +35,6 @@ from evals.kernels.contingency import divide
 from evals.metrics.registered import find_metric
 from evals.metrics.table import DEFAULTS
 from evals.scoring.labelled import share_names, take_neurons
-from registry.arrays import to_plain
 
 THRESHOLDS = (0.5, 0.7, 0.9)
 UNMATCHED = -1
@@ -164,7 +163,7 @@ def compare_presences(
     if shuffle is not None:
         indices[1] = np.random.default_rng([shuffle, 1]).permutation(indices[1])
     columns = [
-        Columns(to_plain(array.isel(input=index)), name)
+        Columns(array.isel(input=index), name)
         for array, index, name in zip(taken, indices, sets, strict=True)
     ]
     row = find_metric("correlation")

@@ -18,14 +18,12 @@ import numpy as np
 import xarray as xr
 
 from evals.kernels.blocks import BlockStatistics, PreparedLabels, map_statistics, most_neurons
-from evals.kernels.columns import Columns
 from evals.kernels.containers import AnyArray
 from evals.metrics.registered import find_metrics
 from evals.metrics.table import ALPHAS, LAMBDAS, Metric, Parameters
 from evals.scoring.ground_truth import UNKNOWN, require_right, take_right
-from evals.scoring.labelled import align
-from evals.scoring.scoring import read_activations
-from registry.arrays import to_numpy, to_plain
+from evals.scoring.labelled import align, read_columns
+from registry.arrays import to_numpy
 
 VALIDATION_SHARE = 0.05
 LEAST_VALIDATION = 2
@@ -247,7 +245,7 @@ class KnownNeurons:
         n_blocks, self._size = _block_size(int(is_chooser.sum()), self.n_inputs, workers)
         self._n_first = min(n_blocks * self._size, len(known))
         self._activations = activations.isel(neuron=known[order])
-        self._labels = PreparedLabels(Columns(to_plain(labels), "labels"), workers)
+        self._labels = PreparedLabels(read_columns(labels, "labels"), workers)
 
     def __len__(self) -> int:
         return len(self.right)
@@ -301,7 +299,7 @@ class KnownNeurons:
             for (row, point), values in zip(jobs, scores, strict=True):
                 values[neurons] = row.evaluate(statistics, point)
 
-        columns = read_activations(self._activations.isel(neuron=slice(n_neurons)))
+        columns = read_columns(self._activations.isel(neuron=slice(n_neurons)))
         options: Any = {"block_size": self._size, "workers": self._workers}
         for _ in map_statistics(fill, columns, self._labels, **options):
             pass

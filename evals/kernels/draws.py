@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -54,6 +54,10 @@ class _Groups:
         distinct, of_cell = np.unique(-values, return_inverse=True)
         ends = np.cumsum(np.bincount(of_cell))
         return cls(np.argsort(of_cell, kind="stable"), ends, -distinct, of_cell)
+
+    def cumulate(self, weights: np.ndarray) -> np.ndarray:
+        """Return the weight (group, draw) of all cells (cell, draw) down to each group's last."""
+        return np.asarray(_cumulate(weights, self.order, self.ends))
 
 
 @dataclass(frozen=True)
@@ -102,8 +106,9 @@ class DrawnStatistics:
         dtype = weights.dtype if weights.dtype in (np.uint16, np.uint32) else np.float64
         self._weights = np.ascontiguousarray(weights, dtype=dtype)
         self._total = self._weights.sum(axis=0, dtype=np.float64)
-        self._active: dict[float | None, _Levels] = {}
+        self._active: dict[float | None, np.ndarray] = {}
         self._counts: dict[float | None, Counts] = {}
+        self._detected: dict[tuple[str, float | None], tuple[np.ndarray, np.ndarray]] = {}
         self._draws: dict[int, np.ndarray] = {}
         self._drawn: dict[int, DrawnStatistics] = {}
 
@@ -145,33 +150,39 @@ class DrawnStatistics:
         return _Groups.of(self._labels)
 
     @cached_property
-    def _labelled(self) -> _Levels:
-        unlabelled = (self._labels < LABEL_THRESHOLD).astype(np.int64)
-        return _Levels(unlabelled, np.ones(len(self._total), dtype=np.int64))
+    def _is_labelled(self) -> np.ndarray:
+        return self._labels >= LABEL_THRESHOLD
 
-    def _activity(self, alpha: float | None) -> _Levels:
+    @cached_property
+    def _reached(self) -> np.ndarray:
+        return self._by_activation.cumulate(self._weights)
+
+    def _activity(self, alpha: float | None) -> np.ndarray:
+        """Return how many inputs of each cell are active (cell, draw)."""
         if alpha not in self._active:
-            groups = self._by_activation
-            self._active[alpha] = _Levels(groups.of_cell, self._count_active_groups(alpha))
+            is_active = self._by_activation.of_cell[:, None] < self._count_active_groups(alpha)
+            self._active[alpha] = self._weights * is_active
         return self._active[alpha]
 
     def _count_active_groups(self, alpha: float | None) -> np.ndarray:
         """Return in each draw how many of the highest groups are active."""
-        groups = self._by_activation
+        values = self._by_activation.values
         if alpha is None:
-            require_binary(groups.values)
-            return np.full(len(self._total), np.count_nonzero(groups.values == 1))
+            require_binary(values)
+            return np.full(len(self._total), np.count_nonzero(values == 1))
         tops = {total: count_top(alpha, int(total)) for total in set(self._total.tolist())}
         top = np.array([tops[total] for total in self._total.tolist()], dtype=np.float64)
-        walk = (self._weights, groups.order, groups.ends, groups.values)
-        return np.asarray(_count_active_groups(*walk, top, self._total))
+        cutoff = (self._reached >= top).argmax(axis=0)
+        reached = np.take_along_axis(self._reached, cutoff[None], axis=0)[0]
+        return np.where((values[cutoff] == 0) | (reached == self._total), cutoff, cutoff + 1)
 
     def counts(self, alpha: float | None) -> Counts:
         """Inputs that are active, labelled, or both."""
         if alpha not in self._counts:
-            active, labelled = self._activity(alpha), self._labelled
-            both, n_active, n_labelled = _count(self._weights, *active, *labelled)
-            self._counts[alpha] = Counts.of(both, n_active, n_labelled, self._total)
+            active = self._activity(alpha)
+            both, labelled = (held[self._is_labelled] for held in (active, self._weights))
+            sums = [held.sum(axis=0, dtype=np.float64) for held in (both, active, labelled)]
+            self._counts[alpha] = Counts.of(*sums, self._total)
         return self._counts[alpha]
 
     @cached_property
@@ -182,7 +193,7 @@ class DrawnStatistics:
     @cached_property
     def label_moments(self) -> Moments:
         """Means, deviations and inner products of activations and binary labels."""
-        labelled = (self._labels >= LABEL_THRESHOLD).astype(np.float64)
+        labelled = self._is_labelled.astype(np.float64)
         return self._moments(labelled, _Groups.of(labelled))
 
     def _moments(self, labels: np.ndarray, groups: _Groups) -> Moments:
@@ -203,17 +214,20 @@ class DrawnStatistics:
         )
 
     def _deviation(self, square: np.ndarray, mean: np.ndarray, groups: _Groups) -> np.ndarray:
-        is_constant = _is_constant(self._weights, groups.of_cell)
-        return np.where(is_constant, 0, np.sqrt(np.maximum(square - mean**2, 0)))
+        is_drawn, group = self._weights > 0, groups.of_cell
+        is_varied = is_drawn & (group[:, None] != group[is_drawn.argmax(axis=0)])
+        return np.where(~is_varied.any(axis=0), 0, np.sqrt(np.maximum(square - mean**2, 0)))
 
     @cached_property
     def rank_moments(self) -> Moments:
         """Means, deviations and inner products of midranks, doubled and centred."""
         w, total = self._weights, self._total
-        ranks = [
-            _center_ranks(w, groups.order, groups.ends, total)
-            for groups in (self._by_activation, self._by_label)
-        ]
+        ranks = []
+        for groups in (self._by_activation, self._by_label):
+            reached = groups.cumulate(w)
+            doubled = total - reached
+            doubled[1:] -= reached[:-1]
+            ranks.append(doubled[groups.of_cell])
         a, c = ranks
         squares = np.sum(w * a * a, axis=0), np.sum(w * c * c, axis=0)
         inner = np.sum(w * a * c, axis=0)
@@ -224,8 +238,7 @@ class DrawnStatistics:
     def mean_log_label(self, alpha: float | None) -> np.ndarray:
         """Mean over active inputs of the label's logarithm, clamped below at log 1e-8."""
         logarithms = np.log(np.maximum(self._labels, SMALLEST_LABEL))
-        level, limit = self._activity(alpha)
-        active = self._weights * (level[:, None] < limit)
+        active = self._activity(alpha)
         n_active = active.sum(axis=0)
         return np.asarray(logarithms @ active / np.where(n_active > 0, n_active, np.nan))
 
@@ -254,34 +267,38 @@ class DrawnStatistics:
         return self._draws[seed]
 
     def _draw_weights(self, seed: int) -> np.ndarray:
-        level, limit = self._activity(TOP_SHARE)
-        weights = self._weights.astype(np.int64)
-        top = weights * (level[:, None] < limit)
+        weights, top = (
+            held.astype(np.int64) for held in (self._weights, self._activity(TOP_SHARE))
+        )
         generator = np.random.default_rng(seed)
         drawn = _draw(top, generator) + _draw(weights, generator)
         return np.where(top.any(axis=0), drawn, np.nan)
 
+    def _detect(self, what: str, alpha: float | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Return average precision and area under the ROC curve, of labels or of activations."""
+        if (what, alpha) not in self._detected:
+            if what == "labels":
+                groups, true = self._by_label, self._activity(alpha)
+            else:
+                groups, true = self._by_activation, self._weights * self._is_labelled[:, None]
+            self._detected[what, alpha] = _walk(self._weights, true, groups.order, groups.ends)
+        return self._detected[what, alpha]
+
     def average_precision(self, alpha: float | None) -> np.ndarray:
         """Average precision of labels as scores of active inputs."""
-        return self._precision(self._by_label, self._activity(alpha))
+        return self._detect("labels", alpha)[0]
 
     def inverse_average_precision(self) -> np.ndarray:
         """Average precision of activations as scores of labelled inputs."""
-        return self._precision(self._by_activation, self._labelled)
-
-    def _precision(self, groups: _Groups, truth: _Levels) -> np.ndarray:
-        return np.asarray(_average_precision(self._weights, groups.order, groups.ends, *truth))
+        return self._detect("activations")[0]
 
     def roc_area(self, alpha: float | None) -> np.ndarray:
         """Area under the ROC curve of labels as scores of active inputs."""
-        return self._area(self._by_label, self._activity(alpha))
+        return self._detect("labels", alpha)[1]
 
     def inverse_roc_area(self) -> np.ndarray:
         """Area under the ROC curve of activations as scores of labelled inputs."""
-        return self._area(self._by_activation, self._labelled)
-
-    def _area(self, groups: _Groups, truth: _Levels) -> np.ndarray:
-        return np.asarray(_roc_area(self._weights, groups.order, groups.ends, *truth))
+        return self._detect("activations")[1]
 
     def compute(self, function: Callable[..., np.ndarray], **parameters: Any) -> np.ndarray:
         """Call a function of activations (input, neuron) and labels (input, concept), per draw."""
@@ -312,112 +329,42 @@ def _draw(weights: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     return drawn
 
 
-class _Levels(NamedTuple):
-    """A cell is true in a draw where ``level[cell] < limit[draw]``."""
-
-    level: np.ndarray
-    limit: np.ndarray
-
-
 @njit(nogil=True, cache=True)
-def _count_active_groups(weights, order, ends, values, top, total):  # type: ignore[no-untyped-def]
-    """Return in each draw how many of the highest groups are active."""
-    n_active = np.full(total.size, -1)
-    reached = np.zeros(total.size)
-    cell, waiting = 0, total.size
+def _cumulate(weights, order, ends):  # type: ignore[no-untyped-def]
+    """Return the weight (group, draw) down to the end of each group."""
+    reached = np.zeros((ends.size, weights.shape[1]))
+    cell = 0
     for group in range(ends.size):
+        if group:
+            reached[group] = reached[group - 1]
         while cell < ends[group]:
-            for draw in range(total.size):
-                reached[draw] += weights[order[cell], draw]
+            reached[group] += weights[order[cell]]
             cell += 1
-        for draw in range(total.size):
-            if n_active[draw] < 0 and reached[draw] >= top[draw]:
-                at_zero_or_minimum = values[group] == 0 or reached[draw] == total[draw]
-                n_active[draw] = group if at_zero_or_minimum else group + 1
-                waiting -= 1
-        if not waiting:
-            break
-    return n_active
+    return reached
 
 
 @njit(nogil=True, cache=True)
-def _count(weights, level, limit, other_level, other_limit):  # type: ignore[no-untyped-def]
-    """Return the weight (draw,) of cells that are true in both senses, in one, in the other."""
-    both, one, other = np.zeros(limit.size), np.zeros(limit.size), np.zeros(limit.size)
-    for cell in range(level.size):
-        for draw in range(limit.size):
-            weight = weights[cell, draw]
-            in_one = weight if level[cell] < limit[draw] else 0.0
-            in_other = other_level[cell] < other_limit[draw]
-            one[draw] += in_one
-            both[draw] += in_one if in_other else 0.0
-            other[draw] += weight if in_other else 0.0
-    return both, one, other
-
-
-@njit(nogil=True, cache=True)
-def _average_precision(weights, order, ends, level, limit):  # type: ignore[no-untyped-def]
-    at_or_above, found = np.zeros(limit.size), np.zeros(limit.size)
-    before, precision = np.zeros(limit.size), np.zeros(limit.size)
+def _walk(weights, true, order, ends):  # type: ignore[no-untyped-def]
+    """Return average precision and area under the ROC curve (draw,), from the highest group on."""
+    n_draws = weights.shape[1]
+    reached, found, before, missed_before = np.zeros((4, n_draws))
+    precision, wins = np.zeros((2, n_draws))
     cell = 0
     for group in range(ends.size):
         before[:] = found
+        missed_before[:] = reached - found
         while cell < ends[group]:
-            i = order[cell]
-            for draw in range(limit.size):
-                weight = weights[i, draw]
-                at_or_above[draw] += weight
-                found[draw] += weight if level[i] < limit[draw] else 0.0
+            for draw in range(n_draws):
+                reached[draw] += weights[order[cell], draw]
+                found[draw] += true[order[cell], draw]
             cell += 1
-        for draw in range(limit.size):
-            share = found[draw] / max(at_or_above[draw], 1.0)
-            precision[draw] += (found[draw] - before[draw]) * share
-    return precision / np.where(found > 0, found, np.nan)
-
-
-@njit(nogil=True, cache=True)
-def _roc_area(weights, order, ends, level, limit):  # type: ignore[no-untyped-def]
-    true, false = np.zeros(limit.size), np.zeros(limit.size)
-    true_before, false_before = np.zeros(limit.size), np.zeros(limit.size)
-    wins = np.zeros(limit.size)
-    cell = 0
-    for group in range(ends.size):
-        true_before[:] = true
-        false_before[:] = false
-        while cell < ends[group]:
-            i = order[cell]
-            for draw in range(limit.size):
-                weight = weights[i, draw]
-                hit = weight if level[i] < limit[draw] else 0.0
-                true[draw] += hit
-                false[draw] += weight - hit
-            cell += 1
-        for draw in range(limit.size):
-            middle = (true_before[draw] + true[draw]) / 2
-            wins[draw] += (false[draw] - false_before[draw]) * middle
-    pairs = true * false
-    return wins / np.where(pairs > 0, pairs, np.nan)
-
-
-@njit(nogil=True, cache=True)
-def _center_ranks(weights, order, ends, total):  # type: ignore[no-untyped-def]
-    """Return midranks (cell, draw), doubled and centred: ``2 midrank - (total + 1)``."""
-    ranks = np.empty(weights.shape)
-    above, here = np.zeros(total.size), np.zeros(total.size)
-    cell = 0
-    for group in range(ends.size):
-        here[:] = 0
-        first = cell
-        while cell < ends[group]:
-            for draw in range(total.size):
-                here[draw] += weights[order[cell], draw]
-            cell += 1
-        for index in range(first, cell):
-            for draw in range(total.size):
-                ranks[order[index], draw] = total[draw] - 2 * above[draw] - here[draw]
-        for draw in range(total.size):
-            above[draw] += here[draw]
-    return ranks
+        for draw in range(n_draws):
+            gained, missed = found[draw] - before[draw], reached[draw] - found[draw]
+            precision[draw] += gained * (found[draw] / max(reached[draw], 1.0))
+            wins[draw] += (missed - missed_before[draw]) * ((before[draw] + found[draw]) / 2)
+    pairs = found * (reached - found)
+    area = wins / np.where(pairs > 0, pairs, np.nan)
+    return precision / np.where(found > 0, found, np.nan), area
 
 
 @njit(nogil=True, cache=True)
@@ -430,21 +377,3 @@ def _sum_weighted(weights, terms):  # type: ignore[no-untyped-def]
             for draw in range(weights.shape[1]):
                 sums[term, draw] += value * weights[cell, draw]
     return sums
-
-
-@njit(nogil=True, cache=True)
-def _is_constant(weights, group_of_cell):  # type: ignore[no-untyped-def]
-    """Return (draw,) whether all the weight is of one value."""
-    first = np.full(weights.shape[1], -1)
-    constant = np.ones(weights.shape[1], dtype=np.bool_)
-    left = constant.size
-    for cell in range(weights.shape[0]):
-        for draw in range(weights.shape[1]):
-            if constant[draw] and weights[cell, draw] > 0:
-                if first[draw] >= 0 and first[draw] != group_of_cell[cell]:
-                    constant[draw] = False
-                    left -= 1
-                first[draw] = group_of_cell[cell]
-        if not left:
-            break
-    return constant

@@ -6,13 +6,7 @@ import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from evals.metrics import (  # noqa: F401  importing registers them, in this order
-    combination,
-    contingency,
-    correlation,
-    likelihood,
-    rank,
-)
+from evals.metrics import builtin  # noqa: F401  importing registers them
 from evals.metrics.table import Metric, UnknownMetricError, registered_so_far
 from registry.declare.plugins import load_plugins
 from registry.suggest import nearest

@@ -24,9 +24,8 @@ from evals.metrics.registered import find_metrics
 from evals.metrics.table import DEFAULTS, Metric, Parameters
 from evals.naming.consensus import elect, verdicts_of, voters
 from evals.scoring.ground_truth import take_right
-from evals.scoring.labelled import align
+from evals.scoring.labelled import align, read_columns
 from evals.scoring.scoring import bounds_of
-from registry.arrays import to_plain
 from registry.suggest import nearest
 
 BOOTSTRAP_BLOCK = 16
@@ -182,7 +181,7 @@ class Namer:
         if "input" not in presence.coords or presence.sizes["input"] < 2:
             raise ValueError("naming halves the inputs by name: expected at least two named inputs")
         halves = halve_inputs(presence["input"].values, options.seed)
-        columns = Columns(to_plain(labels), "labels")
+        columns = read_columns(labels, "labels")
         names = np.append(labels["concept"].values.astype(str).astype(object), "")
         verdicts = verdicts_of([row.name for row in rows], sanity)
         return cls(
@@ -263,9 +262,7 @@ class Namer:
 
     def _read(self, concepts: slice) -> tuple[Columns, Columns]:
         """Return the presences of some concepts in the choosing and in the scoring half."""
-        part = self.presence.isel(neuron=concepts)
-        names = part["input"].values, part["neuron"].values
-        columns = Columns(to_plain(part), "activations", *names).load()
+        columns = read_columns(self.presence.isel(neuron=concepts)).load()
         return columns.take(self.halves[0]), columns.take(self.halves[1])
 
     @property

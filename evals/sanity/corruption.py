@@ -18,7 +18,7 @@ from evals.kernels.containers import AnyArray
 from evals.kernels.contingency import LABEL_THRESHOLD
 from evals.kernels.sampling import choose_keyed, input_keys
 from evals.sanity.protocol import MISSING, RATES, TESTS, Rates
-from evals.scoring.labelled import take_concepts
+from evals.scoring.labelled import read_columns, take_concepts
 from registry.suggest import nearest
 
 SLAB_INPUTS = 4096
@@ -128,8 +128,7 @@ def corrupt_labels(
         (input, concept) float64. What is corrupted follows from names and seed alone.
     """
     labels = take_concepts(labels)
-    inputs = labels["input"].values if "input" in labels.coords else None
-    columns = Columns(labels.data, "labels", inputs, labels["concept"].values)
+    columns = read_columns(labels, "labels")
     block = CorruptedLabels(columns, test, rates, seed).block(0, columns.n_columns)
     return labels.copy(data=block.toarray() if sparse.issparse(block) else block)
 

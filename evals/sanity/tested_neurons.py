@@ -25,10 +25,8 @@ from evals.metrics.table import Metric, Parameters
 from evals.sanity.config import SANITY_OPTIONS, SanityOptions
 from evals.sanity.verdicts import bounds_of_scores
 from evals.scoring.ground_truth import UNKNOWN, right_places, take_right
-from evals.scoring.labelled import align
+from evals.scoring.labelled import align, read_columns
 from evals.scoring.pairs import score_pair_arrays
-from evals.scoring.scoring import read_activations
-from registry.arrays import to_plain
 
 LABEL_BYTES = 1 << 29  # label sets side by side, where all pairs are scored
 
@@ -147,11 +145,10 @@ def find_neurons(
         workers=options.workers,
     )
     tested = is_known[~choosing]
-    inputs = labels["input"].values if "input" in labels.coords else None
     return NeuronsUnderTest(
         metrics=metrics,
-        activations=read_activations(activations.isel(neuron=tested)),
-        labels=Columns(to_plain(labels), "labels", inputs, labels["concept"].values).load(),
+        activations=read_columns(activations.isel(neuron=tested)),
+        labels=read_columns(labels, "labels").load(),
         right=right[tested],
         parameters=chosen_parameters(chosen, options.seed),
         chosen=chosen,
@@ -171,7 +168,7 @@ def _find_right(
         right = right_places(take_right(right_concept, activations, "a concept"), labels)
         if (right != UNKNOWN).any():
             return right, False
-    columns = read_activations(activations), Columns(to_plain(labels), "labels")
+    columns = read_columns(activations), read_columns(labels, "labels")
     parameters = Parameters(alpha=options.hidden_alpha)
     scores = score_arrays([find_metric("iou")], *columns, parameters, workers=options.workers)
     iou = scores["iou"]

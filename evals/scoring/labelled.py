@@ -9,6 +9,7 @@ import pandas as pd
 import xarray as xr
 
 from evals.kernels.arrays import AlignmentError, is_plain, to_labelled
+from evals.kernels.columns import Columns
 from evals.kernels.containers import AnyArray
 from registry.suggest import nearest
 
@@ -101,6 +102,12 @@ def take_neurons(activations: AnyArray) -> xr.DataArray:
 def take_concepts(labels: AnyArray) -> xr.DataArray:
     """Return labels as (input, concept), concepts named."""
     return _take(labels, "labels", RENAMED_LABELS, ("input", "concept"))
+
+
+def read_columns(array: xr.DataArray, what: str = "activations") -> Columns:
+    """Return (input, column) as columns that know the names by which draws are made."""
+    inputs = array["input"].values if "input" in array.coords else None
+    return Columns(array, what, inputs, array[array.dims[1]].values)
 
 
 def select_inputs(labels: xr.DataArray, inputs: Sequence[str] | np.ndarray) -> xr.DataArray:

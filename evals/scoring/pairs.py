@@ -18,12 +18,9 @@ from evals.kernels.sampling import Sampler
 from evals.kernels.threads import map_in_order
 from evals.metrics.registered import find_metrics
 from evals.metrics.table import DEFAULTS, Metric, Parameters
-from evals.scoring.ground_truth import require_right, take_right
-from evals.scoring.labelled import align
-from evals.scoring.scoring import read_activations
-from registry.arrays import to_plain
+from evals.scoring.ground_truth import UNKNOWN, require_right, take_right
+from evals.scoring.labelled import align, read_columns
 
-UNKNOWN = -1
 READ_AT_ONCE = 64  # neurons
 SPARSE_TOGETHER = 16  # neurons: with sparse labels, wrong pairs cost less than a call does
 
@@ -74,10 +71,8 @@ def score_pairs(
         raise ValueError("expected one or more sets of labels of the same concepts")
     neurons = pairs[0][0]
     indices = take_right(right, neurons)
-    columns = [Columns(to_plain(labels), "labels") for _, labels in pairs]
-    scores = score_pair_arrays(
-        rows, read_activations(neurons), columns, indices, parameters, workers
-    )
+    columns = [read_columns(labels, "labels") for _, labels in pairs]
+    scores = score_pair_arrays(rows, read_columns(neurons), columns, indices, parameters, workers)
     dims = ("label_set", "neuron")
     return xr.Dataset(
         {

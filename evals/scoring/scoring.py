@@ -11,12 +11,10 @@ import numpy as np
 import xarray as xr
 
 from evals.kernels.blocks import BlockStatistics, map_statistics, score_arrays
-from evals.kernels.columns import Columns
 from evals.kernels.containers import AnyArray
 from evals.metrics.registered import find_metric, find_metrics
 from evals.metrics.table import DEFAULTS, Metric, Parameters
-from evals.scoring.labelled import align, take_neurons
-from registry.arrays import to_plain
+from evals.scoring.labelled import align, read_columns, take_neurons
 
 PAIR = ("neuron", "concept")
 SWEPT = {
@@ -80,7 +78,7 @@ def score(
     row = find_metric(metric)
     activations, labels = align(activations, labels)
     parameters = Parameters(alpha=alpha, lam=lam, seed=seed)
-    columns = read_activations(activations), to_plain(labels)
+    columns = read_columns(activations), read_columns(labels, "labels")
     scores = score_arrays([row], *columns, parameters, block_size=block_size, workers=workers)
     coords = {"neuron": activations["neuron"], "concept": labels["concept"]}
     result = xr.DataArray(scores[row.name], coords, PAIR, name=row.name)
@@ -181,7 +179,7 @@ def score_blocks(
         block = block.assign_coords(neuron=activations["neuron"][neurons], concept=concept)
         return block.assign_coords({dim: sweep.coordinate(dim) for dim in sweep.dims(block.dims)})
 
-    columns = read_activations(activations), Columns(to_plain(labels), "labels")
+    columns = read_columns(activations), read_columns(labels, "labels")
     return map_statistics(evaluate, *columns, block_size=block_size, workers=workers)
 
 
@@ -248,9 +246,3 @@ def _attributes(row: Metric, values: np.ndarray, parameters: Parameters) -> dict
     if "alpha" in row.needs and parameters.alpha is not None:
         attributes["alpha"] = float(parameters.alpha)
     return {**attributes, "undefined": int(np.isnan(values).sum())}
-
-
-def read_activations(activations: xr.DataArray) -> Columns:
-    """Return activations (input, neuron) as columns that know the names by which draws are made."""
-    inputs = activations["input"].values if "input" in activations.coords else None
-    return Columns(to_plain(activations), "activations", inputs, activations["neuron"].values)

@@ -147,7 +147,7 @@ import numpy as np
 from sklearn.metrics import average_precision_score
 import evals
 from evals.kernels.blocks import score_arrays
-from evals.metrics.combination import COMBINATIONS
+from evals.metrics.builtin import COMBINATIONS
 from evals.metrics.table import Parameters
 from tests.benchmarks.memory import peak
 

@@ -13,7 +13,7 @@ from scipy.spatial.distance import pdist, squareform
 import evals
 from evals import measure_consistency, schemas
 from evals.concepts import consistency
-from evals.concepts.consistency_table import consistency_table
+from evals.concepts.consistency import consistency_table
 from registry.declare.faults import ConfigError
 from tests.evals.runs import FakeInput, FakeRun
 

@@ -16,7 +16,7 @@ stage = registry.Stage(
     needs={"activations": "concepts | activations", "labels": "labels"},
     output=schemas.SCORES,
     plugged=metric_modules,
-    main="evals.scoring.scored_datasets:score_explanations",
+    main="evals.scoring.scoring:score_explanations",
 )
 
 

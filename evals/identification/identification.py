@@ -22,6 +22,7 @@ from evals.identification.config import (
     IDENTIFICATION_OPTIONS,
     IdentificationConfig,
     IdentificationOptions,
+    published_auprc,
 )
 from evals.identification.identification_table import identification_table
 from evals.identification.known_neurons import (
@@ -32,12 +33,10 @@ from evals.identification.known_neurons import (
     lam_of,
     validation_neurons,
 )
-from evals.identification.published_auprc import published_auprc
 from evals.kernels.containers import AnyArray
 from evals.metrics.registered import find_metrics
 from evals.metrics.table import Metric, Parameters
-from evals.scoring.ground_truth import UNKNOWN, right_places
-from evals.scoring.labelled import pair_datasets
+from evals.scoring.labelled import UNKNOWN, pair_datasets, right_places
 from registry.arrays import to_numpy
 
 

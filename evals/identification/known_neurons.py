@@ -21,8 +21,7 @@ from evals.kernels.blocks import BlockStatistics, PreparedLabels, map_statistics
 from evals.kernels.containers import AnyArray
 from evals.metrics.registered import find_metrics
 from evals.metrics.table import ALPHAS, LAMBDAS, Metric, Parameters
-from evals.scoring.ground_truth import UNKNOWN, require_right, take_right
-from evals.scoring.labelled import align, read_columns
+from evals.scoring.labelled import UNKNOWN, align, read_columns, require_right, take_right
 from registry.arrays import to_numpy
 
 VALIDATION_SHARE = 0.05

@@ -12,8 +12,7 @@ from evals.metrics.table import Parameters
 from evals.naming.config import NamingConfig
 from evals.naming.naming import Namer, NamingOptions
 from evals.naming.tables import names_table
-from evals.sanity.protocol import DECISIVE
-from evals.sanity.verdicts import NOT_RUN
+from evals.sanity.protocol import DECISIVE, NOT_RUN
 from evals.scoring.labelled import pair_datasets
 from registry.store.shards import Shards
 

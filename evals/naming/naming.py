@@ -23,8 +23,7 @@ from evals.kernels.threads import map_in_order
 from evals.metrics.registered import find_metrics
 from evals.metrics.table import DEFAULTS, Metric, Parameters
 from evals.naming.consensus import elect, verdicts_of, voters
-from evals.scoring.ground_truth import take_right
-from evals.scoring.labelled import align, read_columns
+from evals.scoring.labelled import align, read_columns, take_right
 from evals.scoring.scoring import bounds_of
 from registry.suggest import nearest
 

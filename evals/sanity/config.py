@@ -17,9 +17,9 @@ from evals.sanity.protocol import (
     N_DRAWS,
     N_INPUTS,
     SIMULATED_DRAWS,
+    Criterion,
     Rates,
 )
-from evals.sanity.verdicts import Criterion
 
 Frequency = Annotated[float, Field(gt=0, lt=1)]
 Seed = Annotated[int, Field(ge=0)]

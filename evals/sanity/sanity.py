@@ -18,38 +18,35 @@ from evals.kernels.containers import AnyArray, Shaped
 from evals.kernels.sampling import input_keys
 from evals.metrics.registered import find_metrics
 from evals.metrics.table import Metric
-from evals.sanity.binary_neurons import BinaryNeurons
-from evals.sanity.binary_trials import BinaryTrial, Outcomes
+from evals.sanity.binary_neurons import BinaryNeurons, BinaryTrial, Outcomes
 from evals.sanity.config import SANITY_OPTIONS, SanityOptions
 from evals.sanity.corruption import CorruptedLabels, Hierarchy, SubstitutedLabels
 from evals.sanity.protocol import (
     COMPATS,
+    CRITERION,
     EXPERIMENTAL,
     EXTRA,
     FREQUENCIES,
     MISSING,
     N_DRAWS,
     N_INPUTS,
+    PASSES,
     RATES,
     SEMANTIC,
     SIMULATED_DRAWS,
     TESTS,
     THEORETICAL,
-    Rates,
-)
-from evals.sanity.published_accuracy import OTHER_DATA, explain_difference, published_accuracy
-from evals.sanity.tested_neurons import NeuronsUnderTest, find_neurons
-from evals.sanity.verdicts import (
-    CRITERION,
-    PASSES,
     UNDECIDED,
     Criterion,
+    Rates,
     Z,
     change_of_scores,
     error_of_mean,
     wilson_interval,
 )
-from evals.scoring.ground_truth import UNKNOWN
+from evals.sanity.published_accuracy import OTHER_DATA, explain_difference, published_accuracy
+from evals.sanity.tested_neurons import NeuronsUnderTest, find_neurons
+from evals.scoring.labelled import UNKNOWN
 from evals.scoring.original_ties import REPLAYS
 from registry.suggest import nearest
 

@@ -23,9 +23,8 @@ from evals.kernels.containers import AnyArray, Shaped
 from evals.metrics.registered import find_metric
 from evals.metrics.table import Metric, Parameters
 from evals.sanity.config import SANITY_OPTIONS, SanityOptions
-from evals.sanity.verdicts import bounds_of_scores
-from evals.scoring.ground_truth import UNKNOWN, right_places, take_right
-from evals.scoring.labelled import align, read_columns
+from evals.sanity.protocol import bounds_of_scores
+from evals.scoring.labelled import UNKNOWN, align, read_columns, right_places, take_right
 from evals.scoring.pairs import score_pair_arrays
 
 LABEL_BYTES = 1 << 29  # label sets side by side, where all pairs are scored

@@ -18,8 +18,7 @@ from evals.kernels.sampling import Sampler
 from evals.kernels.threads import map_in_order
 from evals.metrics.registered import find_metrics
 from evals.metrics.table import DEFAULTS, Metric, Parameters
-from evals.scoring.ground_truth import UNKNOWN, require_right, take_right
-from evals.scoring.labelled import align, read_columns
+from evals.scoring.labelled import UNKNOWN, align, read_columns, require_right, take_right
 
 READ_AT_ONCE = 64  # neurons
 SPARSE_TOGETHER = 16  # neurons: with sparse labels, wrong pairs cost less than a call does

@@ -11,8 +11,7 @@ import pytest
 import evals
 from evals.kernels.columns import Columns
 from evals.metrics.table import Parameters
-from evals.sanity.binary_neurons import BinaryNeurons
-from evals.sanity.binary_trials import BinaryTrial
+from evals.sanity.binary_neurons import BinaryNeurons, BinaryTrial
 from evals.sanity.corruption import CorruptedLabels
 from evals.sanity.protocol import TESTS
 from evals.scoring.pairs import score_pair_arrays

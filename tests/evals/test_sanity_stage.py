@@ -8,8 +8,8 @@ import xarray as xr
 
 import evals.sanity_check as module
 from evals import list_metrics, schemas
+from evals.sanity.forms import sanity_table
 from evals.sanity.protocol import EXPERIMENTAL, SEMANTIC, THEORETICAL
-from evals.sanity.sanity_table import sanity_table
 from registry.declare.faults import ConfigError
 from tests.evals.runs import FakeInput, FakeRun
 

@@ -75,7 +75,7 @@ def test_scores_follow_their_schema(inputs, tmp_path):
 def test_many_scores_are_written_in_parts_and_resumed(inputs, tmp_path, monkeypatch):
     config = score_explanations.Config(metrics=("iou", "cosine"))
     whole = score_explanations.stage(config, inputs, FakeRun(tmp_path, schemas.SCORES))
-    monkeypatch.setattr("evals.scoring.scored_datasets.SHARDED_FROM", 10)
+    monkeypatch.setattr("evals.scoring.scoring.SHARDED_FROM", 10)
     monkeypatch.setattr("evals.kernels.blocks.BLOCK_VALUES", 5 * N_IMAGES)
     run = FakeRun(tmp_path / "parts", schemas.SCORES)
 

@@ -26,8 +26,7 @@ from dashboards.views.results.view import (
 from evals.commands import bounds_of
 from evals.metrics.registered import list_metrics
 from evals.metrics.table import Metric
-from evals.sanity.protocol import THEORETICAL
-from evals.sanity.verdicts import FAILS, NOT_RUN, PASSES, UNDECIDED
+from evals.sanity.protocol import FAILS, NOT_RUN, PASSES, THEORETICAL, UNDECIDED
 
 VERDICTS = {PASSES: "✓ passes", UNDECIDED: "? undecided", FAILS: "✗ fails", NOT_RUN: "– not run"}
 """Verdict to what is said of it, in the order of tables."""

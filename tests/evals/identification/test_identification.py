@@ -13,6 +13,7 @@ from sklearn import metrics as sk
 import evals
 from evals import identify_neurons, schemas
 from evals.identification import known_neurons
+from evals.identification.config import PUBLISHED
 from evals.identification.identification import (
     IdentificationOptions,
     identify,
@@ -22,10 +23,9 @@ from evals.identification.identification import (
 )
 from evals.identification.identification_table import identification_table
 from evals.identification.known_neurons import choose_parameters, validation_neurons
-from evals.identification.published_auprc import PUBLISHED
 from evals.kernels import blocks
 from evals.kernels.blocks import BlockStatistics
-from evals.scoring.ground_truth import right_places
+from evals.scoring.labelled import right_places
 from registry.declare.faults import ConfigError
 from tests.evals.runs import FakeInput, FakeRun
 

@@ -20,7 +20,7 @@ from evals.identification.known_neurons import (
     validation_neurons,
 )
 from evals.metrics.table import Parameters
-from evals.scoring.ground_truth import right_places
+from evals.scoring.labelled import right_places
 
 N_INPUTS, N_NEURONS, N_CONCEPTS = 240, 6, 9
 RIGHT = np.array([4, 0, 7, 2, 4, 8])

@@ -10,10 +10,14 @@ import evals
 from evals.kernels.blocks import score_arrays
 from evals.kernels.columns import Columns
 from evals.metrics.table import Metric
-from evals.sanity.binary_neurons import ACTIVE, LABELLED, BinaryNeurons, SimulatedInputs
-from evals.sanity.binary_trials import BinaryTrial
-from evals.sanity.protocol import TESTS
-from evals.sanity.verdicts import CRITERION, change_of_scores
+from evals.sanity.binary_neurons import (
+    ACTIVE,
+    LABELLED,
+    BinaryNeurons,
+    BinaryTrial,
+    SimulatedInputs,
+)
+from evals.sanity.protocol import CRITERION, TESTS, change_of_scores
 
 METRICS = evals.list_metrics()
 SETTING = BinaryNeurons((0.45, 0.1, 0.01), 2000)

@@ -9,7 +9,15 @@ from scipy import stats
 
 import evals
 from evals.metrics.table import Metric
-from evals.sanity.protocol import EXPERIMENTAL, FORMS, SEMANTIC, TESTS, THEORETICAL, Rates
+from evals.sanity.protocol import (
+    EXPERIMENTAL,
+    FORMS,
+    SEMANTIC,
+    TESTS,
+    THEORETICAL,
+    Criterion,
+    Rates,
+)
 from evals.sanity.published_accuracy import (
     PUBLISHED,
     THEORETICAL_CELLS,
@@ -17,7 +25,6 @@ from evals.sanity.published_accuracy import (
     published_accuracy,
 )
 from evals.sanity.tested_neurons import SanityOptions
-from evals.sanity.verdicts import Criterion
 
 ALL = list(evals.list_metrics())
 

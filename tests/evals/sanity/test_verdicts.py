@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 from scipy.stats import binomtest
 
-from evals.sanity.verdicts import (
+from evals.sanity.protocol import (
     Criterion,
     Outcome,
     bounds_of_scores,

@@ -19,6 +19,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -382,16 +383,13 @@ def localise_concepts(
     config: LocalisationConfig, inputs: registry.Inputs, run: registry.Run
 ) -> xr.Dataset:
     """Localise every concept, with the label that names it where there are names."""
-
-    def tell(done: int, total: int) -> None:
-        run.progress(done, total, "concepts")
-
     names = None
     if "names" in inputs:
         with inputs["names"].open() as named:
             names = _choose_names(named, config.names_by)
     with inputs["maps"].open() as maps, inputs["masks"].open() as masks:
-        localised = localise(maps, masks, names, config, tell)
+        progress = partial(run.progress, what="concepts")
+        localised = localise(maps, masks, names, config, progress)
     sys.stdout.write(localisation_table(localised))
     return localised
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -305,16 +306,13 @@ def identify_neurons(
     opened = dataset, inputs["labels"].open()
     activations, labels = pair_datasets(*opened, "activation", config.split)
 
-    def tell(done: int, total: int) -> None:
-        run.progress(done, total, "steps")
-
     found = identify(
         activations.astype("float64") + config.shift,  # in float32 the sum would lose digits
         labels,
         right_places(dataset["right_concept"], labels),
         config.metrics,
         config,
-        tell,
+        partial(run.progress, what="steps"),
     )
     names = dataset["name"].sel(neuron=found["neuron"])
     found = found.assign(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping
+from functools import partial
 
 import xarray as xr
 
@@ -25,12 +26,10 @@ def name_concepts(
     naming = _prepare(config, inputs, sanity)
 
     def summarise(parts: Iterable[xr.Dataset]) -> xr.Dataset:
-        told = {} if sanity is None else {"sanity_forms": ", ".join(forms)}
-        return naming.summarise(parts).assign(told)
+        tested = {} if sanity is None else {"sanity_forms": ", ".join(forms)}
+        return naming.summarise(parts).assign(tested)
 
-    def tell(done: int, total: int) -> None:
-        run.progress(done, total, "concepts")
-
+    tell = partial(run.progress, what="concepts")
     if naming.n_concepts <= naming.part_size:
         parts = list(naming.parts(progress=tell))
         names = parts[0].merge(summarise(parts))

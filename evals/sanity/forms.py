@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import xarray as xr
@@ -76,11 +77,9 @@ def _join_forms(name: str, forms: Sequence[xr.Dataset]) -> xr.DataArray:
 
 def check_metrics(config: SanityConfig, inputs: registry.Inputs, run: registry.Run) -> xr.Dataset:
     """Test metrics in every form that the inputs allow."""
-
-    def tell(done: int, total: int) -> None:
-        run.progress(done, total, "metrics")
-
-    _require_both(inputs)
+    given = [slot for slot in ("activations", "labels") if slot in inputs]
+    if len(given) == 1:
+        raise ValueError(f"metrics are tested on activations and labels; got {given[0]} alone")
     theoretical = theoretical_sanity(
         config.metrics,
         frequencies=config.frequencies,
@@ -91,7 +90,7 @@ def check_metrics(config: SanityConfig, inputs: registry.Inputs, run: registry.R
         criterion=config.criterion,
         seed=config.seed,
         compat=config.compat,
-        progress=tell,
+        progress=partial(run.progress, what="metrics"),
     )
     real = _test_on_data(config, inputs, run) if "labels" in inputs else None
     tested = _summarise(config, combine_forms(theoretical, real), real)
@@ -99,19 +98,9 @@ def check_metrics(config: SanityConfig, inputs: registry.Inputs, run: registry.R
     return tested
 
 
-def _require_both(inputs: registry.Inputs) -> None:
-    given = [slot for slot in ("activations", "labels") if slot in inputs]
-    if len(given) == 1:
-        raise ValueError(f"metrics are tested on activations and labels; got {given[0]} alone")
-
-
 def _test_on_data(config: SanityConfig, inputs: registry.Inputs, run: registry.Run) -> xr.Dataset:
     """Return what became of the metrics on real neurons."""
     activations, labels = inputs["activations"].open(), inputs["labels"].open()
-
-    def tell(done: int, total: int) -> None:
-        run.progress(done, total, "neurons")
-
     return experimental_sanity(
         *pair_datasets(activations, labels, config.variable, config.split),
         config.metrics,
@@ -120,7 +109,7 @@ def _test_on_data(config: SanityConfig, inputs: registry.Inputs, run: registry.R
         criterion=config.criterion,
         seeds=config.seeds,
         options=config,
-        progress=tell,
+        progress=partial(run.progress, what="neurons"),
     )
 
 
@@ -160,7 +149,8 @@ def sanity_table(tested: xr.Dataset) -> str:
         accuracy in per cent, with ``?`` where sampling decides, and the published one in
         parentheses. A note for each theoretical cell that differs from the published one.
     """
-    forms = [form for form in tested["form"].values.tolist() if _was_run(tested, form)]
+    accuracy = tested["decrease_accuracy"]
+    forms = tested["form"].values[accuracy.notnull().any(["metric", "test"])].tolist()
     columns = [(form, test) for form in forms for test in tested["test"].values.tolist()]
     metrics = tested["metric"].values.tolist()
     verdicts = tested["passed"].values.tolist()
@@ -170,13 +160,8 @@ def sanity_table(tested: xr.Dataset) -> str:
         for row in sorted(range(len(metrics)), key=lambda row: ORDER.index(verdicts[row]))
     ]
     tests = ["metric", "verdict", *(test for _, test in columns)]
-    lines = text_table(["", "", *(form for form, _ in columns)], [tests, *rows], 2).splitlines()
-    lines += [*_said_of_all(tested, forms), *_notes(tested)]
-    return "\n".join(lines) + "\n"
-
-
-def _was_run(tested: xr.Dataset, form: str) -> bool:
-    return bool(tested["decrease_accuracy"].sel(form=form).notnull().any())
+    table = text_table(["", "", *(form for form, _ in columns)], [tests, *rows], 2)
+    return table + "".join(f"{line}\n" for line in [*_remarks(tested, forms), *_notes(tested)])
 
 
 def _cells(cell: xr.Dataset) -> list[str]:
@@ -192,7 +177,7 @@ def _cell(accuracy: float, published: float, verdict: str) -> str:
     return f"{doubt}{100 * accuracy:.2f}{beside}"
 
 
-def _said_of_all(tested: xr.Dataset, forms: list[str]) -> list[str]:
+def _remarks(tested: xr.Dataset, forms: list[str]) -> list[str]:
     lines = [
         f"Scores fell in so many per cent of the draws or neurons (published in parentheses); "
         f"{100 * float(tested['required']):g} are required; ? where sampling decides."
@@ -205,10 +190,10 @@ def _said_of_all(tested: xr.Dataset, forms: list[str]) -> list[str]:
 
 def _notes(tested: xr.Dataset) -> list[str]:
     """Return why theoretical cells differ from the published ones, each reason once."""
-    told: dict[str, list[str]] = {}
+    reasons: dict[str, list[str]] = {}
     theoretical = tested["difference"].sel(form="theoretical")
     for metric in theoretical["metric"].values.tolist():
         for test in theoretical["test"].values.tolist():
             if reason := theoretical.sel(metric=metric, test=test).item():
-                told.setdefault(reason, []).append(f"{metric} ({test})")
-    return [f"{', '.join(cells)}: {reason}." for reason, cells in told.items()]
+                reasons.setdefault(reason, []).append(f"{metric} ({test})")
+    return [f"{', '.join(cells)}: {reason}." for reason, cells in reasons.items()]

@@ -1,4 +1,4 @@
-"""The protocol of the sanity tests: what is corrupted, by how much, in how many forms.
+"""The protocol of the sanity tests: what is corrupted, in how many forms, and what follows.
 
 Oikarinen et al. 2025 (arXiv 2506.05774), section 4 and appendices E.1 and E.3.
 """

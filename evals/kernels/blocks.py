@@ -17,13 +17,7 @@ from evals.kernels.bit_lanes import LANES
 from evals.kernels.columns import Block, Columns, admit, extremes, read_column, replace
 from evals.kernels.contingency import LABEL_THRESHOLD, SMALLEST_LABEL, Counts, count_top
 from evals.kernels.indicators import Indicators
-from evals.kernels.moments import (
-    DESCRIBED_AT_ONCE,
-    Description,
-    cross_moments,
-    label_moments,
-    sample_moments,
-)
+from evals.kernels.moments import DESCRIBED_AT_ONCE, Description, cross_moments, sample_moments
 from evals.kernels.ranking import (
     SMALL_INPUTS,
     Ranking,
@@ -33,7 +27,7 @@ from evals.kernels.ranking import (
     roc_area,
 )
 from evals.kernels.sampling import TOP_SHARE, Sampler
-from evals.kernels.statistics import Moments
+from evals.kernels.statistics import Moments, kept
 from evals.kernels.sums import Rows, sum_true
 from evals.kernels.threads import (
     Shared,
@@ -45,11 +39,11 @@ from evals.kernels.threads import (
 
 T = TypeVar("T")
 
-BLOCK_VALUES = 17 << 18  # activations in a block, unless told otherwise
+BLOCK_VALUES = 17 << 18  # activations in a block, by default
 CONCEPTS_AT_ONCE = 64
 HALVED_RANKS = np.dtype(np.uint16)
-INPUTS_AT_ONCE = 1024  # of which it is told whether they are labelled
-FEW_STEPS = 1 << 27  # inputs of all pairs up to which one thread is enough, unless told otherwise
+INPUTS_AT_ONCE = 1024  # whose labels are read together
+FEW_STEPS = 1 << 27  # inputs of all pairs up to which one thread is enough, by default
 LOGARITHM_UNIT = 32  # log 1e-8 is -18.4
 
 
@@ -133,14 +127,9 @@ class PreparedLabels(Shared):
     @shared_property
     def log_mean(self) -> np.ndarray:
         """(concept,) logarithm of the mean label, NaN where that is 0."""
-        told = self.description
-        mean = np.ldexp(told.total, told.exponent) / told.n_inputs + told.shift
+        of = self.description
+        mean = np.ldexp(of.total, of.exponent) / of.n_inputs + of.shift
         return np.asarray(np.log(mean, out=np.full(len(mean), np.nan), where=mean > 0))
-
-    def rank_rows(self) -> Rows:
-        """Return doubled ranks in units."""
-        columns = self.ranks.columns
-        return read_ranks(columns.whole() if columns.is_sparse else columns)
 
     def logarithm_rows(self) -> Rows:
         """Return logarithms of labels, of those that are stored where they are sparse."""
@@ -173,16 +162,11 @@ def rank_scale(n_inputs: int) -> float:
 
 def read_ranks(ranks: Block | Columns) -> Rows:
     """Return doubled ranks in units, to be read some inputs at a time."""
-    if isinstance(ranks, Columns):
-        shape, read, held = (ranks.n_inputs, ranks.n_columns), ranks.raw_slab, ranks.dtype
-    else:
-        shape, read, held = ranks.shape, ranks.__getitem__, ranks.dtype
-    scale = rank_scale(shape[0])
-    digits = -round(math.log2(scale))
-    if sparse.issparse(ranks):
-        return Rows.of_sparse(sparse.csr_array(ranks, dtype=np.float64) * scale)
-    unit = 2 * scale if held == HALVED_RANKS else scale
-    return Rows(*shape, read, np.zeros(shape[1]), np.full(shape[1], unit), digits=digits)
+    scale = rank_scale(ranks.shape[0])
+    unit = 2 * scale if ranks.dtype == HALVED_RANKS else scale
+    n_columns = ranks.shape[1]
+    parts = np.zeros(n_columns), np.full(n_columns, unit)
+    return Rows.of(ranks, *parts, digits=-round(math.log2(scale)))
 
 
 def _is_untied(ranking: Ranking) -> bool:
@@ -190,7 +174,7 @@ def _is_untied(ranking: Ranking) -> bool:
 
 
 def most_neurons(n_inputs: int) -> int:
-    """Return how many neurons make a block, unless told otherwise: whole words of them, if any."""
+    """Return how many neurons make a block by default: whole words of them, if any."""
     most = max(1, BLOCK_VALUES // n_inputs)
     return most // LANES * LANES or most
 
@@ -223,11 +207,7 @@ class BlockStatistics:
         self._first = first
         self._top: Ranking
         self._depth = 0
-        self._active: dict[float | None, tuple[Ranking, np.ndarray]] = {}
         self._counts: dict[float | None, Counts] = {}
-        self._drawn: dict[int, DrawnInputs] = {}
-        self._truths: dict[float | None, Indicators] = {}
-        self._found: dict[tuple[str, float | None], np.ndarray] = {}
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -255,15 +235,15 @@ class BlockStatistics:
         concepts = self._concepts
         if concepts.description.is_binary:
             return self.label_moments
-        told = self._description, concepts.description
-        return cross_moments(self._block, told[0], concepts.columns, told[1])
+        return cross_moments(self._block, self._description, concepts.columns, concepts.description)
 
     @cached_property
     def label_moments(self) -> Moments:
         """Means, deviations and inner products of activations and binary labels."""
         concepts = self._concepts
-        told = self._description, concepts.truth_description
-        return label_moments(self._block, told[0], concepts.truth, told[1])
+        return cross_moments(
+            self._block, self._description, concepts.truth, concepts.truth_description
+        )
 
     @cached_property
     def _ranks(self) -> Block:
@@ -272,20 +252,17 @@ class BlockStatistics:
     @cached_property
     def rank_moments(self) -> Moments:
         """Means, deviations and inner products of midranks."""
-        concepts = self._concepts.ranks
-        told = Description.of(self._ranks)
-        return cross_moments(self._ranks, told, concepts.columns, concepts.description)
+        concepts, described = self._concepts.ranks, Description.of(self._ranks)
+        return cross_moments(self._ranks, described, concepts.columns, concepts.description)
 
+    @kept
     def _activity(self, alpha: float | None) -> tuple[Ranking, np.ndarray]:
         """Return a ranking whose first inputs are active, and how many of them (neuron,)."""
-        if alpha not in self._active:
-            if alpha is None:
-                ranking = Ranking.of_binary(self._block)
-                self._active[alpha] = ranking, ranking.sizes
-            else:
-                self._rank_top(alpha)
-                self._active[alpha] = self._top, self._top.count_active(alpha)
-        return self._active[alpha]
+        if alpha is None:
+            ranking = Ranking.of_binary(self._block)
+            return ranking, ranking.sizes
+        self._rank_top(alpha)
+        return self._top, self._top.count_active(alpha)
 
     def _rank_top(self, alpha: float) -> None:
         """See to it that inputs are ranked at least as far down as this fraction."""
@@ -298,105 +275,73 @@ class BlockStatistics:
     def counts(self, alpha: float | None) -> Counts:
         """Inputs that are active, labelled, or both."""
         if alpha not in self._counts:
-            ranking, lengths = self._activity(alpha)
-            self._counts[alpha] = self._count(ranking, {alpha: lengths})[alpha]
+            self._count([alpha])
         return self._counts[alpha]
 
     def sweep(self, alphas: Sequence[float]) -> None:
         """Count at several fractions in one walk, for `counts` to answer from."""
-        if not len(alphas):
-            return
-        self._rank_top(max(alphas))
-        lengths = {alpha: self._activity(alpha)[1] for alpha in sorted(alphas)}
-        self._counts.update(self._count(self._top, lengths))
+        if len(alphas):
+            self._rank_top(max(alphas))
+            self._count(sorted(alphas))
 
-    def _count(
-        self, ranking: Ranking, lengths: dict[Any, np.ndarray]
-    ) -> dict[float | None, Counts]:
-        truth = self._concepts.truth
-        found = count_found(ranking, np.stack(list(lengths.values())), truth)
-        return {
-            alpha: Counts.of(
-                both=both,
-                active=active[:, None],
-                labelled=truth.totals.astype(np.float64),
-                total=float(truth.n_inputs),
-            )
-            for both, (alpha, active) in zip(found, lengths.items(), strict=True)
-        }
+    def _count(self, alphas: Sequence[float | None]) -> None:
+        """Count at fractions that do not decrease."""
+        truth, activities = self._concepts.truth, [self._activity(alpha) for alpha in alphas]
+        ranking = activities[-1][0]  # down to the last fraction at least
+        found = count_found(ranking, np.stack([active for _, active in activities]), truth)
+        for alpha, both, (_, active) in zip(alphas, found, activities, strict=True):
+            labelled = truth.totals.astype(np.float64)
+            self._counts[alpha] = Counts.of(both, active[:, None], labelled, float(truth.n_inputs))
 
-    def _once(self, what: str, alpha: float | None, find: Callable[[], np.ndarray]) -> np.ndarray:
-        if (what, alpha) not in self._found:
-            self._found[what, alpha] = find()
-        return self._found[what, alpha]
-
+    @kept
     def _active_truth(self, alpha: float | None) -> Indicators:
-        if alpha not in self._truths:
-            ranking, lengths = self._activity(alpha)
-            self._truths[alpha] = ranking.active(lengths)
-        return self._truths[alpha]
+        ranking, lengths = self._activity(alpha)
+        return ranking.active(lengths)
 
+    @kept
     def average_precision(self, alpha: float | None) -> np.ndarray:
         """Average precision of labels as scores of active inputs."""
+        active, rankings = self._active_truth(alpha), self._concepts.rankings
+        return np.vstack([average_precision(ranking, active) for ranking in rankings]).T
 
-        def find() -> np.ndarray:
-            active, rankings = self._active_truth(alpha), self._concepts.rankings
-            return np.vstack([average_precision(ranking, active) for ranking in rankings]).T
-
-        return self._once("precision", alpha, find)
-
+    @kept
     def inverse_average_precision(self) -> np.ndarray:
         """Average precision of activations as scores of labelled inputs."""
-        return self._once(
-            "inverse precision",
-            None,
-            lambda: average_precision(self.ranking, self._concepts.truth),
-        )
+        return average_precision(self.ranking, self._concepts.truth)
 
+    @kept
     def roc_area(self, alpha: float | None) -> np.ndarray:
         """Area under the ROC curve of labels as scores of active inputs."""
+        active, ranks = self._active_truth(alpha), read_ranks(self._concepts.ranks.columns)
+        sizes = np.concatenate([ranking.sizes for ranking in self._concepts.rankings])
+        return roc_area(_sum_ranks(ranks, active), sizes, active)
 
-        def find() -> np.ndarray:
-            active, ranks = self._active_truth(alpha), self._concepts.rank_rows()
-            sizes = np.concatenate([ranking.sizes for ranking in self._concepts.rankings])
-            return roc_area(_sum_ranks(ranks, active), sizes, active)
-
-        return self._once("area", alpha, find)
-
+    @kept
     def inverse_roc_area(self) -> np.ndarray:
         """Area under the ROC curve of activations as scores of labelled inputs."""
+        truth = self._concepts.truth
+        return roc_area(_sum_ranks(read_ranks(self._ranks), truth), self.ranking.sizes, truth).T
 
-        def find() -> np.ndarray:
-            truth = self._concepts.truth
-            ranks = _sum_ranks(read_ranks(self._ranks), truth)
-            return roc_area(ranks, self.ranking.sizes, truth).T
-
-        return self._once("inverse area", None, find)
-
+    @kept
     def mean_log_label(self, alpha: float | None) -> np.ndarray:
         """Mean over active inputs of the label's logarithm, clamped below at log 1e-8."""
-
-        def find() -> np.ndarray:
-            active = self._active_truth(alpha)
-            sums = _sum_logarithms(self._concepts, active)
-            return sums / np.where(active.totals > 0, active.totals, np.nan)[:, None]
-
-        return self._once("logarithm", alpha, find)
+        active = self._active_truth(alpha)
+        n_active = np.where(active.totals > 0, active.totals, np.nan)[:, None]
+        return np.asarray(_sum_logarithms(self._concepts, active) / n_active)
 
     def log_mean_label(self) -> np.ndarray:
         """Logarithm of the label's mean over all inputs, NaN for an empty concept."""
         return self._concepts.log_mean
 
+    @kept
     def top_and_random(self, seed: int) -> DrawnInputs:
         """Inputs drawn from those where a neuron is strongest, and from all."""
-        if seed not in self._drawn:
-            ranking, lengths = self._activity(TOP_SHARE)
-            drawn = [
-                self._sampler.draw(self._first + j, ranking.inputs[start : start + length], seed)
-                for j, (start, length) in enumerate(zip(ranking.starts, lengths, strict=False))
-            ]
-            self._drawn[seed] = DrawnInputs(self._block, self._concepts, drawn, lengths == 0)
-        return self._drawn[seed]
+        ranking, lengths = self._activity(TOP_SHARE)
+        drawn = [
+            self._sampler.draw(self._first + j, ranking.inputs[start : start + length], seed)
+            for j, (start, length) in enumerate(zip(ranking.starts, lengths, strict=False))
+        ]
+        return DrawnInputs(self._block, self._concepts, drawn, lengths == 0)
 
     def compute(self, function: Callable[..., np.ndarray], **parameters: Any) -> np.ndarray:
         """Call a function of activations (input, neuron) and labels (input, concept)."""

@@ -52,7 +52,7 @@ class Columns:
     ):
         self.name = name
         self._source = _admit(source, name)
-        self.n_inputs, self.n_columns = self._source.shape
+        self.shape = self.n_inputs, self.n_columns = self._source.shape
         self.inputs = range(self.n_inputs) if inputs is None else inputs
         self.names = range(self.n_columns) if names is None else names
         if not self._is_lazy:

@@ -23,7 +23,7 @@ from evals.kernels.contingency import (
     require_binary,
 )
 from evals.kernels.sampling import DRAWN, TOP_SHARE
-from evals.kernels.statistics import Moments
+from evals.kernels.statistics import Moments, kept
 
 FEW_CELLS = 64  # up to which one hypergeometric number a cell is cheapest
 
@@ -107,10 +107,7 @@ class DrawnStatistics:
         self._weights = np.ascontiguousarray(weights, dtype=dtype)
         self._total = self._weights.sum(axis=0, dtype=np.float64)
         self._active: dict[float | None, np.ndarray] = {}
-        self._counts: dict[float | None, Counts] = {}
-        self._detected: dict[tuple[str, float | None], tuple[np.ndarray, np.ndarray]] = {}
         self._draws: dict[int, np.ndarray] = {}
-        self._drawn: dict[int, DrawnStatistics] = {}
 
     def relabelled(self, labels: np.ndarray) -> DrawnStatistics:
         """Return the statistics of the same inputs with other labels (cell,).
@@ -176,14 +173,13 @@ class DrawnStatistics:
         reached = np.take_along_axis(self._reached, cutoff[None], axis=0)[0]
         return np.where((values[cutoff] == 0) | (reached == self._total), cutoff, cutoff + 1)
 
+    @kept
     def counts(self, alpha: float | None) -> Counts:
         """Inputs that are active, labelled, or both."""
-        if alpha not in self._counts:
-            active = self._activity(alpha)
-            both, labelled = (held[self._is_labelled] for held in (active, self._weights))
-            sums = [held.sum(axis=0, dtype=np.float64) for held in (both, active, labelled)]
-            self._counts[alpha] = Counts.of(*sums, self._total)
-        return self._counts[alpha]
+        active = self._activity(alpha)
+        both, labelled = (held[self._is_labelled] for held in (active, self._weights))
+        sums = [held.sum(axis=0, dtype=np.float64) for held in (both, active, labelled)]
+        return Counts.of(*sums, self._total)
 
     @cached_property
     def moments(self) -> Moments:
@@ -247,15 +243,12 @@ class DrawnStatistics:
         mean = _sum_weighted(self._weights, self._labels[:, None])[0] / self._total
         return np.asarray(np.log(mean, out=np.full(len(mean), np.nan), where=mean > 0))
 
+    @kept
     def top_and_random(self, seed: int) -> DrawnStatistics:
         """Inputs drawn from those where the neuron is strongest, and from all."""
-        if seed not in self._drawn:
-            drawn = self.draw_weights(seed)
-            kept = (drawn != 0).any(axis=1)
-            self._drawn[seed] = DrawnStatistics(
-                self._activations[kept], self._labels[kept], drawn[kept]
-            )
-        return self._drawn[seed]
+        drawn = self.draw_weights(seed)
+        some = (drawn != 0).any(axis=1)
+        return DrawnStatistics(self._activations[some], self._labels[some], drawn[some])
 
     def draw_weights(self, seed: int) -> np.ndarray:
         """Return how often inputs of each cell were drawn (cell, draw), from the top and from all.
@@ -274,31 +267,34 @@ class DrawnStatistics:
         drawn = _draw(top, generator) + _draw(weights, generator)
         return np.where(top.any(axis=0), drawn, np.nan)
 
-    def _detect(self, what: str, alpha: float | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Return average precision and area under the ROC curve, of labels or of activations."""
-        if (what, alpha) not in self._detected:
-            if what == "labels":
-                groups, true = self._by_label, self._activity(alpha)
-            else:
-                groups, true = self._by_activation, self._weights * self._is_labelled[:, None]
-            self._detected[what, alpha] = _walk(self._weights, true, groups.order, groups.ends)
-        return self._detected[what, alpha]
+    @kept
+    def _detect_active(self, alpha: float | None) -> tuple[np.ndarray, np.ndarray]:
+        return self._detect(self._by_label, self._activity(alpha))
+
+    @kept
+    def _detect_labelled(self) -> tuple[np.ndarray, np.ndarray]:
+        return self._detect(self._by_activation, self._weights * self._is_labelled[:, None])
+
+    def _detect(self, groups: _Groups, true: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return average precision and area under the ROC curve."""
+        precision, area = _walk(self._weights, true, groups.order, groups.ends)
+        return precision, area
 
     def average_precision(self, alpha: float | None) -> np.ndarray:
         """Average precision of labels as scores of active inputs."""
-        return self._detect("labels", alpha)[0]
+        return self._detect_active(alpha)[0]
 
     def inverse_average_precision(self) -> np.ndarray:
         """Average precision of activations as scores of labelled inputs."""
-        return self._detect("activations")[0]
+        return self._detect_labelled()[0]
 
     def roc_area(self, alpha: float | None) -> np.ndarray:
         """Area under the ROC curve of labels as scores of active inputs."""
-        return self._detect("labels", alpha)[1]
+        return self._detect_active(alpha)[1]
 
     def inverse_roc_area(self) -> np.ndarray:
         """Area under the ROC curve of activations as scores of labelled inputs."""
-        return self._detect("activations")[1]
+        return self._detect_labelled()[1]
 
     def compute(self, function: Callable[..., np.ndarray], **parameters: Any) -> np.ndarray:
         """Call a function of activations (input, neuron) and labels (input, concept), per draw."""

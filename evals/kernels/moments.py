@@ -16,7 +16,7 @@ import numpy as np
 from numba import njit
 from scipy import sparse
 
-from evals.kernels.columns import Block, Columns, replace, spread, stored
+from evals.kernels.columns import Block, Columns
 from evals.kernels.indicators import Indicators
 from evals.kernels.statistics import Moments
 from evals.kernels.sums import PRODUCT_INPUTS, Rows, Space, sum_true
@@ -107,9 +107,13 @@ class Description:
             **joined,
         )
 
+    def read(self, values: Block | Columns) -> Rows:
+        """Return the values that are described in units, to be read some inputs at a time."""
+        return Rows.of(values, self.shift, np.ldexp(1.0, -self.exponent), self.bits)
+
 
 def cross_moments(
-    block: Block, neurons: Description, columns: Columns, concepts: Description
+    block: Block, neurons: Description, labels: Columns | Indicators, concepts: Description
 ) -> Moments:
     """Return the moments of every pair of a neuron and a concept.
 
@@ -119,39 +123,16 @@ def cross_moments(
         (input, neuron) activations.
     neurons : Description
         Of the block.
-    columns : Columns
-        (input, concept) labels.
+    labels : Columns or Indicators
+        (input, concept) labels, or which inputs are labelled.
     concepts : Description
         Of the labels.
     """
-    return _combine(*_product(block, neurons, columns, concepts), neurons, concepts)
-
-
-def label_moments(
-    block: Block, neurons: Description, truth: Indicators, concepts: Description
-) -> Moments:
-    """Return the moments of every pair of a neuron and a concept with labels 0 and 1.
-
-    Parameters
-    ----------
-    block : Block
-        (input, neuron) activations.
-    neurons : Description
-        Of the block.
-    truth : Indicators
-        (input, concept) which inputs are labelled.
-    concepts : Description
-        Of the labels.
-    """
-    bits = MANTISSA_BITS - _bits(neurons.n_inputs)
-    product, rest = sum_true(read_units(block, neurons), truth, bits)
-    return _combine(product.T, rest.T, neurons, concepts)
-
-
-def _combine(
-    product: np.ndarray, rest: np.ndarray, neurons: Description, concepts: Description
-) -> Moments:
-    """Return moments from sums of products (neuron, concept) in units, and their rests."""
+    if isinstance(labels, Indicators):
+        bits = MANTISSA_BITS - _bits(neurons.n_inputs)
+        product, rest = (sums.T for sums in sum_true(neurons.read(block), labels, bits))
+    else:
+        product, rest = _product(block, neurons, labels, concepts)
     n_inputs = neurons.n_inputs
     sums, sums_error = _two_product(neurons.total[:, None], concepts.total)
     sums_error += neurons.total[:, None] * concepts.rest + neurons.rest[:, None] * concepts.total
@@ -193,7 +174,7 @@ def _product(
     """Return the sums of products in units, exact but for a rest, and the rest."""
     bits = MANTISSA_BITS - _bits(neurons.n_inputs)
     label_bits = concepts.bits if bits // 2 < concepts.bits <= WIDEST_LABELS else bits // 2
-    activations, labels = read_units(block, neurons), read_label_units(columns, concepts)
+    activations, labels = neurons.read(block), concepts.read(columns)
     spaces = [Space(PRODUCT_INPUTS, rows.n_columns) for rows in (activations, labels)]
     product = np.zeros((block.shape[1], columns.n_columns))
     rest = np.zeros_like(product)
@@ -212,37 +193,6 @@ def _product(
 def _dot(left: Block, right: Block) -> np.ndarray:
     product = left.T @ right
     return np.asarray(product.toarray() if sparse.issparse(product) else product)
-
-
-def read_units(block: Block, told: Description) -> Rows:
-    """Return the values of a block in units, to be read some inputs at a time."""
-    if sparse.issparse(block):
-        return Rows.of_sparse(sparse.csr_array(to_units(block, told.shift, told.exponent)))
-    n_inputs, n_columns = block.shape
-    scale = np.ldexp(1.0, -told.exponent)
-    return Rows(n_inputs, n_columns, block.__getitem__, told.shift, scale, digits=told.bits)
-
-
-def read_label_units(columns: Columns, told: Description) -> Rows:
-    """Return labels in units, to be read some inputs at a time."""
-    if columns.is_sparse and not told.shift.any():
-        return read_units(columns.whole(), told)
-    scale = np.ldexp(1.0, -told.exponent)
-    shape = columns.n_inputs, columns.n_columns
-    return Rows(*shape, columns.raw_slab, told.shift, scale, digits=told.bits)
-
-
-def to_units(block: Block, shift: np.ndarray, exponent: np.ndarray) -> Block:
-    """Return ``(values - shift) / 2**exponent`` in float64, which is exact.
-
-    A sparse column with values that are not stored has shift 0.
-    """
-    values = stored(block)
-    if values.dtype != np.float64:
-        values = values.astype(np.float64)
-    if shift.any():
-        values = values - spread(block, shift)
-    return replace(block, values * spread(block, np.ldexp(1.0, -exponent)))
 
 
 @njit(nogil=True, cache=True)
@@ -287,19 +237,12 @@ def _describe(values, starts, n_inputs, sum_bits, columns):  # type: ignore[no-u
 @njit(nogil=True, cache=True)
 def _find_extremes(values):  # type: ignore[no-untyped-def]
     """Return the smallest and the largest of some values, and how many are 0 or 1."""
-    n_binary = 0
-    for i in range(values.size):
-        n_binary += (values[i] == 0) | (values[i] == 1)
-    low, high = np.full(8, np.inf), np.full(8, -np.inf)  # side by side
-    n_whole = values.size // 8 * 8
-    for i in range(0, n_whole, 8):
-        for lane in range(8):
-            value = values[i + lane]
-            low[lane] = value if value < low[lane] else low[lane]
-            high[lane] = value if value > high[lane] else high[lane]
-    for value in values[n_whole:]:
-        low[0], high[0] = min(low[0], value), max(high[0], value)
-    return low.min(), high.max(), n_binary
+    low, high, n_binary = np.inf, -np.inf, 0
+    for value in values:
+        low = value if value < low else low
+        high = value if value > high else high
+        n_binary += (value == 0) | (value == 1)
+    return low, high, n_binary
 
 
 @njit(nogil=True, cache=True)

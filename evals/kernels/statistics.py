@@ -10,11 +10,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Protocol
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 
 from evals.kernels.contingency import Counts
+
+S = TypeVar("S")
+T = TypeVar("T")
+P = ParamSpec("P")
+
+
+def kept(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T]:
+    """Keep what a method returns, for the arguments that it is given."""
+
+    @wraps(method)
+    def ask(self: S, *args: P.args, **kwargs: P.kwargs) -> T:
+        answers: dict[Any, T] = vars(self).setdefault("_kept", {})
+        key = method.__name__, args, tuple(kwargs.items())
+        if key not in answers:
+            answers[key] = method(self, *args, **kwargs)
+        return answers[key]
+
+    return ask
 
 
 @dataclass(frozen=True)

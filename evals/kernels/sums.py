@@ -16,7 +16,7 @@ import numpy as np
 from numba import njit
 from scipy import sparse
 
-from evals.kernels.columns import Block, replace, stored
+from evals.kernels.columns import Block, Columns, replace, spread, stored
 from evals.kernels.indicators import Indicators
 
 DENSE_SUM = 0.2  # above this fraction of true values, a matrix product is faster than adding rows
@@ -52,17 +52,22 @@ class Rows:
     digits: int = 1 << 11  # as many as any double
 
     @classmethod
+    def of(cls, values: Block | Columns, shift: np.ndarray, scale: np.ndarray, digits: int) -> Rows:
+        """Return rows of numbers that are not in units; a sparse column with zeros has shift 0."""
+        if isinstance(values, Columns):
+            if not values.is_sparse or shift.any():
+                return cls(*values.shape, values.raw_slab, shift, scale, digits=digits)
+            values = values.whole()
+        if sparse.issparse(values):
+            units = stored(values).astype(np.float64) - spread(values, shift)
+            return cls.of_sparse(sparse.csr_array(replace(values, units * spread(values, scale))))
+        return cls(*values.shape, values.__getitem__, shift, scale, digits=digits)
+
+    @classmethod
     def of_sparse(cls, rows: sparse.csr_array) -> Rows:
         """Return the rows of an array that is in units."""
-        n_inputs, n_columns = rows.shape
-        return cls(
-            n_inputs,
-            n_columns,
-            rows.__getitem__,
-            np.zeros(n_columns),
-            np.ones(n_columns),
-            is_sparse=True,
-        )
+        parts = np.zeros(rows.shape[1]), np.ones(rows.shape[1])
+        return cls(*rows.shape, rows.__getitem__, *parts, is_sparse=True)
 
     def slabs(self, size: int) -> Iterator[slice]:
         """Yield consecutive runs of at most ``size`` inputs."""

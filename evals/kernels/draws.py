@@ -171,15 +171,17 @@ class DrawnStatistics:
         top = np.array([tops[total] for total in self._total.tolist()], dtype=np.float64)
         cutoff = (self._reached >= top).argmax(axis=0)
         reached = np.take_along_axis(self._reached, cutoff[None], axis=0)[0]
-        return np.where((values[cutoff] == 0) | (reached == self._total), cutoff, cutoff + 1)
+        at_end = (values[cutoff] == 0) | (reached == self._total)
+        return np.asarray(np.where(at_end, cutoff, cutoff + 1))
 
     @kept
     def counts(self, alpha: float | None) -> Counts:
         """Inputs that are active, labelled, or both."""
         active = self._activity(alpha)
         both, labelled = (held[self._is_labelled] for held in (active, self._weights))
-        sums = [held.sum(axis=0, dtype=np.float64) for held in (both, active, labelled)]
-        return Counts.of(*sums, self._total)
+        sums = (held.sum(axis=0, dtype=np.float64) for held in (both, active, labelled))
+        n_both, n_active, n_labelled = sums
+        return Counts.of(n_both, n_active, n_labelled, self._total)
 
     @cached_property
     def moments(self) -> Moments:

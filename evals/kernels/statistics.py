@@ -26,7 +26,7 @@ def kept(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], 
     """Keep what a method returns, for the arguments that it is given."""
 
     @wraps(method)
-    def ask(self: S, *args: P.args, **kwargs: P.kwargs) -> T:
+    def ask(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
         answers: dict[Any, T] = vars(self).setdefault("_kept", {})
         key = method.__name__, args, tuple(kwargs.items())
         if key not in answers:

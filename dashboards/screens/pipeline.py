@@ -22,7 +22,7 @@ from dashboards.views.parts.text import literal
 from dashboards.views.runs import pipeline as view
 from dashboards.views.runs.advice import Advice, run_command
 from registry.catalog.access import Catalog
-from registry.plan.plan import Plan, Task
+from registry.plan.task import Plan, Task
 
 HELP = (
     "Every declared experiment and what it needs. A task is due if it never ran, if its "

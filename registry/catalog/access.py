@@ -24,8 +24,8 @@ from registry.mongo import queries
 from registry.mongo.database import URL_VARIABLE, Database, DatabaseError, connect
 from registry.mongo.projects import EVERYTHING, Scope, enter
 from registry.mongo.queries import find_metrics, sort_value, value_at
-from registry.plan.plan import Plan
 from registry.plan.project import MissingInputsError, Project, open_project
+from registry.plan.task import Plan
 from registry.record.journal import journal_folders, journal_root, read_journal
 from registry.record.series import Series
 from registry.store.schema import SchemaError

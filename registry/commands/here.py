@@ -14,8 +14,8 @@ import click
 from rich.markup import escape
 
 from registry.declare.declaration import find_declaration
-from registry.plan.plan import Plan, Task
 from registry.plan.project import Project, open_project
+from registry.plan.task import Plan, Task
 from registry.terminal import count, duration, out
 
 MOST_NOTES = 10

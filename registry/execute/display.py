@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from registry.execute.runner import Progress, TaskOutcome
 from registry.execute.schedule import Watcher
-from registry.plan.plan import Task
+from registry.plan.task import Task
 from registry.record.states import State
 from registry.terminal import duration, out, print_table, text_of
 

@@ -17,9 +17,9 @@ from registry.declare.faults import ConfigError, ConfigFault
 from registry.declare.inputs import Input
 from registry.declare.stage import Stage, load_stage
 from registry.plan.artifacts import Attempt, ExperimentStore
-from registry.plan.plan import Task
-from registry.plan.project import Project, describe_input
+from registry.plan.project import Project
 from registry.plan.sources import Code, code_of
+from registry.plan.task import Task
 from registry.store.manifest import Provenance
 from registry.suggest import nearest
 
@@ -69,8 +69,15 @@ class ResolvedTask:
         return self.stage.resolve(self.cell.config)
 
     def described_inputs(self) -> dict[str, dict[str, Any]]:
-        """Return what a record says of the inputs."""
-        return {slot: describe_input(given) for slot, given in self.inputs.items()}
+        """Return what a record says of the inputs, as plain values."""
+        keys = ("name", "kind", "fingerprint", "run", "content")
+        described = {
+            slot: {key: getattr(given, key) for key in keys} for slot, given in self.inputs.items()
+        }
+        return {
+            slot: {key: value for key, value in facts.items() if value is not None}
+            for slot, facts in described.items()
+        }
 
     def facts(self, project: Project) -> dict[str, Any]:
         """Return what stands under ``info.factbook`` from the start."""

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 from registry.execute.resolved import planned_task
 from registry.execute.runner import Job, Progress, Runner, TaskOutcome, open_runner
-from registry.plan.plan import Plan, Task
 from registry.plan.project import MissingInputsError, Project
+from registry.plan.task import Plan, Task
 from registry.record.journal import new_uid
 from registry.record.states import State
 

@@ -7,7 +7,6 @@ It belongs to one host: its files cannot be shared between hosts.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import signal
@@ -15,8 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +22,7 @@ from typing import Any
 import psutil
 
 from registry.record.process import ProcessIdentity, host_name
-from registry.store.durable import read_json, write_json
+from registry.store.durable import locked, read_json, write_json
 
 PROGRAM = "secantusd-py"
 _START_PATIENCE = 60.0  # seconds; it takes 1, or 2 after a crash, but machines can be busy
@@ -273,13 +271,10 @@ def _end(process: ProcessIdentity) -> None:
         raise ServerError(f"the embedded database, process {process.pid}, does not end")
 
 
-@contextmanager
-def _locked(project_root: Path) -> Iterator[None]:
+def _locked(project_root: Path) -> AbstractContextManager[None]:
     folder = _folder(project_root)
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    return locked(folder / "lock")
 
 
 def _facts(project_root: Path) -> dict[str, Any] | None:

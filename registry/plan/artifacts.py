@@ -12,27 +12,26 @@ Nothing here needs arrays, so that planning stays quick::
 from __future__ import annotations
 
 import dataclasses
-import errno
-import fcntl
+import functools
 import os
 import re
 import secrets
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.plan.plan import Earlier, StateLookup, TaskState
+from registry.plan.task import NEVER_RAN, Earlier, StateLookup, TaskState
 from registry.record.states import State
 from registry.store.durable import (
     TEMPORARY,
     StoreError,
     append_line,
     disk_errors,
+    lock,
+    locked,
     read_json,
     sync,
     write_json,
@@ -61,92 +60,6 @@ HOLDER = "holder"
 _WHOLE_PART = re.compile(r"part-\d{6}\.nc")
 
 
-@dataclass(frozen=True)
-class OutputState:
-    """What is on disk for a task.
-
-    Attributes
-    ----------
-    status : State
-        Complete, damaged, missing (it ran, and its output is gone) or never; else how the last
-        attempt stands: running, failed, interrupted, died.
-    why : str
-        What is damaged or missing; "" where there is nothing to say.
-    run : str or None
-        The run that `status` is about: the current one, or else the last attempt.
-    path : str
-        The current run's folder, "" where there is none.
-    manifest : mapping
-        Of the current run.
-    """
-
-    status: State
-    why: str = ""
-    run: str | None = None
-    path: str = ""
-    manifest: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def folder(self) -> Path | None:
-        """The current run's folder, where there is one."""
-        return Path(self.path) if self.path else None  # made on demand: a plan asks thousands
-
-    @property
-    def read(self) -> dict[str, str]:
-        """Slot to the content digest that the current run read there."""
-        inputs = self.manifest.get("inputs") or {}
-        return {slot: entry["content"] for slot, entry in inputs.items() if entry.get("content")}
-
-    def task_state(self, earlier: Sequence[EarlierTask] = (), timed: bool = True) -> TaskState:
-        """Return this as plans know it, with what the cell was before, oldest first.
-
-        How long earlier tasks took has to be read from each; it is left out if not `timed`.
-        """
-        duration = self.manifest.get("duration")
-        before = [duration]
-        if duration is None:
-            before = [task.duration() for task in earlier] if timed else []
-        return TaskState(
-            status=self.status,
-            run=self.run,
-            content=self.manifest.get("content"),
-            read=self.read,
-            sources=self.manifest.get("sources") or None,
-            durations=tuple(seconds for seconds in before if seconds is not None),
-            earlier=Earlier.from_record(earlier[-1].task) if earlier else None,
-            why=self.why,
-        )
-
-
-@dataclass(frozen=True)
-class EarlierTask:
-    """A task that was started for a cell.
-
-    Attributes
-    ----------
-    fingerprint : str
-        Of the task.
-    task : mapping
-        What stands in its ``task.json``.
-    folder : str
-        The task's folder; a text, since there may be thousands.
-    """
-
-    fingerprint: str
-    task: Mapping[str, Any]
-    folder: str
-
-    @cached_property
-    def attempt(self) -> str:
-        """Identifier of its last attempt, which begins with the time; "" if it has none."""
-        return last_attempt(self.folder) or ""
-
-    def duration(self) -> float | None:
-        """Return the seconds that its current run took, where there is one."""
-        manifest = read_json(f"{self.folder}/current/{MANIFEST}") or {}
-        return manifest.get("duration")
-
-
 class ExperimentStore:
     """Outputs of all experiments under one folder.
 
@@ -172,7 +85,7 @@ class ExperimentStore:
         link = self.folder(experiment, fingerprint) / "current"
         return link.resolve() if (link / MANIFEST).exists() else None
 
-    def state(self, experiment: str, fingerprint: str, verify: bool = False) -> OutputState:
+    def state(self, experiment: str, fingerprint: str, verify: bool = False) -> TaskState:
         """Return what is on disk for a task. A store that was half deleted is damaged, no error.
 
         Parameters
@@ -186,43 +99,55 @@ class ExperimentStore:
         try:
             run = os.readlink(f"{folder}/current")
         except FileNotFoundError:
-            return self._without_output(last_attempt(folder))
+            return self._without_output(_last_attempt(folder))
         except OSError:
-            return OutputState(State.DAMAGED, "current is no link", last_attempt(folder))
+            return TaskState(State.DAMAGED, _last_attempt(folder), why="current is no link")
         return _output_state(folder, run, verify)
 
-    def _without_output(self, run: str | None) -> OutputState:
+    def _without_output(self, run: str | None) -> TaskState:
         if run is None:
-            return OutputState(State.NEVER)
+            return NEVER_RAN
         recorded = self._read_status(run)
         if not recorded:
             why = "the last attempt left neither output nor journal"
-            return OutputState(State.MISSING, why, run)
+            return TaskState(State.MISSING, run, why=why)
         state = State.of_record(recorded)
         if state is State.COMPLETED:
-            return OutputState(State.MISSING, "its output is gone", run)
-        return OutputState(state, run=run)
+            return TaskState(State.MISSING, run, why="its output is gone")
+        return TaskState(state, run)
 
-    def history(self, experiment: str) -> dict[str, list[EarlierTask]]:
+    def last_attempt(self, experiment: str, fingerprint: str) -> str:
+        """Return the identifier of a task's last run, which begins with the time; "" for none."""
+        return _last_attempt(f"{self.root}/{experiment}/{fingerprint}") or ""
+
+    def history(self, experiment: str) -> dict[str, list[Earlier]]:
         """Return the tasks that were started for each cell of an experiment, oldest first."""
-        tasks: dict[str, list[EarlierTask]] = {}
-        for task in self._started(experiment):
-            tasks.setdefault(str(task.task.get("cell", experiment)), []).append(task)
+        tasks: dict[str, list[Earlier]] = {}
+        with suppress(OSError):
+            for fingerprint in os.listdir(f"{self.root}/{experiment}"):
+                if (task := self._task(experiment, fingerprint)) is not None:
+                    cell = str(task.get("cell", experiment))
+                    tasks.setdefault(cell, []).append(Earlier.from_record(task))
         for earlier in tasks.values():
             if len(earlier) > 1:  # the attempt has to be read
-                earlier.sort(key=lambda task: task.attempt)
+                earlier.sort(key=lambda task: self.last_attempt(experiment, task.fingerprint))
         return tasks
 
-    def _started(self, experiment: str) -> Iterator[EarlierTask]:
-        root = f"{self.root}/{experiment}"
-        try:
-            names = os.listdir(root)
-        except OSError:
-            return
-        for name in names:
-            task = read_json(f"{root}/{name}/task.json")
-            if task is not None and task.keys() >= RECORD_KEYS:
-                yield EarlierTask(name, task, f"{root}/{name}")
+    def past(self, experiment: str, fingerprint: str) -> Earlier | None:
+        """Return what a task was by its fingerprint, or None if it was never started."""
+        task = self._task(experiment, fingerprint)
+        return None if task is None else Earlier.from_record(task)
+
+    def _task(self, experiment: str, fingerprint: str) -> dict[str, Any] | None:
+        """Return what stands in the ``task.json`` of a task that was started."""
+        task = read_json(f"{self.root}/{experiment}/{fingerprint}/task.json")
+        whole = task is not None and task.keys() >= RECORD_KEYS
+        return {**task, "fingerprint": fingerprint} if task and whole else None
+
+    def _duration(self, experiment: str, fingerprint: str) -> float | None:
+        """Return the seconds that the current run of a task took, where there is one."""
+        manifest = read_json(f"{self.root}/{experiment}/{fingerprint}/current/{MANIFEST}") or {}
+        return manifest.get("duration")
 
     def states(self, verify: bool = False) -> StateLookup:
         """Return what :func:`registry.plan.plan.make_plan` asks of the disk.
@@ -234,29 +159,26 @@ class ExperimentStore:
         verify : bool
             Whether checksums are compared too: reads every byte.
         """
-        histories: dict[str, dict[str, list[EarlierTask]]] = {}
+        history = functools.cache(self.history)
         timed: Counter[str] = Counter()
 
         def lookup(cell: Cell, fingerprint: str) -> TaskState:
             state = self.state(cell.experiment, fingerprint, verify)
             if state.status is State.COMPLETE:
-                return state.task_state()
-            if cell.experiment not in histories:
-                histories[cell.experiment] = self.history(cell.experiment)
-            known = histories[cell.experiment]
+                return state
+            known = history(cell.experiment)
             earlier = [*known.get(cell.former_name, ()), *known.get(cell.name, ())]
             earlier = [task for task in earlier if task.fingerprint != fingerprint]
             timed[cell.experiment] += len(earlier)
-            return state.task_state(earlier, timed[cell.experiment] <= MOST_TIMED)
+            durations = state.durations
+            if not durations and timed[cell.experiment] <= MOST_TIMED:
+                found = (self._duration(cell.experiment, task.fingerprint) for task in earlier)
+                durations = tuple(seconds for seconds in found if seconds is not None)
+            return dataclasses.replace(
+                state, durations=durations, earlier=earlier[-1] if earlier else None
+            )
 
         return lookup
-
-    def past(self, experiment: str, fingerprint: str) -> Earlier | None:
-        """Return what a task was by its fingerprint, or None if it was never started."""
-        task = read_json(f"{self.root}/{experiment}/{fingerprint}/task.json")
-        if task is None or not task.keys() >= RECORD_KEYS:
-            return None
-        return Earlier.from_record({**task, "fingerprint": fingerprint})
 
     def begin(
         self,
@@ -299,18 +221,27 @@ class ExperimentStore:
             return Attempt(folder, uid, origin, lambda run: self._read_status(run) == "RUNNING")
 
 
-def _output_state(folder: str, run: str, verify: bool) -> OutputState:
+def _output_state(folder: str, run: str, verify: bool) -> TaskState:
     path = f"{folder}/{run}"
     manifest = read_json(f"{path}/{MANIFEST}")
     if manifest is None:
         what = MANIFEST if os.path.isdir(path) else run
-        return OutputState(State.DAMAGED, f"{what} is missing", run, path)
-    if faults := file_faults(path, manifest, verify):
-        return OutputState(State.DAMAGED, "; ".join(faults[:3]), run, path, manifest)
-    return OutputState(State.COMPLETE, "", run, path, manifest)
+        return TaskState(State.DAMAGED, run, why=f"{what} is missing", path=path)
+    faults = file_faults(path, manifest, verify)
+    inputs, duration = manifest.get("inputs") or {}, manifest.get("duration")
+    return TaskState(
+        State.DAMAGED if faults else State.COMPLETE,
+        run,
+        manifest.get("content"),
+        {slot: entry["content"] for slot, entry in inputs.items() if entry.get("content")},
+        manifest.get("sources") or None,
+        () if duration is None else (duration,),
+        why="; ".join(faults[:3]),
+        path=path,
+    )
 
 
-def last_attempt(folder: str | Path) -> str | None:
+def _last_attempt(folder: str) -> str | None:
     """Return the identifier of the last run of a task, or None."""
     try:
         with open(f"{folder}/attempts", encoding="utf-8", errors="replace") as file:
@@ -462,19 +393,13 @@ class Attempt:
             self._lock = None
 
 
-@contextmanager
-def _exclusive(folder: Path) -> Iterator[None]:
+def _exclusive(folder: Path) -> AbstractContextManager[None]:
     """Hold a task's folder for the moment in which its names change.
 
     Whoever holds it removes what writers that died have left, by the ending of its name. So every
     file that is written in the folder itself is written while it is held.
     """
-    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        _flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+    return locked(folder / ".lock")
 
 
 def _claim(
@@ -482,18 +407,18 @@ def _claim(
 ) -> tuple[Path, int | None]:
     """Lock the partial folder, emptied if it came from elsewhere, or else a private one."""
     partial = folder / "partial"
-    lock = _lock(partial, is_running)
-    if lock is None:
+    held = _lock(partial, is_running)
+    if held is None:
         partial = folder / f"partial-{uid}"
-        lock = _lock(partial, is_running)
+        held = _lock(partial, is_running)
     elif (partial / "origin.json").exists() and read_json(partial / "origin.json") != origin:
-        os.close(lock)
+        os.close(held)
         _remove(partial)
-        lock = _lock(partial, is_running)
+        held = _lock(partial, is_running)
     if not (partial / "origin.json").exists():
         write_json(partial / "origin.json", origin)
     (partial / HOLDER).write_text(uid)
-    return partial, lock
+    return partial, held
 
 
 def _current_run(folder: Path) -> str:
@@ -518,22 +443,7 @@ def _lock(partial: Path, is_running: Callable[[str], bool]) -> int | None:
     holder = _holder(partial)
     if holder and is_running(holder):  # perhaps on another host, whose lock is not seen here
         return None
-    descriptor = os.open(partial / "lock", os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        _flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    return descriptor
-
-
-def _flock(descriptor: int, operation: int) -> None:
-    """Lock a file; where its file system has no locks, holders and journals must do."""
-    try:
-        fcntl.flock(descriptor, operation)
-    except OSError as error:
-        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP):
-            raise
+    return lock(partial / "lock", wait=False)
 
 
 def _remove_abandoned(folder: Path, is_running: Callable[[str], bool]) -> None:
@@ -543,9 +453,9 @@ def _remove_abandoned(folder: Path, is_running: Callable[[str], bool]) -> None:
     """
     for path in folder.glob("partial-*"):
         with suppress(FileNotFoundError):  # its owner is just removing it
-            lock = _lock(path, is_running)
-            if lock is not None:
-                os.close(lock)
+            held = _lock(path, is_running)
+            if held is not None:
+                os.close(held)
                 shutil.rmtree(path, ignore_errors=True)
     for path in folder.glob(f".*{TEMPORARY}"):
         path.unlink(missing_ok=True)

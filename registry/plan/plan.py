@@ -28,22 +28,6 @@ from registry.plan.task import (
 from registry.record.states import State
 from registry.store.fingerprint import canonical_json, resource_fingerprint, task_fingerprint
 
-__all__ = [
-    "Change",
-    "Earlier",
-    "PastLookup",
-    "Plan",
-    "PlanError",
-    "Reason",
-    "StateLookup",
-    "Task",
-    "TaskState",
-    "Why",
-    "changed_keys",
-    "fingerprints",
-    "make_plan",
-]
-
 
 def fingerprints(
     graph: Graph, names: Iterable[str], identities: Mapping[str, str | None]

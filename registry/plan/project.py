@@ -18,9 +18,10 @@ from registry.declare.declared import Declaration, Resource
 from registry.declare.inputs import Input
 from registry.declare.reference import SelectionError, parse_reference
 from registry.declare.stage import load_stage
-from registry.plan.artifacts import ExperimentStore, OutputState
-from registry.plan.plan import Plan, fingerprints, make_plan
+from registry.plan.artifacts import ExperimentStore
+from registry.plan.plan import fingerprints, make_plan
 from registry.plan.sources import sources_hash
+from registry.plan.task import Plan, TaskState
 from registry.record.journal import journal_root
 from registry.record.liveness import journal_status
 from registry.record.states import State
@@ -115,23 +116,15 @@ class Project:
 
     def identities(self, names: Iterable[str]) -> dict[str, str | None]:
         """Return the identity of the data behind resources; None where it cannot be read."""
-        return {name: self._identity(self.declaration.resources[name]) for name in names}
+        return {name: self._identity(self.declaration.resources[name])[0] for name in names}
 
-    def _identity(self, resource: Resource) -> str | None:
+    def _identity(self, resource: Resource) -> tuple[str | None, str]:
+        """Return the identity of a resource's data; or None, and why it cannot be read."""
         with contextlib.chdir(self.root):
             try:
-                return str(resource.settings.identity())
-            except (OSError, ValueError):
-                return None
-
-    def unreadable(self, name: str) -> str:
-        """Return why the data of a resource cannot be read, "" if it can."""
-        with contextlib.chdir(self.root):
-            try:
-                self.declaration.resources[name].settings.identity()
+                return str(resource.settings.identity()), ""
             except (OSError, ValueError) as error:
-                return str(error)
-        return ""
+                return None, str(error)
 
     # -- one task ---------------------------------------------------------------------------
 
@@ -216,12 +209,12 @@ class Project:
             path=state.folder,
             inputs=self._behind(graph, cell, known),
             run=state.folder.name,
-            content=state.manifest.get("content"),
+            content=state.content,
         )
 
     def _resource(self, resource: Resource, slot: str, fingerprint: str) -> Input:
-        if self._identity(resource) is None:
-            why = self.unreadable(resource.name)
+        identity, why = self._identity(resource)
+        if identity is None:
             raise MissingInputsError(f"{slot}: the data of {resource.name!r} cannot be read: {why}")
         return Input(
             slot, resource.name, resource.provides, fingerprint, settings=resource.settings
@@ -285,16 +278,17 @@ class Project:
 
     def _remembered_identity(self, resource: str, cells: Collection[str]) -> str | None:
         """Return what a resource was when one of these cells last read it; None if none has."""
-        readers = [c for c in self.graph.cells.values() if c.name in cells]
-        readings: list[tuple[str, Any]] = []
-        for cell in readers:
-            for slot in [slot for slot, name in cell.needs.items() if name == resource]:
-                past = self.store.history(cell.experiment)
-                for task in (*past.get(cell.former_name, ()), *past.get(cell.name, ())):
-                    readings.append((task.attempt, task.task["needs"].get(slot, {})))
-        read = [need for _, need in sorted(readings, key=lambda reading: reading[0])]
-        known = [need.get("identity") for need in read if need.get("name") == resource]
-        return next(filter(None, reversed(known)), None)
+        readings: list[tuple[str, Mapping[str, Any]]] = []
+        for cell in self.graph.cells.values():
+            for slot, name in cell.needs.items():
+                if cell.name in cells and name == resource:
+                    past = self.store.history(cell.experiment)
+                    for task in (*past.get(cell.former_name, ()), *past.get(cell.name, ())):
+                        attempt = self.store.last_attempt(cell.experiment, task.fingerprint)
+                        readings.append((attempt, task.needs.get(slot, {})))
+        readings.sort(key=lambda reading: reading[0], reverse=True)
+        known = (need.get("identity") for _, need in readings if need.get("name") == resource)
+        return next(filter(None, known), None)
 
 
 def _code_digest(cell: Cell) -> str:
@@ -302,7 +296,7 @@ def _code_digest(cell: Cell) -> str:
     return sources_hash(cell.stage, load_stage(cell.stage).code_modules(cell.config))
 
 
-def _absence(name: str, state: OutputState) -> str:
+def _absence(name: str, state: TaskState) -> str:
     """Say why there is no output, and what makes it."""
     absence = {
         State.NEVER: "has no dataset here as it is declared now",
@@ -329,13 +323,6 @@ def _experiments_behind(declared: Mapping[str, Any], references: Iterable[str]) 
             needs = declared[name].get("needs", {})
             waiting.extend(needs.values() if isinstance(needs, dict) else ())
     return found
-
-
-def describe_input(given: Input) -> dict[str, Any]:
-    """Return what a record says of one input, as plain values."""
-    known = {"name": given.name, "kind": given.kind, "fingerprint": given.fingerprint}
-    beyond = {"run": given.run, "content": given.content}
-    return known | {key: value for key, value in beyond.items() if value is not None}
 
 
 def open_project(path: Path | str | None = None) -> Project:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 from registry.declare.cells import Cell
@@ -132,6 +133,8 @@ class TaskState:
         The latest task of this cell that has another fingerprint.
     why : str
         What is damaged or missing, "" where there is nothing to say.
+    path : str
+        The current run's folder, "" where there is none.
     """
 
     status: State = State.NEVER
@@ -142,6 +145,12 @@ class TaskState:
     durations: tuple[float, ...] = ()
     earlier: Earlier | None = None
     why: str = ""
+    path: str = ""
+
+    @property
+    def folder(self) -> Path | None:
+        """The current run's folder, where there is one."""
+        return Path(self.path) if self.path else None  # made on demand: a plan asks thousands
 
 
 NEVER_RAN = TaskState()

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from registry.store.durable import TEMPORARY, StoreError
+from registry.store.durable import TEMPORARY, StoreError, lock, locked
 
 _CLAIM = re.compile(rf"\.parts-(\d{{6}})-(\d{{6}}){re.escape(TEMPORARY)}")
 
@@ -34,17 +31,16 @@ class PartsClaim:
         if parts.step != 1 or not parts:
             raise StoreError(f"got {parts!r}; expected a range of consecutive parts")
         self.path = folder / f".parts-{parts.start:06d}-{parts.stop:06d}{TEMPORARY}"
-        with _held(folder):
+        with locked(folder):  # so that of two writers one looks first
             require_unclaimed(folder, parts)
-            self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+            self._descriptor = lock(self.path)
 
     def release(self) -> None:
         """Let others write these parts."""
-        if self._descriptor >= 0:
+        if self._descriptor is not None:
             self.path.unlink(missing_ok=True)
             os.close(self._descriptor)
-            self._descriptor = -1
+            self._descriptor = None
 
 
 def require_unclaimed(folder: Path, parts: range | None = None) -> None:
@@ -69,26 +65,11 @@ def require_unclaimed(folder: Path, parts: range | None = None) -> None:
 
 def _remove_if_dead(path: Path) -> bool:
     """Remove a claim that no process holds any more; return whether it is gone."""
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
+    if not path.exists():
         return True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        path.unlink(missing_ok=True)
-    except BlockingIOError:
+    descriptor = lock(path, wait=False)
+    if descriptor is None:
         return False
-    finally:
-        os.close(descriptor)
+    path.unlink(missing_ok=True)
+    os.close(descriptor)
     return True
-
-
-@contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """Hold the folder itself for a moment, so that of two writers one looks first."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -112,6 +113,40 @@ def append_line(path: Path, line: str) -> None:
             os.write(descriptor, f"{chr(10) if torn else ''}{line}\n".encode())
             os.fsync(descriptor)
         finally:
+            os.close(descriptor)
+
+
+def lock(path: Path, *, wait: bool = True) -> int | None:
+    """Lock a file, made if need be, against other processes until its descriptor is closed.
+
+    Returns
+    -------
+    int or None
+        The descriptor; None if another process has the lock and this one does not `wait`. Where
+        the file system has no locks, everybody has it.
+    """
+    flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT
+    descriptor = os.open(path, flags, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP):
+            os.close(descriptor)
+            raise
+    return descriptor
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the :func:`lock` of a file, or of a folder itself, inside the block."""
+    descriptor = lock(path)
+    try:
+        yield
+    finally:
+        if descriptor is not None:
             os.close(descriptor)
 
 

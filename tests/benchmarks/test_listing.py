@@ -16,8 +16,8 @@ import pytest
 from registry.execute.schedule import run_plan
 from registry.mongo import server
 from registry.mongo.database import URL_VARIABLE, connect
-from registry.plan.plan import Task
 from registry.plan.project import Project, open_project
+from registry.plan.task import Task
 from registry.record.journal import journal_root
 
 pytestmark = pytest.mark.benchmark

@@ -9,7 +9,8 @@ import pytest
 from registry.declare import plugins
 from registry.declare.cells import expand
 from registry.declare.declaration import parse_declaration
-from registry.plan.plan import Plan, TaskState, make_plan
+from registry.plan.plan import make_plan
+from registry.plan.task import Plan, TaskState
 from registry.record.states import State
 from tests.registry.toy import fit
 

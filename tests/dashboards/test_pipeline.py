@@ -16,9 +16,8 @@ from dashboards.views.parts.parts import Figure
 from dashboards.views.runs import pipeline as view
 from dashboards.views.sections import sections_of
 from registry.catalog.access import Catalog, open_catalog
-from registry.plan.plan import Plan, Task, Why
 from registry.plan.project import Project
-from registry.plan.task import Reason, TaskState
+from registry.plan.task import Plan, Reason, Task, TaskState, Why
 from registry.record.states import State
 from tests.dashboards import fabricate
 from tests.dashboards.fabricate import HOSTILE

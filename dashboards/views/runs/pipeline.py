@@ -15,7 +15,7 @@ import pandas as pd
 from dashboards.views.parts.parts import Column, Figure, Number, Table
 from dashboards.views.parts.text import duration_text
 from registry.declare.declared import Declaration
-from registry.plan.plan import Plan, Task, Why
+from registry.plan.task import Plan, Task, Why
 from registry.record.states import State
 
 STATES: Mapping[str, tuple[str, str]] = {

@@ -24,8 +24,8 @@ from registry.execute.schedule import Watcher, run_plan
 from registry.mongo import server
 from registry.mongo.database import URL_VARIABLE, connect
 from registry.mongo.queries import find_metrics, find_run
-from registry.plan.plan import Task
 from registry.plan.project import Project, open_project
+from registry.plan.task import Task
 from registry.record.journal import journal_root, journal_uids, read_journal
 from registry.record.liveness import journal_status
 from registry.record.process import create_time

@@ -71,7 +71,7 @@ def test_a_finished_run_is_current(store):
     state = store.state("fashion", FINGERPRINT, verify=True)
     assert (state.status, state.run, state.why) == (State.COMPLETE, uid(0), "")
     assert state.folder == written.folder
-    known = state.task_state()
+    known = state
     assert known.content == written.content
     assert known.read == {"features": "abc"}
     assert known.sources == "code"
@@ -476,7 +476,7 @@ def test_a_killed_collection_resumes_and_ends_the_same(tmp_path):
     state = store.state("fashion", FINGERPRINT, verify=True)
     assert (state.status, state.run) == (State.COMPLETE, uid(4))
     whole = xr.concat([part(i) for i in range(12)], "a", join="exact").assign(count=12)
-    assert state.manifest["content"] == content_digest(whole)
+    assert state.content == content_digest(whole)
     folder = store.folder("fashion", FINGERPRINT)
     assert sorted(os.listdir(folder)) == [".lock", uid(4), "attempts", "current", "task.json"]
     assert (folder / "attempts").read_text().split() == [uid(i) for i in range(5)]

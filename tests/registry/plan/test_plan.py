@@ -14,16 +14,8 @@ from registry.declare.cells import expand
 from registry.declare.declaration import parse_declaration
 from registry.declare.reference import SelectionError
 from registry.declare.stage import load_stage
-from registry.plan.plan import (
-    Change,
-    Earlier,
-    PlanError,
-    TaskState,
-    Why,
-    changed_keys,
-    fingerprints,
-    make_plan,
-)
+from registry.plan.plan import changed_keys, fingerprints, make_plan
+from registry.plan.task import Change, Earlier, PlanError, TaskState, Why
 from registry.record.states import State
 
 CHAIN = """

@@ -13,8 +13,8 @@ from registry.declare.declaration import DeclarationError
 from registry.declare.reference import SelectionError
 from registry.execute.schedule import run_plan
 from registry.mongo.database import OFF, URL_VARIABLE
-from registry.plan.plan import Why
 from registry.plan.project import MissingInputsError, Project, open_project
+from registry.plan.task import Why
 from registry.record.states import State
 from tests.registry.lab.project import DECLARATION, edit, write_project
 

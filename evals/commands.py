@@ -10,7 +10,8 @@ import click
 
 from evals.metrics.registered import find_metric, list_metrics
 from evals.metrics.table import Metric
-from registry.declare.declaration import DeclarationError, find_declaration
+from registry.declare.declaration import find_declaration
+from registry.declare.faults import DeclarationError
 from registry.plan.project import open_project
 from registry.terminal import print_table
 

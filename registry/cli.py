@@ -13,8 +13,7 @@ import click
 from rich.markup import escape
 
 from registry.commands.here import HELP
-from registry.declare.declaration import DeclarationError
-from registry.declare.faults import ConfigError, StageError
+from registry.declare.faults import ConfigError, DeclarationError, StageError
 from registry.declare.reference import SelectionError
 from registry.plan.project import MissingInputsError
 from registry.store.durable import StoreError

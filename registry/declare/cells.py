@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 from registry.declare.declared import Axis, Declaration, Experiment, Need, Picks
@@ -144,8 +146,12 @@ class Graph:
                 yield from self._picked(experiment, picks)
 
     def _picked(self, experiment: Experiment, picks: Picks) -> Iterator[Cell]:
-        cells = self.by_experiment[experiment.name]
-        yield from (cells[offset] for offset in _offsets(experiment.axes, picks))
+        cells, axes = self.by_experiment[experiment.name], experiment.axes
+        steps = [
+            [stride * index for index in (range(len(axis.values)) if pick is None else (pick,))]
+            for axis, stride, pick in zip(axes, _strides(axes), picks, strict=True)
+        ]
+        yield from (cells[sum(point)] for point in product(*steps))
 
 
 def expand(declaration: Declaration) -> Graph:
@@ -166,13 +172,15 @@ def expand(declaration: Declaration) -> Graph:
 def _cells(
     experiment: Experiment, declaration: Declaration, by_experiment: Mapping[str, Sequence[Cell]]
 ) -> Iterator[Cell]:
-    names = _names(experiment, experiment.labels)
+    labels = experiment.labels
+    names = _names(experiment, labels)
     former = _former_names(experiment)
     slots = [need.slot for need in experiment.needs]
     filled = [
         _fill(experiment, need, declaration, by_experiment, len(names)) for need in experiment.needs
     ]
-    for index, (name, values) in enumerate(zip(names, _values(experiment), strict=True)):
+    points = product(*(axis.values for axis in experiment.axes))
+    for index, (name, point) in enumerate(zip(names, points, strict=True)):
         yield Cell(
             name,
             experiment.name,
@@ -181,7 +189,7 @@ def _cells(
             experiment.provides,
             experiment.configs[index % len(experiment.configs)],  # own axes run fastest
             experiment.rules,
-            values,
+            dict(zip(labels, point, strict=True)),
             {slot: column[index] for slot, column in zip(slots, filled, strict=True)},
             experiment.former_stages,
             former[index] if former else "",
@@ -197,24 +205,13 @@ def _former_names(experiment: Experiment) -> list[str]:
 
 
 def _names(experiment: Experiment, labels: Iterable[str]) -> list[str]:
-    names = [experiment.name]
-    for label, axis, mark in zip(labels, experiment.axes, _marks(), strict=False):
-        parts = [f"{mark}{label}={format_value(value)}" for value in axis.values]
-        names = [name + part for name in names for part in parts]
-    return [name + "]" for name in names] if experiment.axes else names
-
-
-def _marks() -> Iterator[str]:
-    yield "["
-    while True:
-        yield ","
-
-
-def _values(experiment: Experiment) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = [{}]
-    for label, axis in zip(experiment.labels, experiment.axes, strict=True):
-        rows = [{**row, label: value} for row in rows for value in axis.values]
-    return rows
+    parts = [
+        [f"{label}={format_value(value)}" for value in axis.values]
+        for label, axis in zip(labels, experiment.axes, strict=True)
+    ]
+    if not parts:
+        return [experiment.name]
+    return [f"{experiment.name}[{','.join(point)}]" for point in product(*parts)]
 
 
 def _fill(
@@ -227,35 +224,21 @@ def _fill(
     """Return the name of what fills a slot, for each cell of the experiment."""
     if need.name in declaration.resources:
         return [need.name] * count
-    source = declaration.experiments[need.name]
-    names = [cell.name for cell in by_experiment[need.name]]
-    strides = dict(zip((axis.identity for axis in source.axes), _strides(source.axes), strict=True))
-    offsets = [
-        sum(
-            pick * strides.pop(axis.identity)
-            for axis, pick in zip(source.axes, need.picks, strict=True)
-            if pick is not None
-        )
+    cells, axes = by_experiment[need.name], declaration.experiments[need.name].axes
+    strides = _strides(axes)
+    start = sum(s * pick for s, pick in zip(strides, need.picks, strict=True) if pick is not None)
+    free = {
+        axis.identity: stride
+        for axis, stride, pick in zip(axes, strides, need.picks, strict=True)
+        if pick is None
+    }
+    steps = [  # an axis that the source does not have leaves it where it is
+        [free.get(axis.identity, 0) * index for index in range(len(axis.values))]
+        for axis in experiment.axes
     ]
-    for axis in experiment.axes:  # an axis that the source does not have leaves it where it is
-        stride = strides.get(axis.identity, 0)
-        steps = [stride * index for index in range(len(axis.values))]
-        offsets = [offset + step for offset in offsets for step in steps]
-    return [names[offset] for offset in offsets]
+    return [cells[sum(point, start)].name for point in product(*steps)]
 
 
 def _strides(axes: Sequence[Axis]) -> list[int]:
     """Return how far apart neighbours along each axis stand, the last axis running fastest."""
-    strides = [1]
-    for axis in reversed(axes[1:]):
-        strides.append(strides[-1] * len(axis.values))
-    return strides[::-1][: len(axes)] if axes else []
-
-
-def _offsets(axes: Sequence[Axis], picks: Picks) -> list[int]:
-    """Return the positions of the cells that have the picked values."""
-    offsets = [0]
-    for axis, stride, pick in zip(axes, _strides(axes), picks, strict=True):
-        chosen = range(len(axis.values)) if pick is None else (pick,)
-        offsets = [offset + stride * index for offset in offsets for index in chosen]
-    return offsets
+    return [math.prod(len(a.values) for a in axes[index + 1 :]) for index in range(len(axes))]

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import heapq
+import itertools
+import math
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -15,35 +21,28 @@ from registry.declare.declared import (
     Experiment,
     Need,
     Picks,
-    ProjectTable,
-    Resource,
 )
-from registry.declare.faults import DeclarationError, Fault, FaultList, KeyPath
-from registry.declare.matrix import Matrix
-from registry.declare.order import cycles, topological_order
-from registry.declare.reference import Reference, SelectionError, parse_reference
-from registry.declare.stage import Slot
-from registry.declare.tables import Draft, DraftReader
+from registry.declare.faults import (
+    ConfigError,
+    DeclarationError,
+    Fault,
+    FaultList,
+    KeyPath,
+)
+from registry.declare.reference import (
+    Reference,
+    SelectionError,
+    format_value,
+    parse_reference,
+)
+from registry.declare.stage import Slot, Stage
+from registry.declare.tables import Draft, DraftReader, Values, first_key, keys_of
 from registry.suggest import nearest
-
-__all__ = [
-    "Axis",
-    "Declaration",
-    "DeclarationError",
-    "Experiment",
-    "Fault",
-    "Need",
-    "Picks",
-    "ProjectTable",
-    "Resource",
-    "find_declaration",
-    "parse_declaration",
-    "read_declaration",
-    "validate_tables",
-]
 
 FILE_NAME = "experiments.toml"
 PROJECT_VARIABLE = "FACTBOOK_PROJECT"
+MOST_CELLS = 1_000_000
+"""Cells of one experiment beyond which a matrix is taken for a mistake."""
 
 
 def find_declaration(start: Path | None = None) -> Path:
@@ -137,45 +136,43 @@ def validate_tables(
         With every fault.
     """
     faults = FaultList(text)
-    reader = DraftReader(faults)
-    reader.read(tables)
-    declaration = _Joiner(reader, faults).join(path)
+    joiner = _Joiner(faults)
+    joiner.read(tables)
+    declaration = joiner.join(path)
     if faults:
         raise DeclarationError(faults.sorted(), path)
     faults.warn_of_old_names(path)
     return declaration
 
 
-class _Joiner:
+class _Joiner(DraftReader):
     """Joins what was read: experiments with what they need, suites with their members."""
 
-    def __init__(self, read: DraftReader, faults: FaultList):
-        self.read = read
-        self.faults = faults
+    def __init__(self, faults: FaultList):
+        super().__init__(faults)
         self.experiments: dict[str, Experiment] = {}
 
     def join(self, path: Path | None) -> Declaration:
         """Return the declaration; to be used only if no fault was found."""
-        read = self.read
         order = self._order()
-        for name in dict.fromkeys((*order, *read.drafts)):  # what is in cycles has faults too
-            self._join(read.drafts[name])
-        for suite, members in read.suites.items():
+        for name in dict.fromkeys((*order, *self.drafts)):  # what is in cycles has faults too
+            self._join(self.drafts[name])
+        for suite, members in self.suites.items():
             for index, text in enumerate(members):
                 self._check_member(("suites", suite, index), text)
-        experiments = {n: self.experiments[n] for n in read.drafts if n in self.experiments}
+        experiments = {n: self.experiments[n] for n in self.drafts if n in self.experiments}
         return Declaration(
-            path, read.project, read.resources, experiments, read.suites, tuple(order)
+            path, self.project, self.resources, experiments, self.suites, tuple(order)
         )
 
     def _order(self) -> list[str]:
         """Return the names, each after those it needs; what waits for a cycle is left out."""
         behind = {
-            name: {r.name for r in draft.references.values() if r and r.name in self.read.drafts}
-            for name, draft in self.read.drafts.items()
+            name: {r.name for r in draft.references.values() if r and r.name in self.drafts}
+            for name, draft in self.drafts.items()
         }
-        order = topological_order(behind)
-        for cycle in cycles(behind, set(behind) - set(order)):
+        order = _topological_order(behind)
+        for cycle in _cycles(behind, set(behind) - set(order)):
             loop = " -> ".join((*cycle, cycle[0]))
             self.faults.add(("experiments", cycle[0], "needs"), f"a cycle: {loop}")
         return order
@@ -186,7 +183,7 @@ class _Joiner:
         needs = self._needs(draft)
         if draft.stage is None:
             return
-        matrix = Matrix(draft, draft.stage, self.faults)
+        matrix = _Matrix(draft, draft.stage, self.faults)
         configs, own = matrix.resolve()
         if needs is None or not configs:
             return
@@ -208,9 +205,8 @@ class _Joiner:
 
     def _needs(self, draft: Draft) -> tuple[Need, ...] | None:
         """Return what fills each slot, or None where something is wrong, here or behind it."""
-        slots: Mapping[str, Slot]
         if draft.stage is None:  # what a slot wants is not known then; that names exist still is
-            slots = {slot: Slot(slot, ()) for slot in draft.references}
+            slots: Mapping[str, Slot] = {slot: Slot(slot, ()) for slot in draft.references}
         else:
             slots = draft.stage.slots
         empty = self._check_slots(draft, slots)
@@ -230,18 +226,18 @@ class _Joiner:
         required = {slot for slot, wanted in slots.items() if not wanted.is_optional}
         empty = sorted(required - draft.references.keys())
         for slot in empty:
-            near = nearest("", self.read.fitting(slots[slot].kinds) - {draft.name})
+            near = nearest("", self.fitting(slots[slot].kinds) - {draft.name})
             message = f"slot {slot!r} wants {slots[slot]}, and nothing fills it{near}"
             self.faults.add(draft.path("needs"), message)
         return empty
 
     def _need(self, where: KeyPath, slot: Slot, reference: Reference) -> Need | None:
-        name, fitting = reference.name, self.read.fitting(slot.kinds)
-        if name not in self.read.owners:
+        name, fitting = reference.name, self.fitting(slot.kinds)
+        if name not in self.owners:
             what = "unknown dataset, network or experiment"
-            self.read.add_unknown(where, what, name, fitting, self.read.owners)
+            self.add_unknown(where, what, name, fitting, self.owners)
             return None
-        kind = self.read.provided.get(name, "")
+        kind = self.provided.get(name, "")
         if slot.kinds and kind and kind not in slot.kinds:
             message = f"slot {slot.name!r} wants {slot}; {name!r} provides {kind!r}"
             self.faults.add(where, message + nearest(name, fitting))
@@ -251,7 +247,7 @@ class _Joiner:
 
     def _picks(self, where: KeyPath, reference: Reference) -> Picks | None:
         """Return the cells of its experiment that a reference names; none for a resource."""
-        if reference.name in self.read.resources:
+        if reference.name in self.resources:
             if reference.values:
                 self.faults.add(where, f"{reference.name!r} has no cells; got {str(reference)!r}")
             return ()
@@ -284,22 +280,170 @@ class _Joiner:
     def _check_member(self, where: KeyPath, text: str) -> None:
         try:
             reference = parse_reference(text)
-            names = [name for name in self.read.drafts if reference.matches(name)]
+            names = [name for name in self.drafts if reference.matches(name)]
             if not names:
-                near = nearest(reference.name.replace("*", ""), self.read.drafts)
+                near = nearest(reference.name.replace("*", ""), self.drafts)
                 raise SelectionError(f"{text!r} matches no experiment{near}")
             if reference.values and all(name in self.experiments for name in names):
-                self._pick_any(reference, names)
+                errors = [self._pick_error(name, reference) for name in names]
+                if errors[0] and all(errors):  # at least one of the experiments has such cells
+                    raise errors[0]
         except SelectionError as error:
             self.faults.add(where, str(error))
 
-    def _pick_any(self, reference: Reference, names: list[str]) -> None:
-        """Check that at least one of the experiments has such cells."""
-        errors = []
-        for name in names:
+    def _pick_error(self, name: str, reference: Reference) -> SelectionError | None:
+        try:
+            self.experiments[name].pick(reference)
+        except SelectionError as error:
+            return error
+        return None
+
+
+@dataclass(frozen=True)
+class _Matrix:
+    """The matrix of a draft, to be resolved by its stage.
+
+    Each value of each axis is tried first, with the others at their first, so that a bad one is
+    reported once; then the product, for what only a combination violates.
+    """
+
+    draft: Draft
+    stage: Stage
+    faults: FaultList
+
+    def resolve(self) -> tuple[tuple[Values, ...], tuple[Axis, ...]]:
+        """Return the configuration of each cell, and the axes with validated values.
+
+        Nothing is returned after a fault.
+        """
+        before = len(self.faults)
+        draft = self.draft
+        first = {**draft.config, **{key: values[0] for key, values in draft.matrix.items()}}
+        resolved = self._first_cell(first)
+        former = {key: names[0] for key, names in self.stage.settings.rules.formerly.items()}
+        axes = tuple(
+            Axis(draft.name, key, self._values(first, resolved, key), former.get(key, ""))
+            for key in draft.matrix
+        )
+        if len(self.faults) > before or draft.faulty:
+            return (), ()
+        return self._product(), axes
+
+    def _first_cell(self, values: Values) -> Values:
+        """Resolve the first cell; every key that is wrong in it is reported."""
+        try:
+            return self._configuration(values)
+        except ConfigError as error:
+            for fault in error.faults:
+                is_of_product = not fault.key and self.draft.matrix
+                if not is_of_product and first_key(fault) not in self.draft.faulty:
+                    self._report(fault, 0)
+            return values
+
+    def _values(self, first: Values, resolved: Values, key: str) -> tuple[Any, ...]:
+        """Return the validated values of an axis; a 1 for a float stands as 1.0."""
+        declared = self.draft.matrix[key]
+        values = [_scalar(resolved, key, declared[0])]
+        for index, value in enumerate(declared[1:], 1):
             try:
-                self.experiments[name].pick(reference)
-            except SelectionError as error:
-                errors.append(error)
-        if len(errors) == len(names):
-            raise errors[0]
+                other = self._configuration({**first, key: value})
+                values.append(_scalar(other, key, value))
+            except ConfigError as error:
+                values.append(value)
+                for fault in error.faults:
+                    if first_key(fault) == key:
+                        self._report(fault, index)
+        self._check_duplicates(key, values)
+        return tuple(values)
+
+    def _configuration(self, values: Values) -> Values:
+        return self.stage.configuration(self.stage.resolve(values))
+
+    def _report(self, fault: Fault, index: int) -> None:
+        """Add a fault at its key of the configuration, or at a value of an axis."""
+        key, *inner = fault.key.split(".")
+        where: KeyPath = ("config", *keys_of(fault))
+        if key in self.draft.matrix:
+            is_unknown = fault.message.startswith("unknown key")
+            where = ("matrix", key) if is_unknown else ("matrix", key, index, *inner)
+        self.faults.add(self.draft.path(*where), fault.message)
+
+    def _check_duplicates(self, key: str, values: list[Any]) -> None:
+        seen: dict[str, int] = {}
+        for index, value in enumerate(values):
+            first = seen.setdefault(format_value(value), index)
+            if first != index:
+                message = f"{format_value(value)} is a duplicate of the value at [{first}]"
+                self.faults.add(self.draft.path("matrix", key, index), message)
+
+    def _product(self) -> tuple[Values, ...]:
+        """Resolve every cell; what only combinations violate is reported once, and counted."""
+        if not self.check_size(self.draft.matrix.values()):
+            return ()
+        configs: list[Values] = []
+        bad: dict[str, list[str]] = {}
+        for values in itertools.product(*self.draft.matrix.values()):
+            cell = dict(zip(self.draft.matrix, values, strict=True))
+            try:
+                configs.append(self._configuration({**self.draft.config, **cell}))
+            except ConfigError as error:
+                name = str(Reference(self.draft.name, tuple(cell.items())))
+                for fault in error.faults:
+                    bad.setdefault(str(fault).split("; got")[0], []).append(name)
+        for message, names in bad.items():
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            self.faults.add(self.draft.path("matrix"), f"{message}; in cell {names[0]}{more}")
+        return tuple(configs)
+
+    def check_size(self, axes: Iterable[tuple[Any, ...]]) -> bool:
+        """Check that axes do not span more cells than anybody wants."""
+        size = math.prod(map(len, axes))
+        if size > MOST_CELLS:
+            message = f"expected at most {MOST_CELLS} cells; got {size}"
+            self.faults.add(self.draft.path("matrix"), message)
+        return size <= MOST_CELLS
+
+
+def _scalar(resolved: Values, key: str, declared: Any) -> Any:
+    return declared if isinstance(declared, dict | list) else resolved.get(key, declared)
+
+
+def _topological_order(behind: Mapping[str, set[str]]) -> list[str]:
+    """Sort names after those behind them, else as given; what waits for a cycle is left out."""
+    names = list(behind)
+    position = {name: index for index, name in enumerate(names)}
+    sorter = TopologicalSorter(behind)
+    with suppress(CycleError):  # what is in no cycle is sorted all the same
+        sorter.prepare()
+    order: list[str] = []
+    ready = [position[name] for name in sorter.get_ready()]
+    heapq.heapify(ready)
+    while ready:
+        order.append(names[heapq.heappop(ready)])
+        sorter.done(order[-1])
+        for name in sorter.get_ready():
+            heapq.heappush(ready, position[name])
+    return order
+
+
+def _cycles(behind: Mapping[str, set[str]], stuck: set[str]) -> Iterator[tuple[str, ...]]:
+    """Yield a shortest cycle through every name that is in one, unless it was in one before."""
+    found: set[str] = set()
+    for name in behind:
+        if name in stuck and name not in found:
+            cycle = _shortest_cycle(name, behind)
+            found.update(cycle)
+            if cycle:
+                yield cycle
+
+
+def _shortest_cycle(start: str, behind: Mapping[str, set[str]]) -> tuple[str, ...]:
+    paths: dict[str, tuple[str, ...]] = {start: (start,)}
+    queue = [start]
+    for name in queue:  # grows while it is walked: breadth first
+        if start in behind[name]:
+            return paths[name]
+        for other in sorted(behind[name] - paths.keys()):
+            paths[other] = (*paths[name], other)
+            queue.append(other)
+    return ()

@@ -124,15 +124,10 @@ class Need:
     name: str
     picks: Picks = ()
 
-    @property
-    def is_pinned(self) -> bool:
-        """Whether some axis has its value named."""
-        return any(pick is not None for pick in self.picks)
-
     def reference(self, declaration: Declaration) -> str:
         """Return the reference as it would stand in the file, with the values that it names."""
         source = declaration.experiments.get(self.name)
-        if source is None or not self.is_pinned:
+        if source is None:
             return self.name
         parts = zip(source.labels, source.axes, self.picks, strict=True)
         values = [(label, axis.values[pick]) for label, axis, pick in parts if pick is not None]

@@ -22,17 +22,6 @@ class StageError(Exception):
     """A stage, a kind or a plug-in that cannot be found or is declared wrongly."""
 
 
-@dataclass(frozen=True)
-class ConfigFault:
-    """One thing wrong with a configuration: dotted ``key``, and what was got and expected."""
-
-    key: str
-    message: str
-
-    def __str__(self) -> str:
-        return f"{self.key}: {self.message}" if self.key else self.message
-
-
 class RenamedWarning(FutureWarning):
     """An old name that is read as today's: of a stage or of a key."""
 
@@ -42,22 +31,15 @@ def renamed(old: str, new: str) -> str:
     return f"{old!r} was renamed {new!r}; the old name still works"
 
 
-class ConfigError(ValueError):
-    """All faults of one configuration, as ``faults``."""
-
-    def __init__(self, faults: tuple[ConfigFault, ...]):
-        self.faults = faults
-        super().__init__("; ".join(map(str, faults)))
-
-
 @dataclass(frozen=True)
 class Fault:
-    """One thing wrong with a declaration.
+    """One thing wrong with a declaration or a configuration.
 
     Attributes
     ----------
     key : str
-        Where, as ``experiments.fashion-sae.config.n_concept``; "" for the file as a whole.
+        Where, as ``experiments.fashion-sae.config.n_concept``; "" for the file, or the
+        configuration, as a whole.
     message : str
         What was got and expected, with the nearest valid name.
     line : int or None
@@ -70,6 +52,14 @@ class Fault:
 
     def __str__(self) -> str:
         return ": ".join(part for part in (self.key, self.message) if part)
+
+
+class ConfigError(ValueError):
+    """All faults of one configuration, as ``faults``."""
+
+    def __init__(self, faults: tuple[Fault, ...]):
+        self.faults = faults
+        super().__init__("; ".join(map(str, faults)))
 
 
 class DeclarationError(Exception):

@@ -16,7 +16,7 @@ import pydantic_core
 
 from registry.declare.faults import (
     ConfigError,
-    ConfigFault,
+    Fault,
     RenamedWarning,
     StageError,
     renamed,
@@ -55,25 +55,6 @@ class Formerly:
 
     def __init__(self, *names: str):
         self.names = names
-
-
-@dataclass(frozen=True)
-class OldKey:
-    """A key that was given under an old name.
-
-    Attributes
-    ----------
-    path : tuple of str
-        The keys that lead to it, the old name last.
-    name : str
-        Its name now.
-    is_double : bool
-        Whether it was given under both names.
-    """
-
-    path: tuple[str, ...]
-    name: str
-    is_double: bool
 
 
 @dataclass(frozen=True)
@@ -118,12 +99,14 @@ class KeyRules:
         inners = self.nested[key].names(inner) if dot and key in self.nested else (inner,)
         return tuple(f"{k}{dot}{i}" for k in (key, *self.formerly.get(key, ())) for i in inners)
 
-    def old_keys(self, values: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[OldKey]:
-        """Yield the keys that are given under old names."""
+    def old_keys(
+        self, values: Mapping[str, Any], path: tuple[str, ...] = ()
+    ) -> Iterator[tuple[tuple[str, ...], str, bool]]:
+        """Yield the path of each key given by an old name, its name now, whether by both."""
         for key, value in values.items():
             name = self._names.get(key, key)
             if name != key:
-                yield OldKey((*path, key), name, name in values)
+                yield (*path, key), name, name in values
             if name in self.nested and isinstance(value, Mapping):
                 yield from self.nested[name].old_keys(value, (*path, key))
 
@@ -229,21 +212,21 @@ class Settings:
         ConfigError
             With every fault at once.
         """
-        for old in self.rules.old_keys(values):
-            if old.is_double:
-                message = f"given as {old.name!r} too, its name now"
-                raise ConfigError((ConfigFault(".".join(old.path), message),))
-            warnings.warn(renamed(".".join(old.path), old.name), RenamedWarning, stacklevel=3)
+        for path, name, is_double in self.rules.old_keys(values):
+            old = ".".join(path)
+            if is_double:
+                raise ConfigError((Fault(old, f"given as {name!r} too, its name now"),))
+            warnings.warn(renamed(old, name), RenamedWarning, stacklevel=3)
         try:
             text = json.dumps(self.rules.renamed(values), allow_nan=False)
         except (TypeError, ValueError) as error:
-            raise ConfigError((ConfigFault("", f"not plain JSON values: {error}"),)) from error
+            raise ConfigError((Fault("", f"not plain JSON values: {error}"),)) from error
         try:
             return self._adapter.validate_json(text, strict=True, extra="forbid")
         except pydantic.ValidationError as error:
             raise ConfigError(tuple(self._faults(error))) from error
 
-    def _faults(self, error: pydantic.ValidationError) -> Iterator[ConfigFault]:
+    def _faults(self, error: pydantic.ValidationError) -> Iterator[Fault]:
         for detail in error.errors(include_url=False):
             path = tuple(str(part) for part in detail["loc"])
             if detail["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
@@ -253,7 +236,7 @@ class Settings:
                 message = "missing, and has no default"
             else:
                 message = f"{detail['msg']}; got {detail['input']!r}"
-            yield ConfigFault(".".join(path), message)
+            yield Fault(".".join(path), message)
 
     def _keys_at(self, path: tuple[str, ...]) -> tuple[str, ...]:
         cls: Any = self.cls

@@ -128,11 +128,6 @@ class Stage:
         return self.settings.cls
 
     @property
-    def runtime_keys(self) -> frozenset[str]:
-        """Keys of the configuration that cannot change the result."""
-        return self.settings.runtime_keys
-
-    @property
     def main_modules(self) -> tuple[str, ...]:
         """The module of the function that does the work, where it is named by its path."""
         return (self.main_path.partition(":")[0],) if self.main_path else ()

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from registry.declare.declared import ProjectTable, Resource
 from registry.declare.faults import (
     ConfigError,
-    ConfigFault,
+    Fault,
     FaultList,
     KeyPath,
     StageError,
@@ -27,10 +28,12 @@ from registry.suggest import nearest
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 _DATABASE = re.compile(r"[A-Za-z0-9_-]{1,63}")
+_LETTERS = "letters, digits, '_' and '-'"
 _TABLES = ("project", "experiments", "suites")
 _EXPERIMENT_KEYS = ("stage", "needs", "config", "matrix", "description")
 
 Values = Mapping[str, Any]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,9 @@ class DraftReader:
         self.suites: dict[str, tuple[str, ...]] = {}
         self.owners: dict[str, str] = {}
         self.provided: dict[str, str] = {}
-        self._stages: dict[str, Stage | str] = {}  # or why there is none
+        self._load_stage = functools.cache(
+            lambda name: _attempt(f"stage {name!r}", partial(load_stage, name))
+        )
         self._has_all_plugins = True
 
     def read(self, tables: Values) -> None:
@@ -102,23 +107,21 @@ class DraftReader:
 
     # types of values
 
-    def _table(self, where: KeyPath, value: Any) -> dict[str, Any]:
-        if isinstance(value, dict):
+    def _typed(self, where: KeyPath, value: Any, kind: type[T], expected: str) -> T | None:
+        if isinstance(value, kind):
             return value
-        self.faults.add(where, f"expected a table; got {describe_value(value)}")
-        return {}
-
-    def _string(self, where: KeyPath, value: Any) -> str | None:
-        if isinstance(value, str):
-            return value
-        self.faults.add(where, f"expected a string; got {describe_value(value)}")
+        self.faults.add(where, f"expected {expected}; got {describe_value(value)}")
         return None
 
+    def _table(self, where: KeyPath, value: Any) -> dict[str, Any]:
+        return self._typed(where, value, dict, "a table") or {}
+
+    def _string(self, where: KeyPath, value: Any) -> str | None:
+        return self._typed(where, value, str, "a string")
+
     def _strings(self, where: KeyPath, value: Any) -> tuple[str, ...]:
-        if not isinstance(value, list):
-            self.faults.add(where, f"expected a list of strings; got {describe_value(value)}")
-            return ()
-        texts = (self._string((*where, index), entry) for index, entry in enumerate(value))
+        entries = enumerate(self._typed(where, value, list, "a list of strings") or ())
+        texts = (self._string((*where, index), entry) for index, entry in entries)
         return tuple(text for text in texts if text is not None)
 
     def _check_keys(self, where: KeyPath, table: Values, known: Iterable[str]) -> None:
@@ -145,45 +148,37 @@ class DraftReader:
 
     def _renamed(self, where: KeyPath, values: Values, rules: KeyRules) -> dict[str, Any]:
         """Return values under today's names; keys under old ones are noted."""
-        for old in rules.old_keys(values):
-            if old.is_double:
-                self.faults.add((*where, *old.path), f"given as {old.name!r} too, its name now")
-            self.faults.add_old_name((*where, *old.path), old.path[-1], old.name)
+        for path, name, is_double in rules.old_keys(values):
+            if is_double:
+                self.faults.add((*where, *path), f"given as {name!r} too, its name now")
+            self.faults.add_old_name((*where, *path), path[-1], name)
         return rules.renamed(values)
 
     # [project], plug-ins, tables and names
 
     def _read_project(self, table: Values) -> ProjectTable:
-        self._check_keys(("project",), table, ("name", "database", "store", "plugins"))
-        default = ProjectTable()
-        database = self._string(("project", "database"), table.get("database", default.database))
-        if database is not None and not _DATABASE.fullmatch(database):
-            message = f"expected letters, digits, '_' and '-', at most 63; got {database!r}"
-            self.faults.add(("project", "database"), message)
-        store = self._string(("project", "store"), table.get("store", default.store))
-        if store == "":
+        texts = {"name": _NAME, "database": _DATABASE, "store": None}
+        self._check_keys(("project",), table, (*texts, "plugins"))
+        given = {key: self._string(("project", key), table[key]) for key in texts if key in table}
+        for key, value in given.items():
+            allowed, most = texts[key], 63 if key == "database" else 100
+            if value is not None and allowed and not allowed.fullmatch(value):
+                message = f"expected {_LETTERS}, at most {most}; got {value!r}"
+                self.faults.add(("project", key), message)
+        if given.get("store") == "":
             self.faults.add(("project", "store"), "expected a folder; got ''")
         plugins = self._strings(("project", "plugins"), table.get("plugins", []))
-        name = self._string(("project", "name"), table.get("name", default.name)) or ""
-        if "name" in table and not _NAME.fullmatch(name):
-            message = f"expected letters, digits, '_' and '-', at most 100; got {name!r}"
-            self.faults.add(("project", "name"), message)
-        return ProjectTable(database or "", store or "", plugins, name)
+        return ProjectTable(plugins=plugins, **{k: v for k, v in given.items() if v is not None})
 
     def _load_plugins(self, modules: tuple[str, ...]) -> None:
-        self._attempt(("project",), "an installed plug-in", load_plugins)
+        self._load_plugin(("project",), "an installed plug-in", load_plugins)
         for index, name in enumerate(modules):
             where: KeyPath = ("project", "plugins", index)
-            self._attempt(where, f"plug-in {name!r}", partial(load_plugins, (name,)))
+            self._load_plugin(where, f"plug-in {name!r}", partial(load_plugins, (name,)))
 
-    def _attempt(self, where: KeyPath, what: str, load: Callable[[], None]) -> None:
-        try:
-            load()
-        except StageError as error:
-            self.faults.add(where, str(error))
-            self._has_all_plugins = False
-        except Exception as error:  # a plug-in is somebody else's code
-            self.faults.add(where, f"{what} raised {type(error).__name__}: {error}")
+    def _load_plugin(self, where: KeyPath, what: str, load: Callable[[], None]) -> None:
+        if why := _attempt(what, load):
+            self.faults.add(where, why)
             self._has_all_plugins = False
 
     def _check_tables(self, tables: Values) -> None:
@@ -195,7 +190,7 @@ class DraftReader:
 
     def _check_name(self, table: str, name: str) -> None:
         if not _NAME.fullmatch(name):
-            message = f"bad name {name!r}: expected letters, digits, '_' and '-', at most 100"
+            message = f"bad name {name!r}: expected {_LETTERS}, at most 100"
             self.faults.add((table, name), message)
 
     def _claim(self, table: str, name: str) -> None:
@@ -265,7 +260,7 @@ class DraftReader:
             config = self._renamed((*where, "config"), config, rules)
             matrix = self._renamed((*where, "matrix"), matrix, rules)
         plain = self._plain((*where, "config"), config)
-        fixed = stage.runtime_keys if stage else frozenset()
+        fixed = stage.settings.runtime_keys if stage else frozenset()
         axes = {k: self._axis((*where, "matrix", k), v, k in fixed) for k, v in matrix.items()}
         bad_axes = {key for key, values in axes.items() if not values}
         return Draft(
@@ -285,9 +280,7 @@ class DraftReader:
         name = self._string((*where, "stage"), table["stage"])
         if name is None:
             return None
-        if name not in self._stages:
-            self._stages[name] = _load_stage(name)
-        stage = self._stages[name]
+        stage = self._load_stage(name)
         if isinstance(stage, Stage):
             if name != stage.name:
                 self.faults.add_old_name((*where, "stage"), name, stage.name)
@@ -296,22 +289,22 @@ class DraftReader:
         return None
 
     def _reference(self, where: KeyPath, value: Any) -> Reference | None:
-        text = self._string(where, value)
+        if (text := self._string(where, value)) is None:
+            return None
         try:
-            reference = None if text is None else parse_reference(text)
+            reference = parse_reference(text)
         except SelectionError as error:
             self.faults.add(where, str(error))
             return None
-        if reference is not None and reference.is_pattern:
+        if reference.is_pattern:
             self.faults.add(where, f"a need names one thing; got the pattern {text!r}")
             return None
         return reference
 
     def _axis(self, where: KeyPath, values: Any, is_runtime: bool) -> tuple[Any, ...] | None:
-        if not isinstance(values, list):
-            message = f"expected a list of values; got {describe_value(values)}"
-            self.faults.add(where, message)
-        elif not values:
+        if self._typed(where, values, list, "a list of values") is None:
+            return None
+        if not values:
             self.faults.add(where, "empty; expected at least one value")
         elif is_runtime:
             message = "cannot change the result, so it is no axis; set it in `config`"
@@ -332,24 +325,24 @@ class DraftReader:
             self.suites[name] = self._strings(("suites", name), value)
 
 
-def keys_of(fault: ConfigFault) -> tuple[str, ...]:
+def keys_of(fault: Fault) -> tuple[str, ...]:
     """Return the keys that lead to a configuration's fault; none for the whole of it."""
     return tuple(fault.key.split(".")) if fault.key else ()
 
 
-def first_key(fault: ConfigFault) -> str:
+def first_key(fault: Fault) -> str:
     """Return the outermost key of a configuration's fault, or ""."""
     return fault.key.split(".")[0]
 
 
-def _load_stage(name: str) -> Stage | str:
-    """Return a stage, or why it cannot be had."""
+def _attempt(what: str, load: Callable[[], T]) -> T | str:
+    """Return what is loaded, or why it cannot be: stages and plug-ins are somebody else's code."""
     try:
-        return load_stage(name)
+        return load()
     except StageError as error:
         return str(error)
-    except Exception as error:  # a stage is somebody else's code
-        return f"stage {name!r} raised {type(error).__name__}: {error}"
+    except Exception as error:
+        return f"{what} raised {type(error).__name__}: {error}"
 
 
 def _nearest(name: str, *groups: Iterable[str]) -> str:

@@ -7,8 +7,7 @@ import sys
 import warnings
 
 from registry.declare.cells import Cell
-from registry.declare.declaration import DeclarationError
-from registry.declare.faults import RenamedWarning, renamed
+from registry.declare.faults import DeclarationError, RenamedWarning, renamed
 from registry.declare.reference import SelectionError
 from registry.declare.stage import Stage, load_stage
 from registry.execute.experiment import StageExperiment, sacred_name

@@ -12,8 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from registry.declare.cells import Cell, Graph
-from registry.declare.declaration import DeclarationError, Fault
-from registry.declare.faults import ConfigError, ConfigFault
+from registry.declare.faults import ConfigError, DeclarationError, Fault
 from registry.declare.inputs import Input
 from registry.declare.stage import Stage, load_stage
 from registry.plan.artifacts import Attempt, ExperimentStore
@@ -166,13 +165,13 @@ def resolve_task(project: Project, stage: Stage, config: Mapping[str, Any]) -> R
 def _check_values(stage: Stage, config: Mapping[str, Any], values: Mapping[str, Any]) -> None:
     known = (*stage.settings.keys, "seed", "experiment", "needs")
     unknown = sorted(config.keys() - set(known))
-    faults = [ConfigFault("", f"unknown key {key!r}{nearest(key, known)}") for key in unknown]
+    faults = [Fault("", f"unknown key {key!r}{nearest(key, known)}") for key in unknown]
     if "seed" not in stage.settings.keys and config.get("seed"):
-        faults.append(ConfigFault("seed", f"{stage.name} draws nothing; it has no seed"))
+        faults.append(Fault("seed", f"{stage.name} draws nothing; it has no seed"))
     for name, slot in stage.slots.items():
         if not (slot.is_optional or config["needs"].get(name)):
             message = f"not given; name a declared experiment, or an input as needs.{name}=…"
-            faults.append(ConfigFault(f"needs.{name}", message))
+            faults.append(Fault(f"needs.{name}", message))
     try:
         stage.resolve(values)
     except ConfigError as error:
@@ -181,10 +180,10 @@ def _check_values(stage: Stage, config: Mapping[str, Any], values: Mapping[str, 
         raise ConfigError(tuple(faults))
 
 
-def _as_typed(fault: Fault, name: str) -> ConfigFault:
+def _as_typed(fault: Fault, name: str) -> Fault:
     """Return a fault of an experiment as one of what was typed: not the file's."""
     key = fault.key.removeprefix(f"experiments.{name}.").removeprefix("config.")
-    return ConfigFault(key, fault.message)
+    return Fault(key, fault.message)
 
 
 def _candidates(project: Project, cell: Cell) -> tuple[Cell, ...]:

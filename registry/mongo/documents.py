@@ -223,11 +223,3 @@ def _dispensable(run: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
     facts = run["info"]["factbook"] = dict(run["info"]["factbook"])
     yield from ((facts, key) for key in facts if key not in _IDENTITY)
     yield from ((run, key) for key in ("result", "fail_trace") if key in run)
-
-
-_KEPT = {
-    ("info", "factbook"),
-    ("info", "metrics"),
-    ("experiment", "name"),
-    ("experiment", "sources"),
-}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -10,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from registry.mongo.database import Database, DuplicateError, as_object_id, errors
-from registry.mongo.documents import MetricDocument, RunDocuments, StoredFile, documents
+from registry.mongo.documents import MetricDocument, StoredFile, documents
 from registry.record.journal import Journal
 
 _CHUNK = 255 * 1024  # bytes, GridFS's own
@@ -87,19 +88,7 @@ def store_journal(
     ReleasedError
         If the database has lost points that this journal's state has released: read it anew.
     """
-    sent = Sent() if sent is None else sent
-    working(0.0)
-    database.check()
-    wanted = documents(journal)
-    sources = {file.filename: file for file in wanted.files if file.filename is not None}
-    _store_files(sources, database, sent, working)
-    run_id = _ensure_run(wanted, journal, database, sent)
-    artifacts = {f"artifact://runs/{run_id}/{f.artifact}": f for f in wanted.files if f.artifact}
-    _store_files(artifacts, database, sent, working)
-    _store_metrics(wanted.metrics, run_id, database, sent, working, hurry=journal.ended)
-    working(0.0)
-    _update_run(wanted, journal, run_id, database, sent)
-    return run_id
+    return _Storing(journal, database, Sent() if sent is None else sent, working).run()
 
 
 def stored_status(run_id: int, database: Database) -> str | None:
@@ -115,69 +104,186 @@ def stored_status(run_id: int, database: Database) -> str | None:
     return found.get("status") if found else None
 
 
-def _ensure_run(wanted: RunDocuments, journal: Journal, database: Database, sent: Sent) -> int:
-    """Return the number of the run, inserted as running if it is not there."""
-    with errors(database.address):
-        found = database.runs.find_one({_UID: journal.uid}, {"_id": 1})
-    if found is None:
-        sent.fields, sent.points = {}, {}  # new here, or removed by somebody
-        first = {**wanted.run, "status": "RUNNING" if journal.start_time else "QUEUED"}
+@dataclass
+class _Storing:
+    """One call of :func:`store_journal`."""
+
+    journal: Journal
+    database: Database
+    sent: Sent
+    working: Working
+    run_id: int = 0
+
+    def run(self) -> int:
+        """Store everything; return the run's number."""
+        self.working(0.0)
+        self.database.check()
+        wanted = documents(self.journal)
+        files = wanted.files
+        self._store_files({file.filename: file for file in files if file.filename is not None})
+        self.run_id = self._find_run() or self._insert_run(wanted.run)
+        named = {f"artifact://runs/{self.run_id}/{file.artifact}": file for file in files}
+        self._store_files({name: file for name, file in named.items() if file.artifact})
+        self._store_metrics(wanted.metrics)
+        self.working(0.0)
+        self._update_run(wanted.run)
+        return self.run_id
+
+    def _find_run(self) -> int | None:
+        with errors(self.database.address):
+            found = self.database.runs.find_one({_UID: self.journal.uid}, {"_id": 1})
+        return int(found["_id"]) if found else None
+
+    def _insert_run(self, run: dict[str, Any]) -> int:
+        """Insert the run as running, under the next free number, or find that somebody else did."""
+        self.sent.fields, self.sent.points = {}, {}  # new here, or removed by somebody
+        first = {**run, "status": "RUNNING" if self.journal.start_time else "QUEUED"}
         for name in ("stop_time", "fail_trace"):  # stored last, when everything else is stored
             first.pop(name, None)
-        return _insert(_converted(first, journal.size), journal.uid, database)
-    return int(found["_id"])
+        converted = _converted(first, self.journal.size)
+        number = self._last_number()
+        for tries in itertools.count(1):
+            number += 1
+            try:
+                with errors(self.database.address):
+                    self.database.runs.insert_one({"_id": number, **converted})
+                    self.database.own.update_one(
+                        {"_id": "last_run"}, {"$max": {"number": number}}, upsert=True
+                    )
+                break
+            except DuplicateError:
+                if (found := self._find_run()) is not None:
+                    return found
+            if tries % 20 == 0:  # others than us write here too
+                number = max(number, self._highest_number())
+        return number
 
+    def _last_number(self) -> int:
+        """Return the last number that was given, from our own note: searching reads all runs."""
+        with errors(self.database.address):
+            found = self.database.own.find_one({"_id": "last_run"})
+        return int(found["number"]) if found else self._highest_number()
 
-def _insert(run: dict[str, Any], uid: str, database: Database) -> int:
-    """Insert a run under the next free number, or return the number somebody else gave it."""
-    number = _last_number(database)
-    tries = 0
-    while True:
-        number += 1
+    def _highest_number(self) -> int:
+        with errors(self.database.address):
+            newest = self.database.runs.find({"_id": {"$type": "number"}}, {"_id": 1})
+            return max((int(run["_id"]) for run in newest.sort("_id", -1).limit(1)), default=0)
+
+    def _update_run(self, run: dict[str, Any]) -> None:
+        """Store the fields that changed, unless a later state of the journal is stored already."""
+        fields, sent = _converted(run, self.journal.size), self.sent
+        if not self.journal.ended:
+            fields[_CONSOLE] = _spared_console(fields[_CONSOLE], sent)
+        changed = {name: fields[name] for name in fields if fields[name] != sent.fields.get(name)}
+        if not changed:
+            return
+        size = {_VERSION: {"$lte": self.journal.size}}
+        with errors(self.database.address):
+            self.database.runs.update_one(
+                {"_id": self.run_id, _UID: self.journal.uid, **size}, {"$set": changed}
+            )
+        sent.fields = fields
+
+    def _store_metrics(self, metrics: tuple[MetricDocument, ...]) -> None:
+        """Store what metrics have grown by; long ones now and then only, until the run is over."""
+        sent, hurry = self.sent, self.journal.ended
+        pending = [
+            metric for metric in metrics if metric.part.count > sent.points.get(metric.id, 0)
+        ]
+        if any(metric.id not in sent.points for metric in pending):
+            sent.points = self._stored_points() | sent.points
+        for metric in pending:
+            while (hurry or time.monotonic() >= sent.due.get(metric.id, 0.0)) and (
+                (have := sent.points.get(metric.id, 0)) < metric.part.count
+            ):
+                began = time.monotonic()
+                self.working(metric.part.count / _SLOW_APPEND)
+                self._store_points(metric, have)
+                ended = time.monotonic()
+                sent.due[metric.id] = ended + _REST * (ended - began)
+            if sent.release:
+                metric.part.release(sent.points.get(metric.id, 0))
+
+    def _stored_points(self) -> dict[str, int]:
+        with errors(self.database.address):
+            found = self.database.metrics.find({"run_id": self.run_id}, {"count": 1})
+            return {str(metric["_id"]): metric.get("count", 0) for metric in found}
+
+    def _store_points(self, metric: MetricDocument, have: int) -> None:
+        """Append points if nobody else has; otherwise learn how many there are by now."""
+        identity = as_object_id(metric.id)
+        points = {name: _column(name, column) for name, column in metric.part.since(have).items()}
+        count = {"count": metric.part.count}
+        if have == 0:
+            head = {"_id": identity, "run_id": self.run_id, "name": metric.name}
+            stored = self._insert_metric({**head, **points, **count, "first": metric.part.first})
+        else:
+            push = {name: {"$each": column} for name, column in points.items()}
+            with errors(self.database.address):
+                query = {"_id": identity, "count": have}
+                result = self.database.metrics.update_one(query, {"$push": push, "$set": count})
+            stored = result.matched_count == 1
+        if stored:
+            self.sent.points[metric.id] = metric.part.count
+        else:
+            self.sent.points.pop(metric.id, None)
+            self.sent.points |= self._stored_points()
+
+    def _insert_metric(self, document: dict[str, Any]) -> bool:
+        """Insert a metric's document; if it is there already, make sure that it is this run's."""
         try:
-            with errors(database.address):
-                database.runs.insert_one({"_id": number, **run})
-                database.own.update_one(
-                    {"_id": "last_run"}, {"$max": {"number": number}}, upsert=True
-                )
-            return number
+            with errors(self.database.address):
+                self.database.metrics.insert_one(document)
+            return True
         except DuplicateError:
-            with errors(database.address):
-                found = database.runs.find_one({_UID: uid}, {"_id": 1})
-            if found is not None:
-                return int(found["_id"])
-        tries += 1
-        if tries % 20 == 0:  # others than us write here too
-            number = max(number, _highest_number(database))
+            query = {"_id": document["_id"], "run_id": {"$ne": self.run_id}}
+            with errors(self.database.address):  # its run was removed, and came back
+                self.database.metrics.update_one(query, {"$set": {"run_id": self.run_id}})
+            return False
 
+    def _store_files(self, files: dict[str, StoredFile]) -> None:
+        """Store files, by their names in GridFS, that nobody has stored."""
+        known = self.sent.files
+        missing = {name: file for name, file in files.items() if file.id not in known}
+        known |= self._present([file.id for file in missing.values()])
+        for name, file in missing.items():
+            if file.id not in known:
+                self.working(0.0)
+                self._store_file(name, file)
+                known.add(file.id)
 
-def _last_number(database: Database) -> int:
-    """Return the last number that was given, from our own note: searching reads all runs."""
-    with errors(database.address):
-        found = database.own.find_one({"_id": "last_run"})
-    return int(found["number"]) if found else _highest_number(database)
+    def _present(self, files: list[str]) -> set[str]:
+        """Return which files are there; 100 at once, since long lists are slow when embedded."""
+        present: set[str] = set()
+        for start in range(0, len(files), 100):
+            query = {"_id": {"$in": [as_object_id(file) for file in files[start : start + 100]]}}
+            with errors(self.database.address):
+                found = self.database.collection("fs.files").find(query, {"_id": 1})
+                present |= {str(file["_id"]) for file in found}
+        return present
 
+    def _store_file(self, name: str, file: StoredFile) -> None:
+        """Store one file by GridFS's specification, chunk by chunk, so that it can be repeated."""
+        content, identity = file.path.read_bytes(), as_object_id(file.id)
+        for number, start in enumerate(range(0, len(content), _CHUNK)):
+            chunk = {"data": content[start : start + _CHUNK]}
+            self._add("fs.chunks", {"files_id": identity, "n": number}, chunk)
+        described: dict[str, Any] = {
+            "filename": name,
+            "md5": file.md5,
+            "chunkSize": _CHUNK,
+            "length": len(content),
+            "uploadDate": datetime.now(UTC),
+        }
+        if file.artifact is not None:
+            described |= {"contentType": file.content_type, "metadata": file.metadata}
+        self._add("fs.files", {"_id": identity}, described)
 
-def _highest_number(database: Database) -> int:
-    with errors(database.address):
-        newest = database.runs.find({"_id": {"$type": "number"}}, {"_id": 1})
-        return max((int(run["_id"]) for run in newest.sort("_id", -1).limit(1)), default=0)
-
-
-def _update_run(
-    wanted: RunDocuments, journal: Journal, run_id: int, database: Database, sent: Sent
-) -> None:
-    """Store the fields that changed, unless a later state of the journal is stored already."""
-    fields = _converted(wanted.run, journal.size)
-    if not journal.ended:
-        fields[_CONSOLE] = _spared_console(fields[_CONSOLE], sent)
-    changed = {name: fields[name] for name in fields if fields[name] != sent.fields.get(name)}
-    if not changed:
-        return
-    query = {"_id": run_id, _UID: journal.uid, _VERSION: {"$lte": journal.size}}
-    with errors(database.address):
-        database.runs.update_one(query, {"$set": changed})
-    sent.fields = fields
+    def _add(self, collection: str, key: dict[str, Any], value: dict[str, Any]) -> None:
+        with suppress(DuplicateError), errors(self.database.address):
+            self.database.collection(collection).update_one(
+                key, {"$setOnInsert": value}, upsert=True
+            )
 
 
 def _spared_console(text: str, sent: Sent) -> str:
@@ -202,127 +308,7 @@ def _converted(run: dict[str, Any], journal_bytes: int) -> dict[str, Any]:
     }
 
 
-def _store_metrics(
-    metrics: tuple[MetricDocument, ...],
-    run_id: int,
-    database: Database,
-    sent: Sent,
-    working: Working,
-    hurry: bool,
-) -> None:
-    """Store what metrics have grown by; all of it in a hurry, long ones now and then otherwise."""
-    pending = [metric for metric in metrics if metric.part.count > sent.points.get(metric.id, 0)]
-    if any(metric.id not in sent.points for metric in pending):
-        sent.points = _stored_points(run_id, database) | sent.points
-    for metric in pending:
-        while (hurry or time.monotonic() >= sent.due.get(metric.id, 0.0)) and (
-            (have := sent.points.get(metric.id, 0)) < metric.part.count
-        ):
-            began = time.monotonic()
-            working(metric.part.count / _SLOW_APPEND)
-            _store_points(metric, have, run_id, database, sent)
-            ended = time.monotonic()
-            sent.due[metric.id] = ended + _REST * (ended - began)
-        if sent.release:
-            metric.part.release(sent.points.get(metric.id, 0))
-
-
-def _stored_points(run_id: int, database: Database) -> dict[str, int]:
-    with errors(database.address):
-        found = database.metrics.find({"run_id": run_id}, {"count": 1})
-        return {str(metric["_id"]): metric.get("count", 0) for metric in found}
-
-
-def _store_points(
-    metric: MetricDocument, have: int, run_id: int, database: Database, sent: Sent
-) -> None:
-    """Append points if nobody else has; otherwise learn how many there are by now."""
-    identity = as_object_id(metric.id)
-    points = {name: _column(name, column) for name, column in metric.part.since(have).items()}
-    count = {"count": metric.part.count}
-    if have == 0:
-        head = {"_id": identity, "run_id": run_id, "name": metric.name}
-        document = {**head, **points, **count, "first": metric.part.first}
-        stored = _insert_metric(document, database)
-    else:
-        push = {name: {"$each": column} for name, column in points.items()}
-        with errors(database.address):
-            query = {"_id": identity, "count": have}
-            result = database.metrics.update_one(query, {"$push": push, "$set": count})
-        stored = result.matched_count == 1
-    if stored:
-        sent.points[metric.id] = metric.part.count
-    else:
-        sent.points.pop(metric.id, None)
-        sent.points |= _stored_points(run_id, database)
-
-
-def _insert_metric(document: dict[str, Any], database: Database) -> bool:
-    """Insert a metric's document; if it is there already, make sure that it is this run's."""
-    try:
-        with errors(database.address):
-            database.metrics.insert_one(document)
-        return True
-    except DuplicateError:
-        query = {"_id": document["_id"], "run_id": {"$ne": document["run_id"]}}
-        with errors(database.address):  # its run was removed, and came back under a new number
-            database.metrics.update_one(query, {"$set": {"run_id": document["run_id"]}})
-        return False
-
-
 def _column(name: str, column: list[Any]) -> list[Any]:
     if name != "timestamps":
         return column
     return [_EPOCH + timedelta(milliseconds=milliseconds) for milliseconds in column]
-
-
-def _store_files(
-    files: dict[str, StoredFile], database: Database, sent: Sent, working: Working
-) -> None:
-    """Store files, by their names in GridFS, that nobody has stored."""
-    missing = {name: file for name, file in files.items() if file.id not in sent.files}
-    sent.files |= _present([file.id for file in missing.values()], database)
-    for name, file in missing.items():
-        if file.id not in sent.files:
-            working(0.0)
-            _store_file(name, file, database)
-            sent.files.add(file.id)
-
-
-def _present(files: list[str], database: Database) -> set[str]:
-    """Return which files are there; a hundred at once, since long lists are slow when embedded."""
-    present: set[str] = set()
-    for start in range(0, len(files), 100):
-        identities = [as_object_id(file) for file in files[start : start + 100]]
-        with errors(database.address):
-            found = database.collection("fs.files").find({"_id": {"$in": identities}}, {"_id": 1})
-            present |= {str(file["_id"]) for file in found}
-    return present
-
-
-def _store_file(name: str, file: StoredFile, database: Database) -> None:
-    """Store one file by GridFS's specification, chunk by chunk, so that it can be repeated."""
-    content = file.path.read_bytes()
-    identity = as_object_id(file.id)
-    for number, start in enumerate(range(0, len(content), _CHUNK)):
-        _add(
-            database.collection("fs.chunks"),
-            {"files_id": identity, "n": number},
-            {"data": content[start : start + _CHUNK]},
-            database,
-        )
-    described: dict[str, Any] = {
-        "filename": name,
-        "md5": file.md5,
-        "chunkSize": _CHUNK,
-        "length": len(content),
-        "uploadDate": datetime.now(UTC),
-    }
-    if file.artifact is not None:
-        described |= {"contentType": file.content_type, "metadata": file.metadata}
-    _add(database.collection("fs.files"), {"_id": identity}, described, database)
-
-
-def _add(collection: Any, key: dict[str, Any], value: dict[str, Any], database: Database) -> None:
-    with suppress(DuplicateError), errors(database.address):
-        collection.update_one(key, {"$setOnInsert": value}, upsert=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dashboards.server.connection import Connection
-from registry.declare.declaration import DeclarationError
+from registry.declare.faults import DeclarationError
 from registry.mongo import server
 from registry.mongo.database import Database, DatabaseError
 from registry.plan.project import Project

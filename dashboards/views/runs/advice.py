@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from dashboards.views.runs.runs import QueryError
 from registry.catalog.access import Catalog, UnknownRunError
 from registry.catalog.notes import NoteError
-from registry.declare.declaration import PROJECT_VARIABLE, DeclarationError
+from registry.declare.declaration import PROJECT_VARIABLE
+from registry.declare.faults import DeclarationError
 from registry.declare.inputs import MAKES_AGAIN
 from registry.declare.reference import SelectionError
 from registry.mongo.database import URL_VARIABLE, DatabaseError

@@ -16,7 +16,7 @@ import pytest
 
 from registry.catalog.access import Catalog, UnknownRunError, open_catalog
 from registry.catalog.runs import RunView, is_run
-from registry.declare.declaration import DeclarationError
+from registry.declare.faults import DeclarationError
 from registry.declare.reference import SelectionError
 from registry.execute.schedule import run_plan
 from registry.mongo.database import DatabaseError

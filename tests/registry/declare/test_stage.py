@@ -119,7 +119,7 @@ def test_a_stage_does_its_work_and_says_if_it_has_none() -> None:
 
 def test_a_stage_knows_its_module() -> None:
     assert scale.stage.doc.startswith("Multiply numbers by a factor")
-    assert scale.stage.runtime_keys == {"sleep", "then"}
+    assert scale.stage.settings.runtime_keys == {"sleep", "then"}
     assert load_stage("tests.registry.lab.scale") is scale.stage
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.declare.declaration import DeclarationError
+from registry.declare.faults import DeclarationError
 from registry.declare.reference import SelectionError
 from registry.execute.schedule import run_plan
 from registry.mongo.database import OFF, URL_VARIABLE

@@ -35,12 +35,9 @@ def command_line(stage: Stage, argv: list[str] | None = None) -> None:
     argv = list(sys.argv if argv is None else argv)
     try:
         project = open_project()
-    except DeclarationError as error:
-        sys.exit(str(error))
-    os.chdir(project.root)
-    try:
+        os.chdir(project.root)
         argv, cells = _named_cells(project, stage, argv)
-    except SelectionError as error:
+    except (DeclarationError, SelectionError) as error:
         sys.exit(str(error))
     run = StageExperiment(stage, project, cells=cells)
     try:
@@ -72,7 +69,11 @@ def _named_cells(
     for position, word in enumerate(words):
         name = word.partition("[")[0]
         if "=" in name:
-            words[position] = _under_todays_name(stage, word)
+            key, _, value = word.partition("=")
+            today = stage.settings.rules.name(key)
+            if today != key:
+                warnings.warn(renamed(key, today), RenamedWarning, stacklevel=2)
+            words[position] = f"{today}={value}"
         if word.startswith("-") or "=" in name or os.path.isfile(word):
             continue
         _require_stage(project, stage, name)
@@ -83,15 +84,6 @@ def _named_cells(
         else:
             _require_one_cell(project, name, words)
     return [*argv[:start], *words], tuple(cells.values())
-
-
-def _under_todays_name(stage: Stage, word: str) -> str:
-    """Return ``key=value`` with the name that the key has now."""
-    key, _, value = word.partition("=")
-    name = stage.settings.rules.name(key)
-    if name != key:
-        warnings.warn(renamed(key, name), RenamedWarning, stacklevel=2)
-    return f"{name}={value}"
 
 
 def _require_stage(project: Project, stage: Stage, name: str) -> None:

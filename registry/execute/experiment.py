@@ -15,8 +15,11 @@ import os
 import re
 import sys
 import tempfile
+import time
+import traceback
 import warnings
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Collection, Iterator, Mapping, MutableMapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +32,24 @@ from sacred.utils import apply_backspaces_and_linefeeds
 
 from registry.declare.cells import Cell
 from registry.declare.faults import ConfigError, DeclarationError, StageError
+from registry.declare.plugins import import_plugins
 from registry.declare.reference import SelectionError
 from registry.declare.stage import Stage
 from registry.execute.resolved import ResolvedTask, TaskRun, resolve_task
+from registry.execute.runner import Job, Progress, TaskOutcome
 from registry.mongo.database import Database, DatabaseError, connect
 from registry.mongo.projector import Projector
 from registry.plan.artifacts import ExperimentStore
 from registry.plan.project import MissingInputsError, Project
 from registry.plan.sources import Code, code_of
 from registry.record.journal import journal_root, new_uid
-from registry.record.observer import JournalError, JournalObserver, signals_interrupt
+from registry.record.observer import (
+    JournalError,
+    JournalObserver,
+    SignalInterrupt,
+    signals_interrupt,
+)
+from registry.record.states import State
 from registry.store.datasets import Written
 
 JOURNAL_ONLY = "--journal-only"
@@ -98,7 +109,9 @@ class StageExperiment:
         self.journal_only = journal_only
         self.unobserved = False
         self.note = ""  # what should be known of a run that went well
-        self.record: RunRecord | None = None
+        self.database: Database | None = None
+        self.observer: JournalObserver | None = None
+        self.projector: Projector | None = None
         self.sacred = self._build((*cells, task.cell) if task else cells)
 
     def run(self) -> Mapping[str, Any]:
@@ -166,15 +179,14 @@ class StageExperiment:
             self.task = self.task or resolve_task(self.project, self.stage, config)
             if not self.unobserved:
                 # Here, before Sacred captures the console: an embedded server may have to start.
-                database = None if self.journal_only else self._connect()
+                root, declared = self.project.root, self.project.declaration.project
+                if not self.journal_only:
+                    self.database = connect(root, name=declared.database)
                 facts = self.task.facts(self.project)
-                self.record = RunRecord(self.project.root, self.uid, facts, database)
-                self.sacred.observers = [self.record.observer]
+                self.observer = JournalObserver(journal_root(root) / self.uid, facts)
+                self.sacred.observers = [self.observer]
         except REFUSALS as error:
             raise TaskRefusedError(str(error)) from error
-
-    def _connect(self) -> Database | None:
-        return connect(self.project.root, name=self.project.declaration.project.database)
 
     # -- 3: the run -------------------------------------------------------------------------
 
@@ -182,9 +194,12 @@ class StageExperiment:
         """Run the stage's main function and publish its dataset; return the dataset's scalars."""
         if self.task is None:
             raise RuntimeError("Sacred ran the main function without the configuration hook")
-        if self.record is not None:
-            self.record.begin(sacred_run)
-        journal = self.record.journal if self.record else None
+        journal = None
+        if self.observer is not None:
+            journal = self.observer.folder
+            self.observer.watch(sacred_run)
+            self.projector = Projector(journal, self.database)
+            self.projector.start()
         with self.task.begin(self._store(), self.uid) as attempt:
             run = TaskRun(self.task, attempt, sacred_run, journal)
             try:
@@ -192,13 +207,13 @@ class StageExperiment:
             except SystemExit as error:  # it would look like an end that went well
                 raise StageError(f"the stage ended the process, status {error.code}") from error
             written = attempt.publish(output, self.stage.output, run.provenance())
-        if self.record is not None:
+        if self.observer is not None:
             facts: dict[str, Any] = {"output": describe_output(written, self.project.root)}
             if attempt.overtaken_by:
                 facts |= {"overtaken_by": attempt.overtaken_by}
                 self.note = f"run {attempt.overtaken_by} published first and stays current"
                 sys.stdout.write(f"{self.note}\n")
-            self.record.observer.set_facts(**facts)
+            self.observer.set_facts(**facts)
         else:
             sys.stdout.write(f"Not recorded; the dataset is in {written.folder}\n")
         return written.result
@@ -218,50 +233,82 @@ class StageExperiment:
         bool
             False if a database was wanted, and does not hold the end of the run yet.
         """
-        return self.record is None or self.record.finish()
-
-
-class RunRecord:
-    """The record of a run: its journal, and the journal's projection to MongoDB.
-
-    Parameters
-    ----------
-    root : Path
-        Folder of the project.
-    uid : str
-        Identifier of the run.
-    facts : mapping
-        What stands under ``info.factbook`` from the start.
-    database : Database or None
-        Where the journal is projected to; None if it alone is wanted.
-
-    Raises
-    ------
-    JournalError
-        If the journal cannot be begun.
-    """
-
-    def __init__(self, root: Path, uid: str, facts: Mapping[str, Any], database: Database | None):
-        self.journal = journal_root(root) / uid
-        self.observer = JournalObserver(self.journal, facts)
-        self._database = database
-        self._projector: Projector | None = None
-
-    def begin(self, sacred_run: Any) -> None:
-        """Follow a Sacred run that has begun."""
-        self.observer.watch(sacred_run)
-        self._projector = Projector(self.journal, self._database)
-        self._projector.start()
-
-    def finish(self) -> bool:
-        """Wait, in bounded time, for MongoDB to hold all; return whether it does, if wanted."""
-        if self._projector is None or self._database is None:
+        if self.projector is None or self.database is None:
             return True
-        standing = self._projector.finish()
-        self._database.close()
+        standing = self.projector.finish()
+        self.database.close()
         if not standing.recorded:
             sys.stderr.write(f"{standing.message}\n")
         return standing.recorded
+
+
+def run_job(job: Job) -> TaskOutcome:
+    """Run a job to its end in this process; nothing that it raises passes through."""
+    import_plugins(job.project.declaration.project.plugins)  # a worker has only what is installed
+    stage, uid = job.task.stage, job.uid
+    run = StageExperiment(stage, job.project, job.task, uid=uid, journal_only=job.journal_only)
+    outcome = TaskOutcome(job.name, State.FAILED, uid)
+    try:
+        result = run.run()
+        outcome = replace(outcome, ending=State.COMPLETED, message=run.note, result=result)
+    except TaskRefusedError as error:
+        outcome = replace(outcome, message=str(error))
+    except (KeyboardInterrupt, SignalInterrupt):
+        outcome = replace(outcome, ending=State.INTERRUPTED)
+    except Exception as error:  # Sacred has recorded it, and printed it to what the run captures
+        text = "".join(traceback.format_exception_only(error)).strip()
+        outcome = replace(outcome, message=re.sub(r"^(?:\w+\.)+(?=\w+:)", "", text))
+    finally:
+        recorded = run.close()
+    if recorded or not outcome.is_good:
+        return outcome
+    message = "recorded in its journal only; `factbook sync` when MongoDB is back"
+    return replace(outcome, message=message, recorded=False)
+
+
+class InProcessRunner:
+    """Runs one job at a time, to its end, in this process: for debugging.
+
+    Parameters
+    ----------
+    stages : collection of str
+        What will be run; each is loaded when it is needed.
+    workers : int
+        Without effect.
+    """
+
+    def __init__(self, stages: Collection[str] = (), workers: int = 1):
+        self._done: list[TaskOutcome] = []
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the outcome of the last job was taken."""
+        return not self._done
+
+    def start(self, job: Job) -> None:
+        """Run a job to its end.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            If it was interrupted.
+        """
+        began = time.monotonic()
+        outcome = replace(run_job(job), seconds=time.monotonic() - began)
+        self._done.append(outcome)
+        if outcome.ending is State.INTERRUPTED:
+            raise KeyboardInterrupt
+
+    def progress(self) -> Iterator[tuple[str, Progress]]:
+        """Yield nothing: no job is under way when this is asked."""
+        return iter(())
+
+    def finished(self) -> Sequence[TaskOutcome]:
+        """Return what has ended since the last call."""
+        done, self._done = self._done, []
+        return done
+
+    interrupt = finished
 
 
 # -- what Sacred shows and records of a stage -------------------------------------------------

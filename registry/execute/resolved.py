@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -99,14 +99,8 @@ class ResolvedTask:
     def begin(self, store: ExperimentStore, uid: str) -> Attempt:
         """Open an attempt at this task."""
         contents = {slot: given.content or given.fingerprint for slot, given in self.inputs.items()}
-        return store.begin(
-            self.cell.experiment,
-            self.fingerprint,
-            self.record,
-            uid,
-            contents,
-            self.code.digest,
-        )
+        experiment, sources = self.cell.experiment, self.code.digest
+        return store.begin(experiment, self.fingerprint, self.record, uid, contents, sources)
 
 
 def planned_task(project: Project, task: Task, graph: Graph | None = None) -> ResolvedTask:
@@ -155,7 +149,9 @@ def resolve_task(project: Project, stage: Stage, config: Mapping[str, Any]) -> R
     declared = _declared(project, cell, known[cell.name])
     task = project.plan([cell.name], graph=graph).task(cell.name)
     planned = planned_task(project, task, graph)
-    overrides = _overrides([declared] if declared else _candidates(project, cell), cell)
+    nearest_cells = [declared] if declared else project.graph.by_experiment.get(name, ())
+    differences = (_difference(candidate, cell) for candidate in nearest_cells)
+    overrides = min(differences, key=len, default={})
     if declared is not None:
         cell = replace(cell, name=declared.name, values=declared.values)
     record = {**task.record(), "cell": cell.name}
@@ -186,13 +182,9 @@ def _as_typed(fault: Fault, name: str) -> Fault:
     return Fault(key, fault.message)
 
 
-def _candidates(project: Project, cell: Cell) -> tuple[Cell, ...]:
-    return project.graph.by_experiment.get(cell.experiment, ())
-
-
 def _declared(project: Project, cell: Cell, fingerprint: str) -> Cell | None:
     """Return the declared cell of the same experiment that has this fingerprint."""
-    for candidate in _candidates(project, cell):
+    for candidate in project.graph.by_experiment.get(cell.experiment, ()):
         if candidate.result_config != cell.result_config:
             continue
         known = project.fingerprints(project.graph, candidate.name)
@@ -201,12 +193,8 @@ def _declared(project: Project, cell: Cell, fingerprint: str) -> Cell | None:
     return None
 
 
-def _overrides(declared: Sequence[Cell], cell: Cell) -> dict[str, Any]:
-    """Return what differs from the declared experiment; of several cells, from the nearest."""
-    return min((_difference(candidate, cell) for candidate in declared), key=len, default={})
-
-
 def _difference(declared: Cell, cell: Cell) -> dict[str, Any]:
+    """Return what differs from a declared cell."""
     config = {key: value for key, value in cell.config.items() if declared.config.get(key) != value}
     needs = {
         f"needs.{slot}": name
@@ -219,13 +207,7 @@ def _difference(declared: Cell, cell: Cell) -> dict[str, Any]:
 class TaskRun:
     """What a stage may ask of its run; see :class:`registry.declare.inputs.Run`."""
 
-    def __init__(
-        self,
-        task: ResolvedTask,
-        attempt: Attempt,
-        sacred_run: Any,
-        journal: Path | None = None,
-    ):
+    def __init__(self, task: ResolvedTask, attempt: Attempt, sacred_run: Any, journal: Path | None):
         self.uid = attempt.uid
         self.experiment = task.cell.name
         self.fingerprint = task.fingerprint
@@ -234,7 +216,7 @@ class TaskRun:
         self._attempt = attempt
         self._sacred_run = sacred_run
         self._journal = journal
-        self._told = 0.0
+        self._reported = 0.0
         self._started = datetime.now(UTC)
 
     def log(self, name: str, value: float, step: int) -> None:
@@ -244,9 +226,9 @@ class TaskRun:
     def progress(self, done: int, total: int, what: str = "") -> None:
         """Tell whoever watches how far the run is; at most twice a second."""
         now = time.monotonic()
-        if self._journal is None or (now - self._told < PROGRESS_SECONDS and done < total):
+        if self._journal is None or (now - self._reported < PROGRESS_SECONDS and done < total):
             return
-        self._told = now
+        self._reported = now
         scratch = self._journal / f".{PROGRESS}"
         with suppress(OSError):  # nobody loses anything by a progress that is not shown
             scratch.write_text(json.dumps({"done": done, "total": total, "what": what}))

@@ -1,14 +1,13 @@
 """The runner protocol: what runs tasks is given, and what it says of them.
 
-Two runners come with the registry: in this process (:mod:`registry.execute.here`) and in worker
-processes (:mod:`registry.execute.workers`). Packages add others, as one for a cluster, by an entry
-point of the group ``factbook.runners``: a name, and a :data:`RunnerFactory`.
+Two runners come with the registry: in this process (:mod:`registry.execute.experiment`) and in
+worker processes (:mod:`registry.execute.workers`). Packages add others, as one for a cluster, by an
+entry point of the group ``factbook.runners``: a name, and a :data:`RunnerFactory`.
 """
 
 from __future__ import annotations
 
 import importlib
-import re
 import signal
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,7 +25,6 @@ from registry.suggest import nearest
 
 RUNNER_GROUP = "factbook.runners"
 LOG_LINES = 12
-IN_JOURNAL_ONLY = "recorded in its journal only; `factbook sync` when MongoDB is back"
 
 EXIT_FAILED, EXIT_NOT_RECORDED, EXIT_INTERRUPTED = 1, 3, 128 + signal.SIGINT
 """How a process ends: not recorded is a run that went well and has not reached MongoDB yet."""
@@ -158,7 +156,7 @@ RunnerFactory = Callable[[Collection[str], int], Runner]
 """From the stages that will be run, and how many may run side by side, to a runner."""
 
 _OWN = {
-    "here": "registry.execute.here:InProcessRunner",
+    "here": "registry.execute.experiment:InProcessRunner",
     "workers": "registry.execute.workers:WorkerRunner",
 }
 
@@ -198,52 +196,12 @@ def _factory(name: str) -> RunnerFactory:
     return factory
 
 
-@dataclass(frozen=True)
-class JobEnd:
-    """How the process of a job ended.
-
-    Attributes
-    ----------
-    status : int
-        Its exit status, as above; below 0 the signal that killed it.
-    message : str
-        Why the job was refused, or failed, as far as the process could say.
-    result : mapping
-        The scalars of the dataset that it made.
-    """
-
-    status: int
-    message: str = ""
-    result: Mapping[str, Any] = field(default_factory=dict)
-
-
-def outcome_of(job: Job, end: JobEnd, seconds: float) -> TaskOutcome:
-    """Say what became of a job; its log is kept where nothing else says why."""
-    outcome = TaskOutcome(job.name, State.FAILED, job.uid, seconds, end.message)
-    if end.status in (0, EXIT_NOT_RECORDED):
-        recorded = end.status == 0
-        message = end.message if recorded else IN_JOURNAL_ONLY
-        outcome = replace(
-            outcome,
-            ending=State.COMPLETED,
-            message=message,
-            recorded=recorded,
-            result=end.result,
-        )
-    elif end.status in INTERRUPTED:
-        outcome = replace(outcome, ending=State.INTERRUPTED, message="")
-    elif not end.message:
-        outcome = _silent_end(job, end.status, outcome)
-        if outcome.ending is State.FAILED:
-            return outcome
-    job.log.unlink(missing_ok=True)
-    return outcome
-
-
-def _silent_end(job: Job, status: int, outcome: TaskOutcome) -> TaskOutcome:
+def silent_end(job: Job, status: int, seconds: float) -> TaskOutcome:
     """Say what became of a job whose process could not say it, by its journal and its log."""
     journal = read_journal(job.journal, with_metrics=False)
-    if journal.status == "INTERRUPTED":
+    outcome = TaskOutcome(job.name, State.FAILED, job.uid, seconds)
+    if status in INTERRUPTED or journal.status == "INTERRUPTED":
+        job.log.unlink(missing_ok=True)
         return replace(outcome, ending=State.INTERRUPTED)
     words = f"the process ended with status {status}"
     if status < 0:
@@ -254,8 +212,3 @@ def _silent_end(job: Job, status: int, outcome: TaskOutcome) -> TaskOutcome:
     if lines:
         lines = [*lines[-LOG_LINES:], f"(log: {job.log.relative_to(job.project.root)})"]
     return replace(outcome, message="\n".join([words, *lines]))
-
-
-def error_message(text: str) -> str:
-    """Return an error's last lines as Python prints them, without the module of its class."""
-    return re.sub(r"^(?:\w+\.)+(?=\w+:)", "", text.strip())

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from registry.execute.resolved import planned_task
 from registry.execute.runner import Job, Progress, Runner, TaskOutcome, open_runner
 from registry.plan.project import MissingInputsError, Project
 from registry.plan.task import Plan, Task
 from registry.record.journal import new_uid
+from registry.record.process import handling_signals
 from registry.record.states import State
 
 
@@ -95,7 +93,7 @@ class _Schedule:
     def run(self) -> list[TaskOutcome]:
         """Run everything; return what became of it."""
         try:
-            with _signals_as_keyboard_interrupt():
+            with handling_signals(signal.default_int_handler):  # as Ctrl-C
                 while self.waiting or self.running:
                     self._start_ready()
                     self._collect()
@@ -149,18 +147,3 @@ class _Schedule:
         for task in (*self.running.values(), *self.waiting.values()):
             self._end(task, TaskOutcome(task.name, State.INTERRUPTED))
         self.waiting.clear()
-
-
-@contextmanager
-def _signals_as_keyboard_interrupt() -> Iterator[None]:
-    """Take SIGTERM and SIGHUP for Ctrl-C, in the main thread; those that are ignored stay so."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
-    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, previous in before.items():
-            signal.signal(number, signal.SIG_DFL if previous is None else previous)

@@ -14,13 +14,13 @@ import threading
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 from types import ModuleType
 
 from registry.declare.stage import load_stage
-from registry.execute.runner import EXIT_FAILED, Job, JobEnd, Progress, TaskOutcome, outcome_of
+from registry.execute.runner import EXIT_FAILED, Job, Progress, TaskOutcome, silent_end
 
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -43,11 +43,13 @@ class _Worker:
 
     def outcome(self) -> TaskOutcome:
         """Return what became of the job of a process that has ended."""
-        end = JobEnd(self.process.exitcode or EXIT_FAILED)  # unless it says that all went well
-        with suppress(EOFError, OSError):
-            end = self.lifeline.recv() if self.lifeline.poll() else end
-        self.lifeline.close()
-        return outcome_of(self.job, end, time.monotonic() - self.began)
+        outcome, seconds = None, time.monotonic() - self.began
+        with self.lifeline, suppress(EOFError, OSError):
+            outcome = self.lifeline.recv() if self.lifeline.poll() else None
+        if outcome is None:
+            return silent_end(self.job, self.process.exitcode or EXIT_FAILED, seconds)
+        self.job.log.unlink(missing_ok=True)  # what it holds is in the record
+        return replace(outcome, seconds=seconds)
 
     def ask_to_end(self) -> None:
         if self.process.pid is not None and self.process.exitcode is None:
@@ -154,7 +156,7 @@ def _without_main() -> Iterator[None]:
 
 def _work(job: Job, lifeline: Connection, environment: dict[str, str]) -> None:
     """Be a worker: run one job with the console in a file, and leave when the parent does."""
-    from registry.execute.here import run_job  # the parent needs no Sacred
+    from registry.execute.experiment import run_job  # the parent needs no Sacred
 
     os.environ.update(environment)  # the fork server has that of its own start
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it too, and passes it on
@@ -163,10 +165,10 @@ def _work(job: Job, lifeline: Connection, environment: dict[str, str]) -> None:
         os.dup2(file.fileno(), 2)
     os.chdir(job.project.root)
     threading.Thread(target=_leave_with_parent, args=(lifeline,), daemon=True).start()
-    end = run_job(job)
+    outcome = run_job(job)
     with suppress(OSError):
-        lifeline.send(end)
-    sys.exit(end.status)
+        lifeline.send(outcome)
+    sys.exit(0 if outcome.is_good else EXIT_FAILED)
 
 
 def _leave_with_parent(lifeline: Connection) -> None:

@@ -8,10 +8,9 @@ import secrets
 import shutil
 import signal
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -27,7 +26,7 @@ from registry.record.console import ConsoleFile
 from registry.record.journal import CONSOLE, EVENTS, timestamp
 from registry.record.liveness import RunStatus, write_status
 from registry.record.plain import encode, plain, shorten
-from registry.record.process import ProcessIdentity
+from registry.record.process import ProcessIdentity, handling_signals
 from registry.store.durable import TEMPORARY, StoreError, sync
 
 LARGEST_ARTIFACT = 16 * 1024 * 1024
@@ -281,25 +280,14 @@ class SignalInterrupt(SacredInterrupt):
         super().__init__(f"stopped by {self.signal_name}")
 
 
-@contextmanager
-def signals_interrupt() -> Iterator[None]:
+def signals_interrupt() -> AbstractContextManager[None]:
     """Turn SIGTERM and SIGHUP into `SignalInterrupt` inside the block, in the main thread.
 
     Handlers are restored afterwards. A signal that is ignored (by ``nohup``) stays so. A second
     one within 5 seconds is taken for the same wish, so that it cannot spoil the recording of
     the end.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
-    handler = _interrupter()
-    before = {number: signal.signal(number, handler) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, previous in before.items():
-            signal.signal(number, signal.SIG_DFL if previous is None else previous)
+    return handling_signals(_interrupter())
 
 
 def _interrupter() -> Callable[[int, FrameType | None], None]:

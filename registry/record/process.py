@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
-from collections.abc import Mapping
-from contextlib import suppress
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
+from types import FrameType
 from typing import Any, Literal
 
 import psutil
@@ -98,3 +101,21 @@ def boot_id() -> str:
 def host_name() -> str:
     """Return the name of this host."""
     return socket.gethostname()
+
+
+@contextmanager
+def handling_signals(handler: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
+    """Handle SIGTERM and SIGHUP inside the block, in the main thread.
+
+    Handlers are restored afterwards. A signal that is ignored (by ``nohup``) stays so.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
+    before = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, previous in before.items():
+            signal.signal(number, signal.SIG_DFL if previous is None else previous)

@@ -87,6 +87,7 @@ def _expected_errors() -> tuple[type[Exception], ...]:
     """Return the errors that are about what was asked for; asked for when there is one."""
     from registry.catalog.access import UnknownRunError
     from registry.mongo.database import DatabaseError
+    from registry.mongo.server import ServerError
 
     return (
         ConfigError,
@@ -94,6 +95,7 @@ def _expected_errors() -> tuple[type[Exception], ...]:
         DeclarationError,
         MissingInputsError,
         SelectionError,
+        ServerError,
         StageError,
         StoreError,
         UnknownRunError,

@@ -22,12 +22,10 @@ from registry.declare.inputs import Input
 from registry.declare.stage import find_stage
 from registry.mongo import queries
 from registry.mongo.database import URL_VARIABLE, Database, DatabaseError, connect
-from registry.mongo.projects import EVERYTHING, Scope, enter
-from registry.mongo.queries import find_metrics, sort_value, value_at
+from registry.mongo.queries import EVERYTHING, Scope, enter, find_metrics, sort_value, value_at
 from registry.plan.project import MissingInputsError, Project, open_project
 from registry.plan.task import Plan
-from registry.record.journal import journal_folders, journal_root, read_journal
-from registry.record.series import Series
+from registry.record.journal import Series, journal_folders, journal_root, read_journal
 from registry.store.schema import SchemaError
 from registry.suggest import nearest
 

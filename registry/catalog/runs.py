@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from registry.declare.settings import NO_RULES
 from registry.declare.stage import find_stage
-from registry.record.journal import read_journal
+from registry.record.journal import aware, read_journal
 from registry.record.liveness import journal_status, shown_status
 
 if TYPE_CHECKING:
@@ -243,9 +243,7 @@ def _mappings(value: Any) -> list[Mapping[str, Any]]:
 
 def utc(value: Any) -> datetime | None:
     """Return a time of a record with its zone; None for anything else."""
-    if not isinstance(value, datetime):
-        return None
-    return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+    return aware(value) if isinstance(value, datetime) else None
 
 
 def _seconds(start: datetime | None, end: datetime | None) -> float | None:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import click
 
 from registry.commands.here import HELP, root_here
 from registry.mongo import server
-from registry.mongo.database import DatabaseError
 from registry.terminal import err
 
 
@@ -21,13 +17,13 @@ def mongo() -> None:
 @mongo.command("start", context_settings=HELP)
 def mongo_start() -> None:
     """Start the embedded server, or find the one that runs, and print its URL."""
-    click.echo(_started(lambda: server.start(root_here())).uri)
+    click.echo(server.start(root_here()).uri)
 
 
 @mongo.command("stop", context_settings=HELP)
 def mongo_stop() -> None:
     """Stop the embedded server, after proof that it is this project's own."""
-    stopped = _started(lambda: server.stop(root_here()))
+    stopped = server.stop(root_here())
     click.echo("stopped" if stopped else "not running")
 
 
@@ -35,16 +31,8 @@ def mongo_stop() -> None:
 @click.pass_context
 def mongo_uri(ctx: click.Context) -> None:
     """Print the URL of the running server, for pymongo and other clients."""
-    found = _started(lambda: server.uri(root_here()))
+    found = server.find(root_here())
     if found is None:
         err.print("not running; `factbook mongo start` starts it")
         ctx.exit(1)
-    click.echo(found)
-
-
-def _started(action: Callable[[], Any]) -> Any:
-
-    try:
-        return action()
-    except server.ServerError as error:
-        raise DatabaseError(str(error)) from error
+    click.echo(found.uri)

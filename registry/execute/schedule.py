@@ -9,7 +9,7 @@ from registry.execute.runner import Job, Progress, Runner, TaskOutcome, open_run
 from registry.plan.project import MissingInputsError, Project
 from registry.plan.task import Plan, Task
 from registry.record.journal import new_uid
-from registry.record.process import handling_signals
+from registry.record.liveness import handling_signals
 from registry.record.states import State
 
 

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from registry.record.journal import Journal
-from registry.record.series import Part
+from registry.record.journal import Journal, Part
 
 FORMAT = "MongoObserver-0.7.0"
 """The schema that Sacred 0.8 names in its records."""

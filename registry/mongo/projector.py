@@ -5,17 +5,21 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 from registry.mongo.database import AwayError, Database, DatabaseError
 from registry.mongo.projection import Sent, store_journal, stored_status
-from registry.record.journal import EVENTS, Journal, journal_root, journal_uids, read_journal
-from registry.record.liveness import final_status, note_death
-from registry.record.series import ReleasedError
+from registry.record.journal import (
+    EVENTS,
+    Journal,
+    ReleasedError,
+    journal_root,
+    journal_uids,
+    read_journal,
+)
+from registry.record.liveness import note_death
 from registry.store.durable import StoreError, read_json, write_json
 
 SYNC = "factbook sync"
@@ -114,12 +118,7 @@ class Projector:
         self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._over.set()
 
     def start(self) -> None:
@@ -139,9 +138,9 @@ class Projector:
         self._over.set()
         while self._thread.is_alive() and time.monotonic() < self._patient_until:
             self._thread.join(0.05)
-        return self._outcome(final_status(self._folder))
-
-    def _outcome(self, status: str) -> RecordOutcome:
+        known = self._journal.ended
+        journal = self._journal if known else read_journal(self._folder, with_metrics=False)
+        status = journal.status
         if self._database is None:
             message = f"{status}; no database is wanted, the journal is complete"
             return RecordOutcome(False, None, status, message, SYNC)
@@ -220,7 +219,6 @@ def sync(
     database: Database,
     *,
     again: bool = False,
-    progress: Callable[[Synced], None] = lambda synced: None,
 ) -> list[Synced]:
     """Project every journal with something left, and note runs that died.
 
@@ -233,8 +231,6 @@ def sync(
         projected there.
     again : bool
         Whether to project also what is noted as stored, because it was removed there.
-    progress : callable
-        Called after each journal.
 
     Returns
     -------
@@ -254,7 +250,6 @@ def sync(
                 continue
             if synced := _sync_journal(root / uid, database):
                 done.append(synced)
-                progress(synced)
     finally:
         settled.save()
     return done

@@ -21,7 +21,7 @@ from typing import Any
 
 import psutil
 
-from registry.record.process import ProcessIdentity, host_name
+from registry.record.liveness import ProcessIdentity, host_name
 from registry.store.durable import locked, read_json, write_json
 
 PROGRAM = "secantusd-py"
@@ -158,12 +158,6 @@ def stop(project_root: Path) -> bool:
         if facts is not None:
             write_json(_folder(project_root) / "server.json", {**facts, "stopped": True})
     return server is not None
-
-
-def uri(project_root: Path) -> str | None:
-    """Return what MongoDB clients connect to, or None if the server does not run."""
-    server = find(project_root)
-    return server.uri if server else None
 
 
 def _launch(project_root: Path) -> Server:

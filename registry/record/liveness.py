@@ -1,21 +1,131 @@
-"""The status of a run as it really is: one whose process is gone has died, whatever it says."""
+"""Which process a run is, and its real status: one whose process is gone has died."""
 
 from __future__ import annotations
 
-import fcntl
 import os
-from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, Literal
+
+import psutil
 
 from registry.record.appendfile import BALLAST_FILE
-from registry.record.journal import EVENTS, Journal, journal_folders, read_journal, timestamp
+from registry.record.journal import EVENTS, Journal, aware, read_journal, timestamp
 from registry.record.plain import encode
-from registry.record.process import ProcessIdentity
-from registry.store.durable import StoreError, read_json, write_json
+from registry.store.durable import StoreError, locked, read_json, write_json
+
+State = Literal["alive", "gone", "elsewhere"]
+
+
+@dataclass(frozen=True)
+class ProcessIdentity:
+    """One process, distinguished from later ones with the same number.
+
+    Attributes
+    ----------
+    pid : int
+        Its number on its host.
+    create_time : float
+        When it began, in seconds: since the boot on Linux (which no adjustment of the clock
+        moves), since 1970 elsewhere.
+    boot : str
+        Identity of the boot of the host.
+    host : str
+        Name of the host.
+    """
+
+    pid: int
+    create_time: float
+    boot: str
+    host: str
+
+    @classmethod
+    def current(cls) -> ProcessIdentity:
+        """Return the identity of this process."""
+        return cls.of(os.getpid())
+
+    @classmethod
+    def of(cls, pid: int) -> ProcessIdentity:
+        """Return the identity of a living process of this host.
+
+        Raises
+        ------
+        ProcessLookupError
+            If there is none.
+        """
+        began = create_time(pid)
+        if began is None:
+            raise ProcessLookupError(f"no process {pid}")
+        return cls(pid, began, boot_id(), host_name())
+
+    @classmethod
+    def from_facts(cls, facts: Mapping[str, Any]) -> ProcessIdentity | None:
+        """Return the identity that stands in a journal or record, or None if there is none."""
+        with suppress(KeyError, TypeError, ValueError):
+            began = float(facts["create_time"])
+            return cls(int(facts["pid"]), began, str(facts["boot"]), str(facts["host"]))
+        return None
+
+    def facts(self) -> dict[str, Any]:
+        """Return the identity as plain values."""
+        return asdict(self)
+
+    def state(self) -> State:
+        """Return whether the process lives, is gone, or cannot be seen because it is elsewhere."""
+        if self.host != host_name():
+            return "elsewhere"
+        began = create_time(self.pid) if self.boot == boot_id() else None
+        return "alive" if began is not None and abs(began - self.create_time) < 0.01 else "gone"
+
+
+def create_time(pid: int) -> float | None:
+    """Return when a process began, or None if there is none or only its remains (a zombie)."""
+    with suppress(psutil.Error, OverflowError, ValueError):
+        boot = psutil.boot_time() if psutil.LINUX else 0.0  # first, since psutil may keep it
+        process = psutil.Process(pid)
+        if process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
+            return round(float(process.create_time()) - boot, 2)
+    return None
+
+
+@cache
+def boot_id() -> str:
+    """Return what changes with every boot of this host."""
+    with suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return str(round(psutil.boot_time()))
+
+
+def host_name() -> str:
+    """Return the name of this host."""
+    return socket.gethostname()
+
+
+@contextmanager
+def handling_signals(handler: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
+    """Handle SIGTERM and SIGHUP inside the block, in the main thread.
+
+    Handlers are restored afterwards. A signal that is ignored (by ``nohup``) stays so.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
+    before = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, previous in before.items():
+            signal.signal(number, signal.SIG_DFL if previous is None else previous)
+
 
 STALE = timedelta(seconds=60)
 """A run of another host without a heartbeat for so long is shown as died."""
@@ -96,13 +206,8 @@ def journal_status(folder: Path, now: datetime | None = None) -> RunStatus:
     if not status.ended:
         return status
     # The process is gone; what it wrote last may be newer than its summary.
-    return _as_it_is(status_of(read_journal(folder)), _last_sign(folder), now)
-
-
-def final_status(folder: Path) -> str:
-    """Return the status that a journal ends with, wherever its process is."""
-    summary = _summary(folder)
-    return summary.status if summary.ended else read_journal(folder).status
+    journal = read_journal(folder, with_metrics=False)
+    return _as_it_is(status_of(journal), _last_sign(folder), now)
 
 
 def shown_status(
@@ -129,7 +234,7 @@ def shown_status(
     if journals and facts.get("uid") and (journals / facts["uid"] / EVENTS).exists():
         return journal_status(journals / facts["uid"], now).status
     status = RunStatus(str(facts.get("uid", "")), stored, process=ProcessIdentity.from_facts(facts))
-    times = [_aware(record[name]) for name in ("heartbeat", "start_time") if record.get(name)]
+    times = [aware(record[name]) for name in ("heartbeat", "start_time") if record.get(name)]
     return _as_it_is(status, max(times, default=None), now).status
 
 
@@ -147,7 +252,7 @@ def _as_it_is(status: RunStatus, last_sign: datetime | None, now: datetime | Non
 def _summary(folder: Path) -> RunStatus:
     summary = read_json(folder / STATUS_FILE)
     if summary is None:
-        return status_of(read_journal(folder))
+        return status_of(read_journal(folder, with_metrics=False))
     start, stop = (
         datetime.fromisoformat(summary[name]) if summary.get(name) else None
         for name in ("start_time", "stop_time")
@@ -164,31 +269,11 @@ def _last_sign(folder: Path) -> datetime | None:
         return None
 
 
-def _aware(time: datetime) -> datetime:
-    return time.replace(tzinfo=UTC) if time.tzinfo is None else time
-
-
-def reap(project_root: Path) -> list[str]:
-    """Append a ``died`` event to every journal without an end whose process is gone.
+def note_death(folder: Path) -> bool:
+    """Append a ``died`` event to one journal, if its process is gone without an end.
 
     Only runs of this host are noted: nobody else can be sure. Several may do it at once;
     one event is written.
-
-    Parameters
-    ----------
-    project_root : Path
-        Folder of ``experiments.toml``.
-
-    Returns
-    -------
-    list of str
-        The uids of the runs that were noted, oldest first.
-    """
-    return [folder.name for folder in journal_folders(project_root) if note_death(folder)]
-
-
-def note_death(folder: Path) -> bool:
-    """Append a ``died`` event to one journal, if its process is gone without an end.
 
     Returns
     -------
@@ -200,30 +285,22 @@ def note_death(folder: Path) -> bool:
         return False
     try:
         (folder / BALLAST_FILE).unlink(missing_ok=True)  # room for the event on a full disk
-        with open(folder / EVENTS, "r+b", buffering=0) as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            noted = _append_death(folder, file.fileno())
+        with open(folder / EVENTS, "r+b", buffering=0) as file, locked(folder / EVENTS):
+            journal = read_journal(folder, with_metrics=False)
+            noted = not journal.ended  # by now: somebody else may have been quicker
+            if noted:
+                torn = os.fstat(file.fileno()).st_size > journal.size
+                file.seek(0, os.SEEK_END)
+                file.write(f"{chr(10) if torn else ''}{_death(journal)}\n".encode())
+                os.fsync(file.fileno())
     except OSError:  # full disk, or not ours to write
         return False
     with suppress(OSError, StoreError):
-        write_status(folder, status_of(read_journal(folder)))
+        write_status(folder, status_of(journal.refresh()))
     return noted
 
 
-def _append_death(folder: Path, file: int) -> bool:
-    """Append the event unless the journal has an end by now. The caller holds the lock."""
-    journal = read_journal(folder)
-    if journal.ended:
-        return False
+def _death(journal: Journal) -> str:
     last_sign = journal.heartbeat or journal.start_time or datetime.now(UTC)
-    event = {
-        "event": "died",
-        "time": timestamp(last_sign),
-        "status": "DIED",
-        "facts": {"death_noted": timestamp(datetime.now(UTC))},
-    }
-    torn = os.fstat(file).st_size > journal.size
-    os.lseek(file, 0, os.SEEK_END)
-    os.write(file, f"{chr(10) if torn else ''}{encode(event)}\n".encode())
-    os.fsync(file)
-    return True
+    facts = {"death_noted": timestamp(datetime.now(UTC))}
+    return encode({"event": "died", "time": timestamp(last_sign), "status": "DIED", "facts": facts})

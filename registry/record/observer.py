@@ -21,12 +21,10 @@ from sacred.observers.base import RunObserver
 from sacred.observers.mongo import mimetype_detector
 from sacred.utils import SacredInterrupt
 
-from registry.record.appendfile import AppendFile
-from registry.record.console import ConsoleFile
-from registry.record.journal import CONSOLE, EVENTS, timestamp
-from registry.record.liveness import RunStatus, write_status
+from registry.record.appendfile import AppendFile, ConsoleFile
+from registry.record.journal import CONSOLE, EVENTS, aware, timestamp
+from registry.record.liveness import ProcessIdentity, RunStatus, handling_signals, write_status
 from registry.record.plain import encode, plain, shorten
-from registry.record.process import ProcessIdentity, handling_signals
 from registry.store.durable import TEMPORARY, StoreError, sync
 
 LARGEST_ARTIFACT = 16 * 1024 * 1024
@@ -180,7 +178,9 @@ class JournalObserver(RunObserver):
                 "name": plain(name),
                 "steps": plain(metric["steps"]),
                 "values": plain(metric["values"]),
-                "timestamps": [_milliseconds(moment) for moment in metric["timestamps"]],
+                "timestamps": [
+                    round(aware(moment).timestamp() * 1000) for moment in metric["timestamps"]
+                ],
             }
             for name, metric in metrics_by_name.items()
         ]
@@ -327,8 +327,3 @@ def _link(path: Path, folder: Path) -> None:
             raise
         except OSError:
             shutil.copyfile(path, folder / path.name)
-
-
-def _milliseconds(moment: datetime) -> int:
-    aware = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
-    return round(aware.timestamp() * 1000)

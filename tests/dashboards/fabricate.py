@@ -18,7 +18,7 @@ from fact import schemas
 from registry.declare.cells import Cell
 from registry.plan.project import Project, open_project
 from registry.record.journal import CONSOLE, EVENTS, journal_root, timestamp
-from registry.record.process import ProcessIdentity
+from registry.record.liveness import ProcessIdentity
 from registry.store.manifest import Provenance
 from registry.store.schema import Schema
 

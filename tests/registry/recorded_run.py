@@ -14,7 +14,8 @@ from sacred.observers import RunObserver
 
 from registry.mongo.database import connect
 from registry.mongo.projector import Projector, RecordOutcome
-from registry.record.journal import journal_root, new_uid
+from registry.record.journal import journal_folders, journal_root, new_uid
+from registry.record.liveness import note_death
 from registry.record.observer import JournalObserver, signals_interrupt
 
 FACTS = {"experiment": "toy[k=2]", "stage": "tests.toy", "fingerprint": "0123456789abcdef"}
@@ -80,6 +81,11 @@ def record(
         if database is not None:
             database.close()
     return outcome
+
+
+def reap(root: Path) -> list[str]:
+    """Note every run of a project that died; return those that were noted, oldest first."""
+    return [folder.name for folder in journal_folders(root) if note_death(folder)]
 
 
 if __name__ == "__main__":

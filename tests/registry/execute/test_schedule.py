@@ -27,8 +27,7 @@ from registry.mongo.queries import find_metrics, find_run
 from registry.plan.project import Project, open_project
 from registry.plan.task import Task
 from registry.record.journal import journal_root, journal_uids, read_journal
-from registry.record.liveness import journal_status
-from registry.record.process import create_time
+from registry.record.liveness import create_time, journal_status
 from registry.record.states import State
 from registry.store.datasets import open_dataset
 from tests.registry.conftest import Lab

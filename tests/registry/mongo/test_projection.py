@@ -23,11 +23,17 @@ from registry.mongo.database import Database, DatabaseError
 from registry.mongo.documents import LARGEST, bson_size, documents, object_id
 from registry.mongo.projection import Sent, store_journal, stored_status
 from registry.mongo.queries import find_artifact, find_metrics, find_run, find_sources
-from registry.record import series as metrics_module
-from registry.record.journal import EVENTS, Journal, journal_root, read_journal
+from registry.record import journal as metrics_module
+from registry.record.journal import (
+    EVENTS,
+    Journal,
+    ReleasedError,
+    Series,
+    journal_root,
+    read_journal,
+)
 from registry.record.observer import JournalObserver
 from registry.record.plain import plain
-from registry.record.series import ReleasedError, Series
 from tests.registry.recorded_run import record
 
 OFF = "off"

@@ -17,7 +17,7 @@ import pytest
 from registry.mongo import server
 from registry.mongo.database import DatabaseError, connect
 from registry.mongo.server import Server, ServerError
-from registry.record.process import ProcessIdentity
+from registry.record.liveness import ProcessIdentity
 from registry.store.durable import write_json
 
 ROOT = Path(__file__).parents[3]
@@ -78,7 +78,7 @@ def test_found_again_after_its_starter_ended(shared: Path) -> None:
     first = server.start(shared)
     again = server.start(shared)
     assert again == first == server.find(shared)
-    assert server.uri(shared) == first.uri
+    assert server.find(shared).uri == first.uri
     assert os.getsid(first.process.pid) == first.process.pid != os.getsid(0)
     assert first.uri.startswith("mongodb://127.0.0.1:")
 
@@ -106,7 +106,7 @@ def test_stopped_and_started_where_it_was(shared: Path) -> None:
     assert first.process.state() == "gone"
     assert server.find(shared) is None
     assert not server.stop(shared)
-    assert server.uri(shared) is None
+    assert server.find(shared) is None
     with pytest.raises(ServerError, match="was stopped"):
         server.revive(shared)
     assert server.start(shared).port == first.port
@@ -219,7 +219,7 @@ def test_another_host_is_told(tmp_path: Path) -> None:
     with pytest.raises(DatabaseError, match=r"runs on elsewhere.*FACTBOOK_MONGO"):
         connect(tmp_path)
     with pytest.raises(ServerError, match="runs on elsewhere"):
-        server.uri(tmp_path)
+        server.find(tmp_path)
 
 
 def test_missing_program_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,25 +16,26 @@ from pathlib import Path
 import psutil
 import pytest
 
-from registry.record import process
+from registry.record import liveness as process
 from registry.record.journal import (
     EVENTS,
     Journal,
+    ReleasedError,
+    Series,
     journal_folders,
     journal_root,
     new_uid,
     read_journal,
 )
 from registry.record.liveness import (
+    ProcessIdentity,
     RunStatus,
     journal_status,
     note_death,
-    reap,
     shown_status,
     write_status,
 )
-from registry.record.process import ProcessIdentity
-from registry.record.series import ReleasedError, Series
+from tests.registry.recorded_run import reap
 
 START = datetime(2026, 11, 22, 1, 33, 55, tzinfo=UTC)
 

@@ -18,15 +18,14 @@ import numpy as np
 import pytest
 
 from registry.record.journal import CONSOLE, EVENTS, Journal, journal_root, new_uid, read_journal
-from registry.record.liveness import journal_status, reap
+from registry.record.liveness import ProcessIdentity, journal_status
 from registry.record.observer import (
     LARGEST_ARTIFACT,
     JournalObserver,
     SignalInterrupt,
     signals_interrupt,
 )
-from registry.record.process import ProcessIdentity
-from tests.registry.recorded_run import record
+from tests.registry.recorded_run import reap, record
 
 ROOT = Path(__file__).parents[3]
 

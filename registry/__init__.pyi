@@ -4,7 +4,7 @@ from .catalog.access import Catalog, open_catalog
 from .catalog.runs import RunView
 from .declare.faults import ConfigError, RenamedWarning, StageError
 from .declare.inputs import Input, Inputs, Run
-from .declare.kinds import kind
+from .declare.plugins import kind
 from .declare.settings import Formerly, Runtime, Since
 from .declare.stage import Stage
 from .execute.command import run_module

@@ -25,8 +25,8 @@ _OWN = {
     "status": "tasks:status",
     **{name: f"records:{name}" for name in ("runs", "show", "diff", "path", "sync")},
     "run": "run:run",
-    "mongo": "database:mongo",
-    "dashboard": "dashboard:dashboard",
+    "mongo": "servers:mongo",
+    "dashboard": "servers:dashboard",
 }
 """Commands to modules and functions, imported when called: planning needs no pymongo."""
 

@@ -27,7 +27,8 @@ from dashboards.views.concepts.related import (
 )
 from dashboards.views.runs.advice import Advice, run_command
 from registry.catalog.access import Catalog
-from registry.store.datasets import DATASET, find_dataset
+from registry.store.datasets import DATASET
+from registry.store.manifest import find_dataset
 from registry.store.netcdf import read_row
 
 MOST_MATCHINGS = 3

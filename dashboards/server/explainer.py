@@ -164,7 +164,8 @@ def _gone(given: Input) -> str:
 
 
 def _made_from(given: Input) -> dict[str, Any]:
-    from registry.store.datasets import StoreError, find_dataset
+    from registry.store.durable import StoreError
+    from registry.store.manifest import find_dataset
 
     with suppress(StoreError, KeyError):
         return dict(find_dataset(given.path)[1]["inputs"]) if given.path else {}

@@ -15,8 +15,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 import registry
-from registry.declare.kinds import families, kinds
-from registry.declare.plugins import load_plugins
+from registry.declare.plugins import families, kinds, load_plugins
 from registry.declare.settings import Settings
 from registry.declare.stage import known_stages, load_stage
 

@@ -16,16 +16,17 @@ from itertools import islice, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.catalog.lineage import recorded_input, recorded_schema
 from registry.catalog.runs import KEYS, UID, RunDetails, Runs, RunView, is_run, record_of, utc
 from registry.declare.inputs import Input
 from registry.declare.stage import find_stage
 from registry.mongo import queries
 from registry.mongo.database import URL_VARIABLE, Database, DatabaseError, connect
 from registry.mongo.queries import EVERYTHING, Scope, enter, find_metrics, sort_value, value_at
-from registry.plan.project import MissingInputsError, Project, open_project
+from registry.plan.project import MissingInputsError, Project, open_project, recorded_input
 from registry.plan.task import Plan
 from registry.record.journal import Series, journal_folders, journal_root, read_journal
+from registry.store.durable import read_json
+from registry.store.manifest import MANIFEST
 from registry.store.schema import SchemaError
 from registry.suggest import nearest
 
@@ -120,10 +121,9 @@ class Catalog:
             query[KEYS["stage"]] = stage
         if KEYS["stage"] in query:
             query[KEYS["stage"]] = _all_names(query[KEYS["stage"]])
-        stored = _stored_status(status)
-        if stored is not None:
-            query["status"] = stored
-        # A run that is shown as died may be stored as running, so that some are dropped below.
+        if status is not None:  # one that is shown as died may be stored as running
+            query["status"] = ["DIED", "RUNNING"] if status == "DIED" else status
+        # So some are dropped below.
         bound = limit if status in (None, "COMPLETED", "FAILED") else None
         records = self._records_of_any(query, sort, bound)
         views = [RunView.from_record(record, self._journals) for record in records]
@@ -168,12 +168,8 @@ class Catalog:
             return queries.find_runs(self.database, query, sort=sort, limit=limit, scope=self.scope)
         queries.conditions_of(query)
         queries.safe_key(sort.lstrip("-"))
-        return _select(self._journal_records(), query, sort, limit)
-
-    def _journal_records(self) -> Iterator[dict[str, Any]]:
-        for folder in reversed(journal_folders(self.project.root)):
-            if (record := record_of(folder)) is not None:
-                yield record
+        found = map(record_of, reversed(journal_folders(self.project.root)))
+        return _select(filter(None, found), query, sort, limit)
 
     def run(self, run: int | str) -> RunView:
         """Return one run by its number, its identifier, or the name of a cell: its newest run.
@@ -200,6 +196,10 @@ class Catalog:
                     return self._record(newest[0]["info"]["factbook"]["uid"])
         raise UnknownRunError(f"no run {str(run)!r}{self._near(str(run))}")
 
+    def _stored(self, run: RunView) -> tuple[Database, int] | None:
+        """Return the database and the number of a run there; None if its journal is read."""
+        return (self.database, run.id) if self.database and run.id is not None else None
+
     def _near(self, name: str) -> str:
         """Return what to say of a name that no run has."""
         if is_run(name):
@@ -211,8 +211,8 @@ class Catalog:
 
     def metrics(self, run: RunView) -> dict[str, dict[str, list[Any]]]:
         """Return the curves of a run: by name, ``steps``, ``values`` and ``timestamps``."""
-        if self.database is not None and run.id is not None:
-            curves = find_metrics(self.database, run.id)
+        if stored := self._stored(run):
+            curves = find_metrics(*stored)
             return {
                 n: {**c, "timestamps": list(map(utc, c["timestamps"]))} for n, c in curves.items()
             }
@@ -223,9 +223,8 @@ class Catalog:
         """Return what a run printed."""
         if (journal := self._journal_of(run.uid)).is_dir():
             return read_journal(journal, with_metrics=False).console()
-        if self.database is not None and run.id is not None:
-            return queries.console(self.database, run.id)
-        return ""
+        stored = self._stored(run)
+        return queries.console(*stored) if stored else ""
 
     def trace(self, run: RunView) -> str:
         """Return the traceback of a run that failed, "" of others."""
@@ -251,8 +250,8 @@ class Catalog:
             If the run has none of this name, or its content was not kept.
         """
         content: bytes | None = None
-        if self.database is not None and run.id is not None:
-            content = queries.find_artifact(self.database, run.id, name)
+        if stored := self._stored(run):
+            content = queries.find_artifact(*stored, name)
         else:
             journal = read_journal(self._journal_of(run.uid))
             for artifact in journal.artifacts:
@@ -265,8 +264,8 @@ class Catalog:
 
     def sources(self, run: RunView) -> dict[str, str]:
         """Return the code of a run, text by file name."""
-        if self.database is not None and run.id is not None:
-            return queries.find_sources(self.database, run.id)
+        if stored := self._stored(run):
+            return queries.find_sources(*stored)
         journal = read_journal(self._journal_of(run.uid))
         folder = journal.folder / "sources"
         return {
@@ -315,9 +314,10 @@ class Catalog:
         from registry.store.datasets import open_dataset  # xarray: listing runs needs none
 
         folder = self.path(of)
-        dataset, schema = open_dataset(folder), recorded_schema(folder)
+        dataset = open_dataset(folder)
+        stage = find_stage(str((read_json(folder / MANIFEST) or {}).get("stage", "")))
         with suppress(SchemaError):
-            dataset = schema.upgrade(dataset) if schema else dataset
+            dataset = stage.output.upgrade(dataset) if stage else dataset
         return dataset
 
     def input(self, of: str | int | RunView) -> Input:
@@ -399,11 +399,6 @@ def _all_names(stages: Any) -> Any:
     return stages  # refused where it could act as an operator
 
 
-def _stored_status(status: str | None) -> Any:
-    """Return the statuses under which runs of a shown status may be stored."""
-    return ["DIED", "RUNNING"] if status == "DIED" else status
-
-
 def _select(
     records: Iterator[dict[str, Any]], query: Mapping[str, Any], sort: str, limit: int | None
 ) -> list[dict[str, Any]]:
@@ -416,12 +411,10 @@ def _select(
         )
 
     key = sort.lstrip("-")
-    chosen: Iterator[dict[str, Any]] = filter(matches, records)
-    if sort == "-start_time" and limit is not None:
-        chosen = islice(chosen, limit + _OVERTAKING)
-    return sorted(chosen, key=lambda run: sort_value(run, key), reverse=sort.startswith("-"))[
-        :limit
-    ]
+    most = limit + _OVERTAKING if sort == "-start_time" and limit is not None else None
+    chosen = list(islice(filter(matches, records), most))
+    chosen.sort(key=lambda run: sort_value(run, key), reverse=sort.startswith("-"))
+    return chosen[:limit]
 
 
 def _curve(series: Series) -> dict[str, list[Any]]:

@@ -17,7 +17,7 @@ from registry.store.manifest import find_dataset
 if TYPE_CHECKING:  # heavy: xarray, which planning does without
     import xarray as xr
 
-    from registry.store.datasets import ShardWriter
+    from registry.store.shards import ShardWriter
 
 MAKES_AGAIN = " makes it again"
 """How the reason ends why a damaged input cannot be used, after a command."""

@@ -19,8 +19,7 @@ from registry.declare.faults import (
     StageError,
     describe_value,
 )
-from registry.declare.kinds import Kind, families, kinds
-from registry.declare.plugins import load_plugins
+from registry.declare.plugins import Kind, families, kinds, load_plugins
 from registry.declare.reference import Reference, SelectionError, parse_reference
 from registry.declare.settings import KeyRules
 from registry.declare.stage import Stage, load_stage

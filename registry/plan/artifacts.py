@@ -42,8 +42,9 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from registry.declare.cells import Cell
-    from registry.store.datasets import Shards, Written
+    from registry.store.datasets import Written
     from registry.store.schema import Schema
+    from registry.store.shards import Shards
 
 ReadStatus = Callable[[str], str]
 """From a run's identifier to the status in its journal, ``FAILED``; "" where it has none."""

@@ -10,9 +10,8 @@ import hashlib
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from registry.store.durable import file_sha256, read_json, write_json
 
@@ -25,17 +24,13 @@ class IdentityError(ValueError):
     """Outside data that is not there, cannot be read, or changes while it is read."""
 
 
-@dataclass(frozen=True)
-class _Entry:
+class _Entry(NamedTuple):
     """One file of a tree: its path in it, its location, size and the latest of its times."""
 
     name: str
     path: str
     size: int
     changed_ns: int
-
-    def row(self) -> str:
-        return f"{self.name}\0{self.size}\0{self.changed_ns}\n"
 
 
 def content_identity(path: str | Path, cache: Path | None = None) -> str:
@@ -66,8 +61,9 @@ def content_identity(path: str | Path, cache: Path | None = None) -> str:
     for _ in range(3):
         started = time.time_ns()
         state, entries = _state(root)
-        if _is_known(known.get(str(root)), state):
-            return str(known[str(root)]["hash"])
+        entry = known.get(str(root))
+        if isinstance(entry, dict) and entry.get("state") == state and "hash" in entry:
+            return str(entry["hash"])
         found = _hash(root, entries)
         if _state(root)[0] == state:
             break
@@ -78,15 +74,11 @@ def content_identity(path: str | Path, cache: Path | None = None) -> str:
     return found
 
 
-def _is_known(entry: Any, state: str) -> bool:
-    return isinstance(entry, dict) and entry.get("state") == state and "hash" in entry
-
-
 def _state(root: Path) -> tuple[str, list[_Entry]]:
     """Return a digest of names, sizes and times, and the files behind it; nothing is read."""
     try:
         if root.is_dir():
-            entries = sorted(_walk(str(root), "", frozenset()), key=lambda entry: entry.name)
+            entries = sorted(_walk(str(root), "", frozenset()))
         else:
             entries = [_entry("", str(root), os.stat(root))]
     except FileNotFoundError as error:
@@ -95,7 +87,7 @@ def _state(root: Path) -> tuple[str, list[_Entry]]:
         raise IdentityError(f"{error.filename} cannot be read: {error.strerror}") from error
     if not entries:
         raise IdentityError(f"{root} holds no files")
-    text = "".join(entry.row() for entry in entries)
+    text = "".join(f"{entry.name}\0{entry.size}\0{entry.changed_ns}\n" for entry in entries)
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest(), entries
 
 

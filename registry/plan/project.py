@@ -1,4 +1,4 @@
-"""A project: its declaration, its folders, and what the disk says of its tasks."""
+"""A project: its declaration, its folders, and what the disk says of its tasks and their inputs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from typing import Any
 from registry.declare.cells import Cell, Graph, expand
 from registry.declare.declaration import find_declaration, read_declaration, validate_tables
 from registry.declare.declared import Declaration, Resource
+from registry.declare.faults import ConfigError
 from registry.declare.inputs import Input
+from registry.declare.plugins import kinds
 from registry.declare.reference import SelectionError, parse_reference
 from registry.declare.stage import load_stage
 from registry.plan.artifacts import ExperimentStore
@@ -25,6 +27,8 @@ from registry.plan.task import Plan, TaskState
 from registry.record.journal import journal_root
 from registry.record.liveness import journal_status
 from registry.record.states import State
+from registry.store.durable import read_json
+from registry.store.manifest import MANIFEST
 
 STATE_FOLDER = ".factbook"
 
@@ -147,21 +151,17 @@ class Project:
         DeclarationError
             With everything that is wrong with it.
         """
-        with self._path.open("rb") as file:
-            tables = tomllib.load(file)
+        path = self.declaration.path
+        if path is None:
+            raise FileNotFoundError("this declaration was not read from a file")
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
         declared = tables.get("experiments", {})
         entry = {"stage": stage, "config": dict(config), "needs": dict(needs)}
         behind = _experiments_behind(declared, needs.values())
         kept = {other: declared[other] for other in behind if other != name}
         tables["experiments"] = {**kept, name: entry}
         tables.pop("suites", None)
-        return expand(validate_tables(tables, self._path))
-
-    @property
-    def _path(self) -> Path:
-        if self.declaration.path is None:
-            raise FileNotFoundError("this declaration was not read from a file")
-        return self.declaration.path
+        return expand(validate_tables(tables, path))
 
     def fingerprints(self, graph: Graph, name: str) -> dict[str, str]:
         """Return the fingerprints of a cell and of all that it rests on, by name."""
@@ -338,3 +338,59 @@ def open_project(path: Path | str | None = None) -> Project:
     if folder not in sys.path:  # so that a project's own plug-ins and stages are found
         sys.path.append(folder)
     return Project(read_declaration(file))
+
+
+def recorded_input(store: ExperimentStore, folder: Path, slot: str = "") -> Input | None:
+    """Return the dataset of a run as a stage would be given it, with what is behind it.
+
+    By what lies on disk: what was superseded, or is declared no more, is found as it was.
+
+    Parameters
+    ----------
+    store : ExperimentStore
+        Where the datasets behind it lie.
+    folder : Path
+        The folder of the run.
+    slot : str
+        The slot that it fills; by default one of the name of its schema.
+
+    Returns
+    -------
+    Input or None
+        None if there is no whole dataset. What is gone of all behind it is left out.
+    """
+    manifest = read_json(folder / MANIFEST)
+    if manifest is None:
+        return None
+    needs = (read_json(folder.parent / "task.json") or {}).get("needs", {})
+    found = {
+        name: _recorded_behind(store, name, facts, needs.get(name, {}))
+        for name, facts in manifest["inputs"].items()
+    }
+    return Input(
+        slot or manifest["schema"],
+        manifest["experiment"],
+        manifest["schema"],
+        manifest["fingerprint"],
+        path=folder,
+        inputs={name: given for name, given in found.items() if given is not None},
+        run=folder.name,
+        content=manifest["content"],
+    )
+
+
+def _recorded_behind(
+    store: ExperimentStore, slot: str, facts: Mapping[str, Any], need: Mapping[str, Any]
+) -> Input | None:
+    """Return what filled a slot: the dataset of a run, or what was declared then."""
+    name, fingerprint, run = facts["name"], facts["fingerprint"], facts.get("run")
+    if run is not None:
+        return recorded_input(store, store.folder(name.partition("[")[0], fingerprint) / run, slot)
+    kind = kinds(need.get("family", "")).get(need.get("kind", ""))
+    if kind is None:
+        return None
+    try:
+        settings = kind.settings.validate(kind.settings.rules.completed(need["settings"]))
+    except ConfigError:  # declared in a form that this code does not know
+        return None
+    return Input(slot, name, facts["kind"], fingerprint, settings=settings)

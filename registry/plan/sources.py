@@ -9,7 +9,7 @@ import importlib.util
 import os
 import re
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
@@ -85,22 +85,6 @@ def code_of(stage: str, project_root: Path, modules: tuple[str, ...] = ()) -> Co
     return Code(main, files, digest, versions, hashes, commit)
 
 
-@dataclass(frozen=True)
-class SourceFile:
-    """What is known of one file of code.
-
-    Attributes
-    ----------
-    digest : str
-        Of its syntax tree: comments and layout do not count.
-    imports : tuple of str
-        Names of modules, and of what may be modules, that it imports anywhere.
-    """
-
-    digest: str
-    imports: tuple[str, ...]
-
-
 @functools.cache
 def stage_sources(module: str, modules: tuple[str, ...] = ()) -> tuple[Path, ...]:
     """Return the files of a stage: its module, and all it imports from the plug-ins' packages.
@@ -123,72 +107,73 @@ def stage_sources(module: str, modules: tuple[str, ...] = ()) -> tuple[Path, ...
     roots = {name.split(".")[0] for name in known_by_name} - {"registry"}
     seen: dict[str, Path] = {}
     waiting = [module, *modules]
-    with _remembered() as known:
+    with _remembered() as look_up:
         while waiting:
             name = waiting.pop()
             path = module_file(name) if name.split(".")[0] in roots and name not in seen else None
             if path is not None:
                 seen[name] = path
-                waiting.extend(known.look_up(path, name).imports)
+                waiting.extend(look_up(path, name)["imports"])
     return tuple(sorted(set(seen.values())))
 
 
 @functools.cache
 def sources_hash(module: str, modules: tuple[str, ...] = ()) -> str:
     """Return the digest of a stage's code, 16 hexadecimal digits, without comments and layout."""
-    digest = hashlib.sha256()
-    with _remembered() as known:
-        for path in stage_sources(module, modules):
-            found = known.look_up(path, path.stem)
-            digest.update(f"{path.parent.name}/{path.name} {found.digest}\n".encode())
-    return digest.hexdigest()[:16]
-
-
-class _KnownFiles:
-    """Files that were parsed before, by path, size and time: parsing all takes a second."""
-
-    def __init__(self, path: Path):
-        self.path = path
-        self.entries: dict[str, Any] = read_json(path) or {}
-        self.is_changed = False
-
-    def look_up(self, path: Path, module: str) -> SourceFile:
-        """Return what is known of a file; parse it if it has changed."""
-        stat = path.stat()
-        state = [stat.st_size, stat.st_mtime_ns]
-        entry = self.entries.get(str(path))
-        if not isinstance(entry, dict) or entry.get("state") != state:
-            found = _parse(path, module)
-            entry = {"state": state, "digest": found.digest, "imports": list(found.imports)}
-            self.entries[str(path)] = entry
-            self.is_changed = True
-        return SourceFile(entry["digest"], tuple(entry["imports"]))
+    with _remembered() as look_up:
+        return _short_digest(
+            "".join(
+                f"{path.parent.name}/{path.name} {look_up(path, path.stem)['digest']}\n"
+                for path in stage_sources(module, modules)
+            )
+        )
 
 
 @contextmanager
-def _remembered() -> Iterator[_KnownFiles]:
-    """Open what is known of files, and keep what was learnt; a cache that fails costs time only."""
+def _remembered() -> Iterator[Callable[[Path, str], dict[str, Any]]]:
+    """Yield what returns digest and imports of a file with the name of its module.
+
+    What was parsed is kept, by path, size and time, since parsing all takes a second. A cache that
+    fails costs time only.
+    """
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    known = _known_files(Path(base).expanduser() / "factbook" / "sources.json")
-    yield known
-    if known.is_changed:
+    cache = Path(base).expanduser() / "factbook" / "sources.json"
+    entries, learnt = _known_files(cache), set()
+
+    def look_up(path: Path, module: str) -> dict[str, Any]:
+        stat = path.stat()
+        state = [stat.st_size, stat.st_mtime_ns]
+        entry = entries.get(str(path))
+        if not isinstance(entry, dict) or entry.get("state") != state:
+            entry = entries[str(path)] = {"state": state, **_parse(path, module)}
+            learnt.add(path)
+        return entry
+
+    yield look_up
+    if learnt:
         with suppress(OSError, RuntimeError):
-            known.path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(known.path, known.entries)
-        known.is_changed = False
+            cache.parent.mkdir(parents=True, exist_ok=True)
+            write_json(cache, entries)
 
 
-_known_files = functools.cache(_KnownFiles)
+@functools.cache
+def _known_files(cache: Path) -> dict[str, Any]:
+    return read_json(cache) or {}
 
 
-def _parse(path: Path, module: str) -> SourceFile:
+def _parse(path: Path, module: str) -> dict[str, Any]:
+    """Return the digest of a file's syntax tree, and the names of what may be modules in it."""
     text = path.read_text(encoding="utf-8", errors="replace")
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError):  # reported when it is imported
-        return SourceFile(hashlib.sha256(text.encode()).hexdigest()[:16], ())
-    digest = hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:16]
-    return SourceFile(digest, tuple(dict.fromkeys(_imported(tree, path, module))))
+        return {"digest": _short_digest(text), "imports": []}
+    imports = dict.fromkeys(_imported(tree, path, module))
+    return {"digest": _short_digest(ast.dump(tree)), "imports": list(imports)}
+
+
+def _short_digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def module_file(name: str) -> Path | None:
@@ -258,7 +243,7 @@ def package_versions() -> dict[str, str]:
 def package_hashes() -> dict[str, str]:
     """Return digests of the lists of files, with their hashes, that were installed, by name."""
     return {
-        name: hashlib.sha256((found.read_text("RECORD") or "").encode()).hexdigest()[:16]
+        name: _short_digest(found.read_text("RECORD") or "")
         for name, found in _distributions().items()
     }
 

@@ -13,19 +13,7 @@ from registry.store.durable import StoreError
 from registry.store.manifest import MANIFEST, Provenance, find_dataset, write_manifest
 from registry.store.netcdf import read_file, reading, write_file
 from registry.store.schema import Schema, json_value
-from registry.store.shards import SUMMARY, Shards, ShardWriter, open_parts, part_name, scalars
-
-__all__ = [
-    "Provenance",
-    "ShardWriter",
-    "Shards",
-    "StoreError",
-    "Written",
-    "find_dataset",
-    "open_dataset",
-    "reading",
-    "write_dataset",
-]
+from registry.store.shards import SUMMARY, Shards, open_parts, part_name, scalars
 
 DATASET = "dataset.nc"
 

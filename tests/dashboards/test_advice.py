@@ -23,7 +23,7 @@ from registry.declare.reference import SelectionError
 from registry.declare.stage import load_stage
 from registry.mongo.database import DatabaseError
 from registry.plan.project import MissingInputsError, Project
-from registry.store.datasets import StoreError
+from registry.store.durable import StoreError
 from registry.store.schema import SchemaError
 from tests.dashboards import fabricate
 

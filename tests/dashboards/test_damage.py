@@ -18,7 +18,8 @@ from dashboards.views.runs.preview import dataset_frame
 from fact.networks.files import WEIGHTS_FILE
 from registry.cli import main
 from registry.plan.project import Project, open_project
-from registry.store.datasets import DATASET, StoreError
+from registry.store.datasets import DATASET
+from registry.store.durable import StoreError
 from registry.store.manifest import MANIFEST
 from registry.store.shards import SUMMARY
 from tests.dashboards import (

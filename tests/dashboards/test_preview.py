@@ -14,7 +14,7 @@ from dashboards.views.parts.pictures import is_picture, may_be_picture, pixels_o
 from dashboards.views.runs import preview
 from dashboards.views.runs.preview import dataset_frame
 from registry.catalog.access import Catalog
-from registry.store.datasets import StoreError
+from registry.store.durable import StoreError
 
 HOSTILE = '"></iframe><script>alert(1)</script><img src=x onerror=alert(2)>'
 

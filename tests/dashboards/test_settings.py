@@ -15,7 +15,7 @@ from dashboards.views.runs.settings import behind, cells_meant, first_settings, 
 from dashboards.views.runs.sweep import over_seeds
 from registry.catalog.access import Catalog, open_catalog
 from registry.plan.project import open_project
-from registry.store.datasets import StoreError
+from registry.store.durable import StoreError
 from tests.dashboards import fabricate, fabricate_results
 
 

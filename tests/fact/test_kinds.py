@@ -12,7 +12,7 @@ from PIL import Image
 from fact import kinds
 from fact.data.images import ImageDataError
 from registry.declare.faults import ConfigError
-from registry.declare.kinds import kinds as registered
+from registry.declare.plugins import kinds as registered
 from registry.plan.identity import IdentityError
 
 
@@ -32,7 +32,7 @@ def folder(tmp_path):
 def test_declaring_loads_nothing_heavy():
     code = (
         "import fact.kinds, sys;"
-        "from registry.declare.kinds import kinds;"
+        "from registry.declare.plugins import kinds;"
         "k = kinds('datasets'); k['shapes'].settings.validate({'n_train': 3}).identity();"
         "print([m for m in ('torch', 'xarray', 'sacred', 'pandas') if m in sys.modules])"
     )

@@ -17,10 +17,10 @@ from torch import nn
 import registry
 from registry.declare.inputs import Input
 from registry.declare.stage import load_stage
-from registry.execute.schedule import Watcher, run_plan
+from registry.execute.runner import Watcher, run_plan
 from registry.plan.project import Project, open_project
 from registry.record.states import State
-from registry.store.datasets import ShardWriter
+from registry.store.shards import ShardWriter
 
 pytestmark = pytest.mark.slow
 DECLARATION = """

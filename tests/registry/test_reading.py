@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from registry.store.datasets import StoreError
+from registry.store.durable import StoreError
 from registry.store.netcdf import read_file, read_row, reading, write_file
 from registry.store.schema import SchemaError
 

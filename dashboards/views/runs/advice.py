@@ -16,7 +16,7 @@ from registry.declare.inputs import MAKES_AGAIN
 from registry.declare.reference import SelectionError
 from registry.mongo.database import URL_VARIABLE, DatabaseError
 from registry.plan.project import MissingInputsError, Project
-from registry.store.datasets import StoreError
+from registry.store.durable import StoreError
 from registry.store.schema import SchemaError
 
 EXPECTED = (

@@ -15,8 +15,8 @@ from fact.data import tables
 from fact.data.array_file import ArrayFileError, NamedArray, read_array
 from fact.kinds import ArrayFile
 from registry.declare.inputs import Input
-from registry.declare.kinds import kinds
-from registry.store.datasets import ShardWriter
+from registry.declare.plugins import kinds
+from registry.store.shards import ShardWriter
 
 VALUES = np.random.default_rng(0).random((7, 3))
 INPUTS = [f"test/{letter}" for letter in "abcdefg"]

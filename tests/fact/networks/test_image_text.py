@@ -20,7 +20,7 @@ from fact.kinds import OpenClip
 from fact.networks import image_text
 from fact.networks.image_text import CALIBRATION, ImageTextError, open_clip_model, text_of
 from registry.declare.inputs import Input
-from registry.store.datasets import ShardWriter
+from registry.store.shards import ShardWriter
 from tests.fact.traces.test_activations import Photographs
 
 MODEL = {

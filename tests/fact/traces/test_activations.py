@@ -26,7 +26,7 @@ from fact.traces.activations import (
     read_neurons,
 )
 from fact.traces.config import ActivationConfig
-from registry.store.datasets import ShardWriter
+from registry.store.shards import ShardWriter
 from tests.fact import tiny
 
 TRANSFORMS = {"none": lambda x: x, "sigmoid": expit, "softmax": lambda x: softmax(x, axis=1)}

@@ -10,14 +10,13 @@ from typing import Annotated
 import pytest
 from pydantic import Field
 
-from registry.declare import kinds as table_of_kinds
+from registry.declare import plugins as table_of_kinds
 from registry.declare.faults import ConfigError, StageError
 from registry.declare.inputs import Input
-from registry.declare.kinds import kind, kinds
-from registry.declare.plugins import load_plugins
+from registry.declare.plugins import kind, kinds, load_plugins
 from registry.declare.settings import Runtime, Settings
 from registry.declare.stage import Slot, Stage, known_stages, load_stage
-from registry.store.datasets import StoreError
+from registry.store.durable import StoreError
 from registry.store.manifest import write_manifest
 from registry.store.schema import Schema, Variable
 from tests.registry.lab import scale

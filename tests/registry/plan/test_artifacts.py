@@ -12,11 +12,13 @@ import xarray as xr
 
 from registry.plan.artifacts import ExperimentStore, publish
 from registry.record.states import State
-from registry.store.datasets import Provenance, ShardWriter, open_dataset
+from registry.store.datasets import open_dataset
 from registry.store.digest import content_digest
 from registry.store.durable import StoreError
+from registry.store.manifest import Provenance
 from registry.store.schema import Schema, Variable
 from tests.forked import Forked
+from registry.store.shards import ShardWriter
 
 WHOLE = Schema("sae", 1, "SAE", {"x": Variable(("a",), "float", "x")}, {})
 SHARDED = Schema(
@@ -165,7 +167,7 @@ ATTEMPT = """
     import sys
     from pathlib import Path
     from registry.plan.artifacts import ExperimentStore, StaleAttemptError
-    from registry.store.datasets import Provenance
+    from registry.store.manifest import Provenance
     from tests.registry.plan.test_artifacts import WHOLE, begin, data
     number = int(sys.argv[2])
     with begin(ExperimentStore(Path(sys.argv[1])), number) as attempt:
@@ -426,7 +428,8 @@ COLLECT = """
     import numpy as np, xarray as xr
     from pathlib import Path
     from registry.plan.artifacts import ExperimentStore
-    from registry.store.datasets import Provenance, ShardWriter
+    from registry.store.manifest import Provenance
+    from registry.store.shards import ShardWriter
     from tests.registry.plan.test_artifacts import FINGERPRINT, SHARDED, begin, part
     print("ready", flush=True)
     store = ExperimentStore(Path(sys.argv[1]))

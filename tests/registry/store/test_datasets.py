@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from registry.store.datasets import Provenance, ShardWriter, open_dataset, write_dataset
+from registry.store.datasets import open_dataset, write_dataset
 from registry.store.digest import content_digest
 from registry.store.durable import StoreError
+from registry.store.manifest import Provenance
 from registry.store.schema import Schema, SchemaError, Variable, decode_attributes
+from registry.store.shards import ShardWriter
 
 SCHEMA = Schema(
     "sae",

@@ -10,9 +10,10 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from registry.store.datasets import Provenance, ShardWriter, open_dataset, write_dataset
+from registry.store.datasets import open_dataset, write_dataset
 from registry.store.digest import content_digest
 from registry.store.durable import StoreError
+from registry.store.manifest import Provenance
 from registry.store.schema import (
     Schema,
     SchemaError,
@@ -23,6 +24,7 @@ from registry.store.schema import (
     encode_attributes,
     json_value,
 )
+from registry.store.shards import ShardWriter
 
 SCHEMA = Schema(
     name="concepts",

@@ -3,7 +3,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from registry.declare.kinds import kind
+from registry.declare.plugins import kind
 from registry.declare.settings import Runtime
 
 

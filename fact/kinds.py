@@ -184,7 +184,7 @@ class TorchvisionNetwork:
 
         Raises
         ------
-        registry.plan.identity.IdentityError
+        registry.plan.sources.IdentityError
             If one of them is not there.
         fact.data.vocabulary.VocabularyError
             If the names are neither a list that comes along nor a file.
@@ -232,7 +232,7 @@ class OpenClip:
 
         Raises
         ------
-        registry.plan.identity.IdentityError
+        registry.plan.sources.IdentityError
             If there is no such folder.
         """
         return registry.content_identity(self.folder) if self.folder else ""

@@ -3,12 +3,11 @@
 from .catalog.access import Catalog, open_catalog
 from .catalog.runs import RunView
 from .declare.faults import ConfigError, RenamedWarning, StageError
-from .declare.inputs import Input, Inputs, Run
 from .declare.plugins import kind
 from .declare.settings import Formerly, Runtime, Since
-from .declare.stage import Stage
+from .declare.stage import Input, Inputs, Run, Stage
 from .execute.command import run_module
-from .plan.identity import content_identity
+from .plan.sources import content_identity
 from .store.datasets import open_dataset, write_dataset
 from .store.durable import StoreError
 from .store.manifest import Provenance

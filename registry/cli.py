@@ -13,8 +13,8 @@ import click
 from rich.markup import escape
 
 from registry.commands.here import HELP
+from registry.declare.declared import SelectionError
 from registry.declare.faults import ConfigError, DeclarationError, StageError
-from registry.declare.reference import SelectionError
 from registry.plan.project import MissingInputsError
 from registry.store.durable import StoreError
 from registry.terminal import err, say_error

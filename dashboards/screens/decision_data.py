@@ -28,7 +28,7 @@ from dashboards.views.runs.advice import (
     without_datasets,
 )
 from registry.catalog.access import Catalog
-from registry.declare.inputs import Input
+from registry.declare.stage import Input
 
 NOT_HERE = "not-here"
 """Where a reader's session keeps which models cannot explain anything on this machine."""

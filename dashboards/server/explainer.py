@@ -11,7 +11,7 @@ import xarray as xr
 
 from fact.data.images import Geometry
 from registry.declare.faults import StageError
-from registry.declare.inputs import Input
+from registry.declare.stage import Input
 
 if TYPE_CHECKING:
     from fact.data.images import ImageDataset

@@ -231,7 +231,7 @@ class FashionMNIST:
 
         Raises
         ------
-        registry.plan.identity.IdentityError
+        registry.plan.sources.IdentityError
             If a file is missing or cannot be read.
         """
         folder = find_folder(self.path)

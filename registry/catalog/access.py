@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.catalog.runs import KEYS, UID, RunDetails, Runs, RunView, is_run, record_of, utc
-from registry.declare.inputs import Input
-from registry.declare.stage import find_stage
+from registry.declare.stage import Input, find_stage
 from registry.mongo import queries
 from registry.mongo.database import URL_VARIABLE, Database, DatabaseError, connect
 from registry.mongo.queries import EVERYTHING, Scope, enter, find_metrics, sort_value, value_at

@@ -143,13 +143,20 @@ class RunFeed:
         for record in filter(self.catalog.scope.holds, records):
             number = record["_id"]
             view = _slim(RunView.from_record(record, self._journals))
-            (self._stored_open.add if record.get("status") in _OPEN else self._stored_open.discard)(
-                number
-            )
-            if self.runs.get(number) != view:
-                self.runs[number] = view
-                changed = True
+            is_open = record.get("status") in _OPEN
+            (self._stored_open.add if is_open else self._stored_open.discard)(number)
+            changed |= self._keep(number, view)
         return changed
+
+    def _keep(self, key: Any, view: RunView | None) -> bool:
+        """Keep a run, or forget one that is gone; return whether something is new."""
+        if self.runs.get(key) == view:
+            return False
+        if view is None:
+            del self.runs[key]
+        else:
+            self.runs[key] = view
+        return True
 
     def _open(self) -> list[Any]:
         """Return the numbers of runs that had not ended, of the newest ones."""
@@ -179,7 +186,7 @@ class RunFeed:
         numbers = queries.run_numbers(database)
         removed = self.runs.keys() - numbers
         for number in removed:
-            del self.runs[number]
+            self._keep(number, None)
             self._stored_open.discard(number)
         unknown = sorted(numbers - self.runs.keys(), key=str)
         added = self._take(queries.runs_by_number(database, unknown, FIELDS))
@@ -201,31 +208,21 @@ class RunFeed:
         changed = False
         uids = journal_uids(self.catalog.project.root)[-MOST_RUNS:]
         for uid in uids:
-            size = self._size(uid)
-            known = self.runs.get(uid)
+            size, known = self._size(uid), self.runs.get(uid)
             if known is None or size != self._sizes[uid] or known.status in _OPEN:
-                changed |= self._read_journal(uid, size)
+                record = record_of(self._journals / uid) if size >= 0 else None
+                view = _slim(RunView.from_record(record, self._journals)) if record else None
+                self._sizes[uid] = size
+                changed |= self._keep(uid, view)
                 progress(len(self.runs))
         for uid in self.runs.keys() - set(uids):
-            del self.runs[uid]
-            changed = True
+            changed |= self._keep(uid, None)
         return changed
 
     def _size(self, uid: str) -> int:
         with suppress(OSError):
             return os.stat(f"{self._journals}/{uid}/{EVENTS}").st_size
         return -1
-
-    def _read_journal(self, uid: str, size: int) -> bool:
-        record = record_of(self._journals / uid) if size >= 0 else None
-        if record is None:
-            return self.runs.pop(uid, None) is not None
-        view = _slim(RunView.from_record(record, self._journals))
-        self._sizes[uid] = size
-        if self.runs.get(uid) == view:
-            return False
-        self.runs[uid] = view
-        return True
 
 
 def _slim(view: RunView) -> RunView:

@@ -8,8 +8,15 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from registry.declare.declared import Axis, Declaration, Experiment, Need, Picks
-from registry.declare.reference import SelectionError, format_value
+from registry.declare.declared import (
+    Axis,
+    Declaration,
+    Experiment,
+    Need,
+    Picks,
+    SelectionError,
+    format_value,
+)
 from registry.declare.settings import KeyRules
 
 

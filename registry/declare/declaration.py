@@ -21,6 +21,10 @@ from registry.declare.declared import (
     Experiment,
     Need,
     Picks,
+    Reference,
+    SelectionError,
+    format_value,
+    parse_reference,
 )
 from registry.declare.faults import (
     ConfigError,
@@ -28,12 +32,6 @@ from registry.declare.faults import (
     Fault,
     FaultList,
     KeyPath,
-)
-from registry.declare.reference import (
-    Reference,
-    SelectionError,
-    format_value,
-    parse_reference,
 )
 from registry.declare.stage import Slot, Stage
 from registry.declare.tables import Draft, DraftReader, Values, first_key, keys_of

@@ -10,7 +10,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-from registry.declare.declared import ProjectTable, Resource
+from registry.declare.declared import (
+    ProjectTable,
+    Reference,
+    Resource,
+    SelectionError,
+    parse_reference,
+)
 from registry.declare.faults import (
     ConfigError,
     Fault,
@@ -20,7 +26,6 @@ from registry.declare.faults import (
     describe_value,
 )
 from registry.declare.plugins import Kind, families, kinds, load_plugins
-from registry.declare.reference import Reference, SelectionError, parse_reference
 from registry.declare.settings import KeyRules
 from registry.declare.stage import Stage, load_stage
 from registry.suggest import nearest

@@ -7,8 +7,8 @@ import sys
 import warnings
 
 from registry.declare.cells import Cell
+from registry.declare.declared import SelectionError
 from registry.declare.faults import DeclarationError, RenamedWarning, renamed
-from registry.declare.reference import SelectionError
 from registry.declare.stage import Stage, load_stage
 from registry.execute.experiment import StageExperiment, sacred_name
 from registry.execute.runner import EXIT_INTERRUPTED, EXIT_NOT_RECORDED

@@ -31,9 +31,9 @@ from sacred.dependencies import PackageDependency, Source, get_digest
 from sacred.utils import apply_backspaces_and_linefeeds
 
 from registry.declare.cells import Cell
+from registry.declare.declared import SelectionError
 from registry.declare.faults import ConfigError, DeclarationError, StageError
 from registry.declare.plugins import import_plugins
-from registry.declare.reference import SelectionError
 from registry.declare.stage import Stage
 from registry.execute.resolved import ResolvedTask, TaskRun, resolve_task
 from registry.execute.runner import Job, Progress, TaskOutcome

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from registry.declare.cells import Cell, Graph
 from registry.declare.faults import ConfigError, DeclarationError, Fault
-from registry.declare.inputs import Input
-from registry.declare.stage import Stage, load_stage
+from registry.declare.stage import Input, Stage, load_stage
 from registry.plan.artifacts import Attempt, ExperimentStore
 from registry.plan.project import Project
 from registry.plan.sources import Code, code_of
@@ -205,7 +204,7 @@ def _difference(declared: Cell, cell: Cell) -> dict[str, Any]:
 
 
 class TaskRun:
-    """What a stage may ask of its run; see :class:`registry.declare.inputs.Run`."""
+    """What a stage may ask of its run; see :class:`registry.declare.stage.Run`."""
 
     def __init__(self, task: ResolvedTask, attempt: Attempt, sacred_run: Any, journal: Path | None):
         self.uid = attempt.uid

@@ -14,12 +14,10 @@ from typing import Any
 
 from registry.declare.cells import Cell, Graph, expand
 from registry.declare.declaration import find_declaration, read_declaration, validate_tables
-from registry.declare.declared import Declaration, Resource
+from registry.declare.declared import Declaration, Resource, SelectionError, parse_reference
 from registry.declare.faults import ConfigError
-from registry.declare.inputs import Input
 from registry.declare.plugins import kinds
-from registry.declare.reference import SelectionError, parse_reference
-from registry.declare.stage import load_stage
+from registry.declare.stage import Input, load_stage
 from registry.plan.artifacts import ExperimentStore
 from registry.plan.plan import fingerprints, make_plan
 from registry.plan.sources import sources_hash

@@ -153,7 +153,8 @@ class Schema:
             raise SchemaError(f"schema {self.name!r} (version {self.version})", faults)
 
     def _own_faults(self) -> Iterator[str]:
-        yield from (f"{n!r} is both a variable and a coordinate" for n in self._in_both())
+        both = sorted(set(self.variables) & set(self.coords))
+        yield from (f"{name!r} is both a variable and a coordinate" for name in both)
         dims = {dim for variable in self.declared().values() for dim in variable.dims}
         for name, variable in self.declared().items():
             if not name or "/" in name or any(map(str.isspace, name)):
@@ -166,16 +167,9 @@ class Schema:
         for old in self.renamed.keys() & {*dims, *self.declared()}:
             yield f"{old!r} is declared, and a former name of {self.renamed[old]!r} too"
 
-    def _in_both(self) -> list[str]:
-        return sorted(set(self.variables) & set(self.coords))
-
     def declared(self) -> dict[str, Variable]:
         """Return coordinates and variables together, by name."""
         return {**self.coords, **self.variables}
-
-    def is_sharded(self, name: str) -> bool:
-        """Return whether a declared variable or coordinate grows from part to part."""
-        return self.sharded_along in self.declared()[name].dims
 
     def check(self, dataset: xr.Dataset, part: bool = False) -> None:
         """Compare a dataset with this schema; values are looked at only in memory.
@@ -205,8 +199,8 @@ class Schema:
 
     def _missing(self, dataset: xr.Dataset, part: bool) -> Iterator[str]:
         for name, variable in self.declared().items():
-            needed = not variable.optional and not (part and not self.is_sharded(name))
-            if needed and name not in dataset.variables:
+            may_lack = variable.optional or (part and self.sharded_along not in variable.dims)
+            if not may_lack and name not in dataset.variables:
                 what = "coordinate" if name in self.coords else "variable"
                 yield f"missing {what} {name!r}, {variable.dtype} {_shape(variable.dims)}"
 
@@ -262,12 +256,6 @@ class Schema:
             "schema_version": self.version,
         }
 
-    def under_todays_names(self, dataset: xr.Dataset) -> xr.Dataset:
-        """Return a dataset that was read, with today's names of dimensions and variables."""
-        known = {*dataset.dims, *dataset.variables}
-        names = {old: new for old, new in self.renamed.items() if old in known}
-        return dataset.rename(names) if names else dataset
-
     def upgrade(self, dataset: xr.Dataset) -> xr.Dataset:
         """Return a dataset that was read in the form of this version.
 
@@ -281,7 +269,9 @@ class Schema:
         version = _version(dataset.attrs.get("schema_version", self.version))
         if name != self.name:
             raise SchemaError("wrong schema", [f"got a {name!r} dataset; expected {self.name!r}"])
-        dataset = self.under_todays_names(dataset)
+        known = {*dataset.dims, *dataset.variables}
+        names = {old: new for old, new in self.renamed.items() if old in known}
+        dataset = dataset.rename(names) if names else dataset
         if version == self.version or version in self.readable_versions:
             return dataset
         if version < self.version and self.migrate is not None:

@@ -14,7 +14,7 @@ import pytest
 import xarray as xr
 
 from registry.plan.artifacts import ExperimentStore
-from registry.plan.identity import content_identity
+from registry.plan.sources import content_identity
 from registry.record.states import State
 from registry.store.netcdf import write_file
 from registry.store.schema import Schema, Variable
@@ -102,7 +102,7 @@ def test_ten_thousand_tasks_are_looked_up_in_a_second(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_not_hashed_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("registry.plan.identity.RACY_NS", -(10**12))
+    monkeypatch.setattr("registry.plan.sources.RACY_NS", -(10**12))
     for group in range(100):
         (tmp_path / "data" / f"{group}").mkdir(parents=True)
         for index in range(500):

@@ -18,8 +18,8 @@ from dashboards.views.runs.advice import (
 from dashboards.views.runs.runs import QueryError
 from registry.catalog.access import Catalog, UnknownRunError
 from registry.catalog.notes import NoteError
+from registry.declare.declared import SelectionError
 from registry.declare.faults import DeclarationError, Fault
-from registry.declare.reference import SelectionError
 from registry.declare.stage import load_stage
 from registry.mongo.database import DatabaseError
 from registry.plan.project import MissingInputsError, Project

@@ -14,7 +14,7 @@ from dashboards.server.explainer import Explainer, ExplainerError, input_key
 from fact.data.images import Geometry
 from fact.networks.files import WEIGHTS_FILE
 from registry.catalog.access import Catalog, open_catalog
-from registry.declare.inputs import Input
+from registry.declare.stage import Input
 from registry.plan.project import Project
 
 

@@ -15,8 +15,7 @@ from PIL import Image
 from torch import nn
 
 import registry
-from registry.declare.inputs import Input
-from registry.declare.stage import load_stage
+from registry.declare.stage import Input, load_stage
 from registry.execute.runner import Watcher, run_plan
 from registry.plan.project import Project, open_project
 from registry.record.states import State

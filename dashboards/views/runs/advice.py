@@ -11,9 +11,9 @@ from dashboards.views.runs.runs import QueryError
 from registry.catalog.access import Catalog, UnknownRunError
 from registry.catalog.notes import NoteError
 from registry.declare.declaration import PROJECT_VARIABLE
+from registry.declare.declared import SelectionError
 from registry.declare.faults import DeclarationError
-from registry.declare.inputs import MAKES_AGAIN
-from registry.declare.reference import SelectionError
+from registry.declare.stage import MAKES_AGAIN
 from registry.mongo.database import URL_VARIABLE, DatabaseError
 from registry.plan.project import MissingInputsError, Project
 from registry.store.durable import StoreError

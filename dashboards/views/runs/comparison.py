@@ -25,7 +25,7 @@ from dashboards.views.parts.text import value_text
 from dashboards.views.runs.curves import Curve, smoothed, thin
 from dashboards.views.runs.runs import Row, is_value, run_key
 from registry.declare.cells import Graph
-from registry.declare.reference import SelectionError
+from registry.declare.declared import SelectionError
 
 SIDE_BY_SIDE = 8
 """Runs that stand in columns at most; more stand in rows."""

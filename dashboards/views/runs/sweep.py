@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import pandas as pd
 
-from registry.declare.reference import Reference, SelectionError, parse_reference
+from registry.declare.declared import Reference, SelectionError, parse_reference
 
 SEED = "seed"
 

@@ -14,8 +14,8 @@ from fact import import_activations, import_labels
 from fact.data import tables
 from fact.data.array_file import ArrayFileError, NamedArray, read_array
 from fact.kinds import ArrayFile
-from registry.declare.inputs import Input
 from registry.declare.plugins import kinds
+from registry.declare.stage import Input
 from registry.store.shards import ShardWriter
 
 VALUES = np.random.default_rng(0).random((7, 3))

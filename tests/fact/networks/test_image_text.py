@@ -19,7 +19,7 @@ from fact import score_labels
 from fact.kinds import OpenClip
 from fact.networks import image_text
 from fact.networks.image_text import CALIBRATION, ImageTextError, open_clip_model, text_of
-from registry.declare.inputs import Input
+from registry.declare.stage import Input
 from registry.store.shards import ShardWriter
 from tests.fact.traces.test_activations import Photographs
 

@@ -16,8 +16,8 @@ import pytest
 
 from registry.catalog.access import Catalog, UnknownRunError, open_catalog
 from registry.catalog.runs import RunView, is_run
+from registry.declare.declared import SelectionError
 from registry.declare.faults import DeclarationError
-from registry.declare.reference import SelectionError
 from registry.execute.runner import run_plan
 from registry.mongo.database import DatabaseError
 from registry.plan.project import MissingInputsError, open_project

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from registry.declare import plugins
 from registry.declare.cells import expand
 from registry.declare.declaration import parse_declaration
+from registry.declare.declared import SelectionError, parse_reference
 from registry.declare.faults import DeclarationError
-from registry.declare.reference import SelectionError, parse_reference
 from tests.registry.declare.test_declaration import WHOLE
 
 

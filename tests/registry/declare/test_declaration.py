@@ -16,7 +16,7 @@ from registry.declare.declaration import (
     parse_declaration,
     read_declaration,
 )
-from registry.declare.reference import SelectionError
+from registry.declare.declared import SelectionError
 
 HEAD = """
 [project]

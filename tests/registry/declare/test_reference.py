@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry.declare.reference import (
+from registry.declare.declared import (
     Reference,
     SelectionError,
     format_value,

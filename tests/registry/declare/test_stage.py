@@ -12,10 +12,9 @@ from pydantic import Field
 
 from registry.declare import plugins as table_of_kinds
 from registry.declare.faults import ConfigError, StageError
-from registry.declare.inputs import Input
 from registry.declare.plugins import kind, kinds, load_plugins
 from registry.declare.settings import Runtime, Settings
-from registry.declare.stage import Slot, Stage, known_stages, load_stage
+from registry.declare.stage import Input, Slot, Stage, known_stages, load_stage
 from registry.store.durable import StoreError
 from registry.store.manifest import write_manifest
 from registry.store.schema import Schema, Variable

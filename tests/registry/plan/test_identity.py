@@ -5,16 +5,16 @@ import time
 
 import pytest
 
-import registry.plan.identity
-from registry.plan.identity import IdentityError, content_identity
+import registry.plan.sources
+from registry.plan.sources import IdentityError, content_identity
 
 
 @pytest.fixture
 def reads(monkeypatch):
     """The paths of the files that are read."""
-    paths, read = [], registry.plan.identity.file_sha256
+    paths, read = [], registry.plan.sources.file_sha256
     monkeypatch.setattr(
-        registry.plan.identity, "file_sha256", lambda path: paths.append(str(path)) or read(path)
+        registry.plan.sources, "file_sha256", lambda path: paths.append(str(path)) or read(path)
     )
     return paths
 
@@ -28,7 +28,7 @@ def age(*paths, seconds=10):
 @pytest.fixture
 def old_changes(monkeypatch):
     """Let files have changed long ago: their change time cannot be set from here."""
-    monkeypatch.setattr(registry.plan.identity, "RACY_NS", -(10**12))
+    monkeypatch.setattr(registry.plan.sources, "RACY_NS", -(10**12))
 
 
 def tree(folder, **files):
@@ -163,6 +163,6 @@ def test_data_that_changes_while_it_is_read_is_told(tmp_path, monkeypatch):
             file.write("more")
         return "0" * 64
 
-    monkeypatch.setattr(registry.plan.identity, "file_sha256", busy)
+    monkeypatch.setattr(registry.plan.sources, "file_sha256", busy)
     with pytest.raises(IdentityError, match="changes while it is being read"):
         content_identity(folder)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from registry.declare import plugins
 from registry.declare.cells import expand
 from registry.declare.declaration import parse_declaration
-from registry.declare.reference import SelectionError
+from registry.declare.declared import SelectionError
 from registry.declare.stage import load_stage
 from registry.plan.plan import changed_keys, fingerprints, make_plan
 from registry.plan.task import Change, Earlier, PlanError, TaskState, Why

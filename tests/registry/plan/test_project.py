@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from registry.declare.declared import SelectionError
 from registry.declare.faults import DeclarationError
-from registry.declare.reference import SelectionError
 from registry.execute.runner import run_plan
 from registry.mongo.database import OFF, URL_VARIABLE
 from registry.plan.project import MissingInputsError, Project, open_project

@@ -265,7 +265,7 @@ def test_eight_threads_read_one_file(tmp_path):
 def test_importing_the_schema_loads_no_arrays():
     code = """
         import sys
-        import registry.store.schema, registry.plan.artifacts, registry.plan.identity
+        import registry.store.schema, registry.plan.artifacts, registry.plan.sources
         heavy = {"xarray", "numpy", "h5py", "dask", "torch", "sacred", "pymongo"} & set(sys.modules)
         print(sorted(heavy))
     """

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from importlib import import_module
-from importlib.metadata import entry_points
-from typing import Any
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, cast
 
 import click
 from rich.markup import escape
@@ -44,9 +43,8 @@ class _Group(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in _OWN:
-            module, _, name = _OWN[cmd_name].partition(":")
-            own: click.Command = getattr(import_module(f"registry.commands.{module}"), name)
-            return own
+            own = EntryPoint(cmd_name, f"registry.commands.{_OWN[cmd_name]}", COMMAND_GROUP)
+            return cast(click.Command, own.load())
         found = tuple(entry_points(group=COMMAND_GROUP, name=cmd_name))
         if not found:
             return None

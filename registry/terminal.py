@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -17,7 +16,6 @@ from rich.table import Table
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
-_WIDEST = 10_000  # columns of a table that is not folded
 _MOST_FOLDED = 500  # rows; Rich takes half a millisecond for each
 
 
@@ -37,15 +35,9 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
 
 def text_table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
     """Return rows of cells in columns, the first ``left`` of which are aligned to the left."""
-    table = Table(box=None, pad_edge=False)
-    for index, name in enumerate(header):
-        table.add_column(escape(name), justify="left" if index < left else "right", no_wrap=True)
-    for row in rows:
-        table.add_row(*map(escape, row))
-    console = Console(file=io.StringIO(), width=_WIDEST, color_system=None, legacy_windows=False)
-    with console.capture() as capture:
-        console.print(table)
-    return "".join(f"{line.rstrip()}\n" for line in capture.get().splitlines())
+    cells = [list(header), *map(list, rows)]
+    widths = [max(map(_width, column)) for column in zip(*cells, strict=True)]
+    return "".join(f"{_line(row, widths, left)}\n" for row in cells)
 
 
 def text_of(value: Any) -> str:
@@ -87,8 +79,14 @@ def _width(cell: str) -> int:
     return len(cell) if cell.isascii() else cell_len(cell)
 
 
-def _line(row: Sequence[str], widths: Sequence[int]) -> str:
-    padded = (cell + " " * (w - _width(cell)) for cell, w in zip(row, widths, strict=True))
+def _line(row: Sequence[str], widths: Sequence[int], left: int | None = None) -> str:
+    """Return cells side by side, those after the first ``left`` aligned to the right."""
+    gaps = [" " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)]
+    left = len(row) if left is None else left
+    padded = (
+        cell + gap if index < left else gap + cell
+        for index, (cell, gap) in enumerate(zip(row, gaps, strict=True))
+    )
     return "  ".join(padded).rstrip()
 
 

@@ -94,6 +94,8 @@ class RunView:
         heartbeat = utc(record.get("heartbeat"))
         experiment = str(_mapping(record.get("experiment")).get("name", ""))
         result = record.get("result")
+        result = {} if result is None else result
+        ended = stopped or heartbeat
         named = str(facts.get("stage", ""))
         stage = find_stage(named)
         rules = stage.settings.rules if stage else NO_RULES
@@ -107,14 +109,10 @@ class RunView:
             started=started,
             stopped=stopped,
             heartbeat=heartbeat,
-            seconds=_seconds(started, stopped or heartbeat),
+            seconds=(ended - started).total_seconds() if started and ended else None,
             host=str(facts.get("host") or _mapping(record.get("host")).get("hostname", "")),
             config=rules.completed(_mapping(record.get("config"))),
-            result=result
-            if isinstance(result, Mapping)
-            else {}
-            if result is None
-            else {"": result},
+            result=result if isinstance(result, Mapping) else {"": result},
             fingerprint=str(facts.get("fingerprint", "")),
             inputs=_mapping(facts.get("inputs")),
             output=_mapping(facts.get("output")),
@@ -244,10 +242,6 @@ def _mappings(value: Any) -> list[Mapping[str, Any]]:
 def utc(value: Any) -> datetime | None:
     """Return a time of a record with its zone; None for anything else."""
     return aware(value) if isinstance(value, datetime) else None
-
-
-def _seconds(start: datetime | None, end: datetime | None) -> float | None:
-    return (end - start).total_seconds() if start and end else None
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

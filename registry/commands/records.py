@@ -33,14 +33,8 @@ def _catalog() -> Catalog:
     if catalog.trouble:
         err.print(f"{escape(catalog.trouble)}; reading the journals instead", style="yellow")
     elif catalog.database is not None:
-        _sync_quietly(catalog)
+        sync_journals(catalog.project.root, catalog.database)  # so that what is shown is complete
     return catalog
-
-
-def _sync_quietly(catalog: Catalog) -> None:
-    """Bring journals that MongoDB lacks there, so that what is shown is complete."""
-    if catalog.database is not None:
-        sync_journals(catalog.project.root, catalog.database)
 
 
 def _filter(text: str) -> tuple[str, Any]:

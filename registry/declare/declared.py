@@ -415,7 +415,11 @@ class Declaration:
     def describe(self) -> dict[str, list[dict[str, Any]]]:
         """Return what is declared as plain JSON values, for lists and tables."""
         return {
-            "resources": [_describe_resource(entry) for entry in self.resources.values()],
+            "resources": [
+                {key: getattr(entry, key) for key in ("name", "family", "kind", "provides")}
+                | {"config": dict(entry.config)}
+                for entry in self.resources.values()
+            ],
             "experiments": [_describe_experiment(entry) for entry in self.experiments.values()],
             "suites": [
                 {"name": name, "items": list(items), "experiments": self._members(items)}
@@ -426,11 +430,6 @@ class Declaration:
     def _members(self, items: tuple[str, ...]) -> list[str]:
         matched = itertools.chain.from_iterable(map(self.match, items))
         return list(dict.fromkeys(experiment.name for experiment, _ in matched))
-
-
-def _describe_resource(resource: Resource) -> dict[str, Any]:
-    keys = ("name", "family", "kind", "provides")
-    return {key: getattr(resource, key) for key in keys} | {"config": dict(resource.config)}
 
 
 def _describe_experiment(experiment: Experiment) -> dict[str, Any]:

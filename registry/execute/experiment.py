@@ -141,7 +141,9 @@ class StageExperiment:
         modules = self.stage.code_modules()
         code = self.task.code if self.task else code_of(self.stage.name, self.project.root, modules)
         _describe(experiment, self.stage, code)
-        experiment.add_config(_default_configuration(self.stage))
+        needs = dict.fromkeys(self.stage.needs, "")
+        defaults = self.stage.settings.defaults()
+        experiment.add_config({"seed": 0, **defaults, "experiment": "", "needs": needs})
         for name, values in _named_configurations(self.stage, self.project, cells):
             experiment.add_named_config(name, values)
 
@@ -200,7 +202,10 @@ class StageExperiment:
             self.observer.watch(sacred_run)
             self.projector = Projector(journal, self.database)
             self.projector.start()
-        with self.task.begin(self._store(), self.uid) as attempt:
+        store = self.project.store
+        if self.unobserved:
+            store = ExperimentStore(Path(tempfile.mkdtemp(prefix="factbook-unobserved-")))
+        with self.task.begin(store, self.uid) as attempt:
             run = TaskRun(self.task, attempt, sacred_run, journal)
             try:
                 output = self.stage(self.task.config, self.task.inputs, run)
@@ -217,11 +222,6 @@ class StageExperiment:
         else:
             sys.stdout.write(f"Not recorded; the dataset is in {written.folder}\n")
         return written.result
-
-    def _store(self) -> ExperimentStore:
-        if self.unobserved:
-            return ExperimentStore(Path(tempfile.mkdtemp(prefix="factbook-unobserved-")))
-        return self.project.store
 
     # -- 4: after the run -------------------------------------------------------------------
 
@@ -360,11 +360,6 @@ def _help(stage: Stage) -> str:
     )
     text = f"{module.strip()}\n\n{config}\n\nInputs:{slots}\n"
     return re.sub(r"(?i)\b(usage|options):", r"\1 :", text)  # these are Sacred's to parse
-
-
-def _default_configuration(stage: Stage) -> dict[str, Any]:
-    needs = dict.fromkeys(stage.needs, "")
-    return {"seed": 0, **stage.settings.defaults(), "experiment": "", "needs": needs}
 
 
 def _named_configurations(

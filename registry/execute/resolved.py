@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -15,7 +16,7 @@ from registry.declare.cells import Cell, Graph
 from registry.declare.faults import ConfigError, DeclarationError, Fault
 from registry.declare.stage import Input, Stage, load_stage
 from registry.plan.artifacts import Attempt, ExperimentStore
-from registry.plan.project import Project
+from registry.plan.project import Project, modules_of
 from registry.plan.sources import Code, code_of
 from registry.plan.task import Task
 from registry.store.manifest import Provenance
@@ -113,8 +114,7 @@ def planned_task(project: Project, task: Task, graph: Graph | None = None) -> Re
     graph = graph or project.graph
     known = project.fingerprints(graph, task.name)
     inputs = project.inputs(graph, task.cell, known)
-    modules = load_stage(task.stage).code_modules(task.cell.config)
-    code = code_of(task.stage, project.root, modules)
+    code = code_of(task.stage, project.root, modules_of(task.cell))
     return ResolvedTask(task.cell, task.fingerprint, inputs, task.record(), {}, code)
 
 
@@ -142,7 +142,9 @@ def resolve_task(project: Project, stage: Stage, config: Mapping[str, Any]) -> R
     try:
         graph = project.variant(name, stage.name, values, needs)
     except DeclarationError as error:
-        raise ConfigError(tuple(_as_typed(fault, name) for fault in error.faults)) from error
+        own = re.compile(rf"^(experiments\.{re.escape(name)}\.)?(config\.)?")  # not the file's
+        faults = (Fault(own.sub("", fault.key), fault.message) for fault in error.faults)
+        raise ConfigError(tuple(faults)) from error
     cell = graph.select_one(name)
     known = project.fingerprints(graph, cell.name)
     declared = _declared(project, cell, known[cell.name])
@@ -173,12 +175,6 @@ def _check_values(stage: Stage, config: Mapping[str, Any], values: Mapping[str, 
         faults.extend(error.faults)
     if faults:
         raise ConfigError(tuple(faults))
-
-
-def _as_typed(fault: Fault, name: str) -> Fault:
-    """Return a fault of an experiment as one of what was typed: not the file's."""
-    key = fault.key.removeprefix(f"experiments.{name}.").removeprefix("config.")
-    return Fault(key, fault.message)
 
 
 def _declared(project: Project, cell: Cell, fingerprint: str) -> Cell | None:

@@ -7,11 +7,10 @@ entry point of the group ``factbook.runners``: a name, and a :data:`RunnerFactor
 
 from __future__ import annotations
 
-import importlib
 import signal
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -157,7 +156,7 @@ class Runner(Protocol):
 RunnerFactory = Callable[[Collection[str], int], Runner]
 """From the stages that will be run, and how many may run side by side, to a runner."""
 
-_OWN = {
+_OWN = {  # by path, since a plan in workers needs no Sacred in this process
     "here": "registry.execute.experiment:InProcessRunner",
     "workers": "registry.execute.workers:WorkerRunner",
 }
@@ -182,20 +181,12 @@ def open_runner(name: str, stages: Collection[str], workers: int) -> Runner:
         raise ValueError(f"workers {workers}; expected at least 1")
     if name not in runner_names():
         raise StageError(f"unknown runner {name!r}{nearest(name, runner_names())}")
+    own = {name: EntryPoint(name, path, RUNNER_GROUP) for name, path in _OWN.items()}
     try:
-        factory = _factory(name)
+        factory: RunnerFactory = (own.get(name) or entry_points(group=RUNNER_GROUP)[name]).load()
     except (ImportError, AttributeError) as error:
         raise StageError(f"runner {name!r} cannot be loaded: {error}") from error
     return factory(stages, workers)
-
-
-def _factory(name: str) -> RunnerFactory:
-    if name in _OWN:  # by name, since a plan in workers needs no Sacred in this process
-        module, _, attribute = _OWN[name].partition(":")
-        factory: RunnerFactory = getattr(importlib.import_module(module), attribute)
-    else:
-        factory = entry_points(group=RUNNER_GROUP)[name].load()
-    return factory
 
 
 def silent_end(job: Job, status: int, seconds: float) -> TaskOutcome:

@@ -51,11 +51,6 @@ class _Worker:
         self.job.log.unlink(missing_ok=True)  # what it holds is in the record
         return replace(outcome, seconds=seconds)
 
-    def ask_to_end(self) -> None:
-        if self.process.pid is not None and self.process.exitcode is None:
-            with suppress(ProcessLookupError):
-                os.kill(self.process.pid, signal.SIGTERM)
-
     def wait_for_end(self, deadline: float) -> None:
         self.process.join(max(deadline - time.monotonic(), 0))
         if self.process.exitcode is None:
@@ -118,7 +113,8 @@ class WorkerRunner:
     def interrupt(self) -> Sequence[TaskOutcome]:
         """Ask the workers to end, and wait for them to record it."""
         for worker in self._workers:
-            worker.ask_to_end()
+            if worker.process.exitcode is None:
+                worker.process.terminate()
         deadline = time.monotonic() + PATIENCE_SECONDS
         for worker in self._workers:
             worker.wait_for_end(deadline)

@@ -174,9 +174,8 @@ def errors(address: str) -> Iterator[None]:
         raise kind(f"MongoDB at {address}: {reason}") from error
 
 
-def as_object_id(digits: str) -> ObjectId:
-    """Return 24 hexadecimal digits as MongoDB's own type."""
-    return ObjectId(digits)
+as_object_id = ObjectId
+"""From 24 hexadecimal digits to MongoDB's own type."""
 
 
 def plain_document(value: Any) -> Any:

@@ -111,7 +111,11 @@ def documents(journal: Journal) -> RunDocuments:
         for number, artifact in enumerate(journal.artifacts)
         if artifact["kept"]
     ]
-    metrics = tuple(_metric_documents(journal))
+    metrics = tuple(
+        MetricDocument(object_id("metric", journal.uid, name, part.first), name, part)
+        for name, series in journal.metrics.items()
+        for part in series.parts
+    )
     run = _run(journal, sources, artifacts, metrics)
     _fit(run)
     # A file's content that could not be kept is missing, and no reason to hold up the rest.
@@ -178,12 +182,6 @@ def _info(journal: Journal, metrics: tuple[MetricDocument, ...]) -> dict[str, An
     if metrics:
         info["metrics"] = [{"name": metric.name, "id": metric.id} for metric in metrics]
     return {**info, "factbook": facts}
-
-
-def _metric_documents(journal: Journal) -> Iterator[MetricDocument]:
-    for name, series in journal.metrics.items():
-        for part in series.parts:
-            yield MetricDocument(object_id("metric", journal.uid, name, part.first), name, part)
 
 
 def _source_file(journal: Journal, name: str, md5: str) -> StoredFile:

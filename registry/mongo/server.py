@@ -96,7 +96,10 @@ def find(project_root: Path) -> Server | None:
 def _is_of_another(process: ProcessIdentity, folder: Path) -> bool:
     """Return whether a living server serves another folder, from which the note was copied."""
     served = _folder_served(process.pid) if process.state() == "alive" else None
-    return served is not None and not _is_same(served, folder)
+    try:
+        return served is not None and not served.samefile(folder)
+    except OSError:
+        return True
 
 
 def _folder_served(pid: int) -> Path | None:
@@ -108,12 +111,6 @@ def _folder_served(pid: int) -> Path | None:
             if argument.startswith(_CONFIGURATION):
                 return Path(argument.removeprefix(_CONFIGURATION)).parent
     return None
-
-
-def _is_same(one: Path, other: Path) -> bool:
-    with suppress(OSError):
-        return one.samefile(other)
-    return False
 
 
 def start(project_root: Path) -> Server:

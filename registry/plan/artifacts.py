@@ -145,11 +145,6 @@ class ExperimentStore:
         whole = task is not None and task.keys() >= RECORD_KEYS
         return {**task, "fingerprint": fingerprint} if task and whole else None
 
-    def _duration(self, experiment: str, fingerprint: str) -> float | None:
-        """Return the seconds that the current run of a task took, where there is one."""
-        manifest = read_json(f"{self.root}/{experiment}/{fingerprint}/current/{MANIFEST}") or {}
-        return manifest.get("duration")
-
     def states(self, verify: bool = False) -> StateLookup:
         """Return what :func:`registry.plan.plan.make_plan` asks of the disk.
 
@@ -173,7 +168,11 @@ class ExperimentStore:
             timed[cell.experiment] += len(earlier)
             durations = state.durations
             if not durations and timed[cell.experiment] <= MOST_TIMED:
-                found = (self._duration(cell.experiment, task.fingerprint) for task in earlier)
+                root = f"{self.root}/{cell.experiment}"
+                manifests = (
+                    read_json(f"{root}/{task.fingerprint}/current/{MANIFEST}") for task in earlier
+                )
+                found = ((manifest or {}).get("duration") for manifest in manifests)
                 durations = tuple(seconds for seconds in found if seconds is not None)
             return dataclasses.replace(
                 state, durations=durations, earlier=earlier[-1] if earlier else None

@@ -209,7 +209,11 @@ class _Planner:
                 again.append(slot)
                 names.append(other.name)
             elif _is_other(task.state.read.get(slot), other.state.content):
-                yield _recomputed(slot, task.state.read[slot], other)
+                text = (
+                    f"input {slot} was recomputed to other bits ({other.name} is "
+                    f"{str(other.state.content)[:12]}, was read as {task.state.read[slot][:12]})"
+                )
+                yield Reason(Why.RECOMPUTED, text, slots=(slot,), run=other.state.run)
         if again:
             text = f"upstream will run: {', '.join(names)}"
             yield Reason(Why.UPSTREAM, text, slots=tuple(again))
@@ -301,14 +305,6 @@ def _ended_badly(state: TaskState) -> Reason:
 def _is_other(old: str | None, new: str | None) -> bool:
     """Whether both are known and differ."""
     return None not in (old, new) and old != new
-
-
-def _recomputed(slot: str, read: str, other: Task) -> Reason:
-    text = (
-        f"input {slot} was recomputed to other bits "
-        f"({other.name} is {str(other.state.content)[:12]}, was read as {read[:12]})"
-    )
-    return Reason(Why.RECOMPUTED, text, slots=(slot,), run=other.state.run)
 
 
 def _stage_changes(task: Task, earlier: Earlier) -> Iterator[Reason]:

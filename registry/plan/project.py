@@ -111,7 +111,7 @@ class Project:
             identities=self.identities(graph.resources_behind(chosen)),
             states=self.store.states(verify),
             past=self.store.past,
-            sources={cell.name: _code_digest(cell) for cell in cells},
+            sources={cell.name: sources_hash(cell.stage, modules_of(cell)) for cell in cells},
             force=force,
             rerun_changed_code=rerun_changed_code,
         )
@@ -182,19 +182,29 @@ class Project:
         MissingInputsError
             With every input that is not there, and the command that makes it.
         """
+        found, missing = self._found_inputs(graph, cell, known)
+        if missing:
+            raise MissingInputsError("\n".join(dict.fromkeys(missing)))
+        return found
+
+    def _found_inputs(
+        self, graph: Graph, cell: Cell, known: Mapping[str, str]
+    ) -> tuple[dict[str, Input], list[str]]:
+        """Return the inputs that are there, by slot, and why others are not."""
         found, missing = {}, []
         for slot, name in cell.needs.items():
             try:
                 found[slot] = self._input(graph, slot, name, known)
             except MissingInputsError as error:
                 missing.append(str(error))
-        if missing:
-            raise MissingInputsError("\n".join(dict.fromkeys(missing)))
-        return found
+        return found, missing
 
     def _input(self, graph: Graph, slot: str, name: str, known: Mapping[str, str]) -> Input:
-        if name in graph.declaration.resources:
-            return self._resource(graph.declaration.resources[name], slot, known[name])
+        if (resource := graph.declaration.resources.get(name)) is not None:
+            identity, why = self._identity(resource)
+            if identity is None:
+                raise MissingInputsError(f"{slot}: the data of {name!r} cannot be read: {why}")
+            return Input(slot, name, resource.provides, known[name], settings=resource.settings)
         cell = graph.cells[name]
         state = self.store.state(cell.experiment, known[name])
         if state.status is not State.COMPLETE or state.folder is None:
@@ -205,26 +215,10 @@ class Project:
             cell.provides,
             known[name],
             path=state.folder,
-            inputs=self._behind(graph, cell, known),
+            inputs=self._found_inputs(graph, cell, known)[0],
             run=state.folder.name,
             content=state.content,
         )
-
-    def _resource(self, resource: Resource, slot: str, fingerprint: str) -> Input:
-        identity, why = self._identity(resource)
-        if identity is None:
-            raise MissingInputsError(f"{slot}: the data of {resource.name!r} cannot be read: {why}")
-        return Input(
-            slot, resource.name, resource.provides, fingerprint, settings=resource.settings
-        )
-
-    def _behind(self, graph: Graph, cell: Cell, known: Mapping[str, str]) -> dict[str, Input]:
-        """Return what an input was made from; what has been removed since is left out."""
-        behind = {}
-        for slot, name in cell.needs.items():
-            with contextlib.suppress(MissingInputsError):
-                behind[slot] = self._input(graph, slot, name, known)
-        return behind
 
     def cell(self, text: str) -> Cell:
         """Return the one declared cell that a name means; see :meth:`Graph.select_one`."""
@@ -289,9 +283,9 @@ class Project:
         return next(filter(None, known), None)
 
 
-def _code_digest(cell: Cell) -> str:
-    """Return the digest of the code behind a cell, plug-ins that its configuration names too."""
-    return sources_hash(cell.stage, load_stage(cell.stage).code_modules(cell.config))
+def modules_of(cell: Cell) -> tuple[str, ...]:
+    """Return the modules whose code counts as the stage's own for a cell, plug-ins too."""
+    return load_stage(cell.stage).code_modules(cell.config)
 
 
 def _absence(name: str, state: TaskState) -> str:

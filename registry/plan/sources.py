@@ -156,9 +156,7 @@ def _remembered() -> Iterator[Callable[[Path, str], dict[str, Any]]]:
 
     yield look_up
     if learnt:
-        with suppress(OSError, RuntimeError):
-            cache.parent.mkdir(parents=True, exist_ok=True)
-            write_json(cache, entries)
+        _keep(cache, entries)
 
 
 @functools.cache
@@ -320,7 +318,8 @@ def content_identity(path: str | Path, cache: Path | None = None) -> str:
     else:
         raise IdentityError(f"{path} changes while it is being read")
     if cache and max(entry.changed_ns for entry in entries) < started - RACY_NS:
-        _remember(cache, str(root), {"state": state, "hash": found})
+        # To the cache as it is now; an entry that a race loses is only hashed again.
+        _keep(cache, {**(read_json(cache) or {}), str(root): {"state": state, "hash": found}})
     return found
 
 
@@ -377,18 +376,14 @@ def _file_hash(path: str) -> str:
         raise IdentityError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def _remember(cache: Path, root: str, entry: dict[str, str]) -> None:
-    """Add to the cache as it is now; an entry that a race loses is only hashed again."""
-    try:
+def _keep(cache: Path, entries: Mapping[str, Any]) -> None:
+    """Keep what was learnt; a cache that cannot be written costs time, not a result."""
+    with suppress(OSError, RuntimeError):
         cache.parent.mkdir(parents=True, exist_ok=True)
-        write_json(cache, {**(read_json(cache) or {}), root: entry})
-    except (OSError, RuntimeError):
-        return  # a cache that cannot be written costs time, not a result
+        write_json(cache, entries)
 
 
 def _project_cache() -> Path | None:
     here = Path.cwd()
-    for folder in (here, *here.parents):
-        if (folder / "experiments.toml").is_file():
-            return folder / CACHE
-    return None
+    found = (f / CACHE for f in (here, *here.parents) if (f / "experiments.toml").is_file())
+    return next(found, None)

@@ -9,6 +9,8 @@ from collections import deque
 from contextlib import suppress
 from pathlib import Path
 
+from registry.store.durable import write_at
+
 BALLAST = 256 * 1024
 """Bytes held back on the disk for the last words."""
 
@@ -182,7 +184,12 @@ class ConsoleFile:
         start = self._size - len(_encode(self._text[common:]))
         data = _encode(text[common:])
         try:
-            _write_at(self.path, start, data)
+            file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            try:
+                write_at(file, data, start)
+                os.ftruncate(file, start + len(data))
+            finally:
+                os.close(file)
         except OSError:
             return
         self._text = text
@@ -191,14 +198,3 @@ class ConsoleFile:
 
 def _encode(text: str) -> bytes:
     return text.encode("utf-8", "backslashreplace")
-
-
-def _write_at(path: Path, start: int, data: bytes) -> None:
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        written = 0
-        while written < len(data):
-            written += os.pwrite(file, data[written:], start + written)
-        os.ftruncate(file, start + len(data))
-    finally:
-        os.close(file)

@@ -18,11 +18,11 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from registry.record.plain import decode, encode, shorten
 
@@ -254,74 +254,52 @@ class Journal:
             return
         try:
             event = decode(line)
-            apply = self._KINDS[event["event"]]
+            kind = event["event"]
         except (ValueError, KeyError, TypeError):
             self.unreadable += bool(line.strip())
             return
-        apply(self, event)
-
-    def _queued(self, event: dict[str, Any]) -> None:
-        self.status = "QUEUED"
-        for name in ("command", "experiment", "host", "config", "meta"):
-            setattr(self, name, event[name])
-        self.facts.update(event["facts"])
-
-    def _started(self, event: dict[str, Any]) -> None:
-        self._queued(event)
-        self.status = "RUNNING"
-        self.start_time = _time(event)
-
-    def _facts(self, event: dict[str, Any]) -> None:
-        self.facts.update(event["facts"])
-
-    def _info(self, event: dict[str, Any]) -> None:
-        self.info.update(event["set"])
-        for name in event["removed"]:
-            self.info.pop(name, None)
-
-    def _metrics(self, event: dict[str, Any]) -> None:
-        for entry in event["metrics"]:
-            series = self.metrics.setdefault(entry["name"], Series(entry["name"]))
-            for point in zip(entry["steps"], entry["values"], entry["timestamps"], strict=True):
-                series.append(*point)
-
-    def _resource(self, event: dict[str, Any]) -> None:
-        resource = [event["path"], event["md5"]]
-        if resource not in self.resources:
-            self.resources.append(resource)
-
-    def _artifact(self, event: dict[str, Any]) -> None:
-        self.artifacts.append({key: event[key] for key in event if key not in ("event", "time")})
-
-    def _heartbeat(self, event: dict[str, Any]) -> None:
-        self.heartbeat = _time(event)
-        self.console_length = event["console"]
-        self.result = event.get("result", self.result)
+        match kind:
+            case "queued" | "started":
+                for name in ("command", "experiment", "host", "config", "meta"):
+                    setattr(self, name, event[name])
+                self.facts.update(event["facts"])
+                self.status = "QUEUED"
+                if kind == "started":
+                    self.status, self.start_time = "RUNNING", _time(event)
+            case "facts":
+                self.facts.update(event["facts"])
+            case "info":
+                self.info.update(event["set"])
+                for name in event["removed"]:
+                    self.info.pop(name, None)
+            case "metrics":
+                for entry in event["metrics"]:
+                    series = self.metrics.setdefault(entry["name"], Series(entry["name"]))
+                    columns = (entry[column] for column in ("steps", "values", "timestamps"))
+                    for point in zip(*columns, strict=True):
+                        series.append(*point)
+            case "resource":
+                if (resource := [event["path"], event["md5"]]) not in self.resources:
+                    self.resources.append(resource)
+            case "artifact":
+                self.artifacts.append({k: event[k] for k in event if k not in ("event", "time")})
+            case "heartbeat":
+                self.heartbeat = _time(event)
+                self.console_length = event["console"]
+                self.result = event.get("result", self.result)
+            case "completed" | "interrupted" | "failed" | "died":
+                if not (kind == "died" and self.ended):
+                    self._end(event)
+            case _:
+                self.unreadable += 1
 
     def _end(self, event: dict[str, Any]) -> None:
-        if event["event"] == "died" and self.ended:
-            return
         self.status = event["status"]
         self.stop_time = _time(event)
         self.console_length = event.get("console", self.console_length)
         self.result = event.get("result", self.result)
         self.fail_trace = event.get("trace")
         self.facts.update(event.get("facts", {}))
-
-    _KINDS: ClassVar[dict[str, Callable[[Journal, dict[str, Any]], None]]] = {
-        "queued": _queued,
-        "started": _started,
-        "facts": _facts,
-        "info": _info,
-        "metrics": _metrics,
-        "resource": _resource,
-        "artifact": _artifact,
-        "heartbeat": _heartbeat,
-        "completed": _end,
-        "interrupted": _end,
-        "failed": _end,
-        "died": _end,
-    }
 
 
 def read_journal(folder: Path, *, with_metrics: bool = True) -> Journal:

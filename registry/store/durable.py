@@ -74,6 +74,13 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def write_at(descriptor: int, data: bytes | memoryview, start: int) -> None:
+    """Write all of some bytes into an open file, from a position on."""
+    written = 0
+    while written < len(data):
+        written += os.pwrite(descriptor, data[written:], start + written)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write plain values as one JSON file, whole or not at all.
 

@@ -18,7 +18,7 @@ from xarray.backends import BackendArray, H5NetCDFStore
 from xarray.core.indexing import LazilyIndexedArray
 
 from registry.store.digest import ContentDigest, blocks
-from registry.store.durable import StoreError, disk_errors, whole_file
+from registry.store.durable import StoreError, disk_errors, whole_file, write_at
 from registry.store.schema import SchemaError, dtype_name, encode_attributes
 
 CHUNK_BYTES = 128 * 2**10
@@ -184,18 +184,13 @@ def _compare(digest: ContentDigest, temporary: Path, path: Path) -> None:
 
 
 def _create(file: h5netcdf.File, name: str, variable: xr.Variable) -> h5netcdf.Variable:
-    dtype = _stored_dtype(variable)
+    kind = dtype_name(variable.dtype)  # booleans are bytes, as xarray writes and reads them
+    dtype = h5py.string_dtype() if kind == "str" else "int8" if kind == "bool" else kind
     dims = tuple(map(str, variable.dims))
-    if not dims or 0 in variable.shape or dtype_name(variable.dtype) == "str":
+    if not dims or 0 in variable.shape or kind == "str":
         return file.create_variable(name, dims, dtype)
     chunks = chunk_shape(variable.shape, variable.dtype.itemsize)
     return file.create_variable(name, dims, dtype, chunks=chunks, **COMPRESSION)
-
-
-def _stored_dtype(variable: xr.Variable) -> Any:
-    """Return the dtype on disk: booleans are bytes, as xarray writes and reads them."""
-    name = dtype_name(variable.dtype)
-    return h5py.string_dtype() if name == "str" else "int8" if name == "bool" else name
 
 
 def _stored_values(block: Any) -> Any:
@@ -292,7 +287,7 @@ class _UnfailingFile:
         data = memoryview(data).cast("B")
         if self._error is None:
             try:
-                self._write_all(data)
+                write_at(self._descriptor, data, self._position)
             except OSError as error:
                 self._error = error
         if self._error is not None:
@@ -300,11 +295,6 @@ class _UnfailingFile:
         self._position += len(data)
         self._end = max(self._end, self._position)
         return len(data)
-
-    def _write_all(self, data: memoryview) -> None:
-        done = 0
-        while done < len(data):
-            done += os.pwrite(self._descriptor, data[done:], self._position + done)
 
     def read(self, size: int = -1) -> bytes:
         count = max(0, self._end - self._position)

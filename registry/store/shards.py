@@ -161,11 +161,8 @@ class ShardWriter:
         self._done[index] = part.sizes[self.along]
         self._layout = self._layout or _layout(part, self.along)
         if index == self._digested:
-            self._digest_next(part)
-
-    def _digest_next(self, part: xr.Dataset) -> None:
-        self._digest.update(part)
-        self._digested += 1
+            self._digest.update(part)
+            self._digested += 1
 
     @property
     def done(self) -> tuple[int, ...]:
@@ -258,7 +255,9 @@ class ShardWriter:
         summary = xr.Dataset() if summary is None else summary
         if self.along in summary.dims:
             raise StoreError(f"the summary has the sharded dimension {self.along!r}; append it")
-        self._digest_rest()
+        for index in self.done[self._digested :]:
+            with read_file(self.folder / part_name(index), cache=False) as part:
+                self._digest.update(part)
         self._digest.update(summary)
         labelled = self._labelled(summary)
         write_file(labelled, self.folder / SUMMARY)
@@ -277,11 +276,6 @@ class ShardWriter:
             raise StoreError(f"{len(missing)} parts are missing: {', '.join(missing[:3])}")
         if found > expected:
             raise StoreError(f"got {found} parts; expected {expected}")
-
-    def _digest_rest(self) -> None:
-        for index in self.done[self._digested :]:
-            with read_file(self.folder / part_name(index), cache=False) as part:
-                self._digest_next(part)
 
 
 def _layout(dataset: xr.Dataset, along: str) -> dict[str, Any]:

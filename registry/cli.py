@@ -11,11 +11,9 @@ from typing import Any, cast
 import click
 from rich.markup import escape
 
-from registry.commands.here import HELP
-from registry.declare.declared import SelectionError
-from registry.declare.faults import ConfigError, DeclarationError, StageError
-from registry.plan.project import MissingInputsError
-from registry.store.durable import StoreError
+from registry.commands.tasks import HELP
+from registry.declare.faults import StageError
+from registry.suggest import RefusalError
 from registry.terminal import err, say_error
 
 _OWN = {
@@ -62,7 +60,7 @@ class _Group(click.Group):
         except BrokenPipeError:  # the reader, as `head`, has enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(0)
-        except _expected_errors() as error:
+        except RefusalError as error:
             say_error(str(error))
             ctx.exit(1)
 
@@ -79,25 +77,6 @@ def _broken_command(name: str, message: str) -> click.Command:
 
     lenient = {"ignore_unknown_options": True, "allow_extra_args": True}
     return click.Command(name, lenient, refuse, short_help=f"({message})")
-
-
-def _expected_errors() -> tuple[type[Exception], ...]:
-    """Return the errors that are about what was asked for; asked for when there is one."""
-    from registry.catalog.access import UnknownRunError
-    from registry.mongo.database import DatabaseError
-    from registry.mongo.server import ServerError
-
-    return (
-        ConfigError,
-        DatabaseError,
-        DeclarationError,
-        MissingInputsError,
-        SelectionError,
-        ServerError,
-        StageError,
-        StoreError,
-        UnknownRunError,
-    )
 
 
 @click.group("factbook", cls=_Group, context_settings=HELP)

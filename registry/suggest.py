@@ -1,9 +1,13 @@
-"""Near matches for the errors of every look-up."""
+"""Errors about what was asked for, with the near matches of every look-up."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+
+
+class RefusalError(Exception):
+    """What was asked for cannot be done: the message says why, and needs no traceback."""
 
 
 def nearest(name: str, known: Iterable[str], most: int = 8) -> str:

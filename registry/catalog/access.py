@@ -27,7 +27,7 @@ from registry.record.journal import Series, journal_folders, journal_root, read_
 from registry.store.durable import read_json
 from registry.store.manifest import MANIFEST
 from registry.store.schema import SchemaError
-from registry.suggest import nearest
+from registry.suggest import RefusalError, nearest
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _OVERTAKING = 50  # runs that may have been named before a run that started earlier
 
 
-class UnknownRunError(LookupError):
+class UnknownRunError(RefusalError, LookupError):
     """A run that is in no record."""
 
 

@@ -20,31 +20,14 @@ from registry.mongo import queries
 from registry.mongo.database import Database
 from registry.record.journal import EVENTS, journal_root, journal_uids
 
+_UNLISTED = (
+    "command",
+    *(f"info.factbook.{name}" for name in ("stage_version", "output", "sources", "commit", "root")),
+    *(f"info.factbook.{name}" for name in ("interrupted_by", "death_noted")),
+)
 FIELDS = (
-    "experiment.name",
-    "host.hostname",
-    "status",
-    "start_time",
-    "stop_time",
-    "heartbeat",
-    "config",
-    "result",
-    *(
-        f"info.factbook.{name}"
-        for name in (
-            *(
-                "uid",
-                "project",
-                "experiment",
-                "cell",
-                "stage",
-                "fingerprint",
-                "overrides",
-                "inputs",
-            ),
-            *("output.path", "output.schema", "pid", "create_time", "boot", "host"),
-        )
-    ),
+    *(name for name in queries.SUMMARY if name not in _UNLISTED),
+    *("host.hostname", "info.factbook.output.path", "info.factbook.output.schema"),
 )
 """What is kept of each run."""
 

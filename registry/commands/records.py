@@ -16,7 +16,7 @@ from rich.markup import escape
 
 from registry.catalog.access import Catalog, open_catalog
 from registry.catalog.runs import RunView, is_run
-from registry.commands.here import HELP, project_here
+from registry.commands.tasks import HELP, project_here
 from registry.mongo.database import connect
 from registry.mongo.projector import sync as sync_journals
 from registry.suggest import nearest

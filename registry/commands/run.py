@@ -10,7 +10,7 @@ import click
 from rich import progress
 from rich.markup import escape
 
-from registry.commands.here import (
+from registry.commands.tasks import (
     HELP,
     choice_of_tasks,
     plan_of,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from registry.commands.here import HELP, project_here, root_here
+from registry.commands.tasks import HELP, project_here, root_here
 from registry.mongo import server
 from registry.terminal import err
 

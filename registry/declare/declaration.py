@@ -59,7 +59,12 @@ def find_declaration(start: Path | None = None) -> Path:
     """
     chosen = os.environ.get(PROJECT_VARIABLE)
     if start is None and chosen:
-        return _file_of(Path(chosen))
+        path = Path(chosen)
+        file = (path / FILE_NAME if path.is_dir() else path).absolute()
+        if not file.is_file():
+            message = f"no such file (named by {PROJECT_VARIABLE})"
+            raise DeclarationError((Fault("", message),), file)
+        return file
     folder = (start or Path.cwd()).absolute()
     for candidate in (folder, *folder.parents):
         if (candidate / FILE_NAME).is_file():
@@ -69,13 +74,6 @@ def find_declaration(start: Path | None = None) -> Path:
         f"go to a project's folder, or name it in {PROJECT_VARIABLE}"
     )
     raise DeclarationError((Fault("", message),))
-
-
-def _file_of(path: Path) -> Path:
-    file = (path / FILE_NAME if path.is_dir() else path).absolute()
-    if not file.is_file():
-        raise DeclarationError((Fault("", f"no such file (named by {PROJECT_VARIABLE})"),), file)
-    return file
 
 
 def read_declaration(path: Path | str | None = None) -> Declaration:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from registry.declare.settings import NO_RULES, KeyRules
-from registry.suggest import nearest
+from registry.suggest import RefusalError, nearest
 
 _BARE = re.compile(r"[A-Za-z_][A-Za-z0-9_./+-]*")
 _WORD = re.compile(r'[^\s,=\[\]{}"]+')
@@ -26,7 +26,7 @@ _END = re.compile(r"\s*([,\]])")
 _KEYWORDS = {"true": True, "false": False, "null": None}
 
 
-class SelectionError(ValueError):
+class SelectionError(RefusalError, ValueError):
     """A name that selects nothing, or several where one is wanted, or cannot be read."""
 
 

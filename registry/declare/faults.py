@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from registry.suggest import RefusalError
+
 KeyPath = tuple[str | int, ...]
 
 _KEY = r"""(?:[\w-]+|"[^"]*"|'[^']*')"""
@@ -18,7 +20,7 @@ _ASSIGNMENT = re.compile(rf"\s*({_KEYS})\s*=")
 _PART = re.compile(r"""([\w-]+)|"([^"]*)"|'([^']*)'""")
 
 
-class StageError(Exception):
+class StageError(RefusalError):
     """A stage, a kind or a plug-in that cannot be found or is declared wrongly."""
 
 
@@ -54,7 +56,7 @@ class Fault:
         return ": ".join(part for part in (self.key, self.message) if part)
 
 
-class ConfigError(ValueError):
+class ConfigError(RefusalError, ValueError):
     """All faults of one configuration, as ``faults``."""
 
     def __init__(self, faults: tuple[Fault, ...]):
@@ -62,7 +64,7 @@ class ConfigError(ValueError):
         super().__init__("; ".join(map(str, faults)))
 
 
-class DeclarationError(Exception):
+class DeclarationError(RefusalError):
     """A declaration that cannot be used.
 
     Attributes

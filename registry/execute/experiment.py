@@ -31,26 +31,25 @@ from sacred.dependencies import PackageDependency, Source, get_digest
 from sacred.utils import apply_backspaces_and_linefeeds
 
 from registry.declare.cells import Cell
-from registry.declare.declared import SelectionError
-from registry.declare.faults import ConfigError, DeclarationError, StageError
+from registry.declare.faults import StageError
 from registry.declare.plugins import import_plugins
 from registry.declare.stage import Stage
 from registry.execute.resolved import ResolvedTask, TaskRun, resolve_task
 from registry.execute.runner import Job, Progress, TaskOutcome
-from registry.mongo.database import Database, DatabaseError, connect
+from registry.mongo.database import Database, connect
 from registry.mongo.projector import Projector
 from registry.plan.artifacts import ExperimentStore
-from registry.plan.project import MissingInputsError, Project
+from registry.plan.project import Project
 from registry.plan.sources import Code, code_of
 from registry.record.journal import journal_root, new_uid
 from registry.record.observer import (
-    JournalError,
     JournalObserver,
     SignalInterrupt,
     signals_interrupt,
 )
 from registry.record.states import State
 from registry.store.datasets import Written
+from registry.suggest import RefusalError
 
 JOURNAL_ONLY = "--journal-only"
 BEAT, BEAT_SECONDS = "--beat-interval", 2.0
@@ -61,16 +60,6 @@ sacred.SETTINGS.CAPTURE_MODE = "sys"  # "fd" loses and doubles lines
 
 class TaskRefusedError(SystemExit):
     """A task that cannot be run as asked; ends the process with its message and status 1."""
-
-
-REFUSALS = (
-    ConfigError,
-    DatabaseError,
-    DeclarationError,
-    JournalError,
-    MissingInputsError,
-    SelectionError,
-)
 
 
 class StageExperiment:
@@ -187,7 +176,7 @@ class StageExperiment:
                 facts = self.task.facts(self.project)
                 self.observer = JournalObserver(journal_root(root) / self.uid, facts)
                 self.sacred.observers = [self.observer]
-        except REFUSALS as error:
+        except RefusalError as error:
             raise TaskRefusedError(str(error)) from error
 
     # -- 3: the run -------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from pymongo.errors import ConnectionFailure, DuplicateKeyError, InvalidName, Py
 from pymongo.uri_parser import parse_uri
 
 from registry.mongo import server
+from registry.suggest import RefusalError
 
 URL_VARIABLE = "FACTBOOK_MONGO"
 OFF = "off"
@@ -40,7 +41,7 @@ _SORTED_BY_START = (
 )
 
 
-class DatabaseError(Exception):
+class DatabaseError(RefusalError):
     """A database that cannot be reached or used; the message never holds a password."""
 
 

@@ -23,6 +23,7 @@ import psutil
 
 from registry.record.liveness import ProcessIdentity, host_name
 from registry.store.durable import locked, read_json, write_json
+from registry.suggest import RefusalError
 
 PROGRAM = "secantusd-py"
 _START_PATIENCE = 60.0  # seconds; it takes 1, or 2 after a crash, but machines can be busy
@@ -37,7 +38,7 @@ _OPTIONS = (
 )
 
 
-class ServerError(Exception):
+class ServerError(RefusalError):
     """An embedded server that cannot be started, found or stopped."""
 
 

@@ -27,11 +27,12 @@ from registry.record.liveness import journal_status
 from registry.record.states import State
 from registry.store.durable import read_json
 from registry.store.manifest import MANIFEST
+from registry.suggest import RefusalError
 
 STATE_FOLDER = ".factbook"
 
 
-class MissingInputsError(Exception):
+class MissingInputsError(RefusalError):
     """Inputs of a task that are not there, each with the command that makes it."""
 
 

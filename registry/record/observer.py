@@ -26,6 +26,7 @@ from registry.record.journal import CONSOLE, EVENTS, aware, timestamp
 from registry.record.liveness import ProcessIdentity, RunStatus, handling_signals, write_status
 from registry.record.plain import encode, plain, shorten
 from registry.store.durable import TEMPORARY, StoreError, sync
+from registry.suggest import RefusalError
 
 LARGEST_ARTIFACT = 16 * 1024 * 1024
 """Bytes of the largest artifact whose content is kept; larger ones by path and hash alone."""
@@ -35,7 +36,7 @@ _LOG = logging.getLogger(__name__)
 _PATIENCE = 5.0  # seconds within which a second signal is taken for the same wish
 
 
-class JournalError(Exception):
+class JournalError(RefusalError):
     """A journal that cannot be begun."""
 
 

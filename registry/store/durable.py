@@ -14,11 +14,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from registry.suggest import RefusalError
+
 TEMPORARY = ".tmp"
 _FULL = {errno.ENOSPC: "disk full", errno.EDQUOT: "quota used up", errno.EFBIG: "file too large"}
 
 
-class StoreError(RuntimeError):
+class StoreError(RefusalError, RuntimeError):
     """A dataset that cannot be written, or that is not whole."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,11 +13,77 @@ import h5py
 import numpy as np
 import xarray as xr
 
-from registry.store.claim import PartsClaim, require_unclaimed
 from registry.store.digest import ContentDigest, content_digest
-from registry.store.durable import StoreError, clear_temporary
+from registry.store.durable import TEMPORARY, StoreError, clear_temporary, lock, locked
 from registry.store.netcdf import read_file, reading, write_file
 from registry.store.schema import Schema, dtype_name
+
+_CLAIM = re.compile(rf"\.parts-(\d{{6}})-(\d{{6}}){re.escape(TEMPORARY)}")
+
+
+class PartsClaim:
+    """The right of one writer to write the parts of a range, until it is released or dies.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the parts lie.
+    parts : range
+        Indices of the parts, one after the other.
+
+    Raises
+    ------
+    StoreError
+        If a writer that lives has claimed one of them.
+    """
+
+    def __init__(self, folder: Path, parts: range):
+        if parts.step != 1 or not parts:
+            raise StoreError(f"got {parts!r}; expected a range of consecutive parts")
+        self.path = folder / f".parts-{parts.start:06d}-{parts.stop:06d}{TEMPORARY}"
+        with locked(folder):  # so that of two writers one looks first
+            require_unclaimed(folder, parts)
+            self._descriptor = lock(self.path)
+
+    def release(self) -> None:
+        """Let others write these parts."""
+        if self._descriptor is not None:
+            self.path.unlink(missing_ok=True)
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def require_unclaimed(folder: Path, parts: range | None = None) -> None:
+    """Make sure that no writer who lives has claimed one of these parts, or any at all.
+
+    Raises
+    ------
+    StoreError
+        If one has; with its range.
+    """
+    for path in folder.glob(f".parts-*{TEMPORARY}"):
+        found = _CLAIM.fullmatch(path.name)
+        if found is None:
+            continue
+        start, stop = int(found[1]), int(found[2])
+        overlaps = parts is None or (start < parts.stop and parts.start < stop)
+        if overlaps and not _remove_if_dead(path):
+            raise StoreError(
+                f"parts {start} to {stop - 1} in {folder} are being written by another"
+            )
+
+
+def _remove_if_dead(path: Path) -> bool:
+    """Remove a claim that no process holds any more; return whether it is gone."""
+    if not path.exists():
+        return True
+    descriptor = lock(path, wait=False)
+    if descriptor is None:
+        return False
+    path.unlink(missing_ok=True)
+    os.close(descriptor)
+    return True
+
 
 SUMMARY = "summary.nc"
 ROW_BYTES = 8 * 2**20

@@ -227,7 +227,7 @@ class Catalog:
 
     def trace(self, run: RunView) -> str:
         """Return the traceback of a run that failed, "" of others."""
-        trace = self._record(run.id if run.id is not None else run.uid).get("fail_trace")
+        trace = self._record(run.key).get("fail_trace")
         return "".join(trace) if isinstance(trace, list) else str(trace or "")
 
     def details(self, run: RunView) -> RunDetails:
@@ -238,7 +238,7 @@ class Catalog:
         UnknownRunError
             If it is gone.
         """
-        return RunDetails.from_record(self._record(run.id if run.id is not None else run.uid))
+        return RunDetails.from_record(self._record(run.key))
 
     def artifact(self, run: RunView, name: str) -> bytes:
         """Return the content of a file that was added to a run.
@@ -258,7 +258,7 @@ class Catalog:
                 if artifact.get("name") == name and file.is_file():
                     content = file.read_bytes()
         if content is None:
-            raise UnknownRunError(f"run {run.id or run.uid} has kept no artifact {name[:100]!r}")
+            raise UnknownRunError(f"run {run.key} has kept no artifact {name[:100]!r}")
         return content
 
     def sources(self, run: RunView) -> dict[str, str]:
@@ -296,7 +296,7 @@ class Catalog:
         if isinstance(of, str) and not is_run(of):
             return self.project.current(of)
         run = of if isinstance(of, RunView) else self.run(of)
-        name, recorded = run.id or run.uid, run.output.get("path")
+        name, recorded = run.key, run.output.get("path")
         if not recorded:
             raise MissingInputsError(f"run {name} made no dataset: it is {run.status}")
         path = self.project.root / str(recorded)

@@ -116,7 +116,8 @@ class RunFeed:
                     break
             return True
         changed = self._take(queries.runs_by_number(database, self._open(), FIELDS))
-        changed |= self._take(queries.runs_since(database, self._newest() - _OVERLAP, FIELDS))
+        newest = max(map(_start, self.runs.values()), default=datetime.now(UTC))
+        changed |= self._take(queries.runs_since(database, newest - _OVERLAP, FIELDS))
         changed |= self._read_ahead(database)
         return self._reconcile(database) or changed
 
@@ -145,9 +146,6 @@ class RunFeed:
         """Return the numbers of runs that had not ended, of the newest ones."""
         known = [number for number in self._stored_open if number in self.runs]
         return sorted(known, key=lambda number: _start(self.runs[number]))[-_MOST_OPEN:]
-
-    def _newest(self) -> datetime:
-        return max(map(_start, self.runs.values()), default=datetime.now(UTC))
 
     def _read_ahead(self, database: Database) -> bool:
         """Read runs that were numbered since, however long ago they began."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections import UserList
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 from registry.declare.settings import NO_RULES
 from registry.declare.stage import find_stage
@@ -120,6 +121,11 @@ class RunView:
             facts=facts,
         )
 
+    @property
+    def key(self) -> int | str:
+        """Its number, or its own identifier while it has none."""
+        return self.uid if self.id is None else self.id
+
     def row(self) -> dict[str, Any]:
         """Return the run as one flat row; configuration and result by dotted keys."""
         row = {name: getattr(self, name) for name in COLUMNS}
@@ -174,33 +180,17 @@ class RunDetails:
         )
 
 
-class Runs(Sequence[RunView]):
+class Runs(UserList[RunView]):
     """Runs in the order that was asked for."""
 
-    def __init__(self, runs: Sequence[RunView]):
-        self._runs = tuple(runs)
-
-    def __len__(self) -> int:
-        return len(self._runs)
-
-    def __iter__(self) -> Iterator[RunView]:
-        return iter(self._runs)
-
-    @overload
-    def __getitem__(self, index: int) -> RunView: ...
-    @overload
-    def __getitem__(self, index: slice) -> Runs: ...
-    def __getitem__(self, index: int | slice) -> RunView | Runs:
-        return Runs(self._runs[index]) if isinstance(index, slice) else self._runs[index]
-
     def __repr__(self) -> str:
-        return f"{len(self)} runs: " + ", ".join(f"{run.id} {run.cell}" for run in self._runs[:5])
+        return f"{len(self)} runs: " + ", ".join(f"{run.id} {run.cell}" for run in self[:5])
 
     def to_frame(self) -> pd.DataFrame:
         """Return a DataFrame, a row per run, configuration and result in columns by dotted key."""
         import pandas as pd
 
-        return pd.DataFrame([run.row() for run in self._runs], columns=None if self else COLUMNS)
+        return pd.DataFrame([run.row() for run in self], columns=None if self else COLUMNS)
 
 
 def record_of(folder: Path) -> dict[str, Any] | None:

@@ -99,9 +99,8 @@ def runs(
 
 def _run_row(view: RunView) -> tuple[Any, ...]:
     result = ", ".join(f"{key} {text_of(value)}" for key, value in list(view.result.items())[:3])
-    number = view.uid if view.id is None else view.id
     took = duration(view.seconds)
-    return number, view.cell, view.stage, view.status, view.started, took, result
+    return view.key, view.cell, view.stage, view.status, view.started, took, result
 
 
 def _write_csv(rows: list[dict[str, Any]]) -> None:

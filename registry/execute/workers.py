@@ -51,12 +51,6 @@ class _Worker:
         self.job.log.unlink(missing_ok=True)  # what it holds is in the record
         return replace(outcome, seconds=seconds)
 
-    def wait_for_end(self, deadline: float) -> None:
-        self.process.join(max(deadline - time.monotonic(), 0))
-        if self.process.exitcode is None:
-            self.process.kill()
-            self.process.join()
-
 
 class WorkerRunner:
     """Runs jobs in processes of this machine.
@@ -116,8 +110,11 @@ class WorkerRunner:
             if worker.process.exitcode is None:
                 worker.process.terminate()
         deadline = time.monotonic() + PATIENCE_SECONDS
-        for worker in self._workers:
-            worker.wait_for_end(deadline)
+        for process in [worker.process for worker in self._workers]:
+            process.join(max(deadline - time.monotonic(), 0))
+            if process.exitcode is None:
+                process.kill()
+                process.join()
         return self.finished()
 
 

@@ -105,7 +105,16 @@ def documents(journal: Journal) -> RunDocuments:
         No document is larger than MongoDB takes: the middle of the console and, if need be, the
         largest other values are replaced by a line that says so.
     """
-    sources = [_source_file(journal, name, md5) for name, md5 in journal.experiment["sources"]]
+    base = Path(journal.experiment["base_dir"])
+    sources = [
+        StoredFile(
+            object_id("source", base / name, md5),
+            journal.folder / "sources" / md5,
+            md5,
+            filename=str(base / name),
+        )
+        for name, md5 in journal.experiment["sources"]
+    ]
     artifacts = [
         _artifact_file(journal, number, artifact)
         for number, artifact in enumerate(journal.artifacts)
@@ -182,12 +191,6 @@ def _info(journal: Journal, metrics: tuple[MetricDocument, ...]) -> dict[str, An
     if metrics:
         info["metrics"] = [{"name": metric.name, "id": metric.id} for metric in metrics]
     return {**info, "factbook": facts}
-
-
-def _source_file(journal: Journal, name: str, md5: str) -> StoredFile:
-    filename = str(Path(journal.experiment["base_dir"]) / name)
-    kept = journal.folder / "sources" / md5
-    return StoredFile(object_id("source", filename, md5), kept, md5, filename=filename)
 
 
 def _artifact_file(journal: Journal, number: int, artifact: dict[str, Any]) -> StoredFile:

@@ -243,48 +243,37 @@ def sync(
         If the database is away; what was done until then stays done.
     """
     done: list[Synced] = []
-    root, settled = journal_root(project_root), _Settled(project_root, database)
+    root = journal_root(project_root)
+    # Sizes of the journals that this database holds all of, in one file: 10,000 are read at once.
+    cache = root.parent / "projected" / f"{database.identity}.json"
+    known = read_json(cache) or {}
+    sizes = dict(known)
     try:
         for uid in journal_uids(project_root):
-            if not again and settled.holds(uid):
+            if not again and _is_settled(f"{root}/{uid}", sizes, database):
                 continue
             if synced := _sync_journal(root / uid, database):
                 done.append(synced)
     finally:
-        settled.save()
+        if sizes != known:
+            with suppress(OSError, StoreError):  # it only saves time
+                cache.parent.mkdir(exist_ok=True)
+                write_json(cache, sizes)
     return done
 
 
-class _Settled:
-    """Sizes of the journals that a database holds all of, in one file: 10,000 are read at once."""
-
-    def __init__(self, project_root: Path, database: Database):
-        self._database = database
-        self._root = journal_root(project_root)
-        self._path = self._root.parent / "projected" / f"{database.identity}.json"
-        self._sizes: dict[str, int] = read_json(self._path) or {}
-        self._is_changed = False
-
-    def holds(self, uid: str) -> bool:
-        """Return whether the database holds all of a journal."""
-        try:
-            size = os.stat(f"{self._root}/{uid}/{EVENTS}").st_size
-        except OSError:
+def _is_settled(folder: str, sizes: dict[str, int], database: Database) -> bool:
+    """Return whether the database holds all of a journal, and note its size then."""
+    try:
+        size = os.stat(f"{folder}/{EVENTS}").st_size
+    except OSError:
+        return False
+    uid = os.path.basename(folder)
+    if sizes.get(uid) != size:
+        if not is_projected(Path(folder), database):
             return False
-        if self._sizes.get(uid) == size:
-            return True
-        if not is_projected(self._root / uid, self._database):
-            return False
-        self._sizes[uid] = size
-        self._is_changed = True
-        return True
-
-    def save(self) -> None:
-        """Keep what was learnt, for the next time."""
-        if self._is_changed:
-            with suppress(OSError, StoreError):  # it only saves time
-                self._path.parent.mkdir(exist_ok=True)
-                write_json(self._path, self._sizes)
+        sizes[uid] = size
+    return True
 
 
 def is_projected(folder: Path, database: Database) -> bool:

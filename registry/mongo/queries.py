@@ -52,6 +52,7 @@ long."""
 _SCALARS = (str, int, float, bool, datetime, type(None))
 _MOST_CHOICES = 100
 _ALL = 100_000  # runs in one answer
+_BATCH = 500
 _WINDOWS = (2, 16)  # times the limit: how many of the newest runs are looked at first
 _LAST = (0, 10, 100)  # runs before the last number; those that were synced late are older
 # Most telling first: the embedded server takes the first condition that has an index.
@@ -169,13 +170,11 @@ def find_runs(
     return [plain_document(run) for run in found]
 
 
-def each_run(
-    database: Database, fields: Sequence[str], batch: int = 500
-) -> Iterator[list[dict[str, Any]]]:
-    """Yield all runs, so many at once, in no order; see :func:`find_runs` for fields and errors."""
+def each_run(database: Database, fields: Sequence[str]) -> Iterator[list[dict[str, Any]]]:
+    """Yield all runs, many at once, in no order; see :func:`find_runs` for fields and errors."""
     with errors(database.address):
-        cursor = database.runs.find({}, _projection(fields)).batch_size(batch)
-        while part := list(islice(cursor, batch)):
+        cursor = database.runs.find({}, _projection(fields)).batch_size(_BATCH)
+        while part := list(islice(cursor, _BATCH)):
             yield [plain_document(run) for run in part]
 
 

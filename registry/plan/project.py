@@ -14,7 +14,7 @@ from typing import Any
 
 from registry.declare.cells import Cell, Graph, expand
 from registry.declare.declaration import find_declaration, read_declaration, validate_tables
-from registry.declare.declared import Declaration, Resource, SelectionError, parse_reference
+from registry.declare.declared import Declaration, Resource
 from registry.declare.faults import ConfigError
 from registry.declare.plugins import kinds
 from registry.declare.stage import Input, load_stage
@@ -156,8 +156,11 @@ class Project:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
         declared = tables.get("experiments", {})
         entry = {"stage": stage, "config": dict(config), "needs": dict(needs)}
-        behind = _experiments_behind(declared, needs.values())
-        kept = {other: declared[other] for other in behind if other != name}
+        names = {reference.partition("[")[0].strip() for reference in needs.values()}
+        for other in reversed(self.declaration.order):
+            if other in names:
+                names.update(need.name for need in self.declaration.experiments[other].needs)
+        kept = {other: declared[other] for other in declared if other in names}
         tables["experiments"] = {**kept, name: entry}
         tables.pop("suites", None)
         return expand(validate_tables(tables, path))
@@ -300,22 +303,6 @@ def _absence(name: str, state: TaskState) -> str:
     why = f" ({state.why})" if state.why else ""
     command = "" if state.status is State.RUNNING else f"; factbook run {shlex.quote(name)}"
     return f"{name!r} {absence}{why}{command}"
-
-
-def _experiments_behind(declared: Mapping[str, Any], references: Iterable[str]) -> dict[str, None]:
-    """Return the names of the experiments that references rest on, by the raw tables."""
-    found: dict[str, None] = {}
-    waiting = list(references)
-    while waiting:
-        try:
-            name = parse_reference(str(waiting.pop())).name
-        except SelectionError:
-            continue  # reported by the validation
-        if name in declared and name not in found:
-            found[name] = None
-            needs = declared[name].get("needs", {})
-            waiting.extend(needs.values() if isinstance(needs, dict) else ())
-    return found
 
 
 def open_project(path: Path | str | None = None) -> Project:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 from collections.abc import Iterator
@@ -255,7 +256,7 @@ def _new_file(path: Path) -> Iterator[tuple[h5netcdf.File, _UnfailingFile]]:
     raw.raise_error()
 
 
-class _UnfailingFile:
+class _UnfailingFile(io.RawIOBase):
     """A file whose writes never fail for those who write: HDF5.
 
     HDF5 that cannot flush a file on a full disk cannot close it either, and crashes the process
@@ -280,9 +281,6 @@ class _UnfailingFile:
         self._position = base + offset
         return self._position
 
-    def tell(self) -> int:
-        return self._position
-
     def write(self, data: Any) -> int:
         data = memoryview(data).cast("B")
         if self._error is None:
@@ -295,12 +293,6 @@ class _UnfailingFile:
         self._position += len(data)
         self._end = max(self._end, self._position)
         return len(data)
-
-    def read(self, size: int = -1) -> bytes:
-        count = max(0, self._end - self._position)
-        buffer = bytearray(count if size < 0 else min(size, count))
-        self.readinto(buffer)
-        return bytes(buffer)
 
     def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer).cast("B")
@@ -328,8 +320,7 @@ class _UnfailingFile:
                 self._error = error
         return self._end
 
-    def flush(self) -> None:
-        """Nothing is held back."""
-
     def close(self) -> None:
-        os.close(self._descriptor)
+        if not self.closed:
+            os.close(self._descriptor)
+        super().close()

@@ -23,7 +23,7 @@ from registry.mongo.database import URL_VARIABLE, Database, DatabaseError, conne
 from registry.mongo.queries import EVERYTHING, Scope, enter, find_metrics, sort_value, value_at
 from registry.plan.project import MissingInputsError, Project, open_project, recorded_input
 from registry.plan.task import Plan
-from registry.record.journal import Series, journal_folders, journal_root, read_journal
+from registry.record.journal import Series, journal_root, journal_uids, read_journal
 from registry.store.durable import read_json
 from registry.store.manifest import MANIFEST
 from registry.store.schema import SchemaError
@@ -115,7 +115,9 @@ class Catalog:
         key = sort.removeprefix("-")
         sort = sort.replace(key, KEYS.get(key, key))
         if experiment is not None:
-            query |= self._cell_query(experiment)
+            cell = self.project.graph.cells.get(experiment)
+            names = [experiment, cell.former_name] if cell and cell.former_name else experiment
+            query[f"info.factbook.{'cell' if '[' in experiment else 'experiment'}"] = names
         if stage is not None:
             query[KEYS["stage"]] = stage
         if KEYS["stage"] in query:
@@ -129,14 +131,6 @@ class Catalog:
         if status is not None:
             views = [view for view in views if view.status == status]
         return Runs(views[:limit])
-
-    def _cell_query(self, name: str) -> dict[str, Any]:
-        if "[" not in name:
-            return {"info.factbook.experiment": name}
-        cell = self.project.graph.cells.get(name)
-        return {
-            "info.factbook.cell": [name, cell.former_name] if cell and cell.former_name else name
-        }
 
     def _records_of_any(
         self, query: Mapping[str, Any], sort: str, limit: int | None
@@ -167,7 +161,8 @@ class Catalog:
             return queries.find_runs(self.database, query, sort=sort, limit=limit, scope=self.scope)
         queries.conditions_of(query)
         queries.safe_key(sort.lstrip("-"))
-        found = map(record_of, reversed(journal_folders(self.project.root)))
+        uids = reversed(journal_uids(self.project.root))
+        found = (record_of(self._journals / uid) for uid in uids)
         return _select(filter(None, found), query, sort, limit)
 
     def run(self, run: int | str) -> RunView:

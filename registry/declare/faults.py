@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import warnings
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,16 +122,16 @@ class FaultList:
 
     def warn_of_old_names(self, path: Path | None) -> None:
         """Issue a warning for each old name, with its position in the file."""
-        lines = line_numbers(self._text) if self._old_names else {}
-        for where, message in self._old_names:
-            fault = Fault(format_path(where), message, _line_of(where, lines))
+        for fault in self._located(self._old_names):
             warnings.warn(_located(fault, path), RenamedWarning, stacklevel=2)
 
     def sorted(self) -> tuple[Fault, ...]:
         """Return the faults in order of the file's lines."""
-        lines = line_numbers(self._text)
-        faults = [Fault(format_path(p), m, _line_of(p, lines)) for p, m in self._found]
-        return tuple(sorted(faults, key=lambda fault: fault.line or 0))
+        return tuple(sorted(self._located(self._found), key=lambda fault: fault.line or 0))
+
+    def _located(self, found: Collection[tuple[KeyPath, str]]) -> list[Fault]:
+        lines = line_numbers(self._text) if found else {}
+        return [Fault(format_path(where), text, _line_of(where, lines)) for where, text in found]
 
 
 def format_path(where: KeyPath) -> str:

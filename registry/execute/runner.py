@@ -101,12 +101,6 @@ class Job:
     uid: str
     journal_only: bool = False
 
-    @classmethod
-    def of(cls, project: Project, task: ResolvedTask, uid: str, journal_only: bool) -> Job:
-        """Return the job of a task of a project."""
-        light = replace(project.declaration, experiments={}, suites={}, order=())
-        return cls(Project(light), task, uid, journal_only)
-
     @property
     def name(self) -> str:
         """Name of the cell."""
@@ -320,7 +314,8 @@ class _Schedule:
         except MissingInputsError as error:
             self._end(task, TaskOutcome(task.name, State.BLOCKED, message=str(error)))
             return
-        job = Job.of(self.project, resolved, new_uid(), self.journal_only)
+        light = replace(self.project.declaration, experiments={}, suites={}, order=())
+        job = Job(Project(light), resolved, new_uid(), self.journal_only)
         self.running[job.uid] = task
         self.watcher.started(task, job.uid)
         self.runner.start(job)

@@ -169,21 +169,7 @@ def _launch(project_root: Path) -> Server:
 
 
 def _launch_on(port: int, folder: Path) -> Server:
-    process = _spawn(port, folder)
-    try:
-        identity = ProcessIdentity.of(process.pid)
-        server = Server(identity, _wait_for_port(process, folder))
-    except BaseException:
-        process.kill()
-        process.wait()
-        raise
-    _STARTED.append(process)
-    write_json(folder / "server.json", {**identity.facts(), "port": server.port})
-    return server
-
-
-def _spawn(port: int, folder: Path) -> subprocess.Popen[bytes]:
-    """Start the program apart from this process: own session, own log, no inherited files."""
+    # Apart from this process: own session, own log, no inherited files.
     configuration = folder / "server.toml"  # empty, since it would search for others' otherwise
     configuration.touch()
     command = [
@@ -195,7 +181,7 @@ def _spawn(port: int, folder: Path) -> subprocess.Popen[bytes]:
         *_OPTIONS,
     ]
     with open(folder / "server.log", "wb") as log:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             command,
             cwd=folder,
             stdin=subprocess.DEVNULL,
@@ -203,6 +189,16 @@ def _spawn(port: int, folder: Path) -> subprocess.Popen[bytes]:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+    try:
+        identity = ProcessIdentity.of(process.pid)
+        server = Server(identity, _wait_for_port(process, folder))
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+    _STARTED.append(process)
+    write_json(folder / "server.json", {**identity.facts(), "port": server.port})
+    return server
 
 
 def _wait_for_port(process: subprocess.Popen[bytes], folder: Path) -> int:

@@ -1,12 +1,15 @@
 """Pure: declarations to tasks, each with a fingerprint, and with a reason where it is due.
 
 What lies on disk, and the identity of data from outside, come in as values; nothing here reads.
+Two declarations that mean the same have the same fingerprint, whatever their order of keys, and
+whether a default is written out or left out: what is hashed is resolved first.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from statistics import median
 from typing import Any
 
@@ -26,7 +29,48 @@ from registry.plan.task import (
     Why,
 )
 from registry.record.states import State
-from registry.store.fingerprint import canonical_json, resource_fingerprint, task_fingerprint
+from registry.store.durable import canonical_json
+
+
+def fingerprint(value: Any) -> str:
+    """Return the first 16 hexadecimal digits of the SHA-256 of a value's canonical JSON."""
+    return sha256(canonical_json(value).encode()).hexdigest()[:16]
+
+
+def task_fingerprint(
+    stage: str, version: int, config: Mapping[str, Any], inputs: Mapping[str, str]
+) -> str:
+    """Return the fingerprint of a task.
+
+    Parameters
+    ----------
+    stage, version : str, int
+        The stage that is run.
+    config : mapping
+        The resolved configuration as plain JSON values, without the keys that cannot change the
+        result.
+    inputs : mapping of str to str
+        Slot to the fingerprint of what fills it.
+    """
+    return fingerprint({"stage": stage, "version": version, "config": config, "inputs": inputs})
+
+
+def resource_fingerprint(
+    family: str, kind: str, settings: Mapping[str, Any], identity: str | None
+) -> str:
+    """Return the fingerprint of a declared resource.
+
+    Parameters
+    ----------
+    family, kind : str
+        As declared: ``datasets`` and ``image-folder``.
+    settings : mapping
+        The resolved settings as plain JSON values.
+    identity : str or None
+        The identity of the outside data that the settings name (a content hash); None where it
+        is not known.
+    """
+    return fingerprint({"family": family, "kind": kind, "settings": settings, "identity": identity})
 
 
 def fingerprints(

@@ -74,7 +74,9 @@ class AppendFile:
                 self._append_last(data)
             else:
                 self._waiting.append(data)
-                self._limit_waiting()
+                while sum(map(len, self._waiting)) > _MOST_WAITING and len(self._waiting) > 1:
+                    self._waiting.popleft()
+                    self.lost += 1
             self._drain()
             self._sync(now=last_words)
             return not self._waiting
@@ -105,11 +107,6 @@ class AppendFile:
     def _drain(self) -> None:
         while self._waiting and self._write(self._waiting[0]):
             self._waiting.popleft()
-
-    def _limit_waiting(self) -> None:
-        while sum(map(len, self._waiting)) > _MOST_WAITING and len(self._waiting) > 1:
-            self._waiting.popleft()
-            self.lost += 1
 
     def _write(self, data: bytes) -> bool:
         if self._file < 0:

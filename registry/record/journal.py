@@ -143,12 +143,6 @@ def journal_root(project_root: Path) -> Path:
     return Path(project_root) / ".factbook" / "journal"
 
 
-def journal_folders(project_root: Path) -> list[Path]:
-    """Return the folders of all journals of a project, oldest run first."""
-    root = journal_root(project_root)
-    return [root / uid for uid in journal_uids(project_root)]
-
-
 def journal_uids(project_root: Path) -> list[str]:
     """Return the names of all journals of a project, oldest run first."""
     try:

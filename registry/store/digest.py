@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from registry.store.durable import StoreError
-from registry.store.fingerprint import canonical_json
+from registry.store.durable import StoreError, canonical_json
 from registry.store.schema import STORED_DTYPES, dtype_name
 
 if TYPE_CHECKING:

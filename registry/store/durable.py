@@ -20,6 +20,11 @@ TEMPORARY = ".tmp"
 _FULL = {errno.ENOSPC: "disk full", errno.EDQUOT: "quota used up", errno.EFBIG: "file too large"}
 
 
+_ENCODER = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+)
+
+
 class StoreError(RefusalError, RuntimeError):
     """A dataset that cannot be written, or that is not whole."""
 
@@ -104,6 +109,11 @@ def read_json(path: str | Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def canonical_json(value: Any) -> str:
+    """Return the one JSON text of a plain value: sorted keys, no whitespace, finite numbers."""
+    return _ENCODER.encode(value)
 
 
 def append_line(path: Path, line: str) -> None:

@@ -347,15 +347,9 @@ class ShardWriter:
 
 def _layout(dataset: xr.Dataset, along: str) -> dict[str, Any]:
     """Return what must be the same in all parts: content, or form where it grows."""
-    fixed = ContentDigest()
-    fixed.update(dataset.drop_vars([n for n, v in dataset.variables.items() if along in v.dims]))
-    grown = ContentDigest()
-    for name, variable in dataset.variables.items():
-        if along in variable.dims:
-            grown.end(
-                str(name), grown.begin(str(name), variable[:0], is_coord=name in dataset.coords)
-            )
-    return fixed.rows() | grown.rows()
+    digest = ContentDigest()
+    digest.update(dataset.isel({along: slice(0)}))
+    return digest.rows()
 
 
 def scalars(dataset: xr.Dataset) -> dict[str, dict[str, Any]]:

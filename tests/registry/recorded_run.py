@@ -14,7 +14,7 @@ from sacred.observers import RunObserver
 
 from registry.mongo.database import connect
 from registry.mongo.projector import Projector, RecordOutcome
-from registry.record.journal import journal_folders, journal_root, new_uid
+from registry.record.journal import journal_root, journal_uids, new_uid
 from registry.record.liveness import note_death
 from registry.record.observer import JournalObserver, signals_interrupt
 
@@ -85,7 +85,7 @@ def record(
 
 def reap(root: Path) -> list[str]:
     """Note every run of a project that died; return those that were noted, oldest first."""
-    return [folder.name for folder in journal_folders(root) if note_death(folder)]
+    return [uid for uid in journal_uids(root) if note_death(journal_root(root) / uid)]
 
 
 if __name__ == "__main__":

@@ -6,12 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry.store.fingerprint import (
-    canonical_json,
-    fingerprint,
-    resource_fingerprint,
-    task_fingerprint,
-)
+from registry.plan.plan import fingerprint, resource_fingerprint, task_fingerprint
+from registry.store.durable import canonical_json
 
 PLAIN = st.recursive(
     st.none()

@@ -14,7 +14,7 @@ from rich.markup import escape
 from registry.commands.tasks import HELP
 from registry.declare.faults import StageError
 from registry.suggest import RefusalError
-from registry.terminal import err, say_error
+from registry.terminal import err
 
 _OWN = {
     "list": "tasks:list_",
@@ -61,7 +61,7 @@ class _Group(click.Group):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(0)
         except RefusalError as error:
-            say_error(str(error))
+            err.print(escape(str(error)), style="red")
             ctx.exit(1)
 
 

@@ -70,11 +70,6 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def say_error(message: str) -> None:
-    """Print what went wrong to the standard error."""
-    err.print(escape(message), style="red")
-
-
 def _width(cell: str) -> int:
     return len(cell) if cell.isascii() else cell_len(cell)
 

@@ -35,7 +35,7 @@ def key_rows(settings: Settings) -> Iterator[str]:
     yield "|---|---|---|"
     for key in settings.keys:
         default = "required" if key in required else f"`{short(json.dumps(defaults[key]))}`"
-        note = "" if key not in settings.runtime_keys else " *(changes no result)*"
+        note = "" if key not in settings.rules.runtime else " *(changes no result)*"
         yield f"| `{key}` | {default} | {meaning.get(key, '')}{note} |"
     yield ""
 

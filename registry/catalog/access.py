@@ -217,8 +217,7 @@ class Catalog:
         """Return what a run printed."""
         if (journal := self._journal_of(run.uid)).is_dir():
             return read_journal(journal, with_metrics=False).console()
-        stored = self._stored(run)
-        return queries.console(*stored) if stored else ""
+        return str(self._record(run.key).get("captured_out") or "")
 
     def trace(self, run: RunView) -> str:
         """Return the traceback of a run that failed, "" of others."""
@@ -243,30 +242,27 @@ class Catalog:
         UnknownRunError
             If the run has none of this name, or its content was not kept.
         """
-        content: bytes | None = None
-        if stored := self._stored(run):
-            content = queries.find_artifact(*stored, name)
-        else:
-            journal = read_journal(self._journal_of(run.uid))
-            for artifact in journal.artifacts:
-                file = journal.folder / "artifacts" / str(artifact.get("md5"))
-                if artifact.get("name") == name and file.is_file():
-                    content = file.read_bytes()
-        if content is None:
-            raise UnknownRunError(f"run {run.key} has kept no artifact {name[:100]!r}")
-        return content
+        record = self._record(run.key)
+        for artifact in reversed(record.get("artifacts") or []):
+            if artifact.get("name") == name:
+                identity = str(artifact.get("file_id") or artifact.get("md5"))
+                if (content := self._kept(record, "artifacts", identity)) is not None:
+                    return content
+        raise UnknownRunError(f"run {run.key} has kept no artifact {name[:100]!r}")
 
     def sources(self, run: RunView) -> dict[str, str]:
         """Return the code of a run, text by file name."""
-        if stored := self._stored(run):
-            return queries.find_sources(*stored)
-        journal = read_journal(self._journal_of(run.uid))
-        folder = journal.folder / "sources"
-        return {
-            name: (folder / md5).read_text(encoding="utf-8", errors="replace")
-            for name, md5 in journal.experiment.get("sources", [])
-            if (folder / md5).is_file()
-        }
+        record = self._record(run.key)
+        sources = (record.get("experiment") or {}).get("sources") or []
+        found = {name: self._kept(record, "sources", file) for name, file in sources}
+        return {n: code.decode("utf-8", "replace") for n, code in found.items() if code is not None}
+
+    def _kept(self, record: Mapping[str, Any], folder: str, file: str) -> bytes | None:
+        """Return the content of a file that was kept of a run, from MongoDB or from its journal."""
+        if self.database is not None and record.get("_id") is not None:
+            return self.database.read_file(file)
+        path = self._journal_of(str(value_at(record, KEYS["uid"]))) / folder / file
+        return path.read_bytes() if path.is_file() else None
 
     # -- datasets ---------------------------------------------------------------------------
 

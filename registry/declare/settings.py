@@ -177,11 +177,6 @@ class Settings:
         """Names of the keys, in order of declaration."""
         return tuple(entry.name for entry in dataclasses.fields(self.cls) if entry.init)
 
-    @property
-    def runtime_keys(self) -> frozenset[str]:
-        """Keys that cannot change a result."""
-        return self.rules.runtime
-
     @functools.cached_property
     def rules(self) -> KeyRules:
         """How its keys are spelled, and what of them enters a fingerprint."""

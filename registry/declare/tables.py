@@ -264,7 +264,7 @@ class DraftReader:
             config = self._renamed((*where, "config"), config, rules)
             matrix = self._renamed((*where, "matrix"), matrix, rules)
         plain = self._plain((*where, "config"), config)
-        fixed = stage.settings.runtime_keys if stage else frozenset()
+        fixed = stage.settings.rules.runtime if stage else frozenset()
         axes = {k: self._axis((*where, "matrix", k), v, k in fixed) for k, v in matrix.items()}
         bad_axes = {key for key, values in axes.items() if not values}
         return Draft(

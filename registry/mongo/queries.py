@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any
 
-from registry.mongo.database import Database, DatabaseError, errors, plain_document
+from registry.mongo.database import Database, errors, plain_document
 
 COLLECTION = "factbook.projects"
 PROJECT = "info.factbook.project"
@@ -263,52 +263,6 @@ def find_metrics(database: Database, run_id: int) -> dict[str, dict[str, list[An
         for column, values in columns.items():
             values.extend(part.get(column, ()))
     return metrics
-
-
-def find_sources(database: Database, run_id: int) -> dict[str, str]:
-    """Return the sources of a run, text by file name, as Sacred recorded them.
-
-    Raises
-    ------
-    DatabaseError
-        If the database is away, or has lost a source.
-    """
-    run = _field(database, run_id, "experiment.sources")
-    sources = run.get("experiment", {}).get("sources", [])
-    return {name: database.read_file(file).decode("utf-8", "replace") for name, file in sources}
-
-
-def find_artifact(database: Database, run_id: int, name: str) -> bytes | None:
-    """Return the content of an artifact of a run, or None if there is none of that name.
-
-    Raises
-    ------
-    DatabaseError
-        If the database is away.
-    """
-    for artifact in _field(database, run_id, "artifacts").get("artifacts", []):
-        if artifact["name"] == name:
-            return database.read_file(artifact["file_id"])
-    return None
-
-
-def console(database: Database, run_id: int) -> str:
-    """Return what a run printed; the middle of it is left out where it is long.
-
-    Raises
-    ------
-    DatabaseError
-        If the database is away.
-    """
-    return str(_field(database, run_id, "captured_out").get("captured_out", ""))
-
-
-def _field(database: Database, run_id: int, field: str) -> dict[str, Any]:
-    with errors(database.address):
-        found = database.runs.find_one({"_id": run_id}, {field: 1})
-    if found is None:
-        raise DatabaseError(f"no run {run_id} in {database.address}")
-    return dict(found)
 
 
 def _bounds(

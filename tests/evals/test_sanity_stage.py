@@ -129,4 +129,4 @@ def test_configurations_are_checked(values, message):
 def test_all_metrics_are_spelt_out_in_the_configuration():
     config = module.stage.resolve({})
     assert module.stage.configuration(config)["metrics"] == list(list_metrics())
-    assert module.stage.settings.runtime_keys == {"workers"}
+    assert module.stage.settings.rules.runtime == {"workers"}

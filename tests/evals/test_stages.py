@@ -259,4 +259,4 @@ def test_all_metrics_are_meant_where_none_is_named(module):
 
 @pytest.mark.parametrize("module", [score_explanations, name_concepts])
 def test_threads_are_no_part_of_the_result(module):
-    assert module.stage.settings.runtime_keys == {"workers"}
+    assert module.stage.settings.rules.runtime == {"workers"}

@@ -51,10 +51,10 @@ def test_the_kinds_are_registered_and_provide_images():
 
 def test_what_cannot_change_the_images_is_left_out_of_fingerprints():
     table = registered("datasets")
-    assert table["shapes"].settings.runtime_keys == frozenset()
-    assert table["fashion-mnist"].settings.runtime_keys == {"path"}
+    assert table["shapes"].settings.rules.runtime == frozenset()
+    assert table["fashion-mnist"].settings.rules.runtime == {"path"}
     named = {"root", "labels", "masks", "names", "groups", "workers"}
-    assert table["image-folder"].settings.runtime_keys == named
+    assert table["image-folder"].settings.rules.runtime == named
 
 
 @pytest.mark.parametrize(

@@ -155,4 +155,4 @@ def test_other_content_is_another_identity(tmp_path: Path) -> None:
     assert ArrayFile(str(path), names="imagenet").identity() != before
     np.save(path, VALUES + 1)
     assert ArrayFile(str(path)).identity() != before
-    assert kinds("datasets")["array-file"].settings.runtime_keys == {"path", "names"}
+    assert kinds("datasets")["array-file"].settings.rules.runtime == {"path", "names"}

@@ -88,8 +88,8 @@ def test_what_is_no_json_is_refused(value: object) -> None:
 
 
 def test_runtime_keys_are_known_by_their_type() -> None:
-    assert Settings(Outer).runtime_keys == {"device"}
-    assert Settings(Inner).runtime_keys == frozenset()
+    assert Settings(Outer).rules.runtime == {"device"}
+    assert Settings(Inner).rules.runtime == frozenset()
 
 
 def test_defaults_have_every_key() -> None:
@@ -117,7 +117,7 @@ def test_a_stage_does_its_work_and_says_if_it_has_none() -> None:
 
 def test_a_stage_knows_its_module() -> None:
     assert scale.stage.doc.startswith("Multiply numbers by a factor")
-    assert scale.stage.settings.runtime_keys == {"sleep", "then"}
+    assert scale.stage.settings.rules.runtime == {"sleep", "then"}
     assert load_stage("tests.registry.lab.scale") is scale.stage
 
 

@@ -19,7 +19,7 @@ from registry.mongo.database import (
     errors,
     redact,
 )
-from registry.mongo.queries import find_artifact, find_metrics, find_run, find_runs, find_sources
+from registry.mongo.queries import find_metrics, find_run, find_runs
 
 NOWHERE = "mongodb://someone:s3cr%25t@127.0.0.1:9/"  # the discard port: nobody listens
 
@@ -171,8 +171,6 @@ def test_one_run(hundred: Database) -> None:
     assert find_run(hundred, 5000) is None
     assert find_run(hundred, "nobody") is None
     assert find_metrics(hundred, 5) == {}
-    assert find_sources(hundred, 5) == {}
-    assert find_artifact(hundred, 5, "a") is None
 
 
 @pytest.mark.parametrize(

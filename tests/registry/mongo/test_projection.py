@@ -22,7 +22,7 @@ from registry.mongo import documents as documents_module
 from registry.mongo.database import Database, DatabaseError
 from registry.mongo.documents import LARGEST, bson_size, documents, object_id
 from registry.mongo.projection import Sent, store_journal, stored_status
-from registry.mongo.queries import find_artifact, find_metrics, find_run, find_sources
+from registry.mongo.queries import find_metrics, find_run
 from registry.record import journal as metrics_module
 from registry.record.journal import (
     EVENTS,
@@ -38,6 +38,13 @@ from tests.registry.recorded_run import record
 
 OFF = "off"
 OURS = {"count", "first"}  # what our documents of metrics have beyond Sacred's
+
+
+def sources_of(database: Database, run_id: int) -> dict[str, str]:
+    run = find_run(database, run_id)
+    assert run is not None
+    sources = run["experiment"]["sources"]
+    return {name: database.read_file(file).decode() for name, file in sources}
 
 
 def journal_of(root: Path, **settings: Any) -> Journal:
@@ -205,7 +212,7 @@ def test_reading_back(tmp_path: Path, database: Database) -> None:
     assert run["_id"] == run_id
     json.dumps({**run, **dict.fromkeys(["start_time", "stop_time", "heartbeat"])})  # all plain
     assert find_metrics(database, run_id)["loss"]["values"] == [1.0, 0.5, 1 / 3]
-    assert "def make_experiment" in find_sources(database, run_id)["recorded_run.py"]
+    assert "def make_experiment" in sources_of(database, run_id)["recorded_run.py"]
 
 
 def test_twice_is_once(tmp_path: Path, database: Database) -> None:
@@ -434,10 +441,10 @@ def test_artifacts(tmp_path: Path, database: Database) -> None:
         lambda o: o.artifact_event("large", str(large)),
     )
     run_id = store_journal(journal, database)
-    assert find_artifact(database, run_id, "small") == small.read_bytes()
-    assert find_artifact(database, run_id, "large") is None
     run = find_run(database, run_id)
     assert run is not None
+    ((name, file),) = ((kept["name"], kept["file_id"]) for kept in run["artifacts"])
+    assert (name, database.read_file(file)) == ("small", small.read_bytes())
     (left_out,) = run["info"]["factbook"]["artifacts_not_stored"]
     assert (left_out["name"], left_out["bytes"]) == ("large", 17 * 1024 * 1024)
 
@@ -449,7 +456,7 @@ def test_half_a_file_is_completed(tmp_path: Path, database: Database) -> None:
     chunk = {"files_id": ObjectId(source.id), "n": 0, "data": source.path.read_bytes()}
     database.collection("fs.chunks").insert_one(chunk)
     run_id = store_journal(journal, database)
-    assert source.path.read_text() in find_sources(database, run_id).values()
+    assert source.path.read_text() in sources_of(database, run_id).values()
 
 
 def test_identities_are_stable() -> None:

@@ -80,18 +80,7 @@ def load_plugins(modules: tuple[str, ...] = ()) -> None:
         If another package would be imported by the name of one of ours.
     """
     require_own_packages()
-    import_plugins((*plugin_modules(), *modules))
-
-
-def import_plugins(modules: tuple[str, ...]) -> None:
-    """Import the named modules, as those of a project, so that their rows are registered.
-
-    Raises
-    ------
-    StageError
-        If one cannot be imported.
-    """
-    for name in modules:
+    for name in (*plugin_modules(), *modules):
         try:
             importlib.import_module(name)
             _IMPORTED.add(name.split(".")[0])

@@ -32,7 +32,7 @@ from sacred.utils import apply_backspaces_and_linefeeds
 
 from registry.declare.cells import Cell
 from registry.declare.faults import StageError
-from registry.declare.plugins import import_plugins
+from registry.declare.plugins import load_plugins
 from registry.declare.stage import Stage
 from registry.execute.resolved import ResolvedTask, TaskRun, resolve_task
 from registry.execute.runner import Job, Progress, TaskOutcome
@@ -233,7 +233,7 @@ class StageExperiment:
 
 def run_job(job: Job) -> TaskOutcome:
     """Run a job to its end in this process; nothing that it raises passes through."""
-    import_plugins(job.project.declaration.project.plugins)  # a worker has only what is installed
+    load_plugins(job.project.declaration.project.plugins)  # a worker has loaded none
     stage, uid = job.task.stage, job.uid
     run = StageExperiment(stage, job.project, job.task, uid=uid, journal_only=job.journal_only)
     outcome = TaskOutcome(job.name, State.FAILED, uid)

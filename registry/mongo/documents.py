@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from registry.mongo.database import ObjectId, as_object_id
 from registry.record.journal import Journal, Part
 
 FORMAT = "MongoObserver-0.7.0"
@@ -28,7 +29,9 @@ _KEPT = {
 }
 _MOST_RESOURCES = 20_000
 _NOTE = 200  # bytes of what stands where a value was left out, at most
-_IDENTITY = frozenset({"uid", "experiment", "stage", "fingerprint", "pid", "create_time"})
+_IDENTITY = frozenset(
+    {"uid", "experiment", "stage", "fingerprint", "pid", "create_time", "journal_bytes"}
+)
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,8 @@ class StoredFile:
 
     Attributes
     ----------
-    id : str
-        Its identity there, 24 hexadecimal digits.
+    id : ObjectId
+        Its identity there.
     path : Path
         Where its content lies in the journal.
     md5 : str
@@ -53,7 +56,7 @@ class StoredFile:
         Of the artifact.
     """
 
-    id: str
+    id: ObjectId
     path: Path
     md5: str
     filename: str | None = None
@@ -66,7 +69,7 @@ class StoredFile:
 class MetricDocument:
     """One document of ``metrics``: a part of a metric, under an identity of its own."""
 
-    id: str
+    id: ObjectId
     name: str
     part: Part
 
@@ -132,9 +135,9 @@ def documents(journal: Journal) -> RunDocuments:
     return RunDocuments(run, metrics, files)
 
 
-def object_id(*parts: object) -> str:
-    """Return 24 hexadecimal digits that stand for `parts`."""
-    return hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()[:24]
+def object_id(*parts: object) -> ObjectId:
+    """Return the identity that stands for `parts`."""
+    return as_object_id(hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()[:24])
 
 
 def bson_size(value: Any) -> int:
@@ -188,8 +191,9 @@ def _info(journal: Journal, metrics: tuple[MetricDocument, ...]) -> dict[str, An
         facts["artifacts_not_stored"] = large
     if len(journal.resources) > _MOST_RESOURCES:
         facts["resources_not_stored"] = len(journal.resources) - _MOST_RESOURCES
+    facts["journal_bytes"] = journal.size
     if metrics:
-        info["metrics"] = [{"name": metric.name, "id": metric.id} for metric in metrics]
+        info["metrics"] = [{"name": metric.name, "id": str(metric.id)} for metric in metrics]
     return {**info, "factbook": facts}
 
 

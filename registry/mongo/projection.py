@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from registry.mongo.database import Database, DuplicateError, as_object_id, errors
+from registry.mongo.database import Database, DuplicateError, errors
 from registry.mongo.documents import MetricDocument, StoredFile, documents
 from registry.record.journal import Journal
 
@@ -35,20 +35,20 @@ class Sent:
     ----------
     fields : dict
         Fields of the run as they were last stored.
-    files : set of str
+    files : set of ObjectId
         Identities of stored files.
-    points : dict of str to int
+    points : dict of ObjectId to int
         Points stored, by identity of the metric's document.
-    due : dict of str to float
+    due : dict of (ObjectId or str) to float
         When long metrics and consoles are worth storing again, on the monotonic clock.
     release : bool
         Whether points that are stored are forgotten by the journal's state.
     """
 
     fields: dict[str, Any] = field(default_factory=dict)
-    files: set[str] = field(default_factory=set)
-    points: dict[str, int] = field(default_factory=dict)
-    due: dict[str, float] = field(default_factory=dict)
+    files: set[Any] = field(default_factory=set)
+    points: dict[Any, int] = field(default_factory=dict)
+    due: dict[Any, float] = field(default_factory=dict)
     release: bool = False
 
 
@@ -140,13 +140,12 @@ class _Storing:
         first = {**run, "status": "RUNNING" if self.journal.start_time else "QUEUED"}
         for name in ("stop_time", "fail_trace"):  # stored last, when everything else is stored
             first.pop(name, None)
-        converted = _converted(first, self.journal.size)
         number = self._last_number()
         for tries in itertools.count(1):
             number += 1
             try:
                 with errors(self.database.address):
-                    self.database.runs.insert_one({"_id": number, **converted})
+                    self.database.runs.insert_one({"_id": number, **first})
                     self.database.own.update_one(
                         {"_id": "last_run"}, {"$max": {"number": number}}, upsert=True
                     )
@@ -171,7 +170,7 @@ class _Storing:
 
     def _update_run(self, run: dict[str, Any]) -> None:
         """Store the fields that changed, unless a later state of the journal is stored already."""
-        fields, sent = _converted(run, self.journal.size), self.sent
+        fields, sent = dict(run), self.sent
         if not self.journal.ended:
             fields[_CONSOLE] = _spared_console(fields[_CONSOLE], sent)
         changed = {name: fields[name] for name in fields if fields[name] != sent.fields.get(name)}
@@ -204,14 +203,14 @@ class _Storing:
             if sent.release:
                 metric.part.release(sent.points.get(metric.id, 0))
 
-    def _stored_points(self) -> dict[str, int]:
+    def _stored_points(self) -> dict[Any, int]:
         with errors(self.database.address):
             found = self.database.metrics.find({"run_id": self.run_id}, {"count": 1})
-            return {str(metric["_id"]): metric.get("count", 0) for metric in found}
+            return {metric["_id"]: metric.get("count", 0) for metric in found}
 
     def _store_points(self, metric: MetricDocument, have: int) -> None:
         """Append points if nobody else has; otherwise learn how many there are by now."""
-        identity = as_object_id(metric.id)
+        identity = metric.id
         points = {name: _column(name, column) for name, column in metric.part.since(have).items()}
         count = {"count": metric.part.count}
         if have == 0:
@@ -252,19 +251,19 @@ class _Storing:
                 self._store_file(name, file)
                 known.add(file.id)
 
-    def _present(self, files: list[str]) -> set[str]:
+    def _present(self, files: list[Any]) -> set[Any]:
         """Return which files are there; 100 at once, since long lists are slow when embedded."""
-        present: set[str] = set()
+        present: set[Any] = set()
         for start in range(0, len(files), 100):
-            query = {"_id": {"$in": [as_object_id(file) for file in files[start : start + 100]]}}
+            query = {"_id": {"$in": files[start : start + 100]}}
             with errors(self.database.address):
                 found = self.database.collection("fs.files").find(query, {"_id": 1})
-                present |= {str(file["_id"]) for file in found}
+                present |= {file["_id"] for file in found}
         return present
 
     def _store_file(self, name: str, file: StoredFile) -> None:
         """Store one file by GridFS's specification, chunk by chunk, so that it can be repeated."""
-        content, identity = file.path.read_bytes(), as_object_id(file.id)
+        content, identity = file.path.read_bytes(), file.id
         for number, start in enumerate(range(0, len(content), _CHUNK)):
             chunk = {"data": content[start : start + _CHUNK]}
             self._add("fs.chunks", {"files_id": identity, "n": number}, chunk)
@@ -293,19 +292,6 @@ def _spared_console(text: str, sent: Sent) -> str:
         return str(sent.fields.get(_CONSOLE, text))
     sent.due[_CONSOLE] = now + _CONSOLE_EVERY
     return text
-
-
-def _converted(run: dict[str, Any], journal_bytes: int) -> dict[str, Any]:
-    """Return a run's document with references in MongoDB's own type, and the journal's state."""
-    sources = [[name, as_object_id(file)] for name, file in run["experiment"]["sources"]]
-    artifacts = [{**file, "file_id": as_object_id(file["file_id"])} for file in run["artifacts"]]
-    facts = {**run["info"]["factbook"], "journal_bytes": journal_bytes}
-    return {
-        **run,
-        "experiment": {**run["experiment"], "sources": sources},
-        "artifacts": artifacts,
-        "info": {**run["info"], "factbook": facts},
-    }
 
 
 def _column(name: str, column: list[Any]) -> list[Any]:

@@ -43,7 +43,8 @@ class _Worker:
 
     def outcome(self) -> TaskOutcome:
         """Return what became of the job of a process that has ended."""
-        outcome, seconds = None, time.monotonic() - self.began
+        outcome: TaskOutcome | None = None
+        seconds = time.monotonic() - self.began
         with self.lifeline, suppress(EOFError, OSError):
             outcome = self.lifeline.recv() if self.lifeline.poll() else None
         if outcome is None:

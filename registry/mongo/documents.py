@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from registry.mongo.database import ObjectId, as_object_id
+from registry.mongo.database import as_object_id
 from registry.record.journal import Journal, Part
 
 FORMAT = "MongoObserver-0.7.0"
@@ -56,7 +56,7 @@ class StoredFile:
         Of the artifact.
     """
 
-    id: ObjectId
+    id: Any
     path: Path
     md5: str
     filename: str | None = None
@@ -69,7 +69,7 @@ class StoredFile:
 class MetricDocument:
     """One document of ``metrics``: a part of a metric, under an identity of its own."""
 
-    id: ObjectId
+    id: Any
     name: str
     part: Part
 
@@ -135,7 +135,7 @@ def documents(journal: Journal) -> RunDocuments:
     return RunDocuments(run, metrics, files)
 
 
-def object_id(*parts: object) -> ObjectId:
+def object_id(*parts: object) -> Any:
     """Return the identity that stands for `parts`."""
     return as_object_id(hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()[:24])
 

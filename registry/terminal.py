@@ -27,7 +27,12 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     cells = [[text_of(value).replace("\n", " ") for value in row] for row in rows]
     widths = [max(map(_width, column)) for column in zip(columns, *cells, strict=True)]
     if out.is_terminal and sum(widths) + 2 * len(widths) > out.width and len(cells) <= _MOST_FOLDED:
-        out.print(_folded(columns, cells), soft_wrap=False)
+        table = Table(box=None, pad_edge=False, show_header=any(columns))
+        for column in columns:
+            table.add_column(column, overflow="fold")
+        for row in cells:
+            table.add_row(*map(escape, row))
+        out.print(table, soft_wrap=False)
         return
     head = [click.style(_line(columns, widths), bold=True)] if any(columns) else []
     click.echo("\n".join([*head, *(_line(row, widths) for row in cells)]))
@@ -83,12 +88,3 @@ def _line(row: Sequence[str], widths: Sequence[int], left: int | None = None) ->
         for index, (cell, gap) in enumerate(zip(row, gaps, strict=True))
     )
     return "  ".join(padded).rstrip()
-
-
-def _folded(columns: Sequence[str], cells: Iterable[Sequence[str]]) -> Table:
-    table = Table(box=None, pad_edge=False, show_header=any(columns))
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in cells:
-        table.add_row(*map(escape, row))
-    return table

@@ -201,7 +201,17 @@ def write_note(database: Database, note: Note, about: Mapping[str, str] | None =
         version=note.version + 1,
         changed=datetime.now(UTC),
     )
-    document = {**(about or {}), **_document(kept)}
+    subject = note.subject
+    document = {
+        **(about or {}),
+        "kind": subject.kind,
+        "run": subject.run,
+        **({} if subject.concept is None else {"concept": subject.concept}),
+        "tags": list(kept.tags),
+        "text": kept.text,
+        "version": kept.version,
+        "changed": kept.changed,
+    }
     collection = database.collection(COLLECTION)
     try:
         with errors(database.address):
@@ -229,20 +239,6 @@ def find_notes(database: Database, since: datetime | None = None) -> list[Note]:
     with errors(database.address):
         found = list(database.collection(COLLECTION).find(query))
     return [_note(document) for document in found]
-
-
-def _document(note: Note) -> dict[str, Any]:
-    subject = note.subject
-    index = {} if subject.concept is None else {"concept": subject.concept}
-    return {
-        "kind": subject.kind,
-        "run": subject.run,
-        **index,
-        "tags": list(note.tags),
-        "text": note.text,
-        "version": note.version,
-        "changed": note.changed,
-    }
 
 
 def _note(document: Mapping[str, Any]) -> Note:

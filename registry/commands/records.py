@@ -7,7 +7,6 @@ import difflib
 import json
 import os
 import sys
-from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
@@ -174,41 +173,30 @@ def diff(left: str, right: str) -> None:
     """
     catalog = _catalog()
     first, second = catalog.run(left), catalog.run(right)
-    for title, group in (
-        ("configuration", "config"),
-        ("result", "result"),
-        ("inputs", "inputs"),
-        ("packages", "facts"),
+    for title, *sides in (
+        ("configuration", first.config, second.config),
+        ("result", first.result, second.result),
+        ("inputs", first.inputs, second.inputs),
+        ("packages", first.facts.get("packages", {}), second.facts.get("packages", {})),
     ):
-        rows = list(_differences(_group(first, group), _group(second, group)))
-        if rows:
+        old, new = (
+            {key: json.dumps(v, sort_keys=True, default=str) for key, v in side.items()}
+            for side in sides
+        )
+        keys = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
+        if keys:
             out.print(f"[bold]{title}[/bold]")
-            print_table(("", left, right), rows)
+            print_table(("", left, right), [(key, old.get(key), new.get(key)) for key in keys])
             out.print()
-    changed = _print_source_diff(catalog.sources(first), catalog.sources(second))
-    if not changed:
-        out.print("the code is identical")
-
-
-def _group(view: RunView, group: str) -> dict[str, Any]:
-    values = view.facts.get("packages", {}) if group == "facts" else getattr(view, group)
-    return {key: json.dumps(value, sort_keys=True, default=str) for key, value in values.items()}
-
-
-def _differences(first: dict[str, Any], second: dict[str, Any]) -> Iterable[tuple[str, Any, Any]]:
-    for key in sorted(first.keys() | second.keys()):
-        if first.get(key) != second.get(key):
-            yield key, first.get(key), second.get(key)
-
-
-def _print_source_diff(first: dict[str, str], second: dict[str, str]) -> bool:
-    changed = False
-    for name in sorted(first.keys() | second.keys()):
-        old, new = first.get(name, "").splitlines(), second.get(name, "").splitlines()
-        for line in difflib.unified_diff(old, new, name, name, lineterm=""):
-            changed = True
-            click.echo(line)
-    return changed
+    before, after = catalog.sources(first), catalog.sources(second)
+    changed = [
+        line
+        for name in sorted(before.keys() | after.keys())
+        for line in difflib.unified_diff(
+            *(code.get(name, "").splitlines() for code in (before, after)), name, name, lineterm=""
+        )
+    ]
+    click.echo("\n".join(changed) or "the code is identical")
 
 
 @click.command(context_settings=HELP)

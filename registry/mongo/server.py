@@ -21,7 +21,7 @@ from typing import Any
 
 import psutil
 
-from registry.record.liveness import ProcessIdentity, host_name
+from registry.record.liveness import ProcessIdentity
 from registry.store.durable import locked, read_json, write_json
 from registry.suggest import RefusalError
 
@@ -83,8 +83,8 @@ def find(project_root: Path) -> Server | None:
         return None
     if process.state() == "elsewhere":
         raise ServerError(
-            f"the embedded database of this project runs on {process.host}, not on {host_name()}; "
-            f"stop it there (factbook mongo stop), set FACTBOOK_MONGO to the URL of a MongoDB that "
+            f"the embedded database of this project runs on {process.host}, not on "
+            f"{socket.gethostname()}; stop it there (factbook mongo stop), set FACTBOOK_MONGO to the URL of a MongoDB that "
             f"both reach, or FACTBOOK_MONGO=off to write journals alone (if that host is gone for "
             f"good, delete {_folder(project_root) / 'server.json'})"
         )

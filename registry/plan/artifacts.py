@@ -81,11 +81,6 @@ class ExperimentStore:
         """Return the folder of a task, whether it exists or not."""
         return self.root / experiment / fingerprint
 
-    def current(self, experiment: str, fingerprint: str) -> Path | None:
-        """Return the folder of a task's current run, or None."""
-        link = self.folder(experiment, fingerprint) / "current"
-        return link.resolve() if (link / MANIFEST).exists() else None
-
     def state(self, experiment: str, fingerprint: str, verify: bool = False) -> TaskState:
         """Return what is on disk for a task. A store that was half deleted is damaged, no error.
 

@@ -226,13 +226,13 @@ class _Planner:
         if unreadable:
             yield unreadable
         elif task.state.status is State.NEVER:
-            yield from self._differences(task) or (_NEVER,)
+            yield from self._differences(task) or (Reason(Why.NEVER, "never ran"),)
         elif task.state.status is State.COMPLETE:
             yield from self._stale(task)
         elif not task.is_running:
             yield _ended_badly(task.state)
         if task.name in self.forced and not task.is_running:
-            yield _FORCED
+            yield Reason(Why.FORCED, "forced")
 
     def _unreadable(self, task: Task) -> Reason | None:
         for slot, facts in task.resources.items():
@@ -262,7 +262,7 @@ class _Planner:
             text = f"upstream will run: {', '.join(names)}"
             yield Reason(Why.UPSTREAM, text, slots=tuple(again))
         if self.rerun_changed_code and self._has_changed_code(task):
-            yield _CODE
+            yield Reason(Why.CODE, "code changed since")
 
     def _notes(self, task: Task) -> Iterator[str]:
         if not self.rerun_changed_code and self._has_changed_code(task):
@@ -331,11 +331,6 @@ class _Planner:
             if before is None or before["fingerprint"] != fingerprint:
                 roots.append(self._cause(task, slot, before))
         return ", ".join(dict.fromkeys(roots)) or f"{task.name}: {task.reason}"
-
-
-_NEVER = Reason(Why.NEVER, "never ran")
-_FORCED = Reason(Why.FORCED, "forced")
-_CODE = Reason(Why.CODE, "code changed since")
 
 
 def _ended_badly(state: TaskState) -> Reason:

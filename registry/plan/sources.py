@@ -360,20 +360,17 @@ def _entry(name: str, path: str, stat: os.stat_result) -> _Entry:
 
 
 def _hash(root: Path, entries: list[_Entry]) -> str:
-    if not root.is_dir():
-        return _file_hash(str(root))
     digest = hashlib.sha256()
     for entry in entries:
+        try:
+            found = file_sha256(Path(entry.path))
+        except OSError as error:
+            raise IdentityError(f"{entry.path} cannot be read: {error.strerror}") from error
+        if not root.is_dir():
+            return found
         digest.update(entry.name.encode("utf-8", "surrogateescape"))
-        digest.update(b"\0" + bytes.fromhex(_file_hash(entry.path)))
+        digest.update(b"\0" + bytes.fromhex(found))
     return digest.hexdigest()
-
-
-def _file_hash(path: str) -> str:
-    try:
-        return file_sha256(Path(path))
-    except OSError as error:
-        raise IdentityError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _keep(cache: Path, entries: Mapping[str, Any]) -> None:

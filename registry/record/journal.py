@@ -26,6 +26,11 @@ from typing import Any
 
 from registry.record.plain import decode, encode, shorten
 
+EVENTS = "events.jsonl"
+CONSOLE = "console"
+
+_KIND_WITHIN = 24  # bytes at the beginning of an event in which its kind stands
+_CONSOLE_END = 50_000  # characters of the console kept at either end by `Journal.console`
 _PART = 14_400_000  # bytes of a part, at most: 300,000 points of three numbers
 _POINT = 48  # bytes of three numbers with the indices that BSON writes arrays
 _LONGEST_VALUE = 10_000  # characters of a value that is no number
@@ -102,9 +107,11 @@ class Series:
 
     def append(self, step: Any, value: Any, timestamp: int) -> None:
         """Add a point; where a part ends depends on the points alone, never on who reads them."""
+        size = _POINT
         if not isinstance(value, (int, float)):
-            value = _short(value)
-        size = _POINT if isinstance(value, (int, float)) else _POINT + 16 * len(encode(value))
+            text = value if isinstance(value, str) else encode(value)
+            value = value if len(text) <= _LONGEST_VALUE else shorten(text, _LONGEST_VALUE)
+            size += 16 * len(encode(value))
         if not self.parts or self._bytes + size > _PART:
             self.parts.append(Part(first=self.count))
             self._bytes = 0
@@ -117,19 +124,6 @@ class Series:
     def column(self, name: str) -> list[Any]:
         """Return ``steps``, ``values`` or ``timestamps`` of all points that are not released."""
         return [item for part in self.parts for item in getattr(part, name)]
-
-
-def _short(value: Any) -> Any:
-    """Return a value that is no number, as text where it is long."""
-    text = value if isinstance(value, str) else encode(value)
-    return value if len(text) <= _LONGEST_VALUE else shorten(text, _LONGEST_VALUE)
-
-
-EVENTS = "events.jsonl"
-CONSOLE = "console"
-
-_KIND_WITHIN = 24  # bytes at the beginning of an event in which its kind stands
-_CONSOLE_END = 50_000  # characters of the console kept at either end by `Journal.console`
 
 
 def new_uid(now: datetime | None = None) -> str:

@@ -64,7 +64,7 @@ class ProcessIdentity:
         began = create_time(pid)
         if began is None:
             raise ProcessLookupError(f"no process {pid}")
-        return cls(pid, began, boot_id(), host_name())
+        return cls(pid, began, boot_id(), socket.gethostname())
 
     @classmethod
     def from_facts(cls, facts: Mapping[str, Any]) -> ProcessIdentity | None:
@@ -80,7 +80,7 @@ class ProcessIdentity:
 
     def state(self) -> State:
         """Return whether the process lives, is gone, or cannot be seen because it is elsewhere."""
-        if self.host != host_name():
+        if self.host != socket.gethostname():
             return "elsewhere"
         began = create_time(self.pid) if self.boot == boot_id() else None
         return "alive" if began is not None and abs(began - self.create_time) < 0.01 else "gone"
@@ -102,11 +102,6 @@ def boot_id() -> str:
     with suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return str(round(psutil.boot_time()))
-
-
-def host_name() -> str:
-    """Return the name of this host."""
-    return socket.gethostname()
 
 
 @contextmanager

@@ -189,25 +189,22 @@ class JournalObserver(RunObserver):
             self._write("metrics", metrics=points)
 
     def _begin(self, event: str, status: str, moment: datetime, given: Mapping[str, Any]) -> None:
-        process = ProcessIdentity.current()
+        ex_info, process = given["ex_info"], ProcessIdentity.current()
+        base = Path(ex_info["base_dir"])
+        sources = [[name, self._keep_source(base / name, md5)] for name, md5 in ex_info["sources"]]
         self._facts = {**self._facts, "uid": self.folder.name, **process.facts()}
         self._status = RunStatus(self.folder.name, status, moment, process=process)
         self._write(
             event,
             moment,
             command=plain(given["command"]),
-            experiment=self._experiment(given["ex_info"]),
+            experiment={**plain(dict(ex_info)), "sources": sources},
             host=plain(given["host_info"]),
             config=plain(given["config"]),
             meta=plain(given["meta_info"]),
             facts=self._facts,
         )
         self._summarise()
-
-    def _experiment(self, ex_info: Mapping[str, Any]) -> dict[str, Any]:
-        base = Path(ex_info["base_dir"])
-        sources = [[name, self._keep_source(base / name, md5)] for name, md5 in ex_info["sources"]]
-        return {**plain(dict(ex_info)), "sources": sources}
 
     def _keep_source(self, path: Path, md5: str) -> str:
         """Keep a source file once for all runs, linked into every journal that has it."""

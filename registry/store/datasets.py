@@ -74,7 +74,11 @@ def write_dataset(
         If the disk is full, or something was not read back as written.
     """
     if isinstance(dataset, Shards):
-        _require_shards(dataset, folder, schema)
+        if dataset.folder.resolve() != folder.resolve():
+            raise StoreError(f"the parts lie in {dataset.folder}; expected {folder}")
+        given = dataset.schema
+        if (given.name, given.version) != (schema.name, schema.version):
+            raise StoreError(f"the parts follow {given.name!r}; expected {schema.name!r}")
         facts: dict[str, Any] = {
             "content": dataset.content,
             "sizes": dict(dataset.sizes),
@@ -88,13 +92,6 @@ def write_dataset(
     content = write_file(labelled, folder / DATASET)
     facts = {"content": content, "sizes": {str(n): size for n, size in labelled.sizes.items()}}
     return _seal(folder, schema, provenance, facts, scalars(labelled))
-
-
-def _require_shards(shards: Shards, folder: Path, schema: Schema) -> None:
-    if shards.folder.resolve() != folder.resolve():
-        raise StoreError(f"the parts lie in {shards.folder}; expected {folder}")
-    if (shards.schema.name, shards.schema.version) != (schema.name, schema.version):
-        raise StoreError(f"the parts follow {shards.schema.name!r}; expected {schema.name!r}")
 
 
 def _seal(

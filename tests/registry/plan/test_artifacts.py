@@ -67,7 +67,7 @@ def test_a_finished_run_is_current(store):
     folder = store.folder("fashion", FINGERPRINT)
     assert written.folder == folder / uid(0)
     assert os.readlink(folder / "current") == uid(0)
-    assert store.current("fashion", FINGERPRINT) == written.folder
+    assert store.state("fashion", FINGERPRINT).folder == written.folder
     listed = sorted(os.listdir(folder))
     assert listed == [".lock", uid(0), "attempts", "current", "task.json"]
     state = store.state("fashion", FINGERPRINT, verify=True)
@@ -110,7 +110,7 @@ def test_what_an_unfinished_run_left_is_resumed(store):
         (attempt.partial / "checkpoint").write_text("half way")
         (attempt.output / "picture.png").write_text("of the first try")
         (attempt.output / "part-000000.nc").write_text("a part")
-    assert store.current("fashion", FINGERPRINT) is None
+    assert store.state("fashion", FINGERPRINT).folder is None
     with begin(store, 1, inputs={"a": "1"}) as attempt:
         assert attempt.is_shared
         assert (attempt.partial / "checkpoint").read_text() == "half way"
@@ -215,7 +215,7 @@ def test_who_was_taken_for_dead_does_not_publish_over_its_successor(tmp_path):
         told = publish_now(stale)
         assert (told[0], told[2]) == ("stale", uid(0))
         assert f"run {uid(1)} has taken over" in " ".join(told)
-        assert store.current("fashion", FINGERPRINT) is None
+        assert store.state("fashion", FINGERPRINT).folder is None
         successor.publish(data(1.0), WHOLE, Provenance())
     assert store.state("fashion", FINGERPRINT, verify=True).run == uid(1)
     assert not (store.folder("fashion", FINGERPRINT) / uid(0)).exists()

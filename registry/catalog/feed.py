@@ -117,7 +117,8 @@ class RunFeed:
             return True
         changed = self._take(queries.runs_by_number(database, self._open(), FIELDS))
         newest = max(map(_start, self.runs.values()), default=datetime.now(UTC))
-        changed |= self._take(queries.runs_since(database, newest - _OVERLAP, FIELDS))
+        for part in queries.each_run(database, FIELDS, newest - _OVERLAP):
+            changed |= self._take(part)
         changed |= self._read_ahead(database)
         return self._reconcile(database) or changed
 

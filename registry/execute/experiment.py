@@ -35,7 +35,7 @@ from registry.declare.faults import StageError
 from registry.declare.plugins import load_plugins
 from registry.declare.stage import Stage
 from registry.execute.resolved import ResolvedTask, TaskRun, resolve_task
-from registry.execute.runner import Job, Progress, TaskOutcome
+from registry.execute.runner import Job, Runner, TaskOutcome
 from registry.mongo.database import Database, connect
 from registry.mongo.projector import Projector
 from registry.plan.artifacts import ExperimentStore
@@ -255,7 +255,7 @@ def run_job(job: Job) -> TaskOutcome:
     return replace(outcome, message=message, recorded=False)
 
 
-class InProcessRunner:
+class InProcessRunner(Runner):
     """Runs one job at a time, to its end, in this process: for debugging.
 
     Parameters
@@ -288,16 +288,10 @@ class InProcessRunner:
         if outcome.ending is State.INTERRUPTED:
             raise KeyboardInterrupt
 
-    def progress(self) -> Iterator[tuple[str, Progress]]:
-        """Yield nothing: no job is under way when this is asked."""
-        return iter(())
-
     def finished(self) -> Sequence[TaskOutcome]:
         """Return what has ended since the last call."""
         done, self._done = self._done, []
         return done
-
-    interrupt = finished
 
 
 # -- what Sacred shows and records of a stage -------------------------------------------------

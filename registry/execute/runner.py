@@ -139,12 +139,14 @@ class Runner(Protocol):
 
     def progress(self) -> Iterable[tuple[str, Progress]]:
         """Wait a moment at most; yield the identifiers of runs that have come further."""
+        return ()  # of one that is never asked while a job is under way
 
     def finished(self) -> Sequence[TaskOutcome]:
         """Return what has ended since the last call."""
 
     def interrupt(self) -> Sequence[TaskOutcome]:
         """Ask everything to end, wait in bounded time, and return what has ended."""
+        return self.finished()
 
 
 RunnerFactory = Callable[[Collection[str], int], Runner]

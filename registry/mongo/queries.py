@@ -170,19 +170,18 @@ def find_runs(
     return [plain_document(run) for run in found]
 
 
-def each_run(database: Database, fields: Sequence[str]) -> Iterator[list[dict[str, Any]]]:
-    """Yield all runs, many at once, in no order; see :func:`find_runs` for fields and errors."""
+def each_run(
+    database: Database, fields: Sequence[str], since: datetime | None = None
+) -> Iterator[list[dict[str, Any]]]:
+    """Yield all runs, or those that started since a moment, many at once, in no order.
+
+    See :func:`find_runs` for fields and errors.
+    """
+    query = {} if since is None else {"start_time": {"$gte": since}}
     with errors(database.address):
-        cursor = database.runs.find({}, _projection(fields)).batch_size(_BATCH)
+        cursor = database.runs.find(query, _projection(fields)).batch_size(_BATCH)
         while part := list(islice(cursor, _BATCH)):
             yield [plain_document(run) for run in part]
-
-
-def runs_since(database: Database, moment: datetime, fields: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the runs that started at a moment or later; see :func:`find_runs`."""
-    with errors(database.address):
-        found = database.runs.find({"start_time": {"$gte": moment}}, _projection(fields))
-        return [plain_document(run) for run in found.batch_size(_ALL)]
 
 
 def runs_by_number(

@@ -37,42 +37,6 @@ def fingerprint(value: Any) -> str:
     return sha256(canonical_json(value).encode()).hexdigest()[:16]
 
 
-def task_fingerprint(
-    stage: str, version: int, config: Mapping[str, Any], inputs: Mapping[str, str]
-) -> str:
-    """Return the fingerprint of a task.
-
-    Parameters
-    ----------
-    stage, version : str, int
-        The stage that is run.
-    config : mapping
-        The resolved configuration as plain JSON values, without the keys that cannot change the
-        result.
-    inputs : mapping of str to str
-        Slot to the fingerprint of what fills it.
-    """
-    return fingerprint({"stage": stage, "version": version, "config": config, "inputs": inputs})
-
-
-def resource_fingerprint(
-    family: str, kind: str, settings: Mapping[str, Any], identity: str | None
-) -> str:
-    """Return the fingerprint of a declared resource.
-
-    Parameters
-    ----------
-    family, kind : str
-        As declared: ``datasets`` and ``image-folder``.
-    settings : mapping
-        The resolved settings as plain JSON values.
-    identity : str or None
-        The identity of the outside data that the settings name (a content hash); None where it
-        is not known.
-    """
-    return fingerprint({"family": family, "kind": kind, "settings": settings, "identity": identity})
-
-
 def fingerprints(
     graph: Graph, names: Iterable[str], identities: Mapping[str, str | None]
 ) -> dict[str, str]:
@@ -87,13 +51,17 @@ def fingerprints(
     known = {}
     for name, facts in _facts(graph, needed, identities).items():
         entry = graph.declaration.resources[name]
-        hashed = {**facts, "settings": entry.rules.hashed(entry.config)}
-        known[name] = resource_fingerprint(**hashed)
+        known[name] = fingerprint({**facts, "settings": entry.rules.hashed(entry.config)})
     for cell in graph.cells.values():
         if cell.name in needed:
             inputs = {slot: known[name] for slot, name in cell.needs.items()}
-            known[cell.name] = task_fingerprint(
-                cell.hashed_stage, cell.version, cell.result_config, inputs
+            known[cell.name] = fingerprint(
+                {
+                    "stage": cell.hashed_stage,
+                    "version": cell.version,
+                    "config": cell.result_config,
+                    "inputs": inputs,
+                }
             )
     return known
 

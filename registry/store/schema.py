@@ -88,11 +88,6 @@ class Variable:
         """Names of the dtypes that are accepted."""
         return DTYPES.get(self.dtype, (self.dtype,))
 
-    def attributes(self) -> dict[str, str]:
-        """Return the CF attributes of the variable."""
-        units = {} if self.dtype == "str" else {"units": self.units}
-        return {"long_name": self.long_name, **units}
-
     def faults(self, name: str) -> Iterator[str]:
         """Yield what is wrong with the declaration itself."""
         if self.dtype not in (*DTYPES, *STORED_DTYPES):
@@ -242,19 +237,15 @@ class Schema:
         labelled = dataset.copy(deep=False)
         for name, variable in self.declared().items():
             if name in labelled.variables:
-                labelled[name].attrs.update(variable.attributes())
-        labelled.attrs.update(self.attributes())
-        return labelled
-
-    def attributes(self) -> dict[str, str | int]:
-        """Return the attributes of a dataset that follows this schema."""
-        return {
-            "Conventions": CONVENTIONS,
-            "title": self.title,
-            "references": self.references,
-            "schema": self.name,
-            "schema_version": self.version,
-        }
+                units = {} if variable.dtype == "str" else {"units": variable.units}
+                labelled[name].attrs.update({"long_name": variable.long_name, **units})
+        return labelled.assign_attrs(
+            Conventions=CONVENTIONS,
+            title=self.title,
+            references=self.references,
+            schema=self.name,
+            schema_version=self.version,
+        )
 
     def upgrade(self, dataset: xr.Dataset) -> xr.Dataset:
         """Return a dataset that was read in the form of this version.

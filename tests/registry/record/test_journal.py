@@ -22,8 +22,8 @@ from registry.record.journal import (
     Journal,
     ReleasedError,
     Series,
-    journal_folders,
     journal_root,
+    journal_uids,
     new_uid,
     read_journal,
 )
@@ -80,7 +80,7 @@ def test_uids_sort_by_start() -> None:
 def test_nothing_is_an_empty_journal(tmp_path: Path) -> None:
     assert read_journal(tmp_path / "none").status == ""
     assert journal_status(tmp_path / "none") == RunStatus("none", "")
-    assert journal_folders(tmp_path) == []
+    assert [journal_root(tmp_path) / uid for uid in journal_uids(tmp_path)] == []
     assert reap(tmp_path) == []
 
 

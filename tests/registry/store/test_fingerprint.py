@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry.plan.plan import fingerprint, resource_fingerprint, task_fingerprint
+from registry.plan.plan import fingerprint
 from registry.store.durable import canonical_json
 
 PLAIN = st.recursive(
@@ -44,17 +44,20 @@ def test_the_text_is_canonical_and_tells_values_apart(left, right):
 def test_the_hash_is_that_of_the_sorted_compact_text():
     text = '{"config":{"a":1,"é":[1.5,true]},"inputs":{"x":"00ff"},"stage":"m.s","version":3}'
     expected = hashlib.sha256(text.encode()).hexdigest()[:16]
-    assert task_fingerprint("m.s", 3, {"é": [1.5, True], "a": 1}, {"x": "00ff"}) == expected
+    config = {"é": [1.5, True], "a": 1}
+    task = {"version": 3, "stage": "m.s", "inputs": {"x": "00ff"}, "config": config}
+    assert fingerprint(task) == expected
 
 
 def test_each_part_counts():
-    task = ("m.s", 1, {"k": 8}, {"features": "aa"})
-    changed = [("m.t", *task[1:]), (task[0], 2, *task[2:]), (*task[:2], {"k": 9}, task[3])]
-    changed += [(*task[:3], {"features": "bb"}), (*task[:3], {"feature": "aa"})]
-    assert len({task_fingerprint(*other) for other in [task, *changed]}) == 6
-    resource = ("datasets", "folder", {"path": "x"}, "hash")
-    others = [("networks", *resource[1:]), (*resource[:3], None), (*resource[:3], "")]
-    assert len({resource_fingerprint(*other) for other in [resource, *others]}) == 4
+    task = {"stage": "m.s", "version": 1, "config": {"k": 8}, "inputs": {"features": "aa"}}
+    changed = [{"stage": "m.t"}, {"version": 2}, {"config": {"k": 9}}]
+    changed += [{"inputs": {"features": "bb"}}, {"inputs": {"feature": "aa"}}]
+    assert len({fingerprint({**task, **other}) for other in [{}, *changed]}) == 6
+    settings = {"path": "x"}
+    resource = {"family": "datasets", "kind": "folder", "settings": settings, "identity": "hash"}
+    others = [{"family": "networks"}, {"identity": None}, {"identity": ""}]
+    assert len({fingerprint({**resource, **other}) for other in [{}, *others]}) == 4
 
 
 def test_what_is_no_json_is_refused():

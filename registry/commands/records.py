@@ -189,13 +189,10 @@ def diff(left: str, right: str) -> None:
             print_table(("", left, right), [(key, old.get(key), new.get(key)) for key in keys])
             out.print()
     before, after = catalog.sources(first), catalog.sources(second)
-    changed = [
-        line
-        for name in sorted(before.keys() | after.keys())
-        for line in difflib.unified_diff(
-            *(code.get(name, "").splitlines() for code in (before, after)), name, name, lineterm=""
-        )
-    ]
+    changed: list[str] = []
+    for name in sorted(before.keys() | after.keys()):
+        texts = [code.get(name, "").splitlines() for code in (before, after)]
+        changed += difflib.unified_diff(texts[0], texts[1], name, name, lineterm="")
     click.echo("\n".join(changed) or "the code is identical")
 
 

@@ -179,10 +179,13 @@ class Catalog:
         """Return where a run's journal is, or would be: never outside the folder of journals."""
         return self._journals / (uid if UID.fullmatch(uid) else "none")
 
+    def _find(self, run: int | str) -> dict[str, Any] | None:
+        """Return the record of a run by its number or its identifier; None if there is none."""
+        stored = queries.find_run(self.database, run) if self.database is not None else None
+        return stored or record_of(self._journal_of(str(run)))
+
     def _record(self, run: int | str) -> dict[str, Any]:
-        if self.database is not None and (found := queries.find_run(self.database, run)):
-            return found
-        if (found := record_of(self._journal_of(str(run)))) is not None:
+        if (found := self._find(run)) is not None:
             return found
         if isinstance(run, str) and not is_run(run):
             for key in ("info.factbook.cell", "info.factbook.experiment"):
@@ -217,7 +220,7 @@ class Catalog:
         """Return what a run printed."""
         if (journal := self._journal_of(run.uid)).is_dir():
             return read_journal(journal, with_metrics=False).console()
-        return str(self._record(run.key).get("captured_out") or "")
+        return str((self._find(run.key) or {}).get("captured_out") or "")
 
     def trace(self, run: RunView) -> str:
         """Return the traceback of a run that failed, "" of others."""
@@ -242,7 +245,7 @@ class Catalog:
         UnknownRunError
             If the run has none of this name, or its content was not kept.
         """
-        record = self._record(run.key)
+        record = self._find(run.key) or {}
         for artifact in reversed(record.get("artifacts") or []):
             if artifact.get("name") == name:
                 identity = str(artifact.get("file_id") or artifact.get("md5"))
@@ -252,7 +255,7 @@ class Catalog:
 
     def sources(self, run: RunView) -> dict[str, str]:
         """Return the code of a run, text by file name."""
-        record = self._record(run.key)
+        record = self._find(run.key) or {}
         sources = (record.get("experiment") or {}).get("sources") or []
         found = {name: self._kept(record, "sources", file) for name, file in sources}
         return {n: code.decode("utf-8", "replace") for n, code in found.items() if code is not None}

@@ -235,7 +235,20 @@ class Journal:
 
     def console(self) -> str:
         """Return what was printed: all of it, or both ends and how much was left out between."""
-        return _read_ends(self.folder / CONSOLE, self.console_length)
+        most = 4 * _CONSOLE_END  # bytes that so many characters take at most
+        try:
+            with open(self.folder / CONSOLE, "rb") as file:
+                head = file.read(most)
+                size = file.seek(0, 2)
+                if size <= most and self.console_length <= 2 * _CONSOLE_END:
+                    return head.decode("utf-8", "replace")
+                file.seek(max(0, size - most))
+                tail = file.read().decode("utf-8", "replace")[-_CONSOLE_END:]
+        except FileNotFoundError:
+            return ""
+        start = head.decode("utf-8", "replace")[:_CONSOLE_END]
+        left_out = max(0, self.console_length - len(start) - len(tail))
+        return f"{start}\n[… {left_out} characters left out; the journal has them …]\n{tail}"
 
     def _apply(self, line: bytes) -> None:
         if not self.with_metrics and b'"metrics"' in line[:_KIND_WITHIN]:
@@ -297,21 +310,3 @@ def read_journal(folder: Path, *, with_metrics: bool = True) -> Journal:
 
 def _time(event: dict[str, Any]) -> datetime:
     return datetime.fromisoformat(event["time"])
-
-
-def _read_ends(path: Path, length: int) -> str:
-    """Return a text file's `length` characters, or the two ends of them."""
-    most = 4 * _CONSOLE_END  # bytes that so many characters take at most
-    try:
-        with open(path, "rb") as file:
-            head = file.read(most)
-            size = file.seek(0, 2)
-            if size <= most and length <= 2 * _CONSOLE_END:
-                return head.decode("utf-8", "replace")
-            file.seek(max(0, size - most))
-            tail = file.read().decode("utf-8", "replace")[-_CONSOLE_END:]
-    except FileNotFoundError:
-        return ""
-    start = head.decode("utf-8", "replace")[:_CONSOLE_END]
-    left_out = max(0, length - len(start) - len(tail))
-    return f"{start}\n[… {left_out} characters left out; the journal has them …]\n{tail}"

@@ -21,70 +21,6 @@ from registry.store.schema import Schema, dtype_name
 _CLAIM = re.compile(rf"\.parts-(\d{{6}})-(\d{{6}}){re.escape(TEMPORARY)}")
 
 
-class PartsClaim:
-    """The right of one writer to write the parts of a range, until it is released or dies.
-
-    Parameters
-    ----------
-    folder : Path
-        Where the parts lie.
-    parts : range
-        Indices of the parts, one after the other.
-
-    Raises
-    ------
-    StoreError
-        If a writer that lives has claimed one of them.
-    """
-
-    def __init__(self, folder: Path, parts: range):
-        if parts.step != 1 or not parts:
-            raise StoreError(f"got {parts!r}; expected a range of consecutive parts")
-        self.path = folder / f".parts-{parts.start:06d}-{parts.stop:06d}{TEMPORARY}"
-        with locked(folder):  # so that of two writers one looks first
-            require_unclaimed(folder, parts)
-            self._descriptor = lock(self.path)
-
-    def release(self) -> None:
-        """Let others write these parts."""
-        if self._descriptor is not None:
-            self.path.unlink(missing_ok=True)
-            os.close(self._descriptor)
-            self._descriptor = None
-
-
-def require_unclaimed(folder: Path, parts: range | None = None) -> None:
-    """Make sure that no writer who lives has claimed one of these parts, or any at all.
-
-    Raises
-    ------
-    StoreError
-        If one has; with its range.
-    """
-    for path in folder.glob(f".parts-*{TEMPORARY}"):
-        found = _CLAIM.fullmatch(path.name)
-        if found is None:
-            continue
-        start, stop = int(found[1]), int(found[2])
-        overlaps = parts is None or (start < parts.stop and parts.start < stop)
-        if overlaps and not _remove_if_dead(path):
-            raise StoreError(
-                f"parts {start} to {stop - 1} in {folder} are being written by another"
-            )
-
-
-def _remove_if_dead(path: Path) -> bool:
-    """Remove a claim that no process holds any more; return whether it is gone."""
-    if not path.exists():
-        return True
-    descriptor = lock(path, wait=False)
-    if descriptor is None:
-        return False
-    path.unlink(missing_ok=True)
-    os.close(descriptor)
-    return True
-
-
 SUMMARY = "summary.nc"
 ROW_BYTES = 8 * 2**20
 """Size of the dask chunks in which parts are read, per variable: a compromise of rows and scans."""
@@ -175,13 +111,19 @@ class ShardWriter:
         self._done: dict[int, int] = {}
         self._guard = guard
         self._range = parts
-        self._claim: PartsClaim | None = None
+        self._claim = folder / ""
+        self._lock: int | None = None
         folder.mkdir(parents=True, exist_ok=True)
         if parts is None:
-            require_unclaimed(folder)
+            _require_unclaimed(folder)
             clear_temporary(folder)
         else:
-            self._claim = PartsClaim(folder, parts)
+            if parts.step != 1 or not parts:
+                raise StoreError(f"got {parts!r}; expected a range of consecutive parts")
+            self._claim = folder / f".parts-{parts.start:06d}-{parts.stop:06d}{TEMPORARY}"
+            with locked(folder):  # so that of two writers one looks first
+                _require_unclaimed(folder, parts)
+                self._lock = lock(self._claim)
             for index in parts:
                 clear_temporary(folder, part_name(index))
         self._resume()
@@ -194,8 +136,10 @@ class ShardWriter:
 
     def close(self) -> None:
         """Let others write the parts of the range; what is written stays."""
-        if self._claim is not None:
-            self._claim.release()
+        if self._lock is not None:
+            self._claim.unlink(missing_ok=True)
+            os.close(self._lock)
+            self._lock = None
 
     def _resume(self) -> None:
         for path in sorted(self.folder.glob("part-*.nc")):
@@ -452,3 +396,29 @@ def _chunk_rows(variable: xr.Variable) -> int:
     stored = max(1, (variable.encoding.get("chunksizes") or (length,))[0])
     rows = ROW_BYTES * length // max(1, variable.nbytes)
     return min(length, max(stored, rows - rows % stored))
+
+
+def _require_unclaimed(folder: Path, parts: range | None = None) -> None:
+    """Make sure that no writer who lives has claimed one of these parts, or any at all."""
+    for path in folder.glob(f".parts-*{TEMPORARY}"):
+        found = _CLAIM.fullmatch(path.name)
+        if found is None:
+            continue
+        start, stop = int(found[1]), int(found[2])
+        overlaps = parts is None or (start < parts.stop and parts.start < stop)
+        if overlaps and not _remove_if_dead(path):
+            raise StoreError(
+                f"parts {start} to {stop - 1} in {folder} are being written by another"
+            )
+
+
+def _remove_if_dead(path: Path) -> bool:
+    """Remove a claim that no process holds any more; return whether it is gone."""
+    if not path.exists():
+        return True
+    descriptor = lock(path, wait=False)
+    if descriptor is None:
+        return False
+    path.unlink(missing_ok=True)
+    os.close(descriptor)
+    return True

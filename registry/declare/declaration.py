@@ -20,7 +20,6 @@ from registry.declare.declared import (
     Declaration,
     Experiment,
     Need,
-    Picks,
     Reference,
     SelectionError,
     format_value,
@@ -238,18 +237,13 @@ class _Joiner(DraftReader):
             message = f"slot {slot.name!r} wants {slot}; {name!r} provides {kind!r}"
             self.faults.add(where, message + nearest(name, fitting))
             return None
-        picks = self._picks(where, reference)
-        return None if picks is None else Need(slot.name, kind, name, picks)
-
-    def _picks(self, where: KeyPath, reference: Reference) -> Picks | None:
-        """Return the cells of its experiment that a reference names; none for a resource."""
-        if reference.name in self.resources:
+        if name in self.resources:
             if reference.values:
-                self.faults.add(where, f"{reference.name!r} has no cells; got {str(reference)!r}")
-            return ()
-        experiment = self.experiments.get(reference.name)
+                self.faults.add(where, f"{name!r} has no cells; got {str(reference)!r}")
+            return Need(slot.name, kind, name)
         try:
-            return experiment.pick(reference) if experiment else None
+            experiment = self.experiments.get(name)
+            return Need(slot.name, kind, name, experiment.pick(reference)) if experiment else None
         except SelectionError as error:
             self.faults.add(where, str(error))
             return None

@@ -209,8 +209,8 @@ class DraftReader:
     def _read_family(self, family: str, table: Values) -> None:
         for name, value in table.items():
             self._claim(family, name)
-            settings = dict(self._table((family, name), value))
-            if isinstance(value, dict):
+            if self._typed((family, name), value, dict, "a table") is not None:
+                settings = dict(value)
                 kind = self._kind((family, name), family, settings.pop("kind", None))
                 if kind is not None:
                     self._read_resource(name, kind, settings)
@@ -246,12 +246,10 @@ class DraftReader:
     def _read_experiments(self, table: Values) -> None:
         for name, value in table.items():
             self._claim("experiments", name)
-            if not isinstance(value, dict):
-                self._table(("experiments", name), value)
-                continue
-            draft = self.drafts[name] = self._draft(name, value)
-            if draft.stage is not None:
-                self.provided.setdefault(name, draft.stage.output.name)
+            if self._typed(("experiments", name), value, dict, "a table") is not None:
+                draft = self.drafts[name] = self._draft(name, value)
+                if draft.stage is not None:
+                    self.provided.setdefault(name, draft.stage.output.name)
 
     def _draft(self, name: str, table: Values) -> Draft:
         where: KeyPath = ("experiments", name)
@@ -281,16 +279,15 @@ class DraftReader:
         if "stage" not in table:
             self.faults.add(where, "key 'stage' is missing")
             return None
-        name = self._string((*where, "stage"), table["stage"])
-        if name is None:
+        where = (*where, "stage")
+        name = self._string(where, table["stage"])
+        stage = None if name is None else self._load_stage(name)
+        if isinstance(stage, str):
+            self.faults.add(where, stage)
             return None
-        stage = self._load_stage(name)
-        if isinstance(stage, Stage):
-            if name != stage.name:
-                self.faults.add_old_name((*where, "stage"), name, stage.name)
-            return stage
-        self.faults.add((*where, "stage"), stage)
-        return None
+        if name and stage and name != stage.name:
+            self.faults.add_old_name(where, name, stage.name)
+        return stage
 
     def _reference(self, where: KeyPath, value: Any) -> Reference | None:
         if (text := self._string(where, value)) is None:

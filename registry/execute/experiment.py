@@ -19,7 +19,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Collection, Iterator, Mapping, MutableMapping, Sequence
-from dataclasses import replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,7 @@ class TaskRefusedError(SystemExit):
     """A task that cannot be run as asked; ends the process with its message and status 1."""
 
 
+@dataclass(eq=False)
 class StageExperiment:
     """One run of a stage as a Sacred experiment.
 
@@ -81,27 +82,21 @@ class StageExperiment:
         Whether the record stays in the journal.
     """
 
-    def __init__(
-        self,
-        stage: Stage,
-        project: Project,
-        task: ResolvedTask | None = None,
-        *,
-        cells: tuple[Cell, ...] = (),
-        uid: str | None = None,
-        journal_only: bool = False,
-    ):
-        self.stage = stage
-        self.project = project
-        self.task = task
-        self.uid = uid or new_uid()
-        self.journal_only = journal_only
+    stage: Stage
+    project: Project
+    task: ResolvedTask | None = None
+    _: KW_ONLY
+    cells: tuple[Cell, ...] = ()
+    uid: str = field(default_factory=new_uid)
+    journal_only: bool = False
+
+    def __post_init__(self) -> None:
         self.unobserved = False
         self.note = ""  # what should be known of a run that went well
         self.database: Database | None = None
         self.observer: JournalObserver | None = None
         self.projector: Projector | None = None
-        self.sacred = self._build((*cells, task.cell) if task else cells)
+        self.sacred = self._build((*self.cells, self.task.cell) if self.task else self.cells)
 
     def run(self) -> Mapping[str, Any]:
         """Run the given task through Sacred; what it raises passes through.

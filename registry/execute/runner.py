@@ -263,22 +263,21 @@ def run_plan(
     if isinstance(runner, str):
         stages = {task.stage for task in plan.due}
         runner = open_runner("here" if here else runner, stages, workers)
-    return _Schedule(project, plan, runner, watcher or Watcher(), journal_only).run()
+    due = {task.name: task for task in plan.due}
+    return _Schedule(project, runner, watcher or Watcher(), journal_only, due).run()
 
 
+@dataclass
 class _Schedule:
     """Hands out tasks whose inputs are there, and takes back what became of them."""
 
-    def __init__(
-        self, project: Project, plan: Plan, runner: Runner, watcher: Watcher, journal_only: bool
-    ):
-        self.project = project
-        self.runner = runner
-        self.watcher = watcher
-        self.journal_only = journal_only
-        self.waiting = {task.name: task for task in plan.due}
-        self.running: dict[str, Task] = {}  # by the identifier of the run
-        self.outcomes: dict[str, TaskOutcome] = {}
+    project: Project
+    runner: Runner
+    watcher: Watcher
+    journal_only: bool
+    waiting: dict[str, Task]
+    running: dict[str, Task] = field(default_factory=dict)  # by the identifier of the run
+    outcomes: dict[str, TaskOutcome] = field(default_factory=dict)
 
     def run(self) -> list[TaskOutcome]:
         """Run everything; return what became of it."""

@@ -151,9 +151,7 @@ def connect(
     url = url or os.environ.get(URL_VARIABLE)
     if url and url.strip().lower() == OFF:
         return None
-    if url:
-        return _open(url, name, lambda: _open(url, name))
-    return _open_embedded(project_root, name, server.start)
+    return _open(url, name) if url else _open_embedded(project_root, name, server.start)
 
 
 def redact(text: str) -> str:
@@ -206,14 +204,11 @@ _leave_at_once()
 def _open_embedded(
     project_root: Path, name: str, find: Callable[[Path], server.Server]
 ) -> Database:
-    def reopen() -> Database:
-        return _open_embedded(project_root, name, server.revive)
-
     try:
         address = find(project_root).uri
     except (server.ServerError, OSError) as error:
         raise DatabaseError(str(error)) from error
-    return _open(address, name, reopen)
+    return _open(address, name, lambda: _open_embedded(project_root, name, server.revive))
 
 
 def _open(url: str, name: str, reopen: Callable[[], Database] | None = None) -> Database:

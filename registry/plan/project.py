@@ -109,7 +109,7 @@ class Project:
         return make_plan(
             graph,
             chosen,
-            identities=self.identities(graph.resources_behind(chosen)),
+            identities=self._identities(graph, chosen),
             states=self.store.states(verify),
             past=self.store.past,
             sources={cell.name: sources_hash(cell.stage, modules_of(cell)) for cell in cells},
@@ -117,9 +117,10 @@ class Project:
             rerun_changed_code=rerun_changed_code,
         )
 
-    def identities(self, names: Iterable[str]) -> dict[str, str | None]:
-        """Return the identity of the data behind resources; None where it cannot be read."""
-        return {name: self._identity(self.declaration.resources[name])[0] for name in names}
+    def _identities(self, graph: Graph, cells: Iterable[str]) -> dict[str, str | None]:
+        """Return the identity of the data behind cells; None where it cannot be read."""
+        behind = graph.resources_behind(cells)
+        return {name: self._identity(self.declaration.resources[name])[0] for name in behind}
 
     def _identity(self, resource: Resource) -> tuple[str | None, str]:
         """Return the identity of a resource's data; or None, and why it cannot be read."""
@@ -167,7 +168,7 @@ class Project:
 
     def fingerprints(self, graph: Graph, name: str) -> dict[str, str]:
         """Return the fingerprints of a cell and of all that it rests on, by name."""
-        return fingerprints(graph, [name], self.identities(graph.resources_behind([name])))
+        return fingerprints(graph, [name], self._identities(graph, [name]))
 
     def inputs(self, graph: Graph, cell: Cell, known: Mapping[str, str]) -> dict[str, Input]:
         """Return the inputs of a cell, opened nowhere yet.
@@ -267,7 +268,7 @@ class Project:
     def _remembered_fingerprints(self, cell: Cell) -> dict[str, str]:
         """Return fingerprints by name; of data that cannot be read, as it was last read."""
         behind = self.graph.behind([cell.name])
-        identities = self.identities(self.graph.resources_behind([cell.name]))
+        identities = self._identities(self.graph, [cell.name])
         for name in [name for name, identity in identities.items() if identity is None]:
             identities[name] = self._remembered_identity(name, behind)
         return fingerprints(self.graph, [cell.name], identities)

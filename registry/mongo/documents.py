@@ -46,23 +46,17 @@ class StoredFile:
         Where its content lies in the journal.
     md5 : str
         Digest of its content.
-    filename : str or None
-        Its name there; None for artifacts, whose names contain the number of the run.
-    artifact : str or None
-        Name of the artifact.
-    content_type : str or None
-        MIME type of the artifact.
-    metadata : object
-        Of the artifact.
+    name : str
+        Its name there; of an artifact, what follows the number of the run in it.
+    extra : dict or None
+        Of an artifact: its MIME type and metadata.
     """
 
     id: Any
     path: Path
     md5: str
-    filename: str | None = None
-    artifact: str | None = None
-    content_type: str | None = None
-    metadata: Any = None
+    name: str
+    extra: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -108,18 +102,21 @@ def documents(journal: Journal) -> RunDocuments:
         No document is larger than MongoDB takes: the middle of the console and, if need be, the
         largest other values are replaced by a line that says so.
     """
-    base = Path(journal.experiment["base_dir"])
+    base, folder = Path(journal.experiment["base_dir"]), journal.folder
     sources = [
         StoredFile(
-            object_id("source", base / name, md5),
-            journal.folder / "sources" / md5,
-            md5,
-            filename=str(base / name),
+            object_id("source", base / name, md5), folder / "sources" / md5, md5, f"{base / name}"
         )
         for name, md5 in journal.experiment["sources"]
     ]
     artifacts = [
-        _artifact_file(journal, number, artifact)
+        StoredFile(
+            object_id("artifact", journal.uid, number, artifact["name"], artifact["md5"]),
+            folder / "artifacts" / artifact["md5"],
+            artifact["md5"],
+            artifact["name"],
+            {"contentType": artifact["content_type"], "metadata": artifact["metadata"]},
+        )
         for number, artifact in enumerate(journal.artifacts)
         if artifact["kept"]
     ]
@@ -169,7 +166,7 @@ def _run(
         "meta": journal.meta,
         "status": journal.status,
         "resources": journal.resources[:_MOST_RESOURCES],
-        "artifacts": [{"name": file.artifact, "file_id": file.id} for file in artifacts],
+        "artifacts": [{"name": file.name, "file_id": file.id} for file in artifacts],
         "captured_out": journal.console(),
         "info": _info(journal, metrics),
         "heartbeat": journal.heartbeat,
@@ -195,18 +192,6 @@ def _info(journal: Journal, metrics: tuple[MetricDocument, ...]) -> dict[str, An
     if metrics:
         info["metrics"] = [{"name": metric.name, "id": str(metric.id)} for metric in metrics]
     return {**info, "factbook": facts}
-
-
-def _artifact_file(journal: Journal, number: int, artifact: dict[str, Any]) -> StoredFile:
-    name, md5 = artifact["name"], artifact["md5"]
-    return StoredFile(
-        object_id("artifact", journal.uid, number, name, md5),
-        journal.folder / "artifacts" / md5,
-        md5,
-        artifact=name,
-        content_type=artifact["content_type"],
-        metadata=artifact["metadata"],
-    )
 
 
 def _fit(run: dict[str, Any]) -> None:

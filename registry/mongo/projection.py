@@ -120,10 +120,10 @@ class _Storing:
         self.database.check()
         wanted = documents(self.journal)
         files = wanted.files
-        self._store_files({file.filename: file for file in files if file.filename is not None})
+        self._store_files({file.name: file for file in files if file.extra is None})
         self.run_id = self._find_run() or self._insert_run(wanted.run)
-        named = {f"artifact://runs/{self.run_id}/{file.artifact}": file for file in files}
-        self._store_files({name: file for name, file in named.items() if file.artifact})
+        artifacts = [file for file in files if file.extra is not None]
+        self._store_files({f"artifact://runs/{self.run_id}/{f.name}": f for f in artifacts})
         self._store_metrics(wanted.metrics)
         self.working(0.0)
         self._update_run(wanted.run)
@@ -273,9 +273,8 @@ class _Storing:
             "chunkSize": _CHUNK,
             "length": len(content),
             "uploadDate": datetime.now(UTC),
+            **(file.extra or {}),
         }
-        if file.artifact is not None:
-            described |= {"contentType": file.content_type, "metadata": file.metadata}
         self._add("fs.files", {"_id": identity}, described)
 
     def _add(self, collection: str, key: dict[str, Any], value: dict[str, Any]) -> None:

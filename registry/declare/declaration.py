@@ -33,7 +33,7 @@ from registry.declare.faults import (
     KeyPath,
 )
 from registry.declare.stage import Slot, Stage
-from registry.declare.tables import Draft, DraftReader, Values, first_key, keys_of
+from registry.declare.tables import Draft, DraftReader, Values
 from registry.suggest import nearest
 
 FILE_NAME = "experiments.toml"
@@ -326,7 +326,7 @@ class _Matrix:
         except ConfigError as error:
             for fault in error.faults:
                 is_of_product = not fault.key and self.draft.matrix
-                if not is_of_product and first_key(fault) not in self.draft.faulty:
+                if not is_of_product and not self.draft.faulty.intersection(fault.keys[:1]):
                     self._report(fault, 0)
             return values
 
@@ -341,7 +341,7 @@ class _Matrix:
             except ConfigError as error:
                 values.append(value)
                 for fault in error.faults:
-                    if first_key(fault) == key:
+                    if fault.keys[:1] == (key,):
                         self._report(fault, index)
         self._check_duplicates(key, values)
         return tuple(values)
@@ -352,7 +352,7 @@ class _Matrix:
     def _report(self, fault: Fault, index: int) -> None:
         """Add a fault at its key of the configuration, or at a value of an axis."""
         key, *inner = fault.key.split(".")
-        where: KeyPath = ("config", *keys_of(fault))
+        where: KeyPath = ("config", *fault.keys)
         if key in self.draft.matrix:
             is_unknown = fault.message.startswith("unknown key")
             where = ("matrix", key) if is_unknown else ("matrix", key, index, *inner)

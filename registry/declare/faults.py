@@ -53,6 +53,11 @@ class Fault:
     message: str
     line: int | None = None
 
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys of a configuration that lead to it; none for the whole of it."""
+        return tuple(self.key.split(".")) if self.key else ()
+
     def __str__(self) -> str:
         return ": ".join(part for part in (self.key, self.message) if part)
 

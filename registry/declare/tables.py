@@ -19,7 +19,6 @@ from registry.declare.declared import (
 )
 from registry.declare.faults import (
     ConfigError,
-    Fault,
     FaultList,
     KeyPath,
     StageError,
@@ -104,8 +103,13 @@ class DraftReader:
         return {name for name, kind in self.provided.items() if not kinds or kind in kinds}
 
     def add_unknown(self, where: KeyPath, what: str, name: str, *known: Iterable[str]) -> None:
-        """Add an unknown name, unless a plug-in that failed may well be what knows it."""
-        near = _nearest(name, *known)
+        """Add an unknown name, unless a plug-in that failed may well be what knows it.
+
+        A near match is searched in each group of known names, the first one first.
+        """
+        tails = [nearest(name, group) for group in known]
+        near = next((tail for tail in tails if tail.startswith("; did you mean")), None)
+        near = near or next(filter(None, tails), "")
         if self._has_all_plugins or near.startswith("; did you mean"):
             self.faults.add(where, f"{what} {name!r}{near}")
 
@@ -234,8 +238,8 @@ class DraftReader:
             settings = kind.settings.validate(plain)
         except ConfigError as error:
             for fault in error.faults:
-                if first_key(fault) not in values.keys() - plain.keys():
-                    self.faults.add((*where, *keys_of(fault)), fault.message)
+                if not (values.keys() - plain.keys()).intersection(fault.keys[:1]):
+                    self.faults.add((*where, *fault.keys), fault.message)
             return
         config = kind.settings.plain(settings)
         row = (name, kind.family, kind.name, kind.provides)
@@ -326,16 +330,6 @@ class DraftReader:
             self.suites[name] = self._strings(("suites", name), value)
 
 
-def keys_of(fault: Fault) -> tuple[str, ...]:
-    """Return the keys that lead to a configuration's fault; none for the whole of it."""
-    return tuple(fault.key.split(".")) if fault.key else ()
-
-
-def first_key(fault: Fault) -> str:
-    """Return the outermost key of a configuration's fault, or ""."""
-    return fault.key.split(".")[0]
-
-
 def _attempt(what: str, load: Callable[[], T]) -> T | str:
     """Return what is loaded, or why it cannot be: stages and plug-ins are somebody else's code."""
     try:
@@ -344,10 +338,3 @@ def _attempt(what: str, load: Callable[[], T]) -> T | str:
         return str(error)
     except Exception as error:
         return f"{what} raised {type(error).__name__}: {error}"
-
-
-def _nearest(name: str, *groups: Iterable[str]) -> str:
-    """Return a near match from the first group that has one, else what the first group has."""
-    tails = [nearest(name, group) for group in groups]
-    near = [tail for tail in tails if tail.startswith("; did you mean")]
-    return next(iter(near or filter(None, tails)), "")

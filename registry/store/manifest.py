@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -177,24 +177,22 @@ def file_faults(folder: str | Path, manifest: Mapping[str, Any], verify: bool = 
     files = manifest.get("files")
     if not isinstance(files, list):
         return [f"{MANIFEST} lists no files"]
-    return list(_faults(str(folder), files, verify))
+    return [fault for entry in files if (fault := _fault(str(folder), entry, verify))]
 
 
-def _faults(folder: str, files: Iterable[Any], verify: bool) -> Iterator[str]:
-    for entry in files:
-        try:
-            name, size, sha256 = entry["name"], entry["size"], entry["sha256"]
-        except (KeyError, TypeError):
-            yield f"{MANIFEST} has an entry that it should not: {entry!r}"
-            continue
+def _fault(folder: str, entry: Any, verify: bool) -> str:
+    try:
+        name, size, sha256 = entry["name"], entry["size"], entry["sha256"]
         path = f"{folder}/{name}"
-        try:
-            got = os.stat(path).st_size
-            if got != size:
-                yield f"{name} has {got:,} bytes; expected {size:,}"
-            elif verify and file_sha256(Path(path)) != sha256:
-                yield f"{name} has another checksum than when it was written"
-        except FileNotFoundError:
-            yield f"{name} is missing"
-        except OSError as error:
-            yield f"{name} cannot be read: {error.strerror}"
+        got = os.stat(path).st_size
+        if got != size:
+            return f"{name} has {got:,} bytes; expected {size:,}"
+        if verify and file_sha256(Path(path)) != sha256:
+            return f"{name} has another checksum than when it was written"
+    except (KeyError, TypeError):
+        return f"{MANIFEST} has an entry that it should not: {entry!r}"
+    except FileNotFoundError:
+        return f"{name} is missing"
+    except OSError as error:
+        return f"{name} cannot be read: {error.strerror}"
+    return ""

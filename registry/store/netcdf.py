@@ -163,7 +163,11 @@ def _write(dataset: xr.Dataset, path: Path) -> ContentDigest:
             stored.attrs.update(_attributes(dataset, str(name)))
             running = digest.begin(str(name), variable, name in dataset.coords)
             for rows, block in blocks(variable, step=(stored.chunks or (1,))[0]):
-                stored[rows if variable.ndim else ...] = _stored_values(block)
+                kind = dtype_name(block.dtype)
+                held = block.view("int8") if kind == "bool" else block
+                stored[rows if variable.ndim else ...] = (
+                    held.astype(object) if kind == "str" else held
+                )
                 running.feed(block)
                 raw.raise_error()
             digest.end(str(name), running)
@@ -192,13 +196,6 @@ def _create(file: h5netcdf.File, name: str, variable: xr.Variable) -> h5netcdf.V
         return file.create_variable(name, dims, dtype)
     chunks = chunk_shape(variable.shape, variable.dtype.itemsize)
     return file.create_variable(name, dims, dtype, chunks=chunks, **COMPRESSION)
-
-
-def _stored_values(block: Any) -> Any:
-    name = dtype_name(block.dtype)
-    return (
-        block.astype(object) if name == "str" else block.view("int8") if name == "bool" else block
-    )
 
 
 def _attributes(dataset: xr.Dataset, name: str) -> dict[str, Any]:

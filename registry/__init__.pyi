@@ -6,7 +6,7 @@ from .declare.faults import ConfigError, RenamedWarning, StageError
 from .declare.plugins import kind
 from .declare.settings import Formerly, Runtime, Since
 from .declare.stage import Input, Inputs, Run, Stage
-from .execute.command import run_module
+from .execute.experiment import run_module
 from .plan.sources import content_identity
 from .store.datasets import open_dataset, write_dataset
 from .store.durable import StoreError

@@ -20,10 +20,9 @@ _OWN = {
     "list": "tasks:list_",
     "plan": "tasks:plan",
     "status": "tasks:status",
-    **{name: f"records:{name}" for name in ("runs", "show", "diff", "path", "sync")},
+    **{name: f"records:{name}" for name in ("runs", "show", "diff", "path", "sync", "mongo")},
     "run": "run:run",
-    "mongo": "servers:mongo",
-    "dashboard": "servers:dashboard",
+    "dashboard": "records:dashboard",
 }
 """Commands to modules and functions, imported when called: planning needs no pymongo."""
 

@@ -74,7 +74,7 @@ def store_journal(
     sent : Sent or None
         What earlier calls for this journal and database have stored; updated.
     working : callable
-        Told before every operation how many seconds it may take beyond the usual.
+        Called before every operation with the seconds it may take beyond the usual.
 
     Returns
     -------

@@ -15,8 +15,7 @@ import pymongo
 import pytest
 
 from registry.declare.stage import load_stage
-from registry.execute.command import command_line
-from registry.execute.experiment import sacred_name
+from registry.execute.experiment import command_line, sacred_name
 from registry.execute.runner import EXIT_NOT_RECORDED
 from registry.mongo.database import URL_VARIABLE, connect
 from registry.mongo.projector import Projector, sync

@@ -95,13 +95,14 @@ class ExperimentStore:
         try:
             run = os.readlink(f"{folder}/current")
         except FileNotFoundError:
-            return self._without_output(_last_attempt(folder))
+            return self._without_output(self.last_attempt(experiment, fingerprint))
         except OSError:
-            return TaskState(State.DAMAGED, _last_attempt(folder), why="current is no link")
+            run = self.last_attempt(experiment, fingerprint)
+            return TaskState(State.DAMAGED, run or None, why="current is no link")
         return _output_state(folder, run, verify)
 
-    def _without_output(self, run: str | None) -> TaskState:
-        if run is None:
+    def _without_output(self, run: str) -> TaskState:
+        if not run:
             return NEVER_RAN
         recorded = self._read_status(run)
         if not recorded:
@@ -114,7 +115,12 @@ class ExperimentStore:
 
     def last_attempt(self, experiment: str, fingerprint: str) -> str:
         """Return the identifier of a task's last run, which begins with the time; "" for none."""
-        return _last_attempt(f"{self.root}/{experiment}/{fingerprint}") or ""
+        path = f"{self.root}/{experiment}/{fingerprint}/attempts"
+        try:
+            with open(path, encoding="utf-8", errors="replace") as file:
+                return (file.read().split() or [""])[-1]
+        except OSError:
+            return ""
 
     def history(self, experiment: str) -> dict[str, list[Earlier]]:
         """Return the tasks that were started for each cell of an experiment, oldest first."""
@@ -234,16 +240,6 @@ def _output_state(folder: str, run: str, verify: bool) -> TaskState:
         why="; ".join(faults[:3]),
         path=path,
     )
-
-
-def _last_attempt(folder: str) -> str | None:
-    """Return the identifier of the last run of a task, or None."""
-    try:
-        with open(f"{folder}/attempts", encoding="utf-8", errors="replace") as file:
-            lines = file.read().split()
-    except OSError:
-        return None
-    return lines[-1] if lines else None
 
 
 def publish(folder: Path) -> None:

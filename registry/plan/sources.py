@@ -50,7 +50,8 @@ class Code:
     digest : str
         Digest of the files: 16 hexadecimal digits, without comments and layout.
     packages, package_hashes : mapping of str to str
-        Installed versions, and digests of what was installed, by name.
+        Installed versions of the distribution and of what it requires, and digests of the lists of
+        files, with their hashes, that were installed, by name.
     commit : Commit or None
         Of the repository that the stage is in, or else of the project's.
     """
@@ -85,7 +86,11 @@ def code_of(stage: str, project_root: Path, modules: tuple[str, ...] = ()) -> Co
     if main is None:
         raise StageError(f"stage {stage!r} has no source file")
     commit = commit_of(main.parent) or commit_of(project_root)
-    versions, hashes = package_versions(), package_hashes()
+    versions = {name: found.version for name, found in _distributions().items()}
+    hashes = {
+        name: _short_digest(found.read_text("RECORD") or "")
+        for name, found in _distributions().items()
+    }
     files, digest = stage_sources(stage, modules), sources_hash(stage, modules)
     return Code(main, files, digest, versions, hashes, commit)
 
@@ -219,36 +224,17 @@ def commit_of(folder: Path) -> Commit | None:
     """Return the git commit that a folder stands at, or None outside a repository."""
     try:
         commit, top = _git(folder, "rev-parse", "HEAD", "--show-toplevel").splitlines()
-        remote = _git(folder, "config", "--get", "remote.origin.url", failing="")
+        remote = _git(folder, "config", "--default", "", "--get", "remote.origin.url")
         dirty = bool(_git(folder, "status", "--porcelain", "--untracked-files=no"))
     except (OSError, ValueError, subprocess.SubprocessError):
         return None
     return Commit(remote or top, commit, dirty)
 
 
-def _git(folder: Path, *arguments: str, failing: str | None = None) -> str:
-    done = subprocess.run(
-        ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10
-    )
-    if done.returncode and failing is not None:
-        return failing
-    done.check_returncode()
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
     return done.stdout.strip()
-
-
-@functools.cache
-def package_versions() -> dict[str, str]:
-    """Return the installed versions of the distribution and of what it requires, by name."""
-    return {name: found.version for name, found in _distributions().items()}
-
-
-@functools.cache
-def package_hashes() -> dict[str, str]:
-    """Return digests of the lists of files, with their hashes, that were installed, by name."""
-    return {
-        name: _short_digest(found.read_text("RECORD") or "")
-        for name, found in _distributions().items()
-    }
 
 
 @functools.cache

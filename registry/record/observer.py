@@ -212,7 +212,14 @@ class JournalObserver(RunObserver):
         try:
             if not (pool / md5).exists():
                 md5 = _keep(path, pool)
-            _link(pool / md5, self.folder / "sources")
+            kept = self.folder / "sources" / md5
+            kept.parent.mkdir(exist_ok=True)
+            try:
+                kept.hardlink_to(pool / md5)  # a second name takes no room
+            except FileExistsError:
+                pass
+            except OSError:
+                shutil.copyfile(pool / md5, kept)
         except OSError:
             _LOG.warning("the source %s was not kept", path, exc_info=True)
         return md5
@@ -313,15 +320,3 @@ def _keep(path: Path, folder: Path) -> str:
     finally:
         temporary.unlink(missing_ok=True)
     return md5
-
-
-def _link(path: Path, folder: Path) -> None:
-    """Give a kept file a second name in `folder`, which takes no room; or copy it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with suppress(FileExistsError):
-        try:
-            (folder / path.name).hardlink_to(path)
-        except FileExistsError:
-            raise
-        except OSError:
-            shutil.copyfile(path, folder / path.name)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from registry.plan import sources
-from registry.plan.sources import code_of, commit_of, module_file, package_versions, sources_hash
+from registry.plan.sources import code_of, commit_of, module_file, sources_hash
 
 PACKAGE = {
     "__init__.py": "",
@@ -144,12 +144,13 @@ def test_the_code_of_a_stage(package: str, tmp_path: Path) -> None:
 
 
 def test_packages_are_those_that_running_needs() -> None:
-    versions = package_versions()
+    code = code_of("fact.train_sae", Path())
+    versions = code.packages
     assert versions["numpy"] == metadata.version("numpy")
     assert versions["factbook"] == metadata.version("factbook")
     assert "pytest" not in versions
-    assert sources.package_hashes().keys() == versions.keys()
-    assert len(sources.package_hashes()["numpy"]) == 16
+    assert code.package_hashes.keys() == versions.keys()
+    assert len(code.package_hashes["numpy"]) == 16
 
 
 def git(folder: Path, *arguments: str) -> str:

@@ -181,7 +181,11 @@ def _cells(
 ) -> Iterator[Cell]:
     labels = experiment.labels
     names = _names(experiment, labels)
-    former = _former_names(experiment)
+    former_labels = [
+        label.removesuffix(axis.key) + axis.former_key if axis.former_key else label
+        for label, axis in zip(labels, experiment.axes, strict=True)
+    ]
+    former = [] if former_labels == list(labels) else _names(experiment, former_labels)
     slots = [need.slot for need in experiment.needs]
     filled = [
         _fill(experiment, need, declaration, by_experiment, len(names)) for need in experiment.needs
@@ -201,14 +205,6 @@ def _cells(
             experiment.former_stages,
             former[index] if former else "",
         )
-
-
-def _former_names(experiment: Experiment) -> list[str]:
-    labels = [
-        label.removesuffix(axis.key) + axis.former_key if axis.former_key else label
-        for label, axis in zip(experiment.labels, experiment.axes, strict=True)
-    ]
-    return [] if labels == list(experiment.labels) else _names(experiment, labels)
 
 
 def _names(experiment: Experiment, labels: Iterable[str]) -> list[str]:

@@ -6,7 +6,6 @@ Planning needs no stage and imports nothing any more.
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import re
@@ -422,14 +421,16 @@ class Declaration:
             ],
             "experiments": [_describe_experiment(entry) for entry in self.experiments.values()],
             "suites": [
-                {"name": name, "items": list(items), "experiments": self._members(items)}
+                {
+                    "name": name,
+                    "items": list(items),
+                    "experiments": list(
+                        dict.fromkeys(e.name for item in items for e, _ in self.match(item))
+                    ),
+                }
                 for name, items in self.suites.items()
             ],
         }
-
-    def _members(self, items: tuple[str, ...]) -> list[str]:
-        matched = itertools.chain.from_iterable(map(self.match, items))
-        return list(dict.fromkeys(experiment.name for experiment, _ in matched))
 
 
 def _describe_experiment(experiment: Experiment) -> dict[str, Any]:

@@ -20,7 +20,7 @@ import psutil
 from registry.record.appendfile import BALLAST_FILE
 from registry.record.journal import EVENTS, Journal, aware, read_journal, timestamp
 from registry.record.plain import encode
-from registry.store.durable import StoreError, locked, read_json, write_json
+from registry.store.durable import StoreError, append_line, locked, read_json, write_json
 
 State = Literal["alive", "gone", "elsewhere"]
 
@@ -280,15 +280,12 @@ def note_death(folder: Path) -> bool:
         return False
     try:
         (folder / BALLAST_FILE).unlink(missing_ok=True)  # room for the event on a full disk
-        with open(folder / EVENTS, "r+b", buffering=0) as file, locked(folder / EVENTS):
+        with locked(folder / EVENTS):
             journal = read_journal(folder, with_metrics=False)
             noted = not journal.ended  # by now: somebody else may have been quicker
             if noted:
-                torn = os.fstat(file.fileno()).st_size > journal.size
-                file.seek(0, os.SEEK_END)
-                file.write(f"{chr(10) if torn else ''}{_death(journal)}\n".encode())
-                os.fsync(file.fileno())
-    except OSError:  # full disk, or not ours to write
+                append_line(folder / EVENTS, _death(journal))
+    except (OSError, StoreError):  # full disk, or not ours to write
         return False
     with suppress(OSError, StoreError):
         write_status(folder, status_of(journal.refresh()))

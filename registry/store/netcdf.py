@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 import xarray as xr
 from xarray.backends import BackendArray, H5NetCDFStore
+from xarray.conventions import encode_dataset_coordinates
 from xarray.core.indexing import LazilyIndexedArray
 
 from registry.store.digest import ContentDigest, blocks
@@ -158,9 +159,12 @@ def _write(dataset: xr.Dataset, path: Path) -> ContentDigest:
     digest = ContentDigest()
     with _new_file(path) as (file, raw):
         file.dimensions = {str(name): size for name, size in dataset.sizes.items()}
-        for name, variable in dataset.variables.items():
+        variables, attributes = encode_dataset_coordinates(dataset.drop_encoding())
+        for name, variable in variables.items():
             stored = _create(file, str(name), variable)
-            stored.attrs.update(_attributes(dataset, str(name)))
+            stored.attrs.update(encode_attributes(variable.attrs))
+            if dtype_name(variable.dtype) == "bool":
+                stored.attrs["dtype"] = "bool"
             running = digest.begin(str(name), variable, name in dataset.coords)
             for rows, block in blocks(variable, step=(stored.chunks or (1,))[0]):
                 kind = dtype_name(block.dtype)
@@ -171,7 +175,7 @@ def _write(dataset: xr.Dataset, path: Path) -> ContentDigest:
                 running.feed(block)
                 raw.raise_error()
             digest.end(str(name), running)
-        file.attrs.update(encode_attributes(dataset.attrs) | _loose_coordinates(dataset))
+        file.attrs.update(encode_attributes(attributes))
         file.attrs["content"] = digest.hexdigest()
     return digest
 
@@ -196,32 +200,6 @@ def _create(file: h5netcdf.File, name: str, variable: xr.Variable) -> h5netcdf.V
         return file.create_variable(name, dims, dtype)
     chunks = chunk_shape(variable.shape, variable.dtype.itemsize)
     return file.create_variable(name, dims, dtype, chunks=chunks, **COMPRESSION)
-
-
-def _attributes(dataset: xr.Dataset, name: str) -> dict[str, Any]:
-    variable = dataset.variables[name]
-    attributes = encode_attributes(variable.attrs)
-    if dtype_name(variable.dtype) == "bool":
-        attributes["dtype"] = "bool"
-    if name in dataset.data_vars and (beside := _coordinates(dataset, variable)):
-        attributes["coordinates"] = " ".join(beside)
-    return attributes
-
-
-def _coordinates(dataset: xr.Dataset, variable: xr.Variable) -> list[str]:
-    """Return the coordinates that CF names beside a variable: those that name no dimension."""
-    return sorted(
-        str(name)
-        for name, coord in dataset.coords.items()
-        if name not in dataset.dims and set(coord.dims) <= set(variable.dims)
-    )
-
-
-def _loose_coordinates(dataset: xr.Dataset) -> dict[str, str]:
-    """Return the coordinates that belong to no variable, as xarray looks for them."""
-    beside = {n for v in dataset.data_vars.values() for n in _coordinates(dataset, v.variable)}
-    loose = {str(name) for name in dataset.coords if name not in dataset.dims} - beside
-    return {"coordinates": " ".join(sorted(loose))} if loose else {}
 
 
 def chunk_shape(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:

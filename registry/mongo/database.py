@@ -31,14 +31,15 @@ _TIMEOUTS = {"serverSelectionTimeoutMS": 3000, "connectTimeoutMS": 3000, "socket
 _BEFORE_PASSWORD = r"((?:^(?![\w+.-]+://)|://)[^/@:\s]*:)"  # also where the scheme is missing
 _OWN = "factbook"  # a collection of our own: identity, last number of a run
 _SCHEMA = 1  # version of the indexes
-_SORTED_BY_START = (
-    "status",
-    "experiment.name",
-    "info.factbook.experiment",
-    "info.factbook.cell",
-    "info.factbook.stage",
+INDEXED = (
     "info.factbook.fingerprint",
+    "info.factbook.cell",
+    "info.factbook.experiment",
+    "info.factbook.stage",
+    "experiment.name",
+    "status",
 )
+"""Keys that runs are asked for by, the most telling first, each indexed with the start."""
 
 
 class DatabaseError(RefusalError):
@@ -264,7 +265,7 @@ def _ensure_indexes(handle: Any) -> None:
     """
     handle.runs.create_index("info.factbook.uid", unique=True, sparse=True)
     handle.runs.create_index([("start_time", pymongo.DESCENDING)])
-    for key in _SORTED_BY_START:
+    for key in INDEXED:
         handle.runs.create_index([(key, pymongo.ASCENDING), ("start_time", pymongo.DESCENDING)])
     handle.metrics.create_index([("run_id", pymongo.ASCENDING), ("name", pymongo.ASCENDING)])
     handle["fs.files"].create_index([("filename", pymongo.ASCENDING), ("md5", pymongo.ASCENDING)])

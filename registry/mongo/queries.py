@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any
 
-from registry.mongo.database import Database, errors, plain_document
+from registry.mongo.database import INDEXED, Database, errors, plain_document
 
 COLLECTION = "factbook.projects"
 PROJECT = "info.factbook.project"
@@ -55,17 +55,6 @@ _ALL = 100_000  # runs in one answer
 _BATCH = 500
 _WINDOWS = (2, 16)  # times the limit: how many of the newest runs are looked at first
 _LAST = (0, 10, 100)  # runs before the last number; those that were synced late are older
-# Most telling first: the embedded server takes the first condition that has an index.
-_INDEXED = (
-    "_id",
-    "info.factbook.uid",
-    "info.factbook.fingerprint",
-    "info.factbook.cell",
-    "info.factbook.experiment",
-    "info.factbook.stage",
-    "experiment.name",
-    "status",
-)
 
 
 @dataclass(frozen=True)
@@ -302,7 +291,8 @@ def _find(
     fields: Sequence[str],
 ) -> list[dict[str, Any]]:
     first = "start_time" if "start_time" in conditions else None
-    order = [first, *_INDEXED]
+    # The embedded server takes the first condition that has an index.
+    order = [first, "_id", "info.factbook.uid", *INDEXED]
     query = {name: conditions[name] for name in order if name in conditions} | conditions
     cursor = database.runs.find(query, _projection([*fields, key] if fields else []))
     if limit:

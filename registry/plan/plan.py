@@ -7,7 +7,7 @@ whether a default is written out or left out: what is hashed is resolved first.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from statistics import median
@@ -93,7 +93,6 @@ def make_plan(
     states: StateLookup | Mapping[str, TaskState],
     past: PastLookup | None = None,
     sources: Mapping[str, str] | None = None,
-    durations: Mapping[str, Sequence[float]] | None = None,
     force: bool = False,
     rerun_changed_code: bool = False,
 ) -> Plan:
@@ -117,8 +116,6 @@ def make_plan(
     sources : mapping of str to str, optional
         Hash of the present code behind each cell, by name; where it differs from what made an
         output, that is noted.
-    durations : mapping of str to sequence of float, optional
-        Seconds of earlier complete runs beyond those in the states, by experiment or by stage.
     force : bool
         Whether targets run even if complete.
     rerun_changed_code : bool
@@ -146,7 +143,7 @@ def make_plan(
     for cell in graph.cells.values():
         if cell.name in needed:
             planner.add(cell, cell.name in chosen)
-    tasks = _estimated(planner.tasks.values(), durations or {})
+    tasks = _estimated(planner.tasks.values())
     return Plan(
         tuple(task for task in tasks if task.is_target or task.is_open),
         tuple(task for task in tasks if not (task.is_target or task.is_open)),
@@ -358,15 +355,12 @@ def changed_keys(
             yield Change(f"{prefix}{key}", *texts)
 
 
-def _estimated(
-    tasks: Collection[Task], durations: Mapping[str, Sequence[float]]
-) -> tuple[Task, ...]:
+def _estimated(tasks: Collection[Task]) -> tuple[Task, ...]:
     """Give each due task the median of earlier runs: its own, its experiment's, its stage's."""
-    known = {key: list(values) for key, values in durations.items()}
+    known: dict[str, list[float]] = {}
     for task in tasks:
-        if task.state.durations:  # stages have a dot in their name, experiments none
-            known.setdefault(task.experiment, []).extend(task.state.durations)
-            known.setdefault(task.stage, []).extend(task.state.durations)
+        for key in (task.experiment, task.stage):  # stages have a dot in their name
+            known.setdefault(key, []).extend(task.state.durations)
     medians = {key: median(values) for key, values in known.items() if values}
 
     def seconds(task: Task) -> float | None:

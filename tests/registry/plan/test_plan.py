@@ -408,7 +408,7 @@ def test_the_estimate_is_its_own_past_then_its_experiments_then_its_stages():
         '\n[experiments.other]\nstage = "tests.registry.toy.fit"\n'
         'needs = { features = "features" }\n'
     )
-    known = {"sae[k=1]": (10.0, 30.0, 11.0), "net": (2.0,)}
+    known = {"sae[k=1]": (10.0, 30.0, 11.0), "net": (2.0,), "concepts[k=1]": (5.0, 7.0)}
 
     def states(cell, fingerprint):
         return TaskState(State.DIED, "u1", durations=known.get(cell.name, ()))
@@ -416,9 +416,7 @@ def test_the_estimate_is_its_own_past_then_its_experiments_then_its_stages():
     plan = plan_of(text, None, identities=EVERY)
     assert (plan.seconds, plan.unknown) == (0, 7)
     graph = expand(parse_declaration(text))
-    plan = make_plan(
-        graph, identities=EVERY, states=states, durations={"tests.registry.toy.measure": [5.0, 7.0]}
-    )
+    plan = make_plan(graph, identities=EVERY, states=states)
     assert {task.name: task.seconds for task in plan.tasks} == {
         "net": 2.0,
         "features": None,

@@ -17,8 +17,8 @@ from registry.store.digest import content_digest
 from registry.store.durable import StoreError
 from registry.store.manifest import Provenance
 from registry.store.schema import Schema, Variable
-from tests.forked import Forked
 from registry.store.shards import ShardWriter
+from tests.forked import Forked
 
 WHOLE = Schema("sae", 1, "SAE", {"x": Variable(("a",), "float", "x")}, {})
 SHARDED = Schema(

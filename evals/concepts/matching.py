@@ -31,12 +31,11 @@ from evals.kernels.arrays import is_plain, to_labelled
 from evals.kernels.blocks import score_arrays
 from evals.kernels.columns import Columns
 from evals.kernels.containers import AnyArray
-from evals.kernels.contingency import divide
+from evals.kernels.statistics import divide
 from evals.metrics.registered import find_metric
 from evals.metrics.table import DEFAULTS
 from evals.scoring.labelled import share_names, take_neurons
 
-THRESHOLDS = (0.5, 0.7, 0.9)
 UNMATCHED = -1
 
 
@@ -238,17 +237,18 @@ def match_sets(
     ValueError
         If the sets have no basis in common, or do not go together.
     """
-    bases = [b for b in ("decoder", "presence") if _has(one, b) and _has(other, b)]
+    both = vars(one), vars(other)
+    bases = [basis for basis in both[0] if all(held[basis] is not None for held in both)]
     if not bases:
         raise ValueError("the two sets of concepts share neither decoders nor presences")
     alive = one.alive(), other.alive()
     found = [_match(one, other, basis, alive, options) for basis in bases]
     names = one.names, other.names
-    per_concept = {key: np.stack([f.matched[key] for f in found], 1) for key in found[0].matched}
+    per_concept = {key: np.stack([f[0][key] for f in found], 1) for key in found[0][0]}
     for key in ("match", "nearest"):
         indices = per_concept[key]
         per_concept[key] = np.where(indices < 0, UNMATCHED, names[1][indices])
-    shares = {key: np.stack([f.shares[key] for f in found]) for key in found[0].shares}
+    shares = {key: np.stack([f[1][key] for f in found]) for key in found[0][1]}
     dims = {1: ("basis",), 2: ("basis", "threshold")}
     n_alive = [len(n) if a is None else int(a.sum()) for n, a in zip(names, alive, strict=True)]
     return xr.Dataset(
@@ -265,25 +265,14 @@ def match_sets(
     )
 
 
-def _has(concepts: ConceptSet, basis: str) -> bool:
-    return getattr(concepts, basis) is not None
-
-
-@dataclass(frozen=True)
-class _Found:
-    """By one basis: (concept,) arrays, and what is said of all concepts together."""
-
-    matched: Mapping[str, np.ndarray]
-    shares: Mapping[str, Any]
-
-
 def _match(
     one: ConceptSet,
     other: ConceptSet,
     basis: str,
     alive: tuple[np.ndarray | None, np.ndarray | None],
     options: MatchingOptions,
-) -> _Found:
+) -> tuple[Mapping[str, np.ndarray], Mapping[str, Any]]:
+    """Return by one basis (concept,) arrays, and what is said of all concepts together."""
     similarity = _keep(_similarity(one, other, basis, options), alive)
     matching = Matching.of(similarity)
     nulls = [
@@ -297,7 +286,7 @@ def _match(
         values[f"null_{key}"] = (
             np.mean(drawn, axis=0) if drawn else np.full(np.shape(values[key]), np.nan)
         )
-    return _Found(vars(matching), values)
+    return vars(matching), values
 
 
 def _similarity(

@@ -15,7 +15,6 @@ from scipy import sparse
 
 from evals.kernels.bit_lanes import LANES
 from evals.kernels.columns import Block, Columns, admit, extremes, read_column, replace
-from evals.kernels.contingency import LABEL_THRESHOLD, SMALLEST_LABEL, Counts, count_top
 from evals.kernels.indicators import Indicators
 from evals.kernels.moments import DESCRIBED_AT_ONCE, Description, cross_moments, sample_moments
 from evals.kernels.ranking import (
@@ -27,7 +26,14 @@ from evals.kernels.ranking import (
     roc_area,
 )
 from evals.kernels.sampling import TOP_SHARE, Sampler
-from evals.kernels.statistics import Moments, kept
+from evals.kernels.statistics import (
+    LABEL_THRESHOLD,
+    SMALLEST_LABEL,
+    Counts,
+    Moments,
+    count_top,
+    kept,
+)
 from evals.kernels.sums import Rows, sum_true
 from evals.kernels.threads import (
     Shared,

@@ -15,15 +15,16 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from evals.kernels.contingency import (
+from evals.kernels.sampling import DRAWN, TOP_SHARE
+from evals.kernels.statistics import (
     LABEL_THRESHOLD,
     SMALLEST_LABEL,
     Counts,
+    Moments,
     count_top,
+    kept,
     require_binary,
 )
-from evals.kernels.sampling import DRAWN, TOP_SHARE
-from evals.kernels.statistics import Moments, kept
 
 FEW_CELLS = 64  # up to which one hypergeometric number a cell is cheapest
 

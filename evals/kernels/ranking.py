@@ -15,8 +15,8 @@ from scipy import sparse
 
 from evals.kernels.bit_lanes import LANES, STATE, UNROLLED, advance, count_bits, make_state
 from evals.kernels.columns import SPARSE_DENSITY, Block
-from evals.kernels.contingency import count_top, require_binary
 from evals.kernels.indicators import Indicators
+from evals.kernels.statistics import count_top, require_binary
 
 DENSE_COUNT = 0.01  # above this fraction of true values, counting bits is faster than lists
 STEPS_AT_ONCE = 256  # steps that every word takes before they take more

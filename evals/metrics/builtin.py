@@ -10,8 +10,7 @@ from functools import partial
 
 import numpy as np
 
-from evals.kernels.contingency import Counts, divide
-from evals.kernels.statistics import Moments, Statistics
+from evals.kernels.statistics import Counts, Moments, Statistics, divide
 from evals.metrics.table import Metric, Parameters, metric
 
 SURVEY = "Oikarinen et al. 2025, arXiv 2506.05774"

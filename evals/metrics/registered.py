@@ -73,6 +73,4 @@ def list_metrics() -> Mapping[str, Metric]:
     return registered_so_far()
 
 
-@functools.cache
-def _load_installed() -> None:
-    load_plugins()
+_load_installed = functools.cache(load_plugins)

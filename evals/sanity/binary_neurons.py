@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import product
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from evals.kernels.draws import DrawnStatistics
+from evals.kernels.statistics import kept
 from evals.metrics.table import Metric, Parameters
 from evals.sanity.protocol import (
     CRITERION,
@@ -130,8 +132,9 @@ class BinaryNeurons:
         probability = self.rates.flip_probability(n_active, self.n_inputs)
         return generator.binomial(self.n_inputs - n_active, probability, size=n_draws)
 
+    @cached_property
     def all_pairs(self) -> CountedStatistics:
-        """Return every neuron with every concept, on original, missing and extra labels.
+        """Every neuron with every concept, on original, missing and extra labels.
 
         In the place of draws stand the pairs; faults are those of the first draw.
         """
@@ -248,10 +251,6 @@ class BinaryTrial:
     simulated_draws: int
     criterion: Criterion = CRITERION
     replays: Mapping[str, Replay] = field(default_factory=dict)
-    _statistics: dict[tuple[str, int], tuple[DrawnStatistics, DrawnStatistics]] = field(
-        default_factory=dict
-    )
-    _pairs: list[CountedStatistics] = field(default_factory=list)
 
     def try_metric(self, row: Metric) -> Outcomes:
         """Return the outcomes of a metric: by counts, or by arrays where counts do not do."""
@@ -270,9 +269,9 @@ class BinaryTrial:
         NeedsInputsError
             If the metric is a function of arrays.
         """
-        bounds = row.bounds or bounds_of_scores([row.evaluate(self._all_pairs())])
+        bounds = row.bounds or bounds_of_scores([row.evaluate(self.setting.all_pairs)])
         outcomes: dict[str, list[Outcome]] = {test: [] for test in TESTS}
-        for test, which in self._indices():
+        for test, which in product(TESTS, range(len(self.setting.n_active))):
             seed = self.setting.generator(which, TESTS.index(test), 2).integers(1 << 62)
             parameters = Parameters(seed=int(seed))
             held = self._counted(test, which)
@@ -292,13 +291,7 @@ class BinaryTrial:
             first = [inputs.concepts, *(inputs.corrupt(test, 0) for test in TESTS)]
             bounds = bounds_of_scores([inputs.score_all(score, first)])
         original = self._score(inputs, score, lambda draw: inputs.concepts)
-        return {
-            test: [
-                Outcome.of_draws(*scores, bounds, self.criterion)
-                for scores in zip(original, self._score_corrupted(inputs, score, test), strict=True)
-            ]
-            for test in TESTS
-        }
+        return self._compare(inputs, score, original, bounds, Outcome.of_draws)
 
     def replay(self, row: Metric, replay: Replay) -> Outcomes:
         """Test as the published code does: one noisy score on original labels serves all draws."""
@@ -310,33 +303,29 @@ class BinaryTrial:
 
         original = self._score(inputs, score, lambda draw: inputs.concepts)
         bounds = row.bounds or bounds_of_scores([original])
-        return {
-            test: [
-                Outcome.of_single_original(*scores, bounds, self.criterion)
-                for scores in zip(original, self._score_corrupted(inputs, score, test), strict=True)
-            ]
-            for test in TESTS
-        }
+        return self._compare(inputs, score, original, bounds, Outcome.of_single_original)
 
-    def _indices(self) -> Iterator[tuple[str, int]]:
-        for test in TESTS:
-            for which in range(len(self.setting.n_active)):
-                yield test, which
-
+    @kept
     def _counted(self, test: str, which: int) -> tuple[DrawnStatistics, DrawnStatistics]:
         """Return statistics of original and of corrupted labels, of the same inputs."""
-        if (test, which) not in self._statistics:
-            corrupted = self.setting.statistics(which, test, self.n_draws)
-            self._statistics[test, which] = corrupted.relabelled(ACTIVE), corrupted
-        return self._statistics[test, which]
+        corrupted = self.setting.statistics(which, test, self.n_draws)
+        return corrupted.relabelled(ACTIVE), corrupted
 
-    def _all_pairs(self) -> CountedStatistics:
-        if not self._pairs:
-            self._pairs.append(self.setting.all_pairs())
-        return self._pairs[0]
-
-    def _score_corrupted(self, inputs: SimulatedInputs, score: PairScore, test: str) -> np.ndarray:
-        return self._score(inputs, score, lambda draw: inputs.corrupt(test, draw))
+    def _compare(
+        self,
+        inputs: SimulatedInputs,
+        score: PairScore,
+        original: np.ndarray,
+        bounds: tuple[float, float],
+        outcome: Callable[..., Outcome],
+    ) -> Outcomes:
+        """Return what becomes of scores on original labels (frequency, draw) in each test."""
+        outcomes = {}
+        for test in TESTS:
+            corrupted = self._score(inputs, score, partial(inputs.corrupt, test))
+            pairs = zip(original, corrupted, strict=True)
+            outcomes[test] = [outcome(*scores, bounds, self.criterion) for scores in pairs]
+        return outcomes
 
     def _score(
         self, inputs: SimulatedInputs, score: PairScore, label: Callable[[int], Any]

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from evals.kernels.columns import Columns
-from evals.kernels.contingency import count_top, divide
 from evals.kernels.indicators import Indicators
 from evals.kernels.ranking import Ranking, count_found
+from evals.kernels.statistics import count_top, divide
 
 
 @pytest.mark.parametrize(

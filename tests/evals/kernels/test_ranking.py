@@ -10,9 +10,9 @@ from scipy import sparse, stats
 from sklearn.metrics import average_precision_score
 
 from evals.kernels import ranking as module
-from evals.kernels.contingency import count_top
 from evals.kernels.indicators import Indicators
 from evals.kernels.ranking import Ranking, average_precision, count_found, roc_area
+from evals.kernels.statistics import count_top
 from evals.metrics.registered import find_metric
 from tests.evals import data
 

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 import evals
 from evals.commands import metrics
-from evals.kernels.contingency import divide
+from evals.kernels.statistics import divide
 from evals.metrics import table
 from evals.metrics.conformance import CHECKS, examine
 

@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 
 import evals
-from evals.kernels.contingency import divide
+from evals.kernels.statistics import divide
 from evals.metrics import table
 from tests.evals import data
 

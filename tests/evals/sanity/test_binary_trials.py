@@ -115,7 +115,7 @@ def test_every_draw_holds_all_inputs_and_faults_of_one_kind():
 
 def test_all_pairs_are_counted_on_nested_inputs():
     """The original labels' counts exactly; the first draw's labels in sum."""
-    weights = SETTING.all_pairs()._weights.reshape(4, 3, 3, 3)  # concept, label set, neuron
+    weights = SETTING.all_pairs._weights.reshape(4, 3, 3, 3)  # concept, label set, neuron
     for concept, n_labelled in enumerate(SETTING.n_active):
         for neuron, n_active in enumerate(SETTING.n_active):
             both = min(n_labelled, n_active)
@@ -132,7 +132,7 @@ def test_pairs_of_wrong_concepts_are_distributed_like_inputs():
     """How many of a rare neuron's inputs keep a common concept's label."""
     inside = []
     for seed in range(300):
-        weights = BinaryNeurons((0.45, 0.1), 200, seed=seed).all_pairs()._weights
+        weights = BinaryNeurons((0.45, 0.1), 200, seed=seed).all_pairs._weights
         inside.append(weights.reshape(4, 2, 3, 2)[0, 0, 1, 1])  # 20 inputs, each kept by half
     agreement = stats.ks_2samp(inside, stats.binom(20, 0.5).rvs(3000, random_state=0))
     assert agreement.pvalue > 1e-4

@@ -265,8 +265,8 @@ def _localise_one(
     kept = (images != "") & (maps > 0).any(axis=(1, 2))
     n_images, n_empty = int((images != "").sum()), int(((images != "") & ~kept).sum())
     nothing = np.full(len(MEASURES), np.nan)
-    told: dict[str, np.ndarray | int] = {"n_images": n_images, "n_empty": n_empty, "n_shown": 0}
-    told |= dict.fromkeys(_OF_A_NAME, nothing)
+    found: dict[str, np.ndarray | int] = {"n_images": n_images, "n_empty": n_empty, "n_shown": 0}
+    found |= dict.fromkeys(_OF_A_NAME, nothing)
     gains: dict[str, np.ndarray] = {}
     if kept.any():
         locations = Locations.of(maps[kept], options.mass)
@@ -276,9 +276,9 @@ def _localise_one(
             own_score, own_chance = (np.diagonal(one, axis1=1, axis2=2) for one in (score, chance))
             gains[label] = (own_score - own_chance).sum(axis=1) / kept.sum()
             if label == name:
-                told |= _describe(score, own_chance, options, generator)
-                told |= {"n_shown": len(shown), "gain": gains[label]}
-    return told | _rank(gains, options.n_ranks)
+                found |= _describe(score, own_chance, options, generator)
+                found |= {"n_shown": len(shown), "gain": gains[label]}
+    return found | _rank(gains, options.n_ranks)
 
 
 _OF_A_NAME = (

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from evals.identification.config import VALIDATION_SHARE
 from evals.kernels.blocks import BlockStatistics, PreparedLabels, map_statistics, most_neurons
 from evals.kernels.containers import AnyArray
 from evals.metrics.registered import find_metrics
@@ -24,7 +25,6 @@ from evals.metrics.table import ALPHAS, LAMBDAS, Metric, Parameters
 from evals.scoring.labelled import UNKNOWN, align, read_columns, require_right, take_right
 from registry.arrays import to_numpy
 
-VALIDATION_SHARE = 0.05
 LEAST_VALIDATION = 2
 LONG_NAMES = {
     "alpha": "fraction of inputs at which a neuron is active",

@@ -203,7 +203,7 @@ class BlockStatistics:
     sampler : Sampler
         Draws inputs for neurons.
     first : int
-        Place of the block's first neuron among all.
+        Index of the block's first neuron among all.
     """
 
     def __init__(self, block: Block, concepts: PreparedLabels, sampler: Sampler, first: int = 0):
@@ -384,7 +384,7 @@ class DrawnInputs:
     concepts : PreparedLabels
         Of the same inputs.
     drawn : sequence of ndarray
-        Places of the inputs of each neuron.
+        Indices of the inputs of each neuron.
     is_silent : ndarray
         (neuron,) whether nothing could be drawn from the top, so that nothing is defined.
     """

@@ -33,7 +33,7 @@ class Columns:
     name : str
         What to call it in errors.
     inputs, names : sequence, optional
-        Names of inputs and of columns, by which draws are made; their places by default.
+        Names of inputs and of columns, by which draws are made; their indices by default.
 
     Raises
     ------

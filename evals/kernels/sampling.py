@@ -41,7 +41,7 @@ class Sampler:
         Parameters
         ----------
         neuron : int
-            Place of the neuron.
+            Index of the neuron.
         top : ndarray
             (top,) the inputs at which it is strongest.
         seed : int

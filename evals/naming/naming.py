@@ -136,7 +136,7 @@ class Namer:
     presence : xr.DataArray
         (input, neuron), read part by part.
     halves : tuple of ndarray
-        Places of the inputs that choose names, and of those that score them.
+        Indices of the inputs that choose names, and of those that score them.
     labels : tuple of Columns
         (input, label) of each half.
     label_names : ndarray

@@ -162,8 +162,8 @@ def _remarks(names: xr.Dataset) -> str:
         )
         known, counts = np.unique(names["consensus"].values.astype(str), return_counts=True)
         often = [(known[i], counts[i]) for i in np.argsort(-counts, kind="stable") if known[i]]
-        told = ", ".join(f"{name} {count}" for name, count in often[:SHOWN_NAMES])
-        lines.append(f"Most often: {told}{', …' if len(often) > SHOWN_NAMES else ''}.")
+        listed = ", ".join(f"{name} {count}" for name, count in often[:SHOWN_NAMES])
+        lines.append(f"Most often: {listed}{', …' if len(often) > SHOWN_NAMES else ''}.")
     if "n_right_known" in names and int(names["n_right_known"]):
         lines.append(
             f"Of {int(names['n_right_known'])} whose right label is known, the consensus names "

@@ -110,7 +110,7 @@ class BinaryNeurons:
         Parameters
         ----------
         which : int
-            Place of the frequency.
+            Index of the frequency.
         test : str
             "missing" or "extra".
         n_draws : int

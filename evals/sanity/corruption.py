@@ -75,7 +75,7 @@ class CorruptedLabels:
     def _corrupt(
         self, inputs: np.ndarray, values: np.ndarray, concept: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Spoil the labels of a concept that are not 0, given as inputs and values."""
+        """Corrupt the labels of a concept that are not 0, given as inputs and values."""
         faults = self._test, self._labels.names[concept], self._seed
         is_positive = values >= LABEL_THRESHOLD
         positive = inputs[is_positive]

@@ -16,9 +16,9 @@ from evals.concepts.matching import (
     compare_decoders,
     compare_presences,
     match_sets,
+    matching_table,
     random_decoder,
 )
-from evals.concepts.matching_table import matching_table
 from registry.declare.faults import ConfigError
 
 QUICK = MatchingOptions(n_null=2, n_bootstrap=200)

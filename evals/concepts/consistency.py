@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 import registry
 from evals.concepts.config import ConsistencyConfig
 from evals.kernels.arrays import to_labelled
-from evals.kernels.containers import AnyArray
+from evals.kernels.statistics import AnyArray, mean_defined
 from registry.arrays import to_numpy
 from registry.suggest import nearest
 
@@ -298,8 +298,7 @@ def _summary(
     scores: Floats, counts: NDArray[np.int64], baseline: Floats, least_images: int, n_bins: int
 ) -> dict[str, object]:
     scored = (counts >= least_images) & ~np.isnan(scores)
-    mean = _mean_of(scores[scored])
-    random = _mean_of(baseline[~np.isnan(baseline)])
+    mean, random = mean_defined(scores[scored]), mean_defined(baseline)
     found, _ = np.histogram(scores[scored], bins=n_bins, range=(-1, 1))
     return {
         "share": ("bin", _mean(found.astype(np.float64), np.full(n_bins, scored.sum()))),
@@ -310,10 +309,6 @@ def _summary(
         "n_few_images": int(((counts > 1) & (counts < least_images)).sum()),
         "least_images": least_images,
     }
-
-
-def _mean_of(values: Floats) -> float:
-    return float(values.mean()) if len(values) else float("nan")
 
 
 def _mean(total: Floats, count: NDArray[np.integer]) -> Floats:

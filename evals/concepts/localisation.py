@@ -35,8 +35,7 @@ from evals.concepts.config import (
 )
 from evals.concepts.localisation_table import localisation_table
 from evals.kernels.arrays import to_dataset, to_labelled
-from evals.kernels.containers import Shaped
-from evals.kernels.statistics import divide
+from evals.kernels.statistics import Shaped, divide
 from registry.suggest import nearest
 
 MEASURES = ("pointing", "energy", "iou")

@@ -29,8 +29,7 @@ from evals.concepts.config import MATCHING_OPTIONS, MatchingOptions
 from evals.kernels.arrays import is_plain, to_labelled
 from evals.kernels.blocks import score_arrays
 from evals.kernels.columns import Columns
-from evals.kernels.containers import AnyArray
-from evals.kernels.statistics import divide
+from evals.kernels.statistics import AnyArray, divide, mean_defined
 from evals.metrics.registered import find_metric
 from evals.metrics.table import DEFAULTS
 from evals.naming.tables import number
@@ -330,14 +329,9 @@ def _statistics(
     return {
         "matched_share": divide(matched, most),
         "mutual_share": divide(matching.mutual.sum(), most).item(),
-        "mean_similarity": _mean(matching.similarity),
-        "mean_nearest": _mean(matching.nearest_similarity),
+        "mean_similarity": mean_defined(matching.similarity),
+        "mean_nearest": mean_defined(matching.nearest_similarity),
     }
-
-
-def _mean(values: np.ndarray) -> float:
-    known = ~np.isnan(values)
-    return float(values[known].mean()) if known.any() else np.nan
 
 
 def _intervals(matching: Matching, options: MatchingOptions) -> dict[str, np.ndarray]:

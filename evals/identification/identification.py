@@ -34,7 +34,7 @@ from evals.identification.known_neurons import (
     lam_of,
     validation_neurons,
 )
-from evals.kernels.containers import AnyArray
+from evals.kernels.statistics import AnyArray
 from evals.metrics.registered import find_metrics
 from evals.metrics.table import Metric, Parameters
 from evals.scoring.labelled import UNKNOWN, pair_datasets, right_places

@@ -19,7 +19,7 @@ import xarray as xr
 
 from evals.identification.config import VALIDATION_SHARE
 from evals.kernels.blocks import BlockStatistics, PreparedLabels, map_statistics, most_neurons
-from evals.kernels.containers import AnyArray
+from evals.kernels.statistics import AnyArray
 from evals.metrics.registered import find_metrics
 from evals.metrics.table import ALPHAS, LAMBDAS, Metric, Parameters
 from evals.scoring.labelled import UNKNOWN, align, read_columns, require_right, take_right

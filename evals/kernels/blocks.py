@@ -14,7 +14,7 @@ import numpy as np
 from scipy import sparse
 
 from evals.kernels.bit_lanes import LANES
-from evals.kernels.columns import Block, Columns, admit, extremes, read_column, replace
+from evals.kernels.columns import Block, Columns, extremes, read_column, replace
 from evals.kernels.indicators import Indicators
 from evals.kernels.moments import DESCRIBED_AT_ONCE, Description, cross_moments, sample_moments
 from evals.kernels.ranking import (
@@ -508,8 +508,10 @@ def score_arrays(
     dict of str to ndarray
         Name of each metric to (neuron, concept) float64, NaN where undefined.
     """
-    columns = admit(activations, "activations")
-    concepts = admit(labels, "labels")
+    columns, concepts = (
+        held if isinstance(held, Columns) else Columns(held, name)
+        for held, name in ((activations, "activations"), (labels, "labels"))
+    )
     shape = (columns.n_columns, concepts.n_columns)
     scores = {metric.name: np.empty(shape) for metric in metrics}
 

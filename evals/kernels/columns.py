@@ -162,11 +162,6 @@ def by_column(rows: np.ndarray) -> np.ndarray:
     return turned.T
 
 
-def admit(source: Any, name: str) -> Columns:
-    """Return an array as columns, and columns as they are."""
-    return source if isinstance(source, Columns) else Columns(source, name)
-
-
 def _admit(source: Any, name: str) -> Any:
     source = to_plain(source)
     if source.ndim != 2 or 0 in source.shape:

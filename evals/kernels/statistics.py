@@ -13,12 +13,31 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from fractions import Fraction
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
+
+class Shaped(Protocol):
+    """An array of any library: NumPy, torch, pandas, SciPy-sparse, dask or xarray."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes of its dimensions."""
+
+
+AnyArray: TypeAlias = Shaped | Sequence[float] | Sequence[Sequence[float]]
+"""What functions take: an array of any library, or nested sequences of numbers."""
+
+
 LABEL_THRESHOLD = 0.5
 SMALLEST_LABEL = 1e-8  # below which a label's logarithm is that of this
+
+
+def mean_defined(values: np.ndarray) -> float:
+    """Return the mean of the values that are not NaN, NaN where there is none."""
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if len(defined) else np.nan
 
 
 def count_top(alpha: float, n_inputs: int) -> int:

@@ -10,8 +10,7 @@ from typing import Annotated, Any, TypeAlias
 import numpy as np
 from pydantic import Field
 
-from evals.kernels.containers import AnyArray
-from evals.kernels.statistics import Statistics
+from evals.kernels.statistics import AnyArray, Statistics
 from registry.suggest import nearest
 
 Formula = Callable[..., np.ndarray]

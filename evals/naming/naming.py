@@ -16,9 +16,8 @@ import xarray as xr
 
 from evals.kernels.blocks import BlockStatistics, map_statistics
 from evals.kernels.columns import Columns, read_column
-from evals.kernels.containers import AnyArray, Shaped
 from evals.kernels.draws import DrawnStatistics, Draws
-from evals.kernels.statistics import divide
+from evals.kernels.statistics import AnyArray, Shaped, divide
 from evals.kernels.threads import map_in_order
 from evals.metrics.registered import find_metrics
 from evals.metrics.table import DEFAULTS, Metric, Parameters

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import xarray as xr
 
+from evals.kernels.statistics import mean_defined
 from evals.sanity.protocol import THEORETICAL
 from registry.columns import ResultColumn, ResultTable
 from registry.terminal import text_table
@@ -20,7 +21,7 @@ def _agreeing(names: xr.Dataset) -> list[float]:
 
 
 def _means(variable: str) -> Callable[[xr.Dataset], list[float]]:
-    return lambda names: [_mean(own) for own in names[variable].values.T]
+    return lambda names: [mean_defined(own) for own in names[variable].values.T]
 
 
 METRICS = ResultTable(
@@ -118,11 +119,6 @@ def wrapped_table(
 def number(value: float, digits: int = 3) -> str:
     """Return a number with so many decimals, "" where it is NaN."""
     return "" if np.isnan(value) else f"{value:.{digits}f}"
-
-
-def _mean(values: np.ndarray) -> float:
-    defined = values[~np.isnan(values)]
-    return float(defined.mean()) if len(defined) else np.nan
 
 
 def _concepts(names: xr.Dataset, most: int) -> str:

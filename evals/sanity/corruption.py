@@ -14,9 +14,8 @@ import xarray as xr
 from scipy import sparse
 
 from evals.kernels.columns import SPARSE_DENSITY, Block, Columns, stack_columns
-from evals.kernels.containers import AnyArray
 from evals.kernels.sampling import choose_keyed, input_keys
-from evals.kernels.statistics import LABEL_THRESHOLD
+from evals.kernels.statistics import LABEL_THRESHOLD, AnyArray
 from evals.sanity.protocol import MISSING, RATES, TESTS, Rates
 from evals.scoring.labelled import read_columns, take_concepts
 from registry.suggest import nearest

@@ -14,8 +14,8 @@ import numpy as np
 import xarray as xr
 
 from evals.kernels.columns import LabelSet
-from evals.kernels.containers import AnyArray, Shaped
 from evals.kernels.sampling import input_keys
+from evals.kernels.statistics import AnyArray, Shaped
 from evals.metrics.registered import find_metrics
 from evals.metrics.table import Metric
 from evals.sanity.binary_neurons import BinaryNeurons, BinaryTrial, Outcomes

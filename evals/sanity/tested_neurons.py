@@ -19,7 +19,7 @@ from evals.identification.known_neurons import (
 )
 from evals.kernels.blocks import score_arrays
 from evals.kernels.columns import Columns, LabelSet, stack_columns
-from evals.kernels.containers import AnyArray, Shaped
+from evals.kernels.statistics import AnyArray, Shaped
 from evals.metrics.registered import find_metric
 from evals.metrics.table import Metric, Parameters
 from evals.sanity.config import SANITY_OPTIONS, SanityOptions

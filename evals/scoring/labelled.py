@@ -10,7 +10,7 @@ import xarray as xr
 
 from evals.kernels.arrays import AlignmentError, is_plain, to_labelled
 from evals.kernels.columns import Columns
-from evals.kernels.containers import AnyArray, Shaped
+from evals.kernels.statistics import AnyArray, Shaped
 from registry.arrays import to_numpy
 from registry.suggest import nearest
 

@@ -13,8 +13,8 @@ from scipy import sparse
 
 from evals.kernels.blocks import BlockStatistics, PreparedLabels
 from evals.kernels.columns import Block, Columns, LabelSet, stack_columns
-from evals.kernels.containers import AnyArray
 from evals.kernels.sampling import Sampler
+from evals.kernels.statistics import AnyArray
 from evals.kernels.threads import map_in_order
 from evals.metrics.registered import find_metrics
 from evals.metrics.table import DEFAULTS, Metric, Parameters

@@ -12,8 +12,7 @@ import xarray as xr
 
 import registry
 from evals.kernels.blocks import BlockStatistics, map_statistics, most_neurons, score_arrays
-from evals.kernels.containers import AnyArray
-from evals.kernels.statistics import LABEL_THRESHOLD
+from evals.kernels.statistics import LABEL_THRESHOLD, AnyArray
 from evals.metrics.registered import find_metric, find_metrics
 from evals.metrics.table import DEFAULTS, Metric, Parameters
 from evals.scoring.config import ScoringConfig

@@ -40,7 +40,7 @@ def test_unit_weights_give_the_matrix(name, alpha):
 def test_weights_repeat_inputs(name):
     rng = np.random.default_rng(0)
     row = evals.find_metric(name)
-    draws = rng.multinomial(160, np.full(160, 1 / 160), size=12)
+    draws = rng.multinomial(160, np.full(160, 1 / 160), size=4)
     for a in data.activations()[:, [0, 1, 2, 8, 9, 10, 12]].T:
         for c in data.labels()[:, [0, 1, 2, 4, 6]].T:
             statistics = DrawnStatistics.of_draws(a, c, Draws.of(draws))

@@ -137,7 +137,7 @@ def test_the_page_of_decisions_tells_and_its_advice_mends(
     assert "Why " in told(page), "the network still answers"
     [advised] = [code.value for code in page.code if code.value.startswith("factbook run")]
     monkeypatch.chdir(explained_copy.root)
-    outcome = CliRunner().invoke(main, shlex.split(advised)[1:])
+    outcome = CliRunner().invoke(main, [*shlex.split(advised)[1:], "--here"])
     assert outcome.exit_code == 0, outcome.output
     st.cache_resource.clear()
     assert "damaged" not in told(open_decisions(explained_copy.root))

@@ -14,7 +14,7 @@ from streamlit.navigation.page import StreamlitPage
 from dashboards.screens import compare, concepts, decisions, frame, pipeline, runs
 from dashboards.screens.result import page_of
 from dashboards.server.preparation import PREPARATION
-from dashboards.views.results.results import RESULTS
+from dashboards.views.sections import RESULTS
 
 # Help lines in nearly full colour: Streamlit's own are too faint for WCAG 2.2, 1.4.3. And no empty
 # hand's breadth above each title. A comment, since Streamlit would show a docstring on the page.

@@ -16,7 +16,6 @@ from markupsafe import Markup
 
 from dashboards.views.parts.parts import (
     PICTURE,
-    Column,
     Figure,
     Heading,
     Note,
@@ -29,6 +28,7 @@ from dashboards.views.parts.parts import (
 from dashboards.views.parts.pictures import ADDRESS, data_address
 from dashboards.views.parts.text import count_text
 from dashboards.views.sections import Section
+from registry.columns import Column
 
 MOST_ROWS = 500
 """Rows of a table that a report shows; it says how many more there are."""
@@ -86,7 +86,7 @@ def _table(table: Table) -> dict[str, Any]:
     count = f"{count_text(len(table.frame), 'row')}." if len(table.frame) > SEEN_AT_ONCE else ""
     more = f"{left_out:,} of them left out." if left_out > 0 else ""
     sides = ["right" if _is_number(table.frame[name]) else "" for name in table.frame]
-    meanings = [table.columns.get(str(name), Column()).meaning for name in table.frame]
+    meanings = [table.columns.get(str(name), Column()).help for name in table.frame]
     head = [
         {"text": title, "side": side, "meaning": meaning}
         for title, side, meaning in zip(shown.columns, sides, meanings, strict=True)

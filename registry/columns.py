@@ -4,8 +4,8 @@ A table is declared in the room that makes its dataset, as ``METRICS`` of
 ``evals/identification/identification_table.py``::
 
     METRICS = ResultTable("metric", {
-        "auprc": ResultColumn("AUPRC", "auprc", ".3f"),
-        "alpha": ResultColumn("alpha", lambda own: [most_common(v) for v in own["alpha"].values]),
+        "auprc": Column(".3f", "AUPRC"),
+        "alpha": Column(value=lambda own: [most_common(v) for v in own["alpha"].values]),
     }, sort_by="auprc")
 
 - a console prints ``METRICS.text(dataset)``;
@@ -33,33 +33,29 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class ResultColumn:
+class Column:
     """One column.
 
     Attributes
     ----------
-    header : str
-        What stands above it.
-    value : str or callable
-        A variable (row,) of the dataset, or what gives one value a row from the dataset.
     form : str
         A format of Python for a number, as ``.3f`` or ``.1%``; "" shows the value as text.
+    header : str
+        What stands above it; its key by default.
     help : str
         What it holds, with units; by default what the schema says of the variable.
+    value : str or callable
+        A variable of the dataset, by default the one called as its key; or what gives one value a
+        row from the dataset, labelled or in their order; None where it has none.
+    is_wide : bool
+        Whether a page gives it the room for long names.
     """
 
-    header: str
-    value: str | Callable[[xr.Dataset], Any]
     form: str = ""
+    header: str = ""
     help: str = ""
-
-    def values(self, dataset: xr.Dataset) -> np.ndarray | None:
-        """Return a value for each row, None where the dataset lacks the variable."""
-        if callable(self.value):
-            return np.asarray(self.value(dataset))
-        if self.value not in dataset.variables:
-            return None
-        return np.asarray(dataset[self.value].values)
+    value: str | Callable[[xr.Dataset], Any] = ""
+    is_wide: bool = False
 
     def text(self, value: Any) -> str:
         """Return a value as it is shown, "" for NaN."""
@@ -70,30 +66,41 @@ class ResultColumn:
 
 @dataclass(frozen=True)
 class ResultTable:
-    """A table with a row for each element of one dimension.
+    """A table with a row for each element of one dimension, or each combination of several.
 
     Attributes
     ----------
-    row : str
-        The dimension; its coordinate is the first column.
-    columns : mapping of str to ResultColumn
+    row : str or tuple of str
+        The dimensions; their coordinates are the first columns.
+    columns : mapping of str to Column
         The other columns, in order.
     sort_by : str
         The column whose largest value comes first, equal ones in the dataset's order; "" keeps
         that order.
     """
 
-    row: str
-    columns: Mapping[str, ResultColumn]
+    row: str | tuple[str, ...]
+    columns: Mapping[str, Column]
     sort_by: str = ""
 
-    def values(self, dataset: xr.Dataset) -> dict[str, np.ndarray]:
-        """Return what each column holds, in the order of rows, numbers as they are."""
-        held = {self.row: np.asarray(dataset[self.row].values)}
-        for name, column in self.columns.items():
-            values = column.values(dataset)
-            if values is not None and not all(map(_is_missing, values.tolist())):
+    def values(self, dataset: xr.Dataset, silent: bool = False) -> dict[str, np.ndarray]:
+        """Return what each column holds, in the order of rows, numbers as they are.
+
+        Parameters
+        ----------
+        dataset : xr.Dataset
+            Of the table's schema.
+        silent : bool
+            Whether columns stay that say nothing in any row.
+        """
+        dims = self._dims
+        across = np.meshgrid(*(dataset[name].values for name in dims), indexing="ij")
+        held = {name: values.ravel() for name, values in zip(dims, across, strict=True)}
+        for name in self.columns.keys() - held.keys():
+            values = self._column(name, dataset)
+            if values is not None and (silent or not all(map(_is_missing, values.tolist()))):
                 held[name] = values
+        held = {name: held[name] for name in [*dims, *self.columns] if name in held}
         if self.sort_by not in held:
             return held
         key = held[self.sort_by].astype(np.float64)
@@ -102,26 +109,50 @@ class ResultTable:
 
     def text(self, dataset: xr.Dataset, most: int | None = None) -> str:
         """Return the table for a console, at most so many rows."""
-        held = self.values(dataset)
-        shown = {name: self.columns[name] for name in held if name != self.row}
-        cells = [[str(name) for name in held[self.row].tolist()]]
-        cells += [[column.text(v) for v in held[name].tolist()] for name, column in shown.items()]
-        header = [self.row, *(column.header for column in shown.values())]
-        return text_table(header, list(zip(*cells, strict=True))[:most])
+        held, dims = self.values(dataset), self._dims
+        columns = {name: self.columns.get(name, Column()) for name in held}
+        cells = [[columns[name].text(v) for v in held[name].tolist()] for name in held]
+        header = [column.header or name for name, column in columns.items()]
+        return text_table(header, list(zip(*cells, strict=True))[:most], len(dims))
 
     def help(self, name: str, schema: Schema) -> str:
         """Return what a column holds: its own words, or those of the schema on its variable."""
         column = self.columns[name]
-        if column.help or not isinstance(column.value, str):
+        if column.help or callable(column.value):
             return column.help
-        return {**schema.coords, **schema.variables}[column.value].long_name
+        return {**schema.coords, **schema.variables}[column.value or name].long_name
+
+    @property
+    def _dims(self) -> tuple[str, ...]:
+        return (self.row,) if isinstance(self.row, str) else self.row
+
+    def _column(self, name: str, dataset: xr.Dataset) -> np.ndarray | None:
+        value = self.columns[name].value or name
+        if callable(value):
+            found = value(dataset)
+        else:
+            found = dataset[value] if value in dataset.variables else None
+        if hasattr(found, "dims"):
+            found = found.transpose(*self._dims).values.ravel()
+        return None if found is None else np.asarray(found)
 
 
-def most_common(values: Sequence[float] | np.ndarray) -> str:
-    """Return the value that stands most often, the smallest of equals; "" if there is none."""
+def most_common(values: Sequence[float] | np.ndarray, counted: bool = False) -> str:
+    """Return the value that stands most often, the smallest of equals; "" if there is none.
+
+    Parameters
+    ----------
+    values : sequence of float
+        NaN is no value.
+    counted : bool
+        Whether to say of several how often it stands.
+    """
     held = np.asarray(values, dtype=np.float64)
     known, counts = np.unique(held[~np.isnan(held)], return_counts=True)
-    return f"{known[counts.argmax()]:g}" if len(known) else ""
+    if not len(known):
+        return ""
+    often = f"{known[counts.argmax()]:g}"
+    return f"{often} ({counts.max()} of {counts.sum()})" if counted and len(known) > 1 else often
 
 
 def _is_missing(value: Any) -> bool:

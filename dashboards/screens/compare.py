@@ -6,12 +6,11 @@ from collections.abc import Callable, Sequence
 
 import streamlit as st
 
-from dashboards.screens.concept_data import tiles_of
-from dashboards.screens.datasets import Made
+from dashboards.screens.datasets import Made, tiles_of
 from dashboards.screens.frame import BOUND, begin, explained, run_index, tell
 from dashboards.screens.parts import show_figure, show_part, show_parts, show_table
 from dashboards.screens.run import curve_controls, curves_of
-from dashboards.views.parts.parts import Figure, Picture, Pictures, file_name
+from dashboards.views.parts.parts import Figure, Note, Picture, Pictures, file_name
 from dashboards.views.parts.pictures import is_picture, may_be_picture, pixels_of
 from dashboards.views.parts.text import count_text, literal, number_text
 from dashboards.views.runs import comparison as view
@@ -19,6 +18,7 @@ from dashboards.views.runs.advice import Advice
 from dashboards.views.runs.one_run import packages_frame
 from dashboards.views.runs.runs import Row, named_runs, run_key
 from registry.catalog.access import Catalog
+from registry.catalog.runs import source_diff
 
 HELP = (
     "Runs side by side, as recorded in Sacred's schema. A deviation is that of a sample (n - 1) "
@@ -155,7 +155,7 @@ def _code(catalog: Catalog, rows: Sequence[Row]) -> None:
         for _url, commit, dirty in told_of.repositories:
             state = "with uncommitted changes" if dirty else "clean"
             slot.caption(literal(f"commit {commit}, {state}"))
-    diff = view.source_diff(*(catalog.sources(run) for run in runs))
+    diff = source_diff(*(catalog.sources(run) for run in runs))
     if diff:
         st.code(diff, language="diff", height=520)
     else:
@@ -184,7 +184,7 @@ def _pictures(catalog: Catalog, rows: Sequence[Row]) -> None:
             if attached:
                 show_part(Pictures(attached, TILES, title=f"{label}, attached pictures"))
     if without:
-        show_part(view.no_pictures(without))
+        show_part(Note(f"No pictures of {', '.join(without)}."))
 
 
 def _drawn(catalog: Catalog, row: Row, concept: int) -> list[Picture]:

@@ -8,17 +8,19 @@ import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from dashboards.screens.concept_data import (
+from dashboards.screens.datasets import (
     Model,
     directions,
     labels_of,
+    names_of,
+    opened,
     presence_index,
     presences_alone,
     statistics,
     thumbnails,
     tiles_of,
+    whole,
 )
-from dashboards.screens.datasets import names_of, opened, whole
 from dashboards.screens.frame import BOUND, explained, link_to
 from dashboards.screens.notes import show_concept_note
 from dashboards.screens.parts import offer_table, show_part, show_parts, show_table
@@ -74,12 +76,17 @@ def show_concept(catalog: Catalog, model: Model, frame: pd.DataFrame, concept: i
 
 def show_beside(model: Model, frame: pd.DataFrame, concept: int) -> None:
     """Show what else is known of a concept; see :func:`show_concept`."""
-    _labels(model, concept)
+    with explained():
+        if model.names:
+            own = labels_of(model.names, concept)
+            show_table(labels.label_table(model.concepts.cell, own, concept))
     _over_images(model, frame, concept)
     _similar_directions(model, frame, concept)
     where, decided = st.columns(2, gap="medium")
-    with where:
-        _location(model, concept)
+    with where, explained():
+        if model.localisation:
+            maps = whole(model.localisation)
+            show_parts(one.location_parts(_file(model, concept), maps, concept))
     with decided:
         _decisions(model, concept)
 
@@ -223,13 +230,6 @@ def _unknown(model: Model, question: str, what: str, schema: str) -> ask.Evidenc
     return ask.missing(question, what, model.wanted.get(schema, ""))
 
 
-def _labels(model: Model, concept: int) -> None:
-    with explained():
-        if model.names:
-            own = labels_of(model.names, concept)
-            show_table(labels.label_table(model.concepts.cell, own, concept))
-
-
 # -- over all images --------------------------------------------------------------------------
 
 
@@ -270,13 +270,6 @@ def _show_presences(parts: Sequence[Part]) -> None:
     for beside, part in zip(st.columns(3, gap="medium"), parts, strict=False):
         with beside:
             show_part(part)
-
-
-def _location(model: Model, concept: int) -> None:
-    with explained():
-        if model.localisation:
-            maps = whole(model.localisation)
-            show_parts(one.location_parts(_file(model, concept), maps, concept))
 
 
 # -- what is like it --------------------------------------------------------------------------
@@ -343,19 +336,9 @@ def _decisions(model: Model, concept: int) -> None:
         made = model.decisions
         found = one.decision_frame(opened(made), concept)
         note = f"Decisions explained by {made.cell} with this concept among the strongest."
-        table = Table(
-            f"{_file(model, concept)}-decisions",
-            found,
-            "Decisions that use this concept",
-            note,
-            one.DECISION_COLUMNS,
-        )
-        show_table(table)
-        _links(model, made.cell, found["image"].tolist())
-
-
-def _links(model: Model, cell: str, images: Sequence[str]) -> None:
-    with st.container(horizontal=True):
-        for image in images[:LINKS]:
-            text = literal(f"Decision on {image}")
-            link_to("decisions", text, cell=model.concepts.cell, decisions=cell, image=image)
+        title, name = "Decisions that use this concept", f"{_file(model, concept)}-decisions"
+        show_table(Table(name, found, title, note, one.DECISION_COLUMNS))
+        with st.container(horizontal=True):
+            for image in found["image"].tolist()[:LINKS]:
+                address = {"cell": model.concepts.cell, "decisions": made.cell, "image": image}
+                link_to("decisions", literal(f"Decision on {image}"), **address)

@@ -10,34 +10,36 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from dashboards.screens.concept import go_to, show_beside, show_concept
-from dashboards.screens.concept_data import (
+from dashboards.screens.datasets import (
     Model,
     find_model,
     frame_of,
+    names_of,
+    opened,
     statistics,
     thumbnails,
+    whole,
 )
-from dashboards.screens.datasets import names_of, opened, whole
 from dashboards.screens.frame import (
     BOUND,
     OF_A_MODEL,
     begin,
     choose_one,
     explained,
-    mark_row,
-    marked_row,
+    mark_rows,
+    marked_rows,
     tell,
     tell_unknown,
 )
 from dashboards.screens.notes import concept_notes
-from dashboards.screens.parts import column_of, offer_table, show_numbers, show_part
+from dashboards.screens.parts import column_of, offer_table, show_part
 from dashboards.views.concepts import concepts as view
 from dashboards.views.concepts import labels
 from dashboards.views.concepts.concept_model import channels_note, model_parts
-from dashboards.views.concepts.related import cells_of, first_made
 from dashboards.views.parts.parts import Figure
 from dashboards.views.parts.text import count_text, literal
 from dashboards.views.runs.advice import without_datasets
+from dashboards.views.runs.settings import cells_of, first_made
 from registry.catalog.access import Catalog
 
 HELP = (
@@ -80,7 +82,7 @@ def show() -> None:
     namer = _namer(model, slots[1])
     with explained(cell, stop=True):
         frame = frame_of(model, namer)
-    show_numbers(numbers)
+    show_part(numbers)
     section = st.segmented_control(
         "Section",
         SECTIONS,
@@ -203,7 +205,7 @@ def _table(model: Model, found: pd.DataFrame, concept: int, namer: str) -> None:
     if "image_share" in shown:  # the form for shares has two digits, the words beside have one
         shown = shown.assign(image_share=100 * shown["image_share"])
         config["image_share"]["type_config"]["format"] = "%.1f %%"
-    mark_row(TABLE, keys, concept)
+    mark_rows(TABLE, keys, [concept])
     st.dataframe(
         shown,
         key=TABLE,
@@ -238,8 +240,7 @@ def _page(found: pd.DataFrame, concept: int) -> int:
 
 
 def _choose(concepts: Sequence[int]) -> None:
-    row = marked_row(TABLE)
-    if row is not None:
+    for row in marked_rows(TABLE):
         go_to(concepts[row])
 
 

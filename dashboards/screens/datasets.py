@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+import pandas as pd
 import streamlit as st
 import xarray as xr
 
-from dashboards.screens.frame import tell
+from dashboards.screens.frame import explained, tell
+from dashboards.server.presence_index import PresenceIndex, cache_folder
+from dashboards.views.concepts import concepts as view
+from dashboards.views.concepts import labels
 from dashboards.views.concepts.labels import NEXT_LABELS
-from dashboards.views.concepts.related import is_damaged
-from dashboards.views.runs.advice import advise
+from dashboards.views.concepts.one_concept import Directions
+from dashboards.views.concepts.presences import Presences, read_alone
+from dashboards.views.runs.advice import Advice, advise, run_command
 from dashboards.views.runs.datasets import open_made, read_small
+from dashboards.views.runs.settings import (
+    MOST_LOOKED_AT,
+    autoencoder_of,
+    cells_of,
+    is_damaged,
+    made_of,
+    maker_of,
+    other_set,
+)
 from registry.catalog.access import Catalog
 from registry.plan.project import MissingInputsError
+from registry.store.datasets import DATASET
+from registry.store.manifest import find_dataset
+from registry.store.netcdf import read_row
 
 
 @dataclass(frozen=True)
@@ -71,3 +90,195 @@ def names_of(made: Made) -> xr.Dataset:
     """Return names in memory; the next-best labels, millions of strings, stay on the disk."""
     with open_made(made.folder, made.stage, drop_variables=NEXT_LABELS) as dataset:
         return dataset.load()
+
+
+# -- what was made of one set of concepts --------------------------------------------------------
+
+MOST_MATCHINGS = 3
+OF_IMAGES = ("label", "prediction", "target")
+"""What is read of every image."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """What is known of one set of concepts.
+
+    Attributes
+    ----------
+    concepts : Made
+        Presence and contribution.
+    root : str
+        The project's folder.
+    gallery, names, consistency, localisation, sae, decisions : Made or None
+        None where there is no such dataset.
+    matchings : sequence of (Made, str, bool)
+        Each with the other set, and whether this one is the first of both.
+    wanted : mapping of str to str
+        Schema to the command that would make a dataset that is declared and not there.
+    cells : sequence of str
+        All cells of concepts.
+    """
+
+    concepts: Made
+    root: str
+    gallery: Made | None
+    names: Made | None
+    consistency: Made | None
+    localisation: Made | None
+    sae: Made | None
+    decisions: Made | None
+    matchings: Sequence[tuple[Made, str, bool]]
+    wanted: dict[str, str]
+    cells: Sequence[str]
+
+
+def find_model(catalog: Catalog, cell: str) -> Model:
+    """Return what was made of a set of concepts; tell what to do about pictures and names.
+
+    Raises
+    ------
+    MissingInputsError
+        If there is no dataset of the concepts themselves.
+    """
+    project = catalog.project
+    concepts = made_by(catalog, cell)
+    wanted: dict[str, str] = {}
+    found = {
+        schema: _first(catalog, made_of(project, cell, schema), schema, wanted)
+        for schema in ("consistency", "localisation", "decisions")
+    }
+    sae = autoencoder_of(project, cell)
+    return Model(
+        concepts=concepts,
+        root=str(project.root),
+        names=_advised(catalog, cell, "names"),
+        gallery=_advised(catalog, cell, "gallery"),
+        sae=_first(catalog, [sae] if sae else [], "sae", {}),
+        matchings=_matchings(catalog, cell, sae, wanted),
+        wanted=wanted,
+        cells=cells_of(project, "concepts"),
+        **found,
+    )
+
+
+def _first(
+    catalog: Catalog, cells: Sequence[str], schema: str, wanted: dict[str, str]
+) -> Made | None:
+    """Return the first of these cells that has a dataset; note the command if none has."""
+    for cell in cells[:MOST_LOOKED_AT]:
+        if (made := if_made(catalog, cell)) is not None:
+            return readable(made)
+    if cells:
+        wanted[schema] = run_command(cells[0])
+    return None
+
+
+def readable(made: Made | None, read: Callable[[Made], object] = opened) -> Made | None:
+    """Return a dataset if it can be opened; tell what to do if not."""
+    with explained(made.cell if made else ""):
+        if made is not None:
+            read(made)
+        return made
+    return None
+
+
+def _advised(catalog: Catalog, cell: str, schema: str) -> Made | None:
+    """Return what was made directly of a cell; tell what to do if nothing was."""
+    maker = maker_of(catalog, cell, schema)
+    if not maker:
+        reason = f"No experiment in experiments.toml makes one from {cell}."
+        tell(Advice(f"No {schema} dataset", reason))
+        return None
+    with explained(maker):
+        return readable(made_by(catalog, maker), names_of if schema == "names" else opened)
+    return None
+
+
+def _matchings(
+    catalog: Catalog, cell: str, sae: str, wanted: dict[str, str]
+) -> list[tuple[Made, str, bool]]:
+    matchings: list[tuple[Made, str, bool]] = []
+    for one in catalog.project.graph.cells.values():
+        other = other_set(one, cell, sae) if one.provides == "matching" else None
+        if other is None or len(matchings) == MOST_MATCHINGS:
+            continue
+        made = _first(catalog, [one.name], "matching", wanted)
+        if made is not None:
+            matchings.append((made, *other))
+    return matchings
+
+
+# -- kept for the next reader -----------------------------------------------------------------
+
+
+@st.cache_resource(max_entries=8, show_spinner="Reading the concepts …")
+def statistics(made: Made) -> xr.Dataset:
+    """Return what is small of a concepts dataset: scalars, and what concepts and images have."""
+    dataset = opened(made)
+    left_out = [
+        name
+        for name, variable in dataset.data_vars.items()
+        if variable.ndim > 1 or ("image" in variable.dims and name not in OF_IMAGES)
+    ]
+    return dataset.drop_vars(left_out).load()
+
+
+def labels_of(made: Made, concept: int) -> xr.Dataset:
+    """Return the names of one concept, the next-best labels too; of none if it has no names."""
+    known = names_of(made)
+    slots = known.indexes["concept"].get_indexer([concept])
+    own = known.isel(concept=slots[slots >= 0])
+    if not own.sizes["concept"]:
+        return own
+    file = Path(made.folder) / DATASET
+    rows = {name: read_row(file, name, int(slots[0]))[None] for name in labels.NEXT_LABELS[:2]}
+    dims = ("concept", "metric", "rank")
+    return own.assign({name: (dims, values) for name, values in rows.items()})
+
+
+def frame_of(model: Model, namer: str) -> pd.DataFrame:
+    """Return the table of all concepts."""
+    return _frame(model.concepts, model.names, model.consistency, namer)
+
+
+@st.cache_resource(max_entries=16, show_spinner="Listing the concepts …")
+def _frame(
+    concepts: Made, names: Made | None, consistency: Made | None, namer: str
+) -> pd.DataFrame:
+    best = labels.best_names(names_of(names), namer) if names and namer else None
+    scores = whole(consistency) if consistency else None
+    return view.concepts_frame(statistics(concepts), best, scores)
+
+
+@st.cache_resource(max_entries=256, show_spinner=False)
+def thumbnails(made: Made, concepts: tuple[int, ...]) -> dict[int, str]:
+    """Return thumbnails of some concepts."""
+    return view.pictures_of(opened(made), concepts)
+
+
+@st.cache_resource(max_entries=256, show_spinner=False)
+def tiles_of(made: Made, concept: int, most: int | None = None) -> list[view.Tile]:
+    """Return the images of one concept, the strongest first; so many at most."""
+    return view.tiles(opened(made), concept, most)
+
+
+@st.cache_resource(max_entries=2, show_spinner="Reading the decoder …")
+def directions(made: Made) -> Directions:
+    """Return the directions of an SAE's concepts in the layer."""
+    return Directions.of(opened(made)["decoder"])
+
+
+@st.cache_resource(max_entries=4, show_spinner="Reading presences …")
+def presence_index(concepts: Made, root: str) -> PresenceIndex:
+    """Return the presences of a set of concepts, which may still be being read."""
+    dataset = opened(concepts)
+    _, manifest = find_dataset(concepts.folder)
+    cells = dataset.sizes["image"] * dataset.sizes["concept"]
+    kept = cache_folder(Path(root), str(manifest["content"]))
+    return PresenceIndex(lambda: dataset, cells, kept)
+
+
+@st.cache_resource(max_entries=16, show_spinner="Reading presences …")
+def presences_alone(made: Made, index: int) -> Presences:
+    """Return the presences of the concept at an index, read from the dataset itself."""
+    return read_alone(opened(made), index)

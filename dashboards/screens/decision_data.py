@@ -13,20 +13,28 @@ import pandas as pd
 import streamlit as st
 import xarray as xr
 
-from dashboards.screens.concept_data import tiles_of
-from dashboards.screens.datasets import Made, if_made, made_by, names_of, opened, whole
+from dashboards.screens.datasets import (
+    Made,
+    if_made,
+    made_by,
+    names_of,
+    opened,
+    readable,
+    tiles_of,
+    whole,
+)
 from dashboards.screens.frame import explained, tell
 from dashboards.server.explainer import Explainer, ExplainerError, input_key
 from dashboards.views.concepts import image_choice, labels
 from dashboards.views.concepts.concepts import Tile
 from dashboards.views.concepts.decisions import NAMELESS, Naming, naming_of
-from dashboards.views.concepts.related import maker_of
 from dashboards.views.runs.advice import (
     EXPECTED,
     Advice,
     made_again_by,
     without_datasets,
 )
+from dashboards.views.runs.settings import maker_of
 from registry.catalog.access import Catalog
 from registry.declare.stage import Input
 
@@ -125,25 +133,16 @@ def read_model(catalog: Catalog, cell: str, decisions: str) -> Model:
         st.info("No decisions were explained in advance either.")
         tell(without_datasets(catalog.project, "decisions"))
         st.stop()
+    gallery = maker_of(catalog, cell, "gallery")
     return Model(
         cell,
         *shown,
         tuple(known[0]["image"]) if known is not None else (),
         stored,
-        _pictures(catalog, maker_of(catalog, cell, "gallery")),
+        readable(if_made(catalog, gallery)) if gallery else None,
         concepts,
         device,
     )
-
-
-def _pictures(catalog: Catalog, cell: str) -> Made | None:
-    """Return a gallery that can be opened; tell what to do about one that cannot."""
-    made = if_made(catalog, cell) if cell else None
-    with explained(cell):
-        if made is not None:
-            opened(made)
-        return made
-    return None
 
 
 Images = tuple[pd.DataFrame, list[str]]

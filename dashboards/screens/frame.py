@@ -167,11 +167,6 @@ def remember_pages(pages: Mapping[str, Any]) -> None:
     st.session_state[PAGES] = dict(pages)
 
 
-def link_to_dataset(schema: str, cell: str) -> None:
-    """Link to the page that shows such a dataset, where there is one."""
-    link_to(schema, "Open", cell=cell)
-
-
 def link_to(page: str, label: str, /, **address: object) -> None:
     """Link to a page as `remember_pages` names it, with values in the address."""
     target = st.session_state.get(PAGES, {}).get(page)
@@ -251,11 +246,6 @@ def _tell_unknown(names: Sequence[str], shown: str = "") -> None:
         tell(Advice(f"No {text} here", f"The address asks for it.{shown}"))
 
 
-def mark_row(table: str, rows: Sequence[object], chosen: object) -> None:
-    """Mark the chosen row of a table that is about to be drawn, whoever chose it."""
-    mark_rows(table, rows, [chosen])
-
-
 def mark_rows(table: str, rows: Sequence[object], chosen: Sequence[object]) -> None:
     """Mark the chosen rows of a table that is about to be drawn, whoever chose them."""
     indices = [index for index, row in enumerate(rows) if row in chosen]
@@ -265,12 +255,6 @@ def mark_rows(table: str, rows: Sequence[object], chosen: Sequence[object]) -> N
 def marked_rows(table: str) -> list[int]:
     """Return the rows that a reader has marked."""
     return [int(row) for row in st.session_state[table]["selection"]["rows"]]
-
-
-def marked_row(table: str) -> int | None:
-    """Return the row that a reader has marked, None if there is none."""
-    rows = marked_rows(table)
-    return rows[0] if rows else None
 
 
 def tell(advice: Advice, box: object = st.info) -> None:

@@ -47,7 +47,11 @@ def show_note(catalog: Catalog, subject: NoteSubject, about: Mapping[str, str]) 
         st.rerun()  # tables show tags too
     with explained():
         note = read_note(catalog.database, subject)
-        _trouble()
+        advice, text = st.session_state.pop(_TROUBLE, (None, ""))
+        if isinstance(advice, Advice):
+            tell(advice, st.error)
+            if text:
+                st.code(text, language=None, wrap_lines=True)
         with st.container(horizontal=True, vertical_alignment="center"):
             for tag in note.tags:
                 st.badge(literal(tag), icon=":material/sell:", color="gray", width="content")
@@ -116,11 +120,3 @@ def _save(note: Note, about: Mapping[str, str], key: str) -> None:
         st.session_state[_KEPT] = True
     except (NoteError, DatabaseError) as error:
         st.session_state[_TROUBLE] = (advise(error), text)
-
-
-def _trouble() -> None:
-    advice, text = st.session_state.pop(_TROUBLE, (None, ""))
-    if isinstance(advice, Advice):
-        tell(advice, st.error)
-        if text:
-            st.code(text, language=None, wrap_lines=True)

@@ -9,7 +9,6 @@ import streamlit as st
 
 from dashboards.views.parts.parts import (
     PICTURE,
-    Column,
     Figure,
     Heading,
     Note,
@@ -20,8 +19,10 @@ from dashboards.views.parts.parts import (
     Table,
 )
 from dashboards.views.parts.text import literal
+from registry.columns import Column
 
 ROW, WIDE = 35, 270  # pixels
+NOTES = {"info": st.info, "warning": st.warning}
 
 
 def show_parts(parts: Iterable[Part]) -> None:
@@ -33,14 +34,6 @@ def show_parts(parts: Iterable[Part]) -> None:
 def show_part(part: Part) -> None:
     """Show one part."""
     SHOWN[type(part)](part)
-
-
-def _heading(part: Heading) -> None:
-    st.subheader(literal(part.text), anchor=False)
-
-
-def _note(part: Note) -> None:
-    {"info": st.info, "warning": st.warning}.get(part.kind, st.caption)(literal(part.text))
 
 
 def show_numbers(numbers: Iterable[Number]) -> None:
@@ -82,7 +75,7 @@ def offer_table(table: Table) -> None:
 def column_of(name: str, column: Column) -> Any:
     """Return the configuration of a column of `st.dataframe`."""
     config = st.column_config
-    title, meaning = column.title or name, literal(column.meaning) or None
+    title, meaning = column.header or name, literal(column.help) or None
     if column.form == PICTURE:
         return config.ImageColumn(title, help=meaning)
     if column.form.endswith("%"):
@@ -139,8 +132,8 @@ def show_downloads(*files: tuple[str, Callable[[], str | bytes], str]) -> None:
 
 
 SHOWN: dict[type, Callable[..., None]] = {
-    Heading: _heading,
-    Note: _note,
+    Heading: lambda part: st.subheader(literal(part.text), anchor=False),
+    Note: lambda part: NOTES.get(part.kind, st.caption)(literal(part.text)),
     Numbers: lambda part: show_numbers(part.numbers),
     Table: show_table,
     Figure: show_figure,

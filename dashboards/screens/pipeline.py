@@ -11,9 +11,8 @@ from dashboards.screens.frame import (
     begin,
     explained,
     link_to,
-    link_to_dataset,
-    mark_row,
-    marked_row,
+    mark_rows,
+    marked_rows,
     open_catalog,
     tell,
 )
@@ -118,7 +117,7 @@ def _choose_box(tasks: Sequence[Task]) -> None:
 def _table(tasks: Sequence[Task]) -> None:
     names = [task.name for task in tasks]
     chosen = st.session_state.get("task") or st.query_params.get("task", "")
-    mark_row(TABLE, names, chosen)
+    mark_rows(TABLE, names, [chosen])
     show_table(
         view.task_table(tasks),
         key=TABLE,
@@ -128,8 +127,7 @@ def _table(tasks: Sequence[Task]) -> None:
 
 
 def _choose(names: Sequence[str]) -> None:
-    row = marked_row(TABLE)
-    st.session_state["task"] = "" if row is None else names[row]
+    st.session_state["task"] = next((names[row] for row in marked_rows(TABLE)), "")
 
 
 def _task(task: Task) -> None:
@@ -145,6 +143,6 @@ def _task(task: Task) -> None:
         if task.state.run:
             link_to("runs", "Latest run", run=task.state.run)
         if state == "complete":
-            link_to_dataset(task.cell.provides, task.name)
+            link_to(task.cell.provides, "Open", cell=task.name)
     if task.due:
         st.code(run_command(task.name), language="bash")

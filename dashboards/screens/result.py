@@ -49,9 +49,14 @@ def show_result(result: ResultView) -> None:
         return
     cells = _chosen_cells(catalog, result, settings)
     datasets = {}
+
+    def read(name: str) -> xr.Dataset:
+        return whole(made_by(catalog, name))
+
     for cell in cells:
         with explained(cell):
-            datasets[cell] = _dataset(catalog, cell, result.is_named)
+            own = read(cell)
+            datasets[cell] = with_names(catalog, cell, own, read) if result.is_named else own
     if datasets:
         with explained():
             chosen = _choose(result.choices(datasets))
@@ -107,11 +112,3 @@ def _choose(choices: Sequence[Choice]) -> dict[str, str]:
         )
         chosen[choice.key] = value or ""
     return chosen
-
-
-def _dataset(catalog: Catalog, cell: str, is_named: bool) -> xr.Dataset:
-    def read(name: str) -> xr.Dataset:
-        return whole(made_by(catalog, name))
-
-    dataset = read(cell)
-    return with_names(catalog, cell, dataset, read) if is_named else dataset

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import pandas as pd
 import streamlit as st
@@ -10,7 +10,7 @@ import streamlit as st
 from dashboards.screens.frame import (
     BOUND,
     explained,
-    link_to_dataset,
+    link_to,
     open_catalog,
     run_index,
     tell,
@@ -30,8 +30,8 @@ from dashboards.views.runs.curves import (
     curve_note,
     curves,
 )
-from dashboards.views.runs.preview import dataset_frame
-from dashboards.views.runs.runs import Row, named_runs, run_key
+from dashboards.views.runs.datasets import dataset_frame
+from dashboards.views.runs.runs import named_runs, run_key
 from registry.catalog.access import Catalog
 from registry.catalog.notes import run_subject
 from registry.catalog.runs import RunView
@@ -118,7 +118,7 @@ def _overview(catalog: Catalog, run: RunView) -> None:
         _frame(run, "Result", view.settings_frame(run.result), "No result.")
         _inputs(run)
         _frame(run, "Output", view.output_frame(run), "No dataset.")
-        link_to_dataset(str(run.output.get("schema")), run.cell)
+        link_to(str(run.output.get("schema")), "Open", cell=run.cell)
         _users(catalog, run)
 
 
@@ -171,8 +171,11 @@ def _users(catalog: Catalog, run: RunView) -> None:
         return
     st.markdown("**Used by**")
     snapshot = run_index(catalog).peek()
-    users: Iterable[Row] = view.users_of(run.uid, snapshot.rows) if snapshot else ()
-    known = list(users)
+    known = [
+        row
+        for row in (snapshot.rows if snapshot else ())
+        if any(found["run"] == run.uid for found in row.run.inputs.values())
+    ]
     if not known:
         st.caption("No run has read it yet." if snapshot else "Reading all runs …")
     for row in known[:MOST_LINKS]:

@@ -77,7 +77,8 @@ def show() -> None:
             st.info("No runs match. Relax a filter.")
     _watch(query)
     if chosen:
-        _several(chosen)
+        if len(chosen) > 1:
+            link_to("compare", f"Compare these {len(chosen)} runs", runs=" ".join(chosen))
         show_run(catalog, chosen[-1])
 
 
@@ -249,11 +250,6 @@ def _chosen() -> list[str]:
         bind=BOUND,
     )
     return view.named_runs(names or "")
-
-
-def _several(chosen: Sequence[str]) -> None:
-    if len(chosen) > 1:
-        link_to("compare", f"Compare these {len(chosen)} runs", runs=" ".join(chosen))
 
 
 @st.fragment(run_every=REFRESH)

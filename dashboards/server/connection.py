@@ -113,15 +113,15 @@ class Connection:
             self._leave(database, error)
 
     def _find(self, catalog: Catalog) -> Database | None:
-        trouble = ""
+        database, trouble = None, ""
         try:
             if self._away is not None:
-                database: Database | None = self._away.reopen()
+                database = self._away.reopen()
             else:
                 fresh = open_catalog(catalog.project.root, self._url)
                 database, trouble = fresh.database, fresh.trouble
         except DatabaseError as error:
-            database, trouble = None, str(error)
+            trouble = str(error)
         with self._lock:
             current = self._catalog or catalog
             self._catalog = replace(current, database=database, trouble=trouble)

@@ -12,6 +12,8 @@ import xarray as xr
 from fact.data.images import Geometry
 from registry.declare.faults import StageError
 from registry.declare.stage import Input
+from registry.store.durable import StoreError
+from registry.store.manifest import find_dataset
 
 if TYPE_CHECKING:
     from fact.data.images import ImageDataset
@@ -66,8 +68,10 @@ class Explainer:
             geometry = self._source.network.geometry
             try:
                 found: np.ndarray = self._dataset().read([image], geometry)[0]
-            except (OSError, ValueError, KeyError) as error:
-                raise ExplainerError(_told(error)) from error
+            except KeyError as error:  # whose text is quoted
+                raise ExplainerError(str(error.args[0] if error.args else error)) from error
+            except (OSError, ValueError) as error:
+                raise ExplainerError(str(error)) from error
             return found
 
     def fit(self, picture: np.ndarray) -> np.ndarray:
@@ -113,7 +117,7 @@ class Explainer:
                 )
                 return explained
             except (ValueError, RuntimeError) as error:
-                raise ExplainerError(_told(error)) from error
+                raise ExplainerError(str(error)) from error
 
     def _side_of_images(self) -> int:
         """Return the pixels of a side of the images that were measured. The lock is held."""
@@ -132,15 +136,19 @@ class Explainer:
             except StageError:
                 raise ExplainerError("the images are not on this machine") from None
             except (OSError, ValueError, ImportError) as error:
-                raise ExplainerError(f"the images cannot be read: {_told(error)}") from error
+                raise ExplainerError(f"the images cannot be read: {error!s}") from error
         return self._images
 
 
 def _load(concepts: Input, device: str) -> ConceptSource:
+    from fact.networks.network import choose_device
     from fact.traces.spliced import ConceptSource
 
+    usable = "auto"  # the best that there is, where there is no such device as configured
+    with suppress(ValueError):
+        usable = str(choose_device(device))
     try:
-        return ConceptSource.of_concepts(concepts, _usable(device))
+        return ConceptSource.of_concepts(concepts, usable)
     except KeyError as error:
         gone = _gone(concepts) or f"the {error.args[0]}"
         raise ExplainerError(f"{gone} that it was made from is gone, or damaged") from error
@@ -148,7 +156,7 @@ def _load(concepts: Input, device: str) -> ConceptSource:
         text = "not all that these concepts were made from is on this machine, or whole"
         raise ExplainerError(f"{text}: {error}") from error
     except (OSError, ValueError, RuntimeError, ImportError) as error:
-        raise ExplainerError(_told(error)) from error
+        raise ExplainerError(str(error)) from error
 
 
 def _gone(given: Input) -> str:
@@ -156,38 +164,16 @@ def _gone(given: Input) -> str:
     for one in given.inputs.values():
         if found := _gone(one):
             return found
-    missing = {slot: need for slot, need in _made_from(given).items() if slot not in given.inputs}
-    for slot, need in sorted(missing.items()):
-        if "run" in need:  # a dataset: what is declared, as images, is not needed here
+    needs: dict[str, Any] = {}
+    with suppress(StoreError, KeyError):
+        needs = find_dataset(given.path)[1]["inputs"] if given.path else {}
+    for slot, need in sorted(needs.items()):
+        if slot not in given.inputs and "run" in need:  # a dataset; images are not needed here
             return f"the {slot} {need['name']!r}"
     return ""
-
-
-def _made_from(given: Input) -> dict[str, Any]:
-    from registry.store.durable import StoreError
-    from registry.store.manifest import find_dataset
-
-    with suppress(StoreError, KeyError):
-        return dict(find_dataset(given.path)[1]["inputs"]) if given.path else {}
-    return {}
-
-
-def _usable(device: str) -> str:
-    """Return a configured device; the best that there is, where there is no such device here."""
-    from fact.networks.network import choose_device
-
-    try:
-        return str(choose_device(device))
-    except ValueError:
-        return "auto"
 
 
 def input_key(given: Input) -> tuple[Any, ...]:
     """Return what identifies a dataset and all that it was made from: immutable folders."""
     behind = tuple(input_key(one) for _, one in sorted(given.inputs.items()))
     return given.name, given.fingerprint, str(given.path), behind
-
-
-def _told(error: BaseException) -> str:
-    """Return an error as a sentence; of a missing key its message, which is quoted else."""
-    return str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 
 from dashboards.views.runs.runs import Row, choices, known_columns, row_of
 from registry.catalog.access import Catalog
@@ -133,19 +133,15 @@ class RunIndex:
             return self._thread
 
     def _refresh(self) -> None:
+        error = None
         try:
-            changed = self._feed.refresh(self._tell)
-            if changed or self._snapshot is None:
+            if self._feed.refresh(partial(setattr, self, "read")) or self._snapshot is None:
                 self._publish()
-            error = None
         except DatabaseError as failure:
             error = failure
         with self._lock:
             self._error = error
             self._refreshed = time.monotonic()
-
-    def _tell(self, count: int) -> None:
-        self.read = count
 
     def _publish(self) -> None:
         """Make rows of the runs and notes that changed, and a snapshot of all."""

@@ -79,19 +79,16 @@ class Preparation:
         """Import all; without collecting garbage meanwhile, which takes a third of that time."""
         gc.disable()
         try:
-            self._import()
+            for name, seconds in self._steps.items():
+                time.sleep(seconds)
+                self._quiet.wait(PATIENCE)
+                with suppress(ImportError):
+                    importlib.import_module(name)
         finally:
             gc.enable()
         self._quiet.wait(PATIENCE)
         gc.collect()
         gc.freeze()  # Streamlit collects garbage after every click: 0.2 s with all modules
-
-    def _import(self) -> None:
-        for name, seconds in self._steps.items():
-            time.sleep(seconds)
-            self._quiet.wait(PATIENCE)
-            with suppress(ImportError):
-                importlib.import_module(name)
 
 
 PREPARATION = Preparation()

@@ -12,8 +12,8 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -96,13 +96,17 @@ class PresenceIndex:
 
     def _read(self) -> None:
         try:
-            with Keeper(self._folder) as keeper:
+            with _until_whole(self._folder) as folder:
+                n_entries = 0
                 for block in read_blocks(self._dataset()):
                     if not threading.main_thread().is_alive():
                         return  # a thread that is ended while it reads would leave HDF5 locked
-                    self._blocks.append(keeper.add(block))
-                    _require_sparse(keeper.n_entries, block.stop, self._n_images)
-                self._whole = keeper.keep()
+                    self._blocks.append(_on_disk(block, folder / ENTRIES, n_entries))
+                    n_entries += len(block.entries)
+                    _require_sparse(n_entries, block.stop, self._n_images)
+                whole = Presences(self._n_images, tuple(self._blocks))
+                _keep(whole, folder, self._folder)
+                self._whole = whole
         except (OSError, StoreError) as error:
             self.is_dense = isinstance(error, DenseError)
             self.trouble = str(error)
@@ -120,68 +124,52 @@ def cache_folder(root: Path, content: str) -> Path:
     return root / ".factbook" / "cache" / f"presences-{VERSION}-{content[:32]}"
 
 
-class Keeper:
-    """Writes blocks into a folder that gets its name when it is whole.
-
-    Parameters
-    ----------
-    folder : Path
-        The name.
-
-    Raises
-    ------
-    OSError
-        If the disk is full, or not to be written to.
-    """
-
-    def __init__(self, folder: Path):
-        self._final = folder
-        self._temporary = folder.with_name(f".{folder.name}.{os.getpid()}-{secrets.token_hex(4)}")
-        self._blocks: list[Block] = []
-        self.n_entries = 0
-
-    def __enter__(self) -> Keeper:
-        _remove_abandoned(self._final.parent)
-        self._temporary.mkdir(parents=True)
-        (self._temporary / ENTRIES).touch()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        shutil.rmtree(self._temporary, ignore_errors=True)
-
-    def add(self, block: Block) -> Block:
-        """Write a block; return it with its entries on the disk."""
-        path = self._temporary / ENTRIES
-        with open(path, "ab") as file:
-            block.entries.tofile(file)
-        entries = map_entries(path, self.n_entries, len(block.entries))
-        self.n_entries += len(block.entries)
-        kept = Block(block.start, block.stop, block.pointer, entries)
-        kept.__dict__["moments"] = block.moments
-        self._blocks.append(kept)
-        return kept
-
-    def keep(self) -> Presences:
-        """Give the folder its name, unless another server was quicker; return all presences."""
-        blocks = self._blocks
-        moments = np.sum([block.moments for block in blocks], axis=0)
-        np.save(self._temporary / POINTERS, np.stack([block.pointer for block in blocks]))
-        np.save(self._temporary / MOMENTS, moments)
-        for name in (ENTRIES, POINTERS, MOMENTS):
-            sync(self._temporary / name)
-        stops = [block.stop for block in blocks]
-        write_json(self._temporary / HEADER, {"stops": stops, "entries": self.n_entries})
+@contextmanager
+def _until_whole(final: Path) -> Iterator[Path]:
+    """Make a folder to write to, which is removed unless it gets its name."""
+    for folder in final.parent.glob(".presences-*"):
         with suppress(OSError):
-            os.rename(self._temporary, self._final)
-        _give_up_oldest(self._final.parent)
-        return Presences(stops[-1], tuple(blocks), moments)
+            if time.time() - folder.stat().st_mtime > ABANDONED:
+                shutil.rmtree(folder, ignore_errors=True)
+    folder = final.with_name(f".{final.name}.{os.getpid()}-{secrets.token_hex(4)}")
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def map_entries(path: Path, start: int, count: int) -> np.ndarray:
+def _on_disk(block: Block, path: Path, start: int) -> Block:
+    """Write the entries of a block behind those before them; return it with what was written."""
+    with open(path, "ab") as file:
+        block.entries.tofile(file)
+    kept = Block(block.start, block.stop, block.pointer, _mapped(path, start, len(block.entries)))
+    kept.__dict__["moments"] = block.moments
+    return kept
+
+
+def _mapped(path: Path, start: int, count: int) -> np.ndarray:
     """Return entries of a file without reading them."""
     if count == 0:
         return np.empty(0, ENTRY)
     return np.memmap(path, ENTRY, "r", offset=start * ENTRY.itemsize, shape=(count,))
+
+
+def _keep(whole: Presences, folder: Path, final: Path) -> None:
+    """Give what was written its name, unless another server was quicker."""
+    pointers = np.stack([block.pointer for block in whole.blocks])
+    np.save(folder / POINTERS, pointers)
+    np.save(folder / MOMENTS, whole.moments)
+    for name in (ENTRIES, POINTERS, MOMENTS):
+        sync(folder / name)
+    stops = [block.stop for block in whole.blocks]
+    write_json(folder / HEADER, {"stops": stops, "entries": int(pointers[:, -1].sum())})
+    with suppress(OSError):
+        os.rename(folder, final)
+    with suppress(OSError):
+        kept = sorted(final.parent.glob("presences-*"), key=lambda own: own.stat().st_mtime)
+        for oldest in kept[:-MOST_KEPT]:
+            shutil.rmtree(oldest, ignore_errors=True)
 
 
 def open_kept(folder: Path) -> Presences | None:
@@ -195,50 +183,30 @@ def open_kept(folder: Path) -> Presences | None:
         header = read_json(folder / HEADER) or {}
         stops, total = list(map(int, header["stops"])), int(header["entries"])
         pointers = np.load(folder / POINTERS, allow_pickle=False)
+        whole = Presences(
+            stops[-1], _blocks_of(_mapped(folder / ENTRIES, 0, total), stops, pointers)
+        )
         moments = np.load(folder / MOMENTS, allow_pickle=False)
-        _check(folder, stops, total, pointers, moments)
-        blocks = _blocks_of(map_entries(folder / ENTRIES, 0, total), stops, pointers)
-    except (OSError, ValueError, KeyError, TypeError):
+        if (
+            moments.shape != (2, pointers.shape[1] - 1)
+            or int(pointers[:, -1].sum()) != total
+            or (folder / ENTRIES).stat().st_size != total * ENTRY.itemsize
+        ):
+            raise ValueError(f"{folder} is damaged")
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
         shutil.rmtree(folder, ignore_errors=True)
         return None
     with suppress(OSError):
         os.utime(folder)
-    return Presences(stops[-1], blocks, moments)
-
-
-def _check(
-    folder: Path, stops: Sequence[int], total: int, pointers: np.ndarray, moments: np.ndarray
-) -> None:
-    fits = (
-        len(stops) == len(pointers) > 0
-        and moments.shape == (2, pointers.shape[1] - 1)
-        and int(pointers[:, -1].sum()) == total
-        and (folder / ENTRIES).stat().st_size == total * ENTRY.itemsize
-    )
-    if not fits:
-        raise ValueError(f"{folder} is damaged")
+    whole.__dict__["moments"] = moments
+    return whole
 
 
 def _blocks_of(
     entries: np.ndarray, stops: Sequence[int], pointers: np.ndarray
 ) -> tuple[Block, ...]:
     ends = np.cumsum(pointers[:, -1])
-    starts = [0, *stops[:-1]]
     return tuple(
         Block(start, stop, pointer, entries[end - pointer[-1] : end])
-        for start, stop, pointer, end in zip(starts, stops, pointers, ends, strict=True)
+        for start, stop, pointer, end in zip([0, *stops[:-1]], stops, pointers, ends, strict=True)
     )
-
-
-def _remove_abandoned(parent: Path) -> None:
-    for folder in parent.glob(".presences-*"):
-        with suppress(OSError):
-            if time.time() - folder.stat().st_mtime > ABANDONED:
-                shutil.rmtree(folder, ignore_errors=True)
-
-
-def _give_up_oldest(parent: Path) -> None:
-    with suppress(OSError):
-        kept = sorted(parent.glob("presences-*"), key=lambda folder: folder.stat().st_mtime)
-        for folder in kept[:-MOST_KEPT]:
-            shutil.rmtree(folder, ignore_errors=True)

@@ -3,26 +3,66 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
+from typing import Any
 
+import numpy as np
+import pandas as pd
 import xarray as xr
+from numpy.typing import NDArray
 
-from dashboards.views.concepts.concept_report import concepts_parts, gallery_parts
+from dashboards.views.concepts.concept_model import channels_note, model_parts
+from dashboards.views.concepts.concepts import (
+    concept_table,
+    concepts_frame,
+    pictures_of,
+    strongest,
+    summary,
+    tiles,
+)
 from dashboards.views.concepts.decisions import report_parts
-from dashboards.views.concepts.labels import with_names
-from dashboards.views.parts.parts import Figure, Heading, Note, Numbers, Part, Table
-from dashboards.views.parts.text import time_text
-from dashboards.views.results.results import RESULTS
-from dashboards.views.results.view import ResultView
+from dashboards.views.concepts.labels import (
+    NEXT_LABELS,
+    best_names,
+    namers_of,
+    preferred_namer,
+    with_names,
+)
+from dashboards.views.parts.charts import bars, lines
+from dashboards.views.parts.parts import (
+    Figure,
+    Heading,
+    Note,
+    Number,
+    Numbers,
+    Part,
+    Picture,
+    Pictures,
+    Table,
+    file_name,
+    numbers_of,
+)
+from dashboards.views.parts.text import number_text, time_text
+from dashboards.views.results import (
+    consistency,
+    identification,
+    intervention,
+    localisation,
+    names,
+    sanity,
+    scores,
+    stability,
+)
 from dashboards.views.runs.advice import EXPECTED, advise
-from dashboards.views.runs.curves import curve_chart, curve_note, curves
-from dashboards.views.runs.datasets import read_small, scalar_table
+from dashboards.views.runs.curves import MOST_POINTS, curve_chart, curve_note, curves, thin
+from dashboards.views.runs.datasets import open_made, read_small, scalar_table
 from dashboards.views.runs.one_run import facts_frame, repeat_command, settings_frame
 from dashboards.views.runs.pipeline import graph_figure, plan_numbers, task_table, tasks_of
-from dashboards.views.runs.training import network_parts, sae_parts
+from dashboards.views.runs.settings import autoencoder_of, cells_of, first_made, made_of
 from registry.catalog.access import Catalog, UnknownRunError
-from registry.catalog.runs import RunView
 from registry.declare.cells import Cell
 
 
@@ -45,17 +85,21 @@ class Section:
     meaning: str = ""
 
 
-Shown = Callable[[Catalog, str, xr.Dataset], list[Part]]
-"""From a catalog, a cell and its dataset to what is shown of it."""
+RESULTS = (
+    sanity.VIEW,
+    identification.VIEW,
+    consistency.VIEW,
+    intervention.VIEW,
+    stability.VIEW,
+    localisation.VIEW,
+    scores.VIEW,
+    names.VIEW,
+)
+"""All kinds of results, in the order of the menu: a page each, and a section of a report.
 
-OTHERS: Mapping[str, Shown] = {
-    "concepts": concepts_parts,
-    "decisions": report_parts,
-    "gallery": gallery_parts,
-    "network": lambda _, cell, dataset: network_parts(cell, dataset),
-    "sae": lambda _, cell, dataset: sae_parts(cell, dataset),
-}
-"""By schema, what is shown of datasets that have no page of results of their own."""
+A new kind needs a module that declares its :class:`dashboards.views.results.view.ResultView`, and
+a row here.
+"""
 
 
 def sections_of(catalog: Catalog, names: Sequence[str]) -> list[Section]:
@@ -82,12 +126,14 @@ def _pipeline(catalog: Catalog, names: Sequence[str]) -> Section:
 
 def section_of(catalog: Catalog, cell: Cell) -> Section:
     """Return the section of one cell; what cannot be read is told in place of its numbers."""
-    results = {row.schema: row for row in RESULTS}
-    row = results.get(cell.provides)
+    row = next((row for row in RESULTS if row.schema == cell.provides), None)
     try:
         dataset = _read(catalog, cell.name)
         if row is not None:
-            found = row.parts({cell.name: _named(catalog, cell.name, dataset, row)})
+            if row.is_named:
+                read = partial(_read, catalog)
+                dataset = with_names(catalog, cell.name, dataset, read)
+            found = row.parts({cell.name: dataset})
         else:
             found = OTHERS.get(cell.provides, _scalars)(catalog, cell.name, dataset)
     except EXPECTED as error:
@@ -99,12 +145,6 @@ def section_of(catalog: Catalog, cell: Cell) -> Section:
 
 def _read(catalog: Catalog, cell: str) -> xr.Dataset:
     return read_small(catalog.path(cell), catalog.project.cell(cell).stage)
-
-
-def _named(catalog: Catalog, cell: str, dataset: xr.Dataset, row: ResultView) -> xr.Dataset:
-    if not row.is_named:
-        return dataset
-    return with_names(catalog, cell, dataset, lambda name: _read(catalog, name))
 
 
 def subtitle_of(catalog: Catalog) -> str:
@@ -122,21 +162,214 @@ def _about_run(catalog: Catalog, cell: Cell) -> list[Part]:
         run = catalog.run(cell.name)
     except UnknownRunError:
         return []
-    settings = Table(f"{cell.name}-configuration", settings_frame(cell.config), "Configuration")
-    record = Table(f"{cell.name}-record", facts_frame(run), "Record", note=_again(run))
-    return [settings, *_curves(catalog, run), record]
-
-
-def _curves(catalog: Catalog, run: RunView) -> list[Part]:
-    drawn = [one for one in curves(catalog.metrics(run)) if not one.points.empty]
-    heading: list[Part] = [Heading("Metrics")] if drawn else []
+    command = repeat_command(run)
+    again = f"To run it again: {command}" if command else ""
     figures = [
         Figure(f"{run.cell}-{one.name}", curve_chart(one), one.name, curve_note(one))
-        for one in drawn
+        for one in curves(catalog.metrics(run))
+        if not one.points.empty
     ]
-    return [*heading, *figures]
+    return [
+        Table(f"{cell.name}-configuration", settings_frame(cell.config), "Configuration"),
+        *([Heading("Metrics")] if figures else []),
+        *figures,
+        Table(f"{cell.name}-record", facts_frame(run), "Record", again),
+    ]
 
 
-def _again(run: RunView) -> str:
-    command = repeat_command(run)
-    return f"To run it again: {command}" if command else ""
+# -- concepts and their pictures -----------------------------------------------------------------
+
+LISTED = 100
+"""Concepts of the table of a report."""
+
+DRAWN, TILES = 24, 8
+"""Concepts of a gallery that a report shows, and images of each."""
+
+
+def concepts_parts(catalog: Catalog, cell: str, concepts: xr.Dataset) -> list[Part]:
+    """Return what a report shows of a concept model: its figures, and its first concepts.
+
+    Parameters
+    ----------
+    catalog : Catalog
+        Where names, pictures and C2-scores are found.
+    cell : str
+        What made the concepts.
+    concepts : xr.Dataset
+        Of the schema ``concepts``.
+    """
+    project = catalog.project
+    names = _found(catalog, cells_of(project, "names", made_from=cell), drop_variables=NEXT_LABELS)
+    gallery = _found(catalog, cells_of(project, "gallery", made_from=cell))
+    scores = _found(catalog, made_of(project, cell, "consistency"))
+    namer, best = "", None
+    if names is not None:
+        namers = namers_of(names)
+        namer = namers[preferred_namer(namers)]
+        best = best_names(names, namer)
+    frame = concepts_frame(concepts, best, scores)
+    parts: list[Part] = [summary(concepts)]
+    if not autoencoder_of(project, cell):
+        parts.append(Note(channels_note(cell)))
+    if gallery is not None:
+        parts.append(strongest(frame, gallery))
+    parts += model_parts(cell, concepts, names, scores, best)
+    listed, title = frame.head(LISTED), "Concepts"
+    if len(frame) > LISTED:
+        title = f"The {LISTED} of {len(frame):,} concepts that contribute most"
+    if gallery is not None:
+        pictures = pictures_of(gallery, listed["concept"].tolist())
+        listed = listed.assign(picture=[pictures.get(one, "") for one in listed["concept"]])
+    return [*parts, concept_table(cell, listed, namer, title)]
+
+
+def _found(catalog: Catalog, cells: Sequence[str], **options: Any) -> xr.Dataset | None:
+    """Return the first dataset of some cells; None where there is none that can be read."""
+    if not cells:
+        return None
+    cell = cells[first_made(catalog, cells)]
+    with suppress(*EXPECTED):
+        stage = catalog.project.graph.cells[cell].stage
+        return open_made(catalog.path(cell), stage, **options)
+    return None
+
+
+def gallery_parts(_catalog: Catalog, cell: str, gallery: xr.Dataset) -> list[Part]:
+    """Return what a report shows of a gallery: images of the first concepts, and their colours."""
+    concepts = gallery["concept"].values.tolist()
+    left_out = len(concepts) - DRAWN
+    more = f" {left_out:,} more concepts are on the dashboard page of {cell}."
+    parts: list[Part] = [
+        Note(
+            "Images with the largest presence; below each, the input weights that make it, in the "
+            f"colours that they look for, on white.{more if left_out > 0 else ''}"
+        )
+    ]
+    for concept in concepts[:DRAWN]:
+        shown = tiles(gallery, concept, TILES)
+        pictures = [
+            Picture(one.picture, f"{one.classes}\npresence {number_text(one.presence)}")
+            for one in shown
+        ]
+        colours = [Picture(one.explanation) for one in shown]
+        parts += [Heading(f"Concept {concept}"), Pictures(pictures, TILES)]
+        parts.append(Pictures(colours, TILES))
+    return parts
+
+
+# -- what training left --------------------------------------------------------------------------
+
+SAE_NUMBERS = {
+    "best_accuracy": ("accuracy, spliced", "of the network with the SAE, on held-out images"),
+    "network_accuracy": ("accuracy, network", "of the network itself, on the same images"),
+    "final_explained_variance": ("explained variance", "fraction, in the last epoch"),
+    "final_dead": ("dead concepts", "not fired for half an epoch, at the end"),
+    "never_firing": ("never firing", "concepts that never fired in the last epoch"),
+    "always_active": ("always active", "concepts in at least 60 % of the last epoch"),
+    "k": ("k", "active concepts per position"),
+}
+SAE_FRACTIONS = ("best_accuracy", "network_accuracy", "final_explained_variance")
+SAE_CURVES = {
+    "reconstruction_loss": ("Reconstruction loss", "squared error of scaled samples"),
+    "auxiliary_loss": ("Auxiliary loss", "of the dead concepts' reconstruction"),
+    "explained_variance": ("Explained variance", "fraction of variance"),
+    "dead": ("Dead concepts", "concepts not fired for half an epoch"),
+}
+CLASSES_SHOWN = 40
+
+
+def sae_parts(cell: str, sae: xr.Dataset) -> list[Part]:
+    """Return the numbers and curves of an SAE's training.
+
+    Parameters
+    ----------
+    cell : str
+        What made it.
+    sae : xr.Dataset
+        Of the schema ``sae``; encoder and decoder are not read.
+    """
+    curves: list[Part] = [
+        _curve(file_name(cell, name), sae["step"].values, sae[name].values, *found)
+        for name, found in SAE_CURVES.items()
+    ]
+    accuracy = _curve(
+        file_name(cell, "accuracy"),
+        sae["evaluated_step"].values,
+        sae["held_out_accuracy"].values,
+        "Accuracy of the spliced network",
+        "fraction of held-out images",
+    )
+    return [numbers_of(sae, SAE_NUMBERS, SAE_FRACTIONS), *curves, accuracy]
+
+
+def _curve(
+    name: str, steps: NDArray[np.integer], values: NDArray[np.generic], title: str, y_title: str
+) -> Figure:
+    numbers = values.astype(np.float64)
+    finite = np.isfinite(numbers)
+    kept = np.flatnonzero(finite)[thin(numbers[finite], MOST_POINTS)] if finite.any() else []
+    frame = pd.DataFrame({"step": steps[kept], "value": numbers[kept]})
+    looks: dict[str, Any] = {"y_title": y_title, "height": 220, "form": ".4g"}
+    chart = lines(frame, x="step", y="value", x_title="updates", **looks)
+    left_out = int((~finite).sum())
+    note = f"{left_out:,} values are not finite." if left_out else ""
+    return Figure(name, chart, title, note)
+
+
+def network_parts(cell: str, network: xr.Dataset) -> list[Part]:
+    """Return the loss of a network's training, and its accuracy on the test images by class.
+
+    Parameters
+    ----------
+    cell : str
+        What made it.
+    network : xr.Dataset
+        Of the schema ``network``.
+    """
+    numbers = [
+        Number("test accuracy", f"{100 * float(network['test_accuracy']):.1f} %", "share"),
+        Number("test images", f"{network.sizes['image']:,}"),
+        Number("classes", f"{network.sizes['class']:,}"),
+        Number("parameters", f"{int(network['parameters']):,}", "trained values"),
+    ]
+    loss = network["loss"].values
+    epochs = np.arange(1, len(loss) + 1)
+    frame = pd.DataFrame({"epoch": epochs, "loss": loss.astype(np.float64)})
+    curve = lines(frame, x="epoch", y="loss", x_title="epoch", y_title="mean loss", height=220)
+    accuracy = class_accuracy(network)
+    by_class = bars(
+        accuracy.head(CLASSES_SHOWN), x_title="fraction of its images", domain=(0, 1), form=".1%"
+    )
+    more = len(accuracy) - CLASSES_SHOWN
+    note = "Lowest first." + (f" {more:,} more classes left out." if more > 0 else "")
+    return [
+        Numbers(numbers),
+        Figure(file_name(cell, "loss"), curve, "Training loss"),
+        Figure(file_name(cell, "accuracy"), by_class, "Accuracy by class", note),
+    ]
+
+
+def class_accuracy(network: xr.Dataset) -> pd.DataFrame:
+    """Return ``label``, ``value``, the share of right predictions, and ``images`` of every class.
+
+    The lowest comes first; classes without a labelled image are left out.
+    """
+    label, right = network["label"].values, (network["prediction"] == network["label"]).values
+    classes = network["class"].values.astype(str)
+    total = np.bincount(label[label >= 0], minlength=len(classes))
+    hits = np.bincount(label[(label >= 0) & right], minlength=len(classes))
+    frame = pd.DataFrame({"label": classes, "value": hits / np.maximum(total, 1), "images": total})
+    return frame[total > 0].sort_values("value", kind="stable").reset_index(drop=True)
+
+
+Shown = Callable[[Catalog, str, xr.Dataset], list[Part]]
+"""From a catalog, a cell and its dataset to what is shown of it."""
+
+OTHERS: Mapping[str, Shown] = {
+    "concepts": concepts_parts,
+    "decisions": report_parts,
+    "gallery": gallery_parts,
+    "network": lambda _, cell, dataset: network_parts(cell, dataset),
+    "sae": lambda _, cell, dataset: sae_parts(cell, dataset),
+}
+"""By schema, what is shown of datasets that have no page of results of their own."""

@@ -5,17 +5,20 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from registry.columns import ResultColumn, ResultTable
+from registry.columns import Column, ResultTable
 from registry.terminal import text_table
 
 MEASURES = ResultTable(
     "measure",
     {
-        "mean_score": ResultColumn("score", "mean_score", ".3f"),
-        "mean_chance": ResultColumn("chance", "mean_chance", ".3f"),
-        "mean_elsewhere": ResultColumn("elsewhere", "mean_elsewhere", ".3f"),
-        "located_share": ResultColumn("located", "located_share", ".3f"),
-        "best_share": ResultColumn("best", "best_share", ".3f"),
+        "mean_score": Column(".3f", "score", "mean over concepts, on the masks of their names"),
+        "mean_chance": Column(".3f", "chance", "the same for a uniform map"),
+        "mean_elsewhere": Column(".3f", "elsewhere", "the same maps on the masks of other images"),
+        "mean_lift": Column("+.3f", "above chance", "mean over concepts"),
+        "located_share": Column(
+            ".1%", "located", "fraction of judged concepts whose interval lies above chance"
+        ),
+        "best_share": Column(".1%", "best label", "fraction of shown names that no label exceeds"),
     },
 )
 """A row for each measure; of schema ``localisation``."""

@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import xarray as xr
 
-from registry.columns import ResultColumn, ResultTable, most_common
+from registry.columns import Column, ResultTable, most_common
+
+
+def _chosen(name: str) -> Callable[[xr.Dataset], list[str]]:
+    """Return what most splits chose, and how many did, where it is not all of them."""
+    return lambda found: [
+        most_common(own, counted=True) for own in found[name].transpose("metric", ...).values
+    ]
+
 
 METRICS = ResultTable(
     "metric",
     {
-        "auprc": ResultColumn(
-            "AUPRC", "auprc", ".4f", "mean over splits, of the tested neurons; 1 at best"
+        "auprc": Column(".3f", "AUPRC", "mean over splits, of the tested neurons; 1 at best"),
+        "low": Column(".3f", "", "lower end of the t interval of the mean", "auprc_low"),
+        "high": Column(".3f", "", "upper end of the t interval of the mean", "auprc_high"),
+        "published": Column(".3f"),
+        "mean_rank": Column(".1f", "mean rank", "among the metrics by AUPRC, mean over splits"),
+        "top_share": Column(
+            ".1%", "top 1", "fraction of tested neurons whose best concept is the ground truth"
         ),
-        "low": ResultColumn("low", "auprc_low", ".4f"),
-        "high": ResultColumn("high", "auprc_high", ".4f"),
-        "mean_rank": ResultColumn("rank", "mean_rank", ".1f"),
-        "top_share": ResultColumn("top", "top_share", ".0%"),
-        "alpha": ResultColumn(
-            "alpha",
-            lambda found: [most_common(own) for own in found["alpha"].values],
-            help="fraction of active inputs that most splits chose",
+        "alpha": Column(
+            "", "", "fraction of active inputs that most splits chose", _chosen("alpha")
         ),
-        "lam": ResultColumn(
-            "lambda",
-            lambda found: [most_common(own) for own in found["lam"].values],
-            help="weight of how common a concept is, likewise",
+        "lam": Column("", "lambda", "weight of how common a concept is, likewise", _chosen("lam")),
+        "undefined_share": Column(
+            ".1%", "undefined", "fraction of undefined pairs of tested neurons"
         ),
-        "undefined_share": ResultColumn("undefined", "undefined_share", ".1%"),
-        "published": ResultColumn("published", "published", ".4f"),
     },
     sort_by="auprc",
 )

@@ -9,7 +9,7 @@ import xarray as xr
 
 from evals.kernels.statistics import mean_defined
 from evals.sanity.protocol import THEORETICAL
-from registry.columns import ResultColumn, ResultTable
+from registry.columns import Column, ResultTable
 from registry.terminal import text_table
 
 
@@ -27,21 +27,20 @@ def _means(variable: str) -> Callable[[xr.Dataset], list[float]]:
 METRICS = ResultTable(
     "metric",
     {
-        "verdict": ResultColumn("sanity", "verdict"),
-        "votes": ResultColumn(
-            "votes", lambda names: np.where(names["votes"].values, "yes", "no"), help="takes part"
+        "verdict": Column("", "sanity"),
+        "votes": Column(
+            "", "", "takes part", lambda names: np.where(names["votes"].values, "yes", "no")
         ),
-        "agrees": ResultColumn(
-            "agrees", _agreeing, ".3f", "fraction of consensus names that it chooses too"
-        ),
-        "score": ResultColumn("score", _means("score"), ".3f", "mean score of its names"),
-        "margin": ResultColumn("margin", _means("margin"), ".3f", "mean over the second-best"),
-        "tied": ResultColumn(
-            "tied",
+        "agrees": Column(".3f", "", "fraction of consensus names that it chooses too", _agreeing),
+        "score": Column(".3f", "", "mean score of its names", _means("score")),
+        "margin": Column(".3f", "", "mean over the second-best", _means("margin")),
+        "tied": Column(
+            "d",
+            "",
+            "names that another label equals",
             lambda names: (names["tied"].values > 0).sum(axis=0),
-            help="names that another label equals",
         ),
-        "right_share": ResultColumn("right", "right_share", ".3f"),
+        "right_share": Column(".3f", "right"),
     },
 )
 """A row for each metric as a namer; of schema ``names``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections import UserList
 from collections.abc import Iterator, Mapping
@@ -130,7 +131,7 @@ class RunView:
         """Return the run as one flat row; configuration and result by dotted keys."""
         row = {name: getattr(self, name) for name in COLUMNS}
         for group in ("config", "result"):
-            row |= {f"{group}.{key}": value for key, value in _flat(getattr(self, group))}
+            row |= {f"{group}.{key}": value for key, value in flat(getattr(self, group))}
         return row
 
 
@@ -234,9 +235,19 @@ def utc(value: Any) -> datetime | None:
     return aware(value) if isinstance(value, datetime) else None
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def source_diff(first: Mapping[str, str], second: Mapping[str, str]) -> str:
+    """Return how the code of one run becomes that of another, as a unified diff; "" if alike."""
+    lines: list[str] = []
+    for name in sorted(first.keys() | second.keys()):
+        old, new = (sources.get(name, "").splitlines() for sources in (first, second))
+        lines += difflib.unified_diff(old, new, name, name, lineterm="")
+    return "\n".join(lines)
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield nested settings as dotted keys and values."""
     for key, value in values.items():
         if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value

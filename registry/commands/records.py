@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import csv
-import difflib
 import importlib.util
 import json
 import os
@@ -19,7 +18,7 @@ import click
 from rich.markup import escape
 
 from registry.catalog.access import Catalog, open_catalog
-from registry.catalog.runs import RunView, is_run
+from registry.catalog.runs import RunView, is_run, source_diff
 from registry.commands.tasks import HELP, project_here, root_here
 from registry.mongo import server
 from registry.mongo.database import connect
@@ -194,12 +193,8 @@ def diff(left: str, right: str) -> None:
             out.print(f"[bold]{title}[/bold]")
             print_table(("", left, right), [(key, old.get(key), new.get(key)) for key in keys])
             out.print()
-    before, after = catalog.sources(first), catalog.sources(second)
-    changed: list[str] = []
-    for name in sorted(before.keys() | after.keys()):
-        texts = [code.get(name, "").splitlines() for code in (before, after)]
-        changed += difflib.unified_diff(texts[0], texts[1], name, name, lineterm="")
-    click.echo("\n".join(changed) or "the code is identical")
+    code = source_diff(catalog.sources(first), catalog.sources(second))
+    click.echo(code or "the code is identical")
 
 
 @click.command(context_settings=HELP)

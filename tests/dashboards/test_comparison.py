@@ -16,7 +16,7 @@ import pytest
 from dashboards.views.runs import comparison as view
 from dashboards.views.runs.curves import Curve, curve
 from dashboards.views.runs.runs import Row, row_of
-from registry.catalog.runs import RunView
+from registry.catalog.runs import RunView, source_diff
 from registry.declare.cells import Graph
 from tests.dashboards import fabricate
 from tests.dashboards.fabricate import HOSTILE
@@ -313,10 +313,10 @@ def test_long_curves_share_what_a_chart_can_hold() -> None:
 
 
 def test_the_difference_of_code_is_a_unified_diff() -> None:
-    diff = view.source_diff({"a.py": "x = 1\n", "b.py": "y\n"}, {"a.py": "x = 2\n", "b.py": "y\n"})
+    diff = source_diff({"a.py": "x = 1\n", "b.py": "y\n"}, {"a.py": "x = 2\n", "b.py": "y\n"})
     assert diff.splitlines() == ["--- a.py", "+++ a.py", "@@ -1 +1 @@", "-x = 1", "+x = 2"]
-    assert view.source_diff({"a": "x"}, {"a": "x"}) == ""
-    assert "+new" in view.source_diff({}, {"n.py": "new"})
+    assert source_diff({"a": "x"}, {"a": "x"}) == ""
+    assert "+new" in source_diff({}, {"n.py": "new"})
 
 
 def test_packages_that_differ() -> None:

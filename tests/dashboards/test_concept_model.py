@@ -7,16 +7,16 @@ import pandas as pd
 import pytest
 
 from dashboards.views.concepts.concept_model import (
+    METRICS,
     consistency_figure,
     coverage_frame,
     frequency_bins,
     label_counts,
-    metric_frame,
     model_parts,
     residual_note,
 )
 from dashboards.views.concepts.labels import best_names
-from dashboards.views.parts.parts import Figure, Note, Table
+from dashboards.views.parts.parts import Figure, Note, Table, frame_of
 from tests.dashboards import fabricate, fabricate_concepts
 from tests.dashboards.fabricate import CONCEPTS
 
@@ -56,7 +56,7 @@ def test_labels_are_counted_and_those_without_left_out() -> None:
 
 def test_metrics_with_what_they_name() -> None:
     names = fabricate.names()
-    frame = metric_frame(names).set_index("metric")
+    frame = frame_of(METRICS, names).set_index("metric")
     for metric in ("iou", "auprc"):
         own = names["name"].sel(metric=metric).values.tolist()
         assert frame.loc[metric, "named"] == pytest.approx(5 / 6)

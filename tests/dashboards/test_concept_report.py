@@ -8,10 +8,9 @@ import pandas as pd
 import pytest
 
 from dashboards.report import render
-from dashboards.views.concepts import concept_report
+from dashboards.views import sections
 from dashboards.views.parts.parts import (
     PICTURE,
-    Column,
     Figure,
     Note,
     Numbers,
@@ -21,6 +20,7 @@ from dashboards.views.parts.parts import (
 )
 from dashboards.views.sections import Section, section_of
 from registry.catalog.access import Catalog, open_catalog
+from registry.columns import Column
 from tests.dashboards import fabricate, fabricate_concepts
 from tests.dashboards.fabricate import CONCEPTS, RANKS
 from tests.dashboards.test_report import HOSTILE, assert_inert, read
@@ -60,7 +60,7 @@ def test_concepts_with_pictures_names_and_figures(judged: Catalog) -> None:
 
 
 def test_long_tables_of_concepts_are_cut(judged: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(concept_report, "LISTED", 2)
+    monkeypatch.setattr(sections, "LISTED", 2)
     table = concept_table(parts_of(judged, "toy-concepts"))
     assert table.title == f"The 2 of {CONCEPTS} concepts that contribute most"
     assert len(table.frame) == 2
@@ -86,7 +86,7 @@ def test_a_gallery_has_images_above_their_colours(judged: Catalog) -> None:
 def test_galleries_of_many_concepts_are_cut(
     judged: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(concept_report, "DRAWN", 2)
+    monkeypatch.setattr(sections, "DRAWN", 2)
     parts = parts_of(judged, "toy-gallery")
     assert len([part for part in parts if isinstance(part, Pictures)]) == 4
     assert isinstance(parts[0], Note)

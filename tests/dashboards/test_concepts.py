@@ -32,8 +32,8 @@ from dashboards.views.concepts.concepts import (
 )
 from dashboards.views.concepts.labels import best_names
 from dashboards.views.concepts.one_concept import Similar
-from dashboards.views.concepts.related import cells_of, first_made
 from dashboards.views.parts.pictures import enlarge, thumbnail
+from dashboards.views.runs.settings import cells_of, first_made
 from registry.catalog.access import Catalog
 from registry.plan.project import Project
 from tests.dashboards import fabricate, fabricate_concepts

@@ -11,10 +11,9 @@ import pytest
 import streamlit as st
 from click.testing import CliRunner
 
-from dashboards.views.concepts.related import cells_of
-from dashboards.views.results.results import RESULTS
-from dashboards.views.runs.datasets import open_made, read_small
-from dashboards.views.runs.preview import dataset_frame
+from dashboards.views.runs.datasets import dataset_frame, open_made, read_small
+from dashboards.views.runs.settings import cells_of
+from dashboards.views.sections import RESULTS
 from fact.networks.files import WEIGHTS_FILE
 from registry.cli import main
 from registry.plan.project import Project, open_project

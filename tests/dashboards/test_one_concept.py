@@ -13,7 +13,6 @@ from dashboards.views.concepts.one_concept import (
     class_contributions,
     class_shares,
     decision_frame,
-    location_frame,
     location_parts,
     most_similar,
     presence_bins,
@@ -148,10 +147,11 @@ def test_decisions_that_use_a_concept() -> None:
 
 def test_where_a_concept_is() -> None:
     localisation = fabricate_concepts.localisation()
-    frame = location_frame(localisation, 0).set_index("measure")
+    [first] = location_parts("x", localisation, 0)
+    frame = first.frame.set_index("measure")  # type: ignore[union-attr]
     assert frame.loc["pointing", "lift"] == pytest.approx(0.3)
     assert frame.loc["energy", "score"] == pytest.approx(0.6)
-    assert location_frame(localisation, 99).empty
+    assert location_parts("x", localisation, 99) == []
     [table] = location_parts("x", localisation, 1)
     assert isinstance(table, Table)
     assert repr(HOSTILE) in table.note

@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dashboards.views.parts import charts, dots
-from dashboards.views.parts.parts import Column, Figure, Table, escape_latex, file_name
+from dashboards.views.parts import charts
+from dashboards.views.parts.parts import Figure, Table, escape_latex, file_name
+from registry.columns import Column
 
 HOSTILE = r"50 % of a_b & {c} $x$ #1 ~ ^ \input{/etc/passwd} <script>"
 FRAME = pd.DataFrame(
@@ -60,7 +61,7 @@ def test_figures_are_drawn_without_a_browser() -> None:
             "mark": [0.3, np.nan],
         }
     )
-    svg = Figure("f", dots.bars(frame, x_title="score (1)", mark="published")).svg()
+    svg = Figure("f", charts.bars(frame, x_title="score (1)", mark="published")).svg()
     told = "".join(ElementTree.fromstring(svg).itertext())
     assert "score (1)" in told
     assert "a<b" in told

@@ -11,8 +11,8 @@ import pytest
 import xarray as xr
 
 from dashboards.views.parts.pictures import is_picture, may_be_picture, pixels_of
-from dashboards.views.runs import preview
-from dashboards.views.runs.preview import dataset_frame
+from dashboards.views.runs import datasets
+from dashboards.views.runs.datasets import dataset_frame
 from registry.catalog.access import Catalog
 from registry.store.durable import StoreError
 
@@ -58,7 +58,7 @@ def test_stored_text_is_text(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
         {"c": ((HOSTILE,), [HOSTILE])},
         {HOSTILE: HOSTILE, "list": [HOSTILE]},
     )
-    monkeypatch.setattr(preview, "open_made", lambda *_: hostile)
+    monkeypatch.setattr(datasets, "open_made", lambda *_: hostile)
     page = inner(dataset_frame(tmp_path))
     assert not [tag for tag, _ in tags_of(page) if tag in ("script", "img", "iframe")]
     assert not [name for _, attributes in tags_of(page) for name in attributes if name[:2] == "on"]

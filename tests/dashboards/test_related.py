@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dashboards.views.concepts.related import autoencoder_of, cells_of, made_of, other_set
+from dashboards.views.runs.settings import autoencoder_of, cells_of, made_of, other_set
 from registry.plan.project import Project
 from tests.dashboards import fabricate_concepts
 

@@ -14,9 +14,8 @@ from streamlit.testing.v1 import AppTest
 from dashboards.report import render
 from dashboards.screens import datasets
 from dashboards.views.parts.text import literal
-from dashboards.views.results.results import RESULTS
 from dashboards.views.runs.advice import MAKERS
-from dashboards.views.sections import sections_of
+from dashboards.views.sections import RESULTS, sections_of
 from registry.catalog.access import Catalog, open_catalog
 from registry.mongo.database import URL_VARIABLE
 from registry.plan.project import Project, open_project
@@ -31,7 +30,7 @@ HOSTILE = METRICS[2]
 def show_result(schema: str) -> None:
     """Run one page by itself: pages that are functions cannot be switched to."""
     from dashboards.screens.result import show_result
-    from dashboards.views.results.results import RESULTS
+    from dashboards.views.sections import RESULTS
 
     show_result({row.schema: row for row in RESULTS}[schema])
 

@@ -12,7 +12,7 @@ import xarray as xr
 
 from dashboards.views.concepts import concept_model
 from dashboards.views.concepts.labels import LABEL
-from dashboards.views.parts.parts import Figure, Note, Number, Numbers, Part, Table
+from dashboards.views.parts.parts import Figure, Note, Number, Numbers, Part, Table, frame_of
 from dashboards.views.results import (
     consistency,
     identification,
@@ -107,17 +107,21 @@ def test_settings_of_other_metrics_are_compared_where_they_can_be() -> None:
 
 
 def test_neurons_are_told_with_right_and_best_concept() -> None:
-    frame = identification.neuron_frame(fabricate_results.identification(), METRICS[2])
+    frame = frame_of(
+        identification.NEURONS, fabricate_results.identification().sel(metric=METRICS[2])
+    )
     assert frame["neuron"].tolist() == [3, 5, 8]
     assert frame["rank"].tolist() == [9, 1, 1]
     assert frame["found"].tolist() == ["✗ another", "✓ found", "✓ found"]
-    untested = identification.neuron_frame(fabricate_results.identification(), "recall")
+    untested = frame_of(
+        identification.NEURONS, fabricate_results.identification().sel(metric="recall")
+    )
     assert untested["found"].tolist()[-1] == "– not tested"
 
 
 def test_splits_are_those_of_the_dataset() -> None:
     own = fabricate_results.identification()
-    frame = identification.split_frame(own)
+    frame = frame_of(identification.SPLITS, own)
     assert len(frame) == 8
     for row in frame.to_dict("records"):
         at = own.sel(metric=row["metric"], seed=row["seed"])

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dashboards.views.parts.parts import Figure, Heading, Note, Numbers, Part, Table
+from dashboards.views.parts.parts import Figure, Heading, Note, Numbers, Part, Table, frame_of
 from dashboards.views.results import sanity
 from evals.metrics import table as metrics_table
 from evals.metrics.registered import list_metrics
@@ -73,7 +73,7 @@ def test_reasons_are_told_once_with_what_they_explain() -> None:
 
 def test_frequencies_are_rows_of_their_cells() -> None:
     own = fabricate_results.sanity()
-    frame = sanity.frequency_frame(own)
+    frame = frame_of(sanity.FREQUENCIES, own)
     assert len(frame) == 4 * 2 * 2
     for row in frame.to_dict("records"):
         at = {name: row[name] for name in ("metric", "test", "frequency")}

@@ -10,9 +10,8 @@ import xarray as xr
 
 from dashboards.views.concepts.labels import LABEL, label_concepts, naming_cell, with_names
 from dashboards.views.parts.parts import Heading, Note
-from dashboards.views.results.view import MOST_IN_FULL, ResultView, options_of
+from dashboards.views.results.view import MOST_IN_FULL, ResultView, options_of, over_seeds
 from dashboards.views.runs.settings import behind, cells_meant, first_settings, settings_of
-from dashboards.views.runs.sweep import over_seeds
 from registry.catalog.access import Catalog, open_catalog
 from registry.plan.project import open_project
 from registry.store.durable import StoreError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from dashboards.views.parts.parts import Figure, Numbers
-from dashboards.views.runs.training import class_accuracy, network_parts, sae_parts
+from dashboards.views.sections import class_accuracy, network_parts, sae_parts
 from tests.dashboards import fabricate_concepts
 
 

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from dashboards.views.concepts import uploads
-from dashboards.views.concepts.uploads import UploadError, read_upload
+from dashboards.views.concepts import image_choice
+from dashboards.views.concepts.image_choice import UploadError, read_upload
 
 
 def colours(y: int = 12, x: int = 16) -> np.ndarray:
@@ -109,7 +109,7 @@ def test_what_is_refused_is_told_at_once(given: bytes, reason: str) -> None:
 
 
 def test_too_many_bytes_are_not_even_opened(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uploads, "MOST_MEGABYTES", 1)
+    monkeypatch.setattr(image_choice, "MOST_MEGABYTES", 1)
     monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("opened"))
     with pytest.raises(UploadError, match="1,000,001 bytes; at most 1 MB are read"):
         read_upload(b"\0" * 1_000_001)

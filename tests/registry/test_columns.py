@@ -7,15 +7,15 @@ import xarray as xr
 
 from evals import schemas
 from evals.identification.identification_table import METRICS
-from registry.columns import ResultColumn, ResultTable, most_common
+from registry.columns import Column, ResultTable, most_common
 
 TABLE = ResultTable(
     "metric",
     {
-        "auprc": ResultColumn("AUPRC", "auprc", ".2f"),
-        "alpha": ResultColumn("alpha", lambda own: [most_common(v) for v in own["alpha"].values]),
-        "lacking": ResultColumn("lacking", "lacking"),
-        "silent": ResultColumn("silent", "silent", ".1f"),
+        "auprc": Column(".2f", "AUPRC"),
+        "alpha": Column(value=lambda own: [most_common(v) for v in own["alpha"].values]),
+        "lacking": Column(),
+        "silent": Column(".1f"),
     },
     sort_by="auprc",
 )

@@ -4,30 +4,57 @@ from __future__ import annotations
 
 from typing import Any
 
-import altair as alt
 import numpy as np
 import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
 from dashboards.views.concepts.labels import CONSENSUS
-from dashboards.views.parts.charts import GREY, histogram, lines
-from dashboards.views.parts.dots import bars
-from dashboards.views.parts.parts import Column, Figure, Note, Part, Table, file_name
+from dashboards.views.parts.charts import GREY, bars, binned, histogram, layers, lines, named_rule
+from dashboards.views.parts.parts import Figure, Note, Part, Table, file_name, frame_of
 from dashboards.views.parts.text import number_text
+from registry.columns import Column, ResultTable
 
 FREQUENCY_BINS = 30
 MOST_RANKS = 400
 LABELS_SHOWN = 20
 COVERED = 0.999
 NAMELESS = "No names by this metric. Choose another under 'Named by'."
-METRIC_COLUMNS = {
-    "verdict": Column(title="sanity tests"),
-    "votes": Column(title="votes"),
-    "named": Column(".1%", "named", "fraction of concepts that it names"),
-    "labels": Column(",.0f", "labels", "different names"),
-    "agrees": Column(".1%", "as consensus", "fraction of its names that match the consensus"),
-}
+
+
+def _agreeing(names: xr.Dataset) -> xr.DataArray:
+    agrees = ((names["name"] == names[CONSENSUS]) & (names["name"] != "")).sum("concept")
+    return agrees / (names["name"] != "").sum("concept").clip(min=1)
+
+
+METRICS = ResultTable(
+    "metric",
+    {
+        "verdict": Column(header="sanity tests"),
+        "votes": Column(
+            header="votes",
+            value=lambda names: np.where(names["votes"].values.astype(bool), "yes", "no"),
+        ),
+        "named": Column(
+            ".1%",
+            "named",
+            "fraction of concepts that it names",
+            lambda names: (names["name"] != "").mean("concept"),
+        ),
+        "labels": Column(
+            ",.0f",
+            "labels",
+            "different names",
+            lambda names: [
+                len(set(own) - {""}) for own in names["name"].transpose("metric", "concept").values
+            ],
+        ),
+        "agrees": Column(
+            ".1%", "as consensus", "fraction of its names that match the consensus", _agreeing
+        ),
+    },
+)
+"""Who names the concepts of a model, and how."""
 
 
 def model_parts(
@@ -102,30 +129,23 @@ def frequency_bins(
     edges = np.logspace(np.log10(1 / max(images, 2)), 0, bins + 1)
     edges[-1] = 1.0
     # a share is a count over the images: rounding must not put the rarest below the first edge
-    counts, _ = np.histogram(np.maximum(share[share > 0], edges[0]), edges)
-    return pd.DataFrame({"low": edges[:-1], "high": edges[1:], "value": counts})
+    return binned(np.maximum(share[share > 0], edges[0]), edges)
 
 
 def coverage_figure(cell: str, statistics: xr.Dataset) -> Figure:
     """Return how much of the positive contribution the strongest concepts of an image hold."""
-    frame = coverage_frame(statistics["coverage"].values)
     chart = lines(
-        frame,
+        coverage_frame(statistics["coverage"].values),
         x="concepts",
         y="share",
         x_title="strongest concepts of an image",
         y_title="fraction of positive contribution",
-        series=("",),
         x_log=True,
         domain=(0, 1),
         height=260,
     )
     needed = float(statistics["concepts_for_80"])
-    rules = pd.DataFrame({"x": [max(needed, 1.0)], "name": [f"80 % by {needed:.1f}"]})
-    rule = alt.Chart(rules).mark_rule(color=GREY, strokeDash=[6, 3], strokeWidth=2)
-    at = alt.X("x", type="quantitative")
-    text = alt.Chart(rules).mark_text(color=GREY, align="left", dx=4, dy=8)
-    whole: Any = chart + rule.encode(x=at) + text.encode(x=at, y=alt.value(0), text="name")
+    whole: Any = chart + layers(*named_rule(f"80 % by {needed:.1f}", max(needed, 1.0), GREY))
     note = f"Mean over images. {number_text(needed)} concepts hold 80 % on average."
     return Figure(file_name(cell, "coverage"), whole, "Concepts per decision", note)
 
@@ -142,7 +162,7 @@ def coverage_frame(coverage: NDArray[np.floating], most: int = MOST_RANKS) -> pd
     """
     end = min(int((coverage < COVERED).sum()) + 1, len(coverage))
     ranks = np.unique(np.rint(np.geomspace(1, max(end, 1), most)).astype(np.int64))
-    return pd.DataFrame({"concepts": ranks, "share": coverage[ranks - 1], "series": ""})
+    return pd.DataFrame({"concepts": ranks, "share": coverage[ranks - 1]})
 
 
 def consistency_figure(cell: str, consistency: xr.Dataset) -> Figure:
@@ -196,41 +216,8 @@ def metrics_table(cell: str, names: xr.Dataset) -> Table:
         "A metric passes if its score falls when labels of the ground-truth concept are removed, "
         "and when wrong ones are added (Oikarinen et al., ICML 2025)."
     )
-    return Table(
-        file_name(cell, "metrics"), metric_frame(names), "Who names them", note, METRIC_COLUMNS
-    )
-
-
-def metric_frame(names: xr.Dataset) -> pd.DataFrame:
-    """Return a row per metric.
-
-    Parameters
-    ----------
-    names : xr.Dataset
-        ``name`` (concept, metric), ``verdict`` and ``votes`` (metric), ``consensus`` (concept).
-
-    Returns
-    -------
-    pd.DataFrame
-        ``metric``, ``verdict``, ``votes`` (yes or no), ``named``, the share of concepts with a
-        name, ``labels``, how many different ones, ``agrees``, the share that is the consensus.
-    """
-    chosen = names["name"].transpose("concept", "metric").values.astype(str)
-    consensus = names[CONSENSUS].values.astype(str)[:, None]
-    named = chosen != ""
-    agrees = ((chosen == consensus) & named).sum(axis=0) / np.maximum(named.sum(axis=0), 1)
-    return pd.DataFrame(
-        {
-            "metric": names["metric"].values.astype(str),
-            "verdict": names["verdict"].values.astype(str),
-            "votes": np.where(names["votes"].values.astype(bool), "yes", "no"),
-            "named": named.mean(axis=0),
-            "labels": [
-                len(set(column[there])) for column, there in zip(chosen.T, named.T, strict=True)
-            ],
-            "agrees": agrees,
-        }
-    )
+    frame = frame_of(METRICS, names)
+    return Table(file_name(cell, "metrics"), frame, "Who names them", note, METRICS.columns)
 
 
 def residual_note(statistics: xr.Dataset) -> Note:

@@ -14,16 +14,17 @@ from dashboards.views.concepts.labels import CONSENSUS
 from dashboards.views.concepts.one_concept import Similar
 from dashboards.views.parts.parts import (
     PICTURE,
-    Column,
-    Number,
+    Numbers,
     Picture,
     Pictures,
     Table,
     file_name,
+    numbers_of,
 )
 from dashboards.views.parts.pictures import enlarge, thumbnail
 from dashboards.views.parts.text import number_text
 from fact.traces.plots import over_white
+from registry.columns import Column
 
 SUMMARY = {
     "accuracy": ("accuracy, spliced", "of the network with the SAE in place of the layer"),
@@ -38,7 +39,7 @@ SUMMARY = {
 }
 """Scalars of a concepts dataset: how they are called, and what they mean."""
 
-SHARES = ("accuracy", "network_accuracy", "alive_share")
+FRACTIONS = ("accuracy", "network_accuracy", "alive_share")
 _MOST_DIGITS = 18
 FAINT = 0.2
 """What is left of an image where a concept is not."""
@@ -60,29 +61,21 @@ TABLE_COLUMNS = {
     "concept": Column("d"),
     "picture": Column(PICTURE, "image", "in which it is strongest"),
     "name": Column(),
-    "score": Column(".2f", meaning="of the name, on held-out images"),
+    "score": Column(".2f", help="of the name, on held-out images"),
     "verdict": Column(
-        title="sanity tests",
-        meaning="whether the naming metric passes them; or how many passing metrics agree",
+        header="sanity tests",
+        help="whether the naming metric passes them; or how many passing metrics agree",
     ),
     "c2": Column(".2f", "C2", "visual consistency of its regions; random maps are near 0"),
     "image_share": Column(".1%", "images", "fraction of images where it is present"),
     "mean_contribution": Column(".3g", "contribution", "mean contribution to the logit"),
-    "tags": Column(meaning="given by readers"),
+    "tags": Column(help="given by readers"),
 }
 
 
-def summary(concepts: xr.Dataset) -> list[Number]:
+def summary(concepts: xr.Dataset) -> Numbers:
     """Return the numbers that describe a concept model as a whole; absent ones are left out."""
-    return [
-        Number(label, _scalar_text(name, float(concepts[name])), meaning)
-        for name, (label, meaning) in SUMMARY.items()
-        if name in concepts
-    ]
-
-
-def _scalar_text(name: str, value: float) -> str:
-    return f"{100 * value:.1f} %" if name in SHARES else number_text(value)
+    return numbers_of(concepts, SUMMARY, FRACTIONS)
 
 
 def concepts_frame(
@@ -249,7 +242,7 @@ def concept_table(cell: str, frame: pd.DataFrame, namer: str = "", title: str = 
     shown = [name for name in TABLE_COLUMNS if name in frame and name != left_out]
     columns = {name: TABLE_COLUMNS[name] for name in shown}
     if namer:
-        columns["name"] = replace(columns["name"], meaning=f"by {namer}")
+        columns["name"] = replace(columns["name"], help=f"by {namer}")
     return Table(file_name(cell, "concepts"), frame[shown], title, columns=columns)
 
 

@@ -13,10 +13,8 @@ import xarray as xr
 
 from dashboards.views.concepts.image_choice import class_options
 from dashboards.views.concepts.labels import CONSENSUS, best_names, namers_of, preferred_namer
-from dashboards.views.concepts.related import maker_of
-from dashboards.views.parts.charts import BLUE, GREY, ROW, VERMILION, waterfall
+from dashboards.views.parts.charts import BLUE, GREY, ROW, VERMILION, layers, waterfall
 from dashboards.views.parts.parts import (
-    Column,
     Figure,
     Heading,
     Note,
@@ -32,8 +30,10 @@ from dashboards.views.parts.pictures import enlarge
 from dashboards.views.parts.text import number_text
 from dashboards.views.runs.advice import EXPECTED
 from dashboards.views.runs.datasets import read_small
+from dashboards.views.runs.settings import maker_of
 from fact.traces.plots import EMPTY, over_white
 from registry.catalog.access import Catalog
+from registry.columns import Column
 
 DIGITS = 5
 MOST_CLASSES = 9
@@ -367,34 +367,20 @@ def naming_of(names: xr.Dataset, namer: str) -> Naming:
         One of its metrics, or :data:`dashboards.views.concepts.labels.CONSENSUS`.
     """
     best = best_names(names, namer)
+    if namer == CONSENSUS:
+        voting = names["verdict"].values.astype(str)[names["votes"].values.astype(bool)]
+        tested = len(voting) > 0 and (voting == "passes").all()
+        which = "metrics that pass the sanity tests" if tested else "metrics (none sanity-tested)"
+        of = f"of {max(int(names['n_voting']), 1)} {which}"
+        verdicts = [f"chosen by {int(votes)} {of}" for votes in names["consensus_votes"].values]
+    else:
+        verdict = str(names["verdict"].sel(metric=namer).item())
+        about = f"this metric {VERDICTS.get(verdict, verdict)}"
+        verdicts = [f"{namer} {number_text(float(score))}; {about}" for score in best["score"]]
+    best["verdict"] = verdicts
     named = best[best["name"] != ""]
-    found = (
-        _consensus_verdicts(names) if namer == CONSENSUS else _metric_verdicts(names, namer, named)
-    )
-    name = {int(concept): str(one) for concept, one in named["name"].items()}
-    return Naming(name, {concept: found[concept] for concept in name if concept in found})
-
-
-def _consensus_verdicts(names: xr.Dataset) -> dict[int, str]:
-    voting = names["verdict"].values.astype(str)[names["votes"].values.astype(bool)]
-    tested = len(voting) > 0 and (voting == "passes").all()
-    which = "metrics that pass the sanity tests" if tested else "metrics (none sanity-tested)"
-    count = max(int(names["n_voting"]), 1)
-    return {
-        int(concept): f"chosen by {int(votes)} of {count} {which}"
-        for concept, votes in zip(
-            names["concept"].values, names["consensus_votes"].values, strict=True
-        )
-    }
-
-
-def _metric_verdicts(names: xr.Dataset, namer: str, named: pd.DataFrame) -> dict[int, str]:
-    verdict = str(names["verdict"].sel(metric=namer).item())
-    found = VERDICTS.get(verdict, verdict)
-    return {
-        int(concept): f"{namer} {number_text(float(score))}; this metric {found}"
-        for concept, score in named["score"].items()
-    }
+    name, found = ({int(c): str(v) for c, v in named[key].items()} for key in ("name", "verdict"))
+    return Naming(name, found)
 
 
 # -- in words ---------------------------------------------------------------------------------
@@ -512,20 +498,18 @@ def shares_frame(decision: Decision, naming: Naming = NAMELESS) -> pd.DataFrame:
     pd.DataFrame
         ``concept`` ("" in sums), ``name``, ``contribution``, ``share`` (NaN of what is against).
     """
-    rows: list[tuple[str, str, float, float]] = [
-        (str(t.concept), naming.name.get(t.concept, ""), t.contribution, t.share)
-        for t in decision.for_it
-    ]
-    whole = 1.0 if decision.positive > 0 else np.nan
-    rows += [
+
+    def terms(chosen: Sequence[Term]) -> list[tuple[str, str, float, float]]:
+        return [
+            (str(t.concept), naming.name.get(t.concept, ""), t.contribution, t.share)
+            for t in chosen
+        ]
+
+    rows = [
+        *terms(decision.for_it),
         ("", "all others for it", decision.others_for, decision.others_share),
-        ("", "all that speaks for it", decision.positive, whole),
-    ]
-    rows += [
-        (str(t.concept), naming.name.get(t.concept, ""), t.contribution, np.nan)
-        for t in decision.against_it
-    ]
-    rows += [
+        ("", "all that speaks for it", decision.positive, 1.0 if decision.positive > 0 else np.nan),
+        *terms(decision.against_it),
         ("", "all others against it", decision.others_against, np.nan),
         ("", decision.quantity, decision.logit, np.nan),
     ]
@@ -535,8 +519,8 @@ def shares_frame(decision: Decision, naming: Naming = NAMELESS) -> pd.DataFrame:
 def shares_table(decision: Decision, naming: Naming = NAMELESS, name: str = "") -> Table:
     """Return what adds up, as a table."""
     columns = {
-        "contribution": Column(f"+.{DIGITS}g", meaning=f"to the {decision.quantity}, 1"),
-        "share": Column(".1%", meaning=meaning_of_shares(decision)),
+        "contribution": Column(f"+.{DIGITS}g", help=f"to the {decision.quantity}, 1"),
+        "share": Column(".1%", help=meaning_of_shares(decision)),
     }
     return Table(
         f"{name or 'decision'}-shares",
@@ -578,32 +562,21 @@ def classes_figure(decision: Decision, name: str = "") -> Figure | None:
     frame = classes_frame(decision)
     if frame.empty:
         return None
-    y = alt.Y(
-        "label",
-        type="nominal",
-        sort=frame["label"].tolist(),
-        title=None,
-        axis=alt.Axis(labelLimit=220),
-    )
-    frame = frame.assign(end=frame["logit"].clip(lower=0))
-    base = alt.Chart(frame, height={"step": ROW})
-    colour = alt.condition("datum.logit >= 0", alt.value(BLUE), alt.value(VERMILION))
-    bars = base.mark_bar().encode(
-        x=alt.X("logit", type="quantitative", title="logit before the bias (1)"),
+    y = alt.Y("label:N", sort=frame["label"].tolist(), title=None, axis=alt.Axis(labelLimit=220))
+    base = alt.Chart(frame.assign(end=frame["logit"].clip(lower=0)), height={"step": ROW})
+    drawn = base.mark_bar().encode(
+        x=alt.X("logit:Q", title="logit before the bias (1)"),
         y=y,
-        color=colour,
+        color=alt.condition("datum.logit >= 0", alt.value(BLUE), alt.value(VERMILION)),
         tooltip=[
-            alt.Tooltip("class", type="nominal"),
-            alt.Tooltip("logit", type="quantitative", format=f".{DIGITS}g"),
-            alt.Tooltip("probability", type="quantitative", format=".4g"),
+            alt.Tooltip("class:N"),
+            alt.Tooltip("logit:Q", format=f".{DIGITS}g"),
+            alt.Tooltip("probability:Q", format=".4g"),
         ],
     )
-    text = base.mark_text(align="left", dx=4, color=GREY).encode(
-        x=alt.X("end", type="quantitative"), y=y, text="text"
-    )
+    text = base.mark_text(align="left", dx=4, color=GREY).encode(x="end:Q", y=y, text="text:N")
     note = "Beside each bar the probability: the sigmoid of the logit with the network's bias."
-    chart: alt.LayerChart = alt.layer(bars, text)  # type: ignore[assignment]
-    return Figure(f"{name or 'decision'}-classes", chart, "What it says", note)
+    return Figure(f"{name or 'decision'}-classes", layers(drawn, text), "What it says", note)
 
 
 def runner_up(decision: Decision) -> str:
@@ -638,8 +611,8 @@ def contributions_table(explained: xr.Dataset, naming: Naming = NAMELESS, name: 
     )
     kept = frame[(frame["presence"] != 0) | (frame["contribution"] != 0)]
     ranked = kept.sort_values("contribution", ascending=False, kind="stable")
-    form = Column(f"+.{DIGITS}g", meaning="to what is explained, 1")
-    columns = {"presence": Column(".4g", meaning="sum of its activations, 1"), "contribution": form}
+    form = Column(f"+.{DIGITS}g", help="to what is explained, 1")
+    columns = {"presence": Column(".4g", help="sum of its activations, 1"), "contribution": form}
     return Table(f"{name or 'decision'}-concepts", ranked.reset_index(drop=True), columns=columns)
 
 
@@ -708,21 +681,16 @@ def others_line(decision: Decision) -> str:
 def decision_pictures(decision: Decision, naming: Naming = NAMELESS) -> Pictures:
     """Return the image, where its logit comes from, and every term."""
     shown = [
-        Picture(enlarge(decision.picture), "as the network sees it"),
-        Picture(enlarge(decision.explanation), decision.quantity),
+        (decision.picture, "as the network sees it"),
+        (decision.explanation, decision.quantity),
+        *(
+            (term.explanation, f"{naming.title(term.concept)}\n{term_line(term, decision)}")
+            for term in decision.terms
+        ),
+        (decision.others_explanation, f"all others\n{others_line(decision)}"),
     ]
-    shown += [
-        Picture(
-            enlarge(term.explanation),
-            f"{naming.title(term.concept)}\n{term_line(term, decision)}",
-        )
-        for term in decision.terms
-    ]
-    others = f"all others\n{others_line(decision)}"
-    shown.append(Picture(enlarge(decision.others_explanation), others))
-    return Pictures(
-        shown, in_row=5, note="Where each concept is, in the colours that it responds to, on white."
-    )
+    note = "Where each concept is, in the colours that it responds to, on white."
+    return Pictures([Picture(enlarge(p), text) for p, text in shown], in_row=5, note=note)
 
 
 def decision_parts(decision: Decision, naming: Naming, name: str, heading: str) -> list[Part]:

@@ -10,15 +10,16 @@ import pandas as pd
 import xarray as xr
 
 from dashboards.views.concepts.one_concept import Return
-from dashboards.views.parts.parts import Column, Table
+from dashboards.views.parts.parts import Table
 from dashboards.views.parts.text import number_text
+from registry.columns import Column
 
 FOR, AGAINST, OPEN = "✓ for", "✗ against", "– open"
 COLUMNS = {
-    "question": Column(title="question"),
-    "finding": Column(title="what was found"),
-    "speaks": Column(title="speaks"),
-    "rule": Column(title="how it is read"),
+    "question": Column(header="question"),
+    "finding": Column(header="what was found"),
+    "speaks": Column(header="speaks"),
+    "rule": Column(header="how it is read"),
 }
 
 

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from dashboards.views.concepts.related import cells_of
-from dashboards.views.parts.parts import Column, Table, file_name
+from dashboards.views.parts.parts import Table, file_name
 from dashboards.views.runs.advice import EXPECTED
+from dashboards.views.runs.settings import behind, cells_of, is_made
 from evals.naming.tables import tested_note
 from registry.catalog.access import Catalog
-from registry.plan.project import MissingInputsError
+from registry.columns import Column
 
 PREFERRED = ("correlation", "cosine", "auprc", "f1_score", "iou")
 """Metrics to name by at first: those that pass the sanity tests of Oikarinen et al., best first."""
@@ -28,13 +28,13 @@ VERDICTS = ("passes", "undecided", "untested", "fails")
 """What sanity tests say of a metric, the most trustworthy first."""
 
 LABEL_COLUMNS = {
-    "verdict": Column(title="sanity tests", meaning="whether the metric passes them"),
-    "label": Column(meaning="best label on the half of the images that chose it"),
-    "score": Column(".3f", meaning="on the other half"),
+    "verdict": Column(header="sanity tests", help="whether the metric passes them"),
+    "label": Column(help="best label on the half of the images that chose it"),
+    "score": Column(".3f", help="on the other half"),
     "low": Column(".3f", "from", "lower end of the score's interval"),
     "high": Column(".3f", "to", "upper end of the score's interval"),
     "margin": Column("+.3f", "ahead by", "score minus that of the second-best label"),
-    "others": Column(title="next labels", meaning="with their scores on the other half"),
+    "others": Column(header="next labels", help="with their scores on the other half"),
 }
 NEXT_LABELS = ("top_label", "top_score", "chosen_score")
 """Variables that hold millions of strings and numbers where concepts are many."""
@@ -195,23 +195,9 @@ def naming_cell(catalog: Catalog, cell: str) -> str:
     cell : str
         It rests on one set of concepts; the first, where it rests on several.
     """
-    for concepts in _concept_models(catalog, cell):
-        for names in cells_of(catalog.project, "names", made_from=concepts):
-            with suppress(MissingInputsError):
-                catalog.path(names)
-                return names
-    return ""
-
-
-def _concept_models(catalog: Catalog, cell: str) -> list[str]:
-    """Return the nearest cells behind a cell that make concepts; none where it is a resource."""
-    cells, level = catalog.project.graph.cells, [cell]
-    while level:
-        needed = [name for own in level for name in cells[own].needs.values() if name in cells]
-        if found := [name for name in needed if cells[name].provides == "concepts"]:
-            return found[:1]
-        level = list(dict.fromkeys(needed))
-    return []
+    concepts = behind(catalog.project, cell, "concepts")
+    makers = cells_of(catalog.project, "names", made_from=concepts) if concepts else []
+    return next((names for names in makers if is_made(catalog, names)), "")
 
 
 def label_concepts(dataset: xr.Dataset, names: xr.Dataset) -> xr.Dataset:

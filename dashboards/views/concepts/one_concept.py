@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,10 +12,10 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from dashboards.views.concepts.presences import Presences
-from dashboards.views.parts.charts import histogram
-from dashboards.views.parts.dots import bars
-from dashboards.views.parts.parts import Column, Figure, Note, Part, Table
+from dashboards.views.parts.charts import bars, binned, histogram
+from dashboards.views.parts.parts import Figure, Note, Part, Table, frame_of
 from dashboards.views.parts.text import number_text
+from registry.columns import Column, ResultTable
 
 BINS = 40
 CLASSES_SHOWN = 12
@@ -90,8 +91,7 @@ def presence_bins(values: NDArray[np.floating], bins: int = BINS) -> pd.DataFram
     if not len(values):
         return pd.DataFrame({"low": [], "high": [], "value": []})
     low, high = min(0.0, float(values.min())), max(0.0, float(values.max()))
-    counts, edges = np.histogram(values.astype(np.float64), bins=bins, range=(low, high))
-    return pd.DataFrame({"low": edges[:-1], "high": edges[1:], "value": counts})
+    return binned(values, np.linspace(low, high, bins + 1))
 
 
 def _class_parts(
@@ -102,30 +102,20 @@ def _class_parts(
     shares = class_shares(present["row"], statistics[known].values[:read], classes)
     given = class_contributions(column, statistics["target"].values[:read], classes)
     what = {"label": "labelled", "prediction": "predicted"}[known]
+
+    def figure(key: str, frame: pd.DataFrame, title: str, note: str, **look: str) -> Figure:
+        if len(frame) > CLASSES_SHOWN:
+            note += f" The first {CLASSES_SHOWN} of {len(frame):,} classes."
+        return Figure(f"{name}-{key}", bars(frame.head(CLASSES_SHOWN), **look), title, note.strip())
+
+    x_title = f"fraction of images {what} as the class"
+    title = "Classes it is present in"
+    contributed = "mean contribution to the logit"
+    note = "Mean over images explained for the class."
     return [
-        Figure(
-            f"{name}-classes",
-            bars(
-                shares.head(CLASSES_SHOWN),
-                x_title=f"fraction of images {what} as the class",
-                form=".1%",
-            ),
-            "Classes it is present in",
-            _first(len(shares), "class"),
-        ),
-        Figure(
-            f"{name}-contributions",
-            bars(given.head(CLASSES_SHOWN), x_title="mean contribution to the logit"),
-            "Classes it contributes to",
-            f"Mean over images explained for the class. {_first(len(given), 'class')}",
-        ),
+        figure("classes", shares, title, "", x_title=x_title, form=".1%"),
+        figure("contributions", given, "Classes it contributes to", note, x_title=contributed),
     ]
-
-
-def _first(count: int, noun: str) -> str:
-    if count <= CLASSES_SHOWN:
-        return ""
-    return f"The first {CLASSES_SHOWN} of {count:,} {noun}es."
 
 
 def class_shares(
@@ -148,12 +138,7 @@ def class_shares(
         ``label``, ``value``, the share, ``images``, the class's images; the largest share first,
         classes without an image or without the concept left out.
     """
-    total = _counts(of_image, len(classes))
-    found = _counts(of_image[rows], len(classes))
-    frame = pd.DataFrame(
-        {"label": list(classes), "value": found / np.maximum(total, 1), "images": total}
-    )
-    return _largest(frame[found > 0])
+    return _by_class(_counts(of_image[rows], len(classes)), of_image, classes)
 
 
 def class_contributions(
@@ -175,27 +160,27 @@ def class_contributions(
     pd.DataFrame
         ``label``, ``value``, the mean, ``images``; the largest amount first, zeros left out.
     """
-    total = _counts(target, len(classes))
     chosen = target[column["row"]]
     inside = chosen >= 0
-    summed = np.bincount(
-        chosen[inside],
-        weights=column["contribution"][inside].astype(np.float64),
-        minlength=len(classes),
-    )[: len(classes)]
-    frame = pd.DataFrame(
-        {"label": list(classes), "value": summed / np.maximum(total, 1), "images": total}
-    )
-    return _largest(frame[summed != 0])
+    given = column["contribution"][inside].astype(np.float64)
+    summed = np.bincount(chosen[inside], weights=given, minlength=len(classes))
+    return _by_class(summed[: len(classes)], target, classes)
 
 
 def _counts(of_image: NDArray[np.integer], classes: int) -> NDArray[np.int64]:
     return np.bincount(of_image[of_image >= 0], minlength=classes)[:classes]
 
 
-def _largest(frame: pd.DataFrame) -> pd.DataFrame:
-    order = frame["value"].abs().sort_values(ascending=False, kind="stable").index
-    return frame.loc[order].reset_index(drop=True)
+def _by_class(
+    summed: NDArray[Any], of_image: NDArray[np.integer], classes: Sequence[str]
+) -> pd.DataFrame:
+    """Return sums by class over its images, the largest amount first, zeros left out."""
+    total = _counts(of_image, len(classes))
+    value = summed / np.maximum(total, 1)
+    frame = pd.DataFrame({"label": list(classes), "value": value, "images": total})
+    return frame[summed != 0].sort_values(
+        "value", key=lambda own: -own.abs(), kind="stable", ignore_index=True
+    )
 
 
 # -- what is like it --------------------------------------------------------------------------
@@ -282,13 +267,17 @@ DECISION_COLUMNS = {
     "contribution": Column(".3f", "contribution", "to the logit of the explained class"),
     "share": Column(".1%", "share", "of all positive contributions"),
 }
-LOCATION_COLUMNS = {
-    "score": Column(".3f", "score", "mean over the images that show the name"),
-    "low": Column(".3f", "from", "lower end of its interval of 95 %"),
-    "high": Column(".3f", "to", "upper end of its interval of 95 %"),
-    "chance": Column(".3f", "chance", "of a uniform map"),
-    "lift": Column("+.3f", "above chance", "score minus chance"),
-}
+LOCATIONS = ResultTable(
+    "measure",
+    {
+        "score": Column(".3f", "score", "mean over the images that show the name"),
+        "low": Column(".3f", "from", "lower end of its interval of 95 %", "interval_low"),
+        "high": Column(".3f", "to", "upper end of its interval of 95 %", "interval_high"),
+        "chance": Column(".3f", "chance", "of a uniform map"),
+        "lift": Column("+.3f", "above chance", "score minus chance"),
+    },
+)
+"""How well a concept's maps lie on what its name names."""
 
 
 def decision_frame(decisions: xr.Dataset, concept: int) -> pd.DataFrame:
@@ -321,36 +310,9 @@ def decision_frame(decisions: xr.Dataset, concept: int) -> pd.DataFrame:
     return frame.sort_values("share", ascending=False, kind="stable").reset_index(drop=True)
 
 
-def location_frame(localisation: xr.Dataset, concept: int) -> pd.DataFrame:
-    """Return how well a concept's maps lie on what its name names, a row per measure.
-
-    Parameters
-    ----------
-    localisation : xr.Dataset
-        Of the schema ``localisation``.
-    concept : int
-        Its index; one that was not mapped gives no row.
-    """
-    columns = ["measure", *LOCATION_COLUMNS]
-    if concept not in localisation.indexes["concept"]:
-        return pd.DataFrame(columns=columns)
-    own = localisation.sel(concept=concept)
-    return pd.DataFrame(
-        {
-            "measure": own["measure"].values.astype(str),
-            "score": own["score"].values,
-            "low": own["interval_low"].values,
-            "high": own["interval_high"].values,
-            "chance": own["chance"].values,
-            "lift": own["lift"].values,
-        }
-    )
-
-
 def location_parts(name: str, localisation: xr.Dataset, concept: int) -> list[Part]:
     """Return whether a concept is where its name says; nothing for one that was not mapped."""
-    frame = location_frame(localisation, concept)
-    if frame.empty:
+    if concept not in localisation.indexes["concept"]:
         return []
     own = localisation.sel(concept=concept)
     label, shown = str(own["name"].values), int(own["n_shown"])
@@ -358,9 +320,8 @@ def location_parts(name: str, localisation: xr.Dataset, concept: int) -> list[Pa
         f"Of {int(own['n_images']):,} mapped images {shown:,} show {label!r}. Pointing: whether "
         "the strongest point is inside; energy: the fraction of the map inside; iou: overlap."
     )
-    return [
-        Table(f"{name}-localisation", frame, "Is it where its name is?", note, LOCATION_COLUMNS)
-    ]
+    frame, title = frame_of(LOCATIONS, own), "Is it where its name is?"
+    return [Table(f"{name}-localisation", frame, title, note, LOCATIONS.columns)]
 
 
 @dataclass(frozen=True)

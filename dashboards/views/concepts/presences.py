@@ -87,13 +87,10 @@ class Presences:
         Images of the dataset.
     blocks : sequence of Block
         From the first image, without a gap.
-    known_moments : ndarray or None
-        Sum of the blocks' moments, where it is known.
     """
 
     n_images: int
     blocks: Sequence[Block]
-    known_moments: NDArray[np.float64] | None = None
 
     @property
     def n_read(self) -> int:
@@ -124,8 +121,6 @@ class Presences:
     @cached_property
     def moments(self) -> NDArray[np.float64]:
         """Sum and sum of squares of each concept's presences, (2, concept)."""
-        if self.known_moments is not None:
-            return self.known_moments
         return np.asarray(np.sum([block.moments for block in self.blocks], axis=0))
 
     def correlations(self, concept: int) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Charts that result pages share: bars with intervals, curves with bands, histograms, waterfalls.
+"""Charts that pages share: curves, histograms, rows of dots or bars, clouds, waterfalls, heat maps.
 
 Colours are those of Okabe and Ito (2008), which the colour-blind can tell apart on light and dark
 ground; no chart says anything by colour alone.
@@ -10,16 +10,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import altair as alt
+import numpy as np
 import pandas as pd
 
-BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, YELLOW = (
+BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY = (
     "#0072B2",
     "#E69F00",
     "#009E73",
     "#D55E00",
     "#CC79A7",
     "#56B4E9",
-    "#F0E442",
 )
 GREY = "#8a8a8a"  # of baselines, and of what is not decided; on both grounds
 PALETTE = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, GREY)
@@ -35,8 +35,15 @@ FLOOR = 0.7
 MOST_POINTS = 4_000
 """Rows that a chart holds at most; views thin what is longer."""
 
+CELL, LOW_CELL = 24, 15
+"""Height of a cell of a heat map, in pixels, and of one that has no text."""
 
-def _layers(*charts: Any) -> alt.LayerChart:
+MOST_WITH_TEXT = 30
+"""Columns up to which cells say their values."""
+
+
+def layers(*charts: Any) -> alt.LayerChart:
+    """Return charts drawn over each other."""
     layered: alt.LayerChart = alt.layer(*charts)  # type: ignore[assignment]
     return layered
 
@@ -46,20 +53,28 @@ def series_legend(title: str | None = None, **symbol: Any) -> alt.Legend:
     return alt.Legend(title=title, orient="top", labelLimit=320, symbolOpacity=1, **symbol)
 
 
-def series_colour(
-    names: Sequence[str], title: str | None = None, legend: alt.Legend | None = None
-) -> alt.Color:
-    """Return the colour of each of several series, in their order; a legend from two on."""
-    colours = [PALETTE[index % len(PALETTE)] for index in range(len(names))]
-    if legend is None and len(names) > 1:
-        legend = series_legend(title)
-    return alt.Color(
-        "series",
-        type="nominal",
-        title=title,
-        scale=alt.Scale(domain=list(names), range=colours),
-        legend=legend,
+def series_scale(names: Sequence[str], looks: Sequence[Any]) -> alt.Scale:
+    """Return the look of each of several series, in their order."""
+    return alt.Scale(
+        domain=list(names), range=[looks[index % len(looks)] for index in range(len(names))]
     )
+
+
+def series_colour(names: Sequence[str], legend: alt.Legend | None = None) -> alt.Color:
+    """Return the colour of each of several series, in their order; a legend from two on."""
+    if legend is None and len(names) > 1:
+        legend = series_legend()
+    return alt.Color("series:N", title=None, scale=series_scale(names, PALETTE), legend=legend)
+
+
+def _series_shape(names: Sequence[str]) -> alt.Shape:
+    """Return the shape of each of several series, in their order; its legend is the colour's."""
+    legend = alt.Legend(title=None, orient="top", labelLimit=320) if len(names) > 1 else None
+    return alt.Shape("series:N", title=None, scale=series_scale(names, SHAPES), legend=legend)
+
+
+def _scale(log: bool = False, **options: Any) -> alt.Scale:
+    return alt.Scale(type="log") if log else alt.Scale(zero=False, **options)
 
 
 def lines(
@@ -69,7 +84,7 @@ def lines(
     y: str,
     x_title: str,
     y_title: str,
-    series: Sequence[str],
+    series: Sequence[str] = ("",),
     x_log: bool = False,
     domain: tuple[float, float] | None = None,
     height: int = 280,
@@ -81,7 +96,8 @@ def lines(
     Parameters
     ----------
     frame : pd.DataFrame
-        ``series``, and the columns named by ``x`` and ``y``; ``low`` and ``high`` of the band.
+        The columns named by ``x`` and ``y``; ``series`` where there are several; ``low`` and
+        ``high`` of the band.
     x, y : str
         Columns.
     x_title, y_title : str
@@ -99,46 +115,45 @@ def lines(
     is_stepped : bool
         Whether a value holds until the next x, as of bins by their lower end.
     """
-    base = alt.Chart(frame, height=height)
-    scale = alt.Scale(type="log") if x_log else alt.Scale(zero=False, nice=False)
-    across = alt.X(x, type="quantitative", title=x_title, scale=scale)
+    base = alt.Chart(frame.assign(series=frame.get("series", series[0])), height=height)
+    across = alt.X(f"{x}:Q", title=x_title, scale=_scale(x_log, nice=False))
     up = alt.Scale(domain=list(domain)) if domain else alt.Scale(zero=False)
     legend = None
     if len(series) > 1:  # one for both: pieces of the lines, with their dashes
         legend = series_legend(symbolType="stroke", symbolSize=300, symbolStrokeWidth=2.5)
-    colour = series_colour(series, legend=legend)
-    dash = alt.StrokeDash(
-        "series",
-        type="nominal",
-        scale=alt.Scale(
-            domain=list(series), range=[DASHES[i % len(DASHES)] for i in range(len(series))]
-        ),
-        legend=legend,
-    )
-    tips = [alt.Tooltip("series", type="nominal")] if len(series) > 1 else []
-    tips += [
-        alt.Tooltip(x, type="quantitative", title=x_title),
-        alt.Tooltip(y, type="quantitative", title=y_title, format=form),
-    ]
-    layers = []
-    if "low" in frame and frame["low"].notna().any():
-        layers.append(
-            base.mark_area(opacity=0.18).encode(
-                x=across, y=alt.Y("low", type="quantitative"), y2="high", color=colour
-            )
-        )
+    colour = series_colour(series, legend)
     points = len(frame) <= 60 * max(1, len(series)) and not is_stepped
     drawn = base.mark_line(interpolate="step-after") if is_stepped else base.mark_line(point=points)
-    layers.append(
-        drawn.encode(
-            x=across,
-            y=alt.Y(y, type="quantitative", title=y_title, scale=up),
-            color=colour,
-            strokeDash=dash,
-            tooltip=tips,
-        )
+    curves = drawn.encode(
+        x=across,
+        y=alt.Y(f"{y}:Q", title=y_title, scale=up),
+        color=colour,
+        strokeDash=alt.StrokeDash("series:N", scale=series_scale(series, DASHES), legend=legend),
+        tooltip=[
+            *([alt.Tooltip("series:N")] if len(series) > 1 else []),
+            alt.Tooltip(f"{x}:Q", title=x_title),
+            alt.Tooltip(f"{y}:Q", title=y_title, format=form),
+        ],
     )
-    return _layers(*layers)
+    if "low" not in frame or frame["low"].isna().all():
+        return layers(curves)
+    band = base.mark_area(opacity=0.18).encode(x=across, y="low:Q", y2="high", color=colour)
+    return layers(band, curves)
+
+
+def binned(values: Any, edges: Any) -> pd.DataFrame:
+    """Return a histogram as :func:`histogram` takes it: ``low``, ``high``, ``value``, a count.
+
+    Parameters
+    ----------
+    values : array of float
+        Those that are no number are left out.
+    edges : int or array of float
+        Of the bins, or how many of equal width there are.
+    """
+    known = np.asarray(values, dtype=np.float64)
+    counts, edges = np.histogram(known[~np.isnan(known)], edges)
+    return pd.DataFrame({"low": edges[:-1], "high": edges[1:], "value": counts})
 
 
 def histogram(
@@ -161,7 +176,7 @@ def histogram(
         A row per bin: ``low``, ``high``, ``value``, and ``series`` where there are several.
     x_title, y_title : str
         What is counted, and how.
-    rules : sequence of (name, place)
+    rules : sequence of (name, value)
         Values to compare with, each in a colour and a dash of its own.
     series : sequence of str
         Names of the series.
@@ -182,41 +197,41 @@ def histogram(
     if y_log:
         known = known[known["value"] > 0]
         up, floor = alt.Scale(type="log", domainMin=FLOOR, clamp=True), {"y2": alt.datum(FLOOR)}
-    shown = (
-        alt.Chart(known, height=height)
-        .mark_bar(opacity=0.6 if len(series) > 1 else 0.85, stroke=None, binSpacing=1)
-        .encode(
-            x=alt.X(
-                "low", type="quantitative", bin="binned", title=x_title, scale=across, axis=axis
-            ),
-            x2="high",
-            y=alt.Y("value", type="quantitative", title=y_title, stack=None, scale=up),
-            **floor,
-            color=series_colour(series),
-            tooltip=[
-                alt.Tooltip("low", type="quantitative", format=".3g"),
-                alt.Tooltip("high", type="quantitative", format=".3g"),
-                alt.Tooltip("value", type="quantitative", format=".3g", title=y_title),
-            ],
-        )
+    bar: dict[str, Any] = {
+        "opacity": 0.6 if len(series) > 1 else 0.85,
+        "stroke": None,
+        "binSpacing": 1,
+    }
+    shown = alt.Chart(known, height=height).mark_bar(**bar)
+    shown = shown.encode(
+        x=alt.X("low:Q", bin="binned", title=x_title, scale=across, axis=axis),
+        x2="high",
+        y=alt.Y("value:Q", title=y_title, stack=None, scale=up),
+        **floor,
+        color=series_colour(series),
+        tooltip=[
+            alt.Tooltip("low:Q", format=".3g"),
+            alt.Tooltip("high:Q", format=".3g"),
+            alt.Tooltip("value:Q", format=".3g", title=y_title),
+        ],
     )
-    return _layers(shown, *(layer for rule in enumerate(rules) for layer in _rule(*rule)))
-
-
-def _rule(index: int, rule: tuple[str, float]) -> list[alt.Chart]:
-    name, value = rule
-    data = pd.DataFrame({"x": [value], "name": [name]})
-    base = alt.Chart(data)
-    colour = PALETTE[(index + 3) % len(PALETTE)]
-    at = alt.X("x", type="quantitative")
-    return [
-        base.mark_rule(color=colour, strokeWidth=2, strokeDash=DASHES[1]).encode(
-            x=at, tooltip=[alt.Tooltip("name"), alt.Tooltip("x", format=".3g")]
-        ),
-        base.mark_text(color=colour, align="left", dx=4, dy=8 + 14 * index).encode(
-            x=at, y=alt.value(0), text="name"
-        ),
+    named = [
+        named_rule(*rule, PALETTE[(index + 3) % len(PALETTE)], 8 + 14 * index)
+        for index, rule in enumerate(rules)
     ]
+    return layers(shown, *(layer for rule in named for layer in rule))
+
+
+def named_rule(name: str, value: float, colour: str, down: int = 8) -> tuple[alt.Chart, alt.Chart]:
+    """Return a vertical rule, and its name so many pixels below the top."""
+    base = alt.Chart(pd.DataFrame({"x": [value], "name": [name]}))
+    tips = [alt.Tooltip("name:N"), alt.Tooltip("x:Q", format=".3g")]
+    rule = base.mark_rule(color=colour, strokeWidth=2, strokeDash=DASHES[1])
+    text = base.mark_text(color=colour, align="left", dx=4, dy=down)
+    return (
+        rule.encode(x="x:Q", tooltip=tips),
+        text.encode(x="x:Q", y=alt.value(0), text="name:N"),
+    )
 
 
 def waterfall(frame: pd.DataFrame, *, x_title: str, form: str = ".4f") -> alt.LayerChart:
@@ -240,28 +255,257 @@ def waterfall(frame: pd.DataFrame, *, x_title: str, form: str = ".4f") -> alt.La
         signed=[format(value, f"+{form}") for value in frame["value"]],
     )
     known["right"] = known[["start", "end"]].max(axis=1)
-    order = known["label"].tolist()
-    y = alt.Y("label", type="nominal", sort=order, title=None, axis=alt.Axis(labelLimit=320))
-    kinds = ["for", "against", "total"]
+    y = _rows_of(known["label"])
+    kinds = alt.Scale(domain=["for", "against", "total"], range=[BLUE, VERMILION, GREY])
     base = alt.Chart(known, height={"step": ROW + 4})
     bar = base.mark_bar().encode(
-        x=alt.X("start", type="quantitative", title=x_title, scale=alt.Scale(zero=True)),
+        x=alt.X("start:Q", title=x_title, scale=alt.Scale(zero=True)),
         x2="end",
         y=y,
-        color=alt.Color(
-            "kind",
-            type="nominal",
-            title=None,
-            scale=alt.Scale(domain=kinds, range=[BLUE, VERMILION, GREY]),
-            legend=alt.Legend(orient="top"),
-        ),
+        color=alt.Color("kind:N", title=None, scale=kinds, legend=alt.Legend(orient="top")),
         tooltip=[
-            alt.Tooltip("label", type="nominal"),
-            alt.Tooltip("value", type="quantitative", format=form),
-            alt.Tooltip("end", type="quantitative", format=form, title="sum so far"),
+            alt.Tooltip("label:N"),
+            alt.Tooltip("value:Q", format=form),
+            alt.Tooltip("end:Q", format=form, title="sum so far"),
         ],
     )
-    text = base.mark_text(align="left", dx=4, color=GREY).encode(
-        x=alt.X("right", type="quantitative"), y=y, text="signed"
+    text = base.mark_text(align="left", dx=4, color=GREY)
+    return layers(bar, text.encode(x="right:Q", y=y, text="signed:N"))
+
+
+def _rows_of(labels: pd.Series) -> alt.Y:
+    """Return rows by their labels, in their order."""
+    order = list(dict.fromkeys(labels.tolist()))
+    return alt.Y("label:N", sort=order, title=None, axis=alt.Axis(labelLimit=320))
+
+
+# -- rows and clouds --------------------------------------------------------------------------
+
+
+_OF_DOTS = ("label", "series", "value", "low", "high", "mark")
+
+
+def dots(
+    frame: pd.DataFrame,
+    *,
+    x_title: str,
+    is_bars: bool = False,
+    domain: tuple[float, float] | None = None,
+    form: str = ".3f",
+    series: Sequence[str] = ("",),
+    mark: str = "",
+    rule: tuple[str, float] | None = None,
+) -> Any:
+    """Return dots in rows, each with its interval; several series in a row differ in shape.
+
+    Parameters
+    ----------
+    frame : pd.DataFrame
+        A row per dot: ``label``, ``value``; ``low`` and ``high`` of its interval, ``series`` and
+        ``mark``, the compared value, where there are some. Labels are drawn in their order.
+    x_title : str
+        What the values are, with units.
+    is_bars : bool
+        Whether bars from 0 are drawn in place of dots.
+    domain : pair of float, optional
+        Of the axis.
+    form : str
+        Format of values in tooltips.
+    series : sequence of str
+        Names of the series.
+    mark : str
+        What a tick means, as ``published``.
+    rule : pair of str and float, optional
+        Name and value that all are held against.
+    """
+    known = frame.assign(series=frame.get("series", series[0]))
+    known = known[[name for name in _OF_DOTS if name in known]]
+    side: dict[str, Any] = {"y": _rows_of(known["label"])}
+    if len(series) > 1:
+        side["yOffset"] = alt.YOffset("series:N", sort=list(series))
+    scale = alt.Scale(domain=list(domain)) if domain else alt.Scale(zero=is_bars)
+    axis = alt.Axis(tickMinStep=1 if form.endswith(".0f") else alt.Undefined, tickCount=10)
+
+    def tips(*names: str) -> list[alt.Tooltip]:
+        shown = [name for name in names if name in known]
+        titles = {"mark": mark or "mark"}
+        numbers = [alt.Tooltip(f"{n}:Q", format=form, title=titles.get(n, n)) for n in shown]
+        return [alt.Tooltip("label:N"), alt.Tooltip("series:N"), *numbers]
+
+    step = ROW * len(series) if is_bars else max(ROW, 11 * len(series) + 6)
+    base = alt.Chart(known, height={"step": step, "for": "position"})
+    x = alt.X("value:Q", title=x_title, scale=scale, axis=axis)
+    look = {"x": x, "color": series_colour(series), **side}
+    look["tooltip"] = tips("value", "low", "high", "mark")
+    if is_bars:
+        values = base.mark_bar(opacity=0.85).encode(**look)
+    else:
+        points = base.mark_point(filled=True, size=50, opacity=1)
+        values = points.encode(shape=_series_shape(series), **look)
+    beside = []
+    if "low" in known:
+        low = alt.X("low:Q", title=x_title, scale=scale)
+        interval = base.mark_rule(color=GREY, strokeWidth=2, clip=True)
+        beside.append(interval.encode(x=low, x2="high", **side))
+    if "mark" in known and known["mark"].notna().any():
+        at = alt.X("mark:Q", title=x_title, scale=scale)
+        tick = base.mark_tick(color=VERMILION if is_bars else GREY, thickness=2, size=14)
+        beside.append(tick.encode(x=at, tooltip=tips("mark"), **side))
+    return alt.layer(values, *beside) if is_bars else alt.layer(*_across(rule), *beside, values)
+
+
+def bars(frame: pd.DataFrame, *, x_title: str, **options: Any) -> Any:
+    """Return horizontal bars from 0, each with its interval; as :func:`dots`."""
+    return dots(frame, x_title=x_title, is_bars=True, **options)
+
+
+def _across(rule: tuple[str, float] | None) -> list[alt.Chart]:
+    if rule is None:
+        return []
+    chart = alt.Chart(pd.DataFrame({"x": [rule[1]], "name": [rule[0]]}))
+    drawn = chart.mark_rule(color=VERMILION, strokeDash=DASHES[1], strokeWidth=1.5)
+    return [drawn.encode(x="x:Q", tooltip=["name:N", "x:Q"])]
+
+
+def cloud(
+    frame: pd.DataFrame,
+    *,
+    x_title: str,
+    y_title: str,
+    straight: Sequence[tuple[str, float, float]] = (),
+    x_log: bool = False,
+    height: int = 360,
+) -> Any:
+    """Return points of two numbers each, thinned, with named straight lines across them.
+
+    Parameters
+    ----------
+    frame : pd.DataFrame
+        A row per point: ``x``, ``y`` and ``label``.
+    x_title, y_title : str
+        What they are, with units.
+    straight : sequence of (name, slope, intercept)
+        Lines, each drawn from the smallest to the largest x.
+    x_log : bool
+        Whether the x axis is logarithmic; then points must be above 0.
+    height : int
+        Pixels.
+    """
+    known = thinned(frame.assign(series=""))
+    points = alt.Chart(known, height=height).mark_point(size=26, opacity=0.75, filled=True)
+    points = points.encode(
+        x=alt.X("x:Q", title=x_title, scale=_scale(x_log)),
+        y=alt.Y("y:Q", title=y_title, scale=_scale()),
+        color=series_colour([""]),
+        shape=_series_shape([""]),
+        tooltip=[
+            alt.Tooltip("label:N"),
+            alt.Tooltip("x:Q", title=x_title, format=".3f"),
+            alt.Tooltip("y:Q", title=y_title, format=".3f"),
+        ],
     )
-    return _layers(bar, text)
+    ends = float(known["x"].min()), float(known["x"].max())
+    return alt.layer(points, *_straight_lines(straight, ends))
+
+
+def thinned(frame: pd.DataFrame, most: int = MOST_POINTS) -> pd.DataFrame:
+    """Return so many rows at most, drawn evenly at random, in their order; the same ones always."""
+    if len(frame) <= most:
+        return frame
+    kept = np.random.default_rng(0).choice(len(frame), most, replace=False)
+    return frame.iloc[np.sort(kept)]
+
+
+def _straight_lines(
+    lines: Sequence[tuple[str, float, float]], ends: tuple[float, float]
+) -> list[alt.Chart]:
+    """Return lines, each with its name at the end where they lie apart."""
+    at = [[slope * x + intercept for x in ends] for _, slope, intercept in lines]
+    spreads = [max(held) - min(held) for held in zip(*at, strict=True)]
+    where = int(np.argmax(spreads)) if spreads else 0
+    side: dict[str, Any] = {"align": "right" if where else "left", "dx": -4 if where else 4}
+    drawn = []
+    for index, ((name, *_), heights) in enumerate(zip(lines, at, strict=True)):
+        data = pd.DataFrame({"x": ends, "y": heights, "name": name})
+        colour, dash = (GREY, *PALETTE[3:])[index % 5], DASHES[(index + 1) % len(DASHES)]
+        line = alt.Chart(data).mark_line(color=colour, strokeWidth=2, strokeDash=dash)
+        is_upper = heights[where] >= max(held[where] for held in at)
+        text = alt.Chart(data.iloc[[where]])
+        text = text.mark_text(color=colour, dy=-14 if is_upper else 14, fontSize=12, **side)
+        drawn += [
+            line.encode(x="x:Q", y="y:Q", tooltip=["name:N"]),
+            text.encode(x="x:Q", y="y:Q", text="name:N"),
+        ]
+    return drawn
+
+
+# -- heat maps --------------------------------------------------------------------------------
+
+
+def heat(
+    frame: pd.DataFrame,
+    *,
+    value_title: str,
+    domain: tuple[float, float],
+    x_title: str = "",
+    y_title: str = "",
+    form: str = ".2f",
+    is_signed: bool = False,
+) -> Any:
+    """Return a heat map whose cells say their values, so that nothing is told by colour alone.
+
+    Parameters
+    ----------
+    frame : pd.DataFrame
+        A row per cell: ``x``, ``y`` (texts, drawn in their order), ``value``. Where a value is
+        missing, the cell says so.
+    value_title, x_title, y_title : str
+        What they are, with units.
+    domain : pair of float
+        Values of the ends of the scale of colours.
+    form : str
+        Format of the values in cells.
+    is_signed : bool
+        Whether 0 is the middle of the scale, in white.
+    """
+    columns, rows = (list(dict.fromkeys(frame[name].tolist())) for name in ("x", "y"))
+    low, high = domain
+    position = (frame["value"] - low) / ((high - low) or 1.0)
+    is_dark = (2 * position - 1).abs() > 0.6 if is_signed else position > 0.55
+    known = frame[["x", "y", "value"]].assign(
+        text=["–" if pd.isna(value) else format(value, form) for value in frame["value"]],
+        ink=is_dark.map({True: "white", False: "black"}),
+    )
+    x_axis = alt.Axis(labelAngle=_angle(columns), labelLimit=160, labelOverlap=False)
+    y_axis = alt.Axis(labelLimit=320, labelOverlap=False)
+    side = {
+        "x": alt.X("x:N", sort=columns, title=x_title or None, axis=x_axis),
+        "y": alt.Y("y:N", sort=rows, title=y_title or None, axis=y_axis),
+        "tooltip": [
+            alt.Tooltip("y:N", title=y_title or "row"),
+            alt.Tooltip("x:N", title=x_title or "column"),
+            alt.Tooltip("text:N", title=value_title),
+        ],
+    }
+    scale = alt.Scale(
+        domain=[low, 0, high] if is_signed and low < 0 < high else [low, high],
+        scheme="blueorange" if is_signed else "blues",
+        clamp=True,
+    )
+    legend = alt.Legend(orient="top", gradientLength=160, format=form)
+    has_text = len(columns) <= MOST_WITH_TEXT
+    base = alt.Chart(known, height={"step": CELL if has_text else LOW_CELL})
+    colour = alt.Color("value:Q", title=value_title, scale=scale, legend=legend)
+    cells = base.mark_rect().encode(color=colour, **side)
+    if not has_text:
+        return cells
+    ink = alt.Color("ink:N", scale=None)
+    texts = base.mark_text(fontSize=11).encode(text="text:N", color=ink, **side)
+    return alt.layer(cells, texts).resolve_scale(color="independent")
+
+
+def _angle(columns: Sequence[str]) -> int:
+    """Return how far the names of columns are turned: those that are long, where there are many."""
+    if len(columns) <= 4 or max(map(len, columns)) <= 3:
+        return 0
+    return -40 if len(columns) <= MOST_WITH_TEXT else -90

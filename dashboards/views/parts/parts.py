@@ -7,14 +7,16 @@ downloaded of each is said here once: a table as CSV and LaTeX, a figure as SVG.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 
-from dashboards.views.parts.text import value_text
+from dashboards.views.parts.text import number_text, value_text
+from registry.columns import Column, ResultTable
 
 MISSING = "–"
 PICTURE = "picture"
@@ -60,28 +62,6 @@ class Note:
 
     text: str
     kind: str = "caption"
-
-
-@dataclass(frozen=True)
-class Column:
-    """How a column of a table is shown.
-
-    Attributes
-    ----------
-    form : str
-        A format of Python, as ``.3f`` or ``.1%``; `PICTURE`; "" shows the value as text.
-    title : str
-        In place of its name.
-    meaning : str
-        What it holds, with units.
-    is_wide : bool
-        Whether a page gives it the room for long names.
-    """
-
-    form: str = ""
-    title: str = ""
-    meaning: str = ""
-    is_wide: bool = False
 
 
 @dataclass(frozen=True)
@@ -142,7 +122,7 @@ class Table:
             [_cell_text(value, column.form) for value in self.frame[name].tolist()]
             for name, column in columns.items()
         ]
-        titles = [column.title or str(name) for name, column in columns.items()]
+        titles = [column.header or str(name) for name, column in columns.items()]
         return pd.DataFrame(dict(enumerate(texts)), dtype=object).set_axis(titles, axis=1)
 
 
@@ -212,6 +192,33 @@ class Pictures:
 
 
 Part: TypeAlias = Heading | Note | Numbers | Table | Figure | Pictures
+
+
+def frame_of(table: ResultTable, dataset: xr.Dataset) -> pd.DataFrame:
+    """Return the rows that a declared table has of a dataset, silent columns too."""
+    return pd.DataFrame(table.values(dataset, silent=True))
+
+
+def numbers_of(
+    dataset: xr.Dataset, named: Mapping[str, tuple[str, str]], fractions: Collection[str]
+) -> Numbers:
+    """Return scalars of a dataset that stand side by side; absent ones are left out.
+
+    Parameters
+    ----------
+    dataset : xr.Dataset
+        With the scalars.
+    named : mapping of str to (str, str)
+        By variable, what it is called and what it means.
+    fractions : collection of str
+        Variables that are shown in percent.
+    """
+    values = {name: float(dataset[name]) for name in named if name in dataset}
+    texts = {
+        name: f"{100 * value:.1f} %" if name in fractions else number_text(value)
+        for name, value in values.items()
+    }
+    return Numbers([Number(named[n][0], text, named[n][1]) for n, text in texts.items()])
 
 
 def file_name(*words: object) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -78,12 +77,3 @@ def size_text(size: float | None) -> str:
 def count_text(count: int, noun: str) -> str:
     """Return a count with its noun: ``1 run``, ``2,000 runs``."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
-def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield nested settings as dotted keys and values."""
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            yield from flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

@@ -10,24 +10,24 @@ import xarray as xr
 
 from dashboards.views.concepts.concept_model import score_bins
 from dashboards.views.concepts.labels import LABEL
-from dashboards.views.parts.charts import histogram, lines
-from dashboards.views.parts.dots import bars, cloud
-from dashboards.views.parts.parts import Column, Figure, Note, Part
+from dashboards.views.parts.charts import bars, cloud, histogram, lines
+from dashboards.views.parts.parts import Figure, Note, Part
 from dashboards.views.results.view import ABOUT_CONCEPTS, Headline, ResultView, Setting, texts
+from registry.columns import Column
 
 COUNTS = "✓ counts"
 COLUMNS = {
-    "name": Column(meaning="label of the concept, or the label that most metrics choose"),
-    "class": Column(meaning="class of the concept"),
+    "name": Column(help="label of the concept, or the label that most metrics choose"),
+    "class": Column(help="class of the concept"),
     "score": Column(".3f", "C2-score", "mean pairwise cosine of the concept's encodings"),
     "baseline": Column(".3f", "random maps", "of the concept's class"),
     "n_images": Column(".0f", "images", "encodings of the concept"),
-    "counts": Column(meaning="whether it has enough images to count in the mean"),
+    "counts": Column(help="whether it has enough images to count in the mean"),
     "empty_maps": Column(".0f", "empty maps", "images whose map has no positive part"),
     "pixels": Column(".0f", "pixels", "mean number of pixels that hold 80 % of the map"),
 }
 CLASS_COLUMNS = {
-    "concepts": Column("d", meaning="concepts of the class that have a score"),
+    "concepts": Column("d", help="concepts of the class that have a score"),
     "score": Column(".3f", "mean C2-score", "of these concepts"),
 }
 MOST_CLASSES = 40

@@ -8,9 +8,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from dashboards.views.parts.dots import dots
-from dashboards.views.parts.heat import heat
-from dashboards.views.parts.parts import Column, Figure, Note, Part, Table
+from dashboards.views.parts.charts import dots, heat
+from dashboards.views.parts.parts import Figure, Note, Part, Table, frame_of
 from dashboards.views.results.view import (
     ABOUT_METRICS,
     Choice,
@@ -21,6 +20,8 @@ from dashboards.views.results.view import (
     options_of,
     texts,
 )
+from evals.identification.identification_table import METRICS
+from registry.columns import Column, ResultTable
 
 FALL = 0.05
 """Difference of AUPRC between settings that is put in words."""
@@ -28,39 +29,55 @@ FALL = 0.05
 MOST_NEURONS = 60
 """Neurons up to which the ranks of ground-truth concepts are drawn."""
 
-COLUMNS = {
-    "auprc": Column(".3f", "AUPRC", "mean over splits, of the tested neurons; 1 at best"),
-    "low": Column(".3f", meaning="lower end of the t interval of the mean"),
-    "high": Column(".3f", meaning="upper end of the t interval of the mean"),
-    "published": Column(".3f", meaning="AUPRC that the paper's notebooks give for the setting"),
-    "mean_rank": Column(".1f", "mean rank", "among the metrics by AUPRC, mean over splits"),
-    "top_share": Column(
-        ".1%", "top 1", "fraction of tested neurons whose best concept is the ground truth"
-    ),
-    "alpha": Column(meaning="fraction of active inputs that most splits chose"),
-    "lam": Column(title="lambda", meaning="weight of how common a concept is, likewise"),
-    "undefined_share": Column(".1%", "undefined", "fraction of undefined pairs of tested neurons"),
-}
-SPLIT_COLUMNS = {
-    "auprc": Column(".3f", "AUPRC", "of the tested neurons of the split"),
-    "rank": Column(".1f", "rank", "among the metrics"),
-    "validation": Column(".3f", "AUPRC, choosing", "of the neurons that chose alpha and lambda"),
-    "alpha": Column("g", meaning="chosen fraction of active inputs"),
-    "lam": Column("g", "lambda", "chosen weight of how common a concept is"),
-}
-NEURON_COLUMNS = {
-    "right": Column(title="ground truth", meaning="concept that the neuron is known to have"),
-    "best": Column(title="best concept", meaning="in the first split that tests the neuron"),
-    "found": Column(title="found", meaning="whether the best concept is the ground truth"),
-    "rank": Column(".1f", "rank of the ground truth", "mean over splits that test it; 1 is best"),
-}
+
+def _found(at: xr.Dataset) -> list[str]:
+    pairs = zip(texts(at, "right_concept"), texts(at, "best_concept"), strict=True)
+    signs = {True: "✓ found", False: "✗ another"}
+    return [signs[truth == best] if best else "– not tested" for truth, best in pairs]
+
+
+SPLITS = ResultTable(
+    ("metric", "seed"),
+    {
+        "auprc": Column(".3f", "AUPRC", "of the tested neurons of the split", "split_auprc"),
+        "rank": Column(".1f", "rank", "among the metrics", "split_rank"),
+        "validation": Column(
+            ".3f",
+            "AUPRC, choosing",
+            "of the neurons that chose alpha and lambda",
+            "validation_auprc",
+        ),
+        "alpha": Column("g", help="chosen fraction of active inputs"),
+        "lam": Column("g", "lambda", "chosen weight of how common a concept is"),
+    },
+)
+NEURONS = ResultTable(
+    "neuron",
+    {
+        "name": Column(),
+        "right": Column(
+            "", "ground truth", "concept that the neuron is known to have", "right_concept"
+        ),
+        "best": Column(
+            "", "best concept", "in the first split that tests the neuron", "best_concept"
+        ),
+        "found": Column("", "found", "whether the best concept is the ground truth", _found),
+        "rank": Column(
+            ".1f",
+            "rank of the ground truth",
+            "mean over splits that test it; 1 is best",
+            "right_rank",
+        ),
+    },
+    sort_by="rank",
+)
+"""Neurons by one metric, by rank of their ground-truth concept, best last."""
 
 
 def identification_choices(datasets: Datasets) -> list[Choice]:
     """Return that neurons are listed by one metric: the one of the highest AUPRC at first."""
-    first = next(iter(datasets.values()))
-    metrics = list(dict.fromkeys([*texts(_by_auprc(first), "metric"),
-                                  *options_of(datasets, "metric")]))  # fmt: skip
+    first = texts(_by_auprc(next(iter(datasets.values()))), "metric")
+    metrics = list(dict.fromkeys([*first, *options_of(datasets, "metric")]))
     return [Choice("metric", "Neurons by", metrics, "The metric by which concepts are ranked.")]
 
 
@@ -82,9 +99,8 @@ def auprc_frame(datasets: Datasets) -> pd.DataFrame:
     ]
     joined = pd.concat(frames, ignore_index=True).rename(columns={**names, "metric": "label"})
     order = {label: at for at, label in enumerate(dict.fromkeys(joined["label"]))}
-    columns = ["label", "series", "value", "low", "high", "mark"]
-    by = joined["label"].map(order).to_numpy()
-    return joined[columns].iloc[np.argsort(by, kind="stable")].reset_index(drop=True)
+    ranked = joined.sort_values("label", key=lambda own: own.map(order), kind="stable")
+    return ranked[["label", "series", "value", "low", "high", "mark"]].reset_index(drop=True)
 
 
 def above(settings: Sequence[Setting]) -> Iterator[Part]:
@@ -126,124 +142,45 @@ def _side_by_side(values: pd.DataFrame) -> Table:
 
 def blocks(at: Setting) -> Iterator[Part]:
     """Yield metrics, splits and neurons of one setting."""
-    own, metric = at.own, at.chosen["metric"]
-    yield at.table(
-        "metrics",
-        metric_frame(own),
-        "Metrics",
-        note="AUPRC is of neurons that chose neither alpha nor lambda; intervals are t intervals "
+    own, metric = _by_auprc(at.own), at.chosen["metric"]
+    note = (
+        "AUPRC is of neurons that chose neither alpha nor lambda; intervals are t intervals "
         f"of {100 * float(own['confidence']):g} % over {own.sizes['seed']} splits, which share "
-        "neurons, so that they are somewhat too narrow.",
-        columns=COLUMNS,
-        in_sight=30,
+        "neurons, so that they are somewhat too narrow."
     )
-    splits = split_frame(own)
-    chart = heat(
-        splits.assign(y=splits["metric"], x=splits["seed"].astype(str), value=splits["auprc"]),
-        x_title="split",
-        y_title="",
-        value_title="AUPRC (1)",
-        domain=(0, 1),
-    )
+    metrics = metric_frame(own)
+    yield at.table("metrics", metrics, "Metrics", note, columns=METRICS.columns, in_sight=30)
+    splits = frame_of(SPLITS, own)
+    cells = splits.assign(y=splits["metric"], x=splits["seed"].astype(str), value=splits["auprc"])
+    chart = heat(cells, x_title="split", value_title="AUPRC (1)", domain=(0, 1))
     note = "Each split lets other neurons choose alpha and lambda, and tests the rest."
     yield at.figure("splits", chart, "Split by split", note)
     if at.has("metric"):
-        frame = neuron_frame(own, metric)
+        frame = frame_of(NEURONS, own.sel(metric=metric))
         found = int((frame["found"] == "✓ found").sum())
-        yield at.table(
-            f"{metric} neurons",
-            frame,
-            f"Neurons by {metric}",
-            note=f"{found} of {len(frame)} are found; the hardest come first.",
-            columns=NEURON_COLUMNS,
-        )
+        note = f"{found} of {len(frame)} are found; the hardest come first."
+        title = f"Neurons by {metric}"
+        yield at.table(f"{metric} neurons", frame, title, note, columns=NEURONS.columns)
     if own.sizes["neuron"] <= MOST_NEURONS:
-        yield _ranks(at)
-    yield at.table("splits", splits, "Split by split", columns=SPLIT_COLUMNS)
+        yield _ranks(at, own)
+    yield at.table("splits", splits, "Split by split", columns=SPLITS.columns)
 
 
 def metric_frame(own: xr.Dataset) -> pd.DataFrame:
     """Return a row per metric, the highest AUPRC first; without columns that say nothing."""
-    own = _by_auprc(own)
-    frame = pd.DataFrame(
-        {
-            "metric": texts(own, "metric"),
-            "auprc": own["auprc"].values,
-            "low": own["auprc_low"].values,
-            "high": own["auprc_high"].values,
-            "published": own["published"].values,
-            "mean_rank": own["mean_rank"].values,
-            "top_share": own["top_share"].values,
-            "alpha": [_most_common(row) for row in own["alpha"].transpose("metric", ...).values],
-            "lam": [_most_common(row) for row in own["lam"].transpose("metric", ...).values],
-            "undefined_share": own["undefined_share"].values,
-        }
-    )
+    frame = frame_of(METRICS, own)
     silent = [name for name in ("published", "low", "high") if frame[name].isna().all()]
     return frame.drop(columns=silent)
 
 
-def _most_common(values: np.ndarray) -> str:
-    """Return the value that most splits chose, and how many did; "" where none is needed."""
-    known, counts = np.unique(values[~np.isnan(values)], return_counts=True)
-    if not len(known):
-        return ""
-    often = f"{known[counts.argmax()]:g}"
-    return often if len(known) == 1 else f"{often} ({counts.max()} of {counts.sum()})"
-
-
-def split_frame(own: xr.Dataset) -> pd.DataFrame:
-    """Return a row per metric and split, metrics by their mean."""
-    names = {
-        "split_auprc": "auprc",
-        "split_rank": "rank",
-        "validation_auprc": "validation",
-        "alpha": "alpha",
-        "lam": "lam",
-    }
-    frame = _by_auprc(own)[list(names)].to_dataframe(dim_order=["metric", "seed"]).reset_index()
-    return frame.rename(columns=names)[["metric", "seed", *names.values()]]
-
-
-def neuron_frame(own: xr.Dataset, metric: str) -> pd.DataFrame:
-    """Return a row per neuron by one metric, by rank of its ground-truth concept, best last."""
-    at = own[["right_rank", "best_concept", "name", "right_concept"]].sel(metric=metric)
-    right, best = texts(at, "right_concept"), texts(at, "best_concept")
-    frame = pd.DataFrame(
-        {
-            "neuron": at["neuron"].values,
-            "name": texts(at, "name"),
-            "right": right,
-            "best": best,
-            "found": [_found(*pair) for pair in zip(right, best, strict=True)],
-            "rank": at["right_rank"].values,
-        }
-    )
-    return frame.sort_values("rank", ascending=False, kind="stable", ignore_index=True)
-
-
-def _found(right: str, best: str) -> str:
-    if not best:
-        return "– not tested"
-    return "✓ found" if right == best else "✗ another"
-
-
-def _ranks(at: Setting) -> Figure:
-    own = _by_auprc(at.own)
+def _ranks(at: Setting, own: xr.Dataset) -> Figure:
     frame = own["right_rank"].transpose("metric", "neuron").to_series().rename("value")
     names = dict(zip(own["neuron"].values, texts(own, "name"), strict=True))
-    shown = frame.reset_index().assign(
-        y=lambda rows: rows["metric"],
-        x=lambda rows: [f"{neuron}: {names[neuron]}" for neuron in rows["neuron"]],
-    )
-    chart = heat(
-        shown,
-        x_title="neuron",
-        y_title="",
-        value_title="rank of the ground truth",
-        domain=(1, max(min(int(own["n_concepts"]), 10), 2)),
-        form=".1f",
-    )
+    shown = frame.reset_index().rename(columns={"metric": "y"})
+    shown["x"] = [f"{neuron}: {names[neuron]}" for neuron in shown["neuron"]]
+    domain = 1, max(min(int(own["n_concepts"]), 10), 2)
+    title = "rank of the ground truth"
+    chart = heat(shown, x_title="neuron", value_title=title, domain=domain, form=".1f")
     note = "1: the ground-truth concept scores highest. Mean over splits that test the neuron."
     return at.figure("ranks", chart, "Rank of the ground-truth concept", note)
 

@@ -8,9 +8,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from dashboards.views.parts.charts import lines
-from dashboards.views.parts.dots import cloud, dots
-from dashboards.views.parts.parts import Column, Figure, Note, Part
+from dashboards.views.parts.charts import cloud, dots, lines
+from dashboards.views.parts.parts import Figure, Note, Part
 from dashboards.views.results.view import (
     ABOUT_CONCEPTS,
     Choice,
@@ -20,6 +19,7 @@ from dashboards.views.results.view import (
     Setting,
     texts,
 )
+from registry.columns import Column
 
 RANDOM = "random"
 MEASURES = {
@@ -32,16 +32,16 @@ CURVES = {
     "insertion": ("Insertion", "From no concept to all: a faster rise is better."),
 }
 AREA_COLUMNS = {
-    "area": Column(".3f", meaning="under the curve, over the fraction of concepts from 0 to 1"),
-    "low": Column(".3f", meaning="lower end of its 95 % interval, by bootstrap over images"),
-    "high": Column(".3f", meaning="upper end of it"),
+    "area": Column(".3f", help="under the curve, over the fraction of concepts from 0 to 1"),
+    "low": Column(".3f", help="lower end of its 95 % interval, by bootstrap over images"),
+    "high": Column(".3f", help="upper end of it"),
     "gain": Column(
         "+.3f", "better than random by", "deletion: random minus ours; insertion: ours minus random"
     ),
 }
 CHANGE_COLUMNS = {
     "correlation": Column(".3f"),
-    "slope": Column(".3f", meaning="of measured on promised changes; 1 would be as promised"),
+    "slope": Column(".3f", help="of measured on promised changes; 1 would be as promised"),
     "relative_error": Column(".1%", "mean error", "over the mean absolute promise"),
     "deletion": Column(".3f", "area, deletion", "of the probability, by contribution; low is good"),
     "insertion": Column(".3f", "area, insertion", "likewise; high is good"),
@@ -212,7 +212,7 @@ def _promises(at: Setting) -> Part:
         frame,
         x_title="promised change of the logit",
         y_title="measured change of the logit",
-        lines=[("as promised", 1.0, 0.0), (f"slope {slope:.2f}", slope, intercept)],
+        straight=[("as promised", 1.0, 0.0), (f"slope {slope:.2f}", slope, intercept)],
     )
     note = f"{len(frame):,} concepts of {int(at.own['n_images']):,} images, moved one at a time."
     note += " On the line, contributions say what the network does; the farther, the less."

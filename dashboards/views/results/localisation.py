@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from dashboards.views.parts.dots import dots
-from dashboards.views.parts.parts import Column, Figure, Part, Table
+from dashboards.views.parts.charts import dots
+from dashboards.views.parts.parts import Figure, Part, Table, frame_of
 from dashboards.views.results.view import (
     ABOUT_CONCEPTS,
     Choice,
@@ -20,13 +20,15 @@ from dashboards.views.results.view import (
     options_of,
     texts,
 )
+from evals.concepts.localisation_table import MEASURES
+from registry.columns import Column, ResultTable
 
-MEASURES = {
+ABOUT = {
     "pointing": "pointing: is the strongest point of the map inside the mask",
     "energy": "energy: how much of the map lies inside the mask",
     "iou": "IoU: overlap of the strongest part of the map with the mask",
 }
-ABOUT_MEASURES = "; ".join(MEASURES.values()) + "."
+ABOUT_MEASURES = "; ".join(ABOUT.values()) + "."
 Z = 1.959963984540054  # of a 95 % interval
 MOST_DRAWN = 25
 """Concepts that are drawn with their intervals."""
@@ -36,27 +38,43 @@ SERIES = {
     "elsewhere": "masks of other images",
     "chance": "chance",
 }
-MEASURE_COLUMNS = {
-    "mean_score": Column(".3f", "score", "mean over concepts, on the masks of their names"),
-    "mean_chance": Column(".3f", "chance", "the same for a uniform map"),
-    "mean_elsewhere": Column(".3f", "elsewhere", "the same maps on the masks of other images"),
-    "mean_lift": Column("+.3f", "above chance", "mean over concepts"),
-    "located_share": Column(
-        ".1%", "located", "fraction of judged concepts whose interval lies above chance"
-    ),
-    "best_share": Column(".1%", "best label", "fraction of shown names that no label exceeds"),
-}
-CONCEPT_COLUMNS = {
-    "shown": Column(meaning="images with a mask of the name, of those that were mapped"),
-    "score": Column(".3f", meaning="mean in images that show the name"),
-    "low": Column(".3f", meaning="lower end of its interval"),
-    "high": Column(".3f", meaning="upper end of its interval"),
-    "chance": Column(".3f", meaning="of a uniform map"),
-    "elsewhere": Column(".3f", meaning="of the same maps on the masks of other images"),
-    "lift": Column("+.3f", "above chance"),
-    "verdict": Column(title="located", meaning="whether its interval lies above chance"),
-    "best": Column(title="best label", meaning="label of the largest gain over all images"),
-}
+
+
+def _shown(at: xr.Dataset) -> list[str]:
+    counts = zip(at["n_shown"].values, at["n_images"].values, strict=True)
+    return [f"{shown} of {total}" for shown, total in counts]
+
+
+def _verdicts(at: xr.Dataset) -> list[str]:
+    signs = {True: "✓ above chance", False: "✗ not above"}
+    lows = at["lift_low"].values
+    return ["– not judged" if np.isnan(low) else signs[bool(low > 0)] for low in lows]
+
+
+CONCEPTS = ResultTable(
+    "concept",
+    {
+        "name": Column(),
+        "shown": Column(
+            help="images with a mask of the name, of those that were mapped", value=_shown
+        ),
+        "score": Column(".3f", help="mean in images that show the name"),
+        "low": Column(".3f", "", "lower end of its interval", "interval_low"),
+        "high": Column(".3f", "", "upper end of its interval", "interval_high"),
+        "chance": Column(".3f", help="of a uniform map"),
+        "elsewhere": Column(".3f", help="of the same maps on the masks of other images"),
+        "lift": Column("+.3f", "above chance", "score minus chance"),
+        "verdict": Column("", "located", "whether its interval lies above chance", _verdicts),
+        "best": Column(
+            "",
+            "best label",
+            "label of the largest gain over all images",
+            lambda at: texts(at.isel(rank=0), "top_label"),
+        ),
+    },
+    sort_by="lift",
+)
+"""Concepts by one measure, the furthest above chance first."""
 
 
 def localisation_choices(datasets: Datasets) -> list[Choice]:
@@ -67,25 +85,18 @@ def localisation_choices(datasets: Datasets) -> list[Choice]:
 
 def compared(settings: Sequence[Setting]) -> Iterator[Table]:
     """Yield what is said of all concepts, measure by measure and setting by setting."""
-    frames = [measure_frame(at.own).assign(setting=at.cell) for at in settings]
-    frame = pd.concat(frames, ignore_index=True)[["measure", "setting", *MEASURE_COLUMNS]]
+    frames = [frame_of(MEASURES, at.own).assign(setting=at.cell) for at in settings]
+    frame = pd.concat(frames, ignore_index=True)[["measure", "setting", *MEASURES.columns]]
     frame = frame.sort_values("measure", kind="stable", ignore_index=True)
-    yield Table("localisation", frame, "Setting by setting", columns=MEASURE_COLUMNS)
+    yield Table("localisation", frame, "Setting by setting", columns=MEASURES.columns)
 
 
 def blocks(at: Setting) -> Iterator[Part]:
     """Yield the measures of one setting, and its concepts by one of them."""
     yield _means(at)
-    frame = measure_frame(at.own)
-    yield at.table("measures", frame, "Measures", note=ABOUT_MEASURES, columns=MEASURE_COLUMNS)
+    yield at.table("measures", MEASURES, "Measures", ABOUT_MEASURES)
     if at.has("measure"):
         yield from _concepts(at, at.chosen["measure"])
-
-
-def measure_frame(own: xr.Dataset) -> pd.DataFrame:
-    """Return a row per measure of what is said of all concepts."""
-    columns = {name: own[name].values for name in MEASURE_COLUMNS}
-    return pd.DataFrame({"measure": texts(own, "measure"), **columns})
 
 
 def mean_frame(own: xr.Dataset) -> pd.DataFrame:
@@ -126,32 +137,10 @@ def concept_frame(own: xr.Dataset, measure: str) -> pd.DataFrame:
     """Return a row per concept with a name, by one measure: the furthest above chance first, those
     without an interval last.
     """
-    at = own.sel(measure=measure)
-    counts = zip(at["n_shown"].values, at["n_images"].values, strict=True)
-    frame = pd.DataFrame(
-        {
-            "concept": at["concept"].values,
-            "name": texts(at, "name"),
-            "shown": [f"{shown} of {total}" for shown, total in counts],
-            "score": at["score"].values,
-            "low": at["interval_low"].values,
-            "high": at["interval_high"].values,
-            "chance": at["chance"].values,
-            "elsewhere": at["elsewhere"].values,
-            "lift": at["lift"].values,
-            "verdict": [_verdict(low) for low in at["lift_low"].values],
-            "best": texts(at.isel(rank=0), "top_label"),
-        }
-    )
-    frame = frame[frame["name"] != ""].sort_values("lift", ascending=False, kind="stable")
+    frame = frame_of(CONCEPTS, own.sel(measure=measure))
+    frame = frame[frame["name"] != ""]
     is_open = frame["low"].isna()
     return pd.concat([frame[~is_open], frame[is_open]], ignore_index=True)
-
-
-def _verdict(low: float) -> str:
-    if np.isnan(low):
-        return "– not judged"
-    return "✓ above chance" if low > 0 else "✗ not above"
 
 
 def _concepts(at: Setting, measure: str) -> Iterator[Part]:
@@ -168,7 +157,7 @@ def _concepts(at: Setting, measure: str) -> Iterator[Part]:
     if len(drawn):
         yield at.figure(measure, chart, f"{title}, by {measure}", note)
     title = f"Concepts by {measure}"
-    yield at.table(f"{measure} concepts", frame, title, columns=CONCEPT_COLUMNS)
+    yield at.table(f"{measure} concepts", frame, title, columns=CONCEPTS.columns)
 
 
 VIEW = ResultView(

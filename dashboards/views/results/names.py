@@ -9,9 +9,8 @@ import pandas as pd
 import xarray as xr
 
 from dashboards.views.concepts.labels import CONSENSUS, best_names, namers_of, names_note
-from dashboards.views.parts.dots import bars
-from dashboards.views.parts.heat import heat
-from dashboards.views.parts.parts import Column, Figure, Part
+from dashboards.views.parts.charts import bars, heat
+from dashboards.views.parts.parts import Figure, Part, frame_of
 from dashboards.views.results.sanity import verdict_texts
 from dashboards.views.results.view import (
     ABOUT_CONCEPTS,
@@ -22,27 +21,29 @@ from dashboards.views.results.view import (
     Setting,
     texts,
 )
+from evals.naming.tables import METRICS
+from registry.columns import Column
 
 MOST_NAMES = 25
 """Names that are drawn."""
 
-UNTESTED = "untested"
+UNTESTED = {"untested": "– untested"}
 METRIC_COLUMNS = {
-    "verdict": Column(title="sanity checks", meaning="of the metric"),
-    "votes": Column(meaning="whether the metric takes part in the consensus"),
-    "agrees": Column(".1%", meaning="fraction of concepts with a consensus that it names likewise"),
+    "verdict": Column(header="sanity checks", help="of the metric"),
+    "votes": Column(help="whether the metric takes part in the consensus"),
+    "agrees": Column(".1%", help="fraction of concepts with a consensus that it names likewise"),
     "score": Column(".3f", "mean score", "of its names, on the scoring half"),
     "margin": Column(".3f", "mean margin", "over the second-best label"),
-    "tied": Column("d", meaning="names that another label equals"),
-    "undefined": Column(".2%", meaning="fraction of undefined pairs"),
-    "names": Column("d", meaning="different names"),
+    "tied": Column("d", help="names that another label equals"),
+    "undefined": Column(".2%", help="fraction of undefined pairs"),
+    "names": Column("d", help="different names"),
     "right": Column(".1%", "correct", "fraction of correct names, where the label is known"),
 }
 CONCEPT_COLUMNS = {
-    "votes": Column("d", meaning="voting metrics that choose it"),
+    "votes": Column("d", help="voting metrics that choose it"),
     "share": Column(".0%", "of the voters"),
     "margin": Column(".3f", "mean margin", "over the second-best label, of metrics that choose it"),
-    "right": Column(title="ground-truth label", meaning="where it is known"),
+    "right": Column(header="ground-truth label", help="where it is known"),
 }
 SUMMARY_COLUMNS = {
     "named_share": Column(".1%", "named", "concepts with a name by every metric"),
@@ -80,30 +81,19 @@ def blocks(at: Setting) -> Iterator[Part]:
 
 def metric_frame(own: xr.Dataset) -> pd.DataFrame:
     """Return a row per metric: those that vote first, those that agree most with all first."""
-    chosen = own["name"].transpose("concept", "metric").values.astype(str)
-    consensus = own["consensus"].values.astype(str)
-    agrees = (chosen == consensus[:, None])[consensus != ""]
-    frame = pd.DataFrame(
-        {
-            "metric": texts(own, "metric"),
-            "verdict": [_verdict(text) for text in texts(own, "verdict")],
-            "votes": np.where(own["votes"].values.astype(bool), "✓ votes", "✗ no vote"),
-            "agrees": agrees.mean(axis=0) if len(agrees) else np.nan,
-            "score": own["score"].mean("concept").values,
-            "margin": own["margin"].mean("concept").values,
-            "tied": (own["tied"] > 0).sum("concept").values,
-            "undefined": own["undefined_share"].values,
-            "names": [len(set(column) - {""}) for column in chosen.T],
-        }
+    chosen = own["name"].transpose("metric", "concept").values.astype(str)
+    frame = frame_of(METRICS, own).assign(
+        verdict=[UNTESTED.get(v, v) for v in verdict_texts(texts(own, "verdict"))],
+        votes=np.where(own["votes"].values.astype(bool), "✓ votes", "✗ no vote"),
+        score=own["score"].mean("concept").values,
+        margin=own["margin"].mean("concept").values,
+        undefined=own["undefined_share"].values,
+        names=[len(set(names) - {""}) for names in chosen],
     )
-    if "right_share" in own:
-        frame["right"] = own["right_share"].values
+    frame = frame.rename(columns={"right_share": "right"})
+    frame = frame[["metric", *(name for name in METRIC_COLUMNS if name in frame)]]
     by, ascending = ["votes", "agrees"], [True, False]
     return frame.sort_values(by, ascending=ascending, kind="stable", ignore_index=True)
-
-
-def _verdict(text: str) -> str:
-    return "– untested" if text == UNTESTED else verdict_texts([text])[0]
 
 
 def frequent_names(own: xr.Dataset, metric: str) -> pd.DataFrame:
@@ -139,14 +129,8 @@ def agreement(own: xr.Dataset) -> pd.DataFrame:
 
 def _agreement(at: Setting) -> Figure:
     frame = agreement(at.own)
-    chart = heat(
-        frame.assign(value=100 * frame["value"]),
-        x_title="",
-        y_title="",
-        value_title="same name (%)",
-        domain=(0, 100),
-        form=".0f",
-    )
+    frame["value"] *= 100
+    chart = heat(frame, value_title="same name (%)", domain=(0, 100), form=".0f")
     note = "Fraction of concepts that both metrics name alike. Metrics that vote come first."
     return at.figure("agreement", chart, "Agreement of metrics", note)
 

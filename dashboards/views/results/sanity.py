@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from dashboards.views.parts.charts import lines
-from dashboards.views.parts.dots import dots
-from dashboards.views.parts.heat import heat
-from dashboards.views.parts.parts import MISSING, Column, Figure, Heading, Note, Part, Table
+from dashboards.views.parts.charts import dots, heat, lines
+from dashboards.views.parts.parts import MISSING, Figure, Heading, Note, Part, Table, frame_of
 from dashboards.views.results.view import (
     ABOUT_METRICS,
     Choice,
@@ -27,35 +25,53 @@ from evals.commands import bounds_of
 from evals.metrics.registered import list_metrics
 from evals.metrics.table import Metric
 from evals.sanity.protocol import FAILS, NOT_RUN, PASSES, THEORETICAL, UNDECIDED
+from registry.columns import Column, ResultTable
 
 VERDICTS = {PASSES: "✓ passes", UNDECIDED: "? undecided", FAILS: "✗ fails", NOT_RUN: "– not run"}
 """Verdict to what is said of it, in the order of tables."""
 
-ORDER = list(VERDICTS)
 FORMS = {
     "theoretical": "binary neurons that are their own concept",
     "experimental": "real neurons, labels corrupted at random",
     "semantic": "real neurons, classes for superclasses and back",
 }
-CELL_COLUMNS = {
-    "metric": Column(is_wide=True),
-    "ours": Column(".2f", "ours, %", "of draws or neurons in which the score falls"),
-    "low": Column(".2f", "low, %", "lower end of its 95 % interval"),
-    "high": Column(".2f", "high, %", "upper end of its 95 % interval"),
-    "published": Column(".2f", "published, %", "the same in the paper"),
-    "apart": Column("+.2f", "ours − published", "in percentage points"),
-    "change": Column("+.4f", "mean change", "of the score, in units of the metric's range"),
-    "undefined": Column(
-        ".1%", "undefined", "fraction of scores on corrupted labels; they count as 0"
-    ),
-    "reason": Column(title="why they differ", meaning="empty where they agree within sampling"),
-}
+WIDE = Column(is_wide=True)
+CELLS = ResultTable(
+    ("metric", "form", "test"),
+    {
+        "metric": WIDE,
+        "verdict": Column(value=lambda own: verdict_texts(own["verdict"].values.ravel())),
+        "ours": Column(".2f", "ours, %", "of draws or neurons in which the score falls"),
+        "low": Column(".2f", "low, %", "lower end of its 95 % interval"),
+        "high": Column(".2f", "high, %", "upper end of its 95 % interval"),
+        "published": Column(".2f", "published, %", "the same in the paper"),
+        "apart": Column("+.2f", "ours − published", "in percentage points"),
+        "change": Column("+.4f", "mean change", "of the score, in units of the metric's range"),
+        "undefined": Column(
+            ".1%", "undefined", "fraction of scores on corrupted labels; they count as 0"
+        ),
+        "reason": Column("", "why they differ", "empty where they agree within sampling"),
+    },
+)
+FREQUENCIES = ResultTable(
+    ("metric", "test", "frequency"),
+    {
+        "frequency": Column(
+            ".2%", "active inputs", "fraction of inputs at which the neuron is active"
+        ),
+        "decrease_rate": Column(".1%", "rate", "fraction of draws in which the score falls"),
+        "score_change": Column("+.4f", "mean change", "in units of the metric's range"),
+        "undefined_share": Column(
+            ".1%", "undefined", "fraction of undefined scores, which count as 0"
+        ),
+    },
+)
 METRIC_COLUMNS = {
-    "metric": Column(is_wide=True),
-    "meaning": Column(title="what it is"),
-    "bounds": Column(meaning="smallest and largest possible value"),
-    "needs": Column(meaning="parameters that the value depends on"),
-    "partner": Column(meaning="the same with neuron and concept exchanged, on binary data"),
+    "metric": WIDE,
+    "meaning": Column(header="what it is"),
+    "bounds": Column(help="smallest and largest possible value"),
+    "needs": Column(help="parameters that the value depends on"),
+    "partner": Column(help="the same with neuron and concept exchanged, on binary data"),
 }
 
 
@@ -89,14 +105,14 @@ def _compare(settings: Sequence[Setting]) -> Table:
     first = frame.columns[0]
     frame = frame.sort_values(first, key=lambda column: column.map(rank), kind="stable")
     frame = frame.rename_axis("metric").reset_index()
-    columns = {"metric": CELL_COLUMNS["metric"]}
-    return Table("sanity-compared", frame, "Verdicts, setting by setting", columns=columns)
+    title = "Verdicts, setting by setting"
+    return Table("sanity-compared", frame, title, columns={"metric": WIDE})
 
 
 def blocks(at: Setting) -> Iterator[Part]:
     """Yield what became of metrics in their tests, and why ours differ from the published."""
-    own = by_verdict(at.own)
-    at = Setting(at.cell, own, at.chosen)
+    own = _by_verdict(at.own)
+    at = replace(at, own=own)
     yield Note(f"{_forms_text(own)} Variant: {own['variant'].item()}.")
     yield at.table(
         "verdicts",
@@ -107,20 +123,21 @@ def blocks(at: Setting) -> Iterator[Part]:
         "A metric passes if it passes both tests in the theoretical and, "
         "where run, the experimental form. –: not run; the semantic form needs neurons of "
         "classes for extra labels, and of their superclasses for missing ones.",
-        columns={"metric": CELL_COLUMNS["metric"]},
+        columns={"metric": WIDE},
         in_sight=40,
     )
     for form in forms_run(own):
         yield _accuracies(at, form)
     yield from _by_frequency(at)
     note = "Intervals: 95 %, over draws or neurons (Wilson)."
-    yield at.table("tests", cell_frame(own), "Every test", note=note, columns=CELL_COLUMNS)
+    yield at.table("tests", cell_frame(own), "Every test", note=note, columns=CELLS.columns)
     yield from reasons(own)
 
 
-def by_verdict(own: xr.Dataset) -> xr.Dataset:
+def _by_verdict(own: xr.Dataset) -> xr.Dataset:
     """Return a dataset with its metrics in the order of their verdicts: what passes comes first."""
-    rank = [ORDER.index(verdict) if verdict in ORDER else len(ORDER) for verdict in _passed(own)]
+    order = list(VERDICTS)
+    rank = [order.index(verdict) if verdict in order else len(order) for verdict in _passed(own)]
     return own.isel(metric=np.argsort(rank, kind="stable"))
 
 
@@ -128,7 +145,7 @@ def _passed(own: xr.Dataset) -> list[str]:
     return texts(own, "passed")
 
 
-def verdict_texts(verdicts: Sequence[str]) -> list[str]:
+def verdict_texts(verdicts: Iterable[object]) -> list[str]:
     """Return verdicts with their signs."""
     return [VERDICTS.get(str(verdict), str(verdict)) for verdict in verdicts]
 
@@ -175,47 +192,20 @@ def _accuracy_text(accuracy: float, published: float, verdict: str) -> str:
 
 def cell_frame(own: xr.Dataset) -> pd.DataFrame:
     """Return a row per metric, form and test that was run, with all that is known of it."""
-    cells = _cells(own)
-    ours, published = 100 * cells["decrease_accuracy"], 100 * cells["published"]
-    return pd.DataFrame(
-        {
-            "metric": cells["metric"],
-            "form": cells["form"],
-            "test": cells["test"],
-            "verdict": verdict_texts(cells["verdict"].tolist()),
-            "ours": ours,
-            "low": 100 * cells["decrease_accuracy_low"],
-            "high": 100 * cells["decrease_accuracy_high"],
-            "published": published,
-            "apart": ours - published,
-            "change": cells["mean_change"],
-            "undefined": cells["undefined"],
-            "reason": cells["difference"],
-        }
-    )
-
-
-def _cells(own: xr.Dataset) -> pd.DataFrame:
-    """Return what has form and test as a row each, in order, of those that were run."""
-    order = ["metric", "form", "test"]
-    names = [name for name, variable in own.data_vars.items() if set(variable.dims) == set(order)]
-    frame = own[names].to_dataframe(dim_order=order).reset_index()
-    return frame[frame["decrease_accuracy"].notna()].reset_index(drop=True)
+    accuracy = "decrease_accuracy"
+    names = {accuracy: "ours", f"{accuracy}_low": "low", f"{accuracy}_high": "high"}
+    parts = own[["verdict", "mean_change", "undefined", "difference"]]
+    parts = parts.rename(mean_change="change", difference="reason")
+    parts = parts.merge(100 * own[[*names, "published"]].rename(names))
+    frame = frame_of(CELLS, parts.assign(apart=parts["ours"] - parts["published"]))
+    return frame[frame["ours"].notna()].reset_index(drop=True)
 
 
 def _accuracies(at: Setting, form: str) -> Figure:
     own = at.own
     frame = cell_frame(own.sel(form=[form]))
-    shown = pd.DataFrame(
-        {
-            "label": frame["metric"],
-            "series": frame["test"] + " labels",
-            "value": frame["ours"],
-            "low": frame["low"],
-            "high": frame["high"],
-            "mark": frame["published"],
-        }
-    )
+    shown = frame.rename(columns={"metric": "label", "ours": "value", "published": "mark"})
+    shown["series"] = frame["test"] + " labels"
     chart = dots(
         shown,
         x_title="scores that fall (%)",
@@ -233,29 +223,8 @@ def _accuracies(at: Setting, form: str) -> Figure:
 # -- by frequency -----------------------------------------------------------------------------
 
 
-def frequency_frame(own: xr.Dataset) -> pd.DataFrame:
-    """Return a row per metric, test and frequency: rate, change and undefined share."""
-    names = ["decrease_rate", "score_change", "undefined_share"]
-    tested = own[names].transpose("metric", "test", "frequency")
-    metrics = texts(own, "metric")
-    tests, frequencies = texts(own, "test"), own["frequency"].values
-    index = pd.MultiIndex.from_product(
-        [metrics, tests, frequencies], names=["metric", "test", "frequency"]
-    )
-    columns = {name: tested[name].values.ravel() for name in names}
-    return pd.DataFrame(columns, index=index).reset_index()
-
-
-FREQUENCY_COLUMNS = {
-    "frequency": Column(".2%", "active inputs", "fraction of inputs at which the neuron is active"),
-    "decrease_rate": Column(".1%", "rate", "fraction of draws in which the score falls"),
-    "score_change": Column("+.4f", "mean change", "in units of the metric's range"),
-    "undefined_share": Column(".1%", "undefined", "fraction of undefined scores, which count as 0"),
-}
-
-
 def _by_frequency(at: Setting) -> Iterator[Part]:
-    frame = frequency_frame(at.own)
+    frame = frame_of(FREQUENCIES, at.own)
     if frame["decrease_rate"].isna().all():
         return
     shown = frame.assign(
@@ -263,27 +232,27 @@ def _by_frequency(at: Setting) -> Iterator[Part]:
         x=[f"{t}, {100 * f:g} %" for t, f in zip(frame["test"], frame["frequency"], strict=True)],
     )
     largest = float(frame["score_change"].abs().max()) or 1.0
-    sides: dict[str, Any] = {"x_title": "corrupted labels, active inputs", "y_title": ""}
+    title = "corrupted labels, active inputs"
     rates = heat(
         shown.assign(value=100 * frame["decrease_rate"]),
         value_title="scores that fall (%)",
         domain=(0, 100),
+        x_title=title,
         form=".0f",
-        **sides,
     )
     changes = heat(
         shown.assign(value=frame["score_change"]),
         value_title="mean change (fraction of range)",
         domain=(-largest, largest),
+        x_title=title,
         form="+.3f",
         is_signed=True,
-        **sides,
     )
     note = "A metric may fail on rare concepts, or on frequent ones."
     yield at.figure("rates", rates, "Theoretical: by frequency of the concept", note)
     note = "Drops are negative; drops below epsilon are ignored."
     yield at.figure("changes", changes, "Theoretical: how far scores move", note)
-    yield at.table("frequencies", frame, "By frequency", columns=FREQUENCY_COLUMNS)
+    yield at.table("frequencies", frame, "By frequency", columns=FREQUENCIES.columns)
 
 
 # -- why ours differ --------------------------------------------------------------------------
@@ -292,11 +261,11 @@ def _by_frequency(at: Setting) -> Iterator[Part]:
 def reasons(own: xr.Dataset) -> list[Part]:
     """Return each reason of a difference once, with the tests that it explains."""
     tests: dict[str, list[str]] = {}
-    cells = _cells(own)
-    for row in cells[cells["difference"] != ""].to_dict("records"):
+    cells = cell_frame(own)
+    for row in cells[cells["reason"] != ""].to_dict("records"):
         is_own = row["form"] == THEORETICAL  # of other forms all tests have one reason
         where = f"{row['metric']} ({row['test']})" if is_own else str(row["form"])
-        tests.setdefault(str(row["difference"]), []).append(where)
+        tests.setdefault(str(row["reason"]), []).append(where)
     notes = [
         Note(f"{', '.join(dict.fromkeys(where))}: {reason}.") for reason, where in tests.items()
     ]
@@ -311,14 +280,16 @@ def _detail(at: Setting, metric: str) -> Iterator[Part]:
     yield Heading(f"{metric}: {verdict_texts(_passed(own))[0]} ({at.cell})")
     if (known := list_metrics().get(metric)) is not None:
         yield Note(plain(known.description or known.title))
-    yield at.table(f"{metric} tests", cell_frame(own), "Its tests", columns=CELL_COLUMNS)
-    frame = frequency_frame(own).rename(columns={"test": "series"})
+    yield at.table(f"{metric} tests", cell_frame(own), "Its tests", columns=CELLS.columns)
+    frame = frame_of(FREQUENCIES, own).rename(columns={"test": "series"})
     if frame["decrease_rate"].notna().any():
         yield from _curves(at, metric, frame.assign(rate=100 * frame["decrease_rate"]))
-    seeds = seed_frame(own)
-    if len(seeds):
+    if "seed_accuracy" in own:
+        seeds = own["seed_accuracy"].to_series().rename("accuracy").dropna().reset_index()
         columns = {"accuracy": Column(".1%", "scores that fall", "fraction of neurons")}
-        yield at.table(f"{metric} seeds", seeds, "Seed by seed", columns=columns)
+        seeds = seeds[["metric", "form", "test", "seed", "accuracy"]]
+        if len(seeds):
+            yield at.table(f"{metric} seeds", seeds, "Seed by seed", columns=columns)
 
 
 def _curves(at: Setting, metric: str, frame: pd.DataFrame) -> Iterator[Figure]:
@@ -338,14 +309,6 @@ def _curves(at: Setting, metric: str, frame: pd.DataFrame) -> Iterator[Figure]:
             domain=domain,
         )
         yield at.figure(f"{metric} {name}", chart, title)
-
-
-def seed_frame(own: xr.Dataset) -> pd.DataFrame:
-    """Return the decrease accuracy of each seed, a row per metric, form, test and seed."""
-    if "seed_accuracy" not in own:
-        return pd.DataFrame(columns=["metric", "form", "test", "seed", "accuracy"])
-    frame = own["seed_accuracy"].to_series().rename("accuracy").dropna().reset_index()
-    return frame[["metric", "form", "test", "seed", "accuracy"]]
 
 
 # -- the table of metrics ---------------------------------------------------------------------

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from dashboards.views.parts.heat import heat
-from dashboards.views.parts.parts import Column, Figure, Note, Number, Numbers, Part
+from dashboards.views.parts.charts import heat
+from dashboards.views.parts.parts import Figure, Note, Number, Numbers, Part
 from dashboards.views.results.sanity import plain
 from dashboards.views.results.view import (
     ABOUT_METRICS,
@@ -25,6 +25,7 @@ from dashboards.views.results.view import (
 )
 from evals.metrics.registered import list_metrics
 from evals.sanity.published_accuracy import worst_published
+from registry.columns import Column, ResultTable
 
 MOST_DRAWN = 60
 """Neurons, and concepts, of a heat map."""
@@ -36,23 +37,40 @@ BLOCK_BYTES = 32_000_000
 """Of scores that are in memory at once."""
 
 PAIR_COLUMNS = {
-    "concept": Column(title="best concept"),
-    "score": Column(".3f", meaning="of the best concept"),
-    "second": Column(title="second best"),
+    "concept": Column(header="best concept"),
+    "score": Column(".3f", help="of the best concept"),
+    "second": Column(header="second best"),
     "second_score": Column(".3f", "its score"),
-    "margin": Column(".3f", meaning="score of the best minus that of the second best"),
+    "margin": Column(".3f", help="score of the best minus that of the second best"),
     "labelled_share": Column(".1%", "label frequency", "fraction of inputs with the label"),
-    "undefined": Column("d", meaning="undefined pairs of the neuron"),
+    "undefined": Column("d", help="undefined pairs of the neuron"),
 }
-METRIC_COLUMNS = {
-    "lower": Column("g", meaning="smallest possible value; – where the data bound it"),
-    "upper": Column("g", meaning="largest possible value; – where the data bound it"),
-    "undefined": Column(".2%", meaning="fraction of undefined pairs"),
-}
+
+
+def _meanings(own: xr.Dataset) -> list[str]:
+    known = list_metrics()
+    names = texts(own, "metric")
+    return [plain(known[n].title) if n in known else "not registered here" for n in names]
+
+
+def _undefined(own: xr.Dataset) -> xr.DataArray:
+    pairs = max(1, own.sizes["neuron"] * own.sizes["concept"])
+    return own["undefined"].sum("neuron") / pairs
+
+
+METRICS = ResultTable(
+    "metric",
+    {
+        "meaning": Column(value=_meanings),
+        "lower": Column("g", help="smallest possible value; – where the data bound it"),
+        "upper": Column("g", help="largest possible value; – where the data bound it"),
+        "undefined": Column(".2%", "", "fraction of undefined pairs", _undefined),
+    },
+)
 CONCEPT_COLUMNS = {
-    "neurons": Column("d", meaning="neurons that it explains best"),
+    "neurons": Column("d", help="neurons that it explains best"),
     "neuron": Column("d", "best neuron"),
-    "score": Column(".3f", meaning="with this neuron"),
+    "score": Column(".3f", help="with this neuron"),
     "labelled_share": Column(".1%", "label frequency", "fraction of inputs with the label"),
 }
 
@@ -111,7 +129,7 @@ def blocks(at: Setting) -> Iterator[Part]:
     title = f"Concepts that explain a neuron best, by {metric}"
     frame = concept_frame(pairs, part)
     yield at.table(f"{metric} concepts", frame, title, columns=CONCEPT_COLUMNS)
-    yield at.table("metrics", metric_frame(own), "Metrics", columns=METRIC_COLUMNS)
+    yield at.table("metrics", METRICS, "Metrics")
 
 
 def pair_frame(own: xr.Dataset, metric: str) -> pd.DataFrame:
@@ -168,24 +186,6 @@ def concept_frame(pairs: pd.DataFrame, own: xr.Dataset) -> pd.DataFrame:
     best["labelled_share"] = shares.reindex(best.index).to_numpy()
     order = ["neurons", "score"]
     return best.sort_values(order, ascending=False, kind="stable").reset_index()
-
-
-def metric_frame(own: xr.Dataset) -> pd.DataFrame:
-    """Return a row per metric: what it is, its bounds, and the share of undefined pairs."""
-    table = list_metrics()
-    metrics = texts(own, "metric")
-    pairs = max(1, own.sizes["neuron"] * own.sizes["concept"])
-    return pd.DataFrame(
-        {
-            "metric": metrics,
-            "meaning": [
-                plain(table[m].title) if m in table else "not registered here" for m in metrics
-            ],
-            "lower": own["lower"].values,
-            "upper": own["upper"].values,
-            "undefined": own["undefined"].sum("neuron").values / pairs,
-        }
-    )
 
 
 def _heat(at: Setting, own: xr.Dataset, pairs: pd.DataFrame, metric: str) -> Iterator[Figure]:

@@ -10,9 +10,8 @@ import pandas as pd
 import xarray as xr
 
 from dashboards.views.concepts.labels import LABEL
-from dashboards.views.parts.charts import histogram, lines
-from dashboards.views.parts.dots import dots
-from dashboards.views.parts.parts import Column, Figure, Note, Part
+from dashboards.views.parts.charts import dots, histogram, lines
+from dashboards.views.parts.parts import Figure, Note, Part
 from dashboards.views.results.view import (
     ABOUT_CONCEPTS,
     Choice,
@@ -21,9 +20,10 @@ from dashboards.views.results.view import (
     ResultView,
     Setting,
     options_of,
+    over_seeds,
     texts,
 )
-from dashboards.views.runs.sweep import over_seeds
+from registry.columns import Column
 
 BASES = {
     "decoder": "cosine of the decoders",
@@ -31,17 +31,17 @@ BASES = {
 }
 SUMMARY_COLUMNS = {
     "value": Column(".3f"),
-    "low": Column(".3f", meaning="lower end of its interval"),
-    "high": Column(".3f", meaning="upper end of its interval"),
-    "null": Column(".3f", meaning="what chance gives"),
+    "low": Column(".3f", help="lower end of its interval"),
+    "high": Column(".3f", help="upper end of its interval"),
+    "null": Column(".3f", help="what chance gives"),
 }
 MATCH_COLUMNS = {
-    "label": Column(title="name", meaning="label that most metrics choose"),
-    "match": Column(meaning="concept of the other set, one to one; – where there is none"),
-    "similarity": Column(".3f", meaning="with the match"),
-    "nearest": Column(meaning="most similar concept of the other set"),
+    "label": Column(header="name", help="label that most metrics choose"),
+    "match": Column(help="concept of the other set, one to one; – where there is none"),
+    "similarity": Column(".3f", help="with the match"),
+    "nearest": Column(help="most similar concept of the other set"),
     "nearest_similarity": Column(".3f", "its similarity"),
-    "mutual": Column(title="mutual", meaning="whether each is the most similar one of the other"),
+    "mutual": Column(header="mutual", help="whether each is the most similar one of the other"),
 }
 SHARES = {
     "mutual_share": "mutual nearest, fraction",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -12,7 +14,6 @@ import xarray as xr
 
 from dashboards.views.parts.parts import (
     MISSING,
-    Column,
     Figure,
     Heading,
     Note,
@@ -21,9 +22,11 @@ from dashboards.views.parts.parts import (
     Part,
     Table,
     file_name,
+    frame_of,
 )
 from dashboards.views.parts.text import number_text
-from dashboards.views.runs.sweep import over_seeds
+from registry.columns import Column, ResultTable
+from registry.declare.declared import Reference, SelectionError, parse_reference
 
 Datasets: TypeAlias = Mapping[str, xr.Dataset]
 """Of one schema, by the cell that made each."""
@@ -34,9 +37,10 @@ ABOUT_METRICS, ABOUT_CONCEPTS = "Metrics", "More on concepts"
 MOST_IN_FULL = 4
 """Settings that are shown in full, one after the other, below what compares them all."""
 
+_IS_SEED = re.compile(r"(^|[._-])seed$")
 SEED_COLUMNS = {
-    "mean": Column(".3f", meaning="over seeds"),
-    "deviation": Column(".3f", meaning="of the sample of seeds"),
+    "mean": Column(".3f", help="over seeds"),
+    "deviation": Column(".3f", help="of the sample of seeds"),
     "n": Column("d", "seeds"),
 }
 
@@ -98,9 +102,38 @@ class Setting:
         """Return whether what is chosen under a key is a value of the coordinate of its name."""
         return self.chosen[key] in texts(self.own, key)
 
-    def table(self, name: str, frame: pd.DataFrame, title: str, **options: Any) -> Table:
-        """Return a table whose file is called by the cell and a name; options are its others."""
-        return Table(file_name(self.cell, name), frame, title, **options)
+    def table(
+        self,
+        name: str,
+        rows: pd.DataFrame | ResultTable,
+        title: str,
+        note: str = "",
+        **options: Any,
+    ) -> Table:
+        """Return a table whose file is called by the cell and a name.
+
+        Parameters
+        ----------
+        name, title, note : str
+            Of the file, above the table, and below it.
+        rows : pd.DataFrame or ResultTable
+            What it holds; of a declared one, what it has of this setting.
+        **options
+            As ``columns``, by default those of a declared one.
+        """
+        if isinstance(rows, ResultTable):
+            options = {"columns": rows.columns} | options
+            rows = frame_of(rows, self.own)
+        columns = {
+            key: replace(column, help=column.help or self._long_name(column.value or key))
+            for key, column in options.pop("columns", {}).items()
+        }
+        return Table(file_name(self.cell, name), rows, title, note, columns, **options)
+
+    def _long_name(self, variable: object) -> str:
+        """Return what a variable holds, in the words of its schema."""
+        is_there = isinstance(variable, str) and variable in self.own
+        return str(self.own[variable].attrs.get("long_name", "")) if is_there else ""
 
     def figure(self, name: str, chart: Any, title: str, note: str = "") -> Figure:
         """Return a figure whose file is called by the cell and a name."""
@@ -251,3 +284,43 @@ class ResultView:
         columns = {name: Column(".3f") for name in frame if name != "setting"}
         columns |= self.summary_columns
         yield Table(self.path, frame, f"Setting by setting{by}", columns=columns)
+
+
+# -- over seeds -------------------------------------------------------------------------------
+
+
+def over_seeds(values: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
+    """Return the mean and the deviation of numbers over seeds, a row per setting and number.
+
+    Parameters
+    ----------
+    values : mapping of str to mapping of str to float
+        Numbers by name, by the cell that they are of, as ``sweep[k=8,seed=1]``.
+
+    Returns
+    -------
+    pd.DataFrame
+        ``setting``, the axes besides the seed; ``what``, the number; ``mean``, ``deviation`` of
+        the sample (NaN of one) and ``n``, its size. Only settings that have a seed as an axis;
+        empty where no cell has.
+    """
+    rows = [
+        {"setting": setting, "what": what, "value": value}
+        for cell, numbers in values.items()
+        if (setting := _without_seed(cell))
+        for what, value in numbers.items()
+    ]
+    frame = pd.DataFrame(rows, columns=["setting", "what", "value"])
+    by = frame.groupby(["what", "setting"], sort=False)["value"]
+    found = by.agg(mean="mean", deviation="std", n="count").reset_index()
+    return found[["setting", "what", "mean", "deviation", "n"]]
+
+
+def _without_seed(cell: str) -> str:
+    """Return a cell's experiment and axes without those that are seeds; "" if none is."""
+    with suppress(SelectionError):
+        reference = parse_reference(cell)
+        axes = tuple(axis for axis in reference.values if not _IS_SEED.search(axis[0]))
+        if len(axes) < len(reference.values):
+            return str(Reference(reference.name, axes))
+    return ""

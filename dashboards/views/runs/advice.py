@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from dashboards.views.runs.runs import QueryError
@@ -90,21 +89,24 @@ def advise(error: Exception, cell: str = "") -> Advice:
     if isinstance(error, StoreError):
         command = made_again_by(reason)
         return Advice("The dataset is damaged", reason, (command,) if command else again)
-    if isinstance(error, SchemaError):
-        return Advice("The dataset has another version", reason, run)
     if isinstance(error, DeclarationError):
-        return _of_declaration(error)
-    if isinstance(error, DatabaseError):
-        return Advice("MongoDB did not answer", reason, ("factbook sync",))
+        if error.path is not None and error.path.is_file():
+            return Advice("experiments.toml has errors", reason, ("factbook list",))
+        reason += "\nStart this server in the project's folder, or set:"
+        return Advice("No project here", reason, (f"export {PROJECT_VARIABLE}=FOLDER",))
     if isinstance(error, UnknownRunError):
         title = "Run numbers are not available now" if " are MongoDB's" in reason else "No such run"
         return Advice(title, reason, ("factbook runs",))
-    if isinstance(error, SelectionError):
-        return Advice("No such experiment", reason, ("factbook list",))
-    if isinstance(error, QueryError):
-        return Advice("Invalid filter", reason)
-    if isinstance(error, NoteError):
-        return Advice("The note was not saved", reason)
+    others: tuple[tuple[type[Exception], str, tuple[str, ...]], ...] = (
+        (SchemaError, "The dataset has another version", run),
+        (DatabaseError, "MongoDB did not answer", ("factbook sync",)),
+        (SelectionError, "No such experiment", ("factbook list",)),
+        (QueryError, "Invalid filter", ()),
+        (NoteError, "The note was not saved", ()),
+    )
+    for kind, title, commands in others:
+        if isinstance(error, kind):
+            return Advice(title, reason, commands)
     return Advice("Cannot read this", f"{type(error).__name__}: {reason}", again)
 
 
@@ -112,14 +114,6 @@ def made_again_by(reason: str) -> str:
     """Return the command that a reason names for what is damaged; "" if it names none."""
     before, _, command = reason.rpartition("; ")
     return command.removesuffix(MAKES_AGAIN) if before and command.endswith(MAKES_AGAIN) else ""
-
-
-def _of_declaration(error: DeclarationError) -> Advice:
-    """Return what to do about a declaration; one that is not there can be listed by no command."""
-    if error.path is not None and error.path.is_file():
-        return Advice("experiments.toml has errors", str(error), ("factbook list",))
-    reason = f"{error}\nStart this server in the project's folder, or set:"
-    return Advice("No project here", reason, (f"export {PROJECT_VARIABLE}=FOLDER",))
 
 
 def run_command(cell: str, verify: bool = False) -> str:
@@ -139,20 +133,16 @@ def without_datasets(project: Project, schema: str) -> Advice:
     """Return what to do where no experiment has made a dataset of a schema: run one, or declare."""
     cells = [cell.name for cell in project.graph.cells.values() if cell.provides == schema]
     if cells:
+        more = f" and {len(cells) - 3} more" if len(cells) > 3 else ""
         return Advice(
             f"No {schema} dataset yet",
-            f"Run {_listed(cells)} to make one.",
-            tuple(run_command(name) for name in cells[:1]),
+            f"Run {', '.join(cells[:3])}{more} to make one.",
+            (run_command(cells[0]),),
         )
     commands: tuple[str, ...] = ("factbook list",)
     if schema in MAKERS:
         commands = (f"[experiments.my-{schema}]", f'stage = "{MAKERS[schema]}"', "needs = { … }")
     return Advice(f"No {schema} experiment yet", "Add one to experiments.toml:", commands)
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more
 
 
 def database_trouble(catalog: Catalog) -> Advice | None:
@@ -165,11 +155,7 @@ def database_trouble(catalog: Catalog) -> Advice | None:
         own = f"unset {URL_VARIABLE}  # the project's own server"
         none = f"export {URL_VARIABLE}=off  # journals alone"
         return Advice("MongoDB cannot be reached", text, (own, none))
-    commands = tuple(_database_commands(catalog.trouble))
-    text += "\nStart it, then reload this page:" if commands else ""
+    is_own = any(name in catalog.trouble for name in ("embedded", "secantusd", "127.0.0.1"))
+    text += "\nStart it, then reload this page:" if is_own else ""
+    commands = ("factbook mongo start",) if is_own else ()
     return Advice("MongoDB cannot be reached", text, commands)
-
-
-def _database_commands(trouble: str) -> Iterator[str]:
-    if "embedded" in trouble or "secantusd" in trouble or "127.0.0.1" in trouble:
-        yield "factbook mongo start"

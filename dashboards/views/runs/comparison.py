@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -17,13 +16,15 @@ from dashboards.views.parts.charts import (
     DASHES,
     MOST_POINTS,
     PALETTE,
+    bars,
     lines,
+    series_scale,
 )
-from dashboards.views.parts.dots import bars
-from dashboards.views.parts.parts import MISSING, Column, Figure, Note, Part, Table
+from dashboards.views.parts.parts import MISSING, Figure, Part, Table
 from dashboards.views.parts.text import value_text
-from dashboards.views.runs.curves import Curve, smoothed, thin
+from dashboards.views.runs.curves import Curve, curve_layers, smoothed, thin
 from dashboards.views.runs.runs import Row, is_value, run_key
+from registry.columns import Column
 from registry.declare.cells import Graph
 from registry.declare.declared import SelectionError
 
@@ -42,7 +43,6 @@ _LESS = (
 )
 _OWN_KEYS = ("experiment", "needs")
 _CELL = re.compile(r"([^\[]+)\[(.*)\]")
-FAINT = 0.25
 _LEGEND_ROW = 20  # pixels
 
 
@@ -149,13 +149,10 @@ def settings(rows: Sequence[Row], everything: bool = False) -> list[str]:
 
 
 def _differs(rows: Sequence[Row], key: str) -> bool:
-    return len({_canonical(row, key) for row in rows}) > 1
-
-
-def _canonical(row: Row, key: str) -> str:
-    if key not in row.values:
-        return ""
-    return json.dumps(row.values[key], sort_keys=True, default=str)
+    lacking = object()
+    values = (row.values.get(key, lacking) for row in rows)
+    texts = {"" if v is lacking else json.dumps(v, sort_keys=True, default=str) for v in values}
+    return len(texts) > 1
 
 
 def result_keys(rows: Sequence[Row], numeric: bool = False) -> list[str]:
@@ -379,19 +376,9 @@ def _group_chart(frame: pd.DataFrame, by: Sequence[str], result: str) -> Any:
     names = list(dict.fromkeys(series))
     if across is None or len(names) > len(PALETTE):
         return bars(found.rename(columns={"group": "label"}), x_title=result, form=".5g")
-    points = pd.DataFrame(
-        {
-            "x": [float(value) for value in found[across]],
-            "value": found["value"].tolist(),
-            "low": found["low"].tolist(),
-            "high": found["high"].tolist(),
-            "series": series,
-        }
-    )
-    return lines(
-        points.sort_values("x"), x="x", y="value", x_title=across, y_title=result, series=names,
-        form=".5g",
-    )  # fmt: skip
+    points = found[["value", "low", "high"]].assign(x=found[across].astype(float), series=series)
+    axes: dict[str, Any] = {"x_title": across, "y_title": result, "form": ".5g"}
+    return lines(points.sort_values("x"), x="x", y="value", series=names, **axes)
 
 
 def _is_axis(values: Sequence[Any]) -> bool:
@@ -441,10 +428,26 @@ def overlay(
     parts = [
         _points(curve, row, smooth, budget).assign(series=label) for label, row, curve in found
     ]
-    points = pd.concat(parts) if parts else pd.DataFrame({"series": []})
-    if log:
-        points = points[points["value"] > 0]
-    return _overlaid(points, labels, axis, log, smooth > 0)
+    points = pd.concat(parts) if parts else pd.DataFrame({"series": [], "value": []})
+    x = alt.X("step:Q", title="step")
+    if axis == "time":
+        x = alt.X("seconds:Q", title="seconds since the run started (s)")
+    tips = [alt.Tooltip("series:N"), alt.Tooltip("step:Q"), alt.Tooltip("value:Q", format=".6g")]
+    # one legend for both: up to 49 series differ in one or the other
+    legend = alt.Legend(title=None, orient="top", labelLimit=260, columns=2, symbolOpacity=1)
+    dashes = [DASHES[(n + n // len(DASHES)) % len(DASHES)] for n in range(len(labels))]
+    dash_scale = alt.Scale(domain=labels, range=dashes)
+    return curve_layers(
+        points,
+        "average" if smooth else "",
+        log,
+        260 + _LEGEND_ROW * ((len(labels) + 1) // 2),
+        x=x,
+        color=alt.Color("series:N", scale=series_scale(labels, PALETTE), legend=legend),
+        strokeDash=alt.StrokeDash("series:N", scale=dash_scale, legend=legend),
+        tooltip=tips,
+        detail="series:N",
+    )
 
 
 def _points(curve: Curve, row: Row, smooth: float, budget: int) -> pd.DataFrame:
@@ -457,66 +460,7 @@ def _points(curve: Curve, row: Row, smooth: float, budget: int) -> pd.DataFrame:
     return points.iloc[thin(points["value"].to_numpy(), budget)]
 
 
-def _overlaid(
-    points: pd.DataFrame, labels: Sequence[str], axis: str, log: bool, smooth: bool
-) -> alt.LayerChart:
-    field, title = (
-        ("seconds", "seconds since the run started (s)") if axis == "time" else ("step",) * 2
-    )
-    x = alt.X(field, type="quantitative", title=title)
-    scale = alt.Scale(type="log", nice=False) if log else alt.Scale(zero=False)
-    colour, dash = _colour_and_dash(labels)
-    tips = [
-        alt.Tooltip("series", type="nominal"),
-        alt.Tooltip("step", type="quantitative"),
-        alt.Tooltip("value", type="quantitative", format=".6g"),
-    ]
-    base = alt.Chart(points, height=260 + _LEGEND_ROW * ((len(labels) + 1) // 2))
-
-    def layer(name: str, **mark: Any) -> alt.Chart:
-        y = alt.Y(name, type="quantitative", title=None, scale=scale)
-        drawn: alt.Chart = base.mark_line(**mark).encode(
-            x=x, y=y, color=colour, strokeDash=dash, tooltip=tips, detail="series"
-        )
-        return drawn
-
-    behind = [layer("value", opacity=FAINT)] if smooth else []
-    layered: alt.LayerChart = alt.layer(*behind, layer("average"))  # type: ignore[assignment]
-    return layered
-
-
-def _colour_and_dash(labels: Sequence[str]) -> tuple[alt.Color, alt.StrokeDash]:
-    """Return both, in one legend: up to 49 series differ in one or the other."""
-    colours = [PALETTE[index % len(PALETTE)] for index in range(len(labels))]
-    dashes = [DASHES[(n + n // len(DASHES)) % len(DASHES)] for n in range(len(labels))]
-    legend = alt.Legend(title=None, orient="top", labelLimit=260, columns=2, symbolOpacity=1)
-    domain = list(labels)
-    return (
-        alt.Color(
-            "series",
-            type="nominal",
-            scale=alt.Scale(domain=domain, range=colours),
-            legend=legend,
-        ),
-        alt.StrokeDash(
-            "series",
-            type="nominal",
-            scale=alt.Scale(domain=domain, range=dashes),
-            legend=legend,
-        ),
-    )
-
-
 # -- code -------------------------------------------------------------------------------------
-
-
-def source_diff(first: Mapping[str, str], second: Mapping[str, str]) -> str:
-    """Return how the code of one run becomes that of another, as a unified diff; "" if alike."""
-    lines: list[str] = []
-    for name in sorted(first.keys() | second.keys()):
-        old, new = (sources.get(name, "").splitlines() for sources in (first, second))
-        lines += difflib.unified_diff(old, new, name, name, lineterm="")
-    return "\n".join(lines)
 
 
 def package_diff(first: pd.DataFrame, second: pd.DataFrame, labels: Sequence[str]) -> Table:
@@ -566,8 +510,3 @@ def gallery_of(row: Row, rows: Iterable[Row]) -> Row | None:
             return drawn[0]
         behind = {user.run.uid for user in users}
     return None
-
-
-def no_pictures(labels: Sequence[str]) -> Note:
-    """Return what to tell of runs of which nothing was drawn."""
-    return Note(f"No pictures of {', '.join(labels)}.")

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 import altair as alt
 import numpy as np
 import pandas as pd
+
+from dashboards.views.parts.charts import BLUE, layers
 
 MOST_POINTS = 2_000
 """Points of a curve that are drawn; more are thinned, which a screen cannot show anyway."""
@@ -18,7 +21,6 @@ THINNED_ABOVE = 5_000
 AXES = ("step", "time")
 MOST_SMOOTH = 0.999
 FAINT = 0.3  # opacity of what was logged, behind its average
-BLUE = "#0072B2"  # of Okabe and Ito: everybody can tell it from both grounds
 
 
 @dataclass(frozen=True)
@@ -131,14 +133,10 @@ def thin(values: np.ndarray, most: int) -> np.ndarray:
     if len(values) <= most:
         return np.arange(len(values))
     stretches = max(1, (most - 2) // 2)
-    edges = np.linspace(0, len(values), stretches + 1).astype(np.int64)
-    lowest = [start + int(np.argmin(values[start:end])) for start, end in _pairs(edges)]
-    highest = [start + int(np.argmax(values[start:end])) for start, end in _pairs(edges)]
+    edges = np.linspace(0, len(values), stretches + 1).astype(np.int64).tolist()
+    lowest = [start + int(np.argmin(values[start:end])) for start, end in pairwise(edges)]
+    highest = [start + int(np.argmax(values[start:end])) for start, end in pairwise(edges)]
     return np.unique([0, *lowest, *highest, len(values) - 1])
-
-
-def _pairs(edges: np.ndarray) -> list[tuple[int, int]]:
-    return list(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True))
 
 
 def curve_chart(
@@ -160,30 +158,46 @@ def curve_chart(
         Weight of :func:`smoothed`; 0 for none.
     """
     points = drawn.points.assign(smooth=smoothed(drawn, smooth)) if smooth else drawn.points
-    points = points[points["value"] > 0] if log else points
+    x = alt.X("step:Q", title="step")
     if axis == "time":
-        x = alt.X("time", type="temporal", title="time (UTC)", scale=alt.Scale(type="utc"))
-    else:
-        x = alt.X("step", type="quantitative", title="step")
-    scale = alt.Scale(type="log", nice=False) if log else alt.Scale(zero=False)
-    tips = [
-        alt.Tooltip("step", type="quantitative"),
-        alt.Tooltip("value", type="quantitative", format=".6g"),
-        alt.Tooltip("time", timeUnit="utcyearmonthdatehoursminutesseconds", title="time (UTC)"),
-    ]
-    base = alt.Chart(points, height=height)
-    y = alt.Y("value", type="quantitative", title=None, scale=scale)
-    dotted = len(points) <= 30
-    raw = base.mark_line(color=BLUE, point=dotted, opacity=FAINT if smooth else 1.0)
-    layers = [raw.encode(x=x, y=y, tooltip=tips)]
+        x = alt.X("time:T", title="time (UTC)", scale=alt.Scale(type="utc"))
+    tips = [alt.Tooltip("step:Q"), alt.Tooltip("value:Q", format=".6g")]
     if smooth:
-        tips.insert(2, alt.Tooltip("smooth", type="quantitative", format=".6g", title="average"))
-        average = base.mark_line(color=BLUE, strokeWidth=2.5)
-        layers.append(
-            average.encode(x=x, y=alt.Y("smooth", type="quantitative", scale=scale), tooltip=tips)
-        )
-    layered: alt.LayerChart = alt.layer(*layers)  # type: ignore[assignment]
-    return layered
+        tips.append(alt.Tooltip("smooth:Q", format=".6g", title="average"))
+    tips.append(
+        alt.Tooltip("time", timeUnit="utcyearmonthdatehoursminutesseconds", title="time (UTC)")
+    )
+    average = "smooth" if smooth else ""
+    return curve_layers(points, average, log, height, x=x, tooltip=tips, color=alt.value(BLUE))
+
+
+def curve_layers(
+    points: pd.DataFrame, average: str, log: bool, height: int, **look: Any
+) -> alt.LayerChart:
+    """Return what was logged as lines, faint behind its average where there is one.
+
+    Parameters
+    ----------
+    points : pd.DataFrame
+        ``value``, and what else is drawn.
+    average : str
+        Its column; "" for none.
+    log : bool
+        Whether the values are on a logarithmic scale; those that are not positive are left out.
+    height : int
+        Pixels.
+    **look
+        What encodes all else.
+    """
+    points = points[points["value"] > 0] if log else points
+    scale = alt.Scale(type="log", nice=False) if log else alt.Scale(zero=False)
+    base = alt.Chart(points, height=height)
+    raw = base.mark_line(point=len(points) <= 30, opacity=FAINT if average else 1.0)
+    drawn = [raw.encode(y=alt.Y("value:Q", title=None, scale=scale), **look)]
+    if average:
+        y = alt.Y(f"{average}:Q", title=None, scale=scale)
+        drawn.append(base.mark_line(strokeWidth=2.5).encode(y=y, **look))
+    return layers(*drawn)
 
 
 def curve_note(drawn: Curve, log: bool = False) -> str:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import math
 import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from dashboards.views.parts.text import duration_text, flat, size_text, time_text, value_text
-from dashboards.views.runs.runs import Row
+from dashboards.views.parts.text import duration_text, size_text, time_text, value_text
 from registry.catalog.access import Catalog, UnknownRunError
-from registry.catalog.runs import RunDetails, RunView
+from registry.catalog.runs import RunDetails, RunView, flat
 from registry.execute.resolved import PROGRESS
 from registry.record.journal import journal_root
 from registry.store.durable import read_json
@@ -76,10 +75,9 @@ def progress(catalog: Catalog, run: RunView) -> Progress | None:
 def status_line(run: RunView) -> str:
     """Return when a run started, how long it took and where."""
     text = f"started {time_text(run.started)}" if run.started else "not started"
-    took = duration_text(run.seconds)
-    since = {"RUNNING": "last sign of life after", "DIED": "last sign of life after"}
-    if took:
-        text += f" · {since.get(run.status, 'took')} {took}"
+    if took := duration_text(run.seconds):
+        since = "last sign of life after" if run.status in ("RUNNING", "DIED") else "took"
+        text += f" · {since} {took}"
     return text + (f" · on {run.host}" if run.host else "")
 
 
@@ -98,18 +96,22 @@ def status_note(run: RunView) -> str:
 
 def settings_frame(values: Mapping[str, Any]) -> pd.DataFrame:
     """Return settings or results as rows of ``key`` and ``value``, nested ones by dotted key."""
-    rows = [(key or "result", _setting_text(value)) for key, value in flat(values)]
+    rows = [
+        (key or "result", "None" if value is None else value_text(value))
+        for key, value in flat(values)
+    ]
     return pd.DataFrame(rows, columns=["key", "value"], dtype=object)
 
 
-def _setting_text(value: Any) -> str:
-    return "None" if value is None else value_text(value)
+def _own_config(run: RunView) -> dict[str, Any]:
+    return {
+        key: value for key, value in run.config.items() if key not in _OWN_KEYS or not run.stage
+    }
 
 
 def config_frame(run: RunView) -> pd.DataFrame:
     """Return the configuration of a run's stage; overridden keys are marked."""
-    own = {key: value for key, value in run.config.items() if key not in _OWN_KEYS or not run.stage}
-    frame = settings_frame(own)
+    frame = settings_frame(_own_config(run))
     if run.overrides:
         frame["overridden"] = [key in run.overrides for key in frame["key"]]
     return frame
@@ -117,8 +119,7 @@ def config_frame(run: RunView) -> pd.DataFrame:
 
 def config_tree(run: RunView) -> dict[str, Any]:
     """Return the configuration of a run's stage as nested plain values that JSON can hold."""
-    own = {key: value for key, value in run.config.items() if key not in _OWN_KEYS or not run.stage}
-    return {key: _leaf(value) for key, value in own.items()}
+    return {key: _leaf(value) for key, value in _own_config(run).items()}
 
 
 def _leaf(value: Any) -> Any:
@@ -146,8 +147,7 @@ def facts_frame(run: RunView) -> pd.DataFrame:
         "commit": str(run.facts.get("commit") or ""),
         "stopped": time_text(run.stopped),
     }
-    values = {key: value for key, value in facts.items() if value}
-    return settings_frame(values)
+    return settings_frame({key: value for key, value in facts.items() if value})
 
 
 @dataclass(frozen=True)
@@ -169,31 +169,21 @@ def run_inputs(run: RunView) -> list[RunInput]:
     ]
 
 
-def users_of(uid: str, rows: Iterable[Row]) -> list[Row]:
-    """Return the runs that read what a run made, the newest first."""
-    if not uid:
-        return []
-    return [row for row in rows if any(found["run"] == uid for found in row.run.inputs.values())]
-
-
 def output_frame(run: RunView) -> pd.DataFrame:
     """Return what a run made, as rows of ``key`` and ``value``; empty if nothing."""
     output = run.output
     if not output:
         return settings_frame({})
-    sizes = output.get("sizes")
+    sizes = output.get("sizes") if isinstance(output.get("sizes"), Mapping) else {}
+    shape = [f"{name} {size:,}" for name, size in sizes.items() if isinstance(size, int)]
     facts = {
         "dataset": output.get("schema"),
-        "dimensions": _sizes_text(sizes) if isinstance(sizes, Mapping) else "",
+        "dimensions": " × ".join(shape),
         "bytes": size_text(output.get("bytes")),
         "path": output.get("path"),
         "content": output.get("content"),
     }
     return settings_frame({key: value for key, value in facts.items() if value})
-
-
-def _sizes_text(sizes: Mapping[str, Any]) -> str:
-    return " × ".join(f"{name} {size:,}" for name, size in sizes.items() if isinstance(size, int))
 
 
 def packages_frame(run: RunView, details: RunDetails) -> pd.DataFrame:

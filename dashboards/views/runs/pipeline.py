@@ -6,14 +6,20 @@ import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from graphlib import TopologicalSorter
 from itertools import pairwise
+from statistics import fmean
 from typing import Any
 
 import altair as alt
+import numpy as np
 import pandas as pd
+from scipy.optimize import isotonic_regression
 
-from dashboards.views.parts.parts import Column, Figure, Number, Table
+from dashboards.views.parts.charts import layers
+from dashboards.views.parts.parts import Figure, Number, Table
 from dashboards.views.parts.text import duration_text
+from registry.columns import Column
 from registry.declare.declared import Declaration
 from registry.plan.task import Plan, Task, Why
 from registry.record.states import State
@@ -30,17 +36,8 @@ STATES: Mapping[str, tuple[str, str]] = {
 }
 """Sign and ground of each state, tints of the colours of Okabe and Ito under dark letters."""
 
-_WORST = (
-    *(
-        "unreadable",
-        "failed or interrupted",
-        "running",
-        "changed",
-        "never ran",
-        "waiting for upstream",
-    ),
-    *("complete", "data"),
-)
+_URGENT = ("unreadable", "failed or interrupted", "running", "changed", "never ran")
+_WORST = (*_URGENT, "waiting for upstream", "complete", "data")
 _INK, _FAINT_INK, _EDGE = "#1c1c1e", "#4a4a50", "#8a8a8a"
 _HALF_WIDTH, _HALF_HEIGHT = 0.43, 0.36
 _COLUMN, _ROW = 190, 58  # pixels of a layer, and of a place in it
@@ -96,9 +93,9 @@ def task_table(tasks: Sequence[Task]) -> Table:
         }
     )
     columns = {
-        "reason": Column(meaning="why it would run, or a remark"),
+        "reason": Column(help="why it would run, or a remark"),
         "expected": Column(".1f", "expected (s)", "median of earlier runs, if due"),
-        "run": Column(title="latest run"),
+        "run": Column(header="latest run"),
     }
     return Table("tasks", frame, "Tasks", columns=columns)
 
@@ -265,29 +262,24 @@ def lay_out(names: Sequence[str], edges: Sequence[tuple[str, str]]) -> Layout:
 
 def _layers(names: Sequence[str], edges: Sequence[tuple[str, str]]) -> dict[str, int]:
     """Return the longest way to each node; what needs nothing stands just before its first use."""
-    before: dict[str, list[str]] = {name: [] for name in names}
-    after: dict[str, list[str]] = {name: [] for name in names}
-    for source, target in edges:
-        before[target].append(source)
-        after[source].append(target)
+    before, after = _neighbours(edges)
     layer: dict[str, int] = {}
-    for name in _sorted(names, before):
-        layer[name] = max((layer[other] + 1 for other in before[name]), default=0)
+    for name in TopologicalSorter({name: before.get(name, ()) for name in names}).static_order():
+        layer[name] = max((layer[other] + 1 for other in before.get(name, ())), default=0)
     for name in names:
-        if not before[name] and after[name]:
+        if name not in before and name in after:
             layer[name] = min(layer[other] for other in after[name]) - 1
     return layer
 
 
-def _sorted(names: Sequence[str], before: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return nodes so that each comes after those before it."""
-    done: dict[str, None] = {}
-    left = list(names)
-    while left:
-        ready = [name for name in left if all(other in done for other in before[name])]
-        done.update(dict.fromkeys(ready or left))
-        left = [name for name in left if name not in done]
-    return list(done)
+def _neighbours(links: Iterable[tuple[Any, Any]]) -> tuple[dict[Any, list[Any]], ...]:
+    """Return what comes directly before each point, and what comes after it."""
+    before: dict[Any, list[Any]] = {}
+    after: dict[Any, list[Any]] = {}
+    for a, b in links:
+        before.setdefault(b, []).append(a)
+        after.setdefault(a, []).append(b)
+    return before, after
 
 
 def _chain(edge: tuple[str, str], layer: Mapping[str, int]) -> list[tuple[int, Any]]:
@@ -303,40 +295,23 @@ def _chain(edge: tuple[str, str], layer: Mapping[str, int]) -> list[tuple[int, A
 
 def _ordered(layers: Sequence[list[Any]], links: Sequence[tuple[Any, Any]]) -> dict[Any, float]:
     """Return places in layers: points near the mean of their neighbours, a place apart at least."""
-    before: dict[Any, list[Any]] = {}
-    after: dict[Any, list[Any]] = {}
-    for a, b in links:
-        before.setdefault(b, []).append(a)
-        after.setdefault(a, []).append(b)
+    before, after = _neighbours(links)
     positions = {point: float(n) for layer in layers for n, point in enumerate(layer)}
     for sweep in range(_SWEEPS):
         forward = sweep % 2 == 0
         neighbours = before if forward else after
         for layer in layers if forward else reversed(layers):
-            wanted = {point: _mean(neighbours.get(point), positions, point) for point in layer}
+            wanted = {
+                point: fmean(positions[other] for other in neighbours.get(point, [point]))
+                for point in layer
+            }
             layer.sort(key=lambda point: (wanted[point], positions[point]))
-            positions.update(_apart(layer, wanted))
+            # as near to what is wanted, by least squares, as a distance of one allows
+            apart = np.arange(len(layer))
+            near = isotonic_regression([wanted[point] for point in layer] - apart).x + apart
+            positions.update(zip(layer, near.tolist(), strict=True))
     least = min(positions.values(), default=0.0)
     return {point: position - least for point, position in positions.items()}
-
-
-def _mean(others: Sequence[Any] | None, positions: Mapping[Any, float], point: Any) -> float:
-    return sum(positions[other] for other in others) / len(others) if others else positions[point]
-
-
-def _apart(layer: Sequence[Any], wanted: Mapping[Any, float]) -> dict[Any, float]:
-    """Return places in this order as near to what is wanted as a distance of one allows.
-
-    Least squares under ``place[i + 1] - place[i] >= 1``: the pool of adjacent violators.
-    """
-    blocks: list[list[float]] = []  # sum of offsets, number of points
-    for n, point in enumerate(layer):
-        blocks.append([wanted[point] - n, 1])
-        while len(blocks) > 1 and blocks[-2][0] / blocks[-2][1] > blocks[-1][0] / blocks[-1][1]:
-            last = blocks.pop()
-            blocks[-1] = [blocks[-1][0] + last[0], blocks[-1][1] + last[1]]
-    starts = [block[0] / block[1] for block in blocks for _ in range(int(block[1]))]
-    return {point: start + n for n, (point, start) in enumerate(zip(layer, starts, strict=True))}
 
 
 def graph_figure(tasks: Sequence[Task]) -> Figure:
@@ -349,18 +324,42 @@ def graph_figure(tasks: Sequence[Task]) -> Figure:
     """
     nodes, edges = nodes_and_edges(tasks)
     layout = lay_out([node.name for node in nodes], edges)
-    xs = [x for x, _ in layout.places.values()]
-    ys = [y for _, route in _points(layout) for _, y in route] + [
-        y for _, y in layout.places.values()
-    ]
+    points = _edge_frame(layout)
+    xs, ys = zip(*layout.places.values(), strict=True) if nodes else ((), ())
     layers_shown = max(max(xs, default=0) + 1, _LEAST_LAYERS)
+    deepest = max([*ys, *points["y"]], default=0.0)
     across = alt.Scale(domain=[-0.5, layers_shown - 0.5], nice=False, zero=False)
-    down = alt.Scale(domain=[max(ys, default=0.0) + 0.5, -0.5], nice=False, zero=False)
-    layers: list[Any] = [_edge_layer(layout, across, down)] if edges else []
-    layers += _node_layers(nodes, layout, across, down)
-    chart = alt.layer(*layers).properties(
-        width=_COLUMN * layers_shown, height=int(_ROW * (max(ys, default=0.0) + 1)) + _LEGEND
+    down = alt.Scale(domain=[deepest + 0.5, -0.5], nice=False, zero=False)
+
+    def at(x: str, y: str) -> dict[str, Any]:
+        return {
+            "x": alt.X(f"{x}:Q", scale=across, axis=None),
+            "y": alt.Y(f"{y}:Q", scale=down, axis=None),
+        }
+
+    line = alt.Chart(points).mark_line(
+        color=_EDGE, opacity=0.7, strokeWidth=1.2, interpolate="monotone"
     )
+    head = alt.Chart(points[points["end"].astype(bool)]).mark_point(
+        shape="triangle-right", filled=True, color=_EDGE, size=40, xOffset=-3, opacity=1
+    )
+    arrows = layers(
+        line.encode(**at("x", "y"), detail="edge:N", order="order:Q"), head.encode(**at("x", "y"))
+    )
+    base = alt.Chart(_node_frame(nodes, layout))
+    tips = [f"{name}:N" for name in ("name", "detail", "cells", "why")]
+    box = base.mark_rect(stroke=_EDGE, cornerRadius=5, strokeWidth=1, cursor="pointer").encode(
+        **at("left", "top"), x2="right", y2="bottom", color=_state_colour(nodes), tooltip=tips
+    )
+    room = _COLUMN - 34
+    name = base.mark_text(color=_INK, dy=-6, limit=room, fontSize=12, cursor="pointer")
+    detail = base.mark_text(color=_FAINT_INK, dy=9, limit=room, fontSize=10.5, cursor="pointer")
+    chart = layers(
+        *([arrows] if edges else []),
+        box.add_params(alt.selection_point(name=BOX, fields=["name"])),
+        name.encode(**at("x", "y"), text="label:N", tooltip=tips),
+        detail.encode(**at("x", "y"), text="detail:N", tooltip=tips),
+    ).properties(width=_COLUMN * layers_shown, height=int(_ROW * (deepest + 1)) + _LEGEND)
     note = (
         "Arrows lead from inputs to what needs them. An experiment with a matrix is one box, "
         "coloured by its most urgent cell; hover for reasons."
@@ -368,62 +367,16 @@ def graph_figure(tasks: Sequence[Task]) -> Figure:
     return Figure("pipeline", chart.configure_view(stroke=None), note=note)
 
 
-def _points(layout: Layout) -> list[tuple[str, Sequence[tuple[float, float]]]]:
+def _edge_frame(layout: Layout) -> pd.DataFrame:
     """Return each edge as points, from the right side of one box to the left side of another."""
-    found: list[tuple[str, Sequence[tuple[float, float]]]] = []
-    for number, (_, _, points) in enumerate(layout.routes):
-        (x0, y0), (x1, y1) = points[0], points[-1]
-        inner = [(float(x), y) for x, y in points[1:-1]]
-        found.append((str(number), [(x0 + _HALF_WIDTH, y0), *inner, (x1 - _HALF_WIDTH, y1)]))
-    return found
-
-
-def _edge_layer(layout: Layout, across: alt.Scale, down: alt.Scale) -> alt.LayerChart:
-    rows = [
-        {"edge": edge, "order": n, "x": x, "y": y, "end": n == len(points) - 1}
-        for edge, points in _points(layout)
-        for n, (x, y) in enumerate(points)
-    ]
-    frame = pd.DataFrame(rows, columns=["edge", "order", "x", "y", "end"])
-    x = alt.X("x", type="quantitative", scale=across, axis=None)
-    y = alt.Y("y", type="quantitative", scale=down, axis=None)
-    base = alt.Chart(frame)
-    line = base.mark_line(color=_EDGE, opacity=0.7, strokeWidth=1.2, interpolate="monotone").encode(
-        x=x, y=y, detail="edge:N", order="order:Q"
-    )
-    heads = alt.Chart(frame[frame["end"].astype(bool)])
-    head = heads.mark_point(
-        shape="triangle-right", filled=True, color=_EDGE, size=40, xOffset=-3, opacity=1
-    ).encode(x=x, y=y)
-    layered: alt.LayerChart = alt.layer(line, head)  # type: ignore[assignment]
-    return layered
-
-
-def _node_layers(
-    nodes: Sequence[Node], layout: Layout, across: alt.Scale, down: alt.Scale
-) -> list[alt.Chart]:
-    base = alt.Chart(_node_frame(nodes, layout))
-    tips = [alt.Tooltip(name, type="nominal") for name in ("name", "detail", "cells", "why")]
-    chosen = alt.selection_point(name=BOX, fields=["name"])
-    box = base.mark_rect(stroke=_EDGE, cornerRadius=5, strokeWidth=1, cursor="pointer").encode(
-        x=alt.X("left", type="quantitative", scale=across, axis=None),
-        x2="right",
-        y=alt.Y("top", type="quantitative", scale=down, axis=None),
-        y2="bottom",
-        color=_state_colour(nodes),
-        tooltip=tips,
-    )
-    box = box.add_params(chosen)
-    x = alt.X("x", type="quantitative", scale=across, axis=None)
-    y = alt.Y("y", type="quantitative", scale=down, axis=None)
-    room = _COLUMN - 34
-    name = base.mark_text(color=_INK, dy=-6, limit=room, fontSize=12, cursor="pointer")
-    detail = base.mark_text(color=_FAINT_INK, dy=9, limit=room, fontSize=10.5, cursor="pointer")
-    return [
-        box,
-        name.encode(x=x, y=y, text="label:N", tooltip=tips),
-        detail.encode(x=x, y=y, text="detail:N", tooltip=tips),
-    ]
+    rows = []
+    for edge, (_, _, points) in enumerate(layout.routes):
+        inner = [0.0] * (len(points) - 2)
+        sides = [_HALF_WIDTH, *inner, -_HALF_WIDTH]
+        for order, ((x, y), side) in enumerate(zip(points, sides, strict=True)):
+            is_end = order == len(points) - 1
+            rows.append((str(edge), order, x + side, y, is_end))
+    return pd.DataFrame(rows, columns=["edge", "order", "x", "y", "end"])
 
 
 def _node_frame(nodes: Sequence[Node], layout: Layout) -> pd.DataFrame:
@@ -453,4 +406,4 @@ def _state_colour(nodes: Sequence[Node]) -> alt.Color:
         domain=[_signed(state) for state in shown], range=[STATES[state][1] for state in shown]
     )
     legend = alt.Legend(title=None, orient="top", symbolStrokeWidth=1, symbolSize=140)
-    return alt.Color("state", type="nominal", scale=scale, legend=legend)
+    return alt.Color("state:N", scale=scale, legend=legend)

@@ -163,20 +163,6 @@ def conditions_of(text: str) -> list[Condition]:
     return found
 
 
-def check_columns(conditions: Iterable[Condition], columns: Sequence[str]) -> None:
-    """Make sure that some run has what is compared.
-
-    Raises
-    ------
-    QueryError
-        With the nearest name.
-    """
-    for condition in conditions:
-        name = condition.column
-        if name not in columns and not any(known.startswith(f"{name}.") for known in columns):
-            raise QueryError(f"no run has {name[:100]!r}{nearest(name, columns)}")
-
-
 def _parsed(text: str) -> Any:
     try:
         return json.loads(text)
@@ -342,22 +328,20 @@ def select(rows: Sequence[Row], query: RunQuery) -> tuple[Row, ...]:
         If a comparison or a time cannot be read, or no run has what is compared.
     """
     conditions = conditions_of(query.where)
-    if conditions and rows:
-        check_columns(conditions, known_columns(rows))
-    chosen = [row for row in _in_time(rows, query) if _is_asked(row, query, conditions)]
-    if query.sort != NEWEST_FIRST:
-        chosen = sort_rows(chosen, query.sort)
-    return tuple(chosen)
-
-
-def _in_time(rows: Sequence[Row], query: RunQuery) -> Iterable[Row]:
+    columns = known_columns(rows) if conditions and rows else []
+    for name in (condition.column for condition in conditions if columns):
+        if name not in columns and not any(known.startswith(f"{name}.") for known in columns):
+            raise QueryError(f"no run has {name[:100]!r}{nearest(name, columns)}")
     since = moment_of(query.since) if query.since.strip() else None
     until = moment_of(query.until, is_end=True) if query.until.strip() else None
-    return (
+    chosen = [
         row
         for row in rows
-        if (since is None or row.start >= since) and (until is None or row.start < until)
-    )
+        if (since is None or row.start >= since)
+        and (until is None or row.start < until)
+        and _is_asked(row, query, conditions)
+    ]
+    return tuple(chosen if query.sort == NEWEST_FIRST else sort_rows(chosen, query.sort))
 
 
 def _is_asked(row: Row, query: RunQuery, conditions: Iterable[Condition]) -> bool:
@@ -394,22 +378,22 @@ def runs_frame(rows: Sequence[Row], columns: Sequence[str]) -> pd.DataFrame:
     The column ``results`` holds the first few results as text.
     """
     return pd.DataFrame(
-        {name: _typed_column([_shown(row, name) for row in rows]) for name in columns}
+        {
+            name: _typed_column(
+                [results_text(r.run.result) if name == "results" else r.value(name) for r in rows]
+            )
+            for name in columns
+        }
     )
-
-
-def _shown(row: Row, column: str) -> Any:
-    return results_text(row.run.result) if column == "results" else row.value(column)
 
 
 def results_text(result: Mapping[str, Any]) -> str:
     """Return the first few results: ``accuracy 0.91, k 16``."""
-    shown = list(result.items())[:FEW_RESULTS]
-    return ", ".join(f"{key} {_short(value)}".strip() for key, value in shown)
-
-
-def _short(value: Any) -> str:
-    return number_text(value) if isinstance(value, float) else value_text(value)
+    shown = [
+        f"{key} {number_text(value) if isinstance(value, float) else value_text(value)}"
+        for key, value in list(result.items())[:FEW_RESULTS]
+    ]
+    return ", ".join(map(str.strip, shown))
 
 
 def _typed_column(values: list[Any]) -> pd.Series:

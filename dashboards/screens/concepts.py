@@ -32,7 +32,7 @@ from dashboards.screens.frame import (
     tell_unknown,
 )
 from dashboards.screens.notes import concept_notes
-from dashboards.screens.parts import column_of, offer_table, show_part
+from dashboards.screens.parts import column_of, offer_table, show_numbers, show_part
 from dashboards.views.concepts import concepts as view
 from dashboards.views.concepts import labels
 from dashboards.views.concepts.concept_model import channels_note, model_parts
@@ -82,7 +82,7 @@ def show() -> None:
     namer = _namer(model, slots[1])
     with explained(cell, stop=True):
         frame = frame_of(model, namer)
-    show_part(numbers)
+    show_numbers(numbers)
     section = st.segmented_control(
         "Section",
         SECTIONS,

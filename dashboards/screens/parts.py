@@ -131,7 +131,7 @@ def show_downloads(*files: tuple[str, Callable[[], str | bytes], str]) -> None:
             )
 
 
-SHOWN: dict[type, Callable[..., None]] = {
+SHOWN: dict[type, Callable[..., object]] = {
     Heading: lambda part: st.subheader(literal(part.text), anchor=False),
     Note: lambda part: NOTES.get(part.kind, st.caption)(literal(part.text)),
     Numbers: lambda part: show_numbers(part.numbers),

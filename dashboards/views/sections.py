@@ -208,7 +208,7 @@ def concepts_parts(catalog: Catalog, cell: str, concepts: xr.Dataset) -> list[Pa
         namer = namers[preferred_namer(namers)]
         best = best_names(names, namer)
     frame = concepts_frame(concepts, best, scores)
-    parts: list[Part] = [summary(concepts)]
+    parts: list[Part] = [Numbers(summary(concepts))]
     if not autoencoder_of(project, cell):
         parts.append(Note(channels_note(cell)))
     if gallery is not None:
@@ -299,7 +299,7 @@ def sae_parts(cell: str, sae: xr.Dataset) -> list[Part]:
         "Accuracy of the spliced network",
         "fraction of held-out images",
     )
-    return [numbers_of(sae, SAE_NUMBERS, SAE_FRACTIONS), *curves, accuracy]
+    return [Numbers(numbers_of(sae, SAE_NUMBERS, SAE_FRACTIONS)), *curves, accuracy]
 
 
 def _curve(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import xarray as xr
 
@@ -23,6 +25,15 @@ MEASURES = ResultTable(
 )
 """A row for each measure; of schema ``localisation``."""
 
+_OF_CONSOLE = ResultTable(
+    "measure",
+    {
+        name: replace(column, header=column.header.split()[0])
+        for name, column in MEASURES.columns.items()
+        if name != "mean_lift"
+    },
+)
+
 
 def localisation_table(localised: xr.Dataset, most: int = 15) -> str:
     """Return what is true of all concepts, by each measure, and the concepts of the largest lift.
@@ -42,7 +53,7 @@ def localisation_table(localised: xr.Dataset, most: int = 15) -> str:
         of concepts whose interval lies above chance, and the share whose name no label exceeds.
         Then a line for each concept.
     """
-    return "\n".join([MEASURES.text(localised), _concepts(localised, most), _remarks(localised)])
+    return "\n".join([_OF_CONSOLE.text(localised), _concepts(localised, most), _remarks(localised)])
 
 
 def _concepts(localised: xr.Dataset, most: int) -> str:

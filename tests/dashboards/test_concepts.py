@@ -203,7 +203,7 @@ def test_pages_hold_every_concept_once() -> None:
 def test_the_table_says_what_a_name_is_by() -> None:
     frame = concepts_frame(fabricate.concepts(), best_names(fabricate.names(), "iou"))
     by_metric = concept_table("x", frame, "iou")
-    assert by_metric.columns["name"].meaning == "by iou"
+    assert by_metric.columns["name"].help == "by iou"
     assert by_metric.frame["verdict"].tolist() == ["passes"] * 5 + [""]
     assert "score" not in concept_table("x", frame, "consensus").frame
     drawn = concept_table("x", frame.assign(picture="data:x"), "iou")

@@ -14,7 +14,7 @@ from dashboards.views.concepts.labels import CONSENSUS
 from dashboards.views.concepts.one_concept import Similar
 from dashboards.views.parts.parts import (
     PICTURE,
-    Numbers,
+    Number,
     Picture,
     Pictures,
     Table,
@@ -73,7 +73,7 @@ TABLE_COLUMNS = {
 }
 
 
-def summary(concepts: xr.Dataset) -> Numbers:
+def summary(concepts: xr.Dataset) -> list[Number]:
     """Return the numbers that describe a concept model as a whole; absent ones are left out."""
     return numbers_of(concepts, SUMMARY, FRACTIONS)
 

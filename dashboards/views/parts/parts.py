@@ -201,7 +201,7 @@ def frame_of(table: ResultTable, dataset: xr.Dataset) -> pd.DataFrame:
 
 def numbers_of(
     dataset: xr.Dataset, named: Mapping[str, tuple[str, str]], fractions: Collection[str]
-) -> Numbers:
+) -> list[Number]:
     """Return scalars of a dataset that stand side by side; absent ones are left out.
 
     Parameters
@@ -218,7 +218,7 @@ def numbers_of(
         name: f"{100 * value:.1f} %" if name in fractions else number_text(value)
         for name, value in values.items()
     }
-    return Numbers([Number(named[n][0], text, named[n][1]) for n, text in texts.items()])
+    return [Number(named[n][0], text, named[n][1]) for n, text in texts.items()]
 
 
 def file_name(*words: object) -> str:

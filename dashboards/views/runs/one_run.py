@@ -174,7 +174,8 @@ def output_frame(run: RunView) -> pd.DataFrame:
     output = run.output
     if not output:
         return settings_frame({})
-    sizes = output.get("sizes") if isinstance(output.get("sizes"), Mapping) else {}
+    sizes = output.get("sizes")
+    sizes = sizes if isinstance(sizes, Mapping) else {}
     shape = [f"{name} {size:,}" for name, size in sizes.items() if isinstance(size, int)]
     facts = {
         "dataset": output.get("schema"),

@@ -1,5 +1,10 @@
 """The framework: declarations, plans, records and stores. It knows nothing of networks."""
 
+import warnings
+
 from lazy_loader import attach_stub
+
+# Sacred 0.8.7 imports pkg_resources, which says at every start that it will go.
+warnings.filterwarnings("ignore", "pkg_resources is deprecated", UserWarning)
 
 __getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

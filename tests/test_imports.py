@@ -32,3 +32,9 @@ def test_planning_every_experiment_loads_nothing_heavy() -> None:
 
 def test_the_check_itself_sees_torch() -> None:
     assert "torch" in loaded_by("from fact import TopKSAE")
+
+
+def test_a_run_begins_without_warnings() -> None:
+    command = [sys.executable, "-c", "import registry.execute.experiment"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stderr == ""

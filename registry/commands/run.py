@@ -19,7 +19,8 @@ from registry.commands.tasks import (
     summary_of,
 )
 from registry.execute import runner as runners
-from registry.execute.runner import Progress, TaskOutcome, Watcher, run_plan
+from registry.execute.runner import Progress, TaskOutcome
+from registry.execute.schedule import Watcher, run_plan
 from registry.mongo.database import connect
 from registry.plan.task import Task
 from registry.record.states import State

@@ -23,38 +23,32 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from registry.declare.cells import Cell
-from registry.declare.declared import SelectionError
-from registry.declare.faults import DeclarationError, RenamedWarning, renamed
-from registry.declare.stage import Stage, load_stage
-from registry.execute.runner import EXIT_INTERRUPTED, EXIT_NOT_RECORDED
-from registry.plan.project import Project, open_project
-from registry.record.observer import signals_interrupt
-from registry.suggest import nearest
-
-with warnings.catch_warnings():  # Sacred 0.8.7 imports pkg_resources, which says that it will go
-    warnings.simplefilter("ignore", UserWarning)
-    import sacred
+import sacred
 from sacred.commandline_options import CLIOption
 from sacred.dependencies import PackageDependency, Source, get_digest
 from sacred.utils import apply_backspaces_and_linefeeds
 
-from registry.declare.faults import StageError
+from registry.declare.cells import Cell
+from registry.declare.declared import SelectionError
+from registry.declare.faults import DeclarationError, RenamedWarning, StageError, renamed
 from registry.declare.plugins import load_plugins
+from registry.declare.stage import Stage, load_stage
 from registry.execute.resolved import ResolvedTask, TaskRun, resolve_task
-from registry.execute.runner import Job, Runner, TaskOutcome
+from registry.execute.runner import EXIT_INTERRUPTED, EXIT_NOT_RECORDED, Job, Runner, TaskOutcome
 from registry.mongo.database import Database, connect
 from registry.mongo.projector import Projector
 from registry.plan.artifacts import ExperimentStore
+from registry.plan.project import Project, open_project
 from registry.plan.sources import Code, code_of
 from registry.record.journal import journal_root, new_uid
 from registry.record.observer import (
     JournalObserver,
     SignalInterrupt,
+    signals_interrupt,
 )
 from registry.record.states import State
 from registry.store.datasets import Written
-from registry.suggest import RefusalError
+from registry.suggest import RefusalError, nearest
 
 JOURNAL_ONLY = "--journal-only"
 BEAT, BEAT_SECONDS = "--beat-interval", 2.0

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.execute.runner import run_plan
+from registry.execute.schedule import run_plan
 from registry.mongo import server
 from registry.mongo.database import URL_VARIABLE, connect
 from registry.plan.project import Project, open_project

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from registry.execute.runner import Watcher, run_plan
+from registry.execute.schedule import Watcher, run_plan
 from registry.plan.project import Project, open_project
 from registry.record.states import State
 

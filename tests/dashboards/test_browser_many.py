@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from registry.execute.runner import Watcher, run_plan
+from registry.execute.schedule import Watcher, run_plan
 from registry.mongo.database import connect
 from registry.plan.project import open_project
 from registry.record.states import State

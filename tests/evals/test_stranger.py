@@ -17,7 +17,7 @@ from dashboards.views.concepts.labels import label_frame
 from evals.commands import metrics
 from evals.metrics import table
 from evals.naming.naming import NamingOptions
-from registry.execute.runner import run_plan
+from registry.execute.schedule import run_plan
 from registry.mongo.database import URL_VARIABLE
 from registry.plan import sources
 from registry.plan.project import open_project

@@ -22,7 +22,7 @@ from fact.encode import encoders
 from fact.encode.crp import collected_layer
 from fact.encode.encodings import random_weights
 from registry.declare.stage import load_stage
-from registry.execute.runner import Watcher, run_plan
+from registry.execute.schedule import Watcher, run_plan
 from registry.plan.project import Project, open_project
 from registry.record.states import State
 from tests.fact.encode.test_craft import best_by_search

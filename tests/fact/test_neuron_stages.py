@@ -14,7 +14,7 @@ from torchvision import models
 
 import registry
 from registry.declare.stage import load_stage
-from registry.execute.runner import Watcher, run_plan
+from registry.execute.schedule import Watcher, run_plan
 from registry.plan.project import Project, open_project
 from registry.record.states import State
 

@@ -16,7 +16,7 @@ from torch import nn
 
 import registry
 from registry.declare.stage import Input, load_stage
-from registry.execute.runner import Watcher, run_plan
+from registry.execute.schedule import Watcher, run_plan
 from registry.plan.project import Project, open_project
 from registry.record.states import State
 from registry.store.shards import ShardWriter

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from registry.execute.runner import TaskOutcome, run_plan
+from registry.execute.runner import TaskOutcome
+from registry.execute.schedule import run_plan
 from registry.mongo.database import URL_VARIABLE
 from registry.plan.project import Project, open_project
 from tests.registry.lab.project import write_project

@@ -16,7 +16,7 @@ from fact.traces.maps import choose_images, map_images, mask_images, sum_cells
 from fact.traces.spliced import ConceptSource
 from registry.declare.faults import ConfigError
 from registry.declare.stage import load_stage
-from registry.execute.runner import Watcher, run_plan
+from registry.execute.schedule import Watcher, run_plan
 from registry.plan.project import Project, open_project
 from registry.record.states import State
 from tests.fact import tiny

@@ -18,7 +18,7 @@ from registry.catalog.access import Catalog, UnknownRunError, open_catalog
 from registry.catalog.runs import RunView, is_run
 from registry.declare.declared import SelectionError
 from registry.declare.faults import DeclarationError
-from registry.execute.runner import run_plan
+from registry.execute.schedule import run_plan
 from registry.mongo.database import DatabaseError
 from registry.plan.project import MissingInputsError, open_project
 from registry.record.journal import journal_root

@@ -10,7 +10,7 @@ from registry.catalog.access import open_catalog
 from registry.catalog.feed import RunFeed
 from registry.declare.declaration import parse_declaration
 from registry.declare.faults import DeclarationError
-from registry.execute.runner import run_plan
+from registry.execute.schedule import run_plan
 from registry.mongo.database import URL_VARIABLE, Database
 from registry.plan.project import Project, open_project
 from tests.registry.lab.project import DECLARATION

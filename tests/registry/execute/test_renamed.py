@@ -14,7 +14,7 @@ from registry.catalog.access import open_catalog
 from registry.declare import plugins, stage
 from registry.declare.faults import RenamedWarning, StageError
 from registry.declare.stage import Stage, known_stages, load_stage
-from registry.execute.runner import run_plan
+from registry.execute.schedule import run_plan
 from registry.plan import sources
 from registry.plan.project import Project, open_project
 from tests.registry.lab import scale

@@ -19,16 +19,8 @@ import pytest
 
 from registry.declare.faults import StageError
 from registry.execute import workers
-from registry.execute.runner import (
-    RUNNER_GROUP,
-    Job,
-    Progress,
-    Runner,
-    TaskOutcome,
-    Watcher,
-    open_runner,
-    run_plan,
-)
+from registry.execute.runner import RUNNER_GROUP, Job, Progress, Runner, TaskOutcome, open_runner
+from registry.execute.schedule import Watcher, run_plan
 from registry.mongo import server
 from registry.mongo.database import URL_VARIABLE, connect
 from registry.mongo.queries import find_metrics, find_run

@@ -11,7 +11,7 @@ import pytest
 
 from registry.declare.declared import SelectionError
 from registry.declare.faults import DeclarationError
-from registry.execute.runner import run_plan
+from registry.execute.schedule import run_plan
 from registry.mongo.database import OFF, URL_VARIABLE
 from registry.plan.project import MissingInputsError, Project, open_project
 from registry.plan.task import Why

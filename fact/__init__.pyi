@@ -4,9 +4,9 @@ from .data.vocabulary import read_groups as read_groups
 from .data.vocabulary import read_names as read_names
 from .encode.crp import relevance_maps as relevance_maps
 from .encode.encoders import EncoderChoice as EncoderChoice
+from .encode.encoders import HubCode as HubCode
 from .encode.encoders import encoder as encoder
 from .encode.encoders import upsampler as upsampler
-from .encode.hub import HubCode as HubCode
 from .encode.image_encoder import encode_maps as encode_maps
 from .networks.bcos_networks import bcos_network as bcos_network
 from .networks.bcos_networks import small_bcos as small_bcos

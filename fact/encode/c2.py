@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fact.encode.encoders import EncoderChoice
-from fact.encode.hub import UntrustedCodeError
+from fact.encode.encoders import EncoderChoice, UntrustedCodeError
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -473,6 +473,6 @@ def score_folder(
     stage = load_stage(SCORER)
     config = stage.resolve({"centred": centred, "least_images": max(least_images, 2)})
     given: Any = SimpleNamespace(open=lambda: encodings)
-    unrecorded: Any = SimpleNamespace(progress=lambda *_: None)
+    unrecorded: Any = SimpleNamespace(progress=lambda *_, **__: None)
     scores: xr.Dataset = stage(config, {"encodings": given}, unrecorded)
     return stage.output.label(scores)

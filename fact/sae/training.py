@@ -105,7 +105,20 @@ class SAETraining:
         if self._state.is_file():
             self.trainer = Trainer.load(self._state, self.device)
         else:
-            self.trainer = Trainer(self._initial(scale).to(self.device), self._schedule())
+            generator = torch.Generator().manual_seed(config.seed)
+            sizes = config.n_concepts, self.samples.n_channels, config.k
+            schedule = TrainingConfig.for_epochs(
+                self.samples.n_samples,
+                config.batch,
+                config.epochs,
+                config.warmup_epochs,
+                config.decay_start,
+                lr=config.lr,
+                auxiliary_coefficient=config.auxiliary_coefficient,
+                auxiliary_k=config.auxiliary_k,
+            )
+            sae = TopKSAE.initialise(*sizes, generator, scale)
+            self.trainer = Trainer(sae.to(self.device), schedule)
             self.trainer.notes = {
                 "curves": {name: [] for name in CURVES},
                 "evaluations": [],
@@ -115,24 +128,6 @@ class SAETraining:
                 "never_firing": 0,
             }
         self._saved = time.monotonic()
-
-    def _initial(self, scale: float) -> TopKSAE:
-        generator = torch.Generator().manual_seed(self.config.seed)
-        sizes = self.config.n_concepts, self.samples.n_channels, self.config.k
-        return TopKSAE.initialise(*sizes, generator, scale)
-
-    def _schedule(self) -> TrainingConfig:
-        config = self.config
-        return TrainingConfig.for_epochs(
-            self.samples.n_samples,
-            config.batch,
-            config.epochs,
-            config.warmup_epochs,
-            config.decay_start,
-            lr=config.lr,
-            auxiliary_coefficient=config.auxiliary_coefficient,
-            auxiliary_k=config.auxiliary_k,
-        )
 
     @property
     def notes(self) -> dict[str, Any]:

@@ -13,8 +13,7 @@ import torch
 
 import fact
 from fact.encode import encoders
-from fact.encode.encoders import EncoderChoice
-from fact.encode.hub import HubCode, UntrustedCodeError, require_trust
+from fact.encode.encoders import EncoderChoice, HubCode, UntrustedCodeError, require_trust
 
 BACKBONE = """
 dependencies = ["torch"]

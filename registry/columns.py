@@ -49,6 +49,8 @@ class Column:
         row from the dataset, labelled or in their order; None where it has none.
     is_wide : bool
         Whether a page gives it the room for long names.
+    short : str or None
+        Its header on a console, by default as elsewhere; None where a console has no room for it.
     """
 
     form: str = ""
@@ -56,6 +58,7 @@ class Column:
     help: str = ""
     value: str | Callable[[xr.Dataset], Any] = ""
     is_wide: bool = False
+    short: str | None = ""
 
     def text(self, value: Any) -> str:
         """Return a value as it is shown, "" for NaN."""
@@ -111,8 +114,11 @@ class ResultTable:
         """Return the table for a console, at most so many rows."""
         held, dims = self.values(dataset), self._dims
         columns = {name: self.columns.get(name, Column()) for name in held}
-        cells = [[columns[name].text(v) for v in held[name].tolist()] for name in held]
-        header = [column.header or name for name, column in columns.items()]
+        columns = {name: own for name, own in columns.items() if own.short is not None}
+        cells = [
+            [own.text(value) for value in held[name].tolist()] for name, own in columns.items()
+        ]
+        header = [own.short or own.header or name for name, own in columns.items()]
         return text_table(header, list(zip(*cells, strict=True))[:most], len(dims))
 
     def help(self, name: str, schema: Schema) -> str:

@@ -198,7 +198,7 @@ def _table(model: Model, found: pd.DataFrame, concept: int, namer: str) -> None:
             rows = rows.assign(picture=[pictures.get(one) for one in keys])
     table = view.concept_table(model.concepts.cell, rows, namer)
     config: dict[str, Any] = {
-        name: {**column_of(name, column), "width": WIDTHS[name]}
+        name: {**column_of(name, column), "width": WIDTHS.get(name, "small")}
         for name, column in table.columns.items()
     }
     shown = table.frame

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import xarray as xr
 
@@ -16,23 +14,16 @@ MEASURES = ResultTable(
         "mean_score": Column(".3f", "score", "mean over concepts, on the masks of their names"),
         "mean_chance": Column(".3f", "chance", "the same for a uniform map"),
         "mean_elsewhere": Column(".3f", "elsewhere", "the same maps on the masks of other images"),
-        "mean_lift": Column("+.3f", "above chance", "mean over concepts"),
+        "mean_lift": Column("+.3f", "above chance", "mean over concepts", short=None),
         "located_share": Column(
             ".1%", "located", "fraction of judged concepts whose interval lies above chance"
         ),
-        "best_share": Column(".1%", "best label", "fraction of shown names that no label exceeds"),
+        "best_share": Column(
+            ".1%", "best label", "fraction of shown names that no label exceeds", short="best"
+        ),
     },
 )
 """A row for each measure; of schema ``localisation``."""
-
-_OF_CONSOLE = ResultTable(
-    "measure",
-    {
-        name: replace(column, header=column.header.split()[0])
-        for name, column in MEASURES.columns.items()
-        if name != "mean_lift"
-    },
-)
 
 
 def localisation_table(localised: xr.Dataset, most: int = 15) -> str:
@@ -53,7 +44,7 @@ def localisation_table(localised: xr.Dataset, most: int = 15) -> str:
         of concepts whose interval lies above chance, and the share whose name no label exceeds.
         Then a line for each concept.
     """
-    return "\n".join([_OF_CONSOLE.text(localised), _concepts(localised, most), _remarks(localised)])
+    return "\n".join([MEASURES.text(localised), _concepts(localised, most), _remarks(localised)])
 
 
 def _concepts(localised: xr.Dataset, most: int) -> str:

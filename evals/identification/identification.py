@@ -95,7 +95,7 @@ def identify(
         (input, concept) or (input, label), of the same inputs: all concepts that compete.
     right : array of int
         (neuron,) index of each neuron's concept among the labels, -1 where it is not known:
-        see :func:`evals.identification.known_neurons.right_places`.
+        see :func:`evals.scoring.labelled.right_places`.
     metrics : sequence of str or Metric
         Names in the table of metrics.
     options : IdentificationOptions

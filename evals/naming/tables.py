@@ -24,23 +24,43 @@ def _means(variable: str) -> Callable[[xr.Dataset], list[float]]:
     return lambda names: [mean_defined(own) for own in names[variable].values.T]
 
 
+def _different(names: xr.Dataset) -> list[int]:
+    chosen = names["name"].transpose("metric", "concept").values.astype(str)
+    return [len(set(own) - {""}) for own in chosen]
+
+
 METRICS = ResultTable(
     "metric",
     {
-        "verdict": Column("", "sanity"),
+        "verdict": Column("", "sanity checks", "of the metric", short="sanity"),
         "votes": Column(
-            "", "", "takes part", lambda names: np.where(names["votes"].values, "yes", "no")
+            "",
+            "",
+            "whether the metric takes part in the consensus",
+            lambda names: np.where(names["votes"].values, "yes", "no"),
         ),
-        "agrees": Column(".3f", "", "fraction of consensus names that it chooses too", _agreeing),
-        "score": Column(".3f", "", "mean score of its names", _means("score")),
-        "margin": Column(".3f", "", "mean over the second-best", _means("margin")),
+        "agrees": Column(
+            ".1%", "", "fraction of concepts with a consensus that it names likewise", _agreeing
+        ),
+        "score": Column(
+            ".3f", "mean score", "of its names, on the scoring half", _means("score"), short="score"
+        ),
+        "margin": Column(
+            ".3f", "mean margin", "over the second-best label", _means("margin"), short="margin"
+        ),
         "tied": Column(
             "d",
             "",
             "names that another label equals",
             lambda names: (names["tied"].values > 0).sum(axis=0),
         ),
-        "right_share": Column(".3f", "right"),
+        "undefined": Column(
+            ".2%", "", "fraction of undefined pairs", "undefined_share", short=None
+        ),
+        "names": Column("d", "", "different names", _different, short=None),
+        "right": Column(
+            ".1%", "correct", "fraction of correct names, where the label is known", "right_share"
+        ),
     },
 )
 """A row for each metric as a namer; of schema ``names``."""

@@ -22,6 +22,8 @@ from dashboards.views.results import (
     scores,
     stability,
 )
+from evals.naming import tables
+from registry.columns import Column
 from tests.dashboards import fabricate, fabricate_results
 from tests.dashboards.fabricate_results import METRICS
 
@@ -475,6 +477,25 @@ def test_metrics_are_told_as_namers() -> None:
     assert frame.loc["iou", "score"] == pytest.approx(np.mean([0.9, 0.8, 0.7, 0.6, 0.5]))
     untested = own.assign(verdict=("metric", np.array(["untested"] * 2)))
     assert set(names.metric_frame(untested)["verdict"]) == {"– untested"}
+
+
+def test_a_column_that_is_declared_is_shown_on_the_console_and_on_the_page(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    column = Column(".2f", "spread", "deviation of scores", lambda own: own["score"].std("concept"))
+    monkeypatch.setitem(tables.METRICS.columns, "spread", column)  # type: ignore[arg-type]
+    own = fabricate.names()
+    expected = own["score"].std("concept")
+    [page] = [
+        p for p in names.VIEW.parts({"a": own}) if getattr(p, "title", "") == "Metrics as namers"
+    ]
+    assert page.columns["spread"] == column
+    shown = page.frame.set_index("metric")["spread"]
+    assert shown.to_dict() == pytest.approx(expected.to_series().to_dict())
+    lines = tables.names_table(own).splitlines()
+    header = next(line for line in lines if line.startswith("metric"))
+    assert header.split()[-1] == "spread"
+    assert f"{expected.sel(metric='iou').item():.2f}" in "".join(lines)
 
 
 def test_the_forms_behind_verdicts_are_told() -> None:

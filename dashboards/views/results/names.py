@@ -28,17 +28,6 @@ MOST_NAMES = 25
 """Names that are drawn."""
 
 UNTESTED = {"untested": "– untested"}
-METRIC_COLUMNS = {
-    "verdict": Column(header="sanity checks", help="of the metric"),
-    "votes": Column(help="whether the metric takes part in the consensus"),
-    "agrees": Column(".1%", help="fraction of concepts with a consensus that it names likewise"),
-    "score": Column(".3f", "mean score", "of its names, on the scoring half"),
-    "margin": Column(".3f", "mean margin", "over the second-best label"),
-    "tied": Column("d", help="names that another label equals"),
-    "undefined": Column(".2%", help="fraction of undefined pairs"),
-    "names": Column("d", help="different names"),
-    "right": Column(".1%", "correct", "fraction of correct names, where the label is known"),
-}
 CONCEPT_COLUMNS = {
     "votes": Column("d", help="voting metrics that choose it"),
     "share": Column(".0%", "of the voters"),
@@ -69,7 +58,7 @@ def blocks(at: Setting) -> Iterator[Part]:
     notes = (names_note(own), f"Verdicts rest on these forms: {forms}." if forms else "")
     note = " ".join(filter(None, notes))
     metrics = metric_frame(own)
-    yield at.table("metrics", metrics, "Metrics as namers", note=note, columns=METRIC_COLUMNS)
+    yield at.table("metrics", metrics, "Metrics as namers", note=note, columns=METRICS.columns)
     if at.chosen["metric"] in namers_of(own):
         yield _frequent(at, at.chosen["metric"])
     yield _agreement(at)
@@ -81,17 +70,10 @@ def blocks(at: Setting) -> Iterator[Part]:
 
 def metric_frame(own: xr.Dataset) -> pd.DataFrame:
     """Return a row per metric: those that vote first, those that agree most with all first."""
-    chosen = own["name"].transpose("metric", "concept").values.astype(str)
     frame = frame_of(METRICS, own).assign(
         verdict=[UNTESTED.get(v, v) for v in verdict_texts(texts(own, "verdict"))],
         votes=np.where(own["votes"].values.astype(bool), "✓ votes", "✗ no vote"),
-        score=own["score"].mean("concept").values,
-        margin=own["margin"].mean("concept").values,
-        undefined=own["undefined_share"].values,
-        names=[len(set(names) - {""}) for names in chosen],
     )
-    frame = frame.rename(columns={"right_share": "right"})
-    frame = frame[["metric", *(name for name in METRIC_COLUMNS if name in frame)]]
     by, ascending = ["votes", "agrees"], [True, False]
     return frame.sort_values(by, ascending=ascending, kind="stable", ignore_index=True)
 

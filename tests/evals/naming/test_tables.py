@@ -37,9 +37,9 @@ def names() -> xr.Dataset:
 def test_metrics_stand_beside_their_verdicts():
     lines = names_table(names()).splitlines()[4:]
     assert lines[0].split() == ["metric", "sanity", "votes", "agrees", "score", "margin", "tied"]
-    assert lines[1].split() == ["iou", "passes", "yes", "1.000", "0.700", "0.600", "1"]
-    assert lines[2].split() == ["auprc", "passes", "yes", "0.500", "0.700", "0.600", "0"]
-    assert lines[3].split() == ["recall", "fails", "no", "0.500", "0.825", "0.725", "0"]
+    assert lines[1].split() == ["iou", "passes", "yes", "100.0%", "0.700", "0.600", "1"]
+    assert lines[2].split() == ["auprc", "passes", "yes", "50.0%", "0.700", "0.600", "0"]
+    assert lines[3].split() == ["recall", "fails", "no", "50.0%", "0.825", "0.725", "0"]
 
 
 def test_concepts_on_which_voting_metrics_agree_come_first():
@@ -61,7 +61,7 @@ def test_right_names_are_told_where_they_are_known():
         right_share=("metric", [1.0, 0.5, np.nan]), n_right_known=2, consensus_right_share=0.5
     )
     text = names_table(known)
-    assert text.splitlines()[6].split()[-1] == "0.500"
+    assert text.splitlines()[6].split()[-1] == "50.0%"
     assert "Of 2 whose right label is known, the consensus names 50.0% rightly." in text
 
 

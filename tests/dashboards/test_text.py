@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from dashboards.views.parts.text import (
     count_text,
     duration_text,
-    flat,
     literal,
     number_text,
     size_text,
     time_text,
     value_text,
 )
+from registry.catalog.runs import flat
 
 
 @given(st.text())

@@ -14,7 +14,7 @@ A table is declared in the room that makes its dataset, as ``METRICS`` of
   its ``help``, which is the variable's ``long_name`` by the schema unless another is given
   (``METRICS.help(key, schema)``).
 
-A column whose variable a dataset does not have, or that says nothing in any row, is left out.
+A column whose variable a dataset does not have, or that has a value in no row, is left out.
 """
 
 from __future__ import annotations
@@ -86,22 +86,22 @@ class ResultTable:
     columns: Mapping[str, Column]
     sort_by: str = ""
 
-    def values(self, dataset: xr.Dataset, silent: bool = False) -> dict[str, np.ndarray]:
+    def values(self, dataset: xr.Dataset, keep_empty: bool = False) -> dict[str, np.ndarray]:
         """Return what each column holds, in the order of rows, numbers as they are.
 
         Parameters
         ----------
         dataset : xr.Dataset
             Of the table's schema.
-        silent : bool
-            Whether columns stay that say nothing in any row.
+        keep_empty : bool
+            Whether columns stay that have a value in no row.
         """
         dims = self._dims
         across = np.meshgrid(*(dataset[name].values for name in dims), indexing="ij")
         held = {name: values.ravel() for name, values in zip(dims, across, strict=True)}
         for name in self.columns.keys() - held.keys():
             values = self._column(name, dataset)
-            if values is not None and (silent or not all(map(_is_missing, values.tolist()))):
+            if values is not None and (keep_empty or not all(map(_is_missing, values.tolist()))):
                 held[name] = values
         held = {name: held[name] for name in [*dims, *self.columns] if name in held}
         if self.sort_by not in held:

@@ -195,8 +195,8 @@ Part: TypeAlias = Heading | Note | Numbers | Table | Figure | Pictures
 
 
 def frame_of(table: ResultTable, dataset: xr.Dataset) -> pd.DataFrame:
-    """Return the rows that a declared table has of a dataset, silent columns too."""
-    return pd.DataFrame(table.values(dataset, silent=True))
+    """Return the rows that a declared table has of a dataset, empty columns too."""
+    return pd.DataFrame(table.values(dataset, keep_empty=True))
 
 
 def numbers_of(

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
 from evals.kernels.columns import by_column
@@ -107,8 +107,7 @@ def count_bits(typingctx: Any, word: Any) -> Any:
     return types.uint64(types.uint64), generate
 
 
-@njit(nogil=True, cache=True)
-def make_state(n_words):  # type: ignore[no-untyped-def]
+def make_state(n_words: int) -> np.ndarray:
     """Return zeros (word, STATE) that begin at a cache line."""
     held = np.zeros((n_words + 1) * STATE)
     skipped = (-held.ctypes.data % 64) // 8

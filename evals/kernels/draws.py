@@ -331,13 +331,14 @@ def _draw(weights: np.ndarray, generator: np.random.Generator) -> np.ndarray:
 @njit(nogil=True, cache=True)
 def _cumulate(weights, order, ends):  # type: ignore[no-untyped-def]
     """Return the weight (group, draw) down to the end of each group."""
-    reached = np.zeros((ends.size, weights.shape[1]))
+    reached = np.empty((ends.size, weights.shape[1]))
     cell = 0
     for group in range(ends.size):
-        if group:
-            reached[group] = reached[group - 1]
+        for draw in range(weights.shape[1]):
+            reached[group, draw] = reached[group - 1, draw] if group else 0
         while cell < ends[group]:
-            reached[group] += weights[order[cell]]
+            for draw in range(weights.shape[1]):
+                reached[group, draw] += weights[order[cell], draw]
             cell += 1
     return reached
 
@@ -350,8 +351,8 @@ def _walk(weights, true, order, ends):  # type: ignore[no-untyped-def]
     precision, wins = np.zeros((2, n_draws))
     cell = 0
     for group in range(ends.size):
-        before[:] = found
-        missed_before[:] = reached - found
+        for draw in range(n_draws):
+            before[draw], missed_before[draw] = found[draw], reached[draw] - found[draw]
         while cell < ends[group]:
             for draw in range(n_draws):
                 reached[draw] += weights[order[cell], draw]

@@ -312,7 +312,8 @@ def average_precision(ranking: Ranking, truth: Indicators) -> np.ndarray:
     precision = np.zeros((ranking.n_columns, truth.n_columns))
     walk = (ranking.starts, ranking.inputs, ranking.is_last, ranking.n_inputs, truth.totals)
     if _fastest(truth) == "words":
-        _precision_in_words(*walk, truth.row_words, precision)
+        words = truth.row_words
+        _precision_in_words(*walk, words, make_state(words.shape[2]), precision)
     else:
         _precision_in_lists(*walk, *truth.lists, precision)
     return precision
@@ -381,7 +382,8 @@ def _count_in_lists(starts, inputs, lengths, row_starts, row_columns, counts):  
         for cut in range(lengths.shape[0]):
             found = counts[cut, column]
             if cut:
-                found[:] = counts[cut - 1, column]
+                for k in range(found.size):
+                    found[k] = counts[cut - 1, column, k]
             for i in range(starts[column] + done, starts[column] + lengths[cut, column]):
                 for k in range(row_starts[inputs[i]], row_starts[inputs[i] + 1]):
                     found[row_columns[k]] += 1
@@ -441,12 +443,12 @@ def _precision_in_lists(  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True)
 def _precision_in_words(  # type: ignore[no-untyped-def]
-    starts, inputs, is_last, n_inputs, totals, words, precision
+    starts, inputs, is_last, n_inputs, totals, words, states, precision
 ):
     """Walk down the stored inputs, 64 columns of truth at a time."""
     n_groups, _, n_words = words.shape
-    states = make_state(n_words)
     sums = states[:, LANES:]
+    before = np.empty((n_words, LANES))
     most_legs = 2 * (n_inputs // MANY_TIED) + 2
     most = 2 * n_inputs + UNROLLED * most_legs
     order = np.empty(most, dtype=np.uint32)
@@ -464,8 +466,7 @@ def _precision_in_words(  # type: ignore[no-untyped-def]
             begin = 0
             for leg in range(n_legs):
                 if scales[leg] != 1:
-                    before = sums.copy()
-                    sums[:] = 0
+                    _move(sums, before)
                 for first in range(begin, ends[leg], STEPS_AT_ONCE):
                     end = min(first + STEPS_AT_ONCE, ends[leg])
                     for word in range(n_words):  # the first one brings the others to the cache
@@ -479,13 +480,29 @@ def _precision_in_words(  # type: ignore[no-untyped-def]
                                 at_shares + 8 * i,
                             )
                 if scales[leg] != 1:
-                    sums[:] = before + sums * scales[leg]
+                    _add_scaled(sums, scales[leg], before)
                 begin = ends[leg]
             for word in range(n_words):
                 lane = (group * n_words + word) * LANES
                 for k in range(lane, min(lane + LANES, totals.size)):
                     found, total = states[word, k - lane], states[word, LANES + k - lane]
                     precision[column, k] = _finish(found, total, totals[k], n_inputs)
+
+
+@njit(nogil=True, cache=True)
+def _move(sums, before):  # type: ignore[no-untyped-def]
+    """Keep sums in another array, and begin anew."""
+    # In loops, as in all kernels: numba compiles six seconds at a slice that is set to an array.
+    for word in range(sums.shape[0]):
+        for k in range(sums.shape[1]):
+            before[word, k], sums[word, k] = sums[word, k], 0
+
+
+@njit(nogil=True, cache=True)
+def _add_scaled(sums, scale, before):  # type: ignore[no-untyped-def]
+    for word in range(sums.shape[0]):
+        for k in range(sums.shape[1]):
+            sums[word, k] = before[word, k] + sums[word, k] * scale
 
 
 @njit(nogil=True, cache=True)
@@ -529,9 +546,8 @@ def _plan_steps(inputs, is_last, order, gains, shares, ends, scales):  # type: i
 def _end_leg(n_steps, order, gains, shares):  # type: ignore[no-untyped-def]
     """Add steps that change nothing, up to a whole stride; return the number of steps then."""
     end = -(-n_steps // UNROLLED) * UNROLLED
-    order[n_steps:end] = 0
-    gains[n_steps:end] = 0
-    shares[n_steps:end] = 0
+    for step in range(n_steps, end):
+        order[step], gains[step], shares[step] = 0, 0, 0
     return end
 
 

@@ -15,7 +15,7 @@ import h5netcdf
 import h5py
 import numpy as np
 import xarray as xr
-from xarray.backends import BackendArray, H5NetCDFStore
+from xarray.backends import BackendArray, CachingFileManager, H5NetCDFStore
 from xarray.conventions import encode_dataset_coordinates
 from xarray.core.indexing import LazilyIndexedArray
 
@@ -91,22 +91,22 @@ def read_file(path: Path, **options: Any) -> xr.Dataset:
         If it cannot be read; later reads of its variables raise it too.
     """
     with reading(path):
-        store = _Store.open(str(path), phony_dims="access")
-        return xr.open_dataset(store, engine="store", **options)
+        kept = {"phony_dims": "access", "decode_vlen_strings": True}
+        manager = CachingFileManager(_ReadFile, str(path), mode="r", kwargs=kept)
+        return xr.open_dataset(_Store(manager, mode="r"), engine="store", **options)
 
 
 class _Store(H5NetCDFStore):
     """A file whose variables raise a StoreError, whenever they are read, if they are damaged."""
 
     def open_store_variable(self, name: str, var: Any) -> xr.Variable:
-        once = _Once(var._parent, name, var.dimensions)
-        variable: xr.Variable = super().open_store_variable(name, once)  # type: ignore[no-untyped-call]
+        variable: xr.Variable = super().open_store_variable(name, var)  # type: ignore[no-untyped-call]
         lazy: Any = variable._data
         data = LazilyIndexedArray(_StoredArray(lazy.array, self._filename))
         return xr.Variable(variable.dims, data, variable.attrs, variable.encoding, fastpath=True)
 
 
-class _Once(h5netcdf.Variable):  # type: ignore[misc]
+class _ReadVariable(h5netcdf.Variable):  # type: ignore[misc]
     """A variable that is looked up in its file once, not for each of its properties."""
 
     @cached_property
@@ -116,6 +116,21 @@ class _Once(h5netcdf.Variable):  # type: ignore[misc]
     @cached_property
     def shape(self) -> Any:
         return super().shape
+
+
+class _ReadDimension(h5netcdf.Dimension):  # type: ignore[misc]
+    """A dimension whose size is read once."""
+
+    @cached_property
+    def size(self) -> Any:
+        return super().size
+
+
+class _ReadFile(h5netcdf.File):  # type: ignore[misc]
+    """A file that is only read, so that nothing of it is looked up twice."""
+
+    _variable_cls = _ReadVariable
+    _dimension_cls = _ReadDimension
 
 
 class _StoredArray(BackendArray):

@@ -118,19 +118,10 @@ class _ReadVariable(h5netcdf.Variable):  # type: ignore[misc]
         return super().shape
 
 
-class _ReadDimension(h5netcdf.Dimension):  # type: ignore[misc]
-    """A dimension whose size is read once."""
-
-    @cached_property
-    def size(self) -> Any:
-        return super().size
-
-
 class _ReadFile(h5netcdf.File):  # type: ignore[misc]
-    """A file that is only read, so that nothing of it is looked up twice."""
+    """A file that is only read, with variables that are looked up once."""
 
     _variable_cls = _ReadVariable
-    _dimension_cls = _ReadDimension
 
 
 class _StoredArray(BackendArray):

@@ -12,6 +12,9 @@ from typing import Any
 import altair as alt
 import numpy as np
 import pandas as pd
+from altair.utils.schemapi import disable_debug_mode
+
+disable_debug_mode()  # a chart is validated whole when it is drawn, not each of its objects too
 
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY = (
     "#0072B2",

@@ -280,8 +280,10 @@ class DrawnStatistics:
 
     def _detect(self, groups: _Groups, true: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return average precision and area under the ROC curve."""
-        precision, area = _walk(self._weights, true, groups.order, groups.ends)
-        return precision, area
+        reached, found, precision, wins = np.zeros((4, true.shape[1]))
+        _walk(self._weights, true, groups.order, groups.ends, reached, found, precision, wins)
+        pairs = found * (reached - found)
+        return _divide(precision, found), _divide(wins, pairs)
 
     def average_precision(self, alpha: float | None) -> np.ndarray:
         """Average precision of labels as scores of active inputs."""
@@ -328,6 +330,10 @@ def _draw(weights: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     return drawn
 
 
+def _divide(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    return np.asarray(sums / np.where(counts > 0, counts, np.nan))
+
+
 @njit(nogil=True, cache=True)
 def _cumulate(weights, order, ends):  # type: ignore[no-untyped-def]
     """Return the weight (group, draw) down to the end of each group."""
@@ -344,27 +350,22 @@ def _cumulate(weights, order, ends):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _walk(weights, true, order, ends):  # type: ignore[no-untyped-def]
-    """Return average precision and area under the ROC curve (draw,), from the highest group on."""
-    n_draws = weights.shape[1]
-    reached, found, before, missed_before = np.zeros((4, n_draws))
-    precision, wins = np.zeros((2, n_draws))
+def _walk(weights, true, order, ends, reached, found, precision, wins):  # type: ignore[no-untyped-def]
+    """Sum precision at each true cell, and pairs in order (draw,), from the highest group on."""
+    before, missed_before = np.zeros_like(found), np.zeros_like(found)
     cell = 0
     for group in range(ends.size):
-        for draw in range(n_draws):
+        for draw in range(found.size):
             before[draw], missed_before[draw] = found[draw], reached[draw] - found[draw]
         while cell < ends[group]:
-            for draw in range(n_draws):
+            for draw in range(found.size):
                 reached[draw] += weights[order[cell], draw]
                 found[draw] += true[order[cell], draw]
             cell += 1
-        for draw in range(n_draws):
+        for draw in range(found.size):
             gained, missed = found[draw] - before[draw], reached[draw] - found[draw]
             precision[draw] += gained * (found[draw] / max(reached[draw], 1.0))
             wins[draw] += (missed - missed_before[draw]) * ((before[draw] + found[draw]) / 2)
-    pairs = found * (reached - found)
-    area = wins / np.where(pairs > 0, pairs, np.nan)
-    return precision / np.where(found > 0, found, np.nan), area
 
 
 @njit(nogil=True, cache=True)

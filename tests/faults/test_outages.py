@@ -159,6 +159,12 @@ def test_a_connection_cut_within_a_run(
 
 def test_a_killed_worker_is_noted_and_its_task_due_again(slow: Site, database_url: str) -> None:
     targets = ("slow", "slow-mean", "slow-too")
+    declaration = slow.root / "experiments.toml"
+    declared = declaration.read_text()
+    # It is killed long before its end, however busy the machine is.
+    declaration.write_text(
+        declared.replace("factor = 5.0, sleep = 1.5", "factor = 5.0, sleep = 60")
+    )
     with program(slow, "run", *targets, "--workers", "2") as run:
         wait_for(lambda: in_the_middle(slow, 2) or run.poll() is not None)
         with slow.catalog() as catalog:
@@ -167,6 +173,7 @@ def test_a_killed_worker_is_noted_and_its_task_due_again(slow: Site, database_ur
         assert status["process"]["pid"] != run.pid
         os.kill(status["process"]["pid"], signal.SIGKILL)
         printed, _ = run.communicate(timeout=120)
+    declaration.write_text(declared)
     assert run.returncode == 1, printed
     assert "the process was killed by SIGKILL" in printed
     with slow.catalog() as catalog:

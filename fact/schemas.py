@@ -165,10 +165,7 @@ ACTIVATIONS = Schema(
     name="activations",
     version=1,
     title="Activations of neurons in every image",
-    coords={
-        "image": IMAGE,
-        "neuron": _int64("neuron", "index of the neuron"),
-    },
+    coords={"image": IMAGE, "neuron": _int64("neuron", "index of the neuron")},
     variables={
         "activation": _float32("image neuron", "activation of the neuron"),
         "name": _text("neuron", "name of the neuron"),
@@ -190,9 +187,7 @@ LABELS = Schema(
     version=1,
     title="What every image shows",
     coords=LABELLED,
-    variables={
-        "value": _float32("image label", "0 or 1, or the probability that it is shown"),
-    },
+    variables={"value": _float32("image label", "0 or 1, or the probability that it is shown")},
     sharded_along="image",
 )
 
@@ -260,10 +255,7 @@ ENCODINGS = Schema(
     name="encodings",
     version=1,
     title="What a foundation model sees where each concept is, in the images it is strongest in",
-    coords={
-        "sample": _int64("sample", "index of the encoding"),
-        "concept": CONCEPT,
-    },
+    coords={"sample": _int64("sample", "index of the encoding"), "concept": CONCEPT},
     variables={
         "encoding": _float32(
             "sample channel",
@@ -318,10 +310,7 @@ MAPS = Schema(
     name="maps",
     version=1,
     title="Where each concept is, in a few of the images that it is present in",
-    coords={
-        "concept": CONCEPT,
-        "rank": _int64("rank", "position by presence, from 0"),
-    },
+    coords={"concept": CONCEPT, "rank": _int64("rank", "position by presence, from 0")},
     variables={
         **RANKED,
         "map": _float32("concept rank y x", "part of each cell in the presence"),

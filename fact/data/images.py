@@ -406,11 +406,7 @@ def _read_ahead(
 
 
 def write_parts(
-    run: Run,
-    count: int,
-    size: int,
-    make: Callable[[int, slice], xr.Dataset],
-    unit: str = "images",
+    run: Run, count: int, size: int, make: Callable[[int, slice], xr.Dataset], unit: str = "images"
 ) -> ShardWriter:
     """Write a stage's parts; a run that was stopped goes on at its next part.
 

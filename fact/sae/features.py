@@ -92,12 +92,7 @@ class ShuffledFeatures:
     """
 
     def __init__(
-        self,
-        shards: Shards,
-        batch: int,
-        seed: int,
-        scale: float = 1.0,
-        memory: int = MEMORY,
+        self, shards: Shards, batch: int, seed: int, scale: float = 1.0, memory: int = MEMORY
     ) -> None:
         if batch < 1 or not scale > 0:
             raise ValueError(f"batch {batch}, scale {scale}; expected at least 1 and above 0")

@@ -26,14 +26,7 @@ from fact.networks.arrays import AnyArray, as_numpy, checked_labels, image_ids, 
 from fact.networks.layers import grid_shape, to_positions
 from fact.networks.network import Network, as_network
 from fact.sae.model import TopKSAE
-from fact.traces.spliced import (
-    ConceptSource,
-    Pick,
-    SplicedPass,
-    Target,
-    forward_spliced,
-    picks,
-)
+from fact.traces.spliced import ConceptSource, Pick, SplicedPass, Target, forward_spliced, picks
 
 TOLERANCE = 1e-5
 """Largest residual that float32 and an honest network can have (float32 reaches 1e-6)."""

@@ -75,11 +75,7 @@ def _chosen(measured: xr.Dataset, config: DecisionConfig) -> NDArray[np.intp]:
 
 
 def _explain_measured(
-    source: ConceptSource,
-    measured: xr.Dataset,
-    pictures: NDArray[np.uint8],
-    most: int,
-    smooth: int,
+    source: ConceptSource, measured: xr.Dataset, pictures: NDArray[np.uint8], most: int, smooth: int
 ) -> xr.Dataset:
     """Return decisions on measured images, of which these are the ``pictures``."""
     shares = decision_shares(measured["contribution"].load(), most)

@@ -173,10 +173,7 @@ class ConceptSurgery:
         values = self._codes.values * self._concepts.at_entries(self._codes, factors)
         reconstruction = self._concepts.decode(Codes(values, self._codes.indices))
         network = self._source.network
-        with (
-            network.explanation_mode(),
-            resume(network.module, self._source.layer, reconstruction),
-        ):
+        with network.explanation_mode(), resume(network.module, self._source.layer, reconstruction):
             return network.logits(self._one)
 
     def promise(self, factors: Tensor) -> Tensor:
@@ -348,10 +345,7 @@ def _mean(values: Floats) -> Floats:
 
 
 def summarise(
-    outcome: Outcome,
-    labels: NDArray[np.int64],
-    plan: InterventionPlan,
-    n_draws: int = 500,
+    outcome: Outcome, labels: NDArray[np.int64], plan: InterventionPlan, n_draws: int = 500
 ) -> xr.Dataset:
     """Return curves, areas under them, and changes against promises; see ``intervention``.
 

@@ -134,9 +134,7 @@ def alive_concepts(measured: xr.Dataset, most: int | None) -> NDArray[np.int64]:
     return np.sort(ranked[:most])
 
 
-def _pairs(
-    chosen: xr.Dataset,
-) -> tuple[NDArray[np.str_], NDArray[np.bool_], NDArray[np.int64]]:
+def _pairs(chosen: xr.Dataset) -> tuple[NDArray[np.str_], NDArray[np.bool_], NDArray[np.int64]]:
     """Return ids (concept, rank), which of them are of an image, and the concept of each such."""
     names = chosen["image"].values.astype(str)
     filled = names != ""

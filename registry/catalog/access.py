@@ -412,8 +412,4 @@ def _select(
 
 def _curve(series: Series) -> dict[str, list[Any]]:
     times = [datetime.fromtimestamp(ms / 1000, UTC) for ms in series.column("timestamps")]
-    return {
-        "steps": series.column("steps"),
-        "values": series.column("values"),
-        "timestamps": times,
-    }
+    return {"steps": series.column("steps"), "values": series.column("values"), "timestamps": times}

@@ -104,9 +104,7 @@ def list_(what: tuple[str, ...], as_json: bool) -> None:
     described = project.declaration.describe()
     if what:
         chosen = {cell.experiment for cell in project.graph.select(what)}
-        described = {
-            "experiments": [e for e in described["experiments"] if e["name"] in chosen],
-        }
+        described = {"experiments": [e for e in described["experiments"] if e["name"] in chosen]}
     if as_json:
         click.echo(json.dumps(described, indent=2))
         return

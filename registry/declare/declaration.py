@@ -25,13 +25,7 @@ from registry.declare.declared import (
     format_value,
     parse_reference,
 )
-from registry.declare.faults import (
-    ConfigError,
-    DeclarationError,
-    Fault,
-    FaultList,
-    KeyPath,
-)
+from registry.declare.faults import ConfigError, DeclarationError, Fault, FaultList, KeyPath
 from registry.declare.stage import Slot, Stage
 from registry.declare.tables import Draft, DraftReader, Values
 from registry.suggest import nearest

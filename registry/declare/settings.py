@@ -14,13 +14,7 @@ from typing import Annotated, Any, TypeVar
 import pydantic
 import pydantic_core
 
-from registry.declare.faults import (
-    ConfigError,
-    Fault,
-    RenamedWarning,
-    StageError,
-    renamed,
-)
+from registry.declare.faults import ConfigError, Fault, RenamedWarning, StageError, renamed
 from registry.suggest import nearest
 
 T = TypeVar("T")

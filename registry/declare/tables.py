@@ -17,13 +17,7 @@ from registry.declare.declared import (
     SelectionError,
     parse_reference,
 )
-from registry.declare.faults import (
-    ConfigError,
-    FaultList,
-    KeyPath,
-    StageError,
-    describe_value,
-)
+from registry.declare.faults import ConfigError, FaultList, KeyPath, StageError, describe_value
 from registry.declare.plugins import Kind, families, kinds, load_plugins
 from registry.declare.settings import KeyRules
 from registry.declare.stage import Stage, load_stage

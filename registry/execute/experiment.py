@@ -41,11 +41,7 @@ from registry.plan.artifacts import ExperimentStore
 from registry.plan.project import Project, open_project
 from registry.plan.sources import Code, code_of
 from registry.record.journal import journal_root, new_uid
-from registry.record.observer import (
-    JournalObserver,
-    SignalInterrupt,
-    signals_interrupt,
-)
+from registry.record.observer import JournalObserver, SignalInterrupt, signals_interrupt
 from registry.record.states import State
 from registry.store.datasets import Written
 from registry.suggest import RefusalError, nearest

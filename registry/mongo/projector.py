@@ -214,12 +214,7 @@ class Projector:
         self._patient_until = max(self._patient_until, time.monotonic() + patience)
 
 
-def sync(
-    project_root: Path,
-    database: Database,
-    *,
-    again: bool = False,
-) -> list[Synced]:
+def sync(project_root: Path, database: Database, *, again: bool = False) -> list[Synced]:
     """Project every journal with something left, and note runs that died.
 
     Parameters

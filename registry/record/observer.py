@@ -149,11 +149,7 @@ class JournalObserver(RunObserver):
 
     @_quietly
     def artifact_event(
-        self,
-        name: str,
-        filename: str,
-        metadata: Any = None,
-        content_type: str | None = None,
+        self, name: str, filename: str, metadata: Any = None, content_type: str | None = None
     ) -> None:
         """Note a file that the run made, and keep its content if it is not large."""
         path = Path(filename)

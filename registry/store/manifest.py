@@ -9,14 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from registry.store.durable import (
-    TEMPORARY,
-    StoreError,
-    file_sha256,
-    read_json,
-    sync,
-    write_json,
-)
+from registry.store.durable import TEMPORARY, StoreError, file_sha256, read_json, sync, write_json
 from registry.store.schema import json_value
 
 MANIFEST = "manifest.json"

@@ -68,15 +68,15 @@ def run(
         database = connect(project.root, name=project.declaration.project.database)
         if database is not None:
             database.close()
-    with Display() as display:
+    display = Display()
+    with display.bars:
         outcomes = run_plan(
             project,
             made,
             workers=workers,
-            here=here,
             journal_only=journal_only,
             watcher=display,
-            runner=runner,
+            runner="here" if here else runner,
         )
     print_results(outcomes)
     if any(outcome.ending is State.INTERRUPTED for outcome in outcomes):
@@ -88,7 +88,7 @@ def run(
 
 
 class Display(Watcher):
-    """Shows the running tasks, and a line for each that has ended; a context manager."""
+    """Shows what runs, while its ``bars`` are entered, and a line for each task that has ended."""
 
     MARKS: ClassVar = {
         State.COMPLETED: "[green]✓[/green]",
@@ -110,13 +110,6 @@ class Display(Watcher):
             disable=not out.is_terminal,
         )
         self.rows: dict[str, progress.TaskID] = {}
-
-    def __enter__(self) -> Display:
-        self.bars.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bars.stop()
 
     def started(self, task: Task, uid: str) -> None:
         """Add a bar, or print a line where no terminal shows bars."""

@@ -57,11 +57,6 @@ class Cell:
     former_name: str = ""
 
     @property
-    def hashed_stage(self) -> str:
-        """The name under which the stage enters fingerprints: the first that it had."""
-        return self.former_stages[0] if self.former_stages else self.stage
-
-    @property
     def result_config(self) -> dict[str, Any]:
         """What of the configuration enters the fingerprint, under frozen names."""
         return self.rules.hashed(self.config)
@@ -92,11 +87,6 @@ class Graph:
             if cell.name in needed:
                 needed.update(cell.needs.values())
         return needed
-
-    def resources_behind(self, names: Iterable[str]) -> tuple[str, ...]:
-        """Return the names of the resources that cells rest on, in order of the file."""
-        needed = self.behind(names)
-        return tuple(name for name in self.declaration.resources if name in needed)
 
     def select(self, texts: Iterable[str] = ()) -> tuple[Cell, ...]:
         """Return the cells that names, patterns, suites and partial cells mean.

@@ -70,12 +70,9 @@ class ResolvedTask:
     def described_inputs(self) -> dict[str, dict[str, Any]]:
         """Return what a record says of the inputs, as plain values."""
         keys = ("name", "kind", "fingerprint", "run", "content")
-        described = {
-            slot: {key: getattr(given, key) for key in keys} for slot, given in self.inputs.items()
-        }
         return {
-            slot: {key: value for key, value in facts.items() if value is not None}
-            for slot, facts in described.items()
+            slot: {key: vars(given)[key] for key in keys if vars(given)[key] is not None}
+            for slot, given in self.inputs.items()
         }
 
     def facts(self, project: Project) -> dict[str, Any]:
@@ -246,7 +243,7 @@ class TaskRun:
 
     def shards(self) -> ShardWriter:
         """Return the writer of the output in parts, which resumes what is there."""
-        from registry.store.shards import ShardWriter  # xarray, which handing out needs not
+        from registry.store.shards import ShardWriter  # heavy: xarray
 
         attributes, attempt = self.provenance().attributes(), self._attempt
         schema = self._task.stage.output

@@ -32,7 +32,6 @@ def run_plan(
     plan: Plan,
     *,
     workers: int = 1,
-    here: bool = False,
     journal_only: bool = False,
     watcher: Watcher | None = None,
     runner: str | Runner = "workers",
@@ -49,15 +48,13 @@ def run_plan(
         What to run.
     workers : int
         Tasks side by side, at least 1. Processes on this machine share the processor's cores.
-    here : bool
-        Run in this process, one task after the other; for debugging. The same as
-        ``runner="here"``.
     journal_only : bool
         Record to the journals alone.
     watcher : Watcher, optional
         Called when something happens.
     runner : str or Runner
-        What runs the tasks, or its name: ``workers``, ``here``, or that of a plug-in.
+        What runs the tasks, or its name: ``workers``, ``here`` (in this process, one task after
+        the other, for debugging), or that of a plug-in.
 
     Returns
     -------
@@ -72,8 +69,7 @@ def run_plan(
         If ``workers`` is below 1.
     """
     if isinstance(runner, str):
-        stages = {task.stage for task in plan.due}
-        runner = open_runner("here" if here else runner, stages, workers)
+        runner = open_runner(runner, {task.stage for task in plan.due}, workers)
     due = {task.name: task for task in plan.due}
     return _Schedule(project, runner, watcher or Watcher(), journal_only, due).run()
 

@@ -15,35 +15,13 @@ COLLECTION = "factbook.projects"
 PROJECT = "info.factbook.project"
 
 _FACTS = (
-    "uid",
-    "experiment",
-    "cell",
-    "stage",
-    "stage_version",
-    "fingerprint",
-    "overrides",
-    "inputs",
-    "output",
-    "sources",
-    "commit",
-    "project",
-    "root",
-    "pid",
-    "create_time",
-    "boot",
-    "host",
-    "interrupted_by",
-    "death_noted",
+    *("uid", "experiment", "cell", "stage", "stage_version", "fingerprint", "overrides"),
+    *("inputs", "output", "sources", "commit", "project", "root"),
+    *("pid", "create_time", "boot", "host", "interrupted_by", "death_noted"),
 )
 SUMMARY = (
-    "experiment.name",
-    "command",
-    "status",
-    "start_time",
-    "stop_time",
-    "heartbeat",
-    "config",
-    "result",
+    *("experiment.name", "command", "status", "start_time", "stop_time", "heartbeat"),
+    *("config", "result"),
     *(f"info.factbook.{name}" for name in _FACTS),
 )
 """What is returned of each run where nothing else is asked for: all but the packages, and what is
@@ -219,8 +197,8 @@ def find_run(database: Database, run: int | str) -> dict[str, Any] | None:
     number = int(run) if isinstance(run, int) or run.isdecimal() else None
     query = {"_id": number} if number is not None else {"info.factbook.uid": str(run)}
     with errors(database.address):
-        found: dict[str, Any] | None = plain_document(database.runs.find_one(query))
-        return found
+        found = database.runs.find_one(query)
+    return None if found is None else dict(plain_document(found))
 
 
 def find_metrics(database: Database, run_id: int) -> dict[str, dict[str, list[Any]]]:

@@ -54,15 +54,13 @@ def fingerprints(
         known[name] = fingerprint({**facts, "settings": entry.rules.hashed(entry.config)})
     for cell in graph.cells.values():
         if cell.name in needed:
-            inputs = {slot: known[name] for slot, name in cell.needs.items()}
-            known[cell.name] = fingerprint(
-                {
-                    "stage": cell.hashed_stage,
-                    "version": cell.version,
-                    "config": cell.result_config,
-                    "inputs": inputs,
-                }
-            )
+            facts = {
+                "stage": (cell.former_stages or (cell.stage,))[0],  # the first name that it had
+                "version": cell.version,
+                "config": cell.result_config,
+                "inputs": {slot: known[name] for slot, name in cell.needs.items()},
+            }
+            known[cell.name] = fingerprint(facts)
     return known
 
 

@@ -119,8 +119,8 @@ class Project:
 
     def _identities(self, graph: Graph, cells: Iterable[str]) -> dict[str, str | None]:
         """Return the identity of the data behind cells; None where it cannot be read."""
-        behind = graph.resources_behind(cells)
-        return {name: self._identity(self.declaration.resources[name])[0] for name in behind}
+        resources, behind = self.declaration.resources, graph.behind(cells)
+        return {name: self._identity(resources[name])[0] for name in resources if name in behind}
 
     def _identity(self, resource: Resource) -> tuple[str | None, str]:
         """Return the identity of a resource's data; or None, and why it cannot be read."""

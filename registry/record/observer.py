@@ -288,10 +288,6 @@ def signals_interrupt() -> AbstractContextManager[None]:
     one within 5 seconds is taken for the same wish, so that it cannot spoil the recording of
     the end.
     """
-    return handling_signals(_interrupter())
-
-
-def _interrupter() -> Callable[[int, FrameType | None], None]:
     last = -_PATIENCE
 
     def interrupt(number: int, frame: FrameType | None) -> None:
@@ -301,7 +297,7 @@ def _interrupter() -> Callable[[int, FrameType | None], None]:
             last = now
             raise SignalInterrupt(number)
 
-    return interrupt
+    return handling_signals(interrupt)
 
 
 def _keep(path: Path, folder: Path) -> str:

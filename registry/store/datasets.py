@@ -85,22 +85,14 @@ def write_dataset(
             "sharded_along": schema.sharded_along,
             "rows": list(dataset.rows),
         }
-        return _seal(folder, schema, provenance, facts, dataset.scalars)
-    schema.check(dataset)
-    folder.mkdir(parents=True, exist_ok=True)
-    labelled = schema.label(dataset).assign_attrs(provenance.attributes())
-    content = write_file(labelled, folder / DATASET)
-    facts = {"content": content, "sizes": {str(n): size for n, size in labelled.sizes.items()}}
-    return _seal(folder, schema, provenance, facts, scalars(labelled))
-
-
-def _seal(
-    folder: Path,
-    schema: Schema,
-    provenance: Provenance,
-    facts: Mapping[str, Any],
-    values: Mapping[str, Any],
-) -> Written:
+        values: Mapping[str, Any] = dataset.scalars
+    else:
+        schema.check(dataset)
+        folder.mkdir(parents=True, exist_ok=True)
+        labelled = schema.label(dataset).assign_attrs(provenance.attributes())
+        content = write_file(labelled, folder / DATASET)
+        facts = {"content": content, "sizes": {str(n): size for n, size in labelled.sizes.items()}}
+        values = scalars(labelled)
     entries = {
         "schema": schema.name,
         "schema_version": schema.version,

@@ -46,7 +46,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.delenv(URL_VARIABLE, raising=False)
         project = open_project(root)
         first, *others = project.plan().tasks
-        [outcome] = run_plan(project, project.plan([first.name]), here=True)
+        [outcome] = run_plan(project, project.plan([first.name]), runner="here")
         runs = {f"20261121T{n:06d}-{n:08x}": task for n, task in enumerate(others, 1)}
         for uid, task in runs.items():
             copy_output(project, project.current(first.name), uid, task)

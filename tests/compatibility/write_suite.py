@@ -97,7 +97,7 @@ def _run(root: Path, targets: list[str], force: bool = False) -> None:
         module.SHARD_BYTES = 1
     project = open_project(root)
     plan = project.plan(targets, force=force)
-    for outcome in run_plan(project, plan, here=True, watcher=Watcher()):
+    for outcome in run_plan(project, plan, runner="here", watcher=Watcher()):
         expected = Ending.FAILED if outcome.name == FAILING else Ending.COMPLETED
         assert outcome.ending is expected, outcome
         assert outcome.recorded, outcome

@@ -74,6 +74,8 @@ def run_everything(folder: Path) -> Project:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "experiments.toml").write_text(DECLARATION)
     project = open_project(folder)
-    outcomes = run_plan(project, project.plan(), here=True, journal_only=True, watcher=Watcher())
+    outcomes = run_plan(
+        project, project.plan(), runner="here", journal_only=True, watcher=Watcher()
+    )
     assert all(outcome.ending is State.COMPLETED for outcome in outcomes), outcomes
     return project

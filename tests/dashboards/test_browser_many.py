@@ -44,7 +44,7 @@ def train_again_and_again(root: Path, rounds: int) -> None:
         changed.write_text(declared.replace("k = 4,", f"k = 4, seed = {turn + 1},"))
         os.replace(changed, declaration)
         project = open_project(root)
-        outcomes = run_plan(project, project.plan(), here=True, watcher=Watcher())
+        outcomes = run_plan(project, project.plan(), runner="here", watcher=Watcher())
         assert len(outcomes) == 5, outcomes
         assert all(one.ending is State.COMPLETED for one in outcomes), outcomes
 

@@ -197,7 +197,7 @@ def test_a_change_of_a_projects_metric_is_noticed_where_it_is_named(monkeypatch,
     (tmp_path / "experiments.toml").write_text(declared)
     project = open_project(tmp_path)
     forget_code()
-    outcomes = run_plan(project, project.plan(), here=True, journal_only=True)
+    outcomes = run_plan(project, project.plan(), runner="here", journal_only=True)
     assert {outcome.ending for outcome in outcomes} == {State.COMPLETED}
     assert not [task.notes for task in project.plan().tasks if task.notes]
     (package / "parts.py").write_text(PARTS.format(factor=22))

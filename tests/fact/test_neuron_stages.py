@@ -102,7 +102,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project = open_project(root / "experiments.toml")
     with contextlib.chdir(root):  # as the command line does: paths are relative to the declaration
         outcomes = run_plan(
-            project, project.plan(), here=True, journal_only=True, watcher=Watcher()
+            project, project.plan(), runner="here", journal_only=True, watcher=Watcher()
         )
     assert not [outcome for outcome in outcomes if outcome.ending is not State.COMPLETED]
     return project

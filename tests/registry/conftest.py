@@ -38,7 +38,7 @@ def run_once(mongo_server: str, tmp_path_factory: pytest.TempPathFactory) -> Lab
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(URL_VARIABLE, url)
         patch.chdir(root)
-        outcomes = run_plan(project, project.plan(), here=True)
+        outcomes = run_plan(project, project.plan(), runner="here")
     return Lab(project, url, {outcome.name: outcome for outcome in outcomes})
 
 

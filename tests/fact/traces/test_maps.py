@@ -228,7 +228,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     root: Path = tmp_path_factory.mktemp("maps")
     (root / "experiments.toml").write_text(DECLARATION)
     project = open_project(root / "experiments.toml")
-    outcomes = run_plan(project, project.plan(), here=True, journal_only=True, watcher=Watcher())
+    outcomes = run_plan(
+        project, project.plan(), runner="here", journal_only=True, watcher=Watcher()
+    )
     failures = [o for o in outcomes if o.ending is not State.COMPLETED]
     assert not failures, [(o.name, o.message) for o in failures]
     return project

@@ -239,10 +239,10 @@ def test_the_dataset_of_any_run_is_reached_whatever_is_declared_by_now(
     address, _, options = mongo_server.partition("?")
     url = f"{address.rstrip('/')}/factbook_old_{secrets.token_hex(6)}?{options}"
     monkeypatch.setenv("FACTBOOK_MONGO", url)
-    old = run_plan(open_project(fresh), open_project(fresh).plan(["mean"]), here=True)
+    old = run_plan(open_project(fresh), open_project(fresh).plan(["mean"]), runner="here")
     end = "}\n\n[experiments.mean]"
     again = edit(fresh, end, end.replace("}", "}\nconfig = { factor = 4.0 }"))
-    new = run_plan(again, again.plan(["mean"]), here=True)
+    new = run_plan(again, again.plan(["mean"]), runner="here")
     values = {"twice": ([2, 4, 7], [4, 8, 14]), "mean": (13 / 3, 26 / 3)}
     declared = (fresh / "experiments.toml").read_text()
     for declaration in (declared, declared.partition("[experiments")[0]):  # then of nothing
@@ -273,7 +273,7 @@ def check_addresses(catalog: Catalog, run: RunView, values: Any) -> None:
 
 def test_what_is_gone_behind_a_run_is_left_out(fresh: Path) -> None:
     project = open_project(fresh)
-    twice, mean = run_plan(project, project.plan(["mean"]), here=True, journal_only=True)
+    twice, mean = run_plan(project, project.plan(["mean"]), runner="here", journal_only=True)
     with open_catalog(fresh, url="off") as catalog:
         shutil.rmtree(catalog.path(str(twice.uid)))
         assert catalog.input(str(mean.uid)).inputs == {}
@@ -355,7 +355,7 @@ def test_records_are_read_while_they_are_written(lab: Lab) -> None:
         reader.start()
     try:
         for _ in range(3):
-            run_plan(lab.project, lab.project.plan(["twice"], force=True), here=True)
+            run_plan(lab.project, lab.project.plan(["twice"], force=True), runner="here")
     finally:
         stop.set()
         for reader in readers:

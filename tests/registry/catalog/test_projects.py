@@ -22,7 +22,7 @@ def project(folder: Path, name: str, run: bool = True) -> Project:
     (folder / "experiments.toml").write_text(text)
     found = open_project(folder)
     if run:
-        [outcome] = run_plan(found, found.plan(["twice"]), here=True)
+        [outcome] = run_plan(found, found.plan(["twice"]), runner="here")
         assert outcome.recorded, outcome
     return found
 

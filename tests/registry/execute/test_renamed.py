@@ -115,7 +115,7 @@ def test_the_function_is_imported_when_it_is_needed(before: Project) -> None:
     files = sources.stage_sources(adding.name, adding.code_modules())
     own = [path.name for path in files if path.parent.name == "lately"]
     assert own == ["adding.py", "adding_up.py"], "its code counts as the stage's own"
-    [here] = run_plan(before, before.plan(["added"]), here=True)
+    [here] = run_plan(before, before.plan(["added"]), runner="here")
     assert here.is_good, here
     assert "lately.adding" in sys.modules
 
@@ -137,7 +137,7 @@ def test_a_path_that_leads_nowhere() -> None:
 
 
 def test_under_a_new_name_nothing_runs_again(before: Project) -> None:
-    [ran] = run_plan(before, before.plan(["added"]), here=True)
+    [ran] = run_plan(before, before.plan(["added"]), runner="here")
     fingerprint = before.plan(["added"]).task("added").fingerprint
     rename(before.root)
     with pytest.warns(RenamedWarning, match=r"toml:\d+: experiments\.added\.stage: 'lately\.addi"):
@@ -155,7 +155,7 @@ def test_under_a_new_name_nothing_runs_again(before: Project) -> None:
 
 
 def test_a_changed_key_is_the_only_reason_after_a_new_name(before: Project) -> None:
-    run_plan(before, before.plan(["added"]), here=True)
+    run_plan(before, before.plan(["added"]), runner="here")
     rename(before.root)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -206,7 +206,7 @@ def swept(before: Project) -> Project:
 
 
 def test_a_renamed_and_an_added_key_rerun_nothing(swept: Project) -> None:
-    run_plan(swept, swept.plan(["added"]), here=True)
+    run_plan(swept, swept.plan(["added"]), runner="here")
     before = {task.fingerprint for task in swept.plan(["added"]).tasks}
     rename_key(swept.root)
     with pytest.warns(RenamedWarning, match=r"toml:\d+: experiments\.added\.matrix\.factor: 'fac"):
@@ -225,7 +225,7 @@ def test_a_renamed_and_an_added_key_rerun_nothing(swept: Project) -> None:
 
 
 def test_only_what_changed_is_a_reason_after_a_new_name(swept: Project) -> None:
-    run_plan(swept, swept.plan(["added"]), here=True)
+    run_plan(swept, swept.plan(["added"]), runner="here")
     rename_key(swept.root)
     project = edit(
         swept.root,

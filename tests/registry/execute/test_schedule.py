@@ -113,7 +113,7 @@ def status(project: Project, name: str) -> State:
 
 def test_tasks_run_after_what_they_need_and_somebody_is_told(fresh: Path) -> None:
     listener = Listener()
-    outcomes = run(open_project(fresh), "mean", here=True, watcher=listener)
+    outcomes = run(open_project(fresh), "mean", runner="here", watcher=listener)
     assert listener.told == [
         ("started", "twice"),
         ("completed", "twice"),
@@ -129,7 +129,7 @@ def test_tasks_run_after_what_they_need_and_somebody_is_told(fresh: Path) -> Non
 
 def test_a_failure_blocks_what_needs_it_and_nothing_else(troubled: Project) -> None:
     targets = ("failing", "failing-mean", "twice")
-    outcomes = run(troubled, *targets, here=True)
+    outcomes = run(troubled, *targets, runner="here")
     assert outcomes["failing"].ending is State.FAILED
     assert outcomes["failing"].message == "RuntimeError: asked to fail"
     assert outcomes["failing-mean"] == TaskOutcome(
@@ -141,11 +141,13 @@ def test_a_failure_blocks_what_needs_it_and_nothing_else(troubled: Project) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("then", "here"), [("exit", True), ("exit", False), ("vanish", False)])
-def test_a_stage_that_ends_its_process_has_failed(fresh: Path, then: str, here: bool) -> None:
+@pytest.mark.parametrize(
+    ("then", "runner"), [("exit", "here"), ("exit", "workers"), ("vanish", "workers")]
+)
+def test_a_stage_that_ends_its_process_has_failed(fresh: Path, then: str, runner: str) -> None:
     old = 'scale"\nneeds = { numbers = "few" }\n\n[experiments.mean]'
     project = edit(fresh, old, old.replace("\n\n", f'\nconfig = {{ then = "{then}" }}\n\n'))
-    outcome = run(project, "twice", here=here)["twice"]
+    outcome = run(project, "twice", runner=runner)["twice"]
     assert outcome.ending is State.FAILED
     told = {
         "exit": "StageError: the stage ended the process, status 0",
@@ -157,9 +159,9 @@ def test_a_stage_that_ends_its_process_has_failed(fresh: Path, then: str, here: 
 
 def test_a_complete_task_runs_again_only_by_force(fresh: Path) -> None:
     project = open_project(fresh)
-    first = run(project, "twice", here=True)["twice"].uid
-    assert run(project, "twice", here=True) == {}
-    second = run(project, "twice", force=True, here=True)["twice"].uid
+    first = run(project, "twice", runner="here")["twice"].uid
+    assert run(project, "twice", runner="here") == {}
+    second = run(project, "twice", force=True, runner="here")["twice"].uid
     assert first != second
     assert project.current("twice").name == second
     folder = project.current("twice").parent
@@ -179,7 +181,7 @@ needs = { told = "mean", beside = "mean" }
 
 def test_a_slot_takes_what_fits_and_an_optional_one_may_stay_empty(fresh: Path) -> None:
     project = open_project(write_project(fresh, DESCRIPTIONS))
-    assert all(outcome.is_good for outcome in run(project, "of-*", here=True).values())
+    assert all(outcome.is_good for outcome in run(project, "of-*", runner="here").values())
     found = {name: open_dataset(project.current(name)) for name in ("of-numbers", "of-mean")}
     told = {name: (float(d["largest"]), int(d["others"])) for name, d in found.items()}
     assert told == {"of-numbers": (7.0, 0), "of-mean": (pytest.approx(13 / 3), 1)}
@@ -187,7 +189,7 @@ def test_a_slot_takes_what_fits_and_an_optional_one_may_stay_empty(fresh: Path) 
 
 def test_filling_an_optional_slot_makes_another_result(fresh: Path) -> None:
     project = open_project(write_project(fresh, DESCRIPTIONS))
-    run(project, "of-numbers", here=True)
+    run(project, "of-numbers", runner="here")
     project = edit(fresh, '{ told = "twice" }', '{ told = "twice", beside = "mean" }')
     task = project.plan(["of-numbers"]).task("of-numbers")
     assert task.reason == "input beside changed (mean is new here)"
@@ -197,22 +199,22 @@ def test_an_unreachable_database_refuses_the_task_and_says_so(
     fresh: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(URL_VARIABLE, "mongodb://me:s3cret@127.0.0.1:1")
-    outcome = run(open_project(fresh), "twice", here=True)["twice"]
+    outcome = run(open_project(fresh), "twice", runner="here")["twice"]
     assert outcome.ending is State.FAILED
     assert "mongodb://me:***@127.0.0.1:1" in outcome.message
     assert "s3cret" not in outcome.message
     assert journal_uids(fresh) == []
-    assert run(open_project(fresh), "twice", here=True, journal_only=True)["twice"].is_good
+    assert run(open_project(fresh), "twice", runner="here", journal_only=True)["twice"].is_good
 
 
 def test_an_input_that_vanishes_blocks_its_task(
     fresh: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project = open_project(fresh)
-    run(project, "twice", here=True)
+    run(project, "twice", runner="here")
     plan = project.plan(["mean"])
     (project.current("twice") / "manifest.json").unlink()
-    [outcome] = run_plan(project, plan, here=True)
+    [outcome] = run_plan(project, plan, runner="here")
     assert outcome.ending is State.BLOCKED
     assert "scaled: 'twice' is damaged (manifest.json is missing)" in outcome.message
 
@@ -240,7 +242,7 @@ def test_a_signal_interrupts_the_run_and_all_that_waits(
             )
 
     before = signal.getsignal(signal.SIGTERM)
-    outcomes = run(troubled, "endless", "endless-mean", here=True, watcher=Impatient())
+    outcomes = run(troubled, "endless", "endless-mean", runner="here", watcher=Impatient())
     assert signal.getsignal(signal.SIGTERM) == before
     assert [outcome.ending for outcome in outcomes.values()] == [State.INTERRUPTED] * 2
     assert status(troubled, "endless") is State.INTERRUPTED
@@ -263,14 +265,14 @@ def test_a_full_disk_is_told_recorded_and_resumed_from(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", until_full)
-        outcome = run(troubled, "parts", here=True)["parts"]
+        outcome = run(troubled, "parts", runner="here")["parts"]
     assert outcome.ending is State.FAILED
     assert outcome.message.startswith("StoreError: disk full: cannot write ")
     assert "part-000002.nc" in outcome.message
     journal = read_journal(journal_root(troubled.root) / str(outcome.uid))
     assert journal.status == "FAILED"
     assert status(troubled, "parts") is State.FAILED
-    again = run(troubled, "parts", here=True)["parts"]
+    again = run(troubled, "parts", runner="here")["parts"]
     resumed = read_journal(journal_root(troubled.root) / str(again.uid)).metrics["resumed"]
     assert resumed.column("values") == [2]
     assert troubled.plan(["parts"]).due == ()
@@ -407,9 +409,9 @@ def test_a_killed_run_is_resumed_to_the_same_bits(troubled: Project) -> None:
     done = subprocess.run([sys.executable, *words], cwd=troubled.root, env=environment)
     assert done.returncode == -signal.SIGKILL
     assert status(troubled, "parts") is State.DIED
-    resumed = run(troubled, "parts", here=True)["parts"]
+    resumed = run(troubled, "parts", runner="here")["parts"]
     content = troubled.plan(["parts"]).task("parts").state.content
-    whole = run(troubled, "parts", force=True, here=True)["parts"]
+    whole = run(troubled, "parts", force=True, runner="here")["parts"]
     assert troubled.plan(["parts"]).task("parts").state.content == content
     counts = [
         read_journal(journal_root(troubled.root) / str(outcome.uid))
@@ -423,7 +425,7 @@ def test_a_killed_run_is_resumed_to_the_same_bits(troubled: Project) -> None:
 def test_the_record_survives_a_database_that_is_killed_and_comes_back(own_server: Path) -> None:
     root = write_project(own_server, TROUBLE)
     listener, killed = KillTheServer(root), open_project(root)
-    outcome = run(killed, "slow", here=True, watcher=listener)["slow"]
+    outcome = run(killed, "slow", runner="here", watcher=listener)["slow"]
     assert listener.pid not in (0, server_pid(root))
     assert (outcome.ending, outcome.recorded) == (State.COMPLETED, True)
     database = connect(root)

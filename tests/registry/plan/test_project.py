@@ -20,7 +20,7 @@ from tests.registry.lab.project import DECLARATION, edit, write_project
 
 
 def run(project: Project, *targets: str, force: bool = False) -> dict[str, State]:
-    outcomes = run_plan(project, project.plan(targets, force=force), here=True)
+    outcomes = run_plan(project, project.plan(targets, force=force), runner="here")
     assert all(outcome.is_good for outcome in outcomes), outcomes
     return {outcome.name: outcome.ending for outcome in outcomes}
 

@@ -13,11 +13,10 @@ import os
 import shutil
 import urllib.request
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
@@ -40,58 +39,46 @@ if TYPE_CHECKING:
     import xarray as xr
 
 CLASSES = (
-    "T-shirt/top",
-    "Trouser",
-    "Pullover",
-    "Dress",
-    "Coat",
-    "Sandal",
-    "Shirt",
-    "Sneaker",
-    "Bag",
-    "Ankle boot",
+    *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+    *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
 )
-GROUPS = MappingProxyType(
-    {
-        "clothing": ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Shirt"),
-        "tops": ("T-shirt/top", "Pullover", "Coat", "Shirt"),
-        "outerwear": ("Pullover", "Coat"),
-        "full length": ("Trouser", "Dress"),
-        "footwear": ("Sandal", "Sneaker", "Ankle boot"),
-        "closed shoes": ("Sneaker", "Ankle boot"),
-    }
-)
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "clothing": ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Shirt"),
+    "tops": ("T-shirt/top", "Pullover", "Coat", "Shirt"),
+    "outerwear": ("Pullover", "Coat"),
+    "full length": ("Trouser", "Dress"),
+    "footwear": ("Sandal", "Sneaker", "Ankle boot"),
+    "closed shoes": ("Sneaker", "Ankle boot"),
+}
 """Groups of at least two classes: one of a single class could not be told from that class."""
 
-COUNTS = MappingProxyType({"train": 60_000, "test": 10_000})
+COUNTS: Mapping[str, int] = {"train": 60_000, "test": 10_000}
 SIDE = 28
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
 PUBLISHED = "fashion-mnist 2017"
 """Identity of the published data, however it is packed."""
 
-_PREFIX = MappingProxyType({"train": "train", "test": "t10k"})
+_PREFIX = {"train": "train", "test": "t10k"}
 # SHA-256 of the published files, and of the same data as Debian packs it.
-_SHA256 = MappingProxyType(
-    {
-        "train-images-idx3-ubyte.gz": (
-            "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
-            "b0564c3eedabfbf835052cff8503ea422014ce006caf5b757f851416ee8300c7",
-        ),
-        "train-labels-idx1-ubyte.gz": (
-            "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
-            "0ae29f65d86684f32d1b9c85147786c547b9c6aebcaf235f0400a0cce308b056",
-        ),
-        "t10k-images-idx3-ubyte.gz": (
-            "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
-            "cc1d090a38ace84dfa1aa66e3ada7c336ef481a96936906477e6dd344da56eaa",
-        ),
-        "t10k-labels-idx1-ubyte.gz": (
-            "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
-            "8d3605d196f4be44669e46906da9733c8131fef761fdbfec72c424d5222f1a05",
-        ),
-    }
-)
+_SHA256 = {
+    "train-images-idx3-ubyte.gz": (
+        "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+        "b0564c3eedabfbf835052cff8503ea422014ce006caf5b757f851416ee8300c7",
+    ),
+    "train-labels-idx1-ubyte.gz": (
+        "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+        "0ae29f65d86684f32d1b9c85147786c547b9c6aebcaf235f0400a0cce308b056",
+    ),
+    "t10k-images-idx3-ubyte.gz": (
+        "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+        "cc1d090a38ace84dfa1aa66e3ada7c336ef481a96936906477e6dd344da56eaa",
+    ),
+    "t10k-labels-idx1-ubyte.gz": (
+        "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
+        "8d3605d196f4be44669e46906da9733c8131fef761fdbfec72c424d5222f1a05",
+    ),
+}
 FILES = tuple(_SHA256)
 
 
@@ -290,8 +277,7 @@ class FashionMNIST:
     def read(self, ids: Sequence[str] | Ids, geometry: Geometry | None = None) -> Pixels:
         """Return images by id, uint8 RGB (image, y, x, colour) with three equal colours."""
         grey = self._arrays[0][self._arrays[2].rows(ids)]
-        images = np.repeat(grey[..., None], 3, axis=-1)
-        return in_geometry(images, geometry) if geometry else images
+        return in_geometry(np.repeat(grey[..., None], 3, axis=-1), geometry)
 
     def concepts(self, split: str) -> xr.DataArray:
         """Return the classes and `GROUPS` of classes, bool (image, label)."""

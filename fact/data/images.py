@@ -328,7 +328,7 @@ def mask_table(
     )
 
 
-def in_geometry(images: Iterable[Pixels], geometry: Geometry | None) -> Pixels:
+def in_geometry(images: Pixels | Iterable[Pixels], geometry: Geometry | None) -> Pixels:
     """Return images stacked, uint8 (image, y, x, colour), each in the geometry.
 
     Raises
@@ -336,6 +336,8 @@ def in_geometry(images: Iterable[Pixels], geometry: Geometry | None) -> Pixels:
     ValueError
         If they still differ in size.
     """
+    if geometry is None and isinstance(images, np.ndarray):
+        return images
     placed = [geometry.apply(image) if geometry else image for image in images]
     if not placed:
         side = (geometry.crop or 0) if geometry else 0

@@ -257,7 +257,7 @@ def compose(numbers: Floats, max_objects: int) -> Scenes:
     shape = draws.choice(len(SHAPES), 2)
     texture = draws.choice(len(TEXTURES), 2)
     radius = np.array([0.17, 0.08]) + np.array([0.05, 0.025]) * draws.uniform(2)
-    reach = radius * np.array([_REACH[name] for name in SHAPES])[shape] + 1 / 64
+    reach = radius * np.array([_OUTLINES[name][1] for name in SHAPES])[shape] + 1 / 64
     first = _inside(draws.uniform(2), reach[:, :1])
     tried = _inside(draws.uniform(_CANDIDATES, 2), reach[:, None, 1:])
     second, fits = _first_apart(tried, first, reach.sum(axis=1))
@@ -322,18 +322,10 @@ _TRIANGLE = math.sqrt(math.pi / (3 * math.sqrt(3) / 4)) / 2  # distance of the s
 _STAR_AREA = 10 * math.tan(math.pi / 10) / (3 - math.tan(math.pi / 10) ** 2)  # of circumradius 1
 _STAR = math.sqrt(math.pi / _STAR_AREA)  # circumradius
 _CROSS = math.sqrt(math.pi * 9 / 20)  # half length of its arms, of which a third is half width
-_REACH = {
-    "circle": 1.0,
-    "square": math.sqrt(math.pi / 2),
-    "triangle": 2 * _TRIANGLE,
-    "star": _STAR,
-    "cross": _CROSS * math.sqrt(10) / 3,
-}
 
 
 def _triangle(u: Floats, v: Floats) -> Floats:
-    found: Floats = np.maximum.reduce(_half_planes(u, v, 3, math.pi / 2, _TRIANGLE))
-    return found
+    return np.asarray(np.maximum.reduce(_half_planes(u, v, 3, math.pi / 2, _TRIANGLE)))
 
 
 def _star(u: Floats, v: Floats) -> Floats:
@@ -352,27 +344,26 @@ def _cross(u: Floats, v: Floats) -> Floats:
     return np.minimum(across, np.maximum(np.abs(u) - short, np.abs(v) - long))
 
 
-_OUTLINES: dict[str, Callable[[Floats, Floats], Floats]] = {
-    "circle": _circle,
-    "square": _square,
-    "triangle": _triangle,
-    "star": _star,
-    "cross": _cross,
+_OUTLINES: dict[str, tuple[Callable[[Floats, Floats], Floats], float]] = {
+    "circle": (_circle, 1.0),
+    "square": (_square, math.sqrt(math.pi / 2)),
+    "triangle": (_triangle, 2 * _TRIANGLE),
+    "star": (_star, _STAR),
+    "cross": (_cross, _CROSS * math.sqrt(10) / 3),
 }
+"""Of each shape, the outline, and how far it reaches from the centre."""
 
 # Textures: signed distance, in periods, to the dark part; negative inside.
 
 
 def _stripes(u: Floats, v: Floats) -> Floats:
     """Triangular wave of period 1 between -1/4 and 1/4: distance to the edges of stripes."""
-    found: Floats = np.abs(u - np.floor(u) - 0.5) - 0.25
-    return found
+    return np.asarray(np.abs(u - np.floor(u) - 0.5) - 0.25)
 
 
 def _dots(u: Floats, v: Floats) -> Floats:
     a, b = u - np.floor(u) - 0.5, v - np.floor(v) - 0.5
-    found: Floats = np.sqrt(a * a + b * b) - 0.3
-    return found
+    return np.asarray(np.sqrt(a * a + b * b) - 0.3)
 
 
 _GRAINS = {"stripes": _stripes, "dots": _dots}
@@ -400,7 +391,7 @@ def outline_distance(scenes: Scenes, item: int, size: int) -> Floats:
     distance = np.full(u.shape, np.inf, np.float32)
     for index, name in enumerate(SHAPES):
         rows = np.flatnonzero(scenes.present[:, item] & (scenes.shape[:, item] == index))
-        unit = _OUTLINES[name](u[rows] / radius[rows], v[rows] / radius[rows])
+        unit = _OUTLINES[name][0](u[rows] / radius[rows], v[rows] / radius[rows])
         distance[rows] = unit * radius[rows] * size
     return distance
 
@@ -420,8 +411,7 @@ def _darkness(scenes: Scenes, item: int, size: int) -> Floats:
 
 def _coverage(distance: Floats) -> Floats:
     """Return the fraction of a pixel inside an edge at a signed distance: a ramp of one pixel."""
-    found: Floats = np.clip(0.5 - distance, 0, 1)
-    return found
+    return np.asarray(np.clip(0.5 - distance, 0, 1))
 
 
 def _octave(lattice: Floats, cells: int, size: int) -> Floats:
@@ -535,8 +525,7 @@ def object_labels(scenes: Scenes) -> NDArray[np.bool_]:
 
 
 def _one_hot(indices: NDArray[np.int64], count: int) -> NDArray[np.bool_]:
-    found: NDArray[np.bool_] = indices[..., None] == np.arange(count)
-    return found
+    return np.asarray(indices[..., None] == np.arange(count))
 
 
 @registry.kind("datasets", "shapes", provides="images")
@@ -612,10 +601,7 @@ class Shapes:
             missing = np.unique(rows[~drawn[rows]])
             pixels[missing] = self._draw(missing)
             drawn[missing] = True
-            images = pixels[rows]
-        else:
-            images = self._draw(rows)
-        return in_geometry(images, geometry) if geometry else images
+        return in_geometry(pixels[rows] if len(drawn) else self._draw(rows), geometry)
 
     def _draw(self, rows: NDArray[np.int64]) -> Pixels:
         images = np.empty((len(rows), self.size, self.size, 3), np.uint8)

@@ -63,17 +63,18 @@ def import_labels(config: ImportConfig, inputs: registry.Inputs, run: registry.R
     outside = int(((values < 0) | (values > 1)).sum())
     if outside:
         raise ValueError(f"{outside} labels are outside [0, 1]; expected 0, 1, or probabilities")
-    coords = {
-        "image": table.image_ids(config.split).astype(object),
-        "label": np.array(table.columns, dtype=object),
-    }
-    return xr.Dataset({"value": (("image", "label"), values)}, coords)
+    return label_part(values, table.image_ids(config.split), table.columns)
 
 
 def label_inputs(config: LabelConfig, inputs: registry.Inputs, run: registry.Run) -> xr.Dataset:
     """Take the labels that a data set has for its images."""
     images: ImageDataset = inputs["images"].load()
-    labels = images.concepts(config.split)
-    coords = {name: labels[name].values.astype(object) for name in ("image", "label")}
-    values = labels.astype("float32").drop_attrs()
-    return values.to_dataset(name="value").assign_coords(coords)
+    labels = images.concepts(config.split).transpose("image", "label")
+    values = labels.values.astype(np.float32)
+    return label_part(values, labels["image"].values, labels["label"].values.tolist())
+
+
+def label_part(values: NDArray[np.float32], ids: Ids, names: Sequence[str]) -> xr.Dataset:
+    """Return a part of the schema ``labels`` with values (image, label)."""
+    coords = {"image": ids.astype(object), "label": np.array(names, dtype=object)}
+    return xr.Dataset({"value": (("image", "label"), values)}, coords)

@@ -167,8 +167,7 @@ def read_map(path: Path) -> NDArray[np.float64]:
             raise ValueError("holds values that are not finite")
     except Exception as error:  # readers raise many types for broken files
         raise ImageDataError(f"map {path}", [str(error)]) from error
-    found: NDArray[np.float64] = array.astype(np.float64)
-    return found
+    return np.asarray(array.astype(np.float64))
 
 
 # --- finding ----------------------------------------------------------------------------------
@@ -300,8 +299,7 @@ def _read_npz(path: Path) -> NDArray[np.generic]:
     with np.load(path, allow_pickle=False) as arrays:
         if len(arrays.files) != 1:
             raise ValueError(f"holds {len(arrays.files)} arrays; expected one")
-        found: NDArray[np.generic] = arrays[arrays.files[0]]
-        return found
+        return np.asarray(arrays[arrays.files[0]])
 
 
 def _read_netcdf(path: Path) -> NDArray[np.generic]:

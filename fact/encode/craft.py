@@ -227,17 +227,15 @@ def _fit_class(
     )
     factors = factorise(activations, config.n_concepts, config.seed, config.iterations)
     count, name = config.n_concepts, images.classes[label]
-    columns = {
-        "concept_name": np.array([f"{name}/{k}" for k in range(count)], dtype=object),
-        "concept_class": np.array([name] * count, dtype=object),
-        "error": np.full(count, factors.error),
-        "iterations": np.full(count, factors.iterations),
-        "crops": np.full(count, len(activations)),
-    }
+    names = np.array([f"{name}/{k}" for k in range(count)], dtype=object)
     return xr.Dataset(
         {
             "basis": (("concept", "channel"), factors.basis),
-            **{column: ("concept", values) for column, values in columns.items()},
+            "concept_name": ("concept", names),
+            "concept_class": ("concept", np.array([name] * count, dtype=object)),
+            "error": ("concept", np.full(count, factors.error)),
+            "iterations": ("concept", np.full(count, factors.iterations)),
+            "crops": ("concept", np.full(count, len(activations))),
         },
         {"concept": label * count + np.arange(count)},
     )

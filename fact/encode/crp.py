@@ -104,8 +104,8 @@ def collected_layer(activations: registry.Input, device: str) -> tuple[Network, 
     layer, pooling, transform = (config[key] for key in ("layer", "pooling", "transform"))
     if not layer or (pooling, transform) != ("sum", "none"):
         raise ValueError(
-            f"{activations.name!r} holds layer {layer!r}, pooling {pooling!r}, transform "
-            f"{transform!r}; expected a layer, pooling 'sum', transform 'none'"
+            f"{activations.name!r} was collected with layer {layer!r}, pooling {pooling!r}, "
+            f"transform {transform!r}; expected a layer, pooling 'sum', transform 'none'"
         )
     return open_network(source, device), layer
 

@@ -20,7 +20,7 @@ import os
 import re
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -105,7 +105,7 @@ class HubCode:
     def load(self, entry: str, **settings: Any) -> Any:
         """Run the repository's function ``entry`` and return what it makes.
 
-        Only for code that is trusted: see :func:`require_trust`.
+        Only for code that is trusted: see :meth:`EncoderChoice.require_trust`.
         """
         return _torch_hub().load(str(self.fetch()), entry, source="local", **settings)
 
@@ -130,26 +130,6 @@ class HubCode:
                 *shown,
             ]
         )
-
-
-def require_trust(codes: Sequence[HubCode], trusted: bool) -> None:
-    """Raise, and show the code, where it would be run without having been trusted.
-
-    Raises
-    ------
-    UntrustedCodeError
-        With every repository, its commit, its files and how its ``hubconf.py`` begins.
-    """
-    if trusted or not codes:
-        return
-    shown = "\n\n".join(code.show() for code in codes)
-    where = " and ".join(code.url for code in codes)
-    raise UntrustedCodeError(
-        f"code from outside would be run, with all your rights:\n\n{shown}\n\n"
-        f"nothing of {where} was run; read it, in the browser or where it was fetched to, and if "
-        "you trust it at this commit, say `trusted = true` in the configuration, or `--trusted` "
-        "on the command line"
-    )
 
 
 def _torch_hub() -> Any:
@@ -250,11 +230,6 @@ def _register(
     return register
 
 
-def find_encoder(name: str) -> Row:
-    """Return a row of the table of encoders; an unknown name is an error with the nearest one."""
-    return _find(_ENCODERS, name, "encoder")
-
-
 def encoder_modules(config: Mapping[str, Any]) -> Iterator[str]:
     """Yield the modules of the ``encoder`` and the ``upsampler`` that a configuration names."""
     for row in EncoderChoice(config["encoder"], config["upsampler"], None).rows:
@@ -303,7 +278,8 @@ class EncoderChoice:
     @property
     def rows(self) -> tuple[Row, Row]:
         """The rows of the encoder and of the up-sampler."""
-        return find_encoder(self.encoder), _find(_UPSAMPLERS, self.upsampler, "up-sampler")
+        encoder = _find(_ENCODERS, self.encoder, "encoder")
+        return encoder, _find(_UPSAMPLERS, self.upsampler, "up-sampler")
 
     @property
     def revisions(self) -> dict[str, str]:
@@ -315,8 +291,24 @@ class EncoderChoice:
         return f"{self.encoder} with {self.upsampler}, {side}"
 
     def require_trust(self) -> None:
-        """Raise where code from outside is not trusted, and show it."""
-        require_trust([row.hub for row in self.rows if row.hub], self.trusted)
+        """Raise where code from outside would be run that nobody has trusted, and show it.
+
+        Raises
+        ------
+        UntrustedCodeError
+            With every repository, its commit, its files and how its ``hubconf.py`` begins.
+        """
+        codes = [row.hub for row in self.rows if row.hub]
+        if self.trusted or not codes:
+            return
+        shown = "\n\n".join(code.show() for code in codes)
+        where = " and ".join(code.url for code in codes)
+        raise UntrustedCodeError(
+            f"code from outside would be run, with all your rights:\n\n{shown}\n\n"
+            f"nothing of {where} was run; read it, in the browser or where it was fetched to, and "
+            "if you trust it at this commit, say `trusted = true` in the configuration, or "
+            "`--trusted` on the command line"
+        )
 
 
 # --- rows -----------------------------------------------------------------------------------

@@ -131,8 +131,7 @@ def checked_labels(labels: AnyArray, images: AnyArray) -> NDArray[np.int64]:
     if (rows < 0).any():
         name = str(wanted[rows < 0][0])
         raise ValueError(f"no label of image {name!r}{nearest(name, map(str, own))}")
-    joined: NDArray[np.int64] = array[rows].astype(np.int64)
-    return joined
+    return np.asarray(array[rows].astype(np.int64))
 
 
 def slices(count: int, size: int) -> Iterator[slice]:

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 import registry
 from fact.data.config import ScoreConfig
 from fact.data.images import ImageDataset, Pixels, batches, write_parts
+from fact.data.tables import label_part
 from fact.data.vocabulary import read_names
 from fact.networks.arrays import slices
 from fact.networks.network import choose_device
@@ -109,8 +110,7 @@ class ImageTextModel:
     def probabilities(self, images: Iterable[Pixels], texts: Tensor) -> NDArray[np.float32]:
         """Return ``sigmoid(a (cos + b))`` (image, text) for encoded texts."""
         cosine = self.encode_images(images) @ texts.T
-        found: NDArray[np.float32] = torch.sigmoid(self.scale * (cosine + self.shift)).cpu().numpy()
-        return found
+        return np.asarray(torch.sigmoid(self.scale * (cosine + self.shift)).cpu().numpy())
 
 
 def open_clip_model(
@@ -124,15 +124,9 @@ def open_clip_model(
 
     Parameters
     ----------
-    model : str
-        Name in ``open_clip``, as ``ViT-SO400M-14-SigLIP-384``.
-    pretrained : str or None
-        Tag of released weights, as ``webli``; by default those of the calibration.
-    folder : path or None
-        A local folder with ``open_clip_config.json`` and ``open_clip_model.safetensors`` (or
-        ``….bin``, read as weights alone) instead.
-    scale, shift : float or None
-        ``a`` and ``b``; by default those that were fitted for the model.
+    model, pretrained, folder, scale, shift
+        As of the kind :class:`fact.kinds.OpenClip`, whose ``weights`` are ``pretrained``. A folder
+        may hold ``….bin`` for safetensors, read as weights alone.
 
     Raises
     ------
@@ -190,8 +184,7 @@ def score_labels(config: ScoreConfig, inputs: registry.Inputs, run: registry.Run
         single = (pixels[0] for _, pixels in batches(images, ids[rows], 1, ahead=batch))
         several = iter(lambda: list(islice(single, batch)), [])
         values = np.concatenate([model.probabilities(some, texts) for some in several])
-        coords = {"image": ids[rows].astype(object), "label": np.array(names, dtype=object)}
-        return xr.Dataset({"value": (("image", "label"), values)}, coords)
+        return label_part(values, ids[rows], names)
 
     size = max(1, SHARD_BYTES // (4 * len(names) * batch)) * batch
     return write_parts(run, len(ids), size, part).finish()

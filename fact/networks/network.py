@@ -9,7 +9,7 @@ a layer, but not in the image.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -222,11 +222,9 @@ class Network:
             raise NetworkError(f"{count} logits, but {len(self.classes)} names of classes")
         return self.classes or tuple(map(str, range(count)))
 
-    @contextmanager
-    def explanation_mode(self) -> Iterator[None]:
+    def explanation_mode(self) -> AbstractContextManager[None]:
         """Freeze the dynamic weights, as :func:`explanation_mode` does."""
-        with explanation_mode(self.module):
-            yield
+        return explanation_mode(self.module)
 
 
 def predict_logits(

@@ -143,11 +143,6 @@ class Neurons:
     def __len__(self) -> int:
         return len(self.names)
 
-    @property
-    def n_known(self) -> int:
-        """How many neurons are known."""
-        return sum(bool(concept) for concept in self.right_concepts)
-
     def with_sums(self, activations: NDArray[np.floating]) -> NDArray[np.float32]:
         """Return activations (image, output) with the sums of the groups behind them.
 
@@ -156,11 +151,6 @@ class Neurons:
         double = activations.astype(np.float64)
         sums = [double[:, list(outputs)].sum(axis=1) for outputs in self.members]
         return np.column_stack([activations, *sums]).astype(np.float32)
-
-
-def hidden_neurons(count: int) -> Neurons:
-    """Return neurons of which nothing is known, named by their numbers."""
-    return Neurons(tuple(map(str, range(count))), ("",) * count)
 
 
 def output_neurons(
@@ -243,7 +233,7 @@ def collect(network: Network, images: ImageDataset, config: ActivationConfig, ru
     encoded = network.encode(images.read(ids[:1], network.geometry))
     count = read_neurons(network, encoded, config).shape[1]
     if config.layer:
-        neurons = hidden_neurons(count)
+        neurons = Neurons(tuple(map(str, range(count))), ("",) * count)
     else:
         groups = getattr(images, "groups", {}) if config.groups else {}
         names = network.class_names(count)

@@ -254,15 +254,13 @@ def paint(
 ) -> NDArray[np.uint8]:
     """Return the colour explanation of weights (…, 6, y, x), with map (…, y, x), as bytes."""
     picture = colour_explanation(weights, values, smooth=smooth)
-    painted: NDArray[np.uint8] = np.rint(255 * picture).astype(np.uint8)
-    return painted
+    return np.asarray(np.rint(255 * picture).astype(np.uint8))
 
 
 def pixel_coordinates() -> dict[str, NDArray[np.object_]]:
     """Return the coordinates of pictures and of explanations."""
-    colours = COLOURS[:3]
-    names = {"colour": colours, "rgba": (*colours, "opacity")}
-    return {dim: np.array(own, dtype=object) for dim, own in names.items()}
+    names = (*COLOURS[:3], "opacity")
+    return {"colour": np.array(names[:3], dtype=object), "rgba": np.array(names, dtype=object)}
 
 
 def pair_maps(

@@ -324,8 +324,7 @@ def _means(weights: Floats, values: NDArray[Any]) -> Floats:
     known = ~np.isnan(values)
     total = np.tensordot(weights, np.where(known, values, 0), axes=1)
     with np.errstate(invalid="ignore"):
-        means: Floats = total / np.tensordot(weights, known.astype(np.float64), axes=1)
-    return means
+        return np.asarray(total / np.tensordot(weights, known.astype(np.float64), axes=1))
 
 
 def interval(draws: Floats) -> tuple[Floats, Floats]:
@@ -340,8 +339,7 @@ def _mean(values: Floats) -> Floats:
     """Return the mean over images of those that are not NaN; NaN where none is."""
     known = ~np.isnan(values)
     with np.errstate(invalid="ignore"):
-        means: Floats = np.where(known, values, 0).sum(axis=0) / known.sum(axis=0)
-    return means
+        return np.asarray(np.where(known, values, 0).sum(axis=0) / known.sum(axis=0))
 
 
 def summarise(
@@ -370,11 +368,10 @@ def summarise(
     measured = {"logit": outcome.logit, "probability": outcome.probability, "accuracy": correct}
     for name, values in measured.items():
         mean, draws = _mean(values), _means(weights, values)
-        areas = area(draws)
         variables[name] = (_CURVE, mean)
         variables[f"{name}_area"] = (_AREA, area(mean))
         for end, of_curve, of_area in zip(
-            ("low", "high"), interval(draws), interval(areas), strict=True
+            ("low", "high"), interval(draws), interval(area(draws)), strict=True
         ):
             variables[f"{name}_{end}"] = (_CURVE, of_curve)
             variables[f"{name}_area_{end}"] = (_AREA, of_area)
@@ -391,8 +388,7 @@ def summarise(
 def area(curves: Floats) -> Floats:
     """Return the area under curves (…, step) over shares from 0 to 1, by the trapezoidal rule."""
     inner = curves[..., 1:-1].sum(axis=-1)
-    whole: Floats = (inner + (curves[..., 0] + curves[..., -1]) / 2) / (curves.shape[-1] - 1)
-    return whole
+    return np.asarray((inner + (curves[..., 0] + curves[..., -1]) / 2) / (curves.shape[-1] - 1))
 
 
 def _changes(outcome: Outcome, weights: Floats) -> dict[str, Any]:

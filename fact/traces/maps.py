@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from fact.data.images import Geometry, ImageDataset, write_parts
+from fact.data.images import Geometry, ImageDataset, mask_table, write_parts
 from fact.networks.arrays import slices
 from fact.networks.files import open_network
 from fact.traces.attribution import paint, pair_maps, pixel_coordinates
@@ -28,8 +28,6 @@ DRAWN_CONCEPTS, MAPPED_CONCEPTS = 32, 64
 
 MASKED_IMAGES = 256
 """Images of a part of masks."""
-
-CHOICES = ("strongest", "random")
 
 
 def draw_concepts(config: GalleryConfig, inputs: Inputs, run: Run) -> xr.Dataset:
@@ -199,8 +197,8 @@ def choose_images(
     ValueError
         If there is no such choice.
     """
-    if choice not in CHOICES:
-        raise ValueError(f"images {choice!r}; expected one of {', '.join(CHOICES)}")
+    if choice not in ("strongest", "random"):
+        raise ValueError(f"images {choice!r}; expected one of strongest, random")
     if choice == "random":
         presence = _keep_drawn(presence, n_images, seed)
     return select_gallery(presence, n_images)
@@ -322,13 +320,7 @@ def mask_images(
         labels = np.concatenate([labels, own["label"].values.astype(str)])
     area = sum_cells(np.ones(pixels.shape[-2:]), cell)
     mask = 2 * sum_cells(pixels.astype(np.float32), cell) >= area
-    return xr.Dataset(
-        {
-            "mask": (("image", "object", "y", "x"), mask),
-            "carries": (("image", "object", "label"), carried),
-        },
-        {"image": np.asarray(ids).astype(object), "label": labels.astype(object)},
-    )
+    return mask_table(mask, carried, ids, labels.tolist(), None)
 
 
 def _labels_of_group(images: ImageDataset, ids: NDArray[np.str_], group: str) -> xr.DataArray:

@@ -103,15 +103,11 @@ def _columns(
         alone = network.logits(encoded).argmax(dim=1).cpu().numpy()
     traced = trace_batch(source, encoded, *picks(network, target, None, labels, slice(None)))
     check_completeness(traced["residual"], traced["input_residual"])
-    floats = {
-        **{name: traced[name] for name in ("presence", "contribution")},
-        "logit": traced["logits"],
-        **{name: traced[name] for name in ("residual", "input_residual")},
-        "residual_energy": traced["reconstruction_error"].flatten(1).mean(dim=1),
-        **{name: traced[name] for name in ("position_share",) if name in traced},
-    }
+    energy = traced["reconstruction_error"].flatten(1).mean(dim=1)
+    traced |= {"logit": traced["logits"], "residual_energy": energy}
+    floats = ("presence", "contribution", "logit", "residual", "input_residual", "residual_energy")
     return {
-        **{name: tensor.float().cpu().numpy() for name, tensor in floats.items()},
+        **{n: traced[n].float().cpu().numpy() for n in (*floats, "position_share") if n in traced},
         **{name: traced[name].cpu().numpy() for name in ("prediction", "target")},
         "label": labels,
         "network_prediction": alone,

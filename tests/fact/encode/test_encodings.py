@@ -15,7 +15,7 @@ from torchvision.transforms.functional import resize
 import evals
 import fact
 from fact.encode import encodings
-from fact.encode.encoders import EncoderChoice, find_encoder
+from fact.encode.encoders import EncoderChoice
 from fact.encode.encodings import (
     MappedImage,
     choose_threshold,
@@ -234,7 +234,7 @@ def test_unknown_names_and_unfit_sides_are_errors() -> None:
         EncoderChoice(upsampler="bilinaer")
     with pytest.raises(ValueError, match="side 100; dinov2-vits14 takes multiples of 14"):
         EncoderChoice("dinov2-vits14", side=100)
-    assert find_encoder("test-patches").multiple == 4
+    assert EncoderChoice("test-patches", side=None).rows[0].multiple == 4
 
 
 # -- real photographs ------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import torch
 
 import fact
 from fact.encode import encoders
-from fact.encode.encoders import EncoderChoice, HubCode, UntrustedCodeError, require_trust
+from fact.encode.encoders import EncoderChoice, HubCode, UntrustedCodeError
 
 BACKBONE = """
 dependencies = ["torch"]
@@ -141,7 +141,7 @@ def test_without_a_connection_it_says_where_to_read(tmp_path: Path, monkeypatch)
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
     monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
     with pytest.raises(UntrustedCodeError, match=r"tree/7764ea0.*\n.*no route to host"):
-        require_trust([encoders.DINOV2], trusted=False)
+        EncoderChoice("dinov2-vits14").require_trust()
     with pytest.raises(OSError, match="no route to host"):
         encoders.DINOV2.load("dinov2_vits14")
     assert list(tmp_path.iterdir()) == []
@@ -149,4 +149,3 @@ def test_without_a_connection_it_says_where_to_read(tmp_path: Path, monkeypatch)
 
 def test_the_default_needs_no_trust() -> None:
     EncoderChoice().require_trust()
-    require_trust([], trusted=False)

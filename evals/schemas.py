@@ -13,9 +13,9 @@ NEURON_EVAL = (
 
 
 def _variable(
-    dtype: str, long_name: str, *dims: str, units: str = "1", optional: bool = False
+    dtype: str, long_name: str, dims: str = "", units: str = "1", optional: bool = False
 ) -> Variable:
-    return Variable(dims, dtype, long_name, units, optional)
+    return Variable(tuple(dims.split()), dtype, long_name, units, optional)
 
 
 _text, _flag = partial(_variable, "str"), partial(_variable, "bool")
@@ -35,13 +35,13 @@ SCORES = Schema(
         "concept": _text("name of the concept", "concept"),
     },
     variables={
-        "score": _real("score of the pair; NaN where undefined", "neuron", "metric", "concept"),
-        "undefined": _whole("undefined pairs of the neuron", "neuron", "metric"),
+        "score": _real("score of the pair; NaN where undefined", "neuron metric concept"),
+        "undefined": _whole("undefined pairs of the neuron", "neuron metric"),
         "lower": LOWER,
         "upper": UPPER,
-        "labelled_share": _real("share of inputs with the label", "concept"),
+        "labelled_share": _real("fraction of inputs with the label", "concept"),
         "n_inputs": _whole("number of inputs"),
-        "undefined_share": _real("share of undefined pairs, over all metrics"),
+        "undefined_share": _real("fraction of undefined pairs, over all metrics"),
     },
     references=NEURON_EVAL,
     sharded_along="neuron",
@@ -54,62 +54,59 @@ NAMES = Schema(
     coords={
         "concept": _whole("index of the concept", "concept"),
         "metric": METRIC,
-        "rank": _whole("place by score, from 0", "rank"),
+        "rank": _whole("rank by score, from 0", "rank"),
     },
     variables={
-        "name": _text(
-            "best label on the choosing half of the inputs; empty if undefined", "concept", "metric"
-        ),
-        "score": _real("score of the name on the scoring half", "concept", "metric"),
-        "interval_low": _real("lower end of the score's interval", "concept", "metric"),
-        "interval_high": _real("upper end of the score's interval", "concept", "metric"),
-        "margin": _real(
-            "score of the name minus that of the second-best label", "concept", "metric"
-        ),
+        "name": _text("best label on the choosing half; empty if undefined", "concept metric"),
+        "score": _real("score of the name on the scoring half", "concept metric"),
+        "interval_low": _real("lower end of the score's interval", "concept metric"),
+        "interval_high": _real("upper end of the score's interval", "concept metric"),
+        "margin": _real("score of the name minus that of the second-best label", "concept metric"),
         "tied": _whole(
-            "labels that score as well as the name on the choosing half", "concept", "metric"
+            "labels that score as well as the name on the choosing half", "concept metric"
         ),
-        "undefined": _whole("undefined pairs on the choosing half", "concept", "metric"),
-        "top_label": _text("best labels on the choosing half", "concept", "metric", "rank"),
-        "top_score": _real("their scores on the scoring half", "concept", "metric", "rank"),
-        "chosen_score": _real("their scores on the choosing half", "concept", "metric", "rank"),
+        "undefined": _whole("undefined pairs on the choosing half", "concept metric"),
+        "top_label": _text("best labels on the choosing half", "concept metric rank"),
+        "top_score": _real("their scores on the scoring half", "concept metric rank"),
+        "chosen_score": _real("their scores on the choosing half", "concept metric rank"),
         "silent": _flag("whether it is the same in all inputs of the choosing half", "concept"),
         "consensus": _text("label that most voting metrics choose; empty if none does", "concept"),
         "consensus_votes": _whole("voting metrics that choose it", "concept"),
-        "consensus_score": _real("score of the consensus on the scoring half", "concept", "metric"),
-        "right_label": _text(
-            "label that is known to be right; empty if none", "concept", optional=True
-        ),
+        "consensus_score": _real("score of the consensus on the scoring half", "concept metric"),
+        "right_label": _text("ground-truth label; empty if none", "concept", optional=True),
         "right_rank": _whole(
-            "labels that score higher than the right one on the choosing half; -1 if undefined",
-            "concept",
-            "metric",
+            "labels that score above the ground truth on the choosing half; -1 if undefined",
+            "concept metric",
             optional=True,
         ),
-        "verdict": _text("sanity tests: passes, fails, undecided or untested", "metric"),
+        "verdict": _text("sanity checks: passes, fails, undecided or untested", "metric"),
         "votes": _flag("whether the metric takes part in the consensus", "metric"),
-        "sanity_forms": _text("forms of the sanity tests that the verdicts rest on", optional=True),
+        "sanity_forms": _text(
+            "forms of the sanity checks that the verdicts rest on", optional=True
+        ),
         "lower": LOWER,
         "upper": UPPER,
-        "undefined_share": _real("share of undefined pairs", "metric"),
+        "undefined_share": _real("fraction of undefined pairs", "metric"),
         "right_share": _real(
-            "share of right names among concepts of known label", "metric", optional=True
+            "fraction of correct names among concepts of known label", "metric", optional=True
         ),
         "n_choosing": _whole("number of inputs in the choosing half"),
         "n_scoring": _whole("number of inputs in the scoring half"),
         "n_silent": _whole("number of silent concepts"),
-        "named_share": _real("share of concepts with a name by every metric"),
-        "agreeing_share": _real("share of these with one name by all metrics"),
+        "named_share": _real("fraction of concepts with a name by every metric"),
+        "agreeing_share": _real("fraction of these with one name by all metrics"),
         "n_names": _whole("number of different names"),
-        "tied_share": _real("share of names that another label equals"),
+        "tied_share": _real("fraction of names that another label equals"),
         "n_voting": _whole("number of voting metrics"),
-        "consensus_share": _real("share of concepts with a consensus"),
-        "unanimous_share": _real("share of these that all voting metrics choose"),
-        "majority_share": _real("share of these that more than half of the voting metrics choose"),
+        "consensus_share": _real("fraction of concepts with a consensus"),
+        "unanimous_share": _real("fraction of these that all voting metrics choose"),
+        "majority_share": _real(
+            "fraction of these that more than half of the voting metrics choose"
+        ),
         "mean_votes": _real("mean votes of a consensus"),
         "n_consensus_names": _whole("number of different consensus names"),
         "consensus_right_share": _real(
-            "share of right consensus names among concepts of known label", optional=True
+            "fraction of correct consensus names among concepts of known label", optional=True
         ),
         "n_right_known": _whole("number of concepts of known label", optional=True),
     },
@@ -128,38 +125,36 @@ IDENTIFICATION = Schema(
     },
     variables={
         "auprc": _real(
-            "average precision of scores as a detector of right pairs of tested neurons, mean over "
-            "splits",
+            "average precision of the tested neurons' ground-truth pairs, mean over splits",
             "metric",
         ),
         "auprc_low": _real("lower end of the mean's t interval", "metric"),
         "auprc_high": _real("upper end of the mean's t interval", "metric"),
-        "mean_rank": _real("place among the metrics by AUPRC, from 1, mean over splits", "metric"),
-        "top_share": _real("share of tested neurons whose best concept is the right one", "metric"),
-        "undefined_share": _real("share of undefined pairs of tested neurons", "metric"),
+        "mean_rank": _real("rank among the metrics by AUPRC, from 1, mean over splits", "metric"),
+        "top_share": _real(
+            "fraction of tested neurons whose best concept is the ground truth", "metric"
+        ),
+        "undefined_share": _real("fraction of undefined pairs of tested neurons", "metric"),
         "published": _real(
             "published AUPRC of the same setting; NaN where there is none", "metric"
         ),
-        "split_auprc": _real("AUPRC of the tested neurons", "metric", "seed"),
-        "split_rank": _real("place among the metrics by AUPRC, from 1", "metric", "seed"),
+        "split_auprc": _real("AUPRC of the tested neurons", "metric seed"),
+        "split_rank": _real("rank among the metrics by AUPRC, from 1", "metric seed"),
         "validation_auprc": _real(
-            "AUPRC of the choosing neurons, with the chosen parameters", "metric", "seed"
+            "AUPRC of the choosing neurons, with the chosen parameters", "metric seed"
         ),
-        "alpha": _real(
-            "chosen fraction of active inputs; NaN where none is needed", "metric", "seed"
-        ),
-        "lam": _real("chosen weight of how common a concept is; NaN likewise", "metric", "seed"),
+        "alpha": _real("chosen fraction of active inputs; NaN where none is needed", "metric seed"),
+        "lam": _real("chosen weight of how common a concept is; NaN likewise", "metric seed"),
         "name": _text("name of the neuron", "neuron"),
         "right_concept": _text("known concept of the neuron", "neuron"),
         "right_rank": _real(
-            "place of the right concept among all, from 1, mean over splits that test the neuron",
-            "neuron",
-            "metric",
+            "rank of the known concept among all, from 1, mean over splits that test the neuron",
+            "neuron metric",
         ),
         "best_concept": _text(
-            "best concept in the first split that tests the neuron", "neuron", "metric"
+            "best concept in the first split that tests the neuron", "neuron metric"
         ),
-        "is_choosing": _flag("whether the neuron chooses", "neuron", "seed"),
+        "is_choosing": _flag("whether the neuron chooses", "neuron seed"),
         "n_inputs": _whole("number of inputs"),
         "n_neurons": _whole("number of neurons of known concept"),
         "n_choosing": _whole("number of these that choose, in each split"),
@@ -174,7 +169,7 @@ IDENTIFICATION = Schema(
 CONSISTENCY = Schema(
     name="consistency",
     version=1,
-    title="How alike what a concept points at looks to a foundation model: the C2-score",
+    title="How similar the regions of a concept look to a foundation model: the C2-score",
     coords={
         "concept": _whole("index of the concept", "concept"),
         "baseline_class": _whole(
@@ -194,13 +189,13 @@ CONSISTENCY = Schema(
         "concept_baseline": _real(
             "score of random maps of the concept's class", "concept", optional=True
         ),
-        "share": _real("share of the counted concepts in the bin", "bin"),
+        "share": _real("fraction of the counted concepts in the bin", "bin"),
         "mean_score": _real("mean score of concepts with enough images"),
         "baseline": _real("mean score of random maps"),
-        "difference": _real("mean score less that of random maps"),
+        "difference": _real("mean score minus that of random maps"),
         "n_scored": _whole("concepts with enough images"),
         "n_few_images": _whole("concepts with a score, but of too few images"),
-        "least_images": _whole("encodings that a concept needs to count"),
+        "least_images": _whole("encodings that a concept needs to be counted"),
         "empty_total": _whole("maps without positive part, over all concepts"),
         "centred": _whole("whether the mean feature was subtracted, 0 or 1"),
         "variant": _text("encoder, up-sampler, choice of images, centring"),
@@ -215,41 +210,39 @@ LOCALISATION = Schema(
     coords={
         "concept": _whole("index of the concept", "concept"),
         "measure": _text("measure: pointing, energy or iou", "measure"),
-        "rank": _whole("place by gain, from 0", "rank"),
+        "rank": _whole("rank by gain, from 0", "rank"),
     },
     variables={
         "name": _text("label that names the concept; empty for none", "concept"),
         "n_images": _whole("images that the concept was mapped in", "concept"),
         "n_empty": _whole("of them, those whose map has no positive part", "concept"),
         "n_shown": _whole("images with a mask of the name", "concept"),
-        "score": _real("mean score of the name in these images", "concept", "measure"),
-        "interval_low": _real("lower end of its interval", "concept", "measure"),
-        "interval_high": _real("upper end of its interval", "concept", "measure"),
-        "chance": _real("the same of a map without any place", "concept", "measure"),
-        "elsewhere": _real(
-            "the same of maps on the masks of the other images", "concept", "measure"
-        ),
-        "lift": _real("score above chance", "concept", "measure"),
-        "lift_low": _real("lower end of its interval", "concept", "measure"),
-        "lift_high": _real("upper end of its interval", "concept", "measure"),
+        "score": _real("mean score of the name in these images", "concept measure"),
+        "interval_low": _real("lower end of its interval", "concept measure"),
+        "interval_high": _real("upper end of its interval", "concept measure"),
+        "chance": _real("the same for a map that carries no location", "concept measure"),
+        "elsewhere": _real("the same of maps on the masks of the other images", "concept measure"),
+        "lift": _real("score above chance", "concept measure"),
+        "lift_low": _real("lower end of its interval", "concept measure"),
+        "lift_high": _real("upper end of its interval", "concept measure"),
         "gain": _real(
-            "score above chance of the name, over all images, 0 where unshown", "concept", "measure"
+            "score above chance of the name, over all images, 0 where unshown", "concept measure"
         ),
-        "top_label": _text("labels of the largest gain", "concept", "measure", "rank"),
-        "top_gain": _real("their gains", "concept", "measure", "rank"),
+        "top_label": _text("labels of the largest gain", "concept measure rank"),
+        "top_gain": _real("their gains", "concept measure rank"),
         "mean_score": _real("mean score over concepts", "measure"),
         "mean_chance": _real("mean chance over concepts", "measure"),
         "mean_elsewhere": _real("mean over concepts, on the masks of other images", "measure"),
         "mean_lift": _real("mean score above chance over concepts", "measure"),
         "located_share": _real(
-            "share of judged concepts whose interval lies above chance", "measure"
+            "fraction of judged concepts whose interval lies above chance", "measure"
         ),
-        "best_share": _real("share of shown names that no label exceeds in gain", "measure"),
+        "best_share": _real("fraction of shown names that no label exceeds in gain", "measure"),
         "n_named": _whole("number of concepts with a name"),
         "n_without_mask": _whole("of them, those whose name has no masks at all"),
         "n_not_shown": _whole("of the others, those whose images do not show it"),
         "n_judged": _whole("number of concepts with an interval"),
-        "shown_share": _real("share of mapped images that show the name, where it has masks"),
+        "shown_share": _real("fraction of mapped images that show the name, where it has masks"),
     },
     references="Zhang et al., Top-down Neural Attention by Excitation Backprop, IJCV 126, 2018; "
     "Wang et al., Score-CAM, CVPR workshops 2020",
@@ -258,27 +251,27 @@ LOCALISATION = Schema(
 MATCHING = Schema(
     name="matching",
     version=1,
-    title="Which concepts of one set come back in another",
+    title="Which concepts of one set are found again in another",
     coords={
-        "concept": _whole("index of the concept in the one set", "concept"),
+        "concept": _whole("index of the concept in the first set", "concept"),
         "basis": _text("what is compared: decoder or presence", "basis"),
-        "threshold": _real("similarity from which on it is the same", "threshold"),
+        "threshold": _real("match threshold: least similarity of a match", "threshold"),
     },
     variables={
         "match": _whole(
-            "concept of the other set, one to one; -1 where there is none", "concept", "basis"
+            "concept of the other set, one to one; -1 where there is none", "concept basis"
         ),
-        "similarity": _real("cosine, or correlation, with it", "concept", "basis"),
-        "nearest": _whole("most similar concept of the other set", "concept", "basis"),
-        "nearest_similarity": _real("cosine, or correlation, with it", "concept", "basis"),
-        "mutual": _flag("whether each is the most similar one of the other", "concept", "basis"),
+        "similarity": _real("cosine, or correlation, with it", "concept basis"),
+        "nearest": _whole("most similar concept of the other set", "concept basis"),
+        "nearest_similarity": _real("cosine, or correlation, with it", "concept basis"),
+        "mutual": _flag("whether each is the most similar one of the other", "concept basis"),
         "matched_share": _real(
-            "share of concepts with a match at or above the threshold", "basis", "threshold"
+            "fraction of concepts with a match at or above the threshold", "basis threshold"
         ),
-        "matched_share_low": _real("lower end of its interval", "basis", "threshold"),
-        "matched_share_high": _real("upper end of its interval", "basis", "threshold"),
-        "null_matched_share": _real("the same of the null", "basis", "threshold"),
-        "mutual_share": _real("share of concepts with a mutual nearest", "basis"),
+        "matched_share_low": _real("lower end of its interval", "basis threshold"),
+        "matched_share_high": _real("upper end of its interval", "basis threshold"),
+        "null_matched_share": _real("the same of the null", "basis threshold"),
+        "mutual_share": _real("fraction of concepts with a mutual nearest", "basis"),
         "null_mutual_share": _real("the same of the null", "basis"),
         "mean_similarity": _real("mean similarity of matched concepts", "basis"),
         "null_mean_similarity": _real("the same of the null", "basis"),
@@ -287,11 +280,11 @@ MATCHING = Schema(
         "mean_nearest_high": _real("upper end of its interval", "basis"),
         "null_mean_nearest": _real("the same of the null", "basis"),
         "same_match_share": _real(
-            "share of concepts that both bases match, which they match alike"
+            "fraction of concepts that both bases match, which they match alike"
         ),
-        "n_one": _whole("concepts of the one set"),
+        "n_one": _whole("concepts of the first set"),
         "n_other": _whole("concepts of the other set"),
-        "n_alive_one": _whole("of the one, those that differ between images"),
+        "n_alive_one": _whole("of the first, those that differ between images"),
         "n_alive_other": _whole("of the other, those that differ between images"),
     },
     references="Kuhn, The Hungarian method for the assignment problem, 1955; Sharkey et al., "
@@ -301,73 +294,59 @@ MATCHING = Schema(
 SANITY = Schema(
     name="sanity",
     version=1,
-    title="Whether the score of a right concept falls when its labels are spoiled",
+    title="Whether the score of a ground-truth concept falls when its labels are corrupted",
     coords={
         "metric": METRIC,
         "form": _text(
             "theoretical: binary neurons that are their concept; experimental: real neurons, "
-            "labels spoiled at random; semantic: real neurons, classes for superclasses and back",
+            "labels corrupted at random; semantic: real neurons, classes for superclasses and back",
             "form",
         ),
-        "test": _text("what is wrong with the labels: missing or extra ones", "test"),
-        "frequency": _real("share of inputs at which a binary neuron is active", "frequency"),
-        "seed": _whole("seed of labels spoiled at random", "seed", optional=True),
+        "test": _text("fault of the labels: missing or extra ones", "test"),
+        "frequency": _real("fraction of inputs at which a binary neuron is active", "frequency"),
+        "seed": _whole("seed of labels corrupted at random", "seed", optional=True),
     },
     variables={
         "decrease_accuracy": _real(
-            "share of draws (mean over frequencies) or of neurons in which the score falls by more "
-            "than epsilon; NaN where the form was not run",
-            "metric",
-            "form",
-            "test",
+            "fraction of draws (mean over frequencies) or of neurons in which the score falls by "
+            "more than epsilon; NaN where the form was not run",
+            "metric form test",
         ),
-        "decrease_accuracy_low": _real("lower end of its 95 % interval", "metric", "form", "test"),
-        "decrease_accuracy_high": _real("upper end of its 95 % interval", "metric", "form", "test"),
-        "standard_error": _real("standard error of the share", "metric", "form", "test"),
+        "decrease_accuracy_low": _real("lower end of its 95 % interval", "metric form test"),
+        "decrease_accuracy_high": _real("upper end of its 95 % interval", "metric form test"),
+        "standard_error": _real("standard error of the fraction", "metric form test"),
         "mean_change": _real(
-            "mean change of the score, in units of the metric's range", "metric", "form", "test"
+            "mean change of the score, in units of the metric's range", "metric form test"
         ),
         "undefined": _real(
-            "share of undefined scores on spoiled labels, which count as 0",
-            "metric",
-            "form",
-            "test",
+            "fraction of undefined scores on corrupted labels, which count as 0", "metric form test"
         ),
         "verdict": _text(
-            "passes, fails or undecided; empty where the form was not run", "metric", "form", "test"
+            "passes, fails or undecided; empty where the form was not run", "metric form test"
         ),
         "published": _real(
-            "share that the paper gives; NaN where it gives none", "metric", "form", "test"
+            "fraction that the paper gives; NaN where it gives none", "metric form test"
         ),
         "difference": _text(
-            "why ours, or its verdict, differs from it; empty if it does not",
-            "metric",
-            "form",
-            "test",
+            "why ours, or its verdict, differs from it; empty if it does not", "metric form test"
         ),
         "score_change": _real(
-            "theoretical: mean change, in units of the metric's range",
-            "metric",
-            "test",
-            "frequency",
+            "theoretical: mean change, in units of the metric's range", "metric test frequency"
         ),
         "decrease_rate": _real(
-            "theoretical: share of draws in which the score falls", "metric", "test", "frequency"
+            "theoretical: fraction of draws in which the score falls", "metric test frequency"
         ),
         "undefined_share": _real(
-            "theoretical: share of undefined scores on spoiled labels",
-            "metric",
-            "test",
-            "frequency",
+            "theoretical: fraction of undefined scores on corrupted labels", "metric test frequency"
         ),
         "passed": _text(
             "verdict on both tests in the theoretical and, where run, the experimental form",
             "metric",
         ),
         "seed_accuracy": _real(
-            "decrease accuracy of each seed alone", "metric", "form", "test", "seed", optional=True
+            "decrease accuracy of each seed alone", "metric form test seed", optional=True
         ),
-        "n_neurons": _whole("neurons tested; 0 where the form was not run", "form", "test"),
+        "n_neurons": _whole("neurons tested; 0 where the form was not run", "form test"),
         "alpha": _real(
             "chosen fraction of active inputs; NaN where none is needed", "metric", optional=True
         ),
@@ -380,9 +359,9 @@ SANITY = Schema(
         "n_failing": _whole("number of metrics that fail"),
         "n_undecided": _whole("number of metrics of which sampling decides"),
         "epsilon": _real("fall that counts, in units of a metric's range"),
-        "required": _real("share in which scores must fall"),
+        "required": _real("fraction in which scores must fall"),
         "n_draws": _whole("theoretical: draws at each frequency"),
-        "variant": _text("rates, right concepts, handling of ties"),
+        "variant": _text("rates, ground-truth concepts, handling of ties"),
     },
     references=NEURON_EVAL + ", section 4 and appendices E.1 and E.3",
 )

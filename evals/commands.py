@@ -13,7 +13,7 @@ from evals.metrics.table import Metric
 from registry.declare.declaration import find_declaration
 from registry.declare.faults import DeclarationError
 from registry.plan.project import open_project
-from registry.terminal import print_table
+from registry.terminal import latex_table, print_table
 
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 COLUMNS = ("metric", "bounds", "needs", "family", "partner", "source")
@@ -23,7 +23,9 @@ COLUMNS = ("metric", "bounds", "needs", "family", "partner", "source")
 @click.argument("names", nargs=-1)
 @click.option("--csv", "form", flag_value="csv", help="Print comma-separated values.")
 @click.option("--latex", "form", flag_value="latex", help="Print a LaTeX table (booktabs).")
-@click.option("--check", "form", flag_value="check", help="Check that they keep what metrics owe.")
+@click.option(
+    "--check", "form", flag_value="check", help="Check them against the contract of metrics."
+)
 def metrics(names: tuple[str, ...], form: str | None) -> None:
     """List the metrics: built in, installed, and the project's own.
 
@@ -36,7 +38,7 @@ def metrics(names: tuple[str, ...], form: str | None) -> None:
     elif form == "csv":
         _print_csv(rows)
     elif form == "latex":
-        click.echo(latex_table(rows))
+        click.echo(latex_table(COLUMNS, map(cells, rows), "l" * len(COLUMNS)), nl=False)
     elif names:
         click.echo("\n\n".join(map(describe, rows)))
     else:
@@ -107,21 +109,3 @@ def _print_csv(rows: Sequence[Metric]) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow([*COLUMNS, "units", "title"])
     writer.writerows([*cells(row), row.units, row.title] for row in rows)
-
-
-def latex_table(rows: Sequence[Metric]) -> str:
-    """Return the table of metrics in LaTeX, with the rules of booktabs."""
-    lines = [
-        rf"\begin{{tabular}}{{{'l' * len(COLUMNS)}}}",
-        r"\toprule",
-        " & ".join(COLUMNS) + r" \\",
-        r"\midrule",
-        *(" & ".join(map(_escape, cells(row))) + r" \\" for row in rows),
-        r"\bottomrule",
-        r"\end{tabular}",
-    ]
-    return "\n".join(lines)
-
-
-def _escape(text: str) -> str:
-    return "".join(f"\\{letter}" if letter in "&%$#_{}" else letter for letter in text)

@@ -45,6 +45,27 @@ def text_table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int =
     return "".join(f"{_line(row, widths, left)}\n" for row in cells)
 
 
+def latex_table(header: Iterable[object], rows: Iterable[Iterable[object]], align: str) -> str:
+    """Return rows as a LaTeX table with the rules of booktabs; ``align`` is as ``lrr``."""
+    lines = [" & ".join(map(escape_latex, row)) + r" \\" for row in (header, *rows)]
+    body = [lines[0], r"\midrule", *lines[1:], r"\bottomrule", r"\end{tabular}"]
+    return "\n".join([rf"\begin{{tabular}}{{{align}}}", r"\toprule", *body]) + "\n"
+
+
+def escape_latex(text: object) -> str:
+    r"""Return a text as LaTeX that shows it as it is; ``\``, ``~`` and ``^`` too."""
+    named = {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "–": "--",
+    }
+    letters = (f"\\{c}" if c in "&%$#_{}" else named.get(c, c) for c in str(text))
+    return "".join(letters).replace("\n", " ")
+
+
 def text_of(value: Any) -> str:
     """Return a value as a cell of a table: numbers with four digits, times in local time."""
     if value is None:

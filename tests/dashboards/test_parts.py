@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 
 from dashboards.views.parts import charts
-from dashboards.views.parts.parts import Figure, Table, escape_latex, file_name
+from dashboards.views.parts.parts import Figure, Table, file_name
 from registry.columns import Column
+from registry.terminal import escape_latex
 
 HOSTILE = r"50 % of a_b & {c} $x$ #1 ~ ^ \input{/etc/passwd} <script>"
 FRAME = pd.DataFrame(

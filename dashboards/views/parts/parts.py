@@ -17,6 +17,7 @@ import xarray as xr
 
 from dashboards.views.parts.text import number_text, value_text
 from registry.columns import Column, ResultTable
+from registry.terminal import latex_table
 
 MISSING = "–"
 PICTURE = "picture"
@@ -97,18 +98,8 @@ class Table:
         """Return it as LaTeX with the rules of booktabs, numbers as they are shown."""
         table = self.without_pictures()
         shown = table.texts()
-        numeric = [_is_numeric(table.frame[name]) for name in table.frame]
-        body = shown.map(escape_latex).set_axis([escape_latex(name) for name in shown], axis=1)
-        lines = [
-            rf"\begin{{tabular}}{{{''.join('r' if right else 'l' for right in numeric)}}}",
-            r"\toprule",
-            " & ".join(body.columns) + r" \\",
-            r"\midrule",
-            *(" & ".join(row) + r" \\" for row in body.itertuples(index=False, name=None)),
-            r"\bottomrule",
-            r"\end{tabular}",
-        ]
-        return "\n".join(lines) + "\n"
+        align = "".join("r" if _is_numeric(table.frame[name]) else "l" for name in table.frame)
+        return latex_table(shown.columns, shown.itertuples(index=False, name=None), align)
 
     def without_pictures(self) -> Table:
         """Return it without columns of pictures."""
@@ -224,20 +215,6 @@ def numbers_of(
 def file_name(*words: object) -> str:
     """Return words as the name of a file: letters, digits, dashes."""
     return re.sub(r"[^A-Za-z0-9]+", "-", " ".join(map(str, words))).strip("-").lower() or "factbook"
-
-
-def escape_latex(text: object) -> str:
-    r"""Return a text as LaTeX that shows it as it is; ``\``, ``~`` and ``^`` too."""
-    named = {
-        "\\": r"\textbackslash{}",
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        "<": r"\textless{}",
-        ">": r"\textgreater{}",
-        "–": "--",
-    }
-    letters = (f"\\{c}" if c in "&%$#_{}" else named.get(c, c) for c in str(text))
-    return "".join(letters).replace("\n", " ")
 
 
 def _is_numeric(column: pd.Series) -> bool:

@@ -46,8 +46,8 @@ def short(text: str, most: int = 48) -> str:
 
 
 def parameters_of(cls: type) -> dict[str, str]:
-    """Return what the docstring says of each parameter, on one line."""
-    text = inspect.getdoc(cls) or ""
+    """Return what the docstrings of a class and its bases say of each parameter, on one line."""
+    text = inspect.cleandoc(cls.__doc__ or "")
     _, _, text = text.partition("Parameters\n----------\n")
     text = text.split("\n\n")[0]
     found: dict[str, str] = {}
@@ -60,7 +60,8 @@ def parameters_of(cls: type) -> dict[str, str]:
         else:
             for name in names:
                 found[name] = f"{found[name]} {line.strip()}"
-    return {
+    inherited = parameters_of(cls.__base__) if cls.__base__ else {}
+    return inherited | {
         name: re.sub(r"``([^`]+)``", r"`\1`", text).replace("|", "\\|")
         for name, text in found.items()
     }

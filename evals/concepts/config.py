@@ -78,13 +78,14 @@ class LocalisationOptions:
     Parameters
     ----------
     tolerance : float
-        Distance from the mask, in cells, up to which a maximum counts as in it.
+        Distance from a mask, in cells of the maps, up to which a map's maximum counts as in it.
     mass : float
-        Fraction of the positive part that the fewest cells hold, in (0, 1], for the IoU.
+        Fraction of a map's positive part that the fewest cells hold, in (0, 1], whose intersection
+        over union with the mask is taken.
     n_ranks : int
-        Best labels that are kept for each concept.
+        Labels of the largest gain that are kept for each concept, at least 1.
     n_bootstrap : int
-        Draws of an interval, over images; 0 for none.
+        Draws of an interval, over a concept's images; 0 for none.
     confidence : float
         Fraction of draws within an interval, in (0, 1).
     seed : int
@@ -104,25 +105,12 @@ LOCALISATION_OPTIONS = LocalisationOptions()
 
 @dataclass(frozen=True)
 class LocalisationConfig(LocalisationOptions):
-    """Configuration of ``evals.localise_concepts``.
+    """Configuration of ``evals.localise_concepts``, with the keys of `LocalisationOptions`.
 
     Parameters
     ----------
     names_by : str
         Whose names are localised: those of the ``consensus``, or of one metric.
-    tolerance : float
-        Distance from a mask, in cells of the maps, up to which a map's maximum counts as in it.
-    mass : float
-        Fraction of a map's positive part that the fewest cells hold, in (0, 1], whose intersection
-        over union with the mask is taken.
-    n_ranks : int
-        Labels of the largest gain that are kept for each concept, at least 1.
-    n_bootstrap : int
-        Draws of an interval, over a concept's images; 0 for none.
-    confidence : float
-        Fraction of draws within an interval, in (0, 1).
-    seed : int
-        Draws the bootstrap.
     """
 
     names_by: str = CONSENSUS

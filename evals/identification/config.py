@@ -24,10 +24,10 @@ class IdentificationOptions:
     Parameters
     ----------
     alphas : tuple of float
-        Fractions of inputs at which a neuron may be active, in (0, 1]; none where activations are
-        0 or 1 already.
+        Fractions of inputs at which a neuron may be active, in (0, 1]; the best is chosen for
+        each metric. None where activations are 0 or 1 already.
     lams : tuple of float
-        Weights that ``wpmi`` may give to how common a concept is.
+        Weights that ``wpmi`` may give to how common a concept is; the best is chosen.
     n_splits : int
         Splits of the neurons into those that choose and those that are tested, at least 1.
     share : float
@@ -37,8 +37,8 @@ class IdentificationOptions:
     confidence : float
         Of the interval, in (0, 1).
     published : str
-        Setting whose published figures stand beside, as :func:`published_auprc` knows it; "" for
-        none.
+        Setting whose published figures are shown beside, where the inputs are those: ``cub-cbm``,
+        ``cub-cbm-shifted``, as :func:`published_auprc` knows them; "" for none.
     workers : int
         Threads; they do not change the result.
     """
@@ -58,35 +58,17 @@ IDENTIFICATION_OPTIONS = IdentificationOptions()
 
 @dataclass(frozen=True)
 class IdentificationConfig(IdentificationOptions):
-    """Configuration of ``evals.identify_neurons``.
+    """Configuration of ``evals.identify_neurons``, with the keys of `IdentificationOptions`.
 
     Parameters
     ----------
     metrics : tuple of str
         Names in the table of metrics; all of it where none is named.
-    alphas : tuple of float
-        Fractions of inputs at which a neuron may be active, in (0, 1]; the best is chosen for
-        each metric. None where activations are 0 or 1 already.
-    lams : tuple of float
-        Weights that ``wpmi`` may give to how common a label is; the best is chosen.
-    n_splits : int
-        Splits of the neurons into those that choose and those that are tested.
-    share : float
-        Fraction of neurons that choose, in (0, 1); at least 2 do.
-    seed : int
-        Of the first split, and of inputs that some metrics draw by neuron.
     shift : float
         Added to all activations, in units of theirs: what is learned of a neuron should not depend
         on it, and by cosine it does (appendix E.2 adds 1).
     split : str
         Use the inputs of this split alone; all by default.
-    confidence : float
-        Of the intervals, in (0, 1).
-    published : str
-        Setting whose published figures stand beside, where the inputs are those: ``cub-cbm``,
-        ``cub-cbm-shifted``.
-    workers : int
-        Threads.
     """
 
     metrics: tuple[str, ...] = ()
@@ -101,59 +83,36 @@ class IdentificationConfig(IdentificationOptions):
 # AUPRC over the test neurons of one split, alpha and lambda chosen on 5 of 112: from the outputs
 # that the authors' notebooks hold (known_neuron_auprc_eval, cosine_failure_case_app_E2).
 _CUB = {
-    "cosine": 0.8986,
-    "inverse_auc": 0.8956,
-    "correlation": 0.8885,
-    "mad": 0.7757,
-    "wpmi": 0.7318,
-    "balanced_accuracy": 0.7160,
-    "auc": 0.7045,
-    "precision": 0.6765,
-    "auprc": 0.6709,
-    "inverse_balanced_accuracy": 0.6614,
-    "correlation_top_and_random": 0.6479,
-    "f1_score": 0.6378,
-    "iou": 0.6378,
-    "accuracy": 0.5853,
-    "spearman_correlation_top_and_random": 0.4318,
-    "spearman_correlation": 0.4232,
-    "inverse_auprc": 0.3976,
-    "recall": 0.3953,
-    "combined_auc": 0.8049,
-    "combined_balanced_accuracy": 0.6883,
-    "recall_auc": 0.7985,
-    "recall_inverse_auc": 0.8725,
-    "precision_balanced_accuracy": 0.5306,
-    "precision_inverse_balanced_accuracy": 0.8125,
-}
-_CUB_SHIFTED = {
-    "cosine": 0.0443,
-    "inverse_auc": 0.8956,
-    "correlation": 0.8883,
-    "mad": 0.7760,
-    "wpmi": 0.7323,
-    "balanced_accuracy": 0.7166,
-    "auc": 0.7045,
-    "precision": 0.6803,
-    "auprc": 0.6712,
-    "inverse_balanced_accuracy": 0.6628,
-    "correlation_top_and_random": 0.7153,
-    "f1_score": 0.6386,
-    "iou": 0.6386,
-    "accuracy": 0.5853,
-    "spearman_correlation_top_and_random": 0.4233,
-    "spearman_correlation": 0.4233,
-    "inverse_auprc": 0.3977,
-    "recall": 0.3958,
-    "combined_auc": 0.8054,
-    "combined_balanced_accuracy": 0.6896,
-    "recall_auc": 0.7989,
-    "recall_inverse_auc": 0.8725,
-    "precision_balanced_accuracy": 0.5303,
-    "precision_inverse_balanced_accuracy": 0.8116,
+    "cosine": (0.8986, 0.0443),
+    "inverse_auc": (0.8956, 0.8956),
+    "correlation": (0.8885, 0.8883),
+    "mad": (0.7757, 0.7760),
+    "wpmi": (0.7318, 0.7323),
+    "balanced_accuracy": (0.7160, 0.7166),
+    "auc": (0.7045, 0.7045),
+    "precision": (0.6765, 0.6803),
+    "auprc": (0.6709, 0.6712),
+    "inverse_balanced_accuracy": (0.6614, 0.6628),
+    "correlation_top_and_random": (0.6479, 0.7153),
+    "f1_score": (0.6378, 0.6386),
+    "iou": (0.6378, 0.6386),
+    "accuracy": (0.5853, 0.5853),
+    "spearman_correlation_top_and_random": (0.4318, 0.4233),
+    "spearman_correlation": (0.4232, 0.4233),
+    "inverse_auprc": (0.3976, 0.3977),
+    "recall": (0.3953, 0.3958),
+    "combined_auc": (0.8049, 0.8054),
+    "combined_balanced_accuracy": (0.6883, 0.6896),
+    "recall_auc": (0.7985, 0.7989),
+    "recall_inverse_auc": (0.8725, 0.8725),
+    "precision_balanced_accuracy": (0.5306, 0.5303),
+    "precision_inverse_balanced_accuracy": (0.8125, 0.8116),
 }
 
-PUBLISHED: Mapping[str, Mapping[str, float]] = {"cub-cbm": _CUB, "cub-cbm-shifted": _CUB_SHIFTED}
+PUBLISHED: Mapping[str, Mapping[str, float]] = {
+    setting: {metric: auprc[column] for metric, auprc in _CUB.items()}
+    for column, setting in enumerate(("cub-cbm", "cub-cbm-shifted"))
+}
 """Setting to metric to AUPRC (Oikarinen et al. 2025, arXiv 2506.05774).
 
 ``cub-cbm``: 5,794 test images of CUB-200, the 112 attribute neurons of the concept bottleneck

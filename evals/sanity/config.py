@@ -1,4 +1,4 @@
-"""How neurons under test are chosen, and the configuration of the sanity tests."""
+"""How neurons under test are chosen, and the configuration of the sanity check."""
 
 from __future__ import annotations
 
@@ -27,20 +27,22 @@ Seed = Annotated[int, Field(ge=0)]
 
 @dataclass(frozen=True)
 class SanityOptions:
-    """How neurons and parameters are chosen.
+    """How real neurons and parameters are chosen, for the experimental and the semantic form.
 
     Parameters
     ----------
     hidden_alpha : float or None
-        Fraction of inputs at which a neuron is active, in (0, 1], where the known concept is not
-        known: it is then the one of highest IoU, and no other alpha is tried. None where
-        activations are 0 or 1 already.
+        Fraction of inputs at which a neuron is active, in (0, 1], where no concept is known: the
+        one of highest IoU is taken then, and no other alpha is tried. None where activations are
+        0 or 1 already.
     validation_share : float
         Fraction of neurons that choose parameters, in (0, 1); at least 2 do.
     alphas, lams : tuple of float
-        What they choose from; no alpha where activations are 0 or 1 already.
+        What these choose from for each metric: fractions of inputs, none where activations are 0
+        or 1 already, and weights of ``wpmi``.
     seed : int
-        Of the neurons that choose, and of inputs that some metrics draw by neuron.
+        Of the neurons that choose, of inputs that some metrics draw by neuron, and of the draws of
+        the theoretical form.
     workers : int
         Threads; they do not change the result.
     """
@@ -63,7 +65,8 @@ class SanityConfig(SanityOptions):
     """Configuration of ``evals.sanity_check``.
 
     Without inputs metrics are tested on binary neurons alone (the theoretical form); with
-    activations and labels on real neurons too (the experimental and the semantic form).
+    activations and labels on real neurons too (the experimental and the semantic form), which has
+    the keys of `SanityOptions`.
 
     Parameters
     ----------
@@ -90,25 +93,11 @@ class SanityConfig(SanityOptions):
         figures; it takes minutes.
     seeds : tuple of int
         Experimental: of corrupted labels; scores on labels of several seeds are averaged.
-    hidden_alpha : float or None
-        Experimental: fraction of inputs at which a neuron is active, in (0, 1], where no right
-        concept is known and the one of highest IoU is taken; None where activations are 0 or 1.
-    alphas : tuple of float
-        Experimental: fractions that neurons of known concept choose from, for each metric; none
-        where activations are 0 or 1.
-    lams : tuple of float
-        Experimental: weights of ``wpmi`` to choose from.
-    validation_share : float
-        Experimental: fraction of neurons that choose, in (0, 1); at least 2 do. The rest is tested.
     variable : str
         Experimental: what of the activations is tested; by default ``presence`` of concepts,
         ``activation`` of neurons.
     split : str
         Experimental: use the inputs of this split alone; all by default.
-    seed : int
-        Of theoretical draws, of the neurons that choose, and of inputs that some metrics draw.
-    workers : int
-        Threads.
     """
 
     metrics: tuple[str, ...] = ()

@@ -23,11 +23,11 @@ from .sanity.config import SanityOptions as SanityOptions
 from .sanity.config import SubjectOptions as SubjectOptions
 from .sanity.corruption import corrupt_labels as corrupt_labels
 from .sanity.corruption import spoil_labels as spoil_labels
+from .sanity.experimental import experimental_sanity as experimental_sanity
 from .sanity.forms import combine_forms as combine_forms
 from .sanity.protocol import Criterion as Criterion
 from .sanity.protocol import Rates as Rates
-from .sanity.sanity import experimental_sanity as experimental_sanity
-from .sanity.sanity import theoretical_sanity as theoretical_sanity
+from .sanity.theoretical import theoretical_sanity as theoretical_sanity
 from .scoring.pairs import score_pairs as score_pairs
 from .scoring.scoring import score as score
 from .scoring.scoring import score_blocks as score_blocks

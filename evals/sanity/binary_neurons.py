@@ -203,25 +203,14 @@ class SimulatedInputs:
         flips = [setting.rates.flip_probability(n, setting.n_inputs) for n in setting.n_active]
         return np.asarray(np.maximum(concepts, numbers < np.array(flips)))
 
-    def score(self, function: PairScore, labels: np.ndarray, draw: int) -> np.ndarray:
-        """Return what a function makes of every neuron and its own concept (frequency,)."""
-        return np.array(
-            [
-                float(np.asarray(function(self.concepts[:, [i]], labels[:, [i]], draw)).item())
-                for i in range(labels.shape[1])
-            ]
-        )
-
-    def score_all(self, function: PairScore, sets: Sequence[np.ndarray]) -> np.ndarray:
-        """Return what a function makes of every neuron and every concept of several label sets."""
-        return np.array(
-            [
-                float(np.asarray(function(self.concepts[:, [i]], labels[:, [j]], 0)).item())
-                for labels in sets
-                for i in range(labels.shape[1])
-                for j in range(labels.shape[1])
-            ]
-        )
+    def score(
+        self, function: PairScore, labels: np.ndarray, draw: int = 0, all_pairs: bool = False
+    ) -> np.ndarray:
+        """Return what a function makes of every neuron and its own concept, or every concept."""
+        own = range(labels.shape[1])
+        pairs = product(own, own) if all_pairs else zip(own, own, strict=True)
+        scores = (function(self.concepts[:, [i]], labels[:, [j]], draw) for i, j in pairs)
+        return np.array([np.asarray(score).item() for score in scores], dtype=np.float64)
 
 
 Outcomes = Mapping[str, Sequence[Outcome]]
@@ -276,7 +265,7 @@ class BinaryTrial:
             parameters = Parameters(seed=int(seed))
             held = self._counted(test, which)
             original, corrupted = (row.evaluate(statistics, parameters) for statistics in held)
-            outcomes[test].append(Outcome.of_draws(original, corrupted, bounds, self.criterion))
+            outcomes[test].append(Outcome.of(original, corrupted, bounds, self.criterion))
         return outcomes
 
     def simulate(self, row: Metric) -> Outcomes:
@@ -289,9 +278,11 @@ class BinaryTrial:
         bounds = row.bounds
         if bounds is None:
             first = [inputs.concepts, *(inputs.corrupt(test, 0) for test in TESTS)]
-            bounds = bounds_of_scores([inputs.score_all(score, first)])
+            bounds = bounds_of_scores(
+                [inputs.score(score, labels, all_pairs=True) for labels in first]
+            )
         original = self._score(inputs, score, lambda draw: inputs.concepts)
-        return self._compare(inputs, score, original, bounds, Outcome.of_draws)
+        return self._compare(inputs, score, original, bounds)
 
     def replay(self, row: Metric, replay: Replay) -> Outcomes:
         """Test as the published code does: one noisy score on original labels serves all draws."""
@@ -303,7 +294,7 @@ class BinaryTrial:
 
         original = self._score(inputs, score, lambda draw: inputs.concepts)
         bounds = row.bounds or bounds_of_scores([original])
-        return self._compare(inputs, score, original, bounds, Outcome.of_single_original)
+        return self._compare(inputs, score, original, bounds, is_paired=False)
 
     @kept
     def _counted(self, test: str, which: int) -> tuple[DrawnStatistics, DrawnStatistics]:
@@ -317,14 +308,16 @@ class BinaryTrial:
         score: PairScore,
         original: np.ndarray,
         bounds: tuple[float, float],
-        outcome: Callable[..., Outcome],
+        is_paired: bool = True,
     ) -> Outcomes:
         """Return what becomes of scores on original labels (frequency, draw) in each test."""
         outcomes = {}
         for test in TESTS:
             corrupted = self._score(inputs, score, partial(inputs.corrupt, test))
             pairs = zip(original, corrupted, strict=True)
-            outcomes[test] = [outcome(*scores, bounds, self.criterion) for scores in pairs]
+            outcomes[test] = [
+                Outcome.of(*scores, bounds, self.criterion, is_paired) for scores in pairs
+            ]
         return outcomes
 
     def _score(

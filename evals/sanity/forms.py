@@ -11,8 +11,9 @@ import xarray as xr
 
 import registry
 from evals.sanity.config import SanityConfig
+from evals.sanity.experimental import experimental_sanity
 from evals.sanity.protocol import DECISIVE, FORMS, TESTS, THEORETICAL, judge_together
-from evals.sanity.sanity import experimental_sanity, theoretical_sanity
+from evals.sanity.theoretical import theoretical_sanity
 from evals.scoring.labelled import pair_datasets
 from registry.terminal import text_table
 

@@ -6,10 +6,11 @@ Oikarinen et al. 2025 (arXiv 2506.05774), section 4 and appendices E.1 and E.3.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 MISSING, EXTRA = TESTS = ("missing", "extra")
 """What is wrong with the labels."""
@@ -174,7 +175,7 @@ def bounds_of_scores(scores: Iterable[np.ndarray]) -> tuple[float, float]:
     return min(float(part.min()) for part in seen), max(float(part.max()) for part in seen)
 
 
-def error_of_mean(variances: np.ndarray | Sequence[float]) -> np.ndarray:
+def error_of_mean(variances: npt.ArrayLike) -> np.ndarray:
     """Return the standard error of a mean over the last axis, from independent variances."""
     held = np.asarray(variances)
     return np.asarray(np.sqrt(held.sum(axis=-1)) / held.shape[-1])
@@ -218,40 +219,21 @@ class Outcome:
     change_error: float = 0.0
 
     @classmethod
-    def of_draws(
+    def of(
         cls,
         original: np.ndarray,
         corrupted: np.ndarray,
         bounds: tuple[float, float],
         criterion: Criterion,
+        is_paired: bool = True,
     ) -> Outcome:
-        """Compare scores (draw,) on original and on corrupted labels, draw by draw."""
-        change = change_of_scores(original, corrupted, bounds)
-        rate = float(criterion.falls(change).mean())
-        return cls(
-            rate=rate,
-            change=float(change.mean()),
-            undefined=float(np.isnan(corrupted).mean()),
-            n_draws=len(change),
-            within=rate * (1 - rate),
-            change_error=float(change.std() / math.sqrt(len(change))),
-        )
+        """Compare scores (draw,) on original and on corrupted labels, draw by draw.
 
-    @classmethod
-    def of_single_original(
-        cls,
-        originals: np.ndarray,
-        corrupted: np.ndarray,
-        bounds: tuple[float, float],
-        criterion: Criterion,
-    ) -> Outcome:
-        """Compare every score (draw,) on original labels with all on corrupted ones (draw,).
-
-        For runs in which one noisy score on original labels serves all draws: what such a run
-        finds depends on that score.
+        If not paired, each of the original scores with all corrupted ones: for runs in which one
+        noisy score on original labels serves all draws, and what is found depends on that score.
         """
-        change = change_of_scores(originals[:, None], corrupted, bounds)
-        rates = criterion.falls(change).mean(axis=1)
+        change = change_of_scores(original if is_paired else original[:, None], corrupted, bounds)
+        rates = np.atleast_1d(criterion.falls(change).mean(axis=-1))
         return cls(
             rate=float(rates.mean()),
             change=float(change.mean()),
@@ -259,6 +241,7 @@ class Outcome:
             n_draws=len(corrupted),
             within=float(np.mean(rates * (1 - rates))),
             between=float(rates.var(ddof=1)) if len(rates) > 1 else 0.0,
+            change_error=float(change.std() / math.sqrt(len(change))) if is_paired else 0.0,
         )
 
     @property

@@ -9,6 +9,7 @@ from scipy import stats
 
 import evals
 from evals.metrics.table import Metric
+from evals.sanity.config import SanityOptions
 from evals.sanity.protocol import (
     EXPERIMENTAL,
     FORMS,
@@ -20,11 +21,9 @@ from evals.sanity.protocol import (
 )
 from evals.sanity.published_accuracy import (
     PUBLISHED,
-    THEORETICAL_CELLS,
     explain_difference,
     published_accuracy,
 )
-from evals.sanity.tested_neurons import SanityOptions
 
 ALL = list(evals.list_metrics())
 
@@ -34,11 +33,11 @@ def theoretical() -> xr.Dataset:
     return evals.theoretical_sanity()
 
 
-@pytest.mark.parametrize("name", THEORETICAL_CELLS)
+@pytest.mark.parametrize("name", PUBLISHED[THEORETICAL])
 @pytest.mark.parametrize("test", TESTS)
 def test_every_published_cell_within_four_standard_errors_or_explained(name, test, theoretical):
     cell = theoretical.sel(metric=name, test=test)
-    published = THEORETICAL_CELLS[name][TESTS.index(test)] / 100
+    published = PUBLISHED[THEORETICAL][name][TESTS.index(test)] / 100
     assert cell.published == pytest.approx(published)
     error = np.hypot(cell.standard_error, cell.published_error).item()
     reason = cell.difference.item()
@@ -64,7 +63,7 @@ def test_exact_accuracies_where_these_are_known(theoretical):
 
 
 def test_verdicts_are_the_published_ones_but_for_spearman_and_the_coin_toss(theoretical):
-    for name, cells in THEORETICAL_CELLS.items():
+    for name, cells in PUBLISHED[THEORETICAL].items():
         for test, cell in zip(TESTS, cells, strict=True):
             verdict = theoretical.verdict.sel(metric=name, test=test).item()
             assert theoretical.passed.sel(metric=name, test=test) == (verdict == "passes")

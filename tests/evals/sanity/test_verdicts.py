@@ -111,10 +111,10 @@ def test_outcomes_of_runs_that_share_one_noisy_original():
         CRITERION.falls(change_of_scores(draw(1), draw(100) - 0.02, (0, 1))).mean()
         for _ in range(3000)
     ]
-    outcome = Outcome.of_single_original(draw(3000), draw(3000) - 0.02, (0, 1), CRITERION)
+    outcome = Outcome.of(draw(3000), draw(3000) - 0.02, (0, 1), CRITERION, is_paired=False)
     assert outcome.rate == pytest.approx(np.mean(runs), abs=0.02)
     assert outcome.variance_of_run(100) == pytest.approx(np.var(runs), rel=0.1)
-    paired = Outcome.of_draws(draw(1000), draw(1000) - 0.02, (0, 1), CRITERION)
+    paired = Outcome.of(draw(1000), draw(1000) - 0.02, (0, 1), CRITERION)
     assert paired.variance_of_run(100) == pytest.approx(paired.rate * (1 - paired.rate) / 100)
 
 

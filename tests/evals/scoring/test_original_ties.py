@@ -8,8 +8,8 @@ import torch
 from scipy import stats
 
 import evals
-from evals.sanity.protocol import TESTS
-from evals.sanity.published_accuracy import NOTEBOOK, THEORETICAL_CELLS
+from evals.sanity.protocol import TESTS, THEORETICAL
+from evals.sanity.published_accuracy import NOTEBOOK, PUBLISHED
 from evals.scoring.original_ties import REPLAYS, noisy_ranks
 
 
@@ -87,7 +87,7 @@ def test_published_cells_are_reproduced(name):
     for number, test in enumerate(TESTS):
         here = cell.sel(test=test)
         error = np.hypot(here.standard_error.item(), here.published_error.item())
-        for cells in (THEORETICAL_CELLS, NOTEBOOK):
+        for cells in (PUBLISHED[THEORETICAL], NOTEBOOK):
             apart = abs(here.decrease_accuracy.item() - cells[name][number] / 100)
             assert apart <= 4 * error + 5e-4  # 99.96: two of 5,000 draws
     assert cell.difference.values.tolist() == ["", ""]

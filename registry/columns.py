@@ -1,18 +1,18 @@
 """The columns of a table of results, declared once for whatever shows it.
 
-A table is declared in the room that makes its dataset, as ``METRICS`` of
+A table is declared in the room that makes its dataset, as ``BY_METRIC`` of
 ``evals/identification/identification_table.py``::
 
-    METRICS = ResultTable("metric", {
+    BY_METRIC = ResultTable("metric", {
         "auprc": Column(".3f", "AUPRC"),
         "alpha": Column(value=lambda own: [most_common(v) for v in own["alpha"].values]),
     }, sort_by="auprc")
 
-- a console prints ``METRICS.text(dataset)``;
-- a page, CSV or LaTeX takes ``pd.DataFrame(METRICS.values(dataset))``, whose columns are the keys,
-  and shows each by ``METRICS.columns[key]``: its ``header``, its ``form`` (a format of Python), and
-  its ``help``, which is the variable's ``long_name`` by the schema unless another is given
-  (``METRICS.help(key, schema)``).
+- a console prints ``BY_METRIC.text(dataset)``;
+- a page, CSV or LaTeX takes ``pd.DataFrame(BY_METRIC.values(dataset))``, whose columns are the
+  keys, and shows each by ``BY_METRIC.columns[key]``: its ``header``, its ``form`` (a format of
+  Python), and its ``help``, which is the variable's ``long_name`` by the schema unless another is
+  given (``BY_METRIC.help(key, schema)``).
 
 A column whose variable a dataset does not have, or that has a value in no row, is left out.
 """

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 import registry
 from evals.concepts.config import ConsistencyConfig
 from evals.kernels.arrays import to_labelled
-from evals.kernels.statistics import AnyArray, mean_defined
+from evals.kernels.statistics import AnyArray, divide, mean_defined
 from registry.arrays import to_numpy
+from registry.columns import Column, ResultTable
 from registry.suggest import nearest
 
 Floats = NDArray[np.float64]
@@ -214,7 +215,7 @@ def score_encodings(
             "score": ("concept", scores),
             "n_images": ("concept", counts),
             "empty_maps": ("concept", of_concepts.empty),
-            "pixels": ("concept", _mean(of_concepts.pixels, counts)),
+            "pixels": ("concept", divide(of_concepts.pixels, counts)),
             **{name: ("concept", encodings[name].values) for name in described},
             "baseline_score": ("baseline_class", baseline),
             **_name_baselines(encodings, of_random.groups, baseline),
@@ -301,7 +302,7 @@ def _summary(
     mean, random = mean_defined(scores[scored]), mean_defined(baseline)
     found, _ = np.histogram(scores[scored], bins=n_bins, range=(-1, 1))
     return {
-        "share": ("bin", _mean(found.astype(np.float64), np.full(n_bins, scored.sum()))),
+        "share": ("bin", divide(found, scored.sum())),
         "mean_score": mean,
         "baseline": random,
         "difference": mean - random,
@@ -309,11 +310,6 @@ def _summary(
         "n_few_images": int(((counts > 1) & (counts < least_images)).sum()),
         "least_images": least_images,
     }
-
-
-def _mean(total: Floats, count: NDArray[np.integer]) -> Floats:
-    with np.errstate(invalid="ignore"):
-        return total / count
 
 
 def measure_consistency(
@@ -327,6 +323,18 @@ def measure_consistency(
     measured = measured.assign(variant=f"{encodings['variant'].item()}; {centring}")
     sys.stdout.write(consistency_table(measured))
     return measured
+
+
+BY_CONCEPT = ResultTable(
+    "concept",
+    {
+        "score": Column(".3f"),
+        "concept_baseline": Column(".3f", "random"),
+        "n_images": Column("d", "images"),
+        "pixels": Column(".0f"),
+        "empty_maps": Column("d", "without map"),
+    },
+)
 
 
 def consistency_table(consistency: xr.Dataset, most: int = 10) -> str:
@@ -349,27 +357,14 @@ def consistency_table(consistency: xr.Dataset, most: int = 10) -> str:
     )
     if "variant" in known:
         summary += f"{known['variant']}\n"
-    names = (
-        consistency["concept_name"].values
-        if "concept_name" in consistency
-        else consistency["concept"].values
-    ).astype(str)
+    names = consistency.get("concept_name", consistency["concept"]).values.astype(str)
     score = consistency["score"].values
     order = np.argsort(-np.where(np.isnan(score), -np.inf, score), kind="stable")
     order = order[~np.isnan(score[order])]
     shown = order if len(order) <= most else np.append(order[: most // 2], order[-(most // 2) :])
-    width = max([len("concept"), *(len(names[row]) for row in shown)])
-    has_classes = "concept_baseline" in consistency
-    random = f"{'random':>8}" if has_classes else ""
-    lines = [f"{'concept':>{width}}   score{random}  images  pixels  without map"]
-    for row in shown:
-        if has_classes:
-            random = f"  {consistency['concept_baseline'].values[row]:6.3f}"
-        lines.append(
-            f"{names[row]:>{width}}  {score[row]:6.3f}{random}  "
-            f"{consistency['n_images'].values[row]:6d}  "
-            f"{consistency['pixels'].values[row]:6.0f}  {consistency['empty_maps'].values[row]:11d}"
-        )
+    lines = BY_CONCEPT.text(
+        consistency.assign_coords(concept=names).isel(concept=shown)
+    ).splitlines()
     if len(order) > most:
-        lines.insert(1 + most // 2, f"{'…':>{width}}")
+        lines.insert(1 + most // 2, "…")
     return summary + "\n".join(lines) + "\n"

@@ -35,7 +35,7 @@ from evals.concepts.config import (
 )
 from evals.concepts.localisation_table import localisation_table
 from evals.kernels.arrays import to_dataset, to_labelled
-from evals.kernels.statistics import Shaped, divide
+from evals.kernels.statistics import Shaped, divide, mean_defined
 from registry.suggest import nearest
 
 MEASURES = ("pointing", "energy", "iou")
@@ -352,12 +352,15 @@ def _summarise(named: xr.Dataset, masked: set[str]) -> xr.Dataset:
     judged = ~np.isnan(named["lift_low"].values[:, 0])
     above = (named["lift_low"].values > 0)[judged]
     same = (named["gain"].values >= named["top_gain"].values[:, :, 0] - 1e-12)[shown]
-    means = {f"mean_{key}": ("measure", _mean(named[key].values)) for key in _MEANS}
+    means = {
+        f"mean_{key}": ("measure", mean_defined(named[key].values, axis=0))
+        for key in ("score", "chance", "elsewhere", "lift")
+    }
     return xr.Dataset(
         {
             **means,
-            "located_share": ("measure", _mean(above.astype(float))),
-            "best_share": ("measure", _mean(same.astype(float))),
+            "located_share": ("measure", mean_defined(above, axis=0)),
+            "best_share": ("measure", mean_defined(same, axis=0)),
             "n_named": int(has_name.sum()),
             "n_without_mask": int((has_name & ~has_mask).sum()),
             "n_not_shown": int((has_name & has_mask & ~shown).sum()),
@@ -367,15 +370,6 @@ def _summarise(named: xr.Dataset, masked: set[str]) -> xr.Dataset:
             ).item(),
         }
     )
-
-
-_MEANS = ("score", "chance", "elsewhere", "lift")
-
-
-def _mean(values: np.ndarray) -> np.ndarray:
-    """Return the mean over concepts (concept, measure), NaN left out."""
-    known = ~np.isnan(values)
-    return divide(np.where(known, values, 0).sum(axis=0), known.sum(axis=0))
 
 
 def localise_concepts(

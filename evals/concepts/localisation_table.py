@@ -8,7 +8,7 @@ import xarray as xr
 from registry.columns import Column, ResultTable
 from registry.terminal import text_table
 
-MEASURES = ResultTable(
+BY_MEASURE = ResultTable(
     "measure",
     {
         "mean_score": Column(".3f", "score", "mean over concepts, on the masks of their names"),
@@ -44,7 +44,7 @@ def localisation_table(localised: xr.Dataset, most: int = 15) -> str:
         of concepts whose interval lies above chance, and the share whose name no label exceeds.
         Then a line for each concept.
     """
-    return "\n".join([MEASURES.text(localised), _concepts(localised, most), _remarks(localised)])
+    return "\n".join([BY_MEASURE.text(localised), _concepts(localised, most), _remarks(localised)])
 
 
 def _concepts(localised: xr.Dataset, most: int) -> str:

@@ -32,11 +32,12 @@ from evals.kernels.columns import Columns
 from evals.kernels.statistics import AnyArray, divide, mean_defined
 from evals.metrics.registered import find_metric
 from evals.metrics.table import DEFAULTS
-from evals.naming.tables import number
 from evals.scoring.labelled import share_names, take_neurons
+from registry.columns import Column
 from registry.terminal import text_table
 
 UNMATCHED = -1
+SCORE = Column(".3f")
 
 
 @dataclass(frozen=True)
@@ -204,10 +205,10 @@ class ConceptSet:
         assert self.presence is not None
         return np.asarray(take_neurons(self.presence)["neuron"])
 
-    def alive(self) -> np.ndarray | None:
-        """Return which concepts are not the same in every image, None where that is not known."""
+    def alive(self) -> np.ndarray:
+        """Return which concepts are not the same in every image, all where that is not known."""
         if self.presence is None:
-            return None
+            return np.ones(len(self.names), dtype=bool)
         presence = take_neurons(self.presence)
         extremes = presence.min("input"), presence.max("input")
         return np.asarray(extremes[0].values != extremes[1].values)
@@ -237,12 +238,12 @@ def match_sets(
     ValueError
         If the sets have no basis in common, or do not go together.
     """
-    both = vars(one), vars(other)
-    bases = [basis for basis in both[0] if all(held[basis] is not None for held in both)]
-    if not bases:
+    both = {basis: (vars(one)[basis], vars(other)[basis]) for basis in vars(one)}
+    pairs = {basis: pair for basis, pair in both.items() if all(a is not None for a in pair)}
+    if not pairs:
         raise ValueError("the two sets of concepts share neither decoders nor presences")
     alive = one.alive(), other.alive()
-    found = [_match(one, other, basis, alive, options) for basis in bases]
+    found = [_match(basis, pair, np.outer(*alive), options) for basis, pair in pairs.items()]
     names = one.names, other.names
     per_concept = {key: np.stack([f[0][key] for f in found], 1) for key in found[0][0]}
     for key in ("match", "nearest"):
@@ -250,7 +251,6 @@ def match_sets(
         per_concept[key] = np.where(indices < 0, UNMATCHED, names[1][indices])
     shares = {key: np.stack([f[1][key] for f in found]) for key in found[0][1]}
     dims = {1: ("basis",), 2: ("basis", "threshold")}
-    n_alive = [len(n) if a is None else int(a.sum()) for n, a in zip(names, alive, strict=True)]
     return xr.Dataset(
         {
             **{key: (("concept", "basis"), values) for key, values in per_concept.items()},
@@ -258,28 +258,34 @@ def match_sets(
             "same_match_share": _same(per_concept["match"]),
             "n_one": len(names[0]),
             "n_other": len(names[1]),
-            "n_alive_one": n_alive[0],
-            "n_alive_other": n_alive[1],
+            "n_alive_one": int(alive[0].sum()),
+            "n_alive_other": int(alive[1].sum()),
         },
-        {"concept": names[0], "basis": bases, "threshold": np.array(options.thresholds, float)},
+        {
+            "concept": names[0],
+            "basis": list(pairs),
+            "threshold": list(map(float, options.thresholds)),
+        },
     )
 
 
 def _match(
-    one: ConceptSet,
-    other: ConceptSet,
     basis: str,
-    alive: tuple[np.ndarray | None, np.ndarray | None],
+    pair: tuple[AnyArray, AnyArray],
+    is_alive: np.ndarray,
     options: MatchingOptions,
 ) -> tuple[Mapping[str, np.ndarray], Mapping[str, Any]]:
-    """Return by one basis (concept,) arrays, and what is said of all concepts together."""
-    similarity = _keep(_similarity(one, other, basis, options), alive)
+    """Return by one basis (concept,) arrays, and what is said of all concepts together.
+
+    ``is_alive`` (concept, other concept) says which pairs may match.
+    """
+    similarity = np.where(is_alive, _similarity(basis, pair, options), np.nan)
     matching = Matching.of(similarity)
+    values = {**_statistics(matching, similarity, options), **_intervals(matching, options)}
     nulls = [
-        Matching.of(_keep(_similarity(one, other, basis, options, draw), alive))
+        Matching.of(np.where(is_alive, _similarity(basis, pair, options, draw), np.nan))
         for draw in range(options.n_null)
     ]
-    values = {**_statistics(matching, similarity, options), **_intervals(matching, options)}
     null_values = [_statistics(null, similarity, options) for null in nulls]
     for key in ("matched_share", "mutual_share", "mean_similarity", "mean_nearest"):
         drawn = [null[key] for null in null_values]
@@ -290,32 +296,17 @@ def _match(
 
 
 def _similarity(
-    one: ConceptSet,
-    other: ConceptSet,
     basis: str,
+    pair: tuple[AnyArray, AnyArray],
     options: MatchingOptions,
     null: int | None = None,
 ) -> np.ndarray:
     """Return similarities (concept, other concept), or those of a draw of the null."""
+    one, other = pair
     seed = None if null is None else 1000 * options.seed + null
     if basis == "presence":
-        assert one.presence is not None
-        assert other.presence is not None
-        return compare_presences(one.presence, other.presence, options.workers, seed)
-    assert one.decoder is not None
-    assert other.decoder is not None
-    against = other.decoder if seed is None else random_decoder(other.decoder, seed)
-    return compare_decoders(one.decoder, against)
-
-
-def _keep(similarity: np.ndarray, alive: tuple[np.ndarray | None, np.ndarray | None]) -> np.ndarray:
-    """Return similarities with NaN wherever a concept is the same in every image."""
-    kept = similarity.astype(np.float64)
-    if alive[0] is not None:
-        kept[~alive[0]] = np.nan
-    if alive[1] is not None:
-        kept[:, ~alive[1]] = np.nan
-    return kept
+        return compare_presences(one, other, options.workers, seed)
+    return compare_decoders(one, other if seed is None else random_decoder(other, seed))
 
 
 def _statistics(
@@ -324,8 +315,7 @@ def _statistics(
     """Return shares and means over the concepts that are alive."""
     known = ~np.isnan(similarity)
     most = min(known.any(axis=1).sum(), known.any(axis=0).sum())
-    thresholds = np.array(options.thresholds, dtype=np.float64)
-    matched = (matching.similarity[:, None] >= thresholds).sum(axis=0)
+    matched = (matching.similarity[:, None] >= options.thresholds).sum(axis=0)
     return {
         "matched_share": divide(matched, most),
         "mutual_share": divide(matching.mutual.sum(), most).item(),
@@ -336,30 +326,24 @@ def _statistics(
 
 def _intervals(matching: Matching, options: MatchingOptions) -> dict[str, np.ndarray]:
     """Return the intervals of shares and means, by redrawing the matched concepts."""
-    thresholds = np.array(options.thresholds, dtype=np.float64)
-    names = ("matched_share", "mean_nearest")
-    nothing = {"matched_share": np.full(len(thresholds), np.nan), "mean_nearest": np.array(np.nan)}
     near = matching.nearest_similarity
     rows = np.flatnonzero(~np.isnan(near))
-    if not options.n_bootstrap or len(rows) < 2:
-        return {f"{name}_{end}": nothing[name] for name in names for end in ("low", "high")}
-    generator = np.random.default_rng([options.seed, 2])
-    drawn = generator.multinomial(
-        len(rows), np.full(len(rows), 1 / len(rows)), size=options.n_bootstrap
-    )
-    possible = matching.match[rows] != UNMATCHED
-    above = matching.similarity[rows, None] >= thresholds
-    shares = divide(drawn @ above, (drawn @ possible)[:, None])
-    tail = (1 - options.confidence) / 2
-    ends = [tail, 1 - tail]
-    low_high = {
-        "matched_share": np.nanquantile(shares, ends, axis=0),
-        "mean_nearest": np.quantile(drawn @ near[rows] / len(rows), ends),
-    }
+    matched, nearest = np.full((2, len(options.thresholds)), np.nan), np.full(2, np.nan)
+    if options.n_bootstrap and len(rows) > 1:
+        generator = np.random.default_rng([options.seed, 2])
+        chances = np.full(len(rows), 1 / len(rows))
+        drawn = generator.multinomial(len(rows), chances, size=options.n_bootstrap)
+        possible = drawn @ (matching.match[rows] != UNMATCHED)
+        above = drawn @ (matching.similarity[rows, None] >= options.thresholds)
+        tail = (1 - options.confidence) / 2
+        ends = [tail, 1 - tail]
+        matched = np.nanquantile(divide(above, possible[:, None]), ends, axis=0)
+        nearest = np.quantile(drawn @ near[rows] / len(rows), ends)
     return {
-        f"{name}_{end}": low_high[name][side]
-        for name in names
-        for side, end in enumerate(("low", "high"))
+        "matched_share_low": matched[0],
+        "matched_share_high": matched[1],
+        "mean_nearest_low": nearest[0],
+        "mean_nearest_high": nearest[1],
     }
 
 
@@ -423,37 +407,28 @@ def matching_table(matched: xr.Dataset) -> str:
     matched : Dataset
         Of the schema ``matching``.
     """
+    kinds = {
+        "mutual nearest": "mutual_share",
+        "mean nearest": "mean_nearest",
+        "mean matched": "mean_similarity",
+    }
     rows = []
-    for b, basis in enumerate(matched["basis"].values.tolist()):
-        own = matched.isel(basis=b)
-        for t, threshold in enumerate(matched["threshold"].values):
-            at = own.isel(threshold=t)
-            rows.append(
-                [
-                    basis,
-                    f"matched at {threshold:g}",
-                    *_cells(at, "matched_share"),
-                    number(float(at["null_matched_share"])),
-                ]
-            )
+    for basis in matched["basis"].values.tolist():
+        own = matched.sel(basis=basis)
         rows += [
-            [basis, what, *_cells(own, key), number(float(own[f"null_{key}"]))]
-            for what, key in (
-                ("mutual nearest", "mutual_share"),
-                ("mean nearest", "mean_nearest"),
-                ("mean matched", "mean_similarity"),
-            )
+            [basis, f"matched at {float(at['threshold']):g}", *_cells(at, "matched_share")]
+            for at in (own.isel(threshold=t) for t in range(own.sizes["threshold"]))
         ]
+        rows += [[basis, what, *_cells(own, key)] for what, key in kinds.items()]
     table = text_table(["basis", "what", "value", "interval", "null"], rows, left=2)
     return f"{table}\n{_remarks(matched)}"
 
 
 def _cells(own: xr.Dataset, key: str) -> list[str]:
-    if f"{key}_low" not in own:
-        return [number(float(own[key])), ""]
-    low, high = float(own[f"{key}_low"]), float(own[f"{key}_high"])
-    interval = "" if np.isnan(low) else f"[{low:.3f}, {high:.3f}]"
-    return [number(float(own[key])), interval]
+    """Return a value, its interval and the value of the null."""
+    names = (key, f"{key}_low", f"{key}_high", f"null_{key}")
+    value, low, high, null = (SCORE.text(own[n].item()) if n in own else "" for n in names)
+    return [value, f"[{low}, {high}]" if low else "", null]
 
 
 def _remarks(matched: xr.Dataset) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -34,41 +33,37 @@ from evals.identification.known_neurons import (
     lam_of,
     validation_neurons,
 )
-from evals.kernels.statistics import AnyArray
+from evals.kernels.statistics import AnyArray, mean_defined
 from evals.metrics.registered import find_metrics
 from evals.metrics.table import Metric, Parameters
-from evals.scoring.labelled import UNKNOWN, pair_datasets, right_places
+from evals.scoring.labelled import UNKNOWN, find_concepts, pair_datasets
 from registry.arrays import to_numpy
 
 
-def right_ranks(scores: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Return the index of each neuron's ground-truth concept among all, from 1: (neuron,) float64.
-
-    Equal scores share the mean of their indices; undefined ones are all equal, below the defined.
+def known_ranks(scores: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rank of each neuron's known concept, and the chance that it is the best.
 
     Parameters
     ----------
     scores : ndarray
         (neuron, concept), NaN where undefined.
-    right : ndarray
-        (neuron,) index of the ground-truth concept.
+    known : ndarray
+        (neuron,) index of the known concept.
+
+    Returns
+    -------
+    ranks : ndarray
+        (neuron,) float64, from 1 among all concepts. Equal scores share the mean of their ranks;
+        undefined ones are all equal, below the defined.
+    chances : ndarray
+        (neuron,) 1 or 0, but ``1 / n`` where the known concept is one of n that share the highest
+        score, as if one of them were drawn. 0 where the known pair is undefined.
     """
     ranked = np.where(np.isnan(scores), -np.inf, scores)
-    own = np.take_along_axis(ranked, right[:, None], axis=1)
-    return np.asarray((ranked > own).sum(axis=1) + ((ranked == own).sum(axis=1) + 1) / 2)
-
-
-def top_chances(scores: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Return the chance that each neuron's best concept is the right one: (neuron,) in [0, 1].
-
-    1 or 0, but ``1 / n`` where the known concept is one of n that share the highest score, as if
-    one of them were drawn. 0 where the right pair is undefined.
-    """
-    ranked = np.where(np.isnan(scores), -np.inf, scores)
-    best = ranked.max(axis=1, keepdims=True)
-    own = np.take_along_axis(ranked, right[:, None], axis=1)
-    is_best = ((own == best) & np.isfinite(own))[:, 0]
-    return np.asarray(is_best / (ranked == best).sum(axis=1))
+    own = np.take_along_axis(ranked, known[:, None], axis=1)
+    n_above, n_equal = (ranked > own).sum(axis=1), (ranked == own).sum(axis=1)
+    is_best = (n_above == 0) & np.isfinite(own[:, 0])
+    return n_above + (n_equal + 1) / 2, is_best / n_equal
 
 
 def best_indices(scores: np.ndarray) -> np.ndarray:
@@ -95,7 +90,7 @@ def identify(
         (input, concept) or (input, label), of the same inputs: all concepts that compete.
     right : array of int
         (neuron,) index of each neuron's concept among the labels, -1 where it is not known:
-        see :func:`evals.scoring.labelled.right_places`.
+        see :func:`evals.scoring.labelled.find_concepts`.
     metrics : sequence of str or Metric
         Names in the table of metrics.
     options : IdentificationOptions
@@ -133,104 +128,44 @@ def identify(
     return _summarise(parts, rows, known, choosing, seeds, options)
 
 
-Chosen = tuple[Parameters, float]
-"""What a split chose, and the AUPRC of its choice."""
-
-
 def _test_choices(
     rows: Sequence[Metric],
-    chosen: Sequence[Sequence[Chosen]],
+    chosen: Sequence[Sequence[tuple[Parameters, float]]],
     known: KnownNeurons,
     tested: np.ndarray,
 ) -> Iterator[dict[str, Any]]:
-    """Yield what each metric makes of what its splits chose; each choice is scored once."""
+    """Yield what each metric makes of every split, by name: arrays (split,) or (neuron,).
+
+    ``chosen`` holds of each metric and split the choice and its AUPRC; ``tested`` (split, neuron)
+    the neurons that do not choose. What several splits chose is scored once.
+    """
     points = [list(dict.fromkeys(point for point, _ in own)) for own in chosen]
     scored = known.score(
         [(row, point) for row, own in zip(rows, points, strict=True) for point in own]
     )
     for row, own, distinct in zip(rows, chosen, points, strict=True):
-        found = {}
+        auprc, best = np.empty(len(own)), np.empty(tested.shape, dtype=np.int64)
+        ranks, chances, undefined = np.empty((3, *tested.shape))  # (split, neuron)
         for point in distinct:
-            splits = np.array([choice == point for choice, _ in own])
-            found[point] = _Found.of(next(scored), known.right, tested, splits)
-        yield _identify_by(row, own, [found[point] for point, _ in own], tested)
-
-
-@dataclass(frozen=True)
-class _Found:
-    """What scores by one metric with some parameters say, without the scores.
-
-    Attributes
-    ----------
-    ranks, chances, undefined, best : ndarray
-        (neuron,) as of `right_ranks`, `top_chances`, `best_indices`; fraction of undefined pairs.
-    auprc : ndarray
-        (split,) of the tested neurons, NaN of splits that chose other parameters.
-    """
-
-    ranks: np.ndarray
-    chances: np.ndarray
-    undefined: np.ndarray
-    best: np.ndarray
-    auprc: np.ndarray
-
-    @classmethod
-    def of(
-        cls, scores: np.ndarray, right: np.ndarray, tested: np.ndarray, splits: np.ndarray
-    ) -> _Found:
-        """Look at scores (neuron, concept), tested (split, neuron), in the splits (split,)."""
-        auprc = np.full(len(splits), np.nan)
-        for split in np.flatnonzero(splits):
-            auprc[split] = identification_auprc(scores[tested[split]], right[tested[split]])
-        return cls(
-            right_ranks(scores, right),
-            top_chances(scores, right),
-            np.isnan(scores).mean(axis=1),
-            best_indices(scores),
-            auprc,
-        )
-
-
-def _identify_by(
-    row: Metric,
-    chosen: Sequence[Chosen],
-    found: Sequence[_Found],
-    tested: np.ndarray,
-) -> dict[str, Any]:
-    """Return what one metric makes of every split, by name: arrays (split, …) or (neuron,).
-
-    Parameters
-    ----------
-    row : Metric
-        The metric.
-    chosen : sequence of Chosen
-        Of each split.
-    found : sequence of _Found
-        What the scores by these say.
-    tested : ndarray
-        (split, neuron) bool, of the neurons that do not choose.
-    """
-
-    def of_split(what: str) -> np.ndarray:
-        return np.stack([getattr(own, what) for own in found])
-
-    return {
-        "alpha": [alpha_of(row, point) for point, _ in chosen],
-        "lam": [lam_of(row, point) for point, _ in chosen],
-        "validation_auprc": [auprc for _, auprc in chosen],
-        "split_auprc": [own.auprc[split] for split, own in enumerate(found)],
-        "top_share": _mean_where(of_split("chances"), tested, axis=1).mean(),
-        "undefined_share": _mean_where(of_split("undefined"), tested, axis=1).mean(),
-        "right_rank": _mean_where(of_split("ranks"), tested, axis=0),
-        "best": _first_where(of_split("best"), tested),
-    }
-
-
-def _mean_where(values: np.ndarray, kept: np.ndarray, axis: int) -> np.ndarray:
-    """Return the mean of kept values (split, neuron) along an axis, NaN where none is."""
-    counts = kept.sum(axis=axis)
-    sums = np.where(kept, values, 0).sum(axis=axis)
-    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+            scores = next(scored)
+            splits = [split for split, (choice, _) in enumerate(own) if choice == point]
+            ranks[splits], chances[splits] = known_ranks(scores, known.right)
+            undefined[splits] = np.isnan(scores).mean(axis=1)
+            best[splits] = best_indices(scores)
+            for split in splits:
+                kept = tested[split]
+                auprc[split] = identification_auprc(scores[kept], known.right[kept])
+        ranks, chances, undefined = np.where(tested, (ranks, chances, undefined), np.nan)
+        yield {
+            "alpha": [alpha_of(row, point) for point, _ in own],
+            "lam": [lam_of(row, point) for point, _ in own],
+            "validation_auprc": [validation for _, validation in own],
+            "split_auprc": auprc,
+            "top_share": mean_defined(chances, axis=1).mean(),
+            "undefined_share": mean_defined(undefined, axis=1).mean(),
+            "right_rank": mean_defined(ranks, axis=0),
+            "best": _first_where(best, tested),
+        }
 
 
 def _first_where(values: np.ndarray, kept: np.ndarray) -> np.ndarray:
@@ -309,7 +244,7 @@ def identify_neurons(
     found = identify(
         activations.astype("float64") + config.shift,  # in float32 the sum would lose digits
         labels,
-        right_places(dataset["right_concept"], labels),
+        find_concepts(dataset["right_concept"], labels),
         config.metrics,
         config,
         partial(run.progress, what="steps"),

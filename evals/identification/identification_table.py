@@ -16,7 +16,7 @@ def _chosen(name: str) -> Callable[[xr.Dataset], list[str]]:
     ]
 
 
-METRICS = ResultTable(
+BY_METRIC = ResultTable(
     "metric",
     {
         "auprc": Column(".3f", "AUPRC", "mean over splits, of the tested neurons; 1 at best"),
@@ -41,10 +41,10 @@ METRICS = ResultTable(
 
 
 def identification_table(found: xr.Dataset) -> str:
-    """Return a line on what was tested, then `METRICS`, of schema ``identification``."""
+    """Return a line on what was tested, then `BY_METRIC`, of schema ``identification``."""
     n_neurons, n_choosing = int(found["n_neurons"]), int(found["n_choosing"])
     return (
         f"{n_neurons} neurons of known concept among {int(found['n_concepts'])} labels, on "
         f"{int(found['n_inputs'])} inputs; {found.sizes['seed']} splits: {n_choosing} choose, "
         f"{n_neurons - n_choosing} are tested\n"
-    ) + METRICS.text(found)
+    ) + BY_METRIC.text(found)

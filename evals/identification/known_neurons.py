@@ -22,7 +22,7 @@ from evals.kernels.blocks import BlockStatistics, PreparedLabels, map_statistics
 from evals.kernels.statistics import AnyArray
 from evals.metrics.registered import find_metrics
 from evals.metrics.table import ALPHAS, LAMBDAS, Metric, Parameters
-from evals.scoring.labelled import UNKNOWN, align, read_columns, require_right, take_right
+from evals.scoring.labelled import UNKNOWN, align, join_by_neuron, read_columns, require_indices
 from registry.arrays import to_numpy
 
 LEAST_VALIDATION = 2
@@ -107,7 +107,7 @@ def identification_auprc(scores: AnyArray, right: AnyArray) -> float:
         If the shapes do not fit, an index is no concept, or no neuron is known.
     """
     values = to_numpy(scores).astype(np.float64)
-    indices = require_right(right, values.shape)
+    indices = require_indices(right, values.shape)
     known = np.flatnonzero(indices != UNKNOWN)
     if len(known) < len(indices):
         values = values[known]
@@ -141,7 +141,7 @@ def choose_parameters(
     labels : array
         (input, concept) or (input, label): all concepts that compete.
     right : array of int
-        (neuron,) index of each neuron's concept, as of `right_places`; neurons with -1 are left
+        (neuron,) index of each neuron's concept, as of `find_concepts`; neurons with -1 are left
         out.
     metrics : sequence of str or Metric
         Names in the table of metrics.
@@ -230,7 +230,7 @@ class KnownNeurons:
     ):
         activations, labels = align(activations, labels)
         shape = activations.sizes["neuron"], labels.sizes["concept"]
-        indices = require_right(take_right(right, activations), shape)
+        indices = require_indices(join_by_neuron(right, activations), shape)
         known = np.flatnonzero(indices != UNKNOWN)
         self.right = indices[known]
         self.neurons = activations["neuron"].values[known]

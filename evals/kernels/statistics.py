@@ -34,10 +34,10 @@ LABEL_THRESHOLD = 0.5
 SMALLEST_LABEL = 1e-8  # below which a label's logarithm is that of this
 
 
-def mean_defined(values: np.ndarray) -> float:
+def mean_defined(values: np.ndarray, axis: int | None = None) -> np.ndarray:
     """Return the mean of the values that are not NaN, NaN where there is none."""
-    defined = values[~np.isnan(values)]
-    return float(defined.mean()) if len(defined) else np.nan
+    known = ~np.isnan(values)
+    return divide(np.where(known, values, 0).sum(axis=axis), known.sum(axis=axis))
 
 
 def count_top(alpha: float, n_inputs: int) -> int:

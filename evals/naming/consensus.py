@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-PASSES = "passes"
+from evals.sanity.protocol import PASSES
+
 UNTESTED = "untested"
 
 
 def verdicts_of(metrics: Sequence[str], sanity: Mapping[str, str] | None) -> list[str]:
-    """Return the verdict of the sanity tests on each metric, "untested" where there is none."""
+    """Return the verdict of the sanity check on each metric, "untested" where there is none."""
     known = sanity or {}
     return [known.get(metric) or UNTESTED for metric in metrics]
 

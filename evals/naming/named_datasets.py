@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import partial
 
 import xarray as xr
@@ -11,7 +11,7 @@ import xarray as xr
 import registry
 from evals.metrics.table import Parameters
 from evals.naming.config import NamingConfig
-from evals.naming.naming import Namer, NamingOptions
+from evals.naming.naming import Namer, NamingOptions, join_names
 from evals.naming.tables import names_table
 from evals.sanity.protocol import DECISIVE, NOT_RUN
 from evals.scoring.labelled import pair_datasets
@@ -25,26 +25,21 @@ def name_concepts(
     sanity, forms = _read_sanity(inputs)
     naming = _prepare(config, inputs, sanity)
 
-    def summarise(parts: Iterable[xr.Dataset]) -> xr.Dataset:
+    def summarise(names: xr.Dataset) -> xr.Dataset:
         tested = {} if sanity is None else {"sanity_forms": ", ".join(forms)}
-        return naming.summarise(parts).assign(tested)
+        summary = naming.summarise(names).assign(tested)
+        sys.stdout.write(names_table(names.merge(summary)))
+        return summary
 
-    tell = partial(run.progress, what="concepts")
+    progress = partial(run.progress, what="concepts")
     if naming.n_concepts <= naming.part_size:
-        parts = list(naming.parts(progress=tell))
-        names = parts[0].merge(summarise(parts))
-        sys.stdout.write(names_table(names))
-        return names
+        names = join_names(naming.parts(progress=progress))
+        return names.merge(summarise(names))
     writer = run.shards()
-    for part in naming.parts(writer.next_index, tell):
+    for part in naming.parts(writer.next_index, progress):
         writer.append(part)
-    opened = [registry.open_dataset(path) for path in sorted(writer.folder.glob("part-*.nc"))]
-    summary = summarise(opened)
-    shown = ["name", "score", "margin", "tied", "consensus", "consensus_votes", "consensus_score"]
-    whole = xr.concat([part[shown].load() for part in opened], "concept", data_vars="all")
-    sys.stdout.write(names_table(whole.merge(summary)))
-    finished: Shards = writer.finish(summary)
-    return finished
+    opened = map(registry.open_dataset, sorted(writer.folder.glob("part-*.nc")))
+    return writer.finish(summarise(join_names(part.drop_dims("rank").load() for part in opened)))
 
 
 def _prepare(

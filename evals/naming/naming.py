@@ -22,9 +22,14 @@ from evals.kernels.threads import map_in_order
 from evals.metrics.registered import find_metrics
 from evals.metrics.table import DEFAULTS, Metric, Parameters
 from evals.naming.consensus import elect, verdicts_of, voters
-from evals.scoring.labelled import align, read_columns, take_right
+from evals.scoring.labelled import (
+    UNKNOWN,
+    align,
+    find_concepts,
+    join_by_neuron,
+    read_columns,
+)
 from evals.scoring.scoring import bounds_of
-from registry.suggest import nearest
 
 BOOTSTRAP_BLOCK = 16
 PART_VALUES = 1 << 26
@@ -121,9 +126,14 @@ def choose_names(
         right labels are labels, and others are not.
     """
     naming = Namer.of(presence, labels, metrics, options, sanity=sanity, right=right)
-    parts = list(naming.parts(progress=progress))
-    whole = parts[0] if len(parts) == 1 else xr.concat(parts, "concept", data_vars="all")
-    return whole.merge(naming.summarise(parts))
+    names = join_names(naming.parts(progress=progress))
+    return names.merge(naming.summarise(names))
+
+
+def join_names(parts: Iterable[xr.Dataset]) -> xr.Dataset:
+    """Return the names of consecutive concepts as one dataset."""
+    listed = list(parts)
+    return listed[0] if len(listed) == 1 else xr.concat(listed, "concept", data_vars="all")
 
 
 @dataclass(frozen=True)
@@ -193,7 +203,7 @@ class Namer:
             voting=voters(verdicts, is_tested=sanity is not None),
             right=None
             if right is None
-            else _find_right(take_right(right, presence, "a label"), names),
+            else _find_right(join_by_neuron(right, presence, "a label"), labels),
         )
 
     @property
@@ -329,34 +339,49 @@ class Namer:
             tell(done)
         return intervals[0], intervals[1]
 
-    def summarise(self, parts: Iterable[xr.Dataset]) -> xr.Dataset:
-        """Return what is said of all concepts together."""
-        kept: tuple[str, ...] = (
-            "name",
-            "tied",
-            "undefined",
-            "silent",
-            "consensus",
-            "consensus_votes",
-        )
-        if self.right is not None:
-            kept = (*kept, "right_label")
-        whole = xr.concat([part[list(kept)].load() for part in parts], "concept", data_vars="all")
-        n_pairs = whole.sizes["concept"] * (len(self.label_names) - 1)
-        return xr.Dataset(
+    def summarise(self, names: xr.Dataset) -> xr.Dataset:
+        """Return what is said of the names of all concepts together; those by rank may be left out.
+
+        ``names`` is as `join_names` returns it.
+        """
+        consensus, votes = names["consensus"].values, names["consensus_votes"].values
+        best, is_elected, n_voting = names["name"].values, votes > 0, int(self.voting.sum())
+        is_named = (best != "").all(axis=1)
+        agrees = is_named & (best == best[:, :1]).all(axis=1)
+        n_pairs = len(best) * (len(self.label_names) - 1)
+        summary = xr.Dataset(
             {
                 "verdict": ("metric", np.array(self.verdicts, dtype=object)),
                 "votes": ("metric", self.voting),
-                "undefined_share": whole["undefined"].sum("concept") / n_pairs,
+                "undefined_share": names["undefined"].sum("concept") / n_pairs,
                 "n_choosing": len(self.halves[0]),
                 "n_scoring": len(self.halves[1]),
-                "n_silent": int(whole["silent"].sum()),
-                **_agreement(whole["name"].values),
-                **_consensus(whole, int(self.voting.sum())),
-                **({} if self.right is None else _right_shares(whole)),
+                "n_silent": int(names["silent"].sum()),
+                "named_share": is_named.mean(),
+                "agreeing_share": divide(agrees.sum(), is_named.sum()),
+                "n_names": len(set(best.ravel()) - {""}),
+                "n_voting": n_voting,
+                "consensus_share": is_elected.mean(),
+                "unanimous_share": divide((votes[is_elected] == n_voting).sum(), is_elected.sum()),
+                "majority_share": divide((2 * votes > n_voting).sum(), is_elected.sum()),
+                "mean_votes": divide(votes.sum(), is_elected.sum()),
+                "n_consensus_names": len(set(consensus.tolist()) - {""}),
+                "tied_share": divide((names["tied"].values > 0).sum(), (best != "").sum()),
                 **bounds_of(self.rows),
             },
             {"metric": [row.name for row in self.rows]},
+        )
+        if self.right is None:
+            return summary
+        right = names["right_label"].values
+        known = right != ""
+        return summary.assign(
+            right_share=(
+                "metric",
+                divide((best == right[:, None])[known].sum(axis=0), known.sum()),
+            ),
+            consensus_right_share=divide((consensus == right)[known].sum(), known.sum()),
+            n_right_known=int(known.sum()),
         )
 
 
@@ -412,21 +437,11 @@ def _tolerance(scores: np.ndarray) -> np.ndarray:
     return TIE * np.abs(np.where(np.isinf(scores), 0, scores))
 
 
-def _find_right(right: np.ndarray, names: np.ndarray) -> np.ndarray:
-    """Return the indices of right labels (neuron,), -1 where none is known.
-
-    Raises
-    ------
-    ValueError
-        If some right labels are labels, and others are not.
-    """
-    indices = {name: index for index, name in enumerate(names[:-1].tolist())}
-    known = right.astype(str).tolist()
-    strange = sorted(set(known) - indices.keys() - {""})
-    if strange and not indices.keys().isdisjoint(known):
-        hint = nearest(strange[0], list(indices))
-        raise ValueError(f"{len(strange)} right labels are no labels: {strange[0]!r}{hint}")
-    return np.array([indices.get(name, -1) for name in known], dtype=np.int64)
+def _find_right(right: np.ndarray, labels: xr.DataArray) -> np.ndarray:
+    """Return the index of each ground-truth label (neuron,), -1 if unknown or all are others."""
+    if np.isin(right.astype(str), labels["concept"].values.astype(str)).any():
+        return find_concepts(right, labels)
+    return np.full(len(right), UNKNOWN)
 
 
 def _join(parts: Iterable[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -444,41 +459,3 @@ def _margin(score: np.ndarray) -> np.ndarray:
 def _quantiles(scores: np.ndarray, shares: list[float]) -> np.ndarray:
     defined = scores[~np.isnan(scores)]
     return np.quantile(defined, shares) if len(defined) else np.full(len(shares), np.nan)
-
-
-def _agreement(names: np.ndarray) -> dict[str, Any]:
-    is_named = (names != "").all(axis=1)
-    agrees = is_named & (names == names[:, :1]).all(axis=1)
-    return {
-        "named_share": is_named.mean(),
-        "agreeing_share": divide(agrees.sum(), is_named.sum()).item(),
-        "n_names": len(set(names.ravel()) - {""}),
-    }
-
-
-def _consensus(whole: xr.Dataset, n_voting: int) -> dict[str, Any]:
-    votes = whole["consensus_votes"].values
-    elected = votes > 0
-    tied = whole["tied"].values > 0
-    return {
-        "n_voting": n_voting,
-        "consensus_share": elected.mean(),
-        "unanimous_share": divide((votes[elected] == n_voting).sum(), elected.sum()).item(),
-        "majority_share": divide((2 * votes[elected] > n_voting).sum(), elected.sum()).item(),
-        "mean_votes": votes[elected].mean() if elected.any() else np.nan,
-        "n_consensus_names": len(set(whole["consensus"].values.tolist()) - {""}),
-        "tied_share": divide(tied.sum(), (whole["name"].values != "").sum()).item(),
-    }
-
-
-def _right_shares(whole: xr.Dataset) -> dict[str, Any]:
-    """Return the fraction of concepts of known label whose name is that label."""
-    right = whole["right_label"].values
-    known = right != ""
-    hits = (whole["name"].values == right[:, None])[known].sum(axis=0)
-    agreed = (whole["consensus"].values == right)[known].sum()
-    return {
-        "right_share": ("metric", divide(hits, known.sum())),
-        "consensus_right_share": divide(agreed, known.sum()).item(),
-        "n_right_known": int(known.sum()),
-    }

@@ -20,8 +20,8 @@ def _agreeing(names: xr.Dataset) -> list[float]:
     return agrees.mean(axis=0).tolist() if len(agrees) else [np.nan] * chosen.shape[1]
 
 
-def _means(variable: str) -> Callable[[xr.Dataset], list[float]]:
-    return lambda names: [mean_defined(own) for own in names[variable].values.T]
+def _means(variable: str) -> Callable[[xr.Dataset], np.ndarray]:
+    return lambda names: mean_defined(names[variable].values, axis=0)
 
 
 def _different(names: xr.Dataset) -> list[int]:
@@ -29,7 +29,7 @@ def _different(names: xr.Dataset) -> list[int]:
     return [len(set(own) - {""}) for own in chosen]
 
 
-METRICS = ResultTable(
+NAMERS = ResultTable(
     "metric",
     {
         "verdict": Column("", "sanity checks", "of the metric", short="sanity"),
@@ -65,6 +65,7 @@ METRICS = ResultTable(
 )
 """A row for each metric as a namer; of schema ``names``."""
 
+SCORE = Column(".3f")
 WIDTH = 100  # characters of a line, as wide as a console may be
 SHOWN_NAMES = 20
 
@@ -90,7 +91,7 @@ def names_table(names: xr.Dataset, most: int = 15) -> str:
         of its names, names that another label equals, and, where right labels are known, the
         share that it names rightly.
     """
-    parts = [_concepts(names, most), METRICS.text(names), _remarks(names)]
+    parts = [_concepts(names, most), NAMERS.text(names), _remarks(names)]
     return "\n".join(parts)
 
 
@@ -135,11 +136,6 @@ def wrapped_table(
     )
 
 
-def number(value: float, digits: int = 3) -> str:
-    """Return a number with so many decimals, "" where it is NaN."""
-    return "" if np.isnan(value) else f"{value:.{digits}f}"
-
-
 def _concepts(names: xr.Dataset, most: int) -> str:
     votes, voting = names["consensus_votes"].values, np.flatnonzero(names["votes"].values)
     chosen, consensus = names["name"].values, names["consensus"].values
@@ -153,7 +149,7 @@ def _concepts(names: xr.Dataset, most: int) -> str:
             str(consensus[row]),
             str(names["concept"].values[row]),
             f"{votes[row]}/{len(voting)}",
-            *(number(score[row, m]) for m in voting),
+            *(SCORE.text(score[row, m]) for m in voting),
         ]
         for row in order
     ]

@@ -223,7 +223,7 @@ UNKNOWN = -1
 """Index of a concept that is not known."""
 
 
-def take_right(
+def join_by_neuron(
     given: Shaped | Sequence[object], activations: xr.DataArray, what: str = "an index"
 ) -> np.ndarray:
     """Return what is known of neurons (neuron,), in the order of activations (input, neuron).
@@ -258,7 +258,7 @@ def take_right(
     return to_numpy(array)
 
 
-def right_places(right_concept: Shaped | Sequence[str], labels: AnyArray) -> np.ndarray:
+def find_concepts(right_concept: Shaped | Sequence[str], labels: AnyArray) -> np.ndarray:
     """Return the index of each neuron's known concept among the labels.
 
     Parameters
@@ -288,7 +288,7 @@ def right_places(right_concept: Shaped | Sequence[str], labels: AnyArray) -> np.
     return np.array([index[name] for name in names.tolist()], dtype=np.int64)
 
 
-def require_right(right: AnyArray, shape: tuple[int, ...]) -> np.ndarray:
+def require_indices(right: AnyArray, shape: tuple[int, ...]) -> np.ndarray:
     """Return indices of ground-truth concepts as int64, if they fit scores (neuron, concept).
 
     Raises

@@ -18,7 +18,7 @@ from evals.kernels.statistics import AnyArray
 from evals.kernels.threads import map_in_order
 from evals.metrics.registered import find_metrics
 from evals.metrics.table import DEFAULTS, Metric, Parameters
-from evals.scoring.labelled import UNKNOWN, align, read_columns, require_right, take_right
+from evals.scoring.labelled import UNKNOWN, align, join_by_neuron, read_columns, require_indices
 
 READ_AT_ONCE = 64  # neurons
 SPARSE_TOGETHER = 16  # neurons: with sparse labels, wrong pairs cost less than a call does
@@ -69,7 +69,7 @@ def score_pairs(
     if len({tuple(labels["concept"].values.tolist()) for _, labels in pairs}) != 1:
         raise ValueError("expected one or more sets of labels of the same concepts")
     neurons = pairs[0][0]
-    indices = take_right(right, neurons)
+    indices = join_by_neuron(right, neurons)
     columns = [read_columns(labels, "labels") for _, labels in pairs]
     scores = score_pair_arrays(rows, read_columns(neurons), columns, indices, parameters, workers)
     dims = ("label_set", "neuron")
@@ -95,7 +95,7 @@ def score_pair_arrays(
 
     As `score_pairs`, of arrays; ``progress`` is told how many neurons of how many are done.
     """
-    indices = require_right(right, (activations.n_columns, label_sets[0].n_columns))
+    indices = require_indices(right, (activations.n_columns, label_sets[0].n_columns))
     sampler = Sampler(activations.inputs, activations.names)
     scores = np.full((len(metrics), len(label_sets), len(indices)), np.nan)
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
 from typing import Any
 
@@ -173,66 +172,35 @@ def score_blocks(
     activations, labels = align(activations, labels)
     concept = labels["concept"]
 
-    sweep = _Sweep(tuple(alphas), tuple(lams), seed)
+    given = {"alpha": tuple(alphas), "lam": tuple(lams)}
+    swept = {name: values for name, values in given.items() if values}
+    coordinates = {
+        name: xr.Variable(name, np.asarray(values, float), {"long_name": SWEPT[name], "units": "1"})
+        for name, values in swept.items()
+        if any(name in row.needs for row in rows)
+    }
+
+    def sweep(row: Metric, statistics: BlockStatistics) -> xr.Variable:
+        """Return (alpha, lam, neuron, concept), with what the metric depends on and is given."""
+        points = {name: values for name, values in swept.items() if name in row.needs}
+        values = np.array(
+            [
+                row.evaluate(
+                    statistics, Parameters(seed=seed, **dict(zip(points, point, strict=True)))
+                )
+                for point in product(*points.values())
+            ]
+        ).reshape(*map(len, points.values()), *statistics.shape)
+        return xr.Variable((*points, *PAIR), values, _attributes(row, values, DEFAULTS))
 
     def evaluate(neurons: slice, statistics: BlockStatistics) -> xr.Dataset:
         if any(row.family == "contingency" for row in rows):
             statistics.sweep(alphas)
-        block = xr.Dataset({row.name: sweep.evaluate(row, statistics) for row in rows})
-        block = block.assign_coords(neuron=activations["neuron"][neurons], concept=concept)
-        return block.assign_coords({dim: sweep.coordinate(dim) for dim in sweep.dims(block.dims)})
+        block = xr.Dataset({row.name: sweep(row, statistics) for row in rows}, coordinates)
+        return block.assign_coords(neuron=activations["neuron"][neurons], concept=concept)
 
     columns = read_columns(activations), read_columns(labels, "labels")
     return map_statistics(evaluate, *columns, block_size=block_size, workers=workers)
-
-
-@dataclass(frozen=True)
-class _Sweep:
-    """Parameters that metrics are computed at; every one that is swept becomes a dimension."""
-
-    alpha: tuple[float, ...]
-    lam: tuple[float, ...]
-    seed: int
-
-    def evaluate(self, row: Metric, statistics: BlockStatistics) -> xr.Variable:
-        """Return a metric of a block, (alpha, lam, neuron, concept) where it depends on these."""
-        dims = self.dims(row.needs)
-        values = [
-            row.evaluate(
-                statistics, Parameters(seed=self.seed, **dict(zip(dims, point, strict=True)))
-            )
-            for point in product(*(getattr(self, dim) for dim in dims))
-        ]
-        shape = [len(getattr(self, dim)) for dim in dims]
-        stacked = np.stack(values).reshape(*shape, *values[0].shape)
-        return xr.Variable((*dims, *PAIR), stacked, _attributes(row, stacked, DEFAULTS))
-
-    def dims(self, named: Container[Any]) -> list[str]:
-        """Return which of the swept parameters are named."""
-        return [dim for dim in SWEPT if dim in named and getattr(self, dim)]
-
-    def coordinate(self, dim: str) -> xr.Variable:
-        attributes = {"long_name": SWEPT[dim], "units": "1"}
-        return xr.Variable(dim, np.asarray(getattr(self, dim), dtype=np.float64), attributes)
-
-
-def stack_metrics(block: xr.Dataset) -> xr.Dataset:
-    """Return scores of one alpha as a part of a ``scores`` dataset.
-
-    Parameters
-    ----------
-    block : xr.Dataset
-        One variable per metric: (neuron, concept), parameters with one value before them.
-
-    Returns
-    -------
-    xr.Dataset
-        ``score`` (neuron, metric, concept) and ``undefined`` (neuron, metric), pairs without one.
-    """
-    plain = block.squeeze([dim for dim in SWEPT if dim in block.dims], drop=True)
-    score = plain.to_dataarray("metric").transpose("neuron", "metric", "concept")
-    undefined = score.isnull().sum("concept").astype(np.int64)
-    return xr.Dataset({"score": score, "undefined": undefined})
 
 
 def bounds_of(rows: Sequence[Metric]) -> dict[str, tuple[str, list[float]]]:
@@ -269,8 +237,7 @@ def score_explanations(
     for part in _score_parts(config, activations, labels, run, first=writer.next_index):
         writer.append(part)
     paths = sorted(writer.folder.glob("part-*.nc"))
-    finished: Shards = writer.finish(_summarise(config, labels, map(registry.open_dataset, paths)))
-    return finished
+    return writer.finish(_summarise(config, labels, map(registry.open_dataset, paths)))
 
 
 def _score_parts(
@@ -298,7 +265,10 @@ def _score_parts(
     )
     for block in blocks:
         done += block.sizes["neuron"]
-        yield stack_metrics(block)
+        plain = block.squeeze([dim for dim in SWEPT if dim in block.dims], drop=True)
+        score = plain.to_dataarray("metric").transpose("neuron", "metric", "concept")
+        undefined = score.isnull().sum("concept").astype(np.int64)
+        yield xr.Dataset({"score": score, "undefined": undefined})
         run.progress(done, total, "neurons")
 
 

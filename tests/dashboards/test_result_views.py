@@ -483,7 +483,7 @@ def test_a_column_that_is_declared_is_shown_on_the_console_and_on_the_page(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     column = Column(".2f", "spread", "deviation of scores", lambda own: own["score"].std("concept"))
-    monkeypatch.setitem(tables.METRICS.columns, "spread", column)  # type: ignore[arg-type]
+    monkeypatch.setitem(tables.NAMERS.columns, "spread", column)  # type: ignore[arg-type]
     own = fabricate.names()
     expected = own["score"].std("concept")
     [page] = [

@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from evals import schemas
-from evals.identification.identification_table import METRICS
+from evals.identification.identification_table import BY_METRIC
 from registry.columns import Column, ResultTable, most_common
 
 TABLE = ResultTable(
@@ -46,5 +46,5 @@ def test_values_are_numbers_as_they_are_by_key():
 
 
 def test_help_is_that_of_the_schema_unless_another_is_given():
-    assert METRICS.help("published", schemas.IDENTIFICATION).startswith("published AUPRC of the")
-    assert METRICS.help("alpha", schemas.IDENTIFICATION).endswith("most splits chose")
+    assert BY_METRIC.help("published", schemas.IDENTIFICATION).startswith("published AUPRC of the")
+    assert BY_METRIC.help("alpha", schemas.IDENTIFICATION).endswith("most splits chose")

@@ -20,7 +20,7 @@ from dashboards.views.results.view import (
     options_of,
     texts,
 )
-from evals.identification.identification_table import METRICS
+from evals.identification.identification_table import BY_METRIC
 from registry.columns import Column, ResultTable
 
 FALL = 0.05
@@ -149,7 +149,7 @@ def blocks(at: Setting) -> Iterator[Part]:
         "neurons, so that they are somewhat too narrow."
     )
     metrics = metric_frame(own)
-    yield at.table("metrics", metrics, "Metrics", note, columns=METRICS.columns, in_sight=30)
+    yield at.table("metrics", metrics, "Metrics", note, columns=BY_METRIC.columns, in_sight=30)
     splits = frame_of(SPLITS, own)
     cells = splits.assign(y=splits["metric"], x=splits["seed"].astype(str), value=splits["auprc"])
     chart = heat(cells, x_title="split", value_title="AUPRC (1)", domain=(0, 1))
@@ -168,7 +168,7 @@ def blocks(at: Setting) -> Iterator[Part]:
 
 def metric_frame(own: xr.Dataset) -> pd.DataFrame:
     """Return a row per metric, the highest AUPRC first; without columns that say nothing."""
-    frame = frame_of(METRICS, own)
+    frame = frame_of(BY_METRIC, own)
     silent = [name for name in ("published", "low", "high") if frame[name].isna().all()]
     return frame.drop(columns=silent)
 

@@ -20,7 +20,7 @@ from dashboards.views.results.view import (
     options_of,
     texts,
 )
-from evals.concepts.localisation_table import MEASURES
+from evals.concepts.localisation_table import BY_MEASURE
 from registry.columns import Column, ResultTable
 
 ABOUT = {
@@ -85,16 +85,16 @@ def localisation_choices(datasets: Datasets) -> list[Choice]:
 
 def compared(settings: Sequence[Setting]) -> Iterator[Table]:
     """Yield what is said of all concepts, measure by measure and setting by setting."""
-    frames = [frame_of(MEASURES, at.own).assign(setting=at.cell) for at in settings]
-    frame = pd.concat(frames, ignore_index=True)[["measure", "setting", *MEASURES.columns]]
+    frames = [frame_of(BY_MEASURE, at.own).assign(setting=at.cell) for at in settings]
+    frame = pd.concat(frames, ignore_index=True)[["measure", "setting", *BY_MEASURE.columns]]
     frame = frame.sort_values("measure", kind="stable", ignore_index=True)
-    yield Table("localisation", frame, "Setting by setting", columns=MEASURES.columns)
+    yield Table("localisation", frame, "Setting by setting", columns=BY_MEASURE.columns)
 
 
 def blocks(at: Setting) -> Iterator[Part]:
     """Yield the measures of one setting, and its concepts by one of them."""
     yield _means(at)
-    yield at.table("measures", MEASURES, "Measures", ABOUT_MEASURES)
+    yield at.table("measures", BY_MEASURE, "Measures", ABOUT_MEASURES)
     if at.has("measure"):
         yield from _concepts(at, at.chosen["measure"])
 

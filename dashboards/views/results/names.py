@@ -21,7 +21,7 @@ from dashboards.views.results.view import (
     Setting,
     texts,
 )
-from evals.naming.tables import METRICS
+from evals.naming.tables import NAMERS
 from registry.columns import Column
 
 MOST_NAMES = 25
@@ -58,7 +58,7 @@ def blocks(at: Setting) -> Iterator[Part]:
     notes = (names_note(own), f"Verdicts rest on these forms: {forms}." if forms else "")
     note = " ".join(filter(None, notes))
     metrics = metric_frame(own)
-    yield at.table("metrics", metrics, "Metrics as namers", note=note, columns=METRICS.columns)
+    yield at.table("metrics", metrics, "Metrics as namers", note=note, columns=NAMERS.columns)
     if at.chosen["metric"] in namers_of(own):
         yield _frequent(at, at.chosen["metric"])
     yield _agreement(at)
@@ -70,7 +70,7 @@ def blocks(at: Setting) -> Iterator[Part]:
 
 def metric_frame(own: xr.Dataset) -> pd.DataFrame:
     """Return a row per metric: those that vote first, those that agree most with all first."""
-    frame = frame_of(METRICS, own).assign(
+    frame = frame_of(NAMERS, own).assign(
         verdict=[UNTESTED.get(v, v) for v in verdict_texts(texts(own, "verdict"))],
         votes=np.where(own["votes"].values.astype(bool), "✓ votes", "✗ no vote"),
     )

@@ -24,7 +24,7 @@ from dashboards.views.results.view import (
     texts,
 )
 from evals.metrics.registered import list_metrics
-from evals.sanity.published_accuracy import worst_published
+from evals.sanity.published_accuracy import lowest_published
 from registry.columns import Column, ResultTable
 
 MOST_DRAWN = 60
@@ -88,7 +88,7 @@ def scores_choices(datasets: Datasets) -> list[Choice]:
 
 
 def _worst_published_last(metric: str) -> tuple[bool, float]:
-    worst = worst_published(metric)
+    worst = lowest_published(metric)
     return math.isnan(worst), 0.0 if math.isnan(worst) else -worst
 
 

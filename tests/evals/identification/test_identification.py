@@ -17,15 +17,14 @@ from evals.identification.config import PUBLISHED
 from evals.identification.identification import (
     IdentificationOptions,
     identify,
+    known_ranks,
     mean_interval,
-    right_ranks,
-    top_chances,
 )
 from evals.identification.identification_table import identification_table
 from evals.identification.known_neurons import choose_parameters, validation_neurons
 from evals.kernels import blocks
 from evals.kernels.blocks import BlockStatistics
-from evals.scoring.labelled import right_places
+from evals.scoring.labelled import find_concepts
 from registry.declare.faults import ConfigError
 from tests.evals.runs import FakeInput, FakeRun
 
@@ -59,7 +58,7 @@ def make_datasets() -> tuple[xr.Dataset, xr.Dataset]:
 
 
 ACTIVATIONS, LABELS = make_datasets()
-PLACES = right_places(ACTIVATIONS.right_concept, LABELS.value)
+PLACES = find_concepts(ACTIVATIONS.right_concept, LABELS.value)
 METRICS = ("correlation", "cosine", "iou", "wpmi", "correlation_top_and_random")
 OPTIONS = IdentificationOptions(
     alphas=(0.5, 0.02, 0.1), lams=(0.0, 0.4, 1.0), n_splits=4, share=0.3, seed=3
@@ -169,10 +168,11 @@ def test_ranks_and_chances_share_ties():
     )
     right = np.array([1, 2, 0, 0, 3, 2])
     expected = [rank_by_loops(*row) for row in zip(scores, right, strict=True)]
-    np.testing.assert_allclose(right_ranks(scores, right), [rank for rank, _ in expected])
-    np.testing.assert_allclose(top_chances(scores, right), [chance for _, chance in expected])
-    assert right_ranks(scores, right).tolist() == [1, 2, 2.5, 3.5, 2.5, 2.5]
-    assert top_chances(scores, right).tolist() == [1, 1 / 3, 1 / 4, 0, 0, 0]
+    ranks, chances = known_ranks(scores, right)
+    np.testing.assert_allclose(ranks, [rank for rank, _ in expected])
+    np.testing.assert_allclose(chances, [chance for _, chance in expected])
+    assert ranks.tolist() == [1, 2, 2.5, 3.5, 2.5, 2.5]
+    assert chances.tolist() == [1, 1 / 3, 1 / 4, 0, 0, 0]
 
 
 def test_neurons_are_ranked_where_they_are_tested(found):
@@ -182,7 +182,7 @@ def test_neurons_are_ranked_where_they_are_tested(found):
     right = PLACES[PLACES >= 0]
     tested = ~metric.is_choosing.values
     assert tested.any(axis=1).all()
-    np.testing.assert_array_equal(metric.right_rank, right_ranks(scores.values, right))
+    np.testing.assert_array_equal(metric.right_rank, known_ranks(scores.values, right)[0])
     best = scores.concept.values[scores.values.argmax(axis=1)]
     np.testing.assert_array_equal(metric.best_concept, best)
     np.testing.assert_array_equal(metric.right_concept, scores.concept.values[right])

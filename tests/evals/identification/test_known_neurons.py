@@ -20,7 +20,7 @@ from evals.identification.known_neurons import (
     validation_neurons,
 )
 from evals.metrics.table import Parameters
-from evals.scoring.labelled import right_places
+from evals.scoring.labelled import find_concepts
 
 N_INPUTS, N_NEURONS, N_CONCEPTS = 240, 6, 9
 RIGHT = np.array([4, 0, 7, 2, 4, 8])
@@ -82,10 +82,10 @@ def test_too_few_neurons_to_choose_and_to_test():
 
 def test_right_concepts_are_found_by_name():
     names = xr.DataArray(["concept 7", "", "concept 0"], dims="neuron")
-    assert right_places(names, LABELS).tolist() == [7, -1, 0]
-    assert right_places(["concept 1"], LABELS.rename(concept="label")).tolist() == [1]
+    assert find_concepts(names, LABELS).tolist() == [7, -1, 0]
+    assert find_concepts(["concept 1"], LABELS.rename(concept="label")).tolist() == [1]
     with pytest.raises(ValueError, match="'concpet 7' of neuron 1 is no label; did you mean 'co"):
-        right_places(["concept 7", "concpet 7"], LABELS)
+        find_concepts(["concept 7", "concpet 7"], LABELS)
 
 
 few = st.sampled_from([0.0, 1.0, -1.0, 0.5, 1e-300, np.nan])

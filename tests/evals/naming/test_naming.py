@@ -8,7 +8,14 @@ import xarray as xr
 
 import evals
 from evals.metrics.table import Parameters
-from evals.naming.naming import Namer, NamingOptions, choose_names, halve_inputs, rank_labels
+from evals.naming.naming import (
+    Namer,
+    NamingOptions,
+    choose_names,
+    halve_inputs,
+    join_names,
+    rank_labels,
+)
 
 METRICS = ["correlation", "iou", "auprc", "inverse_auc"]
 N_INPUTS = 101
@@ -187,7 +194,7 @@ def test_right_names_are_counted_where_the_right_label_is_known():
     strange = choose_names(PRESENCE, LABELS, METRICS, OPTIONS, right=right.copy(data=["?"] * 4))
     assert strange.n_right_known == 0
     assert strange.right_share.isnull().all()
-    with pytest.raises(ValueError, match="1 right labels are no labels: 'aa'; did you mean 'a'"):
+    with pytest.raises(ValueError, match="'aa' of neuron 1 is no label; did you mean 'a'"):
         choose_names(PRESENCE, LABELS, METRICS, OPTIONS, right=right.copy(data=["a", "aa", "", ""]))
 
 
@@ -198,7 +205,8 @@ def test_parts_do_not_matter(monkeypatch):
     parts = list(naming.parts())
     assert [part.sizes["concept"] for part in parts] == [3, 1]
     assert [part.sizes["concept"] for part in naming.parts(first=1)] == [1]
-    whole = xr.concat(parts, "concept", data_vars="all").merge(naming.summarise(parts))
+    whole = join_names(parts)
+    whole = whole.merge(naming.summarise(whole))
     xr.testing.assert_allclose(whole, expected, rtol=1e-12)
 
 

@@ -574,7 +574,9 @@ def classes_figure(decision: Decision, name: str = "") -> Figure | None:
             alt.Tooltip("probability:Q", format=".4g"),
         ],
     )
-    text = base.mark_text(align="left", dx=4, color=GREY).encode(x="end:Q", y=y, text="text:N")
+    text = base.mark_text(align="left", dx=4, color=GREY).encode(
+        x=alt.X("end:Q"), y=y, text=alt.Text("text:N")
+    )
     note = "Beside each bar the probability: the sigmoid of the logit with the network's bias."
     return Figure(f"{name or 'decision'}-classes", layers(drawn, text), "What it says", note)
 

@@ -14,7 +14,9 @@ import numpy as np
 import pandas as pd
 from altair.utils.schemapi import disable_debug_mode
 
-disable_debug_mode()  # a chart is validated whole when it is drawn, not each of its objects too
+# A chart is validated whole when it is drawn, not each of its objects too; and channels are given
+# as objects, since Altair looks through all its classes for one that is a string or a dict.
+disable_debug_mode()
 
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY = (
     "#0072B2",
@@ -140,7 +142,9 @@ def lines(
     )
     if "low" not in frame or frame["low"].isna().all():
         return layers(curves)
-    band = base.mark_area(opacity=0.18).encode(x=across, y="low:Q", y2="high", color=colour)
+    band = base.mark_area(opacity=0.18).encode(
+        x=across, y=alt.Y("low:Q"), y2=alt.Y2("high"), color=colour
+    )
     return layers(band, curves)
 
 
@@ -199,7 +203,7 @@ def histogram(
     up, floor = alt.Scale(zero=True), {}
     if y_log:
         known = known[known["value"] > 0]
-        up, floor = alt.Scale(type="log", domainMin=FLOOR, clamp=True), {"y2": alt.datum(FLOOR)}
+        up, floor = alt.Scale(type="log", domainMin=FLOOR, clamp=True), {"y2": alt.Y2Datum(FLOOR)}
     bar: dict[str, Any] = {
         "opacity": 0.6 if len(series) > 1 else 0.85,
         "stroke": None,
@@ -208,7 +212,7 @@ def histogram(
     shown = alt.Chart(known, height=height).mark_bar(**bar)
     shown = shown.encode(
         x=alt.X("low:Q", bin="binned", title=x_title, scale=across, axis=axis),
-        x2="high",
+        x2=alt.X2("high"),
         y=alt.Y("value:Q", title=y_title, stack=None, scale=up),
         **floor,
         color=series_colour(series),
@@ -232,8 +236,8 @@ def named_rule(name: str, value: float, colour: str, down: int = 8) -> tuple[alt
     rule = base.mark_rule(color=colour, strokeWidth=2, strokeDash=DASHES[1])
     text = base.mark_text(color=colour, align="left", dx=4, dy=down)
     return (
-        rule.encode(x="x:Q", tooltip=tips),
-        text.encode(x="x:Q", y=alt.value(0), text="name:N"),
+        rule.encode(x=alt.X("x:Q"), tooltip=tips),
+        text.encode(x=alt.X("x:Q"), y=alt.YValue(0), text=alt.Text("name:N")),
     )
 
 
@@ -263,7 +267,7 @@ def waterfall(frame: pd.DataFrame, *, x_title: str, form: str = ".4f") -> alt.La
     base = alt.Chart(known, height={"step": ROW + 4})
     bar = base.mark_bar().encode(
         x=alt.X("start:Q", title=x_title, scale=alt.Scale(zero=True)),
-        x2="end",
+        x2=alt.X2("end"),
         y=y,
         color=alt.Color("kind:N", title=None, scale=kinds, legend=alt.Legend(orient="top")),
         tooltip=[
@@ -273,7 +277,7 @@ def waterfall(frame: pd.DataFrame, *, x_title: str, form: str = ".4f") -> alt.La
         ],
     )
     text = base.mark_text(align="left", dx=4, color=GREY)
-    return layers(bar, text.encode(x="right:Q", y=y, text="signed:N"))
+    return layers(bar, text.encode(x=alt.X("right:Q"), y=y, text=alt.Text("signed:N")))
 
 
 def _rows_of(labels: pd.Series) -> alt.Y:
@@ -349,7 +353,7 @@ def dots(
     if "low" in known:
         low = alt.X("low:Q", title=x_title, scale=scale)
         interval = base.mark_rule(color=GREY, strokeWidth=2, clip=True)
-        beside.append(interval.encode(x=low, x2="high", **side))
+        beside.append(interval.encode(x=low, x2=alt.X2("high"), **side))
     if "mark" in known and known["mark"].notna().any():
         at = alt.X("mark:Q", title=x_title, scale=scale)
         tick = base.mark_tick(color=VERMILION if is_bars else GREY, thickness=2, size=14)
@@ -367,7 +371,7 @@ def _across(rule: tuple[str, float] | None) -> list[alt.Chart]:
         return []
     chart = alt.Chart(pd.DataFrame({"x": [rule[1]], "name": [rule[0]]}))
     drawn = chart.mark_rule(color=VERMILION, strokeDash=DASHES[1], strokeWidth=1.5)
-    return [drawn.encode(x="x:Q", tooltip=["name:N", "x:Q"])]
+    return [drawn.encode(x=alt.X("x:Q"), tooltip=[alt.Tooltip("name:N"), alt.Tooltip("x:Q")])]
 
 
 def cloud(
@@ -436,8 +440,8 @@ def _straight_lines(
         text = alt.Chart(data.iloc[[where]])
         text = text.mark_text(color=colour, dy=-14 if is_upper else 14, fontSize=12, **side)
         drawn += [
-            line.encode(x="x:Q", y="y:Q", tooltip=["name:N"]),
-            text.encode(x="x:Q", y="y:Q", text="name:N"),
+            line.encode(x=alt.X("x:Q"), y=alt.Y("y:Q"), tooltip=[alt.Tooltip("name:N")]),
+            text.encode(x=alt.X("x:Q"), y=alt.Y("y:Q"), text=alt.Text("name:N")),
         ]
     return drawn
 
@@ -503,7 +507,7 @@ def heat(
     if not has_text:
         return cells
     ink = alt.Color("ink:N", scale=None)
-    texts = base.mark_text(fontSize=11).encode(text="text:N", color=ink, **side)
+    texts = base.mark_text(fontSize=11).encode(text=alt.Text("text:N"), color=ink, **side)
     return alt.layer(cells, texts).resolve_scale(color="independent")
 
 

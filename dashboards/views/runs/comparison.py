@@ -446,7 +446,7 @@ def overlay(
         color=alt.Color("series:N", scale=series_scale(labels, PALETTE), legend=legend),
         strokeDash=alt.StrokeDash("series:N", scale=dash_scale, legend=legend),
         tooltip=tips,
-        detail="series:N",
+        detail=alt.Detail("series:N"),
     )
 
 

@@ -168,7 +168,7 @@ def curve_chart(
         alt.Tooltip("time", timeUnit="utcyearmonthdatehoursminutesseconds", title="time (UTC)")
     )
     average = "smooth" if smooth else ""
-    return curve_layers(points, average, log, height, x=x, tooltip=tips, color=alt.value(BLUE))
+    return curve_layers(points, average, log, height, x=x, tooltip=tips, color=alt.ColorValue(BLUE))
 
 
 def curve_layers(

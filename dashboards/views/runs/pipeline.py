@@ -344,12 +344,17 @@ def graph_figure(tasks: Sequence[Task]) -> Figure:
         shape="triangle-right", filled=True, color=_EDGE, size=40, xOffset=-3, opacity=1
     )
     arrows = layers(
-        line.encode(**at("x", "y"), detail="edge:N", order="order:Q"), head.encode(**at("x", "y"))
+        line.encode(**at("x", "y"), detail=alt.Detail("edge:N"), order=alt.Order("order:Q")),
+        head.encode(**at("x", "y")),
     )
     base = alt.Chart(_node_frame(nodes, layout))
-    tips = [f"{name}:N" for name in ("name", "detail", "cells", "why")]
+    tips = [alt.Tooltip(f"{name}:N") for name in ("name", "detail", "cells", "why")]
     box = base.mark_rect(stroke=_EDGE, cornerRadius=5, strokeWidth=1, cursor="pointer").encode(
-        **at("left", "top"), x2="right", y2="bottom", color=_state_colour(nodes), tooltip=tips
+        **at("left", "top"),
+        x2=alt.X2("right"),
+        y2=alt.Y2("bottom"),
+        color=_state_colour(nodes),
+        tooltip=tips,
     )
     room = _COLUMN - 34
     name = base.mark_text(color=_INK, dy=-6, limit=room, fontSize=12, cursor="pointer")
@@ -357,8 +362,8 @@ def graph_figure(tasks: Sequence[Task]) -> Figure:
     chart = layers(
         *([arrows] if edges else []),
         box.add_params(alt.selection_point(name=BOX, fields=["name"])),
-        name.encode(**at("x", "y"), text="label:N", tooltip=tips),
-        detail.encode(**at("x", "y"), text="detail:N", tooltip=tips),
+        name.encode(**at("x", "y"), text=alt.Text("label:N"), tooltip=tips),
+        detail.encode(**at("x", "y"), text=alt.Text("detail:N"), tooltip=tips),
     ).properties(width=_COLUMN * layers_shown, height=int(_ROW * (deepest + 1)) + _LEGEND)
     note = (
         "Arrows lead from inputs to what needs them. An experiment with a matrix is one box, "

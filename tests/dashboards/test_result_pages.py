@@ -80,12 +80,8 @@ def test_every_page_shows_tables_and_figures(open_page: Open, results: Path, sch
     assert page.dataframe
     assert figures(page) > 0
     assert all(len(frame.value) for frame in page.dataframe)
-
-
-@pytest.mark.parametrize("schema", SCHEMAS)
-def test_every_page_takes_what_is_chosen(open_page: Open, results: Path, schema: str) -> None:
-    page = open_page(results, schema)
-    for box in page.selectbox:
+    assert np.ravel(page.query_params["cell"]).tolist() == page.multiselect(key="cell").value
+    for box in page.selectbox:  # and takes what is chosen
         for option in box.options:
             page.selectbox(key=box.key).set_value(option).run()
             assert not page.exception, (box.key, option)
@@ -237,8 +233,6 @@ def test_concepts_in_reports_have_their_names(catalog: Catalog) -> None:
 def test_the_address_names_what_is_shown_at_first(
     open_page: Open, results: Path, schema: str
 ) -> None:
-    page = open_page(results, schema)
-    assert np.ravel(page.query_params["cell"]).tolist() == page.multiselect(key="cell").value
     page = open_page(results, schema, {"cell": "not-declared"})
     assert "No 'not-declared' here" in told(page).replace("\\", "")
     page.run()

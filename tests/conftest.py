@@ -19,7 +19,7 @@ from filelock import FileLock
 from registry.mongo import server
 from registry.mongo.database import OFF, URL_VARIABLE, Database, connect
 
-# Markers of the tests that need a fixture.
+# Markers of the tests that need a fixture; those that draw pages are slow.
 NEEDS = {
     "mongo_server": "server",
     "own_server": "server",
@@ -28,6 +28,9 @@ NEEDS = {
     "reference": "slow",
     "site": "slow",
     "open_": "slow",
+    "open_page": "slow",
+    "open_result": "slow",
+    "open_decisions": "slow",
 }
 MakeOnce = Callable[[str, Callable[[Path], object]], Path]
 

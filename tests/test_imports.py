@@ -25,6 +25,7 @@ def test_importing_a_package_loads_nothing_heavy(package: str) -> None:
     assert loaded_by(f"import {package}") == set()
 
 
+@pytest.mark.slow
 def test_planning_every_experiment_loads_nothing_heavy() -> None:
     code = "from registry.plan.project import open_project; assert open_project().plan().tasks"
     assert loaded_by(code) == set()
@@ -34,6 +35,7 @@ def test_the_check_itself_sees_torch() -> None:
     assert "torch" in loaded_by("from fact import TopKSAE")
 
 
+@pytest.mark.slow
 def test_a_run_begins_without_warnings() -> None:
     command = [sys.executable, "-c", "import registry.execute.experiment"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)

@@ -53,6 +53,7 @@ def test_some_datasets_have_several_parts_and_some_are_one_file(catalog: Catalog
     assert parts["sae"] == parts["labels"] == 0
 
 
+@pytest.mark.slow
 def test_nothing_is_due_and_every_checksum_holds(catalog: Catalog) -> None:
     plan = catalog.plan(["whole"], verify=True)
     assert {task.name: task.reason for task in plan.due} == {}
@@ -66,6 +67,7 @@ def test_what_did_not_end_well_is_known_to_be_due(catalog: Catalog) -> None:
     assert states == UNFINISHED
 
 
+@pytest.mark.slow
 def test_a_byte_that_changed_is_noticed(project_copy: Path, factbook: Callable[..., str]) -> None:
     with registry.open_catalog(project_copy, url="off") as catalog:
         (file,) = catalog.path("labels").glob("*.nc")
@@ -89,6 +91,7 @@ def test_the_command_line_finds_everything_complete(
     assert not [path for path in left if path.parent.name == "journal" or path.suffix == ".nc"]
 
 
+@pytest.mark.slow
 def test_the_command_line_says_where_a_dataset_is(
     left_behind: Path, catalog: Catalog, factbook: Callable[..., str]
 ) -> None:
@@ -108,6 +111,7 @@ def test_both_datasets_of_a_task_that_ran_twice_are_there(catalog: Catalog) -> N
         xr.testing.assert_equal(one, other)
 
 
+@pytest.mark.slow
 def test_networks_and_concepts_that_were_stored_say_today_what_they_said(
     catalog: Catalog, left_behind: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

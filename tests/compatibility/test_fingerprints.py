@@ -21,6 +21,7 @@ def differing(found: dict[str, str], expected: dict[str, str]) -> dict[str, tupl
 
 
 @pytest.mark.parametrize("name", EXPECTED)
+@pytest.mark.slow
 def test_declarations_as_they_were_written_have_the_fingerprints_that_they_had(name: str) -> None:
     found = fingerprints_of(AS_THEN[name])
     assert not differing(found, EXPECTED[name])

@@ -245,6 +245,7 @@ def test_experiments_that_differ_by_a_seed_are_one_group() -> None:
     assert view.default_facets(["experiment", "seed", "k"]) == ["experiment", "k"]
 
 
+@pytest.mark.slow
 def test_groups_are_drawn_as_a_curve_over_a_number_and_as_bars_else(
     matrix: list[Row], graph: Graph
 ) -> None:
@@ -299,6 +300,7 @@ def test_curves_lie_over_each_other_by_step_or_since_each_start() -> None:
     assert points_of(view.overlay(rows, curves, "loss", log=True))["value"].min() > 0
 
 
+@pytest.mark.slow
 def test_long_curves_share_what_a_chart_can_hold() -> None:
     rows = [row(n, f"c{n}") for n in range(12)]
     values = np.random.default_rng(0).normal(size=20_000)

@@ -73,6 +73,7 @@ def test_c2_scores_stand_beside_random_maps() -> None:
     assert "From 5 images on." in figure.note
 
 
+@pytest.mark.slow
 def test_a_model_has_all_that_there_is_of_it() -> None:
     statistics, names = fabricate.concepts(), fabricate.names()
     alone = model_parts("x", statistics)

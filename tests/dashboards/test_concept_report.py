@@ -42,6 +42,7 @@ def concept_table(parts: list[Part]) -> Table:
     return next(p for p in parts if isinstance(p, Table) and "image_share" in p.frame)
 
 
+@pytest.mark.slow
 def test_concepts_with_pictures_names_and_figures(judged: Catalog) -> None:
     parts = parts_of(judged, "toy-concepts")
     assert isinstance(parts[0], Numbers)
@@ -66,6 +67,7 @@ def test_long_tables_of_concepts_are_cut(judged: Catalog, monkeypatch: pytest.Mo
     assert len(table.frame) == 2
 
 
+@pytest.mark.slow
 def test_concepts_alone(tmp_path: Path) -> None:
     project = fabricate_concepts.declare(tmp_path)
     schema, uid = fabricate.schemas.CONCEPTS, fabricate.run_uid("toy-channels", 0)
@@ -93,6 +95,7 @@ def test_galleries_of_many_concepts_are_cut(
     assert "3 more concepts are on the dashboard page" in parts[0].text
 
 
+@pytest.mark.slow
 def test_names_that_cannot_be_read_are_left_out(tmp_path: Path) -> None:
     project = fabricate_concepts.declare(tmp_path)
     fabricate_concepts.live_in(project)

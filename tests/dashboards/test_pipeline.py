@@ -133,6 +133,7 @@ graphs = st.integers(1, 14).flatmap(
 
 
 @given(graphs)
+@pytest.mark.slow
 def test_edges_lead_to_the_right_and_nothing_overlaps(drawn: tuple[list[str], list[Any]]) -> None:
     names, pairs = drawn
     edges = list(dict.fromkeys((names[a], names[b]) for a, b in filter(None, pairs)))
@@ -192,6 +193,7 @@ def test_hostile_names_are_drawn_as_text(catalog: Catalog) -> None:
     assert "&lt;script&gt;alert" in svg
 
 
+@pytest.mark.slow
 def test_a_report_of_several_cells_begins_with_the_pipeline(catalog: Catalog) -> None:
     sections = sections_of(catalog, ["demo"])
     assert [section.title for section in sections[:2]] == ["Pipeline", "toy-sae[k=8]"]

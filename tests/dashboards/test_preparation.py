@@ -27,6 +27,7 @@ def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[s
         sys.modules.pop(name, None)
 
 
+@pytest.mark.slow
 def test_a_server_imports_what_explaining_needs() -> None:
     program = (
         "import gc, sys, dashboards.serve as s\n"
@@ -53,6 +54,7 @@ def test_nothing_is_imported_while_a_page_is_drawn(modules: tuple[str, str]) -> 
     assert gc.isenabled()
 
 
+@pytest.mark.slow
 def test_the_first_page_that_is_drawn_begins_it(modules: tuple[str, str]) -> None:
     preparation = Preparation(dict.fromkeys([*modules, "no_module_of_this_name"], 0.01))
     with pytest.raises(ZeroDivisionError), preparation.reader():

@@ -184,6 +184,7 @@ print("reading", index.is_reading)
 """
 
 
+@pytest.mark.slow
 def test_a_server_that_ends_while_it_reads_ends_at_once(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", ENDS, str(tmp_path)],

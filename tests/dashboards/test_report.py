@@ -80,6 +80,7 @@ def run(template: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):  # typ
     return lambda *arguments: CliRunner().invoke(main, ["report", *arguments])
 
 
+@pytest.mark.slow
 def test_a_suite_as_one_file(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     told = run("demo", "--out", str(tmp_path / "demo.html"))
     assert told.exit_code == 0, told.output

@@ -213,6 +213,7 @@ def catalog(results: Path) -> Catalog:
 
 
 @pytest.mark.parametrize("schema", SCHEMAS)
+@pytest.mark.slow
 def test_reports_show_the_same_parts(catalog: Catalog, schema: str) -> None:
     cells = [cell for cell in catalog.project.graph.cells.values() if cell.provides == schema]
     (section,) = sections_of(catalog, [cells[0].name])

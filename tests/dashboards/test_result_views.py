@@ -48,6 +48,7 @@ def numbers(parts: list[Part]) -> dict[str, Number]:
         (names.VIEW.parts, fabricate.names, {}),
     ],
 )
+@pytest.mark.slow
 def test_every_part_can_be_downloaded(
     show: Callable[..., list[Part]], one: Callable[..., xr.Dataset], other: dict[str, Any]
 ) -> None:
@@ -217,6 +218,7 @@ def test_classes_of_concepts_are_summed_up() -> None:
     assert frame["score"].is_monotonic_decreasing
 
 
+@pytest.mark.slow
 def test_settings_of_other_variants_are_warned_of() -> None:
     one = fabricate_results.consistency()
     parts = consistency.VIEW.parts({"a": one, "b": one.assign(variant="another")})
@@ -312,6 +314,7 @@ def test_matches_come_by_similarity_and_none_is_told() -> None:
     assert frame.set_index("concept").loc[1, "mutual"] == "✓ mutual"
 
 
+@pytest.mark.slow
 def test_sweeps_are_put_together_over_seeds() -> None:
     datasets = {
         f"sweep[k={k},seed={seed}]": fabricate_results.matching((k + seed) / 20)

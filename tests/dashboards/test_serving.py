@@ -16,6 +16,7 @@ from tests.dashboards.test_browser import PATIENCE, stop, surroundings
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.slow
 def test_the_server_ends_with_the_command(template: Path, number: signal.Signals) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "registry.cli", "dashboard", "--port", "0"],

@@ -117,6 +117,7 @@ def test_too_many_bytes_are_not_even_opened(monkeypatch: pytest.MonkeyPatch) -> 
 
 @settings(max_examples=150, deadline=None)
 @given(data=st.data(), format=st.sampled_from(["PNG", "JPEG", "WEBP"]), cut=st.integers(0, 2000))
+@pytest.mark.slow
 def test_broken_bytes_are_read_or_refused_and_nothing_else(
     data: st.DataObject, format: str, cut: int
 ) -> None:

@@ -68,6 +68,7 @@ def follow(page: Page, folder: Path) -> str:
 
 
 @pytest.mark.parametrize("name", ["metric", "dataset", "network", "stage"])
+@pytest.mark.slow
 def test_how_to_pages_can_be_followed(name: str, tmp_path: Path) -> None:
     page = Page.read(DOCS / "how-to" / f"{name}.md")
     assert page.files

@@ -58,6 +58,7 @@ def test_score_of_every_container(hold):
     )
 
 
+@pytest.mark.slow
 def test_many_scores_of_every_container(hold):
     pair, held = (ACTIVATIONS, LABELS), (hold(ACTIVATIONS), hold(LABELS))
     options = {"metrics": METRICS, "alphas": [0.02, 0.1]}

@@ -80,6 +80,7 @@ def assert_same(got, expected, atol=1e-15):
 @every_metric
 @pytest.mark.parametrize("n_inputs", [1, 2, 5, 40])
 @pytest.mark.filterwarnings("ignore::UserWarning:sklearn")  # of the oracle, about few inputs
+@pytest.mark.slow
 def test_equals_its_definition(name, n_inputs):
     neurons, concepts = activations(n_inputs), labels(n_inputs)
     row = evals.find_metric(name)

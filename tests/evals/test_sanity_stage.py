@@ -50,6 +50,7 @@ def run_stage(folder, inputs, **values) -> xr.Dataset:
     return tested
 
 
+@pytest.mark.slow
 def test_without_inputs_metrics_are_tested_on_binary_neurons(tmp_path, capsys):
     tested = run_stage(tmp_path, {})
     assert tested.metric.values.tolist() == list(list_metrics())
@@ -76,6 +77,7 @@ def test_with_inputs_real_neurons_are_tested_too(tmp_path, capsys):
     assert f"experimental: on {N_CLASSES - 2} neurons" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_concepts_are_hidden_neurons(tmp_path):
     given = make_inputs(tmp_path)
     inputs = {"activations": given["concepts"], "labels": given["labels"]}

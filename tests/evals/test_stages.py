@@ -72,6 +72,7 @@ def test_scores_follow_their_schema(inputs, tmp_path):
     assert run.told[-1] == (N_CONCEPTS, N_CONCEPTS, "neurons")
 
 
+@pytest.mark.slow
 def test_many_scores_are_written_in_parts_and_resumed(inputs, tmp_path, monkeypatch):
     config = score_explanations.Config(metrics=("iou", "cosine"))
     whole = score_explanations.stage(config, inputs, FakeRun(tmp_path, schemas.SCORES))
@@ -114,6 +115,7 @@ def test_names_follow_their_schema_and_find_the_cause(inputs, tmp_path):
     assert (names.verdict == "untested").all()
 
 
+@pytest.mark.slow
 def test_names_of_many_concepts_are_written_in_parts_and_resumed(inputs, tmp_path, monkeypatch):
     config = name_concepts.Config(metrics=("iou", "cosine"), n_bootstrap=10)
     whole = name_concepts.stage(config, inputs, FakeRun(tmp_path, schemas.NAMES))
@@ -165,6 +167,7 @@ def make_sanity(experimental: str) -> xr.Dataset:
         ("fails", "theoretical, experimental", "Sanity tests: theoretical, experimental."),
     ],
 )
+@pytest.mark.slow
 def test_names_tell_in_which_forms_their_metrics_were_tested(
     inputs, tmp_path, capsys, monkeypatch, experimental, forms, note
 ):

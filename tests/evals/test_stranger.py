@@ -141,6 +141,7 @@ def write_project(root: Path) -> None:
     LABELS.to_dataset(name="value").to_netcdf(root / "attributes.nc", engine="h5netcdf")
 
 
+@pytest.mark.slow
 def test_in_a_project_that_names_it(monkeypatch, tmp_path, stranger):
     """Every stage, in a worker process that loads the project's plug-ins by itself."""
     monkeypatch.setenv("PYTHONPATH", str(SOURCE))
@@ -177,6 +178,7 @@ def forget_code() -> None:
 
 
 @pytest.mark.usefixtures("stranger")  # for a table that forgets
+@pytest.mark.slow
 def test_a_change_of_a_projects_metric_is_noticed_where_it_is_named(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.syspath_prepend(tmp_path)

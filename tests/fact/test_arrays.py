@@ -100,6 +100,7 @@ def test_training_takes_batches_of_any_container(container: str) -> None:
 
 
 @pytest.mark.parametrize("container", IMAGES)
+@pytest.mark.slow
 def test_images_of_any_container_give_the_same_traces_and_maps(
     container: str, network: fact.Network, sae: fact.TopKSAE
 ) -> None:

@@ -29,6 +29,7 @@ def folder(tmp_path):
     return tmp_path / "data"
 
 
+@pytest.mark.slow
 def test_declaring_loads_nothing_heavy():
     code = (
         "import fact.kinds, sys;"

@@ -264,6 +264,7 @@ def test_run_in_a_worker(fresh: Path) -> None:
     assert list((fresh / ".factbook" / "workers").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_failure_is_told_and_gives_status_1(fresh: Path) -> None:
     write_project(fresh, FAILING)
     result = typed("run", "failing", "failing-mean", "twice", "--here")

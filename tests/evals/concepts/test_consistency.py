@@ -165,6 +165,7 @@ def of(dataset: xr.Dataset, kind: str, group: int) -> tuple[np.ndarray, np.ndarr
 
 @pytest.mark.parametrize("centred", [True, False])
 @pytest.mark.parametrize("rows", [1, 7, 100_000])
+@pytest.mark.slow
 def test_all_concepts_at_once_are_each_alone(monkeypatch, centred: bool, rows: int) -> None:
     monkeypatch.setattr(consistency, "ROWS", rows)
     encodings = fabricate()
@@ -257,6 +258,7 @@ def test_the_table_shows_the_best_and_the_worst() -> None:
     assert len(consistency_table(scores, most=10).splitlines()) == 2 + 6
 
 
+@pytest.mark.slow
 def test_no_torch_is_imported() -> None:
     code = (
         "import sys, evals, evals.measure_consistency\n"

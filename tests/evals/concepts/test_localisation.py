@@ -248,6 +248,7 @@ def test_masks_must_fit():
         localise(maps, masks.isel(image=slice(5)), names)
 
 
+@pytest.mark.slow
 def test_the_stage_takes_names_of_the_consensus_or_of_a_metric(tmp_path, capsys):
     maps, masks, names = make_datasets()
     by_metric = np.array([["star"], ["red"], ["star"], ["red"], ["red"]], dtype=object)

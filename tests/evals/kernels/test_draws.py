@@ -37,6 +37,7 @@ def test_unit_weights_give_the_matrix(name, alpha):
 
 
 @pytest.mark.parametrize("name", METRICS)
+@pytest.mark.slow
 def test_weights_repeat_inputs(name):
     rng = np.random.default_rng(0)
     row = evals.find_metric(name)

@@ -117,6 +117,7 @@ def test_roc_area_is_the_share_of_pairs_in_order(share):
 
 @pytest.mark.parametrize("frequency", [0.001, 0.02, 0.4, 0.9])
 @pytest.mark.parametrize("decimals", [0, 1])
+@pytest.mark.slow
 def test_precision_keeps_its_digits_where_many_are_tied(frequency, decimals):
     """Shuffling rows cannot show that the same rounding is repeated a hundred thousand times."""
     rng = np.random.default_rng(8)

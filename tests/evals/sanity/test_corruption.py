@@ -54,6 +54,7 @@ def test_more_negatives_than_there_are_cannot_flip():
     assert Rates().flip_probability(10, 10) == 0
 
 
+@pytest.mark.slow
 def test_extreme_rates():
     assert not evals.corrupt_labels(LABELS, "missing", Rates(kept_share=0)).any()
     for test, rates in (("missing", Rates(kept_share=1)), ("extra", Rates(extra_factor=1))):
@@ -61,6 +62,7 @@ def test_extreme_rates():
 
 
 @pytest.mark.parametrize("test", TESTS)
+@pytest.mark.slow
 def test_faults_follow_from_names_and_seed_alone(test):
     corrupted = evals.corrupt_labels(LABELS, test, seed=3)
     order = np.random.default_rng(1).permutation(N_INPUTS)

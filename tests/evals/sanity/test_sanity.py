@@ -113,6 +113,7 @@ def count_matches(activations, labels):
     return (activations[:, :, None] == labels[:, None, :]).mean(axis=0)
 
 
+@pytest.mark.slow
 def test_a_strangers_metric_stands_in_the_table():
     told = []
     mine = Metric("matches", count_matches, bounds=(0, 1))

@@ -89,6 +89,7 @@ def test_select_inputs():
         (None, {"input": 33, "neuron": 4}, 2),
     ],
 )
+@pytest.mark.slow
 def test_many_metrics_at_once_are_each_alone(block_size, chunks, workers):
     neurons = NEURONS if chunks is None else NEURONS.chunk(chunks)
     labels = LABELS if chunks is None else LABELS.chunk(input=50)
@@ -129,6 +130,7 @@ def test_a_sweep_of_two_parameters_is_each_alone():
             np.testing.assert_array_equal(swept.wpmi.sel(alpha=alpha, lam=lam), alone)
 
 
+@pytest.mark.slow
 def test_a_matrix_can_be_written(tmp_path):
     together = evals.score_matrix(NEURONS, LABELS, alphas=[0.1])
     together.to_netcdf(tmp_path / "scores.nc", engine="h5netcdf")

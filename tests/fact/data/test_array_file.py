@@ -68,6 +68,7 @@ def test_every_format_gives_the_same_table(tmp_path: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".nc", ".npz"])
+@pytest.mark.slow
 def test_activations_are_taken_in_shard_by_shard(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:

@@ -127,6 +127,7 @@ def test_concepts_are_classes_and_groups(folder):
 
 
 @pytest.mark.skipif(not (fashion_mnist.DEBIAN / FILES[0]).is_file(), reason="not on this machine")
+@pytest.mark.slow
 def test_the_real_images():
     dataset = read(fashion_mnist.DEBIAN)
     assert np.bincount(dataset.labels("train")).tolist() == [6000] * 10

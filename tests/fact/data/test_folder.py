@@ -223,6 +223,7 @@ def test_division_is_exact_seeded_and_keeps_both_parts():
     assert fewer["test"]["a"] == first["test"]["a"], "other classes do not matter"
 
 
+@pytest.mark.slow
 def test_order_is_by_name_and_the_same_in_another_process(animals):
     names = ["B.png", "a.png", "á.png", "10.png", "9.png"]
     for name in names:
@@ -495,6 +496,7 @@ def test_as_many_names_as_folders_are_needed(animals):
         open_folder(animals, names="imagenet")
 
 
+@pytest.mark.slow
 def test_folders_by_wordnets_numbers_are_imagenet(tmp_path):
     for index in range(1000):
         save(tmp_path / "val" / f"n{index:08d}" / "a.png")

@@ -61,6 +61,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_one_command_tells_the_coherent_concept(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "scores.csv"
     result = CliRunner().invoke(main, ["c2", str(photos), "--out", str(out), "--device", "cpu"])

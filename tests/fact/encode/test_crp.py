@@ -108,6 +108,7 @@ def expected_maps(module: ResNet, image: Tensor, channels: np.ndarray) -> Tensor
 
 
 @pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.slow
 def test_maps_of_a_resnet_are_those_of_the_formulas(seed: int) -> None:
     network, images = resnet(seed), tiny.images(3, side=48, seed=seed)
     with torch.no_grad():
@@ -130,6 +131,7 @@ def layer_sums(network: Network, layer: str, images: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("layer", ["layer2", "layer4"])
+@pytest.mark.slow
 def test_relevance_is_conserved_without_biases_and_lost_to_positive_ones(layer: str) -> None:
     images = tiny.images(3, side=48)
     for biased in (False, True):
@@ -156,6 +158,7 @@ def test_two_layers_by_hand() -> None:
     np.testing.assert_allclose(got, [2 * 1 / 3, 2 * 1.5 / 3], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_map_is_the_same_in_any_batch() -> None:
     network, images = resnet(), tiny.images(3, side=48)
     together = relevance_maps(network, "layer3", images, CHANNELS)

@@ -240,6 +240,7 @@ def test_unknown_names_and_unfit_sides_are_errors() -> None:
 # -- real photographs ------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_one_object_is_more_consistent_than_anything() -> None:
     scores = {}
     for name, (crops, maps) in {

@@ -73,6 +73,7 @@ def test_labels_are_sigmoids_of_calibrated_cosines(folder: Path) -> None:
     np.testing.assert_allclose(got, expected_shares(folder, images, texts), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_stage_judges_every_label_and_goes_on_where_it_stopped(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -270,6 +270,7 @@ def test_what_cannot_be_built_says_why(build, message):
 
 
 @pytest.mark.parametrize("build", [tiny.convnet, tiny.vit])
+@pytest.mark.slow
 def test_small_networks_learn(build):
     network = build(dtype=torch.float32)
     encoded = network.encode(np.stack([np.full((8, 8, 3), v, np.uint8) for v in (10, 120, 240)]))

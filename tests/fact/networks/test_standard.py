@@ -88,6 +88,7 @@ def reference(n_classes: int) -> torch.nn.Module:
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "state dict", "checkpoint"])
+@pytest.mark.slow
 def test_local_weights_are_read_in_every_packing(tmp_path: Path, kind: str) -> None:
     names = tmp_path / "names.txt"
     names.write_text("ape\nbee\ncow\n")
@@ -157,6 +158,7 @@ def test_weights_that_cannot_be_fetched_say_what_else_will_do(
         torchvision_network("resnet18", weights="IMAGENET1K_V1")
 
 
+@pytest.mark.slow
 def test_tokens_of_a_transformer_and_its_heads_are_layers_like_any() -> None:
     network = resized(torchvision_network("vit_b_32", seed=1), None, 224)
     pixels = np.random.default_rng(0).integers(0, 256, (1, 224, 224, 3), dtype=np.uint8)

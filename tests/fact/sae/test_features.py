@@ -58,6 +58,7 @@ def test_the_samples_of_an_image_take_the_same_space_for_every_layer():
     assert counts == [72, 36, 96, 18, 1, 1, 1]
 
 
+@pytest.mark.slow
 def test_draws_are_distributed_as_numpys_without_replacement():
     weights, n_draws = np.array([1.0, 2, 3, 4, 10, 0]), 20_000
     p = weights / weights.sum()
@@ -156,6 +157,7 @@ def test_features_that_cannot_be_scaled_are_refused():
 # All fits; a few windows; windows of one block and less than a batch.
 @pytest.mark.parametrize("n_kept", [1000, 40, 8])
 @pytest.mark.parametrize("batch", [1, 7, 16, 500])
+@pytest.mark.slow
 def test_an_epoch_has_every_sample_once_in_an_order_of_its_own(tmp_path, n_kept, batch):
     shuffled = ShuffledFeatures(
         write_parts(tmp_path, 50, 33, 1, 64), batch, seed=3, memory=memory_for(n_kept)
@@ -173,6 +175,7 @@ def test_an_epoch_has_every_sample_once_in_an_order_of_its_own(tmp_path, n_kept,
 
 
 @pytest.mark.parametrize("n_kept", [1000, 40])
+@pytest.mark.slow
 def test_an_epoch_can_be_entered_at_any_batch(tmp_path, n_kept):
     folder, memory = write_parts(tmp_path, 50, 33, 64), memory_for(n_kept)
     whole = list(ShuffledFeatures(folder, 10, seed=3, memory=memory).batches(2))
@@ -199,6 +202,7 @@ def test_samples_are_divided_by_the_scale():
     assert part["feature"][0, 1] == 1
 
 
+@pytest.mark.slow
 def test_with_little_memory_neighbours_still_come_from_everywhere(tmp_path):
     folder = write_parts(tmp_path, *[512] * 8, rows=8)
     shuffled = ShuffledFeatures(folder, 64, seed=0, memory=memory_for(1024))

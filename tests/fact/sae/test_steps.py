@@ -59,6 +59,7 @@ def follow_both(sae, batches, **options):
     # concept is ever left over, and some are.
     [(96, 3, 256), (97, 3, 8), (256, 4, 256), (256, 4, 8)],
 )
+@pytest.mark.slow
 def test_losses_and_weights_are_those_of_a_dense_implementation(n_concepts, k, auxiliary_k):
     sae, batches = make_sae(n_concepts, k), make_batches(100)
     dense, expected, losses, logs = follow_both(sae, batches, auxiliary_k=auxiliary_k, **SCHEDULE)
@@ -110,6 +111,7 @@ def test_gradients_do_not_depend_on_how_many_samples_are_taken_at_a_time(monkeyp
     arrays(np.float32, (128, 3), elements=st.integers(-1, 1).map(float)),
     st.integers(1, 128),
 )
+@pytest.mark.slow
 def test_top_codes_are_the_largest_with_many_ties(x, encoder, k):
     activations = torch.relu(torch.tensor(x) @ torch.tensor(encoder).T)
     values, indices = top_codes(torch.tensor(x), torch.tensor(encoder), k)
@@ -246,6 +248,7 @@ def test_a_loss_that_is_not_finite_leaves_the_weights_alone():
 
 
 @pytest.mark.parametrize("stop", [0, 13, 45])
+@pytest.mark.slow
 def test_a_stopped_training_goes_on_to_the_same_bits(tmp_path, stop):
     config = TrainingConfig(**{**SCHEDULE, "steps": 60})
     batches = make_batches(60, torch.float32)

@@ -174,6 +174,7 @@ def test_groups_are_sums_of_their_members(tmp_path: Path) -> None:
     assert summary["n_known"] == 5
 
 
+@pytest.mark.slow
 def test_a_stopped_collection_goes_on_at_its_next_shard(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

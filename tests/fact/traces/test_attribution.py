@@ -69,6 +69,7 @@ def test_against_jacobians(build, cut, layer, channels, with_sae):
 
 @settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 10_000), with_sae=st.booleans())
+@pytest.mark.slow
 def test_maps_of_a_convolutional_network_add_up(seed, with_sae):
     network, images = tiny.convnet(seed), tiny.images(2, seed=seed)
     sae = tiny.sae(6, seed=seed) if with_sae else None

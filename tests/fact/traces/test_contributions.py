@@ -113,6 +113,7 @@ def test_against_jacobians(build, cut, layer, channels, with_sae, target):
 
 @settings(max_examples=12, deadline=None)
 @given(seed=st.integers(0, 10_000), k=st.integers(1, 9), tokens=st.booleans())
+@pytest.mark.slow
 def test_in_double_precision_nothing_is_missing(seed, k, tokens):
     network = tiny.vit(seed) if tokens else tiny.convnet(seed)
     sae = tiny.sae(8 if tokens else 6, k=k, seed=seed)

@@ -271,6 +271,7 @@ def check_addresses(catalog: Catalog, run: RunView, values: Any) -> None:
         assert catalog.input(name).run == run.uid
 
 
+@pytest.mark.slow
 def test_what_is_gone_behind_a_run_is_left_out(fresh: Path) -> None:
     project = open_project(fresh)
     twice, mean = run_plan(project, project.plan(["mean"]), runner="here", journal_only=True)

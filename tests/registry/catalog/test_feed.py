@@ -72,6 +72,7 @@ def test_what_begins_and_ends_is_found(catalog: Catalog) -> None:
     assert run.facts == {}
 
 
+@pytest.mark.slow
 def test_a_run_in_a_feed_is_what_the_catalog_lists(catalog: Catalog) -> None:
     fabricate.live_in(catalog.project)
     settle(catalog)

@@ -216,6 +216,7 @@ def as_toml(rows):
 
 @settings(max_examples=150, deadline=None)
 @given(blends())
+@pytest.mark.slow
 def test_the_fan_out_is_the_natural_join_of_what_is_needed(rows):
     tables = joined(rows)
     if tables is None:

@@ -34,6 +34,7 @@ def test_a_folder_with_our_name_is_an_error_that_says_where_it_is(
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_distribution_that_wrote_over_ours_is_an_error(tmp_path: Path) -> None:
     site, project = tmp_path / "site", tmp_path / "project"
     project.mkdir()

@@ -136,6 +136,7 @@ def test_a_path_that_leads_nowhere() -> None:
         made("tests.registry.lab.scale:scan")(scale.Config(), {}, None)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_under_a_new_name_nothing_runs_again(before: Project) -> None:
     [ran] = run_plan(before, before.plan(["added"]), runner="here")
     fingerprint = before.plan(["added"]).task("added").fingerprint
@@ -168,6 +169,7 @@ def test_a_changed_key_is_the_only_reason_after_a_new_name(before: Project) -> N
     assert task.reason == "configuration changed: factor 2.0 -> 3.0"
 
 
+@pytest.mark.slow
 def test_the_former_name_works_on_the_command_line(before: Project) -> None:
     rename(before.root)
     command = [sys.executable, "-m", "lately.adding_up", "with", "added", "factor=4"]
@@ -205,6 +207,7 @@ def swept(before: Project) -> Project:
     )
 
 
+@pytest.mark.slow
 def test_a_renamed_and_an_added_key_rerun_nothing(swept: Project) -> None:
     run_plan(swept, swept.plan(["added"]), runner="here")
     before = {task.fingerprint for task in swept.plan(["added"]).tasks}
@@ -236,6 +239,7 @@ def test_only_what_changed_is_a_reason_after_a_new_name(swept: Project) -> None:
     assert reasons == {"configuration changed: offset 0 -> 1"}
 
 
+@pytest.mark.slow
 def test_the_former_name_of_a_key_works_on_the_command_line(before: Project) -> None:
     rename_key(before.root)
     command = [sys.executable, "-m", "lately.adding_up", "with", "added", "factor=4"]

@@ -179,6 +179,7 @@ needs = { told = "mean", beside = "mean" }
 """
 
 
+@pytest.mark.slow
 def test_a_slot_takes_what_fits_and_an_optional_one_may_stay_empty(fresh: Path) -> None:
     project = open_project(write_project(fresh, DESCRIPTIONS))
     assert all(outcome.is_good for outcome in run(project, "of-*", runner="here").values())
@@ -250,6 +251,7 @@ def test_a_signal_interrupts_the_run_and_all_that_waits(
     assert journal.facts["interrupted_by"] == number.name
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_told_recorded_and_resumed_from(
     troubled: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -377,6 +379,7 @@ def program(troubled: Project) -> Iterator[subprocess.Popen[str]]:
         process.wait()
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_program_promptly_and_is_recorded(
     program: subprocess.Popen[str], troubled: Project
 ) -> None:
@@ -403,6 +406,7 @@ def test_workers_end_when_their_parent_is_killed(
     assert journal.refresh().status == "INTERRUPTED"
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_resumed_to_the_same_bits(troubled: Project) -> None:
     words = ["-m", "tests.registry.lab.collect", "with", "parts", "die_at=3"]
     environment = {**os.environ, "PYTHONPATH": str(SOURCE)}

@@ -170,6 +170,7 @@ VALUES = {
 
 
 @given(st.fixed_dictionaries({}, optional=VALUES), st.randoms(use_true_random=False))
+@pytest.mark.slow
 def test_defaults_written_out_and_the_order_of_keys_do_not_count(config, shuffle):
     def sae_of(values):
         items = list(values.items())
@@ -474,6 +475,7 @@ def patched(table, changes):
 
 
 @given(TABLES, TABLES)
+@pytest.mark.slow
 def test_changed_keys_turn_the_old_table_into_the_new_one(old, new):
     changes = list(changed_keys(old, new))
     assert patched(old, changes) == new

@@ -46,6 +46,7 @@ def pair(template: Path, fresh: Path) -> Project:
     return open_project(fresh)
 
 
+@pytest.mark.slow
 def test_everything_is_due_at_first_and_nothing_after_it_ran(fresh: Path) -> None:
     project = open_project(fresh)
     assert due(project, "pair") == {"twice": "never ran", "mean": "never ran"}
@@ -126,6 +127,7 @@ def test_data_that_changed_is_noticed_and_data_that_is_gone_is_told(fresh: Path)
         project.inputs(graph, graph.cells["twice"], known)
 
 
+@pytest.mark.slow
 def test_a_dataset_outlives_the_data_that_it_was_made_from(fresh: Path) -> None:
     data = fresh / "data.txt"
     data.write_text("1 2 3")
@@ -178,6 +180,7 @@ def test_an_input_that_was_recomputed_to_other_bits_is_noticed(pair: Project) ->
     assert due(drifting, "pair") == {}
 
 
+@pytest.mark.slow
 def test_an_input_that_was_recomputed_to_the_same_bits_leaves_the_rest_alone(
     pair: Project,
 ) -> None:

@@ -102,6 +102,7 @@ print(json.dumps({
 """
 
 
+@pytest.mark.slow
 def test_failure_is_told_on_a_full_disk(tmp_path: Path) -> None:
     """On a real small file system, filled up by others: the end is there, and why."""
     mount = f'mount -t tmpfs -o size=1m tmpfs {tmp_path} && exec "$@"'

@@ -290,6 +290,7 @@ def test_shown_status(tmp_path: Path) -> None:
     assert shown_status(dead, now, journals=tmp_path) == "COMPLETED"
 
 
+@pytest.mark.slow
 def test_statuses_of_ten_thousand_runs_are_quick(tmp_path: Path) -> None:
     status = RunStatus("x", "COMPLETED", START, START, ProcessIdentity.current())
     for number in range(100):

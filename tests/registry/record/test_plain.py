@@ -117,6 +117,7 @@ anything = st.recursive(
 
 
 @given(anything)
+@pytest.mark.slow
 def test_any_value_survives_journal_and_mongodb(value: Any) -> None:
     once = plain(value)
     line = encode(once)

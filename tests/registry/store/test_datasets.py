@@ -190,6 +190,7 @@ def test_opening_with_a_schema_checks_the_version(tmp_path):
 
 
 @pytest.mark.parametrize("sharded", [False, True])
+@pytest.mark.slow
 def test_xarray_opens_the_folder(tmp_path, sharded):
     written = write_shards(tmp_path) if sharded else None
     if written is None:

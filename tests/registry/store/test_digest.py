@@ -66,6 +66,7 @@ def test_what_is_said_matters(change):
 
 @settings(deadline=None)
 @given(st.data())
+@pytest.mark.slow
 def test_every_bit_matters(data):
     dtype = data.draw(st.sampled_from([name for name in NAMES if name != "bool"]))
     values = data.draw(hnp.arrays(dtype, hnp.array_shapes(max_dims=3)))
@@ -110,6 +111,7 @@ def test_what_cannot_be_stored_has_no_digest():
     st.integers(1, 8),
     st.booleans(),
 )
+@pytest.mark.slow
 def test_blocks_cover_every_row_once(chunks, block_rows, step, lazy):
     length = sum(chunks)
     values = np.arange(length, dtype="int64")

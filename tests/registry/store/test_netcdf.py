@@ -60,6 +60,7 @@ def plain_open(path):
     return subprocess.run(command, capture_output=True, text=True, cwd=path.parent)
 
 
+@pytest.mark.slow
 def test_every_dtype_comes_back(tmp_path):
     path = tmp_path / "a.nc"
     digest = write_file(dataset(), path)
@@ -96,6 +97,7 @@ def test_special_values_come_back_to_the_bit(tmp_path):
 
 
 @pytest.mark.parametrize("size", [0, 1])
+@pytest.mark.slow
 def test_empty_and_single(tmp_path, size):
     small = dataset().isel(image=slice(size), concept=slice(size))
     write_file(small, tmp_path / "a.nc")

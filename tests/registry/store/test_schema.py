@@ -224,6 +224,7 @@ def former_dataset():
 
 
 @pytest.mark.parametrize("in_parts", [False, True])
+@pytest.mark.slow
 def test_old_names_are_read_under_new_ones_and_verified_as_they_were_stored(tmp_path, in_parts):
     old = former_dataset()
     dataset = old
@@ -274,6 +275,7 @@ plain = st.recursive(
 
 @settings(deadline=None)
 @given(plain)
+@pytest.mark.slow
 def test_attributes_come_back_as_they_were(value):
     encoded = encode_attribute(value)
     assert type(encoded) in (str, int, float)

@@ -61,6 +61,7 @@ def write(folder, sizes=(7, 7, 6)):
     return writer.finish(SUMMARY)
 
 
+@pytest.mark.slow
 def test_parts_together_are_the_whole(tmp_path):
     shards = write(tmp_path)
     expected = whole().assign(SUMMARY)
@@ -81,6 +82,7 @@ def test_the_digest_does_not_depend_on_the_parts(tmp_path):
     assert write(tmp_path / "a").content == write(tmp_path / "b", (1, 19)).content
 
 
+@pytest.mark.slow
 def test_lazy_values_are_those_of_the_parts(tmp_path):
     shards = write(tmp_path)
     read = open_parts(tmp_path, shards.rows, "sample")
@@ -99,6 +101,7 @@ def test_xarray_alone_opens_the_parts(tmp_path):
         xr.testing.assert_identical(read.load().drop_attrs(), whole())
 
 
+@pytest.mark.slow
 def test_a_writer_resumes_and_ends_the_same(tmp_path):
     expected = write(tmp_path / "straight").content
     folder = tmp_path / "resumed"
@@ -140,6 +143,7 @@ def flip(path):
         flip,
     ],
 )
+@pytest.mark.slow
 def test_a_damaged_part_is_written_again(tmp_path, damage):
     expected = write(tmp_path).content
     damage(tmp_path / part_name(1))
@@ -176,6 +180,7 @@ def test_a_part_that_does_not_go_with_the_others_is_refused(tmp_path, change, er
     writer.append(parts()[1])
 
 
+@pytest.mark.slow
 def test_a_summary_must_go_with_the_parts(tmp_path):
     writer = ShardWriter(tmp_path, SCHEMA)
     with pytest.raises(StoreError, match="1 parts are missing"):
@@ -204,6 +209,7 @@ def test_only_a_sharded_schema_is_written_in_parts(tmp_path):
         ShardWriter(tmp_path, Schema("s", 1, "t", {}, {}))
 
 
+@pytest.mark.slow
 def test_a_full_disk_keeps_the_parts_before(tmp_path, monkeypatch):
     writer = ShardWriter(tmp_path, SCHEMA)
     writer.append(parts()[0])
@@ -245,6 +251,7 @@ def test_threads_share_an_open_collection(tmp_path):
     assert not faults
 
 
+@pytest.mark.slow
 def test_a_part_that_was_exchanged_or_removed_is_noticed(tmp_path):
     read = open_parts(tmp_path, write(tmp_path).rows, "sample")
     os.replace(tmp_path / part_name(2), tmp_path / part_name(1))

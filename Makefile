@@ -42,7 +42,7 @@ fashion: $(READY)  ## the whole job on 70,000 real images (at most 20 minutes on
 test: $(READY)  ## all tests; those in a browser where a Chromium is found
 	$(PYTEST)
 
-quick: $(READY)  ## the tests that need no training, server or browser
+quick: $(READY)  ## the tests that need no training, page, server or browser
 	$(PYTEST) -m 'not (slow or server or browser or benchmark)'
 
 faults: $(READY)  ## faults at random moments, twenty of each kind

@@ -31,6 +31,7 @@ def test_planning_every_experiment_loads_nothing_heavy() -> None:
     assert loaded_by(code) == set()
 
 
+@pytest.mark.slow
 def test_the_check_itself_sees_torch() -> None:
     assert "torch" in loaded_by("from fact import TopKSAE")
 

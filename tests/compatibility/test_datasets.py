@@ -79,6 +79,7 @@ def test_a_byte_that_changed_is_noticed(project_copy: Path, factbook: Callable[.
     assert "damaged" in line
 
 
+@pytest.mark.slow
 def test_the_command_line_finds_everything_complete(
     project_copy: Path, factbook: Callable[..., str]
 ) -> None:

@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.browser, test_browser.AGAIN]
 browser = test_browser.browser
 
 # `make faults` is the long form.
-READERS, ROUNDS = (8, 4) if "FACTBOOK_FAULT_TRIALS" in os.environ else (3, 2)
+READERS, ROUNDS = (8, 4) if "FACTBOOK_FAULT_TRIALS" in os.environ else (2, 1)
 PAGES = (
     *("", "concepts?concept=1", "decisions", "pipeline", "names", "compare"),
     *("concepts?section=The+whole+model", "?experiment=sae&run=sae&section=Dataset"),

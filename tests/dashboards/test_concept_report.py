@@ -60,6 +60,7 @@ def test_concepts_with_pictures_names_and_figures(judged: Catalog) -> None:
     assert "<b>star</b>" in tags.text
 
 
+@pytest.mark.slow
 def test_long_tables_of_concepts_are_cut(judged: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sections, "LISTED", 2)
     table = concept_table(parts_of(judged, "toy-concepts"))
@@ -105,6 +106,7 @@ def test_names_that_cannot_be_read_are_left_out(tmp_path: Path) -> None:
     assert (table.frame["name"] == "").all()
 
 
+@pytest.mark.slow
 def test_an_autoencoder_has_its_curves(judged: Catalog) -> None:
     parts = parts_of(judged, "toy-sae[k=8]")
     assert len([part for part in parts if isinstance(part, Figure)]) == 5

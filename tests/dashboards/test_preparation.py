@@ -40,6 +40,7 @@ def test_a_server_imports_what_explaining_needs() -> None:
     subprocess.run([sys.executable, "-c", program], check=True, timeout=300)
 
 
+@pytest.mark.slow
 def test_nothing_is_imported_while_a_page_is_drawn(modules: tuple[str, str]) -> None:
     preparation = Preparation(dict.fromkeys(modules, 0.0))
     with preparation.reader():

@@ -224,6 +224,7 @@ def test_reports_show_the_same_parts(catalog: Catalog, schema: str) -> None:
     assert "<script" not in text
 
 
+@pytest.mark.slow
 def test_concepts_in_reports_have_their_names(catalog: Catalog) -> None:
     (section,) = sections_of(catalog, ["toy-consistency"])
     text = render("a report", "", [section])

@@ -77,6 +77,7 @@ def test_how_to_pages_can_be_followed(name: str, tmp_path: Path) -> None:
     assert "completed" in printed
 
 
+@pytest.mark.slow
 def test_getting_started_leads_from_a_folder_of_images_to_names(tmp_path: Path) -> None:
     draw_images(tmp_path / "my-images")
     page = Page.read(DOCS / "getting-started.md")

@@ -64,6 +64,7 @@ def test_without_inputs_metrics_are_tested_on_binary_neurons(tmp_path, capsys):
     assert "experimental" not in printed
 
 
+@pytest.mark.slow
 def test_with_inputs_real_neurons_are_tested_too(tmp_path, capsys):
     given = make_inputs(tmp_path)
     inputs = {slot: given[slot] for slot in ("activations", "labels")}

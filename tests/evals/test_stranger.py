@@ -211,6 +211,7 @@ def test_a_change_of_a_projects_metric_is_noticed_where_it_is_named(monkeypatch,
     forget_code()
 
 
+@pytest.mark.slow
 def test_in_an_installed_package(tmp_path):
     """Found by its entry point, by who has never heard of it."""
     (tmp_path / "gap_metric.py").write_text("from tests.evals import stranger  # noqa: F401\n")

@@ -166,6 +166,7 @@ def test_a_map_is_the_same_in_any_batch() -> None:
     np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_network_is_as_before_even_after_an_error() -> None:
     network, images = resnet(), tiny.images(3, side=48)
     before = {name: value.clone() for name, value in network.module.state_dict().items()}

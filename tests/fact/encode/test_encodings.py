@@ -253,6 +253,7 @@ def test_one_object_is_more_consistent_than_anything() -> None:
     assert scores["anything"] < 0.5
 
 
+@pytest.mark.slow
 def test_photographs_are_told_from_mixtures_of_them() -> None:
     """Four crops of each of ten photographs against four crops of four, with noisy maps."""
     from fact.kinds import Photographs

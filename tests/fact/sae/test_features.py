@@ -217,6 +217,7 @@ def test_with_little_memory_neighbours_still_come_from_everywhere(tmp_path):
     assert counts.min() > 0.75 * counts.mean()
 
 
+@pytest.mark.slow
 def test_memory_is_bounded(tmp_path):
     memory = 2**20
     for number in range(4):

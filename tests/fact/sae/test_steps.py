@@ -73,6 +73,7 @@ def test_losses_and_weights_are_those_of_a_dense_implementation(n_concepts, k, a
     assert losses[-1] < 0.7 * losses[0]
 
 
+@pytest.mark.slow
 def test_float32_follows_float64():
     _, expected, _, _ = follow_both(make_sae(256, 4), make_batches(100), **SCHEDULE)
     sae, batches = make_sae(256, 4), make_batches(100, torch.float32)

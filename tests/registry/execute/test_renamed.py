@@ -155,6 +155,7 @@ def test_under_a_new_name_nothing_runs_again(before: Project) -> None:
     assert "lately.adding_up" not in known_stages("lately")
 
 
+@pytest.mark.slow
 def test_a_changed_key_is_the_only_reason_after_a_new_name(before: Project) -> None:
     run_plan(before, before.plan(["added"]), runner="here")
     rename(before.root)
@@ -227,6 +228,7 @@ def test_a_renamed_and_an_added_key_rerun_nothing(swept: Project) -> None:
         assert catalog.input("added[times=4.0]").config["times"] == 4.0
 
 
+@pytest.mark.slow
 def test_only_what_changed_is_a_reason_after_a_new_name(swept: Project) -> None:
     run_plan(swept, swept.plan(["added"]), runner="here")
     rename_key(swept.root)

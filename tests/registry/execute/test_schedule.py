@@ -188,6 +188,7 @@ def test_a_slot_takes_what_fits_and_an_optional_one_may_stay_empty(fresh: Path) 
     assert told == {"of-numbers": (7.0, 0), "of-mean": (pytest.approx(13 / 3), 1)}
 
 
+@pytest.mark.slow
 def test_filling_an_optional_slot_makes_another_result(fresh: Path) -> None:
     project = open_project(write_project(fresh, DESCRIPTIONS))
     run(project, "of-numbers", runner="here")

@@ -78,6 +78,7 @@ def test_parts_together_are_the_whole(tmp_path):
     assert shards.scalars == {"n_images": scalar}
 
 
+@pytest.mark.slow
 def test_the_digest_does_not_depend_on_the_parts(tmp_path):
     assert write(tmp_path / "a").content == write(tmp_path / "b", (1, 19)).content
 
@@ -95,6 +96,7 @@ def test_lazy_values_are_those_of_the_parts(tmp_path):
     assert read.sel(sample=13)["feature"].values.tolist() == whole()["feature"][13].values.tolist()
 
 
+@pytest.mark.slow
 def test_xarray_alone_opens_the_parts(tmp_path):
     write(tmp_path)
     with xr.open_mfdataset(str(tmp_path / "part-*.nc")) as read:
@@ -112,6 +114,7 @@ def test_a_writer_resumes_and_ends_the_same(tmp_path):
     assert ShardWriter(folder, SCHEMA).finish(SUMMARY).content == expected
 
 
+@pytest.mark.slow
 def test_parts_may_come_in_any_order(tmp_path):
     expected = write(tmp_path / "straight").content
     writer = ShardWriter(tmp_path / "other", SCHEMA)
@@ -153,6 +156,7 @@ def test_a_damaged_part_is_written_again(tmp_path, damage):
     assert writer.finish(SUMMARY).content == expected
 
 
+@pytest.mark.slow
 def test_parts_of_another_schema_version_are_not_resumed(tmp_path):
     write(tmp_path)
     newer = Schema("features", 2, "t", SCHEMA.variables, SCHEMA.coords, sharded_along="sample")
@@ -196,6 +200,7 @@ def test_a_summary_must_go_with_the_parts(tmp_path):
         ShardWriter(tmp_path, SCHEMA).finish(SUMMARY.assign(extra=1))
 
 
+@pytest.mark.slow
 def test_a_coordinate_may_not_repeat_across_parts(tmp_path):
     writer = ShardWriter(tmp_path, SCHEMA)
     writer.append(parts()[0])
@@ -261,6 +266,7 @@ def test_a_part_that_was_exchanged_or_removed_is_noticed(tmp_path):
         read["feature"][15].load()
 
 
+@pytest.mark.slow
 def test_leftovers_of_a_writer_that_died_are_removed(tmp_path):
     (tmp_path / ".part-000000.nc.1-2.tmp").write_bytes(b"half")
     write(tmp_path)

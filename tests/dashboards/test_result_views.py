@@ -11,7 +11,8 @@ import pytest
 import xarray as xr
 
 from dashboards.views.concepts import concept_model
-from dashboards.views.concepts.labels import LABEL
+from dashboards.views.concepts.concept_model import label_counts
+from dashboards.views.concepts.labels import LABEL, best_names
 from dashboards.views.parts.parts import Figure, Note, Number, Numbers, Part, Table, frame_of
 from dashboards.views.results import (
     consistency,
@@ -525,7 +526,7 @@ def test_right_names_are_told_where_they_are_known() -> None:
 
 def test_frequent_names_are_counted() -> None:
     own = fabricate.names()
-    frame = names.frequent_names(own, "iou")
+    frame = label_counts(best_names(own, "iou"))
     chosen = own["name"].sel(metric="iou").values.tolist()
     for label, value in frame.itertuples(index=False):
         assert value == chosen.count(label)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from dashboards.views.concepts.image_choice import class_name
 from dashboards.views.concepts.labels import CONSENSUS
 from dashboards.views.concepts.one_concept import Similar
 from dashboards.views.parts.parts import (
@@ -322,8 +323,8 @@ def tiles(gallery: xr.Dataset, concept: int, most: int | None = None) -> list[Ti
     return [
         Tile(
             str(image),
-            _class_name(int(own["label"].values[rank]), classes),
-            _class_name(int(own["prediction"].values[rank]), classes),
+            class_name(int(own["label"].values[rank]), classes),
+            class_name(int(own["prediction"].values[rank]), classes),
             float(own["presence"].values[rank]),
             enlarge(own["picture"].values[rank]),
             enlarge(over_white(own["explanation"].values[rank])),
@@ -338,10 +339,6 @@ def faded(picture: np.ndarray, explanation: np.ndarray) -> np.ndarray:
     """Return an image (y, x, colour), faint where the opacity of an explanation is low."""
     opacity = FAINT + (1 - FAINT) * explanation[..., 3:] / 255
     return np.rint(255 + (picture - 255.0) * opacity).astype(np.uint8)
-
-
-def _class_name(index: int, classes: Sequence[str]) -> str:
-    return str(classes[index]) if 0 <= index < len(classes) else ""
 
 
 def meant_concept(text: str, known: Sequence[int]) -> int:

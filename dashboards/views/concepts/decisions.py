@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import altair as alt
 import numpy as np
 import pandas as pd
 import xarray as xr
+from PIL import ImageColor
 
-from dashboards.views.concepts.image_choice import class_options
+from dashboards.views.concepts.image_choice import class_name, class_options
 from dashboards.views.concepts.labels import CONSENSUS, best_names, namers_of, preferred_namer
 from dashboards.views.parts.charts import BLUE, GREY, ROW, VERMILION, layers, waterfall
 from dashboards.views.parts.parts import (
@@ -97,14 +99,14 @@ class Decision:
         The strongest for it, then the strongest against it.
     positive, negative : float
         Sums of all contributions above and below 0, of concepts without a term too.
-    n_concepts : int or None
-        Concepts that contribute; None where it is not stored.
     picture, explanation : np.ndarray
         uint8 (y, x, colour): as the network sees it, and the colours behind the logit.
     map : np.ndarray
         float (y, x): what every pixel gives to the logit.
     others_explanation, others_map : np.ndarray
         The same of all concepts without a term.
+    n_concepts : int or None
+        Concepts that contribute; None where it is not stored.
     classes : pd.DataFrame or None
         ``class``, ``logit`` and ``probability``; None where they are not stored.
     """
@@ -118,12 +120,12 @@ class Decision:
     terms: tuple[Term, ...]
     positive: float
     negative: float
-    n_concepts: int | None
     picture: np.ndarray
     explanation: np.ndarray
     map: np.ndarray
     others_explanation: np.ndarray
     others_map: np.ndarray
+    n_concepts: int | None = None
     classes: pd.DataFrame | None = None
 
     @property
@@ -202,20 +204,15 @@ def of_image(explained: xr.Dataset, label: str = "") -> Decision:
     """
     classes = class_options(explained["class"].values.tolist())
     contribution = explained["contribution"].values.astype(np.float64)
-    shown = explained["top_concept"].values
-    positive = float(contribution.clip(min=0).sum())
-    return Decision(
-        target=classes[int(explained["target"])],
-        against=_class_name(int(explained["against"]), classes),
-        prediction=classes[int(explained["prediction"])],
+    return _decision(
+        explained,
+        contribution[explained["top_concept"].values],
+        classes,
+        against=class_name(int(explained["against"]), classes),
         label=label,
-        logit=float(explained["logit"]),
-        residual=float(explained["residual"]),
-        terms=_terms(explained, shown, contribution[shown], positive),
-        positive=positive,
+        positive=float(contribution.clip(min=0).sum()),
         negative=float(contribution.clip(max=0).sum()),
         n_concepts=int((contribution != 0).sum()),
-        **_pictures_of(explained),
         classes=pd.DataFrame(
             {
                 "class": classes,
@@ -246,50 +243,39 @@ def of_stored(decisions: xr.Dataset, image: str) -> Decision:
     # Shares are over all positive contributions, which are not stored themselves.
     positive = float(contribution[0] / share[0]) if len(share) and share[0] > 0 else 0.0
     against = float(own["against_share"]) * positive if positive else float(own["others"])
-    return Decision(
-        target=_class_name(int(own["target"]), classes),
-        against="",
-        prediction=_class_name(int(own["prediction"]), classes),
-        label=_class_name(int(own["label"]), classes),
-        logit=float(own["logit"]),
-        residual=float(own["residual"]),
-        terms=_terms(own, own["top_concept"].values, contribution, positive),
-        positive=positive,
-        negative=against,
-        n_concepts=None,
-        **_pictures_of(own),
+    label = class_name(int(own["label"]), classes)
+    return _decision(
+        own, contribution, classes, against="", label=label, positive=positive, negative=against
     )
 
 
-def _terms(
-    own: xr.Dataset, shown: np.ndarray, contribution: np.ndarray, positive: float
-) -> tuple[Term, ...]:
+def _decision(
+    own: xr.Dataset, contribution: np.ndarray, names: list[str], *, positive: float, **others: Any
+) -> Decision:
+    # Contributions are of the concepts that are shown.
     for_it = contribution > 0
     parts = [*contribution[for_it], max(0.0, positive - contribution[for_it].sum())]
     shares = np.full(len(contribution), np.nan)
     shares[for_it] = whole_shares(parts)[:-1]
     explanations = over_white(own["explanation"].values)
     maps = own["concept_map"].values
-    return tuple(
-        Term(int(concept), float(value), float(share), explanation, map)
-        for concept, value, share, explanation, map in zip(
-            shown, contribution, shares, explanations, maps, strict=True
-        )
+    terms = zip(own["top_concept"].values, contribution, shares, explanations, maps, strict=True)
+    return Decision(
+        target=class_name(int(own["target"]), names),
+        prediction=class_name(int(own["prediction"]), names),
+        logit=float(own["logit"]),
+        residual=float(own["residual"]),
+        terms=tuple(
+            Term(int(c), float(value), float(share), *drawn) for c, value, share, *drawn in terms
+        ),
+        positive=positive,
+        picture=own["picture"].values,
+        explanation=over_white(own["logit_explanation"].values),
+        map=own["logit_map"].values,
+        others_explanation=over_white(own["others_explanation"].values),
+        others_map=own["others_map"].values,
+        **others,
     )
-
-
-def _pictures_of(own: xr.Dataset) -> dict[str, np.ndarray]:
-    return {
-        "picture": own["picture"].values,
-        "explanation": over_white(own["logit_explanation"].values),
-        "map": own["logit_map"].values,
-        "others_explanation": over_white(own["others_explanation"].values),
-        "others_map": own["others_map"].values,
-    }
-
-
-def _class_name(index: int, classes: Sequence[str]) -> str:
-    return classes[index] if 0 <= index < len(classes) else ""
 
 
 def whole_shares(parts: Sequence[float], digits: int = 3) -> np.ndarray:
@@ -642,12 +628,9 @@ def heat(map: np.ndarray, picture: np.ndarray) -> np.ndarray:
     strength = np.sqrt(strength)[..., None]
     grey = picture.astype(np.float64).mean(axis=2, keepdims=True)
     ground = 255 - 0.3 * (255 - grey)
-    colour = np.where((map >= 0)[..., None], _rgb(BLUE), _rgb(VERMILION))
+    adds, takes = (ImageColor.getrgb(colour) for colour in (BLUE, VERMILION))
+    colour = np.where((map >= 0)[..., None], adds, takes)
     return np.asarray(np.rint(ground * (1 - strength) + colour * strength), dtype=np.uint8)
-
-
-def _rgb(colour: str) -> np.ndarray:
-    return np.array([int(colour[index : index + 2], 16) for index in (1, 3, 5)], dtype=np.float64)
 
 
 ABOUT_PICTURES = (

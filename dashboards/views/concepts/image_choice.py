@@ -116,6 +116,11 @@ def class_options(classes: Sequence[str]) -> list[str]:
     return [f"{name} [{index}]" if name in twice else name for index, name in enumerate(names)]
 
 
+def class_name(index: int, classes: Sequence[str]) -> str:
+    """Return the name of the class at an index, "" where there is none."""
+    return str(classes[index]) if 0 <= index < len(classes) else ""
+
+
 # -- pictures that a reader brings ---------------------------------------------------------------
 
 FORMATS = ("PNG", "JPEG", "WEBP")

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from dashboards.views.parts.parts import Table, file_name
+from dashboards.views.parts.parts import Table, file_name, frame_of
 from dashboards.views.runs.advice import EXPECTED
 from dashboards.views.runs.settings import behind, cells_of, is_made
 from evals.naming.tables import tested_note
 from registry.catalog.access import Catalog
-from registry.columns import Column
+from registry.columns import Column, ResultTable
 
 PREFERRED = ("correlation", "cosine", "auprc", "f1_score", "iou")
 """Metrics to name by at first: those that pass the sanity tests of Oikarinen et al., best first."""
@@ -27,15 +27,31 @@ CONSENSUS = "consensus"
 VERDICTS = ("passes", "undecided", "untested", "fails")
 """What sanity tests say of a metric, the most trustworthy first."""
 
-LABEL_COLUMNS = {
-    "verdict": Column(header="sanity tests", help="whether the metric passes them"),
-    "label": Column(help="best label on the half of the images that chose it"),
-    "score": Column(".3f", help="on the other half"),
-    "low": Column(".3f", "from", "lower end of the score's interval"),
-    "high": Column(".3f", "to", "upper end of the score's interval"),
-    "margin": Column("+.3f", "ahead by", "score minus that of the second-best label"),
-    "others": Column(header="next labels", help="with their scores on the other half"),
-}
+
+def _others(own: xr.Dataset) -> list[str]:
+    ranked = own.isel(rank=slice(1, None)).transpose("metric", ...)
+    return [
+        ", ".join(
+            f"{label} {round(float(score), 2) + 0:.2f}" if np.isfinite(score) else str(label)
+            for label, score in zip(*held, strict=True)
+            if label
+        )
+        for held in zip(ranked["top_label"].values, ranked["top_score"].values, strict=True)
+    ]
+
+
+LABELS = ResultTable(
+    "metric",
+    {
+        "verdict": Column(header="sanity tests", help="whether the metric passes them"),
+        "label": Column("", "", "best label on the half of the images that chose it", "name"),
+        "score": Column(".3f", help="on the other half"),
+        "low": Column(".3f", "from", "lower end of the score's interval", "interval_low"),
+        "high": Column(".3f", "to", "upper end of the score's interval", "interval_high"),
+        "margin": Column("+.3f", "ahead by", "score minus that of the second-best label"),
+        "others": Column("", "next labels", "with their scores on the other half", _others),
+    },
+)
 NEXT_LABELS = ("top_label", "top_score", "chosen_score")
 """Variables that hold millions of strings and numbers where concepts are many."""
 
@@ -107,39 +123,20 @@ def label_frame(names: xr.Dataset, concept: int) -> pd.DataFrame:
         ``margin`` over the second-best label, and ``others``, the next labels with their scores.
         Empty for a concept without names. Metrics that pass come first.
     """
-    columns = ["metric", *LABEL_COLUMNS]
     if concept not in names.indexes["concept"]:
-        return pd.DataFrame(columns=columns)
-    own = names[_OF_LABELS].sel(concept=concept).load()
-    values = {
-        "metric": own["metric"].values.astype(str),
-        "verdict": own["verdict"].values.astype(str),
-        "label": own["name"].values.astype(str),
-        "score": own["score"].values,
-        "low": own["interval_low"].values,
-        "high": own["interval_high"].values,
-        "margin": own["margin"].values,
-        "others": [_others(own.isel(metric=index)) for index in range(own.sizes["metric"])],
-    }
-    frame = pd.DataFrame(values, columns=columns)
-    index = frame["verdict"].map(lambda text: VERDICTS.index(text) if text in VERDICTS else 99)
-    return frame.loc[index.sort_values(kind="stable").index].reset_index(drop=True)
+        return pd.DataFrame(columns=["metric", *LABELS.columns])
+    frame = frame_of(LABELS, names[_OF_LABELS].sel(concept=concept).load())
+    rank = {text: index for index, text in enumerate(VERDICTS)}
+    return frame.sort_values(
+        "verdict", key=lambda own: own.map(rank), kind="stable", ignore_index=True
+    )
 
 
 def label_table(cell: str, names: xr.Dataset, concept: int) -> Table:
     """Return the best labels of one concept as a table; see :func:`label_frame`."""
     frame, note = label_frame(names, concept), names_note(names)
     name = file_name(cell, "concept", concept, "labels")
-    return Table(name, frame, "Best label by every metric", note, LABEL_COLUMNS)
-
-
-def _others(own: xr.Dataset) -> str:
-    labels, scores = own["top_label"].values[1:], own["top_score"].values[1:]
-    return ", ".join(
-        f"{label} {round(float(score), 2) + 0:.2f}" if np.isfinite(score) else str(label)
-        for label, score in zip(labels, scores, strict=True)
-        if label
-    )
+    return Table(name, frame, "Best label by every metric", note, LABELS.columns)
 
 
 def names_note(names: xr.Dataset) -> str:

@@ -358,20 +358,13 @@ def dots(
         at = alt.X("mark:Q", title=x_title, scale=scale)
         tick = base.mark_tick(color=VERMILION if is_bars else GREY, thickness=2, size=14)
         beside.append(tick.encode(x=at, tooltip=tips("mark"), **side))
-    return alt.layer(values, *beside) if is_bars else alt.layer(*_across(rule), *beside, values)
+    across = named_rule(*rule, VERMILION)[:1] if rule else ()  # without its name
+    return alt.layer(values, *beside) if is_bars else alt.layer(*across, *beside, values)
 
 
 def bars(frame: pd.DataFrame, *, x_title: str, **options: Any) -> Any:
     """Return horizontal bars from 0, each with its interval; as :func:`dots`."""
     return dots(frame, x_title=x_title, is_bars=True, **options)
-
-
-def _across(rule: tuple[str, float] | None) -> list[alt.Chart]:
-    if rule is None:
-        return []
-    chart = alt.Chart(pd.DataFrame({"x": [rule[1]], "name": [rule[0]]}))
-    drawn = chart.mark_rule(color=VERMILION, strokeDash=DASHES[1], strokeWidth=1.5)
-    return [drawn.encode(x=alt.X("x:Q"), tooltip=[alt.Tooltip("name:N"), alt.Tooltip("x:Q")])]
 
 
 def cloud(

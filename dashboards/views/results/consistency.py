@@ -10,7 +10,7 @@ import xarray as xr
 
 from dashboards.views.concepts.concept_model import score_bins
 from dashboards.views.concepts.labels import LABEL
-from dashboards.views.parts.charts import bars, cloud, histogram, lines
+from dashboards.views.parts.charts import bars, binned, cloud, histogram, lines
 from dashboards.views.parts.parts import Figure, Note, Part
 from dashboards.views.results.view import ABOUT_CONCEPTS, Headline, ResultView, Setting, texts
 from registry.columns import Column
@@ -144,9 +144,7 @@ def _sizes(at: Setting, frame: pd.DataFrame) -> Iterator[Figure]:
 def _baselines(own: xr.Dataset) -> object:
     scores, title = own["baseline_score"].values, "C2-score of random maps (1)"
     if len(scores) > MOST_CLASSES:
-        counts, edges = np.histogram(scores[~np.isnan(scores)], bins=30)
-        frame = pd.DataFrame({"low": edges[:-1], "high": edges[1:], "value": counts})
-        return histogram(frame, x_title=title, y_title="classes")
+        return histogram(binned(scores, 30), x_title=title, y_title="classes")
     labels = [f"class {value}" for value in own["baseline_class"].values]
     if "baseline_name" in own:
         labels = texts(own, "baseline_name")

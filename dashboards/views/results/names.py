@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from dashboards.views.concepts.concept_model import label_counts
 from dashboards.views.concepts.labels import CONSENSUS, best_names, namers_of, names_note
 from dashboards.views.parts.charts import bars, heat
 from dashboards.views.parts.parts import Figure, Part, frame_of
@@ -78,16 +79,8 @@ def metric_frame(own: xr.Dataset) -> pd.DataFrame:
     return frame.sort_values(by, ascending=ascending, kind="stable", ignore_index=True)
 
 
-def frequent_names(own: xr.Dataset, metric: str) -> pd.DataFrame:
-    """Return how many concepts have each name: ``label``, ``value``, the most frequent first."""
-    names = best_names(own, metric)["name"]
-    counts = names[names != ""].value_counts(sort=False)
-    frame = counts.rename_axis("label").rename("value").reset_index()
-    return frame.sort_values("value", ascending=False, kind="stable", ignore_index=True)
-
-
 def _frequent(at: Setting, metric: str) -> Figure:
-    frame = frequent_names(at.own, metric)
+    frame = label_counts(best_names(at.own, metric))
     chart = bars(frame.head(MOST_NAMES), x_title="concepts of that name", form=".0f")
     note = f"The {MOST_NAMES} most frequent of {len(frame)}." if len(frame) > MOST_NAMES else ""
     return at.figure(f"{metric} names", chart, f"Most frequent names, by {metric}", note)

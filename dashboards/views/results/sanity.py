@@ -96,7 +96,7 @@ def above(settings: Sequence[Setting]) -> Iterator[Part]:
 
 def _compare(settings: Sequence[Setting]) -> Table:
     frames = {
-        at.cell: pd.Series(verdict_texts(_passed(at.own)), texts(at.own, "metric"))
+        at.cell: pd.Series(verdict_texts(texts(at.own, "passed")), texts(at.own, "metric"))
         for at in settings
     }
     metrics = options_of({at.cell: at.own for at in settings}, "metric")
@@ -136,13 +136,9 @@ def blocks(at: Setting) -> Iterator[Part]:
 
 def _by_verdict(own: xr.Dataset) -> xr.Dataset:
     """Return a dataset with its metrics in the order of their verdicts: what passes comes first."""
-    order = list(VERDICTS)
-    rank = [order.index(verdict) if verdict in order else len(order) for verdict in _passed(own)]
-    return own.isel(metric=np.argsort(rank, kind="stable"))
-
-
-def _passed(own: xr.Dataset) -> list[str]:
-    return texts(own, "passed")
+    rank = {verdict: index for index, verdict in enumerate(VERDICTS)}
+    ranks = [rank.get(verdict, len(rank)) for verdict in texts(own, "passed")]
+    return own.isel(metric=np.argsort(ranks, kind="stable"))
 
 
 def verdict_texts(verdicts: Iterable[object]) -> list[str]:
@@ -172,7 +168,7 @@ def _percent(share: xr.DataArray | float) -> str:
 
 def verdict_frame(own: xr.Dataset) -> pd.DataFrame:
     """Return a row per metric: its verdict, and for each form and test ours (published), in %."""
-    columns = {"metric": texts(own, "metric"), "verdict": verdict_texts(_passed(own))}
+    columns = {"metric": texts(own, "metric"), "verdict": verdict_texts(texts(own, "passed"))}
     names = ["decrease_accuracy", "published", "verdict"]
     for form in forms_run(own):
         for test in texts(own, "test"):
@@ -277,7 +273,7 @@ def reasons(own: xr.Dataset) -> list[Part]:
 
 def _detail(at: Setting, metric: str) -> Iterator[Part]:
     own = at.own.sel(metric=[metric])
-    yield Heading(f"{metric}: {verdict_texts(_passed(own))[0]} ({at.cell})")
+    yield Heading(f"{metric}: {verdict_texts(texts(own, 'passed'))[0]} ({at.cell})")
     if (known := list_metrics().get(metric)) is not None:
         yield Note(plain(known.description or known.title))
     yield at.table(f"{metric} tests", cell_frame(own), "Its tests", columns=CELLS.columns)

@@ -10,7 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from dashboards.views.concepts.labels import LABEL
-from dashboards.views.parts.charts import dots, histogram, lines
+from dashboards.views.parts.charts import binned, dots, histogram, lines
 from dashboards.views.parts.parts import Figure, Note, Part
 from dashboards.views.results.view import (
     ABOUT_CONCEPTS,
@@ -160,25 +160,20 @@ def share_frame(own: xr.Dataset, bases: list[str]) -> pd.DataFrame:
     """Return matched fractions as rows: ``series``, ``threshold``, ``at``, ``value``, ``low``,
     ``high``, ``is_null``; every basis is followed by its null.
     """
-    rows = []
+    frames = []
     for basis in bases:
         for is_null, prefix in ((False, ""), (True, "null_")):
-            for threshold in own["threshold"].values:
-                at = own.sel(basis=basis, threshold=threshold)
-                ends = dict.fromkeys(("low", "high"), np.nan)
-                if not is_null:
-                    ends = {end: float(at[f"matched_share_{end}"]) for end in ends}
-                rows.append(
-                    {
-                        "series": f"{basis}, null" if is_null else basis,
-                        "threshold": float(threshold),
-                        "at": f"≥ {threshold:g}",
-                        "value": float(at[f"{prefix}matched_share"]),
-                        **ends,
-                        "is_null": is_null,
-                    }
-                )
-    return pd.DataFrame(rows)
+            columns = {
+                "series": f"{basis}, null" if is_null else basis,
+                "threshold": own["threshold"].values,
+                "at": [f"≥ {threshold:g}" for threshold in own["threshold"].values],
+                "value": own[f"{prefix}matched_share"].sel(basis=basis).values,
+                "low": np.nan if is_null else own["matched_share_low"].sel(basis=basis).values,
+                "high": np.nan if is_null else own["matched_share_high"].sel(basis=basis).values,
+                "is_null": is_null,
+            }
+            frames.append(pd.DataFrame(columns))
+    return pd.concat(frames, ignore_index=True)
 
 
 def summary_frame(own: xr.Dataset) -> pd.DataFrame:
@@ -226,9 +221,8 @@ def _similarities(own: xr.Dataset) -> alt.LayerChart:
     frames = []
     for basis in bases:
         similarity = match_frame(own, basis)["similarity"].dropna()
-        counts, edges = np.histogram(similarity, bins=np.linspace(-1, 1, 51))
-        share = counts / max(1, len(similarity))
-        held = pd.DataFrame({"low": edges[:-1], "high": edges[1:], "value": share})
+        held = binned(similarity, np.linspace(-1, 1, 51))
+        held["value"] /= max(1, len(similarity))
         frames.append(held[held["value"] > 0].assign(series=basis))
     return histogram(
         pd.concat(frames, ignore_index=True),

@@ -23,7 +23,7 @@ from dashboards.views.parts.charts import (
 from dashboards.views.parts.parts import MISSING, Figure, Part, Table
 from dashboards.views.parts.text import value_text
 from dashboards.views.runs.curves import Curve, curve_layers, smoothed, thin
-from dashboards.views.runs.runs import Row, is_value, run_key
+from dashboards.views.runs.runs import Row, is_value, run_key, typed_column
 from registry.columns import Column
 from registry.declare.cells import Graph
 from registry.declare.declared import SelectionError
@@ -149,10 +149,9 @@ def settings(rows: Sequence[Row], everything: bool = False) -> list[str]:
 
 
 def _differs(rows: Sequence[Row], key: str) -> bool:
-    lacking = object()
-    values = (row.values.get(key, lacking) for row in rows)
-    texts = {"" if v is lacking else json.dumps(v, sort_keys=True, default=str) for v in values}
-    return len(texts) > 1
+    held = [row.values[key] for row in rows if key in row.values]
+    texts = {json.dumps(value, sort_keys=True, default=str) for value in held}
+    return len(texts) + (len(held) < len(rows)) > 1
 
 
 def result_keys(rows: Sequence[Row], numeric: bool = False) -> list[str]:
@@ -251,18 +250,10 @@ def _sided(
         own = dict(zip(names, columns.values(), strict=True))
         return pd.DataFrame({"run": list(labels), **own})
     sides = {
-        label: _column([values[index] for values in columns.values()])
+        label: typed_column([values[index] for values in columns.values()])
         for index, label in enumerate(labels)
     }
     return pd.DataFrame({head: names, **sides})
-
-
-def _column(values: list[Any]) -> pd.Series:
-    if all(isinstance(value, float) for value in values):
-        return pd.Series(values, dtype="float64")
-    return pd.Series(
-        [None if value is None else value_text(value) for value in values], dtype=object
-    )
 
 
 # -- groups -----------------------------------------------------------------------------------

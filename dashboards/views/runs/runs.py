@@ -379,7 +379,7 @@ def runs_frame(rows: Sequence[Row], columns: Sequence[str]) -> pd.DataFrame:
     """
     return pd.DataFrame(
         {
-            name: _typed_column(
+            name: typed_column(
                 [results_text(r.run.result) if name == "results" else r.value(name) for r in rows]
             )
             for name in columns
@@ -396,7 +396,8 @@ def results_text(result: Mapping[str, Any]) -> str:
     return ", ".join(map(str.strip, shown))
 
 
-def _typed_column(values: list[Any]) -> pd.Series:
+def typed_column(values: list[Any]) -> pd.Series:
+    """Return values as a column of one type: moments, numbers, else texts."""
     kinds = {_kind(value) for value in values} - {"none"}
     if kinds == {"time"}:
         return pd.Series(pd.to_datetime(values, utc=True))

@@ -532,15 +532,11 @@ def classes_frame(decision: Decision, most: int = MOST_CLASSES) -> pd.DataFrame:
     talked_of = {decision.target, decision.against, decision.label} - {""}
     keep = (np.arange(len(ranked)) < most) | ranked["class"].isin(talked_of).to_numpy()
     kept = ranked[keep].reset_index(drop=True)
-    marks = [_marks(decision, name) for name in kept["class"]]
+    known = {"label": decision.label, "explained": decision.target, "against": decision.against}
+    marks = [", ".join(m for m, marked in known.items() if marked == n) for n in kept["class"]]
     labels = [f"{n} ({m})" if m else n for n, m in zip(kept["class"], marks, strict=True)]
     text = [probability_text(value) for value in kept["probability"]]
     return kept.assign(label=labels, text=text)
-
-
-def _marks(decision: Decision, name: str) -> str:
-    marks = {"label": decision.label, "explained": decision.target, "against": decision.against}
-    return ", ".join(mark for mark, marked in marks.items() if marked == name)
 
 
 def classes_figure(decision: Decision, name: str = "") -> Figure | None:

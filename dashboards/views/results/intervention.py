@@ -157,27 +157,19 @@ def _curve(at: Setting, measure: str, curve: str) -> Figure:
 
 def area_frame(own: xr.Dataset) -> pd.DataFrame:
     """Return a row per measure, curve and order: the area, its interval, gain over random."""
-    rows = [
-        _area(own.sel(curve=curve, order=order), own, measure)
-        | {"measure": measure, "curve": curve, "order": order}
-        for measure in MEASURES
-        if own[measure].notnull().any()
-        for curve in texts(own, "curve")
-        for order in texts(own, "order")
-    ]
     columns = ["measure", "curve", "order", "area", "low", "high", "gain"]
-    return pd.DataFrame(rows, columns=columns)
-
-
-def _area(at: xr.Dataset, own: xr.Dataset, measure: str) -> dict[str, float]:
-    area = float(at[f"{measure}_area"])
-    gain = np.nan
-    order, curve = at["order"].item(), at["curve"].item()
-    if order != RANDOM and RANDOM in own["order"].values:
-        ahead = area - float(own[f"{measure}_area"].sel(curve=curve, order=RANDOM))
-        gain = -ahead if curve == "deletion" else ahead
-    ends = {end: float(at[f"{measure}_area_{end}"]) for end in ("low", "high")}
-    return {"area": area, **ends, "gain": gain}
+    sign = xr.where(own["curve"] == "deletion", -1.0, 1.0)
+    is_random = own["order"] == RANDOM
+    frames = []
+    for measure in (name for name in MEASURES if own[name].notnull().any()):
+        area = f"{measure}_area"
+        names = {area: "area", f"{area}_low": "low", f"{area}_high": "high"}
+        at = own[list(names)].rename(names).astype(np.float64)
+        random = at["area"].where(is_random).sum("order", min_count=1)
+        at["gain"] = (sign * (at["area"] - random)).where(~is_random)
+        frame = at.to_dataframe(dim_order=["curve", "order"]).reset_index()
+        frames.append(frame.assign(measure=measure)[columns])
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
 
 
 def _areas(at: Setting, frame: pd.DataFrame, measure: str) -> Figure:

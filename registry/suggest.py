@@ -7,7 +7,20 @@ from collections.abc import Iterable
 
 
 class RefusalError(Exception):
-    """What was asked for cannot be done: the message says why, and needs no traceback."""
+    """What was asked for cannot be done: the message says why, and needs no traceback.
+
+    Attributes
+    ----------
+    command : str
+        What to type to mend it, as the message says; "" where no single command does.
+    is_damaged : bool
+        Whether a dataset is there and is not as it was written.
+    """
+
+    def __init__(self, *args: object, command: str = "", is_damaged: bool = False):
+        super().__init__(*args)
+        self.command = command
+        self.is_damaged = is_damaged
 
 
 def nearest(name: str, known: Iterable[str], most: int = 8) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import streamlit as st
 
 from dashboards.screens.datasets import Made, tiles_of
-from dashboards.screens.frame import BOUND, begin, explained, run_index, tell
+from dashboards.screens.frame import BOUND, begin, choose_view, explained, run_index, tell
 from dashboards.screens.parts import show_figure, show_part, show_parts, show_table
 from dashboards.screens.run import curve_controls, curves_of
 from dashboards.views.parts.parts import Figure, Note, Picture, Pictures, file_name
@@ -52,29 +52,22 @@ def show() -> None:
         with st.spinner("Reading all runs …", show_time=True):
             snapshot = run_index(catalog).look()
         chosen = view.choose(names, snapshot.rows, catalog.project.graph)
-    _told(catalog, chosen)
+    _tell_missing(catalog, chosen)
     if not chosen.rows:
         return
-    section = st.segmented_control(
-        "Section",
-        list(SECTIONS),
-        default="Side by side",
-        key="compared",
-        bind=BOUND,
-        label_visibility="collapsed",
-    )
+    section = choose_view(SECTIONS, "compared")
     with explained():
-        SECTIONS[section or "Side by side"](catalog, chosen.rows)
+        SECTIONS[section](catalog, chosen.rows)
 
 
-def _told(catalog: Catalog, chosen: view.Chosen) -> None:
+def _tell_missing(catalog: Catalog, chosen: view.Chosen) -> None:
     if chosen.unknown:
         names = ", ".join(name[:100] for name in chosen.unknown)
         reason = f"No run, cell or experiment is called {names}."
         title = "No such run"
         if catalog.database is None and any(name.isdecimal() for name in chosen.unknown):
             title = "Run numbers are not available now"
-            reason += " Numbers come from MongoDB, which is away; use identifiers or cells."
+            reason += " MongoDB, which numbers the runs, is away. Name identifiers or cells."
         tell(Advice(title, reason, ("factbook runs",)), st.warning)
     if chosen.left_out:
         st.caption(f"Showing the first {len(chosen.rows)}; {chosen.left_out:,} more left out.")
@@ -116,7 +109,7 @@ def _curves(catalog: Catalog, rows: Sequence[Row]) -> None:
 
 
 def _groups(catalog: Catalog, rows: Sequence[Row]) -> None:
-    results = view.told_results(rows)
+    results = view.numeric_results(rows)
     if not results:
         st.info("No numeric results.")
         return
@@ -151,8 +144,8 @@ def _code(catalog: Catalog, rows: Sequence[Row]) -> None:
     )  # fmt: skip
     runs = [catalog.run(name) for name in (first, second)]
     details = [catalog.details(run) for run in runs]
-    for slot, told_of in zip(slots, details, strict=True):
-        for _url, commit, dirty in told_of.repositories:
+    for slot, detail in zip(slots, details, strict=True):
+        for _url, commit, dirty in detail.repositories:
             state = "with uncommitted changes" if dirty else "clean"
             slot.caption(literal(f"commit {commit}, {state}"))
     diff = source_diff(*(catalog.sources(run) for run in runs))

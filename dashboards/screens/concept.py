@@ -21,7 +21,7 @@ from dashboards.screens.datasets import (
     tiles_of,
     whole,
 )
-from dashboards.screens.frame import BOUND, explained, link_to
+from dashboards.screens.frame import BOUND, choose_view, explained, link_to
 from dashboards.screens.notes import show_concept_note
 from dashboards.screens.parts import offer_table, show_part, show_parts, show_table
 from dashboards.views.concepts import concepts as view
@@ -35,13 +35,13 @@ from registry.catalog.access import Catalog
 
 BELOW = {
     "Colours": "the input weights behind its presence, in the colours they respond to, on white.",
-    "Place": "the image, faded where the concept is absent.",
+    "Place": "the image, faded outside the concept.",
 }
 """What is shown below images, and what it is."""
 
 ABOUT_EVIDENCE = (
-    "No single number decides whether a name is right. Scores are on images held out from choosing "
-    "the name; trust a metric as far as it passes the sanity tests."
+    "No single number proves a name. Scores are on images that were held out when the name was "
+    "chosen; rely on metrics that pass the sanity checks."
 )
 TILES_IN_ROW = 6
 SIMILAR_IN_ROW = 8
@@ -107,7 +107,7 @@ def _gallery(model: Model, concept: int) -> None:
     with explained():
         tiles = tiles_of(model.gallery, concept) if model.gallery else []
         if model.gallery and not tiles:
-            st.info("No images were drawn: it contributes to none, or to too few.")
+            st.info("No images were drawn: this concept contributes to too few, or to none.")
         if not tiles:
             return
         below, shown = _choose_tiles(tiles)
@@ -120,17 +120,10 @@ def _gallery(model: Model, concept: int) -> None:
 def _choose_tiles(tiles: Sequence[view.Tile]) -> tuple[str, Sequence[view.Tile]]:
     """Return what to show below images, and which of them."""
     with st.container(horizontal=True, vertical_alignment="center"):
-        below = st.segmented_control(
-            "Below images",
-            list(BELOW),
-            default=next(iter(BELOW)),
-            key="below",
-            bind=BOUND,
-            label_visibility="collapsed",
-        )
+        below = choose_view(BELOW, "below", "Below images")
         more = len(tiles) > TILES_IN_ROW
         every = more and st.toggle(f"All {len(tiles)} images", key="images", bind=BOUND)
-    return below or next(iter(BELOW)), tiles if every else tiles[:TILES_IN_ROW]
+    return below, tiles if every else tiles[:TILES_IN_ROW]
 
 
 def _tile(slot: DeltaGenerator, tile: view.Tile, below: str) -> None:
@@ -168,7 +161,7 @@ def _lead_on(catalog: Catalog, model: Model) -> None:
     with st.container(horizontal=True):
         link_to("runs", "The run that measured these concepts", run=model.concepts.cell)
         if sanity := behind(catalog.project, names, "sanity"):
-            link_to("sanity", "Sanity tests of the metrics", cell=sanity)
+            link_to("sanity", "Sanity checks of the metrics", cell=sanity)
         others = {"consistency": model.consistency, "localisation": model.localisation}
         for schema, made in others.items():
             if made:

@@ -12,6 +12,7 @@ from streamlit.delta_generator import DeltaGenerator
 from dashboards.screens.concept import go_to, show_beside, show_concept
 from dashboards.screens.datasets import (
     Model,
+    choose_namer,
     find_model,
     frame_of,
     names_of,
@@ -25,16 +26,15 @@ from dashboards.screens.frame import (
     OF_A_MODEL,
     begin,
     choose_one,
+    choose_view,
     explained,
     mark_rows,
     marked_rows,
     tell,
-    tell_unknown,
 )
 from dashboards.screens.notes import concept_notes
 from dashboards.screens.parts import column_of, offer_table, show_numbers, show_part
 from dashboards.views.concepts import concepts as view
-from dashboards.views.concepts import labels
 from dashboards.views.concepts.concept_model import channels_note, model_parts
 from dashboards.views.parts.parts import Figure
 from dashboards.views.parts.text import count_text, literal
@@ -79,42 +79,16 @@ def show() -> None:
     with explained(cell, stop=True):
         model = find_model(catalog, cell)
         numbers = view.summary(statistics(model.concepts))
-    namer = _namer(model, slots[1])
+    namer = choose_namer(model.names, slots[1], "Named by")
     with explained(cell, stop=True):
         frame = frame_of(model, namer)
     show_numbers(numbers)
-    section = st.segmented_control(
-        "Section",
-        SECTIONS,
-        default=SECTIONS[0],
-        key="section",
-        bind=BOUND,
-        label_visibility="collapsed",
-    )
-    if section == SECTIONS[1]:
+    if choose_view(SECTIONS, "section") == SECTIONS[1]:
         _whole_model(model, frame, namer)
     elif frame.empty:
         st.info("No concepts in this dataset.")
     else:
         _browse(catalog, model, _tagged(catalog, cell, frame), namer, slots)
-
-
-def _namer(model: Model, slot: DeltaGenerator) -> str:
-    """Return what concepts are named by: a metric, or their consensus; "" without names."""
-    namers: list[str] = []
-    with explained(model.names.cell if model.names else ""):
-        namers = labels.namers_of(names_of(model.names)) if model.names else []
-    tell_unknown("metric", namers)
-    namer = slot.selectbox(
-        "Named by",
-        namers,
-        index=labels.preferred_namer(namers) if namers else None,
-        help="Consensus: the label chosen by most metrics that pass the sanity tests (by all "
-        "metrics where none was tested). Its score is the fraction that choose it.",
-        key="metric",
-        bind=BOUND,
-    )
-    return namer or ""
 
 
 # -- one by one -------------------------------------------------------------------------------

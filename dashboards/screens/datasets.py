@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import streamlit as st
 import xarray as xr
 
-from dashboards.screens.frame import explained, tell
+from dashboards.screens.frame import BOUND, explained, tell, tell_unknown
 from dashboards.server.presence_index import PresenceIndex, cache_folder
 from dashboards.views.concepts import concepts as view
 from dashboards.views.concepts import labels
@@ -23,7 +24,6 @@ from dashboards.views.runs.settings import (
     MOST_LOOKED_AT,
     autoencoder_of,
     cells_of,
-    is_damaged,
     made_of,
     maker_of,
     other_set,
@@ -68,7 +68,7 @@ def if_made(catalog: Catalog, cell: str) -> Made | None:
     try:
         return made_by(catalog, cell)
     except MissingInputsError as error:
-        if is_damaged(catalog.project, cell):
+        if error.is_damaged:
             tell(advise(error, cell))
         return None
 
@@ -90,6 +90,39 @@ def names_of(made: Made) -> xr.Dataset:
     """Return names in memory; the next-best labels, millions of strings, stay on the disk."""
     with open_made(made.folder, made.stage, drop_variables=NEXT_LABELS) as dataset:
         return dataset.load()
+
+
+def choose_namer(made: Made | None, slot: Any, label: str, **options: Any) -> str:
+    """Let a reader choose what names concepts; "" where there are no names.
+
+    Parameters
+    ----------
+    made : Made or None
+        The names.
+    slot : streamlit or a container of it
+        Where to draw the box.
+    label : str
+        Of the box.
+    **options
+        Of the box, as ``width``.
+    """
+    namers: list[str] = []
+    with explained(made.cell if made else ""):
+        namers = labels.namers_of(names_of(made)) if made else []
+    tell_unknown("metric", namers)
+    first = labels.preferred_namer(namers) if namers else None
+    chosen = slot.selectbox(
+        label,
+        namers,
+        index=first,
+        help="Consensus: the label chosen by most metrics that pass the sanity checks of Oikarinen "
+        "et al. (ICML 2025, arXiv 2506.05774); by all metrics where none was tested. Its score is "
+        "the fraction that choose it.",
+        key="metric",
+        bind=BOUND,
+        **options,
+    )
+    return str(chosen or next(iter(namers[first:]), ""))  # none right after Back
 
 
 # -- what was made of one set of concepts --------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ import xarray as xr
 
 from dashboards.screens.datasets import (
     Made,
+    choose_namer,
     if_made,
     made_by,
     names_of,
@@ -25,21 +25,17 @@ from dashboards.screens.datasets import (
 )
 from dashboards.screens.frame import explained, tell
 from dashboards.server.explainer import Explainer, ExplainerError, input_key
-from dashboards.views.concepts import image_choice, labels
+from dashboards.views.concepts import image_choice
 from dashboards.views.concepts.concepts import Tile
 from dashboards.views.concepts.decisions import NAMELESS, Naming, naming_of
 from dashboards.views.runs.advice import (
     EXPECTED,
     Advice,
-    made_again_by,
     without_datasets,
 )
 from dashboards.views.runs.settings import maker_of
 from registry.catalog.access import Catalog
 from registry.declare.stage import Input
-
-NOT_HERE = "not-here"
-"""Where a reader's session keeps which models cannot explain anything on this machine."""
 
 SHOWN = "Showing decisions explained in advance: the strongest concepts of each."
 
@@ -92,11 +88,7 @@ class Model:
         if self.concepts is None:
             raise ExplainerError("the network or its concepts are not on this machine")
         key = (*input_key(self.concepts), self.device)
-        side = _side_of(self.decisions)
-        if _trouble(key, self.concepts, self.device, side):
-            st.session_state[NOT_HERE] = {*st.session_state.get(NOT_HERE, ()), key}
-            st.rerun()  # with what can be done without a network
-        explainer = _explainer(key, self.concepts, self.device, side)
+        explainer = _explainer(key, self.concepts, self.device, _side_of(self.decisions))
         digest, picture = uploaded or ("", None)
         named = "" if uploaded else name
         return _explain(key, named, digest, target, against, explainer, picture)
@@ -120,7 +112,7 @@ def read_model(catalog: Catalog, cell: str, decisions: str) -> Model:
         with explained(decisions):
             known = _listed(whole(stored))
     if known is None:
-        stored = None  # refused, and told why
+        stored = None  # it cannot be read, as the page says
     with explained(cell):
         measured = _measured(made_by(catalog, cell))
     device = str(catalog.project.cell(cell).config.get("device", "auto"))
@@ -170,15 +162,14 @@ def _side_of(stored: Made | None) -> int | None:
 def _usable_input(
     catalog: Catalog, cell: str, device: str, side: int | None, is_stored: bool
 ) -> Input | None:
-    """Return what an explainer is loaded from; None, and told why, if it is known to fail."""
+    """Return what an explainer is loaded from; None, with the reason shown, if it cannot be."""
     with explained(cell):
         given = catalog.input(cell)
-        key = (*input_key(given), device)
-        failed = key in st.session_state.get(NOT_HERE, ())
-        if not failed or not (trouble := _trouble(key, given, device, side)):
+        trouble, command = _trouble((*input_key(given), device), given, device, side)
+        if not trouble:
             return given
         text = f"\n{SHOWN}" if is_stored else ""
-        command = made_again_by(trouble) or shlex.join(["factbook", "plan", "--verify", cell])
+        command = command or shlex.join(["factbook", "plan", "--verify", cell])
         tell(Advice("Cannot explain new images on this machine", f"{trouble}{text}", (command,)))
     return None
 
@@ -189,13 +180,15 @@ def _explainer(key: tuple[Any, ...], _concepts: Input, device: str, side: int | 
 
 
 @st.cache_data(ttl=60, max_entries=16, show_spinner=False)
-def _trouble(key: tuple[Any, ...], _concepts: Input, device: str, side: int | None) -> str:
-    """Return why nothing can be explained, "" if it can; not tried again for a while."""
+def _trouble(
+    key: tuple[Any, ...], _concepts: Input, device: str, side: int | None
+) -> tuple[str, str]:
+    """Return why nothing can be explained, "" if it can, and a command; kept for a while."""
     try:
         _explainer(key, _concepts, device, side)
     except (ExplainerError, *EXPECTED) as error:
-        return str(error) or type(error).__name__
-    return ""
+        return str(error) or type(error).__name__, getattr(error, "command", "")
+    return "", ""
 
 
 @st.cache_resource(max_entries=24, show_spinner="Explaining …")
@@ -215,25 +208,13 @@ def _explain(
 # -- what concepts are called, and where they are -----------------------------------------------
 
 
-def read_naming(catalog: Catalog, cell: str, choose: Any) -> Naming:
-    """Return what concepts are called.
-
-    Parameters
-    ----------
-    catalog : Catalog
-        Where names are.
-    cell : str
-        That made the concepts.
-    choose : callable
-        From the namers, and the index of the preferred one, to one of them.
-    """
+def read_naming(catalog: Catalog, cell: str, slot: Any, width: int) -> Naming:
+    """Return what the concepts of a cell are called, by what a reader chooses in a box."""
     maker = maker_of(catalog, cell, "names")
     with explained(maker):
-        made = if_made(catalog, maker) if maker else None
-        if made is not None:
-            names = names_of(made)
-            namers: Sequence[str] = labels.namers_of(names)
-            return naming_of(names, choose(namers, labels.preferred_namer(namers)))
+        made = readable(if_made(catalog, maker), names_of) if maker else None
+        if made and (namer := choose_namer(made, slot, "Concepts named by", width=width)):
+            return naming_of(names_of(made), namer)
     return NAMELESS
 
 

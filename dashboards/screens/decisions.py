@@ -85,7 +85,7 @@ def show() -> None:
     first = first_made(catalog, cells)
     cell = choose_one(row, "Experiment", cells, first, "cell", WIDE)
     model = read_model(catalog, cell, _decisions_of(catalog, cell, row))
-    naming = read_naming(catalog, cell, lambda namers, at: _namer(row, namers, at))
+    naming = read_naming(catalog, cell, row, NARROW)
     subject = _choose(model)
     target, against = _question(model)
     if subject is not None:
@@ -109,21 +109,6 @@ def _decisions_of(catalog: Catalog, cell: str, slot: Any) -> str:
     first = first_made(catalog, makers)
     label = "Explained in advance by"
     return choose_one(slot, label, makers, first, "decisions", WIDE)
-
-
-def _namer(slot: Any, namers: Sequence[str], first: int) -> str:
-    tell_unknown("metric", namers)
-    namer = slot.selectbox(
-        "Concepts named by",
-        namers,
-        index=first,
-        help="Consensus: the label chosen by most metrics that pass the sanity tests of Oikarinen "
-        "et al. (ICML 2025, arXiv 2506.05774).",
-        key="metric",
-        bind=BOUND,
-        width=NARROW,
-    )
-    return str(namer or namers[first])  # none, right after Back to an address without it
 
 
 # -- what to explain --------------------------------------------------------------------------

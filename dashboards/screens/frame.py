@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -215,10 +215,19 @@ def choose_one(
     return str(chosen or options[first])  # none, right after Back to an address without it
 
 
+def choose_view(options: Iterable[str], key: str, label: str = "Section") -> str:
+    """Let a reader choose, by unlabelled buttons, one of several views; the first to begin with."""
+    first, *others = options
+    chosen = st.segmented_control(
+        label, [first, *others], default=first, key=key, bind=BOUND, label_visibility="collapsed"
+    )
+    return chosen or first
+
+
 def begin_with(key: str, options: Sequence[str], first: str | list[str]) -> None:
     """Let a widget that is drawn next begin with a choice that the address keeps too.
 
-    What is chosen or named in the address wins; names that mean nothing are told.
+    What is chosen or named in the address wins; names that mean nothing are reported.
     """
     named = st.query_params.get_all(key)
     unknown = [name for name in named if name not in options]

@@ -109,7 +109,7 @@ def _form(note: Note, about: Mapping[str, str]) -> None:
 
 
 def _save(note: Note, about: Mapping[str, str], key: str) -> None:
-    """Keep what was typed. What cannot be kept is told, with the text, so that it is not lost."""
+    """Keep what was typed. What cannot be kept is shown again with the reason."""
     text, tags = (str(st.session_state[f"{key} {part}"] or "") for part in ("text", "tags"))
     try:
         catalog = open_catalog()

@@ -27,7 +27,7 @@ from registry.catalog.access import Catalog
 
 MOST_AT_ONCE = 8
 MOST_CELLS = 32
-"""Cells that are read for one page: matrices of more are cut, and it is told."""
+"""Cells that are read for one page: the page says how many are left out."""
 
 
 def page_of(result: ResultView) -> Callable[[], None]:
@@ -66,7 +66,7 @@ def show_result(result: ResultView) -> None:
 
 def _lead_on(catalog: Catalog, cells: Sequence[str]) -> None:
     """Link to the runs that made what is shown, and to the concepts and tests it rests on."""
-    leads = {"concepts": "Concepts: {}", "sanity": "Sanity tests of the metrics: {}"}
+    leads = {"concepts": "Concepts: {}", "sanity": "Sanity checks of the metrics: {}"}
     with st.container(horizontal=True):
         for cell in cells:
             link_to("runs", f"Run: {literal(cell)}", run=cell)

@@ -9,6 +9,7 @@ import streamlit as st
 
 from dashboards.screens.frame import (
     BOUND,
+    choose_view,
     explained,
     link_to,
     open_catalog,
@@ -74,15 +75,7 @@ def _show(name: str, status: str) -> None:
             st.rerun()
         st.subheader(literal(run.cell or run.uid or f"run {run.id}"), anchor=False)
         _head(catalog, run)
-        section = st.segmented_control(
-            "Section",
-            list(SECTIONS),
-            default="Overview",
-            key="section",
-            bind=BOUND,
-            label_visibility="collapsed",
-        )
-        SECTIONS[section or "Overview"](catalog, run)
+        SECTIONS[choose_view(SECTIONS, "section")](catalog, run)
 
 
 def _head(catalog: Catalog, run: RunView) -> None:
@@ -130,11 +123,7 @@ def _configuration(run: RunView) -> None:
         return
     if run.overrides:
         st.caption(f"Overridden: {literal(', '.join(map(str, run.overrides)))}")
-    way = st.segmented_control(
-        "Configuration as", ["tree", "table"], default="tree", key="as", bind=BOUND,
-        label_visibility="collapsed",
-    )  # fmt: skip
-    if way == "table":
+    if choose_view(("tree", "table"), "as", "Configuration as") == "table":
         _frame(run, "Configuration", view.config_frame(run), "", title="")
     else:
         st.json(tree, expanded=2)
@@ -143,7 +132,7 @@ def _configuration(run: RunView) -> None:
 def _frame(
     run: RunView, name: str, frame: pd.DataFrame, empty: str, title: str | None = None
 ) -> None:
-    """Show a table of a run; what it is empty of is told."""
+    """Show a table of a run, or that it is empty."""
     title = name if title is None else title
     if frame.empty:
         st.markdown(f"**{title}**")

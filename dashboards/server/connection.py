@@ -23,7 +23,7 @@ AWAY_PERIOD = 2.0
 class Connection:
     """One project's catalog, shared by the threads of a server.
 
-    A reader never waits for a database that is away: it reads the journals, and is told so, while
+    A reader never waits for a database that is away: it reads the journals, as pages say, while
     a thread of its own looks for the database and brings to it what journals have left.
 
     Parameters

@@ -14,6 +14,7 @@ from registry.declare.faults import StageError
 from registry.declare.stage import Input
 from registry.store.durable import StoreError
 from registry.store.manifest import find_dataset
+from registry.suggest import RefusalError
 
 if TYPE_CHECKING:
     from fact.data.images import ImageDataset
@@ -23,7 +24,7 @@ FALLBACK_SIDE = 224
 """Pixels to bring a picture to where neither the network nor its images tell a size."""
 
 
-class ExplainerError(RuntimeError):
+class ExplainerError(RefusalError, RuntimeError):
     """Something that is needed for explaining and is not on this machine, with the reason."""
 
 
@@ -155,12 +156,14 @@ def _load(concepts: Input, device: str) -> ConceptSource:
     except StageError as error:
         text = "not all that these concepts were made from is on this machine, or whole"
         raise ExplainerError(f"{text}: {error}") from error
+    except StoreError as error:
+        raise ExplainerError(str(error), command=error.command) from error
     except (OSError, ValueError, RuntimeError, ImportError) as error:
         raise ExplainerError(str(error)) from error
 
 
 def _gone(given: Input) -> str:
-    """Return the first of all datasets behind one that is not here; "" if none is told."""
+    """Return the first of all datasets behind one that is not here; "" if none is known."""
     for one in given.inputs.values():
         if found := _gone(one):
             return found

@@ -64,7 +64,7 @@ class RunIndex:
     Parameters
     ----------
     catalog : Catalog
-        Where the runs are. Its database may go away, which readers are told.
+        Where the runs are. Its database may go away; then readers get an error.
     """
 
     def __init__(self, catalog: Catalog):
@@ -111,7 +111,7 @@ class RunIndex:
         if error is not None:
             raise error
         if snapshot is None:
-            raise DatabaseError(f"{self.read:,} runs were read in {filling:.0f} s, and more come")
+            raise DatabaseError(f"only {self.read:,} runs were read in {filling:.0f} s; try again")
         return snapshot
 
     def hurry(self) -> None:

@@ -1,4 +1,4 @@
-"""What a report tells of each experiment: its run, and what its dataset is shown as."""
+"""What a report shows of each experiment: its run, and what its dataset is shown as."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def _pipeline(catalog: Catalog, names: Sequence[str]) -> Section:
 
 
 def section_of(catalog: Catalog, cell: Cell) -> Section:
-    """Return the section of one cell; what cannot be read is told in place of its numbers."""
+    """Return the section of one cell; in place of what cannot be read it has the reason."""
     row = next((row for row in RESULTS if row.schema == cell.provides), None)
     try:
         dataset = _read(catalog, cell.name)
@@ -327,7 +327,7 @@ def network_parts(cell: str, network: xr.Dataset) -> list[Part]:
         Of the schema ``network``.
     """
     numbers = [
-        Number("test accuracy", f"{100 * float(network['test_accuracy']):.1f} %", "share"),
+        Number("test accuracy", f"{100 * float(network['test_accuracy']):.1f} %", "fraction"),
         Number("test images", f"{network.sizes['image']:,}"),
         Number("classes", f"{network.sizes['class']:,}"),
         Number("parameters", f"{int(network['parameters']):,}", "trained values"),

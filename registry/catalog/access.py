@@ -36,7 +36,15 @@ _OVERTAKING = 50  # runs that may have been named before a run that started earl
 
 
 class UnknownRunError(RefusalError, LookupError):
-    """A run that is in no record."""
+    """A run that is in no record.
+
+    Attributes
+    ----------
+    is_away : bool
+        Whether it was named by a number, which only MongoDB knows, and MongoDB is away.
+    """
+
+    is_away = False
 
 
 @dataclass(frozen=True)
@@ -191,7 +199,9 @@ class Catalog:
             for key in ("info.factbook.cell", "info.factbook.experiment"):
                 if newest := self._records({key: run}, "-start_time", 1):
                     return self._record(newest[0]["info"]["factbook"]["uid"])
-        raise UnknownRunError(f"no run {str(run)!r}{self._near(str(run))}")
+        error = UnknownRunError(f"no run {str(run)!r}{self._near(str(run))}")
+        error.is_away = str(run).isdecimal() and self.database is None
+        raise error
 
     def _stored(self, run: RunView) -> tuple[Database, int] | None:
         """Return the database and the number of a run there; None if its journal is read."""

@@ -265,10 +265,6 @@ def _stages_in(package: str) -> Iterator[str]:
             yield f"{package}.{info.name}"
 
 
-MAKES_AGAIN = " makes it again"
-"""How the reason ends why a damaged input cannot be used, after a command."""
-
-
 @dataclass(frozen=True)
 class Input:
     """One resolved input of a task: a declared resource, or the output of an earlier task.
@@ -346,9 +342,10 @@ class Input:
         except StoreError as error:
             raise self._damaged(error) from error
 
-    def _damaged(self, error: Exception) -> Exception:
+    def _damaged(self, error: StoreError) -> StoreError:
         command = f"factbook run --verify {shlex.quote(self.name)}"
-        return type(error)(f"{error}; {command}{MAKES_AGAIN}")
+        text = f"{error}; {command} makes it again"
+        return type(error)(text, command=command, is_damaged=True)
 
     @property
     def config(self) -> Mapping[str, Any]:

@@ -213,7 +213,7 @@ class Project:
         cell = graph.cells[name]
         state = self.store.state(cell.experiment, known[name])
         if state.status is not State.COMPLETE or state.folder is None:
-            raise MissingInputsError(f"{slot}: {_absence(name, state)}")
+            raise _absence(name, state, f"{slot}: ")
         return Input(
             slot,
             name,
@@ -247,7 +247,7 @@ class Project:
         state = self.store.state(cell.experiment, known[cell.name])
         if state.status is State.COMPLETE and state.folder is not None:
             return state.folder
-        raise MissingInputsError(_absence(cell.name, state))
+        raise _absence(cell.name, state)
 
     def finished(self, text: str) -> Input:
         """Return the current dataset of a cell with all that it was made from behind it.
@@ -293,8 +293,8 @@ def modules_of(cell: Cell) -> tuple[str, ...]:
     return load_stage(cell.stage).code_modules(cell.config)
 
 
-def _absence(name: str, state: TaskState) -> str:
-    """Say why there is no output, and what makes it."""
+def _absence(name: str, state: TaskState, before: str = "") -> MissingInputsError:
+    """Return the error that says why there is no output, and what makes it."""
     absence = {
         State.NEVER: "has no dataset here as it is declared now",
         State.MISSING: "has lost its output",
@@ -302,8 +302,12 @@ def _absence(name: str, state: TaskState) -> str:
         State.INTERRUPTED: "was interrupted",
     }.get(state.status, f"is {state.status}" if state.status is State.DAMAGED else state.status)
     why = f" ({state.why})" if state.why else ""
-    command = "" if state.status is State.RUNNING else f"; factbook run {shlex.quote(name)}"
-    return f"{name!r} {absence}{why}{command}"
+    reason = f"{before}{name!r} {absence}{why}"
+    if state.status is State.RUNNING:
+        return MissingInputsError(reason)
+    command = f"factbook run {shlex.quote(name)}"
+    is_damaged = state.status is State.DAMAGED
+    return MissingInputsError(f"{reason}; {command}", command=command, is_damaged=is_damaged)
 
 
 def open_project(path: Path | str | None = None) -> Project:

@@ -28,7 +28,7 @@ from registry.store.schema import SchemaError
 from tests.dashboards import fabricate
 
 ERRORS = [
-    (MissingInputsError("toy-sae is never; factbook run 'toy-sae[k=8]'"), "factbook run"),
+    (MissingInputsError("toy-sae is never", command="factbook run 'toy-sae[k=8]'"), "factbook run"),
     (StoreError("/x is damaged: dataset.nc is missing"), "factbook run --verify toy-concepts"),
     (SchemaError("'concepts' dataset of another version", ["version 9"]), "factbook run"),
     (OSError("unable to read chunk"), "factbook run --verify toy-concepts"),
@@ -55,9 +55,10 @@ def test_every_expected_error_is_tried_above() -> None:
 
 
 def test_a_missing_dataset_tells_the_command_of_the_error_itself() -> None:
-    advice = advise(MissingInputsError("a is never; factbook run 'a[k=8]'"), "b")
+    command = "factbook run 'a[k=8]'"
+    advice = advise(MissingInputsError(f"a is never; {command}", command=command), "b")
     assert advice.reason == "a is never"
-    assert advice.commands == ("factbook run 'a[k=8]'",)
+    assert advice.commands == (command,)
     assert advise(MissingInputsError("gone"), "b[k=1]").commands == ("factbook run 'b[k=1]'",)
     assert advise(MissingInputsError("gone")).commands == ()
 

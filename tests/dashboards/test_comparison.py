@@ -262,7 +262,7 @@ def test_groups_are_drawn_as_a_curve_over_a_number_and_as_bars_else(
 
 def test_results_that_differ_come_before_those_that_echo_settings() -> None:
     rows = [row(n, config={"k": n}, result={"k": n, "same": 1, "accuracy": n}) for n in range(2)]
-    assert view.told_results(rows) == ["accuracy", "same", "k"]
+    assert view.numeric_results(rows) == ["accuracy", "same", "k"]
 
 
 # -- curves -----------------------------------------------------------------------------------

@@ -96,13 +96,13 @@ def test_a_concept_without_names() -> None:
 def test_the_note_says_on_what_names_were_chosen_and_what_was_tested() -> None:
     names = fabricate.names()
     told = "Names were chosen on 15 images and scored on 15 others. "
-    assert names_note(names) == told + "1 of 2 tested metrics pass the sanity tests; these vote."
+    assert names_note(names) == told + "1 of 2 tested metrics pass the sanity checks; these vote."
     known = names_note(names.assign(sanity_forms="theoretical"))
     assert known.endswith(
         "; these vote. Metrics were tested theoretically only, on no real neurons."
     )
     untested = names.assign(verdict=("metric", ["untested", "untested"]))
     assert names_note(untested) == told + (
-        "No sanity tests were given: the verdict on every metric is open."
+        "No sanity checks were given: the verdict on every metric is open."
     )
     assert names_note(names.drop_vars("n_scoring")) == ""

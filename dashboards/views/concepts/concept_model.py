@@ -30,7 +30,7 @@ def _agreeing(names: xr.Dataset) -> xr.DataArray:
 METRICS = ResultTable(
     "metric",
     {
-        "verdict": Column(header="sanity tests"),
+        "verdict": Column(header="sanity checks"),
         "votes": Column(
             header="votes",
             value=lambda names: np.where(names["votes"].values.astype(bool), "yes", "no"),
@@ -211,7 +211,7 @@ def label_counts(best: pd.DataFrame) -> pd.DataFrame:
 
 
 def metrics_table(cell: str, names: xr.Dataset) -> Table:
-    """Return what each metric names, and whether the sanity tests let it vote."""
+    """Return what each metric names, and whether the sanity checks let it vote."""
     note = (
         "A metric passes if its score falls when labels of the ground-truth concept are removed, "
         "and when wrong ones are added (Oikarinen et al., ICML 2025)."

@@ -64,7 +64,7 @@ TABLE_COLUMNS = {
     "name": Column(),
     "score": Column(".2f", help="of the name, on held-out images"),
     "verdict": Column(
-        header="sanity tests",
+        header="sanity checks",
         help="whether the naming metric passes them; or how many passing metrics agree",
     ),
     "c2": Column(".2f", "C2", "visual consistency of its regions; random maps are near 0"),

@@ -42,9 +42,9 @@ MOST_CLASSES = 9
 MOST_REPORTED = 40
 LONGEST_NAME = 34
 VERDICTS = {
-    "passes": "passes the sanity tests",
-    "fails": "fails the sanity tests",
-    "undecided": "neither passes nor fails the sanity tests",
+    "passes": "passes the sanity checks",
+    "fails": "fails the sanity checks",
+    "undecided": "neither passes nor fails the sanity checks",
     "untested": "is untested",
 }
 AGAINST_MATTERS = 0.1
@@ -55,7 +55,7 @@ MEANING = (
     "sections 3 and 4). Logits and contributions have no unit; each map shows what pixels give."
 )
 POSITION_MATTERS = 1e-3
-"""Share of the logit from which on it is told what maps leave out."""
+"""Fraction of the logit from which on the page says what maps leave out."""
 
 
 @dataclass(frozen=True)
@@ -316,7 +316,7 @@ class Naming:
     name : mapping of int to str
         By concept.
     verdict : mapping of int to str
-        By whom it is named, with which score, and what the sanity tests say of them.
+        By whom it is named, with which score, and what the sanity checks say of them.
     """
 
     name: Mapping[int, str]
@@ -356,7 +356,7 @@ def naming_of(names: xr.Dataset, namer: str) -> Naming:
     if namer == CONSENSUS:
         voting = names["verdict"].values.astype(str)[names["votes"].values.astype(bool)]
         tested = len(voting) > 0 and (voting == "passes").all()
-        which = "metrics that pass the sanity tests" if tested else "metrics (none sanity-tested)"
+        which = "metrics that pass the sanity checks" if tested else "metrics (none sanity-tested)"
         of = f"of {max(int(names['n_voting']), 1)} {which}"
         verdicts = [f"chosen by {int(votes)} {of}" for votes in names["consensus_votes"].values]
     else:
@@ -373,7 +373,7 @@ def naming_of(names: xr.Dataset, namer: str) -> Naming:
 
 
 def percent_text(share: float) -> str:
-    """Return a probability or a share in percent; what is nearly none or all is told so."""
+    """Return a probability or a share in percent; nearly none or all as a bound."""
     if not np.isfinite(share):
         return "–"
     if 0 < share < 0.0005:
@@ -675,7 +675,7 @@ def decision_pictures(decision: Decision, naming: Naming = NAMELESS) -> Pictures
 
 
 def decision_parts(decision: Decision, naming: Naming, name: str, heading: str) -> list[Part]:
-    """Return all that is told of a decision, for a report."""
+    """Return all that a report shows of a decision."""
     numbers = [
         Number("prediction", decision.prediction, "of the network with its concepts in place"),
         Number("label", decision.label or "–", "the true class"),
@@ -698,7 +698,7 @@ def decision_parts(decision: Decision, naming: Naming, name: str, heading: str) 
 
 
 def report_parts(catalog: Catalog, cell: str, decisions: xr.Dataset) -> list[Part]:
-    """Return what a report tells of stored decisions: each image with its sum, shares, pictures.
+    """Return what a report shows of stored decisions: each image with its sum, shares, pictures.
 
     Parameters
     ----------

@@ -24,7 +24,7 @@ COLUMNS = {
 
 
 FIT_METRIC = "auprc"
-"""By which a name is judged by itself: it passes the sanity tests, and a half of it is a half."""
+"""By which a name is judged by itself: it passes the sanity checks, and a half of it is a half."""
 
 
 @dataclass(frozen=True)
@@ -93,9 +93,9 @@ def agreement(names: xr.Dataset, concept: int, label: str) -> Evidence:
     """
     votes = _choosing(names, concept, label)
     voting = int(names["votes"].values.sum())
-    rule = "for: over half of them; a metric can be trusted if it passes the sanity tests"
+    rule = "for: over half of them; a metric can be trusted if it passes the sanity checks"
     if not voting:
-        return Evidence(AGREE, "no metric passed the sanity tests, so none votes", OPEN, rule)
+        return Evidence(AGREE, "no metric passed the sanity checks, so none votes", OPEN, rule)
     if not label:
         return Evidence(AGREE, "it has no name", AGAINST, rule)
     found = f"{int(votes.sum())} of {voting} choose {label!r}"

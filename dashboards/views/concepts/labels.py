@@ -17,7 +17,7 @@ from registry.catalog.access import Catalog
 from registry.columns import Column, ResultTable
 
 PREFERRED = ("correlation", "cosine", "auprc", "f1_score", "iou")
-"""Metrics to name by at first: those that pass the sanity tests of Oikarinen et al., best first."""
+"""Metrics to name by at first: those that pass the checks of Oikarinen et al., best first."""
 
 
 CONSENSUS = "consensus"
@@ -25,7 +25,7 @@ CONSENSUS = "consensus"
 
 
 VERDICTS = ("passes", "undecided", "untested", "fails")
-"""What sanity tests say of a metric, the most trustworthy first."""
+"""What sanity checks say of a metric, the most trustworthy first."""
 
 
 def _others(own: xr.Dataset) -> list[str]:
@@ -43,7 +43,7 @@ def _others(own: xr.Dataset) -> list[str]:
 LABELS = ResultTable(
     "metric",
     {
-        "verdict": Column(header="sanity tests", help="whether the metric passes them"),
+        "verdict": Column(header="sanity checks", help="whether the metric passes them"),
         "label": Column("", "", "best label on the half of the images that chose it", "name"),
         "score": Column(".3f", help="on the other half"),
         "low": Column(".3f", "from", "lower end of the score's interval", "interval_low"),
@@ -119,7 +119,7 @@ def label_frame(names: xr.Dataset, concept: int) -> pd.DataFrame:
     Returns
     -------
     pd.DataFrame
-        ``metric``, ``verdict`` of the sanity tests on it, ``label``, ``score``, ``low``, ``high``,
+        ``metric``, ``verdict`` of the sanity checks on it, ``label``, ``score``, ``low``, ``high``,
         ``margin`` over the second-best label, and ``others``, the next labels with their scores.
         Empty for a concept without names. Metrics that pass come first.
     """
@@ -147,9 +147,9 @@ def names_note(names: xr.Dataset) -> str:
     note = f"Names were chosen on {chosen:,} images and scored on {scored:,} others."
     verdicts = names["verdict"].values.astype(str).tolist()
     if set(verdicts) == {"untested"}:
-        return f"{note} No sanity tests were given: the verdict on every metric is open."
+        return f"{note} No sanity checks were given: the verdict on every metric is open."
     passed, tested = verdicts.count("passes"), len(verdicts) - verdicts.count("untested")
-    text = f"{note} {passed} of {tested} tested metrics pass the sanity tests; "
+    text = f"{note} {passed} of {tested} tested metrics pass the sanity checks; "
     text += "these vote." if passed else "so none votes, and there is no consensus."
     return f"{text} {tested_note(names)}".rstrip()
 

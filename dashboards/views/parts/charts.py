@@ -452,7 +452,7 @@ def heat(
     form: str = ".2f",
     is_signed: bool = False,
 ) -> Any:
-    """Return a heat map whose cells say their values, so that nothing is told by colour alone.
+    """Return a heat map whose cells say their values, so that nothing is said by colour alone.
 
     Parameters
     ----------

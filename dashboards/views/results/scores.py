@@ -77,7 +77,7 @@ CONCEPT_COLUMNS = {
 
 def scores_choices(datasets: Datasets) -> list[Choice]:
     """Return the metrics, and the parts of the neurons where there are too many for one page."""
-    meaning = "In the order of their worst published sanity test (Oikarinen et al., section 4)."
+    meaning = "In the order of their worst published sanity check (Oikarinen et al., section 4)."
     metrics = sorted(options_of(datasets, "metric"), key=_worst_published_last)
     choices = [Choice("metric", "Metric", metrics, meaning)]
     parts = max((parts_of(own) for own in datasets.values()), key=len)

@@ -12,11 +12,11 @@ from registry.catalog.notes import NoteError
 from registry.declare.declaration import PROJECT_VARIABLE
 from registry.declare.declared import SelectionError
 from registry.declare.faults import DeclarationError
-from registry.declare.stage import MAKES_AGAIN
 from registry.mongo.database import URL_VARIABLE, DatabaseError
 from registry.plan.project import MissingInputsError, Project
 from registry.store.durable import StoreError
 from registry.store.schema import SchemaError
+from registry.suggest import RefusalError
 
 EXPECTED = (
     DatabaseError,
@@ -58,7 +58,7 @@ class Advice:
     title : str
         What is wrong, in one line.
     reason : str
-        As it was told.
+        The message of the error.
     commands : tuple of str
         What to type, "" in none.
     """
@@ -81,23 +81,22 @@ def advise(error: Exception, cell: str = "") -> Advice:
     reason = str(error)
     run = (run_command(cell),) if cell else ()
     again = (run_command(cell, verify=True),) if cell else ()
+    if isinstance(error, RefusalError) and error.command:
+        reason, run = reason.removesuffix(f"; {error.command}"), (error.command,)
+        again = run
     if isinstance(error, MissingInputsError):
-        reason, _, command = reason.partition("; factbook ")
-        command = command.splitlines()[0] if command else ""
-        title = "The dataset is damaged" if " is damaged" in reason else "No dataset yet"
-        return Advice(title, reason, (f"factbook {command}",) if command else run)
-    if isinstance(error, StoreError):
-        command = made_again_by(reason)
-        return Advice("The dataset is damaged", reason, (command,) if command else again)
+        title = "The dataset is damaged" if error.is_damaged else "No dataset yet"
+        return Advice(title, reason, run)
     if isinstance(error, DeclarationError):
         if error.path is not None and error.path.is_file():
             return Advice("experiments.toml has errors", reason, ("factbook list",))
         reason += "\nStart this server in the project's folder, or set:"
         return Advice("No project here", reason, (f"export {PROJECT_VARIABLE}=FOLDER",))
     if isinstance(error, UnknownRunError):
-        title = "Run numbers are not available now" if " are MongoDB's" in reason else "No such run"
+        title = "Run numbers are not available now" if error.is_away else "No such run"
         return Advice(title, reason, ("factbook runs",))
     others: tuple[tuple[type[Exception], str, tuple[str, ...]], ...] = (
+        (StoreError, "The dataset is damaged", again),
         (SchemaError, "The dataset has another version", run),
         (DatabaseError, "MongoDB did not answer", ("factbook sync",)),
         (SelectionError, "No such experiment", ("factbook list",)),
@@ -108,12 +107,6 @@ def advise(error: Exception, cell: str = "") -> Advice:
         if isinstance(error, kind):
             return Advice(title, reason, commands)
     return Advice("Cannot read this", f"{type(error).__name__}: {reason}", again)
-
-
-def made_again_by(reason: str) -> str:
-    """Return the command that a reason names for what is damaged; "" if it names none."""
-    before, _, command = reason.rpartition("; ")
-    return command.removesuffix(MAKES_AGAIN) if before and command.endswith(MAKES_AGAIN) else ""
 
 
 def run_command(cell: str, verify: bool = False) -> str:

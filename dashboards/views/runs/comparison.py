@@ -167,7 +167,7 @@ def _is_numeric(rows: Sequence[Row], key: str) -> bool:
     )
 
 
-def told_results(rows: Sequence[Row]) -> list[str]:
+def numeric_results(rows: Sequence[Row]) -> list[str]:
     """Return the results that are numbers, by name; those that differ come first, settings last."""
     names = [key.removeprefix("result.") for key in result_keys(rows, numeric=True)]
     settings_too = {name for name in names if any(f"config.{name}" in row.values for row in rows)}

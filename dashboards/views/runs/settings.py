@@ -8,7 +8,6 @@ from contextlib import suppress
 from registry.catalog.access import Catalog
 from registry.declare.cells import Cell
 from registry.plan.project import MissingInputsError, Project
-from registry.record.states import State
 
 MOST_LOOKED_AT = 60
 """Cells that are looked for on the disk before a page begins with nothing."""
@@ -161,13 +160,6 @@ def maker_of(catalog: Catalog, cell: str, schema: str) -> str:
     """Return the cell that makes a dataset of a schema from another cell; "" if none does."""
     makers = cells_of(catalog.project, schema, made_from=cell)
     return makers[first_made(catalog, makers)] if makers else ""
-
-
-def is_damaged(project: Project, cell: str) -> bool:
-    """Return whether there is a dataset of a cell, which is not as it was written."""
-    one = project.graph.cells[cell]
-    known = project.fingerprints(project.graph, cell)
-    return project.store.state(one.experiment, known[cell]).status is State.DAMAGED
 
 
 def autoencoder_of(project: Project, cell: str) -> str:

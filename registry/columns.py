@@ -8,11 +8,18 @@ A table is declared in the room that makes its dataset, as ``BY_METRIC`` of
         "alpha": Column(value=lambda own: [most_common(v) for v in own["alpha"].values]),
     }, sort_by="auprc")
 
+<<<<<<< HEAD
 - a console prints ``BY_METRIC.text(dataset)``;
 - a page, CSV or LaTeX takes ``pd.DataFrame(BY_METRIC.values(dataset))``, whose columns are the
   keys, and shows each by ``BY_METRIC.columns[key]``: its ``header``, its ``form`` (a format of
   Python), and its ``help``, which is the variable's ``long_name`` by the schema unless another is
   given (``BY_METRIC.help(key, schema)``).
+=======
+- a console prints ``METRICS.text(dataset)``;
+- a page, CSV or LaTeX takes ``pd.DataFrame(METRICS.values(dataset))``, whose columns are the keys,
+  and shows each by ``METRICS.columns[key]``: its ``header``, its ``form`` (a format of Python), and
+  its ``help``, which is the variable's ``long_name`` unless another is given.
+>>>>>>> 983bfbc (A report's template reads the parts themselves; similar concepts as a series; groups of runs by pandas; one archive beside kept presences; help of columns in one place)
 
 A column whose variable a dataset does not have, or that has a value in no row, is left out.
 """
@@ -21,11 +28,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from registry.store.schema import Schema
 from registry.terminal import text_table
 
 if TYPE_CHECKING:
@@ -60,11 +67,12 @@ class Column:
     is_wide: bool = False
     short: str | None = ""
 
-    def text(self, value: Any) -> str:
-        """Return a value as it is shown, "" for NaN."""
-        if _is_missing(value):
-            return ""
-        return format(value, self.form) if self.form else str(value)
+    def text(self, value: Any, missing: str = "") -> str:
+        """Return a value as it is shown: a number by the form, and what to show for no value."""
+        if value is None or value != value:
+            return missing
+        is_number = isinstance(value, Real) and not isinstance(value, bool)
+        return format(value, self.form) if self.form and is_number else str(value)
 
 
 @dataclass(frozen=True)
@@ -120,13 +128,6 @@ class ResultTable:
         ]
         header = [own.short or own.header or name for name, own in columns.items()]
         return text_table(header, list(zip(*cells, strict=True))[:most], len(dims))
-
-    def help(self, name: str, schema: Schema) -> str:
-        """Return what a column holds: its own words, or those of the schema on its variable."""
-        column = self.columns[name]
-        if column.help or callable(column.value):
-            return column.help
-        return {**schema.coords, **schema.variables}[column.value or name].long_name
 
     @property
     def _dims(self) -> tuple[str, ...]:

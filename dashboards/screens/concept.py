@@ -35,7 +35,7 @@ from registry.catalog.access import Catalog
 
 BELOW = {
     "Colours": "the input weights behind its presence, in the colours they respond to, on white.",
-    "Place": "the image, faded outside the concept.",
+    "Place": "the image, faded where the concept is absent.",
 }
 """What is shown below images, and what it is."""
 
@@ -274,7 +274,7 @@ def _similar_directions(model: Model, frame: pd.DataFrame, concept: int) -> None
             return
         kept = statistics(model.concepts)
         slot = int(kept.indexes["concept"].get_loc(concept))
-        cosines = directions(model.sae).cosines(slot)
+        cosines = one.cosines(directions(model.sae), slot)
         similar = one.most_similar(cosines, kept["concept"].values, slot, SIMILAR_IN_ROW)
         _similar(model, frame, similar, "Similar directions in the layer", "cosine", concept)
 
@@ -282,23 +282,21 @@ def _similar_directions(model: Model, frame: pd.DataFrame, concept: int) -> None
 def _similar(
     model: Model,
     frame: pd.DataFrame,
-    similar: Sequence[one.Similar],
+    similar: pd.Series,
     title: str,
     what: str,
     concept: int,
 ) -> None:
     """Show concepts that are like one, each with a button that leads to it."""
     st.markdown(f"**{title}**")
-    if not similar:
+    if similar.empty:
         st.caption("None: this concept is constant.")
         return
-    chosen = [other.concept for other in similar]
     table = view.similar_table(_file(model, concept), frame, similar, title, what)
     with explained():
-        pictures = thumbnails(model.gallery, tuple(chosen)) if model.gallery else {}
-        for slot, row in zip(
-            st.columns(SIMILAR_IN_ROW), table.frame.to_dict("records"), strict=False
-        ):
+        pictures = thumbnails(model.gallery, tuple(similar.index)) if model.gallery else {}
+        rows = table.frame.to_dict("records")
+        for slot, row in zip(st.columns(SIMILAR_IN_ROW), rows, strict=False):
             _similar_tile(slot, row, what, pictures.get(row["concept"], ""))
     offer_table(table)
 

@@ -7,16 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 import xarray as xr
+from numpy.typing import NDArray
 
 from dashboards.screens.frame import BOUND, explained, tell, tell_unknown
 from dashboards.server.presence_index import PresenceIndex, cache_folder
 from dashboards.views.concepts import concepts as view
 from dashboards.views.concepts import labels
 from dashboards.views.concepts.labels import NEXT_LABELS
-from dashboards.views.concepts.one_concept import Directions
+from dashboards.views.concepts.one_concept import unit_directions
 from dashboards.views.concepts.presences import Presences, read_alone
 from dashboards.views.runs.advice import Advice, advise, run_command
 from dashboards.views.runs.datasets import open_made, read_small
@@ -296,9 +298,9 @@ def tiles_of(made: Made, concept: int, most: int | None = None) -> list[view.Til
 
 
 @st.cache_resource(max_entries=2, show_spinner="Reading the decoder …")
-def directions(made: Made) -> Directions:
-    """Return the directions of an SAE's concepts in the layer."""
-    return Directions.of(opened(made)["decoder"])
+def directions(made: Made) -> NDArray[np.float32]:
+    """Return the directions of an SAE's concepts in the layer, each of length 1."""
+    return unit_directions(opened(made)["decoder"])
 
 
 @st.cache_resource(max_entries=4, show_spinner="Reading presences …")

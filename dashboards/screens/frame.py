@@ -16,10 +16,10 @@ from dashboards.server.index import RunIndex
 from dashboards.views.parts.text import literal
 from dashboards.views.runs.advice import EXPECTED, Advice, advise, database_trouble
 from registry.catalog.access import Catalog
+from registry.declare.declaration import PROJECT_VARIABLE
 from registry.mongo.database import DatabaseError
 from registry.plan.project import MissingInputsError
 
-PROJECT_VARIABLE = "FACTBOOK_PROJECT"
 BOUND: Final = "query-params"
 """Binds a widget to the address, under its key; values that it cannot have are ignored."""
 

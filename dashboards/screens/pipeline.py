@@ -17,6 +17,7 @@ from dashboards.screens.frame import (
     tell,
 )
 from dashboards.screens.parts import show_figure, show_numbers, show_table
+from dashboards.server.connection import written_at
 from dashboards.views.parts.text import literal
 from dashboards.views.runs import pipeline as view
 from dashboards.views.runs.advice import Advice, run_command
@@ -58,9 +59,7 @@ def show() -> None:
 
 
 def _plan(catalog: Catalog, targets: tuple[str, ...]) -> Plan:
-    declared = catalog.project.declaration.path
-    written = declared.stat().st_mtime_ns if declared else 0
-    return _planned(catalog, str(catalog.project.root), written, targets)
+    return _planned(catalog, str(catalog.project.root), written_at(catalog), targets)
 
 
 @st.cache_resource(max_entries=16, ttl=3, show_spinner="Planning …")

@@ -59,7 +59,7 @@ class Connection:
         """
         with self._lock:
             catalog = self._catalog or open_catalog(self._path, self._url)
-            written = _written(catalog)
+            written = written_at(catalog)
             if self._catalog is not None and written != self._read:
                 catalog = replace(catalog, project=open_project(catalog.project.root))
             self._catalog, self._read = catalog, written
@@ -128,8 +128,8 @@ class Connection:
         return database
 
 
-def _written(catalog: Catalog) -> int:
-    """Return when the declaration was last written."""
+def written_at(catalog: Catalog) -> int:
+    """Return when the declaration was last written, in nanoseconds since 1970."""
     declared = catalog.project.declaration.path
     with suppress(OSError):
         return declared.stat().st_mtime_ns if declared else 0

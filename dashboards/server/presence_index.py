@@ -15,15 +15,16 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import xarray as xr
 
 from dashboards.views.concepts.presences import ENTRY, Block, Presences, read_blocks, read_presences
-from registry.store.durable import StoreError, read_json, sync, write_json
+from registry.store.durable import StoreError, sync
 
-VERSION = 1
-HEADER, ENTRIES, POINTERS, MOMENTS = "header.json", "entries.bin", "pointers.npy", "moments.npy"
+VERSION = 2
+ENTRIES, INDEX = "entries.bin", "index.npz"
 
 SMALL_CELLS = 2**24
 """Images times concepts up to which a dataset is read at once, in half a second, and not kept."""
@@ -158,12 +159,10 @@ def _mapped(path: Path, start: int, count: int) -> np.ndarray:
 def _keep(whole: Presences, folder: Path, final: Path) -> None:
     """Give what was written its name, unless another server was quicker."""
     pointers = np.stack([block.pointer for block in whole.blocks])
-    np.save(folder / POINTERS, pointers)
-    np.save(folder / MOMENTS, whole.moments)
-    for name in (ENTRIES, POINTERS, MOMENTS):
-        sync(folder / name)
     stops = [block.stop for block in whole.blocks]
-    write_json(folder / HEADER, {"stops": stops, "entries": int(pointers[:, -1].sum())})
+    np.savez(folder / INDEX, stops=stops, pointers=pointers, moments=whole.moments)
+    for name in (ENTRIES, INDEX):
+        sync(folder / name)
     with suppress(OSError):
         os.rename(folder, final)
     with suppress(OSError):
@@ -180,20 +179,15 @@ def open_kept(folder: Path) -> Presences | None:
     if not folder.exists():
         return None
     try:
-        header = read_json(folder / HEADER) or {}
-        stops, total = list(map(int, header["stops"])), int(header["entries"])
-        pointers = np.load(folder / POINTERS, allow_pickle=False)
-        whole = Presences(
-            stops[-1], _blocks_of(_mapped(folder / ENTRIES, 0, total), stops, pointers)
-        )
-        moments = np.load(folder / MOMENTS, allow_pickle=False)
-        if (
-            moments.shape != (2, pointers.shape[1] - 1)
-            or int(pointers[:, -1].sum()) != total
-            or (folder / ENTRIES).stat().st_size != total * ENTRY.itemsize
-        ):
-            raise ValueError(f"{folder} is damaged")
-    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        with np.load(folder / INDEX, allow_pickle=False) as index:  # with a checksum of each array
+            stops, pointers = index["stops"].tolist(), index["pointers"]
+            moments = index["moments"]
+        total = int(pointers[:, -1].sum())
+        if (folder / ENTRIES).stat().st_size != total * ENTRY.itemsize:
+            raise ValueError(f"{folder / ENTRIES} has another size than when it was written")
+        entries = _mapped(folder / ENTRIES, 0, total)
+        whole = Presences(stops[-1], _blocks_of(entries, stops, pointers))
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         shutil.rmtree(folder, ignore_errors=True)
         return None
     with suppress(OSError):

@@ -31,7 +31,6 @@ from dashboards.views.concepts.concepts import (
     with_tags,
 )
 from dashboards.views.concepts.labels import best_names
-from dashboards.views.concepts.one_concept import Similar
 from dashboards.views.parts.pictures import enlarge, thumbnail
 from dashboards.views.runs.settings import cells_of, first_made
 from registry.catalog.access import Catalog
@@ -223,7 +222,7 @@ def test_the_strongest_images_have_names() -> None:
 
 def test_similar_concepts_have_names() -> None:
     frame = concepts_frame(fabricate.concepts(), best_names(fabricate.names(), "iou"))
-    table = similar_table("x", frame, [Similar(2, 0.5), Similar(77, 0.25)], "alike", "cosine")
+    table = similar_table("x", frame, pd.Series({2: 0.5, 77: 0.25}), "alike", "cosine")
     assert table.frame.values.tolist() == [[2, "texture: dots", 0.5], [77, "", 0.25]]
 
 

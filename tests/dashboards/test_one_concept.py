@@ -8,10 +8,9 @@ import pytest
 import xarray as xr
 
 from dashboards.views.concepts.one_concept import (
-    Directions,
-    Similar,
     class_contributions,
     class_shares,
+    cosines,
     decision_frame,
     location_parts,
     most_similar,
@@ -19,6 +18,7 @@ from dashboards.views.concepts.one_concept import (
     presence_note,
     presence_parts,
     returns,
+    unit_directions,
 )
 from dashboards.views.concepts.presences import Presences, read_presences
 from dashboards.views.parts.parts import Figure, Note, Table
@@ -111,24 +111,24 @@ def test_the_most_similar_are_those_of_a_full_sort() -> None:
     similarity = np.array([0.2, 1.0, np.nan, 0.9, -0.5, 0.9])
     concepts = np.array([10, 11, 12, 13, 14, 15])
     found = most_similar(similarity, concepts, 1, 3)
-    assert found == [Similar(13, 0.9), Similar(15, 0.9), Similar(10, 0.2)]
+    assert list(found.items()) == [(13, 0.9), (15, 0.9), (10, 0.2)]
     assert len(most_similar(similarity, concepts, 1, 99)) == 4
-    assert most_similar(np.full(6, np.nan), concepts, 0) == []
+    assert most_similar(np.full(6, np.nan), concepts, 0).empty
 
 
 @pytest.mark.parametrize("dims", [("channel", "concept"), ("concept", "channel")])
 def test_cosines_of_directions(dims: tuple[str, str]) -> None:
     decoder = fabricate_concepts.sae()["decoder"].transpose(*dims)
-    known = Directions.of(decoder)
+    known = unit_directions(decoder)
     columns = decoder.transpose("concept", "channel").values.astype(np.float64)
     for place in range(CONCEPTS - 1):
         one = columns[place]
         expected = [one @ two / np.linalg.norm(one) / np.linalg.norm(two) for two in columns[:-1]]
-        found = known.cosines(place)
+        found = cosines(known, place)
         np.testing.assert_allclose(found[:-1], expected, atol=1e-6)
         assert np.isnan(found[-1])
-    assert np.isnan(known.cosines(CONCEPTS - 1)).all()
-    assert np.isnan(known.cosines(CONCEPTS + 7)).all()
+    assert np.isnan(cosines(known, CONCEPTS - 1)).all()
+    assert np.isnan(cosines(known, CONCEPTS + 7)).all()
 
 
 # -- what rests on it -------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from dashboards.views.results import (
     scores,
     stability,
 )
+from evals import schemas
 from evals.naming import tables
 from registry.columns import Column
 from tests.dashboards import fabricate, fabricate_results
@@ -555,3 +556,13 @@ def test_the_surest_names_come_first() -> None:
     assert frame["concept"].tolist()[:2] == [2, 1]
     assert frame["share"].tolist()[:2] == [1, 1]
     assert len(frame) == fabricate.CONCEPTS - 1
+
+
+def test_the_help_of_a_column_is_that_of_the_schema_unless_another_is_given() -> None:
+    own = fabricate_results.identification()
+    for name in ("published", "alpha"):
+        own[name].attrs["long_name"] = schemas.IDENTIFICATION.variables[name].long_name
+    tables = [p for p in identification.VIEW.parts({"x": own}) if isinstance(p, Table)]
+    columns = next(table.columns for table in tables if table.name == "x-metrics")
+    assert columns["published"].help.startswith("published AUPRC of the")
+    assert columns["alpha"].help.endswith("most splits chose")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from dashboards.views.concepts.labels import CONSENSUS
 from dashboards.views.parts.charts import GREY, bars, binned, histogram, layers, lines, named_rule
 from dashboards.views.parts.parts import Figure, Note, Part, Table, file_name, frame_of
 from dashboards.views.parts.text import number_text
+from evals.naming import tables
 from registry.columns import Column, ResultTable
 
 FREQUENCY_BINS = 30
@@ -30,25 +32,15 @@ def _agreeing(names: xr.Dataset) -> xr.DataArray:
 METRICS = ResultTable(
     "metric",
     {
-        "verdict": Column(header="sanity checks"),
-        "votes": Column(
-            header="votes",
-            value=lambda names: np.where(names["votes"].values.astype(bool), "yes", "no"),
-        ),
+        "verdict": tables.METRICS.columns["verdict"],
+        "votes": tables.METRICS.columns["votes"],
         "named": Column(
             ".1%",
             "named",
             "fraction of concepts that it names",
             lambda names: (names["name"] != "").mean("concept"),
         ),
-        "labels": Column(
-            ",.0f",
-            "labels",
-            "different names",
-            lambda names: [
-                len(set(own) - {""}) for own in names["name"].transpose("metric", "concept").values
-            ],
-        ),
+        "labels": replace(tables.METRICS.columns["names"], header="labels"),
         "agrees": Column(
             ".1%", "as consensus", "fraction of its names that match the consensus", _agreeing
         ),
@@ -171,7 +163,7 @@ def consistency_figure(cell: str, consistency: xr.Dataset) -> Figure:
     chart = histogram(
         score_bins(consistency),
         x_title="C2-score (1)",
-        y_title="fraction of concepts",
+        y_title="fraction of concepts (1)",
         rules=[("random maps", random), ("mean", mean)],
     )
     note = f"{consistency['variant'].item()}. From {int(consistency['least_images'])} images on."

@@ -12,7 +12,6 @@ import xarray as xr
 
 from dashboards.views.concepts.image_choice import class_name
 from dashboards.views.concepts.labels import CONSENSUS
-from dashboards.views.concepts.one_concept import Similar
 from dashboards.views.parts.parts import (
     PICTURE,
     Number,
@@ -248,7 +247,7 @@ def concept_table(cell: str, frame: pd.DataFrame, namer: str = "", title: str = 
 
 
 def similar_table(
-    name: str, frame: pd.DataFrame, similar: Sequence[Similar], title: str, what: str
+    name: str, frame: pd.DataFrame, similar: pd.Series, title: str, what: str
 ) -> Table:
     """Return concepts that are like another, with their names.
 
@@ -258,16 +257,16 @@ def similar_table(
         Of the file.
     frame : pd.DataFrame
         As :func:`concepts_frame` returns it.
-    similar : sequence of Similar
-        The most similar first.
+    similar : pd.Series
+        Similarity by concept, the most similar first.
     title : str
         Above the table.
     what : str
         ``cosine`` or ``correlation``.
     """
-    names = frame.set_index("concept")["name"]
-    rows = [(one.concept, names.get(one.concept, ""), one.similarity) for one in similar]
-    found = pd.DataFrame(rows, columns=["concept", "name", what])
+    names = frame.set_index("concept")["name"].reindex(similar.index, fill_value="")
+    columns = {"concept": similar.index, "name": names.to_numpy(), what: similar.to_numpy()}
+    found = pd.DataFrame(columns)
     return Table(f"{name}-{what}", found, title, columns={what: Column(".3f")})
 
 

@@ -126,7 +126,7 @@ def class_shares(
     Parameters
     ----------
     rows : ndarray of int
-        Places of the images in which it is present.
+        Indices of the images in which it is present.
     of_image : ndarray of int, (image,)
         Class of every image; below 0 where it has none.
     classes : sequence of str
@@ -186,60 +186,30 @@ def _by_class(
 # -- what is like it --------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Similar:
-    """A concept that is like another.
+def unit_directions(decoder: xr.DataArray) -> NDArray[np.float32]:
+    """Return the directions of concepts in a layer, each of length 1, (channel, concept).
 
-    Attributes
-    ----------
-    concept : int
-        Its index.
-    similarity : float
-        Cosine or correlation.
+    Of a decoder (channel, concept) of 100 MB and more; NaN for a direction of length 0.
     """
+    weights = decoder.transpose("channel", "concept").values
+    with np.errstate(invalid="ignore"):
+        return np.asarray(weights / np.sqrt(np.einsum("ij,ij->j", weights, weights)))
 
-    concept: int
-    similarity: float
 
+def cosines(directions: NDArray[np.float32], index: int) -> NDArray[np.float32]:
+    """Return the cosines of one of :func:`unit_directions` with all, (concept,).
 
-@dataclass(frozen=True)
-class Directions:
-    """Directions of concepts in a layer, as they are stored: they may be 100 MB and more.
-
-    Attributes
-    ----------
-    weights : ndarray, (channel, concept)
-        A direction is a column.
-    lengths : ndarray, (concept,)
-        Their Euclidean norms.
+    NaN where a direction has length 0; all NaN for an index beyond the last.
     """
-
-    weights: NDArray[np.float32]
-    lengths: NDArray[np.float32]
-
-    @classmethod
-    def of(cls, decoder: xr.DataArray) -> Directions:
-        """Return the directions of a decoder (channel, concept)."""
-        weights = decoder.transpose("channel", "concept").values
-        return cls(weights, np.sqrt(np.einsum("ij,ij->j", weights, weights)))
-
-    def cosines(self, index: int) -> NDArray[np.float32]:
-        """Return the cosines of the direction at a place with all, (concept,).
-
-        NaN where a direction has length 0; all NaN for a place beyond the last.
-        """
-        if index >= len(self.lengths):
-            return np.full_like(self.lengths, np.nan)
-        products = self.weights.T @ self.weights[:, index]
-        with np.errstate(invalid="ignore", divide="ignore"):
-            cosines: NDArray[np.float32] = products / (self.lengths * self.lengths[index])
-        return cosines
+    if index >= directions.shape[1]:
+        return np.full(directions.shape[1], np.nan, np.float32)
+    return directions.T @ directions[:, index]
 
 
 def most_similar(
     similarity: NDArray[np.floating], concepts: NDArray[np.integer], index: int, count: int = 6
-) -> list[Similar]:
-    """Return the concepts most like one, the most similar first.
+) -> pd.Series:
+    """Return the similarity of the concepts most like one, by concept, the most similar first.
 
     Parameters
     ----------
@@ -252,12 +222,8 @@ def most_similar(
     count : int
         How many at most.
     """
-    known = np.where(np.isnan(similarity), -np.inf, similarity).astype(np.float64)
-    known[index] = -np.inf
-    first = np.argsort(-known, kind="stable")[:count]
-    return [
-        Similar(int(concepts[one]), float(known[one])) for one in first if np.isfinite(known[one])
-    ]
+    known = pd.Series(similarity, index=concepts[: len(similarity)], dtype="float64")
+    return known.drop(concepts[index], errors="ignore").dropna().nlargest(count)
 
 
 # -- what rests on it -------------------------------------------------------------------------
@@ -293,7 +259,7 @@ def decision_frame(decisions: xr.Dataset, concept: int) -> pd.DataFrame:
     Returns
     -------
     pd.DataFrame
-        ``image``, ``explained``, the class, ``place``, ``contribution``, ``share``, the largest
+        ``image``, ``explained``, the class, ``rank``, ``contribution``, ``share``, the largest
         share first.
     """
     rows, indices = np.nonzero(decisions["top_concept"].values == concept)

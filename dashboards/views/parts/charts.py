@@ -404,8 +404,17 @@ def cloud(
             alt.Tooltip("y:Q", title=y_title, format=".3f"),
         ],
     )
-    ends = float(known["x"].min()), float(known["x"].max())
-    return alt.layer(points, *_straight_lines(straight, ends))
+    if not straight:
+        return points
+    ends = np.array([known["x"].min(), known["x"].max()])
+    lines = [pd.DataFrame({"x": ends, "y": b * ends + a, "name": name}) for name, b, a in straight]
+    names = [name for name, *_ in straight]
+    drawn = alt.Chart(pd.concat(lines)).mark_line(strokeWidth=2)
+    colour = alt.Color("name:N", scale=series_scale(names, PALETTE[3:]), legend=series_legend())
+    dash = alt.StrokeDash("name:N", scale=series_scale(names, DASHES[1:]), legend=series_legend())
+    at = {"x": alt.X("x:Q"), "y": alt.Y("y:Q"), "tooltip": [alt.Tooltip("name:N")]}
+    drawn = drawn.encode(**at, color=colour, strokeDash=dash)
+    return alt.layer(points, drawn).resolve_scale(color="independent")
 
 
 def thinned(frame: pd.DataFrame, most: int = MOST_POINTS) -> pd.DataFrame:
@@ -414,29 +423,6 @@ def thinned(frame: pd.DataFrame, most: int = MOST_POINTS) -> pd.DataFrame:
         return frame
     kept = np.random.default_rng(0).choice(len(frame), most, replace=False)
     return frame.iloc[np.sort(kept)]
-
-
-def _straight_lines(
-    lines: Sequence[tuple[str, float, float]], ends: tuple[float, float]
-) -> list[alt.Chart]:
-    """Return lines, each with its name at the end where they lie apart."""
-    at = [[slope * x + intercept for x in ends] for _, slope, intercept in lines]
-    spreads = [max(held) - min(held) for held in zip(*at, strict=True)]
-    where = int(np.argmax(spreads)) if spreads else 0
-    side: dict[str, Any] = {"align": "right" if where else "left", "dx": -4 if where else 4}
-    drawn = []
-    for index, ((name, *_), heights) in enumerate(zip(lines, at, strict=True)):
-        data = pd.DataFrame({"x": ends, "y": heights, "name": name})
-        colour, dash = (GREY, *PALETTE[3:])[index % 5], DASHES[(index + 1) % len(DASHES)]
-        line = alt.Chart(data).mark_line(color=colour, strokeWidth=2, strokeDash=dash)
-        is_upper = heights[where] >= max(held[where] for held in at)
-        text = alt.Chart(data.iloc[[where]])
-        text = text.mark_text(color=colour, dy=-14 if is_upper else 14, fontSize=12, **side)
-        drawn += [
-            line.encode(x=alt.X("x:Q"), y=alt.Y("y:Q"), tooltip=[alt.Tooltip("name:N")]),
-            text.encode(x=alt.X("x:Q"), y=alt.Y("y:Q"), text=alt.Text("name:N")),
-        ]
-    return drawn
 
 
 # -- heat maps --------------------------------------------------------------------------------

@@ -98,7 +98,7 @@ class Table:
         """Return it as LaTeX with the rules of booktabs, numbers as they are shown."""
         table = self.without_pictures()
         shown = table.texts()
-        align = "".join("r" if _is_numeric(table.frame[name]) else "l" for name in table.frame)
+        align = "".join("r" if is_numeric(table.frame[name]) else "l" for name in table.frame)
         return latex_table(shown.columns, shown.itertuples(index=False, name=None), align)
 
     def without_pictures(self) -> Table:
@@ -109,8 +109,12 @@ class Table:
     def texts(self) -> pd.DataFrame:
         """Return every cell as it is shown, columns by their titles."""
         columns = {name: self.columns.get(str(name), Column()) for name in self.frame}
+        known = self.frame.astype(object).where(self.frame.notna(), None)
         texts = [
-            [_cell_text(value, column.form) for value in self.frame[name].tolist()]
+            [
+                column.text(value, MISSING) if column.form or value is None else value_text(value)
+                for value in known[name].tolist()
+            ]
             for name, column in columns.items()
         ]
         titles = [column.header or str(name) for name, column in columns.items()]
@@ -217,13 +221,6 @@ def file_name(*words: object) -> str:
     return re.sub(r"[^A-Za-z0-9]+", "-", " ".join(map(str, words))).strip("-").lower() or "factbook"
 
 
-def _is_numeric(column: pd.Series) -> bool:
+def is_numeric(column: pd.Series) -> bool:
+    """Return whether a column holds numbers, which stand at its right."""
     return bool(pd.api.types.is_numeric_dtype(column) and column.dtype != bool)
-
-
-def _cell_text(value: Any, form: str) -> str:
-    if value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value)):
-        return MISSING
-    if form and isinstance(value, int | float) and not isinstance(value, bool):
-        return format(value, form)
-    return value_text(value) if not isinstance(value, pd.Timestamp) else str(value)

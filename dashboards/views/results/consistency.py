@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from dashboards.views.concepts.concept_model import score_bins
+from dashboards.views.concepts.concept_model import consistency_figure, score_bins
 from dashboards.views.concepts.labels import LABEL
 from dashboards.views.parts.charts import bars, binned, cloud, histogram, lines
 from dashboards.views.parts.parts import Figure, Note, Part
@@ -73,12 +73,7 @@ def blocks(at: Setting) -> Iterator[Part]:
         f"Variant: {own['variant'].item()}. Concepts count from {int(own['least_images'])} images "
         f"on; {int(own['n_few_images'])} have fewer."
     )
-    chart = histogram(
-        score_bins(own),
-        x_title="C2-score (1)",
-        y_title="fraction of concepts (1)",
-        rules=[("random", float(own["baseline"])), ("mean", float(own["mean_score"]))],
-    )
+    chart = consistency_figure(at.cell, own).chart
     yield at.figure("histogram", chart, "C2-scores of concepts")
     if own.sizes["baseline_class"] > 1:
         note = "Each class has random maps of its own; their mean is the baseline above."

@@ -129,8 +129,7 @@ def curve_frame(own: xr.Dataset, measure: str, curve: str) -> pd.DataFrame:
         first = own["order"].values[0]
         promised = at["promised_logit"].sel(order=first).to_series().rename("value").reset_index()
         frame = pd.concat([frame, promised.assign(series=f"{first}, promised")], ignore_index=True)
-    frame["share"] = frame["step"].map(dict(zip(own["step"].values, own["share"].values,
-                                                strict=True)))  # fmt: skip
+    frame["share"] = frame["step"].map(own["share"].to_series())
     return frame.reindex(columns=["series", "share", "value", "low", "high"])
 
 

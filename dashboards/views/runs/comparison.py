@@ -310,26 +310,19 @@ def group_frame(
         ``group`` (text), the values of `by`, ``runs``, and for each result ``<name>`` (mean) and
         ``<name> sd``: the sample deviation, n - 1; NaN for a single run.
     """
-    groups: dict[tuple[str, ...], list[int]] = {}
-    for index in range(len(rows)):
-        groups.setdefault(tuple(value_text(columns[name][index]) for name in by), []).append(index)
-    keys = result_keys(rows, numeric=True)
-    table = []
-    for texts, indices in groups.items():
-        words = [f"{name} {text}" for name, text in zip(by, texts, strict=True)]
-        first = {name: columns[name][indices[0]] for name in by}
-        line = {"group": ", ".join(words) or "all", **first, "runs": len(indices)}
-        for key in keys:
-            line |= _moments(key.removeprefix("result."), [rows[index] for index in indices], key)
-        table.append(line)
-    return pd.DataFrame(table)
-
-
-def _moments(name: str, rows: Sequence[Row], key: str) -> dict[str, float]:
-    known = [float(row.values[key]) for row in rows if is_value(row.values.get(key))]
-    mean = float(np.mean(known)) if known else np.nan
-    deviation = float(np.std(known, ddof=1)) if len(known) > 1 else np.nan
-    return {name: mean, f"{name} sd": deviation}
+    texts = [
+        ", ".join(f"{name} {value_text(columns[name][index])}" for name in by) or "all"
+        for index in range(len(rows))
+    ]
+    groups = pd.Series(range(len(rows))).groupby(texts, sort=False)
+    first = groups.first()
+    found = {"group": first.index, **{name: [columns[name][n] for n in first] for name in by}}
+    found["runs"] = groups.size().to_numpy()
+    for key in result_keys(rows, numeric=True):
+        own = pd.Series(_values(rows, key)).groupby(texts, sort=False)
+        name = key.removeprefix("result.")
+        found |= {name: own.mean().to_numpy(), f"{name} sd": own.std().to_numpy()}
+    return pd.DataFrame(found)
 
 
 def group_parts(

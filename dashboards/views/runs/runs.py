@@ -5,8 +5,6 @@ Pure: nothing typed reaches a database.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 import re
@@ -418,12 +416,9 @@ def _kind(value: Any) -> str:
 def runs_csv(rows: Sequence[Row], columns: Sequence[str] | None = None) -> str:
     """Return runs as CSV, numbers in full; all columns unless some are named."""
     columns = known_columns(rows) if columns is None else columns
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    for row in rows:
-        writer.writerow([_csv_value(row.value(name)) for name in columns])
-    return text.getvalue()
+    values = [[_csv_value(row.value(name)) for name in columns] for row in rows]
+    frame = pd.DataFrame(values, columns=list(columns), dtype=object)
+    return str(frame.to_csv(index=False, lineterminator="\n"))
 
 
 def _csv_value(value: Any) -> Any:

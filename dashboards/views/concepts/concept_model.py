@@ -14,7 +14,7 @@ from dashboards.views.concepts.labels import CONSENSUS
 from dashboards.views.parts.charts import GREY, bars, binned, histogram, layers, lines, named_rule
 from dashboards.views.parts.parts import Figure, Note, Part, Table, file_name, frame_of
 from dashboards.views.parts.text import number_text
-from evals.naming import tables
+from evals.naming.tables import NAMERS
 from registry.columns import Column, ResultTable
 
 FREQUENCY_BINS = 30
@@ -32,15 +32,15 @@ def _agreeing(names: xr.Dataset) -> xr.DataArray:
 METRICS = ResultTable(
     "metric",
     {
-        "verdict": tables.METRICS.columns["verdict"],
-        "votes": tables.METRICS.columns["votes"],
+        "verdict": NAMERS.columns["verdict"],
+        "votes": NAMERS.columns["votes"],
         "named": Column(
             ".1%",
             "named",
             "fraction of concepts that it names",
             lambda names: (names["name"] != "").mean("concept"),
         ),
-        "labels": replace(tables.METRICS.columns["names"], header="labels"),
+        "labels": replace(NAMERS.columns["names"], header="labels"),
         "agrees": Column(
             ".1%", "as consensus", "fraction of its names that match the consensus", _agreeing
         ),

@@ -235,9 +235,10 @@ def named_rule(name: str, value: float, colour: str, down: int = 8) -> tuple[alt
     tips = [alt.Tooltip("name:N"), alt.Tooltip("x:Q", format=".3g")]
     rule = base.mark_rule(color=colour, strokeWidth=2, strokeDash=DASHES[1])
     text = base.mark_text(color=colour, align="left", dx=4, dy=down)
+    top = alt.YValue(0)  # type: ignore[no-untyped-call]
     return (
         rule.encode(x=alt.X("x:Q"), tooltip=tips),
-        text.encode(x=alt.X("x:Q"), y=alt.YValue(0), text=alt.Text("name:N")),
+        text.encode(x=alt.X("x:Q"), y=top, text=alt.Text("name:N")),
     )
 
 

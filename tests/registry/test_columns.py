@@ -5,11 +5,6 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-<<<<<<< HEAD
-from evals import schemas
-from evals.identification.identification_table import BY_METRIC
-=======
->>>>>>> 983bfbc (A report's template reads the parts themselves; similar concepts as a series; groups of runs by pandas; one archive beside kept presences; help of columns in one place)
 from registry.columns import Column, ResultTable, most_common
 
 TABLE = ResultTable(
@@ -46,11 +41,3 @@ def test_values_are_numbers_as_they_are_by_key():
     values = TABLE.values(FOUND)
     assert list(values) == ["metric", "auprc", "alpha"]
     np.testing.assert_array_equal(values["auprc"], [0.75, 0.5, np.nan])
-<<<<<<< HEAD
-
-
-def test_help_is_that_of_the_schema_unless_another_is_given():
-    assert BY_METRIC.help("published", schemas.IDENTIFICATION).startswith("published AUPRC of the")
-    assert BY_METRIC.help("alpha", schemas.IDENTIFICATION).endswith("most splits chose")
-=======
->>>>>>> 983bfbc (A report's template reads the parts themselves; similar concepts as a series; groups of runs by pandas; one archive beside kept presences; help of columns in one place)

@@ -8,18 +8,10 @@ A table is declared in the room that makes its dataset, as ``BY_METRIC`` of
         "alpha": Column(value=lambda own: [most_common(v) for v in own["alpha"].values]),
     }, sort_by="auprc")
 
-<<<<<<< HEAD
 - a console prints ``BY_METRIC.text(dataset)``;
 - a page, CSV or LaTeX takes ``pd.DataFrame(BY_METRIC.values(dataset))``, whose columns are the
   keys, and shows each by ``BY_METRIC.columns[key]``: its ``header``, its ``form`` (a format of
-  Python), and its ``help``, which is the variable's ``long_name`` by the schema unless another is
-  given (``BY_METRIC.help(key, schema)``).
-=======
-- a console prints ``METRICS.text(dataset)``;
-- a page, CSV or LaTeX takes ``pd.DataFrame(METRICS.values(dataset))``, whose columns are the keys,
-  and shows each by ``METRICS.columns[key]``: its ``header``, its ``form`` (a format of Python), and
-  its ``help``, which is the variable's ``long_name`` unless another is given.
->>>>>>> 983bfbc (A report's template reads the parts themselves; similar concepts as a series; groups of runs by pandas; one archive beside kept presences; help of columns in one place)
+  Python), and its ``help``, which is the variable's ``long_name`` unless another is given.
 
 A column whose variable a dataset does not have, or that has a value in no row, is left out.
 """
@@ -68,7 +60,7 @@ class Column:
     short: str | None = ""
 
     def text(self, value: Any, missing: str = "") -> str:
-        """Return a value as it is shown: a number by the form, and what to show for no value."""
+        """Return a value as it is shown, a number by the form; `missing` for None and NaN."""
         if value is None or value != value:
             return missing
         is_number = isinstance(value, Real) and not isinstance(value, bool)

@@ -1,4 +1,4 @@
-"""Is a concept consistent? The C2-score: how alike what a concept points at looks to another model.
+"""Is a concept consistent? The C2-score: how similar its regions look to another model.
 
 Each image of a concept has an encoding: the mean of a foundation model's feature map, weighted by
 where the concept is. The score is the mean cosine over pairs of images, weighted by how present
@@ -27,7 +27,7 @@ from registry.suggest import nearest
 Floats = NDArray[np.float64]
 
 CONCEPT, WHOLE, RANDOM = MAPS = "concept", "whole", "random"
-"""What weighted an encoding: a concept's map, the whole image alike, or random numbers."""
+"""What weighted an encoding: a concept's map, the whole image equally, or random numbers."""
 
 ROWS = 8192  # encodings that are read at once
 
@@ -69,7 +69,7 @@ def c2_score(
             raise ValueError(f"centre {middle.shape}; expected {rows.shape[1:]}, (feature,)")
         rows = rows - middle
     largest = weights.max(initial=0)
-    sums = PairSums(1, rows.shape[1])
+    sums = PairSums(np.zeros(1, dtype=np.int64), rows.shape[1])
     sums.add(np.zeros(len(rows), dtype=np.int64), rows, weights / largest if largest else weights)
     return float(sums.scores[0])
 
@@ -109,25 +109,46 @@ class PairSums:
 
     Parameters
     ----------
-    n_groups, n_features : int
-        Groups (concepts), and length of an encoding.
+    groups : ndarray
+        (group,) ascending numbers of the groups (concepts).
+    n_features : int
+        Length of an encoding.
+
+    Attributes
+    ----------
+    counts, empty : ndarray
+        (group,) encodings, and maps without a positive part, which have none.
+    pixels : ndarray
+        (group,) sum over the encodings of the pixels of their maps.
     """
 
-    def __init__(self, n_groups: int, n_features: int):
-        self.counts = np.zeros(n_groups, dtype=np.int64)
-        self._directions = np.zeros((n_groups, n_features))
-        self._weights = np.zeros(n_groups)
-        self._cosines = np.zeros(n_groups)
-        self._products = np.zeros(n_groups)
+    def __init__(self, groups: NDArray[np.integer], n_features: int):
+        self.groups = groups
+        self.counts, self.empty = np.zeros((2, len(groups)), dtype=np.int64)
+        self.pixels, self._weights, self._cosines, self._products = np.zeros((4, len(groups)))
+        self._directions = np.zeros((len(groups), n_features))
 
-    def add(self, groups: NDArray[np.integer], encodings: Floats, presence: Floats) -> None:
-        """Add encodings (sample, feature) of groups (sample,), in any order."""
-        if not len(groups):
+    def add_block(self, block: xr.Dataset, centre: Floats) -> None:
+        """Add encodings of these groups minus the centre; those of NaN are of empty maps."""
+        group = block["group"].values
+        index = np.searchsorted(self.groups, group).clip(max=max(len(self.groups) - 1, 0))
+        if not np.array_equal(self.groups[index], group):
+            unknown = sorted(set(group.tolist()) - set(self.groups.tolist()))
+            raise ValueError(f"encodings of {unknown[:3]}, which are no coordinates")
+        rows = block["encoding"].values.astype(np.float64) - centre
+        encoded = ~np.isnan(rows).any(axis=1)
+        np.add.at(self.empty, index[~encoded], 1)
+        np.add.at(self.pixels, index[encoded], block["pixels"].values[encoded])
+        self.add(index[encoded], rows[encoded], block["presence"].values[encoded].astype(float))
+
+    def add(self, index: NDArray[np.integer], encodings: Floats, presence: Floats) -> None:
+        """Add encodings (sample, feature) of groups by their index (sample,), in any order."""
+        if not len(index):
             return
-        order = np.argsort(groups, kind="stable")
-        starts = np.flatnonzero(np.diff(groups[order])) + 1
+        order = np.argsort(index, kind="stable")
+        starts = np.flatnonzero(np.diff(index[order])) + 1
         for rows in np.split(order, starts):
-            self._add_group(int(groups[rows[0]]), encodings[rows], presence[rows])
+            self._add_group(int(index[rows[0]]), encodings[rows], presence[rows])
 
     def _add_group(self, group: int, encodings: Floats, presence: Floats) -> None:
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -200,9 +221,9 @@ def score_encodings(
     """
     concepts, n_channels = encodings["concept"].values, encodings.sizes["channel"]
     centre = _dataset_mean(encodings) if centred else np.zeros(n_channels)
-    of_concepts = _Tally(concepts, n_channels)
+    of_concepts = PairSums(concepts, n_channels)
     baselines = encodings["group"].values[encodings["map"].values == RANDOM]
-    of_random = _Tally(np.unique(baselines).astype(np.int64), n_channels)
+    of_random = PairSums(np.unique(baselines).astype(np.int64), n_channels)
     for done, block in _blocks(encodings):
         kind = block["map"].values
         of_concepts.add_block(block.isel(sample=kind == CONCEPT), centre)
@@ -229,32 +250,6 @@ def score_encodings(
             "bin": np.linspace(-1, 1, n_bins + 1)[:-1],
         },
     )
-
-
-class _Tally(PairSums):
-    """Pair sums of named groups; counts maps without a positive part, and pixels of the others."""
-
-    def __init__(self, groups: NDArray[np.integer], n_features: int):
-        super().__init__(len(groups), n_features)
-        self.groups = groups
-        self.empty = np.zeros(len(groups), dtype=np.int64)
-        self.pixels = np.zeros(len(groups))
-
-    def add_block(self, block: xr.Dataset, centre: Floats) -> None:
-        """Add encodings of these groups less the centre; those of NaN are of empty maps."""
-        index = self._indices(block["group"].values)
-        rows = block["encoding"].values.astype(np.float64) - centre
-        encoded = ~np.isnan(rows).any(axis=1)
-        np.add.at(self.empty, index[~encoded], 1)
-        np.add.at(self.pixels, index[encoded], block["pixels"].values[encoded])
-        self.add(index[encoded], rows[encoded], block["presence"].values[encoded].astype(float))
-
-    def _indices(self, group: NDArray[np.integer]) -> NDArray[np.integer]:
-        index = np.searchsorted(self.groups, group).clip(max=max(len(self.groups) - 1, 0))
-        if not np.array_equal(self.groups[index], group):
-            unknown = sorted(set(group.tolist()) - set(self.groups.tolist()))
-            raise ValueError(f"encodings of {unknown[:3]}, which are no coordinates")
-        return index
 
 
 def _blocks(encodings: xr.Dataset) -> Iterator[tuple[int, xr.Dataset]]:

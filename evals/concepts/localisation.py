@@ -9,15 +9,15 @@ Three measures of one map and one mask, each in [0, 1]:
 - *iou*: intersection over union of the mask and the fewest cells that hold a stated fraction of the
   positive part.
 
-Beside each stands what chance gives: a map without any place (of uniform value, of one random
-cell, of as many random cells), and the concept's own maps laid on the masks of its other images,
+Each is compared with chance: with a map that carries no location (of uniform value, of one random
+cell, of as many random cells), and with the concept's own maps on the masks of its other images,
 which know where such objects usually are, and nothing else.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -104,9 +104,9 @@ def compare(
     Returns
     -------
     score, chance : ndarray
-        (measure, map, mask), in the order of `MEASURES`: what is measured, and what a map without
-        any place gives. The chance of an IoU is that of the expected overlap, which lies a little
-        below the expected IoU.
+        (measure, map, mask), in the order of `MEASURES`: what is measured, and the same for a map
+        that carries no location. The chance of an IoU is that of the expected overlap, which lies
+        a little below the expected IoU.
     """
     flat = masks.reshape(len(masks), -1).astype(np.float64)
     near = flat if not tolerance else np.stack([_near(mask, tolerance) for mask in masks])
@@ -169,11 +169,11 @@ def localise(
     rows = []
     for start in range(0, len(name_of), BLOCK):
         some = maps[["map", "image"]].isel(concept=slice(start, start + BLOCK)).load()
-        scenes = _Scenes.of(masks, some["image"].values)
+        own = _read_masks(masks, some["image"].values)
         for index in range(some.sizes["concept"]):
             one, name = some.isel(concept=index), name_of[start + index]
             generator = np.random.default_rng([options.seed, int(one["concept"])])
-            rows.append(_localise_one(one, scenes, name, options, generator))
+            rows.append(_localise_one(one, own, name, options, generator))
         progress(start + some.sizes["concept"], len(name_of))
     dims = ("concept", "measure", "rank")
     found = {key: np.stack([row[key] for row in rows]) for key in rows[0]}
@@ -191,54 +191,32 @@ def localise(
     return named.merge(_summarise(named, set(masks["label"].values.astype(str).tolist())))
 
 
-@dataclass(frozen=True)
-class _Scenes:
-    """Masks of some images, by their ids, and the labels that objects carry."""
+def _read_masks(masks: xr.Dataset, images: np.ndarray) -> xr.Dataset:
+    """Return the masks of images in memory, "" passed over."""
+    ids = sorted(set(images.astype(str).ravel().tolist()) - {""})
+    indices = masks.indexes["image"].get_indexer(ids)
+    if (indices < 0).any():
+        missing = [name for name, index in zip(ids, indices, strict=True) if index < 0]
+        raise ValueError(f"masks lack {len(missing)} images, as {missing[0]!r}")
+    own = masks[["mask", "carries"]].isel(image=indices).load().astype(bool)
+    return own.transpose("image", "object", "label", "y", "x")
 
-    mask: np.ndarray
-    carries: np.ndarray
-    labels: Sequence[str]
-    row: dict[str, int]
 
-    @classmethod
-    def of(cls, masks: xr.Dataset, images: np.ndarray) -> _Scenes:
-        """Read the masks of images, "" passed over.
+def _masks_by_label(
+    masks: xr.Dataset, images: np.ndarray
+) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Yield every label, which of the images show it, and its masks in them.
 
-        Raises
-        ------
-        ValueError
-            If there are none of an image.
-        """
-        ids = sorted(set(images.astype(str).ravel().tolist()) - {""})
-        indices = masks.indexes["image"].get_indexer(ids)
-        if (indices < 0).any():
-            missing = [name for name, index in zip(ids, indices, strict=True) if index < 0]
-            raise ValueError(f"masks lack {len(missing)} images, as {missing[0]!r}")
-        own = masks[["mask", "carries"]].isel(image=indices).load()
-        return cls(
-            own["mask"].transpose("image", "object", "y", "x").values.astype(bool),
-            own["carries"].transpose("image", "object", "label").values.astype(bool),
-            own["label"].values.astype(str).tolist(),
-            {name: row for row, name in enumerate(ids)},
-        )
-
-    def rows(self, images: np.ndarray) -> np.ndarray:
-        """Return the rows of images."""
-        return np.array([self.row[name] for name in images.tolist()], dtype=np.int64)
-
-    def of_labels(self, rows: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """Return for every label the images that show it, of some, and its masks in them.
-
-        An image's mask of a label is the union of those of the objects that carry it.
-        """
-        objects, carries = self.mask[rows], self.carries[rows]
-        masks = {}
-        for label in np.flatnonzero(carries.any(axis=(0, 1))).tolist():
-            own = (objects & carries[:, :, label, None, None]).any(axis=1)
-            shown = np.flatnonzero(own.any(axis=(1, 2)))
-            if len(shown):
-                masks[self.labels[label]] = shown, own[shown]
-        return masks
+    An image's mask of a label is the union of those of the objects that carry it.
+    """
+    rows = masks.indexes["image"].get_indexer(images)
+    objects, carries = masks["mask"].values[rows], masks["carries"].values[rows]
+    labels = masks["label"].values.astype(str).tolist()
+    for label in np.flatnonzero(carries.any(axis=(0, 1))).tolist():
+        own = (objects & carries[:, :, label, None, None]).any(axis=1)
+        shown = np.flatnonzero(own.any(axis=(1, 2)))
+        if len(shown):
+            yield labels[label], shown, own[shown]
 
 
 def _names_of(concepts: np.ndarray, given: Shaped | Sequence[str] | None) -> list[str]:
@@ -254,43 +232,36 @@ def _names_of(concepts: np.ndarray, given: Shaped | Sequence[str] | None) -> lis
 
 def _localise_one(
     one: xr.Dataset,
-    scenes: _Scenes,
+    masks: xr.Dataset,
     name: str,
     options: LocalisationOptions,
     generator: np.random.Generator,
-) -> dict[str, np.ndarray | int]:
+) -> dict[str, Any]:
     """Return what is known of one concept."""
     images, maps = one["image"].values.astype(str), one["map"].values
-    kept = (images != "") & (maps > 0).any(axis=(1, 2))
-    n_images, n_empty = int((images != "").sum()), int(((images != "") & ~kept).sum())
-    nothing = np.full(len(MEASURES), np.nan)
-    found: dict[str, np.ndarray | int] = {"n_images": n_images, "n_empty": n_empty, "n_shown": 0}
-    found |= dict.fromkeys(_OF_A_NAME, nothing)
+    is_mapped = images != ""
+    kept = is_mapped & (maps > 0).any(axis=(1, 2))
+    n_measures = len(MEASURES)
+    nothing = np.empty((n_measures, 0, 0)), np.empty((n_measures, 0))
+    found: dict[str, Any] = {
+        "n_images": int(is_mapped.sum()),
+        "n_empty": int((is_mapped & ~kept).sum()),
+        "n_shown": 0,
+        "gain": np.full(n_measures, np.nan),
+        **_describe(*nothing, options, generator),
+    }
     gains: dict[str, np.ndarray] = {}
     if kept.any():
         locations = Locations.of(maps[kept], options.mass)
-        for label, (shown, masks) in scenes.of_labels(scenes.rows(images[kept])).items():
+        for label, shown, own_masks in _masks_by_label(masks, images[kept]):
             own = Locations(locations.peak[shown], locations.energy[shown], locations.top[shown])
-            score, chance = compare(own, masks, options.tolerance)
+            score, chance = compare(own, own_masks, options.tolerance)
             own_score, own_chance = (np.diagonal(one, axis1=1, axis2=2) for one in (score, chance))
             gains[label] = (own_score - own_chance).sum(axis=1) / kept.sum()
             if label == name:
                 found |= _describe(score, own_chance, options, generator)
                 found |= {"n_shown": len(shown), "gain": gains[label]}
     return found | _rank(gains, options.n_ranks)
-
-
-_OF_A_NAME = (
-    "score",
-    "interval_low",
-    "interval_high",
-    "chance",
-    "elsewhere",
-    "lift",
-    "lift_low",
-    "lift_high",
-    "gain",
-)
 
 
 def _describe(
@@ -303,18 +274,18 @@ def _describe(
     own_score = np.diagonal(score, axis1=1, axis2=2)
     n_images = own_score.shape[1]
     others = score.sum(axis=(1, 2)) - own_score.sum(axis=1)
-    intervals = [
-        _interval(values, options, generator) for values in (own_score, own_score - own_chance)
-    ]
+    lift = own_score - own_chance
+    low, high = _interval(own_score, options, generator)
+    lift_low, lift_high = _interval(lift, options, generator)
     return {
-        "score": own_score.mean(axis=1),
-        "interval_low": intervals[0][0],
-        "interval_high": intervals[0][1],
-        "chance": own_chance.mean(axis=1),
+        "score": mean_defined(own_score, axis=1),
+        "interval_low": low,
+        "interval_high": high,
+        "chance": mean_defined(own_chance, axis=1),
         "elsewhere": divide(others, np.array(n_images * (n_images - 1))),
-        "lift": (own_score - own_chance).mean(axis=1),
-        "lift_low": intervals[1][0],
-        "lift_high": intervals[1][1],
+        "lift": mean_defined(lift, axis=1),
+        "lift_low": lift_low,
+        "lift_high": lift_high,
     }
 
 

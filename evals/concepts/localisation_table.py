@@ -39,10 +39,10 @@ def localisation_table(localised: xr.Dataset, most: int = 15) -> str:
     Returns
     -------
     str
-        A line for each measure: mean score of names in the images that show them, what a map
-        without any place gives, what the same maps give on the masks of other images, the share
-        of concepts whose interval lies above chance, and the share whose name no label exceeds.
-        Then a line for each concept.
+        A line for each measure: mean score of names in the images that show them, the same for a
+        map that carries no location, the same maps on the masks of other images, the fraction of
+        concepts whose interval lies above chance, and of those whose name no label exceeds. Then a
+        line for each concept.
     """
     return "\n".join([BY_MEASURE.text(localised), _concepts(localised, most), _remarks(localised)])
 

@@ -1,4 +1,4 @@
-"""Which concepts come back: two sets of concepts matched one to one.
+"""Which concepts are recovered on retraining: two sets of concepts matched one to one.
 
 Concepts of one network's layer that were learnt twice (from another seed, with another k) are
 compared by two bases. *decoder*: the cosine of their directions in the layer; *presence*: the
@@ -101,13 +101,14 @@ def compare_decoders(one: AnyArray, other: AnyArray) -> np.ndarray:
         If the directions are of different numbers of channels.
     """
     directions = _directions(one), _directions(other)
-    n_channels = [held.shape[1] for held in directions]
+    n_channels = [rows.shape[1] for rows in directions]
     if n_channels[0] != n_channels[1]:
         raise ValueError(
             f"decoders have {n_channels[0]} and {n_channels[1]} channels; "
             "expected concepts of the same layer"
         )
-    return cosines(*directions)
+    units = [divide(rows, np.linalg.norm(rows, axis=1, keepdims=True)) for rows in directions]
+    return np.asarray(np.clip(units[0] @ units[1].T, -1, 1))
 
 
 def _take_decoder(decoder: AnyArray) -> xr.DataArray:
@@ -120,15 +121,6 @@ def _take_decoder(decoder: AnyArray) -> xr.DataArray:
 
 def _directions(decoder: AnyArray) -> np.ndarray:
     return _take_decoder(decoder).values.astype(np.float64)
-
-
-def cosines(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Return the cosines of all pairs of rows, NaN where one of them is 0."""
-    units = []
-    for rows in (one, other):
-        norms = np.linalg.norm(rows, axis=1, keepdims=True)
-        units.append(divide(rows, norms))
-    return np.asarray(np.clip(units[0] @ units[1].T, -1, 1))
 
 
 def compare_presences(
@@ -230,7 +222,7 @@ def match_sets(
     -------
     xr.Dataset
         Of schema ``matching``. Concepts that are the same in every image are matched to none and
-        are left out of all shares, where presences are known. Shares are of the smaller set's
+        are left out of all fractions, where presences are known. These are of the smaller set's
         size, since no more can be matched; intervals are by redrawing the concepts of ``one``.
 
     Raises
@@ -400,7 +392,7 @@ def _layer(given: registry.Input) -> tuple[str, str, str, str]:
 
 
 def matching_table(matched: xr.Dataset) -> str:
-    """Return what fraction of concepts comes back, by every basis, beside that of the null.
+    """Return what fraction of concepts is matched, by every basis, beside that of the null.
 
     Parameters
     ----------

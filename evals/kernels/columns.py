@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Protocol, TypeAlias
 
@@ -94,11 +94,6 @@ class Columns:
         """Return consecutive runs of at most ``size`` columns."""
         starts = range(0, self.n_columns, size)
         return [slice(start, min(start + size, self.n_columns)) for start in starts]
-
-    def blocks(self, size: int) -> Iterator[Block]:
-        """Yield consecutive blocks of at most ``size`` columns, in the smallest type of `block`."""
-        for columns in self.slices(size):
-            yield self.block(columns.start, columns.stop, dtype=None)
 
     def take(self, inputs: np.ndarray) -> Columns:
         """Return the columns of some inputs, by position (input,)."""

@@ -58,14 +58,11 @@ class Ranking:
         """
         n_inputs, n_columns = block.shape
         columns = [_rank_column(*_column(block, j), n_inputs, depth) for j in range(n_columns)]
-        return cls(
-            n_inputs,
-            _starts(np.array([len(column.inputs) for column in columns], dtype=np.int64)),
-            np.concatenate([column.inputs for column in columns]),
-            np.concatenate([column.is_last for column in columns]),
-            np.array([column.n_positive for column in columns], dtype=np.int64),
-            np.array([column.n_nonnegative for column in columns], dtype=np.int64),
-        )
+        inputs, is_last, *counts = zip(*columns, strict=True)
+        starts = _starts(np.array([len(own) for own in inputs], dtype=np.int64))
+        n_positive, n_nonnegative = (np.array(own, dtype=np.int64) for own in counts)
+        stored = np.concatenate(inputs), np.concatenate(is_last)
+        return cls(n_inputs, starts, *stored, n_positive, n_nonnegative)
 
     @classmethod
     def of_binary(cls, block: Block) -> Ranking:
@@ -145,14 +142,6 @@ class Ranking:
         return Indicators(sparse.csc_array((ones, inputs, _starts(lengths)), shape=shape))
 
 
-@dataclass(frozen=True)
-class _RankedColumn:
-    inputs: np.ndarray
-    is_last: np.ndarray
-    n_positive: int
-    n_nonnegative: int
-
-
 def _small(n_inputs: int) -> type[np.integer]:
     return np.uint16 if n_inputs <= SMALL_INPUTS else np.int32
 
@@ -172,7 +161,8 @@ def _column(block: Block, j: int) -> tuple[np.ndarray | None, np.ndarray]:
 
 def _rank_column(
     inputs: np.ndarray | None, values: np.ndarray, n_inputs: int, depth: int | None
-) -> _RankedColumn:
+) -> tuple[np.ndarray, np.ndarray, int, int]:
+    """Return inputs and ``is_last`` of a ranked column, its positive and nonnegative inputs."""
     n_positive = int(np.count_nonzero(values > 0))
     n_nonnegative = n_inputs if inputs is not None else int(np.count_nonzero(values >= 0))
     if inputs is None and depth is None:
@@ -180,12 +170,12 @@ def _rank_column(
         ends = np.flatnonzero(is_last[:-1])
         n_stored = ends[-1] + 1 if len(ends) else 0
         order = order[:n_stored].astype(_small(n_inputs))
-        return _RankedColumn(order, is_last[:n_stored], n_positive, n_nonnegative)
+        return order, is_last[:n_stored], n_positive, n_nonnegative
     if inputs is None:
         inputs = _find_highest(values, depth or n_inputs)
         values = values[inputs]
     order, is_last = _sort(values)
-    return _RankedColumn(inputs[order].astype(_small(n_inputs)), is_last, n_positive, n_nonnegative)
+    return inputs[order].astype(_small(n_inputs)), is_last, n_positive, n_nonnegative
 
 
 def _find_highest(values: np.ndarray, depth: int) -> np.ndarray:

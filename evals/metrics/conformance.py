@@ -1,4 +1,4 @@
-"""What every metric owes to those who walk the table: checked for any row, built in or not.
+"""Contract tests for metrics, of any row of the table, built in or not.
 
 A metric that somebody adds is scored block by block, in threads, on inputs in any order, from any
 container, and shown beside its bounds. Whatever breaks that is found here.
@@ -44,16 +44,10 @@ class Subject:
     activations: np.ndarray
     labels: np.ndarray
 
-    @classmethod
-    def of(cls, row: Metric, n_inputs: int = 300, seed: int = 0) -> Subject:
-        """Return a metric with data of its own."""
-        rng = np.random.default_rng(seed)
-        return cls(row, *_draw(rng, n_inputs))
-
     def score(
         self, activations: object = None, labels: object = None, **options: int
     ) -> np.ndarray:
-        """Return the scores (neuron, concept) of these data, or of others in their place."""
+        """Return the scores (neuron, concept) of these data, or of others instead."""
         a = self.activations if activations is None else activations
         c = self.labels if labels is None else labels
         return score_arrays([self.row], a, c, Parameters(ALPHA), **options)[self.row.name]
@@ -71,7 +65,7 @@ class Subject:
         )
 
 
-def _draw(rng: np.random.Generator, n_inputs: int) -> tuple[np.ndarray, np.ndarray]:
+def _draw(rng: np.random.Generator, n_inputs: int = 300) -> tuple[np.ndarray, np.ndarray]:
     normal = rng.normal(size=n_inputs)
     neurons = [
         normal,
@@ -96,7 +90,7 @@ def _draw(rng: np.random.Generator, n_inputs: int) -> tuple[np.ndarray, np.ndarr
 
 
 def examine(metric: str | Metric) -> list[str]:
-    """Return what is wrong with a metric, nothing for one that keeps all it owes.
+    """Return what is wrong with a metric, nothing for one that keeps the contract.
 
     Parameters
     ----------
@@ -114,10 +108,10 @@ def examine(metric: str | Metric) -> list[str]:
     []
     """
     row = find_metric(metric)
-    subject = Subject.of(row)
+    subject = Subject(row, *_draw(np.random.default_rng(0)))
     try:
         subject.score()
-    except Exception as error:  # a stranger's code may raise anything, which is what is told
+    except Exception as error:  # other people's code may raise anything, which is what is reported
         return [f"scores: {type(error).__name__}: {error}"]
     return [f"{name}: {fault}" for name, check in CHECKS.items() for fault in check(subject)]
 

@@ -37,7 +37,7 @@ def test_blocks_and_slabs(values, hold):
     np.testing.assert_array_equal(dense(read.block(2, 5)), values[:, 2:5].astype(float))
     np.testing.assert_array_equal(read.slab(3, 9), values[3:9].astype(float))
     assert dense(read.block(0, 1)).dtype == read.slab(0, 1).dtype == np.float64
-    joined = np.hstack([dense(block) for block in read.blocks(3)])
+    joined = np.hstack([dense(read.block(part.start, part.stop, None)) for part in read.slices(3)])
     np.testing.assert_array_equal(joined, values)
 
 

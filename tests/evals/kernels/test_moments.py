@@ -19,7 +19,9 @@ from tests.evals import oracles
 def moments_of(activations, labels):
     block = Columns(activations).block(0, activations.shape[1])
     columns = Columns(labels)
-    concepts = Description.join([Description.of(part) for part in columns.blocks(64)])
+    concepts = Description.join(
+        [Description.of(columns.block(part.start, part.stop, None)) for part in columns.slices(64)]
+    )
     return cross_moments(block, Description.of(block), columns, concepts)
 
 

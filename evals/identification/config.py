@@ -117,7 +117,7 @@ PUBLISHED: Mapping[str, Mapping[str, float]] = {
 
 ``cub-cbm``: 5,794 test images of CUB-200, the 112 attribute neurons of the concept bottleneck
 through a sigmoid, ground truth attributes. ``cub-cbm-shifted``: the same, 1 added to all
-activations in float32 (appendix E.2), which is why others than cosine differ in the fourth place.
+activations in float32 (appendix E.2), which is why others than cosine differ in the fourth digit.
 """
 
 

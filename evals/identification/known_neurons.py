@@ -2,7 +2,7 @@
 
 A metric is good where the known concept of a neuron scores above all wrong ones. How far it is so
 is the average precision of its scores, over all pairs of a neuron and a concept, as a detector of
-the right pairs. Every metric is given the parameters that are best by this on a few neurons, and
+the known pairs. Every metric is given the parameters that are best by this on a few neurons, and
 judged on the others (Oikarinen et al. 2025, arXiv 2506.05774, sections 4 and 5).
 """
 
@@ -29,7 +29,7 @@ LEAST_VALIDATION = 2
 LONG_NAMES = {
     "alpha": "fraction of inputs at which a neuron is active",
     "lam": "weight of how common a concept is",
-    "auprc": "average precision of scores as a detector of right pairs",
+    "auprc": "average precision of scores as a detector of ground-truth pairs",
 }
 SCORE_BYTES = 1 << 26  # of scores that are held at once
 ROUNDING = 1e-14  # of an average precision; two that differ do so by more
@@ -65,7 +65,7 @@ def validation_neurons(
     Raises
     ------
     ValueError
-        If nothing is left to be tested, or the share is none.
+        If nothing is left to be tested, or the fraction lies elsewhere.
     """
     if n_neurons <= LEAST_VALIDATION:
         raise ValueError(
@@ -82,7 +82,7 @@ def validation_neurons(
 
 
 def identification_auprc(scores: AnyArray, right: AnyArray) -> float:
-    """Return the average precision of scores as a detector of right pairs.
+    """Return the average precision of scores as a detector of ground-truth pairs.
 
     Over all pairs of a known neuron and a concept, ties grouped. An undefined score says nothing
     for its pair, so it counts as less than every defined one, whatever a metric's bounds; all
@@ -99,7 +99,7 @@ def identification_auprc(scores: AnyArray, right: AnyArray) -> float:
     Returns
     -------
     float
-        In (0, 1]; 1 where every right pair scores above every wrong one.
+        In (0, 1]; 1 where every ground-truth pair scores above every wrong one.
 
     Raises
     ------

@@ -106,10 +106,10 @@ def choose_names(
     progress : callable
         Told how many concepts of how many are done.
     sanity : mapping of str to str, optional
-        Metric to the verdict of its sanity tests, as "passes". Then only metrics that pass take
+        Metric to the verdict of the sanity check, as "passes". Then only metrics that pass take
         part in the consensus; without it, all do.
     right : array or sequence of str, optional
-        (neuron,) or (concept,) the label that is known to be right, "" where none is. Where none
+        (neuron,) or (concept,) the ground-truth label, "" where none is known. Where none
         of them is a label, the labels are of another kind, and none is known.
 
     Returns
@@ -123,7 +123,7 @@ def choose_names(
     ------
     AlignmentError, ValueError
         As :func:`evals.score`; where inputs have no names, or are fewer than two; and where some
-        right labels are labels, and others are not.
+        ground-truth labels are labels, and others are not.
     """
     naming = Namer.of(presence, labels, metrics, options, sanity=sanity, right=right)
     names = join_names(naming.parts(progress=progress))
@@ -155,11 +155,11 @@ class Namer:
     options : NamingOptions
         How.
     verdicts : tuple of str
-        (metric) of the sanity tests.
+        (metric,) of the sanity check.
     voting : ndarray
         (metric,) which metrics take part in the consensus.
     right : ndarray or None
-        (neuron,) index of the label that is known to be right, -1 where none is.
+        (neuron,) index of the ground-truth label, -1 where none is known.
     """
 
     presence: xr.DataArray
@@ -203,7 +203,7 @@ class Namer:
             voting=voters(verdicts, is_tested=sanity is not None),
             right=None
             if right is None
-            else _find_right(join_by_neuron(right, presence, "a label"), labels),
+            else _find_known(join_by_neuron(right, presence, "a label"), labels),
         )
 
     @property
@@ -223,13 +223,13 @@ class Namer:
         for start in range(first * self.part_size, self.n_concepts, self.part_size):
             stop = min(start + self.part_size, self.n_concepts)
 
-            def tell(done: int, start: int = start) -> None:
+            def report(done: int, start: int = start) -> None:
                 progress(start + done, self.n_concepts)
 
-            yield self._name(slice(start, stop), tell)
+            yield self._name(slice(start, stop), report)
             progress(stop, self.n_concepts)
 
-    def _name(self, concepts: slice, tell: Callable[[int], None]) -> xr.Dataset:
+    def _name(self, concepts: slice, report: Callable[[int], None]) -> xr.Dataset:
         """Name some concepts: choose on one half, score and redraw on the other."""
         choosing, scoring = self._read(concepts)
         right = None if self.right is None else self.right[concepts]
@@ -238,7 +238,7 @@ class Namer:
         consensus, votes = elect(best, self.voting)
         sought = np.concatenate([best, np.repeat(consensus[:, None, None], len(self.rows), 1)], 2)
         score = np.concatenate(list(self._look_up(scoring, sought)))
-        low, high = self._redraw(scoring, best[:, :, 0], tell)
+        low, high = self._redraw(scoring, best[:, :, 0], report)
         names, dims = self.label_names[best], ("concept", "metric", "rank")
         values: dict[str, tuple[tuple[str, ...], np.ndarray]] = {
             "name": (dims[:2], names[:, :, 0]),
@@ -313,7 +313,7 @@ class Namer:
         yield from map_statistics(look_up, presence, self.labels[1], **self._blocks)
 
     def _redraw(
-        self, presence: Columns, names: np.ndarray, tell: Callable[[int], None]
+        self, presence: Columns, names: np.ndarray, report: Callable[[int], None]
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the interval (concept, metric) of the scores of names, by redrawing the inputs."""
         options, labels = self.options, self.labels[1]
@@ -336,7 +336,7 @@ class Namer:
             return int(concepts.stop)
 
         for done in map_in_order(work, presence.slices(BOOTSTRAP_BLOCK), options.workers):
-            tell(done)
+            report(done)
         return intervals[0], intervals[1]
 
     def summarise(self, names: xr.Dataset) -> xr.Dataset:
@@ -437,7 +437,7 @@ def _tolerance(scores: np.ndarray) -> np.ndarray:
     return TIE * np.abs(np.where(np.isinf(scores), 0, scores))
 
 
-def _find_right(right: np.ndarray, labels: xr.DataArray) -> np.ndarray:
+def _find_known(right: np.ndarray, labels: xr.DataArray) -> np.ndarray:
     """Return the index of each ground-truth label (neuron,), -1 if unknown or all are others."""
     if np.isin(right.astype(str), labels["concept"].values.astype(str)).any():
         return find_concepts(right, labels)

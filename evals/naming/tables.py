@@ -73,7 +73,7 @@ SHOWN_NAMES = 20
 def names_table(names: xr.Dataset, most: int = 15) -> str:
     """Return the concepts that are named best, then what each metric is worth as a namer.
 
-    In this order because of a long text the end is what is seen.
+    In this order, since the end of a long text is what a console shows.
 
     Parameters
     ----------
@@ -87,9 +87,9 @@ def names_table(names: xr.Dataset, most: int = 15) -> str:
     str
         A line for each concept: its consensus, the votes for it, and its score by each voting
         metric, in as many tables as these take. Then a line for each metric: the verdict of its
-        sanity tests, whether it votes, how often its name is the consensus, mean score and margin
-        of its names, names that another label equals, and, where right labels are known, the
-        share that it names rightly.
+        sanity check, whether it votes, how often its name is the consensus, mean score and margin
+        of its names, names that another label equals, and, where the label is known, the
+        fraction of correct names.
     """
     parts = [_concepts(names, most), NAMERS.text(names), _remarks(names)]
     return "\n".join(parts)
@@ -106,7 +106,7 @@ def tested_note(names: xr.Dataset) -> str:
     forms = names["sanity_forms"].item() if "sanity_forms" in names else ""
     if forms == THEORETICAL:
         return "Metrics were tested theoretically only, on no real neurons."
-    return f"Sanity tests: {forms}." if forms else ""
+    return f"Sanity check: {forms}." if forms else ""
 
 
 def wrapped_table(
@@ -177,7 +177,7 @@ def _remarks(names: xr.Dataset) -> str:
         lines.append(f"Most often: {listed}{', …' if len(often) > SHOWN_NAMES else ''}.")
     if "n_right_known" in names and int(names["n_right_known"]):
         lines.append(
-            f"Of {int(names['n_right_known'])} whose right label is known, the consensus names "
-            f"{float(names['consensus_right_share']):.1%} rightly."
+            f"Of {int(names['n_right_known'])} whose label is known, the consensus names "
+            f"{float(names['consensus_right_share']):.1%} correctly."
         )
     return "\n".join(lines) + "\n"

@@ -1,1 +1,1 @@
-"""Sanity tests of metrics: do scores fall when labels are corrupted?"""
+"""Sanity check of metrics: do scores fall when labels are corrupted?"""

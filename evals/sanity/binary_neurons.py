@@ -136,7 +136,7 @@ class BinaryNeurons:
     def all_pairs(self) -> CountedStatistics:
         """Every neuron with every concept, on original, missing and extra labels.
 
-        In the place of draws stand the pairs; faults are those of the first draw.
+        Pairs stand where draws do elsewhere; faults are those of the first draw.
         """
         pairs = [
             self._cells(n_active, bands)

@@ -209,7 +209,7 @@ class Hierarchy:
     def subclasses(self, largest: float = LARGEST_SUBCLASS) -> np.ndarray:
         """Return what stands for each superclass (concept,) where labels are missing.
 
-        Its largest superclass of at most the share ``largest`` of its inputs; where it has none,
+        Its largest superclass of at most the fraction ``largest`` of its inputs; where it has none,
         its first class; -1 for what is no superclass. Of equal ones the first in the labels'
         order.
         """

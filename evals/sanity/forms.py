@@ -1,4 +1,4 @@
-"""The forms of the sanity tests together: theoretical, experimental, semantic."""
+"""The forms of the sanity check together: theoretical, experimental, semantic."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def _test_on_data(config: SanityConfig, inputs: registry.Inputs, run: registry.R
 def _summarise(config: SanityConfig, tested: xr.Dataset, real: xr.Dataset | None) -> xr.Dataset:
     """Add what is said of all metrics together."""
     passed = tested["passed"].values.tolist()
-    right = "none" if real is None else real.attrs["right_concepts"]
+    known = "none" if real is None else real.attrs["right_concepts"]
     return tested.assign(
         n_passing=passed.count("passes"),
         n_failing=passed.count("fails"),
@@ -126,8 +126,8 @@ def _summarise(config: SanityConfig, tested: xr.Dataset, real: xr.Dataset | None
         required=config.required,
         n_draws=config.n_draws,
         variant=(
-            f"kept {config.kept_share:g}, extra {config.extra_factor:g}; right concepts: {right}; "
-            f"ties: {config.compat or 'midranks'}"
+            f"kept {config.kept_share:g}, extra {config.extra_factor:g}; "
+            f"ground-truth concepts: {known}; ties: {config.compat or 'midranks'}"
         ),
     )
 

@@ -1,4 +1,4 @@
-"""The protocol of the sanity tests: what is corrupted, in how many forms, and what follows.
+"""The protocol of the sanity check: what is corrupted, in how many forms, and what follows.
 
 Oikarinen et al. 2025 (arXiv 2506.05774), section 4 and appendices E.1 and E.3.
 """
@@ -105,7 +105,7 @@ class Criterion:
         if not 0 <= self.epsilon < 1:
             raise ValueError(f"epsilon is a fraction of the range in [0, 1); got {self.epsilon!r}")
         if not 0 < self.required <= 1:
-            raise ValueError(f"required is a share in (0, 1]; got {self.required!r}")
+            raise ValueError(f"required is a fraction in (0, 1]; got {self.required!r}")
 
     def falls(self, change: np.ndarray) -> np.ndarray:
         """Return where a change, in units of the metric's range, is a fall."""
@@ -114,7 +114,7 @@ class Criterion:
     def judge(self, accuracy: float, error: float) -> str:
         """Return the verdict on a decrease accuracy with its standard error.
 
-        Undecided where the required share lies within two standard errors; "" for NaN.
+        Undecided where the required fraction lies within two standard errors; "" for NaN.
         """
         if math.isnan(accuracy):
             return NOT_RUN
@@ -125,7 +125,7 @@ class Criterion:
     def error_of(self, accuracy: np.ndarray, n_trials: np.ndarray) -> np.ndarray:
         """Return the standard error of a fraction of so many neurons, for `judge`.
 
-        At least that of a share which just suffices: by its own variance alone, 2 of 2 neurons
+        At least that of a fraction which just suffices: by its own variance alone, 2 of 2 neurons
         would leave no doubt.
         """
         variance = np.maximum(accuracy * (1 - accuracy), self.required * (1 - self.required))
@@ -181,10 +181,10 @@ def error_of_mean(variances: npt.ArrayLike) -> np.ndarray:
     return np.asarray(np.sqrt(held.sum(axis=-1)) / held.shape[-1])
 
 
-def wilson_interval(share: np.ndarray, n_trials: int) -> tuple[np.ndarray, np.ndarray]:
+def wilson_interval(fraction: np.ndarray, n_trials: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the 95 % interval of a fraction of so many trials (Wilson 1927), NaN for NaN."""
-    middle = (share + Z**2 / (2 * n_trials)) / (1 + Z**2 / n_trials)
-    spread = np.sqrt(share * (1 - share) / n_trials + (Z / (2 * n_trials)) ** 2)
+    middle = (fraction + Z**2 / (2 * n_trials)) / (1 + Z**2 / n_trials)
+    spread = np.sqrt(fraction * (1 - fraction) / n_trials + (Z / (2 * n_trials)) ** 2)
     half = Z * spread / (1 + Z**2 / n_trials)
     return np.maximum(middle - half, 0), np.minimum(middle + half, 1)
 

@@ -1,4 +1,4 @@
-"""What Oikarinen et al. 2025 publish of the sanity tests, and why ours differs where it does.
+"""What Oikarinen et al. 2025 publish of the sanity check, and why ours differs where it does.
 
 Decrease accuracies in per cent, on missing and on extra labels. *Theoretical*: table 2 of the
 paper (arXiv 2506.05774). *Experimental*: means over its eight settings. *Semantic*: appendix E.3,
@@ -88,7 +88,7 @@ OTHER_DATA = {
 
 
 def published_accuracy(metric: str, form: str, test: str) -> float:
-    """Return the published decrease accuracy as a share in [0, 1], NaN where there is none."""
+    """Return the published decrease accuracy in [0, 1], NaN where there is none."""
     cells = PUBLISHED[form].get(metric, (math.nan, math.nan))
     return round(cells[TESTS.index(test)] / 100, 6)
 
@@ -99,7 +99,7 @@ def lowest_published(metric: str) -> float:
     Returns
     -------
     float
-        A share in [0, 1], of which the paper asks 0.9 (section 4); NaN where none was published.
+        In [0, 1]; the paper asks for 0.9 (section 4); NaN where none was published.
     """
     forms = (THEORETICAL, EXPERIMENTAL)
     shares = [published_accuracy(metric, form, test) for form in forms for test in TESTS]
@@ -116,7 +116,7 @@ def explain_difference(
     metric, test : str
         Which cell.
     accuracy : float
-        What was found, a share.
+        What was found, in [0, 1].
     error : float
         Standard error of the difference: of what was found and of one published run together.
     same_verdict : bool

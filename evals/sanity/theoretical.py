@@ -91,7 +91,7 @@ def theoretical_sanity(
         (metric, test): ``decrease_accuracy``, mean rate over frequencies, its
         ``standard_error`` and 95 % interval ``decrease_accuracy_low`` and ``_high``, ``verdict``
         ("passes", "fails", "undecided": also where frequencies at which the mean fall may equal
-        epsilon decide alone), ``passed``; ``published``, the share that the paper
+        epsilon decide alone), ``passed``; ``published``, what the paper
         gives, where the setting is the paper's, ``published_error``, the standard error of one run
         of 1,000 draws, and ``difference``, why ours or its verdict differs, "" where it does not.
 

@@ -284,7 +284,9 @@ def find_concepts(right_concept: Shaped | Sequence[str], labels: AnyArray) -> np
     for neuron, name in enumerate(names.tolist()):
         if name not in index:
             hint = nearest(name, known.tolist())
-            raise ValueError(f"the right concept {name!r} of neuron {neuron} is no label{hint}")
+            raise ValueError(
+                f"the ground-truth concept {name!r} of neuron {neuron} is no label{hint}"
+            )
     return np.array([index[name] for name in names.tolist()], dtype=np.int64)
 
 
@@ -304,7 +306,7 @@ def require_indices(right: AnyArray, shape: tuple[int, ...]) -> np.ndarray:
         )
     if indices.size and (indices.min() < UNKNOWN or indices.max() >= shape[1]):
         raise ValueError(
-            f"a right concept lies in 0 to {shape[1] - 1}, or is {UNKNOWN} where not known; "
+            f"the index of a concept lies in 0 to {shape[1] - 1}, or is {UNKNOWN} where not known; "
             f"got {indices.min()} to {indices.max()}"
         )
     if (indices == UNKNOWN).all():

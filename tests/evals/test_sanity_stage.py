@@ -57,7 +57,7 @@ def test_without_inputs_metrics_are_tested_on_binary_neurons(tmp_path, capsys):
     assert tested.decrease_accuracy.sel(form=THEORETICAL).notnull().all()
     assert tested.decrease_accuracy.sel(form=[EXPERIMENTAL, SEMANTIC]).isnull().all()
     assert (tested.n_passing, tested.n_failing, tested.n_undecided) == (11, 12, 1)
-    assert "right concepts: none" in tested.variant.item()
+    assert "ground-truth concepts: none" in tested.variant.item()
     printed = capsys.readouterr().out
     assert "67.20" in printed
     assert "a coin toss" in printed
@@ -74,7 +74,7 @@ def test_with_inputs_real_neurons_are_tested_too(tmp_path, capsys):
     assert tested.seed.values.tolist() == [0, 1]
     assert (tested.decrease_accuracy.sel(form=EXPERIMENTAL, metric="cosine") == 1).all()
     assert tested.passed.values.tolist() == ["undecided", "fails"], "4 of 4 leave doubt, 0 none"
-    assert "right concepts: known" in tested.variant.item()
+    assert "ground-truth concepts: known" in tested.variant.item()
     assert f"experimental: on {N_CLASSES - 2} neurons" in capsys.readouterr().out
 
 
@@ -83,7 +83,7 @@ def test_concepts_are_hidden_neurons(tmp_path):
     given = make_inputs(tmp_path)
     inputs = {"activations": given["concepts"], "labels": given["labels"]}
     tested = run_stage(tmp_path, inputs, metrics=["cosine", "iou"], hidden_alpha=0.1, split="test")
-    assert "right concepts: of highest IoU" in tested.variant.item()
+    assert "ground-truth concepts: of highest IoU" in tested.variant.item()
     assert tested.alpha.sel(metric="iou") == 0.1
     assert (tested.decrease_accuracy.sel(form=EXPERIMENTAL, metric="cosine") == 1).all()
 

@@ -164,7 +164,7 @@ def make_sanity(experimental: str) -> xr.Dataset:
     ("experimental", "forms", "note"),
     [
         ("", "theoretical", "Metrics were tested theoretically only"),
-        ("fails", "theoretical, experimental", "Sanity tests: theoretical, experimental."),
+        ("fails", "theoretical, experimental", "Sanity check: theoretical, experimental."),
     ],
 )
 @pytest.mark.slow

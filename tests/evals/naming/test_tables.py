@@ -62,7 +62,7 @@ def test_right_names_are_told_where_they_are_known():
     )
     text = names_table(known)
     assert text.splitlines()[6].split()[-1] == "50.0%"
-    assert "Of 2 whose right label is known, the consensus names 50.0% rightly." in text
+    assert "Of 2 whose label is known, the consensus names 50.0% correctly." in text
 
 
 def test_on_what_metrics_were_tested_is_told_where_it_is_known():
@@ -70,7 +70,7 @@ def test_on_what_metrics_were_tested_is_told_where_it_is_known():
     only = names_table(names().assign(sanity_forms="theoretical"))
     assert "Metrics were tested theoretically only, on no real neurons." in only.splitlines()
     both = names_table(names().assign(sanity_forms="theoretical, experimental"))
-    assert "Sanity tests: theoretical, experimental." in both.splitlines()
+    assert "Sanity check: theoretical, experimental." in both.splitlines()
 
 
 def test_a_table_without_votes():

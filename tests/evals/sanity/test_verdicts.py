@@ -59,7 +59,7 @@ def test_few_neurons_leave_doubt_even_if_all_fall(n_neurons, verdict):
 def test_the_required_share_is_a_parameter():
     assert Criterion(required=1).judge(1.0, 0.0) == "passes"
     assert Criterion(required=0.5).judge(0.6, 0.01) == "passes"
-    with pytest.raises(ValueError, match="required is a share"):
+    with pytest.raises(ValueError, match="required is a fraction"):
         Criterion(required=0)
     with pytest.raises(ValueError, match="epsilon is a fraction"):
         Criterion(epsilon=-0.1)

@@ -31,8 +31,18 @@ Seed = Annotated[int, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 """Above 0."""
 
-Device = registry.Runtime[str]
-"""``auto``, ``cpu``, ``cuda``, …; it cannot change a result."""
+
+@dataclass(frozen=True, kw_only=True)
+class OnDevice:
+    """Where a stage computes.
+
+    Parameters
+    ----------
+    device : str
+        ``auto``, ``cpu``, ``cuda``, …; it cannot change a result.
+    """
+
+    device: registry.Runtime[str] = "auto"
 
 
 @dataclass(frozen=True)
@@ -49,7 +59,7 @@ class LabelConfig:
 
 
 @dataclass(frozen=True)
-class ScoreConfig(LabelConfig):
+class ScoreConfig(LabelConfig, OnDevice):
     """Configuration of ``fact.score_labels``.
 
     Parameters
@@ -61,14 +71,11 @@ class ScoreConfig(LabelConfig):
         Text for a label, with ``{}`` for its name.
     batch : int
         Images at a time.
-    device : str
-        ``auto``, ``cpu``, ``cuda``, ….
     """
 
     labels: Literal["dataset", "imagenet", "places365", "cub-attributes"] = "dataset"
     template: str = "{}"
     batch: Count = 32
-    device: Device = "auto"
 
     def __post_init__(self) -> None:
         if "{}" not in self.template:

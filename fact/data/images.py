@@ -208,13 +208,13 @@ class ImageIds:
             raise KeyError(f"{self.name} has no image {unknown[0]!r}{more}{near}")
         return np.array([self._row[name] for name in names], dtype=np.int64)
 
-    def _around(self, name: str, reach: int = 1000) -> set[str]:
+    def _around(self, name: str) -> set[str]:
         """Return the ids next to a name, in any split: near matches are sought among these."""
         known = sorted(self._row)
         tail = name.partition("/")[2]
         near_names = (name, *(f"{split}/{tail}" for split in self.splits))
         indices = [bisect.bisect(known, near) for near in near_names]
-        return {near for at in indices for near in known[max(at - reach, 0) : at + reach]}
+        return {near for at in indices for near in known[max(at - 1000, 0) : at + 1000]}
 
 
 def numbered_ids(split: str, count: int) -> Ids:

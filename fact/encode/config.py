@@ -7,12 +7,12 @@ from typing import Annotated
 
 from pydantic import Field
 
-from fact.data.config import Count, Device, Seed
+from fact.data.config import Count, OnDevice, Seed
 from fact.encode.encoders import EncoderChoice
 
 
 @dataclass(frozen=True)
-class EncodingConfig(EncoderChoice):
+class EncodingConfig(EncoderChoice, OnDevice):
     """What the stages that encode have in common, beside encoder and up-sampler.
 
     Parameters
@@ -28,15 +28,12 @@ class EncodingConfig(EncoderChoice):
         Draws random maps, and images where not all are taken.
     batch : int
         Images at a time.
-    device : str
-        ``auto``, ``cpu``, ``cuda``, ….
     """
 
     quantile: Annotated[float, Field(ge=0, le=1)] = 0.95
     least: Annotated[int, Field(ge=2)] = 10
     seed: Seed = 0
     batch: Count = 32
-    device: Device = "auto"
 
 
 @dataclass(frozen=True)
@@ -66,7 +63,7 @@ class CraftConceptsConfig(EncodingConfig):
 
 
 @dataclass(frozen=True)
-class FactorisationConfig:
+class FactorisationConfig(OnDevice):
     """Configuration of ``fact.fit_craft``.
 
     Parameters
@@ -87,8 +84,6 @@ class FactorisationConfig:
         Draws images, and the factorisations' start.
     batch : int
         Crops at a time.
-    device : str
-        ``auto``, ``cpu``, ``cuda``, ….
     """
 
     layer: str
@@ -99,4 +94,3 @@ class FactorisationConfig:
     iterations: Count = 200
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     batch: Count = 64
-    device: Device = "auto"

@@ -153,7 +153,6 @@ def small_vit(
     temperature: float | None = None,
     geometry: Geometry | None = None,
     seed: int = 0,
-    name: str = "small-vit",
 ) -> Network:
     """Return a small untrained B-cos ViT, whose layers put out tokens.
 
@@ -176,8 +175,6 @@ def small_vit(
         How an image is resized and cropped; to ``image_size`` by default.
     seed : int
         Draws the initial weights.
-    name : str
-        Name of the network.
 
     Raises
     ------
@@ -189,16 +186,10 @@ def small_vit(
             f"image_size {image_size}, patch_size {patch_size}, dim {dim}, heads {heads}; expected "
             "image_size a multiple of patch_size, dim one of 4 and of heads, at least 8"
         )
-    settings = {
-        "image_size": image_size,
-        "patch_size": patch_size,
-        "dim": dim,
-        "depth": depth,
-        "heads": heads,
-        "temperature": temperature,
-    }
+    sizes = {"image_size": image_size, "patch_size": patch_size, "dim": dim}
+    settings = {**sizes, "depth": depth, "heads": heads, "temperature": temperature}
     geometry = geometry or Geometry(image_size, image_size)
-    return _built("small-vit", classes, settings, geometry, seed, name)
+    return _built("small-vit", classes, settings, geometry, seed, "small-vit")
 
 
 @builder("bcos")

@@ -7,12 +7,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from fact.data.config import Count, Device, Positive, Seed
+from fact.data.config import Count, OnDevice, Positive, Seed
 from registry import Formerly
 
 
 @dataclass(frozen=True)
-class ClassifierConfig:
+class ClassifierConfig(OnDevice):
     """Configuration of ``fact.train_classifier``.
 
     Parameters
@@ -39,8 +39,6 @@ class ClassifierConfig:
         Names of the splits.
     seed : int
         Draws weights, order of images and mirrors.
-    device : str
-        ``auto``, ``cpu``, ``cuda``, ….
     """
 
     architecture: Literal["small-bcos", "small-vit"] = "small-bcos"
@@ -62,7 +60,6 @@ class ClassifierConfig:
     train_split: str = "train"
     test_split: str = "test"
     seed: Seed = 0
-    device: Device = "auto"
 
     def __post_init__(self) -> None:
         if len(self.channels) != len(self.strides):

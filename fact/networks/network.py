@@ -228,7 +228,7 @@ class Network:
 
 
 def predict_logits(
-    network: Network, images: ImageDataset, ids: NDArray[np.str_], batch: int = 256
+    network: Network, images: ImageDataset, ids: NDArray[np.str_]
 ) -> NDArray[np.float32]:
     """Return the logits of images before the bias, ``(image, class)``.
 
@@ -240,13 +240,11 @@ def predict_logits(
         Where to read.
     ids : ndarray of str, (image,)
         What to read.
-    batch : int
-        Images at a time.
     """
     with torch.no_grad():
         parts = [
             network.logits(network.encode(pixels)).float().cpu().numpy()
-            for _, pixels in batches(images, ids, batch, network.geometry)
+            for _, pixels in batches(images, ids, 256, network.geometry)
         ]
     return np.concatenate(parts)
 

@@ -8,12 +8,12 @@ from typing import Annotated
 from pydantic import Field
 
 import registry
-from fact.data.config import Count, Device, Positive, Seed
+from fact.data.config import Count, OnDevice, Positive, Seed
 from registry import Formerly
 
 
 @dataclass(frozen=True)
-class FeatureConfig:
+class FeatureConfig(OnDevice):
     """Configuration of ``fact.collect_features``.
 
     Parameters
@@ -32,8 +32,6 @@ class FeatureConfig:
         Images at a time.
     seed : int
         Draws the images that are held out, and the positions.
-    device : str
-        ``auto``, ``cpu``, ``cuda``, ….
     """
 
     layer: str
@@ -42,11 +40,10 @@ class FeatureConfig:
     held_out_per_class: Annotated[int, Field(ge=0)] = 50
     batch: Count = 256
     seed: Seed = 0
-    device: Device = "auto"
 
 
 @dataclass(frozen=True)
-class SAEConfig:
+class SAEConfig(OnDevice):
     """Configuration of ``fact.train_sae``.
 
     Parameters
@@ -76,8 +73,6 @@ class SAEConfig:
         Bytes that samples in memory may take.
     checkpoint_seconds : float
         Seconds between saved states, from which a stopped training goes on.
-    device : str
-        ``auto``, ``cpu``, ``cuda``, ….
     """
 
     n_concepts: Count = 512
@@ -93,7 +88,6 @@ class SAEConfig:
     seed: Seed = 0
     memory: Annotated[int, Field(ge=2**20)] = 2**30
     checkpoint_seconds: registry.Runtime[Annotated[float, Field(ge=0)]] = 60.0
-    device: Device = "auto"
 
     def __post_init__(self) -> None:
         if self.k > self.n_concepts:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from fact.data.config import Count, Device, Odd, Seed
+from fact.data.config import Count, Odd, OnDevice, Seed
 
 Pooling = Literal["mean", "max", "sum"]
 Transform = Literal["none", "softmax", "sigmoid"]
@@ -19,7 +19,7 @@ ORDERS: tuple[Order, ...] = ("contribution", "presence", "random")
 
 
 @dataclass(frozen=True, kw_only=True)
-class MeasureConfig:
+class MeasureConfig(OnDevice):
     """Configuration of ``fact.measure_concepts``.
 
     Parameters
@@ -30,14 +30,11 @@ class MeasureConfig:
         The logit that is explained: ``prediction``, ``label``, or the name of a class.
     batch : int
         Images at a time.
-    device : str
-        ``auto``, ``cpu``, ``cuda``, ….
     """
 
     split: str = "test"
     target: str = "prediction"
     batch: Count = 128
-    device: Device = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +51,7 @@ class ChannelConfig(MeasureConfig):
 
 
 @dataclass(frozen=True)
-class ActivationConfig:
+class ActivationConfig(OnDevice):
     """Configuration of ``fact.collect_activations``.
 
     Parameters
@@ -78,8 +75,6 @@ class ActivationConfig:
         The split to collect on.
     batch : int
         Images at a time.
-    device : str
-        ``auto``, ``cpu``, ``cuda``, ….
     """
 
     layer: str = ""
@@ -90,7 +85,6 @@ class ActivationConfig:
     match: Literal["name", "order"] = "name"
     split: str = "test"
     batch: Count = 128
-    device: Device = "auto"
 
     def __post_init__(self) -> None:
         if self.groups and self.layer:
@@ -98,7 +92,7 @@ class ActivationConfig:
 
 
 @dataclass(frozen=True)
-class GalleryConfig:
+class GalleryConfig(OnDevice):
     """Configuration of ``fact.draw_concepts``.
 
     Parameters
@@ -111,19 +105,16 @@ class GalleryConfig:
         Side of the box that the opacity is averaged over, in pixels; odd.
     pictures : bool
         Leave a PNG picture of each concept beside the dataset, ``pictures/concept-00003.png``.
-    device : str
-        ``auto``, ``cpu``, ``cuda``, ….
     """
 
     n_images: Count = 16
     most: Count | None = None
     smooth: Odd = 3
     pictures: bool = True
-    device: Device = "auto"
 
 
 @dataclass(frozen=True)
-class DecisionConfig:
+class DecisionConfig(OnDevice):
     """Configuration of ``fact.explain_decisions``.
 
     Parameters
@@ -138,8 +129,6 @@ class DecisionConfig:
         Side of the box that opacities are averaged over, in pixels; odd.
     pictures : bool
         Leave a PNG picture of each decision beside the dataset.
-    device : str
-        ``auto``, ``cpu``, ``cuda``, ….
     """
 
     images: tuple[str, ...] = ()
@@ -147,7 +136,6 @@ class DecisionConfig:
     most: Count = 6
     smooth: Odd = 3
     pictures: bool = True
-    device: Device = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,7 +173,7 @@ class InterventionPlan:
 
 
 @dataclass(frozen=True, kw_only=True)
-class InterventionConfig(InterventionPlan):
+class InterventionConfig(InterventionPlan, OnDevice):
     """Configuration of ``fact.intervene_concepts``: what :class:`InterventionPlan` has, and this.
 
     Parameters
@@ -197,18 +185,15 @@ class InterventionConfig(InterventionPlan):
         Draws of images for intervals of 95 %.
     batch : int
         Images at a time.
-    device : str
-        ``auto``, ``cpu``, ``cuda``, ….
     """
 
     n_images: Annotated[int, Field(ge=2)] = 200
     n_bootstrap: Annotated[int, Field(ge=2)] = 500
     batch: Count = 50
-    device: Device = "auto"
 
 
 @dataclass(frozen=True)
-class MapConfig:
+class MapConfig(OnDevice):
     """Configuration of ``fact.map_concepts``.
 
     Parameters
@@ -225,8 +210,6 @@ class MapConfig:
         over it. Maps take 4 bytes for each cell, image and concept.
     seed : int
         Draws images.
-    device : str
-        ``auto``, ``cpu``, ``cuda``, ….
     """
 
     n_images: Count = 16
@@ -234,7 +217,6 @@ class MapConfig:
     most: Count | None = None
     cell: Count = 1
     seed: Seed = 0
-    device: Device = "auto"
 
     def __post_init__(self) -> None:
         if self.images not in ("strongest", "random"):

@@ -181,20 +181,11 @@ def explain_image(
         "others": ((), float(others), "contributions of all others"),
         "position": ((), position, "part of the logit that comes through a positional embedding"),
     }
-    whole = (
-        traced[kept]
-        .merge(maps.isel(image=0))
-        .assign(
-            {
-                name: (dims, value, {"long_name": meaning, "units": "1"})
-                for name, (dims, value, meaning) in named.items()
-            }
-        )
-        .assign(
-            top_concept=("rank", shown, {"long_name": "index of the concept"}),
-            picture=(("y", "x", "colour"), pixels[0]),
-        )
-    )
+    whole = traced[kept].merge(maps.isel(image=0))
+    for name, (dims, value, meaning) in named.items():
+        whole[name] = dims, value, {"long_name": meaning, "units": "1"}
+    whole["top_concept"] = "rank", shown, {"long_name": "index of the concept"}
+    whole["picture"] = ("y", "x", "colour"), pixels[0]
     whole = whole.assign_coords({**pixel_coordinates(), "rank": np.arange(len(shown))})
     return whole.isel(rank=np.flatnonzero(shown != EMPTY))
 

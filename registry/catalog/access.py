@@ -23,7 +23,7 @@ from registry.mongo.database import URL_VARIABLE, Database, DatabaseError, conne
 from registry.mongo.queries import EVERYTHING, Scope, enter, find_metrics, sort_value, value_at
 from registry.plan.project import MissingInputsError, Project, open_project, recorded_input
 from registry.plan.task import Plan
-from registry.record.journal import Series, journal_root, journal_uids, read_journal
+from registry.record.journal import journal_root, journal_uids, read_journal
 from registry.store.durable import read_json
 from registry.store.manifest import MANIFEST
 from registry.store.schema import SchemaError
@@ -223,8 +223,12 @@ class Catalog:
             return {
                 n: {**c, "timestamps": list(map(utc, c["timestamps"]))} for n, c in curves.items()
             }
-        journal = read_journal(self._journal_of(run.uid))
-        return {name: _curve(series) for name, series in journal.metrics.items()}
+        curves = {}
+        for name, series in read_journal(self._journal_of(run.uid)).metrics.items():
+            times = [datetime.fromtimestamp(ms / 1000, UTC) for ms in series.column("timestamps")]
+            columns = {column: series.column(column) for column in ("steps", "values")}
+            curves[name] = {**columns, "timestamps": times}
+        return curves
 
     def console(self, run: RunView) -> str:
         """Return what a run printed."""
@@ -418,8 +422,3 @@ def _select(
     chosen = list(islice(filter(matches, records), most))
     chosen.sort(key=lambda run: sort_value(run, key), reverse=sort.startswith("-"))
     return chosen[:limit]
-
-
-def _curve(series: Series) -> dict[str, list[Any]]:
-    times = [datetime.fromtimestamp(ms / 1000, UTC) for ms in series.column("timestamps")]
-    return {"steps": series.column("steps"), "values": series.column("values"), "timestamps": times}

@@ -30,7 +30,6 @@ CONSOLE_LINES = 40
 
 
 def _catalog() -> Catalog:
-
     catalog = open_catalog()
     click.get_current_context().call_on_close(catalog.close)
     os.chdir(catalog.project.root)

@@ -36,29 +36,24 @@ MOST_CELLS = 1_000_000
 """Cells of one experiment beyond which a matrix is taken for a mistake."""
 
 
-def find_declaration(start: Path | None = None) -> Path:
+def find_declaration() -> Path:
     """Return the ``experiments.toml`` of this project.
 
-    Parameters
-    ----------
-    start : Path, optional
-        A folder; it and those above are searched. By default ``$FACTBOOK_PROJECT``, a folder or
-        the file itself, and without it the current folder.
+    ``$FACTBOOK_PROJECT`` names it or its folder; without, it is in the current folder or above.
 
     Raises
     ------
     DeclarationError
         If there is none.
     """
-    chosen = os.environ.get(PROJECT_VARIABLE)
-    if start is None and chosen:
+    if chosen := os.environ.get(PROJECT_VARIABLE):
         path = Path(chosen)
         file = (path / FILE_NAME if path.is_dir() else path).absolute()
         if not file.is_file():
             message = f"no such file (named by {PROJECT_VARIABLE})"
             raise DeclarationError((Fault("", message),), file)
         return file
-    folder = (start or Path.cwd()).absolute()
+    folder = Path.cwd()
     for candidate in (folder, *folder.parents):
         if (candidate / FILE_NAME).is_file():
             return candidate / FILE_NAME

@@ -144,7 +144,13 @@ def resolve_task(project: Project, stage: Stage, config: Mapping[str, Any]) -> R
         raise ConfigError(tuple(faults)) from error
     cell = graph.select_one(name)
     known = project.fingerprints(graph, cell.name)
-    declared = _declared(project, cell, known[cell.name])
+    same = (  # the declared cells of the experiment with this configuration and fingerprint
+        other
+        for other in project.graph.by_experiment.get(name, ())
+        if other.result_config == cell.result_config
+        and project.fingerprints(project.graph, other.name)[other.name] == known[cell.name]
+    )
+    declared = next(same, None)
     task = project.plan([cell.name], graph=graph).task(cell.name)
     planned = planned_task(project, task, graph)
     nearest_cells = [declared] if declared else project.graph.by_experiment.get(name, ())
@@ -172,17 +178,6 @@ def _check_values(stage: Stage, config: Mapping[str, Any], values: Mapping[str, 
         faults.extend(error.faults)
     if faults:
         raise ConfigError(tuple(faults))
-
-
-def _declared(project: Project, cell: Cell, fingerprint: str) -> Cell | None:
-    """Return the declared cell of the same experiment that has this fingerprint."""
-    for candidate in project.graph.by_experiment.get(cell.experiment, ()):
-        if candidate.result_config != cell.result_config:
-            continue
-        known = project.fingerprints(project.graph, candidate.name)
-        if known[candidate.name] == fingerprint:
-            return candidate
-    return None
 
 
 def _difference(declared: Cell, cell: Cell) -> dict[str, Any]:

@@ -188,18 +188,12 @@ def plain_document(value: Any) -> Any:
     return str(value) if kind is ObjectId else value
 
 
-def _leave_at_once() -> None:
-    """Let the process end without pymongo's threads, which sleep up to half a second.
+# At its end the process need not wait for pymongo's threads, which sleep up to half a second: its
+# closed clients have nothing left to do then, and the threads are daemons.
+with suppress(ImportError):
+    from pymongo.synchronous.monitor import _shutdown_resources
 
-    Its closed clients have nothing left to do then, and the threads are daemons.
-    """
-    with suppress(ImportError):
-        from pymongo.synchronous.monitor import _shutdown_resources
-
-        atexit.unregister(_shutdown_resources)
-
-
-_leave_at_once()
+    atexit.unregister(_shutdown_resources)
 
 
 def _open_embedded(

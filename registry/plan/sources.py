@@ -290,7 +290,8 @@ def content_identity(path: str | Path, cache: Path | None = None) -> str:
         If there is nothing at `path`, or it cannot be read, or changes meanwhile.
     """
     root = Path(path).expanduser().resolve()
-    cache = cache or _project_cache()
+    around = (Path.cwd(), *Path.cwd().parents)
+    cache = cache or next((f / CACHE for f in around if (f / "experiments.toml").is_file()), None)
     known = (read_json(cache) or {}) if cache else {}
     for _ in range(3):
         started = time.time_ns()
@@ -364,9 +365,3 @@ def _keep(cache: Path, entries: Mapping[str, Any]) -> None:
     with suppress(OSError, RuntimeError):
         cache.parent.mkdir(parents=True, exist_ok=True)
         write_json(cache, entries)
-
-
-def _project_cache() -> Path | None:
-    here = Path.cwd()
-    found = (f / CACHE for f in (here, *here.parents) if (f / "experiments.toml").is_file())
-    return next(found, None)

@@ -284,15 +284,12 @@ def note_death(folder: Path) -> bool:
             journal = read_journal(folder, with_metrics=False)
             noted = not journal.ended  # by now: somebody else may have been quicker
             if noted:
-                append_line(folder / EVENTS, _death(journal))
+                last_sign = journal.heartbeat or journal.start_time or datetime.now(UTC)
+                death = {"event": "died", "time": timestamp(last_sign), "status": "DIED"}
+                facts = {"death_noted": timestamp(datetime.now(UTC))}
+                append_line(folder / EVENTS, encode({**death, "facts": facts}))
     except (OSError, StoreError):  # full disk, or not ours to write
         return False
     with suppress(OSError, StoreError):
         write_status(folder, status_of(journal.refresh()))
     return noted
-
-
-def _death(journal: Journal) -> str:
-    last_sign = journal.heartbeat or journal.start_time or datetime.now(UTC)
-    facts = {"death_noted": timestamp(datetime.now(UTC))}
-    return encode({"event": "died", "time": timestamp(last_sign), "status": "DIED", "facts": facts})

@@ -97,7 +97,15 @@ class ContentDigest:
             raise TypeError(f"{name!r} is {dtype}; expected one of {', '.join(STORED_DTYPES)}")
         new = VariableDigest(is_coord, tuple(map(str, variable.dims)), dtype, variable.shape)
         old = self._variables.get(name)
-        return new if old is None or self._along not in new.dims else _grown(name, old, new)
+        if old is None or self._along not in new.dims:
+            return new
+        if (old.dims, old.dtype, old.shape[1:]) != (new.dims, new.dtype, new.shape[1:]):
+            raise StoreError(
+                f"{name!r} is {new.dtype} {new.dims} {new.shape}; "
+                f"earlier parts have {old.dtype} {old.dims} {old.shape}"
+            )
+        old.shape = (old.shape[0] + new.shape[0], *old.shape[1:])
+        return old
 
     def end(self, name: str, running: VariableDigest) -> None:
         """Take in a variable; one that does not grow must be the same in all parts."""
@@ -117,16 +125,6 @@ class ContentDigest:
     def hexdigest(self) -> str:
         """Return the digest of what was fed so far."""
         return hashlib.sha256(canonical_json(self.rows()).encode()).hexdigest()
-
-
-def _grown(name: str, old: VariableDigest, new: VariableDigest) -> VariableDigest:
-    if (old.dims, old.dtype, old.shape[1:]) != (new.dims, new.dtype, new.shape[1:]):
-        raise StoreError(
-            f"{name!r} is {new.dtype} {new.dims} {new.shape}; "
-            f"earlier parts have {old.dtype} {old.dims} {old.shape}"
-        )
-    old.shape = (old.shape[0] + new.shape[0], *old.shape[1:])
-    return old
 
 
 def blocks(variable: xr.Variable, step: int = 1) -> Iterator[tuple[slice, np.ndarray]]:

@@ -19,8 +19,6 @@ from registry.store.netcdf import read_file, reading, write_file
 from registry.store.schema import Schema, dtype_name
 
 _CLAIM = re.compile(rf"\.parts-(\d{{6}})-(\d{{6}}){re.escape(TEMPORARY)}")
-
-
 SUMMARY = "summary.nc"
 ROW_BYTES = 8 * 2**20
 """Size of the dask chunks in which parts are read, per variable: a compromise of rows and scans."""
@@ -402,23 +400,12 @@ def _require_unclaimed(folder: Path, parts: range | None = None) -> None:
     """Make sure that no writer who lives has claimed one of these parts, or any at all."""
     for path in folder.glob(f".parts-*{TEMPORARY}"):
         found = _CLAIM.fullmatch(path.name)
-        if found is None:
-            continue
-        start, stop = int(found[1]), int(found[2])
-        overlaps = parts is None or (start < parts.stop and parts.start < stop)
-        if overlaps and not _remove_if_dead(path):
-            raise StoreError(
-                f"parts {start} to {stop - 1} in {folder} are being written by another"
-            )
-
-
-def _remove_if_dead(path: Path) -> bool:
-    """Remove a claim that no process holds any more; return whether it is gone."""
-    if not path.exists():
-        return True
-    descriptor = lock(path, wait=False)
-    if descriptor is None:
-        return False
-    path.unlink(missing_ok=True)
-    os.close(descriptor)
-    return True
+        start, stop = map(int, found.groups()) if found else (0, 0)
+        overlaps = found and (parts is None or (start < parts.stop and parts.start < stop))
+        if overlaps and path.exists():
+            if (descriptor := lock(path, wait=False)) is None:
+                raise StoreError(
+                    f"parts {start} to {stop - 1} in {folder} are being written by another"
+                )
+            path.unlink(missing_ok=True)  # its writer died
+            os.close(descriptor)

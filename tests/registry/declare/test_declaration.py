@@ -543,8 +543,9 @@ def test_the_environment_names_the_project(tmp_path, monkeypatch):
 
 def test_a_missing_file_says_where_it_was_sought(tmp_path, monkeypatch):
     monkeypatch.delenv("FACTBOOK_PROJECT", raising=False)
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(DeclarationError, match=str(tmp_path)):
-        find_declaration(tmp_path)
+        find_declaration()
     with pytest.raises(DeclarationError, match="cannot be read: No such file"):
         read_declaration(tmp_path / "other.toml")
     (tmp_path / "experiments.toml").write_bytes(b"\xff\xfe")

@@ -23,6 +23,7 @@ from fact.encode.config import EncodingConfig
 from fact.encode.encoders import EncoderChoice
 from fact.encode.image_encoder import FeatureMap, ImageEncoder
 from fact.networks.network import choose_device
+from fact.schemas import ENCODINGS
 from registry import Run
 from registry.store.datasets import open_dataset
 from registry.store.shards import Shards, part_name
@@ -177,8 +178,7 @@ def encode_part(
 ) -> xr.Dataset:
     """Return the encodings of a part along ``sample``, numbered from ``first``."""
     columns = join([encode_images(encoder, images, seed) for images in source.read(part)])
-    dims = {name: ("sample", "channel") if name == "encoding" else ("sample",) for name in columns}
-    variables = {name: (dims[name], values) for name, values in columns.items()}
+    variables = {name: (ENCODINGS.variables[name].dims, values) for name, values in columns.items()}
     return xr.Dataset(variables, {"sample": np.arange(first, first + len(columns["group"]))})
 
 

@@ -283,8 +283,5 @@ def _forward_hook(module: nn.Module, layer: str, hook: Replace) -> Iterator[None
             "Name a layer inside it, or the one that follows"
         )
 
-    handle = find_layer(module, layer).register_forward_hook(called)
-    try:
+    with find_layer(module, layer).register_forward_hook(called):
         yield
-    finally:
-        handle.remove()

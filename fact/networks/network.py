@@ -330,11 +330,8 @@ def without_logit_bias(module: nn.Module) -> Iterator[None]:
         temperature = part.logit_temperature
         return args[0] if temperature is None else args[0] / temperature
 
-    handle = layer.register_forward_hook(bypass)
-    try:
+    with layer.register_forward_hook(bypass):
         yield
-    finally:
-        handle.remove()
 
 
 def _first_parameter(module: nn.Module) -> Tensor:

@@ -21,6 +21,7 @@ from fact.networks.layers import capture, layer_shape, to_positions
 from fact.networks.network import Network
 from fact.sae.config import FeatureConfig
 from fact.sae.features import ShuffledFeatures, root_mean_square_norm
+from fact.schemas import FEATURES
 from registry import Inputs, Run, Shards
 
 SHARD_BYTES = 32 * 2**20
@@ -65,8 +66,7 @@ def collect_features(config: FeatureConfig, inputs: Inputs, run: Run) -> Shards:
             number, rank = drawn.pop("image"), drawn.pop("rank")
             columns = {"image": names[number].astype(object), **drawn}
             coords = {"sample": ((first + number) * count + rank).astype(np.int64)}
-            dims = {"feature": ("sample", "channel")}
-            variables = {n: (dims.get(n, ("sample",)), values) for n, values in columns.items()}
+            variables = {n: (FEATURES.variables[n].dims, values) for n, values in columns.items()}
             parts.append(xr.Dataset(variables, coords))
             first += len(names)
         return xr.concat(parts, "sample", join="exact")

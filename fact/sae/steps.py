@@ -7,7 +7,7 @@ Gao et al., "Scaling and evaluating sparse autoencoders", arXiv 2406.04093, appe
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -329,7 +329,12 @@ class Trainer:
         trainer.notes = facts["notes"]
         trainer.since_fired = tensors["since_fired"]
         trainer.fired_in_epoch = tensors["fired_in_pass"]
-        trainer._restore_moments(tensors)
+        for name, weight in (("encoder", trainer._encoder), ("directions", trainer._directions)):
+            trainer._adam.state[weight] = {
+                "step": torch.tensor(float(trainer.step_count), device=weight.device),
+                "exp_avg": tensors[f"{name}.exp_avg"],
+                "exp_avg_sq": tensors[f"{name}.exp_avg_sq"],
+            }
         return trainer
 
     def _check(self, samples: AnyArray) -> Tensor:
@@ -383,14 +388,6 @@ class Trainer:
                 state = self._adam.state.get(tensors[name], {})
                 tensors[f"{name}.{moment}"] = state.get(moment, torch.zeros_like(tensors[name]))
         return tensors
-
-    def _restore_moments(self, tensors: Mapping[str, Tensor]) -> None:
-        for name, weight in (("encoder", self._encoder), ("directions", self._directions)):
-            self._adam.state[weight] = {
-                "step": torch.tensor(float(self.step_count), device=weight.device),
-                "exp_avg": tensors[f"{name}.exp_avg"],
-                "exp_avg_sq": tensors[f"{name}.exp_avg_sq"],
-            }
 
 
 def train_topk_sae(

@@ -6,6 +6,7 @@ NeurIPS 2025, arXiv 2510.25512, section 4.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from fact.data.images import ImageDataset, batches, write_parts
 from fact.networks.files import open_network
 from fact.networks.layers import layer_shape
+from fact.schemas import CONCEPTS
 from fact.traces.config import ChannelConfig, MeasureConfig
 from fact.traces.contributions import check_completeness, trace_batch
 from fact.traces.spliced import ConceptSource, picks
@@ -76,22 +78,18 @@ def _measure(
             "class": np.array(classes, dtype=object),
             "concept": np.arange(n_concepts),
         }
-        return xr.Dataset({n: (_DIMS.get(n, ("image",)), v) for n, v in whole.items()}, coords)
+        return xr.Dataset({n: (CONCEPTS.variables[n].dims, v) for n, v in whole.items()}, coords)
 
     # Whole batches, so that every batch is the same after a stop.
     size = max(1, SHARD_BYTES // (8 * n_concepts * config.batch)) * config.batch
-    writer, statistics = write_parts(run, len(ids), size, part), ConceptStatistics(n_concepts)
-    for index in writer.done:
-        with open_dataset(writer.folder / part_name(index)) as measured:
-            statistics.add(measured)
-    return writer.finish(statistics.summary())
+    writer = write_parts(run, len(ids), size, part)
 
+    def measured() -> Iterator[xr.Dataset]:
+        for index in writer.done:
+            with open_dataset(writer.folder / part_name(index)) as opened:
+                yield opened
 
-_DIMS = {
-    "presence": ("image", "concept"),
-    "contribution": ("image", "concept"),
-    "logit": ("image", "class"),
-}
+    return writer.finish(concept_statistics(measured()))
 
 
 def _columns(
@@ -137,84 +135,70 @@ def coverage(contribution: NDArray[np.floating]) -> tuple[Floats, NDArray[np.int
     return curve, np.minimum(needed, positive.shape[1])
 
 
-class ConceptStatistics:
-    """Gathers the statistics of a dataset part by part.
+def concept_statistics(parts: Iterable[xr.Dataset]) -> xr.Dataset:
+    """Return the statistics of concepts, by concept, by rank and as scalars; see ``fact.schemas``.
 
     Parameters
     ----------
-    n_concepts : int
-        Number of concepts.
+    parts : iterable of Dataset
+        With ``presence``, ``contribution``, residuals, predictions and labels.
+
+    Raises
+    ------
+    ValueError
+        If they hold no image.
     """
+    sums: dict[str, Any] = {"images": 0}
+    residuals: list[tuple[NDArray[np.floating], NDArray[np.floating]]] = []
+    for part in parts:
+        sums = {name: sums.get(name, 0) + value for name, value in _sums(part).items()}
+        residuals.append((part["residual"].values, part["input_residual"].values))
+    images = sums["images"]
+    if not images:
+        raise ValueError("no images; expected at least one")
+    with_positive, contributing = max(sums["with_positive"], 1), sums["contributing"]
+    residual, at_input = (
+        np.concatenate(column).astype(np.float64) for column in zip(*residuals, strict=True)
+    )
+    known = at_input[~np.isnan(at_input)]
+    common = contributing > COMMON * images
+    return xr.Dataset(
+        {
+            "image_share": ("concept", sums["present"] / images),
+            "contributing_share": ("concept", contributing / images),
+            "mean_contribution": ("concept", sums["contribution"] / images),
+            "coverage": ("rank", sums["curve"] / with_positive),
+            "accuracy": sums["correct"] / images,
+            "network_accuracy": sums["correct_alone"] / images,
+            "image_l0": float(sums["present"].sum() / images),
+            "concepts_for_80": sums["needed"] / with_positive,
+            "alive_share": float((contributing > 0).mean()),
+            "common_concepts": np.int64(common.sum()),
+            "common_share": float(sums["positive_share"][common].sum() / with_positive),
+            "residual_mean": float(residual.mean()),
+            "residual_std": float(residual.std()),
+            "residual_max": float(residual.max()),
+            "input_residual_max": float(known.max()) if known.size else float("nan"),
+        }
+    )
 
-    def __init__(self, n_concepts: int):
-        self.images = 0
-        self.correct = self.correct_alone = 0
-        self.present = np.zeros(n_concepts, dtype=np.int64)
-        self.contributing = np.zeros(n_concepts, dtype=np.int64)
-        self.contribution = np.zeros(n_concepts)
-        self.positive_share = np.zeros(n_concepts)
-        self.curve = np.zeros(n_concepts)
-        self.covered_images = self.needed = 0
-        self.residuals: list[NDArray[np.floating]] = []
-        self.input_residuals: list[NDArray[np.floating]] = []
 
-    def add(self, part: xr.Dataset) -> None:
-        """Count a part with ``presence``, ``contribution``, residuals, predictions and labels."""
-        contribution = part["contribution"].values.astype(np.float64)
-        self.images += len(contribution)
-        self.present += (part["presence"].values > 0).sum(axis=0)
-        self.contributing += (contribution != 0).sum(axis=0)
-        self.contribution += contribution.sum(axis=0)
-        label = part["label"].values
-        self.correct += int((part["prediction"].values == label).sum())
-        self.correct_alone += int((part["network_prediction"].values == label).sum())
-        self.residuals.append(part["residual"].values)
-        self.input_residuals.append(part["input_residual"].values)
-        self._add_coverage(contribution)
-
-    def _add_coverage(self, contribution: Floats) -> None:
-        positive = np.clip(contribution, 0, None)
-        total = positive.sum(axis=1)
-        some = total > 0
-        if not some.any():
-            return
-        curve, needed = coverage(contribution[some])
-        self.curve += curve.sum(axis=0)
-        self.needed += int(needed.sum())
-        self.positive_share += (positive[some] / total[some, None]).sum(axis=0)
-        self.covered_images += int(some.sum())
-
-    def summary(self) -> xr.Dataset:
-        """Return the statistics, by concept, by rank and as scalars; see ``fact.schemas``.
-
-        Raises
-        ------
-        ValueError
-            If nothing was added.
-        """
-        if not self.images:
-            raise ValueError("no images; expected at least one")
-        images, with_positive = self.images, max(self.covered_images, 1)
-        common = self.contributing > COMMON * images
-        residual = np.concatenate(self.residuals).astype(np.float64)
-        input_residual = np.concatenate(self.input_residuals).astype(np.float64)
-        known = input_residual[~np.isnan(input_residual)]
-        return xr.Dataset(
-            {
-                "image_share": ("concept", self.present / images),
-                "contributing_share": ("concept", self.contributing / images),
-                "mean_contribution": ("concept", self.contribution / images),
-                "coverage": ("rank", self.curve / with_positive),
-                "accuracy": self.correct / images,
-                "network_accuracy": self.correct_alone / images,
-                "image_l0": float(self.present.sum() / images),
-                "concepts_for_80": self.needed / with_positive,
-                "alive_share": float((self.contributing > 0).mean()),
-                "common_concepts": np.int64(common.sum()),
-                "common_share": float(self.positive_share[common].sum() / with_positive),
-                "residual_mean": float(residual.mean()),
-                "residual_std": float(residual.std()),
-                "residual_max": float(residual.max()),
-                "input_residual_max": float(known.max()) if known.size else float("nan"),
-            }
-        )
+def _sums(part: xr.Dataset) -> dict[str, Any]:
+    """Return what is summed over the images of a part; shares over those with a positive one."""
+    contribution, label = part["contribution"].values.astype(np.float64), part["label"].values
+    positive = np.clip(contribution, 0, None)
+    total = positive.sum(axis=1)
+    some = total > 0
+    curve, needed = coverage(contribution[some])
+    return {
+        "images": len(contribution),
+        "present": (part["presence"].values > 0).sum(axis=0),
+        "contributing": (contribution != 0).sum(axis=0),
+        "contribution": contribution.sum(axis=0),
+        "correct": int((part["prediction"].values == label).sum()),
+        "correct_alone": int((part["network_prediction"].values == label).sum()),
+        "curve": curve.sum(axis=0),
+        "needed": int(needed.sum()),
+        "positive_share": (positive[some] / total[some, None]).sum(axis=0),
+        "with_positive": int(some.sum()),
+    }

@@ -343,7 +343,7 @@ def _embeddings_as_leaves(module: nn.Module) -> Iterator[list[Tensor]]:
     with ExitStack() as stack:
         for part in module.modules():
             if isinstance(part, PosEmbSinCos2d):
-                stack.callback(part.register_forward_hook(keep).remove)
+                stack.enter_context(part.register_forward_hook(keep))
         yield leaves
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -107,8 +107,7 @@ class Earlier:
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Earlier:
         """Read what :meth:`Task.record` wrote; more keys do no harm."""
-        keys = ("fingerprint", "stage", "version", "config", "needs")
-        return cls(*(record[key] for key in keys))
+        return cls(*(record[entry.name] for entry in fields(cls)))
 
 
 @dataclass(frozen=True)

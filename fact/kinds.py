@@ -7,9 +7,7 @@ Importing this module registers all of them. A kind of data set is one class, in
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator
@@ -85,13 +83,10 @@ class BcosNetwork:
 
         Raises
         ------
-        FileNotFoundError
+        registry.plan.sources.IdentityError
             If the weights are not there.
         """
-        if self.weights is None:
-            return ""
-        with Path(self.weights).expanduser().open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return "" if self.weights is None else registry.content_identity(self.weights)
 
     def load(self) -> Network:
         """Build the network and read its weights."""

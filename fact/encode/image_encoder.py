@@ -24,7 +24,7 @@ from torch.nn import functional
 
 from fact.data.images import Pixels
 from fact.encode.encoders import EncoderChoice
-from fact.networks.arrays import AnyArray, Dims, as_numpy, image_ids
+from fact.networks.arrays import AnyArray, Dims, as_numpy, image_ids, slices
 from fact.networks.network import OF_IMAGENET, choose_device
 
 
@@ -162,8 +162,7 @@ def encode_maps(
     choice = choice or EncoderChoice()
     encoder = ImageEncoder(choice, choose_device(device))
     rows: list[NDArray[np.float32]] = []
-    for start in range(0, len(pictures), batch_size):
-        own = slice(start, start + batch_size)
+    for own in slices(len(pictures), batch_size) if pictures else ():
         seen = encoder.features(pictures[own])
         rows += [s.encode(w[None]) for s, w in zip(seen, weights[own], strict=True)]
     values = np.concatenate(rows) if rows else np.zeros((0, 0), np.float32)

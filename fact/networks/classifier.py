@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,28 +56,14 @@ def train_classifier(config: ClassifierConfig, inputs: Inputs, run: Run) -> xr.D
 
 
 def _untrained(config: ClassifierConfig, images: ImageDataset) -> Network:
-    geometry = Geometry(config.resize, config.crop)
+    classes, geometry = images.classes, Geometry(config.resize, config.crop)
+    shared: Any = {"temperature": config.temperature, "geometry": geometry, "seed": config.seed}
     if config.architecture == "small-bcos":
-        return small_bcos(
-            images.classes,
-            config.channels,
-            config.strides,
-            config.kernel_size,
-            temperature=config.temperature,
-            geometry=geometry,
-            seed=config.seed,
-        )
-    size = images.read(images.ids(config.train_split)[:1], geometry).shape[1]
+        sizes = config.channels, config.strides, config.kernel_size
+        return small_bcos(classes, *sizes, **shared)
+    side = images.read(images.ids(config.train_split)[:1], geometry).shape[1]
     return small_vit(
-        images.classes,
-        size,
-        config.patch_size,
-        config.dim,
-        config.depth,
-        config.heads,
-        temperature=config.temperature,
-        geometry=geometry,
-        seed=config.seed,
+        classes, side, config.patch_size, config.dim, config.depth, config.heads, **shared
     )
 
 

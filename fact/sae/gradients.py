@@ -118,10 +118,6 @@ def reconstruct_residual(
         Dead concepts; the `k` with the largest activations of a sample are kept.
     k : int
         Dead concepts kept per sample, at most.
-
-    Returns
-    -------
-    Auxiliary
     """
     encoder, directions = encoder[dead].requires_grad_(), directions[dead].requires_grad_()
     loss, variance = x.new_zeros(()), spread(residual)

@@ -180,10 +180,6 @@ class TopKSAE(nn.Module):
             Kept with the weights.
         dtype : torch.dtype
             Floating type of the weights.
-
-        Returns
-        -------
-        TopKSAE
         """
         decoder = torch.empty(n_channels, n_concepts, dtype=dtype, device=generator.device)
         decoder.uniform_(-1, 1, generator=generator)
@@ -286,10 +282,6 @@ def released_checkpoint_url(
         Learning rate of its training.
     tag : str
         Release.
-
-    Returns
-    -------
-    str
     """
     name = f"{tag}-{arch}-{layer}-BiasFreeTopK-K{n_concepts}-S{k}-LR{float(lr)}.pt"
     return f"{RELEASES}/{tag}/{name}"

@@ -143,10 +143,6 @@ def sample_positions(importance: AnyArray, count: int, generator: np.random.Gene
     generator : numpy.random.Generator
         Source of randomness; what it draws depends on the shape alone.
 
-    Returns
-    -------
-    Positions
-
     Raises
     ------
     ValueError

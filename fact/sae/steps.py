@@ -104,10 +104,6 @@ class TrainingConfig:
         **others
             Fields of the configuration. Dead is what has not fired for half an epoch (integer
             half).
-
-        Returns
-        -------
-        TrainingConfig
         """
         per_epoch = math.ceil(n_samples / batch)
         schedule = {
@@ -234,10 +230,6 @@ class Trainer:
         samples : array, shape (sample, channel)
             Already divided by their scale; brought to the type and device of the weights.
 
-        Returns
-        -------
-        StepLog
-
         Raises
         ------
         ValueError
@@ -262,12 +254,7 @@ class Trainer:
         return log
 
     def end_epoch(self) -> EpochLog:
-        """Report how often concepts fired, and count from 0 again.
-
-        Returns
-        -------
-        EpochLog
-        """
+        """Report how often concepts fired, and count from 0 again."""
         # In integers: 0.6 is not a float, and a concept in exactly 60 % counts.
         often = 5 * self.fired_in_epoch >= 3 * self.samples_in_epoch
         never = self.fired_in_epoch == 0

@@ -43,11 +43,11 @@ def draw_concepts(config: GalleryConfig, inputs: Inputs, run: Run) -> xr.Dataset
     with inputs["concepts"].open() as measured:
         chosen = alive_concepts(measured, config.most)
         parts = []
-        for start in range(0, len(chosen), DRAWN_CONCEPTS):
-            some = chosen[start : start + DRAWN_CONCEPTS]
-            found = select_gallery(measured["presence"].isel(concept=some), config.n_images)
+        for rows in slices(len(chosen), DRAWN_CONCEPTS):
+            presence = measured["presence"].isel(concept=chosen[rows])
+            found = select_gallery(presence, config.n_images)
             parts.append(draw_gallery(source, images, measured, found, config.smooth))
-            run.progress(start + len(some), len(chosen), "concepts")
+            run.progress(rows.stop, len(chosen), "concepts")
     gallery = xr.concat(parts, "concept", data_vars="all", join="exact")
     if config.pictures:
         for concept in chosen:

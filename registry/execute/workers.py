@@ -22,12 +22,7 @@ from types import ModuleType
 from registry.declare.stage import load_stage
 from registry.execute.runner import EXIT_FAILED, Job, Progress, TaskOutcome, silent_end
 
-THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "NUMBA_NUM_THREADS",
-)
+THREAD_VARIABLES = tuple(f"{name}_NUM_THREADS" for name in ("OMP", "MKL", "OPENBLAS", "NUMBA"))
 POLL_SECONDS = 0.1
 PATIENCE_SECONDS = 30.0
 """How long interrupted workers have to record their end."""

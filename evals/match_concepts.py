@@ -1,22 +1,17 @@
 """Match the concepts of two trainings: which come back under another seed, or another k?"""
 
-from __future__ import annotations
-
 import registry
 from evals import schemas
-from evals.concepts.config import MatchingOptions
-
-Config = MatchingOptions
+from evals.concepts.config import MatchingOptions as Config
 
 stage = registry.Stage(
     "evals.match_concepts",
     version=1,
-    config=MatchingOptions,
+    config=Config,
     needs={"one": "concepts | sae", "other": "concepts | sae"},
     output=schemas.MATCHING,
     main="evals.concepts.matching:match_concepts",
 )
-
 
 if __name__ == "__main__":
     registry.run_module(__spec__.name)

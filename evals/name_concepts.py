@@ -1,24 +1,19 @@
 """Name each concept by the label that explains it best, scored on inputs it was not chosen on."""
 
-from __future__ import annotations
-
 import registry
 from evals import schemas
 from evals.metrics.registered import metric_modules
-from evals.naming.config import NamingConfig
-
-Config = NamingConfig
+from evals.naming.config import NamingConfig as Config
 
 stage = registry.Stage(
     "evals.name_concepts",
     version=2,
-    config=NamingConfig,
+    config=Config,
     needs={"activations": "concepts | activations", "labels": "labels", "sanity": "sanity?"},
     output=schemas.NAMES,
     plugged=metric_modules,
     main="evals.naming.named_datasets:name_concepts",
 )
-
 
 if __name__ == "__main__":
     registry.run_module(__spec__.name)

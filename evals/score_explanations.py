@@ -1,24 +1,19 @@
 """Score how well each label explains each neuron, by every chosen metric."""
 
-from __future__ import annotations
-
 import registry
 from evals import schemas
 from evals.metrics.registered import metric_modules
-from evals.scoring.config import ScoringConfig
-
-Config = ScoringConfig
+from evals.scoring.config import ScoringConfig as Config
 
 stage = registry.Stage(
     "evals.score_explanations",
     version=1,
-    config=ScoringConfig,
+    config=Config,
     needs={"activations": "concepts | activations", "labels": "labels"},
     output=schemas.SCORES,
     plugged=metric_modules,
     main="evals.scoring.scoring:score_explanations",
 )
-
 
 if __name__ == "__main__":
     registry.run_module(__spec__.name)

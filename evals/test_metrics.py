@@ -1,11 +1,9 @@
 """The former name of ``evals.sanity_check``, for declarations and command lines that have it."""
 
-from __future__ import annotations
-
 import registry
-from evals.sanity_check import Config, stage
+from evals.sanity_check import stage
 
-__all__ = ["Config", "stage"]
+Config = stage.config
 
 if __name__ == "__main__":
     registry.run_module("evals.sanity_check")

@@ -370,13 +370,7 @@ def _concepts(given: registry.Input, stack: ExitStack) -> ConceptSet:
 
 
 def _require_one_layer(one: registry.Input, other: registry.Input) -> None:
-    """Raise unless both sets are of one layer of one network.
-
-    Raises
-    ------
-    ValueError
-        With the two layers.
-    """
+    """Raise ValueError with the two layers unless both sets are of one layer of one network."""
     layers = [_layer(given) for given in (one, other)]
     if layers[0][1:] != layers[1][1:]:
         texts = [f"{name} is of layer {layer} of {network}" for name, layer, network, _ in layers]

@@ -27,11 +27,10 @@ from evals.identification.config import (
 from evals.identification.identification_table import identification_table
 from evals.identification.known_neurons import (
     KnownNeurons,
-    alpha_of,
     grid,
     identification_auprc,
-    lam_of,
     validation_neurons,
+    values_of,
 )
 from evals.kernels.statistics import AnyArray, mean_defined
 from evals.metrics.registered import find_metrics
@@ -156,9 +155,10 @@ def _test_choices(
                 kept = tested[split]
                 auprc[split] = identification_auprc(scores[kept], known.right[kept])
         ranks, chances, undefined = np.where(tested, (ranks, chances, undefined), np.nan)
+        alphas, lams = np.transpose([values_of(row, point) for point, _ in own])
         yield {
-            "alpha": [alpha_of(row, point) for point, _ in own],
-            "lam": [lam_of(row, point) for point, _ in own],
+            "alpha": alphas,
+            "lam": lams,
             "validation_auprc": [validation for _, validation in own],
             "split_auprc": auprc,
             "top_share": mean_defined(chances, axis=1).mean(),

@@ -23,12 +23,12 @@ from evals.kernels.statistics import AnyArray
 from evals.metrics.registered import find_metrics
 from evals.metrics.table import ALPHAS, LAMBDAS, Metric, Parameters
 from evals.scoring.labelled import UNKNOWN, align, join_by_neuron, read_columns, require_indices
+from evals.scoring.scoring import SWEPT
 from registry.arrays import to_numpy
 
 LEAST_VALIDATION = 2
 LONG_NAMES = {
-    "alpha": "fraction of inputs at which a neuron is active",
-    "lam": "weight of how common a concept is",
+    **SWEPT,
     "auprc": "average precision of scores as a detector of ground-truth pairs",
 }
 SCORE_BYTES = 1 << 26  # of scores that are held at once
@@ -170,14 +170,12 @@ def choose_parameters(
     grids = [(row, grid(row, alphas, lams, seed)) for row in rows]
     everyone = np.ones(len(known), dtype=bool)
     best = [own[0] for own in known.choose(grids, [everyone])]
-    chosen = {
-        "alpha": [alpha_of(row, point) for row, (point, _) in zip(rows, best, strict=True)],
-        "lam": [lam_of(row, point) for row, (point, _) in zip(rows, best, strict=True)],
-        "auprc": [auprc for _, auprc in best],
-    }
+    chosen = [
+        (*values_of(row, point), auprc) for row, (point, auprc) in zip(rows, best, strict=True)
+    ]
     columns = {
-        name: ("metric", values, {"long_name": LONG_NAMES[name], "units": "1"})
-        for name, values in chosen.items()
+        name: ("metric", np.array(values), {"long_name": long_name, "units": "1"})
+        for (name, long_name), values in zip(LONG_NAMES.items(), np.transpose(chosen), strict=True)
     }
     return xr.Dataset(columns, {"metric": [row.name for row in rows]})
 
@@ -323,13 +321,8 @@ def grid(
     ]
 
 
-def alpha_of(row: Metric, parameters: Parameters) -> float:
-    """Return the alpha that a metric is computed at, NaN where it needs none."""
-    if "alpha" not in row.needs or parameters.alpha is None:
-        return math.nan
-    return float(parameters.alpha)
-
-
-def lam_of(row: Metric, parameters: Parameters) -> float:
-    """Return the lambda that a metric is computed at, NaN where it needs none."""
-    return float(parameters.lam) if "lam" in row.needs else math.nan
+def values_of(row: Metric, parameters: Parameters) -> tuple[float, float]:
+    """Return the alpha and the lambda that a metric is computed at, NaN where it needs none."""
+    alpha = parameters.alpha if "alpha" in row.needs else None
+    lam = parameters.lam if "lam" in row.needs else math.nan
+    return math.nan if alpha is None else float(alpha), float(lam)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol, TypeVar
 
@@ -347,7 +348,7 @@ class BlockStatistics:
             self._sampler.draw(self._first + j, ranking.inputs[start : start + length], seed)
             for j, (start, length) in enumerate(zip(ranking.starts, lengths, strict=False))
         ]
-        return DrawnInputs(self._block, self._concepts, drawn, lengths == 0)
+        return DrawnInputs(self._block, self._concepts.columns, drawn, lengths == 0)
 
     def compute(self, function: Callable[..., np.ndarray], **parameters: Any) -> np.ndarray:
         """Call a function of activations (input, neuron) and labels (input, concept)."""
@@ -374,32 +375,26 @@ def _sum_logarithms(concepts: PreparedLabels, active: Indicators) -> np.ndarray:
     return np.asarray(total)
 
 
+@dataclass(frozen=True)
 class DrawnInputs:
     """A few inputs of each neuron of a block.
 
-    Parameters
+    Attributes
     ----------
     block : Block
         (input, neuron) activations.
-    concepts : PreparedLabels
-        Of the same inputs.
+    labels : Columns
+        (input, concept), of the same inputs.
     drawn : sequence of ndarray
         Indices of the inputs of each neuron.
     is_silent : ndarray
         (neuron,) whether nothing could be drawn from the top, so that nothing is defined.
     """
 
-    def __init__(
-        self,
-        block: Block,
-        concepts: PreparedLabels,
-        drawn: Sequence[np.ndarray],
-        is_silent: np.ndarray,
-    ):
-        self._block = block
-        self._labels = concepts.columns
-        self._drawn = drawn
-        self._is_silent = is_silent
+    block: Block
+    labels: Columns
+    drawn: Sequence[np.ndarray]
+    is_silent: np.ndarray
 
     @cached_property
     def moments(self) -> Moments:
@@ -413,11 +408,11 @@ class DrawnInputs:
 
     def _stack(self, prepare: Callable[[np.ndarray], np.ndarray]) -> Moments:
         parts = []
-        for j, inputs in enumerate(self._drawn):
-            column = read_column(self._block, j)[inputs].astype(np.float64)
+        for j, inputs in enumerate(self.drawn):
+            column = read_column(self.block, j)[inputs].astype(np.float64)
             activations = prepare(column[:, None])
-            parts.append(sample_moments(activations, prepare(self._labels.rows(inputs))))
-        return Moments.stack(parts, undefined=self._is_silent)
+            parts.append(sample_moments(activations, prepare(self.labels.rows(inputs))))
+        return Moments.stack(parts, undefined=self.is_silent)
 
 
 def map_statistics(

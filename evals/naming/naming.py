@@ -239,13 +239,14 @@ class Namer:
         sought = np.concatenate([best, np.repeat(consensus[:, None, None], len(self.rows), 1)], 2)
         score = np.concatenate(list(self._look_up(scoring, sought)))
         low, high = self._redraw(scoring, best[:, :, 0], report)
+        second = score[:, :, 1] if self.options.n_ranks > 1 else np.nan
         names, dims = self.label_names[best], ("concept", "metric", "rank")
         values: dict[str, tuple[tuple[str, ...], np.ndarray]] = {
             "name": (dims[:2], names[:, :, 0]),
             "score": (dims[:2], score[:, :, 0]),
             "interval_low": (dims[:2], low),
             "interval_high": (dims[:2], high),
-            "margin": (dims[:2], _margin(score[:, :, :-1])),
+            "margin": (dims[:2], score[:, :, 0] - second),
             "tied": (dims[:2], ranked["tied"]),
             "undefined": (dims[:2], ranked["undefined"]),
             "top_label": (dims, names),
@@ -447,13 +448,6 @@ def _find_known(right: np.ndarray, labels: xr.DataArray) -> np.ndarray:
 def _join(parts: Iterable[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
     listed = list(parts)
     return {name: np.concatenate([part[name] for part in listed]) for name in listed[0]}
-
-
-def _margin(score: np.ndarray) -> np.ndarray:
-    """Return how far (concept, metric) the first rank's score lies above the second's."""
-    if score.shape[-1] < 2:
-        return np.full(score.shape[:2], np.nan)
-    return np.asarray(score[:, :, 0] - score[:, :, 1])
 
 
 def _quantiles(scores: np.ndarray, shares: list[float]) -> np.ndarray:

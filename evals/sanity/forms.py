@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -16,18 +15,6 @@ from evals.sanity.protocol import DECISIVE, FORMS, TESTS, THEORETICAL, judge_tog
 from evals.sanity.theoretical import theoretical_sanity
 from evals.scoring.labelled import pair_datasets
 from registry.terminal import text_table
-
-BY_FORM = (
-    "decrease_accuracy",
-    "decrease_accuracy_low",
-    "decrease_accuracy_high",
-    "standard_error",
-    "mean_change",
-    "undefined",
-    "verdict",
-    "published",
-    "difference",
-)
 
 
 def combine_forms(theoretical: xr.Dataset, real: xr.Dataset | None = None) -> xr.Dataset:
@@ -48,13 +35,17 @@ def combine_forms(theoretical: xr.Dataset, real: xr.Dataset | None = None) -> xr
         tests are passed in the theoretical and the experimental form, as far as these were run;
         "fails" where one is failed, "undecided" otherwise. The semantic form has no part in it.
     """
-    first = theoretical.drop_dims("frequency").assign(
-        mean_change=theoretical["score_change"].mean("frequency"),
-        undefined=theoretical["undefined_share"].mean("frequency"),
-    )
-    forms = [first.expand_dims(form=[THEORETICAL]), *([] if real is None else [real])]
-    whole = xr.Dataset({name: _join_forms(name, forms) for name in BY_FORM})
-    whole = whole.merge(theoretical[["score_change", "decrease_rate", "undefined_share"]])
+    per_frequency = theoretical[["score_change", "decrease_rate", "undefined_share"]]
+    first = theoretical.drop_dims("frequency").drop_vars(["passed", "published_error"])
+    first = first.assign(
+        mean_change=per_frequency["score_change"].mean("frequency"),
+        undefined=per_frequency["undefined_share"].mean("frequency"),
+    ).expand_dims(form=[THEORETICAL])
+    forms = first if real is None else xr.concat([first, real[list(first)]], "form")
+    texts = {name: "" for name, values in forms.items() if values.dtype.kind in "UO"}
+    whole = forms.reindex(form=list(FORMS), fill_value=texts)
+    whole = whole.transpose("metric", "form", "test")
+    whole = whole.assign({name: whole[name].astype(str) for name in texts}).merge(per_frequency)
     decisive = whole["verdict"].sel(form=list(DECISIVE))
     verdicts = [judge_together(held.ravel().tolist()) for held in decisive.values]
     whole = whole.assign(passed=("metric", np.array(verdicts, dtype=str)))
@@ -66,14 +57,6 @@ def combine_forms(theoretical: xr.Dataset, real: xr.Dataset | None = None) -> xr
         alpha=real["alpha"],
         lam=real["lam"],
     )
-
-
-def _join_forms(name: str, forms: Sequence[xr.Dataset]) -> xr.DataArray:
-    """Return a variable in all forms (metric, form, test), NaN or "" where one was not run."""
-    joined = xr.concat([held[name] for held in forms], "form")
-    missing = "" if joined.dtype.kind in "UO" else np.nan
-    full = joined.reindex(form=list(FORMS), fill_value=missing)
-    return full.astype(str if missing == "" else np.float64).transpose("metric", "form", "test")
 
 
 def check_metrics(config: SanityConfig, inputs: registry.Inputs, run: registry.Run) -> xr.Dataset:
@@ -155,27 +138,22 @@ def sanity_table(tested: xr.Dataset) -> str:
     columns = [(form, test) for form in forms for test in tested["test"].values.tolist()]
     metrics = tested["metric"].values.tolist()
     verdicts = tested["passed"].values.tolist()
-    cells = {key: _cells(tested.sel(form=key[0], test=key[1])) for key in columns}
     rows = [
-        [metrics[row], verdicts[row], *(held[row] for held in cells.values())]
-        for row in sorted(range(len(metrics)), key=lambda row: ORDER.index(verdicts[row]))
+        [metric, verdict, *(_cell(tested.sel(metric=metric, form=f, test=t)) for f, t in columns)]
+        for metric, verdict in zip(metrics, verdicts, strict=True)
     ]
+    rows.sort(key=lambda row: ORDER.index(row[1]))
     tests = ["metric", "verdict", *(test for _, test in columns)]
     table = text_table(["", "", *(form for form, _ in columns)], [tests, *rows], 2)
     return table + "".join(f"{line}\n" for line in [*_remarks(tested, forms), *_notes(tested)])
 
 
-def _cells(cell: xr.Dataset) -> list[str]:
-    columns = (cell[name].values.tolist() for name in ("decrease_accuracy", "published", "verdict"))
-    return [_cell(*held) for held in zip(*columns, strict=True)]
-
-
-def _cell(accuracy: float, published: float, verdict: str) -> str:
+def _cell(cell: xr.Dataset) -> str:
+    accuracy, published = (100 * cell[name].item() for name in ("decrease_accuracy", "published"))
     if np.isnan(accuracy):
         return ""
-    doubt = "?" if verdict == "undecided" else ""
-    beside = "" if np.isnan(published) else f" ({100 * published:.2f})"
-    return f"{doubt}{100 * accuracy:.2f}{beside}"
+    doubt = "?" if cell["verdict"].item() == "undecided" else ""
+    return f"{doubt}{accuracy:.2f}" + ("" if np.isnan(published) else f" ({published:.2f})")
 
 
 def _remarks(tested: xr.Dataset, forms: list[str]) -> list[str]:

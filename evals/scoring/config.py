@@ -9,6 +9,7 @@ from pydantic import Field
 
 import registry
 from evals.metrics.registered import resolve_metrics
+from evals.metrics.table import Alpha
 
 
 @dataclass(frozen=True)
@@ -30,13 +31,13 @@ class ScoringConfig:
         What of the activations' dataset is scored; by default ``presence`` of concepts,
         ``activation`` of neurons.
     split : str
-        Score on the inputs of this split alone; all by default.
+        Use the inputs of this split alone; all by default.
     workers : int
         Threads.
     """
 
     metrics: tuple[str, ...] = ()
-    alpha: Annotated[float, Field(gt=0, le=1)] | None = 0.02
+    alpha: Alpha | None = 0.02
     lam: float = 1.0
     seed: Annotated[int, Field(ge=0)] = 0
     variable: str = ""

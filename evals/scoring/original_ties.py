@@ -14,6 +14,7 @@ Nothing here is used unless it is asked for by ``compat="neuroneval"``.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 
@@ -39,7 +40,9 @@ def noisy_ranks(values: np.ndarray, generator: np.random.Generator) -> np.ndarra
     return ranks
 
 
-def _pearson(one: np.ndarray, other: np.ndarray) -> float:
+def _pearson(
+    one: np.ndarray, other: np.ndarray, generator: np.random.Generator | None = None
+) -> float:
     n_inputs = len(one)
     deviations = one.std(ddof=1) * other.std(ddof=1)
     if not deviations:
@@ -48,27 +51,16 @@ def _pearson(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def _spearman(activations: np.ndarray, labels: np.ndarray, generator: np.random.Generator) -> float:
-    ranks = [noisy_ranks(values, generator) for values in (activations, labels)]
-    return _pearson(*ranks)
+    one, other = (noisy_ranks(values, generator) for values in (activations, labels))
+    return _pearson(one, other)
 
 
-def _all_active_and_random(activations: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+def _on_all_active_and_random(
+    correlate: Replay, activations: np.ndarray, labels: np.ndarray, generator: np.random.Generator
+) -> float:
     drawn = generator.choice(len(activations), min(DRAWN, len(activations)), replace=False)
-    return np.concatenate([np.flatnonzero(activations == 1), drawn])
-
-
-def _correlation_top_and_random(
-    activations: np.ndarray, labels: np.ndarray, generator: np.random.Generator
-) -> float:
-    drawn = _all_active_and_random(activations, generator)
-    return _pearson(activations[drawn], labels[drawn])
-
-
-def _spearman_top_and_random(
-    activations: np.ndarray, labels: np.ndarray, generator: np.random.Generator
-) -> float:
-    drawn = _all_active_and_random(activations, generator)
-    return _spearman(activations[drawn], labels[drawn], generator)
+    inputs = np.concatenate([np.flatnonzero(activations == 1), drawn])
+    return correlate(activations[inputs], labels[inputs], generator)
 
 
 def _roc_area(scores: np.ndarray, truth: np.ndarray, generator: np.random.Generator) -> float:
@@ -82,18 +74,12 @@ def _auc(activations: np.ndarray, labels: np.ndarray, generator: np.random.Gener
     return _roc_area(labels, activations, generator)
 
 
-def _inverse_auc(
-    activations: np.ndarray, labels: np.ndarray, generator: np.random.Generator
-) -> float:
-    return _roc_area(activations, labels, generator)
-
-
 REPLAYS: Mapping[str, Replay] = {
     "auc": _auc,
-    "inverse_auc": _inverse_auc,
-    "correlation_top_and_random": _correlation_top_and_random,
+    "inverse_auc": _roc_area,
+    "correlation_top_and_random": partial(_on_all_active_and_random, _pearson),
     "spearman_correlation": _spearman,
-    "spearman_correlation_top_and_random": _spearman_top_and_random,
+    "spearman_correlation_top_and_random": partial(_on_all_active_and_random, _spearman),
 }
 """Metrics that the published code computes otherwise on binary inputs: of activations (input,),
 labels (input,) and what the noise is drawn from."""

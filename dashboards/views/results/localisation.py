@@ -20,7 +20,7 @@ from dashboards.views.results.view import (
     options_of,
     texts,
 )
-from evals.concepts.localisation_table import BY_MEASURE
+from evals.concepts.localisation import BY_MEASURE
 from registry.columns import Column, ResultTable
 
 ABOUT = {

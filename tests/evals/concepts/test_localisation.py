@@ -14,9 +14,9 @@ from evals.concepts.localisation import (
     LocalisationOptions,
     Locations,
     compare,
+    localisation_table,
     localise,
 )
-from evals.concepts.localisation_table import localisation_table
 from registry.declare.faults import ConfigError
 from tests.evals.runs import FakeInput, FakeRun
 

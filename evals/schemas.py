@@ -22,8 +22,10 @@ _text, _flag = partial(_variable, "str"), partial(_variable, "bool")
 _whole, _real = partial(_variable, "int64"), partial(_variable, "float64")
 
 METRIC = _text("metric of how well a concept explains a neuron", "metric")
-LOWER = _real("smallest possible value; NaN where the data bound it", "metric")
-UPPER = _real("largest possible value; NaN where the data bound it", "metric")
+BOUNDS = {
+    "lower": _real("smallest possible value; NaN where the data bound it", "metric"),
+    "upper": _real("largest possible value; NaN where the data bound it", "metric"),
+}
 
 SCORES = Schema(
     name="scores",
@@ -37,8 +39,7 @@ SCORES = Schema(
     variables={
         "score": _real("score of the pair; NaN where undefined", "neuron metric concept"),
         "undefined": _whole("undefined pairs of the neuron", "neuron metric"),
-        "lower": LOWER,
-        "upper": UPPER,
+        **BOUNDS,
         "labelled_share": _real("fraction of inputs with the label", "concept"),
         "n_inputs": _whole("number of inputs"),
         "undefined_share": _real("fraction of undefined pairs, over all metrics"),
@@ -84,8 +85,7 @@ NAMES = Schema(
         "sanity_forms": _text(
             "forms of the sanity checks that the verdicts rest on", optional=True
         ),
-        "lower": LOWER,
-        "upper": UPPER,
+        **BOUNDS,
         "undefined_share": _real("fraction of undefined pairs", "metric"),
         "right_share": _real(
             "fraction of correct names among concepts of known label", "metric", optional=True

@@ -414,13 +414,10 @@ def _concepts(localised: xr.Dataset, most: int) -> str:
     lift = localised["lift"].values[:, energy]
     order = [row for row in np.argsort(-lift, kind="stable") if not np.isnan(lift[row])][:most]
     rows = []
-    for row in order:
-        own = localised.isel(concept=row)
+    for own in (localised.isel(concept=row) for row in order):
         shown = f"{int(own['n_shown'])}/{int(own['n_images'])}"
-        scores = [
-            f"{float(own['score'][m]):.2f} ({float(own['chance'][m]):.2f})"
-            for m in range(len(measures))
-        ]
+        pairs = zip(own["score"].values, own["chance"].values, strict=True)
+        scores = [f"{score:.2f} ({chance:.2f})" for score, chance in pairs]
         best = str(own["top_label"].values[energy, 0])
         rows.append([str(own["name"].item()), best, str(int(own["concept"])), shown, *scores])
     header = ["name", "best by energy", "concept", "shown", *(f"{m} (chance)" for m in measures)]

@@ -273,17 +273,16 @@ def _match(
     """
     similarity = np.where(is_alive, _similarity(basis, pair, options), np.nan)
     matching = Matching.of(similarity)
-    values = {**_statistics(matching, similarity, options), **_intervals(matching, options)}
+    own = _statistics(matching, similarity, options)
+    values = {**own, **_intervals(matching, options)}
     nulls = [
         Matching.of(np.where(is_alive, _similarity(basis, pair, options, draw), np.nan))
         for draw in range(options.n_null)
     ]
     null_values = [_statistics(null, similarity, options) for null in nulls]
-    for key in ("matched_share", "mutual_share", "mean_similarity", "mean_nearest"):
-        drawn = [null[key] for null in null_values]
-        values[f"null_{key}"] = (
-            np.mean(drawn, axis=0) if drawn else np.full(np.shape(values[key]), np.nan)
-        )
+    for key, value in own.items():
+        drawn = [null[key] for null in null_values] or [np.full(np.shape(value), np.nan)]
+        values[f"null_{key}"] = np.mean(drawn, axis=0)
     return vars(matching), values
 
 

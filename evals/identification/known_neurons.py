@@ -239,7 +239,10 @@ class KnownNeurons:
         is_chooser = np.ones(len(known), dtype=bool) if choosers is None else choosers
         order = np.argsort(~is_chooser, kind="stable")  # choosers first, in blocks of their own
         self._row = np.argsort(order)
-        n_blocks, self._size = _block_size(int(is_chooser.sum()), self.n_inputs, workers)
+        n_choosers = int(is_chooser.sum())
+        most = min(most_neurons(self.n_inputs), math.ceil(n_choosers / max(1, workers)))
+        n_blocks = math.ceil(n_choosers / most)
+        self._size = math.ceil(n_choosers / n_blocks)
         self._n_first = min(n_blocks * self._size, len(known))
         self._activations = activations.isel(neuron=known[order])
         self._labels = PreparedLabels(read_columns(labels, "labels"), workers)
@@ -301,13 +304,6 @@ class KnownNeurons:
         for _ in map_statistics(fill, columns, self._labels, **options):
             pass
         return scores
-
-
-def _block_size(n_choosers: int, n_inputs: int, workers: int) -> tuple[int, int]:
-    """Return in how many blocks the choosers come first, and how many neurons a block holds."""
-    most = min(most_neurons(n_inputs), math.ceil(n_choosers / max(1, workers)))
-    n_blocks = math.ceil(n_choosers / most)
-    return n_blocks, math.ceil(n_choosers / n_blocks)
 
 
 def grid(

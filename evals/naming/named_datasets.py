@@ -23,7 +23,21 @@ def name_concepts(
 ) -> xr.Dataset | Shards:
     """Name every concept by every metric, in parts where there are many."""
     sanity, forms = _read_sanity(inputs)
-    naming = _prepare(config, inputs, sanity)
+    activations, labels = inputs["activations"].open(), inputs["labels"].open()
+    naming = Namer.of(
+        *pair_datasets(activations, labels, config.variable, config.split),
+        config.metrics,
+        NamingOptions(
+            parameters=Parameters(alpha=config.alpha, lam=config.lam, seed=config.seed),
+            n_ranks=config.n_ranks,
+            n_bootstrap=config.n_bootstrap,
+            confidence=config.confidence,
+            seed=config.seed,
+            workers=config.workers,
+        ),
+        sanity=sanity,
+        right=activations.get("right_concept"),
+    )
 
     def summarise(names: xr.Dataset) -> xr.Dataset:
         tested = {} if sanity is None else {"sanity_forms": ", ".join(forms)}
@@ -40,28 +54,6 @@ def name_concepts(
         writer.append(part)
     opened = map(registry.open_dataset, sorted(writer.folder.glob("part-*.nc")))
     return writer.finish(summarise(join_names(part.drop_dims("rank").load() for part in opened)))
-
-
-def _prepare(
-    config: NamingConfig, inputs: registry.Inputs, sanity: Mapping[str, str] | None
-) -> Namer:
-    activations, labels = inputs["activations"].open(), inputs["labels"].open()
-    pair = pair_datasets(activations, labels, config.variable, config.split)
-    options = NamingOptions(
-        parameters=Parameters(alpha=config.alpha, lam=config.lam, seed=config.seed),
-        n_ranks=config.n_ranks,
-        n_bootstrap=config.n_bootstrap,
-        confidence=config.confidence,
-        seed=config.seed,
-        workers=config.workers,
-    )
-    return Namer.of(
-        *pair,
-        config.metrics,
-        options,
-        sanity=sanity,
-        right=activations.get("right_concept"),
-    )
 
 
 def _read_sanity(inputs: registry.Inputs) -> tuple[Mapping[str, str] | None, list[str]]:

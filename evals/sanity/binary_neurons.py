@@ -49,13 +49,7 @@ class CountedStatistics(DrawnStatistics):
     """Statistics of inputs that are only counted."""
 
     def compute(self, function: Callable[..., np.ndarray], **parameters: Any) -> np.ndarray:
-        """Refuse, as arrays of so many inputs in so many draws take minutes.
-
-        Raises
-        ------
-        NeedsInputsError
-            Always.
-        """
+        """Raise NeedsInputsError: arrays of so many inputs in so many draws take minutes."""
         raise NeedsInputsError(getattr(function, "__name__", "metric"))
 
 

@@ -76,25 +76,22 @@ def check_metrics(config: SanityConfig, inputs: registry.Inputs, run: registry.R
         compat=config.compat,
         progress=partial(run.progress, what="metrics"),
     )
-    real = _test_on_data(config, inputs, run) if "labels" in inputs else None
+    real = None
+    if given:
+        activations, labels = inputs["activations"].open(), inputs["labels"].open()
+        real = experimental_sanity(
+            *pair_datasets(activations, labels, config.variable, config.split),
+            config.metrics,
+            activations.get("right_concept"),
+            rates=config.rates,
+            criterion=config.criterion,
+            seeds=config.seeds,
+            options=config,
+            progress=partial(run.progress, what="neurons"),
+        )
     tested = _summarise(config, combine_forms(theoretical, real), real)
     sys.stdout.write(sanity_table(tested))
     return tested
-
-
-def _test_on_data(config: SanityConfig, inputs: registry.Inputs, run: registry.Run) -> xr.Dataset:
-    """Return what became of the metrics on real neurons."""
-    activations, labels = inputs["activations"].open(), inputs["labels"].open()
-    return experimental_sanity(
-        *pair_datasets(activations, labels, config.variable, config.split),
-        config.metrics,
-        activations.get("right_concept"),
-        rates=config.rates,
-        criterion=config.criterion,
-        seeds=config.seeds,
-        options=config,
-        progress=partial(run.progress, what="neurons"),
-    )
 
 
 def _summarise(config: SanityConfig, tested: xr.Dataset, real: xr.Dataset | None) -> xr.Dataset:

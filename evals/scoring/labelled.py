@@ -14,9 +14,6 @@ from evals.kernels.statistics import AnyArray, Shaped
 from registry.arrays import to_numpy
 from registry.suggest import nearest
 
-RENAMED_ACTIVATIONS = {"image": "input", "concept": "neuron"}
-RENAMED_LABELS = {"image": "input", "label": "concept"}
-
 MAIN_VARIABLES = ("presence", "activation")
 """What is meant of a dataset of concepts, and of one of neurons, unless something else is asked."""
 
@@ -97,12 +94,12 @@ def share_names(
 
 def take_neurons(activations: AnyArray) -> xr.DataArray:
     """Return activations as (input, neuron), neurons named; concepts become neurons here."""
-    return _take(activations, "activations", RENAMED_ACTIVATIONS, ("input", "neuron"))
+    return _take(activations, "activations", {"image": "input", "concept": "neuron"})
 
 
 def take_concepts(labels: AnyArray) -> xr.DataArray:
     """Return labels as (input, concept), concepts named."""
-    return _take(labels, "labels", RENAMED_LABELS, ("input", "concept"))
+    return _take(labels, "labels", {"image": "input", "label": "concept"})
 
 
 def read_columns(array: xr.DataArray, what: str = "activations") -> Columns:
@@ -183,9 +180,8 @@ def _select_split(activations: xr.DataArray, split: str) -> xr.DataArray:
     return activations.isel(input=np.flatnonzero(splits == split))
 
 
-def _take(
-    given: AnyArray, what: str, renamed: Mapping[str, str], dims: tuple[str, str]
-) -> xr.DataArray:
+def _take(given: AnyArray, what: str, renamed: Mapping[str, str]) -> xr.DataArray:
+    dims = tuple(renamed.values())
     array = to_labelled(given, dims, what)
     names = {
         old: new for old, new in renamed.items() if old in array.dims and new not in array.dims

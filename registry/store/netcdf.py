@@ -92,7 +92,7 @@ def read_file(path: Path, **options: Any) -> xr.Dataset:
     """
     with reading(path):
         kept = {"phony_dims": "access", "decode_vlen_strings": True}
-        manager = CachingFileManager(_ReadFile, str(path), mode="r", kwargs=kept)
+        manager = CachingFileManager(_File, str(path), mode="r", kwargs=kept)
         return xr.open_dataset(_Store(manager, mode="r"), engine="store", **options)
 
 
@@ -106,7 +106,7 @@ class _Store(H5NetCDFStore):
         return xr.Variable(variable.dims, data, variable.attrs, variable.encoding, fastpath=True)
 
 
-class _ReadVariable(h5netcdf.Variable):  # type: ignore[misc]
+class _Variable(h5netcdf.Variable):  # type: ignore[misc]
     """A variable that is looked up in its file once, not for each of its properties."""
 
     @cached_property
@@ -118,10 +118,10 @@ class _ReadVariable(h5netcdf.Variable):  # type: ignore[misc]
         return super().shape
 
 
-class _ReadFile(h5netcdf.File):  # type: ignore[misc]
-    """A file that is only read, with variables that are looked up once."""
+class _File(h5netcdf.File):  # type: ignore[misc]
+    """A file whose variables are looked up once."""
 
-    _variable_cls = _ReadVariable
+    _variable_cls = _Variable
 
 
 class _StoredArray(BackendArray):
@@ -230,7 +230,7 @@ def _new_file(path: Path) -> Iterator[tuple[h5netcdf.File, _UnfailingFile]]:
     """Open a netCDF file over an :class:`_UnfailingFile`, whose error is raised after the close."""
     raw = _UnfailingFile(path)
     try:
-        with h5netcdf.File(raw, "w") as file:
+        with _File(raw, "w") as file:
             yield file, raw
     finally:
         raw.close()

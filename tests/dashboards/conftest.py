@@ -13,7 +13,7 @@ from streamlit.components.v2 import manifest_scanner
 from registry.catalog.access import Catalog, open_catalog
 from registry.plan.project import Project, open_project
 from tests.conftest import MakeOnce
-from tests.dashboards import explained, fabricate
+from tests.dashboards import explained, fabricate, fabricate_concepts, fabricate_results
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -49,6 +49,28 @@ def lived_in(template: Path, tmp_path: Path) -> Project:
 def catalog(template: Path) -> Catalog:
     """The catalog of the project that is lived in, without a database; to be read only."""
     return open_catalog(template, "off")
+
+
+@pytest.fixture(scope="session")
+def judged(make_once: MakeOnce) -> Path:
+    """A project with concepts and all that can stand beside them; to be read only."""
+
+    def fill(folder: Path) -> None:
+        fabricate_concepts.live_in(fabricate_concepts.declare(folder))
+
+    return make_once("judged", fill)
+
+
+@pytest.fixture
+def mine(judged: Path, tmp_path: Path) -> Project:
+    """A copy of it, to be changed at will."""
+    return open_project(shutil.copytree(judged, tmp_path / "copy", symlinks=True))
+
+
+@pytest.fixture(scope="session")
+def results(make_once: MakeOnce) -> Path:
+    """A project with a dataset of every kind of result; to be read only."""
+    return make_once("results", fabricate_results.made)
 
 
 @pytest.fixture(scope="session")

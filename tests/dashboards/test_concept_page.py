@@ -16,27 +16,13 @@ from streamlit.testing.v1 import AppTest
 from dashboards.server import presence_index
 from dashboards.views.concepts import evidence as ask
 from dashboards.views.concepts.concepts import not_meant
-from registry.plan.project import Project, open_project
+from registry.plan.project import Project
 from tests.dashboards import fabricate, fabricate_concepts
 from tests.dashboards.fabricate import CONCEPTS, HOSTILE, run_uid
 from tests.dashboards.test_pages import Open, app_test, frames, open_page, tiles, told
 
 __all__ = ["app_test", "open_page"]
 DEAD = CONCEPTS - 1
-
-
-@pytest.fixture(scope="module")
-def judged(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project with concepts and all that can stand beside them; to be read only."""
-    project = fabricate_concepts.declare(tmp_path_factory.mktemp("judged") / "project")
-    fabricate_concepts.live_in(project)
-    return project.root
-
-
-@pytest.fixture
-def mine(judged: Path, tmp_path: Path) -> Project:
-    """A copy, to be changed at will."""
-    return open_project(shutil.copytree(judged, tmp_path / "copy", symlinks=True))
 
 
 def answers(page: AppTest) -> dict[str, str]:

@@ -21,17 +21,16 @@ from dashboards.views.parts.parts import (
 from dashboards.views.sections import Section, section_of
 from registry.catalog.access import Catalog, open_catalog
 from registry.columns import Column
+from registry.plan.project import Project
 from tests.dashboards import fabricate, fabricate_concepts
 from tests.dashboards.fabricate import CONCEPTS, RANKS
 from tests.dashboards.test_report import HOSTILE, assert_inert, read
 
 
-@pytest.fixture(scope="module")
-def judged(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
-    """A project with concepts and what stands beside them; to be read only."""
-    project = fabricate_concepts.declare(tmp_path_factory.mktemp("reported") / "project")
-    fabricate_concepts.live_in(project)
-    return open_catalog(project.root, "off")
+@pytest.fixture
+def catalog(judged: Path) -> Catalog:
+    """The catalog of a project with concepts and what stands beside them."""
+    return open_catalog(judged, "off")
 
 
 def parts_of(catalog: Catalog, cell: str) -> list[Part]:
@@ -43,8 +42,8 @@ def concept_table(parts: list[Part]) -> Table:
 
 
 @pytest.mark.slow
-def test_concepts_with_pictures_names_and_figures(judged: Catalog) -> None:
-    parts = parts_of(judged, "toy-concepts")
+def test_concepts_with_pictures_names_and_figures(catalog: Catalog) -> None:
+    parts = parts_of(catalog, "toy-concepts")
     assert isinstance(parts[0], Numbers)
     assert len([part for part in parts if isinstance(part, Figure)]) == 4
     assert len(next(part for part in parts if isinstance(part, Pictures)).pictures) == CONCEPTS - 1
@@ -61,9 +60,9 @@ def test_concepts_with_pictures_names_and_figures(judged: Catalog) -> None:
 
 
 @pytest.mark.slow
-def test_long_tables_of_concepts_are_cut(judged: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_tables_of_concepts_are_cut(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sections, "LISTED", 2)
-    table = concept_table(parts_of(judged, "toy-concepts"))
+    table = concept_table(parts_of(catalog, "toy-concepts"))
     assert table.title == f"The 2 of {CONCEPTS} concepts that contribute most"
     assert len(table.frame) == 2
 
@@ -79,36 +78,34 @@ def test_concepts_alone(tmp_path: Path) -> None:
     assert any("the layer's own channels" in note for note in notes)
 
 
-def test_a_gallery_has_images_above_their_colours(judged: Catalog) -> None:
-    parts = parts_of(judged, "toy-gallery")
+def test_a_gallery_has_images_above_their_colours(catalog: Catalog) -> None:
+    parts = parts_of(catalog, "toy-gallery")
     shown = [part for part in parts if isinstance(part, Pictures)]
     assert [len(part.pictures) for part in shown[:4]] == [RANKS, RANKS, 2, 2]
     assert "circle, taken for square" in shown[0].pictures[0].caption
 
 
 def test_galleries_of_many_concepts_are_cut(
-    judged: Catalog, monkeypatch: pytest.MonkeyPatch
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sections, "DRAWN", 2)
-    parts = parts_of(judged, "toy-gallery")
+    parts = parts_of(catalog, "toy-gallery")
     assert len([part for part in parts if isinstance(part, Pictures)]) == 4
     assert isinstance(parts[0], Note)
     assert "3 more concepts are on the dashboard page" in parts[0].text
 
 
 @pytest.mark.slow
-def test_names_that_cannot_be_read_are_left_out(tmp_path: Path) -> None:
-    project = fabricate_concepts.declare(tmp_path)
-    fabricate_concepts.live_in(project)
-    (project.current("toy-names") / "dataset.nc").unlink()
-    (project.current("toy-gallery") / "manifest.json").unlink()
-    table = concept_table(parts_of(open_catalog(project.root, "off"), "toy-concepts"))
+def test_names_that_cannot_be_read_are_left_out(mine: Project) -> None:
+    (mine.current("toy-names") / "dataset.nc").unlink()
+    (mine.current("toy-gallery") / "manifest.json").unlink()
+    table = concept_table(parts_of(open_catalog(mine.root, "off"), "toy-concepts"))
     assert (table.frame["name"] == "").all()
 
 
 @pytest.mark.slow
-def test_an_autoencoder_has_its_curves(judged: Catalog) -> None:
-    parts = parts_of(judged, "toy-sae[k=8]")
+def test_an_autoencoder_has_its_curves(catalog: Catalog) -> None:
+    parts = parts_of(catalog, "toy-sae[k=8]")
     assert len([part for part in parts if isinstance(part, Figure)]) == 5
     assert_inert(read(render("t", "", [Section("s", parts)])))
 

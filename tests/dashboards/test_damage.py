@@ -22,7 +22,6 @@ from registry.store.durable import StoreError
 from registry.store.manifest import MANIFEST
 from registry.store.shards import SUMMARY
 from tests.dashboards import (
-    test_concept_page,
     test_decisions_page,
     test_pages,
     test_result_pages,
@@ -31,8 +30,7 @@ from tests.dashboards.fabricate_results import UNMADE
 from tests.dashboards.test_pages import Open, told
 
 open_page = test_pages.open_page
-judged, mine = test_concept_page.judged, test_concept_page.mine
-open_result, results = test_result_pages.open_page, test_result_pages.results
+open_result = test_result_pages.open_page
 open_decisions = test_decisions_page.open_page
 
 

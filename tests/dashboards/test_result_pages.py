@@ -35,12 +35,6 @@ def show_result(schema: str) -> None:
     show_result({row.schema: row for row in RESULTS}[schema])
 
 
-@pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project with a dataset of every kind of result."""
-    return fabricate_results.made(tmp_path_factory.mktemp("results") / "project").root
-
-
 @pytest.fixture
 def open_page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Open:
     """Open the page of a schema, with values in the address."""

@@ -19,9 +19,8 @@ from tests.dashboards import fabricate, fabricate_results
 
 
 @pytest.fixture(scope="module")
-def catalog(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
-    root: Path = fabricate_results.made(tmp_path_factory.mktemp("settings") / "project").root
-    return open_catalog(root, "off")
+def catalog(results: Path) -> Catalog:
+    return open_catalog(results, "off")
 
 
 SWEEP = [f"toy-matching[k={k},seed={seed}]" for k in (8, 16) for seed in (0, 1)]

@@ -13,7 +13,7 @@ from rich.markup import escape
 
 from registry.commands.tasks import HELP
 from registry.declare.faults import StageError
-from registry.suggest import RefusalError
+from registry.suggest import RefusalError, needs_extras
 from registry.terminal import err
 
 _OWN = {
@@ -55,7 +55,8 @@ class _Group(click.Group):
         try:
             with warnings.catch_warnings():
                 warnings.showwarning = _show_warning
-                return super().invoke(ctx)
+                with needs_extras():
+                    return super().invoke(ctx)
         except BrokenPipeError:  # the reader, as `head`, has enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(0)

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+_EXTRAS = {
+    "networks": ("torch", "torchvision", "bcos", "einops", "safetensors"),
+    "dashboard": ("streamlit", "altair", "jinja2", "vl_convert"),
+    "baselines": ("zennit", "sklearn"),
+    "siglip": ("open_clip",),
+}
 
 
 class RefusalError(Exception):
@@ -21,6 +29,26 @@ class RefusalError(Exception):
         super().__init__(*args)
         self.command = command
         self.is_damaged = is_damaged
+
+
+@contextmanager
+def needs_extras() -> Iterator[None]:
+    """Say how to install what a block imports and is missing, where an extra of factbook brings it.
+
+    Raises
+    ------
+    RefusalError
+        With the command; any other missing module stays a ModuleNotFoundError.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        for extra, modules in _EXTRAS.items():
+            if missing in modules:
+                command = f"pip install 'factbook[{extra}]'"
+                raise RefusalError(f"this needs {missing}: {command}", command=command) from error
+        raise
 
 
 def nearest(name: str, known: Iterable[str], most: int = 8) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fact.encode.encoders import EncoderChoice, UntrustedCodeError
+from registry.suggest import needs_extras
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -53,7 +54,8 @@ def c2(
     """
     try:
         choice = EncoderChoice(encoder, upsampler, side, trusted)
-        from fact.encode.concept_folder import score_folder  # heavy: a command is listed by all
+        with needs_extras():
+            from fact.encode.concept_folder import score_folder  # heavy: a command is listed by all
 
         scores = score_folder(folder, choice, **settings)
         if out is not None:

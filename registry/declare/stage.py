@@ -25,7 +25,7 @@ from registry.declare.settings import Settings
 from registry.store.durable import StoreError
 from registry.store.manifest import find_dataset
 from registry.store.schema import Schema
-from registry.suggest import nearest
+from registry.suggest import nearest, needs_extras
 
 if TYPE_CHECKING:  # heavy: xarray, which planning does without
     import xarray as xr
@@ -175,7 +175,8 @@ class Stage:
         if self.main_path is None:
             raise StageError(f"stage {self.name!r} has no main function; name or decorate one")
         module, _, name = self.main_path.partition(":")
-        main = getattr(importlib.import_module(module), name, None)
+        with needs_extras():
+            main = getattr(importlib.import_module(module), name, None)
         if not callable(main):
             raise StageError(f"stage {self.name!r}: module {module!r} has no function {name!r}")
         return cast(StageMain, main)

@@ -9,6 +9,7 @@ import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from dashboards.screens import frame as page
 from dashboards.screens.concept import go_to, show_beside, show_concept
 from dashboards.screens.datasets import (
     Model,
@@ -20,17 +21,6 @@ from dashboards.screens.datasets import (
     statistics,
     thumbnails,
     whole,
-)
-from dashboards.screens.frame import (
-    BOUND,
-    OF_A_MODEL,
-    begin,
-    choose_one,
-    choose_view,
-    explained,
-    mark_rows,
-    marked_rows,
-    tell,
 )
 from dashboards.screens.notes import concept_notes
 from dashboards.screens.parts import column_of, offer_table, show_numbers, show_part
@@ -68,22 +58,22 @@ SECTIONS = ("Concepts", "The whole model")
 
 def show() -> None:
     """Show the page."""
-    catalog = begin("Concepts", HELP, shares=OF_A_MODEL)
+    catalog = page.begin("Concepts", HELP, shares=page.OF_A_MODEL)
     cells = cells_of(catalog.project, "concepts")
     if not cells:
-        tell(without_datasets(catalog.project, "concepts"))
+        page.tell(without_datasets(catalog.project, "concepts"))
         return
     slots = st.columns([3, 2, 3, 2])
     first = first_made(catalog, cells)
-    cell = choose_one(slots[0], "Experiment", cells, first, "cell")
-    with explained(cell, stop=True):
+    cell = page.choose_one(slots[0], "Experiment", cells, first, "cell")
+    with page.explained(cell, stop=True):
         model = find_model(catalog, cell)
         numbers = view.summary(statistics(model.concepts))
     namer = choose_namer(model.names, slots[1], "Named by")
-    with explained(cell, stop=True):
+    with page.explained(cell, stop=True):
         frame = frame_of(model, namer)
     show_numbers(numbers)
-    if choose_view(SECTIONS, "section") == SECTIONS[1]:
+    if page.choose_view(SECTIONS, "section") == SECTIONS[1]:
         _whole_model(model, frame, namer)
     elif frame.empty:
         st.info("No concepts in this dataset.")
@@ -105,12 +95,12 @@ def _browse(
     text = slots[2].text_input(
         "Search",
         key="label",
-        bind=BOUND,
+        bind=page.BOUND,
         placeholder="name or index",
         on_change=go_to,  # the first of those that are found
         args=(None,),
     )
-    by = slots[3].selectbox("Sort by", list(view.ORDERS), key="sort", bind=BOUND)
+    by = slots[3].selectbox("Sort by", list(view.ORDERS), key="sort", bind=page.BOUND)
     ordered = view.order(frame, by)
     found = view.search(ordered, text or "")
     asked = st.session_state.get("concept", st.query_params.get("concept"))
@@ -129,7 +119,7 @@ def _browse(
 
 def _tagged(catalog: Catalog, cell: str, frame: pd.DataFrame) -> pd.DataFrame:
     """Return the concepts with the tags that readers gave them, where they gave any."""
-    with explained(cell):
+    with page.explained(cell):
         tags = {one: " ".join(note.tags) for one, note in concept_notes(catalog, cell).items()}
         return view.with_tags(frame, tags)
     return frame
@@ -146,7 +136,7 @@ def _choice(concepts: Sequence[int], known: Sequence[int]) -> int:
         placeholder=f"{concepts[0]}",
         help="Its index; or tick its row.",
         key="concept",
-        bind=BOUND,
+        bind=page.BOUND,
         width=NARROW,
     )
     concept = view.meant_concept(text or str(concepts[0]), known)
@@ -166,7 +156,7 @@ def _table(model: Model, found: pd.DataFrame, concept: int, namer: str) -> None:
     number = _page(found, concept)
     rows = found.iloc[(number - 1) * view.PAGE : number * view.PAGE]
     keys = [int(one) for one in rows["concept"]]
-    with explained():
+    with page.explained():
         pictures = thumbnails(model.gallery, tuple(keys)) if model.gallery else {}
         if pictures:
             rows = rows.assign(picture=[pictures.get(one) for one in keys])
@@ -179,7 +169,7 @@ def _table(model: Model, found: pd.DataFrame, concept: int, namer: str) -> None:
     if "image_share" in shown:  # the form for shares has two digits, the words beside have one
         shown = shown.assign(image_share=100 * shown["image_share"])
         config["image_share"]["type_config"]["format"] = "%.1f %%"
-    mark_rows(TABLE, keys, [concept])
+    page.mark_rows(TABLE, keys, [concept])
     st.dataframe(
         shown,
         key=TABLE,
@@ -208,13 +198,13 @@ def _page(found: pd.DataFrame, concept: int) -> int:
         step=1,
         placeholder=f"{view.page_with(found, concept)}",
         key="page",
-        bind=BOUND,
+        bind=page.BOUND,
     )
     return min(int(asked), last) if asked else view.page_with(found, concept)
 
 
 def _choose(concepts: Sequence[int]) -> None:
-    for row in marked_rows(TABLE):
+    for row in page.marked_rows(TABLE):
         go_to(concepts[row])
 
 
@@ -225,7 +215,7 @@ def _whole_model(model: Model, frame: pd.DataFrame, namer: str) -> None:
     """Show what is said of all concepts together."""
     if model.sae is None:
         st.caption(channels_note(model.concepts.cell))
-    with explained():
+    with page.explained():
         if model.gallery:
             show_part(view.strongest(frame, opened(model.gallery)))
     names = names_of(model.names) if model.names else None

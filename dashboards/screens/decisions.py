@@ -12,37 +12,13 @@ import streamlit as st
 import xarray as xr
 from streamlit.delta_generator import DeltaGenerator
 
+from dashboards.screens import frame as page
 from dashboards.screens.datasets import Made, whole
 from dashboards.screens.decision_data import Model, read_model, read_naming, strongest_images
-from dashboards.screens.frame import (
-    BOUND,
-    OF_A_MODEL,
-    begin,
-    choose_one,
-    explained,
-    link_to,
-    tell,
-    tell_unknown,
-)
 from dashboards.screens.parts import show_part
 from dashboards.server.explainer import ExplainerError
 from dashboards.views.concepts import decisions as view
 from dashboards.views.concepts import image_choice
-from dashboards.views.concepts.decisions import (
-    MEANING,
-    Decision,
-    Naming,
-    Term,
-    of_image,
-    of_stored,
-    runner_up,
-)
-from dashboards.views.concepts.image_choice import (
-    MOST_MEGABYTES,
-    SUFFIXES,
-    UploadError,
-    read_upload,
-)
 from dashboards.views.parts.parts import file_name
 from dashboards.views.parts.pictures import enlarge
 from dashboards.views.parts.text import literal
@@ -75,22 +51,22 @@ class Subject:
 
 def show() -> None:
     """Show the page."""
-    catalog = begin("Decisions", MEANING, shares=OF_A_MODEL)
+    catalog = page.begin("Decisions", view.MEANING, shares=page.OF_A_MODEL)
     cells = cells_of(catalog.project, "concepts")
     if not cells:
-        tell(without_datasets(catalog.project, "concepts"))
+        page.tell(without_datasets(catalog.project, "concepts"))
         return
     _follow_link(catalog.project, cells)
     row = st.container(horizontal=True, vertical_alignment="bottom")
     first = first_made(catalog, cells)
-    cell = choose_one(row, "Experiment", cells, first, "cell", WIDE)
+    cell = page.choose_one(row, "Experiment", cells, first, "cell", WIDE)
     model = read_model(catalog, cell, _decisions_of(catalog, cell, row))
     naming = read_naming(catalog, cell, row, NARROW)
     subject = _choose(model)
     target, against = _question(model)
     if subject is not None:
         _answer(model, naming, subject, target, against)
-        link_to("runs", "The run that measured these concepts", run=cell)
+        page.link_to("runs", "The run that measured these concepts", run=cell)
 
 
 def _follow_link(project: Project, cells: Sequence[str]) -> None:
@@ -108,7 +84,7 @@ def _decisions_of(catalog: Catalog, cell: str, slot: Any) -> str:
         return makers[0] if makers else ""
     first = first_made(catalog, makers)
     label = "Explained in advance by"
-    return choose_one(slot, label, makers, first, "decisions", WIDE)
+    return page.choose_one(slot, label, makers, first, "decisions", WIDE)
 
 
 # -- what to explain --------------------------------------------------------------------------
@@ -121,13 +97,13 @@ def _choose(model: Model) -> Subject | None:
         namers += [image_choice.EXPLAINED] if model.explained else []
         namers += [image_choice.UPLOAD]
     row = st.container(horizontal=True, vertical_alignment="bottom")
-    tell_unknown("from", namers)
+    page.tell_unknown("from", namers)
     which = row.segmented_control(
         "Images",
         namers,
         default=image_choice.ALL,
         key="from",
-        bind=BOUND,
+        bind=page.BOUND,
         on_change=_look_elsewhere,
         help="Right and wrong: by the prediction of the network with its concepts in place. "
         "Explained: in advance, by an experiment.",
@@ -140,7 +116,7 @@ def _choose(model: Model) -> Subject | None:
         index=None,
         placeholder="any class",
         key="label",
-        bind=BOUND,
+        bind=page.BOUND,
         on_change=_go_to,
         args=("",),
         width=NARROW,
@@ -152,7 +128,7 @@ def _choose(model: Model) -> Subject | None:
 
 def _by_name(model: Model, chosen: list[str], row: Any) -> Subject | None:
     hint = f"{chosen[0]} (1 of {len(chosen):,})" if chosen else "none"
-    text = row.text_input("Image", placeholder=hint, key="image", bind=BOUND, width=WIDE) or ""
+    text = row.text_input("Image", placeholder=hint, key="image", bind=page.BOUND, width=WIDE) or ""
     current = text.strip() or (chosen[0] if chosen else "")
     before, after = image_choice.neighbours(current, chosen)
     other = image_choice.any_of(chosen, current, np.random.default_rng())
@@ -181,8 +157,8 @@ def _go_to(image: str) -> None:
 def _uploaded() -> Subject | None:
     file = st.file_uploader(
         "Picture",
-        type=list(SUFFIXES),
-        max_upload_size=MOST_MEGABYTES,
+        type=list(image_choice.SUFFIXES),
+        max_upload_size=image_choice.MOST_MEGABYTES,
         help="Kept in memory while this page is open; never written to disk.",
         key="upload",
     )
@@ -191,9 +167,9 @@ def _uploaded() -> Subject | None:
         return None
     content = file.getvalue()
     try:
-        picture = read_upload(content)
-    except UploadError as error:
-        tell(Advice("Cannot explain this file", f"{file.name}: {error}"), st.error)
+        picture = image_choice.read_upload(content)
+    except image_choice.UploadError as error:
+        page.tell(Advice("Cannot explain this file", f"{file.name}: {error}"), st.error)
         return None
     return Subject(file.name, uploaded=(hashlib.sha256(content).hexdigest(), picture))
 
@@ -204,9 +180,11 @@ def _question(model: Model) -> tuple[int | None, int | None]:
         return None, None
     row = st.container(horizontal=True, vertical_alignment="bottom")
     options = [PREDICTED, *model.classes]
-    tell_unknown("class", options)
-    tell_unknown("against", model.classes)
-    target = row.selectbox("Explain the logit of", options, key="class", bind=BOUND, width=WIDE)
+    page.tell_unknown("class", options)
+    page.tell_unknown("against", model.classes)
+    target = row.selectbox(
+        "Explain the logit of", options, key="class", bind=page.BOUND, width=WIDE
+    )
     against = row.selectbox(
         "minus the logit of",
         model.classes,
@@ -215,7 +193,7 @@ def _question(model: Model) -> tuple[int | None, int | None]:
         help="Why one class and not the other: both logits are sums over the same concepts, and so "
         "is their difference, exactly.",
         key="against",
-        bind=BOUND,
+        bind=page.BOUND,
         width=WIDE,
     )
     chosen = options.index(target) - 1
@@ -226,7 +204,7 @@ def _question(model: Model) -> tuple[int | None, int | None]:
 
 
 def _answer(
-    model: Model, naming: Naming, subject: Subject, target: int | None, against: int | None
+    model: Model, naming: view.Naming, subject: Subject, target: int | None, against: int | None
 ) -> None:
     if model.concepts is None:
         _show_stored(model, naming, subject)
@@ -237,26 +215,26 @@ def _answer(
         if against is not None and not explains_itself:
             whole = model.explain(subject.name, target, against, subject.uploaded)
     except ExplainerError as error:
-        tell(Advice("Cannot explain this image here", str(error)), st.warning)
+        page.tell(Advice("Cannot explain this image here", str(error)), st.warning)
         _show_stored(model, naming, subject)
         return
     if against is not None and explains_itself:
         st.info("Both classes are the same. Showing its logit; choose another class to compare.")
-    decision = of_image(whole, subject.label)
+    decision = view.of_image(whole, subject.label)
     show_decision(model, decision, naming, subject.name, lambda: _ask_further(model, decision))
     show_concepts(whole, naming, subject.name)
 
 
-def _show_stored(model: Model, naming: Naming, subject: Subject) -> None:
+def _show_stored(model: Model, naming: view.Naming, subject: Subject) -> None:
     """Show what was explained in advance of an image, if it was."""
     if subject.uploaded or model.decisions is None or subject.name not in model.explained:
         return
-    with explained():
-        decision = of_stored(whole(model.decisions), subject.name)
+    with page.explained():
+        decision = view.of_stored(whole(model.decisions), subject.name)
         show_decision(model, decision, naming, subject.name)
 
 
-def _ask_further(model: Model, decision: Decision) -> None:
+def _ask_further(model: Model, decision: view.Decision) -> None:
     """Offer the next question: why not the class that it should have been, or the second.
 
     Of a class that is not predicted, why the prediction and not this one.
@@ -266,14 +244,14 @@ def _ask_further(model: Model, decision: Decision) -> None:
         option = _option(model, decision, decision.target)
         st.button(text, on_click=_ask_against, args=(option, PREDICTED), icon=ASK)
         return
-    other = runner_up(decision)
+    other = view.runner_up(decision)
     if decision.against or other in ("", decision.target) or decision.classes is None:
         return
     text, option = literal(f"Why not {other}?"), _option(model, decision, other)
     st.button(text, on_click=_ask_against, args=(option,), icon=ASK)
 
 
-def _option(model: Model, decision: Decision, name: str) -> str | None:
+def _option(model: Model, decision: view.Decision, name: str) -> str | None:
     """Return the option of the boxes that stands for a class; None where classes are not known."""
     if decision.classes is None:
         return None
@@ -296,8 +274,8 @@ PLACES = (3, 3, 4, 2 * TILES)
 
 def show_decision(
     model: Model,
-    decision: Decision,
-    naming: Naming,
+    decision: view.Decision,
+    naming: view.Naming,
     image: str,
     ask_further: Callable[[], None] = lambda: None,
 ) -> None:
@@ -337,13 +315,13 @@ def show_decision(
     _terms(model, decision, naming)
 
 
-def show_concepts(explained: xr.Dataset, naming: Naming, image: str) -> None:
+def show_concepts(explained: xr.Dataset, naming: view.Naming, image: str) -> None:
     """Offer the table of every concept that is present in an image."""
     with st.expander("Every concept present in the image"):
         show_part(view.contributions_table(explained, naming, file_name("decision", image)))
 
 
-def _subject(decision: Decision, image: str) -> None:
+def _subject(decision: view.Decision, image: str) -> None:
     left, right = st.columns(2)
     left.image(enlarge(decision.picture), width="stretch", alt=image)
     left.caption(literal(f"{image}, as the network sees it"))
@@ -352,7 +330,7 @@ def _subject(decision: Decision, image: str) -> None:
     right.caption(literal(origin))
 
 
-def _terms(model: Model, decision: Decision, naming: Naming) -> None:
+def _terms(model: Model, decision: view.Decision, naming: view.Naming) -> None:
     if decision.for_it:
         st.markdown(f"**{literal(f'Concepts that {decision.favours}')}**")
         words = ("colours here", "amounts here", "", "where the concept is strongest")
@@ -372,7 +350,9 @@ def _terms(model: Model, decision: Decision, naming: Naming) -> None:
     st.caption(view.ABOUT_PICTURES)
 
 
-def _rows(model: Model, decision: Decision, naming: Naming, terms: Sequence[Term]) -> None:
+def _rows(
+    model: Model, decision: view.Decision, naming: view.Naming, terms: Sequence[view.Term]
+) -> None:
     for term in terms:
         colours, amounts, words, gallery = st.columns(PLACES)
         title = naming.title(term.concept)
@@ -382,7 +362,7 @@ def _rows(model: Model, decision: Decision, naming: Naming, terms: Sequence[Term
             st.markdown(literal(view.term_line(term, decision)))
             if verdict := naming.verdict.get(term.concept):
                 st.caption(literal(verdict))
-            link_to("concepts", "About this concept", cell=model.cell, concept=term.concept)
+            page.link_to("concepts", "About this concept", cell=model.cell, concept=term.concept)
         with gallery:
             _strip(model.gallery, term.concept)
 
@@ -390,7 +370,7 @@ def _rows(model: Model, decision: Decision, naming: Naming, terms: Sequence[Term
 def _places(
     colours: DeltaGenerator,
     amounts: DeltaGenerator,
-    decision: Decision,
+    decision: view.Decision,
     explanation: np.ndarray,
     amount: np.ndarray,
     title: str,

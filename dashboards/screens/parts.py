@@ -44,7 +44,7 @@ def show_numbers(numbers: Iterable[Number]) -> None:
             st.metric(literal(number.label), literal(number.value), help=meaning, width="content")
 
 
-def show_table(table: Table, height: int | None = None, **options: Any) -> None:
+def show_table(table: Table, **options: Any) -> None:
     """Show a table, with its downloads; options are those of `st.dataframe`."""
     _title(table.title)
     if table.frame.empty:
@@ -55,7 +55,7 @@ def show_table(table: Table, height: int | None = None, **options: Any) -> None:
             hide_index=True,
             placeholder="",
             alt=table.title or table.name,
-            height=height or 3 + ROW * (min(len(table.frame), table.in_sight) + 1),
+            height=3 + ROW * (min(len(table.frame), table.in_sight) + 1),
             column_config={name: column_of(name, column) for name, column in table.columns.items()},
             **options,
         )

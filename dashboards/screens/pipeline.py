@@ -6,16 +6,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from dashboards.screens.frame import (
-    BOUND,
-    begin,
-    explained,
-    link_to,
-    mark_rows,
-    marked_rows,
-    open_catalog,
-    tell,
-)
+from dashboards.screens import frame as page
 from dashboards.screens.parts import show_figure, show_numbers, show_table
 from dashboards.server.connection import written_at
 from dashboards.views.parts.text import literal
@@ -37,7 +28,7 @@ MOST_NODES = 150
 
 def show() -> None:
     """Show the page."""
-    catalog = begin("Pipeline", HELP)
+    catalog = page.begin("Pipeline", HELP)
     names = view.choices(catalog.project.declaration)
     targets = st.multiselect(
         "Suites, experiments, patterns",
@@ -47,12 +38,12 @@ def show() -> None:
         placeholder="all experiments",
         help="As for factbook plan: shapes-*, or cells, as sweep[k=8].",
         key="of",
-        bind=BOUND,
+        bind=page.BOUND,
     )
     if not names:
-        tell(Advice("Nothing is declared", "Add an experiment to experiments.toml.", ()))
+        page.tell(Advice("Nothing is declared", "Add an experiment to experiments.toml.", ()))
         return
-    with explained(stop=True):
+    with page.explained(stop=True):
         plan = _plan(catalog, tuple(targets))
     is_live = any(task.is_running for task in plan.tasks)
     st.fragment(_body, run_every=LIVE if is_live else None)(tuple(targets), is_live)
@@ -68,8 +59,8 @@ def _planned(_catalog: Catalog, root: str, written: int, targets: tuple[str, ...
 
 
 def _body(targets: tuple[str, ...], was_live: bool) -> None:
-    with explained():
-        plan = _plan(open_catalog(), targets)
+    with page.explained():
+        plan = _plan(page.open_catalog(), targets)
         if was_live and not any(task.is_running for task in plan.tasks):
             st.rerun()
         show_numbers(view.plan_numbers(plan))
@@ -101,7 +92,9 @@ def _due(plan: Plan, targets: Sequence[str]) -> None:
 def _chosen(tasks: Sequence[Task]) -> None:
     """Offer to choose a task, and tell of the chosen one."""
     with st.container(width=420):
-        name = st.text_input("Task", placeholder="click a box or a row", key="task", bind=BOUND)
+        name = st.text_input(
+            "Task", placeholder="click a box or a row", key="task", bind=page.BOUND
+        )
     if task := next((task for task in tasks if task.name == name), None):
         _task(task)
     elif name:
@@ -116,7 +109,7 @@ def _choose_box(tasks: Sequence[Task]) -> None:
 def _table(tasks: Sequence[Task]) -> None:
     names = [task.name for task in tasks]
     chosen = st.session_state.get("task") or st.query_params.get("task", "")
-    mark_rows(TABLE, names, [chosen])
+    page.mark_rows(TABLE, names, [chosen])
     show_table(
         view.task_table(tasks),
         key=TABLE,
@@ -126,7 +119,7 @@ def _table(tasks: Sequence[Task]) -> None:
 
 
 def _choose(names: Sequence[str]) -> None:
-    st.session_state["task"] = next((names[row] for row in marked_rows(TABLE)), "")
+    st.session_state["task"] = next((names[row] for row in page.marked_rows(TABLE)), "")
 
 
 def _task(task: Task) -> None:
@@ -140,8 +133,8 @@ def _task(task: Task) -> None:
         st.caption(literal(note))
     with st.container(horizontal=True):
         if task.state.run:
-            link_to("runs", "Latest run", run=task.state.run)
+            page.link_to("runs", "Latest run", run=task.state.run)
         if state == "complete":
-            link_to(task.cell.provides, "Open", cell=task.name)
+            page.link_to(task.cell.provides, "Open", cell=task.name)
     if task.due:
         st.code(run_command(task.name), language="bash")

@@ -7,16 +7,8 @@ from collections.abc import Callable, Sequence
 import streamlit as st
 import xarray as xr
 
+from dashboards.screens import frame as page
 from dashboards.screens.datasets import made_by, whole
-from dashboards.screens.frame import (
-    BOUND,
-    begin,
-    begin_with,
-    explained,
-    link_to,
-    tell,
-    tell_unknown,
-)
 from dashboards.screens.parts import show_parts
 from dashboards.views.concepts.labels import with_names
 from dashboards.views.parts.text import literal
@@ -42,10 +34,10 @@ def page_of(result: ResultView) -> Callable[[], None]:
 
 def show_result(result: ResultView) -> None:
     """Show the page."""
-    catalog = begin(result.title, result.meaning)
+    catalog = page.begin(result.title, result.meaning)
     settings = settings_of(catalog.project, result.schema)
     if not settings:
-        tell(without_datasets(catalog.project, result.schema))
+        page.tell(without_datasets(catalog.project, result.schema))
         return
     cells = _chosen_cells(catalog, result, settings)
     datasets = {}
@@ -54,11 +46,11 @@ def show_result(result: ResultView) -> None:
         return whole(made_by(catalog, name))
 
     for cell in cells:
-        with explained(cell):
+        with page.explained(cell):
             own = read(cell)
             datasets[cell] = with_names(catalog, cell, own, read) if result.is_named else own
     if datasets:
-        with explained():
+        with page.explained():
             chosen = _choose(result.choices(datasets))
             show_parts(result.parts(datasets, **chosen))
             _lead_on(catalog, list(datasets))
@@ -69,23 +61,23 @@ def _lead_on(catalog: Catalog, cells: Sequence[str]) -> None:
     leads = {"concepts": "Concepts: {}", "sanity": "Sanity checks of the metrics: {}"}
     with st.container(horizontal=True):
         for cell in cells:
-            link_to("runs", f"Run: {literal(cell)}", run=cell)
+            page.link_to("runs", f"Run: {literal(cell)}", run=cell)
         for schema, known in leads.items():
             found = (behind(catalog.project, cell, schema) for cell in cells)
             for name in dict.fromkeys(filter(None, found)):
-                link_to(schema, known.format(literal(name)), cell=name)
+                page.link_to(schema, known.format(literal(name)), cell=name)
 
 
 def _chosen_cells(catalog: Catalog, result: ResultView, settings: Sequence[str]) -> list[str]:
     """Let a reader choose settings, and return their cells."""
     first = first_settings(catalog, settings, result.together)
-    begin_with("cell", settings, first)
+    page.begin_with("cell", settings, first)
     chosen = st.multiselect(
         "Settings",
         settings,
         max_selections=MOST_AT_ONCE,
         key="cell",
-        bind=BOUND,
+        bind=page.BOUND,
         help="Experiments to show; several are compared. One with a matrix stands for all "
         "its cells.",
     )
@@ -99,14 +91,14 @@ def _choose(choices: Sequence[Choice]) -> dict[str, str]:
     """Let a reader choose, and return what is chosen by its key."""
     chosen = {}
     for choice in choices:
-        tell_unknown(choice.key, choice.options)
+        page.tell_unknown(choice.key, choice.options)
     for slot, choice in zip(st.columns(max(3, len(choices))), choices, strict=False):
         value = slot.selectbox(
             choice.label,
             choice.options,
             index=None if choice.optional or not choice.options else 0,
             key=choice.key,
-            bind=BOUND,
+            bind=page.BOUND,
             help=choice.meaning or None,
             placeholder="none",
         )

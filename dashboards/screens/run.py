@@ -7,15 +7,7 @@ from collections.abc import Callable
 import pandas as pd
 import streamlit as st
 
-from dashboards.screens.frame import (
-    BOUND,
-    choose_view,
-    explained,
-    link_to,
-    open_catalog,
-    run_index,
-    tell,
-)
+from dashboards.screens import frame as page
 from dashboards.screens.notes import show_note
 from dashboards.screens.parts import show_downloads, show_figure, show_table
 from dashboards.views.parts.parts import Figure, Table, file_name
@@ -61,21 +53,21 @@ def show_run(catalog: Catalog, name: str) -> None:
     name : str
         Its number, its identifier, or a cell, whose newest run is meant.
     """
-    with explained(stop=True):
+    with page.explained(stop=True):
         run = view.find_run(catalog, name)
     every = LIVE if run.status == "RUNNING" else None
     st.fragment(_show, run_every=every)(name, run.status)
 
 
 def _show(name: str, status: str) -> None:
-    with explained():
-        catalog = open_catalog()
+    with page.explained():
+        catalog = page.open_catalog()
         run = view.find_run(catalog, name)
         if run.status != status or name not in named_runs(st.session_state.get("run") or name):
             st.rerun()
         st.subheader(literal(run.cell or run.uid or f"run {run.id}"), anchor=False)
         _head(catalog, run)
-        SECTIONS[choose_view(SECTIONS, "section")](catalog, run)
+        SECTIONS[page.choose_view(SECTIONS, "section")](catalog, run)
 
 
 def _head(catalog: Catalog, run: RunView) -> None:
@@ -97,7 +89,7 @@ def _head(catalog: Catalog, run: RunView) -> None:
 
 def _overview(catalog: Catalog, run: RunView) -> None:
     if trace := catalog.trace(run):
-        tell(Advice("It failed", trace.strip().splitlines()[-1]), st.error)
+        page.tell(Advice("It failed", trace.strip().splitlines()[-1]), st.error)
         with st.expander("Traceback"):
             st.code(trace, language="python", wrap_lines=True)
     left, right = st.columns(2)
@@ -111,7 +103,7 @@ def _overview(catalog: Catalog, run: RunView) -> None:
         _frame(run, "Result", view.settings_frame(run.result), "No result.")
         _inputs(run)
         _frame(run, "Output", view.output_frame(run), "No dataset.")
-        link_to(str(run.output.get("schema")), "Open", cell=run.cell)
+        page.link_to(str(run.output.get("schema")), "Open", cell=run.cell)
         _users(catalog, run)
 
 
@@ -123,7 +115,7 @@ def _configuration(run: RunView) -> None:
         return
     if run.overrides:
         st.caption(f"Overridden: {literal(', '.join(map(str, run.overrides)))}")
-    if choose_view(("tree", "table"), "as", "Configuration as") == "table":
+    if page.choose_view(("tree", "table"), "as", "Configuration as") == "table":
         _frame(run, "Configuration", view.config_frame(run), "", title="")
     else:
         st.json(tree, expanded=2)
@@ -159,7 +151,7 @@ def _users(catalog: Catalog, run: RunView) -> None:
     if not run.output or not run.uid:
         return
     st.markdown("**Used by**")
-    snapshot = run_index(catalog).peek()
+    snapshot = page.run_index(catalog).peek()
     known = [
         row
         for row in (snapshot.rows if snapshot else ())
@@ -210,7 +202,7 @@ def _curves_of(
 def curve_controls() -> tuple[str, bool, float]:
     """Return the axis, whether it is logarithmic, and the weight of smoothing."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        axis = st.segmented_control("Axis", AXES, default="step", key="axis", bind=BOUND)
+        axis = st.segmented_control("Axis", AXES, default="step", key="axis", bind=page.BOUND)
         smooth = st.slider(
             "Smoothing",
             0.0,
@@ -218,12 +210,12 @@ def curve_controls() -> tuple[str, bool, float]:
             0.0,
             0.001,
             key="smooth",
-            bind=BOUND,
+            bind=page.BOUND,
             width=260,
             help="Weight of an exponential moving average, corrected for its start. The raw curve "
             "stays behind it.",
         )
-        log = st.toggle("Logarithmic scale", key="log", bind=BOUND)
+        log = st.toggle("Logarithmic scale", key="log", bind=page.BOUND)
     return axis or "step", log, float(smooth)
 
 
@@ -256,8 +248,8 @@ def _console(catalog: Catalog, run: RunView) -> None:
         st.info("No console output.")
         return
     with st.container(horizontal=True):
-        follow = st.toggle("Follow", value=run.status == "RUNNING", key="follow", bind=BOUND)
-        whole = st.toggle("Whole console", key="whole", bind=BOUND)
+        follow = st.toggle("Follow", value=run.status == "RUNNING", key="follow", bind=page.BOUND)
+        whole = st.toggle("Whole console", key="whole", bind=page.BOUND)
     shown, left_out = (text, 0) if whole else view.console_end(text)
     if left_out:
         st.caption(f"{left_out:,} earlier lines hidden.")
@@ -270,7 +262,7 @@ def _sources(catalog: Catalog, run: RunView) -> None:
     if not sources:
         st.info("No sources recorded.")
         return
-    name = st.selectbox("File", list(sources), key="file", bind=BOUND)
+    name = st.selectbox("File", list(sources), key="file", bind=page.BOUND)
     st.code(sources[name], language="python", line_numbers=True, height=640)
 
 
@@ -291,7 +283,7 @@ def _dataset(catalog: Catalog, run: RunView) -> None:
         return
     folder = catalog.path(run)
     theme = getattr(st.context.theme, "type", None) or "light"
-    with explained(run.cell):
+    with page.explained(run.cell):
         st.iframe(dataset_frame(folder, theme, FRAME_HEIGHT), height=FRAME_HEIGHT + 8)
         st.caption("As xarray shows it, without reading arrays. In a script:")
         st.code(f"xr.open_dataset({str(folder)!r}, engine='factbook')", language="python")
@@ -302,7 +294,7 @@ def _files(catalog: Catalog, run: RunView) -> None:
     if not names:
         st.info("No files. A stage writes one to the path that run.attach(name) returns.")
         return
-    name = st.selectbox("File", names, key="artifact", bind=BOUND)
+    name = st.selectbox("File", names, key="artifact", bind=page.BOUND)
     content = catalog.artifact(run, name)
     if is_picture(content):
         st.image(content, alt=name)

@@ -8,18 +8,7 @@ from dataclasses import replace
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from dashboards.screens.frame import (
-    BOUND,
-    begin,
-    explained,
-    link_to,
-    mark_rows,
-    marked_rows,
-    open_catalog,
-    run_index,
-    tell,
-    tell_unknown,
-)
+from dashboards.screens import frame as page
 from dashboards.screens.parts import show_downloads
 from dashboards.screens.run import show_run
 from dashboards.server.index import Snapshot
@@ -60,11 +49,11 @@ QUESTIONS = (
 
 def show() -> None:
     """Show the page."""
-    catalog = begin("Runs", HELP)
+    catalog = page.begin("Runs", HELP)
     _questions(catalog)
-    known = run_index(catalog).peek() or Snapshot(0, ())
+    known = page.run_index(catalog).peek() or Snapshot(0, ())
     query, columns = _query(catalog, known)
-    with explained(stop=True):
+    with page.explained(stop=True):
         found = _find(catalog, query)
     slot = st.container()
     chosen = _chosen()
@@ -72,13 +61,13 @@ def show() -> None:
         if found:
             _table(found, query.limit, columns, chosen)
         elif query.is_open:
-            tell(first_steps(catalog.project))
+            page.tell(first_steps(catalog.project))
         else:
             st.info("No runs match. Relax a filter.")
     _watch(query)
     if chosen:
         if len(chosen) > 1:
-            link_to("compare", f"Compare these {len(chosen)} runs", runs=" ".join(chosen))
+            page.link_to("compare", f"Compare these {len(chosen)} runs", runs=" ".join(chosen))
         show_run(catalog, chosen[-1])
 
 
@@ -86,14 +75,14 @@ def _questions(catalog: Catalog) -> None:
     """Lead to the pages that answer what a reader has come for, where there are concepts."""
     made = {cell.provides for cell in catalog.project.graph.cells.values()}
     with st.container(horizontal=True):
-        for page, schema, question in QUESTIONS:
+        for name, schema, question in QUESTIONS:
             if schema in made:
-                link_to(page, question)
+                page.link_to(name, question)
 
 
 def _find(catalog: Catalog, query: view.RunQuery) -> tuple[Row, ...]:
     """Return the runs that are asked for, of all; of the newest until all have been read."""
-    index = run_index(catalog)
+    index = page.run_index(catalog)
     if index.peek() is None and query.is_quick:
         st.caption("Newest runs first. Reading the rest …")
         st.session_state["filling"] = True
@@ -120,7 +109,7 @@ def _query(catalog: Catalog, known: Snapshot) -> tuple[view.RunQuery, Sequence[s
         text=_words(slots[3], "Text", "words of a run", ABOUT_TEXT),
         where=_words(slots[4], "Where", "config.k>=16, result.accuracy>0.9", ABOUT_WHERE),
     )
-    tell_unknown("limit", view.LIMITS)
+    page.tell_unknown("limit", view.LIMITS)
     slots = st.columns([3, 2, 2, 2, 3, 2, 2], vertical_alignment="bottom")
     columns = list(dict.fromkeys([*COLUMNS, *NOTED, *known.columns]))
     hosts, tags = known.hosts_and_tags
@@ -131,7 +120,7 @@ def _query(catalog: Catalog, known: Snapshot) -> tuple[view.RunQuery, Sequence[s
         until=_words(slots[2], "Until", "2026-11-22", f"Started before this time. {ABOUT_TIME}"),
         host=_any_of(slots[3], "Host", hosts),
         tags=tuple(_several_of(slots[4], "Tags", tags, (), "Runs with all of these tags.")),
-        limit=slots[5].selectbox("At most", view.LIMITS, index=1, key="limit", bind=BOUND),
+        limit=slots[5].selectbox("At most", view.LIMITS, index=1, key="limit", bind=page.BOUND),
     )
     popover = slots[6].popover("Columns", icon=":material/view_column:", width="stretch")
     shown = _several_of(popover, "Columns", [*columns, "results"], SHOWN, "Settings and results.")
@@ -146,7 +135,7 @@ def _any_of(slot: DeltaGenerator, label: str, options: Sequence[str]) -> str | N
         placeholder="any",
         accept_new_options=True,
         key=label.lower(),
-        bind=BOUND,
+        bind=page.BOUND,
     )
 
 
@@ -161,7 +150,7 @@ def _several_of(
         help=meaning,
         accept_new_options=True,
         key=label.lower(),
-        bind=BOUND,
+        bind=page.BOUND,
     )
 
 
@@ -176,14 +165,16 @@ def _sort(slot: DeltaGenerator, columns: Sequence[str]) -> str:
             help="With -, largest first; runs without a value come last.",
             accept_new_options=True,
             key="sort",
-            bind=BOUND,
+            bind=page.BOUND,
         )
         or view.NEWEST_FIRST
     )
 
 
 def _words(slot: DeltaGenerator, label: str, example: str, meaning: str) -> str:
-    text = slot.text_input(label, placeholder=example, help=meaning, key=label.lower(), bind=BOUND)
+    text = slot.text_input(
+        label, placeholder=example, help=meaning, key=label.lower(), bind=page.BOUND
+    )
     return text or ""
 
 
@@ -194,7 +185,7 @@ def _table(found: Sequence[Row], limit: int, columns: Sequence[str], chosen: Seq
     """Show the runs; choosing rows chooses their runs."""
     shown = found[:limit]
     keys = [view.run_key(row.run) for row in shown]
-    mark_rows(TABLE, keys, chosen)
+    page.mark_rows(TABLE, keys, chosen)
     config = st.column_config
     frame = view.runs_frame(shown, columns)
     st.dataframe(
@@ -232,7 +223,7 @@ def _choose(keys: Sequence[str]) -> None:
 
     All rows can be marked at once: an address holds no more than `MOST_CHOSEN`.
     """
-    marked = [keys[row] for row in marked_rows(TABLE)][:MOST_CHOSEN]
+    marked = [keys[row] for row in page.marked_rows(TABLE)][:MOST_CHOSEN]
     before = view.named_runs(st.session_state["run"] or "")
     kept = [name for name in before if name in marked or name not in keys]
     st.session_state["run"] = " ".join(dict.fromkeys([*kept, *marked][-MOST_CHOSEN:]))
@@ -247,7 +238,7 @@ def _chosen() -> list[str]:
         help="Number, identifier, or a cell (its newest run). Of several, separated by spaces, the "
         "last is shown below, and all can be compared.",
         key="run",
-        bind=BOUND,
+        bind=page.BOUND,
     )
     return view.named_runs(names or "")
 
@@ -255,8 +246,8 @@ def _chosen() -> list[str]:
 @st.fragment(run_every=REFRESH)
 def _watch(asked: view.RunQuery) -> None:
     """Show the page anew when a run has begun, ended, or given a sign of life."""
-    with explained():
-        snapshot = run_index(open_catalog()).peek()
+    with page.explained():
+        snapshot = page.run_index(page.open_catalog()).peek()
         if snapshot is None:
             return
         found = view.select(snapshot.rows, asked)[: asked.limit]

@@ -191,13 +191,11 @@ def pictures_of(gallery: xr.Dataset, concepts: Sequence[int]) -> dict[int, str]:
     if not len(known):
         return {}
     own = gallery[["image", "picture"]].isel(concept=known, rank=0).load()
-    drawn = zip(own["concept"].values, own["image"].values, own["picture"].values, strict=True)
+    drawn = zip(*(own[name].values for name in ("concept", "image", "picture")), strict=True)
     return {int(concept): thumbnail(picture) for concept, image, picture in drawn if image}
 
 
-def strongest(
-    frame: pd.DataFrame, gallery: xr.Dataset, count: int = 12, in_row: int = 6
-) -> Pictures:
+def strongest(frame: pd.DataFrame, gallery: xr.Dataset, count: int = 12) -> Pictures:
     """Return the strongest image of the first concepts, with their names.
 
     Parameters
@@ -206,8 +204,8 @@ def strongest(
         As :func:`concepts_frame` returns it.
     gallery : xr.Dataset
         Of the schema ``gallery``.
-    count, in_row : int
-        How many, and how many side by side.
+    count : int
+        How many.
     """
     drawn = [
         Picture(shown[0].picture, _caption(row))
@@ -215,7 +213,7 @@ def strongest(
         if (shown := tiles(gallery, int(row["concept"]), most=1))
     ]
     note = f"The strongest image of each of the first {len(drawn)} concepts."
-    return Pictures(drawn, in_row, "What the network knows", note)
+    return Pictures(drawn, 6, "What the network knows", note)
 
 
 def _caption(row: Mapping[Hashable, Any]) -> str:

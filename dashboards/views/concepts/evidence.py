@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
@@ -58,10 +58,7 @@ def verdict_line(evidence: Sequence[Evidence]) -> str:
 
 def evidence_table(name: str, evidence: Iterable[Evidence], what: str = "name") -> Table:
     """Return the table of all questions about a name, or about a concept without one."""
-    frame = pd.DataFrame(
-        [(one.question, one.finding, one.speaks, one.rule) for one in evidence],
-        columns=list(COLUMNS),
-    )
+    frame = pd.DataFrame(list(map(asdict, evidence)), columns=list(COLUMNS))
     return Table(f"{name}-evidence", frame, f"Can this {what} be trusted?", columns=COLUMNS)
 
 

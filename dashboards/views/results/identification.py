@@ -10,16 +10,7 @@ import xarray as xr
 
 from dashboards.views.parts.charts import dots, heat
 from dashboards.views.parts.parts import Figure, Note, Part, Table, frame_of
-from dashboards.views.results.view import (
-    ABOUT_METRICS,
-    Choice,
-    Datasets,
-    Headline,
-    ResultView,
-    Setting,
-    options_of,
-    texts,
-)
+from dashboards.views.results import view
 from evals.identification.identification_table import BY_METRIC
 from registry.columns import Column, ResultTable
 
@@ -31,7 +22,7 @@ MOST_NEURONS = 60
 
 
 def _found(at: xr.Dataset) -> list[str]:
-    pairs = zip(texts(at, "right_concept"), texts(at, "best_concept"), strict=True)
+    pairs = zip(view.texts(at, "right_concept"), view.texts(at, "best_concept"), strict=True)
     signs = {True: "✓ found", False: "✗ another"}
     return [signs[truth == best] if best else "– not tested" for truth, best in pairs]
 
@@ -74,11 +65,13 @@ NEURONS = ResultTable(
 """Neurons by one metric, by rank of their ground-truth concept, best last."""
 
 
-def identification_choices(datasets: Datasets) -> list[Choice]:
+def identification_choices(datasets: view.Datasets) -> list[view.Choice]:
     """Return that neurons are listed by one metric: the one of the highest AUPRC at first."""
-    first = texts(_by_auprc(next(iter(datasets.values()))), "metric")
-    metrics = list(dict.fromkeys([*first, *options_of(datasets, "metric")]))
-    return [Choice("metric", "Neurons by", metrics, "The metric by which concepts are ranked.")]
+    first = view.texts(_by_auprc(next(iter(datasets.values()))), "metric")
+    metrics = list(dict.fromkeys([*first, *view.options_of(datasets, "metric")]))
+    return [
+        view.Choice("metric", "Neurons by", metrics, "The metric by which concepts are ranked.")
+    ]
 
 
 def _by_auprc(own: xr.Dataset) -> xr.Dataset:
@@ -90,7 +83,7 @@ def _by_auprc(own: xr.Dataset) -> xr.Dataset:
 # -- settings side by side --------------------------------------------------------------------
 
 
-def auprc_frame(datasets: Datasets) -> pd.DataFrame:
+def auprc_frame(datasets: view.Datasets) -> pd.DataFrame:
     """Return rows of every metric and setting, metrics in the order of the first setting."""
     names = {"auprc": "value", "auprc_low": "low", "auprc_high": "high", "published": "mark"}
     frames = [
@@ -103,7 +96,7 @@ def auprc_frame(datasets: Datasets) -> pd.DataFrame:
     return ranked[["label", "series", "value", "low", "high", "mark"]].reset_index(drop=True)
 
 
-def above(settings: Sequence[Setting]) -> Iterator[Part]:
+def above(settings: Sequence[view.Setting]) -> Iterator[Part]:
     """Yield AUPRC of every metric, and what changes between several settings."""
     cells = [at.cell for at in settings]
     frame = auprc_frame({at.cell: at.own for at in settings})
@@ -140,7 +133,7 @@ def _side_by_side(values: pd.DataFrame) -> Table:
 # -- one setting ------------------------------------------------------------------------------
 
 
-def blocks(at: Setting) -> Iterator[Part]:
+def blocks(at: view.Setting) -> Iterator[Part]:
     """Yield metrics, splits and neurons of one setting."""
     own, metric = _by_auprc(at.own), at.chosen["metric"]
     note = (
@@ -173,9 +166,9 @@ def metric_frame(own: xr.Dataset) -> pd.DataFrame:
     return frame.drop(columns=silent)
 
 
-def _ranks(at: Setting, own: xr.Dataset) -> Figure:
+def _ranks(at: view.Setting, own: xr.Dataset) -> Figure:
     frame = own["right_rank"].transpose("metric", "neuron").to_series().rename("value")
-    names = dict(zip(own["neuron"].values, texts(own, "name"), strict=True))
+    names = dict(zip(own["neuron"].values, view.texts(own, "name"), strict=True))
     shown = frame.reset_index().rename(columns={"metric": "y"})
     shown["x"] = [f"{neuron}: {names[neuron]}" for neuron in shown["neuron"]]
     domain = 1, max(min(int(own["n_concepts"]), 10), 2)
@@ -185,27 +178,27 @@ def _ranks(at: Setting, own: xr.Dataset) -> Figure:
     return at.figure("ranks", chart, "Rank of the ground-truth concept", note)
 
 
-VIEW = ResultView(
+VIEW = view.ResultView(
     "identification",
     "Known neurons",
     "known-neurons",
-    ABOUT_METRICS,
+    view.ABOUT_METRICS,
     "Does a metric find what is known? Output neurons have a known concept: AUPRC is the average "
     "precision of a metric's scores as a detector of the true pairs of neuron and concept, 1 at "
     "best (Oikarinen et al., ICML 2025, arXiv 2506.05774, section 5 and appendix E.2).",
     blocks,
     (
-        Headline(
+        view.Headline(
             "highest AUPRC",
             "best_auprc",
             ".3f",
-            lambda own: f"first reached by {texts(_by_auprc(own), 'metric')[0]}",
+            lambda own: f"first reached by {view.texts(_by_auprc(own), 'metric')[0]}",
         ),
-        Headline("neurons", "n_neurons", ",", "of known concept"),
-        Headline("choosing", "n_choosing", ",", "of these, in each split"),
-        Headline("concepts", "n_concepts", ",", "labels that compete"),
-        Headline("inputs", "n_inputs", ","),
-        Headline("shift", "shift", meaning="added to every activation"),
+        view.Headline("neurons", "n_neurons", ",", "of known concept"),
+        view.Headline("choosing", "n_choosing", ",", "of these, in each split"),
+        view.Headline("concepts", "n_concepts", ",", "labels that compete"),
+        view.Headline("inputs", "n_inputs", ","),
+        view.Headline("shift", "shift", meaning="added to every activation"),
     ),
     identification_choices,
     above,

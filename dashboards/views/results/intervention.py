@@ -10,15 +10,7 @@ import xarray as xr
 
 from dashboards.views.parts.charts import cloud, dots, lines
 from dashboards.views.parts.parts import Figure, Note, Part
-from dashboards.views.results.view import (
-    ABOUT_CONCEPTS,
-    Choice,
-    Datasets,
-    Headline,
-    ResultView,
-    Setting,
-    texts,
-)
+from dashboards.views.results import view
 from registry.columns import Column
 
 RANDOM = "random"
@@ -52,20 +44,20 @@ QUANTILE_COLUMNS = {
 }
 
 
-def intervention_choices(datasets: Datasets) -> list[Choice]:
+def intervention_choices(datasets: view.Datasets) -> list[view.Choice]:
     """Return what of the network's output is followed, as far as it is known."""
     known = [
         name
         for name in MEASURES
         if any(own[name].notnull().any().item() for own in datasets.values())
     ]
-    return [Choice("measure", "Curves of", known, "What of the network's output is followed.")]
+    return [view.Choice("measure", "Curves of", known, "What of the network's output is followed.")]
 
 
 # -- settings side by side --------------------------------------------------------------------
 
 
-def summary(at: Setting) -> dict[str, float]:
+def summary(at: view.Setting) -> dict[str, float]:
     """Return how promises were kept, and areas under the probability by the first order."""
     areas = area_frame(at.own).query("measure == 'probability'")
     first = areas[areas["order"] == areas["order"].iloc[0]].set_index("curve")["area"]
@@ -73,7 +65,7 @@ def summary(at: Setting) -> dict[str, float]:
     return kept | {str(curve): float(area) for curve, area in first.items()}
 
 
-def compared(settings: Sequence[Setting]) -> Iterator[Figure]:
+def compared(settings: Sequence[view.Setting]) -> Iterator[Figure]:
     """Yield how each setting keeps its promises."""
     names = {"slope": "value", "slope_low": "low", "slope_high": "high"}
     rows = [
@@ -88,10 +80,10 @@ def compared(settings: Sequence[Setting]) -> Iterator[Figure]:
 # -- one setting ------------------------------------------------------------------------------
 
 
-def blocks(at: Setting) -> Iterator[Part]:
+def blocks(at: view.Setting) -> Iterator[Part]:
     """Yield curves, areas, and changes against promises of one setting."""
     own, measure = at.own, at.chosen["measure"]
-    for curve in texts(own, "curve"):
+    for curve in view.texts(own, "curve"):
         yield _curve(at, measure, curve)
     areas = area_frame(own)
     yield _areas(at, areas[areas["measure"] == measure], measure)
@@ -107,12 +99,12 @@ def blocks(at: Setting) -> Iterator[Part]:
     )
 
 
-def _with_interval(name: str, meaning: str) -> Headline:
+def _with_interval(name: str, meaning: str) -> view.Headline:
     def interval(own: xr.Dataset) -> str:
         low, high = float(own[f"{name}_low"]), float(own[f"{name}_high"])
         return f"{meaning}; 95 % interval {low:.3f} to {high:.3f}, by bootstrap over images"
 
-    return Headline(name, name, ".3f", interval)
+    return view.Headline(name, name, ".3f", interval)
 
 
 def curve_frame(own: xr.Dataset, measure: str, curve: str) -> pd.DataFrame:
@@ -137,7 +129,7 @@ def _domain(measure: str) -> tuple[float, float] | None:
     return None if measure == "logit" else (0, 1)
 
 
-def _curve(at: Setting, measure: str, curve: str) -> Figure:
+def _curve(at: view.Setting, measure: str, curve: str) -> Figure:
     frame = curve_frame(at.own, measure, curve)
     title, meaning = CURVES.get(curve, (curve, ""))
     chart = lines(
@@ -171,7 +163,7 @@ def area_frame(own: xr.Dataset) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
 
 
-def _areas(at: Setting, frame: pd.DataFrame, measure: str) -> Figure:
+def _areas(at: view.Setting, frame: pd.DataFrame, measure: str) -> Figure:
     chart = dots(
         frame.assign(label=frame["order"], series=frame["curve"], value=frame["area"]),
         x_title=f"area under the curve of the {measure}",
@@ -193,7 +185,7 @@ def change_frame(own: xr.Dataset) -> pd.DataFrame:
     ).reset_index(drop=True)
 
 
-def _promises(at: Setting) -> Part:
+def _promises(at: view.Setting) -> Part:
     frame = change_frame(at.own)
     if frame.empty:
         return Note("No concept was moved alone.")
@@ -210,11 +202,11 @@ def _promises(at: Setting) -> Part:
     return at.figure("promises", chart, "Measured against promised", note)
 
 
-VIEW = ResultView(
+VIEW = view.ResultView(
     "intervention",
     "Intervention",
     "intervention",
-    ABOUT_CONCEPTS,
+    view.ABOUT_CONCEPTS,
     "Are contributions what the network uses? Concepts are removed (deletion) or put back "
     "(insertion) in order of their contribution, and the network is run again: its output should "
     "fall, or rise, faster than in random order, and by what was promised (Petsiuk et al., RISE, "
@@ -223,8 +215,8 @@ VIEW = ResultView(
     (
         _with_interval("correlation", "of measured and promised changes of the logit"),
         _with_interval("slope", "of measured on promised changes; 1 is as promised"),
-        Headline("mean error", "relative_error", ".0%", "over the mean absolute promise"),
-        Headline("images", "n_images", ","),
+        view.Headline("mean error", "relative_error", ".0%", "over the mean absolute promise"),
+        view.Headline("images", "n_images", ","),
     ),
     intervention_choices,
     compared=compared,

@@ -10,16 +10,7 @@ import xarray as xr
 
 from dashboards.views.parts.charts import dots
 from dashboards.views.parts.parts import Figure, Part, Table, frame_of
-from dashboards.views.results.view import (
-    ABOUT_CONCEPTS,
-    Choice,
-    Datasets,
-    Headline,
-    ResultView,
-    Setting,
-    options_of,
-    texts,
-)
+from dashboards.views.results import view
 from evals.concepts.localisation import BY_MEASURE
 from registry.columns import Column, ResultTable
 
@@ -69,7 +60,7 @@ CONCEPTS = ResultTable(
             "",
             "best label",
             "label of the largest gain over all images",
-            lambda at: texts(at.isel(rank=0), "top_label"),
+            lambda at: view.texts(at.isel(rank=0), "top_label"),
         ),
     },
     sort_by="lift",
@@ -77,13 +68,13 @@ CONCEPTS = ResultTable(
 """Concepts by one measure, the furthest above chance first."""
 
 
-def localisation_choices(datasets: Datasets) -> list[Choice]:
+def localisation_choices(datasets: view.Datasets) -> list[view.Choice]:
     """Return by which measure concepts are listed: energy first, where it is measured."""
-    measures = sorted(options_of(datasets, "measure"), key=lambda name: name != "energy")
-    return [Choice("measure", "Concepts by", measures, ABOUT_MEASURES)]
+    measures = sorted(view.options_of(datasets, "measure"), key=lambda name: name != "energy")
+    return [view.Choice("measure", "Concepts by", measures, ABOUT_MEASURES)]
 
 
-def compared(settings: Sequence[Setting]) -> Iterator[Table]:
+def compared(settings: Sequence[view.Setting]) -> Iterator[Table]:
     """Yield what is said of all concepts, measure by measure and setting by setting."""
     frames = [frame_of(BY_MEASURE, at.own).assign(setting=at.cell) for at in settings]
     frame = pd.concat(frames, ignore_index=True)[["measure", "setting", *BY_MEASURE.columns]]
@@ -91,7 +82,7 @@ def compared(settings: Sequence[Setting]) -> Iterator[Table]:
     yield Table("localisation", frame, "Setting by setting", columns=BY_MEASURE.columns)
 
 
-def blocks(at: Setting) -> Iterator[Part]:
+def blocks(at: view.Setting) -> Iterator[Part]:
     """Yield the measures of one setting, and its concepts by one of them."""
     yield _means(at)
     yield at.table("measures", BY_MEASURE, "Measures", ABOUT_MEASURES)
@@ -109,7 +100,7 @@ def mean_frame(own: xr.Dataset) -> pd.DataFrame:
         the mean over concepts, by their deviation; NaN for fewer than two.
     """
     rows = []
-    for index, measure in enumerate(texts(own, "measure")):
+    for index, measure in enumerate(view.texts(own, "measure")):
         for name, series in SERIES.items():
             values = own[name].isel(measure=index).values
             values = values[~np.isnan(values)]
@@ -120,7 +111,7 @@ def mean_frame(own: xr.Dataset) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _means(at: Setting) -> Figure:
+def _means(at: view.Setting) -> Figure:
     frame = mean_frame(at.own)
     chart = dots(frame, x_title="mean over concepts (1)", domain=(0, 1), series=[*SERIES.values()])
     note = (
@@ -143,7 +134,7 @@ def concept_frame(own: xr.Dataset, measure: str) -> pd.DataFrame:
     return pd.concat([frame[~is_open], frame[is_open]], ignore_index=True)
 
 
-def _concepts(at: Setting, measure: str) -> Iterator[Part]:
+def _concepts(at: view.Setting, measure: str) -> Iterator[Part]:
     frame = concept_frame(at.own, measure)
     drawn = frame.dropna(subset=["lift", "low"])
     if len(drawn) > MOST_DRAWN:
@@ -160,24 +151,26 @@ def _concepts(at: Setting, measure: str) -> Iterator[Part]:
     yield at.table(f"{measure} concepts", frame, title, columns=CONCEPTS.columns)
 
 
-VIEW = ResultView(
+VIEW = view.ResultView(
     "localisation",
     "Localisation",
     "localisation",
-    ABOUT_CONCEPTS,
+    view.ABOUT_CONCEPTS,
     "Is a concept where its label is? Its map is held against the masks of the label that names "
     "it: is the strongest point inside (pointing), how much of the map lies inside (energy), how "
     "well do the two overlap (IoU). Chance is a uniform map; elsewhere is the same map on masks "
     "of other images (Zhang et al. 2018; Wang et al. 2020).",
     blocks,
     (
-        Headline(
+        view.Headline(
             "named concepts", lambda own: f"{int(own['n_named']):,} of {own.sizes['concept']:,}"
         ),
-        Headline("judged", "n_judged", ",", "named concepts with an interval"),
-        Headline("without masks", "n_without_mask", ",", "their name has no mask at all"),
-        Headline("not shown", "n_not_shown", ",", "their name has masks, but not in their images"),
-        Headline(
+        view.Headline("judged", "n_judged", ",", "named concepts with an interval"),
+        view.Headline("without masks", "n_without_mask", ",", "their name has no mask at all"),
+        view.Headline(
+            "not shown", "n_not_shown", ",", "their name has masks, but not in their images"
+        ),
+        view.Headline(
             "images that show it",
             "shown_share",
             ".1%",

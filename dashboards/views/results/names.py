@@ -12,16 +12,8 @@ from dashboards.views.concepts.concept_model import label_counts
 from dashboards.views.concepts.labels import CONSENSUS, best_names, namers_of, names_note
 from dashboards.views.parts.charts import bars, heat
 from dashboards.views.parts.parts import Figure, Part, frame_of
+from dashboards.views.results import view
 from dashboards.views.results.sanity import verdict_texts
-from dashboards.views.results.view import (
-    ABOUT_CONCEPTS,
-    Choice,
-    Datasets,
-    Headline,
-    ResultView,
-    Setting,
-    texts,
-)
 from evals.naming.tables import NAMERS
 from registry.columns import Column
 
@@ -45,14 +37,14 @@ SUMMARY_COLUMNS = {
 }
 
 
-def names_choices(datasets: Datasets) -> list[Choice]:
+def names_choices(datasets: view.Datasets) -> list[view.Choice]:
     """Return by what the most frequent names are counted: the consensus, or one metric."""
     namers = dict.fromkeys(namer for own in datasets.values() for namer in namers_of(own))
     meaning = "Consensus: what most voting metrics choose."
-    return [Choice("metric", "Names by", list(namers), meaning)]
+    return [view.Choice("metric", "Names by", list(namers), meaning)]
 
 
-def blocks(at: Setting) -> Iterator[Part]:
+def blocks(at: view.Setting) -> Iterator[Part]:
     """Yield metrics as namers, the most frequent names, agreement, and concepts."""
     own = at.own
     forms = str(own["sanity_forms"].item()) if "sanity_forms" in own else ""
@@ -72,14 +64,14 @@ def blocks(at: Setting) -> Iterator[Part]:
 def metric_frame(own: xr.Dataset) -> pd.DataFrame:
     """Return a row per metric: those that vote first, those that agree most with all first."""
     frame = frame_of(NAMERS, own).assign(
-        verdict=[UNTESTED.get(v, v) for v in verdict_texts(texts(own, "verdict"))],
+        verdict=[UNTESTED.get(v, v) for v in verdict_texts(view.texts(own, "verdict"))],
         votes=np.where(own["votes"].values.astype(bool), "✓ votes", "✗ no vote"),
     )
     by, ascending = ["votes", "agrees"], [True, False]
     return frame.sort_values(by, ascending=ascending, kind="stable", ignore_index=True)
 
 
-def _frequent(at: Setting, metric: str) -> Figure:
+def _frequent(at: view.Setting, metric: str) -> Figure:
     frame = label_counts(best_names(at.own, metric))
     chart = bars(frame.head(MOST_NAMES), x_title="concepts of that name", form=".0f")
     note = f"The {MOST_NAMES} most frequent of {len(frame)}." if len(frame) > MOST_NAMES else ""
@@ -102,7 +94,7 @@ def agreement(own: xr.Dataset) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _agreement(at: Setting) -> Figure:
+def _agreement(at: view.Setting) -> Figure:
     frame = agreement(at.own)
     frame["value"] *= 100
     chart = heat(frame, value_title="same name (%)", domain=(0, 100), form=".0f")
@@ -128,7 +120,7 @@ def concept_frame(own: xr.Dataset) -> pd.DataFrame:
         }
     )
     if "right_label" in own:
-        frame["right"] = texts(own, "right_label")
+        frame["right"] = view.texts(own, "right_label")
     by = ["votes", "margin"]
     return frame[consensus != ""].sort_values(by, ascending=False, kind="stable", ignore_index=True)
 
@@ -138,28 +130,30 @@ def _correct(own: xr.Dataset) -> float | None:
     return float(own["consensus_right_share"]) if known else None
 
 
-VIEW = ResultView(
+VIEW = view.ResultView(
     "names",
     "Names",
     "names",
-    ABOUT_CONCEPTS,
+    view.ABOUT_CONCEPTS,
     "How sure are names? Every metric chooses a label for each concept, on one half of the images, "
     "and scores it on the other; those that pass the sanity checks vote for a consensus (metrics: "
     "Oikarinen et al., ICML 2025, arXiv 2506.05774). Single concepts stand under Concepts.",
     blocks,
     (
-        Headline(
+        view.Headline(
             "concepts",
             lambda own: own.sizes["concept"],
             ",",
             lambda own: f"{int(own['n_silent'])} are silent",
         ),
-        Headline("with a consensus", "consensus_share", ".1%", "fraction of concepts"),
-        Headline("of these unanimous", "unanimous_share", ".1%", "chosen by all voters"),
-        Headline("of these by majority", "majority_share", ".1%", "chosen by over half of them"),
-        Headline("voters", "n_voting", ",", lambda own: f"of {own.sizes['metric']} metrics"),
-        Headline("different names", "n_consensus_names", ",", "of the consensus"),
-        Headline(
+        view.Headline("with a consensus", "consensus_share", ".1%", "fraction of concepts"),
+        view.Headline("of these unanimous", "unanimous_share", ".1%", "chosen by all voters"),
+        view.Headline(
+            "of these by majority", "majority_share", ".1%", "chosen by over half of them"
+        ),
+        view.Headline("voters", "n_voting", ",", lambda own: f"of {own.sizes['metric']} metrics"),
+        view.Headline("different names", "n_consensus_names", ",", "of the consensus"),
+        view.Headline(
             "correct",
             _correct,
             ".1%",

@@ -11,16 +11,7 @@ import xarray as xr
 
 from dashboards.views.parts.charts import dots, heat, lines
 from dashboards.views.parts.parts import MISSING, Figure, Heading, Note, Part, Table, frame_of
-from dashboards.views.results.view import (
-    ABOUT_METRICS,
-    Choice,
-    Datasets,
-    Headline,
-    ResultView,
-    Setting,
-    options_of,
-    texts,
-)
+from dashboards.views.results import view
 from evals.commands import bounds_of
 from evals.metrics.registered import list_metrics
 from evals.metrics.table import Metric
@@ -75,17 +66,17 @@ METRIC_COLUMNS = {
 }
 
 
-def sanity_choices(datasets: Datasets) -> list[Choice]:
+def sanity_choices(datasets: view.Datasets) -> list[view.Choice]:
     """Return that one metric may be looked at in detail."""
     meaning = "One metric in detail: every test, by frequency and by seed."
-    metrics = options_of(datasets, "metric")
-    return [Choice("metric", "One metric in detail", metrics, meaning, optional=True)]
+    metrics = view.options_of(datasets, "metric")
+    return [view.Choice("metric", "One metric in detail", metrics, meaning, optional=True)]
 
 
 # -- all metrics of a setting -----------------------------------------------------------------
 
 
-def above(settings: Sequence[Setting]) -> Iterator[Part]:
+def above(settings: Sequence[view.Setting]) -> Iterator[Part]:
     """Yield verdicts of several settings side by side, and one metric in detail."""
     if len(settings) > 1:
         yield _compare(settings)
@@ -94,12 +85,14 @@ def above(settings: Sequence[Setting]) -> Iterator[Part]:
             yield from _detail(at, at.chosen["metric"])
 
 
-def _compare(settings: Sequence[Setting]) -> Table:
+def _compare(settings: Sequence[view.Setting]) -> Table:
     frames = {
-        at.cell: pd.Series(verdict_texts(texts(at.own, "passed")), texts(at.own, "metric"))
+        at.cell: pd.Series(
+            verdict_texts(view.texts(at.own, "passed")), view.texts(at.own, "metric")
+        )
         for at in settings
     }
-    metrics = options_of({at.cell: at.own for at in settings}, "metric")
+    metrics = view.options_of({at.cell: at.own for at in settings}, "metric")
     frame = pd.DataFrame(frames).reindex(metrics).fillna(VERDICTS[NOT_RUN])
     rank = {text: index for index, text in enumerate(VERDICTS.values())}
     first = frame.columns[0]
@@ -109,7 +102,7 @@ def _compare(settings: Sequence[Setting]) -> Table:
     return Table("sanity-compared", frame, title, columns={"metric": WIDE})
 
 
-def blocks(at: Setting) -> Iterator[Part]:
+def blocks(at: view.Setting) -> Iterator[Part]:
     """Yield what became of metrics in their tests, and why ours differ from the published."""
     own = _by_verdict(at.own)
     at = replace(at, own=own)
@@ -137,7 +130,7 @@ def blocks(at: Setting) -> Iterator[Part]:
 def _by_verdict(own: xr.Dataset) -> xr.Dataset:
     """Return a dataset with its metrics in the order of their verdicts: what passes comes first."""
     rank = {verdict: index for index, verdict in enumerate(VERDICTS)}
-    ranks = [rank.get(verdict, len(rank)) for verdict in texts(own, "passed")]
+    ranks = [rank.get(verdict, len(rank)) for verdict in view.texts(own, "passed")]
     return own.isel(metric=np.argsort(ranks, kind="stable"))
 
 
@@ -149,7 +142,7 @@ def verdict_texts(verdicts: Iterable[object]) -> list[str]:
 def forms_run(own: xr.Dataset) -> list[str]:
     """Return the forms of the tests that were run."""
     accuracy = own["decrease_accuracy"]
-    return [f for f in texts(own, "form") if accuracy.sel(form=f).notnull().any()]
+    return [f for f in view.texts(own, "form") if accuracy.sel(form=f).notnull().any()]
 
 
 def _forms_text(own: xr.Dataset) -> str:
@@ -158,7 +151,7 @@ def _forms_text(own: xr.Dataset) -> str:
         counts = sorted({int(n) for n in own["n_neurons"].sel(form=form).values if n})
         on = f" ({' and '.join(map(str, counts))} tested)" if counts else ""
         forms.append(f"{form.capitalize()}: {FORMS.get(form, form)}{on}.")
-    absent = [f for f in texts(own, "form") if f not in forms_run(own)]
+    absent = [f for f in view.texts(own, "form") if f not in forms_run(own)]
     return " ".join([*forms, *(f"{form.capitalize()}: not run here." for form in absent)])
 
 
@@ -168,10 +161,13 @@ def _percent(share: xr.DataArray | float) -> str:
 
 def verdict_frame(own: xr.Dataset) -> pd.DataFrame:
     """Return a row per metric: its verdict, and for each form and test ours (published), in %."""
-    columns = {"metric": texts(own, "metric"), "verdict": verdict_texts(texts(own, "passed"))}
+    columns = {
+        "metric": view.texts(own, "metric"),
+        "verdict": verdict_texts(view.texts(own, "passed")),
+    }
     names = ["decrease_accuracy", "published", "verdict"]
     for form in forms_run(own):
-        for test in texts(own, "test"):
+        for test in view.texts(own, "test"):
             at = own[names].sel(form=form, test=test)
             values = zip(*(at[name].values.tolist() for name in names), strict=True)
             columns[f"{form}, {test}"] = [_accuracy_text(*held) for held in values]
@@ -197,7 +193,7 @@ def cell_frame(own: xr.Dataset) -> pd.DataFrame:
     return frame[frame["ours"].notna()].reset_index(drop=True)
 
 
-def _accuracies(at: Setting, form: str) -> Figure:
+def _accuracies(at: view.Setting, form: str) -> Figure:
     own = at.own
     frame = cell_frame(own.sel(form=[form]))
     shown = frame.rename(columns={"metric": "label", "ours": "value", "published": "mark"})
@@ -207,7 +203,7 @@ def _accuracies(at: Setting, form: str) -> Figure:
         x_title="scores that fall (%)",
         domain=(0, 100),
         form=".1f",
-        series=[f"{test} labels" for test in texts(own, "test")],
+        series=[f"{test} labels" for test in view.texts(own, "test")],
         mark="published",
         rule=("required", 100 * float(own["required"])),
     )
@@ -219,7 +215,7 @@ def _accuracies(at: Setting, form: str) -> Figure:
 # -- by frequency -----------------------------------------------------------------------------
 
 
-def _by_frequency(at: Setting) -> Iterator[Part]:
+def _by_frequency(at: view.Setting) -> Iterator[Part]:
     frame = frame_of(FREQUENCIES, at.own)
     if frame["decrease_rate"].isna().all():
         return
@@ -271,9 +267,9 @@ def reasons(own: xr.Dataset) -> list[Part]:
 # -- one metric -------------------------------------------------------------------------------
 
 
-def _detail(at: Setting, metric: str) -> Iterator[Part]:
+def _detail(at: view.Setting, metric: str) -> Iterator[Part]:
     own = at.own.sel(metric=[metric])
-    yield Heading(f"{metric}: {verdict_texts(texts(own, 'passed'))[0]} ({at.cell})")
+    yield Heading(f"{metric}: {verdict_texts(view.texts(own, 'passed'))[0]} ({at.cell})")
     if (known := list_metrics().get(metric)) is not None:
         yield Note(plain(known.description or known.title))
     yield at.table(f"{metric} tests", cell_frame(own), "Its tests", columns=CELLS.columns)
@@ -288,7 +284,7 @@ def _detail(at: Setting, metric: str) -> Iterator[Part]:
             yield at.table(f"{metric} seeds", seeds, "Seed by seed", columns=columns)
 
 
-def _curves(at: Setting, metric: str, frame: pd.DataFrame) -> Iterator[Figure]:
+def _curves(at: view.Setting, metric: str, frame: pd.DataFrame) -> Iterator[Figure]:
     drawn = {
         "rate": ("scores that fall (%)", (0.0, 100.0), "Scores that fall, by frequency"),
         "score_change": ("mean change (fraction of range)", None, "Score change, by frequency"),
@@ -300,7 +296,7 @@ def _curves(at: Setting, metric: str, frame: pd.DataFrame) -> Iterator[Figure]:
             y=name,
             x_title="fraction of active inputs (1)",
             y_title=y_title,
-            series=texts(at.own, "test"),
+            series=view.texts(at.own, "test"),
             x_log=True,
             domain=domain,
         )
@@ -310,7 +306,7 @@ def _curves(at: Setting, metric: str, frame: pd.DataFrame) -> Iterator[Figure]:
 # -- the table of metrics ---------------------------------------------------------------------
 
 
-def below(settings: Sequence[Setting]) -> Iterator[Part]:
+def below(settings: Sequence[view.Setting]) -> Iterator[Part]:
     """Yield the table of all registered metrics."""
     yield Heading("The table of metrics")
     yield Table(
@@ -321,10 +317,10 @@ def below(settings: Sequence[Setting]) -> Iterator[Part]:
     )
 
 
-def metric_frame(datasets: Datasets) -> pd.DataFrame:
+def metric_frame(datasets: view.Datasets) -> pd.DataFrame:
     """Return a row per registered metric, and per tested one that is registered no more."""
     table = list_metrics()
-    tested = options_of(datasets, "metric")
+    tested = view.options_of(datasets, "metric")
     return pd.DataFrame(
         [_metric_row(name, table.get(name), datasets) for name in dict.fromkeys([*table, *tested])],
         columns=["metric", "verdict", "meaning", "bounds", "needs", "family", "partner", "source"],
@@ -336,11 +332,11 @@ def plain(text: str) -> str:
     return " ".join(text.replace("`", "").split())
 
 
-def _metric_row(name: str, row: Metric | None, datasets: Datasets) -> dict[str, str]:
+def _metric_row(name: str, row: Metric | None, datasets: view.Datasets) -> dict[str, str]:
     verdicts = [
         str(own["passed"].sel(metric=name).item())
         for own in datasets.values()
-        if name in texts(own, "metric")
+        if name in view.texts(own, "metric")
     ]
     columns = {"metric": name, "verdict": " / ".join(verdict_texts(verdicts)) or VERDICTS[NOT_RUN]}
     if row is None:
@@ -355,32 +351,32 @@ def _metric_row(name: str, row: Metric | None, datasets: Datasets) -> dict[str, 
     }
 
 
-VIEW = ResultView(
+VIEW = view.ResultView(
     "sanity",
     "Sanity checks",
     "sanity",
-    ABOUT_METRICS,
+    view.ABOUT_METRICS,
     "Can a metric be trusted? Half of the labels of a ground-truth concept are removed (missing), "
     "or as many added again (extra): its score must fall, in at least 90 % of the draws or "
     "neurons. A metric that does not notice says little about an explanation (Oikarinen et al., "
     "ICML 2025, arXiv 2506.05774, section 4).",
     blocks,
     (
-        Headline("✓ pass", "n_passing", ",", "metrics that pass every decisive test"),
-        Headline("? undecided", "n_undecided", ",", "metrics within sampling error"),
-        Headline("✗ fail", "n_failing", ",", "metrics that fail one"),
-        Headline(
+        view.Headline("✓ pass", "n_passing", ",", "metrics that pass every decisive test"),
+        view.Headline("? undecided", "n_undecided", ",", "metrics within sampling error"),
+        view.Headline("✗ fail", "n_failing", ",", "metrics that fail one"),
+        view.Headline(
             "required",
             lambda own: _percent(own["required"]),
             meaning="of draws or neurons in which the score must fall",
         ),
-        Headline(
+        view.Headline(
             "epsilon",
             "epsilon",
             "g",
             "drops below this are ignored, as a fraction of the metric's range",
         ),
-        Headline("draws", "n_draws", ",", "theoretical form: at each frequency"),
+        view.Headline("draws", "n_draws", ",", "theoretical form: at each frequency"),
     ),
     sanity_choices,
     above,

@@ -11,18 +11,8 @@ import xarray as xr
 
 from dashboards.views.parts.charts import heat
 from dashboards.views.parts.parts import Figure, Note, Number, Numbers, Part
+from dashboards.views.results import view
 from dashboards.views.results.sanity import plain
-from dashboards.views.results.view import (
-    ABOUT_METRICS,
-    Choice,
-    Datasets,
-    Headline,
-    ResultView,
-    Setting,
-    numbers,
-    options_of,
-    texts,
-)
 from evals.metrics.registered import list_metrics
 from evals.sanity.published_accuracy import lowest_published
 from registry.columns import Column, ResultTable
@@ -49,7 +39,7 @@ PAIR_COLUMNS = {
 
 def _meanings(own: xr.Dataset) -> list[str]:
     known = list_metrics()
-    names = texts(own, "metric")
+    names = view.texts(own, "metric")
     return [plain(known[n].title) if n in known else "not registered here" for n in names]
 
 
@@ -75,15 +65,15 @@ CONCEPT_COLUMNS = {
 }
 
 
-def scores_choices(datasets: Datasets) -> list[Choice]:
+def scores_choices(datasets: view.Datasets) -> list[view.Choice]:
     """Return the metrics, and the parts of the neurons where there are too many for one page."""
     meaning = "In the order of their worst published sanity check (Oikarinen et al., section 4)."
-    metrics = sorted(options_of(datasets, "metric"), key=_worst_published_last)
-    choices = [Choice("metric", "Metric", metrics, meaning)]
+    metrics = sorted(view.options_of(datasets, "metric"), key=_worst_published_last)
+    choices = [view.Choice("metric", "Metric", metrics, meaning)]
     parts = max((parts_of(own) for own in datasets.values()), key=len)
     if len(parts) > 1:
         meaning = "Neurons are read in parts: there are too many for one page."
-        choices.append(Choice("neurons", "Neurons", parts, meaning))
+        choices.append(view.Choice("neurons", "Neurons", parts, meaning))
     return choices
 
 
@@ -107,7 +97,7 @@ def _row_bytes(own: xr.Dataset) -> int:
     return max(1, own["score"].dtype.itemsize * own.sizes["metric"] * own.sizes["concept"])
 
 
-def blocks(at: Setting) -> Iterator[Part]:
+def blocks(at: view.Setting) -> Iterator[Part]:
     """Yield the best pairs by one metric, and a heat map of the best of them."""
     own, metric = at.own, at.chosen["metric"]
     if not at.has("metric"):
@@ -120,7 +110,7 @@ def blocks(at: Setting) -> Iterator[Part]:
     pairs = pair_frame(part, metric)
     median = f"{float(pairs['score'].median()):.3f}"
     meaning = f"by {metric}, over the neurons shown"
-    yield Numbers([*numbers(HEADLINES, own), Number("median best score", median, meaning)])
+    yield Numbers([*view.numbers(HEADLINES, own), Number("median best score", median, meaning)])
     if len(parts) > 1:
         yield Note(f"Neurons {parts[number]} of {own.sizes['neuron']:,}.")
     yield from _heat(at, part, pairs, metric)
@@ -143,7 +133,7 @@ def pair_frame(own: xr.Dataset, metric: str) -> pd.DataFrame:
         at = slice(start, start + rows)
         scores = own["score"].isel(neuron=at).sel(metric=metric).transpose("neuron", "concept")
         best[:, at], second[:, at] = _best_two(scores.values)
-    concepts = np.array(texts(own, "concept"))
+    concepts = np.array(view.texts(own, "concept"))
     share = own["labelled_share"].values
     frame = pd.DataFrame(
         {
@@ -182,13 +172,13 @@ def concept_frame(pairs: pd.DataFrame, own: xr.Dataset) -> pd.DataFrame:
     known = pairs[pairs["concept"] != ""]
     by = known.groupby("concept", sort=False)
     best = by.agg(neurons=("neuron", "count"), neuron=("neuron", "first"), score=("score", "first"))
-    shares = pd.Series(own["labelled_share"].values, np.array(texts(own, "concept")))
+    shares = pd.Series(own["labelled_share"].values, np.array(view.texts(own, "concept")))
     best["labelled_share"] = shares.reindex(best.index).to_numpy()
     order = ["neurons", "score"]
     return best.sort_values(order, ascending=False, kind="stable").reset_index()
 
 
-def _heat(at: Setting, own: xr.Dataset, pairs: pd.DataFrame, metric: str) -> Iterator[Figure]:
+def _heat(at: view.Setting, own: xr.Dataset, pairs: pd.DataFrame, metric: str) -> Iterator[Figure]:
     neurons = pairs["neuron"].head(MOST_DRAWN).tolist()
     if not neurons or not own.sizes["concept"]:
         return
@@ -198,7 +188,7 @@ def _heat(at: Setting, own: xr.Dataset, pairs: pd.DataFrame, metric: str) -> Ite
     frame = pd.DataFrame(
         {
             "y": np.repeat([str(n) for n in neurons], len(kept)),
-            "x": np.tile(np.array(texts(own, "concept"))[kept], len(neurons)),
+            "x": np.tile(np.array(view.texts(own, "concept"))[kept], len(neurons)),
             "value": values[:, kept].ravel(),
         }
     )
@@ -235,17 +225,19 @@ def _domain(own: xr.Dataset, metric: str, values: pd.Series) -> tuple[float, flo
 
 
 HEADLINES = (
-    Headline("neurons", lambda own: own.sizes["neuron"], ","),
-    Headline("concepts", lambda own: own.sizes["concept"], ","),
-    Headline("inputs", "n_inputs", ",", "for which both were known"),
-    Headline("undefined", "undefined_share", ".2%", "fraction of undefined pairs, all metrics"),
+    view.Headline("neurons", lambda own: own.sizes["neuron"], ","),
+    view.Headline("concepts", lambda own: own.sizes["concept"], ","),
+    view.Headline("inputs", "n_inputs", ",", "for which both were known"),
+    view.Headline(
+        "undefined", "undefined_share", ".2%", "fraction of undefined pairs, all metrics"
+    ),
 )
 
-VIEW = ResultView(
+VIEW = view.ResultView(
     "scores",
     "Scores",
     "scores",
-    ABOUT_METRICS,
+    view.ABOUT_METRICS,
     "How well does each concept explain each neuron? One number for every pair, by each metric, on "
     "the same activations and labels; what a metric is worth stands under Sanity checks (Oikarinen "
     "et al., ICML 2025, arXiv 2506.05774).",

@@ -12,17 +12,7 @@ import xarray as xr
 from dashboards.views.concepts.labels import LABEL
 from dashboards.views.parts.charts import binned, dots, histogram, lines
 from dashboards.views.parts.parts import Figure, Note, Part
-from dashboards.views.results.view import (
-    ABOUT_CONCEPTS,
-    Choice,
-    Datasets,
-    Headline,
-    ResultView,
-    Setting,
-    options_of,
-    over_seeds,
-    texts,
-)
+from dashboards.views.results import view
 from registry.columns import Column
 
 BASES = {
@@ -50,16 +40,16 @@ SHARES = {
 }
 
 
-def stability_choices(datasets: Datasets) -> list[Choice]:
+def stability_choices(datasets: view.Datasets) -> list[view.Choice]:
     """Return by what concepts are matched."""
     meaning = "; ".join(f"{name}: {what}" for name, what in BASES.items())
-    return [Choice("basis", "Matches by", options_of(datasets, "basis"), meaning)]
+    return [view.Choice("basis", "Matches by", view.options_of(datasets, "basis"), meaning)]
 
 
 # -- settings side by side, and over seeds ----------------------------------------------------
 
 
-def summary(at: Setting) -> dict[str, float]:
+def summary(at: view.Setting) -> dict[str, float]:
     """Return matched fractions by threshold and what else is said of all concepts, by name."""
     if not at.has("basis"):
         return {}
@@ -71,7 +61,7 @@ def summary(at: Setting) -> dict[str, float]:
     return shares | {title: float(own[name]) for name, title in SHARES.items()}
 
 
-def compared(settings: Sequence[Setting]) -> Iterator[Figure]:
+def compared(settings: Sequence[view.Setting]) -> Iterator[Figure]:
     """Yield which fraction of concepts is recovered in each setting, and over seeds."""
     basis = settings[0].chosen["basis"]
     known = [at for at in settings if at.has("basis")]
@@ -81,7 +71,7 @@ def compared(settings: Sequence[Setting]) -> Iterator[Figure]:
     note = "Grey bars: intervals over concepts. Shapes: match threshold."
     chart = _shares_in_rows(frame, title)
     yield Figure("stability-shares", chart, f"Recovered concepts, by {basis}", note)
-    seeds = over_seeds({at.cell: summary(at) for at in known})
+    seeds = view.over_seeds({at.cell: summary(at) for at in known})
     if seeds.empty:
         return
     spread = seeds["deviation"].fillna(0)
@@ -100,10 +90,10 @@ def _shares_in_rows(frame: pd.DataFrame, title: str) -> object:
 # -- one setting ------------------------------------------------------------------------------
 
 
-def blocks(at: Setting) -> Iterator[Part]:
+def blocks(at: view.Setting) -> Iterator[Part]:
     """Yield fractions over thresholds, all numbers, and single matches of one setting."""
     own, basis = at.own, at.chosen["basis"]
-    frame = share_frame(own, texts(own, "basis"))
+    frame = share_frame(own, view.texts(own, "basis"))
     chart = lines(
         frame,
         x="threshold",
@@ -137,23 +127,23 @@ def blocks(at: Setting) -> Iterator[Part]:
     )
 
 
-def _alive(side: str) -> Headline:
+def _alive(side: str) -> view.Headline:
     def counts(own: xr.Dataset) -> str:
         return f"{int(own[f'n_alive_{side}']):,} of {int(own[f'n_{side}']):,}"
 
     meaning = "concepts that differ between images"
-    return Headline(f"alive, the {side}", counts, meaning=meaning)
+    return view.Headline(f"alive, the {side}", counts, meaning=meaning)
 
 
-def _mutual(basis: str) -> Headline:
+def _mutual(basis: str) -> view.Headline:
     def beside_chance(own: xr.Dataset) -> str | None:
-        if basis not in texts(own, "basis"):
+        if basis not in view.texts(own, "basis"):
             return None
         at = own.sel(basis=basis)
         return f"{float(at['mutual_share']):.1%} ({float(at['null_mutual_share']):.1%})"
 
     meaning = f"each is the other's nearest, by {BASES[basis]}; beside it what chance gives"
-    return Headline(f"mutual, {basis} (chance)", beside_chance, meaning=meaning)
+    return view.Headline(f"mutual, {basis} (chance)", beside_chance, meaning=meaning)
 
 
 def share_frame(own: xr.Dataset, bases: list[str]) -> pd.DataFrame:
@@ -179,7 +169,7 @@ def share_frame(own: xr.Dataset, bases: list[str]) -> pd.DataFrame:
 def summary_frame(own: xr.Dataset) -> pd.DataFrame:
     """Return a row per basis and number of all concepts: value, interval, null."""
     rows = []
-    for basis in texts(own, "basis"):
+    for basis in view.texts(own, "basis"):
         at = own.sel(basis=basis)
         for threshold in own["threshold"].values:
             held = at.sel(threshold=threshold)
@@ -205,7 +195,7 @@ def match_frame(own: xr.Dataset, basis: str) -> pd.DataFrame:
     match[match < 0], nearest[nearest < 0] = pd.NA, pd.NA
     columns = {
         "concept": at["concept"].values,
-        "label": texts(own, LABEL) if LABEL in own else None,
+        "label": view.texts(own, LABEL) if LABEL in own else None,
         "match": match,
         "similarity": np.where(at["match"].values < 0, np.nan, at["similarity"].values),
         "nearest": nearest,
@@ -217,7 +207,7 @@ def match_frame(own: xr.Dataset, basis: str) -> pd.DataFrame:
 
 
 def _similarities(own: xr.Dataset) -> alt.LayerChart:
-    bases = texts(own, "basis")
+    bases = view.texts(own, "basis")
     frames = []
     for basis in bases:
         similarity = match_frame(own, basis)["similarity"].dropna()
@@ -232,11 +222,11 @@ def _similarities(own: xr.Dataset) -> alt.LayerChart:
     )
 
 
-VIEW = ResultView(
+VIEW = view.ResultView(
     "matching",
     "Stability",
     "stability",
-    ABOUT_CONCEPTS,
+    view.ABOUT_CONCEPTS,
     "Are concepts recovered on retraining? Those of one dictionary are matched one to one with "
     "those of another, as of another seed: by the cosine of their decoders, or the correlation of "
     "their presence in the same images. The null is what chance gives (Kuhn 1955; Sharkey et al. "
@@ -246,7 +236,7 @@ VIEW = ResultView(
         _alive("one"),
         _alive("other"),
         *map(_mutual, BASES),
-        Headline(
+        view.Headline(
             "matched alike",
             "same_match_share",
             ".1%",

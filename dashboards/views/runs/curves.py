@@ -20,6 +20,7 @@ MOST_POINTS = 2_000
 THINNED_ABOVE = 5_000
 AXES = ("step", "time")
 MOST_SMOOTH = 0.999
+HEIGHT = 220  # pixels
 FAINT = 0.3  # opacity of what was logged, behind its average
 
 
@@ -39,8 +40,8 @@ class Curve:
         Points whose value is no finite number.
     values : np.ndarray
         float32, every value that can be drawn, thinned or not.
-    places : np.ndarray
-        Where those of `points` stand among them.
+    indices : np.ndarray
+        Which of them `points` holds.
     """
 
     name: str
@@ -48,7 +49,7 @@ class Curve:
     logged: int
     undrawable: int = 0
     values: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32), repr=False)
-    places: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64), repr=False)
+    indices: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64), repr=False)
 
     @property
     def last(self) -> float | None:
@@ -106,7 +107,7 @@ def smoothed(drawn: Curve, weight: float) -> np.ndarray:
     """
     weight = min(max(weight, 0.0), MOST_SMOOTH)
     average = pd.Series(drawn.values, dtype="float64").ewm(alpha=1 - weight, adjust=True).mean()
-    return np.asarray(average.to_numpy()[drawn.places])
+    return np.asarray(average.to_numpy()[drawn.indices])
 
 
 def _numbers(values: Sequence[Any]) -> np.ndarray:
@@ -140,7 +141,7 @@ def thin(values: np.ndarray, most: int) -> np.ndarray:
 
 
 def curve_chart(
-    drawn: Curve, axis: str = "step", log: bool = False, height: int = 220, smooth: float = 0.0
+    drawn: Curve, axis: str = "step", log: bool = False, smooth: float = 0.0
 ) -> alt.LayerChart:
     """Return the chart of a curve, with its moving average in front where that is asked for.
 
@@ -152,8 +153,6 @@ def curve_chart(
         ``step`` or ``time``.
     log : bool
         Whether the values are on a logarithmic scale; those that are not positive are left out.
-    height : int
-        Pixels.
     smooth : float
         Weight of :func:`smoothed`; 0 for none.
     """
@@ -168,7 +167,7 @@ def curve_chart(
         alt.Tooltip("time", timeUnit="utcyearmonthdatehoursminutesseconds", title="time (UTC)")
     )
     average = "smooth" if smooth else ""
-    return curve_layers(points, average, log, height, x=x, tooltip=tips, color=alt.ColorValue(BLUE))
+    return curve_layers(points, average, log, HEIGHT, x=x, tooltip=tips, color=alt.ColorValue(BLUE))
 
 
 def curve_layers(

@@ -191,7 +191,7 @@ def _drawn(catalog: Catalog, row: Row, concept: int) -> list[Picture]:
         )
         for tile in found
     ]
-    return pictures + [Picture(tile.place, "where it is") for tile in found]
+    return pictures + [Picture(tile.location, "where it is") for tile in found]
 
 
 def _attached(catalog: Catalog, row: Row) -> list[Picture]:

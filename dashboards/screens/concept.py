@@ -8,19 +8,7 @@ import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from dashboards.screens.datasets import (
-    Model,
-    directions,
-    labels_of,
-    names_of,
-    opened,
-    presence_index,
-    presences_alone,
-    statistics,
-    thumbnails,
-    tiles_of,
-    whole,
-)
+from dashboards.screens import datasets
 from dashboards.screens.frame import BOUND, choose_view, explained, link_to
 from dashboards.screens.notes import show_concept_note
 from dashboards.screens.parts import offer_table, show_part, show_parts, show_table
@@ -51,7 +39,9 @@ BADGES = {ask.FOR: "green", ask.AGAINST: "red", ask.OPEN: "gray"}
 """Colours of what a finding speaks for, which is always written too."""
 
 
-def show_concept(catalog: Catalog, model: Model, frame: pd.DataFrame, concept: int) -> None:
+def show_concept(
+    catalog: Catalog, model: datasets.Model, frame: pd.DataFrame, concept: int
+) -> None:
     """Show one concept: its images, and whether its name can be trusted.
 
     Parameters
@@ -74,18 +64,18 @@ def show_concept(catalog: Catalog, model: Model, frame: pd.DataFrame, concept: i
     _lead_on(catalog, model)
 
 
-def show_beside(model: Model, frame: pd.DataFrame, concept: int) -> None:
+def show_beside(model: datasets.Model, frame: pd.DataFrame, concept: int) -> None:
     """Show what else is known of a concept; see :func:`show_concept`."""
     with explained():
         if model.names:
-            own = labels_of(model.names, concept)
+            own = datasets.labels_of(model.names, concept)
             show_table(labels.label_table(model.concepts.cell, own, concept))
     _over_images(model, frame, concept)
     _similar_directions(model, frame, concept)
     where, decided = st.columns(2, gap="medium")
     with where, explained():
         if model.localisation:
-            maps = whole(model.localisation)
+            maps = datasets.whole(model.localisation)
             show_parts(one.location_parts(_file(model, concept), maps, concept))
     with decided:
         _decisions(model, concept)
@@ -96,16 +86,16 @@ def go_to(concept: int | None) -> None:
     st.session_state["concept"] = "" if concept is None else str(concept)
 
 
-def _file(model: Model, concept: int) -> str:
+def _file(model: datasets.Model, concept: int) -> str:
     return file_name(model.concepts.cell, "concept", concept)
 
 
 # -- pictures ---------------------------------------------------------------------------------
 
 
-def _gallery(model: Model, concept: int) -> None:
+def _gallery(model: datasets.Model, concept: int) -> None:
     with explained():
-        tiles = tiles_of(model.gallery, concept) if model.gallery else []
+        tiles = datasets.tiles_of(model.gallery, concept) if model.gallery else []
         if model.gallery and not tiles:
             st.info("No images were drawn: this concept contributes to too few, or to none.")
         if not tiles:
@@ -127,7 +117,7 @@ def _choose_tiles(tiles: Sequence[view.Tile]) -> tuple[str, Sequence[view.Tile]]
 
 
 def _tile(slot: DeltaGenerator, tile: view.Tile, below: str) -> None:
-    under = tile.place if below == "Place" else tile.explanation
+    under = tile.location if below == "Place" else tile.explanation
     slot.image(tile.picture, width="stretch", alt=tile.image)
     slot.image(under, width="stretch", alt=f"{below.lower()} in {tile.image}")
     about = f"**{literal(tile.classes)}**  \n{literal(tile.image)}"
@@ -137,7 +127,7 @@ def _tile(slot: DeltaGenerator, tile: view.Tile, below: str) -> None:
 # -- its name ---------------------------------------------------------------------------------
 
 
-def _evidence(model: Model, concept: int, label: str) -> None:
+def _evidence(model: datasets.Model, concept: int, label: str) -> None:
     with explained():
         found = _asked(model, concept, label)
         if not found:
@@ -155,7 +145,7 @@ def _evidence(model: Model, concept: int, label: str) -> None:
         _links_to_matches(model, concept)
 
 
-def _lead_on(catalog: Catalog, model: Model) -> None:
+def _lead_on(catalog: Catalog, model: datasets.Model) -> None:
     """Link to what all this rests on: the run, the tests of the metrics, and other results."""
     names = model.names.cell if model.names else ""
     with st.container(horizontal=True):
@@ -168,39 +158,41 @@ def _lead_on(catalog: Catalog, model: Model) -> None:
                 link_to(schema, schema.capitalize(), cell=made.cell)
 
 
-def _asked(model: Model, concept: int, label: str) -> list[ask.Evidence]:
+def _asked(model: datasets.Model, concept: int, label: str) -> list[ask.Evidence]:
     """Return all questions, answered as far as there are datasets; none where there are none."""
     answers: list[ask.Evidence] = []
-    if model.names and concept in names_of(model.names).indexes["concept"]:
-        names = names_of(model.names)
+    if model.names and concept in datasets.names_of(model.names).indexes["concept"]:
+        names = datasets.names_of(model.names)
         answers += [ask.agreement(names, concept, label), ask.lead(names, concept, label)]
         answers.append(ask.fit(names, concept, label))
     elif not (model.consistency or model.localisation or model.matchings):
         return []
     answers.append(
-        ask.alikeness(whole(model.consistency), concept)
+        ask.alikeness(datasets.whole(model.consistency), concept)
         if model.consistency
         else _unknown(model, ask.ALIKE, "C2-scores", "consistency")
     )
     answers.append(
-        ask.location(whole(model.localisation), concept)
+        ask.location(datasets.whole(model.localisation), concept)
         if model.localisation
         else _unknown(model, ask.THERE, "localisation", "localisation")
     )
     answers += [
-        ask.recurrence(other, one.returns(whole(made), concept, is_first))
+        ask.recurrence(other, one.returns(datasets.whole(made), concept, is_first))
         for made, other, is_first in model.matchings
     ] or [_unknown(model, ask.AGAIN, "matching with another seed", "matching")]
     return answers
 
 
-def _links_to_matches(model: Model, concept: int) -> None:
+def _links_to_matches(model: datasets.Model, concept: int) -> None:
     """Lead to what the concept is matched to, where that set was measured."""
     with st.container(horizontal=True):
         for made, other, is_first in model.matchings:
             if other not in model.cells:
                 continue
-            found = {match.concept for match in one.returns(whole(made), concept, is_first)}
+            found = {
+                match.concept for match in one.returns(datasets.whole(made), concept, is_first)
+            }
             for match in sorted(found - {-1}):
                 st.button(
                     literal(f"Concept {match} of {other}"),
@@ -219,29 +211,29 @@ def _go_to_set(cell: str, concept: int) -> None:
     go_to(concept)
 
 
-def _unknown(model: Model, question: str, what: str, schema: str) -> ask.Evidence:
+def _unknown(model: datasets.Model, question: str, what: str, schema: str) -> ask.Evidence:
     return ask.missing(question, what, model.wanted.get(schema, ""))
 
 
 # -- over all images --------------------------------------------------------------------------
 
 
-def _over_images(model: Model, frame: pd.DataFrame, concept: int) -> None:
+def _over_images(model: datasets.Model, frame: pd.DataFrame, concept: int) -> None:
     with explained():
-        reading = presence_index(model.concepts, model.root).is_reading
+        reading = datasets.presence_index(model.concepts, model.root).is_reading
         show = st.fragment(_presences, run_every=REFRESH) if reading else _presences
         show(model, frame, concept, reading)
 
 
-def _presences(model: Model, frame: pd.DataFrame, concept: int, was_reading: bool) -> None:
-    index = presence_index(model.concepts, model.root)
+def _presences(model: datasets.Model, frame: pd.DataFrame, concept: int, was_reading: bool) -> None:
+    index = datasets.presence_index(model.concepts, model.root)
     moved = st.session_state.get("concept") or str(concept)
     if was_reading and (not index.is_reading or moved != str(concept)):
         st.rerun()
-    known, kept = index.presences(), statistics(model.concepts)
+    known, kept = index.presences(), datasets.statistics(model.concepts)
     slot = int(kept.indexes["concept"].get_loc(concept))
     if index.is_dense:
-        alone = presences_alone(model.concepts, slot)
+        alone = datasets.presences_alone(model.concepts, slot)
         _show_presences(one.presence_parts(_file(model, concept), alone, 0, kept))
         return
     if index.trouble:
@@ -268,19 +260,19 @@ def _show_presences(parts: Sequence[Part]) -> None:
 # -- what is like it --------------------------------------------------------------------------
 
 
-def _similar_directions(model: Model, frame: pd.DataFrame, concept: int) -> None:
+def _similar_directions(model: datasets.Model, frame: pd.DataFrame, concept: int) -> None:
     with explained():
         if model.sae is None:
             return
-        kept = statistics(model.concepts)
+        kept = datasets.statistics(model.concepts)
         slot = int(kept.indexes["concept"].get_loc(concept))
-        cosines = one.cosines(directions(model.sae), slot)
+        cosines = one.cosines(datasets.directions(model.sae), slot)
         similar = one.most_similar(cosines, kept["concept"].values, slot, SIMILAR_IN_ROW)
         _similar(model, frame, similar, "Similar directions in the layer", "cosine", concept)
 
 
 def _similar(
-    model: Model,
+    model: datasets.Model,
     frame: pd.DataFrame,
     similar: pd.Series,
     title: str,
@@ -294,7 +286,7 @@ def _similar(
         return
     table = view.similar_table(_file(model, concept), frame, similar, title, what)
     with explained():
-        pictures = thumbnails(model.gallery, tuple(similar.index)) if model.gallery else {}
+        pictures = datasets.thumbnails(model.gallery, tuple(similar.index)) if model.gallery else {}
         rows = table.frame.to_dict("records")
         for slot, row in zip(st.columns(SIMILAR_IN_ROW), rows, strict=False):
             _similar_tile(slot, row, what, pictures.get(row["concept"], ""))
@@ -320,12 +312,12 @@ def _similar_tile(slot: DeltaGenerator, row: dict[str, object], what: str, pictu
 # -- decisions --------------------------------------------------------------------------------
 
 
-def _decisions(model: Model, concept: int) -> None:
+def _decisions(model: datasets.Model, concept: int) -> None:
     with explained():
         if model.decisions is None:
             return
         made = model.decisions
-        found = one.decision_frame(opened(made), concept)
+        found = one.decision_frame(datasets.opened(made), concept)
         note = f"Decisions explained by {made.cell} with this concept among the strongest."
         title, name = "Decisions that use this concept", f"{_file(model, concept)}-decisions"
         show_table(Table(name, found, title, note, one.DECISION_COLUMNS))

@@ -9,19 +9,9 @@ import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from dashboards.screens import datasets
 from dashboards.screens import frame as page
 from dashboards.screens.concept import go_to, show_beside, show_concept
-from dashboards.screens.datasets import (
-    Model,
-    choose_namer,
-    find_model,
-    frame_of,
-    names_of,
-    opened,
-    statistics,
-    thumbnails,
-    whole,
-)
 from dashboards.screens.notes import concept_notes
 from dashboards.screens.parts import column_of, offer_table, show_numbers, show_part
 from dashboards.views.concepts import concepts as view
@@ -67,11 +57,11 @@ def show() -> None:
     first = first_made(catalog, cells)
     cell = page.choose_one(slots[0], "Experiment", cells, first, "cell")
     with page.explained(cell, stop=True):
-        model = find_model(catalog, cell)
-        numbers = view.summary(statistics(model.concepts))
-    namer = choose_namer(model.names, slots[1], "Named by")
+        model = datasets.find_model(catalog, cell)
+        numbers = view.summary(datasets.statistics(model.concepts))
+    namer = datasets.choose_namer(model.names, slots[1], "Named by")
     with page.explained(cell, stop=True):
-        frame = frame_of(model, namer)
+        frame = datasets.frame_of(model, namer)
     show_numbers(numbers)
     if page.choose_view(SECTIONS, "section") == SECTIONS[1]:
         _whole_model(model, frame, namer)
@@ -86,7 +76,7 @@ def show() -> None:
 
 def _browse(
     catalog: Catalog,
-    model: Model,
+    model: datasets.Model,
     frame: pd.DataFrame,
     namer: str,
     slots: Sequence[DeltaGenerator],
@@ -148,7 +138,7 @@ def _choice(concepts: Sequence[int], known: Sequence[int]) -> int:
     return concept
 
 
-def _table(model: Model, found: pd.DataFrame, concept: int, namer: str) -> None:
+def _table(model: datasets.Model, found: pd.DataFrame, concept: int, namer: str) -> None:
     """Show one page of the concepts that were found; choosing a row chooses its concept."""
     if found.empty:
         st.info("No concept matches. Relax the search.")
@@ -157,7 +147,7 @@ def _table(model: Model, found: pd.DataFrame, concept: int, namer: str) -> None:
     rows = found.iloc[(number - 1) * view.PAGE : number * view.PAGE]
     keys = [int(one) for one in rows["concept"]]
     with page.explained():
-        pictures = thumbnails(model.gallery, tuple(keys)) if model.gallery else {}
+        pictures = datasets.thumbnails(model.gallery, tuple(keys)) if model.gallery else {}
         if pictures:
             rows = rows.assign(picture=[pictures.get(one) for one in keys])
     table = view.concept_table(model.concepts.cell, rows, namer)
@@ -211,17 +201,19 @@ def _choose(concepts: Sequence[int]) -> None:
 # -- all together -----------------------------------------------------------------------------
 
 
-def _whole_model(model: Model, frame: pd.DataFrame, namer: str) -> None:
+def _whole_model(model: datasets.Model, frame: pd.DataFrame, namer: str) -> None:
     """Show what is said of all concepts together."""
     if model.sae is None:
         st.caption(channels_note(model.concepts.cell))
     with page.explained():
         if model.gallery:
-            show_part(view.strongest(frame, opened(model.gallery)))
-    names = names_of(model.names) if model.names else None
-    scores = whole(model.consistency) if model.consistency else None
+            show_part(view.strongest(frame, datasets.opened(model.gallery)))
+    names = datasets.names_of(model.names) if model.names else None
+    scores = datasets.whole(model.consistency) if model.consistency else None
     best = frame.set_index("concept") if model.names else None
-    parts = model_parts(model.concepts.cell, statistics(model.concepts), names, scores, best)
+    parts = model_parts(
+        model.concepts.cell, datasets.statistics(model.concepts), names, scores, best
+    )
     figures = [part for part in parts if isinstance(part, Figure)]
     for start in range(0, len(figures), 2):
         for slot, figure in zip(st.columns(2, gap="medium"), figures[start:], strict=False):

@@ -12,17 +12,7 @@ import pandas as pd
 import streamlit as st
 import xarray as xr
 
-from dashboards.screens.datasets import (
-    Made,
-    choose_namer,
-    if_made,
-    made_by,
-    names_of,
-    opened,
-    readable,
-    tiles_of,
-    whole,
-)
+from dashboards.screens import datasets
 from dashboards.screens.frame import explained, tell
 from dashboards.server.explainer import Explainer, ExplainerError, input_key
 from dashboards.views.concepts import image_choice
@@ -66,8 +56,8 @@ class Model:
     images: pd.DataFrame
     classes: list[str]
     explained: tuple[str, ...]
-    decisions: Made | None
-    gallery: Made | None
+    decisions: datasets.Made | None
+    gallery: datasets.Made | None
     concepts: Input | None
     device: str
 
@@ -106,15 +96,15 @@ def read_model(catalog: Catalog, cell: str, decisions: str) -> Model:
     decisions : str
         That explains images in advance; "" for none.
     """
-    stored = if_made(catalog, decisions) if decisions else None
+    stored = datasets.if_made(catalog, decisions) if decisions else None
     known = measured = None
     if stored is not None:
         with explained(decisions):
-            known = _listed(whole(stored))
+            known = _listed(datasets.whole(stored))
     if known is None:
         stored = None  # it cannot be read, as the page says
     with explained(cell):
-        measured = _measured(made_by(catalog, cell))
+        measured = _measured(datasets.made_by(catalog, cell))
     device = str(catalog.project.cell(cell).config.get("device", "auto"))
     side = _side_of(stored)
     concepts = None
@@ -131,7 +121,7 @@ def read_model(catalog: Catalog, cell: str, decisions: str) -> Model:
         *shown,
         tuple(known[0]["image"]) if known is not None else (),
         stored,
-        readable(if_made(catalog, gallery)) if gallery else None,
+        datasets.readable(datasets.if_made(catalog, gallery)) if gallery else None,
         concepts,
         device,
     )
@@ -141,9 +131,9 @@ Images = tuple[pd.DataFrame, list[str]]
 
 
 @st.cache_resource(max_entries=8, show_spinner="Reading the images …")
-def _measured(made: Made) -> Images:
+def _measured(made: datasets.Made) -> Images:
     """Return the images that concepts were measured on, and the classes."""
-    return _listed(opened(made))
+    return _listed(datasets.opened(made))
 
 
 def _listed(dataset: xr.Dataset) -> Images:
@@ -154,9 +144,9 @@ def _listed(dataset: xr.Dataset) -> Images:
 # -- what explains ----------------------------------------------------------------------------
 
 
-def _side_of(stored: Made | None) -> int | None:
+def _side_of(stored: datasets.Made | None) -> int | None:
     """Return the side of the pictures that were explained in advance, in pixels."""
-    return int(min(whole(stored)["picture"].shape[1:3])) if stored else None
+    return int(min(datasets.whole(stored)["picture"].shape[1:3])) if stored else None
 
 
 def _usable_input(
@@ -212,14 +202,18 @@ def read_naming(catalog: Catalog, cell: str, slot: Any, width: int) -> Naming:
     """Return what the concepts of a cell are called, by what a reader chooses in a box."""
     maker = maker_of(catalog, cell, "names")
     with explained(maker):
-        made = readable(if_made(catalog, maker), names_of) if maker else None
-        if made and (namer := choose_namer(made, slot, "Concepts named by", width=width)):
-            return naming_of(names_of(made), namer)
+        made = (
+            datasets.readable(datasets.if_made(catalog, maker), datasets.names_of)
+            if maker
+            else None
+        )
+        if made and (namer := datasets.choose_namer(made, slot, "Concepts named by", width=width)):
+            return naming_of(datasets.names_of(made), namer)
     return NAMELESS
 
 
-def strongest_images(gallery: Made | None, concept: int, most: int) -> list[Tile]:
+def strongest_images(gallery: datasets.Made | None, concept: int, most: int) -> list[Tile]:
     """Return the images in which a concept is strongest; none where no gallery can be read."""
-    with suppress(*EXPECTED):  # told at the top of the page where the whole of it cannot be read
-        return tiles_of(gallery, concept, most) if gallery else []
+    with suppress(*EXPECTED):  # the top of the page says why it cannot be read
+        return datasets.tiles_of(gallery, concept, most) if gallery else []
     return []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import suppress
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -54,7 +55,6 @@ class Explainer:
         self._lock = threading.Lock()
         self._concepts = concepts
         self._side = side
-        self._images: ImageDataset | None = None
         self._source = _load(concepts, device)
 
     def read(self, image: str) -> np.ndarray:
@@ -68,7 +68,7 @@ class Explainer:
         with self._lock:
             geometry = self._source.network.geometry
             try:
-                found: np.ndarray = self._dataset().read([image], geometry)[0]
+                found: np.ndarray = self._dataset.read([image], geometry)[0]
             except KeyError as error:  # whose text is quoted
                 raise ExplainerError(str(error.args[0] if error.args else error)) from error
             except (OSError, ValueError) as error:
@@ -124,21 +124,21 @@ class Explainer:
         """Return the pixels of a side of the images that were measured. The lock is held."""
         if self._side is None:
             with suppress(ExplainerError, OSError, ValueError, KeyError, IndexError):
-                images = self._dataset()
+                images = self._dataset
                 first = images.ids(images.splits[0])[:1]
                 self._side = int(min(images.read(first, self._source.network.geometry).shape[1:3]))
         return self._side or FALLBACK_SIDE
 
+    @cached_property
     def _dataset(self) -> ImageDataset:
-        """Return the images, opened once. The lock is held."""
-        if self._images is None:
-            try:
-                self._images = self._concepts.origin("images").load()
-            except StageError:
-                raise ExplainerError("the images are not on this machine") from None
-            except (OSError, ValueError, ImportError) as error:
-                raise ExplainerError(f"the images cannot be read: {error!s}") from error
-        return self._images
+        """The images, opened once. The lock is held."""
+        try:
+            images: ImageDataset = self._concepts.origin("images").load()
+            return images
+        except StageError:
+            raise ExplainerError("the images are not on this machine") from None
+        except (OSError, ValueError, ImportError) as error:
+            raise ExplainerError(f"the images cannot be read: {error!s}") from error
 
 
 def _load(concepts: Input, device: str) -> ConceptSource:

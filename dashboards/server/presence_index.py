@@ -12,7 +12,7 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from zipfile import BadZipFile
@@ -89,11 +89,6 @@ class PresenceIndex:
     def presences(self) -> Presences:
         """Return what was read so far."""
         return self._whole or Presences(self._n_images, tuple(self._blocks))
-
-    def wait(self, seconds: float | None = None) -> None:
-        """Wait until all is read, so long at most."""
-        if self._thread is not None:
-            self._thread.join(seconds)
 
     def _read(self) -> None:
         try:
@@ -186,7 +181,9 @@ def open_kept(folder: Path) -> Presences | None:
         if (folder / ENTRIES).stat().st_size != total * ENTRY.itemsize:
             raise ValueError(f"{folder / ENTRIES} has another size than when it was written")
         entries = _mapped(folder / ENTRIES, 0, total)
-        whole = Presences(stops[-1], _blocks_of(entries, stops, pointers))
+        of_block = zip([0, *stops[:-1]], stops, pointers, np.cumsum(pointers[:, -1]), strict=True)
+        blocks = [Block(a, b, own, entries[end - own[-1] : end]) for a, b, own, end in of_block]
+        whole = Presences(stops[-1], tuple(blocks))
     except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         shutil.rmtree(folder, ignore_errors=True)
         return None
@@ -194,13 +191,3 @@ def open_kept(folder: Path) -> Presences | None:
         os.utime(folder)
     whole.__dict__["moments"] = moments
     return whole
-
-
-def _blocks_of(
-    entries: np.ndarray, stops: Sequence[int], pointers: np.ndarray
-) -> tuple[Block, ...]:
-    ends = np.cumsum(pointers[:, -1])
-    return tuple(
-        Block(start, stop, pointer, entries[end - pointer[-1] : end])
-        for start, stop, pointer, end in zip([0, *stops[:-1]], stops, pointers, ends, strict=True)
-    )

@@ -305,13 +305,12 @@ def sae_parts(cell: str, sae: xr.Dataset) -> list[Part]:
 def _curve(
     name: str, steps: NDArray[np.integer], values: NDArray[np.generic], title: str, y_title: str
 ) -> Figure:
-    numbers = values.astype(np.float64)
-    finite = np.isfinite(numbers)
-    kept = np.flatnonzero(finite)[thin(numbers[finite], MOST_POINTS)] if finite.any() else []
-    frame = pd.DataFrame({"step": steps[kept], "value": numbers[kept]})
+    frame = pd.DataFrame({"step": steps, "value": values.astype(np.float64)})
+    known = frame[np.isfinite(frame["value"])]
+    shown = known.iloc[thin(known["value"].to_numpy(), MOST_POINTS)]
     looks: dict[str, Any] = {"y_title": y_title, "height": 220, "form": ".4g"}
-    chart = lines(frame, x="step", y="value", x_title="updates", **looks)
-    left_out = int((~finite).sum())
+    chart = lines(shown, x="step", y="value", x_title="updates", **looks)
+    left_out = len(frame) - len(known)
     note = f"{left_out:,} values are not finite." if left_out else ""
     return Figure(name, chart, title, note)
 
@@ -350,16 +349,15 @@ def network_parts(cell: str, network: xr.Dataset) -> list[Part]:
 
 
 def class_accuracy(network: xr.Dataset) -> pd.DataFrame:
-    """Return ``label``, ``value``, the share of right predictions, and ``images`` of every class.
+    """Return ``label``, ``value``, the fraction of correct predictions, and ``images`` by class.
 
     The lowest comes first; classes without a labelled image are left out.
     """
-    label, right = network["label"].values, (network["prediction"] == network["label"]).values
-    classes = network["class"].values.astype(str)
-    total = np.bincount(label[label >= 0], minlength=len(classes))
-    hits = np.bincount(label[(label >= 0) & right], minlength=len(classes))
-    frame = pd.DataFrame({"label": classes, "value": hits / np.maximum(total, 1), "images": total})
-    return frame[total > 0].sort_values("value", kind="stable").reset_index(drop=True)
+    frame = network[["label", "prediction"]].to_dataframe().query("label >= 0")
+    by_class = (frame["prediction"] == frame["label"]).groupby(frame["label"])
+    found = by_class.agg(value="mean", images="count").reset_index()
+    found["label"] = network["class"].values.astype(str)[found["label"]]
+    return found.sort_values("value", kind="stable", ignore_index=True)
 
 
 Shown = Callable[[Catalog, str, xr.Dataset], list[Part]]

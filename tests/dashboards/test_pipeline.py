@@ -138,15 +138,15 @@ def test_edges_lead_to_the_right_and_nothing_overlaps(drawn: tuple[list[str], li
     names, pairs = drawn
     edges = list(dict.fromkeys((names[a], names[b]) for a, b in filter(None, pairs)))
     layout = view.lay_out(names, edges)
-    assert set(layout.places) == set(names)
+    assert set(layout.positions) == set(names)
     points: dict[int, list[float]] = {}
     for source, target, route in layout.routes:
         levels = [level for level, _ in route]
-        assert levels == list(range(layout.places[source][0], layout.places[target][0] + 1))
+        assert levels == list(range(layout.positions[source][0], layout.places[target][0] + 1))
         assert len(levels) >= 2
         for level, place in route[1:-1]:
             points.setdefault(level, []).append(place)
-    for level, place in layout.places.values():
+    for level, place in layout.positions.values():
         assert level >= 0
         points.setdefault(level, []).append(place)
     for places in points.values():
@@ -157,11 +157,11 @@ def test_edges_lead_to_the_right_and_nothing_overlaps(drawn: tuple[list[str], li
 
 def test_a_chain_is_straight_and_a_tree_does_not_cross() -> None:
     chain = view.lay_out(list("abcd"), [("a", "b"), ("b", "c"), ("c", "d")])
-    assert {place for _, place in chain.places.values()} == {0.0}
+    assert {place for _, place in chain.positions.values()} == {0.0}
     names = ["root", "l", "r", "l1", "l2", "r1", "r2"]
     edges = [("root", "r"), ("root", "l"), *(("l", f"l{n}") for n in (1, 2))]
     edges += [("r", f"r{n}") for n in (2, 1)]
-    places = view.lay_out(names, edges).places
+    places = view.lay_out(names, edges).positions
     left, right = ({places[f"{side}{n}"][1] for n in (1, 2)} for side in "lr")
     assert max(left) < min(right) or max(right) < min(left)
 

@@ -40,9 +40,15 @@ def short_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(presence_index.read_blocks, "__defaults__", (10 * CONCEPTS,))
 
 
+def wait(known: PresenceIndex) -> None:
+    until = time.monotonic() + PATIENCE
+    while known.is_reading and time.monotonic() < until:
+        time.sleep(0.005)
+
+
 def index(folder: Path, cells: int = LARGE) -> PresenceIndex:
     made = PresenceIndex(dataset, cells, folder)
-    made.wait(PATIENCE)
+    wait(made)
     return made
 
 
@@ -93,7 +99,7 @@ def test_readers_see_what_was_read_so_far(folder: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(presence_index, "_require_sparse", look)
     known.__init__(dataset, LARGE, folder)  # type: ignore[misc]
-    known.wait(PATIENCE)
+    wait(known)
     assert [one.n_read for one in seen] == [10, 20, 30, 40, 50, IMAGES]
     assert_whole(seen[-1])
     np.testing.assert_array_equal(
@@ -144,7 +150,7 @@ def test_what_is_present_everywhere_is_not_kept(
 def test_of_two_servers_one_keeps(folder: Path) -> None:
     both = [PresenceIndex(dataset, LARGE, folder) for _ in range(2)]
     for one in both:
-        one.wait(PATIENCE)
+        wait(one)
         assert one.trouble == ""
         assert_whole(one.presences())
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]

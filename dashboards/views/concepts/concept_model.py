@@ -112,7 +112,7 @@ def frequency_bins(
     Parameters
     ----------
     share : ndarray, (concept,)
-        Share of the images in which each concept is present; zeros are left out.
+        Fraction of the images in which each concept is present; zeros are left out.
     images : int
         Number of images: the lowest bin begins at one of them.
     bins : int
@@ -171,7 +171,7 @@ def consistency_figure(cell: str, consistency: xr.Dataset) -> Figure:
 
 
 def score_bins(own: xr.Dataset) -> pd.DataFrame:
-    """Return the histogram as ``low``, ``high``, ``value`` (share of concepts), from the first bin
+    """Return the histogram as ``low``, ``high``, ``value`` (fraction), from the first bin
     that holds a concept to the last, with an empty one on each side.
     """
     low, value = own["bin"].values, own["share"].values

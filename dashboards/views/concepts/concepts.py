@@ -280,7 +280,7 @@ class Tile:
         Names of its class and of the predicted one; "" where they are not known.
     presence : float
         Of the concept in it.
-    picture, explanation, place : np.ndarray
+    picture, explanation, location : np.ndarray
         uint8 (y, x, colour): the image; what the concept looks for in it, in colour on white; the
         image itself, faint where the concept is not.
     """
@@ -291,7 +291,7 @@ class Tile:
     presence: float
     picture: np.ndarray
     explanation: np.ndarray
-    place: np.ndarray
+    location: np.ndarray
 
     @property
     def classes(self) -> str:
@@ -355,7 +355,7 @@ def not_meant(text: str, concept: int) -> str:
 
 
 def neighbour(concept: int, known: Sequence[int], step: int) -> int | None:
-    """Return the concept so many places after another, None beyond the ends.
+    """Return the concept so many positions after another, None beyond the ends.
 
     Of one that is not among them, the first one is next.
     """

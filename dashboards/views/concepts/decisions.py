@@ -1,4 +1,4 @@
-"""Decisions: a logit as a sum over concepts, each with its share and its place in the image."""
+"""Decisions: a logit as a sum over concepts, each with its share and where it is in the image."""
 
 from __future__ import annotations
 
@@ -585,19 +585,13 @@ def contributions_table(explained: xr.Dataset, naming: Naming = NAMELESS, name: 
     name : str
         Of the file.
     """
-    frame = pd.DataFrame(
-        {
-            "concept": explained["concept"].values,
-            "name": [naming.name.get(int(one), "") for one in explained["concept"].values],
-            "presence": explained["presence"].values.astype(np.float64),
-            "contribution": explained["contribution"].values.astype(np.float64),
-        }
-    )
-    kept = frame[(frame["presence"] != 0) | (frame["contribution"] != 0)]
-    ranked = kept.sort_values("contribution", ascending=False, kind="stable")
+    given = explained[["presence", "contribution"]].reset_coords(drop=True).astype(np.float64)
+    frame = given.to_dataframe().query("presence != 0 or contribution != 0").reset_index()
+    frame.insert(1, "name", [naming.name.get(int(one), "") for one in frame["concept"]])
+    ranked = frame.sort_values("contribution", ascending=False, kind="stable", ignore_index=True)
     form = Column(f"+.{DIGITS}g", help="to what is explained, 1")
     columns = {"presence": Column(".4g", help="sum of its activations, 1"), "contribution": form}
-    return Table(f"{name or 'decision'}-concepts", ranked.reset_index(drop=True), columns=columns)
+    return Table(f"{name or 'decision'}-concepts", ranked, columns=columns)
 
 
 # -- pictures ---------------------------------------------------------------------------------

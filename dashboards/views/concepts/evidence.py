@@ -131,7 +131,7 @@ def lead(names: xr.Dataset, concept: int, label: str) -> Evidence:
 def fit(names: xr.Dataset, concept: int, label: str) -> Evidence:
     """Return how well a name fits by itself, not beside other labels: by its average precision.
 
-    That is the AUPRC of Oikarinen et al. (ICML 2025): the share of images that show the label
+    That is the AUPRC of Oikarinen et al. (ICML 2025): the fraction of images that show the label
     among those in which the concept is strongest, averaged over how many of them are taken. The
     best of many labels can still be a poor one.
     """

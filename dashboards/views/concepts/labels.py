@@ -69,7 +69,7 @@ def namers_of(names: xr.Dataset) -> list[str]:
 
 
 def preferred_namer(namers: Sequence[str]) -> int:
-    """Return the place of the namer to begin with; 0 where none is preferred."""
+    """Return the index of the namer to begin with; 0 where none is preferred."""
     known = list(namers)
     return next((known.index(name) for name in (CONSENSUS, *PREFERRED) if name in known), 0)
 
@@ -88,7 +88,7 @@ def best_names(names: xr.Dataset, namer: str) -> pd.DataFrame:
     -------
     pd.DataFrame
         ``name`` ("" where there is none), ``score`` and ``verdict`` by concept: of the sanity
-        tests on the metric. Of a consensus the score is the share of voting metrics that choose
+        tests on the metric. Of a consensus the score is the fraction of voting metrics that choose
         it, and the verdict says of how many.
     """
     if namer == CONSENSUS:

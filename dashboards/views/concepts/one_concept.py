@@ -69,7 +69,7 @@ def presence_parts(
 
 
 def presence_note(present: int, images: int) -> str:
-    """Return in how many images a concept is present, and in which share it is not."""
+    """Return in how many images a concept is present, and in which fraction it is not."""
     if not images:
         return "No images read yet."
     return (
@@ -121,7 +121,7 @@ def _class_parts(
 def class_shares(
     rows: NDArray[np.integer], of_image: NDArray[np.integer], classes: Sequence[str]
 ) -> pd.DataFrame:
-    """Return the share of each class's images in which a concept is present.
+    """Return the fraction of each class's images in which a concept is present.
 
     Parameters
     ----------
@@ -135,7 +135,7 @@ def class_shares(
     Returns
     -------
     pd.DataFrame
-        ``label``, ``value``, the share, ``images``, the class's images; the largest share first,
+        ``label``, ``value``, the fraction, ``images``, the class's images; the largest first,
         classes without an image or without the concept left out.
     """
     return _by_class(_counts(of_image[rows], len(classes)), of_image, classes)

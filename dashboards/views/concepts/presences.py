@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 ENTRY = np.dtype([("row", "<i4"), ("presence", "<f4"), ("contribution", "<f4")])
-"""One concept in one image: the image's place in the dataset, presence, contribution."""
+"""One concept in one image: the image's index in the dataset, presence, contribution."""
 
 BLOCK_CELLS = 2**23
 """Images times concepts of a block: 32 MB of each variable while it is read."""
@@ -33,7 +33,7 @@ class Block:
     Attributes
     ----------
     start, stop : int
-        Places of the images.
+        Indices of the images: of the first, and after the last.
     pointer : ndarray of int64, (concept + 1,)
         Where the entries of each concept begin.
     entries : ndarray of `ENTRY`
@@ -58,7 +58,7 @@ class Block:
         return cls(start, start + len(presence), pointer, entries)
 
     def column(self, concept: int) -> np.ndarray:
-        """Return the entries of the concept at a place."""
+        """Return the entries of the concept at an index."""
         return self.entries[self.pointer[concept] : self.pointer[concept + 1]]
 
     @cached_property
@@ -103,12 +103,12 @@ class Presences:
         return self.n_read == self.n_images
 
     def column(self, concept: int) -> np.ndarray:
-        """Return the entries of the concept at a place, in the order of images.
+        """Return the entries of the concept at an index, in the order of images.
 
         Parameters
         ----------
         concept : int
-            Its place in the dataset.
+            Its index in the dataset.
 
         Returns
         -------
@@ -129,7 +129,7 @@ class Presences:
         Parameters
         ----------
         concept : int
-            Its place in the dataset.
+            Its index in the dataset.
 
         Returns
         -------
@@ -188,7 +188,7 @@ def read_presences(concepts: xr.Dataset) -> Presences:
 
 
 def read_alone(concepts: xr.Dataset, index: int) -> Presences:
-    """Return the presences of one concept, which is at place 0 then.
+    """Return the presences of one concept, which is at index 0 then.
 
     Quick where concepts are few: one of 2,048 channels over 50,000 images.
 

@@ -182,17 +182,16 @@ def less_is_better(key: str) -> bool:
 
 
 def best_of(rows: Sequence[Row], key: str, lower: bool) -> list[int]:
-    """Return the places of the runs with the best value; none where all are alike."""
-    valued = [
-        (index, row.values[key])
+    """Return the indices of the runs with the best value; none where all are alike."""
+    valued = {
+        index: row.values[key]
         for index, row in enumerate(rows)
         if _is_numeric([row], key) and is_value(row.values[key])
-    ]
-    values = [value for _, value in valued]
-    if len(set(values)) < 2:
+    }
+    if len(set(valued.values())) < 2:
         return []
-    best = min(values) if lower else max(values)
-    return [index for index, value in valued if value == best]
+    best = min(valued.values()) if lower else max(valued.values())
+    return [index for index, value in valued.items() if value == best]
 
 
 def settings_table(rows: Sequence[Row], everything: bool = False) -> Table:

@@ -40,7 +40,7 @@ _URGENT = ("unreadable", "failed or interrupted", "running", "changed", "never r
 _WORST = (*_URGENT, "waiting for upstream", "complete", "data")
 _INK, _FAINT_INK, _EDGE = "#1c1c1e", "#4a4a50", "#8a8a8a"
 _HALF_WIDTH, _HALF_HEIGHT = 0.43, 0.36
-_COLUMN, _ROW = 190, 58  # pixels of a layer, and of a place in it
+_COLUMN, _ROW = 190, 58  # pixels of a layer, and of a position in it
 _LEGEND = 60  # pixels that a legend takes of the height in a browser
 BOX = "box"
 """Name of the selection that a click on a box of the graph makes."""
@@ -223,13 +223,13 @@ class Layout:
 
     Attributes
     ----------
-    places : mapping of str to (int, float)
-        Layer, from the left, and place in it, of each node.
+    positions : mapping of str to (int, float)
+        Layer, from the left, and position in it, of each node.
     routes : list of (source, target, points)
-        Points (layer, place), one in every layer from source to target.
+        Points (layer, position), one in every layer from source to target.
     """
 
-    places: Mapping[str, tuple[int, float]]
+    positions: Mapping[str, tuple[int, float]]
     routes: Sequence[tuple[str, str, Sequence[tuple[int, float]]]]
 
 
@@ -261,7 +261,10 @@ def lay_out(names: Sequence[str], edges: Sequence[tuple[str, str]]) -> Layout:
 
 
 def _layers(names: Sequence[str], edges: Sequence[tuple[str, str]]) -> dict[str, int]:
-    """Return the longest way to each node; what needs nothing stands just before its first use."""
+    """Return how far each node is from the left: by the longest path that leads to it.
+
+    What needs nothing stands just before its first use.
+    """
     before, after = _neighbours(edges)
     layer: dict[str, int] = {}
     for name in TopologicalSorter({name: before.get(name, ()) for name in names}).static_order():
@@ -294,7 +297,7 @@ def _chain(edge: tuple[str, str], layer: Mapping[str, int]) -> list[tuple[int, A
 
 
 def _ordered(layers: Sequence[list[Any]], links: Sequence[tuple[Any, Any]]) -> dict[Any, float]:
-    """Return places in layers: points near the mean of their neighbours, a place apart at least."""
+    """Return positions in layers: points near the mean of their neighbours, 1 apart at least."""
     before, after = _neighbours(links)
     positions = {point: float(n) for layer in layers for n, point in enumerate(layer)}
     for sweep in range(_SWEEPS):
@@ -325,7 +328,7 @@ def graph_figure(tasks: Sequence[Task]) -> Figure:
     nodes, edges = nodes_and_edges(tasks)
     layout = lay_out([node.name for node in nodes], edges)
     points = _edge_frame(layout)
-    xs, ys = zip(*layout.places.values(), strict=True) if nodes else ((), ())
+    xs, ys = zip(*layout.positions.values(), strict=True) if nodes else ((), ())
     layers_shown = max(max(xs, default=0) + 1, _LEAST_LAYERS)
     deepest = max([*ys, *points["y"]], default=0.0)
     across = alt.Scale(domain=[-0.5, layers_shown - 0.5], nice=False, zero=False)
@@ -387,7 +390,7 @@ def _edge_frame(layout: Layout) -> pd.DataFrame:
 def _node_frame(nodes: Sequence[Node], layout: Layout) -> pd.DataFrame:
     rows = []
     for node in nodes:
-        x, y = layout.places[node.name]
+        x, y = layout.positions[node.name]
         rows.append(
             {
                 **{"x": x, "left": x - _HALF_WIDTH, "right": x + _HALF_WIDTH},

@@ -136,12 +136,9 @@ def _code(catalog: Catalog, rows: Sequence[Row]) -> None:
     values = dict(zip(keys, labels, strict=True))
     slots = st.columns(2)
     first, second = (
-        slot.selectbox(
-            title, keys, index=index, format_func=lambda key: values[key], key=title.lower(),
-            bind=BOUND,
-        )
+        slot.selectbox(title, keys, index, values.__getitem__, key=title.lower(), bind=BOUND)
         for slot, title, index in zip(slots, ("From", "To"), (0, 1), strict=True)
-    )  # fmt: skip
+    )
     runs = [catalog.run(name) for name in (first, second)]
     details = [catalog.details(run) for run in runs]
     for slot, detail in zip(slots, details, strict=True):

@@ -167,16 +167,14 @@ def _asked(model: datasets.Model, concept: int, label: str) -> list[ask.Evidence
         answers.append(ask.fit(names, concept, label))
     elif not (model.consistency or model.localisation or model.matchings):
         return []
-    answers.append(
-        ask.alikeness(datasets.whole(model.consistency), concept)
-        if model.consistency
-        else _unknown(model, ask.ALIKE, "C2-scores", "consistency")
-    )
-    answers.append(
-        ask.location(datasets.whole(model.localisation), concept)
-        if model.localisation
-        else _unknown(model, ask.THERE, "localisation", "localisation")
-    )
+    if model.consistency:
+        answers.append(ask.alikeness(datasets.whole(model.consistency), concept))
+    else:
+        answers.append(_unknown(model, ask.ALIKE, "C2-scores", "consistency"))
+    if model.localisation:
+        answers.append(ask.location(datasets.whole(model.localisation), concept))
+    else:
+        answers.append(_unknown(model, ask.THERE, "localisation", "localisation"))
     answers += [
         ask.recurrence(other, one.returns(datasets.whole(made), concept, is_first))
         for made, other, is_first in model.matchings

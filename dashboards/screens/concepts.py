@@ -61,7 +61,7 @@ def show() -> None:
         numbers = view.summary(datasets.statistics(model.concepts))
     namer = datasets.choose_namer(model.names, slots[1], "Named by")
     with page.explained(cell, stop=True):
-        frame = datasets.frame_of(model, namer)
+        frame = datasets.frame_of(model.concepts, model.names, model.consistency, namer)
     show_numbers(numbers)
     if page.choose_view(SECTIONS, "section") == SECTIONS[1]:
         _whole_model(model, frame, namer)

@@ -271,15 +271,11 @@ def labels_of(made: Made, concept: int) -> xr.Dataset:
     return own.assign({name: (dims, values) for name, values in rows.items()})
 
 
-def frame_of(model: Model, namer: str) -> pd.DataFrame:
-    """Return the table of all concepts."""
-    return _frame(model.concepts, model.names, model.consistency, namer)
-
-
 @st.cache_resource(max_entries=16, show_spinner="Listing the concepts …")
-def _frame(
+def frame_of(
     concepts: Made, names: Made | None, consistency: Made | None, namer: str
 ) -> pd.DataFrame:
+    """Return the table of all concepts."""
     best = labels.best_names(names_of(names), namer) if names and namer else None
     scores = whole(consistency) if consistency else None
     return view.concepts_frame(statistics(concepts), best, scores)

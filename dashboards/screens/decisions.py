@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import streamlit as st
-import xarray as xr
 from streamlit.delta_generator import DeltaGenerator
 
 from dashboards.screens import frame as page
@@ -222,7 +221,9 @@ def _answer(
         st.info("Both classes are the same. Showing its logit; choose another class to compare.")
     decision = view.of_image(whole, subject.label)
     show_decision(model, decision, naming, subject.name, lambda: _ask_further(model, decision))
-    show_concepts(whole, naming, subject.name)
+    with st.expander("Every concept present in the image"):
+        name = file_name("decision", subject.name)
+        show_part(view.contributions_table(whole, naming, name))
 
 
 def _show_stored(model: Model, naming: view.Naming, subject: Subject) -> None:
@@ -268,7 +269,8 @@ def _ask_against(option: str | None, target: str = "") -> None:
 # -- one decision --------------------------------------------------------------------------------
 
 TILES = 5
-PLACES = (3, 3, 4, 2 * TILES)
+WHAT = ("colours", "amounts")
+COLUMNS = (3, 3, 4, 2 * TILES)
 """Widths of a concept's row: its colours, its amounts, words, and its gallery."""
 
 
@@ -315,12 +317,6 @@ def show_decision(
     _terms(model, decision, naming)
 
 
-def show_concepts(explained: xr.Dataset, naming: view.Naming, image: str) -> None:
-    """Offer the table of every concept that is present in an image."""
-    with st.expander("Every concept present in the image"):
-        show_part(view.contributions_table(explained, naming, file_name("decision", image)))
-
-
 def _subject(decision: view.Decision, image: str) -> None:
     left, right = st.columns(2)
     left.image(enlarge(decision.picture), width="stretch", alt=image)
@@ -333,8 +329,8 @@ def _subject(decision: view.Decision, image: str) -> None:
 def _terms(model: Model, decision: view.Decision, naming: view.Naming) -> None:
     if decision.for_it:
         st.markdown(f"**{literal(f'Concepts that {decision.favours}')}**")
-        words = ("colours here", "amounts here", "", "where the concept is strongest")
-        for slot, word in zip(st.columns(PLACES), words, strict=True):
+        words = (*(f"{what} here" for what in WHAT), "", "where the concept is strongest")
+        for slot, word in zip(st.columns(COLUMNS), words, strict=True):
             if word:
                 slot.caption(word)
         _rows(model, decision, naming, decision.for_it)
@@ -342,9 +338,10 @@ def _terms(model: Model, decision: view.Decision, naming: view.Naming) -> None:
         title = literal(f"Concepts that {decision.opposes}")
         with st.expander(title, expanded=view.matters(decision)):
             _rows(model, decision, naming, decision.against_it)
-    colours, amounts, about, _ = st.columns(PLACES)
+    colours, amounts, about, _ = st.columns(COLUMNS)
     title = "All others together"
-    _places(colours, amounts, decision, decision.others_explanation, decision.others_map, title)
+    here = decision.others_explanation, decision.others_map
+    _in_image((colours, amounts), decision.picture, *here, title)
     about.markdown(f"**{title}**")
     about.markdown(literal(view.others_line(decision)))
     st.caption(view.ABOUT_PICTURES)
@@ -354,9 +351,9 @@ def _rows(
     model: Model, decision: view.Decision, naming: view.Naming, terms: Sequence[view.Term]
 ) -> None:
     for term in terms:
-        colours, amounts, words, gallery = st.columns(PLACES)
+        colours, amounts, words, gallery = st.columns(COLUMNS)
         title = naming.title(term.concept)
-        _places(colours, amounts, decision, term.explanation, term.map, title)
+        _in_image((colours, amounts), decision.picture, term.explanation, term.map, title)
         with words:
             st.markdown(f"**{literal(title)}**")
             st.markdown(literal(view.term_line(term, decision)))
@@ -367,18 +364,16 @@ def _rows(
             _strip(model.gallery, term.concept)
 
 
-def _places(
-    colours: DeltaGenerator,
-    amounts: DeltaGenerator,
-    decision: view.Decision,
-    explanation: np.ndarray,
-    amount: np.ndarray,
+def _in_image(
+    slots: Sequence[DeltaGenerator],
+    picture: np.ndarray,
+    own: np.ndarray,
+    map: np.ndarray,
     title: str,
 ) -> None:
-    """Show where concepts are in the image: their colours, and their amounts on it."""
-    heat = view.heat(amount, decision.picture)
-    colours.image(enlarge(explanation), width="stretch", alt=f"{title}: colours in this image")
-    amounts.image(enlarge(heat), width="stretch", alt=f"{title}: amounts in this image")
+    """Show in two slots where concepts are in an image: their colours, and their amounts on it."""
+    for slot, drawn, what in zip(slots, (own, view.heat(map, picture)), WHAT, strict=True):
+        slot.image(enlarge(drawn), width="stretch", alt=f"{title}: {what} in this image")
 
 
 def _strip(gallery: Made | None, concept: int) -> None:

@@ -392,13 +392,12 @@ def cloud(
     height : int
         Pixels.
     """
-    known = thinned(frame.assign(series=""))
-    points = alt.Chart(known, height=height).mark_point(size=26, opacity=0.75, filled=True)
+    known = thinned(frame)
+    points = alt.Chart(known, height=height)
+    points = points.mark_point(size=26, opacity=0.75, filled=True, shape="circle", color=BLUE)
     points = points.encode(
         x=alt.X("x:Q", title=x_title, scale=_scale(x_log)),
         y=alt.Y("y:Q", title=y_title, scale=_scale()),
-        color=series_colour([""]),
-        shape=_series_shape([""]),
         tooltip=[
             alt.Tooltip("label:N"),
             alt.Tooltip("x:Q", title=x_title, format=".3f"),
@@ -407,15 +406,18 @@ def cloud(
     )
     if not straight:
         return points
-    ends = np.array([known["x"].min(), known["x"].max()])
-    lines = [pd.DataFrame({"x": ends, "y": b * ends + a, "name": name}) for name, b, a in straight]
-    names = [name for name, *_ in straight]
-    drawn = alt.Chart(pd.concat(lines)).mark_line(strokeWidth=2)
-    colour = alt.Color("name:N", scale=series_scale(names, PALETTE[3:]), legend=series_legend())
-    dash = alt.StrokeDash("name:N", scale=series_scale(names, DASHES[1:]), legend=series_legend())
-    at = {"x": alt.X("x:Q"), "y": alt.Y("y:Q"), "tooltip": [alt.Tooltip("name:N")]}
-    drawn = drawn.encode(**at, color=colour, strokeDash=dash)
-    return alt.layer(points, drawn).resolve_scale(color="independent")
+    names, ends = [name for name, *_ in straight], np.array([known["x"].min(), known["x"].max()])
+    held = [pd.DataFrame({"x": ends, "y": b * ends + a, "name": name}) for name, b, a in straight]
+    legend = series_legend(symbolType="stroke", symbolSize=300)  # one for both
+    across = alt.Chart(pd.concat(held)).mark_line(strokeWidth=2)
+    across = across.encode(
+        x=alt.X("x:Q"),
+        y=alt.Y("y:Q"),
+        color=alt.Color("name:N", scale=series_scale(names, PALETTE[3:]), legend=legend),
+        strokeDash=alt.StrokeDash("name:N", scale=series_scale(names, DASHES[1:]), legend=legend),
+        tooltip=[alt.Tooltip("name:N")],
+    )
+    return alt.layer(points, across)
 
 
 def thinned(frame: pd.DataFrame, most: int = MOST_POINTS) -> pd.DataFrame:

@@ -22,7 +22,6 @@ COLUMNS = {
     "rule": Column(header="how it is read"),
 }
 
-
 FIT_METRIC = "auprc"
 """By which a name is judged by itself: it passes the sanity checks, and a half of it is a half."""
 

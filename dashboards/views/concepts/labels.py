@@ -19,10 +19,8 @@ from registry.columns import Column, ResultTable
 PREFERRED = ("correlation", "cosine", "auprc", "f1_score", "iou")
 """Metrics to name by at first: those that pass the checks of Oikarinen et al., best first."""
 
-
 CONSENSUS = "consensus"
 """Names by the label that most voting metrics choose, in place of one metric."""
-
 
 VERDICTS = ("passes", "undecided", "untested", "fails")
 """What sanity checks say of a metric, the most trustworthy first."""

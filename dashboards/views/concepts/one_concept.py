@@ -346,19 +346,13 @@ def returns(matching: xr.Dataset, concept: int, is_first: bool = True) -> list[R
     """
     thresholds = matching["threshold"].values
     middle = float(thresholds[len(thresholds) // 2]) if len(thresholds) else np.nan
-    return [
-        _return(matching.sel(basis=basis), concept, is_first, middle)
-        for basis in matching["basis"].values
-    ]
-
-
-def _return(own: xr.Dataset, concept: int, is_first: bool, threshold: float) -> Return:
-    matched = own["match"].values
-    rows = (own["concept"].values == concept) & (matched >= 0) if is_first else matched == concept
-    chance = float(own["null_mean_similarity"])
-    basis = str(own["basis"].values)
-    if not rows.any():
-        return Return(basis, -1, np.nan, chance, threshold)
-    row = int(np.flatnonzero(rows)[0])
-    other = int(matched[row]) if is_first else int(own["concept"].values[row])
-    return Return(basis, other, float(own["similarity"].values[row]), chance, threshold)
+    found = []
+    for basis in matching["basis"].values:
+        own = matching.sel(basis=basis)
+        pairs = own[["match", "similarity"]].to_dataframe().reset_index().query("match >= 0")
+        mine, other = ("concept", "match") if is_first else ("match", "concept")
+        match = pairs.loc[pairs[mine] == concept, [other, "similarity"]]
+        index, similarity = match.iloc[0] if len(match) else (-1, np.nan)
+        chance = float(own["null_mean_similarity"])
+        found.append(Return(str(basis), int(index), float(similarity), chance, middle))
+    return found

@@ -32,7 +32,6 @@ EXPECTED = (
 )
 """Errors of the outside world, which a page explains; anything else is a defect of ours."""
 
-
 MAKERS = {
     "concepts": "fact.measure_concepts",
     "consistency": "evals.measure_consistency",

@@ -75,14 +75,8 @@ def _check(rows: Sequence[Metric]) -> int:
 
 def cells(row: Metric) -> list[str]:
     """Return a metric as text, in the order of `COLUMNS`."""
-    return [
-        row.name,
-        bounds_of(row),
-        ", ".join(row.needs),
-        row.family,
-        row.partner or "",
-        row.source,
-    ]
+    needs = ", ".join(row.needs)
+    return [row.name, bounds_of(row), needs, row.family, row.partner or "", row.source]
 
 
 def bounds_of(row: Metric) -> str:

@@ -32,11 +32,7 @@ CONCEPT, WHOLE, RANDOM = MAPS = "concept", "whole", "random"
 ROWS = 8192  # encodings that are read at once
 
 
-def c2_score(
-    encodings: AnyArray,
-    presence: AnyArray,
-    centre: AnyArray | None = None,
-) -> float:
+def c2_score(encodings: AnyArray, presence: AnyArray, centre: AnyArray | None = None) -> float:
     """Return the C2-score of one concept: the mean cosine between its encodings.
 
     Parameters

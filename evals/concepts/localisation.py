@@ -145,7 +145,7 @@ def localise(
     options : LocalisationOptions
         How.
     progress : callable
-        Told how many concepts of how many are done.
+        Called with the number of concepts done and their total.
 
     Returns
     -------

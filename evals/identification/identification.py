@@ -95,7 +95,7 @@ def identify(
     options : IdentificationOptions
         How.
     progress : callable
-        Told how many steps of how many are done: a metric's choice, or its test.
+        Called with the number of steps done and their total; a step is a choice or a test.
 
     Returns
     -------
@@ -227,8 +227,7 @@ def mean_interval(values: np.ndarray, confidence: float) -> tuple[np.ndarray, np
     n_splits = values.shape[1]
     if n_splits < 2:
         return np.full(len(values), np.nan), np.full(len(values), np.nan)
-    half = stats.t.ppf((1 + confidence) / 2, n_splits - 1) * values.std(axis=1, ddof=1)
-    half /= np.sqrt(n_splits)
+    half = stats.t.ppf((1 + confidence) / 2, n_splits - 1) * stats.sem(values, axis=1)
     mean = values.mean(axis=1)
     return np.clip(mean - half, 0, 1), np.clip(mean + half, 0, 1)
 

@@ -38,10 +38,7 @@ Job = tuple[Metric, Parameters]
 
 
 def validation_neurons(
-    n_neurons: int,
-    share: float = VALIDATION_SHARE,
-    seed: int = 0,
-    most: int | None = None,
+    n_neurons: int, share: float = VALIDATION_SHARE, seed: int = 0, most: int | None = None
 ) -> np.ndarray:
     """Return which neurons choose the parameters; the others are tested.
 

@@ -176,11 +176,8 @@ def _thin(source: Any) -> np.ndarray | sparse.csc_array:
         thin.sum_duplicates()
         thin.eliminate_zeros()
         return thin if _is_thin(thin.nnz, source.shape) else thin.toarray()
-    return (
-        sparse.csc_array(source)
-        if _is_thin(int(np.count_nonzero(source)), source.shape)
-        else source
-    )
+    is_thin = _is_thin(int(np.count_nonzero(source)), source.shape)
+    return sparse.csc_array(source) if is_thin else source
 
 
 def _is_thin(n_stored: int, shape: tuple[int, int]) -> bool:

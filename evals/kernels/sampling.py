@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -18,6 +19,7 @@ TOP_SHARE = 0.002  # of the inputs, from which the top ones are drawn
 DRAWN = 25  # inputs drawn from the top, and as many from all
 
 
+@dataclass(frozen=True)
 class Sampler:
     """Draws inputs for neurons.
 
@@ -27,13 +29,12 @@ class Sampler:
         Their names, or numbers.
     """
 
-    def __init__(self, inputs: Sequence[Any] | np.ndarray, neurons: Sequence[Any] | np.ndarray):
-        self._inputs = inputs
-        self._neurons = neurons
+    inputs: Sequence[Any] | np.ndarray
+    neurons: Sequence[Any] | np.ndarray
 
     @cached_property
     def _keys(self) -> np.ndarray:
-        return input_keys(self._inputs)
+        return input_keys(self.inputs)
 
     def draw(self, neuron: int, top: np.ndarray, seed: int, size: int = DRAWN) -> np.ndarray:
         """Return inputs drawn from the top ones, then from all, each without replacement.
@@ -56,13 +57,9 @@ class Sampler:
             follows from names, not from indices.
         """
         everything = np.arange(len(self._keys))
-        name = self._neurons[neuron]
-        return np.concatenate(
-            [
-                self._least("top", name, seed, top, size),
-                self._least("all", name, seed, everything, size),
-            ]
-        )
+        name = self.neurons[neuron]
+        least_of_top = self._least("top", name, seed, top, size)
+        return np.append(least_of_top, self._least("all", name, seed, everything, size))
 
     def _least(self, what: str, name: Any, seed: int, among: np.ndarray, size: int) -> np.ndarray:
         numbers = keyed_numbers(self._keys[among], what, name, seed)

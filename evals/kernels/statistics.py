@@ -98,11 +98,7 @@ class Counts:
 
     @classmethod
     def of(
-        cls,
-        both: np.ndarray,
-        active: np.ndarray,
-        labelled: np.ndarray,
-        total: float | np.ndarray,
+        cls, both: np.ndarray, active: np.ndarray, labelled: np.ndarray, total: float | np.ndarray
     ) -> Counts:
         """Return plain counts as such, silent neurons undefined."""
         is_silent = active == 0

@@ -36,7 +36,7 @@ def one_thread_each(workers: int) -> Iterator[None]:
 
 
 class Shared:
-    """What has properties that threads share."""
+    """Thread-safe cached properties."""
 
     def __init__(self) -> None:
         self.lock = RLock()

@@ -104,7 +104,7 @@ def choose_names(
     options : NamingOptions
         How.
     progress : callable
-        Told how many concepts of how many are done.
+        Called with the number of concepts done and their total.
     sanity : mapping of str to str, optional
         Metric to the verdict of the sanity check, as "passes". Then only metrics that pass take
         part in the consensus; without it, all do.

@@ -81,7 +81,7 @@ def experimental_sanity(
     options : SanityOptions
         How neurons and parameters are chosen.
     progress : callable
-        Told how many neurons of how many are done.
+        Called with the number of neurons done and their total.
 
     Returns
     -------

@@ -73,7 +73,6 @@ class Rates:
 
 RATES = Rates()
 
-
 PASSES, FAILS, UNDECIDED, NOT_RUN = "passes", "fails", "undecided", ""
 
 Z = 1.959963984540054  # of a 95 % interval

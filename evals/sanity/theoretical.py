@@ -80,7 +80,7 @@ def theoretical_sanity(
     compat : str
         "neuroneval": break ties as the published code does, for its figures; "" for no such thing.
     progress : callable
-        Told how many metrics of how many are done.
+        Called with the number of metrics done and their total.
 
     Returns
     -------
@@ -91,9 +91,9 @@ def theoretical_sanity(
         (metric, test): ``decrease_accuracy``, mean rate over frequencies, its
         ``standard_error`` and 95 % interval ``decrease_accuracy_low`` and ``_high``, ``verdict``
         ("passes", "fails", "undecided": also where frequencies at which the mean fall may equal
-        epsilon decide alone), ``passed``; ``published``, what the paper
-        gives, where the setting is the paper's, ``published_error``, the standard error of one run
-        of 1,000 draws, and ``difference``, why ours or its verdict differs, "" where it does not.
+        epsilon decide alone), ``passed``; ``published``, what the paper gives, where the setting is
+        the paper's, ``published_error``, the standard error of one run of 1,000 draws, and
+        ``difference``, why ours or its verdict differs, "" where it does not.
 
     Raises
     ------
@@ -115,11 +115,8 @@ def theoretical_sanity(
         outcomes.append(trial.try_metric(row))
         progress(done, len(rows))
     tested = _judge(_stack_outcomes(rows, frequencies, outcomes), criterion)
-    is_published = setting.n_active == BinaryNeurons().n_active and (
-        n_inputs,
-        rates,
-        criterion.epsilon,
-    ) == (N_INPUTS, RATES, CRITERION.epsilon)
+    of_paper = N_INPUTS, RATES, CRITERION.epsilon, BinaryNeurons().n_active
+    is_published = (n_inputs, rates, criterion.epsilon, setting.n_active) == of_paper
     return tested.merge(_compare(tested, outcomes, criterion, is_published))
 
 

@@ -93,7 +93,7 @@ def score_pair_arrays(
 ) -> np.ndarray:
     """Return the scores (metric, label set, neuron) of each neuron with its own concept.
 
-    As `score_pairs`, of arrays; ``progress`` is told how many neurons of how many are done.
+    As `score_pairs`, of arrays; ``progress`` gets the neurons done and their total.
     """
     indices = require_indices(right, (activations.n_columns, label_sets[0].n_columns))
     sampler = Sampler(activations.inputs, activations.names)

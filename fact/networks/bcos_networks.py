@@ -201,8 +201,7 @@ def build_bcos(architecture: str) -> nn.Module:
     NetworkError
         If there is no such architecture; with the nearest name.
     """
-    module: nn.Module = _entry_point(architecture)(pretrained=False)
-    return module
+    return _entry_point(architecture)(pretrained=False)
 
 
 def bcos_network(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -143,15 +142,9 @@ class Capture:
         """Rows and columns of the positions."""
         return grid_shape(self.output)
 
-    @property
-    def rows(self) -> np.ndarray:
-        """Row of every position, from 0."""
-        return np.arange(math.prod(self.grid)) // self.grid[1]
-
-    @property
-    def columns(self) -> np.ndarray:
-        """Column of every position, from 0."""
-        return np.arange(math.prod(self.grid)) % self.grid[1]
+    def cells(self, positions: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return row and column of positions, each from 0."""
+        return np.divmod(positions, self.grid[1])
 
 
 @contextmanager
@@ -251,15 +244,8 @@ def resume(module: nn.Module, layer: str, positions: Tensor) -> Iterator[None]:
         yield
 
 
-class LayerShape(NamedTuple):
-    """Shape of a layer's output for one image: its ``positions`` and its ``channels``."""
-
-    positions: int
-    channels: int
-
-
-def layer_shape(network: Network, layer: str, pixels: NDArray[np.uint8]) -> LayerShape:
-    """Return the shape of a layer's output for images of this size.
+def layer_shape(network: Network, layer: str, pixels: NDArray[np.uint8]) -> tuple[int, int]:
+    """Return how many positions and channels a layer puts out for an image of this size.
 
     Raises
     ------
@@ -268,7 +254,8 @@ def layer_shape(network: Network, layer: str, pixels: NDArray[np.uint8]) -> Laye
     """
     with torch.no_grad(), capture(network.module, layer) as captured:
         network.module(network.encode(pixels[:1]))
-    return LayerShape(*captured.positions.shape[1:])
+    _, positions, channels = captured.positions.shape
+    return positions, channels
 
 
 @contextmanager

@@ -134,19 +134,14 @@ class ShuffledFeatures:
         for number, blocks in enumerate(self._windows(epoch)):
             end = position + int(self._blocks.rows[blocks].sum())
             if skip < end:
-                yield from self._window_pieces(epoch, number, blocks, position, skip)
+                window, start = self._load(blocks), max(skip - position, 0)
+                order = self._generator(epoch, number + 1).permutation(len(window))
+                while start < len(window):
+                    stop = start + self.batch - (position + start) % self.batch
+                    yield window[order[start:stop]]
+                    start = stop
+                del window  # before the next one is read
             position = end
-
-    def _window_pieces(
-        self, epoch: int, number: int, blocks: NDArray[np.int64], position: int, skip: int
-    ) -> Iterator[Samples]:
-        window = self._load(blocks)
-        order = self._generator(epoch, number + 1).permutation(len(window))
-        start = max(skip - position, 0)
-        while start < len(window):
-            stop = start + self.batch - (position + start) % self.batch
-            yield window[order[start:stop]]
-            start = stop
 
     def _windows(self, epoch: int) -> list[NDArray[np.int64]]:
         """Blocks of each window of an epoch."""

@@ -53,10 +53,11 @@ def collect_features(config: FeatureConfig, inputs: Inputs, run: Run) -> Shards:
     ids = images.ids(config.split)[~kept_out]
     if not len(ids):
         raise ValueError(f"split {config.split!r} has no image that is not held out")
-    shape = layer_shape(network, config.layer, images.read(ids[:1], network.geometry))
-    count = min(config.samples_per_image or samples_per_image(shape.channels), shape.positions)
+    first_image = images.read(ids[:1], network.geometry)
+    positions, channels = layer_shape(network, config.layer, first_image)
+    count = min(config.samples_per_image or samples_per_image(channels), positions)
     # Whole multiples of a number, so that the shards do not depend on the batch.
-    size = max(1, SHARD_BYTES // (4 * shape.channels * count * SHARD_IMAGES)) * SHARD_IMAGES
+    size = max(1, SHARD_BYTES // (4 * channels * count * SHARD_IMAGES)) * SHARD_IMAGES
 
     def part(index: int, rows: slice) -> xr.Dataset:
         generator, first = np.random.default_rng([config.seed, index]), rows.start
@@ -240,11 +241,12 @@ def draw_features(
     importances = importance(features, to_positions(gradient)).cpu().numpy()
     image, position = sample_positions(importances, count, generator)
     chosen = tuple(torch.from_numpy(index).to(features.device) for index in (image, position))
+    row, column = captured.cells(position)
     return {
         "image": image,
         "rank": np.arange(len(image)) - np.searchsorted(image, image, side="left"),
-        "row": captured.rows[position].astype(np.int32),
-        "column": captured.columns[position].astype(np.int32),
+        "row": row.astype(np.int32),
+        "column": column.astype(np.int32),
         "importance": importances[image, position].astype(np.float32),
         "feature": features[chosen].float().cpu().numpy(),
     }

@@ -63,7 +63,7 @@ def _measure(
         n_concepts = source.sae.n_concepts
     else:
         pixels = images.read(ids[:1], source.network.geometry)
-        n_concepts = layer_shape(source.network, source.layer, pixels).channels
+        n_concepts = layer_shape(source.network, source.layer, pixels)[1]
 
     def part(_index: int, rows: slice) -> xr.Dataset:
         columns, start = [], rows.start

@@ -203,10 +203,6 @@ class Catalog:
         error.is_away = str(run).isdecimal() and self.database is None
         raise error
 
-    def _stored(self, run: RunView) -> tuple[Database, int] | None:
-        """Return the database and the number of a run there; None if its journal is read."""
-        return (self.database, run.id) if self.database and run.id is not None else None
-
     def _near(self, name: str) -> str:
         """Return what to say of a name that no run has."""
         if is_run(name):
@@ -218,11 +214,11 @@ class Catalog:
 
     def metrics(self, run: RunView) -> dict[str, dict[str, list[Any]]]:
         """Return the curves of a run: by name, ``steps``, ``values`` and ``timestamps``."""
-        if stored := self._stored(run):
-            curves = find_metrics(*stored)
-            return {
-                n: {**c, "timestamps": list(map(utc, c["timestamps"]))} for n, c in curves.items()
-            }
+        if self.database is not None and run.id is not None:
+            curves = find_metrics(self.database, run.id)
+            for curve in curves.values():
+                curve["timestamps"] = list(map(utc, curve["timestamps"]))
+            return curves
         curves = {}
         for name, series in read_journal(self._journal_of(run.uid)).metrics.items():
             times = [datetime.fromtimestamp(ms / 1000, UTC) for ms in series.column("timestamps")]

@@ -200,20 +200,12 @@ def record_of(folder: Path) -> dict[str, Any] | None:
     if not journal.status:
         return None
     status = journal_status(folder)
+    names = "experiment command host start_time heartbeat config result resources artifacts"
     return {
         "_id": None,
         "status": status.status,
-        "experiment": journal.experiment,
-        "command": journal.command,
-        "host": journal.host,
-        "start_time": journal.start_time,
         "stop_time": journal.stop_time or status.stop_time,
-        "heartbeat": journal.heartbeat,
-        "config": journal.config,
-        "result": journal.result,
-        "resources": journal.resources,
-        "artifacts": journal.artifacts,
-        "fail_trace": journal.fail_trace,
+        **{name: getattr(journal, name) for name in (*names.split(), "fail_trace")},
         "info": {**journal.info, "factbook": journal.facts},
     }
 

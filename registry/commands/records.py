@@ -204,11 +204,7 @@ def path(name: str) -> None:
     NAME is a cell, for its current dataset, or the number or identifier of a run.
     `xr.open_dataset` opens it.
     """
-    project = project_here()
-    if is_run(name):
-        click.echo(_catalog().path(name))
-    else:
-        click.echo(project.current(name))
+    click.echo(_catalog().path(name) if is_run(name) else project_here().current(name))
 
 
 @click.command(context_settings=HELP)

@@ -15,6 +15,7 @@ import pkgutil
 import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
@@ -253,10 +254,9 @@ def known_stages(*packages: str) -> tuple[str, ...]:
 
 
 def _stages_in(package: str) -> Iterator[str]:
-    try:
+    spec = None
+    with suppress(ModuleNotFoundError):
         spec = importlib.util.find_spec(package)
-    except ModuleNotFoundError:
-        spec = None
     if spec is None or not spec.submodule_search_locations:
         return
     for info in pkgutil.iter_modules(spec.submodule_search_locations):

@@ -27,6 +27,7 @@ _KEPT = {
     ("experiment", "name"),
     ("experiment", "sources"),
 }
+_AS_IT_IS = ["command", "host", "start_time", "config", "meta", "status", "heartbeat", "result"]
 _MOST_RESOURCES = 20_000
 _NOTE = 200  # bytes of what stands where a value was left out, at most
 _IDENTITY = frozenset(
@@ -159,18 +160,11 @@ def _run(
     run: dict[str, Any] = {
         "experiment": {**journal.experiment, "sources": pairs},
         "format": FORMAT,
-        "command": journal.command,
-        "host": journal.host,
-        "start_time": journal.start_time,
-        "config": journal.config,
-        "meta": journal.meta,
-        "status": journal.status,
+        **{name: getattr(journal, name) for name in _AS_IT_IS},
         "resources": journal.resources[:_MOST_RESOURCES],
         "artifacts": [{"name": file.name, "file_id": file.id} for file in artifacts],
         "captured_out": journal.console(),
         "info": _info(journal, metrics),
-        "heartbeat": journal.heartbeat,
-        "result": journal.result,
     }
     if journal.ended:
         run["stop_time"] = journal.stop_time

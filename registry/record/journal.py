@@ -88,15 +88,8 @@ class Part:
 
 @dataclass
 class Series:
-    """All points of one metric, in the order they were logged.
+    """All points of one metric, in the order they were logged."""
 
-    Parameters
-    ----------
-    name : str
-        Name of the metric, as ``training.loss``.
-    """
-
-    name: str
     parts: list[Part] = field(default_factory=list)
     _bytes: int = 0
 
@@ -275,7 +268,7 @@ class Journal:
                     self.info.pop(name, None)
             case "metrics":
                 for entry in event["metrics"]:
-                    series = self.metrics.setdefault(entry["name"], Series(entry["name"]))
+                    series = self.metrics.setdefault(entry["name"], Series())
                     columns = (entry[column] for column in ("steps", "values", "timestamps"))
                     for point in zip(*columns, strict=True):
                         series.append(*point)

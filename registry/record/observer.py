@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import logging
 import secrets
@@ -236,9 +237,7 @@ class JournalObserver(RunObserver):
 
     def _end(self, event: str, status: str, moment: datetime, values: Mapping[str, Any]) -> None:
         self._console_end()
-        self._status = RunStatus(
-            self.folder.name, status, self._status.start_time, moment, self._status.process
-        )
+        self._status = dataclasses.replace(self._status, status=status, stop_time=moment)
         values = {"status": status, "console": self._console.length, **values}
         self._write(event, moment, last_words=True, **values)
         self._summarise()

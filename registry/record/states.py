@@ -37,8 +37,5 @@ class State(StrEnum):
 
         What only other clients of Sacred write, as ``TIMEOUT``, counts as failed.
         """
-        known = {state.name: state for state in _OF_RUNS}
-        return known.get(status, cls.FAILED)
-
-
-_OF_RUNS = (State.RUNNING, State.COMPLETED, State.FAILED, State.INTERRUPTED, State.DIED)
+        known = ("RUNNING", "COMPLETED", "FAILED", "INTERRUPTED", "DIED")
+        return cls[status] if status in known else cls.FAILED

@@ -84,8 +84,9 @@ def test_capture_sees_what_the_layer_puts_out():
     assert torch.equal(captured.output, expected)
     assert captured.positions.shape == (2, 16, 6)
     assert captured.grid == (4, 4)
-    np.testing.assert_array_equal(captured.rows[[0, 3, 4, 15]], [0, 0, 1, 3])
-    np.testing.assert_array_equal(captured.columns[[0, 3, 4, 15]], [0, 3, 0, 3])
+    rows, columns = captured.cells(np.array([0, 3, 4, 15]))
+    np.testing.assert_array_equal(rows, [0, 0, 1, 3])
+    np.testing.assert_array_equal(columns, [0, 3, 0, 3])
 
 
 def test_capture_sees_tokens():

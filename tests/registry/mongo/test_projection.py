@@ -383,7 +383,7 @@ def test_long_metrics_lose_nothing(
 
 
 def test_the_longest_part_fits_a_document() -> None:
-    series = Series("loss")
+    series = Series()
     for step in range(300_001):
         series.append(2**40 + step, 0.5, step)
     first, second = series.parts

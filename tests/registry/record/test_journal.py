@@ -137,12 +137,12 @@ def test_reading_on_equals_reading_at_once(tmp_path: Path) -> None:
 
 
 def test_series_are_cut_by_what_they_weigh() -> None:
-    series = Series("loss")
+    series = Series()
     for step in range(700_000):
         series.append(step, 0.5, step)
     assert [part.first for part in series.parts] == [0, 300_000, 600_000]
     assert series.count == 700_000
-    texts = Series("text")
+    texts = Series()
     for step in range(400):
         texts.append(step, "x" * 1_000_000, step)
     assert all(len(value) < 11_000 for value in texts.column("values"))
@@ -153,7 +153,7 @@ def test_series_are_cut_by_what_they_weigh() -> None:
 
 
 def test_released_points_are_not_given_again() -> None:
-    series = Series("loss")
+    series = Series()
     for step in range(10):
         series.append(step, step / 2, step)
     part = series.parts[0]

@@ -85,7 +85,7 @@ def scan_folder(root: Path, layout: Layout = "auto", leave_out: Iterable[Path] =
     """
     scan = FolderScan()
     if not root.is_dir():
-        scan.faults.append("there is no such folder" if not root.exists() else "it is no folder")
+        scan.faults.append("there is no such folder" if not root.exists() else "it is not a folder")
         return scan
     skipped = {path.resolve() for path in leave_out}
     folders = _entries(root, scan, skipped)
@@ -248,7 +248,8 @@ def _column_faults(columns: list[str]) -> list[str]:
     faults.extend(f"column {name!r} occurs twice" for name in twice)
     taken = [name for name in columns if name.startswith(("class:", "group:"))]
     return faults + [
-        f"column {name!r}: classes come from folders, groups from theirs" for name in taken
+        f"column {name!r}: classes come from folders and groups from `groups`; rename the column"
+        for name in taken
     ]
 
 

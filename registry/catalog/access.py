@@ -350,7 +350,7 @@ class Catalog:
         folder = self.path(of)
         found = recorded_input(self.project.store, folder)
         if found is None:
-            raise MissingInputsError(f"{folder} holds no whole dataset")
+            raise MissingInputsError(f"the dataset in {folder} is not complete")
         return found
 
     def plan(self, targets: Sequence[str] = (), **options: Any) -> Plan:

@@ -412,11 +412,7 @@ def _named_cells(
 ) -> tuple[list[str], tuple[Cell, ...]]:
     """Replace the names of cells after ``with`` by names that Sacred does not split.
 
-    Raises
-    ------
-    SelectionError
-        If a name means nothing that this stage makes, or several cells, and what follows does
-        not choose one.
+    SelectionError: a name means nothing that this stage makes, or several cells.
     """
     if "with" not in argv:
         return argv, ()

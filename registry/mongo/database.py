@@ -258,11 +258,9 @@ def _ensure_indexes(handle: Any) -> None:
     range: what is listed is asked for by ranges of ``start_time`` after an equality.
     """
     handle.runs.create_index("info.factbook.uid", unique=True, sparse=True)
-    handle.runs.create_index([("start_time", pymongo.DESCENDING)])
+    handle.runs.create_index([("start_time", -1)])
     for key in INDEXED:
-        handle.runs.create_index([(key, pymongo.ASCENDING), ("start_time", pymongo.DESCENDING)])
-    handle.metrics.create_index([("run_id", pymongo.ASCENDING), ("name", pymongo.ASCENDING)])
-    handle["fs.files"].create_index([("filename", pymongo.ASCENDING), ("md5", pymongo.ASCENDING)])
-    handle["fs.chunks"].create_index(
-        [("files_id", pymongo.ASCENDING), ("n", pymongo.ASCENDING)], unique=True
-    )
+        handle.runs.create_index([(key, 1), ("start_time", -1)])
+    handle.metrics.create_index([("run_id", 1), ("name", 1)])
+    handle["fs.files"].create_index([("filename", 1), ("md5", 1)])
+    handle["fs.chunks"].create_index([("files_id", 1), ("n", 1)], unique=True)

@@ -214,7 +214,7 @@ class ShardWriter:
         self._guard()
         self.schema.check(dataset, part=True)
         if misfits := self._misfits(dataset):
-            raise StoreError(f"{part_name(index)} does not go with the others: {misfits}")
+            raise StoreError(f"{part_name(index)} differs from the other parts in {misfits}")
         labelled = self._labelled(dataset)
         write_file(labelled, self.folder / part_name(index))
         self._count(index, dataset)

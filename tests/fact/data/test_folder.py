@@ -301,7 +301,7 @@ def test_layout_can_be_said(parted):
     ("make", "fault"),
     [
         (lambda root: None, "there is no such folder"),
-        (lambda root: root.write_text("x"), "it is no folder"),
+        (lambda root: root.write_text("x"), "it is not a folder"),
         (lambda root: root.mkdir(), "it holds no folders"),
         (lambda root: save(root / "a.png"), "it holds no folders; expected one for each class"),
         (lambda root: (root / "train").mkdir(parents=True), "split 'train' holds no folders"),

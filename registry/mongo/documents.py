@@ -27,7 +27,7 @@ _KEPT = {
     ("experiment", "name"),
     ("experiment", "sources"),
 }
-_AS_IT_IS = ["command", "host", "start_time", "config", "meta", "status", "heartbeat", "result"]
+_AS_IT_IS = ("command", "host", "start_time", "config", "meta", "status")
 _MOST_RESOURCES = 20_000
 _NOTE = 200  # bytes of what stands where a value was left out, at most
 _IDENTITY = frozenset(
@@ -165,6 +165,8 @@ def _run(
         "artifacts": [{"name": file.name, "file_id": file.id} for file in artifacts],
         "captured_out": journal.console(),
         "info": _info(journal, metrics),
+        "heartbeat": journal.heartbeat,
+        "result": journal.result,
     }
     if journal.ended:
         run["stop_time"] = journal.stop_time

@@ -463,7 +463,7 @@ def test_all_faults_of_a_table_at_once(tmp_path):
         ("image\n", "no column of labels"),
         ("image,a,a\n", "column 'a' occurs twice"),
         ("image,class:cat\n", "classes come from folders"),
-        ("image,group:pets\n", "groups from theirs"),
+        ("image,group:pets\n", "groups from `groups`"),
     ):
         with pytest.raises(ImageDataError, match=fault):
             read_labels(write(tmp_path / "labels.csv", text), [])

@@ -10,7 +10,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # Tests start hundreds of processes: byte code that one has compiled serves the others.
 export PYTHONDONTWRITEBYTECODE =
 # Processes that test side by side, of one thread each; more than cores, since many tests wait.
-WORKERS ?= 4
+WORKERS ?= 3
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 
 .PHONY: help demo test quick check format lint types contracts docs faults bench fashion photos dashboard stop clean
@@ -42,6 +42,7 @@ fashion: $(READY)  ## the whole job on 70,000 real images (at most 20 minutes on
 test: $(READY)  ## all tests; those in a browser where a Chromium is found
 	$(PYTEST)
 
+quick: WORKERS = 2
 quick: $(READY)  ## the tests that need no training, page, server or browser
 	$(PYTEST) -m 'not (slow or server or browser or benchmark)'
 

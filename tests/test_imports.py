@@ -22,6 +22,7 @@ def loaded_by(code: str) -> set[str]:
 
 
 @pytest.mark.parametrize("package", ["registry", "fact", "evals", "dashboards", "fact.kinds"])
+@pytest.mark.slow
 def test_importing_a_package_loads_nothing_heavy(package: str) -> None:
     assert loaded_by(f"import {package}") == set()
 

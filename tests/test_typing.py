@@ -75,6 +75,7 @@ def faults(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.mark.parametrize(
     ("package", "number"), [(name, n) for name, calls in WRONG.items() for n in range(len(calls))]
 )
+@pytest.mark.slow
 def test_a_wrong_call_is_an_error(package: str, number: int, faults: str) -> None:
     assert f"{package}{number}.py:2: error: " in faults, WRONG[package][number]
 

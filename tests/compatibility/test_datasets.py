@@ -24,6 +24,7 @@ RENAMED: dict[str, str] = {}
 
 
 @pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.slow
 def test_a_dataset_holds_what_it_held(
     catalog: Catalog, values: dict[str, dict[str, Any]], cell: str
 ) -> None:

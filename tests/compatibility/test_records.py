@@ -51,6 +51,7 @@ def test_the_dump_is_of_runs_that_ended_in_every_way(records: Documents) -> None
     assert {"fs.files", "fs.chunks", "metrics", "factbook"} <= records.keys()
 
 
+@pytest.mark.slow
 def test_journals_list_the_runs_that_the_database_had(catalog: Catalog, records: Documents) -> None:
     found = {run.uid: facts_of(run) for run in catalog.runs()}
     assert found == {

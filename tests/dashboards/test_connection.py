@@ -50,6 +50,7 @@ def test_a_changed_declaration_is_read_again(project: Project) -> None:
     assert "toy-names" in connection.catalog().project.declaration.experiments
 
 
+@pytest.mark.slow
 def test_a_database_that_cannot_be_reached_is_told_and_journals_are_read(
     lived_in: Project,
 ) -> None:

@@ -50,6 +50,7 @@ def flip(path: Path, seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(12))
+@pytest.mark.slow
 def test_flipped_bytes_are_told_before_anything_is_made_of_them(mine: Project, seed: int) -> None:
     cell = mine.cell("toy-concepts")
     folder = mine.current(cell.name)

@@ -306,6 +306,7 @@ def test_a_map_shows_what_adds_and_what_takes_away() -> None:
     assert (flat == ground).all()
 
 
+@pytest.mark.slow
 def test_figures_can_be_drawn_without_a_browser() -> None:
     decision = view.of_image(explained(against=2), "cow")
     assert "<svg" in view.waterfall_figure(decision, NAMING).svg()
@@ -314,6 +315,7 @@ def test_figures_can_be_drawn_without_a_browser() -> None:
     assert "<svg" in figure.svg()
 
 
+@pytest.mark.slow
 def test_a_report_shows_every_part_and_no_stored_markup() -> None:
     parts = view.decision_parts(view.of_image(explained(), HOSTILE), NAMING, "d-0", "test/0: Why?")
     assert [type(part) for part in parts].count(Figure) == 2

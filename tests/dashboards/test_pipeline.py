@@ -27,6 +27,7 @@ def tasks_by_name(catalog: Catalog) -> dict[str, Task]:
     return {task.name: task for task in view.tasks_of(catalog.plan())}
 
 
+@pytest.mark.slow
 def test_states_of_tasks(catalog: Catalog) -> None:
     tasks = tasks_by_name(catalog)
     known = {name: view.state_of(task) for name, task in tasks.items()}

@@ -92,6 +92,7 @@ def test_a_suite_as_one_file(run, tmp_path: Path) -> None:  # type: ignore[no-un
     assert "No dataset yet" in tags.text, "of the trained SAEs, which were never made"
 
 
+@pytest.mark.slow
 def test_unknown_experiments_are_told(run) -> None:  # type: ignore[no-untyped-def]
     told = run("toy-concept")
     assert told.exit_code == 1

@@ -184,6 +184,7 @@ def test_a_metric_is_looked_at_by_address(open_page: Open, results: Path) -> Non
     assert "\\<script\\>" in heading
 
 
+@pytest.mark.slow
 def test_stored_words_in_numbers_are_no_markdown() -> None:
     def show() -> None:
         from dashboards.screens.parts import show_numbers

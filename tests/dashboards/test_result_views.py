@@ -84,6 +84,7 @@ def test_metrics_come_by_auprc_with_what_splits_chose() -> None:
     assert "published" not in identification.metric_frame(without)
 
 
+@pytest.mark.slow
 def test_a_fall_between_settings_is_told_in_words() -> None:
     datasets = {
         "plain": fabricate_results.identification(),
@@ -152,6 +153,7 @@ def test_scores_come_highest_first_and_few_images_last() -> None:
     assert np.isnan(frame["score"].iloc[-1])
 
 
+@pytest.mark.slow
 def test_concepts_of_few_images_are_not_drawn_beside_those_that_count() -> None:
     own = fabricate_results.consistency()
     parts = consistency.VIEW.parts({"toy": own})

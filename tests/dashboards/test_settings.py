@@ -26,6 +26,7 @@ def catalog(results: Path) -> Catalog:
 SWEEP = [f"toy-matching[k={k},seed={seed}]" for k in (8, 16) for seed in (0, 1)]
 
 
+@pytest.mark.slow
 def test_settings_are_cells_and_experiments_of_several(catalog: Catalog) -> None:
     assert settings_of(catalog.project, "matching") == ["toy-matching", *SWEEP]
     assert settings_of(catalog.project, "sanity") == ["toy-sanity"]

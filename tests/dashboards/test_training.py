@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from dashboards.views.parts.parts import Figure, Numbers
 from dashboards.views.sections import class_accuracy, network_parts, sae_parts
 from tests.dashboards import fabricate_concepts
 
 
+@pytest.mark.slow
 def test_an_sae_has_numbers_and_curves() -> None:
     parts = sae_parts("x", fabricate_concepts.sae())
     assert isinstance(parts[0], Numbers)

@@ -75,6 +75,7 @@ def expected_auc() -> np.ndarray:
     return evals.score("auc", ACTIVATIONS, LABELS, alpha=0.1).values
 
 
+@pytest.mark.slow
 def test_one_concept_a_neuron_of_every_container(hold):
     sets = [BINARY, evals.corrupt_labels(BINARY, "missing").values]
     right = CONTAINERS["torch"](RIGHT)
@@ -86,6 +87,7 @@ def test_one_concept_a_neuron_of_every_container(hold):
     np.testing.assert_array_equal(corrupted, sets[1])
 
 
+@pytest.mark.slow
 def test_known_neurons_of_every_container(hold):
     options = evals.IdentificationOptions(alphas=(0.1,), n_splits=2)
     expected = evals.identify(ACTIVATIONS, LABELS, RIGHT, ["cosine", "iou"], options)
@@ -98,6 +100,7 @@ def test_known_neurons_of_every_container(hold):
     assert chosen["alpha"].item() in (0.1, 0.2)
 
 
+@pytest.mark.slow
 def test_sanity_of_every_container(hold):
     options = evals.SanityOptions(alphas=(0.1,))
     names = [str(label) for label in RIGHT]

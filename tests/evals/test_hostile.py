@@ -94,6 +94,7 @@ def test_equals_its_definition(name, n_inputs):
 
 @every_metric
 @pytest.mark.filterwarnings("ignore::UserWarning:sklearn")
+@pytest.mark.slow
 def test_binary_neurons_are_used_as_they_are(name):
     """Also where all, or all but one, are active, and with what looks like a cut-off at 0."""
     concepts = labels(50)
@@ -228,6 +229,7 @@ HELD = [
     [held[1:] for held in HELD],
     ids=[kind for kind, *_ in HELD],
 )
+@pytest.mark.slow
 def test_what_holds_the_numbers_does_not_matter(hold, neurons, concepts):
     for name in BUILT_IN:
         row = evals.find_metric(name)

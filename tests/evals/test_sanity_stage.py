@@ -94,6 +94,7 @@ def test_activations_without_labels_are_refused(tmp_path):
         run_stage(tmp_path, {"labels": given["labels"]}, metrics=["iou"])
 
 
+@pytest.mark.slow
 def test_the_table_shows_verdicts_and_doubt(tmp_path):
     tested = run_stage(tmp_path, {}, metrics=["inverse_auprc", "recall", "spearman_correlation"])
     lines = sanity_table(tested).splitlines()

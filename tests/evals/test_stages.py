@@ -52,6 +52,7 @@ def inputs(tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_scores_follow_their_schema(inputs, tmp_path):
     run = FakeRun(tmp_path / "run", schemas.SCORES)
     scores = score_explanations.stage(score_explanations.Config(), inputs, run)
@@ -99,6 +100,7 @@ def test_many_scores_are_written_in_parts_and_resumed(inputs, tmp_path, monkeypa
     assert finished.content == shards.content
 
 
+@pytest.mark.slow
 def test_names_follow_their_schema_and_find_the_cause(inputs, tmp_path):
     run = FakeRun(tmp_path, schemas.NAMES)
     config = name_concepts.Config(alpha=0.1, n_bootstrap=30)

@@ -249,6 +249,7 @@ def test_status(lab: Lab, fresh: Path) -> None:
 # -- run --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_run_to_the_end_and_not_again(fresh: Path) -> None:
     told = printed("run", "pair", "--here")
     assert "2 tasks to run, 2 of unknown duration\n" in told
@@ -257,6 +258,7 @@ def test_run_to_the_end_and_not_again(fresh: Path) -> None:
     assert printed("run", "pair") == "nothing to run: 2 tasks up to date\n"
 
 
+@pytest.mark.slow
 def test_run_in_a_worker(fresh: Path) -> None:
     told = printed("run", "twice", "--workers", "2")
     assert "… twice (run " in told

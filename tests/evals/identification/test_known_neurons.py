@@ -93,6 +93,7 @@ few = st.sampled_from([0.0, 1.0, -1.0, 0.5, 1e-300, np.nan])
 
 @settings(max_examples=60, deadline=None)
 @given(drawn=st.data())
+@pytest.mark.slow
 def test_auprc_is_scikit_learns_with_undefined_pairs_last(drawn):
     shape = drawn.draw(st.integers(1, 5)), drawn.draw(st.integers(1, 6))
     scores = drawn.draw(hnp.arrays(np.float64, shape, elements=few))

@@ -54,6 +54,7 @@ def test_weights_repeat_inputs(name):
 
 
 @pytest.mark.parametrize("name", METRICS)
+@pytest.mark.slow
 def test_four_cells_stand_for_all_binary_inputs(name):
     row = evals.find_metric(name)
     weights = np.array([30, 20, 50, 400])

@@ -81,6 +81,7 @@ def test_two_ways_to_precision_are_that_of_scikit_learn(share, small, monkeypatc
             np.testing.assert_allclose(found["words"][i, j], expected, rtol=1e-13)
 
 
+@pytest.mark.slow
 def test_a_walk_of_more_steps_than_are_gathered_at_once():
     rng = np.random.default_rng(5)
     values = np.stack([rng.random(1500), rng.integers(0, 400, 1500), np.arange(1500) // 700.0], 1)

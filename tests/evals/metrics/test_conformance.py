@@ -19,6 +19,7 @@ README = Path(__file__).parents[3] / "README.md"
 
 
 @pytest.mark.parametrize("name", list(evals.list_metrics()))
+@pytest.mark.slow
 def test_every_metric_keeps_what_it_owes(name):
     assert examine(name) == []
 

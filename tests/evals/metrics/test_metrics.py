@@ -54,6 +54,7 @@ def test_equals_its_definition(name, alpha):
 
 
 @every_metric
+@pytest.mark.slow
 def test_equals_its_definition_on_one_hot_labels(name):
     neurons, concepts = data.activations(), data.one_hot()
     got = evals.find_metric(name)(neurons, concepts, alpha=0.1)
@@ -61,6 +62,7 @@ def test_equals_its_definition_on_one_hot_labels(name):
 
 
 @every_metric
+@pytest.mark.slow
 def test_equals_its_definition_on_binary_neurons(name):
     neurons = data.labels() >= 0.5
     got = evals.find_metric(name)(neurons, data.labels(seed=5), alpha=None)
@@ -75,6 +77,7 @@ sizes = st.integers(2, 12)
 @every_metric
 @settings(max_examples=20, deadline=None)
 @given(drawn=st.data())
+@pytest.mark.slow
 def test_equals_its_definition_on_ties_and_small_inputs(name, drawn):
     n_inputs = drawn.draw(sizes)
     neurons = drawn.draw(hnp.arrays(np.float64, (n_inputs, 2), elements=few))
@@ -166,6 +169,7 @@ def test_container_does_not_matter(name, container):
 
 
 @every_metric
+@pytest.mark.slow
 def test_sparse_columns_give_what_dense_ones_give(name):
     rng = np.random.default_rng(8)
     neurons = rng.gamma(1, size=(400, 30)) * (rng.random((400, 30)) < 0.02)
@@ -245,6 +249,7 @@ def test_refuses_what_it_cannot_score(name):
         ("combined_auc", "combined_balanced_accuracy"),
     ],
 )
+@pytest.mark.slow
 def test_identities_on_binary_data(one, other):
     neurons, concepts = data.labels(seed=6) >= 0.5, data.labels(seed=7) >= 0.5
     defined = neurons.any(axis=0)  # a silent neuron has no area, but may have an inverse one

@@ -94,6 +94,7 @@ def test_a_wrong_row_says_what_is_wrong():
         evals.metric("x", family="contingency")
 
 
+@pytest.mark.slow
 def test_the_table_is_light():
     code = "import sys, evals; evals.find_metric('iou'); print(*sys.modules)"
     loaded = subprocess.run(

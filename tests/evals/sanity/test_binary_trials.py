@@ -66,6 +66,7 @@ def counted() -> dict[tuple[str, int, str], tuple[np.ndarray, np.ndarray]]:
 
 @pytest.mark.parametrize("name", METRICS)
 @pytest.mark.parametrize("test", TESTS)
+@pytest.mark.slow
 def test_counts_are_distributed_like_inputs(name, test, counted, simulated):
     bounds = METRICS[name].bounds or (-20, 20)
     for which in range(len(SETTING.n_active)):

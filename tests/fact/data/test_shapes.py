@@ -45,6 +45,7 @@ def test_the_bytes_of_version_1():
     assert hashlib.sha256(concepts).hexdigest() == GOLDEN_CONCEPTS
 
 
+@pytest.mark.slow
 def test_another_process_makes_the_same_images():
     code = (
         "import hashlib; from fact.data.shapes import Shapes;"

@@ -317,6 +317,7 @@ def test_a_standard_architecture_is_not_bcos():
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.slow
 def test_local_weights_are_read(tmp_path, suffix):
     state = build_bcos("resnet18").state_dict()
     path = tmp_path / f"weights{suffix}"
@@ -397,6 +398,7 @@ def test_the_identity_is_that_of_the_weights(tmp_path):
     assert declared(architecture="resnet18").identity() == ""
 
 
+@pytest.mark.slow
 def test_declaring_does_not_import_torch():
     code = "import sys, fact.kinds; print('torch' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -427,6 +429,7 @@ def test_what_rebuilds_a_network_is_plain_json_in_the_file(tmp_path):
     assert metadata["classes"] == list(tiny.CLASSES)
 
 
+@pytest.mark.slow
 def test_an_architecture_of_the_package_survives_a_file(tmp_path):
     network = bcos_network("resnet18", seed=3)
     save_network(network, tmp_path / "n.safetensors")

@@ -116,6 +116,7 @@ def test_local_weights_are_read_in_every_packing(tmp_path: Path, kind: str) -> N
     np.testing.assert_allclose(neuron_activations(network, pixels), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_files_that_do_not_belong_are_errors(tmp_path: Path) -> None:
     file = tmp_path / "w.safetensors"
     save_file(reference(4).state_dict(), file)
@@ -129,6 +130,7 @@ def test_files_that_do_not_belong_are_errors(tmp_path: Path) -> None:
         torchvision_network("resnet18", weights="IMAGENET1K_V1", file=file)
 
 
+@pytest.mark.slow
 def test_released_weights_are_fetched_checked_and_read_as_weights_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -50,6 +50,7 @@ def settle(catalog: Catalog) -> None:
         sync(catalog.project.root, catalog.database)
 
 
+@pytest.mark.slow
 def test_what_begins_and_ends_is_found(catalog: Catalog) -> None:
     project = catalog.project
     first = record(project, Told("toy-sae[k=8]", result={"x": 1}))

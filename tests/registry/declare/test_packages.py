@@ -23,6 +23,7 @@ def list_stages(folder: Path, *paths: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("name", ["evals", "fact"])
+@pytest.mark.slow
 def test_a_folder_with_our_name_is_an_error_that_says_where_it_is(
     name: str, tmp_path: Path
 ) -> None:

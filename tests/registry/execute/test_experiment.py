@@ -293,6 +293,7 @@ def test_a_record_may_stay_in_its_journal_until_it_is_asked_for(lab: Lab, runs: 
     assert by_uid(runs, uid)["status"] == "COMPLETED"
 
 
+@pytest.mark.slow
 def test_a_database_that_is_away_is_told_in_seconds_and_nothing_begins(
     fresh: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -120,6 +120,7 @@ def test_the_function_is_imported_when_it_is_needed(before: Project) -> None:
     assert "lately.adding" in sys.modules
 
 
+@pytest.mark.slow
 def test_workers_import_it_too(before: Project) -> None:
     [outcome] = run_plan(before, before.plan(["added"]), workers=1)
     assert outcome.is_good, outcome

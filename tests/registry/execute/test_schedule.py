@@ -111,6 +111,7 @@ def status(project: Project, name: str) -> State:
 # -- in this process --------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_tasks_run_after_what_they_need_and_somebody_is_told(fresh: Path) -> None:
     listener = Listener()
     outcomes = run(open_project(fresh), "mean", runner="here", watcher=listener)
@@ -127,6 +128,7 @@ def test_tasks_run_after_what_they_need_and_somebody_is_told(fresh: Path) -> Non
         assert read_journal(journal_root(fresh) / str(outcome.uid)).status == "COMPLETED"
 
 
+@pytest.mark.slow
 def test_a_failure_blocks_what_needs_it_and_nothing_else(troubled: Project) -> None:
     targets = ("failing", "failing-mean", "twice")
     outcomes = run(troubled, *targets, runner="here")
@@ -157,6 +159,7 @@ def test_a_stage_that_ends_its_process_has_failed(fresh: Path, then: str, runner
     assert project.plan(["twice"]).due
 
 
+@pytest.mark.slow
 def test_a_complete_task_runs_again_only_by_force(fresh: Path) -> None:
     project = open_project(fresh)
     first = run(project, "twice", runner="here")["twice"].uid
@@ -197,6 +200,7 @@ def test_filling_an_optional_slot_makes_another_result(fresh: Path) -> None:
     assert task.reason == "input beside changed (mean is new here)"
 
 
+@pytest.mark.slow
 def test_an_unreachable_database_refuses_the_task_and_says_so(
     fresh: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -228,6 +232,7 @@ def test_there_is_at_least_one_worker(fresh: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.slow
 def test_a_signal_interrupts_the_run_and_all_that_waits(
     troubled: Project, number: signal.Signals
 ) -> None:
@@ -398,6 +403,7 @@ def test_ctrl_c_ends_a_program_promptly_and_is_recorded(
     assert status(troubled, "endless") is State.INTERRUPTED
 
 
+@pytest.mark.slow
 def test_workers_end_when_their_parent_is_killed(
     program: subprocess.Popen[str], troubled: Project
 ) -> None:

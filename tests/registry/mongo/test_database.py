@@ -31,6 +31,7 @@ def test_off_is_no_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_unreachable_is_told_in_seconds_without_the_password(tmp_path: Path) -> None:
     began = time.monotonic()
     with pytest.raises(DatabaseError, match=r"127\.0\.0\.1:9") as caught:

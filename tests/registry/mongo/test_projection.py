@@ -382,6 +382,7 @@ def test_long_metrics_lose_nothing(
     assert [m["name"] for m in run["info"]["metrics"]] == ["loss"] * 3
 
 
+@pytest.mark.slow
 def test_the_longest_part_fits_a_document() -> None:
     series = Series()
     for step in range(300_001):

@@ -74,6 +74,7 @@ def test_of_racing_starters_one_starts(own_server: Path) -> None:
     database.close()
 
 
+@pytest.mark.slow
 def test_found_again_after_its_starter_ended(shared: Path) -> None:
     first = server.start(shared)
     again = server.start(shared)
@@ -83,6 +84,7 @@ def test_found_again_after_its_starter_ended(shared: Path) -> None:
     assert first.uri.startswith("mongodb://127.0.0.1:")
 
 
+@pytest.mark.slow
 def test_it_inherits_no_open_file(shared: Path) -> None:
     read, write = os.pipe()
     os.set_inheritable(write, True)
@@ -97,6 +99,7 @@ def test_it_inherits_no_open_file(shared: Path) -> None:
     assert targets == {"/dev/null", str(facts_of(shared).with_name("server.log"))}
 
 
+@pytest.mark.slow
 def test_stopped_and_started_where_it_was(shared: Path) -> None:
     first = server.start(shared)
     database = connect(shared)
@@ -114,6 +117,7 @@ def test_stopped_and_started_where_it_was(shared: Path) -> None:
     database.close()
 
 
+@pytest.mark.slow
 def test_revived_after_a_crash_with_what_was_written(shared: Path) -> None:
     first = server.start(shared)
     database = connect(shared)
@@ -130,6 +134,7 @@ def test_revived_after_a_crash_with_what_was_written(shared: Path) -> None:
     revived.close()
 
 
+@pytest.mark.slow
 def test_whoever_else_listens_is_not_ours(shared: Path, tmp_path: Path) -> None:
     """Another project's server on the port that our own, which crashed, had."""
     first = server.start(shared)
@@ -222,6 +227,7 @@ def test_another_host_is_told(tmp_path: Path) -> None:
         server.find(tmp_path)
 
 
+@pytest.mark.slow
 def test_missing_program_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "PROGRAM", "no-such-program")
     with pytest.raises(DatabaseError, match=r"factbook\[embedded\]"):

@@ -54,6 +54,7 @@ def test_everything_is_due_at_first_and_nothing_after_it_ran(fresh: Path) -> Non
     assert due(project, "pair") == {}
 
 
+@pytest.mark.slow
 def test_one_changed_value_is_named_and_only_what_depends_on_it_is_due(pair: Project) -> None:
     changed = edit(
         pair.root,
@@ -109,6 +110,7 @@ def test_changed_settings_of_a_dataset_are_named(pair: Project) -> None:
     assert reasons["mean"].startswith("input scaled changed (few: values")
 
 
+@pytest.mark.slow
 def test_data_that_changed_is_noticed_and_data_that_is_gone_is_told(fresh: Path) -> None:
     data = fresh / "data.txt"
     data.write_text("1 2 3")
@@ -168,6 +170,7 @@ def test_a_finished_dataset_with_all_behind_it(pair: Project) -> None:
         pair.finished("sweep")
 
 
+@pytest.mark.slow
 def test_an_input_that_was_recomputed_to_other_bits_is_noticed(pair: Project) -> None:
     old = 'scale"\nneeds = { numbers = "few" }\n\n[experiments.mean]'
     drifting = edit(pair.root, old, old.replace("\n\n", '\nconfig = { then = "drift" }\n\n'))

@@ -136,6 +136,7 @@ def test_reading_on_equals_reading_at_once(tmp_path: Path) -> None:
     assert growing.metrics["m"].column("values") == [0.5, 1.5, 0.5, 1.5]
 
 
+@pytest.mark.slow
 def test_series_are_cut_by_what_they_weigh() -> None:
     series = Series()
     for step in range(700_000):

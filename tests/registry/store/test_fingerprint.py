@@ -35,6 +35,7 @@ def test_the_order_of_keys_does_not_matter(value, seed):
 
 
 @given(PLAIN, PLAIN)
+@pytest.mark.slow
 def test_the_text_is_canonical_and_tells_values_apart(left, right):
     assert json.loads(canonical_json(left)) == left
     texts_agree = canonical_json(left) == canonical_json(right)

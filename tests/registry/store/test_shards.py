@@ -343,6 +343,7 @@ def test_a_killed_writer_of_a_range_is_gone_on_with(tmp_path):
     assert not list(folder.glob(".*"))
 
 
+@pytest.mark.slow
 def test_overlapping_ranges_are_refused(tmp_path):
     process = begin_writing(tmp_path, 2, 5, pause=600)
     try:
@@ -361,6 +362,7 @@ def test_overlapping_ranges_are_refused(tmp_path):
         pass
 
 
+@pytest.mark.slow
 def test_a_part_that_never_began_or_is_too_many_is_noticed_at_the_end(tmp_path):
     with ShardWriter(tmp_path, SCHEMA, parts=range(0, 2)) as writer:
         writer.append(parts()[0])

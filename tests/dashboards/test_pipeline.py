@@ -143,7 +143,7 @@ def test_edges_lead_to_the_right_and_nothing_overlaps(drawn: tuple[list[str], li
     points: dict[int, list[float]] = {}
     for source, target, route in layout.routes:
         levels = [level for level, _ in route]
-        assert levels == list(range(layout.positions[source][0], layout.places[target][0] + 1))
+        assert levels == list(range(layout.positions[source][0], layout.positions[target][0] + 1))
         assert len(levels) >= 2
         for level, place in route[1:-1]:
             points.setdefault(level, []).append(place)

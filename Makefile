@@ -10,7 +10,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # Tests start hundreds of processes: byte code that one has compiled serves the others.
 export PYTHONDONTWRITEBYTECODE =
 # Processes that test side by side, of one thread each; more than cores, since many tests wait.
-WORKERS ?= 3
+WORKERS ?= 4
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 
 .PHONY: help demo test quick check format lint types contracts docs faults bench fashion photos dashboard stop clean

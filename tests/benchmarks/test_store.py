@@ -57,17 +57,17 @@ def test_sparse_presences_are_small_and_quick_to_read(tmp_path: Path) -> None:
     assert max(row, column) < write / 10
 
 
-def test_a_file_of_many_variables_opens_faster_than_by_xarray(tmp_path: Path) -> None:
+def test_a_file_of_many_variables_is_read_faster_than_by_xarray(tmp_path: Path) -> None:
     values = np.zeros((50, 4))
     dataset = xr.Dataset({f"x{index}": (("a", "b"), values) for index in range(40)})
     path = tmp_path / "a.nc"
     write_file(dataset, path)
     ours, theirs = [], []
     for _ in range(5):  # by turns, since other work comes and goes
-        ours.append(seconds(lambda: read_file(path).close()))
-        theirs.append(seconds(lambda: xr.open_dataset(path, engine="h5netcdf").close()))
+        ours.append(seconds(lambda: read_file(path).load().close()))
+        theirs.append(seconds(lambda: xr.open_dataset(path, engine="h5netcdf").load().close()))
     print(f"\n40 variables: {1e3 * min(ours):.0f} ms, by xarray {1e3 * min(theirs):.0f} ms")
-    assert min(ours) < min(theirs) / 1.3
+    assert min(ours) < min(theirs) / 2
 
 
 def test_two_hundred_shards_open_faster_than_by_xarray(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import hypothesis
 import pytest
 from filelock import FileLock
 
@@ -36,8 +37,10 @@ MakeOnce = Callable[[str, Callable[[Path], object]], Path]
 
 
 def pytest_configure() -> None:
-    """Look for no garbage while modules are imported."""
+    """Look for no garbage while modules are imported; no drawn example fails by being slow."""
     gc.disable()
+    hypothesis.settings.register_profile("patient", deadline=None)
+    hypothesis.settings.load_profile("patient")
 
 
 def pytest_collection_finish() -> None:

@@ -146,7 +146,7 @@ def test_where_nothing_speaks_for_it_there_are_no_shares() -> None:
     assert view.waterfall_frame(decision)["kind"].tolist() == ["against", "total"]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(parts=st.lists(st.floats(0, 1e6), min_size=1, max_size=20), digits=st.integers(1, 4))
 def test_rounded_shares_add_up_and_are_near(parts: list[float], digits: int) -> None:
     shares = view.whole_shares(parts, digits)

@@ -115,7 +115,7 @@ def test_too_many_bytes_are_not_even_opened(monkeypatch: pytest.MonkeyPatch) -> 
         read_upload(b"\0" * 1_000_001)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data(), format=st.sampled_from(["PNG", "JPEG", "WEBP"]), cut=st.integers(0, 2000))
 @pytest.mark.slow
 def test_broken_bytes_are_read_or_refused_and_nothing_else(

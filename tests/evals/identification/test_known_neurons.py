@@ -91,7 +91,7 @@ def test_right_concepts_are_found_by_name():
 few = st.sampled_from([0.0, 1.0, -1.0, 0.5, 1e-300, np.nan])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(drawn=st.data())
 @pytest.mark.slow
 def test_auprc_is_scikit_learns_with_undefined_pairs_last(drawn):

@@ -53,7 +53,7 @@ def test_products_that_cancel_are_correct_beyond_double_precision():
 spans = st.tuples(st.integers(0, 300), st.integers(0, 12), st.integers(-8, 8))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(span=spans, seed=st.integers(0, 5))
 def test_far_from_zero_and_with_outliers(span, seed):
     exponent, offset, outlier = span

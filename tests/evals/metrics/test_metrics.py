@@ -75,7 +75,7 @@ sizes = st.integers(2, 12)
 
 
 @every_metric
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(drawn=st.data())
 @pytest.mark.slow
 def test_equals_its_definition_on_ties_and_small_inputs(name, drawn):

@@ -166,7 +166,7 @@ def substitutes_by_sets(labels: np.ndarray) -> tuple[list[int], list[int]]:
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(2, 14), st.sampled_from([0.2, 0.5, 0.8]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_substitutes_are_those_of_the_definition(seed, n_labels, share):
     labels = np.random.default_rng(seed).random((8, n_labels)) < share
     tree = Hierarchy.of(Columns(labels))

@@ -73,7 +73,7 @@ def test_draws_are_distributed_as_numpys_without_replacement():
         assert stats.chisquare(counts, n_draws * exact).pvalue > 0.01
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     arrays(np.float64, (4, 6), elements=st.one_of(st.just(0.0), st.floats(1e-320, 1e300))),
     st.integers(1, 8),

@@ -106,7 +106,7 @@ def test_gradients_do_not_depend_on_how_many_samples_are_taken_at_a_time(monkeyp
             torch.testing.assert_close(value, getattr(other, name))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     arrays(np.float32, (5, 3), elements=st.integers(-3, 3).map(float)),
     arrays(np.float32, (128, 3), elements=st.integers(-1, 1).map(float)),

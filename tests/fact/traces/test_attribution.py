@@ -67,7 +67,7 @@ def test_against_jacobians(build, cut, layer, channels, with_sae):
         np.testing.assert_allclose(logit["map"][index], summed, **close)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 10_000), with_sae=st.booleans())
 @pytest.mark.slow
 def test_maps_of_a_convolutional_network_add_up(seed, with_sae):

@@ -111,7 +111,7 @@ def test_against_jacobians(build, cut, layer, channels, with_sae, target):
     np.testing.assert_array_equal(traced.label, labels)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(seed=st.integers(0, 10_000), k=st.integers(1, 9), tokens=st.booleans())
 @pytest.mark.slow
 def test_in_double_precision_nothing_is_missing(seed, k, tokens):

@@ -214,7 +214,7 @@ def as_toml(rows):
     return text
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(blends())
 @pytest.mark.slow
 def test_the_fan_out_is_the_natural_join_of_what_is_needed(rows):

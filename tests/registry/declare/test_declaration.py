@@ -489,7 +489,7 @@ def test_cycles_are_told_by_their_loop_and_nothing_follows_from_them():
     }
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)) | st.just(()), min_size=6, max_size=6)
 )

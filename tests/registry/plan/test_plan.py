@@ -488,7 +488,7 @@ def test_a_change_reads_well():
     assert list(map(str, changes)) == ['b.c "x" -> "y"', "d unset -> 2.0", "a 1 -> unset"]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10_000))
 def test_tasks_come_after_their_inputs_whatever_the_order_of_the_file(seed):
     head, *tables = CHAIN.split("[experiments.")

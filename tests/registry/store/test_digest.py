@@ -2,7 +2,7 @@ import dask.array as da
 import numpy as np
 import pytest
 import xarray as xr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -64,7 +64,6 @@ def test_what_is_said_matters(change):
     }
 
 
-@settings(deadline=None)
 @given(st.data())
 @pytest.mark.slow
 def test_every_bit_matters(data):
@@ -104,7 +103,6 @@ def test_what_cannot_be_stored_has_no_digest():
         content_digest(xr.Dataset({"x": ("a", np.array(["a\0b"], object))}))
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.integers(0, 40), min_size=1, max_size=8),
     st.integers(1, 64),

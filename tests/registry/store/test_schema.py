@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from registry.store.datasets import open_dataset, write_dataset
@@ -273,7 +273,6 @@ plain = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(plain)
 @pytest.mark.slow
 def test_attributes_come_back_as_they_were(value):

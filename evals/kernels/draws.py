@@ -22,6 +22,7 @@ from evals.kernels.statistics import (
     Counts,
     Moments,
     count_top,
+    divide,
     kept,
     require_binary,
 )
@@ -283,7 +284,7 @@ class DrawnStatistics:
         reached, found, precision, wins = np.zeros((4, true.shape[1]))
         _walk(self._weights, true, groups.order, groups.ends, reached, found, precision, wins)
         pairs = found * (reached - found)
-        return _divide(precision, found), _divide(wins, pairs)
+        return divide(precision, found), divide(wins, pairs)
 
     def average_precision(self, alpha: float | None) -> np.ndarray:
         """Average precision of labels as scores of active inputs."""
@@ -328,10 +329,6 @@ def _draw(weights: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         cells = np.searchsorted(ends, indices, side="right")
         drawn[:, draw] = np.bincount(cells, minlength=len(column))
     return drawn
-
-
-def _divide(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    return np.asarray(sums / np.where(counts > 0, counts, np.nan))
 
 
 @njit(nogil=True, cache=True)

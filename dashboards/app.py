@@ -21,7 +21,20 @@ from dashboards.views.sections import RESULTS
 READABLE = """<style>
 [data-testid=stApp] [data-testid=stCaptionContainer] { opacity: 0.85; color: inherit; }
 [data-testid=stMainBlockContainer] { padding-top: 4rem; }
+[data-testid=stElementContainer]:has(> [data-testid=stHtml]) { display: none; }
 </style>"""
+
+# A page is one step of the browser's history. Streamlit adds a step whenever a page writes into its
+# own address, and then Back leads nowhere.
+ONE_STEP = """<script>
+if (!history.stepsByPage) {
+  const push = history.pushState.bind(history);
+  history.pushState = (state, title, url) =>
+    new URL(url, location.href).pathname === location.pathname
+      ? history.replaceState(state, title, url) : push(state, title, url);
+  history.stepsByPage = true;
+}
+</script>"""
 
 
 def main() -> None:
@@ -43,6 +56,7 @@ def main() -> None:
     shown = st.navigation(groups, position="top")
     st.set_page_config(page_title=f"{shown.title} · factbook", layout="wide")
     st.html(READABLE)
+    st.html(ONE_STEP, unsafe_allow_javascript=True)
     with PREPARATION.reader() if runtime.exists() else nullcontext():  # none in tests of pages
         shown.run()
 

@@ -49,10 +49,12 @@ def test_from_the_first_page_to_a_comparison(page: Page, address: str) -> None:
     asked = parse_qs(urlsplit(page.url).query)
     question = page.locator("h3").first.inner_text()
     assert asked.keys() >= {"cell", "image", "against"}
+    steps = page.evaluate("history.length")
     page.get_by_text("About this concept").first.click()
     see(page, "Can this name be trusted?")
     idle(page)
     assert "concept=" in page.url
+    assert page.evaluate("history.length") == steps + 1, "a page is one step"
 
     page.go_back()
     see(page, question)

@@ -9,6 +9,7 @@ from decimal import Decimal, localcontext
 from fractions import Fraction
 
 import numpy as np
+import sklearn
 from scipy import stats
 from sklearn import metrics as sk
 
@@ -90,9 +91,16 @@ def _exact_quotient(numerator: Fraction, squared_denominator: Fraction) -> float
         return float(top / _root(squared_denominator))
 
 
+def _integers(values):
+    """The values times a power of two that makes integers of them, and that power: all exact."""
+    ratios = [float(value).as_integer_ratio() for value in values]
+    scale = max((denominator for _, denominator in ratios), default=1)
+    return [numerator * (scale // denominator) for numerator, denominator in ratios], scale
+
+
 def correlation(a, c, alpha=None):
     """In exact rational arithmetic, rounded once."""
-    x, y = [Fraction(float(v)) for v in a], [Fraction(float(v)) for v in c]
+    (x, _), (y, _) = _integers(a), _integers(c)  # scales cancel
     n = len(x)
     cross = n * sum(p * q for p, q in zip(x, y, strict=True)) - sum(x) * sum(y)
     spread_x = n * sum(p * p for p in x) - sum(x) ** 2
@@ -101,7 +109,7 @@ def correlation(a, c, alpha=None):
 
 
 def cosine(a, c, alpha=None):
-    x, y = [Fraction(float(v)) for v in a], [Fraction(float(v)) for v in c]
+    (x, _), (y, _) = _integers(a), _integers(c)
     inner = sum(p * q for p, q in zip(x, y, strict=True))
     return _exact_quotient(Fraction(inner), Fraction(sum(p * p for p in x) * sum(q * q for q in y)))
 
@@ -142,9 +150,11 @@ def mad(a, c, alpha=None):
     labelled = c >= 0.5
     if not 0 < labelled.sum() < len(a):
         return NAN
-    inside = sum(Fraction(float(v)) for v in a[labelled]) / int(labelled.sum())
-    outside = sum(Fraction(float(v)) for v in a[~labelled]) / int((~labelled).sum())
-    return float(inside - outside)
+    values, scale = _integers(a)
+    inside = sum(v for v, one in zip(values, labelled, strict=True) if one)
+    outside = sum(values) - inside
+    n_inside, n_outside = int(labelled.sum()), int((~labelled).sum())
+    return float((Fraction(inside, n_inside) - Fraction(outside, n_outside)) / scale)
 
 
 def correlation_top_and_random(a, c, alpha=None, neuron=0, of=correlation):
@@ -209,12 +219,13 @@ def _score_pairs(name: str, held_activations, held_labels, alpha) -> np.ndarray:
     activations, labels = (
         np.frombuffer(content).reshape(shape) for content, shape in (held_activations, held_labels)
     )
-    return np.array(
-        [
-            [float(oracle(a, c, alpha, **_whose(name, neuron))) for c in labels.T]
-            for neuron, a in enumerate(activations.T)
-        ]
-    )
+    with sklearn.config_context(skip_parameter_validation=True, assume_finite=True):
+        return np.array(
+            [
+                [float(oracle(a, c, alpha, **_whose(name, neuron))) for c in labels.T]
+                for neuron, a in enumerate(activations.T)
+            ]
+        )
 
 
 def _whose(name: str, neuron: int) -> dict[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
@@ -88,9 +89,25 @@ def column_of(name: str, column: Column) -> Any:
 def show_figure(figure: Figure, **options: Any) -> None:
     """Show a chart, with its download; options are those of `st.altair_chart`."""
     _title(figure.title)
-    st.altair_chart(figure.chart, width="stretch", alt=figure.title or figure.name, **options)
+    st.altair_chart(
+        _AsItIs(figure.chart),  # type: ignore[arg-type]
+        width="stretch",
+        alt=figure.title or figure.name,
+        **options,
+    )
     _footer(figure.note)
     show_downloads((f"{figure.name}.svg", figure.svg, "image/svg+xml"))
+
+
+@dataclass(frozen=True)
+class _AsItIs:
+    """A chart whose specification is not validated: that takes a fifth of the time of a page."""
+
+    chart: Any
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the specification, as Streamlit asks for it."""
+        return self.chart.to_dict(validate=False)  # type: ignore[no-any-return]
 
 
 def _pictures(part: Pictures) -> None:

@@ -13,6 +13,7 @@ from streamlit.testing.v1 import AppTest
 
 from dashboards.report import render
 from dashboards.screens import datasets
+from dashboards.views.parts.parts import Figure
 from dashboards.views.parts.text import literal
 from dashboards.views.runs.advice import MAKERS
 from dashboards.views.sections import RESULTS, sections_of
@@ -212,6 +213,8 @@ def catalog(results: Path) -> Catalog:
 def test_reports_show_the_same_parts(catalog: Catalog, schema: str) -> None:
     cells = [cell for cell in catalog.project.graph.cells.values() if cell.provides == schema]
     (section,) = sections_of(catalog, [cells[0].name])
+    for figure in (part for part in section.parts if isinstance(part, Figure)):
+        figure.chart.to_dict()  # validates: pages and reports draw what they are given
     text = render("a report", "", [section])
     assert section.meaning == {row.schema: row for row in RESULTS}[schema].meaning
     assert text.count("<svg") > 0

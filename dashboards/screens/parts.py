@@ -89,8 +89,8 @@ def column_of(name: str, column: Column) -> Any:
 def show_figure(figure: Figure, **options: Any) -> None:
     """Show a chart, with its download; options are those of `st.altair_chart`."""
     _title(figure.title)
-    st.altair_chart(
-        _AsItIs(figure.chart),  # type: ignore[arg-type]
+    st.altair_chart(  # type: ignore[call-overload]
+        _AsItIs(figure.chart),
         width="stretch",
         alt=figure.title or figure.name,
         **options,
@@ -107,7 +107,8 @@ class _AsItIs:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the specification, as Streamlit asks for it."""
-        return self.chart.to_dict(validate=False)  # type: ignore[no-any-return]
+        specification: dict[str, Any] = self.chart.to_dict(validate=False)
+        return specification
 
 
 def _pictures(part: Pictures) -> None:

@@ -1,7 +1,5 @@
 """What the fork server loads after the stages' own modules, so that no worker has to."""
 
-import inspect
-
 import dask.array
 import h5netcdf.legacyapi
 import pydantic.dataclasses
@@ -14,6 +12,5 @@ import registry.store.datasets
 __all__ = ["dask", "h5netcdf", "pydantic", "registry", "xarray"]
 
 # What these look up at their first use, they keep; workers inherit it.
-inspect.stack()  # asks for the file of every module; Sacred does at every experiment
 xarray.Dataset({"value": ("sample", [0.0])})
 xarray.backends.list_engines()

@@ -4,7 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
-export FACTBOOK_BROWSER ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
+export FACTBOOK_BROWSER ?= $(shell command -v chromium-headless-shell || command -v chromium || command -v chromium-browser || command -v google-chrome)
 # Threads that wait sleep, so that whatever else runs beside the tests does not slow them.
 export OMP_WAIT_POLICY ?= PASSIVE
 # Tests start hundreds of processes: byte code that one has compiled serves the others.

@@ -78,7 +78,7 @@ def test_readers_read_on_while_experiments_write(
     )
     with ExitStack() as stack:
         stack.callback(test_browser.stop, writer)
-        contexts = [browser.new_context() for _ in range(READERS)]
+        contexts = [browser.new_context(reduced_motion="reduce") for _ in range(READERS)]
         for context in contexts:
             stack.callback(context.close)
         pages = [context.new_page() for context in contexts]

@@ -1,0 +1,176 @@
+"""A project whose stages really ran, in a real Chromium.
+
+Decisions: choose an image, ask why not another class, bring a picture. And a walk by clicks alone,
+from the first page to an answer: concept, decision, run, comparison.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs, urlsplit
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from registry.mongo.database import OFF
+from tests.dashboards import test_browser
+from tests.dashboards.test_browser import (
+    CONCEPT_ROW,
+    ROW,
+    assert_dark,
+    choose_row,
+    idle,
+    picture,
+    see,
+    serve,
+    visit,
+)
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+pytestmark = [pytest.mark.browser, test_browser.AGAIN]
+browser, context = test_browser.browser, test_browser.context
+page = test_browser.page
+
+
+@pytest.fixture(scope="module")
+def address(explained_template: Path) -> Iterator[str]:
+    """A server of the dashboard for a project whose stages really ran."""
+    with serve(explained_template, OFF) as address:
+        yield address
+
+
+def subject(page: Page) -> str:
+    return page.get_by_placeholder("(1 of").input_value()
+
+
+def test_choose_an_image_and_ask_why_not_another_class(page: Page, address: str) -> None:
+    visit(page, address)
+    page.get_by_role("link", name="Decisions").click()
+    see(page, "which is exactly what")
+    idle(page)
+    assert page.locator("[data-testid=stVegaLiteChart]").count() >= 2
+    page.get_by_role("button", name="Next").click()
+    idle(page)
+    assert subject(page) == "test/00001"
+    assert "image=test%2F00001" in page.url or "image=test/00001" in page.url
+    picture(page, "decision")
+
+    begun = time.monotonic()
+    page.get_by_role("button", name="Why not").click()
+    see(page, ", and not ")
+    see(page, "The difference, concept by concept")
+    assert time.monotonic() - begun < 10
+    idle(page)
+    assert "against=" in page.url
+    picture(page, "why-not")
+    link = page.url
+    visit(page, link)
+    see(page, ", and not ")
+    page.get_by_text("About this concept").first.click()
+    see(page, "accuracy, spliced")
+    assert "concept=" in page.url
+
+
+def test_bring_a_picture_and_what_is_none(page: Page, address: str) -> None:
+    visit(page, f"{address}/decisions?from=Upload")
+    see(page, "Choose a PNG, JPEG or WebP image")
+    chooser = page.locator("input[type=file]")
+    chooser.set_input_files({"name": "mine.png", "mimeType": "image/png", "buffer": b"no picture"})
+    see(page, "Cannot explain this file")
+    idle(page)
+    photo = np.random.default_rng(0).integers(0, 256, (90, 160, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(photo).save(file, "JPEG")
+    chooser.set_input_files(
+        {"name": "photo.jpg", "mimeType": "image/jpeg", "buffer": file.getvalue()}
+    )
+    see(page, "photo.jpg, as the network sees it")
+    idle(page)
+    assert page.get_by_text("Cannot explain this file").count() == 0
+    picture(page, "upload")
+
+
+def test_dark(page: Page, address: str) -> None:
+    page.emulate_media(color_scheme="dark")
+    visit(page, f"{address}/decisions?from=Wrong")
+    see(page, "and is wrong: the label is")
+    idle(page)
+    assert_dark(page)
+    picture(page, "decision-dark")
+
+
+# -- a walk --------------------------------------------------------------------------------------
+
+
+def test_from_the_first_page_to_a_comparison(page: Page, address: str) -> None:
+    visit(page, address)
+    see(page, "What does the network know?")
+    picture(page, "walk-1-first-page")
+
+    page.get_by_text("What does the network know?").click()
+    see(page, "Can this name be trusted?")
+    choose_row(page, 1, CONCEPT_ROW)
+    assert "concept=" in page.url
+    picture(page, "walk-2-concept")
+
+    page.get_by_role("link", name="Decisions").click()
+    see(page, "which is exactly what")
+    idle(page)
+    picture(page, "walk-3-decision")
+    page.get_by_role("button", name="Next").click()
+    idle(page)
+    page.get_by_text("Why not").first.click()
+    idle(page)
+    asked = parse_qs(urlsplit(page.url).query)
+    question = page.locator("h3").first.inner_text()
+    assert asked.keys() >= {"cell", "image", "against"}
+    steps = page.evaluate("history.length")
+    page.get_by_text("About this concept").first.click()
+    page.wait_for_url("**/concepts?*concept=*")
+    see(page, "Can this name be trusted?")
+    idle(page)
+    assert page.evaluate("history.length") == steps + 1, "a page is one step"
+
+    page.go_back()
+    see(page, question)
+    idle(page)
+    assert parse_qs(urlsplit(page.url).query) == asked
+
+    page.get_by_text("The run that measured these concepts").click()
+    see(page, "Configuration")
+    idle(page)
+    assert "run=" in page.url
+    order = page.get_by_role("combobox", name="Sort by")
+    assert order.input_value() == "-started", "not what concepts are sorted by"
+    picture(page, "walk-4-run")
+
+    choose_row(page, 0, ROW)
+    page.get_by_text("Compare these 2 runs").click()
+    see(page, "Smaller is better")
+    idle(page)
+    assert "/compare" in page.url
+    picture(page, "walk-5-comparison")
+
+
+@pytest.mark.parametrize(
+    ("path", "title"), [("", "Runs"), ("runs", "Runs"), ("concepts", "Concepts")]
+)
+def test_every_page_has_its_own_title_and_readable_help(
+    page: Page, address: str, path: str, title: str
+) -> None:
+    from playwright.sync_api import expect
+
+    visit(page, f"{address}/{path}")
+    expect(page).to_have_title(f"{title} · factbook")
+    assert page.get_by_role("dialog").count() == 0
+    expect(page.locator("[data-testid=stMain] h2").first).to_have_text(title)
+    line = page.locator("[data-testid=stCaptionContainer]").first
+    expect(line).to_have_css("opacity", "0.85")  # at last: what is drawn anew is pale for a while
+    assert "WCAG" not in page.locator("body").inner_text()

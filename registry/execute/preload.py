@@ -1,5 +1,8 @@
 """What the fork server loads after the stages' own modules, so that no worker has to."""
 
+import inspect
+from contextlib import suppress
+
 import dask.array
 import h5netcdf.legacyapi
 import pydantic.dataclasses
@@ -8,9 +11,13 @@ import xarray
 
 import registry.execute.experiment
 import registry.store.datasets
+from registry.declare.plugins import load_plugins
 
 __all__ = ["dask", "h5netcdf", "pydantic", "registry", "xarray"]
 
 # What these look up at their first use, they keep; workers inherit it.
+with suppress(Exception):  # a worker that needs what cannot be loaded says so itself
+    load_plugins()
 xarray.Dataset({"value": ("sample", [0.0])})
 xarray.backends.list_engines()
+inspect.stack()  # asks for the file of every module; Sacred does at every experiment

@@ -19,7 +19,6 @@ import time
 import traceback
 import warnings
 from collections.abc import Collection, Iterator, Mapping, MutableMapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -117,8 +116,7 @@ class StageExperiment:
 
     def _build(self, cells: tuple[Cell, ...]) -> Any:
         options: dict[str, Any] = {"save_git_info": False, "additional_cli_options": [_J]}
-        with ThreadPoolExecutor(1) as short_stack:  # Sacred reads the source of all callers
-            experiment: Any = short_stack.submit(_Experiment, self.stage.name, **options).result()
+        experiment: Any = _Experiment(self.stage.name, **options)
         modules = self.stage.code_modules()
         code = self.task.code if self.task else code_of(self.stage.name, self.project.root, modules)
         _describe(experiment, self.stage, code)

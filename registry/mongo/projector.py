@@ -11,6 +11,7 @@ from pathlib import Path
 
 from registry.mongo.database import AwayError, Database, DatabaseError
 from registry.mongo.projection import Sent, store_journal, stored_status
+from registry.mongo.removal import apply_tombstones, find_deleted
 from registry.record.journal import (
     EVENTS,
     Journal,
@@ -20,6 +21,7 @@ from registry.record.journal import (
     read_journal,
 )
 from registry.record.liveness import note_death
+from registry.record.tombstones import deleted_uids
 from registry.store.durable import StoreError, read_json, write_json
 
 SYNC = "factbook sync"
@@ -217,6 +219,8 @@ class Projector:
 def sync(project_root: Path, database: Database, *, again: bool = False) -> list[Synced]:
     """Project every journal with something left, and note runs that died.
 
+    What was deleted is removed there, and does not come back.
+
     Parameters
     ----------
     project_root : Path
@@ -238,14 +242,15 @@ def sync(project_root: Path, database: Database, *, again: bool = False) -> list
         If the database is away; what was done until then stays done.
     """
     done: list[Synced] = []
-    root = journal_root(project_root)
+    root, deleted = journal_root(project_root), deleted_uids(project_root)
+    apply_tombstones(project_root, database)
     # Sizes of the journals that this database holds all of, in one file: 10,000 are read at once.
     cache = root.parent / "projected" / f"{database.identity}.json"
     known = read_json(cache) or {}
     sizes = dict(known)
     try:
         for uid in journal_uids(project_root):
-            if not again and _is_settled(f"{root}/{uid}", sizes, database):
+            if uid in deleted or (not again and _is_settled(f"{root}/{uid}", sizes, database)):
                 continue
             if synced := _sync_journal(root / uid, database):
                 done.append(synced)
@@ -285,7 +290,7 @@ def _sync_journal(folder: Path, database: Database) -> Synced | None:
     """Project one journal, if it was begun; only an error that is its own does not raise."""
     died = note_death(folder)
     journal = read_journal(folder)
-    if not journal.status:
+    if not journal.status or find_deleted(database, journal.uid) is not None:
         return None
     try:
         run_id = store_journal(journal, database)

@@ -30,13 +30,17 @@ have shown."""
 OF_A_MODEL = ("cell", "metric")
 """What the pages of one concept model share: which one it is, and what names its concepts."""
 
+ALL_PROJECTS_VARIABLE = "FACTBOOK_ALL_PROJECTS"
+"""Set where a server shows the runs of every project that shares its database."""
+
 JOURNALS = "FACTBOOK_MONGO is off. Showing runs from local journals."
 
 
 @st.cache_resource(show_spinner="Opening the catalog …")
 def connection(folder: str | None) -> Connection:
     """Return the connection of this server to a project; None is the current folder's."""
-    return Connection(None if folder is None else Path(folder).resolve())
+    path = None if folder is None else Path(folder).resolve()
+    return Connection(path, all_projects=bool(os.environ.get(ALL_PROJECTS_VARIABLE)))
 
 
 def current_connection() -> Connection:
@@ -65,7 +69,9 @@ def _index(_catalog: Catalog, root: str, source: str) -> RunIndex:
 
 def run_index(catalog: Catalog) -> RunIndex:
     """Return all runs of a catalog, shared by the readers of this server."""
-    source = catalog.database.identity if catalog.database else "journals"
+    source = "journals"
+    if catalog.database:
+        source = f"{catalog.database.identity} {catalog.scope.name}"
     index = _index(catalog, str(catalog.project.root), source)
     index.follow(catalog)
     return index

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from registry.catalog.access import Catalog, open_catalog
+from registry.catalog.access import Catalog, open_catalog, scoped
 from registry.mongo.database import Database, DatabaseError
 from registry.mongo.projector import sync
 from registry.plan.project import open_project
@@ -34,13 +34,21 @@ class Connection:
         As for :func:`registry.open_catalog`.
     period : float
         Seconds between two looks after the database.
+    all_projects : bool
+        As for :func:`registry.open_catalog`.
     """
 
     def __init__(
-        self, path: Path | str | None = None, url: str | None = None, *, period: float = PERIOD
+        self,
+        path: Path | str | None = None,
+        url: str | None = None,
+        *,
+        period: float = PERIOD,
+        all_projects: bool = False,
     ):
         self._path = path
         self._url = url
+        self._all_projects = all_projects
         self._period = period
         self._lock = threading.Lock()
         self._catalog: Catalog | None = None
@@ -58,10 +66,12 @@ class Connection:
             If there is no project, or its declaration has faults.
         """
         with self._lock:
-            catalog = self._catalog or open_catalog(self._path, self._url)
+            catalog = self._catalog or self._open(self._path)
             written = written_at(catalog)
             if self._catalog is not None and written != self._read:
                 catalog = replace(catalog, project=open_project(catalog.project.root))
+                with suppress(DatabaseError):
+                    catalog = self._scoped(catalog)
             self._catalog, self._read = catalog, written
             self._look_after(catalog)
             return catalog
@@ -113,19 +123,24 @@ class Connection:
             self._leave(database, error)
 
     def _find(self, catalog: Catalog) -> Database | None:
-        database, trouble = None, ""
+        fresh = replace(catalog, database=None, trouble="")
         try:
             if self._away is not None:
-                database = self._away.reopen()
+                fresh = self._scoped(replace(fresh, database=self._away.reopen()))
             else:
-                fresh = open_catalog(catalog.project.root, self._url)
-                database, trouble = fresh.database, fresh.trouble
+                fresh = self._open(catalog.project.root)
         except DatabaseError as error:
-            trouble = str(error)
+            fresh = replace(fresh, trouble=str(error))
         with self._lock:
-            current = self._catalog or catalog
-            self._catalog = replace(current, database=database, trouble=trouble)
-        return database
+            self._catalog = replace(fresh, project=(self._catalog or catalog).project)
+        return fresh.database
+
+    def _open(self, path: Path | str | None) -> Catalog:
+        return open_catalog(path, self._url, all_projects=self._all_projects)
+
+    def _scoped(self, catalog: Catalog) -> Catalog:
+        """Return a catalog that finds the runs of its project as it is declared now."""
+        return catalog if self._all_projects else scoped(catalog, self._url)
 
 
 def written_at(catalog: Catalog) -> int:

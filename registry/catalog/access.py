@@ -10,20 +10,23 @@ import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.catalog.runs import KEYS, UID, RunDetails, Runs, RunView, is_run, record_of, utc
+from registry.catalog.scope import scope_of
 from registry.declare.stage import Input, find_stage
 from registry.mongo import queries
 from registry.mongo.database import URL_VARIABLE, Database, DatabaseError, connect
-from registry.mongo.queries import EVERYTHING, Scope, enter, find_metrics, sort_value, value_at
+from registry.mongo.queries import EVERYTHING, PROJECT, Scope, find_metrics, sort_value, value_at
+from registry.mongo.removal import find_deleted
 from registry.plan.project import MissingInputsError, Project, open_project, recorded_input
 from registry.plan.task import Plan
 from registry.record.journal import journal_root, journal_uids, read_journal
+from registry.record.tombstones import Tombstone, deleted_uids, read_tombstone
 from registry.store.durable import read_json
 from registry.store.manifest import MANIFEST
 from registry.store.schema import SchemaError
@@ -31,6 +34,9 @@ from registry.suggest import RefusalError, nearest
 
 if TYPE_CHECKING:
     import xarray as xr
+
+REMOVED = "removed.json"
+"""In the journal of a run whose dataset was removed on purpose: when, and by what."""
 
 _OVERTAKING = 50  # runs that may have been named before a run that started earlier
 
@@ -45,6 +51,21 @@ class UnknownRunError(RefusalError, LookupError):
     """
 
     is_away = False
+
+
+class DeletedRunError(UnknownRunError):
+    """A run that was deleted.
+
+    Attributes
+    ----------
+    tombstone : Tombstone
+        What it was, when it was deleted, and what makes it again.
+    """
+
+    def __init__(self, tombstone: Tombstone):
+        again = f"; {tombstone.command}" if tombstone.command else ""
+        super().__init__(f"{tombstone.told}{again}", command=tombstone.command)
+        self.tombstone = tombstone
 
 
 @dataclass(frozen=True)
@@ -165,13 +186,17 @@ class Catalog:
     def _records(
         self, query: Mapping[str, Any], sort: str, limit: int | None
     ) -> list[dict[str, Any]]:
+        deleted = deleted_uids(self.project.root)
         if self.database is not None:
-            return queries.find_runs(self.database, query, sort=sort, limit=limit, scope=self.scope)
+            found = queries.find_runs(
+                self.database, query, sort=sort, limit=limit, scope=self.scope
+            )
+            return [run for run in found if value_at(run, KEYS["uid"]) not in deleted]
         queries.conditions_of(query)
         queries.safe_key(sort.lstrip("-"))
-        uids = reversed(journal_uids(self.project.root))
-        found = (record_of(self._journals / uid) for uid in uids)
-        return _select(filter(None, found), query, sort, limit)
+        uids = [uid for uid in reversed(journal_uids(self.project.root)) if uid not in deleted]
+        records = (record_of(self._journals / uid) for uid in uids)
+        return _select(filter(None, records), query, sort, limit)
 
     def run(self, run: int | str) -> RunView:
         """Return one run by its number, its identifier, or the name of a cell: its newest run.
@@ -188,9 +213,30 @@ class Catalog:
         return self._journals / (uid if UID.fullmatch(uid) else "none")
 
     def _find(self, run: int | str) -> dict[str, Any] | None:
-        """Return the record of a run by its number or its identifier; None if there is none."""
+        """Return the record of a run by its number or its identifier; None if there is none.
+
+        Raises
+        ------
+        UnknownRunError
+            If it is another project's, or was deleted.
+        """
         stored = queries.find_run(self.database, run) if self.database is not None else None
+        uid = str(run) if stored is None else str(value_at(stored, KEYS["uid"]))
+        deleted = self._tombstone(uid)
+        if deleted is None and stored is None and self.database is not None and is_run(str(run)):
+            deleted = find_deleted(self.database, run)
+        if deleted is not None:
+            raise DeletedRunError(deleted)
+        if stored is not None and not self.scope.holds(stored):
+            command = f"factbook show {run} --all-projects"
+            owner = value_at(stored, PROJECT) or "another one"
+            message = f"run {run} is of project {owner!r}, not of {self.scope.name!r}; {command}"
+            raise UnknownRunError(message, command=command)
         return stored or record_of(self._journal_of(str(run)))
+
+    def _tombstone(self, uid: str) -> Tombstone | None:
+        """Return what was noted here of a run that was deleted."""
+        return read_tombstone(self.project.root, uid) if UID.fullmatch(uid) else None
 
     def _record(self, run: int | str) -> dict[str, Any]:
         if (found := self._find(run)) is not None:
@@ -303,10 +349,22 @@ class Catalog:
         name, recorded = run.key, run.output.get("path")
         if not recorded:
             raise MissingInputsError(f"run {name} made no dataset: it is {run.status}")
-        path = self.project.root / str(recorded)
+        root = self.project.root
+        if not self._journal_of(run.uid).is_dir():  # made elsewhere: by a clone on this host?
+            root = Path(str(run.facts.get("root") or root))
+        path = root / str(recorded)
         if not path.is_dir():
-            raise MissingInputsError(f"the dataset of run {name} is gone from {path}")
+            raise self._gone(run, path)
         return path
+
+    def _gone(self, run: RunView, path: Path) -> MissingInputsError:
+        """Return the error that says where a run's dataset is no more, and why if that is known."""
+        note = read_json(self._journal_of(run.uid) / REMOVED)
+        if note is None:
+            return MissingInputsError(f"the dataset of run {run.key} is gone from {path}")
+        command = f"factbook run {shlex.quote(run.cell)}"
+        how = f"was removed by {note.get('by')} at {note.get('removed')}"
+        return MissingInputsError(f"the dataset of run {run.key} {how}; {command}", command=command)
 
     def dataset(self, of: str | int | RunView) -> xr.Dataset:
         """Open the current dataset of a cell, or the dataset of any run, lazily.
@@ -358,7 +416,9 @@ class Catalog:
         return self.project.plan(targets, **options)
 
 
-def open_catalog(path: Path | str | None = None, url: str | None = None) -> Catalog:
+def open_catalog(
+    path: Path | str | None = None, url: str | None = None, *, all_projects: bool = False
+) -> Catalog:
     """Open the catalog of a project.
 
     Parameters
@@ -368,6 +428,10 @@ def open_catalog(path: Path | str | None = None, url: str | None = None) -> Cata
     url : str, optional
         A MongoDB URL, or ``off`` for the journals alone; by default ``$FACTBOOK_MONGO``, else the
         embedded server, which is started if need be.
+    all_projects : bool
+        Whether runs of every project are found, where several share the database. Otherwise they
+        are those that name this project, and those whose journals are in its folder. Runs that
+        name none belong to the project that first used the database.
 
     Returns
     -------
@@ -382,13 +446,25 @@ def open_catalog(path: Path | str | None = None, url: str | None = None) -> Cata
     project = open_project(path)
     try:
         name = project.declaration.project.database
-        database = connect(project.root, url, name=name)
-        scope = EVERYTHING
-        if database is not None and (url or os.environ.get(URL_VARIABLE)):  # perhaps a shared one
-            scope = enter(database, project.declaration.name)
-        return Catalog(project, database, scope=scope)
+        found = Catalog(project, connect(project.root, url, name=name))
+        return found if all_projects else scoped(found, url)
     except DatabaseError as error:
         return Catalog(project, None, str(error))
+
+
+def scoped(catalog: Catalog, url: str | None = None) -> Catalog:
+    """Return a catalog that finds the runs of its own project, as it is declared now.
+
+    Raises
+    ------
+    DatabaseError
+        If the database is away.
+    """
+    if catalog.database is None:
+        return catalog
+    is_shared = bool(url or os.environ.get(URL_VARIABLE))
+    scope = scope_of(catalog.project, catalog.database, is_shared=is_shared)
+    return replace(catalog, scope=scope)
 
 
 def _all_names(stages: Any) -> Any:

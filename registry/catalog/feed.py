@@ -108,8 +108,9 @@ class RunFeed:
     # -- from MongoDB -----------------------------------------------------------------------
 
     def _read_database(self, database: Database, progress: Callable[[int], None]) -> bool:
+        scope = self.catalog.scope
         if not self._is_filled:
-            for part in queries.each_run(database, FIELDS):
+            for part in queries.each_run(database, FIELDS, scope=scope):
                 self._take(part)
                 progress(len(self.runs))
                 if self.is_partial:
@@ -117,7 +118,7 @@ class RunFeed:
             return True
         changed = self._take(queries.runs_by_number(database, self._open(), FIELDS))
         newest = max(map(_start, self.runs.values()), default=datetime.now(UTC))
-        for part in queries.each_run(database, FIELDS, newest - _OVERLAP):
+        for part in queries.each_run(database, FIELDS, newest - _OVERLAP, scope):
             changed |= self._take(part)
         changed |= self._read_ahead(database)
         return self._reconcile(database) or changed
@@ -165,7 +166,7 @@ class RunFeed:
         difference = queries.count_runs(database) - len(self.runs)
         if difference == self._difference or self.is_partial:
             return False
-        numbers = queries.run_numbers(database)
+        numbers = queries.run_numbers(database, self.catalog.scope)
         removed = self.runs.keys() - numbers
         for number in removed:
             self._keep(number, None)

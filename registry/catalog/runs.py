@@ -24,6 +24,7 @@ KEYS = {
     "started": "start_time",
     "stopped": "stop_time",
     **{name: f"info.factbook.{name}" for name in ("uid", "cell", "stage", "host", "fingerprint")},
+    "project": "info.factbook.project",
 }
 """What a column of a table of runs is called in Sacred's record."""
 
@@ -64,6 +65,8 @@ class RunView:
         Of the task.
     inputs, output, overrides : mapping
         See the README, ``info.factbook``.
+    project : str
+        The name that its project had; "" for records that another Sacred client made.
     facts : mapping
         What stands under ``info.factbook``: all of it in :meth:`Catalog.run`; in a list without
         the packages.
@@ -86,6 +89,7 @@ class RunView:
     inputs: Mapping[str, Any] = field(default_factory=dict)
     output: Mapping[str, Any] = field(default_factory=dict)
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    project: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -119,6 +123,7 @@ class RunView:
             inputs=_mapping(facts.get("inputs")),
             output=_mapping(facts.get("output")),
             overrides=_mapping(facts.get("overrides")),
+            project=str(facts.get("project", "")),
             facts=facts,
         )
 
@@ -129,7 +134,7 @@ class RunView:
 
     def row(self) -> dict[str, Any]:
         """Return the run as one flat row; configuration and result by dotted keys."""
-        row = {name: getattr(self, name) for name in COLUMNS}
+        row = {name: getattr(self, name) for name in (*COLUMNS, "project")}
         for group in ("config", "result"):
             row |= {f"{group}.{key}": value for key, value in flat(getattr(self, group))}
         return row

@@ -12,6 +12,7 @@ from typing import Any
 
 from registry.mongo.database import Database, DuplicateError, errors
 from registry.mongo.documents import MetricDocument, StoredFile, documents
+from registry.mongo.queries import enter
 from registry.record.journal import Journal
 
 _CHUNK = 255 * 1024  # bytes, GridFS's own
@@ -138,6 +139,8 @@ class _Storing:
         """Insert the run as running, under the next free number, or find that somebody else did."""
         self.sent.fields, self.sent.points = {}, {}  # new here, or removed by somebody
         first = {**run, "status": "RUNNING" if self.journal.start_time else "QUEUED"}
+        if project := self.journal.facts.get("project"):
+            enter(self.database, str(project))
         for name in ("stop_time", "fail_trace"):  # stored last, when everything else is stored
             first.pop(name, None)
         number = self._last_number()

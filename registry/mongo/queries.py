@@ -13,6 +13,7 @@ from registry.mongo.database import INDEXED, Database, errors, plain_document
 
 COLLECTION = "factbook.projects"
 PROJECT = "info.factbook.project"
+_UID = "info.factbook.uid"
 
 _FACTS = (
     *("uid", "experiment", "cell", "stage", "stage_version", "fingerprint", "overrides"),
@@ -43,33 +44,54 @@ class Scope:
     ----------
     name : str
         Of the project; "" for all runs, whatever their project.
-    others : tuple of str or None
-        The other projects, if this one has adopted the runs that name none: those of other
-        clients of Sacred, and those from before projects had names. None if another one has.
+    adopts : bool
+        Whether runs that name no project are its own: those of other clients of Sacred, and those
+        from before projects had names.
+    recorded : frozenset of str
+        Identifiers of runs that are its own, and name another project: it had another name then.
     """
 
     name: str = ""
-    others: tuple[str, ...] | None = ()
+    adopts: bool = False
+    recorded: frozenset[str] = frozenset()
 
     def holds(self, record: Mapping[str, Any]) -> bool:
         """Whether a document of ``runs`` is one of the project's."""
-        project = ((record.get("info") or {}).get("factbook") or {}).get("project")
-        return project == self.name if self.others is None else project not in self.others
+        project = value_at(record, PROJECT)
+        return (
+            project == self.name
+            or not self.name
+            or (self.adopts and _is_nameless(project))
+            or value_at(record, _UID) in self.recorded
+        )
 
     def conditions(self) -> dict[str, Any]:
         """Return what MongoDB is asked for, beside all else."""
-        if self.others is None:
-            return {PROJECT: self.name}
-        return {PROJECT: {"$nin": list(self.others)}} if self.others else {}
+        own: list[dict[str, Any]] = [{PROJECT: self.name}]
+        if self.adopts:
+            own += [{PROJECT: None}, {PROJECT: {"$gte": "/", "$lt": "0"}}]
+        if self.recorded:
+            own.append({_UID: {"$in": sorted(self.recorded)}})
+        return {"$or": own} if self.name else {}
 
 
 EVERYTHING = Scope()
 
 
-def enter(database: Database, name: str) -> Scope:
-    """Enter a project into the list that a database keeps, and return its runs.
+def _is_nameless(project: Any) -> bool:
+    """Whether a record names no project; in those from before there were names stood a folder."""
+    return project is None or (isinstance(project, str) and project.startswith("/"))
 
-    The first project that is entered adopts the runs that name no project, once and for all.
+
+def enter(database: Database, name: str) -> tuple[str, set[str]]:
+    """Enter a project into the list that a database keeps.
+
+    The first project that is entered adopts the runs that name none, once and for all.
+
+    Returns
+    -------
+    tuple of str and set of str
+        The project that has adopted those runs, and all that are known.
 
     Raises
     ------
@@ -78,13 +100,11 @@ def enter(database: Database, name: str) -> Scope:
     """
     projects = database.collection(COLLECTION)
     with errors(database.address):
-        if projects.find_one({"_id": name}) is None:
-            adopts = projects.find_one({"adopts": True}) is None
-            projects.update_one({"_id": name}, {"$set": {"adopts": adopts}}, upsert=True)
-        known = list(projects.find({}))
-    adopting = min((entry["_id"] for entry in known if entry.get("adopts")), default=name)
-    others = tuple(sorted(str(entry["_id"]) for entry in known if entry["_id"] != name))
-    return Scope(name, others if adopting == name else None)
+        known = {str(entry["_id"]): bool(entry.get("adopts")) for entry in projects.find({})}
+        if name not in known or not any(known.values()):
+            known[name] = not any(known.values())
+            projects.update_one({"_id": name}, {"$set": {"adopts": known[name]}}, upsert=True)
+    return min((each for each, adopts in known.items() if adopts), default=name), set(known)
 
 
 def find_runs(
@@ -138,13 +158,17 @@ def find_runs(
 
 
 def each_run(
-    database: Database, fields: Sequence[str], since: datetime | None = None
+    database: Database,
+    fields: Sequence[str],
+    since: datetime | None = None,
+    scope: Scope = EVERYTHING,
 ) -> Iterator[list[dict[str, Any]]]:
     """Yield all runs, or those that started since a moment, many at once, in no order.
 
-    See :func:`find_runs` for fields and errors.
+    See :func:`find_runs` for fields, scope and errors.
     """
     query = {} if since is None else {"start_time": {"$gte": since}}
+    query |= scope.conditions()
     with errors(database.address):
         cursor = database.runs.find(query, _projection(fields)).batch_size(_BATCH)
         while part := list(islice(cursor, _BATCH)):
@@ -162,7 +186,7 @@ def runs_by_number(
     return found
 
 
-def run_numbers(database: Database) -> set[Any]:
+def run_numbers(database: Database, scope: Scope = EVERYTHING) -> set[Any]:
     """Return the numbers of all runs, which takes the embedded server 2 s for 10,000.
 
     Raises
@@ -171,7 +195,8 @@ def run_numbers(database: Database) -> set[Any]:
         If the database is away.
     """
     with errors(database.address):
-        return {plain_document(run["_id"]) for run in database.runs.find({}, {"_id": 1})}
+        found = database.runs.find(scope.conditions(), {"_id": 1})
+        return {plain_document(run["_id"]) for run in found}
 
 
 def count_runs(database: Database) -> int:
@@ -195,7 +220,7 @@ def find_run(database: Database, run: int | str) -> dict[str, Any] | None:
         If the database is away.
     """
     number = int(run) if isinstance(run, int) or run.isdecimal() else None
-    query = {"_id": number} if number is not None else {"info.factbook.uid": str(run)}
+    query = {"_id": number} if number is not None else {_UID: str(run)}
     with errors(database.address):
         found = database.runs.find_one(query)
     return None if found is None else dict(plain_document(found))
@@ -270,7 +295,7 @@ def _find(
 ) -> list[dict[str, Any]]:
     first = "start_time" if "start_time" in conditions else None
     # The embedded server takes the first condition that has an index.
-    order = [first, "_id", "info.factbook.uid", *INDEXED]
+    order = [first, "_id", _UID, *INDEXED]
     query = {name: conditions[name] for name in order if name in conditions} | conditions
     cursor = database.runs.find(query, _projection([*fields, key] if fields else []))
     if limit:

@@ -125,7 +125,7 @@ def test_threads_share_one_catalog(project: Project, monkeypatch: pytest.MonkeyP
     from dashboards.server import connection as module
 
     real = module.open_catalog
-    monkeypatch.setattr(module, "open_catalog", lambda *a: opened.append(1) or real(*a))
+    monkeypatch.setattr(module, "open_catalog", lambda *a, **k: opened.append(1) or real(*a, **k))
     connection = Connection(project.root, "off")
     threads = [threading.Thread(target=connection.catalog) for _ in range(8)]
     for thread in threads:

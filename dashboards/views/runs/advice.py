@@ -7,7 +7,7 @@ import shlex
 from dataclasses import dataclass
 
 from dashboards.views.runs.runs import QueryError
-from registry.catalog.access import Catalog, UnknownRunError
+from registry.catalog.access import Catalog, DeletedRunError, UnknownRunError
 from registry.catalog.notes import NoteError
 from registry.declare.declaration import PROJECT_VARIABLE
 from registry.declare.declared import SelectionError
@@ -93,7 +93,9 @@ def advise(error: Exception, cell: str = "") -> Advice:
         return Advice("No project here", reason, (f"export {PROJECT_VARIABLE}=FOLDER",))
     if isinstance(error, UnknownRunError):
         title = "Run numbers are not available now" if error.is_away else "No such run"
-        return Advice(title, reason, ("factbook runs",))
+        if isinstance(error, DeletedRunError):
+            title = "This run was deleted"
+        return Advice(title, reason, (error.command or "factbook runs",))
     others: tuple[tuple[type[Exception], str, tuple[str, ...]], ...] = (
         (StoreError, "The dataset is damaged", again),
         (SchemaError, "The dataset has another version", run),

@@ -25,14 +25,22 @@ from registry.mongo.database import connect
 from registry.mongo.projector import sync as sync_journals
 from registry.suggest import nearest
 from registry.terminal import count, duration, err, exact, out, print_table, text_of
+from registry.upkeep.deletion import finish_deletions
 
 CONSOLE_LINES = 40
 
 
-def _catalog() -> Catalog:
-    catalog = open_catalog()
+all_projects_option = click.option(
+    "--all-projects", is_flag=True, help="Look in every project that shares the database."
+)
+
+
+def catalog_here(all_projects: bool = False) -> Catalog:
+    """Open the catalog of the current project for a command, with all that its journals have."""
+    catalog = open_catalog(all_projects=all_projects)
     click.get_current_context().call_on_close(catalog.close)
     os.chdir(catalog.project.root)
+    finish_deletions(catalog.project)
     if catalog.trouble:
         err.print(f"{escape(catalog.trouble)}; reading the journals instead", style="yellow")
     elif catalog.database is not None:
@@ -66,6 +74,7 @@ def _filter(text: str) -> tuple[str, Any]:
     help="How many; 0 for all.",
 )
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV with all columns.")
+@all_projects_option
 def runs(
     experiment: str | None,
     stage: str | None,
@@ -74,9 +83,10 @@ def runs(
     sort: str,
     limit: int,
     as_csv: bool,
+    all_projects: bool,
 ) -> None:
     """List runs; of one EXPERIMENT or cell if it is named."""
-    catalog = _catalog()
+    catalog = catalog_here(all_projects)
     try:
         found = catalog.runs(
             experiment=experiment,
@@ -97,7 +107,11 @@ def runs(
         err.print(escape(f"No runs match{hint}"))
         return
     columns = ("run", "cell", "stage", "status", "started", "took", "result")
-    print_table(columns, map(_run_row, found))
+    if all_projects:
+        rows = ((view.project, *_run_row(view)) for view in found)
+        print_table(("project", *columns), rows)
+    else:
+        print_table(columns, map(_run_row, found))
 
 
 def _run_row(view: RunView) -> tuple[Any, ...]:
@@ -121,12 +135,13 @@ def _write_csv(rows: list[dict[str, Any]]) -> None:
 @click.argument("run")
 @click.option("--console", "whole_console", is_flag=True, help="Print all that the run printed.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def show(run: str, whole_console: bool, as_json: bool) -> None:
+@all_projects_option
+def show(run: str, whole_console: bool, as_json: bool, all_projects: bool) -> None:
     """Show one run: what it is, its configuration, result and console.
 
     RUN is its number, its identifier, or the name of a cell for its newest run.
     """
-    catalog = _catalog()
+    catalog = catalog_here(all_projects)
     view = catalog.run(run)
     if as_json:
         click.echo(json.dumps({**view.row(), "facts": view.facts}, indent=2, default=str))
@@ -155,6 +170,7 @@ def _print_facts(view: RunView) -> None:
     )
     facts = {
         "run": f"{view.id or '(not in MongoDB)'}  {view.uid}",
+        "project": view.project,
         "cell": view.cell,
         "stage": view.stage,
         "status": view.status,
@@ -170,12 +186,13 @@ def _print_facts(view: RunView) -> None:
 @click.command(context_settings=HELP)
 @click.argument("left")
 @click.argument("right")
-def diff(left: str, right: str) -> None:
+@all_projects_option
+def diff(left: str, right: str, all_projects: bool) -> None:
     """Compare two runs: configuration, result, inputs, packages, code.
 
     LEFT and RIGHT are runs as for `factbook show`.
     """
-    catalog = _catalog()
+    catalog = catalog_here(all_projects)
     first, second = catalog.run(left), catalog.run(right)
     for title, *sides in (
         ("configuration", first.config, second.config),
@@ -198,13 +215,15 @@ def diff(left: str, right: str) -> None:
 
 @click.command(context_settings=HELP)
 @click.argument("name")
-def path(name: str) -> None:
+@all_projects_option
+def path(name: str, all_projects: bool) -> None:
     """Print the folder of a dataset.
 
     NAME is a cell, for its current dataset, or the number or identifier of a run.
     `xr.open_dataset` opens it.
     """
-    click.echo(_catalog().path(name) if is_run(name) else project_here().current(name))
+    where = catalog_here(all_projects).path(name) if is_run(name) else project_here().current(name)
+    click.echo(where)
 
 
 @click.command(context_settings=HELP)
@@ -262,7 +281,8 @@ def mongo_uri(ctx: click.Context) -> None:
 @click.option("--port", default=8501, show_default=True, help="0 for any free port.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--browser", is_flag=True, help="Open a browser.")
-def dashboard(port: int, host: str, browser: bool) -> None:
+@all_projects_option
+def dashboard(port: int, host: str, browser: bool, all_projects: bool) -> None:
     """Serve the dashboard until interrupted."""
     found = importlib.util.find_spec("dashboards")
     if importlib.util.find_spec("streamlit") is None or found is None or not found.origin:
@@ -282,4 +302,6 @@ def dashboard(port: int, host: str, browser: bool) -> None:
     arguments = [f"--{key}={value}" for key, value in options.items()]
     command = [sys.executable, "-m", "streamlit", "run", str(app), *arguments]
     environment = {**os.environ, "FACTBOOK_PROJECT": str(project.root)}
+    if all_projects:
+        environment["FACTBOOK_ALL_PROJECTS"] = "1"
     os.execve(sys.executable, command, environment)  # so that a signal reaches the server itself

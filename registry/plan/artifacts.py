@@ -34,6 +34,7 @@ from registry.store.durable import (
     locked,
     read_json,
     sync,
+    whole_file,
     write_json,
 )
 from registry.store.manifest import MANIFEST, Provenance, file_faults
@@ -54,6 +55,9 @@ RECORD_KEYS = {entry.name for entry in dataclasses.fields(Earlier)}
 
 MOST_TIMED = 500
 """Earlier tasks of an experiment whose durations are read; the other cells go by their median."""
+
+ATTEMPTS = "attempts"
+PARTIAL = "partial"
 
 HOLDER = "holder"
 """File of a partial folder that names the run that it belongs to."""
@@ -115,12 +119,7 @@ class ExperimentStore:
 
     def last_attempt(self, experiment: str, fingerprint: str) -> str:
         """Return the identifier of a task's last run, which begins with the time; "" for none."""
-        path = f"{self.root}/{experiment}/{fingerprint}/attempts"
-        try:
-            with open(path, encoding="utf-8", errors="replace") as file:
-                return (file.read().split() or [""])[-1]
-        except OSError:
-            return ""
+        return (read_attempts(f"{self.root}/{experiment}/{fingerprint}") or [""])[-1]
 
     def history(self, experiment: str) -> dict[str, list[Earlier]]:
         """Return the tasks that were started for each cell of an experiment, oldest first."""
@@ -217,9 +216,68 @@ class ExperimentStore:
             with _exclusive(folder):
                 if not (folder / "task.json").exists():
                     write_json(folder / "task.json", dict(task))
-                append_line(folder / "attempts", uid)
+                append_line(folder / ATTEMPTS, uid)
             origin = {"inputs": dict(inputs or {}), "sources": sources}
-            return Attempt(folder, uid, origin, lambda run: self._read_status(run) == "RUNNING")
+            return Attempt(folder, uid, origin, self._is_running)
+
+    def remove_run(self, folder: Path) -> None:
+        """Remove the dataset of a run; killed in between, it is whole or gone.
+
+        If it is the current one of its task, the task has none then.
+        """
+        with _exclusive(folder.parent):
+            if _current_run(folder.parent) == folder.name:
+                (folder.parent / "current").unlink()
+            _remove(folder)
+
+    def forget_run(self, folder: Path) -> None:
+        """Remove the dataset of a run, and the run from the attempts at its task.
+
+        If it was the current one, the newest whole one before it is current again. The folder
+        need not be there: a removal that was cut short is finished.
+        """
+        task = folder.parent
+        with _exclusive(task):
+            attempts = read_attempts(task)
+            others = [run for run in attempts if run != folder.name]
+            if _current_run(task) == folder.name:
+                whole = [run for run in others if (task / run / MANIFEST).exists()]
+                publish(task / whole[-1]) if whole else (task / "current").unlink()
+            _remove(folder)
+            if others != attempts:
+                with whole_file(task / ATTEMPTS) as temporary:
+                    temporary.write_text("".join(f"{run}\n" for run in others), encoding="utf-8")
+
+    def remove_partials(self, folder: Path, resumable: bool = True) -> None:
+        """Remove from a task's folder what runs that are over have left, and temporary files.
+
+        Parameters
+        ----------
+        folder : Path
+            The task's folder.
+        resumable : bool
+            Whether what the next attempt could resume is removed too.
+        """
+        with _exclusive(folder):
+            _remove_abandoned(folder, self._is_running)
+            partial = folder / PARTIAL
+            if resumable and partial.is_dir():
+                held = _lock(partial, self._is_running)
+                if held is not None:
+                    os.close(held)
+                    _remove(partial)
+
+    def _is_running(self, run: str) -> bool:
+        return self._read_status(run) == "RUNNING"
+
+
+def read_attempts(task: str | Path) -> list[str]:
+    """Return the identifiers of the runs that began at a task, by its folder, oldest first."""
+    try:
+        with open(f"{task}/{ATTEMPTS}", encoding="utf-8", errors="replace") as file:
+            return file.read().split()
+    except OSError:
+        return []
 
 
 def _output_state(folder: str, run: str, verify: bool) -> TaskState:
@@ -308,7 +366,7 @@ class Attempt:
     @property
     def is_shared(self) -> bool:
         """Whether what this attempt leaves can be resumed."""
-        return self.partial.name == "partial"
+        return self.partial.name == PARTIAL
 
     def __enter__(self) -> Attempt:
         return self
@@ -397,7 +455,7 @@ def _claim(
     folder: Path, uid: str, origin: Mapping[str, Any], is_running: Callable[[str], bool]
 ) -> tuple[Path, int | None]:
     """Lock the partial folder, emptied if it came from elsewhere, or else a private one."""
-    partial = folder / "partial"
+    partial = folder / PARTIAL
     held = _lock(partial, is_running)
     if held is None:
         partial = folder / f"partial-{uid}"
@@ -457,6 +515,7 @@ def _remove(partial: Path) -> None:
     discarded = partial.with_name(f"partial-discarded-{secrets.token_hex(4)}")
     with suppress(FileNotFoundError):  # somebody who found it abandoned was quicker
         os.rename(partial, discarded)
+        sync(partial.parent)
     shutil.rmtree(discarded, ignore_errors=True)
 
 

@@ -166,6 +166,23 @@ class Project:
         tables.pop("suites", None)
         return expand(validate_tables(tables, path))
 
+    def declared_fingerprints(self) -> tuple[dict[str, str], set[str]]:
+        """Return the fingerprints of all cells and resources as they are declared, by name.
+
+        Returns
+        -------
+        dict and set of str
+            The fingerprints; and the cells whose fingerprints nobody knows now, because data that
+            they rest on cannot be read.
+        """
+        cells = self.graph.cells
+        identities = self._identities(self.graph, cells)
+        unreadable = {name for name, identity in identities.items() if identity is None}
+        for cell in cells.values():  # each after those that it needs
+            if unreadable.intersection(cell.needs.values()):
+                unreadable.add(cell.name)
+        return fingerprints(self.graph, cells, identities), unreadable & cells.keys()
+
     def fingerprints(self, graph: Graph, name: str) -> dict[str, str]:
         """Return the fingerprints of a cell and of all that it rests on, by name."""
         return fingerprints(graph, [name], self._identities(graph, [name]))

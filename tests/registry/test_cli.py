@@ -35,6 +35,8 @@ COMMANDS = (
     "diff",
     "path",
     "sync",
+    "gc",
+    "delete",
     "mongo",
     "mongo start",
     "mongo stop",

@@ -1,0 +1,176 @@
+"""``factbook gc`` and ``delete``: what would go is shown, and goes if asked."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import click
+from rich.markup import escape
+
+from registry.catalog.access import DeletedRunError
+from registry.commands.records import catalog_here
+from registry.commands.tasks import HELP, project_here
+from registry.terminal import count, duration, out, print_table
+from registry.upkeep.deletion import Deletion, DeletionError, delete_run, plan_deletion
+from registry.upkeep.garbage import KINDS, Garbage, find_garbage, remove_garbage
+
+MOST_LISTED = 40
+_AGE = re.compile(r"(\d{1,6})\s*(min|h|d|w)")
+_UNITS = {"min": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+class _Age(click.ParamType[timedelta]):
+    """A span of time: ``30d``, ``12h``, ``2w``, ``90min``."""
+
+    name = "age"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> timedelta:
+        if isinstance(value, timedelta):
+            return value
+        found = _AGE.fullmatch(str(value).strip())
+        if found is None:
+            self.fail(f"{value!r}; expected a number and min, h, d or w, as 30d", param, ctx)
+        return timedelta(**{_UNITS[found[2]]: int(found[1])})
+
+
+@click.command(context_settings=HELP)
+@click.option(
+    "--older-than",
+    type=_Age(),
+    default=timedelta(0),
+    metavar="AGE",
+    help="Keep what is younger: 30d, 12h, 2w.",
+)
+@click.option(
+    "--keep",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Keep the newest N datasets of each cell.",
+)
+@click.option("--yes", is_flag=True, help="Remove it; otherwise it is only shown.")
+def gc(older_than: timedelta, keep: int, yes: bool) -> None:
+    """Show what nothing refers to, and how large it is, or remove it.
+
+    Old datasets, what dead runs have left to be resumed, temporary files, room that dead journals
+    hold back, logs. Never the current dataset of a cell as it is declared, nor what that, or a run
+    that runs now, was made from. Records stay.
+    """
+    project = project_here()
+    garbage = find_garbage(project, older_than, keep)
+    if not garbage:
+        out.print("nothing to remove")
+        return
+    _print_garbage(garbage)
+    total = f"{count(len(garbage), 'item')}, {size_text(sum(each.size for each in garbage))}"
+    if not yes:
+        again = " ".join(["factbook gc", *_options(), "--yes"])
+        out.print(f"\n{total}; nothing was removed; {again} removes it")
+        return
+    removed = list(remove_garbage(project, garbage))
+    kept = f"; {count(len(garbage) - len(removed), 'item')} in use by now"
+    freed = size_text(sum(each.size for each in removed))
+    some_kept = kept * (len(removed) < len(garbage))
+    out.print(f"\nremoved {count(len(removed), 'item')}, {freed}{some_kept}")
+
+
+@click.command(context_settings=HELP)
+@click.argument("run")
+@click.option(
+    "--even-if-needed", is_flag=True, help="Delete it also if a declared cell needs its dataset."
+)
+@click.option("--yes", is_flag=True, help="Delete it; otherwise what would go is only shown.")
+def delete(run: str, even_if_needed: bool, yes: bool) -> None:
+    """Show what a run holds and what depends on it, or delete it.
+
+    Its record and its dataset go together. RUN is as for `factbook show`. What a declared cell
+    needs is refused: its current dataset, or what that was made from. `show` says afterwards what
+    was deleted, when, and what makes it again.
+    """
+    catalog = catalog_here()
+    try:
+        deletion = plan_deletion(catalog, run)
+    except DeletedRunError as error:
+        out.print(escape(error.tombstone.told))
+        return
+    _print_deletion(deletion)
+    if deletion.needed and not even_if_needed:
+        command = f"factbook delete {shlex.quote(run)} --even-if-needed"
+        raise DeletionError(
+            f"the dataset is {deletion.needed}; nothing was deleted; {command}", command=command
+        )
+    if not yes:
+        words = ["factbook delete", shlex.quote(run), *["--even-if-needed"] * even_if_needed]
+        out.print(f"\nnothing was deleted; {escape(' '.join(words))} --yes deletes it")
+        return
+    delete_run(catalog, deletion)
+    again = deletion.tombstone.command
+    out.print(escape(f"\ndeleted run {deletion.tombstone.uid}; {again} makes it again"))
+
+
+def _print_deletion(deletion: Deletion) -> None:
+    tombstone, holding = deletion.tombstone, deletion.holding
+    facts = {
+        "run": tombstone.uid,
+        "cell": tombstone.cell,
+        "status": tombstone.status,
+        "started": tombstone.started,
+        "dataset": f"{holding.folder}  {size_text(holding.size)}" if holding else "",
+    }
+    print_table(("", ""), ((key, value) for key, value in facts.items() if value))
+    if deletion.readers:
+        out.print("\n[bold]made from its dataset[/bold]")
+        rows = (
+            (each.cell, each.run, "current" if each.is_current else "") for each in deletion.readers
+        )
+        print_table(("cell", "run", ""), rows)
+
+
+def _options() -> Sequence[str]:
+    """Return the options of the command that was typed, without ``--yes``."""
+    given = click.get_current_context().params
+    age: timedelta = given["older_than"]
+    minutes = int(age.total_seconds() // 60)
+    span = f"{minutes // 1440}d" if minutes % 1440 == 0 else f"{minutes}min"
+    return (
+        *([f"--older-than {span}"] if minutes else []),
+        *([f"--keep {given['keep']}"] if given["keep"] else []),
+    )
+
+
+def _print_garbage(garbage: Sequence[Garbage]) -> None:
+    listed = [each for each in garbage if each.kind in ("dataset", "partial")][:MOST_LISTED]
+    if listed:
+        rows = (_row(each) for each in listed)
+        print_table(("what", "of", "run", "age", "size", "because"), rows)
+        out.print()
+    print_table(("what", "how many", "size"), _sums(garbage))
+
+
+def _row(garbage: Garbage) -> tuple[str, ...]:
+    age = duration((datetime.now(UTC) - garbage.made).total_seconds())
+    run = garbage.path.name if garbage.kind == "dataset" else ""
+    return garbage.kind, garbage.what, run, age, size_text(garbage.size), garbage.why
+
+
+def _sums(garbage: Iterable[Garbage]) -> list[tuple[str, str, str]]:
+    numbers: Counter[str] = Counter()
+    sizes: Counter[str] = Counter()
+    for each in garbage:
+        numbers[each.kind] += 1
+        sizes[each.kind] += each.size
+    return [(k, f"{numbers[k]:,}", size_text(sizes[k])) for k in KINDS if numbers[k]]
+
+
+def size_text(size: float) -> str:
+    """Return a number of bytes for people: ``1.2 GB``."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"

@@ -1,0 +1,161 @@
+"""What is garbage, and what never is."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from registry.catalog.access import open_catalog
+from registry.plan.project import MissingInputsError, Project, open_project
+from registry.record.journal import journal_root
+from registry.upkeep.garbage import Garbage, find_garbage, remove_garbage
+from tests.registry.lab.project import edit
+from tests.registry.upkeep.conftest import datasets, run
+
+FACTOR = "}\n\n[experiments.mean]"
+
+
+def with_factor(root: Path, factor: float) -> Project:
+    """Declare another factor of `twice`."""
+    text = (root / "experiments.toml").read_text()
+    head, _, rest = text.partition("[experiments.twice]")
+    _, _, rest = rest.partition("[experiments.mean]")
+    stage = 'stage = "tests.registry.lab.scale"\nneeds = { numbers = "few" }\n'
+    twice = f"[experiments.twice]\n{stage}config = {{ factor = {factor} }}\n\n"
+    (root / "experiments.toml").write_text(f"{head}{twice}[experiments.mean]{rest}")
+    return open_project(root)
+
+
+def removed(project: Project, **how: object) -> list[Garbage]:
+    garbage = find_garbage(project, **how)  # type: ignore[arg-type]
+    gone = list(remove_garbage(project, garbage))
+    assert gone == garbage
+    assert find_garbage(project, **how) == []  # type: ignore[arg-type]
+    return gone
+
+
+def test_nothing_is_garbage_of_a_project_that_has_run(fresh: Path) -> None:
+    run(fresh)
+    assert find_garbage(open_project(fresh)) == []
+
+
+def test_superseded_and_former_datasets_go_and_what_is_needed_stays(fresh: Path) -> None:
+    first = run(fresh, "pair")
+    again = run(fresh, "twice", force=True)
+    project = open_project(fresh)
+    assert find_garbage(project) == [], "the first `twice` is what `mean` was made from"
+    last = run(fresh, "twice", force=True)
+    [garbage] = find_garbage(project)
+    assert (garbage.kind, garbage.what, garbage.why) == ("dataset", "twice", "superseded")
+    assert garbage.path.name == again["twice"]
+    assert garbage.size > 1000
+    changed = with_factor(fresh, 5.0)
+    now = run(fresh, "pair")
+    found = {each.path.name: each.why for each in find_garbage(changed)}
+    former = "of a former configuration"
+    assert found == {
+        again["twice"]: "superseded",
+        first["twice"]: "superseded",
+        last["twice"]: former,
+        first["mean"]: former,
+    }
+    removed(changed)
+    assert datasets(changed) == set(now.values())
+    statuses = {task.name: str(task.state.status) for task in changed.plan(["pair"]).tasks}
+    assert set(statuses.values()) == {"complete"}
+    with open_catalog(fresh, "off") as catalog:
+        assert len(catalog.runs()) == 6, "records stay"
+        with pytest.raises(MissingInputsError, match="was removed by factbook gc at 20") as told:
+            catalog.path(first["mean"])
+        assert told.value.command == "factbook run mean"
+    assert "its output is gone" in with_factor(fresh, 2.0).plan(["pair"]).task("twice").reason
+    run(fresh, "pair")
+
+
+def test_what_is_young_or_among_the_newest_is_kept_with_all_behind_it(fresh: Path) -> None:
+    runs = [run(with_factor(fresh, factor).root, "pair") for factor in (1.0, 2.0, 3.0, 4.0)]
+    project = open_project(fresh)
+    assert find_garbage(project, older_than=timedelta(hours=1)) == []
+    assert find_garbage(project, keep=4) == []
+    kept = {uid for each in runs[2:] for uid in each.values()}
+    removed(project, keep=2)
+    assert datasets(project) == kept
+    text = (fresh / "experiments.toml").read_text()
+    (fresh / "experiments.toml").write_text(text.partition("[experiments.twice]")[0])
+    found = find_garbage(open_project(fresh))
+    assert {each.path.name for each in found} == kept
+    assert {each.why for each in found} == {"declared no more"}
+
+
+def test_datasets_of_data_that_is_away_are_kept(fresh: Path) -> None:
+    edit(fresh, "values = [1, 2, 3.5]", 'file = "numbers.txt"')
+    numbers = fresh / "numbers.txt"
+    numbers.write_text("1 2 3.5")
+    run(fresh, "pair")
+    numbers.rename(fresh / "away.txt")
+    assert find_garbage(open_project(fresh)) == []
+
+
+def test_a_store_that_is_shared_keeps_what_others_made(fresh: Path, tmp_path: Path) -> None:
+    own = run(fresh, "pair")
+    run(fresh, "pair", force=True)
+    text = (fresh / "experiments.toml").read_text()
+    store = f'[project]\nstore = "{fresh / "artifacts"}"'
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "experiments.toml").write_text(text.replace("[project]", store))
+    os.chdir(other)
+    with_factor(other, 7.0)
+    assert find_garbage(open_project(other)) == []
+    assert {each.path.name for each in find_garbage(open_project(fresh))} == set(own.values())
+
+
+def test_what_dead_runs_have_left(fresh: Path) -> None:
+    uid = run(fresh, "twice")["twice"]
+    project = open_project(fresh)
+    [task] = project.store.root.glob("twice/*")
+    state = project.state
+    for path, size in {
+        task / "partial" / "output" / "part-000000.nc": 1000,
+        task / f"partial-{uid}" / "origin.json": 10,
+        task / ".task.json.1-2.tmp": 7,
+        journal_root(fresh) / uid / "ballast": 262_144,
+        journal_root(fresh) / uid / ".status.json.1-00.tmp": 5,
+        state / "workers" / f"{uid}.log": 20,
+        state / "sources" / ("0" * 32): 30,
+        state / "sources" / ".1.tmp": 40,
+        state / "cache" / f"presences-3-{'0' * 32}": 50,
+    }.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(bytes(size))
+    old = time.time() - 7200
+    os.utime(state / "sources" / ".1.tmp", (old, old))
+    gone = removed(project)
+    sizes: Counter[str] = Counter()
+    for each in gone:
+        sizes[each.kind] += each.size
+    assert sizes == {
+        "partial": 1010,
+        "temporary": 52,
+        "ballast": 262_144,
+        "code": 30,
+        "log": 20,
+        "cache": 50,
+    }
+    assert len(gone) == 9
+    assert not list(task.glob("partial*"))
+    assert project.plan(["twice"]).due == ()
+
+
+def test_what_a_task_can_be_resumed_from_is_kept(fresh: Path) -> None:
+    project = open_project(fresh)
+    run(fresh, "twice")
+    [task] = project.store.root.glob("twice/*")
+    (task / "current").unlink()
+    (task / "partial" / "output").mkdir(parents=True)
+    assert all(each.kind != "partial" for each in find_garbage(project))

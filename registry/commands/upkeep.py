@@ -1,4 +1,4 @@
-"""``factbook gc`` and ``delete``: what would go is shown, and goes if asked."""
+"""``factbook gc``, ``delete`` and ``doctor``: what is wrong or would go is shown first."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from registry.commands.records import catalog_here
 from registry.commands.tasks import HELP, project_here
 from registry.terminal import count, duration, out, print_table
 from registry.upkeep.deletion import Deletion, DeletionError, delete_run, plan_deletion
+from registry.upkeep.doctor import examine, mend
 from registry.upkeep.garbage import KINDS, Garbage, find_garbage, remove_garbage
 
 MOST_LISTED = 40
@@ -129,6 +130,30 @@ def _print_deletion(deletion: Deletion) -> None:
             (each.cell, each.run, "current" if each.is_current else "") for each in deletion.readers
         )
         print_table(("cell", "run", ""), rows)
+
+
+@click.command(context_settings=HELP)
+@click.option("--repair", is_flag=True, help="Mend what can be mended without losing anything.")
+@click.option("--verify", is_flag=True, help="Compare checksums: reads every byte on disk.")
+@click.pass_context
+def doctor(ctx: click.Context, /, repair: bool, verify: bool) -> None:
+    """Check a project: environment, records, journals and store.
+
+    What is not as it should be is told with what to do. Exit status: 0 if all is well, or was
+    mended; 1 if something is left.
+    """
+    with catalog_here() as catalog:
+        findings = list(examine(catalog, verify=verify))
+        if repair and any(finding.repair for finding in findings):
+            mend(findings)
+            left = list(examine(catalog, verify=verify))
+            out.print(f"{len(findings) - len(left)} of {count(len(findings), 'finding')} mended")
+            findings = left
+    if not findings:
+        out.print("all is well")
+        return
+    print_table(("about", "what", "what to do"), ((f.about, f.what, f.remedy) for f in findings))
+    ctx.exit(1)
 
 
 def _options() -> Sequence[str]:

@@ -248,6 +248,28 @@ class ExperimentStore:
                 with whole_file(task / ATTEMPTS) as temporary:
                     temporary.write_text("".join(f"{run}\n" for run in others), encoding="utf-8")
 
+    def repair_current(self, task: Path) -> None:
+        """Make the newest whole dataset of a task the current one, where what is current is none.
+
+        A folder in the place of the link, which copies that follow links leave, is removed if it
+        is a copy of a run's; otherwise it stays.
+        """
+        link = task / "current"
+        with _exclusive(task):
+            if link.is_symlink() and (link / MANIFEST).exists():
+                return
+            whole = [run for run in read_attempts(task) if (task / run / MANIFEST).exists()]
+            if link.is_dir() and not link.is_symlink():
+                copied = read_json(link / MANIFEST) or {}
+                if not copied.get("run") or copied["run"] not in whole:
+                    return
+                _remove(link)
+                whole = [copied["run"]]
+            if whole:
+                publish(task / whole[-1])
+            else:
+                link.unlink(missing_ok=True)
+
     def remove_partials(self, folder: Path, resumable: bool = True) -> None:
         """Remove from a task's folder what runs that are over have left, and temporary files.
 

@@ -37,6 +37,7 @@ COMMANDS = (
     "sync",
     "gc",
     "delete",
+    "doctor",
     "mongo",
     "mongo start",
     "mongo stop",

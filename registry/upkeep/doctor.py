@@ -1,0 +1,270 @@
+"""Checks of a project: environment, database, journals and store, held against each other."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from packaging.requirements import Requirement
+
+from registry.catalog.access import REMOVED, Catalog
+from registry.catalog.runs import UID
+from registry.declare.plugins import ShadowedPackageError, require_own_packages
+from registry.mongo import queries
+from registry.mongo.database import Database
+from registry.mongo.projector import sync
+from registry.mongo.removal import apply_tombstones
+from registry.plan.project import Project
+from registry.plan.sources import DISTRIBUTION
+from registry.record.journal import journal_root, journal_uids, read_journal
+from registry.record.tombstones import deleted_uids, half_deleted
+from registry.store.durable import read_json
+from registry.store.manifest import CURRENT, MANIFEST, file_faults
+from registry.suggest import RefusalError
+from registry.terminal import count
+from registry.upkeep.deletion import finish_deletions
+from registry.upkeep.inventory import Holding, Inventory, take_inventory
+
+REPAIR = "factbook doctor --repair"
+_UID, _ROOT = "info.factbook.uid", "info.factbook.root"
+
+Repair = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is not as it should be.
+
+    Attributes
+    ----------
+    about : str
+        ``environment``, ``permissions``, ``database``, ``records``, ``journals`` or ``store``.
+    what : str
+        What is wrong, with where.
+    remedy : str
+        What to do, or to type.
+    repair : callable or None
+        Mends it without losing anything; None where that takes a person, or time.
+    """
+
+    about: str
+    what: str
+    remedy: str
+    repair: Repair | None = None
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What a journal says, of what is held against other things."""
+
+    status: str
+    unreadable: int
+    size: int
+    cell: str
+    output: str
+
+    @classmethod
+    def by(cls, folder: Path) -> _Told:
+        journal = read_journal(folder, with_metrics=False)
+        output = journal.facts.get("output")
+        path = output.get("path") if isinstance(output, Mapping) else None
+        cell = str(journal.facts.get("cell", ""))
+        return cls(journal.status, journal.unreadable, journal.size, cell, str(path or ""))
+
+    @property
+    def ended(self) -> bool:
+        return self.status not in ("", "QUEUED", "RUNNING")
+
+
+def examine(catalog: Catalog, *, verify: bool = False) -> Iterator[Finding]:
+    """Yield what is not as it should be.
+
+    Parameters
+    ----------
+    catalog : Catalog
+        Of the project.
+    verify : bool
+        Whether checksums of datasets are compared too: reads every byte.
+    """
+    project = catalog.project
+    yield from _environment()
+    yield from _permissions(project)
+    yield from _deletions(catalog)
+    inventory = take_inventory(project)
+    folder, gone = journal_root(project.root), deleted_uids(project.root)
+    told = {uid: _Told.by(folder / uid) for uid in sorted(inventory.journals - gone)}
+    yield from _journals(project, told)
+    yield from _records(catalog, told)
+    yield from _store(inventory, verify)
+    yield from _outputs(inventory, told)
+
+
+def mend(findings: Iterable[Finding]) -> None:
+    """Mend what can be mended without losing anything; what cannot is found again."""
+    for finding in findings:
+        if finding.repair is not None:
+            with suppress(OSError, RefusalError):
+                finding.repair()
+
+
+# -- the environment --------------------------------------------------------------------------
+
+
+def _environment() -> Iterator[Finding]:
+    if not (3, 11) <= sys.version_info[:2] < (3, 14):
+        version = ".".join(map(str, sys.version_info[:3]))
+        yield Finding("environment", f"Python {version}; expected 3.11 to 3.13", "use another one")
+    try:
+        require_own_packages()
+    except ShadowedPackageError as error:
+        yield Finding("environment", str(error), "see there")
+    for requirement in _requirements():
+        try:
+            found = metadata.version(requirement.name)
+        except metadata.PackageNotFoundError:
+            found = ""
+        if not found or not requirement.specifier.contains(found, prereleases=True):
+            what = f"{requirement.name} {found}" if found else f"no {requirement.name}"
+            wanted = f"{requirement.name}{requirement.specifier}"
+            remedy = f"pip install {wanted!r}"
+            yield Finding("environment", f"{what}; expected {wanted}", remedy)
+
+
+def _requirements() -> Iterator[Requirement]:
+    """Yield what the distribution needs: always, and for the extras of which something is there."""
+    for line in metadata.requires(DISTRIBUTION) or ():
+        requirement = Requirement(line)
+        marker = requirement.marker
+        is_extra = marker is not None and not marker.evaluate({"extra": ""})
+        if not is_extra or _is_installed(requirement.name):
+            yield requirement
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _permissions(project: Project) -> Iterator[Finding]:
+    state, store = project.state, project.store.root
+    for folder in (project.root, state, journal_root(project.root), store, *store.glob("*")):
+        if folder.is_dir() and not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+            yield Finding("permissions", f"{folder} cannot be written", f"chmod u+rwx {folder}")
+    if (state / "mongo").is_dir() and state.stat().st_mode & 0o077:
+        what = f"others may enter {state}, where the database is"
+        yield Finding("permissions", what, REPAIR, lambda: state.chmod(0o700))
+
+
+# -- records ----------------------------------------------------------------------------------
+
+
+def _deletions(catalog: Catalog) -> Iterator[Finding]:
+    for uid in half_deleted(catalog.project.root):
+        what = f"the deletion of run {uid} was cut short"
+        yield Finding("records", what, REPAIR, partial(_finish_deletions, catalog))
+
+
+def _finish_deletions(catalog: Catalog) -> None:
+    if catalog.database is not None:
+        apply_tombstones(catalog.project.root, catalog.database)
+    finish_deletions(catalog.project)
+
+
+def _journals(project: Project, told: Mapping[str, _Told]) -> Iterator[Finding]:
+    folder = journal_root(project.root)
+    for name in journal_uids(project.root):
+        if not UID.fullmatch(name):
+            yield Finding("journals", f"{folder / name} is no journal", "move it elsewhere")
+    for uid, said in told.items():
+        remedy = f"look at {folder / uid}"
+        if said.unreadable:
+            lines = count(said.unreadable, "line")
+            what = f"{lines} of the journal of run {uid} cannot be read"
+            yield Finding("journals", what, f"{remedy}; the others are used")
+        if said.size and not said.status:
+            yield Finding("journals", f"the journal of run {uid} has no beginning", remedy)
+
+
+def _records(catalog: Catalog, told: Mapping[str, _Told]) -> Iterator[Finding]:
+    """Yield what is wrong between the database and the journals."""
+    database, root = catalog.database, catalog.project.root
+    if catalog.trouble:
+        yield Finding("database", catalog.trouble, "start it, or correct FACTBOOK_MONGO")
+    if database is None:
+        return
+    recorded = dict(_recorded(database, catalog))
+
+    def again() -> None:
+        sync(root, database, again=True)
+
+    missing = [uid for uid, said in told.items() if said.status and uid not in recorded]
+    if missing:
+        what = f"{count(len(missing), 'run')} with a journal and no record, as {missing[0]}"
+        yield Finding("records", what, REPAIR, again)
+    known = told.keys() & recorded.keys()
+    differing = [u for u in known if told[u].ended and recorded[u]["status"] != told[u].status]
+    if differing:
+        many = count(len(differing), "record")
+        what = f"{many} with another status than the journal, as {min(differing)}"
+        yield Finding("records", what, REPAIR, again)
+    for uid in sorted(recorded.keys() - told.keys() - deleted_uids(root)):
+        if queries.value_at(recorded[uid], _ROOT) == str(root):
+            what = f"run {uid} has a record, and its journal is gone"
+            yield Finding("records", what, "bring .factbook/journal back from a backup")
+
+
+def _recorded(database: Database, catalog: Catalog) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the records of the project's runs by their identifiers."""
+    for part in queries.each_run(database, ("status", _UID, _ROOT), scope=catalog.scope):
+        for record in part:
+            if uid := queries.value_at(record, _UID):
+                yield str(uid), record
+
+
+# -- the store --------------------------------------------------------------------------------
+
+
+def _store(inventory: Inventory, verify: bool) -> Iterator[Finding]:
+    for task in inventory.tasks:
+        link = task / CURRENT
+        if os.path.lexists(link) and not (link.is_symlink() and (link / MANIFEST).is_file()):
+            store = inventory.project.store
+            what = f"{link} leads to no whole dataset"
+            yield Finding("store", what, REPAIR, partial(store.repair_current, task))
+    for run, holding in inventory.holdings.items():
+        if run in inventory.strangers:
+            what = f"the dataset {holding.folder} is of a run that has no journal here"
+            yield Finding("store", what, "leave it, if another project shares the store")
+        if fault := _fault(holding, verify):
+            command = f"factbook run {shlex.quote(holding.cell)} --verify"
+            remedy = command if run in inventory.current else "factbook gc"
+            what = f"the dataset of run {run} of {holding.cell!r} is damaged: {fault}"
+            yield Finding("store", what, remedy)
+
+
+def _fault(holding: Holding, verify: bool) -> str:
+    manifest = read_json(holding.folder / MANIFEST)
+    if manifest is None:
+        return f"no {MANIFEST} that can be read"
+    return next(iter(file_faults(holding.folder, manifest, verify)), "")
+
+
+def _outputs(inventory: Inventory, told: Mapping[str, _Told]) -> Iterator[Finding]:
+    """Yield the runs that made a dataset which is gone, and nobody removed it on purpose."""
+    root = inventory.project.root
+    for uid, said in told.items():
+        is_gone = said.output and not (root / said.output).is_dir()
+        if is_gone and not (journal_root(root) / uid / REMOVED).exists():
+            what = f"the dataset of run {uid} is gone from {root / said.output}"
+            yield Finding("store", what, f"factbook run {shlex.quote(said.cell)}")

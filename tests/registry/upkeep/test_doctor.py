@@ -1,0 +1,153 @@
+"""What a doctor finds in a project, and mends."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from registry.catalog.access import open_catalog
+from registry.mongo.database import URL_VARIABLE, Database
+from registry.mongo.projector import sync
+from registry.record.journal import journal_root
+from registry.record.tombstones import write_tombstone
+from registry.store.manifest import MANIFEST
+from registry.upkeep import doctor
+from registry.upkeep.deletion import plan_deletion
+from registry.upkeep.doctor import Finding, examine, mend
+from tests.registry.test_cli import printed, typed
+from tests.registry.upkeep.conftest import run
+
+
+@pytest.fixture
+def patient(fresh: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project that has run, with its records."""
+    run(fresh, "pair")
+    monkeypatch.setenv(URL_VARIABLE, database_url)
+    with open_catalog(fresh) as catalog:
+        assert catalog.database is not None
+        sync(fresh, catalog.database)
+    return fresh
+
+
+def found(root: Path, verify: bool = False) -> list[Finding]:
+    with open_catalog(root) as catalog:
+        return list(examine(catalog, verify=verify))
+
+
+def folder_of(root: Path, name: str = "mean") -> Path:
+    [link] = root.glob(f"artifacts/{name}/*/current")
+    return link.resolve()
+
+
+def flip(root: Path) -> None:
+    path = folder_of(root) / "dataset.nc"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def break_link(root: Path) -> None:
+    link = folder_of(root).parent / "current"
+    link.unlink()
+    link.symlink_to("20200101T000000-00000000")
+
+
+def follow_link(root: Path) -> None:
+    """As a copy does that follows links."""
+    folder = folder_of(root)
+    (folder.parent / "current").unlink()
+    shutil.copytree(folder, folder.parent / "current")
+
+
+def cut_a_deletion(root: Path) -> None:
+    with open_catalog(root, "off") as catalog:
+        write_tombstone(root, plan_deletion(catalog, "mean").tombstone)
+
+
+def open_database(root: Path) -> None:
+    (root / ".factbook" / "mongo").mkdir()
+    (root / ".factbook").chmod(0o755)
+
+
+def tear_a_line(root: Path) -> None:
+    path = journal_root(root) / folder_of(root).name / "events.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:2], b'{"event":"metr\n', *lines[2:]]))
+
+
+DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a dataset is gone": (lambda root: shutil.rmtree(folder_of(root)), "is gone from"),
+    "a file is gone": (lambda root: (folder_of(root) / "dataset.nc").unlink(), "is missing"),
+    "no manifest": (lambda root: (folder_of(root) / MANIFEST).unlink(), f"no {MANIFEST}"),
+    "a bit": (flip, "another checksum"),
+    "a journal is gone": (
+        lambda root: shutil.rmtree(journal_root(root) / folder_of(root).name),
+        "has a record, and its journal is gone",
+    ),
+    "a stray file": (lambda root: (journal_root(root) / ".DS_Store").touch(), "is no journal"),
+    "an unreadable line": (tear_a_line, "1 line of the journal"),
+}
+MENDED: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a broken link": (break_link, "leads to no whole dataset"),
+    "a copy for a link": (follow_link, "leads to no whole dataset"),
+    "a database that is open to others": (open_database, "others may enter"),
+    "half a deletion": (cut_a_deletion, "was cut short"),
+}
+
+
+def test_a_project_that_is_well(patient: Path) -> None:
+    assert found(patient, verify=True) == []
+    assert printed("doctor", "--verify") == "all is well\n"
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_what_needs_a_person_is_told(patient: Path, damage: str) -> None:
+    cause, message = DAMAGES[damage]
+    cause(patient)
+    findings = found(patient, verify=True)
+    assert any(message in finding.what for finding in findings), findings
+    mend(findings)
+    assert any(message in finding.what for finding in found(patient, verify=True))
+
+
+@pytest.mark.parametrize("damage", MENDED)
+def test_what_can_be_mended_is(patient: Path, damage: str) -> None:
+    cause, message = MENDED[damage]
+    cause(patient)
+    with open_catalog(patient) as catalog:
+        findings = list(examine(catalog))
+        assert any(message in finding.what for finding in findings), findings
+        mend(findings)
+    assert found(patient, verify=True) == []
+
+
+def test_records_are_brought_back_from_journals(patient: Path, database: Database) -> None:
+    database.runs.delete_one({"info.factbook.cell": "mean"})
+    database.runs.update_one({"info.factbook.cell": "twice"}, {"$set": {"status": "RUNNING"}})
+    told = typed("doctor")
+    assert told.exit_code == 1
+    assert "1 run with a journal and no record" in told.stdout
+    assert "1 record with another status than the journal" in told.stdout
+    assert printed("doctor", "--repair") == "2 of 2 findings mended\nall is well\n"
+    statuses = {run["status"] for run in database.runs.find({})}
+    assert statuses == {"COMPLETED"}
+    assert database.runs.count_documents({}) == 2
+
+
+def test_a_database_that_is_away(patient: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(URL_VARIABLE, "mongodb://me:s3cret@127.0.0.1:1")
+    told = typed("doctor")
+    assert told.exit_code == 1
+    assert "database  MongoDB at" in told.stdout
+    assert "s3cret" not in told.output
+
+
+def test_packages_that_do_not_fit(patient: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = doctor.metadata.version
+    versions = {"setuptools": "81.0", "numpy": "1.2"}
+    monkeypatch.setattr(doctor.metadata, "version", lambda name: versions.get(name) or real(name))
+    whats = {finding.what for finding in found(patient)}
+    assert {"setuptools 81.0; expected setuptools<81", "numpy 1.2; expected numpy>=1.26"} <= whats

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import math
 import os
 import re
 import secrets
@@ -185,6 +186,8 @@ def plain_document(value: Any) -> Any:
         return {key: plain_document(item) for key, item in value.items()}
     if kind is list:
         return [plain_document(item) for item in value]
+    if kind is float and value != value:
+        return math.nan  # one for all: containers that hold the same object are equal
     return str(value) if kind is ObjectId else value
 
 

@@ -83,10 +83,10 @@ def find(project_root: Path) -> Server | None:
         return None
     if process.state() == "elsewhere":
         raise ServerError(
-            f"the embedded database of this project runs on {process.host}, not on "
-            f"{socket.gethostname()}; stop it there (factbook mongo stop), set FACTBOOK_MONGO to "
+            f"the embedded database of this project runs on {process.place}, and "
+            f"cannot be seen from here; stop it there (factbook mongo stop), set FACTBOOK_MONGO to "
             f"the URL of a MongoDB that both reach, or FACTBOOK_MONGO=off to write journals alone "
-            f"(if that host is gone for good, delete {_folder(project_root) / 'server.json'})"
+            f"(if that is gone for good, delete {_folder(project_root) / 'server.json'})"
         )
     port = int(facts.get("port", 0))
     if process.state() == "alive" and port in _listening(process.pid):

@@ -40,12 +40,16 @@ class ProcessIdentity:
         Identity of the boot of the host.
     host : str
         Name of the host.
+    pid_namespace : str
+        Where its number counts, ``pid:[4026531836]``: a container has numbers of its own. "" where
+        there is no such thing, and in records from before it was noted.
     """
 
     pid: int
     create_time: float
     boot: str
     host: str
+    pid_namespace: str = ""
 
     @classmethod
     def current(cls) -> ProcessIdentity:
@@ -64,23 +68,35 @@ class ProcessIdentity:
         began = create_time(pid)
         if began is None:
             raise ProcessLookupError(f"no process {pid}")
-        return cls(pid, began, boot_id(), socket.gethostname())
+        return cls(pid, began, boot_id(), socket.gethostname(), pid_namespace())
 
     @classmethod
     def from_facts(cls, facts: Mapping[str, Any]) -> ProcessIdentity | None:
         """Return the identity that stands in a journal or record, or None if there is none."""
         with suppress(KeyError, TypeError, ValueError):
             began = float(facts["create_time"])
-            return cls(int(facts["pid"]), began, str(facts["boot"]), str(facts["host"]))
+            texts = (str(facts[name]) for name in ("boot", "host"))
+            return cls(int(facts["pid"]), began, *texts, str(facts.get("pid_namespace") or ""))
         return None
 
     def facts(self) -> dict[str, Any]:
         """Return the identity as plain values."""
         return asdict(self)
 
+    @property
+    def place(self) -> str:
+        """Where it runs: the host, or a container of it."""
+        return f"{self.host}, in another container" if self._is_contained else self.host
+
+    @property
+    def _is_contained(self) -> bool:
+        """Whether another PID namespace of this boot has the process."""
+        known = self.pid_namespace and self.boot == boot_id()
+        return bool(known) and self.pid_namespace != pid_namespace()
+
     def state(self) -> State:
         """Return whether the process lives, is gone, or cannot be seen because it is elsewhere."""
-        if self.host != socket.gethostname():
+        if self.host != socket.gethostname() or self._is_contained:
             return "elsewhere"
         began = create_time(self.pid) if self.boot == boot_id() else None
         return "alive" if began is not None and abs(began - self.create_time) < 0.01 else "gone"
@@ -102,6 +118,13 @@ def boot_id() -> str:
     with suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return str(round(psutil.boot_time()))
+
+
+def pid_namespace() -> str:
+    """Return where numbers of processes count for this one, "" where there is no such thing."""
+    with suppress(OSError):
+        return os.readlink("/proc/self/ns/pid")
+    return ""
 
 
 @contextmanager
@@ -192,16 +215,19 @@ def journal_status(folder: Path, now: datetime | None = None) -> RunStatus:
     Returns
     -------
     RunStatus
-        With an empty status if there is no such journal.
+        With an empty status if there is no such journal, or it cannot be read.
     """
-    status = _summary(folder)
-    if status.ended:
-        return status
-    status = _as_it_is(status, _last_sign(folder), now)
-    if not status.ended:
-        return status
-    # The process is gone; what it wrote last may be newer than its summary.
-    journal = read_journal(folder, with_metrics=False)
+    try:
+        status = _summary(folder)
+        if status.ended:
+            return status
+        status = _as_it_is(status, _last_sign(folder), now)
+        if not status.ended:
+            return status
+        # The process is gone; what it wrote last may be newer than its summary.
+        journal = read_journal(folder, with_metrics=False)
+    except OSError:
+        return RunStatus(folder.name, "")
     return _as_it_is(status_of(journal), _last_sign(folder), now)
 
 
@@ -248,19 +274,22 @@ def _summary(folder: Path) -> RunStatus:
     summary = read_json(folder / STATUS_FILE)
     if summary is None:
         return status_of(read_journal(folder, with_metrics=False))
-    start, stop = (
-        datetime.fromisoformat(summary[name]) if summary.get(name) else None
-        for name in ("start_time", "stop_time")
-    )
+    try:
+        start, stop = (
+            datetime.fromisoformat(summary[name]) if summary.get(name) else None
+            for name in ("start_time", "stop_time")
+        )
+    except (TypeError, ValueError):  # not as it was written
+        return status_of(read_journal(folder, with_metrics=False))
     process = ProcessIdentity.from_facts(summary.get("process") or {})
-    return RunStatus(folder.name, summary.get("status", ""), start, stop, process)
+    return RunStatus(folder.name, str(summary.get("status", "")), start, stop, process)
 
 
 def _last_sign(folder: Path) -> datetime | None:
     """Return when the run last wrote to its journal, which every heartbeat does."""
     try:
         return datetime.fromtimestamp((folder / EVENTS).stat().st_mtime, UTC)
-    except FileNotFoundError:
+    except OSError:
         return None
 
 

@@ -165,4 +165,7 @@ def _mark_non_finite(value: Any) -> Any:
 
 
 def _unmark(item: dict[str, Any]) -> Any:
-    return float(item[_NON_FINITE]) if _NON_FINITE in item else item
+    if _NON_FINITE not in item:
+        return item
+    # One NaN for all: containers that hold the same object are equal.
+    return math.nan if item[_NON_FINITE] == "NaN" else float(item[_NON_FINITE])

@@ -13,7 +13,7 @@ from registry.store.durable import StoreError
 from registry.store.manifest import MANIFEST, Provenance, find_dataset, write_manifest
 from registry.store.netcdf import read_file, reading, write_file
 from registry.store.schema import Schema, json_value
-from registry.store.shards import SUMMARY, Shards, open_parts, part_name, scalars
+from registry.store.shards import SUMMARY, Shards, open_parts, part_name, scalar_value, scalars
 
 DATASET = "dataset.nc"
 
@@ -46,8 +46,8 @@ class Written:
 
     @property
     def result(self) -> dict[str, Any]:
-        """Value of every scalar, by name."""
-        return {name: entry["value"] for name, entry in self.manifest["scalars"].items()}
+        """Value of every scalar, by name; NaN and infinities are numbers."""
+        return {name: scalar_value(entry) for name, entry in self.manifest["scalars"].items()}
 
 
 def write_dataset(

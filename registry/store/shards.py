@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -295,15 +296,24 @@ def _layout(dataset: xr.Dataset, along: str) -> dict[str, Any]:
 
 
 def scalars(dataset: xr.Dataset) -> dict[str, dict[str, Any]]:
-    """Return every scalar variable with its value, units and long_name."""
-    return {
-        str(name): {
-            "value": variable.values.item(),
-            **{key: variable.attrs[key] for key in ("units", "long_name") if key in variable.attrs},
-        }
-        for name, variable in dataset.data_vars.items()
-        if variable.ndim == 0
-    }
+    """Return every scalar variable with its value, units and long_name.
+
+    JSON has no NaN and no infinity: their texts in a manifest are marked as numbers.
+    """
+    found = {}
+    for name, variable in dataset.data_vars.items():
+        if variable.ndim == 0:
+            value, attrs = variable.values.item(), variable.attrs
+            is_marked = isinstance(value, float) and not isfinite(value)
+            marks = {"is_number": True} if is_marked else {}
+            described = {key: attrs[key] for key in ("units", "long_name") if key in attrs}
+            found[str(name)] = {"value": value, **marks, **described}
+    return found
+
+
+def scalar_value(entry: Mapping[str, Any]) -> Any:
+    """Return the value that an entry of :func:`scalars` means, also as a manifest holds it."""
+    return float(entry["value"]) if entry.get("is_number") else entry["value"]
 
 
 def open_parts(folder: Path, rows: Sequence[int], along: str) -> xr.Dataset:

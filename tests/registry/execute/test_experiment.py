@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 import pymongo
 import pytest
 
+from registry.catalog.access import open_catalog
 from registry.declare.stage import load_stage
 from registry.execute.experiment import command_line, sacred_name
 from registry.execute.runner import EXIT_NOT_RECORDED
@@ -23,6 +25,7 @@ from registry.plan.project import open_project
 from registry.record.journal import journal_root, journal_uids, read_journal
 from registry.store.datasets import open_dataset
 from tests.registry.conftest import Lab
+from tests.registry.lab.project import write_project
 
 SCALE, AVERAGE, COLLECT = (f"tests.registry.lab.{name}" for name in ("scale", "average", "collect"))
 
@@ -342,3 +345,48 @@ def test_python_runs_a_stage_from_any_folder_of_the_project(lab: Lab, runs: Any)
     assert facts["pid"] != os.getpid()
     assert facts["stage"] == SCALE  # not __main__
     assert open_project(lab.root).current("twice").name == facts["uid"]
+
+
+OVERFLOWING = """
+[datasets.huge]
+kind = "numbers"
+values = [1e308, -1e308]
+
+[datasets.large]
+kind = "numbers"
+values = [1e308, 1e308]
+
+[experiments.undefined]
+stage = "tests.registry.lab.scale"
+needs = { numbers = "huge" }
+config = { factor = 100.0 }
+
+[experiments.infinite]
+stage = "tests.registry.lab.scale"
+needs = { numbers = "large" }
+config = { factor = 1.5 }
+"""
+
+
+@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")
+def test_results_that_are_no_number_are_found_as_numbers(
+    lab: Lab, runs: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """JSON has neither NaN nor infinity; MongoDB and what queries it do."""
+    monkeypatch.chdir(write_project(tmp_path / "project", OVERFLOWING))
+    nan, inf = float("nan"), float("inf")
+    uid = begun(Path.cwd(), SCALE, "with", "undefined")
+    other = begun(Path.cwd(), SCALE, "with", "infinite")
+    for value, wanted in ((nan, uid), (inf, other), ({"$gt": 1e300}, other)):
+        found = runs.find({"result.total": value}, {"info.factbook.uid": 1})
+        assert [run["info"]["factbook"]["uid"] for run in found] == [wanted]
+    assert runs.count_documents({"result.total": {"$type": "string"}}) == 0
+    for url in (lab.url, "off"):
+        with open_catalog(url=url) as catalog:
+            view = catalog.run(uid)
+            assert math.isnan(view.result["total"])
+            assert view == catalog.run(uid)  # so that nobody takes it for another one
+            assert [run.uid for run in catalog.runs(where="result.total=nan")] == [uid]
+            assert other in [run.uid for run in catalog.runs(where="result.total>1e300")]
+    manifest = open_project().current("undefined") / "manifest.json"
+    json.loads(manifest.read_text(), parse_constant=pytest.fail)

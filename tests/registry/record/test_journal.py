@@ -188,6 +188,9 @@ def test_process_identities() -> None:
     assert replace(own, create_time=own.create_time - 1).state() == "gone"  # its number was reused
     assert replace(own, boot="another").state() == "gone"
     assert replace(own, host="another").state() == "elsewhere"
+    assert replace(own, pid_namespace="pid:[1]").state() == "elsewhere"
+    assert replace(own, pid_namespace="pid:[1]", boot="another").state() == "gone"
+    assert replace(own, pid_namespace="").state() == "alive"  # records so far do not say
     assert gone().state() == "gone"
 
 

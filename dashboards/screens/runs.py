@@ -16,8 +16,9 @@ from dashboards.views.parts.parts import Table
 from dashboards.views.parts.text import count_text
 from dashboards.views.runs import runs as view
 from dashboards.views.runs.advice import first_steps
-from dashboards.views.runs.runs import NOTED, Row
+from dashboards.views.runs.runs import Row
 from registry.catalog.access import Catalog
+from registry.catalog.notes import NOTED
 from registry.catalog.runs import COLUMNS
 
 HELP = (

@@ -8,15 +8,29 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from itertools import islice, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.catalog.runs import KEYS, UID, RunDetails, Runs, RunView, is_run, record_of, utc
+from registry.catalog.conditions import Condition, conditions_of, require_columns
+from registry.catalog.notes import NOTED, Note, find_notes, run_subject
+from registry.catalog.runs import (
+    COLUMNS,
+    KEYS,
+    UID,
+    RunDetails,
+    Runs,
+    RunView,
+    is_number,
+    is_run,
+    record_of,
+    utc,
+)
 from registry.catalog.scope import scope_of
 from registry.declare.stage import Input, find_stage
 from registry.mongo import queries
@@ -39,6 +53,8 @@ REMOVED = "removed.json"
 """In the journal of a run whose dataset was removed on purpose: when, and by what."""
 
 _OVERTAKING = 50  # runs that may have been named before a run that started earlier
+_LOOKED_AT = 8  # times the limit: how many runs are compared first
+_GROUPS = ("config", "result")
 
 
 class UnknownRunError(RefusalError, LookupError):
@@ -66,6 +82,27 @@ class DeletedRunError(UnknownRunError):
         again = f"; {tombstone.command}" if tombstone.command else ""
         super().__init__(f"{tombstone.told}{again}", command=tombstone.command)
         self.tombstone = tombstone
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """A run with its record and note: what stands in any column of it, or at any key."""
+
+    run: RunView
+    record: Mapping[str, Any]
+    note: Note | None
+
+    @cached_property
+    def values(self) -> dict[str, Any]:
+        return self.run.row()
+
+    def value(self, column: str) -> Any:
+        if column in NOTED:
+            return self.note.column(column) if self.note else None
+        if column in self.values:
+            return self.values[column]
+        found = self.run.inside(column)
+        return value_at(self.record, KEYS.get(column, column)) if found is None else found
 
 
 @dataclass(frozen=True)
@@ -112,7 +149,7 @@ class Catalog:
         experiment: str | None = None,
         stage: str | None = None,
         status: str | None = None,
-        where: Mapping[str, Any] | None = None,
+        where: Mapping[str, Any] | str | Sequence[str] | None = None,
         sort: str = "-start_time",
         limit: int | None = None,
     ) -> Runs:
@@ -123,9 +160,11 @@ class Catalog:
         experiment, stage, status : str, optional
             Exact values; an experiment's name means all its cells, a cell's name this cell. A
             stage and a cell are found under their former names too.
-        where : mapping, optional
-            Values by dotted key of Sacred's record, or by column: ``{"config.k": 16}``. A key of
-            the configuration is found under its former names too.
+        where : mapping, str or sequence of str, optional
+            Values by dotted key of Sacred's record, or by column: ``{"config.k": 16}``; or
+            comparisons, ``"config.k>=16, result.accuracy>0.9"``, see
+            :mod:`registry.catalog.conditions`. A key of the configuration is found under its former
+            names too.
         sort : str
             Such a key, with ``-`` for the largest first.
         limit : int, optional
@@ -133,6 +172,8 @@ class Catalog:
 
         Raises
         ------
+        QueryError
+            If a comparison cannot be read, or no run has what is compared.
         ValueError
             If a key or value could act as an operator, or the limit is below 0.
         DatabaseError
@@ -140,7 +181,8 @@ class Catalog:
         """
         if limit is not None and limit < 0:
             raise ValueError(f"limit {limit}; expected at least 0")
-        query: dict[str, Any] = {KEYS.get(key, key): value for key, value in (where or {}).items()}
+        given, conditions = _asked(where)
+        query: dict[str, Any] = {KEYS.get(key, key): value for key, value in given.items()}
         key = sort.removeprefix("-")
         sort = sort.replace(key, KEYS.get(key, key))
         if experiment is not None:
@@ -155,14 +197,68 @@ class Catalog:
             query["status"] = ["DIED", "RUNNING"] if status == "DIED" else status
         # So some are dropped below.
         bound = limit if status in (None, "COMPLETED", "FAILED") else None
-        records = self._records_of_any(query, sort, bound)
-        views = [RunView.from_record(record, self._journals) for record in records]
+        if conditions:
+            views = self._compared(query, conditions, sort, bound)
+        else:
+            records = self._records_of_any(query, sort, bound)
+            views = [RunView.from_record(record, self._journals) for record in records]
         if status is not None:
             views = [view for view in views if view.status == status]
         return Runs(views[:limit])
 
+    def _compared(
+        self,
+        query: Mapping[str, Any],
+        conditions: Sequence[Condition],
+        sort: str,
+        limit: int | None,
+    ) -> list[RunView]:
+        """Return the runs that fulfil conditions: of the first few, of all if those are not enough.
+
+        QueryError: no run has what is compared.
+        """
+        keys = [own.column for own in conditions if own.column not in (*COLUMNS, *NOTED)]
+        keys = [queries.safe_key(KEYS.get(key, key)) for key in keys]
+        narrowed = {**self._narrowed(conditions), **query}
+        notes = self._notes() if any(own.column in NOTED for own in conditions) else {}
+
+        def compared(records: Iterable[Mapping[str, Any]]) -> Iterator[_Compared]:
+            for record in records:
+                run = RunView.from_record(record, self._journals)
+                yield _Compared(run, record, notes.get(run_subject(run).key))
+
+        for bound in dict.fromkeys((limit and _LOOKED_AT * limit, None)):
+            records = self._records_of_any(narrowed, sort, bound, keys)
+            found = [own.run for own in compared(records) if all(c.holds(own) for c in conditions)]
+            if limit and len(found) >= limit:
+                break
+        if not found:
+            everything = compared(self._records({}, "-start_time", None, keys))
+            require_columns(conditions, everything, (*COLUMNS, *NOTED))
+        return found
+
+    def _narrowed(self, conditions: Iterable[Condition]) -> dict[str, Any]:
+        """Return what a database may leave out; all else is compared here."""
+        rules = [experiment.rules for experiment in self.project.declaration.experiments.values()]
+        late = {key for own in rules for key in (*own.since, *own.nested)}  # not in older records
+        query: dict[str, Any] = {}
+        for own in conditions:
+            group, _, key = own.column.partition(".")
+            is_late = group == "config" and key.partition(".")[0] in late
+            if own.equal_scalars and not is_late and (group in _GROUPS or own.column == "uid"):
+                query[KEYS.get(own.column, own.column)] = own.equal_scalars
+        return query
+
+    def _notes(self) -> dict[str, Note]:
+        found = find_notes(self.database) if self.database is not None else ()
+        return {note.subject.key: note for note in found}
+
     def _records_of_any(
-        self, query: Mapping[str, Any], sort: str, limit: int | None
+        self,
+        query: Mapping[str, Any],
+        sort: str,
+        limit: int | None,
+        keys: Sequence[str] = (),
     ) -> list[dict[str, Any]]:
         """Return records whose configuration has these values under the names of any time."""
         experiments = self.project.declaration.experiments.values()
@@ -174,22 +270,30 @@ class Catalog:
             for key in query
         ]
         if all(len(names) == 1 for names in spelled):
-            return self._records(query, sort, limit)
+            return self._records(query, sort, limit, keys)
         found = [
             record
             for names in product(*spelled)
-            for record in self._records(dict(zip(names, query.values(), strict=True)), sort, limit)
+            for record in self._records(
+                dict(zip(names, query.values(), strict=True)), sort, limit, keys
+            )
         ]
         unique = {str(value_at(record, KEYS["uid"]) or record["_id"]): record for record in found}
         return _select(iter(unique.values()), {}, sort, None)
 
     def _records(
-        self, query: Mapping[str, Any], sort: str, limit: int | None
+        self,
+        query: Mapping[str, Any],
+        sort: str,
+        limit: int | None,
+        keys: Sequence[str] = (),
     ) -> list[dict[str, Any]]:
+        """Return records with the fields of a summary, and those of some keys beside them."""
         deleted = deleted_uids(self.project.root)
         if self.database is not None:
+            fields = (*queries.SUMMARY, *keys)
             found = queries.find_runs(
-                self.database, query, sort=sort, limit=limit, scope=self.scope
+                self.database, query, sort=sort, limit=limit, fields=fields, scope=self.scope
             )
             return [run for run in found if value_at(run, KEYS["uid"]) not in deleted]
         queries.conditions_of(query)
@@ -245,14 +349,14 @@ class Catalog:
             for key in ("info.factbook.cell", "info.factbook.experiment"):
                 if newest := self._records({key: run}, "-start_time", 1):
                     return self._record(newest[0]["info"]["factbook"]["uid"])
-        error = UnknownRunError(f"no run {str(run)!r}{self._near(str(run))}")
-        error.is_away = str(run).isdecimal() and self.database is None
+        error = UnknownRunError(f"no run {str(run)[:100]!r}{self._near(str(run))}")
+        error.is_away = is_number(str(run)) and self.database is None
         raise error
 
     def _near(self, name: str) -> str:
         """Return what to say of a name that no run has."""
         if is_run(name):
-            numbered = name.isdecimal() and self.database is None
+            numbered = is_number(name) and self.database is None
             return ": numbers are MongoDB's, which is away; name its identifier" * numbered
         if name in self.project.graph.cells or name in self.project.declaration.experiments:
             return f": it is declared and has never run; factbook run {shlex.quote(name)}"
@@ -465,6 +569,16 @@ def scoped(catalog: Catalog, url: str | None = None) -> Catalog:
     is_shared = bool(url or os.environ.get(URL_VARIABLE))
     scope = scope_of(catalog.project, catalog.database, is_shared=is_shared)
     return replace(catalog, scope=scope)
+
+
+def _asked(
+    where: Mapping[str, Any] | str | Sequence[str] | None,
+) -> tuple[Mapping[str, Any], list[Condition]]:
+    """Return the values and the comparisons that runs are asked for by."""
+    if where is None or isinstance(where, Mapping):
+        return where or {}, []
+    texts = [where] if isinstance(where, str) else where
+    return {}, [condition for text in texts for condition in conditions_of(text)]
 
 
 def _all_names(stages: Any) -> Any:

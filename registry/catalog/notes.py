@@ -18,6 +18,9 @@ from registry.catalog.runs import RunView
 from registry.mongo.database import Database, DuplicateError, errors
 
 COLLECTION = "factbook_notes"
+NOTED = ("tags", "note")
+"""Columns of a table of runs that notes fill."""
+
 MOST_LETTERS = 10_000
 MOST_TAGS = 20
 LONGEST_TAG = 40
@@ -106,6 +109,10 @@ class Note:
     def is_empty(self) -> bool:
         """Whether it says nothing, any more or yet."""
         return not (self.text or self.tags)
+
+    def column(self, name: str) -> str | None:
+        """Return what stands in one of the columns `NOTED`; None where nothing does."""
+        return (" ".join(self.tags) if name == "tags" else self.text) or None
 
 
 def parse_tags(text: str) -> tuple[str, ...]:

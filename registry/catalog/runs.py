@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import warnings
 from collections import UserList
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -23,19 +24,28 @@ KEYS = {
     "id": "_id",
     "started": "start_time",
     "stopped": "stop_time",
-    **{name: f"info.factbook.{name}" for name in ("uid", "cell", "stage", "host", "fingerprint")},
     "project": "info.factbook.project",
+    **{
+        name: f"info.factbook.{name}"
+        for name in ("uid", "experiment", "cell", "stage", "host", "fingerprint")
+    },
 }
 """What a column of a table of runs is called in Sacred's record."""
 
 COLUMNS = ("id", "experiment", "cell", "stage", "status", "started", "seconds", "host", "uid")
 
 UID = re.compile(r"\d{8}T\d{6}-[0-9a-f]{8}")
+_NUMBER = re.compile(r"\d{1,18}")  # that MongoDB can hold
 
 
 def is_run(name: str) -> bool:
     """Return whether a name is the number or the identifier of a run."""
-    return name.isdecimal() or bool(UID.fullmatch(name))
+    return is_number(name) or bool(UID.fullmatch(name))
+
+
+def is_number(name: str) -> bool:
+    """Return whether a name can be the number of a run."""
+    return bool(_NUMBER.fullmatch(name))
 
 
 @dataclass(frozen=True)
@@ -139,6 +149,21 @@ class RunView:
             row |= {f"{group}.{key}": value for key, value in flat(getattr(self, group))}
         return row
 
+    def inside(self, column: str) -> Any:
+        """Return what its row does not have: a whole group of settings, or one by a former name.
+
+        None where the run has no such thing.
+        """
+        group, _, key = column.partition(".")
+        if not key or group not in ("config", "result"):
+            return None
+        if group == "config" and (stage := find_stage(self.stage)):
+            key = stage.settings.rules.name(key)
+        value: Any = getattr(self, group)
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        return value
+
 
 @dataclass(frozen=True)
 class RunDetails:
@@ -200,8 +225,15 @@ class Runs(UserList[RunView]):
 
 
 def record_of(folder: Path) -> dict[str, Any] | None:
-    """Return what a journal says in the form of a record, or None if there is no such journal."""
-    journal = read_journal(folder, with_metrics=False)
+    """Return what a journal says in the form of a record, or None if there is no such journal.
+
+    One that cannot be read is warned of.
+    """
+    try:
+        journal = read_journal(folder, with_metrics=False)
+    except OSError as error:
+        warnings.warn(f"{folder} cannot be read: {error.strerror or error}", stacklevel=2)
+        return None
     if not journal.status:
         return None
     status = journal_status(folder)

@@ -69,7 +69,7 @@ def recorded_here(project: Project) -> dict[str, list[str]]:
 
 def _named_in(journal: Path) -> str | None:
     """Return the project that the first event of a journal names; None where it cannot be read."""
-    with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
+    with suppress(OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         with open(journal / EVENTS, "rb") as file:
             facts: Mapping[str, Any] = decode(file.readline())["facts"]
         return str(facts.get("project") or "")

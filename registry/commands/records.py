@@ -9,6 +9,7 @@ import csv
 import importlib.util
 import json
 import os
+import socket
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -20,9 +21,11 @@ from rich.markup import escape
 from registry.catalog.access import Catalog, open_catalog
 from registry.catalog.runs import RunView, is_run, source_diff
 from registry.commands.tasks import HELP, project_here, root_here
+from registry.declare.declaration import PROJECT_VARIABLE
 from registry.mongo import server
 from registry.mongo.database import connect
 from registry.mongo.projector import sync as sync_journals
+from registry.store.schema import json_value
 from registry.suggest import nearest
 from registry.terminal import count, duration, err, exact, out, print_table, text_of
 from registry.upkeep.deletion import finish_deletions
@@ -48,22 +51,16 @@ def catalog_here(all_projects: bool = False) -> Catalog:
     return catalog
 
 
-def _filter(text: str) -> tuple[str, Any]:
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise click.BadParameter(f"{text!r}; expected key=value, as config.k=16")
-    try:
-        parsed = json.loads(value)
-    except ValueError:
-        parsed = value
-    return key, parsed if isinstance(parsed, str | int | float | bool | None) else value
-
-
 @click.command(context_settings=HELP)
 @click.argument("experiment", required=False)
 @click.option("--stage", help="As fact.train_sae.")
 @click.option("--status", help="As COMPLETED, FAILED, RUNNING, DIED.")
-@click.option("--where", multiple=True, metavar="KEY=VALUE", help="As config.k=16; repeatable.")
+@click.option(
+    "--where",
+    multiple=True,
+    metavar="COMPARISONS",
+    help="As 'config.k>=16, result.loss<0.1', by = != < <= > >=, and ~ for contains; repeatable.",
+)
 @click.option("--sort", default="-start_time", show_default=True, help="Key; -key is descending.")
 @click.option(
     "--limit",
@@ -92,7 +89,7 @@ def runs(
             experiment=experiment,
             stage=stage,
             status=status and status.upper(),
-            where=dict(map(_filter, where)),
+            where=where,
             sort=sort,
             limit=limit or None,
         )
@@ -144,7 +141,8 @@ def show(run: str, whole_console: bool, as_json: bool, all_projects: bool) -> No
     catalog = catalog_here(all_projects)
     view = catalog.run(run)
     if as_json:
-        click.echo(json.dumps({**view.row(), "facts": view.facts}, indent=2, default=str))
+        told = json.loads(json.dumps({**view.row(), "facts": view.facts}, default=str))
+        click.echo(json.dumps(json_value(told), indent=2))  # which JSON has no NaN for
         return
     if whole_console:
         console = catalog.console(view)
@@ -278,30 +276,57 @@ def mongo_uri(ctx: click.Context) -> None:
 
 
 @click.command(context_settings=HELP)
-@click.option("--port", default=8501, show_default=True, help="0 for any free port.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8501,
+    show_default=True,
+    help="0 for any free port.",
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--allow-host",
+    multiple=True,
+    metavar="NAME",
+    help="Name to answer to as well, as behind a proxy; *.example.org for all below; repeatable.",
+)
 @click.option("--browser", is_flag=True, help="Open a browser.")
 @all_projects_option
-def dashboard(port: int, host: str, browser: bool, all_projects: bool) -> None:
-    """Serve the dashboard until interrupted."""
+def dashboard(
+    port: int, host: str, allow_host: tuple[str, ...], browser: bool, all_projects: bool
+) -> None:
+    """Serve the dashboard until interrupted.
+
+    It answers to localhost, to the address of this machine that is asked, and, where it listens for
+    other machines, to this machine's name. Anything else, as a name that a proxy gives it, is
+    refused unless --allow-host says it.
+    """
     found = importlib.util.find_spec("dashboards")
     if importlib.util.find_spec("streamlit") is None or found is None or not found.origin:
         raise click.ClickException(
             "the dashboard needs Streamlit: pip install 'factbook[dashboard]'"
         )
     project = project_here()
-    app = Path(found.origin).with_name("serve.py")
+    _require_free(host, port)
+    app = Path(found.origin).with_name("app.py")
     options = {
         "server.address": host,
         "server.port": port,
         "server.headless": str(not browser).lower(),
-        "browser.gatherUsageStats": "false",
-        "client.toolbarMode": "minimal",
-        "client.showErrorLinks": "false",
     }
     arguments = [f"--{key}={value}" for key, value in options.items()]
+    arguments += ["--", *(f"--allow-host={name}" for name in allow_host)]
     command = [sys.executable, "-m", "streamlit", "run", str(app), *arguments]
-    environment = {**os.environ, "FACTBOOK_PROJECT": str(project.root)}
+    environment = {**os.environ, PROJECT_VARIABLE: str(project.root)}
     if all_projects:
         environment["FACTBOOK_ALL_PROJECTS"] = "1"
     os.execve(sys.executable, command, environment)  # so that a signal reaches the server itself
+
+
+def _require_free(host: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host, port), family=family).close()
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise click.ClickException(f"cannot listen on {host}, port {port}: {reason}") from error

@@ -10,6 +10,7 @@ from itertools import islice
 from typing import Any
 
 from registry.mongo.database import INDEXED, Database, errors, plain_document
+from registry.record.plain import plain
 
 COLLECTION = "factbook.projects"
 PROJECT = "info.factbook.project"
@@ -18,7 +19,7 @@ _UID = "info.factbook.uid"
 _FACTS = (
     *("uid", "experiment", "cell", "stage", "stage_version", "fingerprint", "overrides"),
     *("inputs", "output", "sources", "commit", "project", "root"),
-    *("pid", "create_time", "boot", "host", "interrupted_by", "death_noted"),
+    *("pid", "create_time", "boot", "host", "pid_namespace", "interrupted_by", "death_noted"),
 )
 SUMMARY = (
     *("experiment.name", "command", "status", "start_time", "stop_time", "heartbeat"),
@@ -219,8 +220,10 @@ def find_run(database: Database, run: int | str) -> dict[str, Any] | None:
     DatabaseError
         If the database is away.
     """
-    number = int(run) if isinstance(run, int) or run.isdecimal() else None
-    query = {"_id": number} if number is not None else {_UID: str(run)}
+    if isinstance(run, int) or run.isdecimal():  # one beyond 64 bits would be stored as a text
+        query = {"_id": plain(run if isinstance(run, int) or len(run) > 18 else int(run))}
+    else:
+        query = {_UID: plain(run)}
     with errors(database.address):
         found = database.runs.find_one(query)
     return None if found is None else dict(plain_document(found))
@@ -348,7 +351,7 @@ def _condition(key: str, value: Any) -> Any:
         return {"$in": [_condition(key, item) for item in value]}
     if not isinstance(value, _SCALARS):
         raise ValueError(f"{key}: got {value!r}; expected a text, number, boolean, time or None")
-    return value
+    return value if isinstance(value, datetime) else plain(value)  # as records hold it
 
 
 def safe_key(key: str) -> str:
@@ -359,6 +362,7 @@ def safe_key(key: str) -> str:
     ValueError
         If it is not one.
     """
-    if not key or "\0" in key or any(part.startswith("$") or not part for part in key.split(".")):
+    is_text = key == plain(key) and "\0" not in key
+    if not is_text or any(part.startswith("$") or not part for part in key.split(".")):
         raise ValueError(f"{key!r} is not a dotted key such as 'config.k'")
     return key

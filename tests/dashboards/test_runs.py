@@ -12,13 +12,10 @@ import numpy as np
 import pytest
 
 from dashboards.views.runs.runs import (
-    QueryError,
     Row,
     RunQuery,
     choices,
-    conditions_of,
     known_columns,
-    moment_of,
     named_runs,
     newest_rows,
     results_text,
@@ -30,6 +27,7 @@ from dashboards.views.runs.runs import (
     sort_rows,
 )
 from registry.catalog.access import Catalog
+from registry.catalog.conditions import QueryError
 from registry.catalog.feed import RunFeed
 from registry.catalog.notes import Note, run_subject
 from registry.catalog.runs import RunView
@@ -146,79 +144,10 @@ def test_a_column_of_a_run_is_what_stands_in_its_row(rows: list[Row]) -> None:
         assert rows[0].value(name) is None
 
 
-@pytest.mark.parametrize(
-    ("text", "parts"),
-    [
-        ("", []),
-        ("config.k=16", [("config.k", "=", "16")]),
-        (" config.k >= 16 ,a!=b, ", [("config.k", ">=", "16"), ("a", "!=", "b")]),
-        ("a=", [("a", "=", "")]),
-        ('a={"$gt": ""}', [("a", "=", '{"$gt": ""}')]),
-        ('a="b, c",d~e', [("a", "=", '"b, c"'), ("d", "~", "e")]),
-        ("config.x=a=b", [("config.x", "=", "a=b")]),
-    ],
-)
-def test_conditions(text: str, parts: list[tuple[str, str, str]]) -> None:
-    assert [(c.column, c.sign, c.text) for c in conditions_of(text)] == parts
-
-
-@pytest.mark.parametrize("text", ["config.k", "=3", "a=1, b", '{"$gt": ""}', "a\n"])
-def test_what_is_no_condition_is_refused(text: str) -> None:
-    with pytest.raises(QueryError, match="expected a key"):
-        conditions_of(text)
-
-
-@pytest.mark.parametrize(
-    ("value", "text", "holds"),
-    [
-        (16, "=16", True),
-        (16, "=16.0", True),
-        (16, "=1e400", False),
-        (1, "=true", False),
-        (True, "=true", True),
-        (True, "=1", False),
-        (True, ">0", False),
-        ("16", "=16", True),
-        ("16", "<9", True),  # texts are compared as texts
-        ("a", ">3", True),
-        (16, ">a", False),
-        (float("nan"), ">0", False),
-        (float("nan"), "!=0", True),
-        ([8, 16], "=[8, 16]", False),  # the comma separates
-        ([8], "=[8]", True),
-        (2**80, "=" + str(2**80), True),
-        ("b, c", '="b, c"', True),
-        (None, "=null", True),
-        (None, "!=3", False),
-        (0.9, ">" + "[" * 9000, False),
-    ],
-)
-def test_comparisons(value: Any, text: str, holds: bool) -> None:
-    rows = [row(1, result={"x": value})]
-    try:
-        assert len(select(rows, RunQuery(where=f"result.x{text}"))) == holds
-    except QueryError:
-        assert value == [8, 16]
-
-
 def test_what_no_run_has_is_told_with_the_nearest_name() -> None:
     for where, told in (("config.kk=3", "did you mean 'config.k'"), ("$where=1", "no run has")):
         with pytest.raises(QueryError, match=told):
             select([row(1, config={"k": 3})], RunQuery(where=where))
-
-
-def test_moments() -> None:
-    noon = datetime(2026, 11, 22, 12, tzinfo=UTC)
-    assert moment_of("24h", now=noon) == noon - timedelta(days=1)
-    assert moment_of(" 30 min", now=noon) == noon - timedelta(minutes=30)
-    assert moment_of("2026-11-22") == datetime(2026, 11, 22, tzinfo=UTC)
-    assert moment_of("2026-11-22", is_end=True) == datetime(2026, 11, 23, tzinfo=UTC)
-    assert moment_of("2026-11-22T13:00+01:00", is_end=True) == noon
-    for text in ("yesterday", "999999w", "2026-13-01", "<script>", '{"$gt": ""}'):
-        with pytest.raises(QueryError, match="is no time"):
-            moment_of(text)
-    with pytest.raises(QueryError):
-        moment_of("9999-12-31", is_end=True)
 
 
 def test_names_of_runs() -> None:

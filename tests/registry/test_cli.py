@@ -200,6 +200,9 @@ def test_what_is_not_there_is_told_with_the_nearest(lab: Lab, words: str, messag
         "runs -n -1",
         "runs --where config.k",
         "runs --where config.$x=1",
+        "runs --where config.facto>1",
+        "runs --where config.factor=>1",
+        "dashboard --port 65536",
         "runs --sort $x",
         "show",
         "plan --no-such-option",
@@ -323,6 +326,7 @@ def test_runs(lab: Lab) -> None:
     )
     assert told[0] == ["run", "cell", "stage", "status", "started", "took", "result"]
     assert {row[1] for row in told[1:]} == {"sweep[factor=2.0,seed=1]"}
+    assert told == rows(printed("runs", "sweep", "--where", "config.factor>1, config.seed>0"))
     assert len(rows(printed("runs", "-n", "3"))) == 4
     numbers = [int(row[0]) for row in rows(printed("runs", "--sort", "id", "-n", "0"))[1:]]
     assert numbers == sorted(numbers)

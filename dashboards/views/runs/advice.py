@@ -6,8 +6,8 @@ import os
 import shlex
 from dataclasses import dataclass
 
-from dashboards.views.runs.runs import QueryError
 from registry.catalog.access import Catalog, DeletedRunError, UnknownRunError
+from registry.catalog.conditions import QueryError
 from registry.catalog.notes import NoteError
 from registry.declare.declaration import PROJECT_VARIABLE
 from registry.declare.declared import SelectionError

@@ -8,10 +8,9 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from operator import ge, gt, le, lt
+from datetime import UTC, datetime
 from sys import intern
 from typing import Any
 
@@ -19,28 +18,16 @@ import pandas as pd
 
 from dashboards.views.parts.text import number_text, time_text, value_text
 from registry.catalog.access import Catalog
-from registry.catalog.notes import Note
+from registry.catalog.conditions import Condition, conditions_of, moment_of, require_columns
+from registry.catalog.notes import NOTED, Note
 from registry.catalog.runs import COLUMNS, RunView
-from registry.suggest import nearest
-
-NOTED = ("tags", "note")
-"""Columns of what people noted on a run."""
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
-_CONDITION = re.compile(r"\s*([^=<>!~]+?)\s*(>=|<=|!=|=|<|>|~)\s*(.*?)\s*", re.DOTALL)
-_PART = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^,])+')
-_AGO = re.compile(r"(\d{1,6})\s*(min|h|d|w)")
-_UNITS = {"min": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-_ORDERS: Mapping[str, Callable[[Any, Any], bool]] = {">": gt, ">=": ge, "<": lt, "<=": le}
 STATUSES = ("RUNNING", "COMPLETED", "FAILED", "INTERRUPTED", "DIED", "QUEUED")
 NEWEST_FIRST = "-started"
 LIMITS = (50, 200, 1000, 10_000)
 FEW_RESULTS = 3
 _RUN_NAME = re.compile(r"(?:\[[^\]]*\]|[^\s,\[])+")
-
-
-class QueryError(ValueError):
-    """A question about runs that cannot be asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +64,8 @@ class Row:
     def value(self, column: str) -> Any:
         """Return what stands in a column, None where the run has no such thing."""
         if column in NOTED:
-            noted = " ".join(self.tags) if column == "tags" else self.note.text if self.note else ""
-            return noted or None
-        if column in self.values:
-            return self.values[column]
-        return _inside(self.run, column)
+            return self.note.column(column) if self.note else None
+        return self.values[column] if column in self.values else self.run.inside(column)
 
 
 def row_of(run: RunView, note: Note | None = None) -> Row:
@@ -93,130 +77,10 @@ def row_of(run: RunView, note: Note | None = None) -> Row:
     return Row(run, values, f"{' '.join(map(str, names))} {settings} {noted}".lower(), note)
 
 
-def _inside(run: RunView, column: str) -> Any:
-    """Return a whole group of settings, as ``config.needs``."""
-    group, _, key = column.partition(".")
-    value: Any = getattr(run, group) if key and group in ("config", "result") else None
-    for part in key.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    return value
-
-
 def known_columns(rows: Iterable[Row]) -> list[str]:
     """Return every column that some run has: the catalog's, notes, ``config.*``, ``result.*``."""
     found = dict.fromkeys(key for row in rows for key in row.values)
     return list(dict.fromkeys([*COLUMNS, *NOTED, *found]))
-
-
-# -- conditions -------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Condition:
-    """A comparison of one column with one value, made in Python.
-
-    Attributes
-    ----------
-    column : str
-        As ``config.k``.
-    sign : str
-        ``=``, ``!=``, ``<``, ``<=``, ``>``, ``>=``, or ``~`` for a text that contains another.
-    text : str
-        The value as it was typed.
-    """
-
-    column: str
-    sign: str
-    text: str
-
-    def holds(self, row: Row) -> bool:
-        """Return whether a run fulfils it; one without such a value never does."""
-        value = row.value(self.column)
-        if value is None:
-            return self.sign == "=" and self.text == "null" and self.column in row.values
-        if self.sign == "~":
-            return self.text.lower() in value_text(value).lower()
-        if self.sign in "=!=":
-            return _equal(value, self.text) is (self.sign == "=")
-        return _ordered(value, self.sign, self.text)
-
-
-def conditions_of(text: str) -> list[Condition]:
-    """Return the conditions in a text: ``config.k>=16, result.accuracy>0.9, config.layer~feat``.
-
-    Raises
-    ------
-    QueryError
-        If a part of it is none.
-    """
-    found = []
-    for part in filter(str.strip, _PART.findall(text)):
-        match = _CONDITION.fullmatch(part)
-        if match is None:
-            raise QueryError(
-                f"{part.strip()[:100]!r}; expected a key, one of = != < <= > >= ~, and a value, "
-                "as config.k>=16"
-            )
-        found.append(Condition(*match.groups()))
-    return found
-
-
-def _parsed(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return text
-
-
-def _equal(value: Any, text: str) -> bool:
-    if isinstance(value, str):
-        return value == text or value == _parsed(text)
-    if isinstance(value, datetime):
-        return value_text(value).startswith(text)
-    wanted = _parsed(text)
-    is_truth = isinstance(value, bool), isinstance(wanted, bool)
-    return is_truth[0] == is_truth[1] and bool(value == wanted)
-
-
-def _ordered(value: Any, sign: str, text: str) -> bool:
-    if isinstance(value, datetime):
-        return _ORDERS[sign](value, moment_of(text))
-    wanted = _parsed(text)
-    numbers = [isinstance(v, int | float) and not isinstance(v, bool) for v in (value, wanted)]
-    if all(numbers):
-        return _ORDERS[sign](value, wanted)
-    return isinstance(value, str) and _ORDERS[sign](value, text)
-
-
-def moment_of(text: str, *, is_end: bool = False, now: datetime | None = None) -> datetime:
-    """Return a moment in UTC: a date, a date with a time, or how long ago, as ``24h`` or ``7d``.
-
-    Parameters
-    ----------
-    text : str
-        As it was typed.
-    is_end : bool
-        Whether a date means the end of its day.
-    now : datetime, optional
-        What is now.
-
-    Raises
-    ------
-    QueryError
-        If it is none of these.
-    """
-    try:
-        if ago := _AGO.fullmatch(text.strip()):
-            return (now or datetime.now(UTC)) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
-        moment = datetime.fromisoformat(text.strip())
-        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
-        is_day = len(text.strip()) <= len("2026-11-22")
-        return moment + timedelta(days=1) if is_end and is_day else moment
-    except (ValueError, OverflowError):
-        raise QueryError(
-            f"{text[:100]!r} is no time; expected 2026-11-22, 2026-11-22 14:30 (UTC), "
-            "or how long ago: 30min, 24h, 7d"
-        ) from None
 
 
 # -- order ------------------------------------------------------------------------------------
@@ -326,10 +190,7 @@ def select(rows: Sequence[Row], query: RunQuery) -> tuple[Row, ...]:
         If a comparison or a time cannot be read, or no run has what is compared.
     """
     conditions = conditions_of(query.where)
-    columns = known_columns(rows) if conditions and rows else []
-    for name in (condition.column for condition in conditions if columns):
-        if name not in columns and not any(known.startswith(f"{name}.") for known in columns):
-            raise QueryError(f"no run has {name[:100]!r}{nearest(name, columns)}")
+    require_columns(conditions, rows, (*COLUMNS, *NOTED))
     since = moment_of(query.since) if query.since.strip() else None
     until = moment_of(query.until, is_end=True) if query.until.strip() else None
     chosen = [

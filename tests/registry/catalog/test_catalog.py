@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from registry.catalog.access import Catalog, UnknownRunError, open_catalog
+from registry.catalog.conditions import QueryError
 from registry.catalog.runs import RunView, is_run
 from registry.declare.declared import SelectionError
 from registry.declare.faults import DeclarationError
@@ -59,6 +60,52 @@ def test_runs_are_found_by_what_they_are(catalog: Catalog, lab: Lab) -> None:
     assert of_the_lab(catalog, lab, experiment="nothing") == []
 
 
+@pytest.mark.parametrize(
+    ("where", "count"),
+    [
+        ("config.factor>=2", 3),
+        ("config.factor>=2, config.seed=1", 1),
+        ("config.factor=2.0", 3),
+        ("config.factor=2", 3),
+        ("config.factor!=2", 2),
+        ("config.seed=true", 0),
+        ("cell=sweep[factor=2.0,seed=1]", 1),
+        ("experiment=sweep, result.total>6", 4),
+        ("stage~average", 5),
+        ("status=COMPLETED", 10),
+        ("config.needs.numbers=few", 5),
+        ("info.factbook.output.schema=scaled", 5),
+        ("command=scale", 5),
+        ("seconds>=0", 10),
+        ("started>2026-01-01", 10),
+        ("started>9999-01-01", 0),
+        (f"config.seed={2**70}", 0),
+        ("config.factor=nan", 0),
+        (("config.factor>1", "config.seed<1"), 2),
+        ("", 10),
+    ],
+)
+def test_runs_are_compared(catalog: Catalog, lab: Lab, where: Any, count: int) -> None:
+    assert len(of_the_lab(catalog, lab, where=where)) == count
+
+
+def test_the_first_that_fulfil_comparisons_are_found(catalog: Catalog, lab: Lab) -> None:
+    wanted = [run.uid for run in catalog.runs(where="config.seed=0")]
+    assert [run.uid for run in catalog.runs(where="config.seed=0", limit=1)] == wanted[:1]
+    assert [run.uid for run in catalog.runs(where="cell=twice", limit=1, sort="started")]
+    assert catalog.runs(where="config.seed=0", limit=0) == []
+
+
+def test_what_no_run_has_is_told(catalog: Catalog, lab: Lab) -> None:
+    with pytest.raises(
+        QueryError, match=r"no run has 'config\.facto'; did you mean 'config\.factor'"
+    ):
+        catalog.runs(where="config.facto>=2")
+    for where in ("config.$factor=2", "config..factor=2", "$where=1"):
+        with pytest.raises(ValueError, match=r"no run has|not a dotted key"):
+            catalog.runs(where=where)
+
+
 def test_runs_come_newest_first_or_as_asked(catalog: Catalog, lab: Lab) -> None:
     starts = [run.started for run in catalog.runs()]
     assert starts == sorted(starts, reverse=True)
@@ -69,6 +116,13 @@ def test_runs_come_newest_first_or_as_asked(catalog: Catalog, lab: Lab) -> None:
     assert len(catalog.runs(limit=0)) == 0
     with pytest.raises(ValueError, match="limit -1; expected at least 0"):
         catalog.runs(limit=-1)
+
+
+@pytest.mark.parametrize("name", [2**70, -(2**70), str(2**70), "9" * 5000, "\udcff", "a\0b"])
+def test_names_that_no_run_can_have(catalog: Catalog, lab: Lab, name: Any) -> None:
+    with pytest.raises(UnknownRunError, match="no run"):
+        catalog.run(name)
+    assert catalog.runs(where={"config.seed": name}) == []
 
 
 def test_a_run_is_plain_values(catalog: Catalog, lab: Lab) -> None:

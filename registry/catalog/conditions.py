@@ -1,0 +1,220 @@
+"""Comparisons of runs by column, in one grammar for the command line, pages and scripts.
+
+``config.k>=16, result.accuracy>0.9, config.layer~features``: a column of the table of runs, or any
+dotted key of Sacred's record; one of ``= != < <= > >= ~``; a value. They are made in Python, so
+that nothing typed can act as an operator of a database, and mean the same wherever runs come from.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from operator import ge, gt, le, lt
+from typing import Any, Protocol
+
+from registry.suggest import RefusalError, nearest
+
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{},]', re.DOTALL)
+_CONDITION = re.compile(r"\s*([^=<>!~]+?)\s*(>=|<=|!=|==?|<|>|~)\s*((?![=<>!~]).*?)\s*", re.DOTALL)
+_AGO = re.compile(r"(\d{1,6})\s*(min|h|d|w)")
+_UNITS = {"min": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_ORDERS: Mapping[str, Callable[[Any, Any], bool]] = {">": gt, ">=": ge, "<": lt, "<=": le}
+_NON_FINITE = ("nan", "inf", "-inf", "infinity", "-infinity")
+_LARGE = re.compile(r"-?\d{19,1000}")  # integers beyond 64 bits are recorded as texts
+
+
+class QueryError(RefusalError, ValueError):
+    """A question about runs that cannot be asked."""
+
+
+class Columns(Protocol):
+    """One run, as conditions see it."""
+
+    @property
+    def values(self) -> Mapping[str, Any]:
+        """What stands in the row of a table."""
+
+    def value(self, column: str) -> Any:
+        """Return what stands in a column, None where the run has no such thing."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A comparison of one column with one value.
+
+    Attributes
+    ----------
+    column : str
+        As ``config.k``.
+    sign : str
+        ``=``, ``!=``, ``<``, ``<=``, ``>``, ``>=``, or ``~`` for a text that contains another.
+    text : str
+        The value as it was typed.
+    """
+
+    column: str
+    sign: str
+    text: str
+
+    def holds(self, run: Columns) -> bool:
+        """Return whether a run fulfils it; one without such a value never does."""
+        value = run.value(self.column)
+        if value is None:
+            return self.sign == "=" and self.text == "null" and self.column in run.values
+        if self.sign == "~":
+            return self.text.lower() in _text(value).lower()
+        if self.sign in "=!=":
+            return _equal(value, self.text) is (self.sign == "=")
+        return _ordered(value, self.sign, self.text)
+
+    @property
+    def equal_scalars(self) -> list[Any]:
+        """What a scalar is equal to that fulfils it; none where that is no short list."""
+        parsed = _parsed(self.text)
+        is_plain = isinstance(parsed, str | bool | int) or (
+            isinstance(parsed, float) and math.isfinite(parsed)
+        )
+        return [self.text, parsed] if self.sign == "=" and is_plain else []
+
+
+def conditions_of(text: str) -> list[Condition]:
+    """Return the conditions in a text, which commas separate outside of quotes and brackets.
+
+    Raises
+    ------
+    QueryError
+        If a part of it is none.
+    """
+    found = []
+    for part in filter(str.strip, _parts(text)):
+        match = _CONDITION.fullmatch(part)
+        if match is None:
+            raise QueryError(
+                f"{part.strip()[:100]!r}; expected a key, one of = != < <= > >= ~, and a value, "
+                "as config.k>=16"
+            )
+        column, sign, value = match.groups()
+        found.append(Condition(column, sign.replace("==", "="), value))
+    return found
+
+
+def require_columns(
+    conditions: Iterable[Condition], runs: Iterable[Columns], known: Iterable[str] = ()
+) -> None:
+    """Make sure that some run has what is compared, unless there is no run.
+
+    Parameters
+    ----------
+    conditions : iterable of Condition
+        What is asked.
+    runs : iterable of Columns
+        All there are; read until every column was met.
+    known : iterable of str
+        Columns that every run may have.
+
+    Raises
+    ------
+    QueryError
+        With the nearest column.
+    """
+    known = set(known)
+    missing = dict.fromkeys(own.column for own in conditions if own.column not in known)
+    if not missing:
+        return
+    is_empty = True
+    for run in runs:
+        is_empty = False
+        known.update(run.values)
+        for name in [n for n in missing if n in run.values or run.value(n) is not None]:
+            del missing[name]
+        if not missing:
+            return
+    for name in missing if not is_empty else ():
+        raise QueryError(f"no run has {name[:100]!r}{nearest(name, known)}")
+
+
+def _parts(text: str) -> Iterator[str]:
+    depth = start = 0
+    for token in _TOKEN.finditer(text):
+        depth += (token[0] in ("[", "{")) - (token[0] in ("]", "}"))
+        if token[0] == "," and depth <= 0:
+            yield text[start : token.start()]
+            start = token.end()
+    yield text[start:]
+
+
+def _parsed(text: str) -> Any:
+    if text.lower() in _NON_FINITE:
+        return float(text)
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, datetime):
+        return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _equal(value: Any, text: str) -> bool:
+    if isinstance(value, datetime):
+        return _text(value).startswith(text)
+    wanted = _parsed(text)
+    if isinstance(value, str):
+        return value in (text, wanted)
+    if isinstance(value, float) and isinstance(wanted, float) and math.isnan(value):
+        return math.isnan(wanted)
+    is_truth = isinstance(value, bool), isinstance(wanted, bool)
+    return is_truth[0] == is_truth[1] and bool(value == wanted)
+
+
+def _ordered(value: Any, sign: str, text: str) -> bool:
+    if isinstance(value, datetime):
+        return _ORDERS[sign](value, moment_of(text))
+    wanted = _parsed(text)
+    if isinstance(value, str) and _LARGE.fullmatch(value) and _is_number(wanted):
+        value = int(value)
+    if _is_number(value) and _is_number(wanted):
+        return _ORDERS[sign](value, wanted)
+    return isinstance(value, str) and _ORDERS[sign](value, text)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def moment_of(text: str, *, is_end: bool = False, now: datetime | None = None) -> datetime:
+    """Return a moment in UTC: a date, a date with a time, or how long ago, as ``24h`` or ``7d``.
+
+    Parameters
+    ----------
+    text : str
+        As it was typed.
+    is_end : bool
+        Whether a date means the end of its day.
+    now : datetime, optional
+        What is now.
+
+    Raises
+    ------
+    QueryError
+        If it is none of these.
+    """
+    try:
+        if ago := _AGO.fullmatch(text.strip()):
+            return (now or datetime.now(UTC)) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+        moment = datetime.fromisoformat(text.strip())
+        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+        is_day = len(text.strip()) <= len("2026-11-22")
+        return moment + timedelta(days=1) if is_end and is_day else moment
+    except (ValueError, OverflowError):
+        raise QueryError(
+            f"{text[:100]!r} is no time; expected 2026-11-22, 2026-11-22 14:30 (UTC), "
+            "or how long ago: 30min, 24h, 7d"
+        ) from None

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import warnings
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import click
 from rich.markup import escape
@@ -62,8 +63,17 @@ class _Group(click.Group):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(0)
         except RefusalError as error:
-            err.print(escape(str(error)), style="red")
-            ctx.exit(1)
+            _refuse(ctx, str(error))
+        except OSError as error:  # of a file that is not ours to read, or no folder
+            path = f"{error.filename}: " if error.filename else ""
+            _refuse(ctx, f"{path}{error.strerror or error}")
+        except KeyboardInterrupt:
+            _refuse(ctx, "interrupted", 128 + signal.SIGINT)
+
+
+def _refuse(ctx: click.Context, reason: str, status: int = 1) -> NoReturn:
+    err.print(escape(reason), style="red")
+    ctx.exit(status)
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:

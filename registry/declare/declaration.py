@@ -25,7 +25,15 @@ from registry.declare.declared import (
     format_value,
     parse_reference,
 )
-from registry.declare.faults import ConfigError, DeclarationError, Fault, FaultList, KeyPath
+from registry.declare.faults import (
+    DEEPEST,
+    ConfigError,
+    DeclarationError,
+    Fault,
+    FaultList,
+    KeyPath,
+    is_too_deep,
+)
 from registry.declare.stage import Slot, Stage
 from registry.declare.tables import Draft, DraftReader, Values
 from registry.suggest import nearest
@@ -79,25 +87,56 @@ def read_declaration(path: Path | str | None = None) -> Declaration:
     """
     file = find_declaration() if path is None else Path(path).absolute()
     file = file / FILE_NAME if file.is_dir() else file
+    text = read_text(file)
+    return validate_tables(parse_tables(text, file), file, text)
+
+
+def read_text(file: Path) -> str:
+    """Return the text of a declaration, without the mark that some editors put before it.
+
+    Raises
+    ------
+    DeclarationError
+        If it cannot be read as text.
+    """
     try:
-        text = file.read_bytes().decode("utf-8")
+        return file.read_bytes().decode("utf-8-sig")
     except OSError as error:
         fault = Fault("", f"cannot be read: {error.strerror or error}")
         raise DeclarationError((fault,), file) from error
     except UnicodeDecodeError as error:
-        raise DeclarationError((Fault("", f"is not UTF-8 text: {error}"),), file) from error
-    return parse_declaration(text, file)
+        message = f"is not UTF-8 text: {error.reason} at byte {error.start}; save it as UTF-8"
+        raise DeclarationError((Fault("", message),), file) from error
+
+
+def parse_tables(text: str, path: Path | None = None) -> dict[str, Any]:
+    """Return the tables of a declaration's text, which are not validated yet.
+
+    Raises
+    ------
+    DeclarationError
+        If it is not TOML, or lies deeper inside itself than can be kept.
+    """
+    try:
+        tables = tomllib.loads(text)
+        is_deep = is_too_deep(tables)
+    except RecursionError:
+        is_deep = True
+    except ValueError as error:  # also of what Python cannot convert, as 5,000 digits
+        line = re.search(r"at line (\d+)", str(error))
+        is_at_end = "at end of document" in str(error)
+        number = int(line[1]) if line else len(text.splitlines()) * is_at_end
+        fault = Fault("", f"not valid TOML: {error}", number or None)
+        raise DeclarationError((fault,), path) from error
+    if is_deep:
+        message = f"tables or lists lie more than {DEEPEST} levels inside each other"
+        raise DeclarationError((Fault("", message),), path)
+    return tables
 
 
 def parse_declaration(text: str, path: Path | None = None) -> Declaration:
     """Validate the text of a declaration; see :func:`read_declaration`."""
-    try:
-        tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        line = re.search(r"at line (\d+)", str(error))
-        number = int(line[1]) if line else len(text.splitlines()) or None
-        raise DeclarationError((Fault("", f"not valid TOML: {error}", number),), path) from error
-    return validate_tables(tables, path, text)
+    return validate_tables(parse_tables(text, path), path, text)
 
 
 def validate_tables(

@@ -10,11 +10,13 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import translate
 from pathlib import Path
 from typing import Any
 
+from registry.declare.faults import is_too_deep
 from registry.declare.settings import NO_RULES, KeyRules
 from registry.suggest import RefusalError, nearest
 
@@ -110,10 +112,11 @@ def _parse_value(text: str, position: int) -> tuple[str, Any, str, int]:
 
 def _decode(text: str, position: int) -> tuple[Any, int]:
     if text[position : position + 1] in set('"[{-0123456789'):
-        try:
-            return json.JSONDecoder().raw_decode(text, position)
-        except ValueError:
-            raise _unreadable(text, position, "a JSON value") from None
+        with suppress(ValueError, RecursionError):
+            value, end = json.JSONDecoder().raw_decode(text, position)
+            if not is_too_deep(value):
+                return value, end
+        raise _unreadable(text, position, "a JSON value")
     word = _WORD.match(text, position)
     if word is None:
         raise _unreadable(text, position, "a value")
@@ -121,8 +124,8 @@ def _decode(text: str, position: int) -> tuple[Any, int]:
 
 
 def _unreadable(text: str, position: int, expected: str) -> SelectionError:
-    found = repr(text[position:]) if text[position:] else "the end"
-    return SelectionError(f"cannot read {text!r}: expected {expected}; got {found}")
+    found = repr(text[position:][:100]) if text[position:] else "the end"
+    return SelectionError(f"cannot read {text[:100]!r}: expected {expected}; got {found}")
 
 
 @dataclass(frozen=True)

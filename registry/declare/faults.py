@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import warnings
 from collections.abc import Collection
@@ -19,6 +20,10 @@ _KEYS = rf"{_KEY}(?:\s*\.\s*{_KEY})*"
 _HEADER = re.compile(rf"\s*\[\s*({_KEYS})\s*\]\s*(?:#.*)?$")
 _ASSIGNMENT = re.compile(rf"\s*({_KEYS})\s*=")
 _PART = re.compile(r"""([\w-]+)|"([^"]*)"|'([^']*)'""")
+_INT64 = range(-(2**63), 2**63)
+
+DEEPEST = 40
+"""Levels of tables and lists inside each other that are kept; MongoDB takes no more than 100."""
 
 
 class StageError(RefusalError):
@@ -177,12 +182,46 @@ def _line_of(where: KeyPath, lines: dict[tuple[str, ...], int]) -> int | None:
     return None
 
 
+def is_too_deep(value: Any) -> bool:
+    """Return whether tables and lists lie more than `DEEPEST` levels inside each other."""
+    level = [value]
+    for _ in range(DEEPEST + 1):
+        inner = [own.values() if isinstance(own, dict) else own for own in level if _holds(own)]
+        level = [item for items in inner for item in items]
+    return bool(level)
+
+
+def _holds(value: Any) -> bool:
+    return isinstance(value, dict | list | tuple)
+
+
+def unfit(value: Any) -> str:
+    """Return why a plain scalar cannot stand in a configuration, "" where it can.
+
+    JSON, MongoDB and HDF5 must all be able to hold it.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"expected a finite number; got {value}"
+    if isinstance(value, int) and value not in _INT64:
+        return f"expected an integer of at most 64 bits; got {describe_value(value)}"
+    if isinstance(value, str) and "\0" in value:
+        return f"expected a text without the letter NUL; got {describe_value(value)}"
+    if not isinstance(value, str | bool | int | float):
+        return f"expected a value that JSON has; got {describe_value(value)}"
+    return ""
+
+
 def describe_value(value: Any) -> str:
     """Return what a TOML value is, for an error: ``a string 'x'``, ``a table``."""
     if isinstance(value, dict):
         return "a table"
+    if isinstance(value, int) and value not in _INT64:
+        return f"an integer of {value.bit_length():,} bits"
     names = {bool: "boolean", int: "integer", float: "float", str: "string"}
     name = names.get(type(value), type(value).__name__)
-    shown = json.dumps(value, default=str, ensure_ascii=False)
+    try:
+        shown = json.dumps(value, default=str, ensure_ascii=False)
+    except ValueError:  # integers in it have more digits than Python writes
+        return f"a {name}"
     shown = shown if len(shown) <= 60 else f"{shown[:57]}..."
     return f"{'an' if name[0] in 'aeiou' else 'a'} {name} {shown}"

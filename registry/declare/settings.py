@@ -14,7 +14,16 @@ from typing import Annotated, Any, TypeVar
 import pydantic
 import pydantic_core
 
-from registry.declare.faults import ConfigError, Fault, RenamedWarning, StageError, renamed
+from registry.declare.faults import (
+    DEEPEST,
+    ConfigError,
+    Fault,
+    RenamedWarning,
+    StageError,
+    is_too_deep,
+    renamed,
+    unfit,
+)
 from registry.suggest import nearest
 
 T = TypeVar("T")
@@ -206,6 +215,8 @@ class Settings:
             if is_double:
                 raise ConfigError((Fault(old, f"given as {name!r} too, its name now"),))
             warnings.warn(renamed(old, name), RenamedWarning, stacklevel=3)
+        if faults := tuple(_unfit(values)):
+            raise ConfigError(faults)
         try:
             text = json.dumps(self.rules.renamed(values), allow_nan=False)
         except (TypeError, ValueError) as error:
@@ -224,7 +235,7 @@ class Settings:
             elif detail["type"] == "missing":
                 message = "missing, and has no default"
             else:
-                message = f"{detail['msg']}; got {detail['input']!r}"
+                message = f"{detail['msg']}; got {_shortened(detail['input'])}"
             yield Fault(".".join(path), message)
 
     def _keys_at(self, path: tuple[str, ...]) -> tuple[str, ...]:
@@ -249,6 +260,26 @@ class Settings:
         """Return validated settings as plain JSON values, every key resolved."""
         plain: dict[str, Any] = self._adapter.dump_python(settings, mode="json")
         return plain
+
+
+def _unfit(values: Mapping[str, Any]) -> Iterator[Fault]:
+    """Yield a fault for each value that records cannot hold; what is no plain value is none yet."""
+    if is_too_deep(values):
+        yield Fault("", f"values lie more than {DEEPEST} levels inside each other")
+        return
+    waiting: list[tuple[str, Any]] = [*values.items()]
+    for path, value in waiting:  # grows while it is walked
+        if isinstance(value, Mapping):
+            waiting += [(f"{path}.{key}", inner) for key, inner in value.items()]
+        elif isinstance(value, list | tuple):
+            waiting += [(f"{path}.{index}", inner) for index, inner in enumerate(value)]
+        elif isinstance(value, str | int) and (why := unfit(value)):
+            yield Fault(path, why)
+
+
+def _shortened(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:97]}…"
 
 
 M = TypeVar("M")

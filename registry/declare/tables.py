@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -17,7 +16,14 @@ from registry.declare.declared import (
     SelectionError,
     parse_reference,
 )
-from registry.declare.faults import ConfigError, FaultList, KeyPath, StageError, describe_value
+from registry.declare.faults import (
+    ConfigError,
+    FaultList,
+    KeyPath,
+    StageError,
+    describe_value,
+    unfit,
+)
 from registry.declare.plugins import Kind, families, kinds, load_plugins
 from registry.declare.settings import KeyRules
 from registry.declare.stage import Stage, load_stage
@@ -119,7 +125,11 @@ class DraftReader:
         return self._typed(where, value, dict, "a table") or {}
 
     def _string(self, where: KeyPath, value: Any) -> str | None:
-        return self._typed(where, value, str, "a string")
+        text = self._typed(where, value, str, "a string")
+        if text is not None and (why := unfit(text)):
+            self.faults.add(where, why)
+            return None
+        return text
 
     def _strings(self, where: KeyPath, value: Any) -> tuple[str, ...]:
         entries = enumerate(self._typed(where, value, list, "a list of strings") or ())
@@ -135,18 +145,14 @@ class DraftReader:
         return {key: value for key, value in table.items() if self._is_plain((*where, key), value)}
 
     def _is_plain(self, where: KeyPath, value: Any) -> bool:
-        """Check that JSON can hold a value: no date, no infinity."""
+        """Check that records can hold a value: no date, no infinity."""
         if isinstance(value, dict):
             return len(self._plain(where, value)) == len(value)
         if isinstance(value, list):
             return len(self._plain(where, dict(enumerate(value)))) == len(value)
-        if isinstance(value, float) and not math.isfinite(value):
-            self.faults.add(where, f"expected a finite number; got {value}")
-            return False
-        if not isinstance(value, str | bool | int | float):
-            self.faults.add(where, f"expected a value that JSON has; got {describe_value(value)}")
-            return False
-        return True
+        if why := unfit(value):
+            self.faults.add(where, why)
+        return not why
 
     def _renamed(self, where: KeyPath, values: Values, rules: KeyRules) -> dict[str, Any]:
         """Return values under today's names; keys under old ones are noted."""

@@ -9,6 +9,7 @@ the :meth:`~StageExperiment.work`. :meth:`~StageExperiment.close` completes the 
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import inspect
 import os
@@ -19,18 +20,27 @@ import time
 import traceback
 import warnings
 from collections.abc import Collection, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import sacred
 from sacred.commandline_options import CLIOption
+from sacred.config.config_files import load_config_file
 from sacred.dependencies import PackageDependency, Source, get_digest
 from sacred.utils import apply_backspaces_and_linefeeds
 
 from registry.declare.cells import Cell
 from registry.declare.declared import SelectionError
-from registry.declare.faults import DeclarationError, RenamedWarning, StageError, renamed
+from registry.declare.faults import (
+    DEEPEST,
+    DeclarationError,
+    RenamedWarning,
+    StageError,
+    is_too_deep,
+    renamed,
+)
 from registry.declare.plugins import load_plugins
 from registry.declare.stage import Stage, load_stage
 from registry.execute.resolved import ResolvedTask, TaskRun, resolve_task
@@ -427,6 +437,7 @@ def _named_cells(
                 warnings.warn(renamed(key, today), RenamedWarning, stacklevel=2)
             words[position] = f"{today}={value}"
         if word.startswith("-") or "=" in name or os.path.isfile(word):
+            _check_given(word)
             continue
         _require_stage(project, stage, name)
         if "[" in word:
@@ -436,6 +447,46 @@ def _named_cells(
         else:
             _require_one_cell(project, name, words)
     return [*argv[:start], *words], tuple(cells.values())
+
+
+def _check_given(word: str) -> None:
+    """Make sure that Sacred can take what is given: a value, or a file of settings.
+
+    SelectionError: it lies too deep inside itself, cannot be read, or would run code.
+    """
+    key, _, text = word.partition("=")
+    is_file = os.path.isfile(word)
+    try:
+        value = _read_settings(word) if is_file else _literal(text)
+        is_deep = key.count(".") > DEEPEST or is_too_deep(value)
+    except (RecursionError, MemoryError):
+        is_deep = True
+    if is_deep:
+        where = word if is_file else key[:100]
+        raise SelectionError(f"{where}: values lie more than {DEEPEST} levels inside each other")
+
+
+def _literal(text: str) -> Any:
+    """Return what Sacred makes of a text."""
+    with warnings.catch_warnings(), suppress(ValueError, SyntaxError):
+        warnings.simplefilter("ignore")
+        return ast.literal_eval(text)
+    return text
+
+
+def _read_settings(file: str) -> Any:
+    """Return what stands in a file that is given after ``with``."""
+    if file.endswith(".pickle"):
+        raise SelectionError(f"{file} is a pickle, which may hold code; expected a .json file")
+    try:
+        values = load_config_file(file)
+    except RecursionError:
+        raise
+    except Exception as error:  # of JSON, of YAML, of text
+        raise SelectionError(f"{file} cannot be read as settings: {error}") from error
+    if not isinstance(values, Mapping):
+        raise SelectionError(f"{file}: expected keys with values; got {type(values).__name__}")
+    return values
 
 
 def _require_stage(project: Project, stage: Stage, name: str) -> None:

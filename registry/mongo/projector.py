@@ -288,8 +288,12 @@ def is_projected(folder: Path, database: Database) -> bool:
 
 def _sync_journal(folder: Path, database: Database) -> Synced | None:
     """Project one journal, if it was begun; only an error that is its own does not raise."""
-    died = note_death(folder)
-    journal = read_journal(folder)
+    try:
+        died = note_death(folder)
+        journal = read_journal(folder)
+    except OSError as error:
+        reason = f"its journal cannot be read: {error.strerror or error}"
+        return Synced(folder.name, None, "", error=reason)
     if not journal.status or find_deleted(database, journal.uid) is not None:
         return None
     try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import shlex
 import sys
-import tomllib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from registry.declare.cells import Cell, Graph, expand
-from registry.declare.declaration import find_declaration, read_declaration, validate_tables
+from registry.declare.declaration import (
+    find_declaration,
+    parse_tables,
+    read_declaration,
+    read_text,
+    validate_tables,
+)
 from registry.declare.declared import Declaration, Resource
 from registry.declare.faults import ConfigError
 from registry.declare.plugins import kinds
@@ -154,7 +159,7 @@ class Project:
         path = self.declaration.path
         if path is None:
             raise FileNotFoundError("this declaration was not read from a file")
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        tables = parse_tables(read_text(path), path)
         declared = tables.get("experiments", {})
         entry = {"stage": stage, "config": dict(config), "needs": dict(needs)}
         names = {reference.partition("[")[0].strip() for reference in needs.values()}

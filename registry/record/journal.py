@@ -19,6 +19,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -131,11 +132,21 @@ def journal_root(project_root: Path) -> Path:
 
 
 def journal_uids(project_root: Path) -> list[str]:
-    """Return the names of all journals of a project, oldest run first."""
+    """Return the names of all journals of a project, oldest run first.
+
+    What else lies in their folder, as the files of a file manager, is none of them.
+    """
     try:
-        return sorted(os.listdir(journal_root(project_root)))
-    except FileNotFoundError:
+        with os.scandir(journal_root(project_root)) as found:
+            return sorted(own.name for own in found if own.name[0] != "." and _is_folder(own))
+    except (FileNotFoundError, NotADirectoryError):
         return []
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    with suppress(OSError):  # a ring of links
+        return entry.is_dir()
+    return False
 
 
 def aware(time: datetime) -> datetime:
@@ -218,7 +229,7 @@ class Journal:
             with open(self.folder / EVENTS, "rb") as file:
                 file.seek(self.size)
                 data = file.read()
-        except FileNotFoundError:
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             return self
         whole = data[: data.rfind(b"\n") + 1]
         for line in whole.splitlines():
@@ -237,7 +248,7 @@ class Journal:
                     return head.decode("utf-8", "replace")
                 file.seek(max(0, size - most))
                 tail = file.read().decode("utf-8", "replace")[-_CONSOLE_END:]
-        except FileNotFoundError:
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             return ""
         start = head.decode("utf-8", "replace")[:_CONSOLE_END]
         left_out = max(0, self.console_length - len(start) - len(tail))
@@ -247,12 +258,13 @@ class Journal:
         if not self.with_metrics and b'"metrics"' in line[:_KIND_WITHIN]:
             return
         try:
-            event = decode(line)
-            kind = event["event"]
-        except (ValueError, KeyError, TypeError):
+            self._take(decode(line))
+        except Exception:  # a line of a form that no run writes
             self.unreadable += bool(line.strip())
-            return
-        match kind:
+
+    def _take(self, event: dict[str, Any]) -> None:
+        """Take what an event says; one of another form raises an error that tells nothing."""
+        match kind := event["event"]:
             case "queued" | "started":
                 for name in ("command", "experiment", "host", "config", "meta"):
                     setattr(self, name, event[name])

@@ -106,7 +106,7 @@ def read_json(path: str | Path) -> dict[str, Any] | None:
     try:
         with open(path, "rb", buffering=0) as file:  # thousands are read for a plan
             value = json.loads(file.readall().decode())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
 

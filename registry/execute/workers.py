@@ -12,9 +12,11 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 from types import ModuleType
@@ -26,6 +28,8 @@ THREAD_VARIABLES = tuple(f"{name}_NUM_THREADS" for name in ("OMP", "MKL", "OPENB
 POLL_SECONDS = 0.1
 PATIENCE_SECONDS = 30.0
 """How long interrupted workers have to record their end."""
+START_SECONDS = 1.0
+"""How long a worker that is being started has when all are interrupted."""
 
 
 @dataclass
@@ -48,6 +52,44 @@ class _Worker:
         return replace(outcome, seconds=seconds)
 
 
+class _Start:
+    """The start of a worker, in a thread of its own.
+
+    Parameters
+    ----------
+    start : callable
+        What starts it.
+    lifeline : Connection
+        What a worker ends by that is started too late.
+    """
+
+    def __init__(self, start: Callable[[], None], lifeline: Connection):
+        self._begin = start
+        self._lifeline = lifeline
+        self._over = threading.Event()
+        self._error: BaseException | None = None
+
+    def run(self) -> None:
+        """Begin, and wait until it has started; what was raised meanwhile is raised here."""
+        threading.Thread(target=self._work, name="start", daemon=True).start()
+        self._over.wait()
+        if self._error is not None:
+            raise self._error
+
+    def _work(self) -> None:
+        try:
+            self._begin()
+        except BaseException as error:
+            self._error = error
+        finally:
+            self._over.set()
+
+    def give_up(self) -> None:
+        """Wait a moment; a worker that has not started by then will end at once."""
+        if not self._over.wait(START_SECONDS):
+            self._lifeline.close()
+
+
 class WorkerRunner:
     """Runs jobs in processes of this machine.
 
@@ -63,6 +105,7 @@ class WorkerRunner:
         self.count = workers
         self._context = multiprocessing.get_context("forkserver")
         self._workers: list[_Worker] = []
+        self._starting: _Start | None = None
         loaded = map(load_stage, sorted(stages))
         modules = [name for s in loaded for name in (s.name, *s.main_modules, *s.preload)]
         own = ["registry.execute.workers", "registry.execute.preload"]
@@ -74,9 +117,20 @@ class WorkerRunner:
         return len(self._workers) < self.count
 
     def start(self, job: Job) -> None:
-        """Start a job in a process of its own."""
+        """Start a job in a process of its own.
+
+        A terminal sends Ctrl-C to every process, at any moment. What has to be done as a whole is
+        done in a thread, which no signal interrupts; the first time it takes as long as the server
+        needs to load the stages, and whoever waits for it is free to go.
+        """
         ours, theirs = self._context.Pipe()
         job.log.parent.mkdir(parents=True, exist_ok=True)
+        self._starting = _Start(partial(self._start, job, ours, theirs), ours)
+        self._starting.run()
+
+    def _start(self, job: Job, ours: Connection, theirs: Connection) -> None:
+        resource_tracker.ensure_running()  # first, since it blocks and unblocks signals itself
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # inherited by what is started
         with _threads_of(self.count), _without_main():
             process = self._context.Process(
                 target=_work, args=(job, theirs, dict(os.environ)), name=job.name
@@ -102,6 +156,8 @@ class WorkerRunner:
 
     def interrupt(self) -> Sequence[TaskOutcome]:
         """Ask the workers to end, and wait for them to record it."""
+        if self._starting is not None:
+            self._starting.give_up()
         for worker in self._workers:
             if worker.process.exitcode is None:
                 worker.process.terminate()
@@ -149,6 +205,7 @@ def _work(job: Job, lifeline: Connection, environment: dict[str, str]) -> None:
 
     os.environ.update(environment)  # the fork server has that of its own start
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it too, and passes it on
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     with job.log.open("ab", buffering=0) as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)

@@ -1,74 +1,66 @@
-"""The pages of the dashboard. ``factbook dashboard`` serves them, by ``dashboards/serve.py``.
+"""The server of the dashboard.
 
-The project is that of ``$FACTBOOK_PROJECT``, else of the current folder.
+``factbook dashboard`` starts it, or ``streamlit run dashboards/app.py``, then with
+``-- --allow-host NAME`` for a name that it is known by elsewhere.
+It serves ``pages.py`` to those who ask for it by a name of its own, and imports while nobody looks
+yet what the pages need. How it is set up by default stands in ``.streamlit/config.toml`` beside it.
 """
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+import argparse
+import asyncio
+import socket
+import sys
+import webbrowser
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
 
 import streamlit as st
-from streamlit import runtime
-from streamlit.navigation.page import StreamlitPage
+from starlette.middleware import Middleware
+from streamlit import config
 
-from dashboards.screens import compare, concepts, decisions, frame, pipeline, runs
-from dashboards.screens.result import page_of
+from dashboards.server.hosts import OwnHosts, is_loopback
 from dashboards.server.preparation import PREPARATION
-from dashboards.views.sections import RESULTS
 
-# Help lines in nearly full colour: Streamlit's own are too faint for WCAG 2.2, 1.4.3. And no empty
-# hand's breadth above each title. A comment, since Streamlit would show a docstring on the page.
-READABLE = """<style>
-[data-testid=stApp] [data-testid=stCaptionContainer] { opacity: 0.85; color: inherit; }
-[data-testid=stMainBlockContainer] { padding-top: 4rem; }
-[data-testid=stElementContainer]:has(> [data-testid=stHtml]) { display: none; }
-</style>"""
+ADDRESS = str(config.get_option("server.address") or "0.0.0.0")
+"""Where it listens."""
 
-# A page is one step of the browser's history. Streamlit adds a step whenever a page writes into its
-# own address, and then Back leads nowhere.
-ONE_STEP = """<script>
-if (!history.stepsByPage) {
-  const push = history.pushState.bind(history);
-  history.pushState = (state, title, url) =>
-    new URL(url, location.href).pathname === location.pathname
-      ? history.replaceState(state, title, url) : push(state, title, url);
-  history.stepsByPage = true;
-}
-</script>"""
+_OPTIONS = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+_OPTIONS.add_argument("--allow-host", action="append", default=[], metavar="NAME")
 
 
-def main() -> None:
-    """Show the page that the address names."""
-    about_runs = st.Page(runs.show, title="Runs", default=True)  # at the address without a path
-    comparison = st.Page(compare.show, title="Compare", url_path="compare")
-    about_pipeline = st.Page(pipeline.show, title="Pipeline", url_path="pipeline")
-    about_concepts = st.Page(concepts.show, title="Concepts", url_path="concepts")
-    about_decisions = st.Page(decisions.show, title="Decisions", url_path="decisions")
-    about_results = {
-        row.schema: st.Page(page_of(row), title=row.title, url_path=row.path) for row in RESULTS
-    }
-    known = {"runs": about_runs, "compare": comparison, "pipeline": about_pipeline}
-    known |= {"concepts": about_concepts, "decisions": about_decisions}
-    frame.remember_pages({**known, **about_results})
-    groups = {"": [*known.values(), _runs_by_name()]}
-    for row in RESULTS:
-        groups.setdefault(row.group, []).append(about_results[row.schema])
-    shown = st.navigation(groups, position="top")
-    st.set_page_config(page_title=f"{shown.title} · factbook", layout="wide")
-    st.html(READABLE)
-    st.html(ONE_STEP, unsafe_allow_javascript=True)
-    with PREPARATION.reader() if runtime.exists() else nullcontext():  # none in tests of pages
-        shown.run()
+@asynccontextmanager
+async def _prepared(_: st.App) -> AsyncIterator[dict[str, Any]]:
+    PREPARATION.start()
+    url = _url()
+    sys.stdout.write(f"The dashboard is at {url}\n")
+    sys.stdout.flush()
+    if not config.get_option("server.headless"):
+        asyncio.get_running_loop().run_in_executor(None, webbrowser.open, url)
+    yield {}
 
 
-def _runs_by_name() -> StreamlitPage:
-    """Return the runs at ``/runs``, which the menu does not list: a default page has no path."""
+def _url() -> str:
+    """Return where to look, without asking anybody outside how this machine is called there."""
+    scheme = "https" if config.get_option("server.sslCertFile") else "http"
+    host = ADDRESS if ADDRESS not in ("0.0.0.0", "::") else socket.gethostname()
+    host = f"[{host}]" if ":" in host else host
+    path = str(config.get_option("server.baseUrlPath")).strip("/")
+    return f"{scheme}://{host}:{config.get_option('server.port')}{f'/{path}' if path else ''}"
 
-    def show_by_name() -> None:
-        runs.show()
 
-    return st.Page(show_by_name, title="Runs", url_path="runs", visibility="hidden")
+def _machine() -> tuple[str, ...]:
+    """Return what this machine is called where others reach the address."""
+    return (ADDRESS,) if is_loopback(ADDRESS) else (ADDRESS, socket.gethostname())
 
 
-if __name__ == "__main__":
-    main()
+app = st.App(
+    Path(__file__).with_name("pages.py"),
+    lifespan=_prepared,
+    middleware=[
+        Middleware(OwnHosts, own=_machine(), allowed=_OPTIONS.parse_known_args()[0].allow_host)
+    ],
+)

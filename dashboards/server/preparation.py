@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 STEPS = {
-    "dashboards.app": 0.0,
+    "dashboards.pages": 0.0,
     "dask.array": 0.0,
     "torch": 0.5,
     "torchvision": 0.0,

@@ -19,7 +19,7 @@ import psutil
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from dashboards import app
+from dashboards import pages
 from dashboards.screens import frame, run
 from registry.mongo import server
 from registry.mongo.database import URL_VARIABLE, Database, connect
@@ -101,7 +101,7 @@ def open_page(many: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
     clear()
 
     def open_it(**address: Any) -> AppTest:
-        page = AppTest.from_file(app.__file__, default_timeout=120)
+        page = AppTest.from_file(pages.__file__, default_timeout=120)
         for key, value in address.items():
             page.query_params[key] = value
         return page

@@ -22,7 +22,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from dashboards import serve as server
+from dashboards import app as server
 from registry.execute.resolved import PROGRESS
 from registry.mongo.database import URL_VARIABLE, connect
 from registry.mongo.projector import sync

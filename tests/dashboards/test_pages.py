@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from dashboards import app
+from dashboards import pages
 from registry.mongo.database import URL_VARIABLE
 from registry.plan.project import Project
 from registry.store.manifest import MANIFEST
@@ -34,7 +34,7 @@ def show_concepts() -> None:
 def app_test(page: str) -> AppTest:
     if page == "concepts":
         return AppTest.from_function(show_concepts, default_timeout=60)
-    return AppTest.from_file(app.__file__, default_timeout=60)
+    return AppTest.from_file(pages.__file__, default_timeout=60)
 
 
 @pytest.fixture

@@ -30,11 +30,11 @@ def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[s
 @pytest.mark.slow
 def test_a_server_imports_what_explaining_needs() -> None:
     program = (
-        "import gc, sys, dashboards.serve as s\n"
+        "import gc, sys, dashboards.app as s\n"
         "assert 'torch' not in sys.modules and not gc.get_freeze_count()\n"
         "from dashboards.server.preparation import PREPARATION\n"
         "PREPARATION.start().join()\n"
-        "assert {'dashboards.app', 'fact.traces.decisions'} <= set(sys.modules)\n"
+        "assert {'dashboards.pages', 'fact.traces.decisions'} <= set(sys.modules)\n"
         "assert gc.get_freeze_count() > 100_000\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=300)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from dashboards import app
+from dashboards import pages
 from dashboards.screens import frame
 from dashboards.screens.notes import concept_notes
 from registry.catalog.notes import (
@@ -68,7 +68,7 @@ def open_page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Open]
         if page in PAGES:
             test = AppTest.from_function(PAGES[page], default_timeout=60)
         else:
-            test = AppTest.from_file(app.__file__, default_timeout=60)
+            test = AppTest.from_file(pages.__file__, default_timeout=60)
         for key, value in (address or {}).items():
             test.query_params[key] = value
         return test.run()

@@ -1,0 +1,74 @@
+"""The pages of the dashboard, one of which an address names; ``dashboards/app.py`` serves them.
+
+The project is that of ``$FACTBOOK_PROJECT``, else of the current folder.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import streamlit as st
+from streamlit import runtime
+from streamlit.navigation.page import StreamlitPage
+
+from dashboards.screens import compare, concepts, decisions, frame, pipeline, runs
+from dashboards.screens.result import page_of
+from dashboards.server.preparation import PREPARATION
+from dashboards.views.sections import RESULTS
+
+# Help lines in nearly full colour: Streamlit's own are too faint for WCAG 2.2, 1.4.3. And no empty
+# hand's breadth above each title. A comment, since Streamlit would show a docstring on the page.
+READABLE = """<style>
+[data-testid=stApp] [data-testid=stCaptionContainer] { opacity: 0.85; color: inherit; }
+[data-testid=stMainBlockContainer] { padding-top: 4rem; }
+[data-testid=stElementContainer]:has(> [data-testid=stHtml]) { display: none; }
+</style>"""
+
+# A page is one step of the browser's history. Streamlit adds a step whenever a page writes into its
+# own address, and then Back leads nowhere.
+ONE_STEP = """<script>
+if (!history.stepsByPage) {
+  const push = history.pushState.bind(history);
+  history.pushState = (state, title, url) =>
+    new URL(url, location.href).pathname === location.pathname
+      ? history.replaceState(state, title, url) : push(state, title, url);
+  history.stepsByPage = true;
+}
+</script>"""
+
+
+def main() -> None:
+    """Show the page that the address names."""
+    about_runs = st.Page(runs.show, title="Runs", default=True)  # at the address without a path
+    comparison = st.Page(compare.show, title="Compare", url_path="compare")
+    about_pipeline = st.Page(pipeline.show, title="Pipeline", url_path="pipeline")
+    about_concepts = st.Page(concepts.show, title="Concepts", url_path="concepts")
+    about_decisions = st.Page(decisions.show, title="Decisions", url_path="decisions")
+    about_results = {
+        row.schema: st.Page(page_of(row), title=row.title, url_path=row.path) for row in RESULTS
+    }
+    known = {"runs": about_runs, "compare": comparison, "pipeline": about_pipeline}
+    known |= {"concepts": about_concepts, "decisions": about_decisions}
+    frame.remember_pages({**known, **about_results})
+    groups = {"": [*known.values(), _runs_by_name()]}
+    for row in RESULTS:
+        groups.setdefault(row.group, []).append(about_results[row.schema])
+    shown = st.navigation(groups, position="top")
+    st.set_page_config(page_title=f"{shown.title} · factbook", layout="wide")
+    st.html(READABLE)
+    st.html(ONE_STEP, unsafe_allow_javascript=True)
+    with PREPARATION.reader() if runtime.exists() else nullcontext():  # none in tests of pages
+        shown.run()
+
+
+def _runs_by_name() -> StreamlitPage:
+    """Return the runs at ``/runs``, which the menu does not list: a default page has no path."""
+
+    def show_by_name() -> None:
+        runs.show()
+
+    return st.Page(show_by_name, title="Runs", url_path="runs", visibility="hidden")
+
+
+if __name__ == "__main__":
+    main()

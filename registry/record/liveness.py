@@ -75,8 +75,8 @@ class ProcessIdentity:
         """Return the identity that stands in a journal or record, or None if there is none."""
         with suppress(KeyError, TypeError, ValueError):
             began = float(facts["create_time"])
-            texts = (str(facts[name]) for name in ("boot", "host"))
-            return cls(int(facts["pid"]), began, *texts, str(facts.get("pid_namespace") or ""))
+            boot, host = str(facts["boot"]), str(facts["host"])
+            return cls(int(facts["pid"]), began, boot, host, str(facts.get("pid_namespace") or ""))
         return None
 
     def facts(self) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from dashboards.views.runs.advice import (
     run_command,
     without_datasets,
 )
-from dashboards.views.runs.runs import QueryError
 from registry.catalog.access import Catalog, UnknownRunError
+from registry.catalog.conditions import QueryError
 from registry.catalog.notes import NoteError
 from registry.declare.declared import SelectionError
 from registry.declare.faults import DeclarationError, Fault

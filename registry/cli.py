@@ -24,7 +24,7 @@ _OWN = {
     **{name: f"records:{name}" for name in ("runs", "show", "diff", "path", "sync", "mongo")},
     "run": "run:run",
     "dashboard": "records:dashboard",
-    **{name: f"upkeep:{name}" for name in ("gc", "delete", "doctor")},
+    **{name: f"upkeep:{name}" for name in ("gc", "delete", "doctor", "backup", "restore")},
 }
 """Commands to modules and functions, imported when called: planning needs no pymongo."""
 

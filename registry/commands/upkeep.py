@@ -1,4 +1,4 @@
-"""``factbook gc``, ``delete`` and ``doctor``: what is wrong or would go is shown first."""
+"""``factbook gc``, ``delete``, ``doctor``, ``backup`` and ``restore``: the upkeep of a project."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import click
@@ -14,8 +15,17 @@ from rich.markup import escape
 
 from registry.catalog.access import DeletedRunError
 from registry.commands.records import catalog_here
-from registry.commands.tasks import HELP, project_here
+from registry.commands.tasks import HELP, project_here, root_here
+from registry.declare.faults import DeclarationError
+from registry.mongo.database import connect
 from registry.terminal import count, duration, out, print_table
+from registry.upkeep.backup import (
+    Backup,
+    database_name,
+    require_backup,
+    restore_backup,
+    write_backup,
+)
 from registry.upkeep.deletion import Deletion, DeletionError, delete_run, plan_deletion
 from registry.upkeep.doctor import examine, mend
 from registry.upkeep.garbage import KINDS, Garbage, find_garbage, remove_garbage
@@ -154,6 +164,57 @@ def doctor(ctx: click.Context, /, repair: bool, verify: bool) -> None:
         return
     print_table(("about", "what", "what to do"), ((f.about, f.what, f.remedy) for f in findings))
     ctx.exit(1)
+
+
+@click.command(context_settings=HELP)
+@click.argument("file", required=False, type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--datasets", is_flag=True, help="Back up the whole datasets of the store too.")
+def backup(file: Path | None, datasets: bool) -> None:
+    """Back up database and journals as one file.
+
+    FILE is a .tar, .tar.gz or .tar.xz that is not there yet, named after project and time if it is
+    not given. Datasets are files: back them up yourself, or with --datasets. Runs may be running.
+    """
+    here = Path.cwd()
+    catalog = catalog_here()
+    name = catalog.project.declaration.name.replace("/", "-")
+    default = f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.tar{'' if datasets else '.gz'}"
+    made = write_backup(catalog, here / (file or default), datasets=datasets)
+    size = size_text(made.path.stat().st_size)
+    out.print(escape(f"{made.path}: {_held(made)}, {size}"), soft_wrap=True)
+
+
+@click.command(context_settings=HELP)
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--only-database",
+    is_flag=True,
+    help="Restore the records alone, into another database; the journals are here.",
+)
+def restore(file: Path, only_database: bool) -> None:
+    """Restore a backup into an empty project and database.
+
+    Into the project of the current folder, and the database that $FACTBOOK_MONGO names, or an
+    embedded one. Nothing is overwritten. To move from the embedded database to a MongoDB: make a
+    backup, set FACTBOOK_MONGO, and restore with --only-database.
+    """
+    path = file.absolute()
+    try:
+        root = root_here()
+    except DeclarationError:
+        root = Path.cwd()
+    require_backup(path)
+    database = connect(root, name=database_name(path, root))
+    if database is not None:
+        click.get_current_context().call_on_close(database.close)
+    made = restore_backup(path, root, database, only_database=only_database)
+    where = database.address if database is not None else "the journals alone"
+    out.print(escape(f"restored {_held(made)}: {root}, {where}"), soft_wrap=True)
+
+
+def _held(made: Backup) -> str:
+    parts = [count(made.collections.get("runs", 0), "record"), count(made.journals, "journal")]
+    return ", ".join([*parts, *([count(made.datasets, "dataset")] if made.datasets else [])])
 
 
 def _options() -> Sequence[str]:

@@ -7,17 +7,18 @@ import math
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import unquote
 
 import bson
 import gridfs
 import pymongo
-from bson import ObjectId
+from bson import CodecOptions, ObjectId
+from bson.raw_bson import RawBSONDocument
 from pymongo.collection import Collection
 from pymongo.errors import ConnectionFailure, DuplicateKeyError, InvalidName, PyMongoError
 from pymongo.uri_parser import parse_uri
@@ -30,7 +31,7 @@ OFF = "off"
 
 _TIMEOUTS = {"serverSelectionTimeoutMS": 3000, "connectTimeoutMS": 3000, "socketTimeoutMS": 60000}
 _BEFORE_PASSWORD = r"((?:^(?![\w+.-]+://)|://)[^/@:\s]*:)"  # also where the scheme is missing
-_OWN = "factbook"  # a collection of our own: identity, last number of a run
+OWN = "factbook"  # a collection of our own: identity, last number of a run
 _SCHEMA = 1  # version of the indexes
 INDEXED = (
     "info.factbook.fingerprint",
@@ -94,7 +95,7 @@ class Database:
     @property
     def own(self) -> Collection[dict[str, Any]]:
         """What is kept about the database itself."""
-        return self.collection(_OWN)
+        return self.collection(OWN)
 
     def check(self) -> None:
         """Make sure that this is still the database that was connected to.
@@ -191,6 +192,24 @@ def plain_document(value: Any) -> Any:
     return str(value) if kind is ObjectId else value
 
 
+def raw_documents(database: Database, name: str) -> Iterator[tuple[Any, bytes]]:
+    """Yield the documents of a collection as they are stored, each after its ``_id``."""
+    options = CodecOptions(document_class=RawBSONDocument)
+    for found in database.handle.get_collection(name, codec_options=options).find():
+        yield found["_id"], found.raw
+
+
+def read_raw(file: IO[bytes]) -> Iterator[Any]:
+    """Yield the documents that were written to a file one after the other."""
+    yield from bson.decode_file_iter(file, CodecOptions(document_class=RawBSONDocument))
+
+
+def replace_all(database: Database, name: str, documents: Iterable[Any]) -> None:
+    """Store documents in place of those with the same ``_id``."""
+    stores = [pymongo.ReplaceOne({"_id": each["_id"]}, each, upsert=True) for each in documents]
+    database.collection(name).bulk_write(stores, ordered=False)
+
+
 # At its end the process need not wait for pymongo's threads, which sleep up to half a second: its
 # closed clients have nothing left to do then, and the threads are daemons.
 with suppress(ImportError):
@@ -242,7 +261,7 @@ def _client(url: str, name: str) -> tuple[pymongo.MongoClient[dict[str, Any]], s
 
 def _identify(handle: Any) -> str:
     """Return the identity of a database, given to it at the first time, and see to its indexes."""
-    own = handle[_OWN]
+    own = handle[OWN]
     found = own.find_one({"_id": "identity"})
     if found is None:
         with suppress(DuplicateKeyError):

@@ -38,6 +38,8 @@ COMMANDS = (
     "gc",
     "delete",
     "doctor",
+    "backup",
+    "restore",
     "mongo",
     "mongo start",
     "mongo stop",

@@ -19,6 +19,7 @@ from filelock import FileLock
 
 from registry.mongo import server
 from registry.mongo.database import OFF, URL_VARIABLE, Database, connect
+from registry.store.durable import make_state_folder
 
 # Markers of the tests that need a fixture; those that draw pages are slow.
 NEEDS = {
@@ -140,8 +141,24 @@ def database(database_url: str) -> Iterator[Database]:
 
 
 @pytest.fixture
-def own_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A project folder with an embedded server of its own, which may be killed."""
+def own_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_once: MakeOnce
+) -> Iterator[Path]:
+    """A project folder with an embedded server of its own, which may be killed.
+
+    It knows its user already, which takes a first start a second.
+    """
+
+    def introduce(root: Path) -> None:
+        root.mkdir()
+        server.start(root)
+        server.stop(root)
+
+    known = make_once("server", introduce) / ".factbook" / "mongo"
+    mine = server.user_file(tmp_path).parent
+    make_state_folder(mine)
+    shutil.copy(known / "user.json", mine)
+    shutil.copytree(known / "data", mine / "data")
     monkeypatch.delenv(URL_VARIABLE, raising=False)
     yield tmp_path
     server.stop(tmp_path)

@@ -21,7 +21,7 @@ import numpy as np
 import xarray as xr
 
 from dashboards.views.concepts.presences import ENTRY, Block, Presences, read_blocks, read_presences
-from registry.store.durable import StoreError, sync
+from registry.store.durable import StoreError, make_state_folder, sync
 
 VERSION = 2
 ENTRIES, INDEX = "entries.bin", "index.npz"
@@ -128,7 +128,8 @@ def _until_whole(final: Path) -> Iterator[Path]:
             if time.time() - folder.stat().st_mtime > ABANDONED:
                 shutil.rmtree(folder, ignore_errors=True)
     folder = final.with_name(f".{final.name}.{os.getpid()}-{secrets.token_hex(4)}")
-    folder.mkdir(parents=True)
+    make_state_folder(folder.parent)
+    folder.mkdir()
     try:
         yield folder
     finally:

@@ -24,6 +24,7 @@ from registry.commands.tasks import HELP, project_here, root_here
 from registry.declare.declaration import PROJECT_VARIABLE
 from registry.mongo import server
 from registry.mongo.database import connect
+from registry.mongo.projector import Synced
 from registry.mongo.projector import sync as sync_journals
 from registry.store.schema import json_value
 from registry.suggest import nearest
@@ -225,11 +226,17 @@ def path(name: str, all_projects: bool) -> None:
 
 
 @click.command(context_settings=HELP)
+@click.option(
+    "--again",
+    is_flag=True,
+    help="Also bring back removed records, and compare every point of every metric.",
+)
 @click.pass_context
-def sync(ctx: click.Context) -> None:
-    """Store in MongoDB what only journals have.
+def sync(ctx: click.Context, again: bool) -> None:
+    """Store in MongoDB what only journals have, and put back what was changed there.
 
-    Runs whose process is gone without an end are noted as died.
+    Runs whose process is gone without an end are noted as died. Notes, tags and whatever else other
+    programs write into the records stay as they are.
     """
     project = project_here()
     database = connect(project.root, name=project.declaration.project.database)
@@ -237,13 +244,20 @@ def sync(ctx: click.Context) -> None:
         err.print("FACTBOOK_MONGO is off: no database to sync to")
         ctx.exit(1)
     ctx.call_on_close(database.close)
-    done = sync_journals(project.root, database)
-    rows = ((one.uid, one.run_id, one.status, one.error or "") for one in done)
+    done = sync_journals(project.root, database, again=again, verify=True)
     if done:
-        print_table(("run", "number", "status", ""), rows)
-    out.print(f"{count(len(done), 'journal')} brought to {escape(database.address)}")
+        print_table(("run", "number", "status", ""), map(_synced_row, done))
+    restored = sum(bool(one.restored) for one in done)
+    if restored:
+        out.print(f"{count(restored, 'record')} put back to what the journal says")
+    out.print(f"{count(len(done) - restored, 'journal')} brought to {escape(database.address)}")
     if any(one.error for one in done):
         ctx.exit(1)
+
+
+def _synced_row(one: Synced) -> tuple[Any, ...]:
+    restored = f"put back: {', '.join(one.restored)}" if one.restored else ""
+    return one.uid, one.run_id, one.status, one.error or restored
 
 
 @click.group(context_settings=HELP)
@@ -253,8 +267,9 @@ def mongo() -> None:
 
 @mongo.command("start", context_settings=HELP)
 def mongo_start() -> None:
-    """Start the embedded server, or find the one that runs, and print its URL."""
-    click.echo(server.start(root_here()).uri)
+    """Start the embedded server, or find the one that runs, and print its URL with password."""
+    project = project_here()
+    click.echo(server.start(project.root).url(project.declaration.project.database))
 
 
 @mongo.command("stop", context_settings=HELP)
@@ -267,12 +282,13 @@ def mongo_stop() -> None:
 @mongo.command("uri", context_settings=HELP)
 @click.pass_context
 def mongo_uri(ctx: click.Context) -> None:
-    """Print the URL of the running server, for pymongo and other clients."""
-    found = server.find(root_here())
+    """Print the URL of the running server, with its password, for Omniboard, pymongo and others."""
+    project = project_here()
+    found = server.find(project.root)
     if found is None:
         err.print("not running; `factbook mongo start` starts it")
         ctx.exit(1)
-    click.echo(found.uri)
+    click.echo(found.url(project.declaration.project.database))
 
 
 @click.command(context_settings=HELP)

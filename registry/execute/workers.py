@@ -23,6 +23,7 @@ from types import ModuleType
 
 from registry.declare.stage import load_stage
 from registry.execute.runner import EXIT_FAILED, Job, Progress, TaskOutcome, silent_end
+from registry.store.durable import make_state_folder
 
 THREAD_VARIABLES = tuple(f"{name}_NUM_THREADS" for name in ("OMP", "MKL", "OPENBLAS", "NUMBA"))
 POLL_SECONDS = 0.1
@@ -124,7 +125,7 @@ class WorkerRunner:
         needs to load the stages, and whoever waits for it is free to go.
         """
         ours, theirs = self._context.Pipe()
-        job.log.parent.mkdir(parents=True, exist_ok=True)
+        make_state_folder(job.log.parent)
         self._starting = _Start(partial(self._start, job, ours, theirs), ours)
         self._starting.run()
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import atexit
+import hashlib
 import math
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
-from urllib.parse import unquote
 
 import bson
 import gridfs
@@ -24,13 +25,15 @@ from pymongo.errors import ConnectionFailure, DuplicateKeyError, InvalidName, Py
 from pymongo.uri_parser import parse_uri
 
 from registry.mongo import server
+from registry.mongo.address import EXPECTED, Address, read_address
+from registry.mongo.users import ServerError
+from registry.store.durable import StoreError
 from registry.suggest import RefusalError
 
 URL_VARIABLE = "FACTBOOK_MONGO"
 OFF = "off"
 
 _TIMEOUTS = {"serverSelectionTimeoutMS": 3000, "connectTimeoutMS": 3000, "socketTimeoutMS": 60000}
-_BEFORE_PASSWORD = r"((?:^(?![\w+.-]+://)|://)[^/@:\s]*:)"  # also where the scheme is missing
 OWN = "factbook"  # a collection of our own: identity, last number of a run
 _SCHEMA = 1  # version of the indexes
 INDEXED = (
@@ -65,14 +68,14 @@ class Database:
     handle : pymongo.database.Database
         For queries of one's own. Times come back in UTC, with their zone.
     address : str
-        Where it is, without a password.
+        Where it is, without a password, for people to read.
     identity : str
         What distinguishes it from every other database, wherever it moves.
     reopen : callable
         Connects anew; finds the embedded server where it is by now.
     """
 
-    handle: Any
+    handle: Any = field(repr=False)
     address: str
     identity: str
     reopen: Callable[[], Database]
@@ -151,29 +154,37 @@ def connect(
     DatabaseError
         If it cannot be reached within seconds. The message names it, without its password.
     """
-    url = url or os.environ.get(URL_VARIABLE)
-    if url and url.strip().lower() == OFF:
+    url = (url or os.environ.get(URL_VARIABLE) or "").strip()
+    if url.lower() == OFF:
         return None
     return _open(url, name) if url else _open_embedded(project_root, name, server.start)
 
 
-def redact(text: str) -> str:
-    """Return a text without the passwords of the URLs in it."""
-    return re.sub(rf"{_BEFORE_PASSWORD}\S*@", r"\1***@", text)
-
-
 @contextmanager
-def errors(address: str) -> Iterator[None]:
-    """Turn pymongo's errors into `DatabaseError`."""
+def errors(address: str, shown: Callable[[str], str] = str) -> Iterator[None]:
+    """Turn pymongo's errors into `DatabaseError`.
+
+    Parameters
+    ----------
+    address : str
+        Where, for people to read.
+    shown : callable
+        From pymongo's reason to what may be shown of it.
+    """
     try:
         yield
     except DuplicateKeyError as error:
         raise DuplicateError(str(error)) from error
     except (PyMongoError, gridfs.errors.GridFSError, bson.errors.BSONError, OSError) as error:
-        text = str(error).split(", Timeout:")[0].partition(" (configured timeouts:")[0]
-        reason = redact(text)
+        text = re.split(r", Timeout:| \(configured timeouts:|, full error:", str(error))[0]
+        told = shown(text)
         kind = AwayError if isinstance(error, ConnectionFailure) else DatabaseError
-        raise kind(f"MongoDB at {address}: {reason}") from error
+        raise kind(f"MongoDB at {address}: {told}") from (error if told == text else None)
+
+
+def digest(document: Mapping[str, Any]) -> str:
+    """Return a digest of what MongoDB holds of a document, whatever the order of its own keys."""
+    return hashlib.sha256(bson.encode(dict(sorted(document.items())))).hexdigest()[:32]
 
 
 as_object_id = ObjectId
@@ -222,28 +233,60 @@ def _open_embedded(
     project_root: Path, name: str, find: Callable[[Path], server.Server]
 ) -> Database:
     try:
-        address = find(project_root).uri
-    except (server.ServerError, OSError) as error:
+        found = find(project_root)
+    except (ServerError, StoreError, OSError) as error:
         raise DatabaseError(str(error)) from error
-    return _open(address, name, lambda: _open_embedded(project_root, name, server.revive))
-
-
-def _open(url: str, name: str, reopen: Callable[[], Database] | None = None) -> Database:
-    """Connect to a URL, ask who answers, and see to the indexes."""
-    client, name = _client(url, name)
-    address = f"{redact(url)}, database {name}"
+    again = partial(_open_embedded, project_root, name, server.revive)
     try:
-        with errors(address):
-            client.admin.command("ping")
+        return _open(found.uri, name, again, found.address)
+    except DatabaseError as error:
+        if "authentication failed" not in str(error).lower():
+            raise
+        remedy = f"`factbook mongo stop`, delete {server.user_file(project_root)}, and try again"
+        raise DatabaseError(f"{error}; for a new password: {remedy}") from error
+
+
+def _open(
+    url: str, name: str, reopen: Callable[[], Database] | None = None, shown: str = ""
+) -> Database:
+    """Connect to a URL, ask who answers, and see to the indexes."""
+    address = _readable(url)
+    client, name = _client(url, name, address)
+    where = f"{shown or address.shown}, database {name}"
+    try:
+        with errors(where, address.without_secrets):
+            _greet(client)
             identity = _identify(client[name])
     except DatabaseError:
         client.close()
         raise
-    return Database(client[name], address, identity, reopen or (lambda: _open(url, name)))
+    return Database(client[name], where, identity, reopen or (lambda: _open(url, name)))
 
 
-def _client(url: str, name: str) -> tuple[pymongo.MongoClient[dict[str, Any]], str]:
-    secret = re.search(rf"{_BEFORE_PASSWORD}(\S*)@", url)
+def _readable(url: str) -> Address:
+    address = read_address(url)
+    if address is None:
+        raise DatabaseError(f"{URL_VARIABLE} is no URL of a MongoDB, and not shown: {EXPECTED}")
+    for option in address.options:
+        name, equals, _ = option.partition("=")
+        if not name.lower().startswith("srv") and not _is_taken(option):
+            which = repr(name) if equals and name.isalpha() else "an option"
+            raise DatabaseError(f"{URL_VARIABLE}, {address.shown}: pymongo refuses {which}")
+    return address
+
+
+def _is_taken(option: str) -> bool:
+    """Return whether pymongo takes an option; its reason, which may hold the value, is not told."""
+    try:
+        parse_uri(f"mongodb://host/?{option}", validate=True, warn=False)
+    except Exception:
+        return False
+    return True
+
+
+def _client(
+    url: str, name: str, address: Address
+) -> tuple[pymongo.MongoClient[dict[str, Any]], str]:
     try:
         parsed = parse_uri(url, validate=True, warn=False)
         given = {option.lower() for option in parsed["options"]}
@@ -252,11 +295,17 @@ def _client(url: str, name: str) -> tuple[pymongo.MongoClient[dict[str, Any]], s
             url, tz_aware=True, appname="factbook", **timeouts
         )
         return client, parsed["database"] or name
-    except (PyMongoError, InvalidName, ValueError) as error:
-        reason = str(error)
-        for text in {secret[2], unquote(secret[2])} if secret else ():
-            reason = reason.replace(text, "***")
-        raise DatabaseError(f"{URL_VARIABLE} {redact(url)!r} cannot be used: {reason}") from None
+    except (PyMongoError, InvalidName, OSError, TypeError, ValueError) as error:
+        reason = address.without_secrets(str(error))
+        raise DatabaseError(f"{URL_VARIABLE}, {address.shown}, cannot be used: {reason}") from None
+
+
+def _greet(client: pymongo.MongoClient[dict[str, Any]]) -> None:
+    """Make sure that the server answers, and lets us in."""
+    try:
+        client.admin.command("ping")
+    except (TypeError, ValueError) as error:  # a password that cannot be one
+        raise PyMongoError(str(error)) from None
 
 
 def _identify(handle: Any) -> str:

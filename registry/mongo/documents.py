@@ -7,12 +7,13 @@ files, so that whoever projects a journal, and how often, makes no difference.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from registry.mongo.database import as_object_id
+from registry.mongo.database import as_object_id, digest
 from registry.record.journal import Journal, Part
 
 FORMAT = "MongoObserver-0.7.0"
@@ -28,7 +29,16 @@ _KEPT = {
     ("experiment", "sources"),
 }
 _AS_IT_IS = ("command", "host", "start_time", "config", "meta", "status")
+OWN_FIELDS = (
+    *("experiment", "format", *_AS_IT_IS, "resources", "artifacts", "captured_out"),
+    *("heartbeat", "result", "stop_time", "fail_trace"),
+)
+"""What only the registry writes into a run, beside its own keys of `info`."""
+
+_INFO = "info."
+_OWN_INFO = ("factbook", "metrics")
 _MOST_RESOURCES = 20_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NOTE = 200  # bytes of what stands where a value was left out, at most
 _IDENTITY = frozenset(
     {"uid", "experiment", "stage", "fingerprint", "pid", "create_time", "journal_bytes"}
@@ -68,6 +78,18 @@ class MetricDocument:
     name: str
     part: Part
 
+    def points(self, since: int = 0) -> dict[str, list[Any]]:
+        """Return the columns of the points after the first ones, as MongoDB takes them.
+
+        Raises
+        ------
+        ReleasedError
+            If some of them were released.
+        """
+        columns = dict(self.part.since(since))
+        moments = columns["timestamps"]
+        return {**columns, "timestamps": [_EPOCH + timedelta(milliseconds=ms) for ms in moments]}
+
 
 @dataclass(frozen=True)
 class RunDocuments:
@@ -87,6 +109,43 @@ class RunDocuments:
     run: dict[str, Any]
     metrics: tuple[MetricDocument, ...]
     files: tuple[StoredFile, ...]
+
+
+@dataclass(frozen=True)
+class Seal:
+    """What the record of a run that is over must be, in a few bytes.
+
+    Attributes
+    ----------
+    size : int
+        Bytes of the journal that it was made of.
+    digest : str
+        Of the fields that the registry owns.
+    info : tuple of str
+        Keys of ``info`` among them.
+    """
+
+    size: int
+    digest: str
+    info: tuple[str, ...]
+
+    @classmethod
+    def of(cls, size: int, fields: Mapping[str, Any]) -> Seal:
+        """Return the seal of fields by dotted key, as :func:`fields_of` returns them."""
+        info = sorted(name.removeprefix(_INFO) for name in fields if name.startswith(_INFO))
+        return cls(size, digest(fields), tuple(info))
+
+    def own(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the fields of a record that the registry owns, by dotted key."""
+        info = record.get("info")
+        held = info if isinstance(info, Mapping) else {}
+        names = {*_OWN_INFO, *self.info} & held.keys()
+        own = {name: record[name] for name in OWN_FIELDS if name in record}
+        return own | {f"{_INFO}{name}": held[name] for name in names}
+
+    def is_broken(self, record: Mapping[str, Any]) -> bool:
+        """Return whether a record is not what it was."""
+        return digest(self.own(record)) != self.digest
 
 
 def documents(journal: Journal) -> RunDocuments:
@@ -131,6 +190,12 @@ def documents(journal: Journal) -> RunDocuments:
     # A file's content that could not be kept is missing, and no reason to hold up the rest.
     files = tuple(file for file in [*sources, *artifacts] if file.path.exists())
     return RunDocuments(run, metrics, files)
+
+
+def fields_of(run: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a run's document by dotted key: `info` key by key, since other clients write there."""
+    info = {f"{_INFO}{name}": value for name, value in run["info"].items()}
+    return {**{name: value for name, value in run.items() if name != "info"}, **info}
 
 
 def object_id(*parts: object) -> Any:

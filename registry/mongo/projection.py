@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from registry.mongo.database import Database, DuplicateError, errors
-from registry.mongo.documents import MetricDocument, StoredFile, documents
+from registry.mongo.documents import MetricDocument, StoredFile, documents, fields_of
 from registry.mongo.queries import enter
 from registry.record.journal import Journal
 
@@ -23,7 +23,6 @@ _REST = 20  # times as long as it took to append is waited until the next time
 _CONSOLE = "captured_out"
 _LONG_CONSOLE = 10_000  # characters; a longer console is stored every so often
 _CONSOLE_EVERY = 15.0  # seconds
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Working = Callable[[float], None]
 
@@ -173,16 +172,18 @@ class _Storing:
 
     def _update_run(self, run: dict[str, Any]) -> None:
         """Store the fields that changed, unless a later state of the journal is stored already."""
-        fields, sent = dict(run), self.sent
+        fields, sent = fields_of(run), self.sent
         if not self.journal.ended:
             fields[_CONSOLE] = _spared_console(fields[_CONSOLE], sent)
         changed = {name: fields[name] for name in fields if fields[name] != sent.fields.get(name)}
+        removed = dict.fromkeys(sent.fields.keys() - fields.keys(), "")
         if not changed:
             return
         size = {_VERSION: {"$lte": self.journal.size}}
+        update = {"$set": changed, **({"$unset": removed} if removed else {})}
         with errors(self.database.address):
             self.database.runs.update_one(
-                {"_id": self.run_id, _UID: self.journal.uid, **size}, {"$set": changed}
+                {"_id": self.run_id, _UID: self.journal.uid, **size}, update
             )
         sent.fields = fields
 
@@ -214,7 +215,7 @@ class _Storing:
     def _store_points(self, metric: MetricDocument, have: int) -> None:
         """Append points if nobody else has; otherwise learn how many there are by now."""
         identity = metric.id
-        points = {name: _column(name, column) for name, column in metric.part.since(have).items()}
+        points = metric.points(have)
         count = {"count": metric.part.count}
         if have == 0:
             head = {"_id": identity, "run_id": self.run_id, "name": metric.name}
@@ -294,9 +295,3 @@ def _spared_console(text: str, sent: Sent) -> str:
         return str(sent.fields.get(_CONSOLE, text))
     sent.due[_CONSOLE] = now + _CONSOLE_EVERY
     return text
-
-
-def _column(name: str, column: list[Any]) -> list[Any]:
-    if name != "timestamps":
-        return column
-    return [_EPOCH + timedelta(milliseconds=milliseconds) for milliseconds in column]

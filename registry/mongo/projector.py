@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from registry.mongo.database import AwayError, Database, DatabaseError
+from registry.mongo.documents import Seal
 from registry.mongo.projection import Sent, store_journal, stored_status
 from registry.mongo.removal import apply_tombstones, find_deleted
+from registry.mongo.restoration import restore
 from registry.record.journal import (
     EVENTS,
     Journal,
@@ -22,7 +26,7 @@ from registry.record.journal import (
 )
 from registry.record.liveness import note_death
 from registry.record.tombstones import deleted_uids
-from registry.store.durable import StoreError, read_json, write_json
+from registry.store.durable import StoreError, make_state_folder, read_json, write_json
 
 SYNC = "factbook sync"
 
@@ -74,6 +78,8 @@ class Synced:
         Whether it was found dead just now.
     error : str or None
         Why it could not be stored.
+    restored : tuple of str
+        What somebody had changed in its record, and is as its journal says again.
     """
 
     uid: str
@@ -81,6 +87,7 @@ class Synced:
     status: str
     died: bool = False
     error: str | None = None
+    restored: tuple[str, ...] = ()
 
 
 class Projector:
@@ -179,7 +186,7 @@ class Projector:
             self._journal.refresh()
             if self._journal.status:
                 self._run_id = store_journal(self._journal, database, self._sent, self._working)
-                self._recorded = _finished(self._journal, self._run_id, database)
+                self._recorded = _finished(self._journal, self._run_id, database, self._sent)
                 self._working()
             self._error = None
             return True
@@ -216,7 +223,9 @@ class Projector:
         self._patient_until = max(self._patient_until, time.monotonic() + patience)
 
 
-def sync(project_root: Path, database: Database, *, again: bool = False) -> list[Synced]:
+def sync(
+    project_root: Path, database: Database, *, again: bool = False, verify: bool = False
+) -> list[Synced]:
     """Project every journal with something left, and note runs that died.
 
     What was deleted is removed there, and does not come back.
@@ -229,7 +238,11 @@ def sync(project_root: Path, database: Database, *, again: bool = False) -> list
         Where to. What another database holds does not count: after a move everything is
         projected there.
     again : bool
-        Whether to project also what is noted as stored, because it was removed there.
+        Whether to project also what is noted as stored, because it was removed there; with
+        `verify` also whether to compare every point of every metric.
+    verify : bool
+        Whether to hold the records of all runs that are over against their journals, and to put
+        back what was changed in them: all fields that the registry owns, and none of others.
 
     Returns
     -------
@@ -246,20 +259,59 @@ def sync(project_root: Path, database: Database, *, again: bool = False) -> list
     apply_tombstones(project_root, database)
     # Sizes of the journals that this database holds all of, in one file: 10,000 are read at once.
     cache = root.parent / "projected" / f"{database.identity}.json"
-    known = read_json(cache) or {}
-    sizes = dict(known)
-    try:
+    with _kept(cache) as sizes:
         for uid in journal_uids(project_root):
             if uid in deleted or (not again and _is_settled(f"{root}/{uid}", sizes, database)):
                 continue
             if synced := _sync_journal(root / uid, database):
                 done.append(synced)
-    finally:
-        if sizes != known:
-            with suppress(OSError, StoreError):  # it only saves time
-                cache.parent.mkdir(exist_ok=True)
-                write_json(cache, sizes)
+        if verify:
+            uids = [uid for uid in journal_uids(project_root) if uid not in deleted]
+            done += _verify(root, database, uids, sizes, again)
     return done
+
+
+@contextmanager
+def _kept(cache: Path) -> Iterator[dict[str, Any]]:
+    """Read what a file keeps, and write it again if it has changed; it only saves time."""
+    known = read_json(cache) or {}
+    current = dict(known)
+    try:
+        yield current
+    finally:
+        if current != known:
+            with suppress(OSError, StoreError):
+                make_state_folder(cache.parent)
+                write_json(cache, current)
+
+
+def _verify(
+    root: Path, database: Database, uids: list[str], sizes: dict[str, Any], with_metrics: bool
+) -> Iterator[Synced]:
+    """Hold settled records against their journals, with a seal of each in one more file."""
+    uids = [uid for uid in uids if _is_settled(f"{root}/{uid}", sizes, database)]
+    with _kept(root.parent / "projected" / f"{database.identity}.seals.json") as kept:
+        for uid in set(uids) - kept.keys():
+            note = _note(root / uid, database)
+            kept[uid] = [note.get("bytes", 0), *note.get("seal", [""])]
+        seals = {uid: Seal(size, mark, tuple(info)) for uid, (size, mark, *info) in kept.items()}
+        settled = {uid: sizes[uid] for uid in uids}
+        restored = restore(
+            root,
+            database,
+            settled,
+            seals,
+            lambda uid: _note(root / uid, database).get("run"),
+            with_metrics=with_metrics,
+        )
+        for one in restored:
+            yield Synced(one.uid, one.run_id, one.status, False, one.error, one.fields)
+        kept.update({uid: [seal.size, seal.digest, *seal.info] for uid, seal in seals.items()})
+
+
+def _note(folder: Path, database: Database) -> dict[str, Any]:
+    """Return what a journal notes of a database that holds all of it."""
+    return (read_json(folder / _NOTE) or {}).get(database.identity) or {}
 
 
 def _is_settled(folder: str, sizes: dict[str, int], database: Database) -> bool:
@@ -278,7 +330,7 @@ def _is_settled(folder: str, sizes: dict[str, int], database: Database) -> bool:
 
 def is_projected(folder: Path, database: Database) -> bool:
     """Return whether the database holds all of a journal whose run is over."""
-    note = (read_json(folder / _NOTE) or {}).get(database.identity)
+    note = _note(folder, database)
     if not note:
         return False
     with suppress(OSError):
@@ -297,8 +349,9 @@ def _sync_journal(folder: Path, database: Database) -> Synced | None:
     if not journal.status or find_deleted(database, journal.uid) is not None:
         return None
     try:
-        run_id = store_journal(journal, database)
-        _finished(journal, run_id, database)
+        sent = Sent()
+        run_id = store_journal(journal, database, sent)
+        _finished(journal, run_id, database, sent)
         return Synced(journal.uid, run_id, journal.status, died)
     except AwayError:
         raise
@@ -307,12 +360,14 @@ def _sync_journal(folder: Path, database: Database) -> Synced | None:
         return Synced(journal.uid, None, journal.status, died, f"{type(error).__name__}: {error}")
 
 
-def _finished(journal: Journal, run_id: int, database: Database) -> bool:
+def _finished(journal: Journal, run_id: int, database: Database, sent: Sent) -> bool:
     """Read back the status of a run that is over, and note in the journal that it is stored."""
     if not journal.ended or stored_status(run_id, database) != journal.status:
         return False
     notes = read_json(journal.folder / _NOTE) or {}
-    notes[database.identity] = {"bytes": journal.size, "run": run_id}
+    seal = Seal.of(journal.size, sent.fields)
+    note = {"bytes": seal.size, "run": run_id, "seal": [seal.digest, *seal.info]}
+    notes[database.identity] = note
     with suppress(OSError, StoreError):  # the note only saves time
         write_json(journal.folder / _NOTE, notes)
     return True

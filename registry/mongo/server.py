@@ -1,45 +1,58 @@
 """The embedded MongoDB server of a project: SecantusDB in a process of its own, loopback only.
 
 It is started when first needed, found again by every later command, and runs until it is stopped.
-``.factbook/mongo/`` holds its data, its log, and ``server.json``, which says which process it is.
-It belongs to one host: its files cannot be shared between hosts.
+``.factbook/mongo/`` is its owner's alone and holds its data, its log, ``user.json`` with the
+password that it asks for, and ``server.json``, which says which process it is. It works on paths
+relative to that folder, so that the project may be moved while it runs. It belongs to one host: its
+files cannot be shared between hosts.
 """
 
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+import warnings
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import psutil
 
+from registry.mongo.users import (
+    ServerError,
+    User,
+    admit,
+    admit_nobody_else,
+    new_user,
+    read_user,
+    write_user,
+)
 from registry.record.liveness import ProcessIdentity
-from registry.store.durable import locked, read_json, write_json
-from registry.suggest import RefusalError
+from registry.store.durable import locked, make_state_folder, read_json, write_json
 
 PROGRAM = "secantusd-py"
+HOST = "127.0.0.1"
+_USER_FILE = "user.json"
+
+_FORM = 2  # of a server's start: with access control, on relative paths; noted in server.json
 _START_PATIENCE = 60.0  # seconds; it takes 1, or 2 after a crash, but machines can be busy
 _STOP_PATIENCE = 5.0  # seconds, for each signal
 _STARTED: list[subprocess.Popen[bytes]] = []  # kept, so that they are reaped, and not warned of
 _CONFIGURATION = "--config="
 _OPTIONS = (
+    "--storage-path=data",
     "--sync-on-commit",  # without it a kill loses acknowledged writes
     "--oplog-max-entries=1000",  # its replication log would grow to gigabytes
     "--oplog-retention-seconds=60",
     "--cache-size=256M",
 )
-
-
-class ServerError(RefusalError):
-    """An embedded server that cannot be started, found or stopped."""
 
 
 @dataclass(frozen=True)
@@ -52,15 +65,46 @@ class Server:
         The server.
     port : int
         Where it listens, on 127.0.0.1.
+    user : User
+        Whom it lets in.
     """
 
     process: ProcessIdentity
     port: int
+    user: User
 
     @property
     def uri(self) -> str:
-        """What MongoDB clients connect to."""
-        return f"mongodb://127.0.0.1:{self.port}/?directConnection=true"
+        """What MongoDB clients connect to, with the password."""
+        return self.url()
+
+    @property
+    def address(self) -> str:
+        """Where it is, for people to read."""
+        return f"mongodb://{HOST}:{self.port}"
+
+    def url(self, database: str = "") -> str:
+        """Return what clients of one database connect to, with the password."""
+        return self.user.url(HOST, self.port, database)
+
+
+@dataclass(frozen=True)
+class _Running:
+    """A living server that the project's note names.
+
+    Attributes
+    ----------
+    process : ProcessIdentity
+        The server.
+    port : int
+        Where it listens; 0 if it does not listen there, or serves files without names.
+    is_current : bool
+        Whether it was started as servers are started today.
+    """
+
+    process: ProcessIdentity
+    port: int
+    is_current: bool
 
 
 def find(project_root: Path) -> Server | None:
@@ -68,50 +112,18 @@ def find(project_root: Path) -> Server | None:
 
     The process must be the one that was started, for this folder, and must itself hold the
     listening socket: whoever else listens on that port is not written to, nor is the server of the
-    project that this one was copied from.
+    project that this one was copied from. A server from before servers asked for a password is
+    started anew.
 
     Raises
     ------
     ServerError
         If the server belongs to another host, or to another user of this one.
     """
-    facts = _facts(project_root)
-    if facts is None or facts.get("stopped"):
+    running = _running(project_root)
+    if running is None or not running.port:
         return None
-    process = ProcessIdentity.from_facts(facts)
-    if process is None or _is_of_another(process, _folder(project_root)):
-        return None
-    if process.state() == "elsewhere":
-        raise ServerError(
-            f"the embedded database of this project runs on {process.place}, and "
-            f"cannot be seen from here; stop it there (factbook mongo stop), set FACTBOOK_MONGO to "
-            f"the URL of a MongoDB that both reach, or FACTBOOK_MONGO=off to write journals alone "
-            f"(if that is gone for good, delete {_folder(project_root) / 'server.json'})"
-        )
-    port = int(facts.get("port", 0))
-    if process.state() == "alive" and port in _listening(process.pid):
-        return Server(process, port)
-    return None
-
-
-def _is_of_another(process: ProcessIdentity, folder: Path) -> bool:
-    """Return whether a living server serves another folder, from which the note was copied."""
-    served = _folder_served(process.pid) if process.state() == "alive" else None
-    try:
-        return served is not None and not served.samefile(folder)
-    except OSError:
-        return True
-
-
-def _folder_served(pid: int) -> Path | None:
-    """Return the folder of a server, even if it was moved; None if that cannot be seen."""
-    with suppress(psutil.Error):
-        return Path(psutil.Process(pid).cwd())
-    with suppress(psutil.Error):  # of another user, whose command line can be seen
-        for argument in psutil.Process(pid).cmdline():
-            if argument.startswith(_CONFIGURATION):
-                return Path(argument.removeprefix(_CONFIGURATION)).parent
-    return None
+    return _usable(running, _folder(project_root)) or start(project_root)
 
 
 def start(project_root: Path) -> Server:
@@ -123,7 +135,7 @@ def start(project_root: Path) -> Server:
         If it cannot be started, or runs on another host.
     """
     with _locked(project_root):
-        return find(project_root) or _launch(project_root)
+        return _provide(project_root)
 
 
 def revive(project_root: Path) -> Server:
@@ -137,7 +149,7 @@ def revive(project_root: Path) -> Server:
     with _locked(project_root):
         if (_facts(project_root) or {"stopped": True}).get("stopped"):
             raise ServerError("the embedded database was stopped")
-        return find(project_root) or _launch(project_root)
+        return _provide(project_root)
 
 
 def stop(project_root: Path) -> bool:
@@ -149,56 +161,187 @@ def stop(project_root: Path) -> bool:
         If it runs on another host, or does not end.
     """
     with _locked(project_root):
-        server = find(project_root)
-        if server is not None:
-            _end(server.process)
+        running = _running(project_root)
+        if running is not None:
+            _end(running.process)
         facts = _facts(project_root)
         if facts is not None:
             write_json(_folder(project_root) / "server.json", {**facts, "stopped": True})
-    return server is not None
+    return running is not None
 
 
-def _launch(project_root: Path) -> Server:
+def user_file(project_root: Path) -> Path:
+    """Return where the user of a project's server stands, with the password."""
+    return _folder(project_root) / _USER_FILE
+
+
+# -- which process it is ----------------------------------------------------------------------
+
+
+def _running(project_root: Path) -> _Running | None:
+    facts = _facts(project_root)
+    process = ProcessIdentity.from_facts(facts or {})
+    if facts is None or facts.get("stopped") or process is None:
+        return None
+    state, folder = process.state(), _folder(project_root)
+    if state == "elsewhere":
+        raise ServerError(
+            f"the embedded database of this project runs on {process.place}, and "
+            f"cannot be seen from here; stop it there (factbook mongo stop), set FACTBOOK_MONGO to "
+            f"the URL of a MongoDB that both reach, or FACTBOOK_MONGO=off to write journals alone "
+            f"(if that is gone for good, delete {folder / 'server.json'})"
+        )
+    if state != "alive":
+        return None
+    serves = _serves(process.pid, folder)
+    if serves == "another":
+        return None
+    port, is_current = int(facts.get("port", 0)), facts.get("form") == _FORM
+    is_there = port in _listening(process.pid) and serves == "this"
+    return _Running(process, port if is_there else 0, is_current)
+
+
+def _serves(pid: int, folder: Path) -> Literal["this", "another", "none"]:
+    """Return whether a server serves a folder, another one, or one that is gone.
+
+    The note of a project that was copied names the server of the original. Where a folder was
+    moved to another disk, or removed and restored, its server goes on with files without names.
+    """
+    try:
+        served = _working_folder(pid)
+    except PermissionError:  # of another user, whose command line can be seen
+        return "another" if _folder_named(pid) not in (None, folder) else "this"
+    except OSError:
+        return "none"
+    if os.path.samestat(served, folder.stat()):
+        return "this"
+    return "another" if served.st_nlink else "none"
+
+
+def _working_folder(pid: int) -> os.stat_result:
+    """Return the folder of a process, even if it was moved or removed."""
+    return os.stat(f"/proc/{pid}/cwd")
+
+
+def _folder_named(pid: int) -> Path | None:
+    """Return the folder that the command line of a server names."""
+    with suppress(psutil.Error):
+        for argument in psutil.Process(pid).cmdline():
+            if argument.startswith(_CONFIGURATION):
+                return Path(argument.removeprefix(_CONFIGURATION)).parent
+    return None
+
+
+def _listening(pid: int) -> list[int]:
+    """Return the ports of this host on which a process itself listens."""
+    try:
+        connections = psutil.Process(pid).net_connections(kind="tcp4")
+    except psutil.AccessDenied as error:
+        raise ServerError(
+            f"the embedded database of this project runs as process {pid} of another user; "
+            f"set FACTBOOK_MONGO to the URL of a MongoDB that both reach"
+        ) from error
+    except psutil.Error:
+        return []
+    return [c.laddr.port for c in connections if c.status == psutil.CONN_LISTEN]
+
+
+def _usable(running: _Running, folder: Path) -> Server | None:
+    user = read_user(folder / _USER_FILE)
+    if user is None or not (running.port and running.is_current):
+        return None
+    return Server(running.process, running.port, user)
+
+
+# -- starting and ending it -------------------------------------------------------------------
+
+
+def _provide(project_root: Path) -> Server:
+    """Return the server that runs, or start it, in place of one that cannot be used."""
+    folder, running = _folder(project_root), _running(project_root)
+    if running is None:
+        return _launch(folder)
+    if found := _usable(running, folder):
+        return found
+    _end(running.process)
+    server = _launch(folder)
+    if running.port:
+        why = "its password is lost" if running.is_current else "it let in every user of this host"
+        warnings.warn(f"restarted the embedded database in {folder}: {why}", stacklevel=3)
+    return server
+
+
+def _launch(folder: Path) -> Server:
     """Start the server, where clients last found it if that port is free."""
-    folder = _folder(project_root)
-    last = int((_facts(project_root) or {}).get("port", 0))
+    folder.chmod(0o700)
+    last = int((read_json(folder / "server.json") or {}).get("port", 0))
+    user, is_new = read_user(folder / _USER_FILE), not (folder / "data").exists()
+    if user is not None:
+        return Server(*_serve_at(last, folder), user)
+    user = _introduce(folder, last)
+    server = Server(*_serve_at(last, folder), user)
+    admit_nobody_else(user, HOST, server.port, is_new=is_new)
+    write_user(folder / _USER_FILE, user)
+    return server
+
+
+def _introduce(folder: Path, last: int) -> User:
+    """Make a user known to data that know none.
+
+    The server asks nobody for a password until it knows one, so that it listens for that second on
+    an address that is hard to find; what others leave there is removed when it asks for passwords.
+    """
+    with suppress(OSError):
+        folder.parent.chmod(0o700)
+    user = new_user()
+    host = ".".join(["127", *(str(1 + secrets.randbelow(254)) for _ in range(3))])
+    process, port = _serve(folder, last, f"--host={host}", "--port=0")
+    try:
+        admit(user, host, port)
+    finally:
+        _end(process)
+    return user
+
+
+def _serve_at(last: int, folder: Path) -> tuple[ProcessIdentity, int]:
+    options = (f"--host={HOST}", "--auth")
     if last and _is_free(last):
         with suppress(ServerError):  # somebody may have been quicker
-            return _launch_on(last, folder)
-    return _launch_on(0, folder)
+            return _serve(folder, last, *options, f"--port={last}", form=_FORM)
+    return _serve(folder, last, *options, "--port=0", form=_FORM)
 
 
-def _launch_on(port: int, folder: Path) -> Server:
+def _serve(folder: Path, last: int, *options: str, form: int = 0) -> tuple[ProcessIdentity, int]:
+    """Start a process and return where it listens.
+
+    It is noted at once, so that it is found and ended if this process is killed meanwhile.
+    """
     # Apart from this process: own session, own log, no inherited files.
     configuration = folder / "server.toml"  # empty, since it would search for others' otherwise
     configuration.touch()
-    command = [
-        _program(),
-        f"{_CONFIGURATION}{configuration}",
-        "--host=127.0.0.1",
-        f"--port={port}",
-        f"--storage-path={folder / 'data'}",
-        *_OPTIONS,
-    ]
     with open(folder / "server.log", "wb") as log:
         process = subprocess.Popen(
-            command,
+            [_program(), f"{_CONFIGURATION}{configuration}", *_OPTIONS, *options],
             cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            umask=0o077,
         )
     try:
         identity = ProcessIdentity.of(process.pid)
-        server = Server(identity, _wait_for_port(process, folder))
+        facts = {**identity.facts(), "form": form, "port": last}
+        write_json(folder / "server.json", facts)
+        port = _wait_for_port(process, folder)
+        if form:
+            write_json(folder / "server.json", {**facts, "port": port})
     except BaseException:
         process.kill()
         process.wait()
         raise
     _STARTED.append(process)
-    write_json(folder / "server.json", {**identity.facts(), "port": server.port})
-    return server
+    return identity, port
 
 
 def _wait_for_port(process: subprocess.Popen[bytes], folder: Path) -> int:
@@ -224,24 +367,10 @@ def _program() -> str:
     return found
 
 
-def _listening(pid: int) -> list[int]:
-    """Return the ports of 127.0.0.1 on which a process itself listens."""
-    try:
-        connections = psutil.Process(pid).net_connections(kind="tcp4")
-    except psutil.AccessDenied as error:
-        raise ServerError(
-            f"the embedded database of this project runs as process {pid} of another user; "
-            f"set FACTBOOK_MONGO to the URL of a MongoDB that both reach"
-        ) from error
-    except psutil.Error:
-        return []
-    return [c.laddr.port for c in connections if c.status == psutil.CONN_LISTEN]
-
-
 def _is_free(port: int) -> bool:
     with socket.socket() as probe, suppress(OSError):
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind(("127.0.0.1", port))
+        probe.bind((HOST, port))
         return True
     return False
 
@@ -259,9 +388,20 @@ def _end(process: ProcessIdentity) -> None:
         raise ServerError(f"the embedded database, process {process.pid}, does not end")
 
 
+# -- its files --------------------------------------------------------------------------------
+
+
 def _locked(project_root: Path) -> AbstractContextManager[None]:
     folder = _folder(project_root)
-    folder.mkdir(parents=True, exist_ok=True)
+    if not Path(project_root).is_dir():
+        raise ServerError(f"no folder {project_root}; was the project moved?")
+    with suppress(PermissionError):
+        make_state_folder(folder)
+    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        raise ServerError(
+            f"no access to {folder}: is it another user's? Set FACTBOOK_MONGO to the URL of a "
+            f"MongoDB that both reach, or FACTBOOK_MONGO=off to write journals alone"
+        )
     return locked(folder / "lock")
 
 

@@ -30,11 +30,9 @@ from registry.plan.task import Plan, TaskState
 from registry.record.journal import journal_root
 from registry.record.liveness import journal_status
 from registry.record.states import State
-from registry.store.durable import read_json
+from registry.store.durable import STATE_FOLDER, read_json
 from registry.store.manifest import MANIFEST
 from registry.suggest import RefusalError
-
-STATE_FOLDER = ".factbook"
 
 
 class MissingInputsError(RefusalError):

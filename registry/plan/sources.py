@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 from registry.declare.faults import StageError
 from registry.declare.plugins import plugin_modules
-from registry.store.durable import file_sha256, read_json, write_json
+from registry.store.durable import file_sha256, make_state_folder, read_json, write_json
 
 DISTRIBUTION = "factbook"
 
@@ -363,5 +363,5 @@ def _hash(root: Path, entries: list[_Entry]) -> str:
 def _keep(cache: Path, entries: Mapping[str, Any]) -> None:
     """Keep what was learnt; a cache that cannot be written costs time, not a result."""
     with suppress(OSError, RuntimeError):
-        cache.parent.mkdir(parents=True, exist_ok=True)
+        make_state_folder(cache.parent)
         write_json(cache, entries)

@@ -9,7 +9,7 @@ from collections import deque
 from contextlib import suppress
 from pathlib import Path
 
-from registry.store.durable import write_at
+from registry.store.durable import make_state_folder, write_at
 
 BALLAST = 256 * 1024
 """Bytes held back on the disk for the last words."""
@@ -39,7 +39,7 @@ class AppendFile:
     """
 
     def __init__(self, path: Path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_state_folder(path.parent)
         self.path = path
         self.lost = 0
         self._ballast = path.with_name(BALLAST_FILE)

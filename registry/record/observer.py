@@ -198,7 +198,7 @@ class JournalObserver(RunObserver):
             experiment={**plain(dict(ex_info)), "sources": sources},
             host=plain(given["host_info"]),
             config=plain(given["config"]),
-            meta=plain(given["meta_info"]),
+            meta=_without_addresses(plain(given["meta_info"])),
             facts=self._facts,
         )
         self._summarise()
@@ -297,6 +297,15 @@ def signals_interrupt() -> AbstractContextManager[None]:
             raise SignalInterrupt(number)
 
     return handling_signals(interrupt)
+
+
+def _without_addresses(meta: dict[str, Any]) -> dict[str, Any]:
+    """Leave out where Sacred's own options send a run's record: passwords stand there."""
+    options = meta.get("options")
+    if not isinstance(options, dict):
+        return meta
+    hidden = {name: "***" for name in ("--mongo_db", "--sql") if options.get(name)}
+    return {**meta, "options": {**options, **hidden}}
 
 
 def _keep(path: Path, folder: Path) -> str:

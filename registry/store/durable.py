@@ -17,6 +17,7 @@ from typing import Any
 from registry.suggest import RefusalError
 
 TEMPORARY = ".tmp"
+STATE_FOLDER = ".factbook"
 _FULL = {errno.ENOSPC: "disk full", errno.EDQUOT: "quota used up", errno.EFBIG: "file too large"}
 
 
@@ -70,6 +71,18 @@ def whole_file(path: Path) -> Iterator[Path]:
         sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def make_state_folder(folder: Path) -> None:
+    """Make a folder below ``.factbook``; where that is made too, only its owner enters it.
+
+    It holds what runs print and read, and the password of the embedded database.
+    """
+    for above in (folder, *folder.parents):
+        if above.name == STATE_FOLDER:
+            above.parent.mkdir(parents=True, exist_ok=True)
+            above.mkdir(mode=0o700, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 def sync(path: Path) -> None:

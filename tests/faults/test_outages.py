@@ -130,7 +130,9 @@ def test_an_embedded_server_killed_within_a_run(
 
 def address(url: str, port: int) -> str:
     """Return a URL of MongoDB that goes through another port of this machine."""
-    return urlsplit(url)._replace(netloc=f"127.0.0.1:{port}").geturl()
+    parts = urlsplit(url)
+    login, at, _ = parts.netloc.rpartition("@")
+    return parts._replace(netloc=f"{login}{at}127.0.0.1:{port}").geturl()
 
 
 @pytest.mark.parametrize("for_good", [False, True], ids=["for a second", "for good"])

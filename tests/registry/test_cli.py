@@ -18,6 +18,7 @@ from click.testing import CliRunner, Result
 
 from registry import cli
 from registry.cli import COMMAND_GROUP, main
+from registry.mongo import server
 from registry.mongo.database import URL_VARIABLE
 from registry.record.journal import journal_uids
 from registry.terminal import count, duration, print_table, text_of
@@ -391,7 +392,9 @@ def test_the_embedded_database_is_started_found_and_stopped(
     monkeypatch.chdir(own_server)
     assert refused("mongo", "uri") == "not running; `factbook mongo start` starts it\n"
     uri = printed("mongo", "start")
-    assert uri.startswith("mongodb://127.0.0.1:")
+    found = server.find(own_server)
+    assert found is not None
+    assert uri == f"{found.url('factbook')}\n"
     assert printed("mongo", "uri") == printed("mongo", "start") == uri
     assert printed("mongo", "stop") == "stopped\n"
     assert printed("mongo", "stop") == "not running\n"

@@ -12,13 +12,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
+import pymongo
 import pytest
 
 from registry.mongo import server
 from registry.mongo.database import DatabaseError, connect
-from registry.mongo.server import Server, ServerError
+from registry.mongo.server import Server
+from registry.mongo.users import ServerError
 from registry.record.liveness import ProcessIdentity
 from registry.store.durable import write_json
+from tests.registry.mongo.embedded import is_closed, start_as_before
 
 ROOT = Path(__file__).parents[3]
 START = f"""
@@ -49,7 +52,7 @@ def facts_of(root: Path) -> Path:
 
 def start_at(root: Path, port: int) -> Server:
     """Start a project's server on a given port, which a connection of another may hold a while."""
-    facts_of(root).parent.mkdir(parents=True)
+    facts_of(root).parent.mkdir(parents=True, exist_ok=True)
     for _ in range(20):
         write_json(facts_of(root), {"stopped": True, "port": port})
         started = server.start(root)
@@ -81,7 +84,7 @@ def test_found_again_after_its_starter_ended(shared: Path) -> None:
     assert again == first == server.find(shared)
     assert server.find(shared).uri == first.uri
     assert os.getsid(first.process.pid) == first.process.pid != os.getsid(0)
-    assert first.uri.startswith("mongodb://127.0.0.1:")
+    assert first.address.startswith("mongodb://127.0.0.1:")
 
 
 @pytest.mark.slow
@@ -168,7 +171,7 @@ def test_connections_notice_that_another_database_answers(shared: Path, own_serv
     port = server.start(shared).port
     server.stop(shared)
     start_at(own_server, port)
-    with pytest.raises(DatabaseError, match="another database answers"):
+    with pytest.raises(DatabaseError, match=r"another database answers|authentication failed"):
         database.check()
     database.close()
 
@@ -179,10 +182,9 @@ def test_a_copied_project_has_a_server_of_its_own(
 ) -> None:
     first = server.start(own_server)
     if is_hidden:
-        monkeypatch.setattr(psutil.Process, "cwd", _denied)
+        monkeypatch.setattr(server, "_working_folder", _denied)
     copy = tmp_path / "copy"
-    facts_of(copy).parent.mkdir(parents=True)
-    shutil.copy(facts_of(own_server), facts_of(copy))
+    shutil.copytree(facts_of(own_server).parent, facts_of(copy).parent)
     assert server.find(copy) is None
     assert not server.stop(copy)
     assert server.find(own_server) == first
@@ -195,17 +197,145 @@ def test_a_copied_project_has_a_server_of_its_own(
         server.stop(copy)
 
 
-def _denied(_: psutil.Process) -> str:
-    raise psutil.AccessDenied
+def _denied(_: int) -> os.stat_result:
+    raise PermissionError
 
 
 def test_a_moved_project_keeps_its_server(own_server: Path) -> None:
     first = server.start(own_server)
+    database = connect(own_server)
+    assert database is not None
     moved = own_server.rename(own_server.with_name("moved"))
     try:
         assert server.find(moved) == first
+        for number in range(12):  # new files, where the folder is by now
+            database.collection(f"new{number}").create_index("a")
+            database.collection(f"new{number}").insert_one({"_id": "x" * 900_000})
+        database.handle.client.admin.command("fsync")
+        assert not own_server.exists()
+        assert server.stop(moved)
+        again = connect(moved)
+        assert again is not None
+        assert again.collection("new11").count_documents({}) == 1
+        again.close()
+        server.stop(moved)
+    finally:
+        database.close()
+        moved.rename(own_server)
+
+
+@pytest.mark.parametrize("is_moved", [False, True], ids=["in place", "moved"])
+def test_a_server_that_let_everybody_in_is_started_anew_with_its_data(
+    own_server: Path, tmp_path_factory: pytest.TempPathFactory, is_moved: bool
+) -> None:
+    before = start_as_before(own_server)
+    root = own_server.rename(tmp_path_factory.mktemp("new") / "place") if is_moved else own_server
+    try:
+        with pytest.warns(UserWarning, match="restarted the embedded database in .*: it let in"):
+            found = server.find(root)
+        assert found is not None
+        assert found == server.start(root)
+        before.wait(10)
+        database = connect(root)
+        assert database is not None
+        assert [run["_id"] for run in database.runs.find()] == [1]
+        users = database.handle.client["admin"]["system.users"].find()
+        assert [user["user"] for user in users] == [found.user.name]
+        assert is_closed(found)
+        database.close()
+    finally:
+        server.stop(root)
+        if is_moved:
+            root.rename(own_server)
+
+
+def test_nobody_is_let_in_and_nothing_tells_the_password(own_server: Path) -> None:
+    found = server.start(own_server)
+    assert is_closed(found)
+    password, folder = found.user.password, facts_of(own_server).parent
+    assert len(password) == 43
+    assert password not in repr(found)
+    database = connect(own_server)
+    assert database is not None
+    assert password not in f"{database!r} {database.address}"
+    database.close()
+    for process in psutil.process_iter():
+        try:
+            told = " ".join([*process.cmdline(), *process.environ().values()])
+        except psutil.Error:
+            continue
+        assert password not in told
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    holding = [path for path in files if password.encode() in path.read_bytes()]
+    assert holding == [folder / "user.json"]
+    modes = {path: path.stat().st_mode & 0o777 for path in (folder.parent, folder, *holding)}
+    assert list(modes.values()) == [0o700, 0o700, 0o600]
+
+
+def test_the_first_start_leaves_one_user(tmp_path: Path) -> None:
+    found = server.start(tmp_path)
+    try:
+        with pymongo.MongoClient(found.uri) as client:
+            users = [user["user"] for user in client["admin"]["system.users"].find()]
+            assert users == [found.user.name]
+            assert set(client.list_database_names()) <= {"admin", "config", "local"}
+        assert is_closed(found)
+    finally:
+        server.stop(tmp_path)
+
+
+def test_a_lost_password_is_replaced(own_server: Path) -> None:
+    first = server.start(own_server)
+    database = connect(own_server)
+    assert database is not None
+    database.runs.insert_one({"_id": 5})
+    server.user_file(own_server).unlink()
+    with pytest.warns(UserWarning, match="its password is lost"):
+        second = server.start(own_server)
+    assert second.user != first.user
+    again = connect(own_server)
+    assert again is not None
+    assert again.runs.find_one({"_id": 5})
+    again.close()
+    database.close()
+
+
+def test_a_wrong_password_says_what_to_do(own_server: Path) -> None:
+    server.start(own_server)
+    server.user_file(own_server).write_text('{"user": "factbook", "password": "another"}')
+    with pytest.raises(DatabaseError, match=r"authentication failed.*delete .*user\.json"):
+        connect(own_server)
+
+
+def test_a_server_whose_folder_is_gone_is_ended(own_server: Path, tmp_path: Path) -> None:
+    """As after a move to another disk, or after a backup took the place of the original."""
+    database = connect(own_server)
+    assert database is not None
+    database.runs.insert_one({"_id": 6})
+    first = server.start(own_server)
+    shutil.copytree(own_server / ".factbook", tmp_path / "copy")
+    shutil.rmtree(own_server / ".factbook")
+    (tmp_path / "copy").rename(own_server / ".factbook")
+    assert server.find(own_server) is None
+    again = connect(own_server)
+    assert again is not None
+    assert again.runs.find_one({"_id": 6})
+    assert first.process.state() == "gone"
+    again.close()
+    database.close()
+
+
+def test_a_project_that_was_moved_away_is_not_made_again(own_server: Path) -> None:
+    database = connect(own_server)
+    assert database is not None
+    moved = own_server.rename(own_server.with_name("elsewhere"))
+    try:
+        with pytest.raises(DatabaseError, match="was the project moved"):
+            database.reopen()
+        assert not own_server.exists()
     finally:
         moved.rename(own_server)
+        database.close()
 
 
 def test_a_project_that_is_reached_by_another_name_is_the_same(
@@ -236,7 +366,8 @@ def test_missing_program_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_a_server_that_cannot_start_is_told(own_server: Path) -> None:
     folder = own_server / ".factbook/mongo"
-    folder.mkdir(parents=True)
+    (folder / "user.json").unlink()
+    shutil.rmtree(folder / "data")
     (folder / "data").write_text("no folder")
     with pytest.raises(DatabaseError, match=r"did not start.*server.log"):
         connect(own_server)

@@ -303,3 +303,12 @@ def test_a_run_that_is_killed(tmp_path: Path) -> None:
     assert read_journal(folder).status == "DIED"
     assert read_journal(folder).metrics["loss"].count == 3
     assert not (folder / "ballast").exists()
+
+
+def test_where_sacred_itself_records_is_not_recorded(tmp_path: Path) -> None:
+    observer = JournalObserver(tmp_path / ".factbook/journal/run")
+    options = {"--sql": "postgresql://me:s3cret@host/db", "--mongo_db": None, "--queue": False}
+    begin(observer, meta_info={"options": options, "command": "main"})
+    kept = read_journal(observer.folder).meta
+    assert kept == {"options": {**options, "--sql": "***"}, "command": "main"}
+    assert "s3cret" not in (observer.folder / "events.jsonl").read_text()

@@ -1,0 +1,215 @@
+"""Records that somebody changed: what the registry owns comes back, what others write stays."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from registry.mongo.database import Database
+from registry.mongo.documents import OWN_FIELDS
+from registry.mongo.projector import sync
+from registry.record.journal import EVENTS, journal_root
+from registry.record.observer import JournalObserver
+
+OTHERS = {
+    "$set": {
+        "omniboard": {"tags": ["good"], "notes": "mine"},
+        "notes": "a note",
+        "info.incense": {"seen": 1},
+        "info.by@hand": [1, 2],
+    }
+}
+PLANTED: dict[str, dict[str, Any]] = {
+    "status": {"$set": {"status": "FAILED"}},
+    "a key of config": {"$set": {"config.k": 9}},
+    "a planted key of config": {"$set": {"config.planted": True}},
+    "a removed key of config": {"$unset": {"config.k": ""}},
+    "all of config": {"$set": {"config": "nothing"}},
+    "result": {"$set": {"result": {"accuracy": 1.0}}},
+    "no result": {"$unset": {"result": ""}},
+    "times": {"$set": {"start_time": datetime(2000, 1, 1), "stop_time": None, "heartbeat": 5}},
+    "a trace": {"$set": {"fail_trace": ["planted"]}},
+    "host": {"$set": {"host.hostname": "elsewhere"}},
+    "experiment": {"$set": {"experiment.sources": [["planted.py", 1]]}},
+    "console": {"$set": {"captured_out": "planted"}},
+    "facts": {"$set": {"info.factbook.output": {"path": "/elsewhere"}}},
+    "a planted fact": {"$set": {"info.factbook.planted": 1}},
+    "the version": {"$set": {"info.factbook.journal_bytes": 2**60}},
+    "metrics": {"$set": {"info.metrics": []}},
+    "the run's own info": {"$set": {"info.epoch": 99}},
+    "whose it is": {"$unset": {"info.factbook.uid": ""}},
+    "all facts": {"$set": {"info.factbook": 7}},
+    "everything at once": {
+        "$set": {"status": "RUNNING", "result": math.nan, "info.factbook.output": None},
+        "$unset": {"config": "", "stop_time": "", "meta": "", "info.factbook.uid": ""},
+    },
+}
+
+
+def recorded(root: Path, uid: str = "run") -> None:
+    """Write the journal of a run with everything in it."""
+    observer = JournalObserver(
+        journal_root(root) / uid, {"experiment": "x", "output": {"path": "p"}}
+    )
+    told: dict[str, Any] = {"command": "main", "host_info": {"hostname": "h", "n": 1.5}}
+    told |= {"config": {"k": 2, "big": 2**40, "b": {"z": 1, "a": None}}, "meta_info": {"m": []}}
+    info = {"name": "x", "base_dir": str(root), "sources": []}
+    observer.started_event(ex_info=info, start_time=datetime.utcnow(), _id=None, **told)
+    points = {"steps": [0, 1], "values": [1.0, math.nan], "timestamps": [datetime.utcnow()] * 2}
+    observer.log_metrics({"loss": points}, {})
+    observer.heartbeat_event({"epoch": 3}, "printed", datetime.utcnow(), None)
+    observer.completed_event(datetime.utcnow(), {"accuracy": 0.5, "nan": math.nan})
+
+
+def own(database: Database) -> list[Any]:
+    """Return what the registry owns of all records, in a form that compares NaN."""
+    found = []
+    for run in database.runs.find().sort("_id", 1):
+        info = {name: run["info"][name] for name in ("factbook", "metrics", "epoch")}
+        found.append(repr([run["_id"], info, *(run.get(name) for name in OWN_FIELDS)]))
+    return [
+        *found,
+        *(repr(sorted(part.items())) for part in database.metrics.find().sort("_id", 1)),
+    ]
+
+
+@pytest.fixture
+def stored(tmp_path: Path, database: Database) -> Path:
+    """A project with a run in the database, into whose record others have written too."""
+    recorded(tmp_path)
+    assert len(sync(tmp_path, database)) == 1
+    database.runs.update_one({"_id": 1}, OTHERS)
+    return tmp_path
+
+
+def others_stay(database: Database) -> bool:
+    run = database.runs.find_one({"_id": 1})
+    assert run is not None
+    kept = {**run["omniboard"], "note": run["notes"], **run["info"]["incense"]}
+    assert run["info"]["by@hand"] == [1, 2]
+    return kept == {"tags": ["good"], "notes": "mine", "note": "a note", "seen": 1}
+
+
+@pytest.mark.parametrize("is_sealed", [True, False], ids=["sealed", "by an older version"])
+def test_what_is_planted_is_put_back(stored: Path, database: Database, is_sealed: bool) -> None:
+    before = own(database)
+    assert sync(stored, database, verify=True) == []
+    for what, planted in PLANTED.items():
+        if not is_sealed:
+            forget_seals(stored)
+        database.runs.update_one({"_id": 1}, planted)
+        assert own_or_broken(database) != before, what
+        (one,) = sync(stored, database, verify=True)
+        assert (one.uid, one.run_id, one.status, one.error) == ("run", 1, "COMPLETED", None), what
+        assert one.restored, what
+        assert own(database) == before, what
+        assert others_stay(database), what
+        assert sync(stored, database, verify=True) == [], what
+
+
+def forget_seals(root: Path) -> None:
+    for kept in (root / ".factbook").rglob("*.seals.json"):
+        kept.unlink()
+    noted = journal_root(root) / "run" / "projected.json"
+    noted.write_text(noted.read_text().replace('"seal"', '"unknown"'))
+
+
+def own_or_broken(database: Database) -> Any:
+    try:
+        return own(database)
+    except (KeyError, TypeError):
+        return None
+
+
+def test_info_that_is_none_any_more(stored: Path, database: Database) -> None:
+    before = own(database)
+    database.runs.update_one({"_id": 1}, {"$set": {"info": "planted"}})
+    (one,) = sync(stored, database, verify=True)
+    assert {"info.factbook", "info.metrics", "info.epoch"} <= set(one.restored)
+    assert own(database) == before
+
+
+def test_points_are_compared_when_asked(stored: Path, database: Database) -> None:
+    before = own(database)
+    database.metrics.update_one({}, {"$set": {"values": [7.0, 7.0]}})
+    assert sync(stored, database, verify=True) == []
+    done = sync(stored, database, again=True, verify=True)
+    assert [one.restored for one in done] == [(), ("metric loss",)]
+    assert own(database) == before
+    database.metrics.delete_many({})
+    database.runs.update_one({"_id": 1}, PLANTED["status"])
+    (one,) = sync(stored, database, verify=True)
+    assert one.restored == ("status", "metric loss")
+    assert own(database) == before
+
+
+def test_what_others_wrote_outlives_the_run_and_every_sync(
+    tmp_path: Path, database: Database
+) -> None:
+    recorded(tmp_path)
+    events = journal_root(tmp_path) / "run" / EVENTS
+    lines = events.read_bytes().splitlines(keepends=True)
+    events.write_bytes(b"".join(lines[:-1]))
+    sync(tmp_path, database)
+    database.runs.update_one({"_id": 1}, OTHERS)
+    events.write_bytes(b"".join(lines))
+    sync(tmp_path, database)
+    run = database.runs.find_one({"_id": 1})
+    assert run is not None
+    assert run["status"] == "COMPLETED"
+    assert others_stay(database)
+    sync(tmp_path, database, again=True, verify=True)
+    assert others_stay(database)
+
+
+def test_nothing_is_taken_from_a_damaged_journal(stored: Path, database: Database) -> None:
+    events = journal_root(stored) / "run" / EVENTS
+    content = bytearray(events.read_bytes())
+    content[2] ^= 0xFF
+    events.write_bytes(content)
+    assert sync(stored, database, verify=True) == []
+    database.runs.update_one({"_id": 1}, PLANTED["status"])
+    before = own(database)
+    (one,) = sync(stored, database, verify=True)
+    assert one.error is not None
+    assert "journal is damaged" in one.error
+    assert own(database) == before
+
+
+def test_removed_records_stay_away_unless_asked(stored: Path, database: Database) -> None:
+    database.runs.delete_many({})
+    assert sync(stored, database, verify=True) == []
+    assert database.runs.count_documents({}) == 0
+    assert [one.run_id for one in sync(stored, database, again=True, verify=True)] == [2]
+
+
+def test_any_number_of_fields_of_any_run(tmp_path: Path, database: Database) -> None:
+    chance = random.Random(0)
+    for number in range(8):
+        recorded(tmp_path, f"run{number}")
+    sync(tmp_path, database)
+    before = own(database)
+    change: Callable[[int], Any] = lambda number: database.runs.update_one(  # noqa: E731
+        {"_id": number}, PLANTED[chance.choice(sorted(PLANTED))]
+    )
+    for _ in range(5):
+        numbers = chance.sample(range(1, 9), 3)
+        for number in numbers:
+            change(number)
+        done = sync(tmp_path, database, verify=True)
+        assert sorted(one.run_id or 0 for one in done) == sorted(numbers)
+        assert own(database) == before
+
+
+def test_records_of_others_are_left_alone(stored: Path, database: Database) -> None:
+    foreign = {"_id": 2, "status": "DIED", "info": {"factbook": {"uid": "of another clone"}}}
+    database.runs.insert_one(foreign)
+    database.runs.insert_one({"_id": 3, "status": "x", "start_time": datetime.now(UTC)})
+    assert sync(stored, database, verify=True) == []
+    assert database.runs.find_one({"_id": 2}) == foreign

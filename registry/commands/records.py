@@ -11,6 +11,7 @@ import json
 import os
 import socket
 import sys
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from registry.mongo.database import connect
 from registry.mongo.projector import Synced
 from registry.mongo.projector import sync as sync_journals
 from registry.store.schema import json_value
-from registry.suggest import nearest
+from registry.suggest import RefusalError, nearest
 from registry.terminal import count, duration, err, exact, out, print_table, text_of
 from registry.upkeep.deletion import finish_deletions
 
@@ -233,9 +234,10 @@ def path(name: str, all_projects: bool) -> None:
 )
 @click.pass_context
 def sync(ctx: click.Context, again: bool) -> None:
-    """Store in MongoDB what only journals have, and put back what was changed there.
+    """Store in MongoDB what only journals have.
 
-    Runs whose process is gone without an end are noted as died. Notes, tags and whatever else other
+    What somebody changed there in the record of a run that is over is put back. Runs whose process
+    is gone without an end are noted as died. Notes, tags and whatever else other
     programs write into the records stay as they are.
     """
     project = project_here()
@@ -265,11 +267,17 @@ def mongo() -> None:
     """Start, stop or find the embedded database."""
 
 
+def _declared_database() -> str:
+    """Return the name of the project's database; "" where the declaration has faults."""
+    with suppress(RefusalError):
+        return project_here().declaration.project.database
+    return ""
+
+
 @mongo.command("start", context_settings=HELP)
 def mongo_start() -> None:
     """Start the embedded server, or find the one that runs, and print its URL with password."""
-    project = project_here()
-    click.echo(server.start(project.root).url(project.declaration.project.database))
+    click.echo(server.start(root_here()).url(_declared_database()))
 
 
 @mongo.command("stop", context_settings=HELP)
@@ -283,12 +291,11 @@ def mongo_stop() -> None:
 @click.pass_context
 def mongo_uri(ctx: click.Context) -> None:
     """Print the URL of the running server, with its password, for Omniboard, pymongo and others."""
-    project = project_here()
-    found = server.find(project.root)
+    found = server.find(root_here())
     if found is None:
         err.print("not running; `factbook mongo start` starts it")
         ctx.exit(1)
-    click.echo(found.url(project.declaration.project.database))
+    click.echo(found.url(_declared_database()))
 
 
 @click.command(context_settings=HELP)

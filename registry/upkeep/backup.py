@@ -211,12 +211,20 @@ def _add_state(archive: _Archive, root: Path) -> int:
 
 
 def _add_journal(archive: _Archive, journal: Path, name: str) -> bool:
-    """Add a journal: what its events refer to after them, what sums them up before them."""
+    """Add a journal that has begun: what its events refer to after them, their summary before."""
+    try:
+        with open(journal / EVENTS, "rb") as file:
+            if not file.readline().endswith(b"\n"):
+                return False
+    except OSError:  # deleted, or no journal
+        return False
     first = [STATUS_FILE, EVENTS, CONSOLE]
     found = [path.relative_to(journal).as_posix() for path in sorted(journal.rglob("*"))]
     names = [*first, *(each for each in found if each not in first)]
-    added = [archive.add(journal / each, f"{name}/{each}") for each in names if _counts(each)]
-    return any(added)
+    for each in names:
+        if _counts(each):
+            archive.add(journal / each, f"{name}/{each}")
+    return True
 
 
 def _counts(name: str) -> bool:
@@ -287,11 +295,11 @@ def restore_backup(
             load(database, staged / "database")
         if not only_database:
             _move_in(staged, root, store)
-        (state / _MARK).unlink()
     finally:
         shutil.rmtree(staged, ignore_errors=True)
     if database is not None:
         sync(root, database)
+    (state / _MARK).unlink()
     return backup
 
 

@@ -7,13 +7,17 @@ from collections.abc import Sequence
 import streamlit as st
 
 from dashboards.screens import frame as page
-from dashboards.screens.parts import show_figure, show_numbers, show_table
+from dashboards.screens.parts import show_figure, show_numbers, show_parts, show_table
 from dashboards.server.connection import written_at
+from dashboards.views.parts.parts import Part
 from dashboards.views.parts.text import literal
 from dashboards.views.runs import pipeline as view
 from dashboards.views.runs.advice import Advice, run_command
+from dashboards.views.runs.holdings import store_parts
 from registry.catalog.access import Catalog
 from registry.plan.task import Plan, Task
+from registry.upkeep.garbage import find_garbage
+from registry.upkeep.inventory import take_inventory
 
 HELP = (
     "Every declared experiment and what it needs. A task is due if it never ran, if its "
@@ -47,6 +51,9 @@ def show() -> None:
         plan = _plan(catalog, tuple(targets))
     is_live = any(task.is_running for task in plan.tasks)
     st.fragment(_body, run_every=LIVE if is_live else None)(tuple(targets), is_live)
+    if st.toggle("What the store holds", key="store", bind=page.BOUND):
+        with page.explained():
+            show_parts(_held(catalog, str(catalog.project.root), written_at(catalog)))
 
 
 def _plan(catalog: Catalog, targets: tuple[str, ...]) -> Plan:
@@ -56,6 +63,12 @@ def _plan(catalog: Catalog, targets: tuple[str, ...]) -> Plan:
 @st.cache_resource(max_entries=16, ttl=3, show_spinner="Planning …")
 def _planned(_catalog: Catalog, root: str, written: int, targets: tuple[str, ...]) -> Plan:
     return _catalog.plan(targets)
+
+
+@st.cache_resource(max_entries=4, ttl=30, show_spinner="Looking through the store …")
+def _held(_catalog: Catalog, root: str, written: int) -> list[Part]:
+    garbage = find_garbage(_catalog.project)
+    return store_parts(take_inventory(_catalog.project), garbage)
 
 
 def _body(targets: tuple[str, ...], was_live: bool) -> None:

@@ -18,7 +18,7 @@ from registry.commands.records import catalog_here
 from registry.commands.tasks import HELP, project_here, root_here
 from registry.declare.faults import DeclarationError
 from registry.mongo.database import connect
-from registry.terminal import count, duration, out, print_table
+from registry.terminal import count, duration, out, print_table, size_text
 from registry.upkeep.backup import (
     Backup,
     database_name,
@@ -239,9 +239,13 @@ def _print_garbage(garbage: Sequence[Garbage]) -> None:
 
 
 def _row(garbage: Garbage) -> tuple[str, ...]:
-    age = duration((datetime.now(UTC) - garbage.made).total_seconds())
+    age = _age(datetime.now(UTC) - garbage.made)
     run = garbage.path.name if garbage.kind == "dataset" else ""
     return garbage.kind, garbage.what, run, age, size_text(garbage.size), garbage.why
+
+
+def _age(age: timedelta) -> str:
+    return f"{age.days} d" if age.days > 1 else duration(age.total_seconds())
 
 
 def _sums(garbage: Iterable[Garbage]) -> list[tuple[str, str, str]]:
@@ -251,12 +255,3 @@ def _sums(garbage: Iterable[Garbage]) -> list[tuple[str, str, str]]:
         numbers[each.kind] += 1
         sizes[each.kind] += each.size
     return [(k, f"{numbers[k]:,}", size_text(sizes[k])) for k in KINDS if numbers[k]]
-
-
-def size_text(size: float) -> str:
-    """Return a number of bytes for people: ``1.2 GB``."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"

@@ -33,12 +33,12 @@ from registry.mongo.database import Database
 from registry.mongo.dump import collections, dump, file_name, holds_anything, load
 from registry.mongo.projector import sync
 from registry.plan.artifacts import ATTEMPTS
-from registry.plan.project import STATE_FOLDER
 from registry.record.appendfile import BALLAST_FILE
 from registry.record.journal import CONSOLE, EVENTS, journal_root, journal_uids, timestamp
 from registry.record.liveness import STATUS_FILE
 from registry.record.tombstones import DELETED
 from registry.store.durable import (
+    STATE_FOLDER,
     TEMPORARY,
     disk_errors,
     file_sha256,

@@ -127,7 +127,9 @@ def command_for(project: Project, inventory: Inventory, view: RunView) -> str:
     """Return what makes a run's dataset again: as it is declared, or by Sacred's command line."""
     cell = inventory.declared.get((view.experiment, view.fingerprint))
     if cell is not None:
-        return f"factbook run {shlex.quote(cell)}"
+        others = (each for each in inventory.holdings.values() if each.is_whole)
+        stays = any(e.fingerprint == view.fingerprint and e.run != view.uid for e in others)
+        return f"factbook run {shlex.quote(cell)}{' --force' * stays}"
     nearest = project.graph.by_experiment.get(view.experiment, ())
     declared: Mapping[str, Any] = nearest[0].config if nearest else {}
     given = [

@@ -24,7 +24,7 @@ from registry.mongo.projector import sync
 from registry.mongo.removal import apply_tombstones
 from registry.plan.project import Project
 from registry.plan.sources import DISTRIBUTION
-from registry.record.journal import journal_root, journal_uids, read_journal
+from registry.record.journal import journal_root, read_journal
 from registry.record.tombstones import deleted_uids, half_deleted
 from registry.store.durable import read_json
 from registry.store.manifest import CURRENT, MANIFEST, file_faults
@@ -183,9 +183,9 @@ def _finish_deletions(catalog: Catalog) -> None:
 
 def _journals(project: Project, told: Mapping[str, _Told]) -> Iterator[Finding]:
     folder = journal_root(project.root)
-    for name in journal_uids(project.root):
-        if not UID.fullmatch(name):
-            yield Finding("journals", f"{folder / name} is no journal", "move it elsewhere")
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if not UID.fullmatch(path.name):
+            yield Finding("journals", f"{path} is no journal", "move it elsewhere")
     for uid, said in told.items():
         remedy = f"look at {folder / uid}"
         if said.unreadable:

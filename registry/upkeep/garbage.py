@@ -25,6 +25,7 @@ from registry.record.journal import journal_root, timestamp
 from registry.record.liveness import RunStatus, journal_status
 from registry.record.tombstones import DELETED
 from registry.store.durable import TEMPORARY, StoreError, write_json
+from registry.store.manifest import MANIFEST
 from registry.upkeep.inventory import (
     Holding,
     Inventory,
@@ -190,10 +191,16 @@ def _partials(inventory: Inventory) -> Iterator[Garbage]:
         if not is_own or inventory.is_running(task):
             continue
         for path in sorted(task.glob(f"{PARTIAL}*")):
-            if path.name != PARTIAL or not inventory.is_due(task):
+            if path.name != PARTIAL or not _is_of_use(inventory, task):
                 yield _garbage("partial", path, inventory.cell_of(task), "its run is over")
         for path in sorted(task.glob(f".*{TEMPORARY}")):
             yield _garbage("temporary", path, inventory.cell_of(task), "its writer is gone")
+
+
+def _is_of_use(inventory: Inventory, task: Path) -> bool:
+    """Whether a task can be resumed, or what a killed run has made whole can be published."""
+    is_whole = (task / PARTIAL / "output" / MANIFEST).exists()
+    return inventory.is_due(task) or (is_whole and inventory.is_declared(task))
 
 
 # -- beside the journals ----------------------------------------------------------------------

@@ -66,6 +66,11 @@ class Holding:
         """The experiment in whose folder it lies."""
         return self.folder.parents[1].name
 
+    @property
+    def fingerprint(self) -> str:
+        """Fingerprint of its task."""
+        return self.folder.parent.name
+
 
 @dataclass(frozen=True)
 class Inventory:
@@ -113,13 +118,16 @@ class Inventory:
         """The runs whose datasets are the current ones of cells as they are declared, with these.
 
         Where the data behind a cell cannot be read, the current dataset of every task of its
-        experiment counts.
+        experiment counts; where a run was killed before it could publish, its whole dataset.
         """
-        return {
-            each.run: self.cell_of(each.folder.parent)
-            for each in self.holdings.values()
-            if each.is_current and self.is_declared(each.folder.parent)
-        }
+        found: dict[Path, str] = {}
+        for each in self.holdings.values():  # the newest is the last
+            task = each.folder.parent
+            if (each.is_current and self.is_declared(task)) or (
+                each.is_whole and self.is_due(task)
+            ):
+                found[task] = each.run
+        return {run: self.cell_of(task) for task, run in found.items()}
 
     def is_declared(self, task: Path) -> bool:
         """Whether a task is that of some cell, as far as anybody knows."""

@@ -491,6 +491,17 @@ def test_the_pipeline_tells_what_is_due_and_why(open_page: Open, template: Path)
     assert len(page.get("vega_lite_chart")) == 1
 
 
+def test_what_the_store_holds(open_page: Open, template: Path) -> None:
+    page = open_page(template, "pipeline", {"store": "true"})
+    assert not page.exception
+    numbers = {metric.label: metric.value for metric in page.metric}
+    assert int(numbers["datasets"]) > 0
+    assert numbers["size"].endswith("B")
+    _, held = frames(page)
+    assert held["datasets"].sum() == int(numbers["datasets"])
+    assert held["size"].is_monotonic_decreasing
+
+
 def test_a_task_of_the_pipeline(open_page: Open, template: Path) -> None:
     page = open_page(template, "pipeline", {"task": "toy-concepts", "of": ["toy-concepts"]})
     assert not page.exception

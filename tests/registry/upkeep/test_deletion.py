@@ -25,6 +25,7 @@ from tests.registry.upkeep.test_garbage import with_factor
 
 def test_what_a_cell_needs_is_told(fresh: Path, catalog: Catalog) -> None:
     uids = run(fresh, "pair")
+    assert plan_deletion(catalog, "mean").tombstone.command == "factbook run mean"
     twice, mean = (plan_deletion(catalog, uids[name]) for name in ("twice", "mean"))
     assert mean.needed == "the current dataset of 'mean'"
     assert [reader.cell for reader in twice.readers] == ["mean"]
@@ -49,7 +50,7 @@ def test_a_run_goes_as_a_whole(
         for name in (str(number), uids[1]):
             with pytest.raises(DeletedRunError, match="of 'twice' was deleted on 20") as told:
                 catalog.run(name)
-            assert told.value.command == "factbook run twice"
+            assert told.value.command == "factbook run twice --force"
         assert [view.uid for view in catalog.runs()] == [uids[2], uids[0]]
     assert datasets(open_project(fresh)) == {uids[0], uids[2]}
     assert not (journal_root(fresh) / uids[1]).exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections import Counter
 from datetime import timedelta
@@ -150,6 +151,18 @@ def test_what_dead_runs_have_left(fresh: Path) -> None:
     assert len(gone) == 9
     assert not list(task.glob("partial*"))
     assert project.plan(["twice"]).due == ()
+
+
+def test_what_was_made_whole_and_is_not_published_is_kept(fresh: Path) -> None:
+    uids = [run(fresh, "twice", force=True)["twice"] for _ in range(2)]
+    project = open_project(fresh)
+    [task] = project.store.root.glob("twice/*")
+    (task / "current").unlink()
+    [garbage] = find_garbage(project)
+    assert garbage.path.name == uids[0]
+    project.store.repair_current(task)
+    shutil.copytree(task / uids[1], task / "partial" / "output")
+    assert [each.kind for each in find_garbage(project)] == ["dataset"]
 
 
 def test_what_a_task_can_be_resumed_from_is_kept(fresh: Path) -> None:

@@ -19,7 +19,7 @@ from click.testing import CliRunner, Result
 from registry import cli
 from registry.cli import COMMAND_GROUP, main
 from registry.mongo import server
-from registry.mongo.database import URL_VARIABLE
+from registry.mongo.database import URL_VARIABLE, connect
 from registry.record.journal import journal_uids
 from registry.terminal import count, duration, print_table, text_of
 from tests.registry.conftest import Lab
@@ -304,6 +304,21 @@ def test_an_unreachable_database_stops_before_anything_begins(
     assert "reading the journals instead" in typed("runs").stderr
 
 
+@pytest.mark.parametrize(
+    "password", ["s3cret s3cret", "s3cret/s3cret", "1/s3cret", "s3cret@s3cret"]
+)
+def test_no_command_prints_a_password(
+    fresh: Path, monkeypatch: pytest.MonkeyPatch, password: str
+) -> None:
+    os.chdir(fresh)
+    url = f"mongodb://me:{password}@127.0.0.1:1/db?serverSelectionTimeoutMS=50"
+    monkeypatch.setenv(URL_VARIABLE, url)
+    for command in ("plan", "run twice --here", "runs", "sync"):
+        result = typed(*command.split())
+        assert "s3cret" not in result.output
+    assert URL_VARIABLE in result.stderr or "MongoDB at mongodb://me:***@" in result.stderr
+
+
 def test_journals_are_synced_when_there_is_a_database_again(
     fresh: Path, lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -317,6 +332,17 @@ def test_journals_are_synced_when_there_is_a_database_again(
     assert told[1][2] == "COMPLETED"
     assert told[-1][0].startswith("1 journal brought to mongodb://")
     assert printed("sync").startswith("0 journals brought to ")
+    database = connect(fresh, lab.url)
+    assert database is not None
+    mine = {"info.factbook.uid": told[1][0]}
+    database.runs.update_one(mine, {"$set": {"status": "FAILED", "omniboard": {"tags": ["a"]}}})
+    put_back = rows(printed("sync"))
+    assert put_back[1] == [*told[1][:3], "put back: status"]
+    assert put_back[2] == ["1 record put back to what the journal says"]
+    record = database.runs.find_one(mine)
+    assert record is not None
+    assert (record["status"], record["omniboard"]) == ("COMPLETED", {"tags": ["a"]})
+    database.close()
     assert rows(printed("show", told[1][1]))[0][0] == "run"
 
 

@@ -16,6 +16,7 @@ from registry.mongo.documents import OWN_FIELDS
 from registry.mongo.projector import sync
 from registry.record.journal import EVENTS, journal_root
 from registry.record.observer import JournalObserver
+from tests.registry.recorded_run import record
 
 OTHERS = {
     "$set": {
@@ -116,8 +117,8 @@ def test_what_is_planted_is_put_back(stored: Path, database: Database, is_sealed
 def forget_seals(root: Path) -> None:
     for kept in (root / ".factbook").rglob("*.seals.json"):
         kept.unlink()
-    noted = journal_root(root) / "run" / "projected.json"
-    noted.write_text(noted.read_text().replace('"seal"', '"unknown"'))
+    for noted in journal_root(root).glob("*/projected.json"):
+        noted.write_text(noted.read_text().replace('"seal"', '"unknown"'))
 
 
 def own_or_broken(database: Database) -> Any:
@@ -205,6 +206,17 @@ def test_any_number_of_fields_of_any_run(tmp_path: Path, database: Database) -> 
         done = sync(tmp_path, database, verify=True)
         assert sorted(one.run_id or 0 for one in done) == sorted(numbers)
         assert own(database) == before
+
+
+@pytest.mark.parametrize("is_sealed", [True, False], ids=["sealed", "by an older version"])
+def test_what_was_projected_beside_its_run_is_what_its_journal_says(
+    tmp_path: Path, database: Database, database_url: str, is_sealed: bool
+) -> None:
+    assert record(tmp_path, database_url, points=5).recorded
+    if not is_sealed:
+        forget_seals(tmp_path)
+    assert sync(tmp_path, database, verify=True) == []
+    assert len(sync(tmp_path, database, again=True, verify=True)) == 1
 
 
 def test_records_of_others_are_left_alone(stored: Path, database: Database) -> None:

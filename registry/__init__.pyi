@@ -8,6 +8,7 @@ from .declare.settings import Formerly, Runtime, Since
 from .declare.stage import Input, Inputs, Run, Stage
 from .execute.experiment import run_module
 from .plan.sources import content_identity
+from .store.checkpoint import Checkpoint
 from .store.datasets import open_dataset, write_dataset
 from .store.durable import StoreError
 from .store.manifest import Provenance
@@ -16,6 +17,7 @@ from .store.shards import Shards, ShardWriter
 
 __all__ = [
     "Catalog",
+    "Checkpoint",
     "ConfigError",
     "Formerly",
     "Input",

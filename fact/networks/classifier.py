@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -100,9 +101,9 @@ class ClassifierTraining:
         self.optimiser = torch.optim.Adam(self.parameters, lr=config.lr)
         self.steps_per_epoch = math.ceil(len(self.ids) / config.batch)
         self.n_steps = config.epochs * self.steps_per_epoch
-        self._state = run.partial / "training.safetensors"
-        if self._state.is_file():
-            self._restore()
+        self._state = run.checkpoint("training.safetensors")
+        if (state := self._state.find()) is not None:
+            self._restore(state)
 
     def train(self) -> list[float]:
         """Train all epochs that are left; return the mean loss of every epoch.
@@ -165,10 +166,11 @@ class ClassifierTraining:
         for number, parameter in enumerate(self.parameters):
             for key, value in self.optimiser.state[parameter].items():
                 tensors[f"adam.{number}.{key}"] = value
-        write_tensors(self._state, tensors, losses=self.losses)
+        with self._state.write() as path:
+            write_tensors(path, tensors, losses=self.losses)
 
-    def _restore(self) -> None:
-        self.losses, tensors = read_tensors(self._state, "losses", self.network.device)
+    def _restore(self, state: Path) -> None:
+        self.losses, tensors = read_tensors(state, "losses", self.network.device)
         self.network.module.load_state_dict(_with_prefix(tensors, "weight."))
         for number, parameter in enumerate(self.parameters):
             self.optimiser.state[parameter] = _with_prefix(tensors, f"adam.{number}.")

@@ -20,7 +20,7 @@ from fact.sae.features import ShuffledFeatures
 from fact.sae.model import TopKSAE
 from fact.sae.sampling import held_out
 from fact.sae.steps import StepLog, Trainer, TrainingConfig
-from registry import Input, Inputs, Run
+from registry import Checkpoint, Input, Inputs, Run, StoreError
 
 STATE, BEST = "training.safetensors", "best-{step}.safetensors"
 CURVES = ("reconstruction_loss", "auxiliary_loss", "explained_variance", "dead")
@@ -101,9 +101,10 @@ class SAETraining:
         self.samples = ShuffledFeatures(
             features.path, config.batch, config.seed, scale, config.memory
         )
-        self._state = run.partial / STATE
-        if self._state.is_file():
-            self.trainer = Trainer.load(self._state, self.device)
+        self._state = run.checkpoint(STATE)
+        resumed = self._resume()
+        if resumed is not None:
+            self.trainer = resumed
         else:
             generator = torch.Generator().manual_seed(config.seed)
             sizes = config.n_concepts, self.samples.n_channels, config.k
@@ -128,6 +129,17 @@ class SAETraining:
                 "never_firing": 0,
             }
         self._saved = time.monotonic()
+
+    def _resume(self) -> Trainer | None:
+        """Return the training that was stopped, if its state and its best weights are whole."""
+        if (state := self._state.find()) is None:
+            return None
+        trainer = Trainer.load(state, self.device)
+        best = trainer.notes["best_step"]
+        return trainer if not best or self._best(best).find() else None
+
+    def _best(self, step: int) -> Checkpoint:
+        return self.run_context.checkpoint(BEST.format(step=step))
 
     @property
     def notes(self) -> dict[str, Any]:
@@ -178,16 +190,18 @@ class SAETraining:
             self.run_context.log("validation.accuracy", accuracy, step - 1)
             self.notes["evaluations"].append([step, accuracy])
             if not accuracy <= self.notes["best_accuracy"]:
+                former = self.notes["best_step"]
                 self.notes["best_step"], self.notes["best_accuracy"] = step, accuracy
-                self.trainer.save(self.run_context.partial / BEST.format(step=step))
+                with self._best(step).write() as path:
+                    self.trainer.save(path)
+                self._save()
+                self._best(former).remove()
+                return
         self._save()
 
     def _save(self) -> None:
-        self.trainer.save(self._state)
-        keep = BEST.format(step=self.notes["best_step"])
-        for path in self.run_context.partial.glob(BEST.format(step="*")):
-            if path.name != keep:
-                path.unlink()
+        with self._state.write() as path:
+            self.trainer.save(path)
         self._saved = time.monotonic()
 
     def dataset(self, network_accuracy: float) -> xr.Dataset:
@@ -216,7 +230,9 @@ class SAETraining:
             "held_out_accuracy": ("evaluation", accuracies),
             "evaluated_step": ("evaluation", steps.astype(np.int64)),
         }
-        best = self.run_context.partial / BEST.format(step=self.notes["best_step"])
+        best = self._best(self.notes["best_step"]).find()
+        if best is None:
+            raise StoreError("the best weights are damaged; run the training again")
         weights = Trainer.load(best, self.device).sae.to_dataset()
         coords = {"step": np.arange(len(curves["dead"][1]))}
         return weights.assign({**curves, **evaluations, **measured}).assign_coords(coords)

@@ -20,8 +20,10 @@ from registry.commands.tasks import (
 )
 from registry.execute import runner as runners
 from registry.execute.runner import Progress, TaskOutcome
-from registry.execute.schedule import Watcher, run_plan
-from registry.mongo.database import connect
+from registry.execute.schedule import Busy, Watcher, run_plan
+from registry.mongo.database import DatabaseError, connect
+from registry.mongo.projector import SYNC, sync
+from registry.plan.project import Project
 from registry.plan.task import Task
 from registry.record.states import State
 from registry.terminal import count, duration, out, print_table, text_of
@@ -40,6 +42,13 @@ from registry.terminal import count, duration, out, print_table, text_of
 @click.option("--here", is_flag=True, help="Run in this process, one by one, for debugging.")
 @click.option("--runner", default="workers", help="Runner: workers, here, or one of a plug-in.")
 @click.option("--journal-only", is_flag=True, help="Record to journals only; sync later.")
+@click.option(
+    "--busy",
+    type=click.Choice(["wait", "skip", "repeat"]),
+    default="wait",
+    show_default=True,
+    help="What to do with a task that another process is running.",
+)
 @click.pass_context
 def run(
     ctx: click.Context,
@@ -49,6 +58,7 @@ def run(
     here: bool,
     runner: str,
     journal_only: bool,
+    busy: Busy,
     **options: bool,
 ) -> None:
     """Run what is due of TARGETS, and what they need.
@@ -59,7 +69,7 @@ def run(
     """
     project = project_here()
     made = plan_of(project, targets, **options)
-    if not made.due:
+    if not made.open:
         out.print(f"nothing to run: {count(len(made.tasks), 'task')} up to date")
         print_notes(made.tasks)
         return
@@ -77,14 +87,36 @@ def run(
             journal_only=journal_only,
             watcher=display,
             runner="here" if here else runner,
+            busy=busy,
         )
     print_results(outcomes)
+    left = {o.uid for o in outcomes if o.uid and not o.recorded}
+    recorded = not left or journal_only or _store_records(project, left)
     if any(outcome.ending is State.INTERRUPTED for outcome in outcomes):
         ctx.exit(runners.EXIT_INTERRUPTED)
     if not all(outcome.is_good for outcome in outcomes):
         ctx.exit(runners.EXIT_FAILED)
-    if not all(outcome.recorded for outcome in outcomes):
+    if not recorded:
         ctx.exit(runners.EXIT_NOT_RECORDED)
+
+
+def _store_records(project: Project, runs: set[str]) -> bool:
+    """Bring records to a database that was away when the runs ended; say so if it still is."""
+    try:
+        database = connect(project.root, name=project.declaration.project.database)
+        if database is None:
+            return True
+        done = {synced.uid: synced.error for synced in sync(project.root, database, uids=runs)}
+        database.close()
+        if all(uid in done and done[uid] is None for uid in runs):
+            return True
+        reason = next((error for error in done.values() if error), "they are not stored")
+    except DatabaseError as error:
+        reason = str(error)
+    out.print()
+    out.print(f"{count(len(runs), 'record')} in journals only: {escape(reason)}")
+    out.print(f"Complete them when MongoDB is back: {SYNC}")
+    return False
 
 
 class Display(Watcher):
@@ -110,6 +142,7 @@ class Display(Watcher):
             disable=not out.is_terminal,
         )
         self.rows: dict[str, progress.TaskID] = {}
+        self.said_away = False
 
     def started(self, task: Task, uid: str) -> None:
         """Add a bar, or print a line where no terminal shows bars."""
@@ -126,11 +159,22 @@ class Display(Watcher):
             counted=escape(f"{progress.done:,}/{progress.total:,} {progress.what}"),
         )
 
+    def waits(self, task: Task, run: str) -> None:
+        """Say which run is waited for."""
+        if task.name in self.rows:
+            self.bars.remove_task(self.rows.pop(task.name))
+        out.print(f"… {escape(task.name)}: run {run} of another process is at it; waiting")
+
     def ended(self, task: Task, outcome: TaskOutcome) -> None:
         """Replace the bar by a line."""
         if task.name in self.rows:
             self.bars.remove_task(self.rows.pop(task.name))
-        message = f"\n{indent(escape(outcome.message), '    ')}" if outcome.message else ""
+        lines = [outcome.message]
+        if not (outcome.recorded or outcome.message or self.said_away):
+            self.said_away = True
+            lines.append("MongoDB is away; this run and those that follow go on by their journals")
+        text = "\n".join(filter(None, lines))
+        message = f"\n{indent(escape(text), '    ')}" if text else ""
         took = f"  {duration(outcome.seconds)}" if outcome.uid else ""
         mark = self.MARKS[outcome.ending]
         out.print(f"{mark} {escape(task.name)}  {outcome.ending}{took}{message}")

@@ -81,11 +81,14 @@ def plan_of(project: Project, targets: tuple[str, ...], **options: bool) -> Plan
 
 def summary_of(made: Plan) -> str:
     """Return how much a plan would run, and about how long it takes."""
+    running = sum(task.is_running for task in made.open)
+    at_it = f"{count(running, 'task')} that another process is running" if running else ""
     if not made.due:
-        return "nothing to run"
+        return at_it or "nothing to run"
     known = f"about {duration(made.seconds)}" if made.unknown < len(made.due) else ""
     unknown = f"{made.unknown} of unknown duration" if made.unknown else ""
-    return ", ".join(filter(None, (f"{count(len(made.due), 'task')} to run", known, unknown)))
+    due = f"{count(len(made.due), 'task')} to run"
+    return ", ".join(filter(None, (due, at_it, known, unknown)))
 
 
 def print_notes(tasks: Iterable[Task]) -> None:

@@ -206,7 +206,7 @@ def unfit(value: Any) -> str:
         return f"expected an integer of at most 64 bits; got {describe_value(value)}"
     if isinstance(value, str) and "\0" in value:
         return f"expected a text without the letter NUL; got {describe_value(value)}"
-    if not isinstance(value, str | bool | int | float):
+    if not isinstance(value, str | bool | int | float | None):  # of TOML none is None
         return f"expected a value that JSON has; got {describe_value(value)}"
     return ""
 

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 from registry.declare.faults import StageError
 from registry.declare.plugins import plugin_modules, plugin_packages
 from registry.declare.settings import Settings
+from registry.store.checkpoint import Checkpoint
 from registry.store.durable import StoreError
 from registry.store.manifest import find_dataset
 from registry.store.schema import Schema
@@ -408,6 +409,12 @@ class Run(Protocol):
 
     def attach(self, name: str) -> Path:
         """Return the path of a file to write beside the dataset, as ``pictures/3.png``."""
+
+    def checkpoint(self, name: str) -> Checkpoint:
+        """Return a file of ``partial`` to resume from, which is whole or not found.
+
+        ``with run.checkpoint("state.npz").write() as path`` replaces it in one step.
+        """
 
     def shards(self) -> ShardWriter:
         """Return the writer of the stage's output in shards, resuming what is there."""

@@ -20,7 +20,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Collection, Iterator, Mapping, MutableMapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from typing import Any
 import sacred
 from sacred.commandline_options import CLIOption
 from sacred.config.config_files import load_config_file
-from sacred.dependencies import PackageDependency, Source, get_digest
+from sacred.dependencies import PackageDependency, Source
 from sacred.utils import apply_backspaces_and_linefeeds
 
 from registry.declare.cells import Cell
@@ -43,20 +43,21 @@ from registry.declare.faults import (
 )
 from registry.declare.plugins import load_plugins
 from registry.declare.stage import Stage, load_stage
-from registry.execute.resolved import ResolvedTask, TaskRun, resolve_task
+from registry.execute.resolved import ResolvedTask, TaskRun, adopt_finished, resolve_task
 from registry.execute.runner import EXIT_INTERRUPTED, EXIT_NOT_RECORDED, Job, Runner, TaskOutcome
-from registry.mongo.database import Database, connect
+from registry.interrupts import Check, signals_held, signals_interrupt
+from registry.mongo.database import Database, DatabaseError, connect
 from registry.mongo.projector import Projector
-from registry.plan.artifacts import ExperimentStore
+from registry.plan.artifacts import Attempt, ExperimentStore, TaskBusyError
 from registry.plan.project import Project, open_project
-from registry.plan.sources import Code, code_of
+from registry.plan.sources import Code, code_of, loaded_sources
 from registry.record.journal import journal_root, new_uid
-from registry.record.observer import JournalObserver, SignalInterrupt, signals_interrupt
+from registry.record.observer import JournalError, JournalObserver, incomplete_message
 from registry.record.states import State
 from registry.store.datasets import Written
 from registry.suggest import RefusalError, nearest
 
-JOURNAL_ONLY = "--journal-only"
+JOURNAL_ONLY, REPEAT = "--journal-only", "--repeat"
 BEAT, BEAT_SECONDS = "--beat-interval", 2.0
 """Seconds of metrics and console that a killed run loses at most; Sacred's own default is 10."""
 
@@ -85,6 +86,10 @@ class StageExperiment:
         Identifier of the run.
     journal_only : bool
         Whether the record stays in the journal.
+    repeat : bool
+        Whether it may run beside another run at the same task.
+    away : bool
+        Whether the database was away lately, so that it is not waited for.
     """
 
     stage: Stage
@@ -94,11 +99,19 @@ class StageExperiment:
     cells: tuple[Cell, ...] = ()
     uid: str = field(default_factory=new_uid)
     journal_only: bool = False
+    repeat: bool = False
+    away: bool = False
 
     def __post_init__(self) -> None:
         self.unobserved = False
+        self.in_suite = self.task is not None
+        self.result: Mapping[str, Any] | None = None  # of a run that has ended well
+        self.attempt: Attempt | None = None
+        self.ending = ExitStack()  # holds signals from when the run can only end well
+        self.check_signals: Check = lambda: None
         self.note = ""  # what should be known of a run that went well
         self.database: Database | None = None
+        self.is_projected = False  # whether a database is wanted, and may be away
         self.observer: JournalObserver | None = None
         self.projector: Projector | None = None
         self.sacred = self._build((*self.cells, self.task.cell) if self.task else self.cells)
@@ -115,17 +128,40 @@ class StageExperiment:
         ------
         TaskRefusedError
             If the task cannot be run as asked.
+        JournalError
+            If it went well, and its record lacks something.
         """
         if self.task is None:
             raise RuntimeError("no task was given")
-        with signals_interrupt():
-            run = self.sacred.run(named_configs=[sacred_name(self.task.cell.name)])
-        return dict(run.result or {})
+        name = sacred_name(self.task.cell.name)
+        with self.stopped_by_signals():
+            run = self.sacred.run(named_configs=[name])
+            self.result = dict(run.result or {})
+        self.require_complete_record()
+        return self.result
+
+    @contextmanager
+    def stopped_by_signals(self) -> Iterator[None]:
+        """Interrupt the run in the block by signals, until it can only end well."""
+        with signals_interrupt() as self.check_signals, self.ending:
+            yield
+
+    def require_complete_record(self) -> None:
+        """Make sure that the journal holds all of a run that is over.
+
+        Raises
+        ------
+        JournalError
+            If its disk was full.
+        """
+        if self.observer is not None and self.observer.lost:
+            raise JournalError(incomplete_message(self.observer.lost))
 
     # -- 1: what Sacred is given ------------------------------------------------------------
 
     def _build(self, cells: tuple[Cell, ...]) -> Any:
-        options: dict[str, Any] = {"save_git_info": False, "additional_cli_options": [_J]}
+        own_options = [_JOURNAL_ONLY, _REPEAT]
+        options: dict[str, Any] = {"save_git_info": False, "additional_cli_options": own_options}
         experiment: Any = _Experiment(self.stage.name, **options)
         modules = self.stage.code_modules()
         code = self.task.code if self.task else code_of(self.stage.name, self.project.root, modules)
@@ -141,6 +177,7 @@ class StageExperiment:
             options[BEAT] = options.get(BEAT) or BEAT_SECONDS
             self.unobserved = bool(options.get("--unobserved"))
             self.journal_only = self.journal_only or bool(options.get(JOURNAL_ONLY))
+            self.repeat = self.repeat or bool(options.get(REPEAT))
 
         def prepare(config: Any, command_name: str, logger: Any) -> dict[str, Any]:
             if command_name == experiment.default_command:  # others print the configuration
@@ -168,49 +205,79 @@ class StageExperiment:
         """
         try:
             self.task = self.task or resolve_task(self.project, self.stage, config)
-            if not self.unobserved:
-                # Here, before Sacred captures the console: an embedded server may have to start.
-                root, declared = self.project.root, self.project.declaration.project
-                if not self.journal_only:
-                    self.database = connect(root, name=declared.database)
-                facts = self.task.facts(self.project)
-                self.observer = JournalObserver(journal_root(root) / self.uid, facts)
-                self.sacred.observers = [self.observer]
+            if self.unobserved:
+                store = ExperimentStore(Path(tempfile.mkdtemp(prefix="factbook-unobserved-")))
+                self.attempt = self.task.begin(store, self.uid)
+                return
+            if not self.in_suite and (run := adopt_finished(self.project, self.task)):
+                raise TaskBusyError(run)
+            if not self.journal_only:
+                self._connect()
+            self.attempt = self.task.begin(self.project.store, self.uid, alone=not self.repeat)
+            facts = self.task.facts(self.project)
+            journal = journal_root(self.project.root) / self.uid
+            sources = dict(loaded_sources(self.task.code).values())
+            self.observer = JournalObserver(journal, facts, sources)
+            self.sacred.observers = [self.observer]
+        except TaskBusyError as error:
+            raise TaskRefusedError(f"{error}; wait for it, or add {REPEAT}") from error
         except RefusalError as error:
             raise TaskRefusedError(str(error)) from error
+
+    def _connect(self) -> None:
+        """Find the database, before Sacred captures the console: a server may have to start.
+
+        Within a suite a run goes on by its journal while the database is away.
+        """
+        if self.away:
+            self.is_projected = True
+            return
+        try:
+            self.database = self._find_database()
+            self.is_projected = self.database is not None
+        except DatabaseError:
+            if not self.in_suite:
+                raise
+            self.is_projected = True
+
+    def _find_database(self) -> Database | None:
+        return connect(self.project.root, name=self.project.declaration.project.database)
 
     # -- 3: the run -------------------------------------------------------------------------
 
     def work(self, sacred_run: Any) -> Mapping[str, Any]:
         """Run the stage's main function and publish its dataset; return the dataset's scalars."""
-        if self.task is None:
+        if self.task is None or self.attempt is None:
             raise RuntimeError("Sacred ran the main function without the configuration hook")
         journal = None
         if self.observer is not None:
             journal = self.observer.folder
             self.observer.watch(sacred_run)
-            self.projector = Projector(journal, self.database)
-            self.projector.start()
-        store = self.project.store
-        if self.unobserved:
-            store = ExperimentStore(Path(tempfile.mkdtemp(prefix="factbook-unobserved-")))
-        with self.task.begin(store, self.uid) as attempt:
-            run = TaskRun(self.task, attempt, sacred_run, journal)
+            if self.is_projected:
+                self.projector = Projector(journal, self.database, self._find_database)
+                self.projector.start()
+        with self.attempt as attempt:
+            run = TaskRun(self.task, attempt, sacred_run, journal, self.check_signals)
             try:
                 output = self.stage(self.task.config, self.task.inputs, run)
             except SystemExit as error:  # it would look like an end that went well
                 raise StageError(f"the stage ended the process, status {error.code}") from error
-            written = attempt.publish(output, self.stage.output, run.provenance())
-        if self.observer is not None:
-            facts: dict[str, Any] = {"output": describe_output(written, self.project.root)}
-            if attempt.overtaken_by:
-                facts |= {"overtaken_by": attempt.overtaken_by}
-                self.note = f"run {attempt.overtaken_by} published first and stays current"
-                sys.stdout.write(f"{self.note}\n")
-            self.observer.set_facts(**facts)
-        else:
+            written = attempt.publish(output, self.stage.output, run.provenance(), self._announce)
+        if self.observer is None:
             sys.stdout.write(f"Not recorded; the dataset is in {written.folder}\n")
+        elif attempt.overtaken_by:
+            self.note = f"run {attempt.overtaken_by} published first and stays current"
+            sys.stdout.write(f"{self.note}\n")
+            self.observer.set_facts(overtaken_by=attempt.overtaken_by)
         return written.result
+
+    def _announce(self, written: Written) -> None:
+        """Record what is about to be published; from here on no signal spoils the end."""
+        self.check_signals()
+        self.ending.enter_context(signals_held())
+        if self.observer is not None:
+            output = describe_output(written, self.project.root)
+            self.observer.announce(written.result, output=output)
 
     # -- 4: after the run -------------------------------------------------------------------
 
@@ -222,11 +289,14 @@ class StageExperiment:
         bool
             False if a database was wanted, and does not hold the end of the run yet.
         """
-        if self.projector is None or self.database is None:
+        if self.attempt is not None:
+            self.attempt.close()
+        if self.projector is None:
             return True
         standing = self.projector.finish()
-        self.database.close()
-        if not standing.recorded:
+        if self.database is not None:
+            self.database.close()
+        if not standing.recorded and not self.in_suite:  # which says so once for all of them
             sys.stderr.write(f"{standing.message}\n")
         return standing.recorded
 
@@ -235,24 +305,24 @@ def run_job(job: Job) -> TaskOutcome:
     """Run a job to its end in this process; nothing that it raises passes through."""
     load_plugins(job.project.declaration.project.plugins)  # a worker has loaded none
     stage, uid = job.task.stage, job.uid
-    run = StageExperiment(stage, job.project, job.task, uid=uid, journal_only=job.journal_only)
+    options = {"journal_only": job.journal_only, "repeat": job.repeat, "away": job.away}
+    run = StageExperiment(stage, job.project, job.task, uid=uid, **options)
     outcome = TaskOutcome(job.name, State.FAILED, uid)
     try:
         result = run.run()
         outcome = replace(outcome, ending=State.COMPLETED, message=run.note, result=result)
     except TaskRefusedError as error:
-        outcome = replace(outcome, message=str(error))
-    except (KeyboardInterrupt, SignalInterrupt):
-        outcome = replace(outcome, ending=State.INTERRUPTED)
+        other = error.__cause__.run if isinstance(error.__cause__, TaskBusyError) else ""
+        outcome = replace(outcome, message=str(error), busy=other)
+    except KeyboardInterrupt:
+        ending = State.INTERRUPTED if run.result is None else State.COMPLETED
+        outcome = replace(outcome, ending=ending, result=run.result or {}, stopped=True)
     except Exception as error:  # Sacred has recorded it, and printed it to what the run captures
         text = "".join(traceback.format_exception_only(error)).strip()
         outcome = replace(outcome, message=re.sub(r"^(?:\w+\.)+(?=\w+:)", "", text))
     finally:
         recorded = run.close()
-    if recorded or not outcome.is_good:
-        return outcome
-    message = "recorded in its journal only; `factbook sync` when MongoDB is back"
-    return replace(outcome, message=message, recorded=False)
+    return replace(outcome, recorded=recorded)
 
 
 class InProcessRunner(Runner):
@@ -285,7 +355,7 @@ class InProcessRunner(Runner):
         began = time.monotonic()
         outcome = replace(run_job(job), seconds=time.monotonic() - began)
         self._done.append(outcome)
-        if outcome.ending is State.INTERRUPTED:
+        if outcome.stopped:
             raise KeyboardInterrupt
 
     def finished(self) -> Sequence[TaskOutcome]:
@@ -314,14 +384,20 @@ def _no_effect(args: Any, run: Any) -> None:
     """Record to the journal alone; `factbook sync` brings it to MongoDB later."""
 
 
-_J = CLIOption(_no_effect, "-J", JOURNAL_ONLY, is_flag=True)
+def _repeat(args: Any, run: Any) -> None:
+    """Run even while another run is at the same task; each has a dataset of its own."""
+
+
+_JOURNAL_ONLY = CLIOption(_no_effect, "-J", JOURNAL_ONLY, is_flag=True)
+_REPEAT = CLIOption(_repeat, "-R", REPEAT, is_flag=True)
 
 
 def _describe(experiment: _Experiment, stage: Stage, code: Code) -> None:
     """Name the stage's own files, not this module, as the experiment's source."""
     commit = code.commit
     state = (commit.repository, commit.commit, commit.dirty) if commit else (None, None, None)
-    files = {path: Source(str(path), get_digest(str(path)), *state) for path in code.files}
+    loaded = loaded_sources(code)
+    files = {path: Source(str(path), md5, *state) for path, (md5, _) in loaded.items()}
     experiment.sources = set(files.values())
     experiment.mainfile = files[code.main]
     experiment.base_dir = str(code.main.parent.parent)
@@ -407,11 +483,14 @@ def command_line(stage: Stage, argv: list[str] | None = None) -> None:
         sys.exit(str(error))
     run = StageExperiment(stage, project, cells=cells)
     try:
-        with signals_interrupt():
+        with run.stopped_by_signals():
             run.sacred.run_commandline(argv)
+        run.require_complete_record()
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         sys.exit(EXIT_INTERRUPTED)
+    except JournalError as error:
+        sys.exit(str(error))
     finally:
         recorded = run.close()
     sys.exit(0 if recorded else EXIT_NOT_RECORDED)

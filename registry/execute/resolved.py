@@ -15,10 +15,14 @@ from typing import TYPE_CHECKING, Any
 from registry.declare.cells import Cell, Graph
 from registry.declare.faults import ConfigError, DeclarationError, Fault
 from registry.declare.stage import Input, Stage, load_stage
+from registry.interrupts import Check
 from registry.plan.artifacts import Attempt, ExperimentStore
 from registry.plan.project import Project, modules_of
 from registry.plan.sources import Code, code_of
 from registry.plan.task import Task
+from registry.record.journal import journal_root
+from registry.record.liveness import note_death
+from registry.store.checkpoint import Checkpoint
 from registry.store.manifest import Provenance
 from registry.suggest import nearest
 
@@ -48,6 +52,8 @@ class ResolvedTask:
         Keys that differ from what is declared; ``needs.slot`` for an input.
     code : Code
         What it is made with.
+    current : str
+        Identifier of the task's current run, "" if there is none.
     """
 
     cell: Cell
@@ -56,6 +62,7 @@ class ResolvedTask:
     record: Mapping[str, Any]
     overrides: Mapping[str, Any]
     code: Code
+    current: str = ""
 
     @property
     def stage(self) -> Stage:
@@ -93,11 +100,16 @@ class ResolvedTask:
             "root": str(project.root),
         }
 
-    def begin(self, store: ExperimentStore, uid: str) -> Attempt:
-        """Open an attempt at this task."""
-        contents = {slot: given.content or given.fingerprint for slot, given in self.inputs.items()}
-        experiment, sources = self.cell.experiment, self.code.digest
-        return store.begin(experiment, self.fingerprint, self.record, uid, contents, sources)
+    @property
+    def input_contents(self) -> dict[str, str]:
+        """Slot to what distinguishes the data that fills it."""
+        return {slot: given.content or given.fingerprint for slot, given in self.inputs.items()}
+
+    def begin(self, store: ExperimentStore, uid: str, *, alone: bool = False) -> Attempt:
+        """Open an attempt at this task; see :meth:`ExperimentStore.begin`."""
+        task = self.cell.experiment, self.fingerprint, self.record
+        given = uid, self.input_contents, self.code.digest
+        return store.begin(*task, *given, current=self.current if alone else None)
 
 
 def planned_task(project: Project, task: Task, graph: Graph | None = None) -> ResolvedTask:
@@ -112,7 +124,23 @@ def planned_task(project: Project, task: Task, graph: Graph | None = None) -> Re
     known = project.fingerprints(graph, task.name)
     inputs = project.inputs(graph, task.cell, known)
     code = code_of(task.stage, project.root, modules_of(task.cell))
-    return ResolvedTask(task.cell, task.fingerprint, inputs, task.record(), {}, code)
+    current = project.store.current_run(task.cell.experiment, task.fingerprint)
+    return ResolvedTask(task.cell, task.fingerprint, inputs, task.record(), {}, code, current)
+
+
+def adopt_finished(project: Project, task: ResolvedTask) -> str:
+    """Take the dataset that a run had finished when it was killed, and complete its record.
+
+    Returns
+    -------
+    str
+        Identifier of that run; "" if there is none.
+    """
+    experiment, fingerprint = task.cell.experiment, task.fingerprint
+    run = project.store.adopt(experiment, fingerprint, task.input_contents)
+    if run:
+        note_death(journal_root(project.root) / run)  # its journal says what it published
+    return run
 
 
 def resolve_task(project: Project, stage: Stage, config: Mapping[str, Any]) -> ResolvedTask:
@@ -194,7 +222,14 @@ def _difference(declared: Cell, cell: Cell) -> dict[str, Any]:
 class TaskRun:
     """What a stage may ask of its run; see :class:`registry.declare.stage.Run`."""
 
-    def __init__(self, task: ResolvedTask, attempt: Attempt, sacred_run: Any, journal: Path | None):
+    def __init__(
+        self,
+        task: ResolvedTask,
+        attempt: Attempt,
+        sacred_run: Any,
+        journal: Path | None,
+        check_signals: Check = lambda: None,
+    ):
         self.uid = attempt.uid
         self.experiment = task.cell.name
         self.fingerprint = task.fingerprint
@@ -203,15 +238,18 @@ class TaskRun:
         self._attempt = attempt
         self._sacred_run = sacred_run
         self._journal = journal
+        self._check_signals = check_signals
         self._reported = 0.0
         self._started = datetime.now(UTC)
 
     def log(self, name: str, value: float, step: int) -> None:
         """Record one point of a metric's curve."""
+        self._check_signals()
         self._sacred_run.log_scalar(name, float(value), int(step))
 
     def progress(self, done: int, total: int, what: str = "") -> None:
         """Tell whoever watches how far the run is; at most twice a second."""
+        self._check_signals()
         now = time.monotonic()
         if self._journal is None or (now - self._reported < PROGRESS_SECONDS and done < total):
             return
@@ -235,6 +273,10 @@ class TaskRun:
         path = self._attempt.output / relative
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
+
+    def checkpoint(self, name: str) -> Checkpoint:
+        """Return a file of ``partial`` that the next attempt resumes from, if it is whole."""
+        return Checkpoint(self.partial, name)
 
     def shards(self) -> ShardWriter:
         """Return the writer of the output in parts, which resumes what is there."""

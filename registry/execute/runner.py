@@ -52,6 +52,10 @@ class TaskOutcome:
         Whether the record was read back from MongoDB.
     result : mapping
         The scalars of the dataset that it made.
+    busy : str
+        Identifier of the run that is at the same task, because of which this one was not begun.
+    stopped : bool
+        Whether a signal asked for the end, perhaps too late for this task.
     """
 
     name: str
@@ -61,6 +65,8 @@ class TaskOutcome:
     message: str = ""
     recorded: bool = True
     result: Mapping[str, Any] = field(default_factory=dict)
+    busy: str = ""
+    stopped: bool = False
 
     @property
     def is_good(self) -> bool:
@@ -92,12 +98,18 @@ class Job:
         Identifier of the run.
     journal_only : bool
         Whether the record stays in the journal.
+    repeat : bool
+        Whether it may run beside another run at the same task.
+    away : bool
+        Whether the database was away lately, so that it is not waited for.
     """
 
     project: Project
     task: ResolvedTask
     uid: str
     journal_only: bool = False
+    repeat: bool = False
+    away: bool = False
 
     @property
     def name(self) -> str:
@@ -187,6 +199,10 @@ def silent_end(job: Job, status: int, seconds: float) -> TaskOutcome:
     """Say what became of a job whose process could not say it, by its journal and its log."""
     journal = read_journal(job.journal, with_metrics=False)
     outcome = TaskOutcome(job.name, State.FAILED, job.uid, seconds)
+    if journal.status == "COMPLETED":  # ended while its record was brought to MongoDB
+        job.log.unlink(missing_ok=True)
+        result = journal.result if isinstance(journal.result, dict) else {}
+        return replace(outcome, ending=State.COMPLETED, result=result, recorded=False)
     if status in INTERRUPTED or journal.status == "INTERRUPTED":
         job.log.unlink(missing_ok=True)
         return replace(outcome, ending=State.INTERRUPTED)

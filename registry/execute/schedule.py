@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import signal
+import time
 from dataclasses import dataclass, field, replace
+from typing import Literal, NamedTuple
 
-from registry.execute.resolved import planned_task
+from registry.execute.resolved import adopt_finished, planned_task
 from registry.execute.runner import Job, Progress, Runner, TaskOutcome, open_runner
+from registry.interrupts import handling_signals
 from registry.plan.project import MissingInputsError, Project
 from registry.plan.task import Plan, Task
-from registry.record.journal import new_uid
-from registry.record.liveness import handling_signals
+from registry.record.journal import journal_root, new_uid
+from registry.record.liveness import journal_status
 from registry.record.states import State
+
+Busy = Literal["wait", "skip", "repeat"]
+
+_SAME_INPUTS = "inputs are the same"
+_POLL_SECONDS = 0.2
+_RETRY_SECONDS = 1.0
 
 
 class Watcher:
@@ -22,6 +31,9 @@ class Watcher:
 
     def progressed(self, task: Task, progress: Progress) -> None:
         """A running task has come further."""
+
+    def waits(self, task: Task, run: str) -> None:
+        """A task waits for the run of another process, which is at the same task."""
 
     def ended(self, task: Task, outcome: TaskOutcome) -> None:
         """A task is over."""
@@ -35,6 +47,7 @@ def run_plan(
     journal_only: bool = False,
     watcher: Watcher | None = None,
     runner: str | Runner = "workers",
+    busy: Busy = "wait",
 ) -> list[TaskOutcome]:
     """Run what is due, each task as soon as its inputs are there.
 
@@ -55,11 +68,15 @@ def run_plan(
     runner : str or Runner
         What runs the tasks, or its name: ``workers``, ``here`` (in this process, one task after
         the other, for debugging), or that of a plug-in.
+    busy : str
+        What becomes of a task that a run of another process is at: ``wait`` for what that makes,
+        ``skip`` the task and what needs it, or ``repeat`` it beside the other.
 
     Returns
     -------
     list of TaskOutcome
-        One for each due task, in the order in which they ended.
+        One for each task that is due or that another process is running, in the order in which
+        they ended.
 
     Raises
     ------
@@ -69,9 +86,17 @@ def run_plan(
         If ``workers`` is below 1.
     """
     if isinstance(runner, str):
-        runner = open_runner(runner, {task.stage for task in plan.due}, workers)
-    due = {task.name: task for task in plan.due}
-    return _Schedule(project, runner, watcher or Watcher(), journal_only, due).run()
+        runner = open_runner(runner, {task.stage for task in plan.open}, workers)
+    waiting = {task.name: task for task in plan.open}
+    schedule = _Schedule(project, runner, watcher or Watcher(), journal_only, waiting, busy)
+    return schedule.run()
+
+
+class _Other(NamedTuple):
+    """A run of another process at a task of ours, and when to try again at the soonest."""
+
+    run: str
+    retry_at: float
 
 
 @dataclass
@@ -83,19 +108,32 @@ class _Schedule:
     watcher: Watcher
     journal_only: bool
     waiting: dict[str, Task]
+    busy: Busy = "wait"
     running: dict[str, Task] = field(default_factory=dict)  # by the identifier of the run
+    away: bool = False  # whether the last record did not reach the database
+    others: dict[str, _Other] = field(default_factory=dict)  # by the name of the task
     outcomes: dict[str, TaskOutcome] = field(default_factory=dict)
 
     def run(self) -> list[TaskOutcome]:
         """Run everything; return what became of it."""
         try:
             with handling_signals(signal.default_int_handler):  # as Ctrl-C
+                self._leave_to_others()
                 while self.waiting or self.running:
+                    before = len(self.waiting)
                     self._start_ready()
                     self._collect()
+                    if not self.running and len(self.waiting) == before:  # all wait for others
+                        time.sleep(_POLL_SECONDS)
         except KeyboardInterrupt:
             self._interrupt()
         return list(self.outcomes.values())
+
+    def _leave_to_others(self) -> None:
+        """Set aside what other processes are running when the plan is made."""
+        running = [task for task in self.waiting.values() if task.is_running]
+        for task in running if self.busy != "repeat" else ():
+            self._yield_to(self.waiting.pop(task.name), str(task.state.run))
 
     def _start_ready(self) -> None:
         for task in list(self.waiting.values()):
@@ -104,35 +142,78 @@ class _Schedule:
             if bad:
                 del self.waiting[task.name]
                 self._end(task, TaskOutcome(task.name, State.BLOCKED, message=f"needs {bad[0]}"))
-            elif self.runner.has_room and not self._is_waiting_for_others(task):
+            elif self.runner.has_room and not self._is_waiting(task) and self._is_free(task):
                 del self.waiting[task.name]
                 self._start(task)
 
-    def _is_waiting_for_others(self, task: Task) -> bool:
+    def _is_free(self, task: Task) -> bool:
+        """Return whether no run of another process is known to be at a task."""
+        other = self.others.get(task.name)
+        if other is None:
+            return True
+        status = journal_status(journal_root(self.project.root) / other.run).status
+        return status != "RUNNING" and time.monotonic() >= other.retry_at
+
+    def _is_waiting(self, task: Task) -> bool:
         pending = self.waiting.keys() | {other.name for other in self.running.values()}
         return any(name in pending for name in task.cell.needs.values())
 
     def _start(self, task: Task) -> None:
-        if task.is_conditional and not self.project.plan([task.name]).task(task.name).due:
-            unchanged = TaskOutcome(task.name, State.UNCHANGED, message="inputs are the same")
-            self._end(task, unchanged)
+        made = self._made_since(task)
+        if (task.is_conditional or made) and not self._is_still_due(task):
+            message = f"run {made} of another process has made it" if made else _SAME_INPUTS
+            self._end(task, TaskOutcome(task.name, State.UNCHANGED, message=message))
             return
         try:
             resolved = planned_task(self.project, task)
         except MissingInputsError as error:
             self._end(task, TaskOutcome(task.name, State.BLOCKED, message=str(error)))
             return
+        if finished := adopt_finished(self.project, resolved):
+            if task.state.status is not State.COMPLETE:
+                message = f"run {finished} had finished it when it was killed"
+                given = {"message": message, "recorded": False}
+                self._end(task, TaskOutcome(task.name, State.COMPLETED, finished, **given))
+                return
+            resolved = replace(resolved, current=finished)
         light = replace(self.project.declaration, experiments={}, suites={}, order=())
-        job = Job(Project(light), resolved, new_uid(), self.journal_only)
+        how = (self.journal_only, self.busy == "repeat", self.away)
+        job = Job(Project(light), resolved, new_uid(), *how)
         self.running[job.uid] = task
         self.watcher.started(task, job.uid)
         self.runner.start(job)
+
+    def _made_since(self, task: Task) -> str:
+        """Return the run that was published since the plan was made; "" if there is none."""
+        known = task.state.run if task.state.status is State.COMPLETE else ""
+        current = self.project.store.current_run(task.cell.experiment, task.fingerprint)
+        return current if current != known and task.state.status is not State.DAMAGED else ""
+
+    def _is_still_due(self, task: Task) -> bool:
+        return bool(self.project.plan([task.name]).task(task.name).due)
 
     def _collect(self) -> None:
         for uid, progress in self.runner.progress():
             self.watcher.progressed(self.running[uid], progress)
         for outcome in self.runner.finished():
-            self._end(self.running.pop(str(outcome.uid)), outcome)
+            task = self.running.pop(str(outcome.uid))
+            self.away = not outcome.recorded
+            if outcome.busy:
+                self._yield_to(task, outcome.busy)
+            else:
+                self._end(task, outcome)
+
+    def _yield_to(self, task: Task, run: str) -> None:
+        """Put a task back until the run of another process is over, or give it up, as asked."""
+        if self.busy == "skip":
+            message = f"run {run} of another process is at it"
+            self._end(task, TaskOutcome(task.name, State.BLOCKED, message=message))
+            return
+        known = self.others.get(task.name)
+        if known is None or known.run != run:
+            self.watcher.waits(task, run)
+        self.others[task.name] = _Other(run, time.monotonic() + _RETRY_SECONDS)
+        self.waiting[task.name] = task
 
     def _end(self, task: Task, outcome: TaskOutcome) -> None:
         self.outcomes[task.name] = outcome

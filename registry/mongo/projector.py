@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +33,7 @@ SYNC = "factbook sync"
 _NOTE = "projected.json"
 _LONGEST_WAIT = 30.0  # seconds between tries while the database is away
 _RETRY = 0.5  # seconds, at the end of the run
+_ONE_TRY = 4.0  # seconds that it takes to find that a database is away
 _MOST_READ_BACKS = 3  # that find another status than the journal's
 _SHARE = 10  # times as long as a projection took is waited until the next one
 
@@ -100,18 +101,27 @@ class Projector:
     folder : Path
         The journal.
     database : Database or None
-        Where to; None if only the journal is wanted.
+        Where to; None if it is away, or only the journal is wanted.
+    connect : callable, optional
+        Returns the database when it is there again; by default none is wanted without one.
     interval : float
         Seconds between two projections. Slow ones are made more rarely.
     grace : float
-        Seconds without progress after which `finish` gives up.
+        Seconds without progress after which `finish` gives up; less for one that is away.
     """
 
     def __init__(
-        self, folder: Path, database: Database | None, *, interval: float = 3.0, grace: float = 10.0
+        self,
+        folder: Path,
+        database: Database | None,
+        connect: Callable[[], Database | None] | None = None,
+        *,
+        interval: float = 3.0,
+        grace: float = 10.0,
     ):
         self._folder = Path(folder)
         self._database = database
+        self._connect = connect
         self._reopened: Database | None = None
         self._interval = interval
         self._grace = grace
@@ -132,7 +142,7 @@ class Projector:
 
     def start(self) -> None:
         """Begin to project."""
-        if self._database is not None:
+        if self._database is not None or self._connect is not None:
             self._thread.start()
 
     def finish(self) -> RecordOutcome:
@@ -143,18 +153,19 @@ class Projector:
         RecordOutcome
             Where the record stands. The journal is complete in any case.
         """
-        self._working()
+        self._working(0.0 if self._is_found else _ONE_TRY - self._grace)
         self._over.set()
         while self._thread.is_alive() and time.monotonic() < self._patient_until:
             self._thread.join(0.05)
         known = self._journal.ended
         journal = self._journal if known else read_journal(self._folder, with_metrics=False)
         status = journal.status
-        if self._database is None:
+        if self._database is None and self._connect is None:
             message = f"{status}; no database is wanted, the journal is complete"
             return RecordOutcome(False, None, status, message, SYNC)
-        if self._recorded:
-            message = f"{status}, recorded as run {self._run_id} in {self._database.address}"
+        database = self._reopened or self._database
+        if self._recorded and database is not None:
+            message = f"{status}, recorded as run {self._run_id} in {database.address}"
             return RecordOutcome(True, self._run_id, status, message)
         waited = "the database did not answer in time"
         reason = self._error or (waited if self._thread.is_alive() else "its end is not stored")
@@ -172,7 +183,7 @@ class Projector:
         while not self._recorded and successes < _MOST_READ_BACKS:
             if self._attempt():
                 successes = successes + 1 if self._journal.ended else _MOST_READ_BACKS
-            elif time.monotonic() >= self._patient_until:
+            elif time.monotonic() >= self._patient_until or not self._is_found:
                 break
             else:
                 time.sleep(_RETRY)
@@ -197,16 +208,22 @@ class Projector:
             self._lost = True
         return False
 
+    @property
+    def _is_found(self) -> bool:
+        """Whether the database was there at any time; for one that is away one try is enough."""
+        return bool(self._database or self._reopened)
+
     def _connected(self) -> Database:
         current = self._reopened or self._database
-        if current is None:
-            raise DatabaseError("no database is wanted")
-        if not self._lost:
+        if current is not None and not self._lost:
             return current
-        fresh = current.reopen()
+        connect = current.reopen if current is not None else self._connect
+        fresh = connect() if connect is not None else None
+        if fresh is None:
+            raise DatabaseError("no database is wanted")
         if self._reopened is not None:
             self._reopened.close()
-        if fresh.identity != current.identity:
+        if current is not None and fresh.identity != current.identity:
             self._restart()
         self._reopened, self._lost = fresh, False
         return fresh
@@ -224,7 +241,12 @@ class Projector:
 
 
 def sync(
-    project_root: Path, database: Database, *, again: bool = False, verify: bool = False
+    project_root: Path,
+    database: Database,
+    *,
+    again: bool = False,
+    verify: bool = False,
+    uids: Collection[str] | None = None,
 ) -> list[Synced]:
     """Project every journal with something left, and note runs that died.
 
@@ -243,6 +265,8 @@ def sync(
     verify : bool
         Whether to hold the records of all runs that are over against their journals, and to put
         back what was changed in them: all fields that the registry owns, and none of others.
+    uids : collection of str or None
+        The runs; all by default.
 
     Returns
     -------
@@ -260,7 +284,7 @@ def sync(
     # Sizes of the journals that this database holds all of, in one file: 10,000 are read at once.
     cache = root.parent / "projected" / f"{database.identity}.json"
     with _kept(cache) as sizes:
-        for uid in journal_uids(project_root):
+        for uid in journal_uids(project_root) if uids is None else sorted(uids):
             if uid in deleted or (not again and _is_settled(f"{root}/{uid}", sizes, database)):
                 continue
             if synced := _sync_journal(root / uid, database):

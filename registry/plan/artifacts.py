@@ -117,6 +117,10 @@ class ExperimentStore:
             return TaskState(State.MISSING, run, why="its output is gone")
         return TaskState(state, run)
 
+    def current_run(self, experiment: str, fingerprint: str) -> str:
+        """Return the identifier of a task's current run; "" for none."""
+        return _current_run(self.folder(experiment, fingerprint))
+
     def last_attempt(self, experiment: str, fingerprint: str) -> str:
         """Return the identifier of a task's last run, which begins with the time; "" for none."""
         return (read_attempts(f"{self.root}/{experiment}/{fingerprint}") or [""])[-1]
@@ -188,6 +192,8 @@ class ExperimentStore:
         uid: str,
         inputs: Mapping[str, str] | None = None,
         sources: str = "",
+        *,
+        current: str | None = None,
     ) -> Attempt:
         """Open an attempt at a task: to be used as a context manager.
 
@@ -204,21 +210,64 @@ class ExperimentStore:
         sources : str
             Digest of the code. What an earlier attempt has left is resumed only where inputs and
             code are the same, since one dataset must not be made of two.
+        current : str or None
+            The current run when the task was found to be due, "" for none; None if it does not
+            matter what other attempts do.
 
         Raises
         ------
+        TaskBusyError
+            If another attempt is at the task, or has published since.
         StoreError
             If the disk is full.
         """
         folder = self.folder(experiment, fingerprint)
         with disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            with _exclusive(folder):
-                if not (folder / "task.json").exists():
-                    write_json(folder / "task.json", dict(task))
-                append_line(folder / ATTEMPTS, uid)
             origin = {"inputs": dict(inputs or {}), "sources": sources}
-            return Attempt(folder, uid, origin, self._is_running)
+            return Attempt(folder, uid, task, origin, self._is_running, current=current)
+
+    def adopt(
+        self, experiment: str, fingerprint: str, inputs: Mapping[str, str] | None = None
+    ) -> str:
+        """Publish the dataset that a run had finished when it was killed, if there is one.
+
+        Parameters
+        ----------
+        experiment, fingerprint : str
+            The task.
+        inputs : mapping of str to str
+            Slot to content digest of what the task reads; a dataset made of others is left alone.
+
+        Returns
+        -------
+        str
+            Identifier of that run; "" if there is no such dataset.
+        """
+        folder = self.folder(experiment, fingerprint)
+        partial, last = folder / PARTIAL, self.last_attempt(experiment, fingerprint)
+        if not (partial / "output" / MANIFEST).exists() and not (folder / last / MANIFEST).exists():
+            return ""
+        with _exclusive(folder):
+            current = _current_run(folder)
+            named = "" if current or not last else _whole_run(folder / last, inputs or {})
+            run = named or _whole_run(partial / "output", inputs or {})
+            if run <= current:  # identifiers begin with the time
+                return ""
+            if not named and not self._take_output(partial, run):
+                return ""
+            publish(folder / run)
+        return run
+
+    def _take_output(self, partial: Path, run: str) -> bool:
+        """Give the output of a killed run its name; False if the run lives, or it is another's."""
+        held = _lock(partial, self._is_running) if _holder(partial) == run else None
+        if held is None:
+            return False
+        _name_output(partial / "output", partial.parent / run)
+        os.close(held)
+        _remove(partial)
+        return True
 
     def remove_run(self, folder: Path) -> None:
         """Remove the dataset of a run; killed in between, it is whole or gone.
@@ -343,6 +392,20 @@ class StaleAttemptError(StoreError):
     """An attempt at a task that another one has taken over: it must not write any more."""
 
 
+class TaskBusyError(StoreError):
+    """A task that another run is at, or has made since it was found to be due.
+
+    Attributes
+    ----------
+    run : str
+        Identifier of that run.
+    """
+
+    def __init__(self, run: str):
+        self.run = run
+        super().__init__(f"run {run or '(unknown)'} is at this very task, or has just made it")
+
+
 class Attempt:
     """One run at a task, and its folders while it lasts.
 
@@ -372,14 +435,20 @@ class Attempt:
         self,
         folder: Path,
         uid: str,
+        task: Mapping[str, Any],
         origin: Mapping[str, Any],
         is_running: Callable[[str], bool] = lambda run: False,
+        *,
+        current: str | None = None,
     ):
         self.folder = folder
         self.uid = uid
         self.overtaken_by = ""
+        self._task = task
         with _exclusive(folder):
             _remove_abandoned(folder, is_running)
+            if current is not None:
+                _require_idle(folder, current, is_running)
             self.partial, self._lock = _claim(folder, uid, origin, is_running)
             self._before = _current_run(folder)
             self.output = self.partial / "output"
@@ -391,18 +460,38 @@ class Attempt:
         return self.partial.name == PARTIAL
 
     def __enter__(self) -> Attempt:
+        """Note that the attempt is made."""
+        with disk_errors(self.folder), _exclusive(self.folder):
+            if not (self.folder / "task.json").exists():
+                write_json(self.folder / "task.json", dict(self._task))
+            append_line(self.folder / ATTEMPTS, self.uid)
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
     def publish(
-        self, dataset: xr.Dataset | Shards, schema: Schema, provenance: Provenance
+        self,
+        dataset: xr.Dataset | Shards,
+        schema: Schema,
+        provenance: Provenance,
+        announce: Callable[[Written], object] = lambda written: None,
     ) -> Written:
         """Write what the stage returned, give it its name and make it current.
 
         It does not become current if another run did since this attempt began: then
         `overtaken_by` names that.
+
+        Parameters
+        ----------
+        dataset : xr.Dataset or Shards
+            What the stage returned.
+        schema : Schema
+            What it must follow.
+        provenance : Provenance
+            Where it comes from.
+        announce : callable
+            Called before it is whole, with the folder that it will have.
 
         Raises
         ------
@@ -414,12 +503,15 @@ class Attempt:
         from registry.store.datasets import write_dataset
 
         self.require_held()
-        written = write_dataset(dataset, self.output, schema, provenance)
         final = self.folder / self.uid
+
+        def said(written: Written) -> None:
+            announce(dataclasses.replace(written, folder=final))
+
+        written = write_dataset(dataset, self.output, schema, provenance, said)
         with _exclusive(self.folder):
             self.require_held()
-            os.rename(self.output, final)
-            sync(self.folder)
+            _name_output(self.output, final)
             current = _current_run(self.folder)
             if current in ("", self._before):
                 publish(final)
@@ -490,6 +582,30 @@ def _claim(
         write_json(partial / "origin.json", origin)
     (partial / HOLDER).write_text(uid)
     return partial, held
+
+
+def _require_idle(folder: Path, current: str, is_running: Callable[[str], bool]) -> None:
+    held = _lock(folder / PARTIAL, is_running)
+    if held is None:
+        raise TaskBusyError(_holder(folder / PARTIAL))
+    os.close(held)
+    if (found := _current_run(folder)) != current:
+        raise TaskBusyError(found)
+
+
+def _whole_run(output: Path, inputs: Mapping[str, str]) -> str:
+    """Return the run whose dataset is whole in a folder, and made of these inputs; "" for none."""
+    manifest = read_json(output / MANIFEST)
+    if manifest is None or file_faults(output, manifest, verify=True):
+        return ""
+    given = (manifest.get("inputs") or {}).items()
+    found = {slot: entry.get("content") or entry.get("fingerprint") for slot, entry in given}
+    return str(manifest.get("run") or "") if found == inputs else ""
+
+
+def _name_output(output: Path, final: Path) -> None:
+    os.rename(output, final)
+    sync(final.parent)
 
 
 def _current_run(folder: Path) -> str:

@@ -13,16 +13,19 @@ import importlib.util
 import os
 import re
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from registry.declare.faults import StageError
 from registry.declare.plugins import plugin_modules
+from registry.declare.stage import Stage
 from registry.store.durable import file_sha256, make_state_folder, read_json, write_json
 
 DISTRIBUTION = "factbook"
@@ -93,6 +96,35 @@ def code_of(stage: str, project_root: Path, modules: tuple[str, ...] = ()) -> Co
     }
     files, digest = stage_sources(stage, modules), sources_hash(stage, modules)
     return Code(main, files, digest, versions, hashes, commit)
+
+
+@functools.cache
+def source_text(path: Path) -> bytes:
+    """Return a source file as it was when this process, or one it was forked from, first asked."""
+    return path.read_bytes()
+
+
+def loaded_sources(code: Code) -> dict[Path, tuple[str, bytes]]:
+    """Return the MD5 digest and the text of each file of a run's code, as it was loaded."""
+    texts = {path: source_text(path) for path in code.files}
+    return {path: (hashlib.md5(text).hexdigest(), text) for path, text in texts.items()}
+
+
+def keep_loaded_sources() -> None:
+    """Read the source files of stages and plug-ins that are loaded, before somebody edits them.
+
+    Processes that are forked from this one run what was loaded here, and record these texts.
+    """
+    stages = {name for name, module in list(sys.modules.items()) if _has_stage(module)}
+    roots = {name.partition(".")[0] for name in (*stages, *plugin_modules())} - {"registry"}
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None) or ""
+        if name.partition(".")[0] in roots and file.endswith(".py"):
+            source_text(Path(file))
+
+
+def _has_stage(module: ModuleType) -> bool:
+    return isinstance(vars(module).get("stage"), Stage)
 
 
 @functools.cache

@@ -277,6 +277,11 @@ class Plan:
         return tuple(task for task in self.tasks if task.due)
 
     @property
+    def open(self) -> tuple[Task, ...]:
+        """What is due, and what another process is running, in the same order."""
+        return tuple(task for task in self.tasks if task.is_open)
+
+    @property
     def seconds(self) -> float:
         """How long all that is due takes one after the other, as far as that is known."""
         return sum(task.seconds for task in self.due if task.seconds is not None)

@@ -6,7 +6,9 @@ import os
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from registry.store.durable import make_state_folder, write_at
@@ -18,14 +20,46 @@ BALLAST_FILE = "ballast"
 
 _MOST_WAITING = 16 * 1024 * 1024  # bytes kept in memory while the disk is full
 _SYNC_EVERY = 1.0  # seconds
+_BLOCK = 8192  # bytes: a file's last block is taken whole
+
+
+@dataclass(frozen=True)
+class Lost:
+    """What could not be written to a full disk.
+
+    Attributes
+    ----------
+    events : int
+        Lines without points.
+    points : int
+        Points of series.
+    characters : int
+        Of the console.
+    """
+
+    events: int = 0
+    points: int = 0
+    characters: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.events or self.points or self.characters)
+
+    def __str__(self) -> str:
+        found = {
+            "logged points": self.points,
+            "characters of the console": self.characters,
+            "other events": self.events,
+        }
+        return ", ".join(f"{number:,} {what}" for what, number in found.items() if number)
 
 
 class AppendFile:
     """An append-only file of lines. After it is open, nothing it does raises.
 
     Every line is written at once. What does not fit on the disk waits in memory, up to 16 MB, and
-    is tried again with the next line. A ballast file beside it is given up for the last words.
-    A line is whole or not there, but for the last one if the machine stops.
+    is tried again with the next line: what is small and matters before points of series. A
+    ballast file beside it is given up for what is urgent. A line is whole or not there, but for
+    the last one if the machine stops.
 
     Parameters
     ----------
@@ -41,25 +75,27 @@ class AppendFile:
     def __init__(self, path: Path):
         make_state_folder(path.parent)
         self.path = path
-        self.lost = 0
         self._ballast = path.with_name(BALLAST_FILE)
         _reserve(self._ballast, BALLAST)
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-        self._waiting: deque[bytes] = deque()
+        self._events: deque[bytes] = deque()
+        self._series: deque[tuple[bytes, int]] = deque()
+        self._dropped = Lost()
         self._lock = threading.Lock()
         self._owner = os.getpid()
         self._synced = time.monotonic()
 
-    def append(self, line: str, last_words: bool = False) -> bool:
+    def append(self, line: str, *, points: int = 0, urgent: bool = False) -> bool:
         """Append one line, given without its end.
 
         Parameters
         ----------
         line : str
             Plain text without line breaks.
-        last_words : bool
-            Whether the line must not be lost: it comes before all that waits, gives up the
-            ballast if there is no other room, and waits until it is on the disk.
+        points : int
+            How many points of series it holds; with any, it comes after what has none.
+        urgent : bool
+            Whether the ballast is used for it, and its being on the disk is waited for.
 
         Returns
         -------
@@ -70,16 +106,44 @@ class AppendFile:
         with self._lock:
             if os.getpid() != self._owner:  # a forked worker must not write its parent's journal
                 return False
-            if last_words:
-                self._append_last(data)
+            if points:
+                self._series.append((data, points))
             else:
-                self._waiting.append(data)
-                while sum(map(len, self._waiting)) > _MOST_WAITING and len(self._waiting) > 1:
-                    self._waiting.popleft()
-                    self.lost += 1
+                self._events.append(data)
             self._drain()
-            self._sync(now=last_words)
-            return not self._waiting
+            if urgent and self._events:
+                self._give_up_ballast(sum(map(len, self._events)), keep=BALLAST // 2)
+                self._drain()
+            self._limit()
+            self._sync(now=urgent)
+            return not (self._events or self._series)
+
+    def finish(self, last: Callable[[Lost], str]) -> Lost:
+        """Write all that fits, with the ballast's room too, and a last line; close the file.
+
+        Parameters
+        ----------
+        last : callable
+            Returns the last line, given what will be missing.
+
+        Returns
+        -------
+        Lost
+            What is missing.
+        """
+        with self._lock:
+            if self._file < 0 or os.getpid() != self._owner:
+                return Lost()
+            self._drain()
+            if self._missing():
+                self._give_up_ballast(BALLAST, keep=len(last(self._missing()).encode()) + _BLOCK)
+                self._drain()
+            missing = self._missing()
+            self._ballast.unlink(missing_ok=True)
+            if not self._write(f"{last(missing)}\n".encode()):
+                missing = replace(missing, events=missing.events + 1)
+            self._close()
+            return missing
 
     def close(self) -> None:
         """Write what still fits, wait until it is on the disk, and give up the ballast."""
@@ -88,25 +152,46 @@ class AppendFile:
                 return
             self._ballast.unlink(missing_ok=True)
             self._drain()
-            self._sync(now=True)
-            os.close(self._file)
-            self._file = -1
+            self._close()
 
     def __del__(self) -> None:
         with suppress(Exception):  # a journal that was never begun should not keep its ballast
             self.close()
 
-    def _append_last(self, data: bytes) -> None:
-        self._drain()
-        if not self._write(data):
-            with suppress(OSError):
-                self._ballast.unlink()
-            if not self._write(data):
-                self._waiting.appendleft(data)
+    def _close(self) -> None:
+        self._sync(now=True)
+        os.close(self._file)
+        self._file = -1
+
+    def _missing(self) -> Lost:
+        return Lost(
+            self._dropped.events + len(self._events),
+            self._dropped.points + sum(points for _, points in self._series),
+        )
 
     def _drain(self) -> None:
-        while self._waiting and self._write(self._waiting[0]):
-            self._waiting.popleft()
+        while self._events and self._write(self._events[0]):
+            self._events.popleft()
+        while self._series and not self._events and self._write(self._series[0][0]):
+            self._series.popleft()
+
+    def _limit(self) -> None:
+        """Drop the oldest points, and then the oldest lines, beyond what memory may hold."""
+        lines = (*self._events, *(data for data, _ in self._series))
+        excess = sum(map(len, lines)) - _MOST_WAITING
+        while excess > 0 and self._series:
+            data, points = self._series.popleft()
+            self._dropped = replace(self._dropped, points=self._dropped.points + points)
+            excess -= len(data)
+        while excess > 0 and len(self._events) > 1:
+            excess -= len(self._events.popleft())
+            self._dropped = replace(self._dropped, events=self._dropped.events + 1)
+
+    def _give_up_ballast(self, size: int, keep: int) -> None:
+        """Give up so many bytes of the ballast, but keep some."""
+        with suppress(OSError):
+            before = self._ballast.stat().st_size
+            os.truncate(self._ballast, min(before, max(before - size - _BLOCK, keep)))
 
     def _write(self, data: bytes) -> bool:
         if self._file < 0:
@@ -163,6 +248,7 @@ class ConsoleFile:
     def __init__(self, path: Path):
         self.path = path
         self._text = ""
+        self._wanted = 0
         self._size = 0
         self._owner = os.getpid()
 
@@ -171,10 +257,16 @@ class ConsoleFile:
         """Characters that stand in the file."""
         return len(self._text)
 
+    @property
+    def missing(self) -> int:
+        """Characters that did not fit on the disk."""
+        return max(0, self._wanted - len(self._text))
+
     def update(self, text: str) -> None:
         """Make the file say `text`; on a full disk it keeps what it said."""
         if text == self._text or os.getpid() != self._owner:
             return
+        self._wanted = len(text)
         lines = self._text.rfind("\n") + 1
         starts = (n for n in (len(self._text), lines, 0) if text.startswith(self._text[:n]))
         common = next(starts)

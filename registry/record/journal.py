@@ -274,6 +274,7 @@ class Journal:
                     self.status, self.start_time = "RUNNING", _time(event)
             case "facts":
                 self.facts.update(event["facts"])
+                self.result = event.get("result", self.result)
             case "info":
                 self.info.update(event["set"])
                 for name in event["removed"]:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
-from types import FrameType
 from typing import Any, Literal
 
 import psutil
@@ -21,6 +18,7 @@ from registry.record.appendfile import BALLAST_FILE
 from registry.record.journal import EVENTS, Journal, aware, read_journal, timestamp
 from registry.record.plain import encode
 from registry.store.durable import StoreError, append_line, locked, read_json, write_json
+from registry.store.manifest import MANIFEST
 
 State = Literal["alive", "gone", "elsewhere"]
 
@@ -127,24 +125,6 @@ def pid_namespace() -> str:
     return ""
 
 
-@contextmanager
-def handling_signals(handler: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
-    """Handle SIGTERM and SIGHUP inside the block, in the main thread.
-
-    Handlers are restored afterwards. A signal that is ignored (by ``nohup``) stays so.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
-    before = {number: signal.signal(number, handler) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, previous in before.items():
-            signal.signal(number, signal.SIG_DFL if previous is None else previous)
-
-
 STALE = timedelta(seconds=60)
 """A run of another host without a heartbeat for so long is shown as died."""
 
@@ -228,7 +208,10 @@ def journal_status(folder: Path, now: datetime | None = None) -> RunStatus:
         journal = read_journal(folder, with_metrics=False)
     except OSError:
         return RunStatus(folder.name, "")
-    return _as_it_is(status_of(journal), _last_sign(folder), now)
+    status = _as_it_is(status_of(journal), _last_sign(folder), now)
+    if status.status == "DIED" and (published := _published(journal)):
+        return replace(status, status="COMPLETED", stop_time=published)
+    return status
 
 
 def shown_status(
@@ -293,32 +276,60 @@ def _last_sign(folder: Path) -> datetime | None:
         return None
 
 
-def note_death(folder: Path) -> bool:
-    """Append a ``died`` event to one journal, if its process is gone without an end.
+def _published(journal: Journal) -> datetime | None:
+    """Return when the dataset of a run was complete, None if it has no place in the store.
 
-    Only runs of this host are noted: nobody else can be sure. Several may do it at once;
-    one event is written.
+    A run says what it is about to publish, result and all. If it was killed after it had
+    published that, it went well.
+    """
+    output = journal.facts.get("output")
+    if not isinstance(output, dict):
+        return None
+    root = journal.folder.parents[2]  # of the project
+    manifest = read_json(root / str(output.get("path")) / MANIFEST)
+    if manifest is None or manifest.get("run") != journal.uid:
+        return None
+    return datetime.fromisoformat(manifest["stopped"])
+
+
+def note_death(folder: Path) -> bool:
+    """Append an end to one journal, if its process is gone without one.
+
+    The end is ``completed`` where the run had published its dataset, and ``died`` otherwise. Only
+    runs of this host are noted: nobody else can be sure. Several may do it at once; one event is
+    written.
 
     Returns
     -------
     bool
         Whether this call noted it.
     """
-    status = journal_status(folder)
-    if status.status != "DIED" or not status.process or status.process.state() != "gone":
+    status = _summary(folder)
+    if status.status not in ("RUNNING", "DIED"):
+        return False
+    if not status.process or status.process.state() != "gone":
         return False
     try:
         (folder / BALLAST_FILE).unlink(missing_ok=True)  # room for the event on a full disk
         with locked(folder / EVENTS):
             journal = read_journal(folder, with_metrics=False)
-            noted = not journal.ended  # by now: somebody else may have been quicker
-            if noted:
-                last_sign = journal.heartbeat or journal.start_time or datetime.now(UTC)
-                death = {"event": "died", "time": timestamp(last_sign), "status": "DIED"}
+            end = _end_of(journal)
+            noted = end is not None  # by now: somebody else may have been quicker
+            if end is not None:
                 facts = {"death_noted": timestamp(datetime.now(UTC))}
-                append_line(folder / EVENTS, encode({**death, "facts": facts}))
+                append_line(folder / EVENTS, encode({**end, "facts": facts}))
     except (OSError, StoreError):  # full disk, or not ours to write
         return False
     with suppress(OSError, StoreError):
         write_status(folder, status_of(journal.refresh()))
     return noted
+
+
+def _end_of(journal: Journal) -> dict[str, Any] | None:
+    """Return the event that ends a run whose process is gone; None if it has its end."""
+    if journal.status in ("RUNNING", "DIED") and (published := _published(journal)):
+        return {"event": "completed", "time": timestamp(published), "status": "COMPLETED"}
+    if journal.ended:
+        return None
+    last_sign = journal.heartbeat or journal.start_time or datetime.now(UTC)
+    return {"event": "died", "time": timestamp(last_sign), "status": "DIED"}

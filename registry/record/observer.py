@@ -1,4 +1,4 @@
-"""How a run is recorded: a Sacred observer that writes the journal, and signals as endings."""
+"""How a run is recorded: a Sacred observer that writes the journal."""
 
 from __future__ import annotations
 
@@ -7,26 +7,23 @@ import functools
 import logging
 import secrets
 import shutil
-import signal
 import sys
-import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from sacred.dependencies import get_digest
 from sacred.observers.base import RunObserver
 from sacred.observers.mongo import mimetype_detector
-from sacred.utils import SacredInterrupt
 
-from registry.record.appendfile import AppendFile, ConsoleFile
+from registry.interrupts import signals_held
+from registry.record.appendfile import AppendFile, ConsoleFile, Lost
 from registry.record.journal import CONSOLE, EVENTS, aware, timestamp
-from registry.record.liveness import ProcessIdentity, RunStatus, handling_signals, write_status
+from registry.record.liveness import ProcessIdentity, RunStatus, write_status
 from registry.record.plain import encode, plain, shorten
-from registry.store.durable import TEMPORARY, StoreError, sync
+from registry.store.durable import TEMPORARY, StoreError, sync, whole_file
 from registry.suggest import RefusalError
 
 LARGEST_ARTIFACT = 16 * 1024 * 1024
@@ -34,7 +31,6 @@ LARGEST_ARTIFACT = 16 * 1024 * 1024
 
 _LONGEST_TRACE = 50_000  # characters, so that it fits the room that is held back for it
 _LOG = logging.getLogger(__name__)
-_PATIENCE = 5.0  # seconds within which a second signal is taken for the same wish
 
 
 class JournalError(RefusalError):
@@ -42,12 +38,16 @@ class JournalError(RefusalError):
 
 
 def _quietly(method: Callable[..., None]) -> Callable[..., None]:
-    """Keep an event's error from Sacred, which drops an observer for good at its first error."""
+    """Keep an event's error from Sacred, which drops an observer for good at its first error.
+
+    Signals wait, so that an event is written whole.
+    """
 
     @functools.wraps(method)
     def guarded(self: JournalObserver, *args: Any, **kwargs: Any) -> None:
         try:
-            method(self, *args, **kwargs)
+            with signals_held():
+                method(self, *args, **kwargs)
         except Exception:
             _LOG.warning("%s was not journalled", method.__name__, exc_info=True)
 
@@ -67,6 +67,8 @@ class JournalObserver(RunObserver):
     facts : mapping, optional
         What the registry knows of the run (experiment, fingerprint, inputs, …); recorded under
         ``info.factbook`` together with the uid and the process.
+    sources : mapping of str to bytes, optional
+        By MD5 digest, the sources' texts as they were loaded; others are read when the run starts.
 
     Raises
     ------
@@ -76,8 +78,14 @@ class JournalObserver(RunObserver):
 
     priority = 100  # before observers that may hang
 
-    def __init__(self, folder: Path, facts: Mapping[str, Any] | None = None):
+    def __init__(
+        self,
+        folder: Path,
+        facts: Mapping[str, Any] | None = None,
+        sources: Mapping[str, bytes] | None = None,
+    ):
         self.folder = Path(folder)
+        self._sources = sources or {}
         self._facts: dict[str, Any] = plain(facts or {})
         self._info: dict[str, str] = {}
         self._result = encode(None)
@@ -88,6 +96,8 @@ class JournalObserver(RunObserver):
         except OSError as error:
             raise JournalError(f"cannot begin the journal {self.folder}: {error}") from error
         self._console = ConsoleFile(self.folder / CONSOLE)
+        self.lost = Lost()
+        """What did not fit on the journal's disk; known when the run is over."""
 
     def watch(self, run: Any) -> None:
         """Take the end of the console from a Sacred run, which forgets it when the run fails."""
@@ -98,7 +108,22 @@ class JournalObserver(RunObserver):
         """Add to what stands under ``info.factbook``, or replace it, key by key."""
         self._facts.update(plain(facts))
         if self._status.status:
-            self._write("facts", facts=plain(facts))
+            self._write("facts", urgent=True, facts=plain(facts))
+
+    @_quietly
+    def announce(self, result: Any, **facts: Any) -> None:
+        """Note what the run is about to publish: with it, the record of a killed run is whole.
+
+        Parameters
+        ----------
+        result : object
+            What the run will return.
+        **facts
+            For :meth:`set_facts`.
+        """
+        self._run._stop_heartbeat()  # after a last one, of what was logged and printed so far
+        self._facts.update(plain(facts))
+        self._write("facts", urgent=True, facts=plain(facts), **self._new_result(result))
 
     @_quietly
     def queued_event(self, queue_time: datetime, **event: Any) -> None:
@@ -183,7 +208,8 @@ class JournalObserver(RunObserver):
             for name, metric in metrics_by_name.items()
         ]
         if points:
-            self._write("metrics", metrics=points)
+            count = sum(len(entry["values"]) for entry in points)
+            self._write("metrics", points=count, metrics=points)
 
     def _begin(self, event: str, status: str, moment: datetime, given: Mapping[str, Any]) -> None:
         ex_info, process = given["ex_info"], ProcessIdentity.current()
@@ -207,7 +233,11 @@ class JournalObserver(RunObserver):
         """Keep a source file once for all runs, linked into every journal that has it."""
         pool = self.folder.parent.parent / "sources"
         try:
-            if not (pool / md5).exists():
+            if md5 in self._sources and not (pool / md5).exists():
+                pool.mkdir(parents=True, exist_ok=True)
+                with whole_file(pool / md5) as written:
+                    written.write_bytes(self._sources[md5])
+            elif not (pool / md5).exists():
                 md5 = _keep(path, pool)
             kept = self.folder / "sources" / md5
             kept.parent.mkdir(exist_ok=True)
@@ -237,66 +267,64 @@ class JournalObserver(RunObserver):
 
     def _end(self, event: str, status: str, moment: datetime, values: Mapping[str, Any]) -> None:
         self._console_end()
-        self._status = dataclasses.replace(self._status, status=status, stop_time=moment)
-        values = {"status": status, "console": self._console.length, **values}
-        self._write(event, moment, last_words=True, **values)
+        values = {"console": self._console.length, **values}
+
+        def last(lost: Lost) -> str:
+            lost = dataclasses.replace(lost, characters=self._console.missing)
+            end = (event, status, values) if not lost else _incomplete(event, status, values, lost)
+            self._status = dataclasses.replace(self._status, status=end[1], stop_time=moment)
+            return _line(end[0], moment, status=end[1], **end[2])
+
+        lost = self._events.finish(last)
+        self.lost = dataclasses.replace(lost, characters=self._console.missing)
         self._summarise()
-        self._events.close()
 
     def _console_end(self) -> None:
-        output = getattr(self._run, "_output_file", None)
-        if output is None or not output.closed or not output.final:
+        if self._run is None:
             return
-        rest = output.final  # `get` would take it from Sacred, which may still want it
-        text = self._run.captured_out + (rest if isinstance(rest, str) else rest.decode())
-        interpret = self._run.captured_out_filter
-        self._console.update(interpret(text) if interpret else text)
+        output, text = self._run._output_file, self._run.captured_out
+        if output.closed and output.final:
+            rest = output.final  # `get` would take it from Sacred, which may still want it
+            text += rest if isinstance(rest, str) else rest.decode()
+            interpret = self._run.captured_out_filter
+            text = interpret(text) if interpret else text
+        self._console.update(text)
 
     def _write(
-        self, event: str, moment: datetime | None = None, *, last_words: bool = False, **values: Any
+        self,
+        event: str,
+        moment: datetime | None = None,
+        *,
+        points: int = 0,
+        urgent: bool = False,
+        **values: Any,
     ) -> None:
-        moment = moment or datetime.now(UTC)
-        line = encode({"event": event, "time": timestamp(moment), **values})
-        self._events.append(line, last_words)
+        line = _line(event, moment or datetime.now(UTC), **values)
+        self._events.append(line, points=points, urgent=urgent)
 
     def _summarise(self) -> None:
         with suppress(OSError, StoreError):  # the summary only saves time
             write_status(self.folder, self._status)
 
 
-class SignalInterrupt(SacredInterrupt):
-    """A run that was stopped by a signal; Sacred records it as ``INTERRUPTED``.
-
-    Attributes
-    ----------
-    signal_name : str
-        As ``SIGTERM``.
-    """
-
-    STATUS = "INTERRUPTED"
-
-    def __init__(self, number: int):
-        self.signal_name = signal.Signals(number).name
-        super().__init__(f"stopped by {self.signal_name}")
+def _line(event: str, moment: datetime, **values: Any) -> str:
+    return encode({"event": event, "time": timestamp(moment), **values})
 
 
-def signals_interrupt() -> AbstractContextManager[None]:
-    """Turn SIGTERM and SIGHUP into `SignalInterrupt` inside the block, in the main thread.
+def _incomplete(
+    event: str, status: str, values: Mapping[str, Any], lost: Lost
+) -> tuple[str, str, dict[str, Any]]:
+    """Return the end of a run whose journal lacks something: it did not go well."""
+    facts = {**values.get("facts", {}), "lost": dataclasses.asdict(lost)}
+    values = {**values, "facts": facts}
+    if status != "COMPLETED":
+        return event, status, values
+    return "failed", "FAILED", {**values, "trace": [incomplete_message(lost)]}
 
-    Handlers are restored afterwards. A signal that is ignored (by ``nohup``) stays so. A second
-    one within 5 seconds is taken for the same wish, so that it cannot spoil the recording of
-    the end.
-    """
-    last = -_PATIENCE
 
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if now - last >= _PATIENCE:
-            last = now
-            raise SignalInterrupt(number)
-
-    return handling_signals(interrupt)
+def incomplete_message(lost: Lost) -> str:
+    """Say what a record lacks, and why."""
+    return f"the disk of the journal was full: {lost} are missing in the record of this run"
 
 
 def _without_addresses(meta: dict[str, Any]) -> dict[str, Any]:

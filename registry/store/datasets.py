@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,11 @@ class Written:
 
 
 def write_dataset(
-    dataset: xr.Dataset | Shards, folder: Path, schema: Schema, provenance: Provenance
+    dataset: xr.Dataset | Shards,
+    folder: Path,
+    schema: Schema,
+    provenance: Provenance,
+    announce: Callable[[Written], object] = lambda written: None,
 ) -> Written:
     """Write a run's output into its folder; the manifest comes last, and makes it whole.
 
@@ -65,6 +69,8 @@ def write_dataset(
         What the dataset must follow.
     provenance : Provenance
         Where it comes from.
+    announce : callable
+        Called when all but the manifest is on the disk.
 
     Raises
     ------
@@ -100,7 +106,11 @@ def write_dataset(
         "scalars": json_value(values),
         **provenance.entries(),
     }
-    return Written(folder, facts["content"], write_manifest(folder, entries))
+
+    def written(manifest: dict[str, Any]) -> Written:
+        return Written(folder, facts["content"], manifest)
+
+    return written(write_manifest(folder, entries, lambda manifest: announce(written(manifest))))
 
 
 def open_dataset(path: str | Path, schema: Schema | None = None, **options: Any) -> xr.Dataset:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -88,7 +88,11 @@ def _iso(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def write_manifest(folder: Path, entries: Mapping[str, Any]) -> dict[str, Any]:
+def write_manifest(
+    folder: Path,
+    entries: Mapping[str, Any],
+    announce: Callable[[dict[str, Any]], object] = lambda manifest: None,
+) -> dict[str, Any]:
     """Hash every file of a folder and write its manifest, by which the folder is whole.
 
     Parameters
@@ -97,6 +101,8 @@ def write_manifest(folder: Path, entries: Mapping[str, Any]) -> dict[str, Any]:
         With its datasets and attachments, in sub-folders too.
     entries : mapping
         What the manifest says besides, as plain JSON.
+    announce : callable
+        Called with the manifest before it is written.
 
     Raises
     ------
@@ -106,6 +112,7 @@ def write_manifest(folder: Path, entries: Mapping[str, Any]) -> dict[str, Any]:
     (folder / MANIFEST).unlink(missing_ok=True)  # what it said is no longer so
     files = list(_hashed(folder))
     manifest = {"format": FORMAT, **entries, "files": files}
+    announce(manifest)
     write_json(folder / MANIFEST, manifest)
     return manifest
 

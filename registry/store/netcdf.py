@@ -19,6 +19,7 @@ from xarray.backends import BackendArray, CachingFileManager, H5NetCDFStore
 from xarray.conventions import encode_dataset_coordinates
 from xarray.core.indexing import LazilyIndexedArray
 
+from registry.interrupts import signals_held
 from registry.store.digest import ContentDigest, blocks
 from registry.store.durable import StoreError, disk_errors, whole_file, write_at
 from registry.store.schema import SchemaError, dtype_name, encode_attributes
@@ -163,7 +164,7 @@ def read_row(path: Path, name: str, row: int) -> np.ndarray:
 
 def _write(dataset: xr.Dataset, path: Path) -> ContentDigest:
     digest = ContentDigest()
-    with _new_file(path) as (file, raw):
+    with signals_held() as let_signals_act, _new_file(path) as (file, raw):
         file.dimensions = {str(name): size for name, size in dataset.sizes.items()}
         variables, attributes = encode_dataset_coordinates(dataset.drop_encoding())
         for name, variable in variables.items():
@@ -180,6 +181,7 @@ def _write(dataset: xr.Dataset, path: Path) -> ContentDigest:
                 )
                 running.feed(block)
                 raw.raise_error()
+                let_signals_act()
             digest.end(str(name), running)
         file.attrs.update(encode_attributes(attributes))
         file.attrs["content"] = digest.hexdigest()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
@@ -108,6 +109,7 @@ class ShardWriter:
         self._digested = 0
         self._layout: dict[str, Any] = {}
         self._done: dict[int, int] = {}
+        self._following: int | None = None
         self._guard = guard
         self._range = parts
         self._claim = folder / ""
@@ -196,7 +198,8 @@ class ShardWriter:
             With every variable that has the sharded dimension, and its coordinates; what has not
             that dimension must be the same in every part.
         index : int or None
-            Index of the part, :attr:`next_index` by default.
+            Index of the part; by default :attr:`next_index` at first, and then one after the
+            other. So a part beyond a missing one, as an earlier writer may have left, is replaced.
 
         Raises
         ------
@@ -206,7 +209,9 @@ class ShardWriter:
             If it does not go with the other parts, is there already, is not in this writer's
             range, or the disk is full.
         """
-        index = self.next_index if index is None else index
+        if in_order := index is None:
+            index = self.next_index if self._following is None else self._following
+            self._forget(index)
         if index in self._done:
             raise StoreError(f"{part_name(index)} is there already; next is {self.next_index}")
         if self._range is not None and index not in self._range:
@@ -219,7 +224,14 @@ class ShardWriter:
         labelled = self._labelled(dataset)
         write_file(labelled, self.folder / part_name(index))
         self._count(index, dataset)
+        self._following = index + 1 if in_order else None
         return self.folder / part_name(index)
+
+    def _forget(self, index: int) -> None:
+        """Remove a part that is made again, after one before it was missing."""
+        if self._done.pop(index, None) is not None:
+            (self.folder / part_name(index)).unlink()
+            sys.stdout.write(f"{part_name(index)} is made again, as one before it was missing\n")
 
     def _labelled(self, dataset: xr.Dataset) -> xr.Dataset:
         attributes = self._attributes() if callable(self._attributes) else self._attributes

@@ -336,6 +336,9 @@ class PartialRun:
     def attach(self, name: str) -> Path:
         return self.partial / name
 
+    def checkpoint(self, name: str) -> registry.Checkpoint:
+        return registry.Checkpoint(self.partial, name)
+
     def shards(self) -> ShardWriter:
         return ShardWriter(self.partial / "output", self.schema)
 
@@ -373,6 +376,42 @@ def test_a_stopped_training_goes_on_to_the_same_result(
     first = run_stage(project, name, whole, **config)
     xr.testing.assert_identical(first.drop_attrs(), second.drop_attrs())
     assert resumed.calls < whole.calls
+
+
+@pytest.mark.parametrize(
+    ("name", "files", "stop_after", "config"),
+    [
+        ("sae", "training.*", 9, {"checkpoint_seconds": 0}),
+        ("sae", "best-*", 45, {"checkpoint_seconds": 0}),
+        ("classifier", "training.*", 12, {}),
+    ],
+)
+@pytest.mark.parametrize("damage", ["bit", "cut", "empty"])
+def test_a_training_whose_state_is_damaged_begins_again(
+    project: Project,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    files: str,
+    stop_after: int,
+    config: dict[str, Any],
+    damage: str,
+) -> None:
+    schema = load_stage(project.graph.cells[name].stage).output
+    with pytest.raises(Stopped):
+        run_stage(project, name, PartialRun(tmp_path / "a", schema, stop_after), **config)
+    [state] = (tmp_path / "a").glob(files)
+    data = bytearray(state.read_bytes())
+    data[len(data) // 2] ^= 1
+    state.write_bytes({"bit": data, "cut": data[:-100], "empty": b""}[damage])
+    resumed, whole = PartialRun(tmp_path / "a", schema), PartialRun(tmp_path / "b", schema)
+    second = run_stage(project, name, resumed, **config)
+    printed = capsys.readouterr().out
+    first = run_stage(project, name, whole, **config)
+    assert printed.count("is damaged; what it would have resumed begins again") == 1
+    assert str(state) in printed
+    assert resumed.calls == whole.calls
+    xr.testing.assert_identical(first.drop_attrs(), second.drop_attrs())
 
 
 @pytest.mark.parametrize("name", ["features", "concepts", "encodings"])

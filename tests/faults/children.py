@@ -50,7 +50,9 @@ class Fault:
     torn : bool
         Whether the call is a write of which half is done first.
     seconds : float or None
-        Wait so long before the call goes on; None means the process is killed by SIGKILL.
+        Wait so long before the call goes on; None means the process is sent the signal.
+    signal : int
+        By default the process is killed.
     """
 
     call: str = ""
@@ -58,6 +60,7 @@ class Fault:
     number: int = 1
     torn: bool = False
     seconds: float | None = None
+    signal: int = signal.SIGKILL
 
     def __str__(self) -> str:
         what = f"{self.call or 'any call'} {self.path}".strip()
@@ -134,8 +137,9 @@ class Child:
 
     @property
     def printed(self) -> str:
-        """All that it has printed."""
-        return self.command.log.read_text(errors="replace")
+        """All that it has printed so far."""
+        log = self.command.log
+        return log.read_text(errors="replace") if log.exists() else ""
 
     @property
     def calls(self) -> list[Call]:
@@ -240,7 +244,7 @@ class _Watch:
             return
         if fault.torn:
             half()
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), fault.signal)
 
     def _place(self, path: Any) -> str | None:
         """Return the kind of a path below the project's folder, None for any other path."""

@@ -6,7 +6,8 @@ import os
 import random
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -44,6 +45,51 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give a test that asks for a `trial` as many as the form has."""
     if "trial" in metafunc.fixturenames:
         metafunc.parametrize("trial", range(TRIALS))
+
+
+class WrongStatusError(AssertionError):
+    """Nothing is lost, and what is said of it is wrong."""
+
+
+def has_status(found: Any, *expected: Any, why: str = "") -> None:
+    """Check how something stands."""
+    if found not in expected:
+        raise WrongStatusError(f"{found}; expected {' or '.join(map(str, expected))}\n{why}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Note what became of a trial."""
+    report = yield
+    if call.when == "call" and "trial" in getattr(item, "fixturenames", ()):
+        error = call.excinfo.value if call.excinfo else None
+        verdict = "well" if error is None else "lost"
+        verdict = "wrong status" if isinstance(error, WrongStatusError) else verdict
+        kind = item.originalname if isinstance(item, pytest.Function) else item.name
+        report.user_properties.append(("fault", (kind, verdict)))
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print a table of the trials, for the docs."""
+    reports = [r for kind in ("passed", "failed") for r in terminalreporter.stats.get(kind, ())]
+    found = Counter(
+        v for r in reports for name, v in map(tuple, r.user_properties) if name == "fault"
+    )
+    kinds = sorted({kind for kind, _ in found})
+    if TRIALS == 1 or not kinds:
+        return
+    terminalreporter.section("faults")
+    verdicts = ("lost", "wrong status")
+    terminalreporter.write_line("| fault | trials | lost | wrong status |")
+    terminalreporter.write_line("|---|---:|---:|---:|")
+    for kind in kinds:
+        name = kind.removeprefix("test_").replace("_", " ")
+        counts = [found[kind, verdict] for verdict in ("well", *verdicts)]
+        row = " | ".join(map(str, (name, sum(counts), *counts[1:])))
+        terminalreporter.write_line(f"| {row} |")
 
 
 @pytest.fixture
@@ -141,12 +187,15 @@ class Reference:
         The calls of the file system that each task made.
     datasets : mapping of str to xr.Dataset
         What was made.
+    results : mapping of str to mapping
+        What each run's record says that it found.
     """
 
     site: Site
     contents: Mapping[str, str | None]
     calls: Mapping[str, list[Call]]
     datasets: Mapping[str, xr.Dataset]
+    results: Mapping[str, Mapping[str, Any]]
 
 
 @pytest.fixture(scope="session")
@@ -159,7 +208,9 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Reference:
         assert child.wait() == 0, child.printed
         calls[name] = child.calls
     datasets = {name: site.values(name) for name in ALL}
-    return Reference(site, site.contents(), calls, datasets)
+    with site.catalog() as catalog:
+        results = {name: catalog.run(name).result for name in ALL}
+    return Reference(site, site.contents(), calls, datasets, results)
 
 
 @pytest.fixture
@@ -181,12 +232,16 @@ def holds(reference: Reference) -> Callable[[Site], None]:
 
     def check(site: Site) -> None:
         statuses = site.statuses()
-        assert not {"running", "damaged"} & set(statuses.values()), statuses
+        has_status({"running", "damaged"} & set(statuses.values()), set(), why=str(statuses))
         contents = site.contents()
         for name, status in statuses.items():
             if status == "complete":
                 assert contents[name] == reference.contents[name]
                 xr.testing.assert_identical(site.values(name), reference.datasets[name])
-        assert all(status != "RUNNING" for _, status in site.runs())
+                with site.catalog() as catalog:
+                    made = catalog.run(site.output(name).name)
+                has_status(made.status, "COMPLETED", why="its dataset is published")
+                assert made.result.keys() == reference.results[name].keys()
+        has_status({status for _, status in site.runs()} & {"RUNNING"}, set())
 
     return check

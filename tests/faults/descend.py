@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -46,9 +45,9 @@ def descend(config: Config, inputs: registry.Inputs, run: registry.Run) -> xr.Da
 
     targets = np.array(inputs["numbers"].load())
     weight, speed, losses = np.zeros_like(targets), np.zeros_like(targets), []
-    saved, scratch = run.partial / "state.npz", run.partial / "scratch.npz"
-    if saved.exists():
-        with np.load(saved) as state:
+    saved = run.checkpoint("state.npz")
+    if (found := saved.find()) is not None:
+        with np.load(found) as state:
             weight, speed, losses = state["weight"], state["speed"], list(state["losses"])
     run.log("resumed", len(losses), 0)
     for epoch in range(len(losses), config.epochs):
@@ -56,8 +55,8 @@ def descend(config: Config, inputs: registry.Inputs, run: registry.Run) -> xr.Da
         speed = 0.9 * speed - 0.05 * (weight - targets + 0.1 * noise)
         weight = weight + speed
         losses.append(float(((weight - targets) ** 2).sum()))
-        np.savez(scratch, weight=weight, speed=speed, losses=losses)
-        os.replace(scratch, saved)
+        with saved.write() as path, path.open("wb") as file:
+            np.savez(file, weight=weight, speed=speed, losses=losses)
         run.progress(epoch + 1, config.epochs, "epochs")
     values = {"weight": ("weight_index", weight), "loss": ("epoch", losses)}
     return xr.Dataset({**values, "final_loss": losses[-1]})

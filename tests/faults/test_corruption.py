@@ -11,6 +11,7 @@ import pytest
 import xarray as xr
 
 from registry import StoreError
+from tests.faults.children import Fault
 from tests.faults.conftest import ALL, Reference, Site
 
 Damage = Callable[[Path], None]
@@ -154,6 +155,38 @@ def test_a_damaged_last_part_of_a_killed_collection_is_made_again(
     DAMAGES[damage](part)
     site.factbook("run", "parts", "--here")
     assert site.contents()["parts"] == reference.contents["parts"]
+
+
+@pytest.mark.parametrize("damage", ["a bit", "cut", "empty", "garbage", "removed"])
+def test_a_damaged_middle_part_of_a_killed_collection_is_made_again(
+    site: Site, reference: Reference, damage: str
+) -> None:
+    killed = site.start("tests.registry.lab.collect", "with", "parts", "die_at=4")
+    assert killed.was_killed
+    [part] = site.root.glob("artifacts/parts/*/partial/output/part-000001.nc")
+    DAMAGES[damage](part)
+    printed = site.factbook("run", "parts", "--here")
+    assert site.contents()["parts"] == reference.contents["parts"]
+    assert "Traceback" not in printed
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_training_whose_checkpoint_is_damaged_begins_again(
+    site: Site, reference: Reference, damage: str
+) -> None:
+    step = Fault("os.rename", "artifacts/training/HASH/partial/state.HASH.npz", 4)
+    assert site.run("training", fault=step).was_killed
+    [state] = site.root.glob("artifacts/training/*/partial/state.*.npz")
+    DAMAGES[damage](state)
+    printed = site.factbook("run", "training", "--here")
+    with site.catalog() as catalog:
+        assert catalog.metrics(catalog.run("training"))["resumed"]["values"] == [0]
+        console = catalog.console(catalog.run("training"))
+    assert console.count("is damaged; what it would have resumed begins again") == (
+        damage != "removed"
+    )
+    assert "Traceback" not in printed
+    assert site.contents()["training"] == reference.contents["training"]
 
 
 def test_random_damage(

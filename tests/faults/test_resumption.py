@@ -13,7 +13,7 @@ from tests.faults.conftest import Reference, Site
 OUTPUT = "artifacts/parts/HASH/partial/output"
 STEPS = {
     "parts": Fault("os.rename", f"{OUTPUT}/part-N.nc"),
-    "training": Fault("os.rename", "artifacts/training/HASH/partial/state.npz"),
+    "training": Fault("os.rename", "artifacts/training/HASH/partial/state.HASH.npz"),
 }
 MODULES = {"parts": "tests.registry.lab.collect", "training": "tests.faults.descend"}
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Sequence
 
 import pytest
 import xarray as xr
 
 from tests.faults.children import Child, Fault, barrier
-from tests.faults.conftest import Reference, Site
+from tests.faults.conftest import Reference, Site, has_status
 
 TASK = "artifacts/twice/HASH"
 RUN = ("factbook", "run", "twice", "--here")
@@ -34,7 +35,7 @@ def all_went_well(site: Site, reference: Reference, name: str, children: list[Ch
     assert site.contents()[name] == reference.contents[name]
     runs = site.runs()
     assert 1 <= len(runs) <= len(children)
-    assert set(runs) == {(name, "COMPLETED")}
+    has_status(set(runs), {(name, "COMPLETED")})
     assert site.leftovers() == []
     with site.catalog() as catalog:
         folders = [catalog.path(view.uid) for view in catalog.runs()]
@@ -47,13 +48,68 @@ def all_went_well(site: Site, reference: Reference, name: str, children: list[Ch
     ("name", "words"),
     [
         ("parts", ("factbook", "run", "parts", "--here")),
-        ("training", ("tests.faults.descend", "with", "training")),
+        ("training", ("tests.faults.descend", "with", "training", "--repeat")),
     ],
 )
 def test_each_publishes_whole(
     site: Site, reference: Reference, name: str, words: tuple[str, ...]
 ) -> None:
     all_went_well(site, reference, name, start_together(site, [None] * 4, words))
+
+
+def test_a_task_that_is_started_several_times_at_once_is_made_once(
+    site: Site, reference: Reference, trial: int
+) -> None:
+    children = start_together(site, [None] * 3, ("factbook", "run", "training", "--here"))
+    all_went_well(site, reference, "training", children)
+    assert site.runs() == [("training", "COMPLETED")]
+    [maker] = [child for child in children if "training  completed" in child.printed]
+    for child in children:
+        if child is not maker:
+            assert "has made it" in child.printed or "nothing to run" in child.printed
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        (("factbook", "run", "training", "--here", "--busy", "skip"), 1),
+        (("tests.faults.descend", "with", "training"), 1),
+        (("factbook", "run", "training", "--here", "--busy", "repeat"), 0),
+    ],
+    ids=["skip", "module", "repeat"],
+)
+def test_who_comes_second_does_as_asked(
+    site: Site, reference: Reference, words: tuple[str, ...], status: int
+) -> None:
+    step = Fault("os.rename", "artifacts/training/HASH/partial/state.HASH.npz", 3, seconds=4.0)
+    first = site.start("factbook", "run", "training", "--here", fault=step)
+    while not list(site.root.glob(".factbook/journal/*/progress.json")):
+        assert not first.has_ended, first.printed
+        time.sleep(0.02)
+    second = site.start(*words)
+    assert second.wait() == status, second.printed
+    assert ("is at " in second.printed) == bool(status)
+    assert "Traceback" not in second.printed
+    assert first.wait() == 0, first.printed
+    assert set(site.runs()) == {("training", "COMPLETED")}
+    assert len(site.runs()) == (1 if status else 2)
+    assert site.contents()["training"] == reference.contents["training"]
+
+
+def test_who_waits_takes_over_from_one_that_is_killed(site: Site, reference: Reference) -> None:
+    step = Fault("os.rename", "artifacts/training/HASH/partial/state.HASH.npz", 6, seconds=3.0)
+    first = site.start("factbook", "run", "training", "--here", fault=step)
+    while not list(site.root.glob(".factbook/journal/*/progress.json")):
+        assert not first.has_ended, first.printed
+        time.sleep(0.02)
+    second = site.start("factbook", "run", "training", "--here")
+    while "waiting" not in second.printed:
+        assert not second.has_ended, second.printed
+        time.sleep(0.02)
+    first.process.kill()
+    assert second.wait() == 0, second.printed
+    assert site.runs() == [("training", "DIED"), ("training", "COMPLETED")]
+    assert site.contents()["training"] == reference.contents["training"]
 
 
 @pytest.mark.parametrize("file", ["task.json", "partial/output/dataset.nc", "RUN", "current"])

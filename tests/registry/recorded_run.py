@@ -12,11 +12,12 @@ from typing import Any
 from sacred import Experiment
 from sacred.observers import RunObserver
 
+from registry.interrupts import signals_interrupt
 from registry.mongo.database import connect
 from registry.mongo.projector import Projector, RecordOutcome
 from registry.record.journal import journal_root, journal_uids, new_uid
 from registry.record.liveness import note_death
-from registry.record.observer import JournalObserver, signals_interrupt
+from registry.record.observer import JournalObserver
 
 FACTS = {"experiment": "toy[k=2]", "stage": "tests.toy", "fingerprint": "0123456789abcdef"}
 

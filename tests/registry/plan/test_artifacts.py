@@ -46,6 +46,12 @@ def begin(store, number=0, fingerprint=FINGERPRINT, inputs=None, sources="", **c
     return store.begin("fashion", fingerprint, record, uid(number), inputs, sources)
 
 
+def leave(store, *which, **config):
+    """Begin, and end without an output."""
+    with begin(store, *which, **config):
+        pass
+
+
 def data(value=1.0):
     return xr.Dataset({"x": ("a", np.full(5000, value))})
 
@@ -264,7 +270,7 @@ def test_many_at_once_do_not_disturb_each_other(store):
         thread.join()
     assert not faults
     assert any(shared)
-    begin(store, 5).close()
+    leave(store, 5)
     assert not list(store.folder("fashion", FINGERPRINT).glob("partial-*"))
 
 
@@ -307,13 +313,13 @@ def test_without_output_the_journal_says_how_it_stands(tmp_path, told, expected)
     asked = []
     store = ExperimentStore(tmp_path, lambda run: asked.append(run) or told)
     assert store.state("fashion", FINGERPRINT).status is State.NEVER
-    begin(store, 0).close()
-    begin(store, 1).close()
+    leave(store, 0)
+    leave(store, 1)
     state = store.state("fashion", FINGERPRINT)
     assert (state.status, state.run) == (expected, uid(1))
     assert asked == [uid(1)]
     complete(store, 2)
-    begin(store, 3).close()
+    leave(store, 3)
     assert store.state("fashion", FINGERPRINT).status is State.COMPLETE
     assert asked == [uid(1)]
 
@@ -400,7 +406,7 @@ def test_changed_bits_are_found_when_asked_for(store):
 def test_what_a_cell_was_before(store):
     complete(store, 0, "a" * 16, k=1)
     complete(store, 1, "b" * 16, k=2)
-    begin(store, 2, "a" * 16, k=1).close()
+    leave(store, 2, "a" * 16, k=1)
     complete(store, 3, "c" * 16, cell="fashion[k=9]", k=9)
     store.folder("fashion", "d" * 16).mkdir()
     history = store.history("fashion")

@@ -53,13 +53,56 @@ def test_forked_child_writes_nothing(tmp_path: Path) -> None:
     file = AppendFile(tmp_path / "events")
     child = os.fork()
     if child == 0:
-        file.append("from the child", last_words=True)
+        file.append("from the child", urgent=True)
+        file.finish(lambda lost: "the end")
         file.close()
         os._exit(0)
     os.waitpid(child, 0)
     assert file.append("from the parent")
     assert (tmp_path / "events").read_text() == "from the parent\n"
     assert (tmp_path / BALLAST_FILE).exists()
+
+
+def test_what_is_small_comes_before_points(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = AppendFile(tmp_path / "events")
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", _refuse)
+        assert not file.append("points", points=3)
+        assert not file.append("more points", points=4)
+        assert not file.append("event")
+    lost = file.finish(lambda lost: f"end, {lost or 'nothing'} lost")
+    lines = ["event", "points", "more points", "end, nothing lost"]
+    assert (tmp_path / "events").read_text().splitlines() == lines
+    assert not lost
+
+
+def test_what_is_lost_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = AppendFile(tmp_path / "events")
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", _refuse)
+        file.append("points", points=3)
+        file.append("event")
+        lost = file.finish(lambda lost: "end")
+    assert (lost.events, lost.points) == (2, 3)  # the end is an event
+    assert str(lost) == "3 logged points, 2 other events"
+    assert not (tmp_path / BALLAST_FILE).exists()
+
+
+def test_memory_for_what_waits_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = AppendFile(tmp_path / "events")
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", _refuse)
+        file.append("event")
+        for _ in range(20):
+            file.append("x" * 1024 * 1024, points=5)
+    lost = file.finish(lambda lost: f"{lost.points}")
+    lines = (tmp_path / "events").read_text().splitlines()
+    assert lines[0] == "event"
+    assert int(lines[-1]) == lost.points == 5 * (20 - (len(lines) - 2)) > 0
+
+
+def _refuse(descriptor: int, data: bytes) -> int:
+    raise OSError(errno.ENOSPC, "full")
 
 
 FULL_DISK = """
@@ -86,7 +129,11 @@ for beat in range(40):
     observer.log_metrics({"loss": points}, {})
     observer.heartbeat_event({}, "x" * 1000 * beat, datetime.utcnow(), None)
 during = read_journal(observer.folder)
-observer.failed_event(datetime.utcnow(), ["Traceback", "é" * 80_000, "OSError: disk full"])
+if sys.argv[3] == "failed":
+    observer.failed_event(datetime.utcnow(), ["Traceback", "é" * 80_000, "OSError: disk full"])
+else:
+    observer.set_facts(output={"path": "somewhere"})
+    observer.completed_event(datetime.utcnow(), {"accuracy": 0.5})
 after = read_journal(observer.folder)
 try:
     JournalObserver(disk / ".factbook/journal/next")
@@ -97,25 +144,33 @@ print(json.dumps({
     "during": during.metrics["loss"].count if "loss" in during.metrics else 0,
     "status": after.status, "trace": after.fail_trace, "unreadable": after.unreadable,
     "points": after.metrics["loss"].count, "quick": journal_status(observer.folder).status,
-    "refused": refused,
+    "refused": refused, "result": after.result, "output": after.facts.get("output"),
+    "lost": after.facts.get("lost"), "known": observer.lost.points,
 }))
 """
 
 
 @pytest.mark.slow
-def test_failure_is_told_on_a_full_disk(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ending", ["failed", "completed"])
+def test_failure_is_told_on_a_full_disk(tmp_path: Path, ending: str) -> None:
     """On a real small file system, filled up by others: the end is there, and why."""
     mount = f'mount -t tmpfs -o size=1m tmpfs {tmp_path} && exec "$@"'
     command = ["unshare", "--mount", "--map-root-user", "sh", "-c", mount, "sh"]
     if not shutil.which("unshare") or subprocess.run([*command, "true"]).returncode:
         pytest.skip("no file system can be mounted here")
-    program = [sys.executable, "-c", FULL_DISK, str(tmp_path), str(ROOT)]
+    program = [sys.executable, "-c", FULL_DISK, str(tmp_path), str(ROOT), ending]
     done = subprocess.run([*command, *program], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     told: dict[str, Any] = json.loads(done.stdout)
     assert told["during"] < 40 * 500  # the disk was full indeed
     assert told["status"] == told["quick"] == "FAILED"
-    assert told["trace"][0].endswith("OSError: disk full")
     assert told["unreadable"] == 0
+    assert told["known"] == told["lost"]["points"] == 40 * 500 - told["points"] > 0
+    if ending == "failed":
+        assert told["trace"][0].endswith("OSError: disk full")
+    else:
+        assert f"{told['known']:,} logged points" in told["trace"][0]
+        assert told["result"] == {"accuracy": 0.5}
+        assert told["output"] == {"path": "somewhere"}
     assert told["points"] >= told["during"]
     assert "No space left" in told["refused"]

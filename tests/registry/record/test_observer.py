@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -19,12 +18,7 @@ import pytest
 
 from registry.record.journal import CONSOLE, EVENTS, Journal, journal_root, new_uid, read_journal
 from registry.record.liveness import ProcessIdentity, journal_status
-from registry.record.observer import (
-    LARGEST_ARTIFACT,
-    JournalObserver,
-    SignalInterrupt,
-    signals_interrupt,
-)
+from registry.record.observer import LARGEST_ARTIFACT, JournalObserver
 from tests.registry.recorded_run import reap, record
 
 ROOT = Path(__file__).parents[3]
@@ -219,47 +213,6 @@ def test_nothing_is_written_after_the_end(observer: JournalObserver) -> None:
     size = (observer.folder / EVENTS).stat().st_size
     beat(observer, {"late": 1})
     assert (observer.folder / EVENTS).stat().st_size == size
-
-
-def test_signals_interrupt_once_and_are_restored() -> None:
-    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGHUP)
-    with pytest.raises(SignalInterrupt, match="SIGHUP") as caught, signals_interrupt():  # noqa: PT012
-        os.kill(os.getpid(), signal.SIGHUP)
-        time.sleep(5)
-    assert caught.value.signal_name == "SIGHUP"
-    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGHUP)) == before
-    with signals_interrupt():
-        try:
-            os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(5)
-        except SignalInterrupt:
-            os.kill(os.getpid(), signal.SIGTERM)  # the second one does not disturb the end
-            time.sleep(0.05)
-
-
-def test_signals_stay_ignored_under_nohup() -> None:
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with signals_interrupt():
-            os.kill(os.getpid(), signal.SIGHUP)
-            time.sleep(0.05)
-        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGHUP, before)
-
-
-def test_signals_are_left_alone_in_threads() -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    seen: list[Any] = []
-
-    def work() -> None:
-        with signals_interrupt():
-            seen.append(signal.getsignal(signal.SIGTERM))
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    assert seen == [before]
 
 
 def run_program(root: Path, *settings: str) -> subprocess.Popen[str]:

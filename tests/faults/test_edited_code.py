@@ -1,0 +1,76 @@
+"""Code that is edited while a suite runs: a record says what ran, not what stands there by now."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from pathlib import Path
+
+from registry.record.journal import journal_root, journal_uids, read_journal
+from tests.faults.conftest import Site
+from tests.faults.test_outages import program
+from tests.registry.lab.project import write_project
+
+STAGE = '''
+"""A stage of the user's own."""
+import time
+from dataclasses import dataclass
+import registry
+
+MADE = registry.Schema("made", 1, "Made", coords={}, variables={
+    "value": registry.Variable((), "float", "value"),
+})
+
+@dataclass(frozen=True)
+class Config:
+    number: float = 0.0
+
+stage = registry.Stage("own_stages.make", version=1, config=Config, needs={}, output=MADE)
+
+@stage.main
+def make(config, inputs, run):
+    import xarray as xr
+    run.progress(0, 1)
+    while not (run.partial.parents[3] / "go").exists():
+        time.sleep(0.02)
+    return xr.Dataset({"value": 1.0})
+'''
+DECLARATION = """
+[experiments.own]
+stage = "own_stages.make"
+matrix = { number = [1.0, 2.0] }
+"""
+
+
+def test_records_keep_the_code_that_was_loaded(tmp_path: Path) -> None:
+    root = write_project(tmp_path / "project", DECLARATION)
+    text = STAGE.encode()
+    declaration = root / "experiments.toml"
+    plugins = '"tests.registry.lab.kinds"'
+    declaration.write_text(declaration.read_text().replace(plugins, f'{plugins}, "own_stages"'))
+    stage = root / "own_stages" / "make.py"
+    stage.parent.mkdir()
+    (stage.parent / "__init__.py").touch()
+    stage.write_bytes(text)
+    site = Site(root)
+    with program(site, "run", "own", path=root) as run:
+        deadline = time.monotonic() + 60
+        while not list(root.glob(".factbook/journal/*/progress.json")):
+            assert time.monotonic() < deadline
+            assert run.poll() is None
+            time.sleep(0.02)
+        scratch = root / "edited"
+        scratch.write_bytes(text.replace(b"1.0})", b"2.0})  # edited"))
+        os.replace(scratch, stage)
+        (root / "go").touch()
+        printed, _ = run.communicate(timeout=120)
+    assert run.returncode == 0, printed
+    md5 = hashlib.md5(text).hexdigest()
+    for uid in journal_uids(root):
+        journal = read_journal(journal_root(root) / uid)
+        assert journal.status == "COMPLETED"
+        assert journal.result == {"value": 1.0}
+        assert md5 in [digest for _, digest in journal.experiment["sources"]]
+        assert (journal.folder / "sources" / md5).read_bytes() == text
+    assert len(journal_uids(root)) == 2

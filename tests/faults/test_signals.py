@@ -1,0 +1,82 @@
+"""Asked to stop at any moment: the run is interrupted, or had ended; nothing crashes or is lost."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import cycle
+from pathlib import Path
+
+import pytest
+
+from registry.execute.runner import EXIT_INTERRUPTED
+from registry.interrupts import STOPPING
+from tests.faults.children import Child
+from tests.faults.conftest import Reference, Site, has_status
+from tests.faults.test_kills import fresh, is_made_whole, kinds_of
+
+MODULES = {
+    "mean": "tests.registry.lab.average",
+    "parts": "tests.registry.lab.collect",
+    "training": "tests.faults.descend",
+}
+
+
+def is_recorded_as_it_was(site: Site, child: Child, name: str, before: int) -> None:
+    """Check the end of a child that was sent a signal, and the record of the run that it began."""
+    child.wait()
+    begun, stands = site.runs()[before:], site.statuses()[name]
+    if stands == "complete":
+        has_status(begun, [(name, "COMPLETED")], why=child.printed)
+        has_status(child.wait(), EXIT_INTERRUPTED, 0, why=child.printed)
+    else:  # a signal before the run began leaves no record
+        has_status(begun, [(name, "INTERRUPTED")], [], why=child.printed)
+        has_status(child.wait(), EXIT_INTERRUPTED, why=child.printed)
+    assert "Traceback" not in child.printed
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_signal_at_each_kind_of_call(
+    reference: Reference, tmp_path: Path, holds: Callable[[Site], None], name: str
+) -> None:
+    """Calls of HDF5 that come back to Python among them."""
+    signals, site = cycle(STOPPING), fresh(tmp_path / "0")
+    faults = [replace(f, torn=False, signal=next(signals)) for f in kinds_of(reference.calls[name])]
+    assert any(".nc" in fault.path and fault.call == "os.pwrite" for fault in faults)
+    if name == "mean":
+        assert site.run("twice").wait() == 0
+    for number, fault in enumerate(faults, 1):
+        before = len(site.runs())
+        child = site.run(name, fault=fault)
+        is_recorded_as_it_was(site, child, name, before)
+        holds(site)
+        if site.statuses()[name] == "complete":
+            site = fresh(tmp_path / str(number))
+            if name == "mean":
+                assert site.run("twice").wait() == 0
+
+
+def test_a_signal_at_a_random_moment(
+    site: Site,
+    reference: Reference,
+    holds: Callable[[Site], None],
+    chance: random.Random,
+    trial: int,
+) -> None:
+    name = chance.choice(["parts", "training"])
+    door = chance.choice([("factbook", "run", name, "--here"), (MODULES[name], "with", name)])
+    child = site.start(*door)
+    number = chance.choice(STOPPING)
+    deadline = time.monotonic() + 60
+    while not list(site.root.glob(".factbook/journal/*/status.json")) and not child.has_ended:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    time.sleep(chance.uniform(0, 0.3))
+    if not child.has_ended and child.process.pid is not None:
+        os.kill(child.process.pid, number)
+    is_recorded_as_it_was(site, child, name, 0)
+    holds(site)
+    is_made_whole(site, name, reference)

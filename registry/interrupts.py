@@ -91,12 +91,13 @@ def signals_held() -> Iterator[Check]:
         Lets what was noted act now, between two calls of the library.
     """
     noted: list[int] = []
-    before = {n: signal.getsignal(n) for n in STOPPING if callable(signal.getsignal(n))}
+    found = {number: signal.getsignal(number) for number in STOPPING}
+    before = {number: handler for number, handler in found.items() if callable(handler)}
 
     def act() -> None:
         while noted:
-            number = noted.pop(0)
-            before[number](number, None)  # type: ignore[operator,index]
+            number = signal.Signals(noted.pop(0))
+            before[number](number, None)
 
     try:
         with _handled(list(before), lambda number, frame: noted.append(number)):

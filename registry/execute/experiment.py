@@ -305,8 +305,15 @@ def run_job(job: Job) -> TaskOutcome:
     """Run a job to its end in this process; nothing that it raises passes through."""
     load_plugins(job.project.declaration.project.plugins)  # a worker has loaded none
     stage, uid = job.task.stage, job.uid
-    options = {"journal_only": job.journal_only, "repeat": job.repeat, "away": job.away}
-    run = StageExperiment(stage, job.project, job.task, uid=uid, **options)
+    run = StageExperiment(
+        stage,
+        job.project,
+        job.task,
+        uid=uid,
+        journal_only=job.journal_only,
+        repeat=job.repeat,
+        away=job.away,
+    )
     outcome = TaskOutcome(job.name, State.FAILED, uid)
     try:
         result = run.run()

@@ -172,8 +172,8 @@ class _Schedule:
         if finished := adopt_finished(self.project, resolved):
             if task.state.status is not State.COMPLETE:
                 message = f"run {finished} had finished it when it was killed"
-                given = {"message": message, "recorded": False}
-                self._end(task, TaskOutcome(task.name, State.COMPLETED, finished, **given))
+                done = TaskOutcome(task.name, State.COMPLETED, finished, message=message)
+                self._end(task, replace(done, recorded=False))
                 return
             resolved = replace(resolved, current=finished)
         light = replace(self.project.declaration, experiments={}, suites={}, order=())

@@ -585,12 +585,12 @@ def _claim(
 
 
 def _require_idle(folder: Path, current: str, is_running: Callable[[str], bool]) -> None:
+    if (found := _current_run(folder)) != current:
+        raise TaskBusyError(found)
     held = _lock(folder / PARTIAL, is_running)
     if held is None:
         raise TaskBusyError(_holder(folder / PARTIAL))
     os.close(held)
-    if (found := _current_run(folder)) != current:
-        raise TaskBusyError(found)
 
 
 def _whole_run(output: Path, inputs: Mapping[str, str]) -> str:

@@ -290,8 +290,8 @@ def sync(
             if synced := _sync_journal(root / uid, database):
                 done.append(synced)
         if verify:
-            uids = [uid for uid in journal_uids(project_root) if uid not in deleted]
-            done += _verify(root, database, uids, sizes, again)
+            known = [uid for uid in journal_uids(project_root) if uid not in deleted]
+            done += _verify(root, database, known, sizes, again)
     return done
 
 

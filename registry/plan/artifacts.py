@@ -19,7 +19,7 @@ import secrets
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -268,6 +268,19 @@ class ExperimentStore:
         os.close(held)
         _remove(partial)
         return True
+
+    def claimed_inputs(self, task: Path) -> set[str]:
+        """Return the content digests of what attempts at a task read that live now."""
+        origins = list(task.glob(f"{PARTIAL}*/origin.json"))
+        claimed: set[str] = set()
+        with _exclusive(task) if origins else nullcontext():
+            for origin in origins:
+                held = _lock(origin.parent, self._is_running)
+                if held is None:
+                    claimed.update(((read_json(origin) or {}).get("inputs") or {}).values())
+                else:
+                    os.close(held)
+        return claimed
 
     def remove_run(self, folder: Path) -> None:
         """Remove the dataset of a run; killed in between, it is whole or gone.

@@ -88,6 +88,9 @@ class Inventory:
         The runs whose journals are here.
     tasks : tuple of Path
         The folder of every task that was ever begun.
+    claimed : frozenset of str
+        Content digests of what runs read that have claimed their tasks, perhaps without a journal
+        yet.
     """
 
     project: Project
@@ -95,6 +98,7 @@ class Inventory:
     live: Mapping[str, frozenset[str]]
     journals: frozenset[str]
     tasks: tuple[Path, ...]
+    claimed: frozenset[str] = frozenset()
 
     @cached_property
     def declared(self) -> dict[tuple[str, str], str]:
@@ -167,6 +171,8 @@ class Inventory:
         """
         reasons = dict.fromkeys(also, "kept")
         reasons |= dict.fromkeys(self.strangers, "recorded elsewhere")
+        claimed = (run for run, each in self.holdings.items() if each.content in self.claimed)
+        reasons |= dict.fromkeys(claimed, "read by a run that begins")
         for run, read in self.live.items():
             reasons |= dict.fromkeys(read, f"read by run {run}, which is running")
         return self._with_inputs(reasons) | self.needed_by_declared()
@@ -198,7 +204,8 @@ def take_inventory(project: Project) -> Inventory:
     ordered = sorted(found, key=lambda each: (each.made, changed_at(each.folder / MANIFEST)))
     holdings = {holding.run: holding for holding in ordered}
     journals = frozenset(filter(UID.fullmatch, journal_uids(project.root)))
-    return Inventory(project, holdings, live, journals, tasks)
+    claimed = frozenset().union(*(project.store.claimed_inputs(task) for task in tasks))
+    return Inventory(project, holdings, live, journals, tasks, claimed)
 
 
 def _is_of_run(path: Path) -> bool:

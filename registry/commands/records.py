@@ -330,6 +330,8 @@ def dashboard(
             "the dashboard needs Streamlit: pip install 'factbook[dashboard]'"
         )
     project = project_here()
+    if not host:
+        raise click.BadParameter("expected an address", param_hint="--host")
     _require_free(host, port)
     app = Path(found.origin).with_name("app.py")
     options = {
@@ -350,6 +352,6 @@ def _require_free(host: str, port: int) -> None:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         socket.create_server((host, port), family=family).close()
-    except (OSError, UnicodeError) as error:
+    except (OSError, TypeError, UnicodeError) as error:  # TypeError of what is no text
         reason = getattr(error, "strerror", None) or error
         raise click.ClickException(f"cannot listen on {host}, port {port}: {reason}") from error

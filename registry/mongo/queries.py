@@ -33,6 +33,7 @@ _SCALARS = (str, int, float, bool, datetime, type(None))
 _MOST_CHOICES = 100
 _ALL = 100_000  # runs in one answer
 _BATCH = 500
+_MOST_DIGITS = 18  # that all fit into 64 bits
 _WINDOWS = (2, 16)  # times the limit: how many of the newest runs are looked at first
 _LAST = (0, 10, 100)  # runs before the last number; those that were synced late are older
 
@@ -212,6 +213,14 @@ def count_runs(database: Database) -> int:
         return int(database.runs.estimated_document_count())
 
 
+def run_number(run: int | str) -> int | str | None:
+    """Return the number that names a run, None for an identifier; one beyond 64 bits is a text."""
+    if isinstance(run, str) and run.isdecimal() and len(run) <= _MOST_DIGITS:
+        run = int(run)
+    number: int | str = plain(run)
+    return number if isinstance(run, int) or run.isdecimal() else None
+
+
 def find_run(database: Database, run: int | str) -> dict[str, Any] | None:
     """Return one whole record by its number or its uid, or None if there is none.
 
@@ -220,10 +229,8 @@ def find_run(database: Database, run: int | str) -> dict[str, Any] | None:
     DatabaseError
         If the database is away.
     """
-    if isinstance(run, int) or run.isdecimal():  # one beyond 64 bits would be stored as a text
-        query = {"_id": plain(run if isinstance(run, int) or len(run) > 18 else int(run))}
-    else:
-        query = {_UID: plain(run)}
+    number = run_number(run)
+    query = {_UID: plain(run)} if number is None else {"_id": number}
     with errors(database.address):
         found = database.runs.find_one(query)
     return None if found is None else dict(plain_document(found))
@@ -302,7 +309,7 @@ def _find(
     query = {name: conditions[name] for name in order if name in conditions} | conditions
     cursor = database.runs.find(query, _projection([*fields, key] if fields else []))
     if limit:
-        return list(cursor.sort(key, direction).limit(limit))
+        return list(cursor.sort(key, direction).limit(min(limit, _ALL)))
     everything = cursor.batch_size(_ALL)  # sorted here, which is quicker than in the server
     return sorted(everything, key=lambda run: sort_value(run, key), reverse=direction < 0)
 

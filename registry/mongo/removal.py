@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from registry.mongo.database import Database, errors
+from registry.mongo.queries import run_number
+from registry.record.plain import plain
 from registry.record.tombstones import Tombstone, note_removed, read_tombstones
 from registry.store.durable import StoreError
 
@@ -73,8 +75,8 @@ def find_deleted(database: Database, run: int | str) -> Tombstone | None:
     DatabaseError
         If the database is away.
     """
-    number = int(run) if isinstance(run, int) or run.isdecimal() else None
-    query = {"_id": str(run)} if number is None else {"number": number}
+    number = run_number(run)
+    query = {"_id": plain(run)} if number is None else {"number": number}
     with errors(database.address):
         found = database.collection(COLLECTION).find_one(query)
     if found is None:

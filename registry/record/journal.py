@@ -23,9 +23,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from registry.record.plain import decode, encode, shorten
+
+T = TypeVar("T")
 
 EVENTS = "events.jsonl"
 CONSOLE = "console"
@@ -266,17 +268,20 @@ class Journal:
         """Take what an event says; one of another form raises an error that tells nothing."""
         match kind := event["event"]:
             case "queued" | "started":
-                for name in ("command", "experiment", "host", "config", "meta"):
-                    setattr(self, name, event[name])
-                self.facts.update(event["facts"])
+                given = {"command": event["command"]}
+                given |= {n: _of(event, n, dict) for n in ("experiment", "host", "config", "meta")}
+                facts, moment = _of(event, "facts", dict), _time(event)
+                for name, value in given.items():
+                    setattr(self, name, value)
+                self.facts.update(facts)
                 self.status = "QUEUED"
                 if kind == "started":
-                    self.status, self.start_time = "RUNNING", _time(event)
+                    self.status, self.start_time = "RUNNING", moment
             case "facts":
-                self.facts.update(event["facts"])
+                self.facts.update(_of(event, "facts", dict))
                 self.result = event.get("result", self.result)
             case "info":
-                self.info.update(event["set"])
+                self.info.update(_of(event, "set", dict))
                 for name in event["removed"]:
                     self.info.pop(name, None)
             case "metrics":
@@ -291,8 +296,7 @@ class Journal:
             case "artifact":
                 self.artifacts.append({k: event[k] for k in event if k not in ("event", "time")})
             case "heartbeat":
-                self.heartbeat = _time(event)
-                self.console_length = event["console"]
+                self.heartbeat, self.console_length = _time(event), int(event["console"])
                 self.result = event.get("result", self.result)
             case "completed" | "interrupted" | "failed" | "died":
                 if not (kind == "died" and self.ended):
@@ -301,17 +305,26 @@ class Journal:
                 self.unreadable += 1
 
     def _end(self, event: dict[str, Any]) -> None:
-        self.status = event["status"]
-        self.stop_time = _time(event)
-        self.console_length = event.get("console", self.console_length)
+        facts = _of(event, "facts", dict) if "facts" in event else {}
+        status, moment = _of(event, "status", str), _time(event)
+        self.console_length = int(event.get("console", self.console_length))
+        self.status, self.stop_time = status, moment
         self.result = event.get("result", self.result)
         self.fail_trace = event.get("trace")
-        self.facts.update(event.get("facts", {}))
+        self.facts.update(facts)
 
 
 def read_journal(folder: Path, *, with_metrics: bool = True) -> Journal:
     """Return all that a journal says, or all but the metrics; an empty state if there is none."""
     return Journal(Path(folder), with_metrics=with_metrics).refresh()
+
+
+def _of(event: dict[str, Any], name: str, kind: type[T]) -> T:
+    """Return what an event says, which must be of a kind; a TypeError otherwise."""
+    value = event[name]
+    if not isinstance(value, kind):
+        raise TypeError(f"{name}: expected {kind.__name__}; got {value!r}")
+    return value
 
 
 def _time(event: dict[str, Any]) -> datetime:

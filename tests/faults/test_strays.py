@@ -94,9 +94,10 @@ def strew_journals(root: Path) -> None:
 
 def nest(root: Path) -> None:
     """Nest deeply what is only kept to save time."""
+    (root / ".factbook").mkdir(exist_ok=True)
     for name in ("identities.json", "projects.json"):
         (root / ".factbook" / name).write_text(DEEP)
-    for folder in (root / ".factbook" / "projected", *journal_root(root).iterdir()):
+    for folder in (root / ".factbook" / "projected", *journal_root(root).glob("*")):
         if folder.is_dir():
             for name in ("projected.json", "progress.json", "removed.json"):
                 (folder / name).write_text(DEEP)

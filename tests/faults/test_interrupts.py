@@ -60,3 +60,25 @@ def test_no_process_prints_a_traceback(site: Site, chance: random.Random, trial:
     assert statuses <= {"COMPLETED", "INTERRUPTED", "DIED"}
     if process.returncode == 130:
         assert "interrupted" in printed
+
+
+INTERRUPTED_IMPORT = """
+import os, signal, sys
+
+class Finder:
+    def find_spec(name, path=None, target=None):
+        if name == sys.argv[1]:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Finder)
+sys.argv[2:] = ["plan"]
+import registry.cli
+"""
+
+
+@pytest.mark.parametrize("module", ["click", "rich.markup", "registry.commands.tasks"])
+def test_not_even_while_the_command_is_imported(module: str) -> None:
+    command = [sys.executable, "-c", INTERRUPTED_IMPORT, module]
+    done = subprocess.run(command, cwd=SOURCE, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("", "")
+    assert done.returncode == -signal.SIGINT

@@ -14,6 +14,7 @@ def _end(kind: type[BaseException], error: BaseException, trace: TracebackType |
 
 sys.excepthook = _end  # before what takes long to be imported
 
+import io
 import os
 import signal
 import warnings
@@ -65,6 +66,8 @@ class _Group(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
+        if isinstance(sys.stdout, io.TextIOWrapper):  # names of files come out as they went in
+            sys.stdout.reconfigure(errors="surrogateescape")
         try:
             with warnings.catch_warnings():
                 warnings.showwarning = _show_warning

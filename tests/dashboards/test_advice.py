@@ -15,7 +15,7 @@ from dashboards.views.runs.advice import (
     run_command,
     without_datasets,
 )
-from registry.catalog.access import Catalog, UnknownRunError
+from registry.catalog.access import Catalog, DeletedRunError, UnknownRunError
 from registry.catalog.conditions import QueryError
 from registry.catalog.notes import NoteError
 from registry.declare.declared import SelectionError
@@ -23,6 +23,7 @@ from registry.declare.faults import DeclarationError, Fault
 from registry.declare.stage import load_stage
 from registry.mongo.database import DatabaseError
 from registry.plan.project import MissingInputsError, Project
+from registry.record.tombstones import Tombstone
 from registry.store.durable import StoreError
 from registry.store.schema import SchemaError
 from tests.dashboards import fabricate
@@ -52,6 +53,14 @@ def test_every_error_has_a_title_a_reason_and_a_command(error: Exception, comman
 
 def test_every_expected_error_is_tried_above() -> None:
     assert {type(error) for error, _ in ERRORS} == set(EXPECTED)
+
+
+def test_a_deleted_run_tells_what_makes_it_again() -> None:
+    told = ("7-uid", "toy", "stage", "0", "COMPLETED", "", "2026-11-29T08:01:00Z", "me@here")
+    advice = advise(DeletedRunError(Tombstone(*told, "factbook run toy")))
+    assert advice.title == "This run was deleted"
+    assert advice.reason == "run 7-uid of 'toy' was deleted on 2026-11-29 08:01 UTC by me@here"
+    assert advice.commands == ("factbook run toy",)
 
 
 def test_a_missing_dataset_tells_the_command_of_the_error_itself() -> None:

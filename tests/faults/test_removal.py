@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from registry import open_catalog
 from registry.record.tombstones import half_deleted
 from tests.faults.children import Fault
 from tests.faults.conftest import ALL, Reference, Site
@@ -103,6 +104,29 @@ def test_a_deletion_killed_at_a_random_call_has_not_begun_or_is_finished(
     assert {name for name in ALL if statuses[name] != "complete"} <= {cell}
     site.factbook("run", *ALL, "--here")
     assert set(site.statuses().values()) == {"complete"}
+
+
+def test_a_deletion_that_was_killed_at_any_time_is_finished_in_the_database_too(
+    littered: Site, tmp_path: Path, database_url: str, chance: random.Random, trial: int
+) -> None:
+    site, there = copy_of(littered, tmp_path), {"FACTBOOK_MONGO": database_url}
+    assert site.start("factbook", "sync", environment=there).wait() == 0
+    with open_catalog(site.root, database_url) as catalog:
+        runs = catalog.runs(status="COMPLETED")
+        chosen = chance.choice(list(runs))
+        words = ("factbook", "delete", str(chosen.id), "--even-if-needed", "--yes")
+        child = site.start(*words, environment=there)
+        time.sleep(chance.uniform(0.05, 1.0))
+        child.process.kill()
+        child.wait()
+        assert site.start("factbook", "runs", environment=there).wait() == 0
+        known = {view.uid for view in catalog.runs(status="COMPLETED")}
+        assert catalog.database is not None
+        metrics = catalog.database.metrics.count_documents({"run_id": chosen.id})
+    is_there = (site.root / ".factbook" / "journal" / chosen.uid).is_dir()
+    assert known == {view.uid for view in runs if is_there or view.uid != chosen.uid}
+    assert bool(list(site.root.glob(f"artifacts/*/*/{chosen.uid}"))) == is_there
+    assert is_there or metrics == 0
 
 
 def test_gc_beside_running_runs_takes_nothing_that_they_read(

@@ -25,6 +25,8 @@ from registry.store.durable import make_state_folder
 NEEDS = {
     "mongo_server": "server",
     "own_server": "server",
+    "bare": "server",
+    "public": "server",
     "browser": "browser",
     "explained_template": "slow",
     "reference": "slow",

@@ -13,6 +13,7 @@ from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from pathlib import Path
 
 import click
+import pymongo
 import pytest
 from click.testing import CliRunner, Result
 
@@ -421,6 +422,10 @@ def test_the_embedded_database_is_started_found_and_stopped(
     found = server.find(own_server)
     assert found is not None
     assert uri == f"{found.url('factbook')}\n"
+    with pymongo.MongoClient(uri.strip()) as client:
+        records = client.get_default_database()
+        assert records.name == "factbook"
+        assert records["runs"].insert_one({"_id": 1}).acknowledged
     assert printed("mongo", "uri") == printed("mongo", "start") == uri
     assert printed("mongo", "stop") == "stopped\n"
     assert printed("mongo", "stop") == "not running\n"

@@ -201,6 +201,7 @@ def _denied(_: int) -> os.stat_result:
     raise PermissionError
 
 
+@pytest.mark.slow
 def test_a_moved_project_keeps_its_server(own_server: Path) -> None:
     first = server.start(own_server)
     database = connect(own_server)
@@ -224,6 +225,7 @@ def test_a_moved_project_keeps_its_server(own_server: Path) -> None:
         moved.rename(own_server)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_moved", [False, True], ids=["in place", "moved"])
 def test_a_server_that_let_everybody_in_is_started_anew_with_its_data(
     own_server: Path, tmp_path_factory: pytest.TempPathFactory, is_moved: bool
@@ -272,6 +274,7 @@ def test_nobody_is_let_in_and_nothing_tells_the_password(own_server: Path) -> No
     assert list(modes.values()) == [0o700, 0o700, 0o600]
 
 
+@pytest.mark.slow
 def test_the_first_start_leaves_one_user(tmp_path: Path) -> None:
     found = server.start(tmp_path)
     try:
@@ -284,6 +287,7 @@ def test_the_first_start_leaves_one_user(tmp_path: Path) -> None:
         server.stop(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_lost_password_is_replaced(own_server: Path) -> None:
     first = server.start(own_server)
     database = connect(own_server)
@@ -307,6 +311,7 @@ def test_a_wrong_password_says_what_to_do(own_server: Path) -> None:
         connect(own_server)
 
 
+@pytest.mark.slow
 def test_a_server_whose_folder_is_gone_is_ended(own_server: Path, tmp_path: Path) -> None:
     """As after a move to another disk, or after a backup took the place of the original."""
     database = connect(own_server)

@@ -282,6 +282,7 @@ def _distributions() -> dict[str, metadata.Distribution]:
 
 
 CACHE = Path(".factbook", "identities.json")
+_STRAY = re.compile(r"(?:^|/)(?:\.DS_Store|\._[^/]*|Thumbs\.db|ehthumbs\.db|desktop\.ini)$", re.I)
 RACY_NS = 2_000_000_000
 """A change so close to the reading may leave no trace in a file's times."""
 
@@ -305,8 +306,9 @@ def content_identity(path: str | Path, cache: Path | None = None) -> str:
     Parameters
     ----------
     path : str or Path
-        A file, or a folder, whose files are all counted, links followed. A folder's hash is of
-        the sorted relative paths and the SHA-256 of each file.
+        A file, or a folder, whose files are counted, links followed, but not those that file
+        managers leave (``.DS_Store``, ``Thumbs.db``, …). A folder's hash is of the sorted relative
+        paths and the SHA-256 of each file.
     cache : Path or None
         The file that keeps hashes; by default ``.factbook/identities.json`` of the project around
         the working directory, if there is one. It may be shared, damaged or removed at any time.
@@ -329,7 +331,7 @@ def content_identity(path: str | Path, cache: Path | None = None) -> str:
         started = time.time_ns()
         state, entries = _state(root)
         entry = known.get(str(root))
-        if isinstance(entry, dict) and entry.get("state") == state and "hash" in entry:
+        if isinstance(entry, dict) and "hash" in entry and _is_of(entry, root, state):
             return str(entry["hash"])
         found = _hash(root, entries)
         if _state(root)[0] == state:
@@ -342,11 +344,18 @@ def content_identity(path: str | Path, cache: Path | None = None) -> str:
     return found
 
 
-def _state(root: Path) -> tuple[str, list[_Entry]]:
+def _is_of(entry: Mapping[str, Any], root: Path, state: str) -> bool:
+    """Return whether a hash is of this state; one that counted strays, as once, stays valid."""
+    known = entry.get("state")
+    return known == state or known == _state(root, strays=True)[0]
+
+
+def _state(root: Path, *, strays: bool = False) -> tuple[str, list[_Entry]]:
     """Return a digest of names, sizes and times, and the files behind it; nothing is read."""
     try:
         if root.is_dir():
-            entries = sorted(_walk(str(root), "", frozenset()))
+            found = _walk(str(root), "", frozenset())
+            entries = sorted(entry for entry in found if strays or not _STRAY.search(entry.name))
         else:
             entries = [_entry("", str(root), os.stat(root))]
     except FileNotFoundError as error:

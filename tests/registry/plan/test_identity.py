@@ -166,3 +166,26 @@ def test_data_that_changes_while_it_is_read_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(registry.plan.sources, "file_sha256", busy)
     with pytest.raises(IdentityError, match="changes while it is being read"):
         content_identity(folder)
+
+
+STRAYS = {".DS_Store": "Bud1", "dog__._1": "x", "dog__Thumbs.db": "x", "cat__desktop.ini": "x"}
+
+
+def test_what_file_managers_leave_is_no_content(tmp_path, old_changes):
+    folder, cache = tree(tmp_path / "data", dog__1="x", cat__1="y"), tmp_path / "identities.json"
+    before = content_identity(folder, cache)
+    assert content_identity(tree(folder, **STRAYS), cache) == before
+    assert content_identity(folder) == before
+    assert content_identity(tree(folder, cat__DS_Store="x")) != before
+    with pytest.raises(IdentityError, match="holds no files"):
+        content_identity(tree(tmp_path / "strays", **STRAYS))
+
+
+def test_what_was_hashed_with_strays_stays_what_it_is(tmp_path):
+    """So that nothing is run again because they no longer count."""
+    folder, cache = tree(tmp_path / "data", dog__1="x", **STRAYS), tmp_path / "identities.json"
+    state, _ = registry.plan.sources._state(folder.resolve(), strays=True)
+    cache.write_text(json.dumps({str(folder.resolve()): {"state": state, "hash": "as it was"}}))
+    assert content_identity(folder, cache) == "as it was"
+    (folder / ".DS_Store").unlink()
+    assert content_identity(folder, cache) != "as it was"

@@ -106,11 +106,11 @@ def _store_records(project: Project, runs: set[str]) -> bool:
         database = connect(project.root, name=project.declaration.project.database)
         if database is None:
             return True
-        done = {synced.uid: synced.error for synced in sync(project.root, database, uids=runs)}
+        done = sync(project.root, database, uids=runs)  # without what is stored already
         database.close()
-        if all(uid in done and done[uid] is None for uid in runs):
+        reason = next((synced.error for synced in done if synced.error), None)
+        if reason is None:
             return True
-        reason = next((error for error in done.values() if error), "they are not stored")
     except DatabaseError as error:
         reason = str(error)
     out.print()

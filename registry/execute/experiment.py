@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import importlib
 import inspect
 import os
 import re
@@ -50,7 +51,7 @@ from registry.mongo.database import Database, DatabaseError, connect
 from registry.mongo.projector import Projector
 from registry.plan.artifacts import Attempt, ExperimentStore, TaskBusyError
 from registry.plan.project import Project, open_project
-from registry.plan.sources import Code, code_of, loaded_sources
+from registry.plan.sources import Code, code_of, keep_loaded_sources, loaded_sources
 from registry.record.journal import journal_root, new_uid
 from registry.record.observer import JournalError, JournalObserver, incomplete_message
 from registry.record.states import State
@@ -210,7 +211,11 @@ class StageExperiment:
                 self.attempt = self.task.begin(store, self.uid)
                 return
             if not self.in_suite and (run := adopt_finished(self.project, self.task)):
-                raise TaskBusyError(run)
+                if not self.repeat:
+                    words = "had finished this task when it was killed; its dataset is current now"
+                    sys.stdout.write(f"run {run} {words}; {REPEAT} runs the task again\n")
+                    raise SystemExit(0)
+                self.task = replace(self.task, current=run)
             if not self.journal_only:
                 self._connect()
             self.attempt = self.task.begin(self.project.store, self.uid, alone=not self.repeat)
@@ -338,13 +343,18 @@ class InProcessRunner(Runner):
     Parameters
     ----------
     stages : collection of str
-        What will be run; each is loaded when it is needed.
+        What will be run; all are loaded at once, so that what is edited meanwhile does not count.
     workers : int
         Without effect.
     """
 
     def __init__(self, stages: Collection[str] = (), workers: int = 1):
         self._done: list[TaskOutcome] = []
+        for stage in map(load_stage, stages):
+            for module in stage.main_modules:
+                with suppress(Exception):  # a run that needs what cannot be loaded says so itself
+                    importlib.import_module(module)
+        keep_loaded_sources()
 
     @property
     def has_room(self) -> bool:

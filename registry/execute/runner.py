@@ -16,8 +16,10 @@ from typing import Any, Protocol, runtime_checkable
 
 from registry.declare.faults import StageError
 from registry.execute.resolved import PROGRESS, ResolvedTask
+from registry.interrupts import STOPPING
 from registry.plan.project import Project
 from registry.record.journal import journal_root, read_journal
+from registry.record.liveness import note_death
 from registry.record.states import State
 from registry.store.durable import read_json
 from registry.suggest import nearest
@@ -27,7 +29,7 @@ LOG_LINES = 12
 
 EXIT_FAILED, EXIT_NOT_RECORDED, EXIT_INTERRUPTED = 1, 3, 128 + signal.SIGINT
 """How a process ends: not recorded is a run that went well and has not reached MongoDB yet."""
-INTERRUPTED = (EXIT_INTERRUPTED, -signal.SIGINT, -signal.SIGTERM)
+INTERRUPTED = (EXIT_INTERRUPTED, *(-number for number in STOPPING))
 """How a process ends that was interrupted before it could record anything."""
 
 
@@ -197,6 +199,7 @@ def open_runner(name: str, stages: Collection[str], workers: int) -> Runner:
 
 def silent_end(job: Job, status: int, seconds: float) -> TaskOutcome:
     """Say what became of a job whose process could not say it, by its journal and its log."""
+    note_death(job.journal)  # as completed, if it was killed when it had published
     journal = read_journal(job.journal, with_metrics=False)
     outcome = TaskOutcome(job.name, State.FAILED, job.uid, seconds)
     if journal.status == "COMPLETED":  # ended while its record was brought to MongoDB

@@ -151,8 +151,10 @@ class _Schedule:
         other = self.others.get(task.name)
         if other is None:
             return True
-        status = journal_status(journal_root(self.project.root) / other.run).status
-        return status != "RUNNING" and time.monotonic() >= other.retry_at
+        return not self._is_running(other.run) and time.monotonic() >= other.retry_at
+
+    def _is_running(self, run: str) -> bool:
+        return journal_status(journal_root(self.project.root) / run).status == "RUNNING"
 
     def _is_waiting(self, task: Task) -> bool:
         pending = self.waiting.keys() | {other.name for other in self.running.values()}
@@ -205,7 +207,7 @@ class _Schedule:
 
     def _yield_to(self, task: Task, run: str) -> None:
         """Put a task back until the run of another process is over, or give it up, as asked."""
-        if self.busy == "skip":
+        if self.busy == "skip" and self._is_running(run):
             message = f"run {run} of another process is at it"
             self._end(task, TaskOutcome(task.name, State.BLOCKED, message=message))
             return

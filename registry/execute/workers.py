@@ -23,6 +23,7 @@ from types import ModuleType
 
 from registry.declare.stage import load_stage
 from registry.execute.runner import EXIT_FAILED, Job, Progress, TaskOutcome, silent_end
+from registry.interrupts import STOPPING
 from registry.store.durable import make_state_folder
 
 THREAD_VARIABLES = tuple(f"{name}_NUM_THREADS" for name in ("OMP", "MKL", "OPENBLAS", "NUMBA"))
@@ -131,7 +132,8 @@ class WorkerRunner:
 
     def _start(self, job: Job, ours: Connection, theirs: Connection) -> None:
         resource_tracker.ensure_running()  # first, since it blocks and unblocks signals itself
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # inherited by what is started
+        # Inherited by what is started: the server outlives a signal to all; workers unblock.
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
         with _threads_of(self.count), _without_main():
             process = self._context.Process(
                 target=_work, args=(job, theirs, dict(os.environ)), name=job.name
@@ -206,7 +208,7 @@ def _work(job: Job, lifeline: Connection, environment: dict[str, str]) -> None:
 
     os.environ.update(environment)  # the fork server has that of its own start
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it too, and passes it on
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
     with job.log.open("ab", buffering=0) as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from registry.mongo.database import Database, DuplicateError, errors
+from registry.mongo.database import Database, DatabaseError, DuplicateError, errors
 from registry.mongo.documents import MetricDocument, StoredFile, documents, fields_of
 from registry.mongo.queries import enter
 from registry.record.journal import Journal
+from registry.record.tombstones import deleted_uids
 
 _CHUNK = 255 * 1024  # bytes, GridFS's own
 _UID = "info.factbook.uid"
@@ -136,6 +137,8 @@ class _Storing:
 
     def _insert_run(self, run: dict[str, Any]) -> int:
         """Insert the run as running, under the next free number, or find that somebody else did."""
+        if self.journal.uid in deleted_uids(self.journal.folder.parents[2]):
+            raise DatabaseError(f"run {self.journal.uid} was deleted")
         self.sent.fields, self.sent.points = {}, {}  # new here, or removed by somebody
         first = {**run, "status": "RUNNING" if self.journal.start_time else "QUEUED"}
         if project := self.journal.facts.get("project"):

@@ -250,7 +250,7 @@ class ExperimentStore:
             return ""
         with _exclusive(folder):
             current = _current_run(folder)
-            named = "" if current or not last else _whole_run(folder / last, inputs or {})
+            named = _whole_run(folder / last, inputs or {}) if last > current else ""
             run = named or _whole_run(partial / "output", inputs or {})
             if run <= current:  # identifiers begin with the time
                 return ""
@@ -415,8 +415,8 @@ class TaskBusyError(StoreError):
     """
 
     def __init__(self, run: str):
-        self.run = run
-        super().__init__(f"run {run or '(unknown)'} is at this very task, or has just made it")
+        self.run = run or "(unknown)"
+        super().__init__(f"run {self.run} is at this very task, or has just made it")
 
 
 class Attempt:
@@ -557,6 +557,7 @@ class Attempt:
                 self._discard()
             elif _holder(self.partial) == self.uid:
                 (self.partial / HOLDER).unlink()
+            self._unlock()  # before anybody else can find it locked, and nobody's
         self._unlock()
 
     def _discard(self) -> None:

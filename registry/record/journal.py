@@ -189,6 +189,8 @@ class Journal:
         What the command returned.
     fail_trace : list of str or None
         Of a run that failed.
+    announced : int or None
+        How many points the run had logged when it was about to publish its dataset.
     with_metrics : bool
         Whether metrics are read; they are most of a journal.
     """
@@ -212,6 +214,7 @@ class Journal:
     result: Any = None
     fail_trace: list[str] | None = None
     console_length: int = 0
+    announced: int | None = None
     unreadable: int = 0
     with_metrics: bool = True
 
@@ -280,6 +283,7 @@ class Journal:
             case "facts":
                 self.facts.update(_of(event, "facts", dict))
                 self.result = event.get("result", self.result)
+                self.announced = event.get("points", self.announced)
             case "info":
                 self.info.update(_of(event, "set", dict))
                 for name in event["removed"]:

@@ -209,8 +209,8 @@ def journal_status(folder: Path, now: datetime | None = None) -> RunStatus:
     except OSError:
         return RunStatus(folder.name, "")
     status = _as_it_is(status_of(journal), _last_sign(folder), now)
-    if status.status == "DIED" and (published := _published(journal)):
-        return replace(status, status="COMPLETED", stop_time=published)
+    if status.status == "DIED" and (end := _end_of(journal)):
+        return replace(status, status=end["status"])
     return status
 
 
@@ -325,10 +325,24 @@ def note_death(folder: Path) -> bool:
     return noted
 
 
+def _missing_points(journal: Journal) -> int:
+    """Return how many points a run had logged that its journal does not have."""
+    if journal.announced is None:
+        return 0
+    series = read_journal(journal.folder).metrics.values()
+    return journal.announced - sum(each.count for each in series)
+
+
 def _end_of(journal: Journal) -> dict[str, Any] | None:
     """Return the event that ends a run whose process is gone; None if it has its end."""
     if journal.status in ("RUNNING", "DIED") and (published := _published(journal)):
-        return {"event": "completed", "time": timestamp(published), "status": "COMPLETED"}
+        event, status = "completed", "COMPLETED"
+        lost: dict[str, Any] = {}
+        if missing := _missing_points(journal):
+            event, status = "failed", "FAILED"
+            trace = f"killed while the disk of its journal was full: {missing:,} points are missing"
+            lost = {"trace": [trace]}
+        return {"event": event, "time": timestamp(published), "status": status, **lost}
     if journal.ended:
         return None
     last_sign = journal.heartbeat or journal.start_time or datetime.now(UTC)

@@ -89,6 +89,7 @@ class JournalObserver(RunObserver):
         self._facts: dict[str, Any] = plain(facts or {})
         self._info: dict[str, str] = {}
         self._result = encode(None)
+        self._points = 0  # logged so far
         self._status = RunStatus(self.folder.name, "")
         self._run: Any = None
         try:
@@ -123,7 +124,8 @@ class JournalObserver(RunObserver):
         """
         self._run._stop_heartbeat()  # after a last one, of what was logged and printed so far
         self._facts.update(plain(facts))
-        self._write("facts", urgent=True, facts=plain(facts), **self._new_result(result))
+        values = {"points": self._points, **self._new_result(result)}
+        self._write("facts", urgent=True, facts=plain(facts), **values)
 
     @_quietly
     def queued_event(self, queue_time: datetime, **event: Any) -> None:
@@ -209,6 +211,7 @@ class JournalObserver(RunObserver):
         ]
         if points:
             count = sum(len(entry["values"]) for entry in points)
+            self._points += count
             self._write("metrics", points=count, metrics=points)
 
     def _begin(self, event: str, status: str, moment: datetime, given: Mapping[str, Any]) -> None:
@@ -246,7 +249,10 @@ class JournalObserver(RunObserver):
             except FileExistsError:
                 pass
             except OSError:
-                shutil.copyfile(pool / md5, kept)
+                if md5 in self._sources:  # perhaps it is just being removed from the pool
+                    kept.write_bytes(self._sources[md5])
+                else:
+                    shutil.copyfile(pool / md5, kept)
         except OSError:
             _LOG.warning("the source %s was not kept", path, exc_info=True)
         return md5

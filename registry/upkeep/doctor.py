@@ -264,7 +264,8 @@ def _outputs(inventory: Inventory, told: Mapping[str, _Told]) -> Iterator[Findin
     """Yield the runs that made a dataset which is gone, and nobody removed it on purpose."""
     root = inventory.project.root
     for uid, said in told.items():
-        is_gone = said.output and not (root / said.output).is_dir()
+        has_made = said.output and said.status == "COMPLETED"  # others only meant to publish it
+        is_gone = has_made and not (root / said.output).is_dir()
         if is_gone and not (journal_root(root) / uid / REMOVED).exists():
             what = f"the dataset of run {uid} is gone from {root / said.output}"
             yield Finding("store", what, f"factbook run {shlex.quote(said.cell)}")

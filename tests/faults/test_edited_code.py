@@ -7,6 +7,8 @@ import os
 import time
 from pathlib import Path
 
+import pytest
+
 from registry.record.journal import journal_root, journal_uids, read_journal
 from tests.faults.conftest import Site
 from tests.faults.test_outages import program
@@ -43,7 +45,8 @@ matrix = { number = [1.0, 2.0] }
 """
 
 
-def test_records_keep_the_code_that_was_loaded(tmp_path: Path) -> None:
+@pytest.mark.parametrize("runner", ["workers", "here"])
+def test_records_keep_the_code_that_was_loaded(tmp_path: Path, runner: str) -> None:
     root = write_project(tmp_path / "project", DECLARATION)
     text = STAGE.encode()
     declaration = root / "experiments.toml"
@@ -54,7 +57,7 @@ def test_records_keep_the_code_that_was_loaded(tmp_path: Path) -> None:
     (stage.parent / "__init__.py").touch()
     stage.write_bytes(text)
     site = Site(root)
-    with program(site, "run", "own", path=root) as run:
+    with program(site, "run", "own", "--runner", runner, path=root) as run:
         deadline = time.monotonic() + 60
         while not list(root.glob(".factbook/journal/*/progress.json")):
             assert time.monotonic() < deadline

@@ -69,6 +69,35 @@ def test_killed_at_each_kind_of_call(
     assert killed > 0.8 * len(faults), f"only {killed} of {len(faults)} moments came"
 
 
+def test_a_repetition_killed_before_its_link_is_taken(site: Site, reference: Reference) -> None:
+    assert site.run("parts").wait() == 0
+    killed = site.run(
+        "parts", "--force", fault=Fault("os.symlink", "artifacts/parts/HASH/.current.tmp")
+    )
+    assert killed.was_killed, killed.printed
+    first, second = (uid for uid in sorted(p.name for p in site.root.glob("artifacts/parts/*/2*")))
+    assert site.output("parts").name == first
+    assert site.run("parts", "--force").wait() == 0
+    has_status(site.runs(), [("parts", "COMPLETED")] * 3)
+    assert site.output("parts").name not in (first, second)
+    assert site.leftovers() == []
+
+
+def test_what_a_killed_run_had_finished_is_said_on_sacreds_command_line(
+    site: Site, reference: Reference
+) -> None:
+    killed = site.run("parts", fault=Fault("os.symlink", "artifacts/parts/HASH/.current.tmp"))
+    assert killed.was_killed, killed.printed
+    typed = site.start("tests.registry.lab.collect", "with", "parts")
+    assert typed.wait() == 0, typed.printed
+    assert "had finished this task when it was killed" in typed.printed
+    has_status(site.runs(), [("parts", "COMPLETED")])
+    assert site.contents()["parts"] == reference.contents["parts"]
+    again = site.start("tests.registry.lab.collect", "with", "parts", "--repeat")
+    assert again.wait() == 0, again.printed
+    has_status(site.runs(), [("parts", "COMPLETED")] * 2)
+
+
 def test_killed_at_a_random_call(
     reference: Reference,
     site: Site,

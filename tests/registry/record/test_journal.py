@@ -243,6 +243,32 @@ def test_summary_that_came_too_late(tmp_path: Path) -> None:
     assert not note_death(folder)
 
 
+@pytest.mark.parametrize(("kept", "status"), [(2, "COMPLETED"), (1, "FAILED")])
+def test_killed_after_it_had_published(tmp_path: Path, kept: int, status: str) -> None:
+    """It went well, unless its journal lacks points that it had logged."""
+    output = tmp_path / "artifacts" / "run"
+    output.mkdir(parents=True)
+    manifest = {"run": "a", "stopped": "2026-11-22T01:34:10Z"}
+    (output / "manifest.json").write_text(json.dumps(manifest))
+    points = {"name": "loss", "steps": [0, 1], "values": [2.0, 1.0], "timestamps": [0, 1]}
+    metrics = {
+        "event": "metrics",
+        "metrics": [points | {k: points[k][:kept] for k in list(points)[1:]}],
+    }
+    facts = {"output": {"path": "artifacts/run"}}
+    announced = {"event": "facts", "facts": facts, "points": 2, "result": {"score": 0.5}}
+    folder = write_journal(journal_root(tmp_path) / "a", started(gone()), metrics, announced)
+    assert journal_status(folder).status == status
+    assert note_death(folder)
+    journal = read_journal(folder)
+    assert journal.status == journal_status(folder).status == status
+    assert journal.result == {"score": 0.5}
+    assert (journal.fail_trace is None) == (status == "COMPLETED")
+    (output / "manifest.json").unlink()
+    other = write_journal(journal_root(tmp_path) / "b", started(gone()), metrics, announced)
+    assert journal_status(other).status == "DIED", "it had not published"
+
+
 def test_runs_of_other_hosts_go_by_their_heartbeat(tmp_path: Path) -> None:
     other = replace(ProcessIdentity.current(), host="another")
     folder = write_journal(tmp_path / "a", started(other))

@@ -6,7 +6,7 @@ from pathlib import Path
 from urllib.parse import quote, quote_plus
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from registry.mongo.address import read_address
@@ -110,6 +110,7 @@ PLACES = (
 @given(st.sampled_from(["mongodb://", "mongodb+srv://", ""]), PASSWORDS, st.sampled_from(PLACES))
 def test_no_part_of_a_password_is_ever_told(scheme: str, parts: list[str], place: str) -> None:
     """Whatever stands in it, and wherever it may seem to end: letters that nothing else has."""
+    assume(place or "@" not in parts)  # what follows would be a host, by any reading
     password = "Q" + "".join(parts)
     query = QUICK if place.endswith(("?", "&")) else f"?{QUICK}" if "/" in place else f"/?{QUICK}"
     said = told(f"{scheme}someone:{password}{place}{query if place else ''}")

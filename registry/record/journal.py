@@ -283,7 +283,7 @@ class Journal:
             case "facts":
                 self.facts.update(_of(event, "facts", dict))
                 self.result = event.get("result", self.result)
-                self.announced = event.get("points", self.announced)
+                self.announced = event.get("logged", self.announced)
             case "info":
                 self.info.update(_of(event, "set", dict))
                 for name in event["removed"]:

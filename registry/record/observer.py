@@ -124,7 +124,7 @@ class JournalObserver(RunObserver):
         """
         self._run._stop_heartbeat()  # after a last one, of what was logged and printed so far
         self._facts.update(plain(facts))
-        values = {"points": self._points, **self._new_result(result)}
+        values = {"logged": self._points, **self._new_result(result)}
         self._write("facts", urgent=True, facts=plain(facts), **values)
 
     @_quietly

@@ -95,6 +95,7 @@ def test_a_run_whose_journal_lacks_something_has_not_gone_well(tmp_path: Path, d
     assert missing in journal.fail_trace[0]
     assert journal.result == {"value": 0.5}
     assert journal.facts["lost"]["points"] == 60_000 - kept
+    assert journal.announced == 60_000
     assert (site.root / journal.facts["output"]["path"] / "manifest.json").exists()
     assert site.values("own")["value"] == 0.5
 

@@ -256,7 +256,7 @@ def test_killed_after_it_had_published(tmp_path: Path, kept: int, status: str) -
         "metrics": [points | {k: points[k][:kept] for k in list(points)[1:]}],
     }
     facts = {"output": {"path": "artifacts/run"}}
-    announced = {"event": "facts", "facts": facts, "points": 2, "result": {"score": 0.5}}
+    announced = {"event": "facts", "facts": facts, "logged": 2, "result": {"score": 0.5}}
     folder = write_journal(journal_root(tmp_path) / "a", started(gone()), metrics, announced)
     assert journal_status(folder).status == status
     assert note_death(folder)

@@ -161,7 +161,7 @@ class _Schedule:
         return any(name in pending for name in task.cell.needs.values())
 
     def _start(self, task: Task) -> None:
-        made = self._made_since(task)
+        made = "" if self.busy == "repeat" else self._made_since(task)
         if (task.is_conditional or made) and not self._is_still_due(task):
             message = f"run {made} of another process has made it" if made else _SAME_INPUTS
             self._end(task, TaskOutcome(task.name, State.UNCHANGED, message=message))

@@ -173,6 +173,42 @@ class Site:
         return [path.name for path in found if path.name.endswith(".tmp") or "partial" in path.name]
 
 
+def write_own_stage(root: Path, name: str, work: str) -> Path:
+    """Give a project a stage ``own_stages.NAME`` of one scalar; return its file."""
+    declaration, plugins = root / "experiments.toml", '"tests.registry.lab.kinds"'
+    text = declaration.read_text()
+    declaration.write_text(text.replace(plugins, f'{plugins}, "own_stages"'))
+    stage = root / "own_stages" / f"{name}.py"
+    stage.parent.mkdir()
+    (stage.parent / "__init__.py").touch()
+    stage.write_text(OWN_STAGE.format(name=name, work=work))
+    return stage
+
+
+OWN_STAGE = '''
+"""A stage of the user's own."""
+import time
+from dataclasses import dataclass
+import registry
+
+MADE = registry.Schema("made", 1, "Made", coords={{}}, variables={{
+    "value": registry.Variable((), "float", "value"),
+}})
+
+@dataclass(frozen=True)
+class Config:
+    number: float = 0.0
+
+stage = registry.Stage("own_stages.{name}", version=1, config=Config, needs={{}}, output=MADE)
+
+@stage.main
+{work}
+
+if __name__ == "__main__":
+    registry.run_module(__spec__.name)
+'''
+
+
 @dataclass(frozen=True)
 class Reference:
     """A project whose tasks have all run, and nothing went wrong.

@@ -10,34 +10,18 @@ from pathlib import Path
 import pytest
 
 from registry.record.journal import journal_root, journal_uids, read_journal
-from tests.faults.conftest import Site
+from tests.faults.conftest import Site, write_own_stage
 from tests.faults.test_outages import program
 from tests.registry.lab.project import write_project
 
-STAGE = '''
-"""A stage of the user's own."""
-import time
-from dataclasses import dataclass
-import registry
-
-MADE = registry.Schema("made", 1, "Made", coords={}, variables={
-    "value": registry.Variable((), "float", "value"),
-})
-
-@dataclass(frozen=True)
-class Config:
-    number: float = 0.0
-
-stage = registry.Stage("own_stages.make", version=1, config=Config, needs={}, output=MADE)
-
-@stage.main
+WORK = """
 def make(config, inputs, run):
     import xarray as xr
     run.progress(0, 1)
     while not (run.partial.parents[3] / "go").exists():
         time.sleep(0.02)
     return xr.Dataset({"value": 1.0})
-'''
+"""
 DECLARATION = """
 [experiments.own]
 stage = "own_stages.make"
@@ -48,14 +32,8 @@ matrix = { number = [1.0, 2.0] }
 @pytest.mark.parametrize("runner", ["workers", "here"])
 def test_records_keep_the_code_that_was_loaded(tmp_path: Path, runner: str) -> None:
     root = write_project(tmp_path / "project", DECLARATION)
-    text = STAGE.encode()
-    declaration = root / "experiments.toml"
-    plugins = '"tests.registry.lab.kinds"'
-    declaration.write_text(declaration.read_text().replace(plugins, f'{plugins}, "own_stages"'))
-    stage = root / "own_stages" / "make.py"
-    stage.parent.mkdir()
-    (stage.parent / "__init__.py").touch()
-    stage.write_bytes(text)
+    stage = write_own_stage(root, "make", WORK)
+    text = stage.read_bytes()
     site = Site(root)
     with program(site, "run", "own", "--runner", runner, path=root) as run:
         deadline = time.monotonic() + 60

@@ -11,26 +11,11 @@ from pathlib import Path
 import pytest
 
 from registry.record.journal import Journal, journal_root, journal_uids, read_journal
-from tests.faults.conftest import Site
+from tests.faults.conftest import Site, write_own_stage
 from tests.faults.test_outages import SOURCE
 from tests.registry.lab.project import write_project
 
-STAGE = '''
-"""A stage that logs much while somebody fills the disk of the journals."""
-from dataclasses import dataclass
-import registry
-
-MADE = registry.Schema("made", 1, "Made", coords={}, variables={
-    "value": registry.Variable((), "float", "value"),
-})
-
-@dataclass(frozen=True)
-class Config:
-    points: int = 60_000
-
-stage = registry.Stage("own_stages.log", version=1, config=Config, needs={}, output=MADE)
-
-@stage.main
+WORK = """
 def make(config, inputs, run):
     import xarray as xr
     with open(run.partial.parents[3] / ".factbook/journal/filler", "wb", buffering=0) as filler:
@@ -39,13 +24,10 @@ def make(config, inputs, run):
                 filler.write(bytes(4096))
         except OSError:
             pass
-    for step in range(config.points):
+    for step in range(60_000):
         run.log("loss", 1.0 / (step + 1), step)
     return xr.Dataset({"value": 0.5})
-
-if __name__ == "__main__":
-    registry.run_module(__spec__.name)
-'''
+"""
 DECLARATION = """
 [experiments.own]
 stage = "own_stages.log"
@@ -57,12 +39,7 @@ MOUNT = 'mount -t tmpfs -o size=1m tmpfs .factbook/journal && "$@"; status=$?; {
 @pytest.mark.parametrize("door", ["factbook", "module"])
 def test_a_run_whose_journal_lacks_something_has_not_gone_well(tmp_path: Path, door: str) -> None:
     site = Site(write_project(tmp_path / "project", DECLARATION))
-    declaration = site.root / "experiments.toml"
-    plugins = '"tests.registry.lab.kinds"'
-    declaration.write_text(declaration.read_text().replace(plugins, f'{plugins}, "own_stages"'))
-    (site.root / "own_stages").mkdir()
-    (site.root / "own_stages" / "__init__.py").touch()
-    (site.root / "own_stages" / "log.py").write_text(STAGE)
+    write_own_stage(site.root, "log", WORK)
     (site.root / ".factbook" / "journal").mkdir(parents=True)
     # The small file system is seen within the command alone: its journals are copied at the end.
     script = MOUNT.format(copy=f"rm .factbook/journal/filler; cp -r .factbook/journal {tmp_path}")

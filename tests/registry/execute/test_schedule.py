@@ -212,6 +212,15 @@ def test_a_task_goes_on_by_its_journal_while_the_database_is_away(
     assert read_journal(journal_root(fresh) / uid).result == outcome.result == {"total": 13.0}
 
 
+@pytest.mark.parametrize(("busy", "ending"), [("wait", "unchanged"), ("repeat", "completed")])
+def test_what_another_process_has_made_since_the_plan(fresh: Path, busy: Any, ending: str) -> None:
+    project = open_project(fresh)
+    plan = project.plan(["twice"])
+    run(project, "twice", runner="here", journal_only=True)
+    [outcome] = run_plan(project, plan, runner="here", journal_only=True, busy=busy)
+    assert str(outcome.ending) == ending
+
+
 def test_an_input_that_vanishes_blocks_its_task(
     fresh: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

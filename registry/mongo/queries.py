@@ -34,6 +34,7 @@ _MOST_CHOICES = 100
 _ALL = 100_000  # runs in one answer
 _BATCH = 500
 _MOST_DIGITS = 18  # that all fit into 64 bits
+_FEW = 100  # runs that are read sooner than it is found where the newest are
 _WINDOWS = (2, 16)  # times the limit: how many of the newest runs are looked at first
 _LAST = (0, 10, 100)  # runs before the last number; those that were synced late are older
 
@@ -273,9 +274,9 @@ def _bounds(
 
     Sorting by an index while filtering is beyond the embedded server, which then reads all. What
     started lately is a short range of the index on the start; if it holds as many matches as are
-    asked for, they are the newest.
+    asked for, they are the newest. Of a few runs all are read at once.
     """
-    if key == "start_time" and direction < 0 and limit:
+    if key == "start_time" and direction < 0 and limit and count_runs(database) > _FEW:
         newest = _newest_start(database)
         for doublings in range(0, 32, 2):  # a second to 34 years
             lately = {"start_time": {"$gte": newest - timedelta(seconds=2**doublings)}}

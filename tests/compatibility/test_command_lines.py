@@ -123,11 +123,10 @@ def test_an_override_of_each_type_is_taken(project: Project, stage: str) -> None
     config, of_type = declared.cell.config, {}
     for key, value in config.items():
         of_type.setdefault(type(value), key)
-    for kind, key in of_type.items():
-        # As it is, typed: what Sacred makes of the text is the very value, and no override.
-        again = prepared(loaded, name, f"{key}={config[key]!r}")
-        assert again.cell.config == config, (kind, key)
-        assert again.fingerprint == declared.fingerprint
+    # As they are, typed: what Sacred makes of the texts are the very values, and no override.
+    again = prepared(loaded, name, *(f"{key}={config[key]!r}" for key in of_type.values()))
+    assert again.cell.config == config
+    assert again.fingerprint == declared.fingerprint
 
 
 @pytest.mark.parametrize("stage", STAGES)

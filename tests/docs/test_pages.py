@@ -91,14 +91,14 @@ def test_getting_started_leads_from_a_folder_of_images_to_names(tmp_path: Path) 
 
 
 def draw_images(folder: Path) -> None:
-    """Write coloured squares, forty of each of three classes, of several sizes and modes."""
+    """Write coloured squares, twenty of each of three classes, of several sizes and modes."""
     for label, colour in (
         ("red", (220, 30, 30)),
         ("green", (30, 200, 40)),
         ("blue", (40, 40, 220)),
     ):
         (folder / label).mkdir(parents=True)
-        for number in range(40):
+        for number in range(20):
             image = Image.new("RGBA", (60 + number, 90 - number), (250, 250, 250, 255))
             image.paste((*colour, 255), (number // 2, 10, 40 + number // 2, 45))
             image.save(folder / label / f"{number:03d}.png")

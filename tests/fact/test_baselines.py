@@ -33,8 +33,8 @@ pytestmark = pytest.mark.slow
 DECLARATION = """
 [datasets.shapes]
 kind = "shapes"
-n_train = 60
-n_test = 90
+n_train = 40
+n_test = 45
 size = 32
 
 [networks.resnet]
@@ -52,7 +52,7 @@ config = { layer = "layer1", pooling = "sum" }
 [experiments.crp-encodings]
 stage = "fact.encode_crp"
 needs = { activations = "channels" }
-config = { side = 64, n_images = 24, quantile = 0.9, least = 3, batch = 8 }
+config = { side = 64, n_images = 12, quantile = 0.9, least = 3, batch = 8 }
 
 [experiments.crp-consistency]
 stage = "evals.measure_consistency"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from importlib import metadata
 from pathlib import Path
@@ -19,11 +20,17 @@ def requirements(extra: str) -> set[str]:
     return {re.match(r"[\w.-]+", text)[0].lower().replace("_", "-") for text in wanted}
 
 
+@functools.cache
+def distributions() -> dict[str, list[str]]:
+    """The distributions that bring each module: looked for once, in all that is installed."""
+    return dict(metadata.packages_distributions())
+
+
 @pytest.mark.parametrize(
     ("extra", "module"), [(extra, name) for extra, names in _EXTRAS.items() for name in names]
 )
 def test_an_extra_brings_the_modules_that_it_is_advised_for(extra: str, module: str) -> None:
-    owners = metadata.packages_distributions()[module]
+    owners = distributions()[module]
     assert {owner.lower().replace("_", "-") for owner in owners} & requirements(extra)
 
 

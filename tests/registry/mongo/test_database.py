@@ -110,8 +110,12 @@ QUERIES: list[dict[str, Any]] = [
 ]
 
 
-def test_runs_are_those_and_in_that_order(hundred: Database) -> None:
+@pytest.mark.parametrize("few", [0, 100], ids=["many", "few"])
+def test_runs_are_those_and_in_that_order(
+    hundred: Database, monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
     """Against the same question asked of all documents in Python."""
+    monkeypatch.setattr("registry.mongo.queries._FEW", few)
     for query, sort in itertools.product(QUERIES, ["-start_time", "start_time", "-result.score"]):
         operators = {k: {"$in": v} if isinstance(v, list) else v for k, v in query.items()}
         order = functools.partial(_sorted_by, key=sort.lstrip("-"))

@@ -107,6 +107,14 @@ class _Store(H5NetCDFStore):
         return xr.Variable(variable.dims, data, variable.attrs, variable.encoding, fastpath=True)
 
 
+class _Attributes(h5netcdf.attrs.Attributes):  # type: ignore[misc]
+    """Attributes of which each text is looked up once, not three times."""
+
+    def __getitem__(self, key: str) -> Any:
+        found = self._h5attrs[key]
+        return found if isinstance(found, str) else super().__getitem__(key)
+
+
 class _Variable(h5netcdf.Variable):  # type: ignore[misc]
     """A variable that is looked up in its file once, not for each of its properties."""
 
@@ -115,14 +123,42 @@ class _Variable(h5netcdf.Variable):  # type: ignore[misc]
         return super()._h5ds
 
     @cached_property
+    def dtype(self) -> Any:
+        return super().dtype
+
+    @cached_property
     def shape(self) -> Any:
-        return super().shape
+        return tuple(map(self._size, self.dimensions))
+
+    def _size(self, name: str) -> int:
+        dimension = self._parent._all_dimensions[name]
+        known: dict[str, int] = self._root.sizes
+        if dimension._h5path not in known:
+            known[dimension._h5path] = dimension.size
+        return known[dimension._h5path]
+
+    @property
+    def attrs(self) -> Any:
+        given = super().attrs
+        return _Attributes(given._h5attrs, given._check_dtype, given._h5py, given._format)
+
+    def _lookup_dimensions(self) -> Any:
+        """Return the names of the dimensions, without opening them; else as h5netcdf does."""
+        scales = self._h5ds.attrs.get("DIMENSION_LIST", ())
+        if len(scales) == 0 or not all(map(len, scales)):
+            return super()._lookup_dimensions()
+        names = (h5py.h5r.get_name(found[-1], self._h5ds.id) for found in scales)
+        return tuple(name.decode().rpartition("/")[2] for name in names)
 
 
 class _File(h5netcdf.File):  # type: ignore[misc]
-    """A file whose variables are looked up once."""
+    """A file whose variables, and the sizes of whose dimensions, are looked up once."""
 
     _variable_cls = _Variable
+
+    @cached_property
+    def sizes(self) -> dict[str, int]:
+        return {}
 
 
 class _StoredArray(BackendArray):

@@ -5,6 +5,7 @@ import textwrap
 from pathlib import Path
 
 import dask.array as da
+import h5netcdf
 import h5py
 import numpy as np
 import pytest
@@ -159,6 +160,46 @@ def test_encoding_of_where_it_came_from_is_not_inherited(tmp_path):
         assert ours["x"].dtype == "float64"
         assert "scale_factor" not in ours["x"].encoding
         np.testing.assert_array_equal(ours["x"], foreign["x"])
+
+
+def by_xarray(path):
+    foreign = xr.Dataset(
+        {
+            "x": (("time", "y"), np.arange(6.0).reshape(3, 2), {"units": "m", "range": [0, 6]}),
+            "words": ("y", np.array(["a", "é"], dtype=object)),
+            "alone": ((), 3, {"flag": np.int8(1), "title": ""}),
+        },
+        {"time": [1, 2, 3], "lat": (("time", "y"), np.ones((3, 2)))},
+    )
+    foreign.to_netcdf(path, engine="h5netcdf", unlimited_dims=["time"])
+
+
+def by_h5netcdf(path):
+    with h5netcdf.File(path, "w") as file:
+        file.dimensions = {"y": 2, "x": 3, "open": None}
+        file.create_variable("y", ("y", "x"), "f4")  # of a dimension's name, and of two dimensions
+        file.create_variable("still", ("open", "x"), "i2")
+        file.create_variable("grown", ("open",), "i2")
+        file.resize_dimension("open", 4)
+
+
+def by_h5py(path):
+    with h5py.File(path, "w") as file:
+        file["of"], file["no"] = np.zeros((2, 3)), np.ones(3)
+        file["of"].attrs["unit"] = np.bytes_("m")
+
+
+@pytest.mark.parametrize("write", [by_xarray, by_h5netcdf, by_h5py])
+def test_foreign_files_are_read_as_xarray_reads_them(tmp_path, write):
+    write(tmp_path / "a.nc")
+    with (
+        read_file(tmp_path / "a.nc") as read,
+        xr.open_dataset(tmp_path / "a.nc", engine="h5netcdf", phony_dims="access") as expected,
+    ):
+        xr.testing.assert_identical(read.load(), expected.load())
+        for name in expected.variables:
+            assert read[name].dtype == expected[name].dtype
+            np.testing.assert_equal(read[name].encoding, expected[name].encoding)
 
 
 @pytest.mark.slow

@@ -545,8 +545,8 @@ def classes_figure(decision: Decision, name: str = "") -> Figure | None:
     if frame.empty:
         return None
     y = alt.Y("label:N", sort=frame["label"].tolist(), title=None, axis=alt.Axis(labelLimit=220))
-    base = alt.Chart(frame.assign(end=frame["logit"].clip(lower=0)), height={"step": ROW})
-    drawn = base.mark_bar().encode(
+    bar = alt.Chart().mark_bar()
+    bar = bar.encode(
         x=alt.X("logit:Q", title="logit before the bias (1)"),
         y=y,
         color=alt.condition("datum.logit >= 0", alt.value(BLUE), alt.value(VERMILION)),
@@ -556,11 +556,12 @@ def classes_figure(decision: Decision, name: str = "") -> Figure | None:
             alt.Tooltip("probability:Q", format=".4g"),
         ],
     )
-    text = base.mark_text(align="left", dx=4, color=GREY).encode(
-        x=alt.X("end:Q"), y=y, text=alt.Text("text:N")
-    )
+    text = alt.Chart().mark_text(align="left", dx=4, color=GREY)
+    text = text.encode(x=alt.X("end:Q"), y=y, text=alt.Text("text:N"))
+    data = frame.assign(end=frame["logit"].clip(lower=0))
+    drawn = layers(bar, text, data=data, height={"step": ROW})
     note = "Beside each bar the probability: the sigmoid of the logit with the network's bias."
-    return Figure(f"{name or 'decision'}-classes", layers(drawn, text), "What it says", note)
+    return Figure(f"{name or 'decision'}-classes", drawn, "What it says", note)
 
 
 def runner_up(decision: Decision) -> str:

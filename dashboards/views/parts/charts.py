@@ -47,9 +47,18 @@ MOST_WITH_TEXT = 30
 """Columns up to which cells say their values."""
 
 
-def layers(*charts: Any) -> alt.LayerChart:
-    """Return charts drawn over each other."""
-    layered: alt.LayerChart = alt.layer(*charts)  # type: ignore[assignment]
+def layers(*charts: Any, **shared: Any) -> alt.LayerChart:
+    """Return charts drawn over each other.
+
+    Parameters
+    ----------
+    *charts
+        The lowest first.
+    **shared
+        What they have in common: `data`, `height`. Given to each of them, Altair copies and hashes
+        it for each of them.
+    """
+    layered: alt.LayerChart = alt.layer(*charts, **shared)  # type: ignore[assignment]
     return layered
 
 
@@ -120,7 +129,8 @@ def lines(
     is_stepped : bool
         Whether a value holds until the next x, as of bins by their lower end.
     """
-    base = alt.Chart(frame.assign(series=frame.get("series", series[0])), height=height)
+    shared: dict[str, Any] = {"height": height}
+    shared["data"] = frame.assign(series=frame.get("series", series[0]))
     across = alt.X(f"{x}:Q", title=x_title, scale=_scale(x_log, nice=False))
     up = alt.Scale(domain=list(domain)) if domain else alt.Scale(zero=False)
     legend = None
@@ -128,8 +138,9 @@ def lines(
         legend = series_legend(symbolType="stroke", symbolSize=300, symbolStrokeWidth=2.5)
     colour = series_colour(series, legend)
     points = len(frame) <= 60 * max(1, len(series)) and not is_stepped
-    drawn = base.mark_line(interpolate="step-after") if is_stepped else base.mark_line(point=points)
-    curves = drawn.encode(
+    look: dict[str, Any] = {"interpolate": "step-after"} if is_stepped else {"point": points}
+    curves = alt.Chart().mark_line(**look)
+    curves = curves.encode(
         x=across,
         y=alt.Y(f"{y}:Q", title=y_title, scale=up),
         color=colour,
@@ -141,11 +152,10 @@ def lines(
         ],
     )
     if "low" not in frame or frame["low"].isna().all():
-        return layers(curves)
-    band = base.mark_area(opacity=0.18).encode(
-        x=across, y=alt.Y("low:Q"), y2=alt.Y2("high"), color=colour
-    )
-    return layers(band, curves)
+        return layers(curves, **shared)
+    band = alt.Chart().mark_area(opacity=0.18)
+    band = band.encode(x=across, y=alt.Y("low:Q"), y2=alt.Y2("high"), color=colour)
+    return layers(band, curves, **shared)
 
 
 def binned(values: Any, edges: Any) -> pd.DataFrame:
@@ -209,7 +219,7 @@ def histogram(
         "stroke": None,
         "binSpacing": 1,
     }
-    shown = alt.Chart(known, height=height).mark_bar(**bar)
+    shown = alt.Chart().mark_bar(**bar)
     shown = shown.encode(
         x=alt.X("low:Q", bin="binned", title=x_title, scale=across, axis=axis),
         x2=alt.X2("high"),
@@ -226,7 +236,8 @@ def histogram(
         named_rule(*rule, PALETTE[(index + 3) % len(PALETTE)], 8 + 14 * index)
         for index, rule in enumerate(rules)
     ]
-    return layers(shown, *(layer for rule in named for layer in rule))
+    drawn = (shown, *(layer for rule in named for layer in rule))
+    return layers(*drawn, data=known, height=height)
 
 
 def named_rule(name: str, value: float, colour: str, down: int = 8) -> tuple[alt.Chart, alt.Chart]:
@@ -265,8 +276,8 @@ def waterfall(frame: pd.DataFrame, *, x_title: str, form: str = ".4f") -> alt.La
     known["right"] = known[["start", "end"]].max(axis=1)
     y = _rows_of(known["label"])
     kinds = alt.Scale(domain=["for", "against", "total"], range=[BLUE, VERMILION, GREY])
-    base = alt.Chart(known, height={"step": ROW + 4})
-    bar = base.mark_bar().encode(
+    bar = alt.Chart().mark_bar()
+    bar = bar.encode(
         x=alt.X("start:Q", title=x_title, scale=alt.Scale(zero=True)),
         x2=alt.X2("end"),
         y=y,
@@ -277,8 +288,9 @@ def waterfall(frame: pd.DataFrame, *, x_title: str, form: str = ".4f") -> alt.La
             alt.Tooltip("end:Q", format=form, title="sum so far"),
         ],
     )
-    text = base.mark_text(align="left", dx=4, color=GREY)
-    return layers(bar, text.encode(x=alt.X("right:Q"), y=y, text=alt.Text("signed:N")))
+    text = alt.Chart().mark_text(align="left", dx=4, color=GREY)
+    text = text.encode(x=alt.X("right:Q"), y=y, text=alt.Text("signed:N"))
+    return layers(bar, text, data=known, height={"step": ROW + 4})
 
 
 def _rows_of(labels: pd.Series) -> alt.Y:
@@ -341,26 +353,26 @@ def dots(
         return [alt.Tooltip("label:N"), alt.Tooltip("series:N"), *numbers]
 
     step = ROW * len(series) if is_bars else max(ROW, 11 * len(series) + 6)
-    base = alt.Chart(known, height={"step": step, "for": "position"})
     x = alt.X("value:Q", title=x_title, scale=scale, axis=axis)
     look = {"x": x, "color": series_colour(series), **side}
     look["tooltip"] = tips("value", "low", "high", "mark")
     if is_bars:
-        values = base.mark_bar(opacity=0.85).encode(**look)
+        values = alt.Chart().mark_bar(opacity=0.85).encode(**look)
     else:
-        points = base.mark_point(filled=True, size=50, opacity=1)
+        points = alt.Chart().mark_point(filled=True, size=50, opacity=1)
         values = points.encode(shape=_series_shape(series), **look)
     beside = []
     if "low" in known:
         low = alt.X("low:Q", title=x_title, scale=scale)
-        interval = base.mark_rule(color=GREY, strokeWidth=2, clip=True)
+        interval = alt.Chart().mark_rule(color=GREY, strokeWidth=2, clip=True)
         beside.append(interval.encode(x=low, x2=alt.X2("high"), **side))
     if "mark" in known and known["mark"].notna().any():
         at = alt.X("mark:Q", title=x_title, scale=scale)
-        tick = base.mark_tick(color=VERMILION if is_bars else GREY, thickness=2, size=14)
+        tick = alt.Chart().mark_tick(color=VERMILION if is_bars else GREY, thickness=2, size=14)
         beside.append(tick.encode(x=at, tooltip=tips("mark"), **side))
     across = named_rule(*rule, VERMILION)[:1] if rule else ()  # without its name
-    return alt.layer(values, *beside) if is_bars else alt.layer(*across, *beside, values)
+    drawn = (values, *beside) if is_bars else (*across, *beside, values)
+    return layers(*drawn, data=known, height={"step": step, "for": "position"})
 
 
 def bars(frame: pd.DataFrame, *, x_title: str, **options: Any) -> Any:
@@ -417,7 +429,7 @@ def cloud(
         strokeDash=alt.StrokeDash("name:N", scale=series_scale(names, DASHES[1:]), legend=legend),
         tooltip=[alt.Tooltip("name:N")],
     )
-    return alt.layer(points, across)
+    return layers(points, across)
 
 
 def thinned(frame: pd.DataFrame, most: int = MOST_POINTS) -> pd.DataFrame:
@@ -483,14 +495,14 @@ def heat(
     )
     legend = alt.Legend(orient="top", gradientLength=160, format=form)
     has_text = len(columns) <= MOST_WITH_TEXT
-    base = alt.Chart(known, height={"step": CELL if has_text else LOW_CELL})
+    shared: dict[str, Any] = {"data": known, "height": {"step": CELL if has_text else LOW_CELL}}
     colour = alt.Color("value:Q", title=value_title, scale=scale, legend=legend)
-    cells = base.mark_rect().encode(color=colour, **side)
+    cells = alt.Chart().mark_rect().encode(color=colour, **side)
     if not has_text:
-        return cells
+        return cells.properties(**shared)
     ink = alt.Color("ink:N", scale=None)
-    texts = base.mark_text(fontSize=11).encode(text=alt.Text("text:N"), color=ink, **side)
-    return alt.layer(cells, texts).resolve_scale(color="independent")
+    texts = alt.Chart().mark_text(fontSize=11).encode(text=alt.Text("text:N"), color=ink, **side)
+    return layers(cells, texts, **shared).resolve_scale(color="independent")
 
 
 def _angle(columns: Sequence[str]) -> int:

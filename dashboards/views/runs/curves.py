@@ -190,13 +190,12 @@ def curve_layers(
     """
     points = points[points["value"] > 0] if log else points
     scale = alt.Scale(type="log", nice=False) if log else alt.Scale(zero=False)
-    base = alt.Chart(points, height=height)
-    raw = base.mark_line(point=len(points) <= 30, opacity=FAINT if average else 1.0)
+    raw = alt.Chart().mark_line(point=len(points) <= 30, opacity=FAINT if average else 1.0)
     drawn = [raw.encode(y=alt.Y("value:Q", title=None, scale=scale), **look)]
     if average:
         y = alt.Y(f"{average}:Q", title=None, scale=scale)
-        drawn.append(base.mark_line(strokeWidth=2.5).encode(y=y, **look))
-    return layers(*drawn)
+        drawn.append(alt.Chart().mark_line(strokeWidth=2.5).encode(y=y, **look))
+    return layers(*drawn, data=points, height=height)
 
 
 def curve_note(drawn: Curve, log: bool = False) -> str:

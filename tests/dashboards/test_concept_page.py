@@ -139,16 +139,18 @@ def test_the_other_set_of_a_matching_has_it_backwards(open_page: Open, mine: Pro
     assert page.subheader[0].value == "Concept 3"
 
 
-@pytest.mark.parametrize("schema", ["consistency", "localisation", "matching", "decisions"])
 @pytest.mark.parametrize("name", ["dataset.nc", "manifest.json"])
 def test_what_is_damaged_beside_concepts_is_told_and_the_rest_shown(
-    open_page: Open, mine: Project, schema: str, name: str
+    open_page: Open, mine: Project, name: str
 ) -> None:
-    (mine.current(f"toy-{schema}") / name).unlink()
+    schemas = ("consistency", "localisation", "matching", "decisions")
+    for schema in schemas:
+        (mine.current(f"toy-{schema}") / name).unlink()
     page = open_page(mine, "concepts", {"concept": "0"})
     assert not page.exception
-    assert "damaged" in told(page)
-    assert f"factbook run toy-{schema}" in [code.value.replace("'", "") for code in page.code]
+    assert told(page).count("damaged") >= len(schemas)
+    advised = {code.value.replace("'", "") for code in page.code}
+    assert advised >= {f"factbook run toy-{schema}" for schema in schemas}
     assert page.subheader[0].value.startswith("Concept 0")
     assert len(tiles(page)) == fabricate.RANKS
 

@@ -30,7 +30,6 @@ from registry.mongo.projector import sync as sync_journals
 from registry.store.schema import json_value
 from registry.suggest import RefusalError, nearest
 from registry.terminal import count, duration, err, exact, out, print_table, text_of
-from registry.upkeep.deletion import finish_deletions
 
 CONSOLE_LINES = 40
 
@@ -45,7 +44,6 @@ def catalog_here(all_projects: bool = False) -> Catalog:
     catalog = open_catalog(all_projects=all_projects)
     click.get_current_context().call_on_close(catalog.close)
     os.chdir(catalog.project.root)
-    finish_deletions(catalog.project)
     if catalog.trouble:
         err.print(f"{escape(catalog.trouble)}; reading the journals instead", style="yellow")
     elif catalog.database is not None:

@@ -20,7 +20,6 @@ from rich.markup import escape
 from registry.declare.declaration import find_declaration
 from registry.plan.project import Project, open_project
 from registry.plan.task import Plan, Task
-from registry.record.tombstones import half_deleted
 from registry.terminal import count, duration, out, print_table
 
 MOST_NOTES = 10
@@ -42,10 +41,6 @@ def project_here() -> Project:
     with no_collection():
         project = open_project()
     os.chdir(project.root)
-    if half_deleted(project.root):
-        from registry.upkeep.deletion import finish_deletions  # pymongo: planning needs none
-
-        finish_deletions(project)
     return project
 
 

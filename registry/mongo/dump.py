@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 from typing import IO
@@ -62,6 +63,26 @@ def holds_anything(database: Database) -> str:
     for name in collections(database):
         with errors(database.address):
             if name not in _UNASKED and database.collection(name).find_one({}, {"_id": 1}):
+                return name
+    return ""
+
+
+def holds_others(database: Database, folder: Path) -> str:
+    """Return the name of a collection with a document that a folder has not; "" if there is none.
+
+    Raises
+    ------
+    DatabaseError
+        If the database is away.
+    """
+    for name in collections(database):
+        known, path = set(), folder / file_name(name)
+        if path.exists():
+            with open(path, "rb") as file:
+                known = {sha256(each.raw).digest() for each in read_raw(file)}
+        with errors(database.address):
+            found = (raw for _, raw in raw_documents(database, name))
+            if name not in _UNASKED and not all(sha256(raw).digest() in known for raw in found):
                 return name
     return ""
 

@@ -250,24 +250,27 @@ class ExperimentStore:
             return ""
         with _exclusive(folder):
             current = _current_run(folder)
-            named = _whole_run(folder / last, inputs or {}) if last > current else ""
-            run = named or _whole_run(partial / "output", inputs or {})
-            if run <= current:  # identifiers begin with the time
-                return ""
-            if not named and not self._take_output(partial, run):
-                return ""
-            publish(folder / run)
+            # What has its name was whole then; identifiers begin with the time.
+            given = inputs or {}
+            named = _whole_run(folder / last, given, verify=False) if last > current else ""
+            run = named or self._take_output(partial, current, given)
+            if run:
+                publish(folder / run)
         return run
 
-    def _take_output(self, partial: Path, run: str) -> bool:
-        """Give the output of a killed run its name; False if the run lives, or it is another's."""
-        held = _lock(partial, self._is_running) if _holder(partial) == run else None
+    def _take_output(self, partial: Path, current: str, inputs: Mapping[str, str]) -> str:
+        """Give the output of a killed run its name, and return that; "" if the run lives."""
+        run = _holder(partial)
+        held = _lock(partial, self._is_running) if run > current else None
         if held is None:
-            return False
-        _name_output(partial / "output", partial.parent / run)
+            return ""
+        is_whole = _whole_run(partial / "output", inputs, verify=True) == run
+        if is_whole:
+            _name_output(partial / "output", partial.parent / run)
         os.close(held)
-        _remove(partial)
-        return True
+        if is_whole:
+            _remove(partial)
+        return run if is_whole else ""
 
     def claimed_inputs(self, task: Path) -> set[str]:
         """Return the content digests of what attempts at a task read that live now."""
@@ -296,7 +299,8 @@ class ExperimentStore:
         """Remove the dataset of a run, and the run from the attempts at its task.
 
         If it was the current one, the newest whole one before it is current again. The folder
-        need not be there: a removal that was cut short is finished.
+        need not be there: a removal that was cut short is finished. What the run had made whole
+        when it was killed, and nobody has published, goes too.
         """
         task = folder.parent
         with _exclusive(task):
@@ -306,6 +310,9 @@ class ExperimentStore:
                 whole = [run for run in others if (task / run / MANIFEST).exists()]
                 publish(task / whole[-1]) if whole else (task / "current").unlink()
             _remove(folder)
+            unpublished = read_json(task / PARTIAL / "output" / MANIFEST) or {}
+            if unpublished.get("run") == folder.name:
+                self._remove_partial(task / PARTIAL)
             if others != attempts:
                 with whole_file(task / ATTEMPTS) as temporary:
                     temporary.write_text("".join(f"{run}\n" for run in others), encoding="utf-8")
@@ -344,12 +351,15 @@ class ExperimentStore:
         """
         with _exclusive(folder):
             _remove_abandoned(folder, self._is_running)
-            partial = folder / PARTIAL
-            if resumable and partial.is_dir():
-                held = _lock(partial, self._is_running)
-                if held is not None:
-                    os.close(held)
-                    _remove(partial)
+            if resumable and (folder / PARTIAL).is_dir():
+                self._remove_partial(folder / PARTIAL)
+
+    def _remove_partial(self, partial: Path) -> None:
+        """Remove a partial folder, unless a run is at it."""
+        held = _lock(partial, self._is_running)
+        if held is not None:
+            os.close(held)
+            _remove(partial)
 
     def _is_running(self, run: str) -> bool:
         return self._read_status(run) == "RUNNING"
@@ -607,14 +617,14 @@ def _require_idle(folder: Path, current: str, is_running: Callable[[str], bool])
     os.close(held)
 
 
-def _whole_run(output: Path, inputs: Mapping[str, str]) -> str:
+def _whole_run(output: Path, inputs: Mapping[str, str], *, verify: bool) -> str:
     """Return the run whose dataset is whole in a folder, and made of these inputs; "" for none."""
     manifest = read_json(output / MANIFEST)
-    if manifest is None or file_faults(output, manifest, verify=True):
-        return ""
-    given = (manifest.get("inputs") or {}).items()
+    given = ((manifest or {}).get("inputs") or {}).items()
     found = {slot: entry.get("content") or entry.get("fingerprint") for slot, entry in given}
-    return str(manifest.get("run") or "") if found == inputs else ""
+    if manifest is None or found != inputs or file_faults(output, manifest, verify):
+        return ""
+    return str(manifest.get("run") or "")
 
 
 def _name_output(output: Path, final: Path) -> None:

@@ -23,16 +23,24 @@ from registry.declare.declared import Declaration, Resource
 from registry.declare.faults import ConfigError
 from registry.declare.plugins import kinds
 from registry.declare.stage import Input, load_stage
-from registry.plan.artifacts import ExperimentStore
+from registry.plan.artifacts import ATTEMPTS, ExperimentStore
 from registry.plan.plan import fingerprints, make_plan
 from registry.plan.sources import sources_hash
 from registry.plan.task import Plan, TaskState
 from registry.record.journal import journal_root
 from registry.record.liveness import journal_status
 from registry.record.states import State
-from registry.store.durable import STATE_FOLDER, read_json
+from registry.record.tombstones import half_deleted, read_tombstone, remove_journal
+from registry.store.durable import STATE_FOLDER, StoreError, read_json
 from registry.store.manifest import MANIFEST
 from registry.suggest import RefusalError
+
+RESTORING = "restoring.json"
+"""In the state of a project that is being restored, or whose restoration was cut short."""
+
+
+class RestoringError(RefusalError):
+    """A project of which half is there: a restoration runs, or was cut short."""
 
 
 class MissingInputsError(RefusalError):
@@ -337,12 +345,33 @@ def open_project(path: Path | str | None = None) -> Project:
     ------
     DeclarationError
         If there is no ``experiments.toml``, or it has faults: all of them.
+    RestoringError
+        If it is half restored.
     """
     file = find_declaration() if path is None else Path(path)
     folder = str((file if file.is_dir() else file.parent).absolute())
     if folder not in sys.path:  # so that a project's own plug-ins and stages are found
         sys.path.append(folder)
-    return Project(read_declaration(file))
+    project = Project(read_declaration(file))
+    if (mark := project.state / RESTORING).exists():
+        command = str((read_json(mark) or {}).get("command") or "factbook restore")
+        raise RestoringError(f"{project.root} is half restored; {command}", command=command)
+    with contextlib.suppress(OSError, StoreError):  # full, or not ours to write: the next one does
+        finish_deletions(project)
+    return project
+
+
+def finish_deletions(project: Project) -> list[str]:
+    """Remove datasets and journals of deleted runs that are still there; return these runs."""
+    unfinished = half_deleted(project.root)
+    for uid in unfinished:
+        tombstone = read_tombstone(project.root, uid)
+        fingerprint = (tombstone and tombstone.fingerprint) or "*"
+        for task in project.store.root.glob(f"*/{fingerprint}"):
+            if (task / ATTEMPTS).exists():
+                project.store.forget_run(task / uid)
+        remove_journal(project.root, uid)
+    return unfinished
 
 
 def recorded_input(store: ExperimentStore, folder: Path, slot: str = "") -> Input | None:

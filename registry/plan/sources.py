@@ -99,15 +99,18 @@ def code_of(stage: str, project_root: Path, modules: tuple[str, ...] = ()) -> Co
 
 
 @functools.cache
-def source_text(path: Path) -> bytes:
-    """Return a source file as it was when this process, or one it was forked from, first asked."""
-    return path.read_bytes()
+def loaded_source(path: Path) -> tuple[str, bytes]:
+    """Return the MD5 digest and the text of a source file.
+
+    As it was when this process, or one it was forked from, first asked.
+    """
+    text = path.read_bytes()
+    return hashlib.md5(text).hexdigest(), text
 
 
 def loaded_sources(code: Code) -> dict[Path, tuple[str, bytes]]:
     """Return the MD5 digest and the text of each file of a run's code, as it was loaded."""
-    texts = {path: source_text(path) for path in code.files}
-    return {path: (hashlib.md5(text).hexdigest(), text) for path, text in texts.items()}
+    return {path: loaded_source(path) for path in code.files}
 
 
 def keep_loaded_sources() -> None:
@@ -120,7 +123,7 @@ def keep_loaded_sources() -> None:
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None) or ""
         if name.partition(".")[0] in roots and file.endswith(".py"):
-            source_text(Path(file))
+            loaded_source(Path(file))
 
 
 def _has_stage(module: ModuleType) -> bool:

@@ -6,13 +6,15 @@ finds its journal still there finishes that.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from registry.record.journal import journal_root
-from registry.store.durable import read_json, write_json
+from registry.store.durable import TEMPORARY, read_json, write_json
 
 DELETED = "deleted"
 
@@ -120,3 +122,12 @@ def half_deleted(project_root: Path) -> list[str]:
     """Return the deleted runs whose journals are still there: their deletion was cut short."""
     journals = journal_root(project_root)
     return [uid for uid in sorted(deleted_uids(project_root)) if (journals / uid).exists()]
+
+
+def remove_journal(project_root: Path, uid: str) -> None:
+    """Remove the journal of a deleted run: renamed away first, so that nobody reads half of one."""
+    hidden = tombstone_path(project_root, uid).with_name(f".{uid}{TEMPORARY}")
+    shutil.rmtree(hidden, ignore_errors=True)
+    with suppress(FileNotFoundError):
+        (journal_root(project_root) / uid).rename(hidden)
+    shutil.rmtree(hidden, ignore_errors=True)

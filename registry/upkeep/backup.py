@@ -13,15 +13,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import tarfile
 import tempfile
 import tomllib
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from io import BytesIO
 from lzma import LZMAError
 from pathlib import Path
@@ -30,9 +32,17 @@ from typing import IO, Any
 from registry.catalog.access import Catalog
 from registry.catalog.scope import NAMES
 from registry.mongo.database import Database
-from registry.mongo.dump import collections, dump, file_name, holds_anything, load
+from registry.mongo.dump import (
+    collections,
+    dump,
+    file_name,
+    holds_anything,
+    holds_others,
+    load,
+)
 from registry.mongo.projector import sync
-from registry.plan.artifacts import ATTEMPTS
+from registry.plan.artifacts import ATTEMPTS, read_attempts
+from registry.plan.project import RESTORING
 from registry.record.appendfile import BALLAST_FILE
 from registry.record.journal import CONSOLE, EVENTS, journal_root, journal_uids, timestamp
 from registry.record.liveness import STATUS_FILE
@@ -42,6 +52,8 @@ from registry.store.durable import (
     TEMPORARY,
     disk_errors,
     file_sha256,
+    lock,
+    make_state_folder,
     read_json,
     whole_file,
     write_json,
@@ -54,8 +66,9 @@ FORMAT = 1
 _COMPRESSIONS = {".gz": "gz", ".tgz": "gz", ".xz": "xz"}
 
 _DECLARATION = "experiments.toml"
-_PLACES = (NAMES, DELETED, "journal")  # in the state; the journals come to their place last
-_MARK = "restoring.json"
+STAGED = f".restore{TEMPORARY}"
+"""The folder, beside what it is to become, that a backup is extracted to."""
+
 _IN_MEMORY = 16 * 1024 * 1024  # bytes of a file that is copied, at most
 _DAMAGES = (tarfile.TarError, EOFError, zlib.error, LZMAError, KeyError, ValueError, TypeError)
 
@@ -115,7 +128,7 @@ def write_backup(catalog: Catalog, path: Path, *, datasets: bool = False) -> Bac
         raise BackupError(f"{catalog.trouble}; nothing was written")
     mode: Any = f"w:{_COMPRESSIONS.get(path.suffix, '')}"
     with disk_errors(path), whole_file(path) as temporary, tarfile.open(temporary, mode) as tar:
-        archive = _Archive(tar)
+        archive = _Archive(tar, path.parent)
         database = catalog.database
         counts = {} if database is None else dict(_add_database(archive, database))
         root = catalog.project.root
@@ -141,6 +154,7 @@ class _Archive:
     """A tar archive that is written, and the checksum of each file in it."""
 
     tar: tarfile.TarFile
+    folder: Path
     entries: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def add(self, path: Path, name: str) -> bool:
@@ -151,7 +165,7 @@ class _Archive:
         try:
             info = self.tar.gettarinfo(path, name)
             if info.isreg():
-                with open(path, "rb") as file, _copied(file) as copy:
+                with open(path, "rb") as file, self.copied(file) as copy:
                     self._add(info, copy)
                 return True
         except FileNotFoundError:
@@ -163,7 +177,7 @@ class _Archive:
 
     def add_stream(self, stream: IO[bytes], name: str) -> None:
         """Add what a stream has."""
-        with _copied(stream) as copy:
+        with self.copied(stream) as copy:
             self._add(tarfile.TarInfo(name), copy)
 
     def add_bytes(self, data: bytes, name: str) -> None:
@@ -171,6 +185,17 @@ class _Archive:
         info = tarfile.TarInfo(name)
         info.size = len(data)
         self.tar.addfile(info, BytesIO(data))
+
+    def spool(self) -> IO[bytes]:
+        """Return a file for a moment: in memory if it is small, else where the archive is."""
+        return tempfile.SpooledTemporaryFile(_IN_MEMORY, dir=str(self.folder))
+
+    @contextmanager
+    def copied(self, file: IO[bytes]) -> Iterator[IO[bytes]]:
+        """Yield a copy, which does not change."""
+        with self.spool() as copy:
+            shutil.copyfileobj(file, copy)
+            yield copy
 
     def _add(self, info: tarfile.TarInfo, copy: IO[bytes]) -> None:
         info.size = copy.seek(0, os.SEEK_END)
@@ -181,17 +206,10 @@ class _Archive:
         self.entries[info.name] = {"size": info.size, "sha256": digest}
 
 
-@contextmanager
-def _copied(file: IO[bytes]) -> Iterator[IO[bytes]]:
-    with tempfile.SpooledTemporaryFile(_IN_MEMORY) as copy:
-        shutil.copyfileobj(file, copy)
-        yield copy
-
-
 def _add_database(archive: _Archive, database: Database) -> Iterator[tuple[str, int]]:
     """Add every collection; yield its name and how many documents it has."""
     for name in collections(database):
-        with tempfile.SpooledTemporaryFile(_IN_MEMORY) as file:
+        with archive.spool() as file:
             count = dump(database, name, file)
             file.seek(0)
             archive.add_stream(file, f"database/{file_name(name)}")
@@ -281,26 +299,34 @@ def restore_backup(
         If the database is away.
     """
     state = root / STATE_FOLDER
-    state.mkdir(mode=0o700, exist_ok=True)
-    staged = Path(tempfile.mkdtemp(prefix=".restore-", suffix=TEMPORARY, dir=state))
-    try:
-        with disk_errors(staged):
-            backup = _extract(path, staged)
-        store = root / _settings(root, staged).get("store", "artifacts")
-        mark = {"digest": backup.digest, "database": database.identity if database else ""}
-        is_again = read_json(state / _MARK) == mark
-        _refuse_to_overwrite(backup, staged, root, store, database, only_database, is_again)
-        write_json(state / _MARK, mark)
-        if database is not None:
-            load(database, staged / "database")
+    mark = {
+        "digest": "",
+        "database": database.identity if database else "",
+        "only_database": only_database,
+    }
+    with _Staging(root) as staging:
+        backup = _extract(path, staging)
+        mark["digest"] = backup.digest
+        begun = read_json(state / RESTORING) or {}
+        is_again = all(begun.get(name, False) == value for name, value in mark.items())
+        is_loaded = is_again and bool(begun.get("is_loaded"))
+        _refuse_to_overwrite(backup, staging, database, begun, is_again, only_database)
+        mark["command"] = _command(path, only_database)
+        if database is not None and not is_loaded:
+            write_json(state / RESTORING, mark)
+            load(database, staging.path("database"))
+        write_json(state / RESTORING, {**mark, "is_loaded": True})
         if not only_database:
-            _move_in(staged, root, store)
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
-    if database is not None:
-        sync(root, database)
-    (state / _MARK).unlink()
+            _move_in(staging)
+        if database is not None:
+            sync(root, database, again=True)
+        os.sync()  # all of it, before it is said to be done
+    (state / RESTORING).unlink(missing_ok=True)
     return backup
+
+
+def _command(path: Path, only_database: bool) -> str:
+    return f"factbook restore {shlex.quote(str(path))}{' --only-database' * only_database}"
 
 
 def require_backup(path: Path) -> None:
@@ -316,12 +342,12 @@ def require_backup(path: Path) -> None:
         raise BackupError(f"{path} {what}; nothing was changed")
 
 
-def _settings(root: Path, staged: Path) -> dict[str, Any]:
-    """Return the table ``[project]``, whatever else is declared and whether that can be loaded."""
-    path = root / _DECLARATION
-    path = path if path.exists() else staged / _DECLARATION
+def _settings(*declarations: Path) -> dict[str, Any]:
+    """Return the table ``[project]`` of the first file that there is, however faulty the rest."""
+    path = next((path for path in declarations if path.exists()), None)
     with suppress(OSError, ValueError):
-        return dict(tomllib.loads(path.read_text(encoding="utf-8")).get("project", {}))
+        if path is not None:
+            return dict(tomllib.loads(path.read_text(encoding="utf-8")).get("project", {}))
     return {}
 
 
@@ -331,22 +357,104 @@ def database_name(path: Path, root: Path) -> str:
         if not (root / _DECLARATION).exists():
             with tarfile.open(path) as tar:
                 tar.extract(_DECLARATION, folder, filter="data")
-        return str(_settings(root, Path(folder)).get("database", "factbook"))
+        declared = _settings(root / _DECLARATION, Path(folder, _DECLARATION))
+        return str(declared.get("database", "factbook"))
     return "factbook"
 
 
-def _extract(path: Path, staged: Path) -> Backup:
+class _Staging:
+    """Where a backup is extracted: beside what it is to become, so that renaming moves it there.
+
+    Each folder that something goes to, on whatever file system, has a folder for that while this
+    context lasts, and no other restoration has it.
+    """
+
+    def __init__(self, root: Path):
+        self.root = root
+        self.names: set[str] = set()
+        self._folders: dict[Path, Path] = {}
+        self._end = ExitStack()
+
+    def __enter__(self) -> _Staging:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.close()
+
+    @cached_property
+    def store(self) -> Path:
+        """The store of the project; in a backup the declaration comes before any dataset."""
+        declared = _settings(self.root / _DECLARATION, self.path(_DECLARATION))
+        return self.root / Path(str(declared.get("store", "artifacts"))).expanduser()
+
+    def extract(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
+        """Extract one file."""
+        folder = self._folder(member.name)
+        with disk_errors(folder / member.name):
+            tar.extract(member, folder, filter="data")
+        self.names.add(member.name)
+
+    def path(self, name: str) -> Path:
+        """Return where a file or a folder of the backup was extracted."""
+        return self._folder(name) / name
+
+    def moves(self) -> Iterator[tuple[Path, Path]]:
+        """Yield what was extracted and its place: tombstones, tasks, and last the journals."""
+        state = self.root / STATE_FOLDER
+        heads = {tuple(name.split("/")[:3]) for name in self.names}
+        for above, place in (
+            (("state", DELETED), state / DELETED),
+            (("store",), self.store),
+            (("state", "journal"), journal_root(self.root)),
+        ):
+            for head in sorted(head for head in heads if head[: len(above)] == above):
+                yield self.path("/".join(head)), place.joinpath(*head[len(above) :])
+
+    def _folder(self, name: str) -> Path:
+        above = name.split("/")
+        place = self.root / STATE_FOLDER
+        if above[0] == "store":
+            place = self.store
+        elif above[:2] == ["state", "journal"]:
+            place = journal_root(self.root)
+        if place not in self._folders:
+            self._folders[place] = self._begin(place)
+        return self._folders[place]
+
+    def _begin(self, place: Path) -> Path:
+        if not place.exists():
+            self._end.callback(_remove_empty, place)
+        make_state_folder(place)
+        folder = place / STAGED
+        folder.mkdir(exist_ok=True)
+        held = lock(folder, wait=False)
+        if held is None:
+            raise BackupError(f"another restoration is at work in {place}; nothing was changed")
+        self._end.callback(os.close, held)
+        self._end.callback(shutil.rmtree, folder, ignore_errors=True)
+        for left in folder.iterdir():  # by one that was killed
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        return folder
+
+
+def _remove_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def _extract(path: Path, staging: _Staging) -> Backup:
     """Extract a backup and compare everything with its checksum."""
     try:
         with tarfile.open(path) as tar:
-            tar.extractall(staged, filter="data")
-        data = (staged / MANIFEST).read_bytes()
+            for member in tar:
+                staging.extract(tar, member)
+        data = staging.path(MANIFEST).read_bytes()
         manifest = json.loads(data)
         if manifest["format"] != FORMAT:
             raise BackupError(f"{path} has format {manifest['format']}; expected {FORMAT}")
-        faults = [
-            name for name, entry in manifest["files"].items() if _differs(staged, name, entry)
-        ]
+        listed = manifest["files"]
+        faults = sorted(staging.names ^ {*listed, MANIFEST})
+        faults += [name for name in listed if _differs(staging, name, listed)]
         counts = (manifest["collections"], manifest["journals"], manifest["datasets"])
     except FileNotFoundError as error:
         what = f"is no whole backup: it has no {MANIFEST}"
@@ -358,47 +466,74 @@ def _extract(path: Path, staged: Path) -> Backup:
     return Backup(path, *counts, hashlib.sha256(data).hexdigest())
 
 
-def _differs(staged: Path, name: str, entry: Mapping[str, Any]) -> bool:
-    path = staged / name
+def _differs(staging: _Staging, name: str, listed: Mapping[str, Mapping[str, Any]]) -> bool:
+    path, entry = staging.path(name), listed[name]
     if "symlink" in entry:
         return not path.is_symlink() or os.readlink(path) != entry["symlink"]
+    if not path.is_file():
+        return True
     if "link" in entry:
-        return not (path.exists() and path.samefile(staged / entry["link"]))
-    return not path.is_file() or file_sha256(path) != entry["sha256"]
+        first = staging.path(entry["link"])
+        entry = listed[entry["link"]]
+        if path.samefile(first):
+            return False
+    return bool(file_sha256(path) != entry["sha256"])
 
 
 def _refuse_to_overwrite(
     backup: Backup,
-    staged: Path,
-    root: Path,
-    store: Path,
+    staging: _Staging,
     database: Database | None,
-    only_database: bool,
+    begun: Mapping[str, Any],
     is_again: bool,
+    only_database: bool,
 ) -> None:
-    there: list[str] = []
-    held = holds_anything(database) if database is not None and not is_again else ""
-    if database is not None and held:
-        there.append(f"{database.address} has documents in {held!r}")
-    if not only_database and not is_again:
-        there += [f"{journal_root(root)} has journals"] if journal_uids(root) else []
-        there += [f"{store} has datasets"] if backup.datasets and any(store.glob("*/*")) else []
+    journals = bool(journal_uids(staging.root)) and not only_database
+    held = "" if database is None else _held(database, staging, begun, is_again)
+    there = [f"{database.address} has documents in {held!r}"] if database and held else []
+    if is_again and not only_database:
+        others = (target for source, target in staging.moves() if _is_other(source, target))
+        there += [f"{target}, which has another run, is in the way" for target in others]
+    elif not only_database:
+        there += [f"{journal_root(staging.root)} has journals"] if journals else []
+        has_datasets = backup.datasets and any(staging.store.glob("[!.]*/*"))
+        there += [f"{staging.store} has datasets"] if has_datasets else []
     if there:
         hint = ""
-        if journal_uids(root) and not held and not only_database:
+        if begun and not is_again:
+            hint = f"; another restoration was cut short here: {begun.get('command', '')}"
+        elif journals and not held and not is_again:
             hint = "; --only-database restores the records alone, where the journals are here"
         raise BackupError(f"{' and '.join(there)}; nothing was changed{hint}")
 
 
-def _move_in(staged: Path, root: Path, store: Path) -> None:
-    """Give what was extracted its place, by renaming; the journals come last."""
-    if not (root / _DECLARATION).exists():
-        (staged / _DECLARATION).rename(root / _DECLARATION)
-    moves: Iterable[tuple[Path, Path]] = (
-        (staged / "store", store),
-        *((staged / "state" / each, root / STATE_FOLDER / each) for each in _PLACES),
-    )
-    for source, target in moves:
-        if source.exists() and not (target.is_dir() and any(target.iterdir())):
+def _held(database: Database, staging: _Staging, begun: Mapping[str, Any], is_again: bool) -> str:
+    """Return the name of a collection with documents that a restoration would overwrite."""
+    if not is_again:
+        return holds_anything(database)
+    return "" if begun.get("is_loaded") else holds_others(database, staging.path("database"))
+
+
+def _is_other(source: Path, target: Path) -> bool:
+    """Return whether what stands in a place is not what a restoration would put there.
+
+    Runs have identifiers of their own; a task may have been run again.
+    """
+    is_there = os.path.lexists(target)
+    return is_there and read_attempts(source) != read_attempts(target)
+
+
+def _move_in(staging: _Staging) -> None:
+    """Give what was extracted its place, by renaming, unless it has it already."""
+    declared, names = staging.root / _DECLARATION, staging.path(f"state/{NAMES}")
+    if not declared.exists():
+        with whole_file(declared) as temporary:  # perhaps on another file system
+            shutil.copyfile(staging.path(_DECLARATION), temporary)
+    if names.exists():
+        names.replace(staging.root / STATE_FOLDER / NAMES)
+    for source, target in staging.moves():
+        if _is_other(source, target):
+            raise BackupError(f"{target} was made meanwhile; move it elsewhere, and repeat this")
+        if not os.path.lexists(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             source.rename(target)

@@ -1,35 +1,27 @@
 """The deletion of a run: its record, journal and dataset, together.
 
 A tombstone is written first; from then on the run is deleted for every reader. What follows
-(MongoDB, dataset, journal, in this order) may be cut short, and is finished by the next command.
+(MongoDB, dataset, journal, in this order) may be cut short: whoever opens the project next finishes
+it on disk, and whoever writes to MongoDB next finishes it there.
 """
 
 from __future__ import annotations
 
 import getpass
 import shlex
-import shutil
 import socket
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from registry.catalog.access import Catalog
 from registry.catalog.runs import RunView
 from registry.mongo.removal import apply_tombstones
-from registry.plan.project import Project
+from registry.plan.project import Project, finish_deletions
 from registry.record.journal import journal_root, timestamp
-from registry.record.tombstones import (
-    Tombstone,
-    half_deleted,
-    read_tombstone,
-    tombstone_path,
-    write_tombstone,
-)
-from registry.store.durable import TEMPORARY, read_json
+from registry.record.tombstones import Tombstone, write_tombstone
+from registry.store.durable import read_json
 from registry.suggest import RefusalError
 from registry.upkeep.inventory import Holding, Inventory, take_inventory
 
@@ -163,25 +155,3 @@ def delete_run(catalog: Catalog, deletion: Deletion) -> None:
             apply_tombstones(catalog.project.root, catalog.database)
     finally:
         finish_deletions(catalog.project)
-
-
-def finish_deletions(project: Project) -> list[str]:
-    """Remove datasets and journals of deleted runs that are still there; return these runs."""
-    unfinished = half_deleted(project.root)
-    for uid in unfinished:
-        tombstone = read_tombstone(project.root, uid)
-        fingerprint = (tombstone and tombstone.fingerprint) or "*"
-        for task in project.store.root.glob(f"*/{fingerprint}"):
-            if (task / "attempts").exists():
-                project.store.forget_run(task / uid)
-        _remove_journal(project.root, uid)
-    return unfinished
-
-
-def _remove_journal(root: Path, uid: str) -> None:
-    """Remove a journal: renamed away first, so that nobody reads half of one."""
-    hidden = tombstone_path(root, uid).with_name(f".{uid}{TEMPORARY}")
-    shutil.rmtree(hidden, ignore_errors=True)
-    with suppress(FileNotFoundError):
-        (journal_root(root) / uid).rename(hidden)
-    shutil.rmtree(hidden, ignore_errors=True)

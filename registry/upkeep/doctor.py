@@ -22,15 +22,14 @@ from registry.mongo import queries
 from registry.mongo.database import Database
 from registry.mongo.projector import sync
 from registry.mongo.removal import apply_tombstones
-from registry.plan.project import Project
+from registry.plan.project import Project, finish_deletions
 from registry.plan.sources import DISTRIBUTION
 from registry.record.journal import journal_root, read_journal
 from registry.record.tombstones import deleted_uids, half_deleted
-from registry.store.durable import read_json
+from registry.store.durable import TEMPORARY, read_json
 from registry.store.manifest import CURRENT, MANIFEST, file_faults
 from registry.suggest import RefusalError
 from registry.terminal import count
-from registry.upkeep.deletion import finish_deletions
 from registry.upkeep.inventory import Holding, Inventory, take_inventory
 
 REPAIR = "factbook doctor --repair"
@@ -184,7 +183,7 @@ def _finish_deletions(catalog: Catalog) -> None:
 def _journals(project: Project, told: Mapping[str, _Told]) -> Iterator[Finding]:
     folder = journal_root(project.root)
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if not UID.fullmatch(path.name):
+        if not UID.fullmatch(path.name) and not path.name.endswith(TEMPORARY):
             yield Finding("journals", f"{path} is no journal", "move it elsewhere")
     for uid, said in told.items():
         remedy = f"look at {folder / uid}"

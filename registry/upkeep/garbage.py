@@ -24,7 +24,7 @@ from registry.record.appendfile import BALLAST_FILE
 from registry.record.journal import journal_root, timestamp
 from registry.record.liveness import RunStatus, journal_status
 from registry.record.tombstones import DELETED
-from registry.store.durable import TEMPORARY, StoreError, write_json
+from registry.store.durable import TEMPORARY, StoreError, lock, write_json
 from registry.store.manifest import MANIFEST
 from registry.upkeep.inventory import (
     Holding,
@@ -232,9 +232,10 @@ def _is_over(status: RunStatus) -> bool:
 def _of_state(inventory: Inventory) -> Iterator[Garbage]:
     """Yield temporary files, copies of code and caches that nothing refers to."""
     state, now = inventory.project.state, datetime.now(UTC)
-    for folder in (state, *(state / name for name in ("sources", "projected", "cache", DELETED))):
+    names = ("sources", "projected", "cache", DELETED, "journal")
+    for folder in (state, *(state / name for name in names), inventory.project.store.root):
         for path in folder.glob(f".*{TEMPORARY}"):
-            if now - changed_at(path) > _WRITTEN:
+            if now - changed_at(path) > _WRITTEN and not _is_held(path):
                 yield _garbage("temporary", path, path.name, "its writer is gone")
     for path in state.glob("sources/[!.]*"):
         if path.stat().st_nlink == 1:
@@ -244,6 +245,14 @@ def _of_state(inventory: Inventory) -> Iterator[Garbage]:
         content = _CACHED.fullmatch(path.name)
         if content and content[1] not in contents:
             yield _garbage("cache", path, path.name, "its dataset is gone")
+
+
+def _is_held(folder: Path) -> bool:
+    """Whether a restoration is at work in a folder, which may take hours."""
+    held = lock(folder, wait=False) if folder.is_dir() else None
+    if held is not None:
+        os.close(held)
+    return held is None and folder.is_dir()
 
 
 def _garbage(kind: str, path: Path, what: str, why: str) -> Garbage:

@@ -17,6 +17,11 @@ from tests.faults.conftest import ALL, Reference, Site
 from tests.faults.test_kills import kinds_of
 
 GC = ("factbook", "gc", "--yes")
+DOORS = (
+    ("factbook", "runs"),
+    ("factbook", "run", "mean", "--here"),
+    ("tests.registry.lab.average", "with", "mean"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +93,8 @@ def test_a_deletion_killed_at_a_random_call_has_not_begun_or_is_finished(
         cell = catalog.run(uid).cell
     words = ("factbook", "delete", uid, "--even-if-needed", "--yes")
     site.start(*words, fault=Fault(number=chance.randint(1, 40))).wait()
+    site.start(*chance.choice(DOORS)).wait()
+    assert half_deleted(site.root) == []
     listed = site.factbook("runs", "-n", "0", "--csv")
     journal = site.root / ".factbook" / "journal" / uid
     folders = list(site.root.glob(f"artifacts/{cell}/*/{uid}"))
@@ -98,12 +105,23 @@ def test_a_deletion_killed_at_a_random_call_has_not_begun_or_is_finished(
     else:
         assert not journal.exists()
         assert not folders
-        assert half_deleted(site.root) == []
         assert f"of '{cell}' was deleted on" in site.factbook("show", uid, status=1)
     statuses = site.statuses()
     assert {name for name in ALL if statuses[name] != "complete"} <= {cell}
     site.factbook("run", *ALL, "--here")
     assert set(site.statuses().values()) == {"complete"}
+
+
+def test_a_deleted_run_is_not_adopted(littered: Site, tmp_path: Path) -> None:
+    """It was killed when its dataset was whole, and not yet published."""
+    site = copy_of(littered, tmp_path)
+    at = Fault("os.rename", "artifacts/mean/HASH/RUN")
+    assert site.run("mean", "--force", fault=at).was_killed
+    with site.catalog() as catalog:
+        uid = catalog.run("mean").uid
+    site.factbook("delete", uid, "--yes")
+    assert site.run("mean", "--force").wait() == 0
+    assert [path.parent.name for path in site.root.rglob(f"*{uid}*")] == ["deleted"]
 
 
 def test_a_deletion_that_was_killed_at_any_time_is_finished_in_the_database_too(

@@ -10,13 +10,12 @@ import pytest
 from registry.catalog.access import Catalog, DeletedRunError, open_catalog
 from registry.mongo.database import URL_VARIABLE, Database
 from registry.mongo.projector import sync
-from registry.plan.project import open_project
+from registry.plan.project import finish_deletions, open_project
 from registry.record.journal import journal_root
 from registry.record.tombstones import half_deleted, write_tombstone
 from registry.upkeep.deletion import (
     DeletionError,
     delete_run,
-    finish_deletions,
     plan_deletion,
 )
 from tests.registry.upkeep.conftest import datasets, run

@@ -12,7 +12,7 @@ from registry.catalog.access import open_catalog
 from registry.mongo.database import URL_VARIABLE, Database
 from registry.mongo.projector import sync
 from registry.record.journal import journal_root
-from registry.record.tombstones import write_tombstone
+from registry.record.tombstones import half_deleted, write_tombstone
 from registry.store.manifest import MANIFEST
 from registry.upkeep import doctor
 from registry.upkeep.deletion import plan_deletion
@@ -62,11 +62,6 @@ def follow_link(root: Path) -> None:
     shutil.copytree(folder, folder.parent / "current")
 
 
-def cut_a_deletion(root: Path) -> None:
-    with open_catalog(root, "off") as catalog:
-        write_tombstone(root, plan_deletion(catalog, "mean").tombstone)
-
-
 def open_database(root: Path) -> None:
     (root / ".factbook" / "mongo").mkdir()
     (root / ".factbook").chmod(0o755)
@@ -94,7 +89,6 @@ MENDED: dict[str, tuple[Callable[[Path], object], str]] = {
     "a broken link": (break_link, "leads to no whole dataset"),
     "a copy for a link": (follow_link, "leads to no whole dataset"),
     "a database that is open to others": (open_database, "others may enter"),
-    "half a deletion": (cut_a_deletion, "was cut short"),
 }
 
 
@@ -121,6 +115,15 @@ def test_what_can_be_mended_is(patient: Path, damage: str) -> None:
         findings = list(examine(catalog))
         assert any(message in finding.what for finding in findings), findings
         mend(findings)
+    assert found(patient, verify=True) == []
+
+
+def test_a_deletion_that_no_door_could_finish(patient: Path) -> None:
+    with open_catalog(patient) as catalog:
+        write_tombstone(patient, plan_deletion(catalog, "mean").tombstone)
+        [finding] = [each for each in examine(catalog) if "was cut short" in each.what]
+        mend([finding])
+    assert half_deleted(patient) == []
     assert found(patient, verify=True) == []
 
 

@@ -41,7 +41,7 @@ from fact.encode.encodings import (
 from fact.encode.image_encoder import resize_maps
 from fact.networks.arrays import slices
 from fact.networks.files import open_network
-from fact.networks.layers import LayerError, capture
+from fact.networks.layers import LayerError, run_until
 from fact.networks.network import Network
 from registry.store.shards import Shards
 
@@ -174,9 +174,9 @@ def position_activations(network: Network, layer: str, encoded: Tensor) -> NDArr
     LayerError
         If there is no such layer, or it puts out numbers below 0.
     """
-    with torch.no_grad(), capture(network.module, layer) as captured:
-        network.module(encoded)
-        found = captured.positions.float().cpu().numpy()
+    with torch.no_grad():
+        captured = run_until(network.module, layer, encoded)
+    found = captured.positions.float().cpu().numpy()
     if found.min(initial=0) < 0:
         raise LayerError(
             f"layer {layer!r} puts out {found.min():g}; expected at least 0, as behind a ReLU"

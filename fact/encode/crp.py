@@ -31,7 +31,7 @@ from fact.encode.config import SharedConceptsConfig
 from fact.encode.shared_concepts import encode_shared
 from fact.networks.arrays import AnyArray, as_numpy, image_ids, slices, take
 from fact.networks.files import open_network
-from fact.networks.layers import LayerError, capture
+from fact.networks.layers import LayerError, run_until
 from fact.networks.network import Network, NetworkError, as_network, explanation_mode, is_bcos
 from registry.store.shards import Shards
 
@@ -115,8 +115,8 @@ def _relevance(
 ) -> Tensor:
     """Return the relevance (image, y, x) of one channel in each encoded image."""
     encoded = encoded.detach().requires_grad_()
-    with torch.enable_grad(), _rules(network.module), capture(network.module, layer) as captured:
-        network.module(encoded)
+    with torch.enable_grad(), _rules(network.module):
+        captured = run_until(network.module, layer, encoded)
         start = _start(layer, captured.output, channels)
         (relevance,) = torch.autograd.grad(captured.output, encoded, start)
     return relevance.sum(dim=1)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -21,6 +22,9 @@ from registry.suggest import nearest
 
 Replace = Callable[[Tensor], Tensor]
 """Takes and returns ``(image, position, channel)``."""
+
+_CALLS: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
+"""How often a layer is called in a pass, of those that a whole pass was seen of."""
 
 _CONTAINERS = (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
 
@@ -179,6 +183,51 @@ def capture(module: nn.Module, layer: str, leaf: bool = False) -> Iterator[Captu
 
     with _forward_hook(module, layer, keep):
         yield captured
+
+
+def run_until(module: nn.Module, layer: str, encoded: Tensor) -> Capture:
+    """Run a network as far as a layer; what would follow costs nothing.
+
+    A layer that is called several times in a pass, as a shared ReLU is, is meant as it was called
+    last: the first pass goes all the way and counts, the later ones end at that call.
+
+    Parameters
+    ----------
+    module : Module
+        The network.
+    layer : str
+        Name of the layer in it.
+    encoded : Tensor
+        What the network takes.
+
+    Returns
+    -------
+    Capture
+        What the layer put out.
+
+    Raises
+    ------
+    LayerError
+        If there is no such layer, or it puts out something else than one tensor.
+    """
+    captured, found = Capture(layer), find_layer(module, layer)
+    known, calls = _CALLS.get(found), 0
+
+    def keep(output: Tensor) -> Tensor:
+        nonlocal calls
+        captured._output, calls = output, calls + 1
+        if calls == known:
+            raise _LayerReachedError
+        return output
+
+    with _forward_hook(module, layer, keep), suppress(_LayerReachedError):
+        module(encoded)
+        _CALLS[found] = calls
+    return captured
+
+
+class _LayerReachedError(Exception):
+    """Nothing that follows is asked for."""
 
 
 @contextmanager

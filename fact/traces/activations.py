@@ -22,7 +22,7 @@ from fact.data.images import ImageDataset, batches, write_parts
 from fact.data.tables import SHARD_BYTES, activation_part, neuron_summary
 from fact.networks.arrays import AnyArray, image_ids, slices, take
 from fact.networks.files import open_network
-from fact.networks.layers import LayerError, capture, to_positions
+from fact.networks.layers import LayerError, run_until, to_positions
 from fact.networks.network import Network, as_network, without_logit_bias
 from fact.traces.config import ActivationConfig, Pooling, Transform
 from registry import Inputs, Run, Shards
@@ -60,9 +60,8 @@ def read_neurons(network: Network, encoded: Tensor, config: ActivationConfig) ->
 
 def _output(network: Network, encoded: Tensor, config: ActivationConfig) -> Tensor:
     if config.layer:
-        with torch.no_grad(), capture(network.module, config.layer) as captured:
-            network.module(encoded)
-            return captured.output
+        with torch.no_grad():
+            return run_until(network.module, config.layer, encoded).output
     bypassed = nullcontext() if config.with_bias else without_logit_bias(network.module)
     with torch.no_grad(), bypassed:
         output = network.module(encoded)

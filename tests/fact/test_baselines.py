@@ -34,7 +34,7 @@ DECLARATION = """
 [datasets.shapes]
 kind = "shapes"
 n_train = 40
-n_test = 45
+n_test = 60
 size = 32
 
 [networks.resnet]
@@ -142,7 +142,7 @@ def test_channels_are_judged_by_the_images_they_are_strongest_in(open_, images, 
         open_("crp-consistency"),
     )
     seen = encodings["image"].values[encodings["map"].values == "whole"].astype(str)
-    assert len(seen) == 24
+    assert len(seen) == 12
     pictures = images.read(seen, GEOMETRY)
     outputs = []
     handle = network.module.layer1.register_forward_hook(lambda _p, _a, out: outputs.append(out))
@@ -165,7 +165,7 @@ def test_channels_are_judged_by_the_images_they_are_strongest_in(open_, images, 
 
 def test_channels_share_one_random_baseline(open_) -> None:
     encodings, scores = open_("crp-encodings"), open_("crp-consistency")
-    assert (encodings["map"].values == "random").sum() == encodings["n_images"] == 24
+    assert (encodings["map"].values == "random").sum() == encodings["n_images"] == 12
     assert scores["baseline_class"].values.tolist() == [0]
     assert np.isfinite(scores["difference"])
 
@@ -224,7 +224,7 @@ def test_concepts_of_a_class_are_judged_within_it_beside_its_own_baseline(
     assert sorted(encodings["image"].values[kinds == "whole"]) == sorted(every)
     assert encodings["n_images"] == len(every)
     assert encodings["n_encodings"] == (kinds == "concept").sum()
-    baselines = []
+    baselines, shown = [], []
     for label in sorted(set(images.labels("test").tolist())):
         found = expected_rows(images, network, craft, label)
         ids, pictures = found["ids"], found["pictures"]
@@ -250,15 +250,18 @@ def test_concepts_of_a_class_are_judged_within_it_beside_its_own_baseline(
         chosen = brute_force(found["random"], 0.5, 3)
         own = (kinds == "random") & (groups == label)
         assert encodings["image"].values[own].tolist() == ids[chosen].tolist()
+        if not chosen.any():  # of too few images there is no baseline
+            continue
+        shown.append(images.classes[label])
         maps = [random_weights(name, (64, 64), 0) for name in ids[chosen]]
         points = fact.encode_maps(pictures[chosen], maps, CHOICE, device="cpu")
         baselines.append(evals.c2_score(points, found["random"][chosen], centre))
     np.testing.assert_allclose(scores["baseline_score"], baselines, atol=1e-4)
     assert scores["baseline"] == pytest.approx(np.nanmean(baselines), abs=1e-4)
-    shown = sorted(set(images.labels("test").tolist()))
-    assert scores["baseline_name"].values.tolist() == [images.classes[label] for label in shown]
+    assert scores["baseline_name"].values.tolist() == shown
+    assert len(shown) < len(set(images.labels("test").tolist()))
     of_class = dict(zip(scores["baseline_name"].values, baselines, strict=True))
-    beside = [of_class[name] for name in craft["concept_class"].values]
+    beside = [of_class.get(name, np.nan) for name in craft["concept_class"].values]
     np.testing.assert_allclose(scores["concept_baseline"], beside, atol=1e-4)
     assert scores["concept_name"].values.tolist() == craft["concept_name"].values.tolist()
 

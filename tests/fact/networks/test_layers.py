@@ -14,6 +14,7 @@ from fact.networks.layers import (
     from_positions,
     grid_shape,
     layer_names,
+    run_until,
     splice,
     to_positions,
 )
@@ -87,6 +88,36 @@ def test_capture_sees_what_the_layer_puts_out():
     rows, columns = captured.cells(np.array([0, 3, 4, 15]))
     np.testing.assert_array_equal(rows, [0, 0, 1, 3])
     np.testing.assert_array_equal(columns, [0, 3, 0, 3])
+
+
+class Twice(nn.Module):
+    """A ReLU that is called twice, and what follows it."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.relu, self.last = nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 2)
+        self.passed = 0
+
+    def forward(self, x):
+        hidden = self.relu(1 - self.relu(self.first(x)))
+        self.passed += 1
+        return self.last(hidden)
+
+
+def test_a_pass_ends_at_the_last_call_of_the_layer():
+    torch.manual_seed(0)
+    network = Twice()
+    for number, layer in enumerate(["relu", "first", "last", "first", "relu"]):
+        x = torch.randn(4, 3)
+        with capture(network, layer) as captured:
+            network(x)
+        network.passed = 0
+        found = run_until(network, layer, x)
+        assert torch.equal(found.output, captured.output)
+        assert network.passed == (number < 3)  # of each layer one whole pass is seen
+    with pytest.raises(LayerError, match="unknown layer 'relo'; did you mean 'relu'"):
+        run_until(network, "relo", x)
+    assert hooks(network) == 0
 
 
 def test_capture_sees_tokens():

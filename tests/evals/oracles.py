@@ -1,4 +1,4 @@
-"""What each metric is, for one pair, by definition: loops, exact fractions, scikit-learn, SciPy."""
+"""What each metric is, for one pair, by definition: loops, exact fractions, SciPy."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ from decimal import Decimal, localcontext
 from fractions import Fraction
 
 import numpy as np
-import sklearn
 from scipy import stats
-from sklearn import metrics as sk
 
 from evals.kernels.sampling import Sampler
 
@@ -61,19 +59,41 @@ def iou(a, c, alpha):
 
 def accuracy(a, c, alpha):
     active = binarise(a, alpha)
-    return sk.accuracy_score(active, c >= 0.5) if active.any() else NAN
+    return _share(active == (c >= 0.5)) if active.any() else NAN
 
 
 def balanced_accuracy(a, c, alpha):
     active = binarise(a, alpha)
-    defined = 0 < active.sum() < len(a)
-    return sk.balanced_accuracy_score(active, c >= 0.5) if defined else NAN
+    return both_recalls(active, c >= 0.5) if 0 < active.sum() < len(a) else NAN
 
 
 def inverse_balanced_accuracy(a, c, alpha):
     active, labelled = binarise(a, alpha), c >= 0.5
     defined = active.any() and 0 < labelled.sum() < len(a)
-    return sk.balanced_accuracy_score(labelled, active) if defined else NAN
+    return both_recalls(labelled, active) if defined else NAN
+
+
+def _share(which: np.ndarray) -> float:
+    return np.count_nonzero(which) / len(which)
+
+
+def both_recalls(truth: np.ndarray, found: np.ndarray) -> float:
+    """The balanced accuracy: the mean of the shares that are found of either class."""
+    return (_share(found[truth]) + _share(~found[~truth])) / 2
+
+
+def pairs_in_order(truth: np.ndarray, score: np.ndarray) -> float:
+    """The AUC: of all pairs of a positive and a negative, how many the score has in order."""
+    above = score[truth][:, None] - score[~truth]
+    return (np.count_nonzero(above > 0) + np.count_nonzero(above == 0) / 2) / above.size
+
+
+def precision_by_threshold(truth: np.ndarray, score: np.ndarray) -> float:
+    """The average precision: at every value of the score, times the recall that it adds."""
+    found = score >= np.unique(score)[::-1, None]
+    right = np.count_nonzero(found & truth, axis=1)
+    added = np.diff(right, prepend=0) / np.count_nonzero(truth)
+    return float(added @ (right / np.count_nonzero(found, axis=1)))
 
 
 def _root(value: Fraction) -> Decimal:
@@ -120,22 +140,22 @@ def spearman_correlation(a, c, alpha=None):
 
 def auc(a, c, alpha):
     active = binarise(a, alpha)
-    return sk.roc_auc_score(active, c) if 0 < active.sum() < len(a) else NAN
+    return pairs_in_order(active, c) if 0 < active.sum() < len(a) else NAN
 
 
 def inverse_auc(a, c, alpha=None):
     labelled = c >= 0.5
-    return sk.roc_auc_score(labelled, a) if 0 < labelled.sum() < len(a) else NAN
+    return pairs_in_order(labelled, a) if 0 < labelled.sum() < len(a) else NAN
 
 
 def auprc(a, c, alpha):
     active = binarise(a, alpha)
-    return sk.average_precision_score(active, c) if active.any() else NAN
+    return precision_by_threshold(active, c) if active.any() else NAN
 
 
 def inverse_auprc(a, c, alpha=None):
     labelled = c >= 0.5
-    return sk.average_precision_score(labelled, a) if labelled.any() else NAN
+    return precision_by_threshold(labelled, a) if labelled.any() else NAN
 
 
 def wpmi(a, c, alpha):
@@ -219,13 +239,12 @@ def _score_pairs(name: str, held_activations, held_labels, alpha) -> np.ndarray:
     activations, labels = (
         np.frombuffer(content).reshape(shape) for content, shape in (held_activations, held_labels)
     )
-    with sklearn.config_context(skip_parameter_validation=True, assume_finite=True):
-        return np.array(
-            [
-                [float(oracle(a, c, alpha, **_whose(name, neuron))) for c in labels.T]
-                for neuron, a in enumerate(activations.T)
-            ]
-        )
+    return np.array(
+        [
+            [float(oracle(a, c, alpha, **_whose(name, neuron))) for c in labels.T]
+            for neuron, a in enumerate(activations.T)
+        ]
+    )
 
 
 def _whose(name: str, neuron: int) -> dict[str, int]:

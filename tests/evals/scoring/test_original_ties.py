@@ -82,7 +82,7 @@ def test_changes_are_those_of_the_notebook(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["spearman_correlation", "spearman_correlation_top_and_random"])
 def test_published_cells_are_reproduced(name):
-    tested = evals.theoretical_sanity([name], compat="neuroneval", simulated_draws=16, seed=1)
+    tested = evals.theoretical_sanity([name], compat="neuroneval", simulated_draws=8, seed=1)
     cell = tested.sel(metric=name)
     for number, test in enumerate(TESTS):
         here = cell.sel(test=test)

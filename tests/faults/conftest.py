@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import random
 import shutil
 import sys
@@ -17,6 +18,7 @@ import pytest
 import xarray as xr
 
 import registry
+from tests.conftest import MakeOnce
 from tests.faults.children import OFF, Call, Child, Command, Fault
 from tests.registry.lab.project import write_project
 
@@ -235,17 +237,24 @@ class Reference:
 
 
 @pytest.fixture(scope="session")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> Reference:
+def reference(make_once: MakeOnce) -> Reference:
     """All tasks, run one after the other."""
-    site = Site(write_project(tmp_path_factory.mktemp("whole") / "project", DECLARATION))
-    calls = {}
-    for name in ALL:
-        child = site.run(name)
-        assert child.wait() == 0, child.printed
-        calls[name] = child.calls
+
+    def fill(folder: Path) -> None:
+        site = Site(write_project(folder / "project", DECLARATION))
+        calls = {}
+        for name in ALL:
+            child = site.run(name)
+            assert child.wait() == 0, child.printed
+            calls[name] = child.calls
+        (folder / "calls").write_bytes(pickle.dumps(calls))
+
+    folder = make_once("whole", fill)
+    site = Site(folder / "project")
     datasets = {name: site.values(name) for name in ALL}
     with site.catalog() as catalog:
         results = {name: catalog.run(name).result for name in ALL}
+    calls = pickle.loads((folder / "calls").read_bytes())
     return Reference(site, site.contents(), calls, datasets, results)
 
 

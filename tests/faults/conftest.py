@@ -138,6 +138,10 @@ class Site:
         assert child.wait() == status, child.printed
         return child.printed
 
+    def copy(self, folder: Path) -> Site:
+        """Copy the project into a folder, and return the copy."""
+        return Site(shutil.copytree(self.root, folder / "project", symlinks=True))
+
     def catalog(self) -> registry.Catalog:
         """Return the catalog, without a database."""
         return registry.open_catalog(self.root, "off")
@@ -267,8 +271,7 @@ def site(tmp_path: Path) -> Site:
 @pytest.fixture
 def complete(reference: Reference, tmp_path: Path) -> Site:
     """A copy of the project whose tasks have all run."""
-    shutil.copytree(reference.site.root, tmp_path / "project", symlinks=True)
-    return Site(tmp_path / "project")
+    return reference.site.copy(tmp_path)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import random
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import xarray as xr
 from registry import StoreError
 from tests.faults.children import Fault
 from tests.faults.conftest import ALL, Reference, Site
+from tests.faults.test_kills import fresh
 
 Damage = Callable[[Path], None]
 
@@ -145,13 +147,40 @@ def test_a_cut_journal_concerns_its_own_run_alone(complete: Site, damage: str) -
     assert set(complete.statuses().values()) == {"complete"}
 
 
+@pytest.fixture(scope="module")
+def killed_collections(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Site]:
+    """Projects whose collection was killed before this part; to be copied."""
+
+    @functools.cache
+    def make(die_at: int) -> Site:
+        site = fresh(tmp_path_factory.mktemp("killed"))
+        killed = site.start("tests.registry.lab.collect", "with", "parts", f"die_at={die_at}")
+        assert killed.was_killed
+        return site
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def killed_training(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    """A project whose training was killed behind its third checkpoint; to be copied."""
+    site = fresh(tmp_path_factory.mktemp("killed"))
+    step = Fault("os.rename", "artifacts/training/HASH/partial/state.HASH.npz", 4)
+    assert site.run("training", fault=step).was_killed
+    return site
+
+
 @pytest.mark.parametrize("damage", ["a bit", "cut", "empty", "garbage", "removed"])
 @pytest.mark.parametrize(("die_at", "index"), [(3, 2), (4, 1)], ids=["last", "middle"])
 def test_a_damaged_part_of_a_killed_collection_is_made_again(
-    site: Site, reference: Reference, damage: str, die_at: int, index: int
+    killed_collections: Callable[[int], Site],
+    reference: Reference,
+    tmp_path: Path,
+    damage: str,
+    die_at: int,
+    index: int,
 ) -> None:
-    killed = site.start("tests.registry.lab.collect", "with", "parts", f"die_at={die_at}")
-    assert killed.was_killed
+    site = killed_collections(die_at).copy(tmp_path)
     [part] = site.root.glob(f"artifacts/parts/*/partial/output/part-{index:06d}.nc")
     DAMAGES[damage](part)
     printed = site.factbook("run", "parts", "--here")
@@ -161,10 +190,9 @@ def test_a_damaged_part_of_a_killed_collection_is_made_again(
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_training_whose_checkpoint_is_damaged_begins_again(
-    site: Site, reference: Reference, damage: str
+    killed_training: Site, reference: Reference, tmp_path: Path, damage: str
 ) -> None:
-    step = Fault("os.rename", "artifacts/training/HASH/partial/state.HASH.npz", 4)
-    assert site.run("training", fault=step).was_killed
+    site = killed_training.copy(tmp_path)
     [state] = site.root.glob("artifacts/training/*/partial/state.*.npz")
     DAMAGES[damage](state)
     printed = site.factbook("run", "training", "--here")

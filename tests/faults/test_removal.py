@@ -28,19 +28,12 @@ DOORS = (
 @pytest.fixture(scope="module")
 def littered(reference: Reference, tmp_path_factory: pytest.TempPathFactory) -> Site:
     """A project with superseded datasets, and with what a killed run has left."""
-    root = tmp_path_factory.mktemp("littered") / "project"
-    shutil.copytree(reference.site.root, root, symlinks=True)
-    site = Site(root)
+    site = reference.site.copy(tmp_path_factory.mktemp("littered"))
     for name in (*ALL, "twice"):
         site.factbook("run", name, "--force", "--here")
     at = next(f for f in kinds_of(reference.calls["parts"]) if f.path.endswith("manifest.json"))
     assert site.run("parts", "--force", fault=at).was_killed
     return site
-
-
-def copy_of(site: Site, folder: Path) -> Site:
-    shutil.copytree(site.root, folder / "project", symlinks=True)
-    return Site(folder / "project")
 
 
 def garbage(site: Site) -> str:
@@ -50,7 +43,7 @@ def garbage(site: Site) -> str:
 def test_gc_killed_at_each_kind_of_call(
     littered: Site, tmp_path: Path, holds: Callable[[Site], None]
 ) -> None:
-    whole = copy_of(littered, tmp_path / "whole")
+    whole = littered.copy(tmp_path / "whole")
     child = whole.start(*GC)
     assert child.wait() == 0, child.printed
     holds(whole)
@@ -60,7 +53,7 @@ def test_gc_killed_at_each_kind_of_call(
     faults = list(dict.fromkeys(Fault(call.name, call.path) for call in calls))
     killed = 0
     for number, fault in enumerate(faults):
-        site = copy_of(littered, tmp_path / str(number))
+        site = littered.copy(tmp_path / str(number))
         killed += site.start(*GC, fault=fault).was_killed
         holds(site)
         assert set(site.statuses().values()) == {"complete"}
@@ -78,7 +71,7 @@ def test_gc_killed_at_a_random_call(
     chance: random.Random,
     trial: int,
 ) -> None:
-    site = copy_of(littered, tmp_path)
+    site = littered.copy(tmp_path)
     for _ in range(chance.randint(1, 3)):
         site.start(*GC, fault=Fault(number=chance.randint(1, 60))).wait()
         holds(site)
@@ -90,7 +83,7 @@ def test_gc_killed_at_a_random_call(
 def test_a_deletion_killed_at_a_random_call_has_not_begun_or_is_finished(
     littered: Site, tmp_path: Path, chance: random.Random, trial: int
 ) -> None:
-    site = copy_of(littered, tmp_path)
+    site = littered.copy(tmp_path)
     with site.catalog() as catalog:
         uid = chance.choice([view.uid for view in catalog.runs(status="COMPLETED")])
         cell = catalog.run(uid).cell
@@ -117,7 +110,7 @@ def test_a_deletion_killed_at_a_random_call_has_not_begun_or_is_finished(
 
 def test_a_deleted_run_is_not_adopted(littered: Site, tmp_path: Path) -> None:
     """It was killed when its dataset was whole, and not yet published."""
-    site = copy_of(littered, tmp_path)
+    site = littered.copy(tmp_path)
     at = Fault("os.rename", "artifacts/mean/HASH/RUN")
     assert site.run("mean", "--force", fault=at).was_killed
     with site.catalog() as catalog:
@@ -130,7 +123,7 @@ def test_a_deleted_run_is_not_adopted(littered: Site, tmp_path: Path) -> None:
 def test_a_deletion_that_was_killed_at_any_time_is_finished_in_the_database_too(
     littered: Site, tmp_path: Path, database_url: str, chance: random.Random, trial: int
 ) -> None:
-    site, there = copy_of(littered, tmp_path), {"FACTBOOK_MONGO": database_url}
+    site, there = littered.copy(tmp_path), {"FACTBOOK_MONGO": database_url}
     assert site.start("factbook", "sync", environment=there).wait() == 0
     with open_catalog(site.root, database_url) as catalog:
         runs = catalog.runs(status="COMPLETED")
@@ -154,7 +147,7 @@ def test_gc_beside_running_runs_takes_nothing_that_they_read(
     littered: Site, tmp_path: Path, reference: Reference, chance: random.Random, trial: int
 ) -> None:
     """The run reads a dataset that is superseded while it runs, so that nothing else needs it."""
-    site = copy_of(littered, tmp_path)
+    site = littered.copy(tmp_path)
     begun = Fault("open", "artifacts/mean/HASH/partial/holder", 1, seconds=1 + chance.random())
     running = site.start("factbook", "run", "mean", "--force", "--here", fault=begun)
     while not running.command.trace.exists() or "partial/holder" not in " ".join(

@@ -4,6 +4,10 @@ import warnings
 
 from lazy_loader import attach_stub
 
+from registry.loaded import keep_loaded_texts
+
+keep_loaded_texts()  # of stages and plug-ins, which import this first
+
 # Sacred 0.8.7 imports pkg_resources, which says at every start that it will go.
 warnings.filterwarnings("ignore", "pkg_resources is deprecated", UserWarning)
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals that ask a run to stop."""
 
 _PATIENCE = 5.0  # seconds within which a second signal is taken for the same wish
 
+T = TypeVar("T")
 Check = Callable[[], None]
 Handler = Callable[[int, FrameType | None], Any]
 
@@ -49,11 +50,30 @@ def handling_signals(handler: Handler) -> Iterator[None]:
 
 
 @contextmanager
-def signals_interrupt() -> Iterator[Check]:
+def signals_noted() -> Iterator[list[int]]:
+    """Note the `STOPPING` signals inside the block, in the main thread; they do nothing else.
+
+    Yields
+    ------
+    list of int
+        Their numbers, in the order in which they came.
+    """
+    noted: list[int] = []
+    with handling_signals(lambda number, frame: noted.append(number)):
+        yield noted
+
+
+@contextmanager
+def signals_interrupt(noted: Sequence[int] = ()) -> Iterator[Check]:
     """Turn the `STOPPING` signals into `SignalInterrupt` inside the block, in the main thread.
 
     A second signal within 5 seconds is taken for the same wish, so that it cannot spoil the
     recording of the end.
+
+    Parameters
+    ----------
+    noted : sequence of int
+        Signals that came before, and were noted: the first acts at once.
 
     Yields
     ------
@@ -75,11 +95,48 @@ def signals_interrupt() -> Iterator[Check]:
             raise SignalInterrupt(raised)
 
     with handling_signals(interrupt):
+        if noted:
+            interrupt(noted[0], None)
         yield check
 
 
+class Held:
+    """Signals that are held for code that they must not interrupt."""
+
+    def __init__(self, handlers: Mapping[int, Handler]):
+        self.handlers = handlers
+        self._noted: list[int] = []
+        self._acts = False
+
+    def note(self, number: int, frame: FrameType | None) -> None:
+        """Hold a signal."""
+        self._noted.append(number)
+        if self._acts:
+            self.act()
+
+    def act(self) -> None:
+        """Let those that are held act now."""
+        while self._noted:
+            number = signal.Signals(self._noted.pop(0))
+            self.handlers[number](number, None)
+
+    def act_within(self, items: Iterable[T]) -> Iterator[T]:
+        """Yield items; while one is made, signals act at once."""
+        made = iter(items)
+        while True:
+            self._acts = True
+            try:
+                self.act()
+                item = next(made)
+            except StopIteration:
+                return
+            finally:
+                self._acts = False
+            yield item
+
+
 @contextmanager
-def signals_held() -> Iterator[Check]:
+def signals_held() -> Iterator[Held]:
     """Note signals inside the block, and let them act at its end.
 
     For code that a library calls back, as HDF5 does to write to a file of Python's: an exception
@@ -87,23 +144,16 @@ def signals_held() -> Iterator[Check]:
 
     Yields
     ------
-    callable
-        Lets what was noted act now, between two calls of the library.
+    Held
+        Lets them act between two calls of the library.
     """
-    noted: list[int] = []
     found = {number: signal.getsignal(number) for number in STOPPING}
-    before = {number: handler for number, handler in found.items() if callable(handler)}
-
-    def act() -> None:
-        while noted:
-            number = signal.Signals(noted.pop(0))
-            before[number](number, None)
-
+    held = Held({number: handler for number, handler in found.items() if callable(handler)})
     try:
-        with _handled(list(before), lambda number, frame: noted.append(number)):
-            yield act
+        with _handled(list(held.handlers), held.note):
+            yield held
     finally:
-        act()
+        held.act()
 
 
 @contextmanager

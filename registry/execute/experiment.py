@@ -20,7 +20,7 @@ import tempfile
 import time
 import traceback
 import warnings
-from collections.abc import Collection, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
@@ -46,12 +46,12 @@ from registry.declare.plugins import load_plugins
 from registry.declare.stage import Stage, load_stage
 from registry.execute.resolved import ResolvedTask, TaskRun, adopt_finished, resolve_task
 from registry.execute.runner import EXIT_INTERRUPTED, EXIT_NOT_RECORDED, Job, Runner, TaskOutcome
-from registry.interrupts import Check, signals_held, signals_interrupt
+from registry.interrupts import Check, signals_held, signals_interrupt, signals_noted
 from registry.mongo.database import Database, DatabaseError, connect
 from registry.mongo.projector import Projector
 from registry.plan.artifacts import Attempt, ExperimentStore, TaskBusyError
-from registry.plan.project import Project, open_project
-from registry.plan.sources import Code, code_of, keep_loaded_sources, loaded_sources
+from registry.plan.project import Project, modules_of, open_project
+from registry.plan.sources import Code, code_as_loaded, code_of, loaded_sources
 from registry.record.journal import journal_root, new_uid
 from registry.record.observer import JournalError, JournalObserver, incomplete_message
 from registry.record.states import State
@@ -91,6 +91,9 @@ class StageExperiment:
         Whether it may run beside another run at the same task.
     away : bool
         Whether the database was away lately, so that it is not waited for.
+    noted : sequence of int
+        Signals that have asked for the end so far, as `signals_noted` yields them: they interrupt a
+        run that begins, and keep nobody waiting for the database.
     """
 
     stage: Stage
@@ -102,6 +105,7 @@ class StageExperiment:
     journal_only: bool = False
     repeat: bool = False
     away: bool = False
+    noted: Sequence[int] = ()
 
     def __post_init__(self) -> None:
         self.unobserved = False
@@ -111,10 +115,8 @@ class StageExperiment:
         self.ending = ExitStack()  # holds signals from when the run can only end well
         self.check_signals: Check = lambda: None
         self.note = ""  # what should be known of a run that went well
-        self.database: Database | None = None
-        self.is_projected = False  # whether a database is wanted, and may be away
+        self.link = _Link(self.project, self.in_suite)
         self.observer: JournalObserver | None = None
-        self.projector: Projector | None = None
         self.sacred = self._build((*self.cells, self.task.cell) if self.task else self.cells)
 
     def run(self) -> Mapping[str, Any]:
@@ -144,7 +146,7 @@ class StageExperiment:
     @contextmanager
     def stopped_by_signals(self) -> Iterator[None]:
         """Interrupt the run in the block by signals, until it can only end well."""
-        with signals_interrupt() as self.check_signals, self.ending:
+        with signals_interrupt(self.noted) as self.check_signals, self.ending:
             yield
 
     def require_complete_record(self) -> None:
@@ -205,48 +207,44 @@ class StageExperiment:
             If there is no such task, its inputs are not there, or it cannot be recorded.
         """
         try:
-            self.task = self.task or resolve_task(self.project, self.stage, config)
+            task = self.task or resolve_task(self.project, self.stage, config)
+            self.task = task = self._load(task)
             if self.unobserved:
                 store = ExperimentStore(Path(tempfile.mkdtemp(prefix="factbook-unobserved-")))
-                self.attempt = self.task.begin(store, self.uid)
-                return
-            if not self.in_suite and (run := adopt_finished(self.project, self.task)):
-                if not self.repeat:
-                    words = "had finished this task when it was killed; its dataset is current now"
-                    sys.stdout.write(f"run {run} {words}; {REPEAT} runs the task again\n")
-                    raise SystemExit(0)
-                self.task = replace(self.task, current=run)
-            if not self.journal_only:
-                self._connect()
-            self.attempt = self.task.begin(self.project.store, self.uid, alone=not self.repeat)
-            facts = self.task.facts(self.project)
-            journal = journal_root(self.project.root) / self.uid
-            sources = dict(loaded_sources(self.task.code).values())
-            self.observer = JournalObserver(journal, facts, sources)
-            self.sacred.observers = [self.observer]
+                self.attempt = task.begin(store, self.uid)
+            else:
+                self.task = task if self.in_suite else self._adopt(task)
+                self._open_record(self.task)
         except TaskBusyError as error:
             raise TaskRefusedError(f"{error}; wait for it, or add {REPEAT}") from error
         except RefusalError as error:
             raise TaskRefusedError(str(error)) from error
 
-    def _connect(self) -> None:
-        """Find the database, before Sacred captures the console: a server may have to start.
+    def _load(self, task: ResolvedTask) -> ResolvedTask:
+        """Load what does the work, and return the task with the code that was loaded."""
+        load_main_modules(self.stage)
+        code = code_as_loaded(task.code, self.stage.name, modules_of(task.cell))
+        _name_sources(self.sacred, code)
+        return replace(task, code=code)
 
-        Within a suite a run goes on by its journal while the database is away.
-        """
-        if self.away:
-            self.is_projected = True
-            return
-        try:
-            self.database = self._find_database()
-            self.is_projected = self.database is not None
-        except DatabaseError:
-            if not self.in_suite:
-                raise
-            self.is_projected = True
+    def _adopt(self, task: ResolvedTask) -> ResolvedTask:
+        """Take what a killed run had finished; then nothing is run, unless it is to be repeated."""
+        run = adopt_finished(self.project, task)
+        if run and not self.repeat:
+            words = "had finished this task when it was killed; its dataset is current now"
+            sys.stdout.write(f"run {run} {words}; {REPEAT} runs the task again\n")
+            raise SystemExit(0)
+        return replace(task, current=run) if run else task
 
-    def _find_database(self) -> Database | None:
-        return connect(self.project.root, name=self.project.declaration.project.database)
+    def _open_record(self, task: ResolvedTask) -> None:
+        """Find the database, before Sacred captures the console, and begin attempt and journal."""
+        if not self.journal_only:
+            self.link.find(self.away)
+        self.attempt = task.begin(self.project.store, self.uid, alone=not self.repeat)
+        journal = journal_root(self.project.root) / self.uid
+        sources = dict(loaded_sources(task.code).values())
+        self.observer = JournalObserver(journal, task.facts(self.project), sources)
+        self.sacred.observers = [self.observer]
 
     # -- 3: the run -------------------------------------------------------------------------
 
@@ -258,9 +256,7 @@ class StageExperiment:
         if self.observer is not None:
             journal = self.observer.folder
             self.observer.watch(sacred_run)
-            if self.is_projected:
-                self.projector = Projector(journal, self.database, self._find_database)
-                self.projector.start()
+            self.link.start(journal)
         with self.attempt as attempt:
             run = TaskRun(self.task, attempt, sacred_run, journal, self.check_signals)
             try:
@@ -287,7 +283,7 @@ class StageExperiment:
     # -- 4: after the run -------------------------------------------------------------------
 
     def close(self) -> bool:
-        """Wait, in bounded time, until the record is complete.
+        """Wait, in bounded time and until a signal comes, until the record is complete.
 
         Returns
         -------
@@ -296,18 +292,76 @@ class StageExperiment:
         """
         if self.attempt is not None:
             self.attempt.close()
-        if self.projector is None:
+        return self.link.close(lambda: bool(self.noted))
+
+
+class _Link:
+    """The way of a run's record to the database, which may be away.
+
+    Parameters
+    ----------
+    project : Project
+        Which database it is.
+    in_suite : bool
+        Whether the run goes on by its journal while the database is away; who runs the suite says
+        so, once for all of its runs.
+    """
+
+    def __init__(self, project: Project, in_suite: bool):
+        self._project = project
+        self._in_suite = in_suite
+        self._is_wanted = False
+        self._database: Database | None = None
+        self._projector: Projector | None = None
+
+    def find(self, is_away: bool) -> None:
+        """Find the database, unless it is known to be away; a server may have to start.
+
+        Raises
+        ------
+        DatabaseError
+            If it is away, and this is no suite.
+        """
+        self._is_wanted = True
+        try:
+            if not is_away:
+                self._database = self._connect()
+                self._is_wanted = self._database is not None
+        except DatabaseError:
+            if not self._in_suite:
+                raise
+
+    def _connect(self) -> Database | None:
+        return connect(self._project.root, name=self._project.declaration.project.database)
+
+    def start(self, journal: Path) -> None:
+        """Begin to bring a journal to the database, if one is wanted."""
+        if self._is_wanted:
+            self._projector = Projector(journal, self._database, self._connect)
+            self._projector.start()
+
+    def close(self, is_hurried: Callable[[], bool]) -> bool:
+        """Return whether the record is complete as it should be, after a while at most."""
+        if self._projector is None:
             return True
-        standing = self.projector.finish()
-        if self.database is not None:
-            self.database.close()
-        if not standing.recorded and not self.in_suite:  # which says so once for all of them
+        standing = self._projector.finish(is_hurried)
+        if self._database is not None:
+            self._database.close()
+        if not standing.recorded and not self._in_suite:
             sys.stderr.write(f"{standing.message}\n")
         return standing.recorded
 
 
-def run_job(job: Job) -> TaskOutcome:
-    """Run a job to its end in this process; nothing that it raises passes through."""
+def run_job(job: Job, noted: Sequence[int] = ()) -> TaskOutcome:
+    """Run a job to its end in this process; nothing that it raises passes through.
+
+    Parameters
+    ----------
+    job : Job
+        The job.
+    noted : sequence of int
+        Signals that have asked for the end so far, as `signals_noted` yields them.
+    """
     load_plugins(job.project.declaration.project.plugins)  # a worker has loaded none
     stage, uid = job.task.stage, job.uid
     run = StageExperiment(
@@ -318,6 +372,7 @@ def run_job(job: Job) -> TaskOutcome:
         journal_only=job.journal_only,
         repeat=job.repeat,
         away=job.away,
+        noted=noted,
     )
     outcome = TaskOutcome(job.name, State.FAILED, uid)
     try:
@@ -337,6 +392,13 @@ def run_job(job: Job) -> TaskOutcome:
     return replace(outcome, recorded=recorded)
 
 
+def load_main_modules(stage: Stage) -> None:
+    """Import what does a stage's work; a run that needs what cannot be loaded says so itself."""
+    for module in stage.main_modules:
+        with suppress(Exception, SystemExit):
+            importlib.import_module(module)
+
+
 class InProcessRunner(Runner):
     """Runs one job at a time, to its end, in this process: for debugging.
 
@@ -351,10 +413,7 @@ class InProcessRunner(Runner):
     def __init__(self, stages: Collection[str] = (), workers: int = 1):
         self._done: list[TaskOutcome] = []
         for stage in map(load_stage, stages):
-            for module in stage.main_modules:
-                with suppress(Exception):  # a run that needs what cannot be loaded says so itself
-                    importlib.import_module(module)
-        keep_loaded_sources()
+            load_main_modules(stage)
 
     @property
     def has_room(self) -> bool:
@@ -370,9 +429,10 @@ class InProcessRunner(Runner):
             If it was interrupted.
         """
         began = time.monotonic()
-        outcome = replace(run_job(job), seconds=time.monotonic() - began)
-        self._done.append(outcome)
-        if outcome.stopped:
+        with signals_noted() as noted:
+            outcome = run_job(job, noted)
+            self._done.append(replace(outcome, seconds=time.monotonic() - began))
+        if noted or outcome.stopped:
             raise KeyboardInterrupt
 
     def finished(self) -> Sequence[TaskOutcome]:
@@ -410,6 +470,17 @@ _REPEAT = CLIOption(_repeat, "-R", REPEAT, is_flag=True)
 
 
 def _describe(experiment: _Experiment, stage: Stage, code: Code) -> None:
+    """Say what Sacred shows of a stage."""
+    experiment.base_dir = str(code.main.parent.parent)
+    experiment.command_line = f"python -m {stage.name}"
+    experiment.doc = _help(stage)
+    packages = (PackageDependency(*package) for package in code.packages.items())
+    experiment.dependencies = set(packages)
+    experiment.captured_out_filter = apply_backspaces_and_linefeeds  # type: ignore[assignment]
+    _name_sources(experiment, code)
+
+
+def _name_sources(experiment: _Experiment, code: Code) -> None:
     """Name the stage's own files, not this module, as the experiment's source."""
     commit = code.commit
     state = (commit.repository, commit.commit, commit.dirty) if commit else (None, None, None)
@@ -417,12 +488,6 @@ def _describe(experiment: _Experiment, stage: Stage, code: Code) -> None:
     files = {path: Source(str(path), md5, *state) for path, (md5, _) in loaded.items()}
     experiment.sources = set(files.values())
     experiment.mainfile = files[code.main]
-    experiment.base_dir = str(code.main.parent.parent)
-    experiment.command_line = f"python -m {stage.name}"
-    experiment.doc = _help(stage)
-    packages = (PackageDependency(*package) for package in code.packages.items())
-    experiment.dependencies = set(packages)
-    experiment.captured_out_filter = apply_backspaces_and_linefeeds  # type: ignore[assignment]
 
 
 def _help(stage: Stage) -> str:
@@ -489,7 +554,8 @@ def command_line(stage: Stage, argv: list[str] | None = None) -> None:
     """Run the command line of a stage, as Sacred defines it, and end the process.
 
     Exit status: 0 if all went well and the record was read back; 1 if the run failed or was
-    refused; 3 if it went well but its record has not reached MongoDB yet; 130 after Ctrl-C.
+    refused; 3 if it went well but its record has not reached MongoDB yet; 130 if it was
+    interrupted.
     """
     argv = list(sys.argv if argv is None else argv)
     try:
@@ -498,18 +564,19 @@ def command_line(stage: Stage, argv: list[str] | None = None) -> None:
         argv, cells = _named_cells(project, stage, argv)
     except (DeclarationError, SelectionError) as error:
         sys.exit(str(error))
-    run = StageExperiment(stage, project, cells=cells)
-    try:
-        with run.stopped_by_signals():
-            run.sacred.run_commandline(argv)
-        run.require_complete_record()
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
-        sys.exit(EXIT_INTERRUPTED)
-    except JournalError as error:
-        sys.exit(str(error))
-    finally:
-        recorded = run.close()
+    with signals_noted() as noted:
+        run = StageExperiment(stage, project, cells=cells, noted=noted)
+        try:
+            with run.stopped_by_signals():
+                run.sacred.run_commandline(argv)
+            run.require_complete_record()
+        except KeyboardInterrupt:
+            sys.stderr.write("interrupted\n")
+            sys.exit(EXIT_INTERRUPTED)
+        except JournalError as error:
+            sys.exit(str(error))
+        finally:
+            recorded = run.close()
     sys.exit(0 if recorded else EXIT_NOT_RECORDED)
 
 

@@ -12,14 +12,12 @@ import xarray
 import registry.execute.experiment
 import registry.store.datasets
 from registry.declare.plugins import load_plugins
-from registry.plan.sources import keep_loaded_sources
 
 __all__ = ["dask", "h5netcdf", "pydantic", "registry", "xarray"]
 
 # What these look up at their first use, they keep; workers inherit it.
 with suppress(Exception):  # a worker that needs what cannot be loaded says so itself
     load_plugins()
-keep_loaded_sources()
 xarray.Dataset({"value": ("sample", [0.0])})
 xarray.backends.list_engines()
 inspect.stack()  # asks for the file of every module; Sacred does at every experiment

@@ -21,7 +21,7 @@ from registry.plan.project import Project, modules_of
 from registry.plan.sources import Code, code_of
 from registry.plan.task import Task
 from registry.record.journal import journal_root
-from registry.record.liveness import note_death
+from registry.record.liveness import note_adoption
 from registry.store.checkpoint import Checkpoint
 from registry.store.manifest import Provenance
 from registry.suggest import nearest
@@ -136,11 +136,13 @@ def adopt_finished(project: Project, task: ResolvedTask) -> str:
     str
         Identifier of that run; "" if there is none.
     """
-    experiment, fingerprint = task.cell.experiment, task.fingerprint
-    run = project.store.adopt(experiment, fingerprint, task.input_contents)
-    if run:
-        note_death(journal_root(project.root) / run)  # its journal says what it published
-    return run
+    journals = journal_root(project.root)
+    return project.store.adopt(
+        task.cell.experiment,
+        task.fingerprint,
+        task.input_contents,
+        lambda run: note_adoption(journals / run),
+    )
 
 
 def resolve_task(project: Project, stage: Stage, config: Mapping[str, Any]) -> ResolvedTask:

@@ -197,18 +197,34 @@ def open_runner(name: str, stages: Collection[str], workers: int) -> Runner:
     return factory(stages, workers)
 
 
-def silent_end(job: Job, status: int, seconds: float) -> TaskOutcome:
-    """Say what became of a job whose process could not say it, by its journal and its log."""
-    note_death(job.journal)  # as completed, if it was killed when it had published
+def silent_end(job: Job, status: int, seconds: float, asked_by: str = "") -> TaskOutcome:
+    """Say what became of a job whose process could not say it, by its journal and its log.
+
+    Parameters
+    ----------
+    job : Job
+        The job.
+    status : int
+        How its process ended, negative for a signal.
+    seconds : float
+        How long it took.
+    asked_by : str
+        The signal, as ``SIGTERM``, by which the process had been asked to end; then it was
+        interrupted, even if it had to be killed.
+    """
+    if not asked_by and status in INTERRUPTED:
+        asked_by = signal.Signals(-status if status < 0 else signal.SIGINT).name
+    note_death(job.journal, asked_by)  # as completed, if it was killed when it had published
     journal = read_journal(job.journal, with_metrics=False)
     outcome = TaskOutcome(job.name, State.FAILED, job.uid, seconds)
     if journal.status == "COMPLETED":  # ended while its record was brought to MongoDB
         job.log.unlink(missing_ok=True)
         result = journal.result if isinstance(journal.result, dict) else {}
         return replace(outcome, ending=State.COMPLETED, result=result, recorded=False)
-    if status in INTERRUPTED or journal.status == "INTERRUPTED":
+    if journal.status == "INTERRUPTED" or (asked_by and journal.status != "FAILED"):
         job.log.unlink(missing_ok=True)
-        return replace(outcome, ending=State.INTERRUPTED)
+        words = "it did not end in time and was killed" if status == -signal.SIGKILL else ""
+        return replace(outcome, ending=State.INTERRUPTED, message=words)
     words = f"the process ended with status {status}"
     if status < 0:
         words = f"the process was killed by {signal.Signals(-status).name}"

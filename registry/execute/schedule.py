@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 from registry.execute.resolved import adopt_finished, planned_task
 from registry.execute.runner import Job, Progress, Runner, TaskOutcome, open_runner
-from registry.interrupts import handling_signals
+from registry.interrupts import signals_interrupt, signals_noted
 from registry.plan.project import MissingInputsError, Project
 from registry.plan.task import Plan, Task
 from registry.record.journal import journal_root, new_uid
@@ -113,11 +112,15 @@ class _Schedule:
     away: bool = False  # whether the last record did not reach the database
     others: dict[str, _Other] = field(default_factory=dict)  # by the name of the task
     outcomes: dict[str, TaskOutcome] = field(default_factory=dict)
+    noted: list[int] = field(default_factory=list)  # signals that asked for the end
 
     def run(self) -> list[TaskOutcome]:
-        """Run everything; return what became of it."""
-        try:
-            with handling_signals(signal.default_int_handler):  # as Ctrl-C
+        """Run everything; return what became of it.
+
+        Signals are looked for, since what was told of a task that has ended must not get lost.
+        """
+        with signals_noted() as self.noted:
+            try:
                 self._leave_to_others()
                 while self.waiting or self.running:
                     before = len(self.waiting)
@@ -125,9 +128,14 @@ class _Schedule:
                     self._collect()
                     if not self.running and len(self.waiting) == before:  # all wait for others
                         time.sleep(_POLL_SECONDS)
-        except KeyboardInterrupt:
-            self._interrupt()
+                    self._heed_signals()
+            except KeyboardInterrupt:
+                self._interrupt()
         return list(self.outcomes.values())
+
+    def _heed_signals(self) -> None:
+        if self.noted:
+            raise KeyboardInterrupt
 
     def _leave_to_others(self) -> None:
         """Set aside what other processes are running when the plan is made."""
@@ -137,6 +145,7 @@ class _Schedule:
 
     def _start_ready(self) -> None:
         for task in list(self.waiting.values()):
+            self._heed_signals()
             needs = [name for name in task.cell.needs.values() if name in self.outcomes]
             bad = [name for name in needs if not self.outcomes[name].is_good]
             if bad:
@@ -183,7 +192,8 @@ class _Schedule:
         job = Job(Project(light), resolved, new_uid(), *how)
         self.running[job.uid] = task
         self.watcher.started(task, job.uid)
-        self.runner.start(job)
+        with signals_interrupt(self.noted):  # since it may take long
+            self.runner.start(job)
 
     def _made_since(self, task: Task) -> str:
         """Return the run that was published since the plan was made; "" if there is none."""

@@ -23,7 +23,7 @@ from types import ModuleType
 
 from registry.declare.stage import load_stage
 from registry.execute.runner import EXIT_FAILED, Job, Progress, TaskOutcome, silent_end
-from registry.interrupts import STOPPING
+from registry.interrupts import STOPPING, signals_noted
 from registry.store.durable import make_state_folder
 
 THREAD_VARIABLES = tuple(f"{name}_NUM_THREADS" for name in ("OMP", "MKL", "OPENBLAS", "NUMBA"))
@@ -41,6 +41,13 @@ class _Worker:
     lifeline: Connection
     began: float
     progress: Progress | None = None
+    is_asked: bool = False  # to end
+
+    def ask(self) -> None:
+        """Ask it to end, if it has not."""
+        if self.process.exitcode is None:
+            self.is_asked = True
+            self.process.terminate()
 
     def outcome(self) -> TaskOutcome:
         """Return what became of the job of a process that has ended."""
@@ -49,7 +56,8 @@ class _Worker:
         with self.lifeline, suppress(EOFError, OSError):
             outcome = self.lifeline.recv() if self.lifeline.poll() else None
         if outcome is None:
-            return silent_end(self.job, self.process.exitcode or EXIT_FAILED, seconds)
+            asked_by = signal.SIGTERM.name if self.is_asked else ""
+            return silent_end(self.job, self.process.exitcode or EXIT_FAILED, seconds, asked_by)
         self.job.log.unlink(missing_ok=True)  # what it holds is in the record
         return replace(outcome, seconds=seconds)
 
@@ -162,8 +170,7 @@ class WorkerRunner:
         if self._starting is not None:
             self._starting.give_up()
         for worker in self._workers:
-            if worker.process.exitcode is None:
-                worker.process.terminate()
+            worker.ask()
         deadline = time.monotonic() + PATIENCE_SECONDS
         for process in [worker.process for worker in self._workers]:
             process.join(max(deadline - time.monotonic(), 0))
@@ -213,10 +220,11 @@ def _work(job: Job, lifeline: Connection, environment: dict[str, str]) -> None:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     os.chdir(job.project.root)
-    threading.Thread(target=_leave_with_parent, args=(lifeline,), daemon=True).start()
-    outcome = run_job(job)
-    with suppress(OSError):
-        lifeline.send(outcome)
+    with signals_noted() as noted:
+        threading.Thread(target=_leave_with_parent, args=(lifeline,), daemon=True).start()
+        outcome = run_job(job, noted)
+        with suppress(OSError):
+            lifeline.send(outcome)
     sys.exit(0 if outcome.is_good else EXIT_FAILED)
 
 

@@ -179,7 +179,8 @@ class _Storing:
         if not self.journal.ended:
             fields[_CONSOLE] = _spared_console(fields[_CONSOLE], sent)
         changed = {name: fields[name] for name in fields if fields[name] != sent.fields.get(name)}
-        removed = dict.fromkeys(sent.fields.keys() - fields.keys(), "")
+        had = sent.fields.keys() | {"fail_trace"}  # of a run whose dataset was adopted
+        removed = dict.fromkeys(had - fields.keys(), "")
         if not changed:
             return
         size = {_VERSION: {"$lte": self.journal.size}}

@@ -145,8 +145,13 @@ class Projector:
         if self._database is not None or self._connect is not None:
             self._thread.start()
 
-    def finish(self) -> RecordOutcome:
+    def finish(self, is_hurried: Callable[[], bool] = lambda: False) -> RecordOutcome:
         """Project the end of the run and read it back, in bounded time.
+
+        Parameters
+        ----------
+        is_hurried : callable
+            Whether to wait no longer.
 
         Returns
         -------
@@ -156,6 +161,8 @@ class Projector:
         self._working(0.0 if self._is_found else _ONE_TRY - self._grace)
         self._over.set()
         while self._thread.is_alive() and time.monotonic() < self._patient_until:
+            if is_hurried():
+                break
             self._thread.join(0.05)
         known = self._journal.ended
         journal = self._journal if known else read_journal(self._folder, with_metrics=False)
@@ -167,7 +174,7 @@ class Projector:
         if self._recorded and database is not None:
             message = f"{status}, recorded as run {self._run_id} in {database.address}"
             return RecordOutcome(True, self._run_id, status, message)
-        waited = "the database did not answer in time"
+        waited = f"the database did not answer {'until interrupted' if is_hurried() else 'in time'}"
         reason = self._error or (waited if self._thread.is_alive() else "its end is not stored")
         message = f"{status}, in the journal only: {reason}; complete the record with: {SYNC}"
         return RecordOutcome(False, self._run_id, status, message, SYNC)

@@ -9,6 +9,7 @@ files cannot be shared between hosts.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
 import shutil
@@ -184,7 +185,7 @@ def _running(project_root: Path) -> _Running | None:
     if facts is None or facts.get("stopped") or process is None:
         return None
     state, folder = process.state(), _folder(project_root)
-    if state == "elsewhere":
+    if state == "elsewhere" and not (process.is_of_this_host and _is_unused(folder)):
         raise ServerError(
             f"the embedded database of this project runs on {process.place}, and "
             f"cannot be seen from here; stop it there (factbook mongo stop), set FACTBOOK_MONGO to "
@@ -216,6 +217,21 @@ def _serves(pid: int, folder: Path) -> Literal["this", "another", "none"]:
     if os.path.samestat(served, folder.stat()):
         return "this"
     return "another" if served.st_nlink else "none"
+
+
+def _is_unused(folder: Path) -> bool:
+    """Return whether no process has the data open, which the storage engine locks.
+
+    That is seen across containers, and after the machine was started anew.
+    """
+    try:
+        with open(folder / "data" / "WiredTiger.lock", "r+b") as file:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def _working_folder(pid: int) -> os.stat_result:

@@ -27,6 +27,7 @@ from registry.plan.task import NEVER_RAN, Earlier, StateLookup, TaskState
 from registry.record.states import State
 from registry.store.durable import (
     TEMPORARY,
+    Lock,
     StoreError,
     append_line,
     disk_errors,
@@ -228,7 +229,11 @@ class ExperimentStore:
             return Attempt(folder, uid, task, origin, self._is_running, current=current)
 
     def adopt(
-        self, experiment: str, fingerprint: str, inputs: Mapping[str, str] | None = None
+        self,
+        experiment: str,
+        fingerprint: str,
+        inputs: Mapping[str, str] | None = None,
+        announce: Callable[[str], object] = lambda run: None,
     ) -> str:
         """Publish the dataset that a run had finished when it was killed, if there is one.
 
@@ -238,6 +243,9 @@ class ExperimentStore:
             The task.
         inputs : mapping of str to str
             Slot to content digest of what the task reads; a dataset made of others is left alone.
+        announce : callable
+            Called with the identifier of that run when its dataset has its name, and before it is
+            current: killed in between, the next call does the rest.
 
         Returns
         -------
@@ -255,6 +263,7 @@ class ExperimentStore:
             named = _whole_run(folder / last, given, verify=False) if last > current else ""
             run = named or self._take_output(partial, current, given)
             if run:
+                announce(run)
                 publish(folder / run)
         return run
 
@@ -267,7 +276,7 @@ class ExperimentStore:
         is_whole = _whole_run(partial / "output", inputs, verify=True) == run
         if is_whole:
             _name_output(partial / "output", partial.parent / run)
-        os.close(held)
+        held.release()
         if is_whole:
             _remove(partial)
         return run if is_whole else ""
@@ -282,7 +291,7 @@ class ExperimentStore:
                 if held is None:
                     claimed.update(((read_json(origin) or {}).get("inputs") or {}).values())
                 else:
-                    os.close(held)
+                    held.release()
         return claimed
 
     def remove_run(self, folder: Path) -> None:
@@ -358,7 +367,7 @@ class ExperimentStore:
         """Remove a partial folder, unless a run is at it."""
         held = _lock(partial, self._is_running)
         if held is not None:
-            os.close(held)
+            held.release()
             _remove(partial)
 
     def _is_running(self, run: str) -> bool:
@@ -560,7 +569,7 @@ class Attempt:
 
     def close(self) -> None:
         """Let the next attempt resume; what nobody can resume is removed."""
-        if self._lock is None:
+        if self._lock is None or not self._lock.is_held:  # also in a forked child
             return
         with suppress(OSError), _exclusive(self.folder):
             if not self.is_shared:
@@ -576,8 +585,7 @@ class Attempt:
 
     def _unlock(self) -> None:
         if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+            self._lock.release()
 
 
 def _exclusive(folder: Path) -> AbstractContextManager[None]:
@@ -591,7 +599,7 @@ def _exclusive(folder: Path) -> AbstractContextManager[None]:
 
 def _claim(
     folder: Path, uid: str, origin: Mapping[str, Any], is_running: Callable[[str], bool]
-) -> tuple[Path, int | None]:
+) -> tuple[Path, Lock | None]:
     """Lock the partial folder, emptied if it came from elsewhere, or else a private one."""
     partial = folder / PARTIAL
     held = _lock(partial, is_running)
@@ -599,7 +607,7 @@ def _claim(
         partial = folder / f"partial-{uid}"
         held = _lock(partial, is_running)
     elif (partial / "origin.json").exists() and read_json(partial / "origin.json") != origin:
-        os.close(held)
+        held.release()
         _remove(partial)
         held = _lock(partial, is_running)
     if not (partial / "origin.json").exists():
@@ -614,7 +622,7 @@ def _require_idle(folder: Path, current: str, is_running: Callable[[str], bool])
     held = _lock(folder / PARTIAL, is_running)
     if held is None:
         raise TaskBusyError(_holder(folder / PARTIAL))
-    os.close(held)
+    held.release()
 
 
 def _whole_run(output: Path, inputs: Mapping[str, str], *, verify: bool) -> str:
@@ -648,8 +656,8 @@ def _holder(partial: Path) -> str:
         return ""
 
 
-def _lock(partial: Path, is_running: Callable[[str], bool]) -> int | None:
-    """Return the descriptor that holds a partial folder, or None if another process has it."""
+def _lock(partial: Path, is_running: Callable[[str], bool]) -> Lock | None:
+    """Return what holds a partial folder, or None if another process has it."""
     partial.mkdir(exist_ok=True)
     holder = _holder(partial)
     if holder and is_running(holder):  # perhaps on another host, whose lock is not seen here
@@ -666,7 +674,7 @@ def _remove_abandoned(folder: Path, is_running: Callable[[str], bool]) -> None:
         with suppress(FileNotFoundError):  # its owner is just removing it
             held = _lock(path, is_running)
             if held is not None:
-                os.close(held)
+                held.release()
                 shutil.rmtree(path, ignore_errors=True)
     for path in folder.glob(f".*{TEMPORARY}"):
         path.unlink(missing_ok=True)

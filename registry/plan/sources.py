@@ -7,25 +7,24 @@ less than two seconds before it was read is not trusted to that: clocks of file 
 from __future__ import annotations
 
 import ast
+import dataclasses
 import functools
 import hashlib
 import importlib.util
 import os
 import re
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 from registry.declare.faults import StageError
 from registry.declare.plugins import plugin_modules
-from registry.declare.stage import Stage
+from registry.loaded import loaded_text
 from registry.store.durable import file_sha256, make_state_folder, read_json, write_json
 
 DISTRIBUTION = "factbook"
@@ -98,36 +97,43 @@ def code_of(stage: str, project_root: Path, modules: tuple[str, ...] = ()) -> Co
     return Code(main, files, digest, versions, hashes, commit)
 
 
-@functools.cache
-def loaded_source(path: Path) -> tuple[str, bytes]:
-    """Return the MD5 digest and the text of a source file.
+def code_as_loaded(code: Code, stage: str, modules: tuple[str, ...] = ()) -> Code:
+    """Return the code of a stage as this process has loaded it, whatever it was when planned.
 
-    As it was when this process, or one it was forked from, first asked.
+    Parameters
+    ----------
+    code : Code
+        As it was planned.
+    stage, modules : str, tuple of str
+        As for :func:`code_of`.
     """
-    text = path.read_bytes()
-    return hashlib.md5(text).hexdigest(), text
+    files = stage_sources.__wrapped__(stage, modules)
+    return dataclasses.replace(code, files=files, digest=_digest_of(files))
+
+
+def source_text(path: Path) -> bytes:
+    """Return a source file as this process has loaded it, or else as it is now."""
+    known = loaded_text(str(path))
+    if known is not None:
+        return known
+    stat = path.stat()
+    return _read(path, stat.st_size, stat.st_mtime_ns)
+
+
+@functools.cache
+def _read(path: Path, *_: int) -> bytes:
+    return path.read_bytes()
 
 
 def loaded_sources(code: Code) -> dict[Path, tuple[str, bytes]]:
     """Return the MD5 digest and the text of each file of a run's code, as it was loaded."""
-    return {path: loaded_source(path) for path in code.files}
+    texts = {path: source_text(path) for path in code.files}
+    return {path: (_md5(text), text) for path, text in texts.items()}
 
 
-def keep_loaded_sources() -> None:
-    """Read the source files of stages and plug-ins that are loaded, before somebody edits them.
-
-    Processes that are forked from this one run what was loaded here, and record these texts.
-    """
-    stages = {name for name, module in list(sys.modules.items()) if _has_stage(module)}
-    roots = {name.partition(".")[0] for name in (*stages, *plugin_modules())} - {"registry"}
-    for name, module in list(sys.modules.items()):
-        file = getattr(module, "__file__", None) or ""
-        if name.partition(".")[0] in roots and file.endswith(".py"):
-            loaded_source(Path(file))
-
-
-def _has_stage(module: ModuleType) -> bool:
-    return isinstance(vars(module).get("stage"), Stage)
+@functools.cache
+def _md5(text: bytes) -> str:
+    return hashlib.md5(text).hexdigest()
 
 
 @functools.cache
@@ -165,11 +171,15 @@ def stage_sources(module: str, modules: tuple[str, ...] = ()) -> tuple[Path, ...
 @functools.cache
 def sources_hash(module: str, modules: tuple[str, ...] = ()) -> str:
     """Return the digest of a stage's code, 16 hexadecimal digits, without comments and layout."""
+    return _digest_of(stage_sources(module, modules))
+
+
+def _digest_of(files: tuple[Path, ...]) -> str:
     with _remembered() as look_up:
         return _short_digest(
             "".join(
                 f"{path.parent.name}/{path.name} {look_up(path, path.stem)['digest']}\n"
-                for path in stage_sources(module, modules)
+                for path in files
             )
         )
 
@@ -178,19 +188,18 @@ def sources_hash(module: str, modules: tuple[str, ...] = ()) -> str:
 def _remembered() -> Iterator[Callable[[Path, str], dict[str, Any]]]:
     """Yield what returns digest and imports of a file with the name of its module.
 
-    What was parsed is kept, by path, size and time, since parsing all takes a second. A cache that
-    fails costs time only.
+    What was parsed is kept, by path and text, since parsing all takes a second. A cache that fails
+    costs time only.
     """
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     cache = Path(base).expanduser() / "factbook" / "sources.json"
     entries, learnt = _known_files(cache), set()
 
     def look_up(path: Path, module: str) -> dict[str, Any]:
-        stat = path.stat()
-        state = [stat.st_size, stat.st_mtime_ns]
+        text = source_text(path)
         entry = entries.get(str(path))
-        if not isinstance(entry, dict) or entry.get("state") != state:
-            entry = entries[str(path)] = {"state": state, **_parse(path, module)}
+        if not isinstance(entry, dict) or entry.get("md5") != _md5(text):
+            entry = entries[str(path)] = {"md5": _md5(text), **_parse(text, path, module)}
             learnt.add(path)
         return entry
 
@@ -204,9 +213,9 @@ def _known_files(cache: Path) -> dict[str, Any]:
     return read_json(cache) or {}
 
 
-def _parse(path: Path, module: str) -> dict[str, Any]:
+def _parse(source: bytes, path: Path, module: str) -> dict[str, Any]:
     """Return the digest of a file's syntax tree, and the names of what may be modules in it."""
-    text = path.read_text(encoding="utf-8", errors="replace")
+    text = source.decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n")
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError):  # reported when it is imported

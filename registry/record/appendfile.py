@@ -176,15 +176,19 @@ class AppendFile:
             self._series.popleft()
 
     def _limit(self) -> None:
-        """Drop the oldest points, and then the oldest lines, beyond what memory may hold."""
+        """Drop the oldest points, and then the oldest lines, beyond what memory may hold.
+
+        What waits first, perhaps how it all began, and what came last are kept.
+        """
         lines = (*self._events, *(data for data, _ in self._series))
         excess = sum(map(len, lines)) - _MOST_WAITING
         while excess > 0 and self._series:
             data, points = self._series.popleft()
             self._dropped = replace(self._dropped, points=self._dropped.points + points)
             excess -= len(data)
-        while excess > 0 and len(self._events) > 1:
-            excess -= len(self._events.popleft())
+        while excess > 0 and len(self._events) > 2:
+            excess -= len(self._events[1])
+            del self._events[1]
             self._dropped = replace(self._dropped, events=self._dropped.events + 1)
 
     def _give_up_ballast(self, size: int, keep: int) -> None:
@@ -277,6 +281,10 @@ class ConsoleFile:
             try:
                 write_at(file, data, start)
                 os.ftruncate(file, start + len(data))
+            except OSError:
+                write_at(file, _encode(self._text[common:]), start)  # which had its room
+                os.ftruncate(file, self._size)
+                raise
             finally:
                 os.close(file)
         except OSError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -87,16 +87,25 @@ class ProcessIdentity:
         return f"{self.host}, in another container" if self._is_contained else self.host
 
     @property
+    def is_of_this_host(self) -> bool:
+        """Whether its host has this one's name: containers and machines may share one."""
+        return self.host == socket.gethostname()
+
+    @property
     def _is_contained(self) -> bool:
         """Whether another PID namespace of this boot has the process."""
         known = self.pid_namespace and self.boot == boot_id()
         return bool(known) and self.pid_namespace != pid_namespace()
 
     def state(self) -> State:
-        """Return whether the process lives, is gone, or cannot be seen because it is elsewhere."""
-        if self.host != socket.gethostname() or self._is_contained:
+        """Return whether the process lives, is gone, or cannot be seen because it is elsewhere.
+
+        A process of another boot is elsewhere: this machine may have been started anew, or another
+        one may have its name.
+        """
+        if not self.is_of_this_host or self.boot != boot_id() or self._is_contained:
             return "elsewhere"
-        began = create_time(self.pid) if self.boot == boot_id() else None
+        began = create_time(self.pid)
         return "alive" if began is not None and abs(began - self.create_time) < 0.01 else "gone"
 
 
@@ -126,7 +135,7 @@ def pid_namespace() -> str:
 
 
 STALE = timedelta(seconds=60)
-"""A run of another host without a heartbeat for so long is shown as died."""
+"""A run that is elsewhere, and without a heartbeat for so long, is shown as died."""
 
 STATUS_FILE = "status.json"
 
@@ -292,12 +301,20 @@ def _published(journal: Journal) -> datetime | None:
     return datetime.fromisoformat(manifest["stopped"])
 
 
-def note_death(folder: Path) -> bool:
+def note_death(folder: Path, interrupted_by: str = "") -> bool:
     """Append an end to one journal, if its process is gone without one.
 
     The end is ``completed`` where the run had published its dataset, and ``died`` otherwise. Only
-    runs of this host are noted: nobody else can be sure. Several may do it at once; one event is
-    written.
+    runs of this host are noted, and of others of its name once they are silent: nobody else can be
+    sure. Several may do it at once; one event is written.
+
+    Parameters
+    ----------
+    folder : Path
+        The journal.
+    interrupted_by : str
+        The signal that had asked the process to end, as ``SIGTERM``: then the end is
+        ``interrupted``.
 
     Returns
     -------
@@ -307,22 +324,40 @@ def note_death(folder: Path) -> bool:
     status = _summary(folder)
     if status.status not in ("RUNNING", "DIED"):
         return False
-    if not status.process or status.process.state() != "gone":
+    if not status.process or not status.process.is_of_this_host:
         return False
+    running = replace(status, status="RUNNING")
+    if _as_it_is(running, _last_sign(folder), None).status == "RUNNING":
+        return False
+    return _note(folder, lambda journal: _end_of(journal, interrupted_by))
+
+
+def note_adoption(folder: Path) -> bool:
+    """Append to one journal that the run went well, whatever it says: its dataset is the task's.
+
+    Returns
+    -------
+    bool
+        Whether this call noted it.
+    """
+    return _note(folder, _adopted)
+
+
+def _note(folder: Path, end_of: Callable[[Journal], dict[str, Any] | None]) -> bool:
+    """Append the end that a journal should have; whoever was quicker has done it."""
     try:
         (folder / BALLAST_FILE).unlink(missing_ok=True)  # room for the event on a full disk
         with locked(folder / EVENTS):
             journal = read_journal(folder, with_metrics=False)
-            end = _end_of(journal)
-            noted = end is not None  # by now: somebody else may have been quicker
+            end = end_of(journal)
             if end is not None:
-                facts = {"death_noted": timestamp(datetime.now(UTC))}
+                facts = {"death_noted": timestamp(datetime.now(UTC)), **end.get("facts", {})}
                 append_line(folder / EVENTS, encode({**end, "facts": facts}))
     except (OSError, StoreError):  # full disk, or not ours to write
         return False
     with suppress(OSError, StoreError):
         write_status(folder, status_of(journal.refresh()))
-    return noted
+    return end is not None
 
 
 def _missing_points(journal: Journal) -> int:
@@ -333,17 +368,33 @@ def _missing_points(journal: Journal) -> int:
     return journal.announced - sum(each.count for each in series)
 
 
-def _end_of(journal: Journal) -> dict[str, Any] | None:
+def _end_of(journal: Journal, interrupted_by: str = "") -> dict[str, Any] | None:
     """Return the event that ends a run whose process is gone; None if it has its end."""
     if journal.status in ("RUNNING", "DIED") and (published := _published(journal)):
-        event, status = "completed", "COMPLETED"
-        lost: dict[str, Any] = {}
-        if missing := _missing_points(journal):
-            event, status = "failed", "FAILED"
-            trace = f"killed while the disk of its journal was full: {missing:,} points are missing"
-            lost = {"trace": [trace]}
-        return {"event": event, "time": timestamp(published), "status": status, **lost}
+        return _whole_end(journal, published)
     if journal.ended:
         return None
     last_sign = journal.heartbeat or journal.start_time or datetime.now(UTC)
-    return {"event": "died", "time": timestamp(last_sign), "status": "DIED"}
+    end = {"event": "died", "time": timestamp(last_sign), "status": "DIED"}
+    if interrupted_by:
+        facts = {"interrupted_by": interrupted_by}
+        return {**end, "event": "interrupted", "status": "INTERRUPTED", "facts": facts}
+    return end
+
+
+def _adopted(journal: Journal) -> dict[str, Any] | None:
+    """Return the event that a run went well which says otherwise; None if it lacks points."""
+    published = _published(journal)
+    if published is None or journal.status in ("", "COMPLETED") or "lost" in journal.facts:
+        return None
+    end = _whole_end(journal, published)
+    return end if end["status"] != journal.status else None
+
+
+def _whole_end(journal: Journal, published: datetime) -> dict[str, Any]:
+    """Return the event that ends a run whose dataset is whole: only its journal may not be."""
+    end: dict[str, Any] = {"event": "completed", "time": timestamp(published)}
+    if missing := _missing_points(journal):
+        trace = f"killed while the disk of its journal was full: {missing:,} points are missing"
+        return {**end, "event": "failed", "status": "FAILED", "trace": [trace]}
+    return {**end, "status": "COMPLETED"}

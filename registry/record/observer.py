@@ -123,6 +123,8 @@ class JournalObserver(RunObserver):
             For :meth:`set_facts`.
         """
         self._run._stop_heartbeat()  # after a last one, of what was logged and printed so far
+        if self._run._heartbeat is not None:
+            self._run._heartbeat.join()  # Sacred waits for it for two seconds
         self._facts.update(plain(facts))
         values = {"logged": self._points, **self._new_result(result)}
         self._write("facts", urgent=True, facts=plain(facts), **values)
@@ -223,6 +225,7 @@ class JournalObserver(RunObserver):
         self._write(
             event,
             moment,
+            urgent=True,
             command=plain(given["command"]),
             experiment={**plain(dict(ex_info)), "sources": sources},
             host=plain(given["host_info"]),

@@ -148,14 +148,49 @@ def append_line(path: Path, line: str) -> None:
             os.close(descriptor)
 
 
-def lock(path: Path, *, wait: bool = True) -> int | None:
-    """Lock a file, made if need be, against other processes until its descriptor is closed.
+class Lock:
+    """A locked file, until it is released, or this process is gone.
+
+    Children that are forked meanwhile do not hold it: a helper that outlives a killed process
+    would keep everybody else out.
+    """
+
+    def __init__(self, descriptor: int):
+        self._descriptor = descriptor
+        _HELD.add(self)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether this process has it."""
+        return self._descriptor >= 0
+
+    def release(self) -> None:
+        """Let others have it; again does nothing."""
+        if self.is_held:
+            os.close(self._descriptor)
+            self._descriptor = -1
+            _HELD.discard(self)
+
+
+_HELD: set[Lock] = set()
+
+
+def _release_all() -> None:
+    for held in list(_HELD):
+        held.release()
+
+
+os.register_at_fork(after_in_child=_release_all)
+
+
+def lock(path: Path, *, wait: bool = True) -> Lock | None:
+    """Lock a file, made if need be, against other processes.
 
     Returns
     -------
-    int or None
-        The descriptor; None if another process has the lock and this one does not `wait`. Where
-        the file system has no locks, everybody has it.
+    Lock or None
+        None if another process has the lock and this one does not `wait`. Where the file system
+        has no locks, everybody has it.
     """
     flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT
     descriptor = os.open(path, flags, 0o666)
@@ -168,18 +203,18 @@ def lock(path: Path, *, wait: bool = True) -> int | None:
         if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP):
             os.close(descriptor)
             raise
-    return descriptor
+    return Lock(descriptor)
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold the :func:`lock` of a file, or of a folder itself, inside the block."""
-    descriptor = lock(path)
+    held = lock(path)
     try:
         yield
     finally:
-        if descriptor is not None:
-            os.close(descriptor)
+        if held is not None:
+            held.release()
 
 
 def clear_temporary(folder: Path, name: str = "") -> None:

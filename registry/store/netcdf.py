@@ -200,7 +200,7 @@ def read_row(path: Path, name: str, row: int) -> np.ndarray:
 
 def _write(dataset: xr.Dataset, path: Path) -> ContentDigest:
     digest = ContentDigest()
-    with signals_held() as let_signals_act, _new_file(path) as (file, raw):
+    with signals_held() as held, _new_file(path) as (file, raw):
         file.dimensions = {str(name): size for name, size in dataset.sizes.items()}
         variables, attributes = encode_dataset_coordinates(dataset.drop_encoding())
         for name, variable in variables.items():
@@ -209,15 +209,16 @@ def _write(dataset: xr.Dataset, path: Path) -> ContentDigest:
             if dtype_name(variable.dtype) == "bool":
                 stored.attrs["dtype"] = "bool"
             running = digest.begin(str(name), variable, name in dataset.coords)
-            for rows, block in blocks(variable, step=(stored.chunks or (1,))[0]):
+            # To compute a block may take long, and nothing of HDF5's is under way meanwhile.
+            made = held.act_within(blocks(variable, step=(stored.chunks or (1,))[0]))
+            for rows, block in made:
                 kind = dtype_name(block.dtype)
-                held = block.view("int8") if kind == "bool" else block
+                raw_block = block.view("int8") if kind == "bool" else block
                 stored[rows if variable.ndim else ...] = (
-                    held.astype(object) if kind == "str" else held
+                    raw_block.astype(object) if kind == "str" else raw_block
                 )
                 running.feed(block)
                 raw.raise_error()
-                let_signals_act()
             digest.end(str(name), running)
         file.attrs.update(encode_attributes(attributes))
         file.attrs["content"] = digest.hexdigest()

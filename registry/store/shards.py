@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +15,7 @@ import numpy as np
 import xarray as xr
 
 from registry.store.digest import ContentDigest, content_digest
-from registry.store.durable import TEMPORARY, StoreError, clear_temporary, lock, locked
+from registry.store.durable import TEMPORARY, Lock, StoreError, clear_temporary, lock, locked
 from registry.store.netcdf import read_file, reading, write_file
 from registry.store.schema import Schema, dtype_name
 
@@ -113,7 +112,7 @@ class ShardWriter:
         self._guard = guard
         self._range = parts
         self._claim = folder / ""
-        self._lock: int | None = None
+        self._lock: Lock | None = None
         folder.mkdir(parents=True, exist_ok=True)
         if parts is None:
             _require_unclaimed(folder)
@@ -137,9 +136,9 @@ class ShardWriter:
 
     def close(self) -> None:
         """Let others write the parts of the range; what is written stays."""
-        if self._lock is not None:
+        if self._lock is not None and self._lock.is_held:  # in a forked child it is not
             self._claim.unlink(missing_ok=True)
-            os.close(self._lock)
+            self._lock.release()
             self._lock = None
 
     def _resume(self) -> None:
@@ -425,9 +424,9 @@ def _require_unclaimed(folder: Path, parts: range | None = None) -> None:
         start, stop = map(int, found.groups()) if found else (0, 0)
         overlaps = found and (parts is None or (start < parts.stop and parts.start < stop))
         if overlaps and path.exists():
-            if (descriptor := lock(path, wait=False)) is None:
+            if (held := lock(path, wait=False)) is None:
                 raise StoreError(
                     f"parts {start} to {stop - 1} in {folder} are being written by another"
                 )
             path.unlink(missing_ok=True)  # its writer died
-            os.close(descriptor)
+            held.release()

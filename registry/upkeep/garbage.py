@@ -225,7 +225,7 @@ def _of_journals(inventory: Inventory) -> Iterator[Garbage]:
 def _is_over(status: RunStatus) -> bool:
     """Whether a run is over for certain; one of another host only seems to have died."""
     process = status.process
-    is_sure = status.status != "DIED" or (process is not None and process.state() == "gone")
+    is_sure = status.status != "DIED" or (process is not None and process.is_of_this_host)
     return status.ended and is_sure
 
 

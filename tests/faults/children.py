@@ -176,6 +176,7 @@ def _work(command: Command, barrier: Any) -> None:
         if value is not None:
             os.environ[name] = value
     os.chdir(command.root)
+    sys.path.insert(0, str(command.root))  # as `python -m` has it
     log = os.open(command.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)

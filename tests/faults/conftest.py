@@ -179,11 +179,18 @@ class Site:
         return [path.name for path in found if path.name.endswith(".tmp") or "partial" in path.name]
 
 
-def write_own_stage(root: Path, name: str, work: str) -> Path:
-    """Give a project a stage ``own_stages.NAME`` of one scalar; return its file."""
+OWN = """
+[experiments.own]
+stage = "own_stages.{name}"
+"""
+
+
+def write_own_stage(root: Path, name: str, work: str, declared: str = "") -> Path:
+    """Give a project a stage ``own_stages.NAME`` of one scalar, and declare; return its file."""
     declaration, plugins = root / "experiments.toml", '"tests.registry.lab.kinds"'
     text = declaration.read_text()
-    declaration.write_text(text.replace(plugins, f'{plugins}, "own_stages"'))
+    text = text.replace(plugins, f'{plugins}, "own_stages"') + declared.format(name=name)
+    declaration.write_text(text)
     stage = root / "own_stages" / f"{name}.py"
     stage.parent.mkdir()
     (stage.parent / "__init__.py").touch()

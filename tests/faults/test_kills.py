@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
+import shutil
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +15,7 @@ import xarray as xr
 
 from registry import open_catalog
 from tests.faults.children import Call, Fault
-from tests.faults.conftest import DECLARATION, Reference, Site, has_status
+from tests.faults.conftest import DECLARATION, OWN, Reference, Site, has_status, write_own_stage
 from tests.registry.lab.project import write_project
 
 WRITES = ("os.write", "os.pwrite")
@@ -96,6 +99,79 @@ def test_what_a_killed_run_had_finished_is_said_on_sacreds_command_line(
     again = site.start("tests.registry.lab.collect", "with", "parts", "--repeat")
     assert again.wait() == 0, again.printed
     has_status(site.runs(), [("parts", "COMPLETED")] * 2)
+
+
+def test_a_record_that_was_taken_for_dead_is_completed_when_its_dataset_is_taken(
+    site: Site, reference: Reference, database_url: str
+) -> None:
+    """And it is, whenever who takes it is killed: before it is current, its run has gone well."""
+    environment = {"FACTBOOK_MONGO": database_url}
+    named = Fault("os.rename", "artifacts/parts/HASH/RUN")
+    noted = Fault("os.write", ".factbook/journal/RUN/events.jsonl")
+    assert site.run("parts", fault=named).was_killed
+    assert site.start("factbook", "sync", environment=environment).wait() == 0
+    has_status(site.runs(), [("parts", "DIED")])
+    assert site.run("parts", fault=noted).was_killed
+    assert site.run("parts").wait() == 0
+    has_status(site.runs(), [("parts", "COMPLETED")])
+    assert site.start("factbook", "sync", environment=environment).wait() == 0
+    with open_catalog(site.root, database_url) as catalog:
+        has_status([view.status for view in catalog.runs()], ["COMPLETED"])
+
+
+def test_a_record_of_a_run_that_could_not_publish_is_completed_likewise(
+    site: Site, reference: Reference, database_url: str
+) -> None:
+    """Something stands where the link should: a folder, as copies leave that follow links."""
+    environment = {"FACTBOOK_MONGO": database_url}
+    assert site.run("twice").wait() == 0
+    current = site.output("twice").parent / "current"
+    shutil.rmtree(site.output("twice"))
+    current.unlink()
+    (current / "kept").mkdir(parents=True)
+    failed = site.start("factbook", "run", "twice", "--here", environment=environment)
+    assert failed.wait() == 1, failed.printed
+    has_status(site.runs(), [("twice", "COMPLETED"), ("twice", "FAILED")])
+    shutil.rmtree(current)
+    assert site.run("twice").wait() == 0
+    assert site.start("factbook", "sync", environment=environment).wait() == 0
+    with open_catalog(site.root, database_url) as catalog:
+        runs = catalog.runs()
+        has_status({view.status for view in runs}, {"COMPLETED"})
+        assert catalog.trace(runs[0]) == ""
+    assert site.output("twice").name == max(view.uid for view in runs)
+
+
+HELPERS = """
+def make(config, inputs, run):
+    import multiprocessing, os, signal, subprocess
+    import xarray as xr
+    pids = run.partial.parents[3] / "helpers"
+    if pids.exists():
+        return xr.Dataset({"value": 1.0})
+    forked = os.fork()
+    if not forked:
+        time.sleep(600)
+    helper = multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,))
+    helper.start()
+    program = subprocess.Popen(["sleep", "600"], close_fds=False)
+    pids.write_text(f"{forked} {helper.pid} {program.pid}")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_helpers_of_a_killed_run_keep_nobody_out(site: Site) -> None:
+    write_own_stage(site.root, "help", HELPERS, OWN)
+    try:
+        assert site.run("own").was_killed
+        again = site.run("own")
+        assert again.wait() == 0, again.printed
+        assert "waiting" not in again.printed
+        has_status(site.runs(), [("own", "DIED"), ("own", "COMPLETED")])
+        assert site.leftovers() == []
+    finally:
+        for pid in map(int, (site.root / "helpers").read_text().split()):
+            os.kill(pid, signal.SIGKILL)  # they were all alive
 
 
 def test_killed_at_a_random_call(

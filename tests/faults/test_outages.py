@@ -136,24 +136,35 @@ def address(url: str, port: int) -> str:
     return parts._replace(netloc=f"{login}{at}127.0.0.1:{port}").geturl()
 
 
-@pytest.mark.parametrize("for_good", [False, True], ids=["for a second", "for good"])
-def test_a_connection_cut_within_a_run(
-    slow: Site, database_url: str, chance: random.Random, trial: int, for_good: bool
-) -> None:
+@pytest.fixture
+def proxied(database_url: str) -> Iterator[tuple[Proxy, str]]:
+    """A proxy before the server, and the URL of the database through it."""
     server = urlsplit(database_url)
     assert server.hostname
     assert server.port
     with Proxy(server.hostname, server.port) as proxy:
-        url = address(database_url, proxy.port)
-        run = slow.start("factbook", "run", "slow", "--here", environment=at(url))
-        wait_for(lambda: in_the_middle(slow) or run.has_ended)
-        time.sleep(chance.uniform(0, 0.5))
-        assert proxy.accepted
-        proxy.cut()
-        if not for_good:
-            time.sleep(1)
-            proxy.mend()
-        assert run.wait() == (3 if for_good else 0), run.printed
+        yield proxy, address(database_url, proxy.port)
+
+
+@pytest.mark.parametrize("for_good", [False, True], ids=["for a second", "for good"])
+def test_a_connection_cut_within_a_run(
+    slow: Site,
+    database_url: str,
+    proxied: tuple[Proxy, str],
+    chance: random.Random,
+    trial: int,
+    for_good: bool,
+) -> None:
+    proxy, url = proxied
+    run = slow.start("factbook", "run", "slow", "--here", environment=at(url))
+    wait_for(lambda: in_the_middle(slow) or run.has_ended)
+    time.sleep(chance.uniform(0, 0.5))
+    assert proxy.accepted
+    proxy.cut()
+    if not for_good:
+        time.sleep(1)
+        proxy.mend()
+    assert run.wait() == (3 if for_good else 0), run.printed
     assert ("factbook sync" in run.printed) == for_good
     assert slow.catalog().plan(["slow"]).due == ()
     sync(slow, database_url)
@@ -162,28 +173,55 @@ def test_a_connection_cut_within_a_run(
 
 @pytest.mark.parametrize("for_good", [False, True], ids=["for a second", "for good"])
 def test_a_connection_cut_between_two_runs(
-    slow: Site, database_url: str, chance: random.Random, trial: int, for_good: bool
+    slow: Site,
+    database_url: str,
+    proxied: tuple[Proxy, str],
+    chance: random.Random,
+    trial: int,
+    for_good: bool,
 ) -> None:
-    server = urlsplit(database_url)
-    assert server.hostname
-    assert server.port
-    with Proxy(server.hostname, server.port) as proxy:
-        url = address(database_url, proxy.port)
-        targets = ("slow", "slow-mean", "slow-too", "twice")
-        run = slow.start("factbook", "run", *targets, "--here", environment=at(url))
-        wait_for(lambda: in_the_middle(slow) or run.has_ended)
-        time.sleep(chance.uniform(0, 1.5))
-        proxy.cut()
-        wait_for(lambda: len(journals(slow)) > 1 or run.has_ended)
-        if not for_good:
-            time.sleep(chance.uniform(0, 2))
-            proxy.mend()
-        assert run.wait() == (3 if for_good else 0), run.printed
+    proxy, url = proxied
+    targets = ("slow", "slow-mean", "slow-too", "twice")
+    run = slow.start("factbook", "run", *targets, "--here", environment=at(url))
+    wait_for(lambda: in_the_middle(slow) or run.has_ended)
+    time.sleep(chance.uniform(0, 1.5))
+    proxy.cut()
+    wait_for(lambda: len(journals(slow)) > 1 or run.has_ended)
+    if not for_good:
+        time.sleep(chance.uniform(0, 2))
+        proxy.mend()
+    assert run.wait() == (3 if for_good else 0), run.printed
     assert run.printed.count("factbook sync") == for_good
     assert run.printed.count("MongoDB is away") <= 1
     assert slow.catalog().plan(targets).due == ()
     sync(slow, database_url)
     is_recorded_whole(slow.root, database_url, *targets)
+
+
+def test_ctrl_c_while_the_database_is_waited_for_spoils_no_run_that_went_well(
+    slow: Site, proxied: tuple[Proxy, str]
+) -> None:
+    """By both doors, once and again: who asks to end waits no longer, and the run stays completed."""
+    proxy, url = proxied
+    words = (
+        ("factbook", "run", "slow", "slow-too", "--here"),
+        ("tests.registry.lab.scale", "with", "slow", "factor=7.0"),
+    )
+    suite, module = runs = [slow.start(*each, environment=at(url)) for each in words]
+    wait_for(lambda: in_the_middle(slow, 2) or suite.has_ended or module.has_ended)
+    proxy.cut()
+    wait_for(lambda: [status for _, status in slow.runs()].count("COMPLETED") == 2)
+    for _ in range(2):
+        for run in runs:
+            if not run.has_ended and run.process.pid is not None:
+                os.kill(run.process.pid, signal.SIGINT)
+        time.sleep(0.1)
+    has_status((suite.wait(), module.wait()), (130, 3), why=suite.printed + module.printed)
+    assert "✓ slow  completed" in suite.printed
+    assert "! slow-too  interrupted" in suite.printed
+    assert "did not answer until interrupted" in module.printed
+    assert "Traceback" not in suite.printed + module.printed
+    has_status([status for _, status in slow.runs()], ["COMPLETED"] * 2)
 
 
 def test_a_killed_worker_is_noted_and_its_task_due_again(slow: Site, database_url: str) -> None:

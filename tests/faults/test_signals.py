@@ -15,7 +15,7 @@ import pytest
 from registry.execute.runner import EXIT_INTERRUPTED
 from registry.interrupts import STOPPING
 from tests.faults.children import Child
-from tests.faults.conftest import TRIALS, Reference, Site, has_status
+from tests.faults.conftest import OWN, TRIALS, Reference, Site, has_status, write_own_stage
 from tests.faults.test_kills import fresh, is_made_whole, kinds_of
 
 MODULES = {
@@ -64,6 +64,38 @@ def test_a_signal_at_each_kind_of_call(
             site = fresh(tmp_path / str(number))
             if name == "mean":
                 assert site.run("twice").wait() == 0
+
+
+LAZY = """
+def make(config, inputs, run):
+    import dask.array, xarray as xr
+    folder = run.partial.parents[3]
+    def compute():
+        (folder / "computing").touch()
+        while not (folder / "go").exists():
+            time.sleep(0.02)
+        return 1.0
+    value = dask.array.from_delayed(dask.delayed(compute)(), (), float)
+    return xr.Dataset({"value": value})
+"""
+
+
+def test_a_signal_while_what_is_written_is_computed(site: Site) -> None:
+    """It is not waited for."""
+    write_own_stage(site.root, "lazy", LAZY, OWN)
+    child = site.start("factbook", "run", "own", "--here")
+    while not (site.root / "computing").exists() and not child.has_ended:
+        time.sleep(0.01)
+    assert child.process.pid is not None
+    os.kill(child.process.pid, STOPPING[1])
+    deadline = time.monotonic() + 60
+    while site.runs() == [("own", "RUNNING")] and time.monotonic() < deadline:
+        time.sleep(0.05)
+    has_status(site.runs(), [("own", "INTERRUPTED")], why=child.printed)
+    (site.root / "go").touch()  # a thread goes on with it
+    assert child.wait() == EXIT_INTERRUPTED
+    assert "! own  interrupted" in child.printed
+    assert "Traceback" not in child.printed
 
 
 def test_a_signal_at_a_random_moment(

@@ -6,12 +6,13 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
 import pytest
 
-from registry.interrupts import SignalInterrupt, signals_held, signals_interrupt
+from registry.interrupts import SignalInterrupt, signals_held, signals_interrupt, signals_noted
 
 
 def test_signals_interrupt_once_and_are_restored() -> None:
@@ -68,11 +69,11 @@ def test_signals_that_are_held_act_when_they_may() -> None:
     with (  # noqa: PT012
         pytest.raises(SignalInterrupt, match="SIGHUP"),
         signals_interrupt(),
-        signals_held() as let_act,
+        signals_held() as held,
     ):
         signal.raise_signal(signal.SIGHUP)
         seen.append("held")
-        let_act()
+        held.act()
         seen.append("never")
     with pytest.raises(SignalInterrupt), signals_interrupt():  # noqa: PT012
         with signals_held():
@@ -80,3 +81,22 @@ def test_signals_that_are_held_act_when_they_may() -> None:
             seen.append("to its end")
         seen.append("never")
     assert seen == ["held", "to its end"]
+
+    def make() -> Iterator[int]:
+        yield 1
+        signal.raise_signal(signal.SIGTERM)
+        seen.append("never")
+
+    with pytest.raises(SignalInterrupt), signals_interrupt(), signals_held() as held:  # noqa: PT012
+        for _ in held.act_within(make()):
+            seen.append("made")
+    assert seen[2:] == ["made"]
+
+
+def test_signals_that_were_noted_interrupt_what_comes_next() -> None:
+    with signals_noted() as noted:
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(SignalInterrupt, match="SIGTERM"), signals_interrupt(noted):
+            pytest.fail("it was forgotten")
+        signal.raise_signal(signal.SIGHUP)
+    assert noted == [signal.SIGTERM, signal.SIGHUP]

@@ -266,6 +266,27 @@ def test_a_signal_interrupts_the_run_and_all_that_waits(
 
 
 @pytest.mark.slow
+def test_a_worker_that_does_not_heed_signals_is_killed_and_was_interrupted(
+    troubled: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Impatient(Watcher):
+        def progressed(self, task: Task, progress: Progress) -> None:
+            if progress.done == 10:
+                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(workers, "PATIENCE_SECONDS", 0.2)
+    project = edit(troubled.root, 'then = "die"', 'then = "deaf"')
+    outcomes = run(project, "dying", "twice", watcher=Impatient())
+    assert [outcome.ending for outcome in outcomes.values()] == [State.INTERRUPTED] * 2
+    assert outcomes["dying"].message == "it did not end in time and was killed"
+    journal = read_journal(journal_root(project.root) / str(outcomes["dying"].uid))
+    assert journal.status == "INTERRUPTED"
+    assert journal.facts["interrupted_by"] == "SIGTERM"
+    assert status(project, "dying") is State.INTERRUPTED
+
+
+@pytest.mark.slow
 def test_a_full_disk_is_told_recorded_and_resumed_from(
     troubled: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -58,6 +58,10 @@ def scale(config: Config, inputs: registry.Inputs, run: registry.Run) -> xr.Data
         time.sleep(0.1 if config.sleep else 0)
     if config.then == "fail":
         raise RuntimeError("asked to fail")
+    if config.then == "deaf":  # as one call of a library that takes long
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        run.progress(10, 10, "steps")
+        time.sleep(600)
     if config.then == "die":
         os.kill(os.getpid(), signal.SIGKILL)
     if config.then == "exit":

@@ -117,13 +117,24 @@ disk = pathlib.Path(sys.argv[1])
 observer = JournalObserver(disk / ".factbook/journal/full")
 told = dict(command="main", host_info={}, config={}, meta_info={}, _id=None)
 ex_info = {"name": "x", "base_dir": str(disk), "sources": []}
+
+def fill():
+    with open(disk / "filler", "wb", buffering=0) as filler:
+        try:
+            while True:
+                filler.write(bytes(4096))
+        except OSError:
+            pass
+
+if sys.argv[3] == "failed":  # before the run could say that it begins
+    fill()
 observer.started_event(ex_info=ex_info, start_time=datetime.utcnow(), **told)
-with open(disk / "filler", "wb", buffering=0) as filler:
-    try:
-        while True:
-            filler.write(bytes(4096))
-    except OSError:
-        pass
+begun = read_journal(observer.folder).status
+if sys.argv[3] == "completed":
+    observer.heartbeat_event({}, "once\\n99 %", datetime.utcnow(), None)
+    fill()
+    observer.heartbeat_event({}, "once\\n" + "100 % " * 10_000, datetime.utcnow(), None)
+console = (observer.folder / "console").read_text() if sys.argv[3] == "completed" else ""
 points = {"steps": list(range(500)), "values": [0.5] * 500, "timestamps": [datetime.utcnow()] * 500}
 for beat in range(40):
     observer.log_metrics({"loss": points}, {})
@@ -141,6 +152,7 @@ try:
 except JournalError as error:
     refused = str(error)
 print(json.dumps({
+    "begun": begun, "console": console,
     "during": during.metrics["loss"].count if "loss" in during.metrics else 0,
     "status": after.status, "trace": after.fail_trace, "unreadable": after.unreadable,
     "points": after.metrics["loss"].count, "quick": journal_status(observer.folder).status,
@@ -163,6 +175,8 @@ def test_failure_is_told_on_a_full_disk(tmp_path: Path, ending: str) -> None:
     assert done.returncode == 0, done.stderr
     told: dict[str, Any] = json.loads(done.stdout)
     assert told["during"] < 40 * 500  # the disk was full indeed
+    assert told["begun"] == "RUNNING"
+    assert told["console"] == ("once\n99 %" if ending == "completed" else "")
     assert told["status"] == told["quick"] == "FAILED"
     assert told["unreadable"] == 0
     assert told["known"] == told["lost"]["points"] == 40 * 500 - told["points"] > 0

@@ -186,10 +186,9 @@ def test_process_identities() -> None:
     assert ProcessIdentity.from_facts(own.facts()) == own
     assert ProcessIdentity.from_facts({"pid": 1}) is None
     assert replace(own, create_time=own.create_time - 1).state() == "gone"  # its number was reused
-    assert replace(own, boot="another").state() == "gone"
+    assert replace(own, boot="another").state() == "elsewhere"  # of a machine of the same name
     assert replace(own, host="another").state() == "elsewhere"
     assert replace(own, pid_namespace="pid:[1]").state() == "elsewhere"
-    assert replace(own, pid_namespace="pid:[1]", boot="another").state() == "gone"
     assert replace(own, pid_namespace="").state() == "alive"  # records so far do not say
     assert gone().state() == "gone"
 
@@ -269,15 +268,18 @@ def test_killed_after_it_had_published(tmp_path: Path, kept: int, status: str) -
     assert journal_status(other).status == "DIED", "it had not published"
 
 
-def test_runs_of_other_hosts_go_by_their_heartbeat(tmp_path: Path) -> None:
-    other = replace(ProcessIdentity.current(), host="another")
-    folder = write_journal(tmp_path / "a", started(other))
+@pytest.mark.parametrize("where", ["host", "boot", "pid_namespace"])
+def test_runs_elsewhere_go_by_their_heartbeat(tmp_path: Path, where: str) -> None:
+    """On another host, another machine of this one's name, in another container."""
+    own = ProcessIdentity.current()
+    folder = write_journal(tmp_path / "a", started(replace(own, **{where: "another"})))
     now = datetime.now(UTC)
     assert journal_status(folder, now + timedelta(seconds=30)).status == "RUNNING"
     assert journal_status(folder, now + timedelta(seconds=90)).status == "DIED"
+    assert not note_death(folder)
     os.utime(folder / EVENTS, (0, 0))
-    assert not note_death(folder)  # which is for its own host to tell
-    assert read_journal(folder).status == "RUNNING"
+    assert note_death(folder) == (where != "host")  # which is for its own host to tell
+    assert read_journal(folder).status == ("RUNNING" if where == "host" else "DIED")
 
 
 def test_one_event_however_many_reap(tmp_path: Path) -> None:

@@ -1,0 +1,56 @@
+"""Source texts as they were when their modules were imported, whoever edits the files since."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib.machinery import ModuleSpec, SourceFileLoader
+from types import CodeType, ModuleType
+
+_INSTALLED = ("/site-packages/", "/dist-packages/")  # which nobody edits
+_TEXTS: dict[str, bytes] = {}
+
+
+def loaded_text(path: str) -> bytes | None:
+    """Return the text of a module's file as this process, or one it was forked from, loaded it.
+
+    None if it was not loaded, or before `keep_loaded_texts`, or is an installed one.
+    """
+    return _TEXTS.get(path)
+
+
+def keep_loaded_texts() -> None:
+    """Keep the texts of all modules that are imported from now on, but for installed ones."""
+    if _Finder not in sys.meta_path:
+        sys.meta_path.insert(0, _Finder)
+
+
+class _Finder:
+    """Finds what the other finders find."""
+
+    @classmethod
+    def find_spec(
+        cls, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if name.partition(".")[0] in sys.stdlib_module_names:
+            return None
+        others = (finder for finder in sys.meta_path if finder is not cls)
+        found = (other.find_spec(name, path, target) for other in others)
+        spec = next(filter(None, found), None)
+        if spec is not None and type(spec.loader) is SourceFileLoader:
+            module, file = spec.loader.name, spec.loader.path
+            if not any(part in file for part in _INSTALLED):
+                spec.loader = _Loader(module, file)
+        return spec
+
+
+class _Loader(SourceFileLoader):
+    """Keeps the text that it loads, compiled before or not."""
+
+    def get_code(self, fullname: str) -> CodeType | None:
+        while True:
+            text = self.get_data(self.path)
+            code = super().get_code(fullname)
+            if self.get_data(self.path) == text:  # nobody has edited it meanwhile
+                _TEXTS[self.path] = text
+                return code

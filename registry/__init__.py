@@ -1,5 +1,9 @@
 """The framework: declarations, plans, records and stores. It knows nothing of networks."""
 
+from registry.quiet import end_quietly
+
+end_quietly()  # before what takes a moment to be imported
+
 import warnings
 
 from lazy_loader import attach_stub

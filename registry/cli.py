@@ -2,21 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-from types import TracebackType
-
-
-def _end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Tell an error that nobody has handled; Ctrl-C while modules are imported needs no words."""
-    if not issubclass(kind, KeyboardInterrupt):
-        sys.__excepthook__(kind, error, trace)
-
-
-sys.excepthook = _end  # before what takes long to be imported
-
 import io
 import os
 import signal
+import sys
 import warnings
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, NoReturn, cast

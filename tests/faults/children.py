@@ -24,6 +24,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from registry.interrupts import STOPPING
+
 OFF: dict[str, str | None] = {"FACTBOOK_MONGO": "off"}
 PRELOAD = "tests.faults.warm"
 
@@ -171,6 +173,7 @@ def without_main() -> Iterator[None]:
 
 def _work(command: Command, barrier: Any) -> None:
     """Be a child."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)  # as a server of workers has them
     for name, value in command.environment.items():
         os.environ.pop(name, None)
         if value is not None:

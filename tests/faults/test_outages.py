@@ -201,7 +201,7 @@ def test_a_connection_cut_between_two_runs(
 def test_ctrl_c_while_the_database_is_waited_for_spoils_no_run_that_went_well(
     slow: Site, proxied: tuple[Proxy, str]
 ) -> None:
-    """By both doors, once and again: who asks to end waits no longer, and the run stays completed."""
+    """By both doors, once and again: nobody waits any longer, and the run stays completed."""
     proxy, url = proxied
     words = (
         ("factbook", "run", "slow", "slow-too", "--here"),

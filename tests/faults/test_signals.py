@@ -87,12 +87,14 @@ def test_a_signal_while_what_is_written_is_computed(site: Site) -> None:
     while not (site.root / "computing").exists() and not child.has_ended:
         time.sleep(0.01)
     assert child.process.pid is not None
-    os.kill(child.process.pid, STOPPING[1])
-    deadline = time.monotonic() + 60
-    while site.runs() == [("own", "RUNNING")] and time.monotonic() < deadline:
-        time.sleep(0.05)
-    has_status(site.runs(), [("own", "INTERRUPTED")], why=child.printed)
-    (site.root / "go").touch()  # a thread goes on with it
+    try:
+        os.kill(child.process.pid, STOPPING[1])
+        deadline = time.monotonic() + 60
+        while site.runs() == [("own", "RUNNING")] and time.monotonic() < deadline:
+            time.sleep(0.05)
+        has_status(site.runs(), [("own", "INTERRUPTED")], why=child.printed)
+    finally:
+        (site.root / "go").touch()  # a thread goes on with it
     assert child.wait() == EXIT_INTERRUPTED
     assert "! own  interrupted" in child.printed
     assert "Traceback" not in child.printed

@@ -48,6 +48,11 @@ COMMANDS = (
     "run twice mean",
     "gc",
     "doctor",
+    "mongo uri",
+    "mongo stop",
+    "metrics",
+    "report twice mean --out ../report.html",
+    "c2 artifacts",
 )
 
 
@@ -101,6 +106,12 @@ def nest(root: Path) -> None:
         if folder.is_dir():
             for name in ("projected.json", "progress.json", "removed.json"):
                 (folder / name).write_text(DEEP)
+    for task in ("artifacts/twice/0123456789abcdef", "artifacts/stray/stray"):
+        (root / task / "20261122T013355-0000000a").mkdir(parents=True)
+        (root / task / "current").symlink_to("20261122T013355-0000000a")
+        for name in ("task.json", "partial/origin.json", "current/manifest.json"):
+            (root / task / name).parent.mkdir(exist_ok=True)
+            (root / task / name).write_text(DEEP)
 
 
 @pytest.mark.parametrize("leave", [strew, strew_journals, nest])

@@ -192,8 +192,7 @@ def write_own_stage(root: Path, name: str, work: str, declared: str = "") -> Pat
     text = text.replace(plugins, f'{plugins}, "own_stages"') + declared.format(name=name)
     declaration.write_text(text)
     stage = root / "own_stages" / f"{name}.py"
-    stage.parent.mkdir()
-    (stage.parent / "__init__.py").touch()
+    stage.parent.mkdir()  # without a module of its own: other projects have folders of this name
     stage.write_text(OWN_STAGE.format(name=name, work=work))
     return stage
 

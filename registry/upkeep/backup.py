@@ -430,7 +430,7 @@ class _Staging:
         held = lock(folder, wait=False)
         if held is None:
             raise BackupError(f"another restoration is at work in {place}; nothing was changed")
-        self._end.callback(os.close, held)
+        self._end.callback(held.release)
         self._end.callback(shutil.rmtree, folder, ignore_errors=True)
         for left in folder.iterdir():  # by one that was killed
             shutil.rmtree(left) if left.is_dir() else left.unlink()

@@ -251,7 +251,7 @@ def _is_held(folder: Path) -> bool:
     """Whether a restoration is at work in a folder, which may take hours."""
     held = lock(folder, wait=False) if folder.is_dir() else None
     if held is not None:
-        os.close(held)
+        held.release()
     return held is None and folder.is_dir()
 
 

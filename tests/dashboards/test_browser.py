@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote_plus, urlsplit
 
 import pytest
 
@@ -209,6 +209,27 @@ def see(page: Page, text: str) -> None:
     page.get_by_text(text).locator("visible=true").first.wait_for()
 
 
+def asked(page: Page, *parts: str) -> dict[str, list[str]]:
+    """Wait until all parts stand in the address, and return what it asks for.
+
+    A page writes into its address after it has drawn what is seen.
+    """
+    page.wait_for_url(lambda url: all(part in unquote_plus(url) for part in parts))
+    return parse_qs(urlsplit(page.url).query)
+
+
+def titled_and_readable(page: Page, title: str) -> None:
+    """A page has its own title, and its help lines can be read."""
+    from playwright.sync_api import expect
+
+    expect(page).to_have_title(f"{title} · factbook")
+    assert page.get_by_role("dialog").count() == 0
+    expect(page.locator("[data-testid=stMain] h2").first).to_have_text(title)
+    line = page.locator("[data-testid=stCaptionContainer]").first
+    expect(line).to_have_css("opacity", "0.85")  # at last: what is drawn anew is pale for a while
+    assert "WCAG" not in page.locator("body").inner_text()
+
+
 def tiles(page: Page) -> int:
     """Return how many images of a concept are shown."""
     captions = page.locator("[data-testid=stCaptionContainer]")
@@ -226,23 +247,25 @@ def test_the_first_visit_may_be_a_link_to_a_concept(page: Page, address: str) ->
     see(page, "Concept 1: shape: <b>star</b>")
     assert tiles(page) == 2
     picture(page, "concept-by-link")
+    titled_and_readable(page, "Concepts")
 
 
 def test_from_runs_to_a_run_to_its_concepts(page: Page, address: str) -> None:
     visit(page, address)
     see(page, "9 runs.")
     picture(page, "runs")
+    titled_and_readable(page, "Runs")
     assert page.get_by_text("MongoDB cannot be reached").count() == 0
 
     choose_row(page, 2, ROW)  # the newest runs are names, gallery, concepts
     see(page, "Open")
-    assert f"run={run_uid('toy-concepts', 8)[:8]}" in page.url
+    asked(page, f"run={run_uid('toy-concepts', 8)[:8]}")
     picture(page, "run")
 
     page.get_by_text("Open", exact=True).click()
     see(page, "accuracy, spliced")
     idle(page)
-    assert "/concepts" in page.url
+    asked(page, "/concepts")
 
 
 def test_curves_console_and_sources_of_a_run(page: Page, address: str) -> None:
@@ -253,9 +276,9 @@ def test_curves_console_and_sources_of_a_run(page: Page, address: str) -> None:
     see(page, "thinned to")
     idle(page)
     page.get_by_text("Logarithmic scale").click()
+    asked(page, "log=true")
     idle(page)
     assert page.locator("[data-testid=stVegaLiteChart]").count() == 2
-    assert "log=true" in page.url
     picture(page, "curves")
     idle(page)
     page.get_by_text("Console").first.click()
@@ -263,6 +286,7 @@ def test_curves_console_and_sources_of_a_run(page: Page, address: str) -> None:
     idle(page)  # a click on what is just drawn anew may be lost
     page.get_by_text("Sources").first.click()
     see(page, "def")
+    asked(page, "section=Sources")
     idle(page)
     reloaded = page.url
     visit(page, reloaded)
@@ -277,8 +301,7 @@ def test_two_runs_are_chosen_compared_and_drawn_over_each_other(page: Page, addr
     page.get_by_text("Compare these 2 runs").click()
     see(page, "Smaller is better")
     idle(page)
-    assert "/compare" in page.url
-    assert run_uid("toy-sae[k=8]", 0) in page.url
+    asked(page, "/compare", run_uid("toy-sae[k=8]", 0))
     picture(page, "compare")
     page.get_by_text("Curves", exact=True).click()
     see(page, "training.loss")
@@ -286,6 +309,7 @@ def test_two_runs_are_chosen_compared_and_drawn_over_each_other(page: Page, addr
     picture(page, "compare-curves")
     page.get_by_text("Code", exact=True).click()
     see(page, "Same code")
+    asked(page, "compared=Code")
     reloaded = page.url
     visit(page, reloaded)
     see(page, "Same code")
@@ -302,11 +326,11 @@ def test_the_pipeline_is_drawn_and_leads_to_a_run(page: Page, address: str) -> N
     choose_row(page, 2, ROW)
     see(page, "Latest run")
     idle(page)
-    assert "task=toy-concepts" in page.url
+    asked(page, "task=toy-concepts")
     page.get_by_text("Latest run", exact=True).first.click()
     see(page, "COMPLETED")
     idle(page)
-    assert f"run={run_uid('toy-concepts', 6)}" in page.url
+    asked(page, f"run={run_uid('toy-concepts', 6)}")
 
 
 def test_a_box_of_the_pipeline_can_be_clicked(page: Page, address: str) -> None:
@@ -316,7 +340,7 @@ def test_a_box_of_the_pipeline_can_be_clicked(page: Page, address: str) -> None:
         graph.get_by_text(re.compile(rf"{box}$")).click()
         page.get_by_role("heading", name=task, exact=True).wait_for()
         idle(page)
-        assert parse_qs(urlsplit(page.url).query)["task"] == [task]
+        assert asked(page, f"task={task}")["task"] == [task]
 
 
 def test_charts_and_tables_are_told_to_who_does_not_see_them(page: Page, address: str) -> None:
@@ -373,7 +397,7 @@ def test_a_chosen_concept(page: Page, address: str) -> None:
     picture(page, "concepts")
     choose_row(page, 1, CONCEPT_ROW)
     see(page, "Concept 3")
-    assert "concept=3" in page.url
+    asked(page, "concept=3")
     assert tiles(page) == fabricate.RANKS
     page.get_by_role("button", name="Next").click()
     see(page, "Concept 1: shape: <b>star</b>")
@@ -386,18 +410,17 @@ def test_from_a_concept_to_a_similar_one_and_to_the_whole_model(page: Page, addr
     see(page, "Can this name be trusted?")
     see(page, "Present in the same images")
     page.get_by_role("button", name=re.compile("^Concept ")).first.click()
+    page.wait_for_url(lambda url: not re.search(r"concept=0\b", url))
     idle(page)
-    concept = re.search(r"concept=(\d+)", page.url)
-    assert concept is not None
-    assert concept[1] != "0"
-    see(page, f"Concept {concept[1]}")
+    [concept] = asked(page)["concept"]
+    see(page, f"Concept {concept}")
     page.get_by_text("Place", exact=True).click()
     see(page, "faded where the concept is absent")
-    assert "below=Place" in page.url
+    asked(page, "below=Place")
     page.get_by_text("The whole model").click()
     see(page, "What the concepts are named")
     idle(page)
-    assert "section=The" in page.url
+    asked(page, "section=The")
     assert page.locator("[data-testid=stVegaLiteChart]").count() == 3
     picture(page, "concept-model")
 

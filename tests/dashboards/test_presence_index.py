@@ -177,12 +177,12 @@ from registry.store.datasets import open_dataset
 from tests.dashboards import fabricate_large as large
 from dashboards.views.concepts.presences import read_blocks
 
-size = large.Size(images=40_000, concepts=400, active=40, classes=10, images_of_part=8_000)
+size = large.Size(images=8_000, concepts=400, active=40, classes=10, images_of_part=2_000)
 project = large.concepts_only(Path(sys.argv[1]), size)
-read_blocks.__defaults__ = (400 * 100,)
+read_blocks.__defaults__ = (400 * 20,)
 it.SMALL_CELLS = 0
 dataset = open_dataset(project.current("large-concepts"))
-index = it.PresenceIndex(lambda: dataset, 16_000_000, Path(sys.argv[1]) / "cache" / "presences-x")
+index = it.PresenceIndex(lambda: dataset, 8_000 * 400, Path(sys.argv[1]) / "cache" / "presences-x")
 while not index.presences().blocks:
     pass
 print("reading", index.is_reading)

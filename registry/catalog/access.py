@@ -17,7 +17,7 @@ from itertools import islice, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.catalog.conditions import Condition, conditions_of, require_columns
+from registry.catalog.conditions import Condition, QueryError, conditions_of, require_columns
 from registry.catalog.notes import NOTED, Note, find_notes, run_subject
 from registry.catalog.runs import (
     COLUMNS,
@@ -55,6 +55,7 @@ REMOVED = "removed.json"
 _OVERTAKING = 50  # runs that may have been named before a run that started earlier
 _LOOKED_AT = 8  # times the limit: how many runs are compared first
 _GROUPS = ("config", "result")
+_SORTED = {*COLUMNS, *KEYS, *KEYS.values(), *queries.SUMMARY} - {*_GROUPS}
 
 
 class UnknownRunError(RefusalError, LookupError):
@@ -103,6 +104,10 @@ class _Compared:
             return self.values[column]
         found = self.run.inside(column)
         return value_at(self.record, KEYS.get(column, column)) if found is None else found
+
+
+def _has(view: RunView, column: str) -> bool:
+    return view.row().get(column) is not None or view.inside(column) is not None
 
 
 @dataclass(frozen=True)
@@ -173,7 +178,7 @@ class Catalog:
         Raises
         ------
         QueryError
-            If a comparison cannot be read, or no run has what is compared.
+            If a comparison cannot be read, or no run has what is compared or sorted by.
         ValueError
             If a key or value could act as an operator, or the limit is below 0.
         DatabaseError
@@ -184,7 +189,8 @@ class Catalog:
         given, conditions = _asked(where)
         query: dict[str, Any] = {KEYS.get(key, key): value for key, value in given.items()}
         key = sort.removeprefix("-")
-        sort = sort.replace(key, KEYS.get(key, key))
+        is_computed, is_reversed = key == "seconds", sort.startswith("-")  # and stands in no record
+        sort = "-start_time" if is_computed else sort.replace(key, KEYS.get(key, key))
         if experiment is not None:
             cell = self.project.graph.cells.get(experiment)
             names = [experiment, cell.former_name] if cell and cell.former_name else experiment
@@ -196,7 +202,7 @@ class Catalog:
         if status is not None:  # one that is shown as died may be stored as running
             query["status"] = ["DIED", "RUNNING"] if status == "DIED" else status
         # So some are dropped below.
-        bound = limit if status in (None, "COMPLETED", "FAILED") else None
+        bound = limit if status in (None, "COMPLETED", "FAILED") and not is_computed else None
         if conditions:
             views = self._compared(query, conditions, sort, bound)
         else:
@@ -204,7 +210,19 @@ class Catalog:
             views = [RunView.from_record(record, self._journals) for record in records]
         if status is not None:
             views = [view for view in views if view.status == status]
+        if is_computed:
+            views.sort(key=lambda view: view.seconds or 0.0, reverse=is_reversed)
+        self._require_sortable(key, views[:limit])
         return Runs(views[:limit])
+
+    def _require_sortable(self, key: str, views: Sequence[RunView]) -> None:
+        """Make sure that runs have what they are sorted by: one of these, or any other."""
+        if key in _SORTED or not views or any(_has(view, key) for view in views):
+            return
+        [first] = self._records({}, f"-{key}", 1, [key])  # those without come last
+        if value_at(first, key) is None:
+            known = {*COLUMNS, *(name for view in views for name in view.row())}
+            raise QueryError(f"no run has {key[:100]!r} to sort by{nearest(key, known)}")
 
     def _compared(
         self,

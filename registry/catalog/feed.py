@@ -15,10 +15,12 @@ from typing import Any
 
 from registry.catalog.access import Catalog
 from registry.catalog.notes import Note, find_notes
-from registry.catalog.runs import RunView, record_of
+from registry.catalog.runs import KEYS, RunView, record_of
 from registry.mongo import queries
 from registry.mongo.database import Database
+from registry.mongo.queries import value_at
 from registry.record.journal import EVENTS, journal_root, journal_uids
+from registry.record.tombstones import deleted_uids
 
 _UNLISTED = (
     "command",
@@ -125,8 +127,10 @@ class RunFeed:
 
     def _take(self, records: Iterable[Mapping[str, Any]]) -> bool:
         """Keep records; return whether one of them is new or another one than before."""
-        changed = False
+        changed, deleted = False, deleted_uids(self.catalog.project.root)
         for record in filter(self.catalog.scope.holds, records):
+            if value_at(record, KEYS["uid"]) in deleted:
+                continue
             number = record["_id"]
             view = _slim(RunView.from_record(record, self._journals))
             is_open = record.get("status") in _OPEN

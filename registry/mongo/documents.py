@@ -110,6 +110,13 @@ class RunDocuments:
     metrics: tuple[MetricDocument, ...]
     files: tuple[StoredFile, ...]
 
+    def files_by_name(self, run_id: int | None = None) -> dict[str, StoredFile]:
+        """Return the sources by their names in GridFS, or the artifacts of a run of a number."""
+        if run_id is None:
+            return {file.name: file for file in self.files if file.extra is None}
+        artifacts = (file for file in self.files if file.extra is not None)
+        return {f"artifact://runs/{run_id}/{file.name}": file for file in artifacts}
+
 
 @dataclass(frozen=True)
 class Seal:

@@ -5,18 +5,16 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
-from registry.mongo.database import Database, DatabaseError, DuplicateError, errors
-from registry.mongo.documents import MetricDocument, StoredFile, documents, fields_of
+from registry.mongo.database import Database, DuplicateError, errors
+from registry.mongo.documents import MetricDocument, StoredFile, fields_of
+from registry.mongo.files import present_files, store_file
 from registry.mongo.queries import enter
+from registry.mongo.removal import unless_deleted
 from registry.record.journal import Journal
-from registry.record.tombstones import deleted_uids
 
-_CHUNK = 255 * 1024  # bytes, GridFS's own
 _UID = "info.factbook.uid"
 _VERSION = "info.factbook.journal_bytes"
 _SLOW_APPEND = 4_000  # points a second that the embedded server rewrites when it appends, at least
@@ -86,6 +84,8 @@ def store_journal(
     ------
     DatabaseError
         If the database is away, or another one answers in its place.
+    DeletedError
+        If the run was deleted; then nothing of it is there.
     ReleasedError
         If the database has lost points that this journal's state has released: read it anew.
     """
@@ -119,15 +119,13 @@ class _Storing:
         """Store everything; return the run's number."""
         self.working(0.0)
         self.database.check()
-        wanted = documents(self.journal)
-        files = wanted.files
-        self._store_files({file.name: file for file in files if file.extra is None})
-        self.run_id = self._find_run() or self._insert_run(wanted.run)
-        artifacts = [file for file in files if file.extra is not None]
-        self._store_files({f"artifact://runs/{self.run_id}/{f.name}": f for f in artifacts})
-        self._store_metrics(wanted.metrics)
-        self.working(0.0)
-        self._update_run(wanted.run)
+        with unless_deleted(self.database, self.journal) as wanted:
+            self._store_files(wanted.files_by_name())
+            self.run_id = self._find_run() or self._insert_run(wanted.run)
+            self._store_files(wanted.files_by_name(self.run_id))
+            self._store_metrics(wanted.metrics)
+            self.working(0.0)
+            self._update_run(wanted.run)
         return self.run_id
 
     def _find_run(self) -> int | None:
@@ -137,8 +135,6 @@ class _Storing:
 
     def _insert_run(self, run: dict[str, Any]) -> int:
         """Insert the run as running, under the next free number, or find that somebody else did."""
-        if self.journal.uid in deleted_uids(self.journal.folder.parents[2]):
-            raise DatabaseError(f"run {self.journal.uid} was deleted")
         self.sent.fields, self.sent.points = {}, {}  # new here, or removed by somebody
         first = {**run, "status": "RUNNING" if self.journal.start_time else "QUEUED"}
         if project := self.journal.facts.get("project"):
@@ -252,44 +248,12 @@ class _Storing:
         """Store files, by their names in GridFS, that nobody has stored."""
         known = self.sent.files
         missing = {name: file for name, file in files.items() if file.id not in known}
-        known |= self._present([file.id for file in missing.values()])
+        known |= present_files(self.database, [file.id for file in missing.values()])
         for name, file in missing.items():
             if file.id not in known:
                 self.working(0.0)
-                self._store_file(name, file)
+                store_file(self.database, name, file)
                 known.add(file.id)
-
-    def _present(self, files: list[Any]) -> set[Any]:
-        """Return which files are there; 100 at once, since long lists are slow when embedded."""
-        present: set[Any] = set()
-        for start in range(0, len(files), 100):
-            query = {"_id": {"$in": files[start : start + 100]}}
-            with errors(self.database.address):
-                found = self.database.collection("fs.files").find(query, {"_id": 1})
-                present |= {file["_id"] for file in found}
-        return present
-
-    def _store_file(self, name: str, file: StoredFile) -> None:
-        """Store one file by GridFS's specification, chunk by chunk, so that it can be repeated."""
-        content, identity = file.path.read_bytes(), file.id
-        for number, start in enumerate(range(0, len(content), _CHUNK)):
-            chunk = {"data": content[start : start + _CHUNK]}
-            self._add("fs.chunks", {"files_id": identity, "n": number}, chunk)
-        described: dict[str, Any] = {
-            "filename": name,
-            "md5": file.md5,
-            "chunkSize": _CHUNK,
-            "length": len(content),
-            "uploadDate": datetime.now(UTC),
-            **(file.extra or {}),
-        }
-        self._add("fs.files", {"_id": identity}, described)
-
-    def _add(self, collection: str, key: dict[str, Any], value: dict[str, Any]) -> None:
-        with suppress(DuplicateError), errors(self.database.address):
-            self.database.collection(collection).update_one(
-                key, {"$setOnInsert": value}, upsert=True
-            )
 
 
 def _spared_console(text: str, sent: Sent) -> str:

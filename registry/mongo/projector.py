@@ -14,7 +14,7 @@ from typing import Any
 from registry.mongo.database import AwayError, Database, DatabaseError
 from registry.mongo.documents import Seal
 from registry.mongo.projection import Sent, store_journal, stored_status
-from registry.mongo.removal import apply_tombstones, find_deleted
+from registry.mongo.removal import DeletedError, apply_tombstones, deleted_from
 from registry.mongo.restoration import restore
 from registry.record.journal import (
     EVENTS,
@@ -130,6 +130,7 @@ class Projector:
         self._error: Exception | None = None
         self._run_id: int | None = None
         self._recorded = False
+        self._is_tidy = False
         self._restart()
         self._thread = threading.Thread(target=self._work, name="projector", daemon=True)
 
@@ -201,6 +202,9 @@ class Projector:
         """Project what the journal says now; after an error, connect anew the next time."""
         try:
             database = self._connected()
+            if not self._is_tidy:  # what a deletion that was cut short has left there
+                apply_tombstones(self._folder.parents[2], database)
+                self._is_tidy = True
             self._journal.refresh()
             if self._journal.status:
                 self._run_id = store_journal(self._journal, database, self._sent, self._working)
@@ -267,8 +271,9 @@ def sync(
         Where to. What another database holds does not count: after a move everything is
         projected there.
     again : bool
-        Whether to project also what is noted as stored, because it was removed there; with
-        `verify` also whether to compare every point of every metric.
+        Whether to project also what is noted as stored, because it was removed there, and to
+        remove what is noted as removed, because it came back, as from a backup; with
+        `verify` also whether to compare every point of every metric, and every file.
     verify : bool
         Whether to hold the records of all runs that are over against their journals, and to put
         back what was changed in them: all fields that the registry owns, and none of others.
@@ -286,8 +291,8 @@ def sync(
         If the database is away; what was done until then stays done.
     """
     done: list[Synced] = []
-    root, deleted = journal_root(project_root), deleted_uids(project_root)
-    apply_tombstones(project_root, database)
+    apply_tombstones(project_root, database, again=again)
+    root, deleted = journal_root(project_root), deleted_from(database) | deleted_uids(project_root)
     # Sizes of the journals that this database holds all of, in one file: 10,000 are read at once.
     cache = root.parent / "projected" / f"{database.identity}.json"
     with _kept(cache) as sizes:
@@ -317,7 +322,7 @@ def _kept(cache: Path) -> Iterator[dict[str, Any]]:
 
 
 def _verify(
-    root: Path, database: Database, uids: list[str], sizes: dict[str, Any], with_metrics: bool
+    root: Path, database: Database, uids: list[str], sizes: dict[str, Any], in_full: bool
 ) -> Iterator[Synced]:
     """Hold settled records against their journals, with a seal of each in one more file."""
     uids = [uid for uid in uids if _is_settled(f"{root}/{uid}", sizes, database)]
@@ -333,7 +338,7 @@ def _verify(
             settled,
             seals,
             lambda uid: _note(root / uid, database).get("run"),
-            with_metrics=with_metrics,
+            in_full=in_full,
         )
         for one in restored:
             yield Synced(one.uid, one.run_id, one.status, False, one.error, one.fields)
@@ -377,7 +382,7 @@ def _sync_journal(folder: Path, database: Database) -> Synced | None:
     except OSError as error:
         reason = f"its journal cannot be read: {error.strerror or error}"
         return Synced(folder.name, None, "", error=reason)
-    if not journal.status or find_deleted(database, journal.uid) is not None:
+    if not journal.status:
         return None
     try:
         sent = Sent()
@@ -386,6 +391,8 @@ def _sync_journal(folder: Path, database: Database) -> Synced | None:
         return Synced(journal.uid, run_id, journal.status, died)
     except AwayError:
         raise
+    except DeletedError:
+        return None
     except Exception as error:
         database.check()
         return Synced(journal.uid, None, journal.status, died, f"{type(error).__name__}: {error}")

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from registry.mongo.database import Database, digest, errors
-from registry.mongo.documents import MetricDocument, Seal, documents, fields_of
+from registry.mongo.documents import MetricDocument, RunDocuments, Seal, fields_of
+from registry.mongo.files import put_back_file
+from registry.mongo.removal import DeletedError, unless_deleted
 from registry.record.journal import Journal, read_journal
 
 Record = Mapping[str, Any]
@@ -54,7 +56,7 @@ def restore(
     seals: dict[str, Seal],
     number_of: Callable[[str], int | None],
     *,
-    with_metrics: bool = False,
+    in_full: bool = False,
 ) -> Iterator[Restored]:
     """Put back what was changed in the records of runs that are over, and yield those.
 
@@ -72,30 +74,34 @@ def restore(
         What is known of them, by uid, so that journals need not be read; updated.
     number_of : callable
         From a uid to the number that the run was given here, if it was given one.
-    with_metrics : bool
-        Whether every point of every run is compared, which reads all of them; otherwise only where
-        anything else was changed.
+    in_full : bool
+        Whether every point and every file of every run is compared, which reads all of them;
+        otherwise only where anything else was changed.
 
     Raises
     ------
     DatabaseError
         If the database is away; what was done until then stays done.
     """
-    unseen = set(sizes)
+    unseen, compared = set(sizes), set[Any]()
     for uid, record in _records(database, unseen, number_of):
         unseen.discard(uid)
         seal = seals.get(uid)
         is_known = seal is not None and seal.size == sizes[uid]
         is_broken = is_known and seal is not None and seal.is_broken(record)
-        if is_known and not is_broken and not with_metrics:
+        if is_known and not is_broken and not in_full:
             continue
         journal, run_id = read_journal(journals / uid), int(record["_id"])
         if journal.unreadable or not journal.ended:
             if is_broken:
                 yield Restored(uid, run_id, journal.status, error=_DAMAGED)
             continue
-        restoring = _Restoring(journal, database, record)
-        fields = restoring.run(with_metrics)
+        try:
+            with unless_deleted(database, journal) as wanted:
+                restoring = _Restoring(journal, database, record, wanted)
+                fields = restoring.run(in_full, compared)
+        except DeletedError:
+            continue
         seals[uid] = restoring.seal
         if fields:
             yield Restored(uid, run_id, journal.status, fields)
@@ -125,19 +131,29 @@ def _uid(record: Record) -> str:
 class _Restoring:
     """One record that is held against its journal."""
 
-    def __init__(self, journal: Journal, database: Database, record: Record):
-        self.database, self.record = database, record
-        self.documents = documents(journal)
+    def __init__(self, journal: Journal, database: Database, record: Record, wanted: RunDocuments):
+        self.database, self.record, self.documents = database, record, wanted
         self.wanted = fields_of(self.documents.run)
         self.seal = Seal.of(journal.size, self.wanted)
 
-    def run(self, with_metrics: bool) -> tuple[str, ...]:
-        """Put back what differs; return its names."""
+    def run(self, in_full: bool, compared: set[Any]) -> tuple[str, ...]:
+        """Put back what differs; return its names. Files that were compared are so once."""
         fields = self._put_back() if self.seal.is_broken(self.record) else ()
-        if fields or with_metrics:
+        if fields or in_full:
             metrics = filter(self._put_back_points, self.documents.metrics)
             fields += tuple(f"metric {metric.name}" for metric in metrics)
+            fields += tuple(self._put_back_files(compared))
         return fields
+
+    def _put_back_files(self, compared: set[Any]) -> Iterator[str]:
+        """Put back the contents of sources and artifacts; yield which ones differed."""
+        run_id = int(self.record["_id"])
+        named = self.documents.files_by_name() | self.documents.files_by_name(run_id)
+        for name, file in named.items():
+            if file.id not in compared:
+                compared.add(file.id)
+                if put_back_file(self.database, name, file):
+                    yield f"file {file.name}"
 
     def _put_back(self) -> tuple[str, ...]:
         stored = self.seal.own(self.record)

@@ -110,6 +110,11 @@ def test_runs_come_newest_first_or_as_asked(catalog: Catalog, lab: Lab) -> None:
     starts = [run.started for run in catalog.runs()]
     assert starts == sorted(starts, reverse=True)
     assert [run.started for run in catalog.runs(sort="started")] == starts[::-1]
+    took = [run.seconds for run in catalog.runs(sort="-seconds", limit=2)]
+    assert took == sorted((run.seconds or 0 for run in catalog.runs()), reverse=True)[:2]
+    with pytest.raises(QueryError, match=r"no run has 'result.totl' .* mean 'result.total'"):
+        catalog.runs(sort="-result.totl")
+    assert catalog.runs(sort="host.hostname", limit=1)
     totals = [run.result["total"] for run in catalog.runs(experiment="sweep", sort="result.total")]
     assert totals == sorted(totals)
     assert [run.started for run in catalog.runs(limit=2)] == starts[:2]

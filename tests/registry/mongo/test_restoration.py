@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import random
 from collections.abc import Callable
@@ -53,15 +54,20 @@ PLANTED: dict[str, dict[str, Any]] = {
 }
 
 
-def recorded(root: Path, uid: str = "run") -> None:
-    """Write the journal of a run with everything in it."""
+def recorded(root: Path, uid: str = "run", artifact: Path | None = None) -> None:
+    """Write the journal of a run with everything in it; with an artifact it has a source too."""
     observer = JournalObserver(
         journal_root(root) / uid, {"experiment": "x", "output": {"path": "p"}}
     )
     told: dict[str, Any] = {"command": "main", "host_info": {"hostname": "h", "n": 1.5}}
     told |= {"config": {"k": 2, "big": 2**40, "b": {"z": 1, "a": None}}, "meta_info": {"m": []}}
     info = {"name": "x", "base_dir": str(root), "sources": []}
+    if artifact:
+        (root / "code.py").write_text("x = 1\n")
+        info["sources"] = [("code.py", hashlib.md5(b"x = 1\n").hexdigest())]
     observer.started_event(ex_info=info, start_time=datetime.utcnow(), _id=None, **told)
+    if artifact:
+        observer.artifact_event(artifact.name, str(artifact))
     points = {"steps": [0, 1], "values": [1.0, math.nan], "timestamps": [datetime.utcnow()] * 2}
     observer.log_metrics({"loss": points}, {})
     observer.heartbeat_event({"epoch": 3}, "printed", datetime.utcnow(), None)
@@ -148,6 +154,41 @@ def test_points_are_compared_when_asked(stored: Path, database: Database) -> Non
     (one,) = sync(stored, database, verify=True)
     assert one.restored == ("status", "metric loss")
     assert own(database) == before
+
+
+def test_contents_of_files_are_compared_when_asked(tmp_path: Path, database: Database) -> None:
+    content = random.Random(0).randbytes(600_000)
+    (tmp_path / "made").write_bytes(content)
+    recorded(tmp_path, artifact=tmp_path / "made")
+    sync(tmp_path, database)
+    run = database.runs.find_one({"_id": 1})
+    assert run is not None
+    [made], [[_, source]] = run["artifacts"], run["experiment"]["sources"]
+    chunks, files = database.collection("fs.chunks"), database.collection("fs.files")
+    planted: dict[str, Callable[[], object]] = {
+        "made": lambda: chunks.update_one(
+            {"files_id": made["file_id"], "n": 1}, {"$set": {"data": b"planted"}}
+        ),
+        "made, a chunk too few": lambda: chunks.delete_one({"files_id": made["file_id"], "n": 2}),
+        "made, none": lambda: chunks.delete_many({"files_id": made["file_id"]}),
+        "made, its length": lambda: files.update_one(
+            {"_id": made["file_id"]}, {"$set": {"length": 3}}
+        ),
+        f"{tmp_path / 'code.py'}": lambda: chunks.update_one(
+            {"files_id": source}, {"$set": {"data": b"planted"}}
+        ),
+    }
+    for what, plant in planted.items():
+        plant()
+        assert sync(tmp_path, database, verify=True) == [], what
+        *_, one = sync(tmp_path, database, again=True, verify=True)
+        assert one.restored == (f"file {what.split(',')[0]}",), what
+        assert database.read_file(made["file_id"]) == content, what
+        assert database.read_file(source) == b"x = 1\n", what
+    kept = next((journal_root(tmp_path) / "run" / "artifacts").iterdir())
+    kept.write_bytes(b"damaged")
+    assert [one.restored for one in sync(tmp_path, database, again=True, verify=True)] == [()]
+    assert database.read_file(made["file_id"]) == content
 
 
 def test_what_others_wrote_outlives_the_run_and_every_sync(

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
+from itertools import count
 from pathlib import Path
 
 import pytest
 
 from registry.catalog.access import Catalog, DeletedRunError, open_catalog
 from registry.mongo.database import URL_VARIABLE, Database
+from registry.mongo.projection import Sent, store_journal
 from registry.mongo.projector import sync
+from registry.mongo.removal import DeletedError, apply_tombstones
 from registry.plan.project import finish_deletions, open_project
-from registry.record.journal import journal_root
-from registry.record.tombstones import half_deleted, write_tombstone
+from registry.record.journal import journal_root, read_journal
+from registry.record.tombstones import Tombstone, half_deleted, write_tombstone
 from registry.upkeep.deletion import (
     DeletionError,
     delete_run,
     plan_deletion,
 )
+from tests.registry.mongo.test_restoration import recorded
 from tests.registry.upkeep.conftest import datasets, run
 from tests.registry.upkeep.test_garbage import with_factor
 
@@ -92,6 +99,60 @@ def test_no_clone_brings_a_deleted_run_back(
     delete_run(catalog, plan_deletion(catalog, uid))
     sync(fresh, database)
     assert sync(tmp_path / "clone", database) == []
+    assert database.runs.count_documents({}) == 0
+
+
+def delete_at(
+    steps: Iterator[int], step: int, root: Path, uid: str, database: Database, seconds: float
+) -> None:
+    """Delete a run when so many steps were made."""
+    if next(steps) == step:
+        write_tombstone(root, Tombstone(uid, *[""] * 8))
+        apply_tombstones(root, database)
+
+
+def test_a_run_that_is_deleted_while_it_is_stored_does_not_come_back(
+    tmp_path: Path, database: Database
+) -> None:
+    """At each step in turn that the projector makes; deleted here, or in a clone."""
+    (tmp_path / "made").write_text("made by the run")
+
+    def left() -> list[int]:
+        names = ("runs", "metrics", "fs.files", "fs.chunks")
+        return [database.collection(name).count_documents({}) for name in names]
+
+    recorded(tmp_path, "20261129T120000-00000000", tmp_path / "made")
+    [kept] = sync(tmp_path, database)
+    before, step, is_over = left(), 0, False
+    while not is_over:
+        step += 1
+        uid = f"20261129T120001-{step:08x}"
+        recorded(tmp_path, uid, tmp_path / "made")
+        steps = count(1)
+        clone = tmp_path if step % 2 else tmp_path / "clone"
+        delete = partial(delete_at, steps, step, clone, uid, database)
+        with suppress(DeletedError):
+            store_journal(read_journal(journal_root(tmp_path) / uid), database, Sent(), delete)
+        is_over = next(steps) <= step
+        if not is_over:
+            assert left() == before, step
+            assert [one.uid for one in sync(tmp_path, database, again=True)] == [kept.uid]
+            assert left() == before, step
+    assert step > 4
+
+
+def test_a_deleted_run_that_came_back_is_removed_again(
+    fresh: Path, catalog: Catalog, database: Database
+) -> None:
+    """As where a database is restored by other means than ours."""
+    uid = run(fresh, "twice")["twice"]
+    sync(fresh, database)
+    record = database.runs.find_one({})
+    assert record is not None
+    delete_run(catalog, plan_deletion(catalog, uid))
+    sync(fresh, database)
+    database.runs.insert_one(record)
+    sync(fresh, database, again=True)
     assert database.runs.count_documents({}) == 0
 
 

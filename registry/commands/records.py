@@ -228,7 +228,7 @@ def path(name: str, all_projects: bool) -> None:
 @click.option(
     "--again",
     is_flag=True,
-    help="Also bring back removed records, and compare every point of every metric.",
+    help="Also bring back removed records, and compare every point of every metric and every file.",
 )
 @click.pass_context
 def sync(ctx: click.Context, again: bool) -> None:

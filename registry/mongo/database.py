@@ -35,12 +35,13 @@ OFF = "off"
 
 _TIMEOUTS = {"serverSelectionTimeoutMS": 3000, "connectTimeoutMS": 3000, "socketTimeoutMS": 60000}
 OWN = "factbook"  # a collection of our own: identity, last number of a run
-_SCHEMA = 1  # version of the indexes
+_SCHEMA = 2  # version of the indexes
 INDEXED = (
     "info.factbook.fingerprint",
     "info.factbook.cell",
     "info.factbook.experiment",
     "info.factbook.stage",
+    "info.factbook.project",
     "experiment.name",
     "status",
 )

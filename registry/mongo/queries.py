@@ -31,6 +31,7 @@ long."""
 
 _SCALARS = (str, int, float, bool, datetime, type(None))
 _MOST_CHOICES = 100
+_TELLING = tuple(f"info.factbook.{name}" for name in ("fingerprint", "cell", "experiment"))
 _ALL = 100_000  # runs in one answer
 _BATCH = 500
 _MOST_DIGITS = 18  # that all fit into 64 bits
@@ -68,14 +69,20 @@ class Scope:
             or value_at(record, _UID) in self.recorded
         )
 
-    def conditions(self) -> dict[str, Any]:
-        """Return what MongoDB is asked for, beside all else."""
+    def alternatives(self) -> list[dict[str, Any]]:
+        """Return what MongoDB is asked for, beside all else, one after the other.
+
+        As one question, with ``$or``, the embedded server would use no index.
+        """
+        if not self.name:
+            return [{}]
         own: list[dict[str, Any]] = [{PROJECT: self.name}]
         if self.adopts:
             own += [{PROJECT: None}, {PROJECT: {"$gte": "/", "$lt": "0"}}]
-        if self.recorded:
-            own.append({_UID: {"$in": sorted(self.recorded)}})
-        return {"$or": own} if self.name else {}
+        former = sorted(self.recorded)
+        for start in range(0, len(former), _MOST_CHOICES):
+            own.append({_UID: {"$in": former[start : start + _MOST_CHOICES]}})
+        return own
 
 
 EVERYTHING = Scope()
@@ -149,12 +156,14 @@ def find_runs(
     DatabaseError
         If the database is away.
     """
-    conditions = scope.conditions() | conditions_of(query or {})
+    conditions = conditions_of(query or {})
     direction = -1 if sort.startswith("-") else 1
     key = safe_key(sort.lstrip("-"))
+    if fields and scope.name:
+        fields = (*fields, PROJECT, _UID)
     with errors(database.address):
         for bound in _bounds(database, key, direction, limit):
-            found = _find(database, conditions | bound, key, direction, limit, fields)
+            found = _find_own(database, conditions | bound, key, direction, limit, fields, scope)
             if not bound or len(found) == limit:
                 break
     return [plain_document(run) for run in found]
@@ -171,11 +180,11 @@ def each_run(
     See :func:`find_runs` for fields, scope and errors.
     """
     query = {} if since is None else {"start_time": {"$gte": since}}
-    query |= scope.conditions()
     with errors(database.address):
-        cursor = database.runs.find(query, _projection(fields)).batch_size(_BATCH)
-        while part := list(islice(cursor, _BATCH)):
-            yield [plain_document(run) for run in part]
+        for own in scope.alternatives():
+            cursor = database.runs.find(query | own, _projection(fields)).batch_size(_BATCH)
+            while part := list(islice(cursor, _BATCH)):
+                yield [plain_document(run) for run in part]
 
 
 def runs_by_number(
@@ -198,8 +207,11 @@ def run_numbers(database: Database, scope: Scope = EVERYTHING) -> set[Any]:
         If the database is away.
     """
     with errors(database.address):
-        found = database.runs.find(scope.conditions(), {"_id": 1})
-        return {plain_document(run["_id"]) for run in found}
+        return {
+            plain_document(run["_id"])
+            for own in scope.alternatives()
+            for run in database.runs.find(own, {"_id": 1})
+        }
 
 
 def count_runs(database: Database) -> int:
@@ -296,6 +308,29 @@ def _newest_start(database: Database) -> datetime:
     return max(starts, default=datetime.now(UTC))
 
 
+def _find_own(
+    database: Database,
+    conditions: dict[str, Any],
+    key: str,
+    direction: int,
+    limit: int | None,
+    fields: Sequence[str],
+    scope: Scope,
+) -> list[dict[str, Any]]:
+    """Return the runs of a scope: by another index if there is one, else by that on projects."""
+    if not scope.name:
+        return _find(database, conditions, key, direction, limit, fields)
+    is_narrow = not conditions.keys().isdisjoint(("start_time", "_id", _UID, *_TELLING))
+    found = {
+        run["_id"]: run
+        for own in ([{}] if is_narrow else scope.alternatives())
+        for run in _find(database, own | conditions, key, direction, None, fields)
+        if scope.holds(run)
+    }
+    ordered = sorted(found.values(), key=lambda run: sort_value(run, key), reverse=direction < 0)
+    return ordered[:limit]
+
+
 def _find(
     database: Database,
     conditions: dict[str, Any],
@@ -306,7 +341,7 @@ def _find(
 ) -> list[dict[str, Any]]:
     first = "start_time" if "start_time" in conditions else None
     # The embedded server takes the first condition that has an index.
-    order = [first, "_id", _UID, *INDEXED]
+    order = [first, "_id", _UID, *_TELLING, PROJECT, *INDEXED]
     query = {name: conditions[name] for name in order if name in conditions} | conditions
     cursor = database.runs.find(query, _projection([*fields, key] if fields else []))
     if limit:

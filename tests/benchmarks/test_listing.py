@@ -7,15 +7,20 @@ import os
 import subprocess
 import sys
 import time
+import timeit
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from registry.catalog.access import open_catalog
 from registry.execute.schedule import run_plan
 from registry.mongo import server
 from registry.mongo.database import URL_VARIABLE, connect
+from registry.mongo.queries import COLLECTION, PROJECT, enter
 from registry.plan.project import Project, open_project
 from registry.plan.task import Task
 from registry.record.journal import journal_root
@@ -170,3 +175,42 @@ def test_a_change_of_ten_thousand_cells_is_explained_in_two_seconds(many: Path) 
     assert printed[1].endswith("configuration changed: noise 0.0 -> 0.5")
     assert len(printed) == 10_003
     assert taken < 2
+
+
+@pytest.fixture
+def shared(few: Path) -> Iterator[Path]:
+    """The same records, of which another project's are the older half."""
+    database = connect(few)
+    assert database is not None
+    half = {"_id": {"$lte": 5_000}}
+    [name] = database.runs.distinct(PROJECT)
+    enter(database, "other")
+    database.runs.update_many(half, {"$set": {PROJECT: "other"}})
+    yield few
+    database.runs.update_many(half, {"$set": {PROJECT: name}})
+    database.collection(COLLECTION).delete_one({"_id": "other"})
+    database.close()
+
+
+@pytest.mark.parametrize(
+    ("asked", "most"),
+    [
+        ({"experiment": "wide[factor=99.0,seed=3]"}, 1.5),
+        ({"limit": 30}, 4.0),
+        ({"limit": 30, "where": "config.factor>=50"}, 4.0),
+    ],
+)
+def test_a_shared_database_answers_about_as_soon(
+    shared: Path, monkeypatch: pytest.MonkeyPatch, asked: dict[str, Any], most: float
+) -> None:
+    """As where every project is asked for, which needs no look at whose a run is."""
+    monkeypatch.delenv(URL_VARIABLE, raising=False)
+    taken = []
+    for all_projects in (True, False):
+        with open_catalog(shared, all_projects=all_projects) as catalog:
+            assert bool(catalog.scope.name) is not all_projects
+            own = partial(catalog.runs, **asked)
+            assert len(own()) == asked.get("limit", 1)
+            taken.append(min(timeit.repeat(own, number=1, repeat=3)))
+    print(f"\n{asked}: {taken[0]:.3f} s of all projects, {taken[1]:.3f} s of one")
+    assert taken[1] < most * taken[0]

@@ -20,7 +20,7 @@ from registry.mongo.database import DatabaseError, connect
 from registry.mongo.server import Server
 from registry.mongo.users import ServerError
 from registry.record.liveness import ProcessIdentity
-from registry.store.durable import write_json
+from registry.store.durable import read_json, write_json
 from tests.registry.mongo.embedded import is_closed, start_as_before
 
 ROOT = Path(__file__).parents[3]
@@ -360,6 +360,20 @@ def test_another_host_is_told(tmp_path: Path) -> None:
         connect(tmp_path)
     with pytest.raises(ServerError, match="runs on elsewhere"):
         server.find(tmp_path)
+
+
+def test_another_machine_of_this_name_is_told_while_it_has_the_data_open(own_server: Path) -> None:
+    """A container of a fixed host name, or this machine before it was started anew, is over."""
+    server.start(own_server)
+    alive = read_json(facts_of(own_server))
+    assert alive is not None
+    write_json(facts_of(own_server), alive | {"boot": "another"})
+    with pytest.raises(ServerError, match="cannot be seen from here"):
+        server.find(own_server)
+    write_json(facts_of(own_server), alive)
+    server.stop(own_server)
+    write_json(facts_of(own_server), alive | {"boot": "another"})
+    assert server.find(own_server) is None
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sacred.observers import RunObserver
 
 from registry.record.journal import CONSOLE, EVENTS, Journal, journal_root, new_uid, read_journal
 from registry.record.liveness import ProcessIdentity, journal_status
@@ -84,6 +86,33 @@ def test_a_run_that_goes_well(tmp_path: Path) -> None:
     for name, md5 in journal.experiment["sources"]:
         kept = journal.folder / "sources" / md5
         assert kept.read_bytes() == (Path(journal.experiment["base_dir"]) / name).read_bytes()
+
+
+class Slow(RunObserver):
+    """Takes longer for its first heartbeat than Sacred waits for."""
+
+    def __init__(self) -> None:
+        self.began = threading.Event()
+
+    def heartbeat_event(self, **_: Any) -> None:
+        if not self.began.is_set():
+            self.began.set()
+            time.sleep(2.2)
+
+
+def test_what_is_announced_has_all_points_whatever_a_heartbeat_takes(tmp_path: Path) -> None:
+    slow = Slow()
+
+    def publish(run: Any) -> None:
+        slow.began.wait()
+        run.log_scalar("late", 1.0, 0)
+        own = next(o for o in run.observers if isinstance(o, JournalObserver))
+        own.announce({"accuracy": 0.75})
+        journal = read_journal(own.folder)
+        assert journal.announced == journal.metrics["late"].count == 1
+
+    record(tmp_path, None, observers=[slow], prepare=publish, beat=0.05)
+    assert only_journal(tmp_path).status == "COMPLETED"
 
 
 def test_sources_are_kept_once_for_all_runs(tmp_path: Path) -> None:

@@ -96,3 +96,29 @@ def test_the_journal_names_the_namespace(complete: Site) -> None:
     for folder in journals(complete):
         assert read_journal(folder).facts["pid_namespace"] == namespace
         assert (folder / EVENTS).is_file()
+
+
+@pytest.mark.slow
+def test_a_run_of_another_machine_of_this_name_lives_until_its_heart_stops(site: Site) -> None:
+    """The machine is one that started at another time."""
+    script = 'mount --bind boot /proc/sys/kernel/random/boot_id && exec "$@"'
+    namespace = ["unshare", "--mount", "--map-root-user", "sh", "-c", script, "sh"]
+    (site.root / "boot").write_text("another\n")
+    if subprocess.run([*namespace, "true"], cwd=site.root, capture_output=True).returncode:
+        pytest.skip("nothing can be mounted here")
+    words = (sys.executable, "-m", "tests.registry.lab.scale", "with", "twice", "sleep=100.0")
+    environment = {**os.environ, "FACTBOOK_MONGO": "off", "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen([*namespace, *words], cwd=site.root, env=environment) as process:
+        try:
+            while not any(read_journal(folder).status for folder in journals(site)):
+                assert process.poll() is None, "it ended before it began"
+                time.sleep(0.02)
+            [folder] = journals(site)
+            assert read_journal(folder).facts["boot"] == "another"
+            assert site.runs() == [("twice", "RUNNING")]
+            assert not note_death(folder)
+        finally:
+            process.kill()
+    os.utime(folder / EVENTS, (0, 0))
+    assert note_death(folder)
+    assert site.runs() == [("twice", "DIED")]

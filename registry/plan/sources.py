@@ -107,15 +107,18 @@ def code_as_loaded(code: Code, stage: str, modules: tuple[str, ...] = ()) -> Cod
     stage, modules : str, tuple of str
         As for :func:`code_of`.
     """
-    files = stage_sources.__wrapped__(stage, modules)
-    return dataclasses.replace(code, files=files, digest=_digest_of(files))
+    files = _stage_sources(stage, modules, source_text)
+    return dataclasses.replace(code, files=files, digest=_digest_of(files, source_text))
 
 
 def source_text(path: Path) -> bytes:
     """Return a source file as this process has loaded it, or else as it is now."""
     known = loaded_text(str(path))
-    if known is not None:
-        return known
+    return known if known is not None else file_text(path)
+
+
+def file_text(path: Path) -> bytes:
+    """Return a source file as it is now, which is what a run that is planned will load."""
     stat = path.stat()
     return _read(path, stat.st_size, stat.st_mtime_ns)
 
@@ -154,11 +157,17 @@ def stage_sources(module: str, modules: tuple[str, ...] = ()) -> tuple[Path, ...
     tuple of Path
         Sorted, without the framework's own files.
     """
+    return _stage_sources(module, modules, file_text)
+
+
+def _stage_sources(
+    module: str, modules: tuple[str, ...], read: Callable[[Path], bytes]
+) -> tuple[Path, ...]:
     known_by_name = (module, *modules, *plugin_modules())
     roots = {name.split(".")[0] for name in known_by_name} - {"registry"}
     seen: dict[str, Path] = {}
     waiting = [module, *modules]
-    with _remembered() as look_up:
+    with _remembered(read) as look_up:
         while waiting:
             name = waiting.pop()
             path = module_file(name) if name.split(".")[0] in roots and name not in seen else None
@@ -171,11 +180,11 @@ def stage_sources(module: str, modules: tuple[str, ...] = ()) -> tuple[Path, ...
 @functools.cache
 def sources_hash(module: str, modules: tuple[str, ...] = ()) -> str:
     """Return the digest of a stage's code, 16 hexadecimal digits, without comments and layout."""
-    return _digest_of(stage_sources(module, modules))
+    return _digest_of(stage_sources(module, modules), file_text)
 
 
-def _digest_of(files: tuple[Path, ...]) -> str:
-    with _remembered() as look_up:
+def _digest_of(files: tuple[Path, ...], read: Callable[[Path], bytes]) -> str:
+    with _remembered(read) as look_up:
         return _short_digest(
             "".join(
                 f"{path.parent.name}/{path.name} {look_up(path, path.stem)['digest']}\n"
@@ -185,7 +194,9 @@ def _digest_of(files: tuple[Path, ...]) -> str:
 
 
 @contextmanager
-def _remembered() -> Iterator[Callable[[Path, str], dict[str, Any]]]:
+def _remembered(
+    read: Callable[[Path], bytes],
+) -> Iterator[Callable[[Path, str], dict[str, Any]]]:
     """Yield what returns digest and imports of a file with the name of its module.
 
     What was parsed is kept, by path and text, since parsing all takes a second. A cache that fails
@@ -196,7 +207,7 @@ def _remembered() -> Iterator[Callable[[Path, str], dict[str, Any]]]:
     entries, learnt = _known_files(cache), set()
 
     def look_up(path: Path, module: str) -> dict[str, Any]:
-        text = source_text(path)
+        text = read(path)
         entry = entries.get(str(path))
         if not isinstance(entry, dict) or entry.get("md5") != _md5(text):
             entry = entries[str(path)] = {"md5": _md5(text), **_parse(text, path, module)}

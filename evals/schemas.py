@@ -48,6 +48,58 @@ SCORES = Schema(
     sharded_along="neuron",
 )
 
+_P = {
+    "score": ("score of the name", "concept metric"),
+    "margin": ("margin of the name", "concept metric"),
+    "votes": ("votes for the consensus", "concept"),
+    "consensus_score": ("score of the consensus", "concept metric"),
+    "consensus": ("score of the consensus, by all voting metrics", "concept"),
+}
+_CHANCE = "above chance, undecided (for the concept alone), at chance, untested"
+_BY_CHANCE = {
+    **{
+        f"{name}_p": _real(
+            f"fraction of permutations of labels in which the {what} is as high; NaN if untested",
+            dims,
+            optional=True,
+        )
+        for name, (what, dims) in _P.items()
+    },
+    **{
+        f"{name}_family_p": _real(
+            f"fraction in which, of all tested concepts, the smallest p of the {what} is as small",
+            dims,
+            optional=True,
+        )
+        for name, (what, dims) in _P.items()
+    },
+    **{
+        f"{name}_by_chance": _real(
+            f"{what} that permutations of labels exceed in a fraction of 1 - confidence alone",
+            dims,
+            optional=True,
+        )
+        for name, (what, dims) in _P.items()
+        if name != "consensus"
+    },
+    "chance": _text(f"verdict on the score: {_CHANCE}", "concept metric", optional=True),
+    "consensus_chance": _text(f"verdict on the consensus: {_CHANCE}", "concept", optional=True),
+    "above_chance_share": _real(
+        "fraction of tested names that are above chance", "metric", optional=True
+    ),
+    "at_chance_share": _real("fraction of tested names at chance", "metric", optional=True),
+    "consensus_above_chance_share": _real(
+        "fraction of tested consensus that is above chance", optional=True
+    ),
+    "consensus_at_chance_share": _real("fraction of tested consensus at chance", optional=True),
+    "n_permutations": _whole("permutations of labels; 0 for no test", optional=True),
+    "n_tested": _whole("concepts that were tested against them", optional=True),
+    "min_positives": _whole("positives of a label in each half, at least", optional=True),
+    "min_active": _whole("active inputs of a concept in each half, at least", optional=True),
+    "n_rare_labels": _whole("labels of too few positives", optional=True),
+    "n_few_active": _whole("concepts of too few active inputs", optional=True),
+}
+
 NAMES = Schema(
     name="names",
     version=2,
@@ -80,6 +132,12 @@ NAMES = Schema(
             "concept metric",
             optional=True,
         ),
+        "few_active": _flag(
+            "whether it is active on too few inputs of a half, so that its pairs are undefined",
+            "concept",
+            optional=True,
+        ),
+        **_BY_CHANCE,
         "verdict": _text("sanity checks: passes, fails, undecided or untested", "metric"),
         "votes": _flag("whether the metric takes part in the consensus", "metric"),
         "sanity_forms": _text(

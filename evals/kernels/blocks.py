@@ -138,6 +138,28 @@ class PreparedLabels(Shared):
         mean = np.ldexp(of.total, of.exponent) / of.n_inputs + of.shift
         return np.asarray(np.log(mean, out=np.full(len(mean), np.nan), where=mean > 0))
 
+    def permuted(self, order: np.ndarray) -> PreparedLabels:
+        """Return the same rows of labels at other inputs: at input i that of ``order[i]``.
+
+        What is known of these labels by now is carried over, and not made again.
+        """
+        other = PreparedLabels(self.columns.take(order), self._workers)
+        known = vars(self)
+        carried: dict[str, Any] = {name: known[name] for name in self._OF_COLUMNS if name in known}
+        if "truth" in known:
+            carried["truth"] = self.truth.take(order)
+        if "ranks" in known:
+            carried["ranks"] = self.ranks.permuted(order)
+        if "rankings" in known:
+            numbers = np.empty_like(order)
+            numbers[order] = np.arange(len(order))
+            carried["rankings"] = [ranking.renumbered(numbers) for ranking in self.rankings]
+        vars(other).update(carried)
+        return other
+
+    _OF_COLUMNS = ("description", "truth_description", "log_mean")
+    """What no order of inputs changes."""
+
     def logarithm_rows(self) -> Rows:
         """Return logarithms of labels, of those that are stored where they are sparse."""
         if self.columns.is_sparse:
@@ -216,6 +238,23 @@ class BlockStatistics:
         self._depth = 0
         self._counts: dict[float | None, Counts] = {}
 
+    def relabelled(self, concepts: PreparedLabels) -> BlockStatistics:
+        """Return the statistics of the same activations with other labels of the same inputs.
+
+        What is known of the activations by now is not made again.
+        """
+        other = BlockStatistics(self._block, concepts, self._sampler, self._first)
+        known = vars(self)
+        vars(other).update({name: known[name] for name in self._OF_BLOCK if name in known})
+        vars(other)["_kept"] = {
+            key: answer for key, answer in known.get("_kept", {}).items() if key[0] in self._KEPT
+        }
+        return other
+
+    _OF_BLOCK = ("ranking", "_description", "_ranks", "_ranks_description", "_top", "_depth")
+    _KEPT = ("_activity", "_active_truth", "_drawn")
+    """What follows from the activations alone: properties, and answers that are kept."""
+
     @property
     def shape(self) -> tuple[int, int]:
         """Neurons and concepts."""
@@ -259,8 +298,14 @@ class BlockStatistics:
     @cached_property
     def rank_moments(self) -> Moments:
         """Means, deviations and inner products of midranks."""
-        concepts, described = self._concepts.ranks, Description.of(self._ranks)
-        return cross_moments(self._ranks, described, concepts.columns, concepts.description)
+        concepts = self._concepts.ranks
+        return cross_moments(
+            self._ranks, self._ranks_description, concepts.columns, concepts.description
+        )
+
+    @cached_property
+    def _ranks_description(self) -> Description:
+        return Description.of(self._ranks)
 
     @kept
     def _activity(self, alpha: float | None) -> tuple[Ranking, np.ndarray]:
@@ -343,12 +388,16 @@ class BlockStatistics:
     @kept
     def top_and_random(self, seed: int) -> DrawnInputs:
         """Inputs drawn from those where a neuron is strongest, and from all."""
+        _, lengths = self._activity(TOP_SHARE)
+        return DrawnInputs(self._block, self._concepts.columns, self._drawn(seed), lengths == 0)
+
+    @kept
+    def _drawn(self, seed: int) -> list[np.ndarray]:
         ranking, lengths = self._activity(TOP_SHARE)
-        drawn = [
+        return [
             self._sampler.draw(self._first + j, ranking.inputs[start : start + length], seed)
             for j, (start, length) in enumerate(zip(ranking.starts, lengths, strict=False))
         ]
-        return DrawnInputs(self._block, self._concepts.columns, drawn, lengths == 0)
 
     def compute(self, function: Callable[..., np.ndarray], **parameters: Any) -> np.ndarray:
         """Call a function of activations (input, neuron) and labels (input, concept)."""

@@ -227,6 +227,20 @@ def extremes(block: Block) -> tuple[np.ndarray, np.ndarray]:
     return block.min(axis=0).toarray().ravel(), block.max(axis=0).toarray().ravel()
 
 
+def count_above_smallest(block: Block) -> np.ndarray:
+    """Return how many values of each column exceed its smallest one, 0 for a constant column."""
+    low, _ = extremes(block)
+    if not sparse.issparse(block):
+        return np.count_nonzero(block > low, axis=0)
+    n_above = np.diff(block.indptr) - _count_stored(block, block.data <= spread(block, low))
+    return np.asarray(n_above + np.where(low < 0, block.shape[0] - np.diff(block.indptr), 0))
+
+
+def _count_stored(block: Block, flags: np.ndarray) -> np.ndarray:
+    """Count the flags (stored,) in each column of a sparse block."""
+    return np.diff(np.concatenate([[0], np.cumsum(flags)])[block.indptr])
+
+
 def read_column(block: Block, column: int) -> np.ndarray:
     """Return one column of a block, (input,), dense."""
     if sparse.issparse(block):

@@ -38,6 +38,12 @@ class Indicators(Shared):
             self._bits[inputs], axis=1, count=self.n_columns, bitorder="little"
         ).view(np.bool_)
 
+    def take(self, inputs: np.ndarray) -> Indicators:
+        """Return the columns of some inputs, by position (input,)."""
+        return Indicators(
+            self._columns[inputs] if self._is_sparse else self.slab(slice(None))[inputs]
+        )
+
     @shared_property
     def totals(self) -> np.ndarray:
         """(column,) int64, true inputs."""

@@ -7,7 +7,7 @@ totals, and a sparse column costs its stored values alone.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numba import njit
@@ -132,6 +132,10 @@ class Ranking:
         active = _end_groups(self.starts, self.is_last, np.where(reached, top, n_stored))
         at_zero = reached & (self.n_positive < top) & (top <= self.n_nonnegative)
         return np.where(at_zero, self.n_positive, active)
+
+    def renumbered(self, numbers: np.ndarray) -> Ranking:
+        """Return the ranking of the same values where input i is called ``numbers[i]``."""
+        return replace(self, inputs=numbers[self.inputs].astype(self.inputs.dtype))
 
     def active(self, lengths: np.ndarray) -> Indicators:
         """Return which inputs are active: the first ``lengths`` (column,) of each column."""

@@ -8,6 +8,15 @@ from typing import Annotated
 from pydantic import Field
 
 from evals.scoring.config import ScoringConfig
+from registry import Since
+
+N_PERMUTATIONS = 199
+
+BUDGET = 1 << 40
+"""Permutations x concepts x labels x inputs."""
+
+FEW = 10
+"""Positives of a label, and active inputs of a concept, below which a pair is undefined."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +39,26 @@ class NamingConfig(ScoringConfig):
     confidence : float
         Fraction of draws within an interval, in (0, 1).
     seed : int
-        Draws the two halves of the inputs, the bootstrap, and inputs for metrics that draw some.
+        Draws the two halves of the inputs, the bootstrap, the permutations, and inputs for metrics
+        that draw some.
+    n_permutations : int
+        Permutations of rows of labels that say what chance gives; 0 for none.
+    permutation_budget : int
+        Permutations x concepts x labels x inputs at most. Beyond, there are fewer permutations,
+        down to 99, and then fewer concepts are tested; the dataset says how many.
+    min_positives, min_active : int
+        Inputs of each half that have a label, at least, and at which a concept exceeds its smallest
+        value; pairs below are undefined, and counted.
+    by_sequence : bool
+        Whether inputs are positions of sequences, named ``sequence/position``: then sequences are
+        halved, redrawn and permuted whole.
     """
 
     n_ranks: Annotated[int, Field(ge=1)] = 5
     n_bootstrap: Annotated[int, Field(ge=0)] = 200
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    n_permutations: Annotated[int, Field(ge=0), Since(N_PERMUTATIONS)] = N_PERMUTATIONS
+    permutation_budget: Annotated[int, Field(ge=1), Since(BUDGET)] = BUDGET
+    min_positives: Annotated[int, Field(ge=0), Since(FEW)] = FEW
+    min_active: Annotated[int, Field(ge=0), Since(FEW)] = FEW
+    by_sequence: Annotated[bool, Since(False)] = False

@@ -10,6 +10,8 @@ from evals.sanity.protocol import PASSES
 
 UNTESTED = "untested"
 
+BALLOTS_AT_ONCE = 1 << 22  # places of ballots that are compared with a candidate at once
+
 
 def verdicts_of(metrics: Sequence[str], sanity: Mapping[str, str] | None) -> list[str]:
     """Return the verdict of the sanity check on each metric, "untested" where there is none."""
@@ -17,10 +19,8 @@ def verdicts_of(metrics: Sequence[str], sanity: Mapping[str, str] | None) -> lis
     return [known.get(metric) or UNTESTED for metric in metrics]
 
 
-def voters(verdicts: Sequence[str], is_tested: bool = True) -> np.ndarray:
-    """Return which metrics vote (metric,): those that pass, or all where nothing was tested."""
-    if not is_tested:
-        return np.ones(len(verdicts), dtype=bool)
+def voters(verdicts: Sequence[str]) -> np.ndarray:
+    """Return which metrics vote (metric,): those that pass; one without a verdict does not."""
     return np.array([verdict == PASSES for verdict in verdicts], dtype=bool)
 
 
@@ -44,17 +44,25 @@ def elect(best: np.ndarray, voting: np.ndarray) -> tuple[np.ndarray, np.ndarray]
         (concept,) the label, -1 where no voting metric has one; and the number of its votes.
     """
     ballots = best[:, np.asarray(voting, dtype=bool)]
-    elected = [_elect_one(ballot) for ballot in ballots]
-    return tuple(np.array(elected, dtype=np.int64).reshape(-1, 2).T)  # type: ignore[return-value]
+    if not ballots.size:
+        return np.full(len(best), -1, dtype=np.int64), np.zeros(len(best), dtype=np.int64)
+    size = max(1, BALLOTS_AT_ONCE // (ballots.shape[1] * ballots[0].size))
+    parts = [_elect(ballots[i : i + size]) for i in range(0, len(ballots), size)]
+    winner, votes = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
+    return winner.astype(np.int64), votes.astype(np.int64)
 
 
-def _elect_one(ballot: np.ndarray) -> tuple[int, int]:
-    """Elect by one concept's ballot (metric, rank)."""
-    firsts = ballot[:, :1].ravel()
-    candidates, votes = np.unique(firsts[firsts >= 0], return_counts=True)
-    if not len(candidates):
-        return -1, 0
-    worth = 1 / np.arange(1, ballot.shape[1] + 1)
-    support = [float(((ballot == label) * worth).sum()) for label in candidates]
-    index = np.lexsort((candidates, -np.round(support, 9), -votes))[0]
-    return int(candidates[index]), int(votes[index])
+def _elect(ballots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Elect by the ballots (concept, metric, rank) of some concepts."""
+    firsts = ballots[:, :, 0]
+    votes = (firsts[:, :, None] == firsts[:, None]).sum(axis=2)
+    votes[firsts < 0] = 0
+    worth = 1 / np.arange(1, ballots.shape[2] + 1)
+    named = ballots[:, None] == firsts[:, :, None, None]
+    support = np.round(named.sum(axis=2) @ worth, 9)
+    is_left = votes == votes.max(axis=1, keepdims=True)
+    support[~is_left] = -1
+    is_left &= support == support.max(axis=1, keepdims=True)
+    winner = np.where(is_left, firsts, np.iinfo(firsts.dtype).max).min(axis=1)
+    most = votes.max(axis=1)
+    return np.where(most > 0, winner, -1), most

@@ -13,7 +13,7 @@ from evals.metrics.table import Parameters
 from evals.naming.config import NamingConfig
 from evals.naming.naming import Namer, NamingOptions, join_names
 from evals.naming.tables import names_table
-from evals.sanity.protocol import DECISIVE, NOT_RUN
+from evals.sanity.protocol import DECISIVE, NOT_RUN, THEORETICAL
 from evals.scoring.labelled import pair_datasets
 from registry.store.shards import Shards
 
@@ -33,6 +33,11 @@ def name_concepts(
             n_bootstrap=config.n_bootstrap,
             confidence=config.confidence,
             seed=config.seed,
+            n_permutations=config.n_permutations,
+            permutation_budget=config.permutation_budget,
+            min_positives=config.min_positives,
+            min_active=config.min_active,
+            by_sequence=config.by_sequence,
             workers=config.workers,
         ),
         sanity=sanity,
@@ -40,26 +45,29 @@ def name_concepts(
     )
 
     def summarise(names: xr.Dataset) -> xr.Dataset:
-        tested = {} if sanity is None else {"sanity_forms": ", ".join(forms)}
-        summary = naming.summarise(names).assign(tested)
+        summary = naming.summarise(names, chance).assign(sanity_forms=", ".join(forms))
         sys.stdout.write(names_table(names.merge(summary)))
         return summary
 
+    chance = naming.test(partial(run.progress, what="permutations"))
     progress = partial(run.progress, what="concepts")
     if naming.n_concepts <= naming.part_size:
-        names = join_names(naming.parts(progress=progress))
+        names = join_names(naming.parts(progress=progress, chance=chance))
         return names.merge(summarise(names))
     writer = run.shards()
-    for part in naming.parts(writer.next_index, progress):
+    for part in naming.parts(writer.next_index, progress, chance):
         writer.append(part)
     opened = map(registry.open_dataset, sorted(writer.folder.glob("part-*.nc")))
     return writer.finish(summarise(join_names(part.drop_dims("rank").load() for part in opened)))
 
 
 def _read_sanity(inputs: registry.Inputs) -> tuple[Mapping[str, str] | None, list[str]]:
-    """Return the verdict on each metric, None where no tests are given, and the forms behind it."""
+    """Return the verdict on each metric, None where no tests are given, and the forms behind it.
+
+    Without, the exact theoretical tests are run on the spot.
+    """
     if "sanity" not in inputs:
-        return None, []
+        return None, [THEORETICAL]
     with inputs["sanity"].open() as tested:
         passed, cells = tested["passed"].load(), tested["verdict"].load()
     names, verdicts = passed["metric"].values.astype(str), passed.values.astype(str)

@@ -1,8 +1,9 @@
 """Names for concepts: the best label by each metric, chosen on one half of the inputs.
 
 The best of many labels on the inputs that it was chosen by flatters; so a name is chosen on one
-half and scored on the other, with a bootstrap interval and the margin over the second-best label.
-Concepts are named a part at a time, so that neither presences nor scores are ever whole in memory.
+half and scored on the other, with a bootstrap interval, the margin over the second-best label, and
+what chance gives (:mod:`evals.naming.chance`). Concepts are named a part at a time, so that neither
+presences nor scores are ever whole in memory.
 """
 
 from __future__ import annotations
@@ -14,14 +15,26 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from evals.kernels.blocks import BlockStatistics, map_statistics
-from evals.kernels.columns import Columns, read_column
+from evals.kernels.blocks import BlockStatistics, PreparedLabels, map_statistics
+from evals.kernels.columns import Columns, count_above_smallest, read_column
 from evals.kernels.draws import DrawnStatistics, Draws
 from evals.kernels.statistics import AnyArray, Shaped, divide
 from evals.kernels.threads import map_in_order
 from evals.metrics.registered import find_metrics
 from evals.metrics.table import DEFAULTS, Metric, Parameters
+from evals.naming.chance import (
+    ABOVE,
+    AT_CHANCE,
+    UNTESTED,
+    Budget,
+    Chance,
+    Permutations,
+    Trial,
+)
+from evals.naming.choice import Choice
+from evals.naming.config import BUDGET, FEW, N_PERMUTATIONS
 from evals.naming.consensus import elect, verdicts_of, voters
+from evals.sanity.theoretical import exact_verdicts
 from evals.scoring.labelled import (
     UNKNOWN,
     align,
@@ -34,9 +47,6 @@ from evals.scoring.scoring import bounds_of
 BOOTSTRAP_BLOCK = 16
 PART_VALUES = 1 << 26
 """Presences of a part: 67 million, 268 MB where they are dense."""
-
-TIE = 1e-12
-"""Scores that differ by no more than this fraction of the larger one are equal."""
 
 Progress = Callable[[int, int], None]
 
@@ -56,7 +66,18 @@ class NamingOptions:
     confidence : float
         Fraction of draws within an interval, in (0, 1).
     seed : int
-        Draws the halves and the bootstrap.
+        Draws the halves, the bootstrap and the permutations.
+    n_permutations : int
+        Permutations of rows of labels, for what chance gives; 0 for none.
+    permutation_budget : int
+        Permutations x concepts x labels x inputs at most: beyond, there are fewer permutations,
+        down to 99, and then fewer concepts are tested, drawn by name.
+    min_positives, min_active : int
+        Inputs of each half that have the label, at least, and at which the concept exceeds its
+        smallest value; the pair is undefined otherwise.
+    by_sequence : bool
+        Whether inputs are positions of sequences, named ``sequence/position``: then sequences are
+        halved, redrawn and permuted whole.
     block_size, workers : int, optional
         Concepts that are scored at once, and in how many threads.
     """
@@ -66,19 +87,56 @@ class NamingOptions:
     n_bootstrap: int = 200
     confidence: float = 0.95
     seed: int = 0
+    n_permutations: int = N_PERMUTATIONS
+    permutation_budget: int = BUDGET
+    min_positives: int = FEW
+    min_active: int = FEW
+    by_sequence: bool = False
     block_size: int | None = None
     workers: int = 1
 
 
-def halve_inputs(inputs: Sequence[str] | np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def halve_inputs(
+    inputs: Sequence[str] | np.ndarray, seed: int, groups: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the indices of two random halves of the inputs, the first the larger by at most one.
 
-    The draw is by the inputs' names, so that their order does not matter.
+    The draw is by the inputs' names, so that their order does not matter. Where inputs stand in
+    groups (input,), these are halved whole.
     """
-    by_name = np.argsort(np.asarray(inputs), kind="stable")
+    names, of_input = (np.asarray(inputs), None) if groups is None else _number(groups)
+    by_name = np.argsort(names, kind="stable")
     drawn = by_name[np.random.default_rng(seed).permutation(len(by_name))]
     middle = (len(drawn) + 1) // 2
-    return np.sort(drawn[:middle]), np.sort(drawn[middle:])
+    halves = np.sort(drawn[:middle]), np.sort(drawn[middle:])
+    if of_input is None:
+        return halves
+    return np.flatnonzero(np.isin(of_input, halves[0])), np.flatnonzero(
+        np.isin(of_input, halves[1])
+    )
+
+
+def _number(groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the names of groups, and which one each input is in."""
+    names, of_input = np.unique(groups.astype(str), return_inverse=True)
+    return names, of_input
+
+
+def sequences_of(inputs: Sequence[Any] | np.ndarray) -> np.ndarray:
+    """Return the sequence (input,) of each position: its name up to the last ``/``.
+
+    Raises
+    ------
+    ValueError
+        If a name has none.
+    """
+    names = np.array([str(name).rpartition("/")[0] for name in np.asarray(inputs)], dtype=object)
+    if (names == "").any():
+        wrong = np.asarray(inputs)[names == ""][0]
+        raise ValueError(
+            f"by_sequence: expected inputs that are named 'sequence/position'; got {wrong!r}"
+        )
+    return names
 
 
 def choose_names(
@@ -106,8 +164,9 @@ def choose_names(
     progress : callable
         Called with the number of concepts done and their total.
     sanity : mapping of str to str, optional
-        Metric to the verdict of the sanity check, as "passes". Then only metrics that pass take
-        part in the consensus; without it, all do.
+        Metric to the verdict of the sanity check, as "passes": only metrics that pass take part in
+        the consensus. Without it, the exact theoretical tests are run; a metric that is a function
+        of arrays has no verdict then, and no vote.
     right : array or sequence of str, optional
         (neuron,) or (concept,) the ground-truth label, "" where none is known. Where none
         of them is a label, the labels are of another kind, and none is known.
@@ -118,6 +177,9 @@ def choose_names(
         Of schema ``names``: (concept, metric) ``name``, ``score``, ``margin``, the interval, and
         (concept, metric, rank) the best labels; (concept,) the ``consensus``. A concept that is
         the same everywhere, or whose pairs are all undefined, has the name "" and score NaN.
+        ``chance`` (concept, metric) and ``consensus_chance`` (concept,) say whether permuted
+        labels give as much: "above chance" (among all concepts), "undecided" (for this concept
+        alone, not among all), "at chance"; "untested" where the budget left the concept out.
 
     Raises
     ------
@@ -126,8 +188,9 @@ def choose_names(
         ground-truth labels are labels, and others are not.
     """
     naming = Namer.of(presence, labels, metrics, options, sanity=sanity, right=right)
-    names = join_names(naming.parts(progress=progress))
-    return names.merge(naming.summarise(names))
+    chance = naming.test()
+    names = join_names(naming.parts(progress=progress, chance=chance))
+    return names.merge(naming.summarise(names, chance))
 
 
 def join_names(parts: Iterable[xr.Dataset]) -> xr.Dataset:
@@ -146,12 +209,12 @@ class Namer:
         (input, neuron), read part by part.
     halves : tuple of ndarray
         Indices of the inputs that choose names, and of those that score them.
-    labels : tuple of Columns
+    labels : tuple of PreparedLabels
         (input, label) of each half.
     label_names : ndarray
         (label + 1,) names of the labels, and "" for none, at -1.
-    rows : tuple of Metric
-        By which to name.
+    choice : Choice
+        The metrics by which to name, and which labels have too few positives.
     options : NamingOptions
         How.
     verdicts : tuple of str
@@ -160,17 +223,20 @@ class Namer:
         (metric,) which metrics take part in the consensus.
     right : ndarray or None
         (neuron,) index of the ground-truth label, -1 where none is known.
+    groups : ndarray or None
+        (input,) the sequence of each input, where sequences are kept whole.
     """
 
     presence: xr.DataArray
     halves: tuple[np.ndarray, np.ndarray]
-    labels: tuple[Columns, Columns]
+    labels: tuple[PreparedLabels, PreparedLabels]
     label_names: np.ndarray
-    rows: tuple[Metric, ...]
+    choice: Choice
     options: NamingOptions
     verdicts: tuple[str, ...]
     voting: np.ndarray
     right: np.ndarray | None
+    groups: np.ndarray | None = None
 
     @classmethod
     def of(
@@ -188,23 +254,34 @@ class Namer:
         presence, labels = align(presence, labels)
         if "input" not in presence.coords or presence.sizes["input"] < 2:
             raise ValueError("naming halves the inputs by name: expected at least two named inputs")
-        halves = halve_inputs(presence["input"].values, options.seed)
+        inputs = presence["input"].values
+        groups = sequences_of(inputs) if options.by_sequence else None
+        halves = halve_inputs(inputs, options.seed, groups)
         columns = read_columns(labels, "labels")
+        prepared = tuple(PreparedLabels(columns.take(half), options.workers) for half in halves)
+        is_rare = np.minimum(*(own.truth.totals for own in prepared)) < options.min_positives
         names = np.append(labels["concept"].values.astype(str).astype(object), "")
-        verdicts = verdicts_of([row.name for row in rows], sanity)
+        known = exact_verdicts(rows) if sanity is None else sanity
+        verdicts = verdicts_of([row.name for row in rows], known)
         return cls(
             presence=presence,
             halves=halves,
-            labels=(columns.take(halves[0]), columns.take(halves[1])),
+            labels=(prepared[0], prepared[1]),
             label_names=names,
-            rows=rows,
+            choice=Choice(rows, options.parameters, options.n_ranks, is_rare),
             options=options,
             verdicts=tuple(verdicts),
-            voting=voters(verdicts, is_tested=sanity is not None),
+            voting=voters(verdicts),
             right=None
             if right is None
             else _find_known(join_by_neuron(right, presence, "a label"), labels),
+            groups=groups,
         )
+
+    @property
+    def rows(self) -> tuple[Metric, ...]:
+        """The metrics by which to name."""
+        return self.choice.rows
 
     @property
     def n_concepts(self) -> int:
@@ -216,24 +293,64 @@ class Namer:
         """Concepts of a part: so many that it has `PART_VALUES` presences at most."""
         return max(1, PART_VALUES // self.presence.sizes["input"])
 
+    def test(self, progress: Progress = lambda done, total: None) -> Chance | None:
+        """Return what chance gives of as many concepts as the budget allows, None for no test.
+
+        ``progress`` is called with the number of permutations done and their total.
+        """
+        options, names = self.options, self.presence["neuron"].values
+        budget = Budget.of(
+            options.n_permutations,
+            options.permutation_budget,
+            self.n_concepts,
+            self.presence.sizes["input"] * (len(self.label_names) - 1),
+        )
+        if not budget.n_permutations:
+            return None
+        inputs = self.presence["input"].values
+        permutations = [
+            Permutations(
+                inputs[half], options.seed, None if self.groups is None else self.groups[half]
+            )
+            for half in self.halves
+        ]
+        trial = Trial(
+            self.choice,
+            self.voting,
+            self.labels,
+            (permutations[0], permutations[1]),
+            budget.n_permutations,
+            options.confidence,
+            options.block_size,
+            options.workers,
+        )
+        return trial.run(budget.sample(names, options.seed), self._read, progress)
+
     def parts(
-        self, first: int = 0, progress: Progress = lambda done, total: None
+        self,
+        first: int = 0,
+        progress: Progress = lambda done, total: None,
+        chance: Chance | None = None,
     ) -> Iterator[xr.Dataset]:
-        """Yield the names of consecutive concepts, from part ``first`` on."""
+        """Yield the names of consecutive concepts, from part ``first`` on, with what chance gives.
+
+        ``chance`` is what `test` returned.
+        """
         for start in range(first * self.part_size, self.n_concepts, self.part_size):
             stop = min(start + self.part_size, self.n_concepts)
 
             def report(done: int, start: int = start) -> None:
                 progress(start + done, self.n_concepts)
 
-            yield self._name(slice(start, stop), report)
+            named = self._name(slice(start, stop), report)
+            yield named if chance is None else named.assign(self._judge(chance, start, named))
             progress(stop, self.n_concepts)
 
     def _name(self, concepts: slice, report: Callable[[int], None]) -> xr.Dataset:
         """Name some concepts: choose on one half, score and redraw on the other."""
-        choosing, scoring = self._read(concepts)
+        (choosing, scoring), is_few = self._read(concepts)
         right = None if self.right is None else self.right[concepts]
-        ranked = _join(self._rank(choosing, right))
+        ranked = _join(self._rank(choosing, is_few, right))
         best = ranked.pop("best")
         consensus, votes = elect(best, self.voting)
         sought = np.concatenate([best, np.repeat(consensus[:, None, None], len(self.rows), 1)], 2)
@@ -253,6 +370,7 @@ class Namer:
             "top_score": (dims, score[:, :, :-1]),
             "chosen_score": (dims, ranked["score"]),
             "silent": (dims[:1], ranked["silent"]),
+            "few_active": (dims[:1], is_few),
             "consensus": (dims[:1], self.label_names[consensus]),
             "consensus_votes": (dims[:1], votes),
             "consensus_score": (dims[:2], score[:, :, -1]),
@@ -269,34 +387,52 @@ class Namer:
             },
         )
 
-    def _read(self, concepts: slice) -> tuple[Columns, Columns]:
-        """Return the presences of some concepts in the choosing and in the scoring half."""
+    def _judge(
+        self, chance: Chance, start: int, named: xr.Dataset
+    ) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
+        """Return what chance says of the named concepts, of which the first has index ``start``."""
+        n_named, level = named.sizes["concept"], 1 - self.options.confidence
+        own = (chance.concepts >= start) & (chance.concepts < start + n_named)
+        to = chance.concepts[own] - start
+        found: dict[str, tuple[tuple[str, ...], np.ndarray]] = {}
+
+        def put(name: str, values: np.ndarray, missing: Any = np.nan) -> None:
+            whole = np.full((n_named, *values.shape[1:]), missing, dtype=values.dtype)
+            whole[to] = values[own]
+            found[name] = (("concept", "metric")[: values.ndim], whole)
+
+        for name, test in chance.tests.items():
+            put(f"{name}_p", test.p)
+            put(f"{name}_family_p", test.family_p)
+            if name != "consensus":
+                put(f"{name}_by_chance", test.chance)
+        for name, of, has_name in (
+            ("chance", "score", named["name"].values != ""),
+            ("consensus_chance", "consensus", named["consensus"].values != ""),
+        ):
+            put(name, chance.tests[of].verdicts(level), UNTESTED)
+            found[name] = (found[name][0], np.where(has_name, found[name][1], ""))
+        return found
+
+    def _read(self, concepts: slice | np.ndarray) -> tuple[tuple[Columns, Columns], np.ndarray]:
+        """Return the presences of some concepts in both halves, and which are active too rarely."""
         columns = read_columns(self.presence.isel(neuron=concepts)).load()
-        return columns.take(self.halves[0]), columns.take(self.halves[1])
+        choosing, scoring = (columns.take(half) for half in self.halves)
+        is_few = np.minimum(_count_active(choosing), _count_active(scoring))
+        return (choosing, scoring), is_few < self.options.min_active
 
     @property
     def _blocks(self) -> dict[str, Any]:
         return {"block_size": self.options.block_size, "workers": self.options.workers}
 
     def _rank(
-        self, presence: Columns, right: np.ndarray | None
+        self, presence: Columns, is_few: np.ndarray, right: np.ndarray | None
     ) -> Iterator[Mapping[str, np.ndarray]]:
         """Yield the best labels (concept, metric, rank) of blocks of concepts, and of what kind."""
 
         def rank(concepts: slice, statistics: BlockStatistics) -> Mapping[str, np.ndarray]:
             own = None if right is None else right[concepts]
-            silent = statistics.is_constant
-            by_metric = [
-                rank_labels(
-                    row.evaluate(statistics, self.options.parameters),
-                    silent,
-                    self.options.n_ranks,
-                    own,
-                )
-                for row in self.rows
-            ]
-            stacked = {k: np.stack([found[k] for found in by_metric], 1) for k in by_metric[0]}
-            return {**stacked, "silent": silent}
+            return self.choice.rank(statistics, is_few[concepts], own)
 
         yield from map_statistics(rank, presence, self.labels[0], **self._blocks)
 
@@ -304,12 +440,7 @@ class Namer:
         """Yield the scores of the labels ``sought`` (concept, metric, rank), on other inputs."""
 
         def look_up(concepts: slice, statistics: BlockStatistics) -> np.ndarray:
-            own = sought[concepts]
-            found = np.empty(own.shape)
-            for m, row in enumerate(self.rows):
-                scores = row.evaluate(statistics, self.options.parameters)
-                found[:, m] = np.take_along_axis(scores, own[:, m], axis=-1)
-            return np.where(own < 0, np.nan, found)
+            return self.choice.look_up(statistics, sought[concepts])
 
         yield from map_statistics(look_up, presence, self.labels[1], **self._blocks)
 
@@ -317,12 +448,12 @@ class Namer:
         self, presence: Columns, names: np.ndarray, report: Callable[[int], None]
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the interval (concept, metric) of the scores of names, by redrawing the inputs."""
-        options, labels = self.options, self.labels[1]
+        options, labels = self.options, self.labels[1].columns
         intervals = np.full((2, *names.shape), np.nan)
         if not options.n_bootstrap:
             return intervals[0], intervals[1]
         generator = np.random.default_rng([options.seed, 1])
-        draws = Draws.bootstrap(presence.n_inputs, options.n_bootstrap, generator)
+        draws = self._bootstrap(presence.n_inputs, generator)
         tail = (1 - options.confidence) / 2
 
         def work(concepts: slice) -> int:
@@ -340,10 +471,30 @@ class Namer:
             report(done)
         return intervals[0], intervals[1]
 
-    def summarise(self, names: xr.Dataset) -> xr.Dataset:
+    def _bootstrap(self, n_inputs: int, generator: np.random.Generator) -> Draws:
+        """Redraw the inputs of the scoring half, or its sequences."""
+        if self.groups is None:
+            return Draws.bootstrap(n_inputs, self.options.n_bootstrap, generator)
+        names, of_input = _number(self.groups[self.halves[1]])
+        redrawn = Draws.bootstrap(len(names), self.options.n_bootstrap, generator)
+        return Draws.of(redrawn.counts.T[:, of_input].astype(np.int64))
+
+    @staticmethod
+    def _count_verdicts(names: xr.Dataset) -> dict[str, Any]:
+        """Return the shares of tested names, and of tested consensus, that are above chance."""
+        shares: dict[str, Any] = {}
+        for name, dims in (("chance", ("metric",)), ("consensus_chance", ())):
+            verdict = names[name].values
+            is_tested = (verdict != "") & (verdict != UNTESTED)
+            for what, kind in (("above", ABOVE), ("at", AT_CHANCE)):
+                share = divide((verdict == kind).sum(axis=0), is_tested.sum(axis=0))
+                shares[f"{name.removesuffix('chance')}{what}_chance_share"] = (dims, share)
+        return shares
+
+    def summarise(self, names: xr.Dataset, chance: Chance | None = None) -> xr.Dataset:
         """Return what is said of the names of all concepts together; those by rank may be left out.
 
-        ``names`` is as `join_names` returns it.
+        ``names`` is as `join_names` returns it, ``chance`` as `test`.
         """
         consensus, votes = names["consensus"].values, names["consensus_votes"].values
         best, is_elected, n_voting = names["name"].values, votes > 0, int(self.voting.sum())
@@ -368,6 +519,13 @@ class Namer:
                 "mean_votes": divide(votes.sum(), is_elected.sum()),
                 "n_consensus_names": len(set(consensus.tolist()) - {""}),
                 "tied_share": divide((names["tied"].values > 0).sum(), (best != "").sum()),
+                "min_positives": self.options.min_positives,
+                "min_active": self.options.min_active,
+                "n_rare_labels": int(self.choice.is_rare.sum()),
+                "n_few_active": int(names["few_active"].sum()),
+                "n_permutations": 0 if chance is None else chance.n_permutations,
+                "n_tested": 0 if chance is None else len(chance.concepts),
+                **({} if chance is None else self._count_verdicts(names)),
                 **bounds_of(self.rows),
             },
             {"metric": [row.name for row in self.rows]},
@@ -386,56 +544,13 @@ class Namer:
         )
 
 
-def rank_labels(
-    scores: np.ndarray, silent: np.ndarray, n_ranks: int, right: np.ndarray | None = None
-) -> dict[str, np.ndarray]:
-    """Rank the labels of concepts by one metric, best first, equal ones in their order.
-
-    Parameters
-    ----------
-    scores : ndarray
-        (concept, label), NaN where undefined.
-    silent : ndarray of bool
-        (concept,) concepts that are the same everywhere: an area of 1/2 with every label is no
-        reason for a name.
-    n_ranks : int
-        Labels to keep.
-    right : ndarray of int, optional
-        (concept,) a label whose index is wanted, -1 for none.
-
-    Returns
-    -------
-    dict of ndarray
-        ``best`` (concept, rank) labels, -1 for none; their ``score``; ``undefined`` (concept,)
-        pairs; ``tied`` (concept,) labels that score as well as the best one; with ``right``,
-        ``right_rank`` (concept,) labels that score higher than it, -1 where that is not known.
-    """
-    is_defined = np.isfinite(scores)
-    left = np.where(is_defined & ~silent[:, None], scores, -np.inf)
-    undefined, tied = (~is_defined).sum(axis=1), np.zeros(len(left), dtype=np.int64)
-    ranks: dict[str, np.ndarray] = {}
-    if right is not None:
-        own = np.take_along_axis(left, np.maximum(right, 0)[:, None], axis=1)
-        higher = (left > own + _tolerance(own)).sum(axis=1)
-        ranks["right_rank"] = np.where((right < 0) | np.isinf(own[:, 0]), -1, higher)
-    best = np.full((len(left), n_ranks), -1, dtype=np.int64)
-    best_score = np.full((len(left), n_ranks), np.nan)
-    rows = np.arange(len(left))
-    for rank in range(min(n_ranks, left.shape[1])):
-        top = left.max(axis=1)
-        equal = left >= (top - _tolerance(top))[:, None]
-        first, found = equal.argmax(axis=1), ~np.isinf(top)
-        if rank == 0:
-            tied = np.where(found, equal.sum(axis=1) - 1, 0)
-        best[:, rank] = np.where(found, first, -1)
-        best_score[:, rank] = np.where(found, left[rows, first], np.nan)
-        left[rows, first] = -np.inf
-    return {"best": best, "score": best_score, "undefined": undefined, "tied": tied, **ranks}
-
-
-def _tolerance(scores: np.ndarray) -> np.ndarray:
-    """Return by how much equal scores may differ; 0 for none at all, which are minus infinity."""
-    return TIE * np.abs(np.where(np.isinf(scores), 0, scores))
+def _count_active(presence: Columns) -> np.ndarray:
+    """Return at how many inputs each concept exceeds its smallest value (concept,)."""
+    counts = [
+        count_above_smallest(presence.block(own.start, own.stop, dtype=None))
+        for own in presence.slices(BOOTSTRAP_BLOCK)
+    ]
+    return np.concatenate(counts)
 
 
 def _find_known(right: np.ndarray, labels: xr.DataArray) -> np.ndarray:

@@ -7,7 +7,9 @@ a neuron.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -16,7 +18,7 @@ import xarray as xr
 
 from evals.metrics.registered import find_metrics
 from evals.metrics.table import Metric
-from evals.sanity.binary_neurons import BinaryNeurons, BinaryTrial, Outcomes
+from evals.sanity.binary_neurons import BinaryNeurons, BinaryTrial, NeedsInputsError, Outcomes
 from evals.sanity.protocol import (
     COMPATS,
     CRITERION,
@@ -33,6 +35,7 @@ from evals.sanity.protocol import (
     Rates,
     Z,
     error_of_mean,
+    judge_together,
 )
 from evals.sanity.published_accuracy import explain_difference, published_accuracy
 from evals.scoring.original_ties import REPLAYS
@@ -118,6 +121,39 @@ def theoretical_sanity(
     of_paper = N_INPUTS, RATES, CRITERION.epsilon, BinaryNeurons().n_active
     is_published = (n_inputs, rates, criterion.epsilon, setting.n_active) == of_paper
     return tested.merge(_compare(tested, outcomes, criterion, is_published))
+
+
+def exact_verdicts(metrics: Sequence[str | Metric]) -> dict[str, str]:
+    """Return the verdict of the theoretical tests on every metric that counts of inputs decide.
+
+    For where nobody asked for a sanity check: it takes milliseconds. A metric that is a function
+    of arrays would take minutes, and is left out.
+
+    Parameters
+    ----------
+    metrics : sequence of str or Metric
+        Names in the table.
+
+    Returns
+    -------
+    dict of str to str
+        Metric to "passes", "fails" or "undecided", as `theoretical_sanity` finds by default.
+    """
+    return dict(_exact_verdicts(tuple(find_metrics(metrics))))
+
+
+@functools.lru_cache(maxsize=16)
+def _exact_verdicts(rows: tuple[Metric, ...]) -> tuple[tuple[str, str], ...]:
+    trial, counted = BinaryTrial(BinaryNeurons(), N_DRAWS, SIMULATED_DRAWS), {}
+    for row in rows:
+        with suppress(NeedsInputsError):
+            counted[row] = trial.count(row)
+    if not counted:
+        return ()
+    stacked = _stack_outcomes(list(counted), FREQUENCIES, list(counted.values()))
+    cells = _judge(stacked, CRITERION)["verdict"].transpose("metric", "test").values
+    verdicts = map(judge_together, cells.tolist())
+    return tuple(zip((row.name for row in counted), verdicts, strict=True))
 
 
 def _stack_outcomes(

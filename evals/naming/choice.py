@@ -1,0 +1,126 @@
+"""The choice of labels for a block of concepts: ranked on one half of the inputs, then looked up.
+
+The same steps give the names of concepts and, with rows of labels permuted, what chance gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from evals.kernels.blocks import BlockStatistics
+from evals.metrics.table import Metric, Parameters
+
+TIE = 1e-12
+"""Scores that differ by no more than this fraction of the larger one are equal."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How labels are chosen.
+
+    Attributes
+    ----------
+    rows : tuple of Metric
+        By which.
+    parameters : Parameters
+        What they depend on.
+    n_ranks : int
+        Best labels that are kept, at least 1.
+    is_rare : ndarray
+        (label,) whether a label has too few positives, so that its pairs are undefined.
+    """
+
+    rows: tuple[Metric, ...]
+    parameters: Parameters
+    n_ranks: int
+    is_rare: np.ndarray
+
+    def rank(
+        self, statistics: BlockStatistics, is_few: np.ndarray, right: np.ndarray | None = None
+    ) -> Mapping[str, np.ndarray]:
+        """Rank the labels of a block of concepts by every metric; see `rank_labels`.
+
+        Parameters
+        ----------
+        statistics : BlockStatistics
+            Of the choosing half.
+        is_few : ndarray
+            (concept,) whether a concept has too few active inputs, so that its pairs are undefined.
+        right : ndarray, optional
+            (concept,) a label whose rank is wanted, -1 for none.
+
+        Returns
+        -------
+        mapping of str to ndarray
+            (concept, metric, …) as `rank_labels` has them; ``silent`` (concept,).
+        """
+        silent, hidden = statistics.is_constant, is_few[:, None] | self.is_rare
+        by_metric = []
+        for row in self.rows:
+            scores = np.where(hidden, np.nan, row.evaluate(statistics, self.parameters))
+            by_metric.append(rank_labels(scores, silent, self.n_ranks, right))
+        stacked = {k: np.stack([found[k] for found in by_metric], 1) for k in by_metric[0]}
+        return {**stacked, "silent": silent}
+
+    def look_up(self, statistics: BlockStatistics, sought: np.ndarray) -> np.ndarray:
+        """Return the scores of the labels ``sought`` (concept, metric, rank), NaN for none (-1)."""
+        found = np.empty(sought.shape)
+        for m, row in enumerate(self.rows):
+            scores = row.evaluate(statistics, self.parameters)
+            found[:, m] = np.take_along_axis(scores, sought[:, m], axis=-1)
+        return np.where(sought < 0, np.nan, found)
+
+
+def rank_labels(
+    scores: np.ndarray, silent: np.ndarray, n_ranks: int, right: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
+    """Rank the labels of concepts by one metric, best first, equal ones in their order.
+
+    Parameters
+    ----------
+    scores : ndarray
+        (concept, label), NaN where undefined.
+    silent : ndarray of bool
+        (concept,) concepts that are the same everywhere: an area of 1/2 with every label is no
+        reason for a name.
+    n_ranks : int
+        Labels to keep.
+    right : ndarray of int, optional
+        (concept,) a label whose index is wanted, -1 for none.
+
+    Returns
+    -------
+    dict of ndarray
+        ``best`` (concept, rank) labels, -1 for none; their ``score``; ``undefined`` (concept,)
+        pairs; ``tied`` (concept,) labels that score as well as the best one; with ``right``,
+        ``right_rank`` (concept,) labels that score higher than it, -1 where that is not known.
+    """
+    is_defined = np.isfinite(scores)
+    left = np.where(is_defined & ~silent[:, None], scores, -np.inf)
+    undefined, tied = (~is_defined).sum(axis=1), np.zeros(len(left), dtype=np.int64)
+    ranks: dict[str, np.ndarray] = {}
+    if right is not None:
+        own = np.take_along_axis(left, np.maximum(right, 0)[:, None], axis=1)
+        higher = (left > own + _tolerance(own)).sum(axis=1)
+        ranks["right_rank"] = np.where((right < 0) | np.isinf(own[:, 0]), -1, higher)
+    best = np.full((len(left), n_ranks), -1, dtype=np.int64)
+    best_score = np.full((len(left), n_ranks), np.nan)
+    rows = np.arange(len(left))
+    for rank in range(min(n_ranks, left.shape[1])):
+        top = left.max(axis=1)
+        equal = left >= (top - _tolerance(top))[:, None]
+        first, found = equal.argmax(axis=1), ~np.isinf(top)
+        if rank == 0:
+            tied = np.where(found, equal.sum(axis=1) - 1, 0)
+        best[:, rank] = np.where(found, first, -1)
+        best_score[:, rank] = np.where(found, left[rows, first], np.nan)
+        left[rows, first] = -np.inf
+    return {"best": best, "score": best_score, "undefined": undefined, "tied": tied, **ranks}
+
+
+def _tolerance(scores: np.ndarray) -> np.ndarray:
+    """Return by how much equal scores may differ; 0 for none at all, which are minus infinity."""
+    return TIE * np.abs(np.where(np.isinf(scores), 0, scores))

@@ -119,15 +119,18 @@ class PreparedLabels(Shared):
         kind = HALVED_RANKS if halved else np.int32
         ranks = np.empty((self.columns.n_inputs, self.columns.n_columns), dtype=kind)
 
-        def fill(concepts: slice) -> None:
-            part = rankings[concepts.start // CONCEPTS_AT_ONCE].doubled_ranks()
+        stops = np.cumsum([ranking.n_columns for ranking in rankings]).tolist()
+
+        def fill(which: int) -> None:
+            part, stop = rankings[which].doubled_ranks(), stops[which]
+            concepts = slice(stop - part.shape[1], stop)
             part = part.toarray() if sparse.issparse(part) else part
             part = part // 2 if halved else part
             for start in range(0, len(part), INPUTS_AT_ONCE):  # turned while they are in the cache
                 rows = slice(start, start + INPUTS_AT_ONCE)
                 ranks[rows, concepts] = part[rows]
 
-        for _ in self._map(fill):
+        for _ in map_in_order(fill, range(len(rankings)), self._workers):
             pass
         return PreparedLabels(Columns(ranks), self._workers)
 
@@ -138,27 +141,31 @@ class PreparedLabels(Shared):
         mean = np.ldexp(of.total, of.exponent) / of.n_inputs + of.shift
         return np.asarray(np.log(mean, out=np.full(len(mean), np.nan), where=mean > 0))
 
-    def permuted(self, order: np.ndarray) -> PreparedLabels:
-        """Return the same rows of labels at other inputs: at input i that of ``order[i]``.
+    def permuted(self, orders: np.ndarray) -> PreparedLabels:
+        """Return the labels once for each order of the inputs (order, input), side by side.
 
-        What is known of these labels by now is carried over, and not made again.
+        At input i of each order stand the labels of input ``orders[…, i]``. What is known of these
+        labels by now is carried over, and not made again.
         """
-        other = PreparedLabels(self.columns.take(order), self._workers)
-        known = vars(self)
-        carried: dict[str, Any] = {name: known[name] for name in self._OF_COLUMNS if name in known}
-        if "truth" in known:
-            carried["truth"] = self.truth.take(order)
-        if "ranks" in known:
-            carried["ranks"] = self.ranks.permuted(order)
+        other = PreparedLabels(self.columns.permuted(orders), self._workers)
+        known, n_orders = vars(self), len(orders)
+        carried: dict[str, Any] = {
+            name: Description.join([known[name]] * n_orders)
+            for name in ("description", "truth_description")
+            if name in known
+        }
+        for name in ("truth", "ranks"):
+            if name in known:
+                carried[name] = known[name].permuted(orders)
+        if "log_mean" in known:
+            carried["log_mean"] = np.tile(self.log_mean, n_orders)
         if "rankings" in known:
-            numbers = np.empty_like(order)
-            numbers[order] = np.arange(len(order))
-            carried["rankings"] = [ranking.renumbered(numbers) for ranking in self.rankings]
+            numbers = np.argsort(orders, axis=1)  # where each input has gone
+            carried["rankings"] = [
+                ranking.renumbered(own) for own in numbers for ranking in self.rankings
+            ]
         vars(other).update(carried)
         return other
-
-    _OF_COLUMNS = ("description", "truth_description", "log_mean")
-    """What no order of inputs changes."""
 
     def logarithm_rows(self) -> Rows:
         """Return logarithms of labels, of those that are stored where they are sparse."""

@@ -100,6 +100,13 @@ class Columns:
         names = np.asarray(self.inputs, dtype=object)[inputs]
         return Columns(self._source[inputs], self.name, names, self.names)
 
+    def permuted(self, orders: np.ndarray) -> Columns:
+        """Return the columns once for each order of the inputs (order, input), side by side.
+
+        Inputs keep their names: at input i of each order stands what input ``orders[…, i]`` had.
+        """
+        return Columns(reorder(self.load()._source, orders), self.name, self.inputs)
+
     def load(self) -> Columns:
         """Return the columns in memory, for arrays that are read again and again."""
         if self._is_lazy:
@@ -239,6 +246,14 @@ def count_above_smallest(block: Block) -> np.ndarray:
 def _count_stored(block: Block, flags: np.ndarray) -> np.ndarray:
     """Count the flags (stored,) in each column of a sparse block."""
     return np.diff(np.concatenate([[0], np.cumsum(flags)])[block.indptr])
+
+
+def reorder(block: Block, orders: np.ndarray) -> Block:
+    """Return a block once for each order of its inputs (order, input), side by side."""
+    if sparse.issparse(block):
+        rows = sparse.csr_array(block)
+        return sparse.hstack([rows[order] for order in orders], format="csc")
+    return block[orders.T].reshape(block.shape[0], -1)
 
 
 def read_column(block: Block, column: int) -> np.ndarray:

@@ -6,7 +6,7 @@ import numpy as np
 from scipy import sparse
 
 from evals.kernels.bit_lanes import LANES, pack_columns, pack_rows
-from evals.kernels.columns import Block
+from evals.kernels.columns import Block, reorder
 from evals.kernels.threads import Shared, shared_property
 
 WORDS_AT_ONCE = 8  # words of a row that lie in one line of the cache
@@ -38,11 +38,9 @@ class Indicators(Shared):
             self._bits[inputs], axis=1, count=self.n_columns, bitorder="little"
         ).view(np.bool_)
 
-    def take(self, inputs: np.ndarray) -> Indicators:
-        """Return the columns of some inputs, by position (input,)."""
-        return Indicators(
-            self._columns[inputs] if self._is_sparse else self.slab(slice(None))[inputs]
-        )
+    def permuted(self, orders: np.ndarray) -> Indicators:
+        """Return the columns once for each order of the inputs (order, input), side by side."""
+        return Indicators(reorder(self._columns if self._is_sparse else self.rows, orders))
 
     @shared_property
     def totals(self) -> np.ndarray:

@@ -18,7 +18,7 @@ permutations in units of their deviation: a nonparametric combination (Pesarin a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, TypeAlias
@@ -41,7 +41,10 @@ LEAST_PERMUTATIONS = 99
 """Down to so many, the budget makes fewer permutations, before it leaves concepts out."""
 
 CHUNK_VALUES = 1 << 25
-"""Presences, and scores of permutations, that are held at once."""
+"""Presences, permuted labels, and scores of permutations, that are held at once."""
+
+LABELS_AT_ONCE, SCORES_AT_ONCE = 1 << 10, 1 << 21
+"""Labels, in several permutations, that are scored together; and their scores with concepts."""
 
 Found: TypeAlias = dict[str, np.ndarray]
 """Statistics by name: (concept, metric), or (concept,)."""
@@ -79,16 +82,21 @@ class Permutations:
         which : int
             Of the half of the inputs.
         """
-        generator = np.random.default_rng([self.seed, 2, which, number])
-        order = np.argsort(np.asarray(self.inputs), kind="stable")
-        if self.groups is None:
-            moved = generator.permutation(order)
-        else:
-            order = order[np.argsort(np.asarray(self.groups)[order], kind="stable")]
-            moved = order[_move_groups(np.asarray(self.groups)[order], generator)]
+        generator, order = np.random.default_rng([self.seed, 2, which, number]), self._order
         drawn = np.empty_like(order)
-        drawn[order] = moved
+        if self.groups is None:
+            drawn[order] = generator.permutation(order)
+        else:
+            drawn[order] = order[_move_groups(self.groups[order], generator)]
         return drawn
+
+    @cached_property
+    def _order(self) -> np.ndarray:
+        """The inputs by name, in groups where there are some."""
+        order = np.argsort(np.asarray(self.inputs), kind="stable")
+        return (
+            order if self.groups is None else order[np.argsort(self.groups[order], kind="stable")]
+        )
 
 
 def _move_groups(groups: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -145,7 +153,7 @@ class Budget:
 
 
 @dataclass(frozen=True)
-class Test:
+class Comparison:
     """One statistic of concepts against its permutations; arrays (concept, …).
 
     Attributes
@@ -167,19 +175,20 @@ class Test:
     smallest: np.ndarray
 
     @classmethod
-    def of(cls, values: np.ndarray, confidence: float) -> Test:
+    def of(cls, values: np.ndarray, confidence: float) -> Comparison:
         """Compare values (permutation, concept, …), the data first, NaN where undefined."""
         is_known, rounded = ~np.isnan(values), _round(values)
         p = stats.rankdata(-rounded, method="max", axis=0) / len(values)
         further = np.where(is_known, np.arctan(studentise(values)) / math.pi + 0.5, 0)
         rank = np.where(is_known[0], p - further / len(values), np.inf)
-        chance = np.quantile(rounded[1:], confidence, axis=0, method="inverted_cdf")
+        drawn = np.where(is_known, values, -np.inf)[1:]
+        chance = np.quantile(drawn, confidence, axis=0, method="inverted_cdf")
         own = np.where(is_known[0], p[0], np.nan)
         chance = np.where(is_known[0] & np.isfinite(chance), chance, np.nan)
         return cls(own, chance, rank[0], rank.min(axis=1))
 
     @classmethod
-    def join(cls, parts: Sequence[Test]) -> Test:
+    def join(cls, parts: Sequence[Comparison]) -> Comparison:
         """Put the tests of some concepts and of others together."""
         p, chance, rank = (
             np.concatenate([getattr(part, name) for part in parts])
@@ -255,7 +264,7 @@ class Chance:
         (tested,) their indices.
     n_permutations : int
         How many were made.
-    tests : mapping of str to Test
+    tests : mapping of str to Comparison
         Of the ``score`` and the ``margin`` of names, and of ``consensus_score``, by each metric
         (tested, metric); of the ``votes`` for the consensus, and of the ``consensus`` by all
         metrics that vote (tested,).
@@ -263,7 +272,7 @@ class Chance:
 
     concepts: np.ndarray
     n_permutations: int
-    tests: Mapping[str, Test]
+    tests: Mapping[str, Comparison]
 
 
 @dataclass(frozen=True)
@@ -324,44 +333,56 @@ class Trial:
         progress : callable
             Called with the number of permutations done and their total, over all chunks.
         """
-        size, in_chunk = self._chunk_size, self.n_permutations + 1
+        size = self._chunk_size
         chunks = [concepts[start : start + size] for start in range(0, len(concepts), size)]
-        parts = []
-        for i, chunk in enumerate(chunks):
+        total, parts = len(chunks) * self.n_permutations, []
+        for done, chunk in enumerate(chunks):
             drawn = []
             for found in self._draw(*read(chunk)):
                 drawn.append(found)
-                progress(i * in_chunk + len(drawn), len(chunks) * in_chunk)
+                n_made = sum(len(own["votes"]) for own in drawn) - 1  # the data come first
+                progress(done * self.n_permutations + n_made, total)
             parts.append(self._compare(drawn))
-        tests = {name: Test.join([part[name] for part in parts]) for name in parts[0]}
+        tests = {name: Comparison.join([part[name] for part in parts]) for name in parts[0]}
         return Chance(concepts, self.n_permutations, tests)
 
     def _draw(self, halves: tuple[Columns, Columns], is_few: np.ndarray) -> Iterator[Found]:
-        """Yield what is found with the labels as they are, and with each permutation of them."""
-        held = [self._hold(half, own) for half, own in zip(halves, self.labels, strict=True)]
-        blocks = list(zip(halves[0].slices(self._block(is_few.size)), *held, strict=True))
-        for number in range(self.n_permutations + 1):
-            labels = self._permute(number)
-            work = partial(self._choose, labels if number else None, is_few)
-            with one_thread_each(self.workers):
-                parts = list(map_in_order(work, blocks, self.workers))
-            yield {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        """Yield what is found with the labels as they are, then with some permutations at a time.
 
-    def _block(self, n_concepts: int) -> int:
+        Each (permutation, concept, …).
+        """
+        size = self._block_size(len(is_few))
+        held = [
+            list(map_statistics(lambda _, own: own, half, labels, block_size=size, workers=1))
+            for half, labels in zip(halves, self.labels, strict=True)
+        ]
+        blocks = list(zip(halves[0].slices(size), *held, strict=True))
+        at_once = self._orders_at_once(size)
+        for first in range(1 - at_once, self.n_permutations + 1, at_once):
+            numbers = range(max(first, 1), min(first + at_once, self.n_permutations + 1))
+            work = partial(self._choose, self._permute(numbers) if numbers else None, is_few)
+            with one_thread_each(self.workers):
+                found = list(map_in_order(work, blocks, self.workers))
+            yield {name: np.concatenate([own[name] for own in found], 1) for name in found[0]}
+
+    def _block_size(self, n_concepts: int) -> int:
         most = self.block_size or most_neurons(self._n_inputs)
         return min(most, math.ceil(n_concepts / self.workers))
 
-    def _hold(self, half: Columns, labels: PreparedLabels) -> list[BlockStatistics]:
-        """Return blocks of concepts that keep what permutations of labels do not change."""
-        size = self._block(half.n_columns)
-        return list(map_statistics(lambda _, held: held, half, labels, block_size=size, workers=1))
+    def _orders_at_once(self, n_concepts: int) -> int:
+        """Return how many permutations are scored side by side: small ones cost a call alone."""
+        n_labels = len(self.choice.is_rare)
+        most = min(
+            LABELS_AT_ONCE,
+            SCORES_AT_ONCE // n_concepts,
+            CHUNK_VALUES // self._n_inputs,
+        )
+        return max(1, most // n_labels)
 
-    def _permute(self, number: int) -> list[PreparedLabels]:
+    def _permute(self, numbers: Iterable[int]) -> list[PreparedLabels]:
         return [
-            labels.permuted(permutations.draw(number, which))
-            for which, (labels, permutations) in enumerate(
-                zip(self.labels, self.permutations, strict=True)
-            )
+            labels.permuted(np.stack([own.draw(number, which) for number in numbers]))
+            for which, (labels, own) in enumerate(zip(self.labels, self.permutations, strict=True))
         ]
 
     def _choose(
@@ -376,15 +397,20 @@ class Trial:
         everywhere = np.repeat(consensus[:, None, None], best.shape[1], 1)
         sought = np.concatenate([best[:, :, :2], everywhere], axis=2)
         scores = self.choice.look_up(halves[1], sought)
-        has_second = best.shape[2] > 1
-        return {
+        second = scores[:, :, 1] if best.shape[2] > 1 else np.nan
+        found = {
             "score": scores[:, :, 0],
-            "margin": scores[:, :, 0] - (scores[:, :, 1] if has_second else np.nan),
+            "margin": scores[:, :, 0] - second,
             "votes": np.where(votes > 0, votes, np.nan),
             "consensus_score": scores[:, :, -1],
         }
+        n_concepts = concepts.stop - concepts.start
+        return {
+            name: np.moveaxis(own.reshape(n_concepts, -1, *own.shape[1:]), 1, 0)
+            for name, own in found.items()
+        }
 
-    def _compare(self, drawn: Sequence[Found]) -> dict[str, Test]:
-        values = {name: np.stack([found[name] for found in drawn]) for name in drawn[0]}
+    def _compare(self, drawn: Sequence[Found]) -> dict[str, Comparison]:
+        values = {name: np.concatenate([found[name] for found in drawn]) for name in drawn[0]}
         values["consensus"] = combine(values["consensus_score"], self.voting)
-        return {name: Test.of(own, self.confidence) for name, own in values.items()}
+        return {name: Comparison.of(own, self.confidence) for name, own in values.items()}

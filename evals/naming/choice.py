@@ -5,7 +5,7 @@ The same steps give the names of concepts and, with rows of labels permuted, wha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,7 +46,8 @@ class Choice:
         Parameters
         ----------
         statistics : BlockStatistics
-            Of the choosing half.
+            Of the choosing half, with all labels once, or in several orders side by side: results
+            are then (concept x order, …).
         is_few : ndarray
             (concept,) whether a concept has too few active inputs, so that its pairs are undefined.
         right : ndarray, optional
@@ -57,21 +58,30 @@ class Choice:
         mapping of str to ndarray
             (concept, metric, …) as `rank_labels` has them; ``silent`` (concept,).
         """
-        silent, hidden = statistics.is_constant, is_few[:, None] | self.is_rare
-        by_metric = []
-        for row in self.rows:
-            scores = np.where(hidden, np.nan, row.evaluate(statistics, self.parameters))
+        n_orders = statistics.shape[1] // len(self.is_rare)
+        silent, is_few = (np.repeat(own, n_orders) for own in (statistics.is_constant, is_few))
+        hidden, by_metric = is_few[:, None] | self.is_rare, []
+        for scores in self._scores(statistics):
+            scores = np.where(hidden, np.nan, scores)
             by_metric.append(rank_labels(scores, silent, self.n_ranks, right))
         stacked = {k: np.stack([found[k] for found in by_metric], 1) for k in by_metric[0]}
         return {**stacked, "silent": silent}
 
     def look_up(self, statistics: BlockStatistics, sought: np.ndarray) -> np.ndarray:
-        """Return the scores of the labels ``sought`` (concept, metric, rank), NaN for none (-1)."""
+        """Return the scores of the labels ``sought`` (concept, metric, rank), NaN for none (-1).
+
+        Where labels are there in several orders, as for `rank`, (concept x order, metric, rank).
+        """
         found = np.empty(sought.shape)
-        for m, row in enumerate(self.rows):
-            scores = row.evaluate(statistics, self.parameters)
+        for m, scores in enumerate(self._scores(statistics)):
             found[:, m] = np.take_along_axis(scores, sought[:, m], axis=-1)
         return np.where(sought < 0, np.nan, found)
+
+    def _scores(self, statistics: BlockStatistics) -> Iterator[np.ndarray]:
+        """Yield scores (concept x order, label) by each metric."""
+        for row in self.rows:
+            scores = row.evaluate(statistics, self.parameters)
+            yield scores.reshape(-1, len(self.is_rare))
 
 
 def rank_labels(

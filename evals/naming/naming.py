@@ -132,7 +132,7 @@ def sequences_of(inputs: Sequence[Any] | np.ndarray) -> np.ndarray:
     """
     names = np.array([str(name).rpartition("/")[0] for name in np.asarray(inputs)], dtype=object)
     if (names == "").any():
-        wrong = np.asarray(inputs)[names == ""][0]
+        wrong = str(np.asarray(inputs)[names == ""][0])
         raise ValueError(
             f"by_sequence: expected inputs that are named 'sequence/position'; got {wrong!r}"
         )

@@ -103,7 +103,7 @@ def test_many_scores_are_written_in_parts_and_resumed(inputs, tmp_path, monkeypa
 @pytest.mark.slow
 def test_names_follow_their_schema_and_find_the_cause(inputs, tmp_path):
     run = FakeRun(tmp_path, schemas.NAMES)
-    config = name_concepts.Config(alpha=0.1, n_bootstrap=30)
+    config = name_concepts.Config(alpha=0.1, n_bootstrap=30, n_permutations=19)
     names = name_concepts.stage(config, inputs, run)
     schemas.NAMES.check(names)
     cause = np.array(LABEL_NAMES)[np.arange(N_CONCEPTS) % 4]
@@ -113,19 +113,24 @@ def test_names_follow_their_schema_and_find_the_cause(inputs, tmp_path):
     assert (names.name[0] == "").all()
     assert run.told[-1] == (N_CONCEPTS, N_CONCEPTS, "concepts")
     assert names.n_choosing == names.n_scoring == N_IMAGES // 2
-    assert names.votes.all()
-    assert (names.verdict == "untested").all()
+    assert names.n_rare_labels == 1
+    voters = set(names.metric.values[names.votes.values])
+    assert set(PREFERRED) <= voters < set(names.metric.values)
+    assert (names.verdict != "untested").all()  # the exact tests are run where none is given
+    assert names.sanity_forms.item() == "theoretical"
+    assert (names.n_permutations, names.n_tested) == (19, N_CONCEPTS)
+    assert (names.consensus_chance[1:] == "above chance").all()
 
 
 @pytest.mark.slow
 def test_names_of_many_concepts_are_written_in_parts_and_resumed(inputs, tmp_path, monkeypatch):
-    config = name_concepts.Config(metrics=("iou", "cosine"), n_bootstrap=10)
+    config = name_concepts.Config(metrics=("iou", "cosine"), n_bootstrap=10, n_permutations=9)
     whole = name_concepts.stage(config, inputs, FakeRun(tmp_path, schemas.NAMES))
     monkeypatch.setattr("evals.naming.naming.PART_VALUES", 5 * N_IMAGES)
     run = FakeRun(tmp_path / "parts", schemas.NAMES)
 
     def stop_in_the_second(done, total, what):
-        if done > 5:
+        if what == "concepts" and done > 5:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(run, "progress", stop_in_the_second)
@@ -134,7 +139,7 @@ def test_names_of_many_concepts_are_written_in_parts_and_resumed(inputs, tmp_pat
     assert run.shards().done == (0,)
     again = FakeRun(tmp_path / "parts", schemas.NAMES)
     shards = name_concepts.stage(config, inputs, again)
-    assert again.told[0][0] == 10
+    assert next(done for done, _, what in again.told if what == "concepts") == 10
     assert shards.rows == (5, 5, 2)
     paths = sorted((tmp_path / "parts").glob("part-*.nc"))
     parts = xr.concat([registry.open_dataset(p).load() for p in paths], "concept", data_vars="all")
@@ -146,7 +151,8 @@ def test_names_of_many_concepts_are_written_in_parts_and_resumed(inputs, tmp_pat
     with xr.open_dataset(tmp_path / "parts" / "summary.nc", engine="h5netcdf") as summary:
         assert summary.n_silent == whole.n_silent == 1
         assert summary.consensus_share == whole.consensus_share
-        assert summary.verdict.values.tolist() == ["untested"] * 2
+        assert summary.verdict.values.tolist() == ["passes"] * 2
+        assert summary.consensus_at_chance_share == whole.consensus_at_chance_share
 
 
 def make_sanity(experimental: str) -> xr.Dataset:
@@ -174,7 +180,7 @@ def test_names_tell_in_which_forms_their_metrics_were_tested(
     inputs, tmp_path, capsys, monkeypatch, experimental, forms, note
 ):
     inputs["sanity"] = FakeInput.of(make_sanity(experimental), tmp_path / "sanity.nc")
-    config = name_concepts.Config(metrics=("recall", "cosine"), n_bootstrap=0)
+    config = name_concepts.Config(metrics=("recall", "cosine"), n_bootstrap=0, n_permutations=9)
     names = name_concepts.stage(config, inputs, FakeRun(tmp_path, schemas.NAMES))
     schemas.NAMES.check(names)
     assert names.sanity_forms.item() == forms
@@ -188,7 +194,9 @@ def test_names_tell_in_which_forms_their_metrics_were_tested(
 
 def test_names_stand_beside_the_sanity_tests_of_their_metrics(inputs, tmp_path, capsys):
     inputs["sanity"] = FakeInput.of(make_sanity("fails"), tmp_path / "sanity.nc")
-    config = name_concepts.Config(metrics=("recall", "cosine", "iou"), n_bootstrap=0)
+    config = name_concepts.Config(
+        metrics=("recall", "cosine", "iou"), n_bootstrap=0, n_permutations=9
+    )
     names = name_concepts.stage(config, inputs, FakeRun(tmp_path, schemas.NAMES))
     assert names.verdict.values.tolist() == ["fails", "passes", "untested"]
     assert names.votes.values.tolist() == [False, True, False]

@@ -39,9 +39,29 @@ def test_without_voters_or_names_there_is_no_consensus():
     assert votes.tolist() == [2, 0]
 
 
-def test_those_vote_that_pass_or_all_where_nothing_was_tested():
+def test_those_vote_that_pass_and_none_without_a_verdict():
     verdicts = verdicts_of(["iou", "auc", "new", "recall"], {"iou": "passes", "auc": "undecided"})
     assert verdicts == ["passes", "undecided", "untested", "untested"]
     assert voters(verdicts).tolist() == [True, False, False, False]
-    assert voters(verdicts, is_tested=False).all()
+    assert not voters(verdicts_of(["iou"], None)).any()
     assert verdicts_of(["iou"], {"iou": ""}) == ["untested"]
+
+
+def test_many_ballots_are_counted_as_one_by_one(monkeypatch):
+    rng = np.random.default_rng(0)
+    best = np.array([[rng.permutation(5)[:3] for _ in range(4)] for _ in range(60)])
+    best[::7, 1:] = -1
+    voting = np.array([True, True, False, True])
+    expected = []
+    for ballot in best[:, voting].tolist():
+        votes = {label: sum(own[0] == label for own in ballot) for own in ballot for label in own}
+        worth = {
+            label: round(sum(1 / (own.index(label) + 1) for own in ballot if label in own), 9)
+            for label in votes
+        }
+        firsts = {own[0] for own in ballot} - {-1}
+        winner = min(firsts, key=lambda label: (-votes[label], -worth[label], label))
+        expected.append((winner, votes[winner]))
+    monkeypatch.setattr("evals.naming.consensus.BALLOTS_AT_ONCE", 100)
+    assert list(zip(*(own.tolist() for own in elect(best, voting)), strict=True)) == expected
+    assert [own.tolist() for own in elect(best[:0], voting)] == [[], []]

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import xarray as xr
 
 import evals
 from evals.metrics.table import Parameters
+from evals.naming.choice import rank_labels
 from evals.naming.naming import (
     Namer,
     NamingOptions,
     choose_names,
     halve_inputs,
     join_names,
-    rank_labels,
 )
 
 METRICS = ["correlation", "iou", "auprc", "inverse_auc"]
 N_INPUTS = 101
 IDS = np.array([f"test/{i:03d}" for i in range(N_INPUTS)])
 PARAMETERS = Parameters(alpha=0.1)
-OPTIONS = NamingOptions(PARAMETERS, n_bootstrap=40, n_ranks=3, seed=4)
+FEW = {"n_permutations": 9, "min_positives": 5, "min_active": 5}
+OPTIONS = NamingOptions(PARAMETERS, n_bootstrap=40, n_ranks=3, seed=4, **FEW)
 
 
 def make_pair():
@@ -58,6 +61,7 @@ def test_names_are_chosen_on_one_half_and_scored_on_the_other():
         chosen = evals.score(metric, PRESENCE[first], LABELS[first], alpha=0.1)
         scored = evals.score(metric, PRESENCE[second], LABELS[second], alpha=0.1)
         undefined = np.isnan(chosen.values).sum(axis=1)
+        undefined[3] = 6  # active on too few inputs
         np.testing.assert_array_equal(named.undefined.sel(metric=metric), undefined)
         assert named.undefined_share.sel(metric=metric) == undefined.sum() / chosen.size
         for concept in range(4):
@@ -99,13 +103,13 @@ def test_intervals_are_those_of_redrawn_inputs():
 @pytest.mark.parametrize("options", [{"block_size": 1}, {"workers": 2}, {"block_size": 3}])
 def test_blocks_and_threads_do_not_matter(options):
     expected = choose_names(PRESENCE, LABELS, METRICS, OPTIONS)
-    changed = NamingOptions(PARAMETERS, n_bootstrap=40, n_ranks=3, seed=4, **options)
+    changed = replace(OPTIONS, **options)
     xr.testing.assert_identical(choose_names(PRESENCE, LABELS, METRICS, changed), expected)
 
 
 def test_order_of_inputs_does_not_matter():
     order = np.random.default_rng(2).permutation(N_INPUTS)
-    options = NamingOptions(PARAMETERS, n_bootstrap=0, seed=4)
+    options = NamingOptions(PARAMETERS, n_bootstrap=0, seed=4, **FEW)
     expected = choose_names(PRESENCE, LABELS, METRICS, options)
     shuffled = choose_names(PRESENCE[order], LABELS, METRICS, options)
     xr.testing.assert_allclose(shuffled, expected, rtol=1e-12)
@@ -113,7 +117,7 @@ def test_order_of_inputs_does_not_matter():
 
 
 def test_more_ranks_than_labels():
-    options = NamingOptions(PARAMETERS, n_bootstrap=0, n_ranks=9)
+    options = NamingOptions(PARAMETERS, n_bootstrap=0, n_ranks=9, **FEW)
     named = choose_names(PRESENCE, LABELS, ["cosine"], options)
     assert (named.top_label[1, 0] == "").sum() == 3
     assert named.top_score[1, 0].isnull().sum() == 3
@@ -163,8 +167,9 @@ def test_the_consensus_is_of_metrics_that_pass():
     none = choose_names(PRESENCE, LABELS, METRICS, OPTIONS, sanity={})
     assert none.consensus_share == 0
     assert none.unanimous_share.isnull()
-    every = choose_names(PRESENCE, LABELS, METRICS, OPTIONS)
-    assert every.votes.all()
+    exact = choose_names(PRESENCE, LABELS, METRICS, OPTIONS)
+    assert exact.verdict.values.tolist() == ["passes", "passes", "passes", "fails"]
+    assert exact.votes.values.tolist() == [True, True, True, False]
 
 
 def test_the_consensus_is_scored_by_every_metric_on_the_scoring_half():
@@ -205,8 +210,9 @@ def test_parts_do_not_matter(monkeypatch):
     parts = list(naming.parts())
     assert [part.sizes["concept"] for part in parts] == [3, 1]
     assert [part.sizes["concept"] for part in naming.parts(first=1)] == [1]
-    whole = join_names(parts)
-    whole = whole.merge(naming.summarise(whole))
+    chance = naming.test()
+    whole = join_names(naming.parts(chance=chance))
+    whole = whole.merge(naming.summarise(whole, chance))
     xr.testing.assert_allclose(whole, expected, rtol=1e-12)
 
 
@@ -218,6 +224,10 @@ def test_a_strangers_metric_names_too():
     assert named.name[:3, 0].values.tolist() == ["a", "b", "c"]
     assert (named.interval_low[:3] < named.interval_high[:3]).all()
     assert named.lower.isnull().all()
+    assert named.verdict.values.tolist() == ["untested"]  # a function of arrays
+    assert not named.votes.any()
+    assert (named.consensus == "").all()
+    assert (named.score_p[:3] == 0.1).all()
 
 
 def test_naming_needs_named_inputs():

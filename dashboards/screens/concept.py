@@ -163,7 +163,11 @@ def _asked(model: datasets.Model, concept: int, label: str) -> list[ask.Evidence
     answers: list[ask.Evidence] = []
     if model.names and concept in datasets.names_of(model.names).indexes["concept"]:
         names = datasets.names_of(model.names)
-        answers += [ask.agreement(names, concept, label), ask.lead(names, concept, label)]
+        answers += [
+            ask.agreement(names, concept, label),
+            ask.beyond_chance(names, concept, label),
+            ask.lead(names, concept, label),
+        ]
         answers.append(ask.fit(names, concept, label))
     elif not (model.consistency or model.localisation or model.matchings):
         return []

@@ -118,8 +118,7 @@ def choose_namer(made: Made | None, slot: Any, label: str, **options: Any) -> st
         namers,
         index=first,
         help="Consensus: the label chosen by most metrics that pass the sanity checks of Oikarinen "
-        "et al. (ICML 2025, arXiv 2506.05774); by all metrics where none was tested. Its score is "
-        "the fraction that choose it.",
+        "et al. (ICML 2025, arXiv 2506.05774). Its score is the fraction that choose it.",
         key="metric",
         bind=BOUND,
         **options,

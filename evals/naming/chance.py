@@ -32,10 +32,7 @@ from evals.kernels.sampling import input_keys, keyed_numbers
 from evals.kernels.threads import map_in_order, one_thread_each
 from evals.naming.choice import TIE, Choice
 from evals.naming.consensus import elect
-
-ABOVE, UNDECIDED, AT_CHANCE, UNTESTED = "above chance", "undecided", "at chance", "untested"
-"""Verdicts: by the smallest p of all concepts; by the concept's own p alone; by neither; and of
-concepts that the budget leaves out."""
+from evals.naming.verdicts import judge
 
 LEAST_PERMUTATIONS = 99
 """Down to so many, the budget makes fewer permutations, before it leaves concepts out."""
@@ -245,13 +242,6 @@ def combine(scores: np.ndarray, voting: np.ndarray) -> np.ndarray:
     least = np.where(is_known, units, np.inf).min(axis=0)
     filled = np.where(is_known, units, np.where(np.isinf(least), 0, least))
     return np.where(is_known.any(axis=2), filled.mean(axis=2), np.nan)
-
-
-def judge(p: np.ndarray, family_p: np.ndarray, level: float) -> np.ndarray:
-    """Return "above chance", "undecided" or "at chance" for p at a level, "" for NaN."""
-    level += 1e-12  # 1 - 0.95 is not 0.05
-    verdict = np.where(p > level, AT_CHANCE, np.where(family_p > level, UNDECIDED, ABOVE))
-    return np.where(np.isnan(p), "", verdict).astype(object)
 
 
 @dataclass(frozen=True)

@@ -22,18 +22,11 @@ from evals.kernels.statistics import AnyArray, Shaped, divide
 from evals.kernels.threads import map_in_order
 from evals.metrics.registered import find_metrics
 from evals.metrics.table import DEFAULTS, Metric, Parameters
-from evals.naming.chance import (
-    ABOVE,
-    AT_CHANCE,
-    UNTESTED,
-    Budget,
-    Chance,
-    Permutations,
-    Trial,
-)
+from evals.naming.chance import Budget, Chance, Permutations, Trial
 from evals.naming.choice import Choice
 from evals.naming.config import BUDGET, FEW, N_PERMUTATIONS
 from evals.naming.consensus import elect, verdicts_of, voters
+from evals.naming.verdicts import ABOVE, AT_CHANCE, UNTESTED
 from evals.sanity.theoretical import exact_verdicts
 from evals.scoring.labelled import (
     UNKNOWN,

@@ -8,6 +8,8 @@ import numpy as np
 import xarray as xr
 
 from evals.kernels.statistics import mean_defined
+from evals.naming.consensus import UNTESTED
+from evals.naming.verdicts import chance_note, chance_of, rank_of
 from evals.sanity.protocol import THEORETICAL
 from registry.columns import Column, ResultTable
 from registry.terminal import text_table
@@ -24,6 +26,17 @@ def _means(variable: str) -> Callable[[xr.Dataset], np.ndarray]:
     return lambda names: mean_defined(names[variable].values, axis=0)
 
 
+def _votes(names: xr.Dataset) -> list[str]:
+    """Return whether each metric votes; one without a verdict is named as such."""
+    votes, verdicts = names["votes"].values, names["verdict"].values.astype(str)
+    untested = np.where(verdicts == UNTESTED, ", untested", "")
+    return [f"{'yes' if vote else 'no'}{why}" for vote, why in zip(votes, untested, strict=True)]
+
+
+def _known_means(variable: str) -> Callable[[xr.Dataset], np.ndarray | None]:
+    return lambda names: _means(variable)(names) if variable in names else None
+
+
 def _different(names: xr.Dataset) -> list[int]:
     chosen = names["name"].transpose("metric", "concept").values.astype(str)
     return [len(set(own) - {""}) for own in chosen]
@@ -37,13 +50,26 @@ NAMERS = ResultTable(
             "",
             "",
             "whether the metric takes part in the consensus",
-            lambda names: np.where(names["votes"].values, "yes", "no"),
+            lambda names: _votes(names),
         ),
         "agrees": Column(
             ".1%", "", "fraction of concepts with a consensus that it names likewise", _agreeing
         ),
         "score": Column(
             ".3f", "mean score", "of its names, on the scoring half", _means("score"), short="score"
+        ),
+        "by_chance": Column(
+            ".3f",
+            "by chance",
+            "what its names score at most in 95 % of the permutations of labels, mean",
+            _known_means("score_by_chance"),
+        ),
+        "above_chance": Column(
+            ".1%",
+            "above chance",
+            "fraction of its tested names, by the smallest p of all concepts",
+            "above_chance_share",
+            short="above",
         ),
         "margin": Column(
             ".3f", "mean margin", "over the second-best label", _means("margin"), short="margin"
@@ -65,7 +91,7 @@ NAMERS = ResultTable(
 )
 """A row for each metric as a namer; of schema ``names``."""
 
-SCORE = Column(".3f")
+SCORE, VOTES = Column(".3f"), Column(".0f")
 WIDTH = 100  # characters of a line, as wide as a console may be
 SHOWN_NAMES = 20
 
@@ -80,12 +106,14 @@ def names_table(names: xr.Dataset, most: int = 15) -> str:
     names : Dataset
         Of the schema ``names``.
     most : int
-        Concepts shown: those whose consensus has the most votes, then by margin.
+        Concepts shown: those whose consensus is surest against chance, then those with the most
+        votes, then by margin.
 
     Returns
     -------
     str
-        A line for each concept: its consensus, the votes for it, and its score by each voting
+        A line for each concept: its consensus, the votes for it and what chance gives at most in
+        95 % of the permutations of labels, the verdict and the p, and its score by each voting
         metric, in as many tables as these take. Then a line for each metric: the verdict of its
         sanity check, whether it votes, how often its name is the consensus, mean score and margin
         of its names, names that another label equals, and, where the label is known, the
@@ -143,17 +171,29 @@ def _concepts(names: xr.Dataset, most: int) -> str:
     own = np.where(chosen == consensus[:, None], names["margin"].values, np.nan)[:, voting]
     margin = np.nan_to_num(own).mean(axis=1) if len(voting) else np.zeros(len(votes))
     metrics = names["metric"].values.astype(str)
-    order = [row for row in np.lexsort((-margin, -votes)) if votes[row]][:most]
+    verdicts = chance_of(names)
+    order = [row for row in np.lexsort((-margin, -votes, rank_of(verdicts))) if votes[row]][:most]
     rows = [
         [
             str(consensus[row]),
             str(names["concept"].values[row]),
             f"{votes[row]}/{len(voting)}",
+            *_chance(names, row, verdicts),
             *(SCORE.text(score[row, m]) for m in voting),
         ]
         for row in order
     ]
-    return wrapped_table(["consensus", "concept", "votes", *metrics[voting]], rows, repeated=3)
+    known = ["by chance", "chance", "p"] if "votes_by_chance" in names else []
+    header = ["consensus", "concept", "votes", *known, *metrics[voting]]
+    return wrapped_table(header, rows, repeated=3)
+
+
+def _chance(names: xr.Dataset, row: int, verdicts: np.ndarray) -> list[str]:
+    """Return the votes that chance gives a concept, the verdict, and the p of its consensus."""
+    if "votes_by_chance" not in names:
+        return []
+    votes, p = float(names["votes_by_chance"][row]), float(names["consensus_p"][row])
+    return [VOTES.text(votes), str(verdicts[row]), SCORE.text(p)]
 
 
 def _remarks(names: xr.Dataset) -> str:
@@ -166,6 +206,7 @@ def _remarks(names: xr.Dataset) -> str:
     ]
     if note := tested_note(names):
         lines.insert(0, note)
+    lines.append(chance_note(names))
     if consensus:
         lines.append(
             f"All voting metrics agree on {float(names['unanimous_share']):.1%} of them, "

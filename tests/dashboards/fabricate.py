@@ -313,6 +313,41 @@ def names() -> xr.Dataset:
     )
 
 
+def with_chance(names: xr.Dataset) -> xr.Dataset:
+    """Return names with what permutations of labels say of the first half of the concepts."""
+    concepts, by_metric = names.sizes["concept"], ("concept", "metric")
+    shape = (concepts, names.sizes["metric"])
+    verdicts = ["above chance", "at chance", "undecided"]
+    told = np.array(verdicts + ["untested"] * (concepts - 4) + [""], dtype=object)
+    p = np.array([0.005, 0.4, 0.03] + [np.nan] * (concepts - 3))
+    family_p = np.array([0.005, 0.9, 0.3] + [np.nan] * (concepts - 3))
+    by_chance = np.where(np.isnan(p), np.nan, 0.3)
+    of_metrics = {"p": p, "family_p": family_p, "by_chance": by_chance}
+    known: dict[str, object] = {
+        f"{name}_{what}": (by_metric, np.broadcast_to(values[:, None], shape))
+        for what, values in of_metrics.items()
+        for name in ("score", "margin", "consensus_score")
+    }
+    known |= {f"{name}_p": ("concept", p) for name in ("votes", "consensus")}
+    known |= {f"{name}_family_p": ("concept", family_p) for name in ("votes", "consensus")}
+    return names.assign(known).assign(
+        votes_by_chance=("concept", np.where(np.isnan(p), np.nan, 1.0)),
+        chance=(by_metric, np.broadcast_to(told[:, None], shape)),
+        consensus_chance=("concept", told),
+        few_active=("concept", np.zeros(concepts, dtype=bool)),
+        above_chance_share=("metric", np.full(shape[1], 1 / 3)),
+        at_chance_share=("metric", np.full(shape[1], 1 / 3)),
+        consensus_above_chance_share=1 / 3,
+        consensus_at_chance_share=1 / 3,
+        n_permutations=199,
+        n_tested=3,
+        min_positives=10,
+        min_active=10,
+        n_rare_labels=2,
+        n_few_active=0,
+    )
+
+
 # -- all together -----------------------------------------------------------------------------
 
 TRACE = """Traceback (most recent call last):

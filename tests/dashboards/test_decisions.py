@@ -254,7 +254,10 @@ def test_names_by_a_metric_say_whether_it_passes(verdict: str) -> None:
     concept = next(iter(naming.name))
     assert naming.name[concept] == str(given["name"].values[concept, 0])
     assert naming.verdict[concept].startswith(metric)
-    assert naming.verdict[concept].endswith(view.VERDICTS[verdict])
+    assert f"{view.VERDICTS[verdict]}; not tested against chance" in naming.verdict[concept]
+    judged = fabricate.with_chance(given)
+    assert view.naming_of(judged, metric).verdict[concept].endswith("; above chance")
+    assert view.naming_of(judged, CONSENSUS).verdict[1].endswith("; at chance")
 
 
 def test_what_a_concept_is_called() -> None:

@@ -15,6 +15,7 @@ from dashboards.views.concepts.evidence import (
     Evidence,
     agreement,
     alikeness,
+    beyond_chance,
     evidence_table,
     fit,
     lead,
@@ -25,7 +26,8 @@ from dashboards.views.concepts.evidence import (
 )
 from dashboards.views.concepts.one_concept import returns
 from tests.dashboards import fabricate_concepts
-from tests.dashboards.fabricate import CONCEPTS, HOSTILE
+from tests.dashboards.fabricate import CONCEPTS, HOSTILE, with_chance
+from tests.dashboards.fabricate import names as fabricated_names
 
 METRICS = ["a", "b", "c", "d"]
 
@@ -86,6 +88,26 @@ def test_whether_a_name_is_clearly_ahead(chosen: list[str], speaks: str, told: s
     found = lead(names(chosen, TRUSTED), 7, "x")
     assert found.speaks == speaks
     assert found.finding.startswith(told)
+
+
+@pytest.mark.parametrize(
+    ("concept", "label", "speaks", "told"),
+    [
+        (0, "colour: red", FOR, "above chance, p = 0.005; 1 votes, by chance up to 1"),
+        (1, "shape: <b>star</b>", AGAINST, "at chance, p = 0.4"),
+        (2, "texture: dots", OPEN, "undecided, p = 0.03"),
+        (3, "place: left", OPEN, "untested: the budget of permutations left this concept out"),
+        (0, "other", OPEN, "no metric that can be trusted chooses it"),
+        (CONCEPTS - 1, "", AGAINST, "it has no name"),
+    ],
+)
+def test_whether_a_name_is_more_than_chance(
+    concept: int, label: str, speaks: str, told: str
+) -> None:
+    found = beyond_chance(with_chance(fabricated_names()), concept, label)
+    assert (found.speaks, found.finding[: len(told)]) == (speaks, told)
+    before = beyond_chance(fabricated_names(), 0, "colour: red")
+    assert (before.speaks, before.finding) == (OPEN, "permutations of labels were not made")
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,22 @@ def test_the_verdict_is_the_metrics_or_says_how_many_agree() -> None:
     assert by_consensus["verdict"].tolist() == ["1 of 2 agree"] * (CONCEPTS - 1) + [""]
 
 
+def test_names_stand_beside_what_chance_gives() -> None:
+    names = fabricate.with_chance(fabricate.names())
+    by_consensus = best_names(names, "consensus")["chance"].tolist()
+    assert by_consensus == ["above chance", "at chance", "undecided", "untested", "untested", ""]
+    assert best_names(names, "auprc")["chance"].tolist()[0] == "above chance"
+    row = label_frame(names, 0).set_index("metric").loc["iou"]
+    assert (row["by_chance"], row["p"], row["chance"]) == (0.3, 0.005, "above chance")
+    assert names_note(names).endswith(
+        "Chance: 199 permutations of labels, for 3 of 6 concepts, as many as the budget allows. "
+        "The consensus of 1 is above chance, of 1 undecided (by themselves, not among all), of 1 "
+        "at chance. 2 labels with fewer than 10 positives in a half are left out."
+    )
+    before = best_names(fabricate.names(), "consensus")["chance"].tolist()
+    assert before == ["untested"] * (CONCEPTS - 1) + [""]
+
+
 def test_metrics_that_pass_come_first() -> None:
     names = fabricate.names().assign(verdict=("metric", ["fails", "passes"]))
     assert label_frame(names, 0)["metric"].tolist() == ["auprc", "iou"]
@@ -96,13 +112,15 @@ def test_a_concept_without_names() -> None:
 def test_the_note_says_on_what_names_were_chosen_and_what_was_tested() -> None:
     names = fabricate.names()
     told = "Names were chosen on 15 images and scored on 15 others. "
-    assert names_note(names) == told + "1 of 2 tested metrics pass the sanity checks; these vote."
+    chance = " Names were not tested against chance."
+    passed = "1 of 2 tested metrics pass the sanity checks; these vote."
+    assert names_note(names) == told + passed + chance
     known = names_note(names.assign(sanity_forms="theoretical"))
     assert known.endswith(
-        "; these vote. Metrics were tested theoretically only, on no real neurons."
+        f"; these vote. Metrics were tested theoretically only, on no real neurons.{chance}"
     )
     untested = names.assign(verdict=("metric", ["untested", "untested"]))
     assert names_note(untested) == told + (
-        "No sanity checks were given: the verdict on every metric is open."
+        f"No sanity checks were given: the verdict on every metric is open.{chance}"
     )
     assert names_note(names.drop_vars("n_scoring")) == ""

@@ -486,6 +486,27 @@ def test_metrics_are_told_as_namers() -> None:
     assert set(names.metric_frame(untested)["verdict"]) == {"– untested"}
 
 
+def test_names_above_chance_come_first_and_the_page_says_how_they_were_tested() -> None:
+    own = fabricate.with_chance(fabricate.names())
+    schemas.NAMES.check(own)
+    frame = names.concept_frame(own)
+    assert frame["chance"].tolist() == [
+        *("above chance", "undecided", "untested", "untested", "at chance")
+    ]
+    assert frame["p"].tolist()[:2] == [0.005, 0.03]
+    parts = names.VIEW.parts({"a": own})
+    (numbers,) = [part for part in parts if isinstance(part, Numbers)]
+    shown = {number.label: number.value for number in numbers.numbers}
+    assert shown["of these above chance"] == "33.3%"
+    (metrics, concepts) = [p for p in parts if isinstance(p, Table)][:2]
+    assert "Chance: 199 permutations of labels, for 3 of 6 concepts" in metrics.note
+    assert metrics.frame["by_chance"].tolist() == [pytest.approx(0.3)] * 2
+    assert concepts.frame["chance"].tolist()[0] == "above chance"
+    before = names.concept_frame(fabricate.names())
+    assert set(before["chance"]) == {"untested"}
+    assert "p" not in before
+
+
 def test_a_column_that_is_declared_is_shown_on_the_console_and_on_the_page(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

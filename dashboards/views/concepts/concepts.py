@@ -23,6 +23,7 @@ from dashboards.views.parts.parts import (
 )
 from dashboards.views.parts.pictures import enlarge, thumbnail
 from dashboards.views.parts.text import number_text
+from evals.naming.verdicts import IN_WORDS, UNTESTED
 from fact.traces.plots import over_white
 from registry.columns import Column
 
@@ -66,6 +67,9 @@ TABLE_COLUMNS = {
         header="sanity checks",
         help="whether the naming metric passes them; or how many passing metrics agree",
     ),
+    "chance": Column(
+        header="against chance", help="whether the name is above what permuted labels give"
+    ),
     "c2": Column(".2f", "C2", "visual consistency of its regions; random maps are near 0"),
     "image_share": Column(".1%", "images", "fraction of images where it is present"),
     "mean_contribution": Column(".3g", "contribution", "mean contribution to the logit"),
@@ -90,14 +94,15 @@ def concepts_frame(
     concepts : xr.Dataset
         Variables (concept): ``image_share``, ``mean_contribution`` and others of that dimension.
     best : pd.DataFrame, optional
-        ``name``, ``score`` and ``verdict`` by concept; concepts without a name are left empty.
+        ``name``, ``score``, ``verdict`` and ``chance`` by concept; concepts without a name are
+        left empty.
     consistency : xr.Dataset, optional
         ``score`` (concept): the C2-scores.
 
     Returns
     -------
     pd.DataFrame
-        Columns ``concept``, ``name``, ``score``, ``verdict``, ``c2`` and the statistics.
+        Columns ``concept``, ``name``, ``score``, ``verdict``, ``chance``, ``c2``, the statistics.
     """
     index = pd.Index(concepts["concept"].values, name="concept")
     frame = pd.DataFrame({"concept": index}, index=index)
@@ -105,6 +110,8 @@ def concepts_frame(
     frame["score"] = np.nan if best is None else best["score"].reindex(index)
     if best is not None and "verdict" in best:
         frame["verdict"] = best["verdict"].reindex(index).fillna("")
+    if best is not None and "chance" in best:
+        frame["chance"] = best["chance"].reindex(index).fillna("")
     if consistency is not None:
         frame["c2"] = consistency["score"].to_series().reindex(index)
     for name, variable in concepts.data_vars.items():
@@ -126,7 +133,7 @@ def about(frame: pd.DataFrame, concept: int) -> tuple[str, str]:
     """
     row = frame.set_index("concept").loc[concept]
     title = f"Concept {concept}" + (f": {row['name']}" if row["name"] else "")
-    lines = []
+    lines = [f"name {IN_WORDS[row['chance']]}"] if row.get("chance") else []
     if "image_share" in row:
         lines.append(f"present in {100 * row['image_share']:.1f} % of the images")
     if "contributing_share" in row:
@@ -218,7 +225,9 @@ def strongest(frame: pd.DataFrame, gallery: xr.Dataset, count: int = 12) -> Pict
 
 def _caption(row: Mapping[Hashable, Any]) -> str:
     named = row["name"] or "no name"
-    text = f" ({row['verdict']})" if row.get("verdict") else ""
+    chance = row.get("chance") if row.get("chance") != UNTESTED else ""
+    told = ", ".join(filter(None, (row.get("verdict"), chance)))
+    text = f" ({told})" if told else ""
     return f"{named}{text}\nconcept {row['concept']}"
 
 

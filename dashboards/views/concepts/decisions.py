@@ -33,6 +33,7 @@ from dashboards.views.parts.text import number_text
 from dashboards.views.runs.advice import EXPECTED
 from dashboards.views.runs.datasets import read_small
 from dashboards.views.runs.settings import maker_of
+from evals.naming.verdicts import IN_WORDS
 from fact.traces.plots import EMPTY, over_white
 from registry.catalog.access import Catalog
 from registry.columns import Column
@@ -363,7 +364,8 @@ def naming_of(names: xr.Dataset, namer: str) -> Naming:
         verdict = str(names["verdict"].sel(metric=namer).item())
         about = f"this metric {VERDICTS.get(verdict, verdict)}"
         verdicts = [f"{namer} {number_text(float(score))}; {about}" for score in best["score"]]
-    best["verdict"] = verdicts
+    told = zip(verdicts, best["chance"], strict=True)
+    best["verdict"] = [f"{verdict}; {IN_WORDS.get(chance, chance)}" for verdict, chance in told]
     named = best[best["name"] != ""]
     name, found = ({int(c): str(v) for c, v in named[key].items()} for key in ("name", "verdict"))
     return Naming(name, found)

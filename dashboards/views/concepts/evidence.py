@@ -12,6 +12,7 @@ import xarray as xr
 from dashboards.views.concepts.one_concept import Return
 from dashboards.views.parts.parts import Table
 from dashboards.views.parts.text import number_text
+from evals.naming.verdicts import ABOVE, AT_CHANCE, UNTESTED, rank_of
 from registry.columns import Column
 
 FOR, AGAINST, OPEN = "✓ for", "✗ against", "– open"
@@ -68,6 +69,7 @@ def missing(question: str, what: str, command: str = "") -> Evidence:
 
 
 AGREE = "Do trusted metrics agree?"
+CHANCE = "Is it more than chance?"
 AHEAD = "Is it clearly ahead of the second-best label?"
 FITS = "Does the label fit the concept?"
 ALIKE = "Are its regions visually consistent?"
@@ -100,6 +102,39 @@ def agreement(names: xr.Dataset, concept: int, label: str) -> Evidence:
     if set(names["verdict"].values.astype(str)) == {"untested"}:
         return Evidence(AGREE, f"{found}; none was tested", OPEN, rule)
     return Evidence(AGREE, found, FOR if 2 * votes.sum() > voting else AGAINST, rule)
+
+
+def beyond_chance(names: xr.Dataset, concept: int, label: str) -> Evidence:
+    """Return whether a consensus scores above what permuted labels give; see :func:`agreement`.
+
+    Of another name than the consensus, how many metrics that vote and choose it say so.
+    """
+    rule = (
+        "for: above what permutations of labels give, counting all concepts; against: not even by "
+        "itself"
+    )
+    own = names.sel(concept=concept)
+    if not label or "consensus_chance" not in names:
+        why = "it has no name" if not label else "permutations of labels were not made"
+        return Evidence(CHANCE, why, AGAINST if not label else OPEN, rule)
+    if label == str(own["consensus"].values):
+        verdict = str(own["consensus_chance"].values)
+        votes, by_chance = int(own["consensus_votes"]), float(own["votes_by_chance"])
+        found = f"{verdict}, p = {number_text(float(own['consensus_p']), 2)}"
+        found += f"; {votes} votes, by chance up to {number_text(by_chance)}"
+    else:
+        verdicts = own["chance"].values.astype(str)[_choosing(names, concept, label)]
+        if not len(verdicts):
+            return Evidence(CHANCE, "no metric that can be trusted chooses it", OPEN, rule)
+        verdict = verdicts[np.argmax(rank_of(verdicts))]
+        found = f"{verdict} by the least sure of {len(verdicts)} metrics"
+    if verdict == UNTESTED:
+        found = "untested: the budget of permutations left this concept out"
+    return Evidence(CHANCE, found, SPEAKS.get(verdict, OPEN), rule)
+
+
+SPEAKS = {ABOVE: FOR, AT_CHANCE: AGAINST}
+"""What a verdict speaks for."""
 
 
 def _choosing(names: xr.Dataset, concept: int, label: str) -> np.ndarray:

@@ -13,6 +13,7 @@ from dashboards.views.parts.parts import Table, file_name, frame_of
 from dashboards.views.runs.advice import EXPECTED
 from dashboards.views.runs.settings import behind, cells_of, is_made
 from evals.naming.tables import tested_note
+from evals.naming.verdicts import chance_note, chance_of
 from registry.catalog.access import Catalog
 from registry.columns import Column, ResultTable
 
@@ -44,6 +45,18 @@ LABELS = ResultTable(
         "verdict": Column(header="sanity checks", help="whether the metric passes them"),
         "label": Column("", "", "best label on the half of the images that chose it", "name"),
         "score": Column(".3f", help="on the other half"),
+        "by_chance": Column(
+            ".3f",
+            "by chance",
+            "what the best label scores at most in 95 % of the permutations of labels",
+            "score_by_chance",
+        ),
+        "p": Column(".3f", "", "fraction of the permutations that give as much", "score_p"),
+        "chance": Column(
+            "",
+            "against chance",
+            "above chance by the smallest p of all concepts; undecided by its own p alone",
+        ),
         "low": Column(".3f", "from", "lower end of the score's interval", "interval_low"),
         "high": Column(".3f", "to", "upper end of the score's interval", "interval_high"),
         "margin": Column("+.3f", "ahead by", "score minus that of the second-best label"),
@@ -53,10 +66,10 @@ LABELS = ResultTable(
 NEXT_LABELS = ("top_label", "top_score", "chosen_score")
 """Variables that hold millions of strings and numbers where concepts are many."""
 
-_OF_LABELS = [
+_OF_LABELS = (
     *("verdict", "name", "score", "interval_low", "interval_high", "margin"),
-    *("top_label", "top_score"),
-]
+    *("top_label", "top_score", "score_by_chance", "score_p", "chance"),
+)
 
 
 def namers_of(names: xr.Dataset) -> list[str]:
@@ -87,7 +100,7 @@ def best_names(names: xr.Dataset, namer: str) -> pd.DataFrame:
     pd.DataFrame
         ``name`` ("" where there is none), ``score`` and ``verdict`` by concept: of the sanity
         tests on the metric. Of a consensus the score is the fraction of voting metrics that choose
-        it, and the verdict says of how many.
+        it, and the verdict says of how many. ``chance``: whether the name is above it.
     """
     if namer == CONSENSUS:
         named, n_voting = names["consensus"].values.astype(str), int(names["n_voting"])
@@ -100,7 +113,9 @@ def best_names(names: xr.Dataset, namer: str) -> pd.DataFrame:
         verdict = np.full(len(named), str(own["verdict"].values), dtype=object)
     index = pd.Index(names["concept"].values, name="concept")
     verdict = np.where(named == "", "", verdict)
-    return pd.DataFrame({"name": named, "score": score, "verdict": verdict}, index=index)
+    chance = chance_of(names, "" if namer == CONSENSUS else namer)
+    held = {"name": named, "score": score, "verdict": verdict, "chance": chance}
+    return pd.DataFrame(held, index=index)
 
 
 def label_frame(names: xr.Dataset, concept: int) -> pd.DataFrame:
@@ -118,12 +133,15 @@ def label_frame(names: xr.Dataset, concept: int) -> pd.DataFrame:
     -------
     pd.DataFrame
         ``metric``, ``verdict`` of the sanity checks on it, ``label``, ``score``, ``low``, ``high``,
-        ``margin`` over the second-best label, and ``others``, the next labels with their scores.
+        what chance gives, ``margin`` over the second-best label, and ``others``, the next labels
+        with their scores.
         Empty for a concept without names. Metrics that pass come first.
     """
     if concept not in names.indexes["concept"]:
-        return pd.DataFrame(columns=["metric", *LABELS.columns])
-    frame = frame_of(LABELS, names[_OF_LABELS].sel(concept=concept).load())
+        absent = {"by_chance", "p", "chance"} if "chance" not in names else set()
+        return pd.DataFrame(columns=["metric", *(c for c in LABELS.columns if c not in absent)])
+    known = [name for name in _OF_LABELS if name in names]
+    frame = frame_of(LABELS, names[known].sel(concept=concept).load())
     rank = {text: index for index, text in enumerate(VERDICTS)}
     return frame.sort_values(
         "verdict", key=lambda own: own.map(rank), kind="stable", ignore_index=True
@@ -138,18 +156,19 @@ def label_table(cell: str, names: xr.Dataset, concept: int) -> Table:
 
 
 def names_note(names: xr.Dataset) -> str:
-    """Return on how many images names were chosen and scored, and which metrics were tested."""
+    """Return on how many images names were chosen and scored, and what was tested, and how."""
     if "n_choosing" not in names or "n_scoring" not in names:
         return ""
     chosen, scored = int(names["n_choosing"]), int(names["n_scoring"])
     note = f"Names were chosen on {chosen:,} images and scored on {scored:,} others."
     verdicts = names["verdict"].values.astype(str).tolist()
     if set(verdicts) == {"untested"}:
-        return f"{note} No sanity checks were given: the verdict on every metric is open."
+        untested = "No sanity checks were given: the verdict on every metric is open."
+        return f"{note} {untested} {chance_note(names)}"
     passed, tested = verdicts.count("passes"), len(verdicts) - verdicts.count("untested")
     text = f"{note} {passed} of {tested} tested metrics pass the sanity checks; "
     text += "these vote." if passed else "so none votes, and there is no consensus."
-    return f"{text} {tested_note(names)}".rstrip()
+    return " ".join(filter(None, (text, tested_note(names), chance_note(names))))
 
 
 # -- names for results that know concepts by index alone --------------------------------------

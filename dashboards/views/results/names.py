@@ -15,6 +15,7 @@ from dashboards.views.parts.parts import Figure, Part, frame_of
 from dashboards.views.results import view
 from dashboards.views.results.sanity import verdict_texts
 from evals.naming.tables import NAMERS
+from evals.naming.verdicts import chance_of, rank_of
 from registry.columns import Column
 
 MOST_NAMES = 25
@@ -24,12 +25,23 @@ UNTESTED = {"untested": "– untested"}
 CONCEPT_COLUMNS = {
     "votes": Column("d", help="voting metrics that choose it"),
     "share": Column(".0%", "of the voters"),
+    "by_chance": Column(".0f", "by chance", "votes at most in 95 % of the permutations of labels"),
+    "chance": Column(
+        "",
+        "against chance",
+        "above chance by the smallest p of all concepts; undecided by its own p alone",
+    ),
+    "p": Column(".3f", help="fraction of the permutations in which the consensus scores as much"),
     "margin": Column(".3f", "mean margin", "over the second-best label, of metrics that choose it"),
     "right": Column(header="ground-truth label", help="where it is known"),
 }
 SUMMARY_COLUMNS = {
     "named_share": Column(".1%", "named", "concepts with a name by every metric"),
     "consensus_share": Column(".1%", "consensus", "concepts with a consensus"),
+    "consensus_above_chance_share": Column(
+        ".1%", "above chance", "of the tested ones, by the smallest p of all concepts"
+    ),
+    "consensus_at_chance_share": Column(".1%", "at chance", "of the tested ones"),
     "unanimous_share": Column(".1%", "unanimous", "of these, those that all voters choose"),
     "majority_share": Column(".1%", "majority", "of these, those that more than half choose"),
     "n_consensus_names": Column(",.0f", "different names"),
@@ -56,7 +68,7 @@ def blocks(at: view.Setting) -> Iterator[Part]:
         yield _frequent(at, at.chosen["metric"])
     yield _agreement(at)
     if CONSENSUS in own:
-        note = "The surest come first: most votes, then the larger margin."
+        note = "The surest come first: above chance, then most votes, then the larger margin."
         frame = concept_frame(own)
         yield at.table("concepts", frame, "Concepts", note=note, columns=CONCEPT_COLUMNS)
 
@@ -116,13 +128,17 @@ def concept_frame(own: xr.Dataset) -> pd.DataFrame:
             "name": consensus,
             "votes": votes,
             "share": votes / max(1, int(own["n_voting"])),
+            "chance": chance_of(own),
             "margin": mean,
         }
     )
+    if "consensus_p" in own:
+        frame = frame.assign(by_chance=own["votes_by_chance"], p=own["consensus_p"])
     if "right_label" in own:
         frame["right"] = view.texts(own, "right_label")
-    by = ["votes", "margin"]
-    return frame[consensus != ""].sort_values(by, ascending=False, kind="stable", ignore_index=True)
+    frame = frame[[name for name in ("concept", "name", *CONCEPT_COLUMNS) if name in frame]]
+    order = np.lexsort((np.nan_to_num(-mean, nan=np.inf), -votes, rank_of(frame["chance"])))
+    return frame.iloc[[row for row in order if consensus[row]]].reset_index(drop=True)
 
 
 def _correct(own: xr.Dataset) -> float | None:
@@ -147,6 +163,12 @@ VIEW = view.ResultView(
             lambda own: f"{int(own['n_silent'])} are silent",
         ),
         view.Headline("with a consensus", "consensus_share", ".1%", "fraction of concepts"),
+        view.Headline(
+            "of these above chance",
+            lambda own: own.get("consensus_above_chance_share"),
+            ".1%",
+            lambda own: f"of those tested, by {int(own['n_permutations'])} permutations of labels",
+        ),
         view.Headline("of these unanimous", "unanimous_share", ".1%", "chosen by all voters"),
         view.Headline(
             "of these by majority", "majority_share", ".1%", "chosen by over half of them"

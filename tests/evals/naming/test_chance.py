@@ -11,8 +11,9 @@ import xarray as xr
 
 import evals
 from evals.metrics.table import Parameters
-from evals.naming.chance import Budget, Comparison, Permutations, combine, judge
+from evals.naming.chance import Budget, Comparison, Permutations, combine
 from evals.naming.naming import NamingOptions, choose_names, halve_inputs, sequences_of
+from evals.naming.verdicts import judge
 
 VOTING = ["correlation", "iou", "auprc"]
 METRICS = ["recall", *VOTING, "correlation_top_and_random", "wpmi"]

@@ -49,7 +49,47 @@ def test_concepts_on_which_voting_metrics_agree_come_first():
     assert lines[2].split() == ["dog", "4", "1/2", "0.490", "0.590"]
     assert lines[3] == ""
     assert lines[9].startswith("2 of 3 concepts have a consensus of 2 voting metrics (2 different")
-    assert lines[11] == "Most often: dog 1, red 1."
+    assert lines[10] == "Names were not tested against chance."
+    assert lines[12] == "Most often: dog 1, red 1."
+
+
+def test_what_is_above_chance_comes_first_and_what_chance_gives_stands_beside_it():
+    verdicts = np.array(["above chance", "", "at chance"], dtype=object)
+    tested = names().assign(
+        consensus_chance=("concept", verdicts),
+        chance=(("concept", "metric"), np.repeat(verdicts[:, None], 3, axis=1)),
+        votes_by_chance=("concept", [1.0, np.nan, 2.0]),
+        consensus_p=("concept", [0.005, np.nan, 0.41]),
+        score_by_chance=(("concept", "metric"), np.full((3, 3), 0.2)),
+        above_chance_share=("metric", [0.5, 0.5, 0.5]),
+        n_permutations=199,
+        n_tested=3,
+        n_rare_labels=2,
+        n_few_active=1,
+        min_positives=10,
+        min_active=7,
+    )
+    lines = names_table(tested).splitlines()
+    header = ["consensus", "concept", "votes", "by", "chance", "chance", "p", "iou", "auprc"]
+    assert lines[0].split() == header
+    assert lines[1].split()[:6] == ["dog", "4", "1/2", "1", "above", "chance"]
+    assert lines[2].split()[:7] == ["red", "6", "2/2", "2", "at", "chance", "0.410"]
+    assert lines[5].split()[-4:] == ["0.200", "50.0%", "0.600", "1"]
+    assert lines[10] == (
+        "Chance: 199 permutations of labels, for all 3 concepts. The consensus of 1 is above "
+        "chance, of 0 undecided (by themselves, not among all), of 1 at chance. 2 labels with "
+        "fewer than 10 positives in a half are left out. 1 concepts are active on fewer than 7 "
+        "inputs of a half."
+    )
+
+
+def test_a_metric_without_a_verdict_is_told_beside_its_vote():
+    open_one = names().assign(
+        verdict=("metric", ["passes", "passes", "untested"]), votes=("metric", [True, True, False])
+    )
+    assert names_table(open_one).splitlines()[7].split()[:4] == [
+        *("recall", "untested", "no,", "untested")
+    ]
 
 
 def test_only_so_many_are_shown():
@@ -66,7 +106,7 @@ def test_right_names_are_told_where_they_are_known():
 
 
 def test_on_what_metrics_were_tested_is_told_where_it_is_known():
-    assert "tested" not in names_table(names())
+    assert "Metrics were tested" not in names_table(names())
     only = names_table(names().assign(sanity_forms="theoretical"))
     assert "Metrics were tested theoretically only, on no real neurons." in only.splitlines()
     both = names_table(names().assign(sanity_forms="theoretical, experimental"))

@@ -1,0 +1,79 @@
+"""Verdicts on names against what chance gives, and how they are read from datasets."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+
+ABOVE, UNDECIDED, UNTESTED, AT_CHANCE = VERDICTS = (
+    "above chance",
+    "undecided",
+    "untested",
+    "at chance",
+)
+"""The surest first. By the smallest p of all concepts; by the concept's own p alone; of a concept
+that the budget left out; by neither."""
+
+
+IN_WORDS = {
+    ABOVE: "above chance",
+    UNDECIDED: "above chance by itself, not among all concepts",
+    UNTESTED: "not tested against chance",
+    AT_CHANCE: "at chance",
+}
+"""A verdict within a sentence."""
+
+
+def judge(p: np.ndarray, family_p: np.ndarray, level: float) -> np.ndarray:
+    """Return the verdict that follows from p, of one concept and of all, at a level; "" for NaN."""
+    level += 1e-12  # 1 - 0.95 is not 0.05
+    verdict = np.where(p > level, AT_CHANCE, np.where(family_p > level, UNDECIDED, ABOVE))
+    return np.where(np.isnan(p), "", verdict).astype(object)
+
+
+def chance_of(names: xr.Dataset, metric: str = "") -> np.ndarray:
+    """Return the verdict on each name (concept,) by a metric, or by the consensus for "".
+
+    "untested" for names of datasets that are older than the test, "" where there is no name.
+    """
+    found = names["consensus"] if not metric else names["name"].sel(metric=metric)
+    if "chance" not in names:
+        return np.where(found.values.astype(str) == "", "", UNTESTED).astype(object)
+    own = names["chance"].sel(metric=metric) if metric else names["consensus_chance"]
+    return own.values.astype(str).astype(object)
+
+
+def rank_of(verdicts: np.ndarray) -> np.ndarray:
+    """Return the place of each verdict among `VERDICTS`; what is none of them comes last."""
+    known = {verdict: place for place, verdict in enumerate(VERDICTS)}
+    return np.array([known.get(str(own), len(known)) for own in verdicts], dtype=np.int64)
+
+
+def chance_note(names: xr.Dataset) -> str:
+    """Return in words how names were tested against chance, and what was left out beforehand.
+
+    Parameters
+    ----------
+    names : Dataset
+        Of the schema ``names``.
+    """
+    n_made = int(names["n_permutations"]) if "n_permutations" in names else 0
+    if not n_made:
+        return "Names were not tested against chance."
+    n_tested, n_concepts = int(names["n_tested"]), names.sizes["concept"]
+    of = f"all {n_tested:,}" if n_tested == n_concepts else f"{n_tested:,} of {n_concepts:,}"
+    cause = "" if n_tested == n_concepts else ", as many as the budget allows"
+    lines = [f"Chance: {n_made:,} permutations of labels, for {of} concepts{cause}."]
+    counts = np.bincount(rank_of(chance_of(names)), minlength=len(VERDICTS)).tolist()
+    told = dict(zip(VERDICTS, counts, strict=False))
+    lines.append(
+        f"The consensus of {told[ABOVE]:,} is above chance, of {told[UNDECIDED]:,} undecided (by "
+        f"themselves, not among all), of {told[AT_CHANCE]:,} at chance."
+    )
+    if n_rare := int(names["n_rare_labels"]):
+        least = int(names["min_positives"])
+        lines.append(f"{n_rare:,} labels with fewer than {least} positives in a half are left out.")
+    if n_few := int(names["n_few_active"]):
+        least = int(names["min_active"])
+        lines.append(f"{n_few:,} concepts are active on fewer than {least} inputs of a half.")
+    return " ".join(lines)

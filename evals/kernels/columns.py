@@ -238,7 +238,7 @@ def count_above_smallest(block: Block) -> np.ndarray:
     """Return how many values of each column exceed its smallest one, 0 for a constant column."""
     low, _ = extremes(block)
     if not sparse.issparse(block):
-        return np.count_nonzero(block > low, axis=0)
+        return np.asarray(np.count_nonzero(block > low, axis=0))
     n_above = np.diff(block.indptr) - _count_stored(block, block.data <= spread(block, low))
     return np.asarray(n_above + np.where(low < 0, block.shape[0] - np.diff(block.indptr), 0))
 

@@ -298,7 +298,7 @@ class Trial:
 
     @property
     def _n_inputs(self) -> int:
-        return max(labels.columns.n_inputs for labels in self.labels)
+        return max(int(labels.columns.n_inputs) for labels in self.labels)
 
     @property
     def _chunk_size(self) -> int:

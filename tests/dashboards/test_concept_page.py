@@ -39,11 +39,11 @@ def test_a_concept_has_answers_for_its_name(open_page: Open, judged: Path) -> No
     page = open_page(judged, "concepts", {"concept": "0"})
     assert not page.exception
     found = answers(page)
-    assert len(found) == 6
-    left_open = found.pop(ask.FITS.rstrip("?"))  # auprc was not asked
-    assert "open" in left_open
+    assert len(found) == 7
+    for question in (ask.FITS, ask.CHANCE):  # auprc was not asked, and nothing permuted
+        assert "open" in found.pop(question.rstrip("?"))
     assert [("for" in sign, "against" in sign) for sign in found.values()] == [(True, False)] * 5
-    assert "6 answers: 5 for it, 0 against it, 1 open" in told(page).replace("\\", "")
+    assert "7 answers: 5 for it, 0 against it, 2 open" in told(page).replace("\\", "")
 
 
 def test_what_speaks_against_a_name_is_told(open_page: Open, judged: Path) -> None:
@@ -68,7 +68,7 @@ def test_all_that_is_known_of_a_concept_is_shown(open_page: Open, judged: Path) 
     ):
         assert title in titles
     assert table(page, "explained")["image"].tolist() == ["test/00000", f"test/{HOSTILE}"]
-    assert table(page, "chance")["measure"].tolist() == ["pointing", "energy"]
+    assert table(page, "measure")["measure"].tolist() == ["pointing", "energy"]
     concepts = frames(page)[0].set_index("concept")
     assert concepts.loc[0, "c2"] == 0.8
     dataset = fabricate.concepts()
@@ -175,7 +175,7 @@ def test_without_scores_the_answers_say_what_to_run(
     words = told(page).replace("\\", "")
     for name in ("consistency", "localisation", "matching"):
         assert f"factbook run toy-{name}" in words
-    assert "2 for it, 0 against it, 4 open" in words
+    assert "2 for it, 0 against it, 5 open" in words
 
 
 def test_a_concept_without_names_still_has_answers(open_page: Open, mine: Project) -> None:

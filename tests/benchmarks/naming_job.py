@@ -98,7 +98,9 @@ def name(folder: Path, n_bootstrap: int, metrics: tuple[str, ...] | None) -> dic
     from tests.evals.runs import FakeInput, FakeRun
 
     loaded = peak()
-    config = name_concepts.Config(metrics=metrics or tuple(list_metrics()), n_bootstrap=n_bootstrap)
+    config = name_concepts.Config(
+        metrics=metrics or tuple(list_metrics()), n_bootstrap=n_bootstrap, n_permutations=0
+    )
     inputs = {"activations": Parts(folder / "concepts"), "labels": FakeInput(folder / "labels.nc")}
     started = time.perf_counter()
     name_concepts.stage(config, inputs, FakeRun(folder / "names", schemas.NAMES))

@@ -51,6 +51,7 @@ needs = { images = "shapes" }
 [experiments.names]
 stage = "evals.name_concepts"
 needs = { activations = "concepts", labels = "labels" }
+config = { n_permutations = 19, min_positives = 1, min_active = 1 }
 
 [experiments.channels]
 stage = "fact.measure_channels"

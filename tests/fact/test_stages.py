@@ -116,6 +116,7 @@ needs = { activations = "concepts", labels = "labels" }
 [experiments.names]
 stage = "evals.name_concepts"
 needs = { activations = "concepts", labels = "labels" }
+config = { n_permutations = 19, min_positives = 1, min_active = 1 }
 """
 
 

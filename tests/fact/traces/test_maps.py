@@ -189,7 +189,7 @@ needs = { images = "shapes" }
 [experiments.names]
 stage = "evals.name_concepts"
 needs = { activations = "concepts", labels = "labels" }
-config = { alpha = 0.1, n_bootstrap = 20 }
+config = { alpha = 0.1, n_bootstrap = 20, n_permutations = 19, min_positives = 1, min_active = 1 }
 
 [experiments.localisation]
 stage = "evals.localise_concepts"

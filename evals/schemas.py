@@ -92,6 +92,9 @@ _BY_CHANCE = {
         "fraction of tested consensus that is above chance", optional=True
     ),
     "consensus_at_chance_share": _real("fraction of tested consensus at chance", optional=True),
+    "confidence": _real(
+        "confidence of the intervals; what is above chance is so at 1 less this", optional=True
+    ),
     "n_permutations": _whole("permutations of labels; 0 for no test", optional=True),
     "n_tested": _whole("concepts that were tested against them", optional=True),
     "min_positives": _whole("positives of a label in each half, at least", optional=True),

@@ -123,22 +123,29 @@ class Budget:
     n_concepts: int
 
     @classmethod
-    def of(cls, n_permutations: int, steps: int, n_concepts: int, n_pairs: int) -> Budget:
+    def of(
+        cls, n_permutations: int, steps: int, n_concepts: int, n_pairs: int, level: float = 0.05
+    ) -> Budget:
         """Share out steps: first fewer permutations, down to 99, then fewer concepts.
 
         Parameters
         ----------
         n_permutations : int
-            Asked for.
+            Asked for; there are so many at least that p, which begins at 1 / (N + 1), can reach
+            the level.
         steps : int
             What the permutations may take: their number x concepts x labels x inputs.
         n_concepts, n_pairs : int
             Concepts, and inputs x labels of each.
+        level : float
+            Up to which p is above chance, in (0, 1).
         """
         if not n_permutations:
             return cls(0, 0)
-        least = min(n_permutations, LEAST_PERMUTATIONS)
-        made = min(n_permutations, max(least, steps // (n_concepts * n_pairs)))
+        needed = math.ceil(1 / level - 1e-9) - 1
+        asked = max(n_permutations, needed)
+        least = min(asked, max(needed, LEAST_PERMUTATIONS))
+        made = min(asked, max(least, steps // (n_concepts * n_pairs)))
         return cls(made, min(n_concepts, max(1, steps // (made * n_pairs))))
 
     def sample(self, names: Sequence[Any] | np.ndarray, seed: int) -> np.ndarray:
@@ -206,7 +213,7 @@ class Comparison:
 
 def _round(values: np.ndarray) -> np.ndarray:
     """Return values without what rounding adds, minus infinity for NaN: equal ones are equal."""
-    size = np.nanmax(np.abs(np.where(np.isnan(values), 0, values)), axis=0)
+    size = np.abs(np.where(np.isnan(values), 0, values)).max(axis=0)
     size = np.where(size == 0, 1, size)
     return np.where(np.isnan(values), -np.inf, np.round(values / size, 12) * size)
 

@@ -37,12 +37,13 @@ class NamingConfig(ScoringConfig):
         Draws of an interval; 0 for none. With 200 draws from 25,000 inputs, all metrics take
         some 20 ms for a sparse concept and a rare label, and a second where both are dense.
     confidence : float
-        Fraction of draws within an interval, in (0, 1).
+        Fraction of draws within an interval, in (0, 1); names are above chance at 1 - confidence.
     seed : int
         Draws the two halves of the inputs, the bootstrap, the permutations, and inputs for metrics
         that draw some.
     n_permutations : int
-        Permutations of rows of labels that say what chance gives; 0 for none.
+        Permutations of rows of labels that say what chance gives; 0 for none. They are so many at
+        least that p can reach 1 - confidence: 19 for 0.95.
     permutation_budget : int
         Permutations x concepts x labels x inputs at most. Beyond, there are fewer permutations,
         down to 99, and then fewer concepts are tested; the dataset says how many.

@@ -57,11 +57,12 @@ class NamingOptions:
     n_bootstrap : int
         Draws of an interval; 0 for none.
     confidence : float
-        Fraction of draws within an interval, in (0, 1).
+        Fraction of draws within an interval, in (0, 1); names are above chance at 1 - confidence.
     seed : int
         Draws the halves, the bootstrap and the permutations.
     n_permutations : int
-        Permutations of rows of labels, for what chance gives; 0 for none.
+        Permutations of rows of labels, for what chance gives; 0 for none. They are so many at
+        least that p can reach 1 - confidence.
     permutation_budget : int
         Permutations x concepts x labels x inputs at most: beyond, there are fewer permutations,
         down to 99, and then fewer concepts are tested, drawn by name.
@@ -297,6 +298,7 @@ class Namer:
             options.permutation_budget,
             self.n_concepts,
             self.presence.sizes["input"] * (len(self.label_names) - 1),
+            1 - options.confidence,
         )
         if not budget.n_permutations:
             return None
@@ -512,6 +514,7 @@ class Namer:
                 "mean_votes": divide(votes.sum(), is_elected.sum()),
                 "n_consensus_names": len(set(consensus.tolist()) - {""}),
                 "tied_share": divide((names["tied"].values > 0).sum(), (best != "").sum()),
+                "confidence": self.options.confidence,
                 "min_positives": self.options.min_positives,
                 "min_active": self.options.min_active,
                 "n_rare_labels": int(self.choice.is_rare.sum()),

@@ -9,7 +9,7 @@ import xarray as xr
 
 from evals.kernels.statistics import mean_defined
 from evals.naming.consensus import UNTESTED
-from evals.naming.verdicts import chance_note, chance_of, rank_of
+from evals.naming.verdicts import chance_lines, chance_of, rank_of
 from evals.sanity.protocol import THEORETICAL
 from registry.columns import Column, ResultTable
 from registry.terminal import text_table
@@ -61,8 +61,9 @@ NAMERS = ResultTable(
         "by_chance": Column(
             ".3f",
             "by chance",
-            "what its names score at most in 95 % of the permutations of labels, mean",
+            "mean of what its names score at most with permuted labels, at the confidence",
             _known_means("score_by_chance"),
+            short="chance",
         ),
         "above_chance": Column(
             ".1%",
@@ -112,12 +113,12 @@ def names_table(names: xr.Dataset, most: int = 15) -> str:
     Returns
     -------
     str
-        A line for each concept: its consensus, the votes for it and what chance gives at most in
-        95 % of the permutations of labels, the verdict and the p, and its score by each voting
-        metric, in as many tables as these take. Then a line for each metric: the verdict of its
-        sanity check, whether it votes, how often its name is the consensus, mean score and margin
-        of its names, names that another label equals, and, where the label is known, the
-        fraction of correct names.
+        A line for each concept: its consensus, the votes for it and how many there are at most by
+        chance, the verdict and the p, and its score by each voting metric, in as many tables as
+        these take. Then a line for each metric: the verdict of its sanity check, whether it votes,
+        how often its name is the consensus, mean score of its names, by chance too, the fraction
+        above chance, mean margin, names that another label equals, and, where the label is known,
+        the fraction of correct names.
     """
     parts = [_concepts(names, most), NAMERS.text(names), _remarks(names)]
     return "\n".join(parts)
@@ -206,7 +207,7 @@ def _remarks(names: xr.Dataset) -> str:
     ]
     if note := tested_note(names):
         lines.insert(0, note)
-    lines.append(chance_note(names))
+    lines += chance_lines(names)
     if consensus:
         lines.append(
             f"All voting metrics agree on {float(names['unanimous_share']):.1%} of them, "

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
+from registry.terminal import count
+
 ABOVE, UNDECIDED, UNTESTED, AT_CHANCE = VERDICTS = (
     "above chance",
     "undecided",
@@ -50,7 +52,12 @@ def rank_of(verdicts: np.ndarray) -> np.ndarray:
 
 
 def chance_note(names: xr.Dataset) -> str:
-    """Return in words how names were tested against chance, and what was left out beforehand.
+    """Return in words how names were tested against chance; see `chance_lines`."""
+    return " ".join(chance_lines(names))
+
+
+def chance_lines(names: xr.Dataset) -> list[str]:
+    """Return how names were tested against chance, with what outcome, and what was left out.
 
     Parameters
     ----------
@@ -59,21 +66,28 @@ def chance_note(names: xr.Dataset) -> str:
     """
     n_made = int(names["n_permutations"]) if "n_permutations" in names else 0
     if not n_made:
-        return "Names were not tested against chance."
+        return ["Names were not tested against chance."]
     n_tested, n_concepts = int(names["n_tested"]), names.sizes["concept"]
     of = f"all {n_tested:,}" if n_tested == n_concepts else f"{n_tested:,} of {n_concepts:,}"
     cause = "" if n_tested == n_concepts else ", as many as the budget allows"
-    lines = [f"Chance: {n_made:,} permutations of labels, for {of} concepts{cause}."]
-    counts = np.bincount(rank_of(chance_of(names)), minlength=len(VERDICTS)).tolist()
-    told = dict(zip(VERDICTS, counts, strict=False))
-    lines.append(
+    level = 1 - float(names["confidence"])
+    told = dict(zip(VERDICTS, _count(chance_of(names)), strict=True))
+    lines = [
+        f"Chance: {n_made:,} permutations of labels, for {of} concepts{cause}; p up to "
+        f"{level:.2g}.",
         f"The consensus of {told[ABOVE]:,} is above chance, of {told[UNDECIDED]:,} undecided (by "
-        f"themselves, not among all), of {told[AT_CHANCE]:,} at chance."
-    )
+        f"themselves, not among all), of {told[AT_CHANCE]:,} at chance.",
+    ]
+    left_out = []
     if n_rare := int(names["n_rare_labels"]):
         least = int(names["min_positives"])
-        lines.append(f"{n_rare:,} labels with fewer than {least} positives in a half are left out.")
+        left_out.append(f"{count(n_rare, 'label')} with fewer than {least} positives in a half")
     if n_few := int(names["n_few_active"]):
         least = int(names["min_active"])
-        lines.append(f"{n_few:,} concepts are active on fewer than {least} inputs of a half.")
-    return " ".join(lines)
+        left_out.append(f"{count(n_few, 'concept')} active on fewer than {least} inputs of a half")
+    return [*lines, f"Left out: {', '.join(left_out)}."] if left_out else lines
+
+
+def _count(verdicts: np.ndarray) -> list[int]:
+    """Return how often each of `VERDICTS` stands."""
+    return [int((verdicts == verdict).sum()) for verdict in VERDICTS]

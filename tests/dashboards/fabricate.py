@@ -339,6 +339,7 @@ def with_chance(names: xr.Dataset) -> xr.Dataset:
         at_chance_share=("metric", np.full(shape[1], 1 / 3)),
         consensus_above_chance_share=1 / 3,
         consensus_at_chance_share=1 / 3,
+        confidence=0.95,
         n_permutations=199,
         n_tested=3,
         min_positives=10,

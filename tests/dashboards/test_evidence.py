@@ -93,7 +93,7 @@ def test_whether_a_name_is_clearly_ahead(chosen: list[str], speaks: str, told: s
 @pytest.mark.parametrize(
     ("concept", "label", "speaks", "told"),
     [
-        (0, "colour: red", FOR, "above chance, p = 0.005; 1 votes, by chance up to 1"),
+        (0, "colour: red", FOR, "above chance, p = 0.005; 1 vote, by chance up to 1"),
         (1, "shape: <b>star</b>", AGAINST, "at chance, p = 0.4"),
         (2, "texture: dots", OPEN, "undecided, p = 0.03"),
         (3, "place: left", OPEN, "untested: the budget of permutations left this concept out"),

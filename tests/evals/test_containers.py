@@ -112,7 +112,7 @@ def test_sanity_of_every_container(hold):
 
 
 def test_names_of_every_container(hold):
-    options = evals.NamingOptions(n_bootstrap=10, n_permutations=9)
+    options = evals.NamingOptions(n_bootstrap=10, n_permutations=19)
     expected = evals.choose_names(ACTIVATIONS, LABELS, ["correlation", "cosine"], options)
     found = evals.choose_names(hold(ACTIVATIONS), hold(LABELS), ["correlation", "cosine"], options)
     xr.testing.assert_identical(found, expected)

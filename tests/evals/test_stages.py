@@ -124,7 +124,7 @@ def test_names_follow_their_schema_and_find_the_cause(inputs, tmp_path):
 
 @pytest.mark.slow
 def test_names_of_many_concepts_are_written_in_parts_and_resumed(inputs, tmp_path, monkeypatch):
-    config = name_concepts.Config(metrics=("iou", "cosine"), n_bootstrap=10, n_permutations=9)
+    config = name_concepts.Config(metrics=("iou", "cosine"), n_bootstrap=10, n_permutations=19)
     whole = name_concepts.stage(config, inputs, FakeRun(tmp_path, schemas.NAMES))
     monkeypatch.setattr("evals.naming.naming.PART_VALUES", 5 * N_IMAGES)
     run = FakeRun(tmp_path / "parts", schemas.NAMES)
@@ -180,7 +180,7 @@ def test_names_tell_in_which_forms_their_metrics_were_tested(
     inputs, tmp_path, capsys, monkeypatch, experimental, forms, note
 ):
     inputs["sanity"] = FakeInput.of(make_sanity(experimental), tmp_path / "sanity.nc")
-    config = name_concepts.Config(metrics=("recall", "cosine"), n_bootstrap=0, n_permutations=9)
+    config = name_concepts.Config(metrics=("recall", "cosine"), n_bootstrap=0, n_permutations=19)
     names = name_concepts.stage(config, inputs, FakeRun(tmp_path, schemas.NAMES))
     schemas.NAMES.check(names)
     assert names.sanity_forms.item() == forms
@@ -195,7 +195,7 @@ def test_names_tell_in_which_forms_their_metrics_were_tested(
 def test_names_stand_beside_the_sanity_tests_of_their_metrics(inputs, tmp_path, capsys):
     inputs["sanity"] = FakeInput.of(make_sanity("fails"), tmp_path / "sanity.nc")
     config = name_concepts.Config(
-        metrics=("recall", "cosine", "iou"), n_bootstrap=0, n_permutations=9
+        metrics=("recall", "cosine", "iou"), n_bootstrap=0, n_permutations=19
     )
     names = name_concepts.stage(config, inputs, FakeRun(tmp_path, schemas.NAMES))
     assert names.verdict.values.tolist() == ["fails", "passes", "untested"]

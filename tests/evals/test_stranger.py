@@ -64,7 +64,7 @@ config = { n_inputs = 2000, frequencies = [0.1] }
 [experiments.names]
 stage = "evals.name_concepts"
 needs = { activations = "logits", labels = "labels", sanity = "sanity" }
-config = { n_bootstrap = 3, n_permutations = 9 }
+config = { n_bootstrap = 3, n_permutations = 19 }
 """
 
 
@@ -115,7 +115,8 @@ def test_in_the_library():
     assert chosen.auprc.sel(metric=NAME) == evals.identification_auprc(expected(), RIGHT)
     found = evals.identify(NEURONS, LABELS, RIGHT, [NAME])
     assert found.auprc.notnull().all()
-    named = evals.choose_names(NEURONS, LABELS, [NAME], NamingOptions(n_bootstrap=3, n_permutations=9))
+    options = NamingOptions(n_bootstrap=3, n_permutations=19)
+    named = evals.choose_names(NEURONS, LABELS, [NAME], options)
     assert (named.name[:, 0] == LABELS.concept.values[:N_NEURONS]).all()
     assert named.interval_low.notnull().all()
     tested = evals.theoretical_sanity([NAME], frequencies=[0.1], n_inputs=1000, simulated_draws=20)

@@ -11,7 +11,7 @@ import xarray as xr
 
 from dashboards.views.concepts.one_concept import Return
 from dashboards.views.parts.parts import Table
-from dashboards.views.parts.text import number_text
+from dashboards.views.parts.text import count_text, number_text
 from evals.naming.verdicts import ABOVE, AT_CHANCE, UNTESTED, rank_of
 from registry.columns import Column
 
@@ -121,7 +121,7 @@ def beyond_chance(names: xr.Dataset, concept: int, label: str) -> Evidence:
         verdict = str(own["consensus_chance"].values)
         votes, by_chance = int(own["consensus_votes"]), float(own["votes_by_chance"])
         found = f"{verdict}, p = {number_text(float(own['consensus_p']), 2)}"
-        found += f"; {votes} votes, by chance up to {number_text(by_chance)}"
+        found += f"; {count_text(votes, 'vote')}, by chance up to {number_text(by_chance)}"
     else:
         verdicts = own["chance"].values.astype(str)[_choosing(names, concept, label)]
         if not len(verdicts):

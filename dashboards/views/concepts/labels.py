@@ -48,7 +48,7 @@ LABELS = ResultTable(
         "by_chance": Column(
             ".3f",
             "by chance",
-            "what the best label scores at most in 95 % of the permutations of labels",
+            "what the best label scores at most with permuted labels, at the intervals' confidence",
             "score_by_chance",
         ),
         "p": Column(".3f", "", "fraction of the permutations that give as much", "score_p"),

@@ -25,7 +25,7 @@ UNTESTED = {"untested": "– untested"}
 CONCEPT_COLUMNS = {
     "votes": Column("d", help="voting metrics that choose it"),
     "share": Column(".0%", "of the voters"),
-    "by_chance": Column(".0f", "by chance", "votes at most in 95 % of the permutations of labels"),
+    "by_chance": Column(".0f", "by chance", "votes at most with permuted labels"),
     "chance": Column(
         "",
         "against chance",

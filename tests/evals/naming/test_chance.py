@@ -315,6 +315,8 @@ def test_the_budget_makes_fewer_permutations_and_then_tests_fewer_concepts():
     assert Budget.of(19, 19 * 10 * 20_000, 64, 20_000) == Budget(19, 10)
     assert Budget.of(199, 1, 64, 20_000) == Budget(99, 1)
     assert Budget.of(0, 1 << 40, 64, 20_000) == Budget(0, 0)
+    assert Budget.of(1, 1 << 40, 64, 20_000, level=1 - 0.95) == Budget(19, 64)
+    assert Budget.of(199, 1, 64, 20_000, level=1 - 0.999) == Budget(999, 1)
     whole = Budget.of(199, 1 << 40, 16_384, 50_000 * 1_400)
     assert whole.n_permutations == 99
     assert 100 < whole.n_concepts < 200

@@ -23,7 +23,7 @@ METRICS = ["correlation", "iou", "auprc", "inverse_auc"]
 N_INPUTS = 101
 IDS = np.array([f"test/{i:03d}" for i in range(N_INPUTS)])
 PARAMETERS = Parameters(alpha=0.1)
-FEW = {"n_permutations": 9, "min_positives": 5, "min_active": 5}
+FEW = {"n_permutations": 19, "min_positives": 5, "min_active": 5}
 OPTIONS = NamingOptions(PARAMETERS, n_bootstrap=40, n_ranks=3, seed=4, **FEW)
 
 
@@ -227,7 +227,7 @@ def test_a_strangers_metric_names_too():
     assert named.verdict.values.tolist() == ["untested"]  # a function of arrays
     assert not named.votes.any()
     assert (named.consensus == "").all()
-    assert (named.score_p[:3] == 0.1).all()
+    assert (named.score_p[:3] == 0.05).all()
 
 
 def test_naming_needs_named_inputs():

@@ -62,6 +62,7 @@ def test_what_is_above_chance_comes_first_and_what_chance_gives_stands_beside_it
         consensus_p=("concept", [0.005, np.nan, 0.41]),
         score_by_chance=(("concept", "metric"), np.full((3, 3), 0.2)),
         above_chance_share=("metric", [0.5, 0.5, 0.5]),
+        confidence=0.95,
         n_permutations=199,
         n_tested=3,
         n_rare_labels=2,
@@ -75,12 +76,13 @@ def test_what_is_above_chance_comes_first_and_what_chance_gives_stands_beside_it
     assert lines[1].split()[:6] == ["dog", "4", "1/2", "1", "above", "chance"]
     assert lines[2].split()[:7] == ["red", "6", "2/2", "2", "at", "chance", "0.410"]
     assert lines[5].split()[-4:] == ["0.200", "50.0%", "0.600", "1"]
-    assert lines[10] == (
-        "Chance: 199 permutations of labels, for all 3 concepts. The consensus of 1 is above "
-        "chance, of 0 undecided (by themselves, not among all), of 1 at chance. 2 labels with "
-        "fewer than 10 positives in a half are left out. 1 concepts are active on fewer than 7 "
-        "inputs of a half."
-    )
+    assert lines[10:13] == [
+        "Chance: 199 permutations of labels, for all 3 concepts; p up to 0.05.",
+        "The consensus of 1 is above chance, of 0 undecided (by themselves, not among all), of 1 "
+        "at chance.",
+        "Left out: 2 labels with fewer than 10 positives in a half, 1 concept active on fewer than "
+        "7 inputs of a half.",
+    ]
 
 
 def test_a_metric_without_a_verdict_is_told_beside_its_vote():

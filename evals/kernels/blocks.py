@@ -258,7 +258,10 @@ class BlockStatistics:
         }
         return other
 
-    _OF_BLOCK = ("ranking", "_description", "_ranks", "_ranks_description", "_top", "_depth")
+    _OF_BLOCK = (
+        *("ranking", "_scaled", "_description", "_ranks", "_ranks_description"),
+        *("_top", "_depth"),
+    )
     _KEPT = ("_activity", "_active_truth", "_drawn")
     """What follows from the activations alone: properties, and answers that are kept."""
 

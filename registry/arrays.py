@@ -13,6 +13,12 @@ import pandas as pd
 import xarray as xr
 from scipy import sparse
 
+from registry.suggest import RefusalError
+
+
+class RangeError(RefusalError, ValueError):
+    """Numbers outside the range that they must lie in."""
+
 
 def to_plain(array: Any) -> Any:
     """Return an array as NumPy, SciPy-sparse or dask, whichever it is nearest to, without names.
@@ -36,6 +42,48 @@ def to_numpy(array: Any) -> np.ndarray:
     """Return an array of any library as a dense one of NumPy."""
     plain = to_plain(array)
     return np.asarray(plain.toarray() if sparse.issparse(plain) else plain)
+
+
+ROUNDING = 1e-5
+"""By which sums of probabilities in single precision exceed 1, and no scale does."""
+
+
+def require_unit_interval(values: np.ndarray, what: str) -> None:
+    """Raise unless numbers lie in [0, 1], as labels do: 0, 1, or probabilities.
+
+    Parameters
+    ----------
+    values : ndarray
+        Of any shape, without NaN.
+    what : str
+        What to call them in the error.
+
+    Raises
+    ------
+    RangeError
+        With how many do not, and what would bring them there.
+    """
+    if values.dtype.kind == "b" or not values.size:
+        return
+    low, high = float(values.min()), float(values.max())
+    if low >= 0 and high <= 1:
+        return
+    outside = int(np.count_nonzero((values < 0) | (values > 1)))
+    raise RangeError(
+        f"{outside} {what} are outside [0, 1], from {low:.6g} to {high:.6g}; expected 0, 1, or "
+        f"probabilities: {_remedy(values, low, high)}"
+    )
+
+
+def _remedy(values: np.ndarray, low: float, high: float) -> str:
+    """Return what brings numbers into [0, 1], by what they look like."""
+    if low >= -ROUNDING and high <= 1 + ROUNDING:
+        return "np.clip(x, 0, 1) takes rounding away"
+    if low == -1 and high <= 1 and np.isin(values, (-1, 0, 1)).all():
+        return "x > 0 of -1 and 1"
+    if low >= 0 and high in (100, 255) and not (values % 1).any():
+        return f"x / {high:.0f} of 0 to {high:.0f}"
+    return "1 / (1 + exp(-x)) of logits, x / x.max() of counts, x > 0 of signs"
 
 
 def _is_real(array: pd.DataFrame | pd.Series) -> bool:

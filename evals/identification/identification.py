@@ -35,6 +35,7 @@ from evals.identification.known_neurons import (
 from evals.kernels.statistics import AnyArray, mean_defined
 from evals.metrics.registered import find_metrics
 from evals.metrics.table import Metric, Parameters
+from evals.metrics.tolerance import Tolerance
 from evals.scoring.labelled import UNKNOWN, find_concepts, pair_datasets
 from registry.arrays import to_numpy
 
@@ -109,7 +110,8 @@ def identify(
     AlignmentError, UnknownMetricError, ValueError
         As :func:`evals.score`; and where there are fewer than 3 neurons of known concept.
     """
-    rows = find_metrics(metrics)
+    tolerance = Tolerance(find_metrics(metrics))
+    rows = tolerance.rows
     n_known = int(np.count_nonzero(to_numpy(right) != UNKNOWN))
     seeds = options.seed + np.arange(options.n_splits)
     choosing = np.stack([validation_neurons(n_known, options.share, int(seed)) for seed in seeds])
@@ -124,7 +126,8 @@ def identify(
     for part in _test_choices(rows, chosen, known, ~choosing):
         parts.append(part)
         progress(len(rows) + len(parts), 2 * len(rows))
-    return _summarise(parts, rows, known, choosing, seeds, options)
+    found = _summarise(parts, rows, known, choosing, seeds, options)
+    return found.assign_attrs(tolerance.attributes())
 
 
 def _test_choices(

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import xarray as xr
 
+from evals.metrics.tolerance import faults_text
 from registry.columns import Column, ResultTable, most_common
 
 
@@ -44,7 +45,11 @@ def identification_table(found: xr.Dataset) -> str:
     """Return a line on what was tested, then `BY_METRIC`, of schema ``identification``."""
     n_neurons, n_choosing = int(found["n_neurons"]), int(found["n_choosing"])
     return (
-        f"{n_neurons} neurons of known concept among {int(found['n_concepts'])} labels, on "
-        f"{int(found['n_inputs'])} inputs; {found.sizes['seed']} splits: {n_choosing} choose, "
-        f"{n_neurons - n_choosing} are tested\n"
-    ) + BY_METRIC.text(found)
+        (
+            f"{n_neurons} neurons of known concept among {int(found['n_concepts'])} labels, on "
+            f"{int(found['n_inputs'])} inputs; {found.sizes['seed']} splits: {n_choosing} choose, "
+            f"{n_neurons - n_choosing} are tested\n"
+        )
+        + BY_METRIC.text(found)
+        + faults_text(found.attrs)
+    )

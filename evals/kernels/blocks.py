@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from dataclasses import replace as with_fields
 from functools import cached_property
 from typing import Any, Protocol, TypeVar
 
@@ -15,7 +16,15 @@ import numpy as np
 from scipy import sparse
 
 from evals.kernels.bit_lanes import LANES
-from evals.kernels.columns import Block, Columns, extremes, read_column, replace
+from evals.kernels.columns import (
+    FAR,
+    Block,
+    Columns,
+    bring_to_range,
+    extremes,
+    read_column,
+    replace,
+)
 from evals.kernels.indicators import Indicators
 from evals.kernels.moments import DESCRIBED_AT_ONCE, Description, cross_moments, sample_moments
 from evals.kernels.ranking import (
@@ -34,6 +43,7 @@ from evals.kernels.statistics import (
     Moments,
     count_top,
     kept,
+    read_only,
 )
 from evals.kernels.sums import Rows, sum_true
 from evals.kernels.threads import (
@@ -99,6 +109,21 @@ class PreparedLabels(Shared):
         parts = self._map(lambda few: Description.of(self._block(few)), DESCRIBED_AT_ONCE)
         return Description.join(list(parts))
 
+    @property
+    def scaled(self) -> tuple[PreparedLabels, np.ndarray]:
+        """The same concepts, none of whose labels are all tiny, and what they were divided by.
+
+        Powers of 2, (concept,).
+        """
+        return self._brought or (self, np.zeros(self.columns.n_columns, dtype=np.int64))
+
+    @shared_property
+    def _brought(self) -> tuple[PreparedLabels, np.ndarray] | None:
+        if (np.abs(self.description.exponent) <= FAR).all():
+            return None
+        block, exponents = bring_to_range(self.columns.block(0, self.columns.n_columns))
+        return PreparedLabels(Columns(block), self._workers), exponents
+
     @shared_property
     def truth_description(self) -> Description:
         """Sums and deviations of which inputs are labelled."""
@@ -137,9 +162,11 @@ class PreparedLabels(Shared):
     @shared_property
     def log_mean(self) -> np.ndarray:
         """(concept,) logarithm of the mean label, NaN where that is 0."""
-        of = self.description
+        scaled, exponents = self.scaled
+        of = scaled.description
         mean = np.ldexp(of.total, of.exponent) / of.n_inputs + of.shift
-        return np.asarray(np.log(mean, out=np.full(len(mean), np.nan), where=mean > 0))
+        logarithm = np.log(mean, out=np.full(len(mean), np.nan), where=mean > 0)
+        return np.asarray(logarithm + exponents * math.log(2))
 
     def permuted(self, orders: np.ndarray) -> PreparedLabels:
         """Return the labels once for each order of the inputs (order, input), side by side.
@@ -282,24 +309,30 @@ class BlockStatistics:
         return Ranking.of(self._block)
 
     @cached_property
+    def _scaled(self) -> tuple[Block, np.ndarray]:
+        return bring_to_range(self._block)
+
+    @cached_property
     def _description(self) -> Description:
-        return Description.of(self._block)
+        return Description.of(self._scaled[0])
 
     @cached_property
     def moments(self) -> Moments:
         """Means, deviations and inner products."""
-        concepts = self._concepts
-        if concepts.description.is_binary:
+        if self._concepts.description.is_binary:
             return self.label_moments
-        return cross_moments(self._block, self._description, concepts.columns, concepts.description)
+        concepts, _ = self._concepts.scaled
+        return self._cross_moments(concepts.columns, concepts.description)
+
+    def _cross_moments(self, labels: Columns | Indicators, concepts: Description) -> Moments:
+        block, exponents = self._scaled
+        found = cross_moments(block, self._description, labels, concepts)
+        return with_fields(found, exponent=exponents[:, None]) if exponents.any() else found
 
     @cached_property
     def label_moments(self) -> Moments:
         """Means, deviations and inner products of activations and binary labels."""
-        concepts = self._concepts
-        return cross_moments(
-            self._block, self._description, concepts.truth, concepts.truth_description
-        )
+        return self._cross_moments(self._concepts.truth, self._concepts.truth_description)
 
     @cached_property
     def _ranks(self) -> Block:
@@ -399,7 +432,8 @@ class BlockStatistics:
     def top_and_random(self, seed: int) -> DrawnInputs:
         """Inputs drawn from those where a neuron is strongest, and from all."""
         _, lengths = self._activity(TOP_SHARE)
-        return DrawnInputs(self._block, self._concepts.columns, self._drawn(seed), lengths == 0)
+        labels = self._concepts.scaled[0].columns
+        return DrawnInputs(self._block, labels, self._drawn(seed), lengths == 0)
 
     @kept
     def _drawn(self, seed: int) -> list[np.ndarray]:
@@ -414,7 +448,8 @@ class BlockStatistics:
         block = self._block.toarray() if sparse.issparse(self._block) else self._block
         block = np.asarray(block, dtype=np.float64)
         columns = self._concepts.columns
-        return function(block, columns.slab(0, columns.n_inputs), **parameters)
+        labels = columns.slab(0, columns.n_inputs)
+        return function(read_only(block), read_only(labels), **parameters)
 
 
 def _sum_ranks(ranks: Rows, truth: Indicators) -> np.ndarray:
@@ -468,8 +503,8 @@ class DrawnInputs:
     def _stack(self, prepare: Callable[[np.ndarray], np.ndarray]) -> Moments:
         parts = []
         for j, inputs in enumerate(self.drawn):
-            column = read_column(self.block, j)[inputs].astype(np.float64)
-            activations = prepare(column[:, None])
+            column = read_column(self.block, j)[inputs, None].astype(np.float64)
+            activations, _ = bring_to_range(prepare(column))
             parts.append(sample_moments(activations, prepare(self.labels.rows(inputs))))
         return Moments.stack(parts, undefined=self.is_silent)
 
@@ -563,7 +598,7 @@ def score_arrays(
         Name of each metric to (neuron, concept) float64, NaN where undefined.
     """
     columns, concepts = (
-        held if isinstance(held, Columns) else Columns(held, name)
+        held if isinstance(held, Columns) else Columns(held, name, are_labels=name == "labels")
         for held, name in ((activations, "activations"), (labels, "labels"))
     )
     shape = (columns.n_columns, concepts.n_columns)

@@ -9,11 +9,12 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from scipy import sparse
 
-from registry.arrays import to_plain
+from registry.arrays import require_unit_interval, to_plain
 
 SPARSE_DENSITY = 0.05  # below this fraction of values that are not 0, a column is kept sparse
 SLAB_BYTES = 1 << 26  # what is read of a lazy array at once
 RESIDENT_BYTES = 1 << 29  # a lazy array up to this size is read once and kept
+FAR = 500  # powers of 2 up to which squares and products of values are ordinary numbers
 TURNED_INPUTS = 512  # inputs that are put in column order at once, while they are in the cache
 
 Block: TypeAlias = Any
@@ -34,11 +35,15 @@ class Columns:
         What to call it in errors.
     inputs, names : sequence, optional
         Names of inputs and of columns, by which draws are made; their indices by default.
+    are_labels : bool
+        Whether every number has to be 0 or 1, or a probability.
 
     Raises
     ------
     ValueError
         If it is not two-dimensional, is empty, or holds NaN or infinity.
+    RangeError
+        If labels lie outside [0, 1].
     TypeError
         If it holds no real numbers.
     """
@@ -49,14 +54,17 @@ class Columns:
         name: str = "array",
         inputs: Sequence[Any] | np.ndarray | None = None,
         names: Sequence[Any] | np.ndarray | None = None,
+        *,
+        are_labels: bool = False,
     ):
         self.name = name
+        self._are_labels = are_labels
         self._source = _admit(source, name)
         self.shape = self.n_inputs, self.n_columns = self._source.shape
         self.inputs = range(self.n_inputs) if inputs is None else inputs
         self.names = range(self.n_columns) if names is None else names
         if not self._is_lazy:
-            _require_finite(self._source, name)
+            self._check(self._source)
 
     def __repr__(self) -> str:
         return f"Columns({self.name!r}, {self.n_inputs} inputs x {self.n_columns} columns)"
@@ -76,6 +84,11 @@ class Columns:
     def _is_lazy(self) -> bool:
         return not (self.is_sparse or isinstance(self._source, np.ndarray))
 
+    def _check(self, values: Any) -> None:
+        _require_finite(values, self.name)
+        if self._are_labels:
+            require_unit_interval(stored(values), self.name)
+
     def block(self, start: int, stop: int, dtype: type[np.floating] | None = np.float64) -> Block:
         """Return columns ``start`` to ``stop``, as float32 or float64 for ``dtype=None``.
 
@@ -87,7 +100,7 @@ class Columns:
             return part.astype(kind)
         if self._is_lazy:
             part = np.asarray(part)
-            _require_finite(part, self.name)
+            self._check(part)
         return by_column(np.asarray(part, dtype=kind))
 
     def slices(self, size: int) -> list[slice]:
@@ -98,7 +111,7 @@ class Columns:
     def take(self, inputs: np.ndarray) -> Columns:
         """Return the columns of some inputs, by position (input,)."""
         names = np.asarray(self.inputs, dtype=object)[inputs]
-        return Columns(self._source[inputs], self.name, names, self.names)
+        return self._copy(self._source[inputs], names)
 
     def permuted(self, orders: np.ndarray) -> Columns:
         """Return the columns once for each order of the inputs (order, input), side by side.
@@ -109,9 +122,11 @@ class Columns:
 
     def load(self) -> Columns:
         """Return the columns in memory, for arrays that are read again and again."""
-        if self._is_lazy:
-            return Columns(np.asarray(self._source), self.name, self.inputs, self.names)
-        return self
+        return self._copy(np.asarray(self._source), self.inputs) if self._is_lazy else self
+
+    def _copy(self, source: Any, inputs: Sequence[Any] | np.ndarray) -> Columns:
+        is_open = self._is_lazy and self._are_labels  # what was in memory has been checked
+        return Columns(source, self.name, inputs, self.names, are_labels=is_open)
 
     def rows(self, inputs: np.ndarray) -> np.ndarray:
         """Return some inputs of all columns, dense float64 (input, column)."""
@@ -225,6 +240,32 @@ def replace(block: Block, values: np.ndarray) -> Block:
     if sparse.issparse(block):
         return type(block)((values, block.indices, block.indptr), shape=block.shape)
     return values
+
+
+def bring_to_range(block: Block) -> tuple[Block, np.ndarray]:
+    """Return a block in which no column's largest value is tiny or huge, and what was divided by.
+
+    Parameters
+    ----------
+    block : Block
+        (input, column). Values that are denormal have few digits, and so has what is computed of
+        them; here each column keeps all that it has.
+
+    Returns
+    -------
+    block : Block
+        Itself where nothing is to be done.
+    exponents : ndarray of int
+        (column,) the power of 2 that each column was divided by, 0 for most.
+    """
+    exponents = np.zeros(block.shape[1], dtype=np.int64)
+    if block.dtype.itemsize > 4:  # single precision does not reach so far
+        low, high = extremes(block)
+        sizes = np.frexp(np.maximum(np.abs(low), np.abs(high)))[1]
+        exponents = np.where(np.abs(sizes) > FAR, sizes, 0).astype(np.int64)
+    if exponents.any():
+        block = replace(block, np.ldexp(stored(block), -spread(block, exponents)))
+    return block, exponents
 
 
 def extremes(block: Block) -> tuple[np.ndarray, np.ndarray]:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from evals.kernels.columns import bring_to_range
 from evals.kernels.sampling import DRAWN, TOP_SHARE
 from evals.kernels.statistics import (
     LABEL_THRESHOLD,
@@ -197,7 +198,8 @@ class DrawnStatistics:
         return self._moments(labelled, _Groups.of(labelled))
 
     def _moments(self, labels: np.ndarray, groups: _Groups) -> Moments:
-        a, c, w, total = self._activations, labels, self._weights, self._total
+        (a, exponents), (c, _) = (bring_to_range(v[:, None]) for v in (self._activations, labels))
+        a, c, w, total = a[:, 0], c[:, 0], self._weights, self._total
         weight = np.nansum(w, axis=1, dtype=np.float64)  # NaN: a draw in which nothing is drawn
         shares = weight / max(1, weight.sum())
         u, v = a - np.sum(shares * a), c - np.sum(shares * c)
@@ -211,6 +213,7 @@ class DrawnStatistics:
             inner=sums[5],
             activation_norm=np.sqrt(sums[6]),
             label_norm=np.sqrt(sums[7]),
+            exponent=int(exponents[0]),
         )
 
     def _deviation(self, square: np.ndarray, mean: np.ndarray, groups: _Groups) -> np.ndarray:
@@ -308,8 +311,15 @@ class DrawnStatistics:
         for draw, weights in enumerate(self._weights.T.astype(np.int64)):
             activations = np.repeat(self._activations, weights)[:, None]
             labels = np.repeat(self._labels, weights)[:, None]
-            scores[draw] = function(activations, labels, **parameters).item()
+            scores[draw] = _only_number(function(activations, labels, **parameters))
         return scores
+
+
+def _only_number(returned: Any) -> float:
+    array = np.asarray(returned)
+    if array.size != 1 or array.dtype.kind not in "biuf":
+        raise ValueError(f"expected one real number for one pair; got {array.dtype} {array.shape}")
+    return float(array.item())
 
 
 def _draw(weights: np.ndarray, generator: np.random.Generator) -> np.ndarray:

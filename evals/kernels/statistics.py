@@ -34,6 +34,10 @@ LABEL_THRESHOLD = 0.5
 SMALLEST_LABEL = 1e-8  # below which a label's logarithm is that of this
 
 
+class NeedsInputsError(Exception):
+    """Something is asked of counts alone that needs the inputs, one by one."""
+
+
 def mean_defined(values: np.ndarray, axis: int | None = None) -> np.ndarray:
     """Return the mean of the values that are not NaN, NaN where there is none."""
     known = ~np.isnan(values)
@@ -124,6 +128,15 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 
+def read_only(value: T) -> T:
+    """Return an array as a view that nobody can change, anything else as it is."""
+    if not isinstance(value, np.ndarray):
+        return value
+    view = value.view()
+    view.flags.writeable = False
+    return view
+
+
 def kept(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T]:
     """Keep what a method returns, for the arguments that it is given."""
 
@@ -132,7 +145,7 @@ def kept(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], 
         answers: dict[Any, T] = vars(self).setdefault("_kept", {})
         key = method.__name__, args, tuple(kwargs.items())
         if key not in answers:
-            answers[key] = method(self, *args, **kwargs)
+            answers[key] = read_only(method(self, *args, **kwargs))
         return answers[key]
 
     return ask
@@ -152,6 +165,9 @@ class Moments:
         Sum of products.
     activation_norm, label_norm : ndarray
         Roots of the sums of squares.
+    exponent : ndarray of int, or int
+        Activations are in units of 2 to this power: 0 but where all of a neuron's are tiny or huge,
+        whose products would be no ordinary numbers.
     """
 
     covariance: np.ndarray
@@ -160,6 +176,7 @@ class Moments:
     inner: np.ndarray
     activation_norm: np.ndarray
     label_norm: np.ndarray
+    exponent: np.ndarray | int = 0
 
     @classmethod
     def stack(cls, parts: Sequence[Moments], undefined: np.ndarray) -> Moments:
@@ -167,6 +184,7 @@ class Moments:
         joined = {
             field.name: np.stack([getattr(part, field.name) for part in parts])
             for field in fields(cls)
+            if field.name != "exponent"  # samples are compared with each other alone
         }
         for values in joined.values():
             values[undefined] = np.nan

@@ -170,7 +170,8 @@ def mad(statistics: Statistics) -> np.ndarray:
     with which it scales. Undefined for an empty and for a full concept.
     """
     moments = statistics.label_moments
-    return divide(moments.covariance, moments.label_deviation**2)
+    in_units = divide(moments.covariance, moments.label_deviation**2)
+    return np.asarray(np.ldexp(in_units, moments.exponent))
 
 
 def _pearson(moments: Moments) -> np.ndarray:

@@ -7,7 +7,7 @@ container, and shown beside its bounds. Whatever breaks that is found here.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import sparse
@@ -16,7 +16,7 @@ from evals.kernels.blocks import score_arrays
 from evals.kernels.columns import Columns
 from evals.kernels.draws import DrawnStatistics, Draws
 from evals.metrics.registered import find_metric
-from evals.metrics.table import Metric, Parameters
+from evals.metrics.table import Metric, MetricError, Parameters, UnknownMetricError
 
 ALPHA = 0.05
 TOLERANCE = 1e-12  # relative, of what is built in
@@ -50,7 +50,12 @@ class Subject:
         """Return the scores (neuron, concept) of these data, or of others instead."""
         a = self.activations if activations is None else activations
         c = self.labels if labels is None else labels
-        return score_arrays([self.row], a, c, Parameters(ALPHA), **options)[self.row.name]
+        return score_arrays([self.unbounded], a, c, Parameters(ALPHA), **options)[self.row.name]
+
+    @property
+    def unbounded(self) -> Metric:
+        """The metric without its bounds, which are a check of their own."""
+        return replace(self.row, bounds=None)
 
     def differs(self, one: np.ndarray, other: np.ndarray) -> bool:
         """Return whether scores differ by more than rounding."""
@@ -109,11 +114,27 @@ def examine(metric: str | Metric) -> list[str]:
     """
     row = find_metric(metric)
     subject = Subject(row, *_draw(np.random.default_rng(0)))
+    if faults := _told("scores", _defined, subject):
+        return _told("untouched", _untouched, subject) or faults
+    return [fault for name, check in CHECKS.items() for fault in _told(name, check, subject)]
+
+
+def _told(name: str, check: Check, subject: Subject) -> list[str]:
+    """Return what a check finds; other people's code may raise anything, which is found too."""
+    faults: list[str] = []
     try:
-        subject.score()
-    except Exception as error:  # other people's code may raise anything, which is what is reported
-        return [f"scores: {type(error).__name__}: {error}"]
-    return [f"{name}: {fault}" for name, check in CHECKS.items() for fault in check(subject)]
+        faults.extend(check(subject))
+    except MetricError as error:
+        faults.append(str(error))
+    except Exception as error:
+        faults.append(f"{type(error).__name__}: {error}")
+    return [f"{name}: {fault}" for fault in faults]
+
+
+def _defined(subject: Subject) -> Iterator[str]:
+    scores = subject.score()
+    if np.isnan(scores).all():
+        yield f"all {scores.size} are undefined (NaN), also where neuron and label vary"
 
 
 def _finite(subject: Subject) -> Iterator[str]:
@@ -161,8 +182,12 @@ def _containers(subject: Subject) -> Iterator[str]:
 
 def _untouched(subject: Subject) -> Iterator[str]:
     before = subject.activations.copy(), subject.labels.copy()
-    subject.score()
-    if not all(map(np.array_equal, before, (subject.activations, subject.labels))):
+    is_tried = False
+    try:
+        subject.score()
+    except Exception as error:  # any other is told already
+        is_tried = "read-only" in str(error)
+    if is_tried or not all(map(np.array_equal, before, (subject.activations, subject.labels))):
         yield "the arrays that were given are changed"
 
 
@@ -174,9 +199,13 @@ def _repeated(subject: Subject) -> Iterator[str]:
 def _partner(subject: Subject) -> Iterator[str]:
     if subject.row.partner is None:
         return
-    partner = find_metric(subject.row.partner)
+    try:
+        partner = find_metric(subject.row.partner)
+    except UnknownMetricError as error:
+        yield str(error)
+        return
     one, other = subject.activations[:, :4] > 0.4, subject.labels[:, :4] > 0.6
-    if subject.differs(subject.row(one, other), partner(other, one).T):
+    if subject.differs(subject.unbounded(one, other), partner(other, one).T):
         yield f"with neuron and concept exchanged it is not {partner.name!r}, on binary data"
 
 
@@ -188,7 +217,7 @@ def _redrawn(subject: Subject) -> Iterator[str]:
     for j, m in ((0, 0), (1, 2), (2, 1)):
         pair = subject.activations[:, j], subject.labels[:, m]
         statistics = DrawnStatistics.of_draws(*pair, draws)
-        got = subject.row.evaluate(statistics, Parameters(ALPHA))
+        got = subject.unbounded.evaluate(statistics, Parameters(ALPHA))
         repeated = [
             [np.repeat(values, times)[:, None] for values in pair] for times in draws.counts.T
         ]

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
-from typing import Annotated, Any, TypeAlias
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 import numpy as np
 from pydantic import Field
 
-from evals.kernels.statistics import AnyArray, Statistics
-from registry.suggest import nearest
+from evals.kernels.statistics import AnyArray, Counts, Moments, Statistics, read_only
+from registry.suggest import RefusalError, nearest
+
+T = TypeVar("T", Counts, Moments)
 
 Formula = Callable[..., np.ndarray]
 
@@ -22,6 +25,13 @@ FAMILIES: Mapping[str, str] = {
     "arrays": "float64 activations (input, neuron) and labels (input, concept)",
 }
 """Family to what the functions of its metrics are given."""
+
+RESERVED = frozenset(
+    {"input", "neuron", "concept", "image", "label", "class", "label_set"}
+    | {"activations", "labels", "metric", "metrics", "alphas", "lams", "block_size", "workers"}
+    | {"split", "variable", "rank", "form", "test", "frequency", "consensus"}
+)
+"""Names of dimensions, variables and arguments beside metrics, which none may have."""
 
 FORMER_FAMILIES = ("ranking", "difference", "likelihood", "sample", "combination")
 """What the family "statistics" was called by its uses; still understood in `metric`."""
@@ -60,6 +70,14 @@ DEFAULTS = Parameters()
 PARAMETERS = tuple(field.name for field in fields(Parameters))
 
 
+OUTSIDE = 1e-9
+"""Fraction of a metric's range by which rounding may lead out of its bounds."""
+
+
+class MetricError(RefusalError, ValueError):
+    """A metric that is declared wrong, or does not return what it should."""
+
+
 class UnknownMetricError(KeyError):
     """No metric of that name is registered."""
 
@@ -90,6 +108,11 @@ class Metric:
         Units of a value, "1" where it has none.
     source : str
         Where the metric was proposed.
+
+    Raises
+    ------
+    MetricError
+        With everything that is wrong with it, as far as it is known without calling the function.
     """
 
     name: str
@@ -100,6 +123,21 @@ class Metric:
     partner: str | None = None
     units: str = "1"
     source: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "family", _todays_family(self.family))
+        _require_sound(
+            self.name,
+            [
+                *_declared_faults(self.name, self.bounds, self.family, self.needs),
+                *_signature_faults(self.function, self.family, self.needs),
+            ],
+        )
+
+    @property
+    def is_built_in(self) -> bool:
+        """Whether it comes along: what is wrong with others is their own fault."""
+        return getattr(self.function, "__module__", "") == "evals.metrics.builtin"
 
     @property
     def title(self) -> str:
@@ -119,28 +157,59 @@ class Metric:
 
         Raises
         ------
-        ValueError
-            If the formula returns another shape.
+        MetricError
+            If the formula returns no real numbers, one for all pairs, another shape, or numbers
+            outside the metric's bounds.
         """
         with np.errstate(divide="ignore", invalid="ignore"):
             values = self._compute(statistics, parameters or DEFAULTS)
-        try:
+        if self.is_built_in:
             return np.broadcast_to(np.asarray(values, dtype=np.float64), statistics.shape)
+        scores = self._as_scores(values, statistics.shape)
+        self._require_bounds(scores)
+        return scores
+
+    def _as_scores(self, values: Any, shape: tuple[int, ...]) -> np.ndarray:
+        expected = f"expected one real number for each pair, an array {shape}"
+        array = np.asarray(values)
+        if values is None or array.dtype.kind not in "biuf":
+            got = "None" if values is None else f"{type(values).__name__} of {array.dtype}"
+            raise MetricError(f"metric {self.name!r} returned {got}; {expected}")
+        if not array.ndim:
+            raise MetricError(f"metric {self.name!r} returned {array} for all pairs; {expected}")
+        try:
+            return np.broadcast_to(array.astype(np.float64, copy=False), shape)
         except ValueError:
-            raise ValueError(
-                f"metric {self.name!r} returned shape {np.shape(values)}; "
-                f"expected one number for each pair, {statistics.shape}"
+            raise MetricError(
+                f"metric {self.name!r} returned shape {array.shape}; {expected}"
             ) from None
+
+    def _require_bounds(self, scores: np.ndarray) -> None:
+        low, high = self.bounds or (-math.inf, math.inf)
+        slack = OUTSIDE * (high - low) if self.bounds else 0.0
+        outside = scores[(scores < low - slack) | (scores > high + slack)]
+        if outside.size:
+            raise MetricError(
+                f"metric {self.name!r} returned {outside.size} scores outside its bounds, as "
+                f"{outside[0]:.6g}; expected {low:g} to {high:g}, or bounds=None if the data bound it"
+            )
 
     def _compute(self, statistics: Statistics, parameters: Parameters) -> np.ndarray:
         if self.family == "contingency":
-            return self.function(statistics.counts(parameters.alpha))
+            return self.function(self._lend(statistics.counts(parameters.alpha)))
         if self.family == "moment":
-            return self.function(statistics.moments)
+            return self.function(self._lend(statistics.moments))
         needed = {name: getattr(parameters, name) for name in self.needs}
         if self.family == "arrays":
             return statistics.compute(self.function, **needed)
         return self.function(statistics, **needed)
+
+    def _lend(self, shared: T) -> T:
+        """Return counts or moments that others read too, so that a stranger cannot change them."""
+        if self.is_built_in:
+            return shared
+        parts = {entry.name: read_only(getattr(shared, entry.name)) for entry in fields(shared)}
+        return replace(shared, **parts)
 
     def __call__(self, activations: AnyArray, labels: AnyArray, **parameters: Any) -> np.ndarray:
         """Score every pair of a neuron and a concept.
@@ -192,30 +261,95 @@ def metric(
 
     Raises
     ------
-    ValueError
-        If the name is taken, or a family or parameter unknown.
+    MetricError
+        With everything that is wrong: the name is taken, or that of a dimension or argument; the
+        family or a parameter unknown; bounds that are not a smaller and a larger number; a
+        function that cannot be given what the family and ``needs`` say.
     """
-    if family in FORMER_FAMILIES:
-        family = "statistics"
-    if family not in FAMILIES:
-        raise ValueError(f"metric {name!r}: unknown family {family!r}{nearest(family, FAMILIES)}")
-    for parameter in needs:
-        if parameter not in PARAMETERS:
-            hint = nearest(parameter, PARAMETERS)
-            raise ValueError(f"metric {name!r}: cannot be given {parameter!r}{hint}")
-    if family == "contingency" and "alpha" not in needs:
-        raise ValueError(f"metric {name!r}: counts need needs=('alpha',); got {needs!r}")
+    _require_sound(name, _declared_faults(name, bounds, _todays_family(family), needs))
 
     def register(function: Formula) -> Metric:
         row = Metric(name, function, family, bounds, needs, partner, units, source)
         known = _TABLE.get(name)
         if known and _origin(known.function) != _origin(function):
-            raise ValueError(f"metric {name!r} is registered already, by {_origin(known.function)}")
+            raise MetricError(
+                f"metric {name!r} is registered already, by {_origin(known.function)}"
+            )
         _TABLE[name] = row
         return row
 
     return register
 
 
+def _todays_family(family: str) -> str:
+    return "statistics" if family in FORMER_FAMILIES else family
+
+
 def _origin(function: Formula) -> str:
-    return f"{function.__module__}.{function.__qualname__}"
+    name = getattr(function, "__qualname__", type(function).__qualname__)
+    return f"{getattr(function, '__module__', '')}.{name}"
+
+
+# --- what is wrong with a row, as far as it is known without calling its function ------------
+
+
+def _require_sound(name: object, faults: Sequence[str] | Iterator[str]) -> None:
+    if listed := list(faults):
+        raise MetricError(f"metric {name!r}: " + "; ".join(listed))
+
+
+def _declared_faults(name: Any, bounds: Any, family: str, needs: Any) -> Iterator[str]:
+    yield from _name_faults(name)
+    if bounds is not None and (fault := _bounds_fault(bounds)):
+        yield fault
+    if family not in FAMILIES:
+        yield f"unknown family {family!r}{nearest(family, FAMILIES)}"
+    if isinstance(needs, str):
+        yield f"needs is {needs!r}; expected a tuple, as ({needs!r},)"
+        return
+    for parameter in needs:
+        if parameter not in PARAMETERS:
+            yield f"cannot be given {parameter!r}{nearest(parameter, PARAMETERS)}"
+    if family == "contingency" and "alpha" not in needs:
+        yield f"counts need needs=('alpha',); got {needs!r}"
+    if family == "moment" and needs:
+        yield f"moments depend on no parameter; got needs={needs!r}"
+
+
+def _name_faults(name: Any) -> Iterator[str]:
+    if not isinstance(name, str):
+        yield f"a name is a text; got {type(name).__name__}"
+    elif not name or "/" in name or any(map(str.isspace, name)) or not name.isprintable():
+        yield "a name has no '/' and no blanks, and is not empty"
+    elif name in RESERVED or name in PARAMETERS:
+        yield "that is the name of a dimension or an argument; give it another"
+
+
+def _bounds_fault(bounds: Any) -> str:
+    expected = "expected a smaller and a larger number, or None where the data bound it"
+    try:
+        low, high = map(float, bounds)
+    except (TypeError, ValueError):
+        return f"bounds are {bounds!r}; {expected}"
+    if low < high and math.isfinite(high - low):
+        return ""
+    reversed_ = f": did you mean {(high, low)}?" if high < low else ""
+    return f"bounds are {bounds!r}; {expected}{reversed_}"
+
+
+def _signature_faults(function: Any, family: str, needs: tuple[str, ...]) -> Iterator[str]:
+    """Yield what tells that a function cannot be called as its family is."""
+    if not callable(function):
+        yield f"expected a function; got {type(function).__name__}"
+        return
+    given = {"arrays": ("activations", "labels")}.get(family, (family,))
+    passed = needs if family in ("arrays", "statistics") else ()
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # of a function in C, which says nothing of itself
+        return
+    try:
+        signature.bind(*given, **dict.fromkeys(passed))
+    except TypeError as error:
+        listed = ", ".join([*given, *(f"{name}=…" for name in passed)])
+        yield f"its function {signature} is given ({listed}): {error}"

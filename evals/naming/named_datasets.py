@@ -46,14 +46,15 @@ def name_concepts(
 
     def summarise(names: xr.Dataset) -> xr.Dataset:
         summary = naming.summarise(names, chance).assign(sanity_forms=", ".join(forms))
-        sys.stdout.write(names_table(names.merge(summary)))
-        return summary
+        told = naming.tolerance.attributes()
+        sys.stdout.write(names_table(names.merge(summary).assign_attrs(told)))
+        return summary.assign_attrs(told)
 
     chance = naming.test(partial(run.progress, what="permutations"))
     progress = partial(run.progress, what="concepts")
     if naming.n_concepts <= naming.part_size:
         names = join_names(naming.parts(progress=progress, chance=chance))
-        return names.merge(summarise(names))
+        return names.merge(summarise(names), combine_attrs="no_conflicts")
     writer = run.shards()
     for part in naming.parts(writer.next_index, progress, chance):
         writer.append(part)

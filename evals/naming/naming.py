@@ -22,6 +22,7 @@ from evals.kernels.statistics import AnyArray, Shaped, divide
 from evals.kernels.threads import map_in_order
 from evals.metrics.registered import find_metrics
 from evals.metrics.table import DEFAULTS, Metric, Parameters
+from evals.metrics.tolerance import Tolerance
 from evals.naming.chance import Budget, Chance, Permutations, Trial
 from evals.naming.choice import Choice
 from evals.naming.config import BUDGET, FEW, N_PERMUTATIONS
@@ -184,7 +185,8 @@ def choose_names(
     naming = Namer.of(presence, labels, metrics, options, sanity=sanity, right=right)
     chance = naming.test()
     names = join_names(naming.parts(progress=progress, chance=chance))
-    return names.merge(naming.summarise(names, chance))
+    whole = names.merge(naming.summarise(names, chance))
+    return whole.assign_attrs(naming.tolerance.attributes())
 
 
 def join_names(parts: Iterable[xr.Dataset]) -> xr.Dataset:
@@ -209,6 +211,8 @@ class Namer:
         (label + 1,) names of the labels, and "" for none, at -1.
     choice : Choice
         The metrics by which to name, and which labels have too few positives.
+    tolerance : Tolerance
+        What became of them.
     options : NamingOptions
         How.
     verdicts : tuple of str
@@ -226,6 +230,7 @@ class Namer:
     labels: tuple[PreparedLabels, PreparedLabels]
     label_names: np.ndarray
     choice: Choice
+    tolerance: Tolerance
     options: NamingOptions
     verdicts: tuple[str, ...]
     voting: np.ndarray
@@ -244,7 +249,8 @@ class Namer:
         right: Shaped | Sequence[str] | None = None,
     ) -> Namer:
         """Prepare what `choose_names` describes; labels are read here, presences later."""
-        rows = tuple(find_metrics(metrics))
+        tolerance = Tolerance(find_metrics(metrics))
+        rows = tuple(tolerance.rows)
         presence, labels = align(presence, labels)
         if "input" not in presence.coords or presence.sizes["input"] < 2:
             raise ValueError("naming halves the inputs by name: expected at least two named inputs")
@@ -263,6 +269,7 @@ class Namer:
             labels=(prepared[0], prepared[1]),
             label_names=names,
             choice=Choice(rows, options.parameters, options.n_ranks, is_rare),
+            tolerance=tolerance,
             options=options,
             verdicts=tuple(verdicts),
             voting=voters(verdicts),

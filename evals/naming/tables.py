@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from evals.kernels.statistics import mean_defined
+from evals.metrics.tolerance import faults_text
 from evals.naming.consensus import UNTESTED
 from evals.naming.verdicts import chance_lines, chance_of, rank_of
 from evals.sanity.protocol import THEORETICAL
@@ -120,7 +121,7 @@ def names_table(names: xr.Dataset, most: int = 15) -> str:
         above chance, mean margin, names that another label equals, and, where the label is known,
         the fraction of correct names.
     """
-    parts = [_concepts(names, most), NAMERS.text(names), _remarks(names)]
+    parts = [_concepts(names, most), NAMERS.text(names), _remarks(names) + faults_text(names.attrs)]
     return "\n".join(parts)
 
 

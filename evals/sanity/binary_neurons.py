@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from evals.kernels.draws import DrawnStatistics
-from evals.kernels.statistics import kept
+from evals.kernels.statistics import NeedsInputsError, kept
 from evals.metrics.table import Metric, Parameters
 from evals.sanity.protocol import (
     CRITERION,
@@ -39,10 +39,6 @@ LABELLED = np.array([1, 0, 1, 0])
 
 PairScore: TypeAlias = Callable[[np.ndarray, np.ndarray, int], Any]
 """Of activations (input, 1), labels (input, 1) and the number of the draw."""
-
-
-class NeedsInputsError(Exception):
-    """A metric asks for inputs where there are only numbers of them."""
 
 
 class CountedStatistics(DrawnStatistics):

@@ -23,6 +23,7 @@ from evals.kernels.sampling import input_keys
 from evals.kernels.statistics import AnyArray, Shaped, mean_defined
 from evals.metrics.registered import find_metric, find_metrics
 from evals.metrics.table import Metric, Parameters
+from evals.metrics.tolerance import Tolerance
 from evals.sanity.config import SANITY_OPTIONS, SanityOptions
 from evals.sanity.corruption import CorruptedLabels, Hierarchy, SubstitutedLabels
 from evals.sanity.protocol import (
@@ -105,7 +106,8 @@ def experimental_sanity(
     """
     if not len(seeds) or len(set(seeds)) < len(seeds):
         raise ValueError(f"expected one or more different seeds; got {list(seeds)}")
-    rows = find_metrics(metrics)
+    tolerance = Tolerance(find_metrics(metrics))
+    rows = tolerance.rows
     activations, labels = align(activations, labels)
     concepts, are_known = _find_concepts(activations, labels, right_concept, options)
     has_concept = np.flatnonzero(concepts != UNKNOWN)
@@ -141,6 +143,7 @@ def experimental_sanity(
         criterion,
     ).merge(chosen[["alpha", "lam"]])
     judged.attrs["right_concepts"] = "known" if are_known else "of highest IoU"
+    judged.attrs |= tolerance.attributes()
     return judged.transpose("metric", "form", "test", "seed")
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 import registry
+from evals.metrics.tolerance import faults_text, joint_faults
 from evals.sanity.config import SanityConfig
 from evals.sanity.experimental import experimental_sanity
 from evals.sanity.protocol import DECISIVE, FORMS, TESTS, THEORETICAL, judge_together
@@ -90,6 +91,7 @@ def check_metrics(config: SanityConfig, inputs: registry.Inputs, run: registry.R
             progress=partial(run.progress, what="neurons"),
         )
     tested = _summarise(config, combine_forms(theoretical, real), real)
+    tested = tested.assign_attrs(joint_faults([theoretical, *([] if real is None else [real])]))
     sys.stdout.write(sanity_table(tested))
     return tested
 
@@ -142,7 +144,8 @@ def sanity_table(tested: xr.Dataset) -> str:
     rows.sort(key=lambda row: ORDER.index(row[1]))
     tests = ["metric", "verdict", *(test for _, test in columns)]
     table = text_table(["", "", *(form for form, _ in columns)], [tests, *rows], 2)
-    return table + "".join(f"{line}\n" for line in [*_remarks(tested, forms), *_notes(tested)])
+    remarks = "".join(f"{line}\n" for line in [*_remarks(tested, forms), *_notes(tested)])
+    return table + remarks + faults_text(tested.attrs)
 
 
 def _cell(cell: xr.Dataset) -> str:

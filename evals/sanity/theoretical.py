@@ -16,9 +16,11 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from evals.kernels.statistics import NeedsInputsError
 from evals.metrics.registered import find_metrics
 from evals.metrics.table import Metric
-from evals.sanity.binary_neurons import BinaryNeurons, BinaryTrial, NeedsInputsError, Outcomes
+from evals.metrics.tolerance import Tolerance
+from evals.sanity.binary_neurons import BinaryNeurons, BinaryTrial, Outcomes
 from evals.sanity.protocol import (
     COMPATS,
     CRITERION,
@@ -109,7 +111,8 @@ def theoretical_sanity(
         raise ValueError(f"unknown compat {compat!r}{nearest(compat, COMPATS)}")
     if min(n_draws, simulated_draws) < 1:
         raise ValueError(f"expected at least 1 draw; got {n_draws} and {simulated_draws}")
-    rows = find_metrics(metrics)
+    tolerance = Tolerance(find_metrics(metrics))
+    rows = tolerance.rows
     setting = BinaryNeurons(tuple(frequencies), n_inputs, rates, seed)
     replays = REPLAYS if compat else {}
     trial = BinaryTrial(setting, n_draws, simulated_draws, criterion, replays)
@@ -120,7 +123,8 @@ def theoretical_sanity(
     tested = _judge(_stack_outcomes(rows, frequencies, outcomes), criterion)
     of_paper = N_INPUTS, RATES, CRITERION.epsilon, BinaryNeurons().n_active
     is_published = (n_inputs, rates, criterion.epsilon, setting.n_active) == of_paper
-    return tested.merge(_compare(tested, outcomes, criterion, is_published))
+    compared = tested.merge(_compare(tested, outcomes, criterion, is_published))
+    return compared.assign_attrs(tolerance.attributes())
 
 
 def exact_verdicts(metrics: Sequence[str | Metric]) -> dict[str, str]:

@@ -105,7 +105,7 @@ def take_concepts(labels: AnyArray) -> xr.DataArray:
 def read_columns(array: xr.DataArray, what: str = "activations") -> Columns:
     """Return (input, column) as columns that know the names by which draws are made."""
     inputs = array["input"].values if "input" in array.coords else None
-    return Columns(array, what, inputs, array[array.dims[1]].values)
+    return Columns(array, what, inputs, array[array.dims[1]].values, are_labels=what == "labels")
 
 
 def select_inputs(labels: xr.DataArray, inputs: Sequence[str] | np.ndarray) -> xr.DataArray:

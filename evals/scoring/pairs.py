@@ -18,6 +18,7 @@ from evals.kernels.statistics import AnyArray
 from evals.kernels.threads import map_in_order
 from evals.metrics.registered import find_metrics
 from evals.metrics.table import DEFAULTS, Metric, Parameters
+from evals.metrics.tolerance import Tolerance
 from evals.scoring.labelled import UNKNOWN, align, join_by_neuron, read_columns, require_indices
 
 READ_AT_ONCE = 64  # neurons
@@ -64,7 +65,8 @@ def score_pairs(
     ValueError
         If there is no set of labels, they are of different concepts, or ``right`` does not fit.
     """
-    rows = find_metrics(metrics)
+    tolerance = Tolerance(find_metrics(metrics))
+    rows = tolerance.rows
     pairs = [align(activations, labels) for labels in label_sets]
     if len({tuple(labels["concept"].values.tolist()) for _, labels in pairs}) != 1:
         raise ValueError("expected one or more sets of labels of the same concepts")
@@ -79,6 +81,7 @@ def score_pairs(
             for row, part in zip(rows, scores, strict=True)
         },
         {"neuron": neurons["neuron"]},
+        tolerance.attributes(),
     )
 
 

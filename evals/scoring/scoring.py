@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
 from typing import Any
@@ -14,6 +16,7 @@ from evals.kernels.blocks import BlockStatistics, map_statistics, most_neurons, 
 from evals.kernels.statistics import LABEL_THRESHOLD, AnyArray
 from evals.metrics.registered import find_metric, find_metrics
 from evals.metrics.table import DEFAULTS, Metric, Parameters
+from evals.metrics.tolerance import Tolerance, faults_text
 from evals.scoring.config import ScoringConfig
 from evals.scoring.labelled import align, pair_datasets, read_columns, take_neurons
 from registry.store.shards import Shards
@@ -119,7 +122,9 @@ def score_matrix(
     -------
     xr.Dataset
         One variable per metric, (neuron, concept), with ``alpha`` and ``lam`` before them where the
-        metric depends on these and they are given; attributes as of `score`.
+        metric depends on these and they are given; attributes as of `score`. A metric of one's own
+        that fails is NaN, and the attribute ``faulty_metrics`` says why, as a warning does; only
+        if none is left, it is an error.
     """
     blocks = score_blocks(
         activations,
@@ -131,7 +136,10 @@ def score_matrix(
         block_size=block_size,
         workers=workers,
     )
-    return _join(blocks, take_neurons(activations)["neuron"])
+    scores = _join(blocks, take_neurons(activations)["neuron"])
+    if told := faults_text(scores.attrs):
+        warnings.warn(told.rstrip(), stacklevel=2)
+    return scores
 
 
 def _join(blocks: Iterator[xr.Dataset], neurons: xr.DataArray) -> xr.Dataset:
@@ -168,7 +176,8 @@ def score_blocks(
 
     For what is too large at once; see there for parameters and errors.
     """
-    rows = find_metrics(metrics)
+    tolerance = Tolerance(find_metrics(metrics))
+    rows = tolerance.rows
     activations, labels = align(activations, labels)
     concept = labels["concept"]
 
@@ -200,7 +209,8 @@ def score_blocks(
         return block.assign_coords(neuron=activations["neuron"][neurons], concept=concept)
 
     columns = read_columns(activations), read_columns(labels, "labels")
-    return map_statistics(evaluate, *columns, block_size=block_size, workers=workers)
+    blocks = map_statistics(evaluate, *columns, block_size=block_size, workers=workers)
+    return (block.assign_attrs(tolerance.attributes()) for block in blocks)
 
 
 def bounds_of(rows: Sequence[Metric]) -> dict[str, tuple[str, list[float]]]:
@@ -230,14 +240,23 @@ def score_explanations(
     opened = inputs["activations"].open(), inputs["labels"].open()
     activations, labels = pair_datasets(*opened, config.variable, config.split)
     n_pairs = activations.sizes["neuron"] * labels.sizes["concept"] * len(config.metrics)
+    told: dict[str, str] = {}
     if n_pairs <= SHARDED_FROM:
-        parts = list(_score_parts(config, activations, labels, run))
-        return xr.concat(parts, "neuron").merge(_summarise(config, labels, parts))
+        parts = list(_score_parts(config, activations, labels, run, told))
+        whole = xr.concat(parts, "neuron").merge(_summarise(config, labels, parts))
+        return _tell(whole, told)
     writer = run.shards()
-    for part in _score_parts(config, activations, labels, run, first=writer.next_index):
+    for part in _score_parts(config, activations, labels, run, told, first=writer.next_index):
         writer.append(part)
     paths = sorted(writer.folder.glob("part-*.nc"))
-    return writer.finish(_summarise(config, labels, map(registry.open_dataset, paths)))
+    summary = _summarise(config, labels, map(registry.open_dataset, paths))
+    return writer.finish(_tell(summary, told))
+
+
+def _tell(dataset: xr.Dataset, told: dict[str, str]) -> xr.Dataset:
+    """Return a dataset that names the metrics that failed, and write them to the console."""
+    sys.stdout.write(faults_text(told))
+    return dataset.assign_attrs(told)
 
 
 def _score_parts(
@@ -245,9 +264,13 @@ def _score_parts(
     activations: xr.DataArray,
     labels: xr.DataArray,
     run: registry.Run,
+    told: dict[str, str],
     first: int = 0,
 ) -> Iterator[xr.Dataset]:
-    """Yield the scores of consecutive blocks of neurons, the same ones however often resumed."""
+    """Yield the scores of consecutive blocks of neurons, the same ones however often resumed.
+
+    What is to be told of metrics is put into ``told``.
+    """
     size = most_neurons(activations.sizes["input"])
     done, total = first * size, activations.sizes["neuron"]
     if done >= total:
@@ -265,6 +288,8 @@ def _score_parts(
     )
     for block in blocks:
         done += block.sizes["neuron"]
+        told.clear()
+        told.update(block.attrs)
         plain = block.squeeze([dim for dim in SWEPT if dim in block.dims], drop=True)
         score = plain.to_dataarray("metric").transpose("neuron", "metric", "concept")
         undefined = score.isnull().sum("concept").astype(np.int64)

@@ -25,6 +25,7 @@ from dashboards.views.parts.parts import (
     frame_of,
 )
 from dashboards.views.parts.text import number_text
+from evals.metrics.tolerance import faults_text
 from registry.columns import Column, ResultTable
 from registry.declare.declared import Reference, SelectionError, parse_reference
 
@@ -261,6 +262,7 @@ class ResultView:
             parts += [*self.compared(settings), *self._summaries(settings)]
         for setting in settings[:MOST_IN_FULL]:
             parts += [Heading(setting.cell)] if len(settings) > 1 else []
+            parts += [Note(told)] if (told := faults_text(setting.own.attrs)) else []
             headlines = numbers(self.headlines, setting.own)
             parts += [Numbers(headlines)] if headlines else []
             parts += self.blocks(setting)

@@ -1,0 +1,119 @@
+"""Metrics of a run, of which one that fails takes nothing but itself with it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from evals.kernels.statistics import NeedsInputsError, Statistics
+from evals.metrics.table import Metric, MetricError, Parameters
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+FAULTY = "faulty_metrics"
+"""Attribute of a dataset: a line for each metric that failed, and what is wrong with it."""
+
+
+class Tolerance:
+    """What became of the metrics of one run.
+
+    Parameters
+    ----------
+    metrics : iterable of Metric
+        Those of the run. What is built in is trusted: its errors are those of the data.
+
+    Attributes
+    ----------
+    rows : list of Metric
+        The same metrics. One of somebody's own that raises, or returns what it should not, is
+        undefined for every pair from then on; if nothing is left, it raises.
+    """
+
+    def __init__(self, metrics: Iterable[Metric]):
+        self.rows: list[Metric] = [self._watch(row) for row in metrics]
+        self._errors: dict[str, str] = {}
+        self._defined: set[str] = set()
+        self._lock = threading.Lock()
+
+    def _watch(self, row: Metric) -> Metric:
+        if row.is_built_in:
+            return row
+        known = {entry.name: getattr(row, entry.name) for entry in fields(Metric)}
+        return WatchedMetric(**known, tolerance=self)
+
+    @property
+    def faults(self) -> Mapping[str, str]:
+        """Name of each metric that failed to what is wrong with it."""
+        silent = {
+            row.name: "every score is undefined (NaN)"
+            for row in self.rows
+            if isinstance(row, WatchedMetric) and row.name not in self._defined
+        }
+        return silent | self._errors
+
+    def attributes(self) -> dict[str, str]:
+        """Return what a dataset says of metrics that failed; nothing if none did."""
+        lines = [f"{name}: {fault}" for name, fault in self.faults.items()]
+        return {FAULTY: "\n".join(lines)} if lines else {}
+
+    def has_failed(self, name: str) -> bool:
+        """Return whether a metric raised, or returned what it should not."""
+        return name in self._errors
+
+    def note_failure(self, name: str, error: Exception) -> None:
+        """Note why a metric is left out; raise if it was the last.
+
+        Raises
+        ------
+        MetricError
+            With what is wrong with every metric.
+        """
+        text = str(error) if isinstance(error, MetricError) else f"{type(error).__name__}: {error}"
+        with self._lock:
+            self._errors.setdefault(name, text)
+        if len(self._errors) == len(self.rows):
+            lines = [f"{name}: {fault}" for name, fault in self._errors.items()]
+            raise MetricError("no metric is left:\n  " + "\n  ".join(lines)) from error
+
+    def note_scores(self, name: str, scores: np.ndarray) -> None:
+        """Note whether a metric has defined scores."""
+        if name not in self._defined and not np.isnan(scores).all():
+            self._defined.add(name)
+
+
+@dataclass(frozen=True)
+class WatchedMetric(Metric):
+    """A metric of one's own, in a run that goes on without it where it fails."""
+
+    tolerance: Tolerance = field(kw_only=True, compare=False)
+
+    def evaluate(self, statistics: Statistics, parameters: Parameters | None = None) -> np.ndarray:
+        """Return the metric of every pair, as `Metric.evaluate`; NaN once it has failed."""
+        if not self.tolerance.has_failed(self.name):
+            try:
+                scores = super().evaluate(statistics, parameters)
+            except (MemoryError, NeedsInputsError):
+                raise
+            except Exception as error:  # somebody's code may raise anything
+                self.tolerance.note_failure(self.name, error)
+            else:
+                self.tolerance.note_scores(self.name, scores)
+                return scores
+        return np.full(statistics.shape, np.nan)
+
+
+def joint_faults(datasets: Iterable[xr.Dataset]) -> dict[str, str]:
+    """Return the attribute of what several datasets say of metrics that failed, each line once."""
+    told = [line for one in datasets for line in str(one.attrs.get(FAULTY, "")).splitlines()]
+    return {FAULTY: "\n".join(dict.fromkeys(told))} if told else {}
+
+
+def faults_text(attributes: Mapping[str, object]) -> str:
+    """Return a line on each metric that failed, by a dataset's attributes; "" if none did."""
+    told = str(attributes.get(FAULTY, ""))
+    return "".join(f"metric {line}\n" for line in told.splitlines())

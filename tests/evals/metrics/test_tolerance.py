@@ -1,0 +1,211 @@
+"""Metrics of one's own that are wrong: refused at registration, told by the check, alone in runs."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import evals
+from evals.commands import metrics
+from evals.identification.identification_table import identification_table
+from evals.metrics import table
+from evals.metrics.conformance import examine
+from evals.metrics.table import Metric, MetricError
+from evals.metrics.tolerance import FAULTY
+from evals.naming.naming import NamingOptions
+from evals.naming.tables import names_table
+from tests.evals import data
+
+
+@pytest.fixture(autouse=True)
+def clean_table(monkeypatch):
+    monkeypatch.setattr(table, "_TABLE", dict(evals.list_metrics()))
+
+
+def good(activations, labels):
+    return activations.T @ labels / len(labels)
+
+
+BAD_RESULTS = {
+    "nothing": (lambda a, c: None, "returned None"),
+    "one_number": (lambda a, c: 0.5, "returned 0.5 for all pairs"),
+    "complex_ones": (lambda a, c: (a.T @ c) * 1j, "complex128"),
+    "texts": (lambda a, c: np.full((a.shape[1], c.shape[1]), "x"), "ndarray of <U1"),
+    "raising": (lambda a, c: 1 / 0, "ZeroDivisionError: division by zero"),
+    "transposed": (lambda a, c: c.T @ a, "returned shape"),
+}
+
+
+def register_bad() -> dict[str, str]:
+    for name, (function, _) in BAD_RESULTS.items():
+        evals.metric(name)(function)
+    evals.metric("too_large", bounds=(0, 0.1))(good)
+    evals.metric("never")(lambda a, c: np.full((a.shape[1], c.shape[1]), np.nan))
+    told = {name: message for name, (_, message) in BAD_RESULTS.items()}
+    return told | {"too_large": "outside its bounds", "never": "undefined (NaN)"}
+
+
+@pytest.mark.parametrize("name", ["alpha", "lam", "seed", "neuron", "concept", "input", "workers"])
+def test_a_name_of_a_dimension_or_an_argument_is_refused(name):
+    with pytest.raises(MetricError, match=f"'{name}': that is the name of a dimension or an arg"):
+        evals.metric(name)
+    with pytest.raises(MetricError, match="give it another"):
+        Metric(name, good)
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a/b", "a\nb", 3, None])
+def test_a_name_that_no_dataset_can_have_is_refused(name):
+    with pytest.raises(MetricError, match="a name "):
+        evals.metric(name)
+
+
+@pytest.mark.parametrize("bounds", [(0, 0), (0, np.nan), (0, np.inf), (0, 1, 2), 1, ("a", "b")])
+def test_bounds_are_a_smaller_and_a_larger_number(bounds):
+    with pytest.raises(MetricError, match="expected a smaller and a larger number"):
+        evals.metric("own", bounds=bounds)
+
+
+def test_reversed_bounds_say_so():
+    with pytest.raises(MetricError, match=r"did you mean \(0.0, 1.0\)\?"):
+        evals.metric("own", bounds=(1, 0))
+
+
+@pytest.mark.parametrize(
+    ("function", "options"),
+    [
+        (lambda activations: 0, {}),
+        (lambda activations, labels: 0, {"needs": ("alpha",)}),
+        (lambda activations, labels: 0, {"family": "moment"}),
+        (lambda counts, alpha: 0, {"family": "contingency", "needs": ("alpha",)}),
+        (lambda statistics: 0, {"family": "statistics", "needs": ("seed",)}),
+    ],
+)
+def test_a_function_takes_what_it_will_be_given(function, options):
+    with pytest.raises(MetricError, match=r"its function \(.*\) is given \("):
+        evals.metric("own", **options)(function)
+
+
+def test_what_else_is_known_is_told_at_once():
+    with pytest.raises(MetricError, match="expected a function; got int"):
+        evals.metric("own")(3)
+    with pytest.raises(MetricError, match=r"needs is 'alpha'; expected a tuple, as \('alpha',\)"):
+        evals.metric("own", needs="alpha")
+    with pytest.raises(MetricError, match="dimension or an argument; .*; bounds are .*; unknown f"):
+        evals.metric("alpha", bounds=(1, 0), family="contingent")
+
+
+def test_the_check_tells_every_kind_and_goes_on():
+    told = register_bad()
+    for name, message in told.items():
+        faults = examine(name)
+        assert any(message in fault for fault in faults) or name == "too_large", faults
+    assert examine("too_large")[0].startswith("bounds: scores from ")
+    evals.metric("lonely", partner="nobody")(good)
+    assert any("unknown metric 'nobody'" in fault for fault in examine("lonely"))
+
+
+def test_a_check_that_raises_is_a_fault_of_it():
+    evals.metric("picky")(lambda a, c: good(a, c) if a.shape[1] > 1 else 1 / 0)
+    faults = examine("picky")
+    assert "blocks: ZeroDivisionError: division by zero" in faults
+    assert not any(fault.startswith("finite") for fault in faults)
+
+
+def test_the_command_goes_on(monkeypatch, tmp_path):
+    monkeypatch.delenv("FACTBOOK_PROJECT", raising=False)
+    monkeypatch.chdir(tmp_path)
+    register_bad()
+    done = CliRunner().invoke(metrics, ["nothing", "raising", "iou", "--check"])
+    assert done.exit_code == 1
+    assert "nothing: 1 faults\n  scores: metric 'nothing' returned None; expected" in done.output
+    assert done.output.endswith("iou: no faults\n")
+
+
+NEURONS, LABELS = data.activations(), data.one_hot()
+
+
+def scored(names):
+    with pytest.warns(UserWarning, match="metric nothing: metric 'nothing' returned None"):
+        return evals.score_matrix(NEURONS, LABELS, names, alphas=[0.1], workers=2, block_size=3)
+
+
+def test_in_a_matrix_one_takes_nothing_but_itself():
+    told = register_bad()
+    together = scored(["iou", *told, "auc"])
+    alone = evals.score_matrix(NEURONS, LABELS, ["iou", "auc"], alphas=[0.1])
+    for name in ("iou", "auc"):
+        np.testing.assert_array_equal(together[name], alone[name])
+    lines = together.attrs[FAULTY].splitlines()
+    assert len(lines) == len(told)
+    for name, message in told.items():
+        assert np.isnan(together[name]).all()
+        assert any(line.startswith(f"{name}: ") and message in line for line in lines)
+
+
+def test_asked_for_alone_it_raises():
+    for name, message in register_bad().items():
+        if name == "never":
+            assert evals.score(name, NEURONS, LABELS).isnull().all()
+            continue
+        with pytest.raises(Exception, match=message.removeprefix("ZeroDivisionError: ")):
+            evals.score(name, NEURONS, LABELS)
+    with pytest.raises(MetricError, match="no metric is left:\n  nothing: .*\n  raising: "):
+        evals.score_matrix(NEURONS, LABELS, ["nothing", "raising"])
+
+
+def test_what_is_wrong_with_the_data_is_nobodys_fault():
+    evals.metric("own", family="contingency", needs=("alpha",))(lambda counts: counts.both)
+    with pytest.raises(ValueError, match="without alpha, activations must be 0 or 1"):
+        evals.score_matrix(NEURONS, LABELS, ["iou", "own"])
+
+
+def test_names_do_without_it():
+    register_bad()
+    pair = NEURONS, LABELS
+    options = NamingOptions(n_bootstrap=2)
+    named = evals.choose_names(*pair, ["correlation", "raising"], options)
+    alone = evals.choose_names(*pair, ["correlation"], options)
+    np.testing.assert_array_equal(named["name"][:, 0], alone["name"][:, 0])
+    np.testing.assert_array_equal(named["consensus"], alone["consensus"])
+    assert (named["name"][:, 1] == "").all()
+    assert "metric raising: ZeroDivisionError: division by zero" in names_table(named)
+
+
+def test_identification_and_sanity_do_without_it():
+    register_bad()
+    right = np.where(LABELS.any(axis=0), np.arange(LABELS.shape[1]), -1)
+    neurons = NEURONS[:, : len(right)]
+    options = evals.IdentificationOptions(n_splits=2)
+    found = evals.identify(neurons, LABELS, right, ["correlation", "raising"], options)
+    alone = evals.identify(neurons, LABELS, right, ["correlation"], options)
+    np.testing.assert_array_equal(found.auprc[0], alone.auprc[0])
+    assert "metric raising: Zero" in identification_table(found)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tested = evals.theoretical_sanity(["iou", "nothing"], n_inputs=1000, frequencies=[0.1])
+    assert tested.passed.sel(metric="nothing").values.tolist() == [False, False]
+    assert tested.attrs[FAULTY].startswith("nothing: metric 'nothing' returned None")
+
+
+@pytest.mark.parametrize("family", ["arrays", "contingency", "moment", "statistics"])
+def test_one_that_writes_into_what_others_read_does_not_change_it(family):
+    @evals.metric("greedy", family=family, needs=("alpha",) if family == "contingency" else ())
+    def greedy(*given):
+        shared = {
+            "arrays": lambda: given[1],
+            "contingency": lambda: given[0].both,
+            "moment": lambda: given[0].covariance,
+            "statistics": lambda: given[0].inverse_average_precision(),
+        }[family]()
+        shared *= 2
+        return shared
+
+    names = ["greedy", "iou", "correlation", "inverse_auprc", "mad"]
+    with pytest.warns(UserWarning, match="metric greedy: ValueError: .*read-only"):
+        together = evals.score_matrix(NEURONS, LABELS.astype(float), names, alphas=[0.1])
+    alone = evals.score_matrix(NEURONS, LABELS.astype(float), names[1:], alphas=[0.1])
+    for name in names[1:]:
+        np.testing.assert_array_equal(together[name], alone[name])

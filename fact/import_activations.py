@@ -8,7 +8,7 @@ stage = registry.Stage(
     "fact.import_activations",
     version=1,
     config=Config,
-    needs={"arrays": "arrays"},
+    needs={"arrays": "arrays", "rows": "images | labels | activations?"},
     output=schemas.ACTIVATIONS,
     main="fact.data.tables:import_activations",
 )

@@ -11,11 +11,12 @@ import xarray as xr
 from scipy import sparse
 
 from registry.arrays import to_plain
+from registry.suggest import RefusalError
 
 SPARSE_CHUNK = 1 << 22  # values of a sparse array that are dense at once, where it is labelled
 
 
-class AlignmentError(ValueError):
+class AlignmentError(RefusalError, ValueError):
     """Two arrays that are not of the same inputs, or an array of other dimensions."""
 
 

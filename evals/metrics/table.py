@@ -191,7 +191,7 @@ class Metric:
         if outside.size:
             raise MetricError(
                 f"metric {self.name!r} returned {outside.size} scores outside its bounds, as "
-                f"{outside[0]:.6g}; expected {low:g} to {high:g}, or bounds=None if the data bound it"
+                f"{outside[0]:.6g}; expected {low:g} to {high:g}, or bounds=None"
             )
 
     def _compute(self, statistics: Statistics, parameters: Parameters) -> np.ndarray:

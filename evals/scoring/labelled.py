@@ -12,10 +12,19 @@ from evals.kernels.arrays import AlignmentError, is_plain, to_labelled
 from evals.kernels.columns import Columns
 from evals.kernels.statistics import AnyArray, Shaped
 from registry.arrays import to_numpy
+from registry.store.schema import decode_attribute
 from registry.suggest import nearest
 
 MAIN_VARIABLES = ("presence", "activation")
 """What is meant of a dataset of concepts, and of one of neurons, unless something else is asked."""
+
+PANDAS = (pd.DataFrame, pd.Series)
+
+ROW_NAMES, COUNTED = "row_names", "counted"
+"""Attribute by which imports say where the names of rows are from, and its value where from none.
+
+Names that are counted today are no other dataset's; those of imports without the attribute may be.
+"""
 
 LAZY_INPUTS = 4096  # inputs of a dataset that are read at once
 
@@ -42,12 +51,30 @@ def align(activations: AnyArray, labels: AnyArray) -> tuple[xr.DataArray, xr.Dat
         If dimensions are others, inputs repeat, or the sets of inputs differ.
     """
     plain = is_plain(activations), is_plain(labels)
+    _require_counted_alike(activations, labels)
     pair = share_names(take_neurons(activations), take_concepts(labels), plain)
     if "input" not in pair[0].coords:
         return pair
     order = _order(pair[1].indexes["input"], pair[0].indexes["input"])
     in_order = np.array_equal(order, np.arange(len(order)))
     return pair[0], pair[1] if in_order else pair[1].isel(input=order)
+
+
+def _require_counted_alike(activations: AnyArray, labels: AnyArray) -> None:
+    """Raise where two pandas objects both number their rows, and one by its default index anew.
+
+    They were one table's rows once, of which one has lost some.
+    """
+    indexes = [array.index for array in (activations, labels) if isinstance(array, PANDAS)]
+    are_counted = [pd.api.types.is_integer_dtype(index) for index in indexes]
+    if len(indexes) < 2 or not all(are_counted) or indexes[0].equals(indexes[1]):
+        return
+    if any(isinstance(index, pd.RangeIndex) for index in indexes):
+        first = [f"{index[0]} to {index[-1]}" if len(index) else "none" for index in indexes]
+        raise AlignmentError(
+            f"activations number their rows {first[0]}, labels {first[1]}: if they are the same "
+            "rows in the same order, reset_index(drop=True) of both says so; else name the rows"
+        )
 
 
 def share_names(
@@ -157,7 +184,8 @@ def pair_datasets(
     Raises
     ------
     AlignmentError
-        If there is no such variable or split, or an input has no labels.
+        If there is no such variable or split, an input has no labels, or the inputs of one were
+        only counted and nothing says that they are those of the other.
     """
     variable = variable or next((v for v in MAIN_VARIABLES if v in activations), "")
     if variable not in activations:
@@ -167,8 +195,48 @@ def pair_datasets(
     chunked = activations[[variable]]
     if activations[variable].chunks is None:
         chunked = chunked.chunk({activations[variable].dims[0]: LAZY_INPUTS})
+    _require_joinable(activations, labels)
     neurons = _select_split(take_neurons(chunked[variable]), split)
     return neurons, select_inputs(find_labels(labels), neurons["input"].values)
+
+
+def _require_joinable(activations: xr.Dataset, labels: xr.Dataset) -> None:
+    ids = [_input_index(dataset) for dataset in (activations, labels)]
+    are_joined = ids[0].isin(ids[1]).all()
+    for dataset, other in ((activations, labels), (labels, activations)):
+        is_counted = dataset.attrs.get(ROW_NAMES) == COUNTED
+        if (is_counted and not are_joined) or _was_counted(dataset):
+            raise AlignmentError(_say_how_to_join(dataset, other))
+
+
+def _input_index(dataset: xr.Dataset) -> pd.Index:
+    return dataset.indexes["image" if "image" in dataset.indexes else "input"]
+
+
+def _was_counted(dataset: xr.Dataset) -> bool:
+    """Return whether an import that does not say so has names that were only counted."""
+    if ROW_NAMES in dataset.attrs or not str(dataset.attrs.get("source")).startswith("fact.import"):
+        return False
+    ids = _input_index(dataset).astype(str)
+    split = ids[0].partition("/")[0]
+    return ids.tolist() == [f"{split}/{row:05d}" for row in range(len(ids))]
+
+
+def _say_how_to_join(dataset: xr.Dataset, other: xr.Dataset) -> str:
+    (own, n_own), (others, n_others) = (
+        (str(given.attrs.get("experiment", "?")), len(_input_index(given)))
+        for given in (dataset, other)
+    )
+    experiment = own.partition("[")[0]
+    told = f"the {n_own} rows of {own!r} were only counted, and so join none of {others!r}"
+    if n_own != n_others:
+        return f"{told}, which has {n_others}: name the rows of both in their files"
+    inputs = decode_attribute(dataset.attrs.get("inputs", {}))
+    arrays = inputs.get("arrays", {}).get("name", "…")
+    return (
+        f"{told}. If they are its rows, in the same order, say so in [experiments.{experiment}]: "
+        f'needs = {{ arrays = "{arrays}", rows = "{others}" }}; else name the rows of both'
+    )
 
 
 def _select_split(activations: xr.DataArray, split: str) -> xr.DataArray:

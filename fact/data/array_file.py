@@ -16,16 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 import registry
-from fact.data.images import numbered_ids
 from fact.data.vocabulary import distinct, identity, read_names
 from registry.store.durable import StoreError
-from registry.suggest import nearest
+from registry.suggest import RefusalError, nearest
 
 INPUT_NAMES = ("image", "input")
 COLUMN_NAMES = ("name", "neuron", "concept", "label")
 
 
-class ArrayFileError(ValueError):
+class ArrayFileError(RefusalError, ValueError):
     """A file that holds no such array, or one that does not fit its names."""
 
 
@@ -38,17 +37,20 @@ class NamedArray:
     values : array
         (input, column); of a netCDF file, read as it is sliced.
     inputs : ndarray of str, (input,)
-        Names of the inputs, "" where the file does not say.
+        Names of the inputs, "" for all where the file does not say.
     columns : tuple of str
         Names of the columns, all different; their numbers where nothing names them.
     right_concepts : tuple of str
         Of each column, as a neuron: the label that is its known concept; "" where unknown.
+    are_columns_named : bool
+        Whether somebody named the columns.
     """
 
     values: Any
     inputs: NDArray[np.str_]
     columns: tuple[str, ...]
     right_concepts: tuple[str, ...]
+    are_columns_named: bool = True
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -67,9 +69,10 @@ class NamedArray:
             raise ArrayFileError(f"{bad} values are not finite, of inputs {chosen.start} and on")
         return values
 
-    def image_ids(self, split: str) -> NDArray[np.str_]:
-        """Return names of the inputs as other datasets have them, numbered where there are none."""
-        return self.inputs if all(self.inputs) else numbered_ids(split, len(self))
+    @property
+    def are_rows_named(self) -> bool:
+        """Whether the file names its inputs."""
+        return bool(self.inputs.all())
 
 
 @registry.kind("datasets", "array-file", provides="arrays")
@@ -190,14 +193,17 @@ def _named(arrays: Mapping[str, Any], variable: str, names: Sequence[str]) -> Na
     values = _table(arrays, variable)
     n_inputs, n_columns = values.shape
     inputs = _texts(arrays, INPUT_NAMES, n_inputs) or ("",) * n_inputs
-    columns = tuple(names) or _texts(arrays, COLUMN_NAMES, n_columns)
-    columns = columns or tuple(map(str, range(n_columns)))
+    named = tuple(names) or _texts(arrays, COLUMN_NAMES, n_columns)
+    columns = named or tuple(map(str, range(n_columns)))
     if len(columns) != n_columns:
         raise ArrayFileError(f"{n_columns} columns, but {len(columns)} names of them")
+    if any(inputs) and (unnamed := sum(name in ("", "nan") for name in inputs)):
+        raise ArrayFileError(f"{unnamed} of {n_inputs} inputs have no name; expected all or none")
     if any(inputs) and len(set(inputs)) < n_inputs:
         raise ArrayFileError(f"{n_inputs - len(set(inputs))} names of inputs repeat others")
     right = _texts(arrays, ("right_concept",), n_columns) or ("",) * n_columns
-    return NamedArray(values, np.array(inputs, dtype=str), tuple(distinct(columns)), right)
+    ids = np.array(inputs, dtype=str)
+    return NamedArray(values, ids, tuple(distinct(columns)), right, bool(named))
 
 
 def _table(arrays: Mapping[str, Any], variable: str) -> Any:

@@ -89,7 +89,9 @@ class ImportConfig:
     Parameters
     ----------
     split : str
-        Names inputs that the file does not name: ``test/00000``, ``test/00001``, ….
+        Begins the names of inputs that nothing names, ``test/birds#00000`` and so on of the table
+        ``birds``: such names join no other dataset. Of images that are given as ``rows``, the
+        split whose images they are.
     """
 
     split: str = "test"

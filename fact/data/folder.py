@@ -28,7 +28,7 @@ from fact.data.images import (
     label_table,
     mask_table,
 )
-from fact.data.vocabulary import identity, read_groups, read_names
+from fact.data.vocabulary import VocabularyError, identity, name_folders, read_groups
 from registry.suggest import nearest
 
 if TYPE_CHECKING:
@@ -295,9 +295,10 @@ class ImageFolder:
         A folder ``masks/label/path.png`` of masks for the images at ``path.jpg``; what is not
         black is where the label is, and an image without a file does not have it.
     names : str or None
-        Names of the classes in the order of their sorted folders: ``imagenet`` for folders named
-        ``n01440764`` and so on, ``places365``, or a text file with one on each line. The folders'
-        own by default.
+        Names of the classes: ``imagenet`` for folders named ``n01440764`` and so on,
+        ``places365``, a text file with one on each line, or a JSON file ``{"folder": "name"}``.
+        Folders that are called as these names are have them; others are taken in their order. The
+        folders' own by default.
     groups : str or None
         Groups of classes: ``imagenet`` for its 400 superclasses, or a JSON file,
         ``{"pets": ["cat", "dog"]}``, of names or indices.
@@ -394,14 +395,17 @@ class FolderImages:
             images = divide(scan.images[""], folder.test_share, folder.seed)
         self._use(images, is_divided)
         if folder.names:
-            self.classes = read_names(folder.names)
-            if len(self.classes) != len(scan.classes):
-                fault = f"{len(scan.classes)} folders of classes, but {len(self.classes)} names"
-                raise ImageDataError(self._subject, [f"{fault} in {folder.names}"])
+            self.classes = self._named(scan.classes, folder.names)
         self.groups = read_groups(folder.groups, self.classes) if folder.groups else {}
         if folder.on_error == "skip":
             self._leave_out_broken()
         self._labels = read_labels(labels, self._paths.values()) if labels else ((), {})
+
+    def _named(self, folders: tuple[str, ...], source: str) -> tuple[str, ...]:
+        try:
+            return name_folders(folders, source)
+        except VocabularyError as error:
+            raise ImageDataError(self._subject, [str(error)]) from error
 
     @property
     def _subject(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,12 +10,19 @@ import xarray as xr
 from numpy.typing import NDArray
 
 import registry
-from fact.data.array_file import NamedArray
+from fact.data.array_file import ArrayFileError, NamedArray
 from fact.data.config import ImportActivationsConfig, ImportConfig, LabelConfig
 from fact.data.images import Ids, ImageDataset, write_parts
+from registry.arrays import require_unit_interval
 from registry.store.shards import Shards
 
 SHARD_BYTES = 64 * 2**20
+
+ROW_NAMES = "row_names"
+"""Attribute of an imported dataset: where the names of its rows are from."""
+
+FILE, COUNTED = "file", "counted"
+COUNTED_ROW = "#"
 
 
 def import_activations(
@@ -22,8 +30,8 @@ def import_activations(
 ) -> Shards:
     """Take a file's table of activations, shard by shard."""
     table: NamedArray = inputs["arrays"].load()
-    known = table.columns if config.known == "name" else table.right_concepts
-    ids = table.image_ids(config.split)
+    known = _known_concepts(table, config, inputs["arrays"].name)
+    ids, told = name_rows(table, config.split, inputs)
 
     def part(_index: int, rows: slice) -> xr.Dataset:
         return activation_part(table.rows(rows), ids[rows])
@@ -31,7 +39,81 @@ def import_activations(
     size = max(1, SHARD_BYTES // (4 * len(table.columns)))
     writer = write_parts(run, len(table), size, part, "inputs")
     variant = f"from the file of {inputs['arrays'].name}"
-    return writer.finish(neuron_summary(table.columns, known, variant, len(table)))
+    summary = neuron_summary(table.columns, known, variant, len(table))
+    return writer.finish(summary.assign_attrs({ROW_NAMES: told}))
+
+
+def _known_concepts(table: NamedArray, config: ImportActivationsConfig, name: str) -> Sequence[str]:
+    if config.known == "file":
+        return table.right_concepts
+    if not table.are_columns_named:
+        raise ArrayFileError(
+            f"known = 'name' joins neurons to labels by name, and the columns of {name!r} have "
+            f"none: expected an array 'name' in the file, or names = … in [datasets.{name}]"
+        )
+    return table.columns
+
+
+def name_rows(table: NamedArray, split: str, inputs: registry.Inputs) -> tuple[Ids, str]:
+    """Return the names of a table's rows, and where they are from.
+
+    Parameters
+    ----------
+    table : NamedArray
+        What is imported.
+    split : str
+        Begins the names of rows that are only counted; and of ``rows`` of images, which to take.
+    inputs : mapping of str to Input
+        ``arrays``, the table's file; ``rows``, where it is given, whose rows they are, in its
+        order: images, or a dataset of labels or activations.
+
+    Returns
+    -------
+    ids : ndarray of str, (image,)
+        Names that are only counted are those of this table alone, so that they join nothing.
+    source : str
+        ``file``, ``counted``, or the name of what ``rows`` is.
+
+    Raises
+    ------
+    ArrayFileError
+        If the numbers of rows differ, or the file names its rows itself, and otherwise.
+    """
+    if "rows" in inputs:
+        return _rows_of(table, split, inputs["arrays"].name, inputs["rows"]), inputs["rows"].name
+    if table.are_rows_named:
+        return table.inputs, FILE
+    name = inputs["arrays"].name
+    sys.stdout.write(
+        f"The rows of {name!r} have no names: counted, they join nothing. If they are those of "
+        "another dataset, in its order, say so by needs.rows.\n"
+    )
+    ids = [f"{split}/{name}{COUNTED_ROW}{row:05d}" for row in range(len(table))]
+    return np.array(ids, dtype=str), COUNTED
+
+
+def _rows_of(table: NamedArray, split: str, name: str, rows: registry.Input) -> Ids:
+    ids = _input_names(rows, split)
+    if len(ids) != len(table):
+        raise ArrayFileError(
+            f"{name!r} has {len(table)} rows, and {rows.name!r} {len(ids)}; "
+            "expected as many, in the same order"
+        )
+    if table.are_rows_named and (table.inputs != ids).any():
+        row = int(np.flatnonzero(table.inputs != ids)[0])
+        raise ArrayFileError(
+            f"{name!r} names its rows itself, and row {row} {str(table.inputs[row])!r}, where "
+            f"{rows.name!r} has {str(ids[row])!r}: leave needs.rows out, or the names"
+        )
+    return ids
+
+
+def _input_names(rows: registry.Input, split: str) -> Ids:
+    if rows.path is None:
+        images: ImageDataset = rows.load()
+        return images.ids(split)
+    with rows.open() as dataset:
+        return np.asarray(dataset["image"].values, dtype=str)
 
 
 def activation_part(values: NDArray[np.float32], ids: Ids) -> xr.Dataset:
@@ -59,11 +141,9 @@ def neuron_summary(
 def import_labels(config: ImportConfig, inputs: registry.Inputs, run: registry.Run) -> xr.Dataset:
     """Take a file's table of labels, whose values are 0, 1, or probabilities."""
     table: NamedArray = inputs["arrays"].load()
-    values = table.rows(slice(0, None))
-    outside = int(((values < 0) | (values > 1)).sum())
-    if outside:
-        raise ValueError(f"{outside} labels are outside [0, 1]; expected 0, 1, or probabilities")
-    return label_part(values, table.image_ids(config.split), table.columns)
+    ids, told = name_rows(table, config.split, inputs)
+    labels = label_part(table.rows(slice(0, None)), ids, table.columns)
+    return labels.assign_attrs({ROW_NAMES: told})
 
 
 def label_inputs(config: LabelConfig, inputs: registry.Inputs, run: registry.Run) -> xr.Dataset:
@@ -75,6 +155,13 @@ def label_inputs(config: LabelConfig, inputs: registry.Inputs, run: registry.Run
 
 
 def label_part(values: NDArray[np.float32], ids: Ids, names: Sequence[str]) -> xr.Dataset:
-    """Return a part of the schema ``labels`` with values (image, label)."""
+    """Return a part of the schema ``labels`` with values (image, label).
+
+    Raises
+    ------
+    RangeError
+        If one is neither 0 or 1 nor a probability.
+    """
+    require_unit_interval(values, "labels")
     coords = {"image": ids.astype(object), "label": np.array(names, dtype=object)}
     return xr.Dataset({"value": (("image", "label"), values)}, coords)

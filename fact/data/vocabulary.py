@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -50,6 +51,70 @@ def read_names(source: str) -> tuple[str, ...]:
     if not names or not all(names):
         raise VocabularyError(f"names {source}: a line is empty; expected a name on each")
     return tuple(distinct(names))
+
+
+def name_folders(folders: Sequence[str], source: str) -> tuple[str, ...]:
+    """Return the names of classes by the names of their folders.
+
+    Folders that are called as names are, but for case and punctuation, have those names, whatever
+    their order. Where none is, as of WordNet's numbers, they are in the order of the names; those
+    called by numbers, in the order of the numbers.
+
+    Parameters
+    ----------
+    folders : sequence of str
+        Sorted.
+    source : str
+        As of `read_names`; or the path of a JSON file, ``{"n01440764": "tench", …}``, folder to
+        name.
+
+    Raises
+    ------
+    VocabularyError
+        If there are not as many names as folders, or some folders are called as names at another
+        position, and others as none.
+    """
+    if source not in LISTS and source.endswith(".json"):
+        return _mapped(folders, source)
+    names = read_names(source)
+    called = {_plain(name): name for name in names}
+    found = [called.get(_plain(folder), "") for folder in folders]
+    if all(found) and len(set(found)) == len(found):
+        return tuple(found)
+    if len(names) != len(folders):
+        raise VocabularyError(
+            f"{len(folders)} folders of classes, but {len(names)} names in {source}"
+        )
+    if all(folder.isdecimal() for folder in folders):
+        rank = sorted(range(len(folders)), key=lambda index: int(folders[index]))
+        by_folder = dict(zip(rank, names, strict=True))
+        return tuple(by_folder[index] for index in range(len(folders)))
+    for folder, own, name in zip(folders, found, names, strict=True):
+        if own not in ("", name):
+            raise VocabularyError(
+                f"folder {folder!r} is called as the name {own!r}, and stands where {source} has "
+                f"{name!r}; expected folders called as the names, or a JSON file, "
+                f'{{"{folder}": "{own}", …}}, as names'
+            )
+    return names
+
+
+def _plain(name: str) -> str:
+    return " ".join(re.findall(r"\w+", name.casefold().replace("_", " ")))
+
+
+def _mapped(folders: Sequence[str], source: str) -> tuple[str, ...]:
+    try:
+        names = json.loads(_read_file(source, LISTS))
+    except json.JSONDecodeError as error:
+        raise VocabularyError(f"names {source}: no JSON: {error}") from error
+    if not isinstance(names, dict) or not all(isinstance(n, str) and n for n in names.values()):
+        raise VocabularyError(f'names {source}: expected {{"folder": "name", …}}')
+    missing = [folder for folder in folders if folder not in names]
+    if missing:
+        listed = ", ".join(map(repr, missing[:3]))
+        raise VocabularyError(f"names {source}: no name of {len(missing)} folders: {listed}")
+    return tuple(distinct([names[folder] for folder in folders]))
 
 
 def read_groups(source: str, classes: Sequence[str]) -> dict[str, tuple[str, ...]]:

@@ -19,6 +19,7 @@ from bcos.modules import LogitLayer
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from fact.data.classes import ClassMatch, Match
 from fact.data.images import Geometry, ImageDataset, batches
 from fact.networks.arrays import AnyArray, as_numpy
 from registry.suggest import nearest
@@ -247,6 +248,26 @@ def predict_logits(
             for _, pixels in batches(images, ids, 256, network.geometry)
         ]
     return np.concatenate(parts)
+
+
+def match_classes(
+    network: Network, images: ImageDataset, ids: NDArray[np.str_], match: Match = "name"
+) -> ClassMatch:
+    """Return which logit of a network each class of images is.
+
+    Parameters
+    ----------
+    network : Network
+        Whose logits are counted on one image if it does not name them.
+    images : ImageDataset
+        Whose classes are sought.
+    ids : ndarray of str, (image,)
+        Of which the first is taken.
+    match : str
+        As of :meth:`fact.data.classes.ClassMatch.of`, errors too.
+    """
+    n_logits = len(network.classes) or predict_logits(network, images, ids[:1]).shape[1]
+    return ClassMatch.of(images.classes, network.classes, n_logits, match)
 
 
 def choose_device(name: str) -> torch.device:

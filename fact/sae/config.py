@@ -8,8 +8,9 @@ from typing import Annotated
 from pydantic import Field
 
 import registry
+from fact.data.classes import Match
 from fact.data.config import Count, OnDevice, Positive, Seed
-from registry import Formerly
+from registry import Formerly, Since
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,10 @@ class SAEConfig(OnDevice):
         Bytes that samples in memory may take.
     checkpoint_seconds : float
         Seconds between saved states, from which a stopped training goes on.
+    match : str
+        Which logit is a class of the images, for the accuracy on those that are held out: that of
+        the same ``name``, or, where a network and a dataset name the same classes differently, of
+        the same index (``order``).
     """
 
     n_concepts: Count = 512
@@ -88,6 +93,7 @@ class SAEConfig(OnDevice):
     seed: Seed = 0
     memory: Annotated[int, Field(ge=2**20)] = 2**30
     checkpoint_seconds: registry.Runtime[Annotated[float, Field(ge=0)]] = 60.0
+    match: Annotated[Match, Since("name")] = "name"
 
     def __post_init__(self) -> None:
         if self.k > self.n_concepts:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 import xarray as xr
+from numpy.typing import NDArray
 
+from fact.data.classes import ClassMatch
 from fact.data.images import ImageDataset
 from fact.networks.files import open_network
 from fact.networks.layers import splice
-from fact.networks.network import choose_device, predict_logits
+from fact.networks.network import Network, choose_device, match_classes, predict_logits
 from fact.sae.config import SAEConfig
 from fact.sae.features import ShuffledFeatures
 from fact.sae.model import TopKSAE
@@ -44,35 +47,64 @@ def train_sae(config: SAEConfig, inputs: Inputs, run: Run) -> xr.Dataset:
     FloatingPointError
         If the loss is no longer finite.
     """
-    accuracy = held_out_accuracy(inputs["features"], config.device)
+    accuracy = HeldOutAccuracy.of(inputs["features"], config)
+    accuracy.match.tell()
     training = SAETraining(config, inputs["features"], run)
     training.run(accuracy)
     training.trainer.sae.to_dataset().to_netcdf(run.attach("final.nc"), engine="h5netcdf")
-    return training.dataset(accuracy(None))
+    return training.dataset(accuracy(None)).assign_attrs(accuracy.match.attributes())
 
 
-def held_out_accuracy(features: Input, device: str) -> Callable[[TopKSAE | None], float]:
-    """Return what measures concepts on the images that a collection of features held out.
+@dataclass(frozen=True)
+class HeldOutAccuracy:
+    """The accuracy of a network on the images that a collection of features held out.
 
-    It takes the SAE that stands in place of the layer, None to leave the network as it is, and
-    returns the fraction of correct predictions, 0 to 1; NaN if no image was held out.
+    Attributes
+    ----------
+    network : Network
+        On its device.
+    layer : str
+        The layer that concepts stand in for.
+    images : ImageDataset
+        Where to read.
+    ids : ndarray of str, (image,)
+        Those held out that have a label among the network's classes.
+    labels : ndarray of int64, (image,)
+        Their logits.
+    match : ClassMatch
+        Which logit each class of the images is.
     """
-    config = features.config
-    images: ImageDataset = features.inputs["images"].load()
-    network = open_network(features.inputs["network"], device)
-    ids, labels = images.ids(config["split"]), images.labels(config["split"])
-    mask = held_out(labels, config["seed"], config["held_out_per_class"])
-    ids, labels = ids[mask], labels[mask]
 
-    def accuracy(sae: TopKSAE | None) -> float:
-        if not len(ids):
+    network: Network
+    layer: str
+    images: ImageDataset
+    ids: NDArray[np.str_]
+    labels: NDArray[np.int64]
+    match: ClassMatch
+
+    @classmethod
+    def of(cls, features: Input, config: SAEConfig) -> HeldOutAccuracy:
+        """Find the images that a collection of features held out."""
+        own = features.config
+        images: ImageDataset = features.inputs["images"].load()
+        network = open_network(features.inputs["network"], config.device)
+        ids, classes = images.ids(own["split"]), images.labels(own["split"])
+        match = match_classes(network, images, ids, config.match)
+        labels = match.of_labels(classes)
+        mask = held_out(classes, own["seed"], own["held_out_per_class"]) & (labels >= 0)
+        return cls(network, own["layer"], images, ids[mask], labels[mask], match)
+
+    def __call__(self, sae: TopKSAE | None) -> float:
+        """Return the fraction of correct predictions, 0 to 1; NaN if no image is left.
+
+        ``sae`` stands in place of the layer; None leaves the network as it is.
+        """
+        if not len(self.ids):
             return float("nan")
-        replaced = nullcontext() if sae is None else splice(network.module, config["layer"], sae)
-        with replaced:
-            logits = predict_logits(network, images, ids)
-        return float((logits.argmax(axis=1) == labels).mean())
-
-    return accuracy
+        module = self.network.module
+        with nullcontext() if sae is None else splice(module, self.layer, sae):
+            logits = predict_logits(self.network, self.images, self.ids)
+        return float((logits.argmax(axis=1) == self.labels).mean())
 
 
 class SAETraining:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from fact.data.classes import UNKNOWN, ClassMatch, Match
 from fact.data.images import ImageDataset, batches, write_parts
 from fact.data.tables import SHARD_BYTES, activation_part, neuron_summary
 from fact.networks.arrays import AnyArray, image_ids, slices, take
@@ -156,7 +156,7 @@ def output_neurons(
     names: Sequence[str],
     classes: Sequence[str],
     groups: Mapping[str, Sequence[str]] | None = None,
-    match: Literal["name", "order"] = "name",
+    match: Match = "name",
 ) -> Neurons:
     """Return the neurons of a network's output, with the labels that they stand for.
 
@@ -178,13 +178,10 @@ def output_neurons(
         If there are not as many outputs as classes where they are matched by order, or a group has
         a class without an output.
     """
-    if match == "order":
-        if len(names) != len(classes):
-            raise ValueError(f"{len(names)} outputs, {len(classes)} classes; expected as many")
-        output_of = {name: output for output, name in enumerate(classes)}
-    else:
-        output_of = {name: output for output, name in enumerate(names)}
-    known = {output_of[name]: f"class:{name}" for name in classes if name in output_of}
+    logits = ClassMatch.of(classes, names, len(names), match).logits
+    of_class = zip(classes, logits.tolist(), strict=True)
+    output_of = {name: output for name, output in of_class if output != UNKNOWN}
+    known = {output: f"class:{name}" for name, output in output_of.items()}
     groups = groups or {}
     for group, members in groups.items():
         for name in members:
@@ -236,7 +233,10 @@ def collect(network: Network, images: ImageDataset, config: ActivationConfig, ru
     else:
         groups = getattr(images, "groups", {}) if config.groups else {}
         names = network.class_names(count)
-        neurons = output_neurons(names, images.classes, groups, config.match)
+        found = ClassMatch.of(images.classes, network.classes, count, config.match)
+        found.tell()
+        is_known = network.classes or config.match == "order"
+        neurons = output_neurons(names, images.classes if is_known else (), groups, config.match)
 
     def part(_index: int, rows: slice) -> xr.Dataset:
         parts = []

@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from fact.data.classes import Match
 from fact.data.config import Count, Odd, OnDevice, Seed
+from registry import Since
 
 Pooling = Literal["mean", "max", "sum"]
 Transform = Literal["none", "softmax", "sigmoid"]
@@ -30,11 +32,16 @@ class MeasureConfig(OnDevice):
         The logit that is explained: ``prediction``, ``label``, or the name of a class.
     batch : int
         Images at a time.
+    match : str
+        Which logit is a class of the images: that of the same ``name``, or, where a network and a
+        dataset name the same classes differently, of the same index (``order``). Images of other
+        classes have no label.
     """
 
     split: str = "test"
     target: str = "prediction"
     batch: Count = 128
+    match: Annotated[Match, Since("name")] = "name"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +89,7 @@ class ActivationConfig(OnDevice):
     pooling: Pooling = "mean"
     with_bias: bool = True
     groups: bool = False
-    match: Literal["name", "order"] = "name"
+    match: Match = "name"
     split: str = "test"
     batch: Count = 128
 

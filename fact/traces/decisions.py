@@ -61,7 +61,7 @@ def explain_decisions(config: DecisionConfig, inputs: Inputs, run: Run) -> xr.Da
 
 
 def _chosen(measured: xr.Dataset, config: DecisionConfig) -> NDArray[np.intp]:
-    """Return the rows of the wanted images."""
+    """Return the rows of the wanted images: of each label, of each prediction where none is."""
     ids = measured["image"].values.astype(str)
     if config.images:
         known = {name: row for row, name in enumerate(ids)}
@@ -69,7 +69,8 @@ def _chosen(measured: xr.Dataset, config: DecisionConfig) -> NDArray[np.intp]:
             if name not in known:
                 raise KeyError(f"image {name!r} was not measured{nearest(name, known)}")
         return np.array([known[name] for name in config.images])
-    label = measured["label"].values
+    label, prediction = (measured[name].values for name in ("label", "prediction"))
+    label = np.where(label < 0, measured.sizes["class"] + prediction, label)  # as images go
     rows = [np.flatnonzero(label == value)[: config.per_class] for value in np.unique(label)]
     return np.concatenate(rows)
 

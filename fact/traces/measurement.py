@@ -14,9 +14,11 @@ import torch
 import xarray as xr
 from numpy.typing import NDArray
 
+from fact.data.classes import ClassMatch
 from fact.data.images import ImageDataset, batches, write_parts
 from fact.networks.files import open_network
 from fact.networks.layers import layer_shape
+from fact.networks.network import NetworkError, match_classes
 from fact.schemas import CONCEPTS
 from fact.traces.config import ChannelConfig, MeasureConfig
 from fact.traces.contributions import check_completeness, trace_batch
@@ -58,7 +60,11 @@ def _measure(
     source: ConceptSource, config: MeasureConfig, images: ImageDataset, run: Run
 ) -> Shards:
     """Measure what is not measured yet, and sum up: shards of the schema ``concepts``."""
-    ids, labels = images.ids(config.split), images.labels(config.split)
+    ids = images.ids(config.split)
+    match = match_classes(source.network, images, ids, config.match)
+    labels = match.of_labels(images.labels(config.split))
+    _require_labels(match, labels, config)
+    match.tell()
     if source.sae is not None:
         n_concepts = source.sae.n_concepts
     else:
@@ -89,7 +95,17 @@ def _measure(
             with open_dataset(writer.folder / part_name(index)) as opened:
                 yield opened
 
-    return writer.finish(concept_statistics(measured()))
+    return writer.finish(concept_statistics(measured()).assign_attrs(match.attributes()))
+
+
+def _require_labels(match: ClassMatch, labels: NDArray[np.int64], config: MeasureConfig) -> None:
+    """Raise where logits of labels are to be explained, and there are images without one."""
+    n_unknown = int((labels < 0).sum())
+    if config.target == "label" and n_unknown:
+        raise NetworkError(
+            f"target = 'label' needs a label of every image; {n_unknown} of {len(labels)} have "
+            f"none. {match.note} Or explain target = 'prediction'."
+        )
 
 
 def _columns(
@@ -157,6 +173,7 @@ def concept_statistics(parts: Iterable[xr.Dataset]) -> xr.Dataset:
     if not images:
         raise ValueError("no images; expected at least one")
     with_positive, contributing = max(sums["with_positive"], 1), sums["contributing"]
+    labelled = sums["labelled"] or float("nan")
     residual, at_input = (
         np.concatenate(column).astype(np.float64) for column in zip(*residuals, strict=True)
     )
@@ -168,8 +185,8 @@ def concept_statistics(parts: Iterable[xr.Dataset]) -> xr.Dataset:
             "contributing_share": ("concept", contributing / images),
             "mean_contribution": ("concept", sums["contribution"] / images),
             "coverage": ("rank", sums["curve"] / with_positive),
-            "accuracy": sums["correct"] / images,
-            "network_accuracy": sums["correct_alone"] / images,
+            "accuracy": sums["correct"] / labelled,
+            "network_accuracy": sums["correct_alone"] / labelled,
             "image_l0": float(sums["present"].sum() / images),
             "concepts_for_80": sums["needed"] / with_positive,
             "alive_share": float((contributing > 0).mean()),
@@ -195,6 +212,7 @@ def _sums(part: xr.Dataset) -> dict[str, Any]:
         "present": (part["presence"].values > 0).sum(axis=0),
         "contributing": (contribution != 0).sum(axis=0),
         "contribution": contribution.sum(axis=0),
+        "labelled": int((label >= 0).sum()),
         "correct": int((part["prediction"].values == label).sum()),
         "correct_alone": int((part["network_prediction"].values == label).sum()),
         "curve": curve.sum(axis=0),

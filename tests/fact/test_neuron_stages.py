@@ -67,7 +67,7 @@ config = { metrics = ["correlation", "iou"], n_splits = 2 }
 
 [experiments.imported]
 stage = "fact.import_activations"
-needs = { arrays = "outside-neurons" }
+needs = { arrays = "outside-neurons", rows = "imported-labels" }
 config = { known = "name" }
 
 [experiments.imported-labels]

@@ -1,4 +1,4 @@
-"""Metrics of one's own that are wrong: refused at registration, told by the check, alone in runs."""
+"""Metrics that are wrong: refused at registration, told by the check, and alone in runs."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def register_bad() -> dict[str, str]:
 
 @pytest.mark.parametrize("name", ["alpha", "lam", "seed", "neuron", "concept", "input", "workers"])
 def test_a_name_of_a_dimension_or_an_argument_is_refused(name):
-    with pytest.raises(MetricError, match=f"'{name}': that is the name of a dimension or an arg"):
+    with pytest.raises(MetricError, match=rf"'{name}': that is the name of a dimension or an arg"):
         evals.metric(name)
     with pytest.raises(MetricError, match="give it another"):
         Metric(name, good)
@@ -93,7 +93,9 @@ def test_what_else_is_known_is_told_at_once():
         evals.metric("own")(3)
     with pytest.raises(MetricError, match=r"needs is 'alpha'; expected a tuple, as \('alpha',\)"):
         evals.metric("own", needs="alpha")
-    with pytest.raises(MetricError, match="dimension or an argument; .*; bounds are .*; unknown f"):
+    with pytest.raises(
+        MetricError, match=r"dimension or an argument; .*; bounds are .*; unknown f"
+    ):
         evals.metric("alpha", bounds=(1, 0), family="contingent")
 
 
@@ -152,7 +154,7 @@ def test_asked_for_alone_it_raises():
             continue
         with pytest.raises(Exception, match=message.removeprefix("ZeroDivisionError: ")):
             evals.score(name, NEURONS, LABELS)
-    with pytest.raises(MetricError, match="no metric is left:\n  nothing: .*\n  raising: "):
+    with pytest.raises(MetricError, match=r"no metric is left:\n  nothing: .*\n  raising: "):
         evals.score_matrix(NEURONS, LABELS, ["nothing", "raising"])
 
 

@@ -62,8 +62,8 @@ def test_every_format_gives_the_same_table(tmp_path: Path, suffix: str) -> None:
     table = read_array(path, names=NAMES if suffix == ".npy" else ())
     assert table.columns == tuple(NAMES)
     np.testing.assert_array_equal(table.rows(slice(2, 5)), VALUES[2:5].astype(np.float32))
-    expected = [f"test/{row:05d}" for row in range(7)] if suffix == ".npy" else INPUTS
-    assert table.image_ids("test").tolist() == expected
+    assert table.are_rows_named == (suffix != ".npy")
+    assert table.inputs.tolist() == ([""] * 7 if suffix == ".npy" else INPUTS)
     assert not any(table.right_concepts)
 
 
@@ -123,6 +123,7 @@ def test_names_may_be_those_of_a_list(tmp_path: Path) -> None:
         ({"a": VALUES[0]}, "got none"),
         ({"a": VALUES, "image": INPUTS[:3]}, "'image' has 3 entries; expected 7"),
         ({"a": VALUES, "image": ["x"] * 7}, "6 names of inputs repeat others"),
+        ({"a": VALUES, "image": [*INPUTS[:5], "", ""]}, "2 of 7 inputs have no name"),
         ({"a": VALUES, "name": ["x", "y"]}, "'name' has 2 entries; expected 3"),
         ({"a": np.array([[{}]], dtype=object)}, "cannot be read"),
     ],
@@ -157,3 +158,55 @@ def test_other_content_is_another_identity(tmp_path: Path) -> None:
     np.save(path, VALUES + 1)
     assert ArrayFile(str(path)).identity() != before
     assert kinds("datasets")["array-file"].settings.rules.runtime == {"path", "names"}
+
+
+# --- rows that nothing names ----------------------------------------------------------------
+
+
+def rows_input(ids: list[str], folder: Path) -> Input:
+    """Labels of these inputs, as a run left them."""
+
+    class Labels(Input):
+        def open(self, proven: float | None = None) -> xr.Dataset:
+            return xr.Dataset(coords={"image": np.array(ids, dtype=object)})
+
+    return Labels("rows", "truth", "labels", "1" * 16, path=folder)
+
+
+def imported(inputs: dict[str, Input]) -> xr.Dataset:
+    stage = import_labels.stage
+    found: xr.Dataset = stage(stage.resolve({"split": "val"}), inputs, None)
+    return found
+
+
+def test_counted_rows_have_names_of_their_own(tmp_path: Path, capsys: Any) -> None:
+    one = imported(inputs_of(write(tmp_path / "a.npy")))
+    assert one["image"].values[:2].tolist() == ["val/birds#00000", "val/birds#00001"]
+    assert one.attrs["row_names"] == "counted"
+    assert "rows of 'birds' have no names: counted, they join nothing" in capsys.readouterr().out
+    named = imported(inputs_of(write(tmp_path / "a.npz")))
+    assert named["image"].values.tolist() == INPUTS
+    assert named.attrs["row_names"] == "file"
+    assert not capsys.readouterr().out
+
+
+def test_rows_may_be_declared_as_anothers(tmp_path: Path) -> None:
+    inputs = inputs_of(write(tmp_path / "a.npy"))
+    same = imported({**inputs, "rows": rows_input(INPUTS, tmp_path)})
+    assert same["image"].values.tolist() == INPUTS
+    assert same.attrs["row_names"] == "truth"
+    with pytest.raises(ArrayFileError, match="'birds' has 7 rows, and 'truth' 6; expected as many"):
+        imported({**inputs, "rows": rows_input(INPUTS[1:], tmp_path)})
+    named = inputs_of(write(tmp_path / "a.npz"))
+    assert imported({**named, "rows": rows_input(INPUTS, tmp_path)})["image"].size == 7
+    with pytest.raises(ArrayFileError, match="row 0 'test/a', where 'truth' has 'test/g'"):
+        imported({**named, "rows": rows_input(INPUTS[::-1], tmp_path)})
+
+
+def test_columns_that_nothing_names_are_no_known_concepts(tmp_path: Path) -> None:
+    stage, run = import_activations.stage, FolderRun(tmp_path / "out")
+    inputs = inputs_of(write(tmp_path / "a.npy"))
+    with pytest.raises(
+        ArrayFileError, match=r"columns of 'birds' have none: .*names = … in \[data"
+    ):
+        stage(stage.resolve({"known": "name"}), inputs, run)

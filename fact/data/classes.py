@@ -1,0 +1,109 @@
+"""Which logit of a network stands for which class of a data set: by name, or by order if declared.
+
+Foreign images through a network are a normal case: a class that the network does not know has no
+logit, and all but what equates a label with a logit goes on without it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Match: TypeAlias = Literal["name", "order"]
+"""How classes of a network and of a data set belong together."""
+
+UNKNOWN = -1
+
+
+@dataclass(frozen=True)
+class ClassMatch:
+    """Which logit each class of a data set is.
+
+    Attributes
+    ----------
+    logits : ndarray of int64, (class,)
+        -1 where the network has none for it.
+    note : str
+        Which classes have none and what to do, in a sentence; "" where every one has.
+    """
+
+    logits: NDArray[np.int64]
+    note: str = ""
+
+    def attributes(self) -> dict[str, str]:
+        """Return what a dataset says of classes without a logit; nothing if there are none."""
+        return {"unmatched_classes": self.note} if self.note else {}
+
+    def tell(self) -> None:
+        """Write it to the console."""
+        if self.note:
+            sys.stdout.write(f"{self.note}\n")
+
+    @classmethod
+    def of(
+        cls, classes: Sequence[str], known: Sequence[str], n_logits: int, match: Match = "name"
+    ) -> ClassMatch:
+        """Match the classes of a data set with those of a network.
+
+        Parameters
+        ----------
+        classes : sequence of str
+            Names of the classes of the data set.
+        known : sequence of str
+            Names of the classes of the network; empty where they are unknown.
+        n_logits : int
+            Logits of the network.
+        match : str
+            ``name``: by equal names. ``order``: they are the same ones in the same order.
+
+        Raises
+        ------
+        ValueError
+            If they are matched by order, and not equally many, or the data set has its own order
+            from folders whose names are numbers.
+        """
+        if match == "order":
+            if n_logits != len(classes):
+                raise ValueError(f"{n_logits} outputs, {len(classes)} classes; expected as many")
+            _require_numeric_order(classes)
+            return cls(np.arange(n_logits))
+        index = {name: logit for logit, name in enumerate(known)}
+        logits = np.array([index.get(name, UNKNOWN) for name in classes], dtype=np.int64)
+        missing = [name for name, logit in zip(classes, logits, strict=True) if logit == UNKNOWN]
+        return cls(logits, _note(missing, len(classes), known, n_logits))
+
+    def of_labels(self, labels: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the logit of each image's class, (image,); -1 where there is none."""
+        return np.where(labels < 0, UNKNOWN, self.logits[labels])
+
+
+def _require_numeric_order(classes: Sequence[str]) -> None:
+    if not all(name.isdecimal() for name in classes):
+        return
+    numbers = [int(name) for name in classes]
+    if numbers != sorted(numbers):
+        raise ValueError(
+            f"the classes are numbers in the order of texts, {', '.join(classes[:3])}, …: their "
+            "order is not that of logits; name the classes, by names = … of the images"
+        )
+
+
+def _note(missing: Sequence[str], n_classes: int, known: Sequence[str], n_logits: int) -> str:
+    if not missing:
+        return ""
+    shown = ", ".join(map(repr, missing[:3])) + (", …" if len(missing) > 3 else "")
+    if known:
+        told = (
+            f"{len(missing)} of {n_classes} classes of the images ({shown}) are none of the "
+            f"network's {n_logits}: their images have no label here, and count in no accuracy."
+        )
+    else:
+        told = f"The network does not name its {n_logits} logits: images have no label here."
+    if n_logits != n_classes:
+        return told
+    return f'{told} If they are the same classes in the same order, say match = "order".'

@@ -1,0 +1,162 @@
+"""Rows that were only counted join nothing, unless it is declared that they belong together."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+import evals
+from evals.scoring.labelled import AlignmentError, pair_datasets
+from fact.data import tables
+from registry.execute.schedule import run_plan
+from registry.plan.project import open_project
+from registry.record.states import State
+
+N_ROWS = 300
+RNG = np.random.default_rng(0)
+LABELS = (RNG.random((N_ROWS, 3)) < 0.3).astype(float)
+NEURONS = LABELS + 0.01 * RNG.random((N_ROWS, 3))
+
+DECLARATION = """
+[datasets.neurons]
+kind = "array-file"
+path = "neurons.npy"
+
+[datasets.shortened]
+kind = "array-file"
+path = "shortened.npy"
+
+[datasets.truth]
+kind = "array-file"
+path = "truth.npy"
+
+[experiments.labels]
+stage = "fact.import_labels"
+needs = { arrays = "truth" }
+
+[experiments.counted]
+stage = "fact.import_activations"
+needs = { arrays = "neurons" }
+
+[experiments.shorter]
+stage = "fact.import_activations"
+needs = { arrays = "shortened" }
+
+[experiments.joined]
+stage = "fact.import_activations"
+needs = { arrays = "neurons", rows = "labels" }
+
+[experiments.too-short]
+stage = "fact.import_activations"
+needs = { arrays = "shortened", rows = "labels" }
+"""
+SCORES = """
+[experiments.scores-{name}]
+stage = "{stage}"
+needs = {{ activations = "{name}", labels = "labels" }}
+config = {{ {config} }}
+"""
+STAGES = {
+    "evals.score_explanations": 'metrics = ["auprc"], alpha = 0.3',
+    "evals.name_concepts": 'metrics = ["auprc"], n_bootstrap = 2',
+    "evals.identify_neurons": 'metrics = ["auprc"], n_splits = 1',
+    "evals.sanity_check": 'metrics = ["auprc"], n_inputs = 100, frequencies = [0.1], n_draws = 2',
+}
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory):
+    """The message of every experiment: "" where it completed."""
+    root: Path = tmp_path_factory.mktemp("rows")
+    np.save(root / "neurons.npy", NEURONS)
+    np.save(root / "shortened.npy", NEURONS[1:])
+    np.save(root / "truth.npy", LABELS)
+    declared = DECLARATION + SCORES.format(
+        name="joined", stage="evals.score_explanations", config=STAGES["evals.score_explanations"]
+    )
+    for name in ("counted", "shorter"):
+        for stage, config in STAGES.items():
+            text = SCORES.format(name=name, stage=stage, config=config)
+            declared += text.replace("scores-", f"{stage.split('.')[1].replace('_', '-')}-")
+    (root / "experiments.toml").write_text(declared)
+    project = open_project(root)
+    with contextlib.chdir(root):
+        ran = run_plan(project, project.plan(), runner="here", journal_only=True)
+    found = {one.name: "" if one.ending is State.COMPLETED else str(one.message) for one in ran}
+    return found, root
+
+
+def test_the_declaration_joins_them(outcomes):
+    found, root = outcomes
+    assert found["scores-joined"] == ""
+    [path] = (root / "artifacts/scores-joined").glob("*/current")
+    with xr.open_dataset(path, engine="factbook") as scores:
+        expected = evals.score("auprc", NEURONS.astype(np.float32), LABELS, alpha=0.3)
+        np.testing.assert_array_equal(scores.score.values[:, 0], expected)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_evaluator_refuses_what_was_counted(outcomes, stage):
+    found, _ = outcomes
+    stem = stage.split(".")[1].replace("_", "-")
+    told = found[f"{stem}-counted"]
+    assert "the 300 rows of 'counted' were only counted, and so join none of 'labels'" in told
+    assert (
+        'say so in [experiments.counted]: needs = { arrays = "neurons", rows = "labels" }' in told
+    )
+    told = found[f"{stem}-shorter"]
+    assert "the 299 rows of 'shorter' were only counted, and so join none of 'labels'" in told
+    assert "which has 300: name the rows of both" in told
+
+
+def test_a_table_without_its_first_row_is_none_of_another(outcomes):
+    assert "'shortened' has 299 rows, and 'labels' 300" in outcomes[0]["too-short"]
+
+
+def old_import(stage: str, values: np.ndarray, ids: list[str]) -> xr.Dataset:
+    """A dataset as it was written when rows were numbered alike."""
+    made = (
+        tables.activation_part(values.astype(np.float32), np.array(ids))
+        if stage == "activations"
+        else tables.label_part(values, np.array(ids), ["a", "b", "c"])
+    )
+    attrs = {"source": f"fact.import_{stage} version 1", "experiment": f"old-{stage}"}
+    return made.assign_attrs({**attrs, "inputs": {"arrays": {"name": "file"}}})
+
+
+def test_datasets_that_were_numbered_alike_do_not_join_either():
+    ids = [f"test/{row:05d}" for row in range(N_ROWS)]
+    old = old_import("activations", NEURONS, ids), old_import("labels", LABELS, ids)
+    with pytest.raises(AlignmentError, match="rows of 'old-activations' were only counted"):
+        pair_datasets(*old, "")
+    named = [f"test/image-{row}" for row in range(N_ROWS)]
+    pair = old_import("activations", NEURONS, named), old_import("labels", LABELS, named)
+    assert pair_datasets(*pair, "")[0].sizes["input"] == N_ROWS
+    said = [one.assign_attrs(row_names="file") for one in old]  # by the file, it says
+    assert pair_datasets(*said, "")[0].sizes["input"] == N_ROWS
+
+
+def test_in_a_call_plain_arrays_join_by_position_where_they_are_as_many():
+    assert np.isfinite(evals.score("auprc", NEURONS, LABELS, alpha=0.3)).all()
+    with pytest.raises(AlignmentError, match="are of 299 and 300 inputs, not named"):
+        evals.score("auprc", NEURONS[1:], LABELS, alpha=0.3)
+
+
+def test_frames_that_lost_other_rows_do_not_join_by_position():
+    neurons, labels = pd.DataFrame(NEURONS), pd.DataFrame(LABELS)
+    for one, other in (
+        (neurons[1:], labels[:-1]),
+        (neurons[1:], labels[:-1].reset_index(drop=True)),
+        (neurons.drop(index=7), labels[:-1]),
+    ):
+        with pytest.raises(AlignmentError, match=r"number their rows .*reset_index\(drop=True\)"):
+            evals.score("auprc", one, other, alpha=0.3)
+    same = evals.score("auprc", neurons[1:], labels[1:], alpha=0.3)
+    np.testing.assert_array_equal(same, evals.score("auprc", NEURONS[1:], LABELS[1:], alpha=0.3))
+    named = evals.score("auprc", neurons.drop(index=7), labels.drop(index=7)[::-1], alpha=0.3)
+    assert np.isfinite(named).all()

@@ -219,7 +219,7 @@ def _was_counted(dataset: xr.Dataset) -> bool:
         return False
     ids = _input_index(dataset).astype(str)
     split = ids[0].partition("/")[0]
-    return ids.tolist() == [f"{split}/{row:05d}" for row in range(len(ids))]
+    return bool(ids.tolist() == [f"{split}/{row:05d}" for row in range(len(ids))])
 
 
 def _say_how_to_join(dataset: xr.Dataset, other: xr.Dataset) -> str:

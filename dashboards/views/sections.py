@@ -136,6 +136,8 @@ def section_of(catalog: Catalog, cell: Cell) -> Section:
             found = row.parts({cell.name: dataset})
         else:
             found = OTHERS.get(cell.provides, _scalars)(catalog, cell.name, dataset)
+        if told := str(dataset.attrs.get("unmatched_classes", "")):
+            found = [Note(told), *found]
     except EXPECTED as error:
         advice = advise(error, cell.name)
         text = " ".join([f"{advice.title}: {advice.reason}.", *advice.commands])

@@ -213,6 +213,7 @@ def numbers_of(
         name: f"{100 * value:.1f} %" if name in fractions else number_text(value)
         for name, value in values.items()
     }
+    texts |= {name: MISSING for name, value in values.items() if np.isnan(value)}
     return [Number(named[n][0], text, named[n][1]) for n, text in texts.items()]
 
 

@@ -8,7 +8,7 @@ stage = registry.Stage(
     "fact.import_activations",
     version=1,
     config=Config,
-    needs={"arrays": "arrays", "rows": "images | labels | activations?"},
+    needs={"arrays": "arrays"},
     output=schemas.ACTIVATIONS,
     main="fact.data.tables:import_activations",
 )

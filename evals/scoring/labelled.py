@@ -20,8 +20,8 @@ MAIN_VARIABLES = ("presence", "activation")
 
 PANDAS = (pd.DataFrame, pd.Series)
 
-ROW_NAMES, COUNTED = "row_names", "counted"
-"""Attribute by which imports say where the names of rows are from, and its value where from none.
+ROW_NAMES, FILE = "row_names", "file"
+"""Attribute by which imports say where the names of rows are from, and its value where from a file.
 
 Names that are counted today are no other dataset's; those of imports without the attribute may be.
 """
@@ -201,10 +201,9 @@ def pair_datasets(
 
 
 def _require_joinable(activations: xr.Dataset, labels: xr.Dataset) -> None:
-    ids = [_input_index(dataset) for dataset in (activations, labels)]
-    are_joined = ids[0].isin(ids[1]).all()
+    are_joined = _input_index(activations).isin(_input_index(labels)).all()
     for dataset, other in ((activations, labels), (labels, activations)):
-        is_counted = dataset.attrs.get(ROW_NAMES) == COUNTED
+        is_counted = dataset.attrs.get(ROW_NAMES, FILE) != FILE
         if (is_counted and not are_joined) or _was_counted(dataset):
             raise AlignmentError(_say_how_to_join(dataset, other))
 
@@ -227,16 +226,21 @@ def _say_how_to_join(dataset: xr.Dataset, other: xr.Dataset) -> str:
         (str(given.attrs.get("experiment", "?")), len(_input_index(given)))
         for given in (dataset, other)
     )
-    experiment = own.partition("[")[0]
     told = f"the {n_own} rows of {own!r} were only counted, and so join none of {others!r}"
     if n_own != n_others:
         return f"{told}, which has {n_others}: name the rows of both in their files"
+    tables = [_table_of(given) for given in (dataset, other)]
+    if not all(tables):
+        named = f'rows = "ids.txt" in [datasets.{tables[0] or "…"}]'
+        return f"{told}: name them, by an array 'image' in the file, or by {named}"
+    both = " and ".join(f"[datasets.{name}]" for name in tables)
+    return f'{told}. If row by row they are the same, say so by the same word, rows = "…" in {both}'
+
+
+def _table_of(dataset: xr.Dataset) -> str:
+    """Return the declared table that a dataset was imported from; "" where it was not."""
     inputs = decode_attribute(dataset.attrs.get("inputs", {}))
-    arrays = inputs.get("arrays", {}).get("name", "…")
-    return (
-        f"{told}. If they are its rows, in the same order, say so in [experiments.{experiment}]: "
-        f'needs = {{ arrays = "{arrays}", rows = "{others}" }}; else name the rows of both'
-    )
+    return str(inputs.get("arrays", {}).get("name", ""))
 
 
 def _select_split(activations: xr.DataArray, split: str) -> xr.DataArray:

@@ -6,9 +6,10 @@ bottleneck predicts, the probabilities of a language model's next tokens.
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 import registry
-from fact.data.vocabulary import distinct, identity, read_names
+from fact.data.vocabulary import distinct, identity, read_lines, read_names
 from registry.store.durable import StoreError
 from registry.suggest import RefusalError, nearest
 
 INPUT_NAMES = ("image", "input")
+WORD = re.compile(r"[\w-]+")
 COLUMN_NAMES = ("name", "neuron", "concept", "label")
 
 
@@ -44,6 +46,9 @@ class NamedArray:
         Of each column, as a neuron: the label that is its known concept; "" where unknown.
     are_columns_named : bool
         Whether somebody named the columns.
+    rows_of : str
+        What tables are declared to share whose rows are the same ones in the same order; "" where
+        nothing is.
     """
 
     values: Any
@@ -51,6 +56,7 @@ class NamedArray:
     columns: tuple[str, ...]
     right_concepts: tuple[str, ...]
     are_columns_named: bool = True
+    rows_of: str = ""
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -90,11 +96,30 @@ class ArrayFile:
     names : str or None
         Names of the columns, where the file has none: ``cub-attributes``, ``imagenet``,
         ``places365``, or a text file with one on each line.
+    rows : str or None
+        Names of the rows, where the file has none: a text file with one on each line, ``ids.txt``;
+        or a word that tables share whose rows are the same ones in the same order, ``cub-test``.
+
+    Raises
+    ------
+    ValueError
+        If ``rows`` is neither.
     """
 
     path: registry.Runtime[str]
     variable: str = ""
     names: registry.Runtime[str | None] = None
+    rows: registry.Runtime[str | None] = None
+
+    def __post_init__(self) -> None:
+        if self.rows is not None and not (self._has_row_file or WORD.fullmatch(self.rows)):
+            raise ValueError(
+                f"rows {self.rows!r}; expected a text file, as 'ids.txt', or a word, as 'cub-test'"
+            )
+
+    @property
+    def _has_row_file(self) -> bool:
+        return self.rows is not None and self.rows.endswith(".txt")
 
     def identity(self) -> str:
         """Return a content hash of the file, and of the names.
@@ -105,7 +130,11 @@ class ArrayFile:
             If one of them is missing or cannot be read.
         """
         found = registry.content_identity(self.path)
-        return f"{found} names {identity(self.names) or self.names}" if self.names else found
+        if self.names:
+            found += f" names {identity(self.names) or self.names}"
+        if self.rows:
+            found += f" rows {identity(self.rows) if self._has_row_file else self.rows}"
+        return found
 
     def load(self) -> NamedArray:
         """Open the file.
@@ -115,7 +144,22 @@ class ArrayFile:
         ArrayFileError
             If it is missing or damaged, or does not fit its names.
         """
-        return read_array(self.path, self.variable, read_names(self.names) if self.names else ())
+        found = read_array(self.path, self.variable, read_names(self.names) if self.names else ())
+        if not self.rows:
+            return found
+        if found.are_rows_named:
+            raise ArrayFileError(f"{self.path} names its rows itself; leave rows {self.rows!r} out")
+        if not self._has_row_file:
+            return replace(found, rows_of=self.rows)
+        return replace(found, inputs=self._read_rows(len(found)))
+
+    def _read_rows(self, count: int) -> NDArray[np.str_]:
+        names = read_lines(str(self.rows))
+        if len(names) != count or len(set(names)) < count:
+            raise ArrayFileError(
+                f"{self.path} has {count} rows, {self.rows} {len(set(names))} different names"
+            )
+        return np.array(names, dtype=str)
 
 
 def read_array(path: Path | str, variable: str = "", names: Sequence[str] = ()) -> NamedArray:

@@ -89,9 +89,8 @@ class ImportConfig:
     Parameters
     ----------
     split : str
-        Begins the names of inputs that nothing names, ``test/birds#00000`` and so on of the table
-        ``birds``: such names join no other dataset. Of images that are given as ``rows``, the
-        split whose images they are.
+        Begins the names of inputs that nothing names, ``test/birds 00000 of 200`` and so on of the
+        table ``birds``: such names join no other dataset.
     """
 
     split: str = "test"

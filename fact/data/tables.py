@@ -22,7 +22,6 @@ ROW_NAMES = "row_names"
 """Attribute of an imported dataset: where the names of its rows are from."""
 
 FILE, COUNTED = "file", "counted"
-COUNTED_ROW = "#"
 
 
 def import_activations(
@@ -31,7 +30,7 @@ def import_activations(
     """Take a file's table of activations, shard by shard."""
     table: NamedArray = inputs["arrays"].load()
     known = _known_concepts(table, config, inputs["arrays"].name)
-    ids, told = name_rows(table, config.split, inputs)
+    ids, told = name_rows(table, config.split, inputs["arrays"].name)
 
     def part(_index: int, rows: slice) -> xr.Dataset:
         return activation_part(table.rows(rows), ids[rows])
@@ -54,7 +53,7 @@ def _known_concepts(table: NamedArray, config: ImportActivationsConfig, name: st
     return table.columns
 
 
-def name_rows(table: NamedArray, split: str, inputs: registry.Inputs) -> tuple[Ids, str]:
+def name_rows(table: NamedArray, split: str, name: str) -> tuple[Ids, str]:
     """Return the names of a table's rows, and where they are from.
 
     Parameters
@@ -62,58 +61,28 @@ def name_rows(table: NamedArray, split: str, inputs: registry.Inputs) -> tuple[I
     table : NamedArray
         What is imported.
     split : str
-        Begins the names of rows that are only counted; and of ``rows`` of images, which to take.
-    inputs : mapping of str to Input
-        ``arrays``, the table's file; ``rows``, where it is given, whose rows they are, in its
-        order: images, or a dataset of labels or activations.
+        Begins the names of rows that are only counted.
+    name : str
+        What the table is called.
 
     Returns
     -------
     ids : ndarray of str, (image,)
-        Names that are only counted are those of this table alone, so that they join nothing.
+        Names that are only counted are those of this table, or of tables of as many rows that are
+        declared to have the same ``rows``, so that they join nothing else.
     source : str
-        ``file``, ``counted``, or the name of what ``rows`` is.
-
-    Raises
-    ------
-    ArrayFileError
-        If the numbers of rows differ, or the file names its rows itself, and otherwise.
+        ``file``, ``counted``, or what ``rows`` is.
     """
-    if "rows" in inputs:
-        return _rows_of(table, split, inputs["arrays"].name, inputs["rows"]), inputs["rows"].name
     if table.are_rows_named:
         return table.inputs, FILE
-    name = inputs["arrays"].name
-    sys.stdout.write(
-        f"The rows of {name!r} have no names: counted, they join nothing. If they are those of "
-        "another dataset, in its order, say so by needs.rows.\n"
-    )
-    ids = [f"{split}/{name}{COUNTED_ROW}{row:05d}" for row in range(len(table))]
-    return np.array(ids, dtype=str), COUNTED
-
-
-def _rows_of(table: NamedArray, split: str, name: str, rows: registry.Input) -> Ids:
-    ids = _input_names(rows, split)
-    if len(ids) != len(table):
-        raise ArrayFileError(
-            f"{name!r} has {len(table)} rows, and {rows.name!r} {len(ids)}; "
-            "expected as many, in the same order"
+    if not table.rows_of:
+        sys.stdout.write(
+            f"The rows of {name!r} have no names: counted, they join nothing. A word that tables "
+            f'share, rows = "…" in [datasets.{name}], says that their rows are the same.\n'
         )
-    if table.are_rows_named and (table.inputs != ids).any():
-        row = int(np.flatnonzero(table.inputs != ids)[0])
-        raise ArrayFileError(
-            f"{name!r} names its rows itself, and row {row} {str(table.inputs[row])!r}, where "
-            f"{rows.name!r} has {str(ids[row])!r}: leave needs.rows out, or the names"
-        )
-    return ids
-
-
-def _input_names(rows: registry.Input, split: str) -> Ids:
-    if rows.path is None:
-        images: ImageDataset = rows.load()
-        return images.ids(split)
-    with rows.open() as dataset:
-        return np.asarray(dataset["image"].values, dtype=str)
+    count, called = len(table), table.rows_of or name
+    ids = [f"{split}/{called} {row:05d} of {count}" for row in range(count)]
+    return np.array(ids, dtype=str), table.rows_of or COUNTED
 
 
 def activation_part(values: NDArray[np.float32], ids: Ids) -> xr.Dataset:
@@ -141,7 +110,7 @@ def neuron_summary(
 def import_labels(config: ImportConfig, inputs: registry.Inputs, run: registry.Run) -> xr.Dataset:
     """Take a file's table of labels, whose values are 0, 1, or probabilities."""
     table: NamedArray = inputs["arrays"].load()
-    ids, told = name_rows(table, config.split, inputs)
+    ids, told = name_rows(table, config.split, inputs["arrays"].name)
     labels = label_part(table.rows(slice(0, None)), ids, table.columns)
     return labels.assign_attrs({ROW_NAMES: told})
 

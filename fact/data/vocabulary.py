@@ -43,6 +43,11 @@ def read_names(source: str) -> tuple[str, ...]:
     VocabularyError
         If there is no such list or file, or a line is empty.
     """
+    return tuple(distinct(read_lines(source)))
+
+
+def read_lines(source: str) -> list[str]:
+    """Return the names of a list or a file as they stand there; errors as of `read_names`."""
     if source in LISTS:
         text = (_FILES / f"{source}.txt").read_text(encoding="utf-8")
     else:
@@ -50,7 +55,7 @@ def read_names(source: str) -> tuple[str, ...]:
     names = [line.strip() for line in text.splitlines()]
     if not names or not all(names):
         raise VocabularyError(f"names {source}: a line is empty; expected a name on each")
-    return tuple(distinct(names))
+    return names
 
 
 def name_folders(folders: Sequence[str], source: str) -> tuple[str, ...]:

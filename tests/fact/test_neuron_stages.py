@@ -40,10 +40,12 @@ crop = 32
 [datasets.outside-neurons]
 kind = "array-file"
 path = "neurons.npz"
+rows = "outside"
 
 [datasets.outside-labels]
 kind = "array-file"
 path = "labels.npz"
+rows = "outside"
 
 [experiments.labels]
 stage = "fact.label_inputs"
@@ -67,7 +69,7 @@ config = { metrics = ["correlation", "iou"], n_splits = 2 }
 
 [experiments.imported]
 stage = "fact.import_activations"
-needs = { arrays = "outside-neurons", rows = "imported-labels" }
+needs = { arrays = "outside-neurons" }
 config = { known = "name" }
 
 [experiments.imported-labels]

@@ -27,6 +27,21 @@ DECLARATION = """
 kind = "array-file"
 path = "neurons.npy"
 
+[datasets.shared]
+kind = "array-file"
+path = "neurons.npy"
+rows = "ours"
+
+[datasets.shared-truth]
+kind = "array-file"
+path = "truth.npy"
+rows = "ours"
+
+[datasets.shared-shortened]
+kind = "array-file"
+path = "shortened.npy"
+rows = "ours"
+
 [datasets.shortened]
 kind = "array-file"
 path = "shortened.npy"
@@ -49,16 +64,20 @@ needs = { arrays = "shortened" }
 
 [experiments.joined]
 stage = "fact.import_activations"
-needs = { arrays = "neurons", rows = "labels" }
+needs = { arrays = "shared" }
 
 [experiments.too-short]
 stage = "fact.import_activations"
-needs = { arrays = "shortened", rows = "labels" }
+needs = { arrays = "shared-shortened" }
+
+[experiments.shared-labels]
+stage = "fact.import_labels"
+needs = { arrays = "shared-truth" }
 """
 SCORES = """
 [experiments.scores-{name}]
 stage = "{stage}"
-needs = {{ activations = "{name}", labels = "labels" }}
+needs = {{ activations = "{name}", labels = "{labels}" }}
 config = {{ {config} }}
 """
 STAGES = {
@@ -76,12 +95,14 @@ def outcomes(tmp_path_factory):
     np.save(root / "neurons.npy", NEURONS)
     np.save(root / "shortened.npy", NEURONS[1:])
     np.save(root / "truth.npy", LABELS)
-    declared = DECLARATION + SCORES.format(
-        name="joined", stage="evals.score_explanations", config=STAGES["evals.score_explanations"]
-    )
+    stage, declared = "evals.score_explanations", DECLARATION
+    for name in ("joined", "too-short"):
+        declared += SCORES.format(
+            name=name, stage=stage, config=STAGES[stage], labels="shared-labels"
+        )
     for name in ("counted", "shorter"):
         for stage, config in STAGES.items():
-            text = SCORES.format(name=name, stage=stage, config=config)
+            text = SCORES.format(name=name, stage=stage, config=config, labels="labels")
             declared += text.replace("scores-", f"{stage.split('.')[1].replace('_', '-')}-")
     (root / "experiments.toml").write_text(declared)
     project = open_project(root)
@@ -106,16 +127,15 @@ def test_every_evaluator_refuses_what_was_counted(outcomes, stage):
     stem = stage.split(".")[1].replace("_", "-")
     told = found[f"{stem}-counted"]
     assert "the 300 rows of 'counted' were only counted, and so join none of 'labels'" in told
-    assert (
-        'say so in [experiments.counted]: needs = { arrays = "neurons", rows = "labels" }' in told
-    )
+    assert 'by the same word, rows = "…" in [datasets.neurons] and [datasets.truth]' in told
     told = found[f"{stem}-shorter"]
     assert "the 299 rows of 'shorter' were only counted, and so join none of 'labels'" in told
     assert "which has 300: name the rows of both" in told
 
 
 def test_a_table_without_its_first_row_is_none_of_another(outcomes):
-    assert "'shortened' has 299 rows, and 'labels' 300" in outcomes[0]["too-short"]
+    told = outcomes[0]["scores-too-short"]
+    assert "the 299 rows of 'too-short' were only counted, and so join none of 'shared-lab" in told
 
 
 def old_import(stage: str, values: np.ndarray, ids: list[str]) -> xr.Dataset:

@@ -157,20 +157,10 @@ def test_other_content_is_another_identity(tmp_path: Path) -> None:
     assert ArrayFile(str(path), names="imagenet").identity() != before
     np.save(path, VALUES + 1)
     assert ArrayFile(str(path)).identity() != before
-    assert kinds("datasets")["array-file"].settings.rules.runtime == {"path", "names"}
+    assert kinds("datasets")["array-file"].settings.rules.runtime == {"path", "names", "rows"}
 
 
 # --- rows that nothing names ----------------------------------------------------------------
-
-
-def rows_input(ids: list[str], folder: Path) -> Input:
-    """Labels of these inputs, as a run left them."""
-
-    class Labels(Input):
-        def open(self, proven: float | None = None) -> xr.Dataset:
-            return xr.Dataset(coords={"image": np.array(ids, dtype=object)})
-
-    return Labels("rows", "truth", "labels", "1" * 16, path=folder)
 
 
 def imported(inputs: dict[str, Input]) -> xr.Dataset:
@@ -181,26 +171,35 @@ def imported(inputs: dict[str, Input]) -> xr.Dataset:
 
 def test_counted_rows_have_names_of_their_own(tmp_path: Path, capsys: Any) -> None:
     one = imported(inputs_of(write(tmp_path / "a.npy")))
-    assert one["image"].values[:2].tolist() == ["val/birds#00000", "val/birds#00001"]
+    assert one["image"].values[:2].tolist() == ["val/birds 00000 of 7", "val/birds 00001 of 7"]
     assert one.attrs["row_names"] == "counted"
     assert "rows of 'birds' have no names: counted, they join nothing" in capsys.readouterr().out
     named = imported(inputs_of(write(tmp_path / "a.npz")))
     assert named["image"].values.tolist() == INPUTS
     assert named.attrs["row_names"] == "file"
+    shared = imported(inputs_of(tmp_path / "a.npy", rows="wings"))
+    assert shared["image"].values[1] == "val/wings 00001 of 7"
+    assert shared.attrs["row_names"] == "wings"
     assert not capsys.readouterr().out
 
 
-def test_rows_may_be_declared_as_anothers(tmp_path: Path) -> None:
-    inputs = inputs_of(write(tmp_path / "a.npy"))
-    same = imported({**inputs, "rows": rows_input(INPUTS, tmp_path)})
-    assert same["image"].values.tolist() == INPUTS
-    assert same.attrs["row_names"] == "truth"
-    with pytest.raises(ArrayFileError, match="'birds' has 7 rows, and 'truth' 6; expected as many"):
-        imported({**inputs, "rows": rows_input(INPUTS[1:], tmp_path)})
-    named = inputs_of(write(tmp_path / "a.npz"))
-    assert imported({**named, "rows": rows_input(INPUTS, tmp_path)})["image"].size == 7
-    with pytest.raises(ArrayFileError, match="row 0 'test/a', where 'truth' has 'test/g'"):
-        imported({**named, "rows": rows_input(INPUTS[::-1], tmp_path)})
+def test_a_file_may_name_the_rows(tmp_path: Path) -> None:
+    path, names = write(tmp_path / "a.npy"), tmp_path / "ids.txt"
+    names.write_text("\n".join(INPUTS))
+    assert imported(inputs_of(path, rows=str(names)))["image"].values.tolist() == INPUTS
+    before = ArrayFile(str(path), rows=str(names)).identity()
+    for text, found in (("\n".join(INPUTS[1:]), 6), ("\n".join([*INPUTS[1:], "test/b"]), 6)):
+        names.write_text(text)
+        with pytest.raises(ArrayFileError, match=rf"has 7 rows, .*ids\.txt {found} different names"):
+            imported(inputs_of(path, rows=str(names)))
+    assert (
+        len({before, ArrayFile(str(path), rows="a").identity(), ArrayFile(str(path)).identity()})
+        == 3
+    )
+    with pytest.raises(ArrayFileError, match="names its rows itself; leave rows 'wings' out"):
+        imported(inputs_of(write(tmp_path / "a.npz"), rows="wings"))
+    with pytest.raises(ValueError, match=r"expected a text file, as 'ids\.txt', or a word"):
+        ArrayFile(str(path), rows="../other names")
 
 
 def test_columns_that_nothing_names_are_no_known_concepts(tmp_path: Path) -> None:

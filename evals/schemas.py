@@ -153,6 +153,12 @@ NAMES = Schema(
         ),
         "n_choosing": _whole("number of inputs in the choosing half"),
         "n_scoring": _whole("number of inputs in the scoring half"),
+        "n_trained_choosing": _whole(
+            "images of the choosing half that the concepts were trained on", optional=True
+        ),
+        "n_trained_scoring": _whole(
+            "images of the scoring half that the concepts were trained on", optional=True
+        ),
         "n_silent": _whole("number of silent concepts"),
         "named_share": _real("fraction of concepts with a name by every metric"),
         "agreeing_share": _real("fraction of these with one name by all metrics"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -53,6 +53,9 @@ class NamingConfig(ScoringConfig):
     by_sequence : bool
         Whether inputs are positions of sequences, named ``sequence/position``: then sequences are
         halved, redrawn and permuted whole.
+    seen_images : str
+        Whether names may be scored on images that the concepts were trained on: ``refuse``, or
+        ``allow``. How many there are is said in either case.
     """
 
     n_ranks: Annotated[int, Field(ge=1)] = 5
@@ -63,3 +66,4 @@ class NamingConfig(ScoringConfig):
     min_positives: Annotated[int, Field(ge=0), Since(FEW)] = FEW
     min_active: Annotated[int, Field(ge=0), Since(FEW)] = FEW
     by_sequence: Annotated[bool, Since(False)] = False
+    seen_images: Annotated[Literal["refuse", "allow"], Since("refuse")] = "refuse"

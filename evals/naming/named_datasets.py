@@ -12,6 +12,7 @@ import registry
 from evals.metrics.table import Parameters
 from evals.naming.config import NamingConfig
 from evals.naming.naming import Namer, NamingOptions, join_names
+from evals.naming.seen_images import SeenImages
 from evals.naming.tables import names_table
 from evals.sanity.protocol import DECISIVE, NOT_RUN, THEORETICAL
 from evals.scoring.labelled import pair_datasets
@@ -44,8 +45,14 @@ def name_concepts(
         right=activations.get("right_concept"),
     )
 
+    ids = naming.presence["input"].values
+    seen = SeenImages.of(inputs["activations"], [ids[half] for half in naming.halves])
+    if seen is not None:
+        seen.require_unseen(config.seen_images)
+
     def summarise(names: xr.Dataset) -> xr.Dataset:
         summary = naming.summarise(names, chance).assign(sanity_forms=", ".join(forms))
+        summary = summary.assign(seen.variables() if seen is not None else {})
         told = naming.tolerance.attributes()
         sys.stdout.write(names_table(names.merge(summary).assign_attrs(told)))
         return summary.assign_attrs(told)

@@ -10,6 +10,7 @@ import xarray as xr
 from evals.kernels.statistics import mean_defined
 from evals.metrics.tolerance import faults_text
 from evals.naming.consensus import UNTESTED
+from evals.naming.seen_images import seen_note
 from evals.naming.verdicts import chance_lines, chance_of, rank_of
 from evals.sanity.protocol import THEORETICAL
 from registry.columns import Column, ResultTable
@@ -209,6 +210,8 @@ def _remarks(names: xr.Dataset) -> str:
     if note := tested_note(names):
         lines.insert(0, note)
     lines += chance_lines(names)
+    if note := seen_note(names):
+        lines.append(note)
     if consensus:
         lines.append(
             f"All voting metrics agree on {float(names['unanimous_share']):.1%} of them, "

@@ -93,6 +93,26 @@ needs = { images = "foreign" }
 stage = "evals.name_concepts"
 needs = { activations = "concepts", labels = "labels" }
 config = { metrics = ["correlation"], n_bootstrap = 2 }
+
+[experiments.seen]
+stage = "fact.measure_concepts"
+needs = { sae = "sae", images = "foreign" }
+config = { split = "train" }
+
+[experiments.seen-labels]
+stage = "fact.label_inputs"
+needs = { images = "foreign" }
+config = { split = "train" }
+
+[experiments.seen-names]
+stage = "evals.name_concepts"
+needs = { activations = "seen", labels = "seen-labels" }
+config = { metrics = ["correlation"], n_bootstrap = 2 }
+
+[experiments.allowed-names]
+stage = "evals.name_concepts"
+needs = { activations = "seen", labels = "seen-labels" }
+config = { metrics = ["correlation"], n_bootstrap = 2, seen_images = "allow" }
 """
 pytestmark = pytest.mark.slow
 FOREIGN = ["aardvark", "bat", "cat", "dog"]
@@ -130,7 +150,7 @@ def open_one(project: Project, name: str) -> xr.Dataset:
 def test_everything_runs_but_what_explains_labels(ran: tuple[Project, dict[str, str]]) -> None:
     _, told = ran
     failed = {name for name, message in told.items() if message}
-    assert failed == {"by-order", "of-labels"}
+    assert failed == {"by-order", "of-labels", "seen-names"}
     assert "8 outputs, 4 classes; expected as many" in told["by-order"].replace(
         str(len(CLASSES)), "8"
     )
@@ -173,3 +193,16 @@ def test_classes_of_one_name_keep_their_labels(ran: tuple[Project, dict[str, str
     right = (partly["prediction"].values == index)[is_shape].mean()
     assert partly["accuracy"] == right
     assert partly.attrs["unmatched_classes"].startswith("1 of 2 classes of the images ('aardvark')")
+
+
+def test_images_that_the_sae_was_trained_on_score_no_names_unless_asked(
+    ran: tuple[Project, dict[str, str]],
+) -> None:
+    project, told = ran
+    trained = set(open_one(project, "features")["image"].values.tolist())
+    allowed, unseen = open_one(project, "allowed-names"), open_one(project, "names")
+    n_seen = int(allowed["n_trained_choosing"]) + int(allowed["n_trained_scoring"])
+    assert n_seen == len(trained & set(open_one(project, "seen")["image"].values.tolist())) > 0
+    assert unseen["n_trained_choosing"] == unseen["n_trained_scoring"] == 0
+    n_scoring = int(allowed["n_trained_scoring"])
+    assert f"the concepts were trained on {n_scoring} of the 8 images" in told["seen-names"]

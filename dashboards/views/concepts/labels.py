@@ -12,6 +12,7 @@ import xarray as xr
 from dashboards.views.parts.parts import Table, file_name, frame_of
 from dashboards.views.runs.advice import EXPECTED
 from dashboards.views.runs.settings import behind, cells_of, is_made
+from evals.naming.seen_images import seen_note
 from evals.naming.tables import tested_note
 from evals.naming.verdicts import chance_note, chance_of
 from registry.catalog.access import Catalog
@@ -161,6 +162,7 @@ def names_note(names: xr.Dataset) -> str:
         return ""
     chosen, scored = int(names["n_choosing"]), int(names["n_scoring"])
     note = f"Names were chosen on {chosen:,} images and scored on {scored:,} others."
+    note = f"{note} {seen_note(names)}".rstrip()
     verdicts = names["verdict"].values.astype(str).tolist()
     if set(verdicts) == {"untested"}:
         untested = "No sanity checks were given: the verdict on every metric is open."

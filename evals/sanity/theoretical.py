@@ -18,7 +18,7 @@ import xarray as xr
 
 from evals.kernels.statistics import NeedsInputsError
 from evals.metrics.registered import find_metrics
-from evals.metrics.table import Metric
+from evals.metrics.table import Metric, MetricError
 from evals.metrics.tolerance import Tolerance
 from evals.sanity.binary_neurons import BinaryNeurons, BinaryTrial, Outcomes
 from evals.sanity.protocol import (
@@ -143,14 +143,14 @@ def exact_verdicts(metrics: Sequence[str | Metric]) -> dict[str, str]:
     dict of str to str
         Metric to "passes", "fails" or "undecided", as `theoretical_sanity` finds by default.
     """
-    return dict(_exact_verdicts(tuple(find_metrics(metrics))))
+    return dict(_exact_verdicts(tuple(Tolerance(find_metrics(metrics)).rows)))
 
 
 @functools.lru_cache(maxsize=16)
 def _exact_verdicts(rows: tuple[Metric, ...]) -> tuple[tuple[str, str], ...]:
     trial, counted = BinaryTrial(BinaryNeurons(), N_DRAWS, SIMULATED_DRAWS), {}
     for row in rows:
-        with suppress(NeedsInputsError):
+        with suppress(NeedsInputsError, MetricError):
             counted[row] = trial.count(row)
     if not counted:
         return ()

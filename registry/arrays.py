@@ -78,12 +78,12 @@ def require_unit_interval(values: np.ndarray, what: str) -> None:
 def _remedy(values: np.ndarray, low: float, high: float) -> str:
     """Return what brings numbers into [0, 1], by what they look like."""
     if low >= -ROUNDING and high <= 1 + ROUNDING:
-        return "np.clip(x, 0, 1) takes rounding away"
+        return "if that is rounding, pass np.clip(x, 0, 1)"
     if low == -1 and high <= 1 and np.isin(values, (-1, 0, 1)).all():
-        return "x > 0 of -1 and 1"
+        return "of -1 and 1, pass x > 0"
     if low >= 0 and high in (100, 255) and not (values % 1).any():
-        return f"x / {high:.0f} of 0 to {high:.0f}"
-    return "1 / (1 + exp(-x)) of logits, x / x.max() of counts, x > 0 of signs"
+        return f"of 0 to {high:.0f}, pass x / {high:.0f}"
+    return "of logits, pass 1 / (1 + exp(-x)); of counts, x > 0"
 
 
 def _is_real(array: pd.DataFrame | pd.Series) -> bool:

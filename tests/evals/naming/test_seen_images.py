@@ -33,7 +33,9 @@ def concepts_of(images: str = "0" * 16, trained: str = "0" * 16) -> Input:
     )
     features = Features("features", "features", "features", "1" * 16, inputs={"images": others})
     sae = Input("sae", "sae", "sae", "2" * 16, inputs={"features": features})
-    return Input("activations", "concepts", "concepts", "3" * 16, inputs={"sae": sae, "images": own})
+    return Input(
+        "activations", "concepts", "concepts", "3" * 16, inputs={"sae": sae, "images": own}
+    )
 
 
 def halves(*parts: list[str]) -> list[np.ndarray]:
@@ -43,7 +45,9 @@ def halves(*parts: list[str]) -> list[np.ndarray]:
 def test_they_are_counted_in_each_half():
     seen = SeenImages.of(concepts_of(), halves(TRAINED[:2], [*TRAINED[2:5], "test/0"]))
     assert seen == SeenImages(2, 3, 4)
-    with pytest.raises(SeenImagesError, match=r'trained on 3 of the 4 images .* seen_images = "all'):
+    with pytest.raises(
+        SeenImagesError, match=r'trained on 3 of the 4 images .* seen_images = "all'
+    ):
         seen.require_unseen("refuse")
     seen.require_unseen("allow")
     told = seen_note(xr.Dataset(seen.variables()))

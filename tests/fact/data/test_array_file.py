@@ -190,7 +190,9 @@ def test_a_file_may_name_the_rows(tmp_path: Path) -> None:
     before = ArrayFile(str(path), rows=str(names)).identity()
     for text, found in (("\n".join(INPUTS[1:]), 6), ("\n".join([*INPUTS[1:], "test/b"]), 6)):
         names.write_text(text)
-        with pytest.raises(ArrayFileError, match=rf"has 7 rows, .*ids\.txt {found} different names"):
+        with pytest.raises(
+            ArrayFileError, match=rf"has 7 rows, .*ids\.txt {found} different names"
+        ):
             imported(inputs_of(path, rows=str(names)))
     assert (
         len({before, ArrayFile(str(path), rows="a").identity(), ArrayFile(str(path)).identity()})

@@ -42,7 +42,7 @@ from registry.plan.task import Plan
 from registry.record.journal import journal_root, journal_uids, read_journal
 from registry.record.tombstones import Tombstone, deleted_uids, read_tombstone
 from registry.store.durable import read_json
-from registry.store.manifest import MANIFEST
+from registry.store.manifest import read_manifest
 from registry.store.schema import SchemaError
 from registry.suggest import RefusalError, nearest
 
@@ -498,7 +498,7 @@ class Catalog:
 
         folder = self.path(of)
         dataset = open_dataset(folder)
-        stage = find_stage(str((read_json(folder / MANIFEST) or {}).get("stage", "")))
+        stage = find_stage(str((read_manifest(folder) or {}).get("stage", "")))
         with suppress(SchemaError):
             dataset = stage.output.upgrade(dataset) if stage else dataset
         return dataset

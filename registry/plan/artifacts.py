@@ -30,6 +30,7 @@ from registry.store.durable import (
     Lock,
     StoreError,
     append_line,
+    at_once,
     disk_errors,
     lock,
     locked,
@@ -38,7 +39,7 @@ from registry.store.durable import (
     whole_file,
     write_json,
 )
-from registry.store.manifest import MANIFEST, Provenance, file_faults
+from registry.store.manifest import MANIFEST, Provenance, file_faults, read_manifest
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -319,7 +320,7 @@ class ExperimentStore:
                 whole = [run for run in others if (task / run / MANIFEST).exists()]
                 publish(task / whole[-1]) if whole else (task / "current").unlink()
             _remove(folder)
-            unpublished = read_json(task / PARTIAL / "output" / MANIFEST) or {}
+            unpublished = read_manifest(task / PARTIAL / "output") or {}
             if unpublished.get("run") == folder.name:
                 self._remove_partial(task / PARTIAL)
             if others != attempts:
@@ -338,7 +339,7 @@ class ExperimentStore:
                 return
             whole = [run for run in read_attempts(task) if (task / run / MANIFEST).exists()]
             if link.is_dir() and not link.is_symlink():
-                copied = read_json(link / MANIFEST) or {}
+                copied = read_manifest(link) or {}
                 if not copied.get("run") or copied["run"] not in whole:
                     return
                 _remove(link)
@@ -377,7 +378,8 @@ class ExperimentStore:
 def read_attempts(task: str | Path) -> list[str]:
     """Return the identifiers of the runs that began at a task, by its folder, oldest first."""
     try:
-        with open(f"{task}/{ATTEMPTS}", encoding="utf-8", errors="replace") as file:
+        path = f"{task}/{ATTEMPTS}"
+        with open(path, encoding="utf-8", errors="replace", opener=at_once) as file:
             return file.read().split()
     except OSError:
         return []
@@ -385,10 +387,11 @@ def read_attempts(task: str | Path) -> list[str]:
 
 def _output_state(folder: str, run: str, verify: bool) -> TaskState:
     path = f"{folder}/{run}"
-    manifest = read_json(f"{path}/{MANIFEST}")
+    manifest = read_manifest(path)
     if manifest is None:
-        what = MANIFEST if os.path.isdir(path) else run
-        return TaskState(State.DAMAGED, run, why=f"{what} is missing", path=path)
+        lost = MANIFEST if os.path.isdir(path) else run
+        how = "cannot be read" if os.path.exists(f"{path}/{MANIFEST}") else "is missing"
+        return TaskState(State.DAMAGED, run, why=f"{lost} {how}", path=path)
     faults = file_faults(path, manifest, verify)
     inputs, duration = manifest.get("inputs") or {}, manifest.get("duration")
     return TaskState(
@@ -627,7 +630,7 @@ def _require_idle(folder: Path, current: str, is_running: Callable[[str], bool])
 
 def _whole_run(output: Path, inputs: Mapping[str, str], *, verify: bool) -> str:
     """Return the run whose dataset is whole in a folder, and made of these inputs; "" for none."""
-    manifest = read_json(output / MANIFEST)
+    manifest = read_manifest(output)
     given = ((manifest or {}).get("inputs") or {}).items()
     found = {slot: entry.get("content") or entry.get("fingerprint") for slot, entry in given}
     if manifest is None or found != inputs or file_faults(output, manifest, verify):

@@ -32,7 +32,7 @@ from registry.record.liveness import journal_status
 from registry.record.states import State
 from registry.record.tombstones import half_deleted, read_tombstone, remove_journal
 from registry.store.durable import STATE_FOLDER, StoreError, read_json
-from registry.store.manifest import MANIFEST
+from registry.store.manifest import read_manifest
 from registry.suggest import RefusalError
 
 RESTORING = "restoring.json"
@@ -393,7 +393,7 @@ def recorded_input(store: ExperimentStore, folder: Path, slot: str = "") -> Inpu
     Input or None
         None if there is no whole dataset. What is gone of all behind it is left out.
     """
-    manifest = read_json(folder / MANIFEST)
+    manifest = read_manifest(folder)
     if manifest is None:
         return None
     needs = (read_json(folder.parent / "task.json") or {}).get("needs", {})

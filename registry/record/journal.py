@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from registry.record.plain import decode, encode, shorten
+from registry.store.durable import at_once
 
 T = TypeVar("T")
 
@@ -231,7 +232,7 @@ class Journal:
     def refresh(self) -> Journal:
         """Read what was appended since the last time; a torn last line waits for its rest."""
         try:
-            with open(self.folder / EVENTS, "rb") as file:
+            with open(self.folder / EVENTS, "rb", opener=at_once) as file:
                 file.seek(self.size)
                 data = file.read()
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
@@ -246,7 +247,7 @@ class Journal:
         """Return what was printed: all of it, or both ends and how much was left out between."""
         most = 4 * _CONSOLE_END  # bytes that so many characters take at most
         try:
-            with open(self.folder / CONSOLE, "rb") as file:
+            with open(self.folder / CONSOLE, "rb", opener=at_once) as file:
                 head = file.read(most)
                 size = file.seek(0, 2)
                 if size <= most and self.console_length <= 2 * _CONSOLE_END:

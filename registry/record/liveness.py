@@ -18,7 +18,7 @@ from registry.record.appendfile import BALLAST_FILE
 from registry.record.journal import EVENTS, Journal, aware, read_journal, timestamp
 from registry.record.plain import encode
 from registry.store.durable import StoreError, append_line, locked, read_json, write_json
-from registry.store.manifest import MANIFEST
+from registry.store.manifest import read_manifest
 
 State = Literal["alive", "gone", "elsewhere"]
 
@@ -295,7 +295,7 @@ def _published(journal: Journal) -> datetime | None:
     if not isinstance(output, dict):
         return None
     root = journal.folder.parents[2]  # of the project
-    manifest = read_json(root / str(output.get("path")) / MANIFEST)
+    manifest = read_manifest(root / str(output.get("path")))
     if manifest is None or manifest.get("run") != journal.uid:
         return None
     return datetime.fromisoformat(manifest["stopped"])

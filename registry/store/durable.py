@@ -117,11 +117,20 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: str | Path) -> dict[str, Any] | None:
     """Return the JSON object of a file, or None where there is none to be read."""
     try:
-        with open(path, "rb", buffering=0) as file:  # thousands are read for a plan
+        # Thousands are read for a plan.
+        with open(path, "rb", buffering=0, opener=at_once) as file:
             value = json.loads(file.readall().decode())
     except (OSError, ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def at_once(path: str | Path, flags: int) -> int:
+    """Open a file as ``open(…, opener=at_once)`` does: what lies in its place keeps nobody waiting.
+
+    A pipe of that name would be waited for until somebody writes to it.
+    """
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def canonical_json(value: Any) -> str:
@@ -228,5 +237,5 @@ def clear_temporary(folder: Path, name: str = "") -> None:
 
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, in hexadecimal digits."""
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=at_once) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -131,6 +131,40 @@ def _hashed(folder: Path) -> Iterator[dict[str, Any]]:
         sync(Path(parent))
 
 
+_TEXTS = ("experiment", "run", "fingerprint", "stage", "schema", "content", "sources", "stopped")
+_OBJECTS = ("config", "inputs")
+
+
+def read_manifest(folder: str | Path) -> dict[str, Any] | None:
+    """Return the manifest of a folder, None where there is none that can be read.
+
+    What other entries than ``files`` hold is of the types that are written; see
+    :func:`file_faults`.
+    """
+    found = read_json(f"{folder}/{MANIFEST}")
+    return found if found is not None and _is_sound(found) else None
+
+
+def _is_sound(manifest: Mapping[str, Any]) -> bool:
+    known = {name: value for name, value in manifest.items() if value is not None}
+    inputs = known.get("inputs", {})
+    try:
+        datetime.fromisoformat(known.get("stopped", "2000-01-01"))
+    except (TypeError, ValueError):
+        return False
+    return (
+        all(isinstance(known.get(name, ""), str) for name in _TEXTS)
+        and all(isinstance(known.get(name, {}), dict) for name in _OBJECTS)
+        and isinstance(known.get("duration", 0), int | float)
+        and all(isinstance(entry, dict) for entry in inputs.values())
+        and all(
+            isinstance(entry.get(name) or "", str)
+            for entry in inputs.values()
+            for name in ("content", "fingerprint", "run", "experiment")
+        )
+    )
+
+
 def find_dataset(path: str | Path, proven: float = 0) -> tuple[Path, Mapping[str, Any]]:
     """Return the run's folder that a path means, and its manifest.
 
@@ -151,7 +185,7 @@ def find_dataset(path: str | Path, proven: float = 0) -> tuple[Path, Mapping[str
     if not (folder / MANIFEST).exists() and (folder / CURRENT).is_symlink():
         folder = folder / CURRENT
     folder = folder.resolve()  # what is opened stays the same run, whatever is published later
-    manifest = read_json(folder / MANIFEST)
+    manifest = read_manifest(folder)
     if manifest is None:
         raise StoreError(f"{path} holds no whole dataset: no {MANIFEST} that can be read")
     faults = file_faults(folder, manifest)

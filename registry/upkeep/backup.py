@@ -50,6 +50,7 @@ from registry.record.tombstones import DELETED
 from registry.store.durable import (
     STATE_FOLDER,
     TEMPORARY,
+    at_once,
     disk_errors,
     file_sha256,
     lock,
@@ -231,7 +232,7 @@ def _add_state(archive: _Archive, root: Path) -> int:
 def _add_journal(archive: _Archive, journal: Path, name: str) -> bool:
     """Add a journal that has begun: what its events refer to after them, their summary before."""
     try:
-        with open(journal / EVENTS, "rb") as file:
+        with open(journal / EVENTS, "rb", opener=at_once) as file:
             if not file.readline().endswith(b"\n"):
                 return False
     except OSError:  # deleted, or no journal

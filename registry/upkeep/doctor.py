@@ -26,8 +26,8 @@ from registry.plan.project import Project, finish_deletions
 from registry.plan.sources import DISTRIBUTION
 from registry.record.journal import journal_root, read_journal
 from registry.record.tombstones import deleted_uids, half_deleted
-from registry.store.durable import TEMPORARY, read_json
-from registry.store.manifest import CURRENT, MANIFEST, file_faults
+from registry.store.durable import TEMPORARY
+from registry.store.manifest import CURRENT, MANIFEST, file_faults, read_manifest
 from registry.suggest import RefusalError
 from registry.terminal import count
 from registry.upkeep.inventory import Holding, Inventory, take_inventory
@@ -253,7 +253,7 @@ def _store(inventory: Inventory, verify: bool) -> Iterator[Finding]:
 
 
 def _fault(holding: Holding, verify: bool) -> str:
-    manifest = read_json(holding.folder / MANIFEST)
+    manifest = read_manifest(holding.folder)
     if manifest is None:
         return f"no {MANIFEST} that can be read"
     return next(iter(file_faults(holding.folder, manifest, verify)), "")

@@ -18,7 +18,7 @@ from registry.plan.project import Project
 from registry.record.journal import aware, journal_root, journal_uids, read_journal
 from registry.record.liveness import journal_status
 from registry.store.durable import read_json
-from registry.store.manifest import CURRENT, MANIFEST
+from registry.store.manifest import CURRENT, MANIFEST, read_manifest
 
 _LIVE = ("RUNNING", "QUEUED")
 _FINGERPRINT = re.compile(r"[0-9a-f]{16}")
@@ -240,7 +240,7 @@ def live_runs(project_root: Path, known: set[str]) -> dict[str, frozenset[str]]:
 
 
 def _holding(folder: Path) -> Holding:
-    manifest = read_json(folder / MANIFEST) or {}
+    manifest = read_manifest(folder) or {}
     task = read_json(folder.parent / "task.json") or {}
     return Holding(
         folder.name,

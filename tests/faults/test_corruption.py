@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import xarray as xr
+from click.testing import CliRunner
 
 from registry import StoreError
+from registry.cli import main
 from tests.faults.children import Fault
 from tests.faults.conftest import ALL, Reference, Site
 from tests.faults.test_kills import fresh
@@ -204,6 +208,57 @@ def test_a_training_whose_checkpoint_is_damaged_begins_again(
     )
     assert "Traceback" not in printed
     assert site.contents()["training"] == reference.contents["training"]
+
+
+def each_as_a_list(path: Path) -> None:
+    """Keep the keys of an object, with values of another type."""
+    path.write_text(json.dumps({key: [1] for key in json.loads(path.read_bytes())}))
+
+
+def each_inside_as_a_list(path: Path) -> None:
+    """Keep the keys of an object and of the objects in it, with values of another type."""
+
+    def changed(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: changed(inside) for key, inside in value.items()}
+        return list(map(changed, value)) if isinstance(value, list) else [value]
+
+    path.write_text(json.dumps(changed(json.loads(path.read_bytes()))))
+
+
+def pipe(path: Path) -> None:
+    """Put a pipe in the place of a file, which nobody writes to."""
+    path.unlink()
+    os.mkfifo(path)
+
+
+OTHERS = {
+    **{text: lambda path, text=text: path.write_text(text) for text in ("[]", "null", "7\n", "{}")},
+    **{kind.__name__: kind for kind in (each_as_a_list, each_inside_as_a_list, pipe)},
+}
+DESCRIPTIONS = ("manifest.json", "task.json", "attempts", "status.json", "events.jsonl")
+
+
+def test_what_is_no_description_breaks_no_command(
+    complete: Site,
+    reference: Reference,
+    monkeypatch: pytest.MonkeyPatch,
+    chance: random.Random,
+    trial: int,
+) -> None:
+    """Of a task, a dataset or a run: JSON of other types, or no file at all."""
+    files = sorted(p for name in DESCRIPTIONS for p in complete.root.rglob(name))
+    path, name = chance.choice(files), chance.choice(sorted(OTHERS))
+    if path.suffix == ".json" or "each" not in name:
+        OTHERS[name](path)
+    monkeypatch.chdir(complete.root)
+    monkeypatch.setenv("FACTBOOK_MONGO", "off")
+    for words in ("status", "plan parts mean", "runs", "show parts", "doctor", "gc"):
+        printed = CliRunner().invoke(main, words.split())
+        assert printed.exception is None or isinstance(printed.exception, SystemExit), (path, name)
+        assert "Traceback" not in printed.output
+    complete.factbook("run", *ALL, "--here")
+    assert complete.contents() == reference.contents
 
 
 def test_random_damage(

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -197,7 +198,7 @@ def _running(project_root: Path) -> _Running | None:
     serves = _serves(process.pid, folder)
     if serves == "another":
         return None
-    port, is_current = int(facts.get("port", 0)), facts.get("form") == _FORM
+    port, is_current = _port(facts), facts.get("form") == _FORM
     is_there = port in _listening(process.pid) and serves == "this"
     return _Running(process, port if is_there else 0, is_current)
 
@@ -290,7 +291,7 @@ def _provide(project_root: Path) -> Server:
 def _launch(folder: Path) -> Server:
     """Start the server, where clients last found it if that port is free."""
     folder.chmod(0o700)
-    last = int((read_json(folder / "server.json") or {}).get("port", 0))
+    last = _port(read_json(folder / "server.json"))
     user, is_new = read_user(folder / _USER_FILE), not (folder / "data").exists()
     if user is not None:
         return Server(*_serve_at(last, folder), user)
@@ -423,6 +424,12 @@ def _locked(project_root: Path) -> AbstractContextManager[None]:
 
 def _facts(project_root: Path) -> dict[str, Any] | None:
     return read_json(_folder(project_root) / "server.json")
+
+
+def _port(facts: Mapping[str, Any] | None) -> int:
+    """Return the port that was noted, 0 for none."""
+    port = (facts or {}).get("port")
+    return port if isinstance(port, int) and 0 < port < 1 << 16 else 0
 
 
 def _folder(project_root: Path) -> Path:

@@ -19,7 +19,7 @@ from registry.catalog.access import REMOVED, Catalog
 from registry.catalog.runs import UID
 from registry.declare.plugins import ShadowedPackageError, require_own_packages
 from registry.mongo import queries
-from registry.mongo.database import Database
+from registry.mongo.database import URL_VARIABLE, Database
 from registry.mongo.projector import sync
 from registry.mongo.removal import apply_tombstones
 from registry.plan.project import Project, finish_deletions
@@ -199,7 +199,11 @@ def _records(catalog: Catalog, told: Mapping[str, _Told]) -> Iterator[Finding]:
     """Yield what is wrong between the database and the journals."""
     database, root = catalog.database, catalog.project.root
     if catalog.trouble:
-        yield Finding("database", catalog.trouble, "start it, or correct FACTBOOK_MONGO")
+        named = os.environ.get(URL_VARIABLE) or catalog.project.declaration.project.database
+        remedy = (
+            "start it, or correct its URL" if named else "factbook mongo stop; it is started again"
+        )
+        yield Finding("database", catalog.trouble, remedy)
     if database is None:
         return
     recorded = dict(_recorded(database, catalog))

@@ -146,8 +146,11 @@ def test_server_stopped_for_good(own_server: Path) -> None:
     assert server.find(own_server) is None  # and it was not started against somebody's wish
     again = connect(own_server)
     assert again is not None
-    (synced,) = sync(own_server, again)
-    assert (synced.uid, synced.run_id, synced.status) == ("run", 1, "COMPLETED")
+    for synced in sync(own_server, again):  # or what was under way has found the server again
+        assert (synced.uid, synced.run_id, synced.status) == ("run", 1, "COMPLETED")
+    stored = find_run(again, 1)
+    assert stored is not None
+    assert stored["status"] == "COMPLETED"
     assert find_metrics(again, 1)["m"]["steps"] == list(range(20))
     assert sync(own_server, again) == []
     again.close()

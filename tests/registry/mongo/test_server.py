@@ -391,3 +391,8 @@ def test_a_server_that_cannot_start_is_told(own_server: Path) -> None:
     with pytest.raises(DatabaseError, match=r"did not start.*server.log"):
         connect(own_server)
     assert server.find(own_server) is None
+
+
+@pytest.mark.parametrize("noted", [None, {}, {"port": None}, {"port": [1]}, {"port": 1 << 40}])
+def test_a_note_without_a_port_is_none(noted: dict[str, object] | None) -> None:
+    assert server._port(noted) == 0

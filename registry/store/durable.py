@@ -130,7 +130,7 @@ def at_once(path: str | Path, flags: int) -> int:
 
     A pipe of that name would be waited for until somebody writes to it.
     """
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def canonical_json(value: Any) -> str:

@@ -103,6 +103,47 @@ _BY_CHANCE = {
     "n_few_active": _whole("concepts of too few active inputs", optional=True),
 }
 
+_OTHER_NAMES = {
+    "second_name": _text(
+        "best label beside the name that is no class; any other where all are classes",
+        "concept metric",
+        optional=True,
+    ),
+    "second_score": _real("its score on the scoring half", "concept metric", optional=True),
+    "second_p": _real(
+        "fraction of permutations of labels in which the best of such labels scores as high",
+        "concept metric",
+        optional=True,
+    ),
+    "consensus_second": _text(
+        "consensus of voting metrics among labels beside it that are no classes",
+        "concept",
+        optional=True,
+    ),
+    "consensus_second_votes": _whole("voting metrics that choose it", "concept", optional=True),
+    "consensus_second_score": _real(
+        "its score on the scoring half", "concept metric", optional=True
+    ),
+    "consensus_second_p": _real(
+        "fraction of permutations in which the consensus among such labels scores as high, by all "
+        "voting metrics",
+        "concept",
+        optional=True,
+    ),
+    "passed_over": _text(
+        "better label that the name was preferred to; empty if none",
+        "concept metric",
+        optional=True,
+    ),
+    "passed_over_score": _real("its score on the scoring half", "concept metric", optional=True),
+    "consensus_passed_over": _text(
+        "consensus among all labels, where another was preferred", "concept", optional=True
+    ),
+    "n_left_out": _whole("labels that were to name nothing", optional=True),
+    "n_class_labels": _whole("labels that are classes", optional=True),
+    "prefer": _text("labels that are preferred: the best, or concepts, not classes", optional=True),
+}
+
 NAMES = Schema(
     name="names",
     version=2,
@@ -141,6 +182,7 @@ NAMES = Schema(
             optional=True,
         ),
         **_BY_CHANCE,
+        **_OTHER_NAMES,
         "verdict": _text("sanity checks: passes, fails, undecided or untested", "metric"),
         "votes": _flag("whether the metric takes part in the consensus", "metric"),
         "sanity_forms": _text(

@@ -11,6 +11,11 @@ many of the permutations is the smallest p of all concepts as small? So few perm
 p; of equal ones that is the smaller which lies further above its concept's mean, in units of its
 deviation. A largest score instead would be ruled by rare concepts.
 
+Where labels that are no classes are preferred, every permutation makes two choices, among these
+and among all, and is worth the smaller of its two ranks. The data are worth the rank of what they
+chose: of a label that is no class, if that is not at chance so, and else of the best of all. A
+second name, the best label beside the name that is no class, is compared with the best of these.
+
 The consensus is tested by the mean, over the metrics that vote, of its score above the mean of
 permutations in units of their deviation: a nonparametric combination (Pesarin and Salmaso 2010).
 """
@@ -19,7 +24,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any, TypeAlias
 
@@ -30,8 +35,8 @@ from evals.kernels.blocks import BlockStatistics, PreparedLabels, map_statistics
 from evals.kernels.columns import Columns
 from evals.kernels.sampling import input_keys, keyed_numbers
 from evals.kernels.threads import map_in_order, one_thread_each
-from evals.naming.choice import TIE, Choice
-from evals.naming.consensus import elect
+from evals.naming.candidates import BEST, CONCEPTS
+from evals.naming.choice import TIE, Choice, Chosen
 from evals.naming.verdicts import judge
 
 LEAST_PERMUTATIONS = 99
@@ -43,11 +48,17 @@ CHUNK_VALUES = 1 << 25
 LABELS_AT_ONCE, SCORES_AT_ONCE = 1 << 10, 1 << 21
 """Labels, in several permutations, that are scored together; and their scores with concepts."""
 
-Found: TypeAlias = dict[str, np.ndarray]
-"""Statistics by name: (concept, metric), or (concept,)."""
+Found: TypeAlias = dict[tuple[str, str], np.ndarray]
+"""Statistics by kind of labels and name: (permutation, concept, metric), or without metric."""
 
 HeldBlock: TypeAlias = tuple[slice, BlockStatistics, BlockStatistics]
 """Some concepts, and their statistics on both halves."""
+
+ELECTED = ("votes", "consensus_score", "consensus")
+"""Tests of the consensus."""
+
+SECONDS = ("second", "consensus_second")
+"""Tests of second names, which have a p of their own alone."""
 
 
 @dataclass(frozen=True)
@@ -181,15 +192,37 @@ class Comparison:
     @classmethod
     def of(cls, values: np.ndarray, confidence: float) -> Comparison:
         """Compare values (permutation, concept, …), the data first, NaN where undefined."""
-        is_known, rounded = ~np.isnan(values), _round(values)
-        p = stats.rankdata(-rounded, method="max", axis=0) / len(values)
-        further = np.where(is_known, np.arctan(studentise(values)) / math.pi + 0.5, 0)
-        rank = np.where(is_known[0], p - further / len(values), np.inf)
+        is_known, p = ~np.isnan(values), _share_as_high(values)
+        rank = np.where(is_known[0], _rank_draws(values, p), np.inf)
         drawn = np.where(is_known, values, -np.inf)[1:]
         chance = np.quantile(drawn, confidence, axis=0, method="inverted_cdf")
         own = np.where(is_known[0], p[0], np.nan)
         chance = np.where(is_known[0] & np.isfinite(chance), chance, np.nan)
         return cls(own, chance, rank[0], rank.min(axis=1))
+
+    @classmethod
+    def of_either(
+        cls, is_one: np.ndarray, one: np.ndarray, other: np.ndarray, confidence: float
+    ) -> Comparison:
+        """Compare what was chosen of two statistics with the more unusual one of each permutation.
+
+        Parameters
+        ----------
+        is_one : ndarray of bool
+            (concept, …) whether the data chose the first.
+        one, other : ndarray
+            (permutation, concept, …) values, the data first, NaN where undefined.
+        confidence : float
+            As of `of`.
+        """
+        ranks = [_known_ranks(values) for values in (one, other)]
+        least = np.minimum(*ranks)
+        least[0] = np.where(is_one, ranks[0][0], ranks[1][0])
+        found = cls.of(np.where(np.isinf(least), np.nan, -least), confidence)
+        rank, values = np.where(is_one, ranks[0], ranks[1]), np.where(is_one, one, other)
+        is_usual = np.isfinite(rank) & (-rank <= found.chance + TIE)
+        largest = np.where(is_usual, values, -np.inf)[1:].max(axis=0)
+        return replace(found, chance=np.where(np.isinf(largest), np.nan, largest))
 
     @classmethod
     def join(cls, parts: Sequence[Comparison]) -> Comparison:
@@ -209,6 +242,34 @@ class Comparison:
     def verdicts(self, level: float) -> np.ndarray:
         """Return what follows for each concept at a level, "" where there is no name."""
         return judge(self.p, self.family_p, level)
+
+
+def prefer(one: np.ndarray, other: np.ndarray, level: float) -> np.ndarray:
+    """Return where (concept, …) the first of two statistics is above chance, being one of two.
+
+    Values are (permutation, concept, …), the data first, NaN where undefined.
+    """
+    ranks = [_known_ranks(values) for values in (one, other)]
+    own = ranks[0][0]
+    as_small = np.mean(np.minimum(*ranks) <= own + TIE, axis=0)
+    return np.asarray(np.isfinite(own) & (as_small <= level + TIE))
+
+
+def _share_as_high(values: np.ndarray) -> np.ndarray:
+    """Return in which fraction of the permutations (permutation, …) the value is as high."""
+    return np.asarray(stats.rankdata(-_round(values), method="max", axis=0) / len(values))
+
+
+def _rank_draws(values: np.ndarray, p: np.ndarray) -> np.ndarray:
+    """Return p; of equal ones the further above the mean is smaller, by less than one draw."""
+    further = np.where(np.isnan(values), 0, np.arctan(studentise(values)) / math.pi + 0.5)
+    return np.asarray(p - further / len(values))
+
+
+def _known_ranks(values: np.ndarray) -> np.ndarray:
+    """Return the rank of each permutation, infinite where it is undefined."""
+    ranks = _rank_draws(values, _share_as_high(values))
+    return np.where(np.isnan(values), np.inf, ranks)
 
 
 def _round(values: np.ndarray) -> np.ndarray:
@@ -251,6 +312,10 @@ def combine(scores: np.ndarray, voting: np.ndarray) -> np.ndarray:
     return np.where(is_known.any(axis=2), filled.mean(axis=2), np.nan)
 
 
+Tested: TypeAlias = tuple[dict[str, Comparison], tuple[np.ndarray, np.ndarray]]
+"""Tests by name; and where labels that are no classes are preferred, as `Chance` has it."""
+
+
 @dataclass(frozen=True)
 class Chance:
     """What the permutations of labels say of concepts.
@@ -264,12 +329,27 @@ class Chance:
     tests : mapping of str to Comparison
         Of the ``score`` and the ``margin`` of names, and of ``consensus_score``, by each metric
         (tested, metric); of the ``votes`` for the consensus, and of the ``consensus`` by all
-        metrics that vote (tested,).
+        metrics that vote (tested,); of the ``second`` name by each metric, and of the
+        ``consensus_second``.
+    preferred : tuple of ndarray
+        Whether a label is named that is no class, since such are preferred: by each metric
+        (tested, metric), and by the consensus (tested,).
     """
 
     concepts: np.ndarray
     n_permutations: int
     tests: Mapping[str, Comparison]
+    preferred: tuple[np.ndarray, np.ndarray]
+
+    def is_preferred(self, concepts: slice) -> tuple[np.ndarray, np.ndarray]:
+        """Return `preferred` of consecutive concepts; what was not tested is not preferred."""
+        own = (self.concepts >= concepts.start) & (self.concepts < concepts.stop)
+        found = []
+        for preferred in self.preferred:
+            whole = np.zeros((concepts.stop - concepts.start, *preferred.shape[1:]), dtype=bool)
+            whole[self.concepts[own] - concepts.start] = preferred[own]
+            found.append(whole)
+        return found[0], found[1]
 
 
 @dataclass(frozen=True)
@@ -292,6 +372,8 @@ class Trial:
         Fraction of the permutations that do not exceed what is called chance, in (0, 1).
     block_size, workers : int, optional
         Concepts that are scored at once, and in how many threads.
+    prefers_concepts : bool
+        Whether labels that are no classes are preferred.
     """
 
     choice: Choice
@@ -302,6 +384,7 @@ class Trial:
     confidence: float
     block_size: int | None = None
     workers: int = 1
+    prefers_concepts: bool = False
 
     @property
     def _n_inputs(self) -> int:
@@ -309,7 +392,9 @@ class Trial:
 
     @property
     def _chunk_size(self) -> int:
-        n_scores = 3 * (self.n_permutations + 1) * len(self.choice.rows)
+        n_scores = (
+            3 * (1 + self.choice.has_kinds) * (self.n_permutations + 1) * len(self.choice.rows)
+        )
         return max(1, CHUNK_VALUES // max(2 * self._n_inputs, n_scores))
 
     def run(
@@ -337,11 +422,12 @@ class Trial:
             drawn = []
             for found in self._draw(*read(chunk)):
                 drawn.append(found)
-                n_made = sum(len(own["votes"]) for own in drawn) - 1  # the data come first
+                n_made = sum(len(own[BEST, "votes"]) for own in drawn) - 1  # the data come first
                 progress(done * self.n_permutations + n_made, total)
             parts.append(self._compare(drawn))
-        tests = {name: Comparison.join([part[name] for part in parts]) for name in parts[0]}
-        return Chance(concepts, self.n_permutations, tests)
+        tests = {name: Comparison.join([part[name] for part, _ in parts]) for name in parts[0][0]}
+        named, elected = (np.concatenate([own[which] for _, own in parts]) for which in (0, 1))
+        return Chance(concepts, self.n_permutations, tests, (named, elected))
 
     def _draw(self, halves: tuple[Columns, Columns], is_few: np.ndarray) -> Iterator[Found]:
         """Yield what is found with the labels as they are, then with some permutations at a time.
@@ -389,17 +475,15 @@ class Trial:
         concepts, *halves = block
         if labels is not None:
             halves = [half.relabelled(own) for half, own in zip(halves, labels, strict=True)]
-        best = self.choice.rank(halves[0], is_few[concepts])["best"]
-        consensus, votes = elect(best, self.voting)
-        everywhere = np.repeat(consensus[:, None, None], best.shape[1], 1)
-        sought = np.concatenate([best[:, :, :2], everywhere], axis=2)
-        scores = self.choice.look_up(halves[1], sought)
-        second = scores[:, :, 1] if best.shape[2] > 1 else np.nan
+        chosen = self.choice.choose(self.choice.rank(halves[0], is_few[concepts]), self.voting)
+        sought = [own.sought(n_ranks=2) for own in chosen.values()]
+        scores = self.choice.look_up(halves[1], np.concatenate(sought, axis=2))
+        split = np.split(scores, len(sought), axis=2)
         found = {
-            "score": scores[:, :, 0],
-            "margin": scores[:, :, 0] - second,
-            "votes": np.where(votes > 0, votes, np.nan),
-            "consensus_score": scores[:, :, -1],
+            (kind, name): values
+            for (kind, own), held in zip(chosen.items(), split, strict=True)
+            for name, values in _statistics(own, held).items()
+            if labels is None or name not in SECONDS
         }
         n_concepts = concepts.stop - concepts.start
         return {
@@ -407,7 +491,65 @@ class Trial:
             for name, own in found.items()
         }
 
-    def _compare(self, drawn: Sequence[Found]) -> dict[str, Comparison]:
-        values = {name: np.concatenate([found[name] for found in drawn]) for name in drawn[0]}
-        values["consensus"] = combine(values["consensus_score"], self.voting)
-        return {name: Comparison.of(own, self.confidence) for name, own in values.items()}
+    def _compare(self, drawn: Sequence[Found]) -> Tested:
+        """Return the tests of some concepts, and where labels that are no classes are preferred."""
+        best = self._gather(drawn, BEST)
+        concepts = self._gather(drawn, CONCEPTS) if self.choice.has_kinds else best
+        preferred = self._prefer(concepts, best)
+        tests = {}
+        for name, own in best.items():
+            is_concept = preferred[name in ELECTED]
+            is_concept = np.broadcast_to(is_concept.T, own.shape[1:][::-1]).T
+            tests[name] = (
+                Comparison.of_either(is_concept, concepts[name], own, self.confidence)
+                if self.prefers_concepts
+                else Comparison.of(own, self.confidence)
+            )
+        seconds = self._gather_seconds(drawn[0], concepts, preferred)
+        tests |= {name: Comparison.of(own, self.confidence) for name, own in seconds.items()}
+        return tests, preferred
+
+    def _gather(self, drawn: Sequence[Found], kind: str) -> dict[str, np.ndarray]:
+        """Return statistics of names of a kind (permutation, concept, …), the data first."""
+        names = [name for of, name in drawn[-1] if of == kind]
+        values = {name: np.concatenate([own[kind, name] for own in drawn]) for name in names}
+        return values | {"consensus": combine(values["consensus_score"], self.voting)}
+
+    def _prefer(
+        self, concepts: Mapping[str, np.ndarray], best: Mapping[str, np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return where labels that are no classes win (concept, metric), and as consensus."""
+        level = 1 - self.confidence
+        named, elected = (prefer(concepts[of], best[of], level) for of in ("score", "consensus"))
+        return named & self.prefers_concepts, elected & self.prefers_concepts
+
+    def _gather_seconds(
+        self,
+        data: Found,
+        concepts: Mapping[str, np.ndarray],
+        preferred: tuple[np.ndarray, np.ndarray],
+    ) -> dict[str, np.ndarray]:
+        """Return statistics of second names, above those of first ones in the permutations."""
+        named, elected = preferred
+        own = CONCEPTS if self.choice.has_kinds else BEST
+        one = np.where(named, data[own, "second"], data[BEST, "second"])
+        is_one = elected[:, None]
+        other = np.where(is_one, data[own, "consensus_second"], data[BEST, "consensus_second"])
+        scores = np.concatenate([other, concepts["consensus_score"][1:]])
+        return {
+            "second": np.concatenate([one, concepts["score"][1:]]),
+            "consensus_second": combine(scores, self.voting),
+        }
+
+
+def _statistics(chosen: Chosen, scores: np.ndarray) -> dict[str, np.ndarray]:
+    """Return what is tested (concept, …) by scores (concept, metric, sought)."""
+    second = scores[:, :, 1] if chosen.best.shape[2] > 1 else np.nan
+    return {
+        "score": scores[:, :, 0],
+        "margin": scores[:, :, 0] - second,
+        "votes": np.where(chosen.votes > 0, chosen.votes, np.nan),
+        "consensus_score": scores[:, :, -2],
+        "second": scores[:, :, -3],
+        "consensus_second": scores[:, :, -1],
+    }

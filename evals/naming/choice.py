@@ -12,6 +12,8 @@ import numpy as np
 
 from evals.kernels.blocks import BlockStatistics
 from evals.metrics.table import Metric, Parameters
+from evals.naming.candidates import BEST, CONCEPTS
+from evals.naming.consensus import elect, elect_second
 
 TIE = 1e-12
 """Scores that differ by no more than this fraction of the larger one are equal."""
@@ -31,12 +33,20 @@ class Choice:
         Best labels that are kept, at least 1.
     is_rare : ndarray
         (label,) whether a label has too few positives, so that its pairs are undefined.
+    is_class : ndarray
+        (label,) whether a label is a class; second names are none, if there are other labels.
     """
 
     rows: tuple[Metric, ...]
     parameters: Parameters
     n_ranks: int
     is_rare: np.ndarray
+    is_class: np.ndarray
+
+    @property
+    def has_kinds(self) -> bool:
+        """Whether some labels are classes, and others are not."""
+        return bool(self.is_class.any() and not self.is_class.all())
 
     def rank(
         self, statistics: BlockStatistics, is_few: np.ndarray, right: np.ndarray | None = None
@@ -56,16 +66,29 @@ class Choice:
         Returns
         -------
         mapping of str to ndarray
-            (concept, metric, …) as `rank_labels` has them; ``silent`` (concept,).
+            (concept, metric, …) as `rank_labels` has them; the same as ``concepts_best``, …, of the
+            labels that are no classes, two of them at least; ``silent`` (concept,).
         """
         n_orders = statistics.shape[1] // len(self.is_rare)
         silent, is_few = (np.repeat(own, n_orders) for own in (statistics.is_constant, is_few))
         hidden, by_metric = is_few[:, None] | self.is_rare, []
         for scores in self._scores(statistics):
             scores = np.where(hidden, np.nan, scores)
-            by_metric.append(rank_labels(scores, silent, self.n_ranks, right))
+            ranked = rank_labels(scores, silent, self.n_ranks, right)
+            others = self._rank_concepts(scores, silent, ranked)
+            by_metric.append(ranked | {f"{CONCEPTS}_{name}": own for name, own in others.items()})
         stacked = {k: np.stack([found[k] for found in by_metric], 1) for k in by_metric[0]}
         return {**stacked, "silent": silent}
+
+    def _rank_concepts(
+        self, scores: np.ndarray, silent: np.ndarray, ranked: dict[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        """Rank the labels that are no classes; all that are ``ranked``, if all are of one kind."""
+        if not self.has_kinds and self.n_ranks > 1:
+            return {name: ranked[name] for name in ("best", "score", "tied")}
+        own = np.where(self.is_class, np.nan, scores) if self.has_kinds else scores
+        found = rank_labels(own, silent, max(self.n_ranks, 2))
+        return {name: found[name] for name in ("best", "score", "tied")}
 
     def look_up(self, statistics: BlockStatistics, sought: np.ndarray) -> np.ndarray:
         """Return the scores of the labels ``sought`` (concept, metric, rank), NaN for none (-1).
@@ -77,11 +100,77 @@ class Choice:
             found[:, m] = np.take_along_axis(scores, sought[:, m], axis=-1)
         return np.where(sought < 0, np.nan, found)
 
+    def choose(self, ranked: Mapping[str, np.ndarray], voting: np.ndarray) -> dict[str, Chosen]:
+        """Return the names from all labels, and where some are classes, from all others.
+
+        ``ranked`` is as `rank` returns it; ``voting`` (metric,) which metrics vote.
+        """
+        others = ranked[f"{CONCEPTS}_best"]
+        chosen = {BEST: Chosen.of(ranked["best"], others, voting)}
+        if self.has_kinds:
+            chosen[CONCEPTS] = Chosen.of(others[:, :, : self.n_ranks], others, voting)
+        return chosen
+
     def _scores(self, statistics: BlockStatistics) -> Iterator[np.ndarray]:
         """Yield scores (concept x order, label) by each metric."""
         for row in self.rows:
             scores = row.evaluate(statistics, self.parameters)
             yield scores.reshape(-1, len(self.is_rare))
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Names of some concepts, by each metric and by their consensus, and what comes second.
+
+    Attributes
+    ----------
+    best : ndarray
+        (concept, metric, rank) the best labels, -1 for none.
+    consensus, votes : ndarray
+        (concept,) as `elect` returns them.
+    second : ndarray
+        (concept, metric) the best label beside the name that is no class.
+    consensus_second, second_votes : ndarray
+        (concept,) the consensus among such labels.
+    """
+
+    best: np.ndarray
+    consensus: np.ndarray
+    votes: np.ndarray
+    second: np.ndarray
+    consensus_second: np.ndarray
+    second_votes: np.ndarray
+
+    @classmethod
+    def of(cls, best: np.ndarray, others: np.ndarray, voting: np.ndarray) -> Chosen:
+        """Choose from labels (concept, metric, rank), and from others what comes second."""
+        consensus, votes = elect(best, voting)
+        second = np.where(others[:, :, 0] == best[:, :, 0], others[:, :, 1], others[:, :, 0])
+        return cls(best, consensus, votes, second, *elect_second(others, consensus, voting))
+
+    def sought(self, n_ranks: int) -> np.ndarray:
+        """Return the labels (concept, metric, rank + 3) whose scores count.
+
+        The best ones, the second, the consensus and its second.
+        """
+        elected = np.stack([self.consensus, self.consensus_second], axis=1)[:, None]
+        everywhere = np.repeat(elected, self.best.shape[1], axis=1)
+        return np.concatenate(
+            [self.best[:, :, :n_ranks], self.second[:, :, None], everywhere], axis=2
+        )
+
+    @classmethod
+    def either(cls, is_one: tuple[np.ndarray, np.ndarray], one: Chosen, other: Chosen) -> Chosen:
+        """Return one's names where ``is_one`` by (concept, metric) and by consensus (concept,)."""
+        named, elected = is_one
+        return cls(
+            np.where(named[..., None], one.best, other.best),
+            np.where(elected, one.consensus, other.consensus),
+            np.where(elected, one.votes, other.votes),
+            np.where(named, one.second, other.second),
+            np.where(elected, one.consensus_second, other.consensus_second),
+            np.where(elected, one.second_votes, other.second_votes),
+        )
 
 
 def rank_labels(

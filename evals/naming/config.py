@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from evals.naming.candidates import BEST, Preference, require_chance
 from evals.scoring.config import ScoringConfig
 from registry import Since
 
@@ -56,6 +57,11 @@ class NamingConfig(ScoringConfig):
     seen_images : str
         Whether names may be scored on images that the concepts were trained on: ``refuse``, or
         ``allow``. How many there are is said in either case.
+    leave_out : tuple of str
+        Labels that name nothing: by name, or groups of them, as ``class:*``.
+    prefer : str
+        Which label names a concept: the ``best``; or, of ``concepts``, the best that is no class,
+        unless that is at chance, and else the best of all. The permutations choose likewise.
     """
 
     n_ranks: Annotated[int, Field(ge=1)] = 5
@@ -67,3 +73,9 @@ class NamingConfig(ScoringConfig):
     min_active: Annotated[int, Field(ge=0), Since(FEW)] = FEW
     by_sequence: Annotated[bool, Since(False)] = False
     seen_images: Annotated[Literal["refuse", "allow"], Since("refuse")] = "refuse"
+    leave_out: Annotated[tuple[str, ...], Since(())] = ()
+    prefer: Annotated[Preference, Since(BEST)] = BEST
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_chance(self.prefer, self.n_permutations)

@@ -52,6 +52,16 @@ def elect(best: np.ndarray, voting: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return winner.astype(np.int64), votes.astype(np.int64)
 
 
+def elect_second(
+    best: np.ndarray, winner: np.ndarray, voting: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what `elect` does where one label (concept,) stands no more for election."""
+    is_left = best != np.asarray(winner)[:, None, None]
+    order = np.argsort(~is_left, axis=2, kind="stable")
+    moved = np.take_along_axis(np.where(is_left, best, -1), order, axis=2)
+    return elect(moved, voting)
+
+
 def _elect(ballots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Elect by the ballots (concept, metric, rank) of some concepts."""
     firsts = ballots[:, :, 0]

@@ -39,10 +39,13 @@ def name_concepts(
             min_positives=config.min_positives,
             min_active=config.min_active,
             by_sequence=config.by_sequence,
+            leave_out=config.leave_out,
+            prefer=config.prefer,
             workers=config.workers,
         ),
         sanity=sanity,
         right=activations.get("right_concept"),
+        classes=activations["class"].values if "class" in activations.coords else (),
     )
 
     ids = naming.presence["input"].values

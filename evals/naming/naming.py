@@ -23,10 +23,18 @@ from evals.kernels.threads import map_in_order
 from evals.metrics.registered import find_metrics
 from evals.metrics.table import DEFAULTS, Metric, Parameters
 from evals.metrics.tolerance import Tolerance
-from evals.naming.chance import Budget, Chance, Permutations, Trial
-from evals.naming.choice import Choice
+from evals.naming.candidates import (
+    BEST,
+    CONCEPTS,
+    Preference,
+    find_classes,
+    leave_out,
+    require_chance,
+)
+from evals.naming.chance import SECONDS, Budget, Chance, Permutations, Trial
+from evals.naming.choice import Choice, Chosen
 from evals.naming.config import BUDGET, FEW, N_PERMUTATIONS
-from evals.naming.consensus import elect, verdicts_of, voters
+from evals.naming.consensus import verdicts_of, voters
 from evals.naming.verdicts import ABOVE, AT_CHANCE, UNTESTED
 from evals.sanity.theoretical import exact_verdicts
 from evals.scoring.labelled import (
@@ -73,6 +81,11 @@ class NamingOptions:
     by_sequence : bool
         Whether inputs are positions of sequences, named ``sequence/position``: then sequences are
         halved, redrawn and permuted whole.
+    leave_out : tuple of str
+        Labels that name nothing: by name, or groups of them, as ``class:*``.
+    prefer : str
+        Which label names a concept: the ``best``; or, of ``concepts``, the best that is no class,
+        unless that is at chance, and else the best of all. The permutations choose likewise.
     block_size, workers : int, optional
         Concepts that are scored at once, and in how many threads.
     """
@@ -87,6 +100,8 @@ class NamingOptions:
     min_positives: int = FEW
     min_active: int = FEW
     by_sequence: bool = False
+    leave_out: tuple[str, ...] = ()
+    prefer: Preference = BEST
     block_size: int | None = None
     workers: int = 1
 
@@ -143,6 +158,7 @@ def choose_names(
     *,
     sanity: Mapping[str, str] | None = None,
     right: Shaped | Sequence[str] | None = None,
+    classes: Iterable[str] = (),
 ) -> xr.Dataset:
     """Name every concept by its best label under each metric, and by what the metrics agree on.
 
@@ -165,6 +181,9 @@ def choose_names(
     right : array or sequence of str, optional
         (neuron,) or (concept,) the ground-truth label, "" where none is known. Where none
         of them is a label, the labels are of another kind, and none is known.
+    classes : iterable of str, optional
+        Names of the network's classes: labels that are called so are classes, as those are that
+        begin with ``class:``.
 
     Returns
     -------
@@ -175,14 +194,21 @@ def choose_names(
         ``chance`` (concept, metric) and ``consensus_chance`` (concept,) say whether permuted
         labels give as much: "above chance" (among all concepts), "undecided" (for this concept
         alone, not among all), "at chance"; "untested" where the budget left the concept out.
+        ``second_name`` (concept, metric) and ``consensus_second`` (concept,) are the best labels
+        beside the name that are no classes, if there are such labels; their p is that of the best
+        of these labels.
 
     Raises
     ------
+    CandidatesError
+        If a label to leave out is none, or none is left.
     AlignmentError, ValueError
         As :func:`evals.score`; where inputs have no names, or are fewer than two; and where some
         ground-truth labels are labels, and others are not.
     """
-    naming = Namer.of(presence, labels, metrics, options, sanity=sanity, right=right)
+    naming = Namer.of(
+        presence, labels, metrics, options, sanity=sanity, right=right, classes=classes
+    )
     chance = naming.test()
     names = join_names(naming.parts(progress=progress, chance=chance))
     whole = names.merge(naming.summarise(names, chance))
@@ -223,6 +249,8 @@ class Namer:
         (neuron,) index of the ground-truth label, -1 where none is known.
     groups : ndarray or None
         (input,) the sequence of each input, where sequences are kept whole.
+    n_left_out : int
+        Labels that were left out.
     """
 
     presence: xr.DataArray
@@ -236,6 +264,7 @@ class Namer:
     voting: np.ndarray
     right: np.ndarray | None
     groups: np.ndarray | None = None
+    n_left_out: int = 0
 
     @classmethod
     def of(
@@ -247,11 +276,14 @@ class Namer:
         *,
         sanity: Mapping[str, str] | None = None,
         right: Shaped | Sequence[str] | None = None,
+        classes: Iterable[str] = (),
     ) -> Namer:
         """Prepare what `choose_names` describes; labels are read here, presences later."""
+        require_chance(options.prefer, options.n_permutations)
         tolerance = Tolerance(find_metrics(metrics))
         rows = tuple(tolerance.rows)
-        presence, labels = align(presence, labels)
+        presence, every_label = align(presence, labels)
+        labels = leave_out(every_label, options.leave_out, classes)
         if "input" not in presence.coords or presence.sizes["input"] < 2:
             raise ValueError("naming halves the inputs by name: expected at least two named inputs")
         inputs = presence["input"].values
@@ -268,21 +300,33 @@ class Namer:
             halves=halves,
             labels=(prepared[0], prepared[1]),
             label_names=names,
-            choice=Choice(rows, options.parameters, options.n_ranks, is_rare),
+            choice=Choice(
+                rows,
+                options.parameters,
+                options.n_ranks,
+                is_rare,
+                find_classes(names[:-1], classes),
+            ),
             tolerance=tolerance,
             options=options,
             verdicts=tuple(verdicts),
             voting=voters(verdicts),
             right=None
             if right is None
-            else _find_known(join_by_neuron(right, presence, "a label"), labels),
+            else _find_known(join_by_neuron(right, presence, "a label"), labels, every_label),
             groups=groups,
+            n_left_out=every_label.sizes["concept"] - labels.sizes["concept"],
         )
 
     @property
     def rows(self) -> tuple[Metric, ...]:
         """The metrics by which to name."""
         return self.choice.rows
+
+    @property
+    def prefers_concepts(self) -> bool:
+        """Whether labels that are no classes are preferred to others."""
+        return self.options.prefer == CONCEPTS and self.choice.has_kinds
 
     @property
     def n_concepts(self) -> int:
@@ -325,6 +369,7 @@ class Namer:
             options.confidence,
             options.block_size,
             options.workers,
+            self.prefers_concepts,
         )
         return trial.run(budget.sample(names, options.seed), self._read, progress)
 
@@ -344,22 +389,29 @@ class Namer:
             def report(done: int, start: int = start) -> None:
                 progress(start + done, self.n_concepts)
 
-            named = self._name(slice(start, stop), report)
+            named = self._name(slice(start, stop), report, chance)
             yield named if chance is None else named.assign(self._judge(chance, start, named))
             progress(stop, self.n_concepts)
 
-    def _name(self, concepts: slice, report: Callable[[int], None]) -> xr.Dataset:
+    def _name(
+        self, concepts: slice, report: Callable[[int], None], chance: Chance | None
+    ) -> xr.Dataset:
         """Name some concepts: choose on one half, score and redraw on the other."""
         (choosing, scoring), is_few = self._read(concepts)
         right = None if self.right is None else self.right[concepts]
         ranked = _join(self._rank(choosing, is_few, right))
-        best = ranked.pop("best")
-        consensus, votes = elect(best, self.voting)
-        sought = np.concatenate([best, np.repeat(consensus[:, None, None], len(self.rows), 1)], 2)
+        chosen = self.choice.choose(ranked, self.voting)
+        own, first = chosen[BEST], chosen[BEST]
+        if self.prefers_concepts and chance is not None:
+            preferred = chance.is_preferred(concepts)
+            own = Chosen.either(preferred, chosen[CONCEPTS], first)
+            ranked = self._prefer(preferred[0], ranked)
+        n_ranks, best, label_names = self.options.n_ranks, own.best, self.label_names
+        sought = np.concatenate([own.sought(n_ranks), first.best[:, :, :1]], axis=2)
         score = np.concatenate(list(self._look_up(scoring, sought)))
         low, high = self._redraw(scoring, best[:, :, 0], report)
-        second = score[:, :, 1] if self.options.n_ranks > 1 else np.nan
-        names, dims = self.label_names[best], ("concept", "metric", "rank")
+        second = score[:, :, 1] if n_ranks > 1 else np.nan
+        names, dims = label_names[best], ("concept", "metric", "rank")
         values: dict[str, tuple[tuple[str, ...], np.ndarray]] = {
             "name": (dims[:2], names[:, :, 0]),
             "score": (dims[:2], score[:, :, 0]),
@@ -369,14 +421,27 @@ class Namer:
             "tied": (dims[:2], ranked["tied"]),
             "undefined": (dims[:2], ranked["undefined"]),
             "top_label": (dims, names),
-            "top_score": (dims, score[:, :, :-1]),
+            "top_score": (dims, score[:, :, :n_ranks]),
             "chosen_score": (dims, ranked["score"]),
             "silent": (dims[:1], ranked["silent"]),
             "few_active": (dims[:1], is_few),
-            "consensus": (dims[:1], self.label_names[consensus]),
-            "consensus_votes": (dims[:1], votes),
-            "consensus_score": (dims[:2], score[:, :, -1]),
+            "consensus": (dims[:1], label_names[own.consensus]),
+            "consensus_votes": (dims[:1], own.votes),
+            "consensus_score": (dims[:2], score[:, :, n_ranks + 1]),
+            "second_name": (dims[:2], label_names[own.second]),
+            "second_score": (dims[:2], score[:, :, n_ranks]),
+            "consensus_second": (dims[:1], label_names[own.consensus_second]),
+            "consensus_second_votes": (dims[:1], own.second_votes),
+            "consensus_second_score": (dims[:2], score[:, :, n_ranks + 2]),
         }
+        if self.prefers_concepts:
+            is_other = first.best[:, :, 0] != best[:, :, 0]
+            passed_over = np.where(is_other, label_names[first.best[:, :, 0]], "")
+            values["passed_over"] = (dims[:2], passed_over)
+            values["passed_over_score"] = (dims[:2], np.where(is_other, score[:, :, -1], np.nan))
+            is_other = first.consensus != own.consensus
+            passed_over = np.where(is_other, label_names[first.consensus], "")
+            values["consensus_passed_over"] = (dims[:1], passed_over)
         if right is not None:
             values["right_label"] = (dims[:1], self.label_names[right])
             values["right_rank"] = (dims[:2], ranked["right_rank"])
@@ -388,6 +453,18 @@ class Namer:
                 "rank": np.arange(self.options.n_ranks),
             },
         )
+
+    def _prefer(
+        self, is_concept: np.ndarray, ranked: Mapping[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        """Return ``ranked`` with what labels that are no classes give where these name concepts."""
+        n_ranks = self.options.n_ranks
+        score = ranked[f"{CONCEPTS}_score"][:, :, :n_ranks]
+        return {
+            **ranked,
+            "score": np.where(is_concept[..., None], score, ranked["score"]),
+            "tied": np.where(is_concept, ranked[f"{CONCEPTS}_tied"], ranked["tied"]),
+        }
 
     def _judge(
         self, chance: Chance, start: int, named: xr.Dataset
@@ -405,6 +482,8 @@ class Namer:
 
         for name, test in chance.tests.items():
             put(f"{name}_p", test.p)
+            if name in SECONDS:
+                continue
             put(f"{name}_family_p", test.family_p)
             if name != "consensus":
                 put(f"{name}_by_chance", test.chance)
@@ -526,6 +605,9 @@ class Namer:
                 "min_active": self.options.min_active,
                 "n_rare_labels": int(self.choice.is_rare.sum()),
                 "n_few_active": int(names["few_active"].sum()),
+                "n_left_out": self.n_left_out,
+                "n_class_labels": int(self.choice.is_class.sum()),
+                "prefer": self.options.prefer,
                 "n_permutations": 0 if chance is None else chance.n_permutations,
                 "n_tested": 0 if chance is None else len(chance.concepts),
                 **({} if chance is None else self._count_verdicts(names)),
@@ -556,10 +638,16 @@ def _count_active(presence: Columns) -> np.ndarray:
     return np.concatenate(counts)
 
 
-def _find_known(right: np.ndarray, labels: xr.DataArray) -> np.ndarray:
-    """Return the index of each ground-truth label (neuron,), -1 if unknown or all are others."""
-    if np.isin(right.astype(str), labels["concept"].values.astype(str)).any():
-        return find_concepts(right, labels)
+def _find_known(right: np.ndarray, labels: xr.DataArray, every_label: xr.DataArray) -> np.ndarray:
+    """Return the index of each ground-truth label (neuron,), -1 if unknown or all are others.
+
+    Of ``every_label`` some may be left out of ``labels``: they are not known.
+    """
+    known, kept = (own["concept"].values.astype(str) for own in (every_label, labels))
+    names = right.astype(str)
+    if np.isin(names, known).any():
+        left_out = np.setdiff1d(known, kept)
+        return find_concepts(np.where(np.isin(names, left_out), "", names), labels)
     return np.full(len(right), UNKNOWN)
 
 

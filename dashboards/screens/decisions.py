@@ -298,6 +298,7 @@ def show_decision(
     """
     st.subheader(literal(decision.question), anchor=False)
     st.markdown(literal(view.verdict_line(decision)))
+    naming = naming.explaining(decision.target)
     st.markdown(literal(view.reason_line(decision, naming)))
     if decision.against:
         st.caption(literal(view.meaning_of_shares(decision)))

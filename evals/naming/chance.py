@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, TypeAlias
 
@@ -177,7 +177,8 @@ class Comparison:
         Fraction of permutations, the data among them, that give as much; NaN where there is no
         name.
     chance : ndarray
-        What only a fraction of 1 - confidence of the permutations exceed.
+        What only a fraction of 1 - confidence of the permutations exceed; of either of two choices,
+        by itself.
     rank : ndarray
         As `p`; of equal ones the further above the mean is smaller, by less than one permutation.
     smallest : ndarray
@@ -192,13 +193,11 @@ class Comparison:
     @classmethod
     def of(cls, values: np.ndarray, confidence: float) -> Comparison:
         """Compare values (permutation, concept, …), the data first, NaN where undefined."""
-        is_known, p = ~np.isnan(values), _share_as_high(values)
-        rank = np.where(is_known[0], _rank_draws(values, p), np.inf)
+        is_known = ~np.isnan(values)
         drawn = np.where(is_known, values, -np.inf)[1:]
         chance = np.quantile(drawn, confidence, axis=0, method="inverted_cdf")
-        own = np.where(is_known[0], p[0], np.nan)
-        chance = np.where(is_known[0] & np.isfinite(chance), chance, np.nan)
-        return cls(own, chance, rank[0], rank.min(axis=1))
+        chance = np.where(np.isfinite(chance), chance, np.nan)
+        return cls._of_draws(is_known, _share_as_high(values), _further(values), chance)
 
     @classmethod
     def of_either(
@@ -218,11 +217,20 @@ class Comparison:
         ranks = [_known_ranks(values) for values in (one, other)]
         least = np.minimum(*ranks)
         least[0] = np.where(is_one, ranks[0][0], ranks[1][0])
-        found = cls.of(np.where(np.isinf(least), np.nan, -least), confidence)
-        rank, values = np.where(is_one, ranks[0], ranks[1]), np.where(is_one, one, other)
-        is_usual = np.isfinite(rank) & (-rank <= found.chance + TIE)
-        largest = np.where(is_usual, values, -np.inf)[1:].max(axis=0)
-        return replace(found, chance=np.where(np.isinf(largest), np.nan, largest))
+        is_known = np.isfinite(least)
+        p = _share_as_high(np.where(is_known, -least, np.nan))
+        further = np.where(is_known, 1 - least, 0)
+        chances = [cls.of(values, confidence).chance for values in (one, other)]
+        return cls._of_draws(is_known, p, further, np.where(is_one, *chances))
+
+    @classmethod
+    def _of_draws(
+        cls, is_known: np.ndarray, p: np.ndarray, further: np.ndarray, chance: np.ndarray
+    ) -> Comparison:
+        """Return the test by p of each draw, of which equal ones are ``further`` in [0, 1)."""
+        rank = np.where(is_known[0], p - further / len(p), np.inf)
+        own = np.where(is_known[0], p[0], np.nan)
+        return cls(own, np.where(is_known[0], chance, np.nan), rank[0], rank.min(axis=1))
 
     @classmethod
     def join(cls, parts: Sequence[Comparison]) -> Comparison:
@@ -260,16 +268,15 @@ def _share_as_high(values: np.ndarray) -> np.ndarray:
     return np.asarray(stats.rankdata(-_round(values), method="max", axis=0) / len(values))
 
 
-def _rank_draws(values: np.ndarray, p: np.ndarray) -> np.ndarray:
-    """Return p; of equal ones the further above the mean is smaller, by less than one draw."""
-    further = np.where(np.isnan(values), 0, np.arctan(studentise(values)) / math.pi + 0.5)
-    return np.asarray(p - further / len(values))
+def _further(values: np.ndarray) -> np.ndarray:
+    """Return how far values (permutation, …) lie above their mean, brought to [0, 1)."""
+    return np.where(np.isnan(values), 0, np.arctan(studentise(values)) / math.pi + 0.5)
 
 
 def _known_ranks(values: np.ndarray) -> np.ndarray:
     """Return the rank of each permutation, infinite where it is undefined."""
-    ranks = _rank_draws(values, _share_as_high(values))
-    return np.where(np.isnan(values), np.inf, ranks)
+    rank = _share_as_high(values) - _further(values) / len(values)
+    return np.where(np.isnan(values), np.inf, rank)
 
 
 def _round(values: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from evals.kernels.statistics import mean_defined
 from evals.metrics.tolerance import faults_text
 from evals.naming.consensus import UNTESTED
 from evals.naming.seen_images import seen_note
-from evals.naming.verdicts import chance_lines, chance_of, rank_of
+from evals.naming.verdicts import chance_lines, chance_of, rank_of, second_texts
 from evals.sanity.protocol import THEORETICAL
 from registry.columns import Column, ResultTable
 from registry.terminal import text_table
@@ -116,11 +116,11 @@ def names_table(names: xr.Dataset, most: int = 15) -> str:
     -------
     str
         A line for each concept: its consensus, the votes for it and how many there are at most by
-        chance, the verdict and the p, and its score by each voting metric, in as many tables as
-        these take. Then a line for each metric: the verdict of its sanity check, whether it votes,
-        how often its name is the consensus, mean score of its names, by chance too, the fraction
-        above chance, mean margin, names that another label equals, and, where the label is known,
-        the fraction of correct names.
+        chance, the verdict and the p, the consensus beside it that is no class, and its score by
+        each voting metric, in as many tables as these take. Then a line for each metric: the
+        verdict of its sanity check, whether it votes, how often its name is the consensus, mean
+        score of its names, by chance too, the fraction above chance, mean margin, names that
+        another label equals, and, where the label is known, the fraction of correct names.
     """
     parts = [_concepts(names, most), NAMERS.text(names), _remarks(names) + faults_text(names.attrs)]
     return "\n".join(parts)
@@ -174,7 +174,7 @@ def _concepts(names: xr.Dataset, most: int) -> str:
     own = np.where(chosen == consensus[:, None], names["margin"].values, np.nan)[:, voting]
     margin = np.nan_to_num(own).mean(axis=1) if len(voting) else np.zeros(len(votes))
     metrics = names["metric"].values.astype(str)
-    verdicts = chance_of(names)
+    verdicts, second = chance_of(names), second_texts(names)
     order = [row for row in np.lexsort((-margin, -votes, rank_of(verdicts))) if votes[row]][:most]
     rows = [
         [
@@ -182,11 +182,13 @@ def _concepts(names: xr.Dataset, most: int) -> str:
             str(names["concept"].values[row]),
             f"{votes[row]}/{len(voting)}",
             *_chance(names, row, verdicts),
+            *([second[row]] if "consensus_second" in names else []),
             *(SCORE.text(score[row, m]) for m in voting),
         ]
         for row in order
     ]
     known = ["by chance", "chance", "p"] if "votes_by_chance" in names else []
+    known += ["next"] if "consensus_second" in names else []
     header = ["consensus", "concept", "votes", *known, *metrics[voting]]
     return wrapped_table(header, rows, repeated=3)
 

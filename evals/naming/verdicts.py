@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
+from evals.naming.candidates import BEST
 from registry.terminal import count
 
 ABOVE, UNDECIDED, UNTESTED, AT_CHANCE = VERDICTS = (
@@ -85,7 +86,52 @@ def chance_lines(names: xr.Dataset) -> list[str]:
     if n_few := int(names["n_few_active"]):
         least = int(names["min_active"])
         left_out.append(f"{count(n_few, 'concept')} active on fewer than {least} inputs of a half")
-    return [*lines, f"Left out: {', '.join(left_out)}."] if left_out else lines
+    if n_left_out := int(names.get("n_left_out", 0)):
+        left_out.append(f"{count(n_left_out, 'label')} by leave_out")
+    if left_out:
+        lines.append(f"Left out: {', '.join(left_out)}.")
+    return [*lines, *_preference(names)]
+
+
+def _preference(names: xr.Dataset) -> list[str]:
+    """Return how many names are of labels that were preferred to others."""
+    if str(names.get("prefer", xr.DataArray(BEST)).item()) == BEST:
+        return []
+    if "consensus_passed_over" not in names:
+        return ["No label was preferred: all of them are classes, or none is."]
+    n_preferred = int((names["consensus_passed_over"].values.astype(str) != "").sum())
+    return [
+        "Labels that are no classes are preferred where they are not at chance: as consensus of "
+        f"{count(n_preferred, 'concept')}, over a better class."
+    ]
+
+
+def second_texts(names: xr.Dataset, metric: str = "") -> np.ndarray:
+    """Return second names (concept,) with their score, and whether they are at chance; "" for none.
+
+    Parameters
+    ----------
+    names : Dataset
+        Of the schema ``names``; older ones have no second names.
+    metric : str
+        Whose names; the consensus for "".
+    """
+    of = "second" if metric else "consensus_second"
+    found = "second_name" if metric else of
+    if found not in names:
+        return np.full(names.sizes["concept"], "", dtype=object)
+    own = names[[name for name in (found, f"{of}_score", f"{of}_p") if name in names]]
+    own = own.sel(metric=metric) if metric else own
+    worth = (
+        [f"{score:.2f}" for score in own["second_score"].values]
+        if metric
+        else [f"{n} of {int(names['n_voting'])} votes" for n in names[f"{of}_votes"].values]
+    )
+    p = own[f"{of}_p"].values if f"{of}_p" in own else np.full(len(worth), np.nan)
+    at_chance = p > 1 - float(names["confidence"]) + 1e-12
+    told = np.where(np.isnan(p), ", not tested", np.where(at_chance, ", at chance", ""))
+    texts = zip(own[found].values.astype(str), worth, told, strict=True)
+    return np.array([f"{name}, {one}{p}" if name else "" for name, one, p in texts], dtype=object)
 
 
 def _count(verdicts: np.ndarray) -> list[int]:

@@ -267,6 +267,55 @@ def test_what_a_concept_is_called() -> None:
     assert NAMELESS.called(3) == "concept 3"
 
 
+def test_a_name_that_repeats_the_class_stands_beside_the_next_one() -> None:
+    decision = view.of_image(explained())
+    label = f"class:{decision.target}"
+    given = fabricate.with_chance(fabricate.names())
+    shape = given["name"].shape
+    given["name"] = given["name"].copy()
+    given["name"][:, 0] = label
+    given = given.assign(
+        second_name=(("concept", "metric"), np.full(shape, "texture:stripes", dtype=object)),
+        second_score=(("concept", "metric"), np.full(shape, 0.714)),
+        second_p=(("concept", "metric"), np.broadcast_to([[0.005], [0.4]] * 3, shape)),
+    )
+    naming = view.naming_of(given, "iou")
+    assert naming.called(0) == f"{label} (0)"
+    told = naming.explaining(decision.target)
+    assert told.called(0) == f"{label} (repeats the class; next: texture:stripes, 0.71) (0)"
+    assert told.name[1].endswith("next: texture:stripes, 0.71, at chance)")
+    assert told.short(0) == "0 · next: texture:stripes, 0.71"
+    assert naming.explaining("another") == naming
+    line = view.reason_line(decision, told)
+    assert "repeats the class; next: texture:stripes, 0.71" in line
+    shares = view.decision_parts(decision, naming, "one", "Why?")
+    frame = next(part.frame for part in shares if isinstance(part, Table))
+    assert frame["name"].str.contains("repeats the class").any()
+
+
+def test_names_of_older_datasets_only_say_that_they_repeat_the_class() -> None:
+    naming = Naming({0: "ape"}, {}).explaining("ape")
+    assert naming.name == {0: "ape (repeats the class)"}
+    assert naming.short(0) == "0 · ape (repeats the class)"
+
+
+def test_the_consensus_has_a_second_one_by_its_votes() -> None:
+    given = fabricate.with_chance(fabricate.names())
+    concepts = given.sizes["concept"]
+    given = given.assign(
+        consensus_second=("concept", np.array(["b"] * (concepts - 1) + [""], dtype=object)),
+        consensus_second_votes=("concept", np.ones(concepts, dtype=np.int64)),
+        consensus_second_p=("concept", np.array([0.005, 0.4] + [np.nan] * (concepts - 2))),
+    )
+    second = view.naming_of(given, CONSENSUS).second
+    assert [second[concept] for concept in range(3)] == [
+        "b, 1 of 1 votes",
+        "b, 1 of 1 votes, at chance",
+        "b, 1 of 1 votes, not tested",
+    ]
+    assert concepts - 1 not in second
+
+
 # -- tables, figures, pictures ----------------------------------------------------------------
 
 

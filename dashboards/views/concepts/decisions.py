@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import altair as alt
@@ -33,7 +33,8 @@ from dashboards.views.parts.text import number_text
 from dashboards.views.runs.advice import EXPECTED
 from dashboards.views.runs.datasets import read_small
 from dashboards.views.runs.settings import maker_of
-from evals.naming.verdicts import IN_WORDS
+from evals.naming.candidates import repeats_class
+from evals.naming.verdicts import IN_WORDS, second_texts
 from fact.traces.plots import EMPTY, over_white
 from registry.catalog.access import Catalog
 from registry.columns import Column
@@ -48,6 +49,7 @@ VERDICTS = {
     "undecided": "neither passes nor fails the sanity checks",
     "untested": "is untested",
 }
+REPEATS = "repeats the class"
 AGAINST_MATTERS = 0.1
 MEANING = (
     "Why does the network decide so? In the FaCT network a layer is replaced by its concepts, and "
@@ -318,10 +320,32 @@ class Naming:
         By concept.
     verdict : mapping of int to str
         By whom it is named, with which score, and what the sanity checks say of them.
+    second : mapping of int to str
+        The best name beside it that is no class, with its score.
+    brief : mapping of int to str
+        Where names are to be short, and another one stands for the name.
     """
 
     name: Mapping[int, str]
     verdict: Mapping[int, str]
+    second: Mapping[int, str] = field(default_factory=dict)
+    brief: Mapping[int, str] = field(default_factory=dict)
+
+    def explaining(self, name: str) -> Naming:
+        """Return the names beside which a second stands where they only repeat a class.
+
+        Parameters
+        ----------
+        name : str
+            Of the class that is explained.
+        """
+        repeating = [own for own, label in self.name.items() if repeats_class(label, name)]
+        following = {own: f"next: {self.second[own]}" for own in repeating if own in self.second}
+        told = {
+            own: f"{self.name[own]} ({'; '.join(filter(None, (REPEATS, following.get(own))))})"
+            for own in repeating
+        }
+        return replace(self, name={**self.name, **told}, brief={**self.brief, **following})
 
     def title(self, concept: int) -> str:
         """Return the number of a concept with its name."""
@@ -330,7 +354,7 @@ class Naming:
 
     def short(self, concept: int) -> str:
         """Return the same for an axis, cut where it is long."""
-        name = self.name.get(concept, "")
+        name = self.brief.get(concept) or self.name.get(concept, "")
         cut = f"{name[: LONGEST_NAME - 1]}…" if len(name) > LONGEST_NAME else name
         return f"{concept} · {cut}" if cut else f"concept {concept}"
 
@@ -368,7 +392,9 @@ def naming_of(names: xr.Dataset, namer: str) -> Naming:
     best["verdict"] = [f"{verdict}; {IN_WORDS.get(chance, chance)}" for verdict, chance in told]
     named = best[best["name"] != ""]
     name, found = ({int(c): str(v) for c, v in named[key].items()} for key in ("name", "verdict"))
-    return Naming(name, found)
+    metric = "" if namer == CONSENSUS else namer
+    second = zip(names["concept"].values.tolist(), second_texts(names, metric), strict=True)
+    return Naming(name, found, {c: text for c, text in second if text})
 
 
 # -- in words ---------------------------------------------------------------------------------
@@ -679,7 +705,7 @@ def decision_parts(decision: Decision, naming: Naming, name: str, heading: str) 
         Number("logit", number_text(decision.logit, DIGITS), decision.quantity),
         Number("residual", f"{decision.residual:.1e}", residual_line(decision)),
     ]
-    figure = classes_figure(decision, name)
+    naming, figure = naming.explaining(decision.target), classes_figure(decision, name)
     missing = position_line(decision)
     return [
         Heading(heading),

@@ -40,6 +40,17 @@ def _others(own: xr.Dataset) -> list[str]:
     ]
 
 
+def _second(own: xr.Dataset) -> list[str] | None:
+    if "second_name" not in own:
+        return None
+    names, scores = (own[f"second_{key}"].values for key in ("name", "score"))
+    texts = [f"{n} {s:.2f}" if n else "" for n, s in zip(names, scores, strict=True)]
+    if "second_p" not in own:
+        return texts
+    held = zip(texts, own["second_p"].values, strict=True)
+    return [f"{text} (p {p:.3f})" if np.isfinite(p) else text for text, p in held]
+
+
 LABELS = ResultTable(
     "metric",
     {
@@ -62,6 +73,9 @@ LABELS = ResultTable(
         "high": Column(".3f", "to", "upper end of the score's interval", "interval_high"),
         "margin": Column("+.3f", "ahead by", "score minus that of the second-best label"),
         "others": Column("", "next labels", "with their scores on the other half", _others),
+        "second": Column(
+            "", "beside classes", "best label beside the name that is no class", _second
+        ),
     },
 )
 NEXT_LABELS = ("top_label", "top_score", "chosen_score")
@@ -70,6 +84,7 @@ NEXT_LABELS = ("top_label", "top_score", "chosen_score")
 _OF_LABELS = (
     *("verdict", "name", "score", "interval_low", "interval_high", "margin"),
     *("top_label", "top_score", "score_by_chance", "score_p", "chance"),
+    *("second_name", "second_score", "second_p"),
 )
 
 
@@ -140,6 +155,7 @@ def label_frame(names: xr.Dataset, concept: int) -> pd.DataFrame:
     """
     if concept not in names.indexes["concept"]:
         absent = {"by_chance", "p", "chance"} if "chance" not in names else set()
+        absent |= {"second"} if "second_name" not in names else set()
         return pd.DataFrame(columns=["metric", *(c for c in LABELS.columns if c not in absent)])
     known = [name for name in _OF_LABELS if name in names]
     frame = frame_of(LABELS, names[known].sel(concept=concept).load())

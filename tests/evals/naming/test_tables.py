@@ -5,6 +5,7 @@ import pytest
 import xarray as xr
 
 from evals.naming.tables import names_table, wrapped_table
+from evals.naming.verdicts import chance_lines
 from registry.terminal import text_table
 
 
@@ -150,3 +151,36 @@ def test_a_table_is_wrapped_where_it_is_too_wide():
     assert wrapped_table(header, rows, 1, width=8) == "a  bb\nx   1\n\na  cc\nx   2\n"
     assert wrapped_table(header, rows, 1, width=2) == wrapped_table(header, rows, 1, width=8)
     assert wrapped_table(header[:1], [["x"]], 1) == "a\nx\n"
+
+
+def test_a_second_name_stands_beside_each_consensus():
+    told = names().assign(
+        consensus_second=("concept", np.array(["fur", "", "warm"], dtype=object)),
+        consensus_second_votes=("concept", [2, 0, 1]),
+        consensus_second_p=("concept", [0.01, np.nan, 0.5]),
+        confidence=0.95,
+    )
+    lines = names_table(told).splitlines()
+    assert "next" in lines[0].split()
+    assert "warm, 1 of 2 votes, at chance" in lines[1]
+    assert "fur, 2 of 2 votes " in lines[2]
+
+
+def test_what_was_left_out_and_preferred_is_told():
+    told = names().assign(
+        n_permutations=19,
+        n_tested=3,
+        confidence=0.95,
+        n_rare_labels=0,
+        n_few_active=0,
+        n_left_out=12,
+        prefer="concepts",
+        consensus_chance=("concept", np.array(["above chance", "", "at chance"], dtype=object)),
+    )
+    assert "Left out: 12 labels by leave_out." in chance_lines(told)
+    assert chance_lines(told)[-1].startswith("No label was preferred: all of them are classes")
+    passed = ("concept", np.array(["class:a", "", ""], dtype=object))
+    assert chance_lines(told.assign(consensus_passed_over=passed))[-1] == (
+        "Labels that are no classes are preferred where they are not at chance: as consensus of "
+        "1 concept, over a better class."
+    )

@@ -8,7 +8,7 @@ where it is called as a class of the network.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import numpy as np
 import xarray as xr
@@ -18,7 +18,8 @@ from registry.suggest import RefusalError, nearest
 Preference: TypeAlias = Literal["best", "concepts"]
 """Which label names a concept: the best; or the best that is no class, unless that is at chance."""
 
-BEST, CONCEPTS = "best", "concepts"
+BEST: Final = "best"
+CONCEPTS: Final = "concepts"
 CLASS, WHOLE_GROUP = "class", ":*"
 
 

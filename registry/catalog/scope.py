@@ -16,7 +16,7 @@ from registry.mongo.database import Database
 from registry.mongo.queries import EVERYTHING, Scope, enter
 from registry.plan.project import Project
 from registry.record.journal import EVENTS, journal_root, journal_uids
-from registry.record.plain import decode
+from registry.record.plain import decode_event
 from registry.store.durable import StoreError, read_json, write_json
 
 NAMES = "projects.json"
@@ -71,6 +71,6 @@ def _named_in(journal: Path) -> str | None:
     """Return the project that the first event of a journal names; None where it cannot be read."""
     with suppress(OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         with open(journal / EVENTS, "rb") as file:
-            facts: Mapping[str, Any] = decode(file.readline())["facts"]
+            facts: Mapping[str, Any] = decode_event(file.readline())["facts"]
         return str(facts.get("project") or "")
     return None

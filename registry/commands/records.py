@@ -12,6 +12,7 @@ import os
 import socket
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from registry.catalog.runs import RunView, is_run, source_diff
 from registry.commands.tasks import HELP, project_here, root_here
 from registry.declare.declaration import PROJECT_VARIABLE
 from registry.mongo import server
-from registry.mongo.database import connect
+from registry.mongo.database import DatabaseError, connect
 from registry.mongo.projector import Synced
 from registry.mongo.projector import sync as sync_journals
 from registry.store.schema import json_value
@@ -44,10 +45,13 @@ def catalog_here(all_projects: bool = False) -> Catalog:
     catalog = open_catalog(all_projects=all_projects)
     click.get_current_context().call_on_close(catalog.close)
     os.chdir(catalog.project.root)
+    if catalog.database is not None:
+        try:  # so that what is shown is complete
+            sync_journals(catalog.project.root, catalog.database)
+        except DatabaseError as error:
+            catalog = replace(catalog, database=None, trouble=str(error))
     if catalog.trouble:
         err.print(f"{escape(catalog.trouble)}; reading the journals instead", style="yellow")
-    elif catalog.database is not None:
-        sync_journals(catalog.project.root, catalog.database)  # so that what is shown is complete
     return catalog
 
 

@@ -156,7 +156,8 @@ def doctor(ctx: click.Context, /, repair: bool, verify: bool) -> None:
         findings = list(examine(catalog, verify=verify))
         if repair and any(finding.repair for finding in findings):
             mend(findings)
-            left = list(examine(catalog, verify=verify))
+            with catalog_here() as mended:  # its database may be another one
+                left = list(examine(mended, verify=verify))
             out.print(f"{len(findings) - len(left)} of {count(len(findings), 'finding')} mended")
             findings = left
     if not findings:

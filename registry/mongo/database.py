@@ -21,7 +21,13 @@ import pymongo
 from bson import CodecOptions, ObjectId
 from bson.raw_bson import RawBSONDocument
 from pymongo.collection import Collection
-from pymongo.errors import ConnectionFailure, DuplicateKeyError, InvalidName, PyMongoError
+from pymongo.errors import (
+    ConnectionFailure,
+    DuplicateKeyError,
+    InvalidName,
+    OperationFailure,
+    PyMongoError,
+)
 from pymongo.uri_parser import parse_uri
 
 from registry.mongo import server
@@ -35,6 +41,8 @@ OFF = "off"
 
 _TIMEOUTS = {"serverSelectionTimeoutMS": 3000, "connectTimeoutMS": 3000, "socketTimeoutMS": 60000}
 OWN = "factbook"  # a collection of our own: identity, last number of a run
+_INTERNAL_ERROR = 1  # MongoDB's code; the embedded server's answer to data that it cannot read
+_ADVICE = "factbook doctor says what to do"
 _SCHEMA = 2  # version of the indexes
 INDEXED = (
     "info.factbook.fingerprint",
@@ -54,6 +62,10 @@ class DatabaseError(RefusalError):
 
 class AwayError(DatabaseError):
     """A database that does not answer."""
+
+
+class DamagedError(DatabaseError):
+    """A database that fails at its own data."""
 
 
 class DuplicateError(DatabaseError):
@@ -179,8 +191,15 @@ def errors(address: str, shown: Callable[[str], str] = str) -> Iterator[None]:
     except (PyMongoError, gridfs.errors.GridFSError, bson.errors.BSONError, OSError) as error:
         text = re.split(r", Timeout:| \(configured timeouts:|, full error:", str(error))[0]
         told = shown(text)
-        kind = AwayError if isinstance(error, ConnectionFailure) else DatabaseError
-        raise kind(f"MongoDB at {address}: {told}") from (error if told == text else None)
+        raise _raised(error, f"MongoDB at {address}: {told}") from (error if told == text else None)
+
+
+def _raised(error: Exception, text: str) -> DatabaseError:
+    if isinstance(error, ConnectionFailure):
+        return AwayError(text)
+    if isinstance(error, OperationFailure) and error.code == _INTERNAL_ERROR:
+        return DamagedError(f"{text.strip()}; {_ADVICE}")
+    return DatabaseError(text)
 
 
 def digest(document: Mapping[str, Any]) -> str:
@@ -235,11 +254,16 @@ def _open_embedded(
 ) -> Database:
     try:
         found = find(project_root)
+    except server.DamagedError as error:
+        raise DamagedError(f"{error}; {_ADVICE}") from error
     except (ServerError, StoreError, OSError) as error:
         raise DatabaseError(str(error)) from error
     again = partial(_open_embedded, project_root, name, server.revive)
     try:
         return _open(found.uri, name, again, found.address)
+    except AwayError as error:
+        hint = f"process {found.process.pid} runs; if it hangs, `factbook mongo stop` ends it"
+        raise AwayError(f"{error}; {hint}") from error
     except DatabaseError as error:
         if "authentication failed" not in str(error).lower():
             raise

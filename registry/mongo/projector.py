@@ -384,6 +384,8 @@ def _sync_journal(folder: Path, database: Database) -> Synced | None:
         return Synced(folder.name, None, "", error=reason)
     if not journal.status:
         return None
+    if not journal.experiment:
+        return Synced(journal.uid, None, journal.status, died, "its journal has no beginning")
     try:
         sent = Sent()
         run_id = store_journal(journal, database, sent)

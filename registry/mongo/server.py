@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -46,6 +47,10 @@ _USER_FILE = "user.json"
 _FORM = 2  # of a server's start: with access control, on relative paths; noted in server.json
 _START_PATIENCE = 60.0  # seconds; it takes 1, or 2 after a crash, but machines can be busy
 _STOP_PATIENCE = 5.0  # seconds, for each signal
+_NOT_DAMAGE = re.compile(
+    "No space left|Disk quota|Permission denied|Read-only|Cannot allocate|Too many open|in use",
+    re.I,
+)
 _STARTED: list[subprocess.Popen[bytes]] = []  # kept, so that they are reaped, and not warned of
 _CONFIGURATION = "--config="
 _OPTIONS = (
@@ -55,6 +60,10 @@ _OPTIONS = (
     "--oplog-retention-seconds=60",
     "--cache-size=256M",
 )
+
+
+class DamagedError(ServerError):
+    """Data that the server cannot open."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +101,7 @@ class Server:
 
 @dataclass(frozen=True)
 class _Running:
-    """A living server that the project's note names.
+    """A living server of a project.
 
     Attributes
     ----------
@@ -102,11 +111,14 @@ class _Running:
         Where it listens; 0 if it does not listen there, or serves files without names.
     is_current : bool
         Whether it was started as servers are started today.
+    is_noted : bool
+        Whether the project's note names it; else the note was lost, or damaged.
     """
 
     process: ProcessIdentity
     port: int
     is_current: bool
+    is_noted: bool = True
 
 
 def find(project_root: Path) -> Server | None:
@@ -125,7 +137,8 @@ def find(project_root: Path) -> Server | None:
     running = _running(project_root)
     if running is None or not running.port:
         return None
-    return _usable(running, _folder(project_root)) or start(project_root)
+    found = _usable(running, _folder(project_root)) if running.is_noted else None
+    return found or start(project_root)
 
 
 def start(project_root: Path) -> Server:
@@ -172,6 +185,31 @@ def stop(project_root: Path) -> bool:
     return running is not None
 
 
+def begin_anew(project_root: Path) -> Server:
+    """Start the server of a project with an empty database; set aside the data that it had.
+
+    They are ``damaged-…`` in its folder then. Where it does not start without them either, they
+    stay where they are.
+
+    Raises
+    ------
+    ServerError
+        If it cannot be ended, or started.
+    """
+    data = _folder(project_root) / "data"
+    with _locked(project_root):
+        if (running := _running(project_root)) is not None:
+            _end(running.process)
+        aside = data.with_name(f"damaged-{time.strftime('%Y%m%dT%H%M%S')}")
+        data.rename(aside)
+        try:
+            return _launch(data.parent)
+        except ServerError:
+            shutil.rmtree(data, ignore_errors=True)
+            aside.rename(data)
+            raise
+
+
 def user_file(project_root: Path) -> Path:
     """Return where the user of a project's server stands, with the password."""
     return _folder(project_root) / _USER_FILE
@@ -181,6 +219,11 @@ def user_file(project_root: Path) -> Path:
 
 
 def _running(project_root: Path) -> _Running | None:
+    folder = _folder(project_root)
+    return _noted(project_root) or (None if _is_unused(folder) else _not_noted(folder))
+
+
+def _noted(project_root: Path) -> _Running | None:
     facts = _facts(project_root)
     process = ProcessIdentity.from_facts(facts or {})
     if facts is None or facts.get("stopped") or process is None:
@@ -201,6 +244,19 @@ def _running(project_root: Path) -> _Running | None:
     port, is_current = _port(facts), facts.get("form") == _FORM
     is_there = port in _listening(process.pid) and serves == "this"
     return _Running(process, port if is_there else 0, is_current)
+
+
+def _not_noted(folder: Path) -> _Running | None:
+    """Return a server that serves a folder where the note of it was lost, or damaged."""
+    place = folder.stat()
+    for found in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            options = found.cmdline() if os.path.samestat(_working_folder(found.pid), place) else []
+            if _OPTIONS[0] in options:
+                ports = [*_listening(found.pid), 0]
+                is_current = "--auth" in options
+                return _Running(ProcessIdentity.of(found.pid), ports[0], is_current, is_noted=False)
+    return None
 
 
 def _serves(pid: int, folder: Path) -> Literal["this", "another", "none"]:
@@ -279,6 +335,8 @@ def _provide(project_root: Path) -> Server:
     if running is None:
         return _launch(folder)
     if found := _usable(running, folder):
+        if not running.is_noted:
+            _note(folder, found.process, found.port, _FORM)
         return found
     _end(running.process)
     server = _launch(folder)
@@ -293,7 +351,7 @@ def _launch(folder: Path) -> Server:
     folder.chmod(0o700)
     last = _port(read_json(folder / "server.json"))
     user, is_new = read_user(folder / _USER_FILE), not (folder / "data").exists()
-    if user is not None:
+    if user is not None and not is_new:
         return Server(*_serve_at(last, folder), user)
     user = _introduce(folder, last)
     server = Server(*_serve_at(last, folder), user)
@@ -348,17 +406,20 @@ def _serve(folder: Path, last: int, *options: str, form: int = 0) -> tuple[Proce
         )
     try:
         identity = ProcessIdentity.of(process.pid)
-        facts = {**identity.facts(), "form": form, "port": last}
-        write_json(folder / "server.json", facts)
+        _note(folder, identity, last, form)
         port = _wait_for_port(process, folder)
         if form:
-            write_json(folder / "server.json", {**facts, "port": port})
+            _note(folder, identity, port, form)
     except BaseException:
         process.kill()
         process.wait()
         raise
     _STARTED.append(process)
     return identity, port
+
+
+def _note(folder: Path, process: ProcessIdentity, port: int, form: int) -> None:
+    write_json(folder / "server.json", {**process.facts(), "form": form, "port": port})
 
 
 def _wait_for_port(process: subprocess.Popen[bytes], folder: Path) -> int:
@@ -369,7 +430,14 @@ def _wait_for_port(process: subprocess.Popen[bytes], folder: Path) -> int:
         time.sleep(0.02)
     log = folder / "server.log"
     last = log.read_text("utf-8", "replace").strip().splitlines()[-1:] or ["its log is empty"]
-    raise ServerError(f"the embedded database did not start: {last[0]} (log: {log})")
+    raise _not_started(folder, last[0])
+
+
+def _not_started(folder: Path, last_line: str) -> ServerError:
+    what = f"the embedded database did not start: {last_line} (log: {folder / 'server.log'})"
+    if not _is_unused(folder):
+        return ServerError(f"{what}; a process that cannot be seen from here has its data open")
+    return ServerError(what) if _NOT_DAMAGE.search(last_line) else DamagedError(what)
 
 
 def _program() -> str:

@@ -9,7 +9,8 @@ A journal is a folder, ``.factbook/journal/<uid>/``, with
 - ``projected.json``: which databases hold all of it;
 - ``ballast``: room on the disk for the last events, while the run lives.
 
-Every event has ``event`` (its kind) and ``time`` (ISO 8601, UTC). Kinds: ``queued``, ``started``,
+Every event has ``event`` (its kind), ``time`` (ISO 8601, UTC), and last ``crc32``, by which a line
+that was damaged is known and left out. Kinds: ``queued``, ``started``,
 ``facts``, ``info``, ``metrics``, ``resource``, ``artifact``, ``heartbeat``, and one end:
 ``completed``, ``interrupted``, ``failed``, or ``died``, which only others write.
 """
@@ -25,7 +26,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from registry.record.plain import decode, encode, shorten
+from registry.record.plain import decode_event, encode, shorten
 from registry.store.durable import at_once
 
 T = TypeVar("T")
@@ -264,7 +265,7 @@ class Journal:
         if not self.with_metrics and b'"metrics"' in line[:_KIND_WITHIN]:
             return
         try:
-            self._take(decode(line))
+            self._take(decode_event(line))
         except Exception:  # a line of a form that no run writes
             self.unreadable += bool(line.strip())
 

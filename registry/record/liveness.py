@@ -16,7 +16,7 @@ import psutil
 
 from registry.record.appendfile import BALLAST_FILE
 from registry.record.journal import EVENTS, Journal, aware, read_journal, timestamp
-from registry.record.plain import encode
+from registry.record.plain import encode_event
 from registry.store.durable import StoreError, append_line, locked, read_json, write_json
 from registry.store.manifest import read_manifest
 
@@ -352,7 +352,7 @@ def _note(folder: Path, end_of: Callable[[Journal], dict[str, Any] | None]) -> b
             end = end_of(journal)
             if end is not None:
                 facts = {"death_noted": timestamp(datetime.now(UTC)), **end.get("facts", {})}
-                append_line(folder / EVENTS, encode({**end, "facts": facts}))
+                append_line(folder / EVENTS, encode_event({**end, "facts": facts}))
     except (OSError, StoreError):  # full disk, or not ours to write
         return False
     with suppress(OSError, StoreError):

@@ -22,7 +22,7 @@ from registry.interrupts import signals_held
 from registry.record.appendfile import AppendFile, ConsoleFile, Lost
 from registry.record.journal import CONSOLE, EVENTS, aware, timestamp
 from registry.record.liveness import ProcessIdentity, RunStatus, write_status
-from registry.record.plain import encode, plain, shorten
+from registry.record.plain import encode, encode_event, plain, shorten
 from registry.store.durable import TEMPORARY, StoreError, sync, whole_file
 from registry.suggest import RefusalError
 
@@ -317,7 +317,7 @@ class JournalObserver(RunObserver):
 
 
 def _line(event: str, moment: datetime, **values: Any) -> str:
-    return encode({"event": event, "time": timestamp(moment), **values})
+    return encode_event({"event": event, "time": timestamp(moment), **values})
 
 
 def _incomplete(

@@ -9,6 +9,7 @@ import json
 import math
 import numbers
 import os
+import zlib
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any
@@ -21,6 +22,7 @@ _DEEPEST = 40  # MongoDB refuses documents nested deeper than 100
 _INT64 = range(-(2**63), 2**63)
 _SEQUENCES = (list, tuple, range)
 _NON_FINITE = "$numberDouble"  # MongoDB's extended JSON; plain keys never begin with $
+_CHECK, _AFTER_CHECK = ',"crc32":"', '"}'
 _SAFE_KEY = str.maketrans({".": ",", "=": ":", "\0": None})
 _dump = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
@@ -62,6 +64,29 @@ def decode(line: str | bytes) -> Any:
     """
     marked = (_NON_FINITE if isinstance(line, str) else _NON_FINITE.encode()) in line  # type: ignore[operator]
     return json.loads(line, object_hook=_unmark if marked else None)
+
+
+def encode_event(event: Mapping[str, Any]) -> str:
+    """Return an event as a line that ends with the CRC-32 of what it says."""
+    text = encode(event)
+    return f"{text[:-1]}{_CHECK}{zlib.crc32(text.encode()):08x}{_AFTER_CHECK}"
+
+
+def decode_event(line: bytes) -> Any:
+    """Return the event of a line that `encode_event` wrote, or a version before there were checks.
+
+    Raises
+    ------
+    ValueError
+        If the line is not JSON, or no longer says what was written.
+    """
+    if (text := line.rstrip()).endswith(_AFTER_CHECK.encode()):
+        said, mark, digits = text.removesuffix(_AFTER_CHECK.encode()).rpartition(_CHECK.encode())
+        if mark:
+            line = said + b"}"
+            if zlib.crc32(line) != int(digits, 16):
+                raise ValueError("the checksum of an event differs")
+    return decode(line)
 
 
 def safe_key(key: Any) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, closing, suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -18,8 +19,15 @@ from packaging.requirements import Requirement
 from registry.catalog.access import REMOVED, Catalog
 from registry.catalog.runs import UID
 from registry.declare.plugins import ShadowedPackageError, require_own_packages
-from registry.mongo import queries
-from registry.mongo.database import URL_VARIABLE, Database
+from registry.mongo import queries, server
+from registry.mongo.database import (
+    URL_VARIABLE,
+    DamagedError,
+    Database,
+    DatabaseError,
+    DuplicateError,
+    connect,
+)
 from registry.mongo.projector import sync
 from registry.mongo.removal import apply_tombstones
 from registry.plan.project import Project, finish_deletions
@@ -33,6 +41,11 @@ from registry.terminal import count
 from registry.upkeep.inventory import Holding, Inventory, take_inventory
 
 REPAIR = "factbook doctor --repair"
+_ANEW = (
+    f"{REPAIR} sets its data aside and stores all runs again from their journals; "
+    f"notes and tags are in backups alone"
+)
+_ROOM = 64 << 20  # bytes; with less, what fails may be the disk
 _UID, _ROOT = "info.factbook.uid", "info.factbook.root"
 
 Repair = Callable[[], object]
@@ -65,6 +78,7 @@ class _Told:
     """What a journal says, of what is held against other things."""
 
     status: str
+    has_begun: bool
     unreadable: int
     size: int
     cell: str
@@ -76,7 +90,8 @@ class _Told:
         output = journal.facts.get("output")
         path = output.get("path") if isinstance(output, Mapping) else None
         cell = str(journal.facts.get("cell", ""))
-        return cls(journal.status, journal.unreadable, journal.size, cell, str(path or ""))
+        begun, lost = bool(journal.experiment), journal.unreadable
+        return cls(journal.status, begun, lost, journal.size, cell, str(path or ""))
 
     @property
     def ended(self) -> bool:
@@ -191,7 +206,7 @@ def _journals(project: Project, told: Mapping[str, _Told]) -> Iterator[Finding]:
             lines = count(said.unreadable, "line")
             what = f"{lines} of the journal of run {uid} cannot be read"
             yield Finding("journals", what, f"{remedy}; the others are used")
-        if said.size and not said.status:
+        if said.size and not said.has_begun:
             yield Finding("journals", f"the journal of run {uid} has no beginning", remedy)
 
 
@@ -199,19 +214,19 @@ def _records(catalog: Catalog, told: Mapping[str, _Told]) -> Iterator[Finding]:
     """Yield what is wrong between the database and the journals."""
     database, root = catalog.database, catalog.project.root
     if catalog.trouble:
-        named = os.environ.get(URL_VARIABLE) or catalog.project.declaration.project.database
-        remedy = (
-            "start it, or correct its URL" if named else "factbook mongo stop; it is started again"
-        )
-        yield Finding("database", catalog.trouble, remedy)
+        yield _trouble(catalog)
     if database is None:
         return
-    recorded = dict(_recorded(database, catalog))
+    try:
+        recorded = dict(_recorded(database, catalog))
+    except DatabaseError as error:
+        yield _trouble(replace(catalog, database=None, trouble=str(error)))
+        return
 
     def again() -> None:
         sync(root, database, again=True)
 
-    missing = [uid for uid, said in told.items() if said.status and uid not in recorded]
+    missing = [uid for uid, said in told.items() if said.has_begun and uid not in recorded]
     if missing:
         what = f"{count(len(missing), 'run')} with a journal and no record, as {missing[0]}"
         yield Finding("records", what, REPAIR, again)
@@ -225,6 +240,45 @@ def _records(catalog: Catalog, told: Mapping[str, _Told]) -> Iterator[Finding]:
         if queries.value_at(recorded[uid], _ROOT) == str(root):
             what = f"run {uid} has a record, and its journal is gone"
             yield Finding("records", what, "bring .factbook/journal back from a backup")
+
+
+def _trouble(catalog: Catalog) -> Finding:
+    """Return what is wrong with a database that cannot be used."""
+    if os.environ.get(URL_VARIABLE):
+        return Finding("database", catalog.trouble, "start it, or correct its URL")
+    if _is_damaged(catalog):
+        return Finding("database", catalog.trouble, _ANEW, partial(_begin_anew, catalog))
+    return Finding("database", catalog.trouble, "factbook mongo stop; it is started again")
+
+
+def _is_damaged(catalog: Catalog) -> bool:
+    """Return whether the embedded server, started anew, cannot read its data."""
+    project = catalog.project
+    if shutil.disk_usage(project.state).free < _ROOM:
+        return False
+    try:
+        server.stop(project.root)
+        with _connected(project) as database:
+            sync(project.root, database)
+            list(_recorded(database, catalog))
+    except (DamagedError, DuplicateError):
+        return True
+    except RefusalError:
+        return False
+    return False
+
+
+def _begin_anew(catalog: Catalog) -> None:
+    """Set the embedded server's data aside, and store everything again."""
+    server.begin_anew(catalog.project.root)
+    with _connected(catalog.project) as database:
+        sync(catalog.project.root, database)
+
+
+def _connected(project: Project) -> AbstractContextManager[Database]:
+    database = connect(project.root, name=project.declaration.project.database)
+    assert database is not None  # it is not off
+    return closing(database)
 
 
 def _recorded(database: Database, catalog: Catalog) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import random
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from click.testing import CliRunner
 
 from registry import StoreError
 from registry.cli import main
+from registry.record.journal import EVENTS, read_journal
+from registry.record.plain import decode_event
 from tests.faults.children import Fault
 from tests.faults.conftest import ALL, Reference, Site
 from tests.faults.test_kills import fresh
@@ -149,6 +152,38 @@ def test_a_cut_journal_concerns_its_own_run_alone(complete: Site, damage: str) -
         after = {view.uid: view.row() for view in catalog.runs()}
     assert {**after, uid: before[uid]} == before
     assert set(complete.statuses().values()) == {"complete"}
+
+
+def test_a_flipped_bit_of_a_journal_is_never_believed(
+    complete: Site, tmp_path: Path, chance: random.Random, trial: int
+) -> None:
+    """An event that was damaged is left out and told; it says nothing that no run said."""
+    with complete.catalog() as catalog:
+        uid = catalog.run("training").uid
+    written = (complete.root / ".factbook" / "journal" / uid / EVENTS).read_bytes()
+    folder = tmp_path / uid
+    folder.mkdir()
+    (folder / EVENTS).write_bytes(written)
+    was = read_journal(folder)
+    assert was.status == "COMPLETED"
+    said: dict[str, list[Any]] = defaultdict(list)
+    for event in map(decode_event, written.splitlines()):
+        for name, value in event.get("facts", {}).items():
+            said[name].append(value)
+    for _ in range(100):
+        path = folder / EVENTS
+        path.write_bytes(written)
+        flip(chance.random(), chance.randrange(8))(path)
+        found = read_journal(folder)
+        is_torn = found.size < len(written)
+        assert found == was or found.unreadable or is_torn
+        assert found.status in (was.status, "RUNNING")
+        assert found.result in (was.result, None)
+        assert found.config in (was.config, {})
+        assert all(value in said[name] for name, value in found.facts.items())
+        for name, series in found.metrics.items():
+            for column in ("steps", "values", "timestamps"):
+                assert {*series.column(column)} <= {*was.metrics[name].column(column)}
 
 
 @pytest.fixture(scope="module")

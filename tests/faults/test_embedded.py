@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -108,6 +109,85 @@ def test_a_starter_killed_at_any_moment(bare: Site, chance: random.Random, trial
     with registry.open_catalog(bare.root) as catalog:
         assert catalog.database is not None, catalog.trouble
         assert [view.status for view in catalog.runs()] == ["COMPLETED"]
+
+
+def noted(path: Path, how: str) -> bytes:
+    """Return what a note of a server says after something happened to it."""
+    facts = json.loads(path.read_text())
+    changed = {
+        "another process": {"pid": facts["pid"] + (1 << 23)},
+        "another start": {"create_time": facts["create_time"] - 100},
+        "no process": {"pid": None},
+        "stopped": {"stopped": True},
+    }
+    if how == "cut short":
+        return path.read_bytes()[:20]
+    return json.dumps({**facts, **changed.get(how, {})}).encode()
+
+
+NOTES = ("lost", "cut short", "another process", "another start", "no process", "stopped")
+
+
+def test_a_server_whose_note_is_lost_is_found(
+    served: Site, chance: random.Random, trial: int
+) -> None:
+    """Else a second one would be started, which finds the data locked."""
+    typed(served, "mongo", "start")
+    first, note = server.find(served.root), served.root / ".factbook/mongo/server.json"
+    assert first is not None
+    try:
+        for how, words in zip(
+            chance.sample(NOTES, 3),
+            (("runs",), ("run", "twice", "--here"), ("mongo", "stop")),
+            strict=True,
+        ):
+            if how == "lost":
+                note.unlink()
+            else:
+                note.write_bytes(noted(note, how))
+            told = typed(served, *words)
+            assert "did not start" not in told, how
+            if words[0] != "mongo":
+                assert server.find(served.root) == first, how
+        assert not servers_of(served.root)
+    finally:
+        server.stop(served.root)
+
+
+def damage(folder: Path, chance: random.Random) -> str:
+    """Damage one file of an embedded server's data, and return how."""
+    file = chance.choice(sorted(path for path in folder.iterdir() if path.stat().st_size))
+    how, size = chance.choice(("removed", "emptied", "cut", "overwritten")), file.stat().st_size
+    if how == "removed":
+        file.unlink()
+    elif how == "overwritten":
+        begin = chance.randrange(size)
+        with file.open("r+b") as opened:
+            opened.seek(begin)
+            opened.write(chance.randbytes(min(size - begin, 40_000)))
+    else:
+        os.truncate(file, 0 if how == "emptied" else size // 2)
+    return f"{file.name} {how}"
+
+
+def test_damaged_data_lose_no_run(served: Site, chance: random.Random, trial: int) -> None:
+    """The journals have all of them: a command that cannot use the data says what brings them."""
+    typed(served, "run", "twice", "--here")
+    typed(served, "mongo", "stop")
+    how = damage(served.root / ".factbook/mongo/data", chance)
+    try:
+        told = served.start("factbook", "runs", environment=EMBEDDED)
+        if told.wait() or "did not start" in told.printed:
+            assert "factbook doctor says what to do" in told.printed, how
+        assert "Traceback" not in told.printed, how
+        served.start("factbook", "doctor", "--repair", environment=EMBEDDED).wait()
+        assert typed(served, "doctor") == "all is well\n", how
+        with registry.open_catalog(served.root) as catalog:
+            assert catalog.database is not None, (how, catalog.trouble)
+            found = {view.cell: view.status for view in catalog.runs()}
+        assert found == {"twice": "COMPLETED"}, how
+    finally:
+        server.stop(served.root)
 
 
 def as_a_stranger(attempt: Callable[[], Any]) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 import shutil
 import threading
@@ -23,6 +22,7 @@ from registry.execute.schedule import run_plan
 from registry.mongo.database import DatabaseError
 from registry.plan.project import MissingInputsError, open_project
 from registry.record.journal import journal_root
+from registry.record.plain import decode_event, encode_event
 from tests.registry.conftest import Lab
 from tests.registry.lab.project import edit
 
@@ -388,9 +388,9 @@ def test_a_run_whose_process_is_gone_is_shown_as_died(lab: Lab, tmp_path: Path) 
     shutil.copytree(lab.root, root, ignore=shutil.ignore_patterns(".factbook", "artifacts"))
     folder = journal_root(root) / source.name
     folder.mkdir(parents=True)
-    line = (source / "events.jsonl").read_text().splitlines()[0]
-    dead = re.sub(r'"create_time":[\d.]+', '"create_time":0.01', line)
-    (folder / "events.jsonl").write_text(f"{dead}\n")
+    begin = decode_event((source / "events.jsonl").read_bytes().splitlines()[0])
+    begin["facts"]["create_time"] = 0.01
+    (folder / "events.jsonl").write_text(f"{encode_event(begin)}\n")
     with open_catalog(root, url="off") as catalog:
         assert [run.status for run in catalog.runs()] == ["DIED"]
         assert len(catalog.runs(status="DIED")) == 1

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from registry.mongo import server
-from registry.mongo.database import Database, DatabaseError, connect
+from registry.mongo.database import AwayError, Database, DatabaseError, connect
 from registry.mongo.projector import SYNC, Projector, RecordOutcome, is_projected, sync
 from registry.mongo.queries import find_metrics, find_run, find_runs
 from registry.record.journal import EVENTS, journal_root, new_uid, read_journal
@@ -173,6 +173,8 @@ def test_server_that_hangs(own_server: Path) -> None:
         assert time.monotonic() - began < 12
         assert not outcome.recorded
         assert "in time" in outcome.message
+        with pytest.raises(AwayError, match="factbook mongo stop"):
+            connect(own_server)
     finally:
         os.kill(running.process.pid, signal.SIGCONT)
         database.close()

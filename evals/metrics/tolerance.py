@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from evals.metrics.table import Metric, MetricError, Parameters
 if TYPE_CHECKING:
     import xarray as xr
 
+SILENT = "every score is undefined (NaN)"
 FAULTY = "faulty_metrics"
 """Attribute of a dataset: a line for each metric that failed, and what is wrong with it."""
 
@@ -50,7 +51,7 @@ class Tolerance:
     def faults(self) -> Mapping[str, str]:
         """Name of each metric that failed to what is wrong with it."""
         silent = {
-            row.name: "every score is undefined (NaN)"
+            row.name: SILENT
             for row in self.rows
             if isinstance(row, WatchedMetric) and row.name not in self._defined
         }
@@ -60,6 +61,13 @@ class Tolerance:
         """Return what a dataset says of metrics that failed; nothing if none did."""
         lines = [f"{name}: {fault}" for name, fault in self.faults.items()]
         return {FAULTY: "\n".join(lines)} if lines else {}
+
+    def recall(self, attributes: Mapping[str, object]) -> None:
+        """Leave out what failed before this run was resumed, as a part of its dataset says."""
+        for line in str(attributes.get(FAULTY, "")).splitlines():
+            name, _, fault = line.partition(": ")
+            if fault != SILENT:
+                self._errors.setdefault(name, fault)
 
     def has_failed(self, name: str) -> bool:
         """Return whether a metric raised, or returned what it should not."""
@@ -111,6 +119,20 @@ def joint_faults(datasets: Iterable[xr.Dataset]) -> dict[str, str]:
     """Return the attribute of what several datasets say of metrics that failed, each line once."""
     told = [line for one in datasets for line in str(one.attrs.get(FAULTY, "")).splitlines()]
     return {FAULTY: "\n".join(dict.fromkeys(told))} if told else {}
+
+
+def faults_of_parts(parts: Sequence[xr.Dataset]) -> dict[str, str]:
+    """Return the attribute of what is true of a dataset by its parts.
+
+    A metric is undefined everywhere if it is so in every part.
+    """
+    lines = [str(part.attrs.get(FAULTY, "")).splitlines() for part in parts]
+    told = [
+        line
+        for line in dict.fromkeys(line for own in lines for line in own)
+        if not line.endswith(f": {SILENT}") or all(line in own for own in lines)
+    ]
+    return {FAULTY: "\n".join(told)} if told else {}
 
 
 def faults_text(attributes: Mapping[str, object]) -> str:

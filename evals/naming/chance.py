@@ -26,7 +26,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from scipy import stats
@@ -322,6 +322,35 @@ def combine(scores: np.ndarray, voting: np.ndarray) -> np.ndarray:
 Tested: TypeAlias = tuple[dict[str, Comparison], tuple[np.ndarray, np.ndarray]]
 """Tests by name; and where labels that are no classes are preferred, as `Chance` has it."""
 
+PREFERRED = "preferred"
+
+
+class Keep(Protocol):
+    """What keeps the tests of some concepts, for a run that is resumed."""
+
+    def read(self, number: int) -> dict[str, np.ndarray] | None:
+        """Return what was written under that number; None where nothing was."""
+
+    def write(self, number: int, tested: dict[str, np.ndarray]) -> None:
+        """Write what is known of some concepts."""
+
+
+def _packed(tested: Tested) -> dict[str, np.ndarray]:
+    tests, preferred = tested
+    fields = ("p", "chance", "rank", "smallest")
+    packed = {f"{name}.{key}": getattr(own, key) for name, own in tests.items() for key in fields}
+    return packed | {f"{PREFERRED}.{which}": own for which, own in enumerate(preferred)}
+
+
+def _unpacked(packed: Mapping[str, np.ndarray]) -> Tested:
+    by_name: dict[str, dict[str, np.ndarray]] = {}
+    for key, values in packed.items():
+        name, _, of = key.rpartition(".")
+        by_name.setdefault(name, {})[of] = values
+    preferred = by_name.pop(PREFERRED)
+    tests = {name: Comparison(**fields) for name, fields in by_name.items()}
+    return tests, (preferred["0"], preferred["1"])
+
 
 @dataclass(frozen=True)
 class Chance:
@@ -409,6 +438,7 @@ class Trial:
         concepts: np.ndarray,
         read: Callable[[np.ndarray], tuple[tuple[Columns, Columns], np.ndarray]],
         progress: Callable[[int, int], None] = lambda done, total: None,
+        keep: Keep | None = None,
     ) -> Chance:
         """Test concepts.
 
@@ -421,17 +451,26 @@ class Trial:
             inputs (concept,).
         progress : callable
             Called with the number of permutations done and their total, over all chunks.
+        keep : Keep, optional
+            Where the tests of a chunk of concepts outlive a run that is stopped.
         """
         size = self._chunk_size
         chunks = [concepts[start : start + size] for start in range(0, len(concepts), size)]
         total, parts = len(chunks) * self.n_permutations, []
         for done, chunk in enumerate(chunks):
+            known = None if keep is None else keep.read(done)
+            if known is not None and np.array_equal(known.pop(CONCEPTS), chunk):
+                parts.append(_unpacked(known))
+                progress((done + 1) * self.n_permutations, total)
+                continue
             drawn = []
             for found in self._draw(*read(chunk)):
                 drawn.append(found)
                 n_made = sum(len(own[BEST, "votes"]) for own in drawn) - 1  # the data come first
                 progress(done * self.n_permutations + n_made, total)
             parts.append(self._compare(drawn))
+            if keep is not None:
+                keep.write(done, _packed(parts[-1]) | {CONCEPTS: chunk})
         tests = {name: Comparison.join([part[name] for part, _ in parts]) for name in parts[0][0]}
         named, elected = (np.concatenate([own[which] for _, own in parts]) for which in (0, 1))
         return Chance(concepts, self.n_permutations, tests, (named, elected))

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import xarray as xr
 
 import registry
 from evals.metrics.table import Parameters
+from evals.metrics.tolerance import FAULTY, Tolerance, faults_of_parts
 from evals.naming.config import NamingConfig
 from evals.naming.naming import Namer, NamingOptions, join_names
 from evals.naming.seen_images import SeenImages
 from evals.naming.tables import names_table
 from evals.sanity.protocol import DECISIVE, NOT_RUN, THEORETICAL
 from evals.scoring.labelled import pair_datasets
-from registry.store.shards import Shards
+from registry.store.checkpoint import Checkpoint
+from registry.store.shards import Shards, ShardWriter
 
 
 def name_concepts(
@@ -56,20 +62,63 @@ def name_concepts(
     def summarise(names: xr.Dataset) -> xr.Dataset:
         summary = naming.summarise(names, chance).assign(sanity_forms=", ".join(forms))
         summary = summary.assign(seen.variables() if seen is not None else {})
-        told = naming.tolerance.attributes()
-        sys.stdout.write(names_table(names.merge(summary).assign_attrs(told)))
-        return summary.assign_attrs(told)
+        sys.stdout.write(names_table(names.merge(summary, combine_attrs="override")))
+        return summary.assign_attrs(faults_of_parts([names]))
 
-    chance = naming.test(partial(run.progress, what="permutations"))
+    keep = KeptTests(run, naming.tolerance)
     progress = partial(run.progress, what="concepts")
     if naming.n_concepts <= naming.part_size:
+        chance = naming.test(partial(run.progress, what="permutations"), keep)
         names = join_names(naming.parts(progress=progress, chance=chance))
-        return names.merge(summarise(names), combine_attrs="no_conflicts")
+        return names.merge(summarise(names), combine_attrs="override")
     writer = run.shards()
+    for path in _parts(writer)[: writer.next_index]:
+        naming.tolerance.recall(registry.open_dataset(path).attrs)
+    chance = naming.test(partial(run.progress, what="permutations"), keep)
     for part in naming.parts(writer.next_index, progress, chance):
         writer.append(part)
-    opened = map(registry.open_dataset, sorted(writer.folder.glob("part-*.nc")))
+    opened = map(registry.open_dataset, _parts(writer))
     return writer.finish(summarise(join_names(part.drop_dims("rank").load() for part in opened)))
+
+
+def _parts(writer: ShardWriter) -> list[Path]:
+    return sorted(writer.folder.glob("part-*.nc"))
+
+
+@dataclass(frozen=True)
+class KeptTests:
+    """What chance gives of some concepts at a time, and which metrics failed, in files of a run.
+
+    Parameters
+    ----------
+    run : Run
+        That may be stopped and resumed.
+    tolerance : Tolerance
+        Of its metrics; one that failed before is left out.
+    """
+
+    run: registry.Run
+    tolerance: Tolerance
+
+    def read(self, number: int) -> dict[str, np.ndarray] | None:
+        """Return what was written of the chunk of that number; None where nothing was."""
+        path = self._file(number).find()
+        if path is None:
+            return None
+        with np.load(path) as held:
+            tested = {name: held[name] for name in held}
+        self.tolerance.recall({FAULTY: tested.pop(FAULTY).item()})
+        return tested
+
+    def write(self, number: int, tested: dict[str, np.ndarray]) -> None:
+        """Write what is known of a chunk."""
+        told = np.array(self.tolerance.attributes().get(FAULTY, ""))
+        held: dict[str, Any] = {**tested, FAULTY: told}
+        with self._file(number).write() as path, path.open("wb") as file:
+            np.savez(file, **held)
+
+    def _file(self, number: int) -> Checkpoint:
+        return self.run.checkpoint(f"chance-{number:06d}.npz")
 
 
 def _read_sanity(inputs: registry.Inputs) -> tuple[Mapping[str, str] | None, list[str]]:

@@ -22,7 +22,7 @@ from evals.kernels.statistics import AnyArray, Shaped, divide
 from evals.kernels.threads import map_in_order
 from evals.metrics.registered import find_metrics
 from evals.metrics.table import DEFAULTS, Metric, Parameters
-from evals.metrics.tolerance import Tolerance
+from evals.metrics.tolerance import Tolerance, faults_of_parts
 from evals.naming.candidates import (
     BEST,
     CONCEPTS,
@@ -31,7 +31,7 @@ from evals.naming.candidates import (
     leave_out,
     require_chance,
 )
-from evals.naming.chance import SECONDS, Budget, Chance, Permutations, Trial
+from evals.naming.chance import SECONDS, Budget, Chance, Keep, Permutations, Trial
 from evals.naming.choice import Choice, Chosen
 from evals.naming.config import BUDGET, FEW, N_PERMUTATIONS
 from evals.naming.consensus import verdicts_of, voters
@@ -211,14 +211,16 @@ def choose_names(
     )
     chance = naming.test()
     names = join_names(naming.parts(progress=progress, chance=chance))
-    whole = names.merge(naming.summarise(names, chance))
-    return whole.assign_attrs(naming.tolerance.attributes())
+    return names.merge(naming.summarise(names, chance), combine_attrs="override")
 
 
 def join_names(parts: Iterable[xr.Dataset]) -> xr.Dataset:
-    """Return the names of consecutive concepts as one dataset."""
+    """Return the names of consecutive concepts as one dataset, with the metrics that failed."""
     listed = list(parts)
-    return listed[0] if len(listed) == 1 else xr.concat(listed, "concept", data_vars="all")
+    if len(listed) == 1:
+        return listed[0]
+    whole = xr.concat(listed, "concept", data_vars="all", combine_attrs="drop")
+    return whole.assign_attrs(faults_of_parts(listed))
 
 
 @dataclass(frozen=True)
@@ -338,10 +340,13 @@ class Namer:
         """Concepts of a part: so many that it has `PART_VALUES` presences at most."""
         return max(1, PART_VALUES // self.presence.sizes["input"])
 
-    def test(self, progress: Progress = lambda done, total: None) -> Chance | None:
+    def test(
+        self, progress: Progress = lambda done, total: None, keep: Keep | None = None
+    ) -> Chance | None:
         """Return what chance gives of as many concepts as the budget allows, None for no test.
 
-        ``progress`` is called with the number of permutations done and their total.
+        ``progress`` is called with the number of permutations done and their total; ``keep`` is
+        where what is known outlives a run that is stopped.
         """
         options, names = self.options, self.presence["neuron"].values
         budget = Budget.of(
@@ -371,7 +376,7 @@ class Namer:
             options.workers,
             self.prefers_concepts,
         )
-        return trial.run(budget.sample(names, options.seed), self._read, progress)
+        return trial.run(budget.sample(names, options.seed), self._read, progress, keep)
 
     def parts(
         self,
@@ -390,6 +395,7 @@ class Namer:
                 progress(start + done, self.n_concepts)
 
             named = self._name(slice(start, stop), report, chance)
+            named = named.assign_attrs(self.tolerance.attributes())
             yield named if chance is None else named.assign(self._judge(chance, start, named))
             progress(stop, self.n_concepts)
 

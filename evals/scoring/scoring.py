@@ -16,7 +16,7 @@ from evals.kernels.blocks import BlockStatistics, map_statistics, most_neurons, 
 from evals.kernels.statistics import LABEL_THRESHOLD, AnyArray
 from evals.metrics.registered import find_metric, find_metrics
 from evals.metrics.table import DEFAULTS, Metric, Parameters
-from evals.metrics.tolerance import Tolerance, faults_text
+from evals.metrics.tolerance import Tolerance, faults_of_parts, faults_text
 from evals.scoring.config import ScoringConfig
 from evals.scoring.labelled import align, pair_datasets, read_columns, take_neurons
 from registry.store.shards import Shards
@@ -240,21 +240,23 @@ def score_explanations(
     opened = inputs["activations"].open(), inputs["labels"].open()
     activations, labels = pair_datasets(*opened, config.variable, config.split)
     n_pairs = activations.sizes["neuron"] * labels.sizes["concept"] * len(config.metrics)
-    told: dict[str, str] = {}
     if n_pairs <= SHARDED_FROM:
-        parts = list(_score_parts(config, activations, labels, run, told))
-        whole = xr.concat(parts, "neuron").merge(_summarise(config, labels, parts))
-        return _tell(whole, told)
+        parts = list(_score_parts(config, activations, labels, run))
+        whole = xr.concat(parts, "neuron", combine_attrs="drop")
+        return _tell(whole.merge(_summarise(config, labels, parts)), parts)
     writer = run.shards()
-    for part in _score_parts(config, activations, labels, run, told, first=writer.next_index):
+    for part in _score_parts(config, activations, labels, run, first=writer.next_index):
         writer.append(part)
-    paths = sorted(writer.folder.glob("part-*.nc"))
-    summary = _summarise(config, labels, map(registry.open_dataset, paths))
-    return writer.finish(_tell(summary, told))
+    parts = list(map(registry.open_dataset, sorted(writer.folder.glob("part-*.nc"))))
+    return writer.finish(_tell(_summarise(config, labels, parts), parts))
 
 
-def _tell(dataset: xr.Dataset, told: dict[str, str]) -> xr.Dataset:
-    """Return a dataset that names the metrics that failed, and write them to the console."""
+def _tell(dataset: xr.Dataset, parts: Sequence[xr.Dataset]) -> xr.Dataset:
+    """Return a dataset that names the metrics that failed in parts, and write them to the console.
+
+    Parts may be of a process that did not finish.
+    """
+    told = faults_of_parts(parts)
     sys.stdout.write(faults_text(told))
     return dataset.assign_attrs(told)
 
@@ -264,13 +266,9 @@ def _score_parts(
     activations: xr.DataArray,
     labels: xr.DataArray,
     run: registry.Run,
-    told: dict[str, str],
     first: int = 0,
 ) -> Iterator[xr.Dataset]:
-    """Yield the scores of consecutive blocks of neurons, the same ones however often resumed.
-
-    What is to be told of metrics is put into ``told``.
-    """
+    """Yield the scores of consecutive blocks of neurons, the same ones however often resumed."""
     size = most_neurons(activations.sizes["input"])
     done, total = first * size, activations.sizes["neuron"]
     if done >= total:
@@ -288,12 +286,10 @@ def _score_parts(
     )
     for block in blocks:
         done += block.sizes["neuron"]
-        told.clear()
-        told.update(block.attrs)
         plain = block.squeeze([dim for dim in SWEPT if dim in block.dims], drop=True)
         score = plain.to_dataarray("metric").transpose("neuron", "metric", "concept")
         undefined = score.isnull().sum("concept").astype(np.int64)
-        yield xr.Dataset({"score": score, "undefined": undefined})
+        yield xr.Dataset({"score": score, "undefined": undefined}, attrs=block.attrs)
         run.progress(done, total, "neurons")
 
 

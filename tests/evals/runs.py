@@ -8,6 +8,7 @@ from pathlib import Path
 import xarray as xr
 
 from registry import Schema, ShardWriter
+from registry.store.checkpoint import Checkpoint
 
 
 @dataclass
@@ -20,6 +21,11 @@ class FakeRun:
 
     def progress(self, done: int, total: int, what: str = "") -> None:
         self.told.append((done, total, what))
+
+    def checkpoint(self, name: str) -> Checkpoint:
+        partial = self.folder / "partial"
+        partial.mkdir(parents=True, exist_ok=True)
+        return Checkpoint(partial, name)
 
     def shards(self) -> ShardWriter:
         return ShardWriter(self.folder, self.schema)

@@ -10,6 +10,8 @@ import evals
 import registry
 from dashboards.views.concepts.labels import PREFERRED
 from evals import name_concepts, schemas, score_explanations
+from evals.metrics import table
+from evals.metrics.tolerance import FAULTY, faults_of_parts
 from evals.sanity.protocol import FORMS
 from registry.declare.faults import ConfigError
 from tests.evals.runs import FakeInput, FakeRun
@@ -153,6 +155,102 @@ def test_names_of_many_concepts_are_written_in_parts_and_resumed(inputs, tmp_pat
         assert summary.consensus_share == whole.consensus_share
         assert summary.verdict.values.tolist() == ["passes"] * 2
         assert summary.consensus_at_chance_share == whole.consensus_at_chance_share
+
+
+class Flaky:
+    """A metric of one's own that fails while it is told to, and counts how often it is asked."""
+
+    def __init__(self):
+        self.is_broken, self.asked = False, 0
+
+    def __call__(self, activations, labels):
+        self.asked += 1
+        if self.is_broken:
+            raise ZeroDivisionError("out of order")
+        return activations.T @ labels / len(labels)
+
+
+class StoppedError(Exception):
+    """A run was stopped."""
+
+
+def stop_at(run: FakeRun, of: str, done: int) -> FakeRun:
+    """Return a run that is stopped when more than so much is done."""
+
+    def progress(now: int, total: int, what: str) -> None:
+        FakeRun.progress(run, now, total, what)
+        if what == of and now > done:
+            raise StoppedError
+
+    run.progress = progress
+    return run
+
+
+@pytest.fixture
+def flaky(monkeypatch):
+    monkeypatch.setattr(table, "_TABLE", dict(evals.list_metrics()))
+    flaky = Flaky()
+    evals.metric("flaky")(lambda activations, labels: flaky(activations, labels))
+    return flaky
+
+
+def read_parts(folder):
+    paths = sorted(folder.glob("part-*.nc"))
+    return xr.concat([registry.open_dataset(p).load() for p in paths], "concept", data_vars="all")
+
+
+@pytest.mark.parametrize("when", ["permutations", "concepts"])
+def test_a_resumed_run_remembers_which_metric_failed_and_what_chance_gave(
+    inputs, tmp_path, monkeypatch, flaky, capsys, when
+):
+    config = name_concepts.Config(metrics=("iou", "flaky"), n_bootstrap=0, n_permutations=19)
+    monkeypatch.setattr("evals.naming.naming.PART_VALUES", 5 * N_IMAGES)
+    if when == "permutations":  # chunks of five concepts; the second is not tested to its end
+        monkeypatch.setattr("evals.naming.chance.CHUNK_VALUES", 5 * N_IMAGES)
+    flaky.is_broken = True
+    stopped = stop_at(FakeRun(tmp_path, schemas.NAMES), when, {"permutations": 19}.get(when, 5))
+    with pytest.raises(StoppedError):
+        name_concepts.stage(config, inputs, stopped)
+    flaky.is_broken, flaky.asked = False, 0
+    again = FakeRun(tmp_path, schemas.NAMES)
+    name_concepts.stage(config, inputs, again)
+    assert flaky.asked == 0  # left out from then on, as it is in a run that is not stopped
+    assert next(now for now, _, of in again.told if of == "permutations") == 19
+    with xr.open_dataset(tmp_path / "summary.nc", engine="h5netcdf") as summary:
+        assert summary.attrs[FAULTY] == "flaky: ZeroDivisionError: out of order"
+    assert "metric flaky: ZeroDivisionError: out of order" in capsys.readouterr().out
+    names = read_parts(tmp_path)
+    alone = name_concepts.Config(metrics=("iou",), n_bootstrap=0, n_permutations=19)
+    name_concepts.stage(alone, inputs, FakeRun(tmp_path / "alone", schemas.NAMES))
+    expected = read_parts(tmp_path / "alone")
+    for name in ("name", "score_p", "score_family_p", "second_p", "chance"):
+        np.testing.assert_array_equal(names[name][:, 0], expected[name][:, 0], err_msg=name)
+    np.testing.assert_array_equal(names.consensus_p, expected.consensus_p)
+
+
+def test_scores_that_are_resumed_remember_which_metric_failed(
+    inputs, tmp_path, monkeypatch, flaky, capsys
+):
+    monkeypatch.setattr("evals.scoring.scoring.SHARDED_FROM", 1)
+    monkeypatch.setattr("evals.scoring.scoring.most_neurons", lambda n_inputs: 5)
+    config = score_explanations.Config(metrics=("iou", "flaky"), alpha=0.1)
+    flaky.is_broken = True
+    stopped = stop_at(FakeRun(tmp_path, schemas.SCORES), "neurons", 5)
+    with pytest.raises(StoppedError):
+        score_explanations.stage(config, inputs, stopped)
+    flaky.is_broken = False
+    score_explanations.stage(config, inputs, FakeRun(tmp_path, schemas.SCORES))
+    with xr.open_dataset(tmp_path / "summary.nc", engine="h5netcdf") as summary:
+        assert summary.attrs[FAULTY] == "flaky: ZeroDivisionError: out of order"
+    assert "metric flaky: ZeroDivisionError: out of order" in capsys.readouterr().out
+
+
+def test_a_metric_is_undefined_everywhere_only_if_it_is_so_in_every_part():
+    silent, broken = "own: every score is undefined (NaN)", "other: it broke"
+    parts = [xr.Dataset(attrs={FAULTY: text}) for text in (silent, f"{silent}\n{broken}")]
+    assert faults_of_parts(parts) == {FAULTY: f"{silent}\n{broken}"}
+    assert faults_of_parts([*parts, xr.Dataset()]) == {FAULTY: broken}
+    assert faults_of_parts([parts[0], xr.Dataset()]) == {}
 
 
 def make_sanity(experimental: str) -> xr.Dataset:

@@ -323,6 +323,11 @@ LOCALISATION = Schema(
     },
     variables={
         "name": _text("label that names the concept; empty for none", "concept"),
+        "name_chance": _text(
+            f"verdict on the name: {_CHANCE}; of one that was left out too",
+            "concept",
+            optional=True,
+        ),
         "n_images": _whole("images that the concept was mapped in", "concept"),
         "n_empty": _whole("of them, those whose map has no positive part", "concept"),
         "n_shown": _whole("images with a mask of the name", "concept"),
@@ -351,6 +356,8 @@ LOCALISATION = Schema(
         "n_without_mask": _whole("of them, those whose name has no masks at all"),
         "n_not_shown": _whole("of the others, those whose images do not show it"),
         "n_judged": _whole("number of concepts with an interval"),
+        "n_at_chance": _whole("names at chance", optional=True),
+        "n_left_out": _whole("names that were left out, being at chance", optional=True),
         "shown_share": _real("fraction of mapped images that show the name, where it has masks"),
     },
     references="Zhang et al., Top-down Neural Attention by Excitation Backprop, IJCV 126, 2018; "

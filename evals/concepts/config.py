@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
 import registry
+
+KEEP: Final = "keep"
 
 CONSENSUS = "consensus"
 """Whose names are localised, unless a metric is named."""
@@ -111,6 +113,10 @@ class LocalisationConfig(LocalisationOptions):
     ----------
     names_by : str
         Whose names are localised: those of the ``consensus``, or of one metric.
+    names_at_chance : str
+        Whether names at chance are localised: ``keep``, or ``leave_out``. Which ones they are is
+        said in either case.
     """
 
     names_by: str = CONSENSUS
+    names_at_chance: Annotated[Literal["keep", "leave_out"], registry.Since(KEEP)] = KEEP

@@ -29,15 +29,17 @@ from scipy.ndimage import distance_transform_edt
 import registry
 from evals.concepts.config import (
     CONSENSUS,
+    KEEP,
     LOCALISATION_OPTIONS,
     LocalisationConfig,
     LocalisationOptions,
 )
 from evals.kernels.arrays import to_dataset, to_labelled
 from evals.kernels.statistics import Shaped, divide, mean_defined
+from evals.naming.verdicts import AT_CHANCE, UNTESTED, chance_of
 from registry.columns import Column, ResultTable
 from registry.suggest import nearest
-from registry.terminal import text_table
+from registry.terminal import count, text_table
 
 MEASURES = ("pointing", "energy", "iou")
 MAPS = {"map": ("concept", "rank", "y", "x"), "image": ("concept", "rank")}
@@ -348,15 +350,34 @@ def localise_concepts(
     config: LocalisationConfig, inputs: registry.Inputs, run: registry.Run
 ) -> xr.Dataset:
     """Localise every concept, with the label that names it where there are names."""
-    names = None
+    names, verdicts = None, None
     if "names" in inputs:
         with inputs["names"].open() as named:
             names = _choose_names(named, config.names_by)
+            by = "" if config.names_by == CONSENSUS else config.names_by
+            verdicts = names.copy(data=chance_of(named, by))
+            if config.names_at_chance != KEEP:
+                names = names.where(verdicts != AT_CHANCE, "")
     with inputs["maps"].open() as maps, inputs["masks"].open() as masks:
         progress = partial(run.progress, what="concepts")
         localised = localise(maps, masks, names, config, progress)
+    if verdicts is not None:
+        localised = localised.merge(_judge_names(localised, verdicts))
     sys.stdout.write(localisation_table(localised))
     return localised
+
+
+def _judge_names(localised: xr.Dataset, verdicts: xr.DataArray) -> xr.Dataset:
+    """Return what chance gives for the names of concepts, and how many are no better."""
+    own = np.array(_names_of(localised["concept"].values, verdicts), dtype=object)
+    is_at_chance, has_name = own == AT_CHANCE, localised["name"].values != ""
+    return xr.Dataset(
+        {
+            "name_chance": ("concept", own),
+            "n_at_chance": int((is_at_chance & has_name).sum()),
+            "n_left_out": int((is_at_chance & ~has_name).sum()),
+        }
+    )
 
 
 def _choose_names(named: xr.Dataset, names_by: str) -> xr.DataArray:
@@ -421,7 +442,11 @@ def _concepts(localised: xr.Dataset, most: int) -> str:
         best = str(own["top_label"].values[energy, 0])
         rows.append([str(own["name"].item()), best, str(int(own["concept"])), shown, *scores])
     header = ["name", "best by energy", "concept", "shown", *(f"{m} (chance)" for m in measures)]
-    return text_table(header, rows, left=2)
+    if "name_chance" in localised:
+        header.insert(1, "of the name")
+        for row, index in zip(rows, order, strict=True):
+            row.insert(1, str(localised["name_chance"].values[index]))
+    return text_table(header, rows, left=2 + ("name_chance" in localised))
 
 
 def _remarks(localised: xr.Dataset) -> str:
@@ -429,5 +454,17 @@ def _remarks(localised: xr.Dataset) -> str:
         f"{int(localised['n_named'])} of {localised.sizes['concept']} concepts have a name; "
         f"{int(localised['n_without_mask'])} names have no masks, "
         f"{int(localised['n_not_shown'])} are shown in no image of the concept; "
-        f"{int(localised['n_judged'])} are judged.\n"
+        f"{int(localised['n_judged'])} are judged.\n{_chance_remark(localised)}"
     )
+
+
+def _chance_remark(localised: xr.Dataset) -> str:
+    """Return what chance gives for names, a line or none."""
+    if "name_chance" not in localised:
+        return ""
+    verdicts = localised["name_chance"].values.astype(str)
+    if not np.isin(verdicts, ["", UNTESTED]).all():
+        kept, left_out = int(localised["n_at_chance"]), int(localised["n_left_out"])
+        more = f"; {left_out} more were left out" if left_out else ""
+        return f"{count(kept, 'name')} at chance{more}.\n"
+    return "The names were not tested against chance.\n"

@@ -46,6 +46,7 @@ CONCEPTS = ResultTable(
     "concept",
     {
         "name": Column(),
+        "name_chance": Column("", "of the name", "whether the name itself is above chance"),
         "shown": Column(
             help="images with a mask of the name, of those that were mapped", value=_shown
         ),
@@ -164,6 +165,12 @@ VIEW = view.ResultView(
     (
         view.Headline(
             "named concepts", lambda own: f"{int(own['n_named']):,} of {own.sizes['concept']:,}"
+        ),
+        view.Headline(
+            "names at chance",
+            lambda own: own.get("n_at_chance"),
+            ",",
+            lambda own: f"{int(own['n_left_out'])} more were left out",
         ),
         view.Headline("judged", "n_judged", ",", "named concepts with an interval"),
         view.Headline("without masks", "n_without_mask", ",", "their name has no mask at all"),

@@ -264,7 +264,9 @@ def test_the_stage_takes_names_of_the_consensus_or_of_a_metric(tmp_path, capsys)
     stage = localise_concepts.stage
     found = stage(stage.resolve({"tolerance": 1}), inputs, run)
     schemas.LOCALISATION.check(found)
-    xr.testing.assert_identical(found, localise(maps, masks, names, LocalisationOptions(1)))
+    expected = localise(maps, masks, names, LocalisationOptions(1))
+    xr.testing.assert_identical(found[list(expected)], expected)
+    assert set(found.name_chance.values) <= {"untested", ""}
     assert run.told[-1] == (4, 4, "concepts")
     assert capsys.readouterr().out.splitlines()[0].split() == [
         "measure",
@@ -282,6 +284,47 @@ def test_the_stage_takes_names_of_the_consensus_or_of_a_metric(tmp_path, capsys)
     assert (stage(stage.resolve({}), inputs, run)["name"] == "").all()
     with pytest.raises(ConfigError, match="less than or equal to 1"):
         stage.resolve({"mass": 1.5})
+
+
+@pytest.mark.parametrize("by", ["consensus", "iou"])
+def test_names_at_chance_are_told_and_left_out_where_asked(tmp_path, capsys, by):
+    maps, masks, names = make_datasets()
+    verdicts = np.array(["at chance", "above chance", "undecided", "", "at chance"], dtype=object)
+    verdicts[names.values == ""] = ""
+    of_metric = (("concept", "metric"), names.values[:, None])
+    named = xr.Dataset(
+        {
+            "consensus": names,
+            "name": of_metric,
+            "consensus_chance": ("concept", verdicts),
+            "chance": (("concept", "metric"), verdicts[:, None]),
+        },
+        {"metric": ["iou"]},
+    )
+    inputs = {
+        "maps": FakeInput.of(maps, tmp_path / "maps.nc"),
+        "masks": FakeInput.of(masks, tmp_path / "masks.nc"),
+        "names": FakeInput.of(named, tmp_path / "names.nc"),
+    }
+    stage, run = localise_concepts.stage, FakeRun(tmp_path, schemas.LOCALISATION)
+    kept = stage(stage.resolve({"names_by": by, "n_bootstrap": 2}), inputs, run)
+    schemas.LOCALISATION.check(kept)
+    order = names.indexes["concept"].get_indexer(kept["concept"])
+    verdicts, chosen = verdicts[order], names.values[order]
+    is_at_chance = verdicts == "at chance"
+    n_at_chance = int(is_at_chance.sum())
+    assert n_at_chance
+    assert kept.name_chance.values.tolist() == verdicts.tolist()
+    assert kept.name.values.tolist() == chosen.tolist()
+    assert (kept.n_at_chance, kept.n_left_out) == (n_at_chance, 0)
+    assert "at chance.\n" in capsys.readouterr().out
+    asked = {"names_by": by, "n_bootstrap": 2, "names_at_chance": "leave_out"}
+    left = stage(stage.resolve(asked), inputs, run)
+    assert left.name.values.tolist() == np.where(is_at_chance, "", chosen).tolist()
+    assert left.name_chance.values.tolist() == verdicts.tolist()
+    assert (left.n_at_chance, left.n_left_out) == (0, n_at_chance)
+    assert left.n_named == kept.n_named - n_at_chance
+    assert f"{n_at_chance} more were left out" in capsys.readouterr().out
 
 
 def test_measures_are_named():

@@ -134,6 +134,14 @@ def second_texts(names: xr.Dataset, metric: str = "") -> np.ndarray:
     return np.array([f"{name}, {one}{p}" if name else "" for name, one, p in texts], dtype=object)
 
 
+def untested_best(n_labels: int) -> str:
+    """Return in words that the best of so many labels was not tested against chance."""
+    return (
+        f"The best of {n_labels:,} labels, by the scores that are shown: not tested against "
+        "chance, and on noise the best of many scores well too. evals.name_concepts tests names."
+    )
+
+
 def _count(verdicts: np.ndarray) -> list[int]:
     """Return how often each of `VERDICTS` stands."""
     return [int((verdicts == verdict).sum()) for verdict in VERDICTS]

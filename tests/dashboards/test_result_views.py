@@ -368,6 +368,29 @@ def test_concepts_come_by_lift_and_open_ones_last() -> None:
     assert located.sum() == (low > 0).sum()
 
 
+@pytest.mark.parametrize(
+    ("made", "shown", "key"),
+    [
+        (fabricate_results.scores, scores, "metric"),
+        (fabricate_results.identification, identification, "metric"),
+        (fabricate_results.localisation, localisation, "measure"),
+    ],
+)
+def test_a_best_label_without_a_null_is_said_to_have_none(
+    made: Callable[[], xr.Dataset], shown: Any, key: str
+) -> None:
+    own = made()
+    chosen = str(own[key].values[0])
+    parts = shown.VIEW.parts({"a": own}, **{key: chosen})
+    tables = [p for p in parts if isinstance(p, Table) and p.title.startswith(TITLES)]
+    assert tables
+    assert all("not tested against chance" in table.note for table in tables)
+
+
+TITLES = ("Best concept of", "Concepts that explain", "Neurons by", "Concepts by")
+"""Of tables that show the best of many labels."""
+
+
 def test_energy_is_the_first_measure() -> None:
     (choice,) = localisation.localisation_choices({"a": fabricate_results.localisation()})
     assert choice.options == ["energy", "pointing", "iou"]

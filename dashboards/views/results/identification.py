@@ -12,6 +12,7 @@ from dashboards.views.parts.charts import dots, heat
 from dashboards.views.parts.parts import Figure, Note, Part, Table, frame_of
 from dashboards.views.results import view
 from evals.identification.identification_table import BY_METRIC
+from evals.naming.verdicts import untested_best
 from registry.columns import Column, ResultTable
 
 FALL = 0.05
@@ -151,12 +152,19 @@ def blocks(at: view.Setting) -> Iterator[Part]:
     if at.has("metric"):
         frame = frame_of(NEURONS, own.sel(metric=metric))
         found = int((frame["found"] == "✓ found").sum())
-        note = f"{found} of {len(frame)} are found; the hardest come first."
+        note = (
+            f"{found} of {len(frame)} are found; the hardest come first. Best concept: "
+            f"{_uncapitalised(untested_best(int(own['n_concepts'])))}"
+        )
         title = f"Neurons by {metric}"
         yield at.table(f"{metric} neurons", frame, title, note, columns=NEURONS.columns)
     if own.sizes["neuron"] <= MOST_NEURONS:
         yield _ranks(at, own)
     yield at.table("splits", splits, "Split by split", columns=SPLITS.columns)
+
+
+def _uncapitalised(text: str) -> str:
+    return text[:1].lower() + text[1:]
 
 
 def metric_frame(own: xr.Dataset) -> pd.DataFrame:
@@ -193,6 +201,12 @@ VIEW = view.ResultView(
             "best_auprc",
             ".3f",
             lambda own: f"first reached by {view.texts(_by_auprc(own), 'metric')[0]}",
+        ),
+        view.Headline(
+            "AUPRC by chance",
+            lambda own: 1 / max(1, int(own["n_concepts"])),
+            ".3f",
+            "about what random scores give: the share of true pairs",
         ),
         view.Headline("neurons", "n_neurons", ",", "of known concept"),
         view.Headline("choosing", "n_choosing", ",", "of these, in each split"),

@@ -149,7 +149,8 @@ def _concepts(at: view.Setting, measure: str) -> Iterator[Part]:
     if len(drawn):
         yield at.figure(measure, chart, f"{title}, by {measure}", note)
     title = f"Concepts by {measure}"
-    yield at.table(f"{measure} concepts", frame, title, columns=CONCEPTS.columns)
+    note = "Best labels are those of the largest gain of all: not tested against chance."
+    yield at.table(f"{measure} concepts", frame, title, note, columns=CONCEPTS.columns)
 
 
 VIEW = view.ResultView(

@@ -14,6 +14,7 @@ from dashboards.views.parts.parts import Figure, Note, Number, Numbers, Part
 from dashboards.views.results import view
 from dashboards.views.results.sanity import plain
 from evals.metrics.registered import list_metrics
+from evals.naming.verdicts import untested_best
 from evals.sanity.published_accuracy import lowest_published
 from registry.columns import Column, ResultTable
 
@@ -109,16 +110,17 @@ def blocks(at: view.Setting) -> Iterator[Part]:
     part = own.isel(neuron=slice(number * step, (number + 1) * step))
     pairs = pair_frame(part, metric)
     median = f"{float(pairs['score'].median()):.3f}"
-    meaning = f"by {metric}, over the neurons shown"
+    meaning = f"by {metric}, over the neurons shown; not tested against chance"
     yield Numbers([*view.numbers(HEADLINES, own), Number("median best score", median, meaning)])
     if len(parts) > 1:
         yield Note(f"Neurons {parts[number]} of {own.sizes['neuron']:,}.")
     yield from _heat(at, part, pairs, metric)
     title = f"Best concept of every neuron, by {metric}"
-    yield at.table(f"{metric} pairs", pairs, title, columns=PAIR_COLUMNS)
+    note = untested_best(own.sizes["concept"])
+    yield at.table(f"{metric} pairs", pairs, title, note, columns=PAIR_COLUMNS)
     title = f"Concepts that explain a neuron best, by {metric}"
     frame = concept_frame(pairs, part)
-    yield at.table(f"{metric} concepts", frame, title, columns=CONCEPT_COLUMNS)
+    yield at.table(f"{metric} concepts", frame, title, note, columns=CONCEPT_COLUMNS)
     yield at.table("metrics", METRICS, "Metrics")
 
 

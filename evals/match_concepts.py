@@ -11,6 +11,7 @@ stage = registry.Stage(
     needs={"one": "concepts | sae", "other": "concepts | sae"},
     output=schemas.MATCHING,
     main="evals.concepts.matching:match_concepts",
+    tables=("evals.concepts.matching:BY_BASIS", "evals.concepts.matching:BY_THRESHOLD"),
 )
 
 if __name__ == "__main__":

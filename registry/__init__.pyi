@@ -8,6 +8,7 @@ from .declare.settings import Formerly, Runtime, Since
 from .declare.stage import Input, Inputs, Run, Stage
 from .execute.experiment import run_module
 from .plan.sources import content_identity
+from .replicates import Replicates, compare_over, mean_over
 from .store.checkpoint import Checkpoint
 from .store.datasets import open_dataset, write_dataset
 from .store.durable import StoreError
@@ -24,6 +25,7 @@ __all__ = [
     "Inputs",
     "Provenance",
     "RenamedWarning",
+    "Replicates",
     "Run",
     "RunView",
     "Runtime",
@@ -36,8 +38,10 @@ __all__ = [
     "StageError",
     "StoreError",
     "Variable",
+    "compare_over",
     "content_identity",
     "kind",
+    "mean_over",
     "open_catalog",
     "open_dataset",
     "run_module",

@@ -23,6 +23,7 @@ _OWN = {
     "plan": "tasks:plan",
     "status": "tasks:status",
     **{name: f"records:{name}" for name in ("runs", "show", "diff", "path", "sync", "mongo")},
+    "compare": "compare:compare",
     "run": "run:run",
     "dashboard": "records:dashboard",
     **{name: f"upkeep:{name}" for name in ("gc", "delete", "doctor", "backup", "restore")},

@@ -110,6 +110,20 @@ class ResultTable:
         order = np.argsort(-np.where(np.isnan(key), -np.inf, key), kind="stable")
         return {name: values[order] for name, values in held.items()}
 
+    def numbers(self, dataset: xr.Dataset) -> dict[str, float]:
+        """Return every number of it by name, ``column.row``, as ``auprc.iou``; texts have none."""
+        held, dims = self.values(dataset), self._dims
+        rows = [
+            ".".join(map(_row_text, row))
+            for row in zip(*(held[n].tolist() for n in dims), strict=True)
+        ]
+        return {
+            f"{name}.{row}": float(value)
+            for name, values in held.items()
+            if name not in dims and values.dtype.kind in "fiu"
+            for row, value in zip(rows, values.tolist(), strict=True)
+        }
+
     def text(self, dataset: xr.Dataset, most: int | None = None) -> str:
         """Return the table for a console, at most so many rows."""
         held, dims = self.values(dataset), self._dims
@@ -152,6 +166,10 @@ def most_common(values: Sequence[float] | np.ndarray, counted: bool = False) -> 
         return ""
     often = f"{known[counts.argmax()]:g}"
     return f"{often} ({counts.max()} of {counts.sum()})" if counted and len(known) > 1 else often
+
+
+def _row_text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _is_missing(value: Any) -> bool:

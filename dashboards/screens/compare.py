@@ -7,7 +7,15 @@ from collections.abc import Callable, Sequence
 import streamlit as st
 
 from dashboards.screens.datasets import Made, tiles_of
-from dashboards.screens.frame import BOUND, begin, choose_view, explained, run_index, tell
+from dashboards.screens.frame import (
+    BOUND,
+    begin,
+    choose_view,
+    explained,
+    run_index,
+    tell,
+    tell_unknown,
+)
 from dashboards.screens.parts import show_figure, show_part, show_parts, show_table
 from dashboards.screens.run import curve_controls, curves_of
 from dashboards.views.parts.parts import Figure, Note, Picture, Pictures, file_name
@@ -21,8 +29,8 @@ from registry.catalog.access import Catalog
 from registry.catalog.runs import source_diff
 
 HELP = (
-    "Runs side by side, as recorded in Sacred's schema. A deviation is that of a sample (n - 1) "
-    "over the runs of a group, by default over seeds: how far a result moves by chance alone "
+    "Runs side by side, as recorded in Sacred's schema. Groups are means over seeds with Student's "
+    "t interval, and differ by a t test paired by seed: how far a result moves by chance alone "
     "(Bouthillier et al., MLSys 2021). Copy the address to share the view."
 )
 FIRST = Advice(
@@ -114,7 +122,7 @@ def _groups(catalog: Catalog, rows: Sequence[Row]) -> None:
         st.info("No numeric results.")
         return
     columns = view.facets(rows, catalog.project.graph)
-    left, right = st.columns(2)
+    left, middle, right = st.columns(3)
     by = left.multiselect(
         "Group by",
         list(columns),
@@ -124,8 +132,19 @@ def _groups(catalog: Catalog, rows: Sequence[Row]) -> None:
         key="by",
         bind=BOUND,
     )
-    result = right.selectbox("Result", results, key="result", bind=BOUND)
-    show_parts(view.group_parts(rows, columns, by, result or results[0]))
+    result = middle.selectbox("Result", results, key="result", bind=BOUND)
+    known = list(dict.fromkeys(view.group_names(columns, by, len(rows))))
+    tell_unknown("against", known)
+    against = right.selectbox(
+        "Compare with",
+        known,
+        index=None,
+        placeholder="the first",
+        help="The group that all others are compared with, by this result.",
+        key="against",
+        bind=BOUND,
+    )
+    show_parts(view.group_parts(rows, columns, by, result or results[0], against or ""))
 
 
 def _code(catalog: Catalog, rows: Sequence[Row]) -> None:

@@ -33,7 +33,7 @@ from evals.kernels.statistics import AnyArray, divide, mean_defined
 from evals.metrics.registered import find_metric
 from evals.metrics.table import DEFAULTS
 from evals.scoring.labelled import share_names, take_neurons
-from registry.columns import Column
+from registry.columns import Column, ResultTable
 from registry.terminal import text_table
 
 UNMATCHED = -1
@@ -382,6 +382,23 @@ def _layer(given: registry.Input) -> tuple[str, str, str, str]:
     source = given.origin("features") if is_sae else given
     network = source.origin("network")
     return given.name, source.config["layer"], network.name, network.fingerprint
+
+
+BY_BASIS = ResultTable(
+    "basis",
+    {
+        "mutual_share": SCORE,
+        "null_mutual_share": SCORE,
+        "mean_nearest": SCORE,
+        "null_mean_nearest": SCORE,
+        "mean_similarity": SCORE,
+        "null_mean_similarity": SCORE,
+    },
+)
+BY_THRESHOLD = ResultTable(
+    ("basis", "threshold"), {"matched_share": SCORE, "null_matched_share": SCORE}
+)
+"""What is said of all concepts by each basis, and at each threshold; of schema ``matching``."""
 
 
 def matching_table(matched: xr.Dataset) -> str:

@@ -49,6 +49,8 @@ from registry.suggest import RefusalError, nearest
 if TYPE_CHECKING:
     import xarray as xr
 
+    from registry.replicates import Replicates
+
 REMOVED = "removed.json"
 """In the journal of a run whose dataset was removed on purpose: when, and by what."""
 
@@ -532,6 +534,50 @@ class Catalog:
         if found is None:
             raise MissingInputsError(f"the dataset in {folder} is not complete")
         return found
+
+    def over_seeds(
+        self,
+        *names: str,
+        over: str = "seed",
+        results: Sequence[str] = (),
+        confidence: float = 0.95,
+    ) -> Replicates:
+        """Return results as means over seeds, to be compared between settings.
+
+        Cells that differ in the seed alone are one setting, wherever in what they were made from
+        the seed was varied. Results are those of the current dataset of each cell, as it is
+        declared now; a cell without one is named as missing.
+
+        Parameters
+        ----------
+        *names : str
+            Experiments, cells, patterns or suites; settings stand in this order.
+        over : str
+            The axis of replicates, by its key, or its label as ``fashion-sae.seed``. Where several
+            have this key, the one that is drawn first counts, and results are means over the
+            others.
+        results : sequence of str
+            Names or patterns, as ``accuracy`` or ``score.*``: scalars of datasets, and
+            ``column.row`` of the tables that a stage sums up its dataset by. By default the scalars
+            that are not the same in all cells.
+        confidence : float
+            Of the intervals, in (0, 1).
+
+        Returns
+        -------
+        Replicates
+            ``means()`` and ``differences(against)`` are DataFrames; ``settings`` hold the values.
+
+        Raises
+        ------
+        SelectionError
+            If a name means nothing.
+        ReplicatesError
+            If nothing has such an axis or such a result.
+        """
+        from registry.catalog.seeds import over_seeds  # pandas: listing runs needs none
+
+        return over_seeds(self.project, names, over=over, results=results, confidence=confidence)
 
     def plan(self, targets: Sequence[str] = (), **options: Any) -> Plan:
         """Return what would run, and why; see :meth:`registry.plan.project.Project.plan`."""

@@ -29,9 +29,10 @@ from registry.store.manifest import find_dataset
 from registry.store.schema import Schema
 from registry.suggest import nearest, needs_extras
 
-if TYPE_CHECKING:  # heavy: xarray, which planning does without
+if TYPE_CHECKING:  # heavy: xarray and NumPy, which planning does without
     import xarray as xr
 
+    from registry.columns import ResultTable
     from registry.store.shards import ShardWriter
 
 _MAIN_PATH = re.compile(r"\w+(\.\w+)*:\w+")
@@ -101,6 +102,10 @@ class Stage:
     plugged : callable, optional
         Names of the modules that a configuration, as plain JSON values, names rows of, as those
         of a plug-in: their code counts as the stage's own, which imports none of them.
+    tables : tuple of str
+        Paths ``"module:name"`` of the tables (:class:`registry.columns.ResultTable`) that sum up a
+        dataset of the output. Their numbers are compared between settings and over seeds, beside
+        the dataset's scalars.
     """
 
     def __init__(
@@ -115,6 +120,7 @@ class Stage:
         formerly: tuple[str, ...] = (),
         preload: tuple[str, ...] = (),
         plugged: Callable[[Mapping[str, Any]], Iterable[str]] | None = None,
+        tables: tuple[str, ...] = (),
     ):
         self.name = name
         self.version = version
@@ -125,10 +131,14 @@ class Stage:
         self.formerly = formerly
         self.main_path = main
         self.preload = preload
+        self.table_paths = tables
         self._plugged = plugged
         self._main: StageMain | None = None
         if main is not None and not _MAIN_PATH.fullmatch(main):
             raise StageError(f"stage {name!r}: expected main as 'module:function'; got {main!r}")
+        for path in tables:
+            if not _MAIN_PATH.fullmatch(path):
+                raise StageError(f"stage {name!r}: expected tables as 'module:name'; got {path!r}")
 
     def __repr__(self) -> str:
         return f"Stage({self.name!r}, version={self.version})"
@@ -176,12 +186,21 @@ class Stage:
     def _import_main(self) -> StageMain:
         if self.main_path is None:
             raise StageError(f"stage {self.name!r} has no main function; name or decorate one")
-        module, _, name = self.main_path.partition(":")
-        with needs_extras():
-            main = getattr(importlib.import_module(module), name, None)
+        main = _named(self.main_path)
         if not callable(main):
+            module, _, name = self.main_path.partition(":")
             raise StageError(f"stage {self.name!r}: module {module!r} has no function {name!r}")
         return cast(StageMain, main)
+
+    def tables(self) -> tuple[ResultTable, ...]:
+        """Return the tables that sum up a dataset of the output; imports what declares them."""
+        from registry.columns import ResultTable  # heavy: NumPy
+
+        found = tuple(map(_named, self.table_paths))
+        for path, table in zip(self.table_paths, found, strict=True):
+            if not isinstance(table, ResultTable):
+                raise StageError(f"stage {self.name!r}: {path!r} is no ResultTable")
+        return found
 
     def resolve(self, values: Mapping[str, Any]) -> Any:
         """Return the validated configuration that ``values`` give over the defaults.
@@ -196,6 +215,13 @@ class Stage:
     def configuration(self, config: Any) -> dict[str, Any]:
         """Return a validated configuration as plain JSON values, every key resolved."""
         return self.settings.plain(config)
+
+
+def _named(path: str) -> Any:
+    """Return what stands at ``module:name``; None if the module has no such name."""
+    module, _, name = path.partition(":")
+    with needs_extras():
+        return getattr(importlib.import_module(module), name, None)
 
 
 @functools.cache

@@ -202,29 +202,31 @@ def test_numbers_stay_numbers_for_download() -> None:
 # -- groups -----------------------------------------------------------------------------------
 
 
-def test_seeds_are_grouped_with_mean_and_sample_deviation(matrix: list[Row], graph: Graph) -> None:
+def test_seeds_are_grouped_with_mean_and_interval(matrix: list[Row], graph: Graph) -> None:
     columns = view.facets(matrix, graph)
     assert set(columns) == {"k", "seed"}
     by = view.default_facets(columns)
     assert by == ["k"]
-    frame = view.group_frame(matrix, columns, by)
-    assert frame["k"].tolist() == [4, 8, 16]
-    assert frame["runs"].tolist() == [3, 3, 3]
-    for k, line in frame.set_index("k").iterrows():
+    means = view.groups(matrix, columns, by).means()
+    assert means["setting"].tolist() == ["k 4", "k 8", "k 16"]
+    assert means["n"].tolist() == [3, 3, 3]
+    for k, line in zip((4, 8, 16), means.to_dict("records"), strict=True):
         values = [k + 0.0, k + 0.5, k + 1.3]
-        assert line["accuracy"] == pytest.approx(statistics.mean(values))
-        assert line["accuracy sd"] == pytest.approx(statistics.stdev(values))
+        assert line["mean"] == pytest.approx(statistics.mean(values))
+        assert line["deviation"] == pytest.approx(statistics.stdev(values))
+        half = 4.302653 * statistics.stdev(values) / 3**0.5
+        assert line["high"] - line["mean"] == pytest.approx(half, rel=1e-5)
 
 
 def test_any_setting_can_group_and_none_makes_one_group(matrix: list[Row], graph: Graph) -> None:
     columns = view.facets(matrix, graph)
-    assert view.group_frame(matrix, columns, ["seed"])["runs"].tolist() == [3, 3, 3]
-    alone = view.group_frame(matrix, columns, ["k", "seed"])
+    assert view.groups(matrix, columns, ["seed"]).means()["n"].tolist() == [3, 3, 3]
+    alone = view.groups(matrix, columns, ["k", "seed"]).means()
     assert len(alone) == 9
-    assert alone["accuracy sd"].isna().all()
-    [whole] = view.group_frame(matrix, columns, []).to_dict("records")
-    assert whole["group"] == "all"
-    assert whole["runs"] == 9
+    assert alone["low"].isna().all()
+    [whole] = view.groups(matrix, columns, []).means().to_dict("records")
+    assert whole["setting"] == "all"
+    assert whole["n"] == 9
 
 
 def test_axes_that_a_cell_inherits_group_too(graph: Graph) -> None:
@@ -235,8 +237,43 @@ def test_axes_that_a_cell_inherits_group_too(graph: Graph) -> None:
     columns = view.facets(rows, graph)
     assert set(columns) == {"matrix.k", "matrix.seed"}
     assert view.default_facets(columns) == ["matrix.k"]
-    frame = view.group_frame(rows, columns, ["matrix.k"])
-    assert frame["y"].tolist() == [1.0, 4.0, 7.0]
+    found = view.groups(rows, columns, ["matrix.k"])
+    assert found.means()["mean"].tolist() == [1.0, 4.0, 7.0]
+    assert (found.differences()["test"] == "paired").all()
+
+
+def test_runs_without_a_result_are_missing_and_nan_is_counted(
+    matrix: list[Row], graph: Graph
+) -> None:
+    rows = [row(9, matrix[0].run.cell, "FAILED", matrix[0].run.config), *matrix[1:]]
+    rows[4] = row(5, matrix[4].run.cell, config=matrix[4].run.config, result={"accuracy": None})
+    found = view.groups(rows, view.facets(rows, graph), ["k"])
+    means = found.means().set_index("setting")
+    assert means["missing"].tolist() == [1, 0, 0]
+    assert means["undefined"].tolist() == [0, 1, 0]
+    assert means["n"].tolist() == [2, 2, 3]
+    assert "Missing of k 4: sae[k=4,seed=0]." in " ".join(found.mean_notes())
+    differences = found.differences().set_index("setting")
+    assert differences.loc["k 8", ["n", "left_out"]].tolist() == [1, 3]
+
+
+def test_a_run_again_is_no_replicate(matrix: list[Row], graph: Graph) -> None:
+    again = row(99, matrix[0].run.cell, config=matrix[0].run.config, result={"accuracy": 6.0})
+    rows = [*matrix[:3], again]
+    columns = view.facets(rows, graph)
+    assert view.default_facets(columns) == []
+    [line] = view.groups(rows, columns, []).means().to_dict("records")
+    assert (line["n"], line["mean"]) == (3, pytest.approx((5.0 + 4.5 + 5.3) / 3))
+    same = [matrix[0], again]
+    [line] = view.groups(same, view.facets(same, graph), []).means().to_dict("records")
+    assert line["n"] == 2  # where nothing but the run differs, it is runs that are compared
+
+
+def test_the_seed_of_what_was_made_first_counts() -> None:
+    columns = {"seed": [0, 1, 0, 1], "matrix.sae.seed": [0, 0, 1, 1]}
+    rows = [row(n, f"c{n}", result={"y": float(n)}) for n in range(4)]
+    [line] = view.groups(rows, columns, []).means().to_dict("records")
+    assert (line["n"], line["mean"], line["deviation"]) == (2, 1.5, pytest.approx(2**0.5))
 
 
 def test_experiments_that_differ_by_a_seed_are_one_group() -> None:
@@ -250,12 +287,15 @@ def test_groups_are_drawn_as_a_curve_over_a_number_and_as_bars_else(
     matrix: list[Row], graph: Graph
 ) -> None:
     columns = view.facets(matrix, graph)
-    figure, table = view.group_parts(matrix, columns, ["k"], "accuracy")
+    figure, means, differences, every = view.group_parts(matrix, columns, ["k"], "accuracy", "k 8")
     drawn = figure.chart.to_dict()  # type: ignore[union-attr]
     marks = [layer["mark"]["type"] for layer in drawn["layer"]]
     assert marks == ["area", "line"]
     assert "<svg" in figure.svg()  # type: ignore[union-attr]
-    assert "accuracy sd" in table.frame  # type: ignore[union-attr]
+    assert means.frame["n"].tolist() == [3, 3, 3]  # type: ignore[union-attr]
+    assert differences.frame["setting"].tolist() == ["k 4", "k 16"]  # type: ignore[union-attr]
+    assert "toprule" in differences.latex()  # type: ignore[union-attr]
+    assert every.title == "Over seeds, all results"  # type: ignore[union-attr]
     bars = view.group_parts(matrix[:6], view.facets(matrix[:6], graph), ["k"], "accuracy")[0]
     assert bars.chart.to_dict()["layer"][0]["mark"]["type"] == "bar"  # type: ignore[union-attr]
 

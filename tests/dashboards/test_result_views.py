@@ -326,12 +326,17 @@ def test_sweeps_are_put_together_over_seeds() -> None:
         for seed in (0, 1, 2)
     }
     parts = stability.VIEW.parts(datasets, basis="presence")
-    frame = table(parts, "Over seeds, by presence").set_index(["what", "setting"])
+    frame = table(parts, "Over seeds, by presence").set_index(["result", "setting"])
     row = frame.loc[("matched at 0.5, fraction", "sweep[k=8]")]
     values = [(8 + seed) / 20 for seed in (0, 1, 2)]
     assert row["mean"] == pytest.approx(np.mean(values))
     assert row["deviation"] == pytest.approx(np.std(values, ddof=1))
     assert row["n"] == 3
+    half = 4.302653 * np.std(values, ddof=1) / 3**0.5
+    assert row["high"] - row["mean"] == pytest.approx(half, rel=1e-5)
+    frame = table(parts, "Compared over seeds, by presence").set_index(["result", "setting"])
+    row = frame.loc[("matched at 0.5, fraction", "sweep[k=8]")]
+    assert (row["difference"], row["verdict"]) == (pytest.approx(0.2), "no spread")
 
 
 def test_what_was_not_matched_by_a_basis_is_told() -> None:

@@ -440,9 +440,14 @@ def test_groups_by_what_is_asked(open_page: Open, template: Path) -> None:
     page = open_page(template, "compare", address)
     assert not page.exception
     assert page.multiselect(key="by").value == ["k"]
-    assert frames(page)[0]["runs"].tolist() == [1, 1]
+    [line] = frames(page)[0].to_dict("records")
+    assert (line["setting"], line["n"]) == ("k 8", 1)  # the other one has not ended
     page.multiselect(key="by").set_value([]).run()
-    assert frames(page)[0]["runs"].tolist() == [2]
+    [line] = frames(page)[0].to_dict("records")
+    assert (line["n"], line["missing"]) == (1, 1)
+    page.multiselect(key="by").set_value(["k"]).run()
+    page.selectbox(key="against").set_value("k 16").run()
+    assert not page.exception
 
 
 def test_the_code_of_two_runs(open_page: Open, lived_in: Project) -> None:

@@ -75,8 +75,8 @@ def test_without_readable_names_a_dataset_stays_as_it_is(catalog: Catalog) -> No
 
 def test_means_over_seeds_are_those_of_numpy() -> None:
     values = {"a[k=8,seed=0]": 1.0, "a[k=8,seed=1]": 4.0, "a[k=16,seed=0]": 5.0, "b": 9.0}
-    frame = over_seeds({cell: {"x": value} for cell, value in values.items()})
-    rows = frame.set_index("setting")
+    rows = over_seeds({cell: {"x": value} for cell, value in values.items()}).means()
+    rows = rows.set_index("setting")
     assert rows.index.tolist() == ["a[k=8]", "a[k=16]"]
     assert rows.loc["a[k=8]", "mean"] == 2.5
     assert rows.loc["a[k=8]", "deviation"] == pytest.approx(np.std([1, 4], ddof=1))
@@ -85,13 +85,13 @@ def test_means_over_seeds_are_those_of_numpy() -> None:
 
 
 def test_inherited_seeds_are_seeds_and_other_names_are_not() -> None:
-    frame = over_seeds({"a[sae.seed=1]": {"x": 1.0}, "b[seeds=2]": {"x": 1.0}, "c[": {"x": 1.0}})
-    assert frame["setting"].tolist() == ["a"]
+    found = over_seeds({"a[sae.seed=1]": {"x": 1.0}, "b[seeds=2]": {"x": 1.0}, "c[": {"x": 1.0}})
+    assert [own.name for own in found.settings] == ["a"]
 
 
 def test_no_seed_no_rows() -> None:
-    assert over_seeds({"a": {"x": 1.0}}).empty
-    assert over_seeds({}).empty
+    assert not over_seeds({"a": {"x": 1.0}}).settings
+    assert not over_seeds({}).settings
 
 
 def test_only_a_few_settings_are_told_in_full() -> None:

@@ -35,6 +35,7 @@ COMMANDS = (
     "runs",
     "show",
     "diff",
+    "compare",
     "path",
     "sync",
     "gc",
@@ -145,7 +146,10 @@ def test_the_overview_has_every_command_in_full() -> None:
     assert printed("--version").startswith("factbook, version ")
 
 
-ALL = ("list", "plan", "status", "run", "runs", "show 1", "path a", "diff 1 2", "sync")
+ALL = (
+    *("list", "plan", "status", "run", "runs", "show 1", "path a", "diff 1 2", "sync"),
+    "compare a",
+)
 
 
 @pytest.mark.parametrize("command", ALL)
@@ -190,6 +194,11 @@ def test_a_project_is_needed(command: str, tmp_path: Path, monkeypatch: pytest.M
         ("path 99999", "no run '99999'"),
         ("show twise", "no run 'twise'; did you mean 'twice'?"),
         ("diff twice 99999", "no run '99999'"),
+        ("compare twise", "did you mean 'twice'?"),
+        ("compare sweep --result totel", "no result 'totel'; did you mean 'total'?"),
+        ("compare sweep --over sed", "no axis 'sed' in what was named; did you mean 'seed'?"),
+        ("compare sweep --against twice", "no setting 'twice'; expected one of 'sweep[factor="),
+        ("compare sweep --confidence 95", "confidence 95.0; expected a number between 0 and 1"),
     ],
 )
 def test_what_is_not_there_is_told_with_the_nearest(lab: Lab, words: str, message: str) -> None:
@@ -210,10 +219,36 @@ def test_what_is_not_there_is_told_with_the_nearest(lab: Lab, words: str, messag
         "runs --sort $x",
         "show",
         "plan --no-such-option",
+        "compare",
+        "compare sweep --csv means --latex means",
     ],
 )
 def test_what_cannot_be_meant_is_a_usage_error(lab: Lab, words: str) -> None:
     assert "Error: " in refused(*words.split(), status=2)
+
+
+# -- over seeds -------------------------------------------------------------------------------
+
+
+def test_compare_prints_means_and_differences(lab: Lab) -> None:
+    told = rows(printed("compare", "sweep-mean"))
+    assert told[0] == ["result", "setting", "mean", "low", "high", "deviation", "n"]
+    assert told[1][:2] == ["mean", "sweep-mean[factor=1.0]"]
+    assert told[1][-1] == "2"
+    assert told[4][:4] == ["result", "setting", "against", "difference"]
+    assert told[5][-1] == "no spread"
+    assert told[6][0].startswith("Intervals (95 %) and p are of each comparison alone")
+    means = list(csv.DictReader(io.StringIO(printed("compare", "sweep-mean", "--csv", "means"))))
+    assert float(told[1][2]) == pytest.approx(float(means[0]["mean"]), rel=1e-3)
+    assert printed("compare", "sweep-mean", "--latex", "differences").count(r" \\") == 2
+
+
+def test_compare_names_what_is_missing_and_how_it_is_run(fresh: Path) -> None:
+    told = printed("compare", "sweep[factor=1.0]", "twice")
+    assert "Missing of twice: twice." in told
+    assert told.endswith(
+        "\nfactbook run 'sweep[factor=1.0,seed=0]' 'sweep[factor=1.0,seed=1]' twice\n"
+    )
 
 
 # -- what is declared and due -----------------------------------------------------------------

@@ -72,13 +72,12 @@ def compared(settings: Sequence[view.Setting]) -> Iterator[Figure]:
     chart = _shares_in_rows(frame, title)
     yield Figure("stability-shares", chart, f"Recovered concepts, by {basis}", note)
     seeds = view.over_seeds({at.cell: summary(at) for at in known})
-    if seeds.empty:
+    if not seeds.settings:
         return
-    spread = seeds["deviation"].fillna(0)
-    rows = seeds.rename(columns={"setting": "label", "what": "series", "mean": "value"})
-    rows = rows.assign(low=rows["value"] - spread, high=rows["value"] + spread)
+    columns = {"setting": "label", "result": "series", "mean": "value"}
+    rows = seeds.means().rename(columns=columns)
     chart = _shares_in_rows(rows[rows["series"].str.startswith("matched")], f"{title}, over seeds")
-    note = "Grey bars: one standard deviation over seeds to either side."
+    note = f"Grey bars: t intervals over seeds, {seeds.percent}, as far as they are in sight."
     yield Figure("stability-seeds", chart, f"Over seeds, by {basis}", note)
 
 

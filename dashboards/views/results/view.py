@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
@@ -24,10 +22,12 @@ from dashboards.views.parts.parts import (
     file_name,
     frame_of,
 )
+from dashboards.views.parts.replicates import replicate_tables
 from dashboards.views.parts.text import number_text
 from evals.metrics.tolerance import faults_text
+from registry.catalog.seeds import seeded_name
 from registry.columns import Column, ResultTable
-from registry.declare.declared import Reference, SelectionError, parse_reference
+from registry.replicates import Replicated, Replicates
 
 Datasets: TypeAlias = Mapping[str, xr.Dataset]
 """Of one schema, by the cell that made each."""
@@ -37,13 +37,6 @@ ABOUT_METRICS, ABOUT_CONCEPTS = "Metrics", "More on concepts"
 
 MOST_IN_FULL = 4
 """Settings that are shown in full, one after the other, below what compares them all."""
-
-_IS_SEED = re.compile(r"(^|[._-])seed$")
-SEED_COLUMNS = {
-    "mean": Column(".3f", help="over seeds"),
-    "deviation": Column(".3f", help="of the sample of seeds"),
-    "n": Column("d", "seeds"),
-}
 
 
 def texts(own: xr.Dataset, name: str) -> list[str]:
@@ -279,9 +272,8 @@ class ResultView:
         known = {cell: numbers for cell, numbers in found.items() if numbers}
         by = f", by {settings[0].chosen[self.by]}" if self.by else ""
         seeds = over_seeds(known)
-        if len(seeds):
-            name = f"{self.path}-seeds"
-            yield Table(name, seeds, f"Over seeds{by}", columns=SEED_COLUMNS)
+        if seeds.settings:
+            yield from replicate_tables(seeds, self.path, by)
         frame = pd.DataFrame([{"setting": cell, **numbers} for cell, numbers in known.items()])
         columns = {name: Column(".3f") for name in frame if name != "setting"}
         columns |= self.summary_columns
@@ -291,8 +283,8 @@ class ResultView:
 # -- over seeds -------------------------------------------------------------------------------
 
 
-def over_seeds(values: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
-    """Return the mean and the deviation of numbers over seeds, a row per setting and number.
+def over_seeds(values: Mapping[str, Mapping[str, float]]) -> Replicates:
+    """Return numbers over seeds, a setting for cells that differ in the seed alone.
 
     Parameters
     ----------
@@ -301,28 +293,12 @@ def over_seeds(values: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
 
     Returns
     -------
-    pd.DataFrame
-        ``setting``, the axes besides the seed; ``what``, the number; ``mean``, ``deviation`` of
-        the sample (NaN of one) and ``n``, its size. Only settings that have a seed as an axis;
-        empty where no cell has.
+    Replicates
+        Only settings that have a seed as an axis; none where no cell has.
     """
-    rows = [
-        {"setting": setting, "what": what, "value": value}
-        for cell, numbers in values.items()
-        if (setting := _without_seed(cell))
-        for what, value in numbers.items()
-    ]
-    frame = pd.DataFrame(rows, columns=["setting", "what", "value"])
-    by = frame.groupby(["what", "setting"], sort=False)["value"]
-    found = by.agg(mean="mean", deviation="std", n="count").reset_index()
-    return found[["setting", "what", "mean", "deviation", "n"]]
-
-
-def _without_seed(cell: str) -> str:
-    """Return a cell's experiment and axes without those that are seeds; "" if none is."""
-    with suppress(SelectionError):
-        reference = parse_reference(cell)
-        axes = tuple(axis for axis in reference.values if not _IS_SEED.search(axis[0]))
-        if len(axes) < len(reference.values):
-            return str(Reference(reference.name, axes))
-    return ""
+    rows: dict[str, list[tuple[Any, Mapping[str, float]]]] = {}
+    for cell, found in values.items():
+        name = seeded_name(cell)
+        if name.seeds:
+            rows.setdefault(name.setting, []).append((name.unit, found))
+    return Replicates(tuple(Replicated.of(name, own) for name, own in rows.items()))

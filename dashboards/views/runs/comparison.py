@@ -21,20 +21,22 @@ from dashboards.views.parts.charts import (
     series_scale,
 )
 from dashboards.views.parts.parts import MISSING, Figure, Part, Table
+from dashboards.views.parts.replicates import replicate_tables
 from dashboards.views.parts.text import value_text
 from dashboards.views.runs.curves import Curve, curve_layers, smoothed, thin
 from dashboards.views.runs.runs import Row, is_value, run_key, typed_column
-from registry.columns import Column
+from registry.catalog.seeds import is_seed
 from registry.declare.cells import Graph
 from registry.declare.declared import SelectionError
+from registry.replicates import Replicated, Replicates
 
 SIDE_BY_SIDE = 8
 """Runs that stand in columns at most; more stand in rows."""
 
 MOST_RUNS = 200
 MOST_CURVES = 12
-SEEDS = ("seed",)
-"""Last parts of keys by which runs differ that are the same otherwise."""
+OWN_AXIS = "matrix."
+"""Before the name of an axis that is none of the configuration."""
 
 _LESS = (
     *("loss", "error", "residual", "dead", "silent", "seconds", "perplexity", "divergence"),
@@ -261,7 +263,8 @@ def _sided(
 def facets(rows: Sequence[Row], graph: Graph) -> dict[str, list[Any]]:
     """Return what runs can be grouped by: differing settings, and axes of matrices, by name.
 
-    Inherited axes, as the seed of what a cell was made from, stand under ``matrix.``.
+    Inherited axes, as the seed of what a cell was made from, stand under ``matrix.``, those of
+    what was made first coming first.
     """
     columns: dict[str, list[Any]] = {}
     if len({row.run.experiment for row in rows}) > 1:
@@ -275,7 +278,7 @@ def facets(rows: Sequence[Row], graph: Graph) -> dict[str, list[Any]]:
     for label in axes:
         values = [cell.values.get(label) if cell else None for cell in cells]
         if label not in columns and len(set(map(repr, values))) > 1:
-            columns[f"matrix.{label}"] = values
+            columns[f"{OWN_AXIS}{label}"] = values
     return columns
 
 
@@ -285,14 +288,17 @@ def default_facets(names: Iterable[str]) -> list[str]:
     Experiments that differ by nothing but a seed are the same one, declared twice.
     """
     known = list(names)
-    kept = [name for name in known if name.rpartition(".")[2] not in SEEDS]
+    kept = [name for name in known if not is_seed(name)]
     return [] if kept == ["experiment"] != known else kept
 
 
-def group_frame(
-    rows: Sequence[Row], columns: Mapping[str, Sequence[Any]], by: Sequence[str]
-) -> pd.DataFrame:
-    """Return mean and deviation of every numeric result over the runs of each group.
+def groups(
+    rows: Sequence[Row],
+    columns: Mapping[str, Sequence[Any]],
+    by: Sequence[str],
+    keys: Sequence[str] | None = None,
+) -> Replicates:
+    """Return the numeric results of runs, by group, over what else they differ in.
 
     Parameters
     ----------
@@ -302,64 +308,101 @@ def group_frame(
         As :func:`facets` returns them.
     by : sequence of str
         Names of them; runs that are alike in all of these are one group.
+    keys : sequence of str, optional
+        Of the results, as ``result.accuracy``; all by default.
 
     Returns
     -------
-    pd.DataFrame
-        ``group`` (text), the values of `by`, ``runs``, and for each result ``<name>`` (mean) and
-        ``<name> sd``: the sample deviation, n - 1; NaN for a single run.
+    Replicates
+        A setting for each group. A replicate is a seed, the one that was drawn first where several
+        vary; what else runs of a group differ in, where that is no seed; or a run, where they
+        differ in nothing. Runs without a result are missing.
     """
-    texts = [
-        ", ".join(f"{name} {value_text(columns[name][index])}" for name in by) or "all"
-        for index in range(len(rows))
+    names, units = group_names(columns, by, len(rows)), _units(rows, columns, by)
+    keys, labels = keys or result_keys(rows, numeric=True), labels_of(rows)
+    places: dict[str, list[int]] = {}
+    for place, name in enumerate(names):
+        places.setdefault(name, []).append(place)
+    made = []
+    for name, own in places.items():
+        known = [place for place in own if rows[place].run.result]
+        numbers = [(units[place], _numbers(rows[place], keys)) for place in known]
+        missing = [labels[place] for place in own if place not in known]
+        made.append(Replicated.of(name, numbers, missing, rows[own[0]].run.stage))
+    return Replicates(tuple(made))
+
+
+def group_names(columns: Mapping[str, Sequence[Any]], by: Sequence[str], n_rows: int) -> list[str]:
+    """Return in words which group each run is of."""
+    return [
+        ", ".join(f"{name} {value_text(columns[name][place])}" for name in by) or "all"
+        for place in range(n_rows)
     ]
-    groups = pd.Series(range(len(rows))).groupby(texts, sort=False)
-    first = groups.first()
-    found = {"group": first.index, **{name: [columns[name][n] for n in first] for name in by}}
-    found["runs"] = groups.size().to_numpy()
-    for key in result_keys(rows, numeric=True):
-        own = pd.Series(_values(rows, key)).groupby(texts, sort=False)
-        name = key.removeprefix("result.")
-        found |= {name: own.mean().to_numpy(), f"{name} sd": own.std().to_numpy()}
-    return pd.DataFrame(found)
+
+
+def _units(
+    rows: Sequence[Row], columns: Mapping[str, Sequence[Any]], by: Sequence[str]
+) -> list[Any]:
+    """Return what each run is a replicate by."""
+    others = [name for name in columns if name not in by and name != "experiment"]
+    seeds = sorted(filter(is_seed, others), key=lambda name: not name.startswith(OWN_AXIS))
+    if seeds and len(seeds) == len(others):
+        return [value_text(value) for value in columns[seeds[0]]]
+    if not others:
+        return [run_key(row.run) for row in rows]
+    return group_names(columns, others, len(rows))
+
+
+def _numbers(row: Row, keys: Sequence[str]) -> dict[str, float]:
+    held = {key: row.values[key] for key in keys if key in row.values}
+    return {
+        key.removeprefix("result."): np.nan if value is None else float(value)
+        for key, value in held.items()
+    }
 
 
 def group_parts(
-    rows: Sequence[Row], columns: Mapping[str, Sequence[Any]], by: Sequence[str], result: str
+    rows: Sequence[Row],
+    columns: Mapping[str, Sequence[Any]],
+    by: Sequence[str],
+    result: str,
+    against: str = "",
 ) -> list[Part]:
-    """Return one result by group as a figure, and all results as a table.
+    """Return one result by group as a figure and two tables, then the means of all results.
 
     Parameters
     ----------
     rows, columns, by
-        As for :func:`group_frame`.
+        As for :func:`groups`.
     result : str
-        What is drawn, without ``result.``.
+        What is drawn and compared, without ``result.``.
+    against : str
+        Name of the group that others are compared with; the first by default.
     """
-    frame = group_frame(rows, columns, by)
-    note = "Mean over the runs of each group, ± one sample deviation (n - 1)."
-    figure = Figure(f"groups-{result}", _group_chart(frame, by, result), result, note)
-    text = {name: [value_text(value) for value in frame[name]] for name in by if name in frame}
-    shown = frame.drop(columns="group").assign(**text)
-    means = {name: Column(".5g") for name in shown if name not in by and name != "runs"}
-    return [figure, Table("groups", shown, "All results", note, means)]
+    found, one = groups(rows, columns, by), groups(rows, columns, by, [f"result.{result}"])
+    places = {name: place for place, name in enumerate(group_names(columns, by, len(rows)))}
+    frame = one.means().dropna(subset="mean")
+    values = {name: [columns[name][places[own]] for own in frame["setting"]] for name in by}
+    note = f"Mean over the replicates of each group, and its t interval of {found.percent}."
+    figure = Figure(f"groups-{result}", _group_chart(frame, values, result), result, note)
+    every, *_ = replicate_tables(found, "groups", ", all results")
+    return [figure, *replicate_tables(one, f"groups-{result}", f", {result}", against), every]
 
 
-def _group_chart(frame: pd.DataFrame, by: Sequence[str], result: str) -> Any:
-    spread = frame[f"{result} sd"].fillna(0)
-    found = frame.assign(
-        value=frame[result], low=frame[result] - spread, high=frame[result] + spread
-    ).dropna(subset="value")
-    across = next((name for name in by if _is_axis(frame[name].tolist())), None)
-    others = [name for name in by if name != across]
+def _group_chart(frame: pd.DataFrame, values: Mapping[str, list[Any]], result: str) -> Any:
+    found = frame.rename(columns={"mean": "value"})
+    across = next((name for name, held in values.items() if _is_axis(held)), None)
+    others = [name for name in values if name != across]
     series = [
-        ", ".join(f"{name} {value_text(line[name])}" for name in others)
-        for line in found[list(others)].to_dict("records")
-    ] or [""] * len(found)
+        ", ".join(f"{name} {value_text(values[name][place])}" for name in others)
+        for place in range(len(found))
+    ]
     names = list(dict.fromkeys(series))
     if across is None or len(names) > len(PALETTE):
-        return bars(found.rename(columns={"group": "label"}), x_title=result, form=".5g")
-    points = found[["value", "low", "high"]].assign(x=found[across].astype(float), series=series)
+        return bars(found.rename(columns={"setting": "label"}), x_title=result, form=".5g")
+    points = found[["value", "low", "high"]].assign(
+        x=np.array(values[across], dtype=np.float64), series=series
+    )
     axes: dict[str, Any] = {"x_title": across, "y_title": result, "form": ".5g"}
     return lines(points.sort_values("x"), x="x", y="value", series=names, **axes)
 

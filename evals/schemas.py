@@ -27,6 +27,16 @@ BOUNDS = {
     "upper": _real("largest possible value; NaN where the data bound it", "metric"),
 }
 
+_SEEN = {
+    "n_trained_scoring": _whole(
+        "images that score, which the concepts were trained on", optional=True
+    ),
+    "n_same_ids": _whole(
+        "images with ids of images that the concepts were trained on, in another set of images",
+        optional=True,
+    ),
+}
+
 SCORES = Schema(
     name="scores",
     version=1,
@@ -43,6 +53,7 @@ SCORES = Schema(
         "labelled_share": _real("fraction of inputs with the label", "concept"),
         "n_inputs": _whole("number of inputs"),
         "undefined_share": _real("fraction of undefined pairs, over all metrics"),
+        **_SEEN,
     },
     references=NEURON_EVAL,
     sharded_along="neuron",
@@ -198,9 +209,7 @@ NAMES = Schema(
         "n_trained_choosing": _whole(
             "images of the choosing half that the concepts were trained on", optional=True
         ),
-        "n_trained_scoring": _whole(
-            "images of the scoring half that the concepts were trained on", optional=True
-        ),
+        **_SEEN,
         "n_silent": _whole("number of silent concepts"),
         "named_share": _real("fraction of concepts with a name by every metric"),
         "agreeing_share": _real("fraction of these with one name by all metrics"),
@@ -271,6 +280,7 @@ IDENTIFICATION = Schema(
         "best_auprc": _real("highest AUPRC of a metric"),
         "shift": _real("constant added to the activations", units="activation"),
         "confidence": _real("confidence of the intervals"),
+        **_SEEN,
     },
     references=NEURON_EVAL + ", section 5 and appendix E.2",
 )
@@ -358,6 +368,8 @@ LOCALISATION = Schema(
         "n_judged": _whole("number of concepts with an interval"),
         "n_at_chance": _whole("names at chance", optional=True),
         "n_left_out": _whole("names that were left out, being at chance", optional=True),
+        "n_chose_names": _whole("mapped images that chose the names", optional=True),
+        **_SEEN,
         "shown_share": _real("fraction of mapped images that show the name, where it has masks"),
     },
     references="Zhang et al., Top-down Neural Attention by Excitation Backprop, IJCV 126, 2018; "
@@ -478,6 +490,7 @@ SANITY = Schema(
         "required": _real("fraction in which scores must fall"),
         "n_draws": _whole("theoretical: draws at each frequency"),
         "variant": _text("rates, ground-truth concepts, handling of ties"),
+        **_SEEN,
     },
     references=NEURON_EVAL + ", section 4 and appendices E.1 and E.3",
 )

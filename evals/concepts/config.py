@@ -8,6 +8,7 @@ from typing import Annotated, Final, Literal
 from pydantic import Field
 
 import registry
+from evals.scoring.seen_images import REFUSE, SeenOption
 
 KEEP: Final = "keep"
 
@@ -116,7 +117,11 @@ class LocalisationConfig(LocalisationOptions):
     names_at_chance : str
         Whether names at chance are localised: ``keep``, or ``leave_out``. Which ones they are is
         said in either case.
+    seen_images : str
+        Whether concepts may be localised in images that they were trained on: ``refuse``, or
+        ``allow``. How many there are, and how many chose the names, is said in either case.
     """
 
     names_by: str = CONSENSUS
     names_at_chance: Annotated[Literal["keep", "leave_out"], registry.Since(KEEP)] = KEEP
+    seen_images: Annotated[SeenOption, registry.Since(REFUSE)] = REFUSE

@@ -36,7 +36,9 @@ from evals.concepts.config import (
 )
 from evals.kernels.arrays import to_dataset, to_labelled
 from evals.kernels.statistics import Shaped, divide, mean_defined
+from evals.naming.named_datasets import choosing_ids
 from evals.naming.verdicts import AT_CHANCE, UNTESTED, chance_of
+from evals.scoring.seen_images import count_seen, seen_line
 from registry.columns import Column, ResultTable
 from registry.suggest import nearest
 from registry.terminal import count, text_table
@@ -359,12 +361,31 @@ def localise_concepts(
             if config.names_at_chance != KEEP:
                 names = names.where(verdicts != AT_CHANCE, "")
     with inputs["maps"].open() as maps, inputs["masks"].open() as masks:
+        seen = _count_seen(config, inputs, maps)
         progress = partial(run.progress, what="concepts")
         localised = localise(maps, masks, names, config, progress)
     if verdicts is not None:
         localised = localised.merge(_judge_names(localised, verdicts))
+    localised = localised.assign(seen)
     sys.stdout.write(localisation_table(localised))
     return localised
+
+
+def _count_seen(
+    config: LocalisationConfig, inputs: registry.Inputs, maps: xr.Dataset
+) -> dict[str, Any]:
+    """Return how many of the mapped images the concepts were trained on, and how many chose names.
+
+    Raises
+    ------
+    SeenImagesError
+        If they were trained on some, unless that is allowed.
+    """
+    ids = np.unique(maps["image"].values.astype(str))
+    ids = ids[ids != ""]
+    seen = dict(count_seen(inputs["maps"], ids, config.seen_images, "localise the concepts"))
+    chose = choosing_ids(inputs["names"]) if "names" in inputs else None
+    return seen if chose is None else seen | {"n_chose_names": int(np.isin(ids, chose).sum())}
 
 
 def _judge_names(localised: xr.Dataset, verdicts: xr.DataArray) -> xr.Dataset:
@@ -455,6 +476,7 @@ def _remarks(localised: xr.Dataset) -> str:
         f"{int(localised['n_without_mask'])} names have no masks, "
         f"{int(localised['n_not_shown'])} are shown in no image of the concept; "
         f"{int(localised['n_judged'])} are judged.\n{_chance_remark(localised)}"
+        f"{seen_line(localised)}"
     )
 
 

@@ -37,6 +37,7 @@ from evals.metrics.registered import find_metrics
 from evals.metrics.table import Metric, Parameters
 from evals.metrics.tolerance import Tolerance
 from evals.scoring.labelled import UNKNOWN, find_concepts, pair_datasets
+from evals.scoring.seen_images import count_seen
 from registry.arrays import to_numpy
 
 
@@ -256,6 +257,6 @@ def identify_neurons(
         name=("neuron", names.values.astype(str)),
         shift=config.shift,
         confidence=config.confidence,
-    )
+    ).assign(count_seen(inputs["activations"], activations["input"].values))
     sys.stdout.write(identification_table(found))
     return found

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import xarray as xr
 
 from evals.metrics.tolerance import faults_text
+from evals.scoring.seen_images import seen_line
 from registry.columns import Column, ResultTable, most_common
 
 
@@ -52,4 +53,5 @@ def identification_table(found: xr.Dataset) -> str:
         )
         + BY_METRIC.text(found)
         + faults_text(found.attrs)
+        + seen_line(found)
     )

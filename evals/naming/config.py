@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
@@ -54,9 +54,6 @@ class NamingConfig(ScoringConfig):
     by_sequence : bool
         Whether inputs are positions of sequences, named ``sequence/position``: then sequences are
         halved, redrawn and permuted whole.
-    seen_images : str
-        Whether names may be scored on images that the concepts were trained on: ``refuse``, or
-        ``allow``. How many there are is said in either case.
     leave_out : tuple of str
         Labels that name nothing: by name, or groups of them, as ``class:*``.
     prefer : str
@@ -72,7 +69,6 @@ class NamingConfig(ScoringConfig):
     min_positives: Annotated[int, Field(ge=0), Since(FEW)] = FEW
     min_active: Annotated[int, Field(ge=0), Since(FEW)] = FEW
     by_sequence: Annotated[bool, Since(False)] = False
-    seen_images: Annotated[Literal["refuse", "allow"], Since("refuse")] = "refuse"
     leave_out: Annotated[tuple[str, ...], Since(())] = ()
     prefer: Annotated[Preference, Since(BEST)] = BEST
 

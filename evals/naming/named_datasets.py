@@ -16,11 +16,17 @@ import registry
 from evals.metrics.table import Parameters
 from evals.metrics.tolerance import FAULTY, Tolerance, faults_of_parts
 from evals.naming.config import NamingConfig
-from evals.naming.naming import Namer, NamingOptions, join_names
-from evals.naming.seen_images import SeenImages
+from evals.naming.naming import (
+    Namer,
+    NamingOptions,
+    halve_inputs,
+    join_names,
+    sequences_of,
+)
 from evals.naming.tables import names_table
 from evals.sanity.protocol import DECISIVE, NOT_RUN, THEORETICAL
 from evals.scoring.labelled import pair_datasets
+from evals.scoring.seen_images import SeenImages
 from registry.store.checkpoint import Checkpoint
 from registry.store.shards import Shards, ShardWriter
 
@@ -55,7 +61,8 @@ def name_concepts(
     )
 
     ids = naming.presence["input"].values
-    seen = SeenImages.of(inputs["activations"], [ids[half] for half in naming.halves])
+    choosing, scoring = (ids[half] for half in naming.halves)
+    seen = SeenImages.of(inputs["activations"], scoring, choosing)
     if seen is not None:
         seen.require_unseen(config.seen_images)
 
@@ -119,6 +126,24 @@ class KeptTests:
 
     def _file(self, number: int) -> Checkpoint:
         return self.run.checkpoint(f"chance-{number:06d}.npz")
+
+
+def choosing_ids(names: registry.Input) -> np.ndarray | None:
+    """Return the ids of the inputs that chose names, None where they are not known.
+
+    Parameters
+    ----------
+    names : Input
+        A dataset of names, with its past.
+    """
+    if not getattr(names, "inputs", None):
+        return None
+    config = names.config
+    with names.origin("activations").open() as opened:
+        ids = opened["image" if "image" in opened.coords else "input"].values.astype(str)
+    ids = ids[np.char.startswith(ids, f"{config['split']}/")] if config["split"] else ids
+    groups = sequences_of(ids) if config["by_sequence"] else None
+    return ids[halve_inputs(ids, config["seed"], groups)[0]]
 
 
 def _read_sanity(inputs: registry.Inputs) -> tuple[Mapping[str, str] | None, list[str]]:

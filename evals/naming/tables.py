@@ -10,9 +10,9 @@ import xarray as xr
 from evals.kernels.statistics import mean_defined
 from evals.metrics.tolerance import faults_text
 from evals.naming.consensus import UNTESTED
-from evals.naming.seen_images import seen_note
 from evals.naming.verdicts import chance_lines, chance_of, rank_of, second_texts
 from evals.sanity.protocol import THEORETICAL
+from evals.scoring.seen_images import seen_note
 from registry.columns import Column, ResultTable
 from registry.terminal import text_table
 

@@ -15,6 +15,7 @@ from evals.sanity.experimental import experimental_sanity
 from evals.sanity.protocol import DECISIVE, FORMS, TESTS, THEORETICAL, judge_together
 from evals.sanity.theoretical import theoretical_sanity
 from evals.scoring.labelled import pair_datasets
+from evals.scoring.seen_images import count_seen, seen_line
 from registry.terminal import text_table
 
 
@@ -77,11 +78,13 @@ def check_metrics(config: SanityConfig, inputs: registry.Inputs, run: registry.R
         compat=config.compat,
         progress=partial(run.progress, what="metrics"),
     )
-    real = None
+    real, seen = None, {}
     if given:
         activations, labels = inputs["activations"].open(), inputs["labels"].open()
+        pair = pair_datasets(activations, labels, config.variable, config.split)
+        seen = count_seen(inputs["activations"], pair[0]["input"].values)
         real = experimental_sanity(
-            *pair_datasets(activations, labels, config.variable, config.split),
+            *pair,
             config.metrics,
             activations.get("right_concept"),
             rates=config.rates,
@@ -90,9 +93,9 @@ def check_metrics(config: SanityConfig, inputs: registry.Inputs, run: registry.R
             options=config,
             progress=partial(run.progress, what="neurons"),
         )
-    tested = _summarise(config, combine_forms(theoretical, real), real)
+    tested = _summarise(config, combine_forms(theoretical, real), real).assign(seen)
     tested = tested.assign_attrs(joint_faults([theoretical, *([] if real is None else [real])]))
-    sys.stdout.write(sanity_table(tested))
+    sys.stdout.write(sanity_table(tested) + seen_line(tested))
     return tested
 
 

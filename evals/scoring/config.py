@@ -10,6 +10,7 @@ from pydantic import Field
 import registry
 from evals.metrics.registered import resolve_metrics
 from evals.metrics.table import Alpha
+from evals.scoring.seen_images import REFUSE, SeenOption
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,9 @@ class ScoringConfig:
         Use the inputs of this split alone; all by default.
     workers : int
         Threads.
+    seen_images : str
+        Whether concepts may be scored on images that they were trained on: ``refuse``, or
+        ``allow``. How many there are is said in either case.
     """
 
     metrics: tuple[str, ...] = ()
@@ -43,6 +47,7 @@ class ScoringConfig:
     variable: str = ""
     split: str = ""
     workers: registry.Runtime[Annotated[int, Field(ge=1)]] = 1
+    seen_images: Annotated[SeenOption, registry.Since(REFUSE)] = REFUSE
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "metrics", resolve_metrics(self.metrics))

@@ -19,6 +19,7 @@ from evals.metrics.table import DEFAULTS, Metric, Parameters
 from evals.metrics.tolerance import Tolerance, faults_of_parts, faults_text
 from evals.scoring.config import ScoringConfig
 from evals.scoring.labelled import align, pair_datasets, read_columns, take_neurons
+from evals.scoring.seen_images import count_seen, seen_line
 from registry.store.shards import Shards
 
 PAIR = ("neuron", "concept")
@@ -239,16 +240,17 @@ def score_explanations(
     """Score every pair, in parts where there are many."""
     opened = inputs["activations"].open(), inputs["labels"].open()
     activations, labels = pair_datasets(*opened, config.variable, config.split)
+    seen = count_seen(inputs["activations"], activations["input"].values, config.seen_images)
     n_pairs = activations.sizes["neuron"] * labels.sizes["concept"] * len(config.metrics)
     if n_pairs <= SHARDED_FROM:
         parts = list(_score_parts(config, activations, labels, run))
         whole = xr.concat(parts, "neuron", combine_attrs="drop")
-        return _tell(whole.merge(_summarise(config, labels, parts)), parts)
+        return _tell(whole.merge(_summarise(config, labels, parts)).assign(seen), parts)
     writer = run.shards()
     for part in _score_parts(config, activations, labels, run, first=writer.next_index):
         writer.append(part)
     parts = list(map(registry.open_dataset, sorted(writer.folder.glob("part-*.nc"))))
-    return writer.finish(_tell(_summarise(config, labels, parts), parts))
+    return writer.finish(_tell(_summarise(config, labels, parts).assign(seen), parts))
 
 
 def _tell(dataset: xr.Dataset, parts: Sequence[xr.Dataset]) -> xr.Dataset:
@@ -257,7 +259,7 @@ def _tell(dataset: xr.Dataset, parts: Sequence[xr.Dataset]) -> xr.Dataset:
     Parts may be of a process that did not finish.
     """
     told = faults_of_parts(parts)
-    sys.stdout.write(faults_text(told))
+    sys.stdout.write(faults_text(told) + seen_line(dataset))
     return dataset.assign_attrs(told)
 
 

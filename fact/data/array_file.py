@@ -49,6 +49,8 @@ class NamedArray:
     rows_of : str
         What tables are declared to share whose rows are the same ones in the same order; "" where
         nothing is.
+    trained : tuple of str or None
+        Names of the inputs that neurons were trained on; None where the file does not say.
     """
 
     values: Any
@@ -57,6 +59,7 @@ class NamedArray:
     right_concepts: tuple[str, ...]
     are_columns_named: bool = True
     rows_of: str = ""
+    trained: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -171,7 +174,8 @@ def read_array(path: Path | str, variable: str = "", names: Sequence[str] = ()) 
         ``.nc`` (netCDF), ``.npz`` or ``.npy`` (NumPy, no pickles), or ``.csv`` with a line of
         names above and a column ``image`` or ``input``. Beside the table, files may hold arrays
         ``image`` or ``input`` (names of the rows), ``name``, ``neuron``, ``concept`` or ``label``
-        (names of the columns), and ``right_concept``.
+        (names of the columns), ``right_concept``, and ``trained`` (names of the inputs that the
+        neurons were trained on, any number).
     variable : str
         Name of the table; may be left out where the file has only one.
     names : sequence of str
@@ -247,7 +251,8 @@ def _named(arrays: Mapping[str, Any], variable: str, names: Sequence[str]) -> Na
         raise ArrayFileError(f"{n_inputs - len(set(inputs))} names of inputs repeat others")
     right = _texts(arrays, ("right_concept",), n_columns) or ("",) * n_columns
     ids = np.array(inputs, dtype=str)
-    return NamedArray(values, ids, tuple(distinct(columns)), right, bool(named))
+    trained = _trained(arrays)
+    return NamedArray(values, ids, tuple(distinct(columns)), right, bool(named), "", trained)
 
 
 def _table(arrays: Mapping[str, Any], variable: str) -> Any:
@@ -260,6 +265,12 @@ def _table(arrays: Mapping[str, Any], variable: str) -> Any:
         found = ", ".join(map(repr, tables)) or "none"
         raise ArrayFileError(f"expected one table (input, column); got {found}. Say which")
     return next(iter(tables.values()))
+
+
+def _trained(arrays: Mapping[str, Any]) -> tuple[str, ...] | None:
+    if "trained" not in arrays:
+        return None
+    return tuple(sorted({str(value) for value in np.ravel(np.asarray(arrays["trained"]))}))
 
 
 def _texts(arrays: Mapping[str, Any], known: Sequence[str], count: int) -> tuple[str, ...]:

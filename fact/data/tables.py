@@ -39,6 +39,8 @@ def import_activations(
     writer = write_parts(run, len(table), size, part, "inputs")
     variant = f"from the file of {inputs['arrays'].name}"
     summary = neuron_summary(table.columns, known, variant, len(table))
+    if table.trained is not None:
+        summary["trained"] = "trained", np.array(table.trained, dtype=object)
     return writer.finish(summary.assign_attrs({ROW_NAMES: told}))
 
 

@@ -12,9 +12,9 @@ import xarray as xr
 from dashboards.views.parts.parts import Table, file_name, frame_of
 from dashboards.views.runs.advice import EXPECTED
 from dashboards.views.runs.settings import behind, cells_of, is_made
-from evals.naming.seen_images import seen_note
 from evals.naming.tables import tested_note
 from evals.naming.verdicts import chance_note, chance_of
+from evals.scoring.seen_images import seen_note
 from registry.catalog.access import Catalog
 from registry.columns import Column, ResultTable
 

@@ -137,6 +137,7 @@ def _side_by_side(values: pd.DataFrame) -> Table:
 def blocks(at: view.Setting) -> Iterator[Part]:
     """Yield metrics, splits and neurons of one setting."""
     own, metric = _by_auprc(at.own), at.chosen["metric"]
+    yield from view.seen_notes(own)
     note = (
         "AUPRC is of neurons that chose neither alpha nor lambda; intervals are t intervals "
         f"of {100 * float(own['confidence']):g} % over {own.sizes['seed']} splits, which share "

@@ -85,6 +85,7 @@ def compared(settings: Sequence[view.Setting]) -> Iterator[Table]:
 
 def blocks(at: view.Setting) -> Iterator[Part]:
     """Yield the measures of one setting, and its concepts by one of them."""
+    yield from view.seen_notes(at.own)
     yield _means(at)
     yield at.table("measures", BY_MEASURE, "Measures", ABOUT_MEASURES)
     if at.has("measure"):

@@ -107,6 +107,7 @@ def blocks(at: view.Setting) -> Iterator[Part]:
     own = _by_verdict(at.own)
     at = replace(at, own=own)
     yield Note(f"{_forms_text(own)} Variant: {own['variant'].item()}.")
+    yield from view.seen_notes(own)
     yield at.table(
         "verdicts",
         verdict_frame(own),

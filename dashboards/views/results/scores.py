@@ -104,6 +104,7 @@ def blocks(at: view.Setting) -> Iterator[Part]:
     if not at.has("metric"):
         yield Note(f"Nothing was scored by {metric} here.")
         return
+    yield from view.seen_notes(own)
     parts, asked = parts_of(own), at.chosen.get("neurons", "")
     number = parts.index(asked) if asked in parts else 0
     step = max(1, MOST_BYTES // _row_bytes(own))

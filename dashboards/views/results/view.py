@@ -25,6 +25,7 @@ from dashboards.views.parts.parts import (
 from dashboards.views.parts.replicates import replicate_tables
 from dashboards.views.parts.text import number_text
 from evals.metrics.tolerance import faults_text
+from evals.scoring.seen_images import choice_note, seen_note
 from registry.catalog.seeds import seeded_name
 from registry.columns import Column, ResultTable
 from registry.replicates import Replicated, Replicates
@@ -132,6 +133,14 @@ class Setting:
     def figure(self, name: str, chart: Any, title: str, note: str = "") -> Figure:
         """Return a figure whose file is called by the cell and a name."""
         return Figure(file_name(self.cell, name), chart, title, note)
+
+
+def seen_notes(own: xr.Dataset) -> list[Note]:
+    """Return on how many of its images the concepts of a dataset were trained, where that is known.
+
+    What chose the names of localised concepts, too.
+    """
+    return [Note(told) for told in (seen_note(own), choice_note(own)) if told]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from evals.naming.seen_images import SeenImages, SeenImagesError, seen_note
+from evals.scoring.seen_images import SeenImages, SeenImagesError, count_seen, seen_note
 from registry.declare.stage import Input
 from tests.evals.runs import FakeInput
 
@@ -38,12 +38,13 @@ def concepts_of(images: str = "0" * 16, trained: str = "0" * 16) -> Input:
     )
 
 
-def halves(*parts: list[str]) -> list[np.ndarray]:
-    return [np.array(part, dtype=object) for part in parts]
+def count(concepts: Input, choosing: list[str], scoring: list[str]) -> SeenImages | None:
+    ids = (np.array(part, dtype=object) for part in (scoring, choosing))
+    return SeenImages.of(concepts, *ids)
 
 
 def test_they_are_counted_in_each_half():
-    seen = SeenImages.of(concepts_of(), halves(TRAINED[:2], [*TRAINED[2:5], "test/0"]))
+    seen = count(concepts_of(), TRAINED[:2], [*TRAINED[2:5], "test/0"])
     assert seen == SeenImages(2, 3, 4)
     with pytest.raises(
         SeenImagesError, match=r'trained on 3 of the 4 images .* seen_images = "all'
@@ -59,16 +60,46 @@ def test_they_are_counted_in_each_half():
 
 def test_another_split_and_images_held_out_are_unseen():
     for own in (["test/0", "test/1"], ["train/77", "train/78"]):
-        seen = SeenImages.of(concepts_of(), halves(own[:1], own[1:]))
+        seen = count(concepts_of(), own[:1], own[1:])
         assert seen == SeenImages(0, 0, 1)
         seen.require_unseen("refuse")
         assert seen_note(xr.Dataset(seen.variables())).endswith("on none of these images.")
 
 
 def test_where_it_is_not_known_nothing_is_said(tmp_path):
-    given = halves(TRAINED[:1], TRAINED[1:])
-    others = concepts_of(trained="9" * 16)
-    bare = Input("activations", "imported", "activations", "4" * 16)
+    bare = Input("activations", "imported", "concepts", "4" * 16)
     plain = FakeInput.of(xr.Dataset({"a": 1}), tmp_path / "plain.nc")
-    assert [SeenImages.of(one, given) for one in (others, bare, plain)] == [None, None, None]
+    assert [count(one, TRAINED[:1], TRAINED[1:]) for one in (bare, plain)] == [None, None]
     assert seen_note(xr.Dataset()) == ""
+
+
+def test_equal_ids_of_another_set_of_images_are_told_and_refused_to_nobody():
+    seen = count(concepts_of(trained="9" * 16), TRAINED[:1], [*TRAINED[1:3], "test/0"])
+    assert seen == SeenImages(1, 2, 3, are_same=False)
+    seen.require_unseen("refuse")
+    told = seen_note(xr.Dataset(seen.variables()))
+    assert told.startswith("3 of these images have ids of images that the concepts were trained")
+    unlike = count(concepts_of(trained="9" * 16), ["test/0"], ["test/1"])
+    assert seen_note(xr.Dataset(unlike.variables())) == ""
+
+
+def test_where_nothing_chooses_scores_alone_count():
+    ids = np.array([*TRAINED[:2], "test/0"])
+    with pytest.raises(SeenImagesError, match="trained on 2 of the 3 images that would score the"):
+        count_seen(concepts_of(), ids, "refuse")
+    found = count_seen(concepts_of(), ids, "allow")
+    assert found == {"n_trained_scoring": 2}
+    assert seen_note(xr.Dataset(found)) == "The concepts were trained on 2 of these images."
+
+
+class Imported(Input):
+    """Neurons whose file says on what they were trained."""
+
+    def open(self, proven: float | None = None) -> xr.Dataset:
+        return xr.Dataset({"trained": ("trained", np.array(TRAINED, dtype=object))})
+
+
+def test_imported_neurons_tell_what_they_were_trained_on():
+    arrays = {"arrays": Input("arrays", "table", "arrays", "5" * 16)}
+    neurons = Imported("activations", "imported", "activations", "4" * 16, inputs=arrays)
+    assert count(neurons, TRAINED[:1], ["test/0", TRAINED[3]]) == SeenImages(1, 1, 2)

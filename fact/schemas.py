@@ -176,7 +176,7 @@ ACTIVATIONS = Schema(
         "n_images": _int64("", "number of images"),
         "n_neurons": _int64("", "number of neurons"),
         "n_known": _int64("", "number of neurons whose concept is known"),
-        "trained": _text("trained", "input that the neurons were trained on", optional=True),
+        "trained": _text("training_input", "input that the neurons were trained on", optional=True),
     },
     references="Oikarinen et al., Evaluating Neuron Explanations: A Unified Framework with "
     "Sanity Checks, ICML 2025, arXiv 2506.05774, section 2",

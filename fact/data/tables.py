@@ -40,7 +40,7 @@ def import_activations(
     variant = f"from the file of {inputs['arrays'].name}"
     summary = neuron_summary(table.columns, known, variant, len(table))
     if table.trained is not None:
-        summary["trained"] = "trained", np.array(table.trained, dtype=object)
+        summary["trained"] = "training_input", np.array(table.trained, dtype=object)
     return writer.finish(summary.assign_attrs({ROW_NAMES: told}))
 
 

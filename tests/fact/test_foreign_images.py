@@ -113,6 +113,16 @@ config = { metrics = ["correlation"], n_bootstrap = 2 }
 stage = "evals.name_concepts"
 needs = { activations = "seen", labels = "seen-labels" }
 config = { metrics = ["correlation"], n_bootstrap = 2, seen_images = "allow" }
+
+[experiments.seen-scores]
+stage = "evals.score_explanations"
+needs = { activations = "seen", labels = "seen-labels" }
+config = { metrics = ["correlation"] }
+
+[experiments.allowed-scores]
+stage = "evals.score_explanations"
+needs = { activations = "seen", labels = "seen-labels" }
+config = { metrics = ["correlation"], seen_images = "allow" }
 """
 pytestmark = pytest.mark.slow
 FOREIGN = ["aardvark", "bat", "cat", "dog"]
@@ -150,7 +160,7 @@ def open_one(project: Project, name: str) -> xr.Dataset:
 def test_everything_runs_but_what_explains_labels(ran: tuple[Project, dict[str, str]]) -> None:
     _, told = ran
     failed = {name for name, message in told.items() if message}
-    assert failed == {"by-order", "of-labels", "seen-names"}
+    assert failed == {"by-order", "of-labels", "seen-names", "seen-scores"}
     assert "8 outputs, 4 classes; expected as many" in told["by-order"].replace(
         str(len(CLASSES)), "8"
     )
@@ -206,3 +216,5 @@ def test_images_that_the_sae_was_trained_on_score_no_names_unless_asked(
     assert unseen["n_trained_choosing"] == unseen["n_trained_scoring"] == 0
     n_scoring = int(allowed["n_trained_scoring"])
     assert f"the concepts were trained on {n_scoring} of the 8 images" in told["seen-names"]
+    assert f"trained on {n_seen} of the 16 images that would score" in told["seen-scores"]
+    assert open_one(project, "allowed-scores")["n_trained_scoring"] == n_seen

@@ -96,7 +96,7 @@ class Imported(Input):
     """Neurons whose file says on what they were trained."""
 
     def open(self, proven: float | None = None) -> xr.Dataset:
-        return xr.Dataset({"trained": ("trained", np.array(TRAINED, dtype=object))})
+        return xr.Dataset({"trained": ("training_input", np.array(TRAINED, dtype=object))})
 
 
 def test_imported_neurons_tell_what_they_were_trained_on():

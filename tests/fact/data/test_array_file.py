@@ -96,6 +96,17 @@ def test_the_file_may_say_what_neurons_stand_for(tmp_path: Path) -> None:
     assert summary["n_known"] == 2
 
 
+def test_the_file_may_say_what_neurons_were_trained_on(tmp_path: Path) -> None:
+    trained = ["train/b", "train/a", "train/b"]
+    np.savez(tmp_path / "own.npz", activation=VALUES, image=INPUTS, trained=trained)
+    table = read_array(tmp_path / "own.npz")
+    assert table.trained == ("train/a", "train/b")
+    stage = import_activations.stage
+    stage(stage.resolve({}), inputs_of(tmp_path / "own.npz"), FolderRun(tmp_path / "out"))
+    with xr.open_dataset(tmp_path / "out/summary.nc") as summary:
+        assert summary["trained"].values.tolist() == ["train/a", "train/b"]
+
+
 def test_labels_are_probabilities(tmp_path: Path) -> None:
     stage = import_labels.stage
     labels = stage(stage.resolve({}), inputs_of(write(tmp_path / "l.csv")), None)

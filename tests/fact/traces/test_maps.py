@@ -9,6 +9,7 @@ import pytest
 import xarray as xr
 
 import registry
+from evals.naming.naming import halve_inputs
 from fact.data.images import Geometry
 from fact.data.shapes import Shapes
 from fact.traces.attribution import concept_maps
@@ -249,6 +250,17 @@ def open_(project: Project):
 def test_the_datasets_of_the_chain_follow_their_schemas(project: Project) -> None:
     for cell in project.graph.cells.values():
         load_stage(cell.stage).output.check(registry.open_dataset(project.current(cell.name)))
+
+
+def test_localisation_says_which_images_were_seen_before(open_) -> None:
+    maps, concepts, located = open_("maps"), open_("concepts"), open_("localisation")
+    mapped = set(maps["image"].values.ravel().tolist()) - {""}
+    ids = concepts["image"].values.astype(str)
+    choosing, _ = halve_inputs(ids, seed=0)
+    assert located["n_trained_scoring"] == 0
+    assert located["n_chose_names"] == len(mapped & set(ids[choosing])) > 0
+    assert set(located["name_chance"].values) <= {"above chance", "undecided", "at chance", ""}
+    assert "n_chose_names" not in open_("channel-localisation")
 
 
 def test_maps_of_a_convolutional_network_add_up_to_presences(open_) -> None:

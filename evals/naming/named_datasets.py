@@ -140,7 +140,8 @@ def choosing_ids(names: registry.Input) -> np.ndarray | None:
         return None
     config = names.config
     with names.origin("activations").open() as opened:
-        ids = opened["image" if "image" in opened.coords else "input"].values.astype(str)
+        held = opened["image" if "image" in opened.coords else "input"].values
+    ids = np.asarray(held, dtype=str)
     ids = ids[np.char.startswith(ids, f"{config['split']}/")] if config["split"] else ids
     groups = sequences_of(ids) if config["by_sequence"] else None
     return ids[halve_inputs(ids, config["seed"], groups)[0]]

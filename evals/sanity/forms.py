@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -78,7 +80,8 @@ def check_metrics(config: SanityConfig, inputs: registry.Inputs, run: registry.R
         compat=config.compat,
         progress=partial(run.progress, what="metrics"),
     )
-    real, seen = None, {}
+    real: xr.Dataset | None = None
+    seen: Mapping[str, Any] = {}
     if given:
         activations, labels = inputs["activations"].open(), inputs["labels"].open()
         pair = pair_datasets(activations, labels, config.variable, config.split)

@@ -141,10 +141,10 @@ def choosing_ids(names: registry.Input) -> np.ndarray | None:
     config = names.config
     with names.origin("activations").open() as opened:
         held = opened["image" if "image" in opened.coords else "input"].values
-    ids = np.asarray(held, dtype=str)
+    ids: np.ndarray = np.asarray(held, dtype=str)
     ids = ids[np.char.startswith(ids, f"{config['split']}/")] if config["split"] else ids
     groups = sequences_of(ids) if config["by_sequence"] else None
-    return ids[halve_inputs(ids, config["seed"], groups)[0]]
+    return np.asarray(ids[halve_inputs(ids, config["seed"], groups)[0]])
 
 
 def _read_sanity(inputs: registry.Inputs) -> tuple[Mapping[str, str] | None, list[str]]:

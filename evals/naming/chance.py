@@ -23,6 +23,7 @@ permutations in units of their deviation: a nonparametric combination (Pesarin a
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -388,6 +389,30 @@ class Chance:
         return found[0], found[1]
 
 
+class Clock:
+    """Tells once how long something takes, by how long its first part did.
+
+    Parameters
+    ----------
+    forecast : callable
+        Called with seconds.
+    """
+
+    def __init__(self, forecast: Callable[[float], None]):
+        self._forecast = forecast
+        self._started = 0.0
+        self._has_told = False
+
+    def note(self, done: int, total: int) -> None:
+        """Note that so much is done; time counts from the last call with nothing done."""
+        now = time.monotonic()
+        if not done:
+            self._started = now
+        elif not self._has_told:
+            self._has_told = True
+            self._forecast((now - self._started) / done * (total - done))
+
+
 @dataclass(frozen=True)
 class Trial:
     """Names of some concepts, chosen and scored again and again with permuted rows of labels.
@@ -439,6 +464,7 @@ class Trial:
         read: Callable[[np.ndarray], tuple[tuple[Columns, Columns], np.ndarray]],
         progress: Callable[[int, int], None] = lambda done, total: None,
         keep: Keep | None = None,
+        forecast: Callable[[float], None] = lambda seconds: None,
     ) -> Chance:
         """Test concepts.
 
@@ -453,21 +479,25 @@ class Trial:
             Called with the number of permutations done and their total, over all chunks.
         keep : Keep, optional
             Where the tests of a chunk of concepts outlive a run that is stopped.
+        forecast : callable
+            Called once, when the first permutations are made, with the seconds that the rest takes.
         """
         size = self._chunk_size
         chunks = [concepts[start : start + size] for start in range(0, len(concepts), size)]
         total, parts = len(chunks) * self.n_permutations, []
+        clock = Clock(forecast)
         for done, chunk in enumerate(chunks):
             known = None if keep is None else keep.read(done)
             if known is not None and np.array_equal(known.pop(CONCEPTS), chunk):
                 parts.append(_unpacked(known))
                 progress((done + 1) * self.n_permutations, total)
                 continue
-            drawn = []
+            drawn, left = [], self.n_permutations * (len(concepts) - done * size)
             for found in self._draw(*read(chunk)):
                 drawn.append(found)
                 n_made = sum(len(own[BEST, "votes"]) for own in drawn) - 1  # the data come first
                 progress(done * self.n_permutations + n_made, total)
+                clock.note(n_made * len(chunk), left)
             parts.append(self._compare(drawn))
             if keep is not None:
                 keep.write(done, _packed(parts[-1]) | {CONCEPTS: chunk})

@@ -47,7 +47,9 @@ class NamingConfig(ScoringConfig):
         least that p can reach 1 - confidence: 19 for 0.95.
     permutation_budget : int
         Permutations x concepts x labels x inputs at most. Beyond, there are fewer permutations,
-        down to 99, and then fewer concepts are tested; the dataset says how many.
+        down to 99, and then fewer concepts are tested; the dataset says how many. A processor
+        takes some 10^8 (all metrics) to 10^9 (three) of them a second: the default is a quarter
+        of an hour to three hours. How long it takes is told once the first are made.
     min_positives, min_active : int
         Inputs of each half that have a label, at least, and at which a concept exceeds its smallest
         value; pairs below are undefined, and counted.

@@ -29,6 +29,10 @@ from evals.scoring.labelled import pair_datasets
 from evals.scoring.seen_images import SeenImages
 from registry.store.checkpoint import Checkpoint
 from registry.store.shards import Shards, ShardWriter
+from registry.terminal import duration
+
+WORTH_TELLING = 10.0
+"""Seconds from which on it is told how long permutations take."""
 
 
 def name_concepts(
@@ -75,17 +79,26 @@ def name_concepts(
     keep = KeptTests(run, naming.tolerance)
     progress = partial(run.progress, what="concepts")
     if naming.n_concepts <= naming.part_size:
-        chance = naming.test(partial(run.progress, what="permutations"), keep)
+        chance = naming.test(partial(run.progress, what="permutations"), keep, _tell_time)
         names = join_names(naming.parts(progress=progress, chance=chance))
         return names.merge(summarise(names), combine_attrs="override")
     writer = run.shards()
     for path in _parts(writer)[: writer.next_index]:
         naming.tolerance.recall(registry.open_dataset(path).attrs)
-    chance = naming.test(partial(run.progress, what="permutations"), keep)
+    chance = naming.test(partial(run.progress, what="permutations"), keep, _tell_time)
     for part in naming.parts(writer.next_index, progress, chance):
         writer.append(part)
     opened = map(registry.open_dataset, _parts(writer))
     return writer.finish(summarise(join_names(part.drop_dims("rank").load() for part in opened)))
+
+
+def _tell_time(seconds: float) -> None:
+    """Write how long permutations take, where that is worth a line."""
+    if seconds >= WORTH_TELLING:
+        sys.stdout.write(
+            f"Permutations take {duration(seconds)} more; permutation_budget bounds them.\n"
+        )
+        sys.stdout.flush()
 
 
 def _parts(writer: ShardWriter) -> list[Path]:

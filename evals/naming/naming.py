@@ -341,12 +341,16 @@ class Namer:
         return max(1, PART_VALUES // self.presence.sizes["input"])
 
     def test(
-        self, progress: Progress = lambda done, total: None, keep: Keep | None = None
+        self,
+        progress: Progress = lambda done, total: None,
+        keep: Keep | None = None,
+        forecast: Callable[[float], None] = lambda seconds: None,
     ) -> Chance | None:
         """Return what chance gives of as many concepts as the budget allows, None for no test.
 
         ``progress`` is called with the number of permutations done and their total; ``keep`` is
-        where what is known outlives a run that is stopped.
+        where what is known outlives a run that is stopped; ``forecast`` is called once, when the
+        first permutations are made, with the seconds that the rest takes.
         """
         options, names = self.options, self.presence["neuron"].values
         budget = Budget.of(
@@ -376,7 +380,7 @@ class Namer:
             options.workers,
             self.prefers_concepts,
         )
-        return trial.run(budget.sample(names, options.seed), self._read, progress, keep)
+        return trial.run(budget.sample(names, options.seed), self._read, progress, keep, forecast)
 
     def parts(
         self,

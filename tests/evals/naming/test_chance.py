@@ -11,8 +11,14 @@ import xarray as xr
 
 import evals
 from evals.metrics.table import Parameters
-from evals.naming.chance import Budget, Comparison, Permutations, combine
-from evals.naming.naming import NamingOptions, choose_names, halve_inputs, sequences_of
+from evals.naming.chance import Budget, Clock, Comparison, Permutations, combine
+from evals.naming.naming import (
+    Namer,
+    NamingOptions,
+    choose_names,
+    halve_inputs,
+    sequences_of,
+)
 from evals.naming.verdicts import judge
 
 VOTING = ["correlation", "iou", "auprc"]
@@ -333,6 +339,21 @@ def test_concepts_that_the_budget_leaves_out_are_untested(pair, named):
     assert some.score_p[~tested].isnull().all()
     assert (some.chance[~tested] == "untested").all()
     assert (some.name == named.name).all()
+
+
+def test_the_time_that_is_left_is_told_once_by_the_first_permutations(monkeypatch, pair):
+    now, told = iter([0.0, 3.0, 5.0, 100.0]), []
+    monkeypatch.setattr("evals.naming.chance.time.monotonic", lambda: next(now))
+    clock = Clock(told.append)
+    for done in (0, 0, 4, 12):
+        clock.note(done, 12)
+    assert told == [(5 - 3) / 4 * 8]
+    monkeypatch.undo()
+    naming = Namer.of(*pair, ["iou"], OPTIONS, sanity=SANITY)
+    monkeypatch.setattr("evals.naming.chance.LABELS_AT_ONCE", 6)
+    naming.test(forecast=told.append)
+    assert len(told) == 2
+    assert told[1] >= 0
 
 
 def test_without_permutations_nothing_is_said_of_chance(pair):

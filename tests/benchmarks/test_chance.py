@@ -28,7 +28,7 @@ SHAPES = {
 """Inputs, concepts, labels, and metrics (all of them where none is named)."""
 
 LIMIT = 1.0
-"""What a permutation may cost, in units of naming once. It takes some 0.2 to 0.5, under load more."""
+"""What a permutation may cost, in units of naming once. It costs some 0.2 to 0.5."""
 
 
 def make(n_inputs: int, n_concepts: int, n_labels: int, kinds: bool) -> tuple[xr.DataArray, ...]:

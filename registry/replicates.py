@@ -36,7 +36,8 @@ PAIRED, WELCH = "paired", "Welch"
 Floats: TypeAlias = NDArray[np.float64]
 Values: TypeAlias = xr.DataArray | xr.Dataset | pd.DataFrame | pd.Series
 MOST_LISTED = 8
-_ROUNDING = 8 * np.finfo(np.float64).eps
+_ROUNDING = 1e-9
+"""Of the values: a spread below is that of sums in another order, and of no seed."""
 
 
 class ReplicatesError(RefusalError, ValueError):
@@ -76,8 +77,8 @@ class Estimate:
         values : ndarray
             (seed, ...).
         scale : ndarray, optional
-            (seed, ...), how large the numbers were that these come from: a spread below their
-            rounding is none.
+            (seed, ...), how large the numbers were that these come from: a spread below a
+            billionth of them is none.
         """
         known = ~np.isnan(values)
         n = known.sum(axis=0)
@@ -214,7 +215,7 @@ def compare_over(
         *differ* where ``family_p`` is at most 1 - `confidence`; *undecided* where only ``p`` is;
         *no difference shown* otherwise, which does not say that there is none; *untested* with
         fewer than two pairs (or seeds of a setting); *no spread* where the difference is the same
-        in all pairs, so that seeds say nothing of it.
+        in all pairs, to a billionth of the values, so that seeds say nothing of it.
 
     Raises
     ------
@@ -502,7 +503,7 @@ class Replicates:
         yield (
             f"Intervals ({self.percent}) and p are of each comparison alone; family p is by Holm "
             f"over {tested}. {DIFFER}: family p ≤ {1 - self.confidence:.3g}; {UNDECIDED}: p alone; "
-            f"{ALIKE} is no proof of none."
+            f"{ALIKE} is no proof of none. Results that were looked at and left out count too."
         )
 
 

@@ -229,6 +229,15 @@ def test_any_setting_can_group_and_none_makes_one_group(matrix: list[Row], graph
     assert whole["n"] == 9
 
 
+def test_a_group_is_called_by_what_differs_in_its_experiment() -> None:
+    columns = {"experiment": ["a", "a", "b", "b"], "k": [4, 8, None, None], "lr": [1, 1, 1, 2]}
+    names = view.group_names(columns, ["experiment", "k", "lr"], 4)
+    assert names == ["experiment a, k 4", "experiment a, k 8", "experiment b, lr 1",
+                     "experiment b, lr 2"]  # fmt: skip
+    assert view.group_names(columns, ["lr"], 4) == ["lr 1", "lr 1", "lr 1", "lr 2"]
+    assert view.group_names(columns, [], 2) == ["all", "all"]
+
+
 def test_axes_that_a_cell_inherits_group_too(graph: Graph) -> None:
     rows = [
         row(n, cell.name, config={"layer": "x", "needs": dict(cell.needs)}, result={"y": n})

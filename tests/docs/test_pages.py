@@ -67,6 +67,11 @@ def follow(page: Page, folder: Path) -> str:
     return printed
 
 
+def test_the_script_of_the_page_of_seeds_runs(tmp_path: Path) -> None:
+    [script] = Page.read(DOCS / "how-to" / "seeds.md").scripts
+    assert "paired" in run(tmp_path, sys.executable, "-c", script)
+
+
 @pytest.mark.parametrize("name", ["metric", "dataset", "network", "stage"])
 @pytest.mark.slow
 def test_how_to_pages_can_be_followed(name: str, tmp_path: Path) -> None:

@@ -169,6 +169,9 @@ def test_what_seeds_do_not_move_is_not_tested() -> None:
     compared = compare_over(one, one + 0.3)  # by rounding, not quite the same in all
     assert compared["verdict"] == NO_SPREAD
     assert compared["difference"] == pytest.approx(0.3)
+    summed = array(5 + np.array([1e-12, 3e-12, 2e-12]))  # in another order
+    assert np.isnan(mean_over(summed)["low"])
+    assert compare_over(summed, summed * 0 + 5)["verdict"] == NO_SPREAD
     fixed = compare_over(array([1.0, 1.0]), array([3.0, 3.1, 2.9], [5, 6, 7]))
     own = stats.ttest_1samp([3.0, 3.1, 2.9], 1.0)
     assert fixed["p"].item() == pytest.approx(own.pvalue)

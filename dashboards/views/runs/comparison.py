@@ -333,10 +333,20 @@ def groups(
 
 
 def group_names(columns: Mapping[str, Sequence[Any]], by: Sequence[str], n_rows: int) -> list[str]:
-    """Return in words which group each run is of."""
+    """Return in words which group each run is of: what differs between runs of its experiment."""
+    kinds = columns["experiment"] if "experiment" in by else [""] * n_rows
+    held: dict[tuple[str, str], set[str]] = {}
+    for name in by:
+        for kind, value in zip(kinds, columns[name], strict=True):
+            held.setdefault((kind, name), set()).add(value_text(value))
     return [
-        ", ".join(f"{name} {value_text(columns[name][place])}" for name in by) or "all"
-        for place in range(n_rows)
+        ", ".join(
+            f"{name} {value_text(columns[name][place])}"
+            for name in by
+            if name == "experiment" or len(held[kind, name]) > 1
+        )
+        or "all"
+        for place, kind in enumerate(kinds)
     ]
 
 

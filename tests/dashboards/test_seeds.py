@@ -27,6 +27,13 @@ matrix = { k = [8, 16], seed = [0, 1, 2] }
 stage = "tests.dashboards.toy.measure"
 needs = { sae = "sae" }
 
+[experiments.first]
+stage = "tests.dashboards.toy.train"
+
+[experiments.first-concepts]
+stage = "tests.dashboards.toy.measure"
+needs = { sae = "first" }
+
 [experiments.again]
 stage = "tests.dashboards.toy.measure"
 needs = { sae = "sae[k=8]" }
@@ -34,7 +41,7 @@ matrix = { seed = [0, 1] }
 
 [experiments.matching]
 stage = "evals.match_concepts"
-needs = { one = "concepts[k=8,seed=0]", other = "concepts" }
+needs = { one = "first-concepts", other = "concepts" }
 
 [experiments.labels]
 stage = "fact.label_inputs"
@@ -100,8 +107,8 @@ def test_seeds_below_a_seed_are_no_replicates(project: Project) -> None:
     """Three SAEs of one k, each measured with two seeds: three replicates at most, not six."""
     found = over_seeds(project, ["again"], results=["accuracy"])
     [setting] = found.settings
-    assert setting.name == "again[k=8]"
-    assert setting.missing == ("again[k=8,sae.seed=2,seed=1]",)
+    assert setting.name == "again"
+    assert setting.missing == ("again[sae.seed=2,seed=1]",)
     assert setting.values["accuracy"].tolist() == pytest.approx([0.6, np.nan, 0.4], nan_ok=True)
     [row] = found.means().to_dict("records")
     assert (row["n"], row["undefined"], row["missing"]) == (2, 1, 1)

@@ -102,7 +102,7 @@ def _preference(names: xr.Dataset) -> list[str]:
     n_preferred = int((names["consensus_passed_over"].values.astype(str) != "").sum())
     return [
         "Labels that are no classes are preferred where they are not at chance: as consensus of "
-        f"{count(n_preferred, 'concept')}, over a better class."
+        f"{count(n_preferred, 'concept')}, in place of another label."
     ]
 
 

@@ -392,6 +392,19 @@ def test_a_best_label_without_a_null_is_said_to_have_none(
     assert all("not tested against chance" in table.note for table in tables)
 
 
+def test_the_consensus_stands_beside_the_next_one() -> None:
+    given = fabricate.with_chance(fabricate.names())
+    assert "next" not in names.concept_frame(given)
+    n = given.sizes["concept"]
+    given = given.assign(
+        consensus_second=("concept", np.array(["dots"] * n, dtype=object)),
+        consensus_second_votes=("concept", np.ones(n, dtype=np.int64)),
+        consensus_second_p=("concept", np.full(n, 0.3)),
+    )
+    frame = names.concept_frame(given)
+    assert set(frame["next"]) == {"dots, 1 of 1 votes, at chance"}
+
+
 TITLES = ("Best concept of", "Concepts that explain", "Neurons by", "Concepts by")
 """Of tables that show the best of many labels."""
 

@@ -15,7 +15,7 @@ from dashboards.views.parts.parts import Figure, Part, frame_of
 from dashboards.views.results import view
 from dashboards.views.results.sanity import verdict_texts
 from evals.naming.tables import NAMERS
-from evals.naming.verdicts import chance_of, rank_of
+from evals.naming.verdicts import chance_of, rank_of, second_texts
 from registry.columns import Column
 
 MOST_NAMES = 25
@@ -33,6 +33,7 @@ CONCEPT_COLUMNS = {
     ),
     "p": Column(".3f", help="fraction of the permutations in which the consensus scores as much"),
     "margin": Column(".3f", "mean margin", "over the second-best label, of metrics that choose it"),
+    "next": Column(help="consensus beside it that is no class, and whether it is at chance"),
     "right": Column(header="ground-truth label", help="where it is known"),
 }
 SUMMARY_COLUMNS = {
@@ -134,6 +135,8 @@ def concept_frame(own: xr.Dataset) -> pd.DataFrame:
     )
     if "consensus_p" in own:
         frame = frame.assign(by_chance=own["votes_by_chance"], p=own["consensus_p"])
+    if "consensus_second" in own:
+        frame["next"] = second_texts(own)
     if "right_label" in own:
         frame["right"] = view.texts(own, "right_label")
     frame = frame[[name for name in ("concept", "name", *CONCEPT_COLUMNS) if name in frame]]

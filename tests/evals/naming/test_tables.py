@@ -182,5 +182,5 @@ def test_what_was_left_out_and_preferred_is_told():
     passed = ("concept", np.array(["class:a", "", ""], dtype=object))
     assert chance_lines(told.assign(consensus_passed_over=passed))[-1] == (
         "Labels that are no classes are preferred where they are not at chance: as consensus of "
-        "1 concept, over a better class."
+        "1 concept, in place of another label."
     )

@@ -15,6 +15,7 @@ import xarray as xr
 
 import registry
 from registry.declare.faults import StageError
+from registry.store.durable import StoreError
 from registry.suggest import RefusalError
 
 SeenOption: TypeAlias = Literal["refuse", "allow"]
@@ -120,11 +121,19 @@ def _trained_ids(
         trained = features.origin("images")
     except StageError:
         return _told_ids(concepts)
-    split, seen = f"{features.config['split']}/", np.array([], dtype=str)
-    if any(np.char.startswith(own, split).any() for own in parts):
-        with features.open() as opened:
-            seen = np.unique(np.asarray(opened["image"].values, dtype=str))
-    return seen, trained.fingerprint == images.fingerprint
+    try:
+        return _sampled_ids(features, parts), trained.fingerprint == images.fingerprint
+    except StoreError:  # what a layer's features were is gone, and needed for nothing else
+        return None
+
+
+def _sampled_ids(features: registry.Input, parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the images that features were drawn from; none if parts are all of another split."""
+    split = f"{features.config['split']}/"
+    if not any(np.char.startswith(own, split).any() for own in parts):
+        return np.array([], dtype=str)
+    with features.open() as opened:
+        return np.unique(np.asarray(opened["image"].values, dtype=str))
 
 
 def _told_ids(concepts: registry.Input) -> tuple[np.ndarray, bool] | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -90,6 +92,25 @@ def test_where_nothing_chooses_scores_alone_count():
     found = count_seen(concepts_of(), ids, "allow")
     assert found == {"n_trained_scoring": 2}
     assert seen_note(xr.Dataset(found)) == "The concepts were trained on 2 of these images."
+
+
+class Gone(Features):
+    """Features whose folder was deleted."""
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        return Input("features", "features", "features", "1" * 16, path=Path("/none")).config
+
+
+def test_features_that_were_deleted_keep_nobody_from_scoring():
+    sae = concepts_of().inputs["sae"]
+    features = sae.inputs["features"]
+    gone = Gone(**{**vars(features)})
+    concepts = replace(
+        concepts_of(),
+        inputs={**concepts_of().inputs, "sae": replace(sae, inputs={"features": gone})},
+    )
+    assert count(concepts, TRAINED[:1], TRAINED[1:]) is None
 
 
 class Imported(Input):

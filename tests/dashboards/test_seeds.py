@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import xarray as xr
 
+from dashboards.views.parts.parts import Table
+from dashboards.views.results import identification, localisation, names
+from dashboards.views.results.view import ResultView
 from dashboards.views.results.view import over_seeds as over_seeds_of
 from evals.concepts.matching import BY_BASIS, BY_THRESHOLD
 from evals.naming.tables import NAMERS
@@ -54,9 +59,9 @@ needs = { activations = "concepts", labels = "labels" }
 
 
 def named(seed: int) -> xr.Dataset:
-    names = fabricate.with_chance(fabricate.names())
-    share = names["above_chance_share"] + seed / 10
-    return names.assign(above_chance_share=share, consensus_share=0.5 + seed / 10)
+    made = fabricate.with_chance(fabricate.names())
+    share = made["above_chance_share"] + seed / 10
+    return made.assign(above_chance_share=share, consensus_share=0.5 + seed / 10)
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +121,36 @@ def test_seeds_below_a_seed_are_no_replicates(project: Project) -> None:
     cells = {cell.name: {"x": float(n)} for n, cell in
              enumerate(project.graph.by_experiment["again"])}  # fmt: skip
     assert over_seeds_of(cells).settings[0].values["x"].tolist() == [0.5, 2.5, 4.5]
+
+
+def test_the_page_of_names_has_the_consensus_or_one_metric_over_seeds() -> None:
+    datasets = {f"names[k={k},seed={s}]": named(s + k) for k in (4, 8) for s in (0, 1, 2)}
+    tables = {p.title: p.frame for p in names.VIEW.parts(datasets) if isinstance(p, Table)}
+    means = tables["Over seeds, by consensus"].set_index(["result", "setting"])["mean"]
+    assert means["consensus_share", "names[k=8]"] == pytest.approx(1.4)
+    tables = {p.title: p.frame for p in names.VIEW.parts(datasets, metric="iou")
+              if isinstance(p, Table)}  # fmt: skip
+    means = tables["Over seeds, by iou"].set_index(["result", "setting"])["mean"]
+    assert means["above_chance", "names[k=4]"] == pytest.approx(1 / 3 + 0.5)
+    assert "score" in means.index.get_level_values("result")
+    assert {"Compared over seeds, by iou", "Setting by setting"} <= tables.keys()
+
+
+@pytest.mark.parametrize(
+    ("shown", "dataset", "result"),
+    [
+        (identification.VIEW, fabricate_results.identification, "auprc.iou"),
+        (localisation.VIEW, fabricate_results.localisation, "mean_score.pointing"),
+    ],
+)
+def test_pages_of_tables_have_their_columns_over_seeds(
+    shown: ResultView, dataset: Callable[[], xr.Dataset], result: str
+) -> None:
+    datasets = {f"a[seed={seed}]": dataset() for seed in (0, 1)}
+    tables = {p.title: p.frame for p in shown.parts(datasets) if isinstance(p, Table)}
+    means = tables["Over seeds"].set_index("result")
+    assert means.loc[result, "n"] == 2
+    assert "Compared over seeds" not in tables  # there is one setting
 
 
 def test_numbers_of_a_table_have_the_names_of_their_rows() -> None:

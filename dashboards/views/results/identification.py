@@ -217,5 +217,6 @@ VIEW = view.ResultView(
     ),
     identification_choices,
     above,
+    replicated=view.columns_of(BY_METRIC, "auprc"),
     together=4,
 )

@@ -188,4 +188,5 @@ VIEW = view.ResultView(
     ),
     localisation_choices,
     compared=compared,
+    replicated=view.columns_of(BY_MEASURE, "mean_score", "mean_lift", "located_share"),
 )

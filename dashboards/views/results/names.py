@@ -149,6 +149,20 @@ def _correct(own: xr.Dataset) -> float | None:
     return float(own["consensus_right_share"]) if known else None
 
 
+def summary(at: view.Setting) -> dict[str, float]:
+    """Return what is said of all names together."""
+    return {name: float(at.own[name]) for name in SUMMARY_COLUMNS if name in at.own}
+
+
+def replicated(at: view.Setting) -> dict[str, float]:
+    """Return what is compared over seeds: of the consensus, or of the metric that is chosen."""
+    metric = at.chosen["metric"]
+    if metric not in view.texts(at.own, "metric"):
+        return summary(at)
+    numbers = NAMERS.numbers(at.own.sel(metric=[metric]))
+    return {key.partition(".")[0]: value for key, value in numbers.items()}
+
+
 VIEW = view.ResultView(
     "names",
     "Names",
@@ -186,6 +200,8 @@ VIEW = view.ResultView(
         ),
     ),
     names_choices,
-    summary=lambda at: {name: float(at.own[name]) for name in SUMMARY_COLUMNS if name in at.own},
+    summary=summary,
     summary_columns=SUMMARY_COLUMNS,
+    replicated=replicated,
+    by="metric",
 )

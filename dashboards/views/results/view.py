@@ -216,12 +216,15 @@ class ResultView:
     compared : callable
         From all settings to what compares them, where there are several.
     summary : callable, optional
-        From a setting to its numbers by name, which are compared between settings, and over seeds
-        where a matrix has some; empty for a setting that is left out.
+        From a setting to its numbers by name, which are compared between settings; empty for a
+        setting that is left out.
     summary_columns : mapping of str to Column
         How to show these; three digits by default.
+    replicated : callable, optional
+        The same of numbers that are compared over seeds, where a matrix has some; those of the
+        summary by default.
     by : str
-        Key of the choice that the summary depends on.
+        Key of the choice that the numbers over seeds depend on.
     together : int
         Settings that differ in their configuration alone, with which the page begins, at most.
     is_named : bool
@@ -240,6 +243,7 @@ class ResultView:
     compared: Callable[[Sequence[Setting]], Iterable[Part]] = nothing
     summary: Callable[[Setting], Mapping[str, float]] | None = None
     summary_columns: Mapping[str, Column] = field(default_factory=dict)
+    replicated: Callable[[Setting], Mapping[str, float]] | None = None
     by: str = ""
     below: Callable[[Sequence[Setting]], Iterable[Part]] = nothing
     together: int = 1
@@ -275,21 +279,36 @@ class ResultView:
 
     def _summaries(self, settings: Sequence[Setting]) -> Iterator[Part]:
         """Return the summary of several settings: over seeds, and one by one."""
+        by = f", by {settings[0].chosen[self.by]}" if self.by else ""
+        if replicated := self.replicated or self.summary:
+            seeds = over_seeds(_known(settings, replicated))
+            if seeds.settings:
+                yield from replicate_tables(seeds, self.path, by)
         if self.summary is None:
             return
-        found = {setting.cell: self.summary(setting) for setting in settings}
-        known = {cell: numbers for cell, numbers in found.items() if numbers}
-        by = f", by {settings[0].chosen[self.by]}" if self.by else ""
-        seeds = over_seeds(known)
-        if seeds.settings:
-            yield from replicate_tables(seeds, self.path, by)
+        known = _known(settings, self.summary)
         frame = pd.DataFrame([{"setting": cell, **numbers} for cell, numbers in known.items()])
         columns = {name: Column(".3f") for name in frame if name != "setting"}
         columns |= self.summary_columns
-        yield Table(self.path, frame, f"Setting by setting{by}", columns=columns)
+        title = "Setting by setting" if self.replicated else f"Setting by setting{by}"
+        yield Table(self.path, frame, title, columns=columns)
+
+
+def _known(
+    settings: Sequence[Setting], told: Callable[[Setting], Mapping[str, float]]
+) -> dict[str, Mapping[str, float]]:
+    """Return what is told of settings by cell, without those that are left out."""
+    return {at.cell: numbers for at in settings if (numbers := told(at))}
 
 
 # -- over seeds -------------------------------------------------------------------------------
+
+
+def columns_of(table: ResultTable, *names: str) -> Callable[[Setting], dict[str, float]]:
+    """Return what gives the numbers of some columns of a table, by ``column.row``."""
+    return lambda at: {
+        key: value for key, value in table.numbers(at.own).items() if key.partition(".")[0] in names
+    }
 
 
 def over_seeds(values: Mapping[str, Mapping[str, float]]) -> Replicates:

@@ -8,6 +8,7 @@ from .encode.encoders import HubCode as HubCode
 from .encode.encoders import encoder as encoder
 from .encode.encoders import upsampler as upsampler
 from .encode.image_encoder import encode_maps as encode_maps
+from .fidelity.measurement import concept_fidelity as concept_fidelity
 from .networks.bcos_networks import bcos_network as bcos_network
 from .networks.bcos_networks import small_bcos as small_bcos
 from .networks.files import load_network as load_network

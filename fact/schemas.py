@@ -85,6 +85,25 @@ FEATURES = Schema(
     sharded_along="sample",
 )
 
+_HELD_OUT = {
+    "epoch_step": _int64("epoch", "updates made at the end of the epoch", optional=True),
+    "held_out_reconstruction_loss": _float64(
+        "epoch",
+        "mean squared error of scaled samples of held-out images, summed over channels",
+        optional=True,
+    ),
+    "held_out_explained_variance": _float64(
+        "epoch", "share of variance explained, of samples of held-out images", optional=True
+    ),
+    "held_out_l0": _float64(
+        "epoch", "mean number of concepts active in a sample of held-out images", optional=True
+    ),
+    "held_out_dead": _int64(
+        "epoch", "concepts active in no sample of held-out images", optional=True
+    ),
+}
+"""What datasets lack that were written before it was measured, or without held-out images."""
+
 SAE = Schema(
     name="sae",
     version=1,
@@ -103,6 +122,7 @@ SAE = Schema(
             "evaluation", "accuracy of the spliced network on the held-out images"
         ),
         "evaluated_step": _int64("evaluation", "updates made at the evaluation"),
+        **_HELD_OUT,
         "k": _int64("", "active concepts per position"),
         "scale": _float("", "number by which the samples were divided in training"),
         "best_step": _int64("", "updates made by the kept weights"),
@@ -394,4 +414,67 @@ INTERVENTION = Schema(
         "scale": _float64("", "factor of concepts that are taken away"),
     },
     references=FACT + ", section 3; Petsiuk et al., RISE, BMVC 2018, section 4",
+)
+
+
+def _with_ends(name: str, what: str) -> dict[str, Variable]:
+    """Return a scalar with its interval of 95 %, by bootstrap over images."""
+    return {
+        name: _float64("", what),
+        f"{name}_low": _float64("", "lower end of its interval of 95 %"),
+        f"{name}_high": _float64("", "upper end of its interval of 95 %"),
+    }
+
+
+FIDELITY = Schema(
+    name="fidelity",
+    version=1,
+    title="What a network says with concepts in a layer's place, and how dense they are",
+    coords={
+        "image": IMAGE,
+        "case": _text("case", "network: as it is; spliced: with concepts; ablated: with neither"),
+        "concept": CONCEPT,
+    },
+    variables={
+        "kl_divergence": _float64(
+            "image case", "Kullback-Leibler divergence from the network's distribution, in nats"
+        ),
+        "cross_entropy": _float64("image case", "cross-entropy of the label, in nats"),
+        "prediction": _int64("image case", "index of the predicted class"),
+        "label": _int64("image", "index of the labelled class; -1 where there is none"),
+        "position_density": _float64("concept", "share of positions where it is active"),
+        "image_density": _float64("concept", "share of images where it is active somewhere"),
+        **_with_ends("kl", "mean divergence of the spliced network, in nats"),
+        "ablated_kl": _float64("", "mean divergence of the ablated network, in nats"),
+        **_with_ends("kl_recovered", "1 - spliced over ablated divergence"),
+        "network_ce": _float64("", "mean cross-entropy of the network itself, in nats"),
+        "ce": _float64("", "mean cross-entropy of the spliced network, in nats"),
+        "ablated_ce": _float64("", "mean cross-entropy of the ablated network, in nats"),
+        **_with_ends(
+            "ce_recovered", "(ablated - spliced) over (ablated - network's) cross-entropy"
+        ),
+        **_with_ends("agreement", "share of images with the network's own prediction, spliced"),
+        "network_accuracy": _float64("", "accuracy of the network itself"),
+        "accuracy": _float64("", "accuracy of the spliced network"),
+        "ablated_accuracy": _float64("", "accuracy of the ablated network"),
+        "normalised_mse": _float64(
+            "", "squared error of the reconstruction over that of giving the mean, at all positions"
+        ),
+        "explained_variance": _float64("", "share of variance explained, at all positions"),
+        "l0": _float64("", "mean number of concepts active at a position"),
+        "dead_concepts": _int64("", "concepts active at no position"),
+        "dense_concepts": _int64("", "concepts active at over 10 % of the positions"),
+        "n_concepts": _int64("", "number of concepts"),
+        "n_positions": _int64("", "number of positions"),
+        "n_images": _int64("", "number of images"),
+        "n_labelled": _int64("", "images with a label among the logits"),
+        "n_without_concepts": _int64("", "images left out, of a class without concepts"),
+        "n_fitted": _int64("", "images that the concepts were fitted on", optional=True),
+        "n_omitted": _int64(
+            "", "images left out, since the concepts were fitted on them", optional=True
+        ),
+        "ablation": _text("", "what stands in the ablated layer's place: zero or mean"),
+    },
+    references="Gao et al., Scaling and evaluating sparse autoencoders, arXiv 2406.04093, section "
+    "4; Bricken et al., Towards Monosemanticity, Transformer Circuits Thread, 2023",
 )

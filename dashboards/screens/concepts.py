@@ -212,7 +212,13 @@ def _whole_model(model: datasets.Model, frame: pd.DataFrame, namer: str) -> None
     scores = datasets.whole(model.consistency) if model.consistency else None
     best = frame.set_index("concept") if model.names else None
     parts = model_parts(
-        model.concepts.cell, datasets.statistics(model.concepts), names, scores, best
+        model.concepts.cell,
+        datasets.statistics(model.concepts),
+        names,
+        scores,
+        best,
+        datasets.whole(model.fidelity) if model.fidelity else None,
+        datasets.training_of(model.sae) if model.sae else None,
     )
     figures = [part for part in parts if isinstance(part, Figure)]
     for start in range(0, len(figures), 2):

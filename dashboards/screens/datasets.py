@@ -20,12 +20,14 @@ from dashboards.views.concepts import labels
 from dashboards.views.concepts.labels import NEXT_LABELS
 from dashboards.views.concepts.one_concept import unit_directions
 from dashboards.views.concepts.presences import Presences, read_alone
+from dashboards.views.concepts.training import WEIGHTS
 from dashboards.views.runs.advice import Advice, advise, run_command
 from dashboards.views.runs.datasets import open_made, read_small
 from dashboards.views.runs.settings import (
     MOST_LOOKED_AT,
     autoencoder_of,
     cells_of,
+    fidelities_of,
     made_of,
     maker_of,
     other_set,
@@ -87,6 +89,13 @@ def whole(made: Made) -> xr.Dataset:
     return read_small(made.folder, made.stage)
 
 
+@st.cache_resource(max_entries=8, show_spinner="Reading the training …")
+def training_of(made: Made) -> xr.Dataset:
+    """Return an SAE in memory without its weights."""
+    with open_made(made.folder, made.stage, drop_variables=WEIGHTS) as dataset:
+        return dataset.load()
+
+
 @st.cache_resource(max_entries=8, show_spinner="Reading the names …")
 def names_of(made: Made) -> xr.Dataset:
     """Return names in memory; the next-best labels, millions of strings, stay on the disk."""
@@ -143,7 +152,7 @@ class Model:
         Presence and contribution.
     root : str
         The project's folder.
-    gallery, names, consistency, localisation, sae, decisions : Made or None
+    gallery, names, consistency, localisation, sae, fidelity, decisions : Made or None
         None where there is no such dataset.
     matchings : sequence of (Made, str, bool)
         Each with the other set, and whether this one is the first of both.
@@ -160,6 +169,7 @@ class Model:
     consistency: Made | None
     localisation: Made | None
     sae: Made | None
+    fidelity: Made | None
     decisions: Made | None
     matchings: Sequence[tuple[Made, str, bool]]
     wanted: dict[str, str]
@@ -188,6 +198,7 @@ def find_model(catalog: Catalog, cell: str) -> Model:
         names=_advised(catalog, cell, "names"),
         gallery=_advised(catalog, cell, "gallery"),
         sae=_first(catalog, [sae] if sae else [], "sae", {}),
+        fidelity=_first(catalog, fidelities_of(project, sae), "fidelity", {}),
         matchings=_matchings(catalog, cell, sae, wanted),
         wanted=wanted,
         cells=cells_of(project, "concepts"),

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import xarray as xr
-from numpy.typing import NDArray
 
 from dashboards.views.concepts.concept_model import channels_note, model_parts
 from dashboards.views.concepts.concepts import (
@@ -31,6 +30,7 @@ from dashboards.views.concepts.labels import (
     preferred_namer,
     with_names,
 )
+from dashboards.views.concepts.training import WEIGHTS, sae_parts
 from dashboards.views.parts.charts import bars, lines
 from dashboards.views.parts.parts import (
     Figure,
@@ -43,11 +43,11 @@ from dashboards.views.parts.parts import (
     Pictures,
     Table,
     file_name,
-    numbers_of,
 )
 from dashboards.views.parts.text import number_text, time_text
 from dashboards.views.results import (
     consistency,
+    fidelity,
     identification,
     intervention,
     localisation,
@@ -57,11 +57,17 @@ from dashboards.views.results import (
     stability,
 )
 from dashboards.views.runs.advice import EXPECTED, advise
-from dashboards.views.runs.curves import MOST_POINTS, curve_chart, curve_note, curves, thin
+from dashboards.views.runs.curves import curve_chart, curve_note, curves
 from dashboards.views.runs.datasets import open_made, read_small, scalar_table
 from dashboards.views.runs.one_run import facts_frame, repeat_command, settings_frame
 from dashboards.views.runs.pipeline import graph_figure, plan_numbers, task_table, tasks_of
-from dashboards.views.runs.settings import autoencoder_of, cells_of, first_made, made_of
+from dashboards.views.runs.settings import (
+    autoencoder_of,
+    cells_of,
+    fidelities_of,
+    first_made,
+    made_of,
+)
 from registry.catalog.access import Catalog, UnknownRunError
 from registry.declare.cells import Cell
 
@@ -89,6 +95,7 @@ RESULTS = (
     sanity.VIEW,
     identification.VIEW,
     consistency.VIEW,
+    fidelity.VIEW,
     intervention.VIEW,
     stability.VIEW,
     localisation.VIEW,
@@ -204,6 +211,9 @@ def concepts_parts(catalog: Catalog, cell: str, concepts: xr.Dataset) -> list[Pa
     names = _found(catalog, cells_of(project, "names", made_from=cell), drop_variables=NEXT_LABELS)
     gallery = _found(catalog, cells_of(project, "gallery", made_from=cell))
     scores = _found(catalog, made_of(project, cell, "consistency"))
+    autoencoder = autoencoder_of(project, cell)
+    sae = _found(catalog, [autoencoder] if autoencoder else [], drop_variables=WEIGHTS)
+    fidelity = _found(catalog, fidelities_of(project, autoencoder))
     namer, best = "", None
     if names is not None:
         namers = namers_of(names)
@@ -211,11 +221,11 @@ def concepts_parts(catalog: Catalog, cell: str, concepts: xr.Dataset) -> list[Pa
         best = best_names(names, namer)
     frame = concepts_frame(concepts, best, scores)
     parts: list[Part] = [Numbers(summary(concepts))]
-    if not autoencoder_of(project, cell):
+    if not autoencoder:
         parts.append(Note(channels_note(cell)))
     if gallery is not None:
         parts.append(strongest(frame, gallery))
-    parts += model_parts(cell, concepts, names, scores, best)
+    parts += model_parts(cell, concepts, names, scores, best, fidelity=fidelity, sae=sae)
     listed, title = frame.head(LISTED), "Concepts"
     if len(frame) > LISTED:
         title = f"The {LISTED} of {len(frame):,} concepts that contribute most"
@@ -261,60 +271,7 @@ def gallery_parts(_catalog: Catalog, cell: str, gallery: xr.Dataset) -> list[Par
 
 # -- what training left --------------------------------------------------------------------------
 
-SAE_NUMBERS = {
-    "best_accuracy": ("accuracy, spliced", "of the network with the SAE, on held-out images"),
-    "network_accuracy": ("accuracy, network", "of the network itself, on the same images"),
-    "final_explained_variance": ("explained variance", "fraction, in the last epoch"),
-    "final_dead": ("dead concepts", "not fired for half an epoch, at the end"),
-    "never_firing": ("never firing", "concepts that never fired in the last epoch"),
-    "always_active": ("always active", "concepts in at least 60 % of the last epoch"),
-    "k": ("k", "active concepts per position"),
-}
-SAE_FRACTIONS = ("best_accuracy", "network_accuracy", "final_explained_variance")
-SAE_CURVES = {
-    "reconstruction_loss": ("Reconstruction loss", "squared error of scaled samples"),
-    "auxiliary_loss": ("Auxiliary loss", "of the dead concepts' reconstruction"),
-    "explained_variance": ("Explained variance", "fraction of variance"),
-    "dead": ("Dead concepts", "concepts not fired for half an epoch"),
-}
 CLASSES_SHOWN = 40
-
-
-def sae_parts(cell: str, sae: xr.Dataset) -> list[Part]:
-    """Return the numbers and curves of an SAE's training.
-
-    Parameters
-    ----------
-    cell : str
-        What made it.
-    sae : xr.Dataset
-        Of the schema ``sae``; encoder and decoder are not read.
-    """
-    curves: list[Part] = [
-        _curve(file_name(cell, name), sae["step"].values, sae[name].values, *found)
-        for name, found in SAE_CURVES.items()
-    ]
-    accuracy = _curve(
-        file_name(cell, "accuracy"),
-        sae["evaluated_step"].values,
-        sae["held_out_accuracy"].values,
-        "Accuracy of the spliced network",
-        "fraction of held-out images",
-    )
-    return [Numbers(numbers_of(sae, SAE_NUMBERS, SAE_FRACTIONS)), *curves, accuracy]
-
-
-def _curve(
-    name: str, steps: NDArray[np.integer], values: NDArray[np.generic], title: str, y_title: str
-) -> Figure:
-    frame = pd.DataFrame({"step": steps, "value": values.astype(np.float64)})
-    known = frame[np.isfinite(frame["value"])]
-    shown = known.iloc[thin(known["value"].to_numpy(), MOST_POINTS)]
-    looks: dict[str, Any] = {"y_title": y_title, "height": 220, "form": ".4g"}
-    chart = lines(shown, x="step", y="value", x_title="updates", **looks)
-    left_out = len(frame) - len(known)
-    note = f"{left_out:,} values are not finite." if left_out else ""
-    return Figure(name, chart, title, note)
 
 
 def network_parts(cell: str, network: xr.Dataset) -> list[Part]:

@@ -43,6 +43,8 @@ from fact.networks.arrays import slices
 from fact.networks.files import open_network
 from fact.networks.layers import LayerError, run_until
 from fact.networks.network import Network
+from fact.sae.model import weighted_rows
+from fact.traces.spliced import Codes, SparseConcepts, codes_indices
 from registry.store.shards import Shards
 
 OVERLAP = 0.2
@@ -177,11 +179,56 @@ def position_activations(network: Network, layer: str, encoded: Tensor) -> NDArr
     with torch.no_grad():
         captured = run_until(network.module, layer, encoded)
     found = captured.positions.float().cpu().numpy()
-    if found.min(initial=0) < 0:
-        raise LayerError(
-            f"layer {layer!r} puts out {found.min():g}; expected at least 0, as behind a ReLU"
-        )
+    require_not_negative(found, layer)
     return found.reshape(len(found), *captured.grid, found.shape[-1])
+
+
+def require_not_negative(activations: NDArray[np.floating], layer: str) -> None:
+    """Raise a LayerError if a layer puts out numbers below 0."""
+    if activations.min(initial=0) < 0:
+        raise LayerError(
+            f"layer {layer!r} puts out {activations.min():g}; expected at least 0, as behind a ReLU"
+        )
+
+
+class CraftConcepts(SparseConcepts):
+    """The concepts of one class for each image, in a layer's place.
+
+    Parameters
+    ----------
+    layer : str
+        Name of the layer, for errors.
+    basis : ndarray of float32, (concept, channel)
+        Of all classes.
+    chosen : ndarray of int64, (image, rank)
+        The concepts of each image's class, rows of the basis.
+    """
+
+    def __init__(self, layer: str, basis: NDArray[np.float32], chosen: NDArray[np.int64]):
+        super().__init__(len(basis))
+        self._layer, self._basis, self._chosen = layer, basis, chosen
+
+    def encode(self, positions: Tensor) -> Codes:
+        """Return how much of each concept of its image's class is at each position.
+
+        Raises
+        ------
+        LayerError
+            If the layer puts out numbers below 0.
+        """
+        rows = positions.detach().float().cpu().numpy()
+        require_not_negative(rows, self._layer)
+        pairs = zip(rows, self._chosen, strict=True)
+        values = np.stack([coefficients(own, self._basis[chosen]) for own, chosen in pairs])
+        indices = torch.from_numpy(self._chosen).to(positions.device)[:, None]
+        amounts = torch.from_numpy(values).to(positions)
+        return Codes(amounts, indices.expand(amounts.shape).contiguous())
+
+    def decode(self, codes: Codes) -> Tensor:
+        """Return the rows of the basis, weighted by the codes."""
+        basis, shape = torch.from_numpy(self._basis).to(codes.values), codes.values.shape[:2]
+        entries = (codes_indices(codes).flatten(0, 1), codes.values.flatten(0, 1))
+        return weighted_rows(basis, *entries).view(*shape, -1)
 
 
 def fit_craft(config: FactorisationConfig, inputs: registry.Inputs, run: registry.Run) -> Shards:

@@ -1,1 +1,1 @@
-"""The bias-free TopK SAE: the model, its gradients and training, features, fidelity."""
+"""The bias-free TopK SAE: the model, its gradients and training, features, held-out losses."""

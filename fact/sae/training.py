@@ -23,6 +23,7 @@ from fact.sae.features import ShuffledFeatures
 from fact.sae.model import TopKSAE
 from fact.sae.sampling import held_out
 from fact.sae.steps import StepLog, Trainer, TrainingConfig
+from fact.sae.validation import HeldOutLog, HeldOutSamples
 from registry import Checkpoint, Input, Inputs, Run, StoreError
 
 STATE, BEST = "training.safetensors", "best-{step}.safetensors"
@@ -32,6 +33,7 @@ RECORDED_POINTS = 2000
 """Points of a curve in the record; the dataset has them all."""
 
 Evaluate = Callable[[TopKSAE], float]
+Validate = Callable[[TopKSAE], HeldOutLog | None]
 
 
 def train_sae(config: SAEConfig, inputs: Inputs, run: Run) -> xr.Dataset:
@@ -50,7 +52,7 @@ def train_sae(config: SAEConfig, inputs: Inputs, run: Run) -> xr.Dataset:
     accuracy = HeldOutAccuracy.of(inputs["features"], config)
     accuracy.match.tell()
     training = SAETraining(config, inputs["features"], run)
-    training.run(accuracy)
+    training.run(accuracy, accuracy.samples(inputs["features"], training.samples.scale))
     training.trainer.sae.to_dataset().to_netcdf(run.attach("final.nc"), engine="h5netcdf")
     return training.dataset(accuracy(None)).assign_attrs(accuracy.match.attributes())
 
@@ -73,6 +75,8 @@ class HeldOutAccuracy:
         Their logits.
     match : ClassMatch
         Which logit each class of the images is.
+    held_out_ids : ndarray of str, (image,)
+        All that are held out.
     """
 
     network: Network
@@ -81,6 +85,7 @@ class HeldOutAccuracy:
     ids: NDArray[np.str_]
     labels: NDArray[np.int64]
     match: ClassMatch
+    held_out_ids: NDArray[np.str_]
 
     @classmethod
     def of(cls, features: Input, config: SAEConfig) -> HeldOutAccuracy:
@@ -91,8 +96,9 @@ class HeldOutAccuracy:
         ids, classes = images.ids(own["split"]), images.labels(own["split"])
         match = match_classes(network, images, ids, config.match)
         labels = match.of_labels(classes)
-        mask = held_out(classes, own["seed"], own["held_out_per_class"]) & (labels >= 0)
-        return cls(network, own["layer"], images, ids[mask], labels[mask], match)
+        every = held_out(classes, own["seed"], own["held_out_per_class"])
+        mask = every & (labels >= 0)
+        return cls(network, own["layer"], images, ids[mask], labels[mask], match, ids[every])
 
     def __call__(self, sae: TopKSAE | None) -> float:
         """Return the fraction of correct predictions, 0 to 1; NaN if no image is left.
@@ -105,6 +111,13 @@ class HeldOutAccuracy:
         with nullcontext() if sae is None else splice(module, self.layer, sae):
             logits = predict_logits(self.network, self.images, self.ids)
         return float((logits.argmax(axis=1) == self.labels).mean())
+
+    def samples(self, features: Input, scale: float) -> HeldOutSamples:
+        """Return samples of all held-out images, drawn as those of a collection were."""
+        own = features.config
+        drawn = {"per_image": own["samples_per_image"], "batch": own["batch"], "seed": own["seed"]}
+        given = self.network, self.layer, self.images, self.held_out_ids
+        return HeldOutSamples.draw(*given, scale, **drawn)
 
 
 class SAETraining:
@@ -178,13 +191,15 @@ class SAETraining:
         """What is saved beside the weights: curves, evaluations, where the best is."""
         return self.trainer.notes
 
-    def run(self, evaluate: Evaluate) -> None:
+    def run(self, evaluate: Evaluate, validate: Validate) -> None:
         """Train what is left of the schedule, and evaluate on the way.
 
         Parameters
         ----------
         evaluate : callable
             Returns the accuracy of the network with the given SAE spliced in.
+        validate : callable
+            Returns what the SAE measures on held-out samples; asked after every epoch.
 
         Raises
         ------
@@ -201,6 +216,7 @@ class SAETraining:
                 is_end = self.trainer.step_count % per_epoch == 0  # saved once it is evaluated
                 if waited > self.config.checkpoint_seconds and not is_end:
                     self._save()
+            self._validate(validate)
             self._end_epoch(epoch + 1, evaluate)
 
     def _note(self, log: StepLog) -> None:
@@ -210,6 +226,16 @@ class SAETraining:
         if log.step % every == 0 or log.step + 1 == self.trainer.config.steps:
             for name in LOGGED:
                 self.run_context.log(f"training.{name}", getattr(log, name), log.step)
+
+    def _validate(self, validate: Validate) -> None:
+        """Note the loss on held-out samples."""
+        step = self.trainer.step_count
+        if (log := validate(self.trainer.sae)) is None:
+            return
+        # A state that was saved before there was such a loss has no list of them.
+        self.notes.setdefault("held_out", []).append([step, *log])
+        for name, value in log._asdict().items():
+            self.run_context.log(f"validation.{name}", value, step - 1)
 
     def _end_epoch(self, epochs: int, evaluate: Evaluate) -> None:
         """Count what fired, and evaluate where that is due."""
@@ -262,9 +288,22 @@ class SAETraining:
             "held_out_accuracy": ("evaluation", accuracies),
             "evaluated_step": ("evaluation", steps.astype(np.int64)),
         }
+        if self.notes.get("held_out"):
+            evaluations |= _held_out_curves(self.notes["held_out"])
         best = self._best(self.notes["best_step"]).find()
         if best is None:
             raise StoreError("the best weights are damaged; run the training again")
         weights = Trainer.load(best, self.device).sae.to_dataset()
         coords = {"step": np.arange(len(curves["dead"][1]))}
         return weights.assign({**curves, **evaluations, **measured}).assign_coords(coords)
+
+
+def _held_out_curves(logs: list[list[float]]) -> dict[str, tuple[str, NDArray[Any]]]:
+    """Return the variables along ``epoch``."""
+    steps, *columns = np.array(logs, dtype=float).T
+    curves = {
+        f"held_out_{name}": ("epoch", values)
+        for name, values in zip(HeldOutLog._fields, columns, strict=True)
+    }
+    curves["held_out_dead"] = ("epoch", columns[-1].astype(np.int64))
+    return {**curves, "epoch_step": ("epoch", steps.astype(np.int64))}

@@ -319,7 +319,7 @@ def _bootstrap(n_images: int, n_draws: int, seed: int) -> Floats:
     return counts / n_images
 
 
-def _means(weights: Floats, values: NDArray[Any]) -> Floats:
+def weighted_means(weights: Floats, values: NDArray[Any]) -> Floats:
     """Return the mean of values (image, …) in every draw, (draw, …); NaN is left out."""
     known = ~np.isnan(values)
     total = np.tensordot(weights, np.where(known, values, 0), axes=1)
@@ -367,7 +367,7 @@ def summarise(
     }
     measured = {"logit": outcome.logit, "probability": outcome.probability, "accuracy": correct}
     for name, values in measured.items():
-        mean, draws = _mean(values), _means(weights, values)
+        mean, draws = _mean(values), weighted_means(weights, values)
         variables[name] = (_CURVE, mean)
         variables[f"{name}_area"] = (_AREA, area(mean))
         for end, of_curve, of_area in zip(
@@ -398,7 +398,7 @@ def _changes(outcome: Outcome, weights: Floats) -> dict[str, Any]:
     scale = np.abs(promised[known]).mean() if known.any() else np.nan
     sums = _pair_sums(promised, measured)
     correlation, slope = _fit(sums.sum(axis=0))
-    drawn = _fit(_means(weights, sums))
+    drawn = _fit(weighted_means(weights, sums))
     ends = {
         f"{name}_{end}": float(value)
         for name, draws in zip(("correlation", "slope"), drawn, strict=True)

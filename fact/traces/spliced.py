@@ -124,7 +124,24 @@ class Concepts:
         return chosen.unsqueeze(1).expand_as(codes.values)
 
 
-class SAEConcepts(Concepts):
+class SparseConcepts(Concepts):
+    """Concepts of which a position has a few, named by the indices of its code."""
+
+    def collect(self, codes: Codes, entries: Tensor) -> Tensor:
+        """Return the sums of entries by concept."""
+        sums = entries.new_zeros(len(entries), self.count)
+        return sums.scatter_add_(1, codes_indices(codes).flatten(1), entries.flatten(1))
+
+    def at_entries(self, codes: Codes, factors: Tensor) -> Tensor:
+        """Return the factor of each entry's concept."""
+        return factors.gather(1, codes_indices(codes).flatten(1)).view_as(codes.values)
+
+    def selects(self, codes: Codes, concept: Tensor) -> Tensor:
+        """Return 1 where an entry's index is the concept."""
+        return (codes_indices(codes) == concept.view(-1, 1, 1)).to(codes.values.dtype)
+
+
+class SAEConcepts(SparseConcepts):
     """The concepts of a bias-free TopK SAE, at most k of them at a position."""
 
     def __init__(self, sae: TopKSAE):
@@ -142,37 +159,33 @@ class SAEConcepts(Concepts):
 
     def decode(self, codes: Codes) -> Tensor:
         """Return the decoder's columns, weighted by the codes."""
-        return self._sae.decode_topk(codes.values, _indices(codes))
-
-    def collect(self, codes: Codes, entries: Tensor) -> Tensor:
-        """Return the sums of entries by concept."""
-        sums = entries.new_zeros(len(entries), self.count)
-        return sums.scatter_add_(1, _indices(codes).flatten(1), entries.flatten(1))
-
-    def at_entries(self, codes: Codes, factors: Tensor) -> Tensor:
-        """Return the factor of each entry's concept."""
-        return factors.gather(1, _indices(codes).flatten(1)).view_as(codes.values)
+        return self._sae.decode_topk(codes.values, codes_indices(codes))
 
     def pull(self, codes: Codes, weights: Tensor) -> Tensor:
         """Return the encoder's rows, weighted, of the entries that relu let through."""
         open_weights = weights * (codes.values > 0)
         rows = weighted_rows(
-            self._sae.encoder.detach(), _indices(codes).flatten(0, 1), open_weights.flatten(0, 1)
+            self._sae.encoder.detach(),
+            codes_indices(codes).flatten(0, 1),
+            open_weights.flatten(0, 1),
         )
         return rows.view(*weights.shape[:2], -1)
 
-    def selects(self, codes: Codes, concept: Tensor) -> Tensor:
-        """Return 1 where an entry's index is the concept."""
-        return (_indices(codes) == concept.view(-1, 1, 1)).to(codes.values.dtype)
 
+def codes_indices(codes: Codes) -> Tensor:
+    """Return the concept of each entry, (image, position, rank).
 
-def _indices(codes: Codes) -> Tensor:
+    Raises
+    ------
+    ValueError
+        If codes are of channels, which need none.
+    """
     if codes.indices is None:
-        raise ValueError("codes without indices; expected those of an SAE")
+        raise ValueError("codes without indices; expected those of a few concepts each")
     return codes.indices
 
 
-def _as_concepts(sae: TopKSAE | None, positions: Tensor) -> Concepts:
+def as_concepts(sae: TopKSAE | None, positions: Tensor) -> Concepts:
     """Return an SAE's concepts, in the type and on the device of positions; or the channels."""
     channels = positions.shape[2]
     if sae is None:
@@ -276,7 +289,7 @@ def forward_spliced(source: ConceptSource, encoded: Tensor) -> SplicedPass:
     def reconstruct(positions: Tensor) -> Tensor:
         if met:
             raise LayerError(f"layer {layer!r} is called twice in a forward pass; expected once")
-        concepts = _as_concepts(source.sae, positions)
+        concepts = as_concepts(source.sae, positions)
         codes = concepts.encode(positions.detach())
         codes.values.requires_grad_()
         met.append((concepts, codes, concepts.decode(codes)))

@@ -54,6 +54,11 @@ needs = { concepts = "toy-concepts" }
 stage = "tests.dashboards.toy.intervene"
 needs = { concepts = "toy-concepts" }
 
+[experiments.toy-fidelity]
+stage = "tests.dashboards.toy.fidelity"
+needs = { model = "toy-sae" }
+matrix = { k = [8, 16], seed = [0, 1] }
+
 [experiments.toy-matching]
 stage = "tests.dashboards.toy.match"
 needs = { one = "toy-concepts" }
@@ -255,6 +260,47 @@ def intervention(n_images: int = 20, labelled: bool = True) -> xr.Dataset:
     )
 
 
+def fidelity(n_concepts: int = CONCEPTS, l0: float = 8.0, defined: bool = True) -> xr.Dataset:
+    """Return what concepts recover, by which the first is dead and the last two dense."""
+    coords = {
+        "image": np.array([f"test/{place:05d}" for place in range(6)], dtype=object),
+        "case": np.array(["network", "spliced", "ablated"], dtype=object),
+        "concept": np.arange(n_concepts),
+    }
+    density = np.geomspace(1e-4, 0.5, n_concepts)
+    density[0] = 0
+    recovered = 0.9 if defined else np.nan
+    made = filled(fact_schemas.FIDELITY, coords).assign(
+        position_density=("concept", density),
+        image_density=("concept", np.sqrt(density)),
+        kl=0.05,
+        ablated_kl=0.5 if defined else 0.0,
+        network_ce=0.3,
+        ce=0.35,
+        ablated_ce=0.8 if defined else 0.2,
+        kl_recovered=recovered,
+        kl_recovered_low=recovered - 0.05,
+        kl_recovered_high=recovered + 0.05,
+        ce_recovered=recovered,
+        ce_recovered_low=recovered - 0.1,
+        ce_recovered_high=recovered + 0.1,
+        network_accuracy=0.9,
+        accuracy=0.875,
+        ablated_accuracy=0.1,
+        l0=l0,
+        dead_concepts=1,
+        dense_concepts=int((density > 0.1).sum()),
+        n_concepts=n_concepts,
+        n_positions=100_000,
+        n_images=6,
+        n_labelled=6,
+        n_omitted=3,
+        n_fitted=0,
+        ablation="zero",
+    )
+    return made if defined else made.assign_attrs(undefined_fractions="Not defined, since.")
+
+
 def matching(share: float = 0.5, n_concepts: int = CONCEPTS) -> xr.Dataset:
     """Return matches of concepts by both bases; the first has none."""
     coords = {
@@ -358,6 +404,11 @@ def outputs() -> list[tuple[str, xr.Dataset]]:
         ("toy-consistency", consistency()),
         ("toy-intervention", intervention()),
         *sweep,
+        *(
+            (f"toy-fidelity[k={k},seed={seed}]", fidelity(l0=k - seed))
+            for k in (8, 16)
+            for seed in (0, 1)
+        ),
         ("toy-localisation", localisation()),
         ("toy-scores", scores()),
     ]

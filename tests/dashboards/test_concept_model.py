@@ -17,7 +17,7 @@ from dashboards.views.concepts.concept_model import (
 )
 from dashboards.views.concepts.labels import best_names
 from dashboards.views.parts.parts import Figure, Note, Table, frame_of
-from tests.dashboards import fabricate, fabricate_concepts
+from tests.dashboards import fabricate, fabricate_concepts, fabricate_results
 from tests.dashboards.fabricate import CONCEPTS
 
 
@@ -81,6 +81,14 @@ def test_a_model_has_all_that_there_is_of_it() -> None:
     best = best_names(names, "iou")
     whole = model_parts("x", statistics, names, fabricate_concepts.consistency(), best)
     assert [type(part) for part in whole] == [Figure] * 4 + [Table, Note]
+    more = {"fidelity": fabricate_results.fidelity(), "sae": fabricate_concepts.sae()}
+    everything = model_parts("x", statistics, names, **more)
+    titles = [part.title for part in everything if isinstance(part, Figure | Table)]
+    assert titles[2:5] == [
+        "How dense concepts are",
+        "What the network says with concepts in the layer's place",
+        "Reconstruction loss",
+    ]
     for part in whole:
         if isinstance(part, Figure):
             assert part.svg().startswith("<svg")

@@ -13,9 +13,19 @@ import xarray as xr
 from dashboards.views.concepts import concept_model
 from dashboards.views.concepts.concept_model import label_counts
 from dashboards.views.concepts.labels import LABEL, best_names
-from dashboards.views.parts.parts import Figure, Note, Number, Numbers, Part, Table, frame_of
+from dashboards.views.parts.parts import (
+    MISSING,
+    Figure,
+    Note,
+    Number,
+    Numbers,
+    Part,
+    Table,
+    frame_of,
+)
 from dashboards.views.results import (
     consistency,
+    fidelity,
     identification,
     intervention,
     localisation,
@@ -27,6 +37,7 @@ from evals import schemas
 from evals.naming import tables
 from registry.columns import Column
 from tests.dashboards import fabricate, fabricate_results
+from tests.dashboards.fabricate import CONCEPTS
 from tests.dashboards.fabricate_results import METRICS
 
 
@@ -44,6 +55,7 @@ def numbers(parts: list[Part]) -> dict[str, Number]:
         (consistency.VIEW.parts, fabricate_results.consistency, {"score": 0.1}),
         (identification.VIEW.parts, fabricate_results.identification, {"shift": 1.0}),
         (intervention.VIEW.parts, fabricate_results.intervention, {"labelled": False}),
+        (fidelity.VIEW.parts, fabricate_results.fidelity, {"defined": False, "l0": 3.0}),
         (stability.VIEW.parts, fabricate_results.matching, {"share": 0.2}),
         (localisation.VIEW.parts, fabricate_results.localisation, {"n_concepts": 9}),
         (scores.VIEW.parts, fabricate_results.scores, {"n_neurons": 70}),
@@ -229,6 +241,59 @@ def test_settings_of_other_variants_are_warned_of() -> None:
     assert next(part.kind for part in parts if isinstance(part, Note)) == "warning"
     alike = consistency.VIEW.parts({"a": one, "b": one})
     assert not [p for p in alike if isinstance(p, Note) and p.kind == "warning"]
+
+
+# -- fidelity ---------------------------------------------------------------------------------
+
+
+def test_what_is_recovered_stands_beside_the_network_and_the_ablated_layer() -> None:
+    parts = fidelity.VIEW.parts({"a": fabricate_results.fidelity()})
+    told = numbers(parts)
+    assert told["KL recovered"].value == told["CE recovered"].value == "90.0%"
+    assert "95 % interval 85.0% to 95.0%" in told["KL recovered"].meaning
+    assert told["accuracy lost"].value == "+2.5%"
+    assert "3 omitted, on which the concepts were fitted" in told["images"].meaning
+    frame = table(parts, "What the network says with concepts in the layer's place")
+    assert frame["ce"].tolist() == [0.3, 0.35, 0.8]
+    assert frame["accuracy"].tolist() == [0.9, 0.875, 0.1]
+    assert not [part for part in parts if isinstance(part, Note)]
+
+
+def test_a_fraction_that_is_not_defined_is_told() -> None:
+    parts = fidelity.VIEW.parts({"a": fabricate_results.fidelity(defined=False)})
+    assert numbers(parts)["KL recovered"].value == MISSING
+    told = [part.text for part in parts if isinstance(part, Note)]
+    assert told == [
+        "Not defined, since.",
+        "No fraction is defined: the ablated layer loses nothing.",
+    ]
+
+
+def test_concepts_are_counted_by_the_decade_of_their_density() -> None:
+    own = fabricate_results.fidelity(n_concepts=40)
+    frame = fidelity.density_frame(own)
+    assert frame["from"].tolist() == ["10^-4", "10^-3", "10^-2", "10^-1"]
+    for name, of in (("position_density", "of positions"), ("image_density", "of images")):
+        density = own[name].values
+        for exponent, count in zip(range(-4, 0), frame[f"concepts, {of}"], strict=True):
+            inside = (density >= 10.0**exponent) & (density < 10.0 ** (exponent + 1))
+            assert count == inside.sum()
+    figure = concept_model.density_figure("a", own)
+    assert "Of 40 concepts 1 are dead" in figure.note
+
+
+def test_settings_are_compared_over_seeds_and_against_sparsity() -> None:
+    cells = {
+        f"a[k={k},seed={seed}]": fabricate_results.fidelity(l0=float(k - seed))
+        for k in (8, 16)
+        for seed in (0, 1)
+    }
+    parts = fidelity.VIEW.parts(cells)
+    titles = [part.title for part in parts if isinstance(part, Figure)]
+    assert titles[:2] == ["What is recovered", "Fidelity against sparsity"]
+    frame = table(parts, "Setting by setting")
+    assert frame["dead"].tolist() == [1 / CONCEPTS] * 4
+    assert frame["l0"].tolist() == [8, 7, 16, 15]
 
 
 # -- intervention -----------------------------------------------------------------------------

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from dashboards.views.concepts.training import sae_parts, training_figures
 from dashboards.views.parts.parts import Figure, Numbers
-from dashboards.views.sections import class_accuracy, network_parts, sae_parts
+from dashboards.views.sections import class_accuracy, network_parts
 from tests.dashboards import fabricate_concepts
 
 
@@ -26,6 +27,22 @@ def test_an_sae_has_numbers_and_curves() -> None:
     ]
     assert figures[1].note.startswith("1 values")
     assert all(figure.svg().startswith("<svg") for figure in figures)
+
+
+def test_held_out_losses_are_drawn_beside_those_of_the_training() -> None:
+    held_out = {
+        f"held_out_{name}": ("epoch", np.array([0.5, 0.25]))
+        for name in ("reconstruction_loss", "explained_variance", "l0", "dead")
+    }
+    sae = fabricate_concepts.sae().assign(held_out, epoch_step=("epoch", np.array([4, 9])))
+    figures = {figure.title: figure.chart.to_dict() for figure in training_figures("x", sae)}
+    assert list(figures)[3] == "Active concepts"
+    for title in ("Reconstruction loss", "Explained variance", "Dead concepts"):
+        texts = str(figures[title])
+        assert "'training'" in texts
+        assert "'held-out images'" in texts
+        assert "'step': 9, 'value': 0.25" in texts
+    assert "'training'" not in str(figures["Active concepts"])
 
 
 def test_a_loss_that_is_nowhere_finite_is_an_empty_curve() -> None:

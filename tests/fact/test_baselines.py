@@ -18,6 +18,7 @@ import evals
 import fact
 import registry
 from fact.data.images import Geometry
+from fact.data.shapes import CLASSES
 from fact.encode import encoders
 from fact.encode.crp import collected_layer
 from fact.encode.encodings import random_weights
@@ -73,6 +74,30 @@ config = { side = 64, quantile = 0.5, least = 3, batch = 4 }
 stage = "evals.measure_consistency"
 needs = { encodings = "craft-encodings" }
 config = { least_images = 3 }
+
+# Whose logits have the names of the images' classes, and one more.
+[networks.named]
+kind = "torchvision"
+architecture = "resnet18"
+classes = "NAMES"
+resize = 64
+crop = 64
+seed = 3
+
+[experiments.named-craft]
+stage = "fact.fit_craft"
+needs = { images = "shapes", network = "named" }
+config = { layer = "layer3", n_concepts = 2, images_per_class = 2, crop = 48, iterations = 20 }
+
+[experiments.named-fidelity]
+stage = "fact.measure_fidelity"
+needs = { model = "named-craft", images = "shapes" }
+config = { batch = 7, n_bootstrap = 10 }
+
+[experiments.named-seen-fidelity]
+stage = "fact.measure_fidelity"
+needs = { model = "named-craft", images = "shapes" }
+config = { split = "train", n_bootstrap = 10 }
 """
 CHOICE = fact.EncoderChoice(side=64)
 GEOMETRY = Geometry(64, 64)
@@ -91,7 +116,9 @@ def _encoder_built_once() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     root = tmp_path_factory.mktemp("baselines")
-    (root / "experiments.toml").write_text(DECLARATION)
+    (root / "names.txt").write_text("\n".join(["none of them", *CLASSES]))
+    declaration = DECLARATION.replace("NAMES", str(root / "names.txt"))
+    (root / "experiments.toml").write_text(declaration)
     project = open_project(root / "experiments.toml")
     outcomes = run_plan(
         project, project.plan(), runner="here", journal_only=True, watcher=Watcher()
@@ -264,6 +291,55 @@ def test_concepts_of_a_class_are_judged_within_it_beside_its_own_baseline(
     beside = [of_class.get(name, np.nan) for name in craft["concept_class"].values]
     np.testing.assert_allclose(scores["concept_baseline"], beside, atol=1e-4)
     assert scores["concept_name"].values.tolist() == craft["concept_name"].values.tolist()
+
+
+def test_fidelity_is_by_the_concepts_of_the_class_that_is_predicted(
+    project: Project, open_, images
+) -> None:
+    craft, found = open_("named-craft"), open_("named-fidelity")
+    network = project.declaration.resources["named"].settings.load()
+    ids = images.ids("test")
+    x = network.encode(images.read(ids, GEOMETRY))
+    module = network.module
+    with torch.no_grad():
+        whole = module(x)
+        for part in (module.conv1, module.bn1, module.relu, module.maxpool, module.layer1):
+            x = part(x)
+        activations = module.layer3(module.layer2(x)).permute(0, 2, 3, 1).double().numpy()
+    predicted = [network.classes[logit] for logit in whole.argmax(dim=1).tolist()]
+    of_class = craft["concept_class"].values
+    known = np.isin(predicted, of_class)
+    assert found["image"].values.tolist() == ids[known].tolist()
+    assert found["n_without_concepts"] == (~known).sum()
+    rebuilt = []
+    for image in np.flatnonzero(known):
+        basis = craft["basis"].values[of_class == predicted[image]].astype(np.float64)
+        flat = activations[image].reshape(-1, basis.shape[1])
+        amounts = np.array([best_by_search(row, basis) for row in flat])
+        rebuilt.append((amounts @ basis).reshape(activations[image].shape))
+    rows = activations[known]
+    rest = rows - np.array(rebuilt)
+    variance = ((rows - rows.mean(axis=(0, 1, 2))) ** 2).sum()
+    assert found["normalised_mse"] == pytest.approx((rest**2).sum() / variance, rel=1e-3)
+    with torch.no_grad():
+        x = torch.from_numpy(np.array(rebuilt)).permute(0, 3, 1, 2).float()
+        spliced = module.fc(module.avgpool(module.layer4(x)).flatten(1))
+    divergence = functional.kl_div(
+        spliced.double().log_softmax(1),
+        whole[torch.from_numpy(known)].double().log_softmax(1),
+        reduction="batchmean",
+        log_target=True,
+    )
+    assert found["kl"] == pytest.approx(divergence.item(), rel=1e-3)
+    assert 0 < found["kl"] < found["ablated_kl"]
+
+
+def test_images_that_were_factorised_are_omitted(open_, images) -> None:
+    found, label = open_("named-seen-fidelity"), images.labels("train")
+    factorised = np.minimum(np.bincount(label), 2).sum()
+    assert found["n_omitted"] == factorised
+    measured = found["n_images"] + found["n_without_concepts"]
+    assert measured == len(label) - factorised
 
 
 def test_another_seed_gives_other_concepts(project: Project, tmp_path: Path) -> None:

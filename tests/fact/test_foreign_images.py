@@ -81,6 +81,11 @@ stage = "fact.intervene_concepts"
 needs = { concepts = "concepts" }
 config = { n_images = 8, n_steps = 2, n_single = 1, n_bootstrap = 2 }
 
+[experiments.fidelity]
+stage = "fact.measure_fidelity"
+needs = { model = "sae", images = "foreign" }
+config = { n_bootstrap = 2 }
+
 [experiments.logits]
 stage = "fact.collect_activations"
 needs = { images = "foreign", network = "classifier" }
@@ -183,6 +188,14 @@ def test_no_label_is_equated_with_a_logit(ran: tuple[Project, dict[str, str]]) -
     intervention = open_one(project, "intervention")
     assert np.isnan(intervention["accuracy"]).all()
     assert np.isfinite(intervention["logit"]).all()
+    fidelity = open_one(project, "fidelity")
+    assert fidelity["n_labelled"] == 0
+    assert np.isnan(fidelity["ce"])
+    assert np.isnan(fidelity["ce_recovered"])
+    assert np.isfinite(fidelity["kl"])
+    assert fidelity.attrs["unmatched_classes"] == concepts.attrs["unmatched_classes"]
+    assert "there is no cross-entropy" in fidelity.attrs["undefined_fractions"]
+    assert np.isfinite(sae["held_out_reconstruction_loss"]).all()
     names = open_one(project, "names")["name"].values.ravel().tolist()
     assert {name for name in names if name} <= {f"class:{name}" for name in FOREIGN}
 

@@ -105,6 +105,26 @@ stage = "fact.intervene_concepts"
 needs = { concepts = "tokens-concepts" }
 config = { n_images = 8, n_steps = 2, n_bootstrap = 20, scale = 0.5 }
 
+[experiments.fidelity]
+stage = "fact.measure_fidelity"
+needs = { model = "sae", images = "shapes" }
+config = { batch = 16, n_bootstrap = 20 }
+
+[experiments.tokens-fidelity]
+stage = "fact.measure_fidelity"
+needs = { model = "tokens-sae", images = "shapes" }
+config = { n_bootstrap = 20, ablation = "mean" }
+
+[experiments.held-out-fidelity]
+stage = "fact.measure_fidelity"
+needs = { model = "sae", images = "shapes" }
+config = { split = "train", n_bootstrap = 20 }
+
+[experiments.seen-fidelity]
+stage = "fact.measure_fidelity"
+needs = { model = "sae", images = "shapes" }
+config = { split = "train", n_bootstrap = 20, seen_images = "allow" }
+
 [experiments.labels]
 stage = "fact.label_inputs"
 needs = { images = "shapes" }
@@ -309,6 +329,77 @@ def test_interventions_begin_and_end_at_the_measured_logits(open_, name: str) ->
     )
 
 
+@pytest.mark.parametrize("name", ["", "tokens-"])
+def test_fidelity_is_of_the_network_that_concepts_are_measured_in(open_, name: str) -> None:
+    concepts, fidelity = open_(f"{name}concepts"), open_(f"{name}fidelity")
+    assert fidelity["image"].values.tolist() == concepts["image"].values.tolist()
+    for case, prediction in (("network", "network_prediction"), ("spliced", "prediction")):
+        np.testing.assert_array_equal(fidelity["prediction"].sel(case=case), concepts[prediction])
+    assert fidelity["accuracy"] == concepts["accuracy"]
+    assert fidelity["network_accuracy"] == concepts["network_accuracy"]
+    np.testing.assert_allclose(fidelity["image_density"], concepts["image_share"])
+    logit, label = concepts["logit"].values.astype(np.float64), concepts["label"].values
+    entropy = np.log(np.exp(logit).sum(axis=1)) - np.take_along_axis(logit, label[:, None], 1)[:, 0]
+    np.testing.assert_allclose(fidelity["ce"], entropy.mean(), rtol=1e-5)
+    assert fidelity["ablated_kl"] > 0
+    assert (fidelity["n_omitted"], fidelity["n_fitted"]) == (0, 0)
+
+
+def test_images_that_the_sae_was_trained_on_are_omitted_unless_asked_for(open_) -> None:
+    features, held, seen = (open_(n) for n in ("features", "held-out-fidelity", "seen-fidelity"))
+    trained = set(features["image"].values.tolist())
+    assert not trained & set(held["image"].values.tolist())
+    assert held["n_omitted"] == seen["n_fitted"] == len(trained)
+    assert held.sizes["image"] == features["n_held_out"] == 240 - len(trained)
+    assert (held["n_fitted"], seen["n_omitted"], seen.sizes["image"]) == (0, 0, 240)
+
+
+def test_where_every_image_was_trained_on_nothing_is_measured() -> None:
+    from fact.fidelity.measurement import NoImagesError, _require_images
+
+    every = np.ones(3, dtype=bool)
+    with pytest.raises(NoImagesError, match=r"fitted on all 3 images of split 'train'.*\"allow\""):
+        _require_images(~every, every, "train")
+    with pytest.raises(NoImagesError, match="split 'test' has no images"):
+        _require_images(every[:0], every[:0], "test")
+
+
+def test_the_held_out_loss_is_that_of_the_weights_at_the_end_of_every_epoch(
+    project: Project, open_, tmp_path: Path
+) -> None:
+    from fact.networks.files import open_network
+    from fact.sae.model import TopKSAE
+    from fact.sae.sampling import draw_features
+
+    run = PartialRun(tmp_path / "a", load_stage("fact.train_sae").output)
+    run_stage(project, "sae", run)
+    sae, features = open_("sae"), inputs_of(project, "sae")["features"]
+    images = features.inputs["images"].load()
+    network = open_network(features.inputs["network"], "cpu")
+    ids = open_("held-out-fidelity")["image"].values.astype(str)
+    rows = draw_features(network, "features.1", images.read(ids), 20, np.random.default_rng(0))
+    weights = TopKSAE.from_dataset(xr.open_dataset(tmp_path / "a/final.nc"))
+    assert sae["epoch_step"].values.tolist() == [
+        step + 1 for step, _ in run.points["training.never_firing"]
+    ]
+    x = torch.from_numpy(rows["feature"]) / float(open_("features")["root_mean_square"])
+    with torch.no_grad():
+        codes, rest = weights.encode(x), x - weights(x)
+    last = sae.isel(epoch=-1)
+    # Which positions are drawn differs in number and order: each image draws the same count.
+    expected = {
+        "reconstruction_loss": rest.square().sum(dim=1).mean(),
+        "explained_variance": 1 - rest.var(dim=0).sum() / x.var(dim=0).sum(),
+        "l0": (codes > 0).sum(dim=1).float().mean(),
+    }
+    for name, value in expected.items():
+        assert last[f"held_out_{name}"] == pytest.approx(float(value), rel=0.15), name
+        logged = run.points[f"validation.{name}"]
+        assert [value for _, value in logged] == sae[f"held_out_{name}"].values.tolist()
+    assert last["held_out_reconstruction_loss"] < sae["held_out_reconstruction_loss"][0]
+    assert 0 <= last["held_out_dead"] <= 24
+
+
 # -- stopped and continued ---------------------------------------------------------------------
 
 
@@ -378,7 +469,11 @@ def content_of_whole(project: Project, name: str) -> str:
 
 @pytest.mark.parametrize(
     ("name", "stop_after", "config"),
-    [("sae", 9, {"checkpoint_seconds": 0}), ("classifier", 12, {})],
+    [
+        ("sae", 9, {"checkpoint_seconds": 0}),
+        ("classifier", 12, {}),
+        ("fidelity", 3, {"checkpoint_seconds": 0}),
+    ],
 )
 def test_a_stopped_training_goes_on_to_the_same_result(
     project: Project, tmp_path: Path, unbroken, name: str, stop_after: int, config: dict[str, Any]
@@ -399,6 +494,7 @@ def test_a_stopped_training_goes_on_to_the_same_result(
         ("sae", "training.*", 9, {"checkpoint_seconds": 0}),
         ("sae", "best-*", 45, {"checkpoint_seconds": 0}),
         ("classifier", "training.*", 12, {}),
+        ("fidelity", "fidelity.*", 3, {"checkpoint_seconds": 0}),
     ],
 )
 @pytest.mark.parametrize("damage", ["bit", "cut", "empty"])

@@ -11,16 +11,23 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from dashboards.views.concepts.labels import CONSENSUS
+from dashboards.views.concepts.training import training_figures
 from dashboards.views.parts.charts import GREY, bars, binned, histogram, layers, lines, named_rule
 from dashboards.views.parts.parts import Figure, Note, Part, Table, file_name, frame_of
 from dashboards.views.parts.text import number_text
 from evals.naming.tables import NAMERS
+from fact.fidelity.tables import BY_CASE, DENSE
 from registry.columns import Column, ResultTable
 
 FREQUENCY_BINS = 30
 MOST_RANKS = 400
 LABELS_SHOWN = 20
 COVERED = 0.999
+DENSITIES = {"position_density": "of positions", "image_density": "of images"}
+ABLATIONS = {
+    "zero": "0 at every position",
+    "mean": "each channel's mean at every position",
+}
 NAMELESS = "No names by this metric. Choose another under 'Named by'."
 
 
@@ -55,6 +62,8 @@ def model_parts(
     names: xr.Dataset | None = None,
     consistency: xr.Dataset | None = None,
     best: pd.DataFrame | None = None,
+    fidelity: xr.Dataset | None = None,
+    sae: xr.Dataset | None = None,
 ) -> list[Part]:
     """Return the figures and tables of a concept model.
 
@@ -70,12 +79,20 @@ def model_parts(
         Of the schema ``consistency``.
     best : pd.DataFrame, optional
         ``name`` by concept, as :func:`dashboards.views.concepts.labels.best_names` returns it.
+    fidelity : xr.Dataset, optional
+        Of the schema ``fidelity``.
+    sae : xr.Dataset, optional
+        Of the schema ``sae``; encoder and decoder are not needed.
     """
     parts: list[Part] = [frequency_figure(cell, statistics), coverage_figure(cell, statistics)]
     if best is not None:
         parts.append(labels_figure(cell, statistics, best))
     if consistency is not None:
         parts.append(consistency_figure(cell, consistency))
+    if fidelity is not None:
+        parts += [density_figure(cell, fidelity), fidelity_table(cell, fidelity)]
+    if sae is not None:
+        parts += training_figures(cell, sae)
     if names is not None:
         parts.append(metrics_table(cell, names))
     return [*parts, residual_note(statistics)]
@@ -122,6 +139,53 @@ def frequency_bins(
     edges[-1] = 1.0
     # a share is a count over the images: rounding must not put the rarest below the first edge
     return binned(np.maximum(share[share > 0], edges[0]), edges)
+
+
+def density_figure(cell: str, fidelity: xr.Dataset) -> Figure:
+    """Return the histogram of how often concepts are active, on a logarithmic axis.
+
+    Parameters
+    ----------
+    cell : str
+        What is shown.
+    fidelity : xr.Dataset
+        Of the schema ``fidelity``.
+    """
+    count = int(fidelity["n_positions"])
+    bins = [
+        frequency_bins(fidelity[name].values, count).assign(series=of)
+        for name, of in DENSITIES.items()
+    ]
+    chart = histogram(
+        pd.concat(bins, ignore_index=True),
+        x_title="fraction at which a concept is active",
+        y_title="concepts",
+        rules=[("dense", DENSE)],
+        series=list(DENSITIES.values()),
+        x_log=True,
+        x_form="~%",
+    )
+    dead, dense, every = (
+        int(fidelity[name]) for name in ("dead_concepts", "dense_concepts", "n_concepts")
+    )
+    note = (
+        f"Of {every:,} concepts {dead:,} are dead, active at no position, and left out; {dense:,} "
+        f"are dense, active at over {DENSE:.0%} of the positions."
+    )
+    return Figure(file_name(cell, "density"), chart, "How dense concepts are", note)
+
+
+def fidelity_table(cell: str, fidelity: xr.Dataset) -> Table:
+    """Return what the network says with concepts in the layer's place, beside itself."""
+    ablation, images = fidelity["ablation"].item(), int(fidelity["n_images"])
+    note = (
+        f"Of {images:,} images; ablated: {ABLATIONS.get(ablation, ablation)}. Recovered: 0 % "
+        "where concepts do no better than the ablated layer, 100 % where they do as well as the "
+        "layer itself."
+    )
+    title = "What the network says with concepts in the layer's place"
+    frame = frame_of(BY_CASE, fidelity)
+    return Table(file_name(cell, "fidelity"), frame, title, note, BY_CASE.columns)
 
 
 def coverage_figure(cell: str, statistics: xr.Dataset) -> Figure:

@@ -36,6 +36,7 @@ MAKERS = {
     "concepts": "fact.measure_concepts",
     "consistency": "evals.measure_consistency",
     "decisions": "fact.explain_decisions",
+    "fidelity": "fact.measure_fidelity",
     "gallery": "fact.draw_concepts",
     "identification": "evals.identify_neurons",
     "intervention": "fact.intervene_concepts",

@@ -168,6 +168,11 @@ def autoencoder_of(project: Project, cell: str) -> str:
     return name if name in project.graph.cells else ""
 
 
+def fidelities_of(project: Project, autoencoder: str) -> list[str]:
+    """Return the cells that measure the fidelity of an SAE; none of no SAE."""
+    return cells_of(project, "fidelity", made_from=autoencoder) if autoencoder else []
+
+
 def other_set(matching: Cell, cell: str, sae: str = "") -> tuple[str, bool] | None:
     """Return what a set of concepts is matched with, and whether it is itself the first of both.
 

@@ -1,0 +1,85 @@
+"""What the training of an SAE left: its numbers, and losses on training and held-out images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+
+from dashboards.views.parts.charts import lines
+from dashboards.views.parts.parts import Figure, Numbers, Part, file_name, numbers_of
+from dashboards.views.runs.curves import MOST_POINTS, thin
+
+WEIGHTS = ("encoder", "decoder")
+"""What need not be read for what follows."""
+
+TRAINING, HELD_OUT = "training", "held-out images"
+SAE_NUMBERS = {
+    "best_accuracy": ("accuracy, spliced", "of the network with the SAE, on held-out images"),
+    "network_accuracy": ("accuracy, network", "of the network itself, on the same images"),
+    "final_explained_variance": ("explained variance", "fraction, in the last epoch"),
+    "final_dead": ("dead concepts", "not fired for half an epoch, at the end"),
+    "never_firing": ("never firing", "concepts that never fired in the last epoch"),
+    "always_active": ("always active", "concepts in at least 60 % of the last epoch"),
+    "k": ("k", "active concepts per position"),
+}
+SAE_FRACTIONS = ("best_accuracy", "network_accuracy", "final_explained_variance")
+SAE_CURVES = {
+    "reconstruction_loss": ("Reconstruction loss", "squared error of scaled samples"),
+    "auxiliary_loss": ("Auxiliary loss", "of the dead concepts' reconstruction"),
+    "explained_variance": ("Explained variance", "fraction of variance"),
+    "l0": ("Active concepts", "of a sample, mean"),
+    "dead": ("Dead concepts", "concepts not fired for half an epoch, or on no held-out sample"),
+}
+"""By the name of a curve: of every update, of held-out images after every epoch, or of both."""
+
+
+def sae_parts(cell: str, sae: xr.Dataset) -> list[Part]:
+    """Return the numbers and curves of an SAE's training.
+
+    Parameters
+    ----------
+    cell : str
+        What made it.
+    sae : xr.Dataset
+        Of the schema ``sae``; encoder and decoder are not read.
+    """
+    return [Numbers(numbers_of(sae, SAE_NUMBERS, SAE_FRACTIONS)), *training_figures(cell, sae)]
+
+
+def training_figures(cell: str, sae: xr.Dataset) -> list[Figure]:
+    """Return the curves of an SAE's training, those of held-out images in the same figures."""
+    figures = []
+    for name, (title, y_title) in SAE_CURVES.items():
+        known = {TRAINING: ("step", name), HELD_OUT: ("epoch_step", f"held_out_{name}")}
+        series = {
+            label: _points(sae[steps].values, sae[values].values)
+            for label, (steps, values) in known.items()
+            if values in sae
+        }
+        if series:
+            figures.append(_curves(file_name(cell, name), series, title, y_title))
+    evaluated = _points(sae["evaluated_step"].values, sae["held_out_accuracy"].values)
+    title, y_title = "Accuracy of the spliced network", "fraction of held-out images"
+    return [*figures, _curves(file_name(cell, "accuracy"), {HELD_OUT: evaluated}, title, y_title)]
+
+
+def _points(steps: NDArray[np.integer], values: NDArray[np.generic]) -> pd.DataFrame:
+    return pd.DataFrame({"step": steps, "value": values.astype(np.float64)})
+
+
+def _curves(name: str, series: dict[str, pd.DataFrame], title: str, y_title: str) -> Figure:
+    shown, left_out = [], 0
+    for label, frame in series.items():
+        known = frame[np.isfinite(frame["value"])]
+        left_out += len(frame) - len(known)
+        drawn = known.iloc[thin(known["value"].to_numpy(), MOST_POINTS)]
+        shown.append(drawn.assign(series=label))
+    looks: dict[str, Any] = {"y_title": y_title, "height": 220, "form": ".4g"}
+    points = pd.concat(shown, ignore_index=True)
+    chart = lines(points, x="step", y="value", x_title="updates", series=list(series), **looks)
+    note = f"{left_out:,} values are not finite." if left_out else ""
+    return Figure(name, chart, title, note)

@@ -1,0 +1,1 @@
+"""What a network still says when concepts stand in for a layer; how dense concepts are."""

@@ -1,0 +1,17 @@
+"""Put concepts in a layer's place: how much of the output is recovered, how dense are concepts?"""
+
+import registry
+from fact import schemas
+from fact.fidelity.config import FidelityConfig as Config
+
+stage = registry.Stage(
+    "fact.measure_fidelity",
+    version=1,
+    config=Config,
+    needs={"model": "sae | craft", "images": "images"},
+    output=schemas.FIDELITY,
+    main="fact.fidelity.measurement:measure_fidelity",
+)
+
+if __name__ == "__main__":
+    registry.run_module(__spec__.name)

@@ -1,0 +1,113 @@
+"""The loss of an SAE on samples of images that it was not trained on."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fact.data.images import Ids, ImageDataset, batches
+from fact.networks.layers import layer_shape
+from fact.networks.network import Network
+from fact.sae.gradients import spread, top_codes
+from fact.sae.model import TopKSAE
+from fact.sae.sampling import draw_features, samples_per_image
+
+MEMORY = 2**26
+"""Bytes of held-out samples: 32,768 of 512 channels. Of more images so many are drawn at random."""
+
+
+class HeldOutLog(NamedTuple):
+    """What an SAE measures on held-out samples, drawn as those of the training were.
+
+    Attributes
+    ----------
+    reconstruction_loss : float
+        Mean over samples of ``||x - x_hat||^2``; samples are divided by the training's scale.
+    explained_variance : float
+        ``1 - sum var(x - x_hat) / sum var(x)``.
+    l0 : float
+        Mean number of concepts above 0 in a sample.
+    dead : int
+        Concepts above 0 in no sample.
+    """
+
+    reconstruction_loss: float
+    explained_variance: float
+    l0: float
+    dead: int
+
+
+class HeldOutSamples:
+    """Samples of held-out images, in memory.
+
+    Parameters
+    ----------
+    samples : ndarray of float32, (sample, channel)
+        Divided by the training's scale; there may be none.
+    """
+
+    def __init__(self, samples: NDArray[np.float32]):
+        self.samples = torch.from_numpy(samples)
+
+    @classmethod
+    def draw(
+        cls,
+        network: Network,
+        layer: str,
+        images: ImageDataset,
+        ids: Ids,
+        scale: float,
+        *,
+        per_image: int | None,
+        batch: int,
+        seed: int,
+        memory: int = MEMORY,
+    ) -> HeldOutSamples:
+        """Draw positions by their importance, as :func:`fact.sae.sampling.collect_features` does.
+
+        Parameters
+        ----------
+        network, layer : Network and str
+            Whose output is drawn from.
+        images, ids : ImageDataset and ndarray of str, (image,)
+            The held-out images; of all samples no more than fit are drawn.
+        scale : float
+            Number that samples are divided by.
+        per_image : int or None
+            Positions of an image; as in training by default.
+        batch, seed, memory : int
+            Images at a time; seed of the draw; bytes that samples may take.
+        """
+        if not len(ids):
+            return cls(np.zeros((0, 0), np.float32))
+        positions, channels = layer_shape(network, layer, images.read(ids[:1], network.geometry))
+        count = min(per_image or samples_per_image(channels), positions)
+        generator = np.random.default_rng(seed)
+        most = max(1, memory // (4 * channels * count))
+        chosen = ids[np.sort(generator.permutation(len(ids))[:most])]
+        parts = [
+            draw_features(network, layer, pixels, count, generator)["feature"]
+            for _, pixels in batches(images, chosen, batch, network.geometry)
+        ]
+        return cls(np.concatenate(parts) / np.float32(scale))
+
+    @torch.no_grad()
+    def __call__(self, sae: TopKSAE) -> HeldOutLog | None:
+        """Return what an SAE measures on them; None where there are none."""
+        if not len(self.samples):
+            return None
+        x: Tensor = self.samples.to(sae.encoder)
+        values, indices = top_codes(x, sae.encoder, sae.k)
+        residual = x - sae.decode_topk(values, indices)
+        fired = torch.zeros(sae.n_concepts, dtype=torch.bool, device=x.device)
+        fired[indices[values > 0]] = True
+        return HeldOutLog(
+            float(residual.square().sum(dim=1).mean()),
+            float(1 - spread(residual) / spread(x)),
+            float((values > 0).sum() / len(x)),
+            int((~fired).sum()),
+        )

@@ -275,10 +275,10 @@ class Fidelity:
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Write all of it to one file, atomically."""
-        columns = {f"column.{name}": values for name, values in self.columns().items()}
-        sums = {f"sum.{name}": values for name, values in self.sums.items()}
+        arrays: dict[str, Any] = {f"column.{name}": own for name, own in self.columns().items()}
+        arrays |= {f"sum.{name}": own for name, own in self.sums.items()}
         with checkpoint.write() as path, path.open("wb") as file:
-            np.savez(file, **columns, **sums)
+            np.savez(file, **arrays)
 
     @classmethod
     def load(cls, checkpoint: Checkpoint) -> Fidelity:

@@ -52,7 +52,7 @@ def train_sae(config: SAEConfig, inputs: Inputs, run: Run) -> xr.Dataset:
     accuracy = HeldOutAccuracy.of(inputs["features"], config)
     accuracy.match.tell()
     training = SAETraining(config, inputs["features"], run)
-    training.run(accuracy, accuracy.samples(inputs["features"], training.samples.scale))
+    training.run(accuracy, accuracy.samples(inputs["features"], float(training.samples.scale)))
     training.trainer.sae.to_dataset().to_netcdf(run.attach("final.nc"), engine="h5netcdf")
     return training.dataset(accuracy(None)).assign_attrs(accuracy.match.attributes())
 

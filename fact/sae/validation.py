@@ -93,7 +93,7 @@ class HeldOutSamples:
             draw_features(network, layer, pixels, count, generator)["feature"]
             for _, pixels in batches(images, chosen, batch, network.geometry)
         ]
-        return cls(np.concatenate(parts) / np.float32(scale))
+        return cls(np.divide(np.concatenate(parts), scale, dtype=np.float32))
 
     @torch.no_grad()
     def __call__(self, sae: TopKSAE) -> HeldOutLog | None:

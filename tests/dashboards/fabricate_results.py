@@ -405,7 +405,7 @@ def outputs() -> list[tuple[str, xr.Dataset]]:
         ("toy-intervention", intervention()),
         *sweep,
         *(
-            (f"toy-fidelity[k={k},seed={seed}]", fidelity(l0=k - seed))
+            (f"toy-fidelity[k={k},seed={seed}]", fidelity(l0=float(k - seed)))
             for k in (8, 16)
             for seed in (0, 1)
         ),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -30,11 +32,11 @@ def test_an_sae_has_numbers_and_curves() -> None:
 
 
 def test_held_out_losses_are_drawn_beside_those_of_the_training() -> None:
-    held_out = {
+    held_out: dict[str, Any] = {
         f"held_out_{name}": ("epoch", np.array([0.5, 0.25]))
         for name in ("reconstruction_loss", "explained_variance", "l0", "dead")
     }
-    sae = fabricate_concepts.sae().assign(held_out, epoch_step=("epoch", np.array([4, 9])))
+    sae = fabricate_concepts.sae().assign(**held_out, epoch_step=("epoch", np.array([4, 9])))
     figures = {figure.title: figure.chart.to_dict() for figure in training_figures("x", sae)}
     assert list(figures)[3] == "Active concepts"
     for title in ("Reconstruction loss", "Explained variance", "Dead concepts"):

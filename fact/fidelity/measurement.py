@@ -322,7 +322,7 @@ class Fidelity:
             name: (("image", "case") if values.ndim == 2 else ("image",), values)
             for name, values in columns.items()
         }
-        whole = of_image | summarise_reconstruction(self.sums, int(known.sum())) | scalars
+        whole = of_image | scalars | summarise_reconstruction(self.sums, int(known.sum()))
         whole |= {"n_without_concepts": int((~known).sum()), "ablation": ablation}
         coords = {"image": ids[known].astype(object), "case": np.array(CASES, dtype=object)}
         told = undefined_note(scalars, ablation)

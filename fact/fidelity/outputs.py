@@ -140,11 +140,13 @@ def _measured(columns: Columns) -> dict[str, NDArray[np.float64]]:
 
 
 def _with_fractions(names: list[str], means: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-    """Return means (draw, name) by name, with the fractions recovered."""
+    """Return the fractions recovered, and behind them means (draw, name) by name."""
     own = dict(zip(names, means.T, strict=True))
-    own["kl_recovered"] = recovered(0.0, own["kl"], own["ablated_kl"])
-    own["ce_recovered"] = recovered(own["network_ce"], own["ce"], own["ablated_ce"])
-    return own
+    return {
+        "kl_recovered": recovered(0.0, own["kl"], own["ablated_kl"]),
+        "ce_recovered": recovered(own["network_ce"], own["ce"], own["ablated_ce"]),
+        **own,
+    }
 
 
 def _draw_means(values: NDArray[np.float64], n_draws: int, seed: int) -> NDArray[np.float64]:

@@ -170,7 +170,7 @@ def density_figure(cell: str, fidelity: xr.Dataset) -> Figure:
     )
     note = (
         f"Of {every:,} concepts {dead:,} are dead, active at no position, and left out; {dense:,} "
-        f"are dense, active at over {DENSE:.0%} of the positions."
+        f"are dense, active at over {100 * DENSE:.0f} % of the positions."
     )
     return Figure(file_name(cell, "density"), chart, "How dense concepts are", note)
 

@@ -29,12 +29,18 @@ SAE_NUMBERS = {
 SAE_FRACTIONS = ("best_accuracy", "network_accuracy", "final_explained_variance")
 SAE_CURVES = {
     "reconstruction_loss": ("Reconstruction loss", "squared error of scaled samples"),
-    "auxiliary_loss": ("Auxiliary loss", "of the dead concepts' reconstruction"),
+    "auxiliary_loss": ("Auxiliary loss", "of dead concepts"),
     "explained_variance": ("Explained variance", "fraction of variance"),
-    "l0": ("Active concepts", "of a sample, mean"),
-    "dead": ("Dead concepts", "concepts not fired for half an epoch, or on no held-out sample"),
+    "l0": ("Active concepts", "concepts in a sample"),
+    "dead": ("Dead concepts", "concepts"),
 }
 """By the name of a curve: of every update, of held-out images after every epoch, or of both."""
+
+COUNTS = {
+    "l0": "Mean over samples.",
+    "dead": "In training: not fired for half an epoch. Of held-out images: active in no sample.",
+}
+"""Curves whose axis begins at 0, with what they count."""
 
 
 def sae_parts(cell: str, sae: xr.Dataset) -> list[Part]:
@@ -61,25 +67,31 @@ def training_figures(cell: str, sae: xr.Dataset) -> list[Figure]:
             if values in sae
         }
         if series:
-            figures.append(_curves(file_name(cell, name), series, title, y_title))
+            figures.append(_curves(cell, name, series, title, y_title))
     evaluated = _points(sae["evaluated_step"].values, sae["held_out_accuracy"].values)
-    title, y_title = "Accuracy of the spliced network", "fraction of held-out images"
-    return [*figures, _curves(file_name(cell, "accuracy"), {HELD_OUT: evaluated}, title, y_title)]
+    title, y_title = "Accuracy of the spliced network", "fraction of images"
+    return [*figures, _curves(cell, "accuracy", {HELD_OUT: evaluated}, title, y_title)]
 
 
 def _points(steps: NDArray[np.integer], values: NDArray[np.generic]) -> pd.DataFrame:
     return pd.DataFrame({"step": steps, "value": values.astype(np.float64)})
 
 
-def _curves(name: str, series: dict[str, pd.DataFrame], title: str, y_title: str) -> Figure:
+def _curves(
+    cell: str, name: str, series: dict[str, pd.DataFrame], title: str, y_title: str
+) -> Figure:
     shown, left_out = [], 0
     for label, frame in series.items():
         known = frame[np.isfinite(frame["value"])]
         left_out += len(frame) - len(known)
         drawn = known.iloc[thin(known["value"].to_numpy(), MOST_POINTS)]
         shown.append(drawn.assign(series=label))
-    looks: dict[str, Any] = {"y_title": y_title, "height": 220, "form": ".4g"}
     points = pd.concat(shown, ignore_index=True)
+    looks: dict[str, Any] = {"y_title": y_title, "height": 220, "form": ".4g"}
+    if name in COUNTS:
+        looks["domain"] = 0.0, max(1.0, float(points["value"].max()))
     chart = lines(points, x="step", y="value", x_title="updates", series=list(series), **looks)
-    note = f"{left_out:,} values are not finite." if left_out else ""
-    return Figure(name, chart, title, note)
+    told = [f"{left_out:,} values are not finite."] if left_out else []
+    told += [f"On {HELD_OUT}."] if list(series) == [HELD_OUT] else []
+    told += [COUNTS[name]] if name in COUNTS else []
+    return Figure(file_name(cell, name), chart, title, " ".join(told))

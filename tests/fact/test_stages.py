@@ -378,7 +378,7 @@ def test_the_held_out_loss_is_that_of_the_weights_at_the_end_of_every_epoch(
     network = open_network(features.inputs["network"], "cpu")
     ids = open_("held-out-fidelity")["image"].values.astype(str)
     rows = draw_features(network, "features.1", images.read(ids), 20, np.random.default_rng(0))
-    weights = TopKSAE.from_dataset(xr.open_dataset(tmp_path / "a/final.nc"))
+    weights = TopKSAE.from_dataset(xr.load_dataset(tmp_path / "a/final.nc"))
     assert sae["epoch_step"].values.tolist() == [
         step + 1 for step, _ in run.points["training.never_firing"]
     ]

@@ -86,21 +86,13 @@ FEATURES = Schema(
 )
 
 _HELD_OUT = {
-    "epoch_step": _int64("epoch", "updates made at the end of the epoch", optional=True),
-    "held_out_reconstruction_loss": _float64(
-        "epoch",
-        "mean squared error of scaled samples of held-out images, summed over channels",
-        optional=True,
-    ),
-    "held_out_explained_variance": _float64(
-        "epoch", "share of variance explained, of samples of held-out images", optional=True
-    ),
-    "held_out_l0": _float64(
-        "epoch", "mean number of concepts active in a sample of held-out images", optional=True
-    ),
-    "held_out_dead": _int64(
-        "epoch", "concepts active in no sample of held-out images", optional=True
-    ),
+    f"held_out_{name}": _float64("step", f"{what}; NaN within an epoch", optional=True)
+    for name, what in {
+        "reconstruction_loss": "reconstruction loss of held-out images after the last update",
+        "explained_variance": "share of variance explained, of samples of held-out images",
+        "l0": "mean number of concepts active in a sample of held-out images",
+        "dead": "concepts active in no sample of held-out images",
+    }.items()
 }
 """What datasets lack that were written before it was measured, or without held-out images."""
 

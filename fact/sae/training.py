@@ -289,7 +289,7 @@ class SAETraining:
             "evaluated_step": ("evaluation", steps.astype(np.int64)),
         }
         if self.notes.get("held_out"):
-            evaluations |= _held_out_curves(self.notes["held_out"])
+            curves |= _held_out_curves(self.notes["held_out"], len(self.notes["curves"]["dead"]))
         best = self._best(self.notes["best_step"]).find()
         if best is None:
             raise StoreError("the best weights are damaged; run the training again")
@@ -298,12 +298,14 @@ class SAETraining:
         return weights.assign({**curves, **evaluations, **measured}).assign_coords(coords)
 
 
-def _held_out_curves(logs: list[list[float]]) -> dict[str, tuple[str, NDArray[Any]]]:
-    """Return the variables along ``epoch``."""
+def _held_out_curves(
+    logs: list[list[float]], n_steps: int
+) -> dict[str, tuple[str, NDArray[np.float64]]]:
+    """Return the variables of held-out images along ``step``, NaN but at the end of an epoch."""
     steps, *columns = np.array(logs, dtype=float).T
-    curves = {
-        f"held_out_{name}": ("epoch", values)
-        for name, values in zip(HeldOutLog._fields, columns, strict=True)
-    }
-    curves["held_out_dead"] = ("epoch", columns[-1].astype(np.int64))
-    return {**curves, "epoch_step": ("epoch", steps.astype(np.int64))}
+    curves = {}
+    for name, values in zip(HeldOutLog._fields, columns, strict=True):
+        whole = np.full(n_steps, np.nan)
+        whole[steps.astype(np.int64) - 1] = values
+        curves[f"held_out_{name}"] = ("step", whole)
+    return curves

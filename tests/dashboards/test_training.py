@@ -33,17 +33,17 @@ def test_an_sae_has_numbers_and_curves() -> None:
 
 def test_held_out_losses_are_drawn_beside_those_of_the_training() -> None:
     held_out: dict[str, Any] = {
-        f"held_out_{name}": ("epoch", np.array([0.5, 0.25]))
+        f"held_out_{name}": ("step", np.array([np.nan] * 3 + [0.5] + [np.nan] * 4 + [0.25]))
         for name in ("reconstruction_loss", "explained_variance", "l0", "dead")
     }
-    sae = fabricate_concepts.sae().assign(**held_out, epoch_step=("epoch", np.array([4, 9])))
+    sae = fabricate_concepts.sae().assign(**held_out)
     figures = {figure.title: figure.chart.to_dict() for figure in training_figures("x", sae)}
     assert list(figures)[3] == "Active concepts"
     for title in ("Reconstruction loss", "Explained variance", "Dead concepts"):
         texts = str(figures[title])
         assert "'training'" in texts
         assert "'held-out images'" in texts
-        assert "'step': 9, 'value': 0.25" in texts
+        assert "'step': 8, 'value': 0.25" in texts
     assert "'training'" not in str(figures["Active concepts"])
 
 

@@ -60,12 +60,12 @@ def training_figures(cell: str, sae: xr.Dataset) -> list[Figure]:
     """Return the curves of an SAE's training, those of held-out images in the same figures."""
     figures = []
     for name, (title, y_title) in SAE_CURVES.items():
-        known = {TRAINING: ("step", name), HELD_OUT: ("epoch_step", f"held_out_{name}")}
-        series = {
-            label: _points(sae[steps].values, sae[values].values)
-            for label, (steps, values) in known.items()
-            if values in sae
-        }
+        series = {}
+        if name in sae:
+            series[TRAINING] = _points(sae["step"].values, sae[name].values)
+        if (held_out := f"held_out_{name}") in sae:  # NaN within an epoch
+            ends = sae[held_out].dropna("step")
+            series[HELD_OUT] = _points(ends["step"].values, ends.values)
         if series:
             figures.append(_curves(cell, name, series, title, y_title))
     evaluated = _points(sae["evaluated_step"].values, sae["held_out_accuracy"].values)

@@ -489,6 +489,28 @@ def test_a_stopped_training_goes_on_to_the_same_result(
     assert resumed.calls < calls
 
 
+def test_a_training_goes_on_from_a_state_that_knows_no_held_out_loss(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unbroken
+) -> None:
+    schema, config = load_stage("fact.train_sae").output, {"checkpoint_seconds": 0}
+    with monkeypatch.context() as patch:
+        patch.setattr("fact.sae.training.SAETraining._validate", lambda *_: None)
+        with pytest.raises(Stopped):
+            run_stage(project, "sae", PartialRun(tmp_path / "a", schema, stop_after=22), **config)
+    resumed = run_stage(project, "sae", PartialRun(tmp_path / "a", schema), **config)
+    first, _ = unbroken("sae", 0)
+    held_out = [
+        name for name in first if str(name).startswith("held_out_") and name != "held_out_accuracy"
+    ]
+    xr.testing.assert_identical(
+        first.drop_vars(held_out).drop_attrs(), resumed.drop_vars(held_out).drop_attrs()
+    )
+    for name in held_out:
+        whole, rest = (own[name].dropna("step") for own in (first, resumed))
+        assert 0 < rest.sizes["step"] < whole.sizes["step"]
+        xr.testing.assert_equal(rest, whole[-rest.sizes["step"] :])
+
+
 @pytest.mark.parametrize(
     ("name", "files", "stop_after", "config"),
     [

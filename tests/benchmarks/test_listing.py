@@ -1,4 +1,4 @@
-"""The commands with 10,000 cells that ran: listing in under one second, planning in two."""
+"""The commands with 10,000 cells that ran, beside the same with one."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def few(many: Path) -> Iterator[Path]:
     """The same records, while one cell is declared."""
     file = many / "experiments.toml"
-    file.write_text(DECLARATION.partition("matrix")[0] + "matrix = { factor = [5.0], seed = [3] }")
+    file.write_text(with_one_cell(DECLARATION))
     yield many
     file.write_text(DECLARATION)
 
@@ -92,10 +92,11 @@ def copy_records(root: Path, source: str, runs: dict[str, Task]) -> None:
     assert database is not None
     record = database.runs.find_one({"info.factbook.uid": source})
     assert record is not None
+    copies = []
     for number, (uid, task) in enumerate(runs.items(), 1):
         mine = {"uid": uid, "cell": task.name, "fingerprint": task.fingerprint}
         facts = {**record["info"]["factbook"], **mine}
-        database.runs.insert_one(
+        copies.append(
             {
                 **record,
                 "_id": record["_id"] + number,
@@ -104,27 +105,51 @@ def copy_records(root: Path, source: str, runs: dict[str, Task]) -> None:
                 "config": {**record["config"], **task.cell.config},
             }
         )
+    for first in range(0, len(copies), 500):
+        database.runs.insert_many(copies[first : first + 500])
     database.own.update_one({"_id": "last_run"}, {"$set": {"number": record["_id"] + len(runs)}})
     database.close()
 
 
-def seconds(root: Path, *words: str) -> tuple[list[str], float]:
-    """Return the lines that a command prints, and the least time that it took of four."""
-    taken = []
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A project of one cell, which has run."""
+    root = tmp_path_factory.mktemp("one")
+    (root / "experiments.toml").write_text(with_one_cell(DECLARATION))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv(URL_VARIABLE, raising=False)
+        project = open_project(root)
+        run_plan(project, project.plan(), runner="here")
+        yield root
+        server.stop(root)
+
+
+def with_one_cell(text: str) -> str:
+    return text.partition("matrix")[0] + "matrix = { factor = [5.0], seed = [3] }"
+
+
+def compared(many: Path, one: Path, *words: str) -> tuple[list[str], float]:
+    """Return the lines that a command prints, and its time over that with one run.
+
+    The two take turns, five times each; the least time of each counts.
+    """
+    taken: dict[Path, list[float]] = {many: [], one: []}
     for _ in range(5):
-        start = time.perf_counter()
-        done = subprocess.run(
-            [sys.executable, "-m", "registry.cli", *words],
-            cwd=root,
-            env={**os.environ, "PYTHONPATH": str(SOURCE)},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        taken.append(time.perf_counter() - start)
-    least = min(taken[1:])
-    print(f"\nfactbook {' '.join(words)}: {least:.2f} s")
-    return done.stdout.splitlines(), least
+        for root in (one, many):
+            start = time.perf_counter()
+            done = subprocess.run(
+                [sys.executable, "-m", "registry.cli", *words],
+                cwd=root,
+                env={**os.environ, "PYTHONPATH": str(SOURCE)},
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            taken[root].append(time.perf_counter() - start)
+    least = {root: min(times) for root, times in taken.items()}
+    ratio = least[many] / least[one]
+    print(f"\nfactbook {' '.join(words)}: {least[many]:.2f} s of {least[one]:.2f} s, {ratio:.2f}")
+    return done.stdout.splitlines(), ratio
 
 
 @pytest.mark.parametrize(
@@ -135,46 +160,48 @@ def seconds(root: Path, *words: str) -> tuple[list[str], float]:
         (["runs", "wide[factor=5.0,seed=3]"], 2),
     ],
 )
-def test_ten_thousand_runs_are_listed_in_a_second(few: Path, words: list[str], lines: int) -> None:
-    printed, taken = seconds(few, *words)
+def test_ten_thousand_runs_are_listed_as_one(
+    few: Path, one: Path, words: list[str], lines: int
+) -> None:
+    printed, ratio = compared(few, one, *words)
     assert len(printed) == lines
-    assert taken < 1
+    assert ratio < 2
 
 
-def test_a_filter_without_an_index_reads_ten_thousand_runs(few: Path) -> None:
-    printed, taken = seconds(few, "runs", "wide", "--where", "config.factor=5.0")
+def test_a_filter_without_an_index_reads_ten_thousand_runs(few: Path, one: Path) -> None:
+    printed, ratio = compared(few, one, "runs", "wide", "--where", "config.factor=5.0")
     assert len(printed) == 31
-    assert taken < 4  # of which the embedded server takes all but half a second
+    assert ratio < 8  # nearly all of it in the embedded server
 
 
-def test_one_of_ten_thousand_runs_is_shown_in_a_second(few: Path) -> None:
-    printed, taken = seconds(few, "show", "wide[factor=5.0,seed=3]")
-    assert "wide[factor=5.0,seed=3]" in printed[1]
-    assert taken < 1
+def test_one_of_ten_thousand_runs_is_shown_as_one(few: Path, one: Path) -> None:
+    printed, ratio = compared(few, one, "show", "wide[factor=5.0,seed=3]")
+    assert any(line.split() == ["cell", "wide[factor=5.0,seed=3]"] for line in printed)
+    assert ratio < 2
 
 
 @pytest.mark.parametrize(
     ("words", "lines"), [(["plan"], 1), (["status"], 10_001), (["plan", "--force"], 10_003)]
 )
-def test_ten_thousand_cells_are_planned_in_two_seconds(
-    many: Path, words: list[str], lines: int
+def test_ten_thousand_cells_are_planned_in_the_time_of_a_few_commands(
+    many: Path, one: Path, words: list[str], lines: int
 ) -> None:
-    printed, taken = seconds(many, *words)
+    printed, ratio = compared(many, one, *words)
     assert len(printed) == lines
-    assert taken < 2
+    assert ratio < 5
 
 
-def test_a_change_of_ten_thousand_cells_is_explained_in_two_seconds(many: Path) -> None:
+def test_a_change_of_ten_thousand_cells_is_explained_as_soon(many: Path, one: Path) -> None:
     file = many / "experiments.toml"
     text = file.read_text()
     file.write_text(text.replace("matrix =", "config = { noise = 0.5 }\nmatrix ="))
     try:
-        printed, taken = seconds(many, "plan")
+        printed, ratio = compared(many, one, "plan")
     finally:
         file.write_text(text)
     assert printed[1].endswith("configuration changed: noise 0.0 -> 0.5")
     assert len(printed) == 10_003
-    assert taken < 2
+    assert ratio < 5
 
 
 @pytest.fixture

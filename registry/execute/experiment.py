@@ -15,6 +15,7 @@ import importlib
 import inspect
 import os
 import re
+import shutil
 import sys
 import tempfile
 import time
@@ -109,8 +110,10 @@ class StageExperiment:
 
     def __post_init__(self) -> None:
         self.unobserved = False
+        self.elsewhere: Path | None = None  # where an unobserved run's dataset comes to lie
         self.in_suite = self.task is not None
         self.result: Mapping[str, Any] | None = None  # of a run that has ended well
+        self.written: Written | None = None
         self.attempt: Attempt | None = None
         self.ending = ExitStack()  # holds signals from when the run can only end well
         self.check_signals: Check = lambda: None
@@ -210,8 +213,8 @@ class StageExperiment:
             task = self.task or resolve_task(self.project, self.stage, config)
             self.task = task = self._load(task)
             if self.unobserved:
-                store = ExperimentStore(Path(tempfile.mkdtemp(prefix="factbook-unobserved-")))
-                self.attempt = task.begin(store, self.uid)
+                self.elsewhere = Path(tempfile.mkdtemp(prefix="factbook-unobserved-"))
+                self.attempt = task.begin(ExperimentStore(self.elsewhere), self.uid)
             else:
                 self.task = task if self.in_suite else self._adopt(task)
                 self._open_record(self.task)
@@ -264,6 +267,7 @@ class StageExperiment:
             except SystemExit as error:  # it would look like an end that went well
                 raise StageError(f"the stage ended the process, status {error.code}") from error
             written = attempt.publish(output, self.stage.output, run.provenance(), self._announce)
+        self.written = written
         if self.observer is None:
             sys.stdout.write(f"Not recorded; the dataset is in {written.folder}\n")
         elif attempt.overtaken_by:
@@ -292,6 +296,8 @@ class StageExperiment:
         """
         if self.attempt is not None:
             self.attempt.close()
+        if self.elsewhere is not None and self.written is None:
+            shutil.rmtree(self.elsewhere, ignore_errors=True)
         return self.link.close(lambda: bool(self.noted))
 
 

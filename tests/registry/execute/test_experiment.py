@@ -262,14 +262,22 @@ def test_the_configuration_is_printed_and_not_recorded(
 
 
 def test_unobserved_runs_leave_nothing_behind_but_their_dataset(
-    lab: Lab, runs: Any, capsys: pytest.CaptureFixture[str]
+    lab: Lab,
+    runs: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     before = journal_uids(lab.root), runs.count_documents({}), lab.project.current("twice")
     assert typed(SCALE, "-u", "with", "twice") == 0
     folder = Path(capsys.readouterr().out.partition("the dataset is in ")[2].split("\n")[0])
     with open_dataset(folder) as dataset:
         assert dataset["value"].values.tolist() == [2, 4, 7]
     assert lab.root not in folder.parents
+    kept = set(tmp_path.iterdir())
+    assert typed(SCALE, "-u", "with", "twice", "then=fail") == 1
+    assert set(tmp_path.iterdir()) == kept
     after = journal_uids(lab.root), runs.count_documents({}), lab.project.current("twice")
     assert after == before
 

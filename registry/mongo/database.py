@@ -64,6 +64,10 @@ class AwayError(DatabaseError):
     """A database that does not answer."""
 
 
+class PasswordError(DatabaseError):
+    """An embedded database that does not take the password of its project."""
+
+
 class DamagedError(DatabaseError):
     """A database that fails at its own data."""
 
@@ -186,8 +190,6 @@ def errors(address: str, shown: Callable[[str], str] = str) -> Iterator[None]:
     """
     try:
         yield
-    except DuplicateKeyError as error:
-        raise DuplicateError(str(error)) from error
     except (PyMongoError, gridfs.errors.GridFSError, bson.errors.BSONError, OSError) as error:
         text = re.split(r", Timeout:| \(configured timeouts:|, full error:", str(error))[0]
         told = shown(text)
@@ -195,6 +197,8 @@ def errors(address: str, shown: Callable[[str], str] = str) -> Iterator[None]:
 
 
 def _raised(error: Exception, text: str) -> DatabaseError:
+    if isinstance(error, DuplicateKeyError):
+        return DuplicateError(text)
     if isinstance(error, ConnectionFailure):
         return AwayError(text)
     if isinstance(error, OperationFailure) and error.code == _INTERNAL_ERROR:
@@ -267,8 +271,7 @@ def _open_embedded(
     except DatabaseError as error:
         if "authentication failed" not in str(error).lower():
             raise
-        remedy = f"`factbook mongo stop`, delete {server.user_file(project_root)}, and try again"
-        raise DatabaseError(f"{error}; for a new password: {remedy}") from error
+        raise PasswordError(f"{error}; for a new password: factbook doctor --repair") from error
 
 
 def _open(

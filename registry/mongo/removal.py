@@ -18,6 +18,7 @@ from registry.record.tombstones import (
     note_removed,
     read_tombstones,
     tombstone_path,
+    write_tombstone,
 )
 from registry.store.durable import StoreError
 
@@ -80,12 +81,24 @@ def apply_tombstones(project_root: Path, database: Database, *, again: bool = Fa
         If the database is away; what was removed until then stays removed.
     """
     for tombstone in read_tombstones(project_root):
+        if not tombstone.deleted:  # damaged
+            tombstone = _restored(project_root, tombstone, database)
         is_noted = database.identity in tombstone.removed_from
         if again or not is_noted:
             remove_record(database, tombstone)
         if not is_noted:
             with suppress(OSError, StoreError):  # it only saves time
                 note_removed(project_root, tombstone, database.identity)
+
+
+def _restored(project_root: Path, damaged: Tombstone, database: Database) -> Tombstone:
+    """Write anew what a damaged tombstone said, as far as the database knows it."""
+    known = find_deleted(database, damaged.uid)
+    if known is None or not known.deleted:
+        return damaged
+    with suppress(OSError, StoreError):
+        write_tombstone(project_root, known)
+    return known
 
 
 def remove_record(database: Database, tombstone: Tombstone) -> None:

@@ -215,6 +215,22 @@ def user_file(project_root: Path) -> Path:
     return _folder(project_root) / _USER_FILE
 
 
+def renew_password(project_root: Path) -> Server:
+    """Start the server of a project with a new password, and what it holds.
+
+    Raises
+    ------
+    ServerError
+        If it cannot be ended, or started.
+    """
+    folder = _folder(project_root)
+    with _locked(project_root):
+        if (running := _running(project_root)) is not None:
+            _end(running.process)
+        (folder / _USER_FILE).unlink(missing_ok=True)
+        return _launch(folder)
+
+
 # -- which process it is ----------------------------------------------------------------------
 
 
@@ -353,7 +369,10 @@ def _launch(folder: Path) -> Server:
     user, is_new = read_user(folder / _USER_FILE), not (folder / "data").exists()
     if user is not None and not is_new:
         return Server(*_serve_at(last, folder), user)
-    user = _introduce(folder, last)
+    try:
+        user = _introduce(folder, last)
+    except ServerError:  # of what a start that was killed at its first second has left
+        user = _introduce(folder, last)
     server = Server(*_serve_at(last, folder), user)
     admit_nobody_else(user, HOST, server.port, is_new=is_new)
     write_user(folder / _USER_FILE, user)

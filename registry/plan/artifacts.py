@@ -39,7 +39,7 @@ from registry.store.durable import (
     whole_file,
     write_json,
 )
-from registry.store.manifest import MANIFEST, Provenance, file_faults, read_manifest
+from registry.store.manifest import CURRENT, MANIFEST, Provenance, file_faults, read_manifest
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -331,19 +331,20 @@ class ExperimentStore:
         """Make the newest whole dataset of a task the current one, where what is current is none.
 
         A folder in the place of the link, which copies that follow links leave, is removed if it
-        is a copy of a run's; otherwise it stays.
+        is a copy of a run's; otherwise it is called ``current-set-aside-…`` then.
         """
-        link = task / "current"
+        link = task / CURRENT
         with _exclusive(task):
             if link.is_symlink() and (link / MANIFEST).exists():
                 return
             whole = [run for run in read_attempts(task) if (task / run / MANIFEST).exists()]
             if link.is_dir() and not link.is_symlink():
-                copied = read_manifest(link) or {}
-                if not copied.get("run") or copied["run"] not in whole:
-                    return
-                _remove(link)
-                whole = [copied["run"]]
+                copied = (read_manifest(link) or {}).get("run")
+                if copied in whole:
+                    _remove(link)
+                    whole = [copied]
+                else:
+                    link.rename(task / f"{CURRENT}-set-aside-{secrets.token_hex(4)}")
             if whole:
                 publish(task / whole[-1])
             else:

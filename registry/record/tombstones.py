@@ -62,6 +62,8 @@ class Tombstone:
     @property
     def told(self) -> str:
         """What to say to whoever asks for the run, without the command."""
+        if not self.deleted:
+            return f"run {self.uid} was deleted; the note of what it was is damaged"
         day = f"{self.deleted[:10]} {self.deleted[11:16]} UTC"
         return f"run {self.uid} of {self.cell!r} was deleted on {day} by {self.by}"
 

@@ -155,6 +155,7 @@ class _File(h5netcdf.File):  # type: ignore[misc]
     """A file whose variables, and the sizes of whose dimensions, are looked up once."""
 
     _variable_cls = _Variable
+    _closed = True  # until it is open: a signal may come meanwhile, and nothing is to be closed
 
     @cached_property
     def sizes(self) -> dict[str, int]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from packaging.requirements import Requirement
 
-from registry.catalog.access import REMOVED, Catalog
+from registry.catalog.access import REMOVED, Catalog, scoped
 from registry.catalog.runs import UID
 from registry.declare.plugins import ShadowedPackageError, require_own_packages
 from registry.mongo import queries, server
@@ -26,6 +26,7 @@ from registry.mongo.database import (
     Database,
     DatabaseError,
     DuplicateError,
+    PasswordError,
     connect,
 )
 from registry.mongo.projector import sync
@@ -34,10 +35,10 @@ from registry.plan.project import Project, finish_deletions
 from registry.plan.sources import DISTRIBUTION
 from registry.record.journal import journal_root, read_journal
 from registry.record.tombstones import deleted_uids, half_deleted
-from registry.store.durable import TEMPORARY
+from registry.store.durable import TEMPORARY, StoreError
 from registry.store.manifest import CURRENT, MANIFEST, file_faults, read_manifest
 from registry.suggest import RefusalError
-from registry.terminal import count
+from registry.terminal import count, size_text
 from registry.upkeep.inventory import Holding, Inventory, take_inventory
 
 REPAIR = "factbook doctor --repair"
@@ -246,33 +247,42 @@ def _trouble(catalog: Catalog) -> Finding:
     """Return what is wrong with a database that cannot be used."""
     if os.environ.get(URL_VARIABLE):
         return Finding("database", catalog.trouble, "start it, or correct its URL")
-    if _is_damaged(catalog):
-        return Finding("database", catalog.trouble, _ANEW, partial(_begin_anew, catalog))
-    return Finding("database", catalog.trouble, "factbook mongo stop; it is started again")
+    error = _failure(catalog)
+    if error is None:
+        return Finding("database", catalog.trouble, "factbook mongo stop; it is started again")
+    if isinstance(error, PasswordError):
+        remedy = f"{REPAIR} makes a new password"
+        return Finding("database", catalog.trouble, remedy, partial(_mend_database, catalog))
+    if isinstance(error, DamagedError | DuplicateError):
+        return Finding("database", catalog.trouble, _ANEW, partial(_mend_database, catalog))
+    return Finding("database", str(error), f"see {catalog.project.state / 'mongo' / 'server.log'}")
 
 
-def _is_damaged(catalog: Catalog) -> bool:
-    """Return whether the embedded server, started anew, cannot read its data."""
+def _failure(catalog: Catalog) -> RefusalError | None:
+    """Return how the embedded server fails that is started anew; None if it does not."""
     project = catalog.project
     if shutil.disk_usage(project.state).free < _ROOM:
-        return False
+        return StoreError(f"disk full: less than {size_text(_ROOM)} at {project.state}")
     try:
         server.stop(project.root)
         with _connected(project) as database:
             sync(project.root, database)
-            list(_recorded(database, catalog))
-    except (DamagedError, DuplicateError):
-        return True
-    except RefusalError:
-        return False
-    return False
+            list(_recorded(database, scoped(Catalog(project, database))))
+    except RefusalError as error:
+        return error
+    return None
 
 
-def _begin_anew(catalog: Catalog) -> None:
-    """Set the embedded server's data aside, and store everything again."""
-    server.begin_anew(catalog.project.root)
-    with _connected(catalog.project) as database:
-        sync(catalog.project.root, database)
+def _mend_database(catalog: Catalog) -> None:
+    """Let the project in again, and set aside what still cannot be read."""
+    root, error = catalog.project.root, _failure(catalog)
+    if isinstance(error, PasswordError):
+        server.renew_password(root)
+        error = _failure(catalog)
+    if isinstance(error, DamagedError | DuplicateError):
+        server.begin_anew(root)
+        with _connected(catalog.project) as database:
+            sync(root, database)
 
 
 def _connected(project: Project) -> AbstractContextManager[Database]:

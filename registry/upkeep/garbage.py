@@ -39,6 +39,7 @@ KINDS = ("dataset", "partial", "temporary", "ballast", "code", "log", "cache")
 
 _WRITTEN = timedelta(hours=1)  # in which whoever writes a temporary file may still be at it
 _FOLLOWED = timedelta(days=1)  # for which a suite that runs may follow an older declaration
+_OWN_TEMPORARY = re.compile(rf"\.\d+-[0-9a-f]{{8}}{re.escape(TEMPORARY)}$")
 _CACHED = re.compile(r"presences-\d+-([0-9a-f]{32})")  # as dashboards name them
 
 
@@ -120,8 +121,10 @@ def remove_garbage(project: Project, garbage: Iterable[Garbage]) -> Iterator[Gar
 def _remove(project: Project, garbage: Garbage) -> None:
     path, store = garbage.path, project.store
     if garbage.kind == "dataset":
-        _note_removal(project, path.name)
+        is_noted = _note_removal(project, path.name)
         store.remove_run(path)
+        if not is_noted:  # the disk was full; now there is room
+            _note_removal(project, path.name)
     elif garbage.kind == "partial" or path.parents[2] == store.root:
         store.remove_partials(path.parent, resumable=path.name == PARTIAL)
     elif garbage.kind == "code":
@@ -134,11 +137,14 @@ def _remove(project: Project, garbage: Garbage) -> None:
         path.unlink()
 
 
-def _note_removal(project: Project, run: str) -> None:
-    """Note in the journal of a run that its dataset is removed on purpose."""
-    with suppress(OSError, StoreError):  # the dataset is garbage all the same
+def _note_removal(project: Project, run: str) -> bool:
+    """Note in the journal of a run that its dataset is removed on purpose; whether it could be."""
+    try:
         note = {"removed": timestamp(datetime.now(UTC)), "by": "factbook gc"}
         write_json(journal_root(project.root) / run / REMOVED, note)
+    except (OSError, StoreError):  # the dataset is garbage all the same
+        return False
+    return True
 
 
 def _unlink_unless_linked(path: Path) -> None:
@@ -233,8 +239,11 @@ def _of_state(inventory: Inventory) -> Iterator[Garbage]:
     """Yield temporary files, copies of code and caches that nothing refers to."""
     state, now = inventory.project.state, datetime.now(UTC)
     names = ("sources", "projected", "cache", DELETED, "journal")
-    for folder in (state, *(state / name for name in names), inventory.project.store.root):
+    store, root = inventory.project.store.root, inventory.project.root
+    for folder in (state, *(state / name for name in names), store, root):
         for path in folder.glob(f".*{TEMPORARY}"):
+            if folder == root and not _OWN_TEMPORARY.search(path.name):
+                continue
             if now - changed_at(path) > _WRITTEN and not _is_held(path):
                 yield _garbage("temporary", path, path.name, "its writer is gone")
     for path in state.glob("sources/[!.]*"):

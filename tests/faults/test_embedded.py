@@ -157,7 +157,11 @@ def test_a_server_whose_note_is_lost_is_found(
 def damage(folder: Path, chance: random.Random) -> str:
     """Damage one file of an embedded server's data, and return how."""
     file = chance.choice(sorted(path for path in folder.iterdir() if path.stat().st_size))
-    how, size = chance.choice(("removed", "emptied", "cut", "overwritten")), file.stat().st_size
+    return damage_file(file, chance.choice(("removed", "emptied", "cut", "overwritten")), chance)
+
+
+def damage_file(file: Path, how: str, chance: random.Random) -> str:
+    size = file.stat().st_size
     if how == "removed":
         file.unlink()
     elif how == "overwritten":
@@ -174,11 +178,15 @@ def test_damaged_data_lose_no_run(served: Site, chance: random.Random, trial: in
     """The journals have all of them: a command that cannot use the data says what brings them."""
     typed(served, "run", "twice", "--here")
     typed(served, "mongo", "stop")
-    how = damage(served.root / ".factbook/mongo/data", chance)
+    data = served.root / ".factbook/mongo/data"
+    if trial == 0:  # the engine begins anew without it, and knows no user
+        how = damage_file(data / "WiredTiger.turtle", "removed", chance)
+    else:
+        how = damage(data, chance)
     try:
         told = served.start("factbook", "runs", environment=EMBEDDED)
         if told.wait() or "did not start" in told.printed:
-            assert "factbook doctor says what to do" in told.printed, how
+            assert "factbook doctor" in told.printed, how
         assert "Traceback" not in told.printed, how
         served.start("factbook", "doctor", "--repair", environment=EMBEDDED).wait()
         assert typed(served, "doctor") == "all is well\n", how

@@ -43,24 +43,11 @@ def test_a_run_whose_journal_lacks_something_has_not_gone_well(tmp_path: Path, d
     (site.root / ".factbook" / "journal").mkdir(parents=True)
     # The small file system is seen within the command alone: its journals are copied at the end.
     script = MOUNT.format(copy=f"rm .factbook/journal/filler; cp -r .factbook/journal {tmp_path}")
-    namespace = ["unshare", "--mount", "--map-root-user", "sh", "-c"]
-    if (
-        not shutil.which("unshare")
-        or subprocess.run([*namespace, "mount -t tmpfs x /mnt"]).returncode
-    ):
-        pytest.skip("no file system can be mounted here")
     words = {
         "factbook": ["-m", "registry.cli", "run", "own", "--here"],
         "module": ["-m", "own_stages.log", "with", "own"],
     }[door]
-    paths = os.pathsep.join([str(SOURCE), str(site.root)])
-    done = subprocess.run(
-        [*namespace, script, "sh", sys.executable, *words],
-        cwd=site.root,
-        env={**os.environ, "PYTHONPATH": paths, "FACTBOOK_MONGO": "off"},
-        capture_output=True,
-        text=True,
-    )
+    done = within(site, script, *words)
     assert done.returncode == 1, done.stdout + done.stderr
     journal = only_journal(site.root, tmp_path)
     kept = journal.metrics["loss"].count if "loss" in journal.metrics else 0
@@ -75,6 +62,38 @@ def test_a_run_whose_journal_lacks_something_has_not_gone_well(tmp_path: Path, d
     assert journal.announced == 60_000
     assert (site.root / journal.facts["output"]["path"] / "manifest.json").exists()
     assert site.values("own")["value"] == 0.5
+
+
+@pytest.mark.slow
+def test_what_gc_removes_from_a_full_disk_is_noted(site: Site, tmp_path: Path) -> None:
+    """The first removal makes the room for its own note."""
+    for _ in range(2):
+        site.factbook("run", "twice", "--here", "--force")
+    small = tmp_path / "small"
+    small.mkdir()
+    script = (
+        f"mount -t tmpfs -o size=16m tmpfs {small} && cp -a . {small} && cd {small} && "
+        '(cat /dev/zero > filler; true) && "$@" gc --yes; rm filler; "$@" doctor'
+    )
+    done = within(site, script, "-m", "registry.cli")
+    assert "removed" in done.stdout, done.stdout + done.stderr
+    assert done.stdout.endswith("all is well\n"), done.stdout + done.stderr
+
+
+def within(site: Site, script: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run a script that mounts something, for itself alone; its arguments are Python and words."""
+    namespace = ["unshare", "--mount", "--map-root-user", "sh", "-c"]
+    can_mount = [*namespace, "mount -t tmpfs x /mnt"]
+    if not shutil.which("unshare") or subprocess.run(can_mount).returncode:
+        pytest.skip("no file system can be mounted here")
+    paths = os.pathsep.join([str(SOURCE), str(site.root)])
+    return subprocess.run(
+        [*namespace, script, "sh", sys.executable, *words],
+        cwd=site.root,
+        env={**os.environ, "PYTHONPATH": paths, "FACTBOOK_MONGO": "off"},
+        capture_output=True,
+        text=True,
+    )
 
 
 def only_journal(root: Path, copied: Path) -> Journal:

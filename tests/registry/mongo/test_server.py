@@ -307,7 +307,7 @@ def test_a_lost_password_is_replaced(own_server: Path) -> None:
 def test_a_wrong_password_says_what_to_do(own_server: Path) -> None:
     server.start(own_server)
     server.user_file(own_server).write_text('{"user": "factbook", "password": "another"}')
-    with pytest.raises(DatabaseError, match=r"authentication failed.*delete .*user\.json"):
+    with pytest.raises(DatabaseError, match=r"authentication failed.*doctor --repair"):
         connect(own_server)
 
 

@@ -18,7 +18,13 @@ from registry.mongo.projector import sync
 from registry.mongo.removal import DeletedError, apply_tombstones
 from registry.plan.project import finish_deletions, open_project
 from registry.record.journal import journal_root, read_journal
-from registry.record.tombstones import Tombstone, half_deleted, write_tombstone
+from registry.record.tombstones import (
+    Tombstone,
+    half_deleted,
+    read_tombstone,
+    tombstone_path,
+    write_tombstone,
+)
 from registry.upkeep.deletion import (
     DeletionError,
     delete_run,
@@ -154,6 +160,27 @@ def test_a_deleted_run_that_came_back_is_removed_again(
     database.runs.insert_one(record)
     sync(fresh, database, again=True)
     assert database.runs.count_documents({}) == 0
+
+
+def test_a_damaged_tombstone_is_written_anew(
+    fresh: Path, database: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uid = run(fresh, "twice", force=True)["twice"]
+    monkeypatch.setenv(URL_VARIABLE, database_url)
+    sync(fresh, database)
+    with open_catalog(fresh) as catalog:
+        delete_run(catalog, plan_deletion(catalog, uid))
+    path = tombstone_path(fresh, uid)
+    was = read_tombstone(fresh, uid)
+    path.write_bytes(b"\0\377{")
+    damaged = read_tombstone(fresh, uid)
+    assert damaged is not None
+    assert damaged.told == f"run {uid} was deleted; the note of what it was is damaged"
+    sync(fresh, database)
+    again = read_tombstone(fresh, uid)
+    assert was is not None
+    assert again is not None
+    assert (again.told, again.command) == (was.told, was.command)
 
 
 def test_how_it_is_made_again(fresh: Path, catalog: Catalog) -> None:

@@ -62,6 +62,14 @@ def follow_link(root: Path) -> None:
     shutil.copytree(folder, folder.parent / "current")
 
 
+def folder_for_link(root: Path, *files: str) -> None:
+    link = folder_of(root).parent / "current"
+    link.unlink()
+    link.mkdir()
+    for file in files:
+        (link / file).touch()
+
+
 def open_database(root: Path) -> None:
     (root / ".factbook" / "mongo").mkdir()
     (root / ".factbook").chmod(0o755)
@@ -88,6 +96,11 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
 MENDED: dict[str, tuple[Callable[[Path], object], str]] = {
     "a broken link": (break_link, "leads to no whole dataset"),
     "a copy for a link": (follow_link, "leads to no whole dataset"),
+    "a folder for a link": (
+        lambda root: folder_for_link(root, "kept"),
+        "leads to no whole dataset",
+    ),
+    "an empty folder for a link": (folder_for_link, "leads to no whole dataset"),
     "a database that is open to others": (open_database, "others may enter"),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -94,10 +95,26 @@ def signals_interrupt(noted: Sequence[int] = ()) -> Iterator[Check]:
         if raised:
             raise SignalInterrupt(raised)
 
-    with handling_signals(interrupt):
+    with handling_signals(interrupt), _quiet_where_lost():
         if noted:
             interrupt(noted[0], None)
         yield check
+
+
+@contextmanager
+def _quiet_where_lost() -> Iterator[None]:
+    """Print no traceback of an interrupt that ``__del__`` or a callback has swallowed."""
+    before = sys.unraisablehook
+
+    def hook(lost: sys.UnraisableHookArgs) -> None:
+        if not issubclass(lost.exc_type, SignalInterrupt):
+            before(lost)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 class Held:

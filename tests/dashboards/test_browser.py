@@ -191,9 +191,9 @@ def visit(page: Page, url: str) -> None:
 
 
 def idle(page: Page) -> None:
-    page.wait_for_selector(IDLE)
+    page.wait_for_selector(IDLE, timeout=PATIENCE)
     page.wait_for_timeout(400)  # what was asked for may only begin now
-    page.wait_for_selector(IDLE)
+    page.wait_for_selector(IDLE, timeout=PATIENCE)
 
 
 def choose_row(page: Page, row: int, height: int) -> None:

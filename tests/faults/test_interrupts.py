@@ -25,7 +25,13 @@ def run(site: Site, *words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "registry.cli", "run", *words],
         cwd=site.root,
-        env={**os.environ, "FACTBOOK_MONGO": "off", "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"},
+        env={
+            **os.environ,
+            "FACTBOOK_MONGO": "off",
+            "PYTHONPATH": path,
+            "PYTHONUNBUFFERED": "1",
+            "PADDING": "x" * 100_000,  # so that a pipe does not hold what a worker is told
+        },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -54,6 +55,22 @@ def test_signals_are_left_alone_in_threads() -> None:
     thread.start()
     thread.join()
     assert seen == [before]
+
+
+def test_an_interrupt_that_a_callback_swallows_prints_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Late:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGTERM)
+
+    told: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", told.append)
+    with pytest.raises(SignalInterrupt), signals_interrupt() as check:  # noqa: PT012
+        Late()
+        assert told == []
+        check()
+    assert sys.unraisablehook == told.append
 
 
 def test_a_signal_that_got_lost_is_raised_again() -> None:

@@ -36,6 +36,7 @@ from registry.declare.faults import (
 )
 from registry.declare.stage import Slot, Stage
 from registry.declare.tables import Draft, DraftReader, Values
+from registry.store.durable import RESTORING, STATE_FOLDER, read_json
 from registry.suggest import nearest
 
 FILE_NAME = "experiments.toml"
@@ -65,6 +66,9 @@ def find_declaration() -> Path:
     for candidate in (folder, *folder.parents):
         if (candidate / FILE_NAME).is_file():
             return candidate / FILE_NAME
+        if (mark := candidate / STATE_FOLDER / RESTORING).exists():
+            command = (read_json(mark) or {}).get("command") or "factbook restore"
+            raise DeclarationError((Fault("", f"{candidate} is half restored; {command}"),))
     message = (
         f"no {FILE_NAME} in {folder} or a folder above it; "
         f"go to a project's folder, or name it in {PROJECT_VARIABLE}"

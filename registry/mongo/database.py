@@ -42,7 +42,7 @@ OFF = "off"
 _TIMEOUTS = {"serverSelectionTimeoutMS": 3000, "connectTimeoutMS": 3000, "socketTimeoutMS": 60000}
 OWN = "factbook"  # a collection of our own: identity, last number of a run
 _INTERNAL_ERROR = 1  # MongoDB's code; the embedded server's answer to data that it cannot read
-_ADVICE = "factbook doctor says what to do"
+ADVICE = "factbook doctor says what to do"
 _SCHEMA = 2  # version of the indexes
 INDEXED = (
     "info.factbook.fingerprint",
@@ -202,7 +202,7 @@ def _raised(error: Exception, text: str) -> DatabaseError:
     if isinstance(error, ConnectionFailure):
         return AwayError(text)
     if isinstance(error, OperationFailure) and error.code == _INTERNAL_ERROR:
-        return DamagedError(f"{text.strip()}; {_ADVICE}")
+        return DamagedError(f"{text.strip()}; {ADVICE}")
     return DatabaseError(text)
 
 
@@ -259,7 +259,7 @@ def _open_embedded(
     try:
         found = find(project_root)
     except server.DamagedError as error:
-        raise DamagedError(f"{error}; {_ADVICE}") from error
+        raise DamagedError(f"{error}; {ADVICE}") from error
     except (ServerError, StoreError, OSError) as error:
         raise DatabaseError(str(error)) from error
     again = partial(_open_embedded, project_root, name, server.revive)

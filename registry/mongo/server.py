@@ -45,6 +45,7 @@ HOST = "127.0.0.1"
 _USER_FILE = "user.json"
 
 _FORM = 2  # of a server's start: with access control, on relative paths; noted in server.json
+_ROOM = 1 << 20  # bytes that the server needs, at least
 _START_PATIENCE = 60.0  # seconds; it takes 1, or 2 after a crash, but machines can be busy
 _STOP_PATIENCE = 5.0  # seconds, for each signal
 _NOT_DAMAGE = re.compile(
@@ -454,6 +455,8 @@ def _wait_for_port(process: subprocess.Popen[bytes], folder: Path) -> int:
 
 def _not_started(folder: Path, last_line: str) -> ServerError:
     what = f"the embedded database did not start: {last_line} (log: {folder / 'server.log'})"
+    if shutil.disk_usage(folder).free < _ROOM:
+        return ServerError(f"{what}; the disk is full")
     if not _is_unused(folder):
         return ServerError(f"{what}; a process that cannot be seen from here has its data open")
     return ServerError(what) if _NOT_DAMAGE.search(last_line) else DamagedError(what)

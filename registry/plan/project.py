@@ -31,12 +31,9 @@ from registry.record.journal import journal_root
 from registry.record.liveness import journal_status
 from registry.record.states import State
 from registry.record.tombstones import half_deleted, read_tombstone, remove_journal
-from registry.store.durable import STATE_FOLDER, StoreError, read_json
+from registry.store.durable import RESTORING, STATE_FOLDER, StoreError, read_json
 from registry.store.manifest import read_manifest
 from registry.suggest import RefusalError
-
-RESTORING = "restoring.json"
-"""In the state of a project that is being restored, or whose restoration was cut short."""
 
 
 class RestoringError(RefusalError):

@@ -18,6 +18,8 @@ from registry.suggest import RefusalError
 
 TEMPORARY = ".tmp"
 STATE_FOLDER = ".factbook"
+RESTORING = "restoring.json"
+"""In the state of a project that is being restored, or whose restoration was cut short."""
 _FULL = {errno.ENOSPC: "disk full", errno.EDQUOT: "quota used up", errno.EFBIG: "file too large"}
 
 

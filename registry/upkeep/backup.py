@@ -42,12 +42,12 @@ from registry.mongo.dump import (
 )
 from registry.mongo.projector import sync
 from registry.plan.artifacts import ATTEMPTS, read_attempts
-from registry.plan.project import RESTORING
 from registry.record.appendfile import BALLAST_FILE
 from registry.record.journal import CONSOLE, EVENTS, journal_root, journal_uids, timestamp
 from registry.record.liveness import STATUS_FILE
 from registry.record.tombstones import DELETED
 from registry.store.durable import (
+    RESTORING,
     STATE_FOLDER,
     TEMPORARY,
     at_once,

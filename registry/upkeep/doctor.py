@@ -21,6 +21,7 @@ from registry.catalog.runs import UID
 from registry.declare.plugins import ShadowedPackageError, require_own_packages
 from registry.mongo import queries, server
 from registry.mongo.database import (
+    ADVICE,
     URL_VARIABLE,
     DamagedError,
     Database,
@@ -245,16 +246,17 @@ def _records(catalog: Catalog, told: Mapping[str, _Told]) -> Iterator[Finding]:
 
 def _trouble(catalog: Catalog) -> Finding:
     """Return what is wrong with a database that cannot be used."""
+    trouble = catalog.trouble.removesuffix(f"; {ADVICE}")
     if os.environ.get(URL_VARIABLE):
-        return Finding("database", catalog.trouble, "start it, or correct its URL")
+        return Finding("database", trouble, "start it, or correct its URL")
     error = _failure(catalog)
     if error is None:
-        return Finding("database", catalog.trouble, "factbook mongo stop; it is started again")
+        return Finding("database", trouble, "factbook mongo stop; it is started again")
     if isinstance(error, PasswordError):
         remedy = f"{REPAIR} makes a new password"
-        return Finding("database", catalog.trouble, remedy, partial(_mend_database, catalog))
+        return Finding("database", trouble, remedy, partial(_mend_database, catalog))
     if isinstance(error, DamagedError | DuplicateError):
-        return Finding("database", catalog.trouble, _ANEW, partial(_mend_database, catalog))
+        return Finding("database", trouble, _ANEW, partial(_mend_database, catalog))
     return Finding("database", str(error), f"see {catalog.project.state / 'mongo' / 'server.log'}")
 
 

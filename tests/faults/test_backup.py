@@ -13,14 +13,13 @@ import pytest
 
 from registry import open_catalog
 from registry.catalog.notes import Note, find_notes, run_subject, write_note
-from registry.plan.project import RESTORING
 from registry.record.journal import journal_root, journal_uids, read_journal
+from registry.store.durable import RESTORING
 from registry.upkeep.backup import STAGED
 from tests.faults.children import Fault, barrier
 from tests.faults.conftest import ALL, Reference, Site
 
 NAME = "backup.tar"
-DECLARED = "experiments.toml"
 
 
 @pytest.fixture
@@ -68,7 +67,7 @@ def test_a_restoration_killed_at_random_calls_is_finished_by_another(
     for _ in range(chance.randint(1, 3)):
         fault = Fault(number=chance.randint(1, 200))
         new.start(*words, fault=fault, environment=url(database_url)).wait()
-        if (new.root / ".factbook" / RESTORING).exists() and (new.root / DECLARED).exists():
+        if (new.root / ".factbook" / RESTORING).exists():
             refused = new.factbook("run", "mean", status=1)
             assert "is half restored; factbook restore" in refused
     last = new.start(*words, environment=url(database_url))

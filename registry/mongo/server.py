@@ -43,6 +43,7 @@ from registry.store.durable import locked, make_state_folder, read_json, write_j
 PROGRAM = "secantusd-py"
 HOST = "127.0.0.1"
 _USER_FILE = "user.json"
+_BEGINNING = "beginning"  # beside data that know no user yet
 
 _FORM = 2  # of a server's start: with access control, on relative paths; noted in server.json
 _ROOM = 1 << 20  # bytes that the server needs, at least
@@ -367,15 +368,18 @@ def _launch(folder: Path) -> Server:
     """Start the server, where clients last found it if that port is free."""
     folder.chmod(0o700)
     last = _port(read_json(folder / "server.json"))
-    user, is_new = read_user(folder / _USER_FILE), not (folder / "data").exists()
+    user, mark = read_user(folder / _USER_FILE), folder / _BEGINNING
+    if user is None and mark.exists():  # a first start was killed; nobody was let in
+        shutil.rmtree(folder / "data", ignore_errors=True)
+    is_new = not (folder / "data").exists()
     if user is not None and not is_new:
         return Server(*_serve_at(last, folder), user)
-    try:
-        user = _introduce(folder, last)
-    except ServerError:  # of what a start that was killed at its first second has left
-        user = _introduce(folder, last)
+    if is_new:
+        mark.touch()
+    user = _introduce(folder, last)
     server = Server(*_serve_at(last, folder), user)
     admit_nobody_else(user, HOST, server.port, is_new=is_new)
+    mark.unlink(missing_ok=True)  # before anybody can know the user, and write
     write_user(folder / _USER_FILE, user)
     return server
 

@@ -13,9 +13,14 @@ def end_quietly() -> None:
     """
     is_module = sys.argv[:1] == ["-m"] or getattr(sys.modules["__main__"], "__spec__", None)
     if is_module or (sys.argv[:1] and sys.argv[0].rpartition("/")[2] == COMMAND):
-        sys.excepthook = _end
+        show_no_traceback(KeyboardInterrupt)
 
 
-def _end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    if not issubclass(kind, KeyboardInterrupt):
-        sys.__excepthook__(kind, error, trace)
+def show_no_traceback(*kinds: type[BaseException]) -> None:
+    """End this process without a word where an error of these kinds ends it."""
+
+    def end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if not issubclass(kind, kinds):
+            sys.__excepthook__(kind, error, trace)
+
+    sys.excepthook = end

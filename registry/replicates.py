@@ -151,6 +151,12 @@ def verdicts(
 # -- for scripts -------------------------------------------------------------------------------
 
 
+def without_zeros(frame: pd.DataFrame) -> pd.DataFrame:
+    """Leave out the counts of a table, as of undefined values, that are 0 in every row."""
+    counts = [name for name in ("undefined", "missing", "left_out") if name in frame]
+    return frame.drop(columns=[name for name in counts if not frame[name].any()])
+
+
 def mean_over(values: Values, over: str = SEED, confidence: float = CONFIDENCE) -> xr.Dataset:
     """Return the mean over seeds of every value, with its t interval.
 

@@ -157,7 +157,7 @@ def own_server(
         server.stop(root)
 
     known = make_once("server", introduce) / ".factbook" / "mongo"
-    mine = server.user_file(tmp_path).parent
+    mine = tmp_path / ".factbook/mongo"
     make_state_folder(mine)
     shutil.copy(known / "user.json", mine)
     shutil.copytree(known / "data", mine / "data")

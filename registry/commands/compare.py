@@ -12,7 +12,7 @@ from rich.markup import escape
 from registry.catalog.seeds import over_seeds
 from registry.columns import Column
 from registry.commands.tasks import HELP, project_here
-from registry.replicates import CONFIDENCE, DIFFERENCES, MEANS, SEED, Replicates
+from registry.replicates import CONFIDENCE, DIFFERENCES, MEANS, SEED, Replicates, without_zeros
 from registry.terminal import latex_table, out, text_table
 
 TABLES = click.Choice(["means", "differences"])
@@ -83,8 +83,7 @@ def _print_notes(notes: Iterable[str]) -> None:
 
 def _cells(frame: pd.DataFrame, columns: Mapping[str, Column]) -> tuple[list[str], list[list[str]]]:
     """Return the header and the rows of a table as texts; columns of zeros that tell nothing go."""
-    quiet = [name for name in ("undefined", "missing", "left_out") if name in frame]
-    shown = frame.drop(columns=[name for name in quiet if not frame[name].any()])
+    shown = without_zeros(frame)
     header = [columns[name].header or name for name in shown]
     texts = [[columns[name].text(value, "–") for value in shown[name].tolist()] for name in shown]
     return header, [list(row) for row in zip(*texts, strict=True)]

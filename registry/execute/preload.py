@@ -2,9 +2,7 @@
 
 import inspect
 import pickle
-import sys
 from contextlib import suppress
-from types import TracebackType
 
 import dask.array
 import h5netcdf.legacyapi
@@ -15,17 +13,12 @@ import xarray
 import registry.execute.experiment
 import registry.store.datasets
 from registry.declare.plugins import load_plugins
+from registry.quiet import show_no_traceback
 
 __all__ = ["dask", "h5netcdf", "pydantic", "registry", "xarray"]
 
-
-def _end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """End a worker without a word whose starter ended before it had said what is to be done."""
-    if not issubclass(kind, (EOFError, pickle.UnpicklingError, ConnectionError)):
-        sys.__excepthook__(kind, error, trace)
-
-
-sys.excepthook = _end  # of the server and of workers that begin; one at work tells its own errors
+# Of a worker whose starter ended before it had said what is to be done; later ones are recorded.
+show_no_traceback(EOFError, pickle.UnpicklingError, ConnectionError)
 
 # What these look up at their first use, they keep; workers inherit it.
 with suppress(Exception):  # a worker that needs what cannot be loaded says so itself

@@ -212,11 +212,6 @@ def begin_anew(project_root: Path) -> Server:
             raise
 
 
-def user_file(project_root: Path) -> Path:
-    """Return where the user of a project's server stands, with the password."""
-    return _folder(project_root) / _USER_FILE
-
-
 def renew_password(project_root: Path) -> Server:
     """Start the server of a project with a new password, and what it holds.
 

@@ -23,6 +23,7 @@ from registry.mongo import queries, server
 from registry.mongo.database import (
     ADVICE,
     URL_VARIABLE,
+    AwayError,
     DamagedError,
     Database,
     DatabaseError,
@@ -250,7 +251,7 @@ def _trouble(catalog: Catalog) -> Finding:
     if os.environ.get(URL_VARIABLE):
         return Finding("database", trouble, "start it, or correct its URL")
     error = _failure(catalog)
-    if error is None:
+    if error is None or isinstance(error, AwayError):
         return Finding("database", trouble, "factbook mongo stop; it is started again")
     if isinstance(error, PasswordError):
         remedy = f"{REPAIR} makes a new password"
@@ -261,12 +262,11 @@ def _trouble(catalog: Catalog) -> Finding:
 
 
 def _failure(catalog: Catalog) -> RefusalError | None:
-    """Return how the embedded server fails that is started anew; None if it does not."""
+    """Return how the embedded server fails, None if it does not; whoever uses it goes on."""
     project = catalog.project
     if shutil.disk_usage(project.state).free < _ROOM:
         return StoreError(f"disk full: less than {size_text(_ROOM)} at {project.state}")
     try:
-        server.stop(project.root)
         with _connected(project) as database:
             sync(project.root, database)
             list(_recorded(database, scoped(Catalog(project, database))))
@@ -277,7 +277,9 @@ def _failure(catalog: Catalog) -> RefusalError | None:
 
 def _mend_database(catalog: Catalog) -> None:
     """Let the project in again, and set aside what still cannot be read."""
-    root, error = catalog.project.root, _failure(catalog)
+    root = catalog.project.root
+    server.stop(root)
+    error = _failure(catalog)
     if isinstance(error, PasswordError):
         server.renew_password(root)
         error = _failure(catalog)

@@ -8,10 +8,7 @@ import pandas as pd
 
 from dashboards.views.parts.parts import Part, Table
 from registry.columns import Column
-from registry.replicates import DIFFERENCES, MEANS, Replicates
-
-QUIET = ("undefined", "missing", "left_out")
-"""Columns of counts that are shown where some are not 0."""
+from registry.replicates import DIFFERENCES, MEANS, Replicates, without_zeros
 
 
 def replicate_tables(found: Replicates, name: str, by: str = "", against: str = "") -> list[Part]:
@@ -41,5 +38,4 @@ def replicate_tables(found: Replicates, name: str, by: str = "", against: str = 
 def _table(
     name: str, frame: pd.DataFrame, title: str, note: str, columns: Mapping[str, Column]
 ) -> Table:
-    silent = [column for column in QUIET if column in frame and not frame[column].any()]
-    return Table(name, frame.drop(columns=silent), title, note, columns)
+    return Table(name, without_zeros(frame), title, note, columns)

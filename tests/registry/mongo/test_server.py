@@ -50,6 +50,10 @@ def facts_of(root: Path) -> Path:
     return root / ".factbook/mongo/server.json"
 
 
+def user_of(root: Path) -> Path:
+    return root / ".factbook/mongo/user.json"
+
+
 def start_at(root: Path, port: int) -> Server:
     """Start a project's server on a given port, which a connection of another may hold a while."""
     facts_of(root).parent.mkdir(parents=True, exist_ok=True)
@@ -293,7 +297,7 @@ def test_a_lost_password_is_replaced(own_server: Path) -> None:
     database = connect(own_server)
     assert database is not None
     database.runs.insert_one({"_id": 5})
-    server.user_file(own_server).unlink()
+    user_of(own_server).unlink()
     with pytest.warns(UserWarning, match="its password is lost"):
         second = server.start(own_server)
     assert second.user != first.user
@@ -306,7 +310,7 @@ def test_a_lost_password_is_replaced(own_server: Path) -> None:
 
 def test_a_wrong_password_says_what_to_do(own_server: Path) -> None:
     server.start(own_server)
-    server.user_file(own_server).write_text('{"user": "factbook", "password": "another"}')
+    user_of(own_server).write_text('{"user": "factbook", "password": "another"}')
     with pytest.raises(DatabaseError, match=r"authentication failed.*doctor --repair"):
         connect(own_server)
 

@@ -344,6 +344,8 @@ def _identify(handle: Any) -> str:
         with suppress(DuplicateKeyError):
             own.insert_one({"_id": "identity", "token": secrets.token_hex(16), "schema": 0})
         found = own.find_one({"_id": "identity"})
+    if found is None:  # there, by the index, and not there
+        raise OperationFailure("its identity cannot be read", _INTERNAL_ERROR)
     if found.get("schema", 0) < _SCHEMA:
         _ensure_indexes(handle)
         own.update_one({"_id": "identity"}, {"$set": {"schema": _SCHEMA}})

@@ -246,7 +246,8 @@ class StageExperiment:
         self.attempt = task.begin(self.project.store, self.uid, alone=not self.repeat)
         journal = journal_root(self.project.root) / self.uid
         sources = dict(loaded_sources(task.code).values())
-        self.observer = JournalObserver(journal, task.facts(self.project), sources)
+        with signals_held():  # a journal is begun, or not
+            self.observer = JournalObserver(journal, task.facts(self.project), sources)
         self.sacred.observers = [self.observer]
 
     # -- 3: the run -------------------------------------------------------------------------
@@ -298,6 +299,8 @@ class StageExperiment:
             self.attempt.close()
         if self.elsewhere is not None and self.written is None:
             shutil.rmtree(self.elsewhere, ignore_errors=True)
+        if self.observer is not None and not self.observer.has_begun:  # interrupted, or refused
+            self.observer.discard()
         return self.link.close(lambda: bool(self.noted))
 
 

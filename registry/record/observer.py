@@ -104,11 +104,21 @@ class JournalObserver(RunObserver):
         """Take the end of the console from a Sacred run, which forgets it when the run fails."""
         self._run = run
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether the run's start was reported, or that it waits."""
+        return bool(self._status.status)
+
+    def discard(self) -> None:
+        """Remove the journal of a run that never began; nothing can be said of it."""
+        self._events.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
     @_quietly
     def set_facts(self, **facts: Any) -> None:
         """Add to what stands under ``info.factbook``, or replace it, key by key."""
         self._facts.update(plain(facts))
-        if self._status.status:
+        if self.has_begun:
             self._write("facts", urgent=True, facts=plain(facts))
 
     @_quietly

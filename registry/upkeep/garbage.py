@@ -27,6 +27,7 @@ from registry.record.tombstones import DELETED
 from registry.store.durable import TEMPORARY, StoreError, lock, write_json
 from registry.store.manifest import MANIFEST
 from registry.upkeep.inventory import (
+    WRITTEN,
     Holding,
     Inventory,
     changed_at,
@@ -35,9 +36,8 @@ from registry.upkeep.inventory import (
     take_inventory,
 )
 
-KINDS = ("dataset", "partial", "temporary", "ballast", "code", "log", "cache")
+KINDS = ("dataset", "partial", "temporary", "journal", "ballast", "code", "log", "cache")
 
-_WRITTEN = timedelta(hours=1)  # in which whoever writes a temporary file may still be at it
 _FOLLOWED = timedelta(days=1)  # for which a suite that runs may follow an older declaration
 _OWN_TEMPORARY = re.compile(rf"\.\d+-[0-9a-f]{{8}}{re.escape(TEMPORARY)}$")
 _CACHED = re.compile(r"presences-\d+-([0-9a-f]{32})")  # as dashboards name them
@@ -216,6 +216,8 @@ def _of_journals(inventory: Inventory) -> Iterator[Garbage]:
     """Yield what runs that are over have left in their journals, and the logs of their workers."""
     state, now = inventory.project.state, datetime.now(UTC)
     journals = journal_root(inventory.project.root)
+    for path in inventory.unbegun:
+        yield _garbage("journal", path, path.name, "its run never began")
     over = [uid for uid in inventory.journals if _is_over(journal_status(journals / uid))]
     for uid in over:
         for path in (journals / uid).glob(BALLAST_FILE):
@@ -223,7 +225,7 @@ def _of_journals(inventory: Inventory) -> Iterator[Garbage]:
         for path in (journals / uid).rglob(f".*{TEMPORARY}"):
             yield _garbage("temporary", path, uid, "its run is over")
     for path in state.glob("workers/*.log"):
-        is_old = now - changed_at(path) > _WRITTEN and path.stem not in inventory.journals
+        is_old = now - changed_at(path) > WRITTEN and path.stem not in inventory.journals
         if path.stem in over or is_old:
             yield _garbage("log", path, path.stem, "its run is over")
 
@@ -244,7 +246,7 @@ def _of_state(inventory: Inventory) -> Iterator[Garbage]:
         for path in folder.glob(f".*{TEMPORARY}"):
             if folder == root and not _OWN_TEMPORARY.search(path.name):
                 continue
-            if now - changed_at(path) > _WRITTEN and not _is_held(path):
+            if now - changed_at(path) > WRITTEN and not _is_held(path):
                 yield _garbage("temporary", path, path.name, "its writer is gone")
     for path in state.glob("sources/[!.]*"):
         if path.stat().st_nlink == 1:

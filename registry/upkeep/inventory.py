@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,14 @@ from typing import Any
 from registry.catalog.runs import UID
 from registry.plan.artifacts import read_attempts
 from registry.plan.project import Project
-from registry.record.journal import aware, journal_root, journal_uids, read_journal
+from registry.record.appendfile import BALLAST_FILE
+from registry.record.journal import EVENTS, aware, journal_root, journal_uids, read_journal
 from registry.record.liveness import journal_status
 from registry.store.durable import read_json
 from registry.store.manifest import CURRENT, MANIFEST, read_manifest
+
+WRITTEN = timedelta(hours=1)
+"""In which whoever writes a temporary file, or has made a journal, may still be at it."""
 
 _LIVE = ("RUNNING", "QUEUED")
 _FINGERPRINT = re.compile(r"[0-9a-f]{16}")
@@ -151,6 +155,13 @@ class Inventory:
         return self.declared.get(_key(task)) or str(past.get("cell") or task.parent.name)
 
     @cached_property
+    def unbegun(self) -> tuple[Path, ...]:
+        """The journals of runs that were killed before they began: nothing stands in them."""
+        folders = (journal_root(self.project.root) / uid for uid in sorted(self.journals))
+        latest = datetime.now(UTC) - WRITTEN
+        return tuple(path for path in folders if _is_empty(path) and changed_at(path) < latest)
+
+    @cached_property
     def strangers(self) -> set[str]:
         """Runs whose journals are not here: another project may share the store."""
         return self.holdings.keys() - self.journals
@@ -206,6 +217,13 @@ def take_inventory(project: Project) -> Inventory:
     journals = frozenset(filter(UID.fullmatch, journal_uids(project.root)))
     claimed = frozenset().union(*(project.store.claimed_inputs(task) for task in tasks))
     return Inventory(project, holdings, live, journals, tasks, claimed)
+
+
+def _is_empty(journal: Path) -> bool:
+    """Whether there is nothing but what a journal is begun with."""
+    names = set(os.listdir(journal)) - {BALLAST_FILE}
+    events = journal / EVENTS
+    return names <= {EVENTS} and not (events.exists() and events.stat().st_size)
 
 
 def _is_of_run(path: Path) -> bool:

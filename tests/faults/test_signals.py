@@ -14,6 +14,7 @@ import pytest
 
 from registry.execute.runner import EXIT_INTERRUPTED
 from registry.interrupts import STOPPING
+from registry.record.journal import journal_uids
 from tests.faults.children import Child
 from tests.faults.conftest import OWN, TRIALS, Reference, Site, has_status, write_own_stage
 from tests.faults.test_kills import fresh, is_made_whole, kinds_of
@@ -32,10 +33,11 @@ def is_recorded_as_it_was(site: Site, child: Child, name: str, before: int) -> N
     if stands == "complete":
         has_status(begun, [(name, "COMPLETED")], why=child.printed)
         has_status(child.wait(), EXIT_INTERRUPTED, 0, why=child.printed)
-    else:  # a signal before the run began leaves no record
+    else:  # a signal before the run began leaves no record, and nothing else
         has_status(begun, [(name, "INTERRUPTED")], [], why=child.printed)
         has_status(child.wait(), EXIT_INTERRUPTED, why=child.printed)
     assert "Traceback" not in child.printed
+    assert len(journal_uids(site.root)) == len(site.runs())
 
 
 @pytest.mark.parametrize(

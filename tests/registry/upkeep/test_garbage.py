@@ -13,7 +13,8 @@ import pytest
 
 from registry.catalog.access import open_catalog
 from registry.plan.project import MissingInputsError, Project, open_project
-from registry.record.journal import journal_root
+from registry.record.journal import journal_root, new_uid
+from registry.upkeep.doctor import examine
 from registry.upkeep.garbage import Garbage, find_garbage, remove_garbage
 from tests.registry.lab.project import edit
 from tests.registry.upkeep.conftest import datasets, run
@@ -121,6 +122,7 @@ def test_what_dead_runs_have_left(fresh: Path) -> None:
     project = open_project(fresh)
     [task] = project.store.root.glob("twice/*")
     state = project.state
+    unbegun, beginning = (journal_root(fresh) / new_uid() for _ in range(2))
     for path, size in {
         task / "partial" / "output" / "part-000000.nc": 1000,
         task / f"partial-{uid}" / "origin.json": 10,
@@ -131,11 +133,19 @@ def test_what_dead_runs_have_left(fresh: Path) -> None:
         state / "sources" / ("0" * 32): 30,
         state / "sources" / ".1.tmp": 40,
         state / "cache" / f"presences-3-{'0' * 32}": 50,
+        unbegun / "ballast": 262_144,
+        unbegun / "events.jsonl": 0,
+        beginning / "ballast": 262_144,
+        beginning / "events.jsonl": 0,
     }.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(bytes(size))
     old = time.time() - 7200
     os.utime(state / "sources" / ".1.tmp", (old, old))
+    os.utime(unbegun, (old, old))
+    with open_catalog(fresh, "off") as catalog:
+        [finding] = examine(catalog)
+    assert finding.what == f"run {unbegun.name} never began; its journal is empty"
     gone = removed(project)
     sizes: Counter[str] = Counter()
     for each in gone:
@@ -143,12 +153,14 @@ def test_what_dead_runs_have_left(fresh: Path) -> None:
     assert sizes == {
         "partial": 1010,
         "temporary": 52,
+        "journal": 262_144,
         "ballast": 262_144,
         "code": 30,
         "log": 20,
         "cache": 50,
     }
-    assert len(gone) == 9
+    assert len(gone) == 10
+    assert beginning.exists()
     assert not list(task.glob("partial*"))
     assert project.plan(["twice"]).due == ()
 

@@ -20,6 +20,7 @@ from fact.data.folder import ImageFolder as ImageFolder
 from fact.data.photographs import Photographs as Photographs
 from fact.data.shapes import Shapes as Shapes
 from fact.data.vocabulary import identity
+from fact.data.words import Words as Words
 from fact.networks import efficientnet
 from registry.suggest import nearest
 

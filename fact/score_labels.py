@@ -8,7 +8,7 @@ stage = registry.Stage(
     "fact.score_labels",
     version=1,
     config=Config,
-    needs={"images": "images", "model": "image_text"},
+    needs={"images": "images", "model": "image_text", "words": "words?"},
     output=schemas.LABELS,
     main="fact.networks.image_text:score_labels",
 )

@@ -65,8 +65,9 @@ class ScoreConfig(LabelConfig, OnDevice):
     Parameters
     ----------
     labels : str
-        Labels that are scored: ``dataset`` takes those of the dataset, whose values are ignored;
-        ``imagenet``, ``places365`` or ``cub-attributes`` takes a list that comes along.
+        Labels that are scored, where ``needs.words`` names none: ``dataset`` takes those of the
+        dataset, whose values are ignored; ``imagenet``, ``places365`` or ``cub-attributes`` takes a
+        list that comes along.
     template : str
         Text for a label, with ``{}`` for its name.
     batch : int

@@ -22,6 +22,7 @@ LISTS = ("imagenet", "places365", "cub-attributes")
 GROUPS = ("imagenet",)
 """Lists of names that come with groups: 400 superclasses."""
 
+_NUMBER = re.compile(r" \(\d+\)$")
 _FILES = files("fact.data") / "vocabularies"
 
 
@@ -181,6 +182,13 @@ def distinct(names: Sequence[str]) -> Iterator[str]:
     for name in names:
         seen[name] = seen.get(name, 0) + 1
         yield name if seen[name] == 1 else f"{name} ({seen[name]})"
+
+
+def as_written(names: Sequence[str]) -> list[str]:
+    """Return names without the numbers that `distinct` gave to those that repeat."""
+    found = dict.fromkeys(names)
+    bare = {name: _NUMBER.sub("", name) for name in names}
+    return [bare[name] if bare[name] in found else name for name in names]
 
 
 def _read_file(source: str, known: Sequence[str]) -> str:

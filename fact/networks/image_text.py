@@ -25,7 +25,7 @@ import registry
 from fact.data.config import ScoreConfig
 from fact.data.images import ImageDataset, Pixels, batches, write_parts
 from fact.data.tables import label_part
-from fact.data.vocabulary import read_names
+from fact.data.vocabulary import as_written, distinct, read_names
 from fact.networks.arrays import slices
 from fact.networks.network import choose_device
 from registry.store.shards import Shards
@@ -174,11 +174,13 @@ def score_labels(config: ScoreConfig, inputs: registry.Inputs, run: registry.Run
     """Score labels for every image, shard by shard; a stopped run continues at its next shard."""
     images: ImageDataset = inputs["images"].load()
     model: ImageTextModel = inputs["model"].load().to(choose_device(config.device))
-    if config.labels == "dataset":
+    if "words" in inputs:
+        names = list(distinct(inputs["words"].load()))
+    elif config.labels == "dataset":
         names = [str(label) for label in images.concepts(config.split)["label"].values]
     else:
         names = list(read_names(config.labels))
-    texts = model.encode_texts([text_of(name, config.template) for name in names])
+    texts = model.encode_texts([text_of(name, config.template) for name in as_written(names)])
     ids, batch = images.ids(config.split), config.batch
 
     def part(_index: int, rows: slice) -> xr.Dataset:
@@ -189,4 +191,5 @@ def score_labels(config: ScoreConfig, inputs: registry.Inputs, run: registry.Run
         return label_part(values, ids[rows], names)
 
     size = max(1, SHARD_BYTES // (4 * len(names) * batch)) * batch
-    return write_parts(run, len(ids), size, part).finish()
+    repeats = xr.Dataset(attrs={"repeated_names": "as written"})  # once they were numbered
+    return write_parts(run, len(ids), size, part).finish(repeats)

@@ -120,7 +120,9 @@ def examine(catalog: Catalog, *, verify: bool = False) -> Iterator[Finding]:
     told = {uid: _Told.by(folder / uid) for uid in sorted(inventory.journals - gone)}
     yield from _journals(project, told)
     for path in inventory.unbegun:
-        yield Finding("journals", f"run {path.name} never began; its journal is empty", "factbook gc")
+        yield Finding(
+            "journals", f"run {path.name} never began; its journal is empty", "factbook gc"
+        )
     yield from _records(catalog, told)
     yield from _store(inventory, verify)
     yield from _outputs(inventory, told)

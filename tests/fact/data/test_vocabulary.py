@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from fact.data.vocabulary import LISTS, VocabularyError, identity, read_groups, read_names
+from fact.data.vocabulary import (
+    LISTS,
+    VocabularyError,
+    as_written,
+    identity,
+    read_groups,
+    read_lines,
+    read_names,
+)
 
 
 @pytest.mark.parametrize(("name", "count"), [*zip(LISTS, (1000, 365, 112), strict=True)])
@@ -23,6 +31,18 @@ def test_imagenet_is_in_the_order_of_its_indices() -> None:
     assert {index: names[index] for index in known} == known
     assert names[999] == "toilet paper"
     assert names[744] == "missile (2)"
+
+
+def test_numbers_of_names_that_repeat_are_taken_off_again() -> None:
+    names = read_names("imagenet")
+    written = as_written(names)
+    assert written == read_lines("imagenet")
+    assert written[744] == written[657] == "missile"
+    assert as_written(["route (66)", "class:crane", "class:crane (2)"])[:2] == [
+        "route (66)",
+        "class:crane",
+    ]
+    assert as_written(["class:crane", "class:crane (2)"]) == ["class:crane"] * 2
 
 
 def test_there_are_400_superclasses_from_the_whole_down() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from safetensors.torch import save_file
 from scipy.special import expit
 
 from fact import score_labels
+from fact.data.words import Words
 from fact.kinds import OpenClip
 from fact.networks import image_text
 from fact.networks.image_text import CALIBRATION, ImageTextError, open_clip_model, text_of
@@ -97,7 +99,8 @@ def test_the_stage_judges_every_label_and_goes_on_where_it_stopped(
         "model": Input("model", "clip", "image_text", "0" * 16, settings=settings),
     }
     stage = score_labels.stage
-    config = stage.resolve({"batch": 4, "template": "a photo of a {}", "device": "cpu"})
+    given = {"batch": 4, "template": "a photo of a {}", "device": "cpu"}
+    config = stage.resolve(given)
     shards = stage(config, inputs, FolderRun())  # type: ignore[arg-type]
     assert shards.rows == (4, 4, 3)
     (tmp_path / "part-000001.nc").unlink()
@@ -107,6 +110,16 @@ def test_the_stage_judges_every_label_and_goes_on_where_it_stopped(
     texts = [f"a photo of a {name}" for name in (*images.classes, *images.groups)]
     expected = expected_shares(folder, list(images.pixels), texts)
     np.testing.assert_allclose(whole["value"], expected, atol=1e-4)
+
+    shutil.rmtree(tmp_path)
+    words = Words(("a stripe", "a wheel", "a stripe"))
+    inputs["words"] = Input("words", "mine", "words", "0" * 16, settings=words)
+    shards = stage(config, inputs, FolderRun())  # type: ignore[arg-type]
+    mine = xr.concat([xr.open_dataset(p) for p in sorted(tmp_path.glob("part-*.nc"))], "image")
+    assert mine["label"].values.tolist() == ["a stripe", "a wheel", "a stripe (2)"]
+    texts = [f"a photo of a {word}" for word in words.words]  # which repeat as they are written
+    expected = expected_shares(folder, list(images.pixels), texts)
+    np.testing.assert_allclose(mine["value"], expected, atol=1e-4)
 
 
 def test_texts_are_names_without_their_kind() -> None:

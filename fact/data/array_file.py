@@ -6,12 +6,13 @@ bottleneck predicts, the probabilities of a language model's next tokens.
 
 from __future__ import annotations
 
+import pickle
 import re
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,9 @@ import registry
 from fact.data.vocabulary import distinct, identity, read_lines, read_names
 from registry.store.durable import StoreError
 from registry.suggest import RefusalError, nearest
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 INPUT_NAMES = ("image", "input")
 WORD = re.compile(r"[\w-]+")
@@ -92,8 +96,8 @@ class ArrayFile:
     Parameters
     ----------
     path : str
-        A file ``.nc``, ``.npz``, ``.npy`` or ``.csv``, relative to the folder of the declaration;
-        ``~`` is expanded.
+        A file ``.csv``, ``.parquet``, ``.nc``, ``.npz``, ``.npy`` or ``.pt``, relative to the
+        folder of the declaration; ``~`` is expanded.
     variable : str
         Name of the table in the file; may be left out where it has only one.
     names : str or None
@@ -102,6 +106,8 @@ class ArrayFile:
     rows : str or None
         Names of the rows, where the file has none: a text file with one on each line, ``ids.txt``;
         or a word that tables share whose rows are the same ones in the same order, ``cub-test``.
+    id : str
+        Column, or array of the file, that names the rows; by default ``image`` or ``input``.
 
     Raises
     ------
@@ -113,6 +119,7 @@ class ArrayFile:
     variable: str = ""
     names: registry.Runtime[str | None] = None
     rows: registry.Runtime[str | None] = None
+    id: Annotated[str, registry.Since("")] = ""
 
     def __post_init__(self) -> None:
         if self.rows is not None and not (self._has_row_file or WORD.fullmatch(self.rows)):
@@ -147,7 +154,8 @@ class ArrayFile:
         ArrayFileError
             If it is missing or damaged, or does not fit its names.
         """
-        found = read_array(self.path, self.variable, read_names(self.names) if self.names else ())
+        names = read_names(self.names) if self.names else ()
+        found = read_array(self.path, self.variable, names, self.id)
         if not self.rows:
             return found
         if found.are_rows_named:
@@ -165,21 +173,26 @@ class ArrayFile:
         return np.array(names, dtype=str)
 
 
-def read_array(path: Path | str, variable: str = "", names: Sequence[str] = ()) -> NamedArray:
+def read_array(
+    path: Path | str, variable: str = "", names: Sequence[str] = (), id: str = ""
+) -> NamedArray:
     """Read a table of numbers, (input, column).
 
     Parameters
     ----------
     path : path
-        ``.nc`` (netCDF), ``.npz`` or ``.npy`` (NumPy, no pickles), or ``.csv`` with a line of
-        names above and a column ``image`` or ``input``. Beside the table, files may hold arrays
-        ``image`` or ``input`` (names of the rows), ``name``, ``neuron``, ``concept`` or ``label``
-        (names of the columns), ``right_concept``, and ``trained`` (names of the inputs that the
-        neurons were trained on, any number).
+        ``.nc`` (netCDF), ``.npz`` or ``.npy`` (NumPy, no pickles), ``.pt`` (a tensor, or tensors
+        and lists of names by name, read as weights are: no code is run), or ``.csv`` and
+        ``.parquet`` with a column ``image`` or ``input``, whose other columns are the table.
+        Beside the table, files may hold arrays ``image`` or ``input`` (names of the rows),
+        ``name``, ``neuron``, ``concept`` or ``label`` (names of the columns), ``right_concept``,
+        and ``trained`` (names of the inputs that the neurons were trained on, any number).
     variable : str
         Name of the table; may be left out where the file has only one.
     names : sequence of str
         Names of the columns, instead of those in the file.
+    id : str
+        The column or array that names the rows, where it is called otherwise.
 
     Raises
     ------
@@ -194,53 +207,106 @@ def read_array(path: Path | str, variable: str = "", names: Sequence[str] = ()) 
     if reader is None:
         raise ArrayFileError(f"{path.name}: expected one of {', '.join(_READERS)}")
     try:
-        arrays = reader(path)
-    except (OSError, ValueError, KeyError, StoreError, zipfile.BadZipFile) as error:
+        arrays = reader(path, (id,) if id else INPUT_NAMES)
+    except ArrayFileError as error:
+        raise ArrayFileError(f"{path}: {error}") from None
+    except _UNREADABLE as error:
         raise ArrayFileError(f"{path} cannot be read: {error}") from error
     try:
-        return _named(arrays, variable, names)
+        return _named(arrays, variable, names, (id,) if id else INPUT_NAMES)
     except ArrayFileError as error:
         raise ArrayFileError(f"{path}: {error}") from None
 
 
 # --- formats: each to a mapping of arrays by name -------------------------------------------
 
+_UNREADABLE = (
+    *(OSError, EOFError, ImportError, KeyError, RuntimeError, ValueError),
+    *(StoreError, pickle.UnpicklingError, zipfile.BadZipFile),
+)
 
-def _read_netcdf(path: Path) -> Mapping[str, Any]:
+
+def _read_netcdf(path: Path, ids: Sequence[str]) -> Mapping[str, Any]:
     from registry.store.netcdf import read_file
 
     dataset = read_file(path)
     return {str(name): dataset[name] for name in dataset.variables}
 
 
-def _read_npz(path: Path) -> Mapping[str, Any]:
+def _read_npz(path: Path, ids: Sequence[str]) -> Mapping[str, Any]:
     with np.load(path, allow_pickle=False) as file:
         return {name: file[name] for name in file.files}
 
 
-def _read_csv(path: Path) -> Mapping[str, Any]:
+def _read_npy(path: Path, ids: Sequence[str]) -> Mapping[str, Any]:
+    return {"values": np.load(path, allow_pickle=False, mmap_mode="r")}
+
+
+def _read_torch(path: Path, ids: Sequence[str]) -> Mapping[str, Any]:
+    import torch
+
+    found = torch.load(path, map_location="cpu", weights_only=True)
+    entries = found if isinstance(found, Mapping) else {"values": found}
+    return {str(name): _as_array(value) for name, value in entries.items()}
+
+
+def _as_array(value: Any) -> NDArray[Any]:
+    """Return a tensor, NumPy has no bfloat16, or a list, as an array."""
+    if not hasattr(value, "detach"):
+        return np.asarray(value)
+    tensor = value.detach()
+    return np.asarray((tensor.float() if tensor.is_floating_point() else tensor).numpy())
+
+
+def _read_csv(path: Path, ids: Sequence[str]) -> Mapping[str, Any]:
     import pandas as pd
 
-    table = pd.read_csv(path, dtype=dict.fromkeys(INPUT_NAMES, str))
-    rows = {name: table.pop(name).to_numpy(dtype=str) for name in INPUT_NAMES if name in table}
-    return {**rows, "name": table.columns.to_numpy(dtype=str), "values": table.to_numpy(float)}
+    return _columns(pd.read_csv(path, dtype=dict.fromkeys(ids, str)), ids)
 
 
-_READERS: Mapping[str, Callable[[Path], Mapping[str, Any]]] = {
+def _read_parquet(path: Path, ids: Sequence[str]) -> Mapping[str, Any]:
+    import pandas as pd
+
+    table = pd.read_parquet(path)
+    if any(name in ids for name in table.index.names):  # as pandas writes an index that is named
+        table = table.reset_index()
+    return _columns(table, ids)
+
+
+def _columns(table: pd.DataFrame, ids: Sequence[str]) -> Mapping[str, Any]:
+    rows = {name: table.pop(name).to_numpy(dtype=str) for name in ids if name in table}
+    other = table.columns[[dtype.kind not in "fiub" for dtype in table.dtypes]]
+    if len(other):
+        named = ", ".join(map(repr, other[:3]))
+        hint = "" if rows else '; id = "…" says which column names the rows'
+        raise ArrayFileError(f"{len(other)} columns hold no numbers: {named}{hint}")
+    names = table.columns.to_numpy(dtype=str)
+    return {**rows, "name": names, "values": table.to_numpy(float)}
+
+
+_READERS: Mapping[str, Callable[[Path, Sequence[str]], Mapping[str, Any]]] = {
+    ".csv": _read_csv,
+    ".parquet": _read_parquet,
     ".nc": _read_netcdf,
     ".npz": _read_npz,
-    ".npy": lambda path: {"values": np.load(path, allow_pickle=False, mmap_mode="r")},
-    ".csv": _read_csv,
+    ".npy": _read_npy,
+    ".pt": _read_torch,
+    ".pth": _read_torch,
 }
 
 
 # --- from arrays to a table -----------------------------------------------------------------
 
 
-def _named(arrays: Mapping[str, Any], variable: str, names: Sequence[str]) -> NamedArray:
+def _named(
+    arrays: Mapping[str, Any], variable: str, names: Sequence[str], ids: Sequence[str]
+) -> NamedArray:
     values = _table(arrays, variable)
     n_inputs, n_columns = values.shape
-    inputs = _texts(arrays, INPUT_NAMES, n_inputs) or ("",) * n_inputs
+    if ids != INPUT_NAMES and not arrays.keys() & set(ids):
+        found = [*arrays, *np.asarray(arrays.get("name", ())).tolist()]
+        raise ArrayFileError(f"no column or array {ids[0]!r}{nearest(ids[0], found)}")
+    inputs = _texts(arrays, ids, n_inputs) or ("",) * n_inputs
     named = tuple(names) or _texts(arrays, COLUMN_NAMES, n_columns)
     columns = named or tuple(map(str, range(n_columns)))
     if len(columns) != n_columns:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import xarray as xr
 
 from fact import import_activations, import_labels
@@ -46,6 +47,10 @@ def write(path: Path) -> Path:
         np.savez(path, activation=VALUES, image=INPUTS, name=NAMES)
     elif path.suffix == ".csv":
         pd.DataFrame(VALUES, columns=NAMES).assign(image=INPUTS).to_csv(path, index=False)
+    elif path.suffix == ".parquet":
+        pd.DataFrame(VALUES, pd.Index(INPUTS, name="image"), NAMES).to_parquet(path)
+    elif path.suffix == ".pt":
+        torch.save({"activation": torch.tensor(VALUES), "image": INPUTS, "name": NAMES}, path)
     else:
         np.save(path, VALUES)
     return path
@@ -56,7 +61,7 @@ def inputs_of(path: Path, **settings: Any) -> dict[str, Input]:
     return {"arrays": Input("arrays", "birds", "arrays", "0" * 16, settings=settings)}
 
 
-@pytest.mark.parametrize("suffix", [".nc", ".npz", ".csv", ".npy"])
+@pytest.mark.parametrize("suffix", [".nc", ".npz", ".csv", ".parquet", ".pt", ".npy"])
 def test_every_format_gives_the_same_table(tmp_path: Path, suffix: str) -> None:
     path = write(tmp_path / f"birds{suffix}")
     table = read_array(path, names=NAMES if suffix == ".npy" else ())
@@ -148,9 +153,9 @@ def test_a_bad_file_says_what_is_wrong(tmp_path: Path, arrays: Any, fault: str) 
 def test_other_files_and_numbers_are_errors(tmp_path: Path) -> None:
     with pytest.raises(ArrayFileError, match="no file at"):
         read_array(tmp_path / "none.npz")
-    (tmp_path / "a.pt").write_bytes(b"")
-    with pytest.raises(ArrayFileError, match=r"expected one of \.nc"):
-        read_array(tmp_path / "a.pt")
+    (tmp_path / "a.mat").write_bytes(b"")
+    with pytest.raises(ArrayFileError, match=r"expected one of \.csv"):
+        read_array(tmp_path / "a.mat")
     (tmp_path / "a.npz").write_bytes(b"no archive")
     with pytest.raises(ArrayFileError, match="cannot be read"):
         read_array(tmp_path / "a.npz")
@@ -160,6 +165,55 @@ def test_other_files_and_numbers_are_errors(tmp_path: Path) -> None:
     np.save(tmp_path / "c.npy", np.full((2, 2), np.nan))
     with pytest.raises(ArrayFileError, match="4 values are not finite"):
         read_array(tmp_path / "c.npy").rows(slice(0, 2))
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".npz", ".nc", ".pt"])
+def test_the_column_that_names_the_rows_may_be_declared(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"own{suffix}"
+    table = pd.DataFrame(VALUES, columns=NAMES).assign(file=range(10, 17))
+    arrays = {"values": VALUES, "file": table["file"].to_numpy(), "label": NAMES}
+    match suffix:
+        case ".csv":
+            table.to_csv(path, index=False)
+        case ".parquet":
+            table.to_parquet(path)
+        case ".npz":
+            np.savez(path, **arrays)
+        case ".nc":
+            coords = {"file": ("file", arrays["file"]), "label": NAMES}
+            xr.Dataset({"values": (("file", "label"), VALUES)}, coords).to_netcdf(path)
+        case ".pt":
+            torch.save({**arrays, "values": torch.tensor(VALUES), "file": [*range(10, 17)]}, path)
+    found = read_array(path, id="file")
+    assert found.inputs.tolist() == [str(number) for number in range(10, 17)]
+    assert found.columns == tuple(NAMES)
+    np.testing.assert_allclose(found.rows(slice(None)), VALUES.astype(np.float32))
+    with pytest.raises(ArrayFileError, match=r"no column or array 'fil'.*'file'"):
+        read_array(path, id="fil")
+
+
+def test_columns_of_text_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "own.csv"
+    pd.DataFrame(VALUES, columns=NAMES).assign(file=INPUTS).to_csv(path, index=False)
+    with pytest.raises(ArrayFileError, match=r"1 columns? hold.* no numbers: 'file'; id = "):
+        read_array(path)
+
+
+def test_no_code_is_run_by_a_file_of_torch(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (Path.touch, (tmp_path / "ran",))
+
+    path = tmp_path / "a.pt"
+    torch.save({"values": Evil()}, path)
+    with pytest.raises(ArrayFileError, match="cannot be read"):
+        read_array(path)
+    assert not (tmp_path / "ran").exists()
+    torch.save(torch.tensor(VALUES, dtype=torch.bfloat16), path)
+    assert read_array(path).values.dtype == np.float32
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(ArrayFileError, match="cannot be read"):
+        read_array(path)
 
 
 def test_other_content_is_another_identity(tmp_path: Path) -> None:

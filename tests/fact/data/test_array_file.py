@@ -170,8 +170,8 @@ def test_other_files_and_numbers_are_errors(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".npz", ".nc", ".pt"])
 def test_the_column_that_names_the_rows_may_be_declared(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"own{suffix}"
-    table = pd.DataFrame(VALUES, columns=NAMES).assign(file=range(10, 17))
-    arrays = {"values": VALUES, "file": table["file"].to_numpy(), "label": NAMES}
+    table = pd.DataFrame(VALUES, columns=NAMES).assign(photo=range(10, 17))
+    arrays = {"values": VALUES, "photo": table["photo"].to_numpy(), "label": NAMES}
     match suffix:
         case ".csv":
             table.to_csv(path, index=False)
@@ -180,16 +180,16 @@ def test_the_column_that_names_the_rows_may_be_declared(tmp_path: Path, suffix: 
         case ".npz":
             np.savez(path, **arrays)
         case ".nc":
-            coords = {"file": ("file", arrays["file"]), "label": NAMES}
-            xr.Dataset({"values": (("file", "label"), VALUES)}, coords).to_netcdf(path)
+            coords = {"photo": ("photo", arrays["photo"]), "label": NAMES}
+            xr.Dataset({"values": (("photo", "label"), VALUES)}, coords).to_netcdf(path)
         case ".pt":
-            torch.save({**arrays, "values": torch.tensor(VALUES), "file": [*range(10, 17)]}, path)
-    found = read_array(path, id="file")
+            torch.save({**arrays, "values": torch.tensor(VALUES), "photo": [*range(10, 17)]}, path)
+    found = read_array(path, id="photo")
     assert found.inputs.tolist() == [str(number) for number in range(10, 17)]
     assert found.columns == tuple(NAMES)
     np.testing.assert_allclose(found.rows(slice(None)), VALUES.astype(np.float32))
-    with pytest.raises(ArrayFileError, match=r"no column or array 'fil'.*'file'"):
-        read_array(path, id="fil")
+    with pytest.raises(ArrayFileError, match=r"no column or array 'phot'.*'photo'"):
+        read_array(path, id="phot")
 
 
 def test_columns_of_text_are_named(tmp_path: Path) -> None:

@@ -316,9 +316,9 @@ def _named(
     if any(inputs) and len(set(inputs)) < n_inputs:
         raise ArrayFileError(f"{n_inputs - len(set(inputs))} names of inputs repeat others")
     right = _texts(arrays, ("right_concept",), n_columns) or ("",) * n_columns
-    ids = np.array(inputs, dtype=str)
+    rows = np.array(inputs, dtype=str)
     trained = _trained(arrays)
-    return NamedArray(values, ids, tuple(distinct(columns)), right, bool(named), "", trained)
+    return NamedArray(values, rows, tuple(distinct(columns)), right, bool(named), "", trained)
 
 
 def _table(arrays: Mapping[str, Any], variable: str) -> Any:

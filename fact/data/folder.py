@@ -28,6 +28,7 @@ from fact.data.images import (
     label_table,
     mask_table,
 )
+from fact.data.masks import LabelFolders, MaskError, MaskFiles, open_masks
 from fact.data.vocabulary import VocabularyError, identity, name_folders, read_groups
 from registry.suggest import nearest
 
@@ -293,7 +294,12 @@ class ImageFolder:
         split, or none.
     masks : str or None
         A folder ``masks/label/path.png`` of masks for the images at ``path.jpg``; what is not
-        black is where the label is, and an image without a file does not have it.
+        black is where the label is, and an image without a file does not have it. Or annotations
+        of COCO's form, ``….json``. Or a folder ``masks/path.png`` of maps whose pixels are numbers
+        of labels, as of Pascal VOC, with ``mask_names``.
+    mask_names : str or None
+        Names of the numbers in maps of labels, from 0: ``voc``, or a text file with one on each
+        line; ``background`` is none.
     names : str or None
         Names of the classes: ``imagenet`` for folders named ``n01440764`` and so on,
         ``places365``, a text file with one on each line, or a JSON file ``{"folder": "name"}``.
@@ -314,6 +320,7 @@ class ImageFolder:
     upright: bool = True
     labels: registry.Runtime[str | None] = None
     masks: registry.Runtime[str | None] = None
+    mask_names: registry.Runtime[str | None] = None
     names: registry.Runtime[str | None] = None
     groups: registry.Runtime[str | None] = None
     workers: registry.Runtime[Annotated[int, Field(ge=0)]] = 0
@@ -327,7 +334,7 @@ class ImageFolder:
             If one of them is missing or cannot be read.
         """
         paths = {"root": self.root, "labels": self.labels, "masks": self.masks}
-        named = {"names": self.names, "groups": self.groups}
+        named = {"names": self.names, "groups": self.groups, "mask names": self.mask_names}
         found = {part: registry.content_identity(path) for part, path in paths.items() if path}
         found |= {part: identity(source) or source for part, source in named.items() if source}
         return " ".join(f"{part} {content}" for part, content in found.items())
@@ -377,14 +384,18 @@ class FolderImages:
         self.upright = folder.upright
         affinity = getattr(os, "sched_getaffinity", None)  # not everywhere
         self.workers = folder.workers or (len(affinity(0)) if affinity else os.cpu_count() or 1)
-        labels, self.masks_folder = (
+        labels, self.masks_path = (
             Path(path).expanduser() if path else None for path in (folder.labels, folder.masks)
         )
         scan = scan_folder(
-            self.root, folder.layout, [path for path in (labels, self.masks_folder) if path]
+            self.root, folder.layout, [path for path in (labels, self.masks_path) if path]
         )
-        if self.masks_folder and not _subfolders(self.masks_folder):
-            scan.faults.append(f"masks {self.masks_folder}: expected a folder in it for each label")
+        self._masks: MaskFiles | None = None
+        try:
+            if self.masks_path:
+                self._masks = open_masks(self.masks_path, folder.mask_names)
+        except (MaskError, VocabularyError) as error:
+            scan.faults.append(f"masks {error}")
         if scan.faults:
             raise ImageDataError(self._subject, scan.faults)
         self.classes = scan.classes
@@ -548,44 +559,28 @@ class FolderImages:
         ImageDataError
             With every mask that is broken or of another size than its image.
         """
-        if self.masks_folder is None:
+        files = self._masks
+        if files is None:
             return None
-        names = _subfolders(self.masks_folder)
-        folders = [self.masks_folder / name for name in names]
         wanted = self._known(ids)
-        found = self._each(wanted, lambda image: self._image_masks(image, folders))
+        found = self._each(wanted, lambda image: self._image_masks(image, files))
         faults = [f for masks in found for f in masks if isinstance(f, str)]
         if faults:
-            raise ImageDataError(f"masks {self.masks_folder}", faults)
+            raise ImageDataError(f"masks {self.masks_path}", faults)
         masks = [[m for m in image if not isinstance(m, str)] for image in found]
-        there = np.array([[m.any() for m in image] for image in masks]).reshape(-1, len(names))
-        carries = there[:, :, None] & np.eye(len(names), dtype=bool)
+        there = np.array([[m.any() for m in image] for image in masks])
+        names, own = list(files.names), np.eye(len(files.names), dtype=bool)
+        if not isinstance(files, LabelFolders):  # whose folders may be called so themselves
+            are_classes = [name in self.classes for name in names]
+            own = np.concatenate([own, own[:, are_classes]], axis=1)
+            names += [f"class:{name}" for name in names if name in self.classes]
+        carries = there.reshape(-1, len(files.names))[:, :, None] & own
         return mask_table(masks, carries, wanted, names, geometry)
 
-    def _image_masks(self, image: str, folders: list[Path]) -> list[NDArray[np.bool_] | str]:
-        """Return the mask of an image in each folder, or what is wrong with it."""
+    def _image_masks(self, image: str, masks: MaskFiles) -> list[NDArray[np.bool_] | str]:
+        """Return the mask of each label in an image, or what is wrong with it."""
         path = self._paths[image]
         try:
-            size = upright_size(self.root / path, self.upright)
+            return masks.read(path, upright_size(self.root / path, self.upright))
         except OSError as error:
             return [f"{path}: {error}"]
-        return [_read_mask(folder / Path(path).with_suffix(".png"), size) for folder in folders]
-
-
-def _read_mask(path: Path, size: tuple[int, int]) -> NDArray[np.bool_] | str:
-    if not path.exists():
-        return np.zeros(size, dtype=bool)
-    try:
-        mask = decode(path).any(axis=-1)
-    except ValueError as error:
-        return f"{path}: {error}"
-    if mask.shape != size:
-        return f"{path}: {mask.shape} pixels (y, x); expected {size}, as its image has"
-    return mask
-
-
-def _subfolders(folder: Path) -> list[str]:
-    """Return the names of the folders in a folder, sorted; none if there is no such folder."""
-    if not folder.is_dir():
-        return []
-    return sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from registry.suggest import nearest
 
-LISTS = ("imagenet", "places365", "cub-attributes")
-"""Lists of names that come along: 1,000 classes, 365 classes, 112 attributes."""
+LISTS = ("imagenet", "places365", "cub-attributes", "voc")
+"""Lists of names that come along: 1,000 and 365 classes, 112 attributes, VOC's 20 and none."""
 
 GROUPS = ("imagenet",)
 """Lists of names that come with groups: 400 superclasses."""

@@ -18,7 +18,7 @@ from fact.data.vocabulary import (
 )
 
 
-@pytest.mark.parametrize(("name", "count"), [*zip(LISTS, (1000, 365, 112), strict=True)])
+@pytest.mark.parametrize(("name", "count"), [*zip(LISTS, (1000, 365, 112, 21), strict=True)])
 def test_lists_are_whole_and_all_different(name: str, count: int) -> None:
     names = read_names(name)
     assert len(names) == len(set(names)) == count

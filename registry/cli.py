@@ -23,6 +23,7 @@ _OWN = {
     "plan": "tasks:plan",
     "status": "tasks:status",
     **{name: f"records:{name}" for name in ("runs", "show", "diff", "path", "sync", "mongo")},
+    **{name: f"declarables:{name}" for name in ("kinds", "stages")},
     "compare": "compare:compare",
     "run": "run:run",
     "dashboard": "records:dashboard",
@@ -104,6 +105,7 @@ def main() -> None:
     it is needed.
 
     \b
+    factbook kinds               what can be declared, with every key; stages: what can be done
     factbook list                what is declared
     factbook plan demo           what would run, why, and about how long
     factbook run demo            run it

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import inspect
-import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -15,29 +12,27 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 import registry
-from registry.declare.plugins import families, kinds, load_plugins
-from registry.declare.settings import Settings
-from registry.declare.stage import known_stages, load_stage
+from registry.declare.described import Declarable, described_kinds, described_stages
+from registry.declare.plugins import load_plugins
 
 
-def key_rows(settings: Settings) -> Iterator[str]:
-    """Yield a Markdown table of the keys of a configuration."""
-    if not settings.keys:
-        return
-    meaning = parameters_of(settings.cls)
-    defaults = settings.defaults()
-    required = {
-        entry.name
-        for entry in dataclasses.fields(settings.cls)
-        if entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING
-    }
-    yield "| key | default | |"
-    yield "|---|---|---|"
-    for key in settings.keys:
-        default = "required" if key in required else f"`{short(json.dumps(defaults[key]))}`"
-        note = "" if key not in settings.rules.runtime else " *(changes no result)*"
-        yield f"| `{key}` | {default} | {meaning.get(key, '')}{note} |"
+def entry_lines(entry: Declarable) -> Iterator[str]:
+    """Yield what a kind or stage needs and makes, its keys, and a table to paste, in Markdown."""
+    yield entry.doc.replace("``", "`")
     yield ""
+    needs = "; ".join(entry.fillings())
+    yield (f"Needs {needs}. " if needs else "") + f"Makes `{entry.makes}`."
+    yield ""
+    if entry.keys:
+        yield "| key | type | default | |"
+        yield "|---|---|---|---|"
+    for key in entry.keys:
+        default = "required" if key.is_required else f"`{short(str(key.default))}`"
+        note = " *(changes no result)*" if key.is_runtime else ""
+        meaning = re.sub(r"``([^`]+)``", r"`\1`", key.meaning).replace("|", "\\|")
+        yield f"| `{key.name}` | {key.type} | {default} | {meaning}{note} |"
+    yield ""
+    yield from ("```toml", *entry.snippet.splitlines(), "```", "")
 
 
 def short(text: str, most: int = 48) -> str:
@@ -45,59 +40,18 @@ def short(text: str, most: int = 48) -> str:
     return text if len(text) <= most else f"{text[: most - 2]} …"
 
 
-def parameters_of(cls: type) -> dict[str, str]:
-    """Return what the docstrings of a class and its bases say of each parameter, on one line."""
-    text = inspect.cleandoc(cls.__doc__ or "")
-    _, _, text = text.partition("Parameters\n----------\n")
-    text = text.split("\n\n")[0]
-    found: dict[str, str] = {}
-    names: list[str] = []
-    for line in text.splitlines():
-        if line and not line.startswith(" "):
-            names = [name.strip() for name in line.split(" : ")[0].split(",")]
-            kind = line.partition(" : ")[2]
-            found |= dict.fromkeys(names, f"{kind}.")
-        else:
-            for name in names:
-                found[name] = f"{found[name]} {line.strip()}"
-    inherited = parameters_of(cls.__base__) if cls.__base__ else {}
-    return inherited | {
-        name: re.sub(r"``([^`]+)``", r"`\1`", text).replace("|", "\\|")
-        for name, text in found.items()
-    }
-
-
 def stage_lines() -> Iterator[str]:
     """Yield the stages of the installed packages, in Markdown."""
     load_plugins()
-    for name in known_stages():
-        stage = load_stage(name)
-        yield f"### `{name}`"
-        yield ""
-        yield stage.doc
-        yield ""
-        slots = [
-            f"`{slot.name}`: {' or '.join(f'`{kind}`' for kind in slot.kinds)}"
-            + (" *(optional)*" if slot.is_optional else "")
-            for slot in stage.slots.values()
-        ]
-        yield f"Needs {'; '.join(slots) or 'nothing'}. Makes `{stage.output.name}`."
-        yield ""
-        yield from key_rows(stage.settings)
+    for entry in described_stages():
+        yield from (f"### `{entry.name}`", "", *entry_lines(entry))
 
 
 def kind_lines() -> Iterator[str]:
-    """Yield the kinds of datasets and networks, in Markdown."""
+    """Yield the kinds of datasets, networks and the rest, in Markdown."""
     load_plugins()
-    for family in families():
-        for name, kind in kinds(family).items():
-            yield f'### `[{family}.…] kind = "{name}"`'
-            yield ""
-            yield (inspect.getdoc(kind.settings.cls) or "").split("\n\n")[0].replace("``", "`")
-            yield ""
-            yield f"Provides `{kind.provides}`."
-            yield ""
-            yield from key_rows(kind.settings)
+    for entry in described_kinds():
+        yield from (f'### `[{entry.family}.…] kind = "{entry.name}"`', "", *entry_lines(entry))
 
 
 class _Lines(SphinxDirective):

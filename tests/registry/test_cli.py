@@ -29,6 +29,8 @@ from tests.registry.lab.project import edit, write_project
 SOURCE = Path(__file__).parents[2]
 COMMANDS = (
     "list",
+    "kinds",
+    "stages",
     "plan",
     "run",
     "status",

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 import registry
+from fact.data.config import Count
 from fact.data.decoding import decode, image_suffixes, upright_size
 from fact.data.images import (
     Geometry,
@@ -28,8 +30,11 @@ from fact.data.images import (
     label_table,
     mask_table,
 )
+from fact.data.lists import listed_classes
 from fact.data.masks import LabelFolders, MaskError, MaskFiles, open_masks
 from fact.data.vocabulary import VocabularyError, identity, name_folders, read_groups
+from registry import Since
+from registry.declare.described import toml
 from registry.suggest import nearest
 
 if TYPE_CHECKING:
@@ -40,6 +45,12 @@ Layout = Literal["auto", "splits", "classes"]
 
 SPLIT_NAMES = ("train", "training", "val", "valid", "validation", "test", "testing")
 """Names by which folders are taken for splits."""
+
+NO_DATA = ("__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information")
+"""Names of folders that archivers and file systems leave; none is a class or a split."""
+
+FEW = 20
+"""Images of a class below which a plan says so."""
 
 CHECKED_AT_ONCE = 20_000
 """A broken image makes all images of a data set of up to this size be checked at once."""
@@ -59,11 +70,14 @@ class FolderScan:
         Files that were passed over: hidden ones, other suffixes, images beside the classes.
     faults : list of str
         What is wrong.
+    at_most : int or None
+        Images of each class that are looked for; None for all.
     """
 
     images: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     ignored: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
+    at_most: int | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -71,7 +85,13 @@ class FolderScan:
         return tuple(sorted({name for members in self.images.values() for name in members}))
 
 
-def scan_folder(root: Path, layout: Layout = "auto", leave_out: Iterable[Path] = ()) -> FolderScan:
+def scan_folder(
+    root: Path,
+    layout: Layout = "auto",
+    leave_out: Iterable[Path] = (),
+    lists: Mapping[str, Path] | None = None,
+    at_most: int | None = None,
+) -> FolderScan:
     """Find the images of a folder, and everything that is wrong with it, without decoding.
 
     Parameters
@@ -83,8 +103,13 @@ def scan_folder(root: Path, layout: Layout = "auto", leave_out: Iterable[Path] =
         the names of the folders, whether they are `SPLIT_NAMES`.
     leave_out : iterable of Path
         Folders and files in it that are no images of it: masks, labels.
+    lists : mapping of str to Path, optional
+        Split whose folder holds images and no classes, to the list that names theirs.
+    at_most : int, optional
+        Images of each class that are looked for, in no order; all by default.
     """
-    scan = FolderScan()
+    scan = FolderScan(at_most=at_most)
+    lists = lists or {}
     if not root.is_dir():
         scan.faults.append("there is no such folder" if not root.exists() else "it is not a folder")
         return scan
@@ -102,13 +127,44 @@ def scan_folder(root: Path, layout: Layout = "auto", leave_out: Iterable[Path] =
         )
     if layout == "splits" or (layout == "auto" and splits):
         for folder in folders:
-            inner = _entries(folder, scan, skipped, root)
-            if not inner:
-                scan.faults.append(f"split {folder.name!r} holds no folders of classes")
-            scan.images[folder.name] = _classes(inner, root, scan)
+            if folder.name not in lists:
+                inner = _entries(folder, scan, skipped, root)
+                if not inner:
+                    scan.faults.append(_no_classes(folder, root))
+                scan.images[folder.name] = _classes(inner, root, scan)
+        _add_flat(root, scan, lists)
     else:
         scan.images[""] = _classes(folders, root, scan)
+        scan.faults += [f"lists: there is no split {split!r}" for split in lists]
     return scan
+
+
+def _add_flat(root: Path, scan: FolderScan, lists: Mapping[str, Path]) -> None:
+    """Add the splits whose classes a list names; those of the others are known by then."""
+    classes = scan.classes
+    for split, source in lists.items():
+        if not (root / split).is_dir():
+            scan.faults.append(f"lists: there is no folder {split!r}")
+            continue
+        paths = list(_images_below(root / split, root, scan, frozenset()))
+        try:
+            scan.images[split] = listed_classes(paths, source, classes)
+        except ValueError as error:
+            scan.faults.append(str(error))
+    scan.images = dict(sorted(scan.images.items()))
+
+
+def _no_classes(folder: Path, root: Path) -> str:
+    """Return the fault of a split without folders; of a flat one, with how to name its list."""
+    fault = f"split {folder.name!r} holds no folders of classes"
+    if next(_images_below(folder, root, FolderScan(), frozenset()), None) is None:
+        return fault
+    near = (path for path in sorted(root.glob("*")) if path.suffix in (".txt", ".csv"))
+    likely = next((path for path in near if folder.name in path.name), None)
+    name = toml(str(likely) if likely else "FILE")
+    return (
+        f"{fault}, but images; name the list of their classes: lists = {{ {folder.name} = {name} }}"
+    )
 
 
 def _entries(
@@ -119,17 +175,22 @@ def _entries(
     for path in sorted(folder.iterdir(), key=lambda path: path.name):
         if path.resolve() in skipped:
             continue
-        if path.is_dir() and not path.name.startswith("."):
+        if path.is_dir() and not _is_no_data(path):
             folders.append(path)
         else:
             scan.ignored.append(path.relative_to(root or folder).as_posix())
     return folders
 
 
+def _is_no_data(path: Path) -> bool:
+    return path.name.startswith(".") or path.name in NO_DATA
+
+
 def _classes(folders: list[Path], root: Path, scan: FolderScan) -> dict[str, list[str]]:
     found = {}
     for folder in folders:
-        found[folder.name] = sorted(_images_below(folder, root, scan, frozenset()))
+        images = _images_below(folder, root, scan, frozenset())
+        found[folder.name] = sorted(islice(images, scan.at_most))
         if not found[folder.name]:
             scan.faults.append(f"class {folder.relative_to(root).as_posix()!r} has no images")
     return found
@@ -145,7 +206,7 @@ def _images_below(
         return
     for path in folder.iterdir():
         name = path.relative_to(root).as_posix()
-        if path.name.startswith("."):
+        if _is_no_data(path):
             scan.ignored.append(name)
         elif path.is_dir():
             yield from _images_below(path, root, scan, above | {resolved})
@@ -187,6 +248,43 @@ def divide(
         parts["train"][name] = [path for path in paths if path not in test]
         parts["test"][name] = [path for path in paths if path in test]
     return parts
+
+
+def draw_some(
+    members: Mapping[str, Sequence[str]], most_per_class: int | None, most: int | None, seed: int
+) -> dict[str, list[str]]:
+    """Return at most so many images of each class and of all, drawn by a hash of their paths.
+
+    Of all, each class keeps its share, and one image at least.
+
+    Parameters
+    ----------
+    members : mapping of str to sequence of str
+        Class to paths.
+    most_per_class, most : int or None
+        Images of each class, and of all; None keeps them.
+    seed : int
+        Of the draw.
+
+    Raises
+    ------
+    ValueError
+        If there are more classes than images that are kept.
+    """
+    if most is not None and most < len(members):
+        raise ValueError(f"most = {most} is fewer than the {len(members)} classes")
+
+    def draw(path: str) -> bytes:
+        return hashlib.sha256(f"kept {seed}\0{path}".encode()).digest()
+
+    kept = {name: sorted(paths, key=draw)[:most_per_class] for name, paths in members.items()}
+    ranked = [
+        (rank / len(paths), draw(path), path)
+        for paths in kept.values()
+        for rank, path in enumerate(paths)
+    ]
+    chosen = {path for _, _, path in sorted(ranked)[:most]}
+    return {name: sorted(chosen.intersection(paths)) for name, paths in kept.items()}
 
 
 # -- labels and masks ------------------------------------------------------------------------
@@ -310,6 +408,13 @@ class ImageFolder:
         ``{"pets": ["cat", "dog"]}``, of names or indices.
     workers : int
         Threads that decode; 0 takes one for each processor.
+    lists : table
+        For a split whose folder holds images and no folders of classes, as the official validation
+        set of ImageNet, the file that has a class for each: ``{ val = "val.txt" }``. A line of it
+        is an image and its class, by name or by number from 0, parted by blanks or commas.
+    most_per_class, most : int or None
+        Images of each class, and of all, that are kept of each split, or of the whole where the
+        folder has none; drawn by ``seed``. Of all, each class keeps its share.
     """
 
     root: registry.Runtime[str]
@@ -324,9 +429,12 @@ class ImageFolder:
     names: registry.Runtime[str | None] = None
     groups: registry.Runtime[str | None] = None
     workers: registry.Runtime[Annotated[int, Field(ge=0)]] = 0
+    lists: registry.Runtime[dict[str, str]] = field(default_factory=dict)
+    most_per_class: Annotated[Count | None, Since(None)] = None
+    most: Annotated[Count | None, Since(None)] = None
 
     def identity(self) -> str:
-        """Return a content hash of the images, and of labels, masks, names, groups if given.
+        """Return a content hash of the images, and of each list, table and mask that is given.
 
         Raises
         ------
@@ -334,10 +442,29 @@ class ImageFolder:
             If one of them is missing or cannot be read.
         """
         paths = {"root": self.root, "labels": self.labels, "masks": self.masks}
+        paths |= {f"list of {split}": path for split, path in sorted(self.lists.items())}
         named = {"names": self.names, "groups": self.groups, "mask names": self.mask_names}
         found = {part: registry.content_identity(path) for part, path in paths.items() if path}
         found |= {part: identity(source) or source for part, source in named.items() if source}
         return " ".join(f"{part} {content}" for part, content in found.items())
+
+    def notes(self) -> Iterator[str]:
+        """Yield what a plan says of the images: classes of which there are too few."""
+        root, lists = Path(self.root).expanduser(), self._list_paths()
+        inside = [Path(path).expanduser() for path in (self.labels, self.masks) if path]
+        scan = scan_folder(root, self.layout, inside, lists, at_most=FEW)
+        for split, members in scan.images.items():
+            counts = {name: len(members.get(name, ())) for name in scan.classes}
+            few = {name: count for name, count in counts.items() if count < FEW}
+            if few:
+                listed = ", ".join(
+                    f"{name} ({few[name]})" for name in sorted(few, key=few.__getitem__)
+                )
+                where = f" in {split!r}" if split else ""
+                yield (f"fewer than {FEW} images{where}, too few to learn or to test: {listed}")
+
+    def _list_paths(self) -> dict[str, Path]:
+        return {split: Path(path).expanduser() for split, path in self.lists.items()}
 
     def load(self) -> FolderImages:
         """Find the images.
@@ -387,9 +514,8 @@ class FolderImages:
         labels, self.masks_path = (
             Path(path).expanduser() if path else None for path in (folder.labels, folder.masks)
         )
-        scan = scan_folder(
-            self.root, folder.layout, [path for path in (labels, self.masks_path) if path]
-        )
+        inside = [path for path in (labels, self.masks_path) if path]
+        scan = scan_folder(self.root, folder.layout, inside, folder._list_paths())
         self._masks: MaskFiles | None = None
         try:
             if self.masks_path:
@@ -401,9 +527,9 @@ class FolderImages:
         self.classes = scan.classes
         self.ignored = tuple(sorted(scan.ignored))
         self.skipped: dict[str, str] = {}
-        images, is_divided = scan.images, "" in scan.images
+        images, is_divided = self._kept(scan, folder), "" in scan.images
         if is_divided:
-            images = divide(scan.images[""], folder.test_share, folder.seed)
+            images = divide(images[""], folder.test_share, folder.seed)
         self._use(images, is_divided)
         if folder.names:
             self.classes = self._named(scan.classes, folder.names)
@@ -411,6 +537,18 @@ class FolderImages:
         if folder.on_error == "skip":
             self._leave_out_broken()
         self._labels = read_labels(labels, self._paths.values()) if labels else ((), {})
+
+    def _kept(self, scan: FolderScan, folder: ImageFolder) -> dict[str, dict[str, list[str]]]:
+        """Return the images that are drawn where not all are wanted."""
+        if folder.most is None and folder.most_per_class is None:
+            return scan.images
+        try:
+            return {
+                split: draw_some(members, folder.most_per_class, folder.most, folder.seed)
+                for split, members in scan.images.items()
+            }
+        except ValueError as error:
+            raise ImageDataError(self._subject, [str(error)]) from error
 
     def _named(self, folders: tuple[str, ...], source: str) -> tuple[str, ...]:
         try:

@@ -346,7 +346,8 @@ def in_geometry(images: Pixels | Iterable[Pixels], geometry: Geometry | None) ->
     if len(sizes) > 1:
         raise ValueError(
             f"images of {len(sizes)} sizes (y, x) cannot be stacked, as {sizes[0]} and "
-            f"{sizes[-1]}; got {geometry}, expected a Geometry with a crop"
+            f"{sizes[-1]}; bring them to one by the keys resize = 64, crop = 64 (pixels) of the "
+            f"network or of the stage that trains it; got {geometry}"
         )
     return np.stack(placed)
 

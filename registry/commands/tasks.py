@@ -138,7 +138,8 @@ def plan(targets: tuple[str, ...], **options: bool) -> None:
     TARGETS are experiments, cells ('fashion-sae[k=8]'), patterns ('fashion-*') or suites; all that
     is declared if none is given. What they need is planned too. Durations are from earlier runs.
     """
-    made = plan_of(project_here(), targets, **options)
+    project = project_here()
+    made = plan_of(project, targets, **options)
     if made.due:
         rows = ((task.name, duration(task.seconds), task.reason) for task in made.due)
         print_table(("would run", "about", "because"), rows)
@@ -146,6 +147,8 @@ def plan(targets: tuple[str, ...], **options: bool) -> None:
     complete = sum(not task.is_open for task in (*made.tasks, *made.settled))
     out.print(f"{summary_of(made)}; {count(complete, 'task')} up to date")
     print_notes(made.tasks)
+    for name, note in project.data_notes(targets):
+        out.print(f"{escape(name)}: {escape(note)}", style="dim")
 
 
 @click.command(context_settings=HELP)

@@ -113,7 +113,8 @@ def kind(family: str, name: str, *, provides: str) -> Callable[[type[T]], type[T
     """Register a frozen dataclass as a kind of declared resource.
 
     The class has ``identity() -> str``, which names the content of outside data ("" if the
-    settings determine everything), and ``load()``, which returns the thing itself.
+    settings determine everything), and ``load()``, which returns the thing itself. It may have
+    ``notes() -> Iterable[str]``: what `factbook plan` says of the data.
 
     Parameters
     ----------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 import sys
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -137,6 +137,17 @@ class Project:
                 return str(resource.settings.identity()), ""
             except (OSError, ValueError) as error:
                 return None, str(error)
+
+    def data_notes(self, targets: Iterable[str] = ()) -> Iterator[tuple[str, str]]:
+        """Yield the name of each dataset and network behind targets, and what is to say of it.
+
+        A kind says it by a method ``notes() -> Iterable[str]``, without which there is nothing.
+        """
+        behind = self.graph.behind(cell.name for cell in self.graph.select(targets))
+        for name, resource in self.declaration.resources.items():
+            notes = getattr(resource.settings, "notes", None) if name in behind else None
+            with contextlib.chdir(self.root), contextlib.suppress(OSError, ValueError):
+                yield from [(name, str(note)) for note in (notes() if notes else ())]
 
     # -- one task ---------------------------------------------------------------------------
 

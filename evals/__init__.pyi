@@ -24,6 +24,7 @@ from .sanity.config import SubjectOptions as SubjectOptions
 from .sanity.corruption import corrupt_labels as corrupt_labels
 from .sanity.corruption import spoil_labels as spoil_labels
 from .sanity.experimental import experimental_sanity as experimental_sanity
+from .sanity.figures import plot_sanity as plot_sanity
 from .sanity.forms import combine_forms as combine_forms
 from .sanity.protocol import Criterion as Criterion
 from .sanity.protocol import Rates as Rates

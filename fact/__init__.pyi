@@ -27,5 +27,8 @@ from .traces.config import InterventionPlan as InterventionPlan
 from .traces.contributions import CompletenessError as CompletenessError
 from .traces.contributions import trace_concepts as trace_concepts
 from .traces.decisions import explain_image as explain_image
+from .traces.figures import plot_concept as plot_concept
+from .traces.figures import plot_decision as plot_decision
+from .traces.figures import plot_gallery as plot_gallery
 from .traces.interventions import measure_interventions as measure_interventions
 from .traces.spliced import ConceptSource as ConceptSource

@@ -193,11 +193,11 @@ def gallery_picture(
     KeyError
         If the gallery does not hold the concept.
     """
-    entry = _pick(gallery, "concept", concept)
-    shown = _filled(entry)
+    entry = pick(gallery, "concept", concept)
+    shown = filled(entry)
     names = entry["image"].values.astype(str).tolist()
     if "label" in entry and "class" in gallery.coords:
-        names = [_class_name(int(label), gallery) for label in entry["label"].values]
+        names = [class_name(int(label), gallery) for label in entry["label"].values]
     rows = max(1, -(-len(shown) // columns))
     row_height = 2 * tile + 2 * GAP + 2 * STEP
     across = min(columns, max(len(shown), 4))
@@ -253,7 +253,7 @@ def decision_picture(
     KeyError
         If there is no such image among the decisions.
     """
-    entry = _pick(decisions, "image", image)
+    entry = pick(decisions, "image", image)
     ranks = [rank for rank, c in enumerate(entry["top_concept"].values.tolist()) if c != EMPTY]
     left = 2 * tile - tile // 2
     strip = shown * (tile // 2 + GAP // 2) if gallery is not None else 0
@@ -286,13 +286,13 @@ def _draw_subject(
     verdict = LINE if label == EMPTY else RIGHT if label == prediction else WRONG
     page.picture(x, y, entry["picture"].values, side, verdict, 3)
     y += side + GAP
-    page.text(x, y, f"label: {_class_name(label, decisions)}", TEXT, INK, side)
-    page.text(x, y + STEP, f"prediction: {_class_name(prediction, decisions)}", TEXT, verdict, side)
+    page.text(x, y, f"label: {class_name(label, decisions)}", TEXT, INK, side)
+    page.text(x, y + STEP, f"prediction: {class_name(prediction, decisions)}", TEXT, verdict, side)
     y += 2 * STEP + GAP
     page.picture(x, y, over_white(entry["logit_explanation"].values), side, LINE)
     logit = float(entry["logit"].values)
     target = int(entry["target"].values) if "target" in entry else prediction
-    caption = f"logit {logit:.3g} of {_class_name(target, decisions)}"
+    caption = f"logit {logit:.3g} of {class_name(target, decisions)}"
     page.text(x, y + side + GAP, caption, TEXT, INK, side)
 
 
@@ -341,14 +341,14 @@ def _draw_strip(
     """The first images of a concept's gallery, each above its explanation."""
     if concept not in gallery["concept"].values:
         return
-    entry = _pick(gallery, "concept", concept)
-    for number, rank in enumerate(_filled(entry)[:shown]):
+    entry = pick(gallery, "concept", concept)
+    for number, rank in enumerate(filled(entry)[:shown]):
         x, y = at[0] + number * (tile + GAP // 2), at[1]
         page.picture(x, y, entry["picture"].values[rank], tile)
         page.picture(x, y + tile, over_white(entry["explanation"].values[rank]), tile, LINE)
 
 
-def _pick(dataset: xr.Dataset, dim: str, value: Any) -> xr.Dataset:
+def pick(dataset: xr.Dataset, dim: str, value: Any) -> xr.Dataset:
     """Return the entry at one coordinate, loaded; an unknown one is a KeyError that says so."""
     known = dataset[dim].values
     if value not in known:
@@ -357,12 +357,13 @@ def _pick(dataset: xr.Dataset, dim: str, value: Any) -> xr.Dataset:
     return dataset.isel({dim: int(np.flatnonzero(known == value)[0])}).load()
 
 
-def _filled(entry: xr.Dataset) -> list[int]:
+def filled(entry: xr.Dataset) -> list[int]:
     """Return the ranks of a gallery's entry that hold an image."""
     return [rank for rank, name in enumerate(entry["image"].values.astype(str)) if name]
 
 
-def _class_name(index: int, dataset: xr.Dataset) -> str:
+def class_name(index: int, dataset: xr.Dataset) -> str:
+    """Return the name of a class by its index, "none" for none."""
     if index == EMPTY:
         return "none"
     classes = dataset["class"].values if "class" in dataset.coords else ()

@@ -217,6 +217,11 @@ class Runs(UserList[RunView]):
     def __repr__(self) -> str:
         return f"{len(self)} runs: " + ", ".join(f"{run.id} {run.cell}" for run in self[:5])
 
+    def _repr_html_(self) -> str:
+        """Show themselves in Jupyter: a row per run."""
+        html: str = self.to_frame().iloc[:, : len(COLUMNS)].to_html(max_rows=60, index=False)
+        return f"<p>{len(self)} runs</p>{html}"
+
     def to_frame(self) -> pd.DataFrame:
         """Return a DataFrame, a row per run, configuration and result in columns by dotted key."""
         import pandas as pd

@@ -158,6 +158,9 @@ def test_runs_are_a_table(catalog: Catalog, lab: Lab) -> None:
     )
     best = frame.sort_values("result.total").iloc[-1]
     assert best["config.factor"] == 2.0
+    shown = catalog.runs(experiment="sweep")._repr_html_()
+    assert f"<p>{len(frame)} runs</p>" in shown
+    assert all(uid in shown for uid in frame["uid"])
     empty = catalog.runs(experiment="nothing").to_frame()
     assert len(empty) == 0
     assert "status" in empty.columns

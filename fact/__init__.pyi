@@ -16,6 +16,10 @@ from .networks.files import save_network as save_network
 from .networks.network import Network as Network
 from .networks.standard import efficientnet_lite0 as efficientnet_lite0
 from .networks.standard import torchvision_network as torchvision_network
+from .sae.model import SAE as SAE
+from .sae.model import BatchTopKSAE as BatchTopKSAE
+from .sae.model import JumpReLUSAE as JumpReLUSAE
+from .sae.model import ReLUSAE as ReLUSAE
 from .sae.model import TopKSAE as TopKSAE
 from .sae.steps import TrainingConfig as TrainingConfig
 from .sae.steps import train_topk_sae as train_topk_sae

@@ -96,34 +96,67 @@ _HELD_OUT = {
 }
 """What datasets lack that were written before it was measured, or without held-out images."""
 
+_TRAINING = {
+    "reconstruction_loss": _float(
+        "step", "mean squared error of scaled samples, summed over channels", optional=True
+    ),
+    "auxiliary_loss": _float("step", "loss of the dead concepts' reconstruction", optional=True),
+    "explained_variance": _float("step", "share of variance explained", optional=True),
+    "dead": _int64("step", "concepts that have not fired for half an epoch", optional=True),
+    "held_out_accuracy": _float(
+        "evaluation", "accuracy of the spliced network on the held-out images", optional=True
+    ),
+    "evaluated_step": _int64("evaluation", "updates made at the evaluation", optional=True),
+    "best_step": _int64("", "updates made by the kept weights", optional=True),
+    "best_accuracy": _float(
+        "", "best accuracy of the spliced network on the held-out images", optional=True
+    ),
+    "network_accuracy": _float(
+        "", "accuracy of the network itself on the held-out images", optional=True
+    ),
+    "final_explained_variance": _float(
+        "", "share of variance explained in the last epoch", optional=True
+    ),
+    "final_dead": _int64("", "dead concepts at the end", optional=True),
+    "never_firing": _int64("", "concepts that never fired in the last epoch", optional=True),
+    "always_active": _int64("", "concepts in at least 60 % of the last epoch", optional=True),
+}
+"""What is known of an SAE that was trained here."""
+
+_CHECKED = {
+    "checked_explained_variance": _float(
+        "", "share of variance explained at the layer, when it was imported", optional=True
+    ),
+    "checked_l0": _float("", "mean number of concepts active at a position then", optional=True),
+    "checked_dead": _int64("", "concepts active at no position then", optional=True),
+    "checked_agreement": _float(
+        "", "share of images with the network's own prediction, spliced, then", optional=True
+    ),
+    "n_checked": _int64("", "images that it was checked on", optional=True),
+}
+"""What an SAE from elsewhere did at its layer, when it was imported."""
+
 SAE = Schema(
     name="sae",
     version=1,
-    title="A bias-free TopK sparse autoencoder",
-    coords={"concept": CONCEPT, "step": _int64("step", "update, from 0")},
+    title="A sparse autoencoder",
+    coords={"concept": CONCEPT, "step": _int64("step", "update, from 0", optional=True)},
     variables={
         "encoder": _float32("concept channel", "encoder weights"),
-        "decoder": _float32("channel concept", "decoder weights, unit columns"),
-        "reconstruction_loss": _float(
-            "step", "mean squared error of scaled samples, summed over channels"
+        "decoder": _float32("channel concept", "decoder weights; unit columns where trained here"),
+        "encoder_bias": _float32("concept", "added to the encoder's products", optional=True),
+        "decoder_bias": _float32("channel", "added to every reconstruction", optional=True),
+        "threshold": _float32(
+            "concept", "pre-activation above which the concept is active", optional=True
         ),
-        "auxiliary_loss": _float("step", "loss of the dead concepts' reconstruction"),
-        "explained_variance": _float("step", "share of variance explained"),
-        "dead": _int64("step", "concepts that have not fired for half an epoch"),
-        "held_out_accuracy": _float(
-            "evaluation", "accuracy of the spliced network on the held-out images"
+        "activation": _text(
+            "", "activation function: topk, batch_topk, jumprelu, relu", optional=True
         ),
-        "evaluated_step": _int64("evaluation", "updates made at the evaluation"),
-        **_HELD_OUT,
-        "k": _int64("", "active concepts per position"),
+        "k": _int64("", "active concepts per position", optional=True),
         "scale": _float("", "number by which the samples were divided in training"),
-        "best_step": _int64("", "updates made by the kept weights"),
-        "best_accuracy": _float("", "best accuracy of the spliced network on the held-out images"),
-        "network_accuracy": _float("", "accuracy of the network itself on the held-out images"),
-        "final_explained_variance": _float("", "share of variance explained in the last epoch"),
-        "final_dead": _int64("", "dead concepts at the end"),
-        "never_firing": _int64("", "concepts that never fired in the last epoch"),
-        "always_active": _int64("", "concepts in at least 60 % of the last epoch"),
+        **_TRAINING,
+        **_HELD_OUT,
+        **_CHECKED,
     },
     references=FACT + "; Gao et al., Scaling and evaluating sparse autoencoders, arXiv 2406.04093",
 )
@@ -148,6 +181,12 @@ CONCEPTS = Schema(
             "share of the presences that comes through the positional embedding",
             optional=True,
         ),
+        "offset": _float32(
+            "image", "what the decoder's bias gives to the target's logit", optional=True
+        ),
+        "encoder_bias_share": _float32(
+            "image", "share of the presences that is the encoder's bias", optional=True
+        ),
         "residual_energy": _float32(
             "image", "norm of feature minus reconstruction, mean over positions"
         ),
@@ -164,6 +203,12 @@ CONCEPTS = Schema(
         "alive_share": _float("", "share of concepts with a contribution in some image"),
         "common_concepts": _int64("", "concepts contributing in over 85 % of images"),
         "common_share": _float("", "their joint share of the positive contribution"),
+        "mean_offset": _float("", "mean offset over images", optional=True),
+        "offset_share": _float(
+            "",
+            "|offset| over the sum of it and the absolute contributions, mean over images",
+            optional=True,
+        ),
         "residual_mean": _float("", "mean residual"),
         "residual_std": _float("", "standard deviation of the residual"),
         "residual_max": _float("", "largest residual"),
@@ -249,10 +294,12 @@ DECISIONS = Schema(
         **EXPLAINED,
         "top_concept": _int64("image rank", "index of the concept; -1 where fewer contribute"),
         "contribution": _float32("image rank", "contribution to the logit"),
-        "share": _float32("image rank", "contribution over all positive contributions"),
+        "share": _float32("image rank", "contribution over all that speaks for the logit"),
         "others": _float32("image", "contributions of all other concepts"),
         "others_share": _float32("image", "positive part of it, over the same"),
-        "against_share": _float32("image", "negative part of it, over the same"),
+        "against_share": _float32("image", "all that speaks against it, over the same"),
+        "offset": _float32("image", "what the decoder's bias gives to the logit", optional=True),
+        "offset_share": _float32("image", "positive part of it, over the same", optional=True),
         "picture": _uint8("image y x colour", "image as the network sees it"),
         "logit_explanation": _uint8("image y x rgba", "colours behind the logit"),
         "explanation": _uint8("image rank y x rgba", "colours behind the contribution"),

@@ -378,8 +378,10 @@ def _require_one_layer(one: registry.Input, other: registry.Input) -> None:
 
 def _layer(given: registry.Input) -> tuple[str, str, str, str]:
     """Return the name of a set, its layer, and the name and fingerprint of the network."""
-    is_sae = given.kind == "sae" or "sae" in given.inputs
-    source = given.origin("features") if is_sae else given
+    sae = given if given.kind == "sae" else given.inputs.get("sae")
+    source = given if sae is None else sae
+    if sae is not None and "layer" not in sae.config:  # one that was trained on features
+        source = sae.origin("features")
     network = source.origin("network")
     return given.name, source.config["layer"], network.name, network.fingerprint
 

@@ -37,7 +37,7 @@ from fact.networks.arrays import AnyArray, checked_labels, image_ids, slices, ta
 from fact.networks.files import open_network
 from fact.networks.layers import LayerError, capture, run_until, splice, to_positions
 from fact.networks.network import Network, as_network, match_classes, predict_logits
-from fact.sae.model import TopKSAE
+from fact.sae.model import SAE
 from fact.traces.spliced import Concepts, ConceptSource, as_concepts
 from registry import Checkpoint, Input, Inputs, Run
 from registry.declare.faults import StageError
@@ -436,7 +436,7 @@ def find_baseline(model: ConceptModel, encoded: Iterator[Tensor], ablation: Abla
 def concept_fidelity(
     network: Network | nn.Module,
     layer: str,
-    sae: TopKSAE | None,
+    sae: SAE | None,
     images: AnyArray,
     labels: AnyArray | None = None,
     *,
@@ -452,7 +452,7 @@ def concept_fidelity(
         B-cos or not; it is spliced only while this function runs.
     layer : str
         Name of the layer whose output the concepts replace, as ``features.2``.
-    sae : TopKSAE or None
+    sae : SAE or None
         The concepts; None takes the layer's own channels, which lose nothing.
     images : array
         As for :func:`fact.traces.contributions.trace_concepts`.

@@ -217,6 +217,8 @@ class Trainer:
         self._encoder, self._directions = sae.encoder.detach(), sae.decoder.detach().T
         if not (self._encoder.is_contiguous() and self._directions.is_contiguous()):
             raise ValueError("weights do not lie concept by concept; make a new TopKSAE of them")
+        if sae.has_bias:
+            raise ValueError("an SAE with a bias; only bias-free ones are trained")
         fused = self._encoder.device.type in {"cpu", "cuda"}
         weights = [self._encoder, self._directions]
         self._adam = torch.optim.Adam(weights, lr=config.lr, betas=BETAS, fused=fused)

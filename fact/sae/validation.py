@@ -102,7 +102,7 @@ class HeldOutSamples:
             return None
         x: Tensor = self.samples.to(sae.encoder)
         values, indices = top_codes(x, sae.encoder, sae.k)
-        residual = x - sae.decode_topk(values, indices)
+        residual = x - sae.decode_sparse(values, indices)
         fired = torch.zeros(sae.n_concepts, dtype=torch.bool, device=x.device)
         fired[indices[values > 0]] = True
         return HeldOutLog(

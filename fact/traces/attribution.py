@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from fact.data.images import Pixels
 from fact.networks.arrays import AnyArray, as_numpy, checked_labels, image_ids, slices, take
 from fact.networks.network import Network, as_network
-from fact.sae.model import TopKSAE
+from fact.sae.model import SAE
 from fact.traces.spliced import ConceptSource, SplicedPass, Target, forward_spliced, picks
 
 COLOURS = ("red", "green", "blue", "not_red", "not_green", "not_blue")
@@ -42,7 +42,7 @@ Maps = tuple[NDArray[np.floating], NDArray[np.floating], NDArray[np.floating]]
 def concept_maps(
     network: Network | nn.Module,
     layer: str,
-    sae: TopKSAE | None,
+    sae: SAE | None,
     images: AnyArray,
     concepts: AnyArray,
     *,
@@ -60,7 +60,7 @@ def concept_maps(
         A B-cos network; it is spliced and frozen only while this function runs.
     layer : str
         Name of the layer whose output the concepts replace.
-    sae : TopKSAE or None
+    sae : SAE or None
         The concepts; None takes the layer's own channels.
     images : array, Tensor or DataArray
         As :func:`fact.traces.contributions.trace_concepts` takes them.
@@ -79,7 +79,8 @@ def concept_maps(
     Dataset
         ``weights`` (image, concept, colour, y, x), the derivative by the encoded image; ``map``
         (image, concept, y, x), weights times image summed over colours, which for a convolutional
-        network sums to ``total`` (image, concept), the presence or contribution. With concepts
+        network sums to ``total`` (image, concept), the presence or contribution, but for the part
+        of an encoder's bias, which is in no pixel. With concepts
         of each image's own, ``rank`` stands for ``concept``, and ``concept`` (image, rank) names
         them.
 
@@ -113,7 +114,7 @@ def concept_maps(
 def logit_maps(
     network: Network | nn.Module,
     layer: str,
-    sae: TopKSAE | None,
+    sae: SAE | None,
     images: AnyArray,
     *,
     target: Target = "prediction",
@@ -134,7 +135,8 @@ def logit_maps(
     -------
     Dataset
         ``weights`` (image, colour, y, x), ``map`` (image, y, x), which for a convolutional
-        network sums to ``total`` (image,), the logit before the bias, or the difference of two.
+        network sums to ``total`` (image,), the logit before the bias, or the difference of two,
+        but for the biases of an SAE, which are in no pixel.
 
     Raises
     ------
@@ -148,8 +150,10 @@ def logit_maps(
 
     def explain(spliced: SplicedPass, rows: slice) -> Maps:
         chosen = picks(source.network, target, against, known, rows)
-        entries = spliced.at_codes(spliced.explain(*chosen)[0])
+        logit = spliced.explain(*chosen)[0]
+        offset, entries = spliced.offset(logit), spliced.at_codes(logit)
         total = (entries * spliced.codes.values.detach()).sum(dim=(1, 2))
+        total = total if offset is None else total + offset
         return _as_maps(spliced.at_input(entries)[0], spliced.image, total)
 
     return _explained(source, images, batch_size, explain, ("image",), "logit before the bias")

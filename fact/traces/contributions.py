@@ -8,6 +8,12 @@ dynamic weights frozen, what follows the layer is linear, and so is what comes b
   logit before the bias;
 - the map of all presences at the input sums to all presences.
 
+An SAE with biases adds constants, which are known and counted:
+
+- ``offset[i] = sum_p b_d . d logit_t / d x_hat[i, p]``, of the decoder's bias ``b_d``: with it the
+  contributions sum to the logit;
+- ``sum_pf mask[i, p, f] b_e[f]``, of the encoder's bias, in the presences and in no pixel.
+
 Source: Parchami-Araghi et al., "FaCT: Faithful Concept Traces for Explaining Neural Network
 Decisions", NeurIPS 2025, arXiv 2510.25512, section 3. The last two lines are measured for every
 image and have to hold.
@@ -25,7 +31,7 @@ from torch import Tensor, nn
 from fact.networks.arrays import AnyArray, as_numpy, checked_labels, image_ids, slices, take
 from fact.networks.layers import grid_shape, to_positions
 from fact.networks.network import Network, as_network
-from fact.sae.model import TopKSAE
+from fact.sae.model import SAE
 from fact.traces.spliced import ConceptSource, Pick, SplicedPass, Target, forward_spliced, picks
 
 TOLERANCE = 1e-5
@@ -43,7 +49,7 @@ class CompletenessError(RuntimeError):
 def trace_concepts(
     network: Network | nn.Module,
     layer: str,
-    sae: TopKSAE | None,
+    sae: SAE | None,
     images: AnyArray,
     target: Target = "prediction",
     labels: AnyArray | None = None,
@@ -60,7 +66,7 @@ def trace_concepts(
         A B-cos network; it is spliced and frozen only while this function runs.
     layer : str
         Name of the layer whose output the concepts replace, as ``features.2``.
-    sae : TopKSAE or None
+    sae : SAE or None
         The concepts; None takes the layer's own channels.
     images : array
         ``(image, y, x, colour)`` RGB of any library, or a Tensor ``(image, 3 or 6, y, x)``, as
@@ -86,7 +92,8 @@ def trace_concepts(
     Dataset
         ``presence``, ``contribution`` (image, concept); ``logit``, ``prediction``, ``target``,
         ``residual``, ``input_residual`` (image), with a positional embedding also
-        ``position_share``, with labels ``label``, with a class against it ``against``;
+        ``position_share``, with biases in the SAE ``offset`` and ``encoder_bias_share``, with
+        labels ``label``, with a class against it ``against``;
         ``logits`` (image, class);
         ``reconstruction_error`` (image, y, x) of the layer's grid. See :func:`trace_batch`.
 
@@ -138,11 +145,14 @@ def trace_batch(
     -------
     dict of str to Tensor
         Variables of :func:`trace_concepts`. ``residual`` is ``|sum of contributions - logit|``
-        over the sum of absolute contributions; ``input_residual`` ``|sum of the presences' map at
-        the input - sum of presences|`` over the sum of absolute presences, NaN where an unknown
-        positional embedding hides it; ``position_share`` the part of the presences that comes
-        through the positional embedding, over the same, and left out for a network without one;
-        ``reconstruction_error`` the L2 norm of the layer's output less its reconstruction.
+        over the sum of absolute contributions; with a bias in the decoder ``offset`` is one more
+        term of both sums. ``input_residual`` is ``|sum of the presences' map at the input - sum of
+        presences|`` over the sum of absolute presences, NaN where an unknown positional embedding
+        hides it; ``position_share`` the part of the presences that comes through the positional
+        embedding, over the same, and left out for a network without one;
+        ``encoder_bias_share`` the part that is the encoder's bias, likewise, which then counts in
+        that denominator with its absolute values; ``reconstruction_error`` the L2 norm of the
+        layer's output less its reconstruction.
 
     Raises
     ------
@@ -152,12 +162,13 @@ def trace_batch(
     with torch.enable_grad():
         spliced = forward_spliced(source, encoded)
         logit, chosen, other = spliced.explain(target, against)
+        offset = spliced.offset(logit)
         values, collect = spliced.codes.values.detach(), spliced.concepts.collect
         contribution = collect(spliced.codes, values * spliced.at_codes(logit))
         presence = collect(spliced.codes, values)
         at_image, *at_embeddings = spliced.at_input(torch.ones_like(values))
     map_sum = _sum(at_image * spliced.image)
-    input_residual, position_share = _input_check(spliced, presence, map_sum, at_embeddings)
+    at_input = _input_check(spliced, presence, map_sum, at_embeddings)
     error = (to_positions(spliced.output) - spliced.reconstruction).detach().norm(dim=2)
     logits, logit = spliced.logits.detach(), logit.detach()
     traced = {
@@ -167,13 +178,17 @@ def trace_batch(
         "logit": logit,
         "prediction": logits.argmax(dim=1),
         "target": chosen,
-        "residual": relative_residual(contribution, logit),
-        "input_residual": input_residual,
-        "position_share": position_share,
+        "offset": offset,
+        "residual": relative_residual(_with_offset(contribution, offset), logit),
+        **at_input,
         "reconstruction_error": error.view(-1, *grid_shape(spliced.output)),
         "against": other,
     }
     return {name: tensor for name, tensor in traced.items() if tensor is not None}
+
+
+def _with_offset(contribution: Tensor, offset: Tensor | None) -> Tensor:
+    return contribution if offset is None else torch.cat([contribution, offset[:, None]], dim=1)
 
 
 def relative_residual(parts: Tensor, whole: Tensor) -> Tensor:
@@ -228,18 +243,23 @@ def check_completeness(
 
 def _input_check(
     spliced: SplicedPass, presence: Tensor, map_sum: Tensor, at_embeddings: Sequence[Tensor]
-) -> tuple[Tensor, Tensor | None]:
-    """Return the residual at the input and, with an embedding, the share of the position."""
+) -> dict[str, Tensor]:
+    """Return the residual at the input, and the shares of what is in no pixel."""
     total, scale = _sum(presence), _sum(presence.abs()).clamp(min=FLOOR)
+    shares = {}
+    if (constants := spliced.concepts.constants(spliced.codes)) is not None:
+        scale = scale + _sum(constants.abs())
+        shares["encoder_bias_share"] = _sum(constants) / scale
+        map_sum = map_sum + _sum(constants)
     if spliced.embeddings:
         pairs = zip(at_embeddings, spliced.embeddings, strict=True)
         position = sum((_sum(g * e) for g, e in pairs), torch.zeros_like(total))
-        residual = (map_sum + position - total).abs() / scale
-        return residual.to(presence.dtype), (position / scale).to(presence.dtype)
-    if spliced.output.ndim == 3:  # tokens placed by an embedding that nothing tells from a bias
-        share = ((total - map_sum) / scale).to(presence.dtype)
-        return torch.full_like(share, torch.nan), share
-    return ((map_sum - total).abs() / scale).to(presence.dtype), None
+        shares["position_share"], map_sum = position / scale, map_sum + position
+    elif spliced.output.ndim == 3:  # tokens placed by an embedding that nothing tells from a bias
+        shares["position_share"], map_sum = (total - map_sum) / scale, total * torch.nan
+    residual = (map_sum - total).abs() / scale
+    found = {"input_residual": residual, **shares}
+    return {name: values.to(presence.dtype) for name, values in found.items()}
 
 
 def _sum(tensor: Tensor) -> Tensor:
@@ -269,6 +289,8 @@ _LABELS: dict[str, tuple[tuple[str, ...], str]] = {
     "residual": (("image",), "|sum of contributions - logit| over sum of |contributions|"),
     "input_residual": (("image",), "|sum of the presences' map - presences| over |presences|"),
     "position_share": (("image",), "share of the presences from the positional embedding"),
+    "encoder_bias_share": (("image",), "share of the presences from the encoder's bias"),
+    "offset": (("image",), "what the decoder's bias gives to the logit that is explained"),
     "reconstruction_error": (("image", "y", "x"), "L2 norm of the output less its reconstruction"),
 }
 

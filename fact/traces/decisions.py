@@ -79,7 +79,8 @@ def _explain_measured(
     source: ConceptSource, measured: xr.Dataset, pictures: NDArray[np.uint8], most: int, smooth: int
 ) -> xr.Dataset:
     """Return decisions on measured images, of which these are the ``pictures``."""
-    shares = decision_shares(measured["contribution"].load(), most)
+    offset = measured["offset"].load() if "offset" in measured else None
+    shares = decision_shares(measured["contribution"].load(), most, offset)
     target = measured["target"].values
     parts = [
         _explain(source, pictures[rows], shares["top_concept"].values[rows], target[rows], smooth)
@@ -140,9 +141,10 @@ def explain_image(
         ``picture`` (y, x, colour) as the network sees it, and as in the schema ``decisions``
         ``explanation``, ``concept_map`` (rank), ``others_explanation``, ``others_map``,
         ``logit_explanation``, ``logit_map``; a concept against it is painted in the colours of
-        what it takes away. The maps of all concepts add up to the logit's; that
-        adds up to the logit, but for ``position``, what comes through a positional embedding (of
-        a convolutional network, rounding).
+        what it takes away. ``offset`` is what the bias of an SAE's decoder gives; it is there
+        only for one that has it. The maps of all concepts add up to the logit's; that adds up to
+        the logit, but for the offset and for ``position``, what comes through a positional
+        embedding or the bias of an encoder (without either, rounding).
 
     Raises
     ------
@@ -175,12 +177,13 @@ def explain_image(
     others = traced["contribution"].values[hidden].sum(dtype=np.float64)
     biased = torch.from_numpy(traced["logits"].values + (source.network.logit_bias or 0.0))
     kept = [name for name in traced.data_vars if name not in ("reconstruction_error", "against")]
-    position = float(traced["logit"]) - maps["logit_map"].values.sum(dtype=np.float64)
+    offset = float(traced["offset"]) if "offset" in traced else 0.0
+    position = float(traced["logit"]) - offset - maps["logit_map"].values.sum(dtype=np.float64)
     named = {
         "against": ((), other, "index of the class whose logit is taken away; -1 where none is"),
         "probability": ("class", biased.sigmoid().numpy(), "sigmoid of the logit with its bias"),
         "others": ((), float(others), "contributions of all others"),
-        "position": ((), position, "part of the logit that comes through a positional embedding"),
+        "position": ((), position, "part of the logit that is in no pixel, nor the offset"),
     }
     whole = traced[kept].merge(maps.isel(image=0))
     for name, (dims, value, meaning) in named.items():

@@ -28,7 +28,7 @@ from fact.data.images import batches, generator_for
 from fact.networks.arrays import AnyArray, checked_labels, image_ids, slices, take
 from fact.networks.layers import resume
 from fact.networks.network import Network, as_network
-from fact.sae.model import TopKSAE
+from fact.sae.model import SAE
 from fact.traces.config import ORDERS, InterventionConfig, InterventionPlan, Order
 from fact.traces.plots import EMPTY
 from fact.traces.spliced import Codes, ConceptSource, Pick, Target, forward_spliced, picks
@@ -79,7 +79,7 @@ def intervene_concepts(config: InterventionConfig, inputs: Inputs, run: Run) -> 
 def measure_interventions(
     network: Network | nn.Module,
     layer: str,
-    sae: TopKSAE | None,
+    sae: SAE | None,
     images: AnyArray,
     plan: InterventionPlan | None = None,
     *,
@@ -147,6 +147,8 @@ class ConceptSurgery:
         ``(image,)``, the class whose logit is looked at.
     presence, contribution : Tensor
         ``(image, concept)``, of the untouched images.
+    offset : Tensor or None
+        ``(image,)``, what the bias of a decoder gives to the logit, whatever is done to concepts.
     is_there : Tensor
         ``(image, concept)``, whether the image has the concept.
     logits : Tensor
@@ -158,6 +160,7 @@ class ConceptSurgery:
         with torch.enable_grad():
             spliced = forward_spliced(source, encoded)
             logit, self.target, _ = spliced.explain(target)
+            self.offset = spliced.offset(logit)
             entries = spliced.at_codes(logit)
         self._concepts = spliced.concepts
         self._codes = Codes(spliced.codes.values.detach(), spliced.codes.indices)
@@ -178,7 +181,8 @@ class ConceptSurgery:
 
     def promise(self, factors: Tensor) -> Tensor:
         """Return the logit of the target ``(image,)`` that frozen weights would give."""
-        return (self.contribution * factors).sum(dim=1)
+        promised = (self.contribution * factors).sum(dim=1)
+        return promised if self.offset is None else promised + self.offset
 
 
 @dataclass(frozen=True)

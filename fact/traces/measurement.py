@@ -34,6 +34,11 @@ COVERED = 0.8
 COMMON = 0.85
 """Fraction of the images above which a concept that contributes is common."""
 
+CONSTANTS = ("position_share", "encoder_bias_share", "offset")
+"""What only some networks and SAEs have: parts that are in no pixel, or of no concept."""
+
+OFFSETS = ("mean_offset", "offset_share")
+
 Floats = NDArray[np.float64]
 
 
@@ -121,7 +126,7 @@ def _columns(
     traced |= {"logit": traced["logits"], "residual_energy": energy}
     floats = ("presence", "contribution", "logit", "residual", "input_residual", "residual_energy")
     return {
-        **{n: traced[n].float().cpu().numpy() for n in (*floats, "position_share") if n in traced},
+        **{n: traced[n].float().cpu().numpy() for n in (*floats, *CONSTANTS) if n in traced},
         **{name: traced[name].cpu().numpy() for name in ("prediction", "target")},
         "label": labels,
         "network_prediction": alone,
@@ -179,6 +184,7 @@ def concept_statistics(parts: Iterable[xr.Dataset]) -> xr.Dataset:
     )
     known = at_input[~np.isnan(at_input)]
     common = contributing > COMMON * images
+    offsets = {name: sums[name] / images for name in OFFSETS if name in sums}
     return xr.Dataset(
         {
             "image_share": ("concept", sums["present"] / images),
@@ -196,6 +202,7 @@ def concept_statistics(parts: Iterable[xr.Dataset]) -> xr.Dataset:
             "residual_std": float(residual.std()),
             "residual_max": float(residual.max()),
             "input_residual_max": float(known.max()) if known.size else float("nan"),
+            **offsets,
         }
     )
 
@@ -207,7 +214,9 @@ def _sums(part: xr.Dataset) -> dict[str, Any]:
     total = positive.sum(axis=1)
     some = total > 0
     curve, needed = coverage(contribution[some])
+    offsets = _offset_sums(part["offset"].values, contribution) if "offset" in part else {}
     return {
+        **offsets,
         "images": len(contribution),
         "present": (part["presence"].values > 0).sum(axis=0),
         "contributing": (contribution != 0).sum(axis=0),
@@ -220,3 +229,11 @@ def _sums(part: xr.Dataset) -> dict[str, Any]:
         "positive_share": (positive[some] / total[some, None]).sum(axis=0),
         "with_positive": int(some.sum()),
     }
+
+
+def _offset_sums(offset: NDArray[np.floating], contribution: Floats) -> dict[str, Any]:
+    """Return sums over images of the offset, and of its share in all that is added up."""
+    size = np.abs(offset.astype(np.float64))
+    whole = np.abs(contribution).sum(axis=1) + size
+    share = np.divide(size, whole, out=np.zeros_like(size), where=whole > 0)
+    return {"mean_offset": float(offset.sum(dtype=np.float64)), "offset_share": float(share.sum())}

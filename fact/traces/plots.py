@@ -71,11 +71,14 @@ def select_gallery(presence: xr.DataArray, n: int = 16) -> xr.Dataset:
     )
 
 
-def decision_shares(contribution: xr.DataArray, top: int = 8) -> xr.Dataset:
+def decision_shares(
+    contribution: xr.DataArray, top: int = 8, offset: xr.DataArray | None = None
+) -> xr.Dataset:
     """Divide what speaks for a decision among its strongest concepts and all others together.
 
     Everything is over one denominator, the sum of the positive contributions: the shares of the
-    top concepts and ``others_share`` add up to 1.
+    top concepts and ``others_share`` add up to 1; with an offset, which is one more contribution,
+    so do they with ``offset_share``.
 
     Parameters
     ----------
@@ -83,6 +86,8 @@ def decision_shares(contribution: xr.DataArray, top: int = 8) -> xr.Dataset:
         Contributions to the logit that is explained.
     top : int
         Most concepts of a decision; only those with a positive contribution count.
+    offset : DataArray, (image,), optional
+        What the bias of an SAE's decoder gives to the logit.
 
     Returns
     -------
@@ -91,8 +96,9 @@ def decision_shares(contribution: xr.DataArray, top: int = 8) -> xr.Dataset:
         fewer contribute; ``contribution`` and ``share`` (image, rank), 0 there. Of all other
         concepts: ``others`` (image), their contributions, negative ones too, so that with those
         of the top they add up to the logit; ``others_share`` (image), their positive part;
-        ``against_share`` (image), their negative part, at most 0. Where nothing contributes
-        positively the two shares are NaN.
+        ``against_share`` (image), all that is negative, at most 0; with an offset ``offset`` and
+        ``offset_share`` (image), its positive part. Where nothing contributes positively these
+        shares are NaN.
 
     Raises
     ------
@@ -107,8 +113,11 @@ def decision_shares(contribution: xr.DataArray, top: int = 8) -> xr.Dataset:
     for image, row in enumerate(values):
         best = _top(row, top)
         concept[image, : len(best)], amount[image, : len(best)] = index[best], row[best]
+    constant = np.zeros(len(values)) if offset is None else offset.values.astype(np.float64)
     positive = values.clip(min=0).sum(axis=1)
-    whole = np.where(positive > 0, positive, np.nan)
+    total = positive + constant.clip(min=0)
+    whole = np.where(total > 0, total, np.nan)
+    against = values.clip(max=0).sum(axis=1) + constant.clip(max=0)
     share = np.nan_to_num(amount / whole[:, None])
     coords = {"image": contribution["image"]} if "image" in contribution.coords else {}
     return xr.Dataset(
@@ -118,10 +127,19 @@ def decision_shares(contribution: xr.DataArray, top: int = 8) -> xr.Dataset:
             "share": (("image", "rank"), share.astype(np.float32)),
             "others": ("image", (values.sum(axis=1) - amount.sum(axis=1)).astype(np.float32)),
             "others_share": ("image", ((positive - amount.sum(1)) / whole).astype(np.float32)),
-            "against_share": ("image", (values.clip(max=0).sum(1) / whole).astype(np.float32)),
+            "against_share": ("image", (against / whole).astype(np.float32)),
+            **({} if offset is None else _offset_columns(constant, whole)),
         },
         coords={**coords, "rank": np.arange(top)},
     )
+
+
+def _offset_columns(offset: NDArray[Any], whole: NDArray[Any]) -> dict[str, Any]:
+    share = offset.clip(min=0) / whole
+    return {
+        "offset": ("image", offset.astype(np.float32)),
+        "offset_share": ("image", share.astype(np.float32)),
+    }
 
 
 def _check_dims(array: xr.DataArray, expected: tuple[str, ...]) -> None:
@@ -333,6 +351,9 @@ def _draw_others(page: _Page, entry: xr.Dataset, at: tuple[int, int], tile: int)
         page.bar(text, y + 3 * STEP + 2 * GAP, -against, width, AGAINST)
         page.text(text, y + 4 * STEP + 2 * GAP, f"against: {_percent(against)}", TEXT, AGAINST)
     page.text(text, y + 5 * STEP + 3 * GAP, f"{net:+.3g} of the logit", TEXT - 2, FAINT)
+    if "offset" in entry:
+        told = f"offset: {float(entry['offset']):+.3g}, {_percent(float(entry['offset_share']))}"
+        page.text(text, y + 6 * STEP + 3 * GAP, told, TEXT - 2, FAINT)
 
 
 def _draw_strip(

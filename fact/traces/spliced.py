@@ -8,8 +8,9 @@ Decisions", NeurIPS 2025, arXiv 2510.25512, section 3.
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -23,7 +24,7 @@ from fact.networks.files import open_network
 from fact.networks.layers import LayerError, splice, to_positions
 from fact.networks.network import Network
 from fact.sae.gradients import rows_at_once
-from fact.sae.model import TopKSAE, weighted_rows
+from fact.sae.model import SAE, weighted_rows
 from registry import Input
 from registry.suggest import nearest
 
@@ -44,23 +45,23 @@ class ConceptSource:
         On the chosen device.
     layer : str
         Name of the layer.
-    sae : TopKSAE or None
+    sae : SAE or None
         None where the layer's own channels are the concepts.
     """
 
     network: Network
     layer: str
-    sae: TopKSAE | None
+    sae: SAE | None
 
     @classmethod
     def of_sae(cls, sae: Input, device: str) -> ConceptSource:
-        """Return a trained SAE with the network and the layer whose features it was trained on."""
-        features = sae.origin("features")
-        layer = features.config["layer"]
+        """Return an SAE with the network and the layer whose features it was trained on."""
+        known = sae if "layer" in sae.config else sae.origin("features")  # imported, or trained
         with sae.open(proven=math.inf) as dataset:
-            weights = TopKSAE.from_dataset(dataset.load())
-        network = open_network(features.origin("network"), device)
-        return cls(network, layer, weights.to(network.device).requires_grad_(False))
+            weights = SAE.from_dataset(dataset.load())
+        network = open_network(known.origin("network"), device)
+        own = weights.to(network.device).requires_grad_(False)
+        return cls(network, known.config["layer"], own)
 
     @classmethod
     def of_concepts(cls, concepts: Input, device: str) -> ConceptSource:
@@ -90,13 +91,21 @@ class Codes:
 class Concepts:
     """The channels of a layer as its concepts: nothing is left out, nothing approximated.
 
-    Concepts are linear maps from a layer's channels and back. Weights are given per entry of the
-    codes, ``(image, position, rank)``; the masks of relu and top-k are constants, as in the
+    Concepts are linear maps from a layer's channels and back, but for constants: a decoder's bias
+    in every reconstruction, an encoder's in every code. Weights are given per entry of the codes,
+    ``(image, position, rank)``; the masks of relu, top-k and thresholds are constants, as in the
     explanation mode of a B-cos network.
+
+    Attributes
+    ----------
+    count : int
+        How many they are.
+    bias : Tensor or None
+        ``(channel,)``, what every reconstruction has beside its concepts; None for nothing.
     """
 
-    def __init__(self, count: int):
-        self.count = count
+    def __init__(self, count: int, bias: Tensor | None = None):
+        self.count, self.bias = count, bias
 
     def encode(self, positions: Tensor) -> Codes:
         """Codes of ``(image, position, channel)``."""
@@ -117,6 +126,10 @@ class Concepts:
     def pull(self, codes: Codes, weights: Tensor) -> Tensor:
         """Derivative by the channels of ``sum(weights * values)``, masks held constant."""
         return weights
+
+    def constants(self, codes: Codes) -> Tensor | None:
+        """Part of each value that is there whatever the channels are; None where none is."""
+        return None
 
     def selects(self, codes: Codes, concept: Tensor) -> Tensor:
         """Which entries are of the concept chosen per image, ``(image,)``, as 0 and 1."""
@@ -142,27 +155,33 @@ class SparseConcepts(Concepts):
 
 
 class SAEConcepts(SparseConcepts):
-    """The concepts of a bias-free TopK SAE, at most k of them at a position."""
+    """The concepts of an SAE, of which a few are active at a position."""
 
-    def __init__(self, sae: TopKSAE):
-        super().__init__(sae.n_concepts)
+    def __init__(self, sae: SAE):
+        bias = sae.decoder_bias
+        super().__init__(sae.n_concepts, None if bias is None else bias.detach())
         self._sae = sae
 
     def encode(self, positions: Tensor) -> Codes:
-        """Return the k largest concepts of each position."""
+        """Return the active concepts of each position."""
         rows = positions.detach().flatten(0, 1)
         with torch.no_grad():
             pieces = torch.split(rows, rows_at_once(self.count, rows.device))
-            values, indices = zip(*map(self._sae.encode_topk, pieces), strict=True)
+            values, indices = zip(*map(self._sae.encode_sparse, pieces), strict=True)
         shape = (*positions.shape[:2], -1)
-        return Codes(torch.cat(values).view(shape), torch.cat(indices).view(shape))
+        return Codes(_join_ranks(values).view(shape), _join_ranks(indices).view(shape))
 
     def decode(self, codes: Codes) -> Tensor:
-        """Return the decoder's columns, weighted by the codes."""
-        return self._sae.decode_topk(codes.values, codes_indices(codes))
+        """Return the decoder's columns, weighted by the codes, and its bias."""
+        return self._sae.decode_sparse(codes.values, codes_indices(codes))
+
+    def constants(self, codes: Codes) -> Tensor | None:
+        """Return the encoder's bias, of the entries that are active."""
+        bias = self._sae.encoder_bias
+        return None if bias is None else bias.detach()[codes_indices(codes)] * (codes.values > 0)
 
     def pull(self, codes: Codes, weights: Tensor) -> Tensor:
-        """Return the encoder's rows, weighted, of the entries that relu let through."""
+        """Return the encoder's rows, weighted, of the entries that are active."""
         open_weights = weights * (codes.values > 0)
         rows = weighted_rows(
             self._sae.encoder.detach(),
@@ -170,6 +189,12 @@ class SAEConcepts(SparseConcepts):
             open_weights.flatten(0, 1),
         )
         return rows.view(*weights.shape[:2], -1)
+
+
+def _join_ranks(pieces: Sequence[Tensor]) -> Tensor:
+    """Put pieces (row, rank) one after the other, filled up with 0 to the longest rank."""
+    rank = max(piece.shape[1] for piece in pieces)
+    return torch.cat([functional.pad(piece, (0, rank - piece.shape[1])) for piece in pieces])
 
 
 def codes_indices(codes: Codes) -> Tensor:
@@ -185,7 +210,7 @@ def codes_indices(codes: Codes) -> Tensor:
     return codes.indices
 
 
-def as_concepts(sae: TopKSAE | None, positions: Tensor) -> Concepts:
+def as_concepts(sae: SAE | None, positions: Tensor) -> Concepts:
     """Return an SAE's concepts, in the type and on the device of positions; or the channels."""
     channels = positions.shape[2]
     if sae is None:
@@ -195,7 +220,7 @@ def as_concepts(sae: TopKSAE | None, positions: Tensor) -> Concepts:
             f"the layer has {channels} channels; the SAE was made for {sae.n_channels}"
         )
     if (sae.encoder.device, sae.encoder.dtype) != (positions.device, positions.dtype):
-        sae = TopKSAE(sae.encoder.to(positions), sae.decoder.to(positions), sae.k, sae.scale)
+        sae = copy.deepcopy(sae).to(positions)
     return SAEConcepts(sae)
 
 
@@ -245,6 +270,17 @@ class SplicedPass:
         if other is not None:
             logit = logit - self.logits.gather(1, other.unsqueeze(1)).squeeze(1)
         return logit, chosen, other
+
+    def offset(self, logit: Tensor) -> Tensor | None:
+        """What the decoder's bias gives to a logit per image, ``(image,)``; None without one.
+
+        It is the bias times the derivative by the reconstruction, summed over positions: exact,
+        since what follows the layer is linear. The graph is kept, for :meth:`at_codes`.
+        """
+        if self.concepts.bias is None:
+            return None
+        (gradient,) = torch.autograd.grad(logit.sum(), self.reconstruction, retain_graph=True)
+        return (gradient @ self.concepts.bias).sum(dim=1)
 
     def at_codes(self, logit: Tensor) -> Tensor:
         """Derivative of a logit per image, ``(image,)``, by each entry of the codes."""

@@ -57,6 +57,7 @@ MEANING = (
     "difference of two logits (Parchami-Araghi et al., FaCT, NeurIPS 2025, arXiv 2510.25512, "
     "sections 3 and 4). Logits and contributions have no unit; each map shows what pixels give."
 )
+OFFSET = "offset (decoder's bias)"
 POSITION_MATTERS = 1e-3
 """Fraction of the logit from which on the page says what maps leave out."""
 
@@ -101,7 +102,8 @@ class Decision:
     terms : tuple of Term
         The strongest for it, then the strongest against it.
     positive, negative : float
-        Sums of all contributions above and below 0, of concepts without a term too.
+        Sums of all contributions above and below 0, of concepts without a term and of the offset
+        too.
     picture, explanation : np.ndarray
         uint8 (y, x, colour): as the network sees it, and the colours behind the logit.
     map : np.ndarray
@@ -112,6 +114,8 @@ class Decision:
         Concepts that contribute; None where it is not stored.
     classes : pd.DataFrame or None
         ``class``, ``logit`` and ``probability``; None where they are not stored.
+    offset : float or None
+        What the bias of the SAE's decoder gives; None where it has none.
     """
 
     target: str
@@ -130,6 +134,7 @@ class Decision:
     others_map: np.ndarray
     n_concepts: int | None = None
     classes: pd.DataFrame | None = None
+    offset: float | None = None
 
     @property
     def for_it(self) -> tuple[Term, ...]:
@@ -149,17 +154,25 @@ class Decision:
     @property
     def others_for(self) -> float:
         """What of it is above 0."""
-        return max(0.0, self.positive - sum(term.contribution for term in self.for_it))
+        shown = sum(term.contribution for term in self.for_it) + max(0.0, self.offset or 0.0)
+        return max(0.0, self.positive - shown)
 
     @property
     def others_against(self) -> float:
         """What of it is below 0."""
-        return min(0.0, self.negative - sum(term.contribution for term in self.against_it))
+        shown = sum(term.contribution for term in self.against_it) + min(0.0, self.offset or 0.0)
+        return min(0.0, self.negative - shown)
 
     @property
     def others_share(self) -> float:
-        """Share of all others in what speaks for it; with those of the terms it adds up to 1."""
-        return round(1 - sum(term.share for term in self.for_it), 3) if self.positive > 0 else 0.0
+        """Share of all others in what speaks for it; with all other shares it adds up to 1."""
+        shown = sum(term.share for term in self.for_it) + self.offset_share
+        return round(1 - shown, 3) if self.positive > 0 else 0.0
+
+    @property
+    def offset_share(self) -> float:
+        """Share of the offset in what speaks for it; 0 where it does not."""
+        return round(max(0.0, self.offset or 0.0) / self.positive, 3) if self.positive > 0 else 0.0
 
     @property
     def question(self) -> str:
@@ -207,14 +220,15 @@ def of_image(explained: xr.Dataset, label: str = "") -> Decision:
     """
     classes = class_options(explained["class"].values.tolist())
     contribution = explained["contribution"].values.astype(np.float64)
+    constant = float(explained["offset"]) if "offset" in explained else 0.0
     return _decision(
         explained,
         contribution[explained["top_concept"].values],
         classes,
         against=class_name(int(explained["against"]), classes),
         label=label,
-        positive=float(contribution.clip(min=0).sum()),
-        negative=float(contribution.clip(max=0).sum()),
+        positive=float(contribution.clip(min=0).sum()) + max(0.0, constant),
+        negative=float(contribution.clip(max=0).sum()) + min(0.0, constant),
         n_concepts=int((contribution != 0).sum()),
         classes=pd.DataFrame(
             {
@@ -245,7 +259,11 @@ def of_stored(decisions: xr.Dataset, image: str) -> Decision:
     share = own["share"].values.astype(np.float64)
     # Shares are over all positive contributions, which are not stored themselves.
     positive = float(contribution[0] / share[0]) if len(share) and share[0] > 0 else 0.0
-    against = float(own["against_share"]) * positive if positive else float(own["others"])
+    constant = float(own["offset"]) if "offset" in own else 0.0
+    if not positive and constant > 0:  # it alone speaks for it
+        positive = constant
+    alone = float(own["others"]) + min(0.0, constant)
+    against = float(own["against_share"]) * positive if positive else alone
     label = class_name(int(own["label"]), classes)
     return _decision(
         own, contribution, classes, against="", label=label, positive=positive, negative=against
@@ -257,9 +275,10 @@ def _decision(
 ) -> Decision:
     # Contributions are of the concepts that are shown.
     for_it = contribution > 0
-    parts = [*contribution[for_it], max(0.0, positive - contribution[for_it].sum())]
+    offset = float(own["offset"]) if "offset" in own else None
+    parts = [*contribution[for_it], max(0.0, offset or 0.0)]
     shares = np.full(len(contribution), np.nan)
-    shares[for_it] = whole_shares(parts)[:-1]
+    shares[for_it] = whole_shares([*parts, max(0.0, positive - sum(parts))])[: for_it.sum()]
     explanations = over_white(own["explanation"].values)
     maps = own["concept_map"].values
     terms = zip(own["top_concept"].values, contribution, shares, explanations, maps, strict=True)
@@ -277,6 +296,7 @@ def _decision(
         map=own["logit_map"].values,
         others_explanation=over_white(own["others_explanation"].values),
         others_map=own["others_map"].values,
+        offset=offset,
         **others,
     )
 
@@ -435,6 +455,7 @@ def reason_line(decision: Decision, naming: Naming = NAMELESS) -> str:
     """Return the decision in one sentence: the sum, and the shares of what speaks for it."""
     count = "its concepts" if decision.n_concepts is None else f"{decision.n_concepts:,} concepts"
     total = number_text(decision.logit, DIGITS)
+    count += "" if decision.offset is None else f" and the offset ({decision.offset:+.{DIGITS}g})"
     sums = (
         f"The {decision.quantity} is {total}, which is exactly what {count} add up to: "
         f"{decision.positive:+.{DIGITS}g} for it, {decision.negative:+.{DIGITS}g} against it."
@@ -443,6 +464,7 @@ def reason_line(decision: Decision, naming: Naming = NAMELESS) -> str:
         return f"{sums} No concept speaks for it."
     lines = [f"{percent_text(t.share)} {naming.called(t.concept)}" for t in decision.for_it]
     lines += [f"{percent_text(decision.others_share)} all others"] if decision.others_share else []
+    lines += [f"{percent_text(decision.offset_share)} the offset"] if decision.offset_share else []
     return f"{sums} Of what speaks for it: {', '.join(lines)}."
 
 
@@ -467,12 +489,12 @@ def residual_line(decision: Decision) -> str:
 
 def position_line(decision: Decision) -> str:
     """Return what the maps leave out, "" where that is nothing."""
-    missing = decision.logit - float(decision.map.sum(dtype=np.float64))
+    missing = decision.logit - float(decision.map.sum(dtype=np.float64)) - (decision.offset or 0.0)
     if abs(missing) <= POSITION_MATTERS * max(abs(decision.logit), decision.positive, 1e-12):
         return ""
     return (
-        f"{number_text(missing, DIGITS)} of it comes through the positional embedding, which is in "
-        "no pixel: the maps leave it out."
+        f"{number_text(missing, DIGITS)} of it comes through a positional embedding or the bias of "
+        "an encoder, which are in no pixel: the maps leave it out."
     )
 
 
@@ -480,7 +502,7 @@ def position_line(decision: Decision) -> str:
 
 
 def waterfall_frame(decision: Decision, naming: Naming = NAMELESS) -> pd.DataFrame:
-    """Return the terms of the sum in order, all others, and the total.
+    """Return the terms of the sum in order, all others, the offset if any, and the total.
 
     Returns
     -------
@@ -490,6 +512,7 @@ def waterfall_frame(decision: Decision, naming: Naming = NAMELESS) -> pd.DataFra
     """
     rows = [(naming.short(term.concept), term.contribution) for term in decision.terms]
     rows += [("all others", decision.others)]
+    rows += [] if decision.offset is None else [(OFFSET, decision.offset)]
     lines = [(label, value, "for" if value >= 0 else "against") for label, value in rows]
     lines += [("difference" if decision.against else "logit", decision.logit, "total")]
     return pd.DataFrame(lines, columns=["label", "value", "kind"])
@@ -519,12 +542,16 @@ def shares_frame(decision: Decision, naming: Naming = NAMELESS) -> pd.DataFrame:
             for t in chosen
         ]
 
+    constant = decision.offset or 0.0
+    offset = [("", OFFSET, constant, decision.offset_share if constant > 0 else np.nan)]
     rows = [
         *terms(decision.for_it),
         ("", "all others for it", decision.others_for, decision.others_share),
+        *(offset if constant > 0 else []),
         ("", "all that speaks for it", decision.positive, 1.0 if decision.positive > 0 else np.nan),
         *terms(decision.against_it),
         ("", "all others against it", decision.others_against, np.nan),
+        *(offset if constant < 0 else []),
         ("", decision.quantity, decision.logit, np.nan),
     ]
     return pd.DataFrame(rows, columns=["concept", "name", "contribution", "share"])

@@ -24,9 +24,16 @@ SAE_NUMBERS = {
     "final_dead": ("dead concepts", "not fired for half an epoch, at the end"),
     "never_firing": ("never firing", "concepts that never fired in the last epoch"),
     "always_active": ("always active", "concepts in at least 60 % of the last epoch"),
+    "checked_explained_variance": ("explained variance", "fraction, when it was imported"),
+    "checked_l0": ("L0", "concepts active at a position, mean, when it was imported"),
+    "checked_dead": ("dead concepts", "active at no position, when it was imported"),
+    "checked_agreement": ("agreement", "with the network's own prediction, when it was imported"),
     "k": ("k", "active concepts per position"),
 }
-SAE_FRACTIONS = ("best_accuracy", "network_accuracy", "final_explained_variance")
+SAE_FRACTIONS = (
+    *("best_accuracy", "network_accuracy", "final_explained_variance"),
+    *("checked_explained_variance", "checked_agreement"),
+)
 SAE_CURVES = {
     "reconstruction_loss": ("Reconstruction loss", "squared error of scaled samples"),
     "auxiliary_loss": ("Auxiliary loss", "of dead concepts"),
@@ -68,6 +75,8 @@ def training_figures(cell: str, sae: xr.Dataset) -> list[Figure]:
             series[HELD_OUT] = _points(ends["step"].values, ends.values)
         if series:
             figures.append(_curves(cell, name, series, title, y_title))
+    if "held_out_accuracy" not in sae:  # one that was imported
+        return figures
     evaluated = _points(sae["evaluated_step"].values, sae["held_out_accuracy"].values)
     title, y_title = "Accuracy of the spliced network", "fraction of images"
     return [*figures, _curves(cell, "accuracy", {HELD_OUT: evaluated}, title, y_title)]

@@ -57,11 +57,11 @@ def test_codes_are_the_k_largest_rectified_products(k):
 @pytest.mark.parametrize("shape", [(), (5,), (2, 3, 5), (0,)])
 def test_sparse_and_dense_codes_agree_for_samples_of_any_shape(shape):
     sae, x = make_sae(), make_x(*shape)
-    values, indices = sae.encode_topk(x)
+    values, indices = sae.encode_sparse(x)
     assert values.shape == indices.shape == (*shape, K)
     assert sae.encode(x).shape == (*shape, N_CONCEPTS)
     torch.testing.assert_close(sae.encode(x).gather(-1, indices), values)
-    torch.testing.assert_close(sae.decode_topk(values, indices), sae(x))
+    torch.testing.assert_close(sae.decode_sparse(values, indices), sae(x))
     assert sae(x).shape == x.shape
 
 
@@ -126,7 +126,8 @@ def test_initial_weights_depend_on_the_generator_alone():
         ((4, 3), (4, 3), 1, 1.0, r"encoder \(4, 3\) and decoder \(4, 3\); expected \(concept"),
         ((4,), (4,), 1, 1.0, "expected"),
         ((4, 3), (3, 4), 0, 1.0, "k is 0; expected 1 to 4"),
-        ((4, 3), (3, 4), 5, 0.0, "k is 5; expected 1 to 4.*; scale is 0.0"),
+        ((4, 3), (3, 4), 5, 1.0, "k is 5; expected 1 to 4"),
+        ((4, 3), (3, 4, 1), 5, 0.0, "expected.*; scale is 0.0"),
     ],
 )
 def test_weights_that_do_not_fit_are_refused(encoder, decoder, k, scale, message):

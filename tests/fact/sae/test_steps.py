@@ -208,7 +208,7 @@ def test_what_a_step_logs_is_measured_from_the_weights_before_it():
 def test_a_pass_counts_how_often_concepts_fire():
     sae, batches = make_sae(), make_batches(4)
     trainer = Trainer(sae, TrainingConfig(steps=4, lr=1e-12))
-    codes = torch.cat([sae.encode_topk(x)[1] for x in batches])
+    codes = torch.cat([sae.encode_sparse(x)[1] for x in batches])
     counts = torch.bincount(codes.flatten(), minlength=96)
     for x in batches:
         trainer.step(x)

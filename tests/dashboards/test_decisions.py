@@ -218,7 +218,7 @@ def test_what_maps_leave_out_is_told_where_it_matters() -> None:
     short = explained()
     short["logit_map"] = short["logit_map"] * 0.5
     told = view.position_line(view.of_image(short))
-    assert told.startswith("2.1875 of it comes through the positional embedding")
+    assert told.startswith("2.1875 of it comes through a positional embedding")
 
 
 def test_what_is_asked_next() -> None:

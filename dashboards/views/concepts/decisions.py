@@ -455,7 +455,7 @@ def reason_line(decision: Decision, naming: Naming = NAMELESS) -> str:
     """Return the decision in one sentence: the sum, and the shares of what speaks for it."""
     count = "its concepts" if decision.n_concepts is None else f"{decision.n_concepts:,} concepts"
     total = number_text(decision.logit, DIGITS)
-    count += "" if decision.offset is None else f" and the offset ({decision.offset:+.{DIGITS}g})"
+    count += f" and the offset ({decision.offset:+.{DIGITS}g})" if decision.offset else ""
     sums = (
         f"The {decision.quantity} is {total}, which is exactly what {count} add up to: "
         f"{decision.positive:+.{DIGITS}g} for it, {decision.negative:+.{DIGITS}g} against it."
@@ -512,7 +512,7 @@ def waterfall_frame(decision: Decision, naming: Naming = NAMELESS) -> pd.DataFra
     """
     rows = [(naming.short(term.concept), term.contribution) for term in decision.terms]
     rows += [("all others", decision.others)]
-    rows += [] if decision.offset is None else [(OFFSET, decision.offset)]
+    rows += [(OFFSET, decision.offset)] if decision.offset else []
     lines = [(label, value, "for" if value >= 0 else "against") for label, value in rows]
     lines += [("difference" if decision.against else "logit", decision.logit, "total")]
     return pd.DataFrame(lines, columns=["label", "value", "kind"])

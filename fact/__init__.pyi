@@ -16,6 +16,9 @@ from .networks.files import save_network as save_network
 from .networks.network import Network as Network
 from .networks.standard import efficientnet_lite0 as efficientnet_lite0
 from .networks.standard import torchvision_network as torchvision_network
+from .sae.formats import SAEFileError as SAEFileError
+from .sae.formats import read_sae as read_sae
+from .sae.formats import write_sae as write_sae
 from .sae.model import SAE as SAE
 from .sae.model import BatchTopKSAE as BatchTopKSAE
 from .sae.model import JumpReLUSAE as JumpReLUSAE

@@ -1,0 +1,566 @@
+"""SAEs from elsewhere: files of several libraries, read without running code, and written again.
+
+A layout is recognised by the names of its tensors and by the configuration beside it; what it does
+not say is asked for, never assumed. Normalisations are folded into the weights, so that an SAE
+serves features as the network gives them.
+
+Layouts: FaCT's releases (Parchami-Araghi et al., arXiv 2510.25512), SAELens, dictionary_learning,
+overcomplete, EleutherAI's sparsify, Prisma, datasets of the schema ``sae``, and safetensors with
+named matrices.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+import xarray as xr
+from torch import Tensor
+
+from fact.networks.arrays import AnyArray, as_tensor
+from fact.networks.weights import write_tensors
+from fact.sae.model import SAE, BatchTopKSAE, JumpReLUSAE, ReLUSAE, TopKSAE
+from registry.store.durable import StoreError, whole_file
+from registry.suggest import RefusalError, nearest
+
+CONFIGS = ("cfg.json", "config.json")
+WEIGHT_FILES = ("*.safetensors", "*.pt", "*.pth", "*.nc")
+ACTIVATIONS = ("topk", "batch_topk", "jumprelu", "relu")
+PLAIN = "factbook_sae"
+"""Entry of the header of a file that :func:`write_sae` wrote."""
+
+
+class SAEFileError(RefusalError, ValueError):
+    """A file that holds no SAE that can be served here, with what was found and expected."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """An SAE as its library has it.
+
+    Attributes
+    ----------
+    encoder, decoder : Tensor
+        ``(concept, channel)`` and ``(channel, concept)``.
+    encoder_bias, decoder_bias : Tensor or None
+        ``(concept,)`` and ``(channel,)``.
+    activation : str
+        One of `ACTIVATIONS`; "" where the file does not say.
+    k : int or None
+        Of a top-k.
+    threshold : Tensor or None
+        One number, or ``(concept,)``.
+    is_centred : bool
+        Whether the decoder's bias is taken away from samples before they are encoded.
+    ranks_scaled : bool
+        Whether codes are multiplied by the norms of the decoder's columns before the top k.
+    needs_scale : bool
+        Whether features were divided by a number in training that the file does not hold.
+    """
+
+    encoder: Tensor
+    decoder: Tensor
+    encoder_bias: Tensor | None = None
+    decoder_bias: Tensor | None = None
+    activation: str = ""
+    k: int | None = None
+    threshold: Tensor | None = None
+    is_centred: bool = False
+    ranks_scaled: bool = False
+    needs_scale: bool = False
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What a file holds: tensors and plain values by name, and the configuration beside it."""
+
+    tensors: Mapping[str, Tensor]
+    values: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    def number(self, *names: str) -> int | None:
+        """Return the first of some whole numbers, of the file or its configuration."""
+        for source in (self.tensors, self.values, self.config):
+            for name in names:
+                if (value := source.get(name)) is not None:
+                    return int(value)
+        return None
+
+
+def read_sae(
+    path: Path | str,
+    format: str = "auto",
+    *,
+    activation: str | None = None,
+    k: int | None = None,
+    threshold: float | None = None,
+    scale: float | None = None,
+    mean: AnyArray | None = None,
+    names: Mapping[str, str] | None = None,
+) -> SAE:
+    """Read an SAE of any library, folded so that it serves features as a network gives them.
+
+    Parameters
+    ----------
+    path : path
+        A file of safetensors or of torch (weights only), a dataset of the schema ``sae``, or a
+        folder with one of them; a configuration ``cfg.json`` or ``config.json`` is read beside it.
+    format : str
+        ``auto`` or one of `FORMATS`.
+    activation : str or None
+        ``topk``, ``batch_topk``, ``jumprelu`` or ``relu``, where the file does not say.
+    k, threshold : number or None
+        Of the activation function, likewise; the threshold at the scale of the training.
+    scale : float or None
+        Number that features were divided by in training; 1 by default.
+    mean : array or None
+        ``(channel,)``, what was taken away from features before they were divided.
+    names : mapping of str to str or None
+        Of the format ``plain``: the tensor that is ``encoder`` (concept, channel), ``decoder``
+        (channel, concept), and maybe ``encoder_bias``, ``decoder_bias``, ``threshold``.
+
+    Returns
+    -------
+    SAE
+        In single precision, or double where the file has it. Codes are at the scale of the served
+        features: ``scale`` times those of the library.
+
+    Raises
+    ------
+    SAEFileError
+        If the file is missing, cut, holds code or a number that is not finite; is of no known
+        layout, of one whose SAEs are no sum of concepts, or leaves open what has to be known.
+    """
+    path = Path(path).expanduser()
+    try:
+        given = _read(path)
+        if isinstance(given, SAE):
+            layout = _of_sae(given)
+        else:
+            layout = FORMATS[_recognise(given, format, names)](given, names or PLAIN_NAMES)
+        layout = _complete(layout, activation, k, threshold)
+        if layout.needs_scale and scale is None:
+            raise SAEFileError(
+                "its features were divided by a number that the file does not hold: expected scale, "
+                "the mean norm of features over the root of the number of channels"
+            )
+        return _fold(layout, 1.0 if scale is None else scale, mean)
+    except SAEFileError as error:
+        raise SAEFileError(f"{path}: {error}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise SAEFileError(f"{path}: no SAE that can be read: {error}") from error
+
+
+# --- files ------------------------------------------------------------------------------------
+
+
+def _read(path: Path) -> Weights | SAE:
+    """Return what a file or folder holds."""
+    if path.is_dir():
+        found = sorted(file for pattern in WEIGHT_FILES for file in path.glob(pattern))
+        if len(found) != 1:
+            told = ", ".join(file.name for file in found) or "none"
+            raise SAEFileError(f"expected one file of weights in the folder; found {told}")
+        path = found[0]
+    if not path.is_file():
+        raise SAEFileError("no such file")
+    if path.suffix == ".nc":
+        from registry.store.netcdf import read_file
+
+        try:
+            with read_file(path) as dataset:
+                return SAE.from_dataset(dataset.load())
+        except (OSError, StoreError) as error:
+            raise SAEFileError(f"cut or damaged: {error}") from error
+    values = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
+    rest = {name: value for name, value in values.items() if name not in tensors}
+    return Weights(tensors, rest, {**_config_beside(path), **rest.get(PLAIN, {})})
+
+
+def _read_safetensors(path: Path) -> dict[str, Any]:
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            found: dict[str, Any] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (safetensors.SafetensorError, OSError) as error:
+        raise SAEFileError(f"cut, damaged or no safetensors: {error}") from error
+    return {**found, PLAIN: json.loads(header[PLAIN])} if PLAIN in header else found
+
+
+def _read_torch(path: Path) -> dict[str, Any]:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many types for a file of another kind
+        raise SAEFileError(
+            "cut, or more than weights, and code in a file is never run: save the state_dict, "
+            f"best as safetensors ({str(error).splitlines()[0][:120]})"
+        ) from error
+    for inner in ("state_dict", "model_state_dict"):
+        if isinstance(state, Mapping) and isinstance(state.get(inner), Mapping):
+            state = state[inner]
+    if not isinstance(state, Mapping):
+        raise SAEFileError(f"a {type(state).__name__}; expected a state dict")
+    return {str(name).removeprefix("module."): value for name, value in state.items()}
+
+
+def _config_beside(path: Path) -> dict[str, Any]:
+    for name in CONFIGS:
+        file = path.with_name(name)
+        if file.is_file():
+            try:
+                found = json.loads(file.read_text(encoding="utf-8"))
+            except ValueError as error:
+                raise SAEFileError(f"{name} beside it is no JSON: {error}") from error
+            return dict(found) if isinstance(found, Mapping) else {}
+    return {}
+
+
+# --- layouts ----------------------------------------------------------------------------------
+
+PLAIN_NAMES = {
+    name: name for name in ("encoder", "decoder", "encoder_bias", "decoder_bias", "threshold")
+}
+_WEIGHTS = {"W_enc", "W_dec"}
+_LINEAR = {"encoder.weight", "decoder.weight"}
+
+
+def _recognise(given: Weights, format: str, names: Mapping[str, str] | None) -> str:
+    """Return the format of what a file holds, by its names and its configuration."""
+    if format != "auto":
+        if format not in FORMATS:
+            raise SAEFileError(f"unknown format {format!r}{nearest(format, FORMATS)}")
+        return format
+    keys, config = set(given.tensors), given.config
+    if names or keys >= {"encoder", "decoder"}:
+        return "plain"
+    if keys >= {"encoder.weight", "W_dec"}:
+        return "sparsify"
+    if "dictionary._weights" in keys or "dictionary.W" in keys:
+        return "overcomplete"
+    if keys >= _WEIGHTS:
+        if "activation_fn_str" in config and ("expansion_factor" in config or "vit" in str(config)):
+            return "prisma"
+        is_lens = "d_sae" in config or "architecture" in config
+        return "sae_lens" if is_lens else "dictionary_learning"
+    if keys >= _LINEAR:
+        has_bias = any("bias" in name or name.startswith("b_") for name in keys)
+        return "dictionary_learning" if has_bias or "r_mag" in keys else "fact"
+    raise SAEFileError(
+        f"of no known layout: found {_shapes(given.tensors)}; expected those of "
+        f"{', '.join(FORMATS)}, or names of the matrices"
+    )
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> str:
+    shown = [f"{name} {tuple(tensor.shape)}" for name, tensor in list(tensors.items())[:12]]
+    return ", ".join(shown) or "no tensor"
+
+
+def _take(given: Weights, *names: str) -> tuple[Tensor, ...]:
+    missing = [name for name in names if name not in given.tensors]
+    if missing:
+        raise SAEFileError(f"lacks {', '.join(missing)}; found {_shapes(given.tensors)}")
+    return tuple(given.tensors[name] for name in names)
+
+
+def _plain(given: Weights, names: Mapping[str, str]) -> Layout:
+    wrong = sorted(set(names) - set(PLAIN_NAMES))
+    if wrong:
+        raise SAEFileError(f"unknown name {wrong[0]!r}{nearest(wrong[0], PLAIN_NAMES)}")
+    whole = {name: names.get(name, name) for name in PLAIN_NAMES}
+    encoder, decoder = _take(given, whole["encoder"], whole["decoder"])
+    _take(given, *names.values() if names is not PLAIN_NAMES else ())
+    rest = [given.tensors.get(whole[n]) for n in ("encoder_bias", "decoder_bias", "threshold")]
+    known = str(given.config.get("activation", ""))
+    return Layout(encoder, decoder, rest[0], rest[1], known, given.number("k"), rest[2])
+
+
+def _fact(given: Weights, _names: Mapping[str, str]) -> Layout:
+    biases = [name for name in given.tensors if "bias" in name or name.startswith("b_")]
+    if biases:
+        raise SAEFileError(f"has a bias: {', '.join(biases)}; FaCT's SAEs are bias-free")
+    encoder, decoder = _take(given, "encoder.weight", "decoder.weight")
+    return Layout(encoder, decoder, activation="topk", k=given.number("k"))
+
+
+def _sae_lens(given: Weights, _names: Mapping[str, str]) -> Layout:
+    config = given.config
+    kind = str(config.get("architecture", "standard"))
+    if kind == "standard" and config.get("activation_fn_str", config.get("activation_fn")):
+        kind = str(config.get("activation_fn_str", config.get("activation_fn")))
+    known = {"standard": "relu", "relu": "relu", "topk": "topk", "jumprelu": "jumprelu"}
+    known |= {"batchtopk": "batch_topk"}
+    if kind not in known:
+        raise SAEFileError(f"architecture {kind!r} is not served; expected one of {sorted(known)}")
+    norm = str(config.get("normalize_activations") or "none")
+    if norm not in ("none", "expected_average_only_in"):
+        raise SAEFileError(
+            f"normalize_activations {norm!r} divides each sample by its own norm, or whitens it: "
+            "no constant that can be folded in. Expected none or expected_average_only_in"
+        )
+    encoder, decoder = _take(given, "W_enc", "W_dec")
+    arguments = config.get("activation_fn_kwargs") or {}
+    threshold = given.tensors.get("threshold", given.tensors.get("topk_threshold"))
+    factor = given.tensors.get("scaling_factor")
+    if factor is not None and config.get("finetuning_scaling_factor"):
+        decoder = decoder * factor.unsqueeze(1)
+    return Layout(
+        encoder.T,
+        decoder.T,
+        given.tensors.get("b_enc"),
+        given.tensors.get("b_dec"),
+        known[kind],
+        given.number("k") or arguments.get("k"),
+        threshold,
+        is_centred=bool(config.get("apply_b_dec_to_input", True)),
+        ranks_scaled=bool(config.get("rescale_acts_by_decoder_norm", False)),
+        needs_scale=norm != "none",
+    )
+
+
+def _prisma(given: Weights, names: Mapping[str, str]) -> Layout:
+    if given.config.get("architecture", "standard") != "standard":
+        raise SAEFileError(f"architecture {given.config['architecture']!r}; expected 'standard'")
+    return replace(_sae_lens(given, names), is_centred=True)
+
+
+def _dictionary_learning(given: Weights, _names: Mapping[str, str]) -> Layout:
+    tensors = given.tensors
+    if "r_mag" in tensors:
+        raise SAEFileError("a gated SAE: its two paths are no mask of one product")
+    trainer = given.config.get("trainer", given.config)
+    kind = str(trainer.get("dict_class", "")) if isinstance(trainer, Mapping) else ""
+    k, b_dec = given.number("k"), tensors.get("b_dec")
+    if "W_enc" in tensors:
+        encoder, decoder = (weights.T for weights in _take(given, "W_enc", "W_dec"))
+        is_matryoshka = "group_sizes" in tensors
+        name = "batch_topk" if is_matryoshka else "jumprelu"
+        bias, jump = _take(given, "b_enc", "threshold")
+        return Layout(encoder, decoder, bias, b_dec, name, k, jump, is_centred=is_matryoshka)
+    encoder, decoder, bias = _take(given, "encoder.weight", "decoder.weight", "encoder.bias")
+    if b_dec is None:
+        if "bias" in tensors:
+            own = tensors["bias"]
+            return Layout(encoder, decoder, bias, own, "relu", is_centred=True)
+        return Layout(encoder, decoder, bias, tensors.get("decoder.bias"), "relu")
+    # TopK and BatchTopK have the same tensors.
+    known = {"AutoEncoderTopK": "topk", "BatchTopKSAE": "batch_topk"}
+    threshold = tensors.get("threshold")
+    return Layout(encoder, decoder, bias, b_dec, known.get(kind, ""), k, threshold, is_centred=True)
+
+
+def _sparsify(given: Weights, _names: Mapping[str, str]) -> Layout:
+    config = given.config
+    if "W_skip" in given.tensors or config.get("transcode"):
+        raise SAEFileError("a transcoder, or one with a skip connection: no reconstruction")
+    name = str(config.get("activation", "topk"))
+    if name != "topk":
+        raise SAEFileError(f"activation {name!r} is not served; expected 'topk'")
+    encoder, bias, decoder, b_dec = _take(given, "encoder.weight", "encoder.bias", "W_dec", "b_dec")
+    return Layout(encoder, decoder.T, bias, b_dec, "topk", given.number("k"), is_centred=True)
+
+
+def _overcomplete(given: Weights, _names: Mapping[str, str]) -> Layout:
+    tensors = given.tensors
+    if "dictionary._weights" not in tensors:
+        raise SAEFileError(
+            "an archetypal dictionary in parts; expected its get_dictionary() as decoder, in the "
+            "format plain"
+        )
+    hidden = sorted(name for name in tensors if name.startswith("encoder.mlp_blocks"))
+    if hidden:
+        raise SAEFileError(f"an encoder of several layers ({hidden[0]}); expected a linear one")
+    (dictionary,) = _take(given, "dictionary._weights")
+    decoder = dictionary * tensors.get("dictionary.multiplier", torch.zeros(())).exp()
+    weight, bias = _linear_encoder(given)
+    if "thresholds" in tensors:
+        threshold = tensors["thresholds"].exp()
+        return Layout(weight, decoder.T, bias, None, "jumprelu", threshold=threshold)
+    return Layout(weight, decoder.T, bias)
+
+
+def _linear_encoder(given: Weights) -> tuple[Tensor, Tensor | None]:
+    """Return the weights and bias of a linear layer, with the batch norm behind it folded in."""
+    (weight,) = _take(given, "encoder.final_block.0.weight")
+    bias = given.tensors.get("encoder.final_block.0.bias")
+    norm = {
+        name.removeprefix("encoder.final_block.1."): tensor
+        for name, tensor in given.tensors.items()
+        if name.startswith("encoder.final_block.1.")
+    }
+    if not norm:
+        return weight, bias
+    if "running_var" not in norm:
+        raise SAEFileError("a norm over each sample behind the encoder; expected a batch norm")
+    gain = norm.get("weight", torch.ones(())) / (norm["running_var"] + 1e-5).sqrt()
+    shift = (torch.zeros(()) if bias is None else bias) - norm["running_mean"]
+    return weight * gain.unsqueeze(1), shift * gain + norm.get("bias", torch.zeros(()))
+
+
+FORMATS: Mapping[str, Callable[[Weights, Mapping[str, str]], Layout]] = {
+    "plain": _plain,
+    "fact": _fact,
+    "sae_lens": _sae_lens,
+    "dictionary_learning": _dictionary_learning,
+    "overcomplete": _overcomplete,
+    "sparsify": _sparsify,
+    "prisma": _prisma,
+}
+"""What reads each format."""
+
+
+# --- folding ----------------------------------------------------------------------------------
+
+
+def _of_sae(sae: SAE) -> Layout:
+    """Return an SAE of ours as a layout: thresholds and biases are at the scale of features."""
+    return Layout(
+        sae.encoder.detach(),
+        sae.decoder.detach(),
+        sae.encoder_bias,
+        sae.decoder_bias,
+        sae.activation,
+        getattr(sae, "k", None),
+        getattr(sae, "threshold", None),
+    )
+
+
+def _complete(
+    layout: Layout, activation: str | None, k: int | None, threshold: float | None
+) -> Layout:
+    """Return a layout with what was asked for; contradictions and gaps are errors."""
+    said = {"activation": layout.activation or None, "k": layout.k}
+    for name, value in {"activation": activation, "k": k}.items():
+        if None not in (value, said[name]) and value != said[name]:
+            raise SAEFileError(f"{name} {value!r}; the file says {said[name]!r}")
+    name = layout.activation or str(activation or "")
+    if name not in ACTIVATIONS:
+        raise SAEFileError(
+            f"the activation function is not in the file, and {name!r} is given; expected activation, "
+            f"one of {', '.join(ACTIVATIONS)}"
+        )
+    k = layout.k if layout.k is not None else k
+    given = layout.threshold if threshold is None else torch.tensor(threshold)
+    if name in ("topk", "batch_topk") and k is None:
+        raise SAEFileError(f"{name} without k; expected k, the concepts that are kept per sample")
+    if name == "batch_topk" and given is not None and bool((given < 0).any()):
+        raise SAEFileError("its threshold was never estimated; expected threshold")
+    if name in ("jumprelu", "batch_topk") and given is None:
+        raise SAEFileError(f"{name} without threshold; expected threshold")
+    return replace(layout, activation=name, k=k, threshold=given)
+
+
+def _fold(layout: Layout, scale: float, mean: AnyArray | None) -> SAE:
+    """Return what serves features as they are: weights, biases, thresholds at their scale."""
+    kind = torch.float64 if layout.encoder.dtype == torch.float64 else torch.float32
+    named = {
+        name: getattr(layout, name).detach().to(kind)
+        for name in ("encoder", "decoder", "encoder_bias", "decoder_bias", "threshold")
+        if getattr(layout, name) is not None
+    }
+    for name, tensor in named.items():
+        if bad := int((~tensor.isfinite()).sum()):
+            raise SAEFileError(f"{bad} numbers of {name} are not finite")
+    encoder, decoder = named["encoder"], named["decoder"]
+    if encoder.ndim != 2 or encoder.shape != decoder.shape[::-1]:
+        raise SAEFileError(
+            f"encoder {tuple(encoder.shape)} and decoder {tuple(decoder.shape)}; expected "
+            "(concept, channel) and (channel, concept)"
+        )
+    bias = named.get("encoder_bias", encoder.new_zeros(len(encoder)))
+    offset = named.get("decoder_bias", encoder.new_zeros(len(decoder)))
+    if layout.is_centred:
+        bias = bias - encoder @ offset
+    if layout.ranks_scaled:
+        norm = decoder.norm(dim=0).clamp(min=1e-8)
+        encoder, bias, decoder = encoder * norm[:, None], bias * norm, decoder / norm
+    bias, offset = scale * bias, scale * offset
+    if mean is not None:
+        centre = as_tensor(mean).to(kind)
+        if centre.shape != offset.shape:
+            raise SAEFileError(f"mean {tuple(centre.shape)}; expected {tuple(offset.shape)}")
+        bias, offset = bias - encoder @ centre, offset + centre
+    biases = {"encoder_bias": bias, "decoder_bias": offset}
+    known: dict[str, Any] = {n: b if bool(b.any()) else None for n, b in biases.items()}
+    threshold = scale * named.get("threshold", torch.zeros(())).clamp(min=0)
+    if layout.activation == "topk":
+        return TopKSAE(encoder, decoder, int(layout.k or 0), scale, **known)
+    if layout.activation == "batch_topk":
+        return BatchTopKSAE(encoder, decoder, int(layout.k or 0), threshold, scale, **known)
+    if layout.activation == "jumprelu":
+        return JumpReLUSAE(encoder, decoder, threshold, scale, **known)
+    return ReLUSAE(encoder, decoder, scale, **known)
+
+
+# --- writing ----------------------------------------------------------------------------------
+
+
+def write_sae(sae: SAE | xr.Dataset, path: Path | str, format: str = "plain") -> None:
+    """Write an SAE for others.
+
+    Parameters
+    ----------
+    sae : SAE or Dataset
+        One of the schema ``sae`` is taken too.
+    path : path
+        A file of safetensors; for ``sae_lens`` a folder.
+    format : str
+        ``plain``: tensors ``encoder``, ``decoder``, biases and threshold, with the activation
+        function in the header. ``sae_lens``: ``sae_weights.safetensors`` and ``cfg.json``, as
+        SAELens 6 reads them.
+
+    Raises
+    ------
+    ValueError
+        If the format is unknown.
+    """
+    given = sae if isinstance(sae, SAE) else SAE.from_dataset(sae)
+    path = Path(path)
+    if format == "plain":
+        layout = _of_sae(given)
+        whole = {name: getattr(layout, name) for name in PLAIN_NAMES}
+        tensors = {name: tensor for name, tensor in whole.items() if tensor is not None}
+        facts = {"activation": layout.activation, **({"k": layout.k} if layout.k else {})}
+        write_tensors(path, tensors, **{PLAIN: facts})
+    elif format == "sae_lens":
+        _write_sae_lens(given, path)
+    else:
+        raise ValueError(f"unknown format {format!r}{nearest(format, ('plain', 'sae_lens'))}")
+
+
+def _write_sae_lens(sae: SAE, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    biases = {
+        "b_enc": sae.encoder.new_zeros(sae.n_concepts)
+        if sae.encoder_bias is None
+        else sae.encoder_bias,
+        "b_dec": sae.decoder.new_zeros(sae.n_channels)
+        if sae.decoder_bias is None
+        else sae.decoder_bias,
+    }
+    tensors = {"W_enc": sae.encoder.T, "W_dec": sae.decoder.T, **biases}
+    config = {
+        "architecture": {"topk": "topk", "relu": "standard"}.get(sae.activation, "jumprelu"),
+        "d_in": sae.n_channels,
+        "d_sae": sae.n_concepts,
+        "dtype": str(sae.encoder.dtype).removeprefix("torch."),
+        "device": "cpu",
+        "apply_b_dec_to_input": False,
+        "normalize_activations": "none",
+        "reshape_activations": "none",
+        "metadata": {},
+    }
+    if isinstance(sae, TopKSAE):
+        config |= {"k": sae.k, "rescale_acts_by_decoder_norm": False}
+    elif not isinstance(sae, ReLUSAE) and isinstance(sae, JumpReLUSAE):
+        tensors["threshold"] = sae.threshold
+    write_tensors(folder / "sae_weights.safetensors", tensors)
+    with whole_file(folder / "cfg.json") as temporary:
+        Path(temporary).write_text(json.dumps(config, indent=1), encoding="utf-8")

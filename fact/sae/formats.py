@@ -147,7 +147,7 @@ def read_sae(
         layout = _complete(layout, activation, k, threshold)
         if layout.needs_scale and scale is None:
             raise SAEFileError(
-                "its features were divided by a number that the file does not hold: expected scale, "
+                "features were divided by a number that the file does not hold: expected scale, "
                 "the mean norm of features over the root of the number of channels"
             )
         return _fold(layout, 1.0 if scale is None else scale, mean)
@@ -443,7 +443,7 @@ def _complete(
     name = layout.activation or str(activation or "")
     if name not in ACTIVATIONS:
         raise SAEFileError(
-            f"the activation function is not in the file, and {name!r} is given; expected activation, "
+            f"the activation function is not in the file, and {name!r} given: expected activation, "
             f"one of {', '.join(ACTIVATIONS)}"
         )
     k = layout.k if layout.k is not None else k

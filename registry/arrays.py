@@ -44,6 +44,32 @@ def to_numpy(array: Any) -> np.ndarray:
     return np.asarray(plain.toarray() if sparse.issparse(plain) else plain)
 
 
+def as_numbers(names: Any) -> np.ndarray | None:
+    """Return names that are numbers, or are written as numbers, as such; None of any others."""
+    array = np.asarray(names)
+    if array.dtype.kind in "iuf":
+        return array
+    if array.dtype.kind not in "OSTU":
+        return None
+    try:
+        return array.astype(str).astype(np.float64)
+    except ValueError:
+        return None
+
+
+def is_count(names: Any) -> bool:
+    """Return whether names only count: 0 to n - 1 or 1 to n, in order, as numbers or as texts.
+
+    Who counts a table that has lost its first row gives each of the others another's name.
+    """
+    numbers = as_numbers(names)
+    return (
+        numbers is not None
+        and numbers.size > 0
+        and any(np.array_equal(numbers, np.arange(numbers.size) + first) for first in (0, 1))
+    )
+
+
 ROUNDING = 1e-5
 """By which sums of probabilities in single precision exceed 1, and no scale does."""
 

@@ -11,7 +11,7 @@ import xarray as xr
 from evals.kernels.arrays import AlignmentError, is_plain, to_labelled
 from evals.kernels.columns import Columns
 from evals.kernels.statistics import AnyArray, Shaped
-from registry.arrays import to_numpy
+from registry.arrays import is_count, to_numpy
 from registry.store.schema import decode_attribute
 from registry.suggest import nearest
 
@@ -214,6 +214,8 @@ def _input_index(dataset: xr.Dataset) -> pd.Index:
 
 def _was_counted(dataset: xr.Dataset) -> bool:
     """Return whether an import that does not say so has names that were only counted."""
+    if is_count(_input_index(dataset)):
+        return True
     if ROW_NAMES in dataset.attrs or not str(dataset.attrs.get("source")).startswith("fact.import"):
         return False
     ids = _input_index(dataset).astype(str)
@@ -228,7 +230,7 @@ def _say_how_to_join(dataset: xr.Dataset, other: xr.Dataset) -> str:
     )
     told = f"the {n_own} rows of {own!r} were only counted, and so join none of {others!r}"
     if n_own != n_others:
-        return f"{told}, which has {n_others}: name the rows of both in their files"
+        return f"{told}, which has {n_others}: name the rows of both in their files, not by counts"
     tables = [_table_of(given) for given in (dataset, other)]
     if not all(tables):
         named = f'rows = "ids.txt" in [datasets.{tables[0] or "…"}]'

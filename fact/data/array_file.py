@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 import registry
 from fact.data.vocabulary import distinct, identity, read_lines, read_names
+from registry.arrays import is_count
 from registry.store.durable import StoreError
 from registry.suggest import RefusalError, nearest
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 INPUT_NAMES = ("image", "input")
 WORD = re.compile(r"[\w-]+")
+UNNAMED = "Unnamed: "  # as pandas calls a column without a name
 COLUMN_NAMES = ("name", "neuron", "concept", "label")
 
 
@@ -55,6 +57,8 @@ class NamedArray:
         nothing is.
     trained : tuple of str or None
         Names of the inputs that neurons were trained on; None where the file does not say.
+    counter : str
+        What of the file only counts its rows, which names none; "" where nothing does.
     """
 
     values: Any
@@ -64,6 +68,7 @@ class NamedArray:
     are_columns_named: bool = True
     rows_of: str = ""
     trained: tuple[str, ...] | None = None
+    counter: str = ""
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -107,7 +112,8 @@ class ArrayFile:
         Names of the rows, where the file has none: a text file with one on each line, ``ids.txt``;
         or a word that tables share whose rows are the same ones in the same order, ``cub-test``.
     id : str
-        Column, or array of the file, that names the rows; by default ``image`` or ``input``.
+        Column, or array of the file, that names the rows; by default ``image`` or ``input``, else
+        the index that pandas wrote. One that only counts them, from 0 or 1 on, names none.
 
     Raises
     ------
@@ -162,13 +168,18 @@ class ArrayFile:
             raise ArrayFileError(f"{self.path} names its rows itself; leave rows {self.rows!r} out")
         if not self._has_row_file:
             return replace(found, rows_of=self.rows)
-        return replace(found, inputs=self._read_rows(len(found)))
+        return replace(found, inputs=self._read_rows(len(found)), counter="")
 
     def _read_rows(self, count: int) -> NDArray[np.str_]:
         names = read_lines(str(self.rows))
         if len(names) != count or len(set(names)) < count:
             raise ArrayFileError(
                 f"{self.path} has {count} rows, {self.rows} {len(set(names))} different names"
+            )
+        if is_count(names):
+            raise ArrayFileError(
+                f"{self.rows} only counts, {names[0]} to {names[-1]}, and so names no row of "
+                f"{self.path}; a word in its place says that tables have the same rows"
             )
         return np.array(names, dtype=str)
 
@@ -183,7 +194,8 @@ def read_array(
     path : path
         ``.nc`` (netCDF), ``.npz`` or ``.npy`` (NumPy, no pickles), ``.pt`` (a tensor, or tensors
         and lists of names by name, read as weights are: no code is run), or ``.csv`` and
-        ``.parquet`` with a column ``image`` or ``input``, whose other columns are the table.
+        ``.parquet`` with a column ``image`` or ``input``, or with pandas' index, whose other
+        columns are the table. What only counts the rows does not name them.
         Beside the table, files may hold arrays ``image`` or ``input`` (names of the rows),
         ``name``, ``neuron``, ``concept`` or ``label`` (names of the columns), ``right_concept``,
         and ``trained`` (names of the inputs that the neurons were trained on, any number).
@@ -261,20 +273,26 @@ def _as_array(value: Any) -> NDArray[Any]:
 def _read_csv(path: Path, ids: Sequence[str]) -> Mapping[str, Any]:
     import pandas as pd
 
-    return _columns(pd.read_csv(path, dtype=dict.fromkeys(ids, str)), ids)
+    texts = dict.fromkeys([*ids, f"{UNNAMED}0"], str)
+    return _columns(pd.read_csv(path, dtype=texts), ids)
 
 
 def _read_parquet(path: Path, ids: Sequence[str]) -> Mapping[str, Any]:
     import pandas as pd
 
-    table = pd.read_parquet(path)
-    if any(name in ids for name in table.index.names):  # as pandas writes an index that is named
-        table = table.reset_index()
-    return _columns(table, ids)
+    return _columns(pd.read_parquet(path), ids)
 
 
 def _columns(table: pd.DataFrame, ids: Sequence[str]) -> Mapping[str, Any]:
+    table = _with_index(table, ids)
     rows = {name: table.pop(name).to_numpy(dtype=str) for name in ids if name in table}
+    index = _pop_index(table)
+    if ids == INPUT_NAMES and not rows:
+        rows = index
+    if table.shape[1] and len(table) > 2 and is_count(table.iloc[:, 0]):  # two may be 0 and 1
+        raise ArrayFileError(
+            f"column {table.columns[0]!r} counts the rows, as an index does: leave it out"
+        )
     other = table.columns[[dtype.kind not in "fiub" for dtype in table.dtypes]]
     if len(other):
         named = ", ".join(map(repr, other[:3]))
@@ -282,6 +300,30 @@ def _columns(table: pd.DataFrame, ids: Sequence[str]) -> Mapping[str, Any]:
         raise ArrayFileError(f"{len(other)} columns hold no numbers: {named}{hint}")
     names = table.columns.to_numpy(dtype=str)
     return {**rows, "name": names, "values": table.to_numpy(float)}
+
+
+def _with_index(table: pd.DataFrame, ids: Sequence[str]) -> pd.DataFrame:
+    """Return a table whose index, if it says anything, stands in columns."""
+    if any(name in ids for name in table.index.names):
+        return table.reset_index()
+    if table.index.nlevels == 1 and is_count(table.index):
+        return table
+    return table.reset_index(names=[f"{UNNAMED}{i} of index" for i in range(table.index.nlevels)])
+
+
+def _pop_index(table: pd.DataFrame) -> dict[str, NDArray[np.str_]]:
+    """Take the first columns out that have no name, as pandas writes an index: names of rows."""
+    is_named = [not str(name).startswith(UNNAMED) for name in table]
+    n_first = is_named.index(True) if any(is_named) else len(is_named)
+    if not all(is_named[n_first:]):
+        raise ArrayFileError(
+            f"column {is_named.index(False, n_first)} of {table.shape[1]} has no name"
+        )
+    found = [table.pop(name).to_numpy(dtype=str) for name in table.columns[:n_first]]
+    names = [texts for texts in found if not is_count(texts)] or found[:1]
+    if len(names) > 1:
+        raise ArrayFileError(f"{len(names)} columns have no name; expected one at most, the index")
+    return dict.fromkeys(INPUT_NAMES[:1], names[0]) if names else {}
 
 
 _READERS: Mapping[str, Callable[[Path, Sequence[str]], Mapping[str, Any]]] = {
@@ -316,9 +358,16 @@ def _named(
     if any(inputs) and len(set(inputs)) < n_inputs:
         raise ArrayFileError(f"{n_inputs - len(set(inputs))} names of inputs repeat others")
     right = _texts(arrays, ("right_concept",), n_columns) or ("",) * n_columns
-    rows = np.array(inputs, dtype=str)
-    trained = _trained(arrays)
-    return NamedArray(values, rows, tuple(distinct(columns)), right, bool(named), "", trained)
+    counter = f"{inputs[0]} to {inputs[-1]}" if is_count(inputs) else ""
+    return NamedArray(
+        values,
+        np.array([""] * n_inputs if counter else inputs, dtype=str),
+        tuple(distinct(columns)),
+        right,
+        are_columns_named=bool(named),
+        trained=_trained(arrays),
+        counter=counter,
+    )
 
 
 def _table(arrays: Mapping[str, Any], variable: str) -> Any:

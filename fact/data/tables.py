@@ -78,8 +78,9 @@ def name_rows(table: NamedArray, split: str, name: str) -> tuple[Ids, str]:
     if table.are_rows_named:
         return table.inputs, FILE
     if not table.rows_of:
+        names = f"are named {table.counter}" if table.counter else "have no names"
         sys.stdout.write(
-            f"The rows of {name!r} have no names: counted, they join nothing. A word that tables "
+            f"The rows of {name!r} {names}: counted, they join nothing. A word that tables "
             f'share, rows = "…" in [datasets.{name}], says that their rows are the same.\n'
         )
     count, called = len(table), table.rows_of or name

@@ -161,6 +161,17 @@ def test_datasets_that_were_numbered_alike_do_not_join_either():
     assert pair_datasets(*said, "")[0].sizes["input"] == N_ROWS
 
 
+def test_rows_that_a_file_names_by_counts_do_not_join():
+    """As imports wrote them that took a count for names, which is what their attribute says."""
+    counts = [str(row) for row in range(N_ROWS)]
+    old = (
+        old_import("activations", NEURONS[1:], counts[:-1]).assign_attrs(row_names="file"),
+        old_import("labels", LABELS, counts).assign_attrs(row_names="file"),
+    )
+    with pytest.raises(AlignmentError, match=r"299 rows of .* only counted.* has 300: .*not by"):
+        pair_datasets(*old, "")
+
+
 def test_in_a_call_plain_arrays_join_by_position_where_they_are_as_many():
     assert np.isfinite(evals.score("auprc", NEURONS, LABELS, alpha=0.3)).all()
     with pytest.raises(AlignmentError, match="are of 299 and 300 inputs, not named"):

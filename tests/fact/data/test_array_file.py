@@ -276,3 +276,70 @@ def test_columns_that_nothing_names_are_no_known_concepts(tmp_path: Path) -> Non
         ArrayFileError, match=r"columns of 'birds' have none: .*names = … in \[data"
     ):
         stage(stage.resolve({"known": "name"}), inputs, run)
+
+
+COUNTS = [range(7), range(1, 8), np.arange(7.0), [f"{row:05d}" for row in range(7)]]
+
+
+@pytest.mark.parametrize("counts", COUNTS, ids=["0", "1", "floats", "texts"])
+def test_rows_that_are_named_by_a_count_are_counted(
+    tmp_path: Path, counts: Any, capsys: Any
+) -> None:
+    """Who writes a table that lost its first row counts the others from 0 on again."""
+    table = pd.DataFrame(VALUES, pd.Index(counts), NAMES)
+    table.to_csv(tmp_path / "image.csv", index_label="image")
+    table.to_csv(tmp_path / "index.csv")
+    table.to_csv(tmp_path / "own.csv", index_label="file")
+    table.rename_axis("image").to_parquet(tmp_path / "image.parquet")
+    np.savez(tmp_path / "image.npz", values=VALUES, image=np.array(counts), name=NAMES)
+    for path in sorted(tmp_path.iterdir()):
+        settings = {"id": "file"} if path.stem == "own" else {}
+        table = read_array(path, **settings)
+        assert not table.are_rows_named
+        assert table.columns == tuple(NAMES)
+        found = imported(inputs_of(path, **settings))
+        assert found["image"].values[1] == "val/birds 00001 of 7"
+        assert found.attrs["row_names"] == "counted"
+        told = capsys.readouterr().out
+        assert f"are named {counts[0]} to {counts[-1]}: counted, they join nothing" in told
+        assert imported(inputs_of(path, rows="wings", **settings)).attrs["row_names"] == "wings"
+
+
+def test_a_list_of_rows_that_only_counts_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "ids.txt").write_text("\n".join(map(str, range(7))))
+    with pytest.raises(ArrayFileError, match=r"ids\.txt only counts, 0 to 6, and so names no row"):
+        imported(inputs_of(write(tmp_path / "a.npy"), rows=str(tmp_path / "ids.txt")))
+
+
+def test_the_index_that_pandas_writes_is_no_column(tmp_path: Path) -> None:
+    table = pd.DataFrame(VALUES, INPUTS, NAMES)
+    moved = pd.DataFrame(VALUES, [f"{row}" for row in (3, 1, 0, 2, 6, 5, 4)], NAMES)
+    for one in (table, moved):
+        one.to_csv(tmp_path / "a.csv")
+        one.to_parquet(tmp_path / "a.parquet")
+        one.reset_index().rename(columns={"index": ""}).to_csv(tmp_path / "twice.csv")
+        one.to_csv(tmp_path / "r.csv", header=True)
+        text = (tmp_path / "r.csv").read_text()
+        (tmp_path / "r.csv").write_text(text.removeprefix(","))  # as R's write.table does
+        for name in ("a.csv", "a.parquet", "twice.csv", "r.csv"):
+            found = read_array(tmp_path / name)
+            assert found.inputs.tolist() == one.index.tolist()
+            assert found.columns == tuple(NAMES)
+    table.assign(image=INPUTS).reset_index(drop=True).to_csv(tmp_path / "b.csv")
+    assert read_array(tmp_path / "b.csv").inputs.tolist() == INPUTS
+    assert read_array(tmp_path / "b.csv").columns == tuple(NAMES)
+    with pytest.raises(ArrayFileError, match="no column or array 'photo'"):
+        read_array(tmp_path / "a.csv", id="photo")
+
+
+def test_what_may_be_an_index_and_is_not_said_to_be_is_refused(tmp_path: Path) -> None:
+    table = pd.DataFrame(VALUES, columns=NAMES)
+    table.to_csv(tmp_path / "own.csv", index_label="row")
+    with pytest.raises(ArrayFileError, match="column 'row' counts the rows, as an index does"):
+        read_array(tmp_path / "own.csv")
+    table.set_axis([INPUTS, [text.upper() for text in INPUTS]]).to_csv(tmp_path / "two.csv")
+    with pytest.raises(ArrayFileError, match="2 columns have no name; expected one at most"):
+        read_array(tmp_path / "two.csv")
+    table.rename(columns={"wing": ""}).to_csv(tmp_path / "none.csv", index=False)
+    with pytest.raises(ArrayFileError, match="column 1 of 3 has no name"):
+        read_array(tmp_path / "none.csv")

@@ -105,6 +105,7 @@ def main() -> None:
     it is needed.
 
     \b
+    factbook init                write a declaration of the whole chain, for a folder of images
     factbook kinds               what can be declared, with every key; stages: what can be done
     factbook list                what is declared
     factbook plan demo           what would run, why, and about how long

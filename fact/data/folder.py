@@ -497,6 +497,8 @@ class FolderImages:
         Id of each image left out, to the reason.
     ignored : tuple of str
         Files that were not taken for images.
+    is_divided : bool
+        Whether the splits were drawn here, not found.
 
     Raises
     ------
@@ -527,10 +529,10 @@ class FolderImages:
         self.classes = scan.classes
         self.ignored = tuple(sorted(scan.ignored))
         self.skipped: dict[str, str] = {}
-        images, is_divided = self._kept(scan, folder), "" in scan.images
-        if is_divided:
+        images, self.is_divided = self._kept(scan, folder), "" in scan.images
+        if self.is_divided:
             images = divide(images[""], folder.test_share, folder.seed)
-        self._use(images, is_divided)
+        self._use(images, self.is_divided)
         if folder.names:
             self.classes = self._named(scan.classes, folder.names)
         self.groups = read_groups(folder.groups, self.classes) if folder.groups else {}
@@ -618,7 +620,19 @@ class FolderImages:
             return str(error)
         return geometry.apply(pixels) if geometry else pixels
 
-    def _faults(self, ids: Iterable[str]) -> dict[str, str]:
+    def path(self, image: str) -> str:
+        """Return the path of an image's file, relative to the root."""
+        return self._paths[image]
+
+    def sizes(self, ids: Sequence[str] | Ids) -> NDArray[np.int64]:
+        """Return height and width of images in pixels, (image, 2), without decoding them."""
+        found = self._each(
+            self._known(ids),
+            lambda image: upright_size(self.root / self._paths[image], self.upright),
+        )
+        return np.array(found, dtype=np.int64).reshape(-1, 2)
+
+    def faults(self, ids: Iterable[str]) -> dict[str, str]:
         """Return what is wrong with each broken image; all of them are decoded."""
 
         def fault(image: str) -> tuple[str, str]:
@@ -635,14 +649,14 @@ class FolderImages:
         ImageDataError
             With all broken files and their reasons.
         """
-        broken = self._faults(self._paths if ids is None else ids)
+        broken = self.faults(self._paths if ids is None else ids)
         if broken:
             hint = 'on_error = "skip" leaves such images out'
             faults = [f"{self._paths[image]}: {reason}" for image, reason in broken.items()]
             raise ImageDataError(f"{self._subject} ({hint})", faults)
 
     def _leave_out_broken(self) -> None:
-        self.skipped = self._faults(self._paths)
+        self.skipped = self.faults(self._paths)
         kept = {
             split: [str(image) for image in self.ids(split) if image not in self.skipped]
             for split in self.splits

@@ -19,13 +19,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from fact.data.images import Geometry, ImageDataset, batches
+from fact.data.images import Geometry, ImageDataset, Pixels, batches
 from fact.networks.bcos_networks import small_bcos, small_vit
 from fact.networks.config import ClassifierConfig
 from fact.networks.files import WEIGHTS_FILE, save_network
 from fact.networks.network import Network, choose_device, predict_logits
 from fact.networks.weights import read_tensors, write_tensors
 from registry import Inputs, Run
+
+MOST_KEPT = 2**28
+"""Bytes of training images that are kept in memory, so that no epoch decodes them again."""
 
 
 def train_classifier(config: ClassifierConfig, inputs: Inputs, run: Run) -> xr.Dataset:
@@ -95,6 +98,7 @@ class ClassifierTraining:
         self.network, self.images, self.config, self.run = network, images, config, run
         self.ids, self.labels = images.ids(config.train_split), images.labels(config.train_split)
         self.losses: list[float] = []
+        self._decoded: Pixels | None = None
         self.parameters = list(network.module.parameters())
         for parameter in self.parameters:
             parameter.requires_grad_(True)
@@ -136,8 +140,7 @@ class ClassifierTraining:
         draws = np.random.default_rng([self.config.seed, epoch])
         order = draws.permutation(len(self.ids))
         size, first = self.config.batch, epoch * self.steps_per_epoch
-        read = batches(self.images, self.ids[order], size, self.network.geometry)
-        for step, (_, pixels) in enumerate(read, first):
+        for step, pixels in enumerate(self._read(order), first):
             labels = self.labels[order[(step - first) * size :][:size]]
             if self.config.flip:
                 mirrored = draws.random(len(pixels)) < 0.5
@@ -146,6 +149,24 @@ class ClassifierTraining:
             self.run.log("training.loss", loss, step)
             self.run.progress(step + 1, self.n_steps, "updates")
             yield loss
+
+    def _read(self, order: NDArray[np.int64]) -> Iterator[Pixels]:
+        """Yield the images in this order, batch by batch; what memory holds is decoded once."""
+        size, geometry = self.config.batch, self.network.geometry
+        if self._decoded is None and self._can_be_kept():
+            parts = [pixels for _, pixels in batches(self.images, self.ids, size, geometry)]
+            self._decoded = np.concatenate(parts)
+        if self._decoded is not None:
+            for start in range(0, len(order), size):
+                yield self._decoded[order[start : start + size]]
+        else:
+            yield from (
+                pixels for _, pixels in batches(self.images, self.ids[order], size, geometry)
+            )
+
+    def _can_be_kept(self) -> bool:
+        first = self.images.read(self.ids[:1], self.network.geometry)
+        return self.config.epochs > 1 and first.nbytes * len(self.ids) <= MOST_KEPT
 
     def _update(self, pixels: NDArray[np.uint8], labels: NDArray[np.int64], step: int) -> float:
         network = self.network

@@ -95,6 +95,13 @@ def test_getting_started_leads_from_a_folder_of_images_to_names(tmp_path: Path) 
     assert len(re.findall(r"^\d+\s+[\d.]+$", printed, re.MULTILINE)) == 5
 
 
+@pytest.mark.slow
+def test_the_page_of_beginnings_can_be_followed(tmp_path: Path) -> None:
+    draw_images(tmp_path / "my-images")
+    told = follow(Page.read(DOCS / "how-to" / "begin.md"), tmp_path)
+    assert "15 tasks to run" in told
+
+
 def draw_images(folder: Path) -> None:
     """Write coloured squares, twenty of each of three classes, of several sizes and modes."""
     for label, colour in (

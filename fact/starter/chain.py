@@ -1,0 +1,235 @@
+"""The declaration of a whole chain, from images to named concepts, as commented TOML."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fact.data.folder import FEW
+from fact.starter.look import FolderLook
+from registry.declare.described import toml, toml_key
+
+POSITIONS = 64
+"""Feature vectors that are drawn from an image."""
+
+
+@dataclass(frozen=True)
+class NetworkChoice:
+    """The network of a chain.
+
+    Attributes
+    ----------
+    settings : mapping of str to value
+        Keys of ``[networks.network]``, ``kind`` among them; empty for one that is trained.
+    layer : str
+        The layer whose features are explained.
+    note : str
+        Which classes of the images it does not know; "" where it knows all.
+    """
+
+    settings: Mapping[str, Any]
+    layer: str
+    note: str = ""
+
+
+OURS = NetworkChoice({}, "features.2")
+"""A small B-cos network, trained on the images."""
+
+
+def chain_text(look: FolderLook, root: str, network: NetworkChoice, labels: str | None) -> str:
+    """Return the declaration.
+
+    Parameters
+    ----------
+    look : FolderLook
+        What there is.
+    root : str
+        The folder of the images, as it is declared.
+    network : NetworkChoice
+        What is explained.
+    labels : str or None
+        A file of more labels, as it is declared.
+    """
+    return "\n".join(_lines(look, root, network, labels)) + "\n"
+
+
+def _lines(
+    look: FolderLook, root: str, network: NetworkChoice, labels: str | None
+) -> Iterator[str]:
+    yield from _comment(*what_to_expect(look))
+    yield ""
+    yield from _images(look, root, labels)
+    yield from _network(look, network)
+    yield from _concepts(look, network)
+    yield from _judgements(look)
+    yield from _names(look, labels)
+
+
+def what_to_expect(look: FolderLook) -> Iterator[str]:
+    """Yield sentences on what can be learnt from so many images, and what numbers compare with."""
+    n_classes = len(look.images.classes)
+    yield (
+        f"{look.n_train:,} images to train on, {look.n_test:,} to test on, {n_classes} classes. "
+        f"Saying {look.most_frequent[0]!r} of every image is right for "
+        f"{look.most_frequent[1]:.0%} of those to test on: what a network is right for counts "
+        "above that."
+    )
+    if look.few:
+        listed = ", ".join(f"{name} ({count})" for name, count in look.few.items())
+        yield f"Classes with fewer than {FEW} images are hardly learnt, nor tested: {listed}."
+    left = n_classes - len(look.nameable)
+    if left:
+        yield (
+            f"{len(look.nameable)} of the {n_classes} classes have the {FEW} test images without "
+            "which a label names nothing."
+        )
+    if look.is_small:
+        yield (
+            "These are few images. Concepts are of a network that has seen little, shares of the "
+            f"test images are known to within {100 / math.sqrt(look.n_test):.0f} points, and few "
+            "names will be above chance: names and concepts stand beside what chance gives, and "
+            "beside another seed. Pages say so; read them before a name."
+        )
+
+
+def _comment(*paragraphs: str) -> Iterator[str]:
+    """Yield paragraphs as comments of at most 100 letters."""
+    for paragraph in paragraphs:
+        line = "#"
+        for word in paragraph.split():
+            if len(line) + 1 + len(word) > 100:
+                yield line
+                line = "#"
+            line += f" {word}"
+        yield line
+
+
+def _table(name: str, values: Mapping[str, Any]) -> Iterator[str]:
+    yield f"[{name}]"
+    yield from (f"{toml_key(key)} = {toml(value)}" for key, value in values.items())
+    yield ""
+
+
+def _experiment(
+    name: str, stage: str, needs: Mapping[str, str], config: Mapping[str, Any] | None = None
+) -> Iterator[str]:
+    values: dict[str, Any] = {"stage": stage, "needs": needs}
+    yield from _table(f"experiments.{name}", values | ({"config": config} if config else {}))
+
+
+def _images(look: FolderLook, root: str, labels: str | None) -> Iterator[str]:
+    values: dict[str, Any] = {"kind": "image-folder", "root": root}
+    if look.folder.layout != "auto":
+        values["layout"] = look.folder.layout
+    if look.folder.lists:
+        values["lists"] = look.folder.lists
+    if look.folder.test_share != 0.2:
+        values["test_share"] = look.folder.test_share
+    if labels:
+        yield from _comment(f"{labels} has the names of the folders inside the classes, as labels.")
+        values["labels"] = labels
+    if look.broken:
+        yield from _comment(
+            f"{len(look.broken)} images are broken, and left out; to find them, each stage decodes "
+            "all: without them in the folder, leave out on_error."
+        )
+        values["on_error"] = "skip"
+    yield from _table("datasets.images", values)
+
+
+def _network(look: FolderLook, network: NetworkChoice) -> Iterator[str]:
+    if network.settings:
+        yield from _comment("The network that is explained.", *filter(None, [network.note]))
+        yield from _table("networks.network", network.settings)
+        return
+    yield from _comment(
+        "A small B-cos network, trained on the classes: its concepts add up to its logits exactly."
+    )
+    config: dict[str, Any] = {}
+    if side := look.side():
+        config = {"resize": side * 9 // 8, "crop": side}
+    # updates count where images are few: about a thousand, in batches that are not all of them
+    batch = 32 if look.n_train < 4000 else 128
+    epochs = round(1000 * batch / look.n_train)
+    config |= {"epochs": min(max(epochs, 4), 40), "batch": batch, "flip": True}
+    config |= _other("train_split", "train", look.train) | _other("test_split", "test", look.test)
+    needs = {"images": "images"}
+    yield from _experiment("network", "fact.train_classifier", needs, config)
+
+
+def _other(key: str, default: str, value: str) -> dict[str, str]:
+    return {} if value == default else {key: value}
+
+
+def _concepts(look: FolderLook, network: NetworkChoice) -> Iterator[str]:
+    test = _other("split", "test", look.test)
+    yield from _comment(
+        "What a layer puts out where that matters for the prediction, and a sparse autoencoder of "
+        "it: its codes are the concepts."
+    )
+    config = {"layer": network.layer, "samples_per_image": POSITIONS}
+    config |= _other("split", "train", look.train)
+    needs = {"images": "images", "network": "network"}
+    yield from _experiment("features", "fact.collect_features", needs, config)
+    sae = sae_settings(look.n_train)
+    yield from _experiment("sae", "fact.train_sae", {"features": "features"}, sae)
+    yield from _comment("How much of each concept is in each image, and what it contributes.")
+    needs = {"sae": "sae", "images": "images"}
+    yield from _experiment("concepts", "fact.measure_concepts", needs, test)
+    yield from _comment("Pictures of the concepts, and of decisions.")
+    yield from _experiment("gallery", "fact.draw_concepts", {"concepts": "concepts"})
+    needs = {"concepts": "concepts", "gallery": "gallery"}
+    yield from _experiment("decisions", "fact.explain_decisions", needs)
+
+
+def sae_settings(n_train: int) -> dict[str, Any]:
+    """Return the size of an SAE for so many training images, and its batches.
+
+    Some 300 feature vectors a concept, 32 to 512 concepts; batches so small that an epoch has
+    fifty updates.
+    """
+    samples = POSITIONS * n_train * 4 // 5  # a fifth is held out
+    n_concepts = 2 ** min(max(int(math.log2(max(samples / 300, 1))), 5), 9)
+    batch = 2 ** min(max(int(math.log2(max(samples / 50, 1))), 6), 12)
+    return {"n_concepts": n_concepts, "k": 8 if n_concepts < 256 else 16, "batch": batch}
+
+
+def _judgements(look: FolderLook) -> Iterator[str]:
+    test = _other("split", "test", look.test)
+    yield from _comment("What concepts lose of what the network says.")
+    needs = {"model": "sae", "images": "images"}
+    yield from _experiment("fidelity", "fact.measure_fidelity", needs, test)
+    yield from _comment("Is what a concept points at alike to another network? Beside random maps.")
+    config = {"side": 96} | ({} if look.n_test <= 1000 else {"n_images": 1000})
+    yield from _experiment("encodings", "fact.encode_concepts", {"concepts": "concepts"}, config)
+    yield from _experiment("consistency", "evals.measure_consistency", {"encodings": "encodings"})
+    yield from _comment(
+        "Which concepts come back under another seed? Those that do not are chance."
+    )
+    other = sae_settings(look.n_train) | {"seed": 1}
+    yield from _experiment("other-sae", "fact.train_sae", {"features": "features"}, other)
+    needs = {"sae": "other-sae", "images": "images"}
+    yield from _experiment("other-concepts", "fact.measure_concepts", needs, test)
+    needs = {"one": "concepts", "other": "other-concepts"}
+    yield from _experiment("stability", "evals.match_concepts", needs)
+
+
+def _names(look: FolderLook, labels: str | None) -> Iterator[str]:
+    alpha = 0.1 if look.n_test < 5000 else 0.02
+    yield from _comment(
+        "Names: the labels of the images, which metrics notice wrong labels here, and for each "
+        "concept the best label, chosen on one half of the test images and scored on the other."
+    )
+    test = _other("split", "test", look.test)
+    yield from _experiment("labels", "fact.label_inputs", {"images": "images"}, test)
+    needs = {"activations": "concepts", "labels": "labels"}
+    config: dict[str, Any] = {"seeds": [0, 1, 2, 3, 4], "alphas": [alpha], "lams": [1.0]}
+    yield from _experiment("sanity", "evals.sanity_check", needs, config)
+    if labels:
+        yield from _comment(
+            "A class explains no decision for it: another label names a concept where it can."
+        )
+    config = {"alpha": alpha} | ({"prefer": "concepts"} if labels else {})
+    yield from _experiment("names", "evals.name_concepts", needs | {"sanity": "sanity"}, config)

@@ -108,7 +108,9 @@ _BY_CHANCE = {
     ),
     "n_permutations": _whole("permutations of labels; 0 for no test", optional=True),
     "n_tested": _whole("concepts that were tested against them", optional=True),
-    "min_positives": _whole("positives of a label in each half, at least", optional=True),
+    "min_positives": _whole(
+        "inputs of each half with a label, and without it, at least", optional=True
+    ),
     "min_active": _whole("active inputs of a concept in each half, at least", optional=True),
     "n_rare_labels": _whole("labels of too few positives", optional=True),
     "n_few_active": _whole("concepts of too few active inputs", optional=True),

@@ -4,7 +4,9 @@ The best of many labels scores well on noise too, and metrics that see the same 
 whole rows of labels are permuted, within each half of the inputs, which keeps what labels have to
 do with each other and takes what they have to do with concepts. Everything is done again, choosing
 and scoring, with the same permutation for all metrics and concepts. With N permutations, of which
-b give as much or more, ``p = (b + 1) / (N + 1)``: the data as they are count as one of them.
+b give as much or more, ``p = (b + 1) / (N + 1)``: the data as they are count as one of them. What
+is defined in only n of the N permutations, as a score that needs a label among the most active
+inputs, is compared with these: ``(b + 1) / (n + 1)``, or p would be small by what is left out.
 
 Over all concepts, ``family_p`` is by the smallest p (Westfall and Young 1993, single step): in how
 many of the permutations is the smallest p of all concepts as small? So few permutations have few
@@ -175,15 +177,16 @@ class Comparison:
     Attributes
     ----------
     p : ndarray
-        Fraction of permutations, the data among them, that give as much; NaN where there is no
-        name.
+        Fraction of permutations in which it is defined, the data among them, that give as much;
+        NaN where there is no name.
     chance : ndarray
-        What only a fraction of 1 - confidence of the permutations exceed; of either of two choices,
-        by itself.
+        What only a fraction of 1 - confidence of these permutations exceed; of either of two
+        choices, by itself.
     rank : ndarray
         As `p`; of equal ones the further above the mean is smaller, by less than one permutation.
     smallest : ndarray
-        (permutation, …) the smallest rank over the concepts in each permutation, the data first.
+        (permutation, …) the smallest rank over the concepts in each permutation, whether the data
+        define theirs or not; the data first.
     """
 
     p: np.ndarray
@@ -195,9 +198,7 @@ class Comparison:
     def of(cls, values: np.ndarray, confidence: float) -> Comparison:
         """Compare values (permutation, concept, …), the data first, NaN where undefined."""
         is_known = ~np.isnan(values)
-        drawn = np.where(is_known, values, -np.inf)[1:]
-        chance = np.quantile(drawn, confidence, axis=0, method="inverted_cdf")
-        chance = np.where(np.isfinite(chance), chance, np.nan)
+        chance = _known_quantile(values[1:], confidence)
         return cls._of_draws(is_known, _share_as_high(values), _further(values), chance)
 
     @classmethod
@@ -229,7 +230,7 @@ class Comparison:
         cls, is_known: np.ndarray, p: np.ndarray, further: np.ndarray, chance: np.ndarray
     ) -> Comparison:
         """Return the test by p of each draw, of which equal ones are ``further`` in [0, 1)."""
-        rank = np.where(is_known[0], p - further / len(p), np.inf)
+        rank = np.where(is_known, p - further / len(p), np.inf)
         own = np.where(is_known[0], p[0], np.nan)
         return cls(own, np.where(is_known[0], chance, np.nan), rank[0], rank.min(axis=1))
 
@@ -265,8 +266,22 @@ def prefer(one: np.ndarray, other: np.ndarray, level: float) -> np.ndarray:
 
 
 def _share_as_high(values: np.ndarray) -> np.ndarray:
-    """Return in which fraction of the permutations (permutation, …) the value is as high."""
-    return np.asarray(stats.rankdata(-_round(values), method="max", axis=0) / len(values))
+    """Return in which fraction of the permutations (permutation, …) the value is as high.
+
+    Of those in which it is defined, NaN where it is not: which these are says nothing of the order
+    in them, so that each of them is as likely to be the data.
+    """
+    n_known = np.maximum((~np.isnan(values)).sum(axis=0), 1)
+    share = stats.rankdata(-_round(values), method="max", axis=0) / n_known
+    return np.where(np.isnan(values), np.nan, share)
+
+
+def _known_quantile(values: np.ndarray, fraction: float) -> np.ndarray:
+    """Return the smallest value (permutation, …) that such a fraction of those known reach."""
+    n_known = (~np.isnan(values)).sum(axis=0)
+    place = np.maximum(np.ceil(fraction * n_known - 1e-9).astype(int) - 1, 0)
+    ordered = np.sort(values, axis=0)  # NaN last
+    return np.asarray(np.take_along_axis(ordered, place[None], axis=0)[0])
 
 
 def _further(values: np.ndarray) -> np.ndarray:

@@ -51,8 +51,8 @@ class NamingConfig(ScoringConfig):
         takes some 10^8 (all metrics) to 10^9 (three) of them a second: the default is a quarter
         of an hour to three hours. How long it takes is told once the first are made.
     min_positives, min_active : int
-        Inputs of each half that have a label, at least, and at which a concept exceeds its smallest
-        value; pairs below are undefined, and counted.
+        Inputs of each half that have a label, and that have it not, at least, and at which a
+        concept exceeds its smallest value; pairs below are undefined, and counted.
     by_sequence : bool
         Whether inputs are positions of sequences, named ``sequence/position``: then sequences are
         halved, redrawn and permuted whole.

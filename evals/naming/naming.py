@@ -76,8 +76,8 @@ class NamingOptions:
         Permutations x concepts x labels x inputs at most: beyond, there are fewer permutations,
         down to 99, and then fewer concepts are tested, drawn by name.
     min_positives, min_active : int
-        Inputs of each half that have the label, at least, and at which the concept exceeds its
-        smallest value; the pair is undefined otherwise.
+        Inputs of each half that have the label, and that have it not, at least, and at which the
+        concept exceeds its smallest value; the pair is undefined otherwise.
     by_sequence : bool
         Whether inputs are positions of sequences, named ``sequence/position``: then sequences are
         halved, redrawn and permuted whole.
@@ -293,7 +293,7 @@ class Namer:
         halves = halve_inputs(inputs, options.seed, groups)
         columns = read_columns(labels, "labels")
         prepared = tuple(PreparedLabels(columns.take(half), options.workers) for half in halves)
-        is_rare = np.minimum(*(own.truth.totals for own in prepared)) < options.min_positives
+        is_rare = np.minimum(*map(_rarer, prepared)) < options.min_positives
         names = np.append(labels["concept"].values.astype(str).astype(object), "")
         known = exact_verdicts(rows) if sanity is None else sanity
         verdicts = verdicts_of([row.name for row in rows], known)
@@ -637,6 +637,12 @@ class Namer:
             consensus_right_share=divide((consensus == right)[known].sum(), known.sum()),
             n_right_known=int(known.sum()),
         )
+
+
+def _rarer(labels: PreparedLabels) -> np.ndarray:
+    """Return on how many inputs (label,) each label is, or is not, whichever are fewer."""
+    totals = labels.truth.totals
+    return np.asarray(np.minimum(totals, labels.columns.n_inputs - totals))
 
 
 def _count_active(presence: Columns) -> np.ndarray:

@@ -82,7 +82,9 @@ def chance_lines(names: xr.Dataset) -> list[str]:
     left_out = []
     if n_rare := int(names["n_rare_labels"]):
         least = int(names["min_positives"])
-        left_out.append(f"{count(n_rare, 'label')} with fewer than {least} positives in a half")
+        left_out.append(
+            f"{count(n_rare, 'label')} on fewer than {least} inputs, or all but so few, of a half"
+        )
     if n_few := int(names["n_few_active"]):
         least = int(names["min_active"])
         left_out.append(f"{count(n_few, 'concept')} active on fewer than {least} inputs of a half")

@@ -74,7 +74,8 @@ def test_names_stand_beside_what_chance_gives() -> None:
     assert names_note(names).endswith(
         "Chance: 199 permutations of labels, for 3 of 6 concepts, as many as the budget allows; p "
         "up to 0.05. The consensus of 1 is above chance, of 1 undecided (by themselves, not among "
-        "all), of 1 at chance. Left out: 2 labels with fewer than 10 positives in a half."
+        "all), of 1 at chance. Left out: 2 labels on fewer than 10 inputs, "
+        "or all but so few, of a half."
     )
     before = best_names(fabricate.names(), "consensus")["chance"].tolist()
     assert before == ["untested"] * (CONCEPTS - 1) + [""]

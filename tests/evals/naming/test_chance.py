@@ -366,14 +366,41 @@ def test_without_permutations_nothing_is_said_of_chance(pair):
 # -- small pieces ---------------------------------------------------------------------------------
 
 
-def test_undefined_permutations_are_the_smallest():
+def test_what_is_undefined_in_a_permutation_is_compared_with_none():
     values = np.array([[0.5, np.nan], [np.nan, 0.2], [0.5 * (1 + 1e-15), 0.1], [0.1, 0.3]])
-    found = Comparison.of(values, confidence=0.95)
-    np.testing.assert_array_equal(found.p, [2 / 4, np.nan])
+    found = Comparison.of(values, confidence=0.5)
+    np.testing.assert_array_equal(found.p, [2 / 3, np.nan])
+    np.testing.assert_array_equal(found.chance, [0.1, np.nan])
     np.testing.assert_array_equal(found.family_p[1], np.nan)
     constant = Comparison.of(np.ones((5, 2)), confidence=0.95)
     assert constant.p.tolist() == [1, 1]
     assert constant.family_p.tolist() == [1, 1]
+
+
+def test_chance_is_a_quantile_of_what_is_defined():
+    values = np.random.default_rng(0).normal(size=(200, 30))
+    values[np.random.default_rng(1).random(values.shape) < 0.4] = np.nan
+    for confidence in (0.5, 0.9, 0.95):
+        own = [column[~np.isnan(column)] for column in values[1:].T]
+        expected = [np.quantile(column, confidence, method="inverted_cdf") for column in own]
+        found = Comparison.of(values, confidence).chance
+        np.testing.assert_array_equal(
+            found[~np.isnan(values[0])], np.array(expected)[~np.isnan(values[0])]
+        )
+
+
+@pytest.mark.parametrize("defined", [1.0, 0.5, 0.15])
+def test_noise_that_is_sometimes_undefined_is_no_surer_for_it(defined):
+    """As of metrics that look at the most active inputs alone, where rare labels may be missing."""
+    random, named, ps = np.random.default_rng(0), [], []
+    for _ in range(600):
+        values = random.normal(size=(100, 20))
+        values[random.random(values.shape) > defined] = np.nan
+        found = Comparison.of(values, confidence=0.95)
+        named.append((found.verdicts(0.05) == "above chance").any())
+        ps.append(found.p[~np.isnan(found.p)])
+    assert np.mean(named) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 600)
+    assert np.mean(np.concatenate(ps) <= 0.05) <= 0.055
 
 
 def test_no_metric_that_votes_gives_no_consensus():

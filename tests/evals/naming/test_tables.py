@@ -81,7 +81,8 @@ def test_what_is_above_chance_comes_first_and_what_chance_gives_stands_beside_it
         "Chance: 199 permutations of labels, for all 3 concepts; p up to 0.05.",
         "The consensus of 1 is above chance, of 0 undecided (by themselves, not among all), of 1 "
         "at chance.",
-        "Left out: 2 labels with fewer than 10 positives in a half, 1 concept active on fewer than "
+        "Left out: 2 labels on fewer than 10 inputs, "
+        "or all but so few, of a half, 1 concept active on fewer than "
         "7 inputs of a half.",
     ]
 

@@ -13,6 +13,7 @@ from .networks.bcos_networks import bcos_network as bcos_network
 from .networks.bcos_networks import small_bcos as small_bcos
 from .networks.files import load_network as load_network
 from .networks.files import save_network as save_network
+from .networks.linearity import probe_linearity as probe_linearity
 from .networks.network import Network as Network
 from .networks.standard import efficientnet_lite0 as efficientnet_lite0
 from .networks.standard import torchvision_network as torchvision_network

@@ -2,6 +2,7 @@
 
 import registry
 from fact import schemas
+from fact.networks.foresight import foresee_contributions
 from fact.sae.config import FeatureConfig as Config
 
 stage = registry.Stage(
@@ -11,6 +12,7 @@ stage = registry.Stage(
     needs={"images": "images", "network": "network"},
     output=schemas.FEATURES,
     main="fact.sae.sampling:collect_features",
+    foresee=foresee_contributions,
 )
 
 if __name__ == "__main__":

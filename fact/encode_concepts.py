@@ -2,7 +2,7 @@
 
 import registry
 from fact import schemas
-from fact.encode.config import SharedConceptsConfig as Config
+from fact.encode.config import MappedConceptsConfig as Config
 from fact.encode.encoders import encoder_modules
 
 stage = registry.Stage(

@@ -2,6 +2,7 @@
 
 import registry
 from fact import schemas
+from fact.networks.foresight import foresee_contributions
 from fact.traces.config import InterventionConfig as Config
 
 stage = registry.Stage(
@@ -11,6 +12,7 @@ stage = registry.Stage(
     needs={"concepts": "concepts"},
     output=schemas.INTERVENTION,
     main="fact.traces.interventions:intervene_concepts",
+    foresee=foresee_contributions,
 )
 
 if __name__ == "__main__":

@@ -2,13 +2,14 @@
 
 Importing this module registers all of them. A kind of data set is one class, in the module of
 ``fact.data`` that reads it; a kind of network is one class here, beside a function of
-``fact.networks`` that builds it.
+``fact.networks`` that builds it. Its ``linear`` says whether what it loads is exactly linear in its
+frozen weights, which a plan tells; a kind that says nothing is probed.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import AfterValidator
 
@@ -75,6 +76,11 @@ class BcosNetwork:
     crop: Count | None = None
     seed: Seed = 0
 
+    @property
+    def linear(self) -> bool:
+        """Whether the network is exactly linear in its frozen weights."""
+        return not self.architecture.startswith("standard_")
+
     def __post_init__(self) -> None:
         if self.pretrained and self.weights is not None:
             raise ValueError("pretrained and weights are both given; expected at most one")
@@ -115,6 +121,8 @@ class EfficientNetLite0:
     seed : int
         Draws the weights of a network that is not trained.
     """
+
+    linear: ClassVar[bool] = False
 
     trained: bool = True
     resize: Count | None = None
@@ -162,6 +170,8 @@ class TorchvisionNetwork:
     seed : int
         Draws the weights of a network that is not trained.
     """
+
+    linear: ClassVar[bool] = False
 
     architecture: str
     weights: str | None = None

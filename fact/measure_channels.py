@@ -2,6 +2,7 @@
 
 import registry
 from fact import schemas
+from fact.networks.foresight import foresee_contributions
 from fact.traces.config import ChannelConfig as Config
 
 stage = registry.Stage(
@@ -11,6 +12,7 @@ stage = registry.Stage(
     needs={"network": "network", "images": "images"},
     output=schemas.CONCEPTS,
     main="fact.traces.measurement:measure_channels",
+    foresee=foresee_contributions,
 )
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""Measure presence and exact contribution of every concept in every image."""
+"""Measure presence and contribution of every concept in every image, exactly where that can be."""
 
 import registry
 from fact import schemas
+from fact.networks.foresight import foresee_contributions
 from fact.traces.config import MeasureConfig as Config
 
 stage = registry.Stage(
@@ -11,6 +12,7 @@ stage = registry.Stage(
     needs={"sae": "sae", "images": "images"},
     output=schemas.CONCEPTS,
     main="fact.traces.measurement:measure_concepts",
+    foresee=foresee_contributions,
 )
 
 if __name__ == "__main__":

@@ -45,6 +45,27 @@ EXPLAINED = {
         "image", "|sum of contributions - logit| over the sum of absolute contributions"
     ),
 }
+EXACT = {
+    "exact": _bool(
+        "",
+        "whether contributions must add up to the logit; else gradient times activation, an "
+        "approximation",
+        optional=True,
+    )
+}
+"""What datasets lack that were written while all contributions were exact."""
+PROBE = {
+    "probe": _float("", "residual by which the network was found linear, or not", optional=True)
+}
+"""What datasets have of a network that nobody declared linear or not."""
+MAPS_BY = {
+    "maps": _text(
+        "",
+        "how concepts were mapped: by the gradient at the image, or by up-sampled codes",
+        optional=True,
+    )
+}
+"""What datasets lack that were written while all maps were of gradients."""
 LABELLED = {"image": IMAGE, "label": _text("label", "name of the label: group and value")}
 
 NETWORK = Schema(
@@ -80,6 +101,7 @@ FEATURES = Schema(
         "n_samples": _int64("", "number of samples"),
         "n_images": _int64("", "number of images with a sample"),
         "n_held_out": _int64("", "number of images held out"),
+        **PROBE,
     },
     references=FACT,
     sharded_along="sample",
@@ -164,7 +186,7 @@ SAE = Schema(
 CONCEPTS = Schema(
     name="concepts",
     version=1,
-    title="Presence and exact contribution of every concept in every image",
+    title="Presence and contribution of every concept in every image",
     coords={"image": IMAGE, "class": CLASS, "concept": CONCEPT},
     variables={
         "presence": _float32("image concept", "sum of the concept's activations"),
@@ -173,6 +195,8 @@ CONCEPTS = Schema(
         **CLASS_OF_IMAGE,
         "network_prediction": _int64("image", "index of the class that the network alone predicts"),
         **EXPLAINED,
+        **EXACT,
+        **PROBE,
         "input_residual": _float32(
             "image", "|sum of the presences' map - presences| over the presences"
         ),
@@ -274,6 +298,7 @@ GALLERY = Schema(
         "prediction": _int64("concept rank", "predicted class; -1 for no image"),
         "picture": _uint8("concept rank y x colour", "image as the network sees it"),
         "explanation": _uint8("concept rank y x rgba", "colours that the concept looks for"),
+        **MAPS_BY,
     },
     references=FACT + ", sections 3.3 and 4",
 )
@@ -292,6 +317,8 @@ DECISIONS = Schema(
         "logit": _float32("image", "logit of the target before the bias"),
         **CLASS_OF_IMAGE,
         **EXPLAINED,
+        **EXACT,
+        **MAPS_BY,
         "top_concept": _int64("image rank", "index of the concept; -1 where fewer contribute"),
         "contribution": _float32("image rank", "contribution to the logit"),
         "share": _float32("image rank", "contribution over all that speaks for the logit"),
@@ -375,6 +402,7 @@ MAPS = Schema(
         **RANKED,
         "map": _float32("concept rank y x", "part of each cell in the presence"),
         "cell": _int64("", "side of a cell, in pixels of the image as the network sees"),
+        **MAPS_BY,
         "n_concepts": _int64("", "number of concepts"),
     },
     references=FACT + ", section 3.3",
@@ -451,6 +479,7 @@ INTERVENTION = Schema(
         ),
         "n_images": _int64("", "number of images"),
         "scale": _float64("", "factor of concepts that are taken away"),
+        **EXACT,
     },
     references=FACT + ", section 3; Petsiuk et al., RISE, BMVC 2018, section 4",
 )

@@ -319,10 +319,11 @@ def _decisions(model: datasets.Model, concept: int) -> None:
         if model.decisions is None:
             return
         made = model.decisions
-        found = one.decision_frame(datasets.opened(made), concept)
+        decisions = datasets.opened(made)
+        found = one.decision_frame(decisions, concept)
         note = f"Decisions explained by {made.cell} with this concept among the strongest."
         title, name = "Decisions that use this concept", f"{_file(model, concept)}-decisions"
-        show_table(Table(name, found, title, note, one.DECISION_COLUMNS))
+        show_table(Table(name, found, title, note, one.decision_columns(decisions)))
         with st.container(horizontal=True):
             for image in found["image"].tolist()[:LINKS]:
                 address = {"cell": model.concepts.cell, "decisions": made.cell, "image": image}

@@ -25,7 +25,8 @@ from registry.catalog.access import Catalog
 HELP = (
     "A concept is one latent of a bias-free TopK SAE in place of a layer. Its presence in an image "
     "is the sum of its activations, and its contributions add up to the logit (Parchami-Araghi et "
-    "al., FaCT, NeurIPS 2025, arXiv 2510.25512). Names are labels, scored by the metrics of "
+    "al., FaCT, NeurIPS 2025, arXiv 2510.25512), or are marked as approximate where the network is "
+    "not linear in its frozen weights. Names are labels, scored by the metrics of "
     "Oikarinen et al. (ICML 2025, arXiv 2506.05774) on images that they were not chosen on."
 )
 TABLE = "concepts"

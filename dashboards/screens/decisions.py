@@ -190,7 +190,7 @@ def _question(model: Model) -> tuple[int | None, int | None]:
         index=None,
         placeholder="none",
         help="Why one class and not the other: both logits are sums over the same concepts, and so "
-        "is their difference, exactly.",
+        "is their difference.",
         key="against",
         bind=page.BOUND,
         width=WIDE,

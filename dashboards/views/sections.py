@@ -253,8 +253,9 @@ def gallery_parts(_catalog: Catalog, cell: str, gallery: xr.Dataset) -> list[Par
     more = f" {left_out:,} more concepts are on the dashboard page of {cell}."
     parts: list[Part] = [
         Note(
-            "Images with the largest presence; below each, the input weights that make it, in the "
-            f"colours that they look for, on white.{more if left_out > 0 else ''}"
+            "Images with the largest presence; below each, where it is: the input weights that "
+            "make it, in the colours that they look for, or the image itself under maps of codes, "
+            f"on white.{more if left_out > 0 else ''}"
         )
     ]
     for concept in concepts[:DRAWN]:

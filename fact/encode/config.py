@@ -9,6 +9,8 @@ from pydantic import Field
 
 from fact.data.config import Count, OnDevice, Seed
 from fact.encode.encoders import EncoderChoice
+from fact.traces.config import MapsBy
+from registry import Since
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class EncodingConfig(EncoderChoice, OnDevice):
 
 @dataclass(frozen=True)
 class SharedConceptsConfig(EncodingConfig):
-    """Configuration of ``fact.encode_concepts``, and of ``fact.encode_crp`` for channels.
+    """Configuration of ``fact.encode_crp``, and with more of ``fact.encode_concepts``.
 
     Parameters
     ----------
@@ -47,6 +49,21 @@ class SharedConceptsConfig(EncodingConfig):
     """
 
     n_images: Annotated[int, Field(ge=2)] | None = None
+
+
+@dataclass(frozen=True)
+class MappedConceptsConfig(SharedConceptsConfig):
+    """Configuration of ``fact.encode_concepts``: what :class:`SharedConceptsConfig` has, and this.
+
+    Parameters
+    ----------
+    maps : str
+        How concepts are mapped: ``gradient``, by the weight at the image, exact where the network
+        is linear in its frozen weights; ``codes``, by up-sampling the layer's own positions, for
+        any network; ``auto``, the first where it is exact, else the second.
+    """
+
+    maps: Annotated[MapsBy, Since("auto")] = "auto"
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 import registry
 from fact.data.images import Geometry, ImageDataset, Pixels, batches
-from fact.encode.config import SharedConceptsConfig
+from fact.encode.config import MappedConceptsConfig, SharedConceptsConfig
 from fact.encode.encodings import MappedImage, MapSource, encode_parts, select_images
 from fact.networks.arrays import slices
 from fact.traces.attribution import pair_maps
@@ -24,11 +24,11 @@ Locate = Callable[[Pixels, NDArray[np.int64]], NDArray[np.floating]]
 
 
 def encode_concepts(
-    config: SharedConceptsConfig, inputs: registry.Inputs, run: registry.Run
+    config: MappedConceptsConfig, inputs: registry.Inputs, run: registry.Run
 ) -> Shards:
     """Encode each concept in the images in which it is most present, by its maps."""
     concepts = inputs["concepts"]
-    source = ConceptSource.of_concepts(concepts, config.device)
+    source = ConceptSource.of_concepts(concepts, config.device, config.maps)
 
     def locate(pictures: Pixels, wanted: NDArray[np.int64]) -> NDArray[np.floating]:
         return pair_maps(source, pictures, wanted)[1]
@@ -36,7 +36,8 @@ def encode_concepts(
     images: ImageDataset = concepts.origin("images").load()
     with concepts.open() as measured:
         presence, geometry = measured["presence"], source.network.geometry
-        return encode_shared(config, locate, geometry, images, presence, run)
+        by = "" if source.maps_by == "gradient" else f"; maps by {source.maps_by}"
+        return encode_shared(config, locate, geometry, images, presence, run, by)
 
 
 def encode_shared(
@@ -46,6 +47,7 @@ def encode_shared(
     images: ImageDataset,
     presence: xr.DataArray,
     run: registry.Run,
+    note: str = "",
 ) -> Shards:
     """Encode the images in which each concept is most present, by its maps.
 
@@ -63,6 +65,8 @@ def encode_shared(
         ``(image, concept)`` of all images that may be drawn; may be lazy.
     run : Run
         Takes the parts.
+    note : str
+        More that is said of the choice of images and maps.
     """
     if config.n_images is not None and config.n_images < presence.sizes["image"]:
         drawn = np.random.default_rng(config.seed).permutation(presence.sizes["image"])
@@ -91,7 +95,7 @@ def encode_shared(
         [min(size, len(ids) - start) for start in range(0, len(ids), size)],
         "images",
         read,
-        f"presence above the {config.quantile:g}-quantile, at least {config.least} images",
+        f"presence above the {config.quantile:g}-quantile, at least {config.least} images{note}",
         {"threshold": ("concept", selection.threshold)},
     )
     return encode_parts(source, config, run)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from fact.data.images import Geometry
 from fact.data.vocabulary import read_names
-from fact.networks.network import WHOLE, Architecture, Network, NetworkError, builder, is_bcos
+from fact.networks.network import WHOLE, Architecture, Network, NetworkError, builder
 from fact.networks.weights import load_weights, read_state
 from registry.suggest import nearest
 
@@ -244,6 +244,7 @@ def bcos_network(
         geometry=geometry or _own_geometry(module),
         bcos=not architecture.startswith("standard_"),
         architecture=recipe,
+        linear=not architecture.startswith("standard_"),
     )
 
 
@@ -286,7 +287,9 @@ def _built(
         raise NetworkError(f"classes {classes!r}; expected names of at least 2")
     recipe = Architecture(builder_name, {"n_classes": len(classes), **settings})
     module = recipe.build(seed)
-    return Network(module.eval(), name, tuple(classes), geometry, is_bcos(module), recipe)
+    return Network(
+        module.eval(), name, tuple(classes), geometry, bcos=True, architecture=recipe, linear=True
+    )
 
 
 def _bias(n_classes: int) -> float:

@@ -50,6 +50,8 @@ def save_network(network: Network, path: Path | str) -> None:
         "geometry": asdict(network.geometry),
         "bcos": network.bcos,
         "normalisation": asdict(network.normalisation),
+        "linear": network.linear,
+        "probe": network.probe,
         "builder": network.architecture.builder,
         "settings": dict(network.architecture.settings),
     }
@@ -91,6 +93,8 @@ def load_network(path: Path | str) -> Network:
         bcos=metadata["bcos"],
         architecture=recipe,
         normalisation=Normalisation(**{k: tuple(v) for k, v in normalisation.items()}),
+        linear=metadata.get("linear", metadata["bcos"]),  # which was the same thing once
+        probe=metadata.get("probe"),
     )
 
 

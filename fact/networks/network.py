@@ -118,22 +118,39 @@ class Network:
         Names of the classes in order of the logits; empty where unknown.
     geometry : Geometry
         How an image is resized and cropped before it is encoded.
-    bcos : bool
-        Whether it is dynamic-linear. If not, its logits keep their bias, and contributions to
-        them are not complete.
+    bcos : bool or None
+        Whether it sees six colours, an image and its complement, as B-cos networks do; None looks
+        whether its module has parts whose dynamic weights can be frozen.
     architecture : Architecture or None
         What rebuilds the module; None for one's own module, which then cannot be saved.
     normalisation : Normalisation
         Of the colours that a network reads which is not B-cos; ImageNet's by default.
+    linear : bool or None
+        Whether it is exactly linear in its frozen weights, so that contributions add up to its
+        logits: they are then held to it. Of a network that is not, contributions are gradient
+        times activation, an approximation. None where nobody has said so: then a module with
+        parts whose dynamic weights can be frozen is taken at its word, and any other is found
+        out by :func:`fact.probe_linearity`.
+    probe : float or None
+        What :func:`fact.probe_linearity` measured; None where linearity was declared.
     """
 
     module: nn.Module
     name: str = "network"
     classes: tuple[str, ...] = ()
     geometry: Geometry = WHOLE
-    bcos: bool = True
+    bcos: bool | None = None
     architecture: Architecture | None = None
     normalisation: Normalisation = OF_IMAGENET
+    linear: bool | None = None
+    probe: float | None = None
+
+    def __post_init__(self) -> None:
+        has_dynamic_weights = is_bcos(self.module)
+        if self.bcos is None:
+            object.__setattr__(self, "bcos", has_dynamic_weights)
+        if self.linear is None and has_dynamic_weights:
+            object.__setattr__(self, "linear", True)
 
     @property
     def device(self) -> torch.device:
@@ -293,7 +310,7 @@ def as_network(network: Network | nn.Module) -> Network:
     """Return a network; a bare module becomes one without names of classes."""
     if isinstance(network, Network):
         return network
-    return Network(network, name=type(network).__name__, bcos=is_bcos(network))
+    return Network(network, name=type(network).__name__)
 
 
 def is_bcos(module: nn.Module) -> bool:

@@ -1,7 +1,7 @@
 """Networks that are not B-cos: EfficientNet-Lite0, and those of torchvision by name.
 
-Their activations can be explained and scored like any other; contributions to their logits are not
-complete.
+They have biases: contributions of concepts to their logits are an approximation, gradient times
+activation, and everything says so. Presences, maps, names and scores are as of any other network.
 """
 
 from __future__ import annotations
@@ -64,6 +64,7 @@ def efficientnet_lite0(trained: bool = True, seed: int = 0) -> Network:
         classes=read_names("imagenet"),
         geometry=Geometry(256, 224),
         bcos=False,
+        linear=False,
         architecture=recipe,
         normalisation=Normalisation((127 / 255,) * 3, (128 / 255,) * 3),
     )
@@ -140,6 +141,7 @@ def torchvision_network(
         classes=names,
         geometry=geometry,
         bcos=False,
+        linear=False,
         architecture=recipe,
         normalisation=normalisation,
     )

@@ -18,6 +18,7 @@ from fact.data.images import batches, write_parts
 from fact.networks.arrays import AnyArray, as_numpy
 from fact.networks.files import open_network
 from fact.networks.layers import capture, layer_shape, to_positions
+from fact.networks.linearity import N_IMAGES, known_linearity, tell_linearity
 from fact.networks.network import Network
 from fact.sae.config import FeatureConfig
 from fact.sae.features import ShuffledFeatures, root_mean_square_norm
@@ -53,8 +54,10 @@ def collect_features(config: FeatureConfig, inputs: Inputs, run: Run) -> Shards:
     ids = images.ids(config.split)[~kept_out]
     if not len(ids):
         raise ValueError(f"split {config.split!r} has no image that is not held out")
-    first_image = images.read(ids[:1], network.geometry)
-    positions, channels = layer_shape(network, config.layer, first_image)
+    first = images.read(ids[:N_IMAGES], network.geometry)
+    network = known_linearity(network, first)
+    tell_linearity(network)  # before an SAE is trained on it
+    positions, channels = layer_shape(network, config.layer, first)
     count = min(config.samples_per_image or samples_per_image(channels), positions)
     # Whole multiples of a number, so that the shards do not depend on the batch.
     size = max(1, SHARD_BYTES // (4 * channels * count * SHARD_IMAGES)) * SHARD_IMAGES
@@ -78,6 +81,7 @@ def collect_features(config: FeatureConfig, inputs: Inputs, run: Run) -> Shards:
         "n_samples": np.int64(ShuffledFeatures(writer.folder, batch=1, seed=0).n_samples),
         "n_images": np.int64(len(ids)),
         "n_held_out": np.int64(kept_out.sum()),
+        **({} if network.probe is None else {"probe": network.probe}),
     }
     return writer.finish(xr.Dataset(summary))
 

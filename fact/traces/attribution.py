@@ -1,7 +1,8 @@
 """Where in the image a concept, or a logit, is: weights, maps and colour pictures.
 
 With the dynamic weights frozen, a gradient at the image *is* the weight of each of its values, so
-that weight times image, summed over colours, is a map that adds up to what it explains. Sources:
+that weight times image, summed over colours, is a map that adds up to what it explains. Where a
+network is not linear, maps are up-sampled codes (:mod:`fact.traces.code_maps`). Sources:
 Parchami-Araghi et al., "FaCT", NeurIPS 2025, arXiv 2510.25512, section 3; colour pictures: Böhle
 et al., "B-cos Networks", CVPR 2022, appendix.
 """
@@ -9,7 +10,7 @@ et al., "B-cos Networks", CVPR 2022, appendix.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, overload
+from typing import Literal, get_args, overload
 
 import numpy as np
 import torch
@@ -20,8 +21,11 @@ from torch import Tensor, nn
 
 from fact.data.images import Pixels
 from fact.networks.arrays import AnyArray, as_numpy, checked_labels, image_ids, slices, take
+from fact.networks.linearity import N_IMAGES
 from fact.networks.network import Network, as_network
 from fact.sae.model import SAE
+from fact.traces.code_maps import upsample_positions
+from fact.traces.config import MapsBy
 from fact.traces.spliced import ConceptSource, SplicedPass, Target, forward_spliced, picks
 
 COLOURS = ("red", "green", "blue", "not_red", "not_green", "not_blue")
@@ -35,8 +39,8 @@ EPSILON = 1e-12
 
 Explained = Literal["presence", "contribution"]
 
-Maps = tuple[NDArray[np.floating], NDArray[np.floating], NDArray[np.floating]]
-"""Weights ``(image, …, colour, y, x)``, their map without colour, and what it adds up to."""
+Maps = tuple[NDArray[np.floating] | None, NDArray[np.floating], NDArray[np.floating]]
+"""Weights ``(image, …, colour, y, x)`` or None, a map without colour, and what it adds up to."""
 
 
 def concept_maps(
@@ -51,13 +55,14 @@ def concept_maps(
     labels: AnyArray | None = None,
     against: Target | None = None,
     batch_size: int = 32,
+    by: MapsBy = "auto",
 ) -> xr.Dataset:
     """Return where each concept is in each image.
 
     Parameters
     ----------
     network : Network or Module
-        A B-cos network; it is spliced and frozen only while this function runs.
+        Spliced and frozen only while this function runs.
     layer : str
         Name of the layer whose output the concepts replace.
     sae : SAE or None
@@ -73,16 +78,22 @@ def concept_maps(
         :func:`fact.traces.contributions.trace_concepts`.
     batch_size : int
         Images at a time; bounds the memory.
+    by : str
+        ``gradient``: of a network that is linear in its frozen weights the gradient at the image
+        is its weight. ``codes``: the codes of the layer's positions, up-sampled (see
+        :mod:`fact.traces.code_maps`), for any network. ``auto``: by the gradient where the network
+        is linear, by the codes where it is not.
 
     Returns
     -------
     Dataset
-        ``weights`` (image, concept, colour, y, x), the derivative by the encoded image; ``map``
-        (image, concept, y, x), weights times image summed over colours, which for a convolutional
-        network sums to ``total`` (image, concept), the presence or contribution, but for the part
-        of an encoder's bias, which is in no pixel. With concepts
-        of each image's own, ``rank`` stands for ``concept``, and ``concept`` (image, rank) names
-        them.
+        ``map`` (image, concept, y, x), what each pixel gives; ``total`` (image, concept), the
+        presence or contribution. By the gradient also ``weights`` (image, concept, colour, y, x),
+        the derivative by the encoded image; the map is weights times image, summed over colours,
+        and sums to the total where the network is convolutional and linear, but for the part of
+        an encoder's bias, which is in no pixel. By codes it sums to the total too, but for what a
+        class token has of it. With concepts of each image's own, ``rank`` stands for ``concept``,
+        and ``concept`` (image, rank) names them. The attribute ``maps`` says how they were made.
 
     Raises
     ------
@@ -93,7 +104,7 @@ def concept_maps(
     """
     if of not in ("presence", "contribution"):
         raise ValueError(f"maps of {of!r}; expected 'presence' or 'contribution'")
-    source = ConceptSource(as_network(network), layer, sae)
+    source = _mapped(network, layer, sae, images, by)
     wanted = _checked_concepts(concepts, len(image_ids(images)))
     known = None if labels is None else checked_labels(labels, images)
 
@@ -103,7 +114,7 @@ def concept_maps(
         else:
             chosen = picks(source.network, target, against, known, rows)
             entries = spliced.at_codes(spliced.explain(*chosen)[0])
-        return _concept_batch(spliced, entries, wanted[rows])
+        return _concept_batch(source, spliced, entries, wanted[rows])
 
     own = as_numpy(concepts).ndim == 2
     lead = ("image", "rank" if own else "concept")
@@ -121,6 +132,7 @@ def logit_maps(
     labels: AnyArray | None = None,
     against: Target | None = None,
     batch_size: int = 32,
+    by: MapsBy = "auto",
 ) -> xr.Dataset:
     """Return where in each image a logit of the spliced network comes from.
 
@@ -128,15 +140,15 @@ def logit_maps(
 
     Parameters
     ----------
-    network, layer, sae, images, target, labels, against, batch_size
+    network, layer, sae, images, target, labels, against, batch_size, by
         As in :func:`concept_maps`.
 
     Returns
     -------
     Dataset
-        ``weights`` (image, colour, y, x), ``map`` (image, y, x), which for a convolutional
-        network sums to ``total`` (image,), the logit before the bias, or the difference of two,
-        but for the biases of an SAE, which are in no pixel.
+        As of :func:`concept_maps`, without the dimension of concepts. ``total`` (image,) is the
+        sum of all contributions and of what a decoder's bias gives: of a linear network the logit
+        before the bias, or the difference of two. The biases of an SAE are in no pixel.
 
     Raises
     ------
@@ -145,16 +157,15 @@ def logit_maps(
     ValueError
         If the target is unknown.
     """
-    source = ConceptSource(as_network(network), layer, sae)
+    source = _mapped(network, layer, sae, images, by)
     known = None if labels is None else checked_labels(labels, images)
 
     def explain(spliced: SplicedPass, rows: slice) -> Maps:
         chosen = picks(source.network, target, against, known, rows)
         logit = spliced.explain(*chosen)[0]
         offset, entries = spliced.offset(logit), spliced.at_codes(logit)
-        total = (entries * spliced.codes.values.detach()).sum(dim=(1, 2))
-        total = total if offset is None else total + offset
-        return _as_maps(spliced.at_input(entries)[0], spliced.image, total)
+        weights, values, total = _place(source, spliced, entries)
+        return weights, values, total if offset is None else total + offset.cpu().numpy()
 
     return _explained(source, images, batch_size, explain, ("image",), "logit before the bias")
 
@@ -219,9 +230,7 @@ def colour_explanation(
     looked_for, avoided = scaled[..., :3, :, :], scaled[..., 3:, :, :]
     rgb = looked_for / (looked_for + avoided + EPSILON)
     strength = np.where(map < 0, 0, np.linalg.norm(weights, axis=-3))
-    opacity = _box_mean(strength, smooth)
-    top = np.percentile(opacity, percentile, axis=(-2, -1), keepdims=True)
-    opacity = np.clip(opacity / (top + EPSILON), 0, 1)
+    opacity = _opacity(strength, smooth, percentile)
     picture = np.concatenate([rgb, opacity[..., None, :, :]], axis=-3)
     return np.moveaxis(picture, -3, -1).astype(np.result_type(weights), copy=False)
 
@@ -244,6 +253,15 @@ def _labelled_explanation(
     return picture.assign_coords(colour=list(RGBA))
 
 
+def _opacity(
+    strength: NDArray[np.floating], smooth: int, percentile: float
+) -> NDArray[np.floating]:
+    """Return strengths (…, y, x), smoothed, over their percentile, in [0, 1]."""
+    smoothed = _box_mean(strength, smooth)
+    top = np.percentile(smoothed, percentile, axis=(-2, -1), keepdims=True)
+    return np.asarray(np.clip(smoothed / (top + EPSILON), 0, 1))
+
+
 def _box_mean(pictures: NDArray[np.floating], side: int) -> NDArray[np.floating]:
     """Mean over a square around each pixel of ``(…, y, x)``, zeros around the picture."""
     for axis in (-2, -1):
@@ -253,11 +271,50 @@ def _box_mean(pictures: NDArray[np.floating], side: int) -> NDArray[np.floating]
     return pictures
 
 
+def highlight(
+    pictures: AnyArray, map: AnyArray, smooth: int = 3, percentile: float = 99.5
+) -> NDArray[np.floating]:
+    """Show pictures where a map is, and leave them transparent where it is not.
+
+    For maps that come without weights, whose colours would say what is looked for. Opacity is the
+    map, 0 where it is negative, box-smoothed with zeros around the picture, divided by its
+    percentile and clipped to [0, 1]. Denominators carry 1e-12.
+
+    Parameters
+    ----------
+    pictures : array of uint8
+        ``(…, y, x, colour)``, which may be broadcast against the maps.
+    map : array
+        ``(…, y, x)``.
+    smooth, percentile
+        As of :func:`colour_explanation`.
+
+    Returns
+    -------
+    ndarray
+        ``(…, y, x, colour)``: red, green, blue, opacity, each in [0, 1].
+    """
+    values, colours = as_numpy(map), as_numpy(pictures)
+    opacity = _opacity(np.maximum(values, 0), smooth, percentile)
+    rgb = np.broadcast_to(colours / 255, (*values.shape, 3))
+    return np.concatenate([rgb, opacity[..., None]], axis=-1).astype(values.dtype, copy=False)
+
+
 def paint(
-    weights: NDArray[np.floating], values: NDArray[np.floating], smooth: int
+    weights: NDArray[np.floating] | None,
+    values: NDArray[np.floating],
+    pictures: Pixels,
+    smooth: int,
 ) -> NDArray[np.uint8]:
-    """Return the colour explanation of weights (…, 6, y, x), with map (…, y, x), as bytes."""
-    picture = colour_explanation(weights, values, smooth=smooth)
+    """Return a picture of a map (…, y, x) as bytes (…, y, x, rgba).
+
+    With weights of six colours (…, 6, y, x) in the colours that they look for; else in those of
+    the pictures (…, y, x, colour).
+    """
+    if weights is not None and weights.shape[-3] == len(COLOURS):
+        picture = colour_explanation(weights, values, smooth=smooth)
+    else:
+        picture = highlight(pictures, values, smooth)
     return np.asarray(np.rint(255 * picture).astype(np.uint8))
 
 
@@ -269,21 +326,40 @@ def pixel_coordinates() -> dict[str, NDArray[np.object_]]:
 
 def pair_maps(
     source: ConceptSource, pictures: Pixels, concepts: NDArray[np.int64]
-) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-    """Return where one concept is in each picture: weights (pair, 6, y, x), map (pair, y, x).
+) -> tuple[NDArray[np.floating] | None, NDArray[np.floating]]:
+    """Return where one concept is in each picture: weights (pair, colour, y, x), map (pair, y, x).
+
+    There are no weights where maps are of codes.
 
     Parameters
     ----------
     source : ConceptSource
-        What the concepts are of.
+        What the concepts are of, and how they are mapped.
     pictures : ndarray of uint8, (pair, y, x, colour)
         In the network's geometry; all are explained at once.
     concepts : ndarray of int64, (pair,)
         The concept of each.
     """
     given = source.network, source.layer, source.sae, pictures, concepts[:, None]
-    found = concept_maps(*given, batch_size=len(concepts))
-    return found["weights"].values[:, 0], found["map"].values[:, 0]
+    found = concept_maps(*given, batch_size=len(concepts), by=source.maps)
+    weights = found["weights"].values[:, 0] if "weights" in found else None
+    return weights, found["map"].values[:, 0]
+
+
+def _mapped(
+    network: Network | nn.Module, layer: str, sae: SAE | None, images: AnyArray, by: MapsBy
+) -> ConceptSource:
+    """Return concepts with their way of mapping; a network's linearity is found out if need be.
+
+    Raises
+    ------
+    ValueError
+        If there is no such way.
+    """
+    if by not in get_args(MapsBy):
+        raise ValueError(f"maps by {by!r}; expected one of {', '.join(get_args(MapsBy))}")
+    few = take(images, slice(0, N_IMAGES))
+    return ConceptSource(as_network(network), layer, sae, by).probed(few)
 
 
 def _explained(
@@ -300,40 +376,60 @@ def _explained(
         encoded = source.network.encode(take(images, rows))
         with torch.enable_grad():
             parts.append(explain(forward_spliced(source, encoded), rows))
-    weights, values, total = (np.concatenate(column) for column in zip(*parts, strict=True))
+    weights, *others = zip(*parts, strict=True)
+    values, total = map(np.concatenate, others)
 
     def labelled(array: NDArray[np.floating], dims: tuple[str, ...], meaning: str) -> xr.Variable:
         return xr.Variable((*lead, *dims), array, {"long_name": meaning, "units": "1"})
 
-    return xr.Dataset(
+    found = xr.Dataset(
         {
-            "weights": labelled(weights, ("colour", "y", "x"), f"derivative of the {what}"),
             "map": labelled(values, ("y", "x"), f"part of each pixel in the {what}"),
             "total": labelled(total, (), what),
         },
-        {"image": image_ids(images), "colour": list(COLOURS)},
-        {"network": source.network.name, "layer": source.layer},
+        {"image": image_ids(images)},
+        {"network": source.network.name, "layer": source.layer, "maps": source.maps_by},
     )
+    if source.maps_by != "gradient":
+        return found
+    array = np.concatenate(weights)
+    meaning = f"derivative of the {what}"
+    found["weights"] = labelled(array, ("colour", "y", "x"), meaning)
+    return found.assign_coords(colour=list(COLOURS[: array.shape[-3]]))
 
 
-def _as_maps(weights: Tensor, image: Tensor, total: Tensor) -> Maps:
-    product = (weights * image.detach()).sum(dim=-3)
-    found = [tensor.detach().cpu().numpy() for tensor in (weights, product, total)]
-    return found[0], found[1], found[2]
+def _place(
+    source: ConceptSource, spliced: SplicedPass, entries: Tensor, keep: bool = False
+) -> Maps:
+    """Return where the sum of entries times codes comes from, in the way that the source maps."""
+    at_codes = entries * spliced.codes.values.detach()
+    total, weights = at_codes.sum(dim=(1, 2)), None
+    if source.maps_by == "codes":
+        size = spliced.image.shape[2], spliced.image.shape[3]
+        values = upsample_positions(at_codes.sum(dim=2), spliced.output, size)
+    else:
+        gradient = spliced.at_input(entries, keep=keep)[0]
+        weights = gradient.cpu().numpy()
+        values = (gradient * spliced.image.detach()).sum(dim=1)
+    return weights, values.detach().cpu().numpy(), total.detach().cpu().numpy()
 
 
-def _concept_batch(spliced: SplicedPass, entries: Tensor, wanted: NDArray[np.int64]) -> Maps:
+def _concept_batch(
+    source: ConceptSource, spliced: SplicedPass, entries: Tensor, wanted: NDArray[np.int64]
+) -> Maps:
     concepts, codes = spliced.concepts, spliced.codes
     if wanted.size and not 0 <= wanted.min() <= wanted.max() < concepts.count:
         raise ValueError(
             f"concepts {wanted.min()} to {wanted.max()}; expected 0 to {concepts.count - 1}"
         )
-    weights, totals = [], []
-    for column in torch.tensor(wanted, device=entries.device).unbind(dim=1):
-        own = entries * concepts.selects(codes, column)
-        weights.append(spliced.at_input(own, keep=True)[0])
-        totals.append((own * codes.values.detach()).sum(dim=(1, 2)))
-    return _as_maps(torch.stack(weights, 1), spliced.image.unsqueeze(1), torch.stack(totals, 1))
+    columns = torch.tensor(wanted, device=entries.device).unbind(dim=1)
+    parts = [
+        _place(source, spliced, entries * concepts.selects(codes, column), keep=True)
+        for column in columns
+    ]
+    weights, values, total = zip(*parts, strict=True)
+    stacked = None if weights[0] is None else np.stack(weights, axis=1)
+    return stacked, np.stack(values, axis=1), np.stack(total, axis=1)
 
 
 def _checked_concepts(concepts: AnyArray, count: int) -> NDArray[np.int64]:

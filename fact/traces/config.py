@@ -15,6 +15,10 @@ from registry import Since
 
 Pooling = Literal["mean", "max", "sum"]
 Transform = Literal["none", "softmax", "sigmoid"]
+MapsBy = Literal["auto", "gradient", "codes"]
+"""How concepts are mapped: by the gradient at the image, by codes that are up-sampled; ``auto`` by
+the gradient where the network is linear in its frozen weights, by codes where it is not."""
+
 Order = Literal["contribution", "presence", "random"]
 ORDERS: tuple[Order, ...] = ("contribution", "presence", "random")
 """In which order concepts are taken: largest contribution first, most present first, at random."""
@@ -112,12 +116,17 @@ class GalleryConfig(OnDevice):
         Side of the box that the opacity is averaged over, in pixels; odd.
     pictures : bool
         Leave a PNG picture of each concept beside the dataset, ``pictures/concept-00003.png``.
+    maps : str
+        How concepts are mapped: ``gradient``, by the weight at the image, exact where the network
+        is linear in its frozen weights; ``codes``, by up-sampling the layer's own positions, for
+        any network; ``auto``, the first where it is exact, else the second.
     """
 
     n_images: Count = 16
     most: Count | None = None
     smooth: Odd = 3
     pictures: bool = True
+    maps: Annotated[MapsBy, Since("auto")] = "auto"
 
 
 @dataclass(frozen=True)
@@ -136,6 +145,10 @@ class DecisionConfig(OnDevice):
         Side of the box that opacities are averaged over, in pixels; odd.
     pictures : bool
         Leave a PNG picture of each decision beside the dataset.
+    maps : str
+        How concepts are mapped: ``gradient``, by the weight at the image, exact where the network
+        is linear in its frozen weights; ``codes``, by up-sampling the layer's own positions, for
+        any network; ``auto``, the first where it is exact, else the second.
     """
 
     images: tuple[str, ...] = ()
@@ -143,6 +156,7 @@ class DecisionConfig(OnDevice):
     most: Count = 6
     smooth: Odd = 3
     pictures: bool = True
+    maps: Annotated[MapsBy, Since("auto")] = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,6 +231,10 @@ class MapConfig(OnDevice):
         over it. Maps take 4 bytes for each cell, image and concept.
     seed : int
         Draws images.
+    maps : str
+        How concepts are mapped: ``gradient``, by the weight at the image, exact where the network
+        is linear in its frozen weights; ``codes``, by up-sampling the layer's own positions, for
+        any network; ``auto``, the first where it is exact, else the second.
     """
 
     n_images: Count = 16
@@ -224,6 +242,7 @@ class MapConfig(OnDevice):
     most: Count | None = None
     cell: Count = 1
     seed: Seed = 0
+    maps: Annotated[MapsBy, Since("auto")] = "auto"
 
     def __post_init__(self) -> None:
         if self.images not in ("strongest", "random"):

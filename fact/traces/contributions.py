@@ -16,7 +16,8 @@ An SAE with biases adds constants, which are known and counted:
 
 Source: Parchami-Araghi et al., "FaCT: Faithful Concept Traces for Explaining Neural Network
 Decisions", NeurIPS 2025, arXiv 2510.25512, section 3. The last two lines are measured for every
-image and have to hold.
+image and have to hold, but for a network that is not linear in its frozen weights: there, the
+contribution is gradient times activation in the spliced network, an approximation.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from torch import Tensor, nn
 
 from fact.networks.arrays import AnyArray, as_numpy, checked_labels, image_ids, slices, take
 from fact.networks.layers import grid_shape, to_positions
+from fact.networks.linearity import N_IMAGES
 from fact.networks.network import Network, as_network
 from fact.sae.model import SAE
 from fact.traces.spliced import ConceptSource, Pick, SplicedPass, Target, forward_spliced, picks
@@ -40,6 +42,9 @@ TOLERANCE = 1e-5
 FLOOR = 1e-12
 """Smallest denominator of a residual: it keeps 0 / 0 of a dead output at 0, and still lets a bias
 beside a dead output show, whose residual is then its size over this number."""
+
+
+EXACT = "whether contributions must add up to the logit; else gradient times activation"
 
 
 class CompletenessError(RuntimeError):
@@ -63,7 +68,8 @@ def trace_concepts(
     Parameters
     ----------
     network : Network or Module
-        A B-cos network; it is spliced and frozen only while this function runs.
+        Spliced and frozen only while this function runs. One that is not linear in its frozen
+        weights (see :class:`fact.Network`) gets contributions that are an approximation.
     layer : str
         Name of the layer whose output the concepts replace, as ``features.2``.
     sae : SAE or None
@@ -85,15 +91,15 @@ def trace_concepts(
     batch_size : int
         Images at a time; bounds the memory.
     tolerance : float or None
-        Largest residual allowed; None only measures.
+        Largest residual allowed of a linear network; None only measures, as it is of any other.
 
     Returns
     -------
     Dataset
-        ``presence``, ``contribution`` (image, concept); ``logit``, ``prediction``, ``target``,
-        ``residual``, ``input_residual`` (image), with a positional embedding also
-        ``position_share``, with biases in the SAE ``offset`` and ``encoder_bias_share``, with
-        labels ``label``, with a class against it ``against``;
+        ``presence``, ``contribution`` (image, concept); ``exact``, whether these must add up;
+        ``logit``, ``prediction``, ``target``, ``residual``, ``input_residual`` (image), with a
+        positional embedding also ``position_share``, with biases in the SAE ``offset`` and
+        ``encoder_bias_share``, with labels ``label``, with a class against it ``against``;
         ``logits`` (image, class);
         ``reconstruction_error`` (image, y, x) of the layer's grid. See :func:`trace_batch`.
 
@@ -106,8 +112,10 @@ def trace_concepts(
     ValueError
         If the target is unknown, or labels are missing or not one per image.
     """
-    source = ConceptSource(as_network(network), layer, sae)
-    network, ids = source.network, image_ids(images)
+    ids = image_ids(images)
+    few = take(images, slice(0, min(batch_size, N_IMAGES)))
+    source = ConceptSource(as_network(network), layer, sae).probed(few)
+    network = source.network
     known = None if labels is None else checked_labels(labels, images)
     parts = []
     for chosen in slices(len(ids), batch_size):
@@ -116,11 +124,12 @@ def trace_concepts(
         traced = trace_batch(source, encoded, *some)
         parts.append({name: tensor.cpu().numpy() for name, tensor in traced.items()})
     whole = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-    if tolerance is not None:
+    if tolerance is not None and source.exact:
         check_completeness(whole["residual"], whole["input_residual"], tolerance)
     if known is not None:
         whole["label"] = known
     dataset = _label(whole, ids, network.class_names(whole["logits"].shape[1]))
+    dataset["exact"] = (), source.exact, {"long_name": EXACT, "units": "1"}
     return dataset.assign_attrs(network=network.name, layer=layer, explained=str(target))
 
 
@@ -132,7 +141,7 @@ def trace_batch(
     Parameters
     ----------
     source : ConceptSource
-        A B-cos network, the layer, and the concepts that replace it.
+        A network, the layer, and the concepts that replace it.
     encoded : Tensor
         Images ``(image, colour, y, x)`` from :meth:`fact.networks.network.Network.encode`.
     target : callable

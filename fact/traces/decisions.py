@@ -44,13 +44,14 @@ def explain_decisions(config: DecisionConfig, inputs: Inputs, run: Run) -> xr.Da
     KeyError
         If a named image was not measured; with the nearest name.
     """
-    source = ConceptSource.of_concepts(inputs["concepts"], config.device)
+    source = ConceptSource.of_concepts(inputs["concepts"], config.device, config.maps)
     images = inputs["concepts"].origin("images").load()
     with inputs["concepts"].open() as measured:
         chosen = measured.isel(image=_chosen(measured, config))
         ids = chosen["image"].values.astype(str)
         pictures = images.read(ids, source.network.geometry)
         explained = _explain_measured(source, chosen, pictures, config.most, config.smooth)
+    explained = explained.assign(exact=source.exact, maps=source.maps_by)
     if config.pictures:
         with inputs["gallery"].open() as gallery:
             for number, name in enumerate(ids):
@@ -110,10 +111,13 @@ def explain_image(
 ) -> xr.Dataset:
     """Explain a logit of one image, or why one class and not another, checked for completeness.
 
+    Contributions to a network that is not linear in its frozen weights are an approximation, and
+    are not checked: ``exact`` says so, and ``missed`` what they miss.
+
     Parameters
     ----------
     source : ConceptSource
-        A B-cos network, the layer, and its concepts: an SAE, or the layer's own channels.
+        A network, the layer, and its concepts: an SAE, or the layer's own channels.
     picture : array of uint8, (y, x, colour) or (y, x)
         RGB or grey, of any library and size: it is brought to the network's geometry.
     target : str or int
@@ -133,8 +137,8 @@ def explain_image(
     Dataset
         Dimensionless throughout. Of every concept, ``contribution`` to what is explained and
         ``presence`` (concept). Of every class, ``logits``, before the bias, and ``probability``,
-        the sigmoid of the logit with its bias (class). ``logit``, what is explained: of
-        ``target``, less that of ``against`` (-1 where there is none); ``prediction``;
+        of the logits with their bias (class). ``logit``, what is explained: of
+        ``target``, less that of ``against`` (-1 where there is none); ``prediction``; ``exact``;
         ``residual`` and ``input_residual``, see :func:`fact.traces.contributions.trace_batch`.
         ``top_concept`` (rank): those with a map, the strongest for it first, then the strongest
         against it; ``others``, the contributions of all concepts without one.
@@ -143,8 +147,9 @@ def explain_image(
         ``logit_explanation``, ``logit_map``; a concept against it is painted in the colours of
         what it takes away. ``offset`` is what the bias of an SAE's decoder gives; it is there
         only for one that has it. The maps of all concepts add up to the logit's; that adds up to
-        the logit, but for the offset and for ``position``, what comes through a positional
-        embedding or the bias of an encoder (without either, rounding).
+        the logit, but for the offset, for ``missed``, 0 where contributions are exact, and for
+        ``position``, what comes through a positional embedding, the bias of an encoder, or a
+        class token that has no place (without any, rounding).
 
     Raises
     ------
@@ -158,10 +163,11 @@ def explain_image(
     Notes
     -----
     Parchami-Araghi et al., "FaCT", NeurIPS 2025, arXiv 2510.25512, sections 3 and 4. Probabilities
-    are per class and need not add up to 1: B-cos networks are trained by binary cross-entropy
-    (Böhle et al., "B-cos Networks", CVPR 2022).
+    of a B-cos network are per class and need not add up to 1: it is trained by binary cross-entropy
+    (Böhle et al., "B-cos Networks", CVPR 2022). Those of others are by softmax.
     """
     pixels = source.network.geometry.apply(_as_rgb(picture))[None]
+    source = source.probed(pixels)
     given = source.network, source.layer, source.sae, pixels, target
     traced = trace_concepts(*given, against=against, tolerance=tolerance).isel(image=0, drop=True)
     explained = int(traced["target"])
@@ -176,14 +182,24 @@ def explain_image(
     hidden = np.setdiff1d(traced["concept"], shown)
     others = traced["contribution"].values[hidden].sum(dtype=np.float64)
     biased = torch.from_numpy(traced["logits"].values + (source.network.logit_bias or 0.0))
+    of_one = source.network.bcos  # trained by a yes or no for each class
+    probability = biased.sigmoid() if of_one else biased.softmax(dim=0)
     kept = [name for name in traced.data_vars if name not in ("reconstruction_error", "against")]
     offset = float(traced["offset"]) if "offset" in traced else 0.0
-    position = float(traced["logit"]) - offset - maps["logit_map"].values.sum(dtype=np.float64)
+    given = traced["contribution"].values.sum(dtype=np.float64) + offset
+    missed = 0.0 if traced["exact"] else float(traced["logit"]) - given
+    constant = offset + missed
+    position = float(traced["logit"]) - constant - maps["logit_map"].values.sum(dtype=np.float64)
     named = {
         "against": ((), other, "index of the class whose logit is taken away; -1 where none is"),
-        "probability": ("class", biased.sigmoid().numpy(), "sigmoid of the logit with its bias"),
+        "probability": (
+            "class",
+            probability.numpy(),
+            f"{'sigmoid' if of_one else 'softmax'} of the logit with its bias",
+        ),
         "others": ((), float(others), "contributions of all others"),
         "position": ((), position, "part of the logit that is in no pixel, nor the offset"),
+        "missed": ((), missed, "what contributions that are an approximation miss of the logit"),
     }
     whole = traced[kept].merge(maps.isel(image=0))
     for name, (dims, value, meaning) in named.items():
@@ -248,25 +264,32 @@ def _explain(
         "labels": target,
         "against": against,
         "batch_size": len(pictures),
+        "by": source.maps,
     }
     own = concept_maps(*given, np.where(chosen, concepts, 0), of="contribution", **explained)
     whole = logit_maps(*given, **explained)
     # What a rank without a concept would hold is left out of every sum.
-    weights = own["weights"].values * chosen[:, :, None, None, None]
     values = own["map"].values * chosen[:, :, None, None]
-    rest = whole["weights"].values - weights.sum(axis=1), whole["map"].values - values.sum(axis=1)
+    rest = whole["map"].values - values.sum(axis=1)
+    weights = rest_weights = whole_weights = None
+    if "weights" in own:
+        weights = own["weights"].values * chosen[:, :, None, None, None]
+        whole_weights = whole["weights"].values
+        rest_weights = whole_weights - weights.sum(axis=1)
     # Only what speaks for something has colour: what speaks against it is painted by its negative.
     sign = np.where(own["total"].values < 0, -1, 1)[:, :, None, None]
-    painted = paint(sign[..., None] * weights, sign * values, smooth)
-    logit = paint(whole["weights"].values, whole["map"].values, smooth)
+    signed = None if weights is None else sign[..., None] * weights
+    painted = paint(signed, sign * values, pictures[:, None], smooth)
+    others = paint(rest_weights, rest, pictures, smooth)
+    logit = paint(whole_weights, whole["map"].values, pictures, smooth)
     ranked, plain = ("image", "rank", "y", "x"), ("image", "y", "x")
     return xr.Dataset(
         {
             "explanation": ((*ranked, "rgba"), painted),
-            "others_explanation": ((*plain, "rgba"), paint(*rest, smooth)),
+            "others_explanation": ((*plain, "rgba"), others),
             "logit_explanation": ((*plain, "rgba"), logit),
             "concept_map": (ranked, values.astype(np.float32)),
-            "others_map": (plain, rest[1].astype(np.float32)),
+            "others_map": (plain, rest.astype(np.float32)),
             "logit_map": (plain, whole["map"].values.astype(np.float32)),
         }
     )

@@ -3,7 +3,8 @@
 Contributions are exact for the dynamic weights that an image chose: with these *frozen*, scaling
 concept f by s changes the logit by ``(s - 1) * contribution_f``, and changes of several concepts
 add up. That is the promise. When the network is run again on what is left, it chooses its weights
-anew, and the logit is another one: that is measured here. Source of splicing and contributions:
+anew, and the logit is another one: that is measured here. Of a network that is not linear in its
+frozen weights the promise is a first-order one. Source of splicing and contributions:
 Parchami-Araghi et al., "FaCT", NeurIPS 2025, arXiv 2510.25512, section 3; of the curves: Petsiuk et
 al., "RISE", BMVC 2018, section 4. Intervals are bootstrap intervals over images (Efron and
 Tibshirani, "An Introduction to the Bootstrap", 1993): the 2.5 % and 97.5 % percentiles of what is
@@ -27,6 +28,7 @@ from torch import Tensor, nn
 from fact.data.images import batches, generator_for
 from fact.networks.arrays import AnyArray, checked_labels, image_ids, slices, take
 from fact.networks.layers import resume
+from fact.networks.linearity import N_IMAGES
 from fact.networks.network import Network, as_network
 from fact.sae.model import SAE
 from fact.traces.config import ORDERS, InterventionConfig, InterventionPlan, Order
@@ -73,7 +75,8 @@ def intervene_concepts(config: InterventionConfig, inputs: Inputs, run: Run) -> 
         run.progress(done, len(ids), "images")
     summary = summarise(Outcome.join(parts), labels, config, config.n_bootstrap)
     sys.stdout.write(intervention_table(summary))
-    return summary.assign(target=("image", target)).assign_coords(image=ids.astype(object))
+    summary = summary.assign(target=("image", target), exact=source.exact)
+    return summary.assign_coords(image=ids.astype(object))
 
 
 def measure_interventions(
@@ -113,7 +116,7 @@ def measure_interventions(
     ValueError
         If an order or the target is unknown, or labels are missing or not one per image.
     """
-    source = ConceptSource(as_network(network), layer, sae)
+    source = ConceptSource(as_network(network), layer, sae).probed(take(images, slice(0, N_IMAGES)))
     ids, plan = image_ids(images), plan or InterventionPlan()
     known = None if labels is None else checked_labels(labels, images)
     parts, targets = [], []
@@ -125,7 +128,8 @@ def measure_interventions(
         targets.append(surgery.target.cpu().numpy())
     labelled = np.full(len(ids), -1) if known is None else known
     summary = summarise(Outcome.join(parts), labelled, plan, n_draws)
-    return summary.assign(target=("image", np.concatenate(targets))).assign_coords(image=ids)
+    summary = summary.assign(target=("image", np.concatenate(targets)), exact=source.exact)
+    return summary.assign_coords(image=ids)
 
 
 class ConceptSurgery:
@@ -169,6 +173,9 @@ class ConceptSurgery:
         self.contribution = collect(self._codes, values * entries)
         self.is_there = (self.presence != 0) | (self.contribution != 0)
         self.logits = spliced.logits.detach()
+        # What contributions miss of the logit is nobody's, and stays.
+        given = self.contribution.sum(dim=1) + (0 if self.offset is None else self.offset)
+        self._missed = 0 if source.exact else logit.detach() - given
 
     @torch.no_grad()
     def measure(self, factors: Tensor) -> Tensor:
@@ -180,8 +187,11 @@ class ConceptSurgery:
             return network.logits(self._one)
 
     def promise(self, factors: Tensor) -> Tensor:
-        """Return the logit of the target ``(image,)`` that frozen weights would give."""
-        promised = (self.contribution * factors).sum(dim=1)
+        """Return the logit of the target ``(image,)`` that frozen weights would give.
+
+        Of a network that is not linear in them: to first order.
+        """
+        promised = (self.contribution * factors).sum(dim=1) + self._missed
         return promised if self.offset is None else promised + self.offset
 
 

@@ -38,7 +38,7 @@ def draw_concepts(config: GalleryConfig, inputs: Inputs, run: Run) -> xr.Dataset
     Dataset
         Of the schema ``gallery``.
     """
-    source = ConceptSource.of_concepts(inputs["concepts"], config.device)
+    source = ConceptSource.of_concepts(inputs["concepts"], config.device, config.maps)
     images = inputs["concepts"].origin("images").load()
     with inputs["concepts"].open() as measured:
         chosen = alive_concepts(measured, config.most)
@@ -53,7 +53,7 @@ def draw_concepts(config: GalleryConfig, inputs: Inputs, run: Run) -> xr.Dataset
         for concept in chosen:
             picture = gallery_picture(gallery, int(concept))
             picture.save(run.attach(f"pictures/concept-{concept:05d}.png"))
-    return gallery
+    return gallery.assign(maps=source.maps_by)
 
 
 def draw_gallery(
@@ -83,7 +83,7 @@ def draw_gallery(
     pictures = images.read(unique, source.network.geometry)[inverse]
     rows = measured.indexes["image"].get_indexer(names[filled])
     parts = [
-        paint(*pair_maps(source, pictures[pairs], concepts[pairs]), smooth)
+        paint(*pair_maps(source, pictures[pairs], concepts[pairs]), pictures[pairs], smooth)
         for pairs in slices(len(concepts), PAIRS)
     ]
     classes = {
@@ -156,7 +156,7 @@ def map_concepts(config: MapConfig, inputs: Inputs, run: Run) -> Shards:
     Shards
         Of the schema ``maps``.
     """
-    source = ConceptSource.of_concepts(inputs["concepts"], config.device)
+    source = ConceptSource.of_concepts(inputs["concepts"], config.device, config.maps)
     images = inputs["concepts"].origin("images").load()
     with inputs["concepts"].open() as measured:
         alive = alive_concepts(measured, config.most)
@@ -167,7 +167,8 @@ def map_concepts(config: MapConfig, inputs: Inputs, run: Run) -> Shards:
             return map_images(source, images, chosen, config.cell)
 
         writer = write_parts(run, len(alive), MAPPED_CONCEPTS, part, "concepts")
-    return writer.finish(xr.Dataset({"cell": config.cell, "n_concepts": len(alive)}))
+    summary = {"cell": config.cell, "n_concepts": len(alive), "maps": source.maps_by}
+    return writer.finish(xr.Dataset(summary))
 
 
 def choose_images(
@@ -237,7 +238,8 @@ def map_images(
     -------
     Dataset
         ``image``, ``presence`` (concept, rank) as given, and ``map`` (concept, rank, y, x)
-        float32, which sums to the presence where the network is convolutional; 0 for no image.
+        float32, which sums to the presence where the network is convolutional, or maps are of
+        codes; 0 for no image.
     """
     names, filled, concepts = _pairs(chosen)
     parts = [np.zeros((0, 1, 1), np.float32)] if not len(concepts) else []

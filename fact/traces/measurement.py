@@ -1,4 +1,4 @@
-"""Presence and contribution of concepts over a whole dataset, shard by shard and gated.
+"""Presence and contribution of concepts over a whole dataset, shard by shard and, if exact, gated.
 
 And what they say together: shares, coverage, residuals. Source: Parchami-Araghi et al., "FaCT",
 NeurIPS 2025, arXiv 2510.25512, section 4.
@@ -18,6 +18,7 @@ from fact.data.classes import ClassMatch
 from fact.data.images import ImageDataset, batches, write_parts
 from fact.networks.files import open_network
 from fact.networks.layers import layer_shape
+from fact.networks.linearity import N_IMAGES, tell_linearity
 from fact.networks.network import NetworkError, match_classes
 from fact.schemas import CONCEPTS
 from fact.traces.config import ChannelConfig, MeasureConfig
@@ -48,7 +49,8 @@ def measure_concepts(config: MeasureConfig, inputs: Inputs, run: Run) -> Shards:
     Raises
     ------
     CompletenessError
-        As soon as contributions do not add up to a logit, or presences to their map.
+        As soon as contributions do not add up to a logit, or presences to their map, of a network
+        that is linear in its frozen weights.
     """
     source = ConceptSource.of_sae(inputs["sae"], config.device)
     return _measure(source, config, inputs["images"].load(), run)
@@ -66,6 +68,9 @@ def _measure(
 ) -> Shards:
     """Measure what is not measured yet, and sum up: shards of the schema ``concepts``."""
     ids = images.ids(config.split)
+    first = images.read(ids[:N_IMAGES], source.network.geometry)
+    source = source.probed(first)
+    tell_linearity(source.network)
     match = match_classes(source.network, images, ids, config.match)
     labels = match.of_labels(images.labels(config.split))
     _require_labels(match, labels, config)
@@ -73,8 +78,7 @@ def _measure(
     if source.sae is not None:
         n_concepts = source.sae.n_concepts
     else:
-        pixels = images.read(ids[:1], source.network.geometry)
-        n_concepts = layer_shape(source.network, source.layer, pixels)[1]
+        n_concepts = layer_shape(source.network, source.layer, first)[1]
 
     def part(_index: int, rows: slice) -> xr.Dataset:
         columns, start = [], rows.start
@@ -100,7 +104,10 @@ def _measure(
             with open_dataset(writer.folder / part_name(index)) as opened:
                 yield opened
 
-    return writer.finish(concept_statistics(measured()).assign_attrs(match.attributes()))
+    found = concept_statistics(measured()).assign(exact=source.exact)
+    if source.network.probe is not None:
+        found["probe"] = source.network.probe
+    return writer.finish(found.assign_attrs(match.attributes()))
 
 
 def _require_labels(match: ClassMatch, labels: NDArray[np.int64], config: MeasureConfig) -> None:
@@ -121,7 +128,8 @@ def _columns(
     with torch.no_grad():
         alone = network.logits(encoded).argmax(dim=1).cpu().numpy()
     traced = trace_batch(source, encoded, *picks(network, target, None, labels, slice(None)))
-    check_completeness(traced["residual"], traced["input_residual"])
+    if source.exact:
+        check_completeness(traced["residual"], traced["input_residual"])
     energy = traced["reconstruction_error"].flatten(1).mean(dim=1)
     traced |= {"logit": traced["logits"], "residual_energy": energy}
     floats = ("presence", "contribution", "logit", "residual", "input_residual", "residual_energy")

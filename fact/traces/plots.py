@@ -283,7 +283,10 @@ def decision_picture(
     page.text(MARGIN, MARGIN, str(image), 16)
     _draw_subject(page, entry, decisions, MARGIN, head, left)
     x = 2 * MARGIN + left + GAP
-    page.text(x, MARGIN + 3, "share of what speaks for it", TEXT - 2, FAINT, tile + WORDS)
+    what = "share of what speaks for it"
+    if not _is_exact(entry):
+        what += ", approximate"
+    page.text(x, MARGIN + 3, what, TEXT - 2, FAINT, tile + WORDS)
     if gallery is not None:
         page.text(x + tile + WORDS, MARGIN + 3, "where else the concept is strong", TEXT - 2, FAINT)
     for number, rank in enumerate(ranks):
@@ -312,6 +315,20 @@ def _draw_subject(
     target = int(entry["target"].values) if "target" in entry else prediction
     caption = f"logit {logit:.3g} of {class_name(target, decisions)}"
     page.text(x, y + side + GAP, caption, TEXT, INK, side)
+    if not _is_exact(entry):
+        given = float(entry["contribution"].sum()) + float(entry["others"])
+        given += float(entry["offset"]) if "offset" in entry else 0.0
+        missed = f"of which {logit - given:+.3g} no concept gives"
+        page.text(x, y + side + GAP + STEP, missed, TEXT - 2, FAINT, side)
+
+
+def _is_exact(entry: xr.Dataset) -> bool:
+    """Return whether contributions must add up to the logit; else they are an approximation."""
+    return "exact" not in entry or bool(entry["exact"])
+
+
+def _amount(entry: xr.Dataset, value: float) -> str:
+    return f"{value:+.3g} of the logit" if _is_exact(entry) else f"≈ {value:+.3g} to the logit"
 
 
 def _draw_concept(
@@ -333,7 +350,7 @@ def _draw_concept(
     page.bar(text, y + 2 * STEP + GAP, share, width, BAR)
     page.text(text, y + 3 * STEP + GAP, f"{100 * share:.1f} %", TEXT + 2)
     amount = float(entry["contribution"].values[rank])
-    page.text(text, y + 4 * STEP + 2 * GAP, f"{amount:+.3g} of the logit", TEXT - 2, FAINT)
+    page.text(text, y + 4 * STEP + 2 * GAP, _amount(entry, amount), TEXT - 2, FAINT)
 
 
 def _draw_others(page: _Page, entry: xr.Dataset, at: tuple[int, int], tile: int) -> None:
@@ -350,7 +367,7 @@ def _draw_others(page: _Page, entry: xr.Dataset, at: tuple[int, int], tile: int)
     if against < 0:
         page.bar(text, y + 3 * STEP + 2 * GAP, -against, width, AGAINST)
         page.text(text, y + 4 * STEP + 2 * GAP, f"against: {_percent(against)}", TEXT, AGAINST)
-    page.text(text, y + 5 * STEP + 3 * GAP, f"{net:+.3g} of the logit", TEXT - 2, FAINT)
+    page.text(text, y + 5 * STEP + 3 * GAP, _amount(entry, net), TEXT - 2, FAINT)
     if "offset" in entry:
         told = f"offset: {float(entry['offset']):+.3g}, {_percent(float(entry['offset_share']))}"
         page.text(text, y + 6 * STEP + 3 * GAP, told, TEXT - 2, FAINT)

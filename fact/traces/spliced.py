@@ -10,21 +10,23 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
+from fact.networks.arrays import AnyArray
 from fact.networks.files import open_network
 from fact.networks.layers import LayerError, splice, to_positions
+from fact.networks.linearity import embeddings_as_leaves, known_linearity
 from fact.networks.network import Network
 from fact.sae.gradients import rows_at_once
 from fact.sae.model import SAE, weighted_rows
+from fact.traces.config import MapsBy
 from registry import Input
 from registry.suggest import nearest
 
@@ -47,11 +49,21 @@ class ConceptSource:
         Name of the layer.
     sae : SAE or None
         None where the layer's own channels are the concepts.
+    maps : str
+        How concepts are mapped: ``gradient``, ``codes``, or ``auto``.
     """
 
     network: Network
     layer: str
     sae: SAE | None
+    maps: MapsBy = "auto"
+
+    @property
+    def maps_by(self) -> MapsBy:
+        """How concepts are mapped: by default by the gradient where it is the weight."""
+        if self.maps != "auto":
+            return self.maps
+        return "gradient" if self.exact else "codes"
 
     @classmethod
     def of_sae(cls, sae: Input, device: str) -> ConceptSource:
@@ -64,12 +76,25 @@ class ConceptSource:
         return cls(network, known.config["layer"], own)
 
     @classmethod
-    def of_concepts(cls, concepts: Input, device: str) -> ConceptSource:
-        """Return what the statistics of concepts were measured on."""
+    def of_concepts(cls, concepts: Input, device: str, maps: MapsBy = "auto") -> ConceptSource:
+        """Return what the statistics of concepts were measured on, as exact as they were."""
         if "sae" in concepts.inputs:
-            return cls.of_sae(concepts.inputs["sae"], device)
-        network = open_network(concepts.inputs["network"], device)
-        return cls(network, concepts.config["layer"], None)
+            source = cls.of_sae(concepts.inputs["sae"], device)
+        else:
+            network = open_network(concepts.inputs["network"], device)
+            source = cls(network, concepts.config["layer"], None)
+        with concepts.open() as measured:  # all were exact once
+            exact = bool(measured["exact"]) if "exact" in measured else True
+        return replace(source, network=replace(source.network, linear=exact), maps=maps)
+
+    @property
+    def exact(self) -> bool:
+        """Whether contributions add up to logits, and are held to it; else an approximation."""
+        return bool(self.network.linear)
+
+    def probed(self, images: AnyArray) -> ConceptSource:
+        """Return the same, with a network of which it is known whether it is linear."""
+        return replace(self, network=known_linearity(self.network, images))
 
 
 @dataclass(frozen=True)
@@ -334,7 +359,7 @@ def forward_spliced(source: ConceptSource, encoded: Tensor) -> SplicedPass:
     with (
         network.explanation_mode(),
         splice(network.module, layer, reconstruct) as captured,
-        _embeddings_as_leaves(network.module) as embeddings,
+        embeddings_as_leaves(network.module) as embeddings,
     ):
         logits = network.logits(image)
     output = captured.output  # an error if the layer was not reached
@@ -372,28 +397,6 @@ def _pick(network: Network, target: Target, labels: Tensor | None) -> Pick:
         raise ValueError(f"unknown target {target!r}{nearest(target, known)}")
     index = network.classes.index(target) if isinstance(target, str) else int(target)
     return lambda logits: _within(torch.full_like(logits[:, 0], index, dtype=torch.long), logits)
-
-
-@contextmanager
-def _embeddings_as_leaves(module: nn.Module) -> Iterator[list[Tensor]]:
-    """Turn positional embeddings into leaves, one per image, and list them as they come by."""
-    leaves: list[Tensor] = []
-    try:
-        from bcos.models.vit import PosEmbSinCos2d
-    except ImportError:  # without einops there are no ViTs
-        yield leaves
-        return
-
-    def keep(_part: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        leaf = output.detach().expand(len(args[0]), *output.shape).clone().requires_grad_()
-        leaves.append(leaf)
-        return leaf
-
-    with ExitStack() as stack:
-        for part in module.modules():
-            if isinstance(part, PosEmbSinCos2d):
-                stack.enter_context(part.register_forward_hook(keep))
-        yield leaves
 
 
 def _within(chosen: Tensor, logits: Tensor) -> Tensor:

@@ -146,6 +146,8 @@ def plan(targets: tuple[str, ...], **options: bool) -> None:
         out.print()
     complete = sum(not task.is_open for task in (*made.tasks, *made.settled))
     out.print(f"{summary_of(made)}; {count(complete, 'task')} up to date")
+    for text in project.foreseen(made):
+        out.print(escape(text))
     print_notes(made.tasks)
     for name, note in project.data_notes(targets):
         out.print(f"{escape(name)}: {escape(note)}", style="dim")

@@ -33,7 +33,10 @@ if TYPE_CHECKING:  # heavy: xarray and NumPy, which planning does without
     import xarray as xr
 
     from registry.columns import ResultTable
+    from registry.declare.declared import Resource
     from registry.store.shards import ShardWriter
+
+Foresee = Callable[[Mapping[str, Any], Mapping[str, "Resource"]], Iterable[str]]
 
 _MAIN_PATH = re.compile(r"\w+(\.\w+)*:\w+")
 
@@ -106,6 +109,10 @@ class Stage:
         Paths ``"module:name"`` of the tables (:class:`registry.columns.ResultTable`) that sum up a
         dataset of the output. Their numbers are compared between settings and over seeds, beside
         the dataset's scalars.
+    foresee : callable, optional
+        What a plan should say before anything runs: takes the configuration, as plain JSON values,
+        and the declared resources (:class:`registry.declare.declared.Resource`) that the stage
+        rests on, by name; returns sentences. It loads nothing.
     """
 
     def __init__(
@@ -121,6 +128,7 @@ class Stage:
         preload: tuple[str, ...] = (),
         plugged: Callable[[Mapping[str, Any]], Iterable[str]] | None = None,
         tables: tuple[str, ...] = (),
+        foresee: Foresee | None = None,
     ):
         self.name = name
         self.version = version
@@ -133,6 +141,7 @@ class Stage:
         self.preload = preload
         self.table_paths = tables
         self._plugged = plugged
+        self._foresee = foresee
         self._main: StageMain | None = None
         if main is not None and not _MAIN_PATH.fullmatch(main):
             raise StageError(f"stage {name!r}: expected main as 'module:function'; got {main!r}")
@@ -162,6 +171,12 @@ class Stage:
     def plugged(self, config: Mapping[str, Any]) -> tuple[str, ...]:
         """Return the modules, sorted, that a configuration of plain JSON values names rows of."""
         return tuple(sorted(set(self._plugged(config)))) if self._plugged else ()
+
+    def foresee(
+        self, config: Mapping[str, Any], resources: Mapping[str, Resource]
+    ) -> tuple[str, ...]:
+        """Return what a plan should say of a task with this configuration and these resources."""
+        return tuple(self._foresee(config, resources)) if self._foresee else ()
 
     def code_modules(self, config: Mapping[str, Any] | None = None) -> tuple[str, ...]:
         """Return the modules whose code counts as the stage's own, beside its module.

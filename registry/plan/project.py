@@ -125,6 +125,18 @@ class Project:
             rerun_changed_code=rerun_changed_code,
         )
 
+    def foreseen(self, made: Plan) -> tuple[str, ...]:
+        """Return what the stages of a plan's open tasks say of it before they run, each once."""
+        resources = self.declaration.resources
+        said: dict[str, None] = {}
+        for experiment in dict.fromkeys(task.experiment for task in made.open):
+            cells = [task.cell for task in made.open if task.experiment == experiment]
+            behind = self.graph.behind([cells[0].name])
+            own = {name: entry for name, entry in resources.items() if name in behind}
+            for cell in cells:
+                said.update(dict.fromkeys(load_stage(cell.stage).foresee(cell.config, own)))
+        return tuple(said)
+
     def _identities(self, graph: Graph, cells: Iterable[str]) -> dict[str, str | None]:
         """Return the identity of the data behind cells; None where it cannot be read."""
         resources, behind = self.declaration.resources, graph.behind(cells)

@@ -218,6 +218,7 @@ def concepts(seed: int = 0) -> xr.Dataset:
         ]
         kind = "int64" if variable.dtype == "int64" else "float32"
         arrays[name] = (variable.dims, np.zeros(shape, kind))
+    arrays["exact"] = ((), True)
     arrays["label"] = (("image",), np.arange(IMAGES) % len(CLASSES))
     arrays["presence"] = (("image", "concept"), presence.astype(np.float32))
     arrays["contribution"] = (("image", "concept"), contribution.astype(np.float32))

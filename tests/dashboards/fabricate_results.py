@@ -242,6 +242,7 @@ def intervention(n_images: int = 20, labelled: bool = True) -> xr.Dataset:
     promised = -random.gamma(1.0, 1.0, (n_images, 2))
     promised[0, 1] = np.nan
     return made.assign(named).assign(
+        exact=True,
         share=("step", [0.0, 0.5, 1.0]),
         promised_logit=(("curve", "order", "step"), curve * 0.8),
         removed=(("image", "rank"), np.where(np.isnan(promised), -1, 4)),

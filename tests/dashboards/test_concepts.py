@@ -62,6 +62,18 @@ def test_the_summary_names_units_and_leaves_out_what_is_absent() -> None:
     assert all(number.meaning for number in without)
 
 
+def test_contributions_that_are_an_approximation_say_so_beside_the_number() -> None:
+    exact, other = fabricate.concepts(), fabricate.concepts().assign(exact=False)
+    assert "contributions" not in {number.label for number in summary(exact)}
+    told = {number.label: number for number in summary(other)}["contributions"]
+    assert (told.value, told.meaning[:30]) == ("approximate", "Contributions are approximate:")
+    for dataset, header in ((exact, "contribution"), (other, "≈ contribution")):
+        frame = order(search(concepts_frame(dataset), ""), "images")
+        table = concept_table("cell", frame)
+        assert table.columns["mean_contribution"].header == header
+        assert ("(approximate)" in about(frame, 0)[1]) == (header != "contribution")
+
+
 def test_the_table_begins_with_what_contributes_most() -> None:
     dataset, names = fabricate.concepts(), fabricate.names()
     frame = concepts_frame(dataset, best_names(names, "iou"))

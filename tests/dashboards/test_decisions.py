@@ -69,6 +69,7 @@ def stored(contribution: np.ndarray = CONTRIBUTION, most: int = 2) -> xr.Dataset
         shape = [sizes[dim] for dim in variable.dims]
         arrays[name] = (variable.dims, np.zeros(shape, variable.dtype))
     arrays |= {name: (array.dims, array.values) for name, array in shares.data_vars.items()}
+    arrays["exact"] = ((), True)
     arrays["logit"] = ("image", both.sum(axis=1).astype(np.float32))
     arrays["label"] = ("image", np.array([2, -1]))
     coords = {
@@ -393,3 +394,28 @@ def test_a_share_stands_beside_what_it_is_of() -> None:
     told = view.term_line(first, decision)
     assert f"of the {decision.positive:+.5g} for it: {100 * first.share:.1f} %" in told
     assert f"of the {decision.negative:+.5g} against it" in view.term_line(last, decision)
+
+
+# -- approximations ---------------------------------------------------------------------------
+
+
+def test_what_an_approximation_misses_stands_beside_it() -> None:
+    exact = view.of_image(explained())
+    whole = explained(exact=((), False), logit=((), 7.0), residual=((), 0.3))
+    decision = view.of_image(whole)
+    missed = 7.0 - CONTRIBUTION.sum()
+    assert (exact.missed, decision.missed) == (0, pytest.approx(missed))
+    rows = view.waterfall_frame(decision)
+    assert rows["value"][:-1].sum() == pytest.approx(7.0)
+    assert view.MISSED in rows["label"].tolist()
+    assert view.MISSED not in view.waterfall_frame(exact)["label"].tolist()
+    table = view.shares_table(decision)
+    assert table.columns["contribution"].header == "≈ contribution"
+    assert table.frame.set_index("name")["contribution"][view.MISSED] == pytest.approx(missed)
+    assert "which is exactly what" in view.reason_line(exact)
+    assert "approximate: gradient times activation" in view.reason_line(decision)
+    assert "allowed" in view.residual_line(exact)
+    assert "miss it by 3.0e-01" in view.residual_line(decision)
+    parts = view.decision_parts(decision, NAMELESS, "d", "x")
+    said = render("report", "", [Section("d", parts)])
+    assert said.count("approximate") >= 3

@@ -10,6 +10,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
+from dashboards.views.concepts.exactness import exactness_note
 from dashboards.views.concepts.labels import CONSENSUS
 from dashboards.views.concepts.training import training_figures
 from dashboards.views.parts.charts import GREY, bars, binned, histogram, layers, lines, named_rule
@@ -203,6 +204,7 @@ def coverage_figure(cell: str, statistics: xr.Dataset) -> Figure:
     needed = float(statistics["concepts_for_80"])
     whole: Any = chart + layers(*named_rule(f"80 % by {needed:.1f}", max(needed, 1.0), GREY))
     note = f"Mean over images. {number_text(needed)} concepts hold 80 % on average."
+    note = f"{note} {exactness_note(statistics)}".strip()
     return Figure(file_name(cell, "coverage"), whole, "Concepts per decision", note)
 
 
@@ -277,7 +279,7 @@ def metrics_table(cell: str, names: xr.Dataset) -> Table:
 
 
 def residual_note(statistics: xr.Dataset) -> Note:
-    """Return how exactly contributions add up."""
+    """Return how exactly contributions add up, or that they are an approximation."""
     known = {
         "residual_mean": "mean {}",
         "residual_std": "standard deviation {}",
@@ -291,5 +293,5 @@ def residual_note(statistics: xr.Dataset) -> Note:
     ]
     return Note(
         "Residual of an image: |sum of contributions - logit| over the sum of absolute "
-        f"contributions. {', '.join(texts).capitalize()}."
+        f"contributions. {', '.join(texts).capitalize()}. {exactness_note(statistics)}".strip()
     )

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from dashboards.views.concepts.exactness import APPROXIMATE, MARK, exactness_note, is_exact
 from dashboards.views.concepts.image_choice import class_name
 from dashboards.views.concepts.labels import CONSENSUS
 from dashboards.views.parts.parts import (
@@ -79,7 +80,10 @@ TABLE_COLUMNS = {
 
 def summary(concepts: xr.Dataset) -> list[Number]:
     """Return the numbers that describe a concept model as a whole; absent ones are left out."""
-    return numbers_of(concepts, SUMMARY, FRACTIONS)
+    numbers = numbers_of(concepts, SUMMARY, FRACTIONS)
+    if is_exact(concepts):
+        return numbers
+    return [*numbers, Number("contributions", "approximate", exactness_note(concepts))]
 
 
 def concepts_frame(
@@ -102,7 +106,8 @@ def concepts_frame(
     Returns
     -------
     pd.DataFrame
-        Columns ``concept``, ``name``, ``score``, ``verdict``, ``chance``, ``c2``, the statistics.
+        Columns ``concept``, ``name``, ``score``, ``verdict``, ``chance``, ``c2``, the statistics;
+        ``approximate``, where contributions are.
     """
     index = pd.Index(concepts["concept"].values, name="concept")
     frame = pd.DataFrame({"concept": index}, index=index)
@@ -117,6 +122,8 @@ def concepts_frame(
     for name, variable in concepts.data_vars.items():
         if variable.dims == ("concept",):
             frame[str(name)] = variable.values
+    if not is_exact(concepts):
+        frame["approximate"] = True
     by = "mean_contribution" if "mean_contribution" in frame else "concept"
     return frame.sort_values(by, ascending=by == "concept", kind="stable").reset_index(drop=True)
 
@@ -139,7 +146,9 @@ def about(frame: pd.DataFrame, concept: int) -> tuple[str, str]:
     if "contributing_share" in row:
         lines.append(f"contributes in {100 * row['contributing_share']:.1f} %")
     if "mean_contribution" in row:
-        lines.append(f"{number_text(row['mean_contribution'])} to the logit on average")
+        about_it = " (approximate)" if "approximate" in row else ""
+        given = number_text(row["mean_contribution"])
+        lines.append(f"{given} to the logit on average{about_it}")
     return title, ", ".join(lines)
 
 
@@ -248,6 +257,8 @@ def concept_table(cell: str, frame: pd.DataFrame, namer: str = "", title: str = 
     left_out = "score" if namer == CONSENSUS else ""  # which the verdict says in votes
     shown = [name for name in TABLE_COLUMNS if name in frame and name != left_out]
     columns = {name: TABLE_COLUMNS[name] for name in shown}
+    if "approximate" in frame and "mean_contribution" in columns:
+        columns["mean_contribution"] = Column(".3g", MARK, f"mean, {APPROXIMATE}")
     if namer:
         columns["name"] = replace(columns["name"], help=f"by {namer}")
     return Table(file_name(cell, "concepts"), frame[shown], title, columns=columns)

@@ -13,6 +13,7 @@ import pandas as pd
 import xarray as xr
 from PIL import ImageColor
 
+from dashboards.views.concepts.exactness import APPROXIMATE, MARK, is_exact
 from dashboards.views.concepts.image_choice import class_name, class_options
 from dashboards.views.concepts.labels import CONSENSUS, best_names, namers_of, preferred_namer
 from dashboards.views.parts.charts import BLUE, GREY, ROW, VERMILION, layers, waterfall
@@ -55,9 +56,12 @@ MEANING = (
     "Why does the network decide so? In the FaCT network a layer is replaced by its concepts, and "
     "every logit, before the bias, is exactly the sum of what they contribute; so is the "
     "difference of two logits (Parchami-Araghi et al., FaCT, NeurIPS 2025, arXiv 2510.25512, "
-    "sections 3 and 4). Logits and contributions have no unit; each map shows what pixels give."
+    "sections 3 and 4). Of a network that is not linear in its frozen weights, contributions are "
+    "an approximation, gradient times activation, and what they miss of the logit stands beside "
+    "them. Logits and contributions have no unit; each map shows what pixels give."
 )
 OFFSET = "offset (decoder's bias)"
+MISSED = "not accounted for"
 POSITION_MATTERS = 1e-3
 """Fraction of the logit from which on the page says what maps leave out."""
 
@@ -99,6 +103,8 @@ class Decision:
         What is explained, before the bias.
     residual : float
         ``|sum of contributions - logit|`` over the sum of absolute contributions.
+    exact : bool
+        Whether contributions must add up to it; else they are an approximation.
     terms : tuple of Term
         The strongest for it, then the strongest against it.
     positive, negative : float
@@ -135,6 +141,13 @@ class Decision:
     n_concepts: int | None = None
     classes: pd.DataFrame | None = None
     offset: float | None = None
+    exact: bool = True
+
+    @property
+    def missed(self) -> float:
+        """What contributions that are an approximation miss of it; 0 where they are exact."""
+        given = self.positive + self.negative + (self.offset or 0.0)
+        return 0.0 if self.exact else self.logit - given
 
     @property
     def for_it(self) -> tuple[Term, ...]:
@@ -287,6 +300,7 @@ def _decision(
         prediction=class_name(int(own["prediction"]), names),
         logit=float(own["logit"]),
         residual=float(own["residual"]),
+        exact=is_exact(own),
         terms=tuple(
             Term(int(c), float(value), float(share), *drawn) for c, value, share, *drawn in terms
         ),
@@ -456,10 +470,13 @@ def reason_line(decision: Decision, naming: Naming = NAMELESS) -> str:
     count = "its concepts" if decision.n_concepts is None else f"{decision.n_concepts:,} concepts"
     total = number_text(decision.logit, DIGITS)
     count += f" and the offset ({decision.offset:+.{DIGITS}g})" if decision.offset else ""
-    sums = (
-        f"The {decision.quantity} is {total}, which is exactly what {count} add up to: "
-        f"{decision.positive:+.{DIGITS}g} for it, {decision.negative:+.{DIGITS}g} against it."
-    )
+    parts = f"{decision.positive:+.{DIGITS}g} for it, {decision.negative:+.{DIGITS}g} against it"
+    sums = f"The {decision.quantity} is {total}, which is exactly what {count} add up to: {parts}."
+    if not decision.exact:
+        sums = (
+            f"The {decision.quantity} is {total}. What {count} give is {APPROXIMATE}: {parts}, and "
+            f"{decision.missed:+.{DIGITS}g} that no concept accounts for."
+        )
     if not decision.for_it:
         return f"{sums} No concept speaks for it."
     lines = [f"{percent_text(t.share)} {naming.called(t.concept)}" for t in decision.for_it]
@@ -481,6 +498,11 @@ def meaning_of_shares(decision: Decision) -> str:
 
 def residual_line(decision: Decision) -> str:
     """Return how exact the sum is."""
+    if not decision.exact:
+        return (
+            f"Contributions are {APPROXIMATE}. They miss it by {decision.residual:.1e} of the sum "
+            "of their absolute values."
+        )
     return (
         f"Before the bias. The contributions miss it by {decision.residual:.1e} of the sum of "
         "their absolute values; up to 1.0e-05 is allowed."
@@ -489,12 +511,15 @@ def residual_line(decision: Decision) -> str:
 
 def position_line(decision: Decision) -> str:
     """Return what the maps leave out, "" where that is nothing."""
-    missing = decision.logit - float(decision.map.sum(dtype=np.float64)) - (decision.offset or 0.0)
+    constant = decision.missed + (decision.offset or 0.0)
+    missing = decision.logit - constant - float(decision.map.sum(dtype=np.float64))
     if abs(missing) <= POSITION_MATTERS * max(abs(decision.logit), decision.positive, 1e-12):
         return ""
+    place = "a positional embedding or the bias of an encoder, which are"
     return (
-        f"{number_text(missing, DIGITS)} of it comes through a positional embedding or the bias of "
-        "an encoder, which are in no pixel: the maps leave it out."
+        f"{number_text(missing, DIGITS)} of it comes through "
+        f"{place if decision.exact else 'a class token, which is'} in no pixel: the maps leave it "
+        "out."
     )
 
 
@@ -513,6 +538,7 @@ def waterfall_frame(decision: Decision, naming: Naming = NAMELESS) -> pd.DataFra
     rows = [(naming.short(term.concept), term.contribution) for term in decision.terms]
     rows += [("all others", decision.others)]
     rows += [(OFFSET, decision.offset)] if decision.offset else []
+    rows += [] if decision.exact else [(MISSED, decision.missed)]
     lines = [(label, value, "for" if value >= 0 else "against") for label, value in rows]
     lines += [("difference" if decision.against else "logit", decision.logit, "total")]
     return pd.DataFrame(lines, columns=["label", "value", "kind"])
@@ -552,15 +578,23 @@ def shares_frame(decision: Decision, naming: Naming = NAMELESS) -> pd.DataFrame:
         *terms(decision.against_it),
         ("", "all others against it", decision.others_against, np.nan),
         *(offset if constant < 0 else []),
+        *([] if decision.exact else [("", MISSED, decision.missed, np.nan)]),
         ("", decision.quantity, decision.logit, np.nan),
     ]
     return pd.DataFrame(rows, columns=["concept", "name", "contribution", "share"])
 
 
+def _contribution(exact: bool, meaning: str) -> Column:
+    """Return the column of contributions, which says whether they are exact."""
+    if exact:
+        return Column(f"+.{DIGITS}g", help=meaning)
+    return Column(f"+.{DIGITS}g", MARK, f"{meaning}; {APPROXIMATE}")
+
+
 def shares_table(decision: Decision, naming: Naming = NAMELESS, name: str = "") -> Table:
     """Return what adds up, as a table."""
     columns = {
-        "contribution": Column(f"+.{DIGITS}g", help=f"to the {decision.quantity}, 1"),
+        "contribution": _contribution(decision.exact, f"to the {decision.quantity}, 1"),
         "share": Column(".1%", help=meaning_of_shares(decision)),
     }
     return Table(
@@ -615,7 +649,10 @@ def classes_figure(decision: Decision, name: str = "") -> Figure | None:
     text = text.encode(x=alt.X("end:Q"), y=y, text=alt.Text("text:N"))
     data = frame.assign(end=frame["logit"].clip(lower=0))
     drawn = layers(bar, text, data=data, height={"step": ROW})
-    note = "Beside each bar the probability: the sigmoid of the logit with the network's bias."
+    note = (
+        "Beside each bar the probability: by the logit with the network's bias, its sigmoid for a "
+        "B-cos network, softmax for others."
+    )
     return Figure(f"{name or 'decision'}-classes", drawn, "What it says", note)
 
 
@@ -645,7 +682,7 @@ def contributions_table(explained: xr.Dataset, naming: Naming = NAMELESS, name: 
     frame = given.to_dataframe().query("presence != 0 or contribution != 0").reset_index()
     frame.insert(1, "name", [naming.name.get(int(one), "") for one in frame["concept"]])
     ranked = frame.sort_values("contribution", ascending=False, kind="stable", ignore_index=True)
-    form = Column(f"+.{DIGITS}g", help="to what is explained, 1")
+    form = _contribution(is_exact(explained), "to what is explained, 1")
     columns = {"presence": Column(".4g", help="sum of its activations, 1"), "contribution": form}
     return Table(f"{name or 'decision'}-concepts", ranked, columns=columns)
 
@@ -682,8 +719,9 @@ def heat(map: np.ndarray, picture: np.ndarray) -> np.ndarray:
 ABOUT_PICTURES = (
     "Colours: what the network responds to there, white where nothing. Amounts: what each pixel "
     "adds (blue) or subtracts (orange-red), each map scaled to its largest. For a concept against "
-    "the class, the colours are of what it subtracts. The sum is exact for this image as it is; "
-    "removing a concept changes the others too: see Intervention."
+    "the class, the colours are of what it subtracts. Maps of codes that were up-sampled have the "
+    "image's own colours. Where the sum is exact, it is so for this image as it is; removing a "
+    "concept changes the others too: see Intervention."
 )
 
 
@@ -731,6 +769,7 @@ def decision_parts(decision: Decision, naming: Naming, name: str, heading: str) 
         Number("label", decision.label or "–", "the true class"),
         Number("logit", number_text(decision.logit, DIGITS), decision.quantity),
         Number("residual", f"{decision.residual:.1e}", residual_line(decision)),
+        *([] if decision.exact else [Number("contributions", "approximate", APPROXIMATE)]),
     ]
     naming, figure = naming.explaining(decision.target), classes_figure(decision, name)
     missing = position_line(decision)

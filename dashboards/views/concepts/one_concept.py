@@ -11,6 +11,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
+from dashboards.views.concepts.exactness import APPROXIMATE, MARK, exactness_note, is_exact
 from dashboards.views.concepts.presences import Presences
 from dashboards.views.parts.charts import bars, binned, histogram
 from dashboards.views.parts.parts import Figure, Note, Part, Table, frame_of
@@ -110,8 +111,9 @@ def _class_parts(
 
     x_title = f"fraction of images {what} as the class"
     title = "Classes it is present in"
-    contributed = "mean contribution to the logit"
-    note = "Mean over images explained for the class."
+    given_as = "contribution" if is_exact(statistics) else MARK
+    contributed = f"mean {given_as} to the logit"
+    note = f"Mean over images explained for the class. {exactness_note(statistics)}".strip()
     return [
         figure("classes", shares, title, "", x_title=x_title, form=".1%"),
         figure("contributions", given, "Classes it contributes to", note, x_title=contributed),
@@ -244,6 +246,13 @@ LOCATIONS = ResultTable(
     },
 )
 """How well a concept's maps lie on what its name names."""
+
+
+def decision_columns(decisions: xr.Dataset) -> dict[str, Column]:
+    """Return the columns of :func:`decision_frame`, which say whether contributions are exact."""
+    if is_exact(decisions):
+        return DECISION_COLUMNS
+    return DECISION_COLUMNS | {"contribution": Column(".3f", MARK, APPROXIMATE)}
 
 
 def decision_frame(decisions: xr.Dataset, concept: int) -> pd.DataFrame:

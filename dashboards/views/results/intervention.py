@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from dashboards.views.concepts.exactness import exactness_note
 from dashboards.views.parts.charts import cloud, dots, lines
 from dashboards.views.parts.parts import Figure, Note, Part
 from dashboards.views.results import view
@@ -83,6 +84,8 @@ def compared(settings: Sequence[view.Setting]) -> Iterator[Figure]:
 def blocks(at: view.Setting) -> Iterator[Part]:
     """Yield curves, areas, and changes against promises of one setting."""
     own, measure = at.own, at.chosen["measure"]
+    if note := exactness_note(own):
+        yield Note(f"{note} Promises are first-order ones.")
     for curve in view.texts(own, "curve"):
         yield _curve(at, measure, curve)
     areas = area_frame(own)

@@ -448,11 +448,11 @@ def test_the_known_embedding_is_the_one_of_the_packages_transformers():
     assert sum(isinstance(part, PosEmbSinCos2d) for part in parts) == 1
 
 
-def test_a_network_that_is_not_bcos_is_told_so_by_its_residual():
+def test_a_network_that_is_declared_linear_and_is_not_is_told_so_by_its_residual():
     torch.manual_seed(0)
     module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.GELU(), nn.Conv2d(4, 3, 3))
     with pytest.raises(CompletenessError, match=AFTER):
-        trace_concepts(Network(module, bcos=False), "1", None, tiny.images())
+        trace_concepts(Network(module, bcos=False, linear=True), "1", None, tiny.images())
 
 
 def test_one_class_against_another_is_the_difference_of_their_contributions():

@@ -283,7 +283,7 @@ def spliced_by_hand(network: Network, sae, image: np.ndarray, target: int):
     z.requires_grad_()
     logit = network.module[3:](torch.einsum("cf,fyx->cyx", sae.decoder, z)[None])[0, target]
     (gradient,) = torch.autograd.grad(logit, z)
-    return z.detach().numpy(), gradient.numpy(), float(logit)
+    return z.detach().numpy(), gradient.numpy(), float(logit.detach())
 
 
 def test_contributions_are_gradient_times_activation_of_the_spliced_network() -> None:

@@ -39,6 +39,7 @@ from registry.mongo.queries import EVERYTHING, PROJECT, Scope, find_metrics, sor
 from registry.mongo.removal import find_deleted
 from registry.plan.project import MissingInputsError, Project, open_project, recorded_input
 from registry.plan.task import Plan
+from registry.record.copies import is_copy
 from registry.record.journal import journal_root, journal_uids, read_journal
 from registry.record.tombstones import Tombstone, deleted_uids, read_tombstone
 from registry.store.durable import read_json
@@ -445,7 +446,7 @@ class Catalog:
         if self.database is not None and record.get("_id") is not None:
             return self.database.read_file(file)
         path = self._journal_of(str(value_at(record, KEYS["uid"]))) / folder / file
-        return path.read_bytes() if path.is_file() else None
+        return path.read_bytes() if is_copy(path) else None
 
     # -- datasets ---------------------------------------------------------------------------
 

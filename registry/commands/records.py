@@ -254,14 +254,15 @@ def sync(ctx: click.Context, again: bool) -> None:
     restored = sum(bool(one.restored) for one in done)
     if restored:
         out.print(f"{count(restored, 'record')} put back to what the journal says")
-    out.print(f"{count(len(done) - restored, 'journal')} brought to {escape(database.address)}")
+    brought = sum(not (one.restored or one.error) for one in done)
+    out.print(f"{count(brought, 'journal')} brought to {escape(database.address)}")
     if any(one.error for one in done):
         ctx.exit(1)
 
 
 def _synced_row(one: Synced) -> tuple[Any, ...]:
     restored = f"put back: {', '.join(one.restored)}" if one.restored else ""
-    return one.uid, one.run_id, one.status, one.error or restored
+    return one.uid, one.run_id, one.status, one.error or restored or one.lacks
 
 
 @click.group(context_settings=HELP)

@@ -14,8 +14,13 @@ _CHUNK = 255 * 1024  # bytes, GridFS's own
 _FILES, _CHUNKS = "fs.files", "fs.chunks"
 
 
-def store_file(database: Database, name: str, file: StoredFile) -> None:
+def store_file(database: Database, name: str, file: StoredFile) -> bool:
     """Store one file by GridFS's specification, chunk by chunk, unless it is there.
+
+    Returns
+    -------
+    bool
+        False, and nothing is done, if its content is not what its digest says.
 
     Raises
     ------
@@ -23,11 +28,14 @@ def store_file(database: Database, name: str, file: StoredFile) -> None:
         If the database is away.
     """
     content = file.path.read_bytes()
+    if hashlib.md5(content).hexdigest() != file.md5:
+        return False
     for number, start in enumerate(range(0, len(content), _CHUNK)):
         chunk = {"data": content[start : start + _CHUNK]}
         _add(database, _CHUNKS, {"files_id": file.id, "n": number}, chunk)
     moment = {"uploadDate": datetime.now(UTC)}
     _add(database, _FILES, {"_id": file.id}, _described(name, file, len(content)) | moment)
+    return True
 
 
 def put_back_file(database: Database, name: str, file: StoredFile) -> bool:
@@ -51,8 +59,24 @@ def put_back_file(database: Database, name: str, file: StoredFile) -> bool:
     if (is_same and stored.hexdigest() == file.md5) or hashlib.md5(content).hexdigest() != file.md5:
         return False
     remove_file(database, file.id)
-    store_file(database, name, file)
-    return True
+    return store_file(database, name, file)
+
+
+def find_content(database: Database, md5: str) -> bytes | None:
+    """Return the content of any stored file of a digest, None if there is none that is whole.
+
+    Raises
+    ------
+    DatabaseError
+        If the database is away.
+    """
+    with errors(database.address):
+        for file in database.collection(_FILES).find({"md5": md5}, {"_id": 1}):
+            chunks = database.collection(_CHUNKS).find({"files_id": file["_id"]}).sort("n", 1)
+            content = b"".join(bytes(chunk.get("data") or b"") for chunk in chunks)
+            if hashlib.md5(content).hexdigest() == md5:
+                return content
+    return None
 
 
 def remove_file(database: Database, identity: Any) -> None:

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from registry.mongo.database import Database, DuplicateError, errors
 from registry.mongo.documents import MetricDocument, StoredFile, fields_of
 from registry.mongo.files import present_files, store_file
-from registry.mongo.queries import enter
+from registry.mongo.queries import enter, find_run, value_at
 from registry.mongo.removal import unless_deleted
-from registry.record.journal import Journal
+from registry.record.journal import OPEN, Journal
 
 _UID = "info.factbook.uid"
 _VERSION = "info.factbook.journal_bytes"
 _SLOW_APPEND = 4_000  # points a second that the embedded server rewrites when it appends, at least
 _REST = 20  # times as long as it took to append is waited until the next time
 _CONSOLE = "captured_out"
+_FACTS = "info.factbook"
+_GROWING = (_CONSOLE, "result", "fail_trace", "resources", "artifacts")
 _LONG_CONSOLE = 10_000  # characters; a longer console is stored every so often
 _CONSOLE_EVERY = 15.0  # seconds
 
@@ -36,6 +38,8 @@ class Sent:
         Fields of the run as they were last stored.
     files : set of ObjectId
         Identities of stored files.
+    damaged : dict of ObjectId to str
+        Files that are not stored, because what the journal keeps of them is damaged, and why.
     points : dict of ObjectId to int
         Points stored, by identity of the metric's document.
     due : dict of (ObjectId or str) to float
@@ -46,6 +50,7 @@ class Sent:
 
     fields: dict[str, Any] = field(default_factory=dict)
     files: set[Any] = field(default_factory=set)
+    damaged: dict[Any, str] = field(default_factory=dict)
     points: dict[Any, int] = field(default_factory=dict)
     due: dict[Any, float] = field(default_factory=dict)
     release: bool = False
@@ -56,6 +61,8 @@ def store_journal(
     database: Database,
     sent: Sent | None = None,
     working: Working = lambda seconds: None,
+    *,
+    is_damaged: bool = False,
 ) -> int:
     """Store what a journal says as Sacred's MongoObserver would have, and as completely.
 
@@ -74,6 +81,9 @@ def store_journal(
         What earlier calls for this journal and database have stored; updated.
     working : callable
         Called before every operation with the seconds it may take beyond the usual.
+    is_damaged : bool
+        Whether the journal is known to lack something: then nothing that is stored is replaced by
+        less.
 
     Returns
     -------
@@ -89,7 +99,49 @@ def store_journal(
     ReleasedError
         If the database has lost points that this journal's state has released: read it anew.
     """
-    return _Storing(journal, database, Sent() if sent is None else sent, working).run()
+    sent = Sent() if sent is None else sent
+    return _Storing(journal, database, sent, working, is_damaged).run()
+
+
+@dataclass(frozen=True)
+class StoredState:
+    """What a record says of which state of its journal it was made of.
+
+    Attributes
+    ----------
+    run_id : int
+        Its number.
+    status : str
+        Its status.
+    size : int
+        Bytes of the journal; 0 where it does not say so.
+    """
+
+    run_id: int
+    status: str
+    size: int
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run is over, by its record."""
+        return self.status not in OPEN
+
+
+def stored_state(uid: str, database: Database) -> StoredState | None:
+    """Return how far the record of a run has come, None if there is none.
+
+    Raises
+    ------
+    DatabaseError
+        If the database is away.
+    """
+    with errors(database.address):
+        found = database.runs.find_one({_UID: uid}, {"status": 1, _VERSION: 1})
+    if found is None:
+        return None
+    size = value_at(found, _VERSION)
+    known = int(size) if isinstance(size, int | float) else 0
+    return StoredState(int(found["_id"]), str(found.get("status") or ""), known)
 
 
 def stored_status(run_id: int, database: Database) -> str | None:
@@ -113,6 +165,7 @@ class _Storing:
     database: Database
     sent: Sent
     working: Working
+    is_damaged: bool = False
     run_id: int = 0
 
     def run(self) -> int:
@@ -137,6 +190,8 @@ class _Storing:
         """Insert the run as running, under the next free number, or find that somebody else did."""
         self.sent.fields, self.sent.points = {}, {}  # new here, or removed by somebody
         first = {**run, "status": "RUNNING" if self.journal.start_time else "QUEUED"}
+        facts = {**run["info"]["factbook"], "journal_bytes": 0}  # as long as its end is not there
+        first["info"] = {**run["info"], "factbook": facts}
         if project := self.journal.facts.get("project"):
             enter(self.database, str(project))
         for name in ("stop_time", "fail_trace"):  # stored last, when everything else is stored
@@ -174,12 +229,16 @@ class _Storing:
         fields, sent = fields_of(run), self.sent
         if not self.journal.ended:
             fields[_CONSOLE] = _spared_console(fields[_CONSOLE], sent)
+        if self.is_damaged:
+            fields = _no_less(fields, find_run(self.database, self.run_id) or {})
         changed = {name: fields[name] for name in fields if fields[name] != sent.fields.get(name)}
         had = sent.fields.keys() | {"fail_trace"}  # of a run whose dataset was adopted
-        removed = dict.fromkeys(had - fields.keys(), "")
+        removed = {} if self.is_damaged else dict.fromkeys(had - fields.keys(), "")
         if not changed:
             return
-        size = {_VERSION: {"$lte": self.journal.size}}
+        # Of two readings of one state the later is right, unless it may be of less than was there.
+        is_doubtful = self.journal.ended and not self.journal.is_proven
+        size = {_VERSION: {"$lt" if is_doubtful else "$lte": self.journal.size}}
         update = {"$set": changed, **({"$unset": removed} if removed else {})}
         with errors(self.database.address):
             self.database.runs.update_one(
@@ -252,8 +311,29 @@ class _Storing:
         for name, file in missing.items():
             if file.id not in known:
                 self.working(0.0)
-                store_file(self.database, name, file)
-                known.add(file.id)
+                if store_file(self.database, name, file):
+                    known.add(file.id)
+                else:
+                    what = f"what is kept of {file.name} is damaged, and was not stored"
+                    self.sent.damaged[file.id] = what
+
+
+def _no_less(fields: dict[str, Any], stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a record without those of which more is stored."""
+    kept = dict(fields)
+    for name, new in fields.items():
+        old = value_at(stored, name)
+        if name == _FACTS and isinstance(old, Mapping):
+            kept[name] = {**old, **new}
+        elif (name in _GROWING or name.startswith("info.")) and _is_more(old, new):
+            del kept[name]
+    return kept
+
+
+def _is_more(old: Any, new: Any) -> bool:
+    if isinstance(old, str | list | dict) and isinstance(new, type(old)):
+        return len(old) > len(new)
+    return old is not None and new is None
 
 
 def _spared_console(text: str, sent: Sent) -> str:

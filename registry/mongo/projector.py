@@ -13,24 +13,26 @@ from typing import Any
 
 from registry.mongo.database import AwayError, Database, DatabaseError
 from registry.mongo.documents import Seal
-from registry.mongo.projection import Sent, store_journal, stored_status
+from registry.mongo.projection import Sent, store_journal, stored_state, stored_status
 from registry.mongo.removal import DeletedError, apply_tombstones, deleted_from
 from registry.mongo.restoration import restore
 from registry.record.journal import (
     EVENTS,
+    OPEN,
+    PROJECTED,
     Journal,
     ReleasedError,
     journal_root,
     journal_uids,
     read_journal,
 )
-from registry.record.liveness import note_death
+from registry.record.liveness import note_death, summary_of
 from registry.record.tombstones import deleted_uids
+from registry.record.wholeness import SHORTER, journal_faults, summary_status
 from registry.store.durable import StoreError, make_state_folder, read_json, write_json
 
 SYNC = "factbook sync"
 
-_NOTE = "projected.json"
 _LONGEST_WAIT = 30.0  # seconds between tries while the database is away
 _RETRY = 0.5  # seconds, at the end of the run
 _ONE_TRY = 4.0  # seconds that it takes to find that a database is away
@@ -81,6 +83,8 @@ class Synced:
         Why it could not be stored.
     restored : tuple of str
         What somebody had changed in its record, and is as its journal says again.
+    lacks : str
+        What is wrong with the journal or the copies of files beside it, though it was stored.
     """
 
     uid: str
@@ -89,6 +93,7 @@ class Synced:
     died: bool = False
     error: str | None = None
     restored: tuple[str, ...] = ()
+    lacks: str = ""
 
 
 class Projector:
@@ -347,7 +352,7 @@ def _verify(
 
 def _note(folder: Path, database: Database) -> dict[str, Any]:
     """Return what a journal notes of a database that holds all of it."""
-    return (read_json(folder / _NOTE) or {}).get(database.identity) or {}
+    return (read_json(folder / PROJECTED) or {}).get(database.identity) or {}
 
 
 def _is_settled(folder: str, sizes: dict[str, int], database: Database) -> bool:
@@ -382,15 +387,28 @@ def _sync_journal(folder: Path, database: Database) -> Synced | None:
     except OSError as error:
         reason = f"its journal cannot be read: {error.strerror or error}"
         return Synced(folder.name, None, "", error=reason)
-    if not journal.status:
+    faults = list(journal_faults(journal))
+    if not (journal.status or faults):
         return None
+    status = journal.status if journal.ended else summary_status(folder) or journal.status
     if not journal.experiment:
-        return Synced(journal.uid, None, journal.status, died, "its journal has no beginning")
+        return Synced(journal.uid, None, status, died, "its journal has no beginning")
     try:
+        stored = None if journal.is_proven and not faults else stored_state(journal.uid, database)
+        if stored and stored.size > journal.size and stored.size > journal.refresh().size:
+            faults += [SHORTER] if not (journal.is_proven or SHORTER in faults) else []
+        lacks = f"its journal is damaged: {', '.join(faults)}" if faults else ""
+        if faults and stored and stored.size >= journal.size:
+            kept = f"its record is kept as it is, since {lacks}"
+            return Synced(journal.uid, stored.run_id, stored.status, died, kept)
+        if not journal.ended and status not in OPEN:  # its end is lost, but for that
+            journal.status, journal.stop_time = status, summary_of(folder).stop_time
         sent = Sent()
-        run_id = store_journal(journal, database, sent)
-        _finished(journal, run_id, database, sent)
-        return Synced(journal.uid, run_id, journal.status, died)
+        run_id = store_journal(journal, database, sent, is_damaged=bool(faults))
+        if not (stored and (faults or is_projected(folder, database))):
+            _finished(journal, run_id, database, sent)
+        lacks = "; ".join([lacks] * bool(lacks) + sorted(sent.damaged.values()))
+        return Synced(journal.uid, run_id, journal.status, died, lacks=lacks)
     except AwayError:
         raise
     except DeletedError:
@@ -404,10 +422,10 @@ def _finished(journal: Journal, run_id: int, database: Database, sent: Sent) -> 
     """Read back the status of a run that is over, and note in the journal that it is stored."""
     if not journal.ended or stored_status(run_id, database) != journal.status:
         return False
-    notes = read_json(journal.folder / _NOTE) or {}
+    notes = read_json(journal.folder / PROJECTED) or {}
     seal = Seal.of(journal.size, sent.fields)
     note = {"bytes": seal.size, "run": run_id, "seal": [seal.digest, *seal.info]}
     notes[database.identity] = note
     with suppress(OSError, StoreError):  # the note only saves time
-        write_json(journal.folder / _NOTE, notes)
+        write_json(journal.folder / PROJECTED, notes)
     return True

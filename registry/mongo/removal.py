@@ -81,7 +81,7 @@ def apply_tombstones(project_root: Path, database: Database, *, again: bool = Fa
         If the database is away; what was removed until then stays removed.
     """
     for tombstone in read_tombstones(project_root):
-        if not tombstone.deleted:  # damaged
+        if tombstone.is_damaged:
             tombstone = _restored(project_root, tombstone, database)
         is_noted = database.identity in tombstone.removed_from
         if again or not is_noted:

@@ -16,12 +16,14 @@ from registry.mongo.documents import MetricDocument, RunDocuments, Seal, fields_
 from registry.mongo.files import put_back_file
 from registry.mongo.removal import DeletedError, unless_deleted
 from registry.record.journal import Journal, read_journal
+from registry.record.wholeness import journal_faults
 
 Record = Mapping[str, Any]
 
 _UID = "info.factbook.uid"
 _BATCH = 200  # records in one answer
 _DAMAGED = "its record was changed, and cannot be put back: its journal is damaged"
+_MORE = "its record has more points than its journal, which may have lost some: they are kept"
 
 
 @dataclass(frozen=True)
@@ -92,19 +94,25 @@ def restore(
         if is_known and not is_broken and not in_full:
             continue
         journal, run_id = read_journal(journals / uid), int(record["_id"])
-        if journal.unreadable or not journal.ended:
+        if not journal.ended or journal_faults(journal):
             if is_broken:
                 yield Restored(uid, run_id, journal.status, error=_DAMAGED)
             continue
         try:
             with unless_deleted(database, journal) as wanted:
                 restoring = _Restoring(journal, database, record, wanted)
-                fields = restoring.run(in_full, compared)
+                # Where nobody can tell whether the journal is whole, a record that is as it was
+                # stored is believed.
+                is_believed = is_known and not (is_broken or journal.is_proven)
+                fields = restoring.run(in_full, compared, is_believed)
         except DeletedError:
             continue
-        seals[uid] = restoring.seal
+        if not is_believed:
+            seals[uid] = restoring.seal
         if fields:
             yield Restored(uid, run_id, journal.status, fields)
+        if restoring.has_more:
+            yield Restored(uid, run_id, journal.status, error=_MORE)
 
 
 def _records(
@@ -133,12 +141,16 @@ class _Restoring:
 
     def __init__(self, journal: Journal, database: Database, record: Record, wanted: RunDocuments):
         self.database, self.record, self.documents = database, record, wanted
+        self.is_proven, self.has_more = journal.is_proven, False
         self.wanted = fields_of(self.documents.run)
         self.seal = Seal.of(journal.size, self.wanted)
 
-    def run(self, in_full: bool, compared: set[Any]) -> tuple[str, ...]:
-        """Put back what differs; return its names. Files that were compared are so once."""
-        fields = self._put_back() if self.seal.is_broken(self.record) else ()
+    def run(self, in_full: bool, compared: set[Any], is_believed: bool) -> tuple[str, ...]:
+        """Put back what differs; return its names. Files that were compared are so once.
+
+        Where the record `is_believed`, its own fields stay.
+        """
+        fields = () if is_believed or not self.seal.is_broken(self.record) else self._put_back()
         if fields or in_full:
             metrics = filter(self._put_back_points, self.documents.metrics)
             fields += tuple(f"metric {metric.name}" for metric in metrics)
@@ -180,6 +192,10 @@ class _Restoring:
         with errors(self.database.address):
             stored = self.database.metrics.find_one({"_id": metric.id}) or {}
             if digest({name: stored.get(name) for name in wanted}) == digest(wanted):
+                return False
+            have = stored.get("count")
+            if not self.is_proven and isinstance(have, int) and have > part.count:
+                self.has_more = True
                 return False
             self.database.metrics.update_one({"_id": metric.id}, {"$set": wanted}, upsert=True)
         return True

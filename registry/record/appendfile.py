@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+import zlib
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,6 +21,7 @@ BALLAST_FILE = "ballast"
 
 _MOST_WAITING = 16 * 1024 * 1024  # bytes kept in memory while the disk is full
 _SYNC_EVERY = 1.0  # seconds
+_LONGEST_SEAL = 64  # bytes
 _BLOCK = 8192  # bytes: a file's last block is taken whole
 
 
@@ -65,6 +67,8 @@ class AppendFile:
     ----------
     path : Path
         The file; its folder is made. The ballast lies beside it as ``ballast``.
+    seal : callable, optional
+        From a line and how many were written before it to what is written, a few bytes longer.
 
     Raises
     ------
@@ -72,9 +76,11 @@ class AppendFile:
         If it cannot be made, or the disk has no room for the ballast.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, seal: Callable[[bytes, int], bytes] = lambda line, _: line):
         make_state_folder(path.parent)
         self.path = path
+        self._seal = seal
+        self._lines = 0
         self._ballast = path.with_name(BALLAST_FILE)
         _reserve(self._ballast, BALLAST)
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
@@ -102,7 +108,7 @@ class AppendFile:
         bool
             Whether it and all before it stand in the file.
         """
-        data = f"{line}\n".encode()
+        data = line.encode()
         with self._lock:
             if os.getpid() != self._owner:  # a forked worker must not write its parent's journal
                 return False
@@ -112,7 +118,8 @@ class AppendFile:
                 self._events.append(data)
             self._drain()
             if urgent and self._events:
-                self._give_up_ballast(sum(map(len, self._events)), keep=BALLAST // 2)
+                size = sum(len(data) + _LONGEST_SEAL for data in self._events)
+                self._give_up_ballast(size, keep=BALLAST // 2)
                 self._drain()
             self._limit()
             self._sync(now=urgent)
@@ -140,7 +147,7 @@ class AppendFile:
                 self._drain()
             missing = self._missing()
             self._ballast.unlink(missing_ok=True)
-            if not self._write(f"{last(missing)}\n".encode()):
+            if not self._write(last(missing).encode()):
                 missing = replace(missing, events=missing.events + 1)
             self._close()
             return missing
@@ -197,15 +204,17 @@ class AppendFile:
             before = self._ballast.stat().st_size
             os.truncate(self._ballast, min(before, max(before - size - _BLOCK, keep)))
 
-    def _write(self, data: bytes) -> bool:
+    def _write(self, line: bytes) -> bool:
         if self._file < 0:
             return False
+        data = self._seal(line, self._lines) + b"\n"
         size = -1
         try:
             size = os.fstat(self._file).st_size
             written = 0
             while written < len(data):
                 written += os.write(self._file, data[written:])
+            self._lines += 1
             return True
         except OSError:
             with suppress(OSError):  # half a line would be taken for a torn one
@@ -260,6 +269,11 @@ class ConsoleFile:
     def length(self) -> int:
         """Characters that stand in the file."""
         return len(self._text)
+
+    @property
+    def crc32(self) -> str:
+        """CRC-32 of the file, in hexadecimal digits."""
+        return f"{zlib.crc32(_encode(self._text)):08x}"
 
     @property
     def missing(self) -> int:

@@ -9,10 +9,13 @@ A journal is a folder, ``.factbook/journal/<uid>/``, with
 - ``projected.json``: which databases hold all of it;
 - ``ballast``: room on the disk for the last events, while the run lives.
 
-Every event has ``event`` (its kind), ``time`` (ISO 8601, UTC), and last ``crc32``, by which a line
-that was damaged is known and left out. Kinds: ``queued``, ``started``,
-``facts``, ``info``, ``metrics``, ``resource``, ``artifact``, ``heartbeat``, and one end:
-``completed``, ``interrupted``, ``failed``, or ``died``, which only others write.
+Every event has ``event`` (its kind), ``time`` (ISO 8601, UTC), and last ``n``, the number of lines
+that its run has written before it, and ``crc32``, by which a line that was damaged is known and
+left out. What others append has no ``n``, and says with ``after`` how many lines of the run's own
+there were. An end has the CRC-32 of the console, too. Journals of former versions lack numbers and
+the console's checksum, and the first ones all checksums. Kinds: ``queued``, ``started``, ``facts``,
+``info``, ``metrics``, ``resource``, ``artifact``, ``heartbeat``, and one end: ``completed``,
+``interrupted``, ``failed``, or ``died``, which only others write.
 """
 
 from __future__ import annotations
@@ -26,13 +29,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from registry.record.plain import decode_event, encode, shorten
+from registry.record.plain import decode, encode, open_event, shorten
 from registry.store.durable import at_once
 
 T = TypeVar("T")
 
 EVENTS = "events.jsonl"
 CONSOLE = "console"
+STATUS_FILE = "status.json"
+PROJECTED = "projected.json"
+OPEN = ("", "QUEUED", "RUNNING")
+"""Statuses of runs that are not over, or never began."""
 
 _KIND_WITHIN = 24  # bytes at the beginning of an event in which its kind stands
 _CONSOLE_END = 50_000  # characters of the console kept at either end by `Journal.console`
@@ -191,8 +198,20 @@ class Journal:
         What the command returned.
     fail_trace : list of str or None
         Of a run that failed.
+    console_length : int
+        Characters of the console, as they were last counted.
+    console_crc32 : str
+        CRC-32 of the console of a run that is over; "" where that was not noted.
     announced : int or None
         How many points the run had logged when it was about to publish its dataset.
+    unreadable : int
+        Lines that are damaged, or of another form.
+    lines : int
+        Lines that the run itself had written, as far as they are numbered.
+    missing : int
+        Lines of these that are gone.
+    is_counted : bool
+        Whether the end says how many lines there were before it.
     with_metrics : bool
         Whether metrics are read; they are most of a journal.
     """
@@ -216,8 +235,13 @@ class Journal:
     result: Any = None
     fail_trace: list[str] | None = None
     console_length: int = 0
+    console_crc32: str = ""
     announced: int | None = None
     unreadable: int = 0
+    lines: int = 0
+    missing: int = 0
+    is_counted: bool = False
+    _damaged: int = 0  # lines since the last one with a number
     with_metrics: bool = True
 
     @property
@@ -228,7 +252,12 @@ class Journal:
     @property
     def ended(self) -> bool:
         """Whether the run is over, however it went."""
-        return self.status not in ("", "QUEUED", "RUNNING")
+        return self.status not in OPEN
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether it can be seen that no line is damaged or gone, of a run that is over."""
+        return self.ended and self.is_counted and not (self.unreadable or self.missing)
 
     def refresh(self) -> Journal:
         """Read what was appended since the last time; a torn last line waits for its rest."""
@@ -262,15 +291,31 @@ class Journal:
         return f"{start}\n[… {left_out} characters left out; the journal has them …]\n{tail}"
 
     def _apply(self, line: bytes) -> None:
-        if not self.with_metrics and b'"metrics"' in line[:_KIND_WITHIN]:
-            return
         try:
-            self._take(decode_event(line))
+            text, number = open_event(line)
+            if number is not None:
+                self._count(number)
+            if self.with_metrics or b'"metrics"' not in text[:_KIND_WITHIN]:
+                self._take(decode(text), number)
         except Exception:  # a line of a form that no run writes
+            self._damaged += bool(line.strip())
             self.unreadable += bool(line.strip())
 
-    def _take(self, event: dict[str, Any]) -> None:
+    def _count(self, number: int) -> None:
+        """Count what is missing before a line of a number; a ValueError if it was there already."""
+        if 0 < number < self.lines:
+            raise ValueError(f"line {number} is there twice")
+        self._count_missing(number)
+        self.lines = number + 1  # a journal that is begun anew, at 0, goes on
+
+    def _count_missing(self, number: int) -> None:
+        self.missing += max(0, number - self.lines - self._damaged)
+        self.lines, self._damaged = max(self.lines, number), 0
+
+    def _take(self, event: dict[str, Any], number: int | None) -> None:
         """Take what an event says; one of another form raises an error that tells nothing."""
+        if event.pop("n", None) != number:
+            raise ValueError("a line with a number has lost its checksum")
         match kind := event["event"]:
             case "queued" | "started":
                 given = {"command": event["command"]}
@@ -303,16 +348,22 @@ class Journal:
                 self.artifacts.append({k: event[k] for k in event if k not in ("event", "time")})
             case "heartbeat":
                 self.heartbeat, self.console_length = _time(event), int(event["console"])
+                self.console_crc32 = ""  # of a run that lives after all
                 self.result = event.get("result", self.result)
             case "completed" | "interrupted" | "failed" | "died":
                 if not (kind == "died" and self.ended):
-                    self._end(event)
+                    self._end(event, number)
             case _:
                 self.unreadable += 1
 
-    def _end(self, event: dict[str, Any]) -> None:
+    def _end(self, event: dict[str, Any], number: int | None) -> None:
         facts = _of(event, "facts", dict) if "facts" in event else {}
         status, moment = _of(event, "status", str), _time(event)
+        before = event.get("after", number)
+        if before is not None:
+            self._count_missing(int(before))
+        self.is_counted = before is not None
+        self.console_crc32 = str(event.get("console_crc32", ""))
         self.console_length = int(event.get("console", self.console_length))
         self.status, self.stop_time = status, moment
         self.result = event.get("result", self.result)

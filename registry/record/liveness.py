@@ -15,8 +15,17 @@ from typing import Any, Literal
 import psutil
 
 from registry.record.appendfile import BALLAST_FILE
-from registry.record.journal import EVENTS, Journal, aware, read_journal, timestamp
+from registry.record.journal import (
+    CONSOLE,
+    EVENTS,
+    STATUS_FILE,
+    Journal,
+    aware,
+    read_journal,
+    timestamp,
+)
 from registry.record.plain import encode_event
+from registry.record.wholeness import file_crc32, was_stored
 from registry.store.durable import StoreError, append_line, locked, read_json, write_json
 from registry.store.manifest import read_manifest
 
@@ -137,8 +146,6 @@ def pid_namespace() -> str:
 STALE = timedelta(seconds=60)
 """A run that is elsewhere, and without a heartbeat for so long, is shown as died."""
 
-STATUS_FILE = "status.json"
-
 
 @dataclass(frozen=True)
 class RunStatus:
@@ -207,7 +214,7 @@ def journal_status(folder: Path, now: datetime | None = None) -> RunStatus:
         With an empty status if there is no such journal, or it cannot be read.
     """
     try:
-        status = _summary(folder)
+        status = summary_of(folder)
         if status.ended:
             return status
         status = _as_it_is(status, _last_sign(folder), now)
@@ -262,7 +269,8 @@ def _as_it_is(status: RunStatus, last_sign: datetime | None, now: datetime | Non
     return RunStatus(status.uid, "DIED", status.start_time, last_sign, status.process)
 
 
-def _summary(folder: Path) -> RunStatus:
+def summary_of(folder: Path) -> RunStatus:
+    """Return what the summary of a journal says, or the journal where that cannot be read."""
     summary = read_json(folder / STATUS_FILE)
     if summary is None:
         return status_of(read_journal(folder, with_metrics=False))
@@ -321,7 +329,7 @@ def note_death(folder: Path, interrupted_by: str = "") -> bool:
     bool
         Whether this call noted it.
     """
-    status = _summary(folder)
+    status = summary_of(folder)
     if status.status not in ("RUNNING", "DIED"):
         return False
     if not status.process or not status.process.is_of_this_host:
@@ -352,7 +360,11 @@ def _note(folder: Path, end_of: Callable[[Journal], dict[str, Any] | None]) -> b
             end = end_of(journal)
             if end is not None:
                 facts = {"death_noted": timestamp(datetime.now(UTC)), **end.get("facts", {})}
-                append_line(folder / EVENTS, encode_event({**end, "facts": facts}))
+                check = journal.console_crc32 or file_crc32(folder / CONSOLE)
+                seen: dict[str, Any] = {"console_crc32": check}
+                if journal.lines:  # they are numbered
+                    seen["after"] = journal.lines
+                append_line(folder / EVENTS, encode_event({**end, **seen, "facts": facts}))
     except (OSError, StoreError):  # full disk, or not ours to write
         return False
     with suppress(OSError, StoreError):
@@ -372,7 +384,7 @@ def _end_of(journal: Journal, interrupted_by: str = "") -> dict[str, Any] | None
     """Return the event that ends a run whose process is gone; None if it has its end."""
     if journal.status in ("RUNNING", "DIED") and (published := _published(journal)):
         return _whole_end(journal, published)
-    if journal.ended:
+    if journal.ended or was_stored(journal.folder):  # which only the end of a run is
         return None
     last_sign = journal.heartbeat or journal.start_time or datetime.now(UTC)
     end = {"event": "died", "time": timestamp(last_sign), "status": "DIED"}

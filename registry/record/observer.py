@@ -20,9 +20,10 @@ from sacred.observers.mongo import mimetype_detector
 
 from registry.interrupts import signals_held
 from registry.record.appendfile import AppendFile, ConsoleFile, Lost
+from registry.record.copies import is_copy
 from registry.record.journal import CONSOLE, EVENTS, aware, timestamp
 from registry.record.liveness import ProcessIdentity, RunStatus, write_status
-from registry.record.plain import encode, encode_event, plain, shorten
+from registry.record.plain import encode, plain, seal_event, shorten
 from registry.store.durable import TEMPORARY, StoreError, sync, whole_file
 from registry.suggest import RefusalError
 
@@ -93,7 +94,7 @@ class JournalObserver(RunObserver):
         self._status = RunStatus(self.folder.name, "")
         self._run: Any = None
         try:
-            self._events = AppendFile(self.folder / EVENTS)
+            self._events = AppendFile(self.folder / EVENTS, seal_event)
         except OSError as error:
             raise JournalError(f"cannot begin the journal {self.folder}: {error}") from error
         self._console = ConsoleFile(self.folder / CONSOLE)
@@ -246,15 +247,19 @@ class JournalObserver(RunObserver):
         self._summarise()
 
     def _keep_source(self, path: Path, md5: str) -> str:
-        """Keep a source file once for all runs, linked into every journal that has it."""
+        """Keep a source file once for all runs, linked into every journal that has it.
+
+        A copy that was damaged is replaced; journals that are linked to it keep it.
+        """
         pool = self.folder.parent.parent / "sources"
         try:
-            if md5 in self._sources and not (pool / md5).exists():
-                pool.mkdir(parents=True, exist_ok=True)
-                with whole_file(pool / md5) as written:
-                    written.write_bytes(self._sources[md5])
-            elif not (pool / md5).exists():
-                md5 = _keep(path, pool)
+            if not is_copy(pool / md5):
+                if md5 in self._sources:
+                    pool.mkdir(parents=True, exist_ok=True)
+                    with whole_file(pool / md5) as written:
+                        written.write_bytes(self._sources[md5])
+                else:
+                    md5 = _keep(path, pool)
             kept = self.folder / "sources" / md5
             kept.parent.mkdir(exist_ok=True)
             try:
@@ -286,7 +291,8 @@ class JournalObserver(RunObserver):
 
     def _end(self, event: str, status: str, moment: datetime, values: Mapping[str, Any]) -> None:
         self._console_end()
-        values = {"console": self._console.length, **values}
+        console = {"console": self._console.length, "console_crc32": self._console.crc32}
+        values = {**console, **values}
 
         def last(lost: Lost) -> str:
             lost = dataclasses.replace(lost, characters=self._console.missing)
@@ -327,7 +333,7 @@ class JournalObserver(RunObserver):
 
 
 def _line(event: str, moment: datetime, **values: Any) -> str:
-    return encode_event({"event": event, "time": timestamp(moment), **values})
+    return encode({"event": event, "time": timestamp(moment), **values})
 
 
 def _incomplete(

@@ -9,6 +9,7 @@ import json
 import math
 import numbers
 import os
+import re
 import zlib
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
@@ -22,7 +23,9 @@ _DEEPEST = 40  # MongoDB refuses documents nested deeper than 100
 _INT64 = range(-(2**63), 2**63)
 _SEQUENCES = (list, tuple, range)
 _NON_FINITE = "$numberDouble"  # MongoDB's extended JSON; plain keys never begin with $
-_CHECK, _AFTER_CHECK = ',"crc32":"', '"}'
+_CHECK, _AFTER_CHECK = b',"crc32":"', b'"}'
+_NUMBER = re.compile(rb',"n":(\d{1,15})}\Z')
+_NUMBER_WITHIN = 24  # bytes at the end of an event in which its number stands
 _SAFE_KEY = str.maketrans({".": ",", "=": ":", "\0": None})
 _dump = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
@@ -68,25 +71,48 @@ def decode(line: str | bytes) -> Any:
 
 def encode_event(event: Mapping[str, Any]) -> str:
     """Return an event as a line that ends with the CRC-32 of what it says."""
-    text = encode(event)
-    return f"{text[:-1]}{_CHECK}{zlib.crc32(text.encode()):08x}{_AFTER_CHECK}"
+    return seal_event(encode(event).encode()).decode()
+
+
+def seal_event(text: bytes, number: int | None = None) -> bytes:
+    """Return the text of an event as a line with its number, if it has one, and its CRC-32."""
+    if number is not None:
+        text = b'%b,"n":%d}' % (text[:-1], number)
+    return b"%b%b%08x%b" % (text[:-1], _CHECK, zlib.crc32(text), _AFTER_CHECK)
+
+
+def open_event(line: bytes) -> tuple[bytes, int | None]:
+    """Return the text of an event whose checksum holds, and its number.
+
+    Lines of versions before there were numbers, or checksums, have none.
+
+    Raises
+    ------
+    ValueError
+        If the line no longer says what was written.
+    """
+    text = line.rstrip()
+    if not text.endswith(_AFTER_CHECK):
+        return text, None
+    said, mark, digits = text.removesuffix(_AFTER_CHECK).rpartition(_CHECK)
+    if not mark:
+        return text, None
+    text = said + b"}"
+    if zlib.crc32(text) != int(digits, 16):
+        raise ValueError("the checksum of an event differs")
+    number = _NUMBER.search(text[-_NUMBER_WITHIN:])
+    return text, int(number[1]) if number else None
 
 
 def decode_event(line: bytes) -> Any:
-    """Return the event of a line that `encode_event` wrote, or a version before there were checks.
+    """Return the event of a line that `seal_event` wrote, or a version before there were checks.
 
     Raises
     ------
     ValueError
         If the line is not JSON, or no longer says what was written.
     """
-    if (text := line.rstrip()).endswith(_AFTER_CHECK.encode()):
-        said, mark, digits = text.removesuffix(_AFTER_CHECK.encode()).rpartition(_CHECK.encode())
-        if mark:
-            line = said + b"}"
-            if zlib.crc32(line) != int(digits, 16):
-                raise ValueError("the checksum of an event differs")
-    return decode(line)
+    return decode(open_event(line)[0])
 
 
 def safe_key(key: Any) -> str:

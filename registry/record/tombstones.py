@@ -7,6 +7,7 @@ finds its journal still there finishes that.
 from __future__ import annotations
 
 import shutil
+import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -14,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from registry.record.journal import journal_root
-from registry.store.durable import TEMPORARY, read_json, write_json
+from registry.store.durable import TEMPORARY, canonical_json, read_json, write_json
 
 DELETED = "deleted"
+_CHECK = "crc32"
 
 
 @dataclass(frozen=True)
@@ -60,9 +62,14 @@ class Tombstone:
     removed_from: tuple[str, ...] = ()
 
     @property
+    def is_damaged(self) -> bool:
+        """Whether nothing is known but that the run was deleted."""
+        return not self.deleted
+
+    @property
     def told(self) -> str:
         """What to say to whoever asks for the run, without the command."""
-        if not self.deleted:
+        if self.is_damaged:
             return f"run {self.uid} was deleted; the note of what it was is damaged"
         day = f"{self.deleted[:10]} {self.deleted[11:16]} UTC"
         return f"run {self.uid} of {self.cell!r} was deleted on {day} by {self.by}"
@@ -89,8 +96,10 @@ def read_tombstone(project_root: Path, uid: str) -> Tombstone | None:
     found = read_json(path)
     if found is None and not path.exists():
         return None
+    if found is None or not _is_as_written(found):
+        found = {}
     known: dict[str, Any] = dict.fromkeys(_TEXTS, "")
-    known |= {name: value for name, value in (found or {}).items() if name in _FIELDS}
+    known |= {name: value for name, value in found.items() if name in _FIELDS}
     known |= {"uid": uid, "removed_from": tuple(known.get("removed_from") or ())}
     return Tombstone(**known)
 
@@ -111,7 +120,21 @@ def write_tombstone(project_root: Path, tombstone: Tombstone) -> None:
     """
     path = tombstone_path(project_root, tombstone.uid)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, asdict(tombstone))
+    said = asdict(tombstone)
+    write_json(path, {**said, _CHECK: _check_of(said)})
+
+
+def _is_as_written(found: Mapping[str, Any]) -> bool:
+    try:
+        return found.get(_CHECK) in (None, _check_of(found))
+    except ValueError:  # NaN, which is never written
+        return False
+
+
+def _check_of(said: Mapping[str, Any]) -> str:
+    """Return the CRC-32 of what a tombstone says; those of former versions have none."""
+    own = {name: value for name, value in said.items() if name != _CHECK}
+    return f"{zlib.crc32(canonical_json(own).encode()):08x}"
 
 
 def note_removed(project_root: Path, tombstone: Tombstone, identity: str) -> None:

@@ -43,8 +43,15 @@ from registry.mongo.dump import (
 from registry.mongo.projector import sync
 from registry.plan.artifacts import ATTEMPTS, read_attempts
 from registry.record.appendfile import BALLAST_FILE
-from registry.record.journal import CONSOLE, EVENTS, journal_root, journal_uids, timestamp
-from registry.record.liveness import STATUS_FILE
+from registry.record.journal import (
+    CONSOLE,
+    EVENTS,
+    PROJECTED,
+    STATUS_FILE,
+    journal_root,
+    journal_uids,
+    timestamp,
+)
 from registry.record.tombstones import DELETED
 from registry.store.durable import (
     RESTORING,
@@ -230,14 +237,14 @@ def _add_state(archive: _Archive, root: Path) -> int:
 
 
 def _add_journal(archive: _Archive, journal: Path, name: str) -> bool:
-    """Add a journal that has begun: what its events refer to after them, their summary before."""
+    """Add a journal that has begun: what its events refer to after them, summaries before."""
     try:
         with open(journal / EVENTS, "rb", opener=at_once) as file:
             if not file.readline().endswith(b"\n"):
                 return False
     except OSError:  # deleted, or no journal
         return False
-    first = [STATUS_FILE, EVENTS, CONSOLE]
+    first = [STATUS_FILE, PROJECTED, EVENTS, CONSOLE]
     found = [path.relative_to(journal).as_posix() for path in sorted(journal.rglob("*"))]
     names = [*first, *(each for each in found if each not in first)]
     for each in names:

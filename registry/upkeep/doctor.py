@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shlex
 import shutil
@@ -31,12 +32,16 @@ from registry.mongo.database import (
     PasswordError,
     connect,
 )
+from registry.mongo.files import find_content
 from registry.mongo.projector import sync
-from registry.mongo.removal import apply_tombstones
+from registry.mongo.removal import apply_tombstones, find_deleted
 from registry.plan.project import Project, finish_deletions
 from registry.plan.sources import DISTRIBUTION
-from registry.record.journal import journal_root, read_journal
-from registry.record.tombstones import deleted_uids, half_deleted
+from registry.record.copies import ARTIFACTS, SOURCES, Copy, copies
+from registry.record.journal import OPEN, journal_root, read_journal
+from registry.record.liveness import status_of, write_status
+from registry.record.tombstones import DELETED, deleted_uids, half_deleted, read_tombstone
+from registry.record.wholeness import journal_faults, summary_status
 from registry.store.durable import TEMPORARY, StoreError
 from registry.store.manifest import CURRENT, MANIFEST, file_faults, read_manifest
 from registry.suggest import RefusalError
@@ -82,23 +87,24 @@ class _Told:
 
     status: str
     has_begun: bool
-    unreadable: int
+    faults: tuple[str, ...]
     size: int
     cell: str
     output: str
 
     @classmethod
     def by(cls, folder: Path) -> _Told:
-        journal = read_journal(folder, with_metrics=False)
+        journal = read_journal(folder)
+        faults = journal_faults(journal)
         output = journal.facts.get("output")
         path = output.get("path") if isinstance(output, Mapping) else None
         cell = str(journal.facts.get("cell", ""))
-        begun, lost = bool(journal.experiment), journal.unreadable
-        return cls(journal.status, begun, lost, journal.size, cell, str(path or ""))
+        begun = bool(journal.experiment)
+        return cls(journal.status, begun, faults, journal.size, cell, str(path or ""))
 
     @property
     def ended(self) -> bool:
-        return self.status not in ("", "QUEUED", "RUNNING")
+        return self.status not in OPEN
 
 
 def examine(catalog: Catalog, *, verify: bool = False) -> Iterator[Finding]:
@@ -119,6 +125,7 @@ def examine(catalog: Catalog, *, verify: bool = False) -> Iterator[Finding]:
     folder, gone = journal_root(project.root), deleted_uids(project.root)
     told = {uid: _Told.by(folder / uid) for uid in sorted(inventory.journals - gone)}
     yield from _journals(project, told)
+    yield from _copies(catalog, verify)
     for path in inventory.unbegun:
         yield Finding(
             "journals", f"run {path.name} never began; its journal is empty", "factbook gc"
@@ -194,6 +201,27 @@ def _deletions(catalog: Catalog) -> Iterator[Finding]:
     for uid in half_deleted(catalog.project.root):
         what = f"the deletion of run {uid} was cut short"
         yield Finding("records", what, REPAIR, partial(_finish_deletions, catalog))
+    folder = catalog.project.state / DELETED
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        tombstone = (
+            read_tombstone(catalog.project.root, path.stem) if path.suffix == ".json" else None
+        )
+        if path.name.endswith(TEMPORARY):
+            continue
+        if tombstone is None or not UID.fullmatch(path.stem):
+            yield Finding("records", f"{path} is no tombstone of a run", "move it elsewhere")
+        elif tombstone.is_damaged:
+            yield _damaged_tombstone(catalog, path)
+
+
+def _damaged_tombstone(catalog: Catalog, path: Path) -> Finding:
+    """Return that a tombstone says nothing any more; perhaps the database knows what it said."""
+    what, database = f"the tombstone of run {path.stem} is damaged", catalog.database
+    with suppress(DatabaseError):
+        known = find_deleted(database, path.stem) if database is not None else None
+        if known is not None and not known.is_damaged:
+            return Finding("records", what, REPAIR, partial(_finish_deletions, catalog))
+    return Finding("records", f"{what}; the run stays deleted", f"bring {path} back from a backup")
 
 
 def _finish_deletions(catalog: Catalog) -> None:
@@ -209,12 +237,68 @@ def _journals(project: Project, told: Mapping[str, _Told]) -> Iterator[Finding]:
             yield Finding("journals", f"{path} is no journal", "move it elsewhere")
     for uid, said in told.items():
         remedy = f"look at {folder / uid}"
-        if said.unreadable:
-            lines = count(said.unreadable, "line")
-            what = f"{lines} of the journal of run {uid} cannot be read"
-            yield Finding("journals", what, f"{remedy}; the others are used")
+        if said.faults:
+            what = f"the journal of run {uid} is damaged: {', '.join(said.faults)}"
+            yield Finding("journals", what, f"{remedy}; what can be read of it is used")
+        summary = summary_status(folder / uid)
+        if said.ended and summary != said.status and summary not in OPEN:
+            what = f"the summary of run {uid} says {summary}, and its journal {said.status}"
+            repair = None if said.faults else partial(_sum_up, folder / uid)
+            yield Finding("journals", what, REPAIR if repair else remedy, repair)
         if said.size and not said.has_begun:
             yield Finding("journals", f"the journal of run {uid} has no beginning", remedy)
+
+
+def _copies(catalog: Catalog, verify: bool) -> Iterator[Finding]:
+    """Yield the copies of code, and of artifacts, that are not what their names say."""
+    root, whole = catalog.project.root, dict[str, Path]()
+    damaged: list[Copy] = []
+    for copy in copies(root, SOURCES, *([ARTIFACTS] if verify else [])):
+        if copy.is_whole:
+            whole[copy.md5] = copy.paths[0]
+        else:
+            damaged.append(copy)
+    for copy in damaged:
+        users = [path.parents[1] for path in copy.paths if path.parents[2] == journal_root(root)]
+        more = f" and {count(len(users) - 1, 'other run')}" if len(users) > 1 else ""
+        of = f" of run {users[0].name}{more}" if users else ""
+        what = f"the copy {copy.paths[0]}{of} is damaged"
+        if not users:
+            yield Finding("journals", what, REPAIR, copy.paths[0].unlink)
+        elif (content := _content(copy, whole, users, catalog.database)) is None:
+            yield Finding("journals", what, "bring it back from a backup")
+        else:
+            yield Finding("journals", what, REPAIR, partial(copy.replace, content))
+
+
+def _content(
+    copy: Copy, whole: Mapping[str, Path], users: Iterable[Path], database: Database | None
+) -> bytes | None:
+    """Return what a damaged copy was: by another one, a file that is as it was, or the database."""
+    known = [whole[copy.md5]] if copy.md5 in whole else []
+    for path in dict.fromkeys([*known, *_originals(copy.md5, users)]):
+        with suppress(OSError):
+            content = path.read_bytes()
+            if hashlib.md5(content).hexdigest() == copy.md5:
+                return content
+    with suppress(DatabaseError):
+        return find_content(database, copy.md5) if database is not None else None
+    return None
+
+
+def _originals(md5: str, users: Iterable[Path]) -> Iterator[Path]:
+    """Yield where the files were that runs have used or made, of a digest."""
+    for folder in users:
+        journal = read_journal(folder, with_metrics=False)
+        with suppress(KeyError, TypeError, ValueError):  # a journal of another form
+            base = Path(journal.experiment["base_dir"])
+            sources = journal.experiment["sources"]
+            yield from (base / name for name, digest in sources if digest == md5)
+            yield from (Path(each["path"]) for each in journal.artifacts if each["md5"] == md5)
+
+
+def _sum_up(folder: Path) -> None:
+    write_status(folder, status_of(read_journal(folder)))
 
 
 def _records(catalog: Catalog, told: Mapping[str, _Told]) -> Iterator[Finding]:
@@ -231,7 +315,7 @@ def _records(catalog: Catalog, told: Mapping[str, _Told]) -> Iterator[Finding]:
         return
 
     def again() -> None:
-        sync(root, database, again=True)
+        sync(root, database, again=True, verify=True)
 
     missing = [uid for uid, said in told.items() if said.has_begun and uid not in recorded]
     if missing:
@@ -243,6 +327,11 @@ def _records(catalog: Catalog, told: Mapping[str, _Told]) -> Iterator[Finding]:
         many = count(len(differing), "record")
         what = f"{many} with another status than the journal, as {min(differing)}"
         yield Finding("records", what, REPAIR, again)
+    for uid in sorted(u for u in known if not (told[u].ended or told[u].faults)):
+        status, folder = str(recorded[uid]["status"]), journal_root(root) / uid
+        if status not in OPEN and not read_journal(folder, with_metrics=False).ended:
+            what = f"the record of run {uid} says {status}, and its journal has no end"
+            yield Finding("records", what, f"look at {folder}")
     for uid in sorted(recorded.keys() - told.keys() - deleted_uids(root)):
         if queries.value_at(recorded[uid], _ROOT) == str(root):
             what = f"run {uid} has a record, and its journal is gone"

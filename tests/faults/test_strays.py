@@ -14,8 +14,7 @@ from click.testing import CliRunner
 
 from registry.catalog.access import open_catalog
 from registry.cli import main
-from registry.record.journal import EVENTS, journal_root, journal_uids
-from registry.record.liveness import STATUS_FILE
+from registry.record.journal import EVENTS, STATUS_FILE, journal_root, journal_uids
 from tests.faults.conftest import Site
 
 STRAY_FILES = (".DS_Store", "Thumbs.db", "desktop.ini", "._x", "ä \n\udcff")

@@ -14,9 +14,18 @@ import pytest
 
 from registry.mongo.database import Database
 from registry.mongo.documents import OWN_FIELDS
+from registry.mongo.projection import store_journal
 from registry.mongo.projector import sync
-from registry.record.journal import EVENTS, journal_root
+from registry.record.journal import (
+    CONSOLE,
+    EVENTS,
+    PROJECTED,
+    STATUS_FILE,
+    journal_root,
+    read_journal,
+)
 from registry.record.observer import JournalObserver
+from registry.record.plain import decode_event, encode_event
 from tests.registry.recorded_run import record
 
 OTHERS = {
@@ -189,6 +198,15 @@ def test_contents_of_files_are_compared_when_asked(tmp_path: Path, database: Dat
     kept.write_bytes(b"damaged")
     assert [one.restored for one in sync(tmp_path, database, again=True, verify=True)] == [()]
     assert database.read_file(made["file_id"]) == content
+    for collection in (chunks, files):
+        collection.delete_many({"files_id": made["file_id"]})
+        collection.delete_many({"_id": made["file_id"]})
+    (one, *_) = sync(tmp_path, database, again=True, verify=True)
+    assert one.lacks == "what is kept of made is damaged, and was not stored"
+    assert files.find_one({"_id": made["file_id"]}) is None
+    kept.write_bytes(content)
+    sync(tmp_path, database, again=True, verify=True)
+    assert database.read_file(made["file_id"]) == content
 
 
 def test_what_others_wrote_outlives_the_run_and_every_sync(
@@ -222,6 +240,110 @@ def test_nothing_is_taken_from_a_damaged_journal(stored: Path, database: Databas
     assert one.error is not None
     assert "journal is damaged" in one.error
     assert own(database) == before
+
+
+def journal_file(root: Path, name: str) -> Path:
+    return journal_root(root) / "run" / name
+
+
+def without_line(kind: str) -> Callable[[Path], object]:
+    """Take the lines of a kind out of a journal."""
+
+    def damage(root: Path) -> None:
+        path = journal_file(root, EVENTS)
+        lines = path.read_bytes().splitlines(keepends=True)
+        path.write_bytes(b"".join(line for line in lines if f'"{kind}"' not in str(line[:24])))
+
+    return damage
+
+
+def of_a_former_version(root: Path) -> None:
+    """Take the numbers out of a journal, and the checksum of its console."""
+    path = journal_file(root, EVENTS)
+    lines = map(decode_event, path.read_bytes().splitlines())
+    later = ("n", "console_crc32")
+    old = ({key: value for key, value in line.items() if key not in later} for line in lines)
+    path.write_text("".join(f"{encode_event(line)}\n" for line in old))
+
+
+LESS: dict[str, Callable[[Path], object]] = {
+    "an emptied console": lambda root: journal_file(root, CONSOLE).write_bytes(b""),
+    "no console": lambda root: journal_file(root, CONSOLE).unlink(),
+    "a shorter console": lambda root: journal_file(root, CONSOLE).write_bytes(b"print"),
+    "another console": lambda root: journal_file(root, CONSOLE).write_bytes(b"Printed"),
+    "no points": without_line("metrics"),
+    "no heartbeat": without_line("heartbeat"),
+    "no end": without_line("completed"),
+    "no end, no summary": lambda root: (
+        without_line("completed")(root),
+        journal_file(root, STATUS_FILE).unlink(),
+    ),
+    "no points, no note": lambda root: (
+        without_line("metrics")(root),
+        journal_file(root, PROJECTED).unlink(),
+    ),
+    "no lines": lambda root: journal_file(root, EVENTS).write_bytes(b""),
+}
+
+
+@pytest.mark.parametrize("is_old", [False, True], ids=["numbered", "by a former version"])
+def test_no_record_becomes_less_by_a_damaged_journal(
+    tmp_path: Path, database: Database, is_old: bool
+) -> None:
+    recorded(tmp_path)
+    if is_old:
+        of_a_former_version(tmp_path)
+    sync(tmp_path, database, verify=True)
+    before, folder = own(database), journal_root(tmp_path) / "run"
+    kept = {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    for what, damage in LESS.items():
+        damage(tmp_path)
+        for _ in range(2):
+            done = sync(tmp_path, database, again=True, verify=True)
+            assert own(database) == before, what
+            assert {one.status for one in done} == {"COMPLETED"}, what
+            if not (is_old and what == "another console"):  # which nobody can tell
+                assert done[0].error, what
+        for path, content in kept.items():
+            path.write_bytes(content)
+    assert [one.error for one in sync(tmp_path, database, again=True, verify=True)] == [None]
+
+
+def test_what_a_damaged_journal_has_is_stored(tmp_path: Path, database: Database) -> None:
+    recorded(tmp_path)
+    without_line("completed")(tmp_path)
+    journal_file(tmp_path, CONSOLE).unlink()
+    (one,) = sync(tmp_path, database)
+    assert (one.status, one.error) == ("COMPLETED", None)
+    assert "its end is missing" in one.lacks
+    run = database.runs.find_one({"_id": 1})
+    assert run is not None
+    assert run["status"] == "COMPLETED"
+    assert run["info"]["epoch"] == 3
+    assert sync(tmp_path, database, verify=True) == []
+
+
+def test_a_record_that_went_on_keeps_what_its_journal_lost(
+    tmp_path: Path, database: Database
+) -> None:
+    recorded(tmp_path)
+    path = journal_file(tmp_path, EVENTS)
+    *before, end = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(before))
+    store_journal(read_journal(path.parent), database)
+    path.write_bytes(b"".join([*before, end]))
+    with open(path, "rb+") as file:
+        file.seek(len(b"".join(before[:2])) - 20)  # in the metrics
+        file.write(b"#")
+    journal_file(tmp_path, CONSOLE).write_bytes(b"")
+    (one,) = sync(tmp_path, database)
+    assert (one.status, one.error) == ("COMPLETED", None)
+    assert "1 line cannot be read, its console is not what was printed" in one.lacks
+    run = database.runs.find_one({"_id": 1})
+    assert run is not None
+    assert (run["status"], run["captured_out"]) == ("COMPLETED", "printed")
+    assert run["result"]["accuracy"] == 0.5
+    assert [part["count"] for part in database.metrics.find()] == [2]
 
 
 def test_removed_records_stay_away_unless_asked(stored: Path, database: Database) -> None:

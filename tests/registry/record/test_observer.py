@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -121,6 +122,26 @@ def test_sources_are_kept_once_for_all_runs(tmp_path: Path) -> None:
     first, second = (read_journal(folder) for folder in journal_root(tmp_path).iterdir())
     for _, md5 in first.experiment["sources"]:
         assert (first.folder / "sources" / md5).samefile(second.folder / "sources" / md5)
+
+
+@pytest.mark.parametrize("is_loaded", [True, False])
+def test_a_damaged_copy_of_code_is_not_given_to_the_next_run(
+    tmp_path: Path, is_loaded: bool
+) -> None:
+    (tmp_path / "code.py").write_text("x = 1\n")
+    md5 = hashlib.md5(b"x = 1\n").hexdigest()
+    told = {"name": "x", "base_dir": str(tmp_path), "sources": [("code.py", md5)]}
+    kept = []
+    for number in range(3):
+        folder = journal_root(tmp_path) / f"run{number}"
+        observer = JournalObserver(folder, sources={md5: b"x = 1\n"} if is_loaded else {})
+        begin(observer, ex_info=told)
+        observer.completed_event(datetime.utcnow(), None)
+        kept.append(folder / "sources" / md5)
+        if number == 0:
+            kept[0].write_bytes(b"x = 7\n")
+    assert [path.read_bytes() for path in kept] == [b"x = 7\n", b"x = 1\n", b"x = 1\n"]
+    assert kept[1].samefile(kept[2])
 
 
 @pytest.mark.slow

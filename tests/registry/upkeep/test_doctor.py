@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,10 +13,16 @@ from registry.catalog.access import open_catalog
 from registry.mongo.database import URL_VARIABLE, Database
 from registry.mongo.projector import sync
 from registry.record.journal import journal_root
-from registry.record.tombstones import half_deleted, write_tombstone
+from registry.record.plain import decode_event, encode, seal_event
+from registry.record.tombstones import (
+    half_deleted,
+    read_tombstone,
+    tombstone_path,
+    write_tombstone,
+)
 from registry.store.manifest import MANIFEST
 from registry.upkeep import doctor
-from registry.upkeep.deletion import plan_deletion
+from registry.upkeep.deletion import delete_run, plan_deletion
 from registry.upkeep.doctor import Finding, examine, mend
 from tests.registry.test_cli import printed, typed
 from tests.registry.upkeep.conftest import run
@@ -81,6 +88,32 @@ def tear_a_line(root: Path) -> None:
     path.write_bytes(b"".join([*lines[:2], b'{"event":"metr\n', *lines[2:]]))
 
 
+def change_journal(root: Path, change: Callable[[list[bytes]], object]) -> None:
+    path = journal_root(root) / folder_of(root).name / "events.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    change(lines)
+    path.write_bytes(b"".join(lines))
+
+
+def with_points(root: Path, change: Callable[[bytes], bytes]) -> None:
+    """Give the journal a numbered line of points, as one more of its own, and change it."""
+    point = {"name": "loss", "steps": [0], "values": [0.5], "timestamps": [0]}
+    event = {"event": "metrics", "time": "2026-11-22T01:34:00.000Z", "metrics": [point]}
+
+    def put(lines: list[bytes]) -> None:
+        *others, end = map(decode_event, lines)
+        ended = seal_event(encode({**end, "n": len(others) + 1}).encode())
+        points = seal_event(encode(event).encode(), len(others))
+        lines[-1:] = [change(points) + b"\n", ended + b"\n"]
+
+    change_journal(root, put)
+
+
+def say_otherwise(root: Path) -> None:
+    path = journal_root(root) / folder_of(root).name / "status.json"
+    path.write_text(path.read_text().replace("COMPLETED", "FAILED"))
+
+
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "a dataset is gone": (lambda root: shutil.rmtree(folder_of(root)), "is gone from"),
     "a file is gone": (lambda root: (folder_of(root) / "dataset.nc").unlink(), "is missing"),
@@ -91,7 +124,20 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
         "has a record, and its journal is gone",
     ),
     "a stray file": (lambda root: (journal_root(root) / ".DS_Store").touch(), "is no journal"),
-    "an unreadable line": (tear_a_line, "1 line of the journal"),
+    "an unreadable line": (tear_a_line, "1 line cannot be read"),
+    "a line of points": (
+        lambda root: with_points(root, lambda line: line.replace(b"0.5", b"0.7")),
+        "1 line cannot be read",
+    ),
+    "a line that is gone": (
+        lambda root: change_journal(root, lambda lines: lines.pop(1)),
+        "missing",
+    ),
+    "an end that is gone": (lambda root: change_journal(root, list.pop), "its end is missing"),
+    "a console": (
+        lambda root: (journal_root(root) / folder_of(root).name / "console").write_text("other"),
+        "its console is not what was printed",
+    ),
 }
 MENDED: dict[str, tuple[Callable[[Path], object], str]] = {
     "a broken link": (break_link, "leads to no whole dataset"),
@@ -101,6 +147,7 @@ MENDED: dict[str, tuple[Callable[[Path], object], str]] = {
         "leads to no whole dataset",
     ),
     "an empty folder for a link": (folder_for_link, "leads to no whole dataset"),
+    "another summary": (say_otherwise, "the summary of run"),
     "a database that is open to others": (open_database, "others may enter"),
 }
 
@@ -129,6 +176,63 @@ def test_what_can_be_mended_is(patient: Path, damage: str) -> None:
         assert any(message in finding.what for finding in findings), findings
         mend(findings)
     assert found(patient, verify=True) == []
+
+
+def test_tombstones_that_are_damaged_and_strays(patient: Path, database: Database) -> None:
+    with open_catalog(patient) as catalog:
+        deletion = plan_deletion(catalog, "mean")
+        delete_run(catalog, deletion)
+        path = tombstone_path(patient, deletion.tombstone.uid)
+        assert list(examine(catalog)) == []
+        whole = path.read_bytes()
+        path.write_bytes(whole.replace(b'"mean"', b'"meen"'))
+        (path.parent / "foo.json").write_text("{}")
+        (path.parent / "notes").touch()
+        damaged, *strays = examine(catalog)
+        assert "is damaged" in damaged.what
+        assert [stray.what.rpartition("/")[2] for stray in strays] == [
+            "foo.json is no tombstone of a run",
+            "notes is no tombstone of a run",
+        ]
+        mend([damaged])
+        tombstone = read_tombstone(patient, deletion.tombstone.uid)
+        assert tombstone is not None
+        assert (tombstone.cell, tombstone.deleted) == ("mean", deletion.tombstone.deleted)
+        path.write_bytes(whole.replace(b'"mean"', b'"meen"'))
+        database.collection("factbook.deleted").delete_many({})
+        [damaged, *_] = examine(catalog)
+        assert "from a backup" in damaged.remedy
+        old = {k: v for k, v in json.loads(whole).items() if k != "crc32"}
+        path.write_text(json.dumps(old))  # by a former version
+        assert len(list(examine(catalog))) == len(strays)
+
+
+def test_damaged_copies_of_code_are_mended(
+    patient: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the database, or by the file where it was; all its names share one again."""
+    pool = (patient / ".factbook" / "sources").iterdir()
+    pooled = max((path for path in pool if path.stat().st_size), key=lambda p: p.stat().st_nlink)
+    md5, content = pooled.name, pooled.read_bytes()
+    names = [pooled, *journal_root(patient).glob(f"*/sources/{md5}")]
+    run = names[1].parents[1].name
+    with open_catalog(patient) as catalog, open_catalog(patient, "off") as alone:
+        pooled.write_bytes(b"damaged")
+        assert content.decode() not in alone.sources(alone.run(run)).values()
+        [finding] = examine(catalog)
+        assert "is damaged" in finding.what
+        with monkeypatch.context() as moved:
+            moved.setattr(doctor, "_originals", lambda *_: [])
+            mend(examine(catalog))
+            assert [path.read_bytes() for path in names] == [content] * len(names)
+            assert all(path.samefile(pooled) for path in names)
+            database.collection("fs.chunks").delete_many({})
+            pooled.write_bytes(b"damaged")
+            [finding] = examine(catalog)
+            assert (finding.repair, "backup" in finding.remedy) == (None, True)
+        mend(examine(catalog))
+        assert list(examine(catalog)) == []
+        assert content.decode() in alone.sources(alone.run(run)).values()
 
 
 def test_a_deletion_that_no_door_could_finish(patient: Path) -> None:

@@ -1,0 +1,109 @@
+"""Whether a journal is as its run left it, by what it says of itself and by what lies beside it."""
+
+from __future__ import annotations
+
+import codecs
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from registry.record.journal import CONSOLE, OPEN, PROJECTED, STATUS_FILE, Journal
+from registry.store.durable import at_once, read_json
+
+SHORTER = "it is shorter than what was stored of it"
+_CHUNK = 1 << 20  # bytes
+
+
+def journal_faults(journal: Journal) -> tuple[str, ...]:
+    """Return what shows that a journal is not as its run left it, each as the end of a sentence.
+
+    A journal of a version without numbers, or without checksums, may be damaged in ways that
+    nobody can see.
+    """
+    return tuple(_faults(journal))
+
+
+def _faults(journal: Journal) -> Iterator[str]:
+    if not journal.ended and ended_by_summary(journal.folder):
+        journal.refresh()  # the end comes first, and the summary then
+    if journal.unreadable:
+        yield f"{_lines(journal.unreadable)} cannot be read"
+    if journal.missing:
+        yield f"{_lines(journal.missing)} {'is' if journal.missing == 1 else 'are'} missing"
+    if not journal.ended:
+        if ended_by_summary(journal.folder) or was_stored(journal.folder):
+            yield "its end is missing"
+        return
+    if _is_shorter(journal):
+        yield SHORTER
+    yield from _console_faults(journal)
+
+
+def _lines(number: int) -> str:
+    return "1 line" if number == 1 else f"{number:,} lines"
+
+
+def summary_status(folder: Path) -> str:
+    """Return the status in the summary of a journal, "" if that cannot be read."""
+    return str((read_json(folder / STATUS_FILE) or {}).get("status", ""))
+
+
+def ended_by_summary(folder: Path) -> bool:
+    """Return whether the summary of a journal says that the run is over."""
+    return summary_status(folder) not in OPEN
+
+
+def was_stored(folder: Path) -> bool:
+    """Return whether any database was noted to hold all of a journal, from its end on."""
+    return bool(_stored_sizes(folder))
+
+
+def _stored_sizes(folder: Path) -> list[int]:
+    notes = (read_json(folder / PROJECTED) or {}).values()
+    sizes = (note.get("bytes") for note in notes if isinstance(note, Mapping))
+    return [size for size in sizes if isinstance(size, int)]
+
+
+def _is_shorter(journal: Journal) -> bool:
+    """Return whether an earlier state of a journal was longer, which never happens."""
+    if journal.size >= max(_stored_sizes(journal.folder), default=0):
+        return False
+    return not journal.is_proven or summary_status(journal.folder) != journal.status
+
+
+def _console_faults(journal: Journal) -> Iterator[str]:
+    path = journal.folder / CONSOLE
+    if journal.console_crc32:
+        if file_crc32(path) != journal.console_crc32:
+            yield "its console is not what was printed"
+    elif journal.console_length and _characters(path, journal.console_length) < (
+        journal.console_length
+    ):
+        yield "its console is shorter than what was printed"
+
+
+def file_crc32(path: Path) -> str:
+    """Return the CRC-32 of a file in hexadecimal digits; of none that can be read, as of b""."""
+    check = 0
+    for chunk in _chunks(path):
+        check = zlib.crc32(chunk, check)
+    return f"{check:08x}"
+
+
+def _characters(path: Path, most: int) -> int:
+    """Return how many characters a text file has, or some number from `most` on."""
+    decoder, found = codecs.getincrementaldecoder("utf-8")("replace"), 0
+    for chunk in _chunks(path):
+        found += len(decoder.decode(chunk))
+        if found >= most:
+            break
+    return found
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    try:
+        with open(path, "rb", opener=at_once) as file:
+            while chunk := file.read(_CHUNK):
+                yield chunk
+    except OSError:
+        return

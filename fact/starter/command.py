@@ -72,7 +72,10 @@ def init(
         except (ImageDataError, UnusableImagesError) as error:
             raise NoBeginningError(str(error)) from error
         _tell(look)
-        _write(look, images, _choice(network, layer, classes, look))
+        chosen = _choice(network, layer, classes, look)
+        if chosen.note:
+            click.echo(f"  {chosen.note}")
+        _write(look, images, chosen)
 
 
 def is_asked() -> bool:

@@ -11,7 +11,7 @@ from fact.networks.network import Network, match_classes
 from fact.starter.chain import NetworkChoice
 from fact.starter.look import FolderLook
 from registry.declare.faults import ConfigError
-from registry.declare.plugins import kinds
+from registry.declare.plugins import kinds, load_plugins
 from registry.suggest import nearest
 
 LEAST_SIDE = 4
@@ -39,6 +39,7 @@ def choose_network(
     ValueError
         If there is no such network, or it has no such layer.
     """
+    load_plugins()
     settings = _settings(word, classes)
     kind = kinds("networks")[settings["kind"]]
     try:
@@ -54,6 +55,10 @@ def choose_network(
         raise ValueError(f"network {word!r} has no layer {layer!r}{nearest(layer, names)}")
     images: Any = look.images  # whose splits are read, never set
     note = match_classes(network, images, look.images.ids(look.test)).note
+    if settings["kind"] == "torchvision" and "weights" not in settings:
+        note = (
+            f"Its weights are random: name released ones, as {word}:IMAGENET1K_V1. {note}".strip()
+        )
     return NetworkChoice(settings, layer, note=note)
 
 

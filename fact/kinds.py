@@ -8,14 +8,16 @@ frozen weights, which a plan tells; a kind that says nothing is probed.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
 import registry
 from fact.data.array_file import ArrayFile as ArrayFile
-from fact.data.config import Count, Seed
+from fact.data.config import Count, Positive, Seed
 from fact.data.fashion_mnist import FashionMNIST as FashionMNIST
 from fact.data.folder import ImageFolder as ImageFolder
 from fact.data.photographs import Photographs as Photographs
@@ -28,6 +30,7 @@ from registry.suggest import nearest
 if TYPE_CHECKING:
     from fact.networks.image_text import ImageTextModel
     from fact.networks.network import Network
+    from fact.sae.model import SAE
 
 CONVOLUTIONAL = (
     *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext50_32x4d"),
@@ -248,3 +251,76 @@ class OpenClip:
         from fact.networks.image_text import open_clip_model
 
         return open_clip_model(self.model, self.weights, self.folder, self.scale, self.shift)
+
+
+@registry.kind("saes", "file", provides="sae_weights")
+@dataclass(frozen=True)
+class SAEFile:
+    """An SAE that was trained elsewhere, in a file of its library.
+
+    Parameters
+    ----------
+    path : str
+        The file, or a folder with it and its configuration; relative to the folder of the
+        declaration.
+    format : str
+        ``auto`` recognises it; ``fact``, ``sae_lens``, ``dictionary_learning``, ``overcomplete``,
+        ``sparsify``, ``prisma``, or ``plain`` for named matrices.
+    activation : str or None
+        ``topk``, ``batch_topk``, ``jumprelu`` or ``relu``, where the file does not say.
+    k : int or None
+        Concepts that are kept per sample, likewise.
+    threshold : float or None
+        Above which concepts are active, likewise; at the scale of the training.
+    scale : float or None
+        Number that features were divided by in training; 1 by default.
+    mean : str or None
+        A file ``.npy`` with what was taken away from features before they were divided.
+    names : dict of str to str or None
+        Of ``plain``: which tensor is the ``encoder`` (concept, channel), the ``decoder`` (channel,
+        concept), the ``encoder_bias``, ``decoder_bias``, ``threshold``.
+    sha256 : str or None
+        Of the file; another one is refused.
+    """
+
+    path: registry.Runtime[str]
+    format: str = "auto"
+    activation: Literal["topk", "batch_topk", "jumprelu", "relu"] | None = None
+    k: Count | None = None
+    threshold: Annotated[float, Field(ge=0)] | None = None
+    scale: Positive | None = None
+    mean: registry.Runtime[str | None] = None
+    names: dict[str, str] | None = None
+    sha256: str | None = None
+
+    def identity(self) -> str:
+        """Content hash of the file, and of the mean.
+
+        Raises
+        ------
+        registry.plan.sources.IdentityError
+            If one of them is not there.
+        """
+        found = registry.content_identity(self.path)
+        return f"{found} mean {registry.content_identity(self.mean)}" if self.mean else found
+
+    def load(self) -> SAE:
+        """Read the weights; see :func:`fact.read_sae`, its errors too."""
+        import numpy as np
+
+        from fact.sae.formats import SAEFileError, read_sae
+
+        if self.sha256 is not None:
+            found = hashlib.sha256(Path(self.path).expanduser().read_bytes()).hexdigest()
+            if found != self.sha256.lower():
+                raise SAEFileError(f"{self.path}: SHA-256 {found}; expected {self.sha256}")
+        return read_sae(
+            self.path,
+            self.format,
+            activation=self.activation,
+            k=self.k,
+            threshold=self.threshold,
+            scale=self.scale,
+            mean=np.load(self.mean, allow_pickle=False) if self.mean else None,
+            names=self.names,
+        )

@@ -43,6 +43,34 @@ class FeatureConfig(OnDevice):
     seed: Seed = 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class ImportSAEConfig(OnDevice):
+    """Configuration of ``fact.import_sae``.
+
+    Parameters
+    ----------
+    layer : str
+        Name of the layer in the network whose output the SAE was trained on, as ``features.2``.
+    split : str
+        Whose images it is checked on.
+    n_images : int
+        Images that it is checked on, drawn at random; all where there are no more.
+    least_explained : float
+        Share of the layer's variance that its reconstruction has to explain on them, at most 1.
+    batch : int
+        Images at a time.
+    seed : int
+        Draws the images.
+    """
+
+    layer: str
+    split: str = "test"
+    n_images: Count = 256
+    least_explained: Annotated[float, Field(le=1)] = 0.1
+    batch: Count = 64
+    seed: Seed = 0
+
+
 @dataclass(frozen=True)
 class SAEConfig(OnDevice):
     """Configuration of ``fact.train_sae``.

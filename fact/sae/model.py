@@ -442,7 +442,7 @@ class JumpReLUSAE(SAE):
         is_active = before > self.threshold
         count = is_active.sum(dim=-1)
         rank = max(1, int(count.max())) if count.numel() else 1
-        values, indices = (before * is_active).topk(rank, dim=-1, sorted=False)
+        values, indices = before.where(is_active, 0).topk(rank, dim=-1, sorted=False)
         return values, indices
 
     def _own_variables(self) -> dict[str, Any]:

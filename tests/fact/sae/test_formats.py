@@ -1,0 +1,209 @@
+"""SAEs of other libraries, against what their own code encodes and decodes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+import fact
+from fact.sae.formats import FORMATS
+
+FOREIGN = Path(__file__).parent / "foreign"
+ASKED = {  # what these files do not hold
+    "overcomplete_topk": {"activation": "topk", "k": 3},
+    "overcomplete_batchtopk": {"activation": "batch_topk", "k": 3, "threshold": 0.3},
+}
+CLASSES = {
+    "topk": fact.TopKSAE,
+    "jumprelu": fact.JumpReLUSAE,
+    "jump": fact.JumpReLUSAE,
+    "standard": fact.ReLUSAE,
+    "relu": fact.ReLUSAE,
+    "batchtopk": fact.BatchTopKSAE,
+    "matryoshka": fact.BatchTopKSAE,
+}
+FOLDERS = sorted(folder.name for folder in FOREIGN.iterdir() if (folder / "expected.npz").exists())
+
+
+def read(name: str, **given):
+    return fact.read_sae(FOREIGN / name, **ASKED.get(name, {}), **given)
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_codes_and_reconstructions_are_those_of_the_library(name: str) -> None:
+    sae = read(name)
+    assert type(sae) is CLASSES[name.rsplit("_", 1)[1]]
+    with np.load(FOREIGN / name / "expected.npz") as expected:
+        z, x_hat = sae.encode(expected["x"]), sae(expected["x"])
+        norm = 1.0
+        if name == "sae_lens_topk":  # its codes are rescaled by the decoder's norms: folded
+            np.testing.assert_allclose(sae.decoder.detach().norm(dim=0), norm, atol=1e-5)
+        np.testing.assert_allclose(z.detach(), expected["z"], atol=2e-6)
+        np.testing.assert_allclose(x_hat.detach(), expected["x_hat"], atol=5e-6)
+        assert (expected["z"] > 0).sum() > 16
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_features_that_were_centred_and_divided_are_served_as_they_are(name: str) -> None:
+    mean = np.linspace(-1, 2, 5, dtype=np.float32)
+    served = read(name, scale=7.0, mean=mean)
+    with np.load(FOREIGN / name / "expected.npz") as expected:
+        raw = 7 * expected["x"] + mean
+        np.testing.assert_allclose(served.encode(raw).detach(), 7 * expected["z"], atol=5e-5)
+        wanted = 7 * expected["x_hat"] + mean
+        np.testing.assert_allclose(served(raw).detach(), wanted, atol=5e-5)
+    assert served.scale == 7.0
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_they_go_out_and_come_back(name: str, tmp_path: Path) -> None:
+    sae, x = read(name), torch.randn(9, 5)
+    fact.write_sae(sae, tmp_path / "sae.safetensors")
+    fact.write_sae(sae.to_dataset(), tmp_path / "lens", "sae_lens")
+    sae.to_dataset().to_netcdf(tmp_path / "sae.nc", engine="h5netcdf")
+    for path in (tmp_path / "sae.safetensors", tmp_path / "lens", tmp_path / "sae.nc"):
+        again = fact.read_sae(path)
+        torch.testing.assert_close(again(x), sae(x))
+        if path.name != "lens":  # which serves BatchTopK as JumpReLU, as the library does
+            assert type(again) is type(sae)
+
+
+def copy(name: str, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(FOREIGN / name, tmp_path / name))
+
+
+def change(folder: Path, **changes) -> None:
+    file = folder / "cfg.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+def test_half_precision_is_served_in_single(tmp_path: Path) -> None:
+    file = copy("sparsify_topk", tmp_path) / "sae.safetensors"
+    halves = {name: t.bfloat16() for name, t in safetensors.torch.load_file(file).items()}
+    safetensors.torch.save_file(halves, file)
+    sae = fact.read_sae(file.parent)
+    assert sae.encoder.dtype == torch.float32
+    assert torch.equal(sae.encoder.bfloat16(), halves["encoder.weight"])
+
+
+def test_an_activation_function_is_asked_for_never_assumed(tmp_path: Path) -> None:
+    folder = copy("dictionary_learning_topk", tmp_path)
+    (folder / "config.json").unlink()
+    with pytest.raises(fact.SAEFileError, match="activation function is not in the file"):
+        fact.read_sae(folder)
+    assert isinstance(fact.read_sae(folder, activation="topk"), fact.TopKSAE)
+    with pytest.raises(fact.SAEFileError, match="the file says 'topk'"):
+        read("sae_lens_topk", activation="relu")
+    with pytest.raises(fact.SAEFileError, match="k 5; the file says 3"):
+        read("sae_lens_topk", k=5)
+    with pytest.raises(fact.SAEFileError, match="never estimated"):
+        fact.read_sae(folder, activation="batch_topk")
+    with pytest.raises(fact.SAEFileError, match="batch_topk without k"):
+        fact.read_sae(FOREIGN / "overcomplete_batchtopk", activation="batch_topk")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"normalize_activations": "layer_norm"}, "'layer_norm' divides each sample"),
+        ({"normalize_activations": "expected_average_only_in"}, "expected scale"),
+        ({"architecture": "gated"}, "architecture 'gated' is not served"),
+    ],
+)
+def test_what_cannot_be_folded_is_named(changes, message: str, tmp_path: Path) -> None:
+    folder = copy("sae_lens_standard", tmp_path)
+    change(folder, **changes)
+    with pytest.raises(fact.SAEFileError, match=message):
+        fact.read_sae(folder)
+
+
+def test_a_scale_of_features_that_was_not_folded_is_taken(tmp_path: Path) -> None:
+    folder = copy("sae_lens_standard", tmp_path)
+    change(folder, normalize_activations="expected_average_only_in")
+    x = torch.randn(4, 5)
+    torch.testing.assert_close(
+        fact.read_sae(folder, scale=3.0)(x), read("sae_lens_standard", scale=3.0)(x)
+    )
+
+
+class Code:
+    """What unpickling it would run."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def test_files_that_are_no_saes(tmp_path: Path) -> None:
+    torch.save({"cfg": Code(tmp_path / "ran"), "W_enc": torch.ones(2, 3)}, tmp_path / "a.pt")
+    with pytest.raises(fact.SAEFileError, match=r"a\.pt: cut, or more than weights, and code"):
+        fact.read_sae(tmp_path / "a.pt")
+    assert not (tmp_path / "ran").exists()
+    cut = (FOREIGN / "sparsify_topk/sae.safetensors").read_bytes()[:-40]
+    (tmp_path / "cut.safetensors").write_bytes(cut)
+    with pytest.raises(fact.SAEFileError, match=r"cut\.safetensors: cut, damaged"):
+        fact.read_sae(tmp_path / "cut.safetensors")
+    (tmp_path / "cut.pt").write_bytes((FOREIGN / "overcomplete_topk/sae.pt").read_bytes()[:900])
+    with pytest.raises(fact.SAEFileError, match=r"cut\.pt: cut"):
+        fact.read_sae(tmp_path / "cut.pt")
+    safetensors.torch.save_file({"fc": torch.ones(2, 3)}, tmp_path / "fc.safetensors")
+    with pytest.raises(fact.SAEFileError, match=r"found fc \(2, 3\); expected those of plain"):
+        fact.read_sae(tmp_path / "fc.safetensors")
+    with pytest.raises(fact.SAEFileError, match="no such file"):
+        fact.read_sae(tmp_path / "none.pt")
+    with pytest.raises(fact.SAEFileError, match="expected one file of weights"):
+        fact.read_sae(tmp_path)
+    with pytest.raises(fact.SAEFileError, match="'sae_lense'; did you mean 'sae_lens'"):
+        fact.read_sae(FOREIGN / "sparsify_topk", "sae_lense")
+    weights = {"encoder": torch.ones(4, 3), "decoder": torch.full((3, 4), torch.nan)}
+    safetensors.torch.save_file(weights, tmp_path / "nan.safetensors")
+    with pytest.raises(fact.SAEFileError, match="12 numbers of decoder are not finite"):
+        fact.read_sae(tmp_path / "nan.safetensors", activation="relu")
+
+
+def test_named_matrices(tmp_path: Path) -> None:
+    weights = {"enc": torch.randn(4, 3), "dec": torch.randn(3, 4), "b": torch.ones(3)}
+    safetensors.torch.save_file(weights, tmp_path / "own.safetensors")
+    names = {"encoder": "enc", "decoder": "dec", "decoder_bias": "b"}
+    sae = fact.read_sae(tmp_path / "own.safetensors", names=names, activation="topk", k=2)
+    assert sae.decoder_bias is not None
+    assert torch.equal(sae.decoder_bias, weights["b"])
+    with pytest.raises(fact.SAEFileError, match="lacks bb; found"):
+        fact.read_sae(
+            tmp_path / "own.safetensors", names={**names, "encoder_bias": "bb"}, activation="relu"
+        )
+    with pytest.raises(fact.SAEFileError, match="'encodr'; did you mean 'encoder'"):
+        fact.read_sae(tmp_path / "own.safetensors", names={"encodr": "enc"}, activation="relu")
+
+
+def test_other_kinds_are_refused_with_the_reason(tmp_path: Path) -> None:
+    for changes, message in (
+        ({"W_skip": torch.ones(5, 5)}, "a transcoder"),
+        ({"encoder.weight": torch.ones(12, 4)}, r"encoder \(12, 4\) and decoder \(5, 12\)"),
+    ):
+        folder = copy("sparsify_topk", tmp_path)
+        state = safetensors.torch.load_file(folder / "sae.safetensors") | changes
+        safetensors.torch.save_file(state, folder / "sae.safetensors")
+        with pytest.raises(fact.SAEFileError, match=message):
+            fact.read_sae(folder)
+        shutil.rmtree(folder)
+    gated = {n: torch.ones(4, 3) for n in ("encoder.weight", "decoder.weight", "r_mag")}
+    torch.save(gated, tmp_path / "gated.pt")
+    with pytest.raises(fact.SAEFileError, match="a gated SAE"):
+        fact.read_sae(tmp_path / "gated.pt")
+    assert len(FORMATS) == 7
+
+
+def test_a_topk_sae_read_as_relu_would_be_another() -> None:
+    sae = read("sae_lens_topk")
+    with np.load(FOREIGN / "sae_lens_topk/expected.npz") as expected:
+        relu = fact.ReLUSAE(sae.encoder, sae.decoder, encoder_bias=sae.encoder_bias)
+        assert (relu.encode(expected["x"]) > 0).sum() > 1.3 * (sae.encode(expected["x"]) > 0).sum()

@@ -285,6 +285,11 @@ class BlockStatistics:
         }
         return other
 
+    def narrow(self, n_neurons: int) -> BlockStatistics:
+        """Return the statistics of the first neurons alone, or of all where they are fewer."""
+        block = self._block[:, :n_neurons]
+        return BlockStatistics(block, self._concepts, self._sampler, self._first)
+
     _OF_BLOCK = (
         *("ranking", "_scaled", "_description", "_ranks", "_ranks_description"),
         *("_top", "_depth"),

@@ -37,7 +37,7 @@ class Subject:
     activations : ndarray
         (input, neuron): continuous, tied, rectified, sparse, negative, binary, constant.
     labels : ndarray
-        (input, concept): probabilities, rounded ones, bits, rare, empty, full.
+        (input, concept): probabilities, rounded ones, bits, rare, empty, full, a neuron's.
     """
 
     row: Metric
@@ -79,7 +79,7 @@ def _draw(rng: np.random.Generator, n_inputs: int = 300) -> tuple[np.ndarray, np
         rng.gamma(2, size=n_inputs) * (rng.random(n_inputs) < 0.03),
         -1 - rng.random(n_inputs),
         (rng.random(n_inputs) < 0.1).astype(float),
-        np.full(n_inputs, 0.3),
+        np.full(n_inputs, 0.25),  # whose mean is exact, so that formulas see that nothing varies
         np.zeros(n_inputs),
     ]
     uniform = rng.random(n_inputs)
@@ -90,6 +90,7 @@ def _draw(rng: np.random.Generator, n_inputs: int = 300) -> tuple[np.ndarray, np
         (rng.random(n_inputs) < 0.02).astype(float),
         np.zeros(n_inputs),
         np.ones(n_inputs),
+        neurons[5],  # the right concept of one, so that scores reach their bounds
     ]
     return np.stack(neurons, axis=1), np.stack(concepts, axis=1)
 

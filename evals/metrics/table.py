@@ -6,6 +6,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from numbers import Real
 from typing import Annotated, Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -30,6 +31,7 @@ RESERVED = frozenset(
     {"input", "neuron", "concept", "image", "label", "class", "label_set"}
     | {"activations", "labels", "metric", "metrics", "alphas", "lams", "block_size", "workers"}
     | {"split", "variable", "rank", "form", "test", "frequency", "consensus"}
+    | {"baseline_class", "basis", "bin", "measure", "threshold"}
 )
 """Names of dimensions, variables and arguments beside metrics, which none may have."""
 
@@ -159,10 +161,13 @@ class Metric:
         ------
         MetricError
             If the formula returns no real numbers, one for all pairs, another shape, or numbers
-            outside the metric's bounds.
+            outside the metric's bounds, or ends the program.
         """
-        with np.errstate(divide="ignore", invalid="ignore"):
-            values = self._compute(statistics, parameters or DEFAULTS)
+        try:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                values = self._compute(statistics, parameters or DEFAULTS)
+        except SystemExit as error:  # which is for who began the program, and no error to others
+            raise MetricError(f"metric {self.name!r} raised SystemExit({error})") from error
         if self.is_built_in:
             return np.broadcast_to(np.asarray(values, dtype=np.float64), statistics.shape)
         scores = self._as_scores(values, statistics.shape)
@@ -328,7 +333,7 @@ def _name_faults(name: Any) -> Iterator[str]:
 def _bounds_fault(bounds: Any) -> str:
     expected = "expected a smaller and a larger number, or None where the data bound it"
     try:
-        low, high = map(float, bounds)
+        low, high = (float(end) if isinstance(end, Real) else math.nan for end in bounds)
     except (TypeError, ValueError):
         return f"bounds are {bounds!r}; {expected}"
     if low < high and math.isfinite(high - low):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,15 @@ from evals.metrics.table import Metric, MetricError, Parameters
 
 if TYPE_CHECKING:
     import xarray as xr
+
+PROBED = 2
+"""Neurons that a metric is computed of a second time."""
+
+SAME = 1e-6
+"""Part of the largest score within which two are the same; formulas round as they like."""
+
+MOST_STRAY = 0.5
+"""Share of pairs that may differ: of a constant neuron, rounding is all that some formulas see."""
 
 SILENT = "every score is undefined (NaN)"
 FAULTY = "faulty_metrics"
@@ -44,8 +53,7 @@ class Tolerance:
     def _watch(self, row: Metric) -> Metric:
         if row.is_built_in:
             return row
-        known = {entry.name: getattr(row, entry.name) for entry in fields(Metric)}
-        return WatchedMetric(**known, tolerance=self)
+        return WatchedMetric.of(row, tolerance=self)
 
     @property
     def faults(self) -> Mapping[str, str]:
@@ -95,7 +103,57 @@ class Tolerance:
 
 
 @dataclass(frozen=True)
-class WatchedMetric(Metric):
+class ProbedMetric(Metric):
+    """A metric of one's own, whose first scores are compared with those of fewer neurons."""
+
+    probed: threading.Event = field(default_factory=threading.Event, compare=False, kw_only=True)
+    probing: threading.Lock = field(default_factory=threading.Lock, compare=False, kw_only=True)
+
+    @classmethod
+    def of(cls, row: Metric, **more: Any) -> ProbedMetric:
+        """Return a row of the table as one that is probed."""
+        return cls(**{entry.name: getattr(row, entry.name) for entry in fields(Metric)}, **more)
+
+    def evaluate(self, statistics: Statistics, parameters: Parameters | None = None) -> np.ndarray:
+        """Return the metric of every pair, as `Metric.evaluate`.
+
+        Raises
+        ------
+        MetricError
+            Also if fewer neurons give a matrix turned about, which none sees where there are as
+            many neurons as concepts, or have other scores than among the others, as where a
+            formula draws at random.
+        """
+        scores = super().evaluate(statistics, parameters)
+        narrow = getattr(statistics, "narrow", None)  # which draws and counts do not have
+        if narrow is None or self.probed.is_set():
+            return scores
+        with self.probing:  # other threads wait for what comes of it
+            if not self.probed.is_set():
+                fewer = narrow(PROBED if scores.shape[1] != PROBED else 1)
+                self._require_same(super().evaluate(fewer, parameters), scores)
+                self.probed.set()
+        return scores
+
+    def _require_same(self, few: np.ndarray, scores: np.ndarray) -> None:
+        among = scores[: len(few)]
+        is_defined = np.isfinite(few) & np.isfinite(among)
+        rounding = SAME * np.abs(among[is_defined]).max(initial=0.0)
+        differs = np.abs(few - among)[is_defined] > rounding
+        if differs.sum() > MOST_STRAY * differs.size:
+            raise MetricError(
+                f"metric {self.name!r} returned other scores of {len(few)} neurons alone than "
+                f"among {len(scores)}, or does so each time; draw by needs=('seed',)"
+            )
+
+
+def probed(row: Metric) -> Metric:
+    """Return a metric that is probed where it is somebody's own, for one run."""
+    return row if row.is_built_in else ProbedMetric.of(row)
+
+
+@dataclass(frozen=True)
+class WatchedMetric(ProbedMetric):
     """A metric of one's own, in a run that goes on without it where it fails."""
 
     tolerance: Tolerance = field(kw_only=True, compare=False)
@@ -105,7 +163,7 @@ class WatchedMetric(Metric):
         if not self.tolerance.has_failed(self.name):
             try:
                 scores = super().evaluate(statistics, parameters)
-            except (MemoryError, NeedsInputsError):
+            except NeedsInputsError:
                 raise
             except Exception as error:  # somebody's code may raise anything
                 self.tolerance.note_failure(self.name, error)

@@ -16,7 +16,7 @@ from evals.kernels.blocks import BlockStatistics, map_statistics, most_neurons, 
 from evals.kernels.statistics import LABEL_THRESHOLD, AnyArray
 from evals.metrics.registered import find_metric, find_metrics
 from evals.metrics.table import DEFAULTS, Metric, Parameters
-from evals.metrics.tolerance import Tolerance, faults_of_parts, faults_text
+from evals.metrics.tolerance import Tolerance, faults_of_parts, faults_text, probed
 from evals.scoring.config import ScoringConfig
 from evals.scoring.labelled import align, pair_datasets, read_columns, take_neurons
 from evals.scoring.seen_images import count_seen, seen_line
@@ -81,7 +81,7 @@ def score(
     ValueError
         If alpha is no fraction, is missing where activations are not 0 or 1, or there are NaN.
     """
-    row = find_metric(metric)
+    row = probed(find_metric(metric))
     activations, labels = align(activations, labels)
     parameters = Parameters(alpha=alpha, lam=lam, seed=seed)
     columns = read_columns(activations), read_columns(labels, "labels")

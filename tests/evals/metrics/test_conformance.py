@@ -56,6 +56,17 @@ def test_the_metric_that_the_readme_adds_runs_as_it_stands(monkeypatch):
         assert np.isnan(evals.find_metric("overlap")(*silent, alpha=0.1)).all()
 
 
+def correlate(activations, labels):
+    n_neurons = activations.shape[1]
+    return np.corrcoef(activations.T, labels.T)[:n_neurons, n_neurons:]
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_numpys_correlation_keeps_it(register):
+    register(correlate, bounds=(-1, 1))
+    assert examine("stranger") == []
+
+
 def divide_by_nothing(activations, labels):
     with np.errstate(divide="ignore", invalid="ignore"):
         return (np.abs(activations).T @ np.ones_like(labels)) / labels.sum(axis=0)
@@ -90,6 +101,7 @@ def double_labels(activations, labels):
     [
         (divide_by_nothing, {}, "finite", "scores are infinite"),
         (lambda a, c: a.T @ c, {"bounds": (-1, 1)}, "bounds", "expected -1 to 1"),
+        (lambda a, c: 2 * correlate(a, c), {"bounds": (-1, 1)}, "bounds", "expected -1 to 1"),
         (weigh_by_place, {}, "order", "another order of inputs"),
         (rank_among_neurons, {}, "blocks", "beside others than alone"),
         (share_among_concepts, {}, "concepts", "beside others than alone"),

@@ -489,6 +489,16 @@ def test_a_stopped_training_goes_on_to_the_same_result(
     assert resumed.calls < calls
 
 
+def test_a_classifier_learns_the_same_whether_memory_holds_its_images(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unbroken
+) -> None:
+    monkeypatch.setattr("fact.networks.classifier.MOST_KEPT", 0)
+    schema = load_stage("fact.train_classifier").output
+    read_anew = run_stage(project, "classifier", PartialRun(tmp_path / "a", schema))
+    first, _ = unbroken("classifier", None)
+    xr.testing.assert_identical(first.drop_attrs(), read_anew.drop_attrs())
+
+
 def test_a_training_goes_on_from_a_state_that_knows_no_held_out_loss(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unbroken
 ) -> None:

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 import registry
 from fact.data.vocabulary import distinct, identity, read_lines, read_names
-from registry.arrays import is_count
 from registry.store.durable import StoreError
 from registry.suggest import RefusalError, nearest
 
@@ -176,7 +175,7 @@ class ArrayFile:
             raise ArrayFileError(
                 f"{self.path} has {count} rows, {self.rows} {len(set(names))} different names"
             )
-        if is_count(names):
+        if _is_count(names):
             raise ArrayFileError(
                 f"{self.rows} only counts, {names[0]} to {names[-1]}, and so names no row of "
                 f"{self.path}; a word in its place says that tables have the same rows"
@@ -228,6 +227,12 @@ def read_array(
         return _named(arrays, variable, names, (id,) if id else INPUT_NAMES)
     except ArrayFileError as error:
         raise ArrayFileError(f"{path}: {error}") from None
+
+
+def _is_count(names: Any) -> bool:
+    from registry.arrays import is_count  # heavy: a plan reads the kinds of data sets
+
+    return is_count(names)
 
 
 # --- formats: each to a mapping of arrays by name -------------------------------------------
@@ -289,7 +294,7 @@ def _columns(table: pd.DataFrame, ids: Sequence[str]) -> Mapping[str, Any]:
     index = _pop_index(table)
     if ids == INPUT_NAMES and not rows:
         rows = index
-    if table.shape[1] and len(table) > 2 and is_count(table.iloc[:, 0]):  # two may be 0 and 1
+    if table.shape[1] and len(table) > 2 and _is_count(table.iloc[:, 0]):  # two may be 0 and 1
         raise ArrayFileError(
             f"column {table.columns[0]!r} counts the rows, as an index does: leave it out"
         )
@@ -306,7 +311,7 @@ def _with_index(table: pd.DataFrame, ids: Sequence[str]) -> pd.DataFrame:
     """Return a table whose index, if it says anything, stands in columns."""
     if any(name in ids for name in table.index.names):
         return table.reset_index()
-    if table.index.nlevels == 1 and is_count(table.index):
+    if table.index.nlevels == 1 and _is_count(table.index):
         return table
     return table.reset_index(names=[f"{UNNAMED}{i} of index" for i in range(table.index.nlevels)])
 
@@ -320,7 +325,7 @@ def _pop_index(table: pd.DataFrame) -> dict[str, NDArray[np.str_]]:
             f"column {is_named.index(False, n_first)} of {table.shape[1]} has no name"
         )
     found = [table.pop(name).to_numpy(dtype=str) for name in table.columns[:n_first]]
-    names = [texts for texts in found if not is_count(texts)] or found[:1]
+    names = [texts for texts in found if not _is_count(texts)] or found[:1]
     if len(names) > 1:
         raise ArrayFileError(f"{len(names)} columns have no name; expected one at most, the index")
     return dict.fromkeys(INPUT_NAMES[:1], names[0]) if names else {}
@@ -358,7 +363,7 @@ def _named(
     if any(inputs) and len(set(inputs)) < n_inputs:
         raise ArrayFileError(f"{n_inputs - len(set(inputs))} names of inputs repeat others")
     right = _texts(arrays, ("right_concept",), n_columns) or ("",) * n_columns
-    counter = f"{inputs[0]} to {inputs[-1]}" if is_count(inputs) else ""
+    counter = f"{inputs[0]} to {inputs[-1]}" if _is_count(inputs) else ""
     return NamedArray(
         values,
         np.array([""] * n_inputs if counter else inputs, dtype=str),

@@ -54,7 +54,7 @@ def test_what_cannot_change_the_images_is_left_out_of_fingerprints():
     table = registered("datasets")
     assert table["shapes"].settings.rules.runtime == frozenset()
     assert table["fashion-mnist"].settings.rules.runtime == {"path"}
-    named = {"root", "labels", "masks", "names", "groups", "workers"}
+    named = {"root", "lists", "labels", "masks", "mask_names", "names", "groups", "workers"}
     assert table["image-folder"].settings.rules.runtime == named
 
 

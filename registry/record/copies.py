@@ -51,6 +51,8 @@ class Copy:
         if hashlib.md5(content).hexdigest() != self.md5:
             raise ValueError(f"this is no content of {self.md5}")
         first, *others = self.paths
+        for path in self.paths:
+            path.parent.mkdir(exist_ok=True)
         with whole_file(first) as written:
             written.write_bytes(content)
         for path in others:

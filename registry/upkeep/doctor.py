@@ -38,7 +38,7 @@ from registry.mongo.removal import apply_tombstones, find_deleted
 from registry.plan.project import Project, finish_deletions
 from registry.plan.sources import DISTRIBUTION
 from registry.record.copies import ARTIFACTS, SOURCES, Copy, copies
-from registry.record.journal import OPEN, journal_root, read_journal
+from registry.record.journal import OPEN, Journal, journal_root, read_journal
 from registry.record.liveness import status_of, write_status
 from registry.record.tombstones import DELETED, deleted_uids, half_deleted, read_tombstone
 from registry.record.wholeness import journal_faults, summary_status
@@ -91,6 +91,7 @@ class _Told:
     size: int
     cell: str
     output: str
+    kept: frozenset[Path]
 
     @classmethod
     def by(cls, folder: Path) -> _Told:
@@ -100,11 +101,19 @@ class _Told:
         path = output.get("path") if isinstance(output, Mapping) else None
         cell = str(journal.facts.get("cell", ""))
         begun = bool(journal.experiment)
-        return cls(journal.status, begun, faults, journal.size, cell, str(path or ""))
+        kept = frozenset(folder / kind / md5 for kind, md5 in _kept(journal))
+        return cls(journal.status, begun, faults, journal.size, cell, str(path or ""), kept)
 
     @property
     def ended(self) -> bool:
         return self.status not in OPEN
+
+
+def _kept(journal: Journal) -> Iterator[tuple[str, str]]:
+    """Yield which copies a journal refers to: code or artifacts, and the digest of each."""
+    with suppress(KeyError, TypeError, ValueError):  # a journal of another form
+        yield from ((SOURCES, str(md5)) for _, md5 in journal.experiment["sources"])
+        yield from ((ARTIFACTS, str(each["md5"])) for each in journal.artifacts if each["kept"])
 
 
 def examine(catalog: Catalog, *, verify: bool = False) -> Iterator[Finding]:
@@ -125,7 +134,7 @@ def examine(catalog: Catalog, *, verify: bool = False) -> Iterator[Finding]:
     folder, gone = journal_root(project.root), deleted_uids(project.root)
     told = {uid: _Told.by(folder / uid) for uid in sorted(inventory.journals - gone)}
     yield from _journals(project, told)
-    yield from _copies(catalog, verify)
+    yield from _copies(catalog, told, verify)
     for path in inventory.unbegun:
         yield Finding(
             "journals", f"run {path.name} never began; its journal is empty", "factbook gc"
@@ -249,20 +258,28 @@ def _journals(project: Project, told: Mapping[str, _Told]) -> Iterator[Finding]:
             yield Finding("journals", f"the journal of run {uid} has no beginning", remedy)
 
 
-def _copies(catalog: Catalog, verify: bool) -> Iterator[Finding]:
-    """Yield the copies of code, and of artifacts, that are not what their names say."""
+def _copies(catalog: Catalog, told: Mapping[str, _Told], verify: bool) -> Iterator[Finding]:
+    """Yield the copies of code, and of artifacts, that are not what their names say, or gone."""
     root, whole = catalog.project.root, dict[str, Path]()
+    gone = {path for said in told.values() for path in said.kept}
+    known = {path.name for path in gone}
     damaged: list[Copy] = []
-    for copy in copies(root, SOURCES, *([ARTIFACTS] if verify else [])):
+    for copy in copies(root, SOURCES, ARTIFACTS):
+        gone.difference_update(copy.paths)
+        if not verify and copy.paths[0].parent.name == ARTIFACTS:
+            continue
         if copy.is_whole:
             whole[copy.md5] = copy.paths[0]
-        else:
+        elif copy.md5 in known:  # what is of no run is garbage
             damaged.append(copy)
+    digests = sorted({path.name for path in gone if not os.path.lexists(path)})
+    damaged += [Copy(md5, tuple(sorted(p for p in gone if p.name == md5))) for md5 in digests]
     for copy in damaged:
         users = [path.parents[1] for path in copy.paths if path.parents[2] == journal_root(root)]
         more = f" and {count(len(users) - 1, 'other run')}" if len(users) > 1 else ""
         of = f" of run {users[0].name}{more}" if users else ""
-        what = f"the copy {copy.paths[0]}{of} is damaged"
+        is_there = os.path.lexists(copy.paths[0])
+        what = f"the copy {copy.paths[0]}{of} is {'damaged' if is_there else 'gone'}"
         if not users:
             yield Finding("journals", what, REPAIR, copy.paths[0].unlink)
         elif (content := _content(copy, whole, users, catalog.database)) is None:

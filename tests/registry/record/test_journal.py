@@ -18,7 +18,9 @@ import pytest
 
 from registry.record import liveness as process
 from registry.record.journal import (
+    CONSOLE,
     EVENTS,
+    PROJECTED,
     Journal,
     ReleasedError,
     Series,
@@ -35,6 +37,8 @@ from registry.record.liveness import (
     shown_status,
     write_status,
 )
+from registry.record.plain import encode, seal_event
+from registry.record.wholeness import journal_faults
 from tests.registry.recorded_run import reap
 
 START = datetime(2026, 11, 22, 1, 33, 55, tzinfo=UTC)
@@ -298,6 +302,58 @@ def test_one_event_however_many_reap(tmp_path: Path) -> None:
         assert (journal.folder / EVENTS).read_text().count('"died"') == 1
         assert journal_status(journal.folder).status == "DIED"
     assert read_journal(alive).status == "RUNNING"
+
+
+def numbered(folder: Path, *events: dict[str, object]) -> list[bytes]:
+    """Write events as a run does, and return the lines."""
+    lines = [
+        seal_event(encode({"time": "2026-11-22T01:34:00.000Z", **event}).encode(), n) + b"\n"
+        for n, event in enumerate(events)
+    ]
+    folder.mkdir(parents=True)
+    (folder / EVENTS).write_bytes(b"".join(lines))
+    return lines
+
+
+def test_a_note_of_death_proves_what_there_was(tmp_path: Path) -> None:
+    """Every line and the console, to the last one before it."""
+    folder = journal_root(tmp_path) / "a"
+    facts: dict[str, object] = {"event": "facts", "facts": {"a": 1}}
+    lines = numbered(folder, started(gone()), {"event": "heartbeat", "console": 7}, facts)
+    (folder / CONSOLE).write_text("printed")
+    assert note_death(folder)
+    whole = (folder / EVENTS).read_bytes()
+    journal = read_journal(folder)
+    assert (journal.status, journal.is_proven, journal_faults(journal)) == ("DIED", True, ())
+    for number, line in enumerate(lines):
+        (folder / EVENTS).write_bytes(whole.replace(line, b""))
+        assert journal_faults(read_journal(folder)) == ("1 line is missing",), number
+        (folder / EVENTS).write_bytes(whole.replace(line, line[:9] + b"#" + line[10:]))
+        assert journal_faults(read_journal(folder)) == ("1 line cannot be read",), number
+        (folder / EVENTS).write_bytes(whole.replace(line, line + line))
+        assert number == 0 or journal_faults(read_journal(folder)) == ("1 line cannot be read",)
+    (folder / EVENTS).write_bytes(whole)
+    (folder / CONSOLE).write_text("planted")
+    assert journal_faults(read_journal(folder)) == ("its console is not what was printed",)
+
+
+def test_points_that_are_passed_over_are_checked_too(tmp_path: Path) -> None:
+    point = {"name": "m", "steps": [0], "values": [0.5], "timestamps": [1]}
+    points: dict[str, object] = {"event": "metrics", "metrics": [point]}
+    lines = numbered(tmp_path / "a", started(), points, points, {"event": "facts", "facts": {}})
+    lines[1:3] = [lines[1].replace(b"0.5", b"0.7")]
+    (tmp_path / "a" / EVENTS).write_bytes(b"".join(lines))
+    for with_metrics in (True, False):
+        journal = read_journal(tmp_path / "a", with_metrics=with_metrics)
+        assert (journal.unreadable, journal.missing) == (1, 1)
+        assert journal.metrics == {}
+
+
+def test_a_run_that_was_stored_with_its_end_has_not_died(tmp_path: Path) -> None:
+    folder = write_journal(journal_root(tmp_path) / "a", started(gone()))
+    (folder / PROJECTED).write_text('{"a database": {"bytes": 5000, "run": 1}}')
+    assert not note_death(folder)
+    assert journal_faults(read_journal(folder)) == ("its end is missing",)
 
 
 def test_a_run_that_lives_after_all_has_the_last_word(tmp_path: Path) -> None:

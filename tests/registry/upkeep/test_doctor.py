@@ -231,6 +231,10 @@ def test_damaged_copies_of_code_are_mended(
             [finding] = examine(catalog)
             assert (finding.repair, "backup" in finding.remedy) == (None, True)
         mend(examine(catalog))
+        names[1].unlink()
+        [finding] = examine(catalog)
+        assert "is gone" in finding.what
+        mend([finding])
         assert list(examine(catalog)) == []
         assert content.decode() in alone.sources(alone.run(run)).values()
 

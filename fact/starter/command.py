@@ -48,7 +48,7 @@ def init(
     layout: Layout,
     lists: tuple[str, ...],
 ) -> None:
-    """Write a declaration of the whole chain: images, network, concepts, names.
+    """Write a declaration of the whole chain, images to named concepts.
 
     Looks at a folder of images, which has a folder for each class, and writes experiments.toml into
     the current folder, with comments and with choices that suit so many images. On a terminal, it

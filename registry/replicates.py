@@ -285,6 +285,10 @@ def _labelled(values: Values, over: str, is_named: bool = False) -> xr.DataArray
     if isinstance(values, pd.DataFrame):
         stacked = values.rename_axis(columns=values.columns.name or "result")
         values = stacked.stack(future_stack=True)
+    if isinstance(values, pd.Series) and not values.index.is_unique:
+        twice = values.index[values.index.duplicated()].to_frame().iloc[0]
+        told = ", ".join(f"{name} {value}" for name, value in twice.items())
+        raise ReplicatesError(f"{told} stands twice; give each replicate once")
     array = xr.DataArray.from_series(values) if isinstance(values, pd.Series) else values
     if isinstance(array, xr.Dataset):
         held = [name for name, own in array.items() if over in own.dims and own.dtype.kind in "fiu"]

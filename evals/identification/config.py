@@ -11,6 +11,7 @@ from pydantic import Field
 import registry
 from evals.metrics.registered import resolve_metrics
 from evals.metrics.table import ALPHAS, LAMBDAS, Alpha
+from evals.scoring.seen_images import REFUSE, SeenOption
 from registry.suggest import nearest
 
 VALIDATION_SHARE = 0.05
@@ -69,11 +70,15 @@ class IdentificationConfig(IdentificationOptions):
         on it, and by cosine it does (appendix E.2 adds 1).
     split : str
         Use the inputs of this split alone; all by default.
+    seen_images : str
+        Whether concepts may be identified on images that they were trained on: ``refuse``, or
+        ``allow``. How many there are is said in either case.
     """
 
     metrics: tuple[str, ...] = ()
     shift: float = 0.0
     split: str = ""
+    seen_images: Annotated[SeenOption, registry.Since(REFUSE)] = REFUSE
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "metrics", resolve_metrics(self.metrics))

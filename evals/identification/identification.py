@@ -243,6 +243,8 @@ def identify_neurons(
     dataset = inputs["activations"].open()
     opened = dataset, inputs["labels"].open()
     activations, labels = pair_datasets(*opened, "activation", config.split)
+    ids = activations["input"].values
+    seen = count_seen(inputs["activations"], ids, config.seen_images, "identify the neurons")
 
     found = identify(
         activations.astype("float64") + config.shift,  # in float32 the sum would lose digits
@@ -257,6 +259,6 @@ def identify_neurons(
         name=("neuron", names.values.astype(str)),
         shift=config.shift,
         confidence=config.confidence,
-    ).assign(count_seen(inputs["activations"], activations["input"].values))
+    ).assign(seen)
     sys.stdout.write(identification_table(found))
     return found

@@ -27,6 +27,14 @@ def is_plain(array: Any) -> bool:
     return all(dim == f"dim_{axis}" for axis, dim in enumerate(array.dims))  # xarray's own
 
 
+def is_default_index(index: pd.Index) -> bool:
+    """Return whether an index of pandas is the one that it gives where nothing is named.
+
+    That of a slice, or of reversed rows, counts too, but from elsewhere.
+    """
+    return isinstance(index, pd.RangeIndex) and index.start == 0 and index.step == 1
+
+
 def to_labelled(array: Any, dims: Sequence[str], what: str) -> xr.DataArray:
     """Return an array with named dimensions; one that has names of dimensions keeps them.
 
@@ -34,7 +42,7 @@ def to_labelled(array: Any, dims: Sequence[str], what: str) -> xr.DataArray:
     ----------
     array : array
         Of any library. The index and the columns of a pandas object become coordinates, except
-        its default one, a count, which is no name. A SciPy-sparse array becomes a dask array,
+        its default one, from 0 on, which is no name. A SciPy-sparse array becomes a dask array,
         dense in the parts that are being read.
     dims : sequence of str
         The dimensions of a plain array, in order.
@@ -58,7 +66,7 @@ def to_labelled(array: Any, dims: Sequence[str], what: str) -> xr.DataArray:
     for dim, index in zip(dims, axes, strict=False):
         if isinstance(index, pd.MultiIndex):
             raise AlignmentError(f"{what}: {dim} is named on {index.nlevels} levels; expected 1")
-        if not isinstance(index, pd.RangeIndex):
+        if not is_default_index(index):
             names[dim] = index.to_numpy()
     return xr.DataArray(plain, names, tuple(dims))
 

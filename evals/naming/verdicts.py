@@ -109,7 +109,9 @@ def _preference(names: xr.Dataset) -> list[str]:
 
 
 def second_texts(names: xr.Dataset, metric: str = "") -> np.ndarray:
-    """Return second names (concept,) with their score, and whether they are at chance; "" for none.
+    """Return second names (concept,) with their score and verdict; "" for none.
+
+    They are tested one by one: what is not at chance is undecided among all concepts.
 
     Parameters
     ----------
@@ -130,10 +132,16 @@ def second_texts(names: xr.Dataset, metric: str = "") -> np.ndarray:
         else [f"{n} of {int(names['n_voting'])} votes" for n in names[f"{of}_votes"].values]
     )
     p = own[f"{of}_p"].values if f"{of}_p" in own else np.full(len(worth), np.nan)
-    at_chance = p > 1 - float(names["confidence"]) + 1e-12
-    told = np.where(np.isnan(p), ", not tested", np.where(at_chance, ", at chance", ""))
-    texts = zip(own[found].values.astype(str), worth, told, strict=True)
-    return np.array([f"{name}, {one}{p}" if name else "" for name, one, p in texts], dtype=object)
+    texts = zip(own[found].values.astype(str), worth, judge_seconds(names, p), strict=True)
+    return np.array(
+        [f"{name}, {one}, {verdict}" if name else "" for name, one, verdict in texts], dtype=object
+    )
+
+
+def judge_seconds(names: xr.Dataset, p: np.ndarray) -> np.ndarray:
+    """Return the verdict on each p of a second name; "untested" for NaN."""
+    verdicts = judge(p, np.full(p.shape, np.inf), 1 - float(names["confidence"]))
+    return np.where(verdicts == "", UNTESTED, verdicts)
 
 
 def untested_best(n_labels: int) -> str:

@@ -20,6 +20,7 @@ from evals.sanity.protocol import (
     Criterion,
     Rates,
 )
+from evals.scoring.seen_images import REFUSE, SeenOption
 
 Frequency = Annotated[float, Field(gt=0, lt=1)]
 Seed = Annotated[int, Field(ge=0)]
@@ -98,6 +99,9 @@ class SanityConfig(SanityOptions):
         ``activation`` of neurons.
     split : str
         Experimental: use the inputs of this split alone; all by default.
+    seen_images : str
+        Whether concepts may be tested on images that they were trained on: ``refuse``, or
+        ``allow``. How many there are is said in either case.
     """
 
     metrics: tuple[str, ...] = ()
@@ -113,6 +117,7 @@ class SanityConfig(SanityOptions):
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
     variable: str = ""
     split: str = ""
+    seen_images: Annotated[SeenOption, registry.Since(REFUSE)] = REFUSE
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "metrics", resolve_metrics(self.metrics))

@@ -68,6 +68,12 @@ def check_metrics(config: SanityConfig, inputs: registry.Inputs, run: registry.R
     given = [slot for slot in ("activations", "labels") if slot in inputs]
     if len(given) == 1:
         raise ValueError(f"metrics are tested on activations and labels; got {given[0]} alone")
+    seen: Mapping[str, Any] = {}
+    if given:  # is asked before the theoretical form, which may take minutes
+        activations, labels = inputs["activations"].open(), inputs["labels"].open()
+        pair = pair_datasets(activations, labels, config.variable, config.split)
+        ids = pair[0]["input"].values
+        seen = count_seen(inputs["activations"], ids, config.seen_images, "test metrics")
     theoretical = theoretical_sanity(
         config.metrics,
         frequencies=config.frequencies,
@@ -81,11 +87,7 @@ def check_metrics(config: SanityConfig, inputs: registry.Inputs, run: registry.R
         progress=partial(run.progress, what="metrics"),
     )
     real: xr.Dataset | None = None
-    seen: Mapping[str, Any] = {}
     if given:
-        activations, labels = inputs["activations"].open(), inputs["labels"].open()
-        pair = pair_datasets(activations, labels, config.variable, config.split)
-        seen = count_seen(inputs["activations"], pair[0]["input"].values)
         real = experimental_sanity(
             *pair,
             config.metrics,

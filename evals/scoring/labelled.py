@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from evals.kernels.arrays import AlignmentError, is_plain, to_labelled
+from evals.kernels.arrays import AlignmentError, is_default_index, is_plain, to_labelled
 from evals.kernels.columns import Columns
 from evals.kernels.statistics import AnyArray, Shaped
-from registry.arrays import is_count, to_numpy
+from registry.arrays import as_numbers, is_count, to_numpy
 from registry.store.schema import decode_attribute
 from registry.suggest import nearest
 
@@ -26,6 +27,8 @@ ROW_NAMES, FILE = "row_names", "file"
 Names that are counted today are no other dataset's; those of imports without the attribute may be.
 """
 
+STACK = 5  # from a warning of names up to who called an evaluator
+
 LAZY_INPUTS = 4096  # inputs of a dataset that are read at once
 
 
@@ -35,7 +38,8 @@ def align(activations: AnyArray, labels: AnyArray) -> tuple[xr.DataArray, xr.Dat
     The labels are put in the activations' order, by the exact names of inputs. Rows of a plain
     array, and of a pandas object with the default index, have no names: they are taken to be in
     the order of the other array, whose names they are given. So are the rows of two labelled
-    arrays that both do not name their inputs.
+    arrays that both do not name their inputs. Where only one array has names, that is told by a
+    warning, or refused if they are numbers out of order: its rows were moved, and the others not.
 
     Parameters
     ----------
@@ -48,7 +52,8 @@ def align(activations: AnyArray, labels: AnyArray) -> tuple[xr.DataArray, xr.Dat
     Raises
     ------
     AlignmentError
-        If dimensions are others, inputs repeat, or the sets of inputs differ.
+        If dimensions are others, inputs repeat, or the sets of inputs differ; if only one array
+        names its inputs, and by numbers that are not in order.
     """
     plain = is_plain(activations), is_plain(labels)
     _require_counted_alike(activations, labels)
@@ -63,14 +68,16 @@ def align(activations: AnyArray, labels: AnyArray) -> tuple[xr.DataArray, xr.Dat
 def _require_counted_alike(activations: AnyArray, labels: AnyArray) -> None:
     """Raise where two pandas objects both number their rows, and one by its default index anew.
 
-    They were one table's rows once, of which one has lost some.
+    They were one table's rows once, of which one has lost some, or has others' order.
     """
     indexes = [array.index for array in (activations, labels) if isinstance(array, PANDAS)]
-    are_counted = [pd.api.types.is_integer_dtype(index) for index in indexes]
-    if len(indexes) < 2 or not all(are_counted) or indexes[0].equals(indexes[1]):
+    if len(indexes) < 2 or not any(map(is_default_index, indexes)):
         return
-    if any(isinstance(index, pd.RangeIndex) for index in indexes):
-        first = [f"{index[0]} to {index[-1]}" if len(index) else "none" for index in indexes]
+    one, other = map(as_numbers, indexes)
+    if one is None or other is None or np.array_equal(one, other):
+        return
+    if all(len(index) for index in indexes):
+        first = [f"{index[0]} to {index[-1]}" for index in indexes]
         raise AlignmentError(
             f"activations number their rows {first[0]}, labels {first[1]}: if they are the same "
             "rows in the same order, reset_index(drop=True) of both says so; else name the rows"
@@ -112,11 +119,27 @@ def share_names(
         raise AlignmentError(f"{what[0]} and {what[1]} are of {sizes} inputs, not named")
     if len(lacking) == 1:
         names = arrays[1 - lacking[0]]["input"].values
+        _warn_of_position(names, what[1 - lacking[0]], what[lacking[0]])
     elif all(plain):
         names = np.arange(one.sizes["input"])
     else:
         return one, other
     return one.assign_coords(input=names), other.assign_coords(input=names)
+
+
+def _warn_of_position(names: np.ndarray, named: str, bare: str) -> None:
+    """Warn that rows join by position though one array names them; refuse numbers out of order."""
+    numbers = as_numbers(names)
+    if numbers is not None and np.array_equal(numbers, np.arange(len(numbers))):
+        return
+    told = (
+        f"{named} name their inputs ({quote_some(names)}), and {bare} do not: rows would join by "
+        f"position. If they stand in the same order, {named}.to_numpy() says so; else give {bare} "
+        "the same names"
+    )
+    if numbers is not None and (np.diff(numbers) <= 0).any():
+        raise AlignmentError(told)
+    warnings.warn(told.replace("would join", "join"), stacklevel=STACK)
 
 
 def take_neurons(activations: AnyArray) -> xr.DataArray:

@@ -283,9 +283,10 @@ def test_a_name_that_repeats_the_class_stands_beside_the_next_one() -> None:
     naming = view.naming_of(given, "iou")
     assert naming.called(0) == f"{label} (0)"
     told = naming.explaining(decision.target)
-    assert told.called(0) == f"{label} (repeats the class; next: texture:stripes, 0.71) (0)"
+    following = "next: texture:stripes, 0.71, undecided"
+    assert told.called(0) == f"{label} (repeats the class; {following}) (0)"
     assert told.name[1].endswith("next: texture:stripes, 0.71, at chance)")
-    assert told.short(0) == "0 · next: texture:stripes, 0.71"
+    assert told.short(0).startswith("0 · next: texture:stripes, 0.71, und")
     assert naming.explaining("another") == naming
     line = view.reason_line(decision, told)
     assert "repeats the class; next: texture:stripes, 0.71" in line
@@ -310,9 +311,9 @@ def test_the_consensus_has_a_second_one_by_its_votes() -> None:
     )
     second = view.naming_of(given, CONSENSUS).second
     assert [second[concept] for concept in range(3)] == [
-        "b, 1 of 1 votes",
+        "b, 1 of 1 votes, undecided",
         "b, 1 of 1 votes, at chance",
-        "b, 1 of 1 votes, not tested",
+        "b, 1 of 1 votes, untested",
     ]
     assert concepts - 1 not in second
 

@@ -207,11 +207,17 @@ def test_labelled_values_of_any_library() -> None:
     assert found["mean"].sel(model="y", result="a") == 2.5
 
 
+def doubled() -> pd.DataFrame:
+    return pd.DataFrame({"a": [1.0, 2.0, 4.0]}, pd.Index([3, 3, 5], name="seed"))
+
+
 @pytest.mark.parametrize(
     ("call", "told"),
     [
         (lambda: mean_over(array([1.0]), over="sed"), "no dimension 'sed'.*'seed'"),
         (lambda: mean_over(array([1.0, 2.0], [3, 3])), "seed 3 stands twice"),
+        (lambda: mean_over(doubled()), "seed 3, result a stands twice"),
+        (lambda: mean_over(doubled()["a"]), "seed 3 stands twice"),
         (lambda: mean_over(array([1.0]), confidence=95), "confidence 95"),
         (lambda: mean_over(array([1.0]), confidence=NAN), "confidence nan"),
         (lambda: Replicates((), 1.0), "confidence 1.0"),

@@ -13,7 +13,7 @@ from dashboards.views.parts.parts import Table, file_name, frame_of
 from dashboards.views.runs.advice import EXPECTED
 from dashboards.views.runs.settings import behind, cells_of, is_made
 from evals.naming.tables import tested_note
-from evals.naming.verdicts import chance_note, chance_of
+from evals.naming.verdicts import chance_note, chance_of, judge_seconds
 from evals.scoring.seen_images import seen_note
 from registry.catalog.access import Catalog
 from registry.columns import Column, ResultTable
@@ -47,8 +47,12 @@ def _second(own: xr.Dataset) -> list[str] | None:
     texts = [f"{n} {s:.2f}" if n else "" for n, s in zip(names, scores, strict=True)]
     if "second_p" not in own:
         return texts
-    held = zip(texts, own["second_p"].values, strict=True)
-    return [f"{text} (p {p:.3f})" if np.isfinite(p) else text for text, p in held]
+    p = own["second_p"].values
+    held = zip(texts, p, judge_seconds(own, p), strict=True)
+    return [
+        text and (f"{text} (p {p:.3f}, {told})" if np.isfinite(p) else f"{text} ({told})")
+        for text, p, told in held
+    ]
 
 
 LABELS = ResultTable(

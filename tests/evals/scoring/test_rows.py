@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -176,6 +177,45 @@ def test_in_a_call_plain_arrays_join_by_position_where_they_are_as_many():
     assert np.isfinite(evals.score("auprc", NEURONS, LABELS, alpha=0.3)).all()
     with pytest.raises(AlignmentError, match="are of 299 and 300 inputs, not named"):
         evals.score("auprc", NEURONS[1:], LABELS, alpha=0.3)
+
+
+MOVED = np.random.default_rng(1).permutation(N_ROWS)
+
+
+@pytest.mark.parametrize(
+    "names", [range(N_ROWS), np.arange(float(N_ROWS)), [str(row) for row in range(N_ROWS)]]
+)
+def test_rows_that_were_moved_join_nothing_without_names(names):
+    """By whatever numbers an index tells it; the others are in the order of 0, 1, 2."""
+    moved = pd.DataFrame(NEURONS, pd.Index(names)).iloc[MOVED]
+    labelled = xr.DataArray(moved.to_numpy(), {"input": list(moved.index)}, ("input", "neuron"))
+    for one in (moved, labelled):
+        for other in (LABELS, pd.DataFrame(LABELS)):
+            with pytest.raises(AlignmentError, match=r"\.to_numpy\(\) says so|reset_index"):
+                evals.score("correlation", one, other)
+    whole = evals.score("correlation", NEURONS, LABELS)
+    same = pd.DataFrame(LABELS, pd.Index(names)).iloc[::-1]
+    np.testing.assert_allclose(evals.score("correlation", moved, same), whole)
+    plain = evals.score("correlation", moved.to_numpy(), LABELS[MOVED])
+    np.testing.assert_allclose(plain, whole)
+    with pytest.raises(AlignmentError, match=r"labels.to_numpy\(\) says so"):
+        evals.score("correlation", NEURONS, pd.DataFrame(LABELS)[::-1])
+
+
+def test_rows_that_one_array_names_join_by_position_with_a_warning():
+    images = [f"test/{row}" for row in range(N_ROWS)]
+    named = pd.DataFrame(NEURONS, images)
+    labelled = xr.DataArray(NEURONS, {"image": images}, ("image", "concept"))
+    shortened = pd.DataFrame(NEURONS).iloc[1:]
+    pairs = [(named, LABELS), (named, pd.DataFrame(LABELS)), (labelled, LABELS)]
+    for one, other in (*pairs, (shortened, LABELS[1:])):
+        with pytest.warns(UserWarning, match="rows join by position.*to_numpy") as told:
+            evals.score("correlation", one, other)
+        assert told[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        evals.score("correlation", pd.DataFrame(NEURONS, [*range(N_ROWS)]), LABELS)
+        evals.score("correlation", named.to_numpy(), LABELS)
 
 
 def test_frames_that_lost_other_rows_do_not_join_by_position():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,10 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from evals.identification.config import IdentificationConfig
+from evals.identification.identification import identify_neurons
+from evals.sanity.config import SanityConfig
+from evals.sanity.forms import check_metrics
 from evals.scoring.seen_images import SeenImages, SeenImagesError, count_seen, seen_note
 from registry.declare.stage import Input
 from tests.evals.runs import FakeInput
@@ -92,6 +97,19 @@ def test_where_nothing_chooses_scores_alone_count():
     found = count_seen(concepts_of(), ids, "allow")
     assert found == {"n_trained_scoring": 2}
     assert seen_note(xr.Dataset(found)) == "The concepts were trained on 2 of these images."
+
+
+@pytest.mark.parametrize("work", [check_metrics, identify_neurons])
+def test_every_evaluator_of_single_images_asks(work, monkeypatch):
+    pair = xr.DataArray(np.zeros((6, 2)), {"input": TRAINED}, ("input", "neuron")), None
+    module = sys.modules[work.__module__]
+    monkeypatch.setattr(module, "pair_datasets", lambda *_: pair)
+    monkeypatch.setattr(Input, "open", lambda self: xr.Dataset())
+    given = {"activations": concepts_of(), "labels": Input("labels", "l", "labels", "5" * 16)}
+    configs = {check_metrics: SanityConfig, identify_neurons: IdentificationConfig}
+    config = configs[work](metrics=("iou",))
+    with pytest.raises(SeenImagesError, match="trained on 6 of the 6 images that would"):
+        work(config, given, None)
 
 
 class Gone(Features):

@@ -391,7 +391,7 @@ def _output_state(folder: str, run: str, verify: bool) -> TaskState:
     manifest = read_manifest(path)
     if manifest is None:
         lost = MANIFEST if os.path.isdir(path) else run
-        how = "cannot be read" if os.path.exists(f"{path}/{MANIFEST}") else "is missing"
+        how = "is damaged" if os.path.exists(f"{path}/{MANIFEST}") else "is missing"
         return TaskState(State.DAMAGED, run, why=f"{lost} {how}", path=path)
     faults = file_faults(path, manifest, verify)
     inputs, duration = manifest.get("inputs") or {}, manifest.get("duration")

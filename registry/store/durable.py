@@ -111,20 +111,47 @@ def write_json(path: Path, value: Any) -> None:
     StoreError
         If the disk is full.
     """
-    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    with disk_errors(path, len(text)), whole_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_whole(path, json_text(value).encode())
+
+
+def json_text(value: Any) -> str:
+    """Return plain values as JSON for people to read, with a line's end; finite numbers."""
+    return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a small file, whole or not at all.
+
+    Raises
+    ------
+    StoreError
+        If the disk is full.
+    """
+    with disk_errors(path, len(data)), whole_file(path) as temporary:
+        temporary.write_bytes(data)
 
 
 def read_json(path: str | Path) -> dict[str, Any] | None:
     """Return the JSON object of a file, or None where there is none to be read."""
+    return json_object(read_small(path))
+
+
+def json_object(data: bytes) -> dict[str, Any] | None:
+    """Return the object that a JSON text holds, None where it holds none."""
     try:
-        # Thousands are read for a plan.
-        with open(path, "rb", buffering=0, opener=at_once) as file:
-            value = json.loads(file.readall().decode())
-    except (OSError, ValueError, RecursionError):
+        value = json.loads(data.decode())
+    except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def read_small(path: str | Path) -> bytes:
+    """Return a small file's bytes; none where there is no such file, or it cannot be read."""
+    try:  # thousands are read for a plan
+        with open(path, "rb", buffering=0, opener=at_once) as file:
+            return file.readall() or b""
+    except OSError:
+        return b""
 
 
 def at_once(path: str | Path, flags: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -9,12 +10,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from registry.store.durable import TEMPORARY, StoreError, file_sha256, read_json, sync, write_json
+from registry.store.durable import (
+    TEMPORARY,
+    StoreError,
+    file_sha256,
+    json_object,
+    json_text,
+    read_small,
+    sync,
+    write_whole,
+)
 from registry.store.schema import json_value
 
 MANIFEST = "manifest.json"
 CURRENT = "current"
-FORMAT = 1
+FORMAT = 2
+_WITHOUT_CHECKSUM = 1  # the format of manifests that were written before they had one
 
 
 @dataclass(frozen=True)
@@ -95,6 +106,8 @@ def write_manifest(
 ) -> dict[str, Any]:
     """Hash every file of a folder and write its manifest, by which the folder is whole.
 
+    Its last entry, ``checksum``, is the SHA-256 of all bytes of the manifest before it.
+
     Parameters
     ----------
     folder : Path
@@ -113,8 +126,17 @@ def write_manifest(
     files = list(_hashed(folder))
     manifest = {"format": FORMAT, **entries, "files": files}
     announce(manifest)
-    write_json(folder / MANIFEST, manifest)
+    write_whole(folder / MANIFEST, _sealed(json_text(manifest).removesuffix(_END).encode()))
     return manifest
+
+
+_END = "\n}\n"
+_CHECKSUM = ',\n "checksum": "'
+
+
+def _sealed(body: bytes) -> bytes:
+    """Return the text of a manifest that lacks its end, with its checksum and its end."""
+    return body + f'{_CHECKSUM}{hashlib.sha256(body).hexdigest()}"{_END}'.encode()
 
 
 def _hashed(folder: Path) -> Iterator[dict[str, Any]]:
@@ -136,13 +158,18 @@ _OBJECTS = ("config", "inputs")
 
 
 def read_manifest(folder: str | Path) -> dict[str, Any] | None:
-    """Return the manifest of a folder, None where there is none that can be read.
+    """Return the manifest of a folder, None where there is none, or none that is as written.
 
-    What other entries than ``files`` hold is of the types that are written; see
-    :func:`file_faults`.
+    It is compared with its checksum; those of format 1 have none. What other entries than
+    ``files`` hold is of the types that are written; see :func:`file_faults`.
     """
-    found = read_json(f"{folder}/{MANIFEST}")
-    return found if found is not None and _is_sound(found) else None
+    data = read_small(f"{folder}/{MANIFEST}")
+    found = json_object(data)
+    if found is None or not _is_sound(found):
+        return None
+    if found.pop("checksum", None) is None and found.get("format") == _WITHOUT_CHECKSUM:
+        return found
+    return found if data == _sealed(data.rpartition(_CHECKSUM.encode())[0]) else None
 
 
 def _is_sound(manifest: Mapping[str, Any]) -> bool:
@@ -187,7 +214,7 @@ def find_dataset(path: str | Path, proven: float = 0) -> tuple[Path, Mapping[str
     folder = folder.resolve()  # what is opened stays the same run, whatever is published later
     manifest = read_manifest(folder)
     if manifest is None:
-        raise StoreError(f"{path} holds no whole dataset: no {MANIFEST} that can be read")
+        raise StoreError(f"{path} holds no whole dataset: no {MANIFEST}, or a damaged one")
     faults = file_faults(folder, manifest)
     if not faults and sum(entry["size"] for entry in manifest["files"]) <= proven:
         faults = file_faults(folder, manifest, verify=True)

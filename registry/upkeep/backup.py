@@ -66,7 +66,7 @@ from registry.store.durable import (
     whole_file,
     write_json,
 )
-from registry.store.manifest import CURRENT, MANIFEST
+from registry.store.manifest import CURRENT, MANIFEST, read_manifest
 from registry.suggest import RefusalError
 
 FORMAT = 1
@@ -262,7 +262,7 @@ def _add_store(archive: _Archive, store: Path) -> int:
     number = 0
     for manifest in sorted(store.glob(f"*/*/*/{MANIFEST}")):
         folder = manifest.parent
-        listed = (read_json(manifest) or {}).get("files")
+        listed = (read_manifest(folder) or {}).get("files")
         if folder.is_symlink() or folder.name.startswith("partial") or not listed:
             continue
         task, name = folder.parent, f"store/{folder.relative_to(store).as_posix()}"

@@ -437,7 +437,7 @@ def _store(inventory: Inventory, verify: bool) -> Iterator[Finding]:
 def _fault(holding: Holding, verify: bool) -> str:
     manifest = read_manifest(holding.folder)
     if manifest is None:
-        return f"no {MANIFEST} that can be read"
+        return f"no {MANIFEST}, or a damaged one"
     return next(iter(file_faults(holding.folder, manifest, verify)), "")
 
 

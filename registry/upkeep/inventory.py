@@ -49,7 +49,7 @@ class Holding:
     inputs : tuple of str
         Identifiers of the runs whose datasets it was made from.
     is_whole : bool
-        Whether its manifest can be read.
+        Whether it has a manifest that is as it was written.
     is_current : bool
         Whether it is the current one of its task, declared or not.
     """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ import xarray as xr
 from registry.plan.artifacts import ExperimentStore
 from registry.plan.sources import content_identity
 from registry.record.states import State
+from registry.store.manifest import MANIFEST, write_manifest
 from registry.store.netcdf import read_file, write_file
 from registry.store.schema import Schema, Variable
 from registry.store.shards import ShardWriter, open_parts
@@ -92,14 +92,16 @@ def test_two_hundred_shards_open_faster_than_by_xarray(tmp_path: Path) -> None:
 
 
 def test_ten_thousand_tasks_are_looked_up_in_a_second(tmp_path: Path) -> None:
-    files = [{"name": "dataset.nc", "size": 4, "sha256": "e" * 64}]
     scalars = {f"s{i}": {"value": 0.1, "units": "1", "long_name": "a scalar"} for i in range(12)}
-    manifest = {"content": "a" * 64, "config": {f"k{i}": i for i in range(20)}, "files": files}
-    text = json.dumps(manifest | {"scalars": scalars, "duration": 1.0}, indent=1)
+    manifest = {"content": "a" * 64, "config": {f"k{i}": i for i in range(20)}}
+    (made := tmp_path / "made").mkdir()
+    (made / "dataset.nc").write_text("abcd")
+    write_manifest(made, manifest | {"scalars": scalars, "duration": 1.0})
+    text = (made / MANIFEST).read_text()
     for index in range(10_000):
         run = tmp_path / "sae" / f"{index:016x}" / UID
         run.mkdir(parents=True)
-        (run / "manifest.json").write_text(text)
+        (run / MANIFEST).write_text(text)
         (run / "dataset.nc").write_text("abcd")
         (run.parent / "current").symlink_to(UID)
     cell = SimpleNamespace(name="sae", experiment="sae")

@@ -356,9 +356,13 @@ RUN = uid(0)
         (lambda f: remove(f / RUN / "manifest.json"), State.DAMAGED, "manifest.json is missing"),
         (lambda f: overwrite(f / RUN / "manifest.json", "{"), State.DAMAGED, "manifest.json"),
         (lambda f: overwrite(f / RUN / "manifest.json", "[]"), State.DAMAGED, "manifest.json"),
-        (lambda f: overwrite(f / RUN / "manifest.json", '{"files": [3]}'), State.DAMAGED, "entry"),
         (
-            lambda f: overwrite(f / RUN / "manifest.json", '{"files": {}}'),
+            lambda f: overwrite(f / RUN / "manifest.json", '{"format": 1, "files": [3]}'),
+            State.DAMAGED,
+            "entry",
+        ),
+        (
+            lambda f: overwrite(f / RUN / "manifest.json", '{"format": 1, "files": {}}'),
             State.DAMAGED,
             "no files",
         ),

@@ -251,7 +251,7 @@ def test_killed_after_it_had_published(tmp_path: Path, kept: int, status: str) -
     """It went well, unless its journal lacks points that it had logged."""
     output = tmp_path / "artifacts" / "run"
     output.mkdir(parents=True)
-    manifest = {"run": "a", "stopped": "2026-11-22T01:34:10Z"}
+    manifest = {"format": 1, "run": "a", "stopped": "2026-11-22T01:34:10Z"}
     (output / "manifest.json").write_text(json.dumps(manifest))
     points = {"name": "loss", "steps": [0, 1], "values": [2.0, 1.0], "timestamps": [0, 1]}
     metrics = {

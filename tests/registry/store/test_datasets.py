@@ -14,7 +14,7 @@ import xarray as xr
 from registry.store.datasets import open_dataset, write_dataset
 from registry.store.digest import content_digest
 from registry.store.durable import StoreError
-from registry.store.manifest import Provenance
+from registry.store.manifest import Provenance, read_manifest
 from registry.store.schema import Schema, SchemaError, Variable, decode_attributes
 from registry.store.shards import ShardWriter
 
@@ -106,7 +106,8 @@ def test_the_manifest_says_what_there_is(tmp_path):
     started = datetime.now(UTC) - timedelta(seconds=5)
     written = write_dataset(dataset(), folder, SCHEMA, replace(PROVENANCE, started=started))
     manifest = json.loads((folder / "manifest.json").read_text())
-    assert manifest == written.manifest
+    assert manifest.pop("checksum")
+    assert manifest == written.manifest == read_manifest(folder)
     files = {entry["name"]: entry for entry in manifest["files"]}
     assert set(files) == {"dataset.nc", "pictures/3.png"}
     for name, entry in files.items():
@@ -212,9 +213,9 @@ def test_xarray_leaves_other_folders_alone(tmp_path):
 @pytest.mark.parametrize(
     ("spoil", "match"),
     [
-        (lambda folder: (folder / "manifest.json").unlink(), "no manifest.json that can be read"),
-        (lambda folder: (folder / "manifest.json").write_text("{"), "no manifest.json that can"),
-        (lambda folder: (folder / "manifest.json").write_text("{}"), "lists no files"),
+        (lambda folder: (folder / "manifest.json").unlink(), "no manifest.json, or a damaged one"),
+        (lambda folder: (folder / "manifest.json").write_text("{"), "no manifest.json, or"),
+        (lambda folder: (folder / "manifest.json").write_text('{"format": 1}'), "lists no files"),
         (lambda folder: (folder / "dataset.nc").unlink(), "damaged: dataset.nc is missing"),
         (lambda folder: os.truncate(folder / "dataset.nc", 100), "has 100 bytes; expected"),
     ],

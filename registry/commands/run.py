@@ -145,10 +145,13 @@ class Display(Watcher):
         self.said_away = False
 
     def started(self, task: Task, uid: str) -> None:
-        """Add a bar, or print a line where no terminal shows bars."""
+        """Add a bar."""
+        self.rows[task.name] = self.bars.add_task(escape(task.name), total=None, counted="")
+
+    def begun(self, task: Task, uid: str) -> None:
+        """Print a line where no terminal shows bars."""
         if not out.is_terminal:
             out.print(f"… {escape(task.name)} (run {uid}): {escape(task.reason)}")
-        self.rows[task.name] = self.bars.add_task(escape(task.name), total=None, counted="")
 
     def progressed(self, task: Task, progress: Progress) -> None:
         """Move the bar."""

@@ -46,7 +46,13 @@ from registry.declare.faults import (
 from registry.declare.plugins import load_plugins
 from registry.declare.stage import Stage, load_stage
 from registry.execute.resolved import ResolvedTask, TaskRun, adopt_finished, resolve_task
-from registry.execute.runner import EXIT_INTERRUPTED, EXIT_NOT_RECORDED, Job, Runner, TaskOutcome
+from registry.execute.runner import (
+    EXIT_INTERRUPTED,
+    EXIT_NOT_RECORDED,
+    BlockingRunner,
+    Job,
+    TaskOutcome,
+)
 from registry.interrupts import Check, signals_held, signals_interrupt, signals_noted
 from registry.mongo.database import Database, DatabaseError, connect
 from registry.mongo.projector import Projector
@@ -95,6 +101,8 @@ class StageExperiment:
     noted : sequence of int
         Signals that have asked for the end so far, as `signals_noted` yields them: they interrupt a
         run that begins, and keep nobody waiting for the database.
+    on_begin : callable
+        Called with the identifier when attempt and record are there, and the run begins.
     """
 
     stage: Stage
@@ -107,6 +115,7 @@ class StageExperiment:
     repeat: bool = False
     away: bool = False
     noted: Sequence[int] = ()
+    on_begin: Callable[[str], object] = lambda uid: None
 
     def __post_init__(self) -> None:
         self.unobserved = False
@@ -249,6 +258,7 @@ class StageExperiment:
         with signals_held():  # a journal is begun, or not
             self.observer = JournalObserver(journal, task.facts(self.project), sources)
         self.sacred.observers = [self.observer]
+        self.on_begin(self.uid)
 
     # -- 3: the run -------------------------------------------------------------------------
 
@@ -361,7 +371,9 @@ class _Link:
         return standing.recorded
 
 
-def run_job(job: Job, noted: Sequence[int] = ()) -> TaskOutcome:
+def run_job(
+    job: Job, noted: Sequence[int] = (), on_begin: Callable[[str], object] = lambda uid: None
+) -> TaskOutcome:
     """Run a job to its end in this process; nothing that it raises passes through.
 
     Parameters
@@ -370,6 +382,8 @@ def run_job(job: Job, noted: Sequence[int] = ()) -> TaskOutcome:
         The job.
     noted : sequence of int
         Signals that have asked for the end so far, as `signals_noted` yields them.
+    on_begin : callable
+        Called with the run's identifier when it begins.
     """
     load_plugins(job.project.declaration.project.plugins)  # a worker has loaded none
     stage, uid = job.task.stage, job.uid
@@ -382,6 +396,7 @@ def run_job(job: Job, noted: Sequence[int] = ()) -> TaskOutcome:
         repeat=job.repeat,
         away=job.away,
         noted=noted,
+        on_begin=on_begin,
     )
     outcome = TaskOutcome(job.name, State.FAILED, uid)
     try:
@@ -408,7 +423,7 @@ def load_main_modules(stage: Stage) -> None:
             importlib.import_module(module)
 
 
-class InProcessRunner(Runner):
+class InProcessRunner(BlockingRunner):
     """Runs one job at a time, to its end, in this process: for debugging.
 
     Parameters
@@ -421,6 +436,7 @@ class InProcessRunner(Runner):
 
     def __init__(self, stages: Collection[str] = (), workers: int = 1):
         self._done: list[TaskOutcome] = []
+        self.on_begin: Callable[[str], object] = lambda uid: None
         for stage in map(load_stage, stages):
             load_main_modules(stage)
 
@@ -439,7 +455,7 @@ class InProcessRunner(Runner):
         """
         began = time.monotonic()
         with signals_noted() as noted:
-            outcome = run_job(job, noted)
+            outcome = run_job(job, noted, self.on_begin)
             self._done.append(replace(outcome, seconds=time.monotonic() - began))
         if noted or outcome.stopped:
             raise KeyboardInterrupt

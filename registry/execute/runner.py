@@ -33,6 +33,10 @@ INTERRUPTED = (EXIT_INTERRUPTED, *(-number for number in STOPPING))
 """How a process ends that was interrupted before it could record anything."""
 
 
+class RunnerError(RuntimeError):
+    """A job that cannot be started; others may be."""
+
+
 @dataclass(frozen=True)
 class TaskOutcome:
     """What became of one task.
@@ -147,7 +151,13 @@ class Runner(Protocol):
         """Whether another job can be started now."""
 
     def start(self, job: Job) -> None:
-        """Start a job; a runner that is no process of its own may return when it has ended."""
+        """Start a job; a runner that is no process of its own may return when it has ended.
+
+        Raises
+        ------
+        RunnerError
+            If it cannot be started.
+        """
 
     def progress(self) -> Iterable[tuple[str, Progress]]:
         """Wait a moment at most; yield the identifiers of runs that have come further."""
@@ -159,6 +169,19 @@ class Runner(Protocol):
     def interrupt(self) -> Sequence[TaskOutcome]:
         """Ask everything to end, wait in bounded time, and return what has ended."""
         return self.finished()
+
+
+@runtime_checkable
+class BlockingRunner(Runner, Protocol):
+    """A runner whose `start` returns when the job has ended, and which says when its run begins.
+
+    Attributes
+    ----------
+    on_begin : callable
+        Called with the identifier of a run that begins.
+    """
+
+    on_begin: Callable[[str], object]
 
 
 RunnerFactory = Callable[[Collection[str], int], Runner]

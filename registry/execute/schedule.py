@@ -7,12 +7,20 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 from registry.execute.resolved import adopt_finished, planned_task
-from registry.execute.runner import Job, Progress, Runner, TaskOutcome, open_runner
+from registry.execute.runner import (
+    BlockingRunner,
+    Job,
+    Progress,
+    Runner,
+    RunnerError,
+    TaskOutcome,
+    open_runner,
+)
 from registry.interrupts import signals_interrupt, signals_noted
 from registry.plan.project import MissingInputsError, Project
 from registry.plan.task import Plan, Task
 from registry.record.journal import journal_root, new_uid
-from registry.record.liveness import journal_status
+from registry.record.liveness import STATUS_FILE, journal_status
 from registry.record.states import State
 
 Busy = Literal["wait", "skip", "repeat"]
@@ -26,7 +34,10 @@ class Watcher:
     """Is called when something happens; override what is of interest."""
 
     def started(self, task: Task, uid: str) -> None:
-        """A task begins."""
+        """A task is handed to the runner; `uid` is what its run will be called."""
+
+    def begun(self, task: Task, uid: str) -> None:
+        """The run of a task has begun."""
 
     def progressed(self, task: Task, progress: Progress) -> None:
         """A running task has come further."""
@@ -110,6 +121,7 @@ class _Schedule:
     busy: Busy = "wait"
     running: dict[str, Task] = field(default_factory=dict)  # by the identifier of the run
     away: bool = False  # whether the last record did not reach the database
+    begun: set[str] = field(default_factory=set)  # runs that have said so
     others: dict[str, _Other] = field(default_factory=dict)  # by the name of the task
     outcomes: dict[str, TaskOutcome] = field(default_factory=dict)
     noted: list[int] = field(default_factory=list)  # signals that asked for the end
@@ -119,6 +131,8 @@ class _Schedule:
 
         Signals are looked for, since what was told of a task that has ended must not get lost.
         """
+        if isinstance(self.runner, BlockingRunner):
+            self.runner.on_begin = self._begin
         with signals_noted() as self.noted:
             try:
                 self._leave_to_others()
@@ -192,8 +206,22 @@ class _Schedule:
         job = Job(Project(light), resolved, new_uid(), *how)
         self.running[job.uid] = task
         self.watcher.started(task, job.uid)
-        with signals_interrupt(self.noted):  # since it may take long
-            self.runner.start(job)
+        try:
+            with signals_interrupt(self.noted):  # since it may take long
+                self.runner.start(job)
+        except RunnerError as error:
+            del self.running[job.uid]
+            self._end(task, TaskOutcome(task.name, State.FAILED, message=str(error)))
+
+    def _begin(self, uid: str) -> None:
+        self.begun.add(uid)
+        self.watcher.begun(self.running[uid], uid)
+
+    def _note_begun(self) -> None:
+        root = journal_root(self.project.root)
+        for uid in [uid for uid in self.running if uid not in self.begun]:
+            if (root / uid / STATUS_FILE).exists():
+                self._begin(uid)
 
     def _made_since(self, task: Task) -> str:
         """Return the run that was published since the plan was made; "" if there is none."""
@@ -205,9 +233,12 @@ class _Schedule:
         return bool(self.project.plan([task.name]).task(task.name).due)
 
     def _collect(self) -> None:
-        for uid, progress in self.runner.progress():
+        progress_of = list(self.runner.progress())
+        finished = self.runner.finished()
+        self._note_begun()
+        for uid, progress in progress_of:
             self.watcher.progressed(self.running[uid], progress)
-        for outcome in self.runner.finished():
+        for outcome in finished:
             task = self.running.pop(str(outcome.uid))
             self.away = not outcome.recorded
             if outcome.busy:
@@ -216,8 +247,12 @@ class _Schedule:
                 self._end(task, outcome)
 
     def _yield_to(self, task: Task, run: str) -> None:
-        """Put a task back until the run of another process is over, or give it up, as asked."""
-        if self.busy == "skip" and self._is_running(run):
+        """Put a task back until the run of another process is over, or give it up, as asked.
+
+        One that is not the task's current run holds it, whether its journal has begun or not.
+        """
+        current = self.project.store.current_run(task.cell.experiment, task.fingerprint)
+        if self.busy == "skip" and current != run:
             message = f"run {run} of another process is at it"
             self._end(task, TaskOutcome(task.name, State.BLOCKED, message=message))
             return

@@ -22,7 +22,7 @@ from multiprocessing.context import ForkServerProcess
 from types import ModuleType
 
 from registry.declare.stage import load_stage
-from registry.execute.runner import EXIT_FAILED, Job, Progress, TaskOutcome, silent_end
+from registry.execute.runner import EXIT_FAILED, Job, Progress, RunnerError, TaskOutcome, silent_end
 from registry.interrupts import STOPPING, signals_noted
 from registry.store.durable import make_state_folder
 
@@ -30,6 +30,10 @@ THREAD_VARIABLES = tuple(f"{name}_NUM_THREADS" for name in ("OMP", "MKL", "OPENB
 POLL_SECONDS = 0.1
 PATIENCE_SECONDS = 30.0
 """How long interrupted workers have to record their end."""
+_LOST = 255
+"""What :mod:`multiprocessing` takes for the status of a worker when the server was killed."""
+_TRIES = 3
+_PAUSE_SECONDS = 0.2
 START_SECONDS = 1.0
 """How long a worker that is being started has when all are interrupted."""
 
@@ -43,11 +47,33 @@ class _Worker:
     progress: Progress | None = None
     is_asked: bool = False  # to end
 
-    def ask(self) -> None:
+    @property
+    def end(self) -> int | Connection:
+        """What is ready to be read when it ends.
+
+        The status of a worker whose server was killed is never known; the worker goes on.
+        """
+        return self.lifeline if self.process.exitcode == _LOST else self.process.sentinel
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is over."""
+        if self.process.exitcode != _LOST:
+            return self.process.exitcode is not None
+        return self.lifeline.closed or self.lifeline.poll()  # its outcome, or that it is gone
+
+    def ask(self, number: int = signal.SIGTERM) -> None:
         """Ask it to end, if it has not."""
-        if self.process.exitcode is None:
+        if not self.has_ended and self.process.pid is not None:
             self.is_asked = True
-            self.process.terminate()
+            with suppress(ProcessLookupError):
+                os.kill(self.process.pid, number)
+
+    def join(self, seconds: float | None = None) -> None:
+        """Wait for its end."""
+        deadline = None if seconds is None else time.monotonic() + seconds
+        while not self.has_ended and (deadline is None or time.monotonic() < deadline):
+            wait([self.end], POLL_SECONDS)
 
     def outcome(self) -> TaskOutcome:
         """Return what became of the job of a process that has ended."""
@@ -131,12 +157,28 @@ class WorkerRunner:
 
         A terminal sends Ctrl-C to every process, at any moment. What has to be done as a whole is
         done in a thread, which no signal interrupts; the first time it takes as long as the server
-        needs to load the stages, and whoever waits for it is free to go.
+        needs to load the stages, and whoever waits for it is free to go. A server that was killed
+        is started anew.
+
+        Raises
+        ------
+        RunnerError
+            If the server is killed again and again.
         """
-        ours, theirs = self._context.Pipe()
         make_state_folder(job.log.parent)
-        self._starting = _Start(partial(self._start, job, ours, theirs), ours)
-        self._starting.run()
+        for _ in range(_TRIES):
+            ours, theirs = self._context.Pipe()
+            self._starting = _Start(partial(self._start, job, ours, theirs), ours)
+            try:
+                self._starting.run()
+                return
+            except (EOFError, OSError) as error:
+                lost = error
+                theirs.close()
+                ours.close()  # by which a worker leaves that nobody knows of
+                time.sleep(_PAUSE_SECONDS)
+        why = f": {lost}" if str(lost) else ""
+        raise RunnerError(f"the server that starts workers was killed, {_TRIES} times{why}")
 
     def _start(self, job: Job, ours: Connection, theirs: Connection) -> None:
         resource_tracker.ensure_running()  # first, since it blocks and unblocks signals itself
@@ -149,10 +191,12 @@ class WorkerRunner:
             process.start()
         theirs.close()
         self._workers.append(_Worker(job, process, ours, time.monotonic()))
+        with suppress(OSError):  # it is gone, or not wanted any more
+            ours.send(True)
 
     def progress(self) -> Iterator[tuple[str, Progress]]:
         """Wait a moment; yield the identifiers of runs that have come further."""
-        wait([worker.process.sentinel for worker in self._workers], POLL_SECONDS)
+        wait([worker.end for worker in self._workers], POLL_SECONDS)
         for worker in self._workers:
             progress = worker.job.progress()
             if progress is not None and progress != worker.progress:
@@ -161,7 +205,7 @@ class WorkerRunner:
 
     def finished(self) -> Sequence[TaskOutcome]:
         """Return what has ended since the last call."""
-        ended = [worker for worker in self._workers if worker.process.exitcode is not None]
+        ended = [worker for worker in self._workers if worker.has_ended]
         self._workers = [worker for worker in self._workers if worker not in ended]
         return [worker.outcome() for worker in ended]
 
@@ -172,11 +216,11 @@ class WorkerRunner:
         for worker in self._workers:
             worker.ask()
         deadline = time.monotonic() + PATIENCE_SECONDS
-        for process in [worker.process for worker in self._workers]:
-            process.join(max(deadline - time.monotonic(), 0))
-            if process.exitcode is None:
-                process.kill()
-                process.join()
+        for worker in self._workers:
+            worker.join(deadline - time.monotonic())
+            if not worker.has_ended:
+                worker.ask(signal.SIGKILL)
+                worker.join()
         return self.finished()
 
 
@@ -210,7 +254,14 @@ def _without_main() -> Iterator[None]:
 
 
 def _work(job: Job, lifeline: Connection, environment: dict[str, str]) -> None:
-    """Be a worker: run one job with the console in a file, and leave when the parent does."""
+    """Be a worker: run one job with the console in a file, and leave when the parent does.
+
+    One that the parent does not know of is never told to begin.
+    """
+    try:
+        lifeline.recv()
+    except (EOFError, OSError):
+        return
     from registry.execute.experiment import run_job  # the parent needs no Sacred
 
     os.environ.update(environment)  # the fork server has that of its own start

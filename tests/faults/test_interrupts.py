@@ -17,7 +17,7 @@ from registry.interrupts import STOPPING
 from tests.faults.conftest import Site, has_status
 
 SOURCE = Path(__file__).parents[2]
-BEGUN = "… twice (run "
+HANDED_OUT = "tasks to run"
 
 
 def run(site: Site, *words: str) -> subprocess.Popen[str]:
@@ -41,13 +41,13 @@ def run(site: Site, *words: str) -> subprocess.Popen[str]:
 
 @pytest.mark.slow
 def test_no_process_prints_a_traceback(site: Site, chance: random.Random, trial: int) -> None:
-    """The fork server imports for a second or two after the first task was announced."""
+    """The fork server imports for a second or two after the first task was handed out."""
     process = run(site, "--workers", "2", *(tasks := ("twice", "mean")))
     assert process.stdout is not None
     told = []
     for line in process.stdout:
         told.append(line)
-        if BEGUN in line:
+        if HANDED_OUT in line:
             break
     time.sleep(chance.uniform(0.0, 3.0))
     number = chance.choice(STOPPING)

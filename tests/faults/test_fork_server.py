@@ -1,0 +1,73 @@
+"""The server that workers are forked from, killed: what was asked is done, or said not to be."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+import psutil
+
+from tests.faults.conftest import OWN, Reference, Site, has_status, write_own_stage
+from tests.faults.test_interrupts import run
+
+SLOW = """
+def work(config, inputs, run):
+    import xarray as xr
+    time.sleep(1.5)
+    return xr.Dataset({"value": 1.0})
+"""
+
+
+def servers(process: subprocess.Popen[str]) -> Iterator[psutil.Process]:
+    """Yield the fork server of a command each time that there is a new one, until it ends."""
+    known = set()
+    while process.poll() is None:
+        for child in psutil.Process(process.pid).children():
+            if child.pid not in known and "multiprocessing.forkserver" in " ".join(child.cmdline()):
+                known.add(child.pid)
+                yield child
+        time.sleep(0.02)
+
+
+def killing(process: subprocess.Popen[str], moment: Callable[[int], bool]) -> str:
+    """Kill each fork server of a command that a moment is waited for; return what it printed."""
+    number = 0
+    for number, server in enumerate(servers(process)):
+        while not moment(number):
+            time.sleep(0.01)
+            if process.poll() is not None:
+                break
+        with suppress(psutil.NoSuchProcess):
+            server.kill()
+    assert number
+    return process.communicate(timeout=60)[0]
+
+
+def test_it_is_started_anew_and_workers_go_on(site: Site, reference: Reference) -> None:
+    """Killed while it loads, and again while a worker is at its task."""
+    write_own_stage(site.root, "slow", SLOW, OWN)
+    status = ".factbook/journal/*/status.json"
+
+    def moment(number: int) -> bool:
+        return number == 0 or (number == 1 and any(site.root.glob(status))) or number > 5
+
+    process = run(site, "own", "twice")
+    printed = killing(process, moment)
+    assert process.returncode == 0, printed
+    assert printed.count("✓") == 2
+    has_status(set(site.runs()), {("own", "COMPLETED"), ("twice", "COMPLETED")}, why=printed)
+    assert site.contents()["twice"] == reference.contents["twice"]
+
+
+def test_what_cannot_be_started_is_said(site: Site) -> None:
+    process = run(site, "twice", "mean", "parts")
+    printed = killing(process, lambda number: True)
+    assert process.returncode == 1, printed
+    assert "Aborted" not in printed
+    assert "Traceback" not in printed
+    for name in ("twice", "parts"):
+        assert f"✗ {name}  failed\n    the server that starts workers was killed" in printed
+    assert "– mean  blocked" in printed
+    assert site.runs() == []

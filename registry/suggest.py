@@ -70,7 +70,7 @@ def nearest(name: str, known: Iterable[str], most: int = 8) -> str:
     """
     known = sorted(set(known))
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    if near:
+    if near := near or [each for each in known if each.casefold() == name.casefold()]:
         return f"; did you mean {near[0]!r}?"
     if not known:
         return ""

@@ -17,7 +17,14 @@ from itertools import islice, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.catalog.conditions import Condition, QueryError, conditions_of, require_columns
+from registry.catalog.conditions import (
+    STATUSES,
+    Condition,
+    QueryError,
+    conditions_of,
+    nearest_column,
+    require_columns,
+)
 from registry.catalog.notes import NOTED, Note, find_notes, run_subject
 from registry.catalog.runs import (
     COLUMNS,
@@ -213,6 +220,8 @@ class Catalog:
             views = [RunView.from_record(record, self._journals) for record in records]
         if status is not None:
             views = [view for view in views if view.status == status]
+            if not views and status not in STATUSES:
+                raise QueryError(f"no run is {status[:100]!r}{nearest(status, STATUSES)}")
         if is_computed:
             views.sort(key=lambda view: view.seconds or 0.0, reverse=is_reversed)
         self._require_sortable(key, views[:limit])
@@ -225,7 +234,7 @@ class Catalog:
         [first] = self._records({}, f"-{key}", 1, [key])  # those without come last
         if value_at(first, key) is None:
             known = {*COLUMNS, *(name for view in views for name in view.row())}
-            raise QueryError(f"no run has {key[:100]!r} to sort by{nearest(key, known)}")
+            raise QueryError(f"no run has {key[:100]!r} to sort by{nearest_column(key, known)}")
 
     def _compared(
         self,
@@ -253,7 +262,7 @@ class Catalog:
             found = [own.run for own in compared(records) if all(c.holds(own) for c in conditions)]
             if limit and len(found) >= limit:
                 break
-        if not found:
+        if not found or any(own.sign == "!=" for own in conditions):
             everything = compared(self._records({}, "-start_time", None, keys))
             require_columns(conditions, everything, (*COLUMNS, *NOTED))
         return found

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from operator import ge, gt, le, lt
@@ -20,10 +20,15 @@ from registry.suggest import RefusalError, nearest
 
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{},]', re.DOTALL)
 _CONDITION = re.compile(r"\s*([^=<>!~]+?)\s*(>=|<=|!=|==?|<|>|~)\s*((?![=<>!~]).*?)\s*", re.DOTALL)
+_JOINED = re.compile(r"\s+(and|&&?|or|\|\|?)\s+(?=[\w.\-]+\s*[=<>!~])", re.IGNORECASE)
+_DATE = re.compile(r"\d{4}(-|$)")
 _AGO = re.compile(r"(\d{1,6})\s*(min|h|d|w)")
 _UNITS = {"min": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _ORDERS: Mapping[str, Callable[[Any, Any], bool]] = {">": gt, ">=": ge, "<": lt, "<=": le}
 _NON_FINITE = ("nan", "inf", "-inf", "infinity", "-infinity")
+STATUSES = ("COMPLETED", "DIED", "FAILED", "INTERRUPTED", "QUEUED", "RUNNING", "TIMEOUT")
+"""What runs of this registry, and of Sacred's other clients, are shown as."""
+_HEADINGS = {"run": "id", "took": "seconds", "results": "result.…", "result": "result.…"}
 _LARGE = re.compile(r"-?\d{19,1000}")  # integers beyond 64 bits are recorded as texts
 
 
@@ -71,6 +76,39 @@ class Condition:
             return _equal(value, self.text) is (self.sign == "=")
         return _ordered(value, self.sign, self.text)
 
+    def fits(self, value: Any) -> bool:
+        """Return whether a value is of a kind that can be compared in this way.
+
+        Of a text, it is whether it is equal: what else may be meant, only all of them can tell.
+        """
+        wanted = _parsed(self.text)
+        if self.sign == "~" or wanted is None:
+            return True
+        is_order = self.sign in _ORDERS
+        if isinstance(value, datetime):
+            return is_order or bool(_DATE.match(self.text))
+        if isinstance(value, bool):
+            return not is_order and isinstance(wanted, bool)
+        if _is_number(value):
+            return _is_number(wanted)
+        if isinstance(value, str):
+            return is_order or _equal(value, self.text)
+        return not is_order
+
+    def doubts(self, seen: Sequence[Any]) -> str:
+        """Return why it makes no sense, where none of these values fits; "" where it may."""
+        if not seen:
+            return ""
+        texts = [value for value in seen if isinstance(value, str)]
+        what = f"{self.column}{self.sign}{self.text}"[:100]
+        if self.column == "status":
+            hint = nearest(self.text[:100], {*texts, *STATUSES})
+            return "" if self.text in STATUSES else f"{what!r}: no such status{hint}"
+        if texts:
+            alike = {text for text in texts if text.casefold() == self.text.casefold()}
+            return f"{what!r}: no run has it{nearest(self.text, alike)}" if alike else ""
+        return f"{what!r}: {self.column[:100]} is {_kind(seen[0])}"
+
     @property
     def equal_scalars(self) -> list[Any]:
         """What a scalar is equal to that fulfils it; none where that is no short list."""
@@ -79,6 +117,16 @@ class Condition:
             isinstance(parsed, float) and math.isfinite(parsed)
         )
         return [self.text, parsed] if self.sign == "=" and is_plain else []
+
+
+_EXPECTED = "expected a key, one of = != < <= > >= ~, and a value, as config.k>=16"
+
+
+def _joined_advice(joined: re.Match[str]) -> str:
+    if joined[1].lower() in ("or", "|", "||"):
+        return "there is no word for or: ask once for each"
+    apart = _JOINED.sub(", ", joined.string.strip())
+    return f"commas separate conditions; did you mean {apart[:200]!r}?"
 
 
 def conditions_of(text: str) -> list[Condition]:
@@ -93,11 +141,12 @@ def conditions_of(text: str) -> list[Condition]:
     for part in filter(str.strip, _parts(text)):
         match = _CONDITION.fullmatch(part)
         if match is None:
-            raise QueryError(
-                f"{part.strip()[:100]!r}; expected a key, one of = != < <= > >= ~, and a value, "
-                "as config.k>=16"
-            )
+            raise QueryError(f"{part.strip()[:100]!r}; {_EXPECTED}")
         column, sign, value = match.groups()
+        if not value and sign not in ("=", "==", "!="):
+            raise QueryError(f"{part.strip()[:100]!r} has no value; {_EXPECTED}")
+        if not value.startswith('"') and (joined := _JOINED.search(part)):
+            raise QueryError(f"{part.strip()[:100]!r}; {_joined_advice(joined)}")
         found.append(Condition(column, sign.replace("==", "="), value))
     return found
 
@@ -105,7 +154,9 @@ def conditions_of(text: str) -> list[Condition]:
 def require_columns(
     conditions: Iterable[Condition], runs: Iterable[Columns], known: Iterable[str] = ()
 ) -> None:
-    """Make sure that some run has what is compared, unless there is no run.
+    """Make sure that some run has what is compared, in a way that makes sense for its values.
+
+    Where there is no run, nothing is wrong.
 
     Parameters
     ----------
@@ -119,22 +170,38 @@ def require_columns(
     Raises
     ------
     QueryError
-        With the nearest column.
+        With the nearest column or value.
     """
     known = set(known)
+    conditions = list(conditions)
     missing = dict.fromkeys(own.column for own in conditions if own.column not in known)
-    if not missing:
-        return
+    doubtful: dict[Condition, dict[Any, Any]] = {own: {} for own in conditions}
     is_empty = True
     for run in runs:
+        if not (missing or doubtful):
+            return
         is_empty = False
         known.update(run.values)
         for name in [n for n in missing if n in run.values or run.value(n) is not None]:
             del missing[name]
-        if not missing:
-            return
+        for own, seen in list(doubtful.items()):
+            value = run.value(own.column)
+            if value is not None and own.fits(value):
+                del doubtful[own]
+            elif value is not None:
+                seen[value if isinstance(value, str) else type(value)] = value
     for name in missing if not is_empty else ():
-        raise QueryError(f"no run has {name[:100]!r}{nearest(name, known)}")
+        raise QueryError(f"no run has {name[:100]!r}{nearest_column(name, known)}")
+    for own, seen in doubtful.items():
+        if why := own.doubts(list(seen.values())):
+            raise QueryError(why)
+
+
+def nearest_column(name: str, known: Iterable[str]) -> str:
+    """Return the tail of an error about a column that no run has; headings of tables are known."""
+    if name.lower() in _HEADINGS:
+        return f"; did you mean {_HEADINGS[name.lower()]!r}?"
+    return nearest(name, known)
 
 
 def _parts(text: str) -> Iterator[str]:
@@ -183,6 +250,16 @@ def _ordered(value: Any, sign: str, text: str) -> bool:
     if _is_number(value) and _is_number(wanted):
         return _ORDERS[sign](value, wanted)
     return isinstance(value, str) and _ORDERS[sign](value, text)
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, datetime):
+        return "a time; expected one as 2026-11-22 or 2026-11-22 14:30"
+    if isinstance(value, bool):
+        return "true or false; expected = or != and one of these"
+    if _is_number(value):
+        return "a number; expected one to compare it with"
+    return "no number and no text; expected = or !="
 
 
 def _is_number(value: Any) -> bool:

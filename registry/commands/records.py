@@ -63,7 +63,8 @@ def catalog_here(all_projects: bool = False) -> Catalog:
     "--where",
     multiple=True,
     metavar="COMPARISONS",
-    help="As 'config.k>=16, result.loss<0.1', by = != < <= > >=, and ~ for contains; repeatable.",
+    help="As 'config.k>=16, result.loss<0.1', by = != < <= > >=, and ~ for contains; a comma means "
+    "and; repeatable.",
 )
 @click.option("--sort", default="-start_time", show_default=True, help="Key; -key is descending.")
 @click.option(

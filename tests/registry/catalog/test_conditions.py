@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -55,6 +56,67 @@ def test_conditions(text: str, parts: list[tuple[str, str, str]]) -> None:
 def test_what_is_no_condition_is_refused(text: str) -> None:
     with pytest.raises(QueryError, match="expected a key"):
         conditions_of(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("config.n>=", "'config.n>=' has no value; expected a key, one of"),
+        ("a=1, config.n~ ", "has no value"),
+        (
+            "config.n>=4 and config.n<5, a=1",
+            "commas separate conditions; did you mean 'config.n>=4, config.n<5'?",
+        ),
+        ("config.n>=4 && config.n<5", "did you mean 'config.n>=4, config.n<5'?"),
+        ("config.n=4 or config.n=5", "there is no word for or: ask once for each"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_with_what_does(text: str, told: str) -> None:
+    with pytest.raises(QueryError, match=re.escape(told)):
+        conditions_of(text)
+
+
+def test_words_within_a_value_are_no_conditions() -> None:
+    assert [c.text for c in conditions_of('a~salt and pepper, b="x and c=1"')] == [
+        "salt and pepper",
+        '"x and c=1"',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("config.n>four", "'config.n>four': config.n is a number; expected one"),
+        ("config.n=four", "config.n is a number"),
+        ("config.n!=", "config.n is a number"),
+        ("config.flag=True", "config.flag is true or false"),
+        ("config.flag>0", "config.flag is true or false"),
+        ("config.list>3", "config.list is no number and no text"),
+        ("started=yesterday", "started is a time; expected one as 2026-11-22"),
+        ("status=completed", "no such status; did you mean 'COMPLETED'?"),
+        ("status!=completed", "no such status; did you mean 'COMPLETED'?"),
+        ("status=FALED", "did you mean 'FAILED'?"),
+        ("cell=SAE", "no run has it; did you mean 'sae'?"),
+        ("run=5", "no run has 'run'; did you mean 'id'?"),
+        ("took>5", "no run has 'took'; did you mean 'seconds'?"),
+        ("result>0.5", "did you mean 'result.…'?"),
+    ],
+)
+def test_what_no_value_can_fulfil_is_refused(text: str, told: str) -> None:
+    values = {"n": 4, "flag": True, "list": [1]}
+    row = {f"config.{name}": value for name, value in values.items()}
+    runs = [One({**row, "status": "COMPLETED", "cell": "sae", "started": START, "id": 5})] * 2
+    with pytest.raises(QueryError, match=re.escape(told)):
+        require_columns(conditions_of(text), runs, ["status", "cell", "started", "id"])
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["config.n=5", "config.n>inf", "status=FAILED", "cell=other", "cell>a", "cell~SAE", "x=null"],
+)
+def test_what_only_finds_nothing_is_asked(text: str) -> None:
+    runs = [One({"config.n": 4, "status": "COMPLETED", "cell": "sae", "x": None})]
+    require_columns(conditions_of(text), runs, ["status", "cell"])
 
 
 @pytest.mark.parametrize(

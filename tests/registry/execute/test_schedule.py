@@ -19,6 +19,7 @@ import pytest
 
 from registry.declare.faults import StageError
 from registry.execute import workers
+from registry.execute.resolved import planned_task
 from registry.execute.runner import RUNNER_GROUP, Job, Progress, Runner, TaskOutcome, open_runner
 from registry.execute.schedule import Watcher, run_plan
 from registry.mongo import server
@@ -26,7 +27,7 @@ from registry.mongo.database import URL_VARIABLE, connect
 from registry.mongo.queries import find_metrics, find_run
 from registry.plan.project import Project, open_project
 from registry.plan.task import Task
-from registry.record.journal import journal_root, journal_uids, read_journal
+from registry.record.journal import journal_root, journal_uids, new_uid, read_journal
 from registry.record.liveness import create_time, journal_status
 from registry.record.states import State
 from registry.store.datasets import open_dataset
@@ -219,6 +220,32 @@ def test_what_another_process_has_made_since_the_plan(fresh: Path, busy: Any, en
     run(project, "twice", runner="here", journal_only=True)
     [outcome] = run_plan(project, plan, runner="here", journal_only=True, busy=busy)
     assert str(outcome.ending) == ending
+
+
+class Other(Watcher):
+    """Another process that holds a task, and has no journal yet, until it is waited for."""
+
+    def __init__(self, project: Project, task: Task):
+        self.attempt = planned_task(project, task).begin(project.store, new_uid())
+        self.begun_runs: list[str] = []
+
+    def begun(self, task: Task, uid: str) -> None:
+        self.begun_runs.append(uid)
+
+    def waits(self, task: Task, run: str) -> None:
+        assert run == self.attempt.uid
+        self.attempt.close()
+
+
+@pytest.mark.parametrize(("busy", "ending"), [("skip", "blocked"), ("wait", "completed")])
+def test_a_task_is_held_before_its_run_has_a_journal(fresh: Path, busy: Any, ending: str) -> None:
+    project = open_project(fresh)
+    plan = project.plan(["twice"])
+    other = Other(project, plan.task("twice"))
+    [outcome] = run_plan(project, plan, runner="here", journal_only=True, busy=busy, watcher=other)
+    assert str(outcome.ending) == ending
+    assert other.begun_runs == ([outcome.uid] if busy == "wait" else [])
+    other.attempt.close()
 
 
 def test_an_input_that_vanishes_blocks_its_task(

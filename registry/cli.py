@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import warnings
+from contextlib import suppress
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, NoReturn, cast
 
@@ -15,6 +16,8 @@ from rich.markup import escape
 
 from registry.commands.tasks import HELP
 from registry.declare.faults import StageError
+from registry.interrupts import signals_interrupt
+from registry.quiet import leave_signals
 from registry.suggest import RefusalError, needs_extras
 from registry.terminal import err
 
@@ -57,6 +60,14 @@ class _Group(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
+        """Do what is asked; each of the signals that stop a run interrupts it."""
+        try:
+            with signals_interrupt():
+                return self._invoke(ctx)
+        finally:
+            leave_signals()
+
+    def _invoke(self, ctx: click.Context) -> Any:
         if isinstance(sys.stdout, io.TextIOWrapper):  # names of files come out as they went in
             sys.stdout.reconfigure(errors="surrogateescape")
         try:
@@ -72,12 +83,15 @@ class _Group(click.Group):
         except OSError as error:  # of a file that is not ours to read, or no folder
             path = f"{error.filename}: " if error.filename else ""
             _refuse(ctx, f"{path}{error.strerror or error}")
+        except (EOFError, click.Abort):  # click would say no more than "Aborted!"
+            _refuse(ctx, "what this command was reading from has ended; nothing more was done")
         except KeyboardInterrupt:
             _refuse(ctx, "interrupted", 128 + signal.SIGINT)
 
 
 def _refuse(ctx: click.Context, reason: str, status: int = 1) -> NoReturn:
-    err.print(escape(reason), style="red")
+    with suppress(OSError):  # of a terminal that was closed
+        err.print(escape(reason), style="red")
     ctx.exit(status)
 
 

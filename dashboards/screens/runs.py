@@ -18,6 +18,7 @@ from dashboards.views.runs import runs as view
 from dashboards.views.runs.advice import first_steps
 from dashboards.views.runs.runs import Row
 from registry.catalog.access import Catalog
+from registry.catalog.conditions import STATUSES
 from registry.catalog.notes import NOTED
 from registry.catalog.runs import COLUMNS
 
@@ -106,7 +107,7 @@ def _query(catalog: Catalog, known: Snapshot) -> tuple[view.RunQuery, Sequence[s
     asked = view.RunQuery(
         experiment=_any_of(slots[0], "Experiment", list(declared)),
         stage=_any_of(slots[1], "Stage", stages),
-        status=_any_of(slots[2], "Status", view.STATUSES),
+        status=_any_of(slots[2], "Status", STATUSES),
         text=_words(slots[3], "Text", "words of a run", ABOUT_TEXT),
         where=_words(slots[4], "Where", "config.k>=16, result.accuracy>0.9", ABOUT_WHERE),
     )

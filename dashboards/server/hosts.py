@@ -44,11 +44,14 @@ class OwnHosts:
         self.allowed = tuple(map(_name, allowed))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or refuse: 421 for another's name, 403 for another's page."""
+        """Answer, or refuse: 421 for another's name, 403 for another's page, or its websocket."""
         if scope["type"] in ("http", "websocket"):
             headers = Headers(scope=scope)
             if refused := self._refusal(headers, scope.get("server")):
                 status, reason = refused
+                if scope["type"] == "websocket":  # closed before it is accepted: 403, and no text
+                    await send({"type": "websocket.close"})
+                    return
                 await PlainTextResponse(f"{reason}\n", status)(scope, receive, send)
                 return
             if "origin" in headers:

@@ -26,7 +26,7 @@ _AGO = re.compile(r"(\d{1,6})\s*(min|h|d|w)")
 _UNITS = {"min": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _ORDERS: Mapping[str, Callable[[Any, Any], bool]] = {">": gt, ">=": ge, "<": lt, "<=": le}
 _NON_FINITE = ("nan", "inf", "-inf", "infinity", "-infinity")
-STATUSES = ("COMPLETED", "DIED", "FAILED", "INTERRUPTED", "QUEUED", "RUNNING", "TIMEOUT")
+STATUSES = ("RUNNING", "COMPLETED", "FAILED", "INTERRUPTED", "DIED", "QUEUED", "TIMEOUT")
 """What runs of this registry, and of Sacred's other clients, are shown as."""
 _HEADINGS = {"run": "id", "took": "seconds", "results": "result.…", "result": "result.…"}
 _LARGE = re.compile(r"-?\d{19,1000}")  # integers beyond 64 bits are recorded as texts
@@ -176,10 +176,10 @@ def require_columns(
     conditions = list(conditions)
     missing = dict.fromkeys(own.column for own in conditions if own.column not in known)
     doubtful: dict[Condition, dict[Any, Any]] = {own: {} for own in conditions}
+    if not doubtful:
+        return
     is_empty = True
     for run in runs:
-        if not (missing or doubtful):
-            return
         is_empty = False
         known.update(run.values)
         for name in [n for n in missing if n in run.values or run.value(n) is not None]:
@@ -190,6 +190,8 @@ def require_columns(
                 del doubtful[own]
             elif value is not None:
                 seen[value if isinstance(value, str) else type(value)] = value
+        if not (missing or doubtful):
+            return
     for name in missing if not is_empty else ():
         raise QueryError(f"no run has {name[:100]!r}{nearest_column(name, known)}")
     for own, seen in doubtful.items():

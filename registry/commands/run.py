@@ -65,7 +65,9 @@ def run(
 
     TARGETS are experiments, cells ('fashion-sae[k=8]'), patterns ('fashion-*') or suites; all that
     is declared if none is given. Exit status: 0 if all went well and is recorded, 1 if something
-    failed, 3 if a record has not reached MongoDB yet, 130 if it was interrupted.
+    failed, 3 if a record has not reached MongoDB yet, 130 if it was interrupted: by Ctrl-C, SIGTERM
+    or SIGHUP, at any time but the first moment, while Python itself starts, and the last, when all
+    is said.
     """
     project = project_here()
     made = plan_of(project, targets, **options)

@@ -43,10 +43,11 @@ HANDSHAKE = (
 
 @dataclass(frozen=True)
 class Served:
-    """A server, and the file of the addresses that it has asked for."""
+    """A server, and the files of the addresses that it has asked for, and of what went wrong."""
 
     port: int
     connects: Path
+    errors: Path
 
     def answer(self, host: str | None, path: str = "/", more: str = "", at: str = "") -> tuple:
         """Return status and text of the answer to a request, sent as it stands."""
@@ -83,6 +84,7 @@ def serving(folder: Path, *words: str) -> Iterator[Served]:
         cwd=root,
         env={**os.environ, **beside, **home},
         stdout=subprocess.PIPE,
+        stderr=(folder / "errors").open("wb"),
         text=True,
         start_new_session=True,
     )
@@ -90,7 +92,7 @@ def serving(folder: Path, *words: str) -> Iterator[Served]:
         assert process.stdout is not None
         told = iter(process.stdout.readline, "")
         port = next(int(found[1]) for line in told if (found := re.search(r"//.*:(\d+)", line)))
-        yield Served(port, folder / "connects")
+        yield Served(port, folder / "connects", folder / "errors")
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(30)
@@ -154,7 +156,7 @@ def test_nothing_is_told_to_who_asks_by_another_name(served: Served, path: str) 
 @pytest.mark.slow
 def test_the_name_must_be_the_servers_own(served: Served, host: str) -> None:
     assert served.answer(host, "/_stcore/health")[0] in (400, 421)
-    assert served.opens(host, "http://" + host)[0] in (400, 421)
+    assert served.opens(host, "http://" + host)[0] in (400, 403)
 
 
 @pytest.mark.slow
@@ -191,10 +193,17 @@ PAGES = (
 @pytest.mark.parametrize("origin", PAGES)
 @pytest.mark.slow
 def test_other_pages_open_no_websocket(served: Served, origin: str) -> None:
-    status, told = served.opens("localhost:PORT", origin)
+    assert served.opens("localhost:PORT", origin)[0] == 403
+    status, told = served.answer("localhost:PORT", more=f"Origin: {origin}\r\n")
     assert status == 403
     assert "--allow-host" in told
-    assert served.answer("localhost:PORT", more=f"Origin: {origin}\r\n")[0] == 403
+
+
+@pytest.mark.slow
+def test_a_websocket_that_is_refused_is_no_error(served: Served) -> None:
+    for host, origin in (("evil.example", None), ("localhost:PORT", "http://evil.example")):
+        assert served.opens(host, origin)[0] == 403
+    assert "handshake" not in served.errors.read_text()
 
 
 @pytest.mark.slow

@@ -64,6 +64,10 @@ def test_no_process_prints_a_traceback(site: Site, chance: random.Random, trial:
     assert len(rest.splitlines()) <= 2 * 4, printed  # a line for each task, two for results
     assert process.returncode in (0, 130, -number), printed  # twice, and perhaps at its very end
     assert time.monotonic() - began < 30
+    if rest.strip() == "interrupted":  # before anything had begun
+        assert process.returncode == 130
+        assert site.runs() == []
+        return
     for _ in range(100):  # a worker that came too late ends by itself
         statuses = {status for _, status in site.runs()}
         if "RUNNING" not in statuses:
@@ -81,33 +85,44 @@ import os, signal, sys
 class Finder:
     def find_spec(name, path=None, target=None):
         if name == os.environ["INTERRUPTED_AT"]:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), int(os.environ["SIGNAL"]))
 
 sys.meta_path.insert(0, Finder)
 """
-CLI, STAGE = "registry.cli plan", "tests.registry.lab.scale print_config"
+CLI, STAGE = "registry.cli run", "tests.registry.lab.scale print_config"
 
 
 @pytest.mark.parametrize(
-    ("words", "module"),
+    ("words", "module", "number"),
     [
-        (CLI, "lazy_loader"),
-        (CLI, "click"),
-        (CLI, "registry.commands.tasks"),
-        (STAGE, "lazy_loader"),
-        (STAGE, "registry.declare.stage"),
-        (STAGE, "sacred"),
+        (CLI, "lazy_loader", signal.SIGTERM),
+        (CLI, "lazy_loader", signal.SIGINT),
+        (CLI, "click", signal.SIGHUP),
+        (CLI, "registry.commands.run", signal.SIGTERM),
+        (CLI, "registry.commands.run", signal.SIGHUP),
+        (STAGE, "lazy_loader", signal.SIGINT),
+        (STAGE, "registry.declare.stage", signal.SIGINT),
+        (STAGE, "sacred", signal.SIGINT),
     ],
 )
-def test_not_even_while_a_command_is_imported(words: str, module: str, tmp_path: Path) -> None:
+def test_not_even_while_a_command_is_imported(
+    words: str, module: str, number: int, tmp_path: Path
+) -> None:
+    """The command says that it was interrupted, by whichever signal."""
     (tmp_path / "sitecustomize.py").write_text(CUSTOMIZE)
     path = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
     done = subprocess.run(
         [sys.executable, "-m", *words.split()],
         cwd=SOURCE,
-        env={**os.environ, "PYTHONPATH": path, "INTERRUPTED_AT": module},
+        env={
+            **os.environ,
+            "PYTHONPATH": path,
+            "INTERRUPTED_AT": module,
+            "SIGNAL": str(int(number)),
+        },
         capture_output=True,
         text=True,
     )
-    assert (done.stdout, done.stderr) == ("", "")
-    assert done.returncode in (-signal.SIGINT, 1)
+    is_command = words == CLI
+    assert (done.stdout, done.stderr) == ("", "interrupted\n" if is_command else "")
+    assert done.returncode in ((130,) if is_command else (-signal.SIGINT, 1))

@@ -23,7 +23,6 @@ from registry.catalog.notes import NOTED, Note
 from registry.catalog.runs import COLUMNS, RunView
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
-STATUSES = ("RUNNING", "COMPLETED", "FAILED", "INTERRUPTED", "DIED", "QUEUED")
 NEWEST_FIRST = "-started"
 LIMITS = (50, 200, 1000, 10_000)
 FEW_RESULTS = 3

@@ -19,8 +19,8 @@ from registry.execute.runner import (
 from registry.interrupts import signals_interrupt, signals_noted
 from registry.plan.project import MissingInputsError, Project
 from registry.plan.task import Plan, Task
-from registry.record.journal import journal_root, new_uid
-from registry.record.liveness import STATUS_FILE, journal_status
+from registry.record.journal import STATUS_FILE, journal_root, new_uid
+from registry.record.liveness import journal_status
 from registry.record.states import State
 
 Busy = Literal["wait", "skip", "repeat"]

@@ -68,7 +68,6 @@ def test_runs_are_found_by_what_they_are(catalog: Catalog, lab: Lab) -> None:
         ("config.factor=2.0", 3),
         ("config.factor=2", 3),
         ("config.factor!=2", 2),
-        ("config.seed=true", 0),
         ("cell=sweep[factor=2.0,seed=1]", 1),
         ("experiment=sweep, result.total>6", 4),
         ("stage~average", 5),

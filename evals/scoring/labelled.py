@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Mapping, Sequence
 
@@ -26,8 +27,6 @@ ROW_NAMES, FILE = "row_names", "file"
 
 Names that are counted today are no other dataset's; those of imports without the attribute may be.
 """
-
-STACK = 5  # from a warning of names up to who called an evaluator
 
 LAZY_INPUTS = 4096  # inputs of a dataset that are read at once
 
@@ -139,7 +138,15 @@ def _warn_of_position(names: np.ndarray, named: str, bare: str) -> None:
     )
     if numbers is not None and (np.diff(numbers) <= 0).any():
         raise AlignmentError(told)
-    warnings.warn(told.replace("would join", "join"), stacklevel=STACK)
+    warnings.warn(told.replace("would join", "join"), stacklevel=_depth_of_caller())
+
+
+def _depth_of_caller() -> int:
+    """Return how far above who asks the first function stands that is none of the evaluators."""
+    depth, frame = 0, inspect.currentframe()
+    while frame is not None and str(frame.f_globals.get("__name__")).startswith("evals."):
+        depth, frame = depth + 1, frame.f_back
+    return depth
 
 
 def take_neurons(activations: AnyArray) -> xr.DataArray:

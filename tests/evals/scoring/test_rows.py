@@ -212,6 +212,9 @@ def test_rows_that_one_array_names_join_by_position_with_a_warning():
         with pytest.warns(UserWarning, match="rows join by position.*to_numpy") as told:
             evals.score("correlation", one, other)
         assert told[0].filename == __file__
+        with pytest.warns(UserWarning, match="rows join by position") as told:
+            evals.score_matrix(one, other, ["correlation"])
+        assert told[0].filename == __file__
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         evals.score("correlation", pd.DataFrame(NEURONS, [*range(N_ROWS)]), LABELS)

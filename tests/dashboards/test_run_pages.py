@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -206,10 +207,11 @@ def test_a_dataset_that_is_gone_is_told(open_page: Open, lived_in: Project) -> N
 def add_artifact(project: Project, uid: str, name: str, content: bytes) -> None:
     folder = journal_root(project.root) / uid
     (folder / "artifacts").mkdir(exist_ok=True)
-    (folder / "artifacts" / name.rpartition("/")[2]).write_bytes(content)
+    md5 = hashlib.md5(content).hexdigest()
+    (folder / "artifacts" / md5).write_bytes(content)
     event = {
         **{"event": "artifact", "time": "2026-11-22T01:34:00.000Z", "name": name, "path": name},
-        **{"md5": name.rpartition("/")[2], "bytes": len(content), "kept": True},
+        **{"md5": md5, "bytes": len(content), "kept": True},
         **{"content_type": None, "metadata": None},
     }
     with open(folder / EVENTS, "a") as events:
@@ -451,9 +453,13 @@ def test_groups_by_what_is_asked(open_page: Open, template: Path) -> None:
 
 
 def test_the_code_of_two_runs(open_page: Open, lived_in: Project) -> None:
-    sources = journal_root(lived_in.root) / run_uid("toy-sae[k=16]", 4) / "sources"
-    [file] = sources.iterdir()
-    file.write_text("def main():\n    return 2\n")
+    journal = journal_root(lived_in.root) / run_uid("toy-sae[k=16]", 4)
+    [file] = (journal / "sources").iterdir()
+    text = "def main():\n    return 2\n"
+    md5 = hashlib.md5(text.encode()).hexdigest()
+    (journal / "sources" / md5).write_text(text)
+    events = (journal / EVENTS).read_text()
+    (journal / EVENTS).write_text(events.replace(file.name, md5))
     page = open_page(lived_in, "compare", {"runs": SAES, "compared": "Code"})
     assert not page.exception
     assert "-    return 1\n+    return 2" in page.code[0].value

@@ -140,7 +140,8 @@ def second_texts(names: xr.Dataset, metric: str = "") -> np.ndarray:
 
 def judge_seconds(names: xr.Dataset, p: np.ndarray) -> np.ndarray:
     """Return the verdict on each p of a second name; "untested" for NaN."""
-    verdicts = judge(p, np.full(p.shape, np.inf), 1 - float(names["confidence"]))
+    confidence = float(names.get("confidence", xr.DataArray(0.95)))  # older ones do not say
+    verdicts = judge(p, np.full(p.shape, np.inf), 1 - confidence)
     return np.where(verdicts == "", UNTESTED, verdicts)
 
 

@@ -151,7 +151,7 @@ class Total:
         scalars = {
             name: 0.0
             for name, variable in schemas.CONCEPTS.variables.items()
-            if not variable.dims and variable.dtype != "int64"
+            if not variable.dims and variable.dtype.startswith("float")
         }
         return xr.Dataset(
             {

@@ -119,6 +119,8 @@ def open_network(source: Input, device: str = "cpu") -> Network:
     """
     if source.settings is not None:
         network: Network = source.load()
+        if network.linear is None:
+            network = replace(network, linear=getattr(source.settings, "linear", None))
     elif source.path is not None:
         network = load_network(source.proven()[0])
     else:

@@ -25,13 +25,13 @@ from torch import Tensor
 
 from fact.networks.arrays import AnyArray, as_tensor
 from fact.networks.weights import write_tensors
-from fact.sae.model import SAE, BatchTopKSAE, JumpReLUSAE, ReLUSAE, TopKSAE
+from fact.sae.model import KINDS, SAE, BatchTopKSAE, JumpReLUSAE, ReLUSAE, TopKSAE
 from registry.store.durable import StoreError, whole_file
 from registry.suggest import RefusalError, nearest
 
 CONFIGS = ("cfg.json", "config.json")
 WEIGHT_FILES = ("*.safetensors", "*.pt", "*.pth", "*.nc")
-ACTIVATIONS = ("topk", "batch_topk", "jumprelu", "relu")
+ACTIVATIONS = tuple(kind.activation for kind in KINDS)
 PLAIN = "factbook_sae"
 """Entry of the header of a file that :func:`write_sae` wrote."""
 

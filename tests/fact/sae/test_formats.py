@@ -207,3 +207,16 @@ def test_a_topk_sae_read_as_relu_would_be_another() -> None:
     with np.load(FOREIGN / "sae_lens_topk/expected.npz") as expected:
         relu = fact.ReLUSAE(sae.encoder, sae.decoder, encoder_bias=sae.encoder_bias)
         assert (relu.encode(expected["x"]) > 0).sum() > 1.3 * (sae.encode(expected["x"]) > 0).sum()
+
+
+def test_a_checkpoint_of_fact_is_found_by_its_names(tmp_path: Path) -> None:
+    encoder, decoder = torch.randn(9, 4), torch.randn(4, 9)
+    state = {"encoder.weight": encoder, "decoder.weight": decoder, "k": 3, "threshold": 0.0}
+    torch.save(state, tmp_path / "sae.pt")
+    sae = fact.read_sae(tmp_path / "sae.pt")
+    samples = torch.randn(20, 4)
+    before = torch.relu(samples @ encoder.T)
+    least = before.sort(dim=1, descending=True).values[:, 2:3]
+    expected = torch.where(before >= least, before, torch.zeros(()))
+    torch.testing.assert_close(sae.encode(samples), expected)
+    torch.testing.assert_close(sae(samples), expected @ decoder.T)

@@ -7,6 +7,7 @@ experiment when it is run.
 
 from __future__ import annotations
 
+import ast
 import functools
 import importlib
 import importlib.util
@@ -304,8 +305,19 @@ def _stages_in(package: str) -> Iterator[str]:
     for info in pkgutil.iter_modules(spec.submodule_search_locations):
         found = importlib.util.find_spec(f"{package}.{info.name}")
         origin = found.origin if found else None
-        if origin and "\nstage = " in Path(origin).read_text(encoding="utf-8"):
+        if origin and _declares_stage(Path(origin).read_text(encoding="utf-8")):
             yield f"{package}.{info.name}"
+
+
+def _declares_stage(code: str) -> bool:
+    if "\nstage = " not in code:
+        return False
+    with suppress(SyntaxError):  # the text may stand in a string; code at fault tells when imported
+        return any(
+            isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "stage"
+            for node in ast.parse(code).body
+        )
+    return True
 
 
 @dataclass(frozen=True)

@@ -173,6 +173,13 @@ def test_stages_are_found_without_importing_them(
     assert known_stages("no_such_package") == known_stages()
 
 
+def test_a_declaration_within_a_text_is_no_stage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = write_module(tmp_path, "d", 'TOML = """\nstage = "fact.train_sae"\n"""\n', monkeypatch)
+    assert name not in known_stages(name.rpartition(".")[0])
+
+
 def test_plug_ins_that_fail_are_told() -> None:
     with pytest.raises(StageError, match="plug-in 'no_such_plugin' cannot be imported"):
         load_plugins(("no_such_plugin",))

@@ -24,6 +24,9 @@ SeenOption: TypeAlias = Literal["refuse", "allow"]
 REFUSE: Final = "refuse"
 ALLOWED: Final = "allow"
 
+COMPARED = 64
+"""Pictures of two sets of images that are compared where both have the same ids."""
+
 TRAINED = "trained"
 """Variable of imported activations: names of the inputs that their neurons were trained on."""
 
@@ -43,8 +46,9 @@ class SeenImages:
     n_all_scoring : int
         How many score.
     are_same : bool
-        Whether equal ids are known to be the same images. Two declared sets of images may have
-        the same ids, and not the same images; then nothing is refused.
+        Whether equal ids are known to be the same images: those of one declared set, or of two
+        that show the same pictures under them (a copied folder). Two sets may have the same ids
+        and other images, or none that can be read any more; then nothing is refused.
     chooses : bool
         Whether there is a half that chooses.
     """
@@ -122,9 +126,27 @@ def _trained_ids(
     except StageError:
         return _told_ids(concepts)
     try:
-        return _sampled_ids(features, parts), trained.fingerprint == images.fingerprint
+        seen = _sampled_ids(features, parts)
     except StoreError:  # what a layer's features were is gone, and needed for nothing else
         return None
+    both = np.intersect1d(seen, np.concatenate(parts))
+    return seen, trained.fingerprint == images.fingerprint or _show_the_same(trained, images, both)
+
+
+def _show_the_same(one: registry.Input, other: registry.Input, ids: np.ndarray) -> bool:
+    """Whether images of two declared sets are the same pictures under the same ids.
+
+    `COMPARED` of them at most are compared, spread over all; one that is equal is enough, since
+    pictures that only happen to have the same name differ in some pixel.
+    """
+    if not len(ids):
+        return False
+    spread = ids[np.unique(np.linspace(0, len(ids) - 1, COMPARED).astype(int))]
+    try:
+        mine, others = one.load(), other.load()
+        return any(np.array_equal(mine.read([name]), others.read([name])) for name in spread)
+    except (KeyError, OSError, ValueError, StageError):  # images that are gone prove nothing
+        return False
 
 
 def _sampled_ids(features: registry.Input, parts: Sequence[np.ndarray]) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -88,6 +88,33 @@ def test_equal_ids_of_another_set_of_images_are_told_and_refused_to_nobody():
     assert told.startswith("3 of these images have ids of images that the concepts were trained")
     unlike = count(concepts_of(trained="9" * 16), ["test/0"], ["test/1"])
     assert seen_note(xr.Dataset(unlike.variables())) == ""
+
+
+class Pictures:
+    """A declared set of images: one grey square for each id."""
+
+    def __init__(self, greys: Mapping[str, int]):
+        self.greys = greys
+
+    def load(self) -> Pictures:
+        return self
+
+    def read(self, ids: Sequence[str]) -> np.ndarray:
+        return np.array([np.full((2, 2, 3), self.greys[name], np.uint8) for name in ids])
+
+
+@pytest.mark.parametrize(
+    ("shift", "lost", "are_same"), [(0, 0, True), (1, 0, False), (0, 6, False)]
+)
+def test_a_copy_of_the_images_under_the_same_ids_is_known_by_its_pictures(shift, lost, are_same):
+    greys = {name: 10 * row for row, name in enumerate(TRAINED)}
+    copied = {name: grey + shift for name, grey in [*greys.items()][lost:]}
+    concepts = concepts_of(trained="9" * 16)
+    features = concepts.inputs["sae"].inputs["features"]
+    for holder, settings in ((features, Pictures(greys)), (concepts, Pictures(copied))):
+        holder.inputs["images"] = replace(holder.inputs["images"], settings=settings)
+    seen = count(concepts, TRAINED[:1], [*TRAINED[1:3], "test/0"])
+    assert seen == SeenImages(1, 2, 3, are_same=are_same)
 
 
 def test_where_nothing_chooses_scores_alone_count():

@@ -68,6 +68,18 @@ MAPS_BY = {
 """What datasets lack that were written while all maps were of gradients."""
 LABELLED = {"image": IMAGE, "label": _text("label", "name of the label: group and value")}
 
+_BCOSIFIED = {
+    "original_accuracy": _float("", "accuracy of the network before", optional=True),
+    "conversion": _text("step", "step of the conversion", optional=True),
+    "conversion_accuracy": _float("step", "accuracy after the step, untrained", optional=True),
+    "conversion_change": _float(
+        "step", "mean absolute change of the logits by the step, over their size", optional=True
+    ),
+    "epoch_accuracy": _float("pass", "accuracy after the epoch", optional=True),
+    **PROBE,
+}
+"""What is known of a network that was B-cosified here, on the test images."""
+
 NETWORK = Schema(
     name="network",
     version=1,
@@ -79,6 +91,7 @@ NETWORK = Schema(
         "loss": _float("pass", "mean training loss of the epoch"),
         "test_accuracy": _float("", "accuracy on the test images"),
         "parameters": _int64("", "number of trained parameters"),
+        **_BCOSIFIED,
     },
     references="Boehle et al., B-cos Networks: Alignment is All We Need for Interpretability, "
     "CVPR 2022, arXiv 2205.10268",

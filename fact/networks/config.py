@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from fact.data.classes import Match
 from fact.data.config import Count, OnDevice, Positive, Seed
 from registry import Formerly
 
@@ -18,15 +19,20 @@ class ClassifierConfig(OnDevice):
     Parameters
     ----------
     architecture : str
-        ``small-bcos`` (convolutions) or ``small-vit`` (tokens).
+        B-cos are ``small-bcos`` (convolutions) and ``small-vit`` (tokens). Ordinary networks, with
+        biases, are ``standard-cnn``, ``standard-vit``, and the small ones of torchvision's classes,
+        ``torchvision-resnet`` and ``torchvision-vit``.
     channels, strides : tuple of int
-        Of the convolutions of ``small-bcos``, one of each per layer.
+        Of the convolutions of ``small-bcos`` and ``standard-cnn``, one of each per layer; of
+        ``torchvision-resnet`` per stage, of which there are at most four.
     kernel_size : int
         Side of a convolution's kernel, in pixels; odd.
     temperature : float
-        Divides the logits, above 0; small values let a small network answer firmly.
+        Divides the logits of a B-cos network, above 0; small values let a small network answer
+        firmly.
     patch_size, dim, depth, heads : int
-        Of ``small-vit``: side of a patch in pixels, channels of a token, encoders, heads.
+        Of ViTs: side of a patch in pixels, channels of a token, encoders, heads. ``depth`` is also
+        the number of blocks in a stage of ``torchvision-resnet``.
     resize, crop : int or None
         Length of the shorter side, then of the central square, in pixels; None keeps the size.
     epochs, batch : int
@@ -41,7 +47,17 @@ class ClassifierConfig(OnDevice):
         Draws weights, order of images and mirrors.
     """
 
-    architecture: Literal["small-bcos", "small-vit"] = "small-bcos"
+    off_labels: ClassVar[bool] = False
+    clip: ClassVar[float | None] = None
+
+    architecture: Literal[
+        "small-bcos",
+        "small-vit",
+        "standard-cnn",
+        "standard-vit",
+        "torchvision-resnet",
+        "torchvision-vit",
+    ] = "small-bcos"
     channels: tuple[Count, ...] = (32, 64, 128)
     strides: tuple[Count, ...] = (2, 2, 1)
     kernel_size: Count = 3
@@ -68,3 +84,51 @@ class ClassifierConfig(OnDevice):
             )
         if self.kernel_size % 2 == 0:
             raise ValueError(f"kernel_size {self.kernel_size}; expected an odd number")
+        if self.architecture == "torchvision-resnet" and len(self.channels) > 4:
+            raise ValueError(f"{len(self.channels)} stages of a ResNet; expected at most 4")
+
+
+@dataclass(frozen=True)
+class BcosifyConfig(OnDevice):
+    """Configuration of ``fact.bcosify_network``.
+
+    Parameters
+    ----------
+    b : float
+        Exponent of the B-cos transform, which takes the place of 1 at once.
+    epochs, batch : int
+        Times that the training images are gone through; images per update.
+    lr, warmup : float
+        Peak learning rate of Adam, which falls to 0 along a cosine; fraction of the updates of its
+        linear rise before. The authors take 1e-4 without a rise, and up to 90 epochs of ImageNet;
+        for ViTs also 1e-3 with 10,000 updates of rise.
+    flip : bool
+        Mirror images left to right with probability 1/2.
+    off_labels : bool
+        Each class that is not an image's should have the probability 1 / classes, instead of 0.
+    clip : float or None
+        Largest norm of a unit's gradient over that of its weights (adaptive gradient clipping);
+        None does not clip.
+    from_scratch : bool
+        Draw all weights anew: the same network trained as B-cos from the start, for comparison.
+    match : str
+        How classes of the images belong to the network's: by ``name``, or by ``order``.
+    train_split, test_split : str
+        Names of the splits.
+    seed : int
+        Draws order of images, mirrors, and weights that are drawn anew.
+    """
+
+    b: Annotated[float, Field(ge=1)] = 2
+    epochs: Count = 10
+    batch: Count = 64
+    lr: Positive = 1e-4
+    warmup: Annotated[float, Field(ge=0, le=1)] = 0.0
+    flip: bool = False
+    off_labels: bool = True
+    clip: Positive | None = 0.01
+    from_scratch: bool = False
+    match: Match = "name"
+    train_split: str = "train"
+    test_split: str = "test"
+    seed: Seed = 0

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from fact.data.images import Geometry
-from fact.networks import bcos_networks, standard
+from fact.networks import bcos_networks, bcosify, standard
 from fact.networks.network import Architecture, Network, NetworkError, Normalisation, choose_device
 from fact.networks.weights import load_weights, read_tensors, write_tensors
 from registry import Input
 
-BUILDERS = (bcos_networks, standard)
+BUILDERS = (bcos_networks, standard, bcosify)
 """Modules whose architectures a file may name."""
 
 WEIGHTS_FILE = "network.safetensors"
@@ -52,6 +52,7 @@ def save_network(network: Network, path: Path | str) -> None:
         "normalisation": asdict(network.normalisation),
         "linear": network.linear,
         "probe": network.probe,
+        "normalised": network.normalised,
         "builder": network.architecture.builder,
         "settings": dict(network.architecture.settings),
     }
@@ -95,6 +96,7 @@ def load_network(path: Path | str) -> Network:
         normalisation=Normalisation(**{k: tuple(v) for k, v in normalisation.items()}),
         linear=metadata.get("linear", metadata["bcos"]),  # which was the same thing once
         probe=metadata.get("probe"),
+        normalised=metadata.get("normalised", False),
     )
 
 

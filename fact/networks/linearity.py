@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from fact.networks.arrays import AnyArray
 from fact.networks.foresight import APPROXIMATION
+from fact.networks.frozen import Embedding
 from fact.networks.network import Network, as_network
 
 TOLERANCE = 1e-4
@@ -100,21 +101,38 @@ def tell_linearity(network: Network) -> None:
 
 @contextmanager
 def embeddings_as_leaves(module: nn.Module) -> Iterator[list[Tensor]]:
-    """Turn positional embeddings into leaves, one per image, and list them as they come by."""
-    leaves: list[Tensor] = []
-    try:
-        from bcos.models.vit import PosEmbSinCos2d
-    except ImportError:  # without einops there are no ViTs
-        yield leaves
-        return
+    """Turn positions and tokens that no pixel gives into leaves, one per image, as they come by.
 
-    def keep(_part: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        leaf = output.detach().expand(len(args[0]), *output.shape).clone().requires_grad_()
+    They are the positional embeddings of the package ``bcos``, and what a conversion to a B-cos
+    network marked as such.
+    """
+    leaves: list[Tensor] = []
+    count = 1
+    kinds = (Embedding, *_sines())
+
+    def begin(_part: nn.Module, args: tuple[Tensor, ...]) -> None:
+        nonlocal count
+        count = len(args[0])
+
+    def keep(part: nn.Module, _args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        shape = (
+            output.shape[1:] if isinstance(part, Embedding) and len(output) == 1 else output.shape
+        )
+        leaf = output.detach().expand(count, *shape).clone().requires_grad_()
         leaves.append(leaf)
         return leaf
 
     with ExitStack() as stack:
+        stack.enter_context(module.register_forward_pre_hook(begin))
         for part in module.modules():
-            if isinstance(part, PosEmbSinCos2d):
+            if isinstance(part, kinds):
                 stack.enter_context(part.register_forward_hook(keep))
         yield leaves
+
+
+def _sines() -> tuple[type[nn.Module], ...]:
+    try:
+        from bcos.models.vit import PosEmbSinCos2d
+    except ImportError:  # without einops there are no ViTs
+        return ()
+    return (PosEmbSinCos2d,)

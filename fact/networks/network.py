@@ -95,10 +95,15 @@ class Normalisation:
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
 
-    def apply(self, rgb: Tensor) -> Tensor:
-        """Return normalised images ``(image, colour, y, x)``."""
-        mean, std = (rgb.new_tensor(value).view(1, 3, 1, 1) for value in (self.mean, self.std))
-        return (rgb - mean) / std
+    def apply(self, colours: Tensor) -> Tensor:
+        """Return normalised images ``(image, colour, y, x)`` of three colours.
+
+        Of six, the complements have the mean ``1 - mean``: they become the colours' negatives.
+        """
+        mean, std = (colours.new_tensor(value).view(1, 3, 1, 1) for value in (self.mean, self.std))
+        if colours.shape[1] == 6:
+            mean, std = torch.cat([mean, 1 - mean], dim=1), torch.cat([std, std], dim=1)
+        return (colours - mean) / std
 
 
 OF_IMAGENET = Normalisation()
@@ -124,7 +129,8 @@ class Network:
     architecture : Architecture or None
         What rebuilds the module; None for one's own module, which then cannot be saved.
     normalisation : Normalisation
-        Of the colours that a network reads which is not B-cos; ImageNet's by default.
+        Of the colours that a network reads which is not B-cos, or ``normalised``; ImageNet's by
+        default.
     linear : bool or None
         Whether it is exactly linear in its frozen weights, so that contributions add up to its
         logits: they are then held to it. Of a network that is not, contributions are gradient
@@ -133,6 +139,8 @@ class Network:
         out by :func:`fact.probe_linearity`.
     probe : float or None
         What :func:`fact.probe_linearity` measured; None where linearity was declared.
+    normalised : bool
+        Whether six colours are normalised too, as those of a network are that was B-cosified.
     """
 
     module: nn.Module
@@ -144,6 +152,7 @@ class Network:
     normalisation: Normalisation = OF_IMAGENET
     linear: bool | None = None
     probe: float | None = None
+    normalised: bool = False
 
     def __post_init__(self) -> None:
         has_dynamic_weights = is_bcos(self.module)
@@ -180,14 +189,15 @@ class Network:
         ----------
         images : array or Tensor
             RGB, as an array ``(image, y, x, colour)`` or a Tensor ``(image, colour, y, x)``:
-            integers 0..255 or floats 0..1. A Tensor of six colours is taken as encoded; the
-            dimensions of a DataArray may be in any order.
+            integers 0..255 or floats 0..1. A Tensor of six colours is taken as an image and its
+            complement; the dimensions of a DataArray may be in any order.
 
         Returns
         -------
         Tensor
             ``(image, 6, y, x)`` in [0, 1]: red, green, blue and their complements, the input
-            of every B-cos network. For others ``(image, 3, y, x)``, normalised.
+            of every B-cos network; of one that was B-cosified they are normalised, so that the
+            second half is the first's negative. For others ``(image, 3, y, x)``, normalised.
 
         Raises
         ------
@@ -195,11 +205,15 @@ class Network:
             If the images have another shape or range.
         """
         rgb = _as_rgb(images, self.dtype).to(self.device)
-        if rgb.shape[1] == 6:
-            return rgb
-        if self.bcos:
-            return torch.cat([rgb, 1 - rgb], dim=1)
-        return self.normalisation.apply(rgb)
+        if self.bcos and rgb.shape[1] == 3:
+            rgb = torch.cat([rgb, 1 - rgb], dim=1)
+        return rgb if rgb.shape[1] == 6 and not self.normalised else self.normalisation.apply(rgb)
+
+    @property
+    def encoding(self) -> str:
+        """What :meth:`encode` returns, in words: what weights at the image are of."""
+        colours = "red, green, blue" + (" and their complements" if self.bcos else "")
+        return colours + (" in [0, 1]" if self.bcos and not self.normalised else ", normalised")
 
     def logits(self, encoded: Tensor) -> Tensor:
         """Return the logits ``(image, class)`` before the network adds its bias.

@@ -1,4 +1,4 @@
-"""Networks that are not B-cos: EfficientNet-Lite0, and those of torchvision by name.
+"""Networks that are not B-cos: small ones, EfficientNet-Lite0, and those of torchvision by name.
 
 They have biases: contributions of concepts to their logits are an approximation, gradient times
 activation, and everything says so. Presences, maps, names and scores are as of any other network.
@@ -6,6 +6,8 @@ activation, and everything says so. Presences, maps, names and scores are as of 
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,141 @@ from torch import nn
 from fact.data.images import Geometry
 from fact.data.vocabulary import read_names
 from fact.networks import efficientnet
+from fact.networks.config import ClassifierConfig
 from fact.networks.network import Architecture, Network, NetworkError, Normalisation, builder
 from fact.networks.weights import load_weights, read_state
 from registry.suggest import nearest
+
+# --- small ones, trained here -----------------------------------------------------------------
+
+
+@builder("standard-cnn")
+def build_standard_cnn(
+    n_classes: int, channels: Sequence[int], strides: Sequence[int], kernel_size: int
+) -> nn.Module:
+    """Return convolutions, each with a batch norm and a ReLU, their mean, and a linear layer."""
+    blocks: list[nn.Module] = []
+    width = 3
+    for out, stride in zip(channels, strides, strict=True):
+        conv = nn.Conv2d(width, out, kernel_size, stride, padding=kernel_size // 2, bias=False)
+        blocks.append(nn.Sequential(conv, nn.BatchNorm2d(out), nn.ReLU()))
+        width = out
+    parts = {"features": nn.Sequential(*blocks), "pool": nn.AdaptiveAvgPool2d(1)}
+    module = nn.Sequential()
+    for name, part in (
+        *parts.items(),
+        ("flatten", nn.Flatten()),
+        ("head", nn.Linear(width, n_classes)),
+    ):
+        module.add_module(name, part)
+    return module
+
+
+@builder("standard-vit")
+def build_standard_vit(
+    n_classes: int, image_size: int, patch_size: int, dim: int, depth: int, heads: int
+) -> nn.Module:
+    """Return an untrained SimpleViT with biases, layer norms and GELU; of sines are its positions.
+
+    It takes images of any size that is a multiple of its patches'.
+    """
+    from bcos.models.vit import SimpleViT
+
+    with warnings.catch_warnings():  # it warns of B-cos networks without a logit layer
+        warnings.simplefilter("ignore")
+        module: nn.Module = SimpleViT(
+            image_size=image_size,
+            patch_size=patch_size,
+            num_classes=n_classes,
+            dim=dim,
+            depth=depth,
+            heads=heads,
+            mlp_dim=4 * dim,
+            channels=3,
+            linear_layer=nn.Linear,
+            norm_layer=nn.LayerNorm,
+            act_layer=nn.GELU,
+        )
+    return module
+
+
+@builder("torchvision-resnet")
+def build_torchvision_resnet(
+    n_classes: int, channels: Sequence[int], strides: Sequence[int], depth: int
+) -> nn.Module:
+    """Return an untrained ResNet of torchvision with stages of other widths, at most four."""
+    from torchvision.models.resnet import BasicBlock, ResNet
+
+    module = ResNet(BasicBlock, [1, 1, 1, 1], num_classes=n_classes)
+    module.inplanes = channels[0]
+    module.conv1 = nn.Conv2d(3, channels[0], 7, stride=2, padding=3, bias=False)
+    module.bn1 = nn.BatchNorm2d(channels[0])
+    for stage in range(4):
+        made: nn.Module = nn.Identity()
+        if stage < len(channels):
+            made = module._make_layer(BasicBlock, channels[stage], depth, stride=strides[stage])
+        setattr(module, f"layer{stage + 1}", made)
+    module.fc = nn.Linear(channels[-1], n_classes)
+    return module
+
+
+@builder("torchvision-vit")
+def build_torchvision_vit(
+    n_classes: int, image_size: int, patch_size: int, dim: int, depth: int, heads: int
+) -> nn.Module:
+    """Return an untrained ViT of torchvision, with a class token and learned positions."""
+    from torchvision.models import VisionTransformer
+
+    return VisionTransformer(
+        image_size, patch_size, depth, heads, dim, 4 * dim, num_classes=n_classes
+    )
+
+
+def small_standard(config: ClassifierConfig, classes: Sequence[str], side: int) -> Network:
+    """Return a small untrained network that is not B-cos, for images of ``side`` pixels.
+
+    Parameters
+    ----------
+    config : ClassifierConfig
+        Its architecture and sizes.
+    classes : sequence of str
+        Names of the classes, at least 2.
+    side : int
+        Side of an image, in pixels.
+
+    Raises
+    ------
+    NetworkError
+        If the sizes do not fit together, or there are fewer than two classes.
+    """
+    if len(classes) < 2:
+        raise NetworkError(f"classes {classes!r}; expected names of at least 2")
+    of_tokens = {
+        "image_size": side,
+        **{key: getattr(config, key) for key in ("patch_size", "dim", "depth", "heads")},
+    }
+    of_maps = {"channels": list(config.channels), "strides": list(config.strides)}
+    sizes: dict[str, dict[str, Any]] = {
+        "standard-cnn": of_maps | {"kernel_size": config.kernel_size},
+        "torchvision-resnet": of_maps | {"depth": config.depth},
+    }
+    chosen = sizes.get(config.architecture, of_tokens)
+    if chosen is of_tokens and (side % config.patch_size or config.dim % config.heads):
+        raise NetworkError(
+            f"images of {side} pixels, patch_size {config.patch_size}, dim {config.dim}, heads "
+            f"{config.heads}; expected multiples of patch_size, and of heads"
+        )
+    recipe = Architecture(config.architecture, {"n_classes": len(classes), **chosen})
+    return Network(
+        recipe.build(config.seed).eval(),
+        config.architecture,
+        tuple(classes),
+        Geometry(config.resize, config.crop),
+        bcos=False,
+        architecture=recipe,
+        linear=False,
+    )
+
 
 # --- EfficientNet-Lite0 ---------------------------------------------------------------------
 

@@ -1,0 +1,17 @@
+"""Turn an ordinary network into a B-cos network that starts from its weights, and fine-tune it."""
+
+import registry
+from fact import schemas
+from fact.networks.config import BcosifyConfig as Config
+
+stage = registry.Stage(
+    "fact.bcosify_network",
+    version=1,
+    config=Config,
+    needs={"images": "images", "network": "network"},
+    output=schemas.NETWORK,
+    main="fact.networks.bcosification:bcosify_network",
+)
+
+if __name__ == "__main__":
+    registry.run_module(__spec__.name)

@@ -3,6 +3,7 @@
 import registry
 from fact import schemas
 from fact.networks.config import BcosifyConfig as Config
+from fact.networks.foresight import foresee_conversion
 
 stage = registry.Stage(
     "fact.bcosify_network",
@@ -11,6 +12,7 @@ stage = registry.Stage(
     needs={"images": "images", "network": "network"},
     output=schemas.NETWORK,
     main="fact.networks.bcosification:bcosify_network",
+    foresee=foresee_conversion,
 )
 
 if __name__ == "__main__":

@@ -205,7 +205,7 @@ def _timm_attention(part: Any, recipe: Recipe) -> nn.Module:
 
 def _bcos_attention(part: Any, recipe: Recipe) -> nn.Module:
     """Return the attention of the package ``bcos``, which can be frozen as it is."""
-    made = copy.deepcopy(part)
+    made: nn.Module = copy.deepcopy(part)
     made.norm = layer_norm(part.norm, recipe.biases)
     made.to_out = bcos_linear(part.to_out, recipe.b, recipe.biases)
     return made
@@ -332,7 +332,7 @@ def _take_six_colours(part: nn.Module) -> None:
         weight = part.weight.data
         part.weight.data, part.in_channels = torch.cat([weight, -weight], dim=1) / 2, 6
     elif isinstance(part, nn.Linear):  # of patches, whose colours are the innermost
-        weight = part.weight.data.unflatten(1, (-1, 3))
+        weight = part.weight.data.view(len(part.weight), -1, 3)
         part.weight.data = (torch.cat([weight, -weight], dim=2) / 2).flatten(1)
         part.in_features *= 2
 
@@ -356,7 +356,7 @@ def _set_head(module: nn.Module, anatomy: Anatomy, recipe: Recipe) -> None:
 
 def _as_convolution(head: Any) -> nn.Module:
     """Return a linear layer as a convolution of single pixels."""
-    made = BcosConv2d(head.in_features, head.out_features, b=head.b)
+    made: nn.Module = BcosConv2d(head.in_features, head.out_features, b=head.b)
     linear = nn.Conv2d(head.in_features, head.out_features, 1, bias=head.linear.bias is not None)
     linear.weight.data = head.linear.weight.data[:, :, None, None].clone()
     if head.linear.bias is not None:

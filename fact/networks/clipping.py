@@ -37,4 +37,5 @@ def clip_adaptively(parameters: Iterable[nn.Parameter], factor: float) -> None:
 
 def _unit_norms(values: Tensor) -> Tensor:
     dims = tuple(range(1, values.ndim)) or None
-    return torch.linalg.vector_norm(values, dim=dims, keepdim=True)
+    norms: Tensor = torch.linalg.vector_norm(values, dim=dims, keepdim=True)
+    return norms

@@ -39,3 +39,30 @@ def foresee_contributions(
             )
         elif not linear:
             yield f"network {name!r} is not linear in its frozen weights: {APPROXIMATION}"
+
+
+def foresee_conversion(
+    _config: Mapping[str, Any], resources: Mapping[str, Resource]
+) -> Iterator[str]:
+    """Yield what a conversion to a B-cos network means for what is declared.
+
+    Parameters
+    ----------
+    _config : mapping
+        Of the stage.
+    resources : mapping of str to Resource
+        All declared resources that the stage rests on, by name.
+    """
+    for name, resource in resources.items():
+        if resource.provides != "network":
+            continue
+        if getattr(resource.settings, "linear", None):
+            yield (
+                f"network {name!r} is linear in its frozen weights: there is nothing to convert, "
+                "and the task will fail"
+            )
+        else:
+            yield (
+                f"network {name!r} becomes a B-cos network: layers that cannot be converted are "
+                "named before anything is trained"
+            )

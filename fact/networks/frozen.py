@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from bcos.modules import BcosConv2d, BcosLinear, norms
@@ -34,9 +35,11 @@ def bcos_convolution(part: nn.Conv2d, b: float, bias: bool) -> nn.Module:
         Keep the bias, which leaves the layer affine.
     """
     sizes = part.kernel_size, part.stride, part.padding
-    made = BcosConv2d(part.in_channels, part.out_channels, *sizes, groups=part.groups, b=b)
+    made: nn.Module = BcosConv2d(
+        part.in_channels, part.out_channels, *sizes, groups=part.groups, b=b
+    )
     made.linear = _linear_part(part, bias)
-    made.dilation = part.dilation
+    made.dilation = part.dilation  # type: ignore[assignment]
     if not _pools_as_it_pads(part):
         made.calc_patch_norms = made._calc_patch_norms_slow
     return made
@@ -44,7 +47,7 @@ def bcos_convolution(part: nn.Conv2d, b: float, bias: bool) -> nn.Module:
 
 def bcos_linear(part: nn.Linear, b: float, bias: bool) -> nn.Module:
     """Return a B-cos linear layer with the weights of a standard one; see the convolution."""
-    made = BcosLinear(part.in_features, part.out_features, b=b)
+    made: nn.Module = BcosLinear(part.in_features, part.out_features, b=b)
     made.linear = _linear_part(part, bias)
     return made
 
@@ -70,7 +73,7 @@ def uncentred_batch_norm(part: nn.BatchNorm2d, bias: bool) -> nn.Module:
     """
     assert part.running_var is not None
     assert part.running_mean is not None
-    made = norms.BatchNormUncentered2d(
+    made: Any = norms.BatchNormUncentered2d(
         part.num_features, part.eps, part.momentum, part.affine or bias
     ).to(part.running_var)
     made.running_var.copy_(part.running_var)
@@ -80,11 +83,16 @@ def uncentred_batch_norm(part: nn.BatchNorm2d, bias: bool) -> nn.Module:
         made.weight.data.copy_(part.weight.data)
     if not bias:
         made.register_parameter("bias", None)
-        return made
+        return _module(made)
     scale = made.weight.data / (part.running_var + part.eps).sqrt()
     own = part.bias.data if part.affine else torch.zeros_like(scale)
     made.bias.data.copy_(own - part.running_mean * scale)
-    return made
+    return _module(made)
+
+
+def _module(made: Any) -> nn.Module:
+    module: nn.Module = made  # bcos is untyped
+    return module
 
 
 def layer_norm(part: nn.LayerNorm, bias: bool) -> nn.Module:
@@ -107,14 +115,14 @@ def group_norm(part: nn.GroupNorm, bias: bool) -> nn.Module:
     return _with_affine(made, part, bias)
 
 
-def _with_affine(made: nn.Module, part: nn.LayerNorm | nn.GroupNorm, bias: bool) -> nn.Module:
+def _with_affine(made: Any, part: nn.LayerNorm | nn.GroupNorm, bias: bool) -> nn.Module:
     if part.weight is not None:
         made.to(part.weight).weight.data.copy_(part.weight.data)
     if part.bias is not None and bias:
         made.bias.data.copy_(part.bias.data)
     else:
         made.register_parameter("bias", None)
-    return made
+    return _module(made)
 
 
 def _gelu(x: Tensor) -> Tensor:
@@ -208,7 +216,7 @@ class FrozenAttention(DetachableModule):  # type: ignore[misc]
         return (found, None) if self.paired else found
 
     def _by_head(self, tokens: Tensor) -> Tensor:
-        return tokens.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return tokens.view(*tokens.shape[:2], self.heads, -1).transpose(1, 2)
 
 
 def frozen_attention(

@@ -108,7 +108,7 @@ def embeddings_as_leaves(module: nn.Module) -> Iterator[list[Tensor]]:
     """
     leaves: list[Tensor] = []
     count = 1
-    kinds = (Embedding, *_sines())
+    kinds: tuple[type[nn.Module], ...] = (Embedding, *_sines())
 
     def begin(_part: nn.Module, args: tuple[Tensor, ...]) -> None:
         nonlocal count
@@ -135,4 +135,5 @@ def _sines() -> tuple[type[nn.Module], ...]:
         from bcos.models.vit import PosEmbSinCos2d
     except ImportError:  # without einops there are no ViTs
         return ()
-    return (PosEmbSinCos2d,)
+    sines: type[nn.Module] = PosEmbSinCos2d
+    return (sines,)

@@ -82,14 +82,15 @@ def build_torchvision_resnet(
     """Return an untrained ResNet of torchvision with stages of other widths, at most four."""
     from torchvision.models.resnet import BasicBlock, ResNet
 
-    module = ResNet(BasicBlock, [1, 1, 1, 1], num_classes=n_classes)
-    module.inplanes = channels[0]
+    module: nn.Module = ResNet(BasicBlock, [1, 1, 1, 1], num_classes=n_classes)
+    module.inplanes = channels[0]  # type: ignore[assignment]
     module.conv1 = nn.Conv2d(3, channels[0], 7, stride=2, padding=3, bias=False)
     module.bn1 = nn.BatchNorm2d(channels[0])
+    make: Any = module._make_layer
     for stage in range(4):
         made: nn.Module = nn.Identity()
         if stage < len(channels):
-            made = module._make_layer(BasicBlock, channels[stage], depth, stride=strides[stage])
+            made = make(BasicBlock, channels[stage], depth, stride=strides[stage])
         setattr(module, f"layer{stage + 1}", made)
     module.fc = nn.Linear(channels[-1], n_classes)
     return module
@@ -102,9 +103,10 @@ def build_torchvision_vit(
     """Return an untrained ViT of torchvision, with a class token and learned positions."""
     from torchvision.models import VisionTransformer
 
-    return VisionTransformer(
+    module: nn.Module = VisionTransformer(
         image_size, patch_size, depth, heads, dim, 4 * dim, num_classes=n_classes
     )
+    return module
 
 
 def small_standard(config: ClassifierConfig, classes: Sequence[str], side: int) -> Network:

@@ -93,7 +93,8 @@ def concept_maps(
         and sums to the total where the network is convolutional and linear, but for the part of
         an encoder's bias, which is in no pixel. By codes it sums to the total too, but for what a
         class token has of it. With concepts of each image's own, ``rank`` stands for ``concept``,
-        and ``concept`` (image, rank) names them. The attribute ``maps`` says how they were made.
+        and ``concept`` (image, rank) names them. The attribute ``maps`` says how they were made,
+        ``encoding`` of which encoded image the weights are (:attr:`fact.Network.encoding`).
 
     Raises
     ------
@@ -188,7 +189,8 @@ def colour_explanation(
     """Paint weights as the colours that they look for.
 
     Per pixel, the weights are divided by the largest of their absolute values and clipped below
-    0; then ``rgb = w[:3] / (w[:3] + w[3:])``. Opacity is the L2 norm of the weights over
+    0; then ``rgb = w[:3] / (w[:3] + w[3:])``, whether they are of colours in [0, 1] or of
+    normalised ones: a colour and its complement are divided by the same deviation. Opacity is the L2 norm of the weights over
     colours, 0 where the map is negative, box-smoothed with zeros around the picture, divided by
     its percentile and clipped to [0, 1]. Denominators carry 1e-12.
 
@@ -392,6 +394,7 @@ def _explained(
     )
     if source.maps_by != "gradient":
         return found
+    found.attrs["encoding"] = source.network.encoding
     array = np.concatenate(weights)
     meaning = f"derivative of the {what}"
     found["weights"] = labelled(array, ("colour", "y", "x"), meaning)

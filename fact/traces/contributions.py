@@ -177,7 +177,7 @@ def trace_batch(
         presence = collect(spliced.codes, values)
         at_image, *at_embeddings = spliced.at_input(torch.ones_like(values))
     map_sum = _sum(at_image * spliced.image)
-    at_input = _input_check(spliced, presence, map_sum, at_embeddings)
+    at_input = _input_check(spliced, presence, map_sum, at_embeddings, source.network.probe)
     error = (to_positions(spliced.output) - spliced.reconstruction).detach().norm(dim=2)
     logits, logit = spliced.logits.detach(), logit.detach()
     traced = {
@@ -251,9 +251,16 @@ def check_completeness(
 
 
 def _input_check(
-    spliced: SplicedPass, presence: Tensor, map_sum: Tensor, at_embeddings: Sequence[Tensor]
+    spliced: SplicedPass,
+    presence: Tensor,
+    map_sum: Tensor,
+    at_embeddings: Sequence[Tensor],
+    probe: float | None,
 ) -> dict[str, Tensor]:
-    """Return the residual at the input, and the shares of what is in no pixel."""
+    """Return the residual at the input, and the shares of what is in no pixel.
+
+    A network that was probed has no embedding that is unknown: all of its parts were counted.
+    """
     total, scale = _sum(presence), _sum(presence.abs()).clamp(min=FLOOR)
     shares = {}
     if (constants := spliced.concepts.constants(spliced.codes)) is not None:
@@ -264,7 +271,9 @@ def _input_check(
         pairs = zip(at_embeddings, spliced.embeddings, strict=True)
         position = sum((_sum(g * e) for g, e in pairs), torch.zeros_like(total))
         shares["position_share"], map_sum = position / scale, map_sum + position
-    elif spliced.output.ndim == 3:  # tokens placed by an embedding that nothing tells from a bias
+    elif (
+        spliced.output.ndim == 3 and probe is None
+    ):  # tokens placed by an embedding that nothing tells from a bias
         shares["position_share"], map_sum = (total - map_sum) / scale, total * torch.nan
     residual = (map_sum - total).abs() / scale
     found = {"input_residual": residual, **shares}

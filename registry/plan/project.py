@@ -127,15 +127,27 @@ class Project:
 
     def foreseen(self, made: Plan) -> tuple[str, ...]:
         """Return what the stages of a plan's open tasks say of it before they run, each once."""
-        resources = self.declaration.resources
         said: dict[str, None] = {}
         for experiment in dict.fromkeys(task.experiment for task in made.open):
             cells = [task.cell for task in made.open if task.experiment == experiment]
-            behind = self.graph.behind([cells[0].name])
-            own = {name: entry for name, entry in resources.items() if name in behind}
+            own = self._exposed(cells[0].name)
             for cell in cells:
                 said.update(dict.fromkeys(load_stage(cell.stage).foresee(cell.config, own)))
         return tuple(said)
+
+    def _exposed(self, name: str, made: frozenset[str] = frozenset()) -> dict[str, Resource]:
+        """Return the resources that a cell rests on, by name.
+
+        Those are left out of which an experiment made something of the same kind on the way, as a
+        network that was trained on.
+        """
+        found: dict[str, Resource] = {}
+        for needed in self.graph.cells[name].needs.values():
+            if needed in self.graph.cells:
+                found |= self._exposed(needed, made | {self.graph.cells[needed].provides})
+            elif (resource := self.declaration.resources[needed]).provides not in made:
+                found[needed] = resource
+        return found
 
     def _identities(self, graph: Graph, cells: Iterable[str]) -> dict[str, str | None]:
         """Return the identity of the data behind cells; None where it cannot be read."""

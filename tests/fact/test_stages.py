@@ -75,6 +75,41 @@ stage = "fact.measure_concepts"
 needs = { sae = "tokens-sae", images = "shapes" }
 config = { batch = 16 }
 
+[experiments.ordinary]
+stage = "fact.train_classifier"
+needs = { images = "shapes" }
+config = { architecture = "torchvision-vit", patch_size = 6, dim = 16, epochs = 1, lr = 1e-2 }
+
+[experiments.bcosified]
+stage = "fact.bcosify_network"
+needs = { images = "shapes", network = "ordinary" }
+config = { epochs = 2, batch = 32, lr = 1e-2 }
+
+[experiments.bcosified-features]
+stage = "fact.collect_features"
+needs = { images = "shapes", network = "bcosified" }
+config = { layer = "encoder.layers.encoder_layer_0", samples_per_image = 8 }
+
+[experiments.bcosified-sae]
+stage = "fact.train_sae"
+needs = { features = "bcosified-features" }
+config = { n_concepts = 20, k = 3, batch = 256, epochs = 2, lr = 1e-2 }
+
+[experiments.bcosified-concepts]
+stage = "fact.measure_concepts"
+needs = { sae = "bcosified-sae", images = "shapes" }
+config = { batch = 16 }
+
+[experiments.bcosified-gallery]
+stage = "fact.draw_concepts"
+needs = { concepts = "bcosified-concepts" }
+config = { n_images = 2, most = 2, pictures = false }
+
+[experiments.bcosified-decisions]
+stage = "fact.explain_decisions"
+needs = { concepts = "bcosified-concepts", gallery = "bcosified-gallery" }
+config = { per_class = 1, most = 2 }
+
 [experiments.gallery]
 stage = "fact.draw_concepts"
 needs = { concepts = "concepts" }
@@ -174,7 +209,7 @@ def test_every_dataset_follows_its_schema_and_explains_itself(project: Project) 
             assert "units" in variable.attrs or variable.dtype.kind in "OUT", name
 
 
-@pytest.mark.parametrize("name", ["concepts", "channels", "tokens-concepts"])
+@pytest.mark.parametrize("name", ["concepts", "channels", "tokens-concepts", "bcosified-concepts"])
 def test_contributions_add_up_to_the_logit_of_every_image(open_, name: str) -> None:
     concepts = open_(name)
     target = concepts["target"].values
@@ -189,9 +224,24 @@ def test_contributions_add_up_to_the_logit_of_every_image(open_, name: str) -> N
 
 def test_tokens_tell_what_comes_from_their_position(open_) -> None:
     assert "position_share" not in open_("concepts")
-    share = open_("tokens-concepts")["position_share"]
-    assert np.isfinite(share).all()
-    assert float(abs(share).max()) > 1e-3
+    for name in ("tokens-concepts", "bcosified-concepts"):
+        share = open_(name)["position_share"]
+        assert np.isfinite(share).all()
+        assert float(abs(share).max()) > 1e-3
+
+
+def test_a_bcosified_network_tells_what_its_conversion_did(open_) -> None:
+    before, made = open_("ordinary"), open_("bcosified")
+    steps = made["conversion"].values.tolist()
+    assert steps == ["six colours", "average pooling", "no biases", "b 2"]
+    assert made["original_accuracy"] == before["test_accuracy"]
+    assert made["conversion_accuracy"][0] == before["test_accuracy"]
+    assert (made["conversion_change"][:2] < 1e-5).all()  # the second had nothing to pool
+    assert (made["conversion_change"][2:] > 1e-3).all()
+    assert made["epoch_accuracy"].sizes["pass"] == 2
+    assert made["epoch_accuracy"][-1] == made["test_accuracy"]
+    assert made["probe"] < 1e-5
+    assert made["class"].values.tolist() == before["class"].values.tolist()
 
 
 def test_the_target_is_the_one_that_was_asked_for(open_) -> None:
@@ -473,6 +523,7 @@ def content_of_whole(project: Project, name: str) -> str:
     [
         ("sae", 9, {"checkpoint_seconds": 0}),
         ("classifier", 12, {}),
+        ("bcosified", 12, {}),
         ("fidelity", 3, {"checkpoint_seconds": 0}),
     ],
 )

@@ -11,6 +11,7 @@ from .encode.image_encoder import encode_maps as encode_maps
 from .fidelity.measurement import concept_fidelity as concept_fidelity
 from .networks.bcos_networks import bcos_network as bcos_network
 from .networks.bcos_networks import small_bcos as small_bcos
+from .networks.bcosify import bcosify as bcosify
 from .networks.files import load_network as load_network
 from .networks.files import save_network as save_network
 from .networks.linearity import probe_linearity as probe_linearity

@@ -97,6 +97,24 @@ NETWORK = Schema(
     "CVPR 2022, arXiv 2205.10268",
 )
 
+POINTING = Schema(
+    name="pointing",
+    version=1,
+    title="Grid pointing game: share of each class's map that lies on the picture of that class",
+    coords={},
+    variables={
+        "image": _text("grid cell", "image that stands in the cell, row by row"),
+        "class_index": _int64("grid cell", "index of its class"),
+        "score": _float64("grid cell", "share of the class's positive map that lies in its cell"),
+        "mean_score": _float("", "mean share over all cells"),
+        "chance": _float("", "share of a map that lies anywhere alike"),
+        "n_confident": _int64("", "images that the network recognises confidently"),
+        "exact": _bool("", "whether a map adds up to its logit; else gradient times image"),
+    },
+    references="Boehle et al., Convolutional Dynamic Alignment Networks for Interpretable "
+    "Classifications, CVPR 2021, arXiv 2104.00032",
+)
+
 FEATURES = Schema(
     name="features",
     version=1,

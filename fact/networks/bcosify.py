@@ -130,7 +130,7 @@ def bcosify(network: Network, images: AnyArray, recipe: Recipe | None = None) ->
     own = network.architecture
     made = replace(
         network,
-        module=module.eval(),
+        module=module.eval().requires_grad_(False),
         name=f"B-cosified {network.name}",
         bcos=True,
         normalised=True,

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from fact.data.classes import Match
-from fact.data.config import Count, OnDevice, Positive, Seed
+from fact.data.config import Count, Odd, OnDevice, Positive, Seed
 from registry import Formerly
 
 
@@ -131,4 +131,38 @@ class BcosifyConfig(OnDevice):
     match: Match = "name"
     train_split: str = "train"
     test_split: str = "test"
+    seed: Seed = 0
+
+
+@dataclass(frozen=True)
+class PointingConfig(OnDevice):
+    """Configuration of ``fact.measure_pointing``.
+
+    Parameters
+    ----------
+    rows : int
+        Of a grid, which has as many columns; at least 2.
+    n_grids : int
+        How many are drawn.
+    least_confidence : float
+        Probability that a network has to give the right class of an image, for it to be drawn.
+    smooth : int
+        Side of the box that maps are averaged over, in pixels; odd.
+    match : str
+        How classes of the images belong to the network's: by ``name``, or by ``order``.
+    split : str
+        The split to draw from.
+    batch : int
+        Grids at a time.
+    seed : int
+        Draws the grids.
+    """
+
+    rows: Annotated[int, Field(ge=2)] = 3
+    n_grids: Count = 100
+    least_confidence: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    smooth: Odd = 1
+    match: Match = "name"
+    split: str = "test"
+    batch: Count = 16
     seed: Seed = 0

@@ -190,9 +190,9 @@ def colour_explanation(
 
     Per pixel, the weights are divided by the largest of their absolute values and clipped below
     0; then ``rgb = w[:3] / (w[:3] + w[3:])``, whether they are of colours in [0, 1] or of
-    normalised ones: a colour and its complement are divided by the same deviation. Opacity is the L2 norm of the weights over
-    colours, 0 where the map is negative, box-smoothed with zeros around the picture, divided by
-    its percentile and clipped to [0, 1]. Denominators carry 1e-12.
+    normalised ones: a colour and its complement are divided by the same deviation. Opacity is the
+    L2 norm of the weights over colours, 0 where the map is negative, box-smoothed with zeros around
+    the picture, divided by its percentile and clipped to [0, 1]. Denominators carry 1e-12.
 
     Parameters
     ----------

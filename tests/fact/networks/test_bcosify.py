@@ -19,7 +19,8 @@ from fact.networks.clipping import clip_adaptively
 from fact.networks.config import BcosifyConfig, ClassifierConfig
 from fact.networks.files import load_network, save_network
 from fact.networks.frozen import GATES, Gate, bcos_convolution, uncentred_batch_norm
-from fact.networks.network import Network, Normalisation
+from fact.networks.network import Network, NetworkError, Normalisation
+from fact.networks.pointing import draw_grids, enlarge, pointing_scores, tile
 from fact.networks.standard import small_standard
 from tests.fact import tiny
 
@@ -422,5 +423,66 @@ def test_a_network_of_which_nobody_knows_how_to_rebuild_it_is_refused(monkeypatc
         def load(self):
             return None
 
-    with pytest.raises(fact.networks.network.NetworkError, match="give it an Architecture"):
+    with pytest.raises(NetworkError, match="give it an Architecture"):
         bcosification.bcosify_network(BcosifyConfig(), {"images": Source(), "network": None}, None)
+
+
+# --- the grid pointing game -----------------------------------------------------------------------
+
+
+def test_a_class_scores_by_what_of_its_map_lies_in_its_own_cell():
+    """A network whose logits are sums of colours: each map is where that colour is."""
+
+    class Colours(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(1, dtype=torch.float64))
+
+        def forward(self, x: Tensor) -> Tensor:
+            maps = x[:, :3] * self.weight
+            return torch.cat([maps, maps.flip(1)[:, :1]], dim=1).mean(dim=(2, 3))
+
+    network = Network(Colours(), bcos=True, linear=True)
+    pictures = np.zeros((1, 4, 2, 2, 3), np.uint8)
+    pictures[0, 0, ..., 0] = 255  # red alone, in its cell
+    pictures[0, 1, ..., 1] = 255  # green, as much in another cell
+    pictures[0, 2, ..., 1] = 255
+    pictures[0, 3, 0, 0, 2] = 255  # blue, one of the pixels of each of two cells
+    pictures[0, 2, 0, 0, 2] = 255
+    grid = tile(pictures)
+    assert grid.shape == (1, 4, 4, 3)
+    np.testing.assert_array_equal(grid[0, :2, 2:], pictures[0, 1])
+    np.testing.assert_array_equal(grid[0, 2:, :2], pictures[0, 2])
+    scores = pointing_scores(network, grid, np.array([[0, 1, 1, 2]]))
+    np.testing.assert_allclose(scores, [[1, 0.5, 0.5, 0.5]])
+    of_nothing = pointing_scores(network, np.zeros_like(grid), np.array([[0, 1, 1, 2]]))
+    np.testing.assert_array_equal(of_nothing, 0)
+
+
+def test_grids_are_of_different_classes_and_of_images_that_may_be_drawn():
+    labels = np.array([0, 1, -1, 2, 3, 3, 0, -1])
+    drawn = draw_grids(labels, 4, 20, seed=0)
+    assert drawn.shape == (20, 4)
+    assert all(len(set(labels[row])) == 4 and -1 not in labels[row] for row in drawn)
+    assert {4, 5} <= set(drawn.ravel().tolist())
+    assert not np.array_equal(drawn, draw_grids(labels, 4, 20, seed=1))
+    with pytest.raises(NetworkError, match=r"4 classes are recognised.*at least 9"):
+        draw_grids(labels, 9, 1, seed=0)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_converted_network_takes_grids(name: str):
+    images = tiny.images(9, SIDE)
+    converted = bcosify(ordinary(name, torch.float32), images)
+    enlarged = enlarge(converted, 3)
+    scores = pointing_scores(enlarged, tile(images[None]), np.arange(9)[None] % 3, smooth=3)
+    assert scores.shape == (1, 9)
+    assert ((scores >= 0) & (scores <= 1)).all()
+    if name == "vit":
+        small = dict(converted.module.named_parameters())
+        large = dict(enlarged.module.named_parameters())
+        key = "encoder.parametrizations.pos_embedding.original"
+        torch.testing.assert_close(large[key][:, 0], small[key][:, 0])
+        assert large[key].shape[1] == 1 + 9 * (small[key].shape[1] - 1)
+        with pytest.raises(NetworkError, match="does not take images of 48 x 48"):
+            pointing_scores(converted, tile(images[None]), np.arange(9)[None] % 3)

@@ -4,6 +4,7 @@ import registry
 from fact import schemas
 from fact.networks.config import BcosifyConfig as Config
 from fact.networks.foresight import foresee_conversion
+from fact.networks.requirements import needs_networks
 
 stage = registry.Stage(
     "fact.bcosify_network",
@@ -13,6 +14,7 @@ stage = registry.Stage(
     output=schemas.NETWORK,
     main="fact.networks.bcosification:bcosify_network",
     foresee=foresee_conversion,
+    requires=needs_networks,
 )
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import registry
 from fact import schemas
+from fact.networks.requirements import needs_networks
 from fact.traces.config import ActivationConfig as Config
 
 stage = registry.Stage(
@@ -11,6 +12,7 @@ stage = registry.Stage(
     needs={"images": "images", "network": "network"},
     output=schemas.ACTIVATIONS,
     main="fact.traces.activations:collect_activations",
+    requires=needs_networks,
 )
 
 if __name__ == "__main__":

@@ -3,7 +3,9 @@
 import registry
 from fact import schemas
 from fact.networks.foresight import foresee_contributions
+from fact.networks.requirements import needs_networks
 from fact.sae.config import FeatureConfig as Config
+from fact.sae.estimates import estimate_features
 
 stage = registry.Stage(
     "fact.collect_features",
@@ -13,6 +15,10 @@ stage = registry.Stage(
     output=schemas.FEATURES,
     main="fact.sae.sampling:collect_features",
     foresee=foresee_contributions,
+    requires=needs_networks,
+    probe="fact.sae.probing:probe_features",
+    probed=("network", "images"),
+    estimate=estimate_features,
 )
 
 if __name__ == "__main__":

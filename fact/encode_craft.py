@@ -3,7 +3,7 @@
 import registry
 from fact import schemas
 from fact.encode.config import CraftConceptsConfig as Config
-from fact.encode.encoders import encoder_modules
+from fact.encode.encoders import encoder_modules, needs_encoder
 
 stage = registry.Stage(
     "fact.encode_craft",
@@ -13,6 +13,8 @@ stage = registry.Stage(
     output=schemas.ENCODINGS,
     main="fact.encode.craft:encode_craft",
     plugged=encoder_modules,
+    requires=needs_encoder,
+    reaches=("images", "network"),
 )
 
 if __name__ == "__main__":

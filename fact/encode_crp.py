@@ -3,7 +3,7 @@
 import registry
 from fact import schemas
 from fact.encode.config import SharedConceptsConfig as Config
-from fact.encode.encoders import encoder_modules
+from fact.encode.encoders import encoder_modules, needs_encoder
 
 stage = registry.Stage(
     "fact.encode_crp",
@@ -13,6 +13,8 @@ stage = registry.Stage(
     output=schemas.ENCODINGS,
     main="fact.encode.crp:encode_crp",
     plugged=encoder_modules,
+    requires=needs_encoder,
+    reaches=("images", "network"),
 )
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import registry
 from fact import schemas
 from fact.networks.foresight import foresee_contributions
+from fact.networks.requirements import needs_networks
 from fact.traces.config import DecisionConfig as Config
 
 stage = registry.Stage(
@@ -13,6 +14,8 @@ stage = registry.Stage(
     output=schemas.DECISIONS,
     main="fact.traces.decisions:explain_decisions",
     foresee=foresee_contributions,
+    requires=needs_networks,
+    reaches=("images", "network"),
 )
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import registry
 from fact import schemas
 from fact.encode.config import FactorisationConfig as Config
+from fact.networks.requirements import needs_baselines
 
 stage = registry.Stage(
     "fact.fit_craft",
@@ -11,6 +12,7 @@ stage = registry.Stage(
     needs={"images": "images", "network": "network"},
     output=schemas.CRAFT,
     main="fact.encode.craft:fit_craft",
+    requires=needs_baselines,
 )
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import registry
 from fact import schemas
+from fact.networks.requirements import needs_networks
 from fact.sae.config import ImportSAEConfig as Config
 
 stage = registry.Stage(
@@ -11,6 +12,7 @@ stage = registry.Stage(
     needs={"weights": "sae_weights", "network": "network", "images": "images"},
     output=schemas.SAE,
     main="fact.fidelity.importing:import_sae",
+    requires=needs_networks,
 )
 
 if __name__ == "__main__":

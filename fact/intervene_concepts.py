@@ -3,6 +3,7 @@
 import registry
 from fact import schemas
 from fact.networks.foresight import foresee_contributions
+from fact.networks.requirements import needs_networks
 from fact.traces.config import InterventionConfig as Config
 
 stage = registry.Stage(
@@ -13,6 +14,8 @@ stage = registry.Stage(
     output=schemas.INTERVENTION,
     main="fact.traces.interventions:intervene_concepts",
     foresee=foresee_contributions,
+    requires=needs_networks,
+    reaches=("images", "network"),
 )
 
 if __name__ == "__main__":

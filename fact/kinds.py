@@ -9,6 +9,8 @@ frozen weights, which a plan tells; a kind that says nothing is probed.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
@@ -25,6 +27,9 @@ from fact.data.shapes import Shapes as Shapes
 from fact.data.vocabulary import identity
 from fact.data.words import Words as Words
 from fact.networks import efficientnet
+from fact.networks.released import bcos_weights, open_clip_weights, torchvision_weights
+from fact.networks.requirements import EFFICIENTNET, NETWORKS, OPEN_CLIP, SIGLIP
+from registry.declare.requirements import Requirement
 from registry.suggest import nearest
 
 if TYPE_CHECKING:
@@ -98,6 +103,12 @@ class BcosNetwork:
         """
         return "" if self.weights is None else registry.content_identity(self.weights)
 
+    def requires(self) -> Iterator[Requirement]:
+        """Yield the packages, and the weights where they are fetched."""
+        yield NETWORKS
+        if self.pretrained and (weights := bcos_weights(self.architecture)):
+            yield weights
+
     def load(self) -> Network:
         """Build the network and read its weights."""
         from fact.networks.bcos_networks import bcos_network
@@ -143,6 +154,10 @@ class EfficientNetLite0:
         if not self.trained:
             return ""
         return registry.content_identity(efficientnet.weights_file())
+
+    def requires(self) -> Iterator[Requirement]:
+        """Yield the packages; one of them brings the weights."""
+        yield from (NETWORKS, EFFICIENTNET)
 
     def load(self) -> Network:
         """Build the network and read its weights."""
@@ -201,6 +216,12 @@ class TorchvisionNetwork:
         parts = [registry.content_identity(self.file)] if self.file else []
         return " ".join([*parts, *filter(None, [identity(self.classes)])])
 
+    def requires(self) -> Iterator[Requirement]:
+        """Yield the packages, and the weights where they are fetched."""
+        yield NETWORKS
+        if self.weights and (weights := torchvision_weights(self.architecture, self.weights)):
+            yield weights
+
     def load(self) -> Network:
         """Build the network and read its weights."""
         from fact.networks.standard import resized, torchvision_network
@@ -245,6 +266,22 @@ class OpenClip:
             If there is no such folder.
         """
         return registry.content_identity(self.folder) if self.folder else ""
+
+    def requires(self) -> Iterator[Requirement]:
+        """Yield the packages, and the weights where they are fetched."""
+        yield from (NETWORKS, SIGLIP if self._is_read_by_transformers else OPEN_CLIP)
+        if self.folder is None and (weights := open_clip_weights(self.model, self.weights)):
+            yield weights
+
+    @property
+    def _is_read_by_transformers(self) -> bool:
+        """Whether texts go through a tokenizer of that package."""
+        if self.folder is None:
+            return "SigLIP" in self.model
+        with suppress(OSError, ValueError):
+            config = Path(self.folder).expanduser() / "open_clip_config.json"
+            return "hf_tokenizer_name" in config.read_text(encoding="utf-8")
+        return False
 
     def load(self) -> ImageTextModel:
         """Build the model and read its weights."""
@@ -303,6 +340,10 @@ class SAEFile:
         """
         found = registry.content_identity(self.path)
         return f"{found} mean {registry.content_identity(self.mean)}" if self.mean else found
+
+    def requires(self) -> Iterator[Requirement]:
+        """Yield the packages."""
+        yield NETWORKS
 
     def load(self) -> SAE:
         """Read the weights; see :func:`fact.read_sae`, its errors too."""

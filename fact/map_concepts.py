@@ -2,6 +2,7 @@
 
 import registry
 from fact import schemas
+from fact.networks.requirements import needs_networks
 from fact.traces.config import MapConfig as Config
 
 stage = registry.Stage(
@@ -11,6 +12,8 @@ stage = registry.Stage(
     needs={"concepts": "concepts"},
     output=schemas.MAPS,
     main="fact.traces.maps:map_concepts",
+    requires=needs_networks,
+    reaches=("images", "network"),
 )
 
 if __name__ == "__main__":

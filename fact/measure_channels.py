@@ -3,6 +3,7 @@
 import registry
 from fact import schemas
 from fact.networks.foresight import foresee_contributions
+from fact.networks.requirements import needs_networks
 from fact.traces.config import ChannelConfig as Config
 
 stage = registry.Stage(
@@ -13,6 +14,7 @@ stage = registry.Stage(
     output=schemas.CONCEPTS,
     main="fact.traces.measurement:measure_channels",
     foresee=foresee_contributions,
+    requires=needs_networks,
 )
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import registry
 from fact import schemas
 from fact.fidelity.config import FidelityConfig as Config
+from fact.networks.requirements import needs_networks
 
 stage = registry.Stage(
     "fact.measure_fidelity",
@@ -11,6 +12,8 @@ stage = registry.Stage(
     needs={"model": "sae | craft", "images": "images"},
     output=schemas.FIDELITY,
     main="fact.fidelity.measurement:measure_fidelity",
+    requires=needs_networks,
+    reaches=("images", "network"),
 )
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import registry
 from fact import schemas
 from fact.networks.config import PointingConfig as Config
+from fact.networks.requirements import needs_networks
 
 stage = registry.Stage(
     "fact.measure_pointing",
@@ -11,6 +12,7 @@ stage = registry.Stage(
     needs={"images": "images", "network": "network"},
     output=schemas.POINTING,
     main="fact.networks.pointing:measure_pointing",
+    requires=needs_networks,
 )
 
 if __name__ == "__main__":

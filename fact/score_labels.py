@@ -3,6 +3,7 @@
 import registry
 from fact import schemas
 from fact.data.config import ScoreConfig as Config
+from fact.networks.requirements import needs_networks
 
 stage = registry.Stage(
     "fact.score_labels",
@@ -11,6 +12,7 @@ stage = registry.Stage(
     needs={"images": "images", "model": "image_text", "words": "words?"},
     output=schemas.LABELS,
     main="fact.networks.image_text:score_labels",
+    requires=needs_networks,
 )
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import registry
 from fact import schemas
 from fact.networks.config import ClassifierConfig as Config
+from fact.networks.requirements import needs_networks
 
 stage = registry.Stage(
     "fact.train_classifier",
@@ -11,6 +12,7 @@ stage = registry.Stage(
     needs={"images": "images"},
     output=schemas.NETWORK,
     main="fact.networks.classifier:train_classifier",
+    requires=needs_networks,
 )
 
 if __name__ == "__main__":

@@ -2,7 +2,9 @@
 
 import registry
 from fact import schemas
+from fact.networks.requirements import needs_networks
 from fact.sae.config import SAEConfig as Config
+from fact.sae.estimates import estimate_sae
 
 stage = registry.Stage(
     "fact.train_sae",
@@ -11,6 +13,8 @@ stage = registry.Stage(
     needs={"features": "features"},
     output=schemas.SAE,
     main="fact.sae.training:train_sae",
+    requires=needs_networks,
+    estimate=estimate_sae,
 )
 
 if __name__ == "__main__":

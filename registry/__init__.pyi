@@ -4,6 +4,7 @@ from .catalog.access import Catalog, open_catalog
 from .catalog.runs import RunView
 from .declare.faults import ConfigError, RenamedWarning, StageError
 from .declare.plugins import kind
+from .declare.requirements import Download, Extra, Finding, Package
 from .declare.settings import Formerly, Runtime, Since
 from .declare.stage import Input, Inputs, Run, Stage
 from .execute.experiment import run_module
@@ -20,9 +21,13 @@ __all__ = [
     "Catalog",
     "Checkpoint",
     "ConfigError",
+    "Download",
+    "Extra",
+    "Finding",
     "Formerly",
     "Input",
     "Inputs",
+    "Package",
     "Provenance",
     "RenamedWarning",
     "Replicates",

@@ -10,7 +10,10 @@ _EXTRAS = {
     "networks": ("torch", "torchvision", "bcos", "einops", "safetensors"),
     "dashboard": ("streamlit", "altair", "jinja2", "vl_convert"),
     "baselines": ("zennit", "sklearn"),
-    "siglip": ("open_clip",),
+    "siglip": ("open_clip", "transformers"),
+    "figures": ("matplotlib",),
+    "masks": ("pycocotools",),
+    "parquet": ("pyarrow",),
 }
 
 

@@ -88,7 +88,7 @@ all = ["labels", "classifier"]
         ("metrics", "auprc"),
         ("plan all", "2 tasks to run"),
         ("run labels --here", "completed"),
-        ("run classifier --here", "needs torch: pip install 'factbook[networks]'"),
+        ("run classifier --here", "safetensors: pip install -U 'factbook[networks]'"),
         ("c2 .", "needs torch: pip install 'factbook[networks]'"),
         ("report all", "pip install 'factbook[dashboard]'"),
     ],

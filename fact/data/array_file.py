@@ -9,7 +9,7 @@ from __future__ import annotations
 import pickle
 import re
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,11 +19,15 @@ from numpy.typing import NDArray
 
 import registry
 from fact.data.vocabulary import distinct, identity, read_lines, read_names
+from registry.declare.requirements import Extra, Package, Requirement
 from registry.store.durable import StoreError
 from registry.suggest import RefusalError, nearest
 
 if TYPE_CHECKING:
     import pandas as pd
+
+PARQUET = Extra("parquet", (Package("pyarrow", least="14", why="parquet"),))
+TORCH = Extra("networks", (Package("torch", least="2.7", why="files of torch"),))
 
 INPUT_NAMES = ("image", "input")
 WORD = re.compile(r"[\w-]+")
@@ -150,6 +154,14 @@ class ArrayFile:
         if self.rows:
             found += f" rows {identity(self.rows) if self._has_row_file else self.rows}"
         return found
+
+    def requires(self) -> Iterator[Requirement]:
+        """Yield the package that reads the file, where one is needed."""
+        suffix = Path(self.path).suffix
+        if suffix == ".parquet":
+            yield PARQUET
+        elif suffix in (".pt", ".pth"):
+            yield TORCH
 
     def load(self) -> NamedArray:
         """Open the file.

@@ -13,7 +13,7 @@ import os
 import shutil
 import urllib.request
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -34,6 +34,7 @@ from fact.data.images import (
     in_geometry,
     numbered_ids,
 )
+from registry.declare.requirements import Download, Requirement
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -228,6 +229,16 @@ class FashionMNIST:
         if all(hashes[name] in _SHA256[name] for name in FILES):
             return PUBLISHED
         return hashlib.sha256("".join(hashes.values()).encode()).hexdigest()
+
+    def requires(self) -> Iterator[Requirement]:
+        """Yield the files, where they are fetched."""
+        if find_folder(self.path) is None:
+            others = (
+                f"install Debian's package dataset-fashion-mnist, which puts them into {DEBIAN}, "
+                "or name their folder by `path`"
+            )
+            target = str(download_folder() / FILES[0])
+            yield Download("Fashion-MNIST", URL + FILES[0], target, "", "MIT", 31, others)
 
     def load(self) -> FashionMNIST:
         """Read the files into memory; download them first where they are not here.

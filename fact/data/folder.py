@@ -35,6 +35,7 @@ from fact.data.masks import LabelFolders, MaskError, MaskFiles, open_masks
 from fact.data.vocabulary import VocabularyError, identity, name_folders, read_groups
 from registry import Since
 from registry.declare.described import toml
+from registry.declare.requirements import Extra, Package, Requirement
 from registry.suggest import nearest
 
 if TYPE_CHECKING:
@@ -48,6 +49,14 @@ SPLIT_NAMES = ("train", "training", "val", "valid", "validation", "test", "testi
 
 NO_DATA = ("__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information")
 """Names of folders that archivers and file systems leave; none is a class or a split."""
+
+COCO = Extra("masks", (Package("pycocotools", least="2.0.7", why="masks in COCO's form"),))
+
+SOURCES = {
+    "imagenet": "ImageNet is at https://image-net.org/download.php, under its terms of access",
+    "places365": "Places365 is at http://places2.csail.mit.edu/download.html, under its terms",
+}
+"""Where images can be had, by the list that names their classes."""
 
 FEW = 20
 """Images of a class below which a plan says so."""
@@ -447,6 +456,16 @@ class ImageFolder:
         found = {part: registry.content_identity(path) for part, path in paths.items() if path}
         found |= {part: identity(source) or source for part, source in named.items() if source}
         return " ".join(f"{part} {content}" for part, content in found.items())
+
+    def requires(self) -> Iterator[Requirement]:
+        """Yield the package that reads the masks, where one is needed."""
+        if self.masks and self.masks.endswith(".json"):
+            yield COCO
+
+    @property
+    def source(self) -> str:
+        """Where images can be had whose classes are those of a known list; else ""."""
+        return SOURCES.get(self.names or "", "")
 
     def notes(self) -> Iterator[str]:
         """Yield what a plan says of the images: classes of which there are too few."""

@@ -36,6 +36,7 @@ from fact.data.images import (
     label_table,
 )
 from fact.data.vocabulary import read_groups, read_names
+from registry.declare.requirements import Extra, Package, Requirement
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -145,6 +146,11 @@ class Photographs:
         for photograph in self.photographs:
             digest.update(registry.content_identity(photograph.path).encode())
         return digest.hexdigest()
+
+    def requires(self) -> Iterator[Requirement]:
+        """Yield the packages that bring the photographs."""
+        names = sorted({photograph.package for photograph in self.photographs})
+        yield Extra("photos", tuple(Package(name, _DISTRIBUTIONS[name]) for name in names))
 
     def load(self) -> Photographs:
         """Find the photographs.

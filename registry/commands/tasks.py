@@ -18,6 +18,9 @@ import click
 from rich.markup import escape
 
 from registry.declare.declaration import find_declaration
+from registry.execute.probing import take_first_looks
+from registry.plan.preflight import Preflight, look_ahead
+from registry.plan.probes import Probes
 from registry.plan.project import Project, open_project
 from registry.plan.task import Plan, Task
 from registry.terminal import count, duration, out, print_table
@@ -95,6 +98,14 @@ def print_notes(tasks: Iterable[Task]) -> None:
         out.print(f"… and {len(notes) - MOST_NOTES:,} more such notes", style="dim")
 
 
+def print_needs(found: Preflight) -> None:
+    """Print what is to be known, and what is missing, before anything runs."""
+    for need in found.notes:
+        out.print(escape(str(need)))
+    for need in found.missing:
+        out.print(f"[red]missing:[/red] {escape(str(need))}")
+
+
 @click.command("list", context_settings=HELP)
 @click.argument("what", nargs=-1)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -132,8 +143,11 @@ def _print_group(group: str, rows: list[dict[str, Any]]) -> None:
 
 @click.command(context_settings=HELP)
 @choice_of_tasks
-def plan(targets: tuple[str, ...], **options: bool) -> None:
-    """Show what would run, why, and about how long it takes.
+@click.option(
+    "--probe", is_flag=True, help="Load networks and images that nobody has looked at yet."
+)
+def plan(targets: tuple[str, ...], probe: bool, **options: bool) -> None:
+    """Show what would run, why, for how long, and what is missing.
 
     TARGETS are experiments, cells ('fashion-sae[k=8]'), patterns ('fashion-*') or suites; all that
     is declared if none is given. What they need is planned too. Durations are from earlier runs.
@@ -146,8 +160,10 @@ def plan(targets: tuple[str, ...], **options: bool) -> None:
         out.print()
     complete = sum(not task.is_open for task in (*made.tasks, *made.settled))
     out.print(f"{summary_of(made)}; {count(complete, 'task')} up to date")
-    for text in project.foreseen(made):
+    wrong = take_first_looks(project, made.due) if probe else {}
+    for text in project.foreseen(made, Probes.of(project).of_resource):
         out.print(escape(text))
+    print_needs(look_ahead(project, made.due, wrong=wrong))
     print_notes(made.tasks)
     for name, note in project.data_notes(targets):
         out.print(f"{escape(name)}: {escape(note)}", style="dim")

@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import translate
 from pathlib import Path
 from typing import Any
@@ -166,6 +166,8 @@ class Resource:
         The same as plain JSON values, defaults filled in.
     rules : KeyRules
         What of the settings enters the fingerprint, and how their keys were spelled.
+    found : mapping of str to value
+        What a first look has found of it; empty where none was taken.
     """
 
     name: str
@@ -175,6 +177,7 @@ class Resource:
     settings: Any
     config: Mapping[str, Any]
     rules: KeyRules = NO_RULES
+    found: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

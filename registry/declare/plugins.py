@@ -114,7 +114,9 @@ def kind(family: str, name: str, *, provides: str) -> Callable[[type[T]], type[T
 
     The class has ``identity() -> str``, which names the content of outside data ("" if the
     settings determine everything), and ``load()``, which returns the thing itself. It may have
-    ``notes() -> Iterable[str]``: what `factbook plan` says of the data.
+    ``notes() -> Iterable[str]``: what `factbook plan` says of the data;
+    ``requires() -> Iterable[Requirement]``: packages, weights and what else has to be there
+    (:mod:`registry.declare.requirements`); and ``source``, a text on how its data can be had.
 
     Parameters
     ----------

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 from registry.declare.faults import StageError
 from registry.declare.plugins import plugin_modules, plugin_packages
+from registry.declare.requirements import Estimate, Requirement
 from registry.declare.settings import Settings
 from registry.store.checkpoint import Checkpoint
 from registry.store.durable import StoreError
@@ -38,6 +39,9 @@ if TYPE_CHECKING:  # heavy: xarray and NumPy, which planning does without
     from registry.store.shards import ShardWriter
 
 Foresee = Callable[[Mapping[str, Any], Mapping[str, "Resource"]], Iterable[str]]
+Requires = Callable[[Mapping[str, Any]], Iterable[Requirement]]
+Sizes = Mapping[str, Mapping[str, int]]
+Estimator = Callable[[Mapping[str, Any], Sizes, Mapping[str, Any]], Estimate | None]
 
 _MAIN_PATH = re.compile(r"\w+(\.\w+)*:\w+")
 
@@ -114,6 +118,24 @@ class Stage:
         What a plan should say before anything runs: takes the configuration, as plain JSON values,
         and the declared resources (:class:`registry.declare.declared.Resource`) that the stage
         rests on, by name; returns sentences. It loads nothing.
+    requires : callable, optional
+        What has to be there beside the inputs, as packages: takes the configuration, as plain JSON
+        values; returns :class:`registry.declare.requirements.Requirement`. It loads nothing. What
+        is missing is told before a suite's first task is run.
+    reaches : tuple of str
+        Slots of what its inputs were made from, whose resources it loads as well, as ``network``
+        behind an SAE.
+    probe : str, optional
+        Path ``"module:function"`` of a first look: takes the configuration and the inputs, as far
+        as they are declared resources; returns plain JSON values, or raises what is wrong. It is
+        run in a process of its own before a suite's first task, wherever all that it looks at is
+        there.
+    probed : tuple of str
+        Slots that the probe looks at.
+    estimate : callable, optional
+        What a task takes: of the configuration as plain JSON values, the known sizes of each
+        input's dimensions by slot, and what the probe has found (empty where none was run);
+        returns an :class:`registry.declare.requirements.Estimate`, or None.
     """
 
     def __init__(
@@ -130,6 +152,11 @@ class Stage:
         plugged: Callable[[Mapping[str, Any]], Iterable[str]] | None = None,
         tables: tuple[str, ...] = (),
         foresee: Foresee | None = None,
+        requires: Requires | None = None,
+        reaches: tuple[str, ...] = (),
+        probe: str | None = None,
+        probed: tuple[str, ...] = (),
+        estimate: Estimator | None = None,
     ):
         self.name = name
         self.version = version
@@ -142,7 +169,12 @@ class Stage:
         self.preload = preload
         self.table_paths = tables
         self._plugged = plugged
+        self.reaches = reaches
         self._foresee = foresee
+        self._requires = requires
+        self.probe_path = probe
+        self.probed = probed
+        self._estimate = estimate
         self._main: StageMain | None = None
         if main is not None and not _MAIN_PATH.fullmatch(main):
             raise StageError(f"stage {name!r}: expected main as 'module:function'; got {main!r}")
@@ -178,6 +210,23 @@ class Stage:
     ) -> tuple[str, ...]:
         """Return what a plan should say of a task with this configuration and these resources."""
         return tuple(self._foresee(config, resources)) if self._foresee else ()
+
+    def requires(self, config: Mapping[str, Any]) -> tuple[Requirement, ...]:
+        """Return what has to be there for a configuration of plain JSON values."""
+        return tuple(self._requires(config)) if self._requires else ()
+
+    def probe(self, config: Mapping[str, Any], inputs: Mapping[str, Input]) -> dict[str, Any]:
+        """Take a first look at resources; raises what is wrong with them."""
+        look = _named(str(self.probe_path))
+        if not callable(look):
+            raise StageError(f"stage {self.name!r}: there is no function {self.probe_path!r}")
+        return dict(look(self.resolve(config), inputs))
+
+    def estimate(
+        self, config: Mapping[str, Any], sizes: Sizes, found: Mapping[str, Any]
+    ) -> Estimate | None:
+        """Return what a task will take, as far as that is known."""
+        return self._estimate(config, sizes, found) if self._estimate else None
 
     def code_modules(self, config: Mapping[str, Any] | None = None) -> tuple[str, ...]:
         """Return the modules whose code counts as the stage's own, beside its module.

@@ -17,6 +17,7 @@ from registry.declare.faults import ConfigError, DeclarationError, Fault
 from registry.declare.stage import Input, Stage, load_stage
 from registry.interrupts import Check
 from registry.plan.artifacts import Attempt, ExperimentStore
+from registry.plan.preflight import UnmetNeedsError, look_ahead
 from registry.plan.project import Project, modules_of
 from registry.plan.sources import Code, code_of
 from registry.plan.task import Task
@@ -159,8 +160,8 @@ def resolve_task(project: Project, stage: Stage, config: Mapping[str, Any]) -> R
 
     Raises
     ------
-    ConfigError, SelectionError, MissingInputsError
-        If there is no such task, or its inputs are not there.
+    ConfigError, SelectionError, MissingInputsError, UnmetNeedsError
+        If there is no such task, or its inputs or what else it needs are not there.
     """
     values = {key: config[key] for key in stage.settings.keys if key in config}
     _check_values(stage, config, values)
@@ -182,6 +183,9 @@ def resolve_task(project: Project, stage: Stage, config: Mapping[str, Any]) -> R
     )
     declared = next(same, None)
     task = project.plan([cell.name], graph=graph).task(cell.name)
+    ahead = look_ahead(project, [task], graph)
+    if ahead.missing:
+        raise UnmetNeedsError(ahead)
     planned = planned_task(project, task, graph)
     nearest_cells = [declared] if declared else project.graph.by_experiment.get(name, ())
     differences = (_difference(candidate, cell) for candidate in nearest_cells)

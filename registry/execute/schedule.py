@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
@@ -58,6 +59,7 @@ def run_plan(
     watcher: Watcher | None = None,
     runner: str | Runner = "workers",
     busy: Busy = "wait",
+    lacking: Mapping[str, str] | None = None,
 ) -> list[TaskOutcome]:
     """Run what is due, each task as soon as its inputs are there.
 
@@ -81,6 +83,8 @@ def run_plan(
     busy : str
         What becomes of a task that a run of another process is at: ``wait`` for what that makes,
         ``skip`` the task and what needs it, or ``repeat`` it beside the other.
+    lacking : mapping of str to str, optional
+        Tasks that cannot run, by name, to why; they and what needs them are left out.
 
     Returns
     -------
@@ -98,7 +102,8 @@ def run_plan(
     if isinstance(runner, str):
         runner = open_runner(runner, {task.stage for task in plan.open}, workers)
     waiting = {task.name: task for task in plan.open}
-    schedule = _Schedule(project, runner, watcher or Watcher(), journal_only, waiting, busy)
+    watcher = watcher or Watcher()
+    schedule = _Schedule(project, runner, watcher, journal_only, waiting, busy, lacking or {})
     return schedule.run()
 
 
@@ -119,6 +124,7 @@ class _Schedule:
     journal_only: bool
     waiting: dict[str, Task]
     busy: Busy = "wait"
+    lacking: Mapping[str, str] = field(default_factory=dict)
     running: dict[str, Task] = field(default_factory=dict)  # by the identifier of the run
     away: bool = False  # whether the last record did not reach the database
     begun: set[str] = field(default_factory=set)  # runs that have said so
@@ -136,6 +142,7 @@ class _Schedule:
         with signals_noted() as self.noted:
             try:
                 self._leave_to_others()
+                self._leave_out()
                 while self.waiting or self.running:
                     before = len(self.waiting)
                     self._start_ready()
@@ -156,6 +163,11 @@ class _Schedule:
         running = [task for task in self.waiting.values() if task.is_running]
         for task in running if self.busy != "repeat" else ():
             self._yield_to(self.waiting.pop(task.name), str(task.state.run))
+
+    def _leave_out(self) -> None:
+        for name in [name for name in self.waiting if name in self.lacking]:
+            outcome = TaskOutcome(name, State.BLOCKED, message=self.lacking[name])
+            self._end(self.waiting.pop(name), outcome)
 
     def _start_ready(self) -> None:
         for task in list(self.waiting.values()):

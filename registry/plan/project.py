@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import shlex
 import sys
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -125,12 +125,31 @@ class Project:
             rerun_changed_code=rerun_changed_code,
         )
 
-    def foreseen(self, made: Plan) -> tuple[str, ...]:
-        """Return what the stages of a plan's open tasks say of it before they run, each once."""
+    def foreseen(
+        self, made: Plan, found: Callable[[str], Mapping[str, Any]] = lambda fingerprint: {}
+    ) -> tuple[str, ...]:
+        """Return what the stages of a plan's open tasks say of it before they run, each once.
+
+        Parameters
+        ----------
+        made : Plan
+            The plan.
+        found : callable
+            From the fingerprint of a resource to what a first look has found of it.
+        """
+        known = {
+            name: task.inputs[slot]
+            for task in (*made.tasks, *made.settled)
+            for slot, name in task.cell.needs.items()
+        }
+        resources = {
+            name: replace(entry, found=found(known[name])) if name in known else entry
+            for name, entry in self.declaration.resources.items()
+        }
         said: dict[str, None] = {}
         for experiment in dict.fromkeys(task.experiment for task in made.open):
             cells = [task.cell for task in made.open if task.experiment == experiment]
-            own = self._exposed(cells[0].name)
+            own = {name: resources[name] for name in self._exposed(cells[0].name)}
             for cell in cells:
                 said.update(dict.fromkeys(load_stage(cell.stage).foresee(cell.config, own)))
         return tuple(said)
@@ -152,9 +171,9 @@ class Project:
     def _identities(self, graph: Graph, cells: Iterable[str]) -> dict[str, str | None]:
         """Return the identity of the data behind cells; None where it cannot be read."""
         resources, behind = self.declaration.resources, graph.behind(cells)
-        return {name: self._identity(resources[name])[0] for name in resources if name in behind}
+        return {name: self.identity(resources[name])[0] for name in resources if name in behind}
 
-    def _identity(self, resource: Resource) -> tuple[str | None, str]:
+    def identity(self, resource: Resource) -> tuple[str | None, str]:
         """Return the identity of a resource's data; or None, and why it cannot be read."""
         with contextlib.chdir(self.root):
             try:
@@ -266,7 +285,7 @@ class Project:
 
     def _input(self, graph: Graph, slot: str, name: str, known: Mapping[str, str]) -> Input:
         if (resource := graph.declaration.resources.get(name)) is not None:
-            identity, why = self._identity(resource)
+            identity, why = self.identity(resource)
             if identity is None:
                 raise MissingInputsError(f"{slot}: the data of {name!r} cannot be read: {why}")
             return Input(slot, name, resource.provides, known[name], settings=resource.settings)

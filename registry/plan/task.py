@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
@@ -11,6 +12,9 @@ from typing import Any
 from registry.declare.cells import Cell
 from registry.record.states import State
 from registry.suggest import nearest
+
+LONG = 60
+"""Letters of two lists together from which on their difference says more than both."""
 
 
 class PlanError(ValueError):
@@ -53,8 +57,32 @@ class Change:
     new: str | None
 
     def __str__(self) -> str:
+        if difference := self._difference():
+            return f"{self.key} {difference}"
         old, new = (("unset" if value is None else value) for value in (self.old, self.new))
         return f"{self.key} {old} -> {new}"
+
+    def _difference(self) -> str:
+        """Return what came to a long list and what left it; "" where both values say it better."""
+        if self.old is None or self.new is None or len(self.old) + len(self.new) < LONG:
+            return ""
+        old, new = (json.loads(text) for text in (self.old, self.new))
+        if not (isinstance(old, list) and isinstance(new, list)):
+            return ""
+        gone, come = list(old), []
+        for value in new:
+            if value in gone:
+                gone.remove(value)
+            else:
+                come.append(value)
+        if len(gone) == len(old):
+            return ""
+        words = [*(f"+ {_word(value)}" for value in come), *(f"- {_word(value)}" for value in gone)]
+        return " ".join(words) or "in another order"
+
+
+def _word(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 @dataclass(frozen=True)

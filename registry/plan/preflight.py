@@ -1,0 +1,273 @@
+"""What a plan's tasks need and is not there, found before the first of them is run.
+
+Stages and kinds say what they need (:mod:`registry.declare.requirements`); data from outside is
+found by its identity. Each missing thing is told once, with the tasks that need it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from registry.declare.cells import Cell, Graph
+from registry.declare.declared import Resource
+from registry.declare.requirements import (
+    Estimate,
+    Finding,
+    Requirement,
+    free_bytes,
+    memory_bytes,
+)
+from registry.declare.stage import load_stage
+from registry.plan.probes import Probes
+from registry.plan.project import Project
+from registry.plan.task import Task
+from registry.store.manifest import CURRENT, read_manifest
+from registry.suggest import RefusalError
+from registry.terminal import size_text
+
+WORTH_TELLING = 10**9
+"""Bytes to be written from which on a plan says how many."""
+
+MOST_NAMED = 3
+"""Tasks that are named with what they need; of more, their number."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """What was found of something that tasks need.
+
+    Attributes
+    ----------
+    finding : Finding
+        What is missing, or worth knowing.
+    tasks : tuple of str
+        Names of the tasks that cannot run without it, in order; none of what is an estimate.
+    """
+
+    finding: Finding
+    tasks: tuple[str, ...]
+
+    def __str__(self) -> str:
+        if not self.finding.is_missing:
+            return str(self.finding)
+        if not self.tasks:
+            return str(self.finding)
+        more = len(self.tasks) - MOST_NAMED
+        listed = ", ".join(self.tasks[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+        return f"{self.finding} (for {listed})"
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """What is to be said before a plan's first task is run.
+
+    Attributes
+    ----------
+    needs : tuple of Need
+        Each thing once.
+    """
+
+    needs: tuple[Need, ...] = ()
+
+    @property
+    def missing(self) -> tuple[Need, ...]:
+        """What has to be there and is not."""
+        return tuple(need for need in self.needs if need.finding.is_missing)
+
+    @property
+    def notes(self) -> tuple[Need, ...]:
+        """What should be known."""
+        return tuple(need for need in self.needs if not need.finding.is_missing)
+
+    @property
+    def lacking(self) -> dict[str, str]:
+        """What each task lacks that cannot be run, by the task's name."""
+        found: dict[str, list[str]] = {}
+        for need in self.missing:
+            for task in need.tasks:
+                found.setdefault(task, []).append(str(need.finding))
+        return {task: "\n".join(lacks) for task, lacks in found.items()}
+
+
+class UnmetNeedsError(RefusalError):
+    """Tasks that cannot run.
+
+    Parameters
+    ----------
+    ahead : Preflight
+        What is missing.
+    outcome : str
+        What was done about it.
+    """
+
+    def __init__(self, ahead: Preflight, outcome: str = ""):
+        lines = [f"missing: {need}" for need in ahead.missing]
+        super().__init__("\n".join([*lines, *filter(None, [outcome])]))
+
+
+def look_ahead(
+    project: Project,
+    tasks: Collection[Task],
+    graph: Graph | None = None,
+    wrong: Mapping[str, str] | None = None,
+) -> Preflight:
+    """Look for all that tasks need.
+
+    Parameters
+    ----------
+    project : Project
+        Where they were planned.
+    tasks : collection of Task
+        Those that are to run, each after those that it needs.
+    graph : Graph, optional
+        The cells that they are of, where they are not the declared ones.
+    wrong : mapping of str to str, optional
+        What first looks have found wrong, by the task's name.
+    """
+    graph = graph or project.graph
+    of_resources: dict[str, tuple[Requirement, ...]] = {}
+    needing: dict[Requirement, dict[str, None]] = {}
+    for task in tasks:
+        if task.experiment not in of_resources:
+            loaded = loaded_resources(graph, task.cell).values()
+            of_resources[task.experiment] = tuple(
+                n for entry in loaded for n in _required_by(entry)
+            )
+        own = load_stage(task.stage).requires(task.cell.config)
+        for requirement in (*own, *of_resources[task.experiment]):
+            needing.setdefault(requirement, {})[task.name] = None
+    found: dict[Finding, dict[str, None]] = {}
+    with contextlib.chdir(project.root):  # where relative paths begin
+        for requirement, finding in _looked(needing):
+            if finding is not None:
+                found.setdefault(finding, {}).update(needing[requirement])
+        for finding, names in _unreadable(project, tasks):
+            found.setdefault(finding, {}).update(dict.fromkeys(names))
+    for name, text in (wrong or {}).items():
+        found.setdefault(Finding(text), {})[name] = None
+    found |= {finding: {} for finding in _room(project, tasks)}
+    return Preflight(tuple(Need(finding, tuple(names)) for finding, names in found.items()))
+
+
+def _looked(needed: Collection[Requirement]) -> Iterator[tuple[Requirement, Finding | None]]:
+    """Yield what was found of each requirement; servers that do not answer are waited for once."""
+    with ThreadPoolExecutor(len(needed) or 1, thread_name_prefix="look") as pool:
+        yield from zip(
+            needed, pool.map(lambda requirement: requirement.look(), needed), strict=True
+        )
+
+
+def loaded_resources(graph: Graph, cell: Cell) -> dict[str, Resource]:
+    """Return the resources that a cell's stage loads, by slot: its own, and those it reaches for.
+
+    Parameters
+    ----------
+    graph : Graph
+        Where the cell belongs.
+    cell : Cell
+        The cell.
+    """
+    resources = graph.declaration.resources
+    names = dict(cell.needs)
+    for slot in load_stage(cell.stage).reaches:
+        if name := _origin(graph, cell, slot):
+            names.setdefault(slot, name)
+    return {slot: resources[name] for slot, name in names.items() if name in resources}
+
+
+def _origin(graph: Graph, cell: Cell, slot: str) -> str | None:
+    """Return the name of the nearest thing behind a cell that fills a slot."""
+    layer: list[Mapping[str, str]] = [cell.needs]
+    while layer:
+        for needs in layer:
+            if slot in needs:
+                return needs[slot]
+        names = dict.fromkeys(name for needs in layer for name in needs.values())
+        layer = [graph.cells[name].needs for name in names if name in graph.cells]
+    return None
+
+
+def _required_by(resource: Resource) -> tuple[Requirement, ...]:
+    requires = getattr(resource.settings, "requires", None)
+    return tuple(requires()) if callable(requires) else ()
+
+
+def _unreadable(project: Project, due: Iterable[Task]) -> Iterator[tuple[Finding, list[str]]]:
+    """Yield what is wrong with data that cannot be read, with the tasks that rest on it."""
+    tasks: dict[str, list[str]] = {}
+    behind: dict[str, set[str]] = {}
+    for task in due:
+        needs = task.cell.needs
+        names = {needs[slot] for slot, it in task.resources.items() if it["identity"] is None}
+        behind[task.name] = names.union(*(behind.get(name, ()) for name in needs.values()))
+        for name in sorted(behind[task.name]):
+            tasks.setdefault(name, []).append(task.name)
+    for name, needing in tasks.items():
+        yield _of_data(project, project.declaration.resources[name]), needing
+
+
+def _of_data(project: Project, resource: Resource) -> Finding:
+    """Return why data cannot be read: for want of a package, or where it was looked for."""
+    looks = (requirement.look() for requirement in _required_by(resource))
+    if lack := next((found for found in looks if found and found.is_missing), None):
+        return lack
+    why = project.identity(resource)[1] or "it cannot be read"
+    table = f"[{resource.family}.{resource.name}]"
+    source = getattr(resource.settings, "source", "")
+    remedy = f"put it there, or change {table}" + (f"; {source}" if source else "")
+    return Finding(f"the data of {resource.name!r} cannot be read: {why}", remedy)
+
+
+def _room(project: Project, tasks: Iterable[Task]) -> Iterator[Finding]:
+    """Yield what is estimated of disk and memory, and whether there is as much."""
+    known = estimates(project, tasks)
+    disk = {name: found.disk for name, found in known.items() if found.disk}
+    memory = {name: found.memory for name, found in known.items() if found.memory}
+    total, root = sum(disk.values()), project.store.root
+    if total > (free := free_bytes(root)):
+        largest = max(disk, key=disk.__getitem__)
+        text = f"disk: about {size_text(total)} will be written, most by {largest}, and "
+        yield Finding(
+            f"{text}{size_text(free)} are free at {root}", "make room, or another `store`"
+        )
+    elif total > WORTH_TELLING:
+        text = f"about {size_text(total)} will be written, {size_text(free)} are free at {root}"
+        yield Finding(text, is_missing=False)
+    if memory and max(memory.values()) > (held := memory_bytes()):
+        largest = max(memory, key=memory.__getitem__)
+        text = f"memory: {largest} takes about {size_text(memory[largest])}, of {size_text(held)}"
+        yield Finding(text, "make it smaller, or run it on another machine")
+
+
+def estimates(project: Project, tasks: Iterable[Task]) -> dict[str, Estimate]:
+    """Return what tasks take of which that is known, by name.
+
+    Parameters
+    ----------
+    project : Project
+        Where they were planned.
+    tasks : iterable of Task
+        Each after those that it needs.
+    """
+    probes = Probes.of(project).found
+    known: dict[str, Estimate] = {}
+    for task in tasks:
+        stage = load_stage(task.stage)
+        sizes = {
+            slot: known[name].sizes if name in known else _sizes(project, name, task.inputs[slot])
+            for slot, name in task.cell.needs.items()
+        }
+        found = stage.estimate(task.cell.config, sizes, probes.get(task.fingerprint, {}))
+        if found is not None:
+            known[task.name] = found
+    return known
+
+
+def _sizes(project: Project, name: str, fingerprint: str) -> Mapping[str, int]:
+    """Return the sizes of a dataset that is there; none of what is not."""
+    experiment = name.partition("[")[0]
+    manifest = read_manifest(project.store.folder(experiment, fingerprint) / CURRENT)
+    return manifest["sizes"] if manifest else {}

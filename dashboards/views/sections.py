@@ -305,6 +305,30 @@ def network_parts(cell: str, network: xr.Dataset) -> list[Part]:
         Numbers(numbers),
         Figure(file_name(cell, "loss"), curve, "Training loss"),
         Figure(file_name(cell, "accuracy"), by_class, "Accuracy by class", note),
+        *_conversion(cell, network),
+    ]
+
+
+def _conversion(cell: str, network: xr.Dataset) -> list[Part]:
+    """Return the accuracy on the way of a network that was B-cosified; nothing for others."""
+    if "conversion" not in network:
+        return []
+    steps = [f"then {step}" for step in network["conversion"].values.astype(str)]
+    ends = [[float(network[name])] for name in ("original_accuracy", "test_accuracy")]
+    frame = pd.DataFrame(
+        {
+            "label": ["the original", *steps, "fine-tuned"],
+            "value": np.concatenate([ends[0], network["conversion_accuracy"].values, ends[1]]),
+        }
+    )
+    chart = bars(frame, x_title="accuracy on the test images", domain=(0, 1), form=".1%")
+    accuracy = network["epoch_accuracy"].values.astype(np.float64)
+    by_epoch = pd.DataFrame({"epoch": np.arange(1, len(accuracy) + 1), "accuracy": accuracy})
+    title = "accuracy on the test images"
+    curve = lines(by_epoch, x="epoch", y="accuracy", x_title="epoch", y_title=title, height=220)
+    return [
+        Figure(file_name(cell, "conversion"), chart, "From the original to a B-cos network"),
+        Figure(file_name(cell, "epochs"), curve, "Accuracy while it is fine-tuned"),
     ]
 
 

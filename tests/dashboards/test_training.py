@@ -64,3 +64,21 @@ def test_a_network_has_numbers_and_figures() -> None:
     assert isinstance(parts[0], Numbers)
     assert [number.value for number in parts[0].numbers] == ["80.0 %", "6", "3", "12,345"]
     assert [type(part) for part in parts[1:]] == [Figure, Figure]
+
+
+def test_a_network_that_was_converted_shows_the_way_to_it() -> None:
+    converted = fabricate_concepts.network()
+    epochs = converted.sizes["pass"]
+    converted = converted.assign(
+        original_accuracy=0.9,
+        conversion=("step", np.array(["six colours", "b 2"], dtype=object)),
+        conversion_accuracy=("step", np.array([0.9, 0.2])),
+        epoch_accuracy=("pass", np.linspace(0.5, 0.8, epochs)),
+    )
+    way, by_epoch = network_parts("x", converted)[-2:]
+    assert isinstance(way, Figure)
+    assert isinstance(by_epoch, Figure)
+    rows = next(iter(way.chart.to_dict()["datasets"].values()))
+    labels = ["the original", "then six colours", "then b 2", "fine-tuned"]
+    assert {row["label"] for row in rows} == set(labels)
+    assert {row["label"]: row["value"] for row in rows}["then b 2"] == 0.2

@@ -15,6 +15,8 @@ stage = registry.Stage(
     main="fact.networks.bcosification:bcosify_network",
     foresee=foresee_conversion,
     requires=needs_networks,
+    probe="fact.networks.bcosification:probe_conversion",
+    probed=("network", "images"),
 )
 
 if __name__ == "__main__":

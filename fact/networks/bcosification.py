@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
 from fact.data.images import ImageDataset
-from fact.networks.bcosify import ConversionError, Recipe, bcosify, steps
+from fact.networks.bcosify import ConversionError, Recipe, bcosify, examine, steps
 from fact.networks.classifier import ClassifierTraining, Labelled, finish_training
 from fact.networks.config import BcosifyConfig
 from fact.networks.files import open_network
@@ -41,12 +42,7 @@ def bcosify_network(config: BcosifyConfig, inputs: Inputs, run: Run) -> xr.Datas
         If the network cannot be rebuilt from a file, or knows none of the images' classes.
     """
     images: ImageDataset = inputs["images"].load()
-    original = open_network(inputs["network"], config.device)
-    if original.architecture is None:
-        raise NetworkError(
-            f"network {original.name!r} cannot be saved once it is converted: nothing says how to "
-            "rebuild its module; give it an Architecture"
-        )
+    original = _rebuildable(open_network(inputs["network"], config.device))
     trained = _labelled(original, images, config.train_split, config)
     tested = _labelled(original, images, config.test_split, config)
     converted = bcosify(original, _few(images, trained[0], original), Recipe(b=config.b))
@@ -71,6 +67,36 @@ def bcosify_network(config: BcosifyConfig, inputs: Inputs, run: Run) -> xr.Datas
             "probe": proven.probe,
         }
     )
+
+
+def probe_conversion(config: BcosifyConfig, inputs: Inputs) -> dict[str, Any]:
+    """Take a first look at a network, before a suite's first task: convert it, and train nothing.
+
+    Returns
+    -------
+    dict
+        What :class:`fact.networks.bcosify.Anatomy` has.
+
+    Raises
+    ------
+    NetworkError
+        As :func:`bcosify_network` does before it trains.
+    """
+    images: ImageDataset = inputs["images"].load()
+    original = _rebuildable(open_network(inputs["network"], "cpu"))
+    ids, _ = _labelled(original, images, config.train_split, config)
+    few = _few(images, ids, original)
+    bcosify(original, few, Recipe(b=config.b))
+    return asdict(examine(original, few))
+
+
+def _rebuildable(network: Network) -> Network:
+    if network.architecture is None:
+        raise NetworkError(
+            f"network {network.name!r} cannot be saved once it is converted: nothing says how to "
+            "rebuild its module; give it an Architecture"
+        )
+    return network
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,13 @@ import fact
 from fact.data.images import Geometry
 from fact.networks.bcosify import ConversionError, Recipe, bcosify, examine, steps
 from fact.networks.clipping import clip_adaptively
-from fact.networks.config import BcosifyConfig, ClassifierConfig
+from fact.networks.config import ClassifierConfig
 from fact.networks.files import load_network, save_network
 from fact.networks.frozen import GATES, Gate, bcos_convolution, uncentred_batch_norm
 from fact.networks.network import Network, NetworkError, Normalisation
 from fact.networks.pointing import draw_grids, enlarge, pointing_scores, tile
 from fact.networks.standard import small_standard
+from registry.declare.stage import load_stage
 from tests.fact import tiny
 
 SIDE = 16
@@ -413,18 +414,40 @@ def test_gradients_are_clipped_by_the_norms_of_their_units():
     torch.testing.assert_close(parts[1].grad, gradients[1] * (1e-4 / gradients[1].norm()))
 
 
-def test_a_network_of_which_nobody_knows_how_to_rebuild_it_is_refused(monkeypatch):
+class Pictures:
+    """Images of three classes, as a slot is filled with them."""
+
+    classes = tiny.CLASSES
+
+    def load(self) -> Pictures:
+        return self
+
+    def ids(self, split: str) -> np.ndarray:
+        return np.array([f"{split}/{number}" for number in range(9)])
+
+    def labels(self, split: str) -> np.ndarray:
+        return np.arange(9) % 3
+
+    def read(self, ids: np.ndarray, geometry: Geometry) -> np.ndarray:
+        return tiny.images(len(ids), SIDE)
+
+
+def test_a_first_look_names_what_cannot_be_converted_before_a_suite_runs(monkeypatch):
     from fact.networks import bcosification
 
-    network = replace(ordinary("cnn"), architecture=None, geometry=Geometry(None, None))
-    monkeypatch.setattr(bcosification, "open_network", lambda *_: network)
+    def look(network: Network) -> dict:
+        monkeypatch.setattr(bcosification, "open_network", lambda *_: network)
+        inputs = {"images": Pictures(), "network": None}
+        return load_stage("fact.bcosify_network").probe({"epochs": 3}, inputs)
 
-    class Source:
-        def load(self):
-            return None
-
+    assert look(ordinary("vit"))["embeddings"] == ("class_token", "encoder.pos_embedding")
+    odd = Network(Odd(nn.Sigmoid()).double().eval(), "odd", tiny.CLASSES, bcos=False, linear=False)
+    with pytest.raises(ConversionError, match=r"middle \(Sigmoid\) calls sigmoid"):
+        look(replace(odd, architecture=ordinary("cnn").architecture))
     with pytest.raises(NetworkError, match="give it an Architecture"):
-        bcosification.bcosify_network(BcosifyConfig(), {"images": Source(), "network": None}, None)
+        look(odd)
+    with pytest.raises(NetworkError, match="no image of the split 'train' has a class of 'cnn'"):
+        look(replace(ordinary("cnn"), name="cnn", classes=("x", "y", "z")))
 
 
 # --- the grid pointing game -----------------------------------------------------------------------

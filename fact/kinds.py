@@ -11,9 +11,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -28,7 +29,7 @@ from fact.data.vocabulary import identity
 from fact.data.words import Words as Words
 from fact.networks import efficientnet
 from fact.networks.released import bcos_weights, open_clip_weights, torchvision_weights
-from fact.networks.requirements import EFFICIENTNET, NETWORKS, OPEN_CLIP, SIGLIP
+from fact.networks.requirements import EFFICIENTNET, NETWORKS, OPEN_CLIP, SIGLIP, TIMM
 from registry.declare.requirements import Requirement
 from registry.suggest import nearest
 
@@ -213,8 +214,7 @@ class TorchvisionNetwork:
         fact.data.vocabulary.VocabularyError
             If the names are neither a list that comes along nor a file.
         """
-        parts = [registry.content_identity(self.file)] if self.file else []
-        return " ".join([*parts, *filter(None, [identity(self.classes)])])
+        return _identity_of(self.file, self.classes)
 
     def requires(self) -> Iterator[Requirement]:
         """Yield the packages, and the weights where they are fetched."""
@@ -230,6 +230,154 @@ class TorchvisionNetwork:
             self.architecture, self.weights, self.file, self.classes, self.seed
         )
         return resized(network, self.resize, self.crop)
+
+
+@registry.kind("networks", "timm", provides="network")
+@dataclass(frozen=True)
+class TimmNetwork:
+    """A network of the package ``timm``, by the name of its architecture.
+
+    Parameters
+    ----------
+    architecture : str
+        As ``vit_small_patch16_224`` or ``resnet18.a1_in1k``.
+    pretrained : bool
+        Fetch the weights released under that name.
+    file : str or None
+        A local file with a state dict or a checkpoint instead: safetensors, or one that torch
+        saved (weights only).
+    settings : dict
+        More of what ``timm.create_model`` takes, as ``{ img_size = 64, depth = 4 }``.
+    classes : str
+        Names of the classes: ``imagenet``, ``places365``, or a text file with one on each line.
+    resize, crop : int or None
+        Length of an image's shorter side, then of the square cut from its centre, in pixels;
+        as the architecture asks for by default.
+    seed : int
+        Draws the weights of a network that is not trained.
+    """
+
+    linear: ClassVar[bool] = False
+
+    architecture: str
+    pretrained: bool = False
+    file: str | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    classes: str = "imagenet"
+    resize: Count | None = None
+    crop: Count | None = None
+    seed: Seed = 0
+
+    def __post_init__(self) -> None:
+        if self.pretrained and self.file is not None:
+            raise ValueError("pretrained and file are both given; expected at most one")
+
+    def identity(self) -> str:
+        """Content hash of the local files; "" where the settings determine everything.
+
+        Raises
+        ------
+        registry.plan.sources.IdentityError
+            If one of them is not there.
+        """
+        return _identity_of(self.file, self.classes)
+
+    def requires(self) -> Iterator[Requirement]:
+        """Yield the packages."""
+        yield from (NETWORKS, TIMM)
+
+    def load(self) -> Network:
+        """Build the network and read its weights."""
+        from fact.networks.foreign import timm_network
+        from fact.networks.standard import resized
+
+        given = self.architecture, self.pretrained, self.file, self.classes, self.settings
+        return resized(timm_network(*given, seed=self.seed), self.resize, self.crop)
+
+
+@registry.kind("networks", "python", provides="network")
+@dataclass(frozen=True)
+class PythonNetwork:
+    """A module of torch that a function of one's own returns, in a file on Python's path.
+
+    Parameters
+    ----------
+    function : str
+        ``package.module:function``, or a class; what it returns takes normalised images of three
+        colours and puts out logits.
+    settings : dict
+        Its keyword arguments.
+    file : str or None
+        Weights: a local file with a state dict or a checkpoint, safetensors, or one that torch
+        saved (weights only).
+    classes : str
+        Names of the classes: ``imagenet``, ``places365``, or a text file with one on each line.
+    mean, std : tuple of float
+        Taken off red, green and blue in [0, 1]; what they are then divided by.
+    linear : bool or None
+        Whether it is exactly linear in its frozen weights; a probe finds out if nobody says.
+    resize, crop : int or None
+        Length of an image's shorter side, then of the square cut from its centre, in pixels.
+    seed : int
+        Draws the weights of a network that is not trained.
+    """
+
+    function: Annotated[str, Field(pattern=r"^\w+(\.\w+)*:\w+$")]
+    classes: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    file: str | None = None
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[Positive, Positive, Positive] = (0.229, 0.224, 0.225)
+    linear: bool | None = None
+    resize: Count | None = None
+    crop: Count | None = None
+    seed: Seed = 0
+
+    def identity(self) -> str:
+        """Content hash of the file of the function, and of the others.
+
+        Raises
+        ------
+        registry.plan.sources.IdentityError
+            If one of them is not there.
+        ValueError
+            If there is no such module.
+        """
+        module = self.function.partition(":")[0]
+        try:
+            spec = find_spec(module)
+        except ImportError:
+            spec = None
+        if spec is None or spec.origin is None:
+            raise ValueError(f"function {self.function!r}: there is no module {module!r}")
+        code = registry.content_identity(spec.origin)
+        return " ".join([code, *filter(None, [_identity_of(self.file, self.classes)])])
+
+    def requires(self) -> Iterator[Requirement]:
+        """Yield the packages."""
+        yield NETWORKS
+
+    def load(self) -> Network:
+        """Build the network and read its weights."""
+        from fact.networks.foreign import python_network
+        from fact.networks.standard import resized
+
+        network = python_network(
+            self.function,
+            self.settings,
+            self.file,
+            self.classes,
+            mean=self.mean,
+            std=self.std,
+            linear=self.linear,
+            seed=self.seed,
+        )
+        return resized(network, self.resize, self.crop)
+
+
+def _identity_of(file: str | None, classes: str) -> str:
+    parts = [registry.content_identity(file)] if file else []
+    return " ".join([*parts, *filter(None, [identity(classes)])])
 
 
 @registry.kind("networks", "open-clip", provides="image_text")

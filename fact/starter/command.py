@@ -29,7 +29,8 @@ class NoBeginningError(RefusalError):
 @click.option("--images", type=click.Path(path_type=Path), help="Folder of images.")
 @click.option(
     "--network",
-    help="train (default), bcos:NAME, torchvision:NAME[:WEIGHTS], or efficientnet-lite0.",
+    help="train (default), bcos:NAME, torchvision:NAME[:WEIGHTS], timm:NAME, "
+    "python:MODULE:FUNCTION, or efficientnet-lite0.",
 )
 @click.option("--layer", help="Layer whose features are explained.")
 @click.option("--classes", help="Names of the network's classes: a list, or a file.")

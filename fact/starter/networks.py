@@ -26,7 +26,8 @@ def choose_network(
     Parameters
     ----------
     word : str
-        ``KIND:ARCHITECTURE`` and, for ``torchvision``, ``:WEIGHTS``; or a kind alone.
+        ``KIND:ARCHITECTURE`` and, for ``torchvision``, ``:WEIGHTS``; ``python:MODULE:FUNCTION``;
+        or a kind alone.
     layer : str or None
         The layer to explain; by default the last one with a map of features.
     classes : str or None
@@ -68,9 +69,11 @@ def _settings(word: str, classes: str | None) -> dict[str, Any]:
     if name not in known:
         raise ValueError(f"no network {name!r}{nearest(name, ['train', *known])}")
     settings: dict[str, Any] = {"kind": name}
-    if rest:
+    if rest and name == "python":
+        settings["function"] = rest
+    elif rest:
         settings["architecture"], _, weights = rest.partition(":")
-        if name == "bcos":
+        if name in ("bcos", "timm"):
             settings["pretrained"] = True
         elif weights:
             settings["weights"] = weights

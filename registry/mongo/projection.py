@@ -122,9 +122,9 @@ class StoredState:
     size: int
 
     @property
-    def ended(self) -> bool:
-        """Whether the run is over, by its record."""
-        return self.status not in OPEN
+    def is_final(self) -> bool:
+        """Whether the run has told its end: one that was taken for dead may tell it later."""
+        return self.status not in (*OPEN, "DIED")
 
 
 def stored_state(uid: str, database: Database) -> StoredState | None:

@@ -28,7 +28,7 @@ from registry.record.journal import (
 )
 from registry.record.liveness import note_death, summary_of
 from registry.record.tombstones import deleted_uids
-from registry.record.wholeness import SHORTER, journal_faults, summary_status
+from registry.record.wholeness import NO_END, SHORTER, journal_faults, summary_status
 from registry.store.durable import StoreError, make_state_folder, read_json, write_json
 
 SYNC = "factbook sync"
@@ -382,12 +382,15 @@ def is_projected(folder: Path, database: Database) -> bool:
 def _sync_journal(folder: Path, database: Database) -> Synced | None:
     """Project one journal, if it was begun; only an error that is its own does not raise."""
     try:
-        died = note_death(folder)
+        is_over = _is_over_in(database, folder)
+        died = not is_over and note_death(folder)
         journal = read_journal(folder)
     except OSError as error:
         reason = f"its journal cannot be read: {error.strerror or error}"
         return Synced(folder.name, None, "", error=reason)
     faults = list(journal_faults(journal))
+    if is_over and not journal.ended and NO_END not in faults:
+        faults.append(NO_END)
     if not (journal.status or faults):
         return None
     status = journal.status if journal.ended else summary_status(folder) or journal.status
@@ -398,7 +401,7 @@ def _sync_journal(folder: Path, database: Database) -> Synced | None:
         if stored and stored.size > journal.size and stored.size > journal.refresh().size:
             faults += [SHORTER] if not (journal.is_proven or SHORTER in faults) else []
         lacks = f"its journal is damaged: {', '.join(faults)}" if faults else ""
-        if faults and stored and stored.size >= journal.size:
+        if faults and stored and (stored.size >= journal.size or stored.is_final):
             kept = f"its record is kept as it is, since {lacks}"
             return Synced(journal.uid, stored.run_id, stored.status, died, kept)
         if not journal.ended and status not in OPEN:  # its end is lost, but for that
@@ -416,6 +419,14 @@ def _sync_journal(folder: Path, database: Database) -> Synced | None:
     except Exception as error:
         database.check()
         return Synced(journal.uid, None, journal.status, died, f"{type(error).__name__}: {error}")
+
+
+def _is_over_in(database: Database, folder: Path) -> bool:
+    """Return whether the record of a run has its end, which its journal seems not to have yet."""
+    if summary_of(folder).ended:
+        return False
+    stored = stored_state(folder.name, database)
+    return stored is not None and stored.is_final
 
 
 def _finished(journal: Journal, run_id: int, database: Database, sent: Sent) -> bool:

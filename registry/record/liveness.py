@@ -225,8 +225,8 @@ def journal_status(folder: Path, now: datetime | None = None) -> RunStatus:
     except OSError:
         return RunStatus(folder.name, "")
     status = _as_it_is(status_of(journal), _last_sign(folder), now)
-    if status.status == "DIED" and (end := _end_of(journal)):
-        return replace(status, status=end["status"])
+    if status.status == "DIED" and (published := _published(journal)):
+        return replace(status, status=_whole_end(journal, published)["status"])
     return status
 
 
@@ -367,8 +367,9 @@ def _note(folder: Path, end_of: Callable[[Journal], dict[str, Any] | None]) -> b
                 append_line(folder / EVENTS, encode_event({**end, **seen, "facts": facts}))
     except (OSError, StoreError):  # full disk, or not ours to write
         return False
-    with suppress(OSError, StoreError):
-        write_status(folder, status_of(journal.refresh()))
+    if journal.refresh().ended:
+        with suppress(OSError, StoreError):
+            write_status(folder, status_of(journal))
     return end is not None
 
 
@@ -382,9 +383,11 @@ def _missing_points(journal: Journal) -> int:
 
 def _end_of(journal: Journal, interrupted_by: str = "") -> dict[str, Any] | None:
     """Return the event that ends a run whose process is gone; None if it has its end."""
+    if not journal.ended and was_stored(journal.folder):  # which only the end of a run is
+        return None
     if journal.status in ("RUNNING", "DIED") and (published := _published(journal)):
         return _whole_end(journal, published)
-    if journal.ended or was_stored(journal.folder):  # which only the end of a run is
+    if journal.ended:
         return None
     last_sign = journal.heartbeat or journal.start_time or datetime.now(UTC)
     end = {"event": "died", "time": timestamp(last_sign), "status": "DIED"}

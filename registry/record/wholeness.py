@@ -10,6 +10,7 @@ from pathlib import Path
 from registry.record.journal import CONSOLE, OPEN, PROJECTED, STATUS_FILE, Journal
 from registry.store.durable import at_once, read_json
 
+NO_END = "its end is missing"
 SHORTER = "it is shorter than what was stored of it"
 _CHUNK = 1 << 20  # bytes
 
@@ -32,7 +33,7 @@ def _faults(journal: Journal) -> Iterator[str]:
         yield f"{_lines(journal.missing)} {'is' if journal.missing == 1 else 'are'} missing"
     if not journal.ended:
         if ended_by_summary(journal.folder) or was_stored(journal.folder):
-            yield "its end is missing"
+            yield NO_END
         return
     if _is_shorter(journal):
         yield SHORTER

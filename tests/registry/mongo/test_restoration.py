@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
+import json
 import math
 import random
 from collections.abc import Callable
@@ -24,8 +26,11 @@ from registry.record.journal import (
     journal_root,
     read_journal,
 )
+from registry.record.liveness import ProcessIdentity, journal_status
 from registry.record.observer import JournalObserver
 from registry.record.plain import decode_event, encode_event
+from registry.store.manifest import MANIFEST
+from tests.registry.record.test_journal import gone
 from tests.registry.recorded_run import record
 
 OTHERS = {
@@ -307,6 +312,51 @@ def test_no_record_becomes_less_by_a_damaged_journal(
         for path, content in kept.items():
             path.write_bytes(content)
     assert [one.error for one in sync(tmp_path, database, again=True, verify=True)] == [None]
+
+
+ENDS: dict[str, Callable[[bytes], bytes]] = {
+    "torn": lambda line: line[: len(line) // 2],
+    "gone": lambda line: b"",
+    "flipped": lambda line: line.replace(b"completed", b"complete\xe4"),
+}
+SUMMARIES: dict[str, Callable[[Path], object]] = {
+    "empty": lambda path: path.write_bytes(b""),
+    "gone": lambda path: path.unlink(),
+    "running": lambda path: path.write_text(path.read_text().replace("COMPLETED", "RUNNING")),
+}
+
+
+@pytest.mark.parametrize("name", [PROJECTED, STATUS_FILE])
+def test_no_end_is_made_up_for_a_run_that_has_told_its_own(
+    tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Its end is damaged, its summary too, its dataset whole; a note or the record knows better."""
+    with monkeypatch.context() as patch:
+        patch.setattr(ProcessIdentity, "current", gone)
+        recorded(tmp_path)
+    (tmp_path / "p").mkdir()
+    published = {"format": 1, "run": "run", "stopped": "2026-11-22T01:34:10Z"}
+    (tmp_path / "p" / MANIFEST).write_text(json.dumps(published))
+    sync(tmp_path, database, verify=True)
+    before, folder = own(database), journal_root(tmp_path) / "run"
+    kept = {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    *lines, end = kept[folder / EVENTS].splitlines(keepends=True)
+    for cut, summary in itertools.product(ENDS, SUMMARIES):
+        for path, content in kept.items():
+            path.write_bytes(content)
+        (folder / EVENTS).write_bytes(b"".join([*lines, ENDS[cut](end)]))
+        SUMMARIES[summary](folder / STATUS_FILE)
+        if name == PROJECTED:
+            (folder / PROJECTED).unlink()
+        damaged = (folder / EVENTS).read_bytes()
+        assert journal_status(folder).status == "COMPLETED"
+        for again in (False, True):
+            done = sync(tmp_path, database, again=again, verify=True)
+            assert all("its end is missing" in str(one.error) for one in done)
+            assert len(done) == 1 or (cut == "flipped" and not again), "of another size it is read"
+            assert {one.status for one in done} <= {"COMPLETED"}
+            assert own(database) == before, (cut, summary, again)
+            assert (folder / EVENTS).read_bytes() == damaged, (cut, summary, again)
 
 
 def test_what_a_damaged_journal_has_is_stored(tmp_path: Path, database: Database) -> None:

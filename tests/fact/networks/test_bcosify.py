@@ -16,7 +16,7 @@ import fact
 from fact.data.images import Geometry
 from fact.networks.bcosify import ConversionError, Recipe, bcosify, examine, steps
 from fact.networks.clipping import clip_adaptively
-from fact.networks.config import ClassifierConfig
+from fact.networks.config import ClassifierConfig, PointingConfig
 from fact.networks.files import load_network, save_network
 from fact.networks.frozen import GATES, Gate, bcos_convolution, uncentred_batch_norm
 from fact.networks.network import Network, NetworkError, Normalisation
@@ -509,3 +509,46 @@ def test_a_converted_network_takes_grids(name: str):
         assert large[key].shape[1] == 1 + 9 * (small[key].shape[1] - 1)
         with pytest.raises(NetworkError, match="does not take images of 48 x 48"):
             pointing_scores(converted, tile(images[None]), np.arange(9)[None] % 3)
+
+
+def test_the_game_is_played_with_the_images_that_a_network_recognises(monkeypatch):
+    """Of four plain colours, each logit counts what its own colour has in common with a pixel."""
+    from fact.networks import pointing
+
+    class Plain(nn.Module):
+        def __init__(self):
+            super().__init__()
+            likes = [[1, 0, 0, 0, 1, 1], [0, 1, 0, 1, 0, 1], [0, 0, 1, 1, 1, 0], [0, 0, 0, 1, 1, 1]]
+            self.likes = nn.Parameter(torch.tensor(likes, dtype=torch.float32))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.einsum("kc,icyx->ik", self.likes, x) / x[0, 0].numel()
+
+    class Plains(Pictures):
+        classes = ("red", "green", "blue", "black")
+
+        def labels(self, split: str) -> np.ndarray:
+            return np.array([0, 1, 2, 3, 0, 1, 2, 3, 3])
+
+        def read(self, ids: np.ndarray, geometry: Geometry) -> np.ndarray:
+            numbers = [int(name.rpartition("/")[2]) for name in ids]
+            shown = np.array([0, 1, 2, 3, 0, 1, 2, 3, 0])[numbers]  # the last is labelled wrongly
+            colours = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [0, 0, 0]], np.uint8)
+            return np.broadcast_to(colours[shown][:, None, None], (len(ids), 2, 2, 3))
+
+    class Told:
+        done = 0
+
+        def progress(self, done: int, total: int, what: str) -> None:
+            self.done = done
+
+    network = Network(Plain(), "plain", Plains.classes, bcos=True, linear=True)
+    monkeypatch.setattr(pointing, "open_network", lambda *_: network)
+    config, told = PointingConfig(rows=2, n_grids=5, batch=2), Told()
+    found = pointing.measure_pointing(config, {"images": Plains(), "network": None}, told)
+    load_stage("fact.measure_pointing").output.check(found)
+    assert found["n_confident"] == 8
+    assert "test/8" not in found["image"].values
+    np.testing.assert_allclose(found["score"], np.where(found["class_index"] == 3, 3 / 9, 3 / 7))
+    assert found["mean_score"] == pytest.approx((3 * 3 / 7 + 3 / 9) / 4)
+    assert (found["chance"], found["exact"], told.done) == (0.25, True, 5)

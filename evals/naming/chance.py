@@ -10,16 +10,17 @@ inputs, is compared with these: ``(b + 1) / (n + 1)``, or p would be small by wh
 
 Over all concepts, ``family_p`` is by the smallest p (Westfall and Young 1993, single step): in how
 many of the permutations is the smallest p of all concepts as small? So few permutations have few
-p; of equal ones that is the smaller which lies further above its concept's mean, in units of its
-deviation. A largest score instead would be ruled by rare concepts.
+p; of equal ones that is the smaller which lies further above the others of its concept, in units
+of their deviation (`studentise`). A largest score instead would be ruled by rare concepts.
 
 Where labels that are no classes are preferred, every permutation makes two choices, among these
 and among all, and is worth the smaller of its two ranks. The data are worth the rank of what they
 chose: of a label that is no class, if that is not at chance so, and else of the best of all. A
 second name, the best label beside the name that is no class, is compared with the best of these.
 
-The consensus is tested by the mean, over the metrics that vote, of its score above the mean of
-permutations in units of their deviation: a nonparametric combination (Pesarin and Salmaso 2010).
+The consensus is tested by the mean, over the metrics that vote, of its score above that of the
+other permutations in units of their deviation: a nonparametric combination (Pesarin and Salmaso
+2010).
 """
 
 from __future__ import annotations
@@ -48,11 +49,17 @@ LEAST_PERMUTATIONS = 99
 CHUNK_VALUES = 1 << 25
 """Presences, permuted labels, and scores of permutations, that are held at once."""
 
+USUAL_BY = 64
+"""Concepts, at most, by which it is known how much a statistic deviates."""
+
 LABELS_AT_ONCE, SCORES_AT_ONCE = 1 << 10, 1 << 21
 """Labels, in several permutations, that are scored together; and their scores with concepts."""
 
 Found: TypeAlias = dict[tuple[str, str], np.ndarray]
 """Statistics by kind of labels and name: (permutation, concept, metric), or without metric."""
+
+Pair: TypeAlias = tuple[np.ndarray | None, np.ndarray | None]
+"""Usual deviations of two statistics."""
 
 HeldBlock: TypeAlias = tuple[slice, BlockStatistics, BlockStatistics]
 """Some concepts, and their statistics on both halves."""
@@ -195,15 +202,25 @@ class Comparison:
     smallest: np.ndarray
 
     @classmethod
-    def of(cls, values: np.ndarray, confidence: float) -> Comparison:
-        """Compare values (permutation, concept, …), the data first, NaN where undefined."""
+    def of(
+        cls, values: np.ndarray, confidence: float, usual: np.ndarray | None = None
+    ) -> Comparison:
+        """Compare values (permutation, concept, …), the data first, NaN where undefined.
+
+        ``usual`` is as of `studentise`.
+        """
         is_known = ~np.isnan(values)
         chance = _known_quantile(values[1:], confidence)
-        return cls._of_draws(is_known, _share_as_high(values), _further(values), chance)
+        return cls._of_draws(is_known, _share_as_high(values), _further(values, usual), chance)
 
     @classmethod
     def of_either(
-        cls, is_one: np.ndarray, one: np.ndarray, other: np.ndarray, confidence: float
+        cls,
+        is_one: np.ndarray,
+        one: np.ndarray,
+        other: np.ndarray,
+        confidence: float,
+        usual: Pair = (None, None),
     ) -> Comparison:
         """Compare what was chosen of two statistics with the more unusual one of each permutation.
 
@@ -213,10 +230,10 @@ class Comparison:
             (concept, …) whether the data chose the first.
         one, other : ndarray
             (permutation, concept, …) values, the data first, NaN where undefined.
-        confidence : float
-            As of `of`.
+        confidence, usual
+            As of `of`; of both.
         """
-        ranks = [_known_ranks(values) for values in (one, other)]
+        ranks = [_known_ranks(*of) for of in zip((one, other), usual, strict=True)]
         least = np.minimum(*ranks)
         least[0] = np.where(is_one, ranks[0][0], ranks[1][0])
         is_known = np.isfinite(least)
@@ -254,12 +271,15 @@ class Comparison:
         return judge(self.p, self.family_p, level)
 
 
-def prefer(one: np.ndarray, other: np.ndarray, level: float) -> np.ndarray:
+def prefer(
+    one: np.ndarray, other: np.ndarray, level: float, usual: Pair = (None, None)
+) -> np.ndarray:
     """Return where (concept, …) the first of two statistics is above chance, being one of two.
 
-    Values are (permutation, concept, …), the data first, NaN where undefined.
+    Values are (permutation, concept, …), the data first, NaN where undefined; ``usual``, of both,
+    as of `studentise`.
     """
-    ranks = [_known_ranks(values) for values in (one, other)]
+    ranks = [_known_ranks(*of) for of in zip((one, other), usual, strict=True)]
     own = ranks[0][0]
     as_small = np.mean(np.minimum(*ranks) <= own + TIE, axis=0)
     return np.asarray(np.isfinite(own) & (as_small <= level + TIE))
@@ -284,14 +304,14 @@ def _known_quantile(values: np.ndarray, fraction: float) -> np.ndarray:
     return np.asarray(np.take_along_axis(ordered, place[None], axis=0)[0])
 
 
-def _further(values: np.ndarray) -> np.ndarray:
-    """Return how far values (permutation, …) lie above their mean, brought to [0, 1)."""
-    return np.where(np.isnan(values), 0, np.arctan(studentise(values)) / math.pi + 0.5)
+def _further(values: np.ndarray, usual: np.ndarray | None) -> np.ndarray:
+    """Return how far values (permutation, …) lie above the others, brought to [0, 1)."""
+    return np.where(np.isnan(values), 0, np.arctan(studentise(values, usual)) / math.pi + 0.5)
 
 
-def _known_ranks(values: np.ndarray) -> np.ndarray:
+def _known_ranks(values: np.ndarray, usual: np.ndarray | None) -> np.ndarray:
     """Return the rank of each permutation, infinite where it is undefined."""
-    rank = _share_as_high(values) - _further(values) / len(values)
+    rank = _share_as_high(values) - _further(values, usual) / len(values)
     return np.where(np.isnan(values), np.inf, rank)
 
 
@@ -302,19 +322,70 @@ def _round(values: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(values), -np.inf, np.round(values / size, 12) * size)
 
 
-def studentise(values: np.ndarray) -> np.ndarray:
-    """Return values (permutation, …) less their mean, in units of their deviation; 0 for 0 / 0."""
+def studentise(values: np.ndarray, usual: np.ndarray | None = None) -> np.ndarray:
+    """Return how far each value lies above the others of its concept, in units of their deviation.
+
+    A concept that is active on few inputs scores in few permutations, and each of these would lie
+    infinitely far above the others. So no deviation counts as smaller than is usual.
+
+    Parameters
+    ----------
+    values : ndarray
+        (permutation, concept, …), NaN where undefined.
+    usual : ndarray, optional
+        (…,) of :func:`usual_deviation`; of the values themselves by default.
+
+    Returns
+    -------
+    ndarray
+        Likewise; 0 for 0 / 0.
+    """
+    from_others, deviation = _leave_one_out(values)
+    usual = usual_deviation(values) if usual is None else usual
+    size = np.abs(np.where(np.isnan(values), 0, values)).max(axis=0)
+    deviation = np.maximum(deviation, np.where(np.isnan(usual), 1e-12 * size, usual))
+    is_equal = np.abs(from_others) <= 1e-12 * size
+    units = np.where(is_equal, 0, from_others) / np.where(deviation > 0, deviation, 1)
+    return np.where(np.isnan(values), np.nan, units)
+
+
+def usual_deviation(values: np.ndarray) -> np.ndarray:
+    """Return the median over concepts of their deviation over permutations, where it is not 0.
+
+    Each is without the permutation that lies furthest off, which may be the data of a concept that
+    is well named. Whichever permutation the data are, it is the same.
+
+    Parameters
+    ----------
+    values : ndarray
+        (permutation, concept, …), NaN where undefined.
+
+    Returns
+    -------
+    ndarray
+        (…,) NaN where no concept deviates.
+    """
+    deviation = np.where(np.isnan(values), np.inf, _leave_one_out(values)[1]).min(axis=0)
+    is_known = np.isfinite(deviation) & (deviation > 0)
+    return _known_quantile(np.where(is_known, deviation, np.nan), 0.5)
+
+
+def _leave_one_out(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return how far each value (permutation, …) is from the others' mean, and their deviation.
+
+    Of those that are defined; 0 where rounding alone deviates.
+    """
     known = ~np.isnan(values)
-    count = np.maximum(known.sum(axis=0), 1)
-    mean = np.where(known, values, 0).sum(axis=0) / count
+    count = known.sum(axis=0)
+    mean = np.where(known, values, 0).sum(axis=0) / np.maximum(count, 1)
     from_mean = np.where(known, values - mean, 0)
-    deviation = np.sqrt((from_mean**2).sum(axis=0) / count)
-    size = np.abs(np.where(known, values, 0)).max(axis=0)
-    deviation = np.where(deviation > 1e-12 * size, deviation, np.inf)
-    return np.where(known, from_mean / deviation, np.nan)
+    squares, n_others = from_mean**2, np.maximum(count - 1, 1)
+    variance = (squares.sum(axis=0) - squares) / n_others - (from_mean / n_others) ** 2
+    least = (1e-7 * np.abs(np.where(known, values, 0)).max(axis=0)) ** 2
+    return from_mean * (1 + 1 / n_others), np.sqrt(np.where(variance > least, variance, 0))
 
 
-def combine(scores: np.ndarray, voting: np.ndarray) -> np.ndarray:
+def combine(scores: np.ndarray, voting: np.ndarray, usual: np.ndarray | None = None) -> np.ndarray:
     """Return the mean studentised score (permutation, concept) over the metrics that vote.
 
     Parameters
@@ -324,12 +395,14 @@ def combine(scores: np.ndarray, voting: np.ndarray) -> np.ndarray:
         not define is worth the least that this metric gives. NaN where there is no consensus.
     voting : ndarray
         (metric,) which metrics vote.
+    usual : ndarray, optional
+        (metric,) as of `studentise`.
     """
     if not voting.any():
         return np.full(scores.shape[:2], np.nan)
     own = scores[:, :, voting]
     is_known = ~np.isnan(own)
-    units = studentise(own)
+    units = studentise(own, None if usual is None else usual[voting])
     least = np.where(is_known, units, np.inf).min(axis=0)
     filled = np.where(is_known, units, np.where(np.isinf(least), 0, least))
     return np.where(is_known.any(axis=2), filled.mean(axis=2), np.nan)
@@ -500,20 +573,21 @@ class Trial:
         size = self._chunk_size
         chunks = [concepts[start : start + size] for start in range(0, len(concepts), size)]
         total, parts = len(chunks) * self.n_permutations, []
-        clock = Clock(forecast)
+        clock, some = Clock(forecast), _some(len(concepts))
+        usual = self._usual([*self._draw(*read(concepts[some]))]) if len(chunks) > 1 else None
         for done, chunk in enumerate(chunks):
             known = None if keep is None else keep.read(done)
             if known is not None and np.array_equal(known.pop(CONCEPTS), chunk):
                 parts.append(_unpacked(known))
                 progress((done + 1) * self.n_permutations, total)
                 continue
-            drawn, left = [], self.n_permutations * (len(concepts) - done * size)
+            drawn, left = [], self.n_permutations * sum(map(len, chunks[done:]))
             for found in self._draw(*read(chunk)):
                 drawn.append(found)
                 n_made = sum(len(own[BEST, "votes"]) for own in drawn) - 1  # the data come first
                 progress(done * self.n_permutations + n_made, total)
                 clock.note(n_made * len(chunk), left)
-            parts.append(self._compare(drawn))
+            parts.append(self._compare(drawn, usual or self._usual(drawn, some)))
             if keep is not None:
                 keep.write(done, _packed(parts[-1]) | {CONCEPTS: chunk})
         tests = {name: Comparison.join([part[name] for part, _ in parts]) for name in parts[0][0]}
@@ -582,36 +656,62 @@ class Trial:
             for name, own in found.items()
         }
 
-    def _compare(self, drawn: Sequence[Found]) -> Tested:
+    def _compare(self, drawn: Sequence[Found], usual: Found) -> Tested:
         """Return the tests of some concepts, and where labels that are no classes are preferred."""
-        best = self._gather(drawn, BEST)
-        concepts = self._gather(drawn, CONCEPTS) if self.choice.has_kinds else best
-        preferred = self._prefer(concepts, best)
+        best = self._gather(drawn, BEST, usual)
+        own_kind = self._second_kind
+        concepts = self._gather(drawn, own_kind, usual)
+        usual_of = {name: (usual[own_kind, name], usual[BEST, name]) for name in best}
+        preferred = self._prefer(concepts, best, usual_of)
         tests = {}
         for name, own in best.items():
             is_concept = preferred[name in ELECTED]
             is_concept = np.broadcast_to(is_concept.T, own.shape[1:][::-1]).T
+            either = concepts[name], own
             tests[name] = (
-                Comparison.of_either(is_concept, concepts[name], own, self.confidence)
+                Comparison.of_either(is_concept, *either, self.confidence, usual_of[name])
                 if self.prefers_concepts
-                else Comparison.of(own, self.confidence)
+                else Comparison.of(own, self.confidence, usual[BEST, name])
             )
-        seconds = self._gather_seconds(drawn[0], concepts, preferred)
+        seconds = self._gather_seconds(drawn[0], concepts, preferred, usual)
         tests |= {name: Comparison.of(own, self.confidence) for name, own in seconds.items()}
         return tests, preferred
 
-    def _gather(self, drawn: Sequence[Found], kind: str) -> dict[str, np.ndarray]:
+    @property
+    def _second_kind(self) -> str:
+        """Of which kind second names are."""
+        return CONCEPTS if self.choice.has_kinds else BEST
+
+    def _usual(self, drawn: Sequence[Found], some: np.ndarray | None = None) -> Found:
+        """Return the deviation that is usual of each statistic, by some of the concepts."""
+        taken = slice(None) if some is None else some
+        own = [{name: values[:, taken] for name, values in found.items()} for found in drawn]
+        usual: Found = {}
+        for kind in {BEST, self._second_kind}:
+            held = self._gather(own, kind, usual)
+            usual |= {(kind, name): usual_deviation(values) for name, values in held.items()}
+        return usual
+
+    def _gather(
+        self, drawn: Sequence[Found], kind: str, usual: Mapping[tuple[str, str], np.ndarray]
+    ) -> dict[str, np.ndarray]:
         """Return statistics of names of a kind (permutation, concept, …), the data first."""
         names = [name for of, name in drawn[-1] if of == kind]
         values = {name: np.concatenate([own[kind, name] for own in drawn]) for name in names}
-        return values | {"consensus": combine(values["consensus_score"], self.voting)}
+        of_consensus = values["consensus_score"], self.voting, usual.get((kind, "consensus_score"))
+        return values | {"consensus": combine(*of_consensus)}
 
     def _prefer(
-        self, concepts: Mapping[str, np.ndarray], best: Mapping[str, np.ndarray]
+        self,
+        concepts: Mapping[str, np.ndarray],
+        best: Mapping[str, np.ndarray],
+        usual: Mapping[str, Pair],
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return where labels that are no classes win (concept, metric), and as consensus."""
         level = 1 - self.confidence
-        named, elected = (prefer(concepts[of], best[of], level) for of in ("score", "consensus"))
+        named, elected = (
+            prefer(concepts[of], best[of], level, usual[of]) for of in ("score", "consensus")
+        )
         return named & self.prefers_concepts, elected & self.prefers_concepts
 
     def _gather_seconds(
@@ -619,18 +719,24 @@ class Trial:
         data: Found,
         concepts: Mapping[str, np.ndarray],
         preferred: tuple[np.ndarray, np.ndarray],
+        usual: Found,
     ) -> dict[str, np.ndarray]:
         """Return statistics of second names, above those of first ones in the permutations."""
         named, elected = preferred
-        own = CONCEPTS if self.choice.has_kinds else BEST
+        own = self._second_kind
         one = np.where(named, data[own, "second"], data[BEST, "second"])
         is_one = elected[:, None]
         other = np.where(is_one, data[own, "consensus_second"], data[BEST, "consensus_second"])
         scores = np.concatenate([other, concepts["consensus_score"][1:]])
         return {
             "second": np.concatenate([one, concepts["score"][1:]]),
-            "consensus_second": combine(scores, self.voting),
+            "consensus_second": combine(scores, self.voting, usual[own, "consensus_score"]),
         }
+
+
+def _some(count: int) -> np.ndarray:
+    """Return the indices of some concepts, the same ones whatever is scored at once."""
+    return np.random.default_rng(count).permutation(count)[:USUAL_BY]
 
 
 def _statistics(chosen: Chosen, scores: np.ndarray) -> dict[str, np.ndarray]:

@@ -8,10 +8,11 @@ from collections import Counter
 import numpy as np
 import pytest
 import xarray as xr
+from scipy import stats
 
 import evals
 from evals.metrics.table import Parameters
-from evals.naming.chance import Budget, Clock, Comparison, Permutations, combine
+from evals.naming.chance import Budget, Clock, Comparison, Permutations, combine, usual_deviation
 from evals.naming.naming import (
     Namer,
     NamingOptions,
@@ -111,8 +112,21 @@ class ByHand:
 
     @staticmethod
     def excess(values: list[list[float]]) -> list[list[float]]:
-        """Return each draw above the mean of its concept's draws, in their deviations."""
-        return [[(x - np.mean(own)) / np.std(own) for x in own] for own in values]
+        """Return each draw above the mean of its concept's other draws, in their deviations.
+
+        None is smaller than the median, over concepts, of that without the furthest draw.
+        """
+        others = [[own[:i] + own[i + 1 :] for i in range(len(own))] for own in values]
+        spread = [[float(np.std(rest)) for rest in own] for own in others]
+        usual = sorted(least for least in map(min, spread) if least > 1e-9)
+        floor = usual[(len(usual) - 1) // 2]
+        return [
+            [
+                (x - np.mean(rest)) / max(deviation, floor)
+                for x, rest, deviation in zip(*parts, strict=True)
+            ]
+            for parts in zip(values, others, spread, strict=True)
+        ]
 
     def p(self, what: object) -> list[float]:
         return [self._p(own, 0) for own in self.values(what)]
@@ -407,7 +421,7 @@ def test_no_metric_that_votes_gives_no_consensus():
     assert np.isnan(combine(np.zeros((4, 2, 3)), np.zeros(3, dtype=bool))).all()
     scores = np.array([[[3.0, np.nan]], [[1.0, np.nan]], [[2.0, np.nan]]])
     np.testing.assert_allclose(
-        combine(scores, np.ones(2, dtype=bool))[:, 0], np.array([1, -1, 0]) * 3**0.5 / 8**0.5
+        combine(scores, np.ones(2, dtype=bool))[:, 0], np.array([3, -3, 0]) / 2
     )
 
 
@@ -434,3 +448,41 @@ def test_noise_is_at_chance_and_truth_is_not():
     assert (above <= 0.05).all()
     assert (alone <= 0.05 + 3 * (0.05 * 0.95 / 360) ** 0.5).all()
     assert (np.mean(truth, axis=(0, 1)) >= 0.9).all()
+
+
+# -- rare concepts --------------------------------------------------------------------------------
+
+
+def rare_scores(generator: np.random.Generator, n_concepts: int) -> np.ndarray:
+    """Return scores (permutation, concept) of concepts that few labels meet, by chance."""
+    met = generator.random((200, n_concepts)) < 0.03
+    return np.where(met, generator.gamma(4, 0.01, met.shape), 0)
+
+
+def test_rare_concepts_do_not_hide_those_that_a_label_explains():
+    generator = np.random.default_rng(0)
+    explained = generator.gamma(2, 0.005, (200, 40))
+    explained[0] = generator.uniform(0.5, 0.8, 40)
+    found = Comparison.of(np.hstack([rare_scores(generator, 600), explained]), confidence=0.95)
+    assert np.nanmax(found.family_p[600:]) <= 0.05
+    assert np.mean(found.family_p[:600] <= 0.05) <= 0.01
+
+
+def test_rare_concepts_alone_are_seldom_above_chance():
+    generator = np.random.default_rng(1)
+    found = [Comparison.of(rare_scores(generator, 300), 0.95).family_p for _ in range(200)]
+    n_wrong = sum((p <= 0.05).any() for p in found)
+    assert n_wrong <= stats.binom.ppf(0.999, 200, 0.05)
+
+
+def test_the_usual_deviation_is_the_same_whichever_permutation_the_data_are():
+    generator = np.random.default_rng(2)
+    values = rare_scores(generator, 30)
+    values[0, :20] += 1  # well named
+    expected = usual_deviation(values)
+    assert usual_deviation(np.roll(values, 7, axis=0)) == pytest.approx(expected, rel=1e-9)
+    by_hand = [
+        min(np.std(np.delete(own, draw)) for draw in range(len(own))) for own in values.T.copy()
+    ]
+    assert expected == pytest.approx(sorted(by_hand)[14], rel=1e-9)
+    assert np.isnan(usual_deviation(np.ones((5, 3))))

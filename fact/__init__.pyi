@@ -18,6 +18,9 @@ from .networks.linearity import probe_linearity as probe_linearity
 from .networks.network import Network as Network
 from .networks.standard import efficientnet_lite0 as efficientnet_lite0
 from .networks.standard import torchvision_network as torchvision_network
+from .sae.dictionaries import ArchetypalDictionary as ArchetypalDictionary
+from .sae.dictionaries import begin_with as begin_with
+from .sae.dictionaries import draw_points as draw_points
 from .sae.formats import SAEFileError as SAEFileError
 from .sae.formats import read_sae as read_sae
 from .sae.formats import write_sae as write_sae
@@ -27,6 +30,7 @@ from .sae.model import JumpReLUSAE as JumpReLUSAE
 from .sae.model import ReLUSAE as ReLUSAE
 from .sae.model import TopKSAE as TopKSAE
 from .sae.steps import TrainingConfig as TrainingConfig
+from .sae.steps import calibrate_threshold as calibrate_threshold
 from .sae.steps import train_topk_sae as train_topk_sae
 from .traces.activations import neuron_activations as neuron_activations
 from .traces.attribution import colour_explanation as colour_explanation

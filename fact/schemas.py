@@ -173,8 +173,20 @@ _TRAINING = {
     "final_dead": _int64("", "dead concepts at the end", optional=True),
     "never_firing": _int64("", "concepts that never fired in the last epoch", optional=True),
     "always_active": _int64("", "concepts in at least 60 % of the last epoch", optional=True),
+    "prefix_explained_variance": _float(
+        "prefix",
+        "share of variance of held-out samples that the first concepts explain",
+        optional=True,
+    ),
 }
 """What is known of an SAE that was trained here."""
+
+_ARCHETYPAL = {
+    "point_feature": _float32("point channel", "points that atoms are mixed of", optional=True),
+    "mixing": _float32("concept point", "shares of points in an atom, of sum 1", optional=True),
+    "gain": _float32("", "factor of all atoms", optional=True),
+}
+"""What an archetypal dictionary is made of: gain (mixing @ point_feature), relaxation aside."""
 
 _CHECKED = {
     "checked_explained_variance": _float(
@@ -193,10 +205,14 @@ SAE = Schema(
     name="sae",
     version=1,
     title="A sparse autoencoder",
-    coords={"concept": CONCEPT, "step": _int64("step", "update, from 0", optional=True)},
+    coords={
+        "concept": CONCEPT,
+        "step": _int64("step", "update, from 0", optional=True),
+        "prefix": _int64("prefix", "first concepts that reconstruct by themselves", optional=True),
+    },
     variables={
         "encoder": _float32("concept channel", "encoder weights"),
-        "decoder": _float32("channel concept", "decoder weights; unit columns where trained here"),
+        "decoder": _float32("channel concept", "decoder weights; unit columns where trained so"),
         "encoder_bias": _float32("concept", "added to the encoder's products", optional=True),
         "decoder_bias": _float32("channel", "added to every reconstruction", optional=True),
         "threshold": _float32(
@@ -209,6 +225,7 @@ SAE = Schema(
         "scale": _float("", "number by which the samples were divided in training"),
         **_TRAINING,
         **_HELD_OUT,
+        **_ARCHETYPAL,
         **_CHECKED,
     },
     references=FACT + "; Gao et al., Scaling and evaluating sparse autoencoders, arXiv 2406.04093",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from itertools import pairwise
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -106,6 +107,22 @@ class SAEConfig(OnDevice):
         Which logit is a class of the images, for the accuracy on those that are held out: that of
         the same ``name``, or, where a network and a dataset name the same classes differently, of
         the same index (``order``).
+    activation : str
+        ``topk``: the `k` largest activations of each sample; ``batch_topk``: in training the
+        largest ``batch x k`` of a batch, then all above one threshold, which is estimated on
+        training samples by the final weights.
+    prefixes : tuple of int
+        Sizes of prefixes of the dictionary, ascending, below `n_concepts`: so many of its first
+        concepts reconstruct the samples too, so that they become the more general ones
+        (Matryoshka). None by default.
+    dictionary : str
+        ``unit``: columns of unit norm; ``archetypal``: mixtures of points of the data.
+    n_points : int or None
+        Of an archetypal dictionary: centroids of a k-means clustering of samples, drawn by the
+        seed; at least `n_concepts`, which is the default.
+    relaxation : float
+        Of an archetypal dictionary: largest distance of an atom from the convex hull of the
+        points, where samples have a root mean squared norm of 1; 0 holds atoms in it.
     """
 
     n_concepts: Count = 512
@@ -122,6 +139,11 @@ class SAEConfig(OnDevice):
     memory: Annotated[int, Field(ge=2**20)] = 2**30
     checkpoint_seconds: registry.Runtime[Annotated[float, Field(ge=0)]] = 60.0
     match: Annotated[Match, Since("name")] = "name"
+    activation: Annotated[Literal["topk", "batch_topk"], Since("topk")] = "topk"
+    prefixes: Annotated[tuple[Count, ...], Since(())] = ()
+    dictionary: Annotated[Literal["unit", "archetypal"], Since("unit")] = "unit"
+    n_points: Annotated[Count | None, Since(None)] = None
+    relaxation: Annotated[float, Field(ge=0), Since(0.0)] = 0.0
 
     def __post_init__(self) -> None:
         if self.k > self.n_concepts:
@@ -129,4 +151,17 @@ class SAEConfig(OnDevice):
         if self.warmup_epochs > self.decay_start:
             raise ValueError(
                 f"warmup_epochs {self.warmup_epochs} is more than decay_start {self.decay_start}"
+            )
+        ends = (*self.prefixes, self.n_concepts)
+        if any(first >= then for first, then in pairwise(ends)):
+            raise ValueError(
+                f"prefixes {list(self.prefixes)}; expected ascending sizes below n_concepts "
+                f"{self.n_concepts}"
+            )
+        if self.dictionary != "archetypal" and (self.n_points is not None or self.relaxation):
+            raise ValueError('n_points and relaxation are of dictionary = "archetypal" alone')
+        if self.n_points is not None and self.n_points < self.n_concepts:
+            raise ValueError(
+                f"n_points {self.n_points} is less than n_concepts {self.n_concepts}: each concept "
+                "begins as a point of its own"
             )

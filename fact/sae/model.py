@@ -358,9 +358,7 @@ class TopKSAE(SAE):
         dtype : torch.dtype
             Floating type of the weights.
         """
-        decoder = torch.empty(n_channels, n_concepts, dtype=dtype, device=generator.device)
-        decoder.uniform_(-1, 1, generator=generator)
-        decoder = functional.normalize(decoder, dim=0)
+        decoder = _draw_decoder(n_concepts, n_channels, generator, dtype)
         return cls(decoder.T, decoder, k, scale)
 
     @classmethod
@@ -523,6 +521,23 @@ class BatchTopKSAE(JumpReLUSAE):
         _check_k(k, self.n_concepts)
         self.k = int(k)
 
+    @classmethod
+    def initialise(
+        cls,
+        n_concepts: int,
+        n_channels: int,
+        k: int,
+        generator: torch.Generator,
+        scale: float = 1.0,
+        dtype: torch.dtype = torch.float32,
+    ) -> BatchTopKSAE:
+        """Draw the weights that training starts from: those of :meth:`TopKSAE.initialise`.
+
+        The threshold is 0 until it is estimated: :func:`fact.calibrate_threshold`.
+        """
+        decoder = _draw_decoder(n_concepts, n_channels, generator, dtype)
+        return cls(decoder.T, decoder, k, 0.0, scale)
+
     def extra_repr(self) -> str:
         """Sizes, for ``repr``."""
         return f"{super().extra_repr()}, k={self.k}"
@@ -587,6 +602,14 @@ def weighted_rows(
         whatever the number of threads. Its gradient by `weights` is sparse too.
     """
     return functional.embedding_bag(indices, rows, offsets, per_sample_weights=weights, mode="sum")
+
+
+def _draw_decoder(
+    n_concepts: int, n_channels: int, generator: torch.Generator, dtype: torch.dtype
+) -> Tensor:
+    decoder = torch.empty(n_channels, n_concepts, dtype=dtype, device=generator.device)
+    decoder.uniform_(-1, 1, generator=generator)
+    return functional.normalize(decoder, dim=0)
 
 
 def _row_by_row(weights: Tensor) -> Tensor:

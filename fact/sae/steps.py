@@ -1,14 +1,18 @@
-"""The steps of the training of a bias-free TopK SAE, with sparse gradients and explicit state.
+"""The steps of the training of a bias-free SAE, with sparse gradients and explicit state.
 
-Source: Parchami-Araghi et al., "FaCT", NeurIPS 2025, arXiv 2510.25512, section 3; auxiliary loss:
-Gao et al., "Scaling and evaluating sparse autoencoders", arXiv 2406.04093, appendix A.2.
+What is kept of a sample (TopK, BatchTopK), which prefixes of the dictionary reconstruct
+(Matryoshka) and what a decoder is made of (unit columns, mixtures of data points) are independent
+of each other. Sources: Parchami-Araghi et al., "FaCT", NeurIPS 2025, arXiv 2510.25512, section 3;
+auxiliary loss: Gao et al., "Scaling and evaluating sparse autoencoders", arXiv 2406.04093, appendix
+A.2; BatchTopK: Bussmann et al., arXiv 2412.06410; Matryoshka: Bussmann et al., arXiv 2503.17547.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,11 +22,22 @@ from torch import Tensor
 
 from fact.networks.arrays import AnyArray, as_tensor
 from fact.networks.weights import read_tensors, write_tensors
-from fact.sae.gradients import Auxiliary, Reconstruction, reconstruct, reconstruct_residual, spread
-from fact.sae.model import TopKSAE
+from fact.sae.dictionaries import ArchetypalDictionary, Dictionary, UnitDictionary
+from fact.sae.gradients import (
+    Auxiliary,
+    Reconstruction,
+    batch_codes,
+    reconstruct,
+    reconstruct_residual,
+    spread,
+)
+from fact.sae.model import BatchTopKSAE, TopKSAE
 
 BETAS = (0.9, 0.999)
 STATE_FORMAT = 1
+
+TrainedSAE = TopKSAE | BatchTopKSAE
+"""What can be trained."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +62,10 @@ class TrainingConfig:
         Dead concepts that may reconstruct the residual of a sample, at least 1.
     clip : float
         Largest norm of the total gradient, above 0.
+    prefixes : tuple of int
+        Sizes of prefixes of the dictionary, ascending: so many of its first concepts have to
+        reconstruct the samples too, and their losses are added (Matryoshka). The whole dictionary
+        always does.
 
     Raises
     ------
@@ -62,8 +81,10 @@ class TrainingConfig:
     auxiliary_coefficient: float = 1 / 32
     auxiliary_k: int = 256
     clip: float = 1.0
+    prefixes: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "prefixes", tuple(self.prefixes))
         last = self.steps if self.decay_start is None else self.decay_start
         ranges = {
             "steps": (self.steps >= 1, "at least 1"),
@@ -74,6 +95,7 @@ class TrainingConfig:
             "auxiliary_coefficient": (self.auxiliary_coefficient >= 0, "0 or more"),
             "auxiliary_k": (self.auxiliary_k >= 1, "at least 1"),
             "clip": (self.clip > 0, "above 0"),
+            "prefixes": (is_ascending(self.prefixes), "ascending, from at least 1"),
         }
         faults = [
             f"{name} is {getattr(self, name)}; expected {expected}"
@@ -146,6 +168,7 @@ class StepLog:
         Update, from 0.
     loss : float
         Reconstruction loss plus the weighted auxiliary loss: what is minimised.
+        With prefixes, theirs is part of it.
     reconstruction_loss : float
         Mean over samples of ``||x - x_hat||^2``.
     auxiliary_loss : float
@@ -186,15 +209,19 @@ class Trainer:
     """Train an SAE in place, one batch at a time.
 
     An update is: loss, gradients, removal of the decoder gradient's component along each decoder
-    column, clipping of the total norm, Adam, normalisation of the decoder's columns. The first
+    column, clipping of the total norm, Adam, normalisation of the decoder's columns; of an
+    archetypal dictionary, whose columns are not normalised, its constraints instead. The first
     and the second moments decay for concepts without gradient too.
 
     Parameters
     ----------
-    sae : TopKSAE
-        Weights to start from; they are changed in place, and must not be moved meanwhile.
+    sae : TopKSAE or BatchTopKSAE
+        Weights to start from; they are changed in place, and must not be moved meanwhile. The
+        threshold of BatchTopK is left as it is: see `calibrate_threshold`.
     config : TrainingConfig
         Schedule and coefficients.
+    dictionary : ArchetypalDictionary, optional
+        What the decoder is made of; it becomes the SAE's decoder. None: columns of unit norm.
 
     Attributes
     ----------
@@ -206,7 +233,12 @@ class Trainer:
         Plain JSON that is saved along, for whoever drives the training.
     """
 
-    def __init__(self, sae: TopKSAE, config: TrainingConfig) -> None:
+    def __init__(
+        self,
+        sae: TrainedSAE,
+        config: TrainingConfig,
+        dictionary: ArchetypalDictionary | None = None,
+    ) -> None:
         self.sae, self.config = sae, config
         self.step_count = 0
         self.since_fired = torch.zeros(sae.n_concepts, dtype=torch.int64, device=sae.encoder.device)
@@ -216,11 +248,18 @@ class Trainer:
         # Both (concept, channel), in the memory of the SAE's own parameters.
         self._encoder, self._directions = sae.encoder.detach(), sae.decoder.detach().T
         if not (self._encoder.is_contiguous() and self._directions.is_contiguous()):
-            raise ValueError("weights do not lie concept by concept; make a new TopKSAE of them")
+            raise ValueError("weights do not lie concept by concept; make a new SAE of them")
         if sae.has_bias:
             raise ValueError("an SAE with a bias; only bias-free ones are trained")
+        if config.prefixes and config.prefixes[-1] >= sae.n_concepts:
+            raise ValueError(f"prefixes {config.prefixes}; expected less than {sae.n_concepts}")
+        self.dictionary: Dictionary = UnitDictionary(self._directions)
+        if dictionary is not None:
+            self.dictionary = dictionary
+            self._directions.copy_(dictionary.directions)
+            dictionary.directions = self._directions
         fused = self._encoder.device.type in {"cpu", "cuda"}
-        weights = [self._encoder, self._directions]
+        weights = list(self._weights().values())
         self._adam = torch.optim.Adam(weights, lr=config.lr, betas=BETAS, fused=fused)
 
     @torch.no_grad()
@@ -240,7 +279,14 @@ class Trainer:
             A loss that is not finite; the weights are left as they were.
         """
         x = self._check(samples)
-        main = reconstruct(x, self._encoder, self._directions, self.sae.k)
+        main = reconstruct(
+            x,
+            self._encoder,
+            self._directions,
+            self.sae.k,
+            isinstance(self.sae, BatchTopKSAE),
+            self.config.prefixes,
+        )
         dead = self._dead(main.counts, len(x))
         auxiliary = reconstruct_residual(
             x, main.residual, self._encoder, self._directions, dead, self.config.auxiliary_k
@@ -252,7 +298,7 @@ class Trainer:
         # Both losses' gradients add up: of a dead concept, among no k, the first has none.
         main.by_encoder[dead] = self.config.auxiliary_coefficient * auxiliary.by_encoder
         main.by_directions[dead] = self.config.auxiliary_coefficient * auxiliary.by_directions
-        self._update((main.by_encoder, main.by_directions), log.rate)
+        self._update(main.by_encoder, main.by_directions, log.rate)
         return log
 
     def end_epoch(self) -> EpochLog:
@@ -276,12 +322,17 @@ class Trainer:
         facts = {
             "format": STATE_FORMAT,
             "config": asdict(self.config),
+            "activation": self.sae.activation,
             "k": self.sae.k,
             "scale": self.sae.scale,
             "step_count": self.step_count,
             "samples_in_pass": self.samples_in_epoch,
             "notes": self.notes,
         }
+        if isinstance(self.sae, BatchTopKSAE):
+            facts["threshold"] = float(self.sae.threshold[0])
+        if isinstance(self.dictionary, ArchetypalDictionary):
+            facts["most_relaxed"] = self.dictionary.most
         write_tensors(Path(path), self._tensors(), training=facts)
 
     @classmethod
@@ -311,20 +362,25 @@ class Trainer:
             raise ValueError(
                 f"{path}: not the state of a training: format {found}; expected {STATE_FORMAT}"
             )
-        sae = TopKSAE(tensors["encoder"], tensors["directions"].T, facts["k"], facts["scale"])
-        trainer = cls(sae, TrainingConfig(**facts["config"]))
+        trainer = cls(
+            _sae(facts, tensors), TrainingConfig(**facts["config"]), _archetypes(facts, tensors)
+        )
         trainer.step_count = facts["step_count"]
         trainer.samples_in_epoch = facts["samples_in_pass"]
         trainer.notes = facts["notes"]
         trainer.since_fired = tensors["since_fired"]
         trainer.fired_in_epoch = tensors["fired_in_pass"]
-        for name, weight in (("encoder", trainer._encoder), ("directions", trainer._directions)):
+        for name, weight in trainer._weights().items():
             trainer._adam.state[weight] = {
                 "step": torch.tensor(float(trainer.step_count), device=weight.device),
                 "exp_avg": tensors[f"{name}.exp_avg"],
                 "exp_avg_sq": tensors[f"{name}.exp_avg_sq"],
             }
         return trainer
+
+    def _weights(self) -> dict[str, Tensor]:
+        """Return what is optimised, by name."""
+        return {"encoder": self._encoder, **self.dictionary.weights()}
 
     def _check(self, samples: AnyArray) -> Tensor:
         if self.step_count >= self.config.steps:
@@ -347,43 +403,93 @@ class Trainer:
         explained = 1 - spread(main.residual) / spread(x)
         measured = torch.stack([main.loss, auxiliary.loss, l0, explained])
         loss, auxiliary_loss, n_active, share = measured.tolist()
-        total = loss + self.config.auxiliary_coefficient * auxiliary_loss
+        minimised = float(main.minimised) if self.config.prefixes else loss
+        total = minimised + self.config.auxiliary_coefficient * auxiliary_loss
         if not math.isfinite(total):
             raise FloatingPointError(f"the loss of step {self.step_count} is {total}")
         rate = self.config.rate(self.step_count)
         return StepLog(self.step_count, total, loss, auxiliary_loss, n_active, share, rate, dead)
 
-    def _update(self, gradients: tuple[Tensor, Tensor], rate: float) -> None:
-        _remove_parallel(gradients[1], self._directions)
-        weights = self._encoder, self._directions
+    def _update(self, by_encoder: Tensor, by_directions: Tensor, rate: float) -> None:
+        weights = list(self._weights().values())
+        gradients = [by_encoder, *self.dictionary.gradients(by_directions)]
         for weight, gradient in zip(weights, gradients, strict=True):
             weight.grad = gradient
         torch.nn.utils.clip_grad_norm_(weights, self.config.clip)
         self._adam.param_groups[0]["lr"] = rate
         self._adam.step()
-        _normalise(self._directions)
+        self.dictionary.settle()
         self._adam.zero_grad()
         self.step_count += 1
 
     def _tensors(self) -> dict[str, Tensor]:
+        weights = self._weights()
         tensors = {
-            "encoder": self._encoder,
+            **weights,
             "directions": self._directions,
+            **self.dictionary.constants(),
             "since_fired": self.since_fired,
             "fired_in_pass": self.fired_in_epoch,
         }
-        for name in ("encoder", "directions"):
+        if isinstance(self.dictionary, ArchetypalDictionary):
+            tensors["relaxation"] = self.dictionary.relaxation
+        for name, weight in weights.items():
             for moment in ("exp_avg", "exp_avg_sq"):
-                state = self._adam.state.get(tensors[name], {})
-                tensors[f"{name}.{moment}"] = state.get(moment, torch.zeros_like(tensors[name]))
+                state = self._adam.state.get(weight, {})
+                tensors[f"{name}.{moment}"] = state.get(moment, torch.zeros_like(weight))
         return tensors
+
+
+def _sae(facts: dict[str, Any], tensors: dict[str, Tensor]) -> TrainedSAE:
+    """Return the SAE of a saved state; one that was saved before there were others is TopK."""
+    weights, scale = (tensors["encoder"], tensors["directions"].T, facts["k"]), facts["scale"]
+    if facts.get("activation", TopKSAE.activation) == TopKSAE.activation:
+        return TopKSAE(*weights, scale)
+    return BatchTopKSAE(*weights, facts["threshold"], scale)
+
+
+def _archetypes(facts: dict[str, Any], tensors: dict[str, Tensor]) -> ArchetypalDictionary | None:
+    if "points" not in tensors:
+        return None
+    points, mixing, *rest = (
+        tensors[name] for name in ("points", "mixing", "relaxation", "log_gain", "directions")
+    )
+    return ArchetypalDictionary(points, mixing, facts["most_relaxed"], *rest)
+
+
+def calibrate_threshold(sae: BatchTopKSAE, batches: Iterable[AnyArray]) -> float:
+    """Estimate the threshold that a BatchTopK SAE is served by, and give it to the SAE.
+
+    Parameters
+    ----------
+    sae : BatchTopKSAE
+        Its threshold is changed in place.
+    batches : iterable of arrays, each of shape (sample, channel)
+        Samples as in training: divided by the SAE's scale, in batches of its size.
+
+    Returns
+    -------
+    float
+        The mean over batches of the smallest activation above 0 that is kept of each (Bussmann et
+        al., arXiv 2412.06410, section 3), times the scale: 0 where none is kept of any.
+    """
+    least = []
+    for samples in batches:
+        x = as_tensor(samples, ("sample", "channel")).to(sae.encoder)
+        values = batch_codes(x, sae.encoder.detach(), sae.k).values
+        if len(values):
+            least.append(float(values.min()))
+    threshold = sae.scale * sum(least) / max(len(least), 1)
+    sae.threshold.fill_(threshold)
+    return threshold
 
 
 def train_topk_sae(
     batches: Iterable[AnyArray],
-    sae: TopKSAE,
+    sae: TrainedSAE,
     config: TrainingConfig,
     on_step: Callable[[StepLog], object] | None = None,
+    dictionary: ArchetypalDictionary | None = None,
 ) -> xr.DataArray:
     """Train an SAE on given batches: the optimisation alone.
 
@@ -392,12 +498,15 @@ def train_topk_sae(
     batches : iterable of arrays, each of shape (sample, channel)
         Samples, already scaled, in the order of the updates. No more than ``config.steps`` are
         taken; fewer leave the schedule unfinished.
-    sae : TopKSAE
-        Weights to start from, changed in place.
+    sae : TopKSAE or BatchTopKSAE
+        Weights to start from, changed in place. BatchTopK is served by a threshold that is
+        estimated afterwards: `calibrate_threshold`.
     config : TrainingConfig
-        Schedule and coefficients.
+        Schedule and coefficients; prefixes of the dictionary for Matryoshka.
     on_step : callable, optional
         Called with the `StepLog` of every update.
+    dictionary : ArchetypalDictionary, optional
+        What the decoder is made of; None: columns of unit norm.
 
     Returns
     -------
@@ -412,7 +521,7 @@ def train_topk_sae(
     FloatingPointError
         A loss that is not finite.
     """
-    trainer = Trainer(sae, config)
+    trainer = Trainer(sae, config, dictionary)
     logs = []
     for _, samples in zip(range(config.steps), batches, strict=False):
         logs.append(trainer.step(samples))
@@ -423,16 +532,6 @@ def train_topk_sae(
     return xr.DataArray([log.loss for log in logs], coords, ("step",), name="loss")
 
 
-def _remove_parallel(gradient: Tensor, directions: Tensor) -> None:
-    squares = torch.linalg.vecdot(directions, directions).clamp_min_(_tiny(directions))
-    parallel = torch.linalg.vecdot(gradient, directions) / squares
-    gradient.addcmul_(parallel[:, None], directions, value=-1)
-
-
-def _normalise(directions: Tensor) -> None:
-    norms = torch.linalg.vector_norm(directions, dim=1, keepdim=True)
-    directions.div_(norms.clamp_min_(_tiny(directions)))
-
-
-def _tiny(x: Tensor) -> float:
-    return torch.finfo(x.dtype).tiny
+def is_ascending(sizes: Sequence[int]) -> bool:
+    """Return whether sizes of prefixes are 1 or more, each larger than the one before."""
+    return all(first < then for first, then in pairwise((0, *sizes)))

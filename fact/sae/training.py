@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,11 @@ from fact.networks.files import open_network
 from fact.networks.layers import splice
 from fact.networks.network import Network, choose_device, match_classes, predict_logits
 from fact.sae.config import SAEConfig
+from fact.sae.dictionaries import ArchetypalDictionary, begin_with, draw_points
 from fact.sae.features import ShuffledFeatures
-from fact.sae.model import TopKSAE
+from fact.sae.model import BatchTopKSAE, TopKSAE
 from fact.sae.sampling import held_out
-from fact.sae.steps import StepLog, Trainer, TrainingConfig
+from fact.sae.steps import StepLog, TrainedSAE, Trainer, TrainingConfig, calibrate_threshold
 from fact.sae.validation import HeldOutLog, HeldOutSamples
 from registry import Checkpoint, Input, Inputs, Run, StoreError
 
@@ -32,8 +34,13 @@ LOGGED = ("loss", *CURVES, "l0", "rate")
 RECORDED_POINTS = 2000
 """Points of a curve in the record; the dataset has them all."""
 
-Evaluate = Callable[[TopKSAE], float]
-Validate = Callable[[TopKSAE], HeldOutLog | None]
+CALIBRATED = 64
+"""Batches at most on which a threshold is estimated."""
+CLUSTERED = 2**15
+"""Samples at most whose centroids become the points of an archetypal dictionary."""
+
+Evaluate = Callable[[TrainedSAE], float]
+Validate = Callable[[TrainedSAE], HeldOutLog | None]
 
 
 def train_sae(config: SAEConfig, inputs: Inputs, run: Run) -> xr.Dataset:
@@ -52,9 +59,11 @@ def train_sae(config: SAEConfig, inputs: Inputs, run: Run) -> xr.Dataset:
     accuracy = HeldOutAccuracy.of(inputs["features"], config)
     accuracy.match.tell()
     training = SAETraining(config, inputs["features"], run)
-    training.run(accuracy, accuracy.samples(inputs["features"], float(training.samples.scale)))
+    held_out_samples = accuracy.samples(inputs["features"], float(training.samples.scale))
+    training.run(accuracy, held_out_samples)
     training.trainer.sae.to_dataset().to_netcdf(run.attach("final.nc"), engine="h5netcdf")
-    return training.dataset(accuracy(None)).assign_attrs(accuracy.match.attributes())
+    trained = training.dataset(accuracy(None), held_out_samples)
+    return trained.assign_attrs(accuracy.match.attributes())
 
 
 @dataclass(frozen=True)
@@ -100,7 +109,7 @@ class HeldOutAccuracy:
         mask = every & (labels >= 0)
         return cls(network, own["layer"], images, ids[mask], labels[mask], match, ids[every])
 
-    def __call__(self, sae: TopKSAE | None) -> float:
+    def __call__(self, sae: TrainedSAE | None) -> float:
         """Return the fraction of correct predictions, 0 to 1; NaN if no image is left.
 
         ``sae`` stands in place of the layer; None leaves the network as it is.
@@ -151,8 +160,6 @@ class SAETraining:
         if resumed is not None:
             self.trainer = resumed
         else:
-            generator = torch.Generator().manual_seed(config.seed)
-            sizes = config.n_concepts, self.samples.n_channels, config.k
             schedule = TrainingConfig.for_epochs(
                 self.samples.n_samples,
                 config.batch,
@@ -162,9 +169,9 @@ class SAETraining:
                 lr=config.lr,
                 auxiliary_coefficient=config.auxiliary_coefficient,
                 auxiliary_k=config.auxiliary_k,
+                prefixes=config.prefixes,
             )
-            sae = TopKSAE.initialise(*sizes, generator, scale)
-            self.trainer = Trainer(sae.to(self.device), schedule)
+            self.trainer = Trainer(*self._start(scale, schedule))
             self.trainer.notes = {
                 "curves": {name: [] for name in CURVES},
                 "evaluations": [],
@@ -174,6 +181,28 @@ class SAETraining:
                 "never_firing": 0,
             }
         self._saved = time.monotonic()
+
+    def _start(
+        self, scale: float, schedule: TrainingConfig
+    ) -> tuple[TrainedSAE, TrainingConfig, ArchetypalDictionary | None]:
+        """Draw the weights that the training begins with."""
+        config = self.config
+        kind = {sae.activation: sae for sae in (TopKSAE, BatchTopKSAE)}[config.activation]
+        generator = torch.Generator().manual_seed(config.seed)
+        sizes = config.n_concepts, self.samples.n_channels, config.k
+        sae = kind.initialise(*sizes, generator, scale).to(self.device)
+        if config.dictionary == "unit":
+            return sae, schedule, None
+        count = config.n_points or config.n_concepts
+        points = draw_points(self._some_samples(CLUSTERED), count, config.seed).to(self.device)
+        dictionary = ArchetypalDictionary.start(points, config.n_concepts, config.relaxation)
+        begin_with(sae, dictionary)
+        return sae, schedule, dictionary
+
+    def _some_samples(self, most: int) -> NDArray[np.float32]:
+        """Return samples of an order that no epoch has, at most so many."""
+        batches = islice(self.samples.batches(self.config.epochs), -(-most // self.config.batch))
+        return np.concatenate(list(batches))[:most]
 
     def _resume(self) -> Trainer | None:
         """Return the training that was stopped, if its state and its best weights are whole."""
@@ -216,6 +245,10 @@ class SAETraining:
                 is_end = self.trainer.step_count % per_epoch == 0  # saved once it is evaluated
                 if waited > self.config.checkpoint_seconds and not is_end:
                     self._save()
+            if isinstance(sae := self.trainer.sae, BatchTopKSAE):
+                # The same batches each time, in an order that no epoch has.
+                batches = self.samples.batches(self.config.epochs)
+                calibrate_threshold(sae, islice(batches, CALIBRATED))
             self._validate(validate)
             self._end_epoch(epoch + 1, evaluate)
 
@@ -262,13 +295,15 @@ class SAETraining:
             self.trainer.save(path)
         self._saved = time.monotonic()
 
-    def dataset(self, network_accuracy: float) -> xr.Dataset:
+    def dataset(self, network_accuracy: float, samples: HeldOutSamples) -> xr.Dataset:
         """Return the best weights, the curves, and what was measured.
 
         Parameters
         ----------
         network_accuracy : float
             Accuracy of the network itself on the held-out images.
+        samples : HeldOutSamples
+            On which prefixes are measured, where there are any.
         """
         curves = {name: ("step", np.asarray(self.notes["curves"][name])) for name in CURVES}
         steps, accuracies = np.array(self.notes["evaluations"], dtype=float).T
@@ -293,8 +328,13 @@ class SAETraining:
         best = self._best(self.notes["best_step"]).find()
         if best is None:
             raise StoreError("the best weights are damaged; run the training again")
-        weights = Trainer.load(best, self.device).sae.to_dataset()
+        trained = Trainer.load(best, self.device)
+        weights = trained.sae.to_dataset().merge(trained.dictionary.to_dataset())
         coords = {"step": np.arange(len(curves["dead"][1]))}
+        if self.config.prefixes:
+            coords["prefix"] = np.array([*self.config.prefixes, self.config.n_concepts])
+            shares = samples.by_prefix(trained.sae, coords["prefix"].tolist())
+            measured["prefix_explained_variance"] = ("prefix", shares)
         return weights.assign({**curves, **evaluations, **measured}).assign_coords(coords)
 
 

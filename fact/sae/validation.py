@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,9 +13,9 @@ from torch import Tensor
 from fact.data.images import Ids, ImageDataset, batches
 from fact.networks.layers import layer_shape
 from fact.networks.network import Network
-from fact.sae.gradients import spread, top_codes
-from fact.sae.model import TopKSAE
+from fact.sae.gradients import served_codes, spread
 from fact.sae.sampling import draw_features, samples_per_image
+from fact.sae.steps import TrainedSAE
 
 MEMORY = 2**26
 """Bytes of held-out samples: 32,768 of 512 channels. Of more images so many are drawn at random."""
@@ -96,18 +97,42 @@ class HeldOutSamples:
         return cls(np.divide(np.concatenate(parts), scale, dtype=np.float32))
 
     @torch.no_grad()
-    def __call__(self, sae: TopKSAE) -> HeldOutLog | None:
+    def __call__(self, sae: TrainedSAE) -> HeldOutLog | None:
         """Return what an SAE measures on them; None where there are none."""
         if not len(self.samples):
             return None
         x: Tensor = self.samples.to(sae.encoder)
-        values, indices = top_codes(x, sae.encoder, sae.k)
-        residual = x - sae.decode_sparse(values, indices)
+        codes = served_codes(sae, x)
+        residual = x - codes.decode(sae.decoder.T)
+        is_active = codes.values > 0
         fired = torch.zeros(sae.n_concepts, dtype=torch.bool, device=x.device)
-        fired[indices[values > 0]] = True
+        fired[codes.concepts[is_active]] = True
         return HeldOutLog(
             float(residual.square().sum(dim=1).mean()),
             float(1 - spread(residual) / spread(x)),
-            float((values > 0).sum() / len(x)),
+            float(is_active.sum() / len(x)),
             int((~fired).sum()),
         )
+
+    @torch.no_grad()
+    def by_prefix(self, sae: TrainedSAE, sizes: Sequence[int]) -> NDArray[np.float64]:
+        """Return the share of variance that the first concepts of an SAE explain.
+
+        Parameters
+        ----------
+        sae : TopKSAE or BatchTopKSAE
+            Its codes are those of the whole dictionary.
+        sizes : sequence of int
+            So many of its concepts reconstruct.
+
+        Returns
+        -------
+        ndarray of float64, (size,)
+            NaN where there are no samples.
+        """
+        if not len(self.samples):
+            return np.full(len(sizes), np.nan)
+        x = self.samples.to(sae.encoder)
+        codes, directions = served_codes(sae, x), sae.decoder.T
+        kept = (x - codes.of(0, size).decode(directions[:size]) for size in sizes)
+        return np.array([float(1 - spread(residual) / spread(x)) for residual in kept])

@@ -45,6 +45,16 @@ stage = "fact.train_sae"
 needs = { features = "features" }
 config = { n_concepts = 24, k = 4, batch = 256, epochs = 4, lr = 1e-2 }
 
+[experiments.kinds-sae]
+stage = "fact.train_sae"
+needs = { features = "features" }
+config = { n_concepts = 24, k = 4, batch = 256, epochs = 2, lr = 1e-2, activation = "batch_topk", prefixes = [6, 12], dictionary = "archetypal", n_points = 30, relaxation = 0.1 }
+
+[experiments.kinds-concepts]
+stage = "fact.measure_concepts"
+needs = { sae = "kinds-sae", images = "shapes" }
+config = { batch = 16 }
+
 [experiments.concepts]
 stage = "fact.measure_concepts"
 needs = { sae = "sae", images = "shapes" }
@@ -522,6 +532,7 @@ def content_of_whole(project: Project, name: str) -> str:
     ("name", "stop_after", "config"),
     [
         ("sae", 9, {"checkpoint_seconds": 0}),
+        ("kinds-sae", 9, {"checkpoint_seconds": 0}),
         ("classifier", 12, {}),
         ("bcosified", 12, {}),
         ("fidelity", 3, {"checkpoint_seconds": 0}),
@@ -538,6 +549,31 @@ def test_a_stopped_training_goes_on_to_the_same_result(
     first, calls = unbroken(name, config.get("checkpoint_seconds"))
     xr.testing.assert_identical(first.drop_attrs(), second.drop_attrs())
     assert resumed.calls < calls
+
+
+def test_all_kinds_of_saes_at_once_are_served_as_they_were_trained(open_, tmp_path: Path) -> None:
+    """BatchTopK, Matryoshka, archetypal: the gate holds with a frozen threshold; it goes out."""
+    import fact
+
+    trained, concepts = open_("kinds-sae"), open_("kinds-concepts")
+    sae = fact.SAE.from_dataset(trained)
+    assert isinstance(sae, fact.BatchTopKSAE)
+    assert len(set(sae.threshold.tolist())) == 1
+    assert float(sae.threshold[0]) > 0
+    assert 0 < float(concepts["residual_max"]) < 1e-5
+    assert 0 < float(concepts["input_residual_max"]) < 1e-5
+    assert 1 < float(trained["held_out_l0"].dropna("step")[-1]) < 16
+    shares = trained["prefix_explained_variance"]
+    assert shares["prefix"].values.tolist() == [6, 12, 24]
+    best = trained["held_out_explained_variance"].sel(step=int(trained["best_step"]) - 1)
+    assert float(shares[-1]) == pytest.approx(float(best), abs=1e-6)
+    assert float(shares[0]) < float(shares[-1])
+    atoms = trained["mixing"] @ trained["point_feature"] * float(trained["gain"])
+    away = np.linalg.norm((trained["decoder"].T - atoms).values, axis=1)
+    assert 0 < away.max() <= 0.1 * float(trained["gain"]) * (1 + 1e-5)
+    fact.write_sae(trained, tmp_path / "lens", "sae_lens")
+    x = 5 * torch.randn(20, sae.n_channels)
+    torch.testing.assert_close(fact.read_sae(tmp_path / "lens")(x), sae(x))
 
 
 def test_a_classifier_learns_the_same_whether_memory_holds_its_images(

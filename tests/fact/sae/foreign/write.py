@@ -6,7 +6,7 @@ Run in an environment of its own, never in that of the tests (they need none of 
     python tests/fact/sae/foreign/write.py
 
 Each folder holds what the library saves, and ``expected.npz``: samples ``x``, codes ``z``,
-reconstructions ``x_hat``.
+reconstructions ``x_hat``. The ``.npz`` beside them hold one step of a training.
 """
 
 from __future__ import annotations
@@ -121,8 +121,99 @@ def write_sparsify() -> None:
     sae.save_to_disk(keep("sparsify_topk", z, z @ sae.W_dec + sae.b_dec))
 
 
+def first_weights(concepts: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Encoder (concept, channel), decoder (channel, concept) of unit columns."""
+    draw = torch.Generator().manual_seed(3)
+    encoder = torch.randn(concepts, CHANNELS, generator=draw)
+    decoder = torch.randn(CHANNELS, concepts, generator=draw)
+    return encoder, decoder / decoder.norm(dim=0)
+
+
+def keep_arrays(name: str, **tensors: torch.Tensor) -> None:
+    """Write one ``.npz`` beside the folders: what trainings of a library compute."""
+    np.savez(HERE / f"{name}.npz", **{n: t.detach().numpy() for n, t in tensors.items()})
+
+
+def write_dictionary_learning_steps() -> None:
+    """Losses, gradients and thresholds of trainers without biases; some concepts are dead."""
+    from dictionary_learning.trainers.batch_top_k import BatchTopKTrainer
+    from dictionary_learning.trainers.matryoshka_batch_top_k import MatryoshkaBatchTopKTrainer
+
+    base = {"steps": 9, "activation_dim": CHANNELS, "dict_size": CONCEPTS, "k": K, "layer": 0}
+    base |= {"lm_name": "", "lr": 1e-3, "seed": 0, "device": "cpu", "threshold_start_step": -1}
+    base["warmup_steps"] = 0
+    # Its losses are averaged over groups, which each have a weight: with 3 they are summed.
+    groups = {"group_fractions": [0.25, 0.25, 0.5], "group_weights": [3.0, 3.0, 3.0]}
+    made = {
+        "batchtopk": BatchTopKTrainer(**base),
+        "matryoshka": MatryoshkaBatchTopKTrainer(**base, **groups),
+    }
+    for name, trainer in made.items():
+        encoder, decoder = first_weights(CONCEPTS)
+        encoder[-3:] *= 1e-3  # among no largest
+        trainer.num_tokens_since_fired[-3:] = 10_000_000
+        ae = trainer.ae
+        if name == "batchtopk":
+            ae.encoder.weight.data, ae.decoder.weight.data = encoder.clone(), decoder.clone()
+        else:
+            ae.W_enc.data, ae.W_dec.data = encoder.T.clone(), decoder.T.clone()
+        log = trainer.loss(samples(), step=0, logging=True)
+        trainer.loss(samples(), step=0).backward()
+        gradients = (
+            (ae.encoder.weight.grad, ae.decoder.weight.grad)
+            if name == "batchtopk"
+            else (ae.W_enc.grad.T, ae.W_dec.grad.T)
+        )
+        assert trainer.dead_features == 3
+        keep_arrays(
+            f"dictionary_learning_{name}_step",
+            x=samples(),
+            encoder=encoder,
+            decoder=decoder,
+            z=log.f,
+            loss=torch.tensor(log.losses["loss"]),
+            reconstruction_loss=torch.tensor(log.losses["l2_loss"]),
+            auxiliary_loss=torch.tensor(log.losses["auxk_loss"]),
+            by_encoder=gradients[0],
+            by_decoder=gradients[1],
+            threshold=torch.as_tensor(ae.threshold),
+        )
+
+
+def write_overcomplete_steps() -> None:
+    """Gradients and projections of a relaxed archetypal dictionary."""
+    from overcomplete.sae.archetypal_dictionary import RelaxedArchetypalDictionary
+
+    draw = torch.Generator().manual_seed(5)
+    points = torch.randn(CONCEPTS + 4, CHANNELS, generator=draw)
+    dictionary = RelaxedArchetypalDictionary(CHANNELS, CONCEPTS, points, delta=0.3)
+    # As after an update: not yet brought back to where they are allowed.
+    dictionary.W.data += 0.2 * torch.randn(CONCEPTS, CONCEPTS + 4, generator=draw)
+    dictionary.Relax.data += 0.2 * torch.randn(CONCEPTS, CHANNELS, generator=draw)
+    dictionary.multiplier.data = torch.tensor(0.7)
+    before = {"mixing": dictionary.W.data.clone(), "relaxation": dictionary.Relax.data.clone()}
+    weights = torch.randn(CONCEPTS, CHANNELS, generator=draw)
+    atoms = dictionary.get_dictionary()
+    (atoms * weights).sum().backward()
+    keep_arrays(
+        "overcomplete_archetypal_step",
+        points=points,
+        log_gain=dictionary.multiplier,
+        **before,
+        directions=atoms,
+        settled_mixing=dictionary.W,
+        settled_relaxation=dictionary.Relax,
+        by_directions=weights,
+        by_mixing=dictionary.W.grad,
+        by_relaxation=dictionary.Relax.grad,
+        by_log_gain=dictionary.multiplier.grad,
+    )
+
+
 if __name__ == "__main__":
     write_sae_lens()
     write_dictionary_learning()
     write_overcomplete()
     write_sparsify()
+    write_dictionary_learning_steps()
+    write_overcomplete_steps()

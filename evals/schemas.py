@@ -395,6 +395,13 @@ MATCHING = Schema(
         "nearest": _whole("most similar concept of the other set", "concept basis"),
         "nearest_similarity": _real("cosine, or correlation, with it", "concept basis"),
         "mutual": _flag("whether each is the most similar one of the other", "concept basis"),
+        "returned": _flag(
+            "whether it is more similar to its nearest than in every draw of the null",
+            "concept basis",
+            optional=True,
+        ),
+        "returned_share": _real("fraction of concepts that come back", "basis", optional=True),
+        "null_returned_share": _real("the same where nothing does", "basis", optional=True),
         "matched_share": _real(
             "fraction of concepts with a match at or above the threshold", "basis threshold"
         ),

@@ -10,12 +10,18 @@ nearest one; the mean similarity to it is the mean maximal cosine similarity of 
 Similarities of many concepts in few dimensions are never 0, so that beside each number stands a
 null: that of random directions with the second moments of the other decoder, and of presences of
 the other concepts whose images are shuffled.
+
+A concept *comes back* where its nearest one is more similar than in every draw of a null. Of
+presences this null shuffles images within the classes that the network predicts, where these are
+known: concepts of one class go together in any two sets, and that is no return. Where nothing comes
+back, one in ``n_null + 1`` concepts would be counted by chance (a permutation test, Fisher 1935).
+Directions may differ where presences agree: presence says more of what a concept is used for.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -124,7 +130,11 @@ def _directions(decoder: AnyArray) -> np.ndarray:
 
 
 def compare_presences(
-    one: AnyArray, other: AnyArray, workers: int = 1, shuffle: int | None = None
+    one: AnyArray,
+    other: AnyArray,
+    workers: int = 1,
+    shuffle: int | None = None,
+    classes: AnyArray | None = None,
 ) -> np.ndarray:
     """Return the correlations (concept, other concept) of presences in the same images.
 
@@ -137,6 +147,8 @@ def compare_presences(
         Threads.
     shuffle : int, optional
         Seed by which the images of the other are shuffled, all concepts alike.
+    classes : array, optional
+        (image,) of ``one``: images are shuffled within each.
 
     Raises
     ------
@@ -153,13 +165,25 @@ def compare_presences(
         raise ValueError(f"presences share {len(shared)} images; expected at least 2")
     indices = [index.get_indexer(shared) for index in indexes]
     if shuffle is not None:
-        indices[1] = np.random.default_rng([shuffle, 1]).permutation(indices[1])
+        within = None if classes is None else np.asarray(classes)[indices[0]]
+        indices[1] = _shuffled(indices[1], within, np.random.default_rng([shuffle, 1]))
     columns = [
         Columns(array.isel(input=index), name)
         for array, index, name in zip(taken, indices, sets, strict=True)
     ]
     row = find_metric("correlation")
     return score_arrays([row], columns[0], columns[1], DEFAULTS, workers=workers)[row.name]
+
+
+def _shuffled(
+    rows: np.ndarray, classes: np.ndarray | None, generator: np.random.Generator
+) -> np.ndarray:
+    if classes is None:
+        return generator.permutation(rows)
+    shuffled = rows.copy()
+    for value in np.unique(classes):
+        shuffled[classes == value] = generator.permutation(rows[classes == value])
+    return shuffled
 
 
 def random_decoder(decoder: AnyArray, seed: int) -> xr.DataArray:
@@ -184,10 +208,13 @@ class ConceptSet:
         (channel, concept) directions in the layer.
     presence : array or None
         (image, concept).
+    classes : array or None
+        (image,) class of each image of `presence`, as the network predicts it.
     """
 
     decoder: AnyArray | None = None
     presence: AnyArray | None = None
+    classes: AnyArray | None = None
 
     @property
     def names(self) -> np.ndarray:
@@ -230,12 +257,14 @@ def match_sets(
     ValueError
         If the sets have no basis in common, or do not go together.
     """
-    both = {basis: (vars(one)[basis], vars(other)[basis]) for basis in vars(one)}
+    both = {basis: (vars(one)[basis], vars(other)[basis]) for basis in ("decoder", "presence")}
     pairs = {basis: pair for basis, pair in both.items() if all(a is not None for a in pair)}
     if not pairs:
         raise ValueError("the two sets of concepts share neither decoders nor presences")
     alive = one.alive(), other.alive()
-    found = [_match(basis, pair, np.outer(*alive), options) for basis, pair in pairs.items()]
+    found = [
+        _match(basis, pair, np.outer(*alive), options, one.classes) for basis, pair in pairs.items()
+    ]
     names = one.names, other.names
     per_concept = {key: np.stack([f[0][key] for f in found], 1) for key in found[0][0]}
     for key in ("match", "nearest"):
@@ -266,6 +295,7 @@ def _match(
     pair: tuple[AnyArray, AnyArray],
     is_alive: np.ndarray,
     options: MatchingOptions,
+    classes: AnyArray | None = None,
 ) -> tuple[Mapping[str, np.ndarray], Mapping[str, Any]]:
     """Return by one basis (concept,) arrays, and what is said of all concepts together.
 
@@ -275,15 +305,35 @@ def _match(
     matching = Matching.of(similarity)
     own = _statistics(matching, similarity, options)
     values = {**own, **_intervals(matching, options)}
-    nulls = [
-        Matching.of(np.where(is_alive, _similarity(basis, pair, options, draw), np.nan))
-        for draw in range(options.n_null)
-    ]
+
+    def drawn(within: AnyArray | None = None) -> list[Matching]:
+        similarities = (
+            _similarity(basis, pair, options, draw, within) for draw in range(options.n_null)
+        )
+        return [Matching.of(np.where(is_alive, found, np.nan)) for found in similarities]
+
+    nulls = drawn()
+    strict = drawn(classes) if classes is not None and basis == "presence" else nulls
+    returned = _returned(matching, strict)
     null_values = [_statistics(null, similarity, options) for null in nulls]
     for key, value in own.items():
-        drawn = [null[key] for null in null_values] or [np.full(np.shape(value), np.nan)]
-        values[f"null_{key}"] = np.mean(drawn, axis=0)
-    return vars(matching), values
+        of_null = [null[key] for null in null_values] or [np.full(np.shape(value), np.nan)]
+        values[f"null_{key}"] = np.mean(of_null, axis=0)
+    is_known = ~np.isnan(matching.nearest_similarity)
+    share = divide(returned.sum(), is_known.sum()).item() if nulls else np.nan
+    values["returned_share"] = share
+    values["null_returned_share"] = 1 / (len(nulls) + 1) if nulls else np.nan
+    return {**vars(matching), "returned": returned}, values
+
+
+def _returned(matching: Matching, nulls: Sequence[Matching]) -> np.ndarray:
+    """Return (concept,) which ones are more similar to their nearest than in every draw."""
+    if not nulls:
+        return np.zeros(len(matching.match), dtype=bool)
+    drawn = np.stack([null.nearest_similarity for null in nulls])
+    return np.asarray(
+        matching.nearest_similarity > np.where(np.isnan(drawn), -2, drawn).max(axis=0)
+    )
 
 
 def _similarity(
@@ -291,12 +341,13 @@ def _similarity(
     pair: tuple[AnyArray, AnyArray],
     options: MatchingOptions,
     null: int | None = None,
+    classes: AnyArray | None = None,
 ) -> np.ndarray:
     """Return similarities (concept, other concept), or those of a draw of the null."""
     one, other = pair
     seed = None if null is None else 1000 * options.seed + null
     if basis == "presence":
-        return compare_presences(one, other, options.workers, seed)
+        return compare_presences(one, other, options.workers, seed, classes)
     return compare_decoders(one, other if seed is None else random_decoder(other, seed))
 
 
@@ -362,10 +413,13 @@ def _concepts(given: registry.Input, stack: ExitStack) -> ConceptSet:
     """Return directions and presences of concepts, as far as there are any."""
     if given.kind == "sae":
         return ConceptSet(stack.enter_context(given.open())["decoder"].load())
-    presence = stack.enter_context(given.open())["presence"]
+    dataset = stack.enter_context(given.open())
+    classes = dataset.get("network_prediction")
+    presence, known = dataset["presence"], None if classes is None else classes.values
     if "sae" not in given.inputs:
-        return ConceptSet(presence=presence)
-    return ConceptSet(stack.enter_context(given.inputs["sae"].open())["decoder"].load(), presence)
+        return ConceptSet(None, presence, known)
+    decoder = stack.enter_context(given.inputs["sae"].open())["decoder"].load()
+    return ConceptSet(decoder, presence, known)
 
 
 def _require_one_layer(one: registry.Input, other: registry.Input) -> None:
@@ -389,6 +443,8 @@ def _layer(given: registry.Input) -> tuple[str, str, str, str]:
 BY_BASIS = ResultTable(
     "basis",
     {
+        "returned_share": SCORE,
+        "null_returned_share": SCORE,
         "mutual_share": SCORE,
         "null_mutual_share": SCORE,
         "mean_nearest": SCORE,
@@ -425,7 +481,17 @@ def matching_table(matched: xr.Dataset) -> str:
         ]
         rows += [[basis, what, *_cells(own, key)] for what, key in kinds.items()]
     table = text_table(["basis", "what", "value", "interval", "null"], rows, left=2)
-    return f"{table}\n{_remarks(matched)}"
+    return f"{_headline(matched)}{table}\n{_remarks(matched)}"
+
+
+def _headline(matched: xr.Dataset) -> str:
+    """Return how many concepts come back, by presence first, beside chance."""
+    chance = float(matched["null_returned_share"].max())
+    if np.isnan(chance):
+        return ""
+    shares = matched["returned_share"].to_series()[::-1]
+    told = ", ".join(f"{share:.1%} by {basis}" for basis, share in shares.items())
+    return f"Come back: {told}; by chance {chance:.1%}.\n\n"
 
 
 def _cells(own: xr.Dataset, key: str) -> list[str]:

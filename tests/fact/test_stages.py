@@ -48,7 +48,17 @@ config = { n_concepts = 24, k = 4, batch = 256, epochs = 4, lr = 1e-2 }
 [experiments.kinds-sae]
 stage = "fact.train_sae"
 needs = { features = "features" }
-config = { n_concepts = 24, k = 4, batch = 256, epochs = 2, lr = 1e-2, activation = "batch_topk", prefixes = [6, 12], dictionary = "archetypal", n_points = 30, relaxation = 0.1 }
+[experiments.kinds-sae.config]
+n_concepts = 24
+k = 4
+batch = 256
+epochs = 2
+lr = 1e-2
+activation = "batch_topk"
+prefixes = [6, 12]
+dictionary = "archetypal"
+n_points = 30
+relaxation = 0.1
 
 [experiments.kinds-concepts]
 stage = "fact.measure_concepts"

@@ -134,6 +134,20 @@ def _alive(side: str) -> view.Headline:
     return view.Headline(f"alive, the {side}", counts, meaning=meaning)
 
 
+def _returned(basis: str) -> view.Headline:
+    def beside_chance(own: xr.Dataset) -> str | None:
+        if "returned_share" not in own or basis not in view.texts(own, "basis"):
+            return None
+        at = own.sel(basis=basis)
+        return f"{float(at['returned_share']):.1%} ({float(at['null_returned_share']):.1%})"
+
+    meaning = (
+        f"more like their nearest, by {BASES[basis]}, than in every draw of chance; beside it how "
+        "many are where nothing comes back. Presences are shuffled within predicted classes."
+    )
+    return view.Headline(f"come back, {basis} (chance)", beside_chance, meaning=meaning)
+
+
 def _mutual(basis: str) -> view.Headline:
     def beside_chance(own: xr.Dataset) -> str | None:
         if basis not in view.texts(own, "basis"):
@@ -234,6 +248,7 @@ VIEW = view.ResultView(
     (
         _alive("one"),
         _alive("other"),
+        *map(_returned, reversed(BASES)),
         *map(_mutual, BASES),
         view.Headline(
             "matched alike",

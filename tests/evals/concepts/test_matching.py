@@ -173,13 +173,44 @@ def test_the_table_tells_shares_beside_the_null():
     rng = np.random.default_rng(5)
     a, values = rng.normal(size=(10, 6)), rng.gamma(1, size=(30, 10))
     one = ConceptSet(decoder(a), presence(values))
-    lines = matching_table(match_sets(one, one, QUICK)).splitlines()
+    told, _, *lines = matching_table(match_sets(one, one, QUICK)).splitlines()
+    chance = f"{1 / (QUICK.n_null + 1):.1%}"
+    assert told == f"Come back: 100.0% by presence, 100.0% by decoder; by chance {chance}."
     assert lines[0].split() == ["basis", "what", "value", "interval", "null"]
     assert lines[1].split()[:7] == ["decoder", "matched", "at", "0.5", "1.000", "[1.000,", "1.000]"]
     assert lines[-1] == (
         "10 of 10 concepts against 10 of 10 that are alive. "
         "Both bases match 100.0% of concepts alike."
     )
+
+
+def test_concepts_come_back_beyond_the_classes_that_they_share():
+    """Independent concepts of the same classes are counted by chance alone; same ones come back."""
+    rng = np.random.default_rng(6)
+    classes = np.repeat(np.arange(4), 100)
+    active = np.eye(4)[classes]  # what all concepts of a class have in common
+
+    def of_classes(noise):
+        return presence(np.repeat(active, 15, axis=1) * (1 + noise))
+
+    noises = rng.gamma(1, size=(2, 400, 60))
+    options = MatchingOptions(n_null=9, n_bootstrap=0)
+    one = ConceptSet(presence=of_classes(noises[0]), classes=classes)
+    apart = match_sets(one, ConceptSet(presence=of_classes(noises[1])), options)
+    assert apart["null_returned_share"].item() == 0.1
+    assert apart["returned_share"].item() == pytest.approx(0.1, abs=0.12)
+    without = ConceptSet(presence=one.presence)  # of which classes are not known
+    assert (
+        match_sets(without, ConceptSet(presence=of_classes(noises[1])), options)[
+            "returned_share"
+        ].item()
+        == 1
+    )
+    near = of_classes(noises[0] + 0.3 * noises[1])
+    again = match_sets(one, ConceptSet(presence=near), options)
+    assert again["returned_share"].item() > 0.95
+    np.testing.assert_allclose(again["returned"].mean(), again["returned_share"].item())
+    schemas.MATCHING.check(again)
 
 
 def test_sets_must_go_together():

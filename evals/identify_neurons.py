@@ -13,6 +13,7 @@ stage = registry.Stage(
     output=schemas.IDENTIFICATION,
     plugged=metric_modules,
     main="evals.identification.identification:identify_neurons",
+    shows=("evals.identification.identification_table:identification_table",),
     tables=("evals.identification.identification_table:BY_METRIC",),
 )
 

@@ -11,6 +11,7 @@ stage = registry.Stage(
     needs={"maps": "maps", "masks": "masks", "names": "names?"},
     output=schemas.LOCALISATION,
     main="evals.concepts.localisation:localise_concepts",
+    shows=("evals.concepts.localisation:localisation_table",),
     tables=("evals.concepts.localisation:BY_MEASURE",),
 )
 

@@ -11,6 +11,7 @@ stage = registry.Stage(
     needs={"one": "concepts | sae", "other": "concepts | sae"},
     output=schemas.MATCHING,
     main="evals.concepts.matching:match_concepts",
+    shows=("evals.concepts.matching:matching_table",),
     tables=("evals.concepts.matching:BY_BASIS", "evals.concepts.matching:BY_THRESHOLD"),
 )
 

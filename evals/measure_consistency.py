@@ -11,6 +11,7 @@ stage = registry.Stage(
     needs={"encodings": "encodings"},
     output=schemas.CONSISTENCY,
     main="evals.concepts.consistency:measure_consistency",
+    shows=("evals.concepts.consistency:consistency_table",),
 )
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ stage = registry.Stage(
     output=schemas.NAMES,
     plugged=metric_modules,
     main="evals.naming.named_datasets:name_concepts",
+    shows=("evals.naming.tables:names_table",),
     tables=("evals.naming.tables:NAMERS",),
 )
 

@@ -14,6 +14,7 @@ stage = registry.Stage(
     plugged=metric_modules,
     formerly=("evals.test_metrics",),
     main="evals.sanity.forms:check_metrics",
+    shows=("evals.sanity.forms:sanity_table", "evals.sanity.figures:plot_sanity"),
 )
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ stage = registry.Stage(
     main="fact.traces.maps:draw_concepts",
     requires=needs_networks,
     reaches=("images", "network"),
+    shows=("fact.traces.figures:gallery_figures",),
 )
 
 if __name__ == "__main__":

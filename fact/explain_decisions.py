@@ -13,6 +13,7 @@ stage = registry.Stage(
     needs={"concepts": "concepts", "gallery": "gallery"},
     output=schemas.DECISIONS,
     main="fact.traces.decisions:explain_decisions",
+    shows=("fact.traces.figures:decision_figures",),
     foresee=foresee_contributions,
     requires=needs_networks,
     reaches=("images", "network"),

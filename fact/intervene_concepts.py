@@ -13,6 +13,7 @@ stage = registry.Stage(
     needs={"concepts": "concepts"},
     output=schemas.INTERVENTION,
     main="fact.traces.interventions:intervene_concepts",
+    shows=("fact.traces.interventions:intervention_table",),
     foresee=foresee_contributions,
     requires=needs_networks,
     reaches=("images", "network"),

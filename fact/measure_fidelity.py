@@ -14,6 +14,7 @@ stage = registry.Stage(
     main="fact.fidelity.measurement:measure_fidelity",
     requires=needs_networks,
     reaches=("images", "network"),
+    shows=("fact.fidelity.tables:fidelity_table",),
 )
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ Source: Parchami-Araghi et al., "FaCT", NeurIPS 2025, arXiv 2510.25512, figures 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -130,6 +130,18 @@ def plot_decision(
     target = int(entry["target"]) if "target" in entry else int(entry["prediction"])
     right.set_xlabel(f"logit of {class_name(target, decisions)}")
     return figure
+
+
+def gallery_figures(gallery: xr.Dataset, most: int = 4) -> Iterator[Figure]:
+    """Yield the figures of the first concepts of a gallery, at most so many."""
+    for concept in gallery["concept"].values[:most].tolist():
+        yield plot_gallery(gallery, concept)
+
+
+def decision_figures(decisions: xr.Dataset, most: int = 4) -> Iterator[Figure]:
+    """Yield the figures of the first decisions, at most so many."""
+    for image in decisions["image"].values[:most].tolist():
+        yield plot_decision(decisions, image)
 
 
 def decision_rows(entry: xr.Dataset, names: Mapping[int, str]) -> list[tuple[str, float]]:

@@ -504,9 +504,11 @@ class Catalog:
         """Open the current dataset of a cell, or the dataset of any run, lazily.
 
         It is in today's form of its schema; where the stage that made it is gone, or cannot read
-        so old a version, as it was stored. See :meth:`path` for names and errors.
+        so old a version, as it was stored. In Jupyter ``.factbook`` of it shows its tables and
+        figures. See :meth:`path` for names and errors.
         """
-        from registry.store.datasets import open_dataset  # xarray: listing runs needs none
+        from registry.catalog import shown  # noqa: F401  xarray: listing runs needs none
+        from registry.store.datasets import open_dataset
 
         folder = self.path(of)
         dataset = open_dataset(folder)

@@ -114,6 +114,9 @@ class Stage:
         Paths ``"module:name"`` of the tables (:class:`registry.columns.ResultTable`) that sum up a
         dataset of the output. Their numbers are compared between settings and over seeds, beside
         the dataset's scalars.
+    shows : tuple of str
+        Paths ``"module:function"`` of functions that take a dataset of the output and return what
+        Jupyter shows of it: a text, a figure, or several figures. The first are texts.
     foresee : callable, optional
         What a plan should say before anything runs: takes the configuration, as plain JSON values,
         and the declared resources (:class:`registry.declare.declared.Resource`) that the stage
@@ -151,6 +154,7 @@ class Stage:
         preload: tuple[str, ...] = (),
         plugged: Callable[[Mapping[str, Any]], Iterable[str]] | None = None,
         tables: tuple[str, ...] = (),
+        shows: tuple[str, ...] = (),
         foresee: Foresee | None = None,
         requires: Requires | None = None,
         reaches: tuple[str, ...] = (),
@@ -168,6 +172,7 @@ class Stage:
         self.main_path = main
         self.preload = preload
         self.table_paths = tables
+        self.show_paths = shows
         self._plugged = plugged
         self.reaches = reaches
         self._foresee = foresee
@@ -178,9 +183,9 @@ class Stage:
         self._main: StageMain | None = None
         if main is not None and not _MAIN_PATH.fullmatch(main):
             raise StageError(f"stage {name!r}: expected main as 'module:function'; got {main!r}")
-        for path in tables:
+        for what, path in [("tables", p) for p in tables] + [("shows", p) for p in shows]:
             if not _MAIN_PATH.fullmatch(path):
-                raise StageError(f"stage {name!r}: expected tables as 'module:name'; got {path!r}")
+                raise StageError(f"stage {name!r}: expected {what} as 'module:name'; got {path!r}")
 
     def __repr__(self) -> str:
         return f"Stage({self.name!r}, version={self.version})"
@@ -265,6 +270,14 @@ class Stage:
         for path, table in zip(self.table_paths, found, strict=True):
             if not isinstance(table, ResultTable):
                 raise StageError(f"stage {self.name!r}: {path!r} is no ResultTable")
+        return found
+
+    def shows(self) -> tuple[Callable[[xr.Dataset], Any], ...]:
+        """Return what shows a dataset of the output in Jupyter; imports what declares them."""
+        found = tuple(map(_named, self.show_paths))
+        for path, show in zip(self.show_paths, found, strict=True):
+            if not callable(show):
+                raise StageError(f"stage {self.name!r}: {path!r} is no function")
         return found
 
     def resolve(self, values: Mapping[str, Any]) -> Any:

@@ -54,6 +54,31 @@ def test_some_datasets_have_several_parts_and_some_are_one_file(catalog: Catalog
     assert parts["sae"] == parts["labels"] == 0
 
 
+TABLES = ("names", "identification", "consistency", "sweep-matching[k=2]", "localisation")
+SHOWN = {  # texts, and figures
+    **dict.fromkeys((*TABLES, "intervention"), (1, 0)),
+    "sanity": (1, 1),
+    "gallery": (0, 4),
+    "decisions": (0, 2),
+}
+
+
+@pytest.mark.parametrize("cell", SHOWN)
+@pytest.mark.slow
+def test_a_dataset_shows_itself_in_jupyter(catalog: Catalog, cell: str) -> None:
+    with catalog.dataset(cell) as dataset:
+        html = dataset.factbook._repr_html_()
+        assert (html.count("<pre>"), html.count("<img src=")) == SHOWN[cell]
+        for table in dataset.factbook.tables():
+            assert len(table)
+
+
+def test_what_has_no_tables_shows_itself_as_xarray_does(catalog: Catalog) -> None:
+    with catalog.dataset("labels") as dataset:
+        assert "xarray.Dataset" in dataset.factbook._repr_html_()
+        assert repr(dataset.factbook) == repr(dataset)
+
+
 @pytest.mark.slow
 def test_nothing_is_due_and_every_checksum_holds(catalog: Catalog) -> None:
     plan = catalog.plan(["whole"], verify=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
+from evals.sanity.forms import combine_forms
 from registry.figures import new_figure
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def plot_sanity(sanity: xr.Dataset, form: str = "") -> Figure:
     Parameters
     ----------
     sanity : Dataset
-        Of the schema ``sanity``.
+        Of the schema ``sanity``, or what :func:`evals.theoretical_sanity` returns.
     form : str
         ``theoretical``, ``experimental`` or ``semantic``; by default the first that was run.
 
@@ -41,6 +42,8 @@ def plot_sanity(sanity: xr.Dataset, form: str = "") -> Figure:
     RefusalError
         If matplotlib is not installed.
     """
+    if "form" not in sanity.dims:
+        sanity = combine_forms(sanity).assign(required=sanity["required"])
     verdicts = sanity["verdict"].astype(str)
     run = [str(f) for f in sanity["form"].values if (verdicts.sel(form=f) != "").any()]
     if not run or form not in ("", *run):

@@ -40,7 +40,7 @@ def combine_forms(theoretical: xr.Dataset, real: xr.Dataset | None = None) -> xr
         "fails" where one is failed, "undecided" otherwise. The semantic form has no part in it.
     """
     per_frequency = theoretical[["score_change", "decrease_rate", "undefined_share"]]
-    first = theoretical.drop_dims("frequency").drop_vars(["passed", "published_error"])
+    first = theoretical.drop_dims("frequency").drop_vars(["passed", "published_error", "required"])
     first = first.assign(
         mean_change=per_frequency["score_change"].mean("frequency"),
         undefined=per_frequency["undefined_share"].mean("frequency"),

@@ -98,7 +98,8 @@ def theoretical_sanity(
         ("passes", "fails", "undecided": also where frequencies at which the mean fall may equal
         epsilon decide alone), ``passed``; ``published``, what the paper gives, where the setting is
         the paper's, ``published_error``, the standard error of one run of 1,000 draws, and
-        ``difference``, why ours or its verdict differs, "" where it does not.
+        ``difference``, why ours or its verdict differs, "" where it does not. ``required``, the
+        criterion's.
 
     Raises
     ------
@@ -124,6 +125,7 @@ def theoretical_sanity(
     of_paper = N_INPUTS, RATES, CRITERION.epsilon, BinaryNeurons().n_active
     is_published = (n_inputs, rates, criterion.epsilon, setting.n_active) == of_paper
     compared = tested.merge(_compare(tested, outcomes, criterion, is_published))
+    compared["required"] = criterion.required
     return compared.assign_attrs(tolerance.attributes())
 
 

@@ -26,6 +26,13 @@ def test_points_are_shares_in_the_colour_of_their_verdicts() -> None:
     assert colours == [COLOURS[verdict] for verdict in shares["verdict"].values]
 
 
+def test_what_a_script_computes_is_drawn_too() -> None:
+    tested = evals.theoretical_sanity(metrics=["iou", "recall"], n_draws=20)
+    axes = evals.plot_sanity(tested).axes[0]
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["iou", "recall"]
+    assert [line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == "--"] == [0.9]
+
+
 def test_a_form_that_was_not_run_is_refused() -> None:
     with pytest.raises(ValueError, match="form 'real' was not run; expected one of"):
         evals.plot_sanity(sanity(), "real")

@@ -455,7 +455,7 @@ def test_noise_is_at_chance_and_truth_is_not():
 
 def rare_scores(generator: np.random.Generator, n_concepts: int) -> np.ndarray:
     """Return scores (permutation, concept) of concepts that few labels meet, by chance."""
-    met = generator.random((200, n_concepts)) < 0.03
+    met = generator.random((200, n_concepts)) < 0.005
     return np.where(met, generator.gamma(4, 0.01, met.shape), 0)
 
 
@@ -484,5 +484,6 @@ def test_the_usual_deviation_is_the_same_whichever_permutation_the_data_are():
     by_hand = [
         min(np.std(np.delete(own, draw)) for draw in range(len(own))) for own in values.T.copy()
     ]
-    assert expected == pytest.approx(sorted(by_hand)[14], rel=1e-9)
+    deviate = sorted(least for least in by_hand if least > 1e-9)
+    assert expected == pytest.approx(deviate[(len(deviate) - 1) // 2], rel=1e-9)
     assert np.isnan(usual_deviation(np.ones((5, 3))))

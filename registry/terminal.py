@@ -16,6 +16,15 @@ from rich.table import Table
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
+
+def can_animate() -> bool:
+    """Whether lines that were printed can be drawn again.
+
+    Notebooks and CI ask for colours (``FORCE_COLOR``), and are no terminal for all that.
+    """
+    return out.is_terminal and out.file.isatty()
+
+
 _MOST_FOLDED = 500  # rows; Rich takes half a millisecond for each
 
 

@@ -30,7 +30,7 @@ from registry.plan.probes import Probes, unprobed
 from registry.plan.project import Project
 from registry.plan.task import Task
 from registry.record.states import State
-from registry.terminal import count, duration, out, print_table, text_of
+from registry.terminal import can_animate, count, duration, out, print_table, text_of
 
 
 @click.command(context_settings=HELP)
@@ -163,7 +163,7 @@ class Display(Watcher):
             progress.TimeElapsedColumn(),
             console=out,
             transient=True,
-            disable=not out.is_terminal,
+            disable=not can_animate(),
         )
         self.rows: dict[str, progress.TaskID] = {}
         self.said_away = False
@@ -174,7 +174,7 @@ class Display(Watcher):
 
     def begun(self, task: Task, uid: str) -> None:
         """Print a line where no terminal shows bars."""
-        if not out.is_terminal:
+        if not can_animate():
             out.print(f"… {escape(task.name)} (run {uid}): {escape(task.reason)}")
 
     def progressed(self, task: Task, progress: Progress) -> None:

@@ -9,6 +9,7 @@ frozen weights, which a plan tells; a kind that says nothing is probed.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -28,7 +29,12 @@ from fact.data.shapes import Shapes as Shapes
 from fact.data.vocabulary import identity
 from fact.data.words import Words as Words
 from fact.networks import efficientnet
-from fact.networks.released import bcos_weights, open_clip_weights, torchvision_weights
+from fact.networks.released import (
+    bcos_weights,
+    open_clip_weights,
+    timm_weights,
+    torchvision_weights,
+)
 from fact.networks.requirements import EFFICIENTNET, NETWORKS, OPEN_CLIP, SIGLIP, TIMM
 from registry.declare.requirements import Requirement
 from registry.suggest import nearest
@@ -50,6 +56,9 @@ TRANSFORMERS = (
 )
 ARCHITECTURES = (*CONVOLUTIONAL, *TRANSFORMERS, *(f"standard_{name}" for name in TRANSFORMERS))
 """Every architecture of ``bcos.models.pretrained``; the ``standard_`` ones are not B-cos."""
+
+LARGEST_HEAD = 2**27
+"""Bytes of the head of a file of safetensors that are read."""
 
 
 def _known_architecture(name: str) -> str:
@@ -283,8 +292,10 @@ class TimmNetwork:
         return _identity_of(self.file, self.classes)
 
     def requires(self) -> Iterator[Requirement]:
-        """Yield the packages."""
+        """Yield the packages, and the weights where they are fetched."""
         yield from (NETWORKS, TIMM)
+        if self.pretrained:
+            yield timm_weights(self.architecture)
 
     def load(self) -> Network:
         """Build the network and read its weights."""
@@ -293,6 +304,68 @@ class TimmNetwork:
 
         given = self.architecture, self.pretrained, self.file, self.classes, self.settings
         return resized(timm_network(*given, seed=self.seed), self.resize, self.crop)
+
+
+@registry.kind("networks", "file", provides="network")
+@dataclass(frozen=True)
+class NetworkFile:
+    """A network that :func:`fact.save_network` wrote: its file has all that rebuilds it.
+
+    Parameters
+    ----------
+    path : str
+        The file, relative to the folder of the declaration.
+    """
+
+    path: registry.Runtime[str]
+
+    @property
+    def _said(self) -> dict[str, Any]:
+        """What stands in the head of the file; nothing where it is no such file."""
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            with Path(self.path).expanduser().open("rb") as file:
+                size = int.from_bytes(file.read(8), "little")
+                head = json.loads(file.read(min(size, LARGEST_HEAD)))
+            return dict(json.loads(head["__metadata__"]["factbook"]))
+        return {}
+
+    @property
+    def linear(self) -> bool | None:
+        """Whether the network is exactly linear in its frozen weights, as the file says."""
+        said = self._said.get("linear")
+        return None if said is None else bool(said)
+
+    def identity(self) -> str:
+        """Content hash of the file.
+
+        Raises
+        ------
+        registry.plan.sources.IdentityError
+            If it is not there.
+        """
+        return registry.content_identity(self.path)
+
+    def requires(self) -> Iterator[Requirement]:
+        """Yield the packages."""
+        yield NETWORKS
+
+    def load(self) -> Network:
+        """Rebuild the network; see :func:`fact.load_network`, its errors too.
+
+        Raises
+        ------
+        ValueError
+            If the file would have a Python function called, which its declaration has to name.
+        """
+        from fact.networks.files import load_network
+
+        if self._said.get("builder") == "python":
+            function = self._said.get("settings", {}).get("function", "")
+            raise ValueError(
+                f"{self.path} is rebuilt by the Python function {function!r}; if you trust it, "
+                'declare the network as kind "python" with that function and this file'
+            )
+        return load_network(Path(self.path).expanduser())
 
 
 @registry.kind("networks", "python", provides="network")

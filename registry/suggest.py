@@ -11,6 +11,7 @@ _EXTRAS = {
     "dashboard": ("streamlit", "altair", "jinja2", "vl_convert"),
     "baselines": ("zennit", "sklearn"),
     "siglip": ("open_clip", "transformers"),
+    "timm": ("timm",),
     "figures": ("matplotlib",),
     "masks": ("pycocotools",),
     "parquet": ("pyarrow",),

@@ -42,7 +42,10 @@ if TYPE_CHECKING:
     import xarray as xr
 
 T = TypeVar("T")
-Layout = Literal["auto", "splits", "classes"]
+Layout = Literal["auto", "splits", "classes", "flat"]
+
+ALL = "all"
+"""The one class of a folder whose images have none."""
 
 SPLIT_NAMES = ("train", "training", "val", "valid", "validation", "test", "testing")
 """Names by which folders are taken for splits."""
@@ -109,7 +112,8 @@ def scan_folder(
         The folder.
     layout : str
         ``splits`` for ``root/split/class/…``, ``classes`` for ``root/class/…``; ``auto`` tells by
-        the names of the folders, whether they are `SPLIT_NAMES`.
+        the names of the folders, whether they are `SPLIT_NAMES`; ``flat`` for images without
+        classes, at any depth.
     leave_out : iterable of Path
         Folders and files in it that are no images of it: masks, labels.
     lists : mapping of str to Path, optional
@@ -123,9 +127,18 @@ def scan_folder(
         scan.faults.append("there is no such folder" if not root.exists() else "it is not a folder")
         return scan
     skipped = {path.resolve() for path in leave_out}
+    if layout == "flat":
+        found = (path for path in _images_below(root, root, scan, frozenset()))
+        kept = (path for path in found if not _is_inside(root / path, skipped))
+        scan.images[""] = {ALL: sorted(islice(kept, at_most))}
+        scan.faults += [] if scan.images[""][ALL] else ["it holds no images"]
+        return scan
     folders = _entries(root, scan, skipped)
     if not folders:
-        scan.faults.append("it holds no folders; expected one for each class, with images in it")
+        scan.faults.append(
+            "it holds no folders; expected one for each class, with images in it, or "
+            'layout = "flat" for images without classes'
+        )
         return scan
     splits = [folder.name for folder in folders if folder.name.lower() in SPLIT_NAMES]
     others = [folder.name for folder in folders if folder.name not in splits]
@@ -189,6 +202,10 @@ def _entries(
         else:
             scan.ignored.append(path.relative_to(root or folder).as_posix())
     return folders
+
+
+def _is_inside(path: Path, folders: set[Path]) -> bool:
+    return bool(folders) and not folders.isdisjoint((path.resolve(), *path.resolve().parents))
 
 
 def _is_no_data(path: Path) -> bool:
@@ -377,7 +394,7 @@ def _label_value(text: str | None, label: str, line: int, faults: list[str]) -> 
 @registry.kind("datasets", "image-folder", provides="images")
 @dataclass(frozen=True)
 class ImageFolder:
-    """A folder of images: ``root/class/…``, or ``root/split/class/…``.
+    """A folder of images: ``root/class/…``, ``root/split/class/…``, or without classes.
 
     Parameters
     ----------
@@ -385,7 +402,8 @@ class ImageFolder:
         The folder, relative to that of the declaration; ``~`` is expanded.
     layout : str
         ``splits`` or ``classes``; ``auto`` tells by the folders' names whether they are splits
-        (train, val, test, …).
+        (train, val, test, …). ``flat`` takes all images, at any depth, for one class ``all``, which
+        names nothing: for images without classes.
     test_share, seed : float, int
         Fraction of each class that becomes the split "test" where the folder has none, and what
         draws it.

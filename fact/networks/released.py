@@ -89,6 +89,19 @@ def open_clip_weights(model: str, tag: str | None = None) -> Download | None:
     return Download(f"the weights of {model}", url, repository, "huggingface", licence, other=other)
 
 
+def timm_weights(architecture: str) -> Download:
+    """Return the weights of a network of ``timm``, which lie in a repository of their name.
+
+    Parameters
+    ----------
+    architecture : str
+        With its tag, as ``resnet18.a1_in1k``.
+    """
+    repository = f"timm/{architecture}"
+    url, other = f"https://huggingface.co/{repository}", f"{ELSEWHERE} `file`"
+    return Download(f"the weights of {architecture}", url, repository, "huggingface", other=other)
+
+
 def _checkpoint(
     architecture: str, url: str, licence: str, megabytes: float | None, key: str
 ) -> Download:

@@ -34,11 +34,65 @@ class NetworkChoice:
     note: str = ""
 
 
+@dataclass(frozen=True)
+class SAEChoice:
+    """An SAE from elsewhere.
+
+    Attributes
+    ----------
+    settings : mapping of str to value
+        Keys of ``[saes.theirs]``.
+    note : str
+        What it is.
+    """
+
+    settings: Mapping[str, Any]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class WordChoice:
+    """Words that a model of images and texts scores, as names for concepts.
+
+    Attributes
+    ----------
+    words : mapping of str to value
+        Keys of ``[datasets.words]``.
+    model : mapping of str to value
+        Keys of ``[networks.image-text]``, its kind left out.
+    """
+
+    words: Mapping[str, Any]
+    model: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What a chain is made of beside images.
+
+    Attributes
+    ----------
+    network : NetworkChoice
+        What is explained.
+    sae : SAEChoice or None
+        None for one that is trained.
+    words : WordChoice or None
+        None for names by the labels of the images alone.
+    labels : str or None
+        A file of more labels, as it is declared.
+    """
+
+    network: NetworkChoice
+    sae: SAEChoice | None = None
+    words: WordChoice | None = None
+    labels: str | None = None
+
+
 OURS = NetworkChoice({}, "features.2")
 """A small B-cos network, trained on the images."""
 
 
-def chain_text(look: FolderLook, root: str, network: NetworkChoice, labels: str | None) -> str:
+def chain_text(look: FolderLook, root: str, choices: Choices) -> str:
     """Return the declaration.
 
     Parameters
@@ -47,29 +101,50 @@ def chain_text(look: FolderLook, root: str, network: NetworkChoice, labels: str 
         What there is.
     root : str
         The folder of the images, as it is declared.
-    network : NetworkChoice
-        What is explained.
-    labels : str or None
-        A file of more labels, as it is declared.
+    choices : Choices
+        What else the chain is made of.
     """
-    return "\n".join(_lines(look, root, network, labels)) + "\n"
+    return "\n".join(_lines(look, root, choices)) + "\n"
 
 
-def _lines(
-    look: FolderLook, root: str, network: NetworkChoice, labels: str | None
-) -> Iterator[str]:
+def _lines(look: FolderLook, root: str, choices: Choices) -> Iterator[str]:
     yield from _comment(*what_to_expect(look))
     yield ""
-    yield from _images(look, root, labels)
-    yield from _network(look, network)
-    yield from _concepts(look, network)
+    yield from _images(look, root, choices.labels)
+    yield from _network(look, choices.network)
+    yield from _given_sae(choices) if choices.sae else _trained_sae(look, choices.network)
+    yield from _concepts(look)
     yield from _judgements(look)
-    yield from _names(look, labels)
+    if not choices.sae:
+        yield from _stability(look)
+    if look.has_classes or choices.labels:
+        yield from _names(look, choices.labels)
+    if choices.words:
+        yield from _word_names(look, choices.words)
+    elif not (look.has_classes or choices.labels):
+        yield from _comment(
+            "No label names the concepts: with a file of words, `factbook init --words words.txt` "
+            "writes what scores them for each image; docs/how-to/dataset has it to paste."
+        )
 
 
 def what_to_expect(look: FolderLook) -> Iterator[str]:
     """Yield sentences on what can be learnt from so many images, and what numbers compare with."""
     n_classes = len(look.images.classes)
+    if not look.has_classes:
+        yield f"{look.n_train:,} images to train on, {look.n_test:,} to test on, without classes."
+    else:
+        yield from _of_classes(look, n_classes)
+    if look.is_small:
+        yield (
+            "These are few images. Concepts are of a network that has seen little, shares of the "
+            f"test images are known to within {100 / math.sqrt(look.n_test):.0f} points, and few "
+            "names will be above chance: names and concepts stand beside what chance gives, and "
+            "beside another seed. Pages say so; read them before a name."
+        )
+
+
+def _of_classes(look: FolderLook, n_classes: int) -> Iterator[str]:
     yield (
         f"{look.n_train:,} images to train on, {look.n_test:,} to test on, {n_classes} classes. "
         f"Saying {look.most_frequent[0]!r} of every image is right for "
@@ -84,13 +159,6 @@ def what_to_expect(look: FolderLook) -> Iterator[str]:
         yield (
             f"{len(look.nameable)} of the {n_classes} classes have the {FEW} test images without "
             "which a label names nothing."
-        )
-    if look.is_small:
-        yield (
-            "These are few images. Concepts are of a network that has seen little, shares of the "
-            f"test images are known to within {100 / math.sqrt(look.n_test):.0f} points, and few "
-            "names will be above chance: names and concepts stand beside what chance gives, and "
-            "beside another seed. Pages say so; read them before a name."
         )
 
 
@@ -163,8 +231,7 @@ def _other(key: str, default: str, value: str) -> dict[str, str]:
     return {} if value == default else {key: value}
 
 
-def _concepts(look: FolderLook, network: NetworkChoice) -> Iterator[str]:
-    test = _other("split", "test", look.test)
+def _trained_sae(look: FolderLook, network: NetworkChoice) -> Iterator[str]:
     yield from _comment(
         "What a layer puts out where that matters for the prediction, and a sparse autoencoder of "
         "it: its codes are the concepts."
@@ -175,6 +242,23 @@ def _concepts(look: FolderLook, network: NetworkChoice) -> Iterator[str]:
     yield from _experiment("features", "fact.collect_features", needs, config)
     sae = sae_settings(look.n_train)
     yield from _experiment("sae", "fact.train_sae", {"features": "features"}, sae)
+
+
+def _given_sae(choices: Choices) -> Iterator[str]:
+    assert choices.sae is not None
+    yield from _comment(
+        "A sparse autoencoder from elsewhere, held against its layer before anything else: its "
+        "codes are the concepts.",
+        *filter(None, [choices.sae.note]),
+    )
+    yield from _table("saes.theirs", choices.sae.settings)
+    needs = {"weights": "theirs", "network": "network", "images": "images"}
+    config = {"layer": choices.network.layer}
+    yield from _experiment("sae", "fact.import_sae", needs, config)
+
+
+def _concepts(look: FolderLook) -> Iterator[str]:
+    test = _other("split", "test", look.test)
     yield from _comment("How much of each concept is in each image, and what it contributes.")
     needs = {"sae": "sae", "images": "images"}
     yield from _experiment("concepts", "fact.measure_concepts", needs, test)
@@ -205,6 +289,10 @@ def _judgements(look: FolderLook) -> Iterator[str]:
     config = {"side": 96} | ({} if look.n_test <= 1000 else {"n_images": 1000})
     yield from _experiment("encodings", "fact.encode_concepts", {"concepts": "concepts"}, config)
     yield from _experiment("consistency", "evals.measure_consistency", {"encodings": "encodings"})
+
+
+def _stability(look: FolderLook) -> Iterator[str]:
+    test = _other("split", "test", look.test)
     yield from _comment(
         "Which concepts come back under another seed? Those that do not are chance."
     )
@@ -227,9 +315,24 @@ def _names(look: FolderLook, labels: str | None) -> Iterator[str]:
     needs = {"activations": "concepts", "labels": "labels"}
     config: dict[str, Any] = {"seeds": [0, 1, 2, 3, 4], "alphas": [alpha], "lams": [1.0]}
     yield from _experiment("sanity", "evals.sanity_check", needs, config)
-    if labels:
+    if labels and look.has_classes:
         yield from _comment(
             "A class explains no decision for it: another label names a concept where it can."
         )
-    config = {"alpha": alpha} | ({"prefer": "concepts"} if labels else {})
+    config = {"alpha": alpha} | ({"prefer": "concepts"} if labels and look.has_classes else {})
     yield from _experiment("names", "evals.name_concepts", needs | {"sanity": "sanity"}, config)
+
+
+def _word_names(look: FolderLook, words: WordChoice) -> Iterator[str]:
+    yield from _comment(
+        "Names in words of your own: a model of images and texts scores each word for each image. "
+        "A score is its opinion, not an annotation."
+    )
+    yield from _table("datasets.words", {"kind": "words"} | dict(words.words))
+    yield from _table("networks.image-text", {"kind": "open-clip"} | dict(words.model))
+    needs = {"images": "images", "model": "image-text", "words": "words"}
+    config = {"template": "a photo of {}"} | _other("split", "test", look.test)
+    yield from _experiment("word-labels", "fact.score_labels", needs, config)
+    alpha = 0.1 if look.n_test < 5000 else 0.02
+    needs = {"activations": "concepts", "labels": "word-labels"}
+    yield from _experiment("word-names", "evals.name_concepts", needs, {"alpha": alpha})

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+import tomllib
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,11 +17,18 @@ from registry.suggest import RefusalError, needs_extras
 
 if TYPE_CHECKING:
     from fact.data.folder import Layout
-    from fact.starter.chain import NetworkChoice
+    from fact.starter.chain import Choices, WordChoice
     from fact.starter.look import FolderLook
 
 LABELS = "labels.csv"
 OWN = "train"
+READY = "efficientnet-lite0"
+"""A trained network that comes with a package, for images of which nothing can be learnt."""
+
+QUESTION = (
+    "Network: train (one of ours), bcos:NAME, torchvision:NAME, timm:NAME, efficientnet-lite0, a "
+    "file, python:MODULE:FUNCTION"
+)
 
 
 class NoBeginningError(RefusalError):
@@ -30,20 +40,34 @@ class NoBeginningError(RefusalError):
 @click.option(
     "--network",
     help="train (default), bcos:NAME, torchvision:NAME[:WEIGHTS], timm:NAME, "
-    "python:MODULE:FUNCTION, or efficientnet-lite0.",
+    "efficientnet-lite0, FILE, or python:MODULE:FUNCTION. WEIGHTS may be a file.",
 )
+@click.option("--sae", metavar="[FORMAT:]FILE", help="An SAE of that network, from elsewhere.")
+@click.option(
+    "--sae-key",
+    "sae_keys",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="What its file does not say, as activation=topk, k=32.",
+)
+@click.option("--words", help="Words to name concepts by: a file, or 'a wheel, fur'.")
+@click.option("--words-model", help="Scores them: a name in open_clip, or a local folder.")
 @click.option("--layer", help="Layer whose features are explained.")
 @click.option("--classes", help="Names of the network's classes: a list, or a file.")
 @click.option(
     "--layout",
-    type=click.Choice(["auto", "splits", "classes"]),
+    type=click.Choice(["auto", "splits", "classes", "flat"]),
     default="auto",
-    help="Whether folders are splits or classes.",
+    help="Whether folders are splits or classes; flat: no classes.",
 )
 @click.option("--list", "lists", multiple=True, metavar="SPLIT=FILE", help="Of a flat split.")
 def init(
     images: Path | None,
     network: str | None,
+    sae: str | None,
+    sae_keys: tuple[str, ...],
+    words: str | None,
+    words_model: str | None,
     layer: str | None,
     classes: str | None,
     layout: Layout,
@@ -51,9 +75,9 @@ def init(
 ) -> None:
     """Write a declaration of the whole chain, images to named concepts.
 
-    Looks at a folder of images, which has a folder for each class, and writes experiments.toml into
-    the current folder, with comments and with choices that suit so many images. On a terminal, it
-    asks for what no option says. `factbook run` then runs it all.
+    Looks at a folder of images, which has a folder for each class or holds images alone, and writes
+    experiments.toml into the current folder, with comments and with choices that suit so many
+    images. On a terminal, it asks for what no option says. `factbook run` then runs it all.
     """
     if Path(FILE_NAME).exists():
         raise NoBeginningError(f"{FILE_NAME} is here already; begin in an empty folder")
@@ -61,22 +85,25 @@ def init(
     if images is None and not asks:
         raise NoBeginningError("a folder of images is needed: --images FOLDER")
     images = images or Path(click.prompt("Folder of images, one folder in it for each class"))
-    if network is None:
-        question = "Network: train (one of ours), bcos:NAME, torchvision:NAME, efficientnet-lite0"
-        network = click.prompt(question, default=OWN) if asks else OWN
+    if network is None and asks:
+        network = click.prompt(QUESTION, default=OWN)
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # where modules of one's own lie
     with needs_extras():
         from fact.data.images import ImageDataError
         from fact.starter.look import UnusableImagesError, look_at
 
         try:
-            look = look_at(images.expanduser(), layout, _pairs(lists))
+            look = look_at(images.expanduser(), layout, _pairs("--list", lists, "val=val.txt"))
         except (ImageDataError, UnusableImagesError) as error:
             raise NoBeginningError(str(error)) from error
         _tell(look)
-        chosen = _choice(network, layer, classes, look)
-        if chosen.note:
-            click.echo(f"  {chosen.note}")
-        _write(look, images, chosen)
+        keys = _pairs("--sae-key", sae_keys, "k=32")
+        choices = _choices(look, network, (sae, keys), layer, classes)
+        for note in (choices.network.note, choices.sae.note if choices.sae else ""):
+            if note:
+                click.echo(f"  {note}")
+        _write(look, images, replace(choices, words=_words(words, words_model)))
 
 
 def is_asked() -> bool:
@@ -84,19 +111,20 @@ def is_asked() -> bool:
     return sys.stdin.isatty()
 
 
-def _pairs(lists: tuple[str, ...]) -> dict[str, str]:
-    pairs = [text.partition("=") for text in lists]
-    if wrong := [text for text, (_, sign, _) in zip(lists, pairs, strict=True) if not sign]:
-        raise NoBeginningError(f"--list {wrong[0]}; expected SPLIT=FILE, as val=val.txt")
-    return {split: file for split, _, file in pairs}
+def _pairs(option: str, given: tuple[str, ...], example: str) -> dict[str, str]:
+    pairs = [text.partition("=") for text in given]
+    if wrong := [text for text, (_, sign, _) in zip(given, pairs, strict=True) if not sign]:
+        raise NoBeginningError(f"{option} {wrong[0]}; expected it as {example}")
+    return {key: value for key, _, value in pairs}
 
 
 def _tell(look: FolderLook) -> None:
     from fact.starter.chain import what_to_expect
 
     heights, widths = look.sizes.min(axis=0), look.sizes.max(axis=0)
+    classes = f"{len(look.images.classes)} classes" if look.has_classes else "no classes"
     click.echo(
-        f"{look.folder.root}: {len(look.images.classes)} classes; images of {heights[1]} x "
+        f"{look.folder.root}: {classes}; images of {heights[1]} x "
         f"{heights[0]} to {widths[1]} x {widths[0]} pixels"
     )
     for path, reason in list(look.broken.items())[:10]:
@@ -107,26 +135,66 @@ def _tell(look: FolderLook) -> None:
         click.echo(f"  {sentence}")
 
 
-def _choice(
-    network: str, layer: str | None, classes: str | None, look: FolderLook
-) -> NetworkChoice:
-    """Return the network that a word means."""
-    from fact.starter.chain import OURS
-    from fact.starter.networks import choose_network
+def _choices(
+    look: FolderLook,
+    network: str | None,
+    sae: tuple[str | None, dict[str, str]],
+    layer: str | None,
+    classes: str | None,
+) -> Choices:
+    """Return the network and the SAE that words mean."""
+    from fact.starter.chain import OURS, Choices, SAEChoice
+    from fact.starter.networks import choose_network, choose_sae
 
+    word, keys = sae
+    if network is None:
+        network = OWN if look.has_classes else READY
     if network == OWN:
-        return OURS
+        if word is not None:
+            raise NoBeginningError("name the network that the SAE was trained on: --network")
+        if not look.has_classes:
+            raise NoBeginningError(
+                f"nothing can be learnt of images without classes; name a network, as {READY}"
+            )
+        return Choices(OURS)
     try:
-        return choose_network(network, layer, classes, look)
+        if word is None:
+            return Choices(choose_network(network, layer, classes, look))
+        values = {key: _value(text) for key, text in keys.items()}
+        found, settings = choose_sae(word, values)
+        chosen = choose_network(network, layer, classes, look, found)
     except ValueError as error:
         raise NoBeginningError(str(error)) from error
+    n_concepts, channels = found.encoder.shape
+    note = f"{n_concepts:,} concepts, {found.activation}, of {channels} channels of {chosen.layer}."
+    return Choices(chosen, SAEChoice(settings, note))
 
 
-def _write(look: FolderLook, root: Path, network: NetworkChoice) -> None:
+def _value(text: str) -> Any:
+    """Return a value as TOML has it: a number, else the text itself."""
+    with suppress(tomllib.TOMLDecodeError):
+        return tomllib.loads(f"value = {text}")["value"]
+    return text
+
+
+def _words(words: str | None, model: str | None) -> WordChoice | None:
+    from fact.starter.chain import WordChoice
+
+    if words is None:
+        return None
+    if Path(words).is_file():
+        listed: dict[str, Any] = {"file": words}
+    else:
+        listed = {"words": [word.strip() for word in words.split(",") if word.strip()]}
+    named = {} if model is None else {"folder" if Path(model).is_dir() else "model": model}
+    return WordChoice(listed, named)
+
+
+def _write(look: FolderLook, root: Path, choices: Choices) -> None:
     from fact.starter.chain import chain_text
 
     labels = LABELS if look.inner_folders else None
-    text = chain_text(look, _declared(root), network, labels)
+    text = chain_text(look, _declared(root), replace(choices, labels=labels))
     parse_declaration(text, Path(FILE_NAME).absolute())  # every fault before anything is written
     if labels:
         look.write_labels(Path(labels))

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from fact.data.decoding import image_suffixes
 from fact.data.folder import FEW, FolderImages, ImageFolder, Layout
 
 MOST_DECODED = 5000
@@ -81,6 +82,11 @@ class FolderLook:
         """Whether there are few images."""
         return self.n_train + self.n_test < SMALL
 
+    @property
+    def has_classes(self) -> bool:
+        """Whether the images have classes, which a network can learn and which can name."""
+        return self.folder.layout != "flat"
+
     @cached_property
     def most_frequent(self) -> tuple[str, float]:
         """The most frequent class of the test images, and the fraction of them that have it."""
@@ -116,7 +122,7 @@ class FolderLook:
 
     def _inside(self, image: str) -> tuple[str, ...]:
         """Return the names of the folders between an image and that of its class."""
-        return PurePosixPath(image).parts[2:-1]
+        return PurePosixPath(image).parts[2 if self.has_classes else 1 : -1]
 
     def side(self) -> int | None:
         """Return to how many pixels a small network crops; None for images of one small size."""
@@ -153,6 +159,8 @@ def look_at(root: Path, layout: Layout = "auto", lists: dict[str, str] | None = 
     UnusableImagesError
         If there are fewer than two classes, or no splits to train and to test on.
     """
+    if layout == "auto" and not lists and _has_no_folders(root):
+        layout = "flat"
     folder = ImageFolder(str(root), layout, lists=lists or {})
     images = folder.load()
     if images.is_divided and sum(len(images.ids(split)) for split in images.splits) < SMALL:
@@ -168,10 +176,22 @@ def look_at(root: Path, layout: Layout = "auto", lists: dict[str, str] | None = 
         images = folder.load()
     whole = [str(image) for image in ids if image not in broken]
     look = FolderLook(folder, images, images.sizes(whole), told)
-    if len(images.classes) < 2:
+    if len(images.classes) < 2 and look.has_classes:
         raise UnusableImagesError(
-            f"only one class, {images.classes[0]!r}; expected a folder for each of at least two"
+            f"only one class, {images.classes[0]!r}; expected a folder for each of at least two, "
+            "or --layout flat for images without classes"
         )
     if not whole or not look.n_train or not look.n_test:
         raise UnusableImagesError("no images to train and to test on")
     return look
+
+
+def _has_no_folders(root: Path) -> bool:
+    """Whether images lie in a folder itself, and no folders beside them."""
+    if not root.is_dir():
+        return False
+    folders, images = 0, 0
+    for path in root.iterdir():
+        folders += path.is_dir() and not path.name.startswith((".", "__"))
+        images += path.suffix.lower() in image_suffixes()
+    return images > 0 and not folders

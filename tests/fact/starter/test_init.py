@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import csv
+import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
+from safetensors.torch import save_file
 
+import fact
+from fact.kinds import NetworkFile, PythonNetwork
 from fact.starter.chain import sae_settings
 from fact.starter.command import init
 from fact.starter.look import FolderLook, look_at
@@ -96,8 +101,12 @@ def test_it_writes_over_nothing_and_says_what_is_missing(here: Path) -> None:
         (("--images", "stamps/plants"), "only one class, 'trees'"),
         (("--images", "stamps", "--network", "resnet"), "no network 'resnet'"),
         (("--images", "stamps", "--network", "torchvision:resnet81"), "did you mean 'resnet"),
-        (("--images", "stamps", "--list", "val"), "expected SPLIT=FILE"),
+        (("--images", "stamps", "--list", "val"), "expected it as val=val.txt"),
         (("--images", "stamps", "--list", "val=v.txt"), "there is no split 'val'"),
+        (("--images", "stamps", "--sae", "a.nc"), "that the SAE was trained on: --network"),
+        (("--images", "stamps/plants/trees", "--network", "train"), "images without classes"),
+        (("--images", "stamps", "--network", "python:nowhere:build"), "classes"),
+        (("--images", "stamps", "--sae-key", "k"), "expected it as k=32"),
     ],
 )
 def test_what_it_cannot_begin_with_is_said_before_anything_is_written(
@@ -158,3 +167,114 @@ def test_an_sae_is_no_larger_than_its_samples_allow(n_train: int) -> None:
     assert 32 <= found["n_concepts"] <= 512
     assert found["k"] * 4 <= found["n_concepts"]
     assert found["n_concepts"] == 32 or found["n_concepts"] * 300 <= 64 * n_train
+
+
+# -- what comes from elsewhere -----------------------------------------------------------------
+
+BUILDERS = """
+import fact
+from torch import nn
+
+
+def bcos(width: int = 8):
+    return fact.small_bcos(("a", "b"), (width, width), strides=(2, 1)).module
+
+
+def ordinary():
+    layers = nn.Conv2d(3, 5, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(4), nn.Conv2d(5, 2, 4)
+    return nn.Sequential(*layers)
+"""
+
+
+@pytest.fixture
+def flat(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same, with a module of networks beside the pictures."""
+    (here / "networks_of_init.py").write_text(BUILDERS)
+    (here / "names.txt").write_text("a\nb\n")
+    network = fact.small_bcos(("a", "b"), (8, 8), strides=(2, 1), geometry=fact.Geometry(36, 32))
+    fact.save_network(network, here / "net.safetensors")
+    monkeypatch.syspath_prepend(here)
+    monkeypatch.delitem(sys.modules, "networks_of_init", raising=False)
+    return here
+
+
+def declared(*words: str) -> dict[str, Any]:
+    result = begun(*words)
+    assert result.exit_code == 0, (result.output, result.exception)
+    found = tomllib.loads(Path("experiments.toml").read_text())
+    open_project(Path.cwd()).plan()
+    return found
+
+
+def test_a_flat_folder_has_no_classes_and_words_of_ones_own(flat: Path) -> None:
+    (flat / "words.txt").write_text("a bird\na wheel\n")
+    network = ("--network", "python:networks_of_init:bcos", "--classes", "names.txt")
+    found = declared("--images", "stamps/plants/trees", *network, "--words", "words.txt")
+    assert found["datasets"]["images"]["layout"] == "flat"
+    assert found["networks"]["network"]["function"] == "networks_of_init:bcos"
+    assert found["networks"]["network"]["crop"] in (32, 64), "images are of several sizes"
+    assert found["datasets"]["words"] == {"kind": "words", "file": "words.txt"}
+    assert found["experiments"]["word-names"]["needs"]["labels"] == "word-labels"
+    assert not {"names", "labels", "sanity", "network"} & found["experiments"].keys()
+    images = open_project(flat).declaration.resources["images"].settings.load()
+    assert images.classes == ("all",)
+    assert {split: len(images.ids(split)) for split in images.splits} == {"train": 30, "test": 20}
+
+
+def test_images_of_several_sizes_are_cropped_for_a_network_that_has_no_size(flat: Path) -> None:
+    network = ("--network", "python:networks_of_init:ordinary", "--classes", "names.txt")
+    found = declared("--images", "stamps", *network)
+    own = found["networks"]["network"]
+    assert own["crop"] * 9 // 8 == own["resize"]
+    assert found["experiments"]["features"]["config"]["layer"] == "0"
+
+
+def test_an_sae_from_a_file_takes_the_place_of_the_training(flat: Path) -> None:
+    network = ("--network", "net.safetensors")
+    draw = np.random.default_rng(0)
+    sae = fact.TopKSAE(draw.normal(size=(24, 8)), draw.normal(size=(8, 24)), 4)
+    fact.write_sae(sae, flat / "theirs.safetensors")
+    matrices = {"encoder": sae.encoder, "decoder": sae.decoder}
+    save_file({n: m.detach().contiguous() for n, m in matrices.items()}, flat / "plain.safetensors")
+    refused = begun("--images", "stamps", *network, "--sae", "plain:plain.safetensors")
+    assert "expected activation, one of topk" in str(refused.exception)
+    keys = ("--sae-key", "activation=topk", "--sae-key", "k=4")
+    found = declared("--images", "stamps", *network, "--sae", "plain:plain.safetensors", *keys)
+    assert found["saes"]["theirs"] == {
+        "kind": "file",
+        "path": "plain.safetensors",
+        "format": "plain",
+        "activation": "topk",
+        "k": 4,
+    }
+    assert found["networks"]["network"] == {"kind": "file", "path": "net.safetensors"}
+    assert found["experiments"]["sae"]["stage"] == "fact.import_sae"
+    assert found["experiments"]["sae"]["config"] == {"layer": "features"}
+    assert not {"features", "other-sae", "stability"} & found["experiments"].keys()
+    (flat / "experiments.toml").unlink()
+    wide = fact.TopKSAE(draw.normal(size=(24, 7)), draw.normal(size=(7, 24)), 4)
+    fact.write_sae(wide, flat / "wide.safetensors")
+    refused = begun("--images", "stamps", *network, "--sae", "wide.safetensors")
+    assert "reads 7 channels; layers of the network: features.0.0.linear (8)" in str(
+        refused.exception
+    )
+
+
+def test_a_network_file_says_whether_it_is_linear_and_names_no_code(flat: Path) -> None:
+    known = NetworkFile("net.safetensors")
+    assert known.linear is True
+    assert known.load().classes == ("a", "b")
+    (flat / "none.safetensors").write_bytes(b"no")
+    assert NetworkFile("none.safetensors").linear is None
+    foreign = PythonNetwork("networks_of_init:ordinary", "names.txt").load()
+    fact.save_network(foreign, flat / "code.safetensors")
+    with pytest.raises(ValueError, match="by the Python function 'networks_of_init:ordinary'"):
+        NetworkFile("code.safetensors").load()
+
+
+def test_a_network_of_timm_by_name_and_file(flat: Path) -> None:
+    timm = pytest.importorskip("timm")
+    save_file(timm.create_model("resnet10t").state_dict(), flat / "theirs.safetensors")
+    found = declared("--images", "stamps", "--network", "timm:resnet10t:theirs.safetensors")
+    own = {"kind": "timm", "architecture": "resnet10t", "file": "theirs.safetensors"}
+    assert found["networks"]["network"] == own

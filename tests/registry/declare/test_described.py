@@ -76,7 +76,7 @@ def test_types_are_said_with_their_ranges() -> None:
     assert sae["k"].type == "integer >= 1"
     assert folder["test_share"].type == "number > 0 and < 1"
     assert folder["labels"].type == "text, or unset"
-    assert folder["layout"].type == '"auto" or "splits" or "classes"'
+    assert folder["layout"].type == '"auto" or "splits" or "classes" or "flat"'
     assert folder["root"].is_required
     assert folder["workers"].is_runtime
     assert by_name["fact.train_classifier"]["channels"].type == "list, each integer >= 1"

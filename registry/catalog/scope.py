@@ -71,6 +71,6 @@ def _named_in(journal: Path) -> str | None:
     """Return the project that the first event of a journal names; None where it cannot be read."""
     with suppress(OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         with open(journal / EVENTS, "rb") as file:
-            facts: Mapping[str, Any] = decode_event(file.readline())["facts"]
+            facts: Mapping[str, Any] = decode_event(file.readline(), journal.name)["facts"]
         return str(facts.get("project") or "")
     return None

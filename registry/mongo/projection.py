@@ -6,6 +6,7 @@ import itertools
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from registry.mongo.database import Database, DuplicateError, errors
@@ -13,7 +14,8 @@ from registry.mongo.documents import MetricDocument, StoredFile, fields_of
 from registry.mongo.files import present_files, store_file
 from registry.mongo.queries import enter, find_run, value_at
 from registry.mongo.removal import unless_deleted
-from registry.record.journal import OPEN, Journal
+from registry.record.journal import OPEN, PROJECTED, Journal, aware
+from registry.store.durable import read_json
 
 _UID = "info.factbook.uid"
 _VERSION = "info.factbook.journal_bytes"
@@ -127,7 +129,30 @@ class StoredState:
         return self.status not in (*OPEN, "DIED")
 
 
-def stored_state(uid: str, database: Database) -> StoredState | None:
+def unnamed_record(journal: Journal, database: Database) -> Mapping[str, Any] | None:
+    """Return the record of a run that has lost what says whose it is, None if there is none.
+
+    It has the number that the journal notes, no other run's uid, and the run's start.
+
+    Raises
+    ------
+    DatabaseError
+        If the database is away.
+    """
+    notes = read_json(journal.folder / PROJECTED) or {}
+    note = notes.get(database.identity)
+    if not isinstance(note, dict) or journal.start_time is None:
+        return None
+    with errors(database.address):
+        query = {"_id": note.get("run"), _UID: {"$exists": False}}
+        found: Mapping[str, Any] | None = database.runs.find_one(query)
+    start = found.get("start_time") if found else None
+    if not isinstance(start, datetime) or aware(start) != aware(journal.start_time):
+        return None
+    return found
+
+
+def stored_state(journal: Journal, database: Database) -> StoredState | None:
     """Return how far the record of a run has come, None if there is none.
 
     Raises
@@ -136,7 +161,10 @@ def stored_state(uid: str, database: Database) -> StoredState | None:
         If the database is away.
     """
     with errors(database.address):
-        found = database.runs.find_one({_UID: uid}, {"status": 1, _VERSION: 1})
+        query = {_UID: journal.uid}
+        found = database.runs.find_one(query, {"status": 1, _VERSION: 1})
+    if found is None:
+        found = unnamed_record(journal, database)
     if found is None:
         return None
     size = value_at(found, _VERSION)
@@ -184,7 +212,18 @@ class _Storing:
     def _find_run(self) -> int | None:
         with errors(self.database.address):
             found = self.database.runs.find_one({_UID: self.journal.uid}, {"_id": 1})
+        if found is None and (found := unnamed_record(self.journal, self.database)):
+            self._name(found)
         return int(found["_id"]) if found else None
+
+    def _name(self, record: Mapping[str, Any]) -> None:
+        """Say in a record again whose it is; all else is put back when it is stored."""
+        facts = {"uid": self.journal.uid, "journal_bytes": 0}
+        has_info = isinstance(record.get("info"), Mapping)
+        named = {_FACTS: facts} if has_info else {"info": {"factbook": facts}}
+        query = {"_id": record["_id"], _UID: {"$exists": False}}
+        with errors(self.database.address):
+            self.database.runs.update_one(query, {"$set": named})
 
     def _insert_run(self, run: dict[str, Any]) -> int:
         """Insert the run as running, under the next free number, or find that somebody else did."""

@@ -28,7 +28,7 @@ from registry.record.journal import (
 )
 from registry.record.liveness import note_death, summary_of
 from registry.record.tombstones import deleted_uids
-from registry.record.wholeness import NO_END, SHORTER, journal_faults, summary_status
+from registry.record.wholeness import NO_END, SHORTER, journal_faults, proven_status
 from registry.store.durable import StoreError, make_state_folder, read_json, write_json
 
 SYNC = "factbook sync"
@@ -393,11 +393,11 @@ def _sync_journal(folder: Path, database: Database) -> Synced | None:
         faults.append(NO_END)
     if not (journal.status or faults):
         return None
-    status = journal.status if journal.ended else summary_status(folder) or journal.status
+    status = journal.status if journal.ended else proven_status(folder) or journal.status
     if not journal.experiment:
         return Synced(journal.uid, None, status, died, "its journal has no beginning")
     try:
-        stored = None if journal.is_proven and not faults else stored_state(journal.uid, database)
+        stored = None if journal.is_proven and not faults else stored_state(journal, database)
         if stored and stored.size > journal.size and stored.size > journal.refresh().size:
             faults += [SHORTER] if not (journal.is_proven or SHORTER in faults) else []
         lacks = f"its journal is damaged: {', '.join(faults)}" if faults else ""
@@ -425,7 +425,7 @@ def _is_over_in(database: Database, folder: Path) -> bool:
     """Return whether the record of a run has its end, which its journal seems not to have yet."""
     if summary_of(folder).ended:
         return False
-    stored = stored_state(folder.name, database)
+    stored = stored_state(read_journal(folder, with_metrics=False), database)
     return stored is not None and stored.is_final
 
 

@@ -10,17 +10,19 @@ A journal is a folder, ``.factbook/journal/<uid>/``, with
 - ``ballast``: room on the disk for the last events, while the run lives.
 
 Every event has ``event`` (its kind), ``time`` (ISO 8601, UTC), and last ``n``, the number of lines
-that its run has written before it, and ``crc32``, by which a line that was damaged is known and
-left out. What others append has no ``n``, and says with ``after`` how many lines of the run's own
-there were. An end has the CRC-32 of the console, too. Journals of former versions lack numbers and
-the console's checksum, and the first ones all checksums. Kinds: ``queued``, ``started``, ``facts``,
-``info``, ``metrics``, ``resource``, ``artifact``, ``heartbeat``, and one end: ``completed``,
-``interrupted``, ``failed``, or ``died``, which only others write.
+that its run has written before it, and ``crc32`` of the run's uid and the text, by which a line
+that was damaged, or that another run wrote, is known and left out. What others append has no ``n``,
+and says with ``after`` how many lines of the run's own there were. An end has the CRC-32 of the
+console, too. Journals of former versions have checksums of the text alone, older ones lack numbers
+and the console's checksum, and the first ones all checksums. Kinds: ``queued``, ``started``,
+``facts``, ``info``, ``metrics``, ``resource``, ``artifact``, ``heartbeat``, and one end:
+``completed``, ``interrupted``, ``failed``, or ``died``, which only others write.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
@@ -41,6 +43,7 @@ PROJECTED = "projected.json"
 OPEN = ("", "QUEUED", "RUNNING")
 """Statuses of runs that are not over, or never began."""
 
+_BEGINNING = re.compile(rb'\{"event":"(queued|started)"')
 _KIND_WITHIN = 24  # bytes at the beginning of an event in which its kind stands
 _CONSOLE_END = 50_000  # characters of the console kept at either end by `Journal.console`
 _PART = 14_400_000  # bytes of a part, at most: 300,000 points of three numbers
@@ -212,6 +215,8 @@ class Journal:
         Lines of these that are gone.
     is_counted : bool
         Whether the end says how many lines there were before it.
+    foreign : str
+        The other run whose beginning stands here, "" if none does. Nothing of it is taken.
     with_metrics : bool
         Whether metrics are read; they are most of a journal.
     """
@@ -241,6 +246,9 @@ class Journal:
     lines: int = 0
     missing: int = 0
     is_counted: bool = False
+    foreign: str = ""
+    _is_foreign: bool = False  # whether what follows is of that run
+    _is_marked: bool = False  # whether a line was there whose checksum is of the uid too
     _damaged: int = 0  # lines since the last one with a number
     with_metrics: bool = True
 
@@ -292,7 +300,12 @@ class Journal:
 
     def _apply(self, line: bytes) -> None:
         try:
-            text, number = open_event(line)
+            text, number, is_own = open_event(line, self.uid)
+            if self._is_marked and not is_own:
+                raise ValueError("a line of a former version after one of this")
+            if self._is_foreign and not (is_own or _BEGINNING.match(text)):
+                raise ValueError(f"a line of run {self.foreign}")
+            self._is_marked |= is_own
             if number is not None:
                 self._count(number)
             if self.with_metrics or b'"metrics"' not in text[:_KIND_WITHIN]:
@@ -306,7 +319,8 @@ class Journal:
         if 0 < number < self.lines:
             raise ValueError(f"line {number} is there twice")
         self._count_missing(number)
-        self.lines = number + 1  # a journal that is begun anew, at 0, goes on
+        # A journal that is begun anew, at 0, goes on; one that is over does not.
+        self.lines = max(self.lines if self.ended else 0, number + 1)
 
     def _count_missing(self, number: int) -> None:
         self.missing += max(0, number - self.lines - self._damaged)
@@ -321,12 +335,19 @@ class Journal:
                 given = {"command": event["command"]}
                 given |= {n: _of(event, n, dict) for n in ("experiment", "host", "config", "meta")}
                 facts, moment = _of(event, "facts", dict), _time(event)
+                self._is_foreign = facts.get("uid", self.uid) != self.uid
+                if self._is_foreign:
+                    self.foreign = str(facts["uid"])
+                    raise ValueError(f"the beginning of run {self.foreign}")
                 for name, value in given.items():
                     setattr(self, name, value)
                 self.facts.update(facts)
-                self.status = "QUEUED"
                 if kind == "started":
-                    self.status, self.start_time = "RUNNING", moment
+                    self.start_time = moment
+                if self.ended:  # lines out of order: it is over all the same
+                    self.unreadable += 1
+                else:
+                    self.status = "RUNNING" if kind == "started" else "QUEUED"
             case "facts":
                 self.facts.update(_of(event, "facts", dict))
                 self.result = event.get("result", self.result)

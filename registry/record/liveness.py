@@ -25,8 +25,8 @@ from registry.record.journal import (
     timestamp,
 )
 from registry.record.plain import encode_event
-from registry.record.wholeness import file_crc32, was_stored
-from registry.store.durable import StoreError, append_line, locked, read_json, write_json
+from registry.record.wholeness import file_crc32, read_summary, was_stored
+from registry.store.durable import StoreError, append_line, checked, locked, write_json
 from registry.store.manifest import read_manifest
 
 State = Literal["alive", "gone", "elsewhere"]
@@ -184,12 +184,13 @@ def write_status(folder: Path, status: RunStatus) -> None:
         If the disk is full.
     """
     summary = {
+        "uid": folder.name,
         "status": status.status,
         "start_time": status.start_time and timestamp(status.start_time),
         "stop_time": status.stop_time and timestamp(status.stop_time),
         "process": status.process and status.process.facts(),
     }
-    write_json(folder / STATUS_FILE, summary)
+    write_json(folder / STATUS_FILE, checked(summary))
 
 
 def status_of(journal: Journal) -> RunStatus:
@@ -271,7 +272,7 @@ def _as_it_is(status: RunStatus, last_sign: datetime | None, now: datetime | Non
 
 def summary_of(folder: Path) -> RunStatus:
     """Return what the summary of a journal says, or the journal where that cannot be read."""
-    summary = read_json(folder / STATUS_FILE)
+    summary = read_summary(folder)
     if summary is None:
         return status_of(read_journal(folder, with_metrics=False))
     try:
@@ -364,7 +365,8 @@ def _note(folder: Path, end_of: Callable[[Journal], dict[str, Any] | None]) -> b
                 seen: dict[str, Any] = {"console_crc32": check}
                 if journal.lines:  # they are numbered
                     seen["after"] = journal.lines
-                append_line(folder / EVENTS, encode_event({**end, **seen, "facts": facts}))
+                line = encode_event({**end, **seen, "facts": facts}, journal.uid)
+                append_line(folder / EVENTS, line)
     except (OSError, StoreError):  # full disk, or not ours to write
         return False
     if journal.refresh().ended:

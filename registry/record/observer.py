@@ -94,7 +94,9 @@ class JournalObserver(RunObserver):
         self._status = RunStatus(self.folder.name, "")
         self._run: Any = None
         try:
-            self._events = AppendFile(self.folder / EVENTS, seal_event)
+            self._events = AppendFile(
+                self.folder / EVENTS, functools.partial(seal_event, uid=self.folder.name)
+            )
         except OSError as error:
             raise JournalError(f"cannot begin the journal {self.folder}: {error}") from error
         self._console = ConsoleFile(self.folder / CONSOLE)

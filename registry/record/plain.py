@@ -13,6 +13,7 @@ import re
 import zlib
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
+from functools import lru_cache
 from typing import Any
 
 LARGEST_ARRAY = 1000
@@ -69,50 +70,61 @@ def decode(line: str | bytes) -> Any:
     return json.loads(line, object_hook=_unmark if marked else None)
 
 
-def encode_event(event: Mapping[str, Any]) -> str:
-    """Return an event as a line that ends with the CRC-32 of what it says."""
-    return seal_event(encode(event).encode()).decode()
+def encode_event(event: Mapping[str, Any], uid: str = "") -> str:
+    """Return an event as a line that ends with the CRC-32 of its run's `uid` and what it says."""
+    return seal_event(encode(event).encode(), uid=uid).decode()
 
 
-def seal_event(text: bytes, number: int | None = None) -> bytes:
-    """Return the text of an event as a line with its number, if it has one, and its CRC-32."""
+def seal_event(text: bytes, number: int | None = None, *, uid: str = "") -> bytes:
+    """Return the text of an event as a line with its number, if it has one, and its CRC-32.
+
+    That is of the run's `uid` and the text, so that no other run can have the line; without, as
+    former versions wrote it, of the text.
+    """
     if number is not None:
         text = b'%b,"n":%d}' % (text[:-1], number)
-    return b"%b%b%08x%b" % (text[:-1], _CHECK, zlib.crc32(text), _AFTER_CHECK)
+    return b"%b%b%08x%b" % (text[:-1], _CHECK, zlib.crc32(text, _seed(uid)), _AFTER_CHECK)
 
 
-def open_event(line: bytes) -> tuple[bytes, int | None]:
-    """Return the text of an event whose checksum holds, and its number.
+def open_event(line: bytes, uid: str = "") -> tuple[bytes, int | None, bool]:
+    """Return the text of an event whose checksum holds, its number, and if it is the run's own.
 
-    Lines of versions before there were numbers, or checksums, have none.
+    Lines of versions before there were numbers, or checksums, have none; nor can it be seen whose
+    they are, before checksums were of the run's `uid` too.
 
     Raises
     ------
     ValueError
-        If the line no longer says what was written.
+        If the line no longer says what was written, or another run wrote it.
     """
     text = line.rstrip()
     if not text.endswith(_AFTER_CHECK):
-        return text, None
+        return text, None, False
     said, mark, digits = text.removesuffix(_AFTER_CHECK).rpartition(_CHECK)
     if not mark:
-        return text, None
-    text = said + b"}"
-    if zlib.crc32(text) != int(digits, 16):
+        return text, None, False
+    text, check = said + b"}", int(digits, 16)
+    is_own = bool(uid) and zlib.crc32(text, _seed(uid)) == check
+    if not is_own and zlib.crc32(text) != check:
         raise ValueError("the checksum of an event differs")
     number = _NUMBER.search(text[-_NUMBER_WITHIN:])
-    return text, int(number[1]) if number else None
+    return text, int(number[1]) if number else None, is_own
 
 
-def decode_event(line: bytes) -> Any:
+def decode_event(line: bytes, uid: str = "") -> Any:
     """Return the event of a line that `seal_event` wrote, or a version before there were checks.
 
     Raises
     ------
     ValueError
-        If the line is not JSON, or no longer says what was written.
+        If the line is not JSON, no longer says what was written, or is of another run.
     """
-    return decode(open_event(line)[0])
+    return decode(open_event(line, uid)[0])
+
+
+@lru_cache(maxsize=16)
+def _seed(uid: str) -> int:
+    return zlib.crc32(uid.encode())
 
 
 def safe_key(key: Any) -> str:

@@ -7,7 +7,6 @@ finds its journal still there finishes that.
 from __future__ import annotations
 
 import shutil
-import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -15,10 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from registry.record.journal import journal_root
-from registry.store.durable import TEMPORARY, canonical_json, read_json, write_json
+from registry.store.durable import CHECK, TEMPORARY, checked, is_as_checked, read_json, write_json
 
 DELETED = "deleted"
-_CHECK = "crc32"
 
 
 @dataclass(frozen=True)
@@ -120,21 +118,12 @@ def write_tombstone(project_root: Path, tombstone: Tombstone) -> None:
     """
     path = tombstone_path(project_root, tombstone.uid)
     path.parent.mkdir(parents=True, exist_ok=True)
-    said = asdict(tombstone)
-    write_json(path, {**said, _CHECK: _check_of(said)})
+    write_json(path, checked(asdict(tombstone)))
 
 
 def _is_as_written(found: Mapping[str, Any]) -> bool:
-    try:
-        return found.get(_CHECK) in (None, _check_of(found))
-    except ValueError:  # NaN, which is never written
-        return False
-
-
-def _check_of(said: Mapping[str, Any]) -> str:
-    """Return the CRC-32 of what a tombstone says; those of former versions have none."""
-    own = {name: value for name, value in said.items() if name != _CHECK}
-    return f"{zlib.crc32(canonical_json(own).encode()):08x}"
+    """Return whether nobody has changed a tombstone; those of former versions have no checksum."""
+    return found.get(CHECK) is None or is_as_checked(found)
 
 
 def note_removed(project_root: Path, tombstone: Tombstone, identity: str) -> None:

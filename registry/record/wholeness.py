@@ -6,12 +6,15 @@ import codecs
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from registry.record.journal import CONSOLE, OPEN, PROJECTED, STATUS_FILE, Journal
-from registry.store.durable import at_once, read_json
+from registry.store.durable import CHECK, at_once, is_as_checked, read_json
 
 NO_END = "its end is missing"
 SHORTER = "it is shorter than what was stored of it"
+_FORMER = {"status", "start_time", "stop_time", "process"}
+_STATUSES = (*OPEN, "COMPLETED", "INTERRUPTED", "TIMEOUT", "FAILED", "DIED")
 _CHUNK = 1 << 20  # bytes
 
 
@@ -27,6 +30,8 @@ def journal_faults(journal: Journal) -> tuple[str, ...]:
 def _faults(journal: Journal) -> Iterator[str]:
     if not journal.ended and ended_by_summary(journal.folder):
         journal.refresh()  # the end comes first, and the summary then
+    if journal.foreign:
+        yield f"it has the beginning of run {journal.foreign}"
     if journal.unreadable:
         yield f"{_lines(journal.unreadable)} cannot be read"
     if journal.missing:
@@ -44,9 +49,28 @@ def _lines(number: int) -> str:
     return "1 line" if number == 1 else f"{number:,} lines"
 
 
+def read_summary(folder: Path) -> dict[str, Any] | None:
+    """Return the summary of a journal, None where it is gone, damaged, or that of another run.
+
+    Summaries of former versions have no checksum, and are read as long as they are of that form.
+    """
+    found = read_json(folder / STATUS_FILE)
+    if found is None or not isinstance(found.get("status"), str):
+        return None
+    if found.keys() == _FORMER:
+        return found if found["status"] in _STATUSES else None
+    return found if found.get("uid") == folder.name and is_as_checked(found) else None
+
+
 def summary_status(folder: Path) -> str:
     """Return the status in the summary of a journal, "" if that cannot be read."""
-    return str((read_json(folder / STATUS_FILE) or {}).get("status", ""))
+    return str((read_summary(folder) or {}).get("status", ""))
+
+
+def proven_status(folder: Path) -> str:
+    """Return the status in the summary of a journal that has its checksum, "" in any other."""
+    found = read_summary(folder) or {}
+    return str(found["status"]) if CHECK in found else ""
 
 
 def ended_by_summary(folder: Path) -> bool:

@@ -9,13 +9,15 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from registry.suggest import RefusalError
 
+CHECK = "crc32"
 TEMPORARY = ".tmp"
 STATE_FOLDER = ".factbook"
 RESTORING = "restoring.json"
@@ -112,6 +114,20 @@ def write_json(path: Path, value: Any) -> None:
         If the disk is full.
     """
     write_whole(path, json_text(value).encode())
+
+
+def checked(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return plain values with the CRC-32 of what they say, as :func:`is_as_checked` compares."""
+    own = {name: said for name, said in value.items() if name != CHECK}
+    return {**own, CHECK: f"{zlib.crc32(canonical_json(own).encode()):08x}"}
+
+
+def is_as_checked(value: Mapping[str, Any]) -> bool:
+    """Return whether values that were read say what was written, by the checksum that they have."""
+    try:
+        return bool(value.get(CHECK) == checked(value)[CHECK])
+    except ValueError:  # NaN, which is never written
+        return False
 
 
 def json_text(value: Any) -> str:

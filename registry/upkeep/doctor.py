@@ -33,12 +33,13 @@ from registry.mongo.database import (
     connect,
 )
 from registry.mongo.files import find_content
+from registry.mongo.projection import unnamed_record
 from registry.mongo.projector import sync
 from registry.mongo.removal import apply_tombstones, find_deleted
 from registry.plan.project import Project, finish_deletions
 from registry.plan.sources import DISTRIBUTION
 from registry.record.copies import ARTIFACTS, SOURCES, Copy, copies
-from registry.record.journal import OPEN, Journal, journal_root, read_journal
+from registry.record.journal import OPEN, STATUS_FILE, Journal, journal_root, read_journal
 from registry.record.liveness import status_of, write_status
 from registry.record.tombstones import DELETED, deleted_uids, half_deleted, read_tombstone
 from registry.record.wholeness import journal_faults, summary_status
@@ -249,11 +250,13 @@ def _journals(project: Project, told: Mapping[str, _Told]) -> Iterator[Finding]:
         if said.faults:
             what = f"the journal of run {uid} is damaged: {', '.join(said.faults)}"
             yield Finding("journals", what, f"{remedy}; what can be read of it is used")
-        summary = summary_status(folder / uid)
+        summary, repair = summary_status(folder / uid), partial(_sum_up, folder / uid)
+        if said.size and not summary and (folder / uid / STATUS_FILE).exists():
+            what = f"the summary of run {uid} is damaged"
+            yield Finding("journals", what, *((remedy,) if said.faults else (REPAIR, repair)))
         if said.ended and summary != said.status and summary not in OPEN:
             what = f"the summary of run {uid} says {summary}, and its journal {said.status}"
-            repair = None if said.faults else partial(_sum_up, folder / uid)
-            yield Finding("journals", what, REPAIR if repair else remedy, repair)
+            yield Finding("journals", what, *((remedy,) if said.faults else (REPAIR, repair)))
         if said.size and not said.has_begun:
             yield Finding("journals", f"the journal of run {uid} has no beginning", remedy)
 
@@ -335,6 +338,12 @@ def _records(catalog: Catalog, told: Mapping[str, _Told]) -> Iterator[Finding]:
         sync(root, database, again=True, verify=True)
 
     missing = [uid for uid, said in told.items() if said.has_begun and uid not in recorded]
+    for uid in list(missing):
+        journal = read_journal(journal_root(root) / uid, with_metrics=False)
+        if (record := unnamed_record(journal, database)) is not None:
+            missing.remove(uid)
+            what = f"record {record['_id']} has lost what says that it is of run {uid}"
+            yield Finding("records", what, REPAIR, again)
     if missing:
         what = f"{count(len(missing), 'run')} with a journal and no record, as {missing[0]}"
         yield Finding("records", what, REPAIR, again)

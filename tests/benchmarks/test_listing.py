@@ -9,6 +9,7 @@ import sys
 import time
 import timeit
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,9 @@ from registry.mongo.database import URL_VARIABLE, connect
 from registry.mongo.queries import COLLECTION, PROJECT, enter
 from registry.plan.project import Project, open_project
 from registry.plan.task import Task
-from registry.record.journal import journal_root
+from registry.record.journal import EVENTS, journal_root
+from registry.record.liveness import summary_of, write_status
+from registry.record.plain import decode_event, encode, seal_event
 
 pytestmark = pytest.mark.benchmark
 
@@ -83,8 +86,12 @@ def copy_output(project: Project, source: Path, uid: str, task: Task) -> None:
 def copy_journal(source: Path, uid: str) -> None:
     folder = source.with_name(uid)
     folder.mkdir()
-    for name in ("events.jsonl", "status.json", "projected.json"):
-        os.link(source / name, folder / name)
+    os.link(source / "projected.json", folder / "projected.json")
+    lines = (source / EVENTS).read_bytes().splitlines()
+    events = (decode_event(line, source.name) for line in lines)
+    mine = (encode(event).replace(source.name, uid).encode() for event in events)
+    (folder / EVENTS).write_bytes(b"".join(seal_event(text, uid=uid) + b"\n" for text in mine))
+    write_status(folder, replace(summary_of(source), uid=uid))
 
 
 def copy_records(root: Path, source: str, runs: dict[str, Task]) -> None:

@@ -181,7 +181,7 @@ def test_a_flipped_bit_of_a_journal_is_never_believed(
     was = read_journal(folder)
     assert was.status == "COMPLETED"
     said: dict[str, list[Any]] = defaultdict(list)
-    for event in map(decode_event, written.splitlines()):
+    for event in (decode_event(line, uid) for line in written.splitlines()):
         for name, value in event.get("facts", {}).items():
             said[name].append(value)
     for _ in range(100):

@@ -390,7 +390,7 @@ def test_a_run_whose_process_is_gone_is_shown_as_died(lab: Lab, tmp_path: Path) 
     shutil.copytree(lab.root, root, ignore=shutil.ignore_patterns(".factbook", "artifacts"))
     folder = journal_root(root) / source.name
     folder.mkdir(parents=True)
-    begin = decode_event((source / "events.jsonl").read_bytes().splitlines()[0])
+    begin = decode_event((source / "events.jsonl").read_bytes().splitlines()[0], source.name)
     begin["facts"]["create_time"] = 0.01
     (folder / "events.jsonl").write_text(f"{encode_event(begin)}\n")
     with open_catalog(root, url="off") as catalog:

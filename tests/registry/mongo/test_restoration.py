@@ -265,7 +265,7 @@ def without_line(kind: str) -> Callable[[Path], object]:
 def of_a_former_version(root: Path) -> None:
     """Take the numbers out of a journal, and the checksum of its console."""
     path = journal_file(root, EVENTS)
-    lines = map(decode_event, path.read_bytes().splitlines())
+    lines = (decode_event(line, "run") for line in path.read_bytes().splitlines())
     later = ("n", "console_crc32")
     old = ({key: value for key, value in line.items() if key not in later} for line in lines)
     path.write_text("".join(f"{encode_event(line)}\n" for line in old))
@@ -394,6 +394,39 @@ def test_a_record_that_went_on_keeps_what_its_journal_lost(
     assert (run["status"], run["captured_out"]) == ("COMPLETED", "printed")
     assert run["result"]["accuracy"] == 0.5
     assert [part["count"] for part in database.metrics.find()] == [2]
+
+
+@pytest.mark.parametrize("name", ["all facts", "whose it is", "everything at once"])
+def test_a_record_that_lost_whose_it_is_stays_one(
+    stored: Path, database: Database, name: str
+) -> None:
+    before = own(database)
+    database.runs.update_one({"_id": 1}, PLANTED[name])
+    sync(stored, database, again=True, verify=True)
+    assert own(database) == before
+    assert others_stay(database)
+
+
+def test_a_record_of_somebody_else_under_the_noted_number_is_not_taken(
+    stored: Path, database: Database
+) -> None:
+    database.runs.delete_many({})
+    foreign = {"_id": 1, "status": "COMPLETED", "start_time": datetime(2020, 1, 1), "info": {}}
+    database.runs.insert_one(foreign)
+    sync(stored, database, again=True)
+    assert database.runs.find_one({"_id": 1}) == foreign
+    assert database.runs.count_documents({}) == 2
+
+
+def test_the_status_of_a_summary_without_proof_is_stored_nowhere(
+    tmp_path: Path, database: Database
+) -> None:
+    recorded(tmp_path)
+    without_line("completed")(tmp_path)
+    path = journal_file(tmp_path, STATUS_FILE)
+    path.write_text(path.read_text().replace("COMPLETED", "RUNNINO"))
+    (one,) = sync(tmp_path, database)
+    assert one.status == "RUNNING"
 
 
 def test_removed_records_stay_away_unless_asked(stored: Path, database: Database) -> None:

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -21,6 +22,7 @@ from registry.record.journal import (
     CONSOLE,
     EVENTS,
     PROJECTED,
+    STATUS_FILE,
     Journal,
     ReleasedError,
     Series,
@@ -37,8 +39,14 @@ from registry.record.liveness import (
     shown_status,
     write_status,
 )
-from registry.record.plain import encode, seal_event
-from registry.record.wholeness import journal_faults
+from registry.record.observer import JournalObserver
+from registry.record.plain import encode, open_event, seal_event
+from registry.record.wholeness import (
+    journal_faults,
+    proven_status,
+    read_summary,
+    summary_status,
+)
 from tests.registry.recorded_run import reap
 
 START = datetime(2026, 11, 22, 1, 33, 55, tzinfo=UTC)
@@ -335,6 +343,79 @@ def test_a_note_of_death_proves_what_there_was(tmp_path: Path) -> None:
     (folder / EVENTS).write_bytes(whole)
     (folder / CONSOLE).write_text("planted")
     assert journal_faults(read_journal(folder)) == ("its console is not what was printed",)
+
+
+def observed(folder: Path, value: float) -> Path:
+    """Write a journal as a run does, of one that went well."""
+    observer = JournalObserver(folder)
+    told: dict[str, Any] = {"command": "main", "host_info": {}, "config": {}, "meta_info": {}}
+    info = {"name": "x", "base_dir": str(folder), "sources": []}
+    observer.started_event(ex_info=info, start_time=datetime.utcnow(), _id=None, **told)
+    points = {"steps": [0], "values": [value], "timestamps": [datetime.utcnow()]}
+    observer.log_metrics({"loss": points}, {})
+    observer.completed_event(datetime.utcnow(), {"loss": value})
+    return folder
+
+
+def test_a_line_of_another_run_is_not_believed(tmp_path: Path) -> None:
+    """Nor all of them; those of a former version have checksums that do not say whose they are."""
+    mine, other = observed(tmp_path / "mine", 1.0), observed(tmp_path / "other", 2.0)
+    lines, theirs = (
+        (folder / EVENTS).read_bytes().splitlines(keepends=True) for folder in (mine, other)
+    )
+    for number in range(len(lines)):
+        mixed = [*lines[:number], theirs[number], *lines[number + 1 :]]
+        (mine / EVENTS).write_bytes(b"".join(mixed))
+        journal = read_journal(mine)
+        assert journal_faults(journal)
+        assert journal.result in (None, {"loss": 1.0})
+        assert all(series.column("values") == [1.0] for series in journal.metrics.values())
+    (mine / EVENTS).write_bytes(b"".join(theirs))
+    journal = read_journal(mine)
+    assert (journal.unreadable, journal.status, journal.metrics) == (len(theirs), "", {})
+    former = [seal_event(open_event(line, "other")[0]) + b"\n" for line in theirs]
+    (mine / EVENTS).write_bytes(b"".join(former))
+    journal = read_journal(mine)
+    assert (journal.status, journal.metrics) == ("", {})
+    assert "it has the beginning of run other" in journal_faults(journal)
+    (mine / EVENTS).write_bytes(b"".join([*lines[:2], former[1], lines[2]]))
+    assert read_journal(mine).metrics["loss"].column("values") == [1.0]
+    (other / EVENTS).write_bytes(b"".join(former))
+    assert read_journal(other).status == "COMPLETED"
+    assert journal_faults(read_journal(other)) == ()
+
+
+def test_a_beginning_after_the_end_sets_nothing_running(tmp_path: Path) -> None:
+    folder = observed(tmp_path / "a", 1.0)
+    lines = (folder / EVENTS).read_bytes().splitlines(keepends=True)
+    for mixed in ([lines[-1], *lines[:-1]], [*lines, lines[0]]):
+        (folder / EVENTS).write_bytes(b"".join(mixed))
+        journal = read_journal(folder)
+        assert journal.status == "COMPLETED"
+        assert not journal.is_proven
+        assert journal_faults(journal)
+
+
+@pytest.mark.parametrize("status", ["FAILED", "COMPLETEE", "QUEUED", "RUNNING", "", 5, ["a"]])
+def test_a_summary_that_was_changed_is_not_believed(tmp_path: Path, status: object) -> None:
+    folder = observed(tmp_path / "a", 1.0)
+    said = json.loads((folder / STATUS_FILE).read_text())
+    (folder / STATUS_FILE).write_text(json.dumps({**said, "status": status}))
+    assert (read_summary(folder), summary_status(folder)) == (None, "")
+    assert journal_status(folder).status == "COMPLETED"
+    former = {name: said[name] for name in ("status", "start_time", "stop_time", "process")}
+    (folder / STATUS_FILE).write_text(json.dumps(former))
+    assert summary_status(folder) == "COMPLETED", "by a former version"
+    assert proven_status(folder) == ""
+    (folder / STATUS_FILE).write_text(json.dumps({**former, "crc33": said["crc32"]}))
+    assert summary_status(folder) == ""
+
+
+def test_the_summary_of_another_run_is_not_believed(tmp_path: Path) -> None:
+    mine, other = observed(tmp_path / "mine", 1.0), observed(tmp_path / "other", 2.0)
+    (mine / STATUS_FILE).write_bytes((other / STATUS_FILE).read_bytes())
+    assert summary_status(mine) == ""
+    assert summary_status(other) == "COMPLETED"
 
 
 def test_points_that_are_passed_over_are_checked_too(tmp_path: Path) -> None:

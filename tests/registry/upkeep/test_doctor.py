@@ -100,10 +100,12 @@ def with_points(root: Path, change: Callable[[bytes], bytes]) -> None:
     point = {"name": "loss", "steps": [0], "values": [0.5], "timestamps": [0]}
     event = {"event": "metrics", "time": "2026-11-22T01:34:00.000Z", "metrics": [point]}
 
+    uid = folder_of(root).name
+
     def put(lines: list[bytes]) -> None:
-        *others, end = map(decode_event, lines)
-        ended = seal_event(encode({**end, "n": len(others) + 1}).encode())
-        points = seal_event(encode(event).encode(), len(others))
+        *others, end = (decode_event(line, uid) for line in lines)
+        ended = seal_event(encode({**end, "n": len(others) + 1}).encode(), uid=uid)
+        points = seal_event(encode(event).encode(), len(others), uid=uid)
         lines[-1:] = [change(points) + b"\n", ended + b"\n"]
 
     change_journal(root, put)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -138,13 +139,22 @@ def conditions_of(text: str) -> list[Condition]:
         If a part of it is none.
     """
     found = []
-    for part in filter(str.strip, _parts(text)):
+    parts = list(_parts(text)) if text.strip() else []
+    if len(parts) > 1 and not parts[-1].strip():
+        parts.pop()  # after the last comma, as one types it
+    for part in parts:
         match = _CONDITION.fullmatch(part)
         if match is None:
             raise QueryError(f"{part.strip()[:100]!r}; {_EXPECTED}")
         column, sign, value = match.groups()
         if not value and sign not in ("=", "==", "!="):
             raise QueryError(f"{part.strip()[:100]!r} has no value; {_EXPECTED}")
+        if sign in _ORDERS and value.lower() == "nan":
+            raise QueryError(
+                f"{part.strip()[:100]!r}: nothing is more or less than NaN; use = or !="
+            )
+        if sign in _ORDERS and _is_overflow(value):
+            raise QueryError(f"{part.strip()[:100]!r}: expected at most {sys.float_info.max:.2g}")
         if not value.startswith('"') and (joined := _JOINED.search(part)):
             raise QueryError(f"{part.strip()[:100]!r}; {_joined_advice(joined)}")
         found.append(Condition(column, sign.replace("==", "="), value))
@@ -223,6 +233,13 @@ def _parsed(text: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError):
         return text
+
+
+def _is_overflow(text: str) -> bool:
+    """Return whether a value is typed as a finite number that no run can have."""
+    number = _parsed(text)
+    is_infinite = isinstance(number, float) and math.isinf(number)
+    return is_infinite and text.lower() not in _NON_FINITE
 
 
 def _text(value: Any) -> str:

@@ -281,7 +281,7 @@ class ConsoleFile:
         return max(0, self._wanted - len(self._text))
 
     def update(self, text: str) -> None:
-        """Make the file say `text`; on a full disk it keeps what it said."""
+        """Make the file say `text`; on a full disk what fits of it, at least what it said."""
         if text == self._text or os.getpid() != self._owner:
             return
         self._wanted = len(text)
@@ -293,18 +293,29 @@ class ConsoleFile:
         try:
             file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
             try:
-                write_at(file, data, start)
-                os.ftruncate(file, start + len(data))
-            except OSError:
-                write_at(file, _encode(self._text[common:]), start)  # which had its room
-                os.ftruncate(file, self._size)
-                raise
+                kept = data[: _write_what_fits(file, data, start)]
+                said = (
+                    text if len(kept) == len(data) else text[:common] + kept.decode(errors="ignore")
+                )
+                if len(said) < len(self._text):
+                    said = self._text
+                    write_at(file, _encode(said[common:]), start)  # which had its room
+                size = start + len(_encode(said[common:]))
+                os.ftruncate(file, size)
             finally:
                 os.close(file)
         except OSError:
             return
-        self._text = text
-        self._size = start + len(data)
+        self._text, self._size = said, size
+
+
+def _write_what_fits(file: int, data: bytes, start: int) -> int:
+    """Write bytes into an open file, from a position on; return how many the disk has taken."""
+    written = 0
+    with suppress(OSError):
+        while written < len(data):
+            written += os.pwrite(file, data[written:], start + written)
+    return written
 
 
 def _encode(text: str) -> bytes:

@@ -162,6 +162,23 @@ def test_comparisons(value: Any, text: str, holds: bool) -> None:
     assert condition.holds(One({"result.x": value})) == holds
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("config.factor>=NaN", "nothing is more or less than NaN"),
+        ("result.total>1e400", "expected at most 1.8e+308"),
+        ("config.k>1,,", "expected a key"),
+        ("config.k>1,,config.n=2", "expected a key"),
+        (",config.k>1", "expected a key"),
+        (",", "expected a key"),
+    ],
+)
+def test_what_compares_nothing_is_refused(text: str, told: str) -> None:
+    with pytest.raises(QueryError, match=re.escape(told)):
+        conditions_of(text)
+    assert len(conditions_of("config.k>1, ")) == 1
+
+
 def test_moments() -> None:
     noon = datetime(2026, 11, 22, 12, tzinfo=UTC)
     assert moment_of("24h", now=noon) == noon - timedelta(days=1)

@@ -411,7 +411,8 @@ def test_a_record_of_somebody_else_under_the_noted_number_is_not_taken(
     stored: Path, database: Database
 ) -> None:
     database.runs.delete_many({})
-    foreign = {"_id": 1, "status": "COMPLETED", "start_time": datetime(2020, 1, 1), "info": {}}
+    long_ago = datetime(2020, 1, 1, tzinfo=UTC)
+    foreign = {"_id": 1, "status": "COMPLETED", "start_time": long_ago, "info": {}}
     database.runs.insert_one(foreign)
     sync(stored, database, again=True)
     assert database.runs.find_one({"_id": 1}) == foreign

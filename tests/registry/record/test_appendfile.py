@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from registry.record.appendfile import BALLAST, BALLAST_FILE, AppendFile
+from registry.record.appendfile import BALLAST, BALLAST_FILE, AppendFile, ConsoleFile
+from registry.record.wholeness import file_crc32
 
 ROOT = Path(__file__).parents[3]
 
@@ -188,3 +189,28 @@ def test_failure_is_told_on_a_full_disk(tmp_path: Path, ending: str) -> None:
         assert told["output"] == {"path": "somewhere"}
     assert told["points"] >= told["during"]
     assert "No space left" in told["refused"]
+
+
+def test_a_console_keeps_what_fits_on_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What does not is counted, and follows when there is room; nothing is cut within a letter."""
+    console, room, pwrite = ConsoleFile(tmp_path / "console"), 8, os.pwrite
+
+    def full(file: int, data: bytes, start: int) -> int:
+        if start >= room:
+            raise OSError(errno.ENOSPC, "full")
+        return pwrite(file, data[: room - start], start)
+
+    monkeypatch.setattr(os, "pwrite", full)
+    for text, kept in (("ä" * 3, "ä" * 3), ("äääxäöü", "äääx"), ("äääxäöü\n12", "äääx")):
+        console.update(text)
+        assert (tmp_path / "console").read_text() == kept
+        assert (console.length, console.missing) == (len(kept), len(text) - len(kept))
+        assert console.crc32 == file_crc32(tmp_path / "console")
+    console.update("rewritten")
+    assert (tmp_path / "console").read_text() == "rewritte"
+    room = 100
+    console.update("rewritten\n12")
+    assert (tmp_path / "console").read_text() == "rewritten\n12"
+    assert console.missing == 0

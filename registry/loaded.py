@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from importlib.machinery import ModuleSpec, SourceFileLoader
+from importlib.util import find_spec
+from pathlib import Path
 from types import CodeType, ModuleType
 
 _INSTALLED = ("/site-packages/", "/dist-packages/")  # which nobody edits
@@ -17,6 +21,28 @@ def loaded_text(path: str) -> bytes | None:
     None if it was not loaded, or before `keep_loaded_texts`, or is an installed one.
     """
     return _TEXTS.get(path)
+
+
+def files_beside(modules: Iterable[str]) -> dict[str, int]:
+    """Return the CRC-32 of each file of the packages that modules are of, but for installed ones.
+
+    Of modules that are in no package, of the files in their folder.
+    """
+    files: set[Path] = set()
+    for name in modules:
+        with suppress(ImportError, ValueError, AttributeError):
+            origin = getattr(find_spec(name), "origin", None)
+            if origin and not any(part in origin for part in _INSTALLED):
+                folder = Path(origin).parent
+                is_package = (folder / "__init__.py").exists()
+                while (folder.parent / "__init__.py").exists():
+                    folder = folder.parent
+                files.update(folder.rglob("*.py") if is_package else folder.glob("*.py"))
+    found = {}
+    for file in files:
+        with suppress(OSError):
+            found[str(file)] = zlib.crc32(file.read_bytes())
+    return found
 
 
 def keep_loaded_texts() -> None:

@@ -6,6 +6,7 @@ number of threads, so that the same task gives the same bits, and ends when its 
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -16,7 +17,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from multiprocessing import resource_tracker
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 from types import ModuleType
@@ -24,6 +25,7 @@ from types import ModuleType
 from registry.declare.stage import load_stage
 from registry.execute.runner import EXIT_FAILED, Job, Progress, RunnerError, TaskOutcome, silent_end
 from registry.interrupts import STOPPING, signals_noted
+from registry.loaded import files_beside
 from registry.store.durable import make_state_folder
 
 THREAD_VARIABLES = tuple(f"{name}_NUM_THREADS" for name in ("OMP", "MKL", "OPENBLAS", "NUMBA"))
@@ -34,6 +36,7 @@ _LOST = 255
 """What :mod:`multiprocessing` takes for the status of a worker when the server was killed."""
 _TRIES = 3
 _PAUSE_SECONDS = 0.2
+_LOG = logging.getLogger(__name__)
 START_SECONDS = 1.0
 """How long a worker that is being started has when all are interrupted."""
 
@@ -146,6 +149,8 @@ class WorkerRunner:
         modules = [name for s in loaded for name in (s.name, *s.main_modules, *s.preload)]
         own = ["registry.execute.workers", "registry.execute.preload"]
         self._context.set_forkserver_preload([own[0], *modules, own[1]])
+        self._modules, self._server = modules, 0
+        self._code = files_beside(modules)
 
     @property
     def has_room(self) -> bool:
@@ -189,10 +194,28 @@ class WorkerRunner:
                 target=_work, args=(job, theirs, dict(os.environ)), name=job.name
             )
             process.start()
+        self._tell_other_code()
         theirs.close()
         self._workers.append(_Worker(job, process, ours, time.monotonic()))
         with suppress(OSError):  # it is gone, or not wanted any more
             ours.send(True)
+
+    def _tell_other_code(self) -> None:
+        """Say if a server that was started in place of a killed one has loaded other code."""
+        server = int(getattr(forkserver._forkserver, "_forkserver_pid", None) or 0)  # type: ignore[attr-defined]
+        if server != self._server and self._server:
+            code = files_beside(self._modules)
+            edited = {*code.items()} ^ {*self._code.items()}
+            if names := sorted({os.path.relpath(path) for path, _ in edited}):
+                more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+                _LOG.warning(
+                    "the server that starts workers was killed; what starts from now on runs code "
+                    "that was edited since the suite began: %s%s",
+                    ", ".join(names[:3]),
+                    more,
+                )
+            self._code = code
+        self._server = server
 
     def progress(self) -> Iterator[tuple[str, Progress]]:
         """Wait a moment; yield the identifiers of runs that have come further."""

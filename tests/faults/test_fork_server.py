@@ -61,6 +61,23 @@ def test_it_is_started_anew_and_workers_go_on(site: Site, reference: Reference) 
     assert site.contents()["twice"] == reference.contents["twice"]
 
 
+def test_other_code_is_told(site: Site) -> None:
+    """Of a server started in place of a killed one, after a file was edited."""
+    slow = SLOW.replace("1.5", "2.5") + "# first"
+    stage = write_own_stage(site.root, "slow", slow, OWN)
+    process = run(site, "own", "twice", "--workers", "1")
+    served = servers(process)
+    first = next(served)
+    while not any(site.root.glob(".factbook/journal/*/status.json")):
+        time.sleep(0.02)
+    stage.write_text(stage.read_text() + "# edited")
+    first.kill()
+    printed = process.communicate(timeout=60)[0]
+    assert process.returncode == 0, printed
+    told = "code that was edited since the suite began: own_stages/slow.py"
+    assert printed.count(told) == 1, printed
+
+
 def test_what_cannot_be_started_is_said(site: Site) -> None:
     process = run(site, "twice", "mean", "parts")
     printed = killing(process, lambda number: True)

@@ -162,6 +162,7 @@ def stored_state(journal: Journal, database: Database) -> StoredState | None:
     """
     with errors(database.address):
         query = {_UID: journal.uid}
+        found: Mapping[str, Any] | None
         found = database.runs.find_one(query, {"status": 1, _VERSION: 1})
     if found is None:
         found = unnamed_record(journal, database)
@@ -210,6 +211,7 @@ class _Storing:
         return self.run_id
 
     def _find_run(self) -> int | None:
+        found: Mapping[str, Any] | None
         with errors(self.database.address):
             found = self.database.runs.find_one({_UID: self.journal.uid}, {"_id": 1})
         if found is None and (found := unnamed_record(self.journal, self.database)):

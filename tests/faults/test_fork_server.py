@@ -25,7 +25,10 @@ def servers(process: subprocess.Popen[str]) -> Iterator[psutil.Process]:
     known = set()
     while process.poll() is None:
         for child in psutil.Process(process.pid).children():
-            if child.pid not in known and "multiprocessing.forkserver" in " ".join(child.cmdline()):
+            line = ""
+            with suppress(psutil.Error):  # it may be gone by now
+                line = " ".join(child.cmdline())
+            if child.pid not in known and "multiprocessing.forkserver" in line:
                 known.add(child.pid)
                 yield child
         time.sleep(0.02)

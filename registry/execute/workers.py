@@ -202,7 +202,7 @@ class WorkerRunner:
 
     def _tell_other_code(self) -> None:
         """Say if a server that was started in place of a killed one has loaded other code."""
-        server = int(getattr(forkserver._forkserver, "_forkserver_pid", None) or 0)  # type: ignore[attr-defined]
+        server = int(getattr(forkserver._forkserver, "_forkserver_pid", None) or 0)
         if server != self._server and self._server:
             code = files_beside(self._modules)
             edited = {*code.items()} ^ {*self._code.items()}

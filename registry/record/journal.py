@@ -301,11 +301,11 @@ class Journal:
     def _apply(self, line: bytes) -> None:
         try:
             text, number, is_own = open_event(line, self.uid)
-            if self._is_marked and not is_own:
+            if self._is_marked and is_own is False:
                 raise ValueError("a line of a former version after one of this")
             if self._is_foreign and not (is_own or _BEGINNING.match(text)):
                 raise ValueError(f"a line of run {self.foreign}")
-            self._is_marked |= is_own
+            self._is_marked |= bool(is_own)
             if number is not None:
                 self._count(number)
             if self.with_metrics or b'"metrics"' not in text[:_KIND_WITHIN]:

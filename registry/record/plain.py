@@ -86,11 +86,11 @@ def seal_event(text: bytes, number: int | None = None, *, uid: str = "") -> byte
     return b"%b%b%08x%b" % (text[:-1], _CHECK, zlib.crc32(text, _seed(uid)), _AFTER_CHECK)
 
 
-def open_event(line: bytes, uid: str = "") -> tuple[bytes, int | None, bool]:
-    """Return the text of an event whose checksum holds, its number, and if it is the run's own.
+def open_event(line: bytes, uid: str = "") -> tuple[bytes, int | None, bool | None]:
+    """Return the text of an event whose checksum holds, its number, and if that says it is of `uid`.
 
-    Lines of versions before there were numbers, or checksums, have none; nor can it be seen whose
-    they are, before checksums were of the run's `uid` too.
+    Lines of versions before there were numbers, or checksums, have none; of one without a checksum
+    it is None whether it is the run's.
 
     Raises
     ------
@@ -99,10 +99,10 @@ def open_event(line: bytes, uid: str = "") -> tuple[bytes, int | None, bool]:
     """
     text = line.rstrip()
     if not text.endswith(_AFTER_CHECK):
-        return text, None, False
+        return text, None, None
     said, mark, digits = text.removesuffix(_AFTER_CHECK).rpartition(_CHECK)
     if not mark:
-        return text, None, False
+        return text, None, None
     text, check = said + b"}", int(digits, 16)
     is_own = bool(uid) and zlib.crc32(text, _seed(uid)) == check
     if not is_own and zlib.crc32(text) != check:

@@ -87,7 +87,7 @@ def seal_event(text: bytes, number: int | None = None, *, uid: str = "") -> byte
 
 
 def open_event(line: bytes, uid: str = "") -> tuple[bytes, int | None, bool | None]:
-    """Return the text of an event whose checksum holds, its number, and if that says it is of `uid`.
+    """Return the text of an event whose checksum holds, its number, and whether it is the run's.
 
     Lines of versions before there were numbers, or checksums, have none; of one without a checksum
     it is None whether it is the run's.

@@ -96,9 +96,15 @@ def require_unit_interval(values: np.ndarray, what: str) -> None:
         return
     outside = int(np.count_nonzero((values < 0) | (values > 1)))
     raise RangeError(
-        f"{outside} {what} are outside [0, 1], from {low:.6g} to {high:.6g}; expected 0, 1, or "
-        f"probabilities: {_remedy(values, low, high)}"
+        f"{outside} {what} are outside [0, 1], from {_text(low)} to {_text(high)}; expected 0, 1, "
+        f"or probabilities: {_remedy(values, low, high)}"
     )
+
+
+def _text(end: float) -> str:
+    """Return the end of a range, with as many digits as show on which side of 0 and 1 it lies."""
+    short = f"{end:.6g}"
+    return short if (0 <= float(short) <= 1) == (0 <= end <= 1) else repr(end)
 
 
 def _remedy(values: np.ndarray, low: float, high: float) -> str:
@@ -109,6 +115,10 @@ def _remedy(values: np.ndarray, low: float, high: float) -> str:
         return "of -1 and 1, pass x > 0"
     if low >= 0 and high in (100, 255) and not (values % 1).any():
         return f"of 0 to {high:.0f}, pass x / {high:.0f}"
+    if low >= 0 and not (values % 1).any():
+        codes = np.unique(values)
+        pair = f"of {low:g} and {high:g}, pass x == {high:g}"
+        return pair if codes.size == 2 else f"of counts, pass x > {low:g}"
     return "of logits, pass 1 / (1 + exp(-x)); of counts, x > 0"
 
 

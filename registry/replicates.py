@@ -23,6 +23,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy.special import stdtr, stdtrit
 
+from registry.arrays import as_numbers
 from registry.columns import Column
 from registry.suggest import RefusalError, nearest
 from registry.terminal import count
@@ -204,7 +205,8 @@ def compare_over(
     Parameters
     ----------
     one, other : DataArray, Dataset, DataFrame or Series
-        As for :func:`mean_over`, with names of the seeds, which two arrays are joined by.
+        As for :func:`mean_over`, with names of the seeds, which two arrays are joined by: 1 and
+        "1" are the same seed.
     over : str
         The dimension of the replicates.
     confidence : float
@@ -240,8 +242,8 @@ def compare_over(
     except ValueError as error:
         raise ReplicatesError(f"both must agree in all dimensions but {over!r}: {error}") from error
     second = second.transpose(*first.dims)
-    seeds = [own.indexes[over] for own in (first, second)]
-    found, test = _differences(first.values, second.values, seeds[0], seeds[1], confidence)
+    seeds = _alike(first.indexes[over], second.indexes[over])
+    found, test = _differences(first.values, second.values, *seeds, confidence)
     family_p = holm(found["p"])
     verdict = verdicts(found["p"], family_p, found["n"], confidence)
     told = {"family_p": family_p, "verdict": verdict}
@@ -273,6 +275,14 @@ def _differences(
     left_out = total - (used * found.n if used else defined)
     ends = {"difference": found.mean, "low": low, "high": high, "p": found.p}
     return ends | {"n": found.n, "left_out": left_out}, test
+
+
+def _alike(one: pd.Index, other: pd.Index) -> tuple[pd.Index, pd.Index]:
+    """Return names of seeds as numbers where both are, though one has them as texts."""
+    numbers = [as_numbers(own) for own in (one, other)]
+    if any(own is None or len(np.unique(own)) < len(own) for own in numbers):
+        return one, other
+    return pd.Index(numbers[0]), pd.Index(numbers[1])
 
 
 def _require_confidence(confidence: float) -> None:

@@ -69,7 +69,8 @@ def show_beside(model: datasets.Model, frame: pd.DataFrame, concept: int) -> Non
     with explained():
         if model.names:
             own = datasets.labels_of(model.names, concept)
-            show_table(labels.label_table(model.concepts.cell, own, concept))
+            every_name = datasets.names_of(model.names)
+            show_table(labels.label_table(model.concepts.cell, own, concept, every_name))
     _over_images(model, frame, concept)
     _similar_directions(model, frame, concept)
     where, decided = st.columns(2, gap="medium")

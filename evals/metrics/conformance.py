@@ -134,8 +134,8 @@ def _told(name: str, check: Check, subject: Subject) -> list[str]:
 
 def _defined(subject: Subject) -> Iterator[str]:
     scores = subject.score()
-    if np.isnan(scores).all():
-        yield f"all {scores.size} are undefined (NaN), also where neuron and label vary"
+    if not np.isfinite(scores).any():
+        yield f"all {scores.size} are undefined (NaN) or infinite, also where neuron and label vary"
 
 
 def _finite(subject: Subject) -> Iterator[str]:

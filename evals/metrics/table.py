@@ -135,6 +135,9 @@ class Metric:
                 *_signature_faults(self.function, self.family, self.needs),
             ],
         )
+        if self.bounds is not None:
+            low, high = map(float, self.bounds)
+            object.__setattr__(self, "bounds", (low, high))
 
     @property
     def is_built_in(self) -> bool:
@@ -166,8 +169,9 @@ class Metric:
         try:
             with np.errstate(divide="ignore", invalid="ignore"):
                 values = self._compute(statistics, parameters or DEFAULTS)
-        except SystemExit as error:  # which is for who began the program, and no error to others
-            raise MetricError(f"metric {self.name!r} raised SystemExit({error})") from error
+        except (SystemExit, GeneratorExit) as error:  # which are no errors to others
+            raised = f"{type(error).__name__}({error})"
+            raise MetricError(f"metric {self.name!r} raised {raised}") from error
         if self.is_built_in:
             return np.broadcast_to(np.asarray(values, dtype=np.float64), statistics.shape)
         scores = self._as_scores(values, statistics.shape)
@@ -182,12 +186,9 @@ class Metric:
             raise MetricError(f"metric {self.name!r} returned {got}; {expected}")
         if not array.ndim:
             raise MetricError(f"metric {self.name!r} returned {array} for all pairs; {expected}")
-        try:
-            return np.broadcast_to(array.astype(np.float64, copy=False), shape)
-        except ValueError:
-            raise MetricError(
-                f"metric {self.name!r} returned shape {array.shape}; {expected}"
-            ) from None
+        if array.shape != shape:
+            raise MetricError(f"metric {self.name!r} returned shape {array.shape}; {expected}")
+        return array.astype(np.float64, copy=False)
 
     def _require_bounds(self, scores: np.ndarray) -> None:
         low, high = self.bounds or (-math.inf, math.inf)

@@ -24,7 +24,7 @@ SAME = 1e-6
 MOST_STRAY = 0.5
 """Share of pairs that may differ: of a constant neuron, rounding is all that some formulas see."""
 
-SILENT = "every score is undefined (NaN)"
+SILENT = "every score is undefined (NaN) or infinite"
 FAULTY = "faulty_metrics"
 """Attribute of a dataset: a line for each metric that failed, and what is wrong with it."""
 
@@ -97,8 +97,8 @@ class Tolerance:
             raise MetricError("no metric is left:\n  " + "\n  ".join(lines)) from error
 
     def note_scores(self, name: str, scores: np.ndarray) -> None:
-        """Note whether a metric has defined scores."""
-        if name not in self._defined and not np.isnan(scores).all():
+        """Note whether a metric has defined scores, which infinite ones are not."""
+        if name not in self._defined and np.isfinite(scores).any():
             self._defined.add(name)
 
 
@@ -139,7 +139,7 @@ class ProbedMetric(Metric):
         among = scores[: len(few)]
         is_defined = np.isfinite(few) & np.isfinite(among)
         rounding = SAME * np.abs(among[is_defined]).max(initial=0.0)
-        differs = np.abs(few - among)[is_defined] > rounding
+        differs = np.abs(few[is_defined] - among[is_defined]) > rounding
         if differs.sum() > MOST_STRAY * differs.size:
             raise MetricError(
                 f"metric {self.name!r} returned other scores of {len(few)} neurons alone than "

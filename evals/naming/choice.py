@@ -93,12 +93,13 @@ class Choice:
     def look_up(self, statistics: BlockStatistics, sought: np.ndarray) -> np.ndarray:
         """Return the scores of the labels ``sought`` (concept, metric, rank), NaN for none (-1).
 
+        Infinite ones are NaN too: as for `rank`, they are undefined.
         Where labels are there in several orders, as for `rank`, (concept x order, metric, rank).
         """
         found = np.empty(sought.shape)
         for m, scores in enumerate(self._scores(statistics)):
             found[:, m] = np.take_along_axis(scores, sought[:, m], axis=-1)
-        return np.where(sought < 0, np.nan, found)
+        return np.where((sought < 0) | np.isinf(found), np.nan, found)
 
     def choose(self, ranked: Mapping[str, np.ndarray], voting: np.ndarray) -> dict[str, Chosen]:
         """Return the names from all labels, and where some are classes, from all others.

@@ -8,12 +8,14 @@ presences nor scores are ever whole in memory.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import xarray as xr
+from scipy.special import gammaln
 
 from evals.kernels.blocks import BlockStatistics, PreparedLabels, map_statistics
 from evals.kernels.columns import Columns, count_above_smallest, read_column
@@ -204,7 +206,8 @@ def choose_names(
         If a label to leave out is none, or none is left.
     AlignmentError, ValueError
         As :func:`evals.score`; where inputs have no names, or are fewer than two; and where some
-        ground-truth labels are labels, and others are not.
+        ground-truth labels are labels, and others are not; by sequence, where so few are of equal
+        length that permutations cannot say anything.
     """
     naming = Namer.of(
         presence, labels, metrics, options, sanity=sanity, right=right, classes=classes
@@ -362,6 +365,10 @@ class Namer:
         )
         if not budget.n_permutations:
             return None
+        if self.groups is not None:
+            _require_exchangeable(
+                [self.groups[half] for half in self.halves], 1 - options.confidence
+            )
         inputs = self.presence["input"].values
         permutations = [
             Permutations(
@@ -639,6 +646,28 @@ class Namer:
         )
 
 
+def _require_exchangeable(halves: Sequence[np.ndarray], level: float) -> None:
+    """Raise unless sequences (input,) of each half can change places often enough for a test.
+
+    Raises
+    ------
+    ValueError
+        If in a half no sequence is as long as another, or all their arrangements are so few that
+        no p can reach the level.
+    """
+    sizes = [np.unique(half.astype(str), return_counts=True)[1] for half in halves]
+    alike = [np.unique(own, return_counts=True)[1] for own in sizes]
+    arrangements = [float(gammaln(own + 1).sum()) for own in alike]
+    if min(arrangements) > 0 and sum(arrangements) >= -math.log(level + 1e-12):
+        return
+    movable = " and ".join(f"{own[own > 1].sum()} of {own.sum()}" for own in alike)
+    raise ValueError(
+        f"by_sequence: sequences change places with others of their length alone, as {movable} "
+        "of the two halves can: too few for a test against chance. Cut or pad sequences to equal "
+        "lengths, or make no permutations (n_permutations = 0)"
+    )
+
+
 def _rarer(labels: PreparedLabels) -> np.ndarray:
     """Return on how many inputs (label,) each label is, or is not, whichever are fewer."""
     totals = labels.truth.totals
@@ -673,5 +702,5 @@ def _join(parts: Iterable[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
 
 
 def _quantiles(scores: np.ndarray, shares: list[float]) -> np.ndarray:
-    defined = scores[~np.isnan(scores)]
+    defined = scores[np.isfinite(scores)]
     return np.quantile(defined, shares) if len(defined) else np.full(len(shares), np.nan)

@@ -108,10 +108,14 @@ def _preference(names: xr.Dataset) -> list[str]:
     ]
 
 
-def second_texts(names: xr.Dataset, metric: str = "") -> np.ndarray:
+BY_ITSELF = "not at chance by itself"
+"""Of a second name, whose p is its own alone."""
+
+
+def second_texts(names: xr.Dataset, metric: str = "", only_beyond: bool = False) -> np.ndarray:
     """Return second names (concept,) with their score and verdict; "" for none.
 
-    They are tested one by one: what is not at chance is undecided among all concepts.
+    They are tested one by one: nothing is said of them among all concepts.
 
     Parameters
     ----------
@@ -119,6 +123,8 @@ def second_texts(names: xr.Dataset, metric: str = "") -> np.ndarray:
         Of the schema ``names``; older ones have no second names.
     metric : str
         Whose names; the consensus for "".
+    only_beyond : bool
+        Return the names alone, of what is not at chance.
     """
     of = "second" if metric else "consensus_second"
     found = "second_name" if metric else of
@@ -132,7 +138,10 @@ def second_texts(names: xr.Dataset, metric: str = "") -> np.ndarray:
         else [f"{n} of {int(names['n_voting'])} votes" for n in names[f"{of}_votes"].values]
     )
     p = own[f"{of}_p"].values if f"{of}_p" in own else np.full(len(worth), np.nan)
-    texts = zip(own[found].values.astype(str), worth, judge_seconds(names, p), strict=True)
+    verdicts = judge_seconds(names, p)
+    if only_beyond:
+        return np.where(verdicts == BY_ITSELF, own[found].values.astype(str), "").astype(object)
+    texts = zip(own[found].values.astype(str), worth, verdicts, strict=True)
     return np.array(
         [f"{name}, {one}, {verdict}" if name else "" for name, one, verdict in texts], dtype=object
     )
@@ -142,7 +151,7 @@ def judge_seconds(names: xr.Dataset, p: np.ndarray) -> np.ndarray:
     """Return the verdict on each p of a second name; "untested" for NaN."""
     confidence = float(names.get("confidence", xr.DataArray(0.95)))  # older ones do not say
     verdicts = judge(p, np.full(p.shape, np.inf), 1 - confidence)
-    return np.where(verdicts == "", UNTESTED, verdicts)
+    return np.where(verdicts == "", UNTESTED, np.where(verdicts == UNDECIDED, BY_ITSELF, verdicts))
 
 
 def untested_best(n_labels: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import warnings
 from collections.abc import Mapping, Sequence
 
@@ -27,6 +28,9 @@ ROW_NAMES, FILE = "row_names", "file"
 
 Names that are counted today are no other dataset's; those of imports without the attribute may be.
 """
+
+NUMBERED = r"^(.*?)(\d+)(\D*)$"
+"""A name that may have been counted: its last digits, and what stands before and behind them."""
 
 LAZY_INPUTS = 4096  # inputs of a dataset that are read at once
 
@@ -236,17 +240,45 @@ def _require_joinable(activations: xr.Dataset, labels: xr.Dataset) -> None:
         is_counted = dataset.attrs.get(ROW_NAMES, FILE) != FILE
         if (is_counted and not are_joined) or _was_counted(dataset):
             raise AlignmentError(_say_how_to_join(dataset, other))
+    sys.stdout.write(_tell_counters(activations, labels))
+
+
+def _tell_counters(activations: xr.Dataset, labels: xr.Dataset) -> str:
+    """Return a line on imported tables of other lengths whose names look counted; "" for others."""
+    indexes = [_input_index(given) for given in (activations, labels)]
+    n_activations, n_labels = map(len, indexes)
+    are_imported = all(map(_is_imported, (activations, labels)))
+    if not are_imported or n_activations == n_labels or not all(map(_look_counted, indexes)):
+        return ""
+    return (
+        f"Names that look counted, as {indexes[0][0]!r}, joined {n_activations:,} rows of "
+        f"activations to {n_labels:,} rows of labels. If a table lost rows before its rows were "
+        "counted, each has another's labels. Names of what the rows are, or a table of labels of "
+        f"these {n_activations:,} rows alone, say that they belong together.\n"
+    )
+
+
+def _look_counted(index: pd.Index) -> bool:
+    """Return whether names are numbered from 0 or 1 on without a gap, and alike but for that."""
+    parts = index.astype(str).to_series().str.extract(NUMBERED)
+    if parts.isna().any(axis=None) or (parts[[0, 2]].nunique() > 1).any():
+        return False
+    return is_count(np.sort(parts[1].astype(float).to_numpy()))
 
 
 def _input_index(dataset: xr.Dataset) -> pd.Index:
     return dataset.indexes["image" if "image" in dataset.indexes else "input"]
 
 
+def _is_imported(dataset: xr.Dataset) -> bool:
+    return str(dataset.attrs.get("source")).startswith("fact.import")
+
+
 def _was_counted(dataset: xr.Dataset) -> bool:
     """Return whether an import that does not say so has names that were only counted."""
     if is_count(_input_index(dataset)):
         return True
-    if ROW_NAMES in dataset.attrs or not str(dataset.attrs.get("source")).startswith("fact.import"):
+    if ROW_NAMES in dataset.attrs or not _is_imported(dataset):
         return False
     ids = _input_index(dataset).astype(str)
     split = ids[0].partition("/")[0]
@@ -259,14 +291,21 @@ def _say_how_to_join(dataset: xr.Dataset, other: xr.Dataset) -> str:
         for given in (dataset, other)
     )
     told = f"the {n_own} rows of {own!r} were only counted, and so join none of {others!r}"
+    tables = [_table_of(given) for given in (dataset, other)]
+    if not all(tables) or _names_its_rows(other):
+        named = f'rows = "ids.txt" in [datasets.{tables[0] or "…"}]'
+        return (
+            f"{told}, whose rows have names: give them the same names, by a column or an array "
+            f"'image' in the file, or by {named}"
+        )
     if n_own != n_others:
         return f"{told}, which has {n_others}: name the rows of both in their files, not by counts"
-    tables = [_table_of(given) for given in (dataset, other)]
-    if not all(tables):
-        named = f'rows = "ids.txt" in [datasets.{tables[0] or "…"}]'
-        return f"{told}: name them, by an array 'image' in the file, or by {named}"
     both = " and ".join(f"[datasets.{name}]" for name in tables)
     return f'{told}. If row by row they are the same, say so by the same word, rows = "…" in {both}'
+
+
+def _names_its_rows(dataset: xr.Dataset) -> bool:
+    return dataset.attrs.get(ROW_NAMES, FILE) == FILE and not _was_counted(dataset)
 
 
 def _table_of(dataset: xr.Dataset) -> str:

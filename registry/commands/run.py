@@ -28,7 +28,7 @@ from registry.mongo.projector import SYNC, sync
 from registry.plan.preflight import UnmetNeedsError, look_ahead
 from registry.plan.probes import Probes, unprobed
 from registry.plan.project import Project
-from registry.plan.task import Task
+from registry.plan.task import Task, Why
 from registry.record.states import State
 from registry.terminal import can_animate, count, duration, out, print_table, text_of
 
@@ -175,7 +175,8 @@ class Display(Watcher):
     def begun(self, task: Task, uid: str) -> None:
         """Print a line where no terminal shows bars."""
         if not can_animate():
-            out.print(f"… {escape(task.name)} (run {uid}): {escape(task.reason)}")
+            why = "it never ran" if task.reason == Why.NEVER else task.reason
+            out.print(escape(f"… starting {task.name} (run {uid}), because {why}"))
 
     def progressed(self, task: Task, progress: Progress) -> None:
         """Move the bar."""

@@ -283,13 +283,17 @@ def test_a_name_that_repeats_the_class_stands_beside_the_next_one() -> None:
     naming = view.naming_of(given, "iou")
     assert naming.called(0) == f"{label} (0)"
     told = naming.explaining(decision.target)
-    following = "next: texture:stripes, 0.71, undecided"
-    assert told.called(0) == f"{label} (repeats the class; {following}) (0)"
+    following = "next: texture:stripes, 0.71, not at chance by itself"
+    assert told.title(0) == f"Concept 0: {label} (repeats the class; {following})"
+    assert told.called(0) == f"concept 0 ({following})"
     assert told.name[1].endswith("next: texture:stripes, 0.71, at chance)")
-    assert told.short(0).startswith("0 · next: texture:stripes, 0.71, und")
+    assert told.short(0) == f"0 · {label}, then texture:stripes"
+    assert told.short(1) == f"1 · {label}", "the second is at chance"
     assert naming.explaining("another") == naming
     line = view.reason_line(decision, told)
-    assert "repeats the class; next: texture:stripes, 0.71" in line
+    assert line.count("repeats the class") == 1
+    assert line.count(label) == 1
+    assert f"concept 0 ({following})" in line
     shares = view.decision_parts(decision, naming, "one", "Why?")
     frame = next(part.frame for part in shares if isinstance(part, Table))
     assert frame["name"].str.contains("repeats the class").any()
@@ -298,7 +302,8 @@ def test_a_name_that_repeats_the_class_stands_beside_the_next_one() -> None:
 def test_names_of_older_datasets_only_say_that_they_repeat_the_class() -> None:
     naming = Naming({0: "ape"}, {}).explaining("ape")
     assert naming.name == {0: "ape (repeats the class)"}
-    assert naming.short(0) == "0 · ape (repeats the class)"
+    assert naming.short(0) == "0 · ape"
+    assert naming.called(0) == "concept 0"
 
 
 def test_the_consensus_has_a_second_one_by_its_votes() -> None:
@@ -311,7 +316,7 @@ def test_the_consensus_has_a_second_one_by_its_votes() -> None:
     )
     second = view.naming_of(given, CONSENSUS).second
     assert [second[concept] for concept in range(3)] == [
-        "b, 1 of 1 votes, undecided",
+        "b, 1 of 1 votes, not at chance by itself",
         "b, 1 of 1 votes, at chance",
         "b, 1 of 1 votes, untested",
     ]

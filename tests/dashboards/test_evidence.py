@@ -93,9 +93,25 @@ def test_whether_a_name_is_clearly_ahead(chosen: list[str], speaks: str, told: s
 @pytest.mark.parametrize(
     ("concept", "label", "speaks", "told"),
     [
-        (0, "colour: red", FOR, "above chance, p = 0.005; 1 vote, by chance up to 1"),
-        (1, "shape: <b>star</b>", AGAINST, "at chance, p = 0.4"),
-        (2, "texture: dots", OPEN, "undecided, p = 0.03"),
+        (
+            0,
+            "colour: red",
+            FOR,
+            "above chance by the mean score of the metrics that vote, p = 0.005; votes alone do "
+            "not decide: 1 vote, by chance up to 1",
+        ),
+        (
+            1,
+            "shape: <b>star</b>",
+            AGAINST,
+            "at chance by the mean score of the metrics that vote, p = 0.4",
+        ),
+        (
+            2,
+            "texture: dots",
+            OPEN,
+            "undecided by the mean score of the metrics that vote, p = 0.03",
+        ),
         (3, "place: left", OPEN, "untested: the budget of permutations left this concept out"),
         (0, "other", OPEN, "no metric that can be trusted chooses it"),
         (CONCEPTS - 1, "", AGAINST, "it has no name"),

@@ -81,6 +81,18 @@ def test_names_stand_beside_what_chance_gives() -> None:
     assert before == ["untested"] * (CONCEPTS - 1) + [""]
 
 
+@pytest.mark.parametrize(("concept", "is_tested"), [(0, True), (3, False)])
+def test_the_note_on_one_concept_counts_all(concept: int, is_tested: bool) -> None:
+    names = fabricate.with_chance(fabricate.names())
+    own = names.isel(concept=[concept])
+    note = label_table("x", own, concept, names).note
+    left_out = " This concept is among those that the budget left out."
+    assert note == names_note(names) + ("" if is_tested else left_out)
+    assert "for 3 of 6 concepts" in note
+    every = names.assign(n_tested=CONCEPTS)
+    assert "for all 6 concepts; p" in label_table("x", own, concept, every).note
+
+
 def test_metrics_that_pass_come_first() -> None:
     names = fabricate.names().assign(verdict=("metric", ["fails", "passes"]))
     assert label_frame(names, 0)["metric"].tolist() == ["auprc", "iou"]

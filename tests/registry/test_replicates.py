@@ -127,6 +127,20 @@ def test_pairs_take_out_what_a_seed_does_to_both() -> None:
 # -- never surer than it is -------------------------------------------------------------------
 
 
+def test_seeds_that_one_setting_has_as_texts_are_the_same_seeds() -> None:
+    one, other = [1.0, 2.0, 3.0], [1.5, 2.6, 3.4]
+    expected = compare_over(array(one), array(other, [0, 2, 5]))
+    for seeds in (["0", "2", "5"], np.array(["0", "2", "5"], dtype=object), [0.0, 2.0, 5.0]):
+        found = compare_over(array(one), array(other, seeds))
+        assert (found["test"].item(), found["n"].item()) == ("paired", 2)
+        assert found["p"].item() == expected["p"].item()
+        assert compare_over(array(other, seeds), array(one))["test"].item() == "paired"
+    named = compare_over(array(one, ["a", "b", "c"]), array(other, ["b", "c", "d"]))
+    assert (named["test"].item(), named["n"].item()) == ("paired", 2)
+    zeros = compare_over(array(one, ["1", "01", "2"]), array(other, [1, 2, 3]))
+    assert zeros["test"].item() == "Welch", "two names of one number are two seeds"
+
+
 def test_one_seed_has_no_interval_and_two_a_wide_one() -> None:
     one = mean_over(array([[0.5]]))
     assert (one["mean"], one["n"]) == (0.5, 1)

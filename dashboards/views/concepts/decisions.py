@@ -355,15 +355,24 @@ class Naming:
     verdict : mapping of int to str
         By whom it is named, with which score, and what the sanity checks say of them.
     second : mapping of int to str
-        The best name beside it that is no class, with its score.
+        The best name beside it that is no class, with its score and verdict.
+    beyond : mapping of int to str
+        The same name alone, where it is not at chance.
     brief : mapping of int to str
-        Where names are to be short, and another one stands for the name.
+        What stands for the name on axes.
+    spoken : mapping of int to str
+        What stands for the name in sentences.
+    repeated : str
+        The name that repeats the class, where one does.
     """
 
     name: Mapping[int, str]
     verdict: Mapping[int, str]
     second: Mapping[int, str] = field(default_factory=dict)
+    beyond: Mapping[int, str] = field(default_factory=dict)
     brief: Mapping[int, str] = field(default_factory=dict)
+    spoken: Mapping[int, str] = field(default_factory=dict)
+    repeated: str = ""
 
     def explaining(self, name: str) -> Naming:
         """Return the names beside which a second stands where they only repeat a class.
@@ -379,7 +388,23 @@ class Naming:
             own: f"{self.name[own]} ({'; '.join(filter(None, (REPEATS, following.get(own))))})"
             for own in repeating
         }
-        return replace(self, name={**self.name, **told}, brief={**self.brief, **following})
+        brief = {own: self._name_on_axis(own) for own in repeating}
+        spoken = {
+            own: f"concept {own} ({following[own]})" if own in following else f"concept {own}"
+            for own in repeating
+        }
+        return replace(
+            self,
+            name={**self.name, **told},
+            brief=brief,
+            spoken=spoken,
+            repeated=self.name[repeating[0]] if repeating else "",
+        )
+
+    def _name_on_axis(self, concept: int) -> str:
+        """Return a name with the second one, where that is not at chance, both cut to fit."""
+        name, second = self.name[concept], self.beyond.get(concept, "")
+        return f"{_cut(name, LONGEST_NAME // 2)}, then {second}" if second else name
 
     def title(self, concept: int) -> str:
         """Return the number of a concept with its name."""
@@ -389,13 +414,18 @@ class Naming:
     def short(self, concept: int) -> str:
         """Return the same for an axis, cut where it is long."""
         name = self.brief.get(concept) or self.name.get(concept, "")
-        cut = f"{name[: LONGEST_NAME - 1]}…" if len(name) > LONGEST_NAME else name
-        return f"{concept} · {cut}" if cut else f"concept {concept}"
+        return f"{concept} · {_cut(name, LONGEST_NAME)}" if name else f"concept {concept}"
 
     def called(self, concept: int) -> str:
         """Return the name with the number, for a sentence."""
+        if concept in self.spoken:
+            return self.spoken[concept]
         name = self.name.get(concept, "")
         return f"{name} ({concept})" if name else f"concept {concept}"
+
+
+def _cut(text: str, longest: int) -> str:
+    return f"{text[: longest - 1]}…" if len(text) > longest else text
 
 
 NAMELESS = Naming({}, {})
@@ -427,8 +457,15 @@ def naming_of(names: xr.Dataset, namer: str) -> Naming:
     named = best[best["name"] != ""]
     name, found = ({int(c): str(v) for c, v in named[key].items()} for key in ("name", "verdict"))
     metric = "" if namer == CONSENSUS else namer
-    second = zip(names["concept"].values.tolist(), second_texts(names, metric), strict=True)
-    return Naming(name, found, {c: text for c, text in second if text})
+    second, beyond = (
+        {
+            concept: str(text)
+            for concept, text in zip(names["concept"].values.tolist(), texts, strict=True)
+            if text
+        }
+        for texts in (second_texts(names, metric), second_texts(names, metric, only_beyond=True))
+    )
+    return Naming(name, found, second, beyond)
 
 
 # -- in words ---------------------------------------------------------------------------------
@@ -482,7 +519,14 @@ def reason_line(decision: Decision, naming: Naming = NAMELESS) -> str:
     lines = [f"{percent_text(t.share)} {naming.called(t.concept)}" for t in decision.for_it]
     lines += [f"{percent_text(decision.others_share)} all others"] if decision.others_share else []
     lines += [f"{percent_text(decision.offset_share)} the offset"] if decision.offset_share else []
-    return f"{sums} Of what speaks for it: {', '.join(lines)}."
+    shown = [str(t.concept) for t in decision.for_it if t.concept in naming.spoken]
+    several = len(shown) > 1
+    note = (
+        f" The name of concept{'s' * several} {', '.join(shown)}, {naming.repeated}, {REPEATS}."
+        if shown
+        else ""
+    )
+    return f"{sums} Of what speaks for it: {', '.join(lines)}.{note}"
 
 
 def meaning_of_shares(decision: Decision) -> str:

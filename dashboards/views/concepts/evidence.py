@@ -120,8 +120,9 @@ def beyond_chance(names: xr.Dataset, concept: int, label: str) -> Evidence:
     if label == str(own["consensus"].values):
         verdict = str(own["consensus_chance"].values)
         votes, by_chance = int(own["consensus_votes"]), float(own["votes_by_chance"])
-        found = f"{verdict}, p = {number_text(float(own['consensus_p']), 2)}"
-        found += f"; {count_text(votes, 'vote')}, by chance up to {number_text(by_chance)}"
+        found = f"{verdict} by the mean score of the metrics that vote, "
+        found += f"p = {number_text(float(own['consensus_p']), 2)}; votes alone do not decide: "
+        found += f"{count_text(votes, 'vote')}, by chance up to {number_text(by_chance)}"
     else:
         verdicts = own["chance"].values.astype(str)[_choosing(names, concept, label)]
         if not len(verdicts):

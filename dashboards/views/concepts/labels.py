@@ -13,7 +13,7 @@ from dashboards.views.parts.parts import Table, file_name, frame_of
 from dashboards.views.runs.advice import EXPECTED
 from dashboards.views.runs.settings import behind, cells_of, is_made
 from evals.naming.tables import tested_note
-from evals.naming.verdicts import chance_note, chance_of, judge_seconds
+from evals.naming.verdicts import UNTESTED, chance_note, chance_of, judge_seconds
 from evals.scoring.seen_images import seen_note
 from registry.catalog.access import Catalog
 from registry.columns import Column, ResultTable
@@ -169,9 +169,28 @@ def label_frame(names: xr.Dataset, concept: int) -> pd.DataFrame:
     )
 
 
-def label_table(cell: str, names: xr.Dataset, concept: int) -> Table:
-    """Return the best labels of one concept as a table; see :func:`label_frame`."""
-    frame, note = label_frame(names, concept), names_note(names)
+def label_table(
+    cell: str, names: xr.Dataset, concept: int, every_name: xr.Dataset | None = None
+) -> Table:
+    """Return the best labels of one concept as a table; see :func:`label_frame`.
+
+    Parameters
+    ----------
+    cell : str
+        Of the concepts.
+    names : xr.Dataset
+        Of this concept, or of several.
+    concept : int
+        Its index.
+    every_name : xr.Dataset, optional
+        Of all concepts, which the note is about; by default ``names``, if these are all.
+    """
+    frame, note = (
+        label_frame(names, concept),
+        names_note(names if every_name is None else every_name),
+    )
+    if "chance" in frame and UNTESTED in set(frame["chance"]):
+        note += " This concept is among those that the budget left out."
     name = file_name(cell, "concept", concept, "labels")
     return Table(name, frame, "Best label by every metric", note, LABELS.columns)
 

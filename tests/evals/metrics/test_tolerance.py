@@ -41,7 +41,10 @@ BAD_RESULTS = {
     "texts": (lambda a, c: np.full((a.shape[1], c.shape[1]), "x"), "ndarray of <U1"),
     "raising": (lambda a, c: 1 / 0, "ZeroDivisionError: division by zero"),
     "transposed": (lambda a, c: c.T @ a, "returned shape"),
+    "summed_up": (lambda a, c: good(a, c).mean(keepdims=True), "returned shape (1, 1)"),
+    "summed_over": (lambda a, c: good(a, c).mean(axis=0, keepdims=True), "returned shape (1, "),
     "leaving": (lambda a, c: sys.exit(3), "raised SystemExit(3)"),
+    "closing": (lambda a, c: close(), "raised GeneratorExit(too early)"),
     "hungry": (lambda a, c: starve(), "MemoryError: too much"),
     "random": (lambda a, c: np.random.default_rng().random((a.shape[1], c.shape[1])), "each time"),
 }
@@ -51,13 +54,19 @@ def starve():
     raise MemoryError("too much")
 
 
+def close():
+    raise GeneratorExit("too early")
+
+
 def register_bad() -> dict[str, str]:
     for name, (function, _) in BAD_RESULTS.items():
         evals.metric(name)(function)
     evals.metric("too_large", bounds=(0, 0.1))(good)
     evals.metric("never")(lambda a, c: np.full((a.shape[1], c.shape[1]), np.nan))
+    evals.metric("endless")(lambda a, c: np.full((a.shape[1], c.shape[1]), -np.inf))
     told = {name: message for name, (_, message) in BAD_RESULTS.items()}
-    return told | {"too_large": "outside its bounds", "never": "undefined (NaN)"}
+    told |= {"too_large": "outside its bounds", "never": "undefined (NaN)"}
+    return told | {"endless": "undefined (NaN) or infinite"}
 
 
 @pytest.mark.parametrize("name", ["alpha", "lam", "seed", "neuron", "concept", "input", "workers"])
@@ -178,14 +187,14 @@ def test_in_a_matrix_one_takes_nothing_but_itself():
     lines = together.attrs[FAULTY].splitlines()
     assert len(lines) == len(told)
     for name, message in told.items():
-        assert np.isnan(together[name]).all()
+        assert not np.isfinite(together[name]).any()
         assert any(line.startswith(f"{name}: ") and message in line for line in lines)
 
 
 def test_asked_for_alone_it_raises():
     for name, message in register_bad().items():
-        if name == "never":
-            assert evals.score(name, NEURONS, LABELS).isnull().all()
+        if name in ("never", "endless"):
+            assert not np.isfinite(evals.score(name, NEURONS, LABELS)).any()
             continue
         with pytest.raises(Exception, match=re.escape(message.rpartition("Error: ")[-1])):
             evals.score(name, NEURONS, LABELS)
@@ -214,12 +223,44 @@ def test_names_do_without_it():
     register_bad()
     pair = NEURONS, LABELS
     options = NamingOptions(n_bootstrap=2)
-    named = evals.choose_names(*pair, ["correlation", "raising", "leaving", "hungry"], options)
+    bad = ["raising", "leaving", "hungry", "endless", "summed_up"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        named = evals.choose_names(*pair, ["correlation", *bad], options)
     alone = evals.choose_names(*pair, ["correlation"], options)
     np.testing.assert_array_equal(named["name"][:, 0], alone["name"][:, 0])
     np.testing.assert_array_equal(named["consensus"], alone["consensus"])
     assert (named["name"][:, 1:] == "").all()
-    assert "metric raising: ZeroDivisionError: division by zero" in names_table(named)
+    told = names_table(named)
+    assert "metric raising: ZeroDivisionError: division by zero" in told
+    assert "metric endless: every score is undefined (NaN) or infinite" in told
+    assert "metric summed_up: metric 'summed_up' returned shape (1, 1)" in told
+
+
+def test_infinite_scores_are_undefined_for_names():
+    def end(activations, labels):
+        scores = good(activations, labels)
+        return np.where(scores > np.median(scores), np.inf, scores)
+
+    evals.metric("half_endless")(end)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        options = NamingOptions(n_bootstrap=5, n_permutations=19)
+        named = evals.choose_names(NEURONS, LABELS, ["half_endless", "correlation"], options)
+    scores = [name for name in named if named[name].dtype.kind == "f"]
+    assert scores
+    assert not any(np.isinf(named[name]).any() for name in scores)
+
+
+@pytest.mark.parametrize("bounds", [[-1e6, 9e9], np.array([-1e6, 9e9]), (np.float64(-1e6), 9e9)])
+def test_bounds_of_any_sequence_are_two_floats(bounds):
+    own = evals.metric("own", bounds=bounds)(good)
+    assert own.bounds == (-1e6, 9e9)
+    assert {type(end) for end in own.bounds} == {float}
+    assert examine("own") == []
+    options = NamingOptions(n_bootstrap=0, n_permutations=19)
+    named = evals.choose_names(NEURONS, LABELS, ["own", "correlation"], options)
+    assert (named["name"].sel(metric="own") != "").any()
 
 
 def test_identification_and_sanity_do_without_it():

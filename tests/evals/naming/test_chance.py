@@ -286,6 +286,21 @@ def test_positions_of_one_text_are_no_evidence():
     assert found[True] <= 0.125
 
 
+def test_sequences_that_cannot_change_places_are_refused(pair):
+    lengths = np.repeat(np.arange(13), np.arange(13))  # sequences of 1 to 12 positions
+    ids = [f"text/{length}/{row}" for row, length in enumerate(lengths)]
+    arrays = tuple(
+        own[: len(ids)].assign_coords({dim: ids})
+        for own, dim in zip(pair, ("image", "input"), strict=True)
+    )
+    with pytest.raises(
+        ValueError, match=r"by_sequence: .* as 0 of .* and .* of the two halves can"
+    ):
+        choose_names(*arrays, ["iou"], NamingOptions(Parameters(alpha=0.1), by_sequence=True))
+    few = NamingOptions(Parameters(alpha=0.1), n_bootstrap=0, by_sequence=True, n_permutations=0)
+    assert choose_names(*arrays, ["iou"], few).n_permutations == 0
+
+
 def test_sequences_need_names_of_positions(pair):
     options = NamingOptions(by_sequence=True)
     arrays = pair[0].assign_coords(image=range(90)), pair[1].assign_coords(input=range(90))

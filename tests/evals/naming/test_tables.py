@@ -164,7 +164,7 @@ def test_a_second_name_stands_beside_each_consensus():
     lines = names_table(told).splitlines()
     assert "next" in lines[0].split()
     assert "warm, 1 of 2 votes, at chance" in lines[1]
-    assert "fur, 2 of 2 votes, undecided" in lines[2]
+    assert "fur, 2 of 2 votes, not at chance by itself" in lines[2]
 
 
 def test_what_was_left_out_and_preferred_is_told():

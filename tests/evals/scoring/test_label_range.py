@@ -20,6 +20,9 @@ WRONG = {
     "signs": (2 * TRUTH - 1, "from -1 to 1; .* of -1 and 1, pass x > 0"),
     "bytes": ((255 * TRUTH).astype(np.uint8), "from 0 to 255; .* of 0 to 255, pass x / 255"),
     "percents": (100 * TRUTH, "of 0 to 100, pass x / 100"),
+    "codes": (1 + TRUTH, "from 1 to 2; .* of 1 and 2, pass x == 2"),
+    "counts": (1 + np.cumsum(TRUTH, axis=0), r"of counts, pass x > \d+$"),
+    "rounding_up": (TRUTH * 1.0000001, r"from 0 to 1\.0000001; .* if that is rounding"),
     "rounding": (TRUTH * (1 + 1e-7), r"if that is rounding, pass np\.clip\(x, 0, 1\)"),
 }
 DOORS = {

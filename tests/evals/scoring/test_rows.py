@@ -162,6 +162,26 @@ def test_datasets_that_were_numbered_alike_do_not_join_either():
     assert pair_datasets(*said, "")[0].sizes["input"] == N_ROWS
 
 
+@pytest.mark.parametrize(
+    ("name", "first"), [("img_{:05d}", 0), ("test/img_{:05d}.png", 1), ("a 1-{}", 0)]
+)
+def test_names_that_look_counted_are_told_where_tables_are_of_other_lengths(name, first, capsys):
+    names = [name.format(first + row) for row in range(N_ROWS)]
+    shorter = old_import("activations", NEURONS[1:], names[:-1])
+    labels = old_import("labels", LABELS, names)
+    assert pair_datasets(shorter, labels, "")[0].sizes["input"] == N_ROWS - 1
+    told = capsys.readouterr().out
+    assert told.startswith(f"Names that look counted, as {names[0]!r}, joined 299 rows of activat")
+    assert "to 300 rows of labels" in told
+    assert "a table of labels of these 299 rows alone" in told
+    pair_datasets(old_import("activations", NEURONS, names), labels, "")  # as many
+    declared = shorter.assign_attrs(source="fact.collect_activations version 1")
+    pair_datasets(declared, labels, "")  # images of a data set that is declared
+    gaps = [*names[:9], *names[10:]]
+    pair_datasets(old_import("activations", NEURONS[1:], gaps), labels, "")
+    assert capsys.readouterr().out == ""
+
+
 def test_rows_that_a_file_names_by_counts_do_not_join():
     """As imports wrote them that took a count for names, which is what their attribute says."""
     counts = [str(row) for row in range(N_ROWS)]
@@ -171,6 +191,20 @@ def test_rows_that_a_file_names_by_counts_do_not_join():
     )
     with pytest.raises(AlignmentError, match=r"299 rows of .* only counted.* has 300: .*not by"):
         pair_datasets(*old, "")
+
+
+def test_counted_rows_are_to_be_named_where_the_others_are():
+    """The same word is refused of a file that names its rows."""
+    named = [f"im{row}.jpg" for row in RNG.permutation(N_ROWS)]
+    counts = [f"test/labels {row:05d} of {N_ROWS}" for row in range(N_ROWS)]
+    own = old_import("activations", NEURONS, named).assign_attrs(row_names="file")
+    labels = old_import("labels", LABELS, counts).assign_attrs(row_names="counted")
+    for pair in ((own, labels), (own.isel(image=slice(1, None)), labels)):
+        with pytest.raises(AlignmentError, match="only counted") as told:
+            pair_datasets(*pair, "")
+        remedy = "an array 'image' in the file, or by rows = \"ids.txt\" in [datasets.file]"
+        assert str(told.value).endswith(remedy)
+        assert "same word" not in str(told.value)
 
 
 def test_in_a_call_plain_arrays_join_by_position_where_they_are_as_many():

@@ -486,8 +486,8 @@ def matching_table(matched: xr.Dataset) -> str:
 
 def _headline(matched: xr.Dataset) -> str:
     """Return how many concepts come back, by presence first, beside chance."""
-    chance = float(matched["null_returned_share"].max())
-    if np.isnan(chance):
+    chance = float(matched.get("null_returned_share", xr.DataArray(np.nan)).max())
+    if np.isnan(chance):  # also of a dataset that is older
         return ""
     shares = matched["returned_share"].to_series()[::-1]
     told = ", ".join(f"{share:.1%} by {basis}" for basis, share in shares.items())

@@ -49,6 +49,9 @@ LEAST_PERMUTATIONS = 99
 CHUNK_VALUES = 1 << 25
 """Presences, permuted labels, and scores of permutations, that are held at once."""
 
+USUAL = 999_999
+"""Under which number it is kept how much statistics deviate."""
+
 USUAL_BY = 64
 """Concepts, at most, by which it is known how much a statistic deviates."""
 
@@ -60,6 +63,9 @@ Found: TypeAlias = dict[tuple[str, str], np.ndarray]
 
 Pair: TypeAlias = tuple[np.ndarray | None, np.ndarray | None]
 """Usual deviations of two statistics."""
+
+Read: TypeAlias = Callable[[np.ndarray], tuple[tuple[Columns, Columns], np.ndarray]]
+"""From some concepts to their presences in both halves, and which are active on too few inputs."""
 
 HeldBlock: TypeAlias = tuple[slice, BlockStatistics, BlockStatistics]
 """Some concepts, and their statistics on both halves."""
@@ -549,7 +555,7 @@ class Trial:
     def run(
         self,
         concepts: np.ndarray,
-        read: Callable[[np.ndarray], tuple[tuple[Columns, Columns], np.ndarray]],
+        read: Read,
         progress: Callable[[int, int], None] = lambda done, total: None,
         keep: Keep | None = None,
         forecast: Callable[[float], None] = lambda seconds: None,
@@ -574,7 +580,7 @@ class Trial:
         chunks = [concepts[start : start + size] for start in range(0, len(concepts), size)]
         total, parts = len(chunks) * self.n_permutations, []
         clock, some = Clock(forecast), _some(len(concepts))
-        usual = self._usual([*self._draw(*read(concepts[some]))]) if len(chunks) > 1 else None
+        usual = self._usual_by(concepts[some], read, keep) if len(chunks) > 1 else None
         for done, chunk in enumerate(chunks):
             known = None if keep is None else keep.read(done)
             if known is not None and np.array_equal(known.pop(CONCEPTS), chunk):
@@ -593,6 +599,18 @@ class Trial:
         tests = {name: Comparison.join([part[name] for part, _ in parts]) for name in parts[0][0]}
         named, elected = (np.concatenate([own[which] for _, own in parts]) for which in (0, 1))
         return Chance(concepts, self.n_permutations, tests, (named, elected))
+
+    def _usual_by(self, some: np.ndarray, read: Read, keep: Keep | None) -> Found:
+        """Return the deviation that is usual of each statistic, by draws of some concepts."""
+        known = None if keep is None else keep.read(USUAL)
+        if known is not None and np.array_equal(known.pop(CONCEPTS), some):
+            parted = ((name.partition("."), values) for name, values in known.items())
+            return {(kind, name): values for (kind, _, name), values in parted}
+        usual = self._usual([*self._draw(*read(some))])
+        if keep is not None:
+            packed = {".".join(name): values for name, values in usual.items()}
+            keep.write(USUAL, packed | {CONCEPTS: some})
+        return usual
 
     def _draw(self, halves: tuple[Columns, Columns], is_few: np.ndarray) -> Iterator[Found]:
         """Yield what is found with the labels as they are, then with some permutations at a time.

@@ -154,7 +154,7 @@ def python_network(
     Parameters
     ----------
     function : str
-        ``package.module:function``, on Python's path.
+        As ``package.module:function``, on Python's path.
     settings : mapping or None
         Its keyword arguments, plain JSON values.
     file : path or None

@@ -297,7 +297,7 @@ class ConsoleFile:
                 said = (
                     text if len(kept) == len(data) else text[:common] + kept.decode(errors="ignore")
                 )
-                if len(said) < len(self._text):
+                if len(kept) < len(data) and len(said) < len(self._text):
                     said = self._text
                     write_at(file, _encode(said[common:]), start)  # which had its room
                 size = start + len(_encode(said[common:]))

@@ -17,7 +17,7 @@ import registry
 from dashboards.views.concepts.labels import PREFERRED
 from evals import name_concepts, schemas, score_explanations
 from evals.metrics import table
-from evals.metrics.tolerance import FAULTY, faults_of_parts
+from evals.metrics.tolerance import FAULTY, SILENT, faults_of_parts
 from evals.naming import naming
 from evals.sanity.protocol import FORMS
 from registry.declare.faults import ConfigError
@@ -290,7 +290,7 @@ def test_scores_that_are_resumed_remember_which_metric_failed(
 
 
 def test_a_metric_is_undefined_everywhere_only_if_it_is_so_in_every_part():
-    silent, broken = "own: every score is undefined (NaN)", "other: it broke"
+    silent, broken = f"own: {SILENT}", "other: it broke"
     parts = [xr.Dataset(attrs={FAULTY: text}) for text in (silent, f"{silent}\n{broken}")]
     assert faults_of_parts(parts) == {FAULTY: f"{silent}\n{broken}"}
     assert faults_of_parts([*parts, xr.Dataset()]) == {FAULTY: broken}

@@ -93,6 +93,7 @@ def test_values_are_written_as_toml_reads_them(value: object) -> None:
 def test_the_commands_list_and_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # no project is needed
     # Other tests load plug-ins of their own.
+    monkeypatch.setattr("registry.declare.plugins._IMPORTED", set())
     monkeypatch.setattr("registry.declare.stage.plugin_modules", lambda: ("fact.kinds", "evals"))
 
     def told(*words: str) -> str:

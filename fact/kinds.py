@@ -376,8 +376,8 @@ class PythonNetwork:
     Parameters
     ----------
     function : str
-        ``package.module:function``, or a class; what it returns takes normalised images of three
-        colours and puts out logits.
+        As ``package.module:function``, or a class; what it returns takes normalised images of
+        three colours and puts out logits.
     settings : dict
         Its keyword arguments.
     file : str or None

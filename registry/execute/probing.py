@@ -6,6 +6,7 @@ Whoever plans loads no network. Each resource is loaded once for all tasks that 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -45,7 +46,10 @@ def take_first_looks(project: Project, tasks: Sequence[Task]) -> dict[str, str]:
         answers = Path(folder, "found.json")
         command = [sys.executable, "-m", __name__, str(project.root), str(answers)]
         names = json.dumps([task.name for task in new])
-        done = subprocess.run(command, input=names, capture_output=True, text=True, check=False)
+        # What can be imported here can be there, as in a worker.
+        paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
+        env = os.environ | {"PYTHONPATH": paths}
+        done = subprocess.run(command, input=names, capture_output=True, text=True, env=env)
         found = read_json(answers)
     if found is None:
         said = " ".join(done.stderr.strip().splitlines()[-LINES:])

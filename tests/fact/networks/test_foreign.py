@@ -55,7 +55,8 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_a_network_of_timm_is_what_its_package_makes(tmp_path: Path, classes: str):
-    timm = pytest.importorskip("timm")
+    import timm
+
     given = {"architecture": "vit_tiny_patch16_224", "settings": VIT, "classes": classes}
     network = settings("timm", **given, seed=1).load()
     assert (network.bcos, network.linear, network.classes) == (False, False, tiny.CLASSES)
@@ -74,7 +75,6 @@ def test_a_network_of_timm_is_what_its_package_makes(tmp_path: Path, classes: st
 
 
 def test_a_network_of_timm_that_does_not_exist_names_the_nearest(classes: str):
-    pytest.importorskip("timm")
     with pytest.raises(NetworkError, match="did you mean 'resnet18'"):
         settings("timm", architecture="resnet-18", classes=classes).load()
     with pytest.raises(NetworkError, match=r"cannot be made: .*no_such_setting"):

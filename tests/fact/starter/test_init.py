@@ -273,7 +273,8 @@ def test_a_network_file_says_whether_it_is_linear_and_names_no_code(flat: Path) 
 
 
 def test_a_network_of_timm_by_name_and_file(flat: Path) -> None:
-    timm = pytest.importorskip("timm")
+    import timm
+
     save_file(timm.create_model("resnet10t").state_dict(), flat / "theirs.safetensors")
     found = declared("--images", "stamps", "--network", "timm:resnet10t:theirs.safetensors")
     own = {"kind": "timm", "architecture": "resnet10t", "file": "theirs.safetensors"}

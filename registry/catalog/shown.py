@@ -12,6 +12,7 @@ import pandas as pd
 import xarray as xr
 
 from registry.declare.stage import Stage, find_stage
+from registry.suggest import RefusalError
 
 
 @xr.register_dataset_accessor("factbook")
@@ -40,16 +41,13 @@ class Shown:
         return [pd.DataFrame(table.values(self._dataset)) for table in tables]
 
     def parts(self) -> Iterator[Any]:
-        """Yield what it shows: texts, and figures of matplotlib.
-
-        Raises
-        ------
-        RefusalError
-            At a figure, if matplotlib is not installed.
-        """
+        """Yield what it shows: texts, and figures, or how to get matplotlib where it is missing."""
         for show in self.stage.shows() if self.stage else ():
-            shown = show(self._dataset)
-            yield from [shown] if isinstance(shown, str) or hasattr(shown, "savefig") else shown
+            try:
+                shown = show(self._dataset)
+                yield from [shown] if isinstance(shown, str) or hasattr(shown, "savefig") else shown
+            except RefusalError as error:
+                yield str(error)
 
     def __repr__(self) -> str:
         texts = [part for part in self.parts() if isinstance(part, str)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,17 @@ def test_a_dataset_shows_itself_in_jupyter(catalog: Catalog, cell: str) -> None:
         assert (html.count("<pre>"), html.count("<img src=")) == SHOWN[cell]
         for table in dataset.factbook.tables():
             assert len(table)
+
+
+@pytest.mark.parametrize("cell", ["sanity", "gallery"])
+def test_without_matplotlib_a_dataset_shows_its_texts_and_what_is_missing(
+    catalog: Catalog, cell: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with catalog.dataset(cell) as dataset:
+        html = dataset.factbook._repr_html_()
+        assert html.count("<pre>") == SHOWN[cell][0] + 1
+        assert "pip install &#x27;factbook[figures]&#x27;" in html
 
 
 def test_what_has_no_tables_shows_itself_as_xarray_does(catalog: Catalog) -> None:

@@ -9,6 +9,7 @@ from itertools import product
 from typing import Any
 
 from registry.declare.declared import (
+    CELL,
     Axis,
     Declaration,
     Experiment,
@@ -145,7 +146,7 @@ class Graph:
     def _picked(self, experiment: Experiment, picks: Picks) -> Iterator[Cell]:
         cells, axes = self.by_experiment[experiment.name], experiment.axes
         steps = [
-            [stride * index for index in (range(len(axis.values)) if pick is None else (pick,))]
+            [stride * index for index in _chosen(axis, pick)]
             for axis, stride, pick in zip(axes, _strides(axes), picks, strict=True)
         ]
         yield from (cells[sum(point)] for point in product(*steps))
@@ -156,7 +157,7 @@ def expand(declaration: Declaration) -> Graph:
 
     An experiment has a cell for each point of the product of its axes: those that it inherits
     from what it needs, and its own. Two needs that inherit the same axis, by origin and key, are
-    aligned on it.
+    aligned on it. Cells with names are one axis; own settings for inherited ones choose among them.
     """
     by_experiment: dict[str, tuple[Cell, ...]] = {}
     for name in declaration.order:
@@ -197,6 +198,12 @@ def _cells(
         )
 
 
+def _chosen(axis: Axis, pick: int | tuple[int, ...] | None) -> Sequence[int]:
+    if pick is None:
+        return range(len(axis.values))
+    return (pick,) if isinstance(pick, int) else pick
+
+
 def _names(experiment: Experiment, labels: Iterable[str]) -> list[str]:
     parts = [
         [f"{label}={format_value(value)}" for value in axis.values]
@@ -215,21 +222,47 @@ def _fill(
     count: int,
 ) -> list[str]:
     """Return the name of what fills a slot, for each cell of the experiment."""
+    if need.by_cell:
+        filled = [_named(one, declaration, by_experiment) for one in need.by_cell]
+        position = [axis.key for axis in experiment.axes].index(CELL)
+        places = product(*(range(len(axis.values)) for axis in experiment.axes))
+        return [filled[place[position]] for place in places]
     if need.name in declaration.resources:
         return [need.name] * count
     cells, axes = by_experiment[need.name], declaration.experiments[need.name].axes
-    strides = _strides(axes)
-    start = sum(s * pick for s, pick in zip(strides, need.picks, strict=True) if pick is not None)
+    start = _start(need, axes)
     free = {
-        axis.identity: stride
-        for axis, stride, pick in zip(axes, strides, need.picks, strict=True)
+        axis.identity: (axis, stride)
+        for axis, stride, pick in zip(axes, _strides(axes), need.picks, strict=True)
         if pick is None
     }
-    steps = [  # an axis that the source does not have leaves it where it is
-        [free.get(axis.identity, 0) * index for index in range(len(axis.values))]
-        for axis in experiment.axes
-    ]
+    steps = [_steps(axis, *free.get(axis.identity, (axis, 0))) for axis in experiment.axes]
     return [cells[sum(point, start)].name for point in product(*steps)]
+
+
+def _named(
+    need: Need, declaration: Declaration, by_experiment: Mapping[str, Sequence[Cell]]
+) -> str:
+    """Return the resource or the cell that a need of one named cell means."""
+    if need.name in declaration.resources:
+        return need.name
+    return by_experiment[need.name][_start(need, declaration.experiments[need.name].axes)].name
+
+
+def _start(need: Need, axes: Sequence[Axis]) -> int:
+    """Return where the first cell stands that has the values which a need names."""
+    picked = zip(_strides(axes), need.picks, strict=True)
+    return sum(stride * pick for stride, pick in picked if isinstance(pick, int))
+
+
+def _steps(axis: Axis, source: Axis, stride: int) -> list[int]:
+    """Return how far each value leads along the source's axis, of which it may be a part.
+
+    An axis that the source does not have (a stride of 0) leaves it where it is.
+    """
+    values = axis.values
+    places = map(source.values.index, values) if axis.key == CELL else range(len(values))
+    return [stride * place for place in places]
 
 
 def _strides(axes: Sequence[Axis]) -> list[int]:

@@ -8,14 +8,15 @@ import math
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
 from registry.declare.declared import (
+    CELL,
     Axis,
     Declaration,
     Experiment,
@@ -35,7 +36,7 @@ from registry.declare.faults import (
     is_too_deep,
 )
 from registry.declare.stage import Slot, Stage
-from registry.declare.tables import Draft, DraftReader, Values
+from registry.declare.tables import Draft, DraftCell, DraftReader, Values
 from registry.store.durable import RESTORING, STATE_FOLDER, read_json
 from registry.suggest import nearest
 
@@ -195,7 +196,7 @@ class _Joiner(DraftReader):
     def _order(self) -> list[str]:
         """Return the names, each after those it needs; what waits for a cycle is left out."""
         behind = {
-            name: {r.name for r in draft.references.values() if r and r.name in self.drafts}
+            name: {r.name for r in draft.all_references() if r.name in self.drafts}
             for name, draft in self.drafts.items()
         }
         order = _topological_order(behind)
@@ -214,17 +215,21 @@ class _Joiner(DraftReader):
         configs, own = matrix.resolve()
         if needs is None or not configs:
             return
+        inherited = self._inherited(draft, needs)
+        named = self._named_axis(draft, inherited)
+        axes = (*(axis for axis in inherited if axis.identity != named.identity), named, *own)
         experiment = Experiment(
             draft.name,
             draft.stage.name,
             draft.stage.version,
             draft.stage.output.name,
             needs,
-            (*self._inherited(draft, needs), *own),
+            axes if draft.cells else (*inherited, *own),
             configs,
             draft.stage.settings.rules,
             draft.description,
             draft.stage.formerly,
+            frozenset(key for cell in draft.cells for key in cell.config),
         )
         matrix.check_size(axis.values for axis in experiment.axes)
         if len(self.faults) == before:
@@ -233,32 +238,59 @@ class _Joiner(DraftReader):
     def _needs(self, draft: Draft) -> tuple[Need, ...] | None:
         """Return what fills each slot, or None where something is wrong, here or behind it."""
         if draft.stage is None:  # what a slot wants is not known then; that names exist still is
-            slots: Mapping[str, Slot] = {slot: Slot(slot, ()) for slot in draft.references}
+            slots: Mapping[str, Slot] = {slot: Slot(slot, ()) for slot in draft.slots}
         else:
             slots = draft.stage.slots
         empty = self._check_slots(draft, slots)
         needs = [
-            self._need(draft.path("needs", name), slot, reference)
+            self._need_of_cells(draft, slot)
+            if name in draft.slots_of_cells
+            else self._need(draft.path("needs", name), slot, draft.references[name])
             for name, slot in slots.items()
-            if (reference := draft.references.get(name))
+            if name in draft.slots
         ]
         whole = tuple(need for need in needs if need)
-        return whole if not empty and len(whole) == len(draft.references) else None
+        return whole if not empty and len(whole) == len(draft.slots) else None
+
+    def _need_of_cells(self, draft: Draft, slot: Slot) -> Need | None:
+        """Return what fills a slot that named cells fill on their own."""
+        before, found = len(self.faults), []
+        for cell in draft.cells:
+            where: KeyPath = (*cell.where, "needs", slot.name)
+            if slot.name in cell.references:
+                reference = cell.references[slot.name]
+            elif slot.name in draft.references:
+                where, reference = draft.path("needs", slot.name), draft.references[slot.name]
+            else:
+                self.faults.add(cell.where, f"nothing fills slot {slot.name!r}, as in other cells")
+                continue
+            need = self._need(where, slot, reference)
+            if need is not None and None in need.picks:
+                message = f"{str(reference)!r} means several cells; name one for this cell"
+                self.faults.add(where, message)
+            found.append(need)
+        needs = tuple(need for need in found if need)
+        if len(self.faults) > before or len(needs) < len(draft.cells):
+            return None
+        return replace(needs[0], by_cell=needs)
 
     def _check_slots(self, draft: Draft, slots: Mapping[str, Slot]) -> list[str]:
         """Return the slots that must be filled and are not."""
-        for slot in sorted(draft.references.keys() - slots.keys()):
+        for slot in sorted(draft.slots.keys() - slots.keys()):
             near = nearest(slot, slots) or "; the stage needs nothing"
-            self.faults.add(draft.path("needs", slot), f"the stage has no such slot{near}")
+            for where in draft.slots[slot]:
+                self.faults.add(where, f"the stage has no such slot{near}")
         required = {slot for slot, wanted in slots.items() if not wanted.is_optional}
-        empty = sorted(required - draft.references.keys())
+        empty = sorted(required - draft.slots.keys())
         for slot in empty:
             near = nearest("", self.fitting(slots[slot].kinds) - {draft.name})
             message = f"slot {slot!r} wants {slots[slot]}, and nothing fills it{near}"
             self.faults.add(draft.path("needs"), message)
         return empty
 
-    def _need(self, where: KeyPath, slot: Slot, reference: Reference) -> Need | None:
+    def _need(self, where: KeyPath, slot: Slot, reference: Reference | None) -> Need | None:
+        if reference is None:  # a faulty one has been reported
+            return None
         name, fitting = reference.name, self.fitting(slot.kinds)
         if name not in self.owners:
             what = "unknown dataset, network or experiment"
@@ -281,14 +313,16 @@ class _Joiner(DraftReader):
             return None
 
     def _inherited(self, draft: Draft, needs: tuple[Need, ...]) -> tuple[Axis, ...]:
-        """Return the axes that the needs leave open, each once."""
+        """Return the axes that the needs leave open, each once: named cells those of all."""
         free: dict[tuple[str, str], tuple[str, Axis]] = {}
         pinned: dict[tuple[str, str], str] = {}
         for need in needs:
-            axes = self.experiments[need.name].axes if need.picks else ()
-            for axis, pick in zip(axes, need.picks, strict=True):
+            is_open = need.picks and not need.by_cell
+            axes = self.experiments[need.name].axes if is_open else ()
+            for axis, pick in zip(axes, need.picks if is_open else (), strict=True):
                 if pick is None:
-                    free.setdefault(axis.identity, (need.slot, axis))
+                    slot, known = free.setdefault(axis.identity, (need.slot, axis))
+                    free[axis.identity] = (slot, self._common(draft, need, slot, known, axis))
                 else:
                     pinned.setdefault(axis.identity, need.slot)
         for origin, key in sorted(free.keys() & pinned.keys()):
@@ -298,6 +332,31 @@ class _Joiner(DraftReader):
             )
             self.faults.add(draft.path("needs", pinned[origin, key]), message)
         return tuple(axis for _, axis in free.values())
+
+    def _common(self, draft: Draft, need: Need, slot: str, one: Axis, other: Axis) -> Axis:
+        """Return the values that an axis has by both of two slots: named cells may be fewer."""
+        both = tuple(value for value in one.values if one.key != CELL or value in other.values)
+        if not both:
+            message = f"has no named cell in common with slot {slot!r}"
+            self.faults.add(draft.path("needs", need.slot), message)
+        return replace(one, values=both)
+
+    def _named_axis(self, draft: Draft, inherited: tuple[Axis, ...]) -> Axis:
+        """Return the axis of an experiment's named cells: a part of the inherited one, or new."""
+        names = tuple(cell.name for cell in draft.cells)
+        sources = [axis for axis in inherited if axis.key == CELL]
+        if draft.cells and len(sources) > 1:
+            origins = " and ".join(repr(axis.origin) for axis in sources)
+            message = f"its needs have the named cells of {origins}; name one cell of all but one"
+            self.faults.add(draft.path("needs"), message)
+        if not sources:
+            return Axis(draft.name, CELL, names)
+        for cell in draft.cells:
+            if cell.name not in sources[0].values:
+                near = nearest(cell.name, sources[0].values)
+                message = f"{sources[0].origin!r} has no cell {cell.name!r}{near}"
+                self.faults.add((*cell.where, CELL), message)
+        return replace(sources[0], values=names)
 
     def _check_member(self, where: KeyPath, text: str) -> None:
         try:
@@ -325,8 +384,8 @@ class _Joiner(DraftReader):
 class _Matrix:
     """The matrix of a draft, to be resolved by its stage.
 
-    Each value of each axis is tried first, with the others at their first, so that a bad one is
-    reported once; then the product, for what only a combination violates.
+    Each value of each axis and each named cell is tried first, with the others at their first, so
+    that a bad one is reported once; then the product, for what only a combination violates.
     """
 
     draft: Draft
@@ -336,31 +395,49 @@ class _Matrix:
     def resolve(self) -> tuple[tuple[Values, ...], tuple[Axis, ...]]:
         """Return the configuration of each cell, and the axes with validated values.
 
-        Nothing is returned after a fault.
+        Configurations are of the product of named cells, if there are any, and the axes; nothing
+        is returned after a fault.
         """
         before = len(self.faults)
         draft = self.draft
-        first = {**draft.config, **{key: values[0] for key, values in draft.matrix.items()}}
-        resolved = self._first_cell(first)
+        cells = self._named()
+        varied = {key: values[0] for key, values in draft.matrix.items()}
+        first = {**draft.config, **cells[0].config, **varied}
+        resolved = self._first_cell(first, cells[0])
         former = {key: names[0] for key, names in self.stage.settings.rules.formerly.items()}
         axes = tuple(
             Axis(draft.name, key, self._values(first, resolved, key), former.get(key, ""))
             for key in draft.matrix
         )
+        for cell in cells[1:]:
+            self._try_cell(cell, varied)
         if len(self.faults) > before or draft.faulty:
             return (), ()
         return self._product(), axes
 
-    def _first_cell(self, values: Values) -> Values:
+    def _named(self) -> tuple[DraftCell, ...]:
+        """Return the named cells, or the one that an experiment without any is."""
+        return self.draft.cells or (DraftCell("", {}, {}, ()),)
+
+    def _first_cell(self, values: Values, cell: DraftCell) -> Values:
         """Resolve the first cell; every key that is wrong in it is reported."""
         try:
             return self._configuration(values)
         except ConfigError as error:
             for fault in error.faults:
-                is_of_product = not fault.key and self.draft.matrix
+                is_of_product = not fault.key and (self.draft.matrix or self.draft.cells)
                 if not is_of_product and not self.draft.faulty.intersection(fault.keys[:1]):
-                    self._report(fault, 0)
+                    self._report(fault, 0, cell)
             return values
+
+    def _try_cell(self, cell: DraftCell, varied: Values) -> None:
+        """Resolve a named cell; what is wrong in what it sets itself is reported."""
+        try:
+            self._configuration({**self.draft.config, **cell.config, **varied})
+        except ConfigError as error:
+            for fault in error.faults:
+                if cell.config.keys() & fault.keys[:1]:
+                    self._report(fault, 0, cell)
 
     def _values(self, first: Values, resolved: Values, key: str) -> tuple[Any, ...]:
         """Return the validated values of an axis; a 1 for a float stands as 1.0."""
@@ -381,14 +458,17 @@ class _Matrix:
     def _configuration(self, values: Values) -> Values:
         return self.stage.configuration(self.stage.resolve(values))
 
-    def _report(self, fault: Fault, index: int) -> None:
-        """Add a fault at its key of the configuration, or at a value of an axis."""
+    def _report(self, fault: Fault, index: int, cell: DraftCell | None = None) -> None:
+        """Add a fault at its key of the configuration or of a cell, or at a value of an axis."""
         key, *inner = fault.key.split(".")
-        where: KeyPath = ("config", *fault.keys)
+        where: KeyPath = self.draft.path("config", *fault.keys)
+        if cell is not None and key in cell.config:
+            where = (*cell.where, *fault.keys)
         if key in self.draft.matrix:
             is_unknown = fault.message.startswith("unknown key")
-            where = ("matrix", key) if is_unknown else ("matrix", key, index, *inner)
-        self.faults.add(self.draft.path(*where), fault.message)
+            at = ("matrix", key) if is_unknown else ("matrix", key, index, *inner)
+            where = self.draft.path(*at)
+        self.faults.add(where, fault.message)
 
     def _check_duplicates(self, key: str, values: list[Any]) -> None:
         seen: dict[str, int] = {}
@@ -400,16 +480,17 @@ class _Matrix:
 
     def _product(self) -> tuple[Values, ...]:
         """Resolve every cell; what only combinations violate is reported once, and counted."""
-        if not self.check_size(self.draft.matrix.values()):
+        if not self.check_size((self._named(), *self.draft.matrix.values())):
             return ()
         configs: list[Values] = []
         bad: dict[str, list[str]] = {}
-        for values in itertools.product(*self.draft.matrix.values()):
-            cell = dict(zip(self.draft.matrix, values, strict=True))
+        for named, *values in itertools.product(self._named(), *self.draft.matrix.values()):
+            point = dict(zip(self.draft.matrix, values, strict=True))
             try:
-                configs.append(self._configuration({**self.draft.config, **cell}))
+                configs.append(self._configuration({**self.draft.config, **named.config, **point}))
             except ConfigError as error:
-                name = str(Reference(self.draft.name, tuple(cell.items())))
+                point = {CELL: named.name, **point} if self.draft.cells else point
+                name = str(Reference(self.draft.name, tuple(point.items())))
                 for fault in error.faults:
                     bad.setdefault(str(fault).split("; got")[0], []).append(name)
         for message, names in bad.items():
@@ -417,7 +498,7 @@ class _Matrix:
             self.faults.add(self.draft.path("matrix"), f"{message}; in cell {names[0]}{more}")
         return tuple(configs)
 
-    def check_size(self, axes: Iterable[tuple[Any, ...]]) -> bool:
+    def check_size(self, axes: Iterable[Sequence[Any]]) -> bool:
         """Check that axes do not span more cells than anybody wants."""
         size = math.prod(map(len, axes))
         if size > MOST_CELLS:

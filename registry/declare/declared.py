@@ -23,8 +23,11 @@ from registry.suggest import RefusalError, nearest
 _BARE = re.compile(r"[A-Za-z_][A-Za-z0-9_./+-]*")
 _WORD = re.compile(r'[^\s,=\[\]{}"]+')
 _LABEL = re.compile(r"\s*([^\s,=\[\]]+)\s*=\s*")
+_NAMED = re.compile(r"\s*[A-Za-z0-9_*?-]+\s*[,\]]")
 _END = re.compile(r"\s*([,\]])")
 _KEYWORDS = {"true": True, "false": False, "null": None}
+CELL = "cell"
+"""The axis of named cells, and the key of their names."""
 
 
 class SelectionError(RefusalError, ValueError):
@@ -54,13 +57,22 @@ class Reference:
     @property
     def is_pattern(self) -> bool:
         """Whether the name stands for every name that it matches."""
-        return "*" in self.name or "?" in self.name
+        return _is_pattern(self.name)
+
+    @property
+    def means_cells(self) -> bool:
+        """Whether the name of a cell stands for every one that it matches."""
+        return any(label == CELL and _is_pattern(value) for label, value in self.values)
 
     def matches(self, name: str) -> bool:
         """Whether ``name`` is the one that is meant, or one of those."""
         if not self.is_pattern:
             return name == self.name
         return re.fullmatch(translate(self.name), name) is not None
+
+
+def _is_pattern(value: Any) -> bool:
+    return isinstance(value, str) and ("*" in value or "?" in value)
 
 
 def format_value(value: Any) -> str:
@@ -99,15 +111,18 @@ def parse_reference(text: str) -> Reference:
 
 
 def _parse_value(text: str, position: int) -> tuple[str, Any, str, int]:
-    """Return label, value, what follows (a comma or the closing bracket) and where that ends."""
+    """Return label, value, what follows (a comma or the closing bracket) and where that ends.
+
+    A word alone is the name of a cell.
+    """
     label = _LABEL.match(text, position)
-    if label is None:
+    if label is None and not _NAMED.match(text, position):
         raise _unreadable(text, position, "axis=value")
-    value, position = _decode(text, label.end())
+    value, position = _decode(text, label.end() if label else position)
     end = _END.match(text, position)
     if end is None:
         raise _unreadable(text, position, "',' or ']' (a word with other characters needs quotes)")
-    return label[1], value, end[1], end.end()
+    return label[1] if label else CELL, value, end[1], end.end()
 
 
 def _decode(text: str, position: int) -> tuple[Any, int]:
@@ -189,7 +204,8 @@ class Axis:
     origin : str
         The experiment that declares it. Origin and key together are the axis.
     key : str
-        The configuration key that it varies.
+        The configuration key that it varies; :data:`CELL` for cells with names, which may vary
+        any keys and inputs.
     values : tuple
         Its values in order, validated (a 1 for a float stands as 1.0).
     former_key : str
@@ -207,8 +223,8 @@ class Axis:
         return self.origin, self.key
 
 
-Picks = tuple[int | None, ...]
-"""For each axis of an experiment the index of the value that is chosen, or None for all."""
+Picks = tuple[int | tuple[int, ...] | None, ...]
+"""For each axis the index of the value that is chosen, or of those that are; None for all."""
 
 
 @dataclass(frozen=True)
@@ -224,20 +240,34 @@ class Need:
     picks : tuple of (int or None)
         For each axis of that experiment the value that the reference names, or None: then the
         needing experiment fans out over this axis. Empty for a resource.
+    by_cell : tuple of Need
+        What fills the slot in each named cell, one resource or cell each, where that differs;
+        then name, kind and picks are those of the first.
     """
 
     slot: str
     kind: str
     name: str
     picks: Picks = ()
+    by_cell: tuple[Need, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The resources and experiments that fill it in some cell, each once."""
+        return tuple(dict.fromkeys(need.name for need in self.by_cell or (self,)))
 
     def reference(self, declaration: Declaration) -> str:
-        """Return the reference as it would stand in the file, with the values that it names."""
+        """Return the reference as it would stand in the file, with the values that it names.
+
+        "" where the cells have one each.
+        """
+        if self.by_cell:
+            return ""
         source = declaration.experiments.get(self.name)
         if source is None:
             return self.name
         parts = zip(source.labels, source.axes, self.picks, strict=True)
-        values = [(label, axis.values[pick]) for label, axis, pick in parts if pick is not None]
+        values = [(name, axis.values[pick]) for name, axis, pick in parts if isinstance(pick, int)]
         return str(Reference(self.name, tuple(values)))
 
 
@@ -264,6 +294,8 @@ class Experiment:
         What of a configuration enters the fingerprint, and how its keys were spelled.
     former_stages : tuple of str
         Names that the stage had before.
+    cell_keys : frozenset of str
+        The configuration keys that its named cells set.
     """
 
     name: str
@@ -276,6 +308,13 @@ class Experiment:
     rules: KeyRules = NO_RULES
     description: str = ""
     former_stages: tuple[str, ...] = ()
+    cell_keys: frozenset[str] = frozenset()
+
+    @property
+    def varied(self) -> frozenset[str]:
+        """The configuration keys in which its cells differ by its own matrix."""
+        own = {axis.key for axis in self.axes if axis.origin == self.name}
+        return (own - {CELL}) | self.cell_keys
 
     @property
     def size(self) -> int:
@@ -306,7 +345,7 @@ class Experiment:
             If it names an axis or a value that this experiment does not have, or an axis's key
             that several axes share.
         """
-        picks: list[int | None] = [None] * len(self.axes)
+        picks: list[int | tuple[int, ...] | None] = [None] * len(self.axes)
         for label, value in reference.values:
             position = self._position(label)
             if picks[position] is not None:
@@ -330,10 +369,19 @@ class Experiment:
             raise SelectionError(f"axis {label!r} of {self.name!r} is ambiguous: name {labels}")
         if not self.axes:
             raise SelectionError(f"{self.name!r} has no axis {label!r}: it is one cell")
+        if label == CELL:
+            raise SelectionError(
+                f"the cells of {self.name!r} have no names; choose them as axis=value, by "
+                + ", ".join(self.labels)
+            )
         raise SelectionError(f"{self.name!r} has no axis {label!r}{nearest(label, self.labels)}")
 
-    def _index(self, position: int, value: Any) -> int:
+    def _index(self, position: int, value: Any) -> int | tuple[int, ...]:
         values = self.axes[position].values
+        if self.axes[position].key == CELL and _is_pattern(value):
+            match = re.compile(translate(value)).fullmatch
+            if found := tuple(index for index, known in enumerate(values) if match(known)):
+                return found
         same = [index for index, known in enumerate(values) if same_value(known, value)]
         if not same:
             known = ", ".join(map(format_value, values[:8])) + (", …" if len(values) > 8 else "")
@@ -441,11 +489,10 @@ class Declaration:
 
 def _describe_experiment(experiment: Experiment) -> dict[str, Any]:
     keys = ("name", "stage", "version", "provides", "description")
-    own = {axis.key for axis in experiment.axes if axis.origin == experiment.name}
     config = experiment.configs[0]
     return {key: getattr(experiment, key) for key in keys} | {
-        "needs": {need.slot: need.name for need in experiment.needs},
-        "config": {key: value for key, value in config.items() if key not in own},
+        "needs": {need.slot: ", ".join(need.names) for need in experiment.needs},
+        "config": {key: value for key, value in config.items() if key not in experiment.varied},
         "axes": {
             label: list(axis.values)
             for label, axis in zip(experiment.labels, experiment.axes, strict=True)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
 from registry.declare.declared import (
+    CELL,
     ProjectTable,
     Reference,
     Resource,
@@ -25,7 +26,7 @@ from registry.declare.faults import (
     unfit,
 )
 from registry.declare.plugins import Kind, families, kinds, load_plugins
-from registry.declare.settings import KeyRules
+from registry.declare.settings import NO_RULES, KeyRules
 from registry.declare.stage import Stage, load_stage
 from registry.suggest import nearest
 
@@ -37,6 +38,16 @@ _EXPERIMENT_KEYS = ("stage", "needs", "config", "matrix", "description")
 
 Values = Mapping[str, Any]
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class DraftCell:
+    """One named cell of a draft: what it sets beside the rest, and where it stands in the file."""
+
+    name: str
+    references: Mapping[str, Reference | None]
+    config: Values
+    where: KeyPath
 
 
 @dataclass(frozen=True)
@@ -54,6 +65,26 @@ class Draft:
     matrix: Mapping[str, tuple[Any, ...]]
     faulty: frozenset[str]
     description: str
+    cells: tuple[DraftCell, ...] = ()
+
+    def all_references(self) -> Iterator[Reference]:
+        """Yield what fills its slots, in all cells and in each."""
+        for references in (self.references, *(cell.references for cell in self.cells)):
+            yield from filter(None, references.values())
+
+    @property
+    def slots_of_cells(self) -> dict[str, tuple[KeyPath, ...]]:
+        """The slots that named cells fill on their own, with where in the file each is filled."""
+        places: dict[str, tuple[KeyPath, ...]] = {}
+        for cell in self.cells:
+            for slot in cell.references:
+                places[slot] = (*places.get(slot, ()), (*cell.where, "needs", slot))
+        return places
+
+    @property
+    def slots(self) -> dict[str, tuple[KeyPath, ...]]:
+        """The slots that are filled, with where in the file each is filled first."""
+        return self.slots_of_cells | {slot: (self.path("needs", slot),) for slot in self.references}
 
     def path(self, *parts: str | int) -> KeyPath:
         """Where a part of it stands in the file."""
@@ -260,24 +291,61 @@ class DraftReader:
         self._check_keys(where, table, _EXPERIMENT_KEYS)
         stage = self._stage(where, table)
         inner = {key: table.get(key, {}) for key in ("needs", "config", "matrix")}
+        listed, inner["matrix"] = _named_cells(inner["matrix"])
         needs, config, matrix = (self._table((*where, key), inner[key]) for key in inner)
-        if stage is not None:
-            rules = stage.settings.rules
-            config = self._renamed((*where, "config"), config, rules)
-            matrix = self._renamed((*where, "matrix"), matrix, rules)
+        rules = stage.settings.rules if stage else NO_RULES
+        config = self._renamed((*where, "config"), config, rules)
+        matrix = self._renamed((*where, "matrix"), matrix, rules)
         plain = self._plain((*where, "config"), config)
-        fixed = stage.settings.rules.runtime if stage else frozenset()
+        fixed = rules.runtime
+        before = len(self.faults)
+        cells = self._cells((*where, "matrix"), listed, rules)
+        self._check_cells(cells, matrix)
+        bad_cells = {CELL} if len(self.faults) > before else set()
         axes = {k: self._axis((*where, "matrix", k), v, k in fixed) for k, v in matrix.items()}
         bad_axes = {key for key, values in axes.items() if not values}
         return Draft(
             name,
             stage if all(isinstance(value, dict) for value in inner.values()) else None,
-            {slot: self._reference((*where, "needs", slot), text) for slot, text in needs.items()},
+            self._references((*where, "needs"), needs),
             plain,
             {key: values for key, values in axes.items() if values},
-            frozenset(config.keys() - plain.keys() | bad_axes),
+            frozenset(config.keys() - plain.keys() | bad_axes | bad_cells),
             self._string((*where, "description"), table.get("description", "")) or "",
+            cells,
         )
+
+    def _cells(
+        self, where: KeyPath, listed: Mapping[KeyPath, Any], rules: KeyRules
+    ) -> tuple[DraftCell, ...]:
+        """Read the cells of a matrix that have names."""
+        cells = []
+        for place, value in listed.items():
+            at = (*where, *place)
+            if self._typed(at, value, dict, "a table") is None:
+                continue
+            table = dict(value)
+            if CELL not in table:
+                self.faults.add(at, f"key {CELL!r} is missing: the name of the cell")
+            name = self._string((*at, CELL), table.pop(CELL, "x")) or "x"
+            if not _NAME.fullmatch(name):
+                self.faults.add((*at, CELL), f"bad name {name!r}: expected {_LETTERS}, at most 100")
+            needs = self._table((*at, "needs"), table.pop("needs", {}))
+            config = self._plain(at, self._renamed(at, table, rules))
+            cells.append(DraftCell(name, self._references((*at, "needs"), needs), config, at))
+        return tuple(cells)
+
+    def _check_cells(self, cells: tuple[DraftCell, ...], matrix: Values) -> None:
+        """Check that named cells have one name each, and set nothing that an axis varies."""
+        first: dict[str, DraftCell] = {}
+        for cell in cells:
+            if first.setdefault(cell.name, cell) is not cell:
+                self.faults.add((*cell.where, CELL), f"a cell {cell.name!r} stands before it")
+            for key in cell.config.keys() & matrix.keys():
+                self.faults.add((*cell.where, key), "is an axis of the matrix too")
+
+    def _references(self, where: KeyPath, needs: Values) -> dict[str, Reference | None]:
+        return {slot: self._reference((*where, slot), text) for slot, text in needs.items()}
 
     def _stage(self, where: KeyPath, table: Values) -> Stage | None:
         if "stage" not in table:
@@ -301,7 +369,7 @@ class DraftReader:
         except SelectionError as error:
             self.faults.add(where, str(error))
             return None
-        if reference.is_pattern:
+        if reference.is_pattern or reference.means_cells:
             self.faults.add(where, f"a need names one thing; got the pattern {text!r}")
             return None
         return reference
@@ -328,6 +396,20 @@ class DraftReader:
             if value == []:
                 self.faults.add(("suites", name), "empty; expected names of experiments")
             self.suites[name] = self._strings(("suites", name), value)
+
+
+def _named_cells(matrix: Any) -> tuple[dict[KeyPath, Any], Any]:
+    """Return the named cells of a matrix, each with its place, and the matrix without them.
+
+    A matrix is a list of them, or has such a list as `cell`.
+    """
+    if isinstance(matrix, list) and matrix:
+        return {(index,): value for index, value in enumerate(matrix)}, {}
+    listed = matrix.get(CELL) if isinstance(matrix, dict) else None
+    if not isinstance(listed, list) or not any(isinstance(value, dict) for value in listed):
+        return {}, matrix
+    rest = {key: values for key, values in matrix.items() if key != CELL}
+    return {(CELL, index): value for index, value in enumerate(listed)}, rest
 
 
 def _attempt(what: str, load: Callable[[], T]) -> T | str:

@@ -534,8 +534,7 @@ def _named_configurations(
     declaration = project.declaration
     for name, experiment in declaration.experiments.items():
         if experiment.stage == stage.name:
-            own = {axis.key for axis in experiment.axes if axis.origin == name}
-            shared = {k: v for k, v in experiment.configs[0].items() if k not in own}
+            shared = {k: v for k, v in experiment.configs[0].items() if k not in experiment.varied}
             needs = {need.slot: need.reference(declaration) for need in experiment.needs}
             yield name, {**shared, "experiment": name, "needs": needs}
     for cell in cells:
@@ -690,7 +689,7 @@ def _require_stage(project: Project, stage: Stage, name: str) -> None:
 
 def _require_one_cell(project: Project, name: str, words: list[str]) -> None:
     experiment = project.declaration.experiments[name]
-    own = [axis.key for axis in experiment.axes if axis.origin == name]
+    own = [key for key in experiment.configs[0] if key in experiment.varied]
     given = {word.partition("=")[0] for word in words if "=" in word}
     if not set(own) <= given:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,16 @@ def test_declarations_as_they_were_written_have_the_fingerprints_that_they_had(n
 
 @pytest.mark.parametrize("name", AS_NOW)
 def test_declarations_that_come_along_rerun_nothing(name: str) -> None:
-    assert not differing(fingerprints_of(AS_NOW[name]), EXPECTED[name])
+    found = fingerprints_of(AS_NOW[name])
+    as_then = {_name_then(cell): fingerprint for cell, fingerprint in found.items()}
+    assert len(as_then) == len(found)
+    assert not differing(as_then, EXPECTED[name])
+
+
+def _name_then(cell: str) -> str:
+    """Return the name of a cell when papers/fact had an experiment for each: `NAME-sae`."""
+    named = re.fullmatch(r"(.*)\[cell=(.*)\]", cell)
+    return f"{named[2]}-{named[1]}" if named else cell
 
 
 def test_the_golden_fingerprints_are_of_everything_that_was_declared() -> None:

@@ -62,7 +62,7 @@ def test_whitespace_does_no_harm(text):
         ("[k=8]", "expected a name"),
         ("sae[", "expected axis=value; got the end"),
         ("sae[]", "expected axis=value; got ']'"),
-        ("sae[k]", "expected axis=value"),
+        ("sae[k m]", "expected axis=value"),
         ("sae[k=]", "expected a value; got ']'"),
         ("sae[k=8", "got the end"),
         ("sae[k=8]x", "'x' after the closing"),

@@ -39,6 +39,7 @@ from registry.catalog.runs import (
     utc,
 )
 from registry.catalog.scope import scope_of
+from registry.declare.declared import SelectionError
 from registry.declare.stage import Input, find_stage
 from registry.mongo import queries
 from registry.mongo.database import URL_VARIABLE, Database, DatabaseError, connect
@@ -376,12 +377,20 @@ class Catalog:
         if (found := self._find(run)) is not None:
             return found
         if isinstance(run, str) and not is_run(run):
-            for key in ("info.factbook.cell", "info.factbook.experiment"):
-                if newest := self._records({key: run}, "-start_time", 1):
+            cell = self._cell_name(run)
+            for key, name in (("info.factbook.cell", cell), ("info.factbook.experiment", run)):
+                if newest := self._records({key: name}, "-start_time", 1):
                     return self._record(newest[0]["info"]["factbook"]["uid"])
         error = UnknownRunError(f"no run {str(run)[:100]!r}{self._near(str(run))}")
         error.is_away = is_number(str(run)) and self.database is None
         raise error
+
+    def _cell_name(self, text: str) -> str:
+        """Return the whole name of the one cell that is meant, if one is; else what was given."""
+        if "[" in text and text not in self.project.graph.cells:
+            with suppress(SelectionError):
+                return self.project.graph.select_one(text).name
+        return text
 
     def _near(self, name: str) -> str:
         """Return what to say of a name that no run has."""

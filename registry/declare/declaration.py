@@ -466,7 +466,7 @@ class _Matrix:
             where = (*cell.where, *fault.keys)
         if key in self.draft.matrix:
             is_unknown = fault.message.startswith("unknown key")
-            at = ("matrix", key) if is_unknown else ("matrix", key, index, *inner)
+            at: KeyPath = ("matrix", key) if is_unknown else ("matrix", key, index, *inner)
             where = self.draft.path(*at)
         self.faults.add(where, fault.message)
 

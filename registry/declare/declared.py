@@ -314,7 +314,7 @@ class Experiment:
     def varied(self) -> frozenset[str]:
         """The configuration keys in which its cells differ by its own matrix."""
         own = {axis.key for axis in self.axes if axis.origin == self.name}
-        return (own - {CELL}) | self.cell_keys
+        return frozenset(own - {CELL}) | self.cell_keys
 
     @property
     def size(self) -> int:

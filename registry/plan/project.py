@@ -222,8 +222,8 @@ class Project:
         names = {reference.partition("[")[0].strip() for reference in needs.values()}
         for other in reversed(self.declaration.order):
             if other in names:
-                needs = self.declaration.experiments[other].needs
-                names.update(name for need in needs for name in need.names)
+                behind = self.declaration.experiments[other].needs
+                names.update(name for need in behind for name in need.names)
         kept = {other: declared[other] for other in declared if other in names}
         tables["experiments"] = {**kept, name: entry}
         tables.pop("suites", None)

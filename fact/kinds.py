@@ -36,6 +36,7 @@ from fact.networks.released import (
     torchvision_weights,
 )
 from fact.networks.requirements import EFFICIENTNET, NETWORKS, OPEN_CLIP, SIGLIP, TIMM
+from fact.sae.releases import fetch_checkpoint, released_checkpoint, released_checkpoint_url
 from registry.declare.requirements import Requirement
 from registry.suggest import nearest
 
@@ -586,3 +587,64 @@ class SAEFile:
             mean=np.load(self.mean, allow_pickle=False) if self.mean else None,
             names=self.names,
         )
+
+
+@registry.kind("saes", "fact-release", provides="sae_weights")
+@dataclass(frozen=True)
+class ReleasedSAE:
+    """A bias-free TopK SAE that the authors of FaCT released, fetched at its first use.
+
+    Parameters
+    ----------
+    architecture : str
+        The network that it is of, as ``resnet50_long``.
+    layer : str
+        Name of the layer in it, as ``layer4``.
+    n_concepts, k : int
+        Its sizes: concepts, and those that are active at a position.
+    lr : float
+        Learning rate of its training, which is a part of its name.
+    tag : str
+        The release.
+    sha256 : str or None
+        Of the file; another one is refused. The stage writes what it is.
+    """
+
+    architecture: str
+    layer: str
+    n_concepts: Count
+    k: Count
+    lr: Positive
+    tag: str = "v0.1"
+    sha256: str | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it is fetched from."""
+        sizes = self.n_concepts, self.k, self.lr
+        return released_checkpoint_url(self.architecture, self.layer, *sizes, self.tag)
+
+    def identity(self) -> str:
+        """Its address, and the hash that is asked for."""
+        return f"{self.url} {self.sha256 or ''}".rstrip()
+
+    def requires(self) -> Iterator[Requirement]:
+        """Yield the packages and the file."""
+        yield NETWORKS
+        yield released_checkpoint(self.url)
+
+    def load(self) -> SAE:
+        """Fetch it, if it is not here yet, and read its weights, its errors too."""
+        from fact.sae.formats import SAEFileError, read_sae
+
+        try:
+            file = fetch_checkpoint(self.url, self.sha256)
+        except (OSError, ValueError) as error:
+            raise SAEFileError(f"{self.url} could not be fetched: {error}") from error
+        sae = read_sae(str(file), "fact")
+        found = sae.n_concepts, getattr(sae, "k", None)
+        if found != (self.n_concepts, self.k):
+            sizes = "{} concepts, k {}"
+            expected = sizes.format(self.n_concepts, self.k)
+            raise SAEFileError(f"{file}: {sizes.format(*found)}; expected {expected}")
+        return sae

@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fact.networks.arrays import AnyArray, as_tensor
+from fact.sae.releases import released_checkpoint_url as released_checkpoint_url
 from registry.suggest import nearest
 
-RELEASES = "https://github.com/m-parchami/FaCT/releases/download"
 WEIGHTS = ("encoder.weight", "decoder.weight", "k")
 NOT_USED = ("threshold", "log")
 
@@ -555,28 +555,6 @@ KINDS: tuple[type[SAE], ...] = (TopKSAE, JumpReLUSAE, ReLUSAE, BatchTopKSAE)
 """Every class of SAEs, one for each activation function."""
 
 _SCALARS = ("k", "scale", "activation")
-
-
-def released_checkpoint_url(
-    arch: str, layer: str, n_concepts: int, k: int, lr: float, tag: str = "v0.1"
-) -> str:
-    """Address of a checkpoint that the paper's authors released.
-
-    Parameters
-    ----------
-    arch : str
-        Network, as ``densenet121_long``.
-    layer : str
-        Full name of the layer in it, as ``features.norm5``.
-    n_concepts, k : int
-        Sizes.
-    lr : float
-        Learning rate of its training.
-    tag : str
-        Release.
-    """
-    name = f"{tag}-{arch}-{layer}-BiasFreeTopK-K{n_concepts}-S{k}-LR{float(lr)}.pt"
-    return f"{RELEASES}/{tag}/{name}"
 
 
 def weighted_rows(

@@ -50,7 +50,7 @@ def test_the_baselines_are_declared_as_published() -> None:
         assert (network["resize"], cell.config["layer"]) == (256, "layer4")
     assert (channels.config["pooling"], channels.config["split"]) == ("sum", "val")
     assert (craft.config["n_concepts"], craft.config["crop"]) == (16, 64)
-    of_sae = cells["resnet50-layer4-encodings"].config
+    of_sae = cells["encodings[cell=resnet50-layer4]"].config
     for name in ("crp-encodings", "craft-encodings"):
         for key in ("encoder", "upsampler", "side", "quantile", "least"):
             assert cells[name].config[key] == of_sae[key]

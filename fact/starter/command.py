@@ -144,7 +144,6 @@ def _choices(
 ) -> Choices:
     """Return the network and the SAE that words mean."""
     from fact.starter.chain import OURS, Choices, SAEChoice
-    from fact.starter.networks import choose_network, choose_sae
 
     word, keys = sae
     if network is None:
@@ -157,6 +156,8 @@ def _choices(
                 f"nothing can be learnt of images without classes; name a network, as {READY}"
             )
         return Choices(OURS)
+    from fact.starter.networks import choose_network, choose_sae  # with torch: seconds
+
     try:
         if word is None:
             return Choices(choose_network(network, layer, classes, look))

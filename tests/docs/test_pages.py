@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
+from click.testing import CliRunner
 from PIL import Image
+
+from evals.metrics import table
+from registry.cli import main
+from registry.declare import plugins
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -42,9 +51,28 @@ class Page:
         return page
 
 
-def run(folder: Path, *command: str) -> str:
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder that a reader is in; what is registered of its modules is forgotten."""
+    monkeypatch.setenv("FACTBOOK_MONGO", "off")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(plugins, "_IMPORTED", set(plugins._IMPORTED))
+    with patch.dict(table._TABLE), patch.multiple(plugins, _KINDS=_copied(plugins._KINDS)):
+        yield tmp_path
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", "") or "").startswith(f"{tmp_path}{os.sep}"):
+            del sys.modules[name]
+
+
+def _copied(kinds: dict[str, dict[str, plugins.Kind]]) -> dict[str, dict[str, plugins.Kind]]:
+    return {family: dict(known) for family, known in kinds.items()}
+
+
+def typed(folder: Path, *command: str) -> str:
+    """Type a command in a shell."""
     paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "FACTBOOK_MONGO": "off", "PYTHONPATH": paths}
+    environment = {**os.environ, "PYTHONPATH": paths}
     done = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=280
     )
@@ -52,53 +80,68 @@ def run(folder: Path, *command: str) -> str:
     return done.stdout
 
 
-def follow(page: Page, folder: Path) -> str:
+def called(words: list[str]) -> str:
+    """Call the command in this process, which has imported what it needs; so are its tasks."""
+    done = CliRunner().invoke(main, [*words, "--here"] if words[0] == "run" else words)
+    assert done.exit_code == 0, f"{shlex.join(words)}\n{done.output}\n{done.exception!r}"
+    return done.stdout
+
+
+def printed_by(script: str) -> str:
+    with redirect_stdout(io.StringIO()) as printed:
+        exec(compile(script, "script.py", "exec"), {"__name__": "__main__"})
+    return printed.getvalue()
+
+
+def follow(page: Page, folder: Path, in_shell: bool = False) -> str:
     """Write the files of a page, type its commands, run its scripts; return what they print."""
     for name, text in page.files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
     printed = ""
     for command in page.commands:
-        words = shlex.split(command)
-        program = {"factbook": ["-m", "registry.cli"], "python": []}[words[0]]
-        printed += run(folder, sys.executable, *program, *words[1:])
-    for script in page.scripts:
-        printed += run(folder, sys.executable, "-c", script)
-    return printed
+        program, *words = shlex.split(command)
+        if in_shell:
+            options = {"factbook": ["-m", "registry.cli"], "python": []}[program]
+            printed += typed(folder, sys.executable, *options, *words)
+        else:
+            assert program == "factbook"
+            printed += called(words)
+    return printed + "".join(map(printed_by, page.scripts))
 
 
-def test_the_script_of_the_page_of_seeds_runs(tmp_path: Path) -> None:
+def test_the_script_of_the_page_of_seeds_runs() -> None:
     [script] = Page.read(DOCS / "how-to" / "seeds.md").scripts
-    assert "paired" in run(tmp_path, sys.executable, "-c", script)
+    assert "paired" in printed_by(script)
 
 
 @pytest.mark.parametrize("name", ["metric", "dataset", "network", "stage"])
 @pytest.mark.slow
-def test_how_to_pages_can_be_followed(name: str, tmp_path: Path) -> None:
+def test_how_to_pages_can_be_followed(name: str, folder: Path) -> None:
     page = Page.read(DOCS / "how-to" / f"{name}.md")
     assert page.files
     assert page.commands
-    printed = follow(page, tmp_path)
+    printed = follow(page, folder, in_shell=name == "stage")  # a module is run there, too
     assert "completed" in printed
 
 
 @pytest.mark.slow
-def test_getting_started_leads_from_a_folder_of_images_to_names(tmp_path: Path) -> None:
-    draw_images(tmp_path / "my-images")
+def test_getting_started_leads_from_a_folder_of_images_to_names(folder: Path) -> None:
+    draw_images(folder / "my-images")
     page = Page.read(DOCS / "getting-started.md")
     # fewer epochs and draws than a reader would wait for; everything else is as the page has it
     declaration = page.files["experiments.toml"]
     assert "epochs = 8" in declaration
     page.files["experiments.toml"] = declaration.replace("epochs = 8", "epochs = 1")
-    printed = follow(page, tmp_path)
+    printed = follow(page, folder)
     assert "✓ names" in printed
     assert len(re.findall(r"^\d+\s+[\d.]+$", printed, re.MULTILINE)) == 5
 
 
 @pytest.mark.slow
-def test_the_page_of_beginnings_can_be_followed(tmp_path: Path) -> None:
-    draw_images(tmp_path / "my-images")
-    told = follow(Page.read(DOCS / "how-to" / "begin.md"), tmp_path)
+def test_the_page_of_beginnings_can_be_followed(folder: Path) -> None:
+    draw_images(folder / "my-images")
+    told = follow(Page.read(DOCS / "how-to" / "begin.md"), folder)
     assert "15 tasks to run" in told
 
 

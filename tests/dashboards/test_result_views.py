@@ -66,17 +66,18 @@ def numbers(parts: list[Part]) -> dict[str, Number]:
 def test_every_part_can_be_downloaded(
     show: Callable[..., list[Part]], one: Callable[..., xr.Dataset], other: dict[str, Any]
 ) -> None:
-    for datasets in ({"a": one()}, {"a": one(), "b[k=1]": one(**other)}):
-        parts = show(datasets)
-        files = [part.name for part in parts if isinstance(part, Table | Figure)]
-        kinds = [type(part) for part in parts if isinstance(part, Table | Figure)]
-        assert len(set(zip(files, kinds, strict=True))) == len(files)
+    drawn: set[tuple[type[Part], str]] = set()  # what is alike in both is drawn once
+    for datasets in ({"a": one(), "b[k=1]": one(**other)}, {"a": one()}):
+        parts = [part for part in show(datasets) if isinstance(part, Table | Figure)]
+        known = {(type(part), part.name) for part in parts}
+        assert len(known) == len(parts)
         for part in parts:
             if isinstance(part, Table):
                 assert part.csv().count("\n") == len(part.frame) + 1
                 assert "\\begin{tabular}" in part.latex()
-            if isinstance(part, Figure):
+            elif (Figure, part.name) not in drawn:
                 assert part.svg().startswith("<svg")
+        drawn |= known
 
 
 # -- known neurons ----------------------------------------------------------------------------

@@ -32,12 +32,12 @@ def test_pages_of_runs_read_over_them(
     assert after[0] >= before[0]
 
 
-@pytest.mark.parametrize("leave", [strew, strew_journals, nest])
 @pytest.mark.slow
 def test_pages_of_datasets_read_over_them(
-    open_concepts: Open, open_result: Open, mine: Project, leave: Callable[[Path], None]
+    open_concepts: Open, open_result: Open, mine: Project
 ) -> None:
-    leave(mine.root)
+    for leave in (strew_journals, nest, strew):
+        leave(mine.root)
     for section in ("Concepts", "The whole model"):
         page = open_concepts(mine, "concepts", {"concept": "0", "section": section})
         assert not page.exception, section

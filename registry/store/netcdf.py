@@ -142,6 +142,10 @@ class _Variable(h5netcdf.Variable):  # type: ignore[misc]
         given = super().attrs
         return _Attributes(given._h5attrs, given._check_dtype, given._h5py, given._format)
 
+    def _get_padding(self, key: Any) -> Any:
+        """Return what is missing of a variable that is shorter than its dimensions."""
+        return False if self._h5ds.shape == self.shape else super()._get_padding(key)
+
     def _lookup_dimensions(self) -> Any:
         """Return the names of the dimensions, without opening them; else as h5netcdf does."""
         scales = self._h5ds.attrs.get("DIMENSION_LIST", ())
@@ -149,6 +153,26 @@ class _Variable(h5netcdf.Variable):  # type: ignore[misc]
             return super()._lookup_dimensions()
         names = (h5py.h5r.get_name(found[-1], self._h5ds.id) for found in scales)
         return tuple(name.decode().rpartition("/")[2] for name in names)
+
+
+class _Dimension(h5netcdf.dimensions.Dimension):  # type: ignore[misc]
+    """A dimension that is looked up in its file once."""
+
+    @cached_property
+    def _h5ds(self) -> Any:
+        return super()._h5ds
+
+    @cached_property
+    def size(self) -> Any:
+        return super().size
+
+    @cached_property
+    def _maxsize(self) -> Any:
+        return super()._maxsize
+
+    @cached_property
+    def _dimid(self) -> Any:
+        return super()._dimid
 
 
 class _File(h5netcdf.File):  # type: ignore[misc]
@@ -160,6 +184,15 @@ class _File(h5netcdf.File):  # type: ignore[misc]
     @cached_property
     def sizes(self) -> dict[str, int]:
         return {}
+
+    @cached_property
+    def _h5group(self) -> Any:
+        return super()._h5group
+
+    def keep_dimensions(self) -> None:
+        """Look up each dimension once from now on: all have the variables of their names."""
+        for dimension in self.dimensions.values():
+            dimension.__class__ = _Dimension
 
 
 class _StoredArray(BackendArray):
@@ -204,7 +237,12 @@ def _write(dataset: xr.Dataset, path: Path) -> ContentDigest:
     with signals_held() as held, _new_file(path) as (file, raw):
         file.dimensions = {str(name): size for name, size in dataset.sizes.items()}
         variables, attributes = encode_dataset_coordinates(dataset.drop_encoding())
-        for name, variable in variables.items():
+        # Those of dimensions first: a later one is detached from, and attached to, all before it.
+        first = [name for name in variables if name in dataset.sizes]
+        for place, name in enumerate([*first, *(n for n in variables if n not in dataset.sizes)]):
+            if place == len(first):
+                file.keep_dimensions()
+            variable = variables[name]
             stored = _create(file, str(name), variable)
             stored.attrs.update(encode_attributes(variable.attrs))
             if dtype_name(variable.dtype) == "bool":

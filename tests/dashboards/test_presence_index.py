@@ -170,21 +170,21 @@ def test_the_oldest_is_given_up_and_what_was_abandoned_removed(tmp_path: Path) -
 
 
 ENDS = """
-import sys
+import sys, time
 from pathlib import Path
 import dashboards.server.presence_index as it
 from registry.store.datasets import open_dataset
 from tests.dashboards import fabricate_large as large
 from dashboards.views.concepts.presences import read_blocks
 
-size = large.Size(images=8_000, concepts=400, active=40, classes=10, images_of_part=2_000)
+size = large.Size(images=2_000, concepts=400, active=40, classes=10, images_of_part=1_000)
 project = large.concepts_only(Path(sys.argv[1]), size)
 read_blocks.__defaults__ = (400 * 20,)
 it.SMALL_CELLS = 0
 dataset = open_dataset(project.current("large-concepts"))
-index = it.PresenceIndex(lambda: dataset, 8_000 * 400, Path(sys.argv[1]) / "cache" / "presences-x")
+index = it.PresenceIndex(lambda: dataset, 2_000 * 400, Path(sys.argv[1]) / "cache" / "presences-x")
 while not index.presences().blocks:
-    pass
+    time.sleep(0.001)
 print("reading", index.is_reading)
 """
 

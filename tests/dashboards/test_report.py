@@ -86,6 +86,7 @@ def test_a_suite_as_one_file(run, tmp_path: Path) -> None:  # type: ignore[no-un
     assert told.exit_code == 0, told.output
     tags = read((tmp_path / "demo.html").read_text())
     assert_inert(tags)
+    assert "waiting for upstream" in tags.text, "of the pipeline, with which it begins"
     titles = ["toy-sae[k=8]", "toy-concepts", "toy-gallery", "toy-names"]
     assert all(title in tags.text for title in titles)
     assert "factbook run --force toy-concepts" in tags.text

@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from registry.mongo.database import URL_VARIABLE, Database, connect
 from registry.mongo.projector import sync
 from registry.plan.project import Project, open_project
 from registry.record.journal import EVENTS, journal_root
+from tests.conftest import fresh_database
 from tests.dashboards import fabricate
 from tests.dashboards.fabricate import HOSTILE, run_uid
 from tests.dashboards.test_preview import png
@@ -238,8 +240,15 @@ def recorded(
     template: Path, tmp_path: Path, database_url: str
 ) -> Iterator[tuple[Project, Database]]:
     """A copy of the project that is lived in, all of it in a database of its own."""
-    project = open_project(shutil.copytree(template, tmp_path / "copy", symlinks=True))
-    database = connect(project.root, database_url)
+    with brought(template, tmp_path, database_url) as recorded:
+        yield recorded
+
+
+@contextmanager
+def brought(template: Path, folder: Path, url: str) -> Iterator[tuple[Project, Database]]:
+    """Bring all of a copy of a project to a database."""
+    project = open_project(shutil.copytree(template, folder / "copy", symlinks=True))
+    database = connect(project.root, url)
     assert database is not None
     sync(project.root, database)
     yield project, database
@@ -366,6 +375,20 @@ OTHER = {
 }
 
 
+@pytest.fixture(scope="module")
+def foreign(
+    template: Path, mongo_server: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Project, Database, str]]:
+    """A copy of the project, whose database has a run of another client too."""
+    moment = datetime(2026, 11, 22, 2, tzinfo=UTC)
+    with (
+        fresh_database(mongo_server) as url,
+        brought(template, tmp_path_factory.mktemp("foreign"), url) as (project, database),
+    ):
+        database.runs.insert_one({**OTHER, "start_time": moment, "stop_time": moment})
+        yield project, database, url
+
+
 @pytest.mark.parametrize(
     ("section", "words"),
     [
@@ -379,16 +402,10 @@ OTHER = {
     ],
 )
 def test_a_run_of_another_client_is_shown_too(
-    open_page: Open,
-    recorded: tuple[Project, Database],
-    database_url: str,
-    section: str,
-    words: str,
+    open_page: Open, foreign: tuple[Project, Database, str], section: str, words: str
 ) -> None:
-    project, database = recorded
-    moment = datetime(2026, 11, 22, 2, tzinfo=UTC)
-    database.runs.insert_one({**OTHER, "start_time": moment, "stop_time": moment})
-    page = open_page(project, address={"run": "77", "section": section}, url=database_url)
+    project, _, url = foreign
+    page = open_page(project, address={"run": "77", "section": section}, url=url)
     assert not page.exception
     assert HOSTILE in frames(page)[0]["cell"].tolist()
     if section == "Overview":
@@ -397,9 +414,16 @@ def test_a_run_of_another_client_is_shown_too(
         assert [["result", "0.75"]] in [frame.values.tolist() for frame in frames(page)]
     else:
         assert words in told(page)
+
+
+def test_a_run_of_another_client_is_found_by_its_note(
+    open_page: Open, foreign: tuple[Project, Database, str]
+) -> None:
+    project, database, url = foreign
+    open_page(project, address={"run": "77"}, url=url)
     write_note(database, Note(run_subject(frame.open_catalog().run(77)), "from far"))
     frame.run_index(frame.open_catalog()).hurry()
-    found = open_page(project, address={"text": "from far"}, url=database_url)
+    found = open_page(project, address={"text": "from far"}, url=url)
     assert frames(found)[0]["id"].tolist() == [77]
 
 

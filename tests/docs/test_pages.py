@@ -57,6 +57,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("FACTBOOK_MONGO", "off")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
+    plugins.load_plugins()  # before: what is built in is not forgotten
     monkeypatch.setattr(plugins, "_IMPORTED", set(plugins._IMPORTED))
     with patch.dict(table._TABLE), patch.multiple(plugins, _KINDS=_copied(plugins._KINDS)):
         yield tmp_path

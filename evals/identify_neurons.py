@@ -9,7 +9,7 @@ stage = registry.Stage(
     "evals.identify_neurons",
     version=1,
     config=Config,
-    needs={"activations": "activations", "labels": "labels"},
+    needs={"activations": "activations | next_tokens", "labels": "labels | next_tokens"},
     output=schemas.IDENTIFICATION,
     plugged=metric_modules,
     main="evals.identification.identification:identify_neurons",

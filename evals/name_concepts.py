@@ -9,7 +9,11 @@ stage = registry.Stage(
     "evals.name_concepts",
     version=2,
     config=Config,
-    needs={"activations": "concepts | activations", "labels": "labels", "sanity": "sanity?"},
+    needs={
+        "activations": "concepts | activations | next_tokens",
+        "labels": "labels | next_tokens",
+        "sanity": "sanity?",
+    },
     output=schemas.NAMES,
     plugged=metric_modules,
     main="evals.naming.named_datasets:name_concepts",

@@ -9,7 +9,10 @@ stage = registry.Stage(
     "evals.sanity_check",
     version=2,
     config=Config,
-    needs={"activations": "activations | concepts?", "labels": "labels?"},
+    needs={
+        "activations": "activations | concepts | next_tokens?",
+        "labels": "labels | next_tokens?",
+    },
     output=schemas.SANITY,
     plugged=metric_modules,
     formerly=("evals.test_metrics",),

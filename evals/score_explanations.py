@@ -9,7 +9,10 @@ stage = registry.Stage(
     "evals.score_explanations",
     version=1,
     config=Config,
-    needs={"activations": "concepts | activations", "labels": "labels"},
+    needs={
+        "activations": "concepts | activations | next_tokens",
+        "labels": "labels | next_tokens",
+    },
     output=schemas.SCORES,
     plugged=metric_modules,
     main="evals.scoring.scoring:score_explanations",

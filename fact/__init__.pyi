@@ -14,8 +14,13 @@ from .networks.bcos_networks import small_bcos as small_bcos
 from .networks.bcosify import bcosify as bcosify
 from .networks.files import load_network as load_network
 from .networks.files import save_network as save_network
+from .networks.language_models import LanguageModel as LanguageModel
+from .networks.language_models import language_model as language_model
 from .networks.linearity import probe_linearity as probe_linearity
 from .networks.network import Network as Network
+from .networks.probes import LinearProbe as LinearProbe
+from .networks.probes import fit_probe as fit_probe
+from .networks.probes import read_probe as read_probe
 from .networks.standard import efficientnet_lite0 as efficientnet_lite0
 from .networks.standard import torchvision_network as torchvision_network
 from .sae.dictionaries import ArchetypalDictionary as ArchetypalDictionary

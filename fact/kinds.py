@@ -26,23 +26,36 @@ from fact.data.fashion_mnist import FashionMNIST as FashionMNIST
 from fact.data.folder import ImageFolder as ImageFolder
 from fact.data.photographs import Photographs as Photographs
 from fact.data.shapes import Shapes as Shapes
+from fact.data.token_sequences import TokenSequences as TokenSequences
 from fact.data.vocabulary import identity
 from fact.data.words import Words as Words
 from fact.networks import efficientnet
 from fact.networks.released import (
     bcos_weights,
+    language_model_weights,
     open_clip_weights,
     timm_weights,
     torchvision_weights,
 )
-from fact.networks.requirements import EFFICIENTNET, NETWORKS, OPEN_CLIP, SIGLIP, TIMM
+from fact.networks.requirements import (
+    EFFICIENTNET,
+    LANGUAGE,
+    NETWORKS,
+    OPEN_CLIP,
+    SIGLIP,
+    TIMM,
+    CodeOfModel,
+    ModelFolder,
+)
 from fact.sae.releases import fetch_checkpoint, released_checkpoint, released_checkpoint_url
 from registry.declare.requirements import Requirement
 from registry.suggest import nearest
 
 if TYPE_CHECKING:
     from fact.networks.image_text import ImageTextModel
+    from fact.networks.language_models import LanguageModel
     from fact.networks.network import Network
+    from fact.networks.probes import LinearProbe
     from fact.sae.model import SAE
 
 CONVOLUTIONAL = (
@@ -471,6 +484,9 @@ class OpenClip:
         A local folder with ``open_clip_config.json`` and ``open_clip_model.safetensors`` instead.
     scale, shift : float or None
         Of ``sigmoid(scale (cos + shift))``; by default as they were fitted for the model.
+    quick_gelu : bool or None
+        Whether its activation is ``x sigmoid(1.702 x)``, with which OpenAI trained its weights; by
+        default as ``open_clip`` says of the weights.
     """
 
     model: str = "ViT-SO400M-14-SigLIP-384"
@@ -478,6 +494,7 @@ class OpenClip:
     folder: registry.Runtime[str | None] = None
     scale: float | None = None
     shift: float | None = None
+    quick_gelu: Annotated[bool | None, registry.Since(None)] = None
 
     def identity(self) -> str:
         """Content hash of the local folder; "" where the settings determine the weights.
@@ -509,7 +526,125 @@ class OpenClip:
         """Build the model and read its weights."""
         from fact.networks.image_text import open_clip_model
 
-        return open_clip_model(self.model, self.weights, self.folder, self.scale, self.shift)
+        own = self.model, self.weights, self.folder, self.scale, self.shift
+        return open_clip_model(*own, quick_gelu=self.quick_gelu)
+
+    def load_images(self) -> ImageTextModel:
+        """Build the model for images alone, which need no calibration."""
+        from fact.networks.image_text import open_clip_model
+
+        own = self.model, self.weights, self.folder, self.scale or 1, self.shift or 0
+        return open_clip_model(*own, quick_gelu=self.quick_gelu)
+
+
+@registry.kind("networks", "language-model", provides="language_model")
+@dataclass(frozen=True)
+class CausalLanguageModel:
+    """A causal language model of ``transformers``, by its name on the hub or in a local folder.
+
+    Parameters
+    ----------
+    model : str
+        Name of a repository, as ``gpt2``: fetched where it is not here.
+    folder : str or None
+        A local folder instead, as ``save_pretrained`` writes it.
+    revision : str or None
+        Branch, tag or commit of the repository.
+    tokenizer : str or None
+        Name or folder of its tokenizer; that of the model by default. Where there is none, only
+        token ids can be read.
+    dtype : str
+        Of the weights: ``float32``, ``bfloat16`` or ``float16``.
+    trusted : bool
+        Whether code that comes with the model may run, with all your rights.
+    """
+
+    model: str = ""
+    folder: registry.Runtime[str | None] = None
+    revision: str | None = None
+    tokenizer: str | None = None
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    trusted: registry.Runtime[bool] = False
+
+    def __post_init__(self) -> None:
+        if bool(self.model) == (self.folder is not None):
+            raise ValueError("expected either a model or a folder")
+
+    def identity(self) -> str:
+        """Content hash of the local folders; "" where the settings determine the weights.
+
+        Raises
+        ------
+        registry.plan.sources.IdentityError
+            If there is no such folder.
+        """
+        parts = [registry.content_identity(self.folder)] if self.folder else []
+        if self.tokenizer and Path(self.tokenizer).expanduser().exists():
+            parts.append(f"tokenizer {registry.content_identity(self.tokenizer)}")
+        return " ".join(parts)
+
+    def requires(self) -> Iterator[Requirement]:
+        """Yield the packages, what the folder must hold, what is fetched, and trust in code."""
+        yield from (NETWORKS, LANGUAGE)
+        if self.folder is not None:
+            yield ModelFolder(self.folder, self.trusted)
+            return
+        weights = language_model_weights(self.model)
+        yield weights
+        if not self.trusted:
+            yield CodeOfModel(weights.target)
+
+    def load(self) -> LanguageModel:
+        """Build the model and read its weights; see :func:`fact.language_model`, its errors too."""
+        from fact.networks.language_models import language_model
+
+        return language_model(
+            str(Path(self.folder).expanduser()) if self.folder else self.model,
+            revision=self.revision,
+            tokenizer=self.tokenizer,
+            dtype=self.dtype,
+            trusted=self.trusted,
+        )
+
+
+@registry.kind("networks", "linear-probe", provides="probe_weights")
+@dataclass(frozen=True)
+class ProbeFile:
+    """A linear probe that was trained elsewhere: weights (label, channel) and biases in a file.
+
+    Parameters
+    ----------
+    path : str
+        Safetensors, ``.npz``, or what torch saved: a state dict, or a whole ``Linear``, of which
+        nothing but tensors is read; relative to the folder of the declaration.
+    labels : str
+        Names of the labels, in order: ``cub-attributes``, ``imagenet``, ``places365``, or a text
+        file with one on each line.
+    """
+
+    path: registry.Runtime[str]
+    labels: str
+
+    def identity(self) -> str:
+        """Content hash of the file, and of the names.
+
+        Raises
+        ------
+        registry.plan.sources.IdentityError
+            If one of them is not there.
+        """
+        return _identity_of(self.path, self.labels)
+
+    def requires(self) -> Iterator[Requirement]:
+        """Yield the packages."""
+        yield NETWORKS
+
+    def load(self) -> LinearProbe:
+        """Read the weights; see :func:`fact.read_probe`, its errors too."""
+        from fact.data.vocabulary import read_names
+        from fact.networks.probes import read_probe
+
+        return read_probe(self.path, read_names(self.labels))
 
 
 @registry.kind("saes", "file", provides="sae_weights")

@@ -306,10 +306,52 @@ ACTIVATIONS = Schema(
         "n_neurons": _int64("", "number of neurons"),
         "n_known": _int64("", "number of neurons whose concept is known"),
         "trained": _text("training_input", "input that the neurons were trained on", optional=True),
+        "accuracy": _float64(
+            "neuron",
+            "share of inputs where it is at least 1/2 just where its label is",
+            optional=True,
+        ),
+        "mean_accuracy": _float64("", "mean of it over neurons", optional=True),
     },
     references="Oikarinen et al., Evaluating Neuron Explanations: A Unified Framework with "
     "Sanity Checks, ICML 2025, arXiv 2506.05774, section 2",
     sharded_along="image",
+)
+
+NEXT_TOKENS = Schema(
+    name="next_tokens",
+    version=1,
+    title="What a language model gives to next tokens at positions of texts, and which come next",
+    coords={
+        "input": _text("input", "position of a text: split, sequence, position"),
+        "sequence": _int32("input", "sequence, from 0"),
+        "position": _int32("input", "position in it, from 0"),
+        "text": _text("input", "text of the token at the position, the last that the model sees"),
+        "next_text": _text("input", "text of the token that comes next"),
+        "neuron": _int64("neuron", "index of the neuron"),
+        "label": _text("label", "token that comes next"),
+        "rank": _int64("rank", "position by activation, from 0"),
+    },
+    variables={
+        "activation": _float32("input neuron", "probability of the token, among all of the model"),
+        "value": _uint8("input label", "1 where the token comes next, else 0"),
+        "loss": _float32("input", "-log of the probability of the token that comes next, in nats"),
+        "name": _text("neuron", "name of the neuron: its token"),
+        "right_concept": _text("neuron", "label that is the neuron's known concept"),
+        "token": _int64("neuron", "id of the token"),
+        "count": _int64("neuron", "positions of the sequences that hold the token"),
+        "top_input": _int64("neuron rank", "index of the input; -1 where there are fewer"),
+        "top_activation": _float32("neuron rank", "activation there; NaN where there are fewer"),
+        "variant": _text("", "model, choice of tokens"),
+        "mean_loss": _float64("", "mean loss over inputs, in nats"),
+        "n_inputs": _int64("", "number of inputs: positions but the last of each sequence"),
+        "n_sequences": _int64("", "number of sequences"),
+        "n_neurons": _int64("", "number of neurons"),
+        "n_known": _int64("", "number of neurons whose concept is known"),
+    },
+    references="Oikarinen et al., Evaluating Neuron Explanations: A Unified Framework with "
+    "Sanity Checks, ICML 2025, arXiv 2506.05774, settings 7 and 8",
+    sharded_along="input",
 )
 
 LABELS = Schema(
@@ -319,6 +361,35 @@ LABELS = Schema(
     coords=LABELLED,
     variables={"value": _float32("image label", "0 or 1, or the probability that it is shown")},
     sharded_along="image",
+)
+
+PROBE_WEIGHTS = Schema(
+    name="probe",
+    version=1,
+    title="A linear probe: what of features speaks for each label",
+    coords={
+        "label": _text("label", "name of the label: group and value"),
+        "channel": _int64("channel", "index of the feature"),
+        "step": _int64("step", "pass over all inputs, from 0"),
+    },
+    variables={
+        "weight": _float64("label channel", "weight of the feature in the logit of the label"),
+        "bias": _float64("label", "bias of the logit"),
+        "channel_name": _text("channel", "name of the feature"),
+        "objective": _float64("step", "what is minimised, before the step, in nats"),
+        "gradient": _float64("", "largest entry of the gradient at the end, as a size"),
+        "positive_share": _float64("label", "share of the training inputs with the label"),
+        "accuracy": _float64(
+            "label", "share of the training inputs that it is right about, at 1/2"
+        ),
+        "mean_accuracy": _float64("", "mean of it over labels"),
+        "trained": _text("training_input", "input that it was trained on"),
+        "n_samples": _int64("", "number of training inputs"),
+        "n_labels": _int64("", "number of labels"),
+        "n_constant": _int64("", "labels that all training inputs have, or none"),
+    },
+    references="Oikarinen et al., Evaluating Neuron Explanations: A Unified Framework with "
+    "Sanity Checks, ICML 2025, arXiv 2506.05774, appendix B",
 )
 
 RANKED = {

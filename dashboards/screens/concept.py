@@ -16,6 +16,7 @@ from dashboards.views.concepts import concepts as view
 from dashboards.views.concepts import evidence as ask
 from dashboards.views.concepts import labels
 from dashboards.views.concepts import one_concept as one
+from dashboards.views.concepts.passages import passages_part
 from dashboards.views.parts.parts import Part, Table, file_name
 from dashboards.views.parts.text import literal, number_text
 from dashboards.views.runs.settings import behind
@@ -33,6 +34,7 @@ ABOUT_EVIDENCE = (
 )
 TILES_IN_ROW = 6
 SIMILAR_IN_ROW = 8
+TEXTS_SHOWN = 6
 LINKS = 6
 REFRESH = "2s"
 BADGES = {ask.FOR: "green", ask.AGAINST: "red", ask.OPEN: "gray"}
@@ -96,6 +98,9 @@ def _file(model: datasets.Model, concept: int) -> str:
 
 def _gallery(model: datasets.Model, concept: int) -> None:
     with explained():
+        if model.is_of_texts:
+            _texts(model, concept)
+            return
         tiles = datasets.tiles_of(model.gallery, concept) if model.gallery else []
         if model.gallery and not tiles:
             st.info("No images were drawn: this concept contributes to too few, or to none.")
@@ -106,6 +111,13 @@ def _gallery(model: datasets.Model, concept: int) -> None:
             for slot, tile in zip(st.columns(TILES_IN_ROW), shown[start:], strict=False):
                 _tile(slot, tile, below)
         st.caption(f"Images with the largest presence. Below each: {BELOW[below]}")
+
+
+def _texts(model: datasets.Model, neuron: int) -> None:
+    passages = datasets.passages_of(model.concepts, neuron)
+    more = len(passages) > TEXTS_SHOWN
+    every = more and st.toggle(f"All {len(passages)} positions", key="images", bind=BOUND)
+    show_part(passages_part(passages if every else passages[:TEXTS_SHOWN]))
 
 
 def _choose_tiles(tiles: Sequence[view.Tile]) -> tuple[str, Sequence[view.Tile]]:
@@ -222,6 +234,8 @@ def _unknown(model: datasets.Model, question: str, what: str, schema: str) -> as
 
 
 def _over_images(model: datasets.Model, frame: pd.DataFrame, concept: int) -> None:
+    if model.is_of_texts:
+        return
     with explained():
         reading = datasets.presence_index(model.concepts, model.root).is_reading
         show = st.fragment(_presences, run_every=REFRESH) if reading else _presences

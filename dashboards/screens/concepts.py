@@ -16,10 +16,11 @@ from dashboards.screens.notes import concept_notes
 from dashboards.screens.parts import column_of, offer_table, show_numbers, show_part
 from dashboards.views.concepts import concepts as view
 from dashboards.views.concepts.concept_model import channels_note, model_parts
+from dashboards.views.concepts.passages import strongest_passages
 from dashboards.views.parts.parts import Figure
 from dashboards.views.parts.text import count_text, literal
 from dashboards.views.runs.advice import without_datasets
-from dashboards.views.runs.settings import cells_of, first_made
+from dashboards.views.runs.settings import first_made
 from registry.catalog.access import Catalog
 
 HELP = (
@@ -27,7 +28,8 @@ HELP = (
     "is the sum of its activations, and its contributions add up to the logit (Parchami-Araghi et "
     "al., FaCT, NeurIPS 2025, arXiv 2510.25512), or are marked as approximate where the network is "
     "not linear in its frozen weights. Names are labels, scored by the metrics of "
-    "Oikarinen et al. (ICML 2025, arXiv 2506.05774) on images that they were not chosen on."
+    "Oikarinen et al. (ICML 2025, arXiv 2506.05774) on images that they were not chosen on. "
+    "Neurons of a language model, probabilities of next tokens, are shown at positions of texts."
 )
 TABLE = "concepts"
 NARROW = 165  # pixels of a box
@@ -36,6 +38,9 @@ ROW_HEIGHT = 52
 WIDTHS = {
     "concept": 62,
     "picture": 58,
+    "token": 90,
+    "passage": 300,
+    "count": 62,
     "name": 125,
     "score": 48,
     "verdict": 92,
@@ -50,7 +55,7 @@ SECTIONS = ("Concepts", "The whole model")
 def show() -> None:
     """Show the page."""
     catalog = page.begin("Concepts", HELP, shares=page.OF_A_MODEL)
-    cells = cells_of(catalog.project, "concepts")
+    cells = datasets.sets_of(catalog.project)
     if not cells:
         page.tell(without_datasets(catalog.project, "concepts"))
         return
@@ -151,6 +156,9 @@ def _table(model: datasets.Model, found: pd.DataFrame, concept: int, namer: str)
         pictures = datasets.thumbnails(model.gallery, tuple(keys)) if model.gallery else {}
         if pictures:
             rows = rows.assign(picture=[pictures.get(one) for one in keys])
+        if model.is_of_texts:
+            passages = datasets.strongest_texts(model.concepts, tuple(keys))
+            rows = rows.assign(passage=[passages.get(one, "") for one in keys])
     table = view.concept_table(model.concepts.cell, rows, namer)
     config: dict[str, Any] = {
         name: {**column_of(name, column), "width": WIDTHS.get(name, "small")}
@@ -173,7 +181,8 @@ def _table(model: datasets.Model, found: pd.DataFrame, concept: int, namer: str)
         selection_mode="single-row",
         column_config=config,
     )
-    st.caption(f"{count_text(len(found), 'concept')}. Tick a box to open one.")
+    noun = "neuron" if model.is_of_texts else "concept"
+    st.caption(f"{count_text(len(found), noun)}. Tick a box to open one.")
     offer_table(view.concept_table(model.concepts.cell, found, namer))
 
 
@@ -204,6 +213,10 @@ def _choose(concepts: Sequence[int]) -> None:
 
 def _whole_model(model: datasets.Model, frame: pd.DataFrame, namer: str) -> None:
     """Show what is said of all concepts together."""
+    if model.is_of_texts:
+        with page.explained():
+            show_part(strongest_passages(datasets.opened(model.concepts), frame))
+        return
     if model.sae is None:
         st.caption(channels_note(model.concepts.cell))
     with page.explained():

@@ -17,10 +17,12 @@ from dashboards.screens.frame import BOUND, explained, tell, tell_unknown
 from dashboards.server.presence_index import PresenceIndex, cache_folder
 from dashboards.views.concepts import concepts as view
 from dashboards.views.concepts import labels
+from dashboards.views.concepts import passages as texts
 from dashboards.views.concepts.labels import NEXT_LABELS
 from dashboards.views.concepts.one_concept import unit_directions
 from dashboards.views.concepts.presences import Presences, read_alone
 from dashboards.views.concepts.training import WEIGHTS
+from dashboards.views.parts.parts import Passage
 from dashboards.views.runs.advice import Advice, advise, run_command
 from dashboards.views.runs.datasets import open_made, read_small
 from dashboards.views.runs.settings import (
@@ -33,7 +35,7 @@ from dashboards.views.runs.settings import (
     other_set,
 )
 from registry.catalog.access import Catalog
-from registry.plan.project import MissingInputsError
+from registry.plan.project import MissingInputsError, Project
 from registry.store.datasets import DATASET
 from registry.store.manifest import find_dataset
 from registry.store.netcdf import read_row
@@ -138,6 +140,10 @@ def choose_namer(made: Made | None, slot: Any, label: str, **options: Any) -> st
 # -- what was made of one set of concepts --------------------------------------------------------
 
 MOST_MATCHINGS = 3
+NEXT_TOKENS = "next_tokens"
+SETS = ("concepts", NEXT_TOKENS)
+"""Schemas of what a page shows one by one: concepts in images, next tokens in texts."""
+
 OF_IMAGES = ("label", "prediction", "target")
 """What is read of every image."""
 
@@ -175,6 +181,16 @@ class Model:
     wanted: dict[str, str]
     cells: Sequence[str]
 
+    @property
+    def is_of_texts(self) -> bool:
+        """Whether there are positions of texts in place of images."""
+        return texts.is_of_texts(opened(self.concepts))
+
+
+def sets_of(project: Project) -> list[str]:
+    """Return all cells of concepts, then those of next tokens."""
+    return [cell for schema in SETS for cell in cells_of(project, schema)]
+
 
 def find_model(catalog: Catalog, cell: str) -> Model:
     """Return what was made of a set of concepts; tell what to do about pictures and names.
@@ -192,18 +208,27 @@ def find_model(catalog: Catalog, cell: str) -> Model:
         for schema in ("consistency", "localisation", "decisions")
     }
     sae = autoencoder_of(project, cell)
+    names, gallery = _of_images(catalog, cell)
     return Model(
         concepts=concepts,
         root=str(project.root),
-        names=_advised(catalog, cell, "names"),
-        gallery=_advised(catalog, cell, "gallery"),
+        names=names,
+        gallery=gallery,
         sae=_first(catalog, [sae] if sae else [], "sae", {}),
         fidelity=_first(catalog, fidelities_of(project, sae), "fidelity", {}),
         matchings=_matchings(catalog, cell, sae, wanted),
         wanted=wanted,
-        cells=cells_of(project, "concepts"),
+        cells=sets_of(project),
         **found,
     )
+
+
+def _of_images(catalog: Catalog, cell: str) -> tuple[Made | None, Made | None]:
+    """Return names and gallery; neurons of next tokens need none, so that nothing is told then."""
+    if catalog.project.graph.cells[cell].provides != NEXT_TOKENS:
+        return _advised(catalog, cell, "names"), _advised(catalog, cell, "gallery")
+    makers = cells_of(catalog.project, "names", made_from=cell)
+    return _first(catalog, makers, "names", {}), None
 
 
 def _first(
@@ -259,7 +284,7 @@ def _matchings(
 @st.cache_resource(max_entries=8, show_spinner="Reading the concepts …")
 def statistics(made: Made) -> xr.Dataset:
     """Return what is small of a concepts dataset: scalars, and what concepts and images have."""
-    dataset = opened(made)
+    dataset = texts.as_concepts(opened(made))
     left_out = [
         name
         for name, variable in dataset.data_vars.items()
@@ -301,6 +326,18 @@ def thumbnails(made: Made, concepts: tuple[int, ...]) -> dict[int, str]:
 def tiles_of(made: Made, concept: int, most: int | None = None) -> list[view.Tile]:
     """Return the images of one concept, the strongest first; so many at most."""
     return view.tiles(opened(made), concept, most)
+
+
+@st.cache_resource(max_entries=256, show_spinner=False)
+def passages_of(made: Made, neuron: int) -> list[Passage]:
+    """Return the positions of texts where a neuron is strongest, the strongest first."""
+    return texts.passages_of(opened(made), neuron)
+
+
+@st.cache_resource(max_entries=256, show_spinner=False)
+def strongest_texts(made: Made, neurons: tuple[int, ...]) -> dict[int, str]:
+    """Return the strongest position of some neurons, in one line."""
+    return texts.strongest_texts(opened(made), neurons)
 
 
 @st.cache_resource(max_entries=2, show_spinner="Reading the decoder …")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import streamlit as st
@@ -16,6 +17,7 @@ from dashboards.views.parts.parts import (
     Number,
     Numbers,
     Part,
+    Passages,
     Pictures,
     Table,
 )
@@ -23,6 +25,11 @@ from dashboards.views.parts.text import literal
 from registry.columns import Column
 
 ROW, WIDE = 35, 270  # pixels
+PASSAGE = (
+    '<p style="margin: 0.5rem 0 0; white-space: pre-wrap; overflow-wrap: anywhere">{}'
+    '<mark style="background: rgba(255, 190, 0, 0.45); color: inherit; font-weight: 600; '
+    'border-radius: 3px; padding: 0 1px">{}</mark><u>{}</u>{}<br><small>{}</small></p>'
+)
 NOTES = {"info": st.info, "warning": st.warning}
 
 
@@ -123,6 +130,13 @@ def _pictures(part: Pictures) -> None:
     _footer(part.note)
 
 
+def _passages(part: Passages) -> None:
+    _title(part.title)
+    shown = (PASSAGE.format(*map(escape, (*one.texts, one.caption))) for one in part.passages)
+    st.html("".join(shown))
+    _footer(part.note)
+
+
 def _title(title: str) -> None:
     if title:
         st.markdown(f"**{literal(title)}**")
@@ -156,4 +170,5 @@ SHOWN: dict[type, Callable[..., object]] = {
     Table: show_table,
     Figure: show_figure,
     Pictures: _pictures,
+    Passages: _passages,
 }

@@ -58,14 +58,18 @@ def show_result(result: ResultView) -> None:
 
 def _lead_on(catalog: Catalog, cells: Sequence[str]) -> None:
     """Link to the runs that made what is shown, and to the concepts and tests it rests on."""
-    leads = {"concepts": "Concepts: {}", "sanity": "Sanity checks of the metrics: {}"}
+    leads = {
+        "concepts": ("concepts", "Concepts: {}"),
+        "next_tokens": ("concepts", "Next tokens: {}"),
+        "sanity": ("sanity", "Sanity checks of the metrics: {}"),
+    }
     with st.container(horizontal=True):
         for cell in cells:
             page.link_to("runs", f"Run: {literal(cell)}", run=cell)
-        for schema, known in leads.items():
+        for schema, (target, known) in leads.items():
             found = (behind(catalog.project, cell, schema) for cell in cells)
             for name in dict.fromkeys(filter(None, found)):
-                page.link_to(schema, known.format(literal(name)), cell=name)
+                page.link_to(target, known.format(literal(name)), cell=name)
 
 
 def _chosen_cells(catalog: Catalog, result: ResultView, settings: Sequence[str]) -> list[str]:

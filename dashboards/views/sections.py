@@ -15,6 +15,8 @@ import xarray as xr
 
 from dashboards.views.concepts.concept_model import channels_note, model_parts
 from dashboards.views.concepts.concepts import (
+    SUMMARY,
+    TABLE_COLUMNS,
     concept_table,
     concepts_frame,
     pictures_of,
@@ -30,6 +32,11 @@ from dashboards.views.concepts.labels import (
     preferred_namer,
     with_names,
 )
+from dashboards.views.concepts.passages import (
+    neurons_frame,
+    strongest_passages,
+    strongest_texts,
+)
 from dashboards.views.concepts.training import WEIGHTS, sae_parts
 from dashboards.views.parts.charts import bars, lines
 from dashboards.views.parts.parts import (
@@ -43,6 +50,7 @@ from dashboards.views.parts.parts import (
     Pictures,
     Table,
     file_name,
+    numbers_of,
 )
 from dashboards.views.parts.text import number_text, time_text
 from dashboards.views.results import (
@@ -270,6 +278,20 @@ def gallery_parts(_catalog: Catalog, cell: str, gallery: xr.Dataset) -> list[Par
     return parts
 
 
+def texts_parts(_catalog: Catalog, cell: str, tokens: xr.Dataset) -> list[Part]:
+    """Return what a report shows of next tokens: their neurons, and texts where they are strong."""
+    frame = neurons_frame(tokens)
+    listed = frame.head(LISTED)
+    passages = strongest_texts(tokens, listed["concept"].tolist())
+    listed = listed.assign(passage=[passages.get(one, "") for one in listed["concept"]])
+    title = f"The first {LISTED} of {len(frame):,} neurons" if len(frame) > LISTED else "Neurons"
+    return [
+        Numbers(numbers_of(tokens, SUMMARY, ())),
+        strongest_passages(tokens, frame),
+        Table(file_name(cell, "neurons"), listed, title, columns=TABLE_COLUMNS),
+    ]
+
+
 # -- what training left --------------------------------------------------------------------------
 
 CLASSES_SHOWN = 40
@@ -351,6 +373,7 @@ OTHERS: Mapping[str, Shown] = {
     "concepts": concepts_parts,
     "decisions": report_parts,
     "gallery": gallery_parts,
+    "next_tokens": texts_parts,
     "network": lambda _, cell, dataset: network_parts(cell, dataset),
     "sae": lambda _, cell, dataset: sae_parts(cell, dataset),
 }

@@ -84,6 +84,25 @@ class ScoreConfig(LabelConfig, OnDevice):
 
 
 @dataclass(frozen=True)
+class EncodeImagesConfig(OnDevice):
+    """Configuration of ``fact.encode_images``.
+
+    Parameters
+    ----------
+    split : str
+        The split whose images are encoded.
+    normalised : bool
+        Bring every vector to length 1.
+    batch : int
+        Images at a time.
+    """
+
+    split: str = "test"
+    normalised: bool = False
+    batch: Count = 32
+
+
+@dataclass(frozen=True)
 class ImportConfig:
     """Configuration of ``fact.import_labels``.
 

@@ -166,3 +166,48 @@ class PointingConfig(OnDevice):
     split: str = "test"
     batch: Count = 16
     seed: Seed = 0
+
+
+@dataclass(frozen=True)
+class ProbeConfig(OnDevice):
+    """Configuration of ``fact.train_probe``.
+
+    What is minimised is the mean over labels of ``mean over inputs of BCE(label, sigmoid(w x + b))
+    + penalty / 2 |w|^2``, in nats; the minimum for a label is that of scikit-learn's
+    ``LogisticRegression`` with ``C = 1 / (penalty n_inputs)``.
+
+    Parameters
+    ----------
+    solver : str
+        ``adam``: so many steps, each over all inputs, from weights that are drawn, in single
+        precision, which is how the paper's probe was trained. ``lbfgs``: to the minimum, from
+        zeros, in double precision.
+    epochs : int
+        Steps of ``adam``; of ``lbfgs`` at most.
+    lr : float
+        Learning rate of ``adam``.
+    penalty : float
+        Of the squared weights, 0 or more. With 0, ``lbfgs`` has no minimum to reach for labels that
+        features tell apart without an error.
+    seed : int
+        Draws the first weights of ``adam``.
+    """
+
+    solver: Literal["adam", "lbfgs"] = "adam"
+    epochs: Count = 2400
+    lr: Positive = 1e-3
+    penalty: Annotated[float, Field(ge=0)] = 0.0
+    seed: Seed = 0
+
+
+@dataclass(frozen=True)
+class ApplyProbeConfig:
+    """Configuration of ``fact.apply_probe``.
+
+    Parameters
+    ----------
+    transform : str
+        ``sigmoid`` of the logits, or ``none``.
+    """
+
+    transform: Literal["sigmoid", "none"] = "sigmoid"

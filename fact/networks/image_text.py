@@ -8,7 +8,7 @@ SigLIP by Zhai et al., ICCV 2023, arXiv 2303.15343.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -22,9 +22,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 import registry
-from fact.data.config import ScoreConfig
-from fact.data.images import ImageDataset, Pixels, batches, write_parts
-from fact.data.tables import label_part
+from fact.data.config import EncodeImagesConfig, ScoreConfig
+from fact.data.images import Ids, ImageDataset, Pixels, batches, write_parts
+from fact.data.tables import activation_part, label_part, neuron_summary
 from fact.data.vocabulary import as_written, distinct, read_names
 from fact.networks.arrays import slices
 from fact.networks.network import choose_device
@@ -100,12 +100,16 @@ class ImageTextModel:
             ]
         return torch.cat(parts)
 
-    def encode_images(self, images: Iterable[Pixels]) -> Tensor:
-        """Return unit vectors ``(image, channel)`` of images uint8 ``(y, x, colour)``, any size."""
+    def encode_images(self, images: Iterable[Pixels], normalised: bool = True) -> Tensor:
+        """Return vectors ``(image, channel)`` of images uint8 ``(y, x, colour)``, any size.
+
+        Of length 1, or, where they are not ``normalised``, as the model puts them out.
+        """
         module: Any = self.module
         shown = torch.stack([self.preprocess(Image.fromarray(image)) for image in images])
         with torch.no_grad():
-            return _unit(module.encode_image(shown.to(self.device)))
+            vectors = module.encode_image(shown.to(self.device))
+        return _unit(vectors) if normalised else vectors.float()
 
     def probabilities(self, images: Iterable[Pixels], texts: Tensor) -> NDArray[np.float32]:
         """Return ``sigmoid(a (cos + b))`` (image, text) for encoded texts."""
@@ -119,12 +123,13 @@ def open_clip_model(
     folder: Path | str | None = None,
     scale: float | None = None,
     shift: float | None = None,
+    quick_gelu: bool | None = None,
 ) -> ImageTextModel:
     """Return a model of ``open_clip``.
 
     Parameters
     ----------
-    model, pretrained, folder, scale, shift
+    model, pretrained, folder, scale, shift, quick_gelu
         As of the kind :class:`fact.kinds.OpenClip`, whose ``weights`` are ``pretrained``. A folder
         may hold ``….bin`` for safetensors, read as weights alone.
 
@@ -150,9 +155,12 @@ def open_clip_model(
         )
     name = f"local-dir:{Path(folder).expanduser()}" if folder else model
     tag = None if folder else pretrained or known.weights or None
+    if quick_gelu is None and tag:  # which `open_clip` only warns of
+        quick_gelu = open_clip.pretrained.get_pretrained_cfg(model, tag).get("quick_gelu", False)
+    options: dict[str, Any] = {"force_quick_gelu": True} if quick_gelu else {}
     try:
         module, _, preprocess = open_clip.create_model_and_transforms(
-            name, pretrained=tag, weights_only=True
+            name, pretrained=tag, weights_only=True, **options
         )
         tokenize = open_clip.get_tokenizer(name)
     except (OSError, RuntimeError, ValueError) as error:  # unknown, or cannot be fetched
@@ -184,12 +192,42 @@ def score_labels(config: ScoreConfig, inputs: registry.Inputs, run: registry.Run
     ids, batch = images.ids(config.split), config.batch
 
     def part(_index: int, rows: slice) -> xr.Dataset:
-        # Images are read one by one, whatever their sizes.
-        single = (pixels[0] for _, pixels in batches(images, ids[rows], 1, ahead=batch))
-        several = iter(lambda: list(islice(single, batch)), [])
+        several = _one_by_one(images, ids[rows], batch)
         values = np.concatenate([model.probabilities(some, texts) for some in several])
         return label_part(values, ids[rows], names)
 
     size = max(1, SHARD_BYTES // (4 * len(names) * batch)) * batch
     repeats = xr.Dataset(attrs={"repeated_names": "as written"})  # once they were numbered
     return write_parts(run, len(ids), size, part).finish(repeats)
+
+
+def encode_images(config: EncodeImagesConfig, inputs: registry.Inputs, run: registry.Run) -> Shards:
+    """Encode every image, shard by shard; a stopped run continues at its next shard."""
+    images: ImageDataset = inputs["images"].load()
+    settings = inputs["model"].settings
+    load = getattr(settings, "load_images", settings.load)
+    model: ImageTextModel = load().to(choose_device(config.device))
+    ids, batch = images.ids(config.split), config.batch
+
+    def read(chosen: Ids) -> NDArray[np.float32]:
+        parts = [
+            model.encode_images(some, config.normalised).cpu().numpy()
+            for some in _one_by_one(images, chosen, batch)
+        ]
+        return np.concatenate(parts)
+
+    n_channels = read(ids[:1]).shape[1]
+    names = [str(channel) for channel in range(n_channels)]
+    size = max(1, SHARD_BYTES // (4 * n_channels * batch)) * batch
+    writer = write_parts(
+        run, len(ids), size, lambda _, rows: activation_part(read(ids[rows]), ids[rows])
+    )
+    variant = f"{inputs['model'].name}, features of images"
+    variant += ", of length 1" if config.normalised else ""
+    return writer.finish(neuron_summary(names, [""] * n_channels, variant, len(ids)))
+
+
+def _one_by_one(images: ImageDataset, ids: Ids, size: int) -> Iterator[list[Pixels]]:
+    """Yield so many images at a time, each read alone, whatever their sizes."""
+    single = (pixels[0] for _, pixels in batches(images, ids, 1, ahead=size))
+    return iter(lambda: list(islice(single, size)), [])

@@ -22,8 +22,10 @@ OPEN_CLIP = {
     "ViT-SO400M-14-SigLIP-384": ("webli", "timm/ViT-SO400M-14-SigLIP-384", "Apache-2.0"),
     "ViT-L-16-SigLIP-384": ("webli", "timm/ViT-L-16-SigLIP-384", "Apache-2.0"),
     "ViT-L-14-336": ("openai", "timm/vit_large_patch14_clip_336.openai", "MIT"),
+    "ViT-B-32": ("openai", "timm/vit_base_patch32_clip_224.openai", "MIT"),
 }
-"""Calibrated models: tag, repository and licence of their weights, as of ``open_clip`` 3."""
+"""Calibrated models, and that of the probe of birds: tag, repository and licence of their weights,
+as of ``open_clip`` 3."""
 
 
 def bcos_weights(architecture: str) -> Download | None:
@@ -72,7 +74,7 @@ def torchvision_weights(architecture: str, name: str) -> Download | None:
 
 
 def open_clip_weights(model: str, tag: str | None = None) -> Download | None:
-    """Return the weights of one of the calibrated models of ``open_clip``; None for any other.
+    """Return the weights of a model of ``open_clip`` whose address is known; None for any other.
 
     Parameters
     ----------
@@ -100,6 +102,24 @@ def timm_weights(architecture: str) -> Download:
     repository = f"timm/{architecture}"
     url, other = f"https://huggingface.co/{repository}", f"{ELSEWHERE} `file`"
     return Download(f"the weights of {architecture}", url, repository, "huggingface", other=other)
+
+
+def language_model_weights(model: str) -> Download:
+    """Return the weights of a language model, which lie in a repository of its name.
+
+    Parameters
+    ----------
+    model : str
+        As ``gpt2``, or with its owner, as ``openai-community/gpt2-xl``.
+    """
+    licence, megabytes = LANGUAGE_MODELS.get(model.removeprefix("openai-community/"), ("", None))
+    url = f"https://huggingface.co/{model}"
+    other = "name a folder on this machine by `folder`"
+    return Download(f"the weights of {model}", url, model, "huggingface", licence, megabytes, other)
+
+
+LANGUAGE_MODELS = {"gpt2": ("MIT", 548.0), "gpt2-xl": ("MIT", 6431.0)}
+"""Language models of the papers: licence, size of their weights in 10^6 bytes."""
 
 
 def _checkpoint(

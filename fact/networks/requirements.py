@@ -5,10 +5,14 @@ Bounds are those of the extras in ``pyproject.toml``.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from registry.declare.requirements import Extra, Package, Requirement
+from registry.declare.requirements import Extra, Finding, Package, Requirement
 
 NETWORKS = Extra(
     "networks",
@@ -36,6 +40,7 @@ OPEN_CLIP = Package("open_clip", "open-clip-torch", "3.0")  # knows `local-dir:`
 SIGLIP = Extra(
     "siglip", (OPEN_CLIP, Package("transformers", least="4.40", why="SigLIP's tokenizer"))
 )
+LANGUAGE = Extra("language", (Package("transformers", least="4.40", why="language models"),))
 LOFTUP_EXTRA = Extra(
     "loftup",
     (
@@ -53,3 +58,61 @@ def needs_networks(_config: Mapping[str, Any]) -> Iterator[Requirement]:
 def needs_baselines(_config: Mapping[str, Any]) -> Iterator[Requirement]:
     """Yield what the stages of CRAFT and CRP need."""
     yield from (NETWORKS, BASELINES)
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A folder of ``transformers`` with all that a language model needs.
+
+    Attributes
+    ----------
+    path : str
+        The folder.
+    trusts : bool
+        Whether code in it may run.
+    """
+
+    path: str
+    trusts: bool = False
+
+    def look(self) -> Finding | None:
+        """Return what is missing in it, or that its code would have to be trusted."""
+        folder = Path(self.path).expanduser()
+        if not folder.is_dir():
+            return Finding(f"no folder of a language model at {folder}", "put it there")
+        remedy = "expected what `save_pretrained` writes, or a copy of a repository of the hub"
+        if not (folder / "config.json").is_file():
+            return Finding(f"{folder} has no config.json", remedy)
+        if not any(any(folder.glob(pattern)) for pattern in ("*.safetensors", "*.bin")):
+            return Finding(f"{folder} has no weights, *.safetensors or *.bin", remedy)
+        return None if self.trusts else look_for_code(folder)
+
+
+@dataclass(frozen=True)
+class CodeOfModel:
+    """Code that comes with a model of the hub, as far as it has been fetched.
+
+    Attributes
+    ----------
+    cache : Path
+        Where it was fetched to, if it was.
+    """
+
+    cache: Path
+
+    def look(self) -> Finding | None:
+        """Return that its code would have to be trusted."""
+        found = map(look_for_code, sorted(self.cache.glob("snapshots/*")))
+        return next((finding for finding in found if finding), None)
+
+
+def look_for_code(folder: Path) -> Finding | None:
+    """Return that a model brings code of its own, which its configuration names; None if not."""
+    with suppress(OSError, ValueError, AttributeError):
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if config.get("auto_map"):
+            return Finding(
+                f"trust in code that comes with a model, which runs with all your rights: {folder}",
+                "read it there; if you trust it, say `trusted = true` in the table of the model",
+            )
+    return None

@@ -103,6 +103,43 @@ class ActivationConfig(OnDevice):
 
 
 @dataclass(frozen=True)
+class NextTokenConfig(OnDevice):
+    """Configuration of ``fact.collect_next_tokens``.
+
+    Parameters
+    ----------
+    n_tokens : int
+        Neurons: the commonest tokens of the sequences, counted at all their positions; of equally
+        common ones those that come first.
+    tokens : tuple of int or str
+        These tokens instead, by their ids or texts: ``[" the", " of"]``.
+    n_sequences : int or None
+        Take only the first ones; None takes all.
+    length : int or None
+        Positions of a sequence at most: longer ones are cut into several. None takes 1,024, or
+        what the model can read where that is less.
+    join : bool
+        Make one stream of all texts and cut it into sequences of ``length``, each behind the token
+        that begins a text, as ``openwebtext-tokenized-9b`` was made; what is left over is dropped.
+    n_strongest : int
+        Positions that are kept of each neuron, those where it is strongest.
+    split : str
+        Begins the names of inputs: ``test/00012/0340`` is a position of the thirteenth sequence.
+    batch : int
+        Sequences at a time, where they are equally long.
+    """
+
+    n_tokens: Count = 500
+    tokens: tuple[int | str, ...] = ()
+    n_sequences: Count | None = 200
+    length: Annotated[int, Field(ge=2)] | None = None
+    join: bool = False
+    n_strongest: Count = 16
+    split: str = "test"
+    batch: Count = 4
+
+
+@dataclass(frozen=True)
 class GalleryConfig(OnDevice):
     """Configuration of ``fact.draw_concepts``.
 

@@ -38,6 +38,9 @@ SUMMARY = {
         "mean number behind 80 % of the positive contribution",
     ),
     "residual_max": ("largest residual", "over images: |sum of contributions - logit|, relative"),
+    "n_inputs": ("positions", "of texts, the last of each sequence left out"),
+    "n_sequences": ("sequences", "of texts"),
+    "mean_loss": ("mean loss", "-log of the probability of the token that comes next, in nats"),
 }
 """Scalars of a concepts dataset: how they are called, and what they mean."""
 
@@ -62,6 +65,9 @@ ORDERS = {
 TABLE_COLUMNS = {
     "concept": Column("d"),
     "picture": Column(PICTURE, "image", "in which it is strongest"),
+    "token": Column(header="next token", help="whose probability the neuron is"),
+    "passage": Column(header="strongest", help="the position with the largest probability"),
+    "count": Column(",d", help="positions that hold the token"),
     "name": Column(),
     "score": Column(".2f", help="of the name, on held-out images"),
     "verdict": Column(
@@ -125,7 +131,8 @@ def concepts_frame(
     if not is_exact(concepts):
         frame["approximate"] = True
     by = "mean_contribution" if "mean_contribution" in frame else "concept"
-    return frame.sort_values(by, ascending=by == "concept", kind="stable").reset_index(drop=True)
+    bare = frame.reset_index(drop=True)  # an index that is called as a column cannot be sorted by
+    return bare.sort_values(by, ascending=by == "concept", kind="stable", ignore_index=True)
 
 
 def about(frame: pd.DataFrame, concept: int) -> tuple[str, str]:
@@ -140,6 +147,9 @@ def about(frame: pd.DataFrame, concept: int) -> tuple[str, str]:
     """
     row = frame.set_index("concept").loc[concept]
     title = f"Concept {concept}" + (f": {row['name']}" if row["name"] else "")
+    if "token" in row:
+        named = f", named {row['name']}" if row["name"] else ""
+        title = f"Neuron {concept}: next token {row['token']}{named}"
     lines = [f"name {IN_WORDS[row['chance']]}"] if row.get("chance") else []
     if "image_share" in row:
         lines.append(f"present in {100 * row['image_share']:.1f} % of the images")
@@ -163,6 +173,8 @@ def search(frame: pd.DataFrame, text: str) -> pd.DataFrame:
     """Return the rows whose name and tags have all words of a text, or of that number."""
     words = text.lower().split()
     names = frame["name"].astype(str).str.lower()
+    if "token" in frame:
+        names = names + " " + frame["token"].str.lower()
     if "tags" in frame:
         names = names + " " + frame["tags"].str.lower()
     chosen = np.logical_and.reduce([names.str.contains(word, regex=False) for word in words])

@@ -186,7 +186,53 @@ class Pictures:
     note: str = ""
 
 
-Part: TypeAlias = Heading | Note | Numbers | Table | Figure | Pictures
+@dataclass(frozen=True)
+class Passage:
+    """A piece of a text, with one token of it marked.
+
+    Attributes
+    ----------
+    before, token, following, after : str
+        Plain text: what stands before the token, the token, the one behind it, and the rest.
+    caption : str
+        Plain text.
+    """
+
+    before: str
+    token: str
+    following: str
+    after: str
+    caption: str = ""
+
+    @property
+    def texts(self) -> tuple[str, str, str, str]:
+        """Its text in four parts."""
+        return self.before, self.token, self.following, self.after
+
+    @property
+    def line(self) -> str:
+        """Its text in one line, with the token in ⟦ ⟧."""
+        return f"{self.before}⟦{self.token}⟧{self.following}{self.after}"
+
+
+@dataclass(frozen=True)
+class Passages:
+    """Pieces of texts, one below the other.
+
+    Attributes
+    ----------
+    passages : sequence of Passage
+        From above.
+    title, note : str
+        Above and below them.
+    """
+
+    passages: Sequence[Passage]
+    title: str = ""
+    note: str = ""
+
+
+Part: TypeAlias = Heading | Note | Numbers | Table | Figure | Pictures | Passages
 
 
 def frame_of(table: ResultTable, dataset: xr.Dataset) -> pd.DataFrame:

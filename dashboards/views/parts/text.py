@@ -22,6 +22,11 @@ def literal(text: object) -> str:
     return _MARKDOWN.sub(r"\\\1", " ".join(str(text).split()))
 
 
+def visible(text: str) -> str:
+    """Return a text on one line, with signs for what breaks it: a new line as ↵, a tab as ⇥."""
+    return text.replace("\r", "").replace("\n", "↵").replace("\t", "⇥")
+
+
 def value_text(value: Any) -> str:
     """Return a plain value as a table shows it: numbers to 6 digits, lists as JSON."""
     if value is None:

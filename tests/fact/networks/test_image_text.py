@@ -16,7 +16,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from scipy.special import expit
 
-from fact import score_labels
+from fact import encode_images, score_labels
 from fact.data.words import Words
 from fact.kinds import OpenClip
 from fact.networks import image_text
@@ -158,6 +158,54 @@ def test_models_that_cannot_be_had_say_why(folder: Path, tmp_path: Path) -> None
         open_clip_model("tiny", folder=tmp_path / "none", scale=1, shift=0)
     assert len(OpenClip(folder=str(folder)).identity()) == 64
     assert OpenClip().identity() == ""
+
+
+def test_features_of_images_are_as_the_model_puts_them_out(folder: Path, tmp_path: Path) -> None:
+    class FolderRun:
+        def shards(self) -> ShardWriter:
+            return ShardWriter(tmp_path, encode_images.stage.output)
+
+        def progress(self, done: int, total: int, what: str = "") -> None:
+            return None
+
+    images, settings = Photographs(), OpenClip("tiny", folder=str(folder))  # not calibrated
+
+    class Declared:
+        def load(self) -> Photographs:
+            return images
+
+    inputs = {
+        "images": Input("images", "tiny", "images", "0" * 16, settings=Declared()),
+        "model": Input("model", "clip", "image_text", "0" * 16, settings=settings),
+    }
+    config = encode_images.Config(batch=4, device="cpu")
+    encode_images.stage(config, inputs, FolderRun())  # type: ignore[arg-type]
+    found = xr.open_dataset(tmp_path / "part-000000.nc")["activation"].values
+    model = settings.load_images()
+    shown = torch.stack([model.preprocess(Image.fromarray(image)) for image in images.pixels])
+    with torch.no_grad():
+        expected = model.module.encode_image(shown)  # type: ignore[operator]
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    lengths = np.linalg.norm(found, axis=1)
+    assert (np.abs(lengths - 1) > 1e-3).any()
+
+
+def test_weights_of_openai_get_the_activation_that_they_were_trained_with(
+    monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    asked: list[dict[str, Any]] = []
+    tiny = open_clip.create_model_and_transforms(f"local-dir:{folder}")
+
+    def create(name: str, **settings: Any) -> Any:
+        asked.append(settings)
+        return tiny
+
+    monkeypatch.setattr(open_clip, "create_model_and_transforms", create)
+    monkeypatch.setattr(open_clip, "get_tokenizer", lambda name: None)
+    OpenClip("ViT-B-32", weights="openai").load_images()
+    OpenClip("ViT-B-32", weights="laion2b_s34b_b79k").load_images()
+    OpenClip("ViT-B-32", weights="openai", quick_gelu=False).load_images()
+    assert [one.get("force_quick_gelu", False) for one in asked] == [True, False, False]
 
 
 def test_a_template_without_a_place_for_the_name_is_refused() -> None:

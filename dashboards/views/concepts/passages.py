@@ -1,0 +1,130 @@
+"""Neurons of next tokens: positions of texts in which they are strongest, in place of images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from dashboards.views.parts.parts import Passage, Passages
+from dashboards.views.parts.text import number_text, visible
+
+AROUND = 24
+"""Tokens that are shown before a position, and behind it."""
+
+AROUND_IN_TABLE = 6
+
+RENAMED = {"name": "token", "token": "token_id"}
+"""Variables that are called otherwise beside names of concepts."""
+
+
+def is_of_texts(dataset: xr.Dataset) -> bool:
+    """Return whether the inputs of a dataset are positions of texts."""
+    return "top_input" in dataset
+
+
+def as_concepts(dataset: xr.Dataset) -> xr.Dataset:
+    """Return what is said of neurons in a dataset of the schema ``next_tokens``, by ``concept``.
+
+    Any other dataset is returned as it is.
+    """
+    if not is_of_texts(dataset):
+        return dataset
+    own = dataset.drop_dims(["input", "label", "rank"]).drop_vars("right_concept")
+    return own.rename({**RENAMED, "neuron": "concept"})
+
+
+def passages_of(
+    dataset: xr.Dataset, neuron: int, most: int | None = None, around: int = AROUND
+) -> list[Passage]:
+    """Return the positions of texts in which a neuron is strongest, the strongest first.
+
+    Parameters
+    ----------
+    dataset : xr.Dataset
+        Of the schema ``next_tokens``; only some rows of it are read.
+    neuron : int
+        Its index; one that is not there has no positions.
+    most : int, optional
+        Positions at most; all that are kept by default.
+    around : int
+        Tokens before a position and behind it, of the same sequence.
+    """
+    if neuron not in dataset.indexes["neuron"]:
+        return []
+    own = dataset[["top_input", "top_activation"]].sel(neuron=neuron).isel(rank=slice(most)).load()
+    shown = zip(own["top_input"].values.tolist(), own["top_activation"].values, strict=True)
+    return [_passage(dataset, row, neuron, value, around) for row, value in shown if row >= 0]
+
+
+def _passage(dataset: xr.Dataset, row: int, neuron: int, value: float, around: int) -> Passage:
+    """Return the text around a row, which those of its sequence stand beside."""
+    first = max(0, row - around)
+    names = ["sequence", "position", "text", "next_text"]
+    rows = dataset[names].reset_coords(names).isel(input=slice(first, row + around))
+    own = rows.compute(scheduler="synchronous")
+    at = row - first
+    is_same = own["sequence"].values == own["sequence"].values[at]
+    texts, following = (own[name].values.astype(str) for name in ("text", "next_text"))
+    behind = following[at:][is_same[at:]]
+    came = bool(dataset["value"][row, dataset.indexes["neuron"].get_loc(neuron)])
+    starts = int(own["position"].values[is_same][0]) == 0
+    ends = len(behind) < around
+    return Passage(
+        ("" if starts else "…") + visible("".join(texts[:at][is_same[:at]])),
+        visible(texts[at]),
+        visible(behind[0]),
+        visible("".join(behind[1:])) + ("" if ends else "…"),
+        f"{own['input'].values[at]}: probability {number_text(float(value))}, "
+        f"{'and it comes next' if came else 'and another one comes next'}",
+    )
+
+
+def passages_part(passages: Sequence[Passage], title: str = "") -> Passages:
+    """Return positions of texts as they are shown, with what the marks mean."""
+    note = (
+        "Positions with the largest probability of the neuron's token. Marked: the last token that "
+        "the model sees; underlined: the one that comes next. ↵ is a new line."
+    )
+    return Passages(passages, title, note)
+
+
+def strongest_texts(dataset: xr.Dataset, neurons: Sequence[int]) -> dict[int, str]:
+    """Return the strongest position of some neurons in one line, with the token in ⟦ ⟧."""
+    found = {one: passages_of(dataset, one, 1, AROUND_IN_TABLE) for one in neurons}
+    return {one: passages[0].line for one, passages in found.items() if passages}
+
+
+def strongest_passages(dataset: xr.Dataset, frame: pd.DataFrame, count: int = 12) -> Passages:
+    """Return the strongest position of the first neurons.
+
+    Parameters
+    ----------
+    dataset : xr.Dataset
+        Of the schema ``next_tokens``.
+    frame : pd.DataFrame
+        ``concept`` and ``token``, in order.
+    count : int
+        How many.
+    """
+    first = frame.head(count)
+    drawn = [
+        Passage(*one.texts, f"{token}, {one.caption}")
+        for neuron, token in zip(first["concept"], first["token"], strict=True)
+        for one in passages_of(dataset, int(neuron), 1)
+    ]
+    return passages_part(drawn, f"The strongest position of each of the first {len(drawn)} neurons")
+
+
+def neurons_frame(dataset: xr.Dataset) -> pd.DataFrame:
+    """Return a row per neuron of the schema ``next_tokens``, as it stands in the dataset."""
+    own = as_concepts(dataset)
+    return pd.DataFrame(
+        {
+            "concept": own["concept"].values.astype(np.int64),
+            "token": own["token"].values.astype(str),
+            "count": own["count"].values,
+        }
+    )

@@ -1,0 +1,94 @@
+"""Positions of texts in place of images: which are shown, how the token is marked, where."""
+
+from __future__ import annotations
+
+from html import unescape
+
+import numpy as np
+import pytest
+
+from dashboards.report import render
+from dashboards.views.concepts import passages as view
+from dashboards.views.parts.text import visible
+from dashboards.views.sections import sections_of
+from registry.catalog.access import open_catalog
+from registry.plan.project import Project
+from tests.dashboards import fabricate_tokens
+from tests.dashboards.fabricate import HOSTILE
+from tests.dashboards.fabricate_tokens import NEURONS, SEQUENCES
+from tests.dashboards.test_pages import Open, app_test, frames, open_page, told
+
+__all__ = ["app_test", "open_page"]
+
+
+@pytest.fixture(scope="module")
+def tokens(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    return fabricate_tokens.made(tmp_path_factory.mktemp("tokens") / "project")
+
+
+@pytest.mark.parametrize("around", [1, 3, 24])
+def test_texts_around_a_position_are_those_of_its_sequence(around: int) -> None:
+    dataset = fabricate_tokens.next_tokens()
+    for neuron in range(len(NEURONS)):
+        found = view.passages_of(dataset, neuron, around=around)
+        rows = [row for row in dataset["top_input"].values[neuron].tolist() if row >= 0]
+        assert len(found) == len(rows)
+        for passage, row in zip(found, rows, strict=True):
+            own = SEQUENCES[dataset["sequence"].values[row]]
+            at = int(dataset["position"].values[row])
+            before, after = own[max(0, at - around) : at], own[at + 2 : at + 1 + around]
+            assert passage.before.lstrip("…") == visible("".join(before))
+            assert passage.before.startswith("…") == (at > around)
+            assert (passage.token, passage.following) == (visible(own[at]), visible(own[at + 1]))
+            assert passage.after.removesuffix("…") == visible("".join(after))
+            came = own[at + 1] == NEURONS[neuron]
+            assert passage.caption.endswith(
+                "and it comes next" if came else "another one comes next"
+            )
+            assert passage.caption.startswith(dataset["input"].values[row])
+    assert view.passages_of(dataset, 99) == []
+
+
+def test_the_page_shows_texts_with_the_token_marked(open_page: Open, tokens: Project) -> None:
+    page = open_page(tokens, "concepts", {"concept": "1"})
+    assert not page.exception
+    assert 'Neuron 1: next token " a"' in told(page).replace("\\", "")
+    shown = " ".join(one.proto.body for one in page.get("html"))
+    first = view.passages_of(fabricate_tokens.next_tokens(), 1)[0]
+    assert f">{first.token}</mark><u>{first.following}</u>" in unescape(shown)
+    assert HOSTILE not in shown
+    assert HOSTILE in unescape(shown)
+    table = frames(page)[0]
+    assert table["token"].tolist() == [f'"{token}"' for token in NEURONS]
+    for neuron, line in enumerate(table["passage"]):
+        strongest = view.passages_of(fabricate_tokens.next_tokens(), neuron)[0]
+        assert f"⟦{strongest.token}⟧{strongest.following}" in line
+    assert table["count"].tolist() == [4, 2, 1]
+
+
+def test_all_neurons_together_are_texts_too(open_page: Open, tokens: Project) -> None:
+    page = open_page(tokens, "concepts", {"section": "The whole model"})
+    assert not page.exception
+    assert "strongest position of each of the first 3 neurons" in told(page)
+    assert "No gallery dataset" not in told(page)
+
+
+def test_a_report_has_the_texts(tokens: Project) -> None:
+    catalog = open_catalog(tokens.root, "off")
+    html = render("tokens", "", sections_of(catalog, ["tokens"]))
+    first = view.passages_of(fabricate_tokens.next_tokens(), 0)[0]
+    assert f"<mark>{first.token}</mark>" in html
+    assert HOSTILE not in html
+    assert "positions" in html
+
+
+def test_what_breaks_a_line_is_made_visible() -> None:
+    assert visible("a\nb\tc\r") == "a↵b⇥c"
+
+
+def test_names_of_variables_do_not_clash_with_names_of_concepts() -> None:
+    own = view.as_concepts(fabricate_tokens.next_tokens())
+    assert set(own.dims) == {"concept"}
+    assert own["token"].values.tolist() == [f'"{token}"' for token in NEURONS]
+    np.testing.assert_array_equal(own["token_id"].values, [5, 6, 7])
+    assert view.neurons_frame(fabricate_tokens.next_tokens())["count"].tolist() == [4, 2, 1]

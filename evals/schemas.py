@@ -503,3 +503,24 @@ SANITY = Schema(
     },
     references=NEURON_EVAL + ", section 4 and appendices E.1 and E.3",
 )
+
+COMPARISON = Schema(
+    name="comparison",
+    version=1,
+    title="Published figures beside ours, cell by cell",
+    coords={
+        "cell": _text("cell of the published table: metric, and where it has them, test", "cell")
+    },
+    variables={
+        "published": _real("published figure", "cell"),
+        "ours": _real("ours, by the definitions", "cell"),
+        "theirs": _real("ours, by the rules of the published code; NaN if not computed", "cell"),
+        "difference": _real("ours less the published one", "cell"),
+        "state": _text("equal, explained (by the rules of the published code) or open", "cell"),
+        "cause": _text("what explains the difference", "cell"),
+        "n_equal": _whole("cells that are equal, up to their digits and to chance"),
+        "n_explained": _whole("cells that are the published ones by the published rules"),
+        "n_open": _whole("other cells"),
+    },
+    references=NEURON_EVAL,
+)

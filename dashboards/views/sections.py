@@ -54,6 +54,7 @@ from dashboards.views.parts.parts import (
 )
 from dashboards.views.parts.text import number_text, time_text
 from dashboards.views.results import (
+    comparison,
     consistency,
     fidelity,
     identification,
@@ -102,6 +103,7 @@ class Section:
 RESULTS = (
     sanity.VIEW,
     identification.VIEW,
+    comparison.VIEW,
     consistency.VIEW,
     fidelity.VIEW,
     intervention.VIEW,

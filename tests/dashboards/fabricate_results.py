@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from evals import schemas
+from evals.sanity.published_tables import compare_cells
 from fact import schemas as fact_schemas
 from registry.declare.stage import load_stage
 from registry.plan.project import Project
@@ -45,6 +46,9 @@ config = { seed = 1 }
 [experiments.toy-identify-later]
 stage = "tests.dashboards.toy.identify"
 config = { seed = 2 }
+
+[experiments.toy-comparison]
+stage = "tests.dashboards.toy.compare"
 
 [experiments.toy-consistency]
 stage = "tests.dashboards.toy.consist"
@@ -183,6 +187,15 @@ def identification(shift: float = 0.0) -> xr.Dataset:
         best_auprc=mean.max(),
         shift=shift,
         confidence=0.95,
+    )
+
+
+def comparison() -> xr.Dataset:
+    """Return the published cells of two metrics beside ours: one is explained, one is open."""
+    ours = identification()
+    theirs = ours.assign(auprc=("metric", [0.1, 0.7, 0.1, 0.2]))
+    return filled(schemas.COMPARISON, {"cell": ["iou", "cosine"]}).assign(
+        compare_cells(ours, theirs)
     )
 
 
@@ -402,6 +415,7 @@ def outputs() -> list[tuple[str, xr.Dataset]]:
         ("toy-sanity", sanity()),
         ("toy-identify", identification()),
         ("toy-identify-shifted", identification(1.0)),
+        ("toy-comparison", comparison()),
         ("toy-consistency", consistency()),
         ("toy-intervention", intervention()),
         *sweep,

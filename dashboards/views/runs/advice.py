@@ -33,6 +33,7 @@ EXPECTED = (
 """Errors of the outside world, which a page explains; anything else is a defect of ours."""
 
 MAKERS = {
+    "comparison": "evals.compare_published",
     "concepts": "fact.measure_concepts",
     "consistency": "evals.measure_consistency",
     "decisions": "fact.explain_decisions",

@@ -1,0 +1,47 @@
+"""Published tables: which cells are ours too, which are explained, which are open."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from dashboards.views.parts.charts import bars
+from dashboards.views.parts.parts import Part
+from dashboards.views.results import view
+from evals.sanity.published_tables import BY_CELL, STATES
+
+
+def blocks(at: view.Setting) -> Iterator[Part]:
+    """Yield how far each cell is from the published one, then all cells."""
+    frame = pd.DataFrame(
+        {
+            "label": view.texts(at.own, "cell"),
+            "value": at.own["ours"].values,
+            "mark": at.own["published"].values,
+        }
+    )
+    chart = bars(frame, x_title="ours (1)", mark="published")
+    yield at.figure("cells", chart, "Ours", "The tick is the published figure.")
+    note = (
+        "Explained: computed again by the rules of the published code, the figure is the published "
+        "one. Open: it is not, or was not computed again."
+    )
+    yield at.table("cells", BY_CELL, "Cells", note)
+
+
+def _count(state: str) -> view.Headline:
+    return view.Headline(state, f"n_{state}", ",", "published cells")
+
+
+VIEW = view.ResultView(
+    "comparison",
+    "Published tables",
+    "published",
+    view.ABOUT_METRICS,
+    "Results beside the published figures of the same setting (Oikarinen et al., arXiv "
+    "2506.05774), cell by cell. A difference is explained only where its cause, when it is put in "
+    "place, gives the published figure.",
+    blocks,
+    tuple(_count(state) for state in STATES),
+)

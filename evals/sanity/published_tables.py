@@ -1,0 +1,167 @@
+"""Ours against the published tables, cell by cell: equal, explained, or open.
+
+A cell that differs is explained only where computing it again under the named cause, by the rules
+of the published code, gives the published figure; else it is open, whatever is suspected of it.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from pydantic import Field
+
+import registry
+from registry.columns import Column, ResultTable
+
+EQUAL, EXPLAINED, OPEN = STATES = "equal", "explained", "open"
+"""What becomes of a cell."""
+
+CAUSE = "rules of the published code: ties, cut-offs, draws, division of neurons"
+
+
+@dataclass(frozen=True)
+class ComparisonConfig:
+    """Configuration of ``evals.compare_published``.
+
+    Parameters
+    ----------
+    digits : int
+        Decimals of the published fractions; half of the last one is no difference. Accuracies of
+        sanity tests are published in per cent with two decimals, AUPRC with four.
+    errors : float
+        Standard errors of draws, theirs and ours together, that are no difference either; only
+        where cells are shares of draws.
+    """
+
+    digits: Annotated[int, Field(ge=1, le=12)] = 4
+    errors: Annotated[float, Field(ge=0)] = 2.0
+
+
+def cells_of(dataset: xr.Dataset) -> pd.DataFrame:
+    """Return the published cells of a dataset beside what it has.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Of the schema ``sanity`` or ``identification``.
+
+    Returns
+    -------
+    DataFrame
+        By the name of the cell, as ``recall, theoretical, missing`` or ``recall``: ``published``,
+        ``ours``, and ``error``, the standard error of ours. Cells without a published figure, or
+        that were not computed, are left out.
+
+    Raises
+    ------
+    ValueError
+        If the dataset has none.
+    """
+    if "split_auprc" in dataset:
+        published, ours = dataset["published"], dataset["auprc"]
+        error = xr.zeros_like(ours)
+    else:
+        published, ours = dataset["published"], dataset["decrease_accuracy"]
+        is_drawn = dataset["form"] == "theoretical"
+        error = dataset["standard_error"].where(is_drawn, 0.0)
+    columns = {"published": published, "ours": ours, "error": error}
+    frame = xr.Dataset(columns).drop_vars(
+        [name for name in dataset.coords if name not in published.dims], errors="ignore"
+    )
+    rows = frame.to_dataframe()[list(columns)].dropna()
+    if rows.empty:
+        raise ValueError(
+            "the dataset has no published figures; they are known of the paper's settings alone"
+        )
+    names = [", ".join(map(str, np.atleast_1d(np.array(own, object)))) for own in rows.index]
+    return rows.set_axis(pd.Index(names, name="cell"), axis=0)
+
+
+def compare_cells(
+    ours: xr.Dataset, theirs: xr.Dataset | None, digits: int = 4, errors: float = 2.0
+) -> xr.Dataset:
+    """Hold every published cell against ours, and against ours by the published rules.
+
+    Parameters
+    ----------
+    ours : Dataset
+        Of the schema ``sanity`` or ``identification``, by the definitions.
+    theirs : Dataset or None
+        Of the same schema and inputs, with ``compat = "neuroneval"``.
+    digits, errors
+        As in :class:`ComparisonConfig`.
+
+    Returns
+    -------
+    Dataset
+        Of the schema ``comparison``.
+    """
+    cells = cells_of(ours)
+    again = None if theirs is None else cells_of(theirs).reindex(cells.index)
+    is_equal = _agrees(cells, digits, errors)
+    is_explained = np.zeros(len(cells), bool) if again is None else _agrees(again, digits, errors)
+    state = np.where(is_equal, EQUAL, np.where(is_explained, EXPLAINED, OPEN))
+    return xr.Dataset(
+        {
+            "published": ("cell", cells["published"].to_numpy()),
+            "ours": ("cell", cells["ours"].to_numpy()),
+            "theirs": (
+                "cell",
+                np.full(len(cells), np.nan) if again is None else again["ours"].to_numpy(),
+            ),
+            "difference": ("cell", (cells["ours"] - cells["published"]).to_numpy()),
+            "state": ("cell", state.astype(object)),
+            "cause": ("cell", np.where(state == EXPLAINED, CAUSE, "").astype(object)),
+            **{f"n_{name}": int((state == name).sum()) for name in STATES},
+        },
+        {"cell": cells.index.to_numpy().astype(object)},
+    )
+
+
+def _agrees(cells: pd.DataFrame, digits: int, errors: float) -> np.ndarray:
+    """Return where a figure is the published one, up to its digits and to chance."""
+    apart = (cells["ours"] - cells["published"]).abs()
+    # Their draws were as many as ours: the error of the difference of two runs.
+    slack = 0.5 * 10.0**-digits + errors * np.sqrt(2) * cells["error"]
+    return np.asarray(apart <= slack * (1 + 1e-9))
+
+
+def compare_published(
+    config: ComparisonConfig, inputs: registry.Inputs, run: registry.Run
+) -> xr.Dataset:
+    """Compare a dataset with the published table of its setting."""
+    given = inputs.get("theirs")
+    compared = compare_cells(
+        inputs["ours"].open().load(),
+        None if given is None else given.open().load(),
+        config.digits,
+        config.errors,
+    )
+    sys.stdout.write(comparison_table(compared))
+    return compared
+
+
+BY_CELL = ResultTable(
+    "cell",
+    {
+        "published": Column(".4f"),
+        "ours": Column(".4f", help="by the definitions"),
+        "theirs": Column(".4f", "by their rules", help="computed again by the published rules"),
+        "difference": Column("+.4f", help="ours less what is published"),
+        "state": Column(help="explained: by their rules it is the published figure; else open"),
+    },
+)
+"""A row for each published cell, of schema ``comparison``."""
+
+
+def comparison_table(compared: xr.Dataset) -> str:
+    """Return how many cells are equal, explained and open, then `BY_CELL`, open ones first."""
+    order = np.argsort([-STATES.index(str(state)) for state in compared["state"].values])
+    counts = ", ".join(f"{int(compared[f'n_{name}'])} {name}" for name in STATES)
+    rows = BY_CELL.text(compared.isel(cell=np.array(order, dtype=np.intp)))
+    return f"{compared.sizes['cell']} published cells: {counts}\n{rows}"

@@ -8,9 +8,10 @@ import streamlit as st
 import xarray as xr
 
 from dashboards.screens import frame as page
-from dashboards.screens.datasets import made_by, whole
+from dashboards.screens.datasets import Made, made_by, whole
 from dashboards.screens.parts import show_parts
 from dashboards.views.concepts.labels import with_names
+from dashboards.views.parts.parts import Part
 from dashboards.views.parts.text import literal
 from dashboards.views.results.view import Choice, ResultView
 from dashboards.views.runs.advice import without_datasets
@@ -40,10 +41,14 @@ def show_result(result: ResultView) -> None:
         page.tell(without_datasets(catalog.project, result.schema))
         return
     cells = _chosen_cells(catalog, result, settings)
-    datasets = {}
+    datasets: dict[str, xr.Dataset] = {}
+    made: list[Made] = []
 
     def read(name: str) -> xr.Dataset:
-        return whole(made_by(catalog, name))
+        one = made_by(catalog, name)
+        own = whole(one)
+        made.append(one)
+        return own
 
     for cell in cells:
         with page.explained(cell):
@@ -51,9 +56,24 @@ def show_result(result: ResultView) -> None:
             datasets[cell] = with_names(catalog, cell, own, read) if result.is_named else own
     if datasets:
         with page.explained():
-            chosen = _choose(result.choices(datasets))
-            show_parts(result.parts(datasets, **chosen))
+            chosen = tuple(_choose(result.choices(datasets)).items())
+            show_parts(_parts(result.schema, tuple(made), chosen, result, datasets))
             _lead_on(catalog, list(datasets))
+
+
+@st.cache_resource(max_entries=16, show_spinner=False)
+def _parts(
+    schema: str,
+    made: tuple[Made, ...],
+    chosen: tuple[tuple[str, str], ...],
+    _result: ResultView,
+    _datasets: dict[str, xr.Dataset],
+) -> list[Part]:
+    """Return what is shown of datasets, names among them, for what is chosen.
+
+    It is kept, since every click draws the page anew.
+    """
+    return _result.parts(_datasets, **dict(chosen))
 
 
 def _lead_on(catalog: Catalog, cells: Sequence[str]) -> None:

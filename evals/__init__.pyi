@@ -29,6 +29,7 @@ from .sanity.forms import combine_forms as combine_forms
 from .sanity.protocol import Criterion as Criterion
 from .sanity.protocol import Rates as Rates
 from .sanity.theoretical import theoretical_sanity as theoretical_sanity
+from .scoring.original_rules import metrics_by_rule as metrics_by_rule
 from .scoring.pairs import score_pairs as score_pairs
 from .scoring.scoring import score as score
 from .scoring.scoring import score_blocks as score_blocks

@@ -37,6 +37,12 @@ _SEEN = {
     ),
 }
 
+_COMPAT = {
+    "compat": _text(
+        "whose rules the metrics follow, where it is not their definitions", optional=True
+    )
+}
+
 SCORES = Schema(
     name="scores",
     version=1,
@@ -53,6 +59,7 @@ SCORES = Schema(
         "labelled_share": _real("fraction of inputs with the label", "concept"),
         "n_inputs": _whole("number of inputs"),
         "undefined_share": _real("fraction of undefined pairs, over all metrics"),
+        **_COMPAT,
         **_SEEN,
     },
     references=NEURON_EVAL,
@@ -282,6 +289,7 @@ IDENTIFICATION = Schema(
         "best_auprc": _real("highest AUPRC of a metric"),
         "shift": _real("constant added to the activations", units="activation"),
         "confidence": _real("confidence of the intervals"),
+        **_COMPAT,
         **_SEEN,
     },
     references=NEURON_EVAL + ", section 5 and appendix E.2",

@@ -11,6 +11,7 @@ from pydantic import Field
 import registry
 from evals.metrics.registered import resolve_metrics
 from evals.metrics.table import ALPHAS, LAMBDAS, Alpha
+from evals.scoring.config import Compat
 from evals.scoring.seen_images import REFUSE, SeenOption
 from registry.suggest import nearest
 
@@ -42,6 +43,12 @@ class IdentificationOptions:
         ``cub-cbm-shifted``, as :func:`published_auprc` knows them; "" for none.
     workers : int
         Threads; they do not change the result.
+    compat : str
+        "neuroneval" scores by the rules of the published code, of ties above all, and divides the
+        neurons as it does with ``torch.manual_seed`` of each seed; "" by the definitions.
+    choosing : tuple of str
+        The names or numbers of the neurons that choose, in one split that is given; then
+        ``n_splits``, ``share`` and ``seed`` divide nothing. None draws them.
     """
 
     alphas: tuple[Alpha, ...] = ALPHAS
@@ -52,6 +59,8 @@ class IdentificationOptions:
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
     published: str = ""
     workers: registry.Runtime[Annotated[int, Field(ge=1)]] = 1
+    compat: Annotated[Compat, registry.Since("")] = ""
+    choosing: Annotated[tuple[str, ...], registry.Since(())] = ()
 
 
 IDENTIFICATION_OPTIONS = IdentificationOptions()

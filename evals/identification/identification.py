@@ -29,14 +29,16 @@ from evals.identification.known_neurons import (
     KnownNeurons,
     grid,
     identification_auprc,
+    named_neurons,
+    original_validation_neurons,
     validation_neurons,
     values_of,
 )
 from evals.kernels.statistics import AnyArray, mean_defined
-from evals.metrics.registered import find_metrics
 from evals.metrics.table import Metric, Parameters
 from evals.metrics.tolerance import Tolerance
-from evals.scoring.labelled import UNKNOWN, find_concepts, pair_datasets
+from evals.scoring.labelled import UNKNOWN, find_concepts, pair_datasets, take_neurons
+from evals.scoring.original_rules import metrics_by_rule
 from evals.scoring.seen_images import count_seen
 from registry.arrays import to_numpy
 
@@ -111,11 +113,10 @@ def identify(
     AlignmentError, UnknownMetricError, ValueError
         As :func:`evals.score`; and where there are fewer than 3 neurons of known concept.
     """
-    tolerance = Tolerance(find_metrics(metrics))
+    tolerance = Tolerance(metrics_by_rule(metrics, options.compat))
     rows = tolerance.rows
-    n_known = int(np.count_nonzero(to_numpy(right) != UNKNOWN))
-    seeds = options.seed + np.arange(options.n_splits)
-    choosing = np.stack([validation_neurons(n_known, options.share, int(seed)) for seed in seeds])
+    is_known = to_numpy(right) != UNKNOWN
+    seeds, choosing = _splits(take_neurons(activations)["neuron"].values[is_known], options)
     is_chooser = np.asarray(choosing.any(axis=0))
     known = KnownNeurons(activations, labels, right, options.workers, is_chooser)
     grids = [(row, grid(row, options.alphas, options.lams, options.seed)) for row in rows]
@@ -129,6 +130,15 @@ def identify(
         progress(len(rows) + len(parts), 2 * len(rows))
     found = _summarise(parts, rows, known, choosing, seeds, options)
     return found.assign_attrs(tolerance.attributes())
+
+
+def _splits(neurons: np.ndarray, options: IdentificationOptions) -> tuple[np.ndarray, np.ndarray]:
+    """Return the seed of each split, and which neurons of known concept choose (split, neuron)."""
+    if options.choosing:
+        return np.array([options.seed]), named_neurons(neurons, options.choosing)[None]
+    draw = original_validation_neurons if options.compat else validation_neurons
+    seeds = options.seed + np.arange(options.n_splits)
+    return seeds, np.stack([draw(len(neurons), options.share, int(seed)) for seed in seeds])
 
 
 def _test_choices(
@@ -259,6 +269,7 @@ def identify_neurons(
         name=("neuron", names.values.astype(str)),
         shift=config.shift,
         confidence=config.confidence,
+        **({"compat": config.compat} if config.compat else {}),
     ).assign(seen)
     sys.stdout.write(identification_table(found))
     return found

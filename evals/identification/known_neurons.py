@@ -25,6 +25,7 @@ from evals.metrics.table import ALPHAS, LAMBDAS, Metric, Parameters
 from evals.scoring.labelled import UNKNOWN, align, join_by_neuron, read_columns, require_indices
 from evals.scoring.scoring import SWEPT
 from registry.arrays import to_numpy
+from registry.suggest import nearest
 
 LEAST_VALIDATION = 2
 LONG_NAMES = {
@@ -75,6 +76,64 @@ def validation_neurons(
     chosen = np.random.default_rng(seed).permutation(n_neurons)[: min(wanted, most or wanted)]
     is_chosen = np.zeros(n_neurons, dtype=bool)
     is_chosen[chosen] = True
+    return is_chosen
+
+
+def original_validation_neurons(
+    n_neurons: int, share: float = VALIDATION_SHARE, seed: int = 0
+) -> np.ndarray:
+    """Return which neurons choose in the published code with ``torch.manual_seed(seed)``.
+
+    They are the first ``int(share * n)`` of ``torch.randperm(n)`` on a CPU: a shuffle from the
+    front by the remainders of 32-bit numbers of the Mersenne Twister.
+
+    Parameters
+    ----------
+    n_neurons : int
+        Neurons whose concept is known.
+    share : float
+        Fraction of them that choose, in (0, 1).
+    seed : int
+        Below 2**32.
+
+    Returns
+    -------
+    ndarray
+        (neuron,) bool.
+
+    Raises
+    ------
+    ValueError
+        If no neuron chooses, or none is tested.
+    """
+    count = int(share * n_neurons)
+    if not 0 < count < n_neurons:
+        raise ValueError(f"{share} of {n_neurons} neurons are {count}; expected some, not all")
+    order = np.arange(n_neurons)
+    numbers = np.random.RandomState(seed).randint(0, 2**32, n_neurons - 1, dtype=np.uint64)
+    for place, number in enumerate(numbers.tolist()):
+        other = place + number % (n_neurons - place)
+        order[[place, other]] = order[[other, place]]
+    is_chosen = np.zeros(n_neurons, dtype=bool)
+    is_chosen[order[:count]] = True
+    return is_chosen
+
+
+def named_neurons(names: np.ndarray, chosen: Sequence[str]) -> np.ndarray:
+    """Return which neurons (neuron,) bool are named, of those whose concept is known.
+
+    Raises
+    ------
+    ValueError
+        If there is no such neuron, with the nearest; or all are named.
+    """
+    known = names.astype(str)
+    for name in chosen:
+        if name not in known:
+            raise ValueError(f"no neuron {name!r} of known concept{nearest(name, known.tolist())}")
+    is_chosen = np.isin(known, np.array(chosen, dtype=str))
+    if is_chosen.all():
+        raise ValueError("all neurons of known concept choose; expected some to be tested")
     return is_chosen
 
 

@@ -72,6 +72,9 @@ DEFAULTS = Parameters()
 PARAMETERS = tuple(field.name for field in fields(Parameters))
 
 
+BUILT_IN = ("evals.metrics.builtin", "evals.scoring.original_rules")
+"""Modules whose metrics come along."""
+
 OUTSIDE = 1e-9
 """Fraction of a metric's range by which rounding may lead out of its bounds."""
 
@@ -142,7 +145,7 @@ class Metric:
     @property
     def is_built_in(self) -> bool:
         """Whether it comes along: what is wrong with others is their own fault."""
-        return getattr(self.function, "__module__", "") == "evals.metrics.builtin"
+        return getattr(self.function, "__module__", "") in BUILT_IN
 
     @property
     def title(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
@@ -20,6 +20,7 @@ from evals.sanity.protocol import (
     Criterion,
     Rates,
 )
+from evals.scoring.config import Compat
 from evals.scoring.seen_images import REFUSE, SeenOption
 
 Frequency = Annotated[float, Field(gt=0, lt=1)]
@@ -46,6 +47,9 @@ class SanityOptions:
         the theoretical form.
     workers : int
         Threads; they do not change the result.
+    experimental_compat : str
+        "neuroneval" scores by the rules of the published code, of ties above all, draws anew for
+        corrupted labels, and lets the neurons choose that it lets; "" by the definitions.
     """
 
     hidden_alpha: Alpha | None = HIDDEN_ALPHA
@@ -54,6 +58,7 @@ class SanityOptions:
     lams: tuple[float, ...] = LAMBDAS
     seed: Seed = 0
     workers: registry.Runtime[Annotated[int, Field(ge=1)]] = 1
+    experimental_compat: Annotated[Compat, registry.Since("")] = ""
 
 
 SANITY_OPTIONS = SanityOptions()
@@ -113,7 +118,7 @@ class SanityConfig(SanityOptions):
     n_inputs: Annotated[int, Field(ge=2)] = N_INPUTS
     n_draws: Annotated[int, Field(ge=1)] = N_DRAWS
     simulated_draws: Annotated[int, Field(ge=1)] = SIMULATED_DRAWS
-    compat: Literal["", "neuroneval"] = ""
+    compat: Compat = ""
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
     variable: str = ""
     split: str = ""

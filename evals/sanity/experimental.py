@@ -15,13 +15,13 @@ import xarray as xr
 from evals.identification.known_neurons import (
     choose_parameters,
     chosen_parameters,
+    original_validation_neurons,
     validation_neurons,
 )
 from evals.kernels.blocks import score_arrays
 from evals.kernels.columns import Columns, LabelSet, stack_columns
 from evals.kernels.sampling import input_keys
 from evals.kernels.statistics import AnyArray, Shaped, mean_defined
-from evals.metrics.registered import find_metric, find_metrics
 from evals.metrics.table import Metric, Parameters
 from evals.metrics.tolerance import Tolerance
 from evals.sanity.config import SANITY_OPTIONS, SanityOptions
@@ -42,6 +42,7 @@ from evals.sanity.protocol import (
 )
 from evals.sanity.published_accuracy import OTHER_DATA, published_accuracy
 from evals.scoring.labelled import UNKNOWN, align, find_concepts, join_by_neuron, read_columns
+from evals.scoring.original_rules import metrics_by_rule
 from evals.scoring.pairs import score_pair_arrays
 
 LABEL_BYTES = 1 << 29  # label sets side by side, where all pairs are scored
@@ -106,12 +107,13 @@ def experimental_sanity(
     """
     if not len(seeds) or len(set(seeds)) < len(seeds):
         raise ValueError(f"expected one or more different seeds; got {list(seeds)}")
-    tolerance = Tolerance(find_metrics(metrics))
+    tolerance = Tolerance(metrics_by_rule(metrics, options.experimental_compat))
     rows = tolerance.rows
     activations, labels = align(activations, labels)
     concepts, are_known = _find_concepts(activations, labels, right_concept, options)
     has_concept = np.flatnonzero(concepts != UNKNOWN)
-    choosing = validation_neurons(len(has_concept), options.validation_share, options.seed)
+    draw = original_validation_neurons if options.experimental_compat else validation_neurons
+    choosing = draw(len(has_concept), options.validation_share, options.seed)
     hidden_alphas = () if options.hidden_alpha is None else (options.hidden_alpha,)
     chosen = choose_parameters(
         activations.isel(neuron=has_concept[choosing]),
@@ -133,6 +135,7 @@ def experimental_sanity(
         criterion=criterion,
         seeds=seeds,
         workers=options.workers,
+        draws_anew=bool(options.experimental_compat),
     )
     forms = [trial.corrupt_at_random(rates, progress), trial.corrupt_by_meaning()]
     judged = _judge(
@@ -163,7 +166,8 @@ def _find_concepts(
             return indices, True
     columns = read_columns(activations), read_columns(labels, "labels")
     parameters = Parameters(alpha=options.hidden_alpha)
-    scores = score_arrays([find_metric("iou")], *columns, parameters, workers=options.workers)
+    overlap = metrics_by_rule(["iou"], options.experimental_compat)
+    scores = score_arrays(overlap, *columns, parameters, workers=options.workers)
     iou = scores["iou"]
     is_defined = ~np.isnan(iou).all(axis=1)
     return np.where(is_defined, np.argmax(np.nan_to_num(iou, nan=-1.0), axis=1), UNKNOWN), False
@@ -184,6 +188,7 @@ class _Trial:
     criterion: Criterion
     seeds: Sequence[int]
     workers: int
+    draws_anew: bool = False
 
     def corrupt_at_random(
         self, rates: Rates, progress: Callable[[int, int], None]
@@ -224,8 +229,12 @@ class _Trial:
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> np.ndarray:
         """Return the scores (metric, label set, neuron) of one concept for each neuron."""
-        pairs = self.metrics, self.activations, label_sets, concepts
-        return score_pair_arrays(*pairs, self.parameters, self.workers, progress)
+        known = self.metrics, self.activations
+        given = concepts, self.parameters, self.workers, progress
+        if not self.draws_anew:
+            return score_pair_arrays(*known, label_sets, *given)
+        parts = [score_pair_arrays(*known, [held], *given) for held in label_sets]
+        return np.concatenate(parts, axis=1)
 
     def _bounds(self, label_sets: Sequence[LabelSet]) -> list[tuple[float, float]]:
         """Return the bounds of each metric: by the data, over all pairs, where it has none."""

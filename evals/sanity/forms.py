@@ -118,6 +118,11 @@ def _summarise(config: SanityConfig, tested: xr.Dataset, real: xr.Dataset | None
         variant=(
             f"kept {config.kept_share:g}, extra {config.extra_factor:g}; "
             f"ground-truth concepts: {known}; ties: {config.compat or 'midranks'}"
+            + (
+                f"; experimental: rules of {config.experimental_compat}"
+                if config.experimental_compat
+                else ""
+            )
         ),
     )
 

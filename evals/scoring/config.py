@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -11,6 +11,9 @@ import registry
 from evals.metrics.registered import resolve_metrics
 from evals.metrics.table import Alpha
 from evals.scoring.seen_images import REFUSE, SeenOption
+
+Compat = Literal["", "neuroneval"]
+"""Whose rules metrics follow: those of their definitions, or of the published code."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,9 @@ class ScoringConfig:
     seen_images : str
         Whether concepts may be scored on images that they were trained on: ``refuse``, or
         ``allow``. How many there are is said in either case.
+    compat : str
+        "neuroneval" scores by the rules of the published code, of ties above all, to compare with
+        its figures; "" by the definitions.
     """
 
     metrics: tuple[str, ...] = ()
@@ -48,6 +54,7 @@ class ScoringConfig:
     split: str = ""
     workers: registry.Runtime[Annotated[int, Field(ge=1)]] = 1
     seen_images: Annotated[SeenOption, registry.Since(REFUSE)] = REFUSE
+    compat: Annotated[Compat, registry.Since("")] = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "metrics", resolve_metrics(self.metrics))

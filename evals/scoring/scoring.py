@@ -19,6 +19,7 @@ from evals.metrics.table import DEFAULTS, Metric, Parameters
 from evals.metrics.tolerance import Tolerance, faults_of_parts, faults_text, probed
 from evals.scoring.config import ScoringConfig
 from evals.scoring.labelled import align, pair_datasets, read_columns, take_neurons
+from evals.scoring.original_rules import metrics_by_rule
 from evals.scoring.seen_images import count_seen, seen_line
 from registry.store.shards import Shards
 
@@ -279,7 +280,7 @@ def _score_parts(
     arrays = activations.isel(neuron=slice(done, None)), labels
     blocks = score_blocks(
         *arrays,
-        config.metrics,
+        metrics_by_rule(config.metrics, config.compat),
         alphas,
         lams=(config.lam,),
         seed=config.seed,
@@ -307,6 +308,7 @@ def _summarise(
             "n_inputs": labels.sizes["input"],
             "undefined_share": n_undefined / n_pairs,
             **bounds_of(find_metrics(config.metrics)),
+            **({"compat": config.compat} if config.compat else {}),
         },
         {"metric": list(config.metrics)},
     )

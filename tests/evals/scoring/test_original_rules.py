@@ -1,0 +1,218 @@
+"""Metrics by the rules of the published code: where they differ from their definitions."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from scipy import stats
+from sklearn import metrics as sk
+
+import evals
+from evals import identify_neurons, sanity_check, schemas, score_explanations
+from evals.identification.known_neurons import original_validation_neurons
+from evals.scoring.original_rules import ORIGINAL, _draws, _neuron_ranks, metrics_by_rule
+from tests.evals.data import BUILT_IN
+from tests.evals.runs import FakeInput, FakeRun
+
+N = 400
+RNG = np.random.default_rng(0)
+DENSE = RNG.normal(size=(N, 5))
+PROBABILITY = np.clip(0.3 + 0.1 * DENSE[:, :4] + 0.2 * RNG.random((N, 4)), 0.001, 0.999)
+SPARSE = np.where(RNG.random((N, 3)) < 0.01, RNG.gamma(2, size=(N, 3)), 0)
+BITS = (RNG.random((N, 4)) < 0.2).astype(float)
+BITS[:, 3] = 0
+AT = {"alpha": 0.1, "lam": 0.7, "seed": 0}
+
+
+def test_every_metric_that_is_built_in_has_its_rule():
+    assert ORIGINAL.keys() == set(BUILT_IN)
+    assert [row.name for row in metrics_by_rule(compat="neuroneval")] == list(evals.list_metrics())
+    assert metrics_by_rule(["iou"]) == [evals.find_metric("iou")]
+    with pytest.raises(ValueError, match="unknown compat 'neuronevel'; did you mean 'neuroneval'"):
+        metrics_by_rule(["iou"], "neuronevel")
+
+
+@pytest.mark.parametrize("name", [name for name in BUILT_IN if "top_and_random" not in name])
+def test_without_ties_they_are_the_definitions_but_for_the_sample_deviation(name):
+    expected = evals.find_metric(name)(DENSE, PROBABILITY, **AT)
+    factor = (N - 1) / N if name in ("correlation", "spearman_correlation") else 1
+    np.testing.assert_allclose(ORIGINAL[name](DENSE, PROBABILITY, **AT), factor * expected, 1e-10)
+
+
+@pytest.mark.parametrize("alpha", [0.07, 0.1])
+def test_a_sparse_neuron_is_active_everywhere(alpha):
+    """By plain counts: the cut-off of so few active inputs is 0, and everything is at least 0."""
+    labelled = BITS >= 0.5
+    n_labelled = labelled.sum(axis=0)
+    everything = np.ones((SPARSE.shape[1], 1))
+    expected = {
+        "recall": n_labelled / N,
+        "precision": np.where(n_labelled > 0, 1.0, 0.0),
+        "f1_score": 2 * n_labelled / (N + n_labelled),
+        "iou": n_labelled / N,
+        "accuracy": n_labelled / N,
+        "balanced_accuracy": n_labelled / N / 2,
+        "inverse_balanced_accuracy": np.where(n_labelled > 0, 1.0, 0.0) / 2,
+        "auc": np.zeros(4),
+        "auprc": np.ones(4),
+    }
+    for name, values in expected.items():
+        got = ORIGINAL[name](SPARSE, BITS, alpha=alpha)
+        np.testing.assert_allclose(got, everything * values, atol=1e-12, err_msg=name)
+    assert (evals.find_metric("recall")(SPARSE, BITS, alpha=alpha)[:, 0] != n_labelled[0] / N).all()
+
+
+def test_the_number_of_active_inputs_is_that_of_floating_point():
+    values = np.arange(100.0)[:, None]
+    labels = (values >= 93).astype(float)  # the 7 strongest; 0.07 * 100 is above 7 in floats
+    assert math.ceil(0.07 * 100) == 8
+    assert ORIGINAL["recall"](values, labels, alpha=0.07)[0, 0] == 7 / 8
+    assert evals.find_metric("recall")(values, labels, alpha=0.07)[0, 0] == 1
+
+
+def test_what_is_undefined_is_a_number():
+    constant, empty = np.ones((N, 1)), np.zeros((N, 1))
+    for name in ("correlation", "cosine", "mad", "precision", "inverse_auc", "inverse_auprc"):
+        assert np.isnan(evals.find_metric(name)(empty, empty, alpha=0.1)).all(), name
+        assert ORIGINAL[name](empty, empty, alpha=0.1).item() == 0, name
+    assert ORIGINAL["correlation"](constant, BITS[:, :1]).item() == 0
+    assert ORIGINAL["wpmi"](DENSE[:, :1], empty, alpha=0.1).item() == np.inf
+
+
+def test_areas_are_of_ranks_that_noise_has_ordered():
+    ranks = _neuron_ranks(SPARSE, 3)
+    got = ORIGINAL["inverse_auc"](SPARSE, BITS, seed=3)
+    for neuron, column in enumerate(ranks.T):
+        assert sorted(column.astype(int).tolist()) == list(range(N))
+        for concept in range(3):
+            expected = sk.roc_auc_score(BITS[:, concept], column)
+            assert got[neuron, concept] == pytest.approx(expected, rel=1e-12)
+    other = ORIGINAL["inverse_auc"](SPARSE, BITS, seed=4)
+    assert (other[:, :3] != got[:, :3]).all()  # ties fall otherwise
+
+
+def test_spearman_is_pearson_of_those_ranks():
+    got = ORIGINAL["spearman_correlation"](SPARSE, PROBABILITY, seed=3)
+    ranks = _neuron_ranks(SPARSE, 3)
+    for neuron, concept in np.ndindex(3, 4):
+        r = stats.pearsonr(ranks[:, neuron], stats.rankdata(PROBABILITY[:, concept])).statistic
+        assert got[neuron, concept] == pytest.approx((N - 1) / N * r, rel=1e-9)
+
+
+def test_top_and_random_draws_from_exactly_so_many_strongest():
+    values = np.repeat(np.arange(500.0), 100)[:, None]  # 50,000 inputs, each value 100 times
+    [(column, inputs, _)] = _draws(values, values, 0)
+    assert len(inputs) == 50
+    assert (column[inputs[:25]] == 499).all()  # ceil(0.002 * 50,000) = 100 strongest
+    assert len(set(inputs[:25].tolist())) == len(set(inputs[25:].tolist())) == 25
+    few = np.random.default_rng(1).permutation(np.arange(3000.0))[:, None] / 3000
+    [(column, inputs, _)] = _draws(few, few, 0)
+    assert len(inputs) == 6 + 25
+    got = ORIGINAL["correlation_top_and_random"](few, few**2, seed=5)
+    [(column, inputs, _)] = _draws(few, few**2, 5)
+    r = stats.pearsonr(column[inputs], column[inputs] ** 2).statistic
+    assert got.item() == pytest.approx(30 / 31 * r, rel=1e-9)
+    ranked = ORIGINAL["spearman_correlation_top_and_random"](few, few**2, seed=5)
+    assert ranked.item() == pytest.approx(30 / 31, abs=0.01)  # inputs drawn twice are tied
+
+
+def test_harmonic_means_are_of_their_two_metrics():
+    got = ORIGINAL["recall_auc"](DENSE, BITS, alpha=0.1, seed=2)
+    recall, auc = (ORIGINAL[name](DENSE, BITS, alpha=0.1, seed=2) for name in ("recall", "auc"))
+    with np.errstate(invalid="ignore"):
+        np.testing.assert_array_equal(got, 2 * recall * auc / (recall + auc))
+
+
+def test_blocks_do_not_matter():
+    rows, activations = metrics_by_rule(compat="neuroneval"), np.hstack([DENSE, SPARSE])
+    one, all_ = (
+        evals.score_matrix(activations, BITS, rows, alphas=[0.1], block_size=size)
+        for size in (1, 8)
+    )
+    xr.testing.assert_allclose(one, all_, rtol=1e-12)
+
+
+@pytest.mark.parametrize("n_neurons", [40, 112, 500, 1000])
+@pytest.mark.parametrize("seed", [0, 5])
+def test_neurons_are_divided_as_torch_permutes(n_neurons, seed):
+    torch.manual_seed(seed)
+    expected = np.sort(torch.randperm(n_neurons)[: int(0.05 * n_neurons)].numpy())
+    got = np.flatnonzero(original_validation_neurons(n_neurons, seed=seed))
+    np.testing.assert_array_equal(got, expected)
+
+
+def test_there_must_be_neurons_that_choose():
+    with pytest.raises(ValueError, match=r"0\.05 of 10 neurons are 0"):
+        original_validation_neurons(10)
+
+
+# stages
+
+
+@pytest.fixture
+def inputs(tmp_path):
+    """Thirty sparse neurons that each know one of thirty labels of 300 images."""
+    rng = np.random.default_rng(7)
+    labels = rng.random((300, 30)) < 0.1
+    activation = np.where(labels, rng.gamma(3, size=labels.shape), 0)
+    activation[rng.random(labels.shape) < 0.02] = 1
+    images, names = [f"test/{i}" for i in range(300)], [f"label {i}" for i in range(30)]
+    neurons = xr.Dataset(
+        {
+            "activation": (("image", "neuron"), activation),
+            "name": ("neuron", [f"neuron {i}" for i in range(30)]),
+            "right_concept": ("neuron", names),
+        },
+        {"image": images, "neuron": np.arange(30)},
+    )
+    known = xr.Dataset({"present": (("input", "label"), labels)}, {"input": images, "label": names})
+    return {
+        "activations": FakeInput.of(neurons, tmp_path / "neurons.nc"),
+        "labels": FakeInput.of(known, tmp_path / "labels.nc"),
+    }
+
+
+def test_scores_say_whose_rules_they_follow(inputs, tmp_path):
+    config = score_explanations.Config(metrics=("recall", "auc"), alpha=0.5, compat="neuroneval")
+    scores = score_explanations.stage(config, inputs, FakeRun(tmp_path / "run", schemas.SCORES))
+    schemas.SCORES.check(scores)
+    assert scores.compat.item() == "neuroneval"
+    labels = inputs["labels"].open().present
+    share = labels.mean("input").values
+    np.testing.assert_allclose(scores.score.sel(metric="recall"), np.tile(share, (30, 1)))
+    assert not score_explanations.stage.settings.rules.hashed({"compat": ""})
+
+
+def test_known_neurons_are_divided_by_their_split_or_one_that_is_given(inputs, tmp_path):
+    run = FakeRun(tmp_path / "run", schemas.IDENTIFICATION)
+    same = {"metrics": ("iou", "spearman_correlation"), "alphas": (0.05, 0.5), "share": 0.1}
+    config = identify_neurons.Config(**same, compat="neuroneval", n_splits=2)
+    found = identify_neurons.stage(config, inputs, run)
+    schemas.IDENTIFICATION.check(found)
+    for split, seed in enumerate(found.seed.values):
+        expected = original_validation_neurons(30, 0.1, int(seed))
+        np.testing.assert_array_equal(found.is_choosing[:, split], expected)
+    given = identify_neurons.Config(**same, choosing=("3", "17"))
+    found = identify_neurons.stage(given, inputs, run)
+    assert np.flatnonzero(found.is_choosing[:, 0]).tolist() == [3, 17]
+    assert "compat" not in found
+    unknown = identify_neurons.Config(**same, choosing=("3", "170"))
+    with pytest.raises(ValueError, match="no neuron '170' of known concept; did you mean '17'"):
+        identify_neurons.stage(unknown, inputs, run)
+
+
+def test_sanity_on_real_neurons_follows_them_too(inputs, tmp_path):
+    run = FakeRun(tmp_path / "run", schemas.SANITY)
+    same = {"metrics": ("recall", "correlation_top_and_random"), "validation_share": 0.1}
+    config = sanity_check.Config(**same, alphas=(0.5,), experimental_compat="neuroneval")
+    theirs = sanity_check.stage(config, inputs, run)
+    ours = sanity_check.stage(sanity_check.Config(**same, alphas=(0.5,)), inputs, run)
+    assert theirs.variant.item().endswith("; experimental: rules of neuroneval")
+    real = {"form": "experimental", "test": "missing"}
+    # all is active at the cut-off 0, so that recall is the share of labels; half of a tenth is lost
+    assert theirs.mean_change.sel(metric="recall", **real) == pytest.approx(-0.05, abs=0.01)
+    assert ours.mean_change.sel(metric="recall", **real) < -0.3

@@ -21,7 +21,7 @@ from dashboards.views.sections import RESULTS
 READABLE = """<style>
 [data-testid=stApp] [data-testid=stCaptionContainer] { opacity: 0.85; color: inherit; }
 [data-testid=stMainBlockContainer] { padding-top: 4rem; }
-[data-testid=stElementContainer]:has(> [data-testid=stHtml]) { display: none; }
+[data-testid=stElementContainer]:has(> [data-testid=stHtml]):not(:has(p)) { display: none; }
 </style>"""
 
 # A page is one step of the browser's history. Streamlit adds a step whenever a page writes into its

@@ -29,7 +29,7 @@ BELOW = {
 """What is shown below images, and what it is."""
 
 ABOUT_EVIDENCE = (
-    "No single number proves a name. Scores are on images that were held out when the name was "
+    "No single number proves a name. Scores are on inputs that were held out when the name was "
     "chosen; rely on metrics that pass the sanity checks."
 )
 TILES_IN_ROW = 6
@@ -184,6 +184,8 @@ def _asked(model: datasets.Model, concept: int, label: str) -> list[ask.Evidence
         answers.append(ask.fit(names, concept, label))
     elif not (model.consistency or model.localisation or model.matchings):
         return []
+    if model.is_of_texts:
+        return answers
     if model.consistency:
         answers.append(ask.alikeness(datasets.whole(model.consistency), concept))
     else:

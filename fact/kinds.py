@@ -21,9 +21,17 @@ from pydantic import AfterValidator, Field
 
 import registry
 from fact.data.array_file import ArrayFile as ArrayFile
+from fact.data.checking import check_images as check_images
+from fact.data.cifar import CIFAR10 as CIFAR10
+from fact.data.cifar import CIFAR100 as CIFAR100
 from fact.data.config import Count, Positive, Seed
+from fact.data.cub import CUB as CUB
 from fact.data.fashion_mnist import FashionMNIST as FashionMNIST
 from fact.data.folder import ImageFolder as ImageFolder
+from fact.data.foreign import HuggingFaceDataset as HuggingFaceDataset
+from fact.data.foreign import TorchvisionDataset as TorchvisionDataset
+from fact.data.official import ImageNet as ImageNet
+from fact.data.official import Places365 as Places365
 from fact.data.photographs import Photographs as Photographs
 from fact.data.shapes import Shapes as Shapes
 from fact.data.token_sequences import TokenSequences as TokenSequences
@@ -253,6 +261,54 @@ class TorchvisionNetwork:
             self.architecture, self.weights, self.file, self.classes, self.seed
         )
         return resized(network, self.resize, self.crop)
+
+
+@registry.kind("networks", "concept-bottleneck", provides="network")
+@dataclass(frozen=True)
+class ConceptBottleneck:
+    """The concept bottleneck of CUB (Koh et al., ICML 2020): an Inception v3 of attributes.
+
+    Images are shown as its authors do: 299 pixels from the centre of a photograph in its own size,
+    less 0.5, over 2.
+
+    Parameters
+    ----------
+    file : str
+        Its checkpoint as released, ``cub_cbm_trained.pth``: a whole pickled module, of which the
+        weights are read. None of its code is needed, and nothing that it names is run.
+    classes : str
+        Names of the attributes: ``cub-attributes``, or a text file with one on each line.
+    """
+
+    linear: ClassVar[bool] = False
+
+    file: str
+    classes: str = "cub-attributes"
+
+    source = (
+        "download_cub_cbm.sh of https://github.com/Trustworthy-ML-Lab/Neuron_Eval fetches "
+        "cub_cbm_trained.pth; https://github.com/yewsiang/ConceptBottleneck has others"
+    )
+
+    def identity(self) -> str:
+        """Content hash of the local files.
+
+        Raises
+        ------
+        registry.plan.sources.IdentityError
+            If one of them is not there.
+        """
+        return _identity_of(self.file, self.classes)
+
+    def requires(self) -> Iterator[Requirement]:
+        """Yield the packages."""
+        yield NETWORKS
+
+    def load(self) -> Network:
+        """Build the network and read its weights."""
+        from fact.networks.bottlenecks import concept_bottleneck
+
+        return concept_bottleneck(self.file, self.classes)
 
 
 @registry.kind("networks", "timm", provides="network")

@@ -2,7 +2,7 @@
 
 import registry
 from fact import schemas
-from fact.data.config import LabelConfig as Config
+from fact.data.config import InputLabelConfig as Config
 
 stage = registry.Stage(
     "fact.label_inputs",

@@ -3,7 +3,7 @@
 from .catalog.access import Catalog, open_catalog
 from .catalog.runs import RunView
 from .declare.faults import ConfigError, RenamedWarning, StageError
-from .declare.plugins import kind
+from .declare.plugins import checks, kind
 from .declare.requirements import Download, Extra, Finding, Package
 from .declare.settings import Formerly, Runtime, Since
 from .declare.stage import Input, Inputs, Run, Stage
@@ -43,6 +43,7 @@ __all__ = [
     "StageError",
     "StoreError",
     "Variable",
+    "checks",
     "compare_over",
     "content_identity",
     "kind",

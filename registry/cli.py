@@ -28,6 +28,7 @@ _OWN = {
     **{name: f"records:{name}" for name in ("runs", "show", "diff", "path", "sync", "mongo")},
     **{name: f"declarables:{name}" for name in ("kinds", "stages")},
     "compare": "compare:compare",
+    "data": "data:data",
     "run": "run:run",
     "dashboard": "records:dashboard",
     **{name: f"upkeep:{name}" for name in ("gc", "delete", "doctor", "backup", "restore")},
@@ -122,6 +123,7 @@ def main() -> None:
     factbook init                write a declaration of the whole chain, for a folder of images
     factbook kinds               what can be declared, with every key; stages: what can be done
     factbook list                what is declared
+    factbook data check NAME     whether its data is there, what is wrong, how to get it
     factbook plan demo           what would run, why, and about how long
     factbook run demo            run it
     factbook dashboard           look at it

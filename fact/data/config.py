@@ -47,7 +47,7 @@ class OnDevice:
 
 @dataclass(frozen=True)
 class LabelConfig:
-    """Configuration of ``fact.label_inputs``.
+    """Configuration of stages that label images.
 
     Parameters
     ----------
@@ -56,6 +56,20 @@ class LabelConfig:
     """
 
     split: str = "test"
+
+
+@dataclass(frozen=True)
+class InputLabelConfig(LabelConfig):
+    """Configuration of ``fact.label_inputs``.
+
+    Parameters
+    ----------
+    only : tuple of str
+        Labels that are kept, by patterns of their names: ``["has_*"]``, ``["class:*"]``; all by
+        default.
+    """
+
+    only: Annotated[tuple[str, ...], registry.Since(())] = ()
 
 
 @dataclass(frozen=True)

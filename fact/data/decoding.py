@@ -67,7 +67,7 @@ def decode(
                 )
             image.load()
             turned = ImageOps.exif_transpose(image) if upright else image
-            return _as_rgb(turned)
+            return as_rgb(turned)
     except MemoryError:
         raise
     except UnidentifiedImageError:
@@ -79,7 +79,8 @@ def decode(
         raise ValueError(f"cannot be decoded: {error}") from error
 
 
-def _as_rgb(image: Image.Image) -> Pixels:
+def as_rgb(image: Image.Image) -> Pixels:
+    """Return an image of any kind as RGB, uint8 (y, x, colour); see `decode`."""
     if image.mode.startswith("I"):  # I, I;16, I;16B, …
         return _from_grey(np.asarray(image).astype(np.int64), 65535)
     if image.mode == "F":

@@ -84,17 +84,25 @@ class FolderScan:
         What is wrong.
     at_most : int or None
         Images of each class that are looked for; None for all.
+    order : tuple of str
+        The classes in their order, where it is not that of their names.
+    places : dict of str to str
+        The folder of a split, where it is not called as the split is: ids begin with the split in
+        its place.
     """
 
     images: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     ignored: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     at_most: int | None = None
+    order: tuple[str, ...] = ()
+    places: dict[str, str] = field(default_factory=dict)
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes of all splits, sorted."""
-        return tuple(sorted({name for members in self.images.values() for name in members}))
+        """Names of the classes of all splits, sorted, or in the `order` that there is."""
+        found = {name for members in self.images.values() for name in members}
+        return tuple(name for name in self.order or sorted(found) if name in found)
 
 
 def scan_folder(
@@ -128,7 +136,7 @@ def scan_folder(
         return scan
     skipped = {path.resolve() for path in leave_out}
     if layout == "flat":
-        found = (path for path in _images_below(root, root, scan, frozenset()))
+        found = (path for path in images_below(root, root, scan, frozenset()))
         kept = (path for path in found if not _is_inside(root / path, skipped))
         scan.images[""] = {ALL: sorted(islice(kept, at_most))}
         scan.faults += [] if scan.images[""][ALL] else ["it holds no images"]
@@ -168,7 +176,7 @@ def _add_flat(root: Path, scan: FolderScan, lists: Mapping[str, Path]) -> None:
         if not (root / split).is_dir():
             scan.faults.append(f"lists: there is no folder {split!r}")
             continue
-        paths = list(_images_below(root / split, root, scan, frozenset()))
+        paths = list(images_below(root / split, root, scan, frozenset()))
         try:
             scan.images[split] = listed_classes(paths, source, classes)
         except ValueError as error:
@@ -179,7 +187,7 @@ def _add_flat(root: Path, scan: FolderScan, lists: Mapping[str, Path]) -> None:
 def _no_classes(folder: Path, root: Path) -> str:
     """Return the fault of a split without folders; of a flat one, with how to name its list."""
     fault = f"split {folder.name!r} holds no folders of classes"
-    if next(_images_below(folder, root, FolderScan(), frozenset()), None) is None:
+    if next(images_below(folder, root, FolderScan(), frozenset()), None) is None:
         return fault
     near = (path for path in sorted(root.glob("*")) if path.suffix in (".txt", ".csv"))
     likely = next((path for path in near if folder.name in path.name), None)
@@ -215,14 +223,14 @@ def _is_no_data(path: Path) -> bool:
 def _classes(folders: list[Path], root: Path, scan: FolderScan) -> dict[str, list[str]]:
     found = {}
     for folder in folders:
-        images = _images_below(folder, root, scan, frozenset())
+        images = images_below(folder, root, scan, frozenset())
         found[folder.name] = sorted(islice(images, scan.at_most))
         if not found[folder.name]:
             scan.faults.append(f"class {folder.relative_to(root).as_posix()!r} has no images")
     return found
 
 
-def _images_below(
+def images_below(
     folder: Path, root: Path, scan: FolderScan, above: frozenset[Path]
 ) -> Iterator[str]:
     """Yield the relative paths of images, at any depth; links are followed, but never in a ring."""
@@ -235,7 +243,7 @@ def _images_below(
         if _is_no_data(path):
             scan.ignored.append(name)
         elif path.is_dir():
-            yield from _images_below(path, root, scan, above | {resolved})
+            yield from images_below(path, root, scan, above | {resolved})
         elif path.suffix.lower() not in image_suffixes():
             scan.ignored.append(name)
         elif name != name.encode(errors="ignore").decode():
@@ -525,6 +533,8 @@ class FolderImages:
     ----------
     folder : ImageFolder
         Where they are, and how they are read.
+    scan : FolderScan, optional
+        What the folder holds, where that has been found out already.
 
     Attributes
     ----------
@@ -545,7 +555,7 @@ class FolderImages:
 
     name = "image-folder"
 
-    def __init__(self, folder: ImageFolder):
+    def __init__(self, folder: ImageFolder, scan: FolderScan | None = None):
         self.root = Path(folder.root).expanduser()
         self.upright = folder.upright
         affinity = getattr(os, "sched_getaffinity", None)  # not everywhere
@@ -554,7 +564,7 @@ class FolderImages:
             Path(path).expanduser() if path else None for path in (folder.labels, folder.masks)
         )
         inside = [path for path in (labels, self.masks_path) if path]
-        scan = scan_folder(self.root, folder.layout, inside, folder._list_paths())
+        scan = scan or scan_folder(self.root, folder.layout, inside, folder._list_paths())
         self._masks: MaskFiles | None = None
         try:
             if self.masks_path:
@@ -569,7 +579,7 @@ class FolderImages:
         images, self.is_divided = self._kept(scan, folder), "" in scan.images
         if self.is_divided:
             images = divide(images[""], folder.test_share, folder.seed)
-        self._use(images, self.is_divided)
+        self._use(images, scan.places | (dict.fromkeys(images, "") if self.is_divided else {}))
         if folder.names:
             self.classes = self._named(scan.classes, folder.names)
         self.groups = read_groups(folder.groups, self.classes) if folder.groups else {}
@@ -604,15 +614,19 @@ class FolderImages:
         """Names of the splits, sorted; "train" and "test" where the folder has none."""
         return self._index.splits
 
-    def _use(self, images: Mapping[str, Mapping[str, list[str]]], prefixed: bool) -> None:
+    def _use(
+        self, images: Mapping[str, Mapping[str, list[str]]], places: Mapping[str, str]
+    ) -> None:
         """Take these images, by split and class; their ids begin with the split."""
         ids: dict[str, list[str]] = {split: [] for split in images}
         self._paths: dict[str, str] = {}
         self._class: dict[str, int] = {}
         for split, members in images.items():
+            place = places.get(split, split)
+            above = f"{place}/" if place else ""
             for name in sorted(members):
                 for path in members[name]:
-                    image = f"{split}/{path}" if prefixed else path
+                    image = f"{split}/{path.removeprefix(above)}"
                     ids[split].append(image)
                     self._paths[image], self._class[image] = path, self.classes.index(name)
         self._index = ImageIds(self.name, ids)

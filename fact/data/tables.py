@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 
 import numpy as np
 import xarray as xr
@@ -11,10 +12,11 @@ from numpy.typing import NDArray
 
 import registry
 from fact.data.array_file import ArrayFileError, NamedArray
-from fact.data.config import ImportActivationsConfig, ImportConfig, LabelConfig
+from fact.data.config import ImportActivationsConfig, ImportConfig, InputLabelConfig
 from fact.data.images import Ids, ImageDataset, write_parts
 from registry.arrays import require_unit_interval
 from registry.store.shards import Shards
+from registry.suggest import nearest
 
 SHARD_BYTES = 64 * 2**20
 
@@ -118,12 +120,34 @@ def import_labels(config: ImportConfig, inputs: registry.Inputs, run: registry.R
     return labels.assign_attrs({ROW_NAMES: told})
 
 
-def label_inputs(config: LabelConfig, inputs: registry.Inputs, run: registry.Run) -> xr.Dataset:
-    """Take the labels that a data set has for its images."""
+def label_inputs(
+    config: InputLabelConfig, inputs: registry.Inputs, run: registry.Run
+) -> xr.Dataset:
+    """Take the labels that a data set has for its images, or some of them.
+
+    Raises
+    ------
+    ValueError
+        If no label is called as one of ``config.only``.
+    """
     images: ImageDataset = inputs["images"].load()
     labels = images.concepts(config.split).transpose("image", "label")
+    if config.only:
+        labels = labels.isel(label=_matching(labels["label"].values.tolist(), config.only))
     values = labels.values.astype(np.float32)
     return label_part(values, labels["image"].values, labels["label"].values.tolist())
+
+
+def _matching(names: Sequence[str], patterns: Sequence[str]) -> list[int]:
+    """Return the places of the names that one of the patterns matches, in their order."""
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise ValueError(f"only: no label is called {pattern!r}{nearest(pattern, names)}")
+    return [
+        index
+        for index, name in enumerate(names)
+        if any(fnmatchcase(name, pattern) for pattern in patterns)
+    ]
 
 
 def label_part(values: NDArray[np.float32], ids: Ids, names: Sequence[str]) -> xr.Dataset:

@@ -59,12 +59,18 @@ def read_lines(source: str) -> list[str]:
     return names
 
 
+def wordnet_numbers() -> tuple[str, ...]:
+    """Return WordNet's numbers of ImageNet's 1,000 classes, in the order of its names."""
+    return tuple((_FILES / "imagenet-wordnet.txt").read_text(encoding="utf-8").split())
+
+
 def name_folders(folders: Sequence[str], source: str) -> tuple[str, ...]:
     """Return the names of classes by the names of their folders.
 
     Folders that are called as names are, but for case and punctuation, have those names, whatever
-    their order. Where none is, as of WordNet's numbers, they are in the order of the names; those
-    called by numbers, in the order of the numbers.
+    their order, and so have those that are called by WordNet's numbers of ImageNet's classes.
+    Where none is, they are in the order of the names; those called by numbers, in the order of the
+    numbers.
 
     Parameters
     ----------
@@ -83,8 +89,11 @@ def name_folders(folders: Sequence[str], source: str) -> tuple[str, ...]:
     if source not in LISTS and source.endswith(".json"):
         return _mapped(folders, source)
     names = read_names(source)
-    called = {_plain(name): name for name in names}
-    found = [called.get(_plain(folder), "") for folder in folders]
+    numbered = dict(zip(wordnet_numbers(), names, strict=True)) if source == "imagenet" else {}
+    if folders and all(folder in numbered for folder in folders):
+        return tuple(numbered[folder] for folder in folders)
+    called = {plain(name): name for name in names}
+    found = [called.get(plain(folder), "") for folder in folders]
     if all(found) and len(set(found)) == len(found):
         return tuple(found)
     if len(names) != len(folders):
@@ -105,7 +114,8 @@ def name_folders(folders: Sequence[str], source: str) -> tuple[str, ...]:
     return names
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
+    """Return the words of a name, without case and punctuation."""
     return " ".join(re.findall(r"\w+", name.casefold().replace("_", " ")))
 
 

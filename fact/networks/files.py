@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from fact.data.images import Geometry
-from fact.networks import bcos_networks, bcosify, foreign, standard
+from fact.networks import bcos_networks, bcosify, bottlenecks, foreign, standard
 from fact.networks.network import Architecture, Network, NetworkError, Normalisation, choose_device
 from fact.networks.weights import load_weights, read_tensors, write_tensors
 from registry import Input
 
-BUILDERS = (bcos_networks, standard, foreign, bcosify)
+BUILDERS = (bcos_networks, standard, foreign, bcosify, bottlenecks)
 """Modules whose architectures a file may name."""
 
 WEIGHTS_FILE = "network.safetensors"

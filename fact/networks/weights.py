@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from fact.networks.network import NetworkError
+from fact.networks.pickled import read_pickled
 from registry.store.durable import whole_file
 
 
@@ -56,7 +58,8 @@ def read_state(path: Path | str) -> dict[str, Tensor]:
     """Read a state dict from safetensors or from a file of torch, weights only, on the CPU.
 
     A checkpoint of a training is unpacked: what it calls ``state_dict``, without the ``module.``
-    that training on several devices puts before every name.
+    that training on several devices puts before every name. Of a whole module that torch pickled,
+    the weights are taken; nothing that the file names is imported or run.
 
     Raises
     ------
@@ -69,7 +72,7 @@ def read_state(path: Path | str) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = _unpickled(path)
     except Exception as error:  # torch and safetensors raise many types for a file of another kind
         raise NetworkError(f"{path} cannot be read as weights: {error}") from error
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
@@ -77,6 +80,14 @@ def read_state(path: Path | str) -> dict[str, Tensor]:
     if isinstance(state, Mapping) and all(isinstance(value, Tensor) for value in state.values()):
         return {str(name).removeprefix("module."): value for name, value in state.items()}
     raise NetworkError(f"{path} holds a {type(state).__name__}; expected a state dict of tensors")
+
+
+def _unpickled(path: Path) -> Any:
+    """Return what torch wrote: by its own reader, or where that knows too little by ours."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:  # it names classes, of which nothing is needed
+        return read_pickled(path).state
 
 
 def load_weights(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:

@@ -195,6 +195,38 @@ def output_neurons(
     )
 
 
+def label_neurons(names: Sequence[str], labels: Sequence[str]) -> Neurons:
+    """Return the neurons of an output that stand for labels of any kind, not for classes.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Names of the outputs.
+    labels : sequence of str
+        Labels of the dataset. One is meant by its whole name, or by what follows its kind, as
+        ``red`` for ``colour:red`` where no other label ends so.
+
+    Raises
+    ------
+    ValueError
+        If no output is called as a label.
+    """
+    tails: dict[str, list[str]] = {}
+    for label in labels:
+        tails.setdefault(label.partition(":")[2], []).append(label)
+    whole = set(labels)
+    found = [name if name in whole else _only(tails.get(name, ())) for name in names]
+    if not any(found):
+        raise ValueError(
+            f"no output is called as a label: {names[0]!r}, …{nearest(names[0], labels)}"
+        )
+    return Neurons(tuple(names), tuple(found))
+
+
+def _only(found: Sequence[str]) -> str:
+    return found[0] if len(found) == 1 else ""
+
+
 # --- over a whole dataset -------------------------------------------------------------------
 
 
@@ -230,6 +262,9 @@ def collect(network: Network, images: ImageDataset, config: ActivationConfig, ru
     count = read_neurons(network, encoded, config).shape[1]
     if config.layer:
         neurons = Neurons(tuple(map(str, range(count))), ("",) * count)
+    elif config.match == "label":
+        labels = images.concepts(config.split)["label"].values.tolist()
+        neurons = label_neurons(network.class_names(count), labels)
     else:
         groups = getattr(images, "groups", {}) if config.groups else {}
         names = network.class_names(count)

@@ -81,7 +81,9 @@ class ActivationConfig(OnDevice):
         after the transform.
     match : str
         Which label is an output's known concept: the class of the same ``name``, or, where a
-        network and a dataset name the same classes differently, of the same index (``order``).
+        network and a dataset name the same classes differently, of the same index (``order``), or
+        any ``label`` of the dataset that is called as the output is: of a concept bottleneck, whose
+        outputs are attributes.
     split : str
         The split to collect on.
     batch : int
@@ -93,13 +95,15 @@ class ActivationConfig(OnDevice):
     pooling: Pooling = "mean"
     with_bias: bool = True
     groups: bool = False
-    match: Match = "name"
+    match: Literal[Match, "label"] = "name"
     split: str = "test"
     batch: Count = 128
 
     def __post_init__(self) -> None:
         if self.groups and self.layer:
             raise ValueError(f"groups are sums of logits; got the hidden layer {self.layer!r}")
+        if self.groups and self.match == "label":
+            raise ValueError('groups are of classes; match = "label" knows none')
 
 
 @dataclass(frozen=True)

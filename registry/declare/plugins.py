@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from registry.declare.faults import StageError
+from registry.declare.requirements import Finding
 from registry.declare.settings import Settings
 
 PACKAGES = ("registry", "fact", "evals")
@@ -116,7 +117,9 @@ def kind(family: str, name: str, *, provides: str) -> Callable[[type[T]], type[T
     settings determine everything), and ``load()``, which returns the thing itself. It may have
     ``notes() -> Iterable[str]``: what `factbook plan` says of the data;
     ``requires() -> Iterable[Requirement]``: packages, weights and what else has to be there
-    (:mod:`registry.declare.requirements`); and ``source``, a text on how its data can be had.
+    (:mod:`registry.declare.requirements`); ``source``, a text on how its data can be had; and
+    ``check(every) -> Iterable[Finding]``, for ``factbook data check``, if what is registered by
+    :func:`checks` for all that provides the same is not enough.
 
     Parameters
     ----------
@@ -140,6 +143,33 @@ def kind(family: str, name: str, *, provides: str) -> Callable[[type[T]], type[T
         return cls
 
     return register
+
+
+Check = Callable[[Any, bool], Iterable[Finding]]
+"""Says of settings, given whether to look at every part, what is there and what is wrong."""
+
+_CHECKS: dict[str, Check] = {}
+
+
+def checks(provides: str) -> Callable[[Check], Check]:
+    """Register a function that looks at the data of any kind that provides something.
+
+    Parameters
+    ----------
+    provides : str
+        As of :func:`kind`: ``images``.
+    """
+
+    def register(check: Check) -> Check:
+        _CHECKS[provides] = check
+        return check
+
+    return register
+
+
+def check_of(provides: str) -> Check | None:
+    """Return the function that looks at what provides something; None if there is none."""
+    return _CHECKS.get(provides)
 
 
 def kinds(family: str) -> Mapping[str, Kind]:

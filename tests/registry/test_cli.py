@@ -39,6 +39,8 @@ COMMANDS = (
     "show",
     "diff",
     "compare",
+    "data",
+    "data check",
     "path",
     "sync",
     "gc",

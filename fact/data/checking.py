@@ -1,0 +1,147 @@
+"""What is there of images, and what is wrong with them: what ``factbook data check`` says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+import registry
+from fact.data.images import Ids, ImageDataError, ImageDataset
+from registry.declare.requirements import Finding
+
+LOOKED_AT = 32
+"""Images of each split that are decoded, unless all are asked for."""
+
+SHOWN = 5
+"""Faults of a kind that are shown."""
+
+
+@registry.checks("images")
+def check_images(settings: Any, every: bool = False) -> Iterator[Finding]:
+    """Yield what is there of images, and all that is wrong.
+
+    Parameters
+    ----------
+    settings : object
+        Of a kind that provides images. Its ``remarks(images)``, if it has them, are told too.
+    every : bool
+        Decode every image, not some of each split.
+    """
+    try:
+        images = settings.load()
+        yield from _described(images, every)
+        if hasattr(settings, "remarks"):
+            yield from settings.remarks(images)
+    except ImageDataError as error:
+        for fault in error.faults[: error.shown]:
+            yield Finding(f"{error.subject}: {fault}")
+        if len(error.faults) > error.shown:
+            yield Finding(f"{error.subject}: {len(error.faults) - error.shown} more faults")
+    except (OSError, ValueError, RuntimeError, ImportError) as error:
+        yield Finding(str(error))
+
+
+@registry.checks("arrays")
+def check_arrays(settings: Any, every: bool = False) -> Iterator[Finding]:
+    """Yield what is there of a table of numbers, or what is wrong with it.
+
+    Parameters
+    ----------
+    settings : object
+        Of a kind that provides arrays.
+    every : bool
+        Look at every row, not at the first ones.
+    """
+    try:
+        table = settings.load()
+        table.rows(slice(0, len(table) if every else LOOKED_AT))
+        shown = ", ".join(table.columns[:3])
+        text = f"{len(table):,} rows, {len(table.columns):,} columns: {shown}, …"
+        yield Finding(text, is_missing=False)
+        if not table.are_rows_named and not table.rows_of:
+            yield Finding("its rows have no names: they join nothing", is_missing=False)
+    except (OSError, ValueError, RuntimeError, ImportError) as error:
+        yield Finding(str(error))
+
+
+@registry.checks("network")
+def check_network(settings: Any, every: bool = False) -> Iterator[Finding]:
+    """Yield what a network is that can be built from what is here, or why it cannot.
+
+    Parameters
+    ----------
+    settings : object
+        Of a kind that provides a network.
+    every : bool
+        Means nothing here.
+    """
+    try:
+        network = settings.load()
+    except (OSError, ValueError, RuntimeError, ImportError) as error:
+        yield Finding(str(error))
+        return
+    count = sum(parameter.numel() for parameter in network.module.parameters())
+    text = f"{count:,} weights; {len(network.classes):,} logits: {_some_names(network.classes)}"
+    yield Finding(text, is_missing=False)
+
+
+def _some_names(names: Sequence[str]) -> str:
+    return ", ".join([*names[:3], "…", names[-1]] if len(names) > 4 else names)
+
+
+def _described(images: ImageDataset, every: bool) -> Iterator[Finding]:
+    names = images.classes
+    yield Finding(f"{len(names):,} classes: {_some_names(names)}", is_missing=False)
+    for split in images.splits:
+        ids, labels = images.ids(split), images.labels(split)
+        counts = np.bincount(labels, minlength=len(names)) if len(ids) else np.zeros(1, int)
+        each = (
+            f"{counts.min():,}"
+            if counts.min() == counts.max()
+            else (f"{counts.min():,} to {counts.max():,}")
+        )
+        text = f"{split}: {len(ids):,} images, {each} of each class"
+        if not len(ids):
+            yield Finding(f"{split}: no images")
+            continue
+        yield Finding(text, is_missing=False)
+        yield from _decoded(images, split, ids if every else _some(ids))
+
+
+def _some(ids: Ids) -> Ids:
+    """Return some ids, from the first to the last."""
+    return ids[np.unique(np.linspace(0, len(ids) - 1, LOOKED_AT).astype(int))]
+
+
+def _decoded(images: ImageDataset, split: str, ids: Ids) -> Iterator[Finding]:
+    """Yield what came of decoding images, one at a time, since they may differ in size."""
+    sizes: set[tuple[int, int]] = set()
+    broken: dict[str, str] = {}
+    one_by_one = getattr(images, "faults", None)
+    if one_by_one is not None:
+        broken = one_by_one(ids.tolist())
+    for image in ids.tolist():
+        if image not in broken:
+            try:
+                sizes.add(images.read([image]).shape[1:3])
+            except (OSError, ValueError) as error:
+                broken[image] = str(error)
+    for image, reason in list(broken.items())[:SHOWN]:
+        yield Finding(f"{split}: {image}: {reason}")
+    if len(broken) > SHOWN:
+        yield Finding(f"{split}: {len(broken) - SHOWN} more of {len(ids):,} images are broken")
+    if sizes:
+        low, high = min(sizes), max(sizes)
+        span = f"{low[0]} x {low[1]}" + (f" to {high[0]} x {high[1]}" if low != high else "")
+        text = f"{split}: {len(ids):,} images decoded, {span} pixels"
+        yield Finding(text, is_missing=False)
+
+
+def of_official(split: str, found: int, official: int) -> Finding | None:
+    """Return what is to be said of a split that has other than its official number of images."""
+    if found == official:
+        return None
+    text = f"{split}: {found:,} images; the published split has {official:,}"
+    return Finding(text, is_missing=False)

@@ -269,7 +269,8 @@ def identify_neurons(
         name=("neuron", names.values.astype(str)),
         shift=config.shift,
         confidence=config.confidence,
-        **({"compat": config.compat} if config.compat else {}),
     ).assign(seen)
+    if config.compat:
+        found["compat"] = config.compat
     sys.stdout.write(identification_table(found))
     return found

@@ -229,12 +229,14 @@ class _Trial:
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> np.ndarray:
         """Return the scores (metric, label set, neuron) of one concept for each neuron."""
-        known = self.metrics, self.activations
-        given = concepts, self.parameters, self.workers, progress
+
+        def score(held: Sequence[LabelSet]) -> np.ndarray:
+            pairs = self.metrics, self.activations, held, concepts
+            return score_pair_arrays(*pairs, self.parameters, self.workers, progress)
+
         if not self.draws_anew:
-            return score_pair_arrays(*known, label_sets, *given)
-        parts = [score_pair_arrays(*known, [held], *given) for held in label_sets]
-        return np.concatenate(parts, axis=1)
+            return score(label_sets)
+        return np.concatenate([score([held]) for held in label_sets], axis=1)
 
     def _bounds(self, label_sets: Sequence[LabelSet]) -> list[tuple[float, float]]:
         """Return the bounds of each metric: by the data, over all pairs, where it has none."""

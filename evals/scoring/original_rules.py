@@ -70,7 +70,9 @@ def _active(activations: np.ndarray, alpha: float | None) -> np.ndarray:
         return activations
     n_inputs = len(activations)
     place = n_inputs - math.ceil(alpha * n_inputs)
-    return (activations >= np.partition(activations, place, axis=0)[place]).astype(np.float64)
+    return np.asarray(
+        (activations >= np.partition(activations, place, axis=0)[place]).astype(np.float64)
+    )
 
 
 def _labelled(labels: np.ndarray) -> np.ndarray:
@@ -78,33 +80,37 @@ def _labelled(labels: np.ndarray) -> np.ndarray:
 
 
 def _at_least_one(counts: np.ndarray) -> np.ndarray:
-    return np.maximum(counts, 1)
+    return np.asarray(np.maximum(counts, 1))
 
 
 def _recall(activations: np.ndarray, labels: np.ndarray, alpha: float | None) -> np.ndarray:
     active = _active(activations, alpha)
-    return (active.T @ _labelled(labels)) / active.sum(axis=0)[:, None]
+    return np.asarray((active.T @ _labelled(labels)) / active.sum(axis=0)[:, None])
 
 
 def _precision(activations: np.ndarray, labels: np.ndarray, alpha: float | None) -> np.ndarray:
     labelled = _labelled(labels)
-    return (_active(activations, alpha).T @ labelled) / _at_least_one(labelled.sum(axis=0))
+    return np.asarray(
+        (_active(activations, alpha).T @ labelled) / _at_least_one(labelled.sum(axis=0))
+    )
 
 
 def _f1_score(activations: np.ndarray, labels: np.ndarray, alpha: float | None) -> np.ndarray:
     active, labelled = _active(activations, alpha), _labelled(labels)
-    return 2 * (active.T @ labelled) / (active.sum(axis=0)[:, None] + labelled.sum(axis=0))
+    return np.asarray(
+        2 * (active.T @ labelled) / (active.sum(axis=0)[:, None] + labelled.sum(axis=0))
+    )
 
 
 def _iou(activations: np.ndarray, labels: np.ndarray, alpha: float | None) -> np.ndarray:
     active, labelled = _active(activations, alpha), _labelled(labels)
     both = active.T @ labelled
-    return both / (active.sum(axis=0)[:, None] + labelled.sum(axis=0) - both)
+    return np.asarray(both / (active.sum(axis=0)[:, None] + labelled.sum(axis=0) - both))
 
 
 def _accuracy(activations: np.ndarray, labels: np.ndarray, alpha: float | None) -> np.ndarray:
     active, labelled = _active(activations, alpha), _labelled(labels)
-    return (active.T @ labelled + (1 - active).T @ (1 - labelled)) / len(activations)
+    return np.asarray((active.T @ labelled + (1 - active).T @ (1 - labelled)) / len(activations))
 
 
 def _balanced_accuracy(
@@ -114,7 +120,7 @@ def _balanced_accuracy(
     inactive = 1 - active
     found = (active.T @ labelled) / _at_least_one(active.sum(axis=0))[:, None]
     left = (inactive.T @ (1 - labelled)) / _at_least_one(inactive.sum(axis=0))[:, None]
-    return (found + left) / 2
+    return np.asarray((found + left) / 2)
 
 
 def _inverse_balanced_accuracy(
@@ -136,16 +142,16 @@ def _roc_area(ranks: np.ndarray, is_true: np.ndarray) -> np.ndarray:
     """Return the areas (column, truth) under the ROC curve of ranks from 0 (input, column)."""
     n_true = is_true.sum(axis=0)
     wins = ranks.T @ is_true.astype(np.float64) - n_true * (n_true - 1) / 2
-    return wins / _at_least_one(n_true * (len(is_true) - n_true))
+    return np.asarray(wins / _at_least_one(n_true * (len(is_true) - n_true)))
 
 
 def _correlation(activations: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    return (_standardise(activations).T @ _standardise(labels)) / len(activations)
+    return np.asarray((_standardise(activations).T @ _standardise(labels)) / len(activations))
 
 
 def _standardise(values: np.ndarray) -> np.ndarray:
     centred = values - values.mean(axis=0)
-    return centred / np.maximum(centred.std(axis=0, ddof=1), LEAST_DEVIATION)
+    return np.asarray(centred / np.maximum(centred.std(axis=0, ddof=1), LEAST_DEVIATION))
 
 
 def _spearman_correlation(activations: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
@@ -195,7 +201,7 @@ def _cosine(activations: np.ndarray, labels: np.ndarray) -> np.ndarray:
         values / np.maximum(np.linalg.norm(values, axis=0), LEAST_DEVIATION)
         for values in (activations, labels)
     )
-    return one.T @ other
+    return np.asarray(one.T @ other)
 
 
 def _wpmi(
@@ -204,14 +210,14 @@ def _wpmi(
     active = _active(activations, alpha)
     summed = active.T @ np.log(np.maximum(labels, SMALLEST_LABEL))
     mean = summed / _at_least_one(active.sum(axis=0))[:, None]
-    return mean - lam * np.log(labels.mean(axis=0))
+    return np.asarray(mean - lam * np.log(labels.mean(axis=0)))
 
 
 def _mad(activations: np.ndarray, labels: np.ndarray) -> np.ndarray:
     labelled = _labelled(labels)
     inside = (activations.T @ labelled) / _at_least_one(labelled.sum(axis=0))
     outside = (activations.T @ (1 - labelled)) / _at_least_one((1 - labelled).sum(axis=0))
-    return inside - outside
+    return np.asarray(inside - outside)
 
 
 def _auprc(activations: np.ndarray, labels: np.ndarray, alpha: float | None) -> np.ndarray:
@@ -224,7 +230,7 @@ def _inverse_auprc(activations: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 def _average_precision(scores: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Return average precision (column, truth), ties grouped; 0 where nothing is true."""
-    return np.nan_to_num(find_metric("inverse_auprc")(scores, truth))
+    return np.asarray(np.nan_to_num(find_metric("inverse_auprc")(scores, truth)))
 
 
 def _harmonic(one: str, other: str) -> Formula:
@@ -237,7 +243,7 @@ def _harmonic(one: str, other: str) -> Formula:
             )
             for name in (one, other)
         ]
-        return 2 * scores[0] * scores[1] / (scores[0] + scores[1])
+        return np.asarray(2 * scores[0] * scores[1] / (scores[0] + scores[1]))
 
     return mean
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import gc
 import os
 import secrets
@@ -96,6 +98,18 @@ def make_once(tmp_path_factory: pytest.TempPathFactory) -> MakeOnce:
         return folder
 
     return make
+
+
+@pytest.fixture(scope="module")
+def encoder_built_once() -> Iterator[None]:
+    """Where many encodings are by one encoder: build it, and read its weights, once."""
+    from fact.encode import encoders  # heavy: few tests encode
+
+    with pytest.MonkeyPatch.context() as patch:
+        row = encoders._ENCODERS["efficientnet-lite0"]
+        built_once = dataclasses.replace(row, build=functools.cache(row.build))
+        patch.setitem(encoders._ENCODERS, row.name, built_once)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
@@ -70,6 +71,8 @@ BEAT, BEAT_SECONDS = "--beat-interval", 2.0
 """Seconds of metrics and console that a killed run loses at most; Sacred's own default is 10."""
 
 sacred.SETTINGS.CAPTURE_MODE = "sys"  # "fd" loses and doubles lines
+# What a run is made with is told by `_describe`; Sacred need not look for it among our imports.
+sacred.SETTINGS.DISCOVER_SOURCES = sacred.SETTINGS.DISCOVER_DEPENDENCIES = "none"
 
 
 class TaskRefusedError(SystemExit):
@@ -175,9 +178,7 @@ class StageExperiment:
     # -- 1: what Sacred is given ------------------------------------------------------------
 
     def _build(self, cells: tuple[Cell, ...]) -> Any:
-        own_options = [_JOURNAL_ONLY, _REPEAT]
-        options: dict[str, Any] = {"save_git_info": False, "additional_cli_options": own_options}
-        experiment: Any = _Experiment(self.stage.name, **options)
+        experiment: Any = _new_experiment(self.stage.name)
         modules = self.stage.code_modules()
         code = self.task.code if self.task else code_of(self.stage.name, self.project.root, modules)
         _describe(experiment, self.stage, code)
@@ -492,6 +493,18 @@ def _repeat(args: Any, run: Any) -> None:
 
 _JOURNAL_ONLY = CLIOption(_no_effect, "-J", JOURNAL_ONLY, is_flag=True)
 _REPEAT = CLIOption(_repeat, "-R", REPEAT, is_flag=True)
+
+
+def _new_experiment(name: str) -> _Experiment:
+    """Return an experiment that knows its name and the options of its command line.
+
+    It is made in a thread: Sacred reads the sources of all functions that are being executed to
+    find out who calls it, and below tests or a dashboard these are a hundred.
+    """
+    own_options = [_JOURNAL_ONLY, _REPEAT]
+    options: dict[str, Any] = {"save_git_info": False, "additional_cli_options": own_options}
+    with ThreadPoolExecutor(1) as alone:
+        return alone.submit(lambda: _Experiment(name, **options)).result()
 
 
 def _describe(experiment: _Experiment, stage: Stage, code: Code) -> None:

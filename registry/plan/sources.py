@@ -88,13 +88,8 @@ def code_of(stage: str, project_root: Path, modules: tuple[str, ...] = ()) -> Co
     if main is None:
         raise StageError(f"stage {stage!r} has no source file")
     commit = commit_of(main.parent) or commit_of(project_root)
-    versions = {name: found.version for name, found in _distributions().items()}
-    hashes = {
-        name: _short_digest(found.read_text("RECORD") or "")
-        for name, found in _distributions().items()
-    }
     files, digest = stage_sources(stage, modules), sources_hash(stage, modules)
-    return Code(main, files, digest, versions, hashes, commit)
+    return Code(main, files, digest, *_packages(), commit)
 
 
 def code_as_loaded(code: Code, stage: str, modules: tuple[str, ...] = ()) -> Code:
@@ -293,6 +288,14 @@ def _git(folder: Path, *arguments: str) -> str:
 
 
 @functools.cache
+def _packages() -> tuple[Mapping[str, str], Mapping[str, str]]:
+    """Return versions of packages, and digests of the lists of files that were installed."""
+    installed = _distributions()
+    versions = {name: found.version for name, found in installed.items()}
+    records = {name: found.read_text("RECORD") or "" for name, found in installed.items()}
+    return versions, {name: _short_digest(record) for name, record in records.items()}
+
+
 def _distributions() -> dict[str, metadata.Distribution]:
     """Return the distribution and what it requires, without what only an extra asks for."""
     found = {DISTRIBUTION: metadata.distribution(DISTRIBUTION)}

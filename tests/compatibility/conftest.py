@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import lzma
-import os
-import subprocess
-import sys
+import shutil
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,29 +12,39 @@ from typing import Any
 
 import bson.json_util
 import pytest
+from click.testing import CliRunner
 
 import registry
 from registry.catalog.access import Catalog
+from registry.cli import main
+from registry.mongo.database import URL_VARIABLE
+from tests.conftest import MakeOnce
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 
 
-def unpacked(folder: Path) -> Path:
-    """Unpack the project into a folder, and return its root."""
+def unpack(folder: Path) -> None:
+    """Unpack the project into a folder."""
     with tarfile.open(HERE / "suite.tar.xz") as archive:
-        archive.extractall(folder, filter="data")
-    return folder / "suite"
+        archive.extractall(folder, filter="fully_trusted")
 
 
 @pytest.fixture(scope="session")
-def left_behind(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def unpacked(make_once: MakeOnce) -> Callable[[Path], Path]:
+    """Copies the project into a folder, and returns its root."""
+    suite = make_once("suite", unpack) / "suite"
+    return lambda folder: Path(shutil.copytree(suite, folder / "suite", symlinks=True))
+
+
+@pytest.fixture(scope="session")
+def left_behind(tmp_path_factory: pytest.TempPathFactory, unpacked: Callable[[Path], Path]) -> Path:
     """The project, to be read only."""
     return unpacked(tmp_path_factory.mktemp("left-behind"))
 
 
 @pytest.fixture
-def project_copy(tmp_path: Path) -> Path:
+def project_copy(tmp_path: Path, unpacked: Callable[[Path], Path]) -> Path:
     """The project, for one test that may change it."""
     return unpacked(tmp_path)
 
@@ -69,16 +77,11 @@ def factbook() -> Callable[..., str]:
     """What the command ``factbook`` prints in a project."""
 
     def call(project: Path, *arguments: str, mongo: str = "off") -> str:
-        path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-        own = {"FACTBOOK_MONGO": mongo, "PYTHONPATH": path, "COLUMNS": "200"}
-        done = subprocess.run(
-            [sys.executable, "-m", "registry.cli", *arguments],
-            cwd=project,
-            env={**os.environ, **own},
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv(URL_VARIABLE, mongo)
+            patch.chdir(project)
+            done = CliRunner().invoke(main, arguments)
+        assert done.exit_code == 0, done.output
         return done.stdout
 
     return call

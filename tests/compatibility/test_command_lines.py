@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from registry.execute.resolved import ResolvedTask
 from registry.mongo.database import OFF, URL_VARIABLE
 from registry.plan.project import Project, open_project
 from registry.record.journal import Journal, journal_root, journal_uids, read_journal
-from tests.compatibility.conftest import ROOT, unpacked
+from tests.compatibility.conftest import ROOT
 
 HERE = Path(__file__).parent
 SUITE = tomllib.loads((HERE / "suite" / "experiments.toml").read_text("utf-8"))
@@ -42,7 +42,9 @@ STAGES = sorted(
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+def project(
+    tmp_path_factory: pytest.TempPathFactory, unpacked: Callable[[Path], Path]
+) -> Iterator[Project]:
     """The suite that commit cdf6b02 ran by ``factbook run``, with all its datasets."""
     root = unpacked(tmp_path_factory.mktemp("typed"))
     with pytest.MonkeyPatch.context() as patch:
@@ -58,11 +60,16 @@ def typed(stage: str, *words: str) -> None:
     assert not end.value.code, end.value.code
 
 
-def journal_of(project: Project, *, experiment: str = "", uid: str = "") -> Journal:
-    """Return a run's journal: the one of this identifier, or the first of an experiment."""
-    root = journal_root(project.root)
-    found = (read_journal(root / name) for name in journal_uids(project.root))
-    return next(j for j in found if uid == j.uid or j.facts.get("cell") == experiment)
+def journal_of(project: Project, uid: str) -> Journal:
+    """Return a run's journal."""
+    return read_journal(journal_root(project.root) / uid, with_metrics=False)
+
+
+@pytest.fixture(scope="module")
+def first_runs(project: Project) -> dict[str, Journal]:
+    """The first journal of each cell that was left behind."""
+    found = [journal_of(project, uid) for uid in journal_uids(project.root)]
+    return {str(journal.facts.get("cell")): journal for journal in reversed(found)}
 
 
 def test_every_stage_is_walked() -> None:
@@ -71,16 +78,20 @@ def test_every_stage_is_walked() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("encoder_built_once")
 @pytest.mark.parametrize("stage", sorted(RUNS))
-def test_what_is_typed_is_the_task_that_factbook_ran(project: Project, stage: str) -> None:
+def test_what_is_typed_is_the_task_that_factbook_ran(
+    project: Project, first_runs: dict[str, Journal], stage: str
+) -> None:
     name = RUNS[stage]
-    then = journal_of(project, experiment=name)
+    then = first_runs[name]
     before = set(journal_uids(project.root))
     typed(stage, "with", name)
     [uid] = set(journal_uids(project.root)) - before
-    now = journal_of(project, uid=uid)
+    now = journal_of(project, uid)
     assert now.status == then.status == "COMPLETED"
     assert now.facts["overrides"] == {}
+    assert now.facts["fingerprint"] == project.fingerprints(project.graph, name)[name]
     for fact in ("fingerprint", "experiment", "cell", "stage", "stage_version"):
         assert FORMERLY.get(now.facts[fact], now.facts[fact]) == FORMERLY.get(
             then.facts[fact], then.facts[fact]
@@ -122,17 +133,14 @@ def prepared(stage: Stage, *words: str) -> ResolvedTask:
 @pytest.mark.parametrize("stage", sorted(RUNS))
 def test_an_override_of_each_type_is_taken(project: Project, stage: str) -> None:
     loaded, name = load_stage(stage), RUNS[stage]
-    declared = prepared(loaded, name)
-    known = project.fingerprints(project.graph, name)
-    assert declared.fingerprint == known[name]
-    assert declared.overrides == {}
-    config, of_type = declared.cell.config, {}
+    config, of_type = project.cell(name).config, {}
     for key, value in config.items():
         of_type.setdefault(type(value), key)
     # As they are, typed: what Sacred makes of the texts are the very values, and no override.
-    again = prepared(loaded, name, *(f"{key}={config[key]!r}" for key in of_type.values()))
-    assert again.cell.config == config
-    assert again.fingerprint == declared.fingerprint
+    task = prepared(loaded, name, *(f"{key}={config[key]!r}" for key in of_type.values()))
+    assert task.cell.config == config
+    assert task.overrides == {}
+    assert task.fingerprint == project.fingerprints(project.graph, name)[name]
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -15,7 +15,6 @@ from dashboards.server.index import RunIndex
 from registry.catalog.access import Catalog
 from registry.catalog.runs import RunView
 from registry.mongo.database import Database
-from tests.compatibility.conftest import unpacked
 from tests.conftest import fresh_database
 
 Documents = dict[str, list[dict[str, Any]]]
@@ -24,7 +23,10 @@ ENDINGS = {"COMPLETED": 34, "FAILED": 1, "INTERRUPTED": 1, "DIED": 1}
 
 @pytest.fixture(scope="module")
 def restored(
-    tmp_path_factory: pytest.TempPathFactory, records: Documents, mongo_server: str
+    tmp_path_factory: pytest.TempPathFactory,
+    unpacked: Callable[[Path], Path],
+    records: Documents,
+    mongo_server: str,
 ) -> Iterator[Catalog]:
     """The project after its journals were removed, its database moved to another server."""
     project = unpacked(tmp_path_factory.mktemp("restored"))

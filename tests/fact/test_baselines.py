@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import functools
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,7 +16,6 @@ import fact
 import registry
 from fact.data.images import Geometry
 from fact.data.shapes import CLASSES
-from fact.encode import encoders
 from fact.encode.crp import collected_layer
 from fact.encode.encodings import random_weights
 from registry.declare.stage import load_stage
@@ -30,7 +26,7 @@ from tests.fact.encode.test_craft import best_by_search
 from tests.fact.encode.test_encodings import brute_force
 from tests.fact.test_stages import PartialRun, Stopped, content_of_whole, run_stage
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("encoder_built_once")]
 DECLARATION = """
 [datasets.shapes]
 kind = "shapes"
@@ -103,18 +99,8 @@ CHOICE = fact.EncoderChoice(side=64)
 GEOMETRY = Geometry(64, 64)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _encoder_built_once() -> Iterator[None]:
-    """Dozens of encodings here are by one encoder: build it, and read its weights, once."""
-    with pytest.MonkeyPatch.context() as patch:
-        row = encoders._ENCODERS["efficientnet-lite0"]
-        built_once = dataclasses.replace(row, build=functools.cache(row.build))
-        patch.setitem(encoders._ENCODERS, row.name, built_once)
-        yield
-
-
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def project(tmp_path_factory: pytest.TempPathFactory, encoder_built_once: None) -> Project:
     root = tmp_path_factory.mktemp("baselines")
     (root / "names.txt").write_text("\n".join(["none of them", *CLASSES]))
     declaration = DECLARATION.replace("NAMES", str(root / "names.txt"))

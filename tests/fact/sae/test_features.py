@@ -66,11 +66,11 @@ def test_draws_are_distributed_as_numpys_without_replacement():
     exact = np.array([p[i] * p[j] * (1 / (1 - p[i]) + 1 / (1 - p[j])) for i, j in pairs])
     drawn = sample_positions(np.tile(weights, (n_draws, 1)), 2, np.random.default_rng(0))
     generator = np.random.default_rng(1)
-    numpys = [np.sort(generator.choice(6, 2, replace=False, p=p)) for _ in range(n_draws)]
+    numpys = [np.sort(generator.choice(6, 2, replace=False, p=p)) for _ in range(n_draws // 4)]
     for chosen in (drawn.position.reshape(-1, 2), np.array(numpys)):
         counts = [np.sum((chosen == pair).all(axis=1)) for pair in pairs]
-        assert sum(counts) == n_draws
-        assert stats.chisquare(counts, n_draws * exact).pvalue > 0.01
+        assert sum(counts) == len(chosen) >= n_draws // 4
+        assert stats.chisquare(counts, len(chosen) * exact).pvalue > 0.01
 
 
 @settings(max_examples=50)
@@ -154,14 +154,17 @@ def test_features_that_cannot_be_scaled_are_refused():
         root_mean_square_norm(part)
 
 
+@pytest.fixture(scope="module")
+def four_parts(tmp_path_factory):
+    return write_parts(tmp_path_factory.mktemp("parts"), 50, 33, 1, 64)
+
+
 # All fits; a few windows; windows of one block and less than a batch.
 @pytest.mark.parametrize("n_kept", [1000, 40, 8])
 @pytest.mark.parametrize("batch", [1, 7, 16, 500])
 @pytest.mark.slow
-def test_an_epoch_has_every_sample_once_in_an_order_of_its_own(tmp_path, n_kept, batch):
-    shuffled = ShuffledFeatures(
-        write_parts(tmp_path, 50, 33, 1, 64), batch, seed=3, memory=memory_for(n_kept)
-    )
+def test_an_epoch_has_every_sample_once_in_an_order_of_its_own(four_parts, n_kept, batch):
+    shuffled = ShuffledFeatures(four_parts, batch, seed=3, memory=memory_for(n_kept))
     assert (shuffled.n_samples, shuffled.n_channels) == (148, N_CHANNELS)
     epochs = [list(shuffled.batches(number)) for number in (0, 1, 0)]
     sizes = [len(b) for b in epochs[0]]
@@ -176,11 +179,11 @@ def test_an_epoch_has_every_sample_once_in_an_order_of_its_own(tmp_path, n_kept,
 
 @pytest.mark.parametrize("n_kept", [1000, 40])
 @pytest.mark.slow
-def test_an_epoch_can_be_entered_at_any_batch(tmp_path, n_kept):
-    folder, memory = write_parts(tmp_path, 50, 33, 64), memory_for(n_kept)
-    whole = list(ShuffledFeatures(folder, 10, seed=3, memory=memory).batches(2))
+def test_an_epoch_can_be_entered_at_any_batch(four_parts, n_kept):
+    memory = memory_for(n_kept)
+    whole = list(ShuffledFeatures(four_parts, 10, seed=3, memory=memory).batches(2))
     for first in range(len(whole) + 1):
-        rest = list(ShuffledFeatures(folder, 10, seed=3, memory=memory).batches(2, first))
+        rest = list(ShuffledFeatures(four_parts, 10, seed=3, memory=memory).batches(2, first))
         assert len(rest) == len(whole) - first
         assert all(map(np.array_equal, rest, whole[first:]))
 

@@ -424,23 +424,24 @@ def test_it_works_where_gradients_are_off():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("architecture", "layer", "channels"),
+    ("architecture", "layers"),
     [
-        ("densenet121_long", "features.norm5", 1024),
-        ("densenet121_long", "features.transition2", 256),
-        ("resnet50_long", "layer4", 2048),
-        ("resnet50_long", "layer2", 512),
-        ("vitc_s_patch1_14", "0.transformer.encoder_10", 384),
-        ("vitc_s_patch1_14", "0.transformer.encoder_4", 384),
+        ("densenet121_long", {"features.norm5": 1024, "features.transition2": 256}),
+        ("resnet50_long", {"layer4": 2048, "layer2": 512}),
+        (
+            "vitc_s_patch1_14",
+            {"0.transformer.encoder_10": 384, "0.transformer.encoder_4": 384},
+        ),
     ],
 )
-def test_the_papers_networks_are_complete_at_full_size(architecture, layer, channels):
+def test_the_papers_networks_are_complete_at_full_size(architecture, layers):
     network = bcos_network(architecture)
     images = tiny.images(1, side=224)
-    for sae in (None, tiny.sae(channels, 4 * channels, 16, dtype=torch.float32)):
-        traced = trace_concepts(network, layer, sae, images, tolerance=1e-6)
-        assert ("position_share" in traced) == architecture.startswith("vitc")
-        assert traced.contribution.any()
+    for layer, channels in layers.items():
+        for sae in (None, tiny.sae(channels, 1024, 16, dtype=torch.float32)):
+            traced = trace_concepts(network, layer, sae, images, tolerance=1e-6)
+            assert ("position_share" in traced) == architecture.startswith("vitc")
+            assert traced.contribution.any()
 
 
 def test_the_known_embedding_is_the_one_of_the_packages_transformers():

@@ -17,7 +17,7 @@ from registry.catalog.access import DeletedRunError
 from registry.commands.records import catalog_here
 from registry.commands.tasks import HELP, project_here, root_here
 from registry.declare.faults import DeclarationError
-from registry.mongo.database import connect
+from registry.mongo.database import DatabaseError, connect
 from registry.terminal import count, duration, out, print_table, size_text
 from registry.upkeep.backup import (
     Backup,
@@ -119,7 +119,13 @@ def delete(run: str, even_if_needed: bool, yes: bool) -> None:
         words = ["factbook delete", shlex.quote(run), *["--even-if-needed"] * even_if_needed]
         out.print(f"\nnothing was deleted; {escape(' '.join(words))} --yes deletes it")
         return
-    delete_run(catalog, deletion)
+    try:
+        delete_run(catalog, deletion)
+    except DatabaseError as error:
+        raise DeletionError(
+            f"run {deletion.tombstone.uid} is deleted; its record goes with the next sync: {error}",
+            command="factbook sync",
+        ) from error
     again = deletion.tombstone.command
     out.print(escape(f"\ndeleted run {deletion.tombstone.uid}; {again} makes it again"))
 

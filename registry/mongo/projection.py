@@ -14,8 +14,8 @@ from registry.mongo.documents import MetricDocument, StoredFile, fields_of
 from registry.mongo.files import present_files, store_file
 from registry.mongo.queries import enter, find_run, value_at
 from registry.mongo.removal import unless_deleted
-from registry.record.journal import OPEN, PROJECTED, Journal, aware
-from registry.store.durable import read_json
+from registry.record.journal import OPEN, Journal, aware
+from registry.record.wholeness import stored_notes
 
 _UID = "info.factbook.uid"
 _VERSION = "info.factbook.journal_bytes"
@@ -139,9 +139,8 @@ def unnamed_record(journal: Journal, database: Database) -> Mapping[str, Any] | 
     DatabaseError
         If the database is away.
     """
-    notes = read_json(journal.folder / PROJECTED) or {}
-    note = notes.get(database.identity)
-    if not isinstance(note, dict) or journal.start_time is None:
+    note = stored_notes(journal.folder).get(database.identity)
+    if note is None or journal.start_time is None:
         return None
     with errors(database.address):
         query = {"_id": note.get("run"), _UID: {"$exists": False}}

@@ -28,7 +28,14 @@ from registry.record.journal import (
 )
 from registry.record.liveness import note_death, summary_of
 from registry.record.tombstones import deleted_uids
-from registry.record.wholeness import NO_END, SHORTER, journal_faults, proven_status
+from registry.record.wholeness import (
+    NO_END,
+    SHORTER,
+    is_seal,
+    journal_faults,
+    proven_status,
+    stored_notes,
+)
 from registry.store.durable import StoreError, make_state_folder, read_json, write_json
 
 SYNC = "factbook sync"
@@ -300,7 +307,7 @@ def sync(
     root, deleted = journal_root(project_root), deleted_from(database) | deleted_uids(project_root)
     # Sizes of the journals that this database holds all of, in one file: 10,000 are read at once.
     cache = root.parent / "projected" / f"{database.identity}.json"
-    with _kept(cache) as sizes:
+    with _kept(cache, lambda size: type(size) is int) as sizes:
         for uid in journal_uids(project_root) if uids is None else sorted(uids):
             if uid in deleted or (not again and _is_settled(f"{root}/{uid}", sizes, database)):
                 continue
@@ -313,10 +320,13 @@ def sync(
 
 
 @contextmanager
-def _kept(cache: Path) -> Iterator[dict[str, Any]]:
-    """Read what a file keeps, and write it again if it has changed; it only saves time."""
+def _kept(cache: Path, is_sound: Callable[[Any], bool]) -> Iterator[dict[str, Any]]:
+    """Read what a file keeps, and write it again if it has changed; it only saves time.
+
+    A value of another form was damaged, and is left out.
+    """
     known = read_json(cache) or {}
-    current = dict(known)
+    current = {uid: value for uid, value in known.items() if is_sound(value)}
     try:
         yield current
     finally:
@@ -331,7 +341,8 @@ def _verify(
 ) -> Iterator[Synced]:
     """Hold settled records against their journals, with a seal of each in one more file."""
     uids = [uid for uid in uids if _is_settled(f"{root}/{uid}", sizes, database)]
-    with _kept(root.parent / "projected" / f"{database.identity}.seals.json") as kept:
+    cache = root.parent / "projected" / f"{database.identity}.seals.json"
+    with _kept(cache, is_seal) as kept:
         for uid in set(uids) - kept.keys():
             note = _note(root / uid, database)
             kept[uid] = [note.get("bytes", 0), *note.get("seal", [""])]
@@ -352,7 +363,7 @@ def _verify(
 
 def _note(folder: Path, database: Database) -> dict[str, Any]:
     """Return what a journal notes of a database that holds all of it."""
-    return (read_json(folder / PROJECTED) or {}).get(database.identity) or {}
+    return stored_notes(folder).get(database.identity) or {}
 
 
 def _is_settled(folder: str, sizes: dict[str, int], database: Database) -> bool:
@@ -433,7 +444,7 @@ def _finished(journal: Journal, run_id: int, database: Database, sent: Sent) -> 
     """Read back the status of a run that is over, and note in the journal that it is stored."""
     if not journal.ended or stored_status(run_id, database) != journal.status:
         return False
-    notes = read_json(journal.folder / PROJECTED) or {}
+    notes = stored_notes(journal.folder)
     seal = Seal.of(journal.size, sent.fields)
     note = {"bytes": seal.size, "run": run_id, "seal": [seal.digest, *seal.info]}
     notes[database.identity] = note

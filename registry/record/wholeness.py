@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -83,10 +83,29 @@ def was_stored(folder: Path) -> bool:
     return bool(_stored_sizes(folder))
 
 
+def stored_notes(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return what a journal notes of the databases that hold all of it, by their identities.
+
+    ``bytes``, its size then; ``run``, the number of the record; ``seal``, texts, of its fields. A
+    note of another form was damaged, and only saved time: it is left out.
+    """
+    notes = read_json(folder / PROJECTED) or {}
+    return {name: note for name, note in notes.items() if _is_sound(note)}
+
+
+def _is_sound(note: Any) -> bool:
+    seal = note.get("seal", [""]) if isinstance(note, dict) else None
+    return isinstance(seal, list) and is_seal([note.get("bytes"), *seal])
+
+
+def is_seal(kept: Any) -> bool:
+    """Return whether a value is a seal as files keep it: a size, a digest, names."""
+    is_list = isinstance(kept, list) and len(kept) > 1 and type(kept[0]) is int
+    return is_list and all(isinstance(part, str) for part in kept[1:])
+
+
 def _stored_sizes(folder: Path) -> list[int]:
-    notes = (read_json(folder / PROJECTED) or {}).values()
-    sizes = (note.get("bytes") for note in notes if isinstance(note, Mapping))
-    return [size for size in sizes if isinstance(size, int)]
+    return [note["bytes"] for note in stored_notes(folder).values()]
 
 
 def _is_shorter(journal: Journal) -> bool:

@@ -25,6 +25,8 @@ from registry.store.durable import StoreError, disk_errors, whole_file, write_at
 from registry.store.schema import SchemaError, dtype_name, encode_attributes
 
 CHUNK_BYTES = 128 * 2**10
+HEADER_BYTES = 64 * 2**10
+"""What a file takes beside its numbers: names, texts, the structure of HDF5."""
 COMPRESSION = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
 
 
@@ -51,7 +53,8 @@ def write_file(dataset: xr.Dataset, path: Path) -> str:
     StoreError
         If the disk is full, or what was read back is not what was written. Nothing is left.
     """
-    with disk_errors(path, dataset.nbytes), whole_file(path) as temporary:
+    needed = dataset.nbytes + HEADER_BYTES
+    with disk_errors(path, needed), whole_file(path) as temporary, disk_errors(path, needed):
         digest = _write(dataset, temporary)
         _compare(digest, temporary, path)
     return digest.hexdigest()

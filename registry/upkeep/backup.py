@@ -135,7 +135,12 @@ def write_backup(catalog: Catalog, path: Path, *, datasets: bool = False) -> Bac
     if catalog.trouble:
         raise BackupError(f"{catalog.trouble}; nothing was written")
     mode: Any = f"w:{_COMPRESSIONS.get(path.suffix, '')}"
-    with disk_errors(path), whole_file(path) as temporary, tarfile.open(temporary, mode) as tar:
+    with ExitStack() as opened:
+        opened.enter_context(disk_errors(path))
+        temporary = opened.enter_context(whole_file(path))
+        opened.enter_context(disk_errors(path))  # before the file is gone, and there is room again
+        temporary.touch(mode=0o600)  # it holds what runs printed, which nobody else may read
+        tar = opened.enter_context(tarfile.open(temporary, mode))
         archive = _Archive(tar, path.parent)
         database = catalog.database
         counts = {} if database is None else dict(_add_database(archive, database))

@@ -372,6 +372,8 @@ def _trouble(catalog: Catalog) -> Finding:
     error = _failure(catalog)
     if error is None or isinstance(error, AwayError):
         return Finding("database", trouble, "factbook mongo stop; it is started again")
+    if isinstance(error, StoreError):
+        return Finding("database", str(error), "make room there")
     if isinstance(error, PasswordError):
         remedy = f"{REPAIR} makes a new password"
         return Finding("database", trouble, remedy, partial(_mend_database, catalog))
@@ -383,8 +385,9 @@ def _trouble(catalog: Catalog) -> Finding:
 def _failure(catalog: Catalog) -> RefusalError | None:
     """Return how the embedded server fails, None if it does not; whoever uses it goes on."""
     project = catalog.project
-    if shutil.disk_usage(project.state).free < _ROOM:
-        return StoreError(f"disk full: less than {size_text(_ROOM)} at {project.state}")
+    for folder in filter(Path.is_dir, (project.state, project.state / "mongo")):
+        if shutil.disk_usage(folder).free < _ROOM:
+            return StoreError(f"disk full: less than {size_text(_ROOM)} at {folder}")
     try:
         with _connected(project) as database:
             sync(project.root, database)

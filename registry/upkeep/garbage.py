@@ -122,6 +122,9 @@ def _remove(project: Project, garbage: Garbage) -> None:
     path, store = garbage.path, project.store
     if garbage.kind == "dataset":
         is_noted = _note_removal(project, path.name)
+        if not is_noted and not _is_on_one_disk(journal_root(project.root), path):
+            folder = journal_root(project.root)
+            raise StoreError(f"that {path} is removed cannot be noted at {folder}: it stays there")
         store.remove_run(path)
         if not is_noted:  # the disk was full; now there is room
             _note_removal(project, path.name)
@@ -135,6 +138,10 @@ def _remove(project: Project, garbage: Garbage) -> None:
         shutil.rmtree(hidden, ignore_errors=True)
     else:
         path.unlink()
+
+
+def _is_on_one_disk(one: Path, other: Path) -> bool:
+    return one.stat().st_dev == other.stat().st_dev
 
 
 def _note_removal(project: Project, run: str) -> bool:

@@ -90,6 +90,7 @@ def test_everything_comes_back(
 ) -> None:
     made = write_backup(lived, tmp_path / name, datasets=True)
     assert (made.journals, made.datasets, made.collections["runs"]) == (3, 3, 3)
+    assert made.path.stat().st_mode & 0o777 == 0o600  # it holds what runs printed
     root, url = elsewhere
     monkeypatch.setenv(URL_VARIABLE, url)
     monkeypatch.chdir(root)

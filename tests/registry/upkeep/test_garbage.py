@@ -14,6 +14,8 @@ import pytest
 from registry.catalog.access import open_catalog
 from registry.plan.project import MissingInputsError, Project, open_project
 from registry.record.journal import journal_root, new_uid
+from registry.store.durable import StoreError
+from registry.upkeep import garbage as removal
 from registry.upkeep.doctor import examine
 from registry.upkeep.garbage import Garbage, find_garbage, remove_garbage
 from tests.registry.lab.project import edit
@@ -184,3 +186,20 @@ def test_what_a_task_can_be_resumed_from_is_kept(fresh: Path) -> None:
     (task / "current").unlink()
     (task / "partial" / "output").mkdir(parents=True)
     assert all(each.kind != "partial" for each in find_garbage(project))
+
+
+def test_what_cannot_be_noted_stays_unless_it_makes_the_room(
+    fresh: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A removed dataset that nothing notes would be missed for ever."""
+    first = run(fresh, "twice")["twice"]
+    run(fresh, "twice", force=True)
+    project = open_project(fresh)
+    garbage = [each for each in find_garbage(project) if each.path.name == first]
+    monkeypatch.setattr(removal, "_note_removal", lambda *_: False)
+    monkeypatch.setattr(removal, "_is_on_one_disk", lambda *_: False)
+    with pytest.raises(StoreError, match="cannot be noted"):
+        list(remove_garbage(project, garbage))
+    assert garbage[0].path.is_dir()
+    monkeypatch.setattr(removal, "_is_on_one_disk", lambda *_: True)
+    assert [each.path for each in remove_garbage(project, garbage)] == [garbage[0].path]

@@ -9,7 +9,7 @@ stage = registry.Stage(
     "fact.draw_concepts",
     version=1,
     config=Config,
-    needs={"concepts": "concepts"},
+    needs={"concepts": "concepts", "consistency": "consistency?"},
     output=schemas.GALLERY,
     main="fact.traces.maps:draw_concepts",
     requires=needs_networks,

@@ -419,6 +419,7 @@ GALLERY = Schema(
         "explanation": _uint8("concept rank y x rgba", "colours that the concept looks for"),
         **MAPS_BY,
     },
+    sharded_along="concept",
     references=FACT + ", sections 3.3 and 4",
 )
 

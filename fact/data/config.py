@@ -25,6 +25,9 @@ Count = Annotated[int, Field(ge=1)]
 Odd = Annotated[int, Field(ge=1), AfterValidator(_odd)]
 """An odd number, at least 1."""
 
+Index = Annotated[int, Field(ge=0)]
+"""A place, from 0."""
+
 Seed = Annotated[int, Field(ge=0)]
 """Of a random generator, 0 or more."""
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from fact.data.classes import Match
-from fact.data.config import Count, Odd, OnDevice, Seed
+from fact.data.config import Count, Index, Odd, OnDevice, Seed
 from registry import Since
 
 Pooling = Literal["mean", "max", "sum"]
@@ -18,6 +18,10 @@ Transform = Literal["none", "softmax", "sigmoid"]
 MapsBy = Literal["auto", "gradient", "codes"]
 """How concepts are mapped: by the gradient at the image, by codes that are up-sampled; ``auto`` by
 the gradient where the network is linear in its frozen weights, by codes where it is not."""
+
+Choice = Literal["presence", "class", "decisions", "consistency"]
+"""Which concepts are drawn: those in most images, the strongest of each class, those that made
+decisions, the most consistent."""
 
 Order = Literal["contribution", "presence", "random"]
 ORDERS: tuple[Order, ...] = ("contribution", "presence", "random")
@@ -144,6 +148,32 @@ class NextTokenConfig(OnDevice):
 
 
 @dataclass(frozen=True)
+class DecidedImages:
+    """Which measured images' decisions are explained.
+
+    Parameters
+    ----------
+    images : tuple of str
+        Ids, as ``test/00012``, or the class and the place in it, from 0, as ``dog[3]``; a class
+        is a name, or its index. None takes some of each class.
+    classes : tuple of str
+        Take the first ``per_class`` of these classes only, by label, by prediction of images that
+        have none; all classes if there are none.
+    per_class : int
+        Images of each class.
+    """
+
+    images: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
+    per_class: int = 2
+
+
+def _require_one(images: tuple[str, ...], classes: tuple[str, ...]) -> None:
+    if images and classes:
+        raise ValueError("images are listed one by one, classes choose among all; give one")
+
+
+@dataclass(frozen=True)
 class GalleryConfig(OnDevice):
     """Configuration of ``fact.draw_concepts``.
 
@@ -152,7 +182,8 @@ class GalleryConfig(OnDevice):
     n_images : int
         Images per concept.
     most : int or None
-        Draw only so many concepts, those in most images; None draws all that are alive.
+        Draw only so many concepts, those in most images, of those that are chosen; of the most
+        consistent those with the highest scores. None draws all.
     smooth : int
         Side of the box that the opacity is averaged over, in pixels; odd.
     pictures : bool
@@ -161,6 +192,18 @@ class GalleryConfig(OnDevice):
         How concepts are mapped: ``gradient``, by the weight at the image, exact where the network
         is linear in its frozen weights; ``codes``, by up-sampling the layer's own positions, for
         any network; ``auto``, the first where it is exact, else the second.
+    concepts : tuple of int
+        Draw these and no others.
+    choose : str
+        Which concepts are drawn: by ``presence``, all that are alive; ``class``, the ``each``
+        strongest of each class, by mean contribution to its logit; ``decisions``, the ``each``
+        strongest of each decision, which are those that ``fact.explain_decisions`` shows of the
+        same ``images``, ``classes`` and ``per_class`` if it has this ``each`` as its ``most``;
+        ``consistency``, the ``most`` of highest C2-score in the input ``consistency``.
+    each : int
+        Concepts of each class, or of each decision.
+    images, classes, per_class
+        Of ``decisions``: which images, as :class:`DecisionConfig` has them.
     """
 
     n_images: Count = 16
@@ -168,6 +211,24 @@ class GalleryConfig(OnDevice):
     smooth: Odd = 3
     pictures: bool = True
     maps: Annotated[MapsBy, Since("auto")] = "auto"
+    concepts: Annotated[tuple[Index, ...], Since(())] = ()
+    choose: Annotated[Choice, Since("presence")] = "presence"
+    each: Annotated[Count, Since(6)] = 6
+    images: Annotated[tuple[str, ...], Since(())] = ()
+    classes: Annotated[tuple[str, ...], Since(())] = ()
+    per_class: Annotated[Count, Since(2)] = 2
+
+    def __post_init__(self) -> None:
+        if self.concepts and self.choose != "presence":
+            raise ValueError(f"concepts are listed, or chosen by {self.choose!r}: give one")
+        if (self.images or self.classes) and self.choose != "decisions":
+            raise ValueError("images and classes are of `choose = 'decisions'`")
+        _require_one(self.images, self.classes)
+
+    @property
+    def decided(self) -> DecidedImages:
+        """The images of ``decisions``."""
+        return DecidedImages(self.images, self.classes, self.per_class)
 
 
 @dataclass(frozen=True)
@@ -177,7 +238,11 @@ class DecisionConfig(OnDevice):
     Parameters
     ----------
     images : tuple of str
-        Names of the images; none takes the first ``per_class`` of each class.
+        Ids, as ``test/00012``, or the class and the place in it, from 0, as ``dog[3]``; a class
+        is a name, or its index. None takes the first ``per_class`` of each class.
+    classes : tuple of str
+        Take the first ``per_class`` of these classes only, by label, by prediction of images that
+        have none; all classes if there are none.
     per_class : int
         Images of each class.
     most : int
@@ -198,6 +263,15 @@ class DecisionConfig(OnDevice):
     smooth: Odd = 3
     pictures: bool = True
     maps: Annotated[MapsBy, Since("auto")] = "auto"
+    classes: Annotated[tuple[str, ...], Since(())] = ()
+
+    def __post_init__(self) -> None:
+        _require_one(self.images, self.classes)
+
+    @property
+    def decided(self) -> DecidedImages:
+        """The images that are explained."""
+        return DecidedImages(self.images, self.classes, self.per_class)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ any class, or for the difference of two.
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -20,12 +21,12 @@ from numpy.typing import NDArray
 
 from fact.networks.arrays import AnyArray, as_numpy, slices
 from fact.traces.attribution import concept_maps, logit_maps, paint, pixel_coordinates
+from fact.traces.choices import rows_of_images
 from fact.traces.config import DecisionConfig
 from fact.traces.contributions import TOLERANCE, trace_concepts
 from fact.traces.plots import EMPTY, decision_picture, decision_shares
 from fact.traces.spliced import ConceptSource, Target
 from registry import Inputs, Run
-from registry.suggest import nearest
 
 BATCH = 16
 """Measured images that are explained at once."""
@@ -43,17 +44,23 @@ def explain_decisions(config: DecisionConfig, inputs: Inputs, run: Run) -> xr.Da
     ------
     KeyError
         If a named image was not measured; with the nearest name.
+
+    Notes
+    -----
+    Concepts that the gallery lacks are told; they are shown without it. To have it of all, draw by
+    ``choose = "decisions"`` and the same choice of images.
     """
     source = ConceptSource.of_concepts(inputs["concepts"], config.device, config.maps)
     images = inputs["concepts"].origin("images").load()
     with inputs["concepts"].open() as measured:
-        chosen = measured.isel(image=_chosen(measured, config))
+        chosen = measured.isel(image=rows_of_images(measured, config.decided))
         ids = chosen["image"].values.astype(str)
         pictures = images.read(ids, source.network.geometry)
         explained = _explain_measured(source, chosen, pictures, config.most, config.smooth)
     explained = explained.assign(exact=source.exact, maps=source.maps_by)
-    if config.pictures:
-        with inputs["gallery"].open() as gallery:
+    with inputs["gallery"].open() as gallery:
+        _tell_missing(explained, gallery)
+        if config.pictures:
             for number, name in enumerate(ids):
                 picture = decision_picture(explained, name, gallery)
                 picture.save(run.attach(f"pictures/{number:03d}-{name.replace('/', '-')}.png"))
@@ -61,19 +68,14 @@ def explain_decisions(config: DecisionConfig, inputs: Inputs, run: Run) -> xr.Da
     return explained
 
 
-def _chosen(measured: xr.Dataset, config: DecisionConfig) -> NDArray[np.intp]:
-    """Return the rows of the wanted images: of each label, of each prediction where none is."""
-    ids = measured["image"].values.astype(str)
-    if config.images:
-        known = {name: row for row, name in enumerate(ids)}
-        for name in config.images:
-            if name not in known:
-                raise KeyError(f"image {name!r} was not measured{nearest(name, known)}")
-        return np.array([known[name] for name in config.images])
-    label, prediction = (measured[name].values for name in ("label", "prediction"))
-    label = np.where(label < 0, measured.sizes["class"] + prediction, label)  # as images go
-    rows = [np.flatnonzero(label == value)[: config.per_class] for value in np.unique(label)]
-    return np.concatenate(rows)
+def _tell_missing(explained: xr.Dataset, gallery: xr.Dataset) -> None:
+    """Write which concepts of decisions the gallery does not have."""
+    shown = np.setdiff1d(explained["top_concept"].values, [EMPTY])
+    if len(missing := np.setdiff1d(shown, gallery["concept"].values)):
+        sys.stdout.write(
+            f"{len(missing)} of {len(shown)} concepts that are shown have no gallery; "
+            "fact.draw_concepts draws them by choose = 'decisions' and the same images.\n"
+        )
 
 
 def _explain_measured(

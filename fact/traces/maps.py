@@ -6,6 +6,9 @@ and where the objects are that a data set knows of. Both are of the images as th
 
 from __future__ import annotations
 
+import math
+from contextlib import ExitStack
+
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
@@ -14,6 +17,7 @@ from fact.data.images import Geometry, ImageDataset, mask_table, write_parts
 from fact.networks.arrays import slices
 from fact.networks.files import open_network
 from fact.traces.attribution import paint, pair_maps, pixel_coordinates
+from fact.traces.choices import alive_concepts, choose_concepts
 from fact.traces.config import GalleryConfig, MapConfig, MaskConfig
 from fact.traces.plots import gallery_picture, select_gallery
 from fact.traces.spliced import ConceptSource
@@ -26,34 +30,77 @@ PAIRS = 128
 DRAWN_CONCEPTS, MAPPED_CONCEPTS = 32, 64
 """Concepts that are drawn at once; that are mapped at once, and of a part."""
 
+WHOLE_BYTES, MEANT_BYTES = 1 << 29, 20 * 10**9
+"""Pictures that a gallery has in one file at most; that a rule without a bound may draw at most."""
+
 MASKED_IMAGES = 256
 """Images of a part of masks."""
 
 
-def draw_concepts(config: GalleryConfig, inputs: Inputs, run: Run) -> xr.Dataset:
-    """Find the strongest images, explain them, and paint a picture per concept.
+def draw_concepts(config: GalleryConfig, inputs: Inputs, run: Run) -> xr.Dataset | Shards:
+    """Find the strongest images of each concept, explain them, and paint a picture per concept.
+
+    Galleries of many concepts go to the disk part by part; a run that was stopped goes on at its
+    next part.
 
     Returns
     -------
-    Dataset
+    Dataset or Shards
         Of the schema ``gallery``.
+
+    Raises
+    ------
+    ValueError
+        If no concept is chosen, or so many that nobody meant it: more than :data:`MEANT_BYTES`
+        of pictures by a rule that has no bound.
     """
     source = ConceptSource.of_concepts(inputs["concepts"], config.device, config.maps)
     images = inputs["concepts"].origin("images").load()
-    with inputs["concepts"].open() as measured:
-        chosen = alive_concepts(measured, config.most)
-        parts = []
-        for rows in slices(len(chosen), DRAWN_CONCEPTS):
+    with ExitStack() as opened:
+        measured = opened.enter_context(inputs["concepts"].open())
+        scores = inputs.get("consistency")
+        scored = None if scores is None else opened.enter_context(scores.open())
+        chosen = choose_concepts(measured, config, scored)
+        size = _gallery_bytes(images, measured, source.network.geometry, config.n_images)
+        _require_meant(config, len(chosen), size)
+
+        def draw(_index: int, rows: slice) -> xr.Dataset:
             presence = measured["presence"].isel(concept=chosen[rows])
             found = select_gallery(presence, config.n_images)
-            parts.append(draw_gallery(source, images, measured, found, config.smooth))
+            gallery = draw_gallery(source, images, measured, found, config.smooth)
+            for concept in chosen[rows] if config.pictures else ():
+                picture = gallery_picture(gallery, int(concept))
+                picture.save(run.attach(f"pictures/concept-{concept:05d}.png"))
+            return gallery
+
+        if len(chosen) * size > WHOLE_BYTES:
+            rows = max(1, min(DRAWN_CONCEPTS, WHOLE_BYTES // size))
+            writer = write_parts(run, len(chosen), rows, draw, "concepts")
+            return writer.finish(xr.Dataset({"maps": source.maps_by}))
+        parts = []
+        for rows in slices(len(chosen), DRAWN_CONCEPTS):
+            parts.append(draw(0, rows))
             run.progress(rows.stop, len(chosen), "concepts")
     gallery = xr.concat(parts, "concept", data_vars="all", join="exact")
-    if config.pictures:
-        for concept in chosen:
-            picture = gallery_picture(gallery, int(concept))
-            picture.save(run.attach(f"pictures/concept-{concept:05d}.png"))
     return gallery.assign(maps=source.maps_by)
+
+
+def _gallery_bytes(
+    images: ImageDataset, measured: xr.Dataset, geometry: Geometry | None, n_images: int
+) -> int:
+    """Return what the gallery of one concept takes: RGB and RGBA of each of its images."""
+    first = images.read(measured["image"].values[:1].astype(str), geometry)
+    return n_images * (3 + 4) * math.prod(first.shape[1:3])
+
+
+def _require_meant(config: GalleryConfig, count: int, size: int) -> None:
+    """Check that whoever asked for that many pictures has said so."""
+    is_bound = bool(config.most or config.concepts or config.choose in ("class", "decisions"))
+    if not is_bound and count * size > MEANT_BYTES:
+        raise ValueError(
+            f"galleries of {count:,} concepts take {count * size / 1e9:.0f} GB; choose fewer by "
+            f"`choose`, `concepts` or `most`, or say that all are meant: most = {count}"
+        )
 
 
 def draw_gallery(
@@ -108,28 +155,6 @@ def draw_gallery(
             **pixel_coordinates(),
         },
     )
-
-
-def alive_concepts(measured: xr.Dataset, most: int | None) -> NDArray[np.int64]:
-    """Return the concepts that contribute somewhere, in order; or those of them in most images.
-
-    Parameters
-    ----------
-    measured : Dataset
-        Of the schema ``concepts``.
-    most : int or None
-        Most concepts; None for all that are alive.
-
-    Raises
-    ------
-    ValueError
-        If there is none.
-    """
-    share, alive = measured["image_share"].values, measured["contributing_share"].values > 0
-    ranked = np.argsort(-np.where(alive, share, -1), kind="stable")[: int(alive.sum())]
-    if not len(ranked):
-        raise ValueError("no concept is alive: none contributes to any image")
-    return np.sort(ranked[:most])
 
 
 def _pairs(chosen: xr.Dataset) -> tuple[NDArray[np.str_], NDArray[np.bool_], NDArray[np.int64]]:

@@ -27,6 +27,11 @@ class FakeRun:
         partial.mkdir(parents=True, exist_ok=True)
         return Checkpoint(partial, name)
 
+    def attach(self, name: str) -> Path:
+        path = self.folder / "attached" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
     def shards(self) -> ShardWriter:
         return ShardWriter(self.folder, self.schema)
 

@@ -328,6 +328,12 @@ CONSISTENCY = Schema(
         "empty_total": _whole("maps without positive part, over all concepts"),
         "centred": _whole("whether the mean feature was subtracted, 0 or 1"),
         "variant": _text("encoder, up-sampler, choice of images, centring"),
+        "reference_score": _real(
+            "score by the images that the published code chooses", "concept", optional=True
+        ),
+        "reference_n_images": _whole("number of their encodings", "concept", optional=True),
+        "reference_mean_score": _real("mean of these scores, likewise", optional=True),
+        "reference_difference": _real("this less that of random maps", optional=True),
     },
     references="Parchami-Araghi et al., FaCT, NeurIPS 2025, arXiv 2510.25512",
 )

@@ -481,6 +481,11 @@ ENCODINGS = Schema(
         "threshold": _float64(
             "concept", "presence of the weakest chosen images; NaN where none was"
         ),
+        "published_threshold": _float64(
+            "concept",
+            "presence above which the published code chooses; NaN where there is none",
+            optional=True,
+        ),
         "n_images": _int64("", "number of images"),
         "n_encodings": _int64("", "number of pairs of image and concept"),
         "n_empty": _int64("", "pairs whose map has no positive part"),

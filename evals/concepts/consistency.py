@@ -208,7 +208,9 @@ def score_encodings(
     Dataset
         ``score``, ``n_images``, ``empty_maps``, ``pixels`` (concept); ``baseline_score``
         (baseline_class), one or one per class; ``share`` (bin); ``mean_score``, ``baseline``,
-        ``difference`` and counts. A score is NaN for fewer than two encodings.
+        ``difference`` and counts. A score is NaN for fewer than two encodings. Where it is known
+        which images the published code selects, ``reference_score`` and ``reference_n_images``
+        (concept), ``reference_mean_score`` and ``reference_difference`` are of those.
 
     Raises
     ------
@@ -220,9 +222,16 @@ def score_encodings(
     of_concepts = PairSums(concepts, n_channels)
     baselines = encodings["group"].values[encodings["map"].values == RANDOM]
     of_random = PairSums(np.unique(baselines).astype(np.int64), n_channels)
+    of_published = PairSums(concepts, n_channels)
+    published = _published_thresholds(encodings)
     for done, block in _blocks(encodings):
         kind = block["map"].values
         of_concepts.add_block(block.isel(sample=kind == CONCEPT), centre)
+        if published is not None:
+            own = np.flatnonzero(kind == CONCEPT)
+            cut = published[np.searchsorted(concepts, block["group"].values[own])]
+            above = own[block["presence"].values[own] > cut]
+            of_published.add_block(block.isel(sample=above), centre)
         of_random.add_block(block.isel(sample=kind == RANDOM), centre)
         progress(done, encodings.sizes["sample"])
     scores, counts, baseline = of_concepts.scores, of_concepts.counts, of_random.scores
@@ -237,6 +246,7 @@ def score_encodings(
             "baseline_score": ("baseline_class", baseline),
             **_name_baselines(encodings, of_random.groups, baseline),
             **_summary(scores, counts, baseline, least_images, n_bins),
+            **({} if published is None else _reference(of_published, baseline, least_images)),
             "empty_total": int(of_concepts.empty.sum()),
             "centred": int(centred),
         },
@@ -246,6 +256,25 @@ def score_encodings(
             "bin": np.linspace(-1, 1, n_bins + 1)[:-1],
         },
     )
+
+
+def _published_thresholds(encodings: xr.Dataset) -> Floats | None:
+    """Return the presence above which the published code selects (concept,), if it is known."""
+    if "published_threshold" not in encodings:
+        return None
+    return np.asarray(encodings["published_threshold"].values, dtype=np.float64)
+
+
+def _reference(sums: PairSums, baseline: Floats, least_images: int) -> dict[str, object]:
+    """Return what the published choice of images gives, which is strictly above the quantile."""
+    scored = (sums.counts >= least_images) & ~np.isnan(sums.scores)
+    mean = mean_defined(sums.scores[scored])
+    return {
+        "reference_score": ("concept", sums.scores),
+        "reference_n_images": ("concept", sums.counts),
+        "reference_mean_score": mean,
+        "reference_difference": mean - mean_defined(baseline),
+    }
 
 
 def _blocks(encodings: xr.Dataset) -> Iterator[tuple[int, xr.Dataset]]:
@@ -346,6 +375,12 @@ def consistency_table(consistency: xr.Dataset, most: int = 10) -> str:
         f"{known['least_images']} images; random maps {known['baseline']:.3f}, "
         f"difference {known['difference']:+.3f}\n"
     )
+    if "reference_mean_score" in known:
+        summary += (
+            "by the images of the published code, strictly above the quantile, "
+            f"{known['reference_mean_score']:.3f}, difference "
+            f"{known['reference_difference']:+.3f}\n"
+        )
     if "variant" in known:
         summary += f"{known['variant']}\n"
     names = consistency.get("concept_name", consistency["concept"]).values.astype(str)

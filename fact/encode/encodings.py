@@ -290,6 +290,33 @@ def choose_threshold(presence: ArrayLike, quantile: float = 0.95, least: int = L
     return float(min(np.quantile(positive, quantile), positive[-least]))
 
 
+def published_threshold(presence: ArrayLike, quantile: float = 0.95, least: int = LEAST) -> float:
+    """Return the presence above which the published code selects an image for a concept.
+
+    It keeps what is strictly above the quantile, so that eight images or none may be left; the
+    threshold is lowered to the presence that comes after the ``least`` largest. All of them are
+    selected by :func:`choose_threshold` too. Source: github.com/m-parchami/FaCT,
+    ``fact/analysis/dino_consistency.py``.
+
+    Parameters
+    ----------
+    presence : array
+        ``(image,)``; only those above 0 count.
+    quantile, least
+        As for :func:`choose_threshold`.
+
+    Returns
+    -------
+    float
+        0 where there are at most ``least`` positive presences.
+    """
+    values = np.asarray(presence, dtype=np.float64)
+    positive = np.sort(values[values > 0])
+    if len(positive) <= least:
+        return 0.0
+    return float(min(np.quantile(positive, quantile), positive[-least - 1]))
+
+
 @dataclass(frozen=True)
 class Selection:
     """Images selected by concept: pairs, in the order of images and then of concepts.
@@ -302,12 +329,15 @@ class Selection:
         Of the concept in the image.
     threshold : ndarray of float64, (concept,)
         NaN where a concept is left out.
+    published : ndarray of float64, (concept,)
+        Presence above which the published code selects, see :func:`published_threshold`.
     """
 
     image: NDArray[np.int64]
     concept: NDArray[np.int64]
     presence: NDArray[np.float32]
     threshold: NDArray[np.float64]
+    published: NDArray[np.float64]
 
     def of_images(self, rows: slice) -> slice:
         """Return the pairs of consecutive images."""
@@ -327,17 +357,18 @@ def select_images(presence: xr.DataArray, quantile: float = 0.95, least: int = L
         As for :func:`choose_threshold`.
     """
     counts = sum(((block > 0).sum(axis=0) for _, block in _blocks(presence)), np.int64(0))
-    threshold = np.full(presence.sizes["concept"], np.nan)
+    threshold, published = np.full((2, presence.sizes["concept"]), np.nan)
     parts = []
     for concepts in _groups(np.asarray(counts)):
         image, concept, value = _positives(presence, concepts)
         for number, own in pd.Series(value).groupby(concept):
             threshold[number] = choose_threshold(own, quantile, least)
+            published[number] = published_threshold(own, quantile, least)
         kept = value >= threshold[concept]
         parts.append((image[kept], concept[kept], value[kept]))
     image, concept, value = (np.concatenate(column) for column in zip(*parts, strict=True))
     order = np.lexsort((concept, image))
-    return Selection(image[order], concept[order], value[order], threshold)
+    return Selection(image[order], concept[order], value[order], threshold, published)
 
 
 def _blocks(presence: xr.DataArray) -> Iterator[tuple[int, NDArray[np.floating]]]:

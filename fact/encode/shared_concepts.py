@@ -96,6 +96,9 @@ def encode_shared(
         "images",
         read,
         f"presence above the {config.quantile:g}-quantile, at least {config.least} images{note}",
-        {"threshold": ("concept", selection.threshold)},
+        {
+            "threshold": ("concept", selection.threshold),
+            "published_threshold": ("concept", selection.published),
+        },
     )
     return encode_parts(source, config, run)

@@ -184,6 +184,32 @@ def test_all_concepts_at_once_are_each_alone(monkeypatch, centred: bool, rows: i
     assert scores["empty_total"] == scores["empty_maps"].sum() == 6
 
 
+@pytest.mark.parametrize("rows", [7, 100_000])
+def test_the_published_choice_of_images_is_scored_beside_ours(monkeypatch, rows: int) -> None:
+    monkeypatch.setattr(consistency, "ROWS", rows)
+    encodings = fabricate()
+    cut = np.array([1.0, 2.0, 0.0, 1e6, 3.0, 1.5, np.nan])
+    published = encodings.assign(published_threshold=("concept", cut))
+    scores = evals.score_encodings(published, least_images=3)
+    centre = of(encodings, "whole", -1)[0].mean(axis=0)
+    expected = []
+    for concept in range(6):
+        rows_of, presence = of(encodings, "concept", concept)
+        kept = presence > cut[concept]
+        several = kept.sum() > 1
+        pairs = (rows_of[kept], presence[kept], centre)
+        expected.append(every_pair(*pairs) if several else np.nan)
+        assert scores["reference_n_images"][concept] == kept.sum()
+    np.testing.assert_allclose(scores["reference_score"][:6], expected, rtol=1e-9)
+    counted = (scores["reference_n_images"] >= 3).values[:6]
+    mean = np.mean(np.array(expected)[counted])
+    assert scores["reference_mean_score"] == pytest.approx(mean)
+    assert scores["reference_difference"] == pytest.approx(mean - scores["baseline"].item())
+    assert "published code" in consistency.consistency_table(scores)
+    alone = evals.score_encodings(encodings, least_images=3)
+    xr.testing.assert_equal(scores[list(alone)], alone)
+
+
 def test_only_concepts_of_enough_images_count() -> None:
     encodings = fabricate()
     counts = evals.score_encodings(encodings)["n_images"].values

@@ -21,6 +21,7 @@ from fact.encode.encodings import (
     choose_threshold,
     count_pixels,
     encode_images,
+    published_threshold,
     random_weights,
     select_images,
 )
@@ -119,6 +120,21 @@ def test_images_are_chosen_as_defined(n: int, kind: str) -> None:
         assert chosen.sum() >= 10
     if kind == "equal":
         assert chosen.sum() == (n if n > 1 else 0)
+
+
+@pytest.mark.parametrize("n", [0, 1, 9, 10, 11, 12, 200, 201, 1000])
+@pytest.mark.parametrize("kind", ["continuous", "tied"])
+def test_the_published_code_chooses_strictly_above(n: int, kind: str) -> None:
+    values = RNG.gamma(1, size=n) if kind == "continuous" else RNG.integers(1, 6, n).astype(float)
+    presence = RNG.permutation(np.r_[values, np.zeros(30)]).astype(np.float32)
+    found = presence > published_threshold(presence, 0.95, 10)
+    largest_first = sorted(presence[presence > 0].tolist(), reverse=True)
+    expected = presence > 0
+    if n > 10:  # the 11th largest, or what nineteen of twenty do not pass, if that is less
+        cut = min(largest_first[10], float(np.percentile(largest_first, 95)))
+        expected = np.array([value > cut for value in presence.tolist()])
+    np.testing.assert_array_equal(found, expected)
+    assert not (found & ~brute_force(presence, 0.95, 10)).any() or n < 2  # none beside ours
 
 
 @pytest.mark.parametrize("positives", [1, 300, 1 << 25])

@@ -268,7 +268,7 @@ CONCEPTS = Schema(
         "coverage": _float("rank", "mean share of positive contribution in the strongest concepts"),
         "accuracy": _float("", "accuracy of the spliced network"),
         "network_accuracy": _float("", "accuracy of the network itself"),
-        "image_l0": _float("", "mean number of concepts present in an image"),
+        "image_l0": _float("", "mean number of concepts whose presence is not 0 in an image"),
         "concepts_for_80": _float(
             "", "mean number of concepts that cover 80 % of the positive contribution"
         ),

@@ -32,7 +32,10 @@ SUMMARY = {
     "accuracy": ("accuracy, spliced", "of the network with the SAE in place of the layer"),
     "network_accuracy": ("accuracy, network", "of the network as it is, on the same images"),
     "alive_share": ("alive concepts", "fraction of concepts that contribute to some image"),
-    "image_l0": ("concepts per image", "mean number of concepts that are present in an image"),
+    "image_l0": (
+        "concepts per image",
+        "mean number whose presence in an image is not 0; that of channels may be negative",
+    ),
     "concepts_for_80": (
         "concepts for 80 %",
         "mean number behind 80 % of the positive contribution",

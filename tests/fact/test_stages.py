@@ -18,35 +18,13 @@ from torch import nn
 
 import registry
 from registry.declare.stage import Input, load_stage
-from registry.execute.schedule import Watcher, run_plan
-from registry.plan.project import Project, open_project
-from registry.record.states import State
+from registry.plan.project import Project
 from registry.store.shards import ShardWriter
 from tests.conftest import MakeOnce
+from tests.fact.chain import chain_with
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("encoder_built_once")]
 DECLARATION = """
-[datasets.shapes]
-kind = "shapes"
-n_train = 240
-n_test = 40
-size = 24
-
-[experiments.classifier]
-stage = "fact.train_classifier"
-needs = { images = "shapes" }
-config = { channels = [8, 16], strides = [2, 1], epochs = 2, batch = 32 }
-
-[experiments.features]
-stage = "fact.collect_features"
-needs = { images = "shapes", network = "classifier" }
-config = { layer = "features.1", samples_per_image = 20, batch = 50 }
-
-[experiments.sae]
-stage = "fact.train_sae"
-needs = { features = "features" }
-config = { n_concepts = 24, k = 4, batch = 256, epochs = 2, lr = 1e-2 }
-
 [experiments.kinds-sae]
 stage = "fact.train_sae"
 needs = { features = "features" }
@@ -66,16 +44,6 @@ relaxation = 0.1
 stage = "fact.measure_concepts"
 needs = { sae = "kinds-sae", images = "shapes" }
 config = { batch = 16 }
-
-[experiments.concepts]
-stage = "fact.measure_concepts"
-needs = { sae = "sae", images = "shapes" }
-config = { batch = 16 }
-
-[experiments.channels]
-stage = "fact.measure_channels"
-needs = { network = "classifier", images = "shapes" }
-config = { layer = "features.0", batch = 16, target = "label" }
 
 [experiments.tokens-classifier]
 stage = "fact.train_classifier"
@@ -182,37 +150,17 @@ stage = "fact.measure_fidelity"
 needs = { model = "sae", images = "shapes" }
 config = { split = "train", n_bootstrap = 20, seen_images = "allow" }
 
-[experiments.labels]
-stage = "fact.label_inputs"
-needs = { images = "shapes" }
-
 [experiments.scores]
 stage = "evals.score_explanations"
 needs = { activations = "concepts", labels = "labels" }
-
-[experiments.names]
-stage = "evals.name_concepts"
-needs = { activations = "concepts", labels = "labels" }
-config = { n_permutations = 19, min_positives = 1, min_active = 1 }
 """
 
 
-def run_all(declaration: str, root: Path) -> Project:
-    """Declare experiments in a folder, and run those that were not run there yet."""
-    root.mkdir(exist_ok=True)
-    (root / "experiments.toml").write_text(declaration)
-    project = open_project(root / "experiments.toml")
-    outcomes = run_plan(
-        project, project.plan(), runner="here", journal_only=True, watcher=Watcher()
-    )
-    failures = [o for o in outcomes if o.ending is not State.COMPLETED]
-    assert not failures, [(o.name, o.message) for o in failures]
-    return project
-
-
 @pytest.fixture(scope="module")
-def project(make_once: MakeOnce, encoder_built_once: None) -> Project:
-    return open_project(make_once("chain", functools.partial(run_all, DECLARATION)))
+def project(
+    tmp_path_factory: pytest.TempPathFactory, make_once: MakeOnce, encoder_built_once: None
+) -> Project:
+    return chain_with(DECLARATION, make_once, tmp_path_factory.mktemp("stages"))
 
 
 @pytest.fixture(scope="module")

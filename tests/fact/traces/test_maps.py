@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import tomllib
 
 import numpy as np
 import pytest
@@ -17,10 +17,10 @@ from fact.traces.maps import choose_images, map_images, mask_images, sum_cells
 from fact.traces.spliced import ConceptSource
 from registry.declare.faults import ConfigError
 from registry.declare.stage import load_stage
-from registry.execute.schedule import Watcher, run_plan
-from registry.plan.project import Project, open_project
-from registry.record.states import State
+from registry.plan.project import Project
+from tests.conftest import MakeOnce
 from tests.fact import tiny
+from tests.fact.chain import chain_with
 
 PRESENCE = xr.DataArray(
     np.array([[0, 3, 0], [2, 1, 0], [5, 0, 0], [4, 2, 0]], dtype=np.float32),
@@ -134,36 +134,6 @@ def test_images_without_masks_are_told() -> None:
 
 
 DECLARATION = """
-[datasets.shapes]
-kind = "shapes"
-n_train = 400
-n_test = 120
-size = 24
-
-[experiments.classifier]
-stage = "fact.train_classifier"
-needs = { images = "shapes" }
-config = { channels = [8, 16], strides = [2, 1], epochs = 3, batch = 32, lr = 1e-2 }
-
-[experiments.features]
-stage = "fact.collect_features"
-needs = { images = "shapes", network = "classifier" }
-config = { layer = "features.1", samples_per_image = 20, batch = 50 }
-
-[experiments.sae]
-stage = "fact.train_sae"
-needs = { features = "features" }
-config = { n_concepts = 24, k = 4, batch = 256, epochs = 4, lr = 1e-2 }
-
-[experiments.concepts]
-stage = "fact.measure_concepts"
-needs = { sae = "sae", images = "shapes" }
-
-[experiments.channels]
-stage = "fact.measure_channels"
-needs = { network = "classifier", images = "shapes" }
-config = { layer = "features.1" }
-
 [experiments.maps]
 stage = "fact.map_concepts"
 needs = { concepts = "concepts" }
@@ -183,15 +153,6 @@ config = { background = "ground" }
 stage = "fact.mask_inputs"
 needs = { maps = "channel-maps" }
 
-[experiments.labels]
-stage = "fact.label_inputs"
-needs = { images = "shapes" }
-
-[experiments.names]
-stage = "evals.name_concepts"
-needs = { activations = "concepts", labels = "labels" }
-config = { alpha = 0.1, n_bootstrap = 20, n_permutations = 19, min_positives = 1, min_active = 1 }
-
 [experiments.localisation]
 stage = "evals.localise_concepts"
 needs = { maps = "maps", masks = "masks", names = "names" }
@@ -203,7 +164,7 @@ needs = { maps = "channel-maps", masks = "channel-masks" }
 [experiments.seeds]
 stage = "fact.train_sae"
 needs = { features = "features" }
-config = { n_concepts = 24, k = 4, batch = 256, epochs = 4, lr = 1e-2 }
+config = { n_concepts = 24, k = 4, batch = 256, epochs = 2, lr = 1e-2 }
 matrix = { seed = [0, 1] }
 
 [experiments.seeds-concepts]
@@ -225,16 +186,8 @@ needs = { one = "channels", other = "concepts" }
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    root: Path = tmp_path_factory.mktemp("maps")
-    (root / "experiments.toml").write_text(DECLARATION)
-    project = open_project(root / "experiments.toml")
-    outcomes = run_plan(
-        project, project.plan(), runner="here", journal_only=True, watcher=Watcher()
-    )
-    failures = [o for o in outcomes if o.ending is not State.COMPLETED]
-    assert not failures, [(o.name, o.message) for o in failures]
-    return project
+def project(tmp_path_factory: pytest.TempPathFactory, make_once: MakeOnce) -> Project:
+    return chain_with(DECLARATION, make_once, tmp_path_factory.mktemp("maps"))
 
 
 @pytest.fixture(scope="module")
@@ -248,7 +201,7 @@ def open_(project: Project):
 
 @pytest.mark.slow
 def test_the_datasets_of_the_chain_follow_their_schemas(project: Project) -> None:
-    for cell in project.graph.cells.values():
+    for cell in project.graph.select(tomllib.loads(DECLARATION)["experiments"]):
         load_stage(cell.stage).output.check(registry.open_dataset(project.current(cell.name)))
 
 

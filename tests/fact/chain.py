@@ -50,7 +50,7 @@ needs = { images = "shapes" }
 [experiments.names]
 stage = "evals.name_concepts"
 needs = { activations = "concepts", labels = "labels" }
-config = { n_permutations = 19, min_positives = 1, min_active = 1 }
+config = { n_bootstrap = 20, n_permutations = 19, min_positives = 1, min_active = 1 }
 """
 
 

@@ -9,19 +9,19 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from PIL import Image
 from torch.nn import functional
 
 import evals
 import fact
 import registry
 from fact.data.images import Geometry
-from fact.data.shapes import CLASSES
+from fact.data.shapes import CLASSES, Shapes
 from fact.encode.crp import collected_layer
 from fact.encode.encodings import random_weights
 from registry.declare.stage import load_stage
-from registry.execute.schedule import Watcher, run_plan
-from registry.plan.project import Project, open_project
-from registry.record.states import State
+from registry.plan.project import Project
+from tests.fact.chain import run_all
 from tests.fact.encode.test_craft import best_by_search
 from tests.fact.encode.test_encodings import brute_force
 from tests.fact.test_stages import PartialRun, Stopped, content_of_whole, run_stage
@@ -29,16 +29,14 @@ from tests.fact.test_stages import PartialRun, Stopped, content_of_whole, run_st
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("encoder_built_once")]
 DECLARATION = """
 [datasets.shapes]
-kind = "shapes"
-n_train = 40
-n_test = 60
-size = 32
+kind = "image-folder"
+root = "ROOT/images"
 
 [networks.resnet]
 kind = "torchvision"
 architecture = "resnet18"
-resize = 64
-crop = 64
+resize = 32
+crop = 32
 seed = 3
 
 [experiments.channels]
@@ -59,7 +57,7 @@ config = { least_images = 3 }
 [experiments.craft]
 stage = "fact.fit_craft"
 needs = { images = "shapes", network = "resnet" }
-config = { layer = "layer4", n_concepts = 3, images_per_class = 6, crop = 32, iterations = 40 }
+config = { layer = "layer3", n_concepts = 3, images_per_class = 6, crop = 16, iterations = 40 }
 
 [experiments.craft-encodings]
 stage = "fact.encode_craft"
@@ -75,15 +73,15 @@ config = { least_images = 3 }
 [networks.named]
 kind = "torchvision"
 architecture = "resnet18"
-classes = "NAMES"
-resize = 64
-crop = 64
+classes = "ROOT/names.txt"
+resize = 32
+crop = 32
 seed = 3
 
 [experiments.named-craft]
 stage = "fact.fit_craft"
 needs = { images = "shapes", network = "named" }
-config = { layer = "layer3", n_concepts = 2, images_per_class = 2, crop = 48, iterations = 20 }
+config = { layer = "layer3", n_concepts = 2, images_per_class = 2, crop = 24, iterations = 20 }
 
 [experiments.named-fidelity]
 stage = "fact.measure_fidelity"
@@ -95,23 +93,29 @@ stage = "fact.measure_fidelity"
 needs = { model = "named-craft", images = "shapes" }
 config = { split = "train", n_bootstrap = 10 }
 """
+IMAGES = {"cool dots": (7, 8), "fresh plain": (5, 7), "warm stripes": (4, 1)}
+"""By class, how many images there are to fit and to test."""
 CHOICE = fact.EncoderChoice(side=64)
-GEOMETRY = Geometry(64, 64)
+GEOMETRY = Geometry(32, 32)
+
+
+def write_images(root: Path) -> None:
+    """Write shapes of three classes, as many as `IMAGES` says."""
+    shapes = Shapes(120, 120, size=32)
+    for name, counts in IMAGES.items():
+        for split, count in zip(("train", "test"), counts, strict=True):
+            (root / split / name).mkdir(parents=True)
+            ids = shapes.ids(split)[shapes.labels(split) == CLASSES.index(name)]
+            for number, pixels in enumerate(shapes.read(ids[:count])):
+                Image.fromarray(pixels).save(root / split / name / f"{number}.png")
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory, encoder_built_once: None) -> Project:
     root = tmp_path_factory.mktemp("baselines")
-    (root / "names.txt").write_text("\n".join(["none of them", *CLASSES]))
-    declaration = DECLARATION.replace("NAMES", str(root / "names.txt"))
-    (root / "experiments.toml").write_text(declaration)
-    project = open_project(root / "experiments.toml")
-    outcomes = run_plan(
-        project, project.plan(), runner="here", journal_only=True, watcher=Watcher()
-    )
-    failures = [o for o in outcomes if o.ending is not State.COMPLETED]
-    assert not failures, failures
-    return project
+    write_images(root / "images")
+    (root / "names.txt").write_text("\n".join(["none of them", *IMAGES]))
+    return run_all(DECLARATION.replace("ROOT", str(root)), root)
 
 
 @pytest.fixture(scope="module")
@@ -218,12 +222,12 @@ def expected_rows(images, network, craft, label: int) -> dict[str, np.ndarray]:
     module, x = network.module, network.encode(pictures)
     for part in (module.conv1, module.bn1, module.relu, module.maxpool, module.layer1):
         x = part(x)
-    activations = module.layer4(module.layer3(module.layer2(x))).permute(0, 2, 3, 1).numpy()
+    activations = module.layer3(module.layer2(x)).permute(0, 2, 3, 1).numpy()
     basis = craft["basis"].values[craft["concept"].values // 3 == label].astype(np.float64)
     maps = np.array(
         [[[best_by_search(v.astype(float), basis) for v in r] for r in a] for a in activations]
     )
-    random = np.array([random_weights(name, (64, 64), 0).sum() for name in ids])
+    random = np.array([random_weights(name, (32, 32), 0).sum() for name in ids])
     return {"ids": ids, "pictures": pictures, "maps": maps, "random": random}
 
 
@@ -254,7 +258,7 @@ def test_concepts_of_a_class_are_judged_within_it_beside_its_own_baseline(
             weakest = encodings["threshold"].sel(concept=concept)
             assert weakest == pytest.approx(presence[chosen].min(), rel=1e-4)
             large = functional.interpolate(
-                torch.from_numpy(maps[chosen])[:, None], (64, 64), mode="bilinear"
+                torch.from_numpy(maps[chosen])[:, None], (32, 32), mode="bilinear"
             )
             points = fact.encode_maps(pictures[chosen], large[:, 0].numpy(), CHOICE, device="cpu")
             np.testing.assert_allclose(encodings["encoding"][own], points, rtol=1e-3, atol=1e-4)
@@ -266,7 +270,7 @@ def test_concepts_of_a_class_are_judged_within_it_beside_its_own_baseline(
         if not chosen.any():  # of too few images there is no baseline
             continue
         shown.append(images.classes[label])
-        maps = [random_weights(name, (64, 64), 0) for name in ids[chosen]]
+        maps = [random_weights(name, (32, 32), 0) for name in ids[chosen]]
         points = fact.encode_maps(pictures[chosen], maps, CHOICE, device="cpu")
         baselines.append(evals.c2_score(points, found["random"][chosen], centre))
     np.testing.assert_allclose(scores["baseline_score"], baselines, atol=1e-4)
@@ -354,8 +358,10 @@ def test_a_stopped_run_goes_on_at_its_next_part(
 def test_a_split_without_images_is_an_error(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr("fact.data.shapes.Shapes.labels", lambda _self, _split: np.zeros(0, int))
-    monkeypatch.setattr("fact.data.shapes.Shapes.ids", lambda _self, _split: np.zeros(0, str))
+    monkeypatch.setattr(
+        "fact.data.folder.FolderImages.labels", lambda _self, _split: np.zeros(0, int)
+    )
+    monkeypatch.setattr("fact.data.folder.FolderImages.ids", lambda _self, _split: np.zeros(0, str))
     schema = load_stage(project.graph.cells[name].stage).output
     with pytest.raises(ValueError, match="has no images"):
         run_stage(project, name, PartialRun(tmp_path / "a", schema))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -120,6 +121,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, encoder_built_once: None) 
 
 @pytest.fixture(scope="module")
 def open_(project: Project):
+    @functools.cache
     def open_one(name: str) -> xr.Dataset:
         with registry.open_dataset(project.current(name)) as dataset:
             return dataset.load()

@@ -165,6 +165,7 @@ def project(
 
 @pytest.fixture(scope="module")
 def open_(project: Project):
+    @functools.cache
     def open_one(name: str) -> xr.Dataset:
         with registry.open_dataset(project.current(name)) as dataset:
             return dataset.load()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import tomllib
 
 import numpy as np
@@ -192,6 +193,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, make_once: MakeOnce) -> Pr
 
 @pytest.fixture(scope="module")
 def open_(project: Project):
+    @functools.cache
     def open_one(name: str) -> xr.Dataset:
         with registry.open_dataset(project.current(name)) as dataset:
             return dataset.load()

@@ -31,7 +31,7 @@ config = { layer = "features.1", samples_per_image = 20, batch = 50 }
 [experiments.sae]
 stage = "fact.train_sae"
 needs = { features = "features" }
-config = { n_concepts = 24, k = 4, batch = 256, epochs = 2, lr = 1e-2 }
+config = { n_concepts = 24, k = 4, batch = 256, epochs = 2, lr = 1e-2, evaluate_every = 1 }
 
 [experiments.concepts]
 stage = "fact.measure_concepts"
@@ -41,7 +41,7 @@ config = { batch = 16 }
 [experiments.channels]
 stage = "fact.measure_channels"
 needs = { network = "classifier", images = "shapes" }
-config = { layer = "features.0", batch = 16, target = "label" }
+config = { layer = "features.1", batch = 16, target = "label" }
 
 [experiments.labels]
 stage = "fact.label_inputs"

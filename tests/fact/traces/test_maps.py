@@ -165,7 +165,7 @@ needs = { maps = "channel-maps", masks = "channel-masks" }
 [experiments.seeds]
 stage = "fact.train_sae"
 needs = { features = "features" }
-config = { n_concepts = 24, k = 4, batch = 256, epochs = 2, lr = 1e-2 }
+config = { n_concepts = 24, k = 4, batch = 256, epochs = 2, lr = 1e-2, evaluate_every = 1 }
 matrix = { seed = [0, 1] }
 
 [experiments.seeds-concepts]

@@ -46,8 +46,9 @@ quick: WORKERS = 2
 quick: $(READY)  ## the tests that need no training, page, server or browser
 	$(PYTEST) -m 'not (slow or server or browser or benchmark)'
 
+faults: MANY_READERS = tests/dashboards/test_browser_explained.py::test_readers_read_on_while_experiments_write
 faults: $(READY)  ## faults at random moments, twenty of each kind
-	FACTBOOK_FAULT_TRIALS=$${FACTBOOK_FAULT_TRIALS:-20} $(PYTEST) --dist load tests/faults tests/dashboards/test_browser_many.py
+	FACTBOOK_FAULT_TRIALS=$${FACTBOOK_FAULT_TRIALS:-20} $(PYTEST) --dist load tests/faults $(MANY_READERS)
 
 format: $(READY)  ## rewrite the code's layout
 	$(BIN)/ruff format .

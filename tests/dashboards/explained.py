@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 from registry.execute.schedule import Watcher, run_plan
 from registry.plan.project import Project, open_project
+from registry.record.journal import journal_uids
 from registry.record.states import State
 
 DECLARATION = """
@@ -80,3 +83,21 @@ def run_everything(folder: Path) -> Project:
     )
     assert all(outcome.ending is State.COMPLETED for outcome in outcomes), outcomes
     return project
+
+
+def train_again_and_again(root: Path, rounds: int) -> None:
+    """Change the declaration, and run all that is due then: an SAE, and what was made of it."""
+    declaration = root / "experiments.toml"
+    for _ in range(rounds):
+        changed = root / "changed.toml"
+        seed = len(journal_uids(root))  # another one each time
+        changed.write_text(DECLARATION.replace("k = 4,", f"k = 4, seed = {seed},"))
+        os.replace(changed, declaration)
+        project = open_project(root)
+        outcomes = run_plan(project, project.plan(), runner="here", watcher=Watcher())
+        assert len(outcomes) == 5, outcomes
+        assert all(one.ending is State.COMPLETED for one in outcomes), outcomes
+
+
+if __name__ == "__main__":  # what writes while others read
+    train_again_and_again(Path(sys.argv[1]), int(sys.argv[2]))

@@ -73,25 +73,33 @@ def browser() -> Iterator[Browser]:
 
 @dataclass(frozen=True)
 class Served:
-    """A server of the dashboard: where it listens, and the project that it shows."""
+    """A server of the dashboard: where it listens, the project that it shows, its database."""
 
     address: str
     root: Path
+    url: str
 
 
 @pytest.fixture(scope="module")
 def served(
     template: Path, mongo_server: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Served]:
-    """A server of the dashboard, for a project whose runs are in MongoDB."""
+    """A server of the dashboard, for a project whose runs are in MongoDB; it explains nothing."""
     root = shutil.copytree(template, tmp_path_factory.mktemp("served") / "project", symlinks=True)
+    with serve_recorded(root, mongo_server, EXPLAINING_NOTHING) as served:
+        yield served
+
+
+@contextmanager
+def serve_recorded(root: Path, mongo_server: str, before: str = "") -> Iterator[Served]:
+    """Serve a project whose runs are brought to a database of its own; options as of `serve`."""
     url = mongo_server.replace("/?", f"/factbook_test_{secrets.token_hex(6)}?", 1)
     database = connect(root, url)
     assert database is not None
     sync(root, database)
     try:
-        with serve(root, url) as address:
-            yield Served(address, root)
+        with serve(root, url, before) as address:
+            yield Served(address, root, url)
     finally:
         database.handle.client.drop_database(database.handle.name)
         database.close()
@@ -102,12 +110,19 @@ def address(served: Served) -> str:
     return served.address
 
 
+EXPLAINING_NOTHING = """
+from dashboards.server.preparation import PREPARATION
+PREPARATION._steps = {"dashboards.pages": 0.0, "dask.array": 0.0}
+"""
+"""What a server does before it starts that leaves out the import of torch, which takes seconds."""
+
+
 @contextmanager
-def serve(root: Path, url: str) -> Iterator[str]:
+def serve(root: Path, url: str, before: str = "") -> Iterator[str]:
     """Serve the dashboard of a project, whose database is at an address; yields where."""
     port = free_port()
     process = subprocess.Popen(
-        command(port), cwd=root, env=surroundings(root, url), start_new_session=True
+        command(port, before), cwd=root, env=surroundings(root, url), start_new_session=True
     )
     try:
         wait_for(f"http://127.0.0.1:{port}/_stcore/health", process)
@@ -128,7 +143,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def command(port: int) -> list[str]:
+def command(port: int, before: str) -> list[str]:
     options = {
         "server.address": "127.0.0.1",
         "server.port": port,
@@ -137,7 +152,8 @@ def command(port: int) -> list[str]:
         "browser.gatherUsageStats": "false",
     }
     arguments = [f"--{key}={value}" for key, value in options.items()]
-    return [sys.executable, "-m", "streamlit", "run", str(server.__file__), *arguments]
+    streamlit = f"{before}\nfrom streamlit.web.cli import main\nmain()"
+    return [sys.executable, "-c", streamlit, "run", str(server.__file__), *arguments]
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:

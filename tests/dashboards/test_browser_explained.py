@@ -1,14 +1,20 @@
 """A project whose stages really ran, in a real Chromium.
 
-Decisions: choose an image, ask why not another class, bring a picture. And a walk by clicks alone,
-from the first page to an answer: concept, decision, run, comparison.
+Decisions: choose an image, ask why not another class, bring a picture. A walk by clicks alone,
+from the first page to an answer: concept, decision, run, comparison. And several readers at once,
+while experiments run and publish.
 """
 
 from __future__ import annotations
 
 import io
+import os
+import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,35 +22,43 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from registry.catalog.access import open_catalog
 from registry.mongo.database import OFF
-from tests.dashboards import test_browser
+from tests.dashboards import explained, test_browser
 from tests.dashboards.test_browser import (
     CONCEPT_ROW,
+    PATIENCE,
     ROW,
+    Served,
     asked,
     assert_dark,
     choose_row,
     idle,
     picture,
     see,
-    serve,
+    serve_recorded,
+    surroundings,
     titled_and_readable,
     visit,
 )
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
 
 pytestmark = [pytest.mark.browser, test_browser.AGAIN]
 browser, context = test_browser.browser, test_browser.context
-page = test_browser.page
+address, page = test_browser.address, test_browser.page
 
 
 @pytest.fixture(scope="module")
-def address(explained_template: Path) -> Iterator[str]:
-    """A server of the dashboard for a project whose stages really ran."""
-    with serve(explained_template, OFF) as address:
-        yield address
+def served(
+    explained_template: Path, mongo_server: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Served]:
+    """A server of the dashboard for a project whose stages really ran, and can run again."""
+    root = tmp_path_factory.mktemp("explained") / "project"
+    shutil.copytree(explained_template, root, symlinks=True)
+    with serve_recorded(root, mongo_server) as served:
+        yield served
 
 
 def subject(page: Page) -> str:
@@ -163,3 +177,61 @@ def test_from_the_first_page_to_a_comparison(page: Page, address: str) -> None:
 def test_runs_have_an_address_of_their_own(page: Page, address: str) -> None:
     visit(page, f"{address}/runs")
     titled_and_readable(page, "Runs")
+
+
+# -- readers and a writer: last, since what they look at changes -----------------------------------
+
+# `make faults` is the long form.
+READERS, ROUNDS = (8, 4) if "FACTBOOK_FAULT_TRIALS" in os.environ else (2, 1)
+PAGES = (
+    *("", "concepts?concept=1", "decisions", "pipeline", "names", "compare"),
+    *("concepts?section=The+whole+model", "?experiment=sae&run=sae&section=Dataset"),
+)
+BROKEN = ("damaged", "Cannot read", "did not answer", "Traceback")
+LOOK = 1000
+"""Milliseconds that readers look at a page."""
+
+
+def test_readers_read_on_while_experiments_write(browser: Browser, served: Served) -> None:
+    writer = subprocess.Popen(
+        [sys.executable, "-m", explained.__name__, str(served.root), str(ROUNDS)],
+        env=surroundings(served.root, served.url),
+        start_new_session=True,
+    )
+    with ExitStack() as stack:
+        stack.callback(test_browser.stop, writer)
+        contexts = [browser.new_context(reduced_motion="reduce") for _ in range(READERS)]
+        for context in contexts:
+            stack.callback(context.close)
+        pages = [context.new_page() for context in contexts]
+        turns = 0
+        while writer.poll() is None:
+            for place, page in enumerate(pages):
+                path = PAGES[(place + turns) % len(PAGES)]
+                page.goto(f"{served.address}/{path}", timeout=PATIENCE)
+            for page in pages:
+                check(page)
+            turns += 1
+            page.wait_for_timeout(LOOK)
+        assert writer.returncode == 0
+        assert turns >= 2, "readers did not read while it wrote"
+        print(f"{turns} turns of {READERS} readers")
+        page = pages[0]
+        with open_catalog(served.root, OFF) as catalog:
+            trained = len(catalog.runs(stage="fact.train_sae"))
+        assert trained > ROUNDS
+        page.goto(f"{served.address}/?stage=fact.train_sae")
+        see(page, f"{trained} runs.")
+        page.goto(f"{served.address}/concepts?concept=1")
+        see(page, "Can this name be trusted?")
+        check(page)
+        picture(page, "after-many-readers")
+
+
+def check(page: Page) -> None:
+    """Wait until a page is whole; it may tell what is not made yet, never that it broke."""
+    idle(page)
+    assert page.locator("[data-testid=stException]").count() == 0
+    words = page.locator("[data-testid=stMain]").inner_text()
+    assert page.locator("[data-testid=stHeading]").count(), words
+    assert not [word for word in BROKEN if word in words], (page.url, words)

@@ -70,7 +70,7 @@ def test_choose_an_image_and_ask_why_not_another_class(page: Page, address: str)
     page.get_by_role("link", name="Decisions").click()
     see(page, "which is exactly what")
     idle(page)
-    assert page.locator("[data-testid=stVegaLiteChart]").count() >= 2
+    page.locator("[data-testid=stVegaLiteChart]").nth(1).wait_for()  # at least two
     page.get_by_role("button", name="Next").click()
     idle(page)
     asked(page, "image=test/00001")

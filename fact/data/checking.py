@@ -112,7 +112,8 @@ def _described(images: ImageDataset, every: bool) -> Iterator[Finding]:
 
 def _some(ids: Ids) -> Ids:
     """Return some ids, from the first to the last."""
-    return ids[np.unique(np.linspace(0, len(ids) - 1, LOOKED_AT).astype(int))]
+    chosen: Ids = ids[np.unique(np.linspace(0, len(ids) - 1, LOOKED_AT).astype(int))]
+    return chosen
 
 
 def _decoded(images: ImageDataset, split: str, ids: Ids) -> Iterator[Finding]:

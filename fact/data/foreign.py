@@ -9,7 +9,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -271,10 +271,10 @@ def _targets(part: Any) -> NDArray[np.int64]:
             found = np.asarray(listed)
             if found.ndim == 1 and all(found[i] == part[i][1] for i in ends):
                 return found.astype(np.int64)
-    found = [part[index][1] for index in range(len(part))]
-    if not all(isinstance(label, (int, np.integer)) for label in found):
-        raise ValueError(f"its labels are {type(found[0]).__name__}; expected one class an image")
-    return np.array(found, np.int64)
+    read = [part[index][1] for index in range(len(part))]
+    if not all(isinstance(label, (int, np.integer)) for label in read):
+        raise ValueError(f"its labels are {type(read[0]).__name__}; expected one class an image")
+    return np.array(read, np.int64)
 
 
 def _pixels(image: Any) -> Pixels:
@@ -369,9 +369,11 @@ class HuggingFaceDataset:
         if any(value is None for value in values):
             raise ValueError(f"column {column!r} has images without a class")
         labels = np.array(values, np.int64)
-        if named is None and self.names is None:
+        if self.names is not None:
+            return labels, read_names(self.names)
+        if named is None:
             raise ValueError(f"column {column!r} has numbers; name the classes by `names`")
-        return labels, list(named) if self.names is None else read_names(self.names)
+        return labels, list(named)
 
     def _decoded(self, value: Any) -> Pixels:
         if not isinstance(value, Mapping) or not (value.get("bytes") or value.get("path")):
@@ -463,11 +465,11 @@ def _saved(folder: Path) -> Table:
             f"{folder} was saved with a selection of rows; save it again by "
             "dataset.flatten_indices().save_to_disk(…)"
         )
-    tables = []
+    tables: list[pa.Table] = []
     for entry in state["_data_files"]:
         with pa.memory_map(str(folder / entry["filename"])) as source:
             tables.append(pa.ipc.open_stream(source).read_all())
-    parts = [lambda names, table=table: table.select(names) for table in tables]
+    parts = [table.select for table in tables]
     return Table(info.get("features") or {}, parts, [table.num_rows for table in tables])
 
 
@@ -482,11 +484,13 @@ def _parquet(paths: Sequence[Path]) -> Table:
         told = (file.schema_arrow.metadata or {}).get(b"huggingface", b"{}")
         features = features or json.loads(told).get("info", {}).get("features", {})
         for group in range(file.num_row_groups):
-            parts.append(
-                lambda names, file=file, group=group: file.read_row_group(group, columns=names)
-            )
+            parts.append(partial(_row_group, file, group))
             counts.append(file.metadata.row_group(group).num_rows)
     return Table(features, parts, counts)
+
+
+def _row_group(file: Any, group: int, names: list[str]) -> pa.Table:
+    return file.read_row_group(group, columns=names)
 
 
 def _column(features: Mapping[str, Any], kind: str, chosen: str | None) -> str:

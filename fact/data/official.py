@@ -123,7 +123,7 @@ class _Official:
         ValueError
             If validation images are flat, and there is no list of their classes.
         """
-        parts = {split: self._folder(split) for split in self.splits}
+        parts: dict[str, Path] = {split: self._folder(split) for split in self.splits}
         if self._is_listed:
             listed = self._list()
             if listed is None:

@@ -60,6 +60,7 @@ class _Official:
     folders: ClassVar[Mapping[str, tuple[str, ...]]]
     lists: ClassVar[tuple[str, ...]]
     sizes: ClassVar[Mapping[str, int]]
+    inside: ClassVar[tuple[str, ...]]
 
     root: registry.Runtime[str]
     splits: tuple[Split, ...] = SPLITS
@@ -82,9 +83,16 @@ class _Official:
         return Path(self.root).expanduser()
 
     def _folder(self, split: str) -> Path:
-        """Return the folder of a split: the first of its names that is there."""
+        """Return the folder of a split: the first of its names that is there.
+
+        Of a single split it may be the root itself.
+        """
         paths = [self._root / name for name in self.folders[split]]
-        return next((path for path in paths if path.is_dir()), paths[0])
+        found = next((path for path in paths if path.is_dir()), None)
+        if found is None and len(self.splits) == 1 and self._root.is_dir():
+            inside = (path for name in self.inside for path in self._root.glob(name))
+            found = self._root if next(inside, None) else None
+        return found or paths[0]
 
     @property
     def _is_listed(self) -> bool:
@@ -160,7 +168,7 @@ class _Official:
             if not folder.is_dir():
                 scan.faults.append(self._no_folder(split))
                 continue
-            scan.places[split] = folder.relative_to(self._root).as_posix()
+            scan.places[split] = folder.relative_to(self._root).as_posix().removeprefix(".")
             paths = list(images_below(folder, self._root, scan, frozenset()))
             if not paths:
                 scan.faults.append(_no_images(split, folder))
@@ -223,7 +231,8 @@ class ImageNet(_Official):
         Add its 400 superclasses as labels.
     root : str
         The folder with ``train`` and ``val``, or ``ILSVRC2012_img_train`` and
-        ``ILSVRC2012_img_val``, or what Kaggle's archive holds; ``~`` is expanded.
+        ``ILSVRC2012_img_val``, or what Kaggle's archive holds; of a single split also the folder
+        that holds its images. ``~`` is expanded.
     list : str or None
         The classes of flat validation images: of the development kit
         ``ILSVRC2012_validation_ground_truth.txt``, with ``meta.mat`` beside it; or lines of an
@@ -246,6 +255,7 @@ class ImageNet(_Official):
         "imagenet_2012_validation_synset_labels.txt",
     )
     sizes: ClassVar[Mapping[str, int]] = {"train": 1_281_167, "val": 50_000}
+    inside = ("n[0-9]*", "ILSVRC2012_val_*")
     source = (
         "https://image-net.org/download.php has ILSVRC2012_img_val.tar (6.3 GB), the development "
         "kit ILSVRC2012_devkit_t12.tar.gz and ILSVRC2012_img_train.tar (138 GB, an archive for "
@@ -290,7 +300,8 @@ class Places365(_Official):
     root : str
         The folder with ``val_256`` (or ``val_large``), ``places365_val.txt`` and
         ``categories_places365.txt``, and ``data_256`` (or ``data_large``) for the split ``train``;
-        folders ``train`` and ``val`` with one for each class are read too. ``~`` is expanded.
+        folders ``train`` and ``val`` with one for each class are read too, and of a single split
+        the folder that holds its images. ``~`` is expanded.
     list : str or None
         ``places365_val.txt``, where it lies elsewhere: an image and the number of its category,
         from 0, on each line.
@@ -302,6 +313,7 @@ class Places365(_Official):
     }
     lists = ("places365_val.txt", "filelist_places365-standard/places365_val.txt")
     sizes: ClassVar[Mapping[str, int]] = {"train": 1_803_460, "val": 36_500}
+    inside = ("Places365_val_*", "airfield", "a/airfield")
     source = (
         "http://places2.csail.mit.edu/download.html has val_256.tar (501 MB), "
         "filelist_places365-standard.tar with the lists, and train_256_places365standard.tar "
@@ -389,7 +401,7 @@ def _in_folders(
     split: str, paths: Sequence[str], scan: FolderScan, class_of: Callable[[str], str | None]
 ) -> dict[str, Paths]:
     """Return images by the classes of the folders that they lie in."""
-    above = f"{scan.places[split]}/"
+    above = f"{scan.places[split]}/".removeprefix("/")
     found: dict[str, Paths] = {}
     unknown: dict[str, int] = {}
     classes: dict[str, str | None] = {}

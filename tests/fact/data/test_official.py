@@ -145,6 +145,22 @@ def test_validation_images_in_folders_need_no_list(tmp_path: Path) -> None:
     assert own.classes == ("tench", "jay")
 
 
+def test_the_folder_of_a_single_split_may_be_named_itself(tmp_path: Path) -> None:
+    """As `DATASET_ROOTS` of the paper's code names ImageNet's validation images."""
+    write_imagenet(tmp_path)
+    write_kit(tmp_path)
+    named = ImageNet(root=str(tmp_path / "val"), splits=("val",))
+    whole = ImageNet(root=str(tmp_path), splits=("val",))
+    assert named.identity() == whole.identity()
+    assert shown(named.load(), "val") == shown(whole.load(), "val")
+    np.testing.assert_array_equal(named.load().ids("val"), whole.load().ids("val"))
+    folders = ImageNet(root=str(tmp_path / "train"), splits=("val",)).load()
+    assert folders.ids("val")[0] == f"val/{TENCH}/{TENCH}_10.JPEG"
+    write_places(tmp_path)
+    places = Places365(root=str(tmp_path / "val_256"), splits=("val",)).load()
+    assert len(places.ids("val")) == 4
+
+
 def test_what_is_wrong_with_imagenet_is_told(tmp_path: Path) -> None:
     write_imagenet(tmp_path)
     with pytest.raises(

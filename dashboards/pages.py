@@ -49,7 +49,7 @@ def main() -> None:
     }
     known = {"runs": about_runs, "compare": comparison, "pipeline": about_pipeline}
     known |= {"concepts": about_concepts, "decisions": about_decisions}
-    frame.remember_pages({**known, **about_results})
+    frame.remember_pages({**known, "activations": about_concepts, **about_results})
     groups = {"": [*known.values(), _runs_by_name()]}
     for row in RESULTS:
         groups.setdefault(row.group, []).append(about_results[row.schema])

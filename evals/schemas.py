@@ -382,6 +382,11 @@ LOCALISATION = Schema(
         "n_without_mask": _whole("of them, those whose name has no masks at all"),
         "n_not_shown": _whole("of the others, those whose images do not show it"),
         "n_judged": _whole("number of concepts with an interval"),
+        "maps": _text(
+            "how concepts were mapped, where that is an approximation of where they are: gradient "
+            "at the image of a network that is not linear, up-sampled codes, or crp",
+            optional=True,
+        ),
         "n_at_chance": _whole("names at chance", optional=True),
         "n_left_out": _whole("names that were left out, being at chance", optional=True),
         "n_chose_names": _whole("mapped images that chose the names", optional=True),

@@ -1,18 +1,24 @@
-"""Draw the images in which each concept is strongest, above the colours that it looks for."""
+"""Draw the images in which each concept, or neuron, is strongest, above where it is in them."""
 
 import registry
 from fact import schemas
-from fact.networks.requirements import needs_networks
+from fact.networks.foresight import refuse_gallery
+from fact.networks.requirements import needs_maps
 from fact.traces.config import GalleryConfig as Config
 
 stage = registry.Stage(
     "fact.draw_concepts",
     version=1,
     config=Config,
-    needs={"concepts": "concepts", "consistency": "consistency?"},
+    needs={
+        "concepts": "concepts | activations",
+        "consistency": "consistency?",
+        "images": "images?",
+    },
     output=schemas.GALLERY,
     main="fact.traces.maps:draw_concepts",
-    requires=needs_networks,
+    requires=needs_maps,
+    refuse=refuse_gallery,
     reaches=("images", "network"),
     shows=("fact.traces.figures:gallery_figures",),
 )

@@ -3,7 +3,8 @@
 import registry
 from fact import schemas
 from fact.encode.config import MappedConceptsConfig as Config
-from fact.encode.encoders import encoder_modules, needs_encoder
+from fact.encode.encoders import encoder_modules, needs_encoder_and_maps
+from fact.networks.foresight import refuse_maps
 
 stage = registry.Stage(
     "fact.encode_concepts",
@@ -13,7 +14,8 @@ stage = registry.Stage(
     output=schemas.ENCODINGS,
     main="fact.encode.shared_concepts:encode_concepts",
     plugged=encoder_modules,
-    requires=needs_encoder,
+    requires=needs_encoder_and_maps,
+    refuse=refuse_maps,
     reaches=("images", "network"),
 )
 

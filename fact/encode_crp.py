@@ -3,7 +3,8 @@
 import registry
 from fact import schemas
 from fact.encode.config import SharedConceptsConfig as Config
-from fact.encode.encoders import encoder_modules, needs_encoder
+from fact.encode.encoders import encoder_modules, needs_encoder_and_relevance
+from fact.networks.foresight import refuse_relevance
 
 stage = registry.Stage(
     "fact.encode_crp",
@@ -13,7 +14,8 @@ stage = registry.Stage(
     output=schemas.ENCODINGS,
     main="fact.encode.crp:encode_crp",
     plugged=encoder_modules,
-    requires=needs_encoder,
+    requires=needs_encoder_and_relevance,
+    refuse=refuse_relevance,
     reaches=("images", "network"),
 )
 

@@ -2,8 +2,8 @@
 
 import registry
 from fact import schemas
-from fact.networks.foresight import foresee_contributions
-from fact.networks.requirements import needs_networks
+from fact.networks.foresight import foresee_contributions, refuse_maps
+from fact.networks.requirements import needs_maps
 from fact.traces.config import DecisionConfig as Config
 
 stage = registry.Stage(
@@ -15,7 +15,8 @@ stage = registry.Stage(
     main="fact.traces.decisions:explain_decisions",
     shows=("fact.traces.figures:decision_figures",),
     foresee=foresee_contributions,
-    requires=needs_networks,
+    requires=needs_maps,
+    refuse=refuse_maps,
     reaches=("images", "network"),
 )
 

@@ -3,7 +3,8 @@
 Importing this module registers all of them. A kind of data set is one class, in the module of
 ``fact.data`` that reads it; a kind of network is one class here, beside a function of
 ``fact.networks`` that builds it. Its ``linear`` says whether what it loads is exactly linear in its
-frozen weights, which a plan tells; a kind that says nothing is probed.
+frozen weights, which a plan tells, its ``crp`` whether concepts can be mapped by CRP; a kind that
+says nothing is probed.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from fact.data.token_sequences import TokenSequences as TokenSequences
 from fact.data.vocabulary import identity
 from fact.data.words import Words as Words
 from fact.networks import efficientnet
+from fact.networks.foresight import RELEVANT
 from fact.networks.released import (
     bcos_weights,
     language_model_weights,
@@ -79,6 +81,9 @@ TRANSFORMERS = (
 ARCHITECTURES = (*CONVOLUTIONAL, *TRANSFORMERS, *(f"standard_{name}" for name in TRANSFORMERS))
 """Every architecture of ``bcos.models.pretrained``; the ``standard_`` ones are not B-cos."""
 
+RELEVANT_OF_TORCHVISION = ("resnet", "resnext", "wide_resnet", "vgg", "alexnet")
+"""How the names of torchvision's architectures begin that CRP has rules for."""
+
 LARGEST_HEAD = 2**27
 """Bytes of the head of a file of safetensors that are read."""
 
@@ -115,6 +120,8 @@ class BcosNetwork:
     resize: Count | None = None
     crop: Count | None = None
     seed: Seed = 0
+
+    crp: ClassVar[bool] = False
 
     @property
     def linear(self) -> bool:
@@ -169,6 +176,7 @@ class EfficientNetLite0:
     """
 
     linear: ClassVar[bool] = False
+    crp: ClassVar[bool] = False
 
     trained: bool = True
     resize: Count | None = None
@@ -234,6 +242,11 @@ class TorchvisionNetwork:
     def __post_init__(self) -> None:
         if self.weights is not None and self.file is not None:
             raise ValueError("weights and file are both given; expected at most one")
+
+    @property
+    def crp(self) -> bool:
+        """Whether CRP has rules for all of its steps."""
+        return self.architecture.startswith(RELEVANT_OF_TORCHVISION)
 
     def identity(self) -> str:
         """Content hash of the local files; "" where the settings determine everything.
@@ -337,6 +350,7 @@ class TimmNetwork:
     """
 
     linear: ClassVar[bool] = False
+    crp: ClassVar[bool] = False
 
     architecture: str
     pretrained: bool = False
@@ -404,6 +418,16 @@ class NetworkFile:
         """Whether the network is exactly linear in its frozen weights, as the file says."""
         said = self._said.get("linear")
         return None if said is None else bool(said)
+
+    @property
+    def crp(self) -> bool | None:
+        """Whether CRP has rules for all of its steps, as far as the file says."""
+        said = self._said
+        if not said or said["builder"] == "python":
+            return None
+        if said["builder"] == "torchvision":
+            return str(said["settings"]["architecture"]).startswith(RELEVANT_OF_TORCHVISION)
+        return said["builder"] in RELEVANT
 
     def identity(self) -> str:
         """Content hash of the file.

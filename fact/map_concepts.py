@@ -2,7 +2,8 @@
 
 import registry
 from fact import schemas
-from fact.networks.requirements import needs_networks
+from fact.networks.foresight import refuse_maps
+from fact.networks.requirements import needs_maps
 from fact.traces.config import MapConfig as Config
 
 stage = registry.Stage(
@@ -12,7 +13,8 @@ stage = registry.Stage(
     needs={"concepts": "concepts"},
     output=schemas.MAPS,
     main="fact.traces.maps:map_concepts",
-    requires=needs_networks,
+    requires=needs_maps,
+    refuse=refuse_maps,
     reaches=("images", "network"),
 )
 

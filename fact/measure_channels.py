@@ -15,6 +15,8 @@ stage = registry.Stage(
     main="fact.traces.measurement:measure_channels",
     foresee=foresee_contributions,
     requires=needs_networks,
+    probe="fact.sae.probing:probe_channels",
+    probed=("network", "images"),
 )
 
 if __name__ == "__main__":

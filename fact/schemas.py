@@ -61,7 +61,7 @@ PROBE = {
 MAPS_BY = {
     "maps": _text(
         "",
-        "how concepts were mapped: by the gradient at the image, or by up-sampled codes",
+        "how concepts were mapped: gradient at the image, up-sampled codes, or crp",
         optional=True,
     )
 }
@@ -401,6 +401,20 @@ PIXELS = {
     "rgba": _text("rgba", "red, green, blue, opacity"),
 }
 
+_OF_NEURONS = {
+    "name": _text("concept", "name of the neuron", optional=True),
+    "lowest_image": _text(
+        "concept rank", 'image where it is lowest, below 0; "" for none', optional=True
+    ),
+    "lowest_presence": _float32("concept rank", "activation there; NaN for none", optional=True),
+    "lowest_label": _int64("concept rank", "labelled class; -1 where there is none", optional=True),
+    "lowest_picture": _uint8(
+        "concept rank y x colour", "image as the network sees it", optional=True
+    ),
+    "lowest_explanation": _uint8("concept rank y x rgba", "where it is in it", optional=True),
+}
+"""What galleries have of neurons that are no concepts: presences are then their activations."""
+
 GALLERY = Schema(
     name="gallery",
     version=1,
@@ -416,8 +430,12 @@ GALLERY = Schema(
         "label": _int64("concept rank", "labelled class; -1 where there is none"),
         "prediction": _int64("concept rank", "predicted class; -1 for no image"),
         "picture": _uint8("concept rank y x colour", "image as the network sees it"),
-        "explanation": _uint8("concept rank y x rgba", "colours that the concept looks for"),
+        "explanation": _uint8(
+            "concept rank y x rgba", "colours that the concept looks for", optional=True
+        ),
         **MAPS_BY,
+        **_OF_NEURONS,
+        **EXACT,
     },
     sharded_along="concept",
     references=FACT + ", sections 3.3 and 4",
@@ -528,6 +546,7 @@ MAPS = Schema(
         "map": _float32("concept rank y x", "part of each cell in the presence"),
         "cell": _int64("", "side of a cell, in pixels of the image as the network sees"),
         **MAPS_BY,
+        **EXACT,
         "n_concepts": _int64("", "number of concepts"),
     },
     references=FACT + ", section 3.3",

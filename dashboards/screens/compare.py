@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import streamlit as st
 
-from dashboards.screens.datasets import Made, tiles_of
+from dashboards.screens.datasets import Made, opened, tiles_of
 from dashboards.screens.frame import (
     BOUND,
     begin,
@@ -18,6 +18,7 @@ from dashboards.screens.frame import (
 )
 from dashboards.screens.parts import show_figure, show_part, show_parts, show_table
 from dashboards.screens.run import curve_controls, curves_of
+from dashboards.views.concepts.exactness import place_in_words
 from dashboards.views.parts.parts import Figure, Note, Picture, Pictures, file_name
 from dashboards.views.parts.pictures import is_picture, may_be_picture, pixels_of
 from dashboards.views.parts.text import count_text, literal, number_text
@@ -200,14 +201,16 @@ def _drawn(catalog: Catalog, row: Row, concept: int) -> list[Picture]:
     """Return what a run drew of a concept, in today's form where its cell is still declared."""
     cell = catalog.project.graph.cells.get(row.run.cell)
     folder = str(catalog.path(row.run))
-    found = tiles_of(Made(row.run.cell, cell.stage if cell else "", folder), concept, TILES)
+    made = Made(row.run.cell, cell.stage if cell else "", folder)
+    found, place = tiles_of(made, concept, TILES), place_in_words(opened(made))
     pictures = [
         Picture(
             tile.picture, f"{tile.classes}\n{tile.image}\npresence {number_text(tile.presence)}"
         )
         for tile in found
     ]
-    return pictures + [Picture(tile.location, "where it is") for tile in found]
+    located = (tile.location for tile in found)
+    return pictures + [Picture(pixels, place) for pixels in located if pixels is not None]
 
 
 def _attached(catalog: Catalog, row: Row) -> list[Picture]:

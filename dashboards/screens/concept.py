@@ -16,17 +16,16 @@ from dashboards.views.concepts import concepts as view
 from dashboards.views.concepts import evidence as ask
 from dashboards.views.concepts import labels
 from dashboards.views.concepts import one_concept as one
+from dashboards.views.concepts.exactness import shown_below
+from dashboards.views.concepts.neurons import is_of_neurons
 from dashboards.views.concepts.passages import passages_part
 from dashboards.views.parts.parts import Part, Table, file_name
 from dashboards.views.parts.text import literal, number_text
 from dashboards.views.runs.settings import behind
 from registry.catalog.access import Catalog
 
-BELOW = {
-    "Colours": "the input weights behind its presence, in the colours they respond to, on white.",
-    "Place": "the image, faded where the concept is absent.",
-}
-"""What is shown below images, and what it is."""
+SIDES = ("Strongest", "Lowest")
+"""Images of a neuron: of its largest activations, or of its lowest."""
 
 ABOUT_EVIDENCE = (
     "No single number proves a name. Scores are on inputs that were held out when the name was "
@@ -101,16 +100,30 @@ def _gallery(model: datasets.Model, concept: int) -> None:
         if model.is_of_texts:
             _texts(model, concept)
             return
-        tiles = datasets.tiles_of(model.gallery, concept) if model.gallery else []
-        if model.gallery and not tiles:
-            st.info("No images were drawn: this concept contributes to too few, or to none.")
-        if not tiles:
+        if not model.gallery:
             return
-        below, shown = _choose_tiles(tiles)
+        kept = datasets.statistics(model.concepts)
+        possible = shown_below(datasets.opened(model.gallery), kept)
+        what = "activation" if is_of_neurons(kept) else "presence"
+        with st.container(horizontal=True, vertical_alignment="center"):
+            lowest = view.has_lowest(datasets.opened(model.gallery)) and (
+                choose_view(SIDES, "side", "Images") == SIDES[1]
+            )
+            tiles = datasets.tiles_of(model.gallery, concept, lowest=lowest)
+            below = next(iter(possible), "")
+            if len(possible) > 1 and tiles:
+                below = choose_view(possible, "below", "Below images")
+            more = len(tiles) > TILES_IN_ROW
+            every = more and st.toggle(f"All {len(tiles)} images", key="images", bind=BOUND)
+        if not tiles:
+            st.info(_without_images(what, lowest))
+            return
+        shown = tiles if every else tiles[:TILES_IN_ROW]
         for start in range(0, len(shown), TILES_IN_ROW):
             for slot, tile in zip(st.columns(TILES_IN_ROW), shown[start:], strict=False):
-                _tile(slot, tile, below)
-        st.caption(f"Images with the largest presence. Below each: {BELOW[below]}")
+                _tile(slot, tile, below, what)
+        text = f"Images with the {'lowest' if lowest else 'largest'} {what}."
+        st.caption(f"{text} Below each: {possible[below]}" if below else text)
 
 
 def _texts(model: datasets.Model, neuron: int) -> None:
@@ -120,21 +133,21 @@ def _texts(model: datasets.Model, neuron: int) -> None:
     show_part(passages_part(passages if every else passages[:TEXTS_SHOWN]))
 
 
-def _choose_tiles(tiles: Sequence[view.Tile]) -> tuple[str, Sequence[view.Tile]]:
-    """Return what to show below images, and which of them."""
-    with st.container(horizontal=True, vertical_alignment="center"):
-        below = choose_view(BELOW, "below", "Below images")
-        more = len(tiles) > TILES_IN_ROW
-        every = more and st.toggle(f"All {len(tiles)} images", key="images", bind=BOUND)
-    return below, tiles if every else tiles[:TILES_IN_ROW]
+def _without_images(what: str, lowest: bool) -> str:
+    if what == "presence":
+        return "No images were drawn: this concept contributes to too few, or to none."
+    if lowest:
+        return "No images: this neuron is nowhere below 0."
+    return "No images were drawn: this neuron was left out, or is the same for all images."
 
 
-def _tile(slot: DeltaGenerator, tile: view.Tile, below: str) -> None:
+def _tile(slot: DeltaGenerator, tile: view.Tile, below: str, what: str) -> None:
     under = tile.location if below == "Place" else tile.explanation
     slot.image(tile.picture, width="stretch", alt=tile.image)
-    slot.image(under, width="stretch", alt=f"{below.lower()} in {tile.image}")
+    if under is not None:
+        slot.image(under, width="stretch", alt=f"{below.lower()} in {tile.image}")
     about = f"**{literal(tile.classes)}**  \n{literal(tile.image)}"
-    slot.caption(f"{about}  \npresence {literal(number_text(tile.presence))}")
+    slot.caption(f"{about}  \n{what} {literal(number_text(tile.presence))}")
 
 
 # -- its name ---------------------------------------------------------------------------------
@@ -307,17 +320,20 @@ def _similar(
     with explained():
         pictures = datasets.thumbnails(model.gallery, tuple(similar.index)) if model.gallery else {}
         rows = table.frame.to_dict("records")
+        kind = view.noun(frame)
         for slot, row in zip(st.columns(SIMILAR_IN_ROW), rows, strict=False):
-            _similar_tile(slot, row, what, pictures.get(row["concept"], ""))
+            _similar_tile(slot, row, what, pictures.get(row["concept"], ""), kind)
     offer_table(table)
 
 
-def _similar_tile(slot: DeltaGenerator, row: dict[str, object], what: str, picture: str) -> None:
+def _similar_tile(
+    slot: DeltaGenerator, row: dict[str, object], what: str, picture: str, kind: str
+) -> None:
     concept = int(str(row["concept"]))
     if picture:
-        slot.image(picture, width="stretch", alt=f"where concept {concept} is strongest")
+        slot.image(picture, width="stretch", alt=f"where {kind.lower()} {concept} is strongest")
     slot.button(
-        literal(f"Concept {concept}"),
+        literal(f"{kind} {concept}"),
         key=f"similar-{what}-{concept}",
         on_click=go_to,
         args=(concept,),

@@ -16,6 +16,7 @@ from dashboards.screens.notes import concept_notes
 from dashboards.screens.parts import column_of, offer_table, show_numbers, show_part
 from dashboards.views.concepts import concepts as view
 from dashboards.views.concepts.concept_model import channels_note, model_parts
+from dashboards.views.concepts.neurons import is_of_neurons, neurons_note
 from dashboards.views.concepts.passages import strongest_passages
 from dashboards.views.parts.parts import Figure
 from dashboards.views.parts.text import count_text, literal
@@ -29,7 +30,8 @@ HELP = (
     "al., FaCT, NeurIPS 2025, arXiv 2510.25512), or are marked as approximate where the network is "
     "not linear in its frozen weights. Names are labels, scored by the metrics of "
     "Oikarinen et al. (ICML 2025, arXiv 2506.05774) on images that they were not chosen on. "
-    "Neurons of a language model, probabilities of next tokens, are shown at positions of texts."
+    "Channels, logits and columns of files are shown in the same way, as neurons; those of a "
+    "language model, probabilities of next tokens, at positions of texts."
 )
 TABLE = "concepts"
 NARROW = 165  # pixels of a box
@@ -69,6 +71,8 @@ def show() -> None:
     with page.explained(cell, stop=True):
         frame = datasets.frame_of(model.concepts, model.names, model.consistency, namer)
     show_numbers(numbers)
+    if is_of_neurons(kept := datasets.statistics(model.concepts)):
+        st.caption(literal(neurons_note(cell, kept)))
     if page.choose_view(SECTIONS, "section") == SECTIONS[1]:
         _whole_model(model, frame, namer)
     elif frame.empty:
@@ -96,7 +100,7 @@ def _browse(
         on_change=go_to,  # the first of those that are found
         args=(None,),
     )
-    by = slots[3].selectbox("Sort by", list(view.ORDERS), key="sort", bind=page.BOUND)
+    by = slots[3].selectbox("Sort by", view.orders_of(frame), key="sort", bind=page.BOUND)
     ordered = view.order(frame, by)
     found = view.search(ordered, text or "")
     asked = st.session_state.get("concept", st.query_params.get("concept"))
@@ -181,8 +185,7 @@ def _table(model: datasets.Model, found: pd.DataFrame, concept: int, namer: str)
         selection_mode="single-row",
         column_config=config,
     )
-    noun = "neuron" if model.is_of_texts else "concept"
-    st.caption(f"{count_text(len(found), noun)}. Tick a box to open one.")
+    st.caption(f"{count_text(len(found), view.noun(found).lower())}. Tick a box to open one.")
     offer_table(view.concept_table(model.concepts.cell, found, namer))
 
 
@@ -217,7 +220,7 @@ def _whole_model(model: datasets.Model, frame: pd.DataFrame, namer: str) -> None
         with page.explained():
             show_part(strongest_passages(datasets.opened(model.concepts), frame))
         return
-    if model.sae is None:
+    if model.sae is None and not is_of_neurons(datasets.statistics(model.concepts)):
         st.caption(channels_note(model.concepts.cell))
     with page.explained():
         if model.gallery:

@@ -19,6 +19,7 @@ from dashboards.views.concepts import concepts as view
 from dashboards.views.concepts import labels
 from dashboards.views.concepts import passages as texts
 from dashboards.views.concepts.labels import NEXT_LABELS
+from dashboards.views.concepts.neurons import as_concepts, is_of_neurons, with_statistics
 from dashboards.views.concepts.one_concept import unit_directions
 from dashboards.views.concepts.presences import Presences, read_alone
 from dashboards.views.concepts.training import WEIGHTS
@@ -141,8 +142,8 @@ def choose_namer(made: Made | None, slot: Any, label: str, **options: Any) -> st
 
 MOST_MATCHINGS = 3
 NEXT_TOKENS = "next_tokens"
-SETS = ("concepts", NEXT_TOKENS)
-"""Schemas of what a page shows one by one: concepts in images, next tokens in texts."""
+SETS = ("concepts", "activations", NEXT_TOKENS)
+"""Schemas of what a page shows one by one: concepts and neurons in images, next tokens in texts."""
 
 OF_IMAGES = ("label", "prediction", "target")
 """What is read of every image."""
@@ -155,7 +156,7 @@ class Model:
     Attributes
     ----------
     concepts : Made
-        Presence and contribution.
+        Presence and contribution; activations of neurons that are no concepts.
     root : str
         The project's folder.
     gallery, names, consistency, localisation, sae, fidelity, decisions : Made or None
@@ -188,7 +189,7 @@ class Model:
 
 
 def sets_of(project: Project) -> list[str]:
-    """Return all cells of concepts, then those of next tokens."""
+    """Return all cells of concepts, then those of other neurons."""
     return [cell for schema in SETS for cell in cells_of(project, schema)]
 
 
@@ -284,13 +285,19 @@ def _matchings(
 @st.cache_resource(max_entries=8, show_spinner="Reading the concepts …")
 def statistics(made: Made) -> xr.Dataset:
     """Return what is small of a concepts dataset: scalars, and what concepts and images have."""
-    dataset = texts.as_concepts(opened(made))
+    dataset = concepts_of(made)
     left_out = [
         name
         for name, variable in dataset.data_vars.items()
         if variable.ndim > 1 or ("image" in variable.dims and name not in OF_IMAGES)
     ]
-    return dataset.drop_vars(left_out).load()
+    counted = with_statistics(dataset) if is_of_neurons(dataset) else dataset
+    return counted.drop_vars(left_out).load()
+
+
+def concepts_of(made: Made) -> xr.Dataset:
+    """Return a set of concepts lazily; of neurons that are none in the form of concepts."""
+    return as_concepts(texts.as_concepts(opened(made)))
 
 
 def labels_of(made: Made, concept: int) -> xr.Dataset:
@@ -323,9 +330,11 @@ def thumbnails(made: Made, concepts: tuple[int, ...]) -> dict[int, str]:
 
 
 @st.cache_resource(max_entries=256, show_spinner=False)
-def tiles_of(made: Made, concept: int, most: int | None = None) -> list[view.Tile]:
-    """Return the images of one concept, the strongest first; so many at most."""
-    return view.tiles(opened(made), concept, most)
+def tiles_of(
+    made: Made, concept: int, most: int | None = None, lowest: bool = False
+) -> list[view.Tile]:
+    """Return the images of one concept, the strongest first, or the lowest; so many at most."""
+    return view.tiles(opened(made), concept, most, lowest)
 
 
 @st.cache_resource(max_entries=256, show_spinner=False)
@@ -349,7 +358,7 @@ def directions(made: Made) -> NDArray[np.float32]:
 @st.cache_resource(max_entries=4, show_spinner="Reading presences …")
 def presence_index(concepts: Made, root: str) -> PresenceIndex:
     """Return the presences of a set of concepts, which may still be being read."""
-    dataset = opened(concepts)
+    dataset = concepts_of(concepts)
     _, manifest = find_dataset(concepts.folder)
     cells = dataset.sizes["image"] * dataset.sizes["concept"]
     kept = cache_folder(Path(root), str(manifest["content"]))
@@ -359,4 +368,4 @@ def presence_index(concepts: Made, root: str) -> PresenceIndex:
 @st.cache_resource(max_entries=16, show_spinner="Reading presences …")
 def presences_alone(made: Made, index: int) -> Presences:
     """Return the presences of the concept at an index, read from the dataset itself."""
-    return read_alone(opened(made), index)
+    return read_alone(concepts_of(made), index)

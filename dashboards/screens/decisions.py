@@ -384,4 +384,5 @@ def _strip(gallery: Made | None, concept: int) -> None:
         st.caption("No pictures drawn.")
     for slot, tile in zip(st.columns(TILES), tiles, strict=False):
         slot.image(tile.picture, width="stretch", alt=tile.image)
-        slot.image(tile.explanation, width="stretch", alt=f"colours in {tile.image}")
+        if tile.explanation is not None:
+            slot.image(tile.explanation, width="stretch", alt=f"colours in {tile.image}")

@@ -80,6 +80,7 @@ def _lead_on(catalog: Catalog, cells: Sequence[str]) -> None:
     """Link to the runs that made what is shown, and to the concepts and tests it rests on."""
     leads = {
         "concepts": ("concepts", "Concepts: {}"),
+        "activations": ("concepts", "Neurons: {}"),
         "next_tokens": ("concepts", "Next tokens: {}"),
         "sanity": ("sanity", "Sanity checks of the metrics: {}"),
     }

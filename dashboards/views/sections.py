@@ -19,6 +19,7 @@ from dashboards.views.concepts.concepts import (
     TABLE_COLUMNS,
     concept_table,
     concepts_frame,
+    noun,
     pictures_of,
     strongest,
     summary,
@@ -31,6 +32,12 @@ from dashboards.views.concepts.labels import (
     namers_of,
     preferred_namer,
     with_names,
+)
+from dashboards.views.concepts.neurons import (
+    as_concepts,
+    is_of_neurons,
+    neurons_note,
+    with_statistics,
 )
 from dashboards.views.concepts.passages import (
     neurons_frame,
@@ -77,6 +84,7 @@ from dashboards.views.runs.settings import (
     first_made,
     made_of,
 )
+from fact.traces.plots import titled
 from registry.catalog.access import Catalog, UnknownRunError
 from registry.declare.cells import Cell
 
@@ -232,17 +240,25 @@ def concepts_parts(catalog: Catalog, cell: str, concepts: xr.Dataset) -> list[Pa
     frame = concepts_frame(concepts, best, scores)
     parts: list[Part] = [Numbers(summary(concepts))]
     if not autoencoder:
-        parts.append(Note(channels_note(cell)))
+        is_none = is_of_neurons(concepts)
+        parts.append(Note(neurons_note(cell, concepts) if is_none else channels_note(cell)))
     if gallery is not None:
         parts.append(strongest(frame, gallery))
     parts += model_parts(cell, concepts, names, scores, best, fidelity=fidelity, sae=sae)
-    listed, title = frame.head(LISTED), "Concepts"
+    listed, title = frame.head(LISTED), f"{noun(frame)}s"
     if len(frame) > LISTED:
         title = f"The {LISTED} of {len(frame):,} concepts that contribute most"
+        if is_of_neurons(concepts):
+            title = f"The first {LISTED} of {len(frame):,} neurons"
     if gallery is not None:
         pictures = pictures_of(gallery, listed["concept"].tolist())
         listed = listed.assign(picture=[pictures.get(one, "") for one in listed["concept"]])
     return [*parts, concept_table(cell, listed, namer, title)]
+
+
+def neurons_parts(catalog: Catalog, cell: str, activations: xr.Dataset) -> list[Part]:
+    """Return what a report shows of neurons that are no concepts; see :func:`concepts_parts`."""
+    return concepts_parts(catalog, cell, with_statistics(as_concepts(activations)))
 
 
 def _found(catalog: Catalog, cells: Sequence[str], **options: Any) -> xr.Dataset | None:
@@ -260,23 +276,29 @@ def gallery_parts(_catalog: Catalog, cell: str, gallery: xr.Dataset) -> list[Par
     """Return what a report shows of a gallery: images of the first concepts, and their colours."""
     concepts = gallery["concept"].values.tolist()
     left_out = len(concepts) - DRAWN
-    more = f" {left_out:,} more concepts are on the dashboard page of {cell}."
+    what, kind = ("activation", "neuron") if "name" in gallery else ("presence", "concept")
+    more = f" {left_out:,} more {kind}s are on the dashboard page of {cell}."
+    below = (
+        "; below each, where it is: the input weights that make it, in the colours that they look "
+        "for, or, an approximation, the image itself under maps of codes or by CRP, on white"
+    )
     parts: list[Part] = [
         Note(
-            "Images with the largest presence; below each, where it is: the input weights that "
-            "make it, in the colours that they look for, or the image itself under maps of codes, "
-            f"on white.{more if left_out > 0 else ''}"
+            f"Images with the largest {what}{below if 'explanation' in gallery else ''}."
+            f"{more if left_out > 0 else ''}"
         )
     ]
     for concept in concepts[:DRAWN]:
         shown = tiles(gallery, concept, TILES)
         pictures = [
-            Picture(one.picture, f"{one.classes}\npresence {number_text(one.presence)}")
+            Picture(one.picture, f"{one.classes}\n{what} {number_text(one.presence)}")
             for one in shown
         ]
-        colours = [Picture(one.explanation) for one in shown]
-        parts += [Heading(f"Concept {concept}"), Pictures(pictures, TILES)]
-        parts.append(Pictures(colours, TILES))
+        colours = [Picture(one.explanation) for one in shown if one.explanation is not None]
+        title = titled(gallery.sel(concept=concept), concept)
+        parts += [Heading(title[0].upper() + title[1:]), Pictures(pictures, TILES)]
+        if colours:
+            parts.append(Pictures(colours, TILES))
     return parts
 
 
@@ -372,6 +394,7 @@ Shown = Callable[[Catalog, str, xr.Dataset], list[Part]]
 """From a catalog, a cell and its dataset to what is shown of it."""
 
 OTHERS: Mapping[str, Shown] = {
+    "activations": neurons_parts,
     "concepts": concepts_parts,
     "decisions": report_parts,
     "gallery": gallery_parts,

@@ -366,9 +366,36 @@ def localise_concepts(
         localised = localise(maps, masks, names, config, progress)
     if verdicts is not None:
         localised = localised.merge(_judge_names(localised, verdicts))
-    localised = localised.assign(seen)
+        by = approximate_maps(maps)
+    localised = localised.assign(seen | ({"maps": by} if by else {}))
     sys.stdout.write(localisation_table(localised))
     return localised
+
+
+MAPPED_BY = {
+    "gradient": "gradient times image of a network that is not linear in its frozen weights",
+    "codes": "up-sampled codes, as coarse as the layer",
+    "crp": "relevance handed back to the image (CRP)",
+}
+"""Ways of mapping that only approximate where a concept is."""
+
+
+def approximate_maps(maps: xr.Dataset) -> str:
+    """Return how concepts were mapped, where that is an approximation; "" where it is exact."""
+    by = str(maps["maps"].item()) if "maps" in maps else "gradient"
+    exact = by == "gradient" and bool(maps.get("exact", True))
+    return "" if exact else by
+
+
+def maps_note(localised: xr.Dataset) -> str:
+    """Return that scores are of approximate maps, to stand beside them; "" where they are not."""
+    if "maps" not in localised:
+        return ""
+    by = str(localised["maps"].item())
+    return (
+        f"Scores are approximate: maps are {MAPPED_BY.get(by, by)}, an approximation of where a "
+        "concept is."
+    )
 
 
 def _count_seen(
@@ -476,7 +503,7 @@ def _remarks(localised: xr.Dataset) -> str:
         f"{int(localised['n_without_mask'])} names have no masks, "
         f"{int(localised['n_not_shown'])} are shown in no image of the concept; "
         f"{int(localised['n_judged'])} are judged.\n{_chance_remark(localised)}"
-        f"{seen_line(localised)}"
+        f"{seen_line(localised)}" + (f"{note}\n" if (note := maps_note(localised)) else "")
     )
 
 

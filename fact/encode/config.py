@@ -60,7 +60,9 @@ class MappedConceptsConfig(SharedConceptsConfig):
     maps : str
         How concepts are mapped: ``gradient``, by the weight at the image, exact where the network
         is linear in its frozen weights; ``codes``, by up-sampling the layer's own positions, for
-        any network; ``auto``, the first where it is exact, else the second.
+        any network; ``auto``, the first where it is exact, else the second; ``crp``, by concept
+        relevance propagation, for ResNets, VGGs and AlexNets of torchvision, and sequences of
+        usual layers, that are not B-cos.
     """
 
     maps: Annotated[MapsBy, Since("auto")] = "auto"

@@ -1,29 +1,22 @@
 """Where a channel of a standard network is in an image: concept relevance propagation (CRP).
 
 The activation of one channel of a layer is its relevance there, and is handed back to the image by
-layer-wise relevance propagation: by the z-plus rule in convolutions, by the epsilon rule in other
-linear layers, flat in the first layer; batch norms are merged into the layers before them, and sums
-share out by what each summand gave. The rules are those of the package ``zennit`` (its composite
-``EpsilonPlusFlat`` and ``ResNetCanonizer``). Where biases are zero, relevance is conserved; what
-positive biases gave is lost on the way.
+the rules of :mod:`fact.networks.relevance`.
 
 Sources: Achtibat et al., "From attribution maps to human-understandable explanations through
-Concept Relevance Propagation", Nature Machine Intelligence 5, 2023; Anders et al., "Software for
-Dataset-wide XAI", arXiv 2106.13200; Parchami-Araghi et al., "FaCT", NeurIPS 2025, arXiv 2510.25512,
-section 5, where it is a baseline.
+Concept Relevance Propagation", Nature Machine Intelligence 5, 2023; Parchami-Araghi et al.,
+"FaCT", NeurIPS 2025, arXiv 2510.25512, section 5, where it is a baseline.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import torch
 import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torchvision.models import VGG, AlexNet, ResNet
 
 import registry
 from fact.data.images import ImageDataset, Pixels
@@ -31,12 +24,10 @@ from fact.encode.config import SharedConceptsConfig
 from fact.encode.shared_concepts import encode_shared
 from fact.networks.arrays import AnyArray, as_numpy, image_ids, slices, take
 from fact.networks.files import open_network
-from fact.networks.layers import LayerError, run_until
-from fact.networks.network import Network, NetworkError, as_network, explanation_mode, is_bcos
+from fact.networks.layers import LayerError
+from fact.networks.network import Network, as_network
+from fact.networks.relevance import propagate_relevance
 from registry.store.shards import Shards
-
-KNOWN = (ResNet, VGG, AlexNet, nn.Sequential)
-"""Networks in which every step has a rule; of a sequence, its builder must know."""
 
 
 def relevance_maps(
@@ -82,7 +73,12 @@ def relevance_maps(
     if wanted.shape != ids.shape:
         raise ValueError(f"{len(ids)} images and channels {wanted.shape}; expected one for each")
     parts = [
-        _relevance(network, layer, network.encode(take(images, rows)), wanted[rows])
+        propagate_relevance(
+            network,
+            layer,
+            network.encode(take(images, rows)),
+            partial(_start, layer, channels=wanted[rows]),
+        )
         for rows in slices(len(ids), batch_size)
     ]
     attrs = {"long_name": "relevance of the pixel", "layer": layer, "network": network.name}
@@ -110,18 +106,6 @@ def collected_layer(activations: registry.Input, device: str) -> tuple[Network, 
     return open_network(source, device), layer
 
 
-def _relevance(
-    network: Network, layer: str, encoded: Tensor, channels: NDArray[np.int64]
-) -> Tensor:
-    """Return the relevance (image, y, x) of one channel in each encoded image."""
-    encoded = encoded.detach().requires_grad_()
-    with torch.enable_grad(), _rules(network.module):
-        captured = run_until(network.module, layer, encoded)
-        start = _start(layer, captured.output, channels)
-        (relevance,) = torch.autograd.grad(captured.output, encoded, start)
-    return relevance.sum(dim=1)
-
-
 def _start(layer: str, output: Tensor, channels: NDArray[np.int64]) -> Tensor:
     """Return a layer's output with all channels but one of each image set to 0."""
     if output.ndim not in (2, 4):
@@ -133,24 +117,6 @@ def _start(layer: str, output: Tensor, channels: NDArray[np.int64]) -> Tensor:
     rows, start = torch.arange(len(output)), torch.zeros_like(output)
     start[rows, torch.from_numpy(channels)] = output.detach()[rows, torch.from_numpy(channels)]
     return start
-
-
-@contextmanager
-def _rules(module: nn.Module) -> Iterator[None]:
-    """Let gradients be relevances while the context lasts; the module is as before after it."""
-    try:
-        from zennit.composites import EpsilonPlusFlat
-        from zennit.torchvision import ResNetCanonizer
-    except ImportError as error:
-        raise ImportError("CRP needs zennit: pip install 'factbook[baselines]'") from error
-    if is_bcos(module) or not isinstance(module, KNOWN):
-        names = ", ".join(cls.__name__ for cls in KNOWN)
-        raise NetworkError(f"CRP has no rules for {type(module).__name__}; expected one of {names}")
-    with (
-        explanation_mode(module),
-        EpsilonPlusFlat(canonizers=[ResNetCanonizer()]).context(module),
-    ):  # in evaluation mode, since batch statistics cannot be merged
-        yield
 
 
 def encode_crp(config: SharedConceptsConfig, inputs: registry.Inputs, run: registry.Run) -> Shards:

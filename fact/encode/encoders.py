@@ -28,7 +28,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 import registry
-from fact.networks.requirements import EFFICIENTNET, LOFTUP_EXTRA, NETWORKS
+from fact.networks.requirements import (
+    EFFICIENTNET,
+    LOFTUP_EXTRA,
+    NETWORKS,
+    RELEVANCE,
+    needs_maps,
+)
 from registry.declare.requirements import Download, Finding, Requirement
 from registry.suggest import nearest
 
@@ -297,6 +303,16 @@ def needs_encoder(config: Mapping[str, Any]) -> Iterator[Requirement]:
         if row.hub is not None:
             yield row.hub.archive
             yield Trust(row.hub, config["trusted"])
+
+
+def needs_encoder_and_maps(config: Mapping[str, Any]) -> Iterator[Requirement]:
+    """Yield what is needed to encode concepts, and to map them in the way that is declared."""
+    yield from (*needs_encoder(config), *needs_maps(config))
+
+
+def needs_encoder_and_relevance(config: Mapping[str, Any]) -> Iterator[Requirement]:
+    """Yield what is needed to encode concepts that are mapped by CRP."""
+    yield from (*needs_encoder(config), RELEVANCE)
 
 
 def _find(table: dict[str, Row], name: str, what: str) -> Row:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from registry.declare.cells import Cell
 from registry.declare.declared import Resource
 
 APPROXIMATION = (
@@ -69,3 +70,72 @@ def foresee_conversion(
                 f"network {name!r} becomes a B-cos network: layers that cannot be converted are "
                 "named before anything is trained"
             )
+
+
+RELEVANT = ("standard-cnn", "torchvision-resnet")
+"""Architectures of networks that are trained here in which CRP knows every step."""
+
+
+def refuse_maps(config: Mapping[str, Any], loaded: Mapping[str, Resource | Cell]) -> Iterator[str]:
+    """Yield why concepts cannot be mapped by CRP, where that is how they are to be mapped.
+
+    Parameters
+    ----------
+    config : mapping
+        Of the stage.
+    loaded : mapping of str to Resource or Cell
+        What the stage loads, by slot.
+    """
+    if config["maps"] == "crp":
+        yield from refuse_relevance(config, loaded)
+
+
+def refuse_gallery(
+    config: Mapping[str, Any], loaded: Mapping[str, Resource | Cell]
+) -> Iterator[str]:
+    """Yield why concepts or neurons cannot be drawn: for want of images, or as :func:`refuse_maps`.
+
+    Parameters
+    ----------
+    config : mapping
+        Of the stage.
+    loaded : mapping of str to Resource or Cell
+        What the stage loads, by slot.
+    """
+    if "images" not in loaded:
+        name = loaded["concepts"].name
+        yield (
+            f"no images are behind {name!r}: name the images that its rows are of, as "
+            f'needs = {{ concepts = "{name}", images = "…" }}'
+        )
+    yield from refuse_maps(config, loaded)
+
+
+def refuse_relevance(
+    _config: Mapping[str, Any], loaded: Mapping[str, Resource | Cell]
+) -> Iterator[str]:
+    """Yield why CRP does not know the network: its kind says so, or a first look found it out.
+
+    A kind of network says by its attribute ``crp`` whether every step of what it loads has a rule;
+    of one that says nothing the first look at a network tells.
+
+    Parameters
+    ----------
+    _config : mapping
+        Of the stage.
+    loaded : mapping of str to Resource or Cell
+        What the stage loads, by slot.
+    """
+    network = loaded.get("network")
+    known: Any = None
+    if isinstance(network, Cell):
+        known = network.config.get("architecture") in RELEVANT
+    elif network is not None:
+        known = getattr(network.settings, "crp", None)
+        known = network.found.get("crp") if known is None else known
+    if network is not None and known is False:
+        yield (
+            f"maps by CRP of network {network.name!r}: there are no rules for its architecture; "
+            'expected a ResNet, VGG or AlexNet of torchvision, architecture = "standard-cnn" or '
+            '"torchvision-resnet" of fact.train_classifier, or a sequence of usual layers'
+        )

@@ -32,10 +32,8 @@ EFFICIENTNET = Extra(
     ),
 )
 TIMM = Extra("timm", (Package("timm", least="1.0"),))
-BASELINES = Extra(
-    "baselines",
-    (Package("sklearn", "scikit-learn", "1.5"), Package("zennit", least="0.5.1")),
-)
+SKLEARN, ZENNIT = Package("sklearn", "scikit-learn", "1.5"), Package("zennit", least="0.5.1")
+BASELINES, RELEVANCE = Extra("baselines", (SKLEARN, ZENNIT)), Extra("baselines", (ZENNIT,))
 OPEN_CLIP = Package("open_clip", "open-clip-torch", "3.0")  # knows `local-dir:`
 SIGLIP = Extra(
     "siglip", (OPEN_CLIP, Package("transformers", least="4.40", why="SigLIP's tokenizer"))
@@ -53,6 +51,13 @@ LOFTUP_EXTRA = Extra(
 def needs_networks(_config: Mapping[str, Any]) -> Iterator[Requirement]:
     """Yield what every stage needs that runs a network."""
     yield NETWORKS
+
+
+def needs_maps(config: Mapping[str, Any]) -> Iterator[Requirement]:
+    """Yield what the stages need that map concepts, in the way that they are told."""
+    yield NETWORKS
+    if config["maps"] == "crp":
+        yield RELEVANCE
 
 
 def needs_baselines(_config: Mapping[str, Any]) -> Iterator[Requirement]:

@@ -2,9 +2,11 @@
 
 With the dynamic weights frozen, a gradient at the image *is* the weight of each of its values, so
 that weight times image, summed over colours, is a map that adds up to what it explains. Where a
-network is not linear, maps are up-sampled codes (:mod:`fact.traces.code_maps`). Sources:
-Parchami-Araghi et al., "FaCT", NeurIPS 2025, arXiv 2510.25512, section 3; colour pictures: Böhle
-et al., "B-cos Networks", CVPR 2022, appendix.
+network is not linear, maps are up-sampled codes (:mod:`fact.traces.code_maps`), or relevance that
+is handed back from the layer (:mod:`fact.networks.relevance`). Sources: Parchami-Araghi et al.,
+"FaCT", NeurIPS 2025, arXiv 2510.25512, section 3; colour pictures: Böhle et al., "B-cos Networks",
+CVPR 2022, appendix; relevance: Achtibat et al., "From attribution maps to human-understandable
+explanations through Concept Relevance Propagation", Nature Machine Intelligence 5, 2023.
 """
 
 from __future__ import annotations
@@ -21,8 +23,10 @@ from torch import Tensor, nn
 
 from fact.data.images import Pixels
 from fact.networks.arrays import AnyArray, as_numpy, checked_labels, image_ids, slices, take
+from fact.networks.layers import from_positions
 from fact.networks.linearity import N_IMAGES
 from fact.networks.network import Network, as_network
+from fact.networks.relevance import propagate_relevance
 from fact.sae.model import SAE
 from fact.traces.code_maps import upsample_positions
 from fact.traces.config import MapsBy
@@ -41,6 +45,10 @@ Explained = Literal["presence", "contribution"]
 
 Maps = tuple[NDArray[np.floating] | None, NDArray[np.floating], NDArray[np.floating]]
 """Weights ``(image, …, colour, y, x)`` or None, a map without colour, and what it adds up to."""
+
+
+Located = tuple[NDArray[np.floating] | None, NDArray[np.floating]]
+"""Weights ``(pair, colour, y, x)``, None where there are none, and a map ``(pair, y, x)``."""
 
 
 def concept_maps(
@@ -82,7 +90,9 @@ def concept_maps(
         ``gradient``: of a network that is linear in its frozen weights the gradient at the image
         is its weight. ``codes``: the codes of the layer's positions, up-sampled (see
         :mod:`fact.traces.code_maps`), for any network. ``auto``: by the gradient where the network
-        is linear, by the codes where it is not.
+        is linear, by the codes where it is not. ``crp``: what each channel of the layer gives to
+        the concepts is its relevance, handed back to the image by the rules of zennit, for
+        networks in which every step has one (:mod:`fact.networks.relevance`).
 
     Returns
     -------
@@ -92,14 +102,17 @@ def concept_maps(
         the derivative by the encoded image; the map is weights times image, summed over colours,
         and sums to the total where the network is convolutional and linear, but for the part of
         an encoder's bias, which is in no pixel. By codes it sums to the total too, but for what a
-        class token has of it. With concepts of each image's own, ``rank`` stands for ``concept``,
-        and ``concept`` (image, rank) names them. The attribute ``maps`` says how they were made,
-        ``encoding`` of which encoded image the weights are (:attr:`fact.Network.encoding`).
+        class token has of it; by CRP, but for what biases took on the way. With concepts of each
+        image's own, ``rank`` stands for ``concept``, and ``concept`` (image, rank) names them. The
+        attribute ``maps`` says how they were made, ``encoding`` of which encoded image the weights
+        are (:attr:`fact.Network.encoding`).
 
     Raises
     ------
     LayerError
         If there is no such layer.
+    NetworkError
+        If maps are by CRP, and a step of the network has no rule.
     ValueError
         If a concept does not exist, or the target is unknown.
     """
@@ -326,12 +339,10 @@ def pixel_coordinates() -> dict[str, NDArray[np.object_]]:
     return {"colour": np.array(names[:3], dtype=object), "rgba": np.array(names, dtype=object)}
 
 
-def pair_maps(
-    source: ConceptSource, pictures: Pixels, concepts: NDArray[np.int64]
-) -> tuple[NDArray[np.floating] | None, NDArray[np.floating]]:
+def pair_maps(source: ConceptSource, pictures: Pixels, concepts: NDArray[np.int64]) -> Located:
     """Return where one concept is in each picture: weights (pair, colour, y, x), map (pair, y, x).
 
-    There are no weights where maps are of codes.
+    There are no weights where maps are of codes, or by CRP.
 
     Parameters
     ----------
@@ -410,6 +421,14 @@ def _place(
     if source.maps_by == "codes":
         size = spliced.image.shape[2], spliced.image.shape[3]
         values = upsample_positions(at_codes.sum(dim=2), spliced.output, size)
+    elif source.maps_by == "crp":
+        weight = spliced.concepts.pull(spliced.codes, entries)
+        values = propagate_relevance(
+            source.network,
+            source.layer,
+            spliced.image,
+            lambda output: output * from_positions(weight, like=output),
+        )
     else:
         gradient = spliced.at_input(entries, keep=keep)[0]
         weights = gradient.cpu().numpy()

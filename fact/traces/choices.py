@@ -62,7 +62,7 @@ def choose_concepts(
         If a listed concept does not exist, or the rule chooses none.
     """
     if config.concepts:
-        return _listed(measured, config.concepts)
+        return listed_concepts(measured, config.concepts)
     if config.choose == "presence":
         return alive_concepts(measured, config.most)
     if config.choose == "consistency":
@@ -82,7 +82,10 @@ def choose_concepts(
     return np.sort(found[np.argsort(-share, kind="stable")[: config.most]])
 
 
-def _listed(measured: xr.Dataset, concepts: Sequence[int]) -> NDArray[np.int64]:
+def listed_concepts(
+    measured: xr.Dataset | xr.DataArray, concepts: Sequence[int]
+) -> NDArray[np.int64]:
+    """Return these concepts in order, each once; one that does not exist is an error."""
     known = measured["concept"].values
     chosen = np.unique(np.array(concepts, dtype=np.int64))
     if len(unknown := np.setdiff1d(chosen, known)):

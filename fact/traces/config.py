@@ -15,9 +15,10 @@ from registry import Since
 
 Pooling = Literal["mean", "max", "sum"]
 Transform = Literal["none", "softmax", "sigmoid"]
-MapsBy = Literal["auto", "gradient", "codes"]
-"""How concepts are mapped: by the gradient at the image, by codes that are up-sampled; ``auto`` by
-the gradient where the network is linear in its frozen weights, by codes where it is not."""
+MapsBy = Literal["auto", "gradient", "codes", "crp"]
+"""How concepts are mapped: by the gradient at the image, by codes that are up-sampled, by concept
+relevance propagation; ``auto`` by the gradient where the network is linear in its frozen weights,
+by codes where it is not."""
 
 Choice = Literal["presence", "class", "decisions", "consistency"]
 """Which concepts are drawn: those in most images, the strongest of each class, those that made
@@ -191,7 +192,9 @@ class GalleryConfig(OnDevice):
     maps : str
         How concepts are mapped: ``gradient``, by the weight at the image, exact where the network
         is linear in its frozen weights; ``codes``, by up-sampling the layer's own positions, for
-        any network; ``auto``, the first where it is exact, else the second.
+        any network; ``auto``, the first where it is exact, else the second; ``crp``, by concept
+        relevance propagation, for ResNets, VGGs and AlexNets of torchvision, and sequences of
+        usual layers, that are not B-cos.
     concepts : tuple of int
         Draw these and no others.
     choose : str
@@ -254,7 +257,9 @@ class DecisionConfig(OnDevice):
     maps : str
         How concepts are mapped: ``gradient``, by the weight at the image, exact where the network
         is linear in its frozen weights; ``codes``, by up-sampling the layer's own positions, for
-        any network; ``auto``, the first where it is exact, else the second.
+        any network; ``auto``, the first where it is exact, else the second; ``crp``, by concept
+        relevance propagation, for ResNets, VGGs and AlexNets of torchvision, and sequences of
+        usual layers, that are not B-cos.
     """
 
     images: tuple[str, ...] = ()
@@ -349,7 +354,9 @@ class MapConfig(OnDevice):
     maps : str
         How concepts are mapped: ``gradient``, by the weight at the image, exact where the network
         is linear in its frozen weights; ``codes``, by up-sampling the layer's own positions, for
-        any network; ``auto``, the first where it is exact, else the second.
+        any network; ``auto``, the first where it is exact, else the second; ``crp``, by concept
+        relevance propagation, for ResNets, VGGs and AlexNets of torchvision, and sequences of
+        usual layers, that are not B-cos.
     """
 
     n_images: Count = 16

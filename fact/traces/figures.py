@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from fact.traces.plots import EMPTY, class_name, filled, over_white, pick
+from fact.traces.plots import EMPTY, class_name, filled, is_exact, over_white, pick, titled
 from registry.figures import new_figure
 
 if TYPE_CHECKING:
@@ -45,10 +45,11 @@ def plot_gallery(gallery: xr.Dataset, concept: int, *, title: str = "", most: in
     """
     entry = pick(gallery, "concept", concept)
     shown = filled(entry)[:most]
-    figure = new_figure(SIDE * max(len(shown), 3), 2 * SIDE + 0.8)
-    figure.suptitle(_titled(concept, title) + ("" if shown else ": present in no image"))
+    rows = 1 + ("explanation" in entry)
+    figure = new_figure(SIDE * max(len(shown), 3), rows * SIDE + 0.8)
+    figure.suptitle(titled(entry, concept, title) + ("" if shown else ": present in no image"))
     if shown:
-        _draw_gallery(figure.subplots(2, len(shown), squeeze=False), entry, gallery, shown)
+        _draw_gallery(figure.subplots(rows, len(shown), squeeze=False), entry, gallery, shown)
     return figure
 
 
@@ -128,7 +129,8 @@ def plot_decision(
     left.set_title(f"{image}\nlabel: {label}\nprediction: {prediction}", fontsize=9)
     _draw_waterfall(right, rows)
     target = int(entry["target"]) if "target" in entry else int(entry["prediction"])
-    right.set_xlabel(f"logit of {class_name(target, decisions)}")
+    about = "" if is_exact(entry) else "; contributions are approximate"
+    right.set_xlabel(f"logit of {class_name(target, decisions)}{about}")
     return figure
 
 
@@ -146,6 +148,8 @@ def decision_figures(decisions: xr.Dataset, most: int = 4) -> Iterator[Figure]:
 
 def decision_rows(entry: xr.Dataset, names: Mapping[int, str]) -> list[tuple[str, float]]:
     """Return what adds up to the logit of a decision: each concept, all others, an offset.
+
+    Contributions that are an approximation miss the logit, by what is not accounted for.
 
     Parameters
     ----------
@@ -168,6 +172,9 @@ def decision_rows(entry: xr.Dataset, names: Mapping[int, str]) -> list[tuple[str
     rows.append(("all others", float(entry["others"])))
     if "offset" in entry:
         rows.append(("offset", float(entry["offset"])))
+    if not is_exact(entry):
+        missed = float(entry["logit"]) - sum(value for _, value in rows)
+        rows.append(("not accounted for", missed))
     return rows
 
 
@@ -179,11 +186,12 @@ def _draw_gallery(axes: Any, entry: xr.Dataset, gallery: xr.Dataset, shown: list
     labels = entry["label"].values if "label" in entry else None
     for column, rank in enumerate(shown):
         _draw_picture(axes[0, column], entry["picture"].values[rank])
-        _draw_picture(axes[1, column], over_white(entry["explanation"].values[rank]))
+        if "explanation" in entry:
+            _draw_picture(axes[1, column], over_white(entry["explanation"].values[rank]))
         name = str(entry["image"].values[rank])
         text = name if labels is None else class_name(int(labels[rank]), gallery)
         axes[0, column].set_title(text, fontsize=7)
-        axes[1, column].set_xlabel(f"{float(entry['presence'].values[rank]):.3g}", fontsize=7)
+        axes[-1, column].set_xlabel(f"{float(entry['presence'].values[rank]):.3g}", fontsize=7)
 
 
 def _draw_picture(axes: Axes, pixels: np.ndarray) -> None:
@@ -208,7 +216,8 @@ def _draw_classes(axes: Axes, own: xr.Dataset, concepts: xr.Dataset, most: int) 
     names = [class_name(int(c), concepts) for c in chosen["prediction"].values[::-1]]
     axes.barh(names, values, color=np.where(values < 0, AGAINST, FOR).tolist())
     axes.tick_params(axis="y", labelsize=8)
-    axes.set_title("mean contribution to the explained logit, by prediction", fontsize=9)
+    about = "mean contribution" if is_exact(concepts) else "≈ mean contribution (approximate)"
+    axes.set_title(f"{about} to the explained logit, by prediction", fontsize=9)
     axes.axvline(0, color=WHOLE, linewidth=0.8)
 
 

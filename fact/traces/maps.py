@@ -7,21 +7,25 @@ and where the objects are that a data set knows of. Both are of the images as th
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
+from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from fact.data.images import Geometry, ImageDataset, mask_table, write_parts
+from fact.data.images import Geometry, ImageDataset, Pixels, mask_table, write_parts
 from fact.networks.arrays import slices
 from fact.networks.files import open_network
-from fact.traces.attribution import paint, pair_maps, pixel_coordinates
-from fact.traces.choices import alive_concepts, choose_concepts
+from fact.traces.attribution import Located, paint, pair_maps, pixel_coordinates
+from fact.traces.choices import alive_concepts, choose_concepts, listed_concepts
 from fact.traces.config import GalleryConfig, MapConfig, MaskConfig
-from fact.traces.plots import gallery_picture, select_gallery
+from fact.traces.neurons import NeuronSource, choose_extremes, labels_of, varying_neurons
+from fact.traces.plots import LOWEST, gallery_picture, select_gallery
 from fact.traces.spliced import ConceptSource
-from registry import Inputs, Run, Shards
+from registry import Input, Inputs, Run, Shards
 from registry.suggest import nearest
 
 PAIRS = 128
@@ -36,9 +40,12 @@ WHOLE_BYTES, MEANT_BYTES = 1 << 29, 20 * 10**9
 MASKED_IMAGES = 256
 """Images of a part of masks."""
 
+RANKED = ("concept", "rank")
+"""What the images of a gallery are by."""
+
 
 def draw_concepts(config: GalleryConfig, inputs: Inputs, run: Run) -> xr.Dataset | Shards:
-    """Find the strongest images of each concept, explain them, and paint a picture per concept.
+    """Find the images of concepts, or of neurons, map them, and paint a picture of each.
 
     Galleries of many concepts go to the disk part by part; a run that was stopped goes on at its
     next part.
@@ -51,13 +58,17 @@ def draw_concepts(config: GalleryConfig, inputs: Inputs, run: Run) -> xr.Dataset
     Raises
     ------
     ValueError
-        If no concept is chosen, or so many that nobody meant it: more than :data:`MEANT_BYTES`
-        of pictures by a rule that has no bound.
+        If no concept is chosen, no neuron varies, they cannot be mapped as asked for, or so many
+        are drawn that nobody meant it: more than :data:`MEANT_BYTES` of pictures by a rule that
+        has no bound.
     """
-    source = ConceptSource.of_concepts(inputs["concepts"], config.device, config.maps)
-    images = inputs["concepts"].origin("images").load()
+    given = inputs["concepts"]
+    images: ImageDataset = inputs.get("images", given).origin("images").load()
+    if given.kind == "activations":
+        return _draw_neurons(config, given, images, run)
+    source = ConceptSource.of_concepts(given, config.device, config.maps)
     with ExitStack() as opened:
-        measured = opened.enter_context(inputs["concepts"].open())
+        measured = opened.enter_context(given.open())
         scores = inputs.get("consistency")
         scored = None if scores is None else opened.enter_context(scores.open())
         chosen = choose_concepts(measured, config, scored)
@@ -68,25 +79,74 @@ def draw_concepts(config: GalleryConfig, inputs: Inputs, run: Run) -> xr.Dataset
             presence = measured["presence"].isel(concept=chosen[rows])
             found = select_gallery(presence, config.n_images)
             gallery = draw_gallery(source, images, measured, found, config.smooth)
-            for concept in chosen[rows] if config.pictures else ():
-                picture = gallery_picture(gallery, int(concept))
-                picture.save(run.attach(f"pictures/concept-{concept:05d}.png"))
-            return gallery
+            return _with_pictures(gallery, config, run)
 
-        if len(chosen) * size > WHOLE_BYTES:
-            rows = max(1, min(DRAWN_CONCEPTS, WHOLE_BYTES // size))
-            writer = write_parts(run, len(chosen), rows, draw, "concepts")
-            return writer.finish(xr.Dataset({"maps": source.maps_by}))
-        parts = []
-        for rows in slices(len(chosen), DRAWN_CONCEPTS):
-            parts.append(draw(0, rows))
-            run.progress(rows.stop, len(chosen), "concepts")
-    gallery = xr.concat(parts, "concept", data_vars="all", join="exact")
-    return gallery.assign(maps=source.maps_by)
+        summary = {"maps": source.maps_by, "exact": source.exact}
+        return _in_parts(draw, len(chosen), size, summary, run)
+
+
+def _draw_neurons(
+    config: GalleryConfig, activations: Input, images: ImageDataset, run: Run
+) -> xr.Dataset | Shards:
+    """Draw the strongest and the lowest images of collected or imported neurons."""
+    if config.choose != "presence":
+        raise ValueError(
+            f"choose = {config.choose!r} is of concepts that contribute, and neurons do not; "
+            "expected 'presence', or the neurons themselves by `concepts`"
+        )
+    source = NeuronSource.of_activations(activations, images, config.device, config.maps)
+    with activations.open() as collected:
+        activation = collected["activation"].rename(neuron="concept")
+        chosen, is_below = varying_neurons(activation, config.most)
+        if config.concepts:
+            chosen = listed_concepts(activation, config.concepts)
+        sides = 1 + is_below
+        size = sides * _gallery_bytes(images, activation, source.geometry, config.n_images)
+        _require_meant(config, len(chosen), size)
+        names = collected["name"].values.astype(object)
+
+        def draw(_index: int, rows: slice) -> xr.Dataset:
+            found = choose_extremes(activation.isel(concept=chosen[rows]), config.n_images)
+            gallery = _draw_sides(source, images, found, config.smooth, is_below)
+            gallery["name"] = "concept", names[chosen[rows]]
+            return _with_pictures(gallery, config, run)
+
+        summary = {"maps": source.maps_by, "exact": source.exact} if source.maps_by else {}
+        return _in_parts(draw, len(chosen), size, summary, run)
+
+
+def _with_pictures(gallery: xr.Dataset, config: GalleryConfig, run: Run) -> xr.Dataset:
+    """Return a part of a gallery, once a picture of each concept is left beside it."""
+    for concept in gallery["concept"].values.tolist() if config.pictures else ():
+        picture = gallery_picture(gallery, concept)
+        picture.save(run.attach(f"pictures/concept-{concept:05d}.png"))
+    return gallery
+
+
+def _in_parts(
+    draw: Callable[[int, slice], xr.Dataset],
+    count: int,
+    size: int,
+    summary: dict[str, Any],
+    run: Run,
+) -> xr.Dataset | Shards:
+    """Draw so many concepts, each of so many bytes: in shards, or whole where they are few."""
+    if count * size > WHOLE_BYTES:
+        rows = max(1, min(DRAWN_CONCEPTS, WHOLE_BYTES // size))
+        writer = write_parts(run, count, rows, draw, "concepts")
+        return writer.finish(xr.Dataset(summary))
+    parts = []
+    for some in slices(count, DRAWN_CONCEPTS):
+        parts.append(draw(0, some))
+        run.progress(some.stop, count, "concepts")
+    return xr.concat(parts, "concept", data_vars="all", join="exact").assign(summary)
 
 
 def _gallery_bytes(
-    images: ImageDataset, measured: xr.Dataset, geometry: Geometry | None, n_images: int
+    images: ImageDataset,
+    measured: xr.Dataset | xr.DataArray,
+    geometry: Geometry | None,
+    n_images: int,
 ) -> int:
     """Return what the gallery of one concept takes: RGB and RGBA of each of its images."""
     first = images.read(measured["image"].values[:1].astype(str), geometry)
@@ -125,36 +185,87 @@ def draw_gallery(
     smooth : int
         Side of the box that the opacity is averaged over, in pixels; odd.
     """
-    names, filled, concepts = _pairs(chosen)
-    unique, inverse = np.unique(names[filled], return_inverse=True)
-    pictures = images.read(unique, source.network.geometry)[inverse]
+    names, filled, _ = _pairs(chosen)
     rows = measured.indexes["image"].get_indexer(names[filled])
-    parts = [
-        paint(*pair_maps(source, pictures[pairs], concepts[pairs]), pictures[pairs], smooth)
-        for pairs in slices(len(concepts), PAIRS)
-    ]
     classes = {
-        name: (("concept", "rank"), _spread(filled, measured[name].values[rows], -1))
+        name: (RANKED, _spread(filled, measured[name].values[rows], -1))
         for name in ("label", "prediction")
     }
-    return xr.Dataset(
-        {
-            "image": (("concept", "rank"), names.astype(object)),
-            "presence": chosen["presence"].variable,
-            **classes,
-            "picture": (("concept", "rank", "y", "x", "colour"), _spread(filled, pictures)),
-            "explanation": (
-                ("concept", "rank", "y", "x", "rgba"),
-                _spread(filled, np.concatenate(parts)),
-            ),
-        },
-        {
-            "concept": chosen["concept"].values,
-            "rank": chosen["rank"].values,
-            "class": measured["class"].values.astype(object),
-            **pixel_coordinates(),
-        },
-    )
+    locate = partial(pair_maps, source)
+    drawn = _draw_pairs(locate, source.network.geometry, images, chosen, smooth)
+    chosen_images = {name: drawn[name] for name in ("image", "presence")}
+    variables = {**chosen_images, **classes, **drawn}  # in the order that they always had
+    return xr.Dataset(variables, _coordinates(chosen, measured["class"].values))
+
+
+def _draw_sides(
+    source: NeuronSource, images: ImageDataset, chosen: xr.Dataset, smooth: int, lowest: bool
+) -> xr.Dataset:
+    """Return the gallery of some neurons, chosen by :func:`fact.traces.neurons.choose_extremes`."""
+    locate = source.locate if source.maps_by else None
+    drawn: dict[str, Any] = {}
+    for side in ("", LOWEST)[: 1 + lowest]:
+        own = chosen[[f"{side}image", f"{side}presence"]]
+        own = own.rename({f"{side}{name}": name for name in ("image", "presence") if side})
+        pairs = _draw_pairs(locate, source.geometry, images, own, smooth, signed=True)
+        labels = RANKED, labels_of(images, own["image"].values.astype(str))
+        drawn |= {f"{side}{name}": value for name, value in (pairs | {"label": labels}).items()}
+    drawn["prediction"] = RANKED, np.full(chosen["image"].shape, -1, dtype=np.int64)
+    return xr.Dataset(drawn, _coordinates(chosen, np.array(images.classes)))
+
+
+def _coordinates(chosen: xr.Dataset, classes: NDArray[np.str_]) -> dict[str, Any]:
+    own = {name: chosen[name].values for name in ("concept", "rank")}
+    return own | {"class": classes.astype(object)} | pixel_coordinates()
+
+
+def _draw_pairs(
+    locate: Callable[[Pixels, NDArray[np.int64]], Located] | None,
+    geometry: Geometry | None,
+    images: ImageDataset,
+    chosen: xr.Dataset,
+    smooth: int,
+    signed: bool = False,
+) -> dict[str, Any]:
+    """Return pictures of the images that are chosen for concepts, and where the concepts are.
+
+    Parameters
+    ----------
+    locate : callable or None
+        Maps one concept in each picture; None where they have no place.
+    geometry : Geometry or None
+        In which images are read.
+    images : ImageDataset
+        Where to read.
+    chosen : Dataset
+        ``image`` and ``presence`` (concept, rank).
+    smooth : int
+        Side of the box that the opacity is averaged over, in pixels; odd.
+    signed : bool
+        Paint what is below 0 of maps that add up to less than 0.
+    """
+    names, filled, concepts = _pairs(chosen)
+    drawn: dict[str, Any] = {
+        "image": (RANKED, names.astype(object)),
+        "presence": chosen["presence"].variable,
+    }
+    unique, inverse = np.unique(names[filled], return_inverse=True)
+    if not len(unique):
+        unique, inverse = images.ids(images.splits[0])[:1], np.zeros(0, dtype=np.int64)
+    pictures = images.read(unique, geometry)[inverse]
+    drawn["picture"] = (*RANKED, "y", "x", "colour"), _spread(filled, pictures)
+    if locate is None:
+        return drawn
+    parts = [np.zeros((0, *pictures.shape[1:3], 4), np.uint8)]
+    for pairs in slices(len(concepts), PAIRS) if len(concepts) else ():
+        weights, values = locate(pictures[pairs], concepts[pairs])
+        if signed:
+            sign = np.where(values.sum(axis=(1, 2), keepdims=True) < 0, -1, 1)
+            values = sign * values
+            weights = None if weights is None else sign[:, None] * weights
+        parts.append(paint(weights, values, pictures[pairs], smooth))
+    drawn["explanation"] = (*RANKED, "y", "x", "rgba"), _spread(filled, np.concatenate(parts))
+    return drawn
 
 
 def _pairs(chosen: xr.Dataset) -> tuple[NDArray[np.str_], NDArray[np.bool_], NDArray[np.int64]]:
@@ -192,8 +303,8 @@ def map_concepts(config: MapConfig, inputs: Inputs, run: Run) -> Shards:
             return map_images(source, images, chosen, config.cell)
 
         writer = write_parts(run, len(alive), MAPPED_CONCEPTS, part, "concepts")
-    summary = {"cell": config.cell, "n_concepts": len(alive), "maps": source.maps_by}
-    return writer.finish(xr.Dataset(summary))
+    summary = {"cell": config.cell, "n_concepts": len(alive)}
+    return writer.finish(xr.Dataset(summary).assign(maps=source.maps_by, exact=source.exact))
 
 
 def choose_images(
@@ -264,7 +375,7 @@ def map_images(
     Dataset
         ``image``, ``presence`` (concept, rank) as given, and ``map`` (concept, rank, y, x)
         float32, which sums to the presence where the network is convolutional, or maps are of
-        codes; 0 for no image.
+        codes, and to less by CRP where biases took some; 0 for no image.
     """
     names, filled, concepts = _pairs(chosen)
     parts = [np.zeros((0, 1, 1), np.float32)] if not len(concepts) else []

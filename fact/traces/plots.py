@@ -21,6 +21,8 @@ from registry.suggest import nearest
 
 BLOCK = 256  # concepts ranked at once, which bounds the memory
 EMPTY = -1  # in place of a concept or a class where there is none
+LOWEST = "lowest_"
+"""Begins the names of what a gallery has of images in which neurons are lowest."""
 
 INK, FAINT, LINE = (28, 28, 30), (110, 110, 115), (205, 205, 210)
 RIGHT, WRONG, BAR, AGAINST = (38, 140, 85), (200, 55, 50), (76, 114, 176), (200, 55, 50)
@@ -193,12 +195,15 @@ def gallery_picture(
 ) -> Image.Image:
     """Draw a concept: the images in which it is strongest, each above its explanation.
 
+    Below those of a neuron stand the images in which it is lowest.
+
     Parameters
     ----------
     gallery : Dataset
         ``image``, ``presence`` and optionally ``label`` (concept, rank), as `select_gallery`
-        chooses them; ``picture`` (concept, rank, y, x, colour) and ``explanation``
-        (concept, rank, y, x, rgba), uint8; names of the classes in the coordinate ``class``.
+        chooses them; ``picture`` (concept, rank, y, x, colour) and optionally ``explanation``
+        (concept, rank, y, x, rgba), uint8; names of the classes in the coordinate ``class``. With
+        ``name`` (concept) they are neurons, and may have the same by ``lowest_``.
     concept : int
         Which one.
     title : str
@@ -212,28 +217,70 @@ def gallery_picture(
         If the gallery does not hold the concept.
     """
     entry = pick(gallery, "concept", concept)
-    shown = filled(entry)
+    sides = [side for side in sides_of(entry) if filled(side)] or [entry]
+    rows = [max(1, -(-len(filled(side)) // columns)) for side in sides]
+    row_height = (1 + ("explanation" in entry)) * tile + 2 * GAP + 2 * STEP
+    across = min(columns, max(len(filled(sides[0])), 4))
+    width = 2 * MARGIN + across * (tile + GAP) - GAP
+    head = int(1.6 * TEXT) + GAP
+    page = _Page(width, 2 * MARGIN + len(sides) * head + sum(rows) * row_height)
+    page.text(MARGIN, MARGIN, titled(entry, concept, title, "  ·  "), 16)
+    top = MARGIN + head
+    if not filled(entry):
+        page.text(MARGIN, top, "present in no image", TEXT, FAINT)
+    for number, side in enumerate(sides):
+        if number:
+            page.text(MARGIN, top, "lowest", TEXT, FAINT)
+            top += head
+        _draw_tiles(page, side, gallery, top, columns, tile, row_height)
+        top += rows[number] * row_height
+    return page.image
+
+
+def _draw_tiles(
+    page: _Page,
+    entry: xr.Dataset,
+    gallery: xr.Dataset,
+    top: int,
+    columns: int,
+    tile: int,
+    row_height: int,
+) -> None:
+    """Draw the images of one side of a concept in rows."""
     names = entry["image"].values.astype(str).tolist()
     if "label" in entry and "class" in gallery.coords:
         names = [class_name(int(label), gallery) for label in entry["label"].values]
-    rows = max(1, -(-len(shown) // columns))
-    row_height = 2 * tile + 2 * GAP + 2 * STEP
-    across = min(columns, max(len(shown), 4))
-    width = 2 * MARGIN + across * (tile + GAP) - GAP
-    page = _Page(width, 2 * MARGIN + int(1.6 * TEXT) + GAP + rows * row_height)
-    page.text(MARGIN, MARGIN, f"concept {concept}" + (f"  ·  {title}" if title else ""), 16)
-    top = MARGIN + int(1.6 * TEXT) + GAP
-    if not shown:
-        page.text(MARGIN, top, "present in no image", TEXT, FAINT)
-    for number, rank in enumerate(shown):
+    for number, rank in enumerate(filled(entry)):
         x = MARGIN + (number % columns) * (tile + GAP)
         y = top + (number // columns) * row_height
         page.picture(x, y, entry["picture"].values[rank], tile)
-        page.picture(x, y + tile + 2, over_white(entry["explanation"].values[rank]), tile, LINE)
+        y += tile + 2
+        if "explanation" in entry:
+            page.picture(x, y, over_white(entry["explanation"].values[rank]), tile, LINE)
+            y += tile + 2
         presence = float(entry["presence"].values[rank])
-        page.text(x, y + 2 * tile + 4, names[rank], TEXT, INK, tile)
-        page.text(x, y + 2 * tile + 4 + STEP, f"{presence:.3g}", TEXT - 2, FAINT, tile)
-    return page.image
+        page.text(x, y, names[rank], TEXT, INK, tile)
+        page.text(x, y + STEP, f"{presence:.3g}", TEXT - 2, FAINT, tile)
+
+
+def titled(entry: xr.Dataset, concept: int, title: str = "", between: str = ": ") -> str:
+    """Return what a concept of a gallery is called: its number, its own name, and a title."""
+    own = str(entry["name"].item()) if "name" in entry else ""
+    words = [f"{'neuron' if 'name' in entry else 'concept'} {concept}", own, title]
+    return between.join(word for word in dict.fromkeys(words) if word and word != str(concept))
+
+
+def sides_of(entry: xr.Dataset) -> list[xr.Dataset]:
+    """Return the strongest images of a gallery's entry, and, if it has any, the lowest ones."""
+    lowest = {
+        str(name): str(name).removeprefix(LOWEST)
+        for name in entry.data_vars
+        if str(name).startswith(LOWEST)
+    }
+    if not lowest:
+        return [entry]
+    others = [name for name in entry.data_vars if name not in lowest]
+    return [entry.drop_vars(list(lowest)), entry.drop_vars(others).rename(lowest)]
 
 
 def decision_picture(
@@ -284,7 +331,7 @@ def decision_picture(
     _draw_subject(page, entry, decisions, MARGIN, head, left)
     x = 2 * MARGIN + left + GAP
     what = "share of what speaks for it"
-    if not _is_exact(entry):
+    if not is_exact(entry):
         what += ", approximate"
     page.text(x, MARGIN + 3, what, TEXT - 2, FAINT, tile + WORDS)
     if gallery is not None:
@@ -315,20 +362,20 @@ def _draw_subject(
     target = int(entry["target"].values) if "target" in entry else prediction
     caption = f"logit {logit:.3g} of {class_name(target, decisions)}"
     page.text(x, y + side + GAP, caption, TEXT, INK, side)
-    if not _is_exact(entry):
+    if not is_exact(entry):
         given = float(entry["contribution"].sum()) + float(entry["others"])
         given += float(entry["offset"]) if "offset" in entry else 0.0
         missed = f"of which {logit - given:+.3g} no concept gives"
         page.text(x, y + side + GAP + STEP, missed, TEXT - 2, FAINT, side)
 
 
-def _is_exact(entry: xr.Dataset) -> bool:
+def is_exact(entry: xr.Dataset) -> bool:
     """Return whether contributions must add up to the logit; else they are an approximation."""
     return "exact" not in entry or bool(entry["exact"])
 
 
 def _amount(entry: xr.Dataset, value: float) -> str:
-    return f"{value:+.3g} of the logit" if _is_exact(entry) else f"≈ {value:+.3g} to the logit"
+    return f"{value:+.3g} of the logit" if is_exact(entry) else f"≈ {value:+.3g} to the logit"
 
 
 def _draw_concept(

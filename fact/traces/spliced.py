@@ -50,7 +50,7 @@ class ConceptSource:
     sae : SAE or None
         None where the layer's own channels are the concepts.
     maps : str
-        How concepts are mapped: ``gradient``, ``codes``, or ``auto``.
+        How concepts are mapped: ``gradient``, ``codes``, ``crp``, or ``auto``.
     """
 
     network: Network

@@ -35,10 +35,12 @@ if TYPE_CHECKING:  # heavy: xarray and NumPy, which planning does without
     import xarray as xr
 
     from registry.columns import ResultTable
+    from registry.declare.cells import Cell
     from registry.declare.declared import Resource
     from registry.store.shards import ShardWriter
 
 Foresee = Callable[[Mapping[str, Any], Mapping[str, "Resource"]], Iterable[str]]
+Refuse = Callable[[Mapping[str, Any], Mapping[str, "Resource | Cell"]], Iterable[str]]
 Requires = Callable[[Mapping[str, Any]], Iterable[Requirement]]
 Sizes = Mapping[str, Mapping[str, int]]
 Estimator = Callable[[Mapping[str, Any], Sizes, Mapping[str, Any]], Estimate | None]
@@ -125,9 +127,14 @@ class Stage:
         What has to be there beside the inputs, as packages: takes the configuration, as plain JSON
         values; returns :class:`registry.declare.requirements.Requirement`. It loads nothing. What
         is missing is told before a suite's first task is run.
+    refuse : callable, optional
+        What cannot be done: takes the configuration, as plain JSON values, and what the stage
+        loads, by slot: declared resources, with what first looks have found of them, or the cells
+        (:class:`registry.declare.cells.Cell`) that make it; returns sentences, one for each reason
+        why a task would fail. It loads nothing, and is asked before a suite's first task is run.
     reaches : tuple of str
-        Slots of what its inputs were made from, whose resources it loads as well, as ``network``
-        behind an SAE.
+        Slots of what its inputs were made from, which it loads as well, as ``network`` behind an
+        SAE.
     probe : str, optional
         Path ``"module:function"`` of a first look: takes the configuration and the inputs, as far
         as they are declared resources; returns plain JSON values, or raises what is wrong. It is
@@ -157,6 +164,7 @@ class Stage:
         shows: tuple[str, ...] = (),
         foresee: Foresee | None = None,
         requires: Requires | None = None,
+        refuse: Refuse | None = None,
         reaches: tuple[str, ...] = (),
         probe: str | None = None,
         probed: tuple[str, ...] = (),
@@ -177,6 +185,7 @@ class Stage:
         self.reaches = reaches
         self._foresee = foresee
         self._requires = requires
+        self._refuse = refuse
         self.probe_path = probe
         self.probed = probed
         self._estimate = estimate
@@ -219,6 +228,17 @@ class Stage:
     def requires(self, config: Mapping[str, Any]) -> tuple[Requirement, ...]:
         """Return what has to be there for a configuration of plain JSON values."""
         return tuple(self._requires(config)) if self._requires else ()
+
+    @property
+    def refuses(self) -> bool:
+        """Whether there is anything to be asked by :meth:`refuse`."""
+        return self._refuse is not None
+
+    def refuse(
+        self, config: Mapping[str, Any], loaded: Mapping[str, Resource | Cell]
+    ) -> tuple[str, ...]:
+        """Return why a task with this configuration cannot run on what it would load."""
+        return tuple(self._refuse(config, loaded)) if self._refuse else ()
 
     def probe(self, config: Mapping[str, Any], inputs: Mapping[str, Input]) -> dict[str, Any]:
         """Take a first look at resources; raises what is wrong with them."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from registry.declare.cells import Cell, Graph
 from registry.declare.declared import Resource
@@ -132,14 +132,16 @@ def look_ahead(
     needing: dict[Requirement, dict[str, None]] = {}
     for task in tasks:
         if task.experiment not in of_resources:
-            loaded = loaded_resources(graph, task.cell).values()
+            loaded = what_is_loaded(graph, task.cell).values()
             of_resources[task.experiment] = tuple(
-                n for entry in loaded for n in _required_by(entry)
+                n for it in loaded if isinstance(it, Resource) for n in _required_by(it)
             )
         own = load_stage(task.stage).requires(task.cell.config)
         for requirement in (*own, *of_resources[task.experiment]):
             needing.setdefault(requirement, {})[task.name] = None
     found: dict[Finding, dict[str, None]] = {}
+    for name, text in _refused(project, graph, tasks):
+        found.setdefault(Finding(text), {})[name] = None
     with contextlib.chdir(project.root):  # where relative paths begin
         for requirement, finding in _looked(needing):
             if finding is not None:
@@ -160,8 +162,8 @@ def _looked(needed: Collection[Requirement]) -> Iterator[tuple[Requirement, Find
         )
 
 
-def loaded_resources(graph: Graph, cell: Cell) -> dict[str, Resource]:
-    """Return the resources that a cell's stage loads, by slot: its own, and those it reaches for.
+def what_is_loaded(graph: Graph, cell: Cell) -> dict[str, Resource | Cell]:
+    """Return what a cell's stage loads, by slot: what it needs itself, and what it reaches for.
 
     Parameters
     ----------
@@ -175,7 +177,24 @@ def loaded_resources(graph: Graph, cell: Cell) -> dict[str, Resource]:
     for slot in load_stage(cell.stage).reaches:
         if name := _origin(graph, cell, slot):
             names.setdefault(slot, name)
-    return {slot: resources[name] for slot, name in names.items() if name in resources}
+    return {slot: resources.get(name) or graph.cells[name] for slot, name in names.items()}
+
+
+def _refused(project: Project, graph: Graph, tasks: Iterable[Task]) -> Iterator[tuple[str, str]]:
+    """Yield the names of tasks whose stage refuses what it would load, each with the reason."""
+    asked = [task for task in tasks if load_stage(task.stage).refuses]
+    if not asked:
+        return
+    known, probes = project.fingerprints(graph, *(task.name for task in asked)), Probes.of(project)
+    for task in asked:
+        loaded = {
+            slot: replace(it, found=probes.of_resource(known[it.name]))
+            if isinstance(it, Resource)
+            else it
+            for slot, it in what_is_loaded(graph, task.cell).items()
+        }
+        for text in load_stage(task.stage).refuse(task.cell.config, loaded):
+            yield task.name, text
 
 
 def _origin(graph: Graph, cell: Cell, slot: str) -> str | None:

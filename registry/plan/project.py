@@ -246,9 +246,9 @@ class Project:
                 unreadable.add(cell.name)
         return fingerprints(self.graph, cells, identities), unreadable & cells.keys()
 
-    def fingerprints(self, graph: Graph, name: str) -> dict[str, str]:
-        """Return the fingerprints of a cell and of all that it rests on, by name."""
-        return fingerprints(graph, [name], self._identities(graph, [name]))
+    def fingerprints(self, graph: Graph, *names: str) -> dict[str, str]:
+        """Return the fingerprints of cells and of all that they rest on, by name."""
+        return fingerprints(graph, names, self._identities(graph, names))
 
     def inputs(self, graph: Graph, cell: Cell, known: Mapping[str, str]) -> dict[str, Input]:
         """Return the inputs of a cell, opened nowhere yet.

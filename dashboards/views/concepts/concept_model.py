@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from dashboards.views.concepts.exactness import exactness_note
 from dashboards.views.concepts.labels import CONSENSUS
+from dashboards.views.concepts.neurons import is_of_neurons
 from dashboards.views.concepts.training import training_figures
 from dashboards.views.parts.charts import GREY, bars, binned, histogram, layers, lines, named_rule
 from dashboards.views.parts.parts import Figure, Note, Part, Table, file_name, frame_of
@@ -73,7 +74,8 @@ def model_parts(
     cell : str
         The cell of the concepts.
     statistics : xr.Dataset
-        Of the schema ``concepts``; (image, concept) is not needed.
+        Of the schema ``concepts``; (image, concept) is not needed. Neurons that are no concepts
+        have neither frequencies nor contributions.
     names : xr.Dataset, optional
         Of the schema ``names``.
     consistency : xr.Dataset, optional
@@ -85,7 +87,9 @@ def model_parts(
     sae : xr.Dataset, optional
         Of the schema ``sae``; encoder and decoder are not needed.
     """
-    parts: list[Part] = [frequency_figure(cell, statistics), coverage_figure(cell, statistics)]
+    parts: list[Part] = []
+    if not is_of_neurons(statistics):
+        parts += [frequency_figure(cell, statistics), coverage_figure(cell, statistics)]
     if best is not None:
         parts.append(labels_figure(cell, statistics, best))
     if consistency is not None:
@@ -96,7 +100,7 @@ def model_parts(
         parts += training_figures(cell, sae)
     if names is not None:
         parts.append(metrics_table(cell, names))
-    return [*parts, residual_note(statistics)]
+    return parts if is_of_neurons(statistics) else [*parts, residual_note(statistics)]
 
 
 def channels_note(cell: str) -> str:

@@ -13,6 +13,7 @@ import xarray as xr
 from dashboards.views.concepts.exactness import APPROXIMATE, MARK, exactness_note, is_exact
 from dashboards.views.concepts.image_choice import class_name
 from dashboards.views.concepts.labels import CONSENSUS
+from dashboards.views.concepts.neurons import MARK as MARK_OF_NEURONS
 from dashboards.views.parts.parts import (
     PICTURE,
     Number,
@@ -25,7 +26,7 @@ from dashboards.views.parts.parts import (
 from dashboards.views.parts.pictures import enlarge, thumbnail
 from dashboards.views.parts.text import number_text
 from evals.naming.verdicts import IN_WORDS, UNTESTED
-from fact.traces.plots import over_white
+from fact.traces.plots import LOWEST, over_white, sides_of
 from registry.columns import Column
 
 SUMMARY = {
@@ -44,10 +45,16 @@ SUMMARY = {
     "n_inputs": ("positions", "of texts, the last of each sequence left out"),
     "n_sequences": ("sequences", "of texts"),
     "mean_loss": ("mean loss", "-log of the probability of the token that comes next, in nats"),
+    "n_neurons": ("neurons", "channels, logits, or columns of a file"),
+    "n_images": ("images", "that activations are of"),
+    "n_known": ("known neurons", "whose ground-truth concept is known"),
 }
 """Scalars of a concepts dataset: how they are called, and what they mean."""
 
 FRACTIONS = ("accuracy", "network_accuracy", "alive_share")
+OF_CONTRIBUTIONS = ("alive_share", "concepts_for_80")
+"""What is counted of contributions, and as approximate as they are."""
+
 _MOST_DIGITS = 18
 FAINT = 0.2
 """What is left of an image where a concept is not."""
@@ -58,6 +65,7 @@ PAGE = 50
 ORDERS = {
     "contribution": ("mean_contribution", False),
     "images": ("image_share", False),
+    "activation": (MARK_OF_NEURONS, False),
     "score": ("score", False),
     "C2-score": ("c2", False),
     "name": ("name", True),
@@ -71,6 +79,7 @@ TABLE_COLUMNS = {
     "token": Column(header="next token", help="whose probability the neuron is"),
     "passage": Column(header="strongest", help="the position with the largest probability"),
     "count": Column(",d", help="positions that hold the token"),
+    "own_name": Column(header="neuron", help="what it is called where it is from"),
     "name": Column(),
     "score": Column(".2f", help="of the name, on held-out images"),
     "verdict": Column(
@@ -83,6 +92,8 @@ TABLE_COLUMNS = {
     "c2": Column(".2f", "C2", "visual consistency of its regions; random maps are near 0"),
     "image_share": Column(".1%", "images", "fraction of images where it is present"),
     "mean_contribution": Column(".3g", "contribution", "mean contribution to the logit"),
+    "mean_activation": Column(".3g", "mean", "mean activation over images"),
+    MARK_OF_NEURONS: Column(".3g", "largest", "largest activation over images"),
     "tags": Column(help="given by readers"),
 }
 
@@ -92,6 +103,8 @@ def summary(concepts: xr.Dataset) -> list[Number]:
     numbers = numbers_of(concepts, SUMMARY, FRACTIONS)
     if is_exact(concepts):
         return numbers
+    marked = {SUMMARY[name][0] for name in OF_CONTRIBUTIONS}
+    numbers = [replace(n, value=f"≈ {n.value}") if n.label in marked else n for n in numbers]
     return [*numbers, Number("contributions", "approximate", exactness_note(concepts))]
 
 
@@ -116,9 +129,10 @@ def concepts_frame(
     -------
     pd.DataFrame
         Columns ``concept``, ``name``, ``score``, ``verdict``, ``chance``, ``c2``, the statistics;
-        ``approximate``, where contributions are.
+        ``approximate``, where contributions are; ``own_name`` of neurons that have one beside
+        their number.
     """
-    index = pd.Index(concepts["concept"].values, name="concept")
+    index = pd.Index(concepts["concept"].values)
     frame = pd.DataFrame({"concept": index}, index=index)
     frame["name"] = "" if best is None else best["name"].reindex(index).fillna("")
     frame["score"] = np.nan if best is None else best["score"].reindex(index)
@@ -131,6 +145,8 @@ def concepts_frame(
     for name, variable in concepts.data_vars.items():
         if variable.dims == ("concept",):
             frame[str(name)] = variable.values
+    if "own_name" in frame and (frame["own_name"] == frame["concept"].astype(str)).all():
+        frame = frame.drop(columns="own_name")
     if not is_exact(concepts):
         frame["approximate"] = True
     by = "mean_contribution" if "mean_contribution" in frame else "concept"
@@ -149,20 +165,29 @@ def about(frame: pd.DataFrame, concept: int) -> tuple[str, str]:
         One of its concepts.
     """
     row = frame.set_index("concept").loc[concept]
-    title = f"Concept {concept}" + (f": {row['name']}" if row["name"] else "")
+    own = f" ({row['own_name']})" if row.get("own_name") else ""
+    title = f"{noun(frame)} {concept}{own}" + (f": {row['name']}" if row["name"] else "")
     if "token" in row:
         named = f", named {row['name']}" if row["name"] else ""
         title = f"Neuron {concept}: next token {row['token']}{named}"
     lines = [f"name {IN_WORDS[row['chance']]}"] if row.get("chance") else []
     if "image_share" in row:
         lines.append(f"present in {100 * row['image_share']:.1f} % of the images")
+    sign, about_it = ("≈ ", " (approximate)") if "approximate" in row else ("", "")
     if "contributing_share" in row:
-        lines.append(f"contributes in {100 * row['contributing_share']:.1f} %")
+        lines.append(f"contributes in {sign}{100 * row['contributing_share']:.1f} %")
     if "mean_contribution" in row:
-        about_it = " (approximate)" if "approximate" in row else ""
         given = number_text(row["mean_contribution"])
-        lines.append(f"{given} to the logit on average{about_it}")
+        lines.append(f"{sign}{given} to the logit on average{about_it}")
+    if MARK_OF_NEURONS in row:
+        mean, largest = (number_text(row[key]) for key in ("mean_activation", MARK_OF_NEURONS))
+        lines.append(f"activation {mean} on average, {largest} at most")
     return title, ", ".join(lines)
+
+
+def noun(frame: pd.DataFrame) -> str:
+    """Return what the rows of a table are called: concepts, or neurons that are none."""
+    return "Neuron" if MARK_OF_NEURONS in frame or "token" in frame else "Concept"
 
 
 def with_tags(frame: pd.DataFrame, tags: Mapping[int, str]) -> pd.DataFrame:
@@ -178,12 +203,19 @@ def search(frame: pd.DataFrame, text: str) -> pd.DataFrame:
     names = frame["name"].astype(str).str.lower()
     if "token" in frame:
         names = names + " " + frame["token"].str.lower()
+    if "own_name" in frame:
+        names = names + " " + frame["own_name"].str.lower()
     if "tags" in frame:
         names = names + " " + frame["tags"].str.lower()
     chosen = np.logical_and.reduce([names.str.contains(word, regex=False) for word in words])
     if text.strip().isdecimal():
         chosen = chosen | (frame["concept"] == int(text))
     return frame[chosen] if words else frame
+
+
+def orders_of(frame: pd.DataFrame) -> list[str]:
+    """Return in what orders these concepts can be listed."""
+    return [name for name, (column, _) in ORDERS.items() if column in frame]
 
 
 def order(frame: pd.DataFrame, by: str) -> pd.DataFrame:
@@ -248,11 +280,12 @@ def strongest(frame: pd.DataFrame, gallery: xr.Dataset, count: int = 12) -> Pict
 
 
 def _caption(row: Mapping[Hashable, Any]) -> str:
-    named = row["name"] or "no name"
+    named = row["name"] or row.get("own_name") or "no name"
     chance = row.get("chance") if row.get("chance") != UNTESTED else ""
     told = ", ".join(filter(None, (row.get("verdict"), chance)))
     text = f" ({told})" if told else ""
-    return f"{named}{text}\nconcept {row['concept']}"
+    kind = "neuron" if MARK_OF_NEURONS in row else "concept"
+    return f"{named}{text}\n{kind} {row['concept']}"
 
 
 def concept_table(cell: str, frame: pd.DataFrame, namer: str = "", title: str = "") -> Table:
@@ -315,9 +348,11 @@ class Tile:
         Names of its class and of the predicted one; "" where they are not known.
     presence : float
         Of the concept in it.
-    picture, explanation, location : np.ndarray
-        uint8 (y, x, colour): the image; what the concept looks for in it, in colour on white; the
-        image itself, faint where the concept is not.
+    picture : np.ndarray
+        uint8 (y, x, colour): the image.
+    explanation, location : np.ndarray or None
+        What the concept looks for in it, in colour on white; the image itself, faint where the
+        concept is not. None where it was not mapped.
     """
 
     image: str
@@ -325,8 +360,8 @@ class Tile:
     prediction: str
     presence: float
     picture: np.ndarray
-    explanation: np.ndarray
-    location: np.ndarray
+    explanation: np.ndarray | None
+    location: np.ndarray | None
 
     @property
     def classes(self) -> str:
@@ -336,7 +371,14 @@ class Tile:
         return f"{self.label}, taken for {self.prediction}" if self.prediction else self.label
 
 
-def tiles(gallery: xr.Dataset, concept: int, most: int | None = None) -> list[Tile]:
+def has_lowest(gallery: xr.Dataset) -> bool:
+    """Return whether a gallery has images in which neurons are lowest."""
+    return f"{LOWEST}image" in gallery
+
+
+def tiles(
+    gallery: xr.Dataset, concept: int, most: int | None = None, lowest: bool = False
+) -> list[Tile]:
     """Return the images of one concept, the strongest first.
 
     Parameters
@@ -347,24 +389,31 @@ def tiles(gallery: xr.Dataset, concept: int, most: int | None = None) -> list[Ti
         Its index; one that the gallery does not have gives no image.
     most : int, optional
         Images at most; all by default.
+    lowest : bool
+        The images in which a neuron is lowest, the lowest first, of a gallery that has them.
     """
     if concept not in gallery.indexes["concept"]:
         return []
-    own = gallery.sel(concept=concept).isel(rank=slice(most)).load()
+    own = sides_of(gallery)[int(lowest)].sel(concept=concept).isel(rank=slice(most)).load()
     classes = own["class"].values.astype(str).tolist()
-    return [
-        Tile(
-            str(image),
-            class_name(int(own["label"].values[rank]), classes),
-            class_name(int(own["prediction"].values[rank]), classes),
-            float(own["presence"].values[rank]),
-            enlarge(own["picture"].values[rank]),
-            enlarge(over_white(own["explanation"].values[rank])),
-            enlarge(faded(own["picture"].values[rank], own["explanation"].values[rank])),
-        )
-        for rank, image in enumerate(own["image"].values)
-        if image
-    ]
+    return [_tile(own, rank, classes) for rank, image in enumerate(own["image"].values) if image]
+
+
+def _tile(own: xr.Dataset, rank: int, classes: Sequence[str]) -> Tile:
+    names = {
+        name: class_name(int(own[name].values[rank]), classes) if name in own else ""
+        for name in ("label", "prediction")
+    }
+    picture = own["picture"].values[rank]
+    explanation = own["explanation"].values[rank] if "explanation" in own else None
+    return Tile(
+        str(own["image"].values[rank]),
+        **names,
+        presence=float(own["presence"].values[rank]),
+        picture=enlarge(picture),
+        explanation=None if explanation is None else enlarge(over_white(explanation)),
+        location=None if explanation is None else enlarge(faded(picture, explanation)),
+    )
 
 
 def faded(picture: np.ndarray, explanation: np.ndarray) -> np.ndarray:

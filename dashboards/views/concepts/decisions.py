@@ -516,7 +516,10 @@ def reason_line(decision: Decision, naming: Naming = NAMELESS) -> str:
         )
     if not decision.for_it:
         return f"{sums} No concept speaks for it."
-    lines = [f"{percent_text(t.share)} {naming.called(t.concept)}" for t in decision.for_it]
+    lines = [
+        f"{_mark(decision)}{percent_text(t.share)} {naming.called(t.concept)}"
+        for t in decision.for_it
+    ]
     lines += [f"{percent_text(decision.others_share)} all others"] if decision.others_share else []
     lines += [f"{percent_text(decision.offset_share)} the offset"] if decision.offset_share else []
     shown = [str(t.concept) for t in decision.for_it if t.concept in naming.spoken]
@@ -559,11 +562,11 @@ def position_line(decision: Decision) -> str:
     missing = decision.logit - constant - float(decision.map.sum(dtype=np.float64))
     if abs(missing) <= POSITION_MATTERS * max(abs(decision.logit), decision.positive, 1e-12):
         return ""
-    place = "a positional embedding or the bias of an encoder, which are"
+    place = "a positional embedding or the bias of an encoder"
     return (
         f"{number_text(missing, DIGITS)} of it comes through "
-        f"{place if decision.exact else 'a class token, which is'} in no pixel: the maps leave it "
-        "out."
+        f"{place if decision.exact else 'a class token or biases'}, which are in no pixel: the "
+        "maps leave it out."
     )
 
 
@@ -639,7 +642,7 @@ def shares_table(decision: Decision, naming: Naming = NAMELESS, name: str = "") 
     """Return what adds up, as a table."""
     columns = {
         "contribution": _contribution(decision.exact, f"to the {decision.quantity}, 1"),
-        "share": Column(".1%", help=meaning_of_shares(decision)),
+        "share": Column(".1%", f"{_mark(decision)}share", meaning_of_shares(decision)),
     }
     return Table(
         f"{name or 'decision'}-shares",
@@ -771,10 +774,15 @@ ABOUT_PICTURES = (
 
 def term_line(term: Term, decision: Decision) -> str:
     """Return what a concept gives, in words."""
-    amount = f"{term.contribution:+.{DIGITS}g}"
+    amount = f"{_mark(decision)}{term.contribution:+.{DIGITS}g}"
     if term.contribution < 0:
         return f"{amount} of the {decision.negative:+.{DIGITS}g} against it"
     return f"{amount} of the {decision.positive:+.{DIGITS}g} for it: {percent_text(term.share)}"
+
+
+def _mark(decision: Decision) -> str:
+    """Return what stands before amounts that are an approximation."""
+    return "" if decision.exact else "≈ "
 
 
 def matters(decision: Decision) -> bool:
@@ -784,7 +792,7 @@ def matters(decision: Decision) -> bool:
 
 def others_line(decision: Decision) -> str:
     """Return what all concepts without a map give together."""
-    text = f"{decision.others:+.{DIGITS}g} in all"
+    text = f"{_mark(decision)}{decision.others:+.{DIGITS}g} in all"
     parts = f"{decision.others_for:+.{DIGITS}g} for it"
     if decision.positive > 0:
         parts += f", {percent_text(decision.others_share)} of the {decision.positive:+.{DIGITS}g}"

@@ -202,6 +202,8 @@ def alikeness(consistency: xr.Dataset, concept: int) -> Evidence:
         f"{number_text(round(random, 3), 2)}, all concepts {number_text(mean, 2)}; "
         f"{100 * higher:.0f} % score no higher"
     )
+    if by := [part for part in str(consistency["variant"].item()).split("; ") if "maps by" in part]:
+        found += f"; {by[0]}, an approximation"
     if few < int(consistency["least_images"]):
         return Evidence(ALIKE, f"{found}; too few images to count", OPEN, rule)
     speaks = FOR if score > max(mean, random) else AGAINST if score <= random else OPEN
@@ -241,6 +243,8 @@ def location(localisation: xr.Dataset, concept: int) -> Evidence:
     above = (low[known] > 0).all() and not (own["interval_low"].values <= elsewhere)[known].any()
     speaks = FOR if above else AGAINST if (high[known] < 0).any() else OPEN
     found = f"{shown} {str(own['name'].values)!r}: {', '.join(lines)}"
+    if "maps" in localisation:
+        found += f"; maps by {localisation['maps'].item()}, an approximation"
     return Evidence(THERE, found, speaks, rule)
 
 

@@ -16,6 +16,7 @@ from dashboards.views.concepts.presences import Presences
 from dashboards.views.parts.charts import bars, binned, histogram
 from dashboards.views.parts.parts import Figure, Note, Part, Table, frame_of
 from dashboards.views.parts.text import number_text
+from evals.concepts.localisation import maps_note
 from registry.columns import Column, ResultTable
 
 BINS = 40
@@ -43,7 +44,8 @@ def presence_parts(
     index : int
         Of the concept, in the dataset.
     statistics : xr.Dataset
-        ``label``, ``prediction`` and ``target`` (image), with the coordinate ``class``.
+        ``label``, ``prediction`` and ``target`` (image), with the coordinate ``class``; none of
+        these of neurons that are no concepts.
     """
     read, column = presences.n_read, presences.column(index)
     present = column["presence"] != 0
@@ -52,6 +54,8 @@ def presence_parts(
         found += f" {read:,} of {presences.n_images:,} images read so far."
     if not len(column):
         return [Note(found)]
+    if "label" not in statistics:  # neurons that are no concepts
+        return [_activation_figure(name, column["presence"], read)]
     return [
         Figure(
             f"{name}-presence",
@@ -67,6 +71,19 @@ def presence_parts(
         ),
         *_class_parts(name, column[present], column, read, statistics),
     ]
+
+
+def _activation_figure(name: str, values: NDArray[np.floating], read: int) -> Figure:
+    """Return the histogram of a neuron's activations, but for those that are 0."""
+    zeros = read - len(values)
+    chart = histogram(
+        presence_bins(values), x_title="activation", y_title="images", y_log=True, height=264
+    )
+    note = (
+        f"Over {read:,} images; where it is 0 ({zeros:,}) is left out. Counts are on a logarithmic "
+        "scale."
+    )
+    return Figure(f"{name}-activation", chart, "How strongly it is active", note)
 
 
 def presence_note(present: int, images: int) -> str:
@@ -252,7 +269,10 @@ def decision_columns(decisions: xr.Dataset) -> dict[str, Column]:
     """Return the columns of :func:`decision_frame`, which say whether contributions are exact."""
     if is_exact(decisions):
         return DECISION_COLUMNS
-    return DECISION_COLUMNS | {"contribution": Column(".3f", MARK, APPROXIMATE)}
+    return DECISION_COLUMNS | {
+        "contribution": Column(".3f", MARK, APPROXIMATE),
+        "share": Column(".1%", "≈ share", "of all positive contributions, an approximation"),
+    }
 
 
 def decision_frame(decisions: xr.Dataset, concept: int) -> pd.DataFrame:
@@ -293,8 +313,9 @@ def location_parts(name: str, localisation: xr.Dataset, concept: int) -> list[Pa
     label, shown = str(own["name"].values), int(own["n_shown"])
     note = (
         f"Of {int(own['n_images']):,} mapped images {shown:,} show {label!r}. Pointing: whether "
-        "the strongest point is inside; energy: the fraction of the map inside; iou: overlap."
-    )
+        "the strongest point is inside; energy: the fraction of the map inside; iou: overlap. "
+        f"{maps_note(localisation)}"
+    ).strip()
     frame, title = frame_of(LOCATIONS, own), "Is it where its name is?"
     return [Table(f"{name}-localisation", frame, title, note, LOCATIONS.columns)]
 

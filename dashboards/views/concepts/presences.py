@@ -46,8 +46,12 @@ class Block:
     entries: np.ndarray
 
     @classmethod
-    def of(cls, start: int, presence: np.ndarray, contribution: np.ndarray) -> Block:
-        """Return the block of dense arrays (image, concept); entries are where one is not 0."""
+    def of(cls, start: int, presence: np.ndarray, contribution: np.ndarray | None = None) -> Block:
+        """Return the block of dense arrays (image, concept); entries are where one is not 0.
+
+        Neurons that are no concepts have no contribution; it is 0.
+        """
+        contribution = np.zeros_like(presence) if contribution is None else contribution
         concepts, rows = np.nonzero(((presence != 0) | (contribution != 0)).T)
         counts = np.bincount(concepts, minlength=presence.shape[1])
         entries = np.empty(len(rows), ENTRY)
@@ -156,7 +160,8 @@ def read_blocks(concepts: xr.Dataset, cells: int = BLOCK_CELLS) -> Iterator[Bloc
     Parameters
     ----------
     concepts : xr.Dataset
-        Of the schema ``concepts``: ``presence`` and ``contribution`` (image, concept).
+        Of the schema ``concepts``: ``presence`` and ``contribution`` (image, concept), which
+        neurons lack that are no concepts.
     cells : int
         Images times concepts of a block.
     """
@@ -167,17 +172,18 @@ def read_blocks(concepts: xr.Dataset, cells: int = BLOCK_CELLS) -> Iterator[Bloc
         dense = [
             np.concatenate(
                 [
-                    _rows(concepts[name], first, min(first + reading, stop))
+                    read_rows(concepts[name], first, min(first + reading, stop))
                     for first in range(start, stop, reading)
                 ]
             )
             for name in ("presence", "contribution")
+            if name in concepts
         ]
         yield Block.of(start, *dense)
 
 
-def _rows(array: xr.DataArray, start: int, stop: int) -> np.ndarray:
-    """Read rows in this thread, whatever scheduler dask has."""
+def read_rows(array: xr.DataArray, start: int, stop: int) -> np.ndarray:
+    """Read images (image, concept) in this thread, whatever scheduler dask has."""
     values = array.transpose("image", "concept").isel(image=slice(start, stop))
     return values.compute(scheduler="synchronous").values if values.chunks else values.values
 
@@ -202,6 +208,7 @@ def read_alone(concepts: xr.Dataset, index: int) -> Presences:
     dense = [
         concepts[name].transpose("image", "concept").isel(concept=[index]).values
         for name in ("presence", "contribution")
+        if name in concepts
     ]
     n_images = concepts.sizes["image"]
     return Presences(n_images, (Block.of(0, *dense),))

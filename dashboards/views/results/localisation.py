@@ -9,9 +9,9 @@ import pandas as pd
 import xarray as xr
 
 from dashboards.views.parts.charts import dots
-from dashboards.views.parts.parts import Figure, Part, Table, frame_of
+from dashboards.views.parts.parts import Figure, Note, Part, Table, frame_of
 from dashboards.views.results import view
-from evals.concepts.localisation import BY_MEASURE
+from evals.concepts.localisation import BY_MEASURE, maps_note
 from registry.columns import Column, ResultTable
 
 ABOUT = {
@@ -86,6 +86,8 @@ def compared(settings: Sequence[view.Setting]) -> Iterator[Table]:
 def blocks(at: view.Setting) -> Iterator[Part]:
     """Yield the measures of one setting, and its concepts by one of them."""
     yield from view.seen_notes(at.own)
+    if told := maps_note(at.own):
+        yield Note(f"≈ {told}")
     yield _means(at)
     yield at.table("measures", BY_MEASURE, "Measures", ABOUT_MEASURES)
     if at.has("measure"):

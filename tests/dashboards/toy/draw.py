@@ -17,6 +17,6 @@ stage = Stage(
     "tests.dashboards.toy.draw",
     version=1,
     config=Config,
-    needs={"concepts": "concepts"},
+    needs={"concepts": "concepts | activations"},
     output=schemas.GALLERY,
 )

@@ -164,6 +164,8 @@ def test_what_does_not_go_together_is_refused():
 class Traced:
     """The input `concepts` of a stage: nine concepts of a tiny network, measured in ten images."""
 
+    kind = "concepts"
+
     def __init__(self, monkeypatch):
         source = ConceptSource(tiny.convnet(), "features.1", tiny.sae(6))
         monkeypatch.setattr(ConceptSource, "of_concepts", lambda *_: source)

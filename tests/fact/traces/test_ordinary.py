@@ -16,12 +16,21 @@ from torch import nn
 
 import fact
 import registry
+from evals.concepts.localisation import maps_note
 from fact.networks.layers import LayerError
 from fact.networks.linearity import TOLERANCE
-from fact.networks.network import Architecture, Network, builder
+from fact.networks.network import Architecture, Network, NetworkError, builder
 from fact.traces.attribution import highlight
 from fact.traces.code_maps import upsample_positions
+from fact.traces.neurons import (
+    choose_extremes,
+    logit_gradients,
+    logit_relevances,
+    varying_neurons,
+)
 from registry.execute.schedule import Watcher, run_plan
+from registry.plan.preflight import look_ahead
+from registry.plan.probes import Probes
 from registry.plan.project import Project, open_project
 from registry.record.states import State
 from tests.fact import tiny
@@ -197,6 +206,67 @@ stage = "fact.map_concepts"
 needs = { concepts = "concepts" }
 config = { n_images = 2, maps = "gradient" }
 
+[experiments.crp-maps]
+stage = "fact.map_concepts"
+needs = { concepts = "concepts" }
+config = { n_images = 2, maps = "crp", most = 4 }
+
+[experiments.masks]
+stage = "fact.mask_inputs"
+needs = { maps = "maps" }
+
+[experiments.labels]
+stage = "fact.label_inputs"
+needs = { images = "shapes" }
+
+[experiments.names]
+stage = "evals.name_concepts"
+needs = { activations = "concepts", labels = "labels" }
+[experiments.names.config]
+metrics = ["correlation", "iou"]
+alpha = 0.1
+n_bootstrap = 5
+n_permutations = 0
+min_positives = 1
+min_active = 1
+
+[experiments.localisation]
+stage = "evals.localise_concepts"
+needs = { maps = "maps", masks = "masks", names = "names" }
+
+[experiments.neurons]
+stage = "fact.collect_activations"
+needs = { images = "shapes", network = "declared" }
+config = { layer = "2", pooling = "max" }
+
+[experiments.neuron-gallery]
+stage = "fact.draw_concepts"
+needs = { concepts = "neurons" }
+config = { n_images = 3, most = 2, maps = "crp" }
+
+[experiments.logit-gallery]
+stage = "fact.draw_concepts"
+needs = { concepts = "activations" }
+config = { n_images = 3, pictures = false }
+
+[experiments.relevance-gallery]
+stage = "fact.draw_concepts"
+needs = { concepts = "activations" }
+config = { n_images = 2, pictures = false, maps = "crp" }
+
+[datasets.table]
+kind = "array-file"
+path = "table.npz"
+
+[experiments.imported]
+stage = "fact.import_activations"
+needs = { arrays = "table" }
+
+[experiments.imported-gallery]
+stage = "fact.draw_concepts"
+needs = { concepts = "imported", images = "shapes" }
+config = { n_images = 2 }
+
 [experiments.encodings]
 stage = "fact.encode_concepts"
 needs = { concepts = "concepts" }
@@ -219,8 +289,12 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     root = tmp_path_factory.mktemp("ordinary")
     (root / "plugin_of_ordinary_networks.py").write_text(PLUGIN)
     (root / "experiments.toml").write_text(DECLARATION)
+    ids = [f"test/{row:05d}" for row in range(20)]
+    values = np.random.default_rng(0).normal(size=(20, 2)).astype(np.float32)
+    np.savez(root / "table.npz", values=values, input=ids, name=["up", "flat"])
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(root)
+        patch.chdir(root)  # where the path of the table begins
         yield open_project(root / "experiments.toml")
 
 
@@ -229,7 +303,7 @@ def made(project: Project):
     plan = project.plan()
     outcomes = run_plan(project, plan, runner="here", journal_only=True, watcher=Watcher())
     failures = [o for o in outcomes if o.ending is not State.COMPLETED]
-    assert not failures, failures
+    assert not failures, [(o.name, o.message) for o in failures]
 
     def open_one(name: str) -> xr.Dataset:
         with registry.open_dataset(project.current(name)) as dataset:
@@ -261,10 +335,221 @@ def test_the_whole_chain_goes_through_and_says_what_it_is(made) -> None:
     for name in ("gallery", "decisions", "maps"):
         assert made(name)["maps"] == "codes"
     assert made("gradient-maps")["maps"] == "gradient"
+    assert made("crp-maps")["maps"] == made("neuron-gallery")["maps"] == "crp"
+    assert not made("maps")["exact"]
     assert made("encodings")["variant"].item().endswith("; maps by codes")
     maps = made("maps")
     present = maps["presence"].fillna(0)
     np.testing.assert_allclose(maps["map"].sum(("y", "x")), present, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_localisation_says_that_it_is_of_approximate_maps(made, project: Project) -> None:
+    located, maps = made("localisation"), made("maps")
+    assert located["maps"] == "codes"
+    assert "up-sampled codes" in maps_note(located)
+    assert located.sizes["concept"] == maps.sizes["concept"] > 0
+    chance = located["chance"].sel(measure="energy").dropna("concept")
+    masks = made("masks")
+    for concept in chance["concept"].values:
+        name = str(located["name"].sel(concept=concept).item())
+        shares = []
+        for image in maps["image"].sel(concept=concept).values:
+            carriers = masks["carries"].sel(image=image, label=name).values
+            if carriers.any():
+                shares.append(masks["mask"].sel(image=image).values[carriers].any(axis=0).mean())
+        assert chance.sel(concept=concept) == pytest.approx(np.mean(shares))
+
+
+# -- relevance -----------------------------------------------------------------------------------
+
+
+def test_flat_relevance_of_a_concept_is_its_code_over_what_each_position_sees() -> None:
+    network, sae, images = ordinary(), tiny.sae(5), tiny.images(2)
+    maps = fact.concept_maps(network, LAYER, sae, images, [0, 4, 7], by="crp")
+    assert maps.attrs["maps"] == "crp"
+    assert "weights" not in maps
+    for row, image in enumerate(images):
+        z, _, _ = spliced_by_hand(network, sae, image, 0)
+        for number, concept in enumerate([0, 4, 7]):
+            expected = np.zeros((8, 8))
+            for y, x in np.ndindex(4, 4):  # a kernel of 3, a stride of 2, a padding of 1
+                seen = np.zeros((8, 8))
+                seen[max(2 * y - 1, 0) : 2 * y + 2, max(2 * x - 1, 0) : 2 * x + 2] = 1
+                expected += z[concept, y, x] * seen / seen.sum()
+            np.testing.assert_allclose(maps["map"][row, number], expected, atol=1e-5)
+
+
+def test_relevance_of_channels_is_that_of_the_baseline_and_adds_up_over_concepts() -> None:
+    network, images = ordinary(), tiny.images(2)
+    maps = fact.concept_maps(network, "4", None, images, [1, 3], by="crp")
+    for number, channel in enumerate([1, 3]):
+        expected = fact.relevance_maps(network, "4", images, [channel, channel])
+        np.testing.assert_allclose(maps["map"][:, number], expected, rtol=1e-5, atol=1e-7)
+    given = network, LAYER, tiny.sae(5), images
+    parts = fact.concept_maps(*given, np.arange(9), of="contribution", target=2, by="crp")
+    whole = fact.logit_maps(*given, target=2, by="crp")
+    np.testing.assert_allclose(parts["map"].sum("concept"), whole["map"], atol=1e-6)
+    np.testing.assert_allclose(whole["map"].sum(("y", "x")), whole["total"], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        nn.Sequential(nn.Conv2d(3, 2, 1), nn.LayerNorm(8)),
+        nn.Sequential(nn.Conv2d(3, 4, 1), nn.PixelShuffle(2)),
+    ],
+)
+def test_a_sequence_with_a_step_without_a_rule_is_refused(module: nn.Module) -> None:
+    network = Network(module.eval(), bcos=False, linear=False)
+    lacking = type(list(module)[-1]).__name__
+    with pytest.raises(NetworkError, match=f"no rules for {lacking}"):
+        fact.concept_maps(network, "0", None, tiny.images(1), [0], by="crp")
+
+
+REFUSALS = """
+[datasets.shapes]
+kind = "shapes"
+n_train = 10
+n_test = 10
+size = 24
+
+[networks.resnet]
+kind = "torchvision"
+architecture = "resnet18"
+
+[networks.transformer]
+kind = "torchvision"
+architecture = "vit_b_16"
+
+[networks.exact]
+kind = "bcos"
+architecture = "resnet18"
+
+[networks.own]
+kind = "python"
+function = "tests.fact.traces.test_ordinary:convnet"
+classes = "imagenet"
+
+[experiments.bcos-classifier]
+stage = "fact.train_classifier"
+needs = { images = "shapes" }
+
+[experiments.cnn-classifier]
+stage = "fact.train_classifier"
+needs = { images = "shapes" }
+config = { architecture = "standard-cnn" }
+"""
+CHAIN = """
+[experiments.{0}-channels]
+stage = "fact.measure_channels"
+needs = {{ network = "{0}", images = "shapes" }}
+config = {{ layer = "layer3" }}
+
+[experiments.{0}-maps]
+stage = "fact.map_concepts"
+needs = {{ concepts = "{0}-channels" }}
+config = {{ maps = "crp" }}
+
+[experiments.{0}-gallery]
+stage = "fact.draw_concepts"
+needs = {{ concepts = "{0}-channels" }}
+"""
+NETWORKS = ("resnet", "transformer", "exact", "own", "bcos-classifier", "cnn-classifier")
+
+
+def test_a_plan_refuses_crp_of_networks_that_it_has_no_rules_for(tmp_path) -> None:
+    text = REFUSALS + "".join(CHAIN.format(name) for name in NETWORKS)
+    (tmp_path / "experiments.toml").write_text(text)
+    project = open_project(tmp_path / "experiments.toml")
+    due = project.plan().due
+    lacking = look_ahead(project, due).lacking
+    assert sorted(lacking) == ["bcos-classifier-maps", "exact-maps", "transformer-maps"]
+    assert "CRP of network 'transformer': there are no rules" in lacking["transformer-maps"]
+    known = project.fingerprints(project.graph, "own-maps")
+    for found in (True, False):
+        Probes.of(project).keep(project, {"look": {"resources": {known["own"]: {"crp": found}}}})
+        assert ("own-maps" in look_ahead(project, due).lacking) == (not found)
+
+
+# -- neurons -------------------------------------------------------------------------------------
+
+
+def test_extremes_of_neurons_are_those_of_a_loop() -> None:
+    random = np.random.default_rng(5)
+    values = random.normal(size=(12, 4)).round(1).astype(np.float32)
+    values[:, 1] = np.maximum(values[:, 1], 0)  # as after a ReLU
+    values[:, 2] = np.abs(values[:, 2]) + 1
+    values[3, 0] = np.nan
+    ids = random.permutation([f"test/{row:02d}" for row in range(12)])
+    activation = xr.DataArray(
+        values, {"image": ids, "concept": [7, 8, 9, 10]}, ("image", "concept")
+    )
+    chosen = choose_extremes(activation, 5)
+    for column in range(4):
+        rows = sorted(range(12), key=lambda row: ids[row])
+        known = [row for row in rows if not np.isnan(values[row, column])]
+        least = min(values[row, column] for row in known)
+        high = [row for row in known if values[row, column] > least]
+        high = sorted(high, key=lambda row: -values[row, column])[:5]
+        low = [row for row in known if values[row, column] < 0 and row not in high]
+        low = sorted(low, key=lambda row: values[row, column])[:5]
+        for side, expected in (("", high), ("lowest_", low)):
+            names = chosen[f"{side}image"].values[column]
+            assert [name for name in names if name] == [ids[row] for row in expected]
+            found = chosen[f"{side}presence"].values[column]
+            np.testing.assert_array_equal(found[: len(expected)], values[expected, column])
+            assert np.isnan(found[len(expected) :]).all()
+    assert (chosen["lowest_image"].values[1:3] == "").all()
+    rows, is_below = varying_neurons(activation * [1, 1, 0, 1], None)
+    assert (rows.tolist(), is_below) == ([0, 1, 3], True)
+    assert not varying_neurons(abs(activation), 1)[1]
+    with pytest.raises(ValueError, match="no neuron varies"):
+        varying_neurons(activation * 0, None)
+
+
+def test_maps_of_logits_add_up_where_the_network_is_linear_and_no_bias_takes_a_part() -> None:
+    images, classes = tiny.images(3), np.array([2, 0, 1])
+    linear, biased = tiny.convnet(), ordinary(bias=False)
+    weights, values = logit_gradients(linear, images, classes)
+    logits = linear.logits(linear.encode(images)).detach().numpy()[np.arange(3), classes]
+    np.testing.assert_allclose(values.sum(axis=(1, 2)), logits, atol=1e-9)
+    assert weights.shape == (3, 6, 8, 8)
+    none, values = logit_relevances(biased, images, classes)
+    logits = biased.logits(biased.encode(images)).detach().numpy()[np.arange(3), classes]
+    assert none is None
+    np.testing.assert_allclose(values.sum(axis=(1, 2)), logits, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_neurons_have_galleries_as_concepts_have(made, project: Project) -> None:
+    images = project.declaration.resources["shapes"].settings.load()
+    for name, collected in (
+        ("neuron-gallery", "neurons"),
+        ("logit-gallery", "activations"),
+        ("imported-gallery", "imported"),
+    ):
+        gallery, values = made(name), made(collected)["activation"]
+        for concept in gallery["concept"].values:
+            own, column = gallery.sel(concept=concept), values.sel(neuron=concept)
+            names = [n for n in own["image"].values if n]
+            strongest = column.sortby(column, ascending=False)["image"].values[: len(names)]
+            assert set(names) == set(strongest)
+            np.testing.assert_allclose(own["presence"][: len(names)], column.sel(image=names))
+            expected = images.read(names)
+            np.testing.assert_array_equal(own["picture"].values[: len(names)], expected)
+    channels, logits, imported = map(made, ("neuron-gallery", "logit-gallery", "imported-gallery"))
+    assert channels.sizes["concept"] == 2
+    assert (channels["explanation"].values[..., 3] > 0).any()
+    assert not channels["exact"]
+    assert not {"explanation", "maps"} & set(logits)  # no place, unless one asks for it
+    assert "explanation" in made("relevance-gallery")
+    assert logits["name"].values.tolist() == made("activations")["name"].values.tolist()
+    assert imported["name"].values.tolist() == ["up", "flat"]
+    assert (imported["lowest_presence"].values[:, 0] < 0).all()
+    assert (imported["label"].values >= 0).all()
+    folder = project.current("neuron-gallery")
+    assert len(list(folder.glob("pictures/*.png"))) == 2
 
 
 # -- contributions -----------------------------------------------------------------------------

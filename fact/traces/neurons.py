@@ -1,0 +1,229 @@
+"""Neurons in a few images each: where activations are largest, and where they are lowest.
+
+A neuron is a channel of a layer, a logit, or a column of a file. It may be negative, and so has two
+sides: the images in which it is strongest, and those in which it is furthest below 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from fact.data.images import Geometry, ImageDataset, Pixels
+from fact.networks.files import open_network
+from fact.networks.linearity import N_IMAGES, known_linearity
+from fact.networks.network import Network
+from fact.networks.relevance import propagate_relevance
+from fact.traces.attribution import Located, pair_maps
+from fact.traces.config import MapsBy
+from fact.traces.plots import BLOCK, LOWEST, select_gallery
+from fact.traces.spliced import ConceptSource
+from registry import Input
+from registry.declare.faults import StageError
+
+
+@dataclass(frozen=True)
+class NeuronSource:
+    """What neurons are of: a layer of a network, its logits, or a file that says no more of them.
+
+    Attributes
+    ----------
+    concepts : ConceptSource or None
+        Network and layer, "" for the logits; None for neurons of a file.
+    maps_by : str
+        How they are mapped; "" where they have no place.
+    """
+
+    concepts: ConceptSource | None
+    maps_by: str
+
+    @classmethod
+    def of_activations(
+        cls, activations: Input, images: ImageDataset, device: str, maps: MapsBy
+    ) -> NeuronSource:
+        """Return what collected or imported activations are of.
+
+        Raises
+        ------
+        ValueError
+            If neurons cannot be mapped in a way that is asked for.
+        """
+        try:
+            network = open_network(activations.origin("network"), device)
+        except StageError:
+            return cls._without_place(None, maps, f"{activations.name!r} come from no network")
+        layer = activations.config["layer"]
+        if network.linear is None:
+            first = images.read(
+                images.ids(activations.config["split"])[:N_IMAGES], network.geometry
+            )
+            network = known_linearity(network, first)
+        source = ConceptSource(network, layer, None, maps)
+        if layer:
+            return cls(source, source.maps_by)
+        if activations.config["groups"]:
+            return cls._without_place(source, maps, "sums of logits are not mapped")
+        if source.maps_by == "codes":
+            return cls._without_place(source, maps, "logits have no positions to up-sample")
+        return cls(source, source.maps_by)
+
+    @classmethod
+    def _without_place(
+        cls, concepts: ConceptSource | None, maps: MapsBy, reason: str
+    ) -> NeuronSource:
+        if maps != "auto":
+            raise ValueError(
+                f"maps = {maps!r}: {reason}; expected 'auto', which draws images alone"
+            )
+        return cls(concepts, "")
+
+    @property
+    def exact(self) -> bool:
+        """Whether maps by the gradient are of weights, and add up; else an approximation."""
+        return self.concepts is not None and self.concepts.exact
+
+    @property
+    def geometry(self) -> Geometry | None:
+        """In which images are drawn: the network's, or their own."""
+        return self.concepts.network.geometry if self.concepts else None
+
+    def locate(self, pictures: Pixels, neurons: NDArray[np.int64]) -> Located:
+        """Return where one neuron is in each picture.
+
+        Of a layer's channel it is the map of its sum over positions, of a logit its own.
+        """
+        if self.concepts is None or not self.maps_by:
+            raise ValueError("neurons without a place; expected a layer of a network")
+        if self.concepts.layer:
+            return pair_maps(self.concepts, pictures, neurons)
+        logits = logit_relevances if self.maps_by == "crp" else logit_gradients
+        return logits(self.concepts.network, pictures, neurons)
+
+
+def logit_gradients(network: Network, pictures: Pixels, classes: NDArray[np.int64]) -> Located:
+    """Return where one logit of each picture comes from, by its gradient at the image.
+
+    Parameters
+    ----------
+    network : Network
+        Of one that is linear in its frozen weights the gradient is the weight, and the map adds up
+        to the logit before the bias; of others it is an approximation.
+    pictures : ndarray of uint8, (pair, y, x, colour)
+        In the network's geometry.
+    classes : ndarray of int64, (pair,)
+        The logit of each.
+    """
+    image = network.encode(pictures).detach().requires_grad_()
+    with torch.enable_grad(), network.explanation_mode():
+        logits = network.logits(image)
+        index = torch.from_numpy(classes).to(logits.device)
+        (gradient,) = torch.autograd.grad(logits.gather(1, index[:, None]).sum(), image)
+    values = (gradient * image.detach()).sum(dim=1)
+    return gradient.cpu().numpy(), values.cpu().numpy()
+
+
+def logit_relevances(network: Network, pictures: Pixels, classes: NDArray[np.int64]) -> Located:
+    """Return where one logit of each picture comes from, as relevance handed back to the image.
+
+    As :func:`logit_gradients`, for networks in which every step has a rule
+    (:mod:`fact.networks.relevance`).
+    """
+    index = torch.from_numpy(classes)
+
+    def start(logits: torch.Tensor) -> torch.Tensor:
+        return logits * functional.one_hot(index.to(logits.device), logits.shape[1])
+
+    values = propagate_relevance(network, "", network.encode(pictures), start)
+    return None, values.cpu().numpy()
+
+
+def varying_neurons(activation: xr.DataArray, most: int | None) -> tuple[NDArray[np.int64], bool]:
+    """Return the neurons that are not the same everywhere; or those of them that vary most often.
+
+    Parameters
+    ----------
+    activation : DataArray, (image, concept)
+        Read in blocks of neurons.
+    most : int or None
+        Most neurons, those above their lowest value in most images; None for all.
+
+    Returns
+    -------
+    rows : ndarray of int64
+        In order.
+    is_below : bool
+        Whether any neuron is below 0 anywhere.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    shares, is_below = [], False
+    for start in range(0, activation.sizes["concept"], BLOCK):
+        block = activation.isel(concept=slice(start, start + BLOCK)).load()
+        shares.append((block > block.min("image")).mean("image").values)
+        is_below = is_below or bool((block < 0).any())
+    share = np.concatenate(shares) if shares else np.zeros(0)
+    ranked = np.argsort(-share, kind="stable")[: int((share > 0).sum())]
+    if not len(ranked):
+        raise ValueError("no neuron varies: each is the same for all images")
+    return np.sort(ranked[:most]), is_below
+
+
+def choose_extremes(activation: xr.DataArray, n: int) -> xr.Dataset:
+    """Choose the images in which each neuron is strongest, and those in which it is lowest.
+
+    Parameters
+    ----------
+    activation : DataArray, (image, concept)
+        Neurons as concepts; any sign.
+    n : int
+        Most images of a side.
+
+    Returns
+    -------
+    Dataset
+        ``image`` (concept, rank) ids, the largest first, none of an image in which the neuron is
+        as low as anywhere; ``lowest_image`` (concept, rank), the lowest first, none of a value of
+        at least 0, nor of a strongest image; "" where there are fewer. ``presence`` and
+        ``lowest_presence``, the activations; NaN there.
+    """
+    values = activation.transpose("image", "concept").load().astype(np.float64)
+    ids = values.indexes["image"]
+    columns = np.arange(values.sizes["concept"])[:, None]
+
+    def looked_up(chosen: xr.DataArray) -> tuple[NDArray[np.intp], xr.DataArray]:
+        rows = ids.get_indexer(chosen.values.ravel()).reshape(chosen.shape)
+        found = np.where(rows >= 0, values.values[rows, columns], np.nan)
+        return rows, chosen.copy(data=found.astype(np.float32))
+
+    strongest = select_gallery(values - values.min("image"), n)["image"]
+    rows, highest = looked_up(strongest)
+    free = np.ones(values.shape, dtype=bool)
+    taken = rows >= 0
+    free[rows[taken], np.broadcast_to(columns, rows.shape)[taken]] = False
+    below = values.copy(data=np.where(free, -values.values, np.nan))
+    lowest = select_gallery(below, n)["image"]
+    return xr.Dataset(
+        {
+            "image": strongest,
+            "presence": highest,
+            f"{LOWEST}image": lowest,
+            f"{LOWEST}presence": looked_up(lowest)[1],
+        }
+    )
+
+
+def labels_of(images: ImageDataset, ids: NDArray[np.str_]) -> NDArray[np.int64]:
+    """Return the labelled class of images of any split; -1 where there is none, or for ""."""
+    known: dict[str, int] = {}
+    for split in {str(name).partition("/")[0] for name in ids.ravel()} & set(images.splits):
+        known |= dict(zip(images.ids(split).tolist(), images.labels(split).tolist(), strict=True))
+    found = [known.get(str(name), -1) for name in ids.ravel()]
+    return np.array(found, dtype=np.int64).reshape(ids.shape)

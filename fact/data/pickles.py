@@ -12,6 +12,7 @@ import pickle
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -53,8 +54,9 @@ class Inert:
 class _DataType(Inert):
     """A ``numpy.dtype``: its letters, then its byte order."""
 
+    @cached_property
     def known(self) -> np.dtype[Any]:
-        """Return the type, of numbers or texts alone."""
+        """The type, of numbers or texts alone."""
         text = as_text(self.args[0])
         if not _PLAIN_DTYPE.fullmatch(text):
             raise PickleError(f"an array of {text[:40]!r}; expected numbers or texts")
@@ -78,15 +80,6 @@ class _Buffer(Inert):
         """Return the array."""
         data, kind, shape, order = self.args[:4]
         return _array(data, kind, shape, as_text(order))
-
-
-class _Scalar(Inert):
-    """A number of NumPy: type and bytes."""
-
-    def known(self) -> Any:
-        """Return the number, as one of Python."""
-        kind, data = self.args
-        return _array(data, kind, (), "C").item()
 
 
 class Call:
@@ -121,12 +114,25 @@ def _encoded(text: str, encoding: str = "latin1") -> bytes:
 def _array(data: Any, kind: Any, shape: Any, order: str) -> NDArray[Any]:
     if not isinstance(kind, _DataType) or not isinstance(shape, tuple):
         raise PickleError("an array without a type or a shape")
-    dtype, count = kind.known(), math.prod(shape)
+    dtype, count = kind.known, math.prod(shape)
     raw = data.encode("latin1") if isinstance(data, str) else bytes(data)
     if min(shape, default=0) < 0 or count * dtype.itemsize != len(raw):
         raise PickleError(f"an array {shape} of {dtype} in {len(raw)} bytes")
     flat = np.frombuffer(raw, dtype).copy() if raw else np.zeros(count, dtype)
     return flat.reshape(shape, order="F" if order == "F" else "C")
+
+
+def _scalar(kind: Any, data: Any) -> Any:
+    """Return a number of NumPy as one of Python, at once: official files have a million of them."""
+    raw = data.encode("latin1") if isinstance(data, str) else bytes(data)
+    return _number(kind.known, raw)
+
+
+@lru_cache(maxsize=4096)
+def _number(dtype: np.dtype[Any], raw: bytes) -> Any:
+    if len(raw) != dtype.itemsize:
+        raise PickleError(f"a number of {dtype} in {len(raw)} bytes")
+    return np.frombuffer(raw, dtype)[0].item()
 
 
 _BUILTINS = ("builtins", "__builtin__")  # of Python 3 and 2
@@ -140,7 +146,7 @@ PLAIN: Mapping[tuple[str, str], Any] = {
     ("numpy", "ndarray"): _Array,
     ("numpy", "dtype"): _DataType,
     **{(f"{m}.multiarray", "_reconstruct"): Call(lambda *_: _Array()) for m in _NUMPY},
-    **{(f"{m}.multiarray", "scalar"): _Scalar for m in _NUMPY},
+    **{(f"{m}.multiarray", "scalar"): Call(_scalar) for m in _NUMPY},
     **{(f"{m}.numeric", "_frombuffer"): _Buffer for m in _NUMPY},
 }
 """What a pickle of data may name, and what stands for it."""
@@ -219,10 +225,10 @@ def _converted(value: Any, known: dict[int, Any]) -> Any:
         return {as_plain(k, known): as_plain(entry, known) for k, entry in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
         return type(value)([as_plain(entry, known) for entry in value])
-    if isinstance(value, (_Array, _Buffer, _Scalar)):
+    if isinstance(value, (_Array, _Buffer)):
         return value.known()
     if isinstance(value, (bytearray, _DataType)):
-        return bytes(value) if isinstance(value, bytearray) else str(value.known())
+        return bytes(value) if isinstance(value, bytearray) else str(value.known)
     raise PickleError(f"it holds a {type(value).__name__}")
 
 

@@ -60,7 +60,7 @@ def _tell(project: Project, resource: Resource, every: bool) -> bool:
     missing = False
     for finding in examine(project, resource, every):
         missing = missing or finding.is_missing
-        mark, style = ("missing", "red") if finding.is_missing else ("found", "")
+        mark, style = ("fault", "red") if finding.is_missing else ("found", "")
         out.print(escape(f"  {mark:8}{finding}"), style=style, soft_wrap=True)
     source = getattr(resource.settings, "source", "")
     if missing and source:

@@ -47,7 +47,7 @@ def test_data_that_is_there_is_ready(folder: Path, monkeypatch: pytest.MonkeyPat
     assert "test: 3 images, 1 of each class" in told
     assert "112 attributes of each bird, as has_bill_shape::dagger" in told
     assert "test: 3 images; the published split has 5,794" in told
-    assert "missing" not in told
+    assert "fault" not in told
 
 
 def test_data_that_is_not_there_says_how_to_get_it(

@@ -26,7 +26,7 @@ from fact.traces.config import NextTokenConfig
 from registry import Inputs, Run, Shards, open_dataset
 from registry.store.shards import part_name
 
-SHARD_BYTES = 64 * 2**20
+SHARD_BYTES = 32 * 2**20
 
 Sequences = Sequence[NDArray[np.int32]]
 

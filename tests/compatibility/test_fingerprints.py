@@ -13,15 +13,6 @@ from tests.compatibility.fingerprints import AS_NOW, AS_THEN, GOLDEN, fingerprin
 EXPECTED: dict[str, dict[str, str]] = json.loads(GOLDEN.read_text(encoding="utf-8"))
 
 
-FROM_TABLES = frozenset(
-    [
-        *("token-labels", "gpt2-small-neurons", "gpt2-xl-neurons"),
-        *("sanity-7", "sanity-8", "known-9", "known-10"),
-    ]
-)
-"""Cells of a paper that took tables of somebody's own once, and are made of official files now."""
-
-
 def differing(found: dict[str, str], expected: dict[str, str]) -> dict[str, tuple[str, str | None]]:
     return {
         cell: (fingerprint, found.get(cell))
@@ -43,7 +34,7 @@ def test_declarations_that_come_along_rerun_nothing(name: str) -> None:
     found = fingerprints_of(AS_NOW[name])
     as_then = {_name_then(cell): fingerprint for cell, fingerprint in found.items()}
     assert len(as_then) == len(found)
-    assert not differing(as_then, EXPECTED[name]).keys() - FROM_TABLES
+    assert not differing(as_then, EXPECTED[name])
 
 
 def _name_then(cell: str) -> str:

@@ -173,9 +173,10 @@ def test_weights_are_read_from_every_kind_of_file(tmp_path: Path) -> None:
     torch.save(state, tmp_path / "probe.pt")
     torch.save(linear, tmp_path / "whole.pth")  # as the released one of the paper is
     torch.save({f"module.linear.{name}": own for name, own in state.items()}, tmp_path / "deep.pt")
+    torch.save(linear, tmp_path / "whole.pth")  # as the published one is
     np.savez(tmp_path / "probe.npz", **{name: own.numpy() for name, own in state.items()})
     (tmp_path / "names.txt").write_text("long\nred\n")
-    for name in ("probe.safetensors", "probe.pt", "whole.pth", "deep.pt", "probe.npz"):
+    for name in ("probe.safetensors", "probe.pt", "whole.pth", "deep.pt", "probe.npz", "whole.pth"):
         found = ProbeFile(str(tmp_path / name), str(tmp_path / "names.txt")).load()
         assert found.labels == ("long", "red")
         np.testing.assert_array_equal(found.weight, linear.weight.detach().numpy())

@@ -37,7 +37,7 @@ def import_sae(config: ImportSAEConfig, inputs: Inputs, run: Run) -> xr.Dataset:
     ------
     SAEFileError
         If the file cannot be read, the SAE does not fit the layer, or its reconstruction explains
-        less of the layer than asked for.
+        less of the layer than asked for, what it is off by everywhere included.
     """
     network = open_network(inputs["network"], config.device)
     sae: SAE = inputs["weights"].load().to(network.device, network.dtype).requires_grad_(False)
@@ -64,9 +64,16 @@ def import_sae(config: ImportSAEConfig, inputs: Inputs, run: Run) -> xr.Dataset:
         f"{sae.n_concepts}, {int(checked['dead_concepts'])} dead, on {len(ids)} images"
     )
     sys.stdout.write(f"{told}\n")
+    least = f"expected at least {config.least_explained:g}"
     if not float(checked["explained_variance"]) >= config.least_explained:
         hint = scale_hint(network, config.layer, sae, encoded(GUESSED))
-        raise SAEFileError(f"{told}; expected at least {config.least_explained:g}. {hint}")
+        raise SAEFileError(f"{told}; {least}. {hint}")
+    whole = 1 - float(checked["normalised_mse"])  # of the error itself, not of its deviation
+    if not whole >= config.least_explained:
+        raise SAEFileError(
+            f"{told}; but its reconstruction is off by a constant, with which it explains "
+            f"{whole:.3f}; {least}. Check the decoder's bias, and `mean`"
+        )
     return (
         sae.float()
         .to_dataset()
@@ -116,10 +123,7 @@ def scale_hint(network: Network, layer: str, sae: SAE, encoded: Iterator[Tensor]
         f"both, with scale = {spread:.4g}": sae((x - centre) / spread) * spread + centre,
     }
     total = float((x - centre).square().sum())
-    shares = {
-        what: 1 - float(((x - y) - (x - y).mean(dim=0)).square().sum()) / total
-        for what, y in tried.items()
-    }
+    shares = {what: 1 - float((x - y).square().sum()) / total for what, y in tried.items()}
     best = max(shares, key=shares.__getitem__)
     told = f"With {best} it would be {shares[best]:.3f}. "
     return (told if shares[best] > 0 else "") + (

@@ -271,6 +271,8 @@ def _refusal(part: Any) -> str:
         return f"is padded by {part.padding_mode!r}; expected zeros"
     if isinstance(part, nn.BatchNorm2d) and part.running_var is None:
         return "keeps no running statistics"
+    if isinstance(part, nn.MaxPool2d) and (part.return_indices or part.dilation not in (1, (1, 1))):
+        return "is max pooling with dilation, or with indices"
     if isinstance(part, nn.MultiheadAttention) and not (
         part.batch_first and part.in_proj_weight is not None and part.bias_k is None
     ):
@@ -461,9 +463,9 @@ _SHAPES = _names(
     "select index_select roll clone to type type_as float double alias dropout"
 )
 _LINEAR = _names(
-    "mean sum neg __neg__ avg_pool2d adaptive_avg_pool2d max_pool2d boolean_dispatch relu relu_ "
-    "leaky_relu interpolate"
+    "mean sum neg __neg__ avg_pool2d adaptive_avg_pool2d relu relu_ leaky_relu interpolate"
 )
+_MAXIMA = _names("max_pool2d boolean_dispatch")
 _PRODUCTS = _names("mul mul_ multiply __mul__ __rmul__ __imul__")
 _QUOTIENTS = _names("div div_ divide true_divide __truediv__ __itruediv__")
 _JOINTS = _names("cat concat concatenate stack")
@@ -544,6 +546,8 @@ class _Watch(TorchFunctionMode):
             divisor = tensors[-1] if name in _QUOTIENTS and len(tensors) > 1 else None
             if len(of_image) > 1 or (divisor is not None and divisor.requires_grad):
                 self._fault(f"multiplies what comes from the image by what does too ({name})")
+        elif name in _MAXIMA:
+            self._fault(f"calls {name} itself; make it a layer nn.MaxPool2d, which is converted")
         elif name not in _SHAPES and name not in _LINEAR:
             self._fault(f"calls {name}, which has no B-cos twin")
 

@@ -388,6 +388,8 @@ def _overcomplete(given: Weights, _names: Mapping[str, str]) -> Layout:
 
 def _linear_encoder(given: Weights) -> tuple[Tensor, Tensor | None]:
     """Return the weights and bias of a linear layer, with the batch norm behind it folded in."""
+    if "encoder.weight" in given.tensors:  # tied or untied: one layer, and nothing else
+        return given.tensors["encoder.weight"], given.tensors.get("encoder.bias")
     (weight,) = _take(given, "encoder.final_block.0.weight")
     bias = given.tensors.get("encoder.final_block.0.bias")
     norm = {
@@ -466,6 +468,8 @@ def _fold(layout: Layout, scale: float, mean: AnyArray | None) -> SAE:
         if getattr(layout, name) is not None
     }
     for name, tensor in named.items():
+        if not getattr(layout, name).is_floating_point():
+            raise SAEFileError(f"{name} is of {getattr(layout, name).dtype}; expected floats")
         if bad := int((~tensor.isfinite()).sum()):
             raise SAEFileError(f"{bad} numbers of {name} are not finite")
     encoder, decoder = named["encoder"], named["decoder"]
@@ -474,6 +478,9 @@ def _fold(layout: Layout, scale: float, mean: AnyArray | None) -> SAE:
             f"encoder {tuple(encoder.shape)} and decoder {tuple(decoder.shape)}; expected "
             "(concept, channel) and (channel, concept)"
         )
+    for name, size in (("encoder_bias", len(encoder)), ("decoder_bias", len(decoder))):
+        if name in named and named[name].shape != (size,):
+            raise SAEFileError(f"{name} {tuple(named[name].shape)}; expected ({size},)")
     bias = named.get("encoder_bias", encoder.new_zeros(len(encoder)))
     offset = named.get("decoder_bias", encoder.new_zeros(len(decoder)))
     if layout.is_centred:
@@ -484,6 +491,8 @@ def _fold(layout: Layout, scale: float, mean: AnyArray | None) -> SAE:
     bias, offset = scale * bias, scale * offset
     if mean is not None:
         centre = as_tensor(mean).to(kind)
+        if bad := int((~centre.isfinite()).sum()):
+            raise SAEFileError(f"{bad} numbers of mean are not finite")
         if centre.shape != offset.shape:
             raise SAEFileError(f"mean {tuple(centre.shape)}; expected {tuple(offset.shape)}")
         bias, offset = bias - encoder @ centre, offset + centre

@@ -106,6 +106,8 @@ def _weights(kind: str, weights: str) -> dict[str, Any]:
     """Return what says which weights: a file, released ones, or none."""
     if Path(weights).is_file():
         return {"weights" if kind == "bcos" else "file": weights}
+    if weights and (kind in ("bcos", "timm") or Path(weights).suffix or "/" in weights):
+        raise ValueError(f"no file of weights at {weights}")
     if kind in ("bcos", "timm"):
         return {"pretrained": True}
     return {"weights": weights} if weights else {}

@@ -156,6 +156,12 @@ def test_an_sae_of_another_scale_is_refused_with_a_hint(
     monkeypatch.setattr("fact.kinds.SAEFile.load", lambda _: far)
     with pytest.raises(fact.SAEFileError, match=r"expected at least 1\. With .* it would be"):
         run_stage(project, "sae", run, least_explained=1.0)
+    shift = torch.full((CHANNELS,), 5.0)
+    moved = fact.ReLUSAE(encoder, encoder.T, decoder_bias=shift)  # whose deviations are right
+    monkeypatch.setattr("fact.kinds.SAEFile.load", lambda _: moved)
+    with pytest.raises(fact.SAEFileError, match="off by a constant, with which it explains -"):
+        run_stage(project, "sae", run)
+    monkeypatch.setattr("fact.kinds.SAEFile.load", lambda _: far)
     with pytest.raises(fact.SAEFileError, match=r"6 channels; layer 'features\.0'.* has 4"):
         run_stage(project, "sae", run, layer="features.0")
     assert inputs["weights"].kind == "sae_weights"

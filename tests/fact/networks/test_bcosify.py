@@ -358,6 +358,11 @@ class OddConv(nn.Conv2d):
         (Between(lambda own, x: x + own.constant), ["middle (Between) adds a constant"]),
         (Between(lambda _, x: x / x.norm()), ["middle (Between) calls norm"]),
         (nn.InstanceNorm2d(4), ["middle (InstanceNorm2d) calls"]),
+        (nn.MaxPool2d(2, 1, dilation=2), ["is max pooling with dilation"]),
+        (
+            Between(lambda _, x: functional.max_pool2d(x, 3, 1, 1)),
+            ["middle (Between) calls", "make it a layer nn.MaxPool2d"],
+        ),
     ],
 )
 def test_what_cannot_be_converted_is_named_by_its_layer(middle: nn.Module, faults: list[str]):

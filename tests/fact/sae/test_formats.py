@@ -169,6 +169,22 @@ def test_files_that_are_no_saes(tmp_path: Path) -> None:
         fact.read_sae(tmp_path / "nan.safetensors", activation="relu")
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"mean": torch.full((3,), torch.nan)}, "3 numbers of mean are not finite"),
+        ({"encoder": torch.ones(4, 3).int()}, "encoder is of torch.int32; expected floats"),
+        ({"decoder_bias": torch.zeros(4)}, r"decoder_bias \(4,\); expected \(3,\)"),
+    ],
+)
+def test_what_would_be_taken_without_a_word_is_refused(change, message, tmp_path: Path) -> None:
+    weights = {"encoder": torch.ones(4, 3), "decoder": torch.ones(3, 4), **change}
+    mean = weights.pop("mean", None)
+    safetensors.torch.save_file(weights, tmp_path / "own.safetensors")
+    with pytest.raises(fact.SAEFileError, match=message):
+        fact.read_sae(tmp_path / "own.safetensors", activation="relu", mean=mean)
+
+
 def test_named_matrices(tmp_path: Path) -> None:
     weights = {"enc": torch.randn(4, 3), "dec": torch.randn(3, 4), "b": torch.ones(3)}
     safetensors.torch.save_file(weights, tmp_path / "own.safetensors")

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 
 import fact
 from fact.kinds import NetworkFile, PythonNetwork
+from fact.starter import networks
 from fact.starter.chain import sae_settings
 from fact.starter.command import init
 from fact.starter.look import FolderLook, look_at
@@ -279,3 +280,11 @@ def test_a_network_of_timm_by_name_and_file(flat: Path) -> None:
     found = declared("--images", "stamps", "--network", "timm:resnet10t:theirs.safetensors")
     own = {"kind": "timm", "architecture": "resnet10t", "file": "theirs.safetensors"}
     assert found["networks"]["network"] == own
+
+
+@pytest.mark.parametrize("kind", ["bcos", "timm", "torchvision"])
+def test_a_mistyped_file_of_weights_is_no_wish_for_released_ones(kind: str) -> None:
+    with pytest.raises(ValueError, match=r"no file of weights at typo\.pth"):
+        networks._weights(kind, "typo.pth")
+    assert networks._weights("torchvision", "IMAGENET1K_V1") == {"weights": "IMAGENET1K_V1"}
+    assert networks._weights("timm", "") == {"pretrained": True}

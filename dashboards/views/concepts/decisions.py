@@ -766,9 +766,9 @@ def heat(map: np.ndarray, picture: np.ndarray) -> np.ndarray:
 ABOUT_PICTURES = (
     "Colours: what the network responds to there, white where nothing. Amounts: what each pixel "
     "adds (blue) or subtracts (orange-red), each map scaled to its largest. For a concept against "
-    "the class, the colours are of what it subtracts. Maps of codes that were up-sampled have the "
-    "image's own colours. Where the sum is exact, it is so for this image as it is; removing a "
-    "concept changes the others too: see Intervention."
+    "the class, the colours are of what it subtracts. Maps of codes that were up-sampled, and by "
+    "CRP, have the image's own colours, and are an approximation. Where the sum is exact, it is so "
+    "for this image as it is; removing a concept changes the others too: see Intervention."
 )
 
 

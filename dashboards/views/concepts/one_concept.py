@@ -80,7 +80,7 @@ def _activation_figure(name: str, values: NDArray[np.floating], read: int) -> Fi
         presence_bins(values), x_title="activation", y_title="images", y_log=True, height=264
     )
     note = (
-        f"Over {read:,} images; where it is 0 ({zeros:,}) is left out. Counts are on a logarithmic "
+        f"Over {read:,} images; {zeros:,} where it is 0 are left out. Counts are on a logarithmic "
         "scale."
     )
     return Figure(f"{name}-activation", chart, "How strongly it is active", note)

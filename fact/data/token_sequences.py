@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 import registry
 from fact.data.array_file import PARQUET, TORCH
-from registry.declare.requirements import Requirement
+from registry.declare.requirements import Finding, Requirement
 from registry.suggest import RefusalError, nearest
 
 Ids: TypeAlias = NDArray[np.int64]
@@ -73,6 +73,25 @@ class TokenSequences:
             If it is not there.
         """
         return registry.content_identity(self.path)
+
+    def check(self, every: bool) -> Iterator[Finding]:
+        """Yield what the file holds: its first sequence, or the count of ``every`` one."""
+        count, first = 0, ""
+        try:
+            for one in self.load():
+                is_text = isinstance(one, str)
+                first = first or f"{len(one):,} {'characters' if is_text else 'token ids'}"
+                count += 1
+                if not every:
+                    break
+        except TokenSequencesError as error:
+            yield Finding(str(error))
+            return
+        if not count:
+            yield Finding(f"{self.path} holds no sequence")
+            return
+        told = f"{count:,} sequences" if every else "sequences"
+        yield Finding(f"{told}, the first of {first}", is_missing=False)
 
     def requires(self) -> Iterator[Requirement]:
         """Yield the package that reads the file, where one is needed."""

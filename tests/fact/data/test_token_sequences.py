@@ -112,6 +112,22 @@ def test_what_is_no_sequence_is_named(line: str, fault: str, tmp_path: Path) -> 
     assert str(path) in str(raised.value)
 
 
+def test_a_check_says_what_a_file_holds(tmp_path: Path) -> None:
+    path = tmp_path / "texts.jsonl"
+    path.write_text("[5, 6, 7]\n[8]\n")
+
+    def found(every: bool) -> list[tuple[str, bool]]:
+        given = TokenSequences(str(path)).check(every)
+        return [(finding.text, finding.is_missing) for finding in given]
+
+    assert found(False) == [("sequences, the first of 3 token ids", False)]
+    assert found(True) == [("2 sequences, the first of 3 token ids", False)]
+    path.write_text("3")
+    assert [is_missing for _, is_missing in found(False)] == [True]
+    path.write_text("")
+    assert found(False) == [(f"{path} holds no sequence", True)]
+
+
 def test_files_that_are_not_there_or_damaged_are_told(tmp_path: Path) -> None:
     with pytest.raises(TokenSequencesError, match="no file or folder"):
         read(tmp_path / "none.npy")

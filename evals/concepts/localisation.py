@@ -361,13 +361,12 @@ def localise_concepts(
             if config.names_at_chance != KEEP:
                 names = names.where(verdicts != AT_CHANCE, "")
     with inputs["maps"].open() as maps, inputs["masks"].open() as masks:
-        seen = _count_seen(config, inputs, maps)
+        seen, mapped_by = _count_seen(config, inputs, maps), approximate_maps(maps)
         progress = partial(run.progress, what="concepts")
         localised = localise(maps, masks, names, config, progress)
     if verdicts is not None:
         localised = localised.merge(_judge_names(localised, verdicts))
-        by = approximate_maps(maps)
-    localised = localised.assign(seen | ({"maps": by} if by else {}))
+    localised = localised.assign(seen | ({"maps": mapped_by} if mapped_by else {}))
     sys.stdout.write(localisation_table(localised))
     return localised
 

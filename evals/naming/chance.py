@@ -356,10 +356,12 @@ def studentise(values: np.ndarray, usual: np.ndarray | None = None) -> np.ndarra
 
 
 def usual_deviation(values: np.ndarray) -> np.ndarray:
-    """Return the median over concepts of their deviation over permutations, where it is not 0.
+    """Return the root mean square over concepts of their deviation, where it is not 0.
 
     Each is without the permutation that lies furthest off, which may be the data of a concept that
-    is well named. Whichever permutation the data are, it is the same.
+    is well named. Whichever permutation the data are, it is the same. A rare concept that only
+    some permutations reach deviates by nearly nothing in the others, so that a median of few
+    permutations may be that of no concept that counts.
 
     Parameters
     ----------
@@ -373,7 +375,9 @@ def usual_deviation(values: np.ndarray) -> np.ndarray:
     """
     deviation = np.where(np.isnan(values), np.inf, _leave_one_out(values)[1]).min(axis=0)
     is_known = np.isfinite(deviation) & (deviation > 0)
-    return _known_quantile(np.where(is_known, deviation, np.nan), 0.5)
+    squares = np.where(is_known, deviation, 0.0) ** 2
+    count = is_known.sum(axis=0)
+    return np.where(count > 0, np.sqrt(squares.sum(axis=0) / np.maximum(count, 1)), np.nan)
 
 
 def _leave_one_out(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -186,7 +186,7 @@ def seen_note(dataset: xr.Dataset) -> str:
     scoring = int(dataset["n_trained_scoring"])
     choosing = int(dataset.get("n_trained_choosing", 0))
     if not choosing and not scoring:
-        return "The concepts were trained on none of these images."
+        return "None of these images has the id of one that the concepts were trained on."
     if "n_trained_choosing" not in dataset:
         return f"The concepts were trained on {scoring} of these images."
     return (

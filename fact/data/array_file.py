@@ -302,7 +302,7 @@ def _read_parquet(path: Path, ids: Sequence[str]) -> Mapping[str, Any]:
 
 def _columns(table: pd.DataFrame, ids: Sequence[str]) -> Mapping[str, Any]:
     table = _with_index(table, ids)
-    rows = {name: table.pop(name).to_numpy(dtype=str) for name in ids if name in table}
+    rows = {name: _as_names(table.pop(name)) for name in ids if name in table}
     index = _pop_index(table)
     if ids == INPUT_NAMES and not rows:
         rows = index
@@ -317,6 +317,11 @@ def _columns(table: pd.DataFrame, ids: Sequence[str]) -> Mapping[str, Any]:
         raise ArrayFileError(f"{len(other)} columns hold no numbers: {named}{hint}")
     names = table.columns.to_numpy(dtype=str)
     return {**rows, "name": names, "values": table.to_numpy(float)}
+
+
+def _as_names(column: pd.Series) -> NDArray[np.str_]:
+    """Return the names in a column as texts, "" where there is none."""
+    return np.where(column.isna(), "", column.astype(object)).astype(str)
 
 
 def _with_index(table: pd.DataFrame, ids: Sequence[str]) -> pd.DataFrame:
@@ -336,7 +341,7 @@ def _pop_index(table: pd.DataFrame) -> dict[str, NDArray[np.str_]]:
         raise ArrayFileError(
             f"column {is_named.index(False, n_first)} of {table.shape[1]} has no name"
         )
-    found = [table.pop(name).to_numpy(dtype=str) for name in table.columns[:n_first]]
+    found = [_as_names(table.pop(name)) for name in table.columns[:n_first]]
     names = [texts for texts in found if not _is_count(texts)] or found[:1]
     if len(names) > 1:
         raise ArrayFileError(f"{len(names)} columns have no name; expected one at most, the index")

@@ -416,3 +416,12 @@ def test_all_metrics_are_meant_where_none_is_named(module):
 @pytest.mark.parametrize("module", [score_explanations, name_concepts])
 def test_threads_are_no_part_of_the_result(module):
     assert module.stage.settings.rules.runtime == {"workers"}
+
+
+def test_positions_of_texts_are_named_by_whole_texts_alone(inputs, tmp_path):
+    concepts, _ = make_datasets()
+    texts = concepts.assign_coords(sequence=("image", np.arange(N_IMAGES) // 10))
+    inputs["activations"] = FakeInput.of(texts, tmp_path / "texts.nc")
+    config = name_concepts.Config(metrics=("iou",), n_bootstrap=0)
+    with pytest.raises(ValueError, match="by_sequence = true keeps each text whole"):
+        name_concepts.stage(config, inputs, FakeRun(tmp_path, schemas.NAMES))

@@ -123,6 +123,13 @@ def test_labels_are_probabilities(tmp_path: Path) -> None:
         stage(stage.resolve({}), inputs_of(tmp_path / "l.npy"), None)
 
 
+def test_an_empty_id_of_a_csv_cuts_no_other(tmp_path: Path) -> None:
+    lines = ["image,a,b", "wren one,1,2", "wren two,3,4", ",5,6"]
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    with pytest.raises(ArrayFileError, match="1 of 3 inputs have no name"):
+        ArrayFile(str(tmp_path / "t.csv")).load()
+
+
 def test_names_may_be_those_of_a_list(tmp_path: Path) -> None:
     np.save(tmp_path / "cub.npy", np.zeros((4, 112)))
     table = ArrayFile(str(tmp_path / "cub.npy"), names="cub-attributes").load()

@@ -69,12 +69,12 @@ def test_the_papers_chain_runs_from_official_files(folder: Path) -> None:
     with contextlib.chdir(folder):
         outcomes = run_plan(project, project.plan(EXPERIMENTS), runner="here", journal_only=True)
     assert not [outcome for outcome in outcomes if outcome.ending is not State.COMPLETED]
-    catalog = open_catalog(folder)
-    labels = catalog.dataset("cub-labels").load()
+    with open_catalog(folder, "off") as catalog:
+        labels = catalog.dataset("cub-labels").load()
+        neurons = catalog.dataset("bottleneck-neurons").load()
     assert labels.sizes == {"image": 3, "label": 112}
     expected = [bird_attributes(label) for label in range(len(BIRDS))]
     np.testing.assert_array_equal(labels["value"], expected)
-    neurons = catalog.dataset("bottleneck-neurons").load()
     assert neurons["right_concept"].values.tolist() == labels["label"].values.tolist()
     assert neurons["image"].values.tolist() == labels["image"].values.tolist()
     assert ((neurons["activation"] > 0) & (neurons["activation"] < 1)).all()

@@ -535,6 +535,8 @@ COMPARISON = Schema(
         "ours": _real("ours, by the definitions", "cell"),
         "theirs": _real("ours, by the rules of the published code; NaN if not computed", "cell"),
         "difference": _real("ours less the published one", "cell"),
+        "error": _real("standard error of ours, of draws; 0 where none are drawn", "cell"),
+        "theirs_error": _real("that of ours by the published rules", "cell"),
         "state": _text("equal, explained (by the rules of the published code) or open", "cell"),
         "cause": _text("what explains the difference", "cell"),
         "n_equal": _whole("cells that are equal, up to their digits and to chance"),

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import sys
 import tomllib
+from collections import Counter
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -127,12 +129,29 @@ def _tell(look: FolderLook) -> None:
         f"{look.folder.root}: {classes}; images of {heights[1]} x "
         f"{heights[0]} to {widths[1]} x {widths[0]} pixels"
     )
+    if others := passed_over(look.images.ignored):
+        click.echo(f"  passed over, of types that are not read: {others}")
     for path, reason in list(look.broken.items())[:10]:
         click.echo(f"  broken: {path}: {reason}")
     if len(look.broken) > 10:
         click.echo(f"  … and {len(look.broken) - 10} more broken images")
     for sentence in what_to_expect(look):
         click.echo(f"  {sentence}")
+
+
+def passed_over(names: Iterable[str]) -> str:
+    """Return how many files of each type lie among the images and are none, "" if there are none.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Paths of what was left out. Hidden files and folders do not count.
+    """
+    types = [path.suffix.lower() for path in map(PurePath, names) if not path.name.startswith(".")]
+    counts = Counter(filter(None, types)).most_common()
+    told = [f"{number} {suffix}" for suffix, number in counts[:5]]
+    rest = sum(number for _, number in counts[5:])
+    return ", ".join([*told, *([f"{rest} others"] if rest else [])])
 
 
 def _choices(

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 import fact
 from fact.kinds import NetworkFile, PythonNetwork
-from fact.starter import networks
+from fact.starter import command, networks
 from fact.starter.chain import sae_settings
 from fact.starter.command import init
 from fact.starter.look import FolderLook, look_at
@@ -288,3 +288,10 @@ def test_a_mistyped_file_of_weights_is_no_wish_for_released_ones(kind: str) -> N
         networks._weights(kind, "typo.pth")
     assert networks._weights("torchvision", "IMAGENET1K_V1") == {"weights": "IMAGENET1K_V1"}
     assert networks._weights("timm", "") == {"pretrained": True}
+
+
+def test_files_of_other_types_are_told_and_hidden_ones_are_not() -> None:
+    names = ["a/x.svg", "a/y.SVG", "b/notes.txt", ".DS_Store", "a/._y.png", "__MACOSX", "README"]
+    assert command.passed_over(names) == "2 .svg, 1 .txt"
+    assert command.passed_over([f"x.{letter}" for letter in "abcdefg"]).endswith(", 2 others")
+    assert command.passed_over([".DS_Store"]) == ""

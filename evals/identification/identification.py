@@ -37,7 +37,13 @@ from evals.identification.known_neurons import (
 from evals.kernels.statistics import AnyArray, mean_defined
 from evals.metrics.table import Metric, Parameters
 from evals.metrics.tolerance import Tolerance
-from evals.scoring.labelled import UNKNOWN, find_concepts, pair_datasets, take_neurons
+from evals.scoring.labelled import (
+    UNKNOWN,
+    find_concepts,
+    join_by_neuron,
+    pair_datasets,
+    take_neurons,
+)
 from evals.scoring.original_rules import metrics_by_rule
 from evals.scoring.seen_images import count_seen
 from registry.arrays import to_numpy
@@ -115,8 +121,9 @@ def identify(
     """
     tolerance = Tolerance(metrics_by_rule(metrics, options.compat))
     rows = tolerance.rows
-    is_known = to_numpy(right) != UNKNOWN
-    seeds, choosing = _splits(take_neurons(activations)["neuron"].values[is_known], options)
+    neurons = take_neurons(activations)
+    is_known = to_numpy(join_by_neuron(right, neurons)) != UNKNOWN
+    seeds, choosing = _splits(neurons["neuron"].values[is_known], options)
     is_chooser = np.asarray(choosing.any(axis=0))
     known = KnownNeurons(activations, labels, right, options.workers, is_chooser)
     grids = [(row, grid(row, options.alphas, options.lams, options.seed)) for row in rows]

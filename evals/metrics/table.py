@@ -31,7 +31,7 @@ RESERVED = frozenset(
     {"input", "neuron", "concept", "image", "label", "class", "label_set"}
     | {"activations", "labels", "metric", "metrics", "alphas", "lams", "block_size", "workers"}
     | {"split", "variable", "rank", "form", "test", "frequency", "consensus"}
-    | {"baseline_class", "basis", "bin", "measure", "threshold"}
+    | {"baseline_class", "basis", "bin", "cell", "measure", "threshold"}
 )
 """Names of dimensions, variables and arguments beside metrics, which none may have."""
 

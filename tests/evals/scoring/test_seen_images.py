@@ -70,7 +70,7 @@ def test_another_split_and_images_held_out_are_unseen():
         seen = count(concepts_of(), own[:1], own[1:])
         assert seen == SeenImages(0, 0, 1)
         seen.require_unseen("refuse")
-        assert seen_note(xr.Dataset(seen.variables())).endswith("on none of these images.")
+        assert seen_note(xr.Dataset(seen.variables())).startswith("None of these images has the id")
 
 
 def test_where_it_is_not_known_nothing_is_said(tmp_path):

@@ -31,7 +31,7 @@ def is_own(entry: Declarable) -> bool:
     return kinds(entry.family)[entry.name].settings.cls.__module__.startswith("fact.")
 
 
-EITHER = {"words": {"words": ["red"]}}
+EITHER = {"words": {"words": ["red"]}, "language-model": {"model": "gpt2"}}
 """What kinds ask for of which no single key is required."""
 
 ALL = [

@@ -14,7 +14,7 @@ import xarray as xr
 import registry.store.digest
 from registry.store.digest import content_digest
 from registry.store.durable import StoreError
-from registry.store.netcdf import chunk_shape, read_file, read_row, write_file
+from registry.store.netcdf import HEADER_BYTES, chunk_shape, read_file, read_row, write_file
 from registry.store.schema import decode_attributes
 from tests.forked import Forked
 
@@ -293,7 +293,7 @@ def test_a_full_disk_is_told_and_leaves_nothing(tmp_path, limit, rows):
     printed = process.finish()
     assert process.wait() == 0, printed
     assert f"file too large: cannot write {tmp_path / 'a.nc'}" in printed
-    assert f"{rows * 4000:,} bytes" in printed
+    assert f"takes up to {rows * 4000 + HEADER_BYTES:,} bytes" in printed
     assert "bytes are free" in printed
     assert os.listdir(tmp_path) == ["small.nc"]
 
@@ -308,7 +308,7 @@ def test_a_really_full_disk(tmp_path):
         pytest.skip("no right to mount a small file system")
     try:
         values = np.random.default_rng(0).random((2000, 1000), "float32")
-        with pytest.raises(StoreError, match=r"disk full: cannot write .*8,000,000 bytes"):
+        with pytest.raises(StoreError, match=r"disk full: cannot write .*8,065,536 bytes"):
             write_file(xr.Dataset({"x": (("a", "b"), values)}), tmp_path / "a.nc")
         assert os.listdir(tmp_path) == []
         write_file(xr.Dataset({"x": 1}), tmp_path / "b.nc")

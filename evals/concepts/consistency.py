@@ -222,12 +222,12 @@ def score_encodings(
     of_concepts = PairSums(concepts, n_channels)
     baselines = encodings["group"].values[encodings["map"].values == RANDOM]
     of_random = PairSums(np.unique(baselines).astype(np.int64), n_channels)
-    of_published = PairSums(concepts, n_channels)
     published = _published_thresholds(encodings)
+    of_published = None if published is None else PairSums(concepts, n_channels)
     for done, block in _blocks(encodings):
         kind = block["map"].values
         of_concepts.add_block(block.isel(sample=kind == CONCEPT), centre)
-        if published is not None:
+        if published is not None and of_published is not None:
             own = np.flatnonzero(kind == CONCEPT)
             cut = published[np.searchsorted(concepts, block["group"].values[own])]
             above = own[block["presence"].values[own] > cut]
@@ -246,7 +246,7 @@ def score_encodings(
             "baseline_score": ("baseline_class", baseline),
             **_name_baselines(encodings, of_random.groups, baseline),
             **_summary(scores, counts, baseline, least_images, n_bins),
-            **({} if published is None else _reference(of_published, baseline, least_images)),
+            **({} if of_published is None else _reference(of_published, baseline, least_images)),
             "empty_total": int(of_concepts.empty.sum()),
             "centred": int(centred),
         },

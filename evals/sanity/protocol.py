@@ -28,10 +28,6 @@ N_DRAWS = 1000
 SIMULATED_DRAWS = 20
 HIDDEN_ALPHA = 0.005
 
-NEURONEVAL = "neuroneval"
-COMPATS = ("", NEURONEVAL)
-"""Whose handling of ties is replayed."""
-
 
 @dataclass(frozen=True)
 class Rates:

@@ -22,7 +22,6 @@ from evals.metrics.table import Metric, MetricError
 from evals.metrics.tolerance import Tolerance
 from evals.sanity.binary_neurons import BinaryNeurons, BinaryTrial, Outcomes
 from evals.sanity.protocol import (
-    COMPATS,
     CRITERION,
     FREQUENCIES,
     N_DRAWS,
@@ -40,6 +39,7 @@ from evals.sanity.protocol import (
     judge_together,
 )
 from evals.sanity.published_accuracy import explain_difference, published_accuracy
+from evals.scoring.config import COMPATS
 from evals.scoring.original_ties import REPLAYS
 from registry.suggest import nearest
 

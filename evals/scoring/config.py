@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
@@ -14,6 +14,8 @@ from evals.scoring.seen_images import REFUSE, SeenOption
 
 Compat = Literal["", "neuroneval"]
 """Whose rules metrics follow: those of their definitions, or of the published code."""
+
+COMPATS: tuple[str, ...] = get_args(Compat)
 
 
 @dataclass(frozen=True)

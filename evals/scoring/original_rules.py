@@ -31,11 +31,10 @@ import numpy as np
 
 from evals.metrics.registered import find_metric, find_metrics
 from evals.metrics.table import Metric
+from evals.scoring.config import COMPATS
 from evals.scoring.original_ties import DRAWN, noisy_ranks
 from registry.suggest import nearest
 
-NEURON_EVAL = "neuroneval"
-COMPATS = ("", NEURON_EVAL)
 TOP_SHARE = 0.002
 LEAST_DEVIATION = 1e-9
 SMALLEST_LABEL = 1e-8

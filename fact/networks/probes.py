@@ -7,7 +7,7 @@ one for the attributes of birds, on unnormalised features of CLIP.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from fact.data.images import write_parts
 from fact.data.tables import SHARD_BYTES, activation_part, neuron_summary
+from fact.networks.arrays import slices
 from fact.networks.config import ApplyProbeConfig, ProbeConfig
 from fact.networks.network import choose_device
 from fact.networks.weights import read_state
@@ -386,11 +387,7 @@ def _accuracy(
         columns = [known.index(name) for name in probe.labels]
         values = _labels_of(opened, ids)[:, columns]
     right = np.zeros(len(probe.labels))
-    for rows in _slices(len(ids), size):
+    for rows in slices(len(ids), size):
         logits = probe.logits(features[rows].values)
         right += right_share(logits, values[rows]) * len(logits)
     return right / len(ids)
-
-
-def _slices(count: int, size: int) -> Iterator[slice]:
-    return (slice(start, min(start + size, count)) for start in range(0, count, size))

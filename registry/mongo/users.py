@@ -14,7 +14,7 @@ from typing import Any
 import pymongo
 from pymongo.errors import PyMongoError
 
-from registry.store.durable import disk_errors, read_json, whole_file
+from registry.store.durable import read_json, whole_file_told
 from registry.suggest import RefusalError
 
 _PATIENCE = {"serverSelectionTimeoutMS": 10000, "connectTimeoutMS": 10000}
@@ -68,7 +68,7 @@ def write_user(path: Path, user: User) -> None:
         If the disk is full.
     """
     text = json.dumps({"user": user.name, "password": user.password}) + "\n"
-    with disk_errors(path, len(text)), whole_file(path) as temporary:
+    with whole_file_told(path, len(text)) as temporary:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with open(descriptor, "w", encoding="utf-8") as file:
             file.write(text)

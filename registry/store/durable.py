@@ -77,6 +77,20 @@ def whole_file(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def whole_file_told(path: Path, needed: int | None = None) -> Iterator[Path]:
+    """Yield a temporary path as `whole_file` does, with the errors of :func:`disk_errors`.
+
+    An error while it is written tells how much room there was with it, not when it is gone again.
+    """
+    with (
+        disk_errors(path, needed),
+        whole_file(path) as temporary,
+        disk_errors(path, needed),
+    ):
+        yield temporary
+
+
 def make_state_folder(folder: Path) -> None:
     """Make a folder below ``.factbook``; where that is made too, only its owner enters it.
 
@@ -143,7 +157,7 @@ def write_whole(path: Path, data: bytes) -> None:
     StoreError
         If the disk is full.
     """
-    with disk_errors(path, len(data)), whole_file(path) as temporary:
+    with whole_file_told(path, len(data)) as temporary:
         temporary.write_bytes(data)
 
 

@@ -21,7 +21,7 @@ from xarray.core.indexing import LazilyIndexedArray
 
 from registry.interrupts import signals_held
 from registry.store.digest import ContentDigest, blocks
-from registry.store.durable import StoreError, disk_errors, whole_file, write_at
+from registry.store.durable import StoreError, whole_file_told, write_at
 from registry.store.schema import SchemaError, dtype_name, encode_attributes
 
 CHUNK_BYTES = 128 * 2**10
@@ -53,8 +53,7 @@ def write_file(dataset: xr.Dataset, path: Path) -> str:
     StoreError
         If the disk is full, or what was read back is not what was written. Nothing is left.
     """
-    needed = dataset.nbytes + HEADER_BYTES
-    with disk_errors(path, needed), whole_file(path) as temporary, disk_errors(path, needed):
+    with whole_file_told(path, dataset.nbytes + HEADER_BYTES) as temporary:
         digest = _write(dataset, temporary)
         _compare(digest, temporary, path)
     return digest.hexdigest()

@@ -64,6 +64,7 @@ from registry.store.durable import (
     make_state_folder,
     read_json,
     whole_file,
+    whole_file_told,
     write_json,
 )
 from registry.store.manifest import CURRENT, MANIFEST, read_manifest
@@ -135,12 +136,7 @@ def write_backup(catalog: Catalog, path: Path, *, datasets: bool = False) -> Bac
     if catalog.trouble:
         raise BackupError(f"{catalog.trouble}; nothing was written")
     mode: Any = f"w:{_COMPRESSIONS.get(path.suffix, '')}"
-    with ExitStack() as opened:
-        opened.enter_context(disk_errors(path))
-        temporary = opened.enter_context(whole_file(path))
-        opened.enter_context(disk_errors(path))  # before the file is gone, and there is room again
-        temporary.touch(mode=0o600)  # it holds what runs printed, which nobody else may read
-        tar = opened.enter_context(tarfile.open(temporary, mode))
+    with whole_file_told(path) as temporary, _private_tar(temporary, mode) as tar:
         archive = _Archive(tar, path.parent)
         database = catalog.database
         counts = {} if database is None else dict(_add_database(archive, database))
@@ -160,6 +156,12 @@ def write_backup(catalog: Catalog, path: Path, *, datasets: bool = False) -> Bac
         text = json.dumps(manifest, indent=1).encode()
         archive.add_bytes(text, MANIFEST)
     return Backup(path, counts, n_journals, n_datasets, hashlib.sha256(text).hexdigest())
+
+
+def _private_tar(path: Path, mode: Any) -> tarfile.TarFile:
+    """Open an archive to be written that only its owner may read: it holds what runs printed."""
+    path.touch(mode=0o600)
+    return tarfile.open(path, mode)
 
 
 @dataclass

@@ -258,12 +258,40 @@ def picture(page: Page, name: str) -> None:
     page.screenshot(path=PICTURES / f"{name}.png")
 
 
+def assert_dark(page: Page) -> None:
+    """The ground is dark, and words stand out from it as WCAG 2.2, 1.4.3 asks."""
+    style = "e => [getComputedStyle(e).backgroundColor, getComputedStyle(e).color]"
+    ground, ink = map(luminance, page.locator("[data-testid=stApp]").evaluate(style))
+    assert ground < 0.05
+    assert (ink + 0.05) / (ground + 0.05) >= 4.5
+
+
+def luminance(colour: str) -> float:
+    """Return the relative luminance of a colour of CSS, as ``rgb(14, 17, 23)``."""
+    parts = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
+    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def look_at_it_dark(page: Page, name: str) -> None:
+    """Turn a page dark while it is looked at, check it, and turn it back."""
+    page.emulate_media(color_scheme="dark")
+    idle(page)
+    assert_dark(page)
+    picture(page, name)
+    page.emulate_media(color_scheme="light")
+    idle(page)
+
+
 def test_the_first_visit_may_be_a_link_to_a_concept(page: Page, address: str) -> None:
     visit(page, f"{address}/concepts?concept=1&metric=iou")
     see(page, "Concept 1: shape: <b>star</b>")
     assert tiles(page) == 2
     picture(page, "concept-by-link")
     titled_and_readable(page, "Concepts")
+    texts = page.locator("[data-testid=stImage] img").evaluate_all("all => all.map(one => one.alt)")
+    assert texts
+    assert all(texts)
 
 
 def test_from_runs_to_a_run_to_its_concepts(page: Page, address: str) -> None:
@@ -282,6 +310,21 @@ def test_from_runs_to_a_run_to_its_concepts(page: Page, address: str) -> None:
     see(page, "accuracy, spliced")
     idle(page)
     asked(page, "/concepts")
+
+    page.get_by_role("link", name="Concepts").first.click()
+    see(page, "accuracy, spliced")
+    idle(page)
+    see(page, "Concept 0")
+    picture(page, "concepts")
+    look_at_it_dark(page, "concepts-dark")
+    choose_row(page, 1, CONCEPT_ROW)
+    see(page, "Concept 3")
+    asked(page, "concept=3")
+    assert tiles(page) == fabricate.RANKS
+    page.get_by_role("button", name="Next").click()
+    see(page, "Concept 1: shape: <b>star</b>")
+    idle(page)
+    picture(page, "concept")
 
 
 def test_curves_console_and_sources_of_a_run(page: Page, address: str) -> None:
@@ -337,7 +380,11 @@ def test_the_pipeline_is_drawn_and_leads_to_a_run(page: Page, address: str) -> N
     page.locator(
         "[data-testid=stVegaLiteChart] canvas, [data-testid=stVegaLiteChart] svg"
     ).wait_for()
+    for kind, text in (("stVegaLiteChart", "pipeline"), ("stDataFrame", "Tasks")):
+        page.locator(f"[data-testid={kind}]").first.wait_for()
+        assert page.get_by_label(text, exact=True).count(), "told to who does not see it"
     picture(page, "pipeline")
+    look_at_it_dark(page, "pipeline-dark")
     idle(page)
     choose_row(page, 2, ROW)
     see(page, "Latest run")
@@ -359,19 +406,6 @@ def test_a_box_of_the_pipeline_can_be_clicked(page: Page, address: str) -> None:
         assert asked(page, f"task={task}")["task"] == [task]
 
 
-def test_charts_and_tables_are_told_to_who_does_not_see_them(page: Page, address: str) -> None:
-    visit(page, f"{address}/pipeline")
-    for kind, text in (("stVegaLiteChart", "pipeline"), ("stDataFrame", "Tasks")):
-        page.locator(f"[data-testid={kind}]").first.wait_for()
-        assert page.get_by_label(text, exact=True).count(), kind
-    visit(page, f"{address}/concepts?concept=1")
-    images = page.locator("[data-testid=stImage] img")
-    images.first.wait_for()
-    texts = images.evaluate_all("found => found.map(image => image.alt)")
-    assert texts
-    assert all(texts)
-
-
 def test_a_dataset_stands_in_a_frame_in_which_nothing_runs(page: Page, address: str) -> None:
     visit(page, f"{address}/?run={run_uid('toy-concepts', 6)}&section=Dataset")
     outer = page.frame_locator("[data-testid=stIFrame]")
@@ -380,6 +414,8 @@ def test_a_dataset_stands_in_a_frame_in_which_nothing_runs(page: Page, address: 
     dataset.locator("label", has_text="Data variables:").click()
     dataset.locator(".xr-var-name", has_text="mean_contribution").wait_for()
     picture(page, "dataset")
+    look_at_it_dark(page, "dataset-dark")
+    see(page, "As xarray shows it")
 
 
 def test_a_note_is_written_and_found_again(page: Page, address: str) -> None:
@@ -405,22 +441,6 @@ def test_the_end_of_a_console_is_followed(page: Page, address: str) -> None:
     assert console["y"] < box["y"]
 
 
-def test_a_chosen_concept(page: Page, address: str) -> None:
-    visit(page, address)
-    page.get_by_role("link", name="Concepts").click()
-    see(page, "accuracy, spliced")
-    idle(page)
-    picture(page, "concepts")
-    choose_row(page, 1, CONCEPT_ROW)
-    see(page, "Concept 3")
-    asked(page, "concept=3")
-    assert tiles(page) == fabricate.RANKS
-    page.get_by_role("button", name="Next").click()
-    see(page, "Concept 1: shape: <b>star</b>")
-    idle(page)
-    picture(page, "concept")
-
-
 def test_from_a_concept_to_a_similar_one_and_to_the_whole_model(page: Page, address: str) -> None:
     visit(page, f"{address}/concepts?concept=0&metric=iou")
     see(page, "Can this name be trusted?")
@@ -441,37 +461,12 @@ def test_from_a_concept_to_a_similar_one_and_to_the_whole_model(page: Page, addr
     picture(page, "concept-model")
 
 
-def assert_dark(page: Page) -> None:
-    """The ground is dark, and words stand out from it as WCAG 2.2, 1.4.3 asks."""
-    style = "e => [getComputedStyle(e).backgroundColor, getComputedStyle(e).color]"
-    ground, ink = map(luminance, page.locator("[data-testid=stApp]").evaluate(style))
-    assert ground < 0.05
-    assert (ink + 0.05) / (ground + 0.05) >= 4.5
-
-
-def luminance(colour: str) -> float:
-    """Return the relative luminance of a colour of CSS, as ``rgb(14, 17, 23)``."""
-    parts = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
-    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
 def test_dark(page: Page, address: str) -> None:
     page.emulate_media(color_scheme="dark")
-    visit(page, f"{address}/concepts")
-    see(page, "Concept 0")
-    assert_dark(page)
-    picture(page, "concepts-dark")
     visit(page, f"{address}/?run={run_uid('toy-sae[k=16]', 1)}")
     see(page, "It failed")
-    picture(page, "failed-dark")
-    visit(page, f"{address}/pipeline")
-    see(page, "Run what is due")
     assert_dark(page)
-    picture(page, "pipeline-dark")
-    visit(page, f"{address}/?run={run_uid('toy-concepts', 6)}&section=Dataset")
-    see(page, "As xarray shows it")
-    picture(page, "dataset-dark")
+    picture(page, "failed-dark")
 
 
 def test_a_run_that_ends_is_shown_without_a_click(page: Page, served: Served) -> None:

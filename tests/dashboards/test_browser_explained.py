@@ -43,7 +43,7 @@ from tests.dashboards.test_browser import (
 )
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import BrowserContext, Page
 
 pytestmark = [pytest.mark.browser, test_browser.AGAIN]
 browser, context = test_browser.browser, test_browser.context
@@ -61,40 +61,17 @@ def served(
         yield served
 
 
-def subject(page: Page) -> str:
-    return page.get_by_placeholder("(1 of").input_value()
-
-
-def test_choose_an_image_and_ask_why_not_another_class(page: Page, address: str) -> None:
-    visit(page, address)
-    page.get_by_role("link", name="Decisions").click()
-    see(page, "which is exactly what")
-    idle(page)
-    page.locator("[data-testid=stVegaLiteChart]").nth(1).wait_for()  # at least two
-    page.get_by_role("button", name="Next").click()
-    idle(page)
-    asked(page, "image=test/00001")
-    assert subject(page) == "test/00001"
-    picture(page, "decision")
-
-    begun = time.monotonic()
-    page.get_by_role("button", name="Why not").click()
-    see(page, ", and not ")
-    see(page, "The difference, concept by concept")
-    assert time.monotonic() - begun < 10
-    idle(page)
-    asked(page, "against=")
-    picture(page, "why-not")
-    link = page.url
-    visit(page, link)
-    see(page, ", and not ")
-    page.get_by_text("About this concept").first.click()
-    see(page, "accuracy, spliced")
-    asked(page, "concept=")
-
-
 def test_bring_a_picture_and_what_is_none(page: Page, address: str) -> None:
-    visit(page, f"{address}/decisions?from=Upload")
+    page.emulate_media(color_scheme="dark")
+    visit(page, f"{address}/decisions?from=Wrong")
+    see(page, "and is wrong: the label is")
+    idle(page)
+    assert_dark(page)
+    picture(page, "decision-dark")
+
+    page.emulate_media(color_scheme="light")
+    page.get_by_text("Upload", exact=True).click()
+    asked(page, "from=Upload")
     see(page, "Choose a PNG, JPEG or WebP image")
     chooser = page.locator("input[type=file]")
     chooser.set_input_files({"name": "mine.png", "mimeType": "image/png", "buffer": b"no picture"})
@@ -110,15 +87,6 @@ def test_bring_a_picture_and_what_is_none(page: Page, address: str) -> None:
     idle(page)
     assert page.get_by_text("Cannot explain this file").count() == 0
     picture(page, "upload")
-
-
-def test_dark(page: Page, address: str) -> None:
-    page.emulate_media(color_scheme="dark")
-    visit(page, f"{address}/decisions?from=Wrong")
-    see(page, "and is wrong: the label is")
-    idle(page)
-    assert_dark(page)
-    picture(page, "decision-dark")
 
 
 # -- a walk --------------------------------------------------------------------------------------
@@ -138,17 +106,27 @@ def test_from_the_first_page_to_a_comparison(page: Page, address: str) -> None:
     page.get_by_role("link", name="Decisions").click()
     see(page, "which is exactly what")
     idle(page)
+    page.locator("[data-testid=stVegaLiteChart]").nth(1).wait_for()  # at least two
     picture(page, "walk-3-decision")
     page.get_by_role("button", name="Next").click()
     idle(page)
-    page.get_by_text("Why not").first.click()
-    idle(page)
+    asked(page, "image=test/00001")
+    assert page.get_by_placeholder("(1 of").input_value() == "test/00001"
+    begun = time.monotonic()
+    page.get_by_role("button", name="Why not").click()
     see(page, ", and not ")
+    see(page, "The difference, concept by concept")
+    assert time.monotonic() - begun < 10
+    idle(page)
+    picture(page, "why-not")
     stands = asked(page, "cell=", "image=", "against=")
     question = page.locator("h3").first.inner_text()
+    visit(page, page.url)
+    see(page, ", and not ")
     steps = page.evaluate("history.length")
     page.get_by_text("About this concept").first.click()
     page.wait_for_url("**/concepts?*concept=*")
+    see(page, "accuracy, spliced")
     see(page, "Can this name be trusted?")
     idle(page)
     assert page.evaluate("history.length") == steps + 1, "a page is one step"
@@ -173,8 +151,6 @@ def test_from_the_first_page_to_a_comparison(page: Page, address: str) -> None:
     asked(page, "/compare")
     picture(page, "walk-5-comparison")
 
-
-def test_runs_have_an_address_of_their_own(page: Page, address: str) -> None:
     visit(page, f"{address}/runs")
     titled_and_readable(page, "Runs")
 
@@ -188,11 +164,11 @@ PAGES = (
     *("concepts?section=The+whole+model", "?experiment=sae&run=sae&section=Dataset"),
 )
 BROKEN = ("damaged", "Cannot read", "did not answer", "Traceback")
-LOOK = 1000
+LOOK = 3000
 """Milliseconds that readers look at a page."""
 
 
-def test_readers_read_on_while_experiments_write(browser: Browser, served: Served) -> None:
+def test_readers_read_on_while_experiments_write(context: BrowserContext, served: Served) -> None:
     writer = subprocess.Popen(
         [sys.executable, "-m", explained.__name__, str(served.root), str(ROUNDS)],
         env=surroundings(served.root, served.url),
@@ -200,10 +176,9 @@ def test_readers_read_on_while_experiments_write(browser: Browser, served: Serve
     )
     with ExitStack() as stack:
         stack.callback(test_browser.stop, writer)
-        contexts = [browser.new_context(reduced_motion="reduce") for _ in range(READERS)]
-        for context in contexts:
-            stack.callback(context.close)
-        pages = [context.new_page() for context in contexts]
+        pages = [context.new_page() for _ in range(READERS)]
+        for page in pages:
+            stack.callback(page.close)
         turns = 0
         while writer.poll() is None:
             for place, page in enumerate(pages):

@@ -755,6 +755,9 @@ class SAEFile:
         concept), the ``encoder_bias``, ``decoder_bias``, ``threshold``.
     sha256 : str or None
         Of the file; another one is refused.
+    ignore : tuple of str
+        Tensors of the file that are no part of the SAE; any other that its format has no use for
+        is an error.
     """
 
     path: registry.Runtime[str]
@@ -766,6 +769,7 @@ class SAEFile:
     mean: registry.Runtime[str | None] = None
     names: dict[str, str] | None = None
     sha256: str | None = None
+    ignore: Annotated[tuple[str, ...], registry.Since(())] = ()
 
     def identity(self) -> str:
         """Content hash of the file, and of the mean.
@@ -801,6 +805,7 @@ class SAEFile:
             scale=self.scale,
             mean=np.load(self.mean, allow_pickle=False) if self.mean else None,
             names=self.names,
+            ignore=self.ignore,
         )
 
 

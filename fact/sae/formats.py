@@ -12,7 +12,7 @@ named matrices.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,13 +25,15 @@ from torch import Tensor
 
 from fact.networks.arrays import AnyArray, as_tensor
 from fact.networks.weights import write_tensors
-from fact.sae.model import KINDS, SAE, BatchTopKSAE, JumpReLUSAE, ReLUSAE, TopKSAE
+from fact.sae.model import KINDS, NOT_USED, SAE, BatchTopKSAE, JumpReLUSAE, ReLUSAE, TopKSAE
 from registry.store.durable import StoreError, whole_file
 from registry.suggest import RefusalError, nearest
 
 CONFIGS = ("cfg.json", "config.json")
 WEIGHT_FILES = ("*.safetensors", "*.pt", "*.pth", "*.nc")
 ACTIVATIONS = tuple(kind.activation for kind in KINDS)
+COUNTERS = ("num_batches_tracked",)
+"""Ends of the names of tensors that only count."""
 PLAIN = "factbook_sae"
 """Entry of the header of a file that :func:`write_sae` wrote."""
 
@@ -56,6 +58,8 @@ class Layout:
         Of a top-k.
     threshold : Tensor or None
         One number, or ``(concept,)``.
+    is_spare : bool
+        Whether the library has the threshold in the file of a top-k too, and leaves it unused.
     is_centred : bool
         Whether the decoder's bias is taken away from samples before they are encoded.
     ranks_scaled : bool
@@ -71,16 +75,43 @@ class Layout:
     activation: str = ""
     k: int | None = None
     threshold: Tensor | None = None
+    is_spare: bool = False
     is_centred: bool = False
     ranks_scaled: bool = False
     needs_scale: bool = False
+
+
+class Tensors(Mapping[str, Tensor]):
+    """Tensors by name, which know what was asked of them: what no reader asks for is no detail."""
+
+    def __init__(self, tensors: Mapping[str, Tensor]):
+        self._tensors = tensors
+        self._asked: set[str] = set()
+
+    def __getitem__(self, name: str) -> Tensor:
+        """Return a tensor, which counts as used from now on."""
+        self._asked.add(name)
+        return self._tensors[name]
+
+    def __iter__(self) -> Iterator[str]:
+        """Go through all names."""
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._tensors)
+
+    @property
+    def unused(self) -> dict[str, Tensor]:
+        """Those that were not asked for."""
+        return {name: t for name, t in self._tensors.items() if name not in self._asked}
 
 
 @dataclass(frozen=True)
 class Weights:
     """What a file holds: tensors and plain values by name, and the configuration beside it."""
 
-    tensors: Mapping[str, Tensor]
+    tensors: Tensors
     values: Mapping[str, Any] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
 
@@ -103,6 +134,7 @@ def read_sae(
     scale: float | None = None,
     mean: AnyArray | None = None,
     names: Mapping[str, str] | None = None,
+    ignore: Collection[str] = (),
 ) -> SAE:
     """Read an SAE of any library, folded so that it serves features as a network gives them.
 
@@ -124,6 +156,9 @@ def read_sae(
     names : mapping of str to str or None
         Of the format ``plain``: the tensor that is ``encoder`` (concept, channel), ``decoder``
         (channel, concept), and maybe ``encoder_bias``, ``decoder_bias``, ``threshold``.
+    ignore : collection of str
+        Tensors of the file that are no part of the SAE. Any other that its format has no use for
+        is an error, since it may be what codes are made by.
 
     Returns
     -------
@@ -134,8 +169,9 @@ def read_sae(
     Raises
     ------
     SAEFileError
-        If the file is missing, cut, holds code or a number that is not finite; is of no known
-        layout, of one whose SAEs are no sum of concepts, or leaves open what has to be known.
+        If the file is missing, cut, holds code, a number that is not finite, or a tensor that is
+        not used; is of no known layout, of one whose SAEs are no sum of concepts, or leaves open
+        what has to be known.
     """
     path = Path(path).expanduser()
     try:
@@ -143,7 +179,9 @@ def read_sae(
         if isinstance(given, SAE):
             layout = _of_sae(given)
         else:
-            layout = FORMATS[_recognise(given, format, names)](given, names or PLAIN_NAMES)
+            found = _recognise(given, format, names)
+            layout = FORMATS[found](given, names or PLAIN_NAMES)
+            _require_used(given.tensors, found, ignore)
         layout = _complete(layout, activation, k, threshold)
         if layout.needs_scale and scale is None:
             raise SAEFileError(
@@ -155,6 +193,22 @@ def read_sae(
         raise SAEFileError(f"{path}: {error}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise SAEFileError(f"{path}: no SAE that can be read: {error}") from error
+
+
+def _require_used(tensors: Tensors, format: str, ignore: Collection[str]) -> None:
+    """Refuse a file with tensors that its format has no use for."""
+    if wrong := [name for name in ignore if name not in tensors]:
+        raise SAEFileError(f"ignore names {wrong[0]!r}{nearest(wrong[0], list(tensors))}")
+    left = {
+        name: tensor
+        for name, tensor in tensors.unused.items()
+        if name not in ignore and not name.endswith(COUNTERS)
+    }
+    if left:
+        raise SAEFileError(
+            f"holds what the format {format} has no use for: {_shapes(left)}. Codes or "
+            "reconstructions may be made by it; if they are not, name it by ignore"
+        )
 
 
 # --- files ------------------------------------------------------------------------------------
@@ -181,7 +235,7 @@ def _read(path: Path) -> Weights | SAE:
     values = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
     tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
     rest = {name: value for name, value in values.items() if name not in tensors}
-    return Weights(tensors, rest, {**_config_beside(path), **rest.get(PLAIN, {})})
+    return Weights(Tensors(tensors), rest, {**_config_beside(path), **rest.get(PLAIN, {})})
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:
@@ -204,7 +258,8 @@ def _read_torch(path: Path) -> dict[str, Any]:
         ) from error
     for inner in ("state_dict", "model_state_dict"):
         if isinstance(state, Mapping) and isinstance(state.get(inner), Mapping):
-            state = state[inner]
+            beside = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+            state = {**state[inner], **beside}
     if not isinstance(state, Mapping):
         raise SAEFileError(f"a {type(state).__name__}; expected a state dict")
     return {str(name).removeprefix("module."): value for name, value in state.items()}
@@ -286,6 +341,8 @@ def _fact(given: Weights, _names: Mapping[str, str]) -> Layout:
     biases = [name for name in given.tensors if "bias" in name or name.startswith("b_")]
     if biases:
         raise SAEFileError(f"has a bias: {', '.join(biases)}; FaCT's SAEs are bias-free")
+    for name in NOT_USED:
+        given.tensors.get(name)
     encoder, decoder = _take(given, "encoder.weight", "decoder.weight")
     return Layout(encoder, decoder, activation="topk", k=given.number("k"))
 
@@ -308,6 +365,8 @@ def _sae_lens(given: Weights, _names: Mapping[str, str]) -> Layout:
     encoder, decoder = _take(given, "W_enc", "W_dec")
     arguments = config.get("activation_fn_kwargs") or {}
     threshold = given.tensors.get("threshold", given.tensors.get("topk_threshold"))
+    if "log_threshold" in given.tensors:  # of versions before 6
+        threshold = given.tensors["log_threshold"].exp()
     factor = given.tensors.get("scaling_factor")
     if factor is not None and config.get("finetuning_scaling_factor"):
         decoder = decoder * factor.unsqueeze(1)
@@ -352,8 +411,8 @@ def _dictionary_learning(given: Weights, _names: Mapping[str, str]) -> Layout:
         return Layout(encoder, decoder, bias, tensors.get("decoder.bias"), "relu")
     # TopK and BatchTopK have the same tensors.
     known = {"AutoEncoderTopK": "topk", "BatchTopKSAE": "batch_topk"}
-    threshold = tensors.get("threshold")
-    return Layout(encoder, decoder, bias, b_dec, known.get(kind, ""), k, threshold, is_centred=True)
+    name, jump = known.get(kind, ""), tensors.get("threshold")
+    return Layout(encoder, decoder, bias, b_dec, name, k, jump, is_spare=True, is_centred=True)
 
 
 def _sparsify(given: Weights, _names: Mapping[str, str]) -> Layout:
@@ -374,11 +433,13 @@ def _overcomplete(given: Weights, _names: Mapping[str, str]) -> Layout:
             "an archetypal dictionary in parts; expected its get_dictionary() as decoder, in the "
             "format plain"
         )
-    hidden = sorted(name for name in tensors if name.startswith("encoder.mlp_blocks"))
+    if "Q" in tensors:
+        raise SAEFileError("a quantised SAE: its codes are learnt levels, and no mask of a product")
+    layer = ("encoder.final_block.", "encoder.weight", "encoder.bias", "encoder.tied_to.")
+    hidden = sorted(n for n in tensors if n.startswith("encoder.") and not n.startswith(layer))
     if hidden:
         raise SAEFileError(f"an encoder of several layers ({hidden[0]}); expected a linear one")
-    (dictionary,) = _take(given, "dictionary._weights")
-    decoder = dictionary * tensors.get("dictionary.multiplier", torch.zeros(())).exp()
+    decoder = _dictionary(given, "dictionary")
     weight, bias = _linear_encoder(given)
     if "thresholds" in tensors:
         threshold = tensors["thresholds"].exp()
@@ -386,24 +447,30 @@ def _overcomplete(given: Weights, _names: Mapping[str, str]) -> Layout:
     return Layout(weight, decoder.T, bias)
 
 
+def _dictionary(given: Weights, name: str) -> Tensor:
+    """Return the atoms (concept, channel) of a dictionary, times its gain."""
+    (atoms,) = _take(given, f"{name}._weights")
+    return atoms * given.tensors.get(f"{name}.multiplier", torch.zeros(())).exp()
+
+
 def _linear_encoder(given: Weights) -> tuple[Tensor, Tensor | None]:
     """Return the weights and bias of a linear layer, with the batch norm behind it folded in."""
-    if "encoder.weight" in given.tensors:  # tied or untied: one layer, and nothing else
-        return given.tensors["encoder.weight"], given.tensors.get("encoder.bias")
-    (weight,) = _take(given, "encoder.final_block.0.weight")
-    bias = given.tensors.get("encoder.final_block.0.bias")
-    norm = {
-        name.removeprefix("encoder.final_block.1."): tensor
-        for name, tensor in given.tensors.items()
-        if name.startswith("encoder.final_block.1.")
-    }
-    if not norm:
+    tensors = given.tensors
+    if "encoder.tied_to._weights" in tensors:
+        return _dictionary(given, "encoder.tied_to"), tensors.get("encoder.bias")
+    if "encoder.weight" in tensors:  # untied: one layer, and nothing else
+        return tensors["encoder.weight"], tensors.get("encoder.bias")
+    linear, norm = "encoder.final_block.0.", "encoder.final_block.1."
+    (weight,) = _take(given, f"{linear}weight")
+    bias = tensors.get(f"{linear}bias")
+    if not any(name.startswith(norm) for name in tensors):
         return weight, bias
-    if "running_var" not in norm:
+    if f"{norm}running_var" not in tensors:
         raise SAEFileError("a norm over each sample behind the encoder; expected a batch norm")
-    gain = norm.get("weight", torch.ones(())) / (norm["running_var"] + 1e-5).sqrt()
-    shift = (torch.zeros(()) if bias is None else bias) - norm["running_mean"]
-    return weight * gain.unsqueeze(1), shift * gain + norm.get("bias", torch.zeros(()))
+    mean, variance = _take(given, f"{norm}running_mean", f"{norm}running_var")
+    gain = tensors.get(f"{norm}weight", torch.ones(())) / (variance + 1e-5).sqrt()
+    shift = (torch.zeros(()) if bias is None else bias) - mean
+    return weight * gain.unsqueeze(1), shift * gain + tensors.get(f"{norm}bias", torch.zeros(()))
 
 
 FORMATS: Mapping[str, Callable[[Weights, Mapping[str, str]], Layout]] = {
@@ -449,7 +516,11 @@ def _complete(
             f"one of {', '.join(ACTIVATIONS)}"
         )
     k = layout.k if layout.k is not None else k
-    given = layout.threshold if threshold is None else torch.tensor(threshold)
+    spare = layout.is_spare and name == "topk"
+    found = None if spare else layout.threshold
+    given = found if threshold is None else torch.tensor(threshold)
+    if name in ("topk", "relu") and given is not None and bool((given > 0).any()):
+        raise SAEFileError(f"{name} has no threshold, and one is given; is it jumprelu?")
     if name in ("topk", "batch_topk") and k is None:
         raise SAEFileError(f"{name} without k; expected k, the concepts that are kept per sample")
     if name == "batch_topk" and given is not None and bool((given < 0).any()):

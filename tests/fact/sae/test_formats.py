@@ -218,6 +218,74 @@ def test_other_kinds_are_refused_with_the_reason(tmp_path: Path) -> None:
     assert len(FORMATS) == 7
 
 
+FILES = ("ae.pt", "sae.pt", "sae.safetensors", "sae_weights.safetensors")
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_no_tensor_is_passed_over_in_silence(name: str, tmp_path: Path) -> None:
+    folder = copy(name, tmp_path)
+    [file] = [folder / file for file in FILES if (folder / file).exists()]
+    is_torch = file.suffix == ".pt"
+    state = torch.load(file) if is_torch else safetensors.torch.load_file(file)
+    state |= {"encoder.gate": torch.ones(4), "steps.num_batches_tracked": torch.tensor(9)}
+    (torch.save if is_torch else safetensors.torch.save_file)(state, file)
+    told = (
+        r"several layers \(encoder\.gate\)" if "overcomplete" in name else "use for: encoder.gate"
+    )
+    with pytest.raises(fact.SAEFileError, match=told):
+        fact.read_sae(folder, **ASKED.get(name, {}))
+    if "overcomplete" not in name:
+        again = fact.read_sae(folder, **ASKED.get(name, {}), ignore=["encoder.gate"])
+        assert torch.equal(again.encoder, read(name).encoder)
+    with pytest.raises(fact.SAEFileError, match=r"'encoder\.gates'.*did you mean 'encoder\.gate'"):
+        fact.read_sae(folder, **ASKED.get(name, {}), ignore=["encoder.gates"])
+
+
+def test_a_tensor_beside_a_state_dict_is_told(tmp_path: Path) -> None:
+    weights = {"encoder": torch.ones(4, 3), "decoder": torch.ones(3, 4)}
+    optimizer = {"exp_avg": torch.ones(4, 3)}
+    inside = {"state_dict": weights, "optimizer": optimizer, "mean": torch.ones(3)}
+    torch.save(inside, tmp_path / "sae.pt")
+    with pytest.raises(fact.SAEFileError, match=r"no use for: mean \(3,\)"):
+        fact.read_sae(tmp_path / "sae.pt", activation="relu")
+
+
+@pytest.mark.parametrize("kind", ["topk", "relu"])
+def test_a_threshold_that_nothing_uses_is_refused(kind: str, tmp_path: Path) -> None:
+    weights = {"encoder": torch.ones(4, 3), "decoder": torch.ones(3, 4)}
+    file = tmp_path / "sae.safetensors"
+    safetensors.torch.save_file(weights | {"threshold": torch.full((4,), 0.2)}, file)
+    with pytest.raises(fact.SAEFileError, match=f"{kind} has no threshold"):
+        fact.read_sae(file, activation=kind, k=2)
+    assert isinstance(fact.read_sae(file, activation="jumprelu"), fact.JumpReLUSAE)
+
+
+def test_overcompletes_quantised_saes_are_refused_and_tied_ones_read(tmp_path: Path) -> None:
+    state = torch.load(FOREIGN / "overcomplete_topk/sae.pt")
+    torch.save(state | {"Q": torch.linspace(0, 1, 4)}, tmp_path / "sae.pt")
+    with pytest.raises(fact.SAEFileError, match="a quantised SAE: its codes are learnt levels"):
+        fact.read_sae(tmp_path / "sae.pt", activation="relu")
+    atoms, gain = torch.randn(12, 5), torch.tensor(0.5)
+    parts = {"_weights": atoms, "multiplier": gain}
+    tied = {f"{n}.{p}": t for n in ("dictionary", "encoder.tied_to") for p, t in parts.items()}
+    torch.save(tied | {"encoder.bias": torch.ones(12)}, tmp_path / "sae.pt")
+    sae, x = fact.read_sae(tmp_path / "sae.pt", activation="topk", k=3), torch.randn(9, 5)
+    codes = torch.relu(x @ (atoms * gain.exp()).T + 1)
+    kept = torch.where(codes >= codes.topk(3).values[:, -1:], codes, 0)
+    torch.testing.assert_close(sae.encode(x), kept)
+    torch.testing.assert_close(sae(x), kept @ atoms * gain.exp())
+
+
+def test_thresholds_of_older_saelens_are_read(tmp_path: Path) -> None:
+    folder = copy("sae_lens_jumprelu", tmp_path)
+    file = folder / "sae_weights.safetensors"
+    state = safetensors.torch.load_file(file)
+    state["log_threshold"] = state.pop("threshold").log()
+    safetensors.torch.save_file(state, file)
+    now, before = read("sae_lens_jumprelu"), fact.read_sae(folder)
+    torch.testing.assert_close(before.threshold, now.threshold)
+
+
 def test_a_topk_sae_read_as_relu_would_be_another() -> None:
     sae = read("sae_lens_topk")
     with np.load(FOREIGN / "sae_lens_topk/expected.npz") as expected:

@@ -15,9 +15,9 @@ import jinja2
 
 from dashboards.views.parts.parts import PICTURE, Part, Table, file_name, is_numeric
 from dashboards.views.parts.pictures import data_address
-from dashboards.views.parts.text import count_text
 from dashboards.views.sections import Section
 from registry.columns import Column
+from registry.wording import counted
 
 MOST_ROWS = 500
 """Rows of a table that a report shows; it says how many more there are."""
@@ -53,7 +53,7 @@ def _shown(table: Table) -> dict[str, Any]:
     """Return the columns, the texts of the first rows, and the note of a table."""
     texts = replace(table, frame=table.frame.head(MOST_ROWS)).texts()
     left_out = len(table.frame) - len(texts)
-    count = f"{count_text(len(table.frame), 'row')}." if len(table.frame) > SEEN_AT_ONCE else ""
+    count = f"{counted(len(table.frame), 'row')}." if len(table.frame) > SEEN_AT_ONCE else ""
     more = f"{left_out:,} of them left out." if left_out > 0 else ""
     head = []
     for title, name in zip(texts.columns, table.frame, strict=True):

@@ -14,6 +14,7 @@ from registry.declare.declaration import find_declaration
 from registry.declare.faults import DeclarationError
 from registry.plan.project import open_project
 from registry.terminal import latex_table, print_table
+from registry.wording import counted
 
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 COLUMNS = ("metric", "bounds", "needs", "family", "partner", "source")
@@ -69,7 +70,11 @@ def _check(rows: Sequence[Metric]) -> int:
     for row in rows:
         faults = examine(row)
         n_faults += len(faults)
-        click.echo("\n  ".join([f"{row.name}: {len(faults) or 'no'} faults", *faults]))
+        click.echo(
+            "\n  ".join(
+                [f"{row.name}: {counted(len(faults), 'fault') if faults else 'no faults'}", *faults]
+            )
+        )
     return min(n_faults, 1)
 
 

@@ -26,7 +26,7 @@ from scipy.special import stdtr, stdtrit
 from registry.arrays import as_numbers
 from registry.columns import Column
 from registry.suggest import RefusalError, nearest
-from registry.terminal import count
+from registry.wording import counted
 
 SEED = "seed"
 CONFIDENCE = 0.95
@@ -519,7 +519,7 @@ class Replicates:
 
     def difference_notes(self, differences: pd.DataFrame) -> Iterator[str]:
         """Yield what is to be said of :meth:`differences`: the rule, and how many were tested."""
-        tested = count(int(differences["p"].notna().sum()), "comparison")
+        tested = counted(int(differences["p"].notna().sum()), "comparison")
         yield (
             f"Intervals ({self.percent}) and p are of each comparison alone; family p is by Holm "
             f"over {tested}. {DIFFER}: family p ≤ {1 - self.confidence:.3g}; {UNDECIDED}: p alone; "

@@ -109,11 +109,6 @@ def size_text(size: float) -> str:
     return f"{size:.1f} TB"
 
 
-def count(number: int, noun: str) -> str:
-    """Return a number of things: ``1 task``, ``2 tasks``."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 def _width(cell: str) -> int:
     return len(cell) if cell.isascii() else cell_len(cell)
 

@@ -21,13 +21,14 @@ from dashboards.screens.run import curve_controls, curves_of
 from dashboards.views.concepts.exactness import place_in_words
 from dashboards.views.parts.parts import Figure, Note, Picture, Pictures, file_name
 from dashboards.views.parts.pictures import is_picture, may_be_picture, pixels_of
-from dashboards.views.parts.text import count_text, literal, number_text
+from dashboards.views.parts.text import literal, number_text
 from dashboards.views.runs import comparison as view
 from dashboards.views.runs.advice import Advice
 from dashboards.views.runs.one_run import packages_frame
 from dashboards.views.runs.runs import Row, named_runs, run_key
 from registry.catalog.access import Catalog
 from registry.catalog.runs import source_diff
+from registry.wording import counted
 
 HELP = (
     "Runs side by side, as recorded in Sacred's schema. Groups are means over seeds with Student's "
@@ -81,7 +82,7 @@ def _tell_missing(catalog: Catalog, chosen: view.Chosen) -> None:
     if chosen.left_out:
         st.caption(f"Showing the first {len(chosen.rows)}; {chosen.left_out:,} more left out.")
     elif chosen.rows:
-        st.caption(f"{count_text(len(chosen.rows), 'run')}.")
+        st.caption(f"{counted(len(chosen.rows), 'run')}.")
 
 
 def _side_by_side(catalog: Catalog, rows: Sequence[Row]) -> None:
@@ -103,7 +104,7 @@ def _side_by_side(catalog: Catalog, rows: Sequence[Row]) -> None:
 def _curves(catalog: Catalog, rows: Sequence[Row]) -> None:
     drawn = rows[: view.MOST_CURVES]
     if len(drawn) < len(rows):
-        st.caption(f"Showing curves of the first {len(drawn)} runs.")
+        st.caption(f"Showing curves of the first {counted(len(drawn), 'run')}.")
     curves = [curves_of(catalog, row.run) for row in drawn]
     names = view.metric_names(curves)
     if not names:

@@ -23,6 +23,7 @@ from dashboards.views.parts.parts import Part, Table, file_name
 from dashboards.views.parts.text import literal, number_text
 from dashboards.views.runs.settings import behind
 from registry.catalog.access import Catalog
+from registry.wording import counted
 
 SIDES = ("Strongest", "Lowest")
 """Images of a neuron: of its largest activations, or of its lowest."""
@@ -114,7 +115,9 @@ def _gallery(model: datasets.Model, concept: int) -> None:
             if len(possible) > 1 and tiles:
                 below = choose_view(possible, "below", "Below images")
             more = len(tiles) > TILES_IN_ROW
-            every = more and st.toggle(f"All {len(tiles)} images", key="images", bind=BOUND)
+            every = more and st.toggle(
+                f"All {counted(len(tiles), 'image')}", key="images", bind=BOUND
+            )
         if not tiles:
             st.info(_without_images(what, lowest))
             return
@@ -129,7 +132,9 @@ def _gallery(model: datasets.Model, concept: int) -> None:
 def _texts(model: datasets.Model, neuron: int) -> None:
     passages = datasets.passages_of(model.concepts, neuron)
     more = len(passages) > TEXTS_SHOWN
-    every = more and st.toggle(f"All {len(passages)} positions", key="images", bind=BOUND)
+    every = more and st.toggle(
+        f"All {counted(len(passages), 'position')}", key="images", bind=BOUND
+    )
     show_part(passages_part(passages if every else passages[:TEXTS_SHOWN]))
 
 
@@ -272,7 +277,7 @@ def _presences(model: datasets.Model, frame: pd.DataFrame, concept: int, was_rea
         st.warning(literal(f"Presences over all images cannot be shown: {index.trouble}"))
         return
     if not known.is_whole:
-        text = f"{known.n_read:,} of {known.n_images:,} images read. This happens once."
+        text = f"{known.n_read:,} of {counted(known.n_images, 'image')} read. This happens once."
         st.progress(known.n_read / max(known.n_images, 1), literal(text))
     if not known.n_read:
         return

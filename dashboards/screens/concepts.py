@@ -19,10 +19,11 @@ from dashboards.views.concepts.concept_model import channels_note, model_parts
 from dashboards.views.concepts.neurons import is_of_neurons, neurons_note
 from dashboards.views.concepts.passages import strongest_passages
 from dashboards.views.parts.parts import Figure
-from dashboards.views.parts.text import count_text, literal
+from dashboards.views.parts.text import literal
 from dashboards.views.runs.advice import without_datasets
 from dashboards.views.runs.settings import first_made
 from registry.catalog.access import Catalog
+from registry.wording import counted
 
 HELP = (
     "A concept is one latent of a bias-free TopK SAE in place of a layer. Its presence in an image "
@@ -185,7 +186,7 @@ def _table(model: datasets.Model, found: pd.DataFrame, concept: int, namer: str)
         selection_mode="single-row",
         column_config=config,
     )
-    st.caption(f"{count_text(len(found), view.noun(found).lower())}. Tick a box to open one.")
+    st.caption(f"{counted(len(found), view.noun(found).lower())}. Tick a box to open one.")
     offer_table(view.concept_table(model.concepts.cell, found, namer))
 
 

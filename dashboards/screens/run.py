@@ -28,6 +28,7 @@ from dashboards.views.runs.runs import named_runs, run_key
 from registry.catalog.access import Catalog
 from registry.catalog.notes import run_subject
 from registry.catalog.runs import RunView
+from registry.wording import counted
 
 LIVE = "3s"
 MOST_LINKS = 12
@@ -252,7 +253,7 @@ def _console(catalog: Catalog, run: RunView) -> None:
         whole = st.toggle("Whole console", key="whole", bind=page.BOUND)
     shown, left_out = (text, 0) if whole else view.console_end(text)
     if left_out:
-        st.caption(f"{left_out:,} earlier lines hidden.")
+        st.caption(f"{counted(left_out, 'earlier line')} hidden.")
     with st.container(height=CONSOLE_HEIGHT, autoscroll=follow, border=False):
         st.code(shown, language=None, height="content")
 

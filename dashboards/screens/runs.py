@@ -13,7 +13,6 @@ from dashboards.screens.parts import show_downloads
 from dashboards.screens.run import show_run
 from dashboards.server.index import Snapshot
 from dashboards.views.parts.parts import Table
-from dashboards.views.parts.text import count_text
 from dashboards.views.runs import runs as view
 from dashboards.views.runs.advice import first_steps
 from dashboards.views.runs.runs import Row
@@ -21,6 +20,7 @@ from registry.catalog.access import Catalog
 from registry.catalog.conditions import STATUSES
 from registry.catalog.notes import NOTED
 from registry.catalog.runs import COLUMNS
+from registry.wording import counted
 
 HELP = (
     "Every execution of a stage, as recorded in Sacred's schema (Greff et al., SciPy 2017). "
@@ -69,7 +69,9 @@ def show() -> None:
     _watch(query)
     if chosen:
         if len(chosen) > 1:
-            page.link_to("compare", f"Compare these {len(chosen)} runs", runs=" ".join(chosen))
+            page.link_to(
+                "compare", f"Compare these {counted(len(chosen), 'run')}", runs=" ".join(chosen)
+            )
         show_run(catalog, chosen[-1])
 
 
@@ -92,7 +94,7 @@ def _find(catalog: Catalog, query: view.RunQuery) -> tuple[Row, ...]:
     with st.spinner("Reading all runs …", show_time=True):
         snapshot = index.look()
     if snapshot.is_partial:
-        st.caption(f"Only the newest {len(snapshot.rows):,} runs are searched.")
+        st.caption(f"Only the newest {counted(len(snapshot.rows), 'run is', 'runs are')} searched.")
     return view.select(snapshot.rows, query)
 
 
@@ -211,7 +213,7 @@ def _table(found: Sequence[Row], limit: int, columns: Sequence[str], chosen: Seq
     with st.container(horizontal=True, vertical_alignment="center"):
         more = f", the first {len(shown):,} shown" if len(shown) < len(found) else ""
         st.caption(
-            f"{count_text(len(found), 'run')}{more}. Tick a box to open a "
+            f"{counted(len(found), 'run')}{more}. Tick a box to open a "
             "run, several to compare them. CSV holds all columns of all matches."
         )
         show_downloads(

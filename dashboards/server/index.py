@@ -13,6 +13,7 @@ from registry.catalog.access import Catalog
 from registry.catalog.feed import RunFeed
 from registry.catalog.notes import Note, run_subject
 from registry.mongo.database import DatabaseError
+from registry.wording import counted
 
 PERIOD = 2.0
 """Seconds between two refreshes, while somebody looks."""
@@ -111,7 +112,10 @@ class RunIndex:
         if error is not None:
             raise error
         if snapshot is None:
-            raise DatabaseError(f"only {self.read:,} runs were read in {filling:.0f} s; try again")
+            raise DatabaseError(
+                f"only {counted(self.read, 'run was', 'runs were')} read in {filling:.0f} s; try "
+                "again"
+            )
         return snapshot
 
     def hurry(self) -> None:

@@ -22,6 +22,7 @@ import xarray as xr
 
 from dashboards.views.concepts.presences import ENTRY, Block, Presences, read_blocks, read_presences
 from registry.store.durable import StoreError, make_state_folder, sync
+from registry.wording import counted
 
 VERSION = 2
 ENTRIES, INDEX = "entries.bin", "index.npz"
@@ -111,7 +112,8 @@ class PresenceIndex:
 def _require_sparse(entries: int, read: int, images: int) -> None:
     if entries * images > MOST_ENTRIES * read:
         raise DenseError(
-            f"{entries:,} presences in {read:,} of {images:,} images: too many to be kept"
+            f"{counted(entries, 'presence')} in {read:,} of {counted(images, 'image')}: too many "
+            "to be kept"
         )
 
 

@@ -87,6 +87,7 @@ from dashboards.views.runs.settings import (
 from fact.traces.plots import titled
 from registry.catalog.access import Catalog, UnknownRunError
 from registry.declare.cells import Cell
+from registry.wording import counted
 
 
 @dataclass(frozen=True)
@@ -346,7 +347,7 @@ def network_parts(cell: str, network: xr.Dataset) -> list[Part]:
         accuracy.head(CLASSES_SHOWN), x_title="fraction of its images", domain=(0, 1), form=".1%"
     )
     more = len(accuracy) - CLASSES_SHOWN
-    note = "Lowest first." + (f" {more:,} more classes left out." if more > 0 else "")
+    note = "Lowest first." + (f" {counted(more, 'more class')} left out." if more > 0 else "")
     return [
         Numbers(numbers),
         Figure(file_name(cell, "loss"), curve, "Training loss"),

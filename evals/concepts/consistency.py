@@ -23,6 +23,7 @@ from evals.kernels.statistics import AnyArray, divide, mean_defined
 from registry.arrays import to_numpy
 from registry.columns import Column, ResultTable
 from registry.suggest import nearest
+from registry.wording import counted
 
 Floats = NDArray[np.float64]
 
@@ -371,8 +372,9 @@ def consistency_table(consistency: xr.Dataset, most: int = 10) -> str:
     """
     known = {str(name): value.item() for name, value in consistency.items() if not value.dims}
     summary = (
-        f"C2-score {known['mean_score']:.3f} over {known['n_scored']} concepts with at least "
-        f"{known['least_images']} images; random maps {known['baseline']:.3f}, "
+        f"C2-score {known['mean_score']:.3f} over {counted(known['n_scored'], 'concept')} with at "
+        "least "
+        f"{counted(known['least_images'], 'image')}; random maps {known['baseline']:.3f}, "
         f"difference {known['difference']:+.3f}\n"
     )
     if "reference_mean_score" in known:

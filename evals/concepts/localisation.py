@@ -41,7 +41,8 @@ from evals.naming.verdicts import AT_CHANCE, UNTESTED, chance_of
 from evals.scoring.seen_images import count_seen, seen_line
 from registry.columns import Column, ResultTable
 from registry.suggest import nearest
-from registry.terminal import count, text_table
+from registry.terminal import text_table
+from registry.wording import counted, verb
 
 MEASURES = ("pointing", "energy", "iou")
 MAPS = {"map": ("concept", "rank", "y", "x"), "image": ("concept", "rank")}
@@ -202,7 +203,7 @@ def _read_masks(masks: xr.Dataset, images: np.ndarray) -> xr.Dataset:
     indices = masks.indexes["image"].get_indexer(ids)
     if (indices < 0).any():
         missing = [name for name, index in zip(ids, indices, strict=True) if index < 0]
-        raise ValueError(f"masks lack {len(missing)} images, as {missing[0]!r}")
+        raise ValueError(f"masks lack {counted(len(missing), 'image')}, as {missing[0]!r}")
     own = masks[["mask", "carries"]].isel(image=indices).load().astype(bool)
     return own.transpose("image", "object", "label", "y", "x")
 
@@ -230,7 +231,7 @@ def _names_of(concepts: np.ndarray, given: Shaped | Sequence[str] | None) -> lis
     names = to_labelled(given, ("concept",), "names")
     named = names["concept"].values if "concept" in names.coords else concepts
     if len(named) != names.size:
-        raise ValueError(f"expected names of {len(named)} concepts; got {names.size}")
+        raise ValueError(f"expected names of {counted(len(named), 'concept')}; got {names.size}")
     known = dict(zip(named.tolist(), names.values.astype(str).tolist(), strict=True))
     return [str(known.get(concept, "")) for concept in concepts.tolist()]
 
@@ -497,11 +498,13 @@ def _concepts(localised: xr.Dataset, most: int) -> str:
 
 
 def _remarks(localised: xr.Dataset) -> str:
+    named, hidden, judged = (int(localised[n]) for n in ("n_named", "n_not_shown", "n_judged"))
     return (
-        f"{int(localised['n_named'])} of {localised.sizes['concept']} concepts have a name; "
-        f"{int(localised['n_without_mask'])} names have no masks, "
-        f"{int(localised['n_not_shown'])} are shown in no image of the concept; "
-        f"{int(localised['n_judged'])} are judged.\n{_chance_remark(localised)}"
+        f"{named} of {counted(localised.sizes['concept'], 'concept')} "
+        f"{verb(named, 'has', 'have')} a name; "
+        f"{counted(int(localised['n_without_mask']), 'name has', 'names have')} no masks, "
+        f"{hidden} {verb(hidden, 'is', 'are')} shown in no image of the concept; "
+        f"{judged} {verb(judged, 'is', 'are')} judged.\n{_chance_remark(localised)}"
         f"{seen_line(localised)}" + (f"{note}\n" if (note := maps_note(localised)) else "")
     )
 
@@ -514,5 +517,5 @@ def _chance_remark(localised: xr.Dataset) -> str:
     if not np.isin(verdicts, ["", UNTESTED]).all():
         kept, left_out = int(localised["n_at_chance"]), int(localised["n_left_out"])
         more = f"; {left_out} more were left out" if left_out else ""
-        return f"{count(kept, 'name')} at chance{more}.\n"
+        return f"{counted(kept, 'name')} at chance{more}.\n"
     return "The names were not tested against chance.\n"

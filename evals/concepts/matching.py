@@ -41,6 +41,7 @@ from evals.metrics.table import DEFAULTS
 from evals.scoring.labelled import share_names, take_neurons
 from registry.columns import Column, ResultTable
 from registry.terminal import text_table
+from registry.wording import counted
 
 UNMATCHED = -1
 SCORE = Column(".3f")
@@ -162,7 +163,7 @@ def compare_presences(
     indexes = [array.get_index("input") for array in taken]
     shared = indexes[0].intersection(indexes[1], sort=False)
     if len(shared) < 2:
-        raise ValueError(f"presences share {len(shared)} images; expected at least 2")
+        raise ValueError(f"presences share {counted(len(shared), 'image')}; expected at least 2")
     indices = [index.get_indexer(shared) for index in indexes]
     if shuffle is not None:
         within = None if classes is None else np.asarray(classes)[indices[0]]
@@ -503,7 +504,7 @@ def _cells(own: xr.Dataset, key: str) -> list[str]:
 
 def _remarks(matched: xr.Dataset) -> str:
     text = (
-        f"{int(matched['n_alive_one'])} of {int(matched['n_one'])} concepts against "
+        f"{int(matched['n_alive_one'])} of {counted(int(matched['n_one']), 'concept')} against "
         f"{int(matched['n_alive_other'])} of {int(matched['n_other'])} that are alive."
     )
     same = float(matched["same_match_share"])

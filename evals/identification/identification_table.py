@@ -9,6 +9,7 @@ import xarray as xr
 from evals.metrics.tolerance import faults_text
 from evals.scoring.seen_images import seen_line
 from registry.columns import Column, ResultTable, most_common
+from registry.wording import counted
 
 
 def _chosen(name: str) -> Callable[[xr.Dataset], list[str]]:
@@ -47,8 +48,10 @@ def identification_table(found: xr.Dataset) -> str:
     n_neurons, n_choosing = int(found["n_neurons"]), int(found["n_choosing"])
     return (
         (
-            f"{n_neurons} neurons of known concept among {int(found['n_concepts'])} labels, on "
-            f"{int(found['n_inputs'])} inputs; {found.sizes['seed']} splits: {n_choosing} choose, "
+            f"{counted(n_neurons, 'neuron')} of known concept among "
+            f"{counted(int(found['n_concepts']), 'label')}, on "
+            f"{counted(int(found['n_inputs']), 'input')}; {counted(found.sizes['seed'], 'split')}: "
+            f"{n_choosing} choose, "
             f"{n_neurons - n_choosing} are tested\n"
         )
         + BY_METRIC.text(found)

@@ -26,6 +26,7 @@ from evals.scoring.labelled import UNKNOWN, align, join_by_neuron, read_columns,
 from evals.scoring.scoring import SWEPT
 from registry.arrays import to_numpy
 from registry.suggest import nearest
+from registry.wording import counted
 
 LEAST_VALIDATION = 2
 LONG_NAMES = {
@@ -67,7 +68,7 @@ def validation_neurons(
     """
     if n_neurons <= LEAST_VALIDATION:
         raise ValueError(
-            f"got {n_neurons} neurons of known concept; expected at least "
+            f"got {counted(n_neurons, 'neuron')} of known concept; expected at least "
             f"{LEAST_VALIDATION + 1}: {LEAST_VALIDATION} that choose parameters, 1 that is tested"
         )
     if not 0 < share < 1:
@@ -108,7 +109,9 @@ def original_validation_neurons(
     """
     count = int(share * n_neurons)
     if not 0 < count < n_neurons:
-        raise ValueError(f"{share} of {n_neurons} neurons are {count}; expected some, not all")
+        raise ValueError(
+            f"{share} of {counted(n_neurons, 'neuron')} are {count}; expected some, not all"
+        )
     order = np.arange(n_neurons)
     numbers = np.random.RandomState(seed).randint(0, 2**32, n_neurons - 1, dtype=np.uint64)
     for place, number in enumerate(numbers.tolist()):

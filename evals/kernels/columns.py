@@ -10,6 +10,7 @@ import numpy as np
 from scipy import sparse
 
 from registry.arrays import require_unit_interval, to_plain
+from registry.wording import counted
 
 SPARSE_DENSITY = 0.05  # below this fraction of values that are not 0, a column is kept sparse
 SLAB_BYTES = 1 << 26  # what is read of a lazy array at once
@@ -67,7 +68,10 @@ class Columns:
             self._check(self._source)
 
     def __repr__(self) -> str:
-        return f"Columns({self.name!r}, {self.n_inputs} inputs x {self.n_columns} columns)"
+        return (
+            f"Columns({self.name!r}, {counted(self.n_inputs, 'input')} x "
+            f"{counted(self.n_columns, 'column')})"
+        )
 
     @property
     def is_sparse(self) -> bool:
@@ -222,7 +226,9 @@ def _require_finite(values: Any, name: str) -> None:
     stored = values.data if sparse.issparse(values) else values
     if stored.dtype.kind == "f" and not np.isfinite(stored).all():
         wrong = int(np.count_nonzero(~np.isfinite(stored)))
-        raise ValueError(f"{name}: {wrong} values are NaN or infinite; expected numbers")
+        raise ValueError(
+            f"{name}: {counted(wrong, 'value is', 'values are')} NaN or infinite; expected numbers"
+        )
 
 
 def stored(block: Block) -> np.ndarray:

@@ -17,6 +17,8 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
+from registry.wording import counted
+
 
 class Shaped(Protocol):
     """An array of any library: NumPy, torch, pandas, SciPy-sparse, dask or xarray."""
@@ -70,7 +72,7 @@ def require_binary(activations: np.ndarray) -> None:
     others = int(np.count_nonzero((activations != 0) & (activations != 1)))
     if others:
         raise ValueError(
-            f"without alpha, activations must be 0 or 1; got {others} other values: "
+            f"without alpha, activations must be 0 or 1; got {counted(others, 'other value')}: "
             "pass the fraction of inputs at which a neuron is active as alpha"
         )
 

@@ -17,6 +17,7 @@ from evals.kernels.columns import Columns
 from evals.kernels.draws import DrawnStatistics, Draws
 from evals.metrics.registered import find_metric
 from evals.metrics.table import Metric, MetricError, Parameters, UnknownMetricError
+from registry.wording import counted
 
 ALPHA = 0.05
 TOLERANCE = 1e-12  # relative, of what is built in
@@ -141,7 +142,10 @@ def _defined(subject: Subject) -> Iterator[str]:
 def _finite(subject: Subject) -> Iterator[str]:
     n_infinite = int(np.isinf(subject.score()).sum())
     if n_infinite:
-        yield f"{n_infinite} scores are infinite; expected numbers, or NaN where undefined"
+        yield (
+            f"{counted(n_infinite, 'score is', 'scores are')} infinite; expected numbers, or NaN "
+            "where undefined"
+        )
 
 
 def _bounds(subject: Subject) -> Iterator[str]:

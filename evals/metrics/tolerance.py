@@ -11,6 +11,7 @@ import numpy as np
 
 from evals.kernels.statistics import NeedsInputsError, Statistics
 from evals.metrics.table import Metric, MetricError, Parameters
+from registry.wording import counted
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -142,7 +143,8 @@ class ProbedMetric(Metric):
         differs = np.abs(few[is_defined] - among[is_defined]) > rounding
         if differs.sum() > MOST_STRAY * differs.size:
             raise MetricError(
-                f"metric {self.name!r} returned other scores of {len(few)} neurons alone than "
+                f"metric {self.name!r} returned other scores of {counted(len(few), 'neuron')} "
+                "alone than "
                 f"among {len(scores)}, or does so each time; draw by needs=('seed',)"
             )
 

@@ -14,6 +14,7 @@ import numpy as np
 import xarray as xr
 
 from registry.suggest import RefusalError, nearest
+from registry.wording import counted
 
 Preference: TypeAlias = Literal["best", "concepts"]
 """Which label names a concept: the best; or the best that is no class, unless that is at chance."""
@@ -98,5 +99,7 @@ def leave_out(
     whole = [f"{group}{WHOLE_GROUP}" for group in groups]
     kept = np.flatnonzero(~(np.isin(names, patterns) | np.isin(whole, patterns)))
     if not len(kept):
-        raise CandidatesError(f"leave_out leaves none of {len(names)} labels: name fewer of them")
+        raise CandidatesError(
+            f"leave_out leaves none of {counted(len(names), 'label')}: name fewer of them"
+        )
     return labels.isel(concept=kept)

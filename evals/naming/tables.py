@@ -10,11 +10,20 @@ import xarray as xr
 from evals.kernels.statistics import mean_defined
 from evals.metrics.tolerance import faults_text
 from evals.naming.consensus import UNTESTED
-from evals.naming.verdicts import chance_lines, chance_of, rank_of, second_texts
+from evals.naming.verdicts import (
+    chance_lines,
+    chance_of,
+    is_by_majority,
+    is_unanimous,
+    rank_of,
+    second_texts,
+    votes_by_chance,
+)
 from evals.sanity.protocol import THEORETICAL
 from evals.scoring.seen_images import seen_note
 from registry.columns import Column, ResultTable
 from registry.terminal import text_table
+from registry.wording import counted, verb
 
 
 def _agreeing(names: xr.Dataset) -> list[float]:
@@ -205,9 +214,11 @@ def _remarks(names: xr.Dataset) -> str:
     n_concepts, n_voting = names.sizes["concept"], int(names["n_voting"])
     consensus = int(np.count_nonzero(names["consensus_votes"].values))
     lines = [
-        f"{consensus} of {n_concepts} concepts have a consensus of {n_voting} voting metrics "
-        f"({int(names['n_consensus_names'])} different names); "
-        f"{int(names['n_silent'])} are silent."
+        f"{consensus} of {counted(n_concepts, 'concept')} {verb(consensus, 'has', 'have')} a "
+        "consensus of "
+        f"{counted(n_voting, 'voting metric')} "
+        f"({counted(int(names['n_consensus_names']), 'different name')}); "
+        f"{int(names['n_silent'])} {verb(int(names['n_silent']), 'is', 'are')} silent."
     ]
     if note := tested_note(names):
         lines.insert(0, note)
@@ -216,8 +227,10 @@ def _remarks(names: xr.Dataset) -> str:
         lines.append(note)
     if consensus:
         lines.append(
-            f"All voting metrics agree on {float(names['unanimous_share']):.1%} of them, "
-            f"more than half on {float(names['majority_share']):.1%}."
+            f"All voting metrics agree on {float(names['unanimous_share']):.1%} of them "
+            f"({votes_by_chance(names, is_unanimous(names))}), more than half on "
+            f"{float(names['majority_share']):.1%} "
+            f"({votes_by_chance(names, is_by_majority(names))})."
         )
         known, counts = np.unique(names["consensus"].values.astype(str), return_counts=True)
         often = [(known[i], counts[i]) for i in np.argsort(-counts, kind="stable") if known[i]]

@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from evals.naming.candidates import BEST
-from registry.terminal import count
+from registry.wording import counted
 
 ABOVE, UNDECIDED, UNTESTED, AT_CHANCE = VERDICTS = (
     "above chance",
@@ -74,7 +74,7 @@ def chance_lines(names: xr.Dataset) -> list[str]:
     level = 1 - float(names["confidence"])
     told = dict(zip(VERDICTS, _count(chance_of(names)), strict=True))
     lines = [
-        f"Chance: {n_made:,} permutations of labels, for {of} concepts{cause}; p up to "
+        f"Chance: {counted(n_made, 'permutation')} of labels, for {of} concepts{cause}; p up to "
         f"{level:.2g}.",
         f"The consensus of {told[ABOVE]:,} is above chance, of {told[UNDECIDED]:,} undecided (by "
         f"themselves, not among all), of {told[AT_CHANCE]:,} at chance.",
@@ -83,16 +83,47 @@ def chance_lines(names: xr.Dataset) -> list[str]:
     if n_rare := int(names["n_rare_labels"]):
         least = int(names["min_positives"])
         left_out.append(
-            f"{count(n_rare, 'label')} on fewer than {least} inputs, or all but so few, of a half"
+            f"{counted(n_rare, 'label')} on fewer than {counted(least, 'input')}, or all but so "
+            "few, of a half"
         )
     if n_few := int(names["n_few_active"]):
         least = int(names["min_active"])
-        left_out.append(f"{count(n_few, 'concept')} active on fewer than {least} inputs of a half")
+        left_out.append(
+            f"{counted(n_few, 'concept')} active on fewer than {counted(least, 'input')} of a half"
+        )
     if n_left_out := int(names.get("n_left_out", 0)):
-        left_out.append(f"{count(n_left_out, 'label')} by leave_out")
+        left_out.append(f"{counted(n_left_out, 'label')} by leave_out")
     if left_out:
         lines.append(f"Left out: {', '.join(left_out)}.")
     return [*lines, *_preference(names)]
+
+
+def votes_by_chance(names: xr.Dataset, which: np.ndarray) -> str:
+    """Return in words how often permuted labels give some concepts as many votes as they have.
+
+    Parameters
+    ----------
+    names : Dataset
+        Of the schema ``names``.
+    which : ndarray of bool
+        (concept,) of the concepts that were tested.
+    """
+    p = names["votes_p"].values[which] if "votes_p" in names else np.empty(0)
+    p = p[np.isfinite(p)]
+    if not len(p):
+        return "not tested against chance"
+    return f"permuted labels give these as many votes in {p.mean():.0%} of the permutations"
+
+
+def is_unanimous(names: xr.Dataset) -> np.ndarray:
+    """Return of which concepts (concept,) all voting metrics choose the consensus."""
+    votes = names["consensus_votes"].values
+    return np.asarray((votes > 0) & (votes == int(names["n_voting"])))
+
+
+def is_by_majority(names: xr.Dataset) -> np.ndarray:
+    """Return of which concepts (concept,) more than half of the voting metrics choose it."""
+    return np.asarray(2 * names["consensus_votes"].values > int(names["n_voting"]))
 
 
 def _preference(names: xr.Dataset) -> list[str]:
@@ -104,7 +135,7 @@ def _preference(names: xr.Dataset) -> list[str]:
     n_preferred = int((names["consensus_passed_over"].values.astype(str) != "").sum())
     return [
         "Labels that are no classes are preferred where they are not at chance: as consensus of "
-        f"{count(n_preferred, 'concept')}, in place of another label."
+        f"{counted(n_preferred, 'concept')}, in place of another label."
     ]
 
 
@@ -135,7 +166,9 @@ def second_texts(names: xr.Dataset, metric: str = "", only_beyond: bool = False)
     worth = (
         [f"{score:.2f}" for score in own["second_score"].values]
         if metric
-        else [f"{n} of {int(names['n_voting'])} votes" for n in names[f"{of}_votes"].values]
+        else [
+            f"{n} of {counted(int(names['n_voting']), 'vote')}" for n in names[f"{of}_votes"].values
+        ]
     )
     p = own[f"{of}_p"].values if f"{of}_p" in own else np.full(len(worth), np.nan)
     verdicts = judge_seconds(names, p)
@@ -157,7 +190,8 @@ def judge_seconds(names: xr.Dataset, p: np.ndarray) -> np.ndarray:
 def untested_best(n_labels: int) -> str:
     """Return in words that the best of so many labels was not tested against chance."""
     return (
-        f"The best of {n_labels:,} labels, by the scores that are shown: not tested against "
+        f"The best of {counted(n_labels, 'label')}, by the scores that are shown: not tested "
+        "against "
         "chance, and on noise the best of many scores well too. evals.name_concepts tests names."
     )
 

@@ -32,6 +32,7 @@ from evals.sanity.protocol import (
     bounds_of_scores,
 )
 from evals.scoring.original_ties import Replay
+from registry.wording import counted
 
 ACTIVE = np.array([1, 1, 0, 0])
 LABELLED = np.array([1, 0, 1, 0])
@@ -79,7 +80,7 @@ class BinaryNeurons:
         for frequency, n_active in zip(self.frequencies, self.n_active, strict=True):
             if not 0 < n_active < self.n_inputs:
                 raise ValueError(
-                    f"frequency {frequency!r} of {self.n_inputs} inputs are {n_active}; "
+                    f"frequency {frequency!r} of {counted(self.n_inputs, 'input')} are {n_active}; "
                     "expected some, not all"
                 )
         if len(set(self.n_active)) < len(self.n_active) or not self.frequencies:

@@ -17,6 +17,7 @@ from evals.kernels.statistics import AnyArray, Shaped
 from registry.arrays import as_numbers, is_count, to_numpy
 from registry.store.schema import decode_attribute
 from registry.suggest import nearest
+from registry.wording import counted, verb
 
 MAIN_VARIABLES = ("presence", "activation")
 """What is meant of a dataset of concepts, and of one of neurons, unless something else is asked."""
@@ -182,7 +183,7 @@ def select_inputs(labels: xr.DataArray, inputs: Sequence[str] | np.ndarray) -> x
     indices = index.get_indexer(inputs)
     if (indices < 0).any():
         missing = np.asarray(inputs)[indices < 0]
-        raise AlignmentError(f"labels lack {len(missing)} inputs: {quote_some(missing)}")
+        raise AlignmentError(f"labels lack {counted(len(missing), 'input')}: {quote_some(missing)}")
     return labels.isel(input=indices)
 
 
@@ -251,8 +252,9 @@ def _tell_counters(activations: xr.Dataset, labels: xr.Dataset) -> str:
     if not are_imported or n_activations == n_labels or not all(map(_look_counted, indexes)):
         return ""
     return (
-        f"Names that look counted, as {indexes[0][0]!r}, joined {n_activations:,} rows of "
-        f"activations to {n_labels:,} rows of labels. If a table lost rows before its rows were "
+        f"Names that look counted, as {indexes[0][0]!r}, joined {counted(n_activations, 'row')} of "
+        f"activations to {counted(n_labels, 'row')} of labels. If a table lost rows before its "
+        "rows were "
         "counted, each has another's labels. Names of what the rows are, or a table of labels of "
         f"these {n_activations:,} rows alone, say that they belong together.\n"
     )
@@ -290,7 +292,10 @@ def _say_how_to_join(dataset: xr.Dataset, other: xr.Dataset) -> str:
         (str(given.attrs.get("experiment", "?")), len(_input_index(given)))
         for given in (dataset, other)
     )
-    told = f"the {n_own} rows of {own!r} were only counted, and so join none of {others!r}"
+    told = (
+        f"the {counted(n_own, 'row')} of {own!r} {verb(n_own, 'was', 'were')} only counted, and so "
+        f"{verb(n_own, 'joins', 'join')} none of {others!r}"
+    )
     tables = [_table_of(given) for given in (dataset, other)]
     if not all(tables) or _names_its_rows(other):
         named = f'rows = "ids.txt" in [datasets.{tables[0] or "…"}]'
@@ -347,7 +352,8 @@ def _order(have: pd.Index, want: pd.Index) -> np.ndarray:
     if len(missing) or len(extra):
         raise AlignmentError(
             f"activations and labels are of different inputs: labels lack {len(missing)} "
-            f"({quote_some(missing)}), and have {len(extra)} others ({quote_some(extra)})"
+            f"({quote_some(missing)}), and have {counted(len(extra), 'other')} "
+            f"({quote_some(extra)})"
         )
     return np.asarray(have.get_indexer(want))
 
@@ -389,11 +395,13 @@ def join_by_neuron(
         if (index < 0).any():
             missing = activations["neuron"].values[index < 0]
             raise AlignmentError(
-                f"nothing is known of {len(missing)} neurons: {quote_some(missing)}"
+                f"nothing is known of {counted(len(missing), 'neuron')}: {quote_some(missing)}"
             )
         array = array.isel({dim: index})
     if array.size != n_neurons:
-        raise AlignmentError(f"expected {what} for each of {n_neurons} neurons; got {array.size}")
+        raise AlignmentError(
+            f"expected {what} for each of {counted(n_neurons, 'neuron')}; got {array.size}"
+        )
     return to_numpy(array)
 
 
@@ -440,7 +448,7 @@ def require_indices(right: AnyArray, shape: tuple[int, ...]) -> np.ndarray:
     indices = to_numpy(right)
     if indices.shape != shape[:1] or indices.dtype.kind not in "iu":
         raise ValueError(
-            f"expected an index for each of {shape[0]} neurons; "
+            f"expected an index for each of {counted(shape[0], 'neuron')}; "
             f"got shape {indices.shape} of {indices.dtype}"
         )
     if indices.size and (indices.min() < UNKNOWN or indices.max() >= shape[1]):

@@ -17,6 +17,7 @@ import registry
 from registry.declare.faults import StageError
 from registry.store.durable import StoreError
 from registry.suggest import RefusalError
+from registry.wording import counted
 
 SeenOption: TypeAlias = Literal["refuse", "allow"]
 """Whether what was trained on images may be scored on them."""
@@ -97,7 +98,8 @@ class SeenImages:
         """
         if self.n_scoring and self.are_same and allowed != ALLOWED:
             raise SeenImagesError(
-                f"the concepts were trained on {self.n_scoring} of the {self.n_all_scoring} images "
+                f"the concepts were trained on {self.n_scoring} of the "
+                f"{counted(self.n_all_scoring, 'image')} "
                 f"that would {what}: measure and label images of another split, or say "
                 f'seen_images = "{ALLOWED}"'
             )

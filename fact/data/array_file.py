@@ -22,6 +22,7 @@ from fact.data.vocabulary import distinct, identity, read_lines, read_names
 from registry.declare.requirements import Extra, Package, Requirement
 from registry.store.durable import StoreError
 from registry.suggest import RefusalError, nearest
+from registry.wording import counted, verb
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,6 +33,8 @@ TORCH = Extra("networks", (Package("torch", least="2.7", why="files of torch"),)
 INPUT_NAMES = ("image", "input")
 WORD = re.compile(r"[\w-]+")
 UNNAMED = "Unnamed: "  # as pandas calls a column without a name
+MISSING = ["", "NA", "N/A", "NaN", "nan", "NULL", "null", "None", "none"]
+"""What stands in a table of numbers where one is missing."""
 COLUMN_NAMES = ("name", "neuron", "concept", "label")
 
 
@@ -87,7 +90,10 @@ class NamedArray:
         values = np.asarray(self.values[chosen]).astype(np.float32)
         bad = int((~np.isfinite(values)).sum())
         if bad:
-            raise ArrayFileError(f"{bad} values are not finite, of inputs {chosen.start} and on")
+            raise ArrayFileError(
+                f"{counted(bad, 'value is', 'values are')} not finite, of inputs {chosen.start} "
+                "and on"
+            )
         return values
 
     @property
@@ -185,7 +191,8 @@ class ArrayFile:
         names = read_lines(str(self.rows))
         if len(names) != count or len(set(names)) < count:
             raise ArrayFileError(
-                f"{self.path} has {count} rows, {self.rows} {len(set(names))} different names"
+                f"{self.path} has {counted(count, 'row')}, {self.rows} "
+                f"{counted(len(set(names)), 'different name')}"
             )
         if _is_count(names):
             raise ArrayFileError(
@@ -291,7 +298,11 @@ def _read_csv(path: Path, ids: Sequence[str]) -> Mapping[str, Any]:
     import pandas as pd
 
     texts = dict.fromkeys([*ids, f"{UNNAMED}0"], str)
-    return _columns(pd.read_csv(path, dtype=texts), ids)
+    header = pd.read_csv(path, nrows=0).columns
+    missing = {str(column): MISSING for column in header if column not in texts}
+    # Names of rows stand as they are: NA is one, and nan.
+    table = pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=missing)
+    return _columns(table, ids)
 
 
 def _read_parquet(path: Path, ids: Sequence[str]) -> Mapping[str, Any]:
@@ -314,7 +325,9 @@ def _columns(table: pd.DataFrame, ids: Sequence[str]) -> Mapping[str, Any]:
     if len(other):
         named = ", ".join(map(repr, other[:3]))
         hint = "" if rows else '; id = "…" says which column names the rows'
-        raise ArrayFileError(f"{len(other)} columns hold no numbers: {named}{hint}")
+        raise ArrayFileError(
+            f"{counted(len(other), 'column holds', 'columns hold')} no numbers: {named}{hint}"
+        )
     names = table.columns.to_numpy(dtype=str)
     return {**rows, "name": names, "values": table.to_numpy(float)}
 
@@ -374,11 +387,18 @@ def _named(
     named = tuple(names) or _texts(arrays, COLUMN_NAMES, n_columns)
     columns = named or tuple(map(str, range(n_columns)))
     if len(columns) != n_columns:
-        raise ArrayFileError(f"{n_columns} columns, but {len(columns)} names of them")
-    if any(inputs) and (unnamed := sum(name in ("", "nan") for name in inputs)):
-        raise ArrayFileError(f"{unnamed} of {n_inputs} inputs have no name; expected all or none")
-    if any(inputs) and len(set(inputs)) < n_inputs:
-        raise ArrayFileError(f"{n_inputs - len(set(inputs))} names of inputs repeat others")
+        raise ArrayFileError(
+            f"{counted(n_columns, 'column')}, but {counted(len(columns), 'name')} of them"
+        )
+    if any(inputs) and (unnamed := inputs.count("")):
+        raise ArrayFileError(
+            f"{unnamed} of {counted(n_inputs, 'input')} {verb(unnamed, 'has', 'have')} no name; "
+            "expected all or none"
+        )
+    if any(inputs) and (repeated := n_inputs - len(set(inputs))):
+        raise ArrayFileError(
+            f"{counted(repeated, 'name of an input repeats', 'names of inputs repeat')} others"
+        )
     right = _texts(arrays, ("right_concept",), n_columns) or ("",) * n_columns
     counter = f"{inputs[0]} to {inputs[-1]}" if _is_count(inputs) else ""
     return NamedArray(
@@ -414,8 +434,15 @@ def _texts(arrays: Mapping[str, Any], known: Sequence[str], count: int) -> tuple
     """Return the first of some arrays of names that has the right length; () if none is there."""
     for name in known:
         if name in arrays and arrays[name].ndim == 1:
-            found = tuple(str(value) for value in np.asarray(arrays[name]).tolist())
+            found = tuple(_text(value) for value in np.asarray(arrays[name]).tolist())
             if len(found) != count:
-                raise ArrayFileError(f"{name!r} has {len(found)} entries; expected {count}")
+                raise ArrayFileError(
+                    f"{name!r} has {counted(len(found), 'entry')}; expected {count}"
+                )
             return found
     return ()
+
+
+def _text(value: Any) -> str:
+    """Return a name as text, "" where there is none."""
+    return "" if value is None or value != value else str(value)

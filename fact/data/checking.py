@@ -10,6 +10,7 @@ import numpy as np
 import registry
 from fact.data.images import Ids, ImageDataError, ImageDataset
 from registry.declare.requirements import Finding
+from registry.wording import counted
 
 LOOKED_AT = 32
 """Images of each split that are decoded, unless all are asked for."""
@@ -38,7 +39,9 @@ def check_images(settings: Any, every: bool = False) -> Iterator[Finding]:
         for fault in error.faults[: error.shown]:
             yield Finding(f"{error.subject}: {fault}")
         if len(error.faults) > error.shown:
-            yield Finding(f"{error.subject}: {len(error.faults) - error.shown} more faults")
+            yield Finding(
+                f"{error.subject}: {counted(len(error.faults) - error.shown, 'more fault')}"
+            )
     except (OSError, ValueError, RuntimeError, ImportError) as error:
         yield Finding(str(error))
 
@@ -58,7 +61,7 @@ def check_arrays(settings: Any, every: bool = False) -> Iterator[Finding]:
         table = settings.load()
         table.rows(slice(0, len(table) if every else LOOKED_AT))
         shown = ", ".join(table.columns[:3])
-        text = f"{len(table):,} rows, {len(table.columns):,} columns: {shown}, …"
+        text = f"{counted(len(table), 'row')}, {counted(len(table.columns), 'column')}: {shown}, …"
         yield Finding(text, is_missing=False)
         if not table.are_rows_named and not table.rows_of:
             yield Finding("its rows have no names: they join nothing", is_missing=False)
@@ -83,7 +86,10 @@ def check_network(settings: Any, every: bool = False) -> Iterator[Finding]:
         yield Finding(str(error))
         return
     count = sum(parameter.numel() for parameter in network.module.parameters())
-    text = f"{count:,} weights; {len(network.classes):,} logits: {_some_names(network.classes)}"
+    text = (
+        f"{counted(count, 'weight')}; {counted(len(network.classes), 'logit')}: "
+        f"{_some_names(network.classes)}"
+    )
     yield Finding(text, is_missing=False)
 
 
@@ -93,7 +99,7 @@ def _some_names(names: Sequence[str]) -> str:
 
 def _described(images: ImageDataset, every: bool) -> Iterator[Finding]:
     names = images.classes
-    yield Finding(f"{len(names):,} classes: {_some_names(names)}", is_missing=False)
+    yield Finding(f"{counted(len(names), 'class')}: {_some_names(names)}", is_missing=False)
     for split in images.splits:
         ids, labels = images.ids(split), images.labels(split)
         counts = np.bincount(labels, minlength=len(names)) if len(ids) else np.zeros(1, int)
@@ -102,7 +108,7 @@ def _described(images: ImageDataset, every: bool) -> Iterator[Finding]:
             if counts.min() == counts.max()
             else (f"{counts.min():,} to {counts.max():,}")
         )
-        text = f"{split}: {len(ids):,} images, {each} of each class"
+        text = f"{split}: {counted(len(ids), 'image')}, {each} of each class"
         if not len(ids):
             yield Finding(f"{split}: no images")
             continue
@@ -132,11 +138,11 @@ def _decoded(images: ImageDataset, split: str, ids: Ids) -> Iterator[Finding]:
     for image, reason in list(broken.items())[:SHOWN]:
         yield Finding(f"{split}: {image}: {reason}")
     if len(broken) > SHOWN:
-        yield Finding(f"{split}: {len(broken) - SHOWN} more of {len(ids):,} images are broken")
+        yield Finding(f"{split}: {len(broken) - SHOWN} more of {counted(len(ids), 'image')} broken")
     if sizes:
         low, high = min(sizes), max(sizes)
         span = f"{low[0]} x {low[1]}" + (f" to {high[0]} x {high[1]}" if low != high else "")
-        text = f"{split}: {len(ids):,} images decoded, {span} pixels"
+        text = f"{split}: {counted(len(ids), 'image')} decoded, {span} pixels"
         yield Finding(text, is_missing=False)
 
 
@@ -144,5 +150,5 @@ def of_official(split: str, found: int, official: int) -> Finding | None:
     """Return what is to be said of a split that has other than its official number of images."""
     if found == official:
         return None
-    text = f"{split}: {found:,} images; the published split has {official:,}"
+    text = f"{split}: {counted(found, 'image')}; the published split has {official:,}"
     return Finding(text, is_missing=False)

@@ -29,6 +29,7 @@ from fact.data.images import (
 )
 from fact.data.pickles import PickleError, as_text, read_pickle, require_keys
 from registry.declare.requirements import Finding
+from registry.wording import counted
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -225,7 +226,7 @@ class CIFARImages:
             if len(labels) and not (labels.min() >= 0 and labels.max() < len(self.classes)):
                 yield (
                     f"labels of {split} are {labels.min()} to {labels.max()}; "
-                    f"{self._settings.meta} names {len(self.classes)} classes"
+                    f"{self._settings.meta} names {counted(len(self.classes), 'class')}"
                 )
 
     def ids(self, split: str) -> Ids:

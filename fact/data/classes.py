@@ -14,6 +14,8 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from registry.wording import counted, verb
+
 Match: TypeAlias = Literal["name", "order"]
 """How classes of a network and of a data set belong together."""
 
@@ -69,7 +71,10 @@ class ClassMatch:
         """
         if match == "order":
             if n_logits != len(classes):
-                raise ValueError(f"{n_logits} outputs, {len(classes)} classes; expected as many")
+                raise ValueError(
+                    f"{counted(n_logits, 'output')}, {counted(len(classes), 'class')}; expected as "
+                    "many"
+                )
             _require_numeric_order(classes)
             return cls(np.arange(n_logits))
         index = {name: logit for logit, name in enumerate(known)}
@@ -99,11 +104,15 @@ def _note(missing: Sequence[str], n_classes: int, known: Sequence[str], n_logits
     shown = ", ".join(map(repr, missing[:3])) + (", …" if len(missing) > 3 else "")
     if known:
         told = (
-            f"{len(missing)} of {n_classes} classes of the images ({shown}) are none of the "
+            f"{len(missing)} of {counted(n_classes, 'class')} of the images ({shown}) "
+            f"{verb(len(missing), 'is', 'are')} none of the "
             f"network's {n_logits}: their images have no label here, and count in no accuracy."
         )
     else:
-        told = f"The network does not name its {n_logits} logits: images have no label here."
+        told = (
+            f"The network does not name its {counted(n_logits, 'logit')}: images have no label "
+            "here."
+        )
     if n_logits != n_classes:
         return told
     return f'{told} If they are the same classes in the same order, say match = "order".'

@@ -37,6 +37,7 @@ from registry import Since
 from registry.declare.described import toml
 from registry.declare.requirements import Extra, Package, Requirement
 from registry.suggest import nearest
+from registry.wording import counted
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -306,7 +307,7 @@ def draw_some(
         If there are more classes than images that are kept.
     """
     if most is not None and most < len(members):
-        raise ValueError(f"most = {most} is fewer than the {len(members)} classes")
+        raise ValueError(f"most = {most} is fewer than the {counted(len(members), 'class')}")
 
     def draw(path: str) -> bytes:
         return hashlib.sha256(f"kept {seed}\0{path}".encode()).digest()

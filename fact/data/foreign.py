@@ -34,6 +34,7 @@ from fact.data.images import (
 from fact.data.vocabulary import identity, read_names
 from registry.declare.requirements import Extra, Package, Requirement
 from registry.suggest import nearest
+from registry.wording import counted, verb
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -131,7 +132,8 @@ def _by_name(
         names = classes[split]
         if len(own) and not 0 <= own.min() <= own.max() < len(names):
             raise ValueError(
-                f"labels of {split} are {own.min()} to {own.max()}; there are {len(names)} names"
+                f"labels of {split} are {own.min()} to {own.max()}; there "
+                f"{verb(len(names), 'is', 'are')} {counted(len(names), 'name')}"
             )
         found[split] = np.array([place[name] for name in names], np.int64)[own]
     return every, found

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from registry.suggest import nearest
+from registry.wording import counted
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -45,7 +46,7 @@ class ImageDataError(ValueError):
         lines = [f"  {fault}" for fault in self.faults[: self.shown]]
         if len(self.faults) > self.shown:
             lines.append(f"  … and {len(self.faults) - self.shown} more")
-        count = f"{len(self.faults)} faults" if len(self.faults) > 1 else "1 fault"
+        count = counted(len(self.faults), "fault")
         super().__init__("\n".join([f"{subject}: {count}", *lines]))
 
     def __reduce__(self) -> tuple[type[ImageDataError], tuple[str, tuple[str, ...]]]:

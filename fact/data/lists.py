@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from registry.suggest import nearest
+from registry.wording import counted
 
 _HEADS = {"imageid", "image", "image_id", "file", "filename", "path", "id", "name"}
 
@@ -73,7 +74,8 @@ def _by_number(path: Path, labels: Sequence[str], images: Iterable[str]) -> dict
         number = _NUMBERED.search(_key(image))
         if number is None or not 1 <= int(number[1]) <= len(labels):
             raise ValueError(
-                f"list {path} has {len(labels)} classes, by the numbers of images, and {image!r} "
+                f"list {path} has {counted(len(labels), 'class')}, by the numbers of images, and "
+                f"{image!r} "
                 "has no such number; expected names as ILSVRC2012_val_00000001.JPEG"
             )
         label = labels[int(number[1]) - 1]

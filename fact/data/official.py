@@ -19,6 +19,7 @@ from fact.data.images import ImageDataset
 from fact.data.lists import META, listed_classes, read_list
 from fact.data.vocabulary import plain, read_names, wordnet_numbers
 from registry.declare.requirements import Finding
+from registry.wording import counted
 
 Split = Literal["train", "val"]
 SPLITS: tuple[Split, ...] = ("train", "val")
@@ -393,7 +394,11 @@ def _is_flat(folder: Path) -> bool:
 
 def _no_images(split: str, folder: Path) -> str:
     packed = sum(1 for path in folder.iterdir() if path.suffix == ".tar")
-    hint = f", but {packed} archives: unpack each into a folder of its name" if packed else ""
+    hint = (
+        f", but {counted(packed, 'archive')}: unpack each into a folder of its name"
+        if packed
+        else ""
+    )
     return f"split {split!r} holds no images{hint}"
 
 
@@ -417,7 +422,7 @@ def _in_folders(
     for own, count in list(unknown.items())[:_SHOWN]:
         where = f"folder {own!r}" if own else "no folder of a class"
         scan.faults.append(
-            f"split {split!r}: {count} images in {where}; expected one of its classes"
+            f"split {split!r}: {counted(count, 'image')} in {where}; expected one of its classes"
         )
     if len(unknown) > _SHOWN:
         scan.faults.append(f"split {split!r}: {len(unknown) - _SHOWN} more unknown folders")
@@ -434,4 +439,4 @@ def _not_there(listed: Path, folder: Path) -> Iterator[Finding]:
         text = f"{len(lacking):,} of the {len(names):,} images that {listed} names are not in "
         yield Finding(f"{text}{folder}, as {lacking[0]}: unpack the archive again")
     elif not names and len(there) < lines:
-        yield Finding(f"{folder} has {len(there):,} images, {listed} classes of {lines:,}")
+        yield Finding(f"{folder} has {counted(len(there), 'image')}, {listed} classes of {lines:,}")

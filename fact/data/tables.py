@@ -17,6 +17,7 @@ from fact.data.images import Ids, ImageDataset, write_parts
 from registry.arrays import require_unit_interval
 from registry.store.shards import Shards
 from registry.suggest import nearest
+from registry.wording import counted
 
 SHARD_BYTES = 64 * 2**20
 
@@ -33,6 +34,7 @@ def import_activations(
     table: NamedArray = inputs["arrays"].load()
     known = _known_concepts(table, config, inputs["arrays"].name)
     ids, told = name_rows(table, config.split, inputs["arrays"].name)
+    tell_constant(table, inputs["arrays"].name)
 
     def part(_index: int, rows: slice) -> xr.Dataset:
         return activation_part(table.rows(rows), ids[rows])
@@ -90,6 +92,42 @@ def name_rows(table: NamedArray, split: str, name: str) -> tuple[Ids, str]:
     return np.array(ids, dtype=str), table.rows_of or COUNTED
 
 
+def tell_constant(table: NamedArray, name: str) -> None:
+    """Tell which columns of a table are constant: as they are, or in single precision alone.
+
+    Parameters
+    ----------
+    table : NamedArray
+        What is imported.
+    name : str
+        What the table is called.
+    """
+    size = max(1, SHARD_BYTES // (8 * len(table.columns)))
+    parts = [np.asarray(table.values[i : i + size]) for i in range(0, len(table), size)]
+    if not parts:
+        return
+    low = np.min([part.min(axis=0) for part in parts], axis=0)
+    high = np.max([part.max(axis=0) for part in parts], axis=0)
+    _tell_columns(table, low == high, f"constant in {name!r}, of no use to tell inputs apart")
+    lost = (low != high) & (low.astype(np.float32) == high.astype(np.float32))
+    _tell_columns(
+        table,
+        lost,
+        f"no longer varying in the single precision in which {name!r} is imported: take a constant "
+        "away from such columns before, or scores of them are undefined",
+    )
+
+
+def _tell_columns(table: NamedArray, are: NDArray[np.bool_], what: str) -> None:
+    """Tell how many columns are something, and the first of them."""
+    if number := int(are.sum()):
+        first = table.columns[int(are.argmax())]
+        sys.stdout.write(
+            f"{counted(number, 'column is', 'columns are')} {what}: {first!r}"
+            f"{' and others' if number > 1 else ''}.\n"
+        )
+
+
 def activation_part(values: NDArray[np.float32], ids: Ids) -> xr.Dataset:
     """Return a part of the schema ``activations`` with values (image, neuron)."""
     coords = {"image": ids.astype(object), "neuron": np.arange(values.shape[1])}
@@ -116,6 +154,7 @@ def import_labels(config: ImportConfig, inputs: registry.Inputs, run: registry.R
     """Take a file's table of labels, whose values are 0, 1, or probabilities."""
     table: NamedArray = inputs["arrays"].load()
     ids, told = name_rows(table, config.split, inputs["arrays"].name)
+    tell_constant(table, inputs["arrays"].name)
     labels = label_part(table.rows(slice(0, None)), ids, table.columns)
     return labels.assign_attrs({ROW_NAMES: told})
 

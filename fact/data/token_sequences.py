@@ -21,6 +21,7 @@ import registry
 from fact.data.array_file import PARQUET, TORCH
 from registry.declare.requirements import Finding, Requirement
 from registry.suggest import RefusalError, nearest
+from registry.wording import counted
 
 Ids: TypeAlias = NDArray[np.int64]
 """Ids of tokens, (position,)."""
@@ -90,7 +91,7 @@ class TokenSequences:
         if not count:
             yield Finding(f"{self.path} holds no sequence")
             return
-        told = f"{count:,} sequences" if every else "sequences"
+        told = counted(count, "sequence") if every else "sequences"
         yield Finding(f"{told}, the first of {first}", is_missing=False)
 
     def requires(self) -> Iterator[Requirement]:

@@ -15,6 +15,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from registry.suggest import nearest
+from registry.wording import counted
 
 LISTS = ("imagenet", "places365", "cub-attributes", "voc")
 """Lists of names that come along: 1,000 and 365 classes, 112 attributes, VOC's 20 and none."""
@@ -98,7 +99,8 @@ def name_folders(folders: Sequence[str], source: str) -> tuple[str, ...]:
         return tuple(found)
     if len(names) != len(folders):
         raise VocabularyError(
-            f"{len(folders)} folders of classes, but {len(names)} names in {source}"
+            f"{counted(len(folders), 'folder')} of classes, but {counted(len(names), 'name')} in "
+            f"{source}"
         )
     if all(folder.isdecimal() for folder in folders):
         rank = sorted(range(len(folders)), key=lambda index: int(folders[index]))
@@ -129,7 +131,9 @@ def _mapped(folders: Sequence[str], source: str) -> tuple[str, ...]:
     missing = [folder for folder in folders if folder not in names]
     if missing:
         listed = ", ".join(map(repr, missing[:3]))
-        raise VocabularyError(f"names {source}: no name of {len(missing)} folders: {listed}")
+        raise VocabularyError(
+            f"names {source}: no name of {counted(len(missing), 'folder')}: {listed}"
+        )
     return tuple(distinct([names[folder] for folder in folders]))
 
 

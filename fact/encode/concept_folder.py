@@ -51,6 +51,7 @@ from fact.networks.arrays import slices
 from fact.networks.network import choose_device
 from registry.declare.stage import load_stage
 from registry.suggest import nearest
+from registry.wording import counted
 
 SCORER = "evals.measure_consistency"
 
@@ -306,7 +307,7 @@ def _read_netcdf(path: Path) -> NDArray[np.generic]:
     with xr.open_dataset(path, engine="h5netcdf") as dataset:
         names = list(dataset.data_vars)
         if len(names) != 1:
-            raise ValueError(f"holds {len(names)} variables; expected one")
+            raise ValueError(f"holds {counted(len(names), 'variable')}; expected one")
         return dataset[names[0]].values
 
 

@@ -46,6 +46,7 @@ from fact.networks.network import Network
 from fact.sae.model import weighted_rows
 from fact.traces.spliced import Codes, SparseConcepts, codes_indices
 from registry.store.shards import Shards
+from registry.wording import counted
 
 OVERLAP = 0.2
 """Fraction of its side by which a crop overlaps the next."""
@@ -358,7 +359,7 @@ def craft_concepts(
         [1] * len(classes),
         "classes",
         read,
-        f"{of_class}, at least {config.least} images",
+        f"{of_class}, at least {counted(config.least, 'image')}",
         {**names, "class_name": ("class", np.array(images.classes, dtype=object))},
     )
 

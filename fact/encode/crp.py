@@ -28,6 +28,7 @@ from fact.networks.layers import LayerError
 from fact.networks.network import Network, as_network
 from fact.networks.relevance import propagate_relevance
 from registry.store.shards import Shards
+from registry.wording import counted
 
 
 def relevance_maps(
@@ -71,7 +72,9 @@ def relevance_maps(
     network, ids = as_network(network), image_ids(images)
     wanted = as_numpy(channels).astype(np.int64)
     if wanted.shape != ids.shape:
-        raise ValueError(f"{len(ids)} images and channels {wanted.shape}; expected one for each")
+        raise ValueError(
+            f"{counted(len(ids), 'image')} and channels {wanted.shape}; expected one for each"
+        )
     parts = [
         propagate_relevance(
             network,
@@ -113,7 +116,9 @@ def _start(layer: str, output: Tensor, channels: NDArray[np.int64]) -> Tensor:
         raise LayerError(f"layer {layer!r} puts out {shape}; expected maps or vectors")
     count = output.shape[1]
     if len(channels) and not (channels.min() >= 0 and channels.max() < count):
-        raise LayerError(f"layer {layer!r} has {count} channels; got {sorted(set(channels))}")
+        raise LayerError(
+            f"layer {layer!r} has {counted(count, 'channel')}; got {sorted(set(channels))}"
+        )
     rows, start = torch.arange(len(output)), torch.zeros_like(output)
     start[rows, torch.from_numpy(channels)] = output.detach()[rows, torch.from_numpy(channels)]
     return start

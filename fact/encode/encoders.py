@@ -37,6 +37,7 @@ from fact.networks.requirements import (
 )
 from registry.declare.requirements import Download, Finding, Requirement
 from registry.suggest import nearest
+from registry.wording import counted
 
 if TYPE_CHECKING:
     import torch
@@ -142,7 +143,8 @@ class HubCode:
             [
                 self.url,
                 f"  fetched to {folder}, not run",
-                f"  {len(files)} files, {lines} lines of Python: {', '.join(names)}{more}",
+                f"  {counted(len(files), 'file')}, {counted(lines, 'line')} of Python: "
+                f"{', '.join(names)}{more}",
                 f"  hubconf.py, lines 1 to {len(shown)} of {len(hubconf)}:",
                 *shown,
             ]

@@ -26,6 +26,7 @@ from fact.data.images import Pixels
 from fact.encode.encoders import EncoderChoice
 from fact.networks.arrays import AnyArray, Dims, as_numpy, image_ids, slices
 from fact.networks.network import OF_IMAGENET, choose_device
+from registry.wording import counted
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,10 @@ def encode_maps(
     pictures = _each(images, ("image", "y", "x", "colour"))
     weights = _each(maps, ("image", "y", "x"))
     if len(pictures) != len(weights):
-        raise ValueError(f"{len(pictures)} images and {len(weights)} maps; expected as many")
+        raise ValueError(
+            f"{counted(len(pictures), 'image')} and {counted(len(weights), 'map')}; expected as "
+            "many"
+        )
     choice = choice or EncoderChoice()
     encoder = ImageEncoder(choice, choose_device(device))
     rows: list[NDArray[np.float32]] = []

@@ -16,6 +16,7 @@ from fact.networks.arrays import slices
 from fact.traces.attribution import pair_maps
 from fact.traces.spliced import ConceptSource
 from registry.store.shards import Shards
+from registry.wording import counted
 
 SHARD_IMAGES = 256
 
@@ -95,7 +96,8 @@ def encode_shared(
         [min(size, len(ids) - start) for start in range(0, len(ids), size)],
         "images",
         read,
-        f"presence above the {config.quantile:g}-quantile, at least {config.least} images{note}",
+        f"presence above the {config.quantile:g}-quantile, at least "
+        f"{counted(config.least, 'image')}{note}",
         {
             "threshold": ("concept", selection.threshold),
             "published_threshold": ("concept", selection.published),

@@ -20,6 +20,7 @@ from fact.sae.formats import SAEFileError
 from fact.sae.model import SAE
 from fact.traces.spliced import ConceptSource
 from registry import Inputs, Run
+from registry.wording import counted
 
 GUESSED = 16
 """Images that are looked at for a hint."""
@@ -61,7 +62,7 @@ def import_sae(config: ImportSAEConfig, inputs: Inputs, run: Run) -> xr.Dataset:
     told = (
         f"{name} at {config.layer}: explained variance "
         f"{float(checked['explained_variance']):.3f}, L0 {float(checked['l0']):.1f} of "
-        f"{sae.n_concepts}, {int(checked['dead_concepts'])} dead, on {len(ids)} images"
+        f"{sae.n_concepts}, {int(checked['dead_concepts'])} dead, on {counted(len(ids), 'image')}"
     )
     sys.stdout.write(f"{told}\n")
     least = f"expected at least {config.least_explained:g}"
@@ -91,7 +92,8 @@ def _require_fit(network: Network, layer: str, sae: SAE, pixels: np.ndarray, nam
     _, channels = layer_shape(network, layer, pixels)
     if channels != sae.n_channels:
         raise SAEFileError(
-            f"{name} is for {sae.n_channels} channels; layer {layer!r} of {network.name!r} has "
+            f"{name} is for {counted(sae.n_channels, 'channel')}; layer {layer!r} of "
+            f"{network.name!r} has "
             f"{channels}. Is it of another layer?"
         )
 

@@ -42,6 +42,7 @@ from fact.traces.spliced import Concepts, ConceptSource, as_concepts
 from registry import Checkpoint, Input, Inputs, Run
 from registry.declare.faults import StageError
 from registry.suggest import RefusalError
+from registry.wording import counted
 
 STATE = "fidelity.npz"
 
@@ -316,7 +317,7 @@ class Fidelity:
         columns = self.columns()
         known = columns.pop("known", np.array([], dtype=bool))
         if not known.any():
-            raise NoImagesError(f"{len(ids)} images, none of a class that has concepts")
+            raise NoImagesError(f"{counted(len(ids), 'image')}, none of a class that has concepts")
         scalars = summarise_outputs(columns, n_draws, seed)
         of_image = {
             name: (("image", "case") if values.ndim == 2 else ("image",), values)
@@ -372,7 +373,8 @@ def _require_images(kept: NDArray[np.bool_], is_seen: NDArray[np.bool_], split: 
     if not len(kept):
         raise NoImagesError(f"split {split!r} has no images")
     raise NoImagesError(
-        f"the concepts were fitted on all {int(is_seen.sum())} images of split {split!r}: name "
+        f"the concepts were fitted on all {counted(int(is_seen.sum()), 'image')} of split "
+        f"{split!r}: name "
         'another split, or say seen_images = "allow"'
     )
 

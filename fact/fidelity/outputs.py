@@ -18,6 +18,7 @@ from torch import Tensor
 
 from fact.networks.arrays import slices
 from fact.traces.interventions import interval, weighted_means
+from registry.wording import counted
 
 CASES = ("network", "spliced", "ablated")
 """The network as it is; with concepts in the layer's place; with the baseline in it."""
@@ -70,7 +71,7 @@ def _log_probabilities(case: str, logits: Tensor) -> NDArray[np.float64]:
     if broken:
         name = "network's own" if case == CASES[0] else f"{case} network's"
         raise FloatingPointError(
-            f"the {name} logits are not finite, of {broken} of {len(found)} images"
+            f"the {name} logits are not finite, of {broken} of {counted(len(found), 'image')}"
         )
     return found
 

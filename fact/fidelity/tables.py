@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from registry.columns import Column, ResultTable
 from registry.terminal import text_table
+from registry.wording import counted
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -103,11 +104,12 @@ def fidelity_table(summary: xr.Dataset) -> str:
     density = zip(decades, (f"{count:,}" for count in counts), strict=True)
     lines = [
         BY_CASE.text(summary).rstrip("\n"),
-        f"{own['ablation']} ablation, {own['n_images']:,} images, {own['n_labelled']:,} with a "
+        f"{own['ablation']} ablation, {counted(own['n_images'], 'image')}, {own['n_labelled']:,} "
+        "with a "
         f"label{_left_out(own)}",
         f"explained variance {own['explained_variance']:.1%}, normalised MSE "
         f"{own['normalised_mse']:.3g}, {own['l0']:.1f} concepts active at a position",
-        f"{own['n_concepts']:,} concepts: {own['dead_concepts']:,} dead, "
+        f"{counted(own['n_concepts'], 'concept')}: {own['dead_concepts']:,} dead, "
         f"{own['dense_concepts']:,} dense (active at over 10 % of positions)",
         text_table(("active at a fraction of positions", "concepts"), density).rstrip("\n"),
         str(summary.attrs.get("undefined_fractions", "")),

@@ -23,6 +23,7 @@ from fact.data.vocabulary import read_names
 from fact.networks.network import WHOLE, Architecture, Network, NetworkError, builder
 from fact.networks.weights import load_weights, read_state
 from registry.suggest import nearest
+from registry.wording import counted
 
 
 @builder("small-bcos")
@@ -100,7 +101,10 @@ def small_bcos(
         If there are fewer than two classes, or not as many strides as channels.
     """
     if len(channels) != len(strides) or not channels:
-        raise NetworkError(f"{len(channels)} channels and {len(strides)} strides; expected as many")
+        raise NetworkError(
+            f"{counted(len(channels), 'channel')} and {counted(len(strides), 'stride')}; expected "
+            "as many"
+        )
     settings = {
         "channels": list(channels),
         "strides": list(strides),

@@ -19,6 +19,7 @@ from fact.data.vocabulary import read_names
 from fact.networks.network import Architecture, Network, NetworkError, Normalisation, builder
 from fact.networks.pickled import Checkpoint, read_pickled
 from fact.networks.weights import load_weights
+from registry.wording import counted
 
 HEADS = "all_fc."
 """Begins the names of the linear layers of the attributes, ``all_fc.0.fc.weight``."""
@@ -120,7 +121,9 @@ def _heads(part: Checkpoint, n_concepts: int, file: str) -> dict[str, Tensor]:
     if len(weights) == n_concepts + 1 and not part.settings.get("bottleneck", True):
         weights, biases = weights[1:], biases[1:]  # the first one tells birds
     if len(weights) != n_concepts or len(biases) != n_concepts:
-        raise NetworkError(f"{file} has {len(weights)} attributes, {n_concepts} names of them")
+        raise NetworkError(
+            f"{file} has {len(weights)} attributes, {counted(n_concepts, 'name')} of them"
+        )
     if sizes := {len(weight) for weight in weights} - {1}:
         raise NetworkError(f"{file} has {max(sizes)} outputs for an attribute; expected one logit")
     return {"fc.weight": torch.cat(weights), "fc.bias": torch.cat(biases)}

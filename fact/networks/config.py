@@ -10,6 +10,7 @@ from pydantic import Field
 from fact.data.classes import Match
 from fact.data.config import Count, Odd, OnDevice, Positive, Seed
 from registry import Formerly
+from registry.wording import counted
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,8 @@ class ClassifierConfig(OnDevice):
     def __post_init__(self) -> None:
         if len(self.channels) != len(self.strides):
             raise ValueError(
-                f"{len(self.channels)} channels and {len(self.strides)} strides; expected as many"
+                f"{counted(len(self.channels), 'channel')} and "
+                f"{counted(len(self.strides), 'stride')}; expected as many"
             )
         if self.kernel_size % 2 == 0:
             raise ValueError(f"kernel_size {self.kernel_size}; expected an odd number")

@@ -23,6 +23,7 @@ from fact.data.classes import ClassMatch, Match
 from fact.data.images import Geometry, ImageDataset, batches
 from fact.networks.arrays import AnyArray, as_numpy
 from registry.suggest import nearest
+from registry.wording import counted
 
 WHOLE = Geometry(None, None)
 """The geometry of images that come in the size that a network takes."""
@@ -251,7 +252,9 @@ class Network:
             If it knows another number of classes.
         """
         if self.classes and len(self.classes) != count:
-            raise NetworkError(f"{count} logits, but {len(self.classes)} names of classes")
+            raise NetworkError(
+                f"{counted(count, 'logit')}, but {counted(len(self.classes), 'name')} of classes"
+            )
         return self.classes or tuple(map(str, range(count)))
 
     def explanation_mode(self) -> AbstractContextManager[None]:

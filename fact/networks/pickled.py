@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from fact.data.pickles import PLAIN, Call, Inert, PickleError, as_text
+from registry.wording import counted
 
 MAGIC = 0x1950A86A20F9469CFC6C
 """Begins a file that torch wrote before its version 1.6."""
@@ -117,7 +118,7 @@ class _Tensor(Inert):
         last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
         count = math.prod(size)
         if count and (last >= len(flat) or count > len(flat)):
-            raise PickleError(f"a tensor of size {size} in {len(flat)} numbers")
+            raise PickleError(f"a tensor of size {size} in {counted(len(flat), 'number')}")
         return flat.as_strided(size, stride, offset).clone() if count else flat.new_zeros(size)
 
 
@@ -199,7 +200,9 @@ def _read_zip(archive: zipfile.ZipFile) -> _Read:
     names = archive.namelist()
     pickles = [name for name in names if name.endswith("/data.pkl")]
     if len(pickles) != 1:
-        raise PickleError(f"an archive with {len(pickles)} files data.pkl; expected torch's")
+        raise PickleError(
+            f"an archive with {counted(len(pickles), 'file')} data.pkl; expected torch's"
+        )
     folder = pickles[0].removesuffix("data.pkl")
     if f"{folder}constants.pkl" in names:
         raise PickleError("it is compiled (TorchScript); expected a module that was pickled")
@@ -231,7 +234,9 @@ def _read_legacy(file: IO[bytes]) -> _Read:
         storage = unpickler.storages[key]
         count = int.from_bytes(file.read(8), "little")
         if count != storage.count:
-            raise PickleError(f"storage {key} has {count} numbers; expected {storage.count}")
+            raise PickleError(
+                f"storage {key} has {counted(count, 'number')}; expected {storage.count}"
+            )
         storages[key] = _numbers(storage, file.read(count * storage.dtype.itemsize))
     return _Read(value, storages)
 
@@ -256,7 +261,8 @@ class _Tracked(_Unpickler):
 def _numbers(storage: _Storage, raw: bytes) -> Tensor:
     if len(raw) != storage.count * storage.dtype.itemsize:
         raise PickleError(
-            f"storage {storage.key} has {len(raw)} bytes; expected {storage.count} numbers of "
+            f"storage {storage.key} has {counted(len(raw), 'byte')}; expected "
+            f"{counted(storage.count, 'number')} of "
             f"{storage.dtype}: is the file cut short?"
         )
     if not raw:

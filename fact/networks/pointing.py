@@ -26,6 +26,7 @@ from fact.networks.files import open_network
 from fact.networks.linearity import known_linearity, tell_linearity
 from fact.networks.network import Architecture, Network, NetworkError, match_classes, predict_logits
 from registry import Inputs, Run
+from registry.wording import counted
 
 FLOOR = 1e-12
 """Smallest denominator of a share: a map without positive part scores 0."""
@@ -108,7 +109,8 @@ def draw_grids(
     classes = np.setdiff1d(labels, [-1])
     if len(classes) < n_cells:
         raise NetworkError(
-            f"images of {len(classes)} classes are recognised confidently; expected at least "
+            f"images of {counted(len(classes), 'class')} are recognised confidently; expected at "
+            "least "
             f"{n_cells}, one for each cell of a grid"
         )
     draws = np.random.default_rng(seed)

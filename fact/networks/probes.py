@@ -29,6 +29,7 @@ from fact.networks.network import choose_device
 from fact.networks.weights import read_state
 from registry import Input, Inputs, Run, Shards
 from registry.suggest import RefusalError, nearest
+from registry.wording import counted, verb
 
 VARIABLES = ("activation", "presence", "feature")
 """What features are in the datasets that have some, each (row, column)."""
@@ -71,7 +72,8 @@ class LinearProbe:
         count = len(self.labels)
         if self.weight.ndim != 2 or self.weight.shape[0] != count or self.bias.shape != (count,):
             raise ProbeError(
-                f"weights {shapes[0]} and biases {shapes[1]} of {count} labels; expected (label, "
+                f"weights {shapes[0]} and biases {shapes[1]} of {counted(count, 'label')}; "
+                "expected (label, "
                 "channel) and (label,)"
             )
         if not (np.isfinite(self.weight).all() and np.isfinite(self.bias).all()):
@@ -87,7 +89,8 @@ class LinearProbe:
         """
         if features.shape[1] != self.weight.shape[1]:
             raise ProbeError(
-                f"features of {features.shape[1]} channels; the probe is of {self.weight.shape[1]}"
+                f"features of {counted(features.shape[1], 'channel')}; the probe is of "
+                f"{self.weight.shape[1]}"
             )
         return features.astype(np.float64) @ self.weight.T + self.bias
 
@@ -240,10 +243,11 @@ def train_probe(config: ProbeConfig, inputs: Inputs, run: Run) -> xr.Dataset:
     n_constant = int((np.ptp(values, axis=0) == 0).sum())
     weight, bias, objective, gradient = fit_probe(features, values, config, run)
     right = right_share(LinearProbe(weight, bias, labels).logits(features), values)
+    constant = f"; {counted(n_constant, 'label is', 'labels are')} constant" if n_constant else ""
     sys.stdout.write(
-        f"{len(ids):,} inputs, {len(labels):,} labels, {features.shape[1]:,} features: objective "
-        f"{objective[-1]:.4f} nats, largest gradient {gradient:.2g}, right {100 * right.mean():.2f}"
-        f" % of the time{f'; {n_constant} labels are constant' if n_constant else ''}\n"
+        f"{counted(len(ids), 'input')}, {counted(len(labels), 'label')}, "
+        f"{counted(features.shape[1], 'feature')}: objective {objective[-1]:.4f} nats, largest "
+        f"gradient {gradient:.2g}, right {100 * right.mean():.2f} % of the time{constant}\n"
     )
     return xr.Dataset(
         {
@@ -318,7 +322,8 @@ def _labels_of(labels: xr.Dataset, ids: NDArray[np.str_]) -> NDArray[np.float32]
         missing = ids[found < 0].tolist()
         known = labels.indexes["image"].astype(str)[:1000]
         raise ProbeError(
-            f"{len(missing)} of {len(ids)} inputs have no labels, as {missing[0]!r}"
+            f"{len(missing)} of {counted(len(ids), 'input')} {verb(len(missing), 'has', 'have')} "
+            f"no labels, as {missing[0]!r}"
             f"{nearest(missing[0], known)}"
         )
     return np.asarray(labels["value"].values[found])

@@ -18,6 +18,7 @@ from torch.nn import functional
 from fact.networks.arrays import AnyArray, as_tensor
 from fact.sae.gradients import reconstruct
 from fact.sae.model import BatchTopKSAE, TopKSAE
+from registry.wording import counted
 
 
 class Dictionary(Protocol):
@@ -247,7 +248,10 @@ def draw_points(samples: AnyArray, count: int, seed: int, steps: int = 10) -> Te
     """
     rows = as_tensor(samples, ("sample", "channel")).detach().cpu()
     if len(rows) < count:
-        raise ValueError(f"{len(rows)} samples for {count} points; expected at least as many")
+        raise ValueError(
+            f"{counted(len(rows), 'sample')} for {counted(count, 'point')}; expected at least as "
+            "many"
+        )
     start = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[:count]
     # An empty cluster keeps its last centroid, which is in the hull as well.
     points, _ = kmeans2(rows.numpy(), rows[start].numpy(), steps, minit="matrix", missing="warn")

@@ -12,6 +12,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from registry.wording import counted
+
 FEATURE = "feature"
 ROWS_PER_BLOCK = 256
 MEMORY = 2**30
@@ -54,7 +56,9 @@ def root_mean_square_norm(shards: Shards) -> float:
             name = "dataset" if isinstance(shard, xr.Dataset) else shard
             raise ValueError(f"{name}: a feature is not finite")
     if total == 0:
-        raise ValueError(f"{count} samples with features that are all 0; expected others")
+        raise ValueError(
+            f"{counted(count, 'sample')} with features that are all 0; expected others"
+        )
     return float(np.sqrt(total / count))
 
 
@@ -226,7 +230,7 @@ def _plan_blocks(shards: list[Shard]) -> tuple[_Blocks, int]:
         columns += [(number, i, min(size, n_rows - i)) for i in range(0, n_rows, size)]
     if not columns or len(widths) != 1:
         raise ValueError(
-            f"{len(columns)} blocks of samples with {sorted(widths)} channels; "
+            f"{counted(len(columns), 'block')} of samples with {sorted(widths)} channels; "
             "expected some, all of one width"
         )
     return _Blocks(*np.array(columns, dtype=np.int64).T), widths.pop()

@@ -28,6 +28,7 @@ from fact.networks.weights import write_tensors
 from fact.sae.model import KINDS, NOT_USED, SAE, BatchTopKSAE, JumpReLUSAE, ReLUSAE, TopKSAE
 from registry.store.durable import StoreError, whole_file
 from registry.suggest import RefusalError, nearest
+from registry.wording import counted, verb
 
 CONFIGS = ("cfg.json", "config.json")
 WEIGHT_FILES = ("*.safetensors", "*.pt", "*.pth", "*.nc")
@@ -542,7 +543,9 @@ def _fold(layout: Layout, scale: float, mean: AnyArray | None) -> SAE:
         if not getattr(layout, name).is_floating_point():
             raise SAEFileError(f"{name} is of {getattr(layout, name).dtype}; expected floats")
         if bad := int((~tensor.isfinite()).sum()):
-            raise SAEFileError(f"{bad} numbers of {name} are not finite")
+            raise SAEFileError(
+                f"{counted(bad, 'number')} of {name} {verb(bad, 'is', 'are')} not finite"
+            )
     encoder, decoder = named["encoder"], named["decoder"]
     if encoder.ndim != 2 or encoder.shape != decoder.shape[::-1]:
         raise SAEFileError(
@@ -563,7 +566,9 @@ def _fold(layout: Layout, scale: float, mean: AnyArray | None) -> SAE:
     if mean is not None:
         centre = as_tensor(mean).to(kind)
         if bad := int((~centre.isfinite()).sum()):
-            raise SAEFileError(f"{bad} numbers of mean are not finite")
+            raise SAEFileError(
+                f"{counted(bad, 'number')} of mean {verb(bad, 'is', 'are')} not finite"
+            )
         if centre.shape != offset.shape:
             raise SAEFileError(f"mean {tuple(centre.shape)}; expected {tuple(offset.shape)}")
         bias, offset = bias - encoder @ centre, offset + centre

@@ -32,6 +32,7 @@ from fact.sae.gradients import (
     spread,
 )
 from fact.sae.model import BatchTopKSAE, TopKSAE
+from registry.wording import counted
 
 BETAS = (0.9, 0.999)
 STATE_FORMAT = 1
@@ -384,7 +385,7 @@ class Trainer:
 
     def _check(self, samples: AnyArray) -> Tensor:
         if self.step_count >= self.config.steps:
-            raise ValueError(f"the schedule of {self.config.steps} steps is over")
+            raise ValueError(f"the schedule of {counted(self.config.steps, 'step')} is over")
         x = as_tensor(samples, ("sample", "channel")).to(self._encoder)
         if x.ndim != 2 or x.shape[1] != self.sae.n_channels or not len(x):
             raise ValueError(

@@ -10,6 +10,7 @@ from typing import Any
 from fact.data.folder import FEW
 from fact.starter.look import FolderLook
 from registry.declare.described import toml, toml_key
+from registry.wording import counted, verb
 
 POSITIONS = 64
 """Feature vectors that are drawn from an image."""
@@ -132,7 +133,10 @@ def what_to_expect(look: FolderLook) -> Iterator[str]:
     """Yield sentences on what can be learnt from so many images, and what numbers compare with."""
     n_classes = len(look.images.classes)
     if not look.has_classes:
-        yield f"{look.n_train:,} images to train on, {look.n_test:,} to test on, without classes."
+        yield (
+            f"{counted(look.n_train, 'image')} to train on, {look.n_test:,} to test on, without "
+            "classes."
+        )
     else:
         yield from _of_classes(look, n_classes)
     if look.is_small:
@@ -146,7 +150,8 @@ def what_to_expect(look: FolderLook) -> Iterator[str]:
 
 def _of_classes(look: FolderLook, n_classes: int) -> Iterator[str]:
     yield (
-        f"{look.n_train:,} images to train on, {look.n_test:,} to test on, {n_classes} classes. "
+        f"{counted(look.n_train, 'image')} to train on, {look.n_test:,} to test on, {n_classes} "
+        "classes. "
         f"Saying {look.most_frequent[0]!r} of every image is right for "
         f"{look.most_frequent[1]:.0%} of those to test on: what a network is right for counts "
         "above that."
@@ -157,7 +162,8 @@ def _of_classes(look: FolderLook, n_classes: int) -> Iterator[str]:
     left = n_classes - len(look.nameable)
     if left:
         yield (
-            f"{len(look.nameable)} of the {n_classes} classes have the {FEW} test images without "
+            f"{len(look.nameable)} of the {n_classes} classes "
+            f"{verb(len(look.nameable), 'has', 'have')} the {FEW} test images without "
             "which a label names nothing."
         )
 
@@ -200,7 +206,8 @@ def _images(look: FolderLook, root: str, labels: str | None) -> Iterator[str]:
         values["labels"] = labels
     if look.broken:
         yield from _comment(
-            f"{len(look.broken)} images are broken, and left out; to find them, each stage decodes "
+            f"{counted(len(look.broken), 'image is', 'images are')} broken, and left out; to find "
+            "them, each stage decodes "
             "all: without them in the folder, leave out on_error."
         )
         values["on_error"] = "skip"

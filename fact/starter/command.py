@@ -16,6 +16,7 @@ import click
 
 from registry.declare.declaration import FILE_NAME, parse_declaration
 from registry.suggest import RefusalError, needs_extras
+from registry.wording import counted
 
 if TYPE_CHECKING:
     from fact.data.folder import Layout
@@ -151,7 +152,7 @@ def passed_over(names: Iterable[str]) -> str:
     counts = Counter(filter(None, types)).most_common()
     told = [f"{number} {suffix}" for suffix, number in counts[:5]]
     rest = sum(number for _, number in counts[5:])
-    return ", ".join([*told, *([f"{rest} others"] if rest else [])])
+    return ", ".join([*told, *([counted(rest, "other")] if rest else [])])
 
 
 def _choices(
@@ -186,7 +187,10 @@ def _choices(
     except ValueError as error:
         raise NoBeginningError(str(error)) from error
     n_concepts, channels = found.encoder.shape
-    note = f"{n_concepts:,} concepts, {found.activation}, of {channels} channels of {chosen.layer}."
+    note = (
+        f"{counted(n_concepts, 'concept')}, {found.activation}, of {counted(channels, 'channel')} "
+        f"of {chosen.layer}."
+    )
     return Choices(chosen, SAEChoice(settings, note))
 
 

@@ -18,6 +18,7 @@ from fact.starter.look import FolderLook
 from registry.declare.faults import ConfigError
 from registry.declare.plugins import kinds, load_plugins
 from registry.suggest import RefusalError, nearest
+from registry.wording import counted
 
 LEAST_SIDE = 4
 """Positions along a side of a layer's map, at least, that are worth telling apart."""
@@ -153,7 +154,9 @@ def layer_of(sae: SAE, network: Network, look: FolderLook, layer: str | None) ->
     fitting = [name for name, count in found if count == channels]
     if not fitting:
         listed = ", ".join(f"{name} ({count})" for name, count in found) or "none"
-        raise ValueError(f"the SAE reads {channels} channels; layers of the network: {listed}")
+        raise ValueError(
+            f"the SAE reads {counted(channels, 'channel')}; layers of the network: {listed}"
+        )
     return fitting[-1]
 
 

@@ -31,6 +31,7 @@ from fact.sae.model import SAE
 from fact.traces.code_maps import upsample_positions
 from fact.traces.config import MapsBy
 from fact.traces.spliced import ConceptSource, SplicedPass, Target, forward_spliced, picks
+from registry.wording import counted
 
 COLOURS = ("red", "green", "blue", "not_red", "not_green", "not_blue")
 """Channels of an encoded image."""
@@ -462,7 +463,7 @@ def _checked_concepts(concepts: AnyArray, count: int) -> NDArray[np.int64]:
     if array.ndim != 2 or len(array) != count or (not array.size and count):
         raise ValueError(
             f"concepts of shape {given.shape}; expected (concept,), at least one, or "
-            f"(image, rank) for {count} images"
+            f"(image, rank) for {counted(count, 'image')}"
         )
     if not np.issubdtype(array.dtype, np.integer):
         raise ValueError(f"concepts of type {array.dtype}; expected indices")

@@ -13,6 +13,7 @@ from fact.networks.arrays import slices
 from fact.traces.config import DecidedImages, GalleryConfig
 from fact.traces.plots import EMPTY, decision_shares
 from registry.suggest import nearest
+from registry.wording import counted
 
 IMAGES = 512
 """Images whose contributions are read at once."""
@@ -194,7 +195,9 @@ def _row(measured: xr.Dataset, known: dict[str, int], text: str) -> int:
         raise KeyError(f"image {text!r} was not measured{nearest(text, known)}")
     rows, number = _rows_of_class(measured, place[1]), int(place[2])
     if number >= len(rows):
-        raise KeyError(f"image {text!r}: class {place[1]!r} has {len(rows)} images, from 0")
+        raise KeyError(
+            f"image {text!r}: class {place[1]!r} has {counted(len(rows), 'image')}, from 0"
+        )
     return int(rows[number])
 
 

@@ -35,6 +35,7 @@ from fact.networks.linearity import N_IMAGES
 from fact.networks.network import Network, as_network
 from fact.sae.model import SAE
 from fact.traces.spliced import ConceptSource, Pick, SplicedPass, Target, forward_spliced, picks
+from registry.wording import counted
 
 TOLERANCE = 1e-5
 """Largest residual that float32 and an honest network can have (float32 reaches 1e-6)."""
@@ -290,7 +291,7 @@ def _extent(residual: np.ndarray, tolerance: float) -> str:
     bad = ~(residual <= tolerance)
     worst = residual[bad].max()  # NaN, if there is one
     return (
-        f"on {int(bad.sum())} of {residual.size} images "
+        f"on {int(bad.sum())} of {counted(residual.size, 'image')} "
         f"(worst residual {worst:.1e}, allowed {tolerance:.0e})"
     )
 

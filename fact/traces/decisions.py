@@ -27,6 +27,7 @@ from fact.traces.contributions import TOLERANCE, trace_concepts
 from fact.traces.plots import EMPTY, decision_picture, decision_shares
 from fact.traces.spliced import ConceptSource, Target
 from registry import Inputs, Run
+from registry.wording import counted, verb
 
 BATCH = 16
 """Measured images that are explained at once."""
@@ -73,7 +74,9 @@ def _tell_missing(explained: xr.Dataset, gallery: xr.Dataset) -> None:
     shown = np.setdiff1d(explained["top_concept"].values, [EMPTY])
     if len(missing := np.setdiff1d(shown, gallery["concept"].values)):
         sys.stdout.write(
-            f"{len(missing)} of {len(shown)} concepts that are shown have no gallery; "
+            f"{len(missing)} of {counted(len(shown), 'concept that is', 'concepts that are')} "
+            "shown "
+            f"{verb(len(missing), 'has', 'have')} no gallery; "
             "fact.draw_concepts draws them by choose = 'decisions' and the same images.\n"
         )
 

@@ -13,6 +13,7 @@ import xarray as xr
 
 from fact.traces.plots import EMPTY, class_name, filled, is_exact, over_white, pick, titled
 from registry.figures import new_figure
+from registry.wording import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -205,7 +206,7 @@ def _draw_presence(axes: Axes, presence: np.ndarray) -> None:
     axes.hist(present, bins=min(30, max(len(present), 1)), color=FOR)
     axes.set_xlabel("presence")
     axes.set_ylabel("images")
-    axes.set_title(f"present in {len(present)} of {len(presence)} images", fontsize=9)
+    axes.set_title(f"present in {len(present)} of {counted(len(presence), 'image')}", fontsize=9)
 
 
 def _draw_classes(axes: Axes, own: xr.Dataset, concepts: xr.Dataset, most: int) -> None:

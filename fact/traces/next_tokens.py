@@ -25,6 +25,7 @@ from fact.networks.network import choose_device
 from fact.traces.config import NextTokenConfig
 from registry import Inputs, Run, Shards, open_dataset
 from registry.store.shards import part_name
+from registry.wording import counted
 
 SHARD_BYTES = 32 * 2**20
 
@@ -71,7 +72,7 @@ def collect(
     tokens = model.find(config.tokens) if config.tokens else commonest(sequences, config.n_tokens)
     if not config.tokens and len(tokens) < config.n_tokens:
         sys.stdout.write(
-            f"{len(tokens)} different tokens, all taken; {config.n_tokens} asked for\n"
+            f"{counted(len(tokens), 'different token')}, all taken; {config.n_tokens} asked for\n"
         )
     names = model.names(tokens)
     texts = TokenTexts(model)
@@ -106,7 +107,9 @@ def collect(
         n_known=len(tokens),
     )
     told = f"{float(summary['mean_loss']):.3f} nats at {int(summary['n_inputs']):,} positions"
-    sys.stdout.write(f"Mean loss of {model.name}: {told} of {len(sequences):,} sequences\n")
+    sys.stdout.write(
+        f"Mean loss of {model.name}: {told} of {counted(len(sequences), 'sequence')}\n"
+    )
     return writer.finish(summary)
 
 

@@ -29,6 +29,7 @@ from fact.sae.model import SAE, weighted_rows
 from fact.traces.config import MapsBy
 from registry import Input
 from registry.suggest import nearest
+from registry.wording import counted
 
 Target = str | int
 """``"prediction"``, ``"label"``, the index of a class, or its name."""
@@ -242,7 +243,7 @@ def as_concepts(sae: SAE | None, positions: Tensor) -> Concepts:
         return Concepts(channels)
     if sae.n_channels != channels:
         raise ValueError(
-            f"the layer has {channels} channels; the SAE was made for {sae.n_channels}"
+            f"the layer has {counted(channels, 'channel')}; the SAE was made for {sae.n_channels}"
         )
     if (sae.encoder.device, sae.encoder.dtype) != (positions.device, positions.dtype):
         sae = copy.deepcopy(sae).to(positions)

@@ -16,6 +16,7 @@ from registry.declare.settings import NO_RULES
 from registry.declare.stage import find_stage
 from registry.record.journal import aware, read_journal
 from registry.record.liveness import journal_status, shown_status
+from registry.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -215,12 +216,14 @@ class Runs(UserList[RunView]):
     """Runs in the order that was asked for."""
 
     def __repr__(self) -> str:
-        return f"{len(self)} runs: " + ", ".join(f"{run.id} {run.cell}" for run in self[:5])
+        return f"{counted(len(self), 'run')}: " + ", ".join(
+            f"{run.id} {run.cell}" for run in self[:5]
+        )
 
     def _repr_html_(self) -> str:
         """Show themselves in Jupyter: a row per run."""
         html: str = self.to_frame().iloc[:, : len(COLUMNS)].to_html(max_rows=60, index=False)
-        return f"<p>{len(self)} runs</p>{html}"
+        return f"<p>{counted(len(self), 'run')}</p>{html}"
 
     def to_frame(self) -> pd.DataFrame:
         """Return a DataFrame, a row per run, configuration and result in columns by dotted key."""

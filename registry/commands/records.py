@@ -30,7 +30,8 @@ from registry.mongo.projector import Synced
 from registry.mongo.projector import sync as sync_journals
 from registry.store.schema import json_value
 from registry.suggest import RefusalError, nearest
-from registry.terminal import count, duration, err, exact, out, print_table, text_of
+from registry.terminal import duration, err, exact, out, print_table, text_of
+from registry.wording import counted
 
 CONSOLE_LINES = 40
 
@@ -254,9 +255,9 @@ def sync(ctx: click.Context, again: bool) -> None:
         print_table(("run", "number", "status", ""), map(_synced_row, done))
     restored = sum(bool(one.restored) for one in done)
     if restored:
-        out.print(f"{count(restored, 'record')} put back to what the journal says")
+        out.print(f"{counted(restored, 'record')} put back to what the journal says")
     brought = sum(not (one.restored or one.error) for one in done)
-    out.print(f"{count(brought, 'journal')} brought to {escape(database.address)}")
+    out.print(f"{counted(brought, 'journal')} brought to {escape(database.address)}")
     if any(one.error for one in done):
         ctx.exit(1)
 

@@ -30,7 +30,8 @@ from registry.plan.probes import Probes, unprobed
 from registry.plan.project import Project
 from registry.plan.task import Task, Why
 from registry.record.states import State
-from registry.terminal import can_animate, count, duration, out, print_table, text_of
+from registry.terminal import can_animate, duration, out, print_table, text_of
+from registry.wording import counted
 
 
 @click.command(context_settings=HELP)
@@ -84,7 +85,7 @@ def run(
     project = project_here()
     made = plan_of(project, targets, **options)
     if not made.open:
-        out.print(f"nothing to run: {count(len(made.tasks), 'task')} up to date")
+        out.print(f"nothing to run: {counted(len(made.tasks), 'task')} up to date")
         print_notes(made.tasks)
         return
     out.print(summary_of(made))
@@ -138,7 +139,7 @@ def _store_records(project: Project, runs: set[str]) -> bool:
     except DatabaseError as error:
         reason = str(error)
     out.print()
-    out.print(f"{count(len(runs), 'record')} in journals only: {escape(reason)}")
+    out.print(f"{counted(len(runs), 'record')} in journals only: {escape(reason)}")
     out.print(f"Complete them when MongoDB is back: {SYNC}")
     return False
 

@@ -23,7 +23,8 @@ from registry.plan.preflight import Preflight, look_ahead
 from registry.plan.probes import Probes
 from registry.plan.project import Project, open_project
 from registry.plan.task import Plan, Task
-from registry.terminal import count, duration, out, print_table
+from registry.terminal import duration, out, print_table
+from registry.wording import counted
 
 MOST_NOTES = 10
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -80,12 +81,12 @@ def plan_of(project: Project, targets: tuple[str, ...], **options: bool) -> Plan
 def summary_of(made: Plan) -> str:
     """Return how much a plan would run, and about how long it takes."""
     running = sum(task.is_running for task in made.open)
-    at_it = f"{count(running, 'task')} that another process is running" if running else ""
+    at_it = f"{counted(running, 'task')} that another process is running" if running else ""
     if not made.due:
         return at_it or "nothing to run"
     known = f"about {duration(made.seconds)}" if made.unknown < len(made.due) else ""
     unknown = f"{made.unknown} of unknown duration" if made.unknown else ""
-    due = f"{count(len(made.due), 'task')} to run"
+    due = f"{counted(len(made.due), 'task')} to run"
     return ", ".join(filter(None, (due, at_it, known, unknown)))
 
 
@@ -159,7 +160,7 @@ def plan(targets: tuple[str, ...], probe: bool, **options: bool) -> None:
         print_table(("would run", "about", "because"), rows)
         out.print()
     complete = sum(not task.is_open for task in (*made.tasks, *made.settled))
-    out.print(f"{summary_of(made)}; {count(complete, 'task')} up to date")
+    out.print(f"{summary_of(made)}; {counted(complete, 'task')} up to date")
     wrong = take_first_looks(project, made.due) if probe else {}
     for text in project.foreseen(made, Probes.of(project).of_resource):
         out.print(escape(text))

@@ -18,7 +18,7 @@ from registry.commands.records import catalog_here
 from registry.commands.tasks import HELP, project_here, root_here
 from registry.declare.faults import DeclarationError
 from registry.mongo.database import DatabaseError, connect
-from registry.terminal import count, duration, out, print_table, size_text
+from registry.terminal import duration, out, print_table, size_text
 from registry.upkeep.backup import (
     Backup,
     database_name,
@@ -29,6 +29,7 @@ from registry.upkeep.backup import (
 from registry.upkeep.deletion import Deletion, DeletionError, delete_run, plan_deletion
 from registry.upkeep.doctor import examine, mend
 from registry.upkeep.garbage import KINDS, Garbage, find_garbage, remove_garbage
+from registry.wording import counted
 
 MOST_LISTED = 40
 _AGE = re.compile(r"(\d{1,6})\s*(min|h|d|w)")
@@ -78,16 +79,16 @@ def gc(older_than: timedelta, keep: int, yes: bool) -> None:
         out.print("nothing to remove")
         return
     _print_garbage(garbage)
-    total = f"{count(len(garbage), 'item')}, {size_text(sum(each.size for each in garbage))}"
+    total = f"{counted(len(garbage), 'item')}, {size_text(sum(each.size for each in garbage))}"
     if not yes:
         again = " ".join(["factbook gc", *_options(), "--yes"])
         out.print(f"\n{total}; nothing was removed; {again} removes it")
         return
     removed = list(remove_garbage(project, garbage))
-    kept = f"; {count(len(garbage) - len(removed), 'item')} in use by now"
+    kept = f"; {counted(len(garbage) - len(removed), 'item')} in use by now"
     freed = size_text(sum(each.size for each in removed))
     some_kept = kept * (len(removed) < len(garbage))
-    out.print(f"\nremoved {count(len(removed), 'item')}, {freed}{some_kept}")
+    out.print(f"\nremoved {counted(len(removed), 'item')}, {freed}{some_kept}")
 
 
 @click.command(context_settings=HELP)
@@ -164,7 +165,7 @@ def doctor(ctx: click.Context, /, repair: bool, verify: bool) -> None:
             mend(findings)
             with catalog_here() as mended:  # its database may be another one
                 left = list(examine(mended, verify=verify))
-            out.print(f"{len(findings) - len(left)} of {count(len(findings), 'finding')} mended")
+            out.print(f"{len(findings) - len(left)} of {counted(len(findings), 'finding')} mended")
             findings = left
     if not findings:
         out.print("all is well")
@@ -220,8 +221,8 @@ def restore(file: Path, only_database: bool) -> None:
 
 
 def _held(made: Backup) -> str:
-    parts = [count(made.collections.get("runs", 0), "record"), count(made.journals, "journal")]
-    return ", ".join([*parts, *([count(made.datasets, "dataset")] if made.datasets else [])])
+    parts = [counted(made.collections.get("runs", 0), "record"), counted(made.journals, "journal")]
+    return ", ".join([*parts, *([counted(made.datasets, "dataset")] if made.datasets else [])])
 
 
 def _options() -> Sequence[str]:

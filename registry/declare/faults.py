@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from registry.suggest import RefusalError
+from registry.wording import counted
 
 KeyPath = tuple[str | int, ...]
 
@@ -93,7 +94,7 @@ class DeclarationError(RefusalError):
 
     def __str__(self) -> str:
         lines = [_located(fault, self.path) for fault in self.faults]
-        count = f"{len(lines)} faults; nothing was run" if len(lines) > 1 else ""
+        count = f"{counted(len(lines), 'fault')}; nothing was run" if len(lines) > 1 else ""
         return "\n".join([*lines, count]).rstrip()
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from registry.mongo.database import INDEXED, Database, errors, plain_document
 from registry.record.plain import plain
+from registry.wording import counted
 
 COLLECTION = "factbook.projects"
 PROJECT = "info.factbook.project"
@@ -390,7 +391,9 @@ def _condition(key: str, value: Any) -> Any:
     """Return a condition on equality. Only plain scalars pass, and those cannot be operators."""
     if isinstance(value, (list, tuple, set, frozenset)):
         if len(value) > _MOST_CHOICES:
-            raise ValueError(f"{key}: {len(value)} values to choose from; at most {_MOST_CHOICES}")
+            raise ValueError(
+                f"{key}: {counted(len(value), 'value')} to choose from; at most {_MOST_CHOICES}"
+            )
         return {"$in": [_condition(key, item) for item in value]}
     if not isinstance(value, _SCALARS):
         raise ValueError(f"{key}: got {value!r}; expected a text, number, boolean, time or None")

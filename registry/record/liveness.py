@@ -28,6 +28,7 @@ from registry.record.plain import encode_event
 from registry.record.wholeness import file_crc32, read_summary, was_stored
 from registry.store.durable import StoreError, append_line, checked, locked, write_json
 from registry.store.manifest import read_manifest
+from registry.wording import counted
 
 State = Literal["alive", "gone", "elsewhere"]
 
@@ -412,6 +413,9 @@ def _whole_end(journal: Journal, published: datetime) -> dict[str, Any]:
     """Return the event that ends a run whose dataset is whole: only its journal may not be."""
     end: dict[str, Any] = {"event": "completed", "time": timestamp(published)}
     if missing := _missing_points(journal):
-        trace = f"killed while the disk of its journal was full: {missing:,} points are missing"
+        trace = (
+            "killed while the disk of its journal was full: "
+            f"{counted(missing, 'point is', 'points are')} missing"
+        )
         return {**end, "event": "failed", "status": "FAILED", "trace": [trace]}
     return {**end, "status": "COMPLETED"}

@@ -10,6 +10,7 @@ from typing import Any
 
 from registry.record.journal import CONSOLE, OPEN, PROJECTED, STATUS_FILE, Journal
 from registry.store.durable import CHECK, at_once, is_as_checked, read_json
+from registry.wording import counted
 
 NO_END = "its end is missing"
 SHORTER = "it is shorter than what was stored of it"
@@ -33,9 +34,9 @@ def _faults(journal: Journal) -> Iterator[str]:
     if journal.foreign:
         yield f"it has the beginning of run {journal.foreign}"
     if journal.unreadable:
-        yield f"{_lines(journal.unreadable)} cannot be read"
+        yield f"{counted(journal.unreadable, 'line')} cannot be read"
     if journal.missing:
-        yield f"{_lines(journal.missing)} {'is' if journal.missing == 1 else 'are'} missing"
+        yield f"{counted(journal.missing, 'line is', 'lines are')} missing"
     if not journal.ended:
         if ended_by_summary(journal.folder) or was_stored(journal.folder):
             yield NO_END
@@ -43,10 +44,6 @@ def _faults(journal: Journal) -> Iterator[str]:
     if _is_shorter(journal):
         yield SHORTER
     yield from _console_faults(journal)
-
-
-def _lines(number: int) -> str:
-    return "1 line" if number == 1 else f"{number:,} lines"
 
 
 def read_summary(folder: Path) -> dict[str, Any] | None:

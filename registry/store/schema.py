@@ -12,6 +12,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from registry.suggest import nearest
+from registry.wording import counted
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -319,11 +320,11 @@ def _coordinate_faults(name: str, dataset: xr.Dataset) -> Iterator[str]:
         yield f"{name!r} has {'no' if index is None else 'a multi-'}index; expected one value each"
         return
     if missing := int(index.isna().sum()):
-        yield f"coordinate {name!r} has {missing} missing values"
+        yield f"coordinate {name!r} has {counted(missing, 'missing value')}"
     if not index.is_unique:
         repeated = index[index.duplicated()].unique()
         shown = ", ".join(repr(value) for value in repeated[:3].tolist())
-        yield f"coordinate {name!r} repeats {len(repeated)} values: {shown}"
+        yield f"coordinate {name!r} repeats {counted(len(repeated), 'value')}: {shown}"
 
 
 def encode_attribute(value: Any) -> Any:

@@ -18,6 +18,7 @@ from registry.store.digest import ContentDigest, content_digest
 from registry.store.durable import TEMPORARY, Lock, StoreError, clear_temporary, lock, locked
 from registry.store.netcdf import read_file, reading, write_file
 from registry.store.schema import Schema, dtype_name
+from registry.wording import counted
 
 _CLAIM = re.compile(rf"\.parts-(\d{{6}})-(\d{{6}}){re.escape(TEMPORARY)}")
 SUMMARY = "summary.nc"
@@ -294,9 +295,11 @@ class ShardWriter:
         expected = found if expected is None else expected
         missing = [part_name(i) for i in range(expected) if i not in self._done]
         if missing:
-            raise StoreError(f"{len(missing)} parts are missing: {', '.join(missing[:3])}")
+            raise StoreError(
+                f"{counted(len(missing), 'part is', 'parts are')} missing: {', '.join(missing[:3])}"
+            )
         if found > expected:
-            raise StoreError(f"got {found} parts; expected {expected}")
+            raise StoreError(f"got {counted(found, 'part')}; expected {expected}")
 
 
 def _layout(dataset: xr.Dataset, along: str) -> dict[str, Any]:

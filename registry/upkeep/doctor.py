@@ -46,8 +46,9 @@ from registry.record.wholeness import journal_faults, summary_status
 from registry.store.durable import TEMPORARY, StoreError
 from registry.store.manifest import CURRENT, MANIFEST, file_faults, read_manifest
 from registry.suggest import RefusalError
-from registry.terminal import count, size_text
+from registry.terminal import size_text
 from registry.upkeep.inventory import Holding, Inventory, take_inventory
+from registry.wording import counted
 
 REPAIR = "factbook doctor --repair"
 _ANEW = (
@@ -279,7 +280,7 @@ def _copies(catalog: Catalog, told: Mapping[str, _Told], verify: bool) -> Iterat
     damaged += [Copy(md5, tuple(sorted(p for p in gone if p.name == md5))) for md5 in digests]
     for copy in damaged:
         users = [path.parents[1] for path in copy.paths if path.parents[2] == journal_root(root)]
-        more = f" and {count(len(users) - 1, 'other run')}" if len(users) > 1 else ""
+        more = f" and {counted(len(users) - 1, 'other run')}" if len(users) > 1 else ""
         of = f" of run {users[0].name}{more}" if users else ""
         is_there = os.path.lexists(copy.paths[0])
         what = f"the copy {copy.paths[0]}{of} is {'damaged' if is_there else 'gone'}"
@@ -345,12 +346,12 @@ def _records(catalog: Catalog, told: Mapping[str, _Told]) -> Iterator[Finding]:
             what = f"record {record['_id']} has lost what says that it is of run {uid}"
             yield Finding("records", what, REPAIR, again)
     if missing:
-        what = f"{count(len(missing), 'run')} with a journal and no record, as {missing[0]}"
+        what = f"{counted(len(missing), 'run')} with a journal and no record, as {missing[0]}"
         yield Finding("records", what, REPAIR, again)
     known = told.keys() & recorded.keys()
     differing = [u for u in known if told[u].ended and recorded[u]["status"] != told[u].status]
     if differing:
-        many = count(len(differing), "record")
+        many = counted(len(differing), "record")
         what = f"{many} with another status than the journal, as {min(differing)}"
         yield Finding("records", what, REPAIR, again)
     for uid in sorted(u for u in known if not (told[u].ended or told[u].faults)):

@@ -316,9 +316,9 @@ def test_the_consensus_has_a_second_one_by_its_votes() -> None:
     )
     second = view.naming_of(given, CONSENSUS).second
     assert [second[concept] for concept in range(3)] == [
-        "b, 1 of 1 votes, not at chance by itself",
-        "b, 1 of 1 votes, at chance",
-        "b, 1 of 1 votes, untested",
+        "b, 1 of 1 vote, not at chance by itself",
+        "b, 1 of 1 vote, at chance",
+        "b, 1 of 1 vote, untested",
     ]
     assert concepts - 1 not in second
 

@@ -65,6 +65,15 @@ TRUSTED = [True, True, True, False]
 )
 def test_whether_metrics_agree(chosen: list[str], label: str, speaks: str, told: str) -> None:
     found = agreement(names(chosen, TRUSTED), 7, label)
+    told += "; by chance: not tested" if label else ""
+    assert (found.speaks, found.finding) == (speaks, told)
+
+
+@pytest.mark.parametrize(("by_chance", "speaks"), [(2.0, FOR), (3.0, OPEN)])
+def test_unanimous_votes_stand_beside_what_chance_gives(by_chance: float, speaks: str) -> None:
+    one = names(["x", "x", "x", "y"], TRUSTED, votes_by_chance=("concept", [by_chance]))
+    found = agreement(one, 7, "x")
+    told = f"3 of 3 choose 'x'; by chance up to {by_chance:.0f}"
     assert (found.speaks, found.finding) == (speaks, told)
 
 

@@ -280,7 +280,7 @@ def test_concepts_are_counted_by_the_decade_of_their_density() -> None:
             inside = (density >= 10.0**exponent) & (density < 10.0 ** (exponent + 1))
             assert count == inside.sum()
     figure = concept_model.density_figure("a", own)
-    assert "Of 40 concepts 1 are dead" in figure.note
+    assert "Of 40 concepts 1 is dead" in figure.note
 
 
 def test_settings_are_compared_over_seeds_and_against_sparsity() -> None:
@@ -468,7 +468,7 @@ def test_the_consensus_stands_beside_the_next_one() -> None:
         consensus_second_p=("concept", np.full(n, 0.3)),
     )
     frame = names.concept_frame(given)
-    assert set(frame["next"]) == {"dots, 1 of 1 votes, at chance"}
+    assert set(frame["next"]) == {"dots, 1 of 1 vote, at chance"}
 
 
 TITLES = ("Best concept of", "Concepts that explain", "Neurons by", "Concepts by")

@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dashboards.views.parts.text import (
-    count_text,
     duration_text,
     literal,
     number_text,
@@ -20,6 +19,7 @@ from dashboards.views.parts.text import (
     value_text,
 )
 from registry.catalog.runs import flat
+from registry.wording import counted
 
 
 @given(st.text())
@@ -87,7 +87,7 @@ def test_sizes(size: float | None, text: str) -> None:
 
 
 def test_counts() -> None:
-    assert [count_text(count, "run") for count in (0, 1, 2000)] == ["0 runs", "1 run", "2,000 runs"]
+    assert [counted(count, "run") for count in (0, 1, 2000)] == ["0 runs", "1 run", "2,000 runs"]
 
 
 def test_nested_settings_have_dotted_keys() -> None:

@@ -27,7 +27,7 @@ def test_an_sae_has_numbers_and_curves() -> None:
         "Dead concepts",
         "Accuracy of the spliced network",
     ]
-    assert figures[1].note.startswith("1 values")
+    assert figures[1].note.startswith("1 value is")
     assert all(figure.svg().startswith("<svg") for figure in figures)
 
 

@@ -23,7 +23,8 @@ from registry.cli import COMMAND_GROUP, main
 from registry.mongo import server
 from registry.mongo.database import URL_VARIABLE, connect
 from registry.record.journal import journal_uids
-from registry.terminal import count, duration, print_table, text_of
+from registry.terminal import duration, print_table, text_of
+from registry.wording import counted
 from tests.registry.conftest import Lab
 from tests.registry.lab.project import edit, write_project
 
@@ -519,7 +520,7 @@ def test_values_as_text(value: object, text: str) -> None:
 def test_durations_and_counts() -> None:
     told = [duration(seconds) for seconds in (None, 0.04, 89.94, 90, 5399, 5400)]
     assert told == ["?", "0.0 s", "89.9 s", "1.5 min", "90.0 min", "1.5 h"]
-    assert [count(n, "task") for n in (0, 1, 2, 12345)] == [
+    assert [counted(n, "task") for n in (0, 1, 2, 12345)] == [
         "0 tasks",
         "1 task",
         "2 tasks",

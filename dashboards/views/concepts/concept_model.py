@@ -20,6 +20,7 @@ from dashboards.views.parts.text import number_text
 from evals.naming.tables import NAMERS
 from fact.fidelity.tables import BY_CASE, DENSE
 from registry.columns import Column, ResultTable
+from registry.wording import counted, verb
 
 FREQUENCY_BINS = 30
 MOST_RANKS = 400
@@ -122,7 +123,10 @@ def frequency_figure(cell: str, statistics: xr.Dataset) -> Figure:
         x_log=True,
         x_form="~%",
     )
-    note = f"{never:,} of {len(share):,} concepts, present in no image, are left out."
+    note = (
+        f"{never:,} of {counted(len(share), 'concept')}, present in no image, "
+        f"{verb(never, 'is', 'are')} left out."
+    )
     return Figure(file_name(cell, "frequency"), chart, "How often concepts are present", note)
 
 
@@ -174,7 +178,8 @@ def density_figure(cell: str, fidelity: xr.Dataset) -> Figure:
         int(fidelity[name]) for name in ("dead_concepts", "dense_concepts", "n_concepts")
     )
     note = (
-        f"Of {every:,} concepts {dead:,} are dead, active at no position, and left out; {dense:,} "
+        f"Of {counted(every, 'concept')} {dead:,} {verb(dead, 'is', 'are')} dead, active at no "
+        f"position, and left out; {dense:,} "
         f"are dense, active at over {100 * DENSE:.0f} % of the positions."
     )
     return Figure(file_name(cell, "density"), chart, "How dense concepts are", note)
@@ -184,7 +189,8 @@ def fidelity_table(cell: str, fidelity: xr.Dataset) -> Table:
     """Return what the network says with concepts in the layer's place, beside itself."""
     ablation, images = fidelity["ablation"].item(), int(fidelity["n_images"])
     note = (
-        f"Of {images:,} images; ablated: {ABLATIONS.get(ablation, ablation)}. Recovered: 0 % "
+        f"Of {counted(images, 'image')}; ablated: {ABLATIONS.get(ablation, ablation)}. Recovered: "
+        "0 % "
         "where concepts do no better than the ablated layer, 100 % where they do as well as the "
         "layer itself."
     )
@@ -236,7 +242,10 @@ def consistency_figure(cell: str, consistency: xr.Dataset) -> Figure:
         y_title="fraction of concepts (1)",
         rules=[("random maps", random), ("mean", mean)],
     )
-    note = f"{consistency['variant'].item()}. From {int(consistency['least_images'])} images on."
+    note = (
+        f"{consistency['variant'].item()}. From "
+        f"{counted(int(consistency['least_images']), 'image')} on."
+    )
     return Figure(file_name(cell, "consistency"), chart, "Do concepts mean one thing?", note)
 
 
@@ -261,7 +270,7 @@ def labels_figure(cell: str, statistics: xr.Dataset, best: pd.DataFrame) -> Figu
     chart = bars(frame.head(LABELS_SHOWN), x_title="concepts with this name", form=",.0f")
     unnamed = statistics.sizes["concept"] - int(frame["value"].sum())
     more = f" The first {LABELS_SHOWN} of {len(frame):,}." if len(frame) > LABELS_SHOWN else ""
-    note = f"{unnamed:,} concepts have no name.{more}"
+    note = f"{counted(unnamed, 'concept has', 'concepts have')} no name.{more}"
     return Figure(file_name(cell, "labels"), chart, "What the concepts are named", note)
 
 

@@ -28,6 +28,7 @@ from dashboards.views.parts.text import number_text
 from evals.naming.verdicts import IN_WORDS, UNTESTED
 from fact.traces.plots import LOWEST, over_white, sides_of
 from registry.columns import Column
+from registry.wording import counted
 
 SUMMARY = {
     "accuracy": ("accuracy, spliced", "of the network with the SAE in place of the layer"),
@@ -275,7 +276,7 @@ def strongest(frame: pd.DataFrame, gallery: xr.Dataset, count: int = 12) -> Pict
         for row in frame.head(count).to_dict("records")
         if (shown := tiles(gallery, int(row["concept"]), most=1))
     ]
-    note = f"The strongest image of each of the first {len(drawn)} concepts."
+    note = f"The strongest image of each of the first {counted(len(drawn), 'concept')}."
     return Pictures(drawn, 6, "What the network knows", note)
 
 

@@ -39,6 +39,7 @@ from evals.naming.verdicts import IN_WORDS, second_texts
 from fact.traces.plots import EMPTY, over_white
 from registry.catalog.access import Catalog
 from registry.columns import Column
+from registry.wording import counted
 
 DIGITS = 5
 MOST_CLASSES = 9
@@ -504,7 +505,9 @@ def verdict_line(decision: Decision) -> str:
 
 def reason_line(decision: Decision, naming: Naming = NAMELESS) -> str:
     """Return the decision in one sentence: the sum, and the shares of what speaks for it."""
-    count = "its concepts" if decision.n_concepts is None else f"{decision.n_concepts:,} concepts"
+    count = (
+        "its concepts" if decision.n_concepts is None else counted(decision.n_concepts, "concept")
+    )
     total = number_text(decision.logit, DIGITS)
     count += f" and the offset ({decision.offset:+.{DIGITS}g})" if decision.offset else ""
     parts = f"{decision.positive:+.{DIGITS}g} for it, {decision.negative:+.{DIGITS}g} against it"
@@ -858,7 +861,7 @@ def report_parts(catalog: Catalog, cell: str, decisions: xr.Dataset) -> list[Par
         name = file_name(cell, image)
         parts += decision_parts(decision, naming, name, f"{image}: {decision.question}")
     if len(images) > MOST_REPORTED:
-        parts.append(Note(f"{len(images) - MOST_REPORTED:,} more images left out."))
+        parts.append(Note(f"{counted(len(images) - MOST_REPORTED, 'more image')} left out."))
     return parts
 
 

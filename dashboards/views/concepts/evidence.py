@@ -11,9 +11,10 @@ import xarray as xr
 
 from dashboards.views.concepts.one_concept import Return
 from dashboards.views.parts.parts import Table
-from dashboards.views.parts.text import count_text, number_text
+from dashboards.views.parts.text import number_text
 from evals.naming.verdicts import ABOVE, AT_CHANCE, UNTESTED, rank_of
 from registry.columns import Column
+from registry.wording import counted
 
 FOR, AGAINST, OPEN = "✓ for", "✗ against", "– open"
 COLUMNS = {
@@ -91,7 +92,10 @@ def agreement(names: xr.Dataset, concept: int, label: str) -> Evidence:
     """
     votes = _choosing(names, concept, label)
     voting = int(names["votes"].values.sum())
-    rule = "for: over half of them; a metric can be trusted if it passes the sanity checks"
+    rule = (
+        "for: over half of them, and more than by chance; a metric can be trusted if it passes the "
+        "sanity checks"
+    )
     if not voting:
         return Evidence(AGREE, "no metric passed the sanity checks, so none votes", OPEN, rule)
     if not label:
@@ -101,7 +105,23 @@ def agreement(names: xr.Dataset, concept: int, label: str) -> Evidence:
     found += f"; most choose {most!r}" if most not in ("", label) else ""
     if set(names["verdict"].values.astype(str)) == {"untested"}:
         return Evidence(AGREE, f"{found}; none was tested", OPEN, rule)
-    return Evidence(AGREE, found, FOR if 2 * votes.sum() > voting else AGAINST, rule)
+    by_chance, told = _votes_by_chance(names, concept)
+    is_most = 2 * votes.sum() > voting
+    is_more = not votes.sum() <= by_chance  # where nothing was tested, nothing is said
+    speaks = AGAINST if not is_most else FOR if is_more else OPEN
+    return Evidence(AGREE, f"{found}; {told}", speaks, rule)
+
+
+def _votes_by_chance(names: xr.Dataset, concept: int) -> tuple[float, str]:
+    """Return up to how many votes permuted labels give, NaN where none were made, and in words."""
+    most = (
+        float(names["votes_by_chance"].sel(concept=concept))
+        if "votes_by_chance" in names
+        else np.nan
+    )
+    if np.isnan(most):
+        return most, "by chance: not tested"
+    return most, f"by chance up to {number_text(most)}"
 
 
 def beyond_chance(names: xr.Dataset, concept: int, label: str) -> Evidence:
@@ -119,16 +139,16 @@ def beyond_chance(names: xr.Dataset, concept: int, label: str) -> Evidence:
         return Evidence(CHANCE, why, AGAINST if not label else OPEN, rule)
     if label == str(own["consensus"].values):
         verdict = str(own["consensus_chance"].values)
-        votes, by_chance = int(own["consensus_votes"]), float(own["votes_by_chance"])
+        votes, by_chance = int(own["consensus_votes"]), _votes_by_chance(names, concept)[1]
         found = f"{verdict} by the mean score of the metrics that vote, "
         found += f"p = {number_text(float(own['consensus_p']), 2)}; votes alone do not decide: "
-        found += f"{count_text(votes, 'vote')}, by chance up to {number_text(by_chance)}"
+        found += f"{counted(votes, 'vote')}, {by_chance}"
     else:
         verdicts = own["chance"].values.astype(str)[_choosing(names, concept, label)]
         if not len(verdicts):
             return Evidence(CHANCE, "no metric that can be trusted chooses it", OPEN, rule)
         verdict = verdicts[np.argmax(rank_of(verdicts))]
-        found = f"{verdict} by the least sure of {len(verdicts)} metrics"
+        found = f"{verdict} by the least sure of {counted(len(verdicts), 'metric')}"
     if verdict == UNTESTED:
         found = "untested: the budget of permutations left this concept out"
     return Evidence(CHANCE, found, SPEAKS.get(verdict, OPEN), rule)
@@ -198,7 +218,7 @@ def alikeness(consistency: xr.Dataset, concept: int) -> Evidence:
     random, mean = _random(consistency, int(at[0])), float(consistency["mean_score"])
     higher = float((scores[np.isfinite(scores)] <= score).mean())
     found = (
-        f"C2-score {number_text(score, 2)} over {few:,} images; random maps "
+        f"C2-score {number_text(score, 2)} over {counted(few, 'image')}; random maps "
         f"{number_text(round(random, 3), 2)}, all concepts {number_text(mean, 2)}; "
         f"{100 * higher:.0f} % score no higher"
     )
@@ -239,7 +259,7 @@ def location(localisation: xr.Dataset, concept: int) -> Evidence:
             own["measure"].values, own["score"].values, own["chance"].values, elsewhere, strict=True
         )
     ]
-    shown = f"in the {int(own['n_shown'])} of {int(own['n_images'])} images that show"
+    shown = f"in the {int(own['n_shown'])} of {counted(int(own['n_images']), 'image')} that show"
     above = (low[known] > 0).all() and not (own["interval_low"].values <= elsewhere)[known].any()
     speaks = FOR if above else AGAINST if (high[known] < 0).any() else OPEN
     found = f"{shown} {str(own['name'].values)!r}: {', '.join(lines)}"

@@ -17,6 +17,7 @@ from evals.naming.verdicts import UNTESTED, chance_note, chance_of, judge_second
 from evals.scoring.seen_images import seen_note
 from registry.catalog.access import Catalog
 from registry.columns import Column, ResultTable
+from registry.wording import counted, verb
 
 PREFERRED = ("correlation", "cosine", "auprc", "f1_score", "iou")
 """Metrics to name by at first: those that pass the checks of Oikarinen et al., best first."""
@@ -200,14 +201,17 @@ def names_note(names: xr.Dataset) -> str:
     if "n_choosing" not in names or "n_scoring" not in names:
         return ""
     chosen, scored = int(names["n_choosing"]), int(names["n_scoring"])
-    note = f"Names were chosen on {chosen:,} images and scored on {scored:,} others."
+    note = f"Names were chosen on {counted(chosen, 'image')} and scored on {scored:,} others."
     note = f"{note} {seen_note(names)}".rstrip()
     verdicts = names["verdict"].values.astype(str).tolist()
     if set(verdicts) == {"untested"}:
         untested = "No sanity checks were given: the verdict on every metric is open."
         return f"{note} {untested} {chance_note(names)}"
     passed, tested = verdicts.count("passes"), len(verdicts) - verdicts.count("untested")
-    text = f"{note} {passed} of {tested} tested metrics pass the sanity checks; "
+    text = (
+        f"{note} {passed} of {counted(tested, 'tested metric')} {verb(passed, 'passes', 'pass')} "
+        "the sanity checks; "
+    )
     text += "these vote." if passed else "so none votes, and there is no consensus."
     return " ".join(filter(None, (text, tested_note(names), chance_note(names))))
 

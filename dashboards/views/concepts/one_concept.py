@@ -18,6 +18,7 @@ from dashboards.views.parts.parts import Figure, Note, Part, Table, frame_of
 from dashboards.views.parts.text import number_text
 from evals.concepts.localisation import maps_note
 from registry.columns import Column, ResultTable
+from registry.wording import counted, verb
 
 BINS = 40
 CLASSES_SHOWN = 12
@@ -51,7 +52,7 @@ def presence_parts(
     present = column["presence"] != 0
     found = presence_note(int(present.sum()), read)
     if not presences.is_whole:
-        found += f" {read:,} of {presences.n_images:,} images read so far."
+        found += f" {read:,} of {counted(presences.n_images, 'image')} read so far."
     if not len(column):
         return [Note(found)]
     if "label" not in statistics:  # neurons that are no concepts
@@ -80,7 +81,8 @@ def _activation_figure(name: str, values: NDArray[np.floating], read: int) -> Fi
         presence_bins(values), x_title="activation", y_title="images", y_log=True, height=264
     )
     note = (
-        f"Over {read:,} images; {zeros:,} where it is 0 are left out. Counts are on a logarithmic "
+        f"Over {counted(read, 'image')}; {zeros:,} where it is 0 {verb(zeros, 'is', 'are')} left "
+        "out. Counts are on a logarithmic "
         "scale."
     )
     return Figure(f"{name}-activation", chart, "How strongly it is active", note)
@@ -91,7 +93,7 @@ def presence_note(present: int, images: int) -> str:
     if not images:
         return "No images read yet."
     return (
-        f"Present in {present:,} of {images:,} images; "
+        f"Present in {present:,} of {counted(images, 'image')}; "
         f"its presence is 0 in {100 * (1 - present / images):.1f} %."
     )
 
@@ -123,7 +125,7 @@ def _class_parts(
 
     def figure(key: str, frame: pd.DataFrame, title: str, note: str, **look: str) -> Figure:
         if len(frame) > CLASSES_SHOWN:
-            note += f" The first {CLASSES_SHOWN} of {len(frame):,} classes."
+            note += f" The first {CLASSES_SHOWN} of {counted(len(frame), 'class')}."
         return Figure(f"{name}-{key}", bars(frame.head(CLASSES_SHOWN), **look), title, note.strip())
 
     x_title = f"fraction of images {what} as the class"
@@ -312,7 +314,8 @@ def location_parts(name: str, localisation: xr.Dataset, concept: int) -> list[Pa
     own = localisation.sel(concept=concept)
     label, shown = str(own["name"].values), int(own["n_shown"])
     note = (
-        f"Of {int(own['n_images']):,} mapped images {shown:,} show {label!r}. Pointing: whether "
+        f"Of {counted(int(own['n_images']), 'mapped image')} {shown:,} "
+        f"{verb(shown, 'shows', 'show')} {label!r}. Pointing: whether "
         "the strongest point is inside; energy: the fraction of the map inside; iou: overlap. "
         f"{maps_note(localisation)}"
     ).strip()

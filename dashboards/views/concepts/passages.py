@@ -10,6 +10,7 @@ import xarray as xr
 
 from dashboards.views.parts.parts import Passage, Passages
 from dashboards.views.parts.text import number_text, visible
+from registry.wording import counted
 
 AROUND = 24
 """Tokens that are shown before a position, and behind it."""
@@ -115,7 +116,9 @@ def strongest_passages(dataset: xr.Dataset, frame: pd.DataFrame, count: int = 12
         for neuron, token in zip(first["concept"], first["token"], strict=True)
         for one in passages_of(dataset, int(neuron), 1)
     ]
-    return passages_part(drawn, f"The strongest position of each of the first {len(drawn)} neurons")
+    return passages_part(
+        drawn, f"The strongest position of each of the first {counted(len(drawn), 'neuron')}"
+    )
 
 
 def neurons_frame(dataset: xr.Dataset) -> pd.DataFrame:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from dashboards.views.parts.charts import lines
 from dashboards.views.parts.parts import Figure, Numbers, Part, file_name, numbers_of
 from dashboards.views.runs.curves import MOST_POINTS, thin
+from registry.wording import counted
 
 WEIGHTS = ("encoder", "decoder")
 """What need not be read for what follows."""
@@ -100,7 +101,7 @@ def _curves(
     if name in COUNTS:
         looks["domain"] = 0.0, max(1.0, float(points["value"].max()))
     chart = lines(points, x="step", y="value", x_title="updates", series=list(series), **looks)
-    told = [f"{left_out:,} values are not finite."] if left_out else []
+    told = [f"{counted(left_out, 'value is', 'values are')} not finite."] if left_out else []
     told += [f"On {HELD_OUT}."] if list(series) == [HELD_OUT] else []
     told += [COUNTS[name]] if name in COUNTS else []
     return Figure(file_name(cell, name), chart, title, " ".join(told))

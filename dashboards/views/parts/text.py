@@ -77,8 +77,3 @@ def size_text(size: float | None) -> str:
     while size >= 1000 and unit < len(_SIZES) - 1:
         size, unit = size / 1000, unit + 1
     return f"{size:.3g} {_SIZES[unit]}"
-
-
-def count_text(count: int, noun: str) -> str:
-    """Return a count with its noun: ``1 run``, ``2,000 runs``."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"

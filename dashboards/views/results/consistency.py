@@ -14,6 +14,7 @@ from dashboards.views.parts.charts import bars, binned, cloud, histogram, lines
 from dashboards.views.parts.parts import Figure, Note, Part
 from dashboards.views.results.view import ABOUT_CONCEPTS, Headline, ResultView, Setting, texts
 from registry.columns import Column
+from registry.wording import counted
 
 COUNTS = "✓ counts"
 COLUMNS = {
@@ -70,7 +71,8 @@ def blocks(at: Setting) -> Iterator[Part]:
     own = at.own
     frame = score_frame(own)
     yield Note(
-        f"Variant: {own['variant'].item()}. Concepts count from {int(own['least_images'])} images "
+        f"Variant: {own['variant'].item()}. Concepts count from "
+        f"{counted(int(own['least_images']), 'image')} "
         f"on; {int(own['n_few_images'])} have fewer."
     )
     chart = consistency_figure(at.cell, own).chart
@@ -132,7 +134,7 @@ def _sizes(at: Setting, frame: pd.DataFrame) -> Iterator[Figure]:
         height=280,
     )
     note = "Large maps see much of the image, which makes encodings alike whatever the concept. "
-    note += f"Concepts of fewer than {int(at.own['least_images'])} images are left out."
+    note += f"Concepts of fewer than {counted(int(at.own['least_images']), 'image')} are left out."
     yield at.figure("sizes", chart, "C2-score and size of the map", note)
 
 

@@ -14,6 +14,7 @@ from dashboards.views.results import view
 from evals.identification.identification_table import BY_METRIC
 from evals.naming.verdicts import untested_best
 from registry.columns import Column, ResultTable
+from registry.wording import counted
 
 FALL = 0.05
 """Difference of AUPRC between settings that is put in words."""
@@ -140,7 +141,8 @@ def blocks(at: view.Setting) -> Iterator[Part]:
     yield from view.seen_notes(own)
     note = (
         "AUPRC is of neurons that chose neither alpha nor lambda; intervals are t intervals "
-        f"of {100 * float(own['confidence']):g} % over {own.sizes['seed']} splits, which share "
+        f"of {100 * float(own['confidence']):g} % over {counted(own.sizes['seed'], 'split')}, "
+        "which share "
         "neurons, so that they are somewhat too narrow."
     )
     metrics = metric_frame(own)

@@ -13,6 +13,7 @@ from dashboards.views.parts.charts import cloud, dots, lines
 from dashboards.views.parts.parts import Figure, Note, Part
 from dashboards.views.results import view
 from registry.columns import Column
+from registry.wording import counted
 
 RANDOM = "random"
 MEASURES = {
@@ -200,7 +201,10 @@ def _promises(at: view.Setting) -> Part:
         y_title="measured change of the logit",
         straight=[("as promised", 1.0, 0.0), (f"slope {slope:.2f}", slope, intercept)],
     )
-    note = f"{len(frame):,} concepts of {int(at.own['n_images']):,} images, moved one at a time."
+    note = (
+        f"{counted(len(frame), 'concept')} of {counted(int(at.own['n_images']), 'image')}, moved "
+        "one at a time."
+    )
     note += " On the line, contributions say what the network does; the farther, the less."
     return at.figure("promises", chart, "Measured against promised", note)
 

@@ -15,8 +15,16 @@ from dashboards.views.parts.parts import Figure, Part, frame_of
 from dashboards.views.results import view
 from dashboards.views.results.sanity import verdict_texts
 from evals.naming.tables import NAMERS
-from evals.naming.verdicts import chance_of, rank_of, second_texts
+from evals.naming.verdicts import (
+    chance_of,
+    is_by_majority,
+    is_unanimous,
+    rank_of,
+    second_texts,
+    votes_by_chance,
+)
 from registry.columns import Column
+from registry.wording import counted, verb
 
 MOST_NAMES = 25
 """Names that are drawn."""
@@ -177,26 +185,42 @@ VIEW = view.ResultView(
             "concepts",
             lambda own: own.sizes["concept"],
             ",",
-            lambda own: f"{int(own['n_silent'])} are silent",
+            lambda own: f"{int(own['n_silent'])} {verb(int(own['n_silent']), 'is', 'are')} silent",
         ),
         view.Headline("with a consensus", "consensus_share", ".1%", "fraction of concepts"),
         view.Headline(
             "of these above chance",
             lambda own: own.get("consensus_above_chance_share"),
             ".1%",
-            lambda own: f"of those tested, by {int(own['n_permutations'])} permutations of labels",
+            lambda own: (
+                f"of those tested, by {counted(int(own['n_permutations']), 'permutation')} of "
+                "labels"
+            ),
         ),
-        view.Headline("of these unanimous", "unanimous_share", ".1%", "chosen by all voters"),
         view.Headline(
-            "of these by majority", "majority_share", ".1%", "chosen by over half of them"
+            "of these unanimous",
+            "unanimous_share",
+            ".1%",
+            lambda own: f"chosen by all voters; {votes_by_chance(own, is_unanimous(own))}",
         ),
-        view.Headline("voters", "n_voting", ",", lambda own: f"of {own.sizes['metric']} metrics"),
+        view.Headline(
+            "of these by majority",
+            "majority_share",
+            ".1%",
+            lambda own: f"chosen by over half of them; {votes_by_chance(own, is_by_majority(own))}",
+        ),
+        view.Headline(
+            "voters", "n_voting", ",", lambda own: f"of {counted(own.sizes['metric'], 'metric')}"
+        ),
         view.Headline("different names", "n_consensus_names", ",", "of the consensus"),
         view.Headline(
             "correct",
             _correct,
             ".1%",
-            lambda own: f"of {int(own['n_right_known'])} concepts with a known label, by consensus",
+            lambda own: (
+                f"of {counted(int(own['n_right_known']), 'concept')} with a known label, by "
+                "consensus"
+            ),
         ),
     ),
     names_choices,

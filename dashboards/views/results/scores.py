@@ -17,6 +17,7 @@ from evals.metrics.registered import list_metrics
 from evals.naming.verdicts import untested_best
 from evals.sanity.published_accuracy import lowest_published
 from registry.columns import Column, ResultTable
+from registry.wording import counted
 
 MOST_DRAWN = 60
 """Neurons, and concepts, of a heat map."""
@@ -205,7 +206,10 @@ def _heat(at: view.Setting, own: xr.Dataset, pairs: pd.DataFrame, metric: str) -
         is_signed=low < 0 < high,
     )
     is_whole = len(neurons) == own.sizes["neuron"] and len(kept) == own.sizes["concept"]
-    cut = f"The {len(neurons)} neurons of the best pairs, and the {len(kept)} concepts that score "
+    cut = (
+        f"The {counted(len(neurons), 'neuron')} of the best pairs, and the "
+        f"{counted(len(kept), 'concept')} that score "
+    )
     note = "The best pairs come first." if is_whole else f"{cut}highest with them."
     yield at.figure(f"{metric} heat", chart, f"Scores by {metric}", note)
 

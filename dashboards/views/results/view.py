@@ -29,6 +29,7 @@ from evals.scoring.seen_images import choice_note, seen_note
 from registry.catalog.seeds import seeded_name
 from registry.columns import Column, ResultTable
 from registry.replicates import Replicated, Replicates
+from registry.wording import counted
 
 Datasets: TypeAlias = Mapping[str, xr.Dataset]
 """Of one schema, by the cell that made each."""
@@ -274,7 +275,12 @@ class ResultView:
             parts += self.blocks(setting)
         if len(settings) > MOST_IN_FULL:
             more = len(settings) - MOST_IN_FULL
-            parts.append(Note(f"{more} more settings are compared above. Choose fewer to see all."))
+            parts.append(
+                Note(
+                    f"{counted(more, 'more setting is', 'more settings are')} compared above. "
+                    "Choose fewer to see all."
+                )
+            )
         return [*parts, *self.below(settings)]
 
     def _summaries(self, settings: Sequence[Setting]) -> Iterator[Part]:

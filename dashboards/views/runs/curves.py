@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from dashboards.views.parts.charts import BLUE, layers
+from registry.wording import counted
 
 MOST_POINTS = 2_000
 """Points of a curve that are drawn; more are thinned, which a screen cannot show anyway."""
@@ -202,9 +203,12 @@ def curve_note(drawn: Curve, log: bool = False) -> str:
     """Return what a chart leaves out, "" if nothing."""
     notes = []
     if len(drawn.points) + drawn.undrawable < drawn.logged:
-        notes.append(f"{drawn.logged:,} points, thinned to {len(drawn.points):,}")
+        notes.append(f"{counted(drawn.logged, 'point')}, thinned to {len(drawn.points):,}")
     if drawn.undrawable:
-        notes.append(f"{drawn.undrawable:,} values are not finite")
+        notes.append(f"{counted(drawn.undrawable, 'value is', 'values are')} not finite")
     if log and drawn.not_positive:
-        notes.append(f"{drawn.not_positive:,} values of 0 or less do not fit a logarithmic scale")
+        notes.append(
+            f"{counted(drawn.not_positive, 'value of 0 or less does', 'values of 0 or less do')} "
+            "not fit a logarithmic scale"
+        )
     return "; ".join(notes)

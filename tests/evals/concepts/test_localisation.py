@@ -203,7 +203,7 @@ def test_what_cannot_be_judged_is_counted():
     assert found["n_not_shown"] == 2  # never; red, in images where its map is empty
     assert found["n_judged"] == 1
     assert found["located_share"].values.tolist() == [1, 1, 1]
-    assert "1 names have no masks" in localisation_table(found)
+    assert "1 name has no masks" in localisation_table(found)
 
 
 def test_gains_count_images_that_do_not_show_the_label():

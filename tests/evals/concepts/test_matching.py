@@ -221,7 +221,7 @@ def test_sets_must_go_together():
     values = presence(rng.random((5, 3)))
     with pytest.raises(ValueError, match="share neither decoders nor presences"):
         match_sets(ConceptSet(one), ConceptSet(presence=values))
-    with pytest.raises(ValueError, match="share 1 images; expected at least 2"):
+    with pytest.raises(ValueError, match="share 1 image; expected at least 2"):
         compare_presences(values, presence(rng.random((5, 3)), images=["test/000", *"bcde"]))
 
 

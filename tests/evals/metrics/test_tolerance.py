@@ -166,7 +166,7 @@ def test_the_command_goes_on(monkeypatch, tmp_path):
     register_bad()
     done = CliRunner().invoke(metrics, ["nothing", "raising", "iou", "--check"])
     assert done.exit_code == 1
-    assert "nothing: 1 faults\n  scores: metric 'nothing' returned None; expected" in done.output
+    assert "nothing: 1 fault\n  scores: metric 'nothing' returned None; expected" in done.output
     assert done.output.endswith("iou: no faults\n")
 
 

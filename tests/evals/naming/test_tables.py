@@ -51,7 +51,17 @@ def test_concepts_on_which_voting_metrics_agree_come_first():
     assert lines[3] == ""
     assert lines[9].startswith("2 of 3 concepts have a consensus of 2 voting metrics (2 different")
     assert lines[10] == "Names were not tested against chance."
+    assert lines[11] == (
+        "All voting metrics agree on 50.0% of them (not tested against chance), more than half on "
+        "50.0% (not tested against chance)."
+    )
     assert lines[12] == "Most often: dog 1, red 1."
+
+
+def test_shares_of_votes_stand_beside_how_often_permuted_labels_give_them():
+    tested = names().assign(votes_p=("concept", [0.9, np.nan, 0.25]))
+    told = "50.0% of them (permuted labels give these as many votes in 25% of the permutations)"
+    assert told in names_table(tested)
 
 
 def test_what_is_above_chance_comes_first_and_what_chance_gives_stands_beside_it():

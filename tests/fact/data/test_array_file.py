@@ -126,8 +126,34 @@ def test_labels_are_probabilities(tmp_path: Path) -> None:
 def test_an_empty_id_of_a_csv_cuts_no_other(tmp_path: Path) -> None:
     lines = ["image,a,b", "wren one,1,2", "wren two,3,4", ",5,6"]
     (tmp_path / "t.csv").write_text("\n".join(lines))
-    with pytest.raises(ArrayFileError, match="1 of 3 inputs have no name"):
+    with pytest.raises(ArrayFileError, match="1 of 3 inputs has no name"):
         ArrayFile(str(tmp_path / "t.csv")).load()
+
+
+def test_an_id_of_a_csv_is_a_text_whatever_it_says(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("image,a,b\nNA,1,2\nnan,3,4\nNone,4,5\n007,5,6")
+    assert read_array(tmp_path / "t.csv").inputs.tolist() == ["NA", "nan", "None", "007"]
+    (tmp_path / "t.csv").write_text("code,a,b\nNA,1,NA\nDE,3,4")
+    table = read_array(tmp_path / "t.csv", id="code")
+    assert table.inputs.tolist() == ["NA", "DE"]
+    with pytest.raises(ArrayFileError, match="1 value is not finite"):
+        table.rows(slice(0, 2))
+    (tmp_path / "t.csv").write_text(",a,b\nNA,1,2\nDE,3,4")
+    assert read_array(tmp_path / "t.csv").inputs.tolist() == ["NA", "DE"]
+
+
+def test_columns_that_are_constant_are_told(
+    tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "SHARD_BYTES", 48)
+    values = np.stack([VALUES[:, 0], np.full(7, 2.0), 1e9 + VALUES[:, 1], 1e9 * VALUES[:, 2]], 1)
+    np.savez(tmp_path / "t.npz", a=values, image=INPUTS, name=["w", "same", "lost", "large"])
+    stage = import_activations.stage
+    stage(stage.resolve({}), inputs_of(tmp_path / "t.npz"), FolderRun(tmp_path / "out"))
+    first, second = capsys.readouterr().out.splitlines()[:2]
+    assert first == "1 column is constant in 'birds', of no use to tell inputs apart: 'same'."
+    assert second.startswith("1 column is no longer varying in the single precision in which")
+    assert second.endswith(": 'lost'.")
 
 
 def test_names_may_be_those_of_a_list(tmp_path: Path) -> None:
@@ -202,7 +228,7 @@ def test_the_column_that_names_the_rows_may_be_declared(tmp_path: Path, suffix: 
 def test_columns_of_text_are_named(tmp_path: Path) -> None:
     path = tmp_path / "own.csv"
     pd.DataFrame(VALUES, columns=NAMES).assign(file=INPUTS).to_csv(path, index=False)
-    with pytest.raises(ArrayFileError, match=r"1 columns? hold.* no numbers: 'file'; id = "):
+    with pytest.raises(ArrayFileError, match=r"1 column holds no numbers: 'file'; id = "):
         read_array(path)
 
 

@@ -104,7 +104,7 @@ def test_a_file_may_map_folders_to_names(tmp_path: Path) -> None:
     path = tmp_path / "names.json"
     path.write_text(json.dumps({"a": "cat", "b": "dog", "c": "cow"}))
     assert name_folders(["b", "c"], str(path)) == ("dog", "cow")
-    with pytest.raises(VocabularyError, match="no name of 1 folders: 'd'"):
+    with pytest.raises(VocabularyError, match="no name of 1 folder: 'd'"):
         name_folders(["b", "d"], str(path))
     path.write_text('["cat"]')
     with pytest.raises(VocabularyError, match=r'expected \{"folder": "name", …\}'):

@@ -169,12 +169,12 @@ def test_what_is_wrong_with_imagenet_is_told(tmp_path: Path) -> None:
         ImageNet(root=str(tmp_path)).load()
     truth = write_kit(tmp_path)
     picture(tmp_path / "train" / "n00000001" / "a.JPEG")
-    with pytest.raises(ImageDataError, match="1 images in folder 'n00000001'; expected one of its"):
+    with pytest.raises(ImageDataError, match="1 image in folder 'n00000001'; expected one of its"):
         ImageNet(root=str(tmp_path)).load()
     shutil.rmtree(tmp_path / "train")
     (tmp_path / "train").mkdir()
     (tmp_path / "train" / f"{TENCH}.tar").write_bytes(b"")
-    with pytest.raises(ImageDataError, match="no images, but 1 archives: unpack each"):
+    with pytest.raises(ImageDataError, match="no images, but 1 archive: unpack each"):
         ImageNet(root=str(tmp_path)).load()
     picture(tmp_path / "val" / "beside.JPEG")
     with pytest.raises(ImageDataError, match=r"beside.JPEG' has no such number"):

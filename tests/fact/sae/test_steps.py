@@ -293,7 +293,7 @@ def test_the_weights_are_trained_in_place_and_no_longer_than_the_schedule():
     assert len(train_topk_sae(batches, sae, config)) == 3
     trainer = Trainer(sae, replace(config, steps=1))
     trainer.step(batches[0].numpy())
-    with pytest.raises(ValueError, match="schedule of 1 steps is over"):
+    with pytest.raises(ValueError, match="schedule of 1 step is over"):
         trainer.step(batches[1])
     assert len(train_topk_sae(batches[:2], make_sae(), config)) == 2
 

@@ -169,7 +169,7 @@ def test_runs_are_a_sequence(stored: Catalog) -> None:
     runs = stored.runs()
     assert runs[0] == next(iter(runs))
     assert list(runs[:2]) == [runs[0], runs[1]]
-    assert repr(runs[:1]) == f"1 runs: {runs[0].id} {runs[0].cell}"
+    assert repr(runs[:1]) == f"1 run: {runs[0].id} {runs[0].cell}"
 
 
 def test_curves_console_sources_and_traces(catalog: Catalog, lab: Lab) -> None:

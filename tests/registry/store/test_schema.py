@@ -94,7 +94,7 @@ def test_a_dataset_as_declared_passes():
         ),
         (lambda d: d.assign(presence=d.presence.astype("float16")), "cast to float32"),
         (lambda d: d.assign(accuracy=1), "'accuracy' is int64; expected float32 or float64"),
-        (lambda d: d.assign_coords(image=["a", "b", "a"]), "'image' repeats 1 values: 'a'"),
+        (lambda d: d.assign_coords(image=["a", "b", "a"]), "'image' repeats 1 value: 'a'"),
         (
             lambda d: d.assign_coords(split=("image", np.array(["a", None, 1.5], object))),
             "'split' is NoneType and float; expected str",

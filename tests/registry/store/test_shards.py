@@ -121,7 +121,7 @@ def test_parts_may_come_in_any_order(tmp_path):
     for index in (2, 0):
         writer.append(parts()[index], index)
     assert (writer.done, writer.next_index) == ((0, 2), 1)
-    with pytest.raises(StoreError, match=r"1 parts are missing: part-000001\.nc"):
+    with pytest.raises(StoreError, match=r"1 part is missing: part-000001\.nc"):
         writer.finish(SUMMARY)
     with pytest.raises(StoreError, match="is there already; next is 1"):
         writer.append(parts()[0], 0)
@@ -187,7 +187,7 @@ def test_a_part_that_does_not_go_with_the_others_is_refused(tmp_path, change, er
 @pytest.mark.slow
 def test_a_summary_must_go_with_the_parts(tmp_path):
     writer = ShardWriter(tmp_path, SCHEMA)
-    with pytest.raises(StoreError, match="1 parts are missing"):
+    with pytest.raises(StoreError, match="1 part is missing"):
         writer.finish(SUMMARY)
     writer.append(parts()[0])
     with pytest.raises(StoreError, match="'channel' differs"):
@@ -367,7 +367,7 @@ def test_a_part_that_never_began_or_is_too_many_is_noticed_at_the_end(tmp_path):
     with ShardWriter(tmp_path, SCHEMA, parts=range(0, 2)) as writer:
         writer.append(parts()[0])
         writer.append(parts()[1])
-    with pytest.raises(StoreError, match=r"1 parts are missing: part-000002\.nc"):
+    with pytest.raises(StoreError, match=r"1 part is missing: part-000002\.nc"):
         ShardWriter(tmp_path, SCHEMA).finish(SUMMARY, parts=3)
     with pytest.raises(StoreError, match="got 2 parts; expected 1"):
         ShardWriter(tmp_path, SCHEMA).finish(SUMMARY, parts=1)
@@ -378,7 +378,7 @@ def test_parts_of_writers_that_do_not_go_together_are_not_joined(tmp_path):
         writer.append(parts()[0])
     with ShardWriter(tmp_path, SCHEMA, parts=range(1, 2)) as writer:
         writer.append(parts()[1].assign_coords(channel=list("abce")))
-    with pytest.raises(StoreError, match="1 parts are missing"):
+    with pytest.raises(StoreError, match="1 part is missing"):
         ShardWriter(tmp_path, SCHEMA).finish(SUMMARY, parts=2)
 
 

@@ -1,8 +1,8 @@
-"""Map where each concept is, in a few of the images that it is present in."""
+"""Map where each concept, or neuron, is in a few of the images that it is present in."""
 
 import registry
 from fact import schemas
-from fact.networks.foresight import refuse_maps
+from fact.networks.foresight import refuse_mapping
 from fact.networks.requirements import needs_maps
 from fact.traces.config import MapConfig as Config
 
@@ -10,11 +10,11 @@ stage = registry.Stage(
     "fact.map_concepts",
     version=1,
     config=Config,
-    needs={"concepts": "concepts"},
+    needs={"concepts": "concepts | activations"},
     output=schemas.MAPS,
     main="fact.traces.maps:map_concepts",
     requires=needs_maps,
-    refuse=refuse_maps,
+    refuse=refuse_mapping,
     reaches=("images", "network"),
 )
 

@@ -90,6 +90,24 @@ def refuse_maps(config: Mapping[str, Any], loaded: Mapping[str, Resource | Cell]
         yield from refuse_relevance(config, loaded)
 
 
+def refuse_mapping(
+    config: Mapping[str, Any], loaded: Mapping[str, Resource | Cell]
+) -> Iterator[str]:
+    """Yield why concepts or neurons cannot be mapped: for want of a network, or `refuse_maps`.
+
+    Parameters
+    ----------
+    config : mapping
+        Of the stage.
+    loaded : mapping of str to Resource or Cell
+        What the stage loads, by slot.
+    """
+    if "network" not in loaded:
+        name = loaded["concepts"].name
+        yield f"no network is behind {name!r}: only what a network's layers give has a place"
+    yield from refuse_maps(config, loaded)
+
+
 def refuse_gallery(
     config: Mapping[str, Any], loaded: Mapping[str, Resource | Cell]
 ) -> Iterator[str]:

@@ -22,7 +22,13 @@ from fact.networks.files import open_network
 from fact.traces.attribution import Located, paint, pair_maps, pixel_coordinates
 from fact.traces.choices import alive_concepts, choose_concepts, listed_concepts
 from fact.traces.config import GalleryConfig, MapConfig, MaskConfig
-from fact.traces.neurons import NeuronSource, choose_extremes, labels_of, varying_neurons
+from fact.traces.neurons import (
+    NeuronSource,
+    choose_extremes,
+    labels_of,
+    look_up,
+    varying_neurons,
+)
 from fact.traces.plots import LOWEST, gallery_picture, select_gallery
 from fact.traces.spliced import ConceptSource
 from registry import Input, Inputs, Run, Shards
@@ -285,21 +291,45 @@ def _spread(
 
 
 def map_concepts(config: MapConfig, inputs: Inputs, run: Run) -> Shards:
-    """Choose images for every concept that is alive, and map it in them, part by part.
+    """Choose images for every concept that is alive, or neuron that varies, and map it in them.
 
     Returns
     -------
     Shards
-        Of the schema ``maps``.
+        Of the schema ``maps``, written part by part.
+
+    Raises
+    ------
+    ValueError
+        If neurons have no place in an image, or none varies.
     """
-    source = ConceptSource.of_concepts(inputs["concepts"], config.device, config.maps)
-    images = inputs["concepts"].origin("images").load()
-    with inputs["concepts"].open() as measured:
-        alive = alive_concepts(measured, config.most)
+    given = inputs["concepts"]
+    images: ImageDataset = given.origin("images").load()
+    are_neurons = given.kind == "activations"
+    source = (
+        NeuronSource.of_activations(given, images, config.device, config.maps)
+        if are_neurons
+        else ConceptSource.of_concepts(given, config.device, config.maps)
+    )
+    if not source.maps_by:
+        raise ValueError(f"{given.name!r} cannot be mapped: {getattr(source, 'reason', '')}")
+    with given.open() as measured:
+        if are_neurons:
+            presence = measured["activation"].rename(neuron="concept")
+            alive, _ = varying_neurons(presence, config.most)
+        else:
+            presence, alive = measured["presence"], alive_concepts(measured, config.most)
 
         def part(_index: int, rows: slice) -> xr.Dataset:
-            presence = measured["presence"].isel(concept=alive[rows]).load()
-            chosen = choose_images(presence, config.n_images, config.images, config.seed)
+            own = presence.isel(concept=alive[rows]).load()
+            chosen = choose_images(
+                own - own.min("image") if are_neurons else own,
+                config.n_images,
+                config.images,
+                config.seed,
+            )
+            if are_neurons:
+                chosen["presence"] = look_up(own, chosen["image"])[1]
             return map_images(source, images, chosen, config.cell)
 
         writer = write_parts(run, len(alive), MAPPED_CONCEPTS, part, "concepts")
@@ -343,7 +373,8 @@ def choose_images(
 
 def _keep_drawn(presence: xr.DataArray, n_images: int, seed: int) -> xr.DataArray:
     """Set presences to 0 except where an image is drawn for a concept."""
-    kept = presence.transpose("image", "concept").copy(data=np.zeros(presence.shape, np.float32))
+    values = presence.transpose("image", "concept")
+    kept = values.copy(data=np.zeros(values.shape, np.float32))
     by_name = np.argsort(presence["image"].values.astype(str), kind="stable")
     for column, concept in enumerate(presence["concept"].values.tolist()):
         values = presence.isel(concept=column).values
@@ -355,14 +386,17 @@ def _keep_drawn(presence: xr.DataArray, n_images: int, seed: int) -> xr.DataArra
 
 
 def map_images(
-    source: ConceptSource, images: ImageDataset, chosen: xr.Dataset, cell: int = 1
+    source: ConceptSource | NeuronSource,
+    images: ImageDataset,
+    chosen: xr.Dataset,
+    cell: int = 1,
 ) -> xr.Dataset:
     """Return where concepts are in the images that are chosen for them.
 
     Parameters
     ----------
-    source : ConceptSource
-        What the concepts are of.
+    source : ConceptSource or NeuronSource
+        What the concepts, or neurons, are of.
     images : ImageDataset
         Where to read.
     chosen : Dataset
@@ -375,15 +409,19 @@ def map_images(
     Dataset
         ``image``, ``presence`` (concept, rank) as given, and ``map`` (concept, rank, y, x)
         float32, which sums to the presence where the network is convolutional, or maps are of
-        codes, and to less by CRP where biases took some; 0 for no image.
+        codes, and to less by CRP where biases took some; 0 for no image. Of a channel it sums to
+        that of its values over the layer's positions.
     """
+    is_neuron = isinstance(source, NeuronSource)
+    geometry = source.geometry if is_neuron else source.network.geometry
+    locate = source.locate if is_neuron else partial(pair_maps, source)
     names, filled, concepts = _pairs(chosen)
     parts = [np.zeros((0, 1, 1), np.float32)] if not len(concepts) else []
     for start in range(0, len(concepts), PAIRS):
         rows = slice(start, start + PAIRS)
         unique, own = np.unique(names[filled][rows], return_inverse=True)
-        pictures = images.read(unique, source.network.geometry)[own]
-        _, maps = pair_maps(source, pictures, concepts[rows])
+        pictures = images.read(unique, geometry)[own]
+        _, maps = locate(pictures, concepts[rows])
         parts.append(sum_cells(maps, cell).astype(np.float32))
     return xr.Dataset(
         {

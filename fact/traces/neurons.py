@@ -37,10 +37,13 @@ class NeuronSource:
         Network and layer, "" for the logits; None for neurons of a file.
     maps_by : str
         How they are mapped; "" where they have no place.
+    reason : str
+        Why they have none.
     """
 
     concepts: ConceptSource | None
     maps_by: str
+    reason: str = ""
 
     @classmethod
     def of_activations(
@@ -80,7 +83,7 @@ class NeuronSource:
             raise ValueError(
                 f"maps = {maps!r}: {reason}; expected 'auto', which draws images alone"
             )
-        return cls(concepts, "")
+        return cls(concepts, "", reason)
 
     @property
     def exact(self) -> bool:
@@ -98,7 +101,7 @@ class NeuronSource:
         Of a layer's channel it is the map of its sum over positions, of a logit its own.
         """
         if self.concepts is None or not self.maps_by:
-            raise ValueError("neurons without a place; expected a layer of a network")
+            raise ValueError(f"{self.reason}; expected neurons with a place, as a layer's channels")
         if self.concepts.layer:
             return pair_maps(self.concepts, pictures, neurons)
         logits = logit_relevances if self.maps_by == "crp" else logit_gradients
@@ -195,18 +198,11 @@ def choose_extremes(activation: xr.DataArray, n: int) -> xr.Dataset:
         ``lowest_presence``, the activations; NaN there.
     """
     values = activation.transpose("image", "concept").load().astype(np.float64)
-    ids = values.indexes["image"]
-    columns = np.arange(values.sizes["concept"])[:, None]
-
-    def looked_up(chosen: xr.DataArray) -> tuple[NDArray[np.intp], xr.DataArray]:
-        rows = ids.get_indexer(chosen.values.ravel()).reshape(chosen.shape)
-        found = np.where(rows >= 0, values.values[rows, columns], np.nan)
-        return rows, chosen.copy(data=found.astype(np.float32))
-
     strongest = select_gallery(values - values.min("image"), n)["image"]
-    rows, highest = looked_up(strongest)
+    rows, highest = look_up(values, strongest)
     free = np.ones(values.shape, dtype=bool)
     taken = rows >= 0
+    columns = np.arange(values.sizes["concept"])[:, None]
     free[rows[taken], np.broadcast_to(columns, rows.shape)[taken]] = False
     below = values.copy(data=np.where(free, -values.values, np.nan))
     lowest = select_gallery(below, n)["image"]
@@ -215,9 +211,34 @@ def choose_extremes(activation: xr.DataArray, n: int) -> xr.Dataset:
             "image": strongest,
             "presence": highest,
             f"{LOWEST}image": lowest,
-            f"{LOWEST}presence": looked_up(lowest)[1],
+            f"{LOWEST}presence": look_up(values, lowest)[1],
         }
     )
+
+
+def look_up(
+    activation: xr.DataArray, chosen: xr.DataArray
+) -> tuple[NDArray[np.intp], xr.DataArray]:
+    """Return the rows of the images that are chosen for neurons, and the activations there.
+
+    Parameters
+    ----------
+    activation : DataArray, (image, concept)
+        In memory.
+    chosen : DataArray, (concept, rank)
+        Ids, "" for no image.
+
+    Returns
+    -------
+    rows : ndarray, (concept, rank)
+        -1 for no image.
+    found : DataArray, (concept, rank)
+        float32, NaN for no image.
+    """
+    values = activation.transpose("image", "concept")
+    rows = values.indexes["image"].get_indexer(chosen.values.ravel()).reshape(chosen.shape)
+    found = values.values[rows, np.arange(values.sizes["concept"])[:, None]]
+    return rows, chosen.copy(data=np.where(rows >= 0, found, np.nan).astype(np.float32))
 
 
 def labels_of(images: ImageDataset, ids: NDArray[np.str_]) -> NDArray[np.int64]:

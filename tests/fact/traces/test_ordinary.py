@@ -17,6 +17,7 @@ from torch import nn
 import fact
 import registry
 from evals.concepts.localisation import maps_note
+from fact.networks.foresight import refuse_mapping
 from fact.networks.layers import LayerError
 from fact.networks.linearity import TOLERANCE
 from fact.networks.network import Architecture, Network, NetworkError, builder
@@ -244,6 +245,19 @@ stage = "fact.draw_concepts"
 needs = { concepts = "neurons" }
 config = { n_images = 3, most = 2, maps = "crp" }
 
+[experiments.neuron-maps]
+stage = "fact.map_concepts"
+needs = { concepts = "neurons" }
+config = { n_images = 2, most = 3 }
+
+[experiments.neuron-masks]
+stage = "fact.mask_inputs"
+needs = { maps = "neuron-maps" }
+
+[experiments.neuron-localisation]
+stage = "evals.localise_concepts"
+needs = { maps = "neuron-maps", masks = "neuron-masks" }
+
 [experiments.logit-gallery]
 stage = "fact.draw_concepts"
 needs = { concepts = "activations" }
@@ -321,6 +335,28 @@ def test_a_plan_says_what_follows_once_for_each_network(project: Project) -> Non
     ]
     assert all("an approximation" in text for text in said)
     assert project.foreseen(project.plan(["activations"])) == ()
+
+
+@pytest.mark.slow
+def test_channels_are_mapped_where_they_are_strongest_and_located(made) -> None:
+    maps, neurons, located = (made(f"neuron{n}") for n in ("-maps", "s", "-localisation"))
+    assert (maps["maps"], bool(maps["exact"]), maps.sizes["concept"]) == ("codes", False, 3)
+    activation = neurons["activation"]
+    for concept in maps["concept"].values.tolist():
+        own = activation.sel(neuron=concept)
+        one = maps.sel(concept=concept)
+        assert one["presence"][0] == own.max()
+        assert own.sel(image=one["image"].values[1]) == one["presence"][1]
+        assert (
+            float(one["map"][0].sum()) >= float(own.max()) > 0
+        )  # of all positions, not the largest
+    assert located.sizes["concept"] == 3
+
+
+def test_only_what_a_network_gives_has_a_place(project: Project) -> None:
+    loaded = {"concepts": project.graph.cells["imported"]}
+    [said] = refuse_mapping({"maps": "auto"}, loaded)
+    assert said == "no network is behind 'imported': only what a network's layers give has a place"
 
 
 @pytest.mark.slow

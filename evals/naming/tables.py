@@ -226,12 +226,12 @@ def _remarks(names: xr.Dataset) -> str:
     if note := seen_note(names):
         lines.append(note)
     if consensus:
-        lines.append(
-            f"All voting metrics agree on {float(names['unanimous_share']):.1%} of them "
-            f"({votes_by_chance(names, is_unanimous(names))}), more than half on "
-            f"{float(names['majority_share']):.1%} "
-            f"({votes_by_chance(names, is_by_majority(names))})."
-        )
+        lines += [
+            f"All voting metrics agree on {float(names['unanimous_share']):.1%} of them; "
+            f"{votes_by_chance(names, is_unanimous(names))}.",
+            f"More than half agree on {float(names['majority_share']):.1%}; "
+            f"{votes_by_chance(names, is_by_majority(names))}.",
+        ]
         known, counts = np.unique(names["consensus"].values.astype(str), return_counts=True)
         often = [(known[i], counts[i]) for i in np.argsort(-counts, kind="stable") if known[i]]
         listed = ", ".join(f"{name} {count}" for name, count in often[:SHOWN_NAMES])

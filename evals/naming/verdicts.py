@@ -112,7 +112,7 @@ def votes_by_chance(names: xr.Dataset, which: np.ndarray) -> str:
     p = p[np.isfinite(p)]
     if not len(p):
         return "not tested against chance"
-    return f"permuted labels give these as many votes in {p.mean():.0%} of the permutations"
+    return f"permuted labels give so many votes {p.mean():.0%} of the time"
 
 
 def is_unanimous(names: xr.Dataset) -> np.ndarray:

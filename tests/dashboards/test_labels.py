@@ -126,7 +126,7 @@ def test_the_note_says_on_what_names_were_chosen_and_what_was_tested() -> None:
     names = fabricate.names()
     told = "Names were chosen on 15 images and scored on 15 others. "
     chance = " Names were not tested against chance."
-    passed = "1 of 2 tested metrics pass the sanity checks; these vote."
+    passed = "1 of 2 tested metrics passes the sanity checks; these vote."
     assert names_note(names) == told + passed + chance
     known = names_note(names.assign(sanity_forms="theoretical"))
     assert known.endswith(

@@ -412,8 +412,9 @@ def _dictionary_learning(given: Weights, _names: Mapping[str, str]) -> Layout:
         return Layout(encoder, decoder, bias, tensors.get("decoder.bias"), "relu")
     # TopK and BatchTopK have the same tensors.
     known = {"AutoEncoderTopK": "topk", "BatchTopKSAE": "batch_topk"}
-    name, jump = known.get(kind, ""), tensors.get("threshold")
-    return Layout(encoder, decoder, bias, b_dec, name, k, jump, is_spare=True, is_centred=True)
+    name, threshold = known.get(kind, ""), tensors.get("threshold")
+    how = {"is_spare": True, "is_centred": True}
+    return Layout(encoder, decoder, bias, b_dec, name, k, threshold, **how)
 
 
 def _sparsify(given: Weights, _names: Mapping[str, str]) -> Layout:

@@ -519,7 +519,16 @@ def _refuse_to_overwrite(
             hint = f"; another restoration was cut short here: {begun.get('command', '')}"
         elif journals and not held and not is_again:
             hint = "; --only-database restores the records alone, where the journals are here"
+        elif not is_again and _are_here(staging):
+            hint = "; all runs of this backup are here already"
         raise BackupError(f"{' and '.join(there)}; nothing was changed{hint}")
+
+
+def _are_here(staging: _Staging) -> bool:
+    """Return whether every journal of a backup stands in its place, as after a restoration."""
+    root = journal_root(staging.root)
+    places = [place for _, place in staging.moves() if place.parent == root]
+    return bool(places) and all(place.is_dir() for place in places)
 
 
 def _held(database: Database, staging: _Staging, begun: Mapping[str, Any], is_again: bool) -> str:

@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import hashlib
 import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -25,9 +26,10 @@ from typing import Any, NamedTuple
 from registry.declare.faults import StageError
 from registry.declare.plugins import plugin_modules
 from registry.loaded import loaded_text
-from registry.store.durable import file_sha256, make_state_folder, read_json, write_json
+from registry.store.durable import file_sha256, make_state_folder, read_json, write_whole
 
 DISTRIBUTION = "factbook"
+MOST_REMEMBERED = 1000  # source texts, of which an installation has some two hundred
 
 
 @dataclass(frozen=True)
@@ -162,13 +164,15 @@ def _stage_sources(
     roots = {name.split(".")[0] for name in known_by_name} - {"registry"}
     seen: dict[str, Path] = {}
     waiting = [module, *modules]
-    with _remembered(read) as look_up:
+    with _remembered() as look_up:
         while waiting:
             name = waiting.pop()
             path = module_file(name) if name.split(".")[0] in roots and name not in seen else None
             if path is not None:
                 seen[name] = path
-                waiting.extend(look_up(path, name)["imports"])
+                is_package = path.name == "__init__.py"
+                imports = look_up(read(path))["imports"]
+                waiting.extend(_absolute(imported, name, is_package) for imported in imports)
     return tuple(sorted(set(seen.values())))
 
 
@@ -179,55 +183,53 @@ def sources_hash(module: str, modules: tuple[str, ...] = ()) -> str:
 
 
 def _digest_of(files: tuple[Path, ...], read: Callable[[Path], bytes]) -> str:
-    with _remembered(read) as look_up:
+    with _remembered() as look_up:
         return _short_digest(
             "".join(
-                f"{path.parent.name}/{path.name} {look_up(path, path.stem)['digest']}\n"
+                f"{path.parent.name}/{path.name} {look_up(read(path))['digest']}\n"
                 for path in files
             )
         )
 
 
 @contextmanager
-def _remembered(
-    read: Callable[[Path], bytes],
-) -> Iterator[Callable[[Path, str], dict[str, Any]]]:
-    """Yield what returns digest and imports of a file with the name of its module.
+def _remembered() -> Iterator[Callable[[bytes], dict[str, Any]]]:
+    """Yield what returns digest and imports of the text of a file.
 
-    What was parsed is kept, by path and text, since parsing all takes a second. A cache that fails
-    costs time only.
+    What was parsed is kept, by text, since parsing all takes a second. A cache that fails costs
+    time only.
     """
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    cache = Path(base).expanduser() / "factbook" / "sources.json"
-    entries, learnt = _known_files(cache), set()
+    cache = Path(base).expanduser() / "factbook" / "code.json"
+    entries, learnt = _known_texts(cache), {}
 
-    def look_up(path: Path, module: str) -> dict[str, Any]:
-        text = read(path)
-        entry = entries.get(str(path))
-        if not isinstance(entry, dict) or entry.get("md5") != _md5(text):
-            entry = entries[str(path)] = {"md5": _md5(text), **_parse(text, path, module)}
-            learnt.add(path)
+    def look_up(text: bytes) -> dict[str, Any]:
+        entry = entries.get(key := _md5(text))
+        if not isinstance(entry, dict):
+            entry = entries[key] = learnt[key] = _parse(text)
         return entry
 
     yield look_up
     if learnt:
-        _keep(cache, entries)
+        _keep(cache, learnt)
 
 
 @functools.cache
-def _known_files(cache: Path) -> dict[str, Any]:
+def _known_texts(cache: Path) -> dict[str, Any]:
     return read_json(cache) or {}
 
 
-def _parse(source: bytes, path: Path, module: str) -> dict[str, Any]:
-    """Return the digest of a file's syntax tree, and the names of what may be modules in it."""
+def _parse(source: bytes) -> dict[str, Any]:
+    """Return the digest of a text's syntax tree, and the names of what may be modules in it."""
     text = source.decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n")
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError):  # reported when it is imported
         return {"digest": _short_digest(text), "imports": []}
-    imports = dict.fromkeys(_imported(tree, path, module))
-    return {"digest": _short_digest(ast.dump(tree)), "imports": list(imports)}
+    return {
+        "digest": _short_digest(ast.dump(tree)),
+        "imports": list(dict.fromkeys(_imported(tree))),
+    }
 
 
 def _short_digest(text: str) -> str:
@@ -255,18 +257,27 @@ def module_file(name: str) -> Path | None:
     return None
 
 
-def _imported(tree: ast.AST, path: Path, module: str) -> Iterator[str]:
+def _imported(tree: ast.AST) -> Iterator[str]:
+    """Yield names of modules as they stand there: relative ones begin with dots."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                parts = module.split(".")
-                parts = parts[: len(parts) - node.level + (path.name == "__init__.py")]
-                base = ".".join([*parts, *([base] if base else [])])
+            base = "." * node.level + (node.module or "")
             yield base
-            yield from (f"{base}.{alias.name}" for alias in node.names)
+            inside = base if base.endswith(".") else f"{base}."
+            yield from (f"{inside}{alias.name}" for alias in node.names)
+
+
+def _absolute(imported: str, module: str, is_package: bool) -> str:
+    """Return the whole name of what a module imports."""
+    name = imported.lstrip(".")
+    level = len(imported) - len(name)
+    if not level:
+        return name
+    parts = module.split(".")
+    parts = parts[: len(parts) - level + is_package]
+    return ".".join([*parts, name] if name else parts)
 
 
 @functools.cache
@@ -427,8 +438,9 @@ def _hash(root: Path, entries: list[_Entry]) -> str:
     return digest.hexdigest()
 
 
-def _keep(cache: Path, entries: Mapping[str, Any]) -> None:
-    """Keep what was learnt; a cache that cannot be written costs time, not a result."""
+def _keep(cache: Path, learnt: Mapping[str, Any]) -> None:
+    """Keep what was learnt beside what others learnt last; what cannot be written costs time."""
     with suppress(OSError, RuntimeError):
         make_state_folder(cache.parent)
-        write_json(cache, entries)
+        entries = [*{**(read_json(cache) or {}), **learnt}.items()]
+        write_whole(cache, json.dumps(dict(entries[-MOST_REMEMBERED:])).encode())

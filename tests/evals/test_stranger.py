@@ -175,7 +175,7 @@ PARTS = "def gap(activations, labels):\n    return {factor} * (activations.T @ l
 def forget_code() -> None:
     for cached in (sources.stage_sources, sources.sources_hash, sources.code_of):
         cached.cache_clear()
-    sources._known_files.cache_clear()
+    sources._known_texts.cache_clear()
 
 
 @pytest.mark.usefixtures("stranger")  # for a table that forgets

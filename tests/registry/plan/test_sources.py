@@ -30,7 +30,7 @@ def _no_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     for cached in (sources.stage_sources, sources.sources_hash, sources.code_of):
         cached.cache_clear()
-    sources._known_files.cache_clear()
+    sources._known_texts.cache_clear()
 
 
 @pytest.fixture
@@ -109,11 +109,11 @@ def test_modules_that_are_plugged_in_count(package: str, tmp_path: Path) -> None
 
 def test_the_hash_is_the_same_with_and_without_a_memory(package: str, tmp_path: Path) -> None:
     first = sources_hash(f"{package}.stage")
-    sources._known_files.cache_clear()  # reads what was kept on disk
+    sources._known_texts.cache_clear()  # reads what was kept on disk
     assert again(f"{package}.stage") == first
-    kept = tmp_path / "cache" / "factbook" / "sources.json"
+    kept = tmp_path / "cache" / "factbook" / "code.json"
     kept.write_text("not json")
-    sources._known_files.cache_clear()
+    sources._known_texts.cache_clear()
     assert again(f"{package}.stage") == first
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from scipy import stats
+from scipy.special import stdtrit
 
 import registry
 from evals.identification.config import (
@@ -34,6 +34,7 @@ from evals.identification.known_neurons import (
     validation_neurons,
     values_of,
 )
+from evals.kernels.ranking import tied_ranks
 from evals.kernels.statistics import AnyArray, mean_defined
 from evals.metrics.table import Metric, Parameters
 from evals.metrics.tolerance import Tolerance
@@ -207,7 +208,7 @@ def _summarise(
         return np.stack([np.asarray(part[name]) for part in parts])
 
     auprc = stack("split_auprc")
-    ranks = stats.rankdata(-auprc, axis=0)
+    ranks = np.add(*tied_ranks(-auprc)) / 2
     low, high = mean_interval(auprc, options.confidence)
     concepts = np.append(known.concepts.astype(str), "")  # the last, "", is at -1
     published = published_auprc(options.published)
@@ -248,7 +249,8 @@ def mean_interval(values: np.ndarray, confidence: float) -> tuple[np.ndarray, np
     n_splits = values.shape[1]
     if n_splits < 2:
         return np.full(len(values), np.nan), np.full(len(values), np.nan)
-    half = stats.t.ppf((1 + confidence) / 2, n_splits - 1) * stats.sem(values, axis=1)
+    error = values.std(axis=1, ddof=1) / np.sqrt(n_splits)
+    half = stdtrit(n_splits - 1, (1 + confidence) / 2) * error
     mean = values.mean(axis=1)
     return np.clip(mean - half, 0, 1), np.clip(mean + half, 0, 1)
 

@@ -33,10 +33,10 @@ from functools import cached_property, partial
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
-from scipy import stats
 
 from evals.kernels.blocks import BlockStatistics, PreparedLabels, map_statistics, most_neurons
 from evals.kernels.columns import Columns
+from evals.kernels.ranking import tied_ranks
 from evals.kernels.sampling import input_keys, keyed_numbers
 from evals.kernels.threads import map_in_order, one_thread_each
 from evals.naming.candidates import BEST, CONCEPTS
@@ -298,7 +298,8 @@ def _share_as_high(values: np.ndarray) -> np.ndarray:
     in them, so that each of them is as likely to be the data.
     """
     n_known = np.maximum((~np.isnan(values)).sum(axis=0), 1)
-    share = stats.rankdata(-_round(values), method="max", axis=0) / n_known
+    _, at_most = tied_ranks(-_round(values))
+    share = at_most / n_known
     return np.where(np.isnan(values), np.nan, share)
 
 

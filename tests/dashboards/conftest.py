@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from streamlit.components.v2 import manifest_scanner
+from streamlit.testing.v1 import local_script_runner
 
 from registry.catalog.access import Catalog, open_catalog
 from registry.plan.project import Project, open_project
@@ -17,11 +18,25 @@ from tests.dashboards import explained, fabricate, fabricate_concepts, fabricate
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _components_found_once() -> Iterator[None]:
-    """Let Streamlit look through all installed packages once, not for every page of a test."""
+def _no_components_are_looked_for() -> Iterator[None]:
+    """Keep Streamlit from reading what all installed packages say of themselves, for each page."""
     with pytest.MonkeyPatch.context() as patch:
-        scan = functools.cache(manifest_scanner.scan_component_manifests)
-        patch.setattr(manifest_scanner, "scan_component_manifests", scan)
+        patch.setattr(manifest_scanner, "scan_component_manifests", lambda *_: [])
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _pages_are_waited_for() -> Iterator[None]:
+    """Let who runs a page sleep until it has ended, not look a thousand times a second."""
+
+    def wait(runner: local_script_runner.LocalScriptRunner, timeout: float) -> None:
+        runner._script_thread.join(timeout)
+        if not runner.script_stopped():
+            look(runner, 0)  # says so
+
+    look = local_script_runner.require_widgets_deltas
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(local_script_runner, "require_widgets_deltas", wait)
         yield
 
 
@@ -76,7 +91,7 @@ def results(make_once: MakeOnce) -> Path:
 @pytest.fixture(scope="session")
 def explained_template(make_once: MakeOnce) -> Path:
     """A tiny project whose stages really ran; to be read only."""
-    return make_once("explained", explained.run_everything)
+    return make_once("explained", functools.partial(explained.run_everything, make_once))
 
 
 @pytest.fixture

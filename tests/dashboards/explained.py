@@ -5,84 +5,53 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from registry.execute.schedule import Watcher, run_plan
 from registry.plan.project import Project, open_project
 from registry.record.journal import journal_uids
 from registry.record.states import State
+from tests.fact import chain
 
-DECLARATION = """
-[datasets.shapes]
-kind = "shapes"
-n_train = 240
-n_test = 60
-size = 24
+if TYPE_CHECKING:
+    from tests.conftest import MakeOnce
 
-[experiments.classifier]
-stage = "fact.train_classifier"
-needs = { images = "shapes" }
-config = { channels = [8, 16], strides = [2, 1], epochs = 3, batch = 32 }
 
-[experiments.features]
-stage = "fact.collect_features"
-needs = { images = "shapes", network = "classifier" }
-config = { layer = "features.1", samples_per_image = 20, batch = 50 }
-
-[experiments.sae]
-stage = "fact.train_sae"
-needs = { features = "features" }
-config = { n_concepts = 24, k = 4, batch = 256, epochs = 4, lr = 1e-2 }
-
-[experiments.concepts]
-stage = "fact.measure_concepts"
-needs = { sae = "sae", images = "shapes" }
-
+CHANNELS = 'layer = "features.1", batch = 16, target = "label"'
+assert CHANNELS in chain.DECLARATION
+DECLARATION = f"""{chain.DECLARATION.replace(CHANNELS, 'layer = "features.0"')}
 [experiments.gallery]
 stage = "fact.draw_concepts"
-needs = { concepts = "concepts" }
-config = { n_images = 3, pictures = false }
+needs = {{ concepts = "concepts" }}
+config = {{ n_images = 3, pictures = false }}
 
 [experiments.decisions]
 stage = "fact.explain_decisions"
-needs = { concepts = "concepts", gallery = "gallery" }
-config = { per_class = 1, most = 3, pictures = false }
-
-[experiments.labels]
-stage = "fact.label_inputs"
-needs = { images = "shapes" }
-
-[experiments.names]
-stage = "evals.name_concepts"
-needs = { activations = "concepts", labels = "labels" }
-config = { n_permutations = 19, min_positives = 1, min_active = 1 }
-
-[experiments.channels]
-stage = "fact.measure_channels"
-needs = { network = "classifier", images = "shapes" }
-config = { layer = "features.0" }
+needs = {{ concepts = "concepts", gallery = "gallery" }}
+config = {{ per_class = 1, most = 3, pictures = false }}
 
 [experiments.tokens-classifier]
 stage = "fact.train_classifier"
-needs = { images = "shapes" }
-config = { architecture = "small-vit", patch_size = 6, dim = 16, depth = 2, epochs = 1, batch = 32 }
+needs = {{ images = "shapes" }}
+[experiments.tokens-classifier.config]
+architecture = "small-vit"
+patch_size = 6
+dim = 16
+depth = 2
+epochs = 1
+batch = 32
 
 [experiments.tokens]
 stage = "fact.measure_channels"
-needs = { network = "tokens-classifier", images = "shapes" }
-config = { layer = "0.transformer.encoder_0" }
+needs = {{ network = "tokens-classifier", images = "shapes" }}
+config = {{ layer = "0.transformer.encoder_0" }}
 """
 
 
-def run_everything(folder: Path) -> Project:
-    """Declare the project in a folder and run all of it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "experiments.toml").write_text(DECLARATION)
-    project = open_project(folder)
-    outcomes = run_plan(
-        project, project.plan(), runner="here", journal_only=True, watcher=Watcher()
-    )
-    assert all(outcome.ending is State.COMPLETED for outcome in outcomes), outcomes
-    return project
+def run_everything(make_once: MakeOnce, folder: Path) -> Project:
+    """Copy the chain that others run too into a folder, and run what explains it."""
+    chain.copy_chain(make_once, folder)
+    return chain.run_all(DECLARATION, folder)
 
 
 def train_again_and_again(root: Path, rounds: int) -> None:

@@ -18,7 +18,7 @@ from streamlit.testing.v1 import AppTest
 from fact.networks.files import WEIGHTS_FILE
 from registry.cli import main
 from registry.mongo.database import URL_VARIABLE
-from registry.plan.project import Project
+from registry.plan.project import Project, open_project
 from registry.store.datasets import open_dataset
 from registry.store.durable import read_json
 from registry.store.manifest import MANIFEST, write_manifest
@@ -53,8 +53,7 @@ def open_page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Open:
 
 
 def measured(root: Path, cell: str = "concepts") -> Any:
-    [folder] = (root / "artifacts" / cell).glob("*/current")
-    with open_dataset(folder.resolve()) as dataset:
+    with open_dataset(open_project(root).current(cell)) as dataset:
         return dataset.load()
 
 

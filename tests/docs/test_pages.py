@@ -94,17 +94,19 @@ def printed_by(script: str) -> str:
     return printed.getvalue()
 
 
-def follow(page: Page, folder: Path, in_shell: bool = False) -> str:
-    """Write the files of a page, type its commands, run its scripts; return what they print."""
+def follow(page: Page, folder: Path) -> str:
+    """Write the files of a page, type its commands, run its scripts; return what they print.
+
+    What is typed as ``python …`` runs in a shell.
+    """
     for name, text in page.files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
     printed = ""
     for command in page.commands:
         program, *words = shlex.split(command)
-        if in_shell:
-            options = {"factbook": ["-m", "registry.cli"], "python": []}[program]
-            printed += typed(folder, sys.executable, *options, *words)
+        if program == "python":
+            printed += typed(folder, sys.executable, *words)
         else:
             assert program == "factbook"
             printed += called(words)
@@ -122,7 +124,7 @@ def test_how_to_pages_can_be_followed(name: str, folder: Path) -> None:
     page = Page.read(DOCS / "how-to" / f"{name}.md")
     assert page.files
     assert page.commands
-    printed = follow(page, folder, in_shell=name == "stage")  # a module is run there, too
+    printed = follow(page, folder)
     assert "completed" in printed
 
 

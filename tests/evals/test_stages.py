@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
+import dask
 import numpy as np
 import pytest
 import xarray as xr
@@ -18,7 +17,6 @@ from dashboards.views.concepts.labels import PREFERRED
 from evals import name_concepts, schemas, score_explanations
 from evals.metrics import table
 from evals.metrics.tolerance import FAULTY, SILENT, faults_of_parts
-from evals.naming import naming
 from evals.sanity.protocol import FORMS
 from registry.declare.faults import ConfigError
 from tests.evals.runs import FakeInput, FakeRun
@@ -237,40 +235,37 @@ def test_a_resumed_run_remembers_which_metric_failed_and_what_chance_gave(
     np.testing.assert_array_equal(names.consensus_p, expected.consensus_p)
 
 
-def name_until_killed(folder: str) -> None:
-    """Name concepts in this process by a metric that fails, until it is killed in the second part.
-
-    The datasets lie in the folder.
-    """
-    evals.metric("flaky")(lambda activations, labels: 1 / 0)
-    inputs = {
-        slot: FakeInput(Path(folder) / f"{name}.nc")
-        for slot, name in (("activations", "concepts"), ("labels", "labels"))
-    }
-    naming.PART_VALUES = PART * N_IMAGES
+def name_until_killed(config: name_concepts.Config, inputs, folder: Path) -> int:
+    """Name concepts in a forked process that is killed in the second part; return how it ended."""
 
     class Killed(FakeRun):
         def progress(self, done: int, total: int, what: str) -> None:
             if what == "concepts" and done > PART:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    config = name_concepts.Config(metrics=("iou", "flaky"), n_bootstrap=0, n_permutations=19)
-    name_concepts.stage(config, inputs, Killed(Path(folder) / "names", schemas.NAMES))
+    pid = os.fork()
+    if pid:
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    try:
+        with dask.config.set(scheduler="synchronous"):  # threads of its pool are not forked
+            name_concepts.stage(config, inputs, Killed(folder, schemas.NAMES))
+    finally:
+        os._exit(1)
 
 
 @pytest.mark.slow
 def test_a_run_that_was_killed_remembers_which_metric_failed(inputs, tmp_path, monkeypatch, flaky):
-    call = f"from tests.evals.test_stages import name_until_killed as n; n({str(tmp_path)!r})"
-    done = subprocess.run([sys.executable, "-c", call], capture_output=True, check=False)
-    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
     monkeypatch.setattr("evals.naming.naming.PART_VALUES", PART * N_IMAGES)
     config = name_concepts.Config(metrics=("iou", "flaky"), n_bootstrap=0, n_permutations=19)
+    flaky.is_broken = True
+    assert name_until_killed(config, inputs, tmp_path / "names") == -signal.SIGKILL
+    flaky.is_broken, flaky.asked = False, 0
     again = FakeRun(tmp_path / "names", schemas.NAMES)
     name_concepts.stage(config, inputs, again)
     assert flaky.asked == 0
     assert [now for now, _, what in again.told if what == "permutations"] == [19]
     with xr.open_dataset(tmp_path / "names/summary.nc", engine="h5netcdf") as summary:
-        assert summary.attrs[FAULTY] == "flaky: ZeroDivisionError: division by zero"
+        assert summary.attrs[FAULTY] == "flaky: ZeroDivisionError: out of order"
 
 
 def test_scores_that_are_resumed_remember_which_metric_failed(

@@ -144,13 +144,14 @@ def write_project(root: Path) -> None:
 
 @pytest.mark.slow
 def test_in_a_project_that_names_it(monkeypatch, tmp_path, stranger):
-    """Every stage, in a worker process that loads the project's plug-ins by itself."""
+    """Every stage: scores in a worker process that loads the project's plug-ins by itself."""
     monkeypatch.setenv("PYTHONPATH", str(SOURCE))
     monkeypatch.setenv(URL_VARIABLE, "off")
     monkeypatch.chdir(tmp_path)
     write_project(tmp_path)
     project = open_project(tmp_path)
-    outcomes = run_plan(project, project.plan(), journal_only=True)
+    outcomes = run_plan(project, project.plan(["scores"]), journal_only=True)
+    outcomes += run_plan(project, project.plan(), journal_only=True, runner="here")
     assert [outcome.message for outcome in outcomes if outcome.ending != State.COMPLETED] == []
     assert len(outcomes) == 6
     for name in ("scores", "identification", "sanity", "names"):

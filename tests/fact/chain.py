@@ -5,11 +5,14 @@ from __future__ import annotations
 import shutil
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from registry.execute.schedule import Watcher, run_plan
 from registry.plan.project import Project, open_project
 from registry.record.states import State
-from tests.conftest import MakeOnce
+
+if TYPE_CHECKING:  # programs that run beside a test need no pytest
+    from tests.conftest import MakeOnce
 
 DECLARATION = """
 [datasets.shapes]
@@ -56,9 +59,14 @@ config = { n_bootstrap = 20, n_permutations = 19, min_positives = 1, min_active 
 
 def chain_with(declaration: str, make_once: MakeOnce, root: Path) -> Project:
     """Copy the chain into a folder, declare more experiments there, and run them."""
+    copy_chain(make_once, root)
+    return run_all(DECLARATION + declaration, root)
+
+
+def copy_chain(make_once: MakeOnce, root: Path) -> None:
+    """Copy the chain into a folder, to be run further."""
     chain = make_once("chain", partial(run_all, DECLARATION))
     shutil.copytree(chain, root, symlinks=True, dirs_exist_ok=True)
-    return run_all(DECLARATION + declaration, root)
 
 
 def run_all(declaration: str, root: Path) -> Project:

@@ -55,6 +55,14 @@ def test_doubled_ranks_are_midranks(dtype, small, monkeypatch):
     np.testing.assert_array_equal(dense, 2 * (midranks - midranks.min(axis=0)))
 
 
+@pytest.mark.parametrize("shape", [(0, 3), (1, 4), (20,), (50, 7), (30, 4, 5)])
+def test_tied_ranks_are_the_lowest_and_the_highest_of_equal_values(shape):
+    values = np.random.default_rng(0).integers(-2, 4, shape) / 3
+    values.flat[:3] = np.inf
+    for ranks, method in zip(module.tied_ranks(values), ("min", "max"), strict=True):
+        np.testing.assert_array_equal(ranks, stats.rankdata(values, method=method, axis=0))
+
+
 def test_midranks_of_a_few():
     few = np.random.default_rng(4).integers(0, 9, (30, 7)).astype(float)
     for values in (few, few / 3, 1e300 * few):  # the same in float32, and not

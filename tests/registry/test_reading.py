@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from registry.store.damage import reading
 from registry.store.durable import StoreError
-from registry.store.netcdf import read_file, read_row, reading, write_file
+from registry.store.netcdf import read_file, read_row, write_file
 from registry.store.schema import SchemaError
 
 

@@ -76,7 +76,7 @@ CELLS = ["spearman_correlation", "spearman_correlation_top_and_random"]
 
 
 @functools.cache
-def tested(name):
+def examined(name):
     only = {} if name in CELLS else {"frequencies": FREQUENCIES}
     return evals.theoretical_sanity([name], compat="neuroneval", simulated_draws=8, seed=1, **only)
 
@@ -84,7 +84,7 @@ def tested(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NOTEBOOK_CHANGES)
 def test_changes_are_those_of_the_notebook(name):
-    got = tested(name).score_change.sel(metric=name, frequency=FREQUENCIES)
+    got = examined(name).score_change.sel(metric=name, frequency=FREQUENCIES)
     tolerance = 0.02 if name == "correlation_top_and_random" else 0.0015  # 25 inputs are random
     np.testing.assert_allclose(got, NOTEBOOK_CHANGES[name], atol=tolerance)
 
@@ -92,7 +92,7 @@ def test_changes_are_those_of_the_notebook(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CELLS)
 def test_published_cells_are_reproduced(name):
-    cell = tested(name).sel(metric=name)
+    cell = examined(name).sel(metric=name)
     for number, test in enumerate(TESTS):
         here = cell.sel(test=test)
         error = np.hypot(here.standard_error.item(), here.published_error.item())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -16,6 +17,7 @@ CONFIGURATION = f"""
 [mypy]
 mypy_path = {ROOT}
 follow_imports = skip
+cache_dir = {os.devnull}
 [mypy-registry.*,fact.*,evals.*]
 follow_imports = silent
 """

@@ -132,10 +132,12 @@ def test_how_to_pages_can_be_followed(name: str, folder: Path) -> None:
 def test_getting_started_leads_from_a_folder_of_images_to_names(folder: Path) -> None:
     draw_images(folder / "my-images")
     page = Page.read(DOCS / "getting-started.md")
-    # fewer epochs and draws than a reader would wait for; everything else is as the page has it
+    # fewer epochs and concepts than a reader would wait for; everything else is as the page has it
     declaration = page.files["experiments.toml"]
-    assert "epochs = 8" in declaration
-    page.files["experiments.toml"] = declaration.replace("epochs = 8", "epochs = 1")
+    for given, fewer in (("epochs = 8", "epochs = 1"), ("n_concepts = 64", "n_concepts = 16")):
+        assert given in declaration
+        declaration = declaration.replace(given, fewer)
+    page.files["experiments.toml"] = declaration
     printed = follow(page, folder)
     assert "✓ names" in printed
     assert len(re.findall(r"^\d+\s+[\d.]+$", printed, re.MULTILINE)) == 5

@@ -15,6 +15,12 @@ from registry.wording import counted, verb
 POSITIONS = 64
 """Feature vectors that are drawn from an image."""
 
+UPDATES = 500
+"""Of a network that is trained: twice as many make one of stamps hardly better."""
+
+LARGE = 48
+"""Pixels of a side from which on a small network halves an image three times, not twice."""
+
 
 @dataclass(frozen=True)
 class NetworkChoice:
@@ -202,7 +208,7 @@ def _images(look: FolderLook, root: str, labels: str | None) -> Iterator[str]:
     if look.folder.test_share != 0.2:
         values["test_share"] = look.folder.test_share
     if labels:
-        yield from _comment(f"{labels} has the names of the folders inside the classes, as labels.")
+        yield from _comment(f"{labels} has labels of the images, beside classes if there are any.")
         values["labels"] = labels
     if look.broken:
         yield from _comment(
@@ -225,10 +231,12 @@ def _network(look: FolderLook, network: NetworkChoice) -> Iterator[str]:
     config: dict[str, Any] = {}
     if side := look.side():
         config = {"resize": side * 9 // 8, "crop": side}
-    # updates count where images are few: about a thousand, in batches that are not all of them
+    if (side or int(look.sizes[0, 0])) >= LARGE:  # as many positions as smaller images have
+        config["strides"] = [2, 2, 2]
+    # updates count where images are few: some hundreds, in batches that are not all of them
     batch = 32 if look.n_train < 4000 else 128
-    epochs = round(1000 * batch / look.n_train)
-    config |= {"epochs": min(max(epochs, 4), 40), "batch": batch, "flip": True}
+    epochs = round(UPDATES * batch / look.n_train)
+    config |= {"epochs": min(max(epochs, 4), 20), "batch": batch, "flip": True}
     config |= _other("train_split", "train", look.train) | _other("test_split", "test", look.test)
     needs = {"images": "images"}
     yield from _experiment("network", "fact.train_classifier", needs, config)

@@ -41,6 +41,11 @@ class NoBeginningError(RefusalError):
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option("--images", type=click.Path(path_type=Path), help="Folder of images.")
 @click.option(
+    "--labels",
+    type=click.Path(path_type=Path),
+    help="CSV of labels: a column `image`, paths inside the folder, and one for each label.",
+)
+@click.option(
     "--network",
     help="train (default), bcos:NAME, torchvision:NAME[:WEIGHTS], timm:NAME, "
     "efficientnet-lite0, FILE, or python:MODULE:FUNCTION. WEIGHTS may be a file.",
@@ -66,6 +71,7 @@ class NoBeginningError(RefusalError):
 @click.option("--list", "lists", multiple=True, metavar="SPLIT=FILE", help="Of a flat split.")
 def init(
     images: Path | None,
+    labels: Path | None,
     network: str | None,
     sae: str | None,
     sae_keys: tuple[str, ...],
@@ -100,13 +106,27 @@ def init(
             look = look_at(images.expanduser(), layout, _pairs("--list", lists, "val=val.txt"))
         except (ImageDataError, UnusableImagesError) as error:
             raise NoBeginningError(str(error)) from error
+        if labels is not None:
+            _require_labels(look, labels)
         _tell(look)
         keys = _pairs("--sae-key", sae_keys, "k=32")
         choices = _choices(look, network, (sae, keys), layer, classes)
         for note in (choices.network.note, choices.sae.note if choices.sae else ""):
             if note:
                 click.echo(f"  {note}")
-        _write(look, images, replace(choices, words=_words(words, words_model)))
+        given = None if labels is None else str(labels)
+        choices = replace(choices, words=_words(words, words_model), labels=given)
+        _write(look, images, choices)
+
+
+def _require_labels(look: FolderLook, labels: Path) -> None:
+    """Refuse a table of labels that is not one of these images."""
+    from fact.data.images import ImageDataError
+
+    try:
+        replace(look.folder, labels=str(labels)).load()
+    except ImageDataError as error:
+        raise NoBeginningError(str(error)) from error
 
 
 def is_asked() -> bool:
@@ -217,12 +237,17 @@ def _words(words: str | None, model: str | None) -> WordChoice | None:
 def _write(look: FolderLook, root: Path, choices: Choices) -> None:
     from fact.starter.chain import chain_text
 
-    labels = LABELS if look.inner_folders else None
-    text = chain_text(look, _declared(root), replace(choices, labels=labels))
+    if is_own := bool(look.inner_folders) and not choices.labels:
+        if Path(LABELS).exists():
+            raise NoBeginningError(
+                f"{LABELS} is here already: name it by --labels {LABELS}, or begin elsewhere"
+            )
+        choices = replace(choices, labels=LABELS)
+    text = chain_text(look, _declared(root), choices)
     parse_declaration(text, Path(FILE_NAME).absolute())  # every fault before anything is written
-    if labels:
-        look.write_labels(Path(labels))
-        click.echo(f"wrote {labels}: labels by folders inside the classes")
+    if is_own:
+        look.write_labels(Path(LABELS))
+        click.echo(f"wrote {LABELS}: labels by folders inside the classes")
     Path(FILE_NAME).write_text(text, encoding="utf-8")
     click.echo(f"wrote {FILE_NAME}\n")
     click.echo("factbook plan         what would run, and why")

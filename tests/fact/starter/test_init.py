@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 import fact
 from fact.kinds import NetworkFile, PythonNetwork
 from fact.starter import command, networks
-from fact.starter.chain import sae_settings
+from fact.starter.chain import OURS, Choices, chain_text, sae_settings
 from fact.starter.command import init
 from fact.starter.look import FolderLook, look_at
 from registry.plan.project import open_project
@@ -153,6 +153,15 @@ def test_splits_that_are_there_are_used(here: Path) -> None:
     open_project(here).plan()
 
 
+@pytest.mark.parametrize(("side", "strides"), [(64, [2, 2, 2]), (48, [2, 2, 2]), (28, None)])
+def test_large_images_are_halved_three_times(here: Path, side: int, strides: list[int]) -> None:
+    look = look_at(here / "stamps")
+    look = FolderLook(look.folder, look.images, np.full((3, 2), side), {})
+    own = tomllib.loads(chain_text(look, "stamps", Choices(OURS)))["experiments"]["network"]
+    assert own["config"].get("strides") == strides
+    assert own["config"]["epochs"] == 20
+
+
 def test_sizes_say_how_a_small_network_sees_images(here: Path) -> None:
     look = look_at(here / "stamps")
     sides = {30: 32, 60: 64, 600: 64}
@@ -220,6 +229,27 @@ def test_a_flat_folder_has_no_classes_and_words_of_ones_own(flat: Path) -> None:
     images = open_project(flat).declaration.resources["images"].settings.load()
     assert images.classes == ("all",)
     assert {split: len(images.ids(split)) for split in images.splits} == {"train": 30, "test": 20}
+
+
+def test_labels_of_ones_own_name_concepts_of_images_without_classes(flat: Path) -> None:
+    network = ("--network", "python:networks_of_init:bcos", "--classes", "names.txt")
+    trees = ("--images", "stamps/plants/trees", *network)
+    lines = ["image,red,round", *(f"{row:03d}.png,{row % 2},0.5" for row in range(50))]
+    (flat / "mine.csv").write_text("\n".join([*lines, "nowhere.png,1,1"]))
+    refused = begun(*trees, "--labels", "mine.csv")
+    assert "line 52: no image 'nowhere.png'" in str(refused.exception)
+    (flat / "mine.csv").write_text("\n".join(lines))
+    found = declared(*trees, "--labels", "mine.csv")
+    assert found["datasets"]["images"]["labels"] == "mine.csv"
+    assert {"labels", "sanity", "names"} <= found["experiments"].keys()
+    labels = open_project(flat).declaration.resources["images"].settings.load().concepts("test")
+    assert labels["label"].values.tolist()[-2:] == ["red", "round"]
+
+
+def test_a_table_of_labels_that_is_here_is_not_written_over(here: Path) -> None:
+    (here / "labels.csv").write_text("image,mine")
+    assert "name it by --labels labels.csv" in str(begun("--images", "stamps").exception)
+    assert (here / "labels.csv").read_text() == "image,mine"
 
 
 def test_images_of_several_sizes_are_cropped_for_a_network_that_has_no_size(flat: Path) -> None:

@@ -373,8 +373,8 @@ def choose_images(
 
 def _keep_drawn(presence: xr.DataArray, n_images: int, seed: int) -> xr.DataArray:
     """Set presences to 0 except where an image is drawn for a concept."""
-    values = presence.transpose("image", "concept")
-    kept = values.copy(data=np.zeros(values.shape, np.float32))
+    ordered = presence.transpose("image", "concept")
+    kept = ordered.copy(data=np.zeros(ordered.shape, np.float32))
     by_name = np.argsort(presence["image"].values.astype(str), kind="stable")
     for column, concept in enumerate(presence["concept"].values.tolist()):
         values = presence.isel(concept=column).values
@@ -412,9 +412,10 @@ def map_images(
         codes, and to less by CRP where biases took some; 0 for no image. Of a channel it sums to
         that of its values over the layer's positions.
     """
-    is_neuron = isinstance(source, NeuronSource)
-    geometry = source.geometry if is_neuron else source.network.geometry
-    locate = source.locate if is_neuron else partial(pair_maps, source)
+    if isinstance(source, NeuronSource):
+        geometry, locate = source.geometry, source.locate
+    else:
+        geometry, locate = source.network.geometry, partial(pair_maps, source)
     names, filled, concepts = _pairs(chosen)
     parts = [np.zeros((0, 1, 1), np.float32)] if not len(concepts) else []
     for start in range(0, len(concepts), PAIRS):

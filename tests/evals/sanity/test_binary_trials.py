@@ -198,7 +198,7 @@ def test_what_needs_draws_gets_others_in_every_draw():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (((0.5, 0.0001), 1000), "0.0001 of 1000 inputs are 0"),
+        (((0.5, 0.0001), 1000), "0.0001 of 1,000 inputs are 0"),
         (((1.0,), 1000), "expected some, not all"),
         (((0.5, 0.5), 1000), "different frequencies"),
         (((), 1000), "different frequencies"),

@@ -492,7 +492,7 @@ def test_classes_are_named_and_grouped(animals, tmp_path):
 
 
 def test_as_many_names_as_folders_are_needed(animals):
-    with pytest.raises(ImageDataError, match="2 folders of classes, but 1000 names in imagenet"):
+    with pytest.raises(ImageDataError, match="2 folders of classes, but 1,000 names in imagenet"):
         open_folder(animals, names="imagenet")
 
 

@@ -210,7 +210,7 @@ def open_runner(name: str, stages: Collection[str], workers: int) -> Runner:
     """
     if workers < 1:
         raise ValueError(f"workers {workers}; expected at least 1")
-    if name not in runner_names():
+    if name not in _OWN and name not in runner_names():
         raise StageError(f"unknown runner {name!r}{nearest(name, runner_names())}")
     own = {name: EntryPoint(name, path, RUNNER_GROUP) for name, path in _OWN.items()}
     try:

@@ -26,7 +26,7 @@ DECLARATION = """
 [experiments.parts]
 stage = "tests.registry.lab.collect"
 needs = { numbers = "few" }
-config = { n_parts = 5, part_size = 4 }
+config = { n_parts = 4, part_size = 4 }
 
 [experiments.training]
 stage = "tests.faults.descend"
@@ -146,17 +146,19 @@ class Site:
         """Return the catalog, without a database."""
         return registry.open_catalog(self.root, "off")
 
-    def statuses(self, verify: bool = True) -> dict[str, str]:
-        """Return how each task stands."""
+    def states(self) -> dict[str, Any]:
+        """Return how each task stands, and with which content."""
         with self.catalog() as catalog:
-            made = catalog.plan(ALL, verify=verify)
-        return {task.name: str(task.state.status) for task in (*made.tasks, *made.settled)}
+            made = catalog.plan(ALL, verify=True)
+        return {task.name: task.state for task in (*made.tasks, *made.settled)}
+
+    def statuses(self) -> dict[str, str]:
+        """Return how each task stands."""
+        return {name: str(state.status) for name, state in self.states().items()}
 
     def contents(self) -> dict[str, str | None]:
         """Return the content digest of each task's dataset."""
-        with self.catalog() as catalog:
-            made = catalog.plan(ALL, verify=True)
-        return {task.name: task.state.content for task in (*made.tasks, *made.settled)}
+        return {name: state.content for name, state in self.states().items()}
 
     def runs(self) -> list[tuple[str, str]]:
         """Return the experiment and the status of each run, oldest first."""

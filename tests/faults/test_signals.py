@@ -73,6 +73,7 @@ def make(config, inputs, run):
     import dask.array, xarray as xr
     folder = run.partial.parents[3]
     def compute():
+        time.sleep(0.2)  # until Python has noted its thread: at its exit it waits for it
         (folder / "computing").touch()
         while not (folder / "go").exists():
             time.sleep(0.02)

@@ -54,7 +54,7 @@ def is_made_whole(site: Site, name: str, reference: Reference) -> None:
 def test_killed_at_each_kind_of_call(
     reference: Reference,
     tmp_path: Path,
-    holds: Callable[[Site], None],
+    holds: Callable[[Site], dict[str, str]],
     name: str,
     where: str,
 ) -> None:
@@ -65,8 +65,7 @@ def test_killed_at_each_kind_of_call(
         child = site.run(name, fault=fault)
         assert child.was_killed or child.wait() == 0, f"{fault}\n{child.printed}"
         killed += child.was_killed
-        holds(site)
-        if site.statuses()[name] == "complete":
+        if holds(site)[name] == "complete":
             site = fresh(tmp_path / str(number))
     is_made_whole(site, name, reference)
     assert killed > 0.8 * len(faults), f"only {killed} of {len(faults)} moments came"
@@ -179,7 +178,7 @@ def test_helpers_of_a_killed_run_keep_nobody_out(site: Site) -> None:
 def test_killed_at_a_random_call(
     reference: Reference,
     site: Site,
-    holds: Callable[[Site], None],
+    holds: Callable[[Site], dict[str, str]],
     chance: random.Random,
     trial: int,
 ) -> None:

@@ -41,7 +41,7 @@ def garbage(site: Site) -> str:
 
 
 def test_gc_killed_at_each_kind_of_call(
-    littered: Site, tmp_path: Path, holds: Callable[[Site], None]
+    littered: Site, tmp_path: Path, holds: Callable[[Site], dict[str, str]]
 ) -> None:
     whole = littered.copy(tmp_path / "whole")
     child = whole.start(*GC)
@@ -55,8 +55,7 @@ def test_gc_killed_at_each_kind_of_call(
     for number, fault in enumerate(faults):
         site = littered.copy(tmp_path / str(number))
         killed += site.start(*GC, fault=fault).was_killed
-        holds(site)
-        assert set(site.statuses().values()) == {"complete"}
+        assert set(holds(site).values()) == {"complete"}
         site.factbook(*GC[1:])
         assert garbage(site).endswith("nothing to remove\n")
         assert site.leftovers() == []
@@ -67,15 +66,14 @@ def test_gc_killed_at_each_kind_of_call(
 def test_gc_killed_at_a_random_call(
     littered: Site,
     tmp_path: Path,
-    holds: Callable[[Site], None],
+    holds: Callable[[Site], dict[str, str]],
     chance: random.Random,
     trial: int,
 ) -> None:
     site = littered.copy(tmp_path)
     for _ in range(chance.randint(1, 3)):
         site.start(*GC, fault=Fault(number=chance.randint(1, 60))).wait()
-        holds(site)
-        assert set(site.statuses().values()) == {"complete"}
+        assert set(holds(site).values()) == {"complete"}
     site.factbook(*GC[1:])
     assert garbage(site).endswith("nothing to remove\n")
 

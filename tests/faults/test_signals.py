@@ -26,10 +26,14 @@ MODULES = {
 }
 
 
-def is_recorded_as_it_was(site: Site, child: Child, name: str, before: int) -> None:
-    """Check the end of a child that was sent a signal, and the record of the run that it began."""
+def is_recorded_as_it_was(site: Site, child: Child, name: str, before: int, stands: str) -> int:
+    """Check the end of a child that was sent a signal, and the record of the run that it began.
+
+    It is told how many runs were before and how the task stands, and returns how many runs are.
+    """
     child.wait()
-    begun, stands = site.runs()[before:], site.statuses()[name]
+    runs = site.runs()
+    begun = runs[before:]
     if stands == "complete":
         has_status(begun, [(name, "COMPLETED")], why=child.printed)
         has_status(child.wait(), EXIT_INTERRUPTED, 0, why=child.printed)
@@ -37,14 +41,19 @@ def is_recorded_as_it_was(site: Site, child: Child, name: str, before: int) -> N
         has_status(begun, [(name, "INTERRUPTED")], [], why=child.printed)
         has_status(child.wait(), EXIT_INTERRUPTED, why=child.printed)
     assert "Traceback" not in child.printed
-    assert len(journal_uids(site.root)) == len(site.runs())
+    assert len(journal_uids(site.root)) == len(runs)
+    return len(runs)
 
 
 @pytest.mark.parametrize(
     ("name", "own"), [("mean", "dataset.nc"), ("parts", ""), ("training", "partial/")]
 )
 def test_a_signal_at_each_kind_of_call(
-    reference: Reference, tmp_path: Path, holds: Callable[[Site], None], name: str, own: str
+    reference: Reference,
+    tmp_path: Path,
+    holds: Callable[[Site], dict[str, str]],
+    name: str,
+    own: str,
 ) -> None:
     """Calls of HDF5 that come back to Python among them.
 
@@ -57,13 +66,13 @@ def test_a_signal_at_each_kind_of_call(
     assert any(".nc" in fault.path and fault.call == "os.pwrite" for fault in faults)
     if name == "mean":
         assert site.run("twice").wait() == 0
+    before = first = len(site.runs())
     for number, fault in enumerate(faults, 1):
-        before = len(site.runs())
         child = site.run(name, fault=fault)
-        is_recorded_as_it_was(site, child, name, before)
-        holds(site)
-        if site.statuses()[name] == "complete":
-            site = fresh(tmp_path / str(number))
+        stands = holds(site)[name]
+        before = is_recorded_as_it_was(site, child, name, before, stands)
+        if stands == "complete":
+            site, before = fresh(tmp_path / str(number)), first
             if name == "mean":
                 assert site.run("twice").wait() == 0
 
@@ -106,7 +115,7 @@ def test_a_signal_while_what_is_written_is_computed(site: Site) -> None:
 def test_a_signal_at_a_random_moment(
     site: Site,
     reference: Reference,
-    holds: Callable[[Site], None],
+    holds: Callable[[Site], dict[str, str]],
     chance: random.Random,
     trial: int,
 ) -> None:
@@ -121,6 +130,6 @@ def test_a_signal_at_a_random_moment(
     time.sleep(chance.uniform(0, 0.3))
     if not child.has_ended and child.process.pid is not None:
         os.kill(child.process.pid, number)
-    is_recorded_as_it_was(site, child, name, 0)
-    holds(site)
+    child.wait()
+    is_recorded_as_it_was(site, child, name, 0, holds(site)[name])
     is_made_whole(site, name, reference)

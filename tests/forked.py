@@ -7,17 +7,36 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+import subprocess
 import sys
 import textwrap
+from collections.abc import Mapping
 from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import DupFd
+from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
+from registry.interrupts import STOPPING
 from tests.faults.children import PRELOAD, without_main
+
+PROGRAM = """
+    import runpy, sys
+    program, *words = sys.argv[1:]
+    sys.path.insert(0, "")
+    if program == "factbook":
+        from registry.cli import main
+        main(words, prog_name="factbook")
+    sys.argv = [program, *words]
+    runpy.run_module(program, run_name="__main__", alter_sys=True)
+"""
 
 
 class Forked:
     """A program that is started at once, and spoken with by lines of text.
+
+    As any other it has the working folder and the environment of who starts it.
 
     Parameters
     ----------
@@ -25,23 +44,42 @@ class Forked:
         What it does, in Python; its ``sys.argv[1:]`` are the arguments.
     *arguments : object
         As texts.
+    folder : Path, optional
+        Its working folder.
+    environment : mapping of str to str
+        What it has beside the environment of who starts it.
+    errors : int, optional
+        Descriptor of a file for what it says of errors.
 
     Attributes
     ----------
     stdin, stdout : text file
         To and from the program; what it says of errors comes with the rest.
+    pid : int
+        Of its process.
     """
 
-    def __init__(self, code: str, *arguments: object):
+    def __init__(
+        self,
+        code: str,
+        *arguments: object,
+        folder: Path | None = None,
+        environment: Mapping[str, str] = {},
+        errors: int | None = None,
+    ):
         theirs_in, ours_in = os.pipe()
         ours_out, theirs_out = os.pipe()
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([PRELOAD])
         with without_main():
             given = (textwrap.dedent(code), [str(argument) for argument in arguments])
-            pipes = (_Passed(theirs_in), _Passed(theirs_out))
-            self._process: BaseProcess = context.Process(target=_work, args=(*given, *pipes))
+            around = (str(folder or Path.cwd()), {**os.environ, **environment})
+            files = (theirs_in, theirs_out, theirs_out if errors is None else errors)
+            handed = (*given, *around, *map(_Passed, files))
+            self._process: BaseProcess = context.Process(target=_work, args=handed)
             self._process.start()
+        assert self._process.pid is not None
+        self.pid = self._process.pid
         os.close(theirs_in)
         os.close(theirs_out)
         self.stdin = os.fdopen(ours_in, "w")
@@ -50,6 +88,11 @@ class Forked:
     def say(self, line: str) -> None:
         """Send it a line."""
         print(line, file=self.stdin, flush=True)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it runs no longer."""
+        return self._process.exitcode is not None
 
     def kill(self) -> None:
         """End it by SIGKILL."""
@@ -70,6 +113,19 @@ class Forked:
         return printed
 
 
+def run(
+    *words: str, folder: Path | None = None, environment: Mapping[str, str] = {}
+) -> subprocess.CompletedProcess[str]:
+    """Run ``factbook …``, or a module as ``python -m`` does, to its end."""
+    with TemporaryFile("w+") as errors:
+        program = Forked(
+            PROGRAM, *words, folder=folder, environment=environment, errors=errors.fileno()
+        )
+        printed = program.finish()
+        errors.seek(0)
+        return subprocess.CompletedProcess(words, program.wait(), printed, errors.read())
+
+
 class _Passed:
     """A file descriptor that is handed to the process that is being started."""
 
@@ -84,10 +140,20 @@ def _received(handed: Any) -> int:
     return int(handed.detach())
 
 
-def _work(code: str, arguments: list[str], stdin: int, stdout: int) -> None:
+def _work(
+    code: str,
+    arguments: list[str],
+    folder: str,
+    environment: Mapping[str, str],
+    *standard: int,
+) -> None:
     """Be the program."""
-    for standard, descriptor in ((0, stdin), (1, stdout), (2, stdout)):
-        os.dup2(descriptor, standard)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)  # as a server of workers has them
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    for number, descriptor in enumerate(standard):
+        os.dup2(descriptor, number)
     sys.stdin = os.fdopen(0)
     sys.argv = ["-c", *arguments]
     exec(code, {"__name__": "__main__"})

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import subprocess
-import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -24,6 +22,7 @@ from registry.mongo.projector import Projector, sync
 from registry.plan.project import open_project
 from registry.record.journal import journal_root, journal_uids, read_journal
 from registry.store.datasets import open_dataset
+from tests import forked
 from tests.registry.conftest import Lab
 from tests.registry.lab.project import write_project
 
@@ -339,14 +338,8 @@ def test_names_of_cells_survive_sacred() -> None:
 def test_python_runs_a_stage_from_any_folder_of_the_project(lab: Lab, runs: Any) -> None:
     deep = lab.root / "deep" / "down"
     deep.mkdir(parents=True, exist_ok=True)
-    source, before = Path(__file__).parents[3], journal_uids(lab.root)
-    done = subprocess.run(
-        [sys.executable, "-m", SCALE, "with", "twice"],
-        cwd=deep,
-        env={**os.environ, "PYTHONPATH": str(source)},
-        capture_output=True,
-        text=True,
-    )
+    before = journal_uids(lab.root)
+    done = forked.run(SCALE, "with", "twice", folder=deep)
     assert done.returncode == 0, done.stderr
     [uid] = set(journal_uids(lab.root)) - set(before)
     facts = by_uid(runs, uid)["info"]["factbook"]

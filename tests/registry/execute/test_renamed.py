@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -17,6 +16,7 @@ from registry.declare.stage import Stage, known_stages, load_stage
 from registry.execute.schedule import run_plan
 from registry.plan import sources
 from registry.plan.project import Project, open_project
+from tests import forked
 from tests.registry.lab import scale
 from tests.registry.lab.project import edit, write_project
 
@@ -174,15 +174,12 @@ def test_a_changed_key_is_the_only_reason_after_a_new_name(before: Project) -> N
 @pytest.mark.slow
 def test_the_former_name_works_on_the_command_line(before: Project) -> None:
     rename(before.root)
-    command = [sys.executable, "-m", "lately.adding_up", "with", "added", "factor=4"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = forked.run("lately.adding_up", "with", "added", "factor=4")
     assert done.returncode == 0, done.stderr
     with open_catalog() as catalog:
         [run] = catalog.runs(stage="lately.sums")
         assert run.result["total"] == 26
-    done = subprocess.run(
-        [sys.executable, "-m", "registry.cli", "list"], capture_output=True, text=True, check=False
-    )
+    done = forked.run("factbook", "list")
     assert done.returncode == 0, done.stderr
     assert "warning: " in done.stderr
     assert "'lately.adding_up' was renamed 'lately.sums'" in done.stderr
@@ -245,8 +242,7 @@ def test_only_what_changed_is_a_reason_after_a_new_name(swept: Project) -> None:
 @pytest.mark.slow
 def test_the_former_name_of_a_key_works_on_the_command_line(before: Project) -> None:
     rename_key(before.root)
-    command = [sys.executable, "-m", "lately.adding_up", "with", "added", "factor=4"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = forked.run("lately.adding_up", "with", "added", "factor=4")
     assert done.returncode == 0, done.stderr
     assert "'factor' was renamed 'times'" in done.stderr
     with open_catalog() as catalog:

@@ -7,7 +7,6 @@ import os
 import pickle
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -31,10 +30,11 @@ from registry.record.journal import journal_root, journal_uids, new_uid, read_jo
 from registry.record.liveness import create_time, journal_status
 from registry.record.states import State
 from registry.store.datasets import open_dataset
+from tests import forked
+from tests.forked import PROGRAM, Forked
 from tests.registry.conftest import Lab
 from tests.registry.lab.project import edit, write_project
 
-SOURCE = Path(__file__).parents[3]
 TROUBLE = """
 [experiments.failing]
 stage = "tests.registry.lab.scale"
@@ -398,16 +398,9 @@ def test_a_worker_has_its_share_of_the_cores(monkeypatch: pytest.MonkeyPatch) ->
 # -- as a program -----------------------------------------------------------------------------
 
 
-def factbook(root: Path, *words: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "registry.cli", *words],
-        cwd=root,
-        env={**os.environ, "PYTHONPATH": str(SOURCE)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+def factbook(root: Path, *words: str) -> Forked:
+    """Start a command, as the first process of a session."""
+    return Forked(f"    import os; os.setsid()\n{PROGRAM}", "factbook", *words, folder=root)
 
 
 def wait_for(what: Callable[[], Any], seconds: float = 60.0) -> Any:
@@ -429,11 +422,11 @@ def running(root: Path) -> Any:
 
 
 @pytest.fixture
-def program(troubled: Project) -> Iterator[subprocess.Popen[str]]:
+def program(troubled: Project) -> Iterator[Forked]:
     """`factbook run` of a task without an end, in its main function by now."""
     process = factbook(troubled.root, "run", "endless", "endless-mean")
     try:
-        wait_for(lambda: running(troubled.root) or process.poll() is not None)
+        wait_for(lambda: running(troubled.root) or process.has_ended)
         yield process
     finally:
         with suppress(ProcessLookupError):
@@ -442,15 +435,13 @@ def program(troubled: Project) -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_a_program_promptly_and_is_recorded(
-    program: subprocess.Popen[str], troubled: Project
-) -> None:
+def test_ctrl_c_ends_a_program_promptly_and_is_recorded(program: Forked, troubled: Project) -> None:
     journal = running(troubled.root)
     began = time.monotonic()
     os.killpg(program.pid, signal.SIGINT)  # as a terminal does: parent and worker
-    told, _ = program.communicate()
+    told = program.finish()
     assert time.monotonic() - began < 20
-    assert program.returncode == 130
+    assert program.wait() == 130
     assert "! endless  interrupted" in told
     assert "! endless-mean  interrupted" in told
     assert "Traceback" not in told
@@ -460,9 +451,7 @@ def test_ctrl_c_ends_a_program_promptly_and_is_recorded(
 
 
 @pytest.mark.slow
-def test_workers_end_when_their_parent_is_killed(
-    program: subprocess.Popen[str], troubled: Project
-) -> None:
+def test_workers_end_when_their_parent_is_killed(program: Forked, troubled: Project) -> None:
     journal = running(troubled.root)
     program.kill()
     wait_for(lambda: create_time(journal.facts["pid"]) is None, 20)
@@ -471,10 +460,8 @@ def test_workers_end_when_their_parent_is_killed(
 
 @pytest.mark.slow
 def test_a_killed_run_is_resumed_to_the_same_bits(troubled: Project) -> None:
-    words = ["-m", "tests.registry.lab.collect", "with", "parts", "die_at=3"]
-    environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
-    done = subprocess.run([sys.executable, *words], cwd=troubled.root, env=environment)
-    assert done.returncode == -signal.SIGKILL
+    words = ("tests.registry.lab.collect", "with", "parts", "die_at=3")
+    assert forked.run(*words, folder=troubled.root).returncode == -signal.SIGKILL
     assert status(troubled, "parts") is State.DIED
     resumed = run(troubled, "parts", runner="here")["parts"]
     content = troubled.plan(["parts"]).task("parts").state.content

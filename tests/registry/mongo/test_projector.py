@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
-import sys
 import threading
 import time
 from datetime import datetime
@@ -21,9 +19,8 @@ from registry.mongo.projector import SYNC, Projector, RecordOutcome, is_projecte
 from registry.mongo.queries import find_metrics, find_run, find_runs
 from registry.record.journal import EVENTS, journal_root, new_uid, read_journal
 from registry.record.observer import JournalObserver
+from tests.forked import PROGRAM, Forked
 from tests.registry.recorded_run import record
-
-ROOT = Path(__file__).parents[3]
 
 
 def started(root: Path, uid: str = "run") -> JournalObserver:
@@ -208,12 +205,11 @@ def test_sync_brings_all_and_notes_the_dead(
         observer.completed_event(datetime.utcnow(), number)
     JournalObserver(journal_root(tmp_path) / "begun", {})  # killed before its first event
     uid = new_uid()
-    command = [sys.executable, "-m", "tests.registry.recorded_run", str(tmp_path), uid, "sleep=60"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "FACTBOOK_MONGO": database_url}
-    program = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    words = ("tests.registry.recorded_run", tmp_path, uid, "sleep=60")
+    program = Forked(PROGRAM, *words, environment={"FACTBOOK_MONGO": database_url})
     wait_for(database, uid, "status", "RUNNING")
     program.kill()
-    program.wait()
+    program.finish()
     done = sync(tmp_path, database)
     assert {synced.uid: (synced.status, synced.died) for synced in done} == {
         "run0": ("COMPLETED", False),

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,15 +19,14 @@ from registry.mongo.server import Server
 from registry.mongo.users import ServerError
 from registry.record.liveness import ProcessIdentity
 from registry.store.durable import read_json, write_json
+from tests.forked import Forked
 from tests.registry.mongo.embedded import is_closed, start_as_before
 
-ROOT = Path(__file__).parents[3]
-START = f"""
+START = """
 import pathlib, sys
-sys.path.insert(0, {str(ROOT)!r})
 from registry.mongo.database import connect
 database = connect(pathlib.Path(sys.argv[1]))
-database.runs.insert_one({{"_id": int(sys.argv[2])}})
+database.runs.insert_one({"_id": int(sys.argv[2])})
 print(database.handle.client.address[1], database.identity)
 """
 
@@ -68,12 +65,9 @@ def start_at(root: Path, port: int) -> Server:
 
 
 def test_of_racing_starters_one_starts(own_server: Path) -> None:
-    command = [sys.executable, "-c", START, str(own_server)]
-    programs = [
-        subprocess.Popen([*command, str(n)], stdout=subprocess.PIPE, text=True) for n in range(4)
-    ]
-    told = {program.communicate(timeout=120)[0] for program in programs}
-    assert all(program.returncode == 0 for program in programs)
+    programs = [Forked(START, own_server, n) for n in range(4)]
+    told = {program.finish() for program in programs}
+    assert all(program.wait() == 0 for program in programs)
     assert len(told) == 1
     database = connect(own_server)
     assert database is not None

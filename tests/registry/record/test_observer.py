@@ -6,8 +6,6 @@ import hashlib
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -22,9 +20,9 @@ from sacred.observers import RunObserver
 from registry.record.journal import CONSOLE, EVENTS, Journal, journal_root, new_uid, read_journal
 from registry.record.liveness import ProcessIdentity, journal_status
 from registry.record.observer import LARGEST_ARTIFACT, JournalObserver
+from tests import forked
+from tests.forked import PROGRAM, Forked
 from tests.registry.recorded_run import reap, record
-
-ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(autouse=True)
@@ -150,10 +148,8 @@ def test_a_run_that_fails_tells_why_and_what_it_printed_last(
     tmp_path: Path, capture: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Sacred forgets what was printed after the last heartbeat of a run that fails."""
-    environment = {**os.environ, "CAPTURE": capture, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "tests.registry.recorded_run", str(tmp_path), "u", "fail=1"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 1
+    words = ("tests.registry.recorded_run", str(tmp_path), "u", "fail=1")
+    assert forked.run(*words, environment={"CAPTURE": capture}).returncode == 1
     journal = only_journal(tmp_path)
     assert journal.status == "FAILED"
     assert "it failed" in "".join(journal.fail_trace or [])
@@ -265,18 +261,14 @@ def test_nothing_is_written_after_the_end(observer: JournalObserver) -> None:
     assert (observer.folder / EVENTS).stat().st_size == size
 
 
-def run_program(root: Path, *settings: str) -> subprocess.Popen[str]:
+def run_program(root: Path, *settings: str) -> Forked:
     """Start the experiment as a program, and wait until it has begun."""
     uid = new_uid()
-    command = [sys.executable, "-m", "tests.registry.recorded_run", str(root), uid, *settings]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    program = subprocess.Popen(
-        command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
+    program = Forked(PROGRAM, "tests.registry.recorded_run", root, uid, *settings)
     folder = journal_root(root) / uid
     deadline = time.monotonic() + 60
     while read_journal(folder).heartbeat is None:
-        assert program.poll() is None, program.communicate()
+        assert not program.has_ended, program.finish()
         assert time.monotonic() < deadline
         time.sleep(0.02)
     return program
@@ -286,8 +278,8 @@ def run_program(root: Path, *settings: str) -> subprocess.Popen[str]:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_run_that_is_stopped(tmp_path: Path, number: signal.Signals) -> None:
     program = run_program(tmp_path, "sleep=60")
-    program.send_signal(number)
-    program.communicate(timeout=30)
+    os.kill(program.pid, number)
+    program.finish()
     journal = only_journal(tmp_path)
     assert journal.status == "INTERRUPTED"
     assert journal.facts["interrupted_by"] == number.name
@@ -299,7 +291,7 @@ def test_a_run_that_is_killed(tmp_path: Path) -> None:
     (folder,) = journal_root(tmp_path).iterdir()
     assert journal_status(folder).status == "RUNNING"
     program.kill()
-    program.communicate(timeout=30)
+    program.finish()
     assert journal_status(folder).status == "DIED"
     assert reap(tmp_path) == [folder.name]
     assert reap(tmp_path) == []

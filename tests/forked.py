@@ -5,7 +5,6 @@ A process that imports all of it anew takes two seconds of a core; a forked one 
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -19,7 +18,7 @@ from tempfile import TemporaryFile
 from typing import Any
 
 from registry.interrupts import STOPPING
-from tests.faults.children import PRELOAD, without_main
+from tests.faults.children import warm_context
 
 PROGRAM = """
     import runpy, sys
@@ -69,9 +68,7 @@ class Forked:
     ):
         theirs_in, ours_in = os.pipe()
         ours_out, theirs_out = os.pipe()
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([PRELOAD])
-        with without_main():
+        with warm_context() as context:
             given = (textwrap.dedent(code), [str(argument) for argument in arguments])
             around = (str(folder or Path.cwd()), {**os.environ, **environment})
             files = (theirs_in, theirs_out, theirs_out if errors is None else errors)
@@ -155,5 +152,7 @@ def _work(
     for number, descriptor in enumerate(standard):
         os.dup2(descriptor, number)
     sys.stdin = os.fdopen(0)
+    for name, descriptor in (("stdout", 1), ("stderr", 2)):
+        setattr(sys, name, os.fdopen(descriptor, "w", buffering=1))
     sys.argv = ["-c", *arguments]
     exec(code, {"__name__": "__main__"})

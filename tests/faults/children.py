@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import ModuleType
@@ -117,9 +118,7 @@ class Child:
 
     def __init__(self, command: Command, barrier: Any = None):
         self.command = command
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([PRELOAD])
-        with without_main():
+        with warm_context() as context:
             self.process: BaseProcess = context.Process(target=_work, args=(command, barrier))
             self.process.start()
 
@@ -161,14 +160,27 @@ def barrier(children: int) -> Any:
 
 
 @contextmanager
-def without_main() -> Iterator[None]:
-    """Keep a child from importing the program that runs the tests."""
+def warm_context() -> Iterator[Any]:
+    """Start processes from a server that has loaded everything, and not what runs the tests.
+
+    One that was started for workers, by a suite in this process, has loaded their stages instead.
+    """
+    server: Any = forkserver._forkserver
+    context = multiprocessing.get_context("forkserver")
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
     try:
-        yield
+        if server._forkserver_pid not in (None, *_WARM):
+            server._stop()
+        context.set_forkserver_preload([PRELOAD])
+        server.ensure_running()
+        _WARM.add(server._forkserver_pid)
+        yield context
     finally:
         sys.modules["__main__"] = main
+
+
+_WARM: set[int] = set()
 
 
 def _work(command: Command, barrier: Any) -> None:

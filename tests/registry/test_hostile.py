@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
+from registry.catalog import access
 from registry.cli import main
+from registry.mongo.database import Database, connect
 from tests.registry.conftest import Lab
 
 
@@ -19,11 +23,31 @@ def typed(*words: str) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
+@pytest.fixture(scope="module")
+def _one_connection() -> Iterator[None]:
+    """Let all commands share what they connect to."""
+    known: dict[Any, Database | None] = {}
+
+    def connected(root: Path, url: str | None = None, *, name: str) -> Database | None:
+        key = (root, url, name)
+        if key not in known:
+            known[key] = connect(root, url, name=name)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(access, "connect", connected)
+        patch.setattr(Database, "close", lambda database: None)
+        yield
+    for database in filter(None, known.values()):
+        database.close()
+
+
 HUGE = (str(2**63), str(-(2**70)), "9" * 5000, "1e400", "0x" + "F" * 5000)
 DEEPEST = ("[" * 60 + "]" * 60, "[" * 90_000, '{"a":' * 70 + "1" + "}" * 70, "-" * 5000 + "1")
 ODD = ("\udcff", "\U0001f600", "[", "]", "=", ",", '"', "a=b", "$where", "..", "-x", "\x7f\x1b[31m")
 
 
+@pytest.mark.usefixtures("_one_connection")
 @pytest.mark.parametrize("word", [*HUGE, *DEEPEST, *ODD])
 def test_no_word_of_any_command_ends_in_a_traceback(lab: Lab, word: str) -> None:
     commands = (

@@ -249,7 +249,7 @@ def test_eight_threads_read_one_file(tmp_path):
 
     def look(seed):
         generator = np.random.default_rng(seed)
-        for _ in range(15):
+        for _ in range(6):
             row = generator.integers(0, 400)
             with open_dataset(tmp_path) as own:
                 for read in (shared, own):

@@ -243,7 +243,7 @@ def test_threads_share_an_open_collection(tmp_path):
 
     def look(seed):
         generator = np.random.default_rng(seed)
-        for _ in range(20):
+        for _ in range(8):
             rows = generator.integers(0, 20, 5)
             if not np.array_equal(read["feature"][rows].values, expected["feature"][rows].values):
                 faults.append(rows)

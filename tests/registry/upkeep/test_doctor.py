@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -24,19 +25,47 @@ from registry.store.manifest import MANIFEST
 from registry.upkeep import doctor
 from registry.upkeep.deletion import delete_run, plan_deletion
 from registry.upkeep.doctor import Finding, examine, mend
+from tests.registry.lab.project import write_project
 from tests.registry.test_cli import printed, typed
 from tests.registry.upkeep.conftest import run
 
 
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project that has run, beside a copy that is its original."""
+    root = write_project(tmp_path_factory.mktemp("ran") / "project")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        patch.setenv(URL_VARIABLE, "off")
+        run(root, "pair")
+    copy_whole(root, root.with_name("original"))
+    return root
+
+
+def copy_whole(folder: Path, copy: Path) -> None:
+    """Copy a folder; files that are one by several names stay one."""
+    known: dict[int, str] = {}
+
+    def copy_file(file: str, to: str) -> None:
+        if (first := known.setdefault(os.stat(file).st_ino, to)) == to:
+            shutil.copy2(file, to)
+        else:
+            os.link(first, to)
+
+    shutil.copytree(folder, copy, symlinks=True, copy_function=copy_file)
+
+
 @pytest.fixture
-def patient(fresh: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project that has run, with its records."""
-    run(fresh, "pair")
+def patient(ran: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project that has run, with its records; what a test has changed of it is put right."""
+    shutil.rmtree(ran)
+    copy_whole(ran.with_name("original"), ran)
+    monkeypatch.chdir(ran)
     monkeypatch.setenv(URL_VARIABLE, database_url)
-    with open_catalog(fresh) as catalog:
+    with open_catalog(ran) as catalog:
         assert catalog.database is not None
-        sync(fresh, catalog.database)
-    return fresh
+        sync(ran, catalog.database)
+    return ran
 
 
 def found(root: Path, verify: bool = False) -> list[Finding]:

@@ -72,9 +72,12 @@ class Served:
 
 
 @contextmanager
-def serving(folder: Path, *words: str) -> Iterator[Served]:
+def serving(folder: Path, *words: str, torch: bool = True) -> Iterator[Served]:
+    """Serve a project; a server without torch has not the seconds of work to import it."""
     root = write_project(folder / "project")
     (folder / "tracer").mkdir()
+    if not torch:
+        (folder / "tracer" / "torch.py").write_text("raise ImportError")
     (folder / "tracer" / "sitecustomize.py").write_text(TRACER)
     path = os.pathsep.join([str(folder / "tracer"), *filter(None, sys.path)])
     beside = {"FACTBOOK_PROJECT": str(root), "FACTBOOK_MONGO": "off", "PYTHONPATH": path}
@@ -112,7 +115,7 @@ def public(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     options = ("--server.address=0.0.0.0", "--server.port=0", "--server.headless=true")
     words = ("streamlit", "run", str(SOURCE / "dashboards/app.py"), *options)
     allowed = ("--", f"--allow-host={KNOWN}", "--allow-host=*.lab.example.org")
-    with serving(tmp_path_factory.mktemp("public"), *words, *allowed) as found:
+    with serving(tmp_path_factory.mktemp("public"), *words, *allowed, torch=False) as found:
         yield found
 
 

@@ -6,6 +6,7 @@ A process that imports all of it anew takes two seconds of a core; a forked one 
 from __future__ import annotations
 
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -17,19 +18,24 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
+from registry.cli import main
 from registry.interrupts import STOPPING
 from tests.faults.children import warm_context
 
 PROGRAM = """
-    import runpy, sys
-    program, *words = sys.argv[1:]
+    import sys
+    from tests.forked import be
+    be(*sys.argv[1:])
+"""
+
+
+def be(program: str, *words: str) -> None:
+    """Be ``factbook …``, or a module as ``python -m`` runs it."""
     sys.path.insert(0, "")
     if program == "factbook":
-        from registry.cli import main
         main(words, prog_name="factbook")
     sys.argv = [program, *words]
     runpy.run_module(program, run_name="__main__", alter_sys=True)
-"""
 
 
 class Forked:

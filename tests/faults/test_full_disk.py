@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from registry.record.journal import Journal, journal_root, journal_uids, read_journal
 from tests.faults.conftest import Site, write_own_stage
-from tests.faults.test_outages import SOURCE
+from tests.forked import Forked
 from tests.registry.lab.project import write_project
 
 WORK = """
@@ -32,7 +30,53 @@ DECLARATION = """
 [experiments.own]
 stage = "own_stages.log"
 """
-MOUNT = 'mount -t tmpfs -o size=1m tmpfs .factbook/journal && "$@"; status=$?; {copy}; exit $status'
+PRIVATE = """
+    import ctypes, os, subprocess, sys
+    from tests.forked import be
+
+    NEW_MOUNTS, NEW_USERS = 0x00020000, 0x10000000  # of sched.h
+    identities = {"uid_map": f"0 {os.getuid()} 1", "gid_map": f"0 {os.getgid()} 1"}
+    if ctypes.CDLL(None).unshare(NEW_MOUNTS | NEW_USERS):
+        raise OSError("no file system can be mounted here")
+    for name, text in {"setgroups": "deny", **identities}.items():
+        with open(f"/proc/self/{name}", "w") as file:
+            file.write(text)
+
+    def run(*words):
+        child = os.fork()
+        if not child:
+            be(*words)
+            sys.exit()
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    def mount(folder, size):
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], check=True)
+
+    def fill(path):
+        with open(path, "wb", buffering=0) as filler:
+            try:
+                while True:
+                    filler.write(bytes(4096))
+            except OSError:
+                pass
+"""
+"""A process that mounts something for itself alone, and what it does there."""
+JOURNALS = """
+    mount(".factbook/journal", "1m")
+    status = run(*sys.argv[2:])
+    os.remove(".factbook/journal/filler")
+    subprocess.run(["cp", "-r", ".factbook/journal", sys.argv[1]], check=True)
+    sys.exit(status)
+"""
+SMALL = """
+    mount(small := sys.argv[1], "16m")
+    subprocess.run(["cp", "-a", ".", small], check=True)
+    os.chdir(small)
+    fill("filler")
+    run("factbook", "gc", "--yes")
+    os.remove("filler")
+    sys.exit(run("factbook", "doctor"))
+"""
 
 
 @pytest.mark.slow
@@ -42,17 +86,16 @@ def test_a_run_whose_journal_lacks_something_has_not_gone_well(tmp_path: Path, d
     write_own_stage(site.root, "log", WORK)
     (site.root / ".factbook" / "journal").mkdir(parents=True)
     # The small file system is seen within the command alone: its journals are copied at the end.
-    script = MOUNT.format(copy=f"rm .factbook/journal/filler; cp -r .factbook/journal {tmp_path}")
     words = {
-        "factbook": ["-m", "registry.cli", "run", "own", "--here"],
-        "module": ["-m", "own_stages.log", "with", "own"],
+        "factbook": ["factbook", "run", "own", "--here"],
+        "module": ["own_stages.log", "with", "own"],
     }[door]
-    done = within(site, script, *words)
-    assert done.returncode == 1, done.stdout + done.stderr
+    status, printed = within(site, JOURNALS, str(tmp_path), *words)
+    assert status == 1, printed
     journal = only_journal(site.root, tmp_path)
     kept = journal.metrics["loss"].count if "loss" in journal.metrics else 0
     missing = f"{60_000 - kept:,} logged points"
-    assert f"the disk of the journal was full: {missing}" in done.stdout + done.stderr
+    assert f"the disk of the journal was full: {missing}" in printed
     assert kept < 60_000
     assert journal.status == "FAILED"
     assert journal.fail_trace is not None
@@ -71,29 +114,22 @@ def test_what_gc_removes_from_a_full_disk_is_noted(site: Site, tmp_path: Path) -
         site.factbook("run", "twice", "--here", "--force")
     small = tmp_path / "small"
     small.mkdir()
-    script = (
-        f"mount -t tmpfs -o size=16m tmpfs {small} && cp -a . {small} && cd {small} && "
-        '(cat /dev/zero > filler; true) && "$@" gc --yes; rm filler; "$@" doctor'
-    )
-    done = within(site, script, "-m", "registry.cli")
-    assert "removed" in done.stdout, done.stdout + done.stderr
-    assert done.stdout.endswith("all is well\n"), done.stdout + done.stderr
+    status, printed = within(site, SMALL, str(small))
+    assert status == 0, printed
+    assert "removed" in printed
+    assert printed.endswith("all is well\n"), printed
 
 
-def within(site: Site, script: str, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run a script that mounts something, for itself alone; its arguments are Python and words."""
+def within(site: Site, script: str, *words: str) -> tuple[int, str]:
+    """Run a script that mounts something, for itself alone; return its status and what it says."""
     namespace = ["unshare", "--mount", "--map-root-user", "sh", "-c"]
     can_mount = [*namespace, "mount -t tmpfs x /mnt"]
     if not shutil.which("unshare") or subprocess.run(can_mount).returncode:
         pytest.skip("no file system can be mounted here")
-    paths = os.pathsep.join([str(SOURCE), str(site.root)])
-    return subprocess.run(
-        [*namespace, script, "sh", sys.executable, *words],
-        cwd=site.root,
-        env={**os.environ, "PYTHONPATH": paths, "FACTBOOK_MONGO": "off"},
-        capture_output=True,
-        text=True,
-    )
+    environment = {"FACTBOOK_MONGO": "off"}
+    program = Forked(PRIVATE + script, *words, folder=site.root, environment=environment)
+    printed = program.finish()
+    return program.wait(), printed
 
 
 def only_journal(root: Path, copied: Path) -> Journal:

@@ -73,10 +73,10 @@ def test_records_keep_the_code_that_was_loaded(tmp_path: Path, door: str) -> Non
         (root / "go").touch()
 
     if door == "workers":
-        with program(site, *DOORS[door], path=root) as run:
+        with program(site, *DOORS[door]) as run:
             edit_meanwhile()
-            printed, _ = run.communicate(timeout=120)
-        assert run.returncode == 0, printed
+            printed = run.finish()
+        assert run.wait() == 0, printed
     else:
         child = site.start(*DOORS[door])
         edit_meanwhile()

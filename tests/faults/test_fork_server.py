@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -10,7 +9,8 @@ from contextlib import suppress
 import psutil
 
 from tests.faults.conftest import OWN, Reference, Site, has_status, write_own_stage
-from tests.faults.test_interrupts import run
+from tests.faults.test_outages import program
+from tests.forked import Forked
 
 SLOW = """
 def work(config, inputs, run):
@@ -20,10 +20,10 @@ def work(config, inputs, run):
 """
 
 
-def servers(process: subprocess.Popen[str]) -> Iterator[psutil.Process]:
+def servers(process: Forked) -> Iterator[psutil.Process]:
     """Yield the fork server of a command each time that there is a new one, until it ends."""
     known = set()
-    while process.poll() is None:
+    while not process.has_ended:
         for child in psutil.Process(process.pid).children():
             line = ""
             with suppress(psutil.Error):  # it may be gone by now
@@ -34,18 +34,18 @@ def servers(process: subprocess.Popen[str]) -> Iterator[psutil.Process]:
         time.sleep(0.02)
 
 
-def killing(process: subprocess.Popen[str], moment: Callable[[int], bool]) -> str:
+def killing(process: Forked, moment: Callable[[int], bool]) -> str:
     """Kill each fork server of a command that a moment is waited for; return what it printed."""
     number = 0
     for number, server in enumerate(servers(process)):
         while not moment(number):
             time.sleep(0.01)
-            if process.poll() is not None:
+            if process.has_ended:
                 break
         with suppress(psutil.NoSuchProcess):
             server.kill()
     assert number
-    return process.communicate(timeout=60)[0]
+    return process.finish()
 
 
 def test_it_is_started_anew_and_workers_go_on(site: Site, reference: Reference) -> None:
@@ -59,9 +59,9 @@ def test_it_is_started_anew_and_workers_go_on(site: Site, reference: Reference) 
             return True
         return number == 0 or number > 5
 
-    process = run(site, "own", "twice", "--workers", "1")
-    printed = killing(process, moment)
-    assert process.returncode == 0, printed
+    with program(site, "run", "own", "twice", "--workers", "1") as process:
+        printed = killing(process, moment)
+    assert process.wait() == 0, printed
     assert printed.count("✓") == 2
     has_status(set(site.runs()), {("own", "COMPLETED"), ("twice", "COMPLETED")}, why=printed)
     assert site.contents()["twice"] == reference.contents["twice"]
@@ -70,9 +70,9 @@ def test_it_is_started_anew_and_workers_go_on(site: Site, reference: Reference) 
 
 
 def test_what_cannot_be_started_is_said(site: Site) -> None:
-    process = run(site, "twice", "mean", "parts")
-    printed = killing(process, lambda number: True)
-    assert process.returncode == 1, printed
+    with program(site, "run", "twice", "mean", "parts") as process:
+        printed = killing(process, lambda number: True)
+    assert process.wait() == 1, printed
     assert "Aborted" not in printed
     assert "Traceback" not in printed
     for name in ("twice", "parts"):

@@ -6,8 +6,6 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,9 +18,9 @@ import pytest
 import registry
 from tests.faults.conftest import DECLARATION, Site, has_status
 from tests.faults.proxy import Proxy
+from tests.forked import PROGRAM, Forked
 from tests.registry.lab.project import write_project
 
-SOURCE = Path(__file__).parents[2]
 SLOW = """
 [experiments.slow]
 stage = "tests.registry.lab.scale"
@@ -59,23 +57,14 @@ def sync(site: Site, url: str | None) -> None:
 
 
 @contextmanager
-def program(site: Site, *words: str, path: Path | None = None) -> Iterator[subprocess.Popen[str]]:
-    """Run ``factbook …`` as a program, which starts workers; `path` has modules of its own."""
-    paths = os.pathsep.join(map(str, filter(None, (SOURCE, path))))
-    environment = {**os.environ, "PYTHONPATH": paths, "FACTBOOK_MONGO": "off"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "registry.cli", *words],
-        cwd=site.root,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+def program(site: Site, *words: str) -> Iterator[Forked]:
+    """Run ``factbook …`` as a program, which starts workers."""
+    environment = {"FACTBOOK_MONGO": "off"}
+    process = Forked(PROGRAM, "factbook", *words, folder=site.root, environment=environment)
     try:
         yield process
     finally:
         process.kill()
-        process.communicate()
 
 
 def wait_for(what: Callable[[], Any], seconds: float = 60.0) -> Any:
@@ -233,15 +222,15 @@ def test_a_killed_worker_is_noted_and_its_task_due_again(slow: Site, database_ur
         declared.replace("factor = 5.0, sleep = 1.5", "factor = 5.0, sleep = 60")
     )
     with program(slow, "run", *targets, "--workers", "2") as run:
-        wait_for(lambda: in_the_middle(slow, 2) or run.poll() is not None)
+        wait_for(lambda: in_the_middle(slow, 2) or run.has_ended)
         with slow.catalog() as catalog:
             uid = catalog.run("slow").uid
         status = json.loads((slow.root / ".factbook" / "journal" / uid / "status.json").read_text())
         assert status["process"]["pid"] != run.pid
         os.kill(status["process"]["pid"], signal.SIGKILL)
-        printed, _ = run.communicate(timeout=120)
+        printed = run.finish()
     declaration.write_text(declared)
-    assert run.returncode == 1, printed
+    assert run.wait() == 1, printed
     assert "the process was killed by SIGKILL" in printed
     with slow.catalog() as catalog:
         stands = {task.name: str(task.state.status) for task in catalog.plan(targets).tasks}

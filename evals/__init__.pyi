@@ -10,6 +10,7 @@ from .identification.identification import identify as identify
 from .identification.known_neurons import choose_parameters as choose_parameters
 from .identification.known_neurons import identification_auprc as identification_auprc
 from .identification.known_neurons import validation_neurons as validation_neurons
+from .kernels.statistics import Drawing as Drawing
 from .metrics.conformance import examine as examine
 from .metrics.registered import find_metric as find_metric
 from .metrics.registered import list_metrics as list_metrics

@@ -11,7 +11,7 @@ from pydantic import Field
 import registry
 from evals.metrics.registered import resolve_metrics
 from evals.metrics.table import ALPHAS, LAMBDAS, Alpha
-from evals.scoring.config import Compat
+from evals.scoring.config import Compat, DrawingOptions, NeuronChoice
 from evals.scoring.seen_images import REFUSE, SeenOption
 from registry.suggest import nearest
 
@@ -20,7 +20,7 @@ VALIDATION_SHARE = 0.05
 
 
 @dataclass(frozen=True)
-class IdentificationOptions:
+class IdentificationOptions(DrawingOptions):
     """How neurons are split, and what is tried.
 
     Parameters
@@ -47,8 +47,8 @@ class IdentificationOptions:
         "neuroneval" scores by the rules of the published code, of ties above all, and divides the
         neurons as it does with ``torch.manual_seed`` of each seed; "" by the definitions.
     choosing : tuple of str
-        The names or numbers of the neurons that choose, in one split that is given; then
-        ``n_splits``, ``share`` and ``seed`` divide nothing. None draws them.
+        The names or numbers of the neurons that choose, or ranges as ``0:5``, in one split that is
+        given; then ``n_splits``, ``share`` and ``seed`` divide nothing. None draws them.
     """
 
     alphas: tuple[Alpha, ...] = ALPHAS
@@ -67,7 +67,7 @@ IDENTIFICATION_OPTIONS = IdentificationOptions()
 
 
 @dataclass(frozen=True)
-class IdentificationConfig(IdentificationOptions):
+class IdentificationConfig(IdentificationOptions, NeuronChoice):
     """Configuration of ``evals.identify_neurons``, with the keys of `IdentificationOptions`.
 
     Parameters

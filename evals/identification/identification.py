@@ -127,7 +127,8 @@ def identify(
     seeds, choosing = _splits(neurons["neuron"].values[is_known], options)
     is_chooser = np.asarray(choosing.any(axis=0))
     known = KnownNeurons(activations, labels, right, options.workers, is_chooser)
-    grids = [(row, grid(row, options.alphas, options.lams, options.seed)) for row in rows]
+    tried = options.alphas, options.lams, options.seed, options.drawing
+    grids = [(row, grid(row, *tried)) for row in rows]
     chosen = []
     for own in known.choose(grids, list(choosing)):
         chosen.append(own)
@@ -261,14 +262,14 @@ def identify_neurons(
     """Identify the neurons whose concept is known."""
     dataset = inputs["activations"].open()
     opened = dataset, inputs["labels"].open()
-    activations, labels = pair_datasets(*opened, "activation", config.split)
+    activations, labels = pair_datasets(*opened, "activation", config.split, config.neurons)
     ids = activations["input"].values
     seen = count_seen(inputs["activations"], ids, config.seen_images, "identify the neurons")
 
     found = identify(
         activations.astype("float64") + config.shift,  # in float32 the sum would lose digits
         labels,
-        find_concepts(dataset["right_concept"], labels),
+        find_concepts(dataset["right_concept"].sel(neuron=activations["neuron"]), labels),
         config.metrics,
         config,
         partial(run.progress, what="steps"),

@@ -19,13 +19,19 @@ import xarray as xr
 
 from evals.identification.config import VALIDATION_SHARE
 from evals.kernels.blocks import BlockStatistics, PreparedLabels, map_statistics, most_neurons
-from evals.kernels.statistics import AnyArray
+from evals.kernels.statistics import DRAWING, AnyArray, Drawing
 from evals.metrics.registered import find_metrics
 from evals.metrics.table import ALPHAS, LAMBDAS, Metric, Parameters
-from evals.scoring.labelled import UNKNOWN, align, join_by_neuron, read_columns, require_indices
+from evals.scoring.labelled import (
+    UNKNOWN,
+    align,
+    choose_neurons,
+    join_by_neuron,
+    read_columns,
+    require_indices,
+)
 from evals.scoring.scoring import SWEPT
 from registry.arrays import to_numpy
-from registry.suggest import nearest
 from registry.wording import counted
 
 LEAST_VALIDATION = 2
@@ -123,18 +129,14 @@ def original_validation_neurons(
 
 
 def named_neurons(names: np.ndarray, chosen: Sequence[str]) -> np.ndarray:
-    """Return which neurons (neuron,) bool are named, of those whose concept is known.
+    """Return which neurons (neuron,) bool are named, or in ranges, of those of known concept.
 
     Raises
     ------
     ValueError
         If there is no such neuron, with the nearest; or all are named.
     """
-    known = names.astype(str)
-    for name in chosen:
-        if name not in known:
-            raise ValueError(f"no neuron {name!r} of known concept{nearest(name, known.tolist())}")
-    is_chosen = np.isin(known, np.array(chosen, dtype=str))
+    is_chosen = choose_neurons(names, chosen, "of known concept")
     if is_chosen.all():
         raise ValueError("all neurons of known concept choose; expected some to be tested")
     return is_chosen
@@ -186,6 +188,7 @@ def choose_parameters(
     lams: Sequence[float] = LAMBDAS,
     *,
     seed: int = 0,
+    drawing: Drawing = DRAWING,
     workers: int = 1,
 ) -> xr.Dataset:
     """Choose for each metric the alpha and lambda that identify neurons best.
@@ -210,6 +213,8 @@ def choose_parameters(
         Weights of how common a concept is; 1 where there is none.
     seed : int
         Of the inputs that some metrics draw by neuron.
+    drawing : Drawing
+        How many of these.
     workers : int
         Threads; they do not change the result.
 
@@ -226,7 +231,7 @@ def choose_parameters(
     """
     rows = find_metrics(metrics)
     known = KnownNeurons(activations, labels, right, workers)
-    grids = [(row, grid(row, alphas, lams, seed)) for row in rows]
+    grids = [(row, grid(row, alphas, lams, seed, drawing)) for row in rows]
     everyone = np.ones(len(known), dtype=bool)
     best = [own[0] for own in known.choose(grids, [everyone])]
     chosen = [
@@ -239,7 +244,9 @@ def choose_parameters(
     return xr.Dataset(columns, {"metric": [row.name for row in rows]})
 
 
-def chosen_parameters(chosen: xr.Dataset, seed: int = 0) -> dict[str, Parameters]:
+def chosen_parameters(
+    chosen: xr.Dataset, seed: int = 0, drawing: Drawing = DRAWING
+) -> dict[str, Parameters]:
     """Return what `choose_parameters` chose, ready to be given to each metric, by name."""
     columns = (chosen[name].values.tolist() for name in ("metric", "alpha", "lam"))
     return {
@@ -247,6 +254,7 @@ def chosen_parameters(chosen: xr.Dataset, seed: int = 0) -> dict[str, Parameters
             alpha=None if math.isnan(alpha) else alpha,
             lam=1.0 if math.isnan(lam) else lam,
             seed=seed,
+            drawing=drawing,
         )
         for name, alpha, lam in zip(*columns, strict=True)
     }
@@ -366,11 +374,15 @@ class KnownNeurons:
 
 
 def grid(
-    row: Metric, alphas: Sequence[float] = ALPHAS, lams: Sequence[float] = LAMBDAS, seed: int = 0
+    row: Metric,
+    alphas: Sequence[float] = ALPHAS,
+    lams: Sequence[float] = LAMBDAS,
+    seed: int = 0,
+    drawing: Drawing = DRAWING,
 ) -> list[Parameters]:
     """Return every choice of what a metric needs, alphas in the outer loop."""
     return [
-        Parameters(alpha=alpha, lam=lam, seed=seed)
+        Parameters(alpha=alpha, lam=lam, seed=seed, drawing=drawing)
         for alpha in (alphas if "alpha" in row.needs and len(alphas) else (None,))
         for lam in (lams if "lam" in row.needs and len(lams) else (1.0,))
     ]

@@ -35,11 +35,13 @@ from evals.kernels.ranking import (
     midranks,
     roc_area,
 )
-from evals.kernels.sampling import TOP_SHARE, Sampler
+from evals.kernels.sampling import Sampler
 from evals.kernels.statistics import (
+    DRAWING,
     LABEL_THRESHOLD,
     SMALLEST_LABEL,
     Counts,
+    Drawing,
     Moments,
     count_top,
     kept,
@@ -434,17 +436,19 @@ class BlockStatistics:
         return self._concepts.log_mean
 
     @kept
-    def top_and_random(self, seed: int) -> DrawnInputs:
+    def top_and_random(self, seed: int, drawing: Drawing = DRAWING) -> DrawnInputs:
         """Inputs drawn from those where a neuron is strongest, and from all."""
-        _, lengths = self._activity(TOP_SHARE)
+        _, lengths = self._activity(drawing.share)
         labels = self._concepts.scaled[0].columns
-        return DrawnInputs(self._block, labels, self._drawn(seed), lengths == 0)
+        return DrawnInputs(self._block, labels, self._drawn(seed, drawing), lengths == 0)
 
     @kept
-    def _drawn(self, seed: int) -> list[np.ndarray]:
-        ranking, lengths = self._activity(TOP_SHARE)
+    def _drawn(self, seed: int, drawing: Drawing) -> list[np.ndarray]:
+        ranking, lengths = self._activity(drawing.share)
         return [
-            self._sampler.draw(self._first + j, ranking.inputs[start : start + length], seed)
+            self._sampler.draw(
+                self._first + j, ranking.inputs[start : start + length], seed, drawing.size
+            )
             for j, (start, length) in enumerate(zip(ranking.starts, lengths, strict=False))
         ]
 

@@ -16,11 +16,12 @@ import numpy as np
 from numba import njit
 
 from evals.kernels.columns import bring_to_range
-from evals.kernels.sampling import DRAWN, TOP_SHARE
 from evals.kernels.statistics import (
+    DRAWING,
     LABEL_THRESHOLD,
     SMALLEST_LABEL,
     Counts,
+    Drawing,
     Moments,
     count_top,
     divide,
@@ -110,7 +111,7 @@ class DrawnStatistics:
         self._weights = np.ascontiguousarray(weights, dtype=dtype)
         self._total = self._weights.sum(axis=0, dtype=np.float64)
         self._active: dict[float | None, np.ndarray] = {}
-        self._draws: dict[int, np.ndarray] = {}
+        self._draws: dict[tuple[int, Drawing], np.ndarray] = {}
 
     def relabelled(self, labels: np.ndarray) -> DrawnStatistics:
         """Return the statistics of the same inputs with other labels (cell,).
@@ -251,27 +252,28 @@ class DrawnStatistics:
         return np.asarray(np.log(mean, out=np.full(len(mean), np.nan), where=mean > 0))
 
     @kept
-    def top_and_random(self, seed: int) -> DrawnStatistics:
+    def top_and_random(self, seed: int, drawing: Drawing = DRAWING) -> DrawnStatistics:
         """Inputs drawn from those where the neuron is strongest, and from all."""
-        drawn = self.draw_weights(seed)
+        drawn = self.draw_weights(seed, drawing)
         some = (drawn != 0).any(axis=1)
         return DrawnStatistics(self._activations[some], self._labels[some], drawn[some])
 
-    def draw_weights(self, seed: int) -> np.ndarray:
+    def draw_weights(self, seed: int, drawing: Drawing = DRAWING) -> np.ndarray:
         """Return how often inputs of each cell were drawn (cell, draw), from the top and from all.
 
         NaN in a draw in which nothing is at the top.
         """
-        if seed not in self._draws:
-            self._draws[seed] = self._draw_weights(seed)
-        return self._draws[seed]
+        key = seed, drawing
+        if key not in self._draws:
+            self._draws[key] = self._draw_weights(seed, drawing)
+        return self._draws[key]
 
-    def _draw_weights(self, seed: int) -> np.ndarray:
+    def _draw_weights(self, seed: int, drawing: Drawing) -> np.ndarray:
         weights, top = (
-            held.astype(np.int64) for held in (self._weights, self._activity(TOP_SHARE))
+            held.astype(np.int64) for held in (self._weights, self._activity(drawing.share))
         )
         generator = np.random.default_rng(seed)
-        drawn = _draw(top, generator) + _draw(weights, generator)
+        drawn = _draw(top, drawing.size, generator) + _draw(weights, drawing.size, generator)
         return np.where(top.any(axis=0), drawn, np.nan)
 
     @kept
@@ -322,11 +324,11 @@ def _only_number(returned: Any) -> float:
     return float(array.item())
 
 
-def _draw(weights: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+def _draw(weights: np.ndarray, size: int, generator: np.random.Generator) -> np.ndarray:
     """Draw inputs without replacement in each draw: their number in each cell (cell, draw)."""
     drawn = np.empty(weights.shape, dtype=np.float64)
     left = weights.sum(axis=0)
-    sizes = np.minimum(DRAWN, left)
+    sizes = np.minimum(size, left)
     if len(weights) <= FEW_CELLS:  # cell by cell, given what those before have taken
         for cell, here in enumerate(weights):
             left = left - here

@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-TOP_SHARE = 0.002  # of the inputs, from which the top ones are drawn
-DRAWN = 25  # inputs drawn from the top, and as many from all
+from evals.kernels.statistics import DRAWING
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class Sampler:
     def _keys(self) -> np.ndarray:
         return input_keys(self.inputs)
 
-    def draw(self, neuron: int, top: np.ndarray, seed: int, size: int = DRAWN) -> np.ndarray:
+    def draw(self, neuron: int, top: np.ndarray, seed: int, size: int = DRAWING.size) -> np.ndarray:
         """Return inputs drawn from the top ones, then from all, each without replacement.
 
         Parameters

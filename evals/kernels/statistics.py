@@ -154,6 +154,35 @@ def kept(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], 
 
 
 @dataclass(frozen=True)
+class Drawing:
+    """How many inputs *top and random* draws, and from how many of the strongest.
+
+    Attributes
+    ----------
+    size : int
+        Inputs that are drawn from the strongest, and as many from all; at least 1.
+    share : float
+        Fraction of all inputs that the strongest are, in (0, 1].
+
+    Raises
+    ------
+    ValueError
+        If one of them makes no sense.
+    """
+
+    size: int = 25
+    share: float = 0.002
+
+    def __post_init__(self) -> None:
+        if self.size < 1 or not 0 < self.share <= 1:
+            raise ValueError(f"{self}; expected at least 1 input, of a share in (0, 1]")
+
+
+DRAWING = Drawing()
+"""As published (Oikarinen et al. 2025, arXiv 2506.05774)."""
+
+
+@dataclass(frozen=True)
 class Moments:
     """Population moments of pairs; arrays broadcast to (neuron, concept) or (draw,).
 
@@ -241,7 +270,7 @@ class Statistics(Sample, Protocol):
     def log_mean_label(self) -> np.ndarray:
         """Logarithm of the label's mean over all inputs, NaN for an empty concept."""
 
-    def top_and_random(self, seed: int) -> Sample:
+    def top_and_random(self, seed: int, drawing: Drawing = DRAWING) -> Sample:
         """Inputs drawn from those where a neuron is strongest, and from all."""
 
     def compute(self, function: Callable[..., np.ndarray], **parameters: Any) -> np.ndarray:

@@ -10,7 +10,7 @@ from functools import partial
 
 import numpy as np
 
-from evals.kernels.statistics import Counts, Moments, Statistics, divide
+from evals.kernels.statistics import DRAWING, Counts, Drawing, Moments, Statistics, divide
 from evals.metrics.table import Metric, Parameters, metric
 
 SURVEY = "Oikarinen et al. 2025, arXiv 2506.05774"
@@ -107,15 +107,20 @@ def correlation(moments: Moments) -> np.ndarray:
     return _pearson(moments)
 
 
-@correlating("correlation_top_and_random", family="statistics", needs=("seed",), source=BILLS)
-def correlation_top_and_random(statistics: Statistics, seed: int) -> np.ndarray:
+@correlating(
+    "correlation_top_and_random", family="statistics", needs=("seed", "drawing"), source=BILLS
+)
+def correlation_top_and_random(
+    statistics: Statistics, seed: int, drawing: Drawing = DRAWING
+) -> np.ndarray:
     """Pearson correlation on 25 of the strongest 0.2 % of inputs and 25 of all.
 
+    The two numbers are those of ``drawing``, and so by default.
     Each are drawn without replacement, all of them where there are fewer; an input in both draws
     counts twice. Draws are keyed by the names of neuron and input, and by the seed. Undefined
     where activation or label is constant on the drawn inputs, and for a silent neuron.
     """
-    return _pearson(statistics.top_and_random(seed).moments)
+    return _pearson(statistics.top_and_random(seed, drawing).moments)
 
 
 @correlating(
@@ -131,15 +136,20 @@ def spearman_correlation(statistics: Statistics) -> np.ndarray:
 
 
 @correlating(
-    "spearman_correlation_top_and_random", family="statistics", needs=("seed",), source=BILLS
+    "spearman_correlation_top_and_random",
+    family="statistics",
+    needs=("seed", "drawing"),
+    source=BILLS,
 )
-def spearman_correlation_top_and_random(statistics: Statistics, seed: int) -> np.ndarray:
+def spearman_correlation_top_and_random(
+    statistics: Statistics, seed: int, drawing: Drawing = DRAWING
+) -> np.ndarray:
     """Pearson correlation of midranks on 25 of the strongest 0.2 % of inputs and 25 of all.
 
     The inputs are those of `correlation_top_and_random`, ranked among themselves; undefined
     likewise.
     """
-    return _pearson(statistics.top_and_random(seed).rank_moments)
+    return _pearson(statistics.top_and_random(seed, drawing).rank_moments)
 
 
 @correlating(

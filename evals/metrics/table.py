@@ -12,7 +12,15 @@ from typing import Annotated, Any, TypeAlias, TypeVar
 import numpy as np
 from pydantic import Field
 
-from evals.kernels.statistics import AnyArray, Counts, Moments, Statistics, read_only
+from evals.kernels.statistics import (
+    DRAWING,
+    AnyArray,
+    Counts,
+    Drawing,
+    Moments,
+    Statistics,
+    read_only,
+)
 from registry.suggest import RefusalError, nearest
 
 T = TypeVar("T", Counts, Moments)
@@ -61,11 +69,14 @@ class Parameters:
         Weight of how common a concept is, in `wpmi`.
     seed : int
         Of inputs that are drawn by neuron.
+    drawing : Drawing
+        How many of these, and from how many of the strongest.
     """
 
     alpha: float | None = None
     lam: float = 1.0
     seed: int = 0
+    drawing: Drawing = DRAWING
 
 
 DEFAULTS = Parameters()
@@ -229,8 +240,8 @@ class Metric:
             (input, neuron) and (input, concept), of any library; rows join by position. A label
             is 0 or 1, or a probability.
         **parameters
-            ``alpha``, ``lam``, ``seed``, as `Parameters` has them; those that the metric does not
-            need are ignored.
+            ``alpha``, ``lam``, ``seed``, ``drawing``, as `Parameters` has them; those that the
+            metric does not need are ignored.
 
         Returns
         -------

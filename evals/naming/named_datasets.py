@@ -47,10 +47,12 @@ def name_concepts(
             "by_sequence = true keeps each text whole, as halves and permutations must"
         )
     naming = Namer.of(
-        *pair_datasets(activations, labels, config.variable, config.split),
+        *pair_datasets(activations, labels, config.variable, config.split, config.neurons),
         config.metrics,
         NamingOptions(
-            parameters=Parameters(alpha=config.alpha, lam=config.lam, seed=config.seed),
+            parameters=Parameters(
+                alpha=config.alpha, lam=config.lam, seed=config.seed, drawing=config.drawing
+            ),
             n_ranks=config.n_ranks,
             n_bootstrap=config.n_bootstrap,
             confidence=config.confidence,

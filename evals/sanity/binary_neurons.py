@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from evals.kernels.draws import DrawnStatistics
-from evals.kernels.statistics import NeedsInputsError, kept
+from evals.kernels.statistics import DRAWING, Drawing, NeedsInputsError, kept
 from evals.metrics.table import Metric, Parameters
 from evals.sanity.protocol import (
     CRITERION,
@@ -231,6 +231,7 @@ class BinaryTrial:
     simulated_draws: int
     criterion: Criterion = CRITERION
     replays: Mapping[str, Replay] = field(default_factory=dict)
+    drawing: Drawing = DRAWING
 
     def try_metric(self, row: Metric) -> Outcomes:
         """Return the outcomes of a metric: by counts, or by arrays where counts do not do."""
@@ -253,7 +254,7 @@ class BinaryTrial:
         outcomes: dict[str, list[Outcome]] = {test: [] for test in TESTS}
         for test, which in product(TESTS, range(len(self.setting.n_active))):
             seed = self.setting.generator(which, TESTS.index(test), 2).integers(1 << 62)
-            parameters = Parameters(seed=int(seed))
+            parameters = Parameters(seed=int(seed), drawing=self.drawing)
             held = self._counted(test, which)
             original, corrupted = (row.evaluate(statistics, parameters) for statistics in held)
             outcomes[test].append(Outcome.of(original, corrupted, bounds, self.criterion))
@@ -263,7 +264,7 @@ class BinaryTrial:
         """Draw every input."""
 
         def score(activations: np.ndarray, labels: np.ndarray, draw: int) -> np.ndarray:
-            return row(activations, labels, seed=draw)
+            return row(activations, labels, seed=draw, drawing=self.drawing)
 
         inputs = SimulatedInputs(self.setting)
         bounds = row.bounds

@@ -20,7 +20,7 @@ from evals.sanity.protocol import (
     Criterion,
     Rates,
 )
-from evals.scoring.config import Compat
+from evals.scoring.config import Compat, DrawingOptions, NeuronChoice
 from evals.scoring.seen_images import REFUSE, SeenOption
 
 Frequency = Annotated[float, Field(gt=0, lt=1)]
@@ -28,7 +28,7 @@ Seed = Annotated[int, Field(ge=0)]
 
 
 @dataclass(frozen=True)
-class SanityOptions:
+class SanityOptions(DrawingOptions):
     """How real neurons and parameters are chosen, for the experimental and the semantic form.
 
     Parameters
@@ -67,7 +67,7 @@ SubjectOptions = SanityOptions
 
 
 @dataclass(frozen=True)
-class SanityConfig(SanityOptions):
+class SanityConfig(SanityOptions, NeuronChoice):
     """Configuration of ``evals.sanity_check``.
 
     Without inputs metrics are tested on binary neurons alone (the theoretical form); with

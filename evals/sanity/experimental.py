@@ -123,6 +123,7 @@ def experimental_sanity(
         options.alphas if are_known else hidden_alphas,
         options.lams,
         seed=options.seed,
+        drawing=options.drawing,
         workers=options.workers,
     )
     tested = has_concept[~choosing]
@@ -131,7 +132,7 @@ def experimental_sanity(
         activations=read_columns(activations.isel(neuron=tested)),
         labels=read_columns(labels, "labels").load(),
         concepts=concepts[tested],
-        parameters=chosen_parameters(chosen, options.seed),
+        parameters=chosen_parameters(chosen, options.seed, options.drawing),
         criterion=criterion,
         seeds=seeds,
         workers=options.workers,

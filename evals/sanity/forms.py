@@ -71,7 +71,7 @@ def check_metrics(config: SanityConfig, inputs: registry.Inputs, run: registry.R
     seen: Mapping[str, Any] = {}
     if given:  # is asked before the theoretical form, which may take minutes
         activations, labels = inputs["activations"].open(), inputs["labels"].open()
-        pair = pair_datasets(activations, labels, config.variable, config.split)
+        pair = pair_datasets(activations, labels, config.variable, config.split, config.neurons)
         ids = pair[0]["input"].values
         seen = count_seen(inputs["activations"], ids, config.seen_images, "test metrics")
     theoretical = theoretical_sanity(
@@ -84,6 +84,7 @@ def check_metrics(config: SanityConfig, inputs: registry.Inputs, run: registry.R
         criterion=config.criterion,
         seed=config.seed,
         compat=config.compat,
+        drawing=config.drawing,
         progress=partial(run.progress, what="metrics"),
     )
     real: xr.Dataset | None = None

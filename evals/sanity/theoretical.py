@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from evals.kernels.statistics import NeedsInputsError
+from evals.kernels.statistics import DRAWING, Drawing, NeedsInputsError
 from evals.metrics.registered import find_metrics
 from evals.metrics.table import Metric, MetricError
 from evals.metrics.tolerance import Tolerance
@@ -40,7 +40,7 @@ from evals.sanity.protocol import (
 )
 from evals.sanity.published_accuracy import explain_difference, published_accuracy
 from evals.scoring.config import COMPATS
-from evals.scoring.original_ties import REPLAYS
+from evals.scoring.original_ties import replays
 from registry.suggest import nearest
 
 PER_FREQUENCY = ("metric", "test", "frequency")
@@ -58,6 +58,7 @@ def theoretical_sanity(
     criterion: Criterion = CRITERION,
     seed: int = 0,
     compat: str = "",
+    drawing: Drawing = DRAWING,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> xr.Dataset:
     """Test metrics on binary neurons that are their own concept.
@@ -84,6 +85,8 @@ def theoretical_sanity(
         Another one draws others.
     compat : str
         "neuroneval": break ties as the published code does, for its figures; "" for no such thing.
+    drawing : Drawing
+        How many inputs *top and random* draws.
     progress : callable
         Called with the number of metrics done and their total.
 
@@ -115,15 +118,15 @@ def theoretical_sanity(
     tolerance = Tolerance(find_metrics(metrics))
     rows = tolerance.rows
     setting = BinaryNeurons(tuple(frequencies), n_inputs, rates, seed)
-    replays = REPLAYS if compat else {}
-    trial = BinaryTrial(setting, n_draws, simulated_draws, criterion, replays)
+    replayed = replays(drawing) if compat else {}
+    trial = BinaryTrial(setting, n_draws, simulated_draws, criterion, replayed, drawing)
     outcomes = []
     for done, row in enumerate(rows, start=1):
         outcomes.append(trial.try_metric(row))
         progress(done, len(rows))
     tested = _judge(_stack_outcomes(rows, frequencies, outcomes), criterion)
-    of_paper = N_INPUTS, RATES, CRITERION.epsilon, BinaryNeurons().n_active
-    is_published = (n_inputs, rates, criterion.epsilon, setting.n_active) == of_paper
+    of_paper = N_INPUTS, RATES, CRITERION.epsilon, DRAWING, BinaryNeurons().n_active
+    is_published = (n_inputs, rates, criterion.epsilon, drawing, setting.n_active) == of_paper
     compared = tested.merge(_compare(tested, outcomes, criterion, is_published))
     compared["required"] = criterion.required
     return compared.assign_attrs(tolerance.attributes())

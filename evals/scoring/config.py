@@ -8,6 +8,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import Field
 
 import registry
+from evals.kernels.statistics import DRAWING, Drawing
 from evals.metrics.registered import resolve_metrics
 from evals.metrics.table import Alpha
 from evals.scoring.seen_images import REFUSE, SeenOption
@@ -18,8 +19,43 @@ Compat = Literal["", "neuroneval"]
 COMPATS: tuple[str, ...] = get_args(Compat)
 
 
+@dataclass(frozen=True, kw_only=True)
+class DrawingOptions:
+    """How many inputs the metrics of *top and random* draw of each neuron.
+
+    Parameters
+    ----------
+    n_drawn : int
+        Inputs that are drawn from the strongest, and as many from all.
+    drawn_share : float
+        Fraction of the inputs that the strongest are, in (0, 1].
+    """
+
+    n_drawn: Annotated[int, Field(ge=1), registry.Since(DRAWING.size)] = DRAWING.size
+    drawn_share: Annotated[Alpha, registry.Since(DRAWING.share)] = DRAWING.share
+
+    @property
+    def drawing(self) -> Drawing:
+        """The two together."""
+        return Drawing(self.n_drawn, self.drawn_share)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NeuronChoice:
+    """Which neurons of a dataset are meant.
+
+    Parameters
+    ----------
+    neurons : tuple of str
+        Names or numbers of neurons, or ranges of numbers, as ``0:100`` for the first hundred; all
+        by default.
+    """
+
+    neurons: Annotated[tuple[str, ...], registry.Since(())] = ()
+
+
 @dataclass(frozen=True)
-class ScoringConfig:
+class ScoringConfig(DrawingOptions, NeuronChoice):
     """Configuration of ``evals.score_explanations``.
 
     Parameters

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
@@ -32,6 +33,9 @@ Names that are counted today are no other dataset's; those of imports without th
 
 NUMBERED = r"^(.*?)(\d+)(\D*)$"
 """A name that may have been counted: its last digits, and what stands before and behind them."""
+
+RANGE = r"(\d*):(\d*)"
+"""Numbers from the first up to before the second."""
 
 LAZY_INPUTS = 4096  # inputs of a dataset that are read at once
 
@@ -203,7 +207,11 @@ def find_labels(dataset: xr.Dataset) -> xr.DataArray:
 
 
 def pair_datasets(
-    activations: xr.Dataset, labels: xr.Dataset, variable: str, split: str = ""
+    activations: xr.Dataset,
+    labels: xr.Dataset,
+    variable: str,
+    split: str = "",
+    neurons: Sequence[str] = (),
 ) -> tuple[xr.DataArray, xr.DataArray]:
     """Return activations (input, neuron) and labels (input, concept) of the activations' inputs.
 
@@ -215,12 +223,14 @@ def pair_datasets(
         What of the activations is meant; for "", presences of concepts, or activations of neurons.
     split : str
         Keep only inputs whose names begin with this split; all for "".
+    neurons : sequence of str
+        Keep only these, see `choose_neurons`; all for none.
 
     Raises
     ------
     AlignmentError
-        If there is no such variable or split, an input has no labels, or the inputs of one were
-        only counted and nothing says that they are those of the other.
+        If there is no such variable, split or neuron, an input has no labels, or the inputs of one
+        were only counted and nothing says that they are those of the other.
     """
     variable = variable or next((v for v in MAIN_VARIABLES if v in activations), "")
     if variable not in activations:
@@ -231,8 +241,44 @@ def pair_datasets(
     if activations[variable].chunks is None:
         chunked = chunked.chunk({activations[variable].dims[0]: LAZY_INPUTS})
     _require_joinable(activations, labels)
-    neurons = _select_split(take_neurons(chunked[variable]), split)
-    return neurons, select_inputs(find_labels(labels), neurons["input"].values)
+    kept = _select_split(take_neurons(chunked[variable]), split)
+    if neurons:
+        is_chosen = choose_neurons(kept["neuron"].values, neurons)
+        kept = kept.isel(neuron=np.flatnonzero(is_chosen))
+    return kept, select_inputs(find_labels(labels), kept["input"].values)
+
+
+def choose_neurons(known: np.ndarray, chosen: Sequence[str], of: str = "") -> np.ndarray:
+    """Return which neurons (neuron,) bool are chosen.
+
+    Parameters
+    ----------
+    known : ndarray
+        (neuron,) their names or numbers.
+    chosen : sequence of str
+        Names or numbers; or ranges of numbers, ``0:100`` for those below 100. Of neurons with names
+        these are places, from 0.
+    of : str
+        What is said of them in errors, as "of known concept".
+
+    Raises
+    ------
+    AlignmentError
+        If there is no such neuron, with the nearest, or none in a range.
+    """
+    names = known.astype(str)
+    numbers = known if known.dtype.kind in "iu" else np.arange(len(known))
+    is_chosen = np.zeros(len(known), dtype=bool)
+    for one in chosen:
+        found = names == one
+        if not found.any() and (ends := re.fullmatch(RANGE, one)):
+            first, end = (int(number or -1) for number in ends.groups())
+            found = (numbers >= first) & ((numbers < end) | (end < 0))
+        if not found.any():
+            told = f"no neuron {one!r} {of}".rstrip()
+            raise AlignmentError(f"{told}{nearest(one, names.tolist())}")
+        is_chosen |= found
+    return is_chosen
 
 
 def _require_joinable(activations: xr.Dataset, labels: xr.Dataset) -> None:

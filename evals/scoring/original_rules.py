@@ -29,13 +29,13 @@ from typing import Any
 
 import numpy as np
 
+from evals.kernels.statistics import DRAWING, Drawing
 from evals.metrics.registered import find_metric, find_metrics
 from evals.metrics.table import Metric
 from evals.scoring.config import COMPATS
-from evals.scoring.original_ties import DRAWN, noisy_ranks
+from evals.scoring.original_ties import noisy_ranks
 from registry.suggest import nearest
 
-TOP_SHARE = 0.002
 LEAST_DEVIATION = 1e-9
 SMALLEST_LABEL = 1e-8
 
@@ -160,39 +160,40 @@ def _spearman_correlation(activations: np.ndarray, labels: np.ndarray, seed: int
 
 
 def _correlation_top_and_random(
-    activations: np.ndarray, labels: np.ndarray, seed: int
+    activations: np.ndarray, labels: np.ndarray, seed: int, drawing: Drawing = DRAWING
 ) -> np.ndarray:
     rows = [
         _correlation(column[inputs, None], labels[inputs])
-        for column, inputs, _ in _draws(activations, labels, seed)
+        for column, inputs, _ in _draws(activations, labels, seed, drawing)
     ]
     return np.concatenate(rows)
 
 
 def _spearman_correlation_top_and_random(
-    activations: np.ndarray, labels: np.ndarray, seed: int
+    activations: np.ndarray, labels: np.ndarray, seed: int, drawing: Drawing = DRAWING
 ) -> np.ndarray:
     rows = [
         _correlation(
             noisy_ranks(column[inputs], generator)[:, None],
             _label_ranks(labels[inputs], generator),
         )
-        for column, inputs, generator in _draws(activations, labels, seed)
+        for column, inputs, generator in _draws(activations, labels, seed, drawing)
     ]
     return np.concatenate(rows)
 
 
 def _draws(
-    activations: np.ndarray, labels: np.ndarray, seed: int
+    activations: np.ndarray, labels: np.ndarray, seed: int, drawing: Drawing = DRAWING
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.random.Generator]]:
     """Yield each neuron (input,), the inputs drawn for it, and what its noise is drawn from."""
     n_inputs = len(activations)
-    n_top = math.ceil(TOP_SHARE * n_inputs)
+    n_top = math.ceil(drawing.share * n_inputs)
     for column in activations.T:
         generator = _generator(seed, column, labels)
         top = np.argsort(-column, kind="stable")[:n_top]
-        drawn = top[generator.permutation(n_top)[:DRAWN]]
-        yield column, np.append(drawn, generator.permutation(n_inputs)[:DRAWN]), generator
+        drawn = top[generator.permutation(n_top)[: drawing.size]]
+        of_all = generator.permutation(n_inputs)[: drawing.size]
+        yield column, np.append(drawn, of_all), generator
 
 
 def _cosine(activations: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -287,9 +288,12 @@ _ALONE: Mapping[str, tuple[Formula, tuple[str, ...]]] = {
     "auc": (_auc, ("alpha", "seed")),
     "inverse_auc": (_inverse_auc, ("seed",)),
     "correlation": (_correlation, ()),
-    "correlation_top_and_random": (_correlation_top_and_random, ("seed",)),
+    "correlation_top_and_random": (_correlation_top_and_random, ("seed", "drawing")),
     "spearman_correlation": (_spearman_correlation, ("seed",)),
-    "spearman_correlation_top_and_random": (_spearman_correlation_top_and_random, ("seed",)),
+    "spearman_correlation_top_and_random": (
+        _spearman_correlation_top_and_random,
+        ("seed", "drawing"),
+    ),
     "cosine": (_cosine, ()),
     "wpmi": (_wpmi, ("alpha", "lam")),
     "mad": (_mad, ()),

@@ -18,8 +18,9 @@ from functools import partial
 
 import numpy as np
 
+from evals.kernels.statistics import DRAWING, Drawing
+
 NOISE = np.float32(1e-7)
-DRAWN = 25
 
 Replay = Callable[[np.ndarray, np.ndarray, np.random.Generator], float]
 
@@ -56,9 +57,13 @@ def _spearman(activations: np.ndarray, labels: np.ndarray, generator: np.random.
 
 
 def _on_all_active_and_random(
-    correlate: Replay, activations: np.ndarray, labels: np.ndarray, generator: np.random.Generator
+    correlate: Replay,
+    size: int,
+    activations: np.ndarray,
+    labels: np.ndarray,
+    generator: np.random.Generator,
 ) -> float:
-    drawn = generator.choice(len(activations), min(DRAWN, len(activations)), replace=False)
+    drawn = generator.choice(len(activations), min(size, len(activations)), replace=False)
     inputs = np.concatenate([np.flatnonzero(activations == 1), drawn])
     return correlate(activations[inputs], labels[inputs], generator)
 
@@ -74,12 +79,17 @@ def _auc(activations: np.ndarray, labels: np.ndarray, generator: np.random.Gener
     return _roc_area(labels, activations, generator)
 
 
-REPLAYS: Mapping[str, Replay] = {
-    "auc": _auc,
-    "inverse_auc": _roc_area,
-    "correlation_top_and_random": partial(_on_all_active_and_random, _pearson),
-    "spearman_correlation": _spearman,
-    "spearman_correlation_top_and_random": partial(_on_all_active_and_random, _spearman),
-}
-"""Metrics that the published code computes otherwise on binary inputs: of activations (input,),
-labels (input,) and what the noise is drawn from."""
+def replays(drawing: Drawing = DRAWING) -> Mapping[str, Replay]:
+    """Return metrics that the published code computes otherwise on binary inputs.
+
+    Each is a function of activations (input,), labels (input,) and what the noise is drawn from.
+    """
+    return {
+        "auc": _auc,
+        "inverse_auc": _roc_area,
+        "correlation_top_and_random": partial(_on_all_active_and_random, _pearson, drawing.size),
+        "spearman_correlation": _spearman,
+        "spearman_correlation_top_and_random": partial(
+            _on_all_active_and_random, _spearman, drawing.size
+        ),
+    }

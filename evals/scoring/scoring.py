@@ -13,7 +13,7 @@ import xarray as xr
 
 import registry
 from evals.kernels.blocks import BlockStatistics, map_statistics, most_neurons, score_arrays
-from evals.kernels.statistics import LABEL_THRESHOLD, AnyArray
+from evals.kernels.statistics import DRAWING, LABEL_THRESHOLD, AnyArray, Drawing
 from evals.metrics.registered import find_metric, find_metrics
 from evals.metrics.table import DEFAULTS, Metric, Parameters
 from evals.metrics.tolerance import Tolerance, faults_of_parts, faults_text, probed
@@ -38,6 +38,7 @@ def score(
     alpha: float | None = None,
     lam: float = 1.0,
     seed: int = 0,
+    drawing: Drawing = DRAWING,
     block_size: int | None = None,
     workers: int | None = None,
 ) -> xr.DataArray:
@@ -61,6 +62,8 @@ def score(
         Weight of how common a concept is, in ``wpmi``.
     seed : int
         Of the inputs that some metrics draw by neuron. What a metric does not need is ignored.
+    drawing : Drawing
+        How many of these, and from how many of the strongest.
     block_size, workers : int, optional
         Neurons that are scored at once, which bounds the memory, and in how many threads; by
         default as many as there are processors. Neither changes the result by more than
@@ -84,7 +87,7 @@ def score(
     """
     row = probed(find_metric(metric))
     activations, labels = align(activations, labels)
-    parameters = Parameters(alpha=alpha, lam=lam, seed=seed)
+    parameters = Parameters(alpha=alpha, lam=lam, seed=seed, drawing=drawing)
     columns = read_columns(activations), read_columns(labels, "labels")
     scores = score_arrays([row], *columns, parameters, block_size=block_size, workers=workers)
     coords = {"neuron": activations["neuron"], "concept": labels["concept"]}
@@ -100,6 +103,7 @@ def score_matrix(
     *,
     lams: Sequence[float] = (),
     seed: int = 0,
+    drawing: Drawing = DRAWING,
     block_size: int | None = None,
     workers: int | None = None,
 ) -> xr.Dataset:
@@ -117,6 +121,8 @@ def score_matrix(
         Weights of how common a concept is, in ``wpmi``; 1 by default.
     seed : int
         Of the inputs that some metrics draw by neuron.
+    drawing : Drawing
+        How many of these, and from how many of the strongest.
     block_size, workers : int, optional
         Neurons that are scored at once, and in how many threads.
 
@@ -135,6 +141,7 @@ def score_matrix(
         alphas,
         lams=lams,
         seed=seed,
+        drawing=drawing,
         block_size=block_size,
         workers=workers,
     )
@@ -171,6 +178,7 @@ def score_blocks(
     *,
     lams: Sequence[float] = (),
     seed: int = 0,
+    drawing: Drawing = DRAWING,
     block_size: int | None = None,
     workers: int | None = None,
 ) -> Iterator[xr.Dataset]:
@@ -197,7 +205,8 @@ def score_blocks(
         values = np.array(
             [
                 row.evaluate(
-                    statistics, Parameters(seed=seed, **dict(zip(points, point, strict=True)))
+                    statistics,
+                    Parameters(seed=seed, drawing=drawing, **dict(zip(points, point, strict=True))),
                 )
                 for point in product(*points.values())
             ]
@@ -240,7 +249,7 @@ def score_explanations(
 ) -> xr.Dataset | Shards:
     """Score every pair, in parts where there are many."""
     opened = inputs["activations"].open(), inputs["labels"].open()
-    activations, labels = pair_datasets(*opened, config.variable, config.split)
+    activations, labels = pair_datasets(*opened, config.variable, config.split, config.neurons)
     seen = count_seen(inputs["activations"], activations["input"].values, config.seen_images)
     n_pairs = activations.sizes["neuron"] * labels.sizes["concept"] * len(config.metrics)
     if n_pairs <= SHARDED_FROM:
@@ -284,6 +293,7 @@ def _score_parts(
         alphas,
         lams=(config.lam,),
         seed=config.seed,
+        drawing=config.drawing,
         block_size=size,
         workers=config.workers,
     )

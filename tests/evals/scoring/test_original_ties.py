@@ -12,7 +12,7 @@ from scipy import stats
 import evals
 from evals.sanity.protocol import TESTS, THEORETICAL
 from evals.sanity.published_accuracy import NOTEBOOK, PUBLISHED
-from evals.scoring.original_ties import REPLAYS, noisy_ranks
+from evals.scoring.original_ties import noisy_ranks, replays
 
 
 def test_ties_fall_by_two_levels_near_one_and_at_random_near_zero():
@@ -42,22 +42,22 @@ def test_ranks_are_those_of_torch_on_the_same_noise():
 def test_without_ties_replays_are_the_metrics_but_for_the_sample_deviation():
     rng = np.random.default_rng(3)
     a, c = rng.random((2, 400)) + np.array([[0], [5]])
-    got = REPLAYS["spearman_correlation"](a, c, rng)
+    got = replays()["spearman_correlation"](a, c, rng)
     assert got == pytest.approx(399 / 400 * stats.spearmanr(a, c).statistic, rel=1e-12)
     active = (a > 0.7).astype(float)
     expected = evals.find_metric("auc")(active[:, None], c[:, None] / 6)[0, 0]
-    assert REPLAYS["auc"](active, c, rng) == pytest.approx(expected, rel=1e-12)
+    assert replays()["auc"](active, c, rng) == pytest.approx(expected, rel=1e-12)
 
 
 def test_what_is_undefined_is_zero():
     ones, rng = np.ones(50), np.random.default_rng(0)
-    assert REPLAYS["correlation_top_and_random"](ones, ones, rng) == 0
+    assert replays()["correlation_top_and_random"](ones, ones, rng) == 0
 
 
 def test_all_active_inputs_are_drawn_at_the_top():
     a = (np.arange(2000) < 900).astype(float)
     rng = np.random.default_rng(0)
-    drawn = [REPLAYS["correlation_top_and_random"](a, a, rng) for _ in range(5)]
+    drawn = [replays()["correlation_top_and_random"](a, a, rng) for _ in range(5)]
     np.testing.assert_allclose(drawn, 924 / 925)  # 900 and 25, not 25 and 25
 
 

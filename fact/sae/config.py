@@ -13,6 +13,9 @@ from fact.data.classes import Match
 from fact.data.config import Count, OnDevice, Positive, Seed
 from registry import Formerly, Since
 
+Compat = Literal["", "fact"]
+"""Whose protocol is followed: ours, or that of the published code of FaCT."""
+
 
 @dataclass(frozen=True)
 class FeatureConfig(OnDevice):
@@ -34,6 +37,9 @@ class FeatureConfig(OnDevice):
         Images at a time.
     seed : int
         Draws the images that are held out, and the positions.
+    compat : str
+        ``fact`` holds out the images that the published code does, which it draws by
+        ``random.seed(42)`` whatever our seed.
     """
 
     layer: str
@@ -42,6 +48,7 @@ class FeatureConfig(OnDevice):
     held_out_per_class: Annotated[int, Field(ge=0)] = 50
     batch: Count = 256
     seed: Seed = 0
+    compat: Annotated[Compat, Since("")] = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +130,10 @@ class SAEConfig(OnDevice):
     relaxation : float
         Of an archetypal dictionary: largest distance of an atom from the convex hull of the
         points, where samples have a root mean squared norm of 1; 0 holds atoms in it.
+    compat : str
+        ``fact`` evaluates when the published code does, two updates before the end of an epoch,
+        and of equally accurate weights keeps the later ones. The held-out images of that code are
+        chosen where features are collected.
     """
 
     n_concepts: Count = 512
@@ -144,6 +155,7 @@ class SAEConfig(OnDevice):
     dictionary: Annotated[Literal["unit", "archetypal"], Since("unit")] = "unit"
     n_points: Annotated[Count | None, Since(None)] = None
     relaxation: Annotated[float, Field(ge=0), Since(0.0)] = 0.0
+    compat: Annotated[Compat, Since("")] = ""
 
     def __post_init__(self) -> None:
         if self.k > self.n_concepts:
@@ -158,6 +170,8 @@ class SAEConfig(OnDevice):
                 f"prefixes {list(self.prefixes)}; expected ascending sizes below n_concepts "
                 f"{self.n_concepts}"
             )
+        if self.compat and self.activation != "topk":
+            raise ValueError('compat = "fact" is of the published code, which has topk alone')
         if self.dictionary != "archetypal" and (self.n_points is not None or self.relaxation):
             raise ValueError('n_points and relaxation are of dictionary = "archetypal" alone')
         if self.n_points is not None and self.n_points < self.n_concepts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from fact.data.images import ImageDataset
@@ -11,7 +12,7 @@ from fact.networks.linearity import N_IMAGES, known_linearity
 from fact.networks.network import Network
 from fact.networks.relevance import without_rules
 from fact.sae.config import FeatureConfig
-from fact.sae.sampling import held_out, samples_per_image
+from fact.sae.sampling import held_out_of, samples_per_image
 from registry import Inputs
 
 
@@ -30,7 +31,7 @@ def probe_features(config: FeatureConfig, inputs: Inputs) -> dict[str, Any]:
         If there is no such layer or split, or nothing can be loaded.
     """
     network, images = open_network(inputs["network"]), inputs["images"].load()
-    kept_out = held_out(images.labels(config.split), config.seed, config.held_out_per_class)
+    kept_out = held_out_of(images.labels(config.split), asdict(config))
     found, positions = _look(network, images, config.split, config.layer)
     drawn = min(config.samples_per_image or samples_per_image(found["channels"]), positions)
     return {"n_samples": int((~kept_out).sum()) * drawn, **found}

@@ -7,6 +7,9 @@ an image the same for every layer. Source: Parchami-Araghi et al., "FaCT", NeurI
 
 from __future__ import annotations
 
+import random
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -20,7 +23,7 @@ from fact.networks.files import open_network
 from fact.networks.layers import capture, layer_shape, to_positions
 from fact.networks.linearity import N_IMAGES, known_linearity, tell_linearity
 from fact.networks.network import Network
-from fact.sae.config import FeatureConfig
+from fact.sae.config import Compat, FeatureConfig
 from fact.sae.features import ShuffledFeatures, root_mean_square_norm
 from fact.schemas import FEATURES
 from registry import Inputs, Run, Shards
@@ -30,6 +33,8 @@ SHARD_IMAGES = 64
 
 VALUES_PER_IMAGE = 72 * 512
 HELD_OUT_PER_CLASS, HELD_OUT_FRACTION = 50, 5
+PUBLISHED_SEED = 42
+"""Of the images that the published code holds out (``fact/training/train.py``)."""
 
 Array = TypeVar("Array", bound=Any)
 
@@ -50,7 +55,7 @@ def collect_features(config: FeatureConfig, inputs: Inputs, run: Run) -> Shards:
         If all images are held out.
     """
     images, network = inputs["images"].load(), open_network(inputs["network"], config.device)
-    kept_out = held_out(images.labels(config.split), config.seed, config.held_out_per_class)
+    kept_out = held_out_of(images.labels(config.split), asdict(config))
     ids = images.ids(config.split)[~kept_out]
     if not len(ids):
         raise ValueError(f"split {config.split!r} has no image that is not held out")
@@ -178,7 +183,15 @@ def sample_positions(importance: AnyArray, count: int, generator: np.random.Gene
     return Positions(*np.nonzero(chosen))
 
 
-def held_out(labels: AnyArray, seed: int, per_class: int = HELD_OUT_PER_CLASS) -> NDArray[np.bool_]:
+def held_out_of(labels: AnyArray, config: Mapping[str, Any]) -> NDArray[np.bool_]:
+    """Choose the images that a collection of features holds out, by its configuration."""
+    compat = config.get("compat", "")  # which there was not always
+    return held_out(labels, config["seed"], config["held_out_per_class"], compat)
+
+
+def held_out(
+    labels: AnyArray, seed: int, per_class: int = HELD_OUT_PER_CLASS, compat: Compat = ""
+) -> NDArray[np.bool_]:
     """Choose the images that are held out from training, the same number of every class.
 
     Parameters
@@ -189,6 +202,9 @@ def held_out(labels: AnyArray, seed: int, per_class: int = HELD_OUT_PER_CLASS) -
         Seed of the choice, 0 or more.
     per_class : int
         Images per class; a fifth of the class (rounded down) where that is less.
+    compat : str
+        "fact" draws, whatever the seed, as the published code does: by Python's own generator from
+        42, class after class, of images in the order of their names.
 
     Returns
     -------
@@ -196,12 +212,15 @@ def held_out(labels: AnyArray, seed: int, per_class: int = HELD_OUT_PER_CLASS) -
         True where held out.
     """
     labels = as_numpy(labels)
-    generator = np.random.default_rng(seed)
+    generator, published = np.random.default_rng(seed), random.Random(PUBLISHED_SEED)
     mask = np.zeros(labels.shape, dtype=bool)
     for label in np.unique(labels):
         images = np.flatnonzero(labels == label)
         count = min(per_class, len(images) // HELD_OUT_FRACTION)
-        mask[generator.choice(images, count, replace=False)] = True
+        if compat:
+            mask[published.sample(images.tolist(), count)] = True
+        else:
+            mask[generator.choice(images, count, replace=False)] = True
     return mask
 
 

@@ -23,7 +23,7 @@ from fact.sae.config import SAEConfig
 from fact.sae.dictionaries import ArchetypalDictionary, begin_with, draw_points
 from fact.sae.features import ShuffledFeatures
 from fact.sae.model import BatchTopKSAE, TopKSAE
-from fact.sae.sampling import held_out
+from fact.sae.sampling import held_out_of
 from fact.sae.steps import StepLog, TrainedSAE, Trainer, TrainingConfig, calibrate_threshold
 from fact.sae.validation import HeldOutLog, HeldOutSamples
 from registry import Checkpoint, Input, Inputs, Run, StoreError
@@ -33,6 +33,10 @@ CURVES = ("reconstruction_loss", "auxiliary_loss", "explained_variance", "dead")
 LOGGED = ("loss", *CURVES, "l0", "rate")
 RECORDED_POINTS = 2000
 """Points of a curve in the record; the dataset has them all."""
+
+AHEAD = 2
+"""Updates that the published code still makes of an epoch when it evaluates: it counts from 1, adds
+1, and has not made the one at hand."""
 
 CALIBRATED = 64
 """Batches at most on which a threshold is estimated."""
@@ -105,7 +109,7 @@ class HeldOutAccuracy:
         ids, classes = images.ids(own["split"]), images.labels(own["split"])
         match = match_classes(network, images, ids, config.match)
         labels = match.of_labels(classes)
-        every = held_out(classes, own["seed"], own["held_out_per_class"])
+        every = held_out_of(classes, own)
         mask = every & (labels >= 0)
         return cls(network, own["layer"], images, ids[mask], labels[mask], match, ids[every])
 
@@ -239,6 +243,8 @@ class SAETraining:
         while self.trainer.step_count < total:
             epoch, first = divmod(self.trainer.step_count, per_epoch)
             for batch in self.samples.batches(epoch, first):
+                if self.config.compat and self._is_published_moment():
+                    self._evaluate(evaluate)
                 self._note(self.trainer.step(batch))
                 self.run_context.progress(self.trainer.step_count, total, "updates")
                 waited = time.monotonic() - self._saved
@@ -276,19 +282,36 @@ class SAETraining:
         for name in ("always_active", "never_firing"):
             self.notes[name] = getattr(log, name)
             self.run_context.log(f"training.{name}", self.notes[name], step - 1)
-        if epochs % self.config.evaluate_every == 0 or epochs == self.config.epochs:
-            accuracy = evaluate(self.trainer.sae)
-            self.run_context.log("validation.accuracy", accuracy, step - 1)
-            self.notes["evaluations"].append([step, accuracy])
-            if not accuracy <= self.notes["best_accuracy"]:
-                former = self.notes["best_step"]
-                self.notes["best_step"], self.notes["best_accuracy"] = step, accuracy
-                with self._best(step).write() as path:
-                    self.trainer.save(path)
-                self._save()
-                self._best(former).remove()
-                return
+        is_last = epochs == self.config.epochs
+        if self.config.compat:
+            is_due = is_last and not self.notes["evaluations"]
+        else:
+            is_due = is_last or epochs % self.config.evaluate_every == 0
+        if not (is_due and self._evaluate(evaluate)):
+            self._save()
+
+    def _is_published_moment(self) -> bool:
+        """Whether the published code evaluates now, and a training that was resumed has not."""
+        step, known = self.trainer.step_count, self.notes["evaluations"]
+        every = self.config.evaluate_every * self.samples.n_batches
+        return (step + AHEAD) % every == 0 and not (known and known[-1][0] == step)
+
+    def _evaluate(self, evaluate: Evaluate) -> bool:
+        """Note the accuracy of the weights; keep and save them if none were better, and say so."""
+        step = self.trainer.step_count
+        accuracy, best = evaluate(self.trainer.sae), self.notes["best_accuracy"]
+        self.run_context.log("validation.accuracy", accuracy, max(step - 1, 0))
+        self.notes["evaluations"].append([step, accuracy])
+        if accuracy < best or (accuracy == best and not self.config.compat):
+            return False
+        former = self.notes["best_step"]
+        self.notes["best_step"], self.notes["best_accuracy"] = step, accuracy
+        with self._best(step).write() as path:
+            self.trainer.save(path)
         self._save()
+        if former != step:
+            self._best(former).remove()
+        return True
 
     def _save(self) -> None:
         with self._state.write() as path:

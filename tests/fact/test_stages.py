@@ -532,6 +532,26 @@ def test_a_stopped_training_goes_on_to_the_same_result(
     assert resumed.calls < calls
 
 
+def test_the_published_code_evaluates_before_the_last_updates_and_keeps_the_later(
+    project: Project, unbroken, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fact.sae.training.HeldOutAccuracy.__call__", lambda self, sae: 0.5)
+    schema = load_stage("fact.train_sae").output
+    per_epoch = unbroken("sae")[0].sizes["step"] // 2
+    config = {"compat": "fact", "checkpoint_seconds": 0}
+    whole = run_stage(project, "sae", PartialRun(tmp_path / "a", schema), **config)
+    assert whole["evaluated_step"].values.tolist() == [per_epoch - 2, 2 * per_epoch - 2]
+    assert whole["best_step"] == 2 * per_epoch - 2
+    usual = run_stage(project, "sae", PartialRun(tmp_path / "b", schema), **CONFIG["sae"])
+    assert usual["best_step"] == per_epoch
+    xr.testing.assert_equal(whole["dead"], usual["dead"])  # trained to its end as ever
+    stopped = PartialRun(tmp_path / "c", schema, per_epoch - 1)
+    with pytest.raises(Stopped):  # at once after it was evaluated
+        run_stage(project, "sae", stopped, **config)
+    again = run_stage(project, "sae", PartialRun(tmp_path / "c", schema), **config)
+    xr.testing.assert_identical(whole.drop_attrs(), again.drop_attrs())
+
+
 def test_all_kinds_of_saes_at_once_are_served_as_they_were_trained(open_, tmp_path: Path) -> None:
     """BatchTopK, Matryoshka, archetypal: the gate holds with a frozen threshold; it goes out."""
     import fact

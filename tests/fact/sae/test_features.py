@@ -1,6 +1,7 @@
 """Which features are drawn, and in what order they are read back."""
 
 import itertools
+import random
 import tracemalloc
 
 import numpy as np
@@ -129,6 +130,19 @@ def test_fifty_images_of_a_class_or_a_fifth_are_held_out():
     assert np.array_equal(mask, held_out(shuffled, seed=1))
     assert not np.array_equal(mask, held_out(shuffled, seed=2))
     assert held_out(shuffled, seed=1, per_class=2).sum() == 5
+
+
+def test_the_published_code_holds_out_other_images():
+    """As its ``train.py`` does: one generator, class after class, 50 of each."""
+    labels = np.repeat([0, 1, 2], [300, 251, 400])
+    random.seed(42)
+    expected = []
+    for label in range(3):
+        images = [index for index, target in enumerate(labels) if target == label]
+        expected += random.sample(images, 50)
+    mask = held_out(labels, seed=5, compat="fact")
+    assert sorted(expected) == np.flatnonzero(mask).tolist()
+    assert not np.array_equal(mask, held_out(labels, seed=42))
 
 
 def test_held_out_images_are_drawn_evenly():

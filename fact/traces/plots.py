@@ -28,6 +28,7 @@ INK, FAINT, LINE = (28, 28, 30), (110, 110, 115), (205, 205, 210)
 RIGHT, WRONG, BAR, AGAINST = (38, 140, 85), (200, 55, 50), (76, 114, 176), (200, 55, 50)
 MARGIN, GAP, TEXT, STEP = 14, 6, 13, 18
 WORDS = 150  # width of what is said of a concept
+LINES, TILE_LINES = 2, 3  # of a name at most, and below a picture of a gallery
 
 
 # -- what to show ----------------------------------------------------------------------------
@@ -219,7 +220,9 @@ def gallery_picture(
     entry = pick(gallery, "concept", concept)
     sides = [side for side in sides_of(entry) if filled(side)] or [entry]
     rows = [max(1, -(-len(filled(side)) // columns)) for side in sides]
-    row_height = (1 + ("explanation" in entry)) * tile + 2 * GAP + 2 * STEP
+    names = _names(entry, gallery)
+    lines = max((len(_wrapped(name, TEXT, tile, TILE_LINES)) for name in names), default=1)
+    row_height = (1 + ("explanation" in entry)) * tile + 2 * GAP + (1 + lines) * STEP
     across = min(columns, max(len(filled(sides[0])), 4))
     width = 2 * MARGIN + across * (tile + GAP) - GAP
     head = int(1.6 * TEXT) + GAP
@@ -247,9 +250,7 @@ def _draw_tiles(
     row_height: int,
 ) -> None:
     """Draw the images of one side of a concept in rows."""
-    names = entry["image"].values.astype(str).tolist()
-    if "label" in entry and "class" in gallery.coords:
-        names = [class_name(int(label), gallery) for label in entry["label"].values]
+    names = _names(entry, gallery)
     for number, rank in enumerate(filled(entry)):
         x = MARGIN + (number % columns) * (tile + GAP)
         y = top + (number // columns) * row_height
@@ -259,8 +260,15 @@ def _draw_tiles(
             page.picture(x, y, over_white(entry["explanation"].values[rank]), tile, LINE)
             y += tile + 2
         presence = float(entry["presence"].values[rank])
-        page.text(x, y, names[rank], TEXT, INK, tile)
-        page.text(x, y + STEP, f"{presence:.3g}", TEXT - 2, FAINT, tile)
+        y = page.lines(x, y, names[rank], TEXT, INK, tile, TILE_LINES)
+        page.text(x, y, f"{presence:.3g}", TEXT - 2, FAINT, tile)
+
+
+def _names(entry: xr.Dataset, gallery: xr.Dataset) -> list[str]:
+    """Return the class of each image of a concept, or the images' ids where there are none."""
+    if "label" in entry and "class" in gallery.coords:
+        return [class_name(int(label), gallery) for label in entry["label"].values]
+    return list(map(str, entry["image"].values.tolist()))
 
 
 def titled(entry: xr.Dataset, concept: int, title: str = "", between: str = ": ") -> str:
@@ -324,18 +332,20 @@ def decision_picture(
     strip = shown * (tile // 2 + GAP // 2) if gallery is not None else 0
     width = 3 * MARGIN + left + 2 * GAP + tile + WORDS + strip
     row_height = tile + 2 * GAP
-    head = MARGIN + int(1.6 * TEXT) + GAP
-    body = max((len(ranks) + 1) * row_height, 2 * left + 4 * STEP + 2 * GAP)
+    titles = MARGIN + int(1.6 * TEXT) + GAP
+    head = titles + STEP
+    words = (3 * LINES + 1) * STEP  # label, prediction, logit, and what no concept gives
+    body = max((len(ranks) + 1) * row_height, 2 * left + words + 2 * GAP)
     page = _Page(width, head + body + MARGIN)
-    page.text(MARGIN, MARGIN, str(image), 16)
+    page.text(MARGIN, MARGIN, str(image), 16, INK, width - 2 * MARGIN)
     _draw_subject(page, entry, decisions, MARGIN, head, left)
     x = 2 * MARGIN + left + GAP
     what = "share of what speaks for it"
     if not is_exact(entry):
         what += ", approximate"
-    page.text(x, MARGIN + 3, what, TEXT - 2, FAINT, tile + WORDS)
+    page.text(x, titles, what, TEXT - 2, FAINT, tile + WORDS)
     if gallery is not None:
-        page.text(x + tile + WORDS, MARGIN + 3, "where else the concept is strong", TEXT - 2, FAINT)
+        page.text(x + tile + WORDS, titles, "where else the concept is strong", TEXT - 2, FAINT)
     for number, rank in enumerate(ranks):
         y = head + number * row_height
         _draw_concept(page, entry, rank, names or {}, (x, y), tile)
@@ -354,19 +364,19 @@ def _draw_subject(
     verdict = LINE if label == EMPTY else RIGHT if label == prediction else WRONG
     page.picture(x, y, entry["picture"].values, side, verdict, 3)
     y += side + GAP
-    page.text(x, y, f"label: {class_name(label, decisions)}", TEXT, INK, side)
-    page.text(x, y + STEP, f"prediction: {class_name(prediction, decisions)}", TEXT, verdict, side)
-    y += 2 * STEP + GAP
+    y = page.lines(x, y, f"label: {class_name(label, decisions)}", TEXT, INK, side)
+    told = f"prediction: {class_name(prediction, decisions)}"
+    y = page.lines(x, y, told, TEXT, verdict, side) + GAP
     page.picture(x, y, over_white(entry["logit_explanation"].values), side, LINE)
     logit = float(entry["logit"].values)
     target = int(entry["target"].values) if "target" in entry else prediction
     caption = f"logit {logit:.3g} of {class_name(target, decisions)}"
-    page.text(x, y + side + GAP, caption, TEXT, INK, side)
+    y = page.lines(x, y + side + GAP, caption, TEXT, INK, side)
     if not is_exact(entry):
         given = float(entry["contribution"].sum()) + float(entry["others"])
         given += float(entry["offset"]) if "offset" in entry else 0.0
         missed = f"of which {logit - given:+.3g} no concept gives"
-        page.text(x, y + side + GAP + STEP, missed, TEXT - 2, FAINT, side)
+        page.text(x, y, missed, TEXT - 2, FAINT, side)
 
 
 def is_exact(entry: xr.Dataset) -> bool:
@@ -392,12 +402,12 @@ def _draw_concept(
     page.picture(x, y, over_white(entry["explanation"].values[rank]), tile, LINE)
     text, width = x + tile + GAP, WORDS - 2 * GAP
     page.text(text, y, f"concept {concept}", TEXT, INK, width)
-    page.text(text, y + STEP, names.get(concept, ""), TEXT, FAINT, width)
+    y = max(page.lines(text, y + STEP, names.get(concept, ""), TEXT, FAINT, width), y + 2 * STEP)
     share = float(entry["share"].values[rank])
-    page.bar(text, y + 2 * STEP + GAP, share, width, BAR)
-    page.text(text, y + 3 * STEP + GAP, f"{100 * share:.1f} %", TEXT + 2)
+    page.bar(text, y + GAP, share, width, BAR)
+    page.text(text, y + STEP + GAP, f"{100 * share:.1f} %", TEXT + 2)
     amount = float(entry["contribution"].values[rank])
-    page.text(text, y + 4 * STEP + 2 * GAP, _amount(entry, amount), TEXT - 2, FAINT)
+    page.text(text, y + 2 * STEP + 2 * GAP, _amount(entry, amount), TEXT - 2, FAINT)
 
 
 def _draw_others(page: _Page, entry: xr.Dataset, at: tuple[int, int], tile: int) -> None:
@@ -504,12 +514,41 @@ class _Page:
             text = _shortened(text, font, width)
         self._draw.text((x, y), text, fill=colour, font=font)
 
+    def lines(
+        self,
+        x: int,
+        y: int,
+        text: str,
+        size: int,
+        colour: tuple[int, int, int],
+        width: int,
+        most: int = LINES,
+    ) -> int:
+        """Write as many lines as a text needs, at most so many, and return where the next goes."""
+        wrapped = _wrapped(text, size, width, most)
+        for number, line in enumerate(wrapped):
+            self.text(x, y + number * STEP, line, size, colour, width)
+        return y + len(wrapped) * STEP
+
     def bar(self, x: int, y: int, share: float, width: int, colour: tuple[int, int, int]) -> None:
         """Draw a share in [0, 1] as a bar; larger ones are cut, undefined ones empty."""
         filled = round(width * min(max(share, 0.0), 1.0)) if np.isfinite(share) else 0
         self._draw.rectangle((x, y, x + width - 1, y + TEXT - 3), fill=(236, 236, 240))
         if filled:
             self._draw.rectangle((x, y, x + filled - 1, y + TEXT - 3), fill=colour)
+
+
+def _wrapped(text: str, size: int, width: float, most: int) -> list[str]:
+    """Return a text in lines of a width, broken at blanks; the last of so many has all the rest."""
+    font = _font(size, latin=all(ord(letter) < 256 for letter in text))
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if font.getlength(longer) <= width or not lines[-1] or len(lines) == most:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
 
 
 def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float) -> str:

@@ -305,10 +305,18 @@ def test_a_machine_without_fonts_will_do(gallery, monkeypatch):
     plots._font.cache_clear()
 
 
-def test_long_names_are_shortened_to_their_column(gallery):
-    long = gallery.assign_coords({"class": ["a rather long name of a class", "b"]})
-    short = gallery_picture(long, 0, tile=48)
-    assert short.size == gallery_picture(gallery, 0, tile=48).size
+def test_long_names_are_wrapped_and_shortened_to_their_column(gallery, decisions, monkeypatch):
+    names = ["Mexican hairless dog (xoloitzcuintli)", "desert grassland whiptail lizard"]
+    words = written(monkeypatch)
+    long = gallery_picture(gallery.assign_coords({"class": names}), 0, tile=96)
+    usual = gallery_picture(gallery, 0, tile=96)
+    assert (long.width, long.height) == (usual.width, usual.height + 2 * plots.STEP)
+    assert words[1:4] == ["Mexican", "hairless dog", "(xoloitzcuintli)"]
+    assert "desert" in words
+    words.clear()
+    decision_picture(decisions.assign_coords({"class": names}), "test/00000")
+    assert words[1:3] == ["label: Mexican hairless dog", "(xoloitzcuintli)"]
+    assert plots._wrapped("", plots.TEXT, 48, 2) == [""]
     font = plots._font(plots.TEXT, True)
     assert font.getlength(plots._shortened("a rather long name of a class", font, 48)) <= 48
     assert plots._shortened("cat", font, 48) == "cat"

@@ -13,10 +13,10 @@ export PYTHONDONTWRITEBYTECODE =
 WORKERS ?= 4
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 
-.PHONY: help demo test quick check format lint types contracts docs faults bench fashion photos dashboard stop clean
+.PHONY: help demo test quick paper-smoke check format lint types contracts docs faults bench fashion photos dashboard stop clean
 
 help:  ## what there is to make
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
 
 $(READY): pyproject.toml tested-versions.txt
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or later is needed; set PYTHON="'
@@ -45,6 +45,9 @@ test: $(READY)  ## all tests; those in a browser where a Chromium is found
 quick: WORKERS = 2
 quick: $(READY)  ## the tests that need no training, page, server or browser
 	$(PYTEST) -m 'not (slow or server or browser or benchmark)'
+
+paper-smoke: $(READY)  ## each chain of both papers, at its real size but for data and training
+	$(BIN)/python -m tests.papers.smoke
 
 faults: MANY_READERS = tests/dashboards/test_browser_explained.py::test_readers_read_on_while_experiments_write
 faults: $(READY)  ## faults at random moments, twenty of each kind

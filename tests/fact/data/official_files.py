@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,20 +31,24 @@ def picture(path: Path, seed: int = 0, size: tuple[int, int] = (12, 16)) -> np.n
     return pixels
 
 
-def write_kit(folder: Path) -> Path:
+def write_kit(
+    folder: Path,
+    synsets: Mapping[int, tuple[str, str, int]] = SYNSETS,
+    truth: Sequence[int] = TRUTH,
+) -> Path:
     """Write ``ILSVRC2012_devkit_t12`` as MATLAB has it, and return its ground truth."""
     data = folder / "ILSVRC2012_devkit_t12" / "data"
     data.mkdir(parents=True)
     kinds = [("ILSVRC2012_ID", "f8"), ("WNID", "O"), ("words", "O"), ("gloss", "O")]
     kinds += [("num_children", "f8"), ("children", "O"), ("wordnet_height", "f8")]
-    table = np.zeros((len(SYNSETS), 1), [*kinds, ("num_train_images", "f8")])
-    for row, (number, (wordnet, words, children)) in enumerate(SYNSETS.items()):
+    table = np.zeros((len(synsets), 1), [*kinds, ("num_train_images", "f8")])
+    for row, (number, (wordnet, words, children)) in enumerate(synsets.items()):
         inner = np.array([[2, 3]], float) if children else np.zeros((1, 0))
         table[row, 0] = (number, wordnet, words, "a gloss", children, inner, 0, 1300)
     savemat(data / "meta.mat", {"synsets": table}, do_compression=True)
-    truth = data / "ILSVRC2012_validation_ground_truth.txt"
-    truth.write_text("".join(f"{number}\n" for number in TRUTH))
-    return truth
+    listed = data / "ILSVRC2012_validation_ground_truth.txt"
+    listed.write_text("".join(f"{number}\n" for number in truth))
+    return listed
 
 
 def write_imagenet(root: Path, val: str = "val", train: str = "train") -> None:
@@ -84,7 +89,9 @@ HOUSE = "/juice/scr/CUB_supervision/datasets/CUB_200_2011/images/"
 """Where the photographs lay when the pickles were made."""
 
 
-def write_cub(root: Path, n_each: int = 4, n_attributes: int = 5) -> None:
+def write_cub(
+    root: Path, n_each: int = 4, n_attributes: int = 5, size: tuple[int, int] = (30, 40)
+) -> None:
     """Write ``CUB_200_2011`` beside ``attributes.txt``: every second photograph is of the test."""
     folder = root / "CUB_200_2011"
     lists: dict[str, list[str]] = {"images": [], "labels": [], "split": [], "values": []}
@@ -93,7 +100,7 @@ def write_cub(root: Path, n_each: int = 4, n_attributes: int = 5) -> None:
         for index in range(n_each):
             number += 1
             name = f"{bird}/{bird[4:]}_{index:04d}_{number}.jpg"
-            picture(folder / "images" / name, number, (30 + label, 40))
+            picture(folder / "images" / name, number, (size[0] + label, size[1]))
             lists["images"].append(f"{number} {name}")
             lists["labels"].append(f"{number} {label}")
             lists["split"].append(f"{number} {int(index % 2 == 0)}")

@@ -117,7 +117,9 @@ def _variables(file: h5py.File) -> list[_Stored] | None:
     sizes: dict[str, int] = {}
     for name in file:
         stored = file[name]
-        if not isinstance(stored, h5py.Dataset) or stored.maxshape != stored.shape:
+        if not isinstance(stored, h5py.Dataset) or stored.shape is None:
+            return None
+        if stored.maxshape != stored.shape:
             return None
         if h5py.h5ds.is_scale(stored.id):
             if len(stored.shape) != 1:

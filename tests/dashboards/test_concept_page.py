@@ -35,7 +35,9 @@ def table(page: AppTest, column: str) -> Any:
     return next(frame for frame in frames(page) if column in frame)
 
 
-def test_a_concept_has_answers_for_its_name(open_page: Open, judged: Path) -> None:
+def test_a_concept_has_answers_for_its_name_and_all_that_is_known_of_it(
+    open_page: Open, judged: Path
+) -> None:
     page = open_page(judged, "concepts", {"concept": "0"})
     assert not page.exception
     found = answers(page)
@@ -44,19 +46,6 @@ def test_a_concept_has_answers_for_its_name(open_page: Open, judged: Path) -> No
         assert "open" in found.pop(question.rstrip("?"))
     assert [("for" in sign, "against" in sign) for sign in found.values()] == [(True, False)] * 5
     assert "7 answers: 5 for it, 0 against it, 2 open" in told(page).replace("\\", "")
-
-
-def test_what_speaks_against_a_name_is_told(open_page: Open, judged: Path) -> None:
-    page = open_page(judged, "concepts", {"concept": "1"})
-    found = answers(page)
-    assert "against" in found[ask.THERE.rstrip("?")]
-    assert "open" in found[ask.AGAIN.rstrip("?")]
-    assert HOSTILE not in told(page)
-    assert HOSTILE in told(page).replace("\\", "")
-
-
-def test_all_that_is_known_of_a_concept_is_shown(open_page: Open, judged: Path) -> None:
-    page = open_page(judged, "concepts", {"concept": "0"})
     titles = told(page)
     for title in (
         "How strongly it is present",
@@ -74,6 +63,15 @@ def test_all_that_is_known_of_a_concept_is_shown(open_page: Open, judged: Path) 
     dataset = fabricate.concepts()
     present = int((dataset["presence"].sel(concept=0) > 0).sum())
     assert f"Present in {present} of 30 images" in told(page).replace("\\", "")
+
+
+def test_what_speaks_against_a_name_is_told(open_page: Open, judged: Path) -> None:
+    page = open_page(judged, "concepts", {"concept": "1"})
+    found = answers(page)
+    assert "against" in found[ask.THERE.rstrip("?")]
+    assert "open" in found[ask.AGAIN.rstrip("?")]
+    assert HOSTILE not in told(page)
+    assert HOSTILE in told(page).replace("\\", "")
 
 
 def test_similar_concepts_are_a_click_away(open_page: Open, judged: Path) -> None:

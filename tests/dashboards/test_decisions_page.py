@@ -84,6 +84,7 @@ def test_the_first_visit_explains_the_first_image(
     parts = share[~share["name"].str.contains("all that")]["share"]
     assert round(parts.sum(), 9) == 1
     assert page.get("vega_lite_chart")
+    assert page.query_params["cell"] == page.selectbox(key="cell").value
 
 
 @pytest.mark.parametrize("cell", ["channels", "tokens"])
@@ -426,10 +427,6 @@ def test_a_report_tells_of_every_stored_decision(
     assert html.count("100.0%") == int((stored["share"].isel(rank=0) > 0).sum())
 
 
-def test_the_address_names_the_set_that_is_shown_at_first(
-    open_page: Open, explained_template: Path
-) -> None:
-    page = open_page(explained_template)
-    assert page.query_params["cell"] == page.selectbox(key="cell").value
+def test_the_address_names_the_set_that_is_shown(open_page: Open, explained_template: Path) -> None:
     page = open_page(explained_template, {"cell": "channels"})
     assert page.query_params["cell"] == page.selectbox(key="cell").value == "channels"

@@ -379,7 +379,7 @@ def test_a_split_and_another_variable(inputs, tmp_path):
 def test_an_input_without_labels_is_an_error(inputs, tmp_path):
     _, labels = make_datasets()
     inputs["labels"] = FakeInput.of(labels.sel(input=labels.input != "test/00007"), tmp_path / "x")
-    with pytest.raises(ValueError, match="labels lack 1 inputs: 'test/00007'"):
+    with pytest.raises(ValueError, match="labels lack 1 input: 'test/00007'"):
         score_explanations.stage(
             score_explanations.Config(), inputs, FakeRun(tmp_path, schemas.SCORES)
         )

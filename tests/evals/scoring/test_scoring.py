@@ -75,7 +75,7 @@ def test_different_inputs_are_an_error_that_names_them():
 def test_select_inputs():
     chosen = select_inputs(LABELS, IDS[[5, 2]])
     np.testing.assert_array_equal(chosen, LABELS[[5, 2]])
-    with pytest.raises(AlignmentError, match=r"lack 1 inputs: 'val/9'"):
+    with pytest.raises(AlignmentError, match=r"lack 1 input: 'val/9'"):
         select_inputs(LABELS, np.array(["test/00001", "val/9"]))
 
 

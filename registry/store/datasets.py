@@ -9,10 +9,9 @@ from typing import Any
 
 import xarray as xr
 
-from registry.store.damage import reading
 from registry.store.durable import StoreError
 from registry.store.manifest import MANIFEST, Provenance, find_dataset, write_manifest
-from registry.store.netcdf import read_file, write_file
+from registry.store.netcdf import read_file, reading, write_file
 from registry.store.schema import Schema, json_value
 from registry.store.shards import SUMMARY, Shards, open_parts, part_name, scalar_value, scalars
 

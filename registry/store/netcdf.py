@@ -20,11 +20,9 @@ from xarray.conventions import encode_dataset_coordinates
 from xarray.core.indexing import LazilyIndexedArray
 
 from registry.interrupts import signals_held
-from registry.store.damage import reading
 from registry.store.digest import ContentDigest, blocks
 from registry.store.durable import StoreError, whole_file_told, write_at
-from registry.store.ours import CONTENT, OwnFile
-from registry.store.schema import dtype_name, encode_attributes
+from registry.store.schema import SchemaError, dtype_name, encode_attributes
 
 CHUNK_BYTES = 128 * 2**10
 HEADER_BYTES = 64 * 2**10
@@ -61,6 +59,32 @@ def write_file(dataset: xr.Dataset, path: Path) -> str:
     return digest.hexdigest()
 
 
+@contextmanager
+def reading(path: str | Path) -> Iterator[None]:
+    """Tell of every error of reading a file that the file is damaged.
+
+    Libraries raise nearly anything on bytes that they do not expect: h5py RuntimeError and
+    KeyError, h5netcdf AttributeError and TypeError, NumPy MemoryError.
+
+    Parameters
+    ----------
+    path : str or Path
+        What is read in the block, and nothing else.
+
+    Raises
+    ------
+    StoreError
+        If it cannot be read.
+    """
+    try:
+        yield
+    except (StoreError, SchemaError):
+        raise
+    except Exception as error:
+        reason = str(error) or type(error).__name__
+        raise StoreError(f"{path} is damaged and cannot be read: {reason}") from error
+
+
 def read_file(path: Path, **options: Any) -> xr.Dataset:
     """Open one netCDF file lazily. Always by h5netcdf: threads crash the netCDF4 library.
 
@@ -70,10 +94,6 @@ def read_file(path: Path, **options: Any) -> xr.Dataset:
         If it cannot be read; later reads of its variables raise it too.
     """
     with reading(path):
-        own = OwnFile(str(path))
-        if own.is_plain():
-            return xr.open_dataset(own, engine="store", **options)
-        own.close()
         kept = {"phony_dims": "access", "decode_vlen_strings": True}
         manager = CachingFileManager(_File, str(path), mode="r", kwargs=kept)
         return xr.open_dataset(_Store(manager, mode="r"), engine="store", **options)
@@ -242,7 +262,7 @@ def _write(dataset: xr.Dataset, path: Path) -> ContentDigest:
                 raw.raise_error()
             digest.end(str(name), running)
         file.attrs.update(encode_attributes(attributes))
-        file.attrs[CONTENT] = digest.hexdigest()
+        file.attrs["content"] = digest.hexdigest()
     return digest
 
 

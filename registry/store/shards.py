@@ -14,10 +14,9 @@ import h5py
 import numpy as np
 import xarray as xr
 
-from registry.store.damage import reading
 from registry.store.digest import ContentDigest, content_digest
 from registry.store.durable import TEMPORARY, Lock, StoreError, clear_temporary, lock, locked
-from registry.store.netcdf import read_file, write_file
+from registry.store.netcdf import read_file, reading, write_file
 from registry.store.schema import Schema, dtype_name
 from registry.wording import counted
 

@@ -145,7 +145,10 @@ def test_what_is_too_large_to_be_proven_is_told_when_it_is_read(
     open_page: Open, mine: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("registry.store.datasets.PROVEN_BYTES", 0)
-    monkeypatch.setattr("h5py.Dataset.__getitem__", lambda *_: 1 / 0)
+    monkeypatch.setattr(
+        "xarray.backends.h5netcdf_.H5NetCDFArrayWrapper._getitem",
+        lambda *_: 1 / 0,
+    )
     page = open_page(mine, "concepts", {"concept": "0"})
     assert not page.exception
     assert "The dataset is damaged" in told(page)

@@ -248,6 +248,17 @@ class TorchvisionNetwork:
         """Whether CRP has rules for all of its steps."""
         return self.architecture.startswith(RELEVANT_OF_TORCHVISION)
 
+    @property
+    def source(self) -> str:
+        """How the file of weights can be had, where it is known."""
+        if self.file is None or self.classes != "places365":
+            return ""
+        return (
+            f"http://places2.csail.mit.edu/models_places365/{self.architecture}_places365.pth.tar; "
+            "that of resnet18 also by download_rn18_places.sh of "
+            "https://github.com/Trustworthy-ML-Lab/Neuron_Eval"
+        )
+
     def identity(self) -> str:
         """Content hash of the local files; "" where the settings determine everything.
 
@@ -704,6 +715,17 @@ class ProbeFile:
 
     path: registry.Runtime[str]
     labels: str
+
+    @property
+    def source(self) -> str:
+        """How the weights can be had."""
+        own = "fact.train_probe trains one"
+        if self.labels != "cub-attributes":
+            return own
+        return (
+            "data/cub_linear_probe.pth of https://github.com/Trustworthy-ML-Lab/Neuron_Eval is the "
+            f"one of the paper; or {own}"
+        )
 
     def identity(self) -> str:
         """Content hash of the file, and of the names.

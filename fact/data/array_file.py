@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import registry
+from fact.data.torch_file import read_torch
 from fact.data.vocabulary import distinct, identity, read_lines, read_names
 from registry.declare.requirements import Extra, Package, Requirement
 from registry.store.durable import StoreError
@@ -279,9 +280,7 @@ def _read_npy(path: Path, ids: Sequence[str]) -> Mapping[str, Any]:
 
 
 def _read_torch(path: Path, ids: Sequence[str]) -> Mapping[str, Any]:
-    import torch
-
-    found = torch.load(path, map_location="cpu", weights_only=True)
+    found = read_torch(path)
     entries = found if isinstance(found, Mapping) else {"values": found}
     return {str(name): _as_array(value) for name, value in entries.items()}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -80,17 +80,85 @@ def check_network(settings: Any, every: bool = False) -> Iterator[Finding]:
     every : bool
         Means nothing here.
     """
+    return _opened(settings, _network_line)
+
+
+@registry.checks("probe_weights")
+def check_probe(settings: Any, every: bool = False) -> Iterator[Finding]:
+    """Yield what a linear probe is whose weights can be read, or why they cannot.
+
+    Parameters
+    ----------
+    settings : object
+        Of a kind that provides the weights of a probe.
+    every : bool
+        Means nothing here.
+    """
+    return _opened(settings, _probe_line)
+
+
+@registry.checks("sae_weights")
+def check_sae(settings: Any, every: bool = False) -> Iterator[Finding]:
+    """Yield what an SAE is whose weights can be read, or why they cannot.
+
+    Parameters
+    ----------
+    settings : object
+        Of a kind that provides the weights of an SAE.
+    every : bool
+        Means nothing here.
+    """
+    return _opened(settings, _sae_line)
+
+
+@registry.checks("image_text")
+@registry.checks("language_model")
+def check_model(settings: Any, every: bool = False) -> Iterator[Finding]:
+    """Yield how large a model is that can be built from what is here, or why it cannot.
+
+    Parameters
+    ----------
+    settings : object
+        Of a kind that provides a model of images and texts, or of language.
+    every : bool
+        Means nothing here.
+    """
+    return _opened(settings, lambda model: counted(_n_weights(model.module), "weight"))
+
+
+def _opened(settings: Any, line: Callable[[Any], str]) -> Iterator[Finding]:
+    """Yield a line on what a stage would be given, read as it reads it, or why it cannot be."""
     try:
-        network = settings.load()
-    except (OSError, ValueError, RuntimeError, ImportError) as error:
-        yield Finding(str(error))
+        found = settings.load()
+    except Exception as error:  # libraries raise many types for a file of another kind
+        yield Finding(str(error) or type(error).__name__)
         return
-    count = sum(parameter.numel() for parameter in network.module.parameters())
-    text = (
-        f"{counted(count, 'weight')}; {counted(len(network.classes), 'logit')}: "
-        f"{_some_names(network.classes)}"
+    yield Finding(line(found), is_missing=False)
+
+
+def _network_line(network: Any) -> str:
+    return (
+        f"{counted(_n_weights(network.module), 'weight')}; "
+        f"{counted(len(network.classes), 'logit')}: {_some_names(network.classes)}"
     )
-    yield Finding(text, is_missing=False)
+
+
+def _probe_line(probe: Any) -> str:
+    n_labels, n_channels = probe.weight.shape
+    return (
+        f"{counted(n_labels, 'label')} of {counted(n_channels, 'channel')}: "
+        f"{_some_names(probe.labels)}"
+    )
+
+
+def _sae_line(sae: Any) -> str:
+    k = f", k {sae.k}" if getattr(sae, "k", None) else ""
+    sizes = f"{counted(sae.n_concepts, 'concept')} of {counted(sae.n_channels, 'channel')}"
+    return f"{sizes}, {sae.activation}{k}"
+
+
+def _n_weights(module: Any) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def _some_names(names: Sequence[str]) -> str:
@@ -124,7 +192,8 @@ def _some(ids: Ids) -> Ids:
 
 def _decoded(images: ImageDataset, split: str, ids: Ids) -> Iterator[Finding]:
     """Yield what came of decoding images, one at a time, since they may differ in size."""
-    sizes: set[tuple[int, int]] = set()
+    heights: set[int] = set()
+    widths: set[int] = set()
     broken: dict[str, str] = {}
     one_by_one = getattr(images, "faults", None)
     if one_by_one is not None:
@@ -132,18 +201,27 @@ def _decoded(images: ImageDataset, split: str, ids: Ids) -> Iterator[Finding]:
     for image in ids.tolist():
         if image not in broken:
             try:
-                sizes.add(images.read([image]).shape[1:3])
+                height, width = images.read([image]).shape[1:3]
             except (OSError, ValueError) as error:
                 broken[image] = str(error)
+            else:
+                heights.add(height)
+                widths.add(width)
     for image, reason in list(broken.items())[:SHOWN]:
         yield Finding(f"{split}: {image}: {reason}")
     if len(broken) > SHOWN:
         yield Finding(f"{split}: {len(broken) - SHOWN} more of {counted(len(ids), 'image')} broken")
-    if sizes:
-        low, high = min(sizes), max(sizes)
-        span = f"{low[0]} x {low[1]}" + (f" to {high[0]} x {high[1]}" if low != high else "")
-        text = f"{split}: {counted(len(ids), 'image')} decoded, {span} pixels"
+    if heights:
+        text = (
+            f"{split}: {counted(len(ids), 'image')} decoded, {_span(widths)} pixels wide, "
+            f"{_span(heights)} high"
+        )
         yield Finding(text, is_missing=False)
+
+
+def _span(sizes: set[int]) -> str:
+    low, high = min(sizes), max(sizes)
+    return f"{low} to {high}" if low != high else f"{low}"
 
 
 def of_official(split: str, found: int, official: int) -> Finding | None:

@@ -31,6 +31,7 @@ from fact.data.images import (
     in_geometry,
     numbered_ids,
 )
+from fact.data.saved import saved_files, saved_splits
 from fact.data.vocabulary import identity, read_names
 from registry.declare.requirements import Extra, Package, Requirement
 from registry.suggest import nearest
@@ -438,12 +439,8 @@ def open_tables(folder: Path) -> dict[str, Table]:
     OSError
         If a file is missing or damaged.
     """
-    if (folder / "dataset_dict.json").is_file():
-        splits = json.loads((folder / "dataset_dict.json").read_text(encoding="utf-8"))["splits"]
-        return {split: _saved(folder / split) for split in splits}
-    if (folder / "state.json").is_file():
-        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-        return {str(state.get("_split") or "train"): _saved(folder)}
+    if folders := saved_splits(folder):
+        return {split: _saved(own) for split, own in folders.items()}
     files: dict[str, list[Path]] = {}
     for path in sorted(folder.rglob("*.parquet")):
         shard = _SHARD.fullmatch(path.stem)
@@ -460,16 +457,10 @@ def open_tables(folder: Path) -> dict[str, Table]:
 def _saved(folder: Path) -> Table:
     import pyarrow as pa
 
-    state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
     info = json.loads((folder / "dataset_info.json").read_text(encoding="utf-8"))
-    if state.get("_indices_data_files") or state.get("_indices_files"):
-        raise ValueError(
-            f"{folder} was saved with a selection of rows; save it again by "
-            "dataset.flatten_indices().save_to_disk(…)"
-        )
     tables: list[pa.Table] = []
-    for entry in state["_data_files"]:
-        with pa.memory_map(str(folder / entry["filename"])) as source:
+    for path in saved_files(folder):
+        with pa.memory_map(str(path)) as source:
             tables.append(pa.ipc.open_stream(source).read_all())
     parts = [table.select for table in tables]
     return Table(info.get("features") or {}, parts, [table.num_rows for table in tables])

@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 import registry
 from fact.data.array_file import PARQUET, TORCH
+from fact.data.saved import DICTIONARY, STATE, saved_files, saved_splits
+from fact.data.torch_file import read_torch
 from registry.declare.requirements import Finding, Requirement
 from registry.suggest import RefusalError, nearest
 from registry.wording import counted
@@ -30,9 +32,6 @@ COLUMNS = ("tokens", "input_ids", "text")
 """Columns that hold sequences, unless another one is named."""
 
 SampleBy = Literal["line", "paragraph", "document"]
-
-DICTIONARY, STATE = "dataset_dict.json", "state.json"
-"""Files that ``datasets`` writes into its folders: of several splits, and of one."""
 
 
 class TokenSequencesError(RefusalError, ValueError):
@@ -64,6 +63,12 @@ class TokenSequences:
     column: str = ""
     split: str = "train"
     sample_by: SampleBy = "line"
+
+    source = (
+        "https://huggingface.co/datasets/NeelNanda/openwebtext-tokenized-9b has the tokens of the "
+        "paper's language models: its first file of parquet, or "
+        'datasets.load_dataset("NAME").save_to_disk("FOLDER") of any other; texts of yours do too'
+    )
 
     def identity(self) -> str:
         """Return a content hash of the file or folder.
@@ -223,9 +228,7 @@ def _read_npz(path: Path, column: str) -> Iterator[Any]:
 
 
 def _read_torch(path: Path, column: str) -> Iterator[Any]:
-    import torch
-
-    found = torch.load(path, map_location="cpu", weights_only=True)
+    found = read_torch(path)
     if isinstance(found, Mapping):
         found = found[_only(column, [str(name) for name in found])]
     yield from _rows(found.numpy() if hasattr(found, "numpy") else np.asarray(found))
@@ -266,15 +269,12 @@ def _read_arrow(path: Path, column: str) -> Iterator[Any]:
 
 
 def _read_folder(folder: Path, column: str, split: str) -> Iterator[Any]:
-    if (folder / DICTIONARY).is_file():
-        known = json.loads((folder / DICTIONARY).read_text(encoding="utf-8"))["splits"]
-        if split not in known:
+    if folders := saved_splits(folder):
+        if split not in folders and folder not in folders.values():
+            known = list(folders)
             raise TokenSequencesError(f"no split {split!r}{nearest(split, known)}; {known}")
-        folder = folder / split
-    if (folder / STATE).is_file():
-        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
-        for entry in state["_data_files"]:
-            yield from _read_arrow(folder / entry["filename"], column)
+        for path in saved_files(folders.get(split, folder)):
+            yield from _read_arrow(path, column)
         return
     for path in _parquet_files(folder, split):
         yield from _read_parquet(path, column)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
@@ -65,6 +66,12 @@ def wordnet_numbers() -> tuple[str, ...]:
     return tuple((_FILES / "imagenet-wordnet.txt").read_text(encoding="utf-8").split())
 
 
+@cache
+def wordnet_names() -> Mapping[str, str]:
+    """Return the names of ImageNet's classes by WordNet's numbers, as their folders are called."""
+    return dict(zip(wordnet_numbers(), read_names("imagenet"), strict=True))
+
+
 def name_folders(folders: Sequence[str], source: str) -> tuple[str, ...]:
     """Return the names of classes by the names of their folders.
 
@@ -90,7 +97,7 @@ def name_folders(folders: Sequence[str], source: str) -> tuple[str, ...]:
     if source not in LISTS and source.endswith(".json"):
         return _mapped(folders, source)
     names = read_names(source)
-    numbered = dict(zip(wordnet_numbers(), names, strict=True)) if source == "imagenet" else {}
+    numbered = wordnet_names() if source == "imagenet" else {}
     if folders and all(folder in numbered for folder in folders):
         return tuple(numbered[folder] for folder in folders)
     called = {plain(name): name for name in names}

@@ -38,6 +38,7 @@ from numpy.typing import NDArray
 
 from fact.data.decoding import decode, image_suffixes, upright_size
 from fact.data.images import ImageDataError
+from fact.data.torch_file import read_torch
 from fact.encode.encoders import EncoderChoice
 from fact.encode.encodings import (
     MappedImage,
@@ -312,7 +313,9 @@ def _read_netcdf(path: Path) -> NDArray[np.generic]:
 
 
 def _read_torch(path: Path) -> NDArray[np.generic]:
-    tensor: torch.Tensor = torch.load(path, map_location="cpu", weights_only=True)  # never code
+    tensor = read_torch(path)
+    if not isinstance(tensor, torch.Tensor):
+        raise ValueError(f"holds a {type(tensor).__name__}; expected a tensor")
     return tensor.detach().float().numpy()
 
 

@@ -7,6 +7,8 @@ one for the attributes of birds, on unnormalised features of CLIP.
 from __future__ import annotations
 
 import sys
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,8 +117,7 @@ def read_probe(path: Path | str, labels: Sequence[str]) -> LinearProbe:
     """
     path = Path(path).expanduser()
     if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as file:
-            arrays: Mapping[str, Any] = {name: file[name] for name in file.files}
+        arrays: Mapping[str, Any] = _read_npz(path)
     else:
         arrays = {name: tensor.float().numpy() for name, tensor in read_state(path).items()}
     matrices = [array for array in arrays.values() if array.ndim == 2]
@@ -131,6 +132,16 @@ def read_probe(path: Path | str, labels: Sequence[str]) -> LinearProbe:
         )
     except ProbeError as error:
         raise ProbeError(f"{path}: {error}") from None
+
+
+def _read_npz(path: Path) -> dict[str, NDArray[Any]]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except FileNotFoundError:
+        raise ProbeError(f"no weights at {path}") from None
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise ProbeError(f"{path} cannot be read as weights: {error}") from error
 
 
 # --- training -------------------------------------------------------------------------------

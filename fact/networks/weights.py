@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from fact.data.torch_file import CodeInFileError, read_torch
 from fact.networks.network import NetworkError
 from fact.networks.pickled import read_pickled
 from registry.store.durable import whole_file
@@ -85,8 +85,8 @@ def read_state(path: Path | str) -> dict[str, Tensor]:
 def _unpickled(path: Path) -> Any:
     """Return what torch wrote: by its own reader, or where that knows too little by ours."""
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:  # it names classes, of which nothing is needed
+        return read_torch(path)
+    except CodeInFileError:  # it names classes, of which nothing is needed
         return read_pickled(path).state
 
 

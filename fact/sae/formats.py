@@ -12,7 +12,7 @@ named matrices.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from fact.data.torch_file import TorchFileError, read_torch
 from fact.networks.arrays import AnyArray, as_tensor
 from fact.networks.weights import write_tensors
 from fact.sae.model import KINDS, NOT_USED, SAE, BatchTopKSAE, JumpReLUSAE, ReLUSAE, TopKSAE
@@ -220,8 +221,7 @@ def _read(path: Path) -> Weights | SAE:
     if path.is_dir():
         found = sorted(file for pattern in WEIGHT_FILES for file in path.glob(pattern))
         if len(found) != 1:
-            told = ", ".join(file.name for file in found) or "none"
-            raise SAEFileError(f"expected one file of weights in the folder; found {told}")
+            raise SAEFileError(_which_file(path, [file.name for file in found]))
         path = found[0]
     if not path.is_file():
         raise SAEFileError("no such file")
@@ -239,6 +239,17 @@ def _read(path: Path) -> Weights | SAE:
     return Weights(Tensors(tensors), rest, {**_config_beside(path), **rest.get(PLAIN, {})})
 
 
+def _which_file(folder: Path, names: Sequence[str]) -> str:
+    """Return what is said of a folder that leaves open which file is the SAE."""
+    if not names:
+        return f"no file of weights in the folder; expected one of {', '.join(WEIGHT_FILES)}"
+    own = "best.pt" if "best.pt" in names else names[0]  # what a training chose on held-out images
+    return (
+        f"{counted(len(names), 'file')} of weights in the folder: {', '.join(names)}; name one of "
+        f'them, as path = "{folder / own}"'
+    )
+
+
 def _read_safetensors(path: Path) -> dict[str, Any]:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
@@ -251,12 +262,9 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
 
 def _read_torch(path: Path) -> dict[str, Any]:
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many types for a file of another kind
-        raise SAEFileError(
-            "cut, or more than weights, and code in a file is never run: save the state_dict, "
-            f"best as safetensors ({str(error).splitlines()[0][:120]})"
-        ) from error
+        state = read_torch(path)
+    except (OSError, TorchFileError) as error:
+        raise SAEFileError(f"{error}; save the state_dict, best as safetensors") from error
     for inner in ("state_dict", "model_state_dict"):
         if isinstance(state, Mapping) and isinstance(state.get(inner), Mapping):
             beside = {name: value for name, value in state.items() if isinstance(value, Tensor)}

@@ -11,7 +11,6 @@ Bussmann et al., arXiv 2412.06410; JumpReLU: Rajamanoharan et al., arXiv 2407.14
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -21,6 +20,7 @@ import xarray as xr
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fact.data.torch_file import TorchFileError, read_torch
 from fact.networks.arrays import AnyArray, as_tensor
 from fact.sae.releases import released_checkpoint_url as released_checkpoint_url
 from registry.suggest import nearest
@@ -383,8 +383,8 @@ class TopKSAE(SAE):
             in a pickle is never run.
         """
         try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+            state = read_torch(path)
+        except TorchFileError as error:
             raise ValueError(f"{path}: not a file of weights alone: {error}") from error
         _check_checkpoint(state, path)
         return cls(state["encoder.weight"], state["decoder.weight"], int(state["k"]))

@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from fact.data.vocabulary import wordnet_names
 from fact.networks.arrays import slices
 from fact.traces.config import DecidedImages, GalleryConfig
 from fact.traces.plots import EMPTY, decision_shares
@@ -202,10 +203,20 @@ def _row(measured: xr.Dataset, known: dict[str, int], text: str) -> int:
 
 
 def _rows_of_class(measured: xr.Dataset, name: str) -> NDArray[np.intp]:
-    """Return the rows of a class, by its name or else its index; by prediction without labels."""
-    classes = measured["class"].values.astype(str).tolist()
-    if name not in classes and not (name.isdecimal() and int(name) < len(classes)):
-        raise KeyError(f"no class {name!r}{nearest(name, classes)}")
-    index = classes.index(name) if name in classes else int(name)
+    """Return the rows of a class, by its name, WordNet's number or its index.
+
+    Images without labels count as what is predicted of them.
+    """
+    index = _class_index(measured["class"].values.astype(str).tolist(), name)
     label, prediction = (measured[own].values for own in ("label", "prediction"))
     return np.flatnonzero(np.where(label < 0, prediction, label) == index)
+
+
+def _class_index(classes: list[str], name: str) -> int:
+    if name in classes:
+        return classes.index(name)
+    if name.isdecimal() and int(name) < len(classes):
+        return int(name)
+    if (numbered := wordnet_names().get(name, "")) in classes:
+        return classes.index(numbered)
+    raise KeyError(f"no class {name!r}{nearest(name, classes)}")

@@ -10,7 +10,7 @@ from rich.markup import escape
 from registry.commands.tasks import HELP, project_here
 from registry.declare.declared import Resource
 from registry.declare.plugins import check_of
-from registry.declare.requirements import Download, Finding
+from registry.declare.requirements import Download, Finding, Requirement
 from registry.plan.project import Project
 from registry.suggest import RefusalError, nearest
 from registry.terminal import out
@@ -35,23 +35,38 @@ def data() -> None:
 def check(names: tuple[str, ...], everything: bool) -> None:
     """Say of data what is there, what is missing or wrong, and how to get it.
 
-    NAMES are of datasets, networks or others that are declared; all datasets by default. The exit
-    status is 1 if one of them is not ready to be used.
+    NAMES are of datasets, networks or others that are declared; by default all datasets, and all
+    else that is read from files of yours or fetched. The exit status is 1 if one of them is not
+    ready to be used.
     """
     project = project_here()
-    chosen = list(_chosen(project, names))
-    lacking = [resource.name for resource in chosen if not _tell(project, resource, everything)]
+    looked_at = list(chosen(project, names))
+    lacking = [one.name for one in looked_at if not _tell(project, one, everything)]
     if lacking:
         raise NotReadyError(f"not ready: {', '.join(lacking)}")
 
 
-def _chosen(project: Project, names: tuple[str, ...]) -> Iterator[Resource]:
+def chosen(project: Project, names: tuple[str, ...]) -> Iterator[Resource]:
+    """Yield the resources that are named, or all datasets and all else that settings do not make.
+
+    Raises
+    ------
+    UnknownDataError
+        If there is none of that name.
+    """
     resources = project.declaration.resources
     for name in names:
         if name not in resources:
             raise UnknownDataError(f"no dataset or network {name!r}{nearest(name, resources)}")
         yield resources[name]
-    yield from (r for r in resources.values() if not names and r.family == "datasets")
+    yield from (r for r in resources.values() if not names and _comes_from_outside(project, r))
+
+
+def _comes_from_outside(project: Project, resource: Resource) -> bool:
+    """Return whether a resource is a dataset, or one that settings alone do not make."""
+    if resource.family == "datasets" or project.identity(resource)[0] != "":
+        return True
+    return any(isinstance(need, Download) for need in _needs(resource))
 
 
 def _tell(project: Project, resource: Resource, every: bool) -> bool:
@@ -81,9 +96,8 @@ def examine(project: Project, resource: Resource, every: bool = False) -> Iterat
     every : bool
         Look at every part, which may take long.
     """
-    requires = getattr(resource.settings, "requires", None)
-    needed = list(requires()) if callable(requires) else []
-    found = [(need, finding) for need in needed if (finding := need.look()) is not None]
+    looked = ((need, need.look()) for need in _needs(resource))
+    found = [(need, finding) for need, finding in looked if finding is not None]
     yield from (finding for _, finding in found)
     if any(isinstance(need, Download) or finding.is_missing for need, finding in found):
         return  # what is fetched at the first use is not fetched here
@@ -95,6 +109,11 @@ def examine(project: Project, resource: Resource, every: bool = False) -> Iterat
         yield from general(resource.settings, every)
     else:
         yield _identified(project, resource)
+
+
+def _needs(resource: Resource) -> Iterator[Requirement]:
+    requires = getattr(resource.settings, "requires", None)
+    yield from requires() if callable(requires) else ()
 
 
 def _identified(project: Project, resource: Resource) -> Finding:

@@ -25,9 +25,15 @@ from registry.wording import counted
 @given(st.text())
 def test_literal_leaves_no_markdown_unescaped_and_loses_no_letter(text: str) -> None:
     shown = literal(text)
-    assert re.sub(r"\\(.)", r"\1", shown) == " ".join(text.split())
+    assert re.sub(r"\\(.)", r"\1", shown).split() == text.split()
+    assert "  " not in shown
     bare = re.sub(r"\\.", "", shown)
     assert not set(bare) & set("\\`*_{}[]()<>#+-.!|~$:&\n")
+
+
+def test_spaces_in_a_row_stay_as_many() -> None:
+    assert [len(literal(f'"{" " * n}"')) for n in (1, 2, 3, 4)] == [3, 4, 5, 6]
+    assert literal(" a\t b\n\n  c ") == "a \N{NO-BREAK SPACE}b c"
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from click.testing import CliRunner
 import registry
 from registry import Download, Finding, Package
 from registry.cli import main
-from registry.commands.data import examine
+from registry.commands.data import chosen, examine
 from registry.declare.declared import Resource
 from registry.declare.plugins import check_of
 from registry.plan.project import open_project
@@ -79,6 +79,40 @@ def test_nothing_is_loaded_without_its_packages_or_fetched(fresh: Path, tmp_path
     assert "not at" in found(fresh, Kind([far]), "made for this test")[0]
     near = Download("it", "http://127.0.0.1:9/x", str(there))
     assert found(fresh, Kind([near]), "made for this test") == ["all"]
+
+
+class FromFile(Kind):
+    """Has content of its own, which is not there if it has none."""
+
+    def __init__(self, content: str | None):
+        super().__init__()
+        self.content = content
+
+    def identity(self) -> str:
+        if self.content is None:
+            raise FileNotFoundError("no file")
+        return self.content
+
+
+def test_without_names_all_that_comes_from_outside_is_looked_at(fresh: Path) -> None:
+    given: dict[str, tuple[str, Kind]] = {
+        "a dataset that is made": ("datasets", Kind()),
+        "a network that is made": ("networks", Kind()),
+        "a network of a file": ("networks", FromFile("0")),
+        "an SAE whose file is missing": ("saes", FromFile(None)),
+        "a network that is fetched": (
+            "networks",
+            Kind([Download("it", "http://127.0.0.1:9", "x")]),
+        ),
+    }
+    resources = {n: Resource(n, f, "toy", "numbers", s, {}) for n, (f, s) in given.items()}
+    project = open_project(fresh)
+    project = replace(project, declaration=replace(project.declaration, resources=resources))
+    found = [resource.name for resource in chosen(project, ())]
+    assert found == [name for name in given if name != "a network that is made"]
+    assert [r.name for r in chosen(project, ("a network that is made",))] == [
+        "a network that is made"
+    ]
 
 
 def test_all_datasets_of_a_project_are_looked_at(fresh: Path) -> None:

@@ -17,9 +17,12 @@ def literal(text: object) -> str:
     """Return a stored text as Markdown that shows it letter by letter, on one line.
 
     Names, labels and messages come from files and records: none of them may become a link, a
-    picture that is fetched, or formatting.
+    picture that is fetched, or formatting. Several spaces in a row stay as many: of two they tell
+    tokens apart.
     """
-    return _MARKDOWN.sub(r"\\\1", " ".join(str(text).split()))
+    lines = (line.strip() for line in str(text).expandtabs(1).splitlines())
+    shown = " ".join(filter(None, lines)).replace("  ", " \N{NO-BREAK SPACE}")
+    return _MARKDOWN.sub(r"\\\1", shown)
 
 
 def visible(text: str) -> str:

@@ -93,6 +93,20 @@ def test_data_sets_of_hugging_face_are_read_from_the_disk(tmp_path: Path) -> Non
             read(tmp_path / name, split=split)
 
 
+@pytest.mark.parametrize("entry", ["_indices_data_files", "_indices_files"])
+def test_a_selection_of_rows_is_refused(entry: str, tmp_path: Path) -> None:
+    save_to_disk(tmp_path / "d/train", pa.table({"tokens": IDS}), 1)
+    (tmp_path / "d/dataset_dict.json").write_text('{"splits": ["train"]}')
+    path = tmp_path / "d/train/state.json"
+    state = json.loads(path.read_text())
+    path.write_text(json.dumps({**state, entry: [{"filename": "indices.arrow"}]}))
+    for folder in (tmp_path / "d", tmp_path / "d/train"):
+        with pytest.raises(TokenSequencesError, match="selection of rows; save it again by"):
+            read(folder)
+        [finding] = TokenSequences(str(folder)).check(False)
+        assert finding.is_missing
+
+
 @pytest.mark.parametrize(
     ("line", "fault"),
     [

@@ -132,6 +132,19 @@ def test_a_scale_of_features_that_was_not_folded_is_taken(tmp_path: Path) -> Non
     )
 
 
+def test_of_what_a_training_of_fact_leaves_the_best_is_named(tmp_path: Path) -> None:
+    state = {"encoder.weight": torch.eye(3), "decoder.weight": torch.eye(3), "k": torch.tensor(2)}
+    for name in ("best.pt", "last.pt", "final.pt"):
+        torch.save(state | ({} if name == "final.pt" else {"log": {"l0": 2.0}}), tmp_path / name)
+    (tmp_path / "config.json").write_text('{"trainer": {"k": 2, "dict_class": "AutoEncoderTopK"}}')
+    with pytest.raises(fact.SAEFileError) as refused:
+        fact.read_sae(tmp_path)
+    best = tmp_path / "best.pt"
+    assert f'best.pt, final.pt, last.pt; name one of them, as path = "{best}"' in str(refused.value)
+    for name in ("best.pt", "final.pt"):
+        assert fact.read_sae(tmp_path / name).k == 2
+
+
 class Code:
     """What unpickling it would run."""
 
@@ -144,7 +157,7 @@ class Code:
 
 def test_files_that_are_no_saes(tmp_path: Path) -> None:
     torch.save({"cfg": Code(tmp_path / "ran"), "W_enc": torch.ones(2, 3)}, tmp_path / "a.pt")
-    with pytest.raises(fact.SAEFileError, match=r"a\.pt: cut, or more than weights, and code"):
+    with pytest.raises(fact.SAEFileError, match=r"a\.pt: it holds more than tensors and"):
         fact.read_sae(tmp_path / "a.pt")
     assert not (tmp_path / "ran").exists()
     cut = (FOREIGN / "sparsify_topk/sae.safetensors").read_bytes()[:-40]
@@ -159,8 +172,11 @@ def test_files_that_are_no_saes(tmp_path: Path) -> None:
         fact.read_sae(tmp_path / "fc.safetensors")
     with pytest.raises(fact.SAEFileError, match="no such file"):
         fact.read_sae(tmp_path / "none.pt")
-    with pytest.raises(fact.SAEFileError, match="expected one file of weights"):
+    with pytest.raises(fact.SAEFileError, match=r"4 files of weights in the folder: .*; name one"):
         fact.read_sae(tmp_path)
+    (tmp_path / "none").mkdir()
+    with pytest.raises(fact.SAEFileError, match="no file of weights in the folder"):
+        fact.read_sae(tmp_path / "none")
     with pytest.raises(fact.SAEFileError, match="'sae_lense'; did you mean 'sae_lens'"):
         fact.read_sae(FOREIGN / "sparsify_topk", "sae_lense")
     weights = {"encoder": torch.ones(4, 3), "decoder": torch.full((3, 4), torch.nan)}

@@ -52,6 +52,16 @@ def strongest(values: np.ndarray, each: int) -> set[int]:
     return {i for i in ranked[:each] if values[i] > 0}
 
 
+def test_a_class_goes_by_its_number_in_wordnet_too():
+    named = measured().assign_coords({"class": ["tench", "goldfish", "ape"]})
+    for images, classes in (("n01443537[1]", "n01443537"), ("goldfish[1]", "goldfish")):
+        assert rows_of_images(named, DecidedImages(images=(images,))).tolist() == [4]
+        chosen = DecidedImages(classes=(classes,), per_class=2)
+        assert rows_of_images(named, chosen).tolist() == [1, 4]
+    with pytest.raises(KeyError, match="no class 'n01484850'"):
+        rows_of_images(named, DecidedImages(images=("n01484850[0]",)))
+
+
 def test_those_that_are_alive_are_drawn_by_default():
     found = choose_concepts(measured(), GalleryConfig())
     assert found.tolist() == list(range(8))

@@ -12,6 +12,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from fact.data.pickles import PickleError
 from fact.data.torch_file import CodeInFileError, read_torch
 from fact.networks.network import NetworkError
 from fact.networks.pickled import read_pickled
@@ -73,6 +74,8 @@ def read_state(path: Path | str) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
         state = _unpickled(path)
+    except PickleError as error:
+        raise NetworkError(str(error)) from error
     except Exception as error:  # torch and safetensors raise many types for a file of another kind
         raise NetworkError(f"{path} cannot be read as weights: {error}") from error
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):

@@ -34,6 +34,7 @@ from registry.terminal import duration, err, exact, out, print_table, text_of
 from registry.wording import counted
 
 CONSOLE_LINES = 40
+FIRST_LINES = 12  # of them, where a console has more
 
 
 all_projects_option = click.option(
@@ -163,7 +164,16 @@ def show(run: str, whole_console: bool, as_json: bool, all_projects: bool) -> No
     lines = (trace or catalog.console(view)).rstrip().splitlines()
     if lines:
         out.print(f"\n[bold]{'traceback' if trace else 'console'}[/bold]")
-        click.echo("\n".join(lines[-CONSOLE_LINES:]))
+        click.echo("\n".join(lines[-CONSOLE_LINES:] if trace else both_ends(lines)))
+
+
+def both_ends(lines: list[str]) -> list[str]:
+    """Return the first and the last lines of many: tables have their header and best rows first."""
+    left_out = len(lines) - CONSOLE_LINES
+    if left_out <= 0:
+        return lines
+    told = f"… {counted(left_out, 'line')} more; --console prints all"
+    return [*lines[:FIRST_LINES], told, *lines[FIRST_LINES - CONSOLE_LINES :]]
 
 
 def _print_facts(view: RunView) -> None:

@@ -20,6 +20,7 @@ from click.testing import CliRunner, Result
 
 from registry import cli
 from registry.cli import COMMAND_GROUP, main
+from registry.commands.records import both_ends
 from registry.mongo import server
 from registry.mongo.database import URL_VARIABLE, connect
 from registry.record.journal import journal_uids
@@ -486,6 +487,15 @@ def test_a_reader_that_has_enough_is_no_error(lab: Lab) -> None:
     )
     assert done.stdout.startswith("id,experiment,cell")
     assert "Traceback" not in done.stderr
+
+
+def test_a_long_console_is_shown_at_both_ends() -> None:
+    lines = [f"line {i}" for i in range(60)]
+    shown = both_ends(lines)
+    assert shown[:12] == lines[:12]
+    assert shown[12] == "… 20 lines more; --console prints all"
+    assert shown[13:] == lines[32:]
+    assert both_ends(lines[:40]) == lines[:40]
 
 
 def test_a_table_keeps_a_row_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ from pydantic import Field
 import registry
 from evals.metrics.registered import resolve_metrics
 from evals.metrics.table import ALPHAS, LAMBDAS, Alpha
-from evals.scoring.config import Compat, DrawingOptions, NeuronChoice
+from evals.scoring.config import Compat, DrawingOptions, Neuron, NeuronChoice
 from evals.scoring.seen_images import REFUSE, SeenOption
 from registry.suggest import nearest
 
@@ -44,8 +44,10 @@ class IdentificationOptions(DrawingOptions):
     workers : int
         Threads; they do not change the result.
     compat : str
-        "neuroneval" scores by the rules of the published code, of ties above all, and divides the
-        neurons as it does with ``torch.manual_seed`` of each seed; "" by the definitions.
+        "neuroneval" scores by the rules of the published code, of ties above all, ranks undefined
+        scores above all others in the average precision, as it does, and divides the neurons as it
+        does with ``torch.manual_seed`` of each seed; "" by the definitions. Ranks and the best
+        concepts of neurons, which it does not have, are by the definitions.
     choosing : tuple of str
         The names or numbers of the neurons that choose, or ranges as ``0:5``, in one split that is
         given; then ``n_splits``, ``share`` and ``seed`` divide nothing. None draws them.
@@ -60,7 +62,7 @@ class IdentificationOptions(DrawingOptions):
     published: str = ""
     workers: registry.Runtime[Annotated[int, Field(ge=1)]] = 1
     compat: Annotated[Compat, registry.Since("")] = ""
-    choosing: Annotated[tuple[str, ...], registry.Since(())] = ()
+    choosing: Annotated[tuple[Neuron, ...], registry.Since(())] = ()
 
 
 IDENTIFICATION_OPTIONS = IdentificationOptions()
@@ -133,6 +135,27 @@ PUBLISHED: Mapping[str, Mapping[str, float]] = {
 through a sigmoid, ground truth attributes. ``cub-cbm-shifted``: the same, 1 added to all
 activations in float32 (appendix E.2), which is why others than cosine differ in the fourth digit.
 """
+
+
+_SIZES = {"inputs": 5794, "neurons": 112, "concepts": 112}
+
+OTHER_DATA = "other_data"
+"""Attribute of a dataset: why the published figures beside it are of other data; absent if not."""
+
+
+def other_data(setting: str, **sizes: int) -> str:
+    """Return in what a dataset differs from that of a published setting, "" if its sizes do not.
+
+    Parameters
+    ----------
+    setting : str
+        As of `published_auprc`.
+    **sizes : int
+        How many ``inputs``, ``neurons`` of known concept, and ``concepts`` that compete there are.
+    """
+    differing = [what for what in _SIZES if sizes[what] != _SIZES[what]] if setting else []
+    told = ", ".join(f"{_SIZES[what]:,} {what} (here {sizes[what]:,})" for what in differing)
+    return f"the published figures of {setting!r} are of other data: of {told}" if told else ""
 
 
 def published_auprc(setting: str) -> Mapping[str, float]:

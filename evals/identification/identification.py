@@ -20,16 +20,20 @@ from scipy.special import stdtrit
 import registry
 from evals.identification.config import (
     IDENTIFICATION_OPTIONS,
+    OTHER_DATA,
     IdentificationConfig,
     IdentificationOptions,
+    other_data,
     published_auprc,
 )
 from evals.identification.identification_table import identification_table
 from evals.identification.known_neurons import (
     KnownNeurons,
+    Precision,
     grid,
     identification_auprc,
     named_neurons,
+    original_auprc,
     original_validation_neurons,
     validation_neurons,
     values_of,
@@ -95,7 +99,7 @@ def identify(
     Parameters
     ----------
     activations : array
-        (input, neuron) or (image, neuron).
+        (input, neuron) or (image, neuron); a coordinate ``name`` (neuron,) has names of neurons.
     labels : array
         (input, concept) or (input, label), of the same inputs: all concepts that compete.
     right : array of int
@@ -124,27 +128,39 @@ def identify(
     rows = tolerance.rows
     neurons = take_neurons(activations)
     is_known = to_numpy(join_by_neuron(right, neurons)) != UNKNOWN
-    seeds, choosing = _splits(neurons["neuron"].values[is_known], options)
+    called = neurons["neuron"].assign_coords(name=_names_of(activations, neurons))[is_known]
+    seeds, choosing = _splits(called, options)
     is_chooser = np.asarray(choosing.any(axis=0))
     known = KnownNeurons(activations, labels, right, options.workers, is_chooser)
     tried = options.alphas, options.lams, options.seed, options.drawing
     grids = [(row, grid(row, *tried)) for row in rows]
+    precision = original_auprc if options.compat else identification_auprc
     chosen = []
-    for own in known.choose(grids, list(choosing)):
+    for own in known.choose(grids, list(choosing), precision):
         chosen.append(own)
         progress(len(chosen), 2 * len(rows))
     parts = []
-    for part in _test_choices(rows, chosen, known, ~choosing):
+    for part in _test_choices(rows, chosen, known, ~choosing, precision):
         parts.append(part)
         progress(len(rows) + len(parts), 2 * len(rows))
     found = _summarise(parts, rows, known, choosing, seeds, options)
-    return found.assign_attrs(tolerance.attributes())
+    sizes = {what: int(found[f"n_{what}"]) for what in ("inputs", "neurons", "concepts")}
+    told = other_data(options.published, **sizes)
+    return found.assign_attrs(tolerance.attributes() | ({OTHER_DATA: told} if told else {}))
 
 
-def _splits(neurons: np.ndarray, options: IdentificationOptions) -> tuple[np.ndarray, np.ndarray]:
+def _names_of(activations: AnyArray, neurons: xr.DataArray) -> tuple[str, np.ndarray]:
+    """Return the names of neurons that stand beside their numbers, "" for none."""
+    if isinstance(activations, xr.DataArray) and "name" in activations.coords:
+        return "neuron", activations["name"].values.astype(str)
+    return "neuron", np.full(neurons.sizes["neuron"], "")
+
+
+def _splits(neurons: xr.DataArray, options: IdentificationOptions) -> tuple[np.ndarray, np.ndarray]:
     """Return the seed of each split, and which neurons of known concept choose (split, neuron)."""
     if options.choosing:
-        return np.array([options.seed]), named_neurons(neurons, options.choosing)[None]
+        chosen = named_neurons(neurons.values, options.choosing, neurons["name"].values)
+        return np.array([options.seed]), chosen[None]
     draw = original_validation_neurons if options.compat else validation_neurons
     seeds = options.seed + np.arange(options.n_splits)
     return seeds, np.stack([draw(len(neurons), options.share, int(seed)) for seed in seeds])
@@ -155,6 +171,7 @@ def _test_choices(
     chosen: Sequence[Sequence[tuple[Parameters, float]]],
     known: KnownNeurons,
     tested: np.ndarray,
+    precision: Precision,
 ) -> Iterator[dict[str, Any]]:
     """Yield what each metric makes of every split, by name: arrays (split,) or (neuron,).
 
@@ -176,7 +193,7 @@ def _test_choices(
             best[splits] = best_indices(scores)
             for split in splits:
                 kept = tested[split]
-                auprc[split] = identification_auprc(scores[kept], known.right[kept])
+                auprc[split] = precision(scores[kept], known.right[kept])
         ranks, chances, undefined = np.where(tested, (ranks, chances, undefined), np.nan)
         alphas, lams = np.transpose([values_of(row, point) for point, _ in own])
         yield {
@@ -266,17 +283,18 @@ def identify_neurons(
     ids = activations["input"].values
     seen = count_seen(inputs["activations"], ids, config.seen_images, "identify the neurons")
 
+    names = dataset["name"].sel(neuron=activations["neuron"]).values.astype(str)
+    shifted = activations.astype("float64") + config.shift  # in float32 the sum would lose digits
     found = identify(
-        activations.astype("float64") + config.shift,  # in float32 the sum would lose digits
+        shifted.assign_coords(name=("neuron", names)),
         labels,
         find_concepts(dataset["right_concept"].sel(neuron=activations["neuron"]), labels),
         config.metrics,
         config,
         partial(run.progress, what="steps"),
     )
-    names = dataset["name"].sel(neuron=found["neuron"])
     found = found.assign(
-        name=("neuron", names.values.astype(str)),
+        name=("neuron", dataset["name"].sel(neuron=found["neuron"]).values.astype(str)),
         shift=config.shift,
         confidence=config.confidence,
     ).assign(seen)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import xarray as xr
 
+from evals.identification.config import OTHER_DATA
 from evals.metrics.tolerance import faults_text
 from evals.scoring.seen_images import seen_line
 from registry.columns import Column, ResultTable, most_common
@@ -43,6 +44,12 @@ BY_METRIC = ResultTable(
 """A row for each metric, the best first; of schema ``identification``."""
 
 
+def other_data_text(attributes: Mapping[str, object]) -> str:
+    """Return a line on published figures of other data, by a dataset's attributes; "" for none."""
+    told = str(attributes.get(OTHER_DATA, ""))
+    return f"{told}\n" if told else ""
+
+
 def identification_table(found: xr.Dataset) -> str:
     """Return a line on what was tested, then `BY_METRIC`, of schema ``identification``."""
     n_neurons, n_choosing = int(found["n_neurons"]), int(found["n_choosing"])
@@ -56,5 +63,6 @@ def identification_table(found: xr.Dataset) -> str:
         )
         + BY_METRIC.text(found)
         + faults_text(found.attrs)
+        + other_data_text(found.attrs)
         + seen_line(found)
     )

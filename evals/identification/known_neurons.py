@@ -9,7 +9,7 @@ judged on the others (Oikarinen et al. 2025, arXiv 2506.05774, sections 4 and 5)
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from itertools import islice
 from typing import Any
@@ -43,6 +43,7 @@ SCORE_BYTES = 1 << 26  # of scores that are held at once
 ROUNDING = 1e-14  # of an average precision; two that differ do so by more
 
 Job = tuple[Metric, Parameters]
+Precision = Callable[[np.ndarray, np.ndarray], float]
 
 
 def validation_neurons(
@@ -128,7 +129,9 @@ def original_validation_neurons(
     return is_chosen
 
 
-def named_neurons(names: np.ndarray, chosen: Sequence[str]) -> np.ndarray:
+def named_neurons(
+    known: np.ndarray, chosen: Sequence[str], names: np.ndarray | None = None
+) -> np.ndarray:
     """Return which neurons (neuron,) bool are named, or in ranges, of those of known concept.
 
     Raises
@@ -136,7 +139,7 @@ def named_neurons(names: np.ndarray, chosen: Sequence[str]) -> np.ndarray:
     ValueError
         If there is no such neuron, with the nearest; or all are named.
     """
-    is_chosen = choose_neurons(names, chosen, "of known concept")
+    is_chosen = choose_neurons(known, chosen, "of known concept", names)
     if is_chosen.all():
         raise ValueError("all neurons of known concept choose; expected some to be tested")
     return is_chosen
@@ -179,6 +182,45 @@ def identification_auprc(scores: AnyArray, right: AnyArray) -> float:
     return float(np.mean(found / at_or_above))
 
 
+def original_auprc(scores: AnyArray, right: AnyArray) -> float:
+    """Return what the published code has for :func:`identification_auprc`.
+
+    It sorts by torch, for which an undefined score is above all others, and opens a threshold
+    wherever the difference to the score before is not 0, as that of two undefined or of two equal
+    infinite scores is not: each of these stands alone, in the order of neurons and concepts. It is
+    the same where all scores are finite.
+
+    Parameters
+    ----------
+    scores, right
+        As of `identification_auprc`.
+
+    Returns
+    -------
+    float
+        In (0, 1].
+
+    Raises
+    ------
+    ValueError
+        As `identification_auprc`.
+    """
+    values = to_numpy(scores).astype(np.float64)
+    if np.isfinite(values).all():
+        return identification_auprc(values, right)
+    indices = require_indices(right, values.shape)
+    known = np.flatnonzero(indices != UNKNOWN)
+    is_right = indices[known, None] == np.arange(values.shape[1])
+    ranked = values[known].ravel()
+    is_defined = ~np.isnan(ranked)
+    order = np.lexsort((np.where(is_defined, -ranked, 0.0), is_defined))
+    with np.errstate(invalid="ignore"):  # of two infinite scores
+        is_last = np.append(np.diff(ranked[order]) != 0, True)
+    found = np.cumsum(is_right.ravel()[order])[is_last]
+    at_or_above = np.flatnonzero(is_last) + 1
+    return float(np.diff(found, prepend=0) @ (found / at_or_above) / found[-1])
+
+
 def choose_parameters(
     activations: AnyArray,
     labels: AnyArray,
@@ -190,6 +232,7 @@ def choose_parameters(
     seed: int = 0,
     drawing: Drawing = DRAWING,
     workers: int = 1,
+    precision: Precision = identification_auprc,
 ) -> xr.Dataset:
     """Choose for each metric the alpha and lambda that identify neurons best.
 
@@ -217,6 +260,8 @@ def choose_parameters(
         How many of these.
     workers : int
         Threads; they do not change the result.
+    precision : callable
+        How good scores are: `identification_auprc`, or `original_auprc`.
 
     Returns
     -------
@@ -233,7 +278,7 @@ def choose_parameters(
     known = KnownNeurons(activations, labels, right, workers)
     grids = [(row, grid(row, alphas, lams, seed, drawing)) for row in rows]
     everyone = np.ones(len(known), dtype=bool)
-    best = [own[0] for own in known.choose(grids, [everyone])]
+    best = [own[0] for own in known.choose(grids, [everyone], precision)]
     chosen = [
         (*values_of(row, point), auprc) for row, (point, auprc) in zip(rows, best, strict=True)
     ]
@@ -321,6 +366,7 @@ class KnownNeurons:
         self,
         grids: Sequence[tuple[Metric, Sequence[Parameters]]],
         choosers: Sequence[np.ndarray],
+        precision: Precision = identification_auprc,
     ) -> Iterator[list[tuple[Parameters, float]]]:
         """Yield for each metric what each set of neurons chooses: the first best, and its AUPRC.
 
@@ -330,16 +376,15 @@ class KnownNeurons:
             What is to be computed, and what is tried.
         choosers : sequence of ndarray
             Each (neuron,) bool: the neurons that choose, all of them choosers.
+        precision : callable
+            As of `choose_parameters`.
         """
         jobs = [(row, point) for row, points in grids for point in points]
         scored = self._score(jobs, self._n_first)
         for _, points in grids:
             grades = np.array(
                 [
-                    [
-                        identification_auprc(scores[self._row[own]], self.right[own])
-                        for own in choosers
-                    ]
+                    [precision(scores[self._row[own]], self.right[own]) for own in choosers]
                     for scores in islice(scored, len(points))
                 ]
             )

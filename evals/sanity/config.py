@@ -49,7 +49,9 @@ class SanityOptions(DrawingOptions):
         Threads; they do not change the result.
     experimental_compat : str
         "neuroneval" scores by the rules of the published code, of ties above all, draws anew for
-        corrupted labels, and lets the neurons choose that it lets; "" by the definitions.
+        corrupted labels, and lets the neurons choose that it lets; what is undefined leaves a
+        change, and the range where it is that of the data, undefined, which is no fall; by the
+        definitions, for "", it counts as 0.
     """
 
     hidden_alpha: Alpha | None = HIDDEN_ALPHA

@@ -15,13 +15,15 @@ import xarray as xr
 from evals.identification.known_neurons import (
     choose_parameters,
     chosen_parameters,
+    identification_auprc,
+    original_auprc,
     original_validation_neurons,
     validation_neurons,
 )
 from evals.kernels.blocks import score_arrays
 from evals.kernels.columns import Columns, LabelSet, stack_columns
 from evals.kernels.sampling import input_keys
-from evals.kernels.statistics import AnyArray, Shaped, mean_defined
+from evals.kernels.statistics import AnyArray, Shaped, divide, mean_defined
 from evals.metrics.table import Metric, Parameters
 from evals.metrics.tolerance import Tolerance
 from evals.sanity.config import SANITY_OPTIONS, SanityOptions
@@ -125,6 +127,7 @@ def experimental_sanity(
         seed=options.seed,
         drawing=options.drawing,
         workers=options.workers,
+        precision=original_auprc if options.experimental_compat else identification_auprc,
     )
     tested = has_concept[~choosing]
     trial = _Trial(
@@ -136,7 +139,7 @@ def experimental_sanity(
         criterion=criterion,
         seeds=seeds,
         workers=options.workers,
-        draws_anew=bool(options.experimental_compat),
+        compat=bool(options.experimental_compat),
     )
     forms = [trial.corrupt_at_random(rates, progress), trial.corrupt_by_meaning()]
     judged = _judge(
@@ -189,7 +192,7 @@ class _Trial:
     criterion: Criterion
     seeds: Sequence[int]
     workers: int
-    draws_anew: bool = False
+    compat: bool = False
 
     def corrupt_at_random(
         self, rates: Rates, progress: Callable[[int, int], None]
@@ -235,7 +238,7 @@ class _Trial:
             pairs = self.metrics, self.activations, held, concepts
             return score_pair_arrays(*pairs, self.parameters, self.workers, progress)
 
-        if not self.draws_anew:
+        if not self.compat:
             return score(label_sets)
         return np.concatenate([score([held]) for held in label_sets], axis=1)
 
@@ -250,16 +253,16 @@ class _Trial:
             labels = stack_columns([held.block(part.start, part.stop) for held in label_sets])
             pairs = self.activations, Columns(labels, "labels"), self.parameters[row.name]
             scores = score_arrays([row], *pairs, workers=self.workers)[row.name]
-            seen.append(np.array(bounds_of_scores([scores])))
-        return bounds_of_scores(seen)
+            seen.append(np.array(bounds_of_scores([scores], self.compat)))
+        return bounds_of_scores(seen, self.compat)
 
     def _sum_up(
         self, original: np.ndarray, corrupted: np.ndarray, bounds: Sequence[tuple[float, float]]
     ) -> xr.Dataset:
         """Summarise scores (metric, neuron), and (metric, seed, neuron) or (metric, 1, neuron)."""
         each = zip(original, corrupted, bounds, strict=True)
-        changes = np.stack([change_of_scores(*scores) for scores in each])
-        mean = changes.mean(axis=1)  # undefined scores count as 0 in it
+        changes = np.stack([change_of_scores(*scores, self.compat) for scores in each])
+        mean = changes.mean(axis=1)  # undefined scores count as 0 in it, or leave it undefined
         n_neurons = mean.shape[-1]
         accuracy = mean_defined(self.criterion.falls(mean), axis=-1)
         low, high = wilson_interval(accuracy, max(1, n_neurons))
@@ -276,7 +279,7 @@ class _Trial:
                 ),
                 "decrease_accuracy_low": ("metric", low),
                 "decrease_accuracy_high": ("metric", high),
-                "mean_change": ("metric", mean_defined(mean, axis=-1)),
+                "mean_change": ("metric", divide(mean.sum(axis=-1), np.full(len(mean), n_neurons))),
                 "undefined": ("metric", mean_defined(undefined, axis=-1)),
                 "seed_accuracy": (("metric", "seed"), by_seed),
                 "n_neurons": n_neurons,

@@ -156,18 +156,33 @@ def judge_together(verdicts: Iterable[str]) -> str:
 
 
 def change_of_scores(
-    original: np.ndarray, corrupted: np.ndarray, bounds: tuple[float, float]
+    original: np.ndarray,
+    corrupted: np.ndarray,
+    bounds: tuple[float, float],
+    compat: bool = False,
 ) -> np.ndarray:
-    """Return how far scores move, in units of the metric's range; undefined scores count as 0."""
+    """Return how far scores move, in units of the metric's range; undefined scores count as 0.
+
+    With ``compat``, as in the published code, a change is undefined where a score is, or where the
+    range is or has no width; in an infinite range it is 0.
+    """
     width = bounds[1] - bounds[0]
+    if compat:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray((corrupted - original) / np.float64(width))
     change = np.nan_to_num(corrupted) - np.nan_to_num(original)
     return change / width if width > 0 else np.zeros_like(change)
 
 
-def bounds_of_scores(scores: Iterable[np.ndarray]) -> tuple[float, float]:
-    """Return the smallest and largest score seen; undefined scores count as 0."""
-    seen = [np.nan_to_num(part) for part in scores]
-    return min(float(part.min()) for part in seen), max(float(part.max()) for part in seen)
+def bounds_of_scores(scores: Iterable[np.ndarray], compat: bool = False) -> tuple[float, float]:
+    """Return the smallest and largest score seen; undefined scores count as 0.
+
+    With ``compat``, as in the published code, both are undefined where a score is.
+    """
+    seen = [part if compat else np.nan_to_num(part) for part in scores]
+    return float(np.min([part.min() for part in seen])), float(
+        np.max([part.max() for part in seen])
+    )
 
 
 def error_of_mean(variances: npt.ArrayLike) -> np.ndarray:

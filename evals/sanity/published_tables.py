@@ -16,7 +16,10 @@ import xarray as xr
 from pydantic import Field
 
 import registry
+from evals.identification.config import OTHER_DATA
+from evals.identification.identification_table import other_data_text
 from evals.sanity.protocol import FREQUENCIES, N_DRAWS
+from evals.sanity.published_accuracy import OTHER_DATA as OTHER_FORMS
 from registry.columns import Column, ResultTable
 
 EQUAL, EXPLAINED, OPEN = STATES = "equal", "explained", "open"
@@ -103,7 +106,8 @@ def compare_cells(
     Returns
     -------
     Dataset
-        Of the schema ``comparison``.
+        Of the schema ``comparison``; its attribute ``other_data`` says which of the published
+        figures are of other data than ours.
     """
     cells = cells_of(ours)
     again = None if theirs is None else cells_of(theirs).reindex(cells.index)
@@ -129,7 +133,17 @@ def compare_cells(
             **{f"n_{name}": int((state == name).sum()) for name in STATES},
         },
         {"cell": cells.index.to_numpy().astype(object)},
+        {OTHER_DATA: told} if (told := _other_data(ours)) else {},
     )
+
+
+def _other_data(ours: xr.Dataset) -> str:
+    """Return which of the published figures are of other data than ours, "" for none."""
+    if "form" not in ours.dims:
+        return str(ours.attrs.get(OTHER_DATA, ""))
+    held = ours["published"].notnull() & ours["decrease_accuracy"].notnull()
+    forms = [form for form in OTHER_FORMS if form in ours["form"] and held.sel(form=form).any()]
+    return "; ".join(f"{form}, {OTHER_FORMS[form]}" for form in forms)
 
 
 def _agrees(cells: pd.DataFrame, digits: int, errors: float) -> np.ndarray:
@@ -173,8 +187,12 @@ BY_CELL = ResultTable(
 
 
 def comparison_table(compared: xr.Dataset) -> str:
-    """Return how many cells are equal, explained and open, then `BY_CELL`, open ones first."""
-    order = np.argsort([-STATES.index(str(state)) for state in compared["state"].values])
+    """Return `BY_CELL`, open ones last, then how many are equal, explained and open.
+
+    A console ends with what matters.
+    """
+    order = np.argsort([STATES.index(str(own)) for own in compared["state"].values], kind="stable")
     counts = ", ".join(f"{int(compared[f'n_{name}'])} {name}" for name in STATES)
     rows = BY_CELL.text(compared.isel(cell=np.array(order, dtype=np.intp)))
-    return f"{compared.sizes['cell']} published cells: {counts}\n{rows}"
+    told = other_data_text(compared.attrs)
+    return f"{rows}{told}{compared.sizes['cell']} published cells: {counts}\n"

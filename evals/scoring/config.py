@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal, get_args
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 import registry
 from evals.kernels.statistics import DRAWING, Drawing
@@ -40,6 +40,14 @@ class DrawingOptions:
         return Drawing(self.n_drawn, self.drawn_share)
 
 
+def _as_text(given: object) -> object:
+    return str(given) if isinstance(given, int) and not isinstance(given, bool) else given
+
+
+Neuron = Annotated[str, BeforeValidator(_as_text)]
+"""Name or number of a neuron, or a range of numbers, as ``0:100``."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class NeuronChoice:
     """Which neurons of a dataset are meant.
@@ -51,7 +59,7 @@ class NeuronChoice:
         by default.
     """
 
-    neurons: Annotated[tuple[str, ...], registry.Since(())] = ()
+    neurons: Annotated[tuple[Neuron, ...], registry.Since(())] = ()
 
 
 @dataclass(frozen=True)

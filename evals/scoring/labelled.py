@@ -243,40 +243,53 @@ def pair_datasets(
     _require_joinable(activations, labels)
     kept = _select_split(take_neurons(chunked[variable]), split)
     if neurons:
-        is_chosen = choose_neurons(kept["neuron"].values, neurons)
+        names = activations["name"].values if "name" in activations else None
+        is_chosen = choose_neurons(kept["neuron"].values, neurons, names=names)
         kept = kept.isel(neuron=np.flatnonzero(is_chosen))
     return kept, select_inputs(find_labels(labels), kept["input"].values)
 
 
-def choose_neurons(known: np.ndarray, chosen: Sequence[str], of: str = "") -> np.ndarray:
+def choose_neurons(
+    known: np.ndarray,
+    chosen: Sequence[str | int],
+    of: str = "",
+    names: np.ndarray | None = None,
+) -> np.ndarray:
     """Return which neurons (neuron,) bool are chosen.
 
     Parameters
     ----------
     known : ndarray
-        (neuron,) their names or numbers.
-    chosen : sequence of str
-        Names or numbers; or ranges of numbers, ``0:100`` for those below 100. Of neurons with names
-        these are places, from 0.
+        (neuron,) what they are called in their dataset: numbers, or names.
+    chosen : sequence of str or int
+        Numbers or names, of a neuron's number and another's name the number; or ranges of numbers,
+        ``0:100`` for those below 100. Of neurons without numbers these are places, from 0.
     of : str
         What is said of them in errors, as "of known concept".
+    names : ndarray, optional
+        (neuron,) their names beside numbers, "" for none; several may share one.
 
     Raises
     ------
     AlignmentError
         If there is no such neuron, with the nearest, or none in a range.
     """
-    names = known.astype(str)
+    called = known.astype(str)
+    names = called if names is None else names.astype(str)
     numbers = known if known.dtype.kind in "iu" else np.arange(len(known))
     is_chosen = np.zeros(len(known), dtype=bool)
-    for one in chosen:
-        found = names == one
+    for one in map(str, chosen):
+        found = called == one
+        if not found.any() and one:
+            found = names == one
         if not found.any() and (ends := re.fullmatch(RANGE, one)):
             first, end = (int(number or -1) for number in ends.groups())
             found = (numbers >= first) & ((numbers < end) | (end < 0))
         if not found.any():
             told = f"no neuron {one!r} {of}".rstrip()
-            raise AlignmentError(f"{told}{nearest(one, names.tolist())}")
+            raise AlignmentError(
+                f"{told}{nearest(one, [*names[names != ''].tolist(), *called.tolist()])}"
+            )
         is_chosen |= found
     return is_chosen
 

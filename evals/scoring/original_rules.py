@@ -11,7 +11,9 @@ other rules than the definitions in :mod:`evals.metrics.builtin` in these places
 - *top and random* draws 25 of exactly ``ceil(0.002 D)`` strongest inputs, ties cut off, and draws
   anew for every matrix of labels, so that corrupted labels are seen on other inputs;
 - what is undefined is 0, by denominators that are at least 1, or infinite (``wpmi`` of a concept
-  without any probability), or NaN (the harmonic mean of two zeros).
+  without any probability), or NaN (the harmonic mean of two zeros). What is made of such scores
+  differs too: :func:`evals.identification.known_neurons.original_auprc`, and ``compat`` of
+  :func:`evals.sanity.protocol.change_of_scores`.
 
 Arithmetic is in double precision. Noise and draws follow from the seed and the numbers themselves,
 so that they are the same however neurons are divided into blocks; the published code draws them

@@ -206,7 +206,7 @@ def test_what_is_known_of_neurons_joins_by_name():
     found = evals.identify(frame, LABELS, right, ["iou"], options)
     expected = evals.identify(ACTIVATIONS, LABELS, RIGHT, ["iou"], options)
     np.testing.assert_array_equal(found["right_rank"], expected["right_rank"])
-    with pytest.raises(AlignmentError, match="nothing is known of 1 neurons: 'unit-15'"):
+    with pytest.raises(AlignmentError, match="nothing is known of 1 neuron: 'unit-15'"):
         evals.identify(frame, LABELS, right[1:], ["iou"], options)
 
 

@@ -24,6 +24,7 @@ from dashboards.views.parts.parts import (
 )
 from dashboards.views.parts.replicates import replicate_tables
 from dashboards.views.parts.text import number_text
+from evals.identification.identification_table import other_data_text
 from evals.metrics.tolerance import faults_text
 from evals.scoring.seen_images import choice_note, seen_note
 from registry.catalog.seeds import seeded_name
@@ -269,7 +270,8 @@ class ResultView:
             parts += [*self.compared(settings), *self._summaries(settings)]
         for setting in settings[:MOST_IN_FULL]:
             parts += [Heading(setting.cell)] if len(settings) > 1 else []
-            parts += [Note(told)] if (told := faults_text(setting.own.attrs)) else []
+            told = faults_text(setting.own.attrs) + other_data_text(setting.own.attrs)
+            parts += [Note(told)] if told else []
             headlines = numbers(self.headlines, setting.own)
             parts += [Numbers(headlines)] if headlines else []
             parts += self.blocks(setting)

@@ -13,7 +13,7 @@ from sklearn import metrics as sk
 import evals
 from evals import identify_neurons, schemas
 from evals.identification import known_neurons
-from evals.identification.config import PUBLISHED
+from evals.identification.config import PUBLISHED, other_data
 from evals.identification.identification import (
     IdentificationOptions,
     identify,
@@ -198,6 +198,15 @@ def test_a_neuron_that_always_chooses_is_not_ranked():
     assert found.right_rank[choosing].isnull().all()
     assert (found.best_concept[choosing] == "").all()
     assert found.right_rank[~choosing].notnull().all()
+
+
+def test_published_figures_of_other_data_are_told(inputs, tmp_path, capsys):
+    assert other_data("cub-cbm", inputs=5794, neurons=112, concepts=112) == ""
+    assert other_data("", inputs=1, neurons=1, concepts=1) == ""
+    found = run_stage(inputs, tmp_path, metrics=("mad",), published="cub-cbm", n_splits=1)
+    told = f"of 5,794 inputs (here {int(found.n_inputs):,}), 112 neurons (here "
+    assert told in found.attrs["other_data"]
+    assert found.attrs["other_data"] in capsys.readouterr().out
 
 
 def test_undefined_pairs_are_counted():

@@ -77,23 +77,28 @@ def test_shares_of_draws_may_differ_by_chance_and_those_of_neurons_not():
     ours = sanity([0.675, 1, 1], [0.6435, 0.9941, 1], error=0.002)
     compared = compare_cells(ours, None)
     assert compared.state.values.tolist() == ["equal", "open", "equal", "equal"]
+    assert compared.attrs["other_data"].startswith("experimental, published: mean over eight")
+    theory = ours.where(ours.form == "theoretical")
+    assert "other_data" not in compare_cells(theory, None).attrs
     strict = compare_cells(ours, None, errors=0.5)
     assert strict.state.values[0] == "open"
     rough = compare_cells(ours, None, digits=2)
     assert rough.state.values[1] == "equal"
 
 
-def test_the_stage_tells_the_open_cells_first(tmp_path, capsys):
+def test_the_stage_tells_the_open_cells_last(tmp_path, capsys):
+    ours = identification([0.39534, 0.65, 0.71, 0.4]).assign_attrs(other_data="are of other data")
     inputs = {
-        "ours": FakeInput.of(identification([0.39534, 0.65, 0.71, 0.4]), tmp_path / "ours.nc"),
+        "ours": FakeInput.of(ours, tmp_path / "ours.nc"),
         "theirs": FakeInput.of(identification([0.1, 0.6378, 0.71, 0.4]), tmp_path / "theirs.nc"),
     }
     run = FakeRun(tmp_path, schemas.COMPARISON)
     compared = compare_published.stage(compare_published.Config(), inputs, run)
     schemas.COMPARISON.check(compared)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "3 published cells: 1 equal, 1 explained, 1 open"
-    assert [line.split()[0] for line in lines[2:]] == ["auc", "iou", "recall"]
+    assert lines[-2] == "are of other data"
+    assert lines[-1] == "3 published cells: 1 equal, 1 explained, 1 open"
+    assert [line.split()[0] for line in lines[1:-2]] == ["recall", "iou", "auc"]
 
 
 def test_few_draws_of_ours_make_the_published_figure_no_vaguer():

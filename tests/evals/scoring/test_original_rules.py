@@ -13,7 +13,12 @@ from sklearn import metrics as sk
 
 import evals
 from evals import identify_neurons, sanity_check, schemas, score_explanations
-from evals.identification.known_neurons import original_validation_neurons
+from evals.identification.known_neurons import (
+    identification_auprc,
+    original_auprc,
+    original_validation_neurons,
+)
+from evals.sanity.protocol import CRITERION, bounds_of_scores, change_of_scores
 from evals.scoring.original_rules import ORIGINAL, _draws, _neuron_ranks, metrics_by_rule
 from tests.evals.data import BUILT_IN
 from tests.evals.runs import FakeInput, FakeRun
@@ -150,6 +155,54 @@ def test_there_must_be_neurons_that_choose():
         original_validation_neurons(10)
 
 
+# what is undefined
+
+
+def torch_auprc(scores: np.ndarray, right: np.ndarray) -> float:
+    """Average precision as torcheval has it: a sort of torch, thresholds where differences are."""
+    truth = torch.nn.functional.one_hot(torch.tensor(right), scores.shape[1]).flatten()
+    ordered, indices = torch.sort(torch.tensor(scores).flatten(), descending=True, stable=True)
+    is_last = torch.cat([ordered.diff() != 0, torch.tensor([True])])
+    found = truth[indices].cumsum(0)[is_last]
+    wrong = (1 - truth[indices]).cumsum(0)[is_last]
+    recall = torch.cat([torch.zeros(1), found / found[-1]])
+    return float((recall.diff() * found / (found + wrong)).sum())
+
+
+def test_undefined_scores_rank_first_as_in_torch_and_last_by_definition():
+    rng, undefined = np.random.default_rng(0), [np.nan, np.inf, -np.inf]
+    for _ in range(100):
+        shape = rng.integers(2, 7, 2)
+        scores = rng.choice([*undefined, 0.25, 0.5, 0.75, 1.0], shape)
+        right = rng.integers(0, shape[1], shape[0])
+        assert original_auprc(scores, right) == pytest.approx(torch_auprc(scores, right), abs=1e-6)
+        finite = np.nan_to_num(scores, nan=-2, posinf=3, neginf=-3)
+        same = identification_auprc(finite, right)
+        assert original_auprc(finite, right) == same == pytest.approx(torch_auprc(finite, right))
+    first = np.array([[0.9, np.nan], [np.nan, 0.8]])
+    assert original_auprc(first, np.array([0, 1])) == pytest.approx((1 / 3 + 2 / 4) / 2)
+    assert identification_auprc(first, np.array([0, 1])) == 1
+    some = np.array([[0.9, np.nan], [0.1, 0.2]])
+    assert original_auprc(some, np.array([0, -1])) == 0.5  # of the first neuron alone
+
+
+def test_a_change_is_undefined_as_in_torch_and_no_fall():
+    one = np.array([0.5, np.nan, 1.0, np.inf, 0.2])
+    other = np.array([0.1, 0.1, np.nan, np.inf, np.inf])
+    for parts in ([one, other], [one[[0, 2, 4]], other[[0, 1]]], [one[[0]], other[[0, 3]]]):
+        low, high = bounds_of_scores(parts, compat=True)
+        together = torch.tensor(np.concatenate(parts))
+        np.testing.assert_equal([low, high], [float(together.min()), float(together.max())])
+        expected = (torch.tensor(other) - torch.tensor(one)) / (together.max() - together.min())
+        change = change_of_scores(one, other, (low, high), compat=True)
+        np.testing.assert_array_equal(change, expected)
+        falls = CRITERION.falls(change)
+        np.testing.assert_array_equal(falls, expected < -CRITERION.epsilon)
+    plain = change_of_scores(one, other, (0, 1), compat=True)
+    assert CRITERION.falls(plain).tolist() == [True, False, False, False, False]
+    assert CRITERION.falls(change_of_scores(one, other, (0, 1))).tolist()[2]
+
+
 # stages
 
 
@@ -196,13 +249,45 @@ def test_known_neurons_are_divided_by_their_split_or_one_that_is_given(inputs, t
     for split, seed in enumerate(found.seed.values):
         expected = original_validation_neurons(30, 0.1, int(seed))
         np.testing.assert_array_equal(found.is_choosing[:, split], expected)
-    given = identify_neurons.Config(**same, choosing=("3", "17"))
-    found = identify_neurons.stage(given, inputs, run)
-    assert np.flatnonzero(found.is_choosing[:, 0]).tolist() == [3, 17]
-    assert "compat" not in found
+    resolve = identify_neurons.stage.resolve
+    for chosen in (["3", "17"], [17, 3], ["neuron 3", 17]):
+        given = identify_neurons.stage(resolve({**same, "choosing": chosen}), inputs, run)
+        assert np.flatnonzero(given.is_choosing[:, 0]).tolist() == [3, 17]
+    assert "compat" not in given
     unknown = identify_neurons.Config(**same, choosing=("3", "170"))
     with pytest.raises(ValueError, match="no neuron '170' of known concept; did you mean '17'"):
         identify_neurons.stage(unknown, inputs, run)
+
+
+def test_an_empty_label_counts_as_there_where_their_rules_are_asked_for(inputs, tmp_path):
+    """By the definitions it ranks last and falls to 0; in torch it ranks first and hides falls."""
+    labels = inputs["labels"].open().load()
+    labels["present"][:, 5] = False
+    labels["present"][1:, 6] = False
+    changed = inputs | {"labels": FakeInput.of(labels, tmp_path / "emptied.nc")}
+    run = FakeRun(tmp_path / "run", schemas.IDENTIFICATION)
+    same = {"metrics": ("wpmi", "recall_inverse_auc"), "alphas": (0.05,), "lams": (0.0, 0.5)}
+    config = identify_neurons.Config(**same, choosing=("0", "1"), compat="neuroneval")
+    found = identify_neurons.stage(config, changed, run)
+    tested = np.arange(2, 30)
+    activations = changed["activations"].open().activation.values.astype(float)
+    for name in same["metrics"]:
+        chosen = found.sel(metric=name, seed=0)
+        options = {"alpha": 0.05, "lam": float(chosen.lam.fillna(1)), "seed": 0}
+        theirs = ORIGINAL[name](
+            activations[:, tested], labels.present.values.astype(float), **options
+        )
+        assert not np.isfinite(theirs).all()
+        expected = torch_auprc(np.asarray(theirs), tested)
+        assert chosen.split_auprc == pytest.approx(expected, abs=1e-6)
+    run = FakeRun(tmp_path / "sanity", schemas.SANITY)
+    same |= {"validation_share": 0.1, "metrics": ("wpmi",), "seeds": (1,)}
+    config = sanity_check.Config(**same, experimental_compat="neuroneval")
+    theirs = sanity_check.stage(config, changed, run)
+    ours = sanity_check.stage(sanity_check.Config(**same), changed, run)
+    real = {"form": "experimental", "test": "missing", "metric": "wpmi"}
+    assert theirs.decrease_accuracy.sel(**real) == 0
+    assert ours.decrease_accuracy.sel(**real) > 0.8
 
 
 def test_sanity_on_real_neurons_follows_them_too(inputs, tmp_path):

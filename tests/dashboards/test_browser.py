@@ -321,7 +321,7 @@ def test_from_runs_to_a_run_to_its_concepts(page: Page, address: str) -> None:
     see(page, "Concept 3")
     asked(page, "concept=3")
     assert tiles(page) == fabricate.RANKS
-    page.get_by_role("button", name="Next").click()
+    page.get_by_role("button", name="Next", exact=True).click()
     see(page, "Concept 1: shape: <b>star</b>")
     idle(page)
     picture(page, "concept")

@@ -108,7 +108,7 @@ def test_from_the_first_page_to_a_comparison(page: Page, address: str) -> None:
     idle(page)
     page.locator("[data-testid=stVegaLiteChart]").nth(1).wait_for()  # at least two
     picture(page, "walk-3-decision")
-    page.get_by_role("button", name="Next").click()
+    page.get_by_role("button", name="Next", exact=True).click()
     idle(page)
     asked(page, "image=test/00001")
     assert page.get_by_placeholder("(1 of").input_value() == "test/00001"

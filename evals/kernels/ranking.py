@@ -7,9 +7,11 @@ totals, and a sparse column costs its stored values alone.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 from numba import njit
 from scipy import sparse
 
@@ -347,25 +349,16 @@ def roc_area(rank_sums: np.ndarray, sizes: np.ndarray, truth: Indicators) -> np.
 def tied_ranks(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the lowest and the highest of the ranks that equal values share, from 1.
 
-    These are "min" and "max" of :func:`scipy.stats.rankdata`, whose package takes a second to
-    import.
+    By pandas, which is imported anyway; :mod:`scipy.stats` takes a second to import.
 
     Parameters
     ----------
     values : np.ndarray
         Values (row, …), ranked down the rows; none is NaN.
     """
-    order = np.argsort(values, axis=0, kind="stable")
-    ordered = np.take_along_axis(values, order, axis=0)
-    place = np.arange(1, len(values) + 1).reshape(-1, *[1] * (values.ndim - 1))
-    edge = np.ones((min(1, len(values)), *values.shape[1:]), dtype=bool)
-    differs = ordered[1:] != ordered[:-1]
-    firsts = np.where(np.concatenate([edge, differs]), place, 1)
-    lasts = np.where(np.concatenate([differs, edge]), place, len(values))
-    lowest, highest = np.empty_like(order), np.empty_like(order)
-    np.put_along_axis(lowest, order, np.maximum.accumulate(firsts), axis=0)
-    np.put_along_axis(highest, order, np.minimum.accumulate(lasts[::-1])[::-1], axis=0)
-    return lowest, highest
+    columns = pd.DataFrame(values.reshape(len(values), math.prod(values.shape[1:])))
+    lowest, highest = (columns.rank(method=method).to_numpy() for method in ("min", "max"))
+    return lowest.reshape(values.shape), highest.reshape(values.shape)
 
 
 def midranks(values: np.ndarray) -> np.ndarray:

@@ -10,9 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from fact.data.checking import check_network, check_probe, check_sae
-from fact.kinds import ConceptBottleneck, NetworkFile, ProbeFile, SAEFile, TorchvisionNetwork
+from fact.data.checking import check_images, check_network, check_probe, check_sae
+from fact.kinds import (
+    ConceptBottleneck,
+    ImageFolder,
+    NetworkFile,
+    ProbeFile,
+    SAEFile,
+    TorchvisionNetwork,
+)
 from registry import Finding
 
 
@@ -35,6 +43,17 @@ def only(findings: Any) -> Finding:
 def labels(tmp_path: Path) -> str:
     (tmp_path / "labels.txt").write_text("red\ngreen\nblue\n")
     return str(tmp_path / "labels.txt")
+
+
+def test_images_of_many_sizes(tmp_path: Path) -> None:
+    for number, size in enumerate([(200, 180), (500, 240), (375, 500)]):  # widths and heights
+        for split in ("train", "test"):
+            path = tmp_path / split / "a" / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", size).save(path)
+    told = [str(one) for one in check_images(ImageFolder(root=str(tmp_path)))]
+    for split in ("train", "test"):
+        assert f"{split}: 3 images decoded, 200 to 500 pixels wide, 180 to 500 high" in told
 
 
 def test_probes(labels: str, tmp_path: Path) -> None:

@@ -24,7 +24,10 @@ def servers(process: Forked) -> Iterator[psutil.Process]:
     """Yield the fork server of a command each time that there is a new one, until it ends."""
     known = set()
     while not process.has_ended:
-        for child in psutil.Process(process.pid).children():
+        found = []
+        with suppress(psutil.NoSuchProcess):  # it may end just now
+            found = psutil.Process(process.pid).children()
+        for child in found:
             line = ""
             with suppress(psutil.Error):  # it may be gone by now
                 line = " ".join(child.cmdline())

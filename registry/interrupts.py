@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -15,6 +16,7 @@ STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals that ask a run to stop."""
 
 _PATIENCE = 5.0  # seconds within which a second signal is taken for the same wish
+_LEAVING_SECONDS = 10.0
 
 T = TypeVar("T")
 Check = Callable[[], None]
@@ -115,6 +117,26 @@ def _quiet_where_lost() -> Iterator[None]:
         yield
     finally:
         sys.unraisablehook = before
+
+
+def leave_soon(status: int) -> None:
+    """Let this process end at last, once it has come to its end.
+
+    An exception that a signal raised while a pool was starting a thread leaves a thread that nobody
+    tells to end, and Python waits for it for ever. It is waited for 10 seconds.
+
+    Parameters
+    ----------
+    status : int
+        What the process then ends with.
+    """
+
+    def leave() -> None:
+        threading.main_thread().join()
+        time.sleep(_LEAVING_SECONDS)
+        os._exit(status)
+
+    threading.Thread(target=leave, name="leave", daemon=True).start()
 
 
 class Held:

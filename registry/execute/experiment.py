@@ -54,7 +54,13 @@ from registry.execute.runner import (
     Job,
     TaskOutcome,
 )
-from registry.interrupts import Check, signals_held, signals_interrupt, signals_noted
+from registry.interrupts import (
+    Check,
+    leave_soon,
+    signals_held,
+    signals_interrupt,
+    signals_noted,
+)
 from registry.mongo.database import Database, DatabaseError, connect
 from registry.mongo.projector import Projector
 from registry.plan.artifacts import Attempt, ExperimentStore, TaskBusyError
@@ -409,6 +415,7 @@ def run_job(
     except KeyboardInterrupt:
         ending = State.INTERRUPTED if run.result is None else State.COMPLETED
         outcome = replace(outcome, ending=ending, result=run.result or {}, stopped=True)
+        leave_soon(EXIT_INTERRUPTED)
     except Exception as error:  # Sacred has recorded it, and printed it to what the run captures
         text = "".join(traceback.format_exception_only(error)).strip()
         outcome = replace(outcome, message=re.sub(r"^(?:\w+\.)+(?=\w+:)", "", text))
@@ -609,6 +616,7 @@ def command_line(stage: Stage, argv: list[str] | None = None) -> None:
             run.require_complete_record()
         except KeyboardInterrupt:
             sys.stderr.write("interrupted\n")
+            leave_soon(EXIT_INTERRUPTED)
             sys.exit(EXIT_INTERRUPTED)
         except JournalError as error:
             sys.exit(str(error))

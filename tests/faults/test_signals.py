@@ -112,6 +112,39 @@ def test_a_signal_while_what_is_written_is_computed(site: Site) -> None:
     assert "Traceback" not in child.printed
 
 
+STUCK = """
+def make(config, inputs, run):
+    import threading, xarray as xr
+    import registry.interrupts
+    registry.interrupts._LEAVING_SECONDS = 0.2
+    threading.Thread(target=threading.Event().wait).start()  # nobody will tell it to end
+    (run.partial.parents[3] / "working").touch()
+    while True:
+        time.sleep(0.02)
+"""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("factbook", "run", "own", "--here"),
+        ("factbook", "run", "own", "--workers", "1"),
+        ("own_stages.stuck", "with", "own"),
+    ],
+    ids=["here", "workers", "sacred"],
+)
+def test_a_thread_that_never_ends_keeps_no_process(site: Site, words: tuple[str, ...]) -> None:
+    write_own_stage(site.root, "stuck", STUCK, OWN)
+    child = site.start(*words)
+    while not (site.root / "working").exists() and not child.has_ended:
+        time.sleep(0.01)
+    assert child.process.pid is not None
+    os.kill(child.process.pid, STOPPING[1])
+    assert child.wait(20.0) == EXIT_INTERRUPTED, child.printed
+    has_status(site.runs(), [("own", "INTERRUPTED")], why=child.printed)
+    assert "Traceback" not in child.printed
+
+
 def test_a_signal_at_a_random_moment(
     site: Site,
     reference: Reference,

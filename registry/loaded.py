@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import time
 import zlib
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -13,6 +15,7 @@ from types import CodeType, ModuleType
 
 _INSTALLED = ("/site-packages/", "/dist-packages/")  # which nobody edits
 _TEXTS: dict[str, bytes] = {}
+_FRESH_SECONDS = 2.0
 
 
 def loaded_text(path: str) -> bytes | None:
@@ -71,12 +74,19 @@ class _Finder:
 
 
 class _Loader(SourceFileLoader):
-    """Keeps the text that it loads, compiled before or not."""
+    """Keeps the text that it loads, compiled before or not.
+
+    Python takes byte code for that of a file by its size and the second of its last change. A file
+    that was written just now, and may be again within that second, is always compiled.
+    """
 
     def get_code(self, fullname: str) -> CodeType | None:
         while True:
             text = self.get_data(self.path)
-            code = super().get_code(fullname)
+            if time.time() - os.stat(self.path).st_mtime < _FRESH_SECONDS:
+                code: CodeType | None = self.source_to_code(text, self.path)
+            else:
+                code = super().get_code(fullname)
             if self.get_data(self.path) == text:  # nobody has edited it meanwhile
                 _TEXTS[self.path] = text
                 return code

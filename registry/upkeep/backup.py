@@ -336,6 +336,8 @@ def restore_backup(
         if database is not None:
             sync(root, database, again=True)
         os.sync()  # all of it, before it is said to be done
+        for stray in state.glob(f".{RESTORING}.*{TEMPORARY}"):  # of one that was killed
+            stray.unlink(missing_ok=True)
     (state / RESTORING).unlink(missing_ok=True)
     return backup
 

@@ -174,9 +174,9 @@ class Site:
         with self.catalog() as catalog:
             return Path(catalog.path(name))
 
-    def leftovers(self) -> list[str]:
-        """Return what runs use on the way, where it still lies in the store."""
-        found = self.root.glob("artifacts/*/*/*")
+    def leftovers(self, name: str = "*") -> list[str]:
+        """Return what runs use on the way, where it still lies in the store, or an experiment's."""
+        found = self.root.glob(f"artifacts/{name}/*/*")
         return [path.name for path in found if path.name.endswith(".tmp") or "partial" in path.name]
 
 

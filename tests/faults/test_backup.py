@@ -80,6 +80,19 @@ def test_a_restoration_killed_at_random_calls_is_finished_by_another(
         assert [(view.uid, view.status) for view in catalog.runs()] == was
 
 
+def test_a_restoration_takes_away_what_a_killed_one_was_writing(
+    complete: Site, tmp_path: Path
+) -> None:
+    complete.factbook("backup", NAME)
+    new, backup = Site(tmp_path / "new"), str(complete.root / NAME)
+    new.root.mkdir()
+    at = Fault("os.rename", f".factbook/{RESTORING}")
+    assert new.start("factbook", "restore", backup, fault=at).was_killed
+    assert list(new.root.rglob("*restor*"))
+    new.factbook("restore", backup)
+    assert not list(new.root.rglob("*restor*"))
+
+
 def test_a_run_that_a_restoration_meets_is_not_passed_over(complete: Site, tmp_path: Path) -> None:
     """As by an older factbook, which runs in a project that is half restored."""
     complete.factbook("backup", NAME, "--datasets")

@@ -17,6 +17,7 @@ stage = registry.Stage(
     output=schemas.NAMES,
     plugged=metric_modules,
     main="evals.naming.named_datasets:name_concepts",
+    uncut="chance is drawn for all concepts together",
     shows=("evals.naming.tables:names_table",),
     tables=("evals.naming.tables:NAMERS",),
 )

@@ -16,6 +16,7 @@ stage = registry.Stage(
     output=schemas.SCORES,
     plugged=metric_modules,
     main="evals.scoring.scoring:score_explanations",
+    cut_by="neurons",
 )
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ stage = registry.Stage(
     },
     output=schemas.ACTIVATIONS,
     main="fact.networks.probes:apply_probe",
+    cut_by="inputs",
     requires=needs_networks,
 )
 

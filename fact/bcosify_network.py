@@ -13,6 +13,7 @@ stage = registry.Stage(
     needs={"images": "images", "network": "network"},
     output=schemas.NETWORK,
     main="fact.networks.bcosification:bcosify_network",
+    uncut="each step of a training needs the one before",
     foresee=foresee_conversion,
     requires=needs_networks,
     probe="fact.networks.bcosification:probe_conversion",

@@ -12,6 +12,7 @@ stage = registry.Stage(
     needs={"images": "images", "network": "network"},
     output=schemas.ACTIVATIONS,
     main="fact.traces.activations:collect_activations",
+    cut_by="images",
     requires=needs_networks,
 )
 

@@ -14,6 +14,7 @@ stage = registry.Stage(
     needs={"images": "images", "network": "network"},
     output=schemas.FEATURES,
     main="fact.sae.sampling:collect_features",
+    cut_by="images",
     foresee=foresee_contributions,
     requires=needs_networks,
     probe="fact.sae.probing:probe_features",

@@ -13,6 +13,7 @@ stage = registry.Stage(
     needs={"texts": "texts", "model": "language_model"},
     output=schemas.NEXT_TOKENS,
     main="fact.traces.next_tokens:collect_next_tokens",
+    cut_by="sequences",
     requires=needs_networks,
     estimate=estimate_next_tokens,
 )

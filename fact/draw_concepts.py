@@ -17,6 +17,7 @@ stage = registry.Stage(
     },
     output=schemas.GALLERY,
     main="fact.traces.maps:draw_concepts",
+    uncut="pictures of all concepts lie beside one dataset",
     requires=needs_maps,
     refuse=refuse_gallery,
     reaches=("images", "network"),

@@ -13,6 +13,7 @@ stage = registry.Stage(
     needs={"concepts": "concepts"},
     output=schemas.ENCODINGS,
     main="fact.encode.shared_concepts:encode_concepts",
+    cut_by="images",
     plugged=encoder_modules,
     requires=needs_encoder_and_maps,
     refuse=refuse_maps,

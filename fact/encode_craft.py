@@ -12,6 +12,7 @@ stage = registry.Stage(
     needs={"craft": "craft"},
     output=schemas.ENCODINGS,
     main="fact.encode.craft:encode_craft",
+    uncut="how many encodings a class gives is known only when it is encoded",
     plugged=encoder_modules,
     requires=needs_encoder,
     reaches=("images", "network"),

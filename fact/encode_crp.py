@@ -13,6 +13,7 @@ stage = registry.Stage(
     needs={"activations": "activations"},
     output=schemas.ENCODINGS,
     main="fact.encode.crp:encode_crp",
+    cut_by="images",
     plugged=encoder_modules,
     requires=needs_encoder_and_relevance,
     refuse=refuse_relevance,

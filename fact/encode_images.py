@@ -12,6 +12,7 @@ stage = registry.Stage(
     needs={"images": "images", "model": "image_text"},
     output=schemas.ACTIVATIONS,
     main="fact.networks.image_text:encode_images",
+    cut_by="images",
     requires=needs_networks,
 )
 

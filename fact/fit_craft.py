@@ -12,6 +12,7 @@ stage = registry.Stage(
     needs={"images": "images", "network": "network"},
     output=schemas.CRAFT,
     main="fact.encode.craft:fit_craft",
+    cut_by="classes",
     requires=needs_baselines,
 )
 

@@ -13,6 +13,7 @@ stage = registry.Stage(
     needs={"concepts": "concepts | activations"},
     output=schemas.MAPS,
     main="fact.traces.maps:map_concepts",
+    cut_by="concepts",
     requires=needs_maps,
     refuse=refuse_mapping,
     reaches=("images", "network"),

@@ -12,6 +12,7 @@ stage = registry.Stage(
     needs={"maps": "maps"},
     output=schemas.MASKS,
     main="fact.traces.maps:mask_inputs",
+    cut_by="images",
     requires=needs_networks,
     reaches=("images", "network"),
 )

@@ -13,6 +13,7 @@ stage = registry.Stage(
     needs={"network": "network", "images": "images"},
     output=schemas.CONCEPTS,
     main="fact.traces.measurement:measure_channels",
+    cut_by="images",
     foresee=foresee_contributions,
     requires=needs_networks,
     probe="fact.sae.probing:probe_channels",

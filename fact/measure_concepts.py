@@ -13,6 +13,7 @@ stage = registry.Stage(
     needs={"sae": "sae", "images": "images"},
     output=schemas.CONCEPTS,
     main="fact.traces.measurement:measure_concepts",
+    cut_by="images",
     foresee=foresee_contributions,
     requires=needs_networks,
     reaches=("network",),

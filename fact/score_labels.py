@@ -12,6 +12,7 @@ stage = registry.Stage(
     needs={"images": "images", "model": "image_text", "words": "words?"},
     output=schemas.LABELS,
     main="fact.networks.image_text:score_labels",
+    cut_by="images",
     requires=needs_networks,
 )
 

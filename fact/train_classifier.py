@@ -12,6 +12,7 @@ stage = registry.Stage(
     needs={"images": "images"},
     output=schemas.NETWORK,
     main="fact.networks.classifier:train_classifier",
+    uncut="each step of a training needs the one before",
     requires=needs_networks,
 )
 

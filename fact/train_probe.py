@@ -12,6 +12,7 @@ stage = registry.Stage(
     needs={"features": "activations | concepts | features", "labels": "labels"},
     output=schemas.PROBE_WEIGHTS,
     main="fact.networks.probes:train_probe",
+    uncut="each step of a training needs the one before",
     requires=needs_networks,
 )
 

@@ -13,6 +13,7 @@ stage = registry.Stage(
     needs={"features": "features"},
     output=schemas.SAE,
     main="fact.sae.training:train_sae",
+    uncut="each step of a training needs the one before",
     requires=needs_networks,
     estimate=estimate_sae,
 )

@@ -66,7 +66,7 @@ def _show(name: str, status: str) -> None:
         run = view.find_run(catalog, name)
         if run.status != status or name not in named_runs(st.session_state.get("run") or name):
             st.rerun()
-        st.subheader(literal(run.cell or run.uid or f"run {run.id}"), anchor=False)
+        st.subheader(literal(run.title or run.uid or f"run {run.id}"), anchor=False)
         _head(catalog, run)
         SECTIONS[page.choose_view(SECTIONS, "section")](catalog, run)
 
@@ -105,6 +105,7 @@ def _overview(catalog: Catalog, run: RunView) -> None:
         _inputs(run)
         _frame(run, "Output", view.output_frame(run), "No dataset.")
         page.link_to(str(run.output.get("schema")), "Open", cell=run.cell)
+        _parts(run)
         _users(catalog, run)
 
 
@@ -161,10 +162,21 @@ def _users(catalog: Catalog, run: RunView) -> None:
     if not known:
         st.caption("No run has read it yet." if snapshot else "Reading all runs …")
     for row in known[:MOST_LINKS]:
-        text = f"{row.run.cell}, {row.run.status.lower()}"
+        text = f"{row.run.title}, {row.run.status.lower()}"
         _link(f"user-{run_key(row.run)}", text, run_key(row.run), ":material/arrow_downward:", "")
     if len(known) > MOST_LINKS:
         st.caption(f"and {len(known) - MOST_LINKS:,} more")
+
+
+def _parts(run: RunView) -> None:
+    """Link to the runs that wrote parts of what this one closed."""
+    parts = run.parts()
+    if parts:
+        st.markdown("**Parts**")
+    for part, written in parts[:MOST_LINKS]:
+        _link(f"part-{written}", str(part), written, ":material/arrow_upward:", "wrote it")
+    if len(parts) > MOST_LINKS:
+        st.caption(f"and {len(parts) - MOST_LINKS:,} more")
 
 
 def _link(key: str, label: str, run: str, icon: str, what: str) -> None:

@@ -21,7 +21,10 @@ def entry_lines(entry: Declarable) -> Iterator[str]:
     yield entry.doc.replace("``", "`")
     yield ""
     needs = "; ".join(entry.fillings())
-    yield (f"Needs {needs}. " if needs else "") + f"Makes `{entry.makes}`."
+    cut = (
+        f" Can be [cut into parts](../how-to/parts.md), by {entry.cut_by}." if entry.cut_by else ""
+    )
+    yield (f"Needs {needs}. " if needs else "") + f"Makes `{entry.makes}`.{cut}"
     yield ""
     if entry.keys:
         yield "| key | type | default | |"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import product
 from typing import Any
 
@@ -251,14 +251,20 @@ def score_explanations(
     opened = inputs["activations"].open(), inputs["labels"].open()
     activations, labels = pair_datasets(*opened, config.variable, config.split, config.neurons)
     seen = count_seen(inputs["activations"], activations["input"].values, config.seen_images)
-    n_pairs = activations.sizes["neuron"] * labels.sizes["concept"] * len(config.metrics)
-    if n_pairs <= SHARDED_FROM:
-        parts = list(_score_parts(config, activations, labels, run))
+    n_neurons, size = activations.sizes["neuron"], most_neurons(activations.sizes["input"])
+    is_whole = n_neurons * labels.sizes["concept"] * len(config.metrics) <= SHARDED_FROM
+    n_parts = 0 if is_whole else -(-n_neurons // size)
+    writer = run.shards(n_parts)
+    if is_whole:
+        blocks = range(-(-n_neurons // size))
+        parts = list(_score_parts(config, activations, labels, run, blocks))
         whole = xr.concat(parts, "neuron", combine_attrs="drop")
         return _tell(whole.merge(_summarise(config, labels, parts)).assign(seen), parts)
-    writer = run.shards()
-    for part in _score_parts(config, activations, labels, run, first=writer.next_index):
-        writer.append(part)
+    for gap in _gaps(writer.indices(n_parts), writer.done):
+        scored = _score_parts(config, activations, labels, run, gap)
+        for index, part in zip(gap, scored, strict=True):
+            writer.append(part, index)
+    writer.end_part()
     parts = list(map(registry.open_dataset, sorted(writer.folder.glob("part-*.nc"))))
     return writer.finish(_tell(_summarise(config, labels, parts).assign(seen), parts))
 
@@ -273,20 +279,26 @@ def _tell(dataset: xr.Dataset, parts: Sequence[xr.Dataset]) -> xr.Dataset:
     return dataset.assign_attrs(told)
 
 
+def _gaps(wanted: range, done: Collection[int]) -> Iterator[range]:
+    """Yield the runs of consecutive indices that are wanted and not done."""
+    missing = np.array([index for index in wanted if index not in done], int)
+    for run in np.split(missing, np.flatnonzero(np.diff(missing) != 1) + 1):
+        if len(run):
+            yield range(int(run[0]), int(run[-1]) + 1)
+
+
 def _score_parts(
     config: ScoringConfig,
     activations: xr.DataArray,
     labels: xr.DataArray,
     run: registry.Run,
-    first: int = 0,
+    wanted: range,
 ) -> Iterator[xr.Dataset]:
     """Yield the scores of consecutive blocks of neurons, the same ones however often resumed."""
-    size = most_neurons(activations.sizes["input"])
-    done, total = first * size, activations.sizes["neuron"]
-    if done >= total:
-        return
+    size, total = most_neurons(activations.sizes["input"]), activations.sizes["neuron"]
+    done = wanted.start * size
     alphas = () if config.alpha is None else (config.alpha,)
-    arrays = activations.isel(neuron=slice(done, None)), labels
+    arrays = activations.isel(neuron=slice(done, wanted.stop * size)), labels
     blocks = score_blocks(
         *arrays,
         metrics_by_rule(config.metrics, config.compat),

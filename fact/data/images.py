@@ -414,6 +414,8 @@ def write_parts(
 ) -> ShardWriter:
     """Write a stage's parts; a run that was stopped goes on at its next part.
 
+    In a run that writes some of the parts alone, the stage ends here.
+
     Parameters
     ----------
     run : Run
@@ -425,10 +427,14 @@ def write_parts(
     unit : str
         What rows are.
     """
-    writer = run.shards()
-    for index, start in enumerate(range(0, count, size)):
-        stop = min(start + size, count)
+    starts = range(0, count, size)
+    writer = run.shards(len(starts))
+    own = writer.indices(len(starts))
+    first, last = own.start * size, min(own.stop * size, count)
+    for index in own:
+        stop = min(starts[index] + size, count)
         if index not in writer.done:
-            writer.append(make(index, slice(start, stop)), index)
-        run.progress(stop, count, unit)
+            writer.append(make(index, slice(starts[index], stop)), index)
+        run.progress(stop - first, last - first, unit)
+    writer.end_part()
     return writer

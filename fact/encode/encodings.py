@@ -89,6 +89,8 @@ class MapSource:
         Given the index of a part, yields its images, those together that the encoder sees together.
     rule : str
         How images are selected, in words.
+    samples : sequence of int, optional
+        Encodings of each part, where that is known before: then parts can be encoded side by side.
     names : mapping
         Variables along ``concept`` or ``class``: names, and ``threshold``, which is by default the
         smallest presence that was encoded.
@@ -100,6 +102,7 @@ class MapSource:
     read: Callable[[int], Iterator[Sequence[MappedImage]]]
     rule: str
     names: Mapping[str, Any]
+    samples: Sequence[int] | None = None
 
 
 def encode_parts(source: MapSource, config: EncodingConfig, run: Run) -> Shards:
@@ -120,14 +123,22 @@ def encode_parts(source: MapSource, config: EncodingConfig, run: Run) -> Shards:
         Of the schema ``encodings``.
     """
     encoder = ImageEncoder(config, choose_device(config.device))
-    writer, counts, done = run.shards(), _Counts(source), 0
-    for index, size in enumerate(source.parts):
+    n_parts = len(source.parts)
+    writer, counts, done = (
+        run.shards(None if source.samples is None else n_parts),
+        _Counts(source),
+        0,
+    )
+    own = writer.indices(n_parts)
+    for index in own:
         if index not in writer.done:
-            writer.append(encode_part(source, index, encoder, config.seed, counts.samples), index)
+            first = counts.samples if source.samples is None else sum(source.samples[:index])
+            writer.append(encode_part(source, index, encoder, config.seed, first), index)
         with open_dataset(writer.folder / part_name(index)) as part:
             counts.add(part)
-        done += size
-        run.progress(done, sum(source.parts), source.unit)
+        done += source.parts[index]
+        run.progress(done, sum(source.parts[own.start : own.stop]), source.unit)
+    writer.end_part()
     return writer.finish(counts.summary(config))
 
 

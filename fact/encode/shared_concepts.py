@@ -91,9 +91,12 @@ def encode_shared(
             ]
             first += len(names)
 
+    starts = range(0, len(ids), size)
+    pairs = [selection.of_images(slice(start, start + size)) for start in starts]
+    parts = [min(size, len(ids) - start) for start in starts]
     source = MapSource(
         presence["concept"].values,
-        [min(size, len(ids) - start) for start in range(0, len(ids), size)],
+        parts,
         "images",
         read,
         f"presence above the {config.quantile:g}-quantile, at least "
@@ -102,5 +105,7 @@ def encode_shared(
             "threshold": ("concept", selection.threshold),
             "published_threshold": ("concept", selection.published),
         },
+        # Of each image one of all of it, one under random weights, and one for each concept.
+        [2 * n + own.stop - own.start for n, own in zip(parts, pairs, strict=True)],
     )
     return encode_parts(source, config, run)

@@ -69,6 +69,9 @@ _GROUPS = ("config", "result")
 _SORTED = {*COLUMNS, *KEYS, *KEYS.values(), *queries.SUMMARY} - {*_GROUPS}
 
 
+PART = "info.factbook.part"
+
+
 class UnknownRunError(RefusalError, LookupError):
     """A run that is in no record.
 
@@ -379,7 +382,10 @@ class Catalog:
         if isinstance(run, str) and not is_run(run):
             cell = self._cell_name(run)
             for key, name in (("info.factbook.cell", cell), ("info.factbook.experiment", run)):
-                if newest := self._records({key: name}, "-start_time", 1):
+                newest = self._records({key: name}, "-start_time", 1)
+                if newest and value_at(newest[0], PART):  # of it some runs wrote parts alone
+                    newest = self._records({key: name, PART: None}, "-start_time", 1) or newest
+                if newest:
                     return self._record(newest[0]["info"]["factbook"]["uid"])
         error = UnknownRunError(f"no run {str(run)[:100]!r}{self._near(str(run))}")
         error.is_away = is_number(str(run)) and self.database is None

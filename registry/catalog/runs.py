@@ -16,6 +16,7 @@ from registry.declare.settings import NO_RULES
 from registry.declare.stage import find_stage
 from registry.record.journal import aware, read_journal
 from registry.record.liveness import journal_status, shown_status
+from registry.store.parts import Part
 from registry.wording import counted
 
 if TYPE_CHECKING:
@@ -78,6 +79,8 @@ class RunView:
         See the README, ``info.factbook``.
     project : str
         The name that its project had; "" for records that another Sacred client made.
+    part : Part or None
+        The part of the task that it was to write alone; None for a run of its own.
     facts : mapping
         What stands under ``info.factbook``: all of it in :meth:`Catalog.run`; in a list without
         the packages.
@@ -101,6 +104,7 @@ class RunView:
     output: Mapping[str, Any] = field(default_factory=dict)
     overrides: Mapping[str, Any] = field(default_factory=dict)
     project: str = ""
+    part: Part | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -135,6 +139,7 @@ class RunView:
             output=_mapping(facts.get("output")),
             overrides=_mapping(facts.get("overrides")),
             project=str(facts.get("project", "")),
+            part=_part(facts.get("part")),
             facts=facts,
         )
 
@@ -143,9 +148,21 @@ class RunView:
         """Its number, or its own identifier while it has none."""
         return self.uid if self.id is None else self.id
 
+    @property
+    def title(self) -> str:
+        """Its cell, and which part of it."""
+        return f"{self.cell} {self.part}" if self.part else self.cell
+
+    def parts(self) -> list[tuple[Part, str]]:
+        """Return the parts of its dataset that other runs wrote, and which runs, in order."""
+        told = self.facts.get("parts")
+        found = [(_part(each), str(each.get("run", ""))) for each in _mappings(told)]
+        return [(part, run) for part, run in found if part is not None]
+
     def row(self) -> dict[str, Any]:
         """Return the run as one flat row; configuration and result by dotted keys."""
         row = {name: getattr(self, name) for name in (*COLUMNS, "project")}
+        row |= {"part": self.part.code} if self.part else {}
         for group in ("config", "result"):
             row |= {f"{group}.{key}": value for key, value in flat(getattr(self, group))}
         return row
@@ -253,6 +270,11 @@ def record_of(folder: Path) -> dict[str, Any] | None:
         **{name: getattr(journal, name) for name in (*names.split(), "fail_trace")},
         "info": {**journal.info, "factbook": journal.facts},
     }
+
+
+def _part(value: Any) -> Part | None:
+    number, of = (_mapping(value).get(name) for name in ("number", "of"))
+    return Part(number, of) if isinstance(number, int) and isinstance(of, int) else None
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -136,6 +136,8 @@ def _print_whole(entry: Declarable) -> None:
     needs = "; ".join(entry.fillings())
     out.print(escape(f"needs {needs}" if needs else f"table [{entry.family}.…]"), style="dim")
     out.print(f"makes {entry.makes}", style="dim")
+    if entry.cut_by:
+        out.print(f"can be cut into parts, by {entry.cut_by}", style="dim")
     if entry.keys:
         out.print()
         print_table(("key", "type", "default", ""), map(_row, entry.keys))

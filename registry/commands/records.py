@@ -121,7 +121,7 @@ def runs(
 def _run_row(view: RunView) -> tuple[Any, ...]:
     result = ", ".join(f"{key} {text_of(value)}" for key, value in list(view.result.items())[:3])
     took = duration(view.seconds)
-    return view.key, view.cell, view.stage, view.status, view.started, took, result
+    return view.key, view.title, view.stage, view.status, view.started, took, result
 
 
 def _write_csv(rows: list[dict[str, Any]]) -> None:
@@ -186,6 +186,8 @@ def _print_facts(view: RunView) -> None:
         "run": f"{view.id or '(not in MongoDB)'}  {view.uid}",
         "project": view.project,
         "cell": view.cell,
+        "part": view.part.code if view.part else "",
+        "parts": ", ".join(f"{part.code} {run}" for part, run in view.parts()),
         "stage": view.stage,
         "status": view.status,
         "started": f"{text_of(view.started)}  took {duration(view.seconds)} on {view.host}",

@@ -30,6 +30,7 @@ from registry.plan.probes import Probes, unprobed
 from registry.plan.project import Project
 from registry.plan.task import Task, Why
 from registry.record.states import State
+from registry.store.parts import MOST_PARTS
 from registry.terminal import can_animate, duration, out, print_table, text_of
 from registry.wording import counted
 
@@ -43,6 +44,11 @@ from registry.wording import counted
     default=1,
     show_default=True,
     help="Processes side by side.",
+)
+@click.option(
+    "--parts",
+    type=click.IntRange(min=1, max=MOST_PARTS),
+    help="Cut each of TARGETS that can be cut into so many parts, which can run side by side.",
 )
 @click.option("--here", is_flag=True, help="Run in this process, one by one, for debugging.")
 @click.option("--runner", default="workers", help="Runner: workers, here, or one of a plug-in.")
@@ -66,6 +72,7 @@ def run(
     /,
     targets: tuple[str, ...],
     workers: int,
+    parts: int | None,
     here: bool,
     runner: str,
     keep_going: bool,
@@ -84,6 +91,8 @@ def run(
     """
     project = project_here()
     made = plan_of(project, targets, **options)
+    if parts is not None:
+        made = made.cut(parts, {cell.name for cell in project.graph.select(targets)})
     if not made.open:
         out.print(f"nothing to run: {counted(len(made.tasks), 'task')} up to date")
         print_notes(made.tasks)
@@ -114,7 +123,8 @@ def run(
             busy=busy,
             lacking=ahead.lacking,
         )
-    print_results(outcomes)
+    whole = {task.name for task in made.open}
+    print_results(outcome for outcome in outcomes if outcome.name in whole)
     left = {o.uid for o in outcomes if o.uid and not o.recorded}
     recorded = not left or journal_only or _store_records(project, left)
     if any(outcome.ending is State.INTERRUPTED for outcome in outcomes):
@@ -171,18 +181,18 @@ class Display(Watcher):
 
     def started(self, task: Task, uid: str) -> None:
         """Add a bar."""
-        self.rows[task.name] = self.bars.add_task(escape(task.name), total=None, counted="")
+        self.rows[task.title] = self.bars.add_task(escape(task.title), total=None, counted="")
 
     def begun(self, task: Task, uid: str) -> None:
         """Print a line where no terminal shows bars."""
         if not can_animate():
             why = "it never ran" if task.reason == Why.NEVER else task.reason
-            out.print(escape(f"… starting {task.name} (run {uid}), because {why}"))
+            out.print(escape(f"… starting {task.title} (run {uid}), because {why}"))
 
     def progressed(self, task: Task, progress: Progress) -> None:
         """Move the bar."""
         self.bars.update(
-            self.rows[task.name],
+            self.rows[task.title],
             completed=progress.done,
             total=progress.total or None,
             counted=escape(f"{progress.done:,}/{progress.total:,} {progress.what}"),
@@ -190,14 +200,14 @@ class Display(Watcher):
 
     def waits(self, task: Task, run: str) -> None:
         """Say which run is waited for."""
-        if task.name in self.rows:
-            self.bars.remove_task(self.rows.pop(task.name))
-        out.print(f"… {escape(task.name)}: run {run} of another process is at it; waiting")
+        if task.title in self.rows:
+            self.bars.remove_task(self.rows.pop(task.title))
+        out.print(f"… {escape(task.title)}: run {run} of another process is at it; waiting")
 
     def ended(self, task: Task, outcome: TaskOutcome) -> None:
         """Replace the bar by a line."""
-        if task.name in self.rows:
-            self.bars.remove_task(self.rows.pop(task.name))
+        if task.title in self.rows:
+            self.bars.remove_task(self.rows.pop(task.title))
         lines = [outcome.message]
         if not (outcome.recorded or outcome.message or self.said_away):
             self.said_away = True
@@ -206,7 +216,7 @@ class Display(Watcher):
         message = f"\n{indent(escape(text), '    ')}" if text else ""
         took = f"  {duration(outcome.seconds)}" if outcome.uid else ""
         mark = self.MARKS[outcome.ending]
-        out.print(f"{mark} {escape(task.name)}  {outcome.ending}{took}{message}")
+        out.print(f"{mark} {escape(task.title)}  {outcome.ending}{took}{message}")
 
 
 def print_results(outcomes: Iterable[TaskOutcome]) -> None:

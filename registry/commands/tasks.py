@@ -90,6 +90,14 @@ def summary_of(made: Plan) -> str:
     return ", ".join(filter(None, (due, at_it, known, unknown)))
 
 
+def print_parts(made: Plan) -> None:
+    """Print which tasks of a plan are cut into parts, and into how many."""
+    cut = [f"{task.name} ({task.parts})" for task in made.due if task.parts > 1]
+    if cut:
+        more = f" and {len(cut) - MOST_NOTES:,} more" if len(cut) > MOST_NOTES else ""
+        out.print(escape(f"cut into parts: {', '.join(cut[:MOST_NOTES])}{more}"))
+
+
 def print_notes(tasks: Iterable[Task]) -> None:
     """Print what is worth knowing of tasks, and no reason to run them."""
     notes = [f"{task.name}: {note}" for task in tasks for note in task.notes]
@@ -161,6 +169,7 @@ def plan(targets: tuple[str, ...], probe: bool, **options: bool) -> None:
         out.print()
     complete = sum(not task.is_open for task in (*made.tasks, *made.settled))
     out.print(f"{summary_of(made)}; {counted(complete, 'task')} up to date")
+    print_parts(made)
     wrong = take_first_looks(project, made.due) if probe else {}
     for text in project.foreseen(made, Probes.of(project).of_resource):
         out.print(escape(text))

@@ -296,6 +296,8 @@ class Experiment:
         Names that the stage had before.
     cell_keys : frozenset of str
         The configuration keys that its named cells set.
+    parts : int
+        Into how many parts, that can run side by side, each of its tasks is cut.
     """
 
     name: str
@@ -309,6 +311,7 @@ class Experiment:
     description: str = ""
     former_stages: tuple[str, ...] = ()
     cell_keys: frozenset[str] = frozenset()
+    parts: int = 1
 
     @property
     def varied(self) -> frozenset[str]:

@@ -91,6 +91,8 @@ class Declarable:
         Slot to the types that fill it.
     optional : frozenset of str
         Slots that may stay empty.
+    cut_by : str
+        What a stage goes through one by one, if its tasks can be cut into parts.
     """
 
     family: str
@@ -100,6 +102,7 @@ class Declarable:
     keys: tuple[Key, ...]
     needs: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     optional: frozenset[str] = frozenset()
+    cut_by: str = ""
 
     @cached_property
     def snippet(self) -> str:
@@ -161,6 +164,7 @@ def describe_stage(stage: Stage) -> Declarable:
         keys_of(stage.settings),
         {slot.name: slot.kinds for slot in stage.slots.values()},
         frozenset(slot.name for slot in stage.slots.values() if slot.is_optional),
+        stage.cut_by,
     )
 
 

@@ -142,6 +142,12 @@ class Stage:
         there.
     probed : tuple of str
         Slots that the probe looks at.
+    cut_by : str
+        What it goes through one by one, as ``images``, if tasks can be cut into parts that run
+        side by side, each writing shards of its own: the work gives `run.shards` their number,
+        and calls the writer's `end_part` when they are written.
+    uncut : str
+        Why tasks cannot be cut, where that is worth a word.
     estimate : callable, optional
         What a task takes: of the configuration as plain JSON values, the known sizes of each
         input's dimensions by slot, and what the probe has found (empty where none was run);
@@ -169,6 +175,8 @@ class Stage:
         probe: str | None = None,
         probed: tuple[str, ...] = (),
         estimate: Estimator | None = None,
+        cut_by: str = "",
+        uncut: str = "",
     ):
         self.name = name
         self.version = version
@@ -189,6 +197,8 @@ class Stage:
         self.probe_path = probe
         self.probed = probed
         self._estimate = estimate
+        self.cut_by = cut_by
+        self._uncut = uncut
         self._main: StageMain | None = None
         if main is not None and not _MAIN_PATH.fullmatch(main):
             raise StageError(f"stage {name!r}: expected main as 'module:function'; got {main!r}")
@@ -228,6 +238,12 @@ class Stage:
     def requires(self, config: Mapping[str, Any]) -> tuple[Requirement, ...]:
         """Return what has to be there for a configuration of plain JSON values."""
         return tuple(self._requires(config)) if self._requires else ()
+
+    @property
+    def uncut(self) -> str:
+        """Why tasks of it cannot be cut into parts; "" where they can."""
+        reason = self._uncut or "it does not go through images or neurons one by one"
+        return "" if self.cut_by else f"{self.name} cannot be cut into parts: {reason}"
 
     @property
     def refuses(self) -> bool:
@@ -551,5 +567,9 @@ class Run(Protocol):
         ``with run.checkpoint("state.npz").write() as path`` replaces it in one step.
         """
 
-    def shards(self) -> ShardWriter:
-        """Return the writer of the stage's output in shards, resuming what is there."""
+    def shards(self, count: int | None = None) -> ShardWriter:
+        """Return the writer of the stage's output in shards, resuming what is there.
+
+        Where the task may be cut, `count` says how many shards there will be, and the stage calls
+        the writer's `end_part` when all are written.
+        """

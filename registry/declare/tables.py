@@ -28,13 +28,14 @@ from registry.declare.faults import (
 from registry.declare.plugins import Kind, families, kinds, load_plugins
 from registry.declare.settings import NO_RULES, KeyRules
 from registry.declare.stage import Stage, load_stage
+from registry.store.parts import MOST_PARTS
 from registry.suggest import nearest
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 _DATABASE = re.compile(r"[A-Za-z0-9_-]{1,63}")
 _LETTERS = "letters, digits, '_' and '-'"
-_TABLES = ("project", "experiments", "suites")
-_EXPERIMENT_KEYS = ("stage", "needs", "config", "matrix", "description")
+_TABLES = ("project", "experiments", "suites", "parts")
+_EXPERIMENT_KEYS = ("stage", "needs", "config", "matrix", "description", "parts")
 
 Values = Mapping[str, Any]
 T = TypeVar("T")
@@ -66,6 +67,7 @@ class Draft:
     faulty: frozenset[str]
     description: str
     cells: tuple[DraftCell, ...] = ()
+    parts: int = 1
 
     def all_references(self) -> Iterator[Reference]:
         """Yield what fills its slots, in all cells and in each."""
@@ -114,6 +116,7 @@ class DraftReader:
         self.suites: dict[str, tuple[str, ...]] = {}
         self.owners: dict[str, str] = {}
         self.provided: dict[str, str] = {}
+        self.parts: dict[str, int] = {}
         self._load_stage = functools.cache(
             lambda name: _attempt(f"stage {name!r}", partial(load_stage, name))
         )
@@ -126,6 +129,7 @@ class DraftReader:
         self._check_tables(tables)
         for family in families():
             self._read_family(family, self._table((family,), tables.get(family, {})))
+        self._read_parts(self._table(("parts",), tables.get("parts", {})))
         self._read_experiments(self._table(("experiments",), tables.get("experiments", {})))
         self._read_suites(self._table(("suites",), tables.get("suites", {})))
 
@@ -313,6 +317,7 @@ class DraftReader:
             frozenset(config.keys() - plain.keys() | bad_axes | bad_cells),
             self._string((*where, "description"), table.get("description", "")) or "",
             cells,
+            self._parts_of(where, stage, table),
         )
 
     def _cells(
@@ -360,6 +365,35 @@ class DraftReader:
         if name and stage and name != stage.name:
             self.faults.add_old_name(where, name, stage.name)
         return stage
+
+    # parts, by stage and by experiment
+
+    def _read_parts(self, table: Values) -> None:
+        """Read into how many parts the tasks of stages are cut."""
+        for name, value in table.items():
+            stage = self._load_stage(name)
+            if isinstance(stage, str):
+                self.faults.add(("parts", name), stage)
+            elif number := self._number_of_parts(("parts", name), stage, value):
+                self.parts[stage.name] = number
+
+    def _parts_of(self, where: KeyPath, stage: Stage | None, table: Values) -> int:
+        if stage is None:
+            return 1
+        if "parts" not in table:
+            return self.parts.get(stage.name, 1)
+        return self._number_of_parts((*where, "parts"), stage, table["parts"]) or 1
+
+    def _number_of_parts(self, where: KeyPath, stage: Stage, value: Any) -> int | None:
+        is_number = isinstance(value, int) and not isinstance(value, bool)
+        if not (is_number and 1 <= value <= MOST_PARTS):
+            expected = f"expected a number of parts, 1 to {MOST_PARTS:,}"
+            self.faults.add(where, f"{expected}; got {describe_value(value)}")
+            return None
+        if value > 1 and stage.uncut:
+            self.faults.add(where, stage.uncut)
+            return None
+        return int(value)
 
     def _reference(self, where: KeyPath, value: Any) -> Reference | None:
         if (text := self._string(where, value)) is None:

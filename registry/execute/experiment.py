@@ -70,6 +70,7 @@ from registry.record.journal import journal_root, new_uid
 from registry.record.observer import JournalError, JournalObserver, incomplete_message
 from registry.record.states import State
 from registry.store.datasets import Written
+from registry.store.shards import PartWritten
 from registry.suggest import RefusalError, nearest
 
 JOURNAL_ONLY, REPEAT = "--journal-only", "--repeat"
@@ -280,10 +281,18 @@ class StageExperiment:
             self.link.start(journal)
         with self.attempt as attempt:
             run = TaskRun(self.task, attempt, sacred_run, journal, self.check_signals)
+            began = time.monotonic()
             try:
                 output = self.stage(self.task.config, self.task.inputs, run)
             except SystemExit as error:  # it would look like an end that went well
                 raise StageError(f"the stage ended the process, status {error.code}") from error
+            except PartWritten:
+                self.check_signals()
+                self.ending.enter_context(signals_held())
+                attempt.finish_part(time.monotonic() - began)
+                return {}
+            if attempt.part is not None:
+                raise StageError(f"{self.stage.name} is cut into parts, and does not end as one")
             written = attempt.publish(output, self.stage.output, run.provenance(), self._announce)
         self.written = written
         if self.observer is None:
@@ -299,8 +308,10 @@ class StageExperiment:
         self.check_signals()
         self.ending.enter_context(signals_held())
         if self.observer is not None:
-            output = describe_output(written, self.project.root)
-            self.observer.announce(written.result, output=output)
+            facts = {"output": describe_output(written, self.project.root)}
+            if parts := written.manifest.get("parts"):
+                facts["parts"] = parts
+            self.observer.announce(written.result, **facts)
 
     # -- 4: after the run -------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -13,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from registry.declare.cells import Cell, Graph
-from registry.declare.faults import ConfigError, DeclarationError, Fault
+from registry.declare.faults import ConfigError, DeclarationError, Fault, StageError
 from registry.declare.stage import Input, Stage, load_stage
 from registry.interrupts import Check
 from registry.plan.artifacts import Attempt, ExperimentStore
@@ -25,6 +26,7 @@ from registry.record.journal import journal_root
 from registry.record.liveness import note_adoption
 from registry.store.checkpoint import Checkpoint
 from registry.store.manifest import Provenance
+from registry.store.parts import Part, WrittenPart
 from registry.suggest import nearest
 
 if TYPE_CHECKING:
@@ -55,6 +57,8 @@ class ResolvedTask:
         What it is made with.
     current : str
         Identifier of the task's current run, "" if there is none.
+    part : Part or None
+        The part of it that is to be written; None for all that is still missing, and its end.
     """
 
     cell: Cell
@@ -64,6 +68,12 @@ class ResolvedTask:
     overrides: Mapping[str, Any]
     code: Code
     current: str = ""
+    part: Part | None = None
+
+    @property
+    def title(self) -> str:
+        """Name of the cell, and which part of it."""
+        return f"{self.cell.name} {self.part}" if self.part else self.cell.name
 
     @property
     def stage(self) -> Stage:
@@ -99,6 +109,7 @@ class ResolvedTask:
             "commit": self.code.commit.commit if self.code.commit else None,
             "project": project.declaration.name,
             "root": str(project.root),
+            **({"part": {"number": self.part.number, "of": self.part.of}} if self.part else {}),
         }
 
     @property
@@ -110,7 +121,15 @@ class ResolvedTask:
         """Open an attempt at this task; see :meth:`ExperimentStore.begin`."""
         task = self.cell.experiment, self.fingerprint, self.record
         given = uid, self.input_contents, self.code.digest
-        return store.begin(*task, *given, current=self.current if alone else None)
+        current = self.current if alone else None
+        return store.begin(*task, *given, current=current, part=self.part)
+
+    def part_state(self, store: ExperimentStore) -> tuple[WrittenPart | None, str]:
+        """Return what is known of its part; see :meth:`ExperimentStore.part_state`."""
+        task = self.cell.experiment, self.fingerprint
+        if self.part is None:
+            return None, ""
+        return store.part_state(*task, self.part, self.input_contents, self.code.digest)
 
 
 def planned_task(project: Project, task: Task, graph: Graph | None = None) -> ResolvedTask:
@@ -126,7 +145,8 @@ def planned_task(project: Project, task: Task, graph: Graph | None = None) -> Re
     inputs = project.inputs(graph, task.cell, known)
     code = code_of(task.stage, project.root, modules_of(task.cell))
     current = project.store.current_run(task.cell.experiment, task.fingerprint)
-    return ResolvedTask(task.cell, task.fingerprint, inputs, task.record(), {}, code, current)
+    own = task.cell, task.fingerprint, inputs, task.record()
+    return ResolvedTask(*own, {}, code, current, task.part)
 
 
 def adopt_finished(project: Project, task: ResolvedTask) -> str:
@@ -284,13 +304,35 @@ class TaskRun:
         """Return a file of ``partial`` that the next attempt resumes from, if it is whole."""
         return Checkpoint(self.partial, name)
 
-    def shards(self) -> ShardWriter:
-        """Return the writer of the output in parts, which resumes what is there."""
-        from registry.store.shards import ShardWriter  # heavy: xarray
+    def shards(self, count: int | None = None) -> ShardWriter:
+        """Return the writer of the output in parts, which resumes what is there.
 
+        Parameters
+        ----------
+        count : int, optional
+            How many parts there will be; without, the task cannot be cut.
+
+        Raises
+        ------
+        StageError
+            If this run writes a part of the task, and their number is not given.
+        PartWritten
+            If this run writes a part of the task, and so few parts leave nothing to it.
+        """
+        from registry.store.shards import PartWritten, ShardWriter  # heavy: xarray
+
+        own, part = None, self._task.part
+        if part is not None and count is None:
+            raise StageError(f"{self._task.cell.stage} does not say how many parts it writes")
+        if part is not None:
+            own = part.share(count or 0)
+            named = f"{own.start} to {own.stop - 1} of {count}" if own else f"none of {count}"
+            sys.stdout.write(f"{str(part).capitalize()}: files {named}, counted from 0\n")
+            if not own:
+                raise PartWritten
         attributes, attempt = self.provenance().attributes(), self._attempt
-        schema = self._task.stage.output
-        return ShardWriter(attempt.output, schema, attributes, guard=attempt.require_held)
+        guard, schema = attempt.require_held, self._task.stage.output
+        return ShardWriter(attempt.output, schema, attributes, parts=own, guard=guard)
 
     def provenance(self) -> Provenance:
         """Return where the output comes from."""
@@ -307,4 +349,5 @@ class TaskRun:
             sources=task.code.digest,
             seed=config.get("seed"),
             started=self._started,
+            parts=tuple(part.entry() for part in self._attempt.written_parts),
         )

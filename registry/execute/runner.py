@@ -44,7 +44,7 @@ class TaskOutcome:
     Attributes
     ----------
     name : str
-        The cell.
+        The cell; what a schedule returns also tells the part, as in ``sae part 2 of 3``.
     ending : State
         ``unchanged`` was due only for an input, which came out with the same bits; ``blocked``
         needs something that failed.
@@ -99,7 +99,8 @@ class Job:
         Where its dataset and record go; without its experiments, which running one task does not
         need.
     task : ResolvedTask
-        The task with its configuration and inputs.
+        The task with its configuration and inputs; of one that is cut, `task.part` is the part that
+        is to be written, which who makes the job anew elsewhere hands on.
     uid : str
         Identifier of the run.
     journal_only : bool

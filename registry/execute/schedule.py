@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
-from registry.execute.resolved import adopt_finished, planned_task
+from registry.execute.resolved import ResolvedTask, adopt_finished, planned_task
 from registry.execute.runner import (
     BlockingRunner,
     Job,
@@ -63,7 +63,8 @@ def run_plan(
 ) -> list[TaskOutcome]:
     """Run what is due, each task as soon as its inputs are there.
 
-    A task that fails blocks what needs it; everything else goes on.
+    A task that fails blocks what needs it; everything else goes on. A task that is cut into parts
+    is as many tasks, and one more, which needs them and closes the dataset.
 
     Parameters
     ----------
@@ -89,8 +90,8 @@ def run_plan(
     Returns
     -------
     list of TaskOutcome
-        One for each task that is due or that another process is running, in the order in which
-        they ended.
+        One for each task that is due or that another process is running, and for each of their
+        parts, in the order in which they ended.
 
     Raises
     ------
@@ -101,7 +102,11 @@ def run_plan(
     """
     if isinstance(runner, str):
         runner = open_runner(runner, {task.stage for task in plan.open}, workers)
-    waiting = {task.name: task for task in plan.open}
+    waiting = {
+        each.title: each
+        for task in plan.open
+        for each in ((task,) if busy == "repeat" and task.is_running else task.in_parts())
+    }
     watcher = watcher or Watcher()
     schedule = _Schedule(project, runner, watcher, journal_only, waiting, busy, lacking or {})
     return schedule.run()
@@ -128,7 +133,8 @@ class _Schedule:
     running: dict[str, Task] = field(default_factory=dict)  # by the identifier of the run
     away: bool = False  # whether the last record did not reach the database
     begun: set[str] = field(default_factory=set)  # runs that have said so
-    others: dict[str, _Other] = field(default_factory=dict)  # by the name of the task
+    others: dict[str, _Other] = field(default_factory=dict)  # by the title of the task
+    adopted: dict[str, str] = field(default_factory=dict)  # runs that were killed, by task
     outcomes: dict[str, TaskOutcome] = field(default_factory=dict)
     noted: list[int] = field(default_factory=list)  # signals that asked for the end
 
@@ -159,31 +165,34 @@ class _Schedule:
             raise KeyboardInterrupt
 
     def _leave_to_others(self) -> None:
-        """Set aside what other processes are running when the plan is made."""
-        running = [task for task in self.waiting.values() if task.is_running]
+        """Set aside what other processes are running when the plan is made.
+
+        Of what is cut, they may be at some parts alone: that is seen when these are due.
+        """
+        running = [t for t in self.waiting.values() if t.is_running and t.parts == 1]
         for task in running if self.busy != "repeat" else ():
-            self._yield_to(self.waiting.pop(task.name), str(task.state.run))
+            self._yield_to(self.waiting.pop(task.title), str(task.state.run))
 
     def _leave_out(self) -> None:
-        for name in [name for name in self.waiting if name in self.lacking]:
-            outcome = TaskOutcome(name, State.BLOCKED, message=self.lacking[name])
-            self._end(self.waiting.pop(name), outcome)
+        for task in [task for task in self.waiting.values() if task.name in self.lacking]:
+            outcome = TaskOutcome(task.title, State.BLOCKED, message=self.lacking[task.name])
+            self._end(self.waiting.pop(task.title), outcome)
 
     def _start_ready(self) -> None:
         for task in list(self.waiting.values()):
             self._heed_signals()
-            needs = [name for name in task.cell.needs.values() if name in self.outcomes]
+            needs = [name for name in task.needs if name in self.outcomes]
             bad = [name for name in needs if not self.outcomes[name].is_good]
             if bad:
-                del self.waiting[task.name]
-                self._end(task, TaskOutcome(task.name, State.BLOCKED, message=f"needs {bad[0]}"))
+                del self.waiting[task.title]
+                self._end(task, TaskOutcome(task.title, State.BLOCKED, message=f"needs {bad[0]}"))
             elif self.runner.has_room and not self._is_waiting(task) and self._is_free(task):
-                del self.waiting[task.name]
+                del self.waiting[task.title]
                 self._start(task)
 
     def _is_free(self, task: Task) -> bool:
         """Return whether no run of another process is known to be at a task."""
-        other = self.others.get(task.name)
+        other = self.others.get(task.title)
         if other is None:
             return True
         return not self._is_running(other.run) and time.monotonic() >= other.retry_at
@@ -192,27 +201,30 @@ class _Schedule:
         return journal_status(journal_root(self.project.root) / run).status == "RUNNING"
 
     def _is_waiting(self, task: Task) -> bool:
-        pending = self.waiting.keys() | {other.name for other in self.running.values()}
-        return any(name in pending for name in task.cell.needs.values())
+        pending = self.waiting.keys() | {other.title for other in self.running.values()}
+        return any(name in pending for name in task.needs)
 
     def _start(self, task: Task) -> None:
+        if self._end_adopted(task):
+            return
         made = "" if self.busy == "repeat" else self._made_since(task)
         if (task.is_conditional or made) and not self._is_still_due(task):
             message = f"run {made} of another process has made it" if made else _SAME_INPUTS
-            self._end(task, TaskOutcome(task.name, State.UNCHANGED, message=message))
+            self._end(task, TaskOutcome(task.title, State.UNCHANGED, message=message))
             return
         try:
             resolved = planned_task(self.project, task)
         except MissingInputsError as error:
-            self._end(task, TaskOutcome(task.name, State.BLOCKED, message=str(error)))
+            self._end(task, TaskOutcome(task.title, State.BLOCKED, message=str(error)))
             return
         if finished := adopt_finished(self.project, resolved):
             if task.state.status is not State.COMPLETE:
-                message = f"run {finished} had finished it when it was killed"
-                done = TaskOutcome(task.name, State.COMPLETED, finished, message=message)
-                self._end(task, replace(done, recorded=False))
+                self.adopted[task.name] = finished
+                self._end_adopted(task)
                 return
             resolved = replace(resolved, current=finished)
+        if self._is_settled(task, resolved):
+            return
         light = replace(self.project.declaration, experiments={}, suites={}, order=())
         how = (self.journal_only, self.busy == "repeat", self.away)
         job = Job(Project(light), resolved, new_uid(), *how)
@@ -223,7 +235,30 @@ class _Schedule:
                 self.runner.start(job)
         except RunnerError as error:
             del self.running[job.uid]
-            self._end(task, TaskOutcome(task.name, State.FAILED, message=str(error)))
+            self._end(task, TaskOutcome(task.title, State.FAILED, message=str(error)))
+
+    def _end_adopted(self, task: Task) -> bool:
+        """End a task whose dataset a killed run had finished; return whether there was one."""
+        finished = self.adopted.get(task.name)
+        if finished is None:
+            return False
+        done = TaskOutcome(task.title, State.UNCHANGED)
+        if task.part is None:
+            message = f"run {finished} had finished it when it was killed"
+            done = TaskOutcome(task.title, State.COMPLETED, finished, message=message)
+            done = replace(done, recorded=False)
+        self._end(task, done)
+        return True
+
+    def _is_settled(self, task: Task, resolved: ResolvedTask) -> bool:
+        """End a part that is written, or leave it to the run that is at it, if there is one."""
+        written, run = resolved.part_state(self.project.store)
+        if run:
+            self._yield_to(task, run)
+        elif written is not None:
+            message = f"run {written.run} has written it"
+            self._end(task, TaskOutcome(task.title, State.UNCHANGED, message=message))
+        return bool(run or written)
 
     def _begin(self, uid: str) -> None:
         self.begun.add(uid)
@@ -252,6 +287,7 @@ class _Schedule:
             self.watcher.progressed(self.running[uid], progress)
         for outcome in finished:
             task = self.running.pop(str(outcome.uid))
+            outcome = replace(outcome, name=task.title)
             self.away = not outcome.recorded
             if outcome.busy:
                 self._yield_to(task, outcome.busy)
@@ -266,21 +302,21 @@ class _Schedule:
         current = self.project.store.current_run(task.cell.experiment, task.fingerprint)
         if self.busy == "skip" and current != run:
             message = f"run {run} of another process is at it"
-            self._end(task, TaskOutcome(task.name, State.BLOCKED, message=message))
+            self._end(task, TaskOutcome(task.title, State.BLOCKED, message=message))
             return
-        known = self.others.get(task.name)
-        if known is None or known.run != run:
+        if all(known.run != run for known in self.others.values()):
             self.watcher.waits(task, run)
-        self.others[task.name] = _Other(run, time.monotonic() + _RETRY_SECONDS)
-        self.waiting[task.name] = task
+        self.others[task.title] = _Other(run, time.monotonic() + _RETRY_SECONDS)
+        self.waiting[task.title] = task
 
     def _end(self, task: Task, outcome: TaskOutcome) -> None:
-        self.outcomes[task.name] = outcome
+        self.outcomes[task.title] = outcome
         self.watcher.ended(task, outcome)
 
     def _interrupt(self) -> None:
         for outcome in self.runner.interrupt():
-            self._end(self.running.pop(str(outcome.uid)), outcome)
+            task = self.running.pop(str(outcome.uid))
+            self._end(task, replace(outcome, name=task.title))
         for task in (*self.running.values(), *self.waiting.values()):
-            self._end(task, TaskOutcome(task.name, State.INTERRUPTED))
+            self._end(task, TaskOutcome(task.title, State.INTERRUPTED))
         self.waiting.clear()

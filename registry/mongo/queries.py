@@ -19,7 +19,7 @@ _UID = "info.factbook.uid"
 
 _FACTS = (
     *("uid", "experiment", "cell", "stage", "stage_version", "fingerprint", "overrides"),
-    *("inputs", "output", "sources", "commit", "project", "root"),
+    *("inputs", "output", "sources", "commit", "project", "root", "part", "parts"),
     *("pid", "create_time", "boot", "host", "pid_namespace", "interrupted_by", "death_noted"),
 )
 SUMMARY = (

@@ -17,6 +17,7 @@ import os
 import re
 import secrets
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -39,7 +40,24 @@ from registry.store.durable import (
     whole_file,
     write_json,
 )
-from registry.store.manifest import CURRENT, MANIFEST, Provenance, file_faults, read_manifest
+from registry.store.manifest import (
+    CURRENT,
+    MANIFEST,
+    Provenance,
+    file_faults,
+    read_manifest,
+    seconds_of,
+)
+from registry.store.parts import (
+    Part,
+    PartHold,
+    WrittenPart,
+    hold_part,
+    run_at,
+    run_at_parts,
+    written_part,
+    written_parts,
+)
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -60,6 +78,9 @@ MOST_TIMED = 500
 
 ATTEMPTS = "attempts"
 PARTIAL = "partial"
+
+ORIGIN = "origin.json"
+"""File of a partial folder that says of which inputs and code it is made."""
 
 HOLDER = "holder"
 """File of a partial folder that names the run that it belongs to."""
@@ -101,15 +122,19 @@ class ExperimentStore:
         try:
             run = os.readlink(f"{folder}/current")
         except FileNotFoundError:
-            return self._without_output(self.last_attempt(experiment, fingerprint))
+            return self._without_output(folder)
         except OSError:
             run = self.last_attempt(experiment, fingerprint)
             return TaskState(State.DAMAGED, run or None, why="current is no link")
         return _output_state(folder, run, verify)
 
-    def _without_output(self, run: str) -> TaskState:
-        if not run:
+    def _without_output(self, folder: str) -> TaskState:
+        attempts = _attempts(folder)
+        if not attempts:
             return NEVER_RAN
+        run, part = attempts[-1]
+        if part is not None:
+            return self._in_parts(attempts)
         recorded = self._read_status(run)
         if not recorded:
             why = "the last attempt left neither output nor journal"
@@ -118,6 +143,62 @@ class ExperimentStore:
         if state is State.COMPLETED:
             return TaskState(State.MISSING, run, why="its output is gone")
         return TaskState(state, run)
+
+    def _in_parts(self, attempts: list[tuple[str, Part | None]]) -> TaskState:
+        """Return how a task stands that runs write in parts, and none has closed.
+
+        As the newest run at a part that has not ended well; before all, as one that runs.
+        """
+        whole = [index for index, (_, part) in enumerate(attempts) if part is None]
+        newest = {part: run for run, part in attempts[max(whole, default=-1) + 1 :]}
+        states = {part: State.of_record(self._read_status(run)) for part, run in newest.items()}
+        for wanted in (State.RUNNING, State.FAILED, State.DIED, State.INTERRUPTED):
+            found = [part for part, state in states.items() if state is wanted]
+            if found:
+                return TaskState(wanted, newest[found[-1]], why=str(found[-1]))
+        run, last = attempts[-1]
+        of = last.of if last else 0
+        number = sum(part is not None and part.of == of for part in states)
+        return TaskState(State.INTERRUPTED, run, why=f"{number} of {of} parts are written")
+
+    def part_state(
+        self,
+        experiment: str,
+        fingerprint: str,
+        part: Part,
+        inputs: Mapping[str, str] | None = None,
+        sources: str = "",
+    ) -> tuple[WrittenPart | None, str]:
+        """Return what is known of a part of a task: that it is written, or which run is at it.
+
+        Parameters
+        ----------
+        experiment, fingerprint : str
+            The task.
+        part : Part
+            Of it.
+        inputs, sources : mapping, str
+            As for :meth:`begin`; what was made of others does not count as written.
+
+        Returns
+        -------
+        WrittenPart or None
+            None if it is still to be written.
+        str
+            The run that is at it now, or at the whole task; "" for none.
+        """
+        folder = self.folder(experiment, fingerprint)
+        partial = folder / PARTIAL
+        if not partial.is_dir():
+            return None, ""
+        with _exclusive(folder):
+            held = _lock_whole(partial, self._is_running)
+            if held is None:
+                return None, _holder(partial)
+            held.release()
+            run = run_at(partial, part, self._is_running)
+            same = read_json(partial / ORIGIN) == _origin(inputs, sources)
+            return written_part(partial, part) if same else None, run or ""
 
     def current_run(self, experiment: str, fingerprint: str) -> str:
         """Return the identifier of a task's current run; "" for none."""
@@ -178,7 +259,7 @@ class ExperimentStore:
                 manifests = (
                     read_json(f"{root}/{task.fingerprint}/current/{MANIFEST}") for task in earlier
                 )
-                found = ((manifest or {}).get("duration") for manifest in manifests)
+                found = (seconds_of(manifest or {}) for manifest in manifests)
                 durations = tuple(seconds for seconds in found if seconds is not None)
             return dataclasses.replace(
                 state, durations=durations, earlier=earlier[-1] if earlier else None
@@ -196,6 +277,7 @@ class ExperimentStore:
         sources: str = "",
         *,
         current: str | None = None,
+        part: Part | None = None,
     ) -> Attempt:
         """Open an attempt at a task: to be used as a context manager.
 
@@ -215,6 +297,8 @@ class ExperimentStore:
         current : str or None
             The current run when the task was found to be due, "" for none; None if it does not
             matter what other attempts do.
+        part : Part or None
+            The part of the task that is attempted alone, while other attempts may be at others.
 
         Raises
         ------
@@ -226,8 +310,8 @@ class ExperimentStore:
         folder = self.folder(experiment, fingerprint)
         with disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            origin = {"inputs": dict(inputs or {}), "sources": sources}
-            return Attempt(folder, uid, task, origin, self._is_running, current=current)
+            origin = _origin(inputs, sources)
+            return Attempt(folder, uid, task, origin, self._is_running, current=current, part=part)
 
     def adopt(
         self,
@@ -254,7 +338,8 @@ class ExperimentStore:
             Identifier of that run; "" if there is no such dataset.
         """
         folder = self.folder(experiment, fingerprint)
-        partial, last = folder / PARTIAL, self.last_attempt(experiment, fingerprint)
+        whole = [run for run, part in _attempts(folder) if part is None]
+        partial, last = folder / PARTIAL, (whole or [""])[-1]
         if not (partial / "output" / MANIFEST).exists() and not (folder / last / MANIFEST).exists():
             return ""
         with _exclusive(folder):
@@ -266,6 +351,8 @@ class ExperimentStore:
             if run:
                 announce(run)
                 publish(folder / run)
+            if named and partial.is_dir():  # what it was made from is of no more use
+                self._remove_partial(partial)
         return run
 
     def _take_output(self, partial: Path, current: str, inputs: Mapping[str, str]) -> str:
@@ -284,12 +371,12 @@ class ExperimentStore:
 
     def claimed_inputs(self, task: Path) -> set[str]:
         """Return the content digests of what attempts at a task read that live now."""
-        origins = list(task.glob(f"{PARTIAL}*/origin.json"))
+        origins = list(task.glob(f"{PARTIAL}*/{ORIGIN}"))
         claimed: set[str] = set()
         with _exclusive(task) if origins else nullcontext():
             for origin in origins:
                 held = _lock(origin.parent, self._is_running)
-                if held is None:
+                if held is None:  # also of a part of it
                     claimed.update(((read_json(origin) or {}).get("inputs") or {}).values())
                 else:
                     held.release()
@@ -314,10 +401,10 @@ class ExperimentStore:
         """
         task = folder.parent
         with _exclusive(task):
-            attempts = read_attempts(task)
-            others = [run for run in attempts if run != folder.name]
+            attempts = _attempts(task)
+            others = [(run, part) for run, part in attempts if run != folder.name]
             if _current_run(task) == folder.name:
-                whole = [run for run in others if (task / run / MANIFEST).exists()]
+                whole = [run for run, _ in others if (task / run / MANIFEST).exists()]
                 publish(task / whole[-1]) if whole else (task / "current").unlink()
             _remove(folder)
             unpublished = read_manifest(task / PARTIAL / "output") or {}
@@ -325,7 +412,8 @@ class ExperimentStore:
                 self._remove_partial(task / PARTIAL)
             if others != attempts:
                 with whole_file(task / ATTEMPTS) as temporary:
-                    temporary.write_text("".join(f"{run}\n" for run in others), encoding="utf-8")
+                    lines = "".join(f"{_attempt_line(*other)}\n" for other in others)
+                    temporary.write_text(lines, encoding="utf-8")
 
     def repair_current(self, task: Path) -> None:
         """Make the newest whole dataset of a task the current one, where what is current is none.
@@ -377,13 +465,27 @@ class ExperimentStore:
 
 
 def read_attempts(task: str | Path) -> list[str]:
-    """Return the identifiers of the runs that began at a task, by its folder, oldest first."""
+    """Return the identifiers of the runs that began at a task, by its folder, oldest first.
+
+    Those that wrote a part of it too.
+    """
+    return [run for run, _ in _attempts(task)]
+
+
+def _attempts(task: str | Path) -> list[tuple[str, Part | None]]:
+    """Return the runs that began at a task, each with the part of it that it was for."""
     try:
         path = f"{task}/{ATTEMPTS}"
         with open(path, encoding="utf-8", errors="replace", opener=at_once) as file:
-            return file.read().split()
+            lines = file.read().splitlines()
     except OSError:
         return []
+    words = filter(None, map(str.split, lines))
+    return [(run, Part.parse(rest[0]) if rest else None) for run, *rest in words]
+
+
+def _attempt_line(run: str, part: Part | None) -> str:
+    return f"{run} {part.code}" if part else run
 
 
 def _output_state(folder: str, run: str, verify: bool) -> TaskState:
@@ -394,7 +496,7 @@ def _output_state(folder: str, run: str, verify: bool) -> TaskState:
         how = "is damaged" if os.path.exists(f"{path}/{MANIFEST}") else "is missing"
         return TaskState(State.DAMAGED, run, why=f"{lost} {how}", path=path)
     faults = file_faults(path, manifest, verify)
-    inputs, duration = manifest.get("inputs") or {}, manifest.get("duration")
+    inputs, duration = manifest.get("inputs") or {}, seconds_of(manifest)
     return TaskState(
         State.DAMAGED if faults else State.COMPLETE,
         run,
@@ -451,6 +553,10 @@ class Attempt:
     partial folder names its holder, who is asked for before anything is written, and an attempt
     whose holder's journal says that it runs is not taken over.
 
+    Attempts at parts of a task share its partial folder, each with a hold on its own part. While
+    one is at a part, none is at the whole, and the other way round; then it is the whole that
+    publishes.
+
     Attributes
     ----------
     uid : str
@@ -462,6 +568,8 @@ class Attempt:
     output : Path
         Inside `partial`: what becomes the run's folder. Parts in it are kept for the next
         attempt, anything else begins anew.
+    part : Part or None
+        The part that it is for; None for the whole task.
     overtaken_by : str
         Identifier of the run that became current between the beginning of this attempt and its
         own publication; "" if none has.
@@ -476,19 +584,30 @@ class Attempt:
         is_running: Callable[[str], bool] = lambda run: False,
         *,
         current: str | None = None,
+        part: Part | None = None,
     ):
         self.folder = folder
         self.uid = uid
+        self.part = part
         self.overtaken_by = ""
         self._task = task
+        self._lock: Lock | PartHold | None
         with _exclusive(folder):
             _remove_abandoned(folder, is_running)
             if current is not None:
-                _require_idle(folder, current, is_running)
-            self.partial, self._lock = _claim(folder, uid, origin, is_running)
+                _require_same(folder, current)
+            if part is not None:
+                self.partial = folder / PARTIAL
+                self._lock = _claim_part(self.partial, part, uid, origin, is_running)
+            else:
+                if current is not None:
+                    _require_idle(folder, is_running)
+                self.partial, self._lock = _claim(folder, uid, origin, is_running)
             self._before = _current_run(folder)
             self.output = self.partial / "output"
-            _clear_output(self.output)
+            self.output.mkdir(exist_ok=True)
+            if part is None:
+                _clear_output(self.output)
 
     @property
     def is_shared(self) -> bool:
@@ -500,7 +619,7 @@ class Attempt:
         with disk_errors(self.folder), _exclusive(self.folder):
             if not (self.folder / "task.json").exists():
                 write_json(self.folder / "task.json", dict(self._task))
-            append_line(self.folder / ATTEMPTS, self.uid)
+            append_line(self.folder / ATTEMPTS, _attempt_line(self.uid, self.part))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -556,6 +675,24 @@ class Attempt:
             self._discard()
         return dataclasses.replace(written, folder=final)
 
+    @property
+    def written_parts(self) -> tuple[WrittenPart, ...]:
+        """The parts that other runs have written of what this one publishes, in order."""
+        return written_parts(self.partial)
+
+    def finish_part(self, seconds: float) -> None:
+        """Note that the part of this attempt is written: no other run needs to write it.
+
+        Raises
+        ------
+        StaleAttemptError
+            If another attempt has taken over.
+        """
+        with _exclusive(self.folder):
+            self.require_held()
+            if isinstance(self._lock, PartHold):
+                self._lock.finish(seconds)
+
     def require_held(self) -> None:
         """Make sure that what is written still counts.
 
@@ -565,7 +702,8 @@ class Attempt:
             If another attempt has taken over, as one on another host does when this one has not
             been heard of for so long that it was taken for dead.
         """
-        if (holder := _holder(self.partial)) != self.uid:
+        own = self._lock.holder if isinstance(self._lock, PartHold) else _holder(self.partial)
+        if (holder := own) != self.uid:
             raise StaleAttemptError(
                 f"run {self.uid} was taken for dead, and run {holder or '(removed since)'} has "
                 f"taken over {self.partial}; this run writes nothing more"
@@ -610,22 +748,66 @@ def _claim(
     if held is None:
         partial = folder / f"partial-{uid}"
         held = _lock(partial, is_running)
-    elif (partial / "origin.json").exists() and read_json(partial / "origin.json") != origin:
+    elif _is_of_other_origin(partial, origin):
         held.release()
         _remove(partial)
         held = _lock(partial, is_running)
-    if not (partial / "origin.json").exists():
-        write_json(partial / "origin.json", origin)
+    _note_origin(partial, origin)
     (partial / HOLDER).write_text(uid)
     return partial, held
 
 
-def _require_idle(folder: Path, current: str, is_running: Callable[[str], bool]) -> None:
+def _claim_part(
+    partial: Path,
+    part: Part,
+    uid: str,
+    origin: Mapping[str, Any],
+    is_running: Callable[[str], bool],
+) -> PartHold:
+    """Take a part of the partial folder, emptied if it came from elsewhere.
+
+    TaskBusyError: a run is at this part, at the whole, or at parts of another cut or origin.
+    """
+    held = _lock_whole(partial, is_running)
+    if held is None:
+        raise TaskBusyError(_holder(partial))
+    held.release()
+    if _is_of_other_origin(partial, origin):
+        if (run := run_at_parts(partial, is_running)) is not None:
+            raise TaskBusyError(run)
+        sys.stdout.write("What earlier runs left was made of other inputs or code; begun anew\n")
+        _remove(partial)
+        partial.mkdir()
+    _note_origin(partial, origin)
+    taken = hold_part(partial, part, uid, is_running)
+    if not isinstance(taken, PartHold):
+        raise TaskBusyError(taken)
+    return taken
+
+
+def _origin(inputs: Mapping[str, str] | None, sources: str) -> dict[str, Any]:
+    return {"inputs": dict(inputs or {}), "sources": sources}
+
+
+def _is_of_other_origin(partial: Path, origin: Mapping[str, Any]) -> bool:
+    return (partial / ORIGIN).exists() and read_json(partial / ORIGIN) != origin
+
+
+def _note_origin(partial: Path, origin: Mapping[str, Any]) -> None:
+    if not (partial / ORIGIN).exists():
+        write_json(partial / ORIGIN, origin)
+
+
+def _require_same(folder: Path, current: str) -> None:
     if (found := _current_run(folder)) != current:
         raise TaskBusyError(found)
+
+
+def _require_idle(folder: Path, is_running: Callable[[str], bool]) -> None:
     held = _lock(folder / PARTIAL, is_running)
     if held is None:
-        raise TaskBusyError(_holder(folder / PARTIAL))
+        partial = folder / PARTIAL
+        raise TaskBusyError(_holder(partial) or run_at_parts(partial, is_running) or "")
     held.release()
 
 
@@ -661,7 +843,16 @@ def _holder(partial: Path) -> str:
 
 
 def _lock(partial: Path, is_running: Callable[[str], bool]) -> Lock | None:
-    """Return what holds a partial folder, or None if another process has it."""
+    """Return what holds a partial folder, or None if another process has it, or a part of it."""
+    held = _lock_whole(partial, is_running)
+    if held is not None and run_at_parts(partial, is_running) is not None:
+        held.release()
+        return None
+    return held
+
+
+def _lock_whole(partial: Path, is_running: Callable[[str], bool]) -> Lock | None:
+    """Return what holds a partial folder, or None if another process has it as a whole."""
     partial.mkdir(exist_ok=True)
     holder = _holder(partial)
     if holder and is_running(holder):  # perhaps on another host, whose lock is not seen here
@@ -695,7 +886,6 @@ def _remove(partial: Path) -> None:
 
 def _clear_output(output: Path) -> None:
     """Remove all but whole parts from what an earlier attempt left."""
-    output.mkdir(exist_ok=True)
     for path in output.iterdir():
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)

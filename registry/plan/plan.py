@@ -130,6 +130,7 @@ def make_plan(
     needed = graph.behind(chosen)
     planner = _Planner(
         fingerprints(graph, chosen, identities),
+        {name: entry.parts for name, entry in graph.declaration.experiments.items()},
         _facts(graph, needed, identities),
         {name: entry.rules for name, entry in graph.declaration.resources.items()},
         states if callable(states) else lambda cell, value: states.get(value, NEVER_RAN),
@@ -153,6 +154,7 @@ class _Planner:
     """Adds tasks one after the other, each after those that it needs."""
 
     fingerprints: Mapping[str, str]
+    parts: Mapping[str, int]
     facts: Mapping[str, Mapping[str, Any]]
     rules: Mapping[str, KeyRules]
     lookup: StateLookup
@@ -173,6 +175,7 @@ class _Planner:
             {slot: self.facts[name] for slot, name in cell.needs.items() if name in self.facts},
             self.lookup(cell, fingerprint),
             is_target=is_target,
+            parts=self.parts[cell.experiment],
         )
         reasons, notes = tuple(self._reasons(task)), tuple(self._notes(task))
         if reasons or notes:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from registry.declare.cells import Cell
+from registry.declare.faults import StageError
+from registry.declare.stage import load_stage
 from registry.record.states import State
+from registry.store.parts import Part
 from registry.suggest import nearest
 
 LONG = 60
@@ -214,6 +217,10 @@ class Task:
         How long it will take, by earlier runs, if it is due.
     is_target : bool
         Whether it was asked for, rather than needed by what was.
+    parts : int
+        Into how many parts it is cut, that can run side by side; 1 for none.
+    part : Part or None
+        Which of them this is; None for the whole task, or what closes it when all are written.
     """
 
     cell: Cell
@@ -225,11 +232,31 @@ class Task:
     notes: tuple[str, ...] = ()
     seconds: float | None = None
     is_target: bool = True
+    parts: int = 1
+    part: Part | None = None
 
     @property
     def name(self) -> str:
         """Name of the cell."""
         return self.cell.name
+
+    @property
+    def title(self) -> str:
+        """Name of the cell, and which part of it."""
+        return f"{self.name} {self.part}" if self.part else self.name
+
+    def in_parts(self) -> tuple[Task, ...]:
+        """Return the tasks that it is cut into, and itself, which needs these, as the last."""
+        if self.parts == 1 or self.part:
+            return (self,)
+        numbers = range(1, self.parts + 1)
+        return (*(replace(self, part=Part(number, self.parts)) for number in numbers), self)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Titles of the tasks, and names of the resources, that must be there before it runs."""
+        inputs = tuple(self.cell.needs.values())
+        return inputs + tuple(part.title for part in self.in_parts()[:-1])
 
     @property
     def experiment(self) -> str:
@@ -308,6 +335,29 @@ class Plan:
     def open(self) -> tuple[Task, ...]:
         """What is due, and what another process is running, in the same order."""
         return tuple(task for task in self.tasks if task.is_open)
+
+    def cut(self, parts: int, names: Collection[str]) -> Plan:
+        """Return the plan with some of its tasks cut into so many parts, where they can be.
+
+        Parameters
+        ----------
+        parts : int
+            At least 1.
+        names : collection of str
+            The tasks.
+
+        Raises
+        ------
+        StageError
+            If none of these that is open can be cut; with the reasons.
+        """
+        meant = [task for task in self.open if task.name in names]
+        reasons = {task.name: load_stage(task.stage).uncut for task in meant}
+        if meant and all(reasons.values()) and parts > 1:
+            raise StageError("\n".join(dict.fromkeys(reasons.values())))
+        cut = {name for name, reason in reasons.items() if not reason}
+        tasks = (replace(task, parts=parts) if task.name in cut else task for task in self.tasks)
+        return replace(self, tasks=tuple(tasks))
 
     @property
     def seconds(self) -> float:

@@ -53,6 +53,8 @@ class Provenance:
         Where the configuration has one.
     started : datetime or None
         Start of the run, with a time zone.
+    parts : tuple of mapping
+        Which runs have written parts of it before this one closed it, and in how many seconds.
     """
 
     experiment: str = ""
@@ -66,6 +68,7 @@ class Provenance:
     sources: str = ""
     seed: int | None = None
     started: datetime | None = None
+    parts: tuple[Mapping[str, Any], ...] = ()
 
     def attributes(self) -> dict[str, Any]:
         """Return the attributes of a file that came from here; what is not known is left out."""
@@ -92,7 +95,15 @@ class Provenance:
             "started": _iso(started),
             "stopped": _iso(stopped),
             "duration": round((stopped - started).total_seconds(), 3),
+            **({"parts": [dict(part) for part in self.parts]} if self.parts else {}),
         }
+
+
+def seconds_of(manifest: Mapping[str, Any]) -> float | None:
+    """Return how long a dataset took to be made, by all runs that wrote parts of it together."""
+    duration = manifest.get("duration")
+    parts = manifest.get("parts") or ()
+    return None if duration is None else sum((part["seconds"] for part in parts), duration)
 
 
 def _iso(moment: datetime) -> str:

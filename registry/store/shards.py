@@ -61,6 +61,10 @@ class Shards:
     scalars: Mapping[str, Mapping[str, Any]]
 
 
+class PartWritten(BaseException):  # which nobody should catch as an error
+    """Ends a stage in a run that writes some parts alone: what it had to write is written."""
+
+
 class ShardWriter:
     """Writes a dataset part by part; parts that are whole survive a killed process.
 
@@ -175,6 +179,25 @@ class ShardWriter:
         if index == self._digested:
             self._digest.update(part)
             self._digested += 1
+
+    def indices(self, count: int) -> range:
+        """Return the indices, of so many parts, that this writer writes, there or not."""
+        return range(count) if self._range is None else self._range
+
+    def end_part(self) -> None:
+        """End the stage, if this writer writes a range of the parts alone, and they are written.
+
+        To be called when all parts are written, before what needs all of them. Of a writer of
+        all parts it does nothing.
+
+        Raises
+        ------
+        PartWritten
+            Which the run takes for its end.
+        """
+        if self._range is not None:
+            self.close()
+            raise PartWritten
 
     @property
     def done(self) -> tuple[int, ...]:

@@ -32,7 +32,7 @@ class FakeRun:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
-    def shards(self) -> ShardWriter:
+    def shards(self, count: int | None = None) -> ShardWriter:
         return ShardWriter(self.folder, self.schema)
 
 

@@ -20,6 +20,7 @@ from evals.metrics.tolerance import FAULTY, SILENT, faults_of_parts
 from evals.sanity.protocol import FORMS
 from registry.declare.faults import ConfigError
 from tests.evals.runs import FakeInput, FakeRun
+from tests.in_parts import closed_over
 
 N_IMAGES, N_CONCEPTS = 300, 12
 PART = 7  # concepts of the first of two parts, where results are written in parts
@@ -106,6 +107,24 @@ def test_many_scores_are_written_in_parts_and_resumed(inputs, tmp_path, monkeypa
     assert shards.scalars["undefined_share"]["value"] == whole.undefined_share.item()
     finished = score_explanations.stage(config, inputs, FakeRun(tmp_path / "parts", schemas.SCORES))
     assert finished.content == shards.content
+    monkeypatch.setattr("evals.kernels.blocks.BLOCK_VALUES", 3 * N_IMAGES)
+    closed = closed_over(
+        lambda run: score_explanations.stage(config, inputs, run),
+        lambda: FakeRun(tmp_path / "runs", schemas.SCORES),
+        3,
+    )
+    assert (closed.content, closed.rows) == (shards.content, (3, 3, 3, 3))
+
+
+def test_a_gap_in_the_scores_is_filled_alone(inputs, tmp_path, monkeypatch):
+    monkeypatch.setattr("evals.scoring.scoring.SHARDED_FROM", 1)
+    monkeypatch.setattr("evals.scoring.scoring.most_neurons", lambda n_inputs: 3)
+    config = score_explanations.Config(metrics=("iou",), alpha=0.1)
+    whole = score_explanations.stage(config, inputs, FakeRun(tmp_path, schemas.SCORES))
+    (tmp_path / "part-000001.nc").unlink()
+    again = FakeRun(tmp_path, schemas.SCORES)
+    assert score_explanations.stage(config, inputs, again).content == whole.content
+    assert [done for done, _, _ in again.told] == [6]
 
 
 @pytest.mark.slow

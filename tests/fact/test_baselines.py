@@ -26,6 +26,7 @@ from tests.fact.chain import run_all
 from tests.fact.encode.test_craft import best_by_search
 from tests.fact.encode.test_encodings import brute_force
 from tests.fact.test_stages import PartialRun, Stopped, content_of_whole, run_stage
+from tests.in_parts import closed_over
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("encoder_built_once")]
 DECLARATION = """
@@ -355,6 +356,19 @@ def test_a_stopped_run_goes_on_at_its_next_part(
     assert len(written) == 2
     assert [path.stat().st_mtime_ns for path in written] == before
     assert resumed.content == content_of_whole(project, name)
+
+
+@pytest.mark.parametrize("name", ["crp-encodings", "craft"])
+def test_parts_give_the_digest_of_one_run(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr("fact.encode.shared_concepts.SHARD_IMAGES", 1)
+    schema = load_stage(project.graph.cells[name].stage).output
+    closed = closed_over(
+        lambda run: run_stage(project, name, run), lambda: PartialRun(tmp_path / "a", schema), 2
+    )
+    assert len(closed.rows) > 2
+    assert closed.content == content_of_whole(project, name)
 
 
 @pytest.mark.parametrize("name", ["craft", "craft-encodings"])

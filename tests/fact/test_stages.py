@@ -22,6 +22,7 @@ from registry.plan.project import Project
 from registry.store.shards import ShardWriter
 from tests.conftest import MakeOnce
 from tests.fact.chain import chain_with
+from tests.in_parts import closed_over
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("encoder_built_once")]
 DECLARATION = """
@@ -459,7 +460,7 @@ class PartialRun:
     def checkpoint(self, name: str) -> registry.Checkpoint:
         return registry.Checkpoint(self.partial, name)
 
-    def shards(self) -> ShardWriter:
+    def shards(self, count: int | None = None) -> ShardWriter:
         return ShardWriter(self.partial / "output", self.schema)
 
 
@@ -664,6 +665,22 @@ def test_a_stopped_collection_goes_on_at_its_next_shard(
     assert len(written) >= 2
     assert [path.stat().st_mtime_ns for path in written] == before
     assert resumed.content == expected
+
+
+@pytest.mark.parametrize("name", ["features", "concepts", "channels", "encodings"])
+def test_parts_of_a_collection_give_the_digest_of_one_run(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr("fact.sae.sampling.SHARD_BYTES", 1)
+    monkeypatch.setattr("fact.traces.measurement.SHARD_BYTES", 1)
+    monkeypatch.setattr("fact.encode.shared_concepts.SHARD_IMAGES", 1)
+    schema = load_stage(project.graph.cells[name].stage).output
+    whole = run_stage(project, name, PartialRun(tmp_path / "whole", schema))
+    closed = closed_over(
+        lambda run: run_stage(project, name, run), lambda: PartialRun(tmp_path / "a", schema), 2
+    )
+    assert len(whole.rows) > 2
+    assert (closed.content, closed.rows) == (whole.content, whole.rows)
 
 
 # -- what must not go unnoticed ----------------------------------------------------------------

@@ -99,7 +99,7 @@ def choose(names: Sequence[str], rows: Sequence[Row], graph: Graph) -> Chosen:
 def newest_of_cells(rows: Iterable[Row]) -> dict[str, Row]:
     """Return the newest complete run of each cell, else its newest; rows come newest first."""
     newest: dict[str, Row] = {}
-    for row in rows:
+    for row in (row for row in rows if row.run.part is None):
         known = newest.get(row.run.cell)
         is_better = row.run.status == "COMPLETED" and known and known.run.status != "COMPLETED"
         if known is None or is_better:

@@ -142,6 +142,7 @@ def facts_frame(run: RunView) -> pd.DataFrame:
         "run": f"{'not in MongoDB yet' if run.id is None else run.id}",
         "identifier": run.uid,
         "cell": run.cell,
+        "part": run.part.code if run.part else "",
         "stage": f"{run.stage}{f', version {version}' if version else ''}",
         "fingerprint": run.fingerprint,
         "commit": str(run.facts.get("commit") or ""),

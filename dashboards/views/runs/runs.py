@@ -238,11 +238,16 @@ def runs_frame(rows: Sequence[Row], columns: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(
         {
             name: typed_column(
-                [results_text(r.run.result) if name == "results" else r.value(name) for r in rows]
+                [_found(r.run) if name == "results" else r.value(name) for r in rows]
             )
             for name in columns
         }
     )
+
+
+def _found(run: RunView) -> str:
+    """Return the first few results of a run, or which part of another's dataset it wrote."""
+    return results_text(run.result) or (str(run.part) if run.part else "")
 
 
 def results_text(result: Mapping[str, Any]) -> str:

@@ -30,7 +30,7 @@ class FolderRun:
     def __init__(self, folder: Path):
         self.folder = folder
 
-    def shards(self) -> ShardWriter:
+    def shards(self, count: int | None = None) -> ShardWriter:
         return ShardWriter(self.folder, import_activations.stage.output)
 
     def progress(self, done: int, total: int, what: str = "") -> None:

@@ -24,6 +24,7 @@ from fact.networks.image_text import CALIBRATION, ImageTextError, open_clip_mode
 from registry.declare.stage import Input
 from registry.store.shards import ShardWriter
 from tests.fact.traces.test_activations import Photographs
+from tests.in_parts import closed_over
 
 MODEL = {
     "embed_dim": 16,
@@ -82,7 +83,7 @@ def test_the_stage_judges_every_label_and_goes_on_where_it_stopped(
     monkeypatch.setattr(image_text, "SHARD_BYTES", 1)
 
     class FolderRun:
-        def shards(self) -> ShardWriter:
+        def shards(self, count: int | None = None) -> ShardWriter:
             return ShardWriter(tmp_path, score_labels.stage.output)
 
         def progress(self, done: int, total: int, what: str = "") -> None:
@@ -105,6 +106,9 @@ def test_the_stage_judges_every_label_and_goes_on_where_it_stopped(
     assert shards.rows == (4, 4, 3)
     (tmp_path / "part-000001.nc").unlink()
     assert stage(config, inputs, FolderRun()).content == shards.content  # type: ignore[arg-type]
+    shutil.rmtree(tmp_path)
+    closed = closed_over(lambda run: stage(config, inputs, run), FolderRun, 2)
+    assert closed.content == shards.content
     whole = xr.concat([xr.open_dataset(p) for p in sorted(tmp_path.glob("part-*.nc"))], "image")
     assert whole["label"].values.tolist() == images.concepts("test")["label"].values.tolist()
     texts = [f"a photo of a {name}" for name in (*images.classes, *images.groups)]
@@ -162,7 +166,7 @@ def test_models_that_cannot_be_had_say_why(folder: Path, tmp_path: Path) -> None
 
 def test_features_of_images_are_as_the_model_puts_them_out(folder: Path, tmp_path: Path) -> None:
     class FolderRun:
-        def shards(self) -> ShardWriter:
+        def shards(self, count: int | None = None) -> ShardWriter:
             return ShardWriter(tmp_path, encode_images.stage.output)
 
         def progress(self, done: int, total: int, what: str = "") -> None:

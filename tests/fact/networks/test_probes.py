@@ -81,7 +81,7 @@ class Folder:
 
     def progress(self, done: int, total: int, what: str = "") -> None: ...
 
-    def shards(self) -> ShardWriter:
+    def shards(self, count: int | None = None) -> ShardWriter:
         return ShardWriter(self.path, apply_probe.stage.output)
 
 

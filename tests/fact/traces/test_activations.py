@@ -27,6 +27,7 @@ from fact.traces.activations import (
 from fact.traces.config import ActivationConfig
 from registry.store.shards import ShardWriter
 from tests.fact import tiny
+from tests.in_parts import closed_over
 
 TRANSFORMS = {"none": lambda x: x, "sigmoid": expit, "softmax": lambda x: softmax(x, axis=1)}
 
@@ -63,7 +64,7 @@ class FolderRun:
     def __init__(self, folder: Path, stop_after: int | None = None):
         self.folder, self.stop_after, self.calls = folder, stop_after, 0
 
-    def shards(self) -> ShardWriter:
+    def shards(self, count: int | None = None) -> ShardWriter:
         return ShardWriter(self.folder, ACTIVATIONS)
 
     def progress(self, done: int, total: int, what: str = "") -> None:
@@ -189,6 +190,17 @@ def test_a_stopped_collection_goes_on_at_its_next_shard(
     again = collect(*given, FolderRun(tmp_path / "stopped"))
     assert again.content == whole.content
     assert first.stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize("of", [2, 3, 5])
+def test_parts_of_a_collection_give_the_digest_of_one_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, of: int
+) -> None:
+    monkeypatch.setattr("fact.traces.activations.SHARD_BYTES", 1)
+    given = tiny.convnet(), Photographs(), ActivationConfig(batch=3)
+    whole = collect(*given, FolderRun(tmp_path / "whole"))
+    closed = closed_over(lambda run: collect(*given, run), lambda: FolderRun(tmp_path / "a"), of)
+    assert (closed.content, closed.rows) == (whole.content, (3, 3, 3, 2))
 
 
 def test_hidden_neurons_are_not_known(tmp_path: Path) -> None:

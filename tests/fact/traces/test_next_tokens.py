@@ -29,6 +29,7 @@ from registry.plan.project import Project, open_project
 from registry.record.states import State
 from registry.store.shards import ShardWriter
 from tests.fact.language import CONTEXT, TEXTS, own_model, save_tiny_gpt2
+from tests.in_parts import closed_over
 
 pytestmark = pytest.mark.slow
 DECLARATION = """
@@ -207,7 +208,7 @@ class Folder:
         if self.most is not None and done > self.most:
             raise KeyboardInterrupt
 
-    def shards(self) -> ShardWriter:
+    def shards(self, count: int | None = None) -> ShardWriter:
         return ShardWriter(self.path, collect_next_tokens.stage.output)
 
 
@@ -225,6 +226,10 @@ def test_a_stopped_collection_goes_on_and_is_the_same(
     assert len(list((tmp_path / "cut").glob("part-*.nc"))) == 2
     resumed = collect(model, own, config, Folder(tmp_path / "cut"))  # type: ignore[arg-type]
     assert (resumed.content, resumed.rows) == (whole.content, (16, 11, 9))
+    closed = closed_over(
+        lambda run: collect(model, own, config, run), lambda: Folder(tmp_path / "parts"), 2
+    )
+    assert (closed.content, closed.rows) == (whole.content, whole.rows)
 
 
 def test_tokens_are_found_by_text_and_id(model: fact.LanguageModel) -> None:

@@ -36,6 +36,7 @@ stage = registry.Stage(
     config=Config,
     needs={"numbers": "numbers"},
     output=COLLECTED,
+    cut_by="numbers",
 )
 
 
@@ -45,15 +46,18 @@ def collect(config: Config, inputs: registry.Inputs, run: registry.Run) -> objec
     import xarray as xr
 
     numbers = np.resize(inputs["numbers"].load(), config.n_parts * config.part_size)
-    writer = run.shards()
+    writer = run.shards(config.n_parts)
     run.log("resumed", len(writer.done), 0)
-    for index in range(writer.next_index, config.n_parts):
+    for index in sorted({*writer.indices(config.n_parts)} - {*writer.done}):
         if index == config.die_at:
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(config.sleep)
         samples = np.arange(index * config.part_size, (index + 1) * config.part_size)
-        writer.append(xr.Dataset({"value": ("sample", numbers[samples])}, {"sample": samples}))
+        writer.append(
+            xr.Dataset({"value": ("sample", numbers[samples])}, {"sample": samples}), index
+        )
         run.progress(index + 1, config.n_parts, "parts")
+    writer.end_part()
     return writer.finish(xr.Dataset({"n_parts": config.n_parts}))
 
 

@@ -164,7 +164,9 @@ def test_models_that_cannot_be_had_say_why(folder: Path, tmp_path: Path) -> None
     assert OpenClip().identity() == ""
 
 
-def test_features_of_images_are_as_the_model_puts_them_out(folder: Path, tmp_path: Path) -> None:
+def test_features_of_images_are_as_the_model_puts_them_out(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class FolderRun:
         def shards(self, count: int | None = None) -> ShardWriter:
             return ShardWriter(tmp_path, encode_images.stage.output)
@@ -183,7 +185,7 @@ def test_features_of_images_are_as_the_model_puts_them_out(folder: Path, tmp_pat
         "model": Input("model", "clip", "image_text", "0" * 16, settings=settings),
     }
     config = encode_images.Config(batch=4, device="cpu")
-    encode_images.stage(config, inputs, FolderRun())  # type: ignore[arg-type]
+    whole = encode_images.stage(config, inputs, FolderRun())  # type: ignore[arg-type]
     found = xr.open_dataset(tmp_path / "part-000000.nc")["activation"].values
     model = settings.load_images()
     shown = torch.stack([model.preprocess(Image.fromarray(image)) for image in images.pixels])
@@ -192,6 +194,11 @@ def test_features_of_images_are_as_the_model_puts_them_out(folder: Path, tmp_pat
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
     lengths = np.linalg.norm(found, axis=1)
     assert (np.abs(lengths - 1) > 1e-3).any()
+
+    shutil.rmtree(tmp_path)
+    monkeypatch.setattr(image_text, "SHARD_BYTES", 1)
+    closed = closed_over(lambda run: encode_images.stage(config, inputs, run), FolderRun, 2)
+    assert (closed.content, closed.rows) == (whole.content, (4, 4, 3))
 
 
 def test_weights_of_openai_get_the_activation_that_they_were_trained_with(

@@ -19,6 +19,7 @@ from fact.kinds import ProbeFile
 from fact.networks.probes import ProbeError, right_share
 from registry.declare.stage import Input
 from registry.store.shards import ShardWriter
+from tests.in_parts import closed_over
 
 N, CHANNELS, LABELS = 90, 6, 4
 
@@ -137,6 +138,14 @@ def test_a_probe_is_trained_on_one_split_and_applied_to_another(
         assert summary["accuracy"].values[1] == own.score(features[60:], labels[60:, 1])
         assert len(summary["trained"]) == 60
     assert found.rows == (30,)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fact.networks.probes.SHARD_BYTES", 8 * 6 * 7)
+        closed = closed_over(
+            lambda own: apply_probe.stage(apply_probe.Config(), inputs, own),
+            lambda: Folder(tmp_path / "parts"),
+            2,
+        )
+    assert (closed.content, closed.rows) == (found.content, (7, 7, 7, 7, 2))
 
     other = features_of(features[60:, ::-1], "test").assign(name=("neuron", list("fedcba")))
     inputs["activations"] = given("activations", "activations", other)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,6 +23,8 @@ from registry.plan.project import Project
 from tests.conftest import MakeOnce
 from tests.fact import tiny
 from tests.fact.chain import chain_with
+from tests.fact.test_stages import PartialRun, run_stage
+from tests.in_parts import closed_over
 
 PRESENCE = xr.DataArray(
     np.array([[0, 3, 0], [2, 1, 0], [5, 0, 0], [4, 2, 0]], dtype=np.float32),
@@ -205,6 +208,22 @@ def open_(project: Project):
 def test_the_datasets_of_the_chain_follow_their_schemas(project: Project) -> None:
     for cell in project.graph.select(tomllib.loads(DECLARATION)["experiments"]):
         load_stage(cell.stage).output.check(registry.open_dataset(project.current(cell.name)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["maps", "masks"])
+def test_parts_give_the_digest_of_one_run(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr("fact.traces.maps.MAPPED_CONCEPTS", 3)
+    monkeypatch.setattr("fact.traces.maps.MASKED_IMAGES", 9)
+    schema = load_stage(project.graph.cells[name].stage).output
+    whole = run_stage(project, name, PartialRun(tmp_path / "whole", schema))
+    closed = closed_over(
+        lambda run: run_stage(project, name, run), lambda: PartialRun(tmp_path / "a", schema), 2
+    )
+    assert len(whole.rows) > 2
+    assert (closed.content, closed.rows) == (whole.content, whole.rows)
 
 
 def test_localisation_says_which_images_were_seen_before(open_) -> None:

@@ -18,6 +18,7 @@ from dashboards.views.runs.curves import Curve, curve
 from dashboards.views.runs.runs import Row, row_of
 from registry.catalog.runs import RunView, source_diff
 from registry.declare.cells import Graph
+from registry.store.parts import Part
 from tests.dashboards import fabricate
 from tests.dashboards.fabricate import HOSTILE
 
@@ -92,6 +93,8 @@ def test_names_mean_runs_cells_experiments_patterns_and_suites(graph: Graph) -> 
     assert ids(view.choose(["sae[seed=0]", "4"], rows, graph)) == [4]
     assert ids(view.choose(["con*", "sae"], rows, graph)) == [1, 4, 2]
     assert ids(view.choose(["all"], rows, graph)) == [4, 2, 1]
+    part = row(6, "sae[k=4,seed=1]", part=Part(1, 2))  # which made no dataset
+    assert ids(view.choose(["sae[k=4,seed=1]", "6"], [part, *rows], graph)) == [2, 6]
 
 
 def test_cells_that_are_not_declared_any_more_are_found_by_their_experiment(graph: Graph) -> None:

@@ -154,6 +154,25 @@ def test_a_run_that_was_read_leads_to_who_read_it(open_page: Open, lived_in: Pro
     assert page.subheader[0].value == r"toy\-names"
 
 
+def test_runs_of_parts_are_reached_from_the_run_that_closed(
+    open_page: Open, lived_in: Project
+) -> None:
+    closed, wrote = run_uid("toy-concepts", 6), run_uid("toy-gallery", 7)
+    own = {"number": 2, "of": 3}
+    for uid, facts in ((closed, {"parts": [{**own, "run": wrote}]}), (wrote, {"part": own})):
+        events = journal_root(lived_in.root) / uid / EVENTS
+        first, rest = events.read_text().split("\n", 1)
+        begun = json.loads(first)
+        begun["facts"] |= facts
+        events.write_text(f"{json.dumps(begun)}\n{rest}")
+    page = open_page(lived_in, address={"run": closed})
+    link = page.button(key=f"part-{wrote}")
+    assert link.label == "part 2 of 3"
+    link.click().run()
+    assert page.session_state["run"] == wrote
+    assert page.subheader[0].value == r"toy\-gallery part 2 of 3"
+
+
 def test_the_configuration_is_a_tree(open_page: Open, template: Path) -> None:
     page = open_page(template, address={"run": COMPLETED})
     assert json.loads(page.json[0].value) == {"seed": 0, "k": 8, "layer": "features.2"}

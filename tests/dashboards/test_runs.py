@@ -31,6 +31,7 @@ from registry.catalog.conditions import QueryError
 from registry.catalog.feed import RunFeed
 from registry.catalog.notes import Note, run_subject
 from registry.catalog.runs import RunView
+from registry.store.parts import Part
 from tests.dashboards.fabricate import HOSTILE
 
 START = datetime(2026, 11, 22, tzinfo=UTC)
@@ -190,6 +191,8 @@ def test_frames_have_one_type_in_a_column() -> None:
 def test_the_first_results_stand_in_the_table() -> None:
     result = {"accuracy": 0.912345, "k": 16, "dead": 3, "never": 5}
     assert results_text(result) == "accuracy 0.912, k 16, dead 3"
+    part = row(1, part=Part(2, 3))
+    assert runs_frame([part], ["results", "part"]).values.tolist() == [["part 2 of 3", "2/3"]]
     assert runs_frame([row(1, result=result)], ["results"])["results"].tolist() == [
         "accuracy 0.912, k 16, dead 3"
     ]

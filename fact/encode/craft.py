@@ -51,6 +51,14 @@ from registry.wording import counted
 OVERLAP = 0.2
 """Fraction of its side by which a crop overlaps the next."""
 
+CONDITION, SLOPE = 1e5, 1e-12
+"""Condition of a basis up to which its rows are solved together; slope, over the norms of row and
+basis, that counts as 0."""
+
+SPARE_EXCHANGES, MOST_EXCHANGES = 3, 100
+"""Exchanges of blocks without progress, after which one concept at a time changes sides; of all,
+after which a row is solved alone."""
+
 
 @dataclass(frozen=True)
 class Factors:
@@ -99,27 +107,93 @@ def factorise(
     return Factors(model.components_.astype(np.float32), error, int(model.n_iter_))
 
 
-def coefficients(
-    activations: NDArray[np.floating], basis: NDArray[np.floating]
-) -> NDArray[np.float64]:
-    """Return how much of each concept is in activations.
+def coefficients(activations: Tensor, basis: NDArray[np.floating]) -> Tensor:
+    """Return how much of each concept is in activations, for all of them together.
 
-    Solved exactly, each row alone, so that an image's are the same whatever is looked at with it.
+    By block principal pivoting: which concepts are above 0 is guessed for every row, the least
+    squares of these solved, and the guess bettered where a coefficient, or the slope of one that is
+    0, is below 0. A row counts as solved once neither is; what is not solved so is solved alone, by
+    SciPy. Source: Kim and Park, "Fast nonnegative matrix factorization: An active-set-like method
+    and comparisons", SIAM J. Sci. Comput. 33(6), 2011, algorithm 2.
 
     Parameters
     ----------
-    activations : ndarray, (…, channel)
+    activations : Tensor, (…, channel)
+        On any device.
     basis : ndarray, (concept, channel)
 
     Returns
     -------
-    ndarray, (…, concept)
-        At least 0: what minimises the distance to the activations. 0 for a concept that is 0.
+    Tensor of float64, (…, concept)
+        On the device of the activations, at least 0: what minimises the distance to them. 0 for a
+        concept that is 0.
     """
     unitary, triangle = np.linalg.qr(basis.astype(np.float64).T)  # |x - u B| = |Q'x - R u'| + …
-    rows = activations.reshape(-1, activations.shape[-1]).astype(np.float64) @ unitary
-    found = np.array([nnls(triangle, row)[0] for row in rows])
-    return found.reshape(*activations.shape[:-1], len(basis))
+    device = torch.device("cpu") if activations.device.type == "mps" else activations.device
+    rows = activations.detach().to(device).flatten(0, -2).double()  # mps has no float64
+    rows = rows @ torch.from_numpy(unitary).to(device)
+    found = _solve_rows(rows, torch.from_numpy(triangle).to(device), basis.any(axis=1))
+    return found.view(*activations.shape[:-1], len(basis))
+
+
+def _solve_rows(rows: Tensor, triangle: Tensor, there: NDArray[np.bool_]) -> Tensor:
+    """Return the ``u >= 0`` (row, concept) that minimise ``|rows - u R'|``."""
+    count = len(there)
+    found = rows.new_zeros(len(rows), count)
+    own = np.flatnonzero(there)
+    own_triangle = triangle[:, torch.from_numpy(own).to(rows.device)]
+    left = torch.arange(len(rows), device=rows.device)
+    if len(rows) and 0 < len(own) <= len(triangle):
+        values, solved = _pivot_blocks(rows, own_triangle)
+        found[:, torch.from_numpy(own).to(rows.device)] = values
+        left = left[~solved]
+    whole = triangle.cpu().numpy()
+    for row in left.tolist() if len(own) else ():
+        found[row] = torch.from_numpy(nnls(whole, rows[row].cpu().numpy())[0])
+    return found
+
+
+def _pivot_blocks(rows: Tensor, triangle: Tensor) -> tuple[Tensor, Tensor]:
+    """Return coefficients (row, concept), and which rows are solved, (row,)."""
+    gram, products = triangle.T @ triangle, rows @ triangle
+    scale = torch.linalg.vector_norm(rows, dim=1, keepdim=True) * gram.diagonal().sqrt().max()
+    solved = torch.zeros(len(rows), dtype=torch.bool, device=rows.device)
+    values, passive = torch.zeros_like(products), products > 0
+    if float(torch.linalg.cond(triangle)) > CONDITION:
+        return values, solved
+    fewest = torch.full((len(rows),), len(gram) + 1, device=rows.device)
+    spare = torch.full_like(fewest, SPARE_EXCHANGES)
+    order = torch.arange(len(gram), device=rows.device)
+    for _ in range(MOST_EXCHANGES):
+        due = torch.nonzero(~solved)[:, 0]
+        if not len(due):
+            break
+        kept = passive[due]
+        values[due], slope = _least_squares(gram, products[due], kept)
+        wrong = torch.where(kept, values[due] < 0, slope < -SLOPE * scale[due])
+        number = wrong.sum(dim=1)
+        solved[due] = number == 0
+        better = number < fewest[due]
+        fewest[due] = torch.minimum(number, fewest[due])
+        spare[due] = torch.where(better, SPARE_EXCHANGES, spare[due] - 1)
+        last = order == torch.where(wrong, order, -1).amax(dim=1, keepdim=True)
+        passive[due] = kept ^ torch.where((spare[due] >= 0)[:, None], wrong, last)
+    return values, solved
+
+
+def _least_squares(gram: Tensor, products: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
+    """Return coefficients (row, concept), 0 where not kept, and the slopes there."""
+    own = kept.to(gram.dtype)
+    systems = gram * own[:, :, None] * own[:, None, :] + torch.diag_embed(1 - own)
+    factors, pivots = torch.linalg.lu_factor(systems)
+
+    def solve(right: Tensor) -> Tensor:
+        solved: Tensor = torch.linalg.lu_solve(factors, pivots, (own * right)[:, :, None])
+        return solved[:, :, 0]
+
+    values = solve(products)
+    values = values + solve(products - values @ gram)  # what rounding left
+    return values, values @ gram - products
 
 
 def cut_crops(images: Tensor, side: int) -> Tensor:
@@ -163,13 +237,13 @@ def crop_activations(
     size = encoded.shape[2], encoded.shape[3]
     crops = cut_crops(encoded, side)
     parts = [
-        position_activations(network, layer, resize_maps(crops[rows], size)).mean(axis=(1, 2))
+        position_activations(network, layer, resize_maps(crops[rows], size)).mean(dim=(1, 2))
         for rows in slices(len(crops), batch)
     ]
-    return np.concatenate(parts)
+    return torch.cat(parts).cpu().numpy()
 
 
-def position_activations(network: Network, layer: str, encoded: Tensor) -> NDArray[np.float32]:
+def position_activations(network: Network, layer: str, encoded: Tensor) -> Tensor:
     """Return activations (image, row, column, channel) of encoded images.
 
     Raises
@@ -179,16 +253,17 @@ def position_activations(network: Network, layer: str, encoded: Tensor) -> NDArr
     """
     with torch.no_grad():
         captured = run_until(network.module, layer, encoded)
-    found = captured.positions.float().cpu().numpy()
+    found = captured.positions.float()
     require_not_negative(found, layer)
     return found.reshape(len(found), *captured.grid, found.shape[-1])
 
 
-def require_not_negative(activations: NDArray[np.floating], layer: str) -> None:
+def require_not_negative(activations: Tensor, layer: str) -> None:
     """Raise a LayerError if a layer puts out numbers below 0."""
-    if activations.min(initial=0) < 0:
+    lowest = float(activations.min()) if activations.numel() else 0.0
+    if lowest < 0:
         raise LayerError(
-            f"layer {layer!r} puts out {activations.min():g}; expected at least 0, as behind a ReLU"
+            f"layer {layer!r} puts out {lowest:g}; expected at least 0, as behind a ReLU"
         )
 
 
@@ -217,12 +292,14 @@ class CraftConcepts(SparseConcepts):
         LayerError
             If the layer puts out numbers below 0.
         """
-        rows = positions.detach().float().cpu().numpy()
+        rows = positions.detach().float()
         require_not_negative(rows, self._layer)
-        pairs = zip(rows, self._chosen, strict=True)
-        values = np.stack([coefficients(own, self._basis[chosen]) for own, chosen in pairs])
         indices = torch.from_numpy(self._chosen).to(positions.device)[:, None]
-        amounts = torch.from_numpy(values).to(positions)
+        amounts = positions.new_zeros(*rows.shape[:2], self._chosen.shape[1])
+        classes, of_image = np.unique(self._chosen, axis=0, return_inverse=True)
+        for number, chosen in enumerate(classes):
+            own = torch.from_numpy(np.flatnonzero(of_image.ravel() == number)).to(rows.device)
+            amounts[own] = coefficients(rows[own], self._basis[chosen]).to(amounts)
         return Codes(amounts, indices.expand(amounts.shape).contiguous())
 
     def decode(self, codes: Codes) -> Tensor:
@@ -328,7 +405,7 @@ def craft_concepts(
         basis, found, random = craft["basis"].isel(concept=own).values, [], []
         for names, pictures in batches(images, ids, config.batch, network.geometry):
             activations = position_activations(network, layer, network.encode(pictures))
-            found.append(np.moveaxis(coefficients(activations, basis), -1, 1))
+            found.append(coefficients(activations, basis).movedim(-1, 1).cpu().numpy())
             size = pictures.shape[1], pictures.shape[2]
             random += [random_weights(str(name), size, config.seed).sum() for name in names]
         maps = np.concatenate(found)  # (image, concept, row, column)

@@ -10,23 +10,25 @@ Concept Relevance Propagation", Nature Machine Intelligence 5, 2023; Parchami-Ar
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 
 import numpy as np
 import torch
 import xarray as xr
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import registry
-from fact.data.images import ImageDataset, Pixels
+from fact.data.images import ImageDataset
 from fact.encode.config import SharedConceptsConfig
 from fact.encode.shared_concepts import encode_shared
 from fact.networks.arrays import AnyArray, as_numpy, image_ids, slices, take
 from fact.networks.files import open_network
 from fact.networks.layers import LayerError
 from fact.networks.network import Network, as_network
-from fact.networks.relevance import propagate_relevance
+from fact.networks.relevance import relevance_pass
+from fact.traces.pairs import Locate, Located
 from registry.store.shards import Shards
 from registry.wording import counted
 
@@ -75,18 +77,31 @@ def relevance_maps(
         raise ValueError(
             f"{counted(len(ids), 'image')} and channels {wanted.shape}; expected one for each"
         )
-    parts = [
-        propagate_relevance(
-            network,
-            layer,
-            network.encode(take(images, rows)),
-            partial(_start, layer, channels=wanted[rows]),
-        )
-        for rows in slices(len(ids), batch_size)
-    ]
+    parts = []
+    for rows in slices(len(ids), batch_size):
+        with channel_relevances(network, layer, network.encode(take(images, rows))) as locate:
+            parts.append(locate(torch.from_numpy(wanted[rows])[None])[1][0])
     attrs = {"long_name": "relevance of the pixel", "layer": layer, "network": network.name}
     values = np.concatenate([part.float().cpu().numpy() for part in parts])
     return xr.DataArray(values, {"image": ids}, ("image", "y", "x"), name="map", attrs=attrs)
+
+
+@contextmanager
+def channel_relevances(network: Network, layer: str, encoded: Tensor) -> Iterator[Locate]:
+    """Find where channels of a layer are in encoded images, from one pass.
+
+    Raises
+    ------
+    ImportError, NetworkError, LayerError
+        As of :func:`relevance_maps`.
+    """
+    with relevance_pass(network, layer, encoded) as (output, propagate):
+
+        def locate(channels: Tensor) -> Located:
+            starts = [_start(layer, output, own) for own in channels.to(output.device)]
+            return None, propagate(torch.stack(starts))
+
+        yield locate
 
 
 def collected_layer(activations: registry.Input, device: str) -> tuple[Network, str]:
@@ -109,7 +124,7 @@ def collected_layer(activations: registry.Input, device: str) -> tuple[Network, 
     return open_network(source, device), layer
 
 
-def _start(layer: str, output: Tensor, channels: NDArray[np.int64]) -> Tensor:
+def _start(layer: str, output: Tensor, channels: Tensor) -> Tensor:
     """Return a layer's output with all channels but one of each image set to 0."""
     if output.ndim not in (2, 4):
         shape = tuple(output.shape)
@@ -117,10 +132,10 @@ def _start(layer: str, output: Tensor, channels: NDArray[np.int64]) -> Tensor:
     count = output.shape[1]
     if len(channels) and not (channels.min() >= 0 and channels.max() < count):
         raise LayerError(
-            f"layer {layer!r} has {counted(count, 'channel')}; got {sorted(set(channels))}"
+            f"layer {layer!r} has {counted(count, 'channel')}; got {sorted(set(channels.tolist()))}"
         )
-    rows, start = torch.arange(len(output)), torch.zeros_like(output)
-    start[rows, torch.from_numpy(channels)] = output.detach()[rows, torch.from_numpy(channels)]
+    rows, start = torch.arange(len(output), device=output.device), torch.zeros_like(output)
+    start[rows, channels] = output[rows, channels]
     return start
 
 
@@ -128,12 +143,8 @@ def encode_crp(config: SharedConceptsConfig, inputs: registry.Inputs, run: regis
     """Encode each channel in the images in which it is strongest, by its relevance (CRP)."""
     activations = inputs["activations"]
     network, layer = collected_layer(activations, config.device)
-
-    def locate(pictures: Pixels, channels: NDArray[np.int64]) -> NDArray[np.floating]:
-        maps = relevance_maps(network, layer, pictures, channels, batch_size=len(channels))
-        return np.asarray(maps)
-
+    explain = partial(channel_relevances, network, layer)
     images: ImageDataset = activations.origin("images").load()
     with activations.open() as collected:
         presence = collected["activation"].rename(neuron="concept")
-        return encode_shared(config, locate, network.geometry, images, presence, run)
+        return encode_shared(config, network, explain, images, presence, run)

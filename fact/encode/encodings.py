@@ -11,12 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
+import torch
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
 from fact.data.images import Pixels, generator_for
 from fact.encode.config import EncodingConfig
@@ -31,6 +33,9 @@ from registry.store.shards import Shards, part_name
 COVERED = 0.8
 """Fraction of a map whose pixels are counted."""
 
+COUNTED = 64
+"""Maps whose pixels are counted at once."""
+
 LEAST = 10
 """Images that remain, where there are as many."""
 
@@ -42,6 +47,9 @@ POSITIVES = 1 << 25
 
 CONCEPT, WHOLE, RANDOM = "concept", "whole", "random"
 """What weights an encoding: a concept's map, the whole image alike, or random numbers."""
+
+
+Maps: TypeAlias = Tensor | Sequence[NDArray[np.floating]]
 
 
 @dataclass(frozen=True)
@@ -58,8 +66,9 @@ class MappedImage:
         Indices.
     presence : ndarray, (map,)
         How present each concept is.
-    maps : ndarray or sequence, (map, y, x)
-        Where; in any size, and what is below 0 counts as 0.
+    maps : Tensor, sequence of ndarray, or callable
+        ``(map, y, x)``: where; in any size, and what is below 0 counts as 0. A callable returns
+        them, once, image after image.
     baselines : tuple of int
         The random baselines that the image counts for: 0, or its class where there is one for
         each class.
@@ -69,7 +78,7 @@ class MappedImage:
     picture: Pixels
     concepts: NDArray[np.int64]
     presence: NDArray[np.floating]
-    maps: Sequence[NDArray[np.floating]]
+    maps: Maps | Callable[[], Maps]
     baselines: tuple[int, ...] = (0,)
 
 
@@ -219,12 +228,12 @@ def encode_images(
 def _encode_image(seen: FeatureMap, image: MappedImage, seed: int) -> dict[str, NDArray[Any]]:
     random = random_weights(image.image, seen.size, seed)
     plain = np.stack([np.ones(seen.size), *[random for _ in image.baselines]])
-    resized = [seen.resize(np.asarray(map)[None]).cpu().numpy() for map in image.maps]
-    weights = np.concatenate([plain, *resized])
-    count = len(image.baselines)
+    maps = image.maps() if callable(image.maps) else image.maps
+    resized = [seen.resize(plain), *(seen.resize(map[None]) for map in maps)]
+    weights, count = torch.cat(resized), len(image.baselines)
     return {
         "encoding": seen.encode(weights),
-        "map": np.array([WHOLE, *[RANDOM] * count, *[CONCEPT] * len(resized)], dtype=object),
+        "map": np.array([WHOLE, *[RANDOM] * count, *[CONCEPT] * len(maps)], dtype=object),
         "group": np.concatenate([[-1], image.baselines, image.concepts]).astype(np.int64),
         "image": np.array([image.image] * len(weights), dtype=object),
         "presence": np.concatenate(
@@ -239,13 +248,15 @@ def join(parts: Sequence[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def count_pixels(maps: NDArray[np.floating], covered: float = COVERED) -> NDArray[np.int64]:
+def count_pixels(
+    maps: NDArray[np.floating] | Tensor, covered: float = COVERED
+) -> NDArray[np.int64]:
     """Return the smallest number of pixels (map,) that hold a fraction of maps (map, y, x).
 
     Parameters
     ----------
-    maps : ndarray
-        At least 0.
+    maps : ndarray or Tensor
+        At least 0; counted where they lie.
     covered : float
         In (0, 1]; reached up to rounding, so that 0.8 of equal pixels is four of five.
 
@@ -254,11 +265,19 @@ def count_pixels(maps: NDArray[np.floating], covered: float = COVERED) -> NDArra
     ndarray of int64
         0 where a map is 0 everywhere.
     """
-    largest_first = -np.sort(-maps.reshape(len(maps), -1).astype(np.float64), axis=1)
-    sums = np.cumsum(largest_first, axis=1)
+    values = torch.as_tensor(maps).flatten(1)
+    values = values if values.device.type == "mps" else values.double()  # which has no float64
+    parts = [_count_largest(some, covered) for some in values.split(COUNTED)]
+    found: NDArray[np.int64] = torch.cat(parts).cpu().numpy()
+    return found
+
+
+def _count_largest(values: Tensor, covered: float) -> Tensor:
+    """Return how many of the largest values (map, pixel) hold a fraction of all, (map,)."""
+    sums = values.sort(dim=1, descending=True).values.cumsum(dim=1)
     total = sums[:, -1:]
-    count = (sums < covered * (1 - 1e-12) * total).sum(axis=1) + 1
-    return np.where(total[:, 0] > 0, count, 0)
+    count = (sums < covered * (1 - 1e-12) * total).sum(dim=1) + 1
+    return count.where(total[:, 0] > 0, 0)
 
 
 def random_weights(image: str, size: tuple[int, int], seed: int) -> NDArray[np.float64]:

@@ -44,7 +44,7 @@ class FeatureMap:
     values: Tensor
     size: tuple[int, int]
 
-    def encode(self, weights: NDArray[np.floating]) -> NDArray[np.float32]:
+    def encode(self, weights: NDArray[np.floating] | Tensor) -> NDArray[np.float32]:
         """Return the mean feature (map, channel) under weights (map, y, x).
 
         Weights below 0 count as 0. Maps of another size are interpolated to the image's. Where
@@ -56,10 +56,11 @@ class FeatureMap:
         encodings: NDArray[np.float64] = (sums / maps.sum(dim=(1, 2))[:, None]).cpu().numpy()
         return encodings.astype(np.float32)
 
-    def resize(self, weights: NDArray[np.floating]) -> Tensor:
+    def resize(self, weights: NDArray[np.floating] | Tensor) -> Tensor:
         """Return the positive part of weights (map, y, x) in the image's size."""
         double = torch.float32 if self.values.device.type == "mps" else torch.float64
-        maps = torch.as_tensor(np.ascontiguousarray(weights)).to(self.values.device, double)
+        given = weights if isinstance(weights, Tensor) else np.ascontiguousarray(weights)
+        maps = torch.as_tensor(given).to(self.values.device, double)
         return resize_maps(maps.clamp(min=0)[None], self.size)[0]
 
 

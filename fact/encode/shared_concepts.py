@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 
 import registry
-from fact.data.images import Geometry, ImageDataset, Pixels, batches
+from fact.data.images import ImageDataset, batches
 from fact.encode.config import MappedConceptsConfig, SharedConceptsConfig
 from fact.encode.encodings import MappedImage, MapSource, encode_parts, select_images
-from fact.networks.arrays import slices
-from fact.traces.attribution import pair_maps
+from fact.networks.network import Network
+from fact.traces.attribution import explain_concepts
+from fact.traces.pairs import Explain, Pairs, maps_by_image
 from fact.traces.spliced import ConceptSource
 from registry.store.shards import Shards
 from registry.wording import counted
 
 SHARD_IMAGES = 256
-
-Locate = Callable[[Pixels, NDArray[np.int64]], NDArray[np.floating]]
-"""Takes pictures, and a concept (image,) for each; returns where it is: (image, y, x)."""
 
 
 def encode_concepts(
@@ -30,21 +28,17 @@ def encode_concepts(
     """Encode each concept in the images in which it is most present, by its maps."""
     concepts = inputs["concepts"]
     source = ConceptSource.of_concepts(concepts, config.device, config.maps)
-
-    def locate(pictures: Pixels, wanted: NDArray[np.int64]) -> NDArray[np.floating]:
-        return pair_maps(source, pictures, wanted)[1]
-
     images: ImageDataset = concepts.origin("images").load()
     with concepts.open() as measured:
-        presence, geometry = measured["presence"], source.network.geometry
         by = "" if source.maps_by == "gradient" else f"; maps by {source.maps_by}"
-        return encode_shared(config, locate, geometry, images, presence, run, by)
+        found = source.network, explain_concepts(source), images, measured["presence"]
+        return encode_shared(config, *found, run, by)
 
 
 def encode_shared(
     config: SharedConceptsConfig,
-    locate: Locate,
-    geometry: Geometry,
+    network: Network,
+    explain: Explain,
     images: ImageDataset,
     presence: xr.DataArray,
     run: registry.Run,
@@ -55,11 +49,11 @@ def encode_shared(
     Parameters
     ----------
     config : SharedConceptsConfig
-        Encodes, and selects images. Maps are made a batch at a time, too.
-    locate : callable
-        Returns where concepts are.
-    geometry : Geometry
-        In which it takes pictures.
+        Encodes, and selects images.
+    network : Network
+        That concepts are of.
+    explain : callable
+        Finds them in images, with one pass of the network for each.
     images : ImageDataset
         Where to read.
     presence : DataArray
@@ -78,15 +72,14 @@ def encode_shared(
 
     def read(part: int) -> Iterator[list[MappedImage]]:
         first, own_ids = part * size, ids[part * size :][:size]
-        for names, pictures in batches(images, own_ids, config.batch, geometry):
+        for names, pictures in batches(images, own_ids, config.batch, network.geometry):
             pairs = selection.of_images(slice(first, first + len(names)))
             index, concepts = selection.image[pairs] - first, selection.concept[pairs]
-            present, maps = selection.presence[pairs], []
-            for some in slices(len(index), config.batch) if len(index) else ():
-                maps += list(locate(pictures[index[some]], concepts[some]))
+            present = selection.presence[pairs]
+            maps = maps_by_image(network, explain, Pairs(pictures, index, concepts))
             owns = [np.flatnonzero(index == number) for number in range(len(names))]
             yield [
-                MappedImage(str(name), picture, concepts[own], present[own], [maps[i] for i in own])
+                MappedImage(str(name), picture, concepts[own], present[own], partial(next, maps))
                 for name, picture, own in zip(names, pictures, owns, strict=True)
             ]
             first += len(names)

@@ -185,7 +185,7 @@ def capture(module: nn.Module, layer: str, leaf: bool = False) -> Iterator[Captu
         yield captured
 
 
-def run_until(module: nn.Module, layer: str, encoded: Tensor) -> Capture:
+def run_until(module: nn.Module, layer: str, encoded: Tensor, once: bool = False) -> Capture:
     """Run a network as far as a layer; what would follow costs nothing.
 
     A layer that is called several times in a pass, as a shared ReLU is, is meant as it was called
@@ -199,6 +199,8 @@ def run_until(module: nn.Module, layer: str, encoded: Tensor) -> Capture:
         Name of the layer in it.
     encoded : Tensor
         What the network takes.
+    once : bool
+        Refuse a layer that is called several times.
 
     Returns
     -------
@@ -208,7 +210,8 @@ def run_until(module: nn.Module, layer: str, encoded: Tensor) -> Capture:
     Raises
     ------
     LayerError
-        If there is no such layer, or it puts out something else than one tensor.
+        If there is no such layer, it puts out something else than one tensor, or is called more
+        than ``once``.
     """
     captured, found = Capture(layer), find_layer(module, layer)
     known, calls = _CALLS.get(found), 0
@@ -223,7 +226,14 @@ def run_until(module: nn.Module, layer: str, encoded: Tensor) -> Capture:
     with _forward_hook(module, layer, keep), suppress(_LayerReachedError):
         module(encoded)
         _CALLS[found] = calls
+    if once and _CALLS[found] > 1:
+        raise called_again(layer)
     return captured
+
+
+def called_again(layer: str) -> LayerError:
+    """Return the error of a layer that is called more than once, where one call was expected."""
+    return LayerError(f"layer {layer!r} is called twice in a forward pass; expected once")
 
 
 class _LayerReachedError(Exception):

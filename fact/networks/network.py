@@ -28,6 +28,9 @@ from registry.wording import counted
 WHOLE = Geometry(None, None)
 """The geometry of images that come in the size that a network takes."""
 
+PREDICTED, PREDICTED_PIXELS = 256, 2**20
+"""Images whose logits are made at once at most, and their pixels: 20 images of 224 a side."""
+
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -276,10 +279,12 @@ def predict_logits(
     ids : ndarray of str, (image,)
         What to read.
     """
+    height, width = images.read(ids[:1], network.geometry).shape[1:3]
+    batch = max(1, min(PREDICTED, PREDICTED_PIXELS // (height * width)))
     with torch.no_grad():
         parts = [
             network.logits(network.encode(pixels)).float().cpu().numpy()
-            for _, pixels in batches(images, ids, 256, network.geometry)
+            for _, pixels in batches(images, ids, batch, network.geometry)
         ]
     return np.concatenate(parts)
 

@@ -65,26 +65,28 @@ def require_rules(module: nn.Module) -> None:
         raise NetworkError(f"CRP has no rules for {told}; expected one of {names}, not B-cos")
 
 
-def propagate_relevance(
-    network: Network, layer: str, encoded: Tensor, start: Callable[[Tensor], Tensor]
-) -> Tensor:
-    """Hand the relevance of a layer's output back to the image.
+@contextmanager
+def relevance_pass(
+    network: Network, layer: str, encoded: Tensor
+) -> Iterator[tuple[Tensor, Callable[[Tensor], Tensor]]]:
+    """Run a network once, and hand relevances of a layer's output back to the image.
 
     Parameters
     ----------
     network : Network
-        In which every step has a rule; as it was when this returns.
+        In which every step has a rule; as it was when the context ends.
     layer : str
         Name of the layer; "" for the network's own output.
     encoded : Tensor
         From :meth:`fact.networks.network.Network.encode`.
-    start : callable
-        Takes the layer's output, returns the relevance of each of its values.
 
-    Returns
-    -------
-    Tensor
-        ``(image, y, x)``: the relevance of each pixel, summed over colours.
+    Yields
+    ------
+    output : Tensor
+        What the layer puts out.
+    propagate : callable
+        Takes the relevance of each of its values, of several vectors ``(vector, *output)``, and
+        returns that of the pixels, summed over colours, ``(vector, image, y, x)``.
 
     Raises
     ------
@@ -96,13 +98,25 @@ def propagate_relevance(
         If there is no such layer.
     """
     encoded = encoded.detach().requires_grad_()
-    with torch.enable_grad(), _rules(network.module):
-        if layer:
-            output = run_until(network.module, layer, encoded).output
-        else:
-            output = network.module(encoded)
-        (relevance,) = torch.autograd.grad(output, encoded, start(output.detach()))
-    return relevance.sum(dim=1)
+    with _rules(network.module):
+        with torch.enable_grad():
+            if layer:
+                output = run_until(network.module, layer, encoded).output
+            else:
+                output = network.module(encoded)
+
+        def propagate(starts: Tensor) -> Tensor:
+            several = len(starts) > 1
+            (found,) = torch.autograd.grad(
+                output,
+                encoded,
+                starts if several else starts[0],
+                retain_graph=True,
+                is_grads_batched=several,
+            )
+            return (found if several else found.unsqueeze(0)).sum(dim=2)
+
+        yield output.detach(), propagate
 
 
 @contextmanager

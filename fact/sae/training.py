@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -25,7 +26,7 @@ from fact.sae.features import ShuffledFeatures
 from fact.sae.model import BatchTopKSAE, TopKSAE
 from fact.sae.sampling import held_out_of
 from fact.sae.steps import StepLog, TrainedSAE, Trainer, TrainingConfig, calibrate_threshold
-from fact.sae.validation import HeldOutLog, HeldOutSamples
+from fact.sae.validation import HeldOutLog, HeldOutSamples, reconstruct_sparse
 from registry import Checkpoint, Input, Inputs, Run, StoreError
 
 STATE, BEST = "training.safetensors", "best-{step}.safetensors"
@@ -121,7 +122,8 @@ class HeldOutAccuracy:
         if not len(self.ids):
             return float("nan")
         module = self.network.module
-        with nullcontext() if sae is None else splice(module, self.layer, sae):
+        concepts = None if sae is None else partial(reconstruct_sparse, sae)
+        with nullcontext() if concepts is None else splice(module, self.layer, concepts):
             logits = predict_logits(self.network, self.images, self.ids)
         return float((logits.argmax(axis=1) == self.labels).mean())
 

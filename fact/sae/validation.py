@@ -13,12 +13,35 @@ from torch import Tensor
 from fact.data.images import Ids, ImageDataset, batches
 from fact.networks.layers import layer_shape
 from fact.networks.network import Network
-from fact.sae.gradients import served_codes, spread
+from fact.sae.gradients import rows_at_once, served_codes, spread
+from fact.sae.model import SAE
 from fact.sae.sampling import draw_features, samples_per_image
 from fact.sae.steps import TrainedSAE
 
 MEMORY = 2**26
 """Bytes of held-out samples: 32,768 of 512 channels. Of more images so many are drawn at random."""
+
+
+def reconstruct_sparse(sae: SAE, positions: Tensor) -> Tensor:
+    """Reconstruct what a layer puts out, of which codes of all concepts never are in memory.
+
+    Parameters
+    ----------
+    sae : SAE
+        Of any kind, with or without biases.
+    positions : Tensor
+        ``(image, position, channel)``.
+
+    Returns
+    -------
+    Tensor
+        As ``sae(positions)``, encoded a few positions at a time and decoded from what is active.
+    """
+    rows = positions.flatten(0, 1)
+    pieces = rows.split(rows_at_once(sae.n_concepts, rows.device))
+    return torch.cat([sae.decode_sparse(*sae.encode_sparse(own)) for own in pieces]).view_as(
+        positions
+    )
 
 
 class HeldOutLog(NamedTuple):

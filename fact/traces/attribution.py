@@ -11,26 +11,45 @@ explanations through Concept Relevance Propagation", Nature Machine Intelligence
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Literal, get_args, overload
 
 import numpy as np
 import torch
 import xarray as xr
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
 from fact.data.images import Pixels
-from fact.networks.arrays import AnyArray, as_numpy, checked_labels, image_ids, slices, take
+from fact.networks.arrays import (
+    AnyArray,
+    as_numpy,
+    as_tensor,
+    checked_labels,
+    image_ids,
+    slices,
+    take,
+)
 from fact.networks.layers import from_positions
 from fact.networks.linearity import N_IMAGES
 from fact.networks.network import Network, as_network
-from fact.networks.relevance import propagate_relevance
+from fact.networks.relevance import relevance_pass
 from fact.sae.model import SAE
 from fact.traces.code_maps import upsample_positions
 from fact.traces.config import MapsBy
-from fact.traces.spliced import ConceptSource, SplicedPass, Target, forward_spliced, picks
+from fact.traces.pairs import Explain, Locate, Located, images_at_once
+from fact.traces.spliced import (
+    ConceptSource,
+    LayerPass,
+    SplicedPass,
+    Target,
+    forward_spliced,
+    forward_until,
+    picks,
+)
 from registry.wording import counted
 
 COLOURS = ("red", "green", "blue", "not_red", "not_green", "not_blue")
@@ -42,14 +61,13 @@ RGBA = (*COLOURS[:3], "alpha")
 EPSILON = 1e-12
 """Carried by the denominators of a colour picture, so that an empty one is transparent."""
 
+OPAQUE = 99.5
+"""Percentile of a picture's strengths that is wholly opaque."""
+
 Explained = Literal["presence", "contribution"]
 
 Maps = tuple[NDArray[np.floating] | None, NDArray[np.floating], NDArray[np.floating]]
 """Weights ``(image, …, colour, y, x)`` or None, a map without colour, and what it adds up to."""
-
-
-Located = tuple[NDArray[np.floating] | None, NDArray[np.floating]]
-"""Weights ``(pair, colour, y, x)``, None where there are none, and a map ``(pair, y, x)``."""
 
 
 def concept_maps(
@@ -129,7 +147,7 @@ def concept_maps(
         else:
             chosen = picks(source.network, target, against, known, rows)
             entries = spliced.at_codes(spliced.explain(*chosen)[0])
-        return _concept_batch(source, spliced, entries, wanted[rows])
+        return _place(source, spliced, entries, wanted[rows])
 
     own = as_numpy(concepts).ndim == 2
     lead = ("image", "rank" if own else "concept")
@@ -179,8 +197,9 @@ def logit_maps(
         chosen = picks(source.network, target, against, known, rows)
         logit = spliced.explain(*chosen)[0]
         offset, entries = spliced.offset(logit), spliced.at_codes(logit)
-        weights, values, total = _place(source, spliced, entries)
-        return weights, values, total if offset is None else total + offset.cpu().numpy()
+        weights, values, total = _place(source, spliced, entries, None)
+        given = 0 if offset is None else offset.cpu().numpy()
+        return None if weights is None else weights[:, 0], values[:, 0], total[:, 0] + given
 
     return _explained(source, images, batch_size, explain, ("image",), "logit before the bias")
 
@@ -241,14 +260,18 @@ def colour_explanation(
         raise ValueError(
             f"weights {shape} and map {np.shape(map)}; expected (…, 6, y, x) and (…, y, x)"
         )
-    scaled = weights / (np.abs(weights).max(axis=-3, keepdims=True) + EPSILON)
-    scaled = np.maximum(scaled, 0)
-    looked_for, avoided = scaled[..., :3, :, :], scaled[..., 3:, :, :]
+    picture = _colours(_floats(weights), as_tensor(map), smooth, percentile)
+    return picture.numpy().astype(np.result_type(weights), copy=False)
+
+
+def _colours(weights: Tensor, map: Tensor, smooth: int, percentile: float) -> Tensor:
+    """Return pictures (…, y, x, rgba) of weights (…, 6, y, x) and maps (…, y, x)."""
+    scaled = weights / (weights.abs().amax(dim=-3, keepdim=True) + EPSILON)
+    looked_for, avoided = scaled.clamp_(min=0).split(len(COLOURS) // 2, dim=-3)
     rgb = looked_for / (looked_for + avoided + EPSILON)
-    strength = np.where(map < 0, 0, np.linalg.norm(weights, axis=-3))
-    opacity = _opacity(strength, smooth, percentile)
-    picture = np.concatenate([rgb, opacity[..., None, :, :]], axis=-3)
-    return np.moveaxis(picture, -3, -1).astype(np.result_type(weights), copy=False)
+    strength: Tensor = torch.linalg.vector_norm(weights, dim=-3)
+    opacity = _opacity(strength.masked_fill(map < 0, 0), smooth, percentile)
+    return torch.cat([rgb.movedim(-3, -1), opacity.unsqueeze(-1)], dim=-1)
 
 
 def _labelled_explanation(
@@ -269,22 +292,22 @@ def _labelled_explanation(
     return picture.assign_coords(colour=list(RGBA))
 
 
-def _opacity(
-    strength: NDArray[np.floating], smooth: int, percentile: float
-) -> NDArray[np.floating]:
+def _opacity(strength: Tensor, smooth: int, percentile: float) -> Tensor:
     """Return strengths (…, y, x), smoothed, over their percentile, in [0, 1]."""
-    smoothed = _box_mean(strength, smooth)
-    top = np.percentile(smoothed, percentile, axis=(-2, -1), keepdims=True)
-    return np.asarray(np.clip(smoothed / (top + EPSILON), 0, 1))
+    flat = _box_mean(strength, smooth).flatten(-2)
+    place = percentile / 100 * (flat.shape[-1] - 1)
+    below, above = (flat.kthvalue(k + 1).values for k in (math.floor(place), math.ceil(place)))
+    top = torch.lerp(below, above, place - math.floor(place))
+    return (flat / (top.unsqueeze(-1) + EPSILON)).clamp_(0, 1).view(strength.shape)
 
 
-def _box_mean(pictures: NDArray[np.floating], side: int) -> NDArray[np.floating]:
+def _box_mean(pictures: Tensor, side: int) -> Tensor:
     """Mean over a square around each pixel of ``(…, y, x)``, zeros around the picture."""
-    for axis in (-2, -1):
-        edges = [(0, 0)] * pictures.ndim
-        edges[axis] = (side // 2, side // 2)
-        pictures = sliding_window_view(np.pad(pictures, edges), side, axis=axis).mean(axis=-1)
-    return pictures
+    if side == 1:
+        return pictures
+    flat = pictures.reshape(-1, 1, *pictures.shape[-2:])
+    means: Tensor = functional.avg_pool2d(flat, side, stride=1, padding=side // 2)
+    return means.view(pictures.shape)
 
 
 def highlight(
@@ -311,27 +334,39 @@ def highlight(
         ``(…, y, x, colour)``: red, green, blue, opacity, each in [0, 1].
     """
     values, colours = as_numpy(map), as_numpy(pictures)
-    opacity = _opacity(np.maximum(values, 0), smooth, percentile)
-    rgb = np.broadcast_to(colours / 255, (*values.shape, 3))
-    return np.concatenate([rgb, opacity[..., None]], axis=-1).astype(values.dtype, copy=False)
+    picture = _highlighted(as_tensor(colours), _floats(values), smooth, percentile)
+    return picture.numpy().astype(values.dtype, copy=False)
+
+
+def _floats(values: AnyArray) -> Tensor:
+    tensor = as_tensor(values)
+    return tensor if tensor.is_floating_point() else tensor.double()
+
+
+def _highlighted(pictures: Tensor, map: Tensor, smooth: int, percentile: float) -> Tensor:
+    opacity = _opacity(map.clamp(min=0), smooth, percentile)
+    rgb = (pictures.to(map) / 255).expand(*map.shape, 3)
+    return torch.cat([rgb, opacity.unsqueeze(-1)], dim=-1)
 
 
 def paint(
-    weights: NDArray[np.floating] | None,
-    values: NDArray[np.floating],
+    weights: NDArray[np.floating] | Tensor | None,
+    values: NDArray[np.floating] | Tensor,
     pictures: Pixels,
     smooth: int,
 ) -> NDArray[np.uint8]:
-    """Return a picture of a map (…, y, x) as bytes (…, y, x, rgba).
+    """Return a picture of a map (…, y, x) as bytes (…, y, x, rgba), made where the map lies.
 
     With weights of six colours (…, 6, y, x) in the colours that they look for; else in those of
     the pictures (…, y, x, colour).
     """
+    map = _floats(values)
     if weights is not None and weights.shape[-3] == len(COLOURS):
-        picture = colour_explanation(weights, values, smooth=smooth)
+        picture = _colours(as_tensor(weights), map, smooth, OPAQUE)
     else:
-        picture = highlight(pictures, values, smooth)
-    return np.asarray(np.rint(255 * picture).astype(np.uint8))
+        picture = _highlighted(as_tensor(pictures).to(map.device), map, smooth, OPAQUE)
+    painted: NDArray[np.uint8] = picture.mul_(255).round_().to(torch.uint8).cpu().numpy()
+    return painted
 
 
 def pixel_coordinates() -> dict[str, NDArray[np.object_]]:
@@ -340,24 +375,25 @@ def pixel_coordinates() -> dict[str, NDArray[np.object_]]:
     return {"colour": np.array(names[:3], dtype=object), "rgba": np.array(names, dtype=object)}
 
 
-def pair_maps(source: ConceptSource, pictures: Pixels, concepts: NDArray[np.int64]) -> Located:
-    """Return where one concept is in each picture: weights (pair, colour, y, x), map (pair, y, x).
+def explain_concepts(source: ConceptSource) -> Explain:
+    """Return what finds the presence of a source's concepts in images, in the way that it maps.
 
     There are no weights where maps are of codes, or by CRP.
-
-    Parameters
-    ----------
-    source : ConceptSource
-        What the concepts are of, and how they are mapped.
-    pictures : ndarray of uint8, (pair, y, x, colour)
-        In the network's geometry; all are explained at once.
-    concepts : ndarray of int64, (pair,)
-        The concept of each.
     """
-    given = source.network, source.layer, source.sae, pictures, concepts[:, None]
-    found = concept_maps(*given, batch_size=len(concepts), by=source.maps)
-    weights = found["weights"].values[:, 0] if "weights" in found else None
-    return weights, found["map"].values[:, 0]
+
+    @contextmanager
+    def explain(encoded: Tensor) -> Iterator[Locate]:
+        with torch.enable_grad():
+            found = forward_until(source, encoded)
+
+        def chosen(concepts: Tensor) -> Tensor:
+            _require_concepts(concepts, found.concepts.count)
+            return torch.stack([found.concepts.selects(found.codes, own) for own in concepts])
+
+        with _locating(source, found) as locate:
+            yield lambda concepts: locate(chosen(concepts))
+
+    return explain
 
 
 def _mapped(
@@ -413,46 +449,79 @@ def _explained(
     return found.assign_coords(colour=list(COLOURS[: array.shape[-3]]))
 
 
+@contextmanager
+def _locating(source: ConceptSource, found: LayerPass) -> Iterator[Locate]:
+    """Find where sums of entries times codes come from, in the way that the source maps.
+
+    What is yielded takes entries ``(vector, image, position, rank)``.
+    """
+    concepts, codes, image = found.concepts, found.codes, found.image.detach()
+
+    def by_gradient(entries: Tensor) -> Located:
+        weights = found.each_at_image(entries)
+        return weights, (weights * image).sum(dim=2)
+
+    def by_codes(entries: Tensor) -> Located:
+        at_positions = (entries * codes.values.detach()).sum(dim=3)
+        size = image.shape[2], image.shape[3]
+        values = upsample_positions(at_positions.flatten(0, 1), found.output, size)
+        return None, values.unflatten(0, entries.shape[:2])
+
+    if source.maps_by != "crp":
+        yield by_codes if source.maps_by == "codes" else by_gradient
+        return
+    with relevance_pass(source.network, source.layer, image) as (output, propagate):
+
+        def by_relevance(entries: Tensor) -> Located:
+            weights = [from_positions(concepts.pull(codes, own), like=output) for own in entries]
+            return None, propagate(output * torch.stack(weights))
+
+        yield by_relevance
+
+
 def _place(
-    source: ConceptSource, spliced: SplicedPass, entries: Tensor, keep: bool = False
+    source: ConceptSource, found: LayerPass, entries: Tensor, wanted: NDArray[np.int64] | None
 ) -> Maps:
-    """Return where the sum of entries times codes comes from, in the way that the source maps."""
-    at_codes = entries * spliced.codes.values.detach()
-    total, weights = at_codes.sum(dim=(1, 2)), None
-    if source.maps_by == "codes":
-        size = spliced.image.shape[2], spliced.image.shape[3]
-        values = upsample_positions(at_codes.sum(dim=2), spliced.output, size)
-    elif source.maps_by == "crp":
-        weight = spliced.concepts.pull(spliced.codes, entries)
-        values = propagate_relevance(
-            source.network,
-            source.layer,
-            spliced.image,
-            lambda output: output * from_positions(weight, like=output),
-        )
-    else:
-        gradient = spliced.at_input(entries, keep=keep)[0]
-        weights = gradient.cpu().numpy()
-        values = (gradient * spliced.image.detach()).sum(dim=1)
-    return weights, values.detach().cpu().numpy(), total.detach().cpu().numpy()
+    """Return where the sum of entries times codes comes from, in all, or of each wanted concept.
+
+    What is returned is ``(image, 1, …)`` in all, of concepts wanted ``(image, rank)`` as they are.
+    """
+    pixels, codes = found.image.shape[2] * found.image.shape[3], found.codes
+    at_once = max(1, images_at_once(pixels, entries.device) // len(entries))
+    columns = None if wanted is None else torch.tensor(wanted.T, device=entries.device)
+    if columns is not None:
+        _require_concepts(columns, found.concepts.count)
+    weights: list[NDArray[np.floating]] = []
+    values: list[NDArray[np.floating]] = []
+    totals: list[NDArray[np.floating]] = []
+    with _locating(source, found) as locate:
+        for some in slices(1 if columns is None else len(columns), at_once):
+            own = entries.unsqueeze(0)
+            if columns is not None:
+                chosen = [found.concepts.selects(codes, column) for column in columns[some]]
+                own = own * torch.stack(chosen)
+            weight, value = locate(own)
+            if weight is not None:
+                weights.append(_by_image(weight))
+            values.append(_by_image(value))
+            totals.append(_by_image((own * codes.values.detach()).sum(dim=(2, 3))))
+    whole = np.concatenate(weights, axis=1) if weights else None
+    return whole, np.concatenate(values, axis=1), np.concatenate(totals, axis=1)
 
 
-def _concept_batch(
-    source: ConceptSource, spliced: SplicedPass, entries: Tensor, wanted: NDArray[np.int64]
-) -> Maps:
-    concepts, codes = spliced.concepts, spliced.codes
-    if wanted.size and not 0 <= wanted.min() <= wanted.max() < concepts.count:
-        raise ValueError(
-            f"concepts {wanted.min()} to {wanted.max()}; expected 0 to {concepts.count - 1}"
-        )
-    columns = torch.tensor(wanted, device=entries.device).unbind(dim=1)
-    parts = [
-        _place(source, spliced, entries * concepts.selects(codes, column), keep=True)
-        for column in columns
-    ]
-    weights, values, total = zip(*parts, strict=True)
-    stacked = None if weights[0] is None else np.stack(weights, axis=1)
-    return stacked, np.stack(values, axis=1), np.stack(total, axis=1)
+def _by_image(values: Tensor) -> NDArray[np.floating]:
+    """Return values (vector, image, …) as an array (image, vector, …)."""
+    array: NDArray[np.floating] = values.detach().cpu().numpy()
+    return array.swapaxes(0, 1)
+
+
+def _require_concepts(wanted: Tensor, count: int) -> None:
+    """Raise where a concept does not exist."""
+    if not wanted.numel():
+        return
+    low, high = int(wanted.min()), int(wanted.max())
+    if low < 0 or high >= count:
+        raise ValueError(f"concepts {low} to {high}; expected 0 to {count - 1}")
 
 
 def _checked_concepts(concepts: AnyArray, count: int) -> NDArray[np.int64]:

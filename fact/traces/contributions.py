@@ -171,6 +171,14 @@ def trace_batch(
     """
     with torch.enable_grad():
         spliced = forward_spliced(source, encoded)
+    return trace_pass(source, spliced, target, against)
+
+
+def trace_pass(
+    source: ConceptSource, spliced: SplicedPass, target: Pick, against: Pick | None = None
+) -> dict[str, Tensor]:
+    """Trace the concepts of one forward pass, as :func:`trace_batch` does; its graph is used up."""
+    with torch.enable_grad():
         logit, chosen, other = spliced.explain(target, against)
         offset = spliced.offset(logit)
         values, collect = spliced.codes.values.detach(), spliced.concepts.collect

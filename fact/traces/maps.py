@@ -13,13 +13,16 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 import xarray as xr
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
 
-from fact.data.images import Geometry, ImageDataset, Pixels, mask_table, write_parts
+from fact.data.images import Geometry, ImageDataset, mask_table, write_parts
 from fact.networks.arrays import slices
 from fact.networks.files import open_network
-from fact.traces.attribution import Located, paint, pair_maps, pixel_coordinates
+from fact.traces.attribution import explain_concepts, paint, pixel_coordinates
 from fact.traces.choices import alive_concepts, choose_concepts, listed_concepts
 from fact.traces.config import GalleryConfig, MapConfig, MaskConfig
 from fact.traces.neurons import (
@@ -29,16 +32,15 @@ from fact.traces.neurons import (
     look_up,
     varying_neurons,
 )
+from fact.traces.pairs import MapPairs, Pairs, map_pairs
 from fact.traces.plots import LOWEST, gallery_picture, select_gallery
 from fact.traces.spliced import ConceptSource
 from registry import Input, Inputs, Run, Shards
 from registry.suggest import nearest
 
-PAIRS = 128
-"""Pairs of image and concept that are explained at once."""
-
-DRAWN_CONCEPTS, MAPPED_CONCEPTS = 32, 64
-"""Concepts that are drawn at once; that are mapped at once, and of a part."""
+DRAWN_CONCEPTS, DRAWN_TOGETHER, MAPPED_CONCEPTS = 32, 128, 64
+"""Concepts that are drawn of a part; that are drawn at once where a gallery is whole, so that each
+of their images is run through the network once; that are mapped at once, and of a part."""
 
 WHOLE_BYTES, MEANT_BYTES = 1 << 29, 20 * 10**9
 """Pictures that a gallery has in one file at most; that a rule without a bound may draw at most."""
@@ -142,7 +144,7 @@ def _in_parts(
         writer = write_parts(run, count, rows, draw, "concepts")
         return writer.finish(xr.Dataset(summary))
     parts = []
-    for some in slices(count, DRAWN_CONCEPTS):
+    for some in slices(count, DRAWN_TOGETHER):
         parts.append(draw(0, some))
         run.progress(some.stop, count, "concepts")
     return xr.concat(parts, "concept", data_vars="all", join="exact").assign(summary)
@@ -197,7 +199,7 @@ def draw_gallery(
         name: (RANKED, _spread(filled, measured[name].values[rows], -1))
         for name in ("label", "prediction")
     }
-    locate = partial(pair_maps, source)
+    locate = partial(map_pairs, source.network, explain_concepts(source))
     drawn = _draw_pairs(locate, source.network.geometry, images, chosen, smooth)
     chosen_images = {name: drawn[name] for name in ("image", "presence")}
     variables = {**chosen_images, **classes, **drawn}  # in the order that they always had
@@ -208,7 +210,7 @@ def _draw_sides(
     source: NeuronSource, images: ImageDataset, chosen: xr.Dataset, smooth: int, lowest: bool
 ) -> xr.Dataset:
     """Return the gallery of some neurons, chosen by :func:`fact.traces.neurons.choose_extremes`."""
-    locate = source.locate if source.maps_by else None
+    locate = source.map_pairs if source.maps_by else None
     drawn: dict[str, Any] = {}
     for side in ("", LOWEST)[: 1 + lowest]:
         own = chosen[[f"{side}image", f"{side}presence"]]
@@ -226,7 +228,7 @@ def _coordinates(chosen: xr.Dataset, classes: NDArray[np.str_]) -> dict[str, Any
 
 
 def _draw_pairs(
-    locate: Callable[[Pixels, NDArray[np.int64]], Located] | None,
+    locate: MapPairs | None,
     geometry: Geometry | None,
     images: ImageDataset,
     chosen: xr.Dataset,
@@ -238,7 +240,7 @@ def _draw_pairs(
     Parameters
     ----------
     locate : callable or None
-        Maps one concept in each picture; None where they have no place.
+        Maps each concept in its pictures; None where they have no place.
     geometry : Geometry or None
         In which images are read.
     images : ImageDataset
@@ -258,19 +260,18 @@ def _draw_pairs(
     unique, inverse = np.unique(names[filled], return_inverse=True)
     if not len(unique):
         unique, inverse = images.ids(images.splits[0])[:1], np.zeros(0, dtype=np.int64)
-    pictures = images.read(unique, geometry)[inverse]
-    drawn["picture"] = (*RANKED, "y", "x", "colour"), _spread(filled, pictures)
+    pictures = images.read(unique, geometry)
+    drawn["picture"] = (*RANKED, "y", "x", "colour"), _spread(filled, pictures[inverse])
     if locate is None:
         return drawn
-    parts = [np.zeros((0, *pictures.shape[1:3], 4), np.uint8)]
-    for pairs in slices(len(concepts), PAIRS) if len(concepts) else ():
-        weights, values = locate(pictures[pairs], concepts[pairs])
+    painted = np.zeros((len(concepts), *pictures.shape[1:3], 4), np.uint8)
+    for pairs, weights, values in locate(Pairs(pictures, inverse, concepts)):
         if signed:
-            sign = np.where(values.sum(axis=(1, 2), keepdims=True) < 0, -1, 1)
+            sign = torch.where(values.sum(dim=(1, 2), keepdim=True) < 0, -1, 1)
             values = sign * values
             weights = None if weights is None else sign[:, None] * weights
-        parts.append(paint(weights, values, pictures[pairs], smooth))
-    drawn["explanation"] = (*RANKED, "y", "x", "rgba"), _spread(filled, np.concatenate(parts))
+        painted[pairs] = paint(weights, values, pictures[inverse[pairs]], smooth)
+    drawn["explanation"] = (*RANKED, "y", "x", "rgba"), _spread(filled, painted)
     return drawn
 
 
@@ -413,22 +414,24 @@ def map_images(
         that of its values over the layer's positions.
     """
     if isinstance(source, NeuronSource):
-        geometry, locate = source.geometry, source.locate
+        geometry, locate = source.geometry, source.map_pairs
     else:
-        geometry, locate = source.network.geometry, partial(pair_maps, source)
+        geometry = source.network.geometry
+        locate = partial(map_pairs, source.network, explain_concepts(source))
     names, filled, concepts = _pairs(chosen)
-    parts = [np.zeros((0, 1, 1), np.float32)] if not len(concepts) else []
-    for start in range(0, len(concepts), PAIRS):
-        rows = slice(start, start + PAIRS)
-        unique, own = np.unique(names[filled][rows], return_inverse=True)
-        pictures = images.read(unique, geometry)[own]
-        _, maps = locate(pictures, concepts[rows])
-        parts.append(sum_cells(maps, cell).astype(np.float32))
+    maps = np.zeros((0, 1, 1), np.float32)
+    if len(concepts):
+        unique, own = np.unique(names[filled], return_inverse=True)
+        pictures = images.read(unique, geometry)
+        sides = (-(-side // cell) for side in pictures.shape[1:3])
+        maps = np.empty((len(concepts), *sides), np.float32)
+        for pairs, _, values in locate(Pairs(pictures, own, concepts)):
+            maps[pairs] = sum_cells(values, cell).cpu().numpy()
     return xr.Dataset(
         {
             "image": (("concept", "rank"), names.astype(object)),
             "presence": chosen["presence"].variable,
-            "map": (("concept", "rank", "y", "x"), _spread(filled, np.concatenate(parts))),
+            "map": (("concept", "rank", "y", "x"), _spread(filled, maps)),
         },
         {"concept": chosen["concept"].values, "rank": chosen["rank"].values},
     )
@@ -495,9 +498,9 @@ def mask_images(
         carried = np.pad(carried, ((0, 0), (0, 1), (0, own.sizes["label"])))
         carried[:, -1, len(labels) :] = own.values
         labels = np.concatenate([labels, own["label"].values.astype(str)])
-    area = sum_cells(np.ones(pixels.shape[-2:]), cell)
-    mask = 2 * sum_cells(pixels.astype(np.float32), cell) >= area
-    return mask_table(mask, carried, ids, labels.tolist(), None)
+    area = sum_cells(torch.ones(pixels.shape[-2:]), cell)
+    mask = 2 * sum_cells(torch.from_numpy(pixels).float(), cell) >= area
+    return mask_table(mask.numpy(), carried, ids, labels.tolist(), None)
 
 
 def _labels_of_group(images: ImageDataset, ids: NDArray[np.str_], group: str) -> xr.DataArray:
@@ -512,11 +515,10 @@ def _labels_of_group(images: ImageDataset, ids: NDArray[np.str_], group: str) ->
     return whole.isel(label=chosen).sel(image=ids) >= 0.5
 
 
-def sum_cells(values: NDArray[np.floating], cell: int) -> NDArray[np.floating]:
+def sum_cells(values: Tensor, cell: int) -> Tensor:
     """Return sums over square cells of ``(…, y, x)``; the last of a row may be smaller."""
     if cell == 1:
         return values
-    for axis in (-2, -1):
-        starts = np.arange(0, values.shape[axis], cell)
-        values = np.add.reduceat(values, starts, axis=axis)
-    return values
+    flat = values.reshape(-1, 1, *values.shape[-2:])
+    sums: Tensor = functional.avg_pool2d(flat, cell, ceil_mode=True, divisor_override=1)
+    return sums.view(*values.shape[:-2], *sums.shape[-2:])

@@ -13,17 +13,18 @@ import numpy as np
 import torch
 import xarray as xr
 from numpy.typing import NDArray
+from torch import Tensor
 
 from fact.data.classes import ClassMatch
 from fact.data.images import ImageDataset, batches, write_parts
 from fact.networks.files import open_network
-from fact.networks.layers import layer_shape
+from fact.networks.layers import layer_shape, resume, to_positions
 from fact.networks.linearity import N_IMAGES, tell_linearity
 from fact.networks.network import NetworkError, match_classes
 from fact.schemas import CONCEPTS
 from fact.traces.config import ChannelConfig, MeasureConfig
-from fact.traces.contributions import check_completeness, trace_batch
-from fact.traces.spliced import ConceptSource, picks
+from fact.traces.contributions import check_completeness, trace_pass
+from fact.traces.spliced import ConceptSource, SplicedPass, forward_spliced, picks
 from registry import Inputs, Run, Shards, open_dataset
 from registry.store.shards import part_name
 
@@ -84,7 +85,7 @@ def _measure(
         columns, start = [], rows.start
         for names, pixels in batches(images, ids[rows], config.batch, source.network.geometry):
             own = labels[start : start + len(names)]
-            columns.append(_columns(source, config.target, pixels, own))
+            columns.append(measure_batch(source, config.target, pixels, own))
             start += len(names)
         whole = {name: np.concatenate([c[name] for c in columns]) for name in columns[0]}
         classes = source.network.class_names(whole["logit"].shape[1])
@@ -120,16 +121,17 @@ def _require_labels(match: ClassMatch, labels: NDArray[np.int64], config: Measur
         )
 
 
-def _columns(
+def measure_batch(
     source: ConceptSource, target: str, pixels: NDArray[np.uint8], labels: NDArray[np.int64]
 ) -> dict[str, NDArray[Any]]:
     """Return the variables along ``image`` of some images."""
     network, encoded = source.network, source.network.encode(pixels)
-    with torch.no_grad():
-        alone = network.logits(encoded).argmax(dim=1).cpu().numpy()
-    traced = trace_batch(source, encoded, *picks(network, target, None, labels, slice(None)))
+    with torch.enable_grad():
+        spliced = forward_spliced(source, encoded)
+    traced = trace_pass(source, spliced, *picks(network, target, None, labels, slice(None)))
     if source.exact:
         check_completeness(traced["residual"], traced["input_residual"])
+    alone = _logits_alone(source, spliced).argmax(dim=1).cpu().numpy()
     energy = traced["reconstruction_error"].flatten(1).mean(dim=1)
     traced |= {"logit": traced["logits"], "residual_energy": energy}
     floats = ("presence", "contribution", "logit", "residual", "input_residual", "residual_energy")
@@ -139,6 +141,19 @@ def _columns(
         "label": labels,
         "network_prediction": alone,
     }
+
+
+@torch.no_grad()
+def _logits_alone(source: ConceptSource, spliced: SplicedPass) -> Tensor:
+    """Return the logits of the network as it is, of the images of a pass with concepts in it.
+
+    Where contributions add up nothing goes around the layer, and what it put out says all.
+    """
+    network, image = source.network, spliced.image.detach()
+    if not source.exact:
+        return network.logits(image)
+    with resume(network.module, source.layer, to_positions(spliced.output)):
+        return network.logits(image[:1])
 
 
 def coverage(contribution: NDArray[np.floating]) -> tuple[Floats, NDArray[np.int64]]:

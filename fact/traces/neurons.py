@@ -6,23 +6,28 @@ sides: the images in which it is strongest, and those in which it is furthest be
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 import xarray as xr
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.nn import functional
 
-from fact.data.images import Geometry, ImageDataset, Pixels
+from fact.data.images import Geometry, ImageDataset
 from fact.networks.files import open_network
 from fact.networks.linearity import N_IMAGES, known_linearity
 from fact.networks.network import Network
-from fact.networks.relevance import propagate_relevance
-from fact.traces.attribution import Located, pair_maps
+from fact.networks.relevance import relevance_pass
+from fact.traces.attribution import explain_concepts
 from fact.traces.config import MapsBy
+from fact.traces.pairs import Locate, Located, PairMaps, Pairs, map_pairs
 from fact.traces.plots import BLOCK, LOWEST, select_gallery
-from fact.traces.spliced import ConceptSource
+from fact.traces.spliced import ConceptSource, each_gradient
 from registry import Input
 from registry.declare.faults import StageError
 
@@ -95,54 +100,55 @@ class NeuronSource:
         """In which images are drawn: the network's, or their own."""
         return self.concepts.network.geometry if self.concepts else None
 
-    def locate(self, pictures: Pixels, neurons: NDArray[np.int64]) -> Located:
-        """Return where one neuron is in each picture.
+    def map_pairs(self, asked: Pairs) -> Iterator[PairMaps]:
+        """Yield where each pair's neuron is in its image; see :func:`fact.traces.pairs.map_pairs`.
 
         Of a layer's channel it is the map of its sum over positions, of a logit its own.
         """
         if self.concepts is None or not self.maps_by:
             raise ValueError(f"{self.reason}; expected neurons with a place, as a layer's channels")
         if self.concepts.layer:
-            return pair_maps(self.concepts, pictures, neurons)
-        logits = logit_relevances if self.maps_by == "crp" else logit_gradients
-        return logits(self.concepts.network, pictures, neurons)
+            return map_pairs(self.concepts.network, explain_concepts(self.concepts), asked)
+        explained = logit_relevances if self.maps_by == "crp" else logit_gradients
+        return map_pairs(self.concepts.network, partial(explained, self.concepts.network), asked)
 
 
-def logit_gradients(network: Network, pictures: Pixels, classes: NDArray[np.int64]) -> Located:
-    """Return where one logit of each picture comes from, by its gradient at the image.
+@contextmanager
+def logit_gradients(network: Network, encoded: Tensor) -> Iterator[Locate]:
+    """Find where logits come from, by their gradient at the image.
 
     Parameters
     ----------
     network : Network
         Of one that is linear in its frozen weights the gradient is the weight, and the map adds up
         to the logit before the bias; of others it is an approximation.
-    pictures : ndarray of uint8, (pair, y, x, colour)
-        In the network's geometry.
-    classes : ndarray of int64, (pair,)
-        The logit of each.
+    encoded : Tensor
+        From :meth:`fact.networks.network.Network.encode`.
     """
-    image = network.encode(pictures).detach().requires_grad_()
+    image = encoded.detach().requires_grad_()
     with torch.enable_grad(), network.explanation_mode():
         logits = network.logits(image)
-        index = torch.from_numpy(classes).to(logits.device)
-        (gradient,) = torch.autograd.grad(logits.gather(1, index[:, None]).sum(), image)
-    values = (gradient * image.detach()).sum(dim=1)
-    return gradient.cpu().numpy(), values.cpu().numpy()
+
+    def locate(classes: Tensor) -> Located:
+        vectors = functional.one_hot(classes, logits.shape[1]).to(logits)
+        gradients = each_gradient(logits, image, vectors)
+        return gradients, (gradients * image.detach()).sum(dim=2)
+
+    yield locate
 
 
-def logit_relevances(network: Network, pictures: Pixels, classes: NDArray[np.int64]) -> Located:
-    """Return where one logit of each picture comes from, as relevance handed back to the image.
+@contextmanager
+def logit_relevances(network: Network, encoded: Tensor) -> Iterator[Locate]:
+    """Find where logits come from, as relevance handed back to the image.
 
     As :func:`logit_gradients`, for networks in which every step has a rule
     (:mod:`fact.networks.relevance`).
     """
-    index = torch.from_numpy(classes)
-
-    def start(logits: torch.Tensor) -> torch.Tensor:
-        return logits * functional.one_hot(index.to(logits.device), logits.shape[1])
-
-    values = propagate_relevance(network, "", network.encode(pictures), start)
-    return None, values.cpu().numpy()
+    with relevance_pass(network, "", encoded) as (logits, propagate):
+        yield lambda classes: (
+            None,
+            propagate(logits * functional.one_hot(classes, logits.shape[1])),
+        )
 
 
 def varying_neurons(activation: xr.DataArray, most: int | None) -> tuple[NDArray[np.int64], bool]:

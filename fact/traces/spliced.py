@@ -21,11 +21,11 @@ from torch.nn import functional
 
 from fact.networks.arrays import AnyArray
 from fact.networks.files import open_network
-from fact.networks.layers import LayerError, splice, to_positions
+from fact.networks.layers import called_again, run_until, splice, to_positions
 from fact.networks.linearity import embeddings_as_leaves, known_linearity
 from fact.networks.network import Network
-from fact.sae.gradients import rows_at_once
-from fact.sae.model import SAE, weighted_rows
+from fact.sae.gradients import rows_at_once, top_codes
+from fact.sae.model import SAE, TopKSAE, weighted_rows
 from fact.traces.config import MapsBy
 from registry import Input
 from registry.suggest import nearest
@@ -190,12 +190,16 @@ class SAEConcepts(SparseConcepts):
 
     def encode(self, positions: Tensor) -> Codes:
         """Return the active concepts of each position."""
-        rows = positions.detach().flatten(0, 1)
+        rows, shape = positions.detach().flatten(0, 1), (*positions.shape[:2], -1)
+        sae = self._sae
+        if isinstance(sae, TopKSAE) and sae.encoder_bias is None:
+            values, indices = top_codes(rows, sae.encoder.detach(), sae.k)
+            return Codes(values.view(shape), indices.view(shape))
         with torch.no_grad():
             pieces = torch.split(rows, rows_at_once(self.count, rows.device))
-            values, indices = zip(*map(self._sae.encode_sparse, pieces), strict=True)
-        shape = (*positions.shape[:2], -1)
-        return Codes(_join_ranks(values).view(shape), _join_ranks(indices).view(shape))
+            several = zip(*map(sae.encode_sparse, pieces), strict=True)
+            values, indices = map(_join_ranks, several)
+        return Codes(values.view(shape), indices.view(shape))
 
     def decode(self, codes: Codes) -> Tensor:
         """Return the decoder's columns, weighted by the codes, and its bias."""
@@ -251,10 +255,8 @@ def as_concepts(sae: SAE | None, positions: Tensor) -> Concepts:
 
 
 @dataclass(frozen=True)
-class SplicedPass:
-    """One forward pass of the FaCT network, its dynamic weights frozen in the graph.
-
-    What comes before the layer and what follows it are separate graphs, which meet in the codes.
+class LayerPass:
+    """One forward pass as far as the layer, its dynamic weights frozen in the graph.
 
     Attributes
     ----------
@@ -267,11 +269,7 @@ class SplicedPass:
     concepts : Concepts
         What stands at the layer.
     codes : Codes
-        Concepts at each position; their values are leaves.
-    reconstruction : Tensor
-        ``(image, position, channel)``, what took the place of ``output``.
-    logits : Tensor
-        ``(image, class)`` before the bias, connected to the values of ``codes``.
+        Concepts at each position.
     """
 
     image: Tensor
@@ -279,6 +277,59 @@ class SplicedPass:
     output: Tensor
     concepts: Concepts
     codes: Codes
+
+    def at_input(self, weights: Tensor) -> tuple[Tensor, ...]:
+        """Derivative of ``sum(weights * codes)`` by the image, and by each embedding.
+
+        Parameters
+        ----------
+        weights : Tensor
+            ``(image, position, rank)``, one per entry of the codes. The graph is used up.
+        """
+        leaves = (self.image, *self.embeddings)
+        cotangent = self.concepts.pull(self.codes, weights)
+        gradients = torch.autograd.grad(
+            to_positions(self.output), leaves, cotangent, allow_unused=True
+        )
+        return tuple(
+            torch.zeros_like(leaf) if gradient is None else gradient
+            for gradient, leaf in zip(gradients, leaves, strict=True)
+        )
+
+    def each_at_image(self, weights: Tensor) -> Tensor:
+        """Derivatives by the image of several ``sum(weights * codes)``, from one graph.
+
+        Parameters
+        ----------
+        weights : Tensor
+            ``(vector, image, position, rank)``.
+
+        Returns
+        -------
+        Tensor
+            ``(vector, image, colour, y, x)``. The graph is kept.
+        """
+        cotangents = torch.stack([self.concepts.pull(self.codes, own) for own in weights])
+        return each_gradient(to_positions(self.output), self.image, cotangents)
+
+
+@dataclass(frozen=True)
+class SplicedPass(LayerPass):
+    """One forward pass of the FaCT network, its dynamic weights frozen in the graph.
+
+    What comes before the layer and what follows it are separate graphs, which meet in the codes,
+    whose values are leaves.
+
+    Attributes
+    ----------
+    image, embeddings, output, concepts, codes
+        As of :class:`LayerPass`.
+    reconstruction : Tensor
+        ``(image, position, channel)``, what took the place of ``output``.
+    logits : Tensor
+        ``(image, class)`` before the bias, connected to the values of ``codes``.
+    """
+
     reconstruction: Tensor
     logits: Tensor
 
@@ -313,25 +364,48 @@ class SplicedPass:
         (gradient,) = torch.autograd.grad(logit.sum(), self.codes.values)
         return gradient
 
-    def at_input(self, weights: Tensor, keep: bool = False) -> tuple[Tensor, ...]:
-        """Derivative of ``sum(weights * codes)`` by the image, and by each embedding.
 
-        Parameters
-        ----------
-        weights : Tensor
-            ``(image, position, rank)``, one per entry of the codes.
-        keep : bool
-            Keep the graph for another call.
-        """
-        leaves = (self.image, *self.embeddings)
-        cotangent = self.concepts.pull(self.codes, weights)
-        gradients = torch.autograd.grad(
-            to_positions(self.output), leaves, cotangent, retain_graph=keep, allow_unused=True
-        )
-        return tuple(
-            torch.zeros_like(leaf) if gradient is None else gradient
-            for gradient, leaf in zip(gradients, leaves, strict=True)
-        )
+def each_gradient(output: Tensor, leaf: Tensor, vectors: Tensor) -> Tensor:
+    """Gradients of an output by a leaf, one for each vector, together; the graph is kept.
+
+    Parameters
+    ----------
+    output, leaf : Tensor
+        Of one graph.
+    vectors : Tensor
+        ``(vector, *output)``.
+
+    Returns
+    -------
+    Tensor
+        ``(vector, *leaf)``.
+    """
+
+    def one(vector: Tensor) -> Tensor:
+        return torch.autograd.grad(output, leaf, vector, retain_graph=True)[0]
+
+    if len(vectors) == 1:
+        return one(vectors[0]).unsqueeze(0)
+    found: Tensor = torch.func.vmap(one)(vectors)
+    return found
+
+
+def forward_until(source: ConceptSource, encoded: Tensor) -> LayerPass:
+    """Run a network as far as its concepts, frozen, so that their gradients can be asked of it.
+
+    Gradients must be enabled.
+
+    Raises
+    ------
+    LayerError
+        If there is no such layer, the network calls it more than once, or not at all.
+    """
+    image = encoded.detach().requires_grad_()
+    with source.network.explanation_mode():
+        captured = run_until(source.network.module, source.layer, image, once=True)
+    positions = captured.positions.detach()
+    concepts = as_concepts(source.sae, positions)
+    return LayerPass(image, (), captured.output, concepts, concepts.encode(positions))
 
 
 def forward_spliced(source: ConceptSource, encoded: Tensor) -> SplicedPass:
@@ -350,7 +424,7 @@ def forward_spliced(source: ConceptSource, encoded: Tensor) -> SplicedPass:
 
     def reconstruct(positions: Tensor) -> Tensor:
         if met:
-            raise LayerError(f"layer {layer!r} is called twice in a forward pass; expected once")
+            raise called_again(layer)
         concepts = as_concepts(source.sae, positions)
         codes = concepts.encode(positions.detach())
         codes.values.requires_grad_()

@@ -7,18 +7,24 @@ from itertools import chain, combinations
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import nnls
 from sklearn.decomposition import non_negative_factorization
 from torch import nn
 from torch.nn import functional
 
 from fact.data.images import images_by_class
-from fact.encode.craft import coefficients, crop_activations, cut_crops, factorise
+from fact.encode import craft
+from fact.encode.craft import crop_activations, cut_crops, factorise
 from fact.kinds import Shapes
 from fact.networks.layers import LayerError
 from fact.networks.network import Network
 from tests.fact import tiny
 
 RNG = np.random.default_rng(0)
+
+
+def coefficients(rows: np.ndarray, basis: np.ndarray) -> np.ndarray:
+    return craft.coefficients(torch.from_numpy(rows), basis).numpy()
 
 
 def best_by_search(row: np.ndarray, basis: np.ndarray) -> np.ndarray:
@@ -50,6 +56,21 @@ def test_coefficients_are_what_scikit_learn_converges_to() -> None:
     )
     np.testing.assert_allclose(coefficients(rows, basis), slow, atol=1e-5)
     np.testing.assert_allclose(coefficients(rows[7:8], basis)[0], coefficients(rows, basis)[7])
+
+
+@pytest.mark.parametrize("noise", [1.0, 1e-3, 0.0])
+def test_rows_solved_together_are_solved_as_each_alone(noise: float) -> None:
+    generator = np.random.default_rng(3)
+    basis = generator.gamma(1, size=(16, 64))
+    basis[9:] = basis[:7] + noise * generator.gamma(1, size=(7, 64))  # alike, and at last the same
+    rows = generator.gamma(0.5, size=(300, 64))
+    unitary, triangle = np.linalg.qr(basis.T)
+    expected = np.array([nnls(triangle, row @ unitary)[0] for row in rows])
+    got = coefficients(rows, basis)
+    assert (got >= 0).all()
+    np.testing.assert_allclose(got @ basis, expected @ basis, rtol=1e-6, atol=1e-9)
+    if noise:  # of two that are the same either may be taken
+        np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-9)
 
 
 def test_a_concept_that_is_0_has_no_coefficient() -> None:

@@ -43,11 +43,12 @@ def test_each_image_is_rebuilt_from_the_concepts_of_its_predicted_class() -> Non
     own = model()
     found = measured(own)
     predicted = own.network.logits(own.network.encode(IMAGES)).argmax(dim=1).numpy()
-    rows = positions_of(own.network, "1").numpy()
+    positions = positions_of(own.network, "1")
+    rows = positions.numpy()
     codes = np.zeros((*rows.shape[:2], 6))
     for image, logit in enumerate(predicted):
         chosen = slice(2 * logit, 2 * logit + 2)
-        codes[image, :, chosen] = coefficients(rows[image], own.basis[chosen])
+        codes[image, :, chosen] = coefficients(positions[image], own.basis[chosen]).numpy()
     rest = rows - codes @ own.basis
     variance = ((rows - rows.mean(axis=(0, 1))) ** 2).sum()
     assert found["normalised_mse"] == pytest.approx((rest**2).sum() / variance, rel=1e-4)

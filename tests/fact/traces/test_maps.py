@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 
 import registry
@@ -93,7 +94,7 @@ def test_maps_are_those_of_the_concept_summed_over_cells(cell: int) -> None:
 
 
 def test_sums_over_cells_lose_nothing() -> None:
-    values = np.random.default_rng(0).random((2, 7, 5))
+    values = torch.from_numpy(np.random.default_rng(0).random((2, 7, 5)))
     summed = sum_cells(values, 3)
     assert summed.shape == (2, 3, 2)
     np.testing.assert_allclose(summed.sum(axis=(1, 2)), values.sum(axis=(1, 2)))

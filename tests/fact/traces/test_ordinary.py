@@ -547,14 +547,17 @@ def test_extremes_of_neurons_are_those_of_a_loop() -> None:
 def test_maps_of_logits_add_up_where_the_network_is_linear_and_no_bias_takes_a_part() -> None:
     images, classes = tiny.images(3), np.array([2, 0, 1])
     linear, biased = tiny.convnet(), ordinary(bias=False)
-    weights, values = logit_gradients(linear, images, classes)
+    wanted = torch.from_numpy(classes)[None]
+    with logit_gradients(linear, linear.encode(images)) as locate:
+        weights, values = (part[0].numpy() for part in locate(wanted))
     logits = linear.logits(linear.encode(images)).detach().numpy()[np.arange(3), classes]
     np.testing.assert_allclose(values.sum(axis=(1, 2)), logits, atol=1e-9)
     assert weights.shape == (3, 6, 8, 8)
-    none, values = logit_relevances(biased, images, classes)
+    with logit_relevances(biased, biased.encode(images)) as locate:
+        none, (values,) = locate(wanted)
     logits = biased.logits(biased.encode(images)).detach().numpy()[np.arange(3), classes]
     assert none is None
-    np.testing.assert_allclose(values.sum(axis=(1, 2)), logits, atol=1e-4)
+    np.testing.assert_allclose(values.numpy().sum(axis=(1, 2)), logits, atol=1e-4)
 
 
 @pytest.mark.slow

@@ -33,7 +33,8 @@ class IdentificationOptions(DrawingOptions):
     n_splits : int
         Splits of the neurons into those that choose and those that are tested, at least 1.
     share : float
-        Fraction of neurons that choose, in (0, 1); at least 2 do.
+        Fraction of neurons that choose, in (0, 1); at least 2 do, but under ``compat``, which
+        rounds down.
     seed : int
         Of the first split, and of inputs that are drawn by neuron; the next split has the next.
     confidence : float

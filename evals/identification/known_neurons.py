@@ -117,7 +117,8 @@ def original_validation_neurons(
     count = int(share * n_neurons)
     if not 0 < count < n_neurons:
         raise ValueError(
-            f"{share} of {counted(n_neurons, 'neuron')} are {count}; expected some, not all"
+            f"share = {share} of {counted(n_neurons, 'neuron')} lets {count} choose, rounded down "
+            "as by the published code; expected some, not all: set share, or name them by choosing"
         )
     order = np.arange(n_neurons)
     numbers = np.random.RandomState(seed).randint(0, 2**32, n_neurons - 1, dtype=np.uint64)

@@ -72,8 +72,9 @@ def import_sae(config: ImportSAEConfig, inputs: Inputs, run: Run) -> xr.Dataset:
     whole = 1 - float(checked["normalised_mse"])  # of the error itself, not of its deviation
     if not whole >= config.least_explained:
         raise SAEFileError(
-            f"{told}; but its reconstruction is off by a constant, with which it explains "
-            f"{whole:.3f}; {least}. Check the decoder's bias, and `mean`"
+            f"{told}. That leaves out a constant by which its reconstruction is off; with it, "
+            f"{whole:.3f} is explained; {least}. Check the layer, that the network has the weights "
+            "it was trained on, the decoder's bias, and `mean`"
         )
     return (
         sae.float()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from fact.networks.layers import run_until
 from fact.networks.network import Network, match_classes
 from fact.networks.standard import resized
 from fact.sae.formats import FORMATS
@@ -22,6 +25,12 @@ from registry.wording import counted
 
 LEAST_SIDE = 4
 """Positions along a side of a layer's map, at least, that are worth telling apart."""
+
+LEAST_EXPLAINED = 0.1
+"""Of a layer's variance, which an SAE that was trained on it explains: as its import asks for."""
+
+GUESSED = 16
+"""Images on which layers are tried."""
 
 
 def choose_network(
@@ -65,13 +74,14 @@ def choose_network(
     if network.geometry.crop is None and side and "crop" in kind.settings.keys:
         settings |= {"resize": side * 9 // 8, "crop": side}  # images of several sizes
         network = resized(network, settings["resize"], side)
+    names = [name for name, _ in network.module.named_modules() if name]
+    if layer is not None and layer not in names:
+        raise ValueError(f"network {word!r} has no layer {layer!r}{nearest(layer, names)}")
+    found = ""
     if sae is not None:
-        layer = layer_of(sae, network, look, layer)
+        layer, found = layer_of(sae, network, look, layer)
     elif layer is None:
         layer = last_map(network, look)
-    elif layer not in dict(network.module.named_modules()):
-        names = [name for name, _ in network.module.named_modules()]
-        raise ValueError(f"network {word!r} has no layer {layer!r}{nearest(layer, names)}")
     images: Any = look.images  # whose splits are read, never set
     note = match_classes(network, images, look.images.ids(look.test)).note
     if not look.has_classes:
@@ -81,7 +91,9 @@ def choose_network(
         note = (
             f"Its weights are random: name released ones, as {word}:IMAGENET1K_V1. {note}".strip()
         )
-    return NetworkChoice(settings, layer, note=note)
+    if settings["kind"] == "python":
+        note = f"Its weights are those that the function gives it, or a key file. {note}".strip()
+    return NetworkChoice(settings, layer, note=f"{found} {note}".strip())
 
 
 def _settings(word: str, classes: str | None) -> dict[str, Any]:
@@ -141,23 +153,54 @@ def choose_sae(word: str, keys: Mapping[str, Any]) -> tuple[SAE, dict[str, Any]]
         raise ValueError(f"SAE {word!r}: {error}") from error
 
 
-def layer_of(sae: SAE, network: Network, look: FolderLook, layer: str | None) -> str:
-    """Return the layer that an SAE may be of: the one named, or the last of as many channels.
+def layer_of(sae: SAE, network: Network, look: FolderLook, layer: str | None) -> tuple[str, str]:
+    """Return the layer that an SAE may be of, and how that was found.
+
+    That is the one named, or of those with as many channels the one that it reconstructs best; of
+    equally good ones the last, which is the outermost.
 
     Raises
     ------
     ValueError
         If there is none.
     """
-    channels = sae.encoder.shape[1]
-    found = [(name, count) for name, count in maps_of(network, look) if layer in (None, name)]
-    fitting = [name for name, count in found if count == channels]
+    channels = sae.n_channels
+    least = 1 if layer else LEAST_SIDE
+    outputs = [output for output in outputs_of(network, look) if output.is_map(least)]
+    found = [output for output in outputs if layer in (None, output.layer)]
+    fitting = [output.layer for output in found if output.channels == channels]
     if not fitting:
-        listed = ", ".join(f"{name} ({count})" for name, count in found) or "none"
+        listed = ", ".join(f"{one.layer} ({one.channels})" for one in found or outputs) or "none"
         raise ValueError(
             f"the SAE reads {counted(channels, 'channel')}; layers of the network: {listed}"
         )
-    return fitting[-1]
+    if layer is not None:
+        return layer, ""
+    explained = dict(zip(fitting, _explained(sae, network, look, fitting), strict=True))
+    best = max(reversed(fitting), key=explained.__getitem__)
+    told = f"Its layer {best} is the one of {len(fitting)} that the SAE reconstructs best"
+    others = sorted((value for name, value in explained.items() if name != best), reverse=True)
+    after = f", {others[0]:.3f} of the next" if others else ""
+    note = f"{told}: it explains {explained[best]:.3f} of the variance{after}."
+    if not explained[best] >= LEAST_EXPLAINED:
+        note += " That is a guess: name the one it was trained on, and what its features were "
+        note += "divided by, which the SAE's keys scale and mean tell."
+    return best, note
+
+
+@torch.no_grad()
+def _explained(sae: SAE, network: Network, look: FolderLook, layers: list[str]) -> list[float]:
+    """Return how much of each layer's variance an SAE explains, on a few images; 1 for all."""
+    ids = look.images.ids(look.test)[:GUESSED]
+    encoded = network.encode(look.images.read(ids, network.geometry))
+    sae, shares = sae.to(network.device, network.dtype), []
+    for layer in layers:
+        with network.explanation_mode():
+            x = run_until(network.module, layer, encoded).positions.flatten(0, 1)
+        total = (x - x.mean(dim=0)).square().sum()
+        share = float(1 - (x - sae(x)).square().sum() / total)
+        shares.append(share if math.isfinite(share) else -math.inf)
+    return shares
 
 
 def last_map(network: Network, look: FolderLook) -> str:
@@ -171,24 +214,59 @@ def last_map(network: Network, look: FolderLook) -> str:
     pixels = look.images.read(look.images.ids(look.test)[:1], network.geometry)
     with torch.no_grad():
         n_logits = network.logits(network.encode(pixels)).shape[1]
-    names = [name for name, channels in maps_of(network, look) if channels != n_logits]
+    names = [
+        output.layer
+        for output in outputs_of(network, look)
+        if output.is_map(LEAST_SIDE) and output.has_weights and output.channels != n_logits
+    ]
     if not names:  # maps of logits are none of features
         raise ValueError("no layer puts out a map of features; name one by --layer")
     return names[-1]
 
 
-def maps_of(network: Network, look: FolderLook) -> list[tuple[str, int]]:
-    """Return the layers that put out a map, or tokens, of an image, with their channels."""
-    found: list[tuple[str, int]] = []
+@dataclass(frozen=True)
+class LayerOutput:
+    """What a layer puts out for one image.
 
-    def note(name: str, output: object) -> None:
-        if isinstance(output, Tensor) and _is_map(output):
-            found.append((name, output.shape[1 if output.ndim == 4 else 2]))
+    Attributes
+    ----------
+    layer : str
+        Its name.
+    shape : tuple of int
+        (1, channel, y, x) or (1, token, channel).
+    has_weights : bool
+        Whether it has parameters, as dropout and activations have none.
+    """
+
+    layer: str
+    shape: tuple[int, ...]
+    has_weights: bool
+
+    @property
+    def channels(self) -> int:
+        """Its channels."""
+        return self.shape[1 if len(self.shape) == 4 else 2]
+
+    def is_map(self, side: int) -> bool:
+        """Whether it has so many positions along a side, at least."""
+        if len(self.shape) == 4:
+            return min(self.shape[2:]) >= side
+        return self.shape[1] >= side**2
+
+
+def outputs_of(network: Network, look: FolderLook) -> list[LayerOutput]:
+    """Return what each layer puts out for an image, in the order of the pass: maps and tokens."""
+    found: list[LayerOutput] = []
+
+    def note(name: str, part: nn.Module, output: object) -> None:
+        if isinstance(output, Tensor) and output.ndim in (3, 4):
+            has_weights = next(part.parameters(), None) is not None
+            found.append(LayerOutput(name, tuple(output.shape), has_weights))
 
     hooks = [
-        part.register_forward_hook(lambda _part, _given, output, name=name: note(name, output))
+        part.register_forward_hook(lambda part, _given, output, name=name: note(name, part, output))
         for name, part in network.module.named_modules()
-        if name and next(part.parameters(), None) is not None  # no dropout, no activation
+        if name
     ]
     try:
         pixels = look.images.read(look.images.ids(look.test)[:1], network.geometry)
@@ -198,10 +276,3 @@ def maps_of(network: Network, look: FolderLook) -> list[tuple[str, int]]:
         for hook in hooks:
             hook.remove()
     return found
-
-
-def _is_map(output: Tensor) -> bool:
-    """Whether an output is (1, channel, y, x) or (1, token, channel), with positions enough."""
-    if output.ndim == 4:
-        return min(output.shape[2:]) >= LEAST_SIDE
-    return output.ndim == 3 and output.shape[1] >= LEAST_SIDE**2

@@ -151,7 +151,7 @@ def test_neurons_are_divided_as_torch_permutes(n_neurons, seed):
 
 
 def test_there_must_be_neurons_that_choose():
-    with pytest.raises(ValueError, match=r"0\.05 of 10 neurons are 0"):
+    with pytest.raises(ValueError, match=r"share = 0\.05 of 10 neurons lets 0 choose"):
         original_validation_neurons(10)
 
 

@@ -270,6 +270,7 @@ def test_an_sae_from_a_file_takes_the_place_of_the_training(flat: Path) -> None:
     refused = begun("--images", "stamps", *network, "--sae", "plain:plain.safetensors")
     assert "expected activation, one of topk" in str(refused.exception)
     keys = ("--sae-key", "activation=topk", "--sae-key", "k=4")
+    keys = (*keys, "--layer", "features")
     found = declared("--images", "stamps", *network, "--sae", "plain:plain.safetensors", *keys)
     assert found["saes"]["theirs"] == {
         "kind": "file",
@@ -289,6 +290,30 @@ def test_an_sae_from_a_file_takes_the_place_of_the_training(flat: Path) -> None:
     assert "reads 7 channels; layers of the network: features.0.0.linear (8)" in str(
         refused.exception
     )
+
+
+def test_an_sae_is_of_the_layer_that_it_reconstructs_best(flat: Path) -> None:
+    """Of three with as many channels two put out nothing below 0, as this SAE: the last one."""
+    same = np.eye(5)
+    fact.write_sae(fact.TopKSAE(same, same, 5), flat / "theirs.safetensors")
+    named = ("--network", "python:networks_of_init:ordinary", "--classes", "names.txt")
+    words = ("--images", "stamps", *named, "--sae", "theirs.safetensors")
+    found = declared(*words)
+    assert found["experiments"]["sae"]["config"] == {"layer": "2"}
+    note = (
+        "of 3 that the SAE reconstructs best: it explains 1.000 of the variance, 1.000 of the next"
+    )
+    assert f"layer 2 is the one {note}" in " ".join(
+        Path("experiments.toml").read_text().replace("\n#", "").split()
+    )
+    for layer in ("0", "1"):
+        for written in ("experiments.toml", "labels.csv"):
+            Path(written).unlink()
+        found = declared(*words, "--layer", layer)
+        assert found["experiments"]["sae"]["config"] == {"layer": layer}
+    for written in ("experiments.toml", "labels.csv"):
+        Path(written).unlink()
+    assert "has no layer '9'" in str(begun(*words, "--layer", "9").exception)
 
 
 def test_a_network_file_says_whether_it_is_linear_and_names_no_code(flat: Path) -> None:

@@ -35,7 +35,8 @@ from fact.traces.neurons import (
 from fact.traces.pairs import MapPairs, Pairs, map_pairs
 from fact.traces.plots import LOWEST, gallery_picture, select_gallery
 from fact.traces.spliced import ConceptSource
-from registry import Input, Inputs, Run, Shards
+from registry import Input, Inputs, Run, Shards, open_dataset
+from registry.store.shards import part_name
 from registry.suggest import nearest
 
 DRAWN_CONCEPTS, DRAWN_TOGETHER, MAPPED_CONCEPTS = 32, 128, 64
@@ -90,7 +91,7 @@ def draw_concepts(config: GalleryConfig, inputs: Inputs, run: Run) -> xr.Dataset
             return _with_pictures(gallery, config, run)
 
         summary = {"maps": source.maps_by, "exact": source.exact}
-        return _in_parts(draw, len(chosen), size, summary, run)
+        return _in_parts(draw, len(chosen), size, summary, config, run)
 
 
 def _draw_neurons(
@@ -120,14 +121,15 @@ def _draw_neurons(
             return _with_pictures(gallery, config, run)
 
         summary = {"maps": source.maps_by, "exact": source.exact} if source.maps_by else {}
-        return _in_parts(draw, len(chosen), size, summary, run)
+        return _in_parts(draw, len(chosen), size, summary, config, run)
 
 
 def _with_pictures(gallery: xr.Dataset, config: GalleryConfig, run: Run) -> xr.Dataset:
-    """Return a part of a gallery, once a picture of each concept is left beside it."""
+    """Return a part of a gallery, once a picture of each concept is beside it."""
     for concept in gallery["concept"].values.tolist() if config.pictures else ():
-        picture = gallery_picture(gallery, concept)
-        picture.save(run.attach(f"pictures/concept-{concept:05d}.png"))
+        path = run.attach(f"pictures/concept-{concept:05d}.png")
+        if not path.exists():
+            gallery_picture(gallery, concept).save(path)
     return gallery
 
 
@@ -136,12 +138,20 @@ def _in_parts(
     count: int,
     size: int,
     summary: dict[str, Any],
+    config: GalleryConfig,
     run: Run,
 ) -> xr.Dataset | Shards:
-    """Draw so many concepts, each of so many bytes: in shards, or whole where they are few."""
+    """Draw so many concepts, each of so many bytes: in shards, or whole where they are few.
+
+    Of shards that a run before this one has written, the pictures are painted again: what lies
+    beside a dataset is not kept from run to run.
+    """
     if count * size > WHOLE_BYTES:
         rows = max(1, min(DRAWN_CONCEPTS, WHOLE_BYTES // size))
         writer = write_parts(run, count, rows, draw, "concepts")
+        for index in writer.done:
+            with open_dataset(writer.folder / part_name(index)) as part:
+                _with_pictures(part, config, run)
         return writer.finish(xr.Dataset(summary))
     parts = []
     for some in slices(count, DRAWN_TOGETHER):

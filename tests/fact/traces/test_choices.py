@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -204,6 +205,18 @@ def test_galleries_go_to_the_disk_in_parts_and_are_those_that_memory_holds(tmp_p
     found = xr.concat([xr.load_dataset(path, engine="h5netcdf") for path in paths], "concept")
     for name in found.data_vars:
         np.testing.assert_array_equal(found[name], whole[name], err_msg=name)
+    pictures = {
+        path.name: path.read_bytes()
+        for path in (tmp_path / "parts" / "attached").glob("pictures/*")
+    }
+    assert len(pictures) == 8
+    shutil.rmtree(tmp_path / "parts" / "attached")  # as of a run that was stopped
+    paths[-1].unlink()
+    again = maps.draw_concepts(config, inputs, FakeRun(tmp_path / "parts", schemas.GALLERY))
+    assert again.rows == parts.rows
+    for path in (tmp_path / "parts" / "attached").glob("pictures/*"):
+        assert path.read_bytes() == pictures.pop(path.name)
+    assert not pictures
 
 
 def test_more_than_anybody_meant_is_refused_with_its_size(tmp_path, monkeypatch):

@@ -137,7 +137,7 @@ class BcosNetwork:
 
         Raises
         ------
-        registry.plan.sources.IdentityError
+        registry.plan.contents.IdentityError
             If the weights are not there.
         """
         return "" if self.weights is None else registry.content_identity(self.weights)
@@ -264,7 +264,7 @@ class TorchvisionNetwork:
 
         Raises
         ------
-        registry.plan.sources.IdentityError
+        registry.plan.contents.IdentityError
             If one of them is not there.
         fact.data.vocabulary.VocabularyError
             If the names are neither a list that comes along nor a file.
@@ -319,7 +319,7 @@ class ConceptBottleneck:
 
         Raises
         ------
-        registry.plan.sources.IdentityError
+        registry.plan.contents.IdentityError
             If one of them is not there.
         """
         return _identity_of(self.file, self.classes)
@@ -381,7 +381,7 @@ class TimmNetwork:
 
         Raises
         ------
-        registry.plan.sources.IdentityError
+        registry.plan.contents.IdentityError
             If one of them is not there.
         """
         return _identity_of(self.file, self.classes)
@@ -445,7 +445,7 @@ class NetworkFile:
 
         Raises
         ------
-        registry.plan.sources.IdentityError
+        registry.plan.contents.IdentityError
             If it is not there.
         """
         return registry.content_identity(self.path)
@@ -516,7 +516,7 @@ class PythonNetwork:
 
         Raises
         ------
-        registry.plan.sources.IdentityError
+        registry.plan.contents.IdentityError
             If one of them is not there.
         ValueError
             If there is no such module.
@@ -592,7 +592,7 @@ class OpenClip:
 
         Raises
         ------
-        registry.plan.sources.IdentityError
+        registry.plan.contents.IdentityError
             If there is no such folder.
         """
         return registry.content_identity(self.folder) if self.folder else ""
@@ -666,7 +666,7 @@ class CausalLanguageModel:
 
         Raises
         ------
-        registry.plan.sources.IdentityError
+        registry.plan.contents.IdentityError
             If there is no such folder.
         """
         parts = [registry.content_identity(self.folder)] if self.folder else []
@@ -732,7 +732,7 @@ class ProbeFile:
 
         Raises
         ------
-        registry.plan.sources.IdentityError
+        registry.plan.contents.IdentityError
             If one of them is not there.
         """
         return _identity_of(self.path, self.labels)
@@ -798,7 +798,7 @@ class SAEFile:
 
         Raises
         ------
-        registry.plan.sources.IdentityError
+        registry.plan.contents.IdentityError
             If one of them is not there.
         """
         found = registry.content_identity(self.path)

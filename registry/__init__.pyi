@@ -8,7 +8,7 @@ from .declare.requirements import Download, Extra, Finding, Package
 from .declare.settings import Formerly, Runtime, Since
 from .declare.stage import Input, Inputs, Run, Stage
 from .execute.experiment import run_module
-from .plan.sources import content_identity
+from .plan.contents import content_identity
 from .replicates import Replicates, compare_over, mean_over
 from .store.checkpoint import Checkpoint
 from .store.datasets import open_dataset, write_dataset

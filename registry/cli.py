@@ -14,6 +14,7 @@ from typing import Any, NoReturn, cast
 import click
 from rich.markup import escape
 
+from registry.commands.hashing import hashing_shown
 from registry.commands.tasks import HELP
 from registry.declare.faults import StageError
 from registry.interrupts import signals_interrupt
@@ -74,7 +75,7 @@ class _Group(click.Group):
         try:
             with warnings.catch_warnings():
                 warnings.showwarning = _show_warning
-                with needs_extras():
+                with needs_extras(), hashing_shown():
                     return super().invoke(ctx)
         except BrokenPipeError:  # the reader, as `head`, has enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

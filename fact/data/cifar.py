@@ -74,7 +74,7 @@ class _CIFAR:
 
         Raises
         ------
-        registry.plan.sources.IdentityError
+        registry.plan.contents.IdentityError
             If one is missing or cannot be read.
         """
         files = [name for names in self.files.values() for name in names]

@@ -34,6 +34,9 @@ Seed = Annotated[int, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 """Above 0."""
 
+Precision = Literal["float32", "bf16"]
+"""In what products of networks are computed."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class OnDevice:
@@ -46,6 +49,21 @@ class OnDevice:
     """
 
     device: registry.Runtime[str] = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class InPrecision(OnDevice):
+    """Where a stage computes, and how precisely.
+
+    Parameters
+    ----------
+    precision : str
+        ``float32``, or ``bf16``: products of the networks that are run are computed from bfloat16,
+        of which eight bits are digits, in about half the time where a device has units for it.
+        Weights, what is chosen by its size, sums, losses and all that is stored stay in float32.
+    """
+
+    precision: Annotated[Precision, registry.Since("float32")] = "float32"
 
 
 @dataclass(frozen=True)
@@ -101,7 +119,7 @@ class ScoreConfig(LabelConfig, OnDevice):
 
 
 @dataclass(frozen=True)
-class EncodeImagesConfig(OnDevice):
+class EncodeImagesConfig(InPrecision):
     """Configuration of ``fact.encode_images``.
 
     Parameters

@@ -92,7 +92,7 @@ class CUB:
 
         Raises
         ------
-        registry.plan.sources.IdentityError
+        registry.plan.contents.IdentityError
             If one of them is missing or cannot be read.
         """
         parts = {name: self.folder / name for name in ("images", *_LISTS)}
@@ -322,7 +322,7 @@ class CUBImages(FolderImages):
             if not official:
                 faults.append(f"{_OFFICIAL} is there, and attributes.txt, which names them, is not")
         scan = FolderScan(faults=faults, places=dict.fromkeys(splits, ""))
-        scan.images = {split: _by_class(images) for split, images in splits.items()}
+        scan.images = {split: {**_by_class(images)} for split, images in splits.items()}
         scan.faults += self._missing(splits)
         root = str(settings.folder / "images")
         folder = ImageFolder(

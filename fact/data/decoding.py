@@ -66,8 +66,8 @@ def decode(
                     f"{image.width:,} x {image.height:,} pixels; at most {most_pixels:,} are read"
                 )
             image.load()
-            turned = ImageOps.exif_transpose(image) if upright else image
-            return as_rgb(turned)
+            turned = upright and _orientation(image) != 1  # what stands upright is not copied
+            return as_rgb(ImageOps.exif_transpose(image) if turned else image)
     except MemoryError:
         raise
     except UnidentifiedImageError:
@@ -89,7 +89,7 @@ def as_rgb(image: Image.Image) -> Pixels:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image)
-    return np.asarray(image.convert("RGB"))
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _from_grey(values: NDArray[np.int64] | NDArray[np.float32], top: int) -> Pixels:
@@ -102,5 +102,10 @@ def _from_grey(values: NDArray[np.int64] | NDArray[np.float32], top: int) -> Pix
 def upright_size(path: Path, upright: bool = True) -> tuple[int, int]:
     """Return the height and width of an image file as `decode` gives them, without decoding."""
     with Image.open(path) as image:
-        turned = upright and image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+        turned = upright and _orientation(image) in (5, 6, 7, 8)
         return image.size if turned else image.size[::-1]
+
+
+def _orientation(image: Image.Image) -> object:
+    """Return how an image is to be turned, by its EXIF; 1 if it is not."""
+    return image.getexif().get(ExifTags.Base.Orientation, 1)

@@ -219,7 +219,7 @@ class FashionMNIST:
 
         Raises
         ------
-        registry.plan.sources.IdentityError
+        registry.plan.contents.IdentityError
             If a file is missing or cannot be read.
         """
         folder = find_folder(self.path)

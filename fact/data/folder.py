@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import islice
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
@@ -18,7 +18,7 @@ from pydantic import Field
 
 import registry
 from fact.data.config import Count
-from fact.data.decoding import decode, image_suffixes, upright_size
+from fact.data.decoding import decode, upright_size
 from fact.data.images import (
     Geometry,
     Ids,
@@ -32,6 +32,7 @@ from fact.data.images import (
 )
 from fact.data.lists import listed_classes
 from fact.data.masks import LabelFolders, MaskError, MaskFiles, open_masks
+from fact.data.tree import ImageTree, Paths, with_prefix
 from fact.data.vocabulary import VocabularyError, identity, name_folders, read_groups
 from registry import Since
 from registry.declare.described import toml
@@ -51,9 +52,6 @@ ALL = "all"
 SPLIT_NAMES = ("train", "training", "val", "valid", "validation", "test", "testing")
 """Names by which folders are taken for splits."""
 
-NO_DATA = ("__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information")
-"""Names of folders that archivers and file systems leave; none is a class or a split."""
-
 COCO = Extra("masks", (Package("pycocotools", least="2.0.7", why="masks in COCO's form"),))
 
 SOURCES = {
@@ -68,6 +66,9 @@ FEW = 20
 CHECKED_AT_ONCE = 20_000
 """A broken image makes all images of a data set of up to this size be checked at once."""
 
+PORTION = 16
+"""Images that a thread takes at a time, at most: small ones take less than handing them over."""
+
 # -- finding ---------------------------------------------------------------------------------
 
 
@@ -77,14 +78,12 @@ class FolderScan:
 
     Attributes
     ----------
-    images : dict of str to dict of str to list of str
+    images : dict of str to dict of str to sequence of str
         Split to class to paths relative to the root, sorted; the split is "" without splits.
     ignored : list of str
         Files that were passed over: hidden ones, other suffixes, images beside the classes.
     faults : list of str
         What is wrong.
-    at_most : int or None
-        Images of each class that are looked for; None for all.
     order : tuple of str
         The classes in their order, where it is not that of their names.
     places : dict of str to str
@@ -92,10 +91,9 @@ class FolderScan:
         its place.
     """
 
-    images: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    images: dict[str, dict[str, Paths]] = field(default_factory=dict)
     ignored: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
-    at_most: int | None = None
     order: tuple[str, ...] = ()
     places: dict[str, str] = field(default_factory=dict)
 
@@ -105,13 +103,29 @@ class FolderScan:
         found = {name for members in self.images.values() for name in members}
         return tuple(name for name in self.order or sorted(found) if name in found)
 
+    def images_below(self, tree: ImageTree, folder: str = "", at: str = "") -> Paths:
+        """Return the paths of the images below a folder, and note what is passed over, or wrong.
+
+        Parameters
+        ----------
+        tree : ImageTree
+            What is there.
+        folder : str
+            The folder, relative to the tree's.
+        at : str
+            Put before every path, as the place of the tree's folder in the root: ``train/``.
+        """
+        self.ignored += [at + path for path in tree.ignored(folder)]
+        self.faults += [at + fault for fault in tree.faults(folder)]
+        images = tree.images(folder)
+        return with_prefix(at, images) if at else images
+
 
 def scan_folder(
     root: Path,
     layout: Layout = "auto",
     leave_out: Iterable[Path] = (),
     lists: Mapping[str, Path] | None = None,
-    at_most: int | None = None,
 ) -> FolderScan:
     """Find the images of a folder, and everything that is wrong with it, without decoding.
 
@@ -127,30 +141,27 @@ def scan_folder(
         Folders and files in it that are no images of it: masks, labels.
     lists : mapping of str to Path, optional
         Split whose folder holds images and no classes, to the list that names theirs.
-    at_most : int, optional
-        Images of each class that are looked for, in no order; all by default.
     """
-    scan = FolderScan(at_most=at_most)
+    scan = FolderScan()
     lists = lists or {}
     if not root.is_dir():
         scan.faults.append("there is no such folder" if not root.exists() else "it is not a folder")
         return scan
+    tree = ImageTree(root)
     skipped = {path.resolve() for path in leave_out}
     if layout == "flat":
-        found = (path for path in images_below(root, root, scan, frozenset()))
-        kept = (path for path in found if not _is_inside(root / path, skipped))
-        scan.images[""] = {ALL: sorted(islice(kept, at_most))}
-        scan.faults += [] if scan.images[""][ALL] else ["it holds no images"]
+        scan.images[""] = {ALL: _outside(scan.images_below(tree), root, skipped)}
+        scan.faults += [] if len(scan.images[""][ALL]) else ["it holds no images"]
         return scan
-    folders = _entries(root, scan, skipped)
+    folders = _entries(tree, "", scan, skipped)
     if not folders:
         scan.faults.append(
             "it holds no folders; expected one for each class, with images in it, or "
             'layout = "flat" for images without classes'
         )
         return scan
-    splits = [folder.name for folder in folders if folder.name.lower() in SPLIT_NAMES]
-    others = [folder.name for folder in folders if folder.name not in splits]
+    splits = [folder for folder in folders if folder.lower() in SPLIT_NAMES]
+    others = [folder for folder in folders if folder not in splits]
     if layout == "auto" and splits and others:
         scan.faults.append(
             f"folder {others[0]!r} lies beside the split {splits[0]!r}; expected either splits or "
@@ -158,105 +169,75 @@ def scan_folder(
         )
     if layout == "splits" or (layout == "auto" and splits):
         for folder in folders:
-            if folder.name not in lists:
-                inner = _entries(folder, scan, skipped, root)
+            if folder not in lists:
+                inner = _entries(tree, folder, scan, skipped)
                 if not inner:
-                    scan.faults.append(_no_classes(folder, root))
-                scan.images[folder.name] = _classes(inner, root, scan)
-        _add_flat(root, scan, lists)
+                    scan.faults.append(_no_classes(tree, folder))
+                scan.images[folder] = _classes(tree, inner, scan)
+        _add_flat(tree, scan, lists)
     else:
-        scan.images[""] = _classes(folders, root, scan)
+        scan.images[""] = _classes(tree, folders, scan)
         scan.faults += [f"lists: there is no split {split!r}" for split in lists]
     return scan
 
 
-def _add_flat(root: Path, scan: FolderScan, lists: Mapping[str, Path]) -> None:
+def _add_flat(tree: ImageTree, scan: FolderScan, lists: Mapping[str, Path]) -> None:
     """Add the splits whose classes a list names; those of the others are known by then."""
     classes = scan.classes
     for split, source in lists.items():
-        if not (root / split).is_dir():
+        if not (tree.root / split).is_dir():
             scan.faults.append(f"lists: there is no folder {split!r}")
             continue
-        paths = list(images_below(root / split, root, scan, frozenset()))
+        paths = scan.images_below(tree, split)
         try:
-            scan.images[split] = listed_classes(paths, source, classes)
+            scan.images[split] = {**listed_classes(paths, source, classes)}
         except ValueError as error:
             scan.faults.append(str(error))
     scan.images = dict(sorted(scan.images.items()))
 
 
-def _no_classes(folder: Path, root: Path) -> str:
+def _no_classes(tree: ImageTree, folder: str) -> str:
     """Return the fault of a split without folders; of a flat one, with how to name its list."""
-    fault = f"split {folder.name!r} holds no folders of classes"
-    if next(images_below(folder, root, FolderScan(), frozenset()), None) is None:
+    fault = f"split {folder!r} holds no folders of classes"
+    if not len(tree.images(folder)):
         return fault
-    near = (path for path in sorted(root.glob("*")) if path.suffix in (".txt", ".csv"))
-    likely = next((path for path in near if folder.name in path.name), None)
+    near = (path for path in sorted(tree.root.glob("*")) if path.suffix in (".txt", ".csv"))
+    likely = next((path for path in near if folder in path.name), None)
     name = toml(str(likely) if likely else "FILE")
-    return (
-        f"{fault}, but images; name the list of their classes: lists = {{ {folder.name} = {name} }}"
-    )
+    return f"{fault}, but images; name the list of their classes: lists = {{ {folder} = {name} }}"
 
 
-def _entries(
-    folder: Path, scan: FolderScan, skipped: set[Path], root: Path | None = None
-) -> list[Path]:
-    """Return the folders in a folder, sorted; its files are noted as ignored."""
-    folders = []
-    for path in sorted(folder.iterdir(), key=lambda path: path.name):
-        if path.resolve() in skipped:
-            continue
-        if path.is_dir() and not _is_no_data(path):
-            folders.append(path)
-        else:
-            scan.ignored.append(path.relative_to(root or folder).as_posix())
-    return folders
+def _entries(tree: ImageTree, folder: str, scan: FolderScan, skipped: set[Path]) -> list[str]:
+    """Return the paths of the folders in a folder, sorted; its files are noted as ignored."""
+
+    def counts(path: str) -> bool:
+        return not skipped or (tree.root / path).resolve() not in skipped
+
+    scan.faults += tree.rings(folder)
+    scan.ignored += filter(counts, tree.others(folder))
+    return list(filter(counts, tree.folders(folder)))
 
 
-def _is_inside(path: Path, folders: set[Path]) -> bool:
-    return bool(folders) and not folders.isdisjoint((path.resolve(), *path.resolve().parents))
+def _outside(paths: Paths, root: Path, folders: set[Path]) -> Paths:
+    """Return the paths of what lies neither in any of these folders, nor is one of them."""
+    if not folders:
+        return paths
+    resolved = ((path, (root / path).resolve()) for path in paths)
+    return [path for path, at in resolved if folders.isdisjoint((at, *at.parents))]
 
 
-def _is_no_data(path: Path) -> bool:
-    return path.name.startswith(".") or path.name in NO_DATA
-
-
-def _classes(folders: list[Path], root: Path, scan: FolderScan) -> dict[str, list[str]]:
+def _classes(tree: ImageTree, folders: list[str], scan: FolderScan) -> dict[str, Paths]:
     found = {}
     for folder in folders:
-        images = images_below(folder, root, scan, frozenset())
-        found[folder.name] = sorted(islice(images, scan.at_most))
-        if not found[folder.name]:
-            scan.faults.append(f"class {folder.relative_to(root).as_posix()!r} has no images")
+        name = folder.rpartition("/")[2]
+        found[name] = scan.images_below(tree, folder)
+        if not len(found[name]):
+            scan.faults.append(f"class {folder!r} has no images")
     return found
 
 
-def images_below(
-    folder: Path, root: Path, scan: FolderScan, above: frozenset[Path]
-) -> Iterator[str]:
-    """Yield the relative paths of images, at any depth; links are followed, but never in a ring."""
-    resolved = folder.resolve()
-    if resolved in above:
-        scan.faults.append(f"{folder.relative_to(root)} is a link to a folder that it lies in")
-        return
-    for path in folder.iterdir():
-        name = path.relative_to(root).as_posix()
-        if _is_no_data(path):
-            scan.ignored.append(name)
-        elif path.is_dir():
-            yield from images_below(path, root, scan, above | {resolved})
-        elif path.suffix.lower() not in image_suffixes():
-            scan.ignored.append(name)
-        elif name != name.encode(errors="ignore").decode():
-            scan.faults.append(f"{name!r} is not named in UTF-8")
-        elif not path.exists():
-            scan.faults.append(f"{name} is a link to nothing")
-        else:
-            yield name
-
-
 def divide(
-    members: Mapping[str, Sequence[str]], test_share: float, seed: int
+    members: Mapping[str, Paths], test_share: float, seed: int
 ) -> dict[str, dict[str, list[str]]]:
     """Divide the images of each class into "train" and "test".
 
@@ -276,7 +257,8 @@ def divide(
         return hashlib.sha256(f"{seed}\0{path}".encode()).digest()
 
     parts: dict[str, dict[str, list[str]]] = {"train": {}, "test": {}}
-    for name, paths in members.items():
+    for name, found in members.items():
+        paths = list(map(str, found))
         most = max(len(paths) - 1, 0)
         count = min(max(round(test_share * len(paths)), min(1, most)), most)
         test = set(sorted(paths, key=draw)[:count])
@@ -286,7 +268,7 @@ def divide(
 
 
 def draw_some(
-    members: Mapping[str, Sequence[str]], most_per_class: int | None, most: int | None, seed: int
+    members: Mapping[str, Paths], most_per_class: int | None, most: int | None, seed: int
 ) -> dict[str, list[str]]:
     """Return at most so many images of each class and of all, drawn by a hash of their paths.
 
@@ -312,7 +294,8 @@ def draw_some(
     def draw(path: str) -> bytes:
         return hashlib.sha256(f"kept {seed}\0{path}".encode()).digest()
 
-    kept = {name: sorted(paths, key=draw)[:most_per_class] for name, paths in members.items()}
+    texts = {name: list(map(str, paths)) for name, paths in members.items()}
+    kept = {name: sorted(paths, key=draw)[:most_per_class] for name, paths in texts.items()}
     ranked = [
         (rank / len(paths), draw(path), path)
         for paths in kept.values()
@@ -498,7 +481,7 @@ class ImageFolder:
         """Yield what a plan says of the images: classes of which there are too few."""
         root, lists = Path(self.root).expanduser(), self._list_paths()
         inside = [Path(path).expanduser() for path in (self.labels, self.masks) if path]
-        scan = scan_folder(root, self.layout, inside, lists, at_most=FEW)
+        scan = scan_folder(root, self.layout, inside, lists)
         for split, members in scan.images.items():
             counts = {name: len(members.get(name, ())) for name in scan.classes}
             few = {name: count for name, count in counts.items() if count < FEW}
@@ -586,9 +569,10 @@ class FolderImages:
         self.groups = read_groups(folder.groups, self.classes) if folder.groups else {}
         if folder.on_error == "skip":
             self._leave_out_broken()
-        self._labels = read_labels(labels, self._paths.values()) if labels else ((), {})
+        known = map(self.path, self._every) if labels else ()
+        self._labels = read_labels(labels, known) if labels else ((), {})
 
-    def _kept(self, scan: FolderScan, folder: ImageFolder) -> dict[str, dict[str, list[str]]]:
+    def _kept(self, scan: FolderScan, folder: ImageFolder) -> Mapping[str, Mapping[str, Paths]]:
         """Return the images that are drawn where not all are wanted."""
         if folder.most is None and folder.most_per_class is None:
             return scan.images
@@ -615,22 +599,29 @@ class FolderImages:
         """Names of the splits, sorted; "train" and "test" where the folder has none."""
         return self._index.splits
 
-    def _use(
-        self, images: Mapping[str, Mapping[str, list[str]]], places: Mapping[str, str]
-    ) -> None:
+    def _use(self, images: Mapping[str, Mapping[str, Paths]], places: Mapping[str, str]) -> None:
         """Take these images, by split and class; their ids begin with the split."""
-        ids: dict[str, list[str]] = {split: [] for split in images}
-        self._paths: dict[str, str] = {}
-        self._class: dict[str, int] = {}
+        ids: dict[str, Ids] = {}
+        self._classes: dict[str, NDArray[np.int64]] = {}
+        self._places: dict[str, str] = {}
+        index = {name: label for label, name in enumerate(self.classes)}
         for split, members in images.items():
             place = places.get(split, split)
+            names = sorted(name for name in members if len(members[name]))
+            paths = [np.asarray(members[name], dtype=str) for name in names]
+            own = np.concatenate(paths) if paths else np.zeros(0, dtype=str)
             above = f"{place}/" if place else ""
-            for name in sorted(members):
-                for path in members[name]:
-                    image = f"{split}/{path.removeprefix(above)}"
-                    ids[split].append(image)
-                    self._paths[image], self._class[image] = path, self.classes.index(name)
+            ids[split] = own if place == split else with_prefix(f"{split}/", own, cut=len(above))
+            labels = np.array([index[name] for name in names], dtype=np.int64)
+            self._classes[split] = np.repeat(labels, [len(some) for some in paths])
+            self._places[split] = above
         self._index = ImageIds(self.name, ids)
+
+    @property
+    def _every(self) -> Iterator[str]:
+        """The ids of all images."""
+        for split in self.splits:
+            yield from self.ids(split).tolist()
 
     def ids(self, split: str) -> Ids:
         """Return the ids of a split, (image,), sorted by class and path."""
@@ -638,7 +629,8 @@ class FolderImages:
 
     def labels(self, split: str) -> NDArray[np.int64]:
         """Return the class of each image of a split, (image,)."""
-        return np.array([self._class[image] for image in self.ids(split)], dtype=np.int64)
+        self._index.slice(split)
+        return self._classes[split].copy()
 
     def read(self, ids: Sequence[str] | Ids, geometry: Geometry | None = None) -> Pixels:
         """Return images by id, uint8 RGB (image, y, x, colour); several are decoded at once.
@@ -653,7 +645,7 @@ class FolderImages:
         wanted = self._known(ids)
         images = self._each(wanted, lambda image: self._decoded(image, geometry))
         if any(isinstance(image, str) for image in images):
-            self.check(self._paths if len(self._paths) <= CHECKED_AT_ONCE else wanted)
+            self.check(self._every if len(self._index) <= CHECKED_AT_ONCE else wanted)
         return in_geometry([image for image in images if not isinstance(image, str)], None)
 
     def _known(self, ids: Sequence[str] | Ids) -> list[str]:
@@ -661,26 +653,32 @@ class FolderImages:
         return [str(image) for image in np.asarray(ids).ravel()]
 
     def _each(self, ids: Iterable[str], work: Callable[[str], T]) -> list[T]:
-        with ThreadPoolExecutor(self.workers, thread_name_prefix="decode") as pool:
-            return list(pool.map(work, ids))
+        every = list(ids)
+        if self.workers == 1:
+            return list(map(work, every))
+        size = min(max(len(every) // (4 * self.workers), 1), PORTION)
+        portions = [every[start : start + size] for start in range(0, len(every), size)]
+        done = _decoders(self.workers).map(lambda some: list(map(work, some)), portions)
+        return [found for portion in done for found in portion]
 
     def _decoded(self, image: str, geometry: Geometry | None) -> Pixels | str:
         """Return an image in the geometry, or what is wrong with its file."""
         try:
-            pixels = decode(self.root / self._paths[image], self.upright)
+            pixels = decode(self.root / self.path(image), self.upright)
         except (OSError, ValueError) as error:
             return str(error)
         return geometry.apply(pixels) if geometry else pixels
 
     def path(self, image: str) -> str:
         """Return the path of an image's file, relative to the root."""
-        return self._paths[image]
+        split, _, name = image.partition("/")
+        return self._places[split] + name
 
     def sizes(self, ids: Sequence[str] | Ids) -> NDArray[np.int64]:
         """Return height and width of images in pixels, (image, 2), without decoding them."""
         found = self._each(
             self._known(ids),
-            lambda image: upright_size(self.root / self._paths[image], self.upright),
+            lambda image: upright_size(self.root / self.path(image), self.upright),
         )
         return np.array(found, dtype=np.int64).reshape(-1, 2)
 
@@ -701,19 +699,20 @@ class FolderImages:
         ImageDataError
             With all broken files and their reasons.
         """
-        broken = self.faults(self._paths if ids is None else ids)
+        broken = self.faults(self._every if ids is None else ids)
         if broken:
             hint = 'on_error = "skip" leaves such images out'
-            faults = [f"{self._paths[image]}: {reason}" for image, reason in broken.items()]
+            faults = [f"{self.path(image)}: {reason}" for image, reason in broken.items()]
             raise ImageDataError(f"{self._subject} ({hint})", faults)
 
     def _leave_out_broken(self) -> None:
-        self.skipped = self.faults(self._paths)
-        kept = {
-            split: [str(image) for image in self.ids(split) if image not in self.skipped]
-            for split in self.splits
-        }
-        left = {self._class[image] for members in kept.values() for image in members}
+        self.skipped = self.faults(self._every)
+        kept = {}
+        for split in self.splits:
+            ids = self.ids(split)
+            whole = np.array([image not in self.skipped for image in ids.tolist()], dtype=bool)
+            kept[split], self._classes[split] = ids[whole], self._classes[split][whole]
+        left = set(np.concatenate([*self._classes.values()]).tolist())
         empty = [name for label, name in enumerate(self.classes) if label not in left]
         if empty:
             faults = [f"class {name!r} has no image that is not broken" for name in empty]
@@ -736,13 +735,14 @@ class FolderImages:
         ids = self.ids(split)
         classes = class_concepts(ids, self.labels(split), self.classes, self.groups)
         labels, rows = self._labels
-        missing = [self._paths[image] for image in ids if self._paths[image] not in rows]
+        paths = [self.path(image) for image in ids.tolist()]
+        missing = [path for path in paths if path not in rows]
         if len(missing) == len(ids):
             return classes
         if missing:
             faults = [f"no line for {path}" for path in missing]
             raise ImageDataError(f"labels of {self._subject}, split {split!r}", faults)
-        values = np.array([rows[self._paths[image]] for image in ids], dtype=np.float32)
+        values = np.array([rows[path] for path in paths], dtype=np.float32)
         table = values.astype(bool) if np.isin(values, (0, 1)).all() else values
         joined = np.concatenate([classes.values.astype(table.dtype), table], axis=1)
         return label_table(joined, ids, [*classes["label"].values.tolist(), *labels])
@@ -783,8 +783,17 @@ class FolderImages:
 
     def _image_masks(self, image: str, masks: MaskFiles) -> list[NDArray[np.bool_] | str]:
         """Return the mask of each label in an image, or what is wrong with it."""
-        path = self._paths[image]
+        path = self.path(image)
         try:
             return masks.read(path, upright_size(self.root / path, self.upright))
         except OSError as error:
             return [f"{path}: {error}"]
+
+
+@cache
+def _decoders(workers: int) -> ThreadPoolExecutor:
+    """Return the threads that decode, which last."""
+    return ThreadPoolExecutor(workers, thread_name_prefix="decode")
+
+
+os.register_at_fork(after_in_child=_decoders.cache_clear)  # which has none of them

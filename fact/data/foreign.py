@@ -190,7 +190,7 @@ class TorchvisionDataset:
 
         Raises
         ------
-        registry.plan.sources.IdentityError
+        registry.plan.contents.IdentityError
             If it is missing or cannot be read.
         """
         parts = [registry.content_identity(self.root)] if self.root else []
@@ -326,7 +326,7 @@ class HuggingFaceDataset:
 
         Raises
         ------
-        registry.plan.sources.IdentityError
+        registry.plan.contents.IdentityError
             If it is missing or cannot be read.
         """
         found = registry.content_identity(self.path)

@@ -171,7 +171,7 @@ class ImageIds:
 
     def __init__(self, name: str, ids: Mapping[str, Sequence[str] | Ids]):
         self.name = name
-        self._ids = {split: np.asarray(list(members), dtype=str) for split, members in ids.items()}
+        self._ids = {split: _as_ids(members) for split, members in ids.items()}
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -192,30 +192,51 @@ class ImageIds:
         return slice(start, start + count)
 
     @cached_property
-    def _row(self) -> dict[str, int]:
-        every = (name for members in self._ids.values() for name in members.tolist())
-        return {name: row for row, name in enumerate(every)}
+    def _sorted(self) -> dict[str, tuple[Ids, NDArray[np.int64] | None]]:
+        """The ids of each split in the order of text, and where each is in it, if elsewhere."""
+        return {split: _in_order(members) for split, members in self._ids.items()}
 
     def __len__(self) -> int:
         return sum(map(len, self._ids.values()))
 
     def rows(self, ids: Sequence[str] | Ids) -> NDArray[np.int64]:
         """Return the row of each id; unknown ones are a KeyError with the nearest id."""
-        names = [str(name) for name in np.asarray(ids).ravel()]
-        unknown = [name for name in names if name not in self._row]
+        names = np.asarray(ids, dtype=str).ravel()
+        rows = np.full(len(names), -1, dtype=np.int64)
+        start = 0
+        for ordered, order in self._sorted.values():
+            if len(ordered):
+                at = np.searchsorted(ordered, names.astype(ordered.dtype))
+                at = at.clip(max=len(ordered) - 1)
+                found = ordered[at] == names
+                rows[found] = start + (at if order is None else order[at])[found]
+            start += len(ordered)
+        unknown = names[rows < 0].tolist()
         if unknown:
             more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
             near = nearest(unknown[0], self._around(unknown[0]), most=3)
             raise KeyError(f"{self.name} has no image {unknown[0]!r}{more}{near}")
-        return np.array([self._row[name] for name in names], dtype=np.int64)
+        return rows
 
     def _around(self, name: str) -> set[str]:
         """Return the ids next to a name, in any split: near matches are sought among these."""
-        known = sorted(self._row)
+        known = sorted(name for members in self._ids.values() for name in members.tolist())
         tail = name.partition("/")[2]
         near_names = (name, *(f"{split}/{tail}" for split in self.splits))
         indices = [bisect.bisect(known, near) for near in near_names]
         return {near for at in indices for near in known[max(at - 1000, 0) : at + 1000]}
+
+
+def _as_ids(members: Sequence[str] | Ids) -> Ids:
+    return members if isinstance(members, np.ndarray) else np.array(list(members), dtype=str)
+
+
+def _in_order(ids: Ids) -> tuple[Ids, NDArray[np.int64] | None]:
+    """Return ids sorted, and where each was; those that are sorted are not copied."""
+    if (ids[:-1] <= ids[1:]).all():
+        return ids, None
+    order = np.argsort(ids, kind="stable")
+    return ids[order], order
 
 
 def numbered_ids(split: str, count: int) -> Ids:

@@ -141,7 +141,7 @@ def listed_classes(
     ValueError
         With the first images that the list does not name, or the first class that is unknown.
     """
-    paths = sorted(paths)
+    paths = sorted(map(str, paths))
     written = read_list(source, paths)
     known = _Known(classes) if classes else None
     by_name = {_key(name): label for name, label in written.items()}

@@ -9,14 +9,17 @@ from itertools import islice
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 import registry
 from fact.data.checking import of_official
 from fact.data.config import Count, Seed
-from fact.data.folder import FolderImages, FolderScan, ImageFolder, images_below
+from fact.data.folder import FolderImages, FolderScan, ImageFolder
 from fact.data.images import ImageDataset
 from fact.data.lists import META, listed_classes, read_list
+from fact.data.tree import ImageTree, Paths, with_prefix
 from fact.data.vocabulary import plain, read_names, wordnet_numbers
 from registry.declare.requirements import Finding
 from registry.wording import counted
@@ -24,7 +27,6 @@ from registry.wording import counted
 Split = Literal["train", "val"]
 SPLITS: tuple[Split, ...] = ("train", "val")
 
-Paths = list[str]  # since one of the keys is called so
 
 _SHOWN = 5
 """Folders of unknown classes that faults name."""
@@ -127,7 +129,7 @@ class _Official:
 
         Raises
         ------
-        registry.plan.sources.IdentityError
+        registry.plan.contents.IdentityError
             If one of them is missing or cannot be read.
         ValueError
             If validation images are flat, and there is no list of their classes.
@@ -170,13 +172,15 @@ class _Official:
                 scan.faults.append(self._no_folder(split))
                 continue
             scan.places[split] = folder.relative_to(self._root).as_posix().removeprefix(".")
-            paths = list(images_below(folder, self._root, scan, frozenset()))
-            if not paths:
+            tree = ImageTree(folder)
+            above = f"{scan.places[split]}/" if scan.places[split] else ""
+            paths = scan.images_below(tree, at=above)
+            if not len(paths):
                 scan.faults.append(_no_images(split, folder))
             elif split == "val" and self._is_listed:
-                scan.images[split] = self._listed(paths, known, scan)
+                scan.images[split] = {**self._listed(paths, known, scan)}
             else:
-                scan.images[split] = _in_folders(split, paths, scan, class_of)
+                scan.images[split] = _in_folders(split, tree, above, scan, class_of)
         return scan
 
     def _no_folder(self, split: str) -> str:
@@ -184,9 +188,7 @@ class _Official:
         names = " or ".join(self.folders[split])
         return f'split {split!r}: no folder {names}; splits = ["{other}"] leaves it out'
 
-    def _listed(
-        self, paths: Sequence[str], known: Sequence[str], scan: FolderScan
-    ) -> dict[str, Paths]:
+    def _listed(self, paths: Paths, known: Sequence[str], scan: FolderScan) -> Mapping[str, Paths]:
         """Return flat images by the classes that a list has for them."""
         listed = self._list()
         if listed is None:
@@ -403,22 +405,17 @@ def _no_images(split: str, folder: Path) -> str:
 
 
 def _in_folders(
-    split: str, paths: Sequence[str], scan: FolderScan, class_of: Callable[[str], str | None]
+    split: str, tree: ImageTree, above: str, scan: FolderScan, class_of: Callable[[str], str | None]
 ) -> dict[str, Paths]:
     """Return images by the classes of the folders that they lie in."""
-    above = f"{scan.places[split]}/".removeprefix("/")
-    found: dict[str, Paths] = {}
+    found: dict[str, list[NDArray[np.str_]]] = {}
     unknown: dict[str, int] = {}
-    classes: dict[str, str | None] = {}
-    for path in sorted(paths):
-        own = path.removeprefix(above).rpartition("/")[0]
-        if own not in classes:
-            classes[own] = class_of(own)
-        name = classes[own]
+    for own, paths in tree.by_folder():
+        name = class_of(own)
         if name is None:
-            unknown[own] = unknown.get(own, 0) + 1
+            unknown[own] = len(paths)
         else:
-            found.setdefault(name, []).append(path)
+            found.setdefault(name, []).append(with_prefix(above, paths))
     for own, count in list(unknown.items())[:_SHOWN]:
         where = f"folder {own!r}" if own else "no folder of a class"
         scan.faults.append(
@@ -426,7 +423,7 @@ def _in_folders(
         )
     if len(unknown) > _SHOWN:
         scan.faults.append(f"split {split!r}: {len(unknown) - _SHOWN} more unknown folders")
-    return found
+    return {name: np.sort(np.concatenate(paths)) for name, paths in found.items()}
 
 
 def _not_there(listed: Path, folder: Path) -> Iterator[Finding]:

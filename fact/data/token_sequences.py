@@ -75,7 +75,7 @@ class TokenSequences:
 
         Raises
         ------
-        registry.plan.sources.IdentityError
+        registry.plan.contents.IdentityError
             If it is not there.
         """
         return registry.content_identity(self.path)

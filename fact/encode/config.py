@@ -7,14 +7,14 @@ from typing import Annotated
 
 from pydantic import Field
 
-from fact.data.config import Count, OnDevice, Seed
+from fact.data.config import Count, InPrecision, OnDevice, Seed
 from fact.encode.encoders import EncoderChoice
 from fact.traces.config import MapsBy
 from registry import Since
 
 
 @dataclass(frozen=True)
-class EncodingConfig(EncoderChoice, OnDevice):
+class EncodingConfig(EncoderChoice, InPrecision):
     """What the stages that encode have in common, beside encoder and up-sampler.
 
     Parameters

@@ -131,7 +131,7 @@ def encode_parts(source: MapSource, config: EncodingConfig, run: Run) -> Shards:
     Shards
         Of the schema ``encodings``.
     """
-    encoder = ImageEncoder(config, choose_device(config.device))
+    encoder = ImageEncoder(config, choose_device(config.device), config.precision)
     n_parts = len(source.parts)
     writer, counts, done = (
         run.shards(None if source.samples is None else n_parts),

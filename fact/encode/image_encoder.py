@@ -22,10 +22,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from fact.data.config import Precision
 from fact.data.images import Pixels
 from fact.encode.encoders import EncoderChoice
 from fact.networks.arrays import AnyArray, Dims, as_numpy, image_ids, slices
 from fact.networks.network import OF_IMAGENET, choose_device
+from fact.networks.precision import computing_in, exact
 from registry.wording import counted
 
 
@@ -73,6 +75,8 @@ class ImageEncoder:
         Which ones.
     device : torch.device
         Where they run.
+    precision : str
+        In which they compute; features are float32.
 
     Raises
     ------
@@ -80,10 +84,12 @@ class ImageEncoder:
         If they run code from outside that nobody has trusted.
     """
 
-    def __init__(self, choice: EncoderChoice, device: torch.device):
+    def __init__(
+        self, choice: EncoderChoice, device: torch.device, precision: Precision = "float32"
+    ):
         choice.require_trust()
         self.choice = choice
-        self.device = device
+        self.device, self.precision = device, precision
         encoder, upsampler = choice.rows
         self._multiple = max(encoder.multiple, upsampler.multiple)
         self._encode, self._upsample = encoder.load(device), upsampler.load(device)
@@ -101,12 +107,16 @@ class ImageEncoder:
         seen: dict[int, tuple[Tensor, Tensor]] = {}
         for numbers in by_size.values():
             images = self._normalised(np.stack([pictures[number] for number in numbers]))
-            pairs = zip(self._encode(images)[:, None], images[:, None], strict=True)
+            with computing_in(self.precision, self.device):
+                encoded = exact(self._encode(images))
+            pairs = zip(encoded[:, None], images[:, None], strict=True)
             seen.update(zip(numbers, pairs, strict=True))
         for number, picture in enumerate(pictures):
             features, image = seen.pop(number)
             height, width = picture.shape[:2]
-            yield FeatureMap(self._upsample(features, image)[0], (height, width))
+            with computing_in(self.precision, self.device):
+                up = exact(self._upsample(features, image)[0])
+            yield FeatureMap(up, (height, width))
 
     def _normalised(self, pictures: Pixels) -> Tensor:
         """Return images (image, colour, y, x) as the encoder takes them."""

@@ -19,12 +19,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from fact.data.config import Precision
 from fact.data.images import Geometry, ImageDataset, Pixels, batches
 from fact.networks.bcos_networks import small_bcos, small_vit
 from fact.networks.clipping import clip_adaptively
 from fact.networks.config import ClassifierConfig
 from fact.networks.files import WEIGHTS_FILE, save_network
 from fact.networks.network import Network, choose_device, predict_logits
+from fact.networks.precision import computing_in, exact
 from fact.networks.standard import small_standard
 from fact.networks.weights import read_tensors, write_tensors
 from registry import Inputs, Run
@@ -123,6 +125,10 @@ class Schedule(Protocol):
     @property
     def clip(self) -> float | None:
         """Factor of the adaptive clipping of gradients; None for no clipping."""
+
+    @property
+    def precision(self) -> Precision:
+        """In which the network computes while it is trained."""
 
     @property
     def seed(self) -> int:
@@ -254,7 +260,8 @@ class ClassifierTraining:
 
     def _update(self, pixels: NDArray[np.uint8], labels: NDArray[np.int64], step: int) -> float:
         network = self.network
-        logits = network.module(network.encode(pixels))
+        with computing_in(self.config.precision, network.device):
+            logits = exact(network.module(network.encode(pixels)))
         targets = torch.from_numpy(labels).to(logits.device)
         wanted = functional.one_hot(targets, logits.shape[1]).to(logits.dtype)
         if self.config.off_labels:

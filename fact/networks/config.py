@@ -8,13 +8,13 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from fact.data.classes import Match
-from fact.data.config import Count, Odd, OnDevice, Positive, Seed
+from fact.data.config import Count, InPrecision, Odd, OnDevice, Positive, Seed
 from registry import Formerly
 from registry.wording import counted
 
 
 @dataclass(frozen=True)
-class ClassifierConfig(OnDevice):
+class ClassifierConfig(InPrecision):
     """Configuration of ``fact.train_classifier``.
 
     Parameters
@@ -91,7 +91,7 @@ class ClassifierConfig(OnDevice):
 
 
 @dataclass(frozen=True)
-class BcosifyConfig(OnDevice):
+class BcosifyConfig(InPrecision):
     """Configuration of ``fact.bcosify_network``.
 
     Parameters

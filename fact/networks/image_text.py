@@ -28,6 +28,7 @@ from fact.data.tables import activation_part, label_part, neuron_summary
 from fact.data.vocabulary import as_written, distinct, read_names
 from fact.networks.arrays import slices
 from fact.networks.network import choose_device
+from fact.networks.precision import computing_in, exact
 from registry.store.shards import Shards
 
 TEXTS_AT_ONCE = 256
@@ -207,13 +208,14 @@ def encode_images(config: EncodeImagesConfig, inputs: registry.Inputs, run: regi
     settings = inputs["model"].settings
     load = getattr(settings, "load_images", settings.load)
     model: ImageTextModel = load().to(choose_device(config.device))
-    ids, batch = images.ids(config.split), config.batch
+    ids, batch, device = images.ids(config.split), config.batch, choose_device(config.device)
 
     def read(chosen: Ids) -> NDArray[np.float32]:
-        parts = [
-            model.encode_images(some, config.normalised).cpu().numpy()
-            for some in _one_by_one(images, chosen, batch)
-        ]
+        with computing_in(config.precision, device):
+            parts = [
+                exact(model.encode_images(some, config.normalised)).cpu().numpy()
+                for some in _one_by_one(images, chosen, batch)
+            ]
         return np.concatenate(parts)
 
     n_channels = read(ids[:1]).shape[1]

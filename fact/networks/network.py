@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from fact.data.classes import ClassMatch, Match
 from fact.data.images import Geometry, ImageDataset, batches
-from fact.networks.arrays import AnyArray, as_numpy
+from fact.networks.arrays import AnyArray, as_numpy, as_tensor
 from registry.suggest import nearest
 from registry.wording import counted
 
@@ -208,7 +208,7 @@ class Network:
         NetworkError
             If the images have another shape or range.
         """
-        rgb = _as_rgb(images, self.dtype).to(self.device)
+        rgb = _as_rgb(images, self.device, self.dtype)
         if self.bcos and rgb.shape[1] == 3:
             rgb = torch.cat([rgb, 1 - rgb], dim=1)
         return rgb if rgb.shape[1] == 6 and not self.normalised else self.normalisation.apply(rgb)
@@ -398,23 +398,43 @@ def _first_parameter(module: nn.Module) -> Tensor:
     return next(module.parameters(), torch.zeros(()))
 
 
-def _as_rgb(images: AnyArray, dtype: torch.dtype) -> Tensor:
-    """Return ``(image, 3 or 6, y, x)`` in [0, 1]."""
-    if isinstance(images, Tensor):
-        tensor, colours, shape = images, [3, 6], tuple(images.shape)
-    else:
-        array = as_numpy(images, ("image", "y", "x", "colour"))
-        shape = array.shape
-        if array.ndim == 4:
-            array = np.moveaxis(array, -1, 1)
-        tensor, colours = torch.from_numpy(np.ascontiguousarray(array)), [3]
+def memory_format(device: torch.device) -> torch.memory_format:
+    """Return how images lie in the memory of a device: colours last where that is faster."""
+    return torch.channels_last if device.type == "cuda" else torch.contiguous_format
+
+
+def _as_rgb(images: AnyArray, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Return ``(image, 3 or 6, y, x)`` in [0, 1]; integers are sent as they are, and divided there.
+
+    Bytes are in their range: they are not looked at, which a device would have to be waited for.
+    """
+    tensor, colours = images, [3, 6]
+    if not isinstance(tensor, Tensor):
+        array, colours = as_numpy(images, ("image", "y", "x", "colour")), [3]
+        tensor = as_tensor(np.ascontiguousarray(array))
+    shape = tuple(tensor.shape)
+    if tensor is not images and tensor.ndim == 4:
+        tensor = tensor.permute(0, 3, 1, 2)
     if tensor.ndim != 4 or tensor.shape[1] not in colours:
         raise NetworkError(
             f"images of shape {shape}; expected an array (image, y, x, 3) "
             "or a Tensor (image, 3, y, x)"
         )
-    tensor = tensor.to(dtype) if tensor.is_floating_point() else tensor.to(dtype) / 255
+    is_bytes, is_floating = tensor.dtype == torch.uint8, tensor.is_floating_point()
+    tensor = _sent(tensor, device)
+    if device.type == "cuda" or not isinstance(images, Tensor):
+        tensor = tensor.contiguous(memory_format=memory_format(device))
+    tensor = tensor.to(dtype) if is_floating else tensor.to(dtype).div_(255)
+    if is_bytes:
+        return tensor
     low, high = (tensor.min().item(), tensor.max().item()) if tensor.numel() else (0, 1)
     if not (low >= 0 and high <= 1):
         raise NetworkError(f"images in [{low:g}, {high:g}]; expected [0, 1], or integers 0..255")
     return tensor
+
+
+def _sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor on a device, from pinned memory and without waiting where it has any."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)

@@ -10,7 +10,7 @@ from pydantic import Field
 
 import registry
 from fact.data.classes import Match
-from fact.data.config import Count, OnDevice, Positive, Seed
+from fact.data.config import Count, InPrecision, OnDevice, Positive, Seed
 from registry import Formerly, Since
 
 Compat = Literal["", "fact"]
@@ -18,7 +18,7 @@ Compat = Literal["", "fact"]
 
 
 @dataclass(frozen=True)
-class FeatureConfig(OnDevice):
+class FeatureConfig(InPrecision):
     """Configuration of ``fact.collect_features``.
 
     Parameters

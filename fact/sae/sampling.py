@@ -17,12 +17,14 @@ import torch
 import xarray as xr
 from numpy.typing import NDArray
 
+from fact.data.config import Precision
 from fact.data.images import batches, write_parts
 from fact.networks.arrays import AnyArray, as_numpy
 from fact.networks.files import open_network
 from fact.networks.layers import capture, layer_shape, to_positions
 from fact.networks.linearity import N_IMAGES, known_linearity, tell_linearity
 from fact.networks.network import Network
+from fact.networks.precision import computing_in, exact
 from fact.sae.config import Compat, FeatureConfig
 from fact.sae.features import ShuffledFeatures, root_mean_square_norm
 from fact.schemas import FEATURES
@@ -71,7 +73,7 @@ def collect_features(config: FeatureConfig, inputs: Inputs, run: Run) -> Shards:
         generator, first = np.random.default_rng([config.seed, index]), rows.start
         parts = []
         for names, pixels in batches(images, ids[rows], config.batch, network.geometry):
-            drawn = draw_features(network, config.layer, pixels, count, generator)
+            drawn = draw_features(network, config.layer, pixels, count, generator, config.precision)
             number, rank = drawn.pop("image"), drawn.pop("rank")
             columns = {"image": names[number].astype(object), **drawn}
             coords = {"sample": ((first + number) * count + rank).astype(np.int64)}
@@ -230,6 +232,7 @@ def draw_features(
     pixels: NDArray[np.uint8],
     count: int,
     generator: np.random.Generator,
+    precision: Precision = "float32",
 ) -> dict[str, NDArray[Any]]:
     """Draw positions by their importance for the predicted class, with one forward pass.
 
@@ -245,6 +248,8 @@ def draw_features(
         Positions per image; fewer where fewer have importance above 0.
     generator : numpy.random.Generator
         Draws the positions; images one after the other, so that batches can be cut anywhere.
+    precision : str
+        In which the network computes; importances are computed and compared in float32.
 
     Returns
     -------
@@ -257,11 +262,14 @@ def draw_features(
         torch.enable_grad(),
         network.explanation_mode(),
         capture(network.module, layer, leaf=True) as captured,
+        computing_in(precision, network.device),
     ):
-        logits = network.logits(network.encode(pixels))
-        gradient = torch.autograd.grad(logits.amax(dim=1).sum(), captured.output)[0]
-    features = captured.positions.detach()
-    importances = importance(features, to_positions(gradient)).cpu().numpy()
+        logits = exact(network.logits(network.encode(pixels)))
+        # Of equal logits, which are many in bf16, amax would take the mean.
+        highest = logits.amax(dim=1) if precision == "float32" else logits.max(dim=1).values
+        gradient = torch.autograd.grad(highest.sum(), captured.output)[0]
+    features = exact(captured.positions.detach())
+    importances = importance(features, exact(to_positions(gradient))).cpu().numpy()
     image, position = sample_positions(importances, count, generator)
     chosen = tuple(torch.from_numpy(index).to(features.device) for index in (image, position))
     row, column = captured.cells(position)

@@ -131,6 +131,7 @@ class HeldOutAccuracy:
         """Return samples of all held-out images, drawn as those of a collection were."""
         own = features.config
         drawn = {"per_image": own["samples_per_image"], "batch": own["batch"], "seed": own["seed"]}
+        drawn["precision"] = own.get("precision", "float32")  # which there was not always
         given = self.network, self.layer, self.images, self.held_out_ids
         return HeldOutSamples.draw(*given, scale, **drawn)
 

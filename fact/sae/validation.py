@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fact.data.config import Precision
 from fact.data.images import Ids, ImageDataset, batches
 from fact.networks.layers import layer_shape
 from fact.networks.network import Network
@@ -90,6 +91,7 @@ class HeldOutSamples:
         batch: int,
         seed: int,
         memory: int = MEMORY,
+        precision: Precision = "float32",
     ) -> HeldOutSamples:
         """Draw positions by their importance, as :func:`fact.sae.sampling.collect_features` does.
 
@@ -105,6 +107,8 @@ class HeldOutSamples:
             Positions of an image; as in training by default.
         batch, seed, memory : int
             Images at a time; seed of the draw; bytes that samples may take.
+        precision : str
+            In which the network computes.
         """
         if not len(ids):
             return cls(np.zeros((0, 0), np.float32))
@@ -114,7 +118,7 @@ class HeldOutSamples:
         most = max(1, memory // (4 * channels * count))
         chosen = ids[np.sort(generator.permutation(len(ids))[:most])]
         parts = [
-            draw_features(network, layer, pixels, count, generator)["feature"]
+            draw_features(network, layer, pixels, count, generator, precision)["feature"]
             for _, pixels in batches(images, chosen, batch, network.geometry)
         ]
         return cls(np.divide(np.concatenate(parts), scale, dtype=np.float32))

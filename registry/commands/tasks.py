@@ -19,6 +19,7 @@ from rich.markup import escape
 
 from registry.declare.declaration import find_declaration
 from registry.execute.probing import take_first_looks
+from registry.plan.looking import looked_at_once
 from registry.plan.preflight import Preflight, look_ahead
 from registry.plan.probes import Probes
 from registry.plan.project import Project, open_project
@@ -161,7 +162,11 @@ def plan(targets: tuple[str, ...], probe: bool, **options: bool) -> None:
     TARGETS are experiments, cells ('fashion-sae[k=8]'), patterns ('fashion-*') or suites; all that
     is declared if none is given. What they need is planned too. Durations are from earlier runs.
     """
-    project = project_here()
+    with looked_at_once():
+        _show_plan(project_here(), targets, probe, **options)
+
+
+def _show_plan(project: Project, targets: tuple[str, ...], probe: bool, **options: bool) -> None:
     made = plan_of(project, targets, **options)
     if made.due:
         rows = ((task.name, duration(task.seconds), task.reason) for task in made.due)

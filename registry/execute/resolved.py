@@ -18,6 +18,7 @@ from registry.declare.faults import ConfigError, DeclarationError, Fault, StageE
 from registry.declare.stage import Input, Stage, load_stage
 from registry.interrupts import Check
 from registry.plan.artifacts import Attempt, ExperimentStore
+from registry.plan.looking import looked_at_once
 from registry.plan.preflight import UnmetNeedsError, look_ahead
 from registry.plan.project import Project, modules_of
 from registry.plan.sources import Code, code_of
@@ -132,6 +133,7 @@ class ResolvedTask:
         return store.part_state(*task, self.part, self.input_contents, self.code.digest)
 
 
+@looked_at_once()
 def planned_task(project: Project, task: Task, graph: Graph | None = None) -> ResolvedTask:
     """Return a task of a plan with its inputs.
 
@@ -166,6 +168,7 @@ def adopt_finished(project: Project, task: ResolvedTask) -> str:
     )
 
 
+@looked_at_once()
 def resolve_task(project: Project, stage: Stage, config: Mapping[str, Any]) -> ResolvedTask:
     """Return the task that a Sacred configuration describes.
 

@@ -21,6 +21,7 @@ from registry.declare.requirements import (
     memory_bytes,
 )
 from registry.declare.stage import load_stage
+from registry.plan.looking import looked_at_once
 from registry.plan.probes import Probes
 from registry.plan.project import Project
 from registry.plan.task import Task
@@ -108,6 +109,7 @@ class UnmetNeedsError(RefusalError):
         super().__init__("\n".join([*lines, *filter(None, [outcome])]))
 
 
+@looked_at_once()
 def look_ahead(
     project: Project,
     tasks: Collection[Task],

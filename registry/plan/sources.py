@@ -1,8 +1,4 @@
-"""What is behind a run: code and packages, hashed and versioned, and data from outside the store.
-
-A file of data is not read again while its path, size and times are what they were. One that changed
-less than two seconds before it was read is not trusted to that: clocks of file systems are coarse.
-"""
+"""What is behind a run: its code and packages, hashed and versioned."""
 
 from __future__ import annotations
 
@@ -15,18 +11,17 @@ import json
 import os
 import re
 import subprocess
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from registry.declare.faults import StageError
 from registry.declare.plugins import plugin_modules
 from registry.loaded import loaded_text
-from registry.store.durable import file_sha256, make_state_folder, read_json, write_whole
+from registry.store.durable import make_state_folder, read_json, write_whole
 
 DISTRIBUTION = "factbook"
 MOST_REMEMBERED = 1000  # source texts, of which an installation has some two hundred
@@ -316,126 +311,6 @@ def _distributions() -> dict[str, metadata.Distribution]:
             with suppress(metadata.PackageNotFoundError):
                 found[name] = metadata.distribution(name)
     return found
-
-
-CACHE = Path(".factbook", "identities.json")
-_STRAY = re.compile(r"(?:^|/)(?:\.DS_Store|\._[^/]*|Thumbs\.db|ehthumbs\.db|desktop\.ini)$", re.I)
-RACY_NS = 2_000_000_000
-"""A change so close to the reading may leave no trace in a file's times."""
-
-
-class IdentityError(ValueError):
-    """Outside data that is not there, cannot be read, or changes while it is read."""
-
-
-class _Entry(NamedTuple):
-    """One file of a tree: its path in it, its location, size and the latest of its times."""
-
-    name: str
-    path: str
-    size: int
-    changed_ns: int
-
-
-def content_identity(path: str | Path, cache: Path | None = None) -> str:
-    """Return a content hash of a file or folder: equal for equal bytes under equal names.
-
-    Parameters
-    ----------
-    path : str or Path
-        A file, or a folder, whose files are counted, links followed, but not those that file
-        managers leave (``.DS_Store``, ``Thumbs.db``, …). A folder's hash is of the sorted relative
-        paths and the SHA-256 of each file.
-    cache : Path or None
-        The file that keeps hashes; by default ``.factbook/identities.json`` of the project around
-        the working directory, if there is one. It may be shared, damaged or removed at any time.
-
-    Returns
-    -------
-    str
-        64 hexadecimal digits.
-
-    Raises
-    ------
-    IdentityError
-        If there is nothing at `path`, or it cannot be read, or changes meanwhile.
-    """
-    root = Path(path).expanduser().resolve()
-    around = (Path.cwd(), *Path.cwd().parents)
-    cache = cache or next((f / CACHE for f in around if (f / "experiments.toml").is_file()), None)
-    known = (read_json(cache) or {}) if cache else {}
-    for _ in range(3):
-        started = time.time_ns()
-        state, entries = _state(root)
-        entry = known.get(str(root))
-        if isinstance(entry, dict) and "hash" in entry and _is_of(entry, root, state):
-            return str(entry["hash"])
-        found = _hash(root, entries)
-        if _state(root)[0] == state:
-            break
-    else:
-        raise IdentityError(f"{path} changes while it is being read")
-    if cache and max(entry.changed_ns for entry in entries) < started - RACY_NS:
-        # To the cache as it is now; an entry that a race loses is only hashed again.
-        _keep(cache, {**(read_json(cache) or {}), str(root): {"state": state, "hash": found}})
-    return found
-
-
-def _is_of(entry: Mapping[str, Any], root: Path, state: str) -> bool:
-    """Return whether a hash is of this state; one that counted strays, as once, stays valid."""
-    known = entry.get("state")
-    return known == state or known == _state(root, strays=True)[0]
-
-
-def _state(root: Path, *, strays: bool = False) -> tuple[str, list[_Entry]]:
-    """Return a digest of names, sizes and times, and the files behind it; nothing is read."""
-    try:
-        if root.is_dir():
-            found = _walk(str(root), "", frozenset())
-            entries = sorted(entry for entry in found if strays or not _STRAY.search(entry.name))
-        else:
-            entries = [_entry("", str(root), os.stat(root))]
-    except FileNotFoundError as error:
-        raise IdentityError(f"no file or folder at {error.filename}") from error
-    except OSError as error:
-        raise IdentityError(f"{error.filename} cannot be read: {error.strerror}") from error
-    if not entries:
-        raise IdentityError(f"{root} holds no files")
-    text = "".join(f"{entry.name}\0{entry.size}\0{entry.changed_ns}\n" for entry in entries)
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest(), entries
-
-
-def _walk(folder: str, prefix: str, above: frozenset[tuple[int, int]]) -> Iterator[_Entry]:
-    here = os.stat(folder)
-    if (here.st_dev, here.st_ino) in above:
-        raise IdentityError(f"{folder} is a link to a folder that it lies in")
-    above |= {(here.st_dev, here.st_ino)}
-    with os.scandir(folder) as scan:
-        for item in scan:
-            name = f"{prefix}{item.name}"
-            if item.is_dir():
-                yield from _walk(item.path, f"{name}/", above)
-            else:
-                yield _entry(name, item.path, item.stat())
-
-
-def _entry(name: str, path: str, stat: os.stat_result) -> _Entry:
-    # The change time catches what keeps size and modification time, as `cp -p` over a file does.
-    return _Entry(name, path, stat.st_size, max(stat.st_mtime_ns, stat.st_ctime_ns))
-
-
-def _hash(root: Path, entries: list[_Entry]) -> str:
-    digest = hashlib.sha256()
-    for entry in entries:
-        try:
-            found = file_sha256(Path(entry.path))
-        except OSError as error:
-            raise IdentityError(f"{entry.path} cannot be read: {error.strerror}") from error
-        if not root.is_dir():
-            return found
-        digest.update(entry.name.encode("utf-8", "surrogateescape"))
-        digest.update(b"\0" + bytes.fromhex(found))
-    return digest.hexdigest()
 
 
 def _keep(cache: Path, learnt: Mapping[str, Any]) -> None:

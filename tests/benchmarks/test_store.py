@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,6 @@ import pytest
 import xarray as xr
 
 from registry.plan.artifacts import ExperimentStore
-from registry.plan.sources import content_identity
 from registry.record.states import State
 from registry.store.manifest import MANIFEST, write_manifest
 from registry.store.netcdf import read_file, write_file
@@ -114,18 +112,3 @@ def test_ten_thousand_tasks_are_looked_up_in_a_second(tmp_path: Path) -> None:
     taken = seconds(look, clock=time.process_time)  # a bound in seconds: not those of others
     print(f"\n10,000 complete tasks looked up in {taken:.2f} s of processor time")
     assert taken < 1
-
-
-def test_a_folder_is_not_hashed_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("registry.plan.sources.RACY_NS", -(10**12))
-    for group in range(100):
-        (tmp_path / "data" / f"{group}").mkdir(parents=True)
-        for index in range(500):
-            (tmp_path / "data" / f"{group}" / f"{index}.jpg").write_bytes(os.urandom(500))
-
-    def identify() -> str:
-        return content_identity(tmp_path / "data", tmp_path / "identities.json")
-
-    first, again = seconds(identify, times=1), seconds(identify)
-    print(f"\n50,000 files: {first:.2f} s, the second time {again:.2f} s")
-    assert again < first / 2

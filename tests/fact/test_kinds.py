@@ -13,7 +13,7 @@ from fact import kinds
 from fact.data.images import ImageDataError
 from registry.declare.faults import ConfigError
 from registry.declare.plugins import kinds as registered
-from registry.plan.sources import IdentityError
+from registry.plan.contents import IdentityError
 
 
 def settings(kind, **values):

@@ -16,7 +16,7 @@ from torchvision.datasets import mnist
 from fact.data import fashion_mnist
 from fact.data.fashion_mnist import CLASSES, FILES, GROUPS, PUBLISHED, FashionMNIST, read_idx
 from fact.data.images import Geometry, ImageDataError, ImageDataset
-from registry.plan.sources import IdentityError
+from registry.plan.contents import IdentityError
 
 COUNTS = {"train": 30, "test": 10}
 

@@ -19,6 +19,11 @@ from fact.data.folder import FolderImages, ImageFolder, divide, read_labels, sca
 from fact.data.images import Geometry, ImageDataError, ImageDataset
 
 
+def paths_of(dataset):
+    """Return the path of each image, by id."""
+    return {image: dataset.path(image) for split in dataset.splits for image in dataset.ids(split)}
+
+
 def open_folder(root: Path, **settings) -> FolderImages:
     paths = {key: str(v) if isinstance(v, Path) else v for key, v in settings.items()}
     return ImageFolder(str(root), **paths).load()
@@ -250,7 +255,7 @@ def test_order_is_by_name_and_the_same_in_another_process(animals):
 
 def test_deeper_folders_belong_to_their_class(animals):
     save(animals / "cat" / "tabby" / "x.PNG")
-    assert any(path.endswith("cat/tabby/x.PNG") for path in open_folder(animals)._paths.values())
+    assert any(path.endswith("cat/tabby/x.PNG") for path in paths_of(open_folder(animals)).values())
 
 
 def test_what_is_no_image_is_passed_over_and_listed(animals):
@@ -267,7 +272,7 @@ def test_what_is_no_image_is_passed_over_and_listed(animals):
         "notes.txt",
         "readme.png",
     )
-    assert len(dataset._paths) == 9
+    assert len(paths_of(dataset)) == 9
 
 
 def test_links_are_followed_and_rings_are_not(animals, tmp_path):
@@ -277,11 +282,13 @@ def test_links_are_followed_and_rings_are_not(animals, tmp_path):
     (animals / "emu").symlink_to(elsewhere)
     dataset = open_folder(animals)
     assert dataset.classes == ("cat", "dog", "emu")
-    image = next(i for i, path in dataset._paths.items() if path == "cat/linked/more.png")
+    image = next(i for i, path in paths_of(dataset).items() if path == "cat/linked/more.png")
     np.testing.assert_array_equal(dataset.read([image])[0], colours(seed=99))
     (animals / "dog" / "again").symlink_to(animals)
-    with pytest.raises(ImageDataError, match="is a link to a folder that it lies in"):
+    (animals / "up").symlink_to(animals)
+    with pytest.raises(ImageDataError, match="is a link to a folder that it lies in") as error:
         open_folder(animals)
+    assert {fault.split()[0] for fault in error.value.faults} == {"dog/again", "up"}
 
 
 def test_layout_can_be_said(parted):
@@ -402,7 +409,7 @@ def test_images_of_many_kinds_are_read_together(tmp_path):
     pictures = dataset.read(every, geometry)
     assert pictures.shape == (5, 16, 16, 3)
     for image, got in zip(every, pictures, strict=True):
-        np.testing.assert_array_equal(got, geometry.apply(decode(root / dataset._paths[image])))
+        np.testing.assert_array_equal(got, geometry.apply(decode(root / dataset.path(image))))
 
 
 # -- labels and masks ------------------------------------------------------------------------
@@ -523,7 +530,7 @@ def test_masks_are_found_beside_their_images(animals, tmp_path):
     save(masks / "tail" / "cat" / "0.png", 255 - ear)
     save(masks / "tail" / "dog" / "1.png", ear * 0)
     dataset = open_folder(animals, masks=masks)
-    image = {path: name for name, path in dataset._paths.items()}
+    image = {path: name for name, path in paths_of(dataset).items()}
     ids = [image["cat/0.png"], image["dog/1.png"], image["cat/3.png"]]
     truth = dataset.masks(ids)
     assert truth["mask"].dims == ("image", "object", "y", "x")

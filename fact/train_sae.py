@@ -16,6 +16,7 @@ stage = registry.Stage(
     uncut="each step of a training needs the one before",
     requires=needs_networks,
     estimate=estimate_sae,
+    joins="fact.sae.ranks:join",
 )
 
 if __name__ == "__main__":

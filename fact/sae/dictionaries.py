@@ -180,8 +180,8 @@ class ArchetypalDictionary:
 
         A row without anything above 0 becomes its largest entry alone.
         """
-        lost = (self.mixing <= 0).all(dim=1)
-        self.mixing[lost, self.mixing[lost].argmax(dim=1)] = 1
+        largest, where = self.mixing.max(dim=1, keepdim=True)
+        self.mixing.scatter_(1, where, largest.masked_fill(largest <= 0, 1))
         self.mixing.relu_()
         self.mixing.div_(self.mixing.sum(dim=1, keepdim=True))
         norms = torch.linalg.vector_norm(self.relaxation, dim=1, keepdim=True)

@@ -582,6 +582,32 @@ def weighted_rows(
     return functional.embedding_bag(indices, rows, offsets, per_sample_weights=weights, mode="sum")
 
 
+def sampled_products(x: Tensor, rows: Tensor, indices: Tensor) -> Tensor:
+    """Multiply samples with a few rows each.
+
+    Parameters
+    ----------
+    x : Tensor, shape (sample, channel)
+        Samples.
+    rows : Tensor, shape (n, channel)
+        Of which each sample has some.
+    indices : Tensor of int64, shape (sample, m)
+        Which.
+
+    Returns
+    -------
+    Tensor, shape (sample, m)
+        ``out[i, j] = x[i] . rows[indices[i, j]]``, the derivative of `weighted_rows` by its
+        weights: the rows of all samples are never made.
+    """
+    count, m = indices.shape
+    offsets = torch.arange(0, count * m, m, device=x.device)
+    samples = torch.arange(count, device=x.device).repeat_interleave(m)
+    given = x.contiguous(), rows, indices.flatten(), offsets, samples
+    found: Tensor = torch.ops.aten._embedding_bag_per_sample_weights_backward(*given, 0)
+    return found.view(count, m)
+
+
 def _draw_decoder(
     n_concepts: int, n_channels: int, generator: torch.Generator, dtype: torch.dtype
 ) -> Tensor:

@@ -10,11 +10,13 @@ A.2; BatchTopK: Bussmann et al., arXiv 2412.06410; Matryoshka: Bussmann et al., 
 from __future__ import annotations
 
 import math
+import time
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import torch
 import xarray as xr
@@ -24,18 +26,22 @@ from fact.networks.arrays import AnyArray, as_tensor
 from fact.networks.weights import read_tensors, write_tensors
 from fact.sae.dictionaries import ArchetypalDictionary, Dictionary, UnitDictionary
 from fact.sae.gradients import (
-    Auxiliary,
-    Reconstruction,
+    Candidates,
     batch_codes,
+    may_look,
     reconstruct,
     reconstruct_residual,
-    spread,
 )
 from fact.sae.model import BatchTopKSAE, TopKSAE
+from fact.sae.ranks import ALONE, Ranks
 from registry.wording import counted
 
 BETAS = (0.9, 0.999)
 STATE_FORMAT = 1
+AHEAD = 4
+"""Updates that are asked of a device before the first of them is waited for."""
+IDLE_GROUP = 256
+"""Concepts that may be dead are taken in multiples of so many where they cannot be counted."""
 
 TrainedSAE = TopKSAE | BatchTopKSAE
 """What can be trained."""
@@ -67,6 +73,10 @@ class TrainingConfig:
         Sizes of prefixes of the dictionary, ascending: so many of its first concepts have to
         reconstruct the samples too, and their losses are added (Matryoshka). The whole dictionary
         always does.
+    candidates : str
+        ``bf16``: a TopK SAE looks for what it keeps of a sample by a product in bfloat16, proves
+        that it found the largest, and computes these in float32
+        (:func:`fact.sae.gradients.certified_codes`); ``float32``: by the whole product.
 
     Raises
     ------
@@ -83,6 +93,7 @@ class TrainingConfig:
     auxiliary_k: int = 256
     clip: float = 1.0
     prefixes: tuple[int, ...] = ()
+    candidates: Candidates = "float32"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "prefixes", tuple(self.prefixes))
@@ -97,6 +108,7 @@ class TrainingConfig:
             "auxiliary_k": (self.auxiliary_k >= 1, "at least 1"),
             "clip": (self.clip > 0, "above 0"),
             "prefixes": (is_ascending(self.prefixes), "ascending, from at least 1"),
+            "candidates": (self.candidates in get_args(Candidates), "float32 or bf16"),
         }
         faults = [
             f"{name} is {getattr(self, name)}; expected {expected}"
@@ -206,6 +218,42 @@ class EpochLog(NamedTuple):
     never_firing: int
 
 
+@dataclass(frozen=True)
+class _Pending:
+    """What an update measures, on its way from the device.
+
+    ``values``: losses (reconstruction, auxiliary, minimised), L0, number of samples whose codes are
+    not proven, explained variance, number of dead concepts, and of those that may be so within the
+    next updates; ``event`` is over when they are there, None if they are.
+    """
+
+    step: int
+    rate: float
+    values: Tensor
+    event: Any = None
+
+    @classmethod
+    def of(cls, step: int, rate: float, values: Tensor) -> _Pending:
+        if may_look(values) or values.device.type != "cuda":
+            return cls(step, rate, values)
+        there = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+        there.copy_(values, non_blocking=True)
+        event: Any = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        event.record(torch.cuda.current_stream(values.device))
+        return cls(step, rate, there, event)
+
+    @property
+    def is_over(self) -> bool:
+        return self.event is None or bool(self.event.query())
+
+    def read(self) -> list[float]:
+        """Wait, so that signals are heard."""
+        while not self.is_over:
+            time.sleep(1e-4)
+        values: list[float] = self.values.tolist()
+        return values
+
+
 class Trainer:
     """Train an SAE in place, one batch at a time.
 
@@ -213,6 +261,10 @@ class Trainer:
     column, clipping of the total norm, Adam, normalisation of the decoder's columns; of an
     archetypal dictionary, whose columns are not normalised, its constraints instead. The first
     and the second moments decay for concepts without gradient too.
+
+    On a GPU no update waits for Python, nor Python for an update: `advance` returns what earlier
+    ones measured. With the codes of single samples and without prefixes every shape is known
+    beforehand; BatchTopK and Matryoshka look at how many activations they keep, and wait.
 
     Parameters
     ----------
@@ -223,6 +275,9 @@ class Trainer:
         Schedule and coefficients.
     dictionary : ArchetypalDictionary, optional
         What the decoder is made of; it becomes the SAE's decoder. None: columns of unit norm.
+    ranks : Ranks
+        Processes that train it together, each with the same arguments and its own rows of each
+        batch: losses, counts and thresholds are those of the whole batch, and so are updates.
 
     Attributes
     ----------
@@ -239,8 +294,9 @@ class Trainer:
         sae: TrainedSAE,
         config: TrainingConfig,
         dictionary: ArchetypalDictionary | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
-        self.sae, self.config = sae, config
+        self.sae, self.config, self.ranks = sae, config, ranks
         self.step_count = 0
         self.since_fired = torch.zeros(sae.n_concepts, dtype=torch.int64, device=sae.encoder.device)
         self.fired_in_epoch = torch.zeros_like(self.since_fired)
@@ -261,16 +317,24 @@ class Trainer:
             dictionary.directions = self._directions
         fused = self._encoder.device.type in {"cpu", "cuda"}
         weights = list(self._weights().values())
+        for tensor in (self._encoder, self._directions, *weights):
+            ranks.share(tensor)
         self._adam = torch.optim.Adam(weights, lr=config.lr, betas=BETAS, fused=fused)
+        self._pending: deque[_Pending] = deque()
+        self._over: list[StepLog] = []
+        self._longest, self._room = 0, -1  # of batches; for concepts that may be dead
+        self._broken = torch.zeros((), device=self._encoder.device)
 
-    @torch.no_grad()
-    def step(self, samples: AnyArray) -> StepLog:
-        """Make one update.
+    def step(self, samples: AnyArray, n_samples: int | None = None) -> StepLog:
+        """Make one update, and wait for what it measures.
 
         Parameters
         ----------
         samples : array, shape (sample, channel)
-            Already divided by their scale; brought to the type and device of the weights.
+            Already divided by their scale; brought to the type and device of the weights. Of
+            several processes each gives its own rows of the batch, none if there are too few.
+        n_samples : int, optional
+            Samples of the whole batch; counted where it is None.
 
         Raises
         ------
@@ -279,7 +343,34 @@ class Trainer:
         FloatingPointError
             A loss that is not finite; the weights are left as they were.
         """
+        return [*self.advance(samples, n_samples), *self.drain()][-1]
+
+    @torch.no_grad()
+    def advance(self, samples: AnyArray, n_samples: int | None = None) -> list[StepLog]:
+        """Ask for one update.
+
+        Parameters
+        ----------
+        samples, n_samples
+            As of :meth:`step`.
+
+        Returns
+        -------
+        list of StepLog
+            What is known by now of this update and those before it, each once and in order: on a
+            CPU this one; on another device it comes a few updates later.
+
+        Raises
+        ------
+        ValueError
+            Samples of another shape, or a schedule that is over.
+        FloatingPointError
+            A loss that is not finite, of this update or one before it. No update was made since,
+            except that directions may be normalised once more.
+        """
         x = self._check(samples)
+        n = self._count(x) if n_samples is None else n_samples
+        idle = self._idle(n)
         main = reconstruct(
             x,
             self._encoder,
@@ -287,20 +378,59 @@ class Trainer:
             self.sae.k,
             isinstance(self.sae, BatchTopKSAE),
             self.config.prefixes,
+            idle,
+            n,
+            self.ranks,
+            self.config.candidates,
         )
-        dead = self._dead(main.counts, len(x))
+        self.ranks.add(main.counts)
+        of_residual, of_samples = self._spread([main.residual, x], n)
+        is_dead = self._is_dead(main.counts, idle, n)
         auxiliary = reconstruct_residual(
-            x, main.residual, self._encoder, self._directions, dead, self.config.auxiliary_k
+            x,
+            main.residual,
+            main.idle,
+            self._directions[idle],
+            is_dead,
+            self.config.auxiliary_k,
+            of_residual,
         )
-        log = self._log(x, main, auxiliary, len(dead))
-        self.since_fired.add_(len(x)).masked_fill_(main.counts > 0, 0)
+        l0, uncertain = _l0(main.values, n), main.uncertain.to(x.dtype)
+        means = torch.stack([main.loss, auxiliary.loss, main.minimised, l0, uncertain])
+        self.ranks.add(means)
+        explained, dead = 1 - of_residual / of_samples, is_dead.sum()
+        soon = self._soon_idle(torch.where(main.counts > 0, 0, self.since_fired + n))
+        measured = torch.stack([*means, *(each.to(means) for each in (explained, dead, soon))])
+        rate = self.config.rate(self.step_count)
+        self._pending.append(_Pending.of(self.step_count, rate, measured))
+        if may_look(measured):
+            self._read()
+        else:
+            self._note_broken(means)
+        self.since_fired.add_(n).masked_fill_(main.counts > 0, 0)
         self.fired_in_epoch.add_(main.counts)
-        self.samples_in_epoch += len(x)
+        self.samples_in_epoch += n
         # Both losses' gradients add up: of a dead concept, among no k, the first has none.
-        main.by_encoder[dead] = self.config.auxiliary_coefficient * auxiliary.by_encoder
-        main.by_directions[dead] = self.config.auxiliary_coefficient * auxiliary.by_directions
-        self._update(main.by_encoder, main.by_directions, log.rate)
-        return log
+        weight = self.config.auxiliary_coefficient
+        main.by_encoder.index_add_(0, idle, auxiliary.by_encoder, alpha=weight)
+        main.by_directions.index_add_(0, idle, auxiliary.by_directions, alpha=weight)
+        self.ranks.add(main.by_encoder, main.by_directions)
+        self._update(main.by_encoder, main.by_directions, rate)
+        while self._pending and (len(self._pending) > AHEAD or self._pending[0].is_over):
+            self._read()
+        return self._take()
+
+    def drain(self) -> list[StepLog]:
+        """Wait for all updates, and return what they measured that was not returned yet.
+
+        Raises
+        ------
+        FloatingPointError
+            As of :meth:`advance`.
+        """
+        while self._pending:
+            self._read()
+        return self._take()
 
     def end_epoch(self) -> EpochLog:
         """Report how often concepts fired, and count from 0 again."""
@@ -337,7 +467,9 @@ class Trainer:
         write_tensors(Path(path), self._tensors(), training=facts)
 
     @classmethod
-    def load(cls, path: str | Path, device: str | torch.device = "cpu") -> Trainer:
+    def load(
+        cls, path: str | Path, device: str | torch.device = "cpu", ranks: Ranks = ALONE
+    ) -> Trainer:
         """Continue from `save`, to the same bits on the same device and thread count.
 
         Parameters
@@ -346,6 +478,9 @@ class Trainer:
             What `save` wrote.
         device : str or torch.device
             Where to train.
+        ranks : Ranks
+            Processes that train it together; each loads the same file. Their number may be another
+            than before.
 
         Returns
         -------
@@ -358,13 +493,12 @@ class Trainer:
             A file of another kind or format.
         """
         facts, tensors = read_tensors(path, "training", device)
-        if facts is None or facts["format"] != STATE_FORMAT:
-            found = None if facts is None else facts["format"]
-            raise ValueError(
-                f"{path}: not the state of a training: format {found}; expected {STATE_FORMAT}"
-            )
+        facts = _require_format(path, facts)
         trainer = cls(
-            _sae(facts, tensors), TrainingConfig(**facts["config"]), _archetypes(facts, tensors)
+            _sae(facts, tensors),
+            TrainingConfig(**facts["config"]),
+            _archetypes(facts, tensors),
+            ranks,
         )
         trainer.step_count = facts["step_count"]
         trainer.samples_in_epoch = facts["samples_in_pass"]
@@ -386,30 +520,89 @@ class Trainer:
     def _check(self, samples: AnyArray) -> Tensor:
         if self.step_count >= self.config.steps:
             raise ValueError(f"the schedule of {counted(self.config.steps, 'step')} is over")
-        x = as_tensor(samples, ("sample", "channel")).to(self._encoder)
-        if x.ndim != 2 or x.shape[1] != self.sae.n_channels or not len(x):
+        x = as_tensor(samples, ("sample", "channel"))
+        if self._encoder.is_cuda and not x.is_cuda:
+            x = x.pin_memory()  # from other memory a copy waits for the device
+        x = x.to(self._encoder, non_blocking=True)
+        is_empty = not len(x) and self.ranks.size == 1
+        if x.ndim != 2 or x.shape[1] != self.sae.n_channels or is_empty:
             raise ValueError(
                 f"samples of shape {tuple(x.shape)}; expected (sample, {self.sae.n_channels})"
             )
         return x
 
-    def _dead(self, counts: Tensor, n_samples: int) -> Tensor:
-        if self.config.dead_after is None:
-            return torch.empty(0, dtype=torch.int64, device=counts.device)
-        since = torch.where(counts > 0, 0, self.since_fired + n_samples)
-        return (since >= self.config.dead_after).nonzero()[:, 0]
+    def _count(self, x: Tensor) -> int:
+        if self.ranks.size == 1:
+            return len(x)
+        count = torch.tensor(len(x), device=x.device)
+        self.ranks.add(count)
+        return int(count)
 
-    def _log(self, x: Tensor, main: Reconstruction, auxiliary: Auxiliary, dead: int) -> StepLog:
-        l0 = (main.values > 0).sum().to(x.dtype) / len(x)
-        explained = 1 - spread(main.residual) / spread(x)
-        measured = torch.stack([main.loss, auxiliary.loss, l0, explained])
-        loss, auxiliary_loss, n_active, share = measured.tolist()
-        minimised = float(main.minimised) if self.config.prefixes else loss
-        total = minimised + self.config.auxiliary_coefficient * auxiliary_loss
+    def _idle(self, n_samples: int) -> Tensor:
+        """Return concepts, all that may be dead once a batch is counted among them."""
+        after = self.config.dead_after
+        if after is None:
+            return torch.empty(0, dtype=torch.int64, device=self.since_fired.device)
+        if may_look(self.since_fired):
+            return (self.since_fired + n_samples >= after).nonzero()[:, 0]
+        if n_samples > self._longest:
+            while self._pending:  # they looked ahead by shorter batches
+                self._read()
+            self._longest, self._room = n_samples, -1
+        if self._room < 0:
+            self._room = int(self._soon_idle(self.since_fired))
+        room = min(-(-self._room // IDLE_GROUP) * IDLE_GROUP, self.sae.n_concepts)
+        is_idle = self.since_fired + n_samples >= after
+        return is_idle.to(torch.uint8).argsort(descending=True, stable=True)[:room]
+
+    def _soon_idle(self, since_fired: Tensor) -> Tensor:
+        """Count the concepts that may be dead in one of the updates until this one is read."""
+        soonest = math.inf if self.config.dead_after is None else self.config.dead_after
+        return (since_fired + (AHEAD + 1) * self._longest >= soonest).sum()
+
+    def _is_dead(self, counts: Tensor, idle: Tensor, n_samples: int) -> Tensor:
+        since = self.since_fired[idle] + n_samples
+        return (counts[idle] == 0) & (since >= (self.config.dead_after or 0))
+
+    def _spread(self, parts: list[Tensor], n_samples: int) -> Tensor:
+        """Sum, over all samples and channels, the squared deviation of each from its mean."""
+        means = torch.stack([part.sum(0) for part in parts])
+        self.ranks.add(means)
+        means /= n_samples
+        norms = [
+            torch.linalg.vector_norm(part - mean) for part, mean in zip(parts, means, strict=True)
+        ]
+        squares = torch.stack(norms).square()
+        self.ranks.add(squares)
+        return squares
+
+    def _note_broken(self, means: Tensor) -> None:
+        """Keep the weights as they are from the first loss on that is not finite."""
+        is_broken = ~means[1:3].isfinite().all() | (means[4] > 0)
+        torch.logical_or(self._broken, is_broken, out=self._broken)
+        if self._adam.defaults["fused"]:
+            # What a gradient scaler would tell it: no update is made, and nothing is looked at.
+            vars(self._adam).update(grad_scale=None, found_inf=self._broken)
+
+    def _read(self) -> None:
+        """Take the log of the earliest update that is not read yet."""
+        pending = self._pending.popleft()
+        loss, auxiliary, minimised, l0, uncertain, explained, dead, soon = pending.read()
+        self._room = int(soon)
+        total = minimised + self.config.auxiliary_coefficient * auxiliary
         if not math.isfinite(total):
-            raise FloatingPointError(f"the loss of step {self.step_count} is {total}")
-        rate = self.config.rate(self.step_count)
-        return StepLog(self.step_count, total, loss, auxiliary_loss, n_active, share, rate, dead)
+            raise FloatingPointError(f"the loss of step {pending.step} is {total}")
+        if uncertain:
+            raise FloatingPointError(
+                f"step {pending.step}: for {int(uncertain)} samples more than can be done again it "
+                'is not proven which concepts are largest; train with candidates = "float32"'
+            )
+        parts = pending.step, total, loss, auxiliary, l0, explained, pending.rate, int(dead)
+        self._over.append(StepLog(*parts))
+
+    def _take(self) -> list[StepLog]:
+        over, self._over = self._over, []
+        return over
 
     def _update(self, by_encoder: Tensor, by_directions: Tensor, rate: float) -> None:
         weights = list(self._weights().values())
@@ -441,6 +634,32 @@ class Trainer:
         return tensors
 
 
+def read_notes(path: str | Path) -> dict[str, Any]:
+    """Return the notes of a saved state, without its tensors.
+
+    Raises
+    ------
+    ValueError
+        A file of another kind or format.
+    """
+    facts, _ = read_tensors(path, "training")
+    notes: dict[str, Any] = _require_format(path, facts)["notes"]
+    return notes
+
+
+def _require_format(path: str | Path, facts: dict[str, Any] | None) -> dict[str, Any]:
+    if facts is None or facts["format"] != STATE_FORMAT:
+        found = None if facts is None else facts["format"]
+        raise ValueError(
+            f"{path}: not the state of a training: format {found}; expected {STATE_FORMAT}"
+        )
+    return facts
+
+
+def _l0(values: Tensor, n_samples: int) -> Tensor:
+    return (values > 0).sum().to(values.dtype) / n_samples
+
+
 def _sae(facts: dict[str, Any], tensors: dict[str, Tensor]) -> TrainedSAE:
     """Return the SAE of a saved state; one that was saved before there were others is TopK."""
     weights, scale = (tensors["encoder"], tensors["directions"].T, facts["k"]), facts["scale"]
@@ -458,7 +677,9 @@ def _archetypes(facts: dict[str, Any], tensors: dict[str, Tensor]) -> Archetypal
     return ArchetypalDictionary(points, mixing, facts["most_relaxed"], *rest)
 
 
-def calibrate_threshold(sae: BatchTopKSAE, batches: Iterable[AnyArray]) -> float:
+def calibrate_threshold(
+    sae: BatchTopKSAE, batches: Iterable[AnyArray], ranks: Ranks = ALONE
+) -> float:
     """Estimate the threshold that a BatchTopK SAE is served by, and give it to the SAE.
 
     Parameters
@@ -467,6 +688,8 @@ def calibrate_threshold(sae: BatchTopKSAE, batches: Iterable[AnyArray]) -> float
         Its threshold is changed in place.
     batches : iterable of arrays, each of shape (sample, channel)
         Samples as in training: divided by the SAE's scale, in batches of its size.
+    ranks : Ranks
+        Processes that do so together, each with its own rows of each batch.
 
     Returns
     -------
@@ -477,9 +700,11 @@ def calibrate_threshold(sae: BatchTopKSAE, batches: Iterable[AnyArray]) -> float
     least = []
     for samples in batches:
         x = as_tensor(samples, ("sample", "channel")).to(sae.encoder)
-        values = batch_codes(x, sae.encoder.detach(), sae.k).values
-        if len(values):
-            least.append(float(values.min()))
+        values = batch_codes(x, sae.encoder.detach(), sae.k, ranks=ranks).values
+        smallest = torch.cat([values, values.new_full((1,), math.inf)]).min()
+        ranks.least(smallest)
+        if smallest.isfinite():
+            least.append(float(smallest))
     threshold = sae.scale * sum(least) / max(len(least), 1)
     sae.threshold.fill_(threshold)
     return threshold
@@ -505,7 +730,7 @@ def train_topk_sae(
     config : TrainingConfig
         Schedule and coefficients; prefixes of the dictionary for Matryoshka.
     on_step : callable, optional
-        Called with the `StepLog` of every update.
+        Called with the `StepLog` of every update; on a GPU a few updates later.
     dictionary : ArchetypalDictionary, optional
         What the decoder is made of; None: columns of unit norm.
 
@@ -524,10 +749,16 @@ def train_topk_sae(
     """
     trainer = Trainer(sae, config, dictionary)
     logs = []
+
+    def note(known: list[StepLog]) -> None:
+        logs.extend(known)
+        for log in known:
+            if on_step is not None:
+                on_step(log)
+
     for _, samples in zip(range(config.steps), batches, strict=False):
-        logs.append(trainer.step(samples))
-        if on_step is not None:
-            on_step(logs[-1])
+        note(trainer.advance(samples))
+    note(trainer.drain())
     parts = ("step", "reconstruction_loss", "auxiliary_loss", "rate")
     coords = {name: ("step", [getattr(log, name) for log in logs]) for name in parts}
     return xr.DataArray([log.loss for log in logs], coords, ("step",), name="loss")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -24,8 +24,16 @@ from fact.sae.config import SAEConfig
 from fact.sae.dictionaries import ArchetypalDictionary, begin_with, draw_points
 from fact.sae.features import ShuffledFeatures
 from fact.sae.model import BatchTopKSAE, TopKSAE
+from fact.sae.ranks import ALONE, Ranks, joined
 from fact.sae.sampling import held_out_of
-from fact.sae.steps import StepLog, TrainedSAE, Trainer, TrainingConfig, calibrate_threshold
+from fact.sae.steps import (
+    StepLog,
+    TrainedSAE,
+    Trainer,
+    TrainingConfig,
+    calibrate_threshold,
+    read_notes,
+)
 from fact.sae.validation import HeldOutLog, HeldOutSamples, reconstruct_sparse
 from registry import Checkpoint, Input, Inputs, Run, StoreError
 
@@ -48,22 +56,26 @@ Evaluate = Callable[[TrainedSAE], float]
 Validate = Callable[[TrainedSAE], HeldOutLog | None]
 
 
-def train_sae(config: SAEConfig, inputs: Inputs, run: Run) -> xr.Dataset:
+def train_sae(config: SAEConfig, inputs: Inputs, run: Run) -> xr.Dataset | None:
     """Train, keep the weights with the best spliced accuracy, and leave the final ones beside.
 
     Returns
     -------
-    Dataset
-        Of the schema ``sae``.
+    Dataset or None
+        Of the schema ``sae``; of several processes the first one returns it.
 
     Raises
     ------
     FloatingPointError
         If the loss is no longer finite.
     """
+    ranks = joined()
+    if not ranks.is_first:
+        SAETraining(config, inputs["features"], run, ranks).help()
+        return None
     accuracy = HeldOutAccuracy.of(inputs["features"], config)
     accuracy.match.tell()
-    training = SAETraining(config, inputs["features"], run)
+    training = SAETraining(config, inputs["features"], run, ranks)
     held_out_samples = accuracy.samples(inputs["features"], float(training.samples.scale))
     training.run(accuracy, held_out_samples)
     training.trainer.sae.to_dataset().to_netcdf(run.attach("final.nc"), engine="h5netcdf")
@@ -150,14 +162,17 @@ class SAETraining:
         The collected features.
     run : Run
         Whose ``partial`` folder keeps the state.
+    ranks : Ranks
+        Processes that train together: each reads its own rows of each batch, and the first of them
+        records, evaluates and keeps the state, from which all go on.
     """
 
-    def __init__(self, config: SAEConfig, features: Input, run: Run):
+    def __init__(self, config: SAEConfig, features: Input, run: Run, ranks: Ranks = ALONE):
         if features.path is None:
             raise ValueError(f"{features.name!r} is no dataset")
         with features.open() as dataset:
             scale = float(dataset["root_mean_square"])
-        self.config, self.run_context = config, run
+        self.config, self.run_context, self.ranks = config, run, ranks
         self.device = choose_device(config.device)
         self.samples = ShuffledFeatures(
             features.path, config.batch, config.seed, scale, config.memory
@@ -177,8 +192,9 @@ class SAETraining:
                 auxiliary_coefficient=config.auxiliary_coefficient,
                 auxiliary_k=config.auxiliary_k,
                 prefixes=config.prefixes,
+                candidates=config.candidates,
             )
-            self.trainer = Trainer(*self._start(scale, schedule))
+            self.trainer = Trainer(*self._start(scale, schedule), self.ranks)
             self.trainer.notes = {
                 "curves": {name: [] for name in CURVES},
                 "evaluations": [],
@@ -213,11 +229,15 @@ class SAETraining:
 
     def _resume(self) -> Trainer | None:
         """Return the training that was stopped, if its state and its best weights are whole."""
+        state = self.ranks.word(self._whole_state() if self.ranks.is_first else "")
+        return Trainer.load(state, self.device, self.ranks) if state else None
+
+    def _whole_state(self) -> str:
+        """Return the file of the state, "" if it or the best weights it names are not whole."""
         if (state := self._state.find()) is None:
-            return None
-        trainer = Trainer.load(state, self.device)
-        best = trainer.notes["best_step"]
-        return trainer if not best or self._best(best).find() else None
+            return ""
+        best = read_notes(state)["best_step"]
+        return str(state.resolve()) if not best or self._best(best).find() else ""
 
     def _best(self, step: int) -> Checkpoint:
         return self.run_context.checkpoint(BEST.format(step=step))
@@ -243,25 +263,61 @@ class SAETraining:
             If the loss is no longer finite.
         """
         per_epoch, total = self.samples.n_batches, self.trainer.config.steps
-        while self.trainer.step_count < total:
-            epoch, first = divmod(self.trainer.step_count, per_epoch)
-            for batch in self.samples.batches(epoch, first):
+        for epoch in self._epochs():
+            for batch, n_samples in self._batches(epoch, self.trainer.step_count % per_epoch):
                 if self.config.compat and self._is_published_moment():
                     self._evaluate(evaluate)
-                self._note(self.trainer.step(batch))
+                self._note(self.trainer.advance(batch, n_samples))
                 self.run_context.progress(self.trainer.step_count, total, "updates")
                 waited = time.monotonic() - self._saved
                 is_end = self.trainer.step_count % per_epoch == 0  # saved once it is evaluated
                 if waited > self.config.checkpoint_seconds and not is_end:
                     self._save()
-            if isinstance(sae := self.trainer.sae, BatchTopKSAE):
-                # The same batches each time, in an order that no epoch has.
-                batches = self.samples.batches(self.config.epochs)
-                calibrate_threshold(sae, islice(batches, CALIBRATED))
+            self._note(self.trainer.drain())
+            self._calibrate()
             self._validate(validate)
             self._end_epoch(epoch + 1, evaluate)
 
-    def _note(self, log: StepLog) -> None:
+    def help(self) -> None:
+        """Train what is left of the schedule together with the first process, which does the rest.
+
+        Raises
+        ------
+        FloatingPointError
+            If the loss is no longer finite.
+        """
+        total = self.trainer.config.steps
+        for epoch in self._epochs():
+            for batch, n_samples in self._batches(
+                epoch, self.trainer.step_count % self.samples.n_batches
+            ):
+                self.trainer.advance(batch, n_samples)
+                self.run_context.progress(self.trainer.step_count, total, "updates")
+            self.trainer.drain()
+            self._calibrate()
+            self.trainer.end_epoch()
+
+    def _epochs(self) -> Iterator[int]:
+        """Yield the epochs that are left, the first of them perhaps in part."""
+        while self.trainer.step_count < self.trainer.config.steps:
+            yield self.trainer.step_count // self.samples.n_batches
+
+    def _batches(self, epoch: int, first: int = 0) -> Iterator[tuple[NDArray[np.float32], int]]:
+        """Yield this process's rows of each batch, and how many the whole batch has."""
+        for batch in self.samples.batches(epoch, first):
+            yield batch[self.ranks.rows(len(batch))], len(batch)
+
+    def _calibrate(self) -> None:
+        """Estimate the threshold of BatchTopK on the same batches each time, of no epoch."""
+        if isinstance(sae := self.trainer.sae, BatchTopKSAE):
+            batches = islice(self._batches(self.config.epochs), CALIBRATED)
+            calibrate_threshold(sae, (batch for batch, _ in batches), self.ranks)
+
+    def _note(self, logs: list[StepLog]) -> None:
+        for log in logs:
+            self._note_one(log)
+
+    def _note_one(self, log: StepLog) -> None:
         for name in CURVES:
             self.notes["curves"][name].append(getattr(log, name))
         every = max(self.trainer.config.steps // RECORDED_POINTS, 1)
@@ -301,6 +357,7 @@ class SAETraining:
 
     def _evaluate(self, evaluate: Evaluate) -> bool:
         """Note the accuracy of the weights; keep and save them if none were better, and say so."""
+        self._note(self.trainer.drain())
         step = self.trainer.step_count
         accuracy, best = evaluate(self.trainer.sae), self.notes["best_accuracy"]
         self.run_context.log("validation.accuracy", accuracy, max(step - 1, 0))
@@ -317,6 +374,7 @@ class SAETraining:
         return True
 
     def _save(self) -> None:
+        self._note(self.trainer.drain())
         with self._state.write() as path:
             self.trainer.save(path)
         self._saved = time.monotonic()

@@ -152,6 +152,11 @@ class Stage:
         What a task takes: of the configuration as plain JSON values, the known sizes of each
         input's dimensions by slot, and what the probe has found (empty where none was run);
         returns an :class:`registry.declare.requirements.Estimate`, or None.
+    joins : str, optional
+        Path ``"module:function"`` of what joins the processes that torchrun has started, and
+        returns the words they share (:class:`registry.execute.ranks.Words`). A stage without it
+        runs in one process. With it, the first process returns the dataset; what others return
+        is passed over.
     """
 
     def __init__(
@@ -177,6 +182,7 @@ class Stage:
         estimate: Estimator | None = None,
         cut_by: str = "",
         uncut: str = "",
+        joins: str | None = None,
     ):
         self.name = name
         self.version = version
@@ -199,6 +205,7 @@ class Stage:
         self._estimate = estimate
         self.cut_by = cut_by
         self._uncut = uncut
+        self._joins = joins
         self._main: StageMain | None = None
         if main is not None and not _MAIN_PATH.fullmatch(main):
             raise StageError(f"stage {name!r}: expected main as 'module:function'; got {main!r}")
@@ -268,6 +275,10 @@ class Stage:
     ) -> Estimate | None:
         """Return what a task will take, as far as that is known."""
         return self._estimate(config, sizes, found) if self._estimate else None
+
+    def join(self) -> Any:
+        """Join the processes that torchrun has started; None if this stage runs in one."""
+        return None if self._joins is None else _named(self._joins)()
 
     def code_modules(self, config: Mapping[str, Any] | None = None) -> tuple[str, ...]:
         """Return the modules whose code counts as the stage's own, beside its module.

@@ -46,6 +46,7 @@ from registry.declare.faults import (
 )
 from registry.declare.plugins import load_plugins
 from registry.declare.stage import Stage, load_stage
+from registry.execute.ranks import Ranks, join_ranks
 from registry.execute.resolved import ResolvedTask, TaskRun, adopt_finished, resolve_task
 from registry.execute.runner import (
     EXIT_INTERRUPTED,
@@ -113,6 +114,8 @@ class StageExperiment:
         run that begins, and keep nobody waiting for the database.
     on_begin : callable
         Called with the identifier when attempt and record are there, and the run begins.
+    ranks : Ranks, optional
+        The processes that run it together. Only the first of them records and publishes.
     """
 
     stage: Stage
@@ -126,6 +129,7 @@ class StageExperiment:
     away: bool = False
     noted: Sequence[int] = ()
     on_begin: Callable[[str], object] = lambda uid: None
+    ranks: Ranks | None = None
 
     def __post_init__(self) -> None:
         self.unobserved = False
@@ -140,6 +144,11 @@ class StageExperiment:
         self.link = _Link(self.project, self.in_suite)
         self.observer: JournalObserver | None = None
         self.sacred = self._build((*self.cells, self.task.cell) if self.task else self.cells)
+
+    @property
+    def helps(self) -> bool:
+        """Whether another process records and publishes what this one works at."""
+        return self.ranks is not None and not self.ranks.is_first
 
     def run(self) -> Mapping[str, Any]:
         """Run the given task through Sacred; what it raises passes through.
@@ -198,7 +207,9 @@ class StageExperiment:
         # Sacred looks at the names of what its functions take, so that methods will not do.
         def read_options(options: MutableMapping[str, Any]) -> None:
             options[BEAT] = options.get(BEAT) or BEAT_SECONDS
-            self.unobserved = bool(options.get("--unobserved"))
+            self.unobserved = bool(options.get("--unobserved")) or self.helps
+            if self.helps:
+                options["--loglevel"] = "ERROR"  # the first process tells all there is
             self.journal_only = self.journal_only or bool(options.get(JOURNAL_ONLY))
             self.repeat = self.repeat or bool(options.get(REPEAT))
 
@@ -235,6 +246,8 @@ class StageExperiment:
             else:
                 self.task = task if self.in_suite else self._adopt(task)
                 self._open_record(self.task)
+            if self.ranks is not None and not self.ranks.begin():
+                raise SystemExit(0)
         except TaskBusyError as error:
             raise TaskRefusedError(f"{error}; wait for it, or add {REPEAT}") from error
         except RefusalError as error:
@@ -253,6 +266,8 @@ class StageExperiment:
         if run and not self.repeat:
             words = "had finished this task when it was killed; its dataset is current now"
             sys.stdout.write(f"run {run} {words}; {REPEAT} runs the task again\n")
+            if self.ranks is not None:
+                self.ranks.begin(goes=False)
             raise SystemExit(0)
         return replace(task, current=run) if run else task
 
@@ -264,9 +279,14 @@ class StageExperiment:
         journal = journal_root(self.project.root) / self.uid
         sources = dict(loaded_sources(task.code).values())
         with signals_held():  # a journal is begun, or not
-            self.observer = JournalObserver(journal, task.facts(self.project), sources)
+            self.observer = JournalObserver(journal, self._facts(task), sources)
         self.sacred.observers = [self.observer]
         self.on_begin(self.uid)
+
+    def _facts(self, task: ResolvedTask) -> dict[str, Any]:
+        """Return what stands under ``info.factbook`` from the start."""
+        together = {} if self.ranks is None else {"processes": self.ranks.size}
+        return {**task.facts(self.project), **together}
 
     # -- 3: the run -------------------------------------------------------------------------
 
@@ -283,7 +303,7 @@ class StageExperiment:
             run = TaskRun(self.task, attempt, sacred_run, journal, self.check_signals)
             began = time.monotonic()
             try:
-                output = self.stage(self.task.config, self.task.inputs, run)
+                output = self._output(run)
             except SystemExit as error:  # it would look like an end that went well
                 raise StageError(f"the stage ended the process, status {error.code}") from error
             except PartWritten:
@@ -293,6 +313,8 @@ class StageExperiment:
                 return {}
             if attempt.part is not None:
                 raise StageError(f"{self.stage.name} is cut into parts, and does not end as one")
+            if self.helps:
+                return {}
             written = attempt.publish(output, self.stage.output, run.provenance(), self._announce)
         self.written = written
         if self.observer is None:
@@ -302,6 +324,21 @@ class StageExperiment:
             sys.stdout.write(f"{self.note}\n")
             self.observer.set_facts(overtaken_by=attempt.overtaken_by)
         return written.result
+
+    def _output(self, run: TaskRun) -> Any:
+        """Let the stage do its work, with other processes if there are any."""
+        if self.task is None:
+            raise RuntimeError("no task was given")
+        work = self.task.config, self.task.inputs, run
+        if self.ranks is None:
+            return self.stage(*work)
+        try:
+            with self.ranks.together():
+                return self.stage(*work)
+        except BaseException:
+            # The launcher's signals to those that are left must not change how this one ends.
+            self.ending.enter_context(signals_held())
+            raise
 
     def _announce(self, written: Written) -> None:
         """Record what is about to be published; from here on no signal spoils the end."""
@@ -620,7 +657,11 @@ def command_line(stage: Stage, argv: list[str] | None = None) -> None:
     except (DeclarationError, SelectionError) as error:
         sys.exit(str(error))
     with signals_noted() as noted:
-        run = StageExperiment(stage, project, cells=cells, noted=noted)
+        try:
+            ranks = join_ranks(stage)
+        except StageError as error:
+            sys.exit(str(error))
+        run = StageExperiment(stage, project, cells=cells, noted=noted, ranks=ranks)
         try:
             with run.stopped_by_signals():
                 run.sacred.run_commandline(argv)

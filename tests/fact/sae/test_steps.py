@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from safetensors import safe_open
 
-from fact.sae.gradients import reconstruct, reconstruct_residual, top_codes
+from fact.sae import gradients
+from fact.sae.gradients import (
+    _bounding,
+    certified_codes,
+    reconstruct,
+    reconstruct_residual,
+    spread,
+    top_codes,
+)
 from fact.sae.model import TopKSAE
 from fact.sae.steps import Trainer, TrainingConfig, train_topk_sae
 from tests.fact.dense_training import DenseTraining
@@ -96,8 +104,9 @@ def test_gradients_do_not_depend_on_how_many_samples_are_taken_at_a_time(monkeyp
     weights, dead = (sae.encoder.detach(), sae.decoder.detach().T), torch.arange(20)
 
     def both():
-        main = reconstruct(x, *weights, 4)
-        return main, reconstruct_residual(x, main.residual, *weights, dead, 8)
+        main = reconstruct(x, *weights, 4, idle=dead)
+        given = main.idle.clone(), weights[1][dead], dead >= 0, 8, spread(main.residual)
+        return main, reconstruct_residual(x, main.residual, *given)
 
     whole = both()
     monkeypatch.setattr("fact.sae.gradients.CHUNK_ON_CPU", 7 * 256)
@@ -312,3 +321,67 @@ def test_training_changes_no_global_state():
     train_topk_sae(make_batches(2), make_sae(), TrainingConfig(steps=2))
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.is_grad_enabled()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    arrays(np.float32, (5, 6), elements=st.floats(-3, 3, width=32)),
+    arrays(np.float32, (64, 6), elements=st.floats(-2, 2, width=16)),
+    st.integers(1, 40),
+    st.floats(1e-3, 1e3),
+)
+@pytest.mark.slow
+def test_the_bound_of_a_product_in_bfloat16_is_above_the_product(x, encoder, k, scale):
+    x, encoder = torch.tensor(x) * scale, torch.tensor(encoder)
+    ours, theirs = _bounding(x, encoder)
+    assert torch.equal(ours.bfloat16().float(), ours.float())  # what a processor would multiply
+    exact, bound = x.double() @ encoder.double().T, ours.double() @ theirs.double().T
+    tiny = 2**-40 * x.double().norm(dim=1)[:, None] * encoder.double().norm(dim=1).max()
+    assert (bound >= exact - tiny).all()
+    values, indices, left = certified_codes(x, encoder, k)
+    found = torch.relu(x @ encoder.T)
+    assert left == 0
+    assert all(len(set(row)) == k for row in indices.tolist())
+    expected = found.topk(k).values
+    near = 1e-5 * x.norm(dim=1)[:, None] * encoder.norm(dim=1).max()
+    assert ((values.sort(descending=True).values - expected).abs() <= near).all()
+    assert ((found.gather(1, indices) - values).abs() <= near).all()
+
+
+@pytest.mark.parametrize("looks", [True, False])
+def test_concepts_that_are_found_in_bfloat16_are_those_of_float32(looks, monkeypatch):
+    draw = torch.Generator().manual_seed(0)
+    x, encoder = (torch.randn(n, 64, generator=draw) / 8 for n in (256, 1024))
+    monkeypatch.setattr("fact.sae.gradients.may_look", lambda tensor: looks)
+    for name in ("CANDIDATES", "MORE"):  # so few that some cannot be proven
+        monkeypatch.setattr(f"fact.sae.gradients.{name}", 1)
+    proven = []
+    again = gradients._do_again
+    monkeypatch.setattr(
+        gradients, "_do_again", lambda *given: proven.append(given[2]) or again(*given)
+    )
+    expected = torch.relu(x @ encoder.T).topk(4).indices.sort(1).values
+    _, indices, left = certified_codes(x, encoder, 4)
+    assert 0.3 < proven[0].float().mean() < 0.8
+    assert left == (0 if looks else (~proven[0]).sum() - 256 // 8)
+    is_known = proven[0] | looks
+    assert torch.equal(indices.sort(1).values[is_known], expected[is_known])
+    # All alike: nothing can be proven.
+    _, indices, left = certified_codes(x, encoder[:1].expand(1024, -1), 4)
+    assert not proven[1].any()
+    assert left == (0 if looks else 256 - 32)
+
+
+def test_a_training_by_candidates_in_bfloat16_is_that_of_float32():
+    config = TrainingConfig(**SCHEDULE)
+    batches = make_batches(30, torch.float32)
+    exact, coarse = (
+        Trainer(make_sae(256, 4, torch.float32), replace(config, candidates=candidates))
+        for candidates in ("float32", "bf16")
+    )
+    logs = [[trainer.step(x) for x in batches] for trainer in (exact, coarse)]
+    for one, other in zip(*logs, strict=True):
+        assert one.loss == pytest.approx(other.loss, rel=1e-3)
+    assert one.dead == pytest.approx(other.dead, abs=2)
+    with pytest.raises(ValueError, match="candidates is bf8; expected float32 or bf16"):
+        replace(config, candidates="bf8")

@@ -12,7 +12,13 @@ from scipy.optimize import nnls
 import fact
 from fact.sae.config import SAEConfig
 from fact.sae.dictionaries import ArchetypalDictionary, begin_with, draw_points
-from fact.sae.gradients import batch_codes, reconstruct, reconstruct_residual, threshold_codes
+from fact.sae.gradients import (
+    batch_codes,
+    reconstruct,
+    reconstruct_residual,
+    spread,
+    threshold_codes,
+)
 from fact.sae.model import BatchTopKSAE, TopKSAE
 from fact.sae.steps import Trainer, TrainingConfig, calibrate_threshold
 from tests.fact.sae.test_steps import N_CHANNELS, make_batches
@@ -34,7 +40,9 @@ def test_a_step_is_that_of_dictionary_learning(name: str, prefixes: tuple[int, .
     main = reconstruct(own["x"], *weights, 3, over_batch=True, prefixes=prefixes)
     dead = torch.tensor([9, 10, 11])
     assert not main.counts[dead].any()
-    auxiliary = reconstruct_residual(own["x"], main.residual, *weights, dead, 2)
+    activations = own["x"] @ own["encoder"][dead].T
+    given = main.residual, activations, weights[1][dead], dead > 0, 2, spread(main.residual)
+    auxiliary = reconstruct_residual(own["x"], *given)
     total = main.minimised + auxiliary.loss / 32
     torch.testing.assert_close(main.minimised, own["reconstruction_loss"])
     torch.testing.assert_close(auxiliary.loss, own["auxiliary_loss"])

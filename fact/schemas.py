@@ -288,6 +288,7 @@ CONCEPTS = Schema(
     },
     references=FACT + ", sections 3 and 4",
     sharded_along="image",
+    derived="fact.traces.by_concept:lay_down",
 )
 
 ACTIVATIONS = Schema(

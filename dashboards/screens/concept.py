@@ -23,6 +23,7 @@ from dashboards.views.parts.parts import Part, Table, file_name
 from dashboards.views.parts.text import literal, number_text
 from dashboards.views.runs.settings import behind
 from registry.catalog.access import Catalog
+from registry.store.durable import StoreError
 from registry.wording import counted
 
 SIDES = ("Strongest", "Lowest")
@@ -281,10 +282,14 @@ def _presences(model: datasets.Model, frame: pd.DataFrame, concept: int, was_rea
         st.progress(known.n_read / max(known.n_images, 1), literal(text))
     if not known.n_read:
         return
-    _show_presences(one.presence_parts(_file(model, concept), known, slot, kept))
-    similar = one.most_similar(
-        known.correlations(slot), kept["concept"].values, slot, SIMILAR_IN_ROW
-    )
+    try:
+        parts = one.presence_parts(_file(model, concept), known, slot, kept)
+        correlations = known.correlations(slot)
+    except StoreError:  # what is kept is damaged: it is made anew
+        index.read_anew()
+        st.rerun()
+    _show_presences(parts)
+    similar = one.most_similar(correlations, kept["concept"].values, slot, SIMILAR_IN_ROW)
     _similar(model, frame, similar, "Present in the same images", "correlation", concept)
 
 

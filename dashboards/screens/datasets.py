@@ -21,7 +21,6 @@ from dashboards.views.concepts import passages as texts
 from dashboards.views.concepts.labels import NEXT_LABELS
 from dashboards.views.concepts.neurons import as_concepts, is_of_neurons, with_statistics
 from dashboards.views.concepts.one_concept import unit_directions
-from dashboards.views.concepts.presences import Presences, read_alone
 from dashboards.views.concepts.training import WEIGHTS
 from dashboards.views.parts.parts import Passage
 from dashboards.views.runs.advice import Advice, advise, run_command
@@ -35,6 +34,7 @@ from dashboards.views.runs.settings import (
     maker_of,
     other_set,
 )
+from fact.traces.by_concept import Presences, read_alone
 from registry.catalog.access import Catalog
 from registry.plan.project import MissingInputsError, Project
 from registry.store.datasets import DATASET
@@ -359,10 +359,10 @@ def directions(made: Made) -> NDArray[np.float32]:
 def presence_index(concepts: Made, root: str) -> PresenceIndex:
     """Return the presences of a set of concepts, which may still be being read."""
     dataset = concepts_of(concepts)
-    _, manifest = find_dataset(concepts.folder)
+    folder, manifest = find_dataset(concepts.folder)
     cells = dataset.sizes["image"] * dataset.sizes["concept"]
     kept = cache_folder(Path(root), str(manifest["content"]))
-    return PresenceIndex(lambda: dataset, cells, kept)
+    return PresenceIndex(lambda: dataset, cells, kept, folder)
 
 
 @st.cache_resource(max_entries=16, show_spinner="Reading presences …")

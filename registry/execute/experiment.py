@@ -315,7 +315,9 @@ class StageExperiment:
                 raise StageError(f"{self.stage.name} is cut into parts, and does not end as one")
             if self.helps:
                 return {}
-            written = attempt.publish(output, self.stage.output, run.provenance(), self._announce)
+            written = attempt.publish(
+                output, self.stage.output, run.provenance(), self._announce, self.check_signals
+            )
         self.written = written
         if self.observer is None:
             sys.stdout.write(f"Not recorded; the dataset is in {written.folder}\n")

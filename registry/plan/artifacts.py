@@ -631,6 +631,7 @@ class Attempt:
         schema: Schema,
         provenance: Provenance,
         announce: Callable[[Written], object] = lambda written: None,
+        check: Callable[[], object] = lambda: None,
     ) -> Written:
         """Write what the stage returned, give it its name and make it current.
 
@@ -647,6 +648,8 @@ class Attempt:
             Where it comes from.
         announce : callable
             Called before it is whole, with the folder that it will have.
+        check : callable
+            Called now and then before that; what it raises ends the attempt.
 
         Raises
         ------
@@ -655,9 +658,10 @@ class Attempt:
         SchemaError, StoreError
             As :func:`registry.store.datasets.write_dataset`; what can be resumed stays.
         """
-        from registry.store.datasets import write_dataset
+        from registry.store.datasets import lay_down, write_dataset
 
         self.require_held()
+        lay_down(dataset, check)
         final = self.folder / self.uid
 
         def said(written: Written) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pkgutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import xarray as xr
 
 from registry.store.durable import StoreError
-from registry.store.manifest import MANIFEST, Provenance, find_dataset, write_manifest
+from registry.store.manifest import DERIVED, MANIFEST, Provenance, find_dataset, write_manifest
 from registry.store.netcdf import read_file, reading, write_file
 from registry.store.schema import Schema, json_value
 from registry.store.shards import SUMMARY, Shards, open_parts, part_name, scalar_value, scalars
@@ -111,6 +113,27 @@ def write_dataset(
         return Written(folder, facts["content"], manifest)
 
     return written(write_manifest(folder, entries, lambda manifest: announce(written(manifest))))
+
+
+def lay_down(dataset: xr.Dataset | Shards, check: Callable[[], object]) -> None:
+    """Make of a dataset in parts what its schema derives, beside it; its manifest lists none of it.
+
+    Where that fails, as on a full disk, there is nothing: readers do without.
+
+    Parameters
+    ----------
+    dataset : xr.Dataset or Shards
+        What a stage returned.
+    check : callable
+        Called now and then; what it raises passes.
+    """
+    if isinstance(dataset, Shards) and dataset.schema.derived:
+        derive = pkgutil.resolve_name(dataset.schema.derived)
+        with (
+            suppress(OSError, StoreError),
+            open_parts(dataset.folder, dataset.rows, str(dataset.schema.sharded_along)) as whole,
+        ):
+            derive(whole, dataset.folder / DERIVED, check)
 
 
 def open_dataset(path: str | Path, schema: Schema | None = None, **options: Any) -> xr.Dataset:

@@ -24,6 +24,9 @@ from registry.store.schema import json_value
 
 MANIFEST = "manifest.json"
 CURRENT = "current"
+DERIVED = ".derived"
+"""Folder beside a dataset for what can be made of it again; no manifest lists what lies in it."""
+
 FORMAT = 2
 _WITHOUT_CHECKSUM = 1  # the format of manifests that were written before they had one
 
@@ -152,7 +155,7 @@ def _sealed(body: bytes) -> bytes:
 
 def _hashed(folder: Path) -> Iterator[dict[str, Any]]:
     for parent, folders, names in os.walk(folder):
-        folders.sort()
+        folders[:] = sorted(set(folders) - {DERIVED})
         for name in sorted(names):
             path = Path(parent, name)
             is_temporary = name.startswith(".") and name.endswith(TEMPORARY)

@@ -126,6 +126,10 @@ class Schema:
     renamed : mapping of str to str
         Former names of dimensions, coordinates and variables, each with today's name. Datasets of
         any version are read under today's names; on disk they stay as they were written.
+    derived : str
+        ``module:function`` that lays down, for readers, what is made of a dataset in parts:
+        ``function(dataset, folder, check)``, where no manifest lists what lies in the folder, and
+        ``check()`` is called now and then and may raise. "" for nothing.
 
     Raises
     ------
@@ -143,6 +147,7 @@ class Schema:
     readable_versions: tuple[int, ...] = ()
     migrate: Migration | None = None
     renamed: Mapping[str, str] = field(default_factory=dict)
+    derived: str = ""
 
     def __post_init__(self) -> None:
         if faults := list(self._own_faults()):

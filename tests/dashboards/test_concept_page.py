@@ -16,6 +16,8 @@ from streamlit.testing.v1 import AppTest
 from dashboards.server import presence_index
 from dashboards.views.concepts import evidence as ask
 from dashboards.views.concepts.concepts import not_meant
+from fact.traces import by_concept
+from fact.traces.by_concept import Block
 from registry.plan.project import Project
 from tests.dashboards import fabricate, fabricate_concepts
 from tests.dashboards.fabricate import CONCEPTS, HOSTILE, run_uid
@@ -248,15 +250,15 @@ def test_a_large_dataset_is_shown_as_far_as_it_was_read(
     open_page: Open, mine: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(presence_index, "SMALL_CELLS", 0)
-    monkeypatch.setattr(presence_index.read_blocks, "__defaults__", (10 * CONCEPTS,))
-    more, require = threading.Event(), presence_index._require_sparse
+    monkeypatch.setattr(by_concept.read_blocks, "__defaults__", (10 * CONCEPTS,))
+    more, write = threading.Event(), by_concept._on_disk
 
-    def wait(entries: int, read: int, images: int) -> None:
-        if read == 20:
+    def wait(block: Block, path: Path, start: int) -> Block:
+        if block.start == 20:
             assert more.wait(60)
-        require(entries, read, images)
+        return write(block, path, start)
 
-    monkeypatch.setattr(presence_index, "_require_sparse", wait)
+    monkeypatch.setattr(by_concept, "_on_disk", wait)
     try:
         page = open_page(mine, "concepts", {"concept": "0"})
         while "20 of 30 images" not in told(page):
@@ -290,7 +292,7 @@ def test_presences_that_are_too_many_to_be_kept_are_read_one_by_one(
     open_page: Open, mine: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(presence_index, "SMALL_CELLS", 0)
-    monkeypatch.setattr(presence_index, "MOST_ENTRIES", 1)
+    monkeypatch.setattr(by_concept, "MOST_ENTRIES", 1)
     page = open_page(mine, "concepts", {"concept": "0"})
     while page.get("progress"):
         page.run()

@@ -11,9 +11,9 @@ import xarray as xr
 from dashboards.views.concepts.concepts import about, concepts_frame, noun, orders_of, tiles
 from dashboards.views.concepts.exactness import shown_below
 from dashboards.views.concepts.neurons import as_concepts, with_statistics
-from dashboards.views.concepts.presences import read_alone, read_presences
 from dashboards.views.sections import gallery_parts, neurons_parts
 from fact import schemas
+from fact.traces.by_concept import read_alone, read_presences
 from registry.catalog.access import open_catalog
 from registry.plan.project import Project
 from tests.dashboards import fabricate

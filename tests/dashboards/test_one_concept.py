@@ -20,8 +20,8 @@ from dashboards.views.concepts.one_concept import (
     returns,
     unit_directions,
 )
-from dashboards.views.concepts.presences import Presences, read_presences
 from dashboards.views.parts.parts import Figure, Note, Table
+from fact.traces.by_concept import Presences, read_presences
 from tests.dashboards import fabricate, fabricate_concepts
 from tests.dashboards.fabricate import CLASSES, CONCEPTS, HOSTILE, IMAGES
 

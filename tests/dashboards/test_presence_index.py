@@ -7,23 +7,28 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import xarray as xr
 
-from dashboards.server import presence_index
-from dashboards.server.presence_index import (
+from dashboards.server.presence_index import MOST_KEPT, PresenceIndex, cache_folder
+from fact.traces import by_concept
+from fact.traces.by_concept import (
     ABANDONED,
     ENTRIES,
+    FOLDER,
     INDEX,
-    MOST_KEPT,
-    PresenceIndex,
-    cache_folder,
+    Block,
+    Presences,
+    lay_down,
     open_kept,
+    read_presences,
 )
-from dashboards.views.concepts.presences import Presences, read_presences
-from tests.dashboards.test_presences import CONCEPTS, IMAGES, dataset
+from registry.store.durable import StoreError
+from registry.store.manifest import DERIVED
+from tests.fact.test_by_concept import CONCEPTS, IMAGES, dataset
 
 LARGE = 10**9
 PATIENCE = 60.0
@@ -37,7 +42,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def short_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Read a few images at a time, so that small arrays make several blocks."""
-    monkeypatch.setattr(presence_index.read_blocks, "__defaults__", (10 * CONCEPTS,))
+    monkeypatch.setattr(by_concept.read_blocks, "__defaults__", (10 * CONCEPTS,))
 
 
 def wait(known: PresenceIndex) -> None:
@@ -91,19 +96,20 @@ def test_what_is_kept_is_not_read_again(folder: Path) -> None:
 def test_readers_see_what_was_read_so_far(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Presences] = []
     known = PresenceIndex.__new__(PresenceIndex)
-    require = presence_index._require_sparse
+    write = by_concept._on_disk
 
-    def look(*told: int) -> None:
+    def look(*told: Any) -> Block:
         seen.append(known.presences())
-        require(*told)
+        return write(*told)
 
-    monkeypatch.setattr(presence_index, "_require_sparse", look)
+    monkeypatch.setattr(by_concept, "_on_disk", look)
     known.__init__(dataset, LARGE, folder)  # type: ignore[misc]
     wait(known)
-    assert [one.n_read for one in seen] == [10, 20, 30, 40, 50, IMAGES]
+    seen.append(known.presences())
+    assert [one.n_read for one in seen] == [0, 10, 20, 30, 40, 50, IMAGES]
     assert_whole(seen[-1])
     np.testing.assert_array_equal(
-        seen[1].column(0), read_presences(dataset().isel(image=slice(20))).column(0)
+        seen[2].column(0), read_presences(dataset().isel(image=slice(20))).column(0)
     )
 
 
@@ -120,6 +126,52 @@ def test_what_is_damaged_is_made_again(folder: Path, name: str, how: str) -> Non
     assert open_kept(folder) is None
     assert_whole(index(folder).presences())
     assert_whole(open_kept(folder))
+
+
+def test_what_was_laid_down_is_taken(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(by_concept, "SMALL_CELLS", 0)
+    beside = tmp_path / "run" / DERIVED
+    lay_down(dataset(), beside)
+    assert [path.name for path in beside.iterdir()] == [FOLDER]
+
+    def never() -> xr.Dataset:
+        raise AssertionError("the dataset was opened")
+
+    known = PresenceIndex(never, LARGE, folder, tmp_path / "run")
+    assert_whole(known.presences())
+    assert not folder.exists()
+
+
+def test_what_is_damaged_in_place_is_noticed_and_read_anew(folder: Path, tmp_path: Path) -> None:
+    for _ in by_concept.kept_blocks(dataset(), tmp_path / "run" / DERIVED / FOLDER):
+        pass
+    file = tmp_path / "run" / DERIVED / FOLDER / ENTRIES
+    content = bytearray(file.read_bytes())
+    content[9] ^= 1  # of the first concept's first entry
+    file.write_bytes(content)
+    known = PresenceIndex(dataset, LARGE, folder, tmp_path / "run")
+    with pytest.raises(StoreError, match="damaged"):
+        known.presences().column(0)
+    known.read_anew()
+    wait(known)
+    assert_whole(known.presences())
+    assert_whole(PresenceIndex(dataset, LARGE, folder, tmp_path / "run").presences())
+
+
+def test_an_interrupt_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(by_concept, "SMALL_CELLS", 0)
+    calls: list[int] = []
+
+    def check() -> None:
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        lay_down(dataset(), tmp_path / DERIVED, check)
+    assert list((tmp_path / DERIVED).iterdir()) == []
 
 
 def test_pickles_are_not_loaded(folder: Path) -> None:
@@ -140,7 +192,7 @@ def test_a_disk_that_cannot_be_written_to_is_told(tmp_path: Path) -> None:
 def test_what_is_present_everywhere_is_not_kept(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(presence_index, "MOST_ENTRIES", 10)
+    monkeypatch.setattr(by_concept, "MOST_ENTRIES", 10)
     known = index(folder)
     assert "too many to be kept" in known.trouble
     assert known.is_dense
@@ -175,7 +227,7 @@ from pathlib import Path
 import dashboards.server.presence_index as it
 from registry.store.datasets import open_dataset
 from tests.dashboards import fabricate_large as large
-from dashboards.views.concepts.presences import read_blocks
+from fact.traces.by_concept import read_blocks
 
 size = large.Size(images=2_000, concepts=400, active=40, classes=10, images_of_part=1_000)
 project = large.concepts_only(Path(sys.argv[1]), size)

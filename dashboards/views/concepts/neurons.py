@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from dashboards.views.concepts.presences import READ_CELLS, read_rows
+from fact.traces.by_concept import READ_CELLS, read_rows
 
 MARK = "largest_activation"
 """What statistics and tables have of neurons alone."""

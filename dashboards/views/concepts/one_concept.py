@@ -12,11 +12,11 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from dashboards.views.concepts.exactness import APPROXIMATE, MARK, exactness_note, is_exact
-from dashboards.views.concepts.presences import Presences
 from dashboards.views.parts.charts import bars, binned, histogram
 from dashboards.views.parts.parts import Figure, Note, Part, Table, frame_of
 from dashboards.views.parts.text import number_text
 from evals.concepts.localisation import maps_note
+from fact.traces.by_concept import Presences
 from registry.columns import Column, ResultTable
 from registry.wording import counted, verb
 
@@ -169,7 +169,7 @@ def class_contributions(
 
     Parameters
     ----------
-    column : ndarray of `dashboards.views.concepts.presences.ENTRY`
+    column : ndarray of `fact.traces.by_concept.ENTRY`
         Of the concept; images without an entry count as 0.
     target : ndarray of int, (image,)
         The class whose logit is explained, of every image.

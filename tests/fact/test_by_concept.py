@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from dashboards.views.concepts.presences import (
+from fact.traces.by_concept import (
     Block,
     Presences,
     read_alone,
@@ -80,7 +80,7 @@ def test_what_was_read_so_far_is_told_by_itself() -> None:
 
 
 def test_a_lazy_dataset_is_read_a_little_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dashboards.views.concepts.presences.READ_CELLS", 5 * CONCEPTS)
+    monkeypatch.setattr("fact.traces.by_concept.READ_CELLS", 5 * CONCEPTS)
     known = read_presences(dataset().chunk(image=8))
     whole = read_presences(dataset())
     for concept in range(CONCEPTS):

@@ -102,7 +102,7 @@ class Block:
             If they are not as they were written.
         """
         entries = self.entries[self.pointer[concept] : self.pointer[concept + 1]]
-        if self.expected is not None and zlib.crc32(entries) != self.expected[concept]:
+        if self.expected is not None and zlib.crc32(entries.tobytes()) != self.expected[concept]:
             raise StoreError(f"entries of images {self.start:,} to {self.stop:,} are damaged")
         return entries
 
@@ -110,7 +110,7 @@ class Block:
         """Return the CRC-32 of each concept's entries, (concept,)."""
         if self.expected is not None:
             return self.expected
-        content, bounds = memoryview(self.entries).cast("B"), self.pointer * ENTRY.itemsize
+        content, bounds = self.entries.tobytes(), self.pointer * ENTRY.itemsize
         pairs = pairwise(bounds)
         return np.array([zlib.crc32(content[a:b]) for a, b in pairs], np.uint32)
 
@@ -364,8 +364,13 @@ def _keep(whole: Presences, folder: Path, final: Path) -> None:
     pointers = np.stack([block.pointer for block in whole.blocks])
     checksums = np.stack([block.checksums() for block in whole.blocks])
     stops = [block.stop for block in whole.blocks]
-    arrays = {"stops": stops, "pointers": pointers, "checksums": checksums}
-    np.savez(folder / INDEX, moments=whole.moments, **arrays)
+    np.savez(
+        folder / INDEX,
+        stops=stops,
+        pointers=pointers,
+        checksums=checksums,
+        moments=whole.moments,
+    )
     for name in (ENTRIES, INDEX):
         sync(folder / name)
     with suppress(OSError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -25,14 +25,17 @@ from registry.catalog.conditions import (
     nearest_column,
     require_columns,
 )
+from registry.catalog.listing import FEW, Listing, is_kept
 from registry.catalog.notes import NOTED, Note, find_notes, run_subject
 from registry.catalog.runs import (
     COLUMNS,
     KEYS,
+    SECONDS,
     UID,
     RunDetails,
     Runs,
     RunView,
+    group_value,
     is_number,
     is_run,
     record_of,
@@ -42,7 +45,7 @@ from registry.catalog.scope import scope_of
 from registry.declare.declared import SelectionError
 from registry.declare.stage import Input, find_stage
 from registry.mongo import queries
-from registry.mongo.database import URL_VARIABLE, Database, DatabaseError, connect
+from registry.mongo.database import INDEXED, URL_VARIABLE, Database, DatabaseError, connect
 from registry.mongo.queries import EVERYTHING, PROJECT, Scope, find_metrics, sort_value, value_at
 from registry.mongo.removal import find_deleted
 from registry.plan.project import MissingInputsError, Project, open_project, recorded_input
@@ -64,12 +67,14 @@ REMOVED = "removed.json"
 """In the journal of a run whose dataset was removed on purpose: when, and by what."""
 
 _OVERTAKING = 50  # runs that may have been named before a run that started earlier
+_NEWEST = 1_000  # runs that are asked first for the columns that there are
 _LOOKED_AT = 8  # times the limit: how many runs are compared first
 _GROUPS = ("config", "result")
 _SORTED = {*COLUMNS, *KEYS, *KEYS.values(), *queries.SUMMARY} - {*_GROUPS}
 
 
 PART = "info.factbook.part"
+Holds = Callable[[Mapping[str, Any]], bool] | None
 
 
 class UnknownRunError(RefusalError, LookupError):
@@ -103,9 +108,13 @@ class DeletedRunError(UnknownRunError):
 class _Compared:
     """A run with its record and note: what stands in any column of it, or at any key."""
 
-    run: RunView
     record: Mapping[str, Any]
-    note: Note | None
+    journals: Path
+    notes: Mapping[str, Note]
+
+    @cached_property
+    def run(self) -> RunView:
+        return RunView.from_record(self.record, self.journals)
 
     @cached_property
     def values(self) -> dict[str, Any]:
@@ -113,10 +122,14 @@ class _Compared:
 
     def value(self, column: str) -> Any:
         if column in NOTED:
-            return self.note.column(column) if self.note else None
-        if column in self.values:
-            return self.values[column]
-        found = self.run.inside(column)
+            note = self.notes.get(run_subject(self.run).key)
+            return note.column(column) if note else None
+        if column.partition(".")[0] in _GROUPS:
+            found = group_value(self.record, column)  # without a view of the whole run
+        elif column in (*COLUMNS, "project"):
+            return self.run.column(column)
+        else:
+            found = None
         return value_at(self.record, KEYS.get(column, column)) if found is None else found
 
 
@@ -203,8 +216,8 @@ class Catalog:
         given, conditions = _asked(where)
         query: dict[str, Any] = {KEYS.get(key, key): value for key, value in given.items()}
         key = sort.removeprefix("-")
-        is_computed, is_reversed = key == "seconds", sort.startswith("-")  # and stands in no record
-        sort = "-start_time" if is_computed else sort.replace(key, KEYS.get(key, key))
+        is_reversed = sort.startswith("-")
+        sort = sort.replace(key, KEYS.get(key, key))
         if experiment is not None:
             cell = self.project.graph.cells.get(experiment)
             names = [experiment, cell.former_name] if cell and cell.former_name else experiment
@@ -216,7 +229,7 @@ class Catalog:
         if status is not None:  # one that is shown as died may be stored as running
             query["status"] = ["DIED", "RUNNING"] if status == "DIED" else status
         # So some are dropped below.
-        bound = limit if status in (None, "COMPLETED", "FAILED") and not is_computed else None
+        bound = None if status in ("DIED", "RUNNING") else limit
         if conditions:
             views = self._compared(query, conditions, sort, bound)
         else:
@@ -226,7 +239,7 @@ class Catalog:
             views = [view for view in views if view.status == status]
             if not views and status not in STATUSES:
                 raise QueryError(f"no run is {status[:100]!r}{nearest(status, STATUSES)}")
-        if is_computed:
+        if key == SECONDS:
             views.sort(key=lambda view: view.seconds or 0.0, reverse=is_reversed)
         self._require_sortable(key, views[:limit])
         return Runs(views[:limit])
@@ -247,7 +260,7 @@ class Catalog:
         sort: str,
         limit: int | None,
     ) -> list[RunView]:
-        """Return the runs that fulfil conditions: of the first few, of all if those are not enough.
+        """Return the runs that fulfil conditions.
 
         QueryError: no run has what is compared.
         """
@@ -256,20 +269,22 @@ class Catalog:
         narrowed = {**self._narrowed(conditions), **query}
         notes = self._notes() if any(own.column in NOTED for own in conditions) else {}
 
-        def compared(records: Iterable[Mapping[str, Any]]) -> Iterator[_Compared]:
-            for record in records:
-                run = RunView.from_record(record, self._journals)
-                yield _Compared(run, record, notes.get(run_subject(run).key))
+        def compared(record: Mapping[str, Any]) -> _Compared:
+            return _Compared(record, self._journals, notes)
 
-        for bound in dict.fromkeys((limit and _LOOKED_AT * limit, None)):
-            records = self._records_of_any(narrowed, sort, bound, keys)
-            found = [own.run for own in compared(records) if all(c.holds(own) for c in conditions)]
-            if limit and len(found) >= limit:
-                break
-        if not found or any(own.sign == "!=" for own in conditions):
-            everything = compared(self._records({}, "-start_time", None, keys))
-            require_columns(conditions, everything, (*COLUMNS, *NOTED))
-        return found
+        def holds(record: Mapping[str, Any]) -> bool:
+            run = compared(record)
+            return all(own.holds(run) for own in conditions)
+
+        records = self._records_of_any(narrowed, sort, limit, keys, holds)
+        if not records or any(own.sign == "!=" for own in conditions):
+            known = (
+                compared(record)
+                for bound in (_NEWEST, None)
+                for record in self._records({}, "-start_time", bound, keys)
+            )
+            require_columns(conditions, known, (*COLUMNS, *NOTED))
+        return [RunView.from_record(record, self._journals) for record in records]
 
     def _narrowed(self, conditions: Iterable[Condition]) -> dict[str, Any]:
         """Return what a database may leave out; all else is compared here."""
@@ -293,6 +308,7 @@ class Catalog:
         sort: str,
         limit: int | None,
         keys: Sequence[str] = (),
+        holds: Holds = None,
     ) -> list[dict[str, Any]]:
         """Return records whose configuration has these values under the names of any time."""
         experiments = self.project.declaration.experiments.values()
@@ -304,12 +320,12 @@ class Catalog:
             for key in query
         ]
         if all(len(names) == 1 for names in spelled):
-            return self._records(query, sort, limit, keys)
+            return self._records(query, sort, limit, keys, holds)
         found = [
             record
             for names in product(*spelled)
             for record in self._records(
-                dict(zip(names, query.values(), strict=True)), sort, limit, keys
+                dict(zip(names, query.values(), strict=True)), sort, limit, keys, holds
             )
         ]
         unique = {str(value_at(record, KEYS["uid"]) or record["_id"]): record for record in found}
@@ -321,20 +337,64 @@ class Catalog:
         sort: str,
         limit: int | None,
         keys: Sequence[str] = (),
+        holds: Holds = None,
     ) -> list[dict[str, Any]]:
         """Return records with the fields of a summary, and those of some keys beside them."""
         deleted = deleted_uids(self.project.root)
-        if self.database is not None:
-            fields = (*queries.SUMMARY, *keys)
+        asked = [*query, sort.removeprefix("-"), *keys]
+        if self._is_listed(query, sort, limit, holds) and all(map(is_kept, asked)):
+            listing = Listing(self.project.root, self.database)
+            given: dict[str, Any] = {"sort": sort, "limit": limit, "holds": holds}
+            return listing.select(query, scope=self.scope, deleted=deleted, **given)
+        if sort.removeprefix("-") == SECONDS:  # which stands in no record: all are sorted by it
+            sort, limit = "-start_time", None
+        if self.database is None:
+            queries.conditions_of(query)
+            queries.safe_key(sort.lstrip("-"))
+            uids = [uid for uid in reversed(journal_uids(self.project.root)) if uid not in deleted]
+            records = (record_of(self._journals / uid) for uid in uids)
+            return _select(filter(None, records), query, sort, limit, holds)
+        bounds = (limit,) if holds is None else (limit and _LOOKED_AT * limit, None)
+        for bound in dict.fromkeys(bounds):
             found = queries.find_runs(
-                self.database, query, sort=sort, limit=limit, fields=fields, scope=self.scope
+                self.database,
+                query,
+                sort=sort,
+                limit=bound,
+                fields=(*queries.SUMMARY, *keys),
+                scope=self.scope,
             )
-            return [run for run in found if value_at(run, KEYS["uid"]) not in deleted]
-        queries.conditions_of(query)
-        queries.safe_key(sort.lstrip("-"))
-        uids = [uid for uid in reversed(journal_uids(self.project.root)) if uid not in deleted]
-        records = (record_of(self._journals / uid) for uid in uids)
-        return _select(filter(None, records), query, sort, limit)
+            found = [run for run in found if value_at(run, KEYS["uid"]) not in deleted]
+            found = [run for run in found if holds is None or holds(run)][:limit]
+            if limit and len(found) >= limit:
+                break
+        return found
+
+    def _is_listed(
+        self, query: Mapping[str, Any], sort: str, limit: int | None, holds: Holds
+    ) -> bool:
+        """Return whether a question is answered sooner by summaries than by the records.
+
+        Of a few runs the records are read; and of many, where no summaries are kept yet, for what
+        an index of the database can answer, or the newest journals: to read 100,000 records for one
+        question takes the embedded server a minute, and 4 GB.
+        """
+        if self.database is not None:
+            is_many = queries.are_many(self.database, FEW)
+        else:
+            is_many = len(journal_uids(self.project.root)) > FEW
+        if not is_many:
+            return False
+        if self.database is None:
+            is_quick = sort == "-start_time" and limit is not None and not query
+        elif query.get("status") in ("RUNNING", ["DIED", "RUNNING"]):
+            is_quick = True  # there are few
+        else:
+            is_indexed = query.keys() <= {*INDEXED, KEYS["uid"]}
+            is_narrow = not query.keys().isdisjoint(INDEXED[:3])
+            is_quick = sort == "-start_time" and limit is not None and (is_indexed or is_narrow)
+        is_quick = is_quick and holds is None
+        return not is_quick or Listing(self.project.root, self.database).is_filled
 
     def run(self, run: int | str) -> RunView:
         """Return one run by its number, its identifier, or the name of a cell: its newest run.
@@ -684,7 +744,11 @@ def _all_names(stages: Any) -> Any:
 
 
 def _select(
-    records: Iterator[dict[str, Any]], query: Mapping[str, Any], sort: str, limit: int | None
+    records: Iterator[dict[str, Any]],
+    query: Mapping[str, Any],
+    sort: str,
+    limit: int | None,
+    holds: Holds = None,
 ) -> list[dict[str, Any]]:
     """Filter and sort records of journals, which come newest first, as the database would."""
 
@@ -692,7 +756,7 @@ def _select(
         return all(
             value_at(record, key) in (wanted if isinstance(wanted, list | tuple) else [wanted])
             for key, wanted in query.items()
-        )
+        ) and (holds is None or holds(record))
 
     key = sort.lstrip("-")
     most = limit + _OVERTAKING if sort == "-start_time" and limit is not None else None

@@ -7,13 +7,15 @@ reads them once; from then on only new runs, and those that had not ended.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from registry.catalog.access import Catalog
+from registry.catalog.listing import COUNTED, COUNTING, FEW, Listing
 from registry.catalog.notes import Note, find_notes
 from registry.catalog.runs import KEYS, RunView, record_of
 from registry.mongo import queries
@@ -73,6 +75,7 @@ class RunFeed:
         self._sizes: dict[str, int] = {}
         self._difference = 0
         self._is_filled = False
+        self._counted = 0.0
 
     @property
     def is_partial(self) -> bool:
@@ -112,7 +115,7 @@ class RunFeed:
     def _read_database(self, database: Database, progress: Callable[[int], None]) -> bool:
         scope = self.catalog.scope
         if not self._is_filled:
-            for part in queries.each_run(database, FIELDS, scope=scope):
+            for part in self._everything(database, progress):
                 self._take(part)
                 progress(len(self.runs))
                 if self.is_partial:
@@ -124,6 +127,17 @@ class RunFeed:
             changed |= self._take(part)
         changed |= self._read_ahead(database)
         return self._reconcile(database) or changed
+
+    def _everything(
+        self, database: Database, progress: Callable[[int], None]
+    ) -> Iterator[list[dict[str, Any]]]:
+        """Yield all runs: of many what is kept of them, brought up to date."""
+        if not queries.are_many(database, FEW):
+            yield from queries.each_run(database, FIELDS, scope=self.catalog.scope)
+            return
+        listing = Listing(self.catalog.project.root, database)
+        listing.refresh(progress)
+        yield from listing.records(self.catalog.scope)
 
     def _take(self, records: Iterable[Mapping[str, Any]]) -> bool:
         """Keep records; return whether one of them is new or another one than before."""
@@ -167,6 +181,10 @@ class RunFeed:
 
     def _reconcile(self, database: Database) -> bool:
         """Compare all numbers where the count says that runs were removed, or written elsewhere."""
+        number, now = len(self.runs), time.monotonic()
+        if number > COUNTED and now < self._counted + COUNTING * number:
+            return False  # counting them takes the embedded server seconds
+        self._counted = now
         difference = queries.count_runs(database) - len(self.runs)
         if difference == self._difference or self.is_partial:
             return False
@@ -194,6 +212,8 @@ class RunFeed:
     def _read_journals(self, progress: Callable[[int], None]) -> bool:
         changed = False
         uids = journal_uids(self.catalog.project.root)[-MOST_RUNS:]
+        if not self._is_filled and len(uids) > FEW:
+            changed = self._read_listing(set(uids), progress)
         for uid in uids:
             size, known = self._size(uid), self.runs.get(uid)
             if known is None or size != self._sizes[uid] or known.status in _OPEN:
@@ -204,6 +224,19 @@ class RunFeed:
                 progress(len(self.runs))
         for uid in self.runs.keys() - set(uids):
             changed |= self._keep(uid, None)
+        return changed
+
+    def _read_listing(self, uids: Set[str], progress: Callable[[int], None]) -> bool:
+        """Take what is kept of many journals; those that went on since are read again."""
+        listing = Listing(self.catalog.project.root, None)
+        listing.refresh(progress)
+        sizes, changed = listing.sizes(), False
+        for part in listing.records():
+            for record in part:
+                uid = str(value_at(record, KEYS["uid"]))
+                if uid in uids:
+                    self._sizes[uid] = sizes.get(uid, -1)
+                    changed |= self._keep(uid, _slim(RunView.from_record(record, self._journals)))
         return changed
 
     def _size(self, uid: str) -> int:

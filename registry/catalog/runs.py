@@ -36,6 +36,9 @@ KEYS = {
 
 COLUMNS = ("id", "experiment", "cell", "stage", "status", "started", "seconds", "host", "uid")
 
+SECONDS = "seconds"
+"""The column that is computed, and stands in no record."""
+
 UID = re.compile(r"\d{8}T\d{6}-[0-9a-f]{8}")
 _NUMBER = re.compile(r"\d{1,18}")  # that MongoDB can hold
 
@@ -112,11 +115,7 @@ class RunView:
         """Return the view of a document of ``runs``, Sacred's own ones too."""
         facts = _mapping(_mapping(record.get("info")).get("factbook"))
         started, stopped = utc(record.get("start_time")), utc(record.get("stop_time"))
-        heartbeat = utc(record.get("heartbeat"))
         experiment = str(_mapping(record.get("experiment")).get("name", ""))
-        result = record.get("result")
-        result = {} if result is None else result
-        ended = stopped or heartbeat
         named = str(facts.get("stage", ""))
         stage = find_stage(named)
         rules = stage.settings.rules if stage else NO_RULES
@@ -129,11 +128,11 @@ class RunView:
             status=shown_status(record, journals=journals),
             started=started,
             stopped=stopped,
-            heartbeat=heartbeat,
-            seconds=(ended - started).total_seconds() if started and ended else None,
+            heartbeat=utc(record.get("heartbeat")),
+            seconds=seconds_of(record),
             host=str(facts.get("host") or _mapping(record.get("host")).get("hostname", "")),
             config=rules.completed(_mapping(record.get("config"))),
-            result=result if isinstance(result, Mapping) else {"": result},
+            result=_as_result(record.get("result")),
             fingerprint=str(facts.get("fingerprint", "")),
             inputs=_mapping(facts.get("inputs")),
             output=_mapping(facts.get("output")),
@@ -167,6 +166,10 @@ class RunView:
             row |= {f"{group}.{key}": value for key, value in flat(getattr(self, group))}
         return row
 
+    def column(self, name: str) -> Any:
+        """Return what stands in one of the columns that every row has."""
+        return getattr(self, name)
+
     def inside(self, column: str) -> Any:
         """Return what its row does not have: a whole group of settings, or one by a former name.
 
@@ -177,10 +180,7 @@ class RunView:
             return None
         if group == "config" and (stage := find_stage(self.stage)):
             key = stage.settings.rules.name(key)
-        value: Any = getattr(self, group)
-        for part in key.split("."):
-            value = value.get(part) if isinstance(value, Mapping) else None
-        return value
+        return value_inside(getattr(self, group), key)
 
 
 @dataclass(frozen=True)
@@ -247,6 +247,49 @@ class Runs(UserList[RunView]):
         import pandas as pd
 
         return pd.DataFrame([run.row() for run in self], columns=None if self else COLUMNS)
+
+
+def seconds_of(record: Mapping[str, Any]) -> float | None:
+    """Return how long a run took; of one that runs, until its last sign of life."""
+    started = utc(record.get("start_time"))
+    ended = utc(record.get("stop_time")) or utc(record.get("heartbeat"))
+    return (ended - started).total_seconds() if started and ended else None
+
+
+def group_value(record: Mapping[str, Any], column: str) -> Any:
+    """Return what the view of a record has in a column of its configuration or of its result.
+
+    None where it has no such thing; as a row of the view, or what lies inside of it, without it.
+    """
+    group, dot, key = column.partition(".")
+    values, name = record.get(group), key
+    if group == "result":
+        values = _as_result(values)
+    else:
+        facts = _mapping(_mapping(record.get("info")).get("factbook"))
+        stage = find_stage(str(facts.get("stage", "")))
+        values = _mapping(values)
+        if stage is not None:
+            rules = stage.settings.rules
+            values, name = rules.completed(values), rules.name(key)
+    if not dot:
+        return None
+    found = value_inside(values, key)
+    if found is None:  # a name with a dot in it, or a former one
+        found = next((value for own, value in flat(values) if own == key), None)
+    return value_inside(values, name) if found is None else found
+
+
+def value_inside(values: Any, key: str) -> Any:
+    """Return what nested settings hold at a dotted key, None where there is no such thing."""
+    for part in key.split("."):
+        values = values.get(part) if isinstance(values, Mapping) else None
+    return values
+
+
+def _as_result(value: Any) -> Mapping[str, Any]:
+    """Return a result by names; one that is a single value has none."""
+    return value if isinstance(value, Mapping) else {} if value is None else {"": value}
 
 
 def record_of(folder: Path) -> dict[str, Any] | None:

@@ -40,8 +40,11 @@ def scope_of(project: Project, database: Database, *, is_shared: bool) -> Scope:
     DatabaseError
         If the database is away.
     """
-    name, recorded = project.declaration.name, recorded_here(project)
+    name = project.declaration.name
     adopting, known = enter(database, name)
+    if not is_shared and known <= {name}:  # without a look at every journal
+        return EVERYTHING
+    recorded = recorded_here(project)
     if not is_shared and known <= recorded.keys():
         return EVERYTHING
     former = (uid for other, uids in recorded.items() if other != name for uid in uids)

@@ -227,6 +227,19 @@ def plain_document(value: Any) -> Any:
     return str(value) if kind is ObjectId else value
 
 
+_PLAIN: CodecOptions[dict[str, Any]] = CodecOptions(tz_aware=True)
+
+
+def packed(document: Mapping[str, Any]) -> bytes:
+    """Return a document of plain values as bytes, which any MongoDB would hold as they are."""
+    return bytes(bson.encode(document))
+
+
+def unpacked(content: bytes) -> dict[str, Any]:
+    """Return what :func:`packed` was given; times have a zone (UTC)."""
+    return dict(bson.decode(content, _PLAIN))
+
+
 def raw_documents(database: Database, name: str) -> Iterator[tuple[Any, bytes]]:
     """Yield the documents of a collection as they are stored, each after its ``_id``."""
     options = CodecOptions(document_class=RawBSONDocument)

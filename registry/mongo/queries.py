@@ -35,6 +35,7 @@ _MOST_CHOICES = 100
 _TELLING = tuple(f"info.factbook.{name}" for name in ("fingerprint", "cell", "experiment"))
 _ALL = 100_000  # runs in one answer
 _BATCH = 500
+_AT_ONCE = 16  # numbers of one question
 _MOST_DIGITS = 18  # that all fit into 64 bits
 _FEW = 100  # runs that are read sooner than it is found where the newest are
 _WINDOWS = (2, 16)  # times the limit: how many of the newest runs are looked at first
@@ -199,6 +200,34 @@ def runs_by_number(
     return found
 
 
+def runs_of(
+    database: Database, numbers: Sequence[Any], fields: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Return the runs of some numbers that are there, in no order; see :func:`find_runs`.
+
+    They are asked for a few at a time: the embedded server compares each with all of a question.
+    """
+    found: list[dict[str, Any]] = []
+    with errors(database.address):
+        for start in range(0, len(numbers), _AT_ONCE):
+            query = {"_id": {"$in": list(numbers[start : start + _AT_ONCE])}}
+            found += map(plain_document, database.runs.find(query, _projection(fields)))
+    return found
+
+
+def last_number(database: Database) -> int:
+    """Return the last number that was given to a run, 0 for none.
+
+    Raises
+    ------
+    DatabaseError
+        If the database is away.
+    """
+    with errors(database.address):
+        found = database.own.find_one({"_id": "last_run"}) or {}
+    return int(found.get("number", 0))
+
+
 def run_numbers(database: Database, scope: Scope = EVERYTHING) -> set[Any]:
     """Return the numbers of all runs, which takes the embedded server 2 s for 10,000.
 
@@ -215,8 +244,21 @@ def run_numbers(database: Database, scope: Scope = EVERYTHING) -> set[Any]:
         }
 
 
+def are_many(database: Database, few: int) -> bool:
+    """Return whether there are more than a few runs, quickly.
+
+    The embedded server reads all that it counts: 2 s for 100,000 runs.
+
+    Raises
+    ------
+    DatabaseError
+        If the database is away.
+    """
+    return last_number(database) > few or count_runs(database) > few
+
+
 def count_runs(database: Database) -> int:
-    """Return about how many runs there are, quickly.
+    """Return how many runs there are.
 
     Raises
     ------
@@ -289,7 +331,7 @@ def _bounds(
     started lately is a short range of the index on the start; if it holds as many matches as are
     asked for, they are the newest. Of a few runs all are read at once.
     """
-    if key == "start_time" and direction < 0 and limit and count_runs(database) > _FEW:
+    if key == "start_time" and direction < 0 and limit and are_many(database, _FEW):
         newest = _newest_start(database)
         for doublings in range(0, 32, 2):  # a second to 34 years
             lately = {"start_time": {"$gte": newest - timedelta(seconds=2**doublings)}}

@@ -132,7 +132,7 @@ def coefficients(activations: Tensor, basis: NDArray[np.floating]) -> Tensor:
     device = torch.device("cpu") if activations.device.type == "mps" else activations.device
     rows = activations.detach().to(device).flatten(0, -2).double()  # mps has no float64
     rows = rows @ torch.from_numpy(unitary).to(device)
-    found = _solve_rows(rows, torch.from_numpy(triangle).to(device), basis.any(axis=1))
+    found = _solve_rows(rows, torch.from_numpy(triangle).to(device), np.asarray(basis.any(axis=1)))
     return found.view(*activations.shape[:-1], len(basis))
 
 

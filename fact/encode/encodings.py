@@ -267,7 +267,7 @@ def count_pixels(
     """
     values = torch.as_tensor(maps).flatten(1)
     values = values if values.device.type == "mps" else values.double()  # which has no float64
-    parts = [_count_largest(some, covered) for some in values.split(COUNTED)]
+    parts = [_count_largest(some, covered) for some in torch.split(values, COUNTED)]
     found: NDArray[np.int64] = torch.cat(parts).cpu().numpy()
     return found
 

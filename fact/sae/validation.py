@@ -39,7 +39,7 @@ def reconstruct_sparse(sae: SAE, positions: Tensor) -> Tensor:
         As ``sae(positions)``, encoded a few positions at a time and decoded from what is active.
     """
     rows = positions.flatten(0, 1)
-    pieces = rows.split(rows_at_once(sae.n_concepts, rows.device))
+    pieces = torch.split(rows, rows_at_once(sae.n_concepts, rows.device))
     return torch.cat([sae.decode_sparse(*sae.encode_sparse(own)) for own in pieces]).view_as(
         positions
     )

@@ -267,7 +267,7 @@ def colour_explanation(
 def _colours(weights: Tensor, map: Tensor, smooth: int, percentile: float) -> Tensor:
     """Return pictures (…, y, x, rgba) of weights (…, 6, y, x) and maps (…, y, x)."""
     scaled = weights / (weights.abs().amax(dim=-3, keepdim=True) + EPSILON)
-    looked_for, avoided = scaled.clamp_(min=0).split(len(COLOURS) // 2, dim=-3)
+    looked_for, avoided = torch.split(scaled.clamp_(min=0), len(COLOURS) // 2, dim=-3)
     rgb = looked_for / (looked_for + avoided + EPSILON)
     strength: Tensor = torch.linalg.vector_norm(weights, dim=-3)
     opacity = _opacity(strength.masked_fill(map < 0, 0), smooth, percentile)
@@ -465,7 +465,7 @@ def _locating(source: ConceptSource, found: LayerPass) -> Iterator[Locate]:
         at_positions = (entries * codes.values.detach()).sum(dim=3)
         size = image.shape[2], image.shape[3]
         values = upsample_positions(at_positions.flatten(0, 1), found.output, size)
-        return None, values.unflatten(0, entries.shape[:2])
+        return None, values.reshape(*entries.shape[:2], *size)
 
     if source.maps_by != "crp":
         yield by_codes if source.maps_by == "codes" else by_gradient

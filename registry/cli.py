@@ -31,6 +31,7 @@ _OWN = {
     "compare": "compare:compare",
     "data": "data:data",
     "run": "run:run",
+    "job": "job:job",
     "dashboard": "records:dashboard",
     **{name: f"upkeep:{name}" for name in ("gc", "delete", "doctor", "backup", "restore")},
 }

@@ -16,6 +16,8 @@ _EXTRAS = {
     "figures": ("matplotlib",),
     "masks": ("pycocotools",),
     "parquet": ("pyarrow",),
+    "slurm": ("submitit",),
+    "dask": ("distributed",),
 }
 
 

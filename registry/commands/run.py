@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from textwrap import indent
 from typing import ClassVar
 
@@ -20,8 +22,9 @@ from registry.commands.tasks import (
     summary_of,
 )
 from registry.execute import runner as runners
+from registry.execute.executors import open_executor
 from registry.execute.probing import take_first_looks
-from registry.execute.runner import Progress, TaskOutcome
+from registry.execute.runner import KeepingRunner, Progress, Runner, TaskOutcome
 from registry.execute.schedule import Busy, Watcher, run_plan
 from registry.mongo.database import DatabaseError, connect
 from registry.mongo.projector import SYNC, sync
@@ -29,10 +32,14 @@ from registry.plan.preflight import UnmetNeedsError, look_ahead
 from registry.plan.probes import Probes, unprobed
 from registry.plan.project import Project
 from registry.plan.task import Task, Why
+from registry.record.journal import journal_root
 from registry.record.states import State
 from registry.store.parts import MOST_PARTS
 from registry.terminal import can_animate, duration, out, print_table, text_of
 from registry.wording import counted
+
+RECORD_SECONDS = 10.0
+"""How often the records of jobs elsewhere are brought to the database."""
 
 
 @click.command(context_settings=HELP)
@@ -52,6 +59,7 @@ from registry.wording import counted
 )
 @click.option("--here", is_flag=True, help="Run in this process, one by one, for debugging.")
 @click.option("--runner", default="workers", help="Runner: workers, here, or one of a plug-in.")
+@click.option("--on", "executor", default="", help="Executor: one of [executors] in the file.")
 @click.option(
     "--keep-going",
     "-k",
@@ -75,12 +83,16 @@ def run(
     parts: int | None,
     here: bool,
     runner: str,
+    executor: str,
     keep_going: bool,
     journal_only: bool,
     busy: Busy,
     **options: bool,
 ) -> None:
     """Run what is due of TARGETS, and what they need.
+
+    With --on, tasks run where the table [executors.NAME] says: in processes of this machine, on
+    Slurm, or on Dask's workers. A command that was killed finds its jobs when it is typed again.
 
     TARGETS are experiments, cells ('fashion-sae[k=8]'), patterns ('fashion-*') or suites; all that
     is declared if none is given. Before the first task runs, all that they need is looked for:
@@ -93,9 +105,13 @@ def run(
     made = plan_of(project, targets, **options)
     if parts is not None:
         made = made.cut(parts, {cell.name for cell in project.graph.select(targets)})
+    stages = {task.stage for task in made.open}
+    chosen = _chosen_runner(project, stages, executor, runner, here, workers)
     if not made.open:
         out.print(f"nothing to run: {counted(len(made.tasks), 'task')} up to date")
         print_notes(made.tasks)
+        if not journal_only:
+            _store_records(project, _runs_elsewhere(project, chosen))
         return
     out.print(summary_of(made))
     ahead = look_ahead(project, made.due)
@@ -112,21 +128,21 @@ def run(
         if database is not None:
             database.close()
     display = Display()
-    with display.bars:
+    with display.bars, _records_follow(project, chosen, journal_only):
         outcomes = run_plan(
             project,
             made,
             workers=workers,
             journal_only=journal_only,
             watcher=display,
-            runner="here" if here else runner,
+            runner=chosen,
             busy=busy,
             lacking=ahead.lacking,
         )
     whole = {task.name for task in made.open}
     print_results(outcome for outcome in outcomes if outcome.name in whole)
-    left = {o.uid for o in outcomes if o.uid and not o.recorded}
-    recorded = not left or journal_only or _store_records(project, left)
+    left = {o.uid for o in outcomes if o.uid and not o.recorded} | _runs_elsewhere(project, chosen)
+    recorded = journal_only or _store_records(project, left)
     if any(outcome.ending is State.INTERRUPTED for outcome in outcomes):
         ctx.exit(runners.EXIT_INTERRUPTED)
     if not all(outcome.is_good for outcome in outcomes):
@@ -135,8 +151,58 @@ def run(
         ctx.exit(runners.EXIT_NOT_RECORDED)
 
 
+def _chosen_runner(
+    project: Project, stages: set[str], executor: str, runner: str, here: bool, workers: int
+) -> str | Runner:
+    if not executor:
+        return "here" if here else runner
+    if here or runner != "workers" or workers != 1:
+        raise click.UsageError("--on says where tasks run; no --here, --runner or --workers beside")
+    return open_executor(project, executor, stages)
+
+
+@contextmanager
+def _records_follow(project: Project, runner: str | Runner, journal_only: bool) -> Iterator[None]:
+    """Bring what jobs elsewhere write to their journals to the database, while they run."""
+    if not isinstance(runner, KeepingRunner):
+        yield
+        return
+    over = threading.Event()
+
+    def work() -> None:
+        while not over.wait(RECORD_SECONDS):
+            with suppress(DatabaseError):  # the end says it
+                database = connect(project.root, name=project.declaration.project.database)
+                if database is None:
+                    return
+                try:
+                    sync(project.root, database, uids=_runs_elsewhere(project, runner))
+                finally:
+                    database.close()
+
+    thread = threading.Thread(target=work, name="records", daemon=True)
+    try:
+        if not journal_only:
+            thread.start()
+        yield
+    finally:
+        over.set()
+        if thread.is_alive():
+            thread.join()
+        runner.close()
+
+
+def _runs_elsewhere(project: Project, runner: str | Runner) -> set[str]:
+    """Return the runs that began in jobs elsewhere, and have journals."""
+    if not isinstance(runner, KeepingRunner):
+        return set()
+    return {uid for uid in list(runner.runs) if (journal_root(project.root) / uid).is_dir()}
+
+
 def _store_records(project: Project, runs: set[str]) -> bool:
     """Bring records to a database that was away when the runs ended; say so if it still is."""
+    if not runs:
+        return True
     try:
         database = connect(project.root, name=project.declaration.project.database)
         if database is None:
@@ -191,11 +257,14 @@ class Display(Watcher):
 
     def progressed(self, task: Task, progress: Progress) -> None:
         """Move the bar."""
+        if progress.waits and not can_animate():
+            out.print(escape(f"… {task.title} {progress.waits}"))
+        far = progress.waits or f"{progress.done:,}/{progress.total:,} {progress.what}"
         self.bars.update(
             self.rows[task.title],
             completed=progress.done,
             total=progress.total or None,
-            counted=escape(f"{progress.done:,}/{progress.total:,} {progress.what}"),
+            counted=escape(far),
         )
 
     def waits(self, task: Task, run: str) -> None:

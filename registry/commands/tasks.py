@@ -19,6 +19,7 @@ from rich.markup import escape
 
 from registry.declare.declaration import find_declaration
 from registry.execute.probing import take_first_looks
+from registry.execute.queued import queue_notes
 from registry.plan.looking import looked_at_once
 from registry.plan.preflight import Preflight, look_ahead
 from registry.plan.probes import Probes
@@ -203,3 +204,5 @@ def status(targets: tuple[str, ...], verify: bool) -> None:
     )
     print_table(("task", "status", "last run", "would run because"), rows)
     print_notes(made.tasks)
+    for cell, note in queue_notes(project):
+        out.print(f"{escape(cell)} {escape(note)}")

@@ -189,9 +189,8 @@ class _Joiner(DraftReader):
             for index, text in enumerate(members):
                 self._check_member(("suites", suite, index), text)
         experiments = {n: self.experiments[n] for n in self.drafts if n in self.experiments}
-        return Declaration(
-            path, self.project, self.resources, experiments, self.suites, tuple(order)
-        )
+        parts = self.project, self.resources, experiments, self.suites, tuple(order)
+        return Declaration(path, *parts, self.executors, self.demands)
 
     def _order(self) -> list[str]:
         """Return the names, each after those it needs; what waits for a cycle is left out."""

@@ -16,6 +16,7 @@ from fnmatch import translate
 from pathlib import Path
 from typing import Any
 
+from registry.declare.executors import Demand, Executor
 from registry.declare.faults import is_too_deep
 from registry.declare.settings import NO_RULES, KeyRules
 from registry.suggest import RefusalError, nearest
@@ -414,6 +415,10 @@ class Declaration:
         Names, patterns and cells of experiments.
     order : tuple of str
         Names of the experiments, each after those that it needs.
+    executors : mapping of str to Executor
+        Where tasks can run.
+    demands : mapping of str to Demand
+        What tasks ask for, by experiment or stage.
     """
 
     path: Path | None
@@ -422,6 +427,8 @@ class Declaration:
     experiments: Mapping[str, Experiment]
     suites: Mapping[str, tuple[str, ...]]
     order: tuple[str, ...]
+    executors: Mapping[str, Executor] = field(default_factory=dict)
+    demands: Mapping[str, Demand] = field(default_factory=dict)
 
     @property
     def root(self) -> Path:

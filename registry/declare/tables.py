@@ -17,6 +17,13 @@ from registry.declare.declared import (
     SelectionError,
     parse_reference,
 )
+from registry.declare.executors import (
+    DEMAND,
+    Demand,
+    Executor,
+    executor_kind,
+    executor_kinds,
+)
 from registry.declare.faults import (
     ConfigError,
     FaultList,
@@ -26,7 +33,7 @@ from registry.declare.faults import (
     unfit,
 )
 from registry.declare.plugins import Kind, families, kinds, load_plugins
-from registry.declare.settings import NO_RULES, KeyRules
+from registry.declare.settings import NO_RULES, KeyRules, Settings
 from registry.declare.stage import Stage, load_stage
 from registry.store.parts import MOST_PARTS
 from registry.suggest import nearest
@@ -34,7 +41,7 @@ from registry.suggest import nearest
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 _DATABASE = re.compile(r"[A-Za-z0-9_-]{1,63}")
 _LETTERS = "letters, digits, '_' and '-'"
-_TABLES = ("project", "experiments", "suites", "parts")
+_TABLES = ("project", "experiments", "suites", "parts", "executors", "resources")
 _EXPERIMENT_KEYS = ("stage", "needs", "config", "matrix", "description", "parts")
 
 Values = Mapping[str, Any]
@@ -100,7 +107,7 @@ class DraftReader:
     ----------
     faults : FaultList
         What is wrong so far; each fault is reported once, where it begins.
-    project, resources, drafts, suites
+    project, resources, drafts, suites, executors, demands
         What was read.
     owners : dict of str to str
         The table of every name that can be needed, also of what is faulty.
@@ -114,6 +121,8 @@ class DraftReader:
         self.resources: dict[str, Resource] = {}
         self.drafts: dict[str, Draft] = {}
         self.suites: dict[str, tuple[str, ...]] = {}
+        self.executors: dict[str, Executor] = {}
+        self.demands: dict[str, Demand] = {}
         self.owners: dict[str, str] = {}
         self.provided: dict[str, str] = {}
         self.parts: dict[str, int] = {}
@@ -132,6 +141,8 @@ class DraftReader:
         self._read_parts(self._table(("parts",), tables.get("parts", {})))
         self._read_experiments(self._table(("experiments",), tables.get("experiments", {})))
         self._read_suites(self._table(("suites",), tables.get("suites", {})))
+        self._read_executors(self._table(("executors",), tables.get("executors", {})))
+        self._read_demands(self._table(("resources",), tables.get("resources", {})))
 
     def fitting(self, kinds: Collection[str]) -> set[str]:
         """Return the names that provide one of these kinds of things; all names for none."""
@@ -268,13 +279,8 @@ class DraftReader:
         where: KeyPath = (kind.family, name)
         self.provided.setdefault(name, kind.provides)
         values = self._renamed(where, values, kind.settings.rules)
-        plain = self._plain(where, values)
-        try:
-            settings = kind.settings.validate(plain)
-        except ConfigError as error:
-            for fault in error.faults:
-                if not (values.keys() - plain.keys()).intersection(fault.keys[:1]):
-                    self.faults.add((*where, *fault.keys), fault.message)
+        settings = self._settings(where, kind.settings, values)
+        if settings is None:
             return
         config = kind.settings.plain(settings)
         row = (name, kind.family, kind.name, kind.provides)
@@ -430,6 +436,65 @@ class DraftReader:
             if value == []:
                 self.faults.add(("suites", name), "empty; expected names of experiments")
             self.suites[name] = self._strings(("suites", name), value)
+
+    # [executors] and [resources]
+
+    def _read_executors(self, table: Values) -> None:
+        for name, value in table.items():
+            self._check_name("executors", name)
+            where: KeyPath = ("executors", name)
+            values = dict(self._table(where, value))
+            kind, demand = values.pop("kind", None), values.pop("resources", {})
+            asked = self._settings((*where, "resources"), DEMAND, demand)
+            known = executor_kinds()
+            if kind is None:
+                self.faults.add(where, f"key 'kind' is missing{nearest('', known)}")
+            elif self._string((*where, "kind"), kind) and kind not in known:
+                self.faults.add((*where, "kind"), f"unknown kind {kind!r}{nearest(kind, known)}")
+            elif kind in known and (settings := self._executor_settings(where, kind, values)):
+                self.executors[name] = Executor(name, kind, settings, asked or Demand())
+
+    def _executor_settings(self, where: KeyPath, kind: str, values: Values) -> Any:
+        found = _attempt(f"executor kind {kind!r}", partial(executor_kind, kind))
+        if isinstance(found, str):
+            self.faults.add((*where, "kind"), found)
+            return None
+        return self._settings(where, found, values)
+
+    def _read_demands(self, table: Values) -> None:
+        for path, value in _leaves(table):
+            name, where = ".".join(path), ("resources", *path)
+            stage = self._load_stage(name) if "." in name else None
+            if name not in self.drafts and not isinstance(stage, Stage):
+                stages = {draft.stage.name for draft in self.drafts.values() if draft.stage}
+                self.add_unknown(where, "unknown experiment or stage", name, self.drafts, stages)
+            demand = self._settings(where, DEMAND, value)
+            if demand is not None:
+                self.demands[stage.name if isinstance(stage, Stage) else name] = demand
+
+    def _settings(self, where: KeyPath, settings: Settings, values: Any) -> Any:
+        """Return what plain values describe; None where it is faulty."""
+        if self._typed(where, values, dict, "a table") is None:
+            return None
+        plain = self._plain(where, values)
+        try:
+            return settings.validate(plain)
+        except ConfigError as error:
+            for fault in error.faults:
+                if not (values.keys() - plain.keys()).intersection(fault.keys[:1]):
+                    self.faults.add((*where, *fault.keys), fault.message)
+            return None
+
+
+def _leaves(table: Values, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield tables that hold no table alone: ``[resources.fact.train_sae]`` needs no quotes."""
+    for key, value in table.items():
+        is_branch = isinstance(value, dict) and value and all(map(_is_table, value.values()))
+        yield from _leaves(value, (*path, key)) if is_branch else [((*path, key), value)]
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, dict)
 
 
 def _named_cells(matrix: Any) -> tuple[dict[KeyPath, Any], Any]:

@@ -133,6 +133,12 @@ class ResolvedTask:
         return store.part_state(*task, self.part, self.input_contents, self.code.digest)
 
 
+def without_experiments(project: Project) -> Project:
+    """Return a project without what running one task does not need, so that it is light."""
+    bare = replace(project.declaration, experiments={}, suites={}, order=(), demands={})
+    return Project(bare)
+
+
 @looked_at_once()
 def planned_task(project: Project, task: Task, graph: Graph | None = None) -> ResolvedTask:
     """Return a task of a plan with its inputs.

@@ -18,6 +18,7 @@ from registry.declare.faults import StageError
 from registry.execute.resolved import PROGRESS, ResolvedTask
 from registry.interrupts import STOPPING
 from registry.plan.project import Project
+from registry.plan.task import Task
 from registry.record.journal import journal_root, read_journal
 from registry.record.liveness import note_death
 from registry.record.states import State
@@ -62,6 +63,9 @@ class TaskOutcome:
         Identifier of the run that is at the same task, because of which this one was not begun.
     stopped : bool
         Whether a signal asked for the end, perhaps too late for this task.
+    job : str
+        Identifier of the job that it is about, where that is not the run's: a job that was
+        interrupted may run again.
     """
 
     name: str
@@ -73,6 +77,7 @@ class TaskOutcome:
     result: Mapping[str, Any] = field(default_factory=dict)
     busy: str = ""
     stopped: bool = False
+    job: str = ""
 
     @property
     def is_good(self) -> bool:
@@ -82,11 +87,15 @@ class TaskOutcome:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is: ``done`` of ``total`` of ``what``; a total of 0 is unknown."""
+    """How far a run is: ``done`` of ``total`` of ``what``; a total of 0 is unknown.
+
+    ``waits`` says why it has not begun, where a queue does.
+    """
 
     done: int = 0
     total: int = 0
     what: str = ""
+    waits: str = ""
 
 
 @dataclass(frozen=True)
@@ -131,7 +140,12 @@ class Job:
     @property
     def log(self) -> Path:
         """File for what the process of the run prints beside the run itself."""
-        return self.project.state / "workers" / f"{self.uid}.log"
+        return self.log_of(self.project, self.uid)
+
+    @staticmethod
+    def log_of(project: Project, uid: str) -> Path:
+        """Return the file for what the process of a run prints beside the run itself."""
+        return project.state / "workers" / f"{uid}.log"
 
     def progress(self) -> Progress | None:
         """Return how far the run says it is, None before it says anything."""
@@ -170,6 +184,28 @@ class Runner(Protocol):
     def interrupt(self) -> Sequence[TaskOutcome]:
         """Ask everything to end, wait in bounded time, and return what has ended."""
         return self.finished()
+
+
+@runtime_checkable
+class KeepingRunner(Runner, Protocol):
+    """A runner whose jobs live on when this process ends, and are found again by the next one.
+
+    Attributes
+    ----------
+    runs : set of str
+        Identifiers of the runs that began in its jobs, whose records may be in journals alone.
+    """
+
+    runs: set[str]
+
+    def close(self) -> None:
+        """Let go of what was opened."""
+
+    def kept(self, task: Task) -> str:
+        """Return the identifier of a job at a task that was started before; "" for none.
+
+        `start` takes a job of that identifier up again.
+        """
 
 
 @runtime_checkable

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
-from registry.execute.resolved import ResolvedTask, adopt_finished, planned_task
+from registry.execute.resolved import (
+    ResolvedTask,
+    adopt_finished,
+    planned_task,
+    without_experiments,
+)
 from registry.execute.runner import (
     BlockingRunner,
     Job,
+    KeepingRunner,
     Progress,
     Runner,
     RunnerError,
@@ -27,6 +34,7 @@ from registry.record.states import State
 Busy = Literal["wait", "skip", "repeat"]
 
 _SAME_INPUTS = "inputs are the same"
+_LEFT = "its job goes on, since the terminal was closed; the same command finds it again"
 _POLL_SECONDS = 0.2
 _RETRY_SECONDS = 1.0
 
@@ -171,7 +179,12 @@ class _Schedule:
         """
         running = [t for t in self.waiting.values() if t.is_running and t.parts == 1]
         for task in running if self.busy != "repeat" else ():
-            self._yield_to(self.waiting.pop(task.title), str(task.state.run))
+            if not self._kept(task):
+                self._yield_to(self.waiting.pop(task.title), str(task.state.run))
+
+    def _kept(self, task: Task) -> str:
+        """Return the job at a task that outlived the process that started it."""
+        return self.runner.kept(task) if isinstance(self.runner, KeepingRunner) else ""
 
     def _leave_out(self) -> None:
         for task in [task for task in self.waiting.values() if task.name in self.lacking]:
@@ -217,17 +230,17 @@ class _Schedule:
         except MissingInputsError as error:
             self._end(task, TaskOutcome(task.title, State.BLOCKED, message=str(error)))
             return
-        if finished := adopt_finished(self.project, resolved):
+        kept = self._kept(task)
+        if not kept and (finished := adopt_finished(self.project, resolved)):
             if task.state.status is not State.COMPLETE:
                 self.adopted[task.name] = finished
                 self._end_adopted(task)
                 return
             resolved = replace(resolved, current=finished)
-        if self._is_settled(task, resolved):
+        if not kept and self._is_settled(task, resolved):
             return
-        light = replace(self.project.declaration, experiments={}, suites={}, order=())
         how = (self.journal_only, self.busy == "repeat", self.away)
-        job = Job(Project(light), resolved, new_uid(), *how)
+        job = Job(without_experiments(self.project), resolved, kept or new_uid(), *how)
         self.running[job.uid] = task
         self.watcher.started(task, job.uid)
         try:
@@ -286,7 +299,7 @@ class _Schedule:
         for uid, progress in progress_of:
             self.watcher.progressed(self.running[uid], progress)
         for outcome in finished:
-            task = self.running.pop(str(outcome.uid))
+            task = self.running.pop(outcome.job or str(outcome.uid))
             outcome = replace(outcome, name=task.title)
             self.away = not outcome.recorded
             if outcome.busy:
@@ -314,9 +327,13 @@ class _Schedule:
         self.watcher.ended(task, outcome)
 
     def _interrupt(self) -> None:
-        for outcome in self.runner.interrupt():
-            task = self.running.pop(str(outcome.uid))
+        left = isinstance(self.runner, KeepingRunner) and self.noted[:1] == [signal.SIGHUP]
+        for outcome in () if left else self.runner.interrupt():
+            task = self.running.pop(outcome.job or str(outcome.uid))
             self._end(task, replace(outcome, name=task.title))
-        for task in (*self.running.values(), *self.waiting.values()):
+        for task in self.running.values():
+            message = _LEFT if left else ""
+            self._end(task, TaskOutcome(task.title, State.INTERRUPTED, message=message))
+        for task in self.waiting.values():
             self._end(task, TaskOutcome(task.title, State.INTERRUPTED))
         self.waiting.clear()

@@ -226,7 +226,8 @@ class Project:
                 names.update(name for need in behind for name in need.names)
         kept = {other: declared[other] for other in declared if other in names}
         tables["experiments"] = {**kept, name: entry}
-        tables.pop("suites", None)
+        for other in ("suites", "executors", "resources"):
+            tables.pop(other, None)
         return expand(validate_tables(tables, path))
 
     def declared_fingerprints(self) -> tuple[dict[str, str], set[str]]:

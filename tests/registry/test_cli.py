@@ -36,6 +36,7 @@ COMMANDS = (
     "stages",
     "plan",
     "run",
+    "job",
     "status",
     "runs",
     "show",

@@ -93,8 +93,9 @@ def name_concepts(
     for path in _parts(writer)[: writer.next_index]:
         naming.tolerance.recall(registry.open_dataset(path).attrs)
     chance = naming.test(partial(run.progress, what="permutations"), keep, _tell_time)
-    for part in naming.parts(writer.next_index, progress, chance):
-        writer.append(part)
+    with writer:
+        for part in naming.parts(writer.next_index, progress, chance):
+            writer.submit(part)
     opened = map(registry.open_dataset, _parts(writer))
     return writer.finish(summarise(join_names(part.drop_dims("rank").load() for part in opened)))
 

@@ -260,11 +260,12 @@ def score_explanations(
         parts = list(_score_parts(config, activations, labels, run, blocks))
         whole = xr.concat(parts, "neuron", combine_attrs="drop")
         return _tell(whole.merge(_summarise(config, labels, parts)).assign(seen), parts)
-    for gap in _gaps(writer.indices(n_parts), writer.done):
-        scored = _score_parts(config, activations, labels, run, gap)
-        for index, part in zip(gap, scored, strict=True):
-            writer.append(part, index)
-    writer.end_part()
+    with writer:
+        for gap in _gaps(writer.indices(n_parts), writer.done):
+            scored = _score_parts(config, activations, labels, run, gap)
+            for index, part in zip(gap, scored, strict=True):
+                writer.submit(part, index)
+        writer.end_part()
     parts = list(map(registry.open_dataset, sorted(writer.folder.glob("part-*.nc"))))
     return writer.finish(_tell(_summarise(config, labels, parts).assign(seen), parts))
 

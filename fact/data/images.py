@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -431,9 +431,14 @@ def _read_ahead(
 
 
 def write_parts(
-    run: Run, count: int, size: int, make: Callable[[int, slice], xr.Dataset], unit: str = "images"
+    run: Run,
+    count: int,
+    size: int,
+    make: Callable[[int, slice], xr.Dataset],
+    unit: str = "images",
+    then: Callable[[int, xr.Dataset], object] = lambda index, part: None,
 ) -> ShardWriter:
-    """Write a stage's parts; a run that was stopped goes on at its next part.
+    """Write a stage's parts behind what makes them; a run that was stopped goes on at its next.
 
     In a run that writes some of the parts alone, the stage ends here.
 
@@ -447,15 +452,20 @@ def write_parts(
         Returns a part, given its index and its rows.
     unit : str
         What rows are.
+    then : callable
+        Called with index and dataset of each part that was made now, once it is on the disk, by
+        the thread that writes.
     """
     starts = range(0, count, size)
     writer = run.shards(len(starts))
-    own = writer.indices(len(starts))
+    own, done = writer.indices(len(starts)), writer.done
     first, last = own.start * size, min(own.stop * size, count)
-    for index in own:
-        stop = min(starts[index] + size, count)
-        if index not in writer.done:
-            writer.append(make(index, slice(starts[index], stop)), index)
-        run.progress(stop - first, last - first, unit)
-    writer.end_part()
+    with writer:
+        for index in own:
+            stop = min(starts[index] + size, count)
+            if index not in done:
+                part = make(index, slice(starts[index], stop))
+                writer.submit(part, index, partial(then, index))
+            run.progress(stop - first, last - first, unit)
+        writer.end_part()
     return writer

@@ -138,16 +138,20 @@ def encode_parts(source: MapSource, config: EncodingConfig, run: Run) -> Shards:
         _Counts(source),
         0,
     )
-    own = writer.indices(n_parts)
-    for index in own:
-        if index not in writer.done:
-            first = counts.samples if source.samples is None else sum(source.samples[:index])
-            writer.append(encode_part(source, index, encoder, config.seed, first), index)
-        with open_dataset(writer.folder / part_name(index)) as part:
-            counts.add(part)
-        done += source.parts[index]
-        run.progress(done, sum(source.parts[own.start : own.stop]), source.unit)
-    writer.end_part()
+    own, there = writer.indices(n_parts), writer.done
+    with writer:
+        for index in own:
+            if index in there:
+                with open_dataset(writer.folder / part_name(index)) as opened:
+                    counts.add(opened)
+            else:
+                first = counts.samples if source.samples is None else sum(source.samples[:index])
+                part = encode_part(source, index, encoder, config.seed, first)
+                counts.add(part)
+                writer.submit(part, index)
+            done += source.parts[index]
+            run.progress(done, sum(source.parts[own.start : own.stop]), source.unit)
+        writer.end_part()
     return writer.finish(counts.summary(config))
 
 

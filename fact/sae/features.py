@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import threading
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import cached_property, partial
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
@@ -12,11 +18,14 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from registry.threads import read_ahead
 from registry.wording import counted
 
 FEATURE = "feature"
 ROWS_PER_BLOCK = 256
 MEMORY = 2**30
+AHEAD = 2
+"""Batches that are made while one is trained on."""
 
 Shard = Path | xr.Dataset
 Shards = Shard | str | Sequence[Shard | str]
@@ -25,6 +34,56 @@ Samples = NDArray[np.float32]
 
 Feature: TypeAlias = "h5py.Dataset | xr.DataArray"
 """Feature vectors (sample, channel) that are read as they are sliced."""
+
+
+class SquaredNorms(NamedTuple):
+    """Squared norms of the samples of a shard, summed in float64.
+
+    Attributes
+    ----------
+    sums : tuple of float
+        Of each block of samples that are stored together.
+    n_samples : int
+        How many there are.
+    """
+
+    sums: tuple[float, ...]
+    n_samples: int
+
+
+def squared_norms(shard: Shard, rows: int | None = None) -> SquaredNorms:
+    """Sum the squared norms of the samples of a shard.
+
+    Parameters
+    ----------
+    shard : path or Dataset
+        With ``feature`` (sample, channel).
+    rows : int, optional
+        Samples of a block; by default those that are stored together.
+    """
+    with _open(shard) as feature:
+        n_samples, size = len(feature), rows or _rows_per_block(feature)
+        starts = range(0, n_samples, size)
+        blocks = (_read(feature, start, start + size) for start in starts)
+        sums = tuple(float(np.square(block, dtype=np.float64).sum()) for block in blocks)
+    if not np.isfinite(sum(sums)):
+        name = "dataset" if isinstance(shard, xr.Dataset) else shard
+        raise ValueError(f"{name}: a feature is not finite")
+    return SquaredNorms(sums, n_samples)
+
+
+def root_mean_square(norms: Iterable[SquaredNorms]) -> float:
+    """Root of the mean squared norm of all samples; see :func:`root_mean_square_norm`."""
+    total, count = 0.0, 0
+    for shard in norms:
+        for block in shard.sums:
+            total += block
+        count += shard.n_samples
+    if total == 0:
+        raise ValueError(
+            f"{counted(count, 'sample')} with features that are all 0; expected others"
+        )
+    return float(np.sqrt(total / count))
 
 
 def root_mean_square_norm(shards: Shards) -> float:
@@ -45,21 +104,7 @@ def root_mean_square_norm(shards: Shards) -> float:
     ValueError
         No samples, a feature that is not finite, or features that are all 0.
     """
-    total, count = 0.0, 0
-    for shard in list_shards(shards):
-        with _open(shard) as feature:
-            for start in range(0, len(feature), _rows_per_block(feature)):
-                block = _read(feature, start, start + _rows_per_block(feature))
-                total += float(np.square(block, dtype=np.float64).sum())
-                count += len(block)
-        if not np.isfinite(total):
-            name = "dataset" if isinstance(shard, xr.Dataset) else shard
-            raise ValueError(f"{name}: a feature is not finite")
-    if total == 0:
-        raise ValueError(
-            f"{counted(count, 'sample')} with features that are all 0; expected others"
-        )
-    return float(np.sqrt(total / count))
+    return root_mean_square(map(squared_norms, list_shards(shards)))
 
 
 class ShuffledFeatures:
@@ -70,6 +115,10 @@ class ShuffledFeatures:
     permutes the samples of each window: neighbours in a batch come from everywhere, and every
     sample comes once. An epoch depends on the seed and its number alone,
     so that it can be entered at any batch.
+
+    A thread reads, gathers and scales, :data:`AHEAD` batches ahead of who trains. Samples of the
+    next window take the places of those that have been given out, so that both together take no
+    more than `memory`.
 
     Parameters
     ----------
@@ -82,7 +131,8 @@ class ShuffledFeatures:
     scale : float
         Number that samples are divided by.
     memory : int
-        Bytes that samples may take, batches aside; a window has at least one block.
+        Bytes that samples may take, beside :data:`AHEAD` + 1 batches and a block; a window has at
+        least one block.
 
     Attributes
     ----------
@@ -123,29 +173,92 @@ class ShuffledFeatures:
         ndarray of float32, shape (sample, channel)
             Samples divided by the scale.
         """
-        waiting: list[Samples] = []
-        for piece in self._pieces(epoch, first * self.batch):
-            waiting.append(piece)
-            if sum(map(len, waiting)) == self.batch:
-                yield np.concatenate(waiting) / self.scale
-                waiting = []
-        if waiting:
-            yield np.concatenate(waiting) / self.scale
+        begin = epoch * self.n_batches
+        return self.stream(begin + first, begin + self.n_batches)
 
-    def _pieces(self, epoch: int, skip: int) -> Iterator[Samples]:
-        """Cut the windows of an epoch, from sample `skip` on, at the ends of batches."""
-        position = 0
-        for number, blocks in enumerate(self._windows(epoch)):
-            end = position + int(self._blocks.rows[blocks].sum())
-            if skip < end:
-                window, start = self._load(blocks), max(skip - position, 0)
-                order = self._generator(epoch, number + 1).permutation(len(window))
-                while start < len(window):
-                    stop = start + self.batch - (position + start) % self.batch
-                    yield window[order[start:stop]]
-                    start = stop
-                del window  # before the next one is read
-            position = end
+    def stream(self, first: int, last: int) -> Iterator[Samples]:
+        """Iterate over the batches of several epochs on end, each read while those before are used.
+
+        Parameters
+        ----------
+        first, last : int
+            Batches to begin with and to end before, counted through all epochs.
+
+        Yields
+        ------
+        ndarray of float32, shape (sample, channel)
+            As :meth:`batches`.
+        """
+        return read_ahead(partial(self._batches, first, last), AHEAD)
+
+    def _batches(
+        self, first: int, last: int, unwanted: threading.Event
+    ) -> Generator[Samples, None, None]:
+        waiting: list[Samples] = []
+        for piece, ends in self._pieces(self._windows_between(first, last), unwanted):
+            waiting.append(piece)
+            if ends:
+                batch = waiting[0] if len(waiting) == 1 else np.concatenate(waiting)
+                yield batch / self.scale
+                waiting = []
+
+    def _windows_between(self, first: int, last: int) -> Iterator[_Window]:
+        """Plan the windows that batches `first` up to `last` are cut from."""
+        for epoch in range(first // self.n_batches, -(-last // self.n_batches)):
+            begin = epoch * self.n_batches
+            wanted = range(*(max(0, step - begin) * self.batch for step in (first, last)))
+            position = 0
+            for number, blocks in enumerate(self._windows(epoch)):
+                rows = int(self._blocks.rows[blocks].sum())
+                cut = range(max(wanted.start - position, 0), min(wanted.stop - position, rows))
+                if cut:
+                    generator = self._generator(epoch, number + 1)
+                    is_last = position + rows == self.n_samples
+                    cuts = _cuts(cut, position, self.batch, rows if is_last else -1)
+                    yield _Window(np.sort(blocks), np.empty(rows, np.int64), generator, cuts)
+                position += rows
+
+    def _pieces(
+        self, windows: Iterator[_Window], unwanted: threading.Event
+    ) -> Iterator[tuple[Samples, bool]]:
+        """Yield pieces of batches, and whether a batch ends with it."""
+        if self.n_samples <= self._capacity:
+            samples = self._read_all(unwanted)
+            for window in windows:
+                for chosen, ends in window.pieces():
+                    if unwanted.is_set():
+                        return
+                    yield samples[chosen], ends
+            return
+        begun: deque[_Window] = deque()
+        buffer = _Buffer(max(self._capacity, int(self._blocks.rows.max())), self.n_channels)
+        reading = self._fill(buffer, windows, begun)
+        while True:
+            while not (begun and begun[0].is_whole):
+                if unwanted.is_set() or (is_read := next(reading, None)) is None:
+                    return
+                if not is_read:  # it would wait for ever
+                    raise RuntimeError("the places of a window do not suffice for the next one")
+            window = begun.popleft()
+            buffer.free(window.places[window.unused])
+            for chosen, ends in window.pieces():
+                yield buffer.take(window.places[chosen]), ends
+                while next(reading, False):
+                    if unwanted.is_set():
+                        return
+
+    def _fill(
+        self, buffer: _Buffer, windows: Iterator[_Window], begun: deque[_Window]
+    ) -> Iterator[bool]:
+        """Read one window after the other; yield whether a block was read, or there is no room."""
+        for window in windows:
+            begun.append(window)
+            with closing(self._read(window.blocks)) as blocks:
+                for rows in self._blocks.rows[window.blocks]:
+                    while buffer.n_free < rows:
+                        yield False
+                    window.place(buffer.put(next(blocks)))
+                    yield True
 
     def _windows(self, epoch: int) -> list[NDArray[np.int64]]:
         """Blocks of each window of an epoch."""
@@ -158,24 +271,25 @@ class ShuffledFeatures:
         window = (ends - 1) // rows
         return np.split(order, np.flatnonzero(np.diff(window)) + 1)
 
-    def _load(self, blocks: NDArray[np.int64]) -> Samples:
-        if self.n_samples > self._capacity:
-            return self._read_blocks(blocks)
+    def _read_all(self, unwanted: threading.Event) -> Samples:
+        """Return all samples, in their order, which are read once."""
         if self._all is None:
-            self._all = self._read_blocks(blocks)
+            samples, row = np.empty((self.n_samples, self.n_channels), dtype=np.float32), 0
+            for block in self._read(np.arange(len(self._blocks.rows))):
+                samples[row : row + len(block)] = block
+                row += len(block)
+                if unwanted.is_set():
+                    return samples
+            self._all = samples
         return self._all
 
-    def _read_blocks(self, blocks: NDArray[np.int64]) -> Samples:
-        """Read blocks, each shard opened once and read forwards."""
-        chosen = _Blocks(*(column[np.sort(blocks)] for column in self._blocks))
-        window = np.empty((int(chosen.rows.sum()), self.n_channels), dtype=np.float32)
-        ends = np.cumsum(chosen.rows)
-        for shard in np.unique(chosen.shard):
+    def _read(self, blocks: NDArray[np.int64]) -> Generator[Samples, None, None]:
+        """Read blocks that are sorted, each shard opened once and read forwards."""
+        columns = zip(*(column[blocks].tolist() for column in self._blocks), strict=True)
+        for shard, own in groupby(columns, key=itemgetter(0)):
             with _open(self._shards[shard]) as feature:
-                for i in np.flatnonzero(chosen.shard == shard):
-                    start, rows = int(chosen.start[i]), int(chosen.rows[i])
-                    window[ends[i] - rows : ends[i]] = _read(feature, start, start + rows)
-        return window
+                for _, start, rows in own:
+                    yield _read(feature, start, start + rows)
 
     def _generator(self, *key: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, *key])
@@ -187,6 +301,92 @@ class _Blocks(NamedTuple):
     shard: NDArray[np.int64]
     start: NDArray[np.int64]
     rows: NDArray[np.int64]
+
+
+class _Buffer:
+    """Places of samples, each used again once its sample was taken."""
+
+    def __init__(self, n_places: int, n_channels: int):
+        self._samples = np.empty((n_places, n_channels), dtype=np.float32)
+        self._free = np.arange(n_places)
+        self.n_free = n_places
+
+    def put(self, samples: Samples) -> NDArray[np.int64]:
+        """Take samples in, and return their places."""
+        self.n_free -= len(samples)
+        places = self._free[self.n_free : self.n_free + len(samples)].copy()
+        self._samples[places] = samples
+        return places
+
+    def take(self, places: NDArray[np.int64]) -> Samples:
+        """Return the samples of some places, which are free now."""
+        self.free(places)
+        return self._samples[places]
+
+    def free(self, places: NDArray[np.int64]) -> None:
+        """Let others take places."""
+        self._free[self.n_free : self.n_free + len(places)] = places
+        self.n_free += len(places)
+
+
+@dataclass
+class _Window:
+    """Samples that are permuted together.
+
+    Attributes
+    ----------
+    blocks : ndarray of int64, (block,)
+        Where they come from, sorted.
+    places : ndarray of int64, (sample,)
+        Where each of them lies in the buffer.
+    generator : numpy.random.Generator
+        Permutes them.
+    cuts : sequence of (int, int, bool)
+        Pieces of batches: from where to where in the permutation, and whether a batch ends there.
+    """
+
+    blocks: NDArray[np.int64]
+    places: NDArray[np.int64]
+    generator: np.random.Generator
+    cuts: Sequence[tuple[int, int, bool]]
+    n_placed: int = 0
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of them are in the buffer."""
+        return self.n_placed == len(self.places)
+
+    def place(self, places: NDArray[np.int64]) -> None:
+        """Note where the next samples lie."""
+        self.places[self.n_placed : self.n_placed + len(places)] = places
+        self.n_placed += len(places)
+
+    def pieces(self) -> Iterator[tuple[NDArray[np.int64], bool]]:
+        """Yield which samples make up each piece of a batch, and whether the batch ends there."""
+        for start, stop, ends in self.cuts:
+            yield self.order[start:stop], ends
+
+    @property
+    def unused(self) -> NDArray[np.int64]:
+        """Samples that are in no piece: of an epoch that is entered, or left, within a window."""
+        return np.concatenate([self.order[: self.cuts[0][0]], self.order[self.cuts[-1][1] :]])
+
+    @cached_property
+    def order(self) -> NDArray[np.int64]:
+        """The permutation of the samples."""
+        return self.generator.permutation(len(self.places))
+
+
+def _cuts(wanted: range, position: int, batch: int, end: int) -> list[tuple[int, int, bool]]:
+    """Cut a window, which begins at a position of its epoch, at the ends of batches.
+
+    What is wanted of it is given, and where the epoch ends in it, -1 if it does not.
+    """
+    first = position + wanted.start
+    ends = range(first - first % batch + batch, position + wanted.stop, batch)
+    edges = [wanted.start, *(stop - position for stop in ends), wanted.stop]
+    is_end = [(position + stop) % batch == 0 or stop == end for stop in edges[1:]]
+    return list(zip(edges, edges[1:], is_end, strict=False))
 
 
 def list_shards(shards: Shards) -> list[Shard]:

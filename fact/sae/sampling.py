@@ -26,9 +26,11 @@ from fact.networks.linearity import N_IMAGES, known_linearity, tell_linearity
 from fact.networks.network import Network
 from fact.networks.precision import computing_in, exact
 from fact.sae.config import Compat, FeatureConfig
-from fact.sae.features import ShuffledFeatures, root_mean_square_norm
+from fact.sae.features import FEATURE, SquaredNorms, root_mean_square, squared_norms
 from fact.schemas import FEATURES
 from registry import Inputs, Run, Shards
+from registry.store.netcdf import chunk_rows
+from registry.store.shards import part_name
 
 SHARD_BYTES = 32 * 2**20
 SHARD_IMAGES = 64
@@ -82,10 +84,18 @@ def collect_features(config: FeatureConfig, inputs: Inputs, run: Run) -> Shards:
             first += len(names)
         return xr.concat(parts, "sample", join="exact")
 
-    writer = write_parts(run, len(ids), size, part)
+    norms: dict[int, SquaredNorms] = {}
+
+    def note(index: int, made: xr.Dataset) -> None:
+        feature = made[FEATURE]
+        norms[index] = squared_norms(made, chunk_rows(feature.shape, feature.dtype.itemsize))
+
+    writer = write_parts(run, len(ids), size, part, then=note)
+    for index in set(writer.done) - set(norms):  # of a run that was stopped
+        norms[index] = squared_norms(writer.folder / part_name(index))
     summary = {
-        "root_mean_square": root_mean_square_norm(writer.folder),
-        "n_samples": np.int64(ShuffledFeatures(writer.folder, batch=1, seed=0).n_samples),
+        "root_mean_square": root_mean_square(norms[index] for index in writer.done),
+        "n_samples": np.int64(sum(norm.n_samples for norm in norms.values())),
         "n_images": np.int64(len(ids)),
         "n_held_out": np.int64(kept_out.sum()),
         **({} if network.probe is None else {"probe": network.probe}),

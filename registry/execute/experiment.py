@@ -311,6 +311,8 @@ class StageExperiment:
                 self.ending.enter_context(signals_held())
                 attempt.finish_part(time.monotonic() - began)
                 return {}
+            finally:
+                run.close()
             if attempt.part is not None:
                 raise StageError(f"{self.stage.name} is cut into parts, and does not end as one")
             if self.helps:

@@ -275,6 +275,7 @@ class TaskRun:
         self._journal = journal
         self._check_signals = check_signals
         self._reported = 0.0
+        self._writers: list[ShardWriter] = []
         self._started = datetime.now(UTC)
 
     def log(self, name: str, value: float, step: int) -> None:
@@ -341,7 +342,14 @@ class TaskRun:
                 raise PartWritten
         attributes, attempt = self.provenance().attributes(), self._attempt
         guard, schema = attempt.require_held, self._task.stage.output
-        return ShardWriter(attempt.output, schema, attributes, parts=own, guard=guard)
+        writer = ShardWriter(attempt.output, schema, attributes, parts=own, guard=guard)
+        self._writers.append(writer)
+        return writer
+
+    def close(self) -> None:
+        """Wait for what is still being written: nothing is once the attempt is over."""
+        for writer in self._writers:
+            writer.close()
 
     def provenance(self) -> Provenance:
         """Return where the output comes from."""

@@ -12,7 +12,14 @@ from typing import Any
 import xarray as xr
 
 from registry.store.durable import StoreError
-from registry.store.manifest import DERIVED, MANIFEST, Provenance, find_dataset, write_manifest
+from registry.store.manifest import (
+    DERIVED,
+    MANIFEST,
+    FileFacts,
+    Provenance,
+    find_dataset,
+    write_manifest,
+)
 from registry.store.netcdf import read_file, reading, write_file
 from registry.store.schema import Schema, json_value
 from registry.store.shards import SUMMARY, Shards, open_parts, part_name, scalar_value, scalars
@@ -94,13 +101,14 @@ def write_dataset(
             "rows": list(dataset.rows),
         }
         values: Mapping[str, Any] = dataset.scalars
+        known: Mapping[str, FileFacts] = dataset.files
     else:
         schema.check(dataset)
         folder.mkdir(parents=True, exist_ok=True)
         labelled = schema.label(dataset).assign_attrs(provenance.attributes())
         content = write_file(labelled, folder / DATASET)
         facts = {"content": content, "sizes": {str(n): size for n, size in labelled.sizes.items()}}
-        values = scalars(labelled)
+        values, known = scalars(labelled), {}
     entries = {
         "schema": schema.name,
         "schema_version": schema.version,
@@ -112,7 +120,10 @@ def write_dataset(
     def written(manifest: dict[str, Any]) -> Written:
         return Written(folder, facts["content"], manifest)
 
-    return written(write_manifest(folder, entries, lambda manifest: announce(written(manifest))))
+    def said(manifest: dict[str, Any]) -> None:
+        announce(written(manifest))
+
+    return written(write_manifest(folder, entries, said, known))
 
 
 def lay_down(dataset: xr.Dataset | Shards, check: Callable[[], object]) -> None:

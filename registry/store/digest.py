@@ -127,7 +127,9 @@ class ContentDigest:
         return hashlib.sha256(canonical_json(self.rows()).encode()).hexdigest()
 
 
-def blocks(variable: xr.Variable, step: int = 1) -> Iterator[tuple[slice, np.ndarray]]:
+def blocks(
+    variable: xr.Variable, step: int = 1, most: int | None = None
+) -> Iterator[tuple[slice, np.ndarray]]:
     """Yield a variable block by block along its first dimension, as slices and values.
 
     Parameters
@@ -137,20 +139,22 @@ def blocks(variable: xr.Variable, step: int = 1) -> Iterator[tuple[slice, np.nda
         unless it is larger than eight blocks. A scalar is one block.
     step : int
         Blocks of an array without chunks are multiples of this many rows.
+    most : int, optional
+        Bytes of a block; :data:`BLOCK_BYTES` by default, and `step` rows at least.
     """
     if variable.ndim == 0:
         yield slice(None), np.asarray(variable.values)
         return
     start = 0
-    for stop in _edges(variable, step):
+    for stop in _edges(variable, step, BLOCK_BYTES if most is None else most):
         yield slice(start, stop), np.asarray(variable[start:stop].values)
         start = stop
 
 
-def _edges(variable: xr.Variable, step: int) -> Iterator[int]:
+def _edges(variable: xr.Variable, step: int, most_bytes: int) -> Iterator[int]:
     length = variable.shape[0]
     row_bytes = max(1, variable.nbytes // max(1, length))
-    most = max(1, BLOCK_BYTES // row_bytes)
+    most = max(1, most_bytes // row_bytes)
     if variable.chunks is None:
         rows = max(step, most - most % step)
         yield from (min(stop, length) for stop in range(rows, length + rows, rows))
@@ -173,6 +177,11 @@ def _group(chunks: Iterable[int], most: int) -> Iterator[int]:
         yield stop
 
 
+def is_same_bits(one: np.ndarray, other: np.ndarray) -> bool:
+    """Return whether numbers of one dtype are the same, of NaN and of 0 every bit."""
+    return np.array_equal(np.asarray(_bytes(one)), np.asarray(_bytes(other)))
+
+
 def _bytes(block: np.ndarray) -> bytes | memoryview:
     """Return values as bytes that do not depend on the machine, or on how strings are held."""
     if dtype_name(block.dtype) == "str":
@@ -183,11 +192,11 @@ def _bytes(block: np.ndarray) -> bytes | memoryview:
 
 def _text_bytes(values: list[Any]) -> bytes:
     """Return strings end to end, each closed by the NUL that netCDF strings cannot hold."""
-    strange = {type(value) for value in values} - {str}
+    strange = set(map(type, values)) - {str}
     if strange:
         names = ", ".join(sorted(kind.__name__ for kind in strange))
         raise TypeError(f"got {names} among strings; expected str alone")
-    text = "".join(f"{value}\0" for value in values)
+    text = "\0".join([*values, ""])
     if text.count("\0") > len(values):
         raise ValueError("got a string with a NUL character, which netCDF cannot store")
     return text.encode()

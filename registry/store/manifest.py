@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from registry.store.durable import (
     TEMPORARY,
@@ -29,6 +29,21 @@ DERIVED = ".derived"
 
 FORMAT = 2
 _WITHOUT_CHECKSUM = 1  # the format of manifests that were written before they had one
+
+
+class FileFacts(NamedTuple):
+    """What is known of a file as it lies on the disk: it is not read again to tell."""
+
+    size: int
+    changed: int
+    inode: int
+    sha256: str
+
+
+def facts_of(path: Path, sha256: str) -> FileFacts:
+    """Return what is known of a file whose bytes have this hash."""
+    stat = path.stat()
+    return FileFacts(stat.st_size, stat.st_mtime_ns, stat.st_ino, sha256)
 
 
 @dataclass(frozen=True)
@@ -117,6 +132,7 @@ def write_manifest(
     folder: Path,
     entries: Mapping[str, Any],
     announce: Callable[[dict[str, Any]], object] = lambda manifest: None,
+    known: Mapping[str, FileFacts] | None = None,
 ) -> dict[str, Any]:
     """Hash every file of a folder and write its manifest, by which the folder is whole.
 
@@ -130,6 +146,8 @@ def write_manifest(
         What the manifest says besides, as plain JSON.
     announce : callable
         Called with the manifest before it is written.
+    known : mapping of str to FileFacts, optional
+        Files of the folder that are not read again while they are as they were.
 
     Raises
     ------
@@ -137,7 +155,7 @@ def write_manifest(
         If the disk is full.
     """
     (folder / MANIFEST).unlink(missing_ok=True)  # what it said is no longer so
-    files = list(_hashed(folder))
+    files = list(_hashed(folder, known or {}))
     manifest = {"format": FORMAT, **entries, "files": files}
     announce(manifest)
     write_whole(folder / MANIFEST, _sealed(json_text(manifest).removesuffix(_END).encode()))
@@ -153,7 +171,7 @@ def _sealed(body: bytes) -> bytes:
     return body + f'{_CHECKSUM}{hashlib.sha256(body).hexdigest()}"{_END}'.encode()
 
 
-def _hashed(folder: Path) -> Iterator[dict[str, Any]]:
+def _hashed(folder: Path, known: Mapping[str, FileFacts]) -> Iterator[dict[str, Any]]:
     for parent, folders, names in os.walk(folder):
         folders[:] = sorted(set(folders) - {DERIVED})
         for name in sorted(names):
@@ -163,7 +181,10 @@ def _hashed(folder: Path) -> Iterator[dict[str, Any]]:
                 continue
             sync(path)
             relative = path.relative_to(folder).as_posix()
-            yield {"name": relative, "size": path.stat().st_size, "sha256": file_sha256(path)}
+            facts = known.get(relative)
+            if facts is None or facts != facts_of(path, facts.sha256):
+                facts = facts_of(path, file_sha256(path))
+            yield {"name": relative, "size": facts.size, "sha256": facts.sha256}
         sync(Path(parent))
 
 

@@ -311,7 +311,8 @@ def dtype_name(dtype: Any) -> str:
 def _dtype_fault(got: xr.Variable, expected: Variable) -> str | None:
     name = dtype_name(got.dtype)
     if name == "str" and got.dtype.kind == "O" and got.chunks is None:
-        kinds = sorted({type(value).__name__ for value in got.values.flat} - {"str"})
+        found = set(map(type, got.values.ravel().tolist()))
+        kinds = sorted({kind.__name__ for kind in found} - {"str"})
         name = " and ".join(kinds) if kinds else name
     if name in expected.dtypes:
         return None

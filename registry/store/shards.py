@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,16 @@ import xarray as xr
 
 from registry.store.digest import ContentDigest, content_digest
 from registry.store.durable import TEMPORARY, Lock, StoreError, clear_temporary, lock, locked
-from registry.store.netcdf import read_file, reading, write_file
+from registry.store.manifest import FileFacts, facts_of
+from registry.store.netcdf import WrittenFile, read_file, reading, write_file
 from registry.store.schema import Schema, dtype_name
+from registry.threads import Pipeline
 from registry.wording import counted
 
 _CLAIM = re.compile(rf"\.parts-(\d{{6}})-(\d{{6}}){re.escape(TEMPORARY)}")
 SUMMARY = "summary.nc"
+UNDER_WAY = 3
+"""Parts that are written behind who submits them, at most: they are in memory until then."""
 ROW_BYTES = 8 * 2**20
 """Size of the dask chunks in which parts are read, per variable: a compromise of rows and scans."""
 
@@ -51,6 +56,8 @@ class Shards:
         Size of every dimension.
     scalars : mapping
         Scalars of the summary: value, units, long_name.
+    files : mapping of str to FileFacts
+        What is known of the parts that were written just now, by name.
     """
 
     folder: Path
@@ -59,6 +66,17 @@ class Shards:
     rows: tuple[int, ...]
     sizes: Mapping[str, int]
     scalars: Mapping[str, Mapping[str, Any]]
+    files: Mapping[str, FileFacts] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A part on its way to the disk."""
+
+    index: int
+    dataset: xr.Dataset
+    path: Path
+    then: Callable[[xr.Dataset], object]
 
 
 class PartWritten(BaseException):  # which nobody should catch as an error
@@ -67,6 +85,10 @@ class PartWritten(BaseException):  # which nobody should catch as an error
 
 class ShardWriter:
     """Writes a dataset part by part; parts that are whole survive a killed process.
+
+    Parts that are submitted are written by threads, behind whoever makes them: one writes, one
+    reads back and compares, one waits for the disk and gives the name, one takes the digest. At
+    most :data:`UNDER_WAY` parts are held for that. A part counts once it is whole and on the disk.
 
     One writer writes all parts and finishes. Or several writers, in any processes, write a range
     of parts each, and are closed; then one writer without a range finishes what all have written.
@@ -113,6 +135,10 @@ class ShardWriter:
         self._digested = 0
         self._layout: dict[str, Any] = {}
         self._done: dict[int, int] = {}
+        self._files: dict[str, FileFacts] = {}
+        self._submitted: set[int] = set()
+        steps = self._write, self._prove, self._publish, self._account
+        self._behind = Pipeline(steps, UNDER_WAY, "write-parts")
         self._following: int | None = None
         self._guard = guard
         self._range = parts
@@ -133,14 +159,21 @@ class ShardWriter:
                 clear_temporary(folder, part_name(index))
         self._resume()
 
+    # Used in a block, it has written all that was submitted when the block is left, in any way.
+
     def __enter__(self) -> ShardWriter:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: object, *_: object) -> None:
+        try:
+            if kind is None:
+                self.wait()
+        finally:
+            self.close()
 
     def close(self) -> None:
-        """Let others write the parts of the range; what is written stays."""
+        """Let others write the parts of the range; what is submitted is written, errors unsaid."""
+        self._behind.close()
         if self._lock is not None and self._lock.is_held:  # in a forked child it is not
             self._claim.unlink(missing_ok=True)
             self._lock.release()
@@ -185,16 +218,18 @@ class ShardWriter:
         return range(count) if self._range is None else self._range
 
     def end_part(self) -> None:
-        """End the stage, if this writer writes a range of the parts alone, and they are written.
+        """Wait for all parts; end the stage, if this writer writes a range of them alone.
 
-        To be called when all parts are written, before what needs all of them. Of a writer of
-        all parts it does nothing.
+        To be called when all parts are submitted, before what needs all of them.
 
         Raises
         ------
         PartWritten
             Which the run takes for its end.
+        StoreError
+            If a part could not be written.
         """
+        self.wait()
         if self._range is not None:
             self.close()
             raise PartWritten
@@ -232,10 +267,39 @@ class ShardWriter:
             If it does not go with the other parts, is there already, is not in this writer's
             range, or the disk is full.
         """
+        path = self.submit(dataset, index)
+        self.wait()
+        return path
+
+    def submit(
+        self,
+        dataset: xr.Dataset,
+        index: int | None = None,
+        then: Callable[[xr.Dataset], object] = lambda part: None,
+    ) -> Path:
+        """Have one part written behind who goes on; it counts at the latest after :meth:`wait`.
+
+        Parameters
+        ----------
+        dataset, index
+            As of :meth:`append`. The dataset must not be changed any more.
+        then : callable
+            Called with the dataset by a thread, one part after the other, once it counts.
+
+        Returns
+        -------
+        Path
+            Where the part comes to lie.
+
+        Raises
+        ------
+        SchemaError, StoreError
+            As :meth:`append`; of the disk, also on behalf of a part before, and then this one is
+            not written.
+        """
         if in_order := index is None:
             index = self.next_index if self._following is None else self._following
-            self._forget(index)
-        if index in self._done:
+        if index in self._submitted or (index in self._done and not in_order):
             raise StoreError(f"{part_name(index)} is there already; next is {self.next_index}")
         if self._range is not None and index not in self._range:
             own = f"{self._range.start} to {self._range.stop - 1}"
@@ -244,11 +308,60 @@ class ShardWriter:
         self.schema.check(dataset, part=True)
         if misfits := self._misfits(dataset):
             raise StoreError(f"{part_name(index)} differs from the other parts in {misfits}")
-        labelled = self._labelled(dataset)
-        write_file(labelled, self.folder / part_name(index))
-        self._count(index, dataset)
+        self._layout = self._layout or _layout(dataset, self.along)
+        if in_order:
+            self._forget(index)
+        path = self.folder / part_name(index)
+        with self._failing():
+            self._submitted.add(index)
+            self._behind.put(_Part(index, dataset, path, then))
         self._following = index + 1 if in_order else None
-        return self.folder / part_name(index)
+        return path
+
+    def wait(self) -> None:
+        """Wait until every part that was submitted counts.
+
+        Raises
+        ------
+        StoreError
+            If one could not be written; or what else a thread has met.
+        """
+        with self._failing():
+            self._behind.wait()
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        """After an error nothing is known of what was submitted, but what is done."""
+        try:
+            yield
+        except BaseException:
+            self._behind.close()
+            self._submitted.clear()
+            self._following = None
+            self._layout = self._layout if self._done else {}
+            raise
+
+    # Each step is taken by a thread of its own, in the order of the parts.
+
+    def _write(self, part: _Part) -> tuple[_Part, WrittenFile]:
+        self._guard()
+        return part, WrittenFile(self._labelled(part.dataset), part.path)
+
+    def _prove(self, given: tuple[_Part, WrittenFile]) -> tuple[_Part, WrittenFile, str]:
+        part, written = given
+        written.prove()
+        return part, written, written.sha256()
+
+    def _publish(self, given: tuple[_Part, WrittenFile, str]) -> _Part:
+        part, written, sha256 = given
+        written.publish()
+        self._files[part.path.name] = facts_of(part.path, sha256)
+        return part
+
+    def _account(self, part: _Part) -> None:
+        self._count(part.index, part.dataset)
+        self._submitted.discard(part.index)
+        part.then(part.dataset)
 
     def _forget(self, index: int) -> None:
         """Remove a part that is made again, after one before it was missing."""
@@ -292,6 +405,8 @@ class ShardWriter:
             If a part is missing, the summary does not go with the parts, or this writer writes a
             range of the parts alone.
         """
+        self.wait()
+        self._behind.close()
         if self._range is not None:
             raise StoreError(
                 f"this writer writes {self._range!r} alone; one for all parts finishes"
@@ -311,7 +426,10 @@ class ShardWriter:
         self.schema.check(whole)
         sizes = {str(name): size for name, size in whole.sizes.items()}
         content = self._digest.hexdigest()
-        return Shards(self.folder, self.schema, content, tuple(rows), sizes, scalars(labelled))
+        found = scalars(labelled)
+        return Shards(
+            self.folder, self.schema, content, tuple(rows), sizes, found, dict(self._files)
+        )
 
     def _require_all_parts(self, expected: int | None) -> None:
         found = max(self._done, default=0) + 1

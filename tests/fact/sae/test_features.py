@@ -2,6 +2,7 @@
 
 import itertools
 import random
+import threading
 import tracemalloc
 
 import numpy as np
@@ -200,6 +201,57 @@ def test_an_epoch_can_be_entered_at_any_batch(four_parts, n_kept):
         rest = list(ShuffledFeatures(four_parts, 10, seed=3, memory=memory).batches(2, first))
         assert len(rest) == len(whole) - first
         assert all(map(np.array_equal, rest, whole[first:]))
+
+
+def windows_as_they_would_be_read_at_once(folder, batch, seed, n_kept, epoch):
+    """Blocks of whole windows, one after the other in memory, as it is told of them."""
+    samples = xr.concat([xr.open_dataset(path) for path in list_shards(folder)], "sample")
+    rows = [min(8, size - i) for size in (50, 33, 1, 64) for i in range(0, size, 8)]
+    blocks = np.split(samples["feature"].values, np.cumsum(rows)[:-1])
+    order = np.random.default_rng([seed, epoch, 0]).permutation(len(blocks))
+    windows, room = {}, max(n_kept - max(rows), 1)
+    for block, end in zip(order, np.cumsum(np.array(rows)[order]), strict=True):
+        windows.setdefault((end - 1) // room, []).append(block)
+    if n_kept >= sum(rows):
+        windows = {0: range(len(blocks))}
+    permuted = []
+    for number, chosen in enumerate(windows.values()):
+        window = np.concatenate([blocks[i] for i in sorted(chosen)])
+        permuted.append(np.random.default_rng([seed, epoch, number + 1]).permutation(window))
+    whole = np.concatenate(permuted)
+    return [whole[start : start + batch] for start in range(0, len(whole), batch)]
+
+
+@pytest.mark.parametrize("n_kept", [148, 40, 8])
+@pytest.mark.slow
+def test_batches_read_ahead_are_those_of_windows_read_at_once(four_parts, n_kept):
+    """Through several epochs on end, wherever they are entered and left, bit for bit."""
+    given = four_parts, 20, 3, n_kept
+    expected = [b for e in range(3) for b in windows_as_they_would_be_read_at_once(*given, e)]
+    shuffled = ShuffledFeatures(four_parts, 20, seed=3, memory=memory_for(n_kept))
+    for first, last in ((0, 24), (3, 21), (8, 9), (5, 5)):
+        found = list(shuffled.stream(first, last))
+        assert len(found) == last - first
+        assert all(map(np.array_equal, found, expected[first:last]))
+
+
+def test_reading_ahead_ends_with_who_asks_for_batches(four_parts):
+    before = threading.active_count()
+    batches = ShuffledFeatures(four_parts, 10, seed=0, memory=memory_for(40)).stream(0, 10**6)
+    assert len(next(batches)) == 10
+    batches.close()
+    assert threading.active_count() == before
+
+
+@pytest.mark.slow
+def test_a_shard_that_cannot_be_read_is_told_to_who_trains(tmp_path):
+    folder = write_parts(tmp_path, *[40] * 4)
+    batches = ShuffledFeatures(folder, 10, seed=0, memory=memory_for(40)).stream(0, 16)
+    next(batches)
+    for path in folder.iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(OSError, match="synchronously"):
+        list(batches)
 
 
 def test_datasets_and_files_are_read_alike(tmp_path):

@@ -50,10 +50,11 @@ def collect(config: Config, inputs: registry.Inputs, run: registry.Run) -> objec
     run.log("resumed", len(writer.done), 0)
     for index in sorted({*writer.indices(config.n_parts)} - {*writer.done}):
         if index == config.die_at:
+            writer.wait()
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(config.sleep)
         samples = np.arange(index * config.part_size, (index + 1) * config.part_size)
-        writer.append(
+        writer.submit(
             xr.Dataset({"value": ("sample", numbers[samples])}, {"sample": samples}), index
         )
         run.progress(index + 1, config.n_parts, "parts")

@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import zlib
 from pathlib import Path
 
 import dask.array as da
@@ -12,9 +13,17 @@ import pytest
 import xarray as xr
 
 import registry.store.digest
+from registry.store import netcdf
 from registry.store.digest import content_digest
 from registry.store.durable import StoreError
-from registry.store.netcdf import HEADER_BYTES, chunk_shape, read_file, read_row, write_file
+from registry.store.netcdf import (
+    HEADER_BYTES,
+    chunk_shape,
+    gain,
+    read_file,
+    read_row,
+    write_file,
+)
 from registry.store.schema import decode_attributes
 from tests.forked import Forked
 
@@ -231,6 +240,55 @@ def test_stored_compressed_in_chunks(tmp_path):
         stored = file["x"]
         assert (stored.compression, stored.compression_opts, stored.shuffle) == ("gzip", 1, True)
         assert stored.id.get_storage_size() < sparse.nbytes / 20
+
+
+def test_what_gains_little_by_compression_is_stored_as_it_is(tmp_path):
+    generator = np.random.default_rng(0)
+    noise = generator.standard_normal((600, 128), dtype="float32")
+    half = np.where(generator.random(noise.shape) < 0.5, 0, noise)
+    variables = {"noise": noise, "half": half, "flag": noise > 0, "few": noise[:3]}
+    dataset = xr.Dataset({name: ((f"{name}_", "b"), v) for name, v in variables.items()})
+    digest = write_file(dataset, tmp_path / "a.nc")
+    with h5py.File(tmp_path / "a.nc") as file:
+        stored = {name: file[name].compression for name in variables}
+        assert file["noise"].chunks == chunk_shape(noise.shape, 4)
+    assert stored == {"noise": None, "half": "gzip", "flag": "gzip", "few": None}
+    with read_file(tmp_path / "a.nc") as read:
+        assert content_digest(read) == digest == content_digest(dataset)
+
+
+def test_the_gain_is_that_of_the_file(tmp_path):
+    values = np.random.default_rng(0).standard_normal(4096, dtype="float32")
+    shuffled = values.view("uint8").reshape(-1, 4).T.tobytes()
+    assert gain(values) == 1 - len(zlib.compress(shuffled, 1)) / values.nbytes
+    assert gain(np.zeros((1000, 1000))) > 0.99
+    assert gain(np.array(True)) < 0
+    turned = values.reshape(64, 64).T
+    assert gain(turned) == gain(turned.copy())
+    assert gain(values[::2]) == gain(values[::2].copy())
+
+
+@pytest.mark.parametrize("kind", ["memory", "dask"])
+def test_what_is_read_back_otherwise_is_not_kept(tmp_path, monkeypatch, kind):
+    values = np.arange(12.0).reshape(3, 4)
+    values[1, 2] = np.nan
+    written = xr.Dataset({"x": (("a", "b"), values), "word": ("a", ["a", "b", "c"])})
+    written = written.chunk() if kind == "dask" else written
+    compare = netcdf._compare
+
+    def flip(dataset, digest, temporary, path):
+        with h5py.File(temporary, "r+") as file:
+            file["x"][1, 2] = -np.nan
+            file["word"][2] = "d"
+        compare(dataset, digest, temporary, path)
+
+    write_file(written, tmp_path / "a.nc")
+    monkeypatch.setattr(netcdf, "_compare", flip)
+    with pytest.raises(
+        StoreError, match=r"b\.nc did not read back as written: 'word', 'x'; nothing"
+    ):
+        write_file(written, tmp_path / "b.nc")
+    assert os.listdir(tmp_path) == ["a.nc"]
 
 
 @pytest.mark.parametrize(

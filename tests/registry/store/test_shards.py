@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 from registry.store.digest import content_digest
-from registry.store.durable import StoreError
+from registry.store.durable import StoreError, file_sha256
 from registry.store.schema import Schema, SchemaError, Variable
 from registry.store.shards import ShardWriter, open_parts, part_name
 from tests.forked import Forked
@@ -271,6 +271,64 @@ def test_leftovers_of_a_writer_that_died_are_removed(tmp_path):
     (tmp_path / ".part-000000.nc.1-2.tmp").write_bytes(b"half")
     write(tmp_path)
     assert sorted(os.listdir(tmp_path)) == [*(part_name(i) for i in range(3)), "summary.nc"]
+
+
+# -- parts that are written behind who makes them ----------------------------------------------
+
+
+def test_submitted_parts_are_those_that_are_appended(tmp_path):
+    told = []
+    with ShardWriter(tmp_path / "behind", SCHEMA, {"run": "r"}) as writer:
+        for part in parts():
+            writer.submit(part, then=lambda part: told.append(part.sizes["sample"]))
+        shards = writer.finish(SUMMARY)
+    expected = write(tmp_path / "appended")
+    assert (shards.content, shards.rows) == (expected.content, expected.rows)
+    assert told == [7, 7, 6], "one after the other"
+    for name, facts in shards.files.items():
+        path = tmp_path / "behind" / name
+        assert (facts.size, facts.sha256) == (path.stat().st_size, file_sha256(path))
+    assert len(shards.files) == 3
+
+
+def test_a_part_that_cannot_be_written_is_told_and_those_before_count(tmp_path, monkeypatch):
+    replace, other = os.replace, tmp_path / "other"
+
+    def fail(source, target):
+        if str(target).endswith(part_name(1)):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        replace(source, target)
+
+    writer = ShardWriter(tmp_path, SCHEMA, {"run": "r"})
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", fail)
+        for part in parts()[:2]:
+            writer.submit(part)
+        with pytest.raises(StoreError, match=r"disk full: cannot write .*part-000001\.nc"):
+            writer.wait()
+    assert os.listdir(tmp_path) == [part_name(0)]
+    for part in parts()[1:]:
+        writer.submit(part)
+    assert writer.finish(SUMMARY).content == write(other).content
+
+
+def test_a_part_counts_once_it_is_on_the_disk(tmp_path, monkeypatch):
+    fsync, synced = os.fsync, threading.Event()
+
+    def wait(descriptor):
+        synced.wait()
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", wait)
+    writer = ShardWriter(tmp_path, SCHEMA)
+    writer.submit(parts()[0])
+    assert [*writer.done, *tmp_path.glob("part-*")] == []
+    with pytest.raises(StoreError, match="is there already"):
+        writer.submit(parts()[0], 0)
+    synced.set()
+    writer.wait()
+    assert writer.done == (0,)
+    writer.close()
 
 
 # -- several writers --------------------------------------------------------------------------

@@ -1,0 +1,186 @@
+"""Features to the disk and back: as fast as the disk, and beside the loop that needs the device.
+
+Everything is synced, and read from the disk: what is in the page cache is dropped before.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+from fact.networks.bcos_networks import small_bcos
+from fact.sae.features import ShuffledFeatures
+from fact.sae.model import TopKSAE
+from fact.sae.sampling import draw_features
+from fact.sae.steps import Trainer, TrainingConfig
+from fact.schemas import FEATURES
+from registry.store.datasets import write_dataset
+from registry.store.durable import sync
+from registry.store.manifest import Provenance
+from registry.store.shards import ShardWriter
+
+pytestmark = pytest.mark.benchmark
+
+N_CHANNELS, PER_IMAGE = 512, 72
+N_SAMPLES = 32 * 2**20 // (4 * N_CHANNELS)  # of a part, as they are collected
+SUMMARY = xr.Dataset(
+    {"root_mean_square": 1.0, "n_samples": np.int64(1), "n_images": 1, "n_held_out": 0}
+)
+
+
+def least(*calls: Callable[[int], None], rounds: int = 5) -> list[float]:
+    """Return the least seconds of each call, all called in turn once a round."""
+    taken: list[list[float]] = [[] for _ in calls]
+    for number in range(rounds):
+        for call, seconds in zip(calls, taken, strict=True):
+            start = time.perf_counter()
+            call(number)
+            seconds.append(time.perf_counter() - start)
+    return list(map(min, taken))
+
+
+def part(index: int, n_samples: int = N_SAMPLES, n_channels: int = N_CHANNELS) -> xr.Dataset:
+    """Return features as they are collected, of random numbers."""
+    generator = np.random.default_rng(index)
+    first = index * n_samples
+    image = np.repeat(np.arange(first, first + n_samples, PER_IMAGE), PER_IMAGE)[:n_samples]
+    numbers = {name: np.zeros(n_samples, np.int32) for name in ("row", "column")}
+    return xr.Dataset(
+        {
+            "feature": (
+                ("sample", "channel"),
+                generator.standard_normal((n_samples, n_channels), dtype="float32"),
+            ),
+            "image": ("sample", np.array([f"train/{i:08d}" for i in image], dtype=object)),
+            "importance": ("sample", generator.random(n_samples, dtype="float32")),
+            **{name: ("sample", values) for name, values in numbers.items()},
+        },
+        {"sample": np.arange(first, first + n_samples)},
+    )
+
+
+def write(parts: Sequence[xr.Dataset], folder: Path) -> None:
+    """Write a whole dataset: parts, summary, manifest."""
+    with ShardWriter(folder, FEATURES) as writer:
+        for one in parts:
+            writer.submit(one)
+        write_dataset(writer.finish(SUMMARY), folder, FEATURES, Provenance())
+
+
+def copy(source: Path, folder: Path) -> None:
+    """Copy a folder's files, which are in the page cache, and wait for the disk."""
+    folder.mkdir()
+    for path in sorted(source.iterdir()):
+        shutil.copyfile(path, folder / path.name)
+        sync(folder / path.name)
+    sync(folder)
+
+
+def test_features_are_written_as_fast_as_files_are_copied(tmp_path: Path) -> None:
+    parts = [part(index) for index in range(12)]
+    write(parts, source := tmp_path / "source")
+    size = sum(path.stat().st_size for path in source.iterdir()) / 2**20
+
+    def written(number: int) -> None:
+        write(parts, tmp_path / f"written-{number}")
+        shutil.rmtree(tmp_path / f"written-{number}")
+
+    def copied(number: int) -> None:
+        copy(source, tmp_path / f"copied-{number}")
+        shutil.rmtree(tmp_path / f"copied-{number}")
+
+    ours, theirs = least(written, copied)
+    sys.__stdout__.write(
+        f"\n{size:,.0f} MiB of features: written at {size / ours:,.0f} MiB/s, copied at "
+        f"{size / theirs:,.0f} MiB/s, {theirs / ours:.2f}\n"
+    )
+    assert theirs / ours >= 0.8
+
+
+def test_the_loop_that_collects_hardly_waits_for_the_disk(tmp_path: Path) -> None:
+    """A network of a few milliseconds an image; of a larger one less is written in that time."""
+    network = small_bcos(tuple("abcdefghij"), channels=(32, 64, 128), strides=(2, 2, 1))
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 28, 28, 3), dtype=np.uint8)
+    per_part = 64
+
+    def collect(number: int, writer: ShardWriter | None) -> None:
+        generator = np.random.default_rng(number)
+        for index in range(6):
+            drawn = [
+                draw_features(network, "features.2", pixels, 49, generator) for _ in range(per_part)
+            ]
+            columns = {name: np.concatenate([d[name] for d in drawn]) for name in drawn[0]}
+            names = np.array([f"train/{i:08d}" for i in columns.pop("image")], dtype=object)
+            del columns["rank"]
+            values = {"image": names, **columns}
+            first = index * len(names)
+            made = xr.Dataset(
+                {name: (FEATURES.variables[name].dims, v) for name, v in values.items()},
+                {"sample": np.arange(first, first + len(names))},
+            )
+            if writer is not None:
+                writer.submit(made)
+
+    def with_writing(number: int) -> None:
+        with ShardWriter(tmp_path / f"{number}", FEATURES) as writer:
+            collect(number, writer)
+            taken.append(time.perf_counter())
+
+    taken: list[float] = []
+    alone, beside = least(lambda number: collect(number, None), with_writing)
+    size = sum(path.stat().st_size for path in (tmp_path / "0").iterdir()) / 2**20
+    sys.__stdout__.write(
+        f"\n{size:,.0f} MiB of features: collected in {alone:.2f} s, and written in {beside:.2f} "
+        f"s, {beside / alone:.2f}\n"
+    )
+    assert beside <= 1.1 * alone
+
+
+def test_training_on_ten_times_the_memory_is_as_fast_as_in_memory(tmp_path: Path) -> None:
+    n_parts, n_samples, batch = 10, 2**14, 4096
+    with ShardWriter(tmp_path, FEATURES) as writer:
+        for index in range(n_parts):
+            writer.submit(part(index, n_samples))
+    size = 4 * N_CHANNELS * n_samples * n_parts
+    steps = n_parts * n_samples // batch
+
+    def training(memory: int) -> Callable[[int], None]:
+        samples = ShuffledFeatures(tmp_path, batch, 0, N_CHANNELS**0.5, memory)
+        sae = TopKSAE.initialise(4096, N_CHANNELS, 16, torch.Generator().manual_seed(0))
+        trainer = Trainer(sae, TrainingConfig(steps=100 * steps, warmup=10, decay_start=500))
+        batches = samples.stream(0, 100 * steps)
+
+        def epoch(_number: int) -> None:
+            for path in tmp_path.iterdir():
+                drop_from_cache(path)
+            for _ in range(steps):
+                trainer.step(next(batches))
+
+        epoch(0)
+        return epoch
+
+    in_memory, from_disk = least(training(size), training(size // 10), rounds=3)
+    sys.__stdout__.write(
+        f"\n{size / 2**20:,.0f} MiB of features, an epoch: in memory {in_memory:.2f} s, with a "
+        f"tenth of it {from_disk:.2f} s ({size / 2**20 / from_disk:,.0f} MiB/s read), "
+        f"{in_memory / from_disk:.2f}\n"
+    )
+    assert in_memory / from_disk >= 0.9
+
+
+def drop_from_cache(path: Path) -> None:
+    """Have a file's next reading come from the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,147 @@
+"""The whole of FaCT on Fashion-MNIST, against the straight way to it, with the same results."""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import registry
+from fact.data.fashion_mnist import find_folder
+
+pytestmark = [
+    pytest.mark.benchmark,
+    pytest.mark.skipif(find_folder() is None, reason="Fashion-MNIST is not here"),
+]
+
+SIZES = {
+    "n_train": 1500,
+    "n_test": 6000,
+    "layer": "features.2",
+    "samples_per_image": 24,
+    "n_concepts": 8192,
+    "k": 16,
+    "batch": 1024,
+    "epochs": 3,
+    "drawn": 32,
+    "decided": 20,
+    "most": 16,
+}
+
+NETWORK = """
+[datasets.fashion]
+kind = "fashion-mnist"
+n_train = {n_train}
+n_test = {n_test}
+
+[experiments.classifier]
+stage = "fact.train_classifier"
+needs = {{ images = "fashion" }}
+config = {{ epochs = 1 }}
+"""
+
+REST = """
+[experiments.features]
+stage = "fact.collect_features"
+needs = {{ images = "fashion", network = "classifier" }}
+config = {{ layer = "{layer}", samples_per_image = {samples_per_image}, batch = 64 }}
+
+[experiments.sae]
+stage = "fact.train_sae"
+needs = {{ features = "features" }}
+config = {{ n_concepts = {n_concepts}, k = {k}, epochs = {epochs}, batch = {batch} }}
+
+[experiments.concepts]
+stage = "fact.measure_concepts"
+needs = {{ sae = "sae", images = "fashion" }}
+config = {{ batch = 64 }}
+
+[experiments.gallery]
+stage = "fact.draw_concepts"
+needs = {{ concepts = "concepts" }}
+config = {{ most = {drawn}, pictures = false }}
+
+[experiments.decisions]
+stage = "fact.explain_decisions"
+needs = {{ concepts = "concepts", gallery = "gallery" }}
+config = {{ images = {ids}, most = {most}, pictures = false }}
+"""
+ROUNDS, FASTER, SMALLER = 2, 4, 2
+
+
+def told(*command):
+    """Run a module in a process of its own; return what it tells, and the seconds that it took."""
+    start = time.perf_counter()
+    line = [sys.executable, "-m", *map(str, command)]
+    done = subprocess.run(line, capture_output=True, text=True)
+    seconds = time.perf_counter() - start
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout.strip().splitlines()[-1]) | {"seconds": seconds}
+
+
+def read(root, *names):
+    catalog = registry.open_catalog(root, "off")
+    return [catalog.dataset(name).load() for name in names]
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    root = tmp_path_factory.mktemp("fact")
+    (root / "network").mkdir()
+    (root / "network" / "experiments.toml").write_text(NETWORK.format(**SIZES))
+    told("tests.benchmarks.whole_fact", root / "network")
+    weights = registry.open_catalog(root / "network", "off").path("classifier")
+    ids = json.dumps([f"test/{number:05d}" for number in range(SIZES["decided"])])
+    rest = NETWORK.format(**SIZES) + REST.format(**SIZES, ids=ids)
+    sides = {"plain": [], "factbook": []}
+    for number in range(ROUNDS):
+        plain, ours = (root / f"{name}-{number}" for name in sides)
+        plain.mkdir()
+        shutil.copytree(root / "network", ours, symlinks=True)
+        (ours / "experiments.toml").write_text(rest)
+        given = weights, plain, json.dumps(SIZES)
+        sides["plain"].append(told("tests.benchmarks.plain_fact", *given))
+        sides["factbook"].append(told("tests.benchmarks.whole_fact", ours))
+    return sides, np.load(plain / "found.npz"), ours
+
+
+def test_both_find_the_same(found):
+    sides, plain, root = found
+    told_by = sides["plain"][0]
+    sae, concepts, gallery, decisions = read(root, "sae", "concepts", "gallery", "decisions")
+    np.testing.assert_allclose(sae["reconstruction_loss"].values, plain["losses"], rtol=1e-3)
+    assert float(sae["best_accuracy"]) == pytest.approx(told_by["accuracy"], abs=0.005)
+    for name in ("presence", "contribution"):
+        own, other = concepts[name].values, plain[name]
+        missed = np.abs(own - other).sum() / np.abs(other).sum()
+        sys.__stdout__.write(f"\n{name}: {missed:.1e} of it differs")
+        assert missed < 1e-3
+    for name in ("image_l0", "concepts_for_80", "alive_share"):
+        assert float(concepts[name]) == pytest.approx(told_by[name], rel=1e-3)
+    np.testing.assert_array_equal(gallery["concept"].values, plain["concepts"])
+    painted = np.abs(gallery["explanation"].values / 255 - plain["pictures"]).mean()
+    missed = np.abs(decisions["concept_map"].values - plain["maps"]).sum()
+    missed /= np.abs(plain["maps"]).sum()
+    sys.__stdout__.write(f"\npictures: {painted:.1e} apart; maps: {missed:.1e} of them differs\n")
+    assert painted < 5e-3
+    assert missed < 5e-3
+
+
+def test_it_takes_a_quarter_of_the_time_and_half_the_memory(found):
+    sides = found[0]
+    least = {
+        name: {what: min(own[what] for own in told_by) for what in ("seconds", "peak")}
+        for name, told_by in sides.items()
+    }
+    plain, ours = least["plain"], least["factbook"]
+    sys.__stdout__.write(
+        f"\nFaCT on {SIZES['n_train']} and {SIZES['n_test']} images: the straight way "
+        f"{plain['seconds']:.1f} s and {plain['peak']:,.0f} MiB, factbook {ours['seconds']:.1f} s "
+        f"and {ours['peak']:,.0f} MiB: {plain['seconds'] / ours['seconds']:.1f} times as fast, "
+        f"{plain['peak'] / ours['peak']:.1f} times smaller\n"
+    )
+    assert plain["seconds"] >= FASTER * ours["seconds"]
+    assert plain["peak"] >= SMALLER * ours["peak"]

@@ -33,7 +33,7 @@ LAYERS = {"layer2": (512, 8192, 32), "layer3": (1024, 8192, 32), "layer4": (2048
 
 SIDE, N_CONCEPTS = 224, 20
 ROUNDS = 2
-FASTER = {"layer2": 5.0, "layer3": 3.0, "layer4": 2.5}
+FASTER = {"layer2": 2.5, "layer3": 1.8, "layer4": 1.8}
 MOST = 1.3
 
 

@@ -351,7 +351,7 @@ def _write_variable(
 
 def _compare(dataset: xr.Dataset, digest: ContentDigest, temporary: Path, path: Path) -> None:
     # xarray decodes all texts of a file when it opens it, which takes longer than all the rest.
-    texts = [n for n, v in dataset.variables.items() if dtype_name(v.dtype) == "str"]
+    texts = [str(n) for n, v in dataset.variables.items() if dtype_name(v.dtype) == "str"]
     try:
         with read_file(temporary, cache=False, drop_variables=texts) as written:
             names = _differing(dataset.drop_vars(texts), digest, written)

@@ -252,7 +252,7 @@ class Display(Watcher):
     def begun(self, task: Task, uid: str) -> None:
         """Print a line where no terminal shows bars."""
         if not can_animate():
-            why = "it never ran" if task.reason == Why.NEVER else task.reason
+            why = "it never ran" if task.reason == Why.NEVER else task.reason or "it was submitted"
             out.print(escape(f"… starting {task.title} (run {uid}), because {why}"))
 
     def progressed(self, task: Task, progress: Progress) -> None:

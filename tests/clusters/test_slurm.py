@@ -62,7 +62,7 @@ def test_what_is_preempted_is_requeued_and_resumes(place: Place) -> None:
 def test_a_time_limit_is_told_early_and_the_run_begins_again(place: Place) -> None:
     place.declare('[resources.parts]\ntime = "1 min"\n')
     place.edit('poll = "1 s"', 'poll = "1 s"\nnotice = "50 s"\nrequeues = 20')
-    place.edit("n_parts = 8", "n_parts = 30")
+    place.edit("n_parts = 8", "n_parts = 100")  # Slurm looks every 30 seconds
     printed = place.end(place.start("parts"))
     *before, last = place.statuses("parts")
     assert set(before) == {"INTERRUPTED"}, printed
@@ -73,6 +73,7 @@ def test_a_time_limit_is_told_early_and_the_run_begins_again(place: Place) -> No
 def test_a_run_begins_again_as_often_as_declared(place: Place) -> None:
     place.declare('[resources.long]\ntime = "1 min"\n')
     place.edit('poll = "1 s"', 'poll = "1 s"\nnotice = "55 s"\nrequeues = 1')
+    place.edit("sleep = 25.0", "sleep = 100.0")
     printed = place.end(place.start("long"), 130)
     assert "interrupted 2 times, with requeues = 1" in printed
     assert place.statuses("long") == ["INTERRUPTED"] * 2

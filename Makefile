@@ -13,7 +13,7 @@ export PYTHONDONTWRITEBYTECODE =
 WORKERS ?= 4
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 
-.PHONY: help demo test quick paper-smoke check format lint types contracts docs faults bench fashion photos dashboard stop clean
+.PHONY: help demo test quick clusters paper-smoke check format lint types contracts docs faults bench fashion photos dashboard stop clean
 
 help:  ## what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -39,12 +39,16 @@ photos: $(READY)  ## a network's 1,000 logits on real photographs, as neurons of
 fashion: $(READY)  ## the whole job on 70,000 real images (at most 20 minutes on 2 cores)
 	$(BIN)/factbook run fashion
 
-test: $(READY)  ## all tests; those in a browser where a Chromium is found
-	$(PYTEST)
+test: $(READY)  ## all tests but of clusters; those in a browser where a Chromium is found
+	$(PYTEST) --ignore tests/clusters
 
 quick: WORKERS = 2
 quick: $(READY)  ## the tests that need no training, page, server or browser
 	$(PYTEST) -m 'not (slow or server or browser or benchmark)'
+
+clusters: WORKERS = 2
+clusters: $(READY)  ## tasks on a real Slurm of two nodes, where one is installed, and on Dask's workers
+	$(PYTEST) tests/clusters
 
 paper-smoke: $(READY)  ## each chain of both papers, at its real size but for data and training
 	$(BIN)/python -m tests.papers.smoke

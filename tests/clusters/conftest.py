@@ -15,6 +15,9 @@ from tests.faults.children import OFF, Child, Fault
 from tests.faults.conftest import Site, chance, pytest_generate_tests  # noqa: F401
 from tests.registry.lab.project import edit, write_project
 
+LAB = {"PYTHONPATH": str(Path(__file__).parents[2])}
+"""Jobs are programs of their own, which import the stages of the tests too."""
+
 DECLARATION = """
 [executors.slurm]
 kind = "slurm"
@@ -58,7 +61,7 @@ class Place:
 
     def start(self, *targets: str, fault: Fault | None = None, on: str = "slurm") -> Child:
         """Start ``factbook run … --on``."""
-        environment = {**OFF, "SLURM_CONF": str(self.slurm.config)}
+        environment = {**OFF, **LAB, "SLURM_CONF": str(self.slurm.config)}
         words = ("factbook", "run", *targets, "--on", on)
         child = self.site.start(*words, fault=fault, environment=environment)
         self.drivers.append(child)
@@ -71,7 +74,7 @@ class Place:
         return child.printed
 
     def factbook(self, *words: str) -> str:
-        environment = {**OFF, "SLURM_CONF": str(self.slurm.config)}
+        environment = {**OFF, **LAB, "SLURM_CONF": str(self.slurm.config)}
         child = self.site.start("factbook", *words, environment=environment)
         assert child.wait() == 0, child.printed
         return child.printed

@@ -323,7 +323,7 @@ def test_a_full_disk_is_told_recorded_and_resumed_from(
     def until_full(source: Any, target: Any) -> None:
         if "part-" in str(target):
             written.append(Path(target))
-            if len(written) == 3:
+            if len(written) > 2:  # several are being written at once
                 raise OSError(28, "No space left on device")
         replace(source, target)
 
@@ -332,7 +332,7 @@ def test_a_full_disk_is_told_recorded_and_resumed_from(
         outcome = run(troubled, "parts", runner="here")["parts"]
     assert outcome.ending is State.FAILED
     assert outcome.message.startswith("StoreError: disk full: cannot write ")
-    assert "part-000002.nc" in outcome.message
+    assert "part-0000" in outcome.message
     journal = read_journal(journal_root(troubled.root) / str(outcome.uid))
     assert journal.status == "FAILED"
     assert status(troubled, "parts") is State.FAILED

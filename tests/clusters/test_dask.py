@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.clusters.conftest import Place
-from tests.faults.children import Child, Fault
+from tests.clusters.conftest import LAB, Place
+from tests.faults.children import OFF, Child, Fault
 from tests.faults.conftest import Site
 from tests.registry.lab.project import write_project
 
@@ -88,7 +88,8 @@ class OnDask(Place):
     """A project whose tasks run on Dask's workers."""
 
     def start(self, *targets: str, fault: Fault | None = None, on: str = "dask") -> Child:
-        child = self.site.start("factbook", "run", *targets, "--on", on)
+        words = ("factbook", "run", *targets, "--on", on)
+        child = self.site.start(*words, fault=fault, environment={**OFF, **LAB})
         self.drivers.append(child)
         return child
 

@@ -112,6 +112,7 @@ def test_a_lost_node_is_survived(place: Place) -> None:
 def test_of_a_step_that_outlives_its_daemon_and_the_next_attempt_one_publishes(
     place: Place,
 ) -> None:
+    place.edit("sleep = 25.0", "sleep = 75.0")  # Slurm misses a daemon after 30 seconds and more
     driver = place.start("long")
     place.until(lambda: place.statuses("long") == ["RUNNING"])
     node = place.slurm.ask("squeue", "-h", "--name=long", "-o", "%N")

@@ -118,22 +118,14 @@ class Slurm:
         return self.ask("sbatch", "--parsable", "--output=/dev/null", f"--wrap={command}", *options)
 
     def steps(self, node: str) -> list[psutil.Process]:
-        """Return what runs the jobs of a node, with their processes."""
-        found = []
+        """Return what runs the jobs of a node, with their processes: known by the node's log."""
+        found, log = [], str(self.folder / f"slurmd-{node}.log")
         for process in psutil.process_iter():
             with suppress(psutil.Error):
-                if process.name() == "slurmstepd" and self._is_of(process, node):
+                is_step = process.name() == "slurmstepd"
+                if is_step and log in [file.path for file in process.open_files()]:
                     found += [process, *process.children(recursive=True)]
         return found
-
-    def _is_of(self, step: psutil.Process, node: str) -> bool:
-        own = {"SLURM_CONF": str(self.config), "SLURMD_NODENAME": node}
-        for process in (step, *step.children(recursive=True)):
-            with suppress(psutil.Error):
-                environment = process.environ()
-                if all(environment.get(key) == value for key, value in own.items()):
-                    return True
-        return False
 
     def lose(self, node: str) -> None:
         """Kill the daemon of a node, and all that it runs, as a loss of power would."""
@@ -186,11 +178,6 @@ class Slurm:
         for node in NODES:
             for process in self.steps(node):
                 with suppress(psutil.Error):
-                    process.kill()
-        for process in psutil.process_iter():  # steps whose daemon was killed stay for ever
-            with suppress(psutil.Error):
-                own = str(self.config) == process.environ().get("SLURM_CONF")
-                if own and process.name().startswith("slurmstepd"):
                     process.kill()
         for daemon in reversed(self.daemons.values()):
             daemon.send_signal(signal.SIGTERM)

@@ -390,7 +390,7 @@ class QueueRunner:
             followed.was_gone = is_gone
             _refresh(job.folder)  # what it said last may not be seen here yet
             return _FOLLOW
-        if standing.phase is Phase.LOST:
+        if standing.phase is Phase.LOST or (ended and standing.phase is not Phase.CANCELLED):
             return self._again(followed)
         if ended is None:
             return self._silent(followed, standing)

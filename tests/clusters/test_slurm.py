@@ -48,6 +48,16 @@ def test_a_job_that_somebody_cancels_is_not_begun_again(place: Place) -> None:
     assert place.statuses("long") == ["INTERRUPTED"]
 
 
+def test_a_run_that_is_interrupted_by_somebody_else_s_signal_begins_again(place: Place) -> None:
+    """Slurm gives no reason: a node that shuts down, or a step that ends as it is preempted."""
+    driver = place.start("parts")
+    place.until(lambda: list(place.root.glob("artifacts/parts/*/partial/output/part-000001.nc")))
+    place.slurm.ask("scancel", "--batch", "--signal=TERM", "--name=parts")
+    printed = place.end(driver)
+    assert place.statuses("parts") == ["INTERRUPTED", "COMPLETED"], printed
+    assert place.resumed("parts") > 0
+
+
 def test_what_is_preempted_is_requeued_and_resumes(place: Place) -> None:
     driver = place.start("parts")
     place.until(lambda: list(place.root.glob("artifacts/parts/*/partial/output/part-000001.nc")))

@@ -17,7 +17,7 @@ from rich.markup import escape
 from registry.commands.hashing import hashing_shown
 from registry.commands.tasks import HELP
 from registry.declare.faults import StageError
-from registry.interrupts import signals_interrupt
+from registry.interrupts import Check, signals_interrupt
 from registry.quiet import leave_signals
 from registry.suggest import RefusalError, needs_extras
 from registry.terminal import err
@@ -65,19 +65,19 @@ class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Do what is asked; each of the signals that stop a run interrupts it."""
         try:
-            with signals_interrupt():
-                return self._invoke(ctx)
+            with signals_interrupt() as check_signals:
+                return self._invoke(ctx, check_signals)
         finally:
             leave_signals()
 
-    def _invoke(self, ctx: click.Context) -> Any:
+    def _invoke(self, ctx: click.Context, check_signals: Check) -> Any:
         if isinstance(sys.stdout, io.TextIOWrapper):  # names of files come out as they went in
             sys.stdout.reconfigure(errors="surrogateescape")
         try:
             with warnings.catch_warnings():
                 warnings.showwarning = _show_warning
                 with needs_extras(), hashing_shown():
-                    return super().invoke(ctx)
+                    return self._call(ctx, check_signals)
         except BrokenPipeError:  # the reader, as `head`, has enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(0)
@@ -90,6 +90,15 @@ class _Group(click.Group):
             _refuse(ctx, "what this command was reading from has ended; nothing more was done")
         except KeyboardInterrupt:
             _refuse(ctx, "interrupted", 128 + signal.SIGINT)
+
+    def _call(self, ctx: click.Context, check_signals: Check) -> Any:
+        try:
+            return super().invoke(ctx)
+        except click.exceptions.Exit:
+            raise
+        except Exception:  # as an import may end that a signal interrupts
+            check_signals()
+            raise
 
 
 def _refuse(ctx: click.Context, reason: str, status: int = 1) -> NoReturn:

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -64,6 +64,23 @@ def signals_noted() -> Iterator[list[int]]:
     noted: list[int] = []
     with handling_signals(lambda number, frame: noted.append(number)):
         yield noted
+
+
+@contextmanager
+def signals_end() -> Iterator[None]:
+    """End this process at once by the `STOPPING` signals inside the block, status 128 + the number.
+
+    For a program that has begun nothing yet: an exception that a signal raises while modules are
+    imported may come out of them as another one.
+    """
+
+    def end(number: int, frame: FrameType | None) -> None:
+        with suppress(OSError):
+            os.write(2, b"interrupted\n")
+        os._exit(128 + number)
+
+    with handling_signals(end):
+        yield
 
 
 @contextmanager

@@ -91,8 +91,16 @@ def join() -> PrefixStore:
     -------
     torch.distributed.PrefixStore
         What they share; of one that is started again, apart from what was there before.
+
+    Raises
+    ------
+    ValueError
+        If this host has GPUs, and fewer than processes.
     """
     if torch.cuda.is_available():
+        processes, devices = os.environ.get("LOCAL_WORLD_SIZE", "1"), torch.cuda.device_count()
+        if int(processes) > devices:
+            raise ValueError(f"{processes} processes and GPUs: {devices}; expected one for each")
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     store, rank, size = next(rendezvous("env://", timeout=PATIENCE))
     start = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")

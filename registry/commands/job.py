@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from registry.commands.tasks import HELP
+from registry.interrupts import signals_end
 
 
 @click.command(context_settings=HELP)
@@ -25,8 +26,10 @@ def job(ctx: click.Context, /, name: str, root: Path, lifeline: bool) -> None:
     NAME is its batch and index, as `factbook run --on` has submitted it.
 
     Queues start it, on any host that sees the project's folder. Exit status: as of `factbook run`
-    for one task, and 76 if it does not see what the driver wrote.
+    for one task, 76 if it does not see what the driver wrote, and 128 and the signal's number if it
+    is interrupted before it has begun.
     """
-    from registry.execute.submitted import run_submitted  # heavy
+    with signals_end():
+        from registry.execute.submitted import run_submitted  # heavy
 
-    ctx.exit(run_submitted(root.absolute(), name, lifeline))
+        ctx.exit(run_submitted(root.absolute(), name, lifeline))

@@ -435,6 +435,12 @@ class Declaration:
         """The folder that relative paths start from."""
         return self.path.parent if self.path else Path.cwd()
 
+    def demand(self, executor: str, experiment: str, stage: str) -> Demand:
+        """Return what a task asks for: its experiment's before its stage's, the executor's last."""
+        nothing = Demand()
+        own, shared = (self.demands.get(name, nothing) for name in (experiment, stage))
+        return own.over(shared).over(self.executors[executor].demand)
+
     @property
     def name(self) -> str:
         """Name of the project: declared, or of its database and its folder."""

@@ -72,12 +72,22 @@ class Demand:
         Bytes of memory.
     time : int or None
         Seconds after which the run is interrupted, to be resumed by another.
+    ranks : int or None
+        Processes that share the work, under torchrun, where the stage can be shared, as
+        `fact.train_sae`; by default one for each of `gpus`. Other stages run in one process, which
+        sees all devices.
     """
 
     gpus: Annotated[int, Field(ge=0)] | None = None
     cpus: Annotated[int, Field(ge=1)] | None = None
     memory: Size = None
     time: Duration = None
+    ranks: Annotated[int, Field(ge=1)] | None = None
+
+    @property
+    def processes(self) -> int:
+        """How many processes run a task, if its stage can be shared."""
+        return self.ranks or self.gpus or 1
 
     def over(self, other: Demand) -> Demand:
         """Return this demand, and where it asks for nothing, what another one asks for."""
@@ -234,11 +244,3 @@ def executor_kind(name: str) -> Settings:
     if not isinstance(getattr(cls, "opens", None), str):
         raise StageError(f"executor kind {name!r} has no path 'opens' of what makes its runner")
     return Settings(cls)
-
-
-def demand_of(
-    demands: Mapping[str, Demand], experiment: str, stage: str, default: Demand
-) -> Demand:
-    """Return what a task asks for: its experiment's before its stage's before the executor's."""
-    nothing = Demand()
-    return demands.get(experiment, nothing).over(demands.get(stage, nothing)).over(default)

@@ -276,6 +276,11 @@ class Stage:
         """Return what a task will take, as far as that is known."""
         return self._estimate(config, sizes, found) if self._estimate else None
 
+    @property
+    def can_be_shared(self) -> bool:
+        """Whether several processes can run a task of it together."""
+        return self._joins is not None
+
     def join(self) -> Any:
         """Join the processes that torchrun has started; None if this stage runs in one."""
         return None if self._joins is None else _named(self._joins)()

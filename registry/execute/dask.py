@@ -21,8 +21,8 @@ import distributed
 from registry.declare.executors import Dask as Settings
 from registry.declare.executors import Demand
 from registry.execute.queued import Phase, QueueError, Standing
+from registry.execute.runner import THREAD_VARIABLES
 from registry.execute.tickets import Batch, Submitted
-from registry.execute.workers import THREAD_VARIABLES
 
 CONNECT_SECONDS = 10
 GPU = "GPU"
@@ -185,9 +185,8 @@ class DaskQueue:
                 return Standing(Phase.RUNNING)
             return Standing(Phase.WAITING, self._why(self._demands.get(job.name), workers))
         if future.status == "finished":
-            return Standing(
-                Phase.ENDED, f"ended with status {self._ask(lambda _: future.result())}"
-            )
+            status = self._ask(lambda _: future.result())
+            return Standing(Phase.ENDED, f"ended with status {status}", status)
         if future.status == "error":
             error = self._ask(lambda _: future.exception())
             is_lost = isinstance(error, distributed.KilledWorker)

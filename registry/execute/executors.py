@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from functools import partial
 from importlib.metadata import EntryPoint
 
 from registry.declare.executors import EXECUTOR_GROUP, Executor, Local
 from registry.declare.faults import StageError
-from registry.execute.runner import Runner, open_runner
+from registry.execute.launched import ranks_of
+from registry.execute.runner import Runner
+from registry.execute.workers import WorkerRunner
 from registry.plan.project import Project
 from registry.suggest import RefusalError, nearest
 
@@ -45,4 +48,4 @@ def open_executor(project: Project, name: str, stages: Collection[str]) -> Runne
 def open_local(project: Project, executor: Executor, stages: Collection[str]) -> Runner:
     """Return the runner of worker processes of this machine."""
     settings: Local = executor.settings
-    return open_runner("workers", stages, settings.workers)
+    return WorkerRunner(stages, settings.workers, partial(ranks_of, project, executor.name))

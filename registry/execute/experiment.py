@@ -431,7 +431,10 @@ class _Link:
 
 
 def run_job(
-    job: Job, noted: Sequence[int] = (), on_begin: Callable[[str], object] = lambda uid: None
+    job: Job,
+    noted: Sequence[int] = (),
+    on_begin: Callable[[str], object] = lambda uid: None,
+    ranks: Ranks | None = None,
 ) -> TaskOutcome:
     """Run a job to its end in this process; nothing that it raises passes through.
 
@@ -443,6 +446,8 @@ def run_job(
         Signals that have asked for the end so far, as `signals_noted` yields them.
     on_begin : callable
         Called with the run's identifier when it begins.
+    ranks : Ranks, optional
+        The processes that run it together, of which this is one.
     """
     load_plugins(job.project.declaration.project.plugins)  # a worker has loaded none
     stage, uid = job.task.stage, job.uid
@@ -456,6 +461,7 @@ def run_job(
         away=job.away,
         noted=noted,
         on_begin=on_begin,
+        ranks=ranks,
     )
     outcome = TaskOutcome(job.name, State.FAILED, uid)
     try:

@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from registry.declare.declaration import read_text
-from registry.declare.executors import EXECUTOR_GROUP, Demand, Executor, demand_of
+from registry.declare.executors import EXECUTOR_GROUP, Demand, Executor
 from registry.execute.runner import (
     EXIT_FAILED,
+    INTERRUPTED,
     LOG_LINES,
     Job,
     Progress,
@@ -74,10 +75,14 @@ class Phase(Enum):
 
 @dataclass(frozen=True)
 class Standing:
-    """What a queue says of a job: its phase, and why, in the queue's own words."""
+    """What a queue says of a job: its phase, and why, in the queue's own words.
+
+    ``status`` is how its process ended, negative for a signal, where the queue knows it.
+    """
 
     phase: Phase
     words: str = ""
+    status: int | None = None
 
 
 class Terms(Protocol):
@@ -281,8 +286,8 @@ class QueueRunner:
         groups: dict[tuple[str, Demand], list[tuple[Job, Ticket]]] = {}
         for job, ticket in tickets:
             cell = job.task.cell
-            demands, default = self._project.declaration.demands, self._executor.demand
-            demand = demand_of(demands, cell.experiment, cell.stage, default)
+            where = self._executor.name, cell.experiment, cell.stage
+            demand = self._project.declaration.demand(*where)
             groups.setdefault((cell.stage, demand), []).append((job, ticket))
         for (_, demand), members in groups.items():
             try:
@@ -368,7 +373,7 @@ class QueueRunner:
                 outcomes.append(replace(verdict.outcome, job=each.job.uid))
             elif verdict.again:
                 again.append(each)
-        self._submit((each.job, replace(each.at.ticket, earlier=each.at.runs)) for each in again)
+        self._submit((each.job, replace(each.at.ticket, earlier=each.at.tries)) for each in again)
         for each in again:  # whose new ticket is on disk
             self._close(each, None)
         return outcomes
@@ -390,7 +395,8 @@ class QueueRunner:
             followed.was_gone = is_gone
             _refresh(job.folder)  # what it said last may not be seen here yet
             return _FOLLOW
-        if standing.phase is Phase.LOST or (ended and standing.phase is not Phase.CANCELLED):
+        was_stopped = ended is not None or standing.status in INTERRUPTED
+        if standing.phase is Phase.LOST or (was_stopped and standing.phase is not Phase.CANCELLED):
             return self._again(followed)
         if ended is None:
             return self._silent(followed, standing)
@@ -405,11 +411,14 @@ class QueueRunner:
         return journal_status(replace(followed.job, uid=last.uid).journal).status == "RUNNING"
 
     def _again(self, followed: _Followed) -> _Verdict:
-        runs, most = followed.at.runs, followed.at.ticket.requeues + 1
-        if runs < most and not followed.at.is_asked:
+        tries, most = followed.at.tries, followed.at.ticket.requeues + 1
+        if tries < most and not followed.at.is_asked:
             return _AGAIN
-        last = followed.at.last
-        message = f"interrupted {runs} times, with requeues = {most - 1}; run it again to go on"
+        last, message = followed.at.last, ""
+        if not followed.at.is_asked:
+            message = (
+                f"interrupted {tries} times, with requeues = {most - 1}; run it again to go on"
+            )
         uid = last.uid if last else None
         return _Verdict(TaskOutcome(followed.job.name, State.INTERRUPTED, uid, message=message))
 

@@ -101,7 +101,7 @@ class Ranks:
             raise
         except Exception as error:
             self._raise_reason(error)
-            self._leave(_FAILED)
+            self._leave(f"{_FAILED}: {error}")
             raise
         self._leave(_DONE)
 
@@ -111,9 +111,10 @@ class Ranks:
         if _INTERRUPTED in ends.values():
             self._leave(_INTERRUPTED)
             raise SignalInterrupt(SIGTERM) from error
-        if failed := [rank for rank, end in ends.items() if end == _FAILED]:
+        if failed := [rank for rank, end in ends.items() if end.startswith(_FAILED)]:
             self._leave(_FAILED)
-            raise StageError(f"rank {failed[0]} failed; its own error says why") from error
+            why = ends[failed[0]].removeprefix(_FAILED)
+            raise StageError(f"rank {failed[0]} failed{why}") from error
         if lost := self._lost():
             self._leave(_FAILED)
             raise StageError(_gone(lost)) from error

@@ -26,11 +26,12 @@ from registry.store.durable import read_json
 from registry.suggest import nearest
 
 RUNNER_GROUP = "factbook.runners"
+THREAD_VARIABLES = tuple(f"{name}_NUM_THREADS" for name in ("OMP", "MKL", "OPENBLAS", "NUMBA"))
 LOG_LINES = 12
 
 EXIT_FAILED, EXIT_NOT_RECORDED, EXIT_INTERRUPTED = 1, 3, 128 + signal.SIGINT
 """How a process ends: not recorded is a run that went well and has not reached MongoDB yet."""
-INTERRUPTED = (EXIT_INTERRUPTED, *(-number for number in STOPPING))
+INTERRUPTED = tuple(status for number in STOPPING for status in (128 + number, -number))
 """How a process ends that was interrupted before it could record anything."""
 
 
@@ -118,6 +119,8 @@ class Job:
         Whether it may run beside another run at the same task.
     away : bool
         Whether the database was away lately, so that it is not waited for.
+    ranks : int
+        Processes that run it together.
     """
 
     project: Project
@@ -126,6 +129,7 @@ class Job:
     journal_only: bool = False
     repeat: bool = False
     away: bool = False
+    ranks: int = 1
 
     @property
     def name(self) -> str:
@@ -273,7 +277,7 @@ def silent_end(job: Job, status: int, seconds: float, asked_by: str = "") -> Tas
         interrupted, even if it had to be killed.
     """
     if not asked_by and status in INTERRUPTED:
-        asked_by = signal.Signals(-status if status < 0 else signal.SIGINT).name
+        asked_by = signal.Signals(-status if status < 0 else status - 128).name
     note_death(job.journal, asked_by)  # as completed, if it was killed when it had published
     journal = read_journal(job.journal, with_metrics=False)
     outcome = TaskOutcome(job.name, State.FAILED, job.uid, seconds)

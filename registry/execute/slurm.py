@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 from registry.declare.executors import Demand
 from registry.declare.executors import Slurm as Settings
 from registry.execute.queued import Phase, QueueError, Standing
+from registry.execute.runner import THREAD_VARIABLES
 from registry.execute.tickets import Batch, Submitted
-from registry.execute.workers import THREAD_VARIABLES
 
 ASK_SECONDS = 60
 _WAITING = {"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD"}
@@ -131,16 +132,17 @@ class SlurmQueue:
         if state in _LOST:
             return Standing(Phase.LOST, f"ended as {state}{where}")
         if state in _OVER:
-            return Standing(Phase.ENDED, f"ended as {state}{where} ({reason}{self._status(id)})")
+            code, number = self._ending(id)
+            how = f"{reason}, exit code {code}:{number}"
+            return Standing(Phase.ENDED, f"ended as {state}{where} ({how})", code or -number)
         return Standing(Phase.RUNNING, state)
 
-    def _status(self, id: str) -> str:
-        """Return with which exit status and signal a job ended, as Slurm says it: ``, 1:0``."""
-        try:
-            found = re.search(r"ExitCode=(\S+)", _answer("scontrol", "show", "job", id))
-        except QueueError:
-            return ""
-        return f", exit code {found[1]}" if found else ""
+    def _ending(self, id: str) -> tuple[int, int]:
+        """Return the exit status and the signal by which a job ended; zeros if nobody knows."""
+        with suppress(QueueError):
+            found = re.search(r"ExitCode=(\d+):(\d+)", _answer("scontrol", "show", "job", id))
+            return (int(found[1]), int(found[2])) if found else (0, 0)
+        return 0, 0
 
     def cancel(self, jobs: Sequence[Submitted]) -> None:
         """End jobs: those that wait at once, those that run by SIGTERM first."""

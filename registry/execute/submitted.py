@@ -16,6 +16,7 @@ from types import FrameType
 
 from registry.declare.declaration import parse_tables, read_text, validate_tables
 from registry.declare.plugins import load_plugins
+from registry.execute.launched import ranks_of, run_anyhow
 from registry.execute.resolved import adopt_finished, planned_task, without_experiments
 from registry.execute.runner import EXIT_FAILED, EXIT_INTERRUPTED, Job, TaskOutcome
 from registry.execute.tickets import (
@@ -145,7 +146,7 @@ def _watch(job: Submitted, lifeline: bool) -> None:
 def _outcome(job: Submitted, begun: Begun, noted: Sequence[int]) -> TaskOutcome:
     """Run the task of a job, and return what became of it; whatever goes wrong is told there."""
     ticket, failed = job.ticket, TaskOutcome(job.ticket.cell, State.FAILED, begun.uid)
-    if job.runs > ticket.requeues + 1:
+    if job.tries > ticket.requeues + 1:
         message = f"interrupted {ticket.requeues + 1} times; as often as `requeues` allows"
         return replace(failed, ending=State.INTERRUPTED, message=message)
     try:
@@ -182,11 +183,10 @@ class _Attempt:
 
     def __init__(self, project: Project, job: Submitted, uid: str, noted: Sequence[int]):
         self.project, self.ticket, self.uid, self.noted = project, job.ticket, uid, noted
+        self.executor = job.batch.executor
 
     def outcome(self) -> TaskOutcome:
         """Return what became of it."""
-        from registry.execute.experiment import run_job  # heavy: Sacred
-
         while True:
             if self.noted:
                 ending = State.INTERRUPTED
@@ -194,7 +194,7 @@ class _Attempt:
             job = self._job()
             if isinstance(job, TaskOutcome):
                 return job
-            outcome = run_job(job, self.noted)
+            outcome = run_anyhow(job, self.noted)
             if not outcome.busy:
                 job.log.unlink(missing_ok=True)  # what it holds is in the record
                 return outcome
@@ -223,7 +223,8 @@ class _Attempt:
             message = f"run {written.run} has written it"
             return replace(done, uid=written.run, message=message)
         light = without_experiments(self.project)
-        return Job(light, resolved, self.uid, self._keeps_journal, ticket.repeat)
+        job = Job(light, resolved, self.uid, self._keeps_journal, ticket.repeat)
+        return replace(job, ranks=ranks_of(self.project, self.executor, resolved))
 
     @property
     def _keeps_journal(self) -> bool:

@@ -62,7 +62,7 @@ class Ticket:
     journal_only, repeat : bool
         As of :class:`registry.execute.runner.Job`.
     earlier : int
-        Runs that began before this was submitted again.
+        How often it was tried before this was submitted again.
     requeues : int
         How often a run that was interrupted begins again.
     """
@@ -302,9 +302,9 @@ class Submitted:
         return self.ticket.experiment, self.ticket.fingerprint, self.ticket.part
 
     @property
-    def runs(self) -> int:
-        """How many runs began, those before it was submitted again too."""
-        return self.ticket.earlier + len(self._numbers("begun"))
+    def tries(self) -> int:
+        """How often it was tried, before it was submitted again too; once if no run has begun."""
+        return self.ticket.earlier + max(len(self._numbers("begun")), 1)
 
     @property
     def ended(self) -> Ended | None:

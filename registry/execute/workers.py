@@ -23,12 +23,21 @@ from multiprocessing.context import ForkServerProcess
 from types import ModuleType
 
 from registry.declare.stage import load_stage
-from registry.execute.runner import EXIT_FAILED, Job, Progress, RunnerError, TaskOutcome, silent_end
-from registry.interrupts import STOPPING, signals_noted
+from registry.execute.launched import run_anyhow, run_held
+from registry.execute.resolved import ResolvedTask
+from registry.execute.runner import (
+    EXIT_FAILED,
+    THREAD_VARIABLES,
+    Job,
+    Progress,
+    RunnerError,
+    TaskOutcome,
+    silent_end,
+)
+from registry.interrupts import STOPPING
 from registry.loaded import files_beside
 from registry.store.durable import make_state_folder
 
-THREAD_VARIABLES = tuple(f"{name}_NUM_THREADS" for name in ("OMP", "MKL", "OPENBLAS", "NUMBA"))
 POLL_SECONDS = 0.1
 PATIENCE_SECONDS = 30.0
 """How long interrupted workers have to record their end."""
@@ -138,10 +147,17 @@ class WorkerRunner:
         What will be run: loaded once, by the server that workers are forked from.
     workers : int
         Processes side by side; they share the processor's cores.
+    ranks_of : callable
+        In how many processes a task is run.
     """
 
-    def __init__(self, stages: Collection[str], workers: int):
-        self.count = workers
+    def __init__(
+        self,
+        stages: Collection[str],
+        workers: int,
+        ranks_of: Callable[[ResolvedTask], int] = lambda task: 1,
+    ):
+        self.count, self._ranks_of = workers, ranks_of
         self._context = multiprocessing.get_context("forkserver")
         self._workers: list[_Worker] = []
         self._starting: _Start | None = None
@@ -171,6 +187,7 @@ class WorkerRunner:
             If the server is killed again and again.
         """
         make_state_folder(job.log.parent)
+        job = replace(job, ranks=self._ranks_of(job.task))
         for _ in range(_TRIES):
             ours, theirs = self._context.Pipe()
             self._starting = _Start(partial(self._start, job, ours, theirs), ours)
@@ -285,8 +302,6 @@ def _work(job: Job, lifeline: Connection, environment: dict[str, str]) -> None:
         lifeline.recv()
     except (EOFError, OSError):
         return
-    from registry.execute.experiment import run_job  # the parent needs no Sacred
-
     os.environ.update(environment)  # the fork server has that of its own start
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it too, and passes it on
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
@@ -294,15 +309,4 @@ def _work(job: Job, lifeline: Connection, environment: dict[str, str]) -> None:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     os.chdir(job.project.root)
-    with signals_noted() as noted:
-        threading.Thread(target=_leave_with_parent, args=(lifeline,), daemon=True).start()
-        outcome = run_job(job, noted)
-        with suppress(OSError):
-            lifeline.send(outcome)
-    sys.exit(0 if outcome.is_good else EXIT_FAILED)
-
-
-def _leave_with_parent(lifeline: Connection) -> None:
-    with suppress(EOFError, OSError):
-        lifeline.recv()
-    os.kill(os.getpid(), signal.SIGTERM)
+    run_held(job, lifeline, run_anyhow)

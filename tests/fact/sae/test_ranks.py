@@ -22,10 +22,14 @@ from torch import distributed
 import registry
 from fact.sae.gradients import reconstruct
 from fact.sae.model import BatchTopKSAE, TopKSAE
-from fact.sae.ranks import ALONE, Ranks
+from fact.sae.ranks import ALONE, Ranks, join
 from fact.sae.steps import Trainer, TrainingConfig, calibrate_threshold
 from registry.declare.stage import load_stage
+from registry.execute.executors import open_executor
 from registry.execute.experiment import command_line
+from registry.execute.schedule import run_plan
+from registry.plan.project import open_project
+from registry.record.states import State
 from tests.conftest import MakeOnce
 from tests.fact.chain import copy_chain
 from tests.fact.sae.test_steps import SCHEDULE, make_batches
@@ -243,6 +247,14 @@ def test_an_interrupt_of_one_stops_all_and_a_kill_of_one_fails_the_run(root: Pat
     assert set(root.glob("artifacts/*/*/*/manifest.json")) == datasets
 
 
+def test_each_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="2 processes and GPUs: 1; expected one for each"):
+        join()
+
+
 def test_a_stage_of_one_process_says_so(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from registry.declare.faults import StageError
     from registry.execute.ranks import join_ranks
@@ -251,3 +263,23 @@ def test_a_stage_of_one_process_says_so(root: Path, monkeypatch: pytest.MonkeyPa
     assert join_ranks(load_stage("fact.train_sae"), alone) is None
     with pytest.raises(StageError, match=r"runs in one process; torchrun started 2"):
         join_ranks(load_stage("fact.collect_features"), {**alone, "WORLD_SIZE": "2"})
+
+
+def test_a_declared_executor_starts_them(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (root / "experiments.toml").open("a") as file:
+        file.write('[executors.two]\nkind = "local"\nresources = { ranks = 2 }\n')
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    project = open_project(root)
+    plan = project.plan(["sae"], force=True)
+    runner = open_executor(project, "two", {"fact.train_sae"})
+    before = registry.open_catalog(root, "off").dataset("sae").load()
+    (outcome,) = run_plan(project, plan, journal_only=True, runner=runner)
+    assert outcome.ending is State.COMPLETED, outcome.message
+    facts = next(event["facts"] for event in events_of(root, outcome.uid) if "facts" in event)
+    assert facts["processes"] == 2
+    after = registry.open_catalog(root, "off").dataset("sae").load()
+    assert before.attrs["run"] != after.attrs["run"] == outcome.uid
+    assert before.attrs["fingerprint"] == after.attrs["fingerprint"]
+    np.testing.assert_array_equal(before["dead"], after["dead"])
+    loss = "held_out_reconstruction_loss"
+    np.testing.assert_allclose(before[loss], after[loss], rtol=1e-3)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from registry.declare.declaration import parse_declaration
-from registry.declare.executors import EXECUTOR_GROUP, Demand, Local, demand_of
+from registry.declare.executors import EXECUTOR_GROUP, Demand, Local
 from registry.declare.faults import DeclarationError
 from registry.plan.project import open_project
 from tests.registry.lab.project import DECLARATION, write_project
@@ -35,8 +35,7 @@ def test_what_a_task_asks_for_is_its_experiments_before_its_stages() -> None:
     big = declaration.executors["big"]
     assert (big.settings.partition, big.settings.notice, big.settings.requeues) == ("gpu", 120, 3)
     asked = [
-        demand_of(declaration.demands, name, "tests.registry.lab.scale", big.demand)
-        for name in ("twice", "sweep")
+        declaration.demand("big", name, "tests.registry.lab.scale") for name in ("twice", "sweep")
     ]
     memory = 3 * 2**29
     assert asked == [Demand(1, 4, memory, 172800), Demand(None, 4, memory, 5400)]

@@ -1,0 +1,118 @@
+"""What becomes of jobs that end before their runs have begun."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from registry.declare.executors import Demand
+from registry.execute.launched import ranks_of
+from registry.execute.queued import Phase, QueueRunner, Standing
+from registry.execute.resolved import planned_task
+from registry.execute.runner import TaskOutcome
+from registry.execute.schedule import run_plan
+from registry.execute.submitted import run_submitted
+from registry.execute.tickets import Batch, Submitted
+from registry.plan.project import open_project
+from registry.record.states import State
+from tests.registry.lab.project import write_project
+
+DECLARED = """
+[executors.queue]
+kind = "slurm"
+requeues = 1
+
+[experiments.shared]
+stage = "tests.registry.lab.share"
+
+[resources.tests.registry.lab.share]
+gpus = 4
+
+[resources.twice]
+gpus = 4
+"""
+
+
+class Queue:
+    """Ends each job with a status of a list; one whose status is 0 is run."""
+
+    name = "queue"
+
+    def __init__(self, root: Path, statuses: Sequence[int], phase: Phase = Phase.ENDED):
+        self.root, self.statuses, self.phase = root, list(statuses), phase
+        self.ended: dict[str, int] = {}
+
+    def submit(self, batch: Batch, demand: Demand) -> str:
+        for job in batch.jobs:
+            self.ended[job.name] = status = self.statuses.pop(0)
+            if status == 0:
+                given = (self.root, job.name)
+                process = multiprocessing.get_context("fork").Process(
+                    target=run_submitted, args=given
+                )
+                process.start()
+                process.join()
+        return batch.name
+
+    def find(self, batch: Batch) -> str:
+        return ""
+
+    def standings(self, jobs: Sequence[Submitted]) -> Mapping[str, Standing]:
+        return {job.name: Standing(self.phase, "ended", self.ended[job.name]) for job in jobs}
+
+    def cancel(self, jobs: Sequence[Submitted]) -> None:
+        """There is nothing to cancel."""
+
+    def release(self, job: Submitted) -> None:
+        """There is nothing to release."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def log(self, job: Submitted) -> Path:
+        return job.batch.folder / "log"
+
+
+def run_twice(root: Path, queue: Queue) -> TaskOutcome:
+    project = open_project(write_project(root, DECLARED))
+    executor = project.declaration.executors["queue"]
+    executor = replace(executor, settings=replace(executor.settings, poll=0))
+    runner = QueueRunner(project, executor, queue)
+    (outcome,) = run_plan(project, project.plan(["twice"]), runner=runner, journal_only=True)
+    return outcome
+
+
+@pytest.mark.parametrize("status", [130, 143, -15])
+def test_a_job_that_a_signal_ends_before_it_began_is_submitted_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    monkeypatch.setenv("FACTBOOK_MONGO", "off")
+    outcome = run_twice(tmp_path, Queue(tmp_path, [status, 0]))
+    assert outcome.ending is State.COMPLETED, outcome.message
+
+
+def test_it_is_submitted_as_often_as_declared_and_not_where_somebody_cancelled_it(
+    tmp_path: Path,
+) -> None:
+    outcome = run_twice(tmp_path / "often", Queue(tmp_path / "often", [143, 143]))
+    assert outcome.ending is State.INTERRUPTED
+    assert "interrupted 2 times, with requeues = 1" in outcome.message
+    cancelled = Queue(tmp_path / "cancelled", [143], Phase.CANCELLED)
+    assert run_twice(tmp_path / "cancelled", cancelled).ending is State.INTERRUPTED
+    failed = run_twice(tmp_path / "failed", Queue(tmp_path / "failed", [1]))
+    assert failed.ending is State.FAILED
+    assert "left no trace of a run" in failed.message
+
+
+def test_a_stage_that_can_be_shared_runs_in_a_process_for_each_gpu(tmp_path: Path) -> None:
+    project = open_project(write_project(tmp_path, DECLARED))
+    found = {
+        name: ranks_of(project, "queue", planned_task(project, project.plan([name]).task(name)))
+        for name in ("shared", "twice", "sweep[factor=1.0,seed=0]")
+    }
+    assert list(found.values()) == [4, 1, 1]
+    assert Demand(gpus=2, ranks=1).processes == Demand().processes == Demand(gpus=0).processes == 1

@@ -13,7 +13,7 @@ export PYTHONDONTWRITEBYTECODE =
 WORKERS ?= 4
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 
-.PHONY: help demo test quick clusters paper-smoke check format lint types contracts docs faults bench fashion photos dashboard stop clean
+.PHONY: help demo test quick clusters paper-smoke check format lint types contracts docs faults cluster-faults bench fashion photos dashboard stop clean
 
 help:  ## what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -56,6 +56,10 @@ paper-smoke: $(READY)  ## each chain of both papers, at its real size but for da
 faults: MANY_READERS = tests/dashboards/test_browser_explained.py::test_readers_read_on_while_experiments_write
 faults: $(READY)  ## faults at random moments, twenty of each kind
 	FACTBOOK_FAULT_TRIALS=$${FACTBOOK_FAULT_TRIALS:-20} $(PYTEST) --dist load tests/faults $(MANY_READERS)
+
+cluster-faults: WORKERS = 2
+cluster-faults: $(READY)  ## jobs, nodes, daemons, workers and drivers ended at random moments, ten of each kind
+	FACTBOOK_FAULT_TRIALS=$${FACTBOOK_FAULT_TRIALS:-10} $(PYTEST) --dist load --timeout 1200 tests/clusters
 
 format: $(READY)  ## rewrite the code's layout
 	$(BIN)/ruff format .

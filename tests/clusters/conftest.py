@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import os
+import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.clusters.slurm import Slurm, missing, running
 from tests.faults.children import OFF, Child, Fault
-from tests.faults.conftest import Site, chance, pytest_generate_tests  # noqa: F401
+from tests.faults.conftest import (  # noqa: F401
+    TRIALS,
+    Site,
+    chance,
+    has_status,
+    pytest_generate_tests,
+    pytest_report_header,
+    pytest_runtest_makereport,
+    pytest_terminal_summary,
+)
 from tests.registry.lab.project import edit, write_project
 
 LAB = {"PYTHONPATH": str(Path(__file__).parents[2])}
@@ -47,6 +58,10 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
         yield slurm
 
 
+PATIENCE_SECONDS = 200.0 if TRIALS == 1 else 500.0
+"""Many trials run for an hour, beside whatever else a machine does meanwhile."""
+
+
 @dataclass
 class Place:
     """A project, and the Slurm that runs its tasks."""
@@ -79,7 +94,7 @@ class Place:
         assert child.wait() == 0, child.printed
         return child.printed
 
-    def until(self, ready: Callable[[], object], seconds: float = 200.0) -> None:
+    def until(self, ready: Callable[[], object], seconds: float = PATIENCE_SECONDS) -> None:
         """Wait until something is so; requeued jobs need not wait for Slurm's two minutes."""
         deadline = time.monotonic() + seconds
         while not ready():
@@ -119,6 +134,41 @@ class Place:
         """Return what drivers use on the way, where it still lies in the project."""
         jobs = self.root / ".factbook" / "jobs"
         return [path.name for path in jobs.iterdir() if path.is_dir()]
+
+    def moment(self, numbers: random.Random, seconds: float = 9.0) -> None:
+        """Wait until some moment of a job's life, from when it is in the queue."""
+        jobs = self.root / ".factbook" / "jobs"
+        self.until(lambda: list(jobs.glob("*/id")) or self.drivers[-1].has_ended)
+        time.sleep(numbers.uniform(0.0, seconds))
+
+    def node_of(self, name: str) -> str:
+        """Return the node that runs a cell's job; "" if none does."""
+        asked = ("squeue", "-h", f"--name={name}", "--states=R,CG", "-o", "%N")
+        return next(iter(self.slurm.ask(*asked).split()), "") if self.slurm else ""
+
+    def has_part(self) -> bool:
+        """Whether a run at ``parts`` has written one that the next one finds."""
+        return bool(list(self.root.glob("artifacts/parts/*/partial/output/part-000001.nc")))
+
+    def is_made_once(self, name: str, *before: str) -> None:
+        """Check that a cell is made, by the last of its runs, and how those before it ended."""
+        *others, last = self.statuses(name) or [""]
+        why = "\n".join(child.printed for child in self.drivers)
+        has_status(last, "COMPLETED", why=why)
+        has_status(set(others) - set(before), set(), why=why)
+        assert self.complete(name) == {"complete"}, why
+        assert not self.tickets(), why
+        assert not self.site.leftovers(name), why
+        if name == "parts":
+            made = self.site.values(name)
+            numbers = np.resize([1, 2, 3.5], 4 * int(made["n_parts"]))
+            np.testing.assert_array_equal(made["value"], numbers)
+
+    def ends(self, child: Child, *expected: int) -> int:
+        """Wait for the end of a driver; check its status, and return it."""
+        self.until(lambda: child.has_ended)
+        has_status(child.wait(), *expected, why=child.printed)
+        return child.wait()
 
     def statuses(self, name: str) -> list[str]:
         """Return the statuses of the runs at a cell, oldest first."""

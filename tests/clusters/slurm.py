@@ -117,6 +117,12 @@ class Slurm:
         """Submit a job of somebody else's; return its identifier."""
         return self.ask("sbatch", "--parsable", "--output=/dev/null", f"--wrap={command}", *options)
 
+    def state(self, job: str) -> str:
+        """Return how a job stands, as ``RUNNING``; "" if Slurm has forgotten it."""
+        with suppress(RuntimeError):
+            return self.ask("squeue", "-h", "--states=all", "-j", job, "-o", "%T")
+        return ""
+
     def steps(self, node: str) -> list[psutil.Process]:
         """Return what runs the jobs of a node, with their processes: known by the node's log."""
         found, log = [], str(self.folder / f"slurmd-{node}.log")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -16,7 +18,7 @@ import pytest
 
 from tests.clusters.conftest import LAB, Place
 from tests.faults.children import OFF, Child, Fault
-from tests.faults.conftest import Site
+from tests.faults.conftest import Site, has_status
 from tests.registry.lab.project import write_project
 
 pytest.importorskip("distributed")
@@ -103,15 +105,22 @@ def place(address: str, tmp_path: Path) -> Iterator[Place]:
         child.process.kill()
 
 
-def workers_of(run: Path) -> psutil.Process:
-    """Return the worker's process that has started the job of a run."""
+def jobs_of(root: Path) -> list[psutil.Process]:
+    """Return the processes that run the jobs of a project."""
+    found = []
     for process in psutil.process_iter(["cmdline"]):
         words = process.info["cmdline"] or []
-        if "registry.cli" in words and "--lifeline" in words and str(run) in words:
-            parent = process.parent()
-            assert parent is not None
-            return parent
-    raise LookupError("no job runs")
+        if "registry.cli" in words and "--lifeline" in words and str(root) in words:
+            found.append(process)
+    return found
+
+
+def workers_of(root: Path) -> psutil.Process:
+    """Return the worker's process that has started a job of a project."""
+    parent = jobs_of(root)[0].parent() if jobs_of(root) else None
+    if parent is None:
+        raise LookupError("no job runs")
+    return parent
 
 
 def test_tasks_run_on_workers(place: Place) -> None:
@@ -121,30 +130,51 @@ def test_tasks_run_on_workers(place: Place) -> None:
     assert not place.tickets()
 
 
-def test_a_worker_that_is_killed_loses_its_run_and_the_next_resumes(place: Place) -> None:
+def test_a_worker_of_dask_is_killed(place: Place, chance: random.Random, trial: int) -> None:
     driver = place.start("parts")
-    place.until(lambda: list(place.root.glob("artifacts/parts/*/partial/output/part-000001.nc")))
-    workers_of(place.root).kill()
-    place.end(driver)
-    assert place.statuses("parts") == ["INTERRUPTED", "COMPLETED"]
-    assert place.resumed("parts") > 0
+    place.moment(chance)
+    had_part = place.has_part()
+    with suppress(LookupError, psutil.Error):
+        workers_of(place.root).kill()
+    place.ends(driver, 0)
+    place.is_made_once("parts", "INTERRUPTED")
+    if len(place.statuses("parts")) > 1 and had_part:
+        assert place.resumed("parts") > 0
 
 
-def test_a_killed_driver_finds_its_jobs_when_it_is_started_again(place: Place) -> None:
-    driver = place.start("long")
-    place.until(lambda: place.statuses("long") == ["RUNNING"])
+def test_a_driver_of_dask_is_killed_and_started_again(
+    place: Place, chance: random.Random, trial: int
+) -> None:
+    driver = place.start("parts")
+    place.moment(chance)
     os.kill(driver.process.pid or 0, signal.SIGKILL)
     driver.wait()
-    place.end(place.start("long"))
-    assert place.statuses("long") == ["COMPLETED"]
+    place.ends(place.start("parts"), 0)
+    place.is_made_once("parts")
 
 
-def test_an_interrupted_driver_ends_its_jobs(place: Place) -> None:
+def test_a_driver_of_dask_is_interrupted(place: Place, chance: random.Random, trial: int) -> None:
     driver = place.start("long")
-    place.until(lambda: place.statuses("long") == ["RUNNING"])
-    os.kill(driver.process.pid or 0, signal.SIGINT)
-    place.end(driver, 130)
-    assert place.statuses("long") == ["INTERRUPTED"]
+    place.moment(chance)
+    os.kill(driver.process.pid or 0, chance.choice([signal.SIGINT, signal.SIGTERM]))
+    place.ends(driver, 130)
+    has_status(place.statuses("long"), [], ["INTERRUPTED"], why=driver.printed)
+    assert not place.tickets()
+
+
+def test_the_process_of_a_job_of_dask_is_killed(
+    place: Place, chance: random.Random, trial: int
+) -> None:
+    driver = place.start("parts")
+    place.moment(chance)
+    for process in jobs_of(place.root):
+        with suppress(psutil.Error):
+            process.kill()
+    is_made = place.ends(driver, 0, 1) == 0
+    expected = [["COMPLETED"]] if is_made else [[], ["DIED"]]
+    has_status(place.statuses("parts"), *expected, why=driver.printed)
+    place.end(place.start("parts"))
+    place.is_made_once("parts", "DIED")
 
 
 def test_what_no_worker_can_run_says_why(place: Place) -> None:

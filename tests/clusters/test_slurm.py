@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import signal
 import sys
+import time
+from contextlib import suppress
 
 from tests.clusters.conftest import Place
+from tests.faults.conftest import has_status
 
 
 def test_tasks_run_as_jobs_and_cells_as_one_array(place: Place) -> None:
@@ -32,51 +36,77 @@ def test_a_run_that_fails_says_why(place: Place) -> None:
     assert place.statuses("long") == ["FAILED"]
 
 
-def test_an_interrupted_driver_ends_its_jobs(place: Place) -> None:
+def test_an_interrupted_driver_ends_its_jobs(
+    place: Place, chance: random.Random, trial: int
+) -> None:
     driver = place.start("long", "parts")
-    place.until(lambda: place.statuses("long") == place.statuses("parts") == ["RUNNING"])
-    os.kill(driver.process.pid or 0, signal.SIGINT)
-    place.end(driver, 130)
-    assert place.statuses("long") == place.statuses("parts") == ["INTERRUPTED"]
+    place.moment(chance)
+    os.kill(driver.process.pid or 0, chance.choice([signal.SIGINT, signal.SIGTERM]))
+    place.ends(driver, 130)
+    for name in ("long", "parts"):
+        has_status(place.statuses(name), [], ["INTERRUPTED"], ["COMPLETED"], why=driver.printed)
+    assert not place.tickets()
+    place.end(place.start("parts"))
+    place.is_made_once("parts", "INTERRUPTED")
 
 
-def test_a_job_that_somebody_cancels_is_not_begun_again(place: Place) -> None:
-    driver = place.start("long")
-    place.until(lambda: place.statuses("long") == ["RUNNING"])
-    place.slurm.ask("scancel", "--name=long")
-    assert "interrupted" in place.end(driver, 130)
-    assert place.statuses("long") == ["INTERRUPTED"]
+def test_a_job_that_somebody_cancels_is_not_begun_again(
+    place: Place, chance: random.Random, trial: int
+) -> None:
+    driver = place.start("parts")
+    place.moment(chance)
+    place.slurm.ask("scancel", "--name=parts")
+    is_made = place.ends(driver, 0, 130) == 0
+    expected = [["COMPLETED"]] if is_made else [[], ["INTERRUPTED"]]
+    has_status(place.statuses("parts"), *expected, why=driver.printed)
+    place.end(place.start("parts"))
+    place.is_made_once("parts", "INTERRUPTED")
 
 
-def test_a_run_that_is_interrupted_by_somebody_else_s_signal_begins_again(place: Place) -> None:
+def test_a_run_that_is_interrupted_by_somebody_else_s_signal_begins_again(
+    place: Place, chance: random.Random, trial: int
+) -> None:
     """Slurm gives no reason: a node that shuts down, or a step that ends as it is preempted."""
     driver = place.start("parts")
-    place.until(lambda: list(place.root.glob("artifacts/parts/*/partial/output/part-000001.nc")))
-    place.slurm.ask("scancel", "--batch", "--signal=TERM", "--name=parts")
-    printed = place.end(driver)
-    assert place.statuses("parts") == ["INTERRUPTED", "COMPLETED"], printed
-    assert place.resumed("parts") > 0
+    place.until(lambda: place.node_of("parts"))
+    place.moment(chance)
+    had_part = place.has_part()
+    with suppress(RuntimeError):  # it has ended
+        place.slurm.ask("scancel", "--batch", "--signal=TERM", "--name=parts")
+    place.ends(driver, 0)
+    place.is_made_once("parts", "INTERRUPTED")
+    if len(place.statuses("parts")) > 1 and had_part:
+        assert place.resumed("parts") > 0
 
 
-def test_what_is_preempted_is_requeued_and_resumes(place: Place) -> None:
+def test_what_is_preempted_is_requeued_and_resumes(
+    place: Place, chance: random.Random, trial: int
+) -> None:
     driver = place.start("parts")
-    place.until(lambda: list(place.root.glob("artifacts/parts/*/partial/output/part-000001.nc")))
+    place.moment(chance)
+    had_part = place.has_part()
     other = place.slurm.submit("sleep 600", "-p", "high", "-N2", "-c2")
-    place.until(lambda: place.statuses("parts") == ["INTERRUPTED"])
+    place.until(lambda: driver.has_ended or place.slurm.state(other) == "RUNNING")
+    time.sleep(chance.uniform(0.0, 2.0))
     place.slurm.ask("scancel", other)
-    place.end(driver)
-    assert place.statuses("parts") == ["INTERRUPTED", "COMPLETED"]
-    assert place.resumed("parts") > 0
+    place.ends(driver, 0)
+    place.is_made_once("parts", "INTERRUPTED")
+    if len(place.statuses("parts")) > 1 and had_part:
+        assert place.resumed("parts") > 0
 
 
-def test_a_time_limit_is_told_early_and_the_run_begins_again(place: Place) -> None:
+def test_a_time_limit_is_told_early_and_the_run_begins_again(
+    place: Place, chance: random.Random, trial: int
+) -> None:
     place.declare('[resources.parts]\ntime = "1 min"\n')
-    place.edit('poll = "1 s"', 'poll = "1 s"\nnotice = "50 s"\nrequeues = 20')
-    place.edit("n_parts = 8", "n_parts = 100")  # Slurm looks every 30 seconds
-    printed = place.end(place.start("parts"))
-    *before, last = place.statuses("parts")
-    assert set(before) == {"INTERRUPTED"}, printed
-    assert last == "COMPLETED"
+    notice = f'notice = "{chance.randint(45, 52)} s"'  # and Slurm looks every 30 seconds
+    place.edit('poll = "1 s"', f'poll = "1 s"\n{notice}\nrequeues = 20')
+    place.edit(
+        "n_parts = 8, part_size = 4, sleep = 0.5", "n_parts = 20, part_size = 4, sleep = 2.5"
+    )
+    place.ends(place.start("parts"), 0)
+    place.is_made_once("parts", "INTERRUPTED")
+    assert len(place.statuses("parts")) > 1
     assert place.resumed("parts") > 0
 
 
@@ -89,12 +119,15 @@ def test_a_run_begins_again_as_often_as_declared(place: Place) -> None:
     assert place.statuses("long") == ["INTERRUPTED"] * 2
 
 
-def test_a_run_that_takes_too_much_memory_has_failed(place: Place) -> None:
-    place.declare('[resources.long]\nmemory = "30 MB"\n')
-    printed = place.end(place.start("long"), 1)
-    assert re.search(r"job \d+ of slurm ended as (FAILED|OUT_OF_MEMORY)", printed)
-    assert "memory" in printed
-    assert set(place.statuses("long")) <= {"DIED"}
+def test_a_run_that_takes_too_much_memory_has_failed(
+    place: Place, chance: random.Random, trial: int
+) -> None:
+    place.declare(f'[resources.long]\nmemory = "{chance.randint(10, 60)} MB"\n')
+    driver = place.start("long")
+    place.ends(driver, 1)
+    assert re.search(r"job \d+ of slurm ended as (FAILED|OUT_OF_MEMORY)", driver.printed)
+    assert "memory" in driver.printed
+    has_status(set(place.statuses("long")) - {"DIED"}, set(), why=driver.printed)
 
 
 def test_a_job_that_does_not_begin_says_why(place: Place) -> None:
@@ -108,30 +141,70 @@ def test_a_job_that_does_not_begin_says_why(place: Place) -> None:
     place.end(driver)
 
 
-def test_a_lost_node_is_survived(place: Place) -> None:
+def test_a_lost_node_is_survived(place: Place, chance: random.Random, trial: int) -> None:
     driver = place.start("parts")
-    place.until(lambda: list(place.root.glob("artifacts/parts/*/partial/output/part-000001.nc")))
-    node = place.slurm.ask("squeue", "-h", "--name=parts", "-o", "%N")
-    place.slurm.lose(node)
-    place.until(lambda: place.statuses("parts") == ["DIED"], 5)
-    place.end(driver)
-    assert place.statuses("parts") == ["DIED", "COMPLETED"]
-    assert place.resumed("parts") > 0
+    place.until(lambda: place.node_of("parts"))
+    place.moment(chance)
+    had_part, began = place.has_part(), place.statuses("parts") == ["RUNNING"]
+    if node := place.node_of("parts"):
+        place.slurm.lose(node)
+    if began and place.statuses("parts") != ["COMPLETED"]:
+        place.until(lambda: place.statuses("parts") in (["DIED"], ["COMPLETED"]), 5)
+    place.ends(driver, 0)
+    place.is_made_once("parts", "DIED")
+    if len(place.statuses("parts")) > 1 and had_part:
+        assert place.resumed("parts") > 0
 
 
 def test_of_a_step_that_outlives_its_daemon_and_the_next_attempt_one_publishes(
-    place: Place,
+    place: Place, chance: random.Random, trial: int
 ) -> None:
     place.edit("sleep = 25.0", "sleep = 75.0")  # Slurm misses a daemon after 30 seconds and more
     driver = place.start("long")
     place.until(lambda: place.statuses("long") == ["RUNNING"])
-    node = place.slurm.ask("squeue", "-h", "--name=long", "-o", "%N")
+    time.sleep(chance.uniform(0.0, 20.0))
+    node = place.node_of("long")
     place.slurm.kill(node)
-    place.until(
-        lambda: place.slurm.ask("squeue", "-h", "--name=long", "-o", "%N") not in ("", node)
-    )
-    place.end(driver)
-    assert place.statuses("long") == ["COMPLETED"]
+    place.until(lambda: place.node_of("long") not in ("", node))
+    place.ends(driver, 0)
+    place.is_made_once("long")
+
+
+def test_slurm_s_controller_is_away_for_a_while(
+    place: Place, chance: random.Random, trial: int
+) -> None:
+    driver = place.start("parts")
+    time.sleep(chance.uniform(0.0, 9.0))
+    place.slurm.kill("slurmctld")
+    time.sleep(chance.uniform(0.0, 6.0))
+    place.slurm.start("slurmctld")
+    place.ends(driver, 0)
+    place.is_made_once("parts")
+
+
+def test_a_node_is_drained_while_it_runs_a_job(
+    place: Place, chance: random.Random, trial: int
+) -> None:
+    driver = place.start("parts")
+    place.moment(chance)
+    place.slurm.ask("scontrol", "update", "nodename=n1,n2", "state=drain", "reason=broken fan")
+    time.sleep(chance.uniform(0.0, 4.0))
+    place.slurm.ask("scontrol", "update", "nodename=n1,n2", "state=resume")
+    place.ends(driver, 0)
+    place.is_made_once("parts")
+
+
+def test_the_process_of_a_job_is_killed(place: Place, chance: random.Random, trial: int) -> None:
+    driver = place.start("parts")
+    place.until(lambda: place.node_of("parts"))
+    place.moment(chance)
+    with suppress(RuntimeError):  # it has ended
+        place.slurm.ask("scancel", "--batch", "--signal=KILL", "--name=parts")
+    is_made = place.ends(driver, 0, 1) == 0
+    expected = [["COMPLETED"]] if is_made else [[], ["DIED"]]
+    has_status(place.statuses("parts"), *expected, why=driver.printed)
+    place.end(place.start("parts"))
+    place.is_made_once("parts", "DIED")
 
 
 def test_a_file_system_that_is_not_shared_is_told(place: Place) -> None:

@@ -136,6 +136,7 @@ FEATURES = Schema(
     },
     references=FACT,
     sharded_along="sample",
+    by_rows=("feature",),
 )
 
 _HELD_OUT = {

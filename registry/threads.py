@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -87,7 +87,7 @@ def _go_on(before: Future[Any], step: Step) -> Any:
 
 def read_ahead(
     make: Callable[[threading.Event], Generator[T, None, None]], most: int
-) -> Iterator[T]:
+) -> Generator[T, None, None]:
     """Yield what a thread makes ahead of who asks for it, in the same order.
 
     Parameters

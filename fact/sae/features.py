@@ -18,11 +18,11 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from registry.store.netcdf import chunk_rows
 from registry.threads import read_ahead
 from registry.wording import counted
 
 FEATURE = "feature"
-ROWS_PER_BLOCK = 256
 MEMORY = 2**30
 AHEAD = 2
 """Batches that are made while one is trained on."""
@@ -51,18 +51,16 @@ class SquaredNorms(NamedTuple):
     n_samples: int
 
 
-def squared_norms(shard: Shard, rows: int | None = None) -> SquaredNorms:
+def squared_norms(shard: Shard) -> SquaredNorms:
     """Sum the squared norms of the samples of a shard.
 
     Parameters
     ----------
     shard : path or Dataset
         With ``feature`` (sample, channel).
-    rows : int, optional
-        Samples of a block; by default those that are stored together.
     """
     with _open(shard) as feature:
-        n_samples, size = len(feature), rows or _rows_per_block(feature)
+        n_samples, size = len(feature), _rows_per_block(feature)
         starts = range(0, n_samples, size)
         blocks = (_read(feature, start, start + size) for start in starts)
         sums = tuple(float(np.square(block, dtype=np.float64).sum()) for block in blocks)
@@ -158,7 +156,7 @@ class ShuffledFeatures:
         self._capacity = memory // (4 * self.n_channels)
         self._all: Samples | None = None
 
-    def batches(self, epoch: int, first: int = 0) -> Iterator[Samples]:
+    def batches(self, epoch: int, first: int = 0) -> Generator[Samples, None, None]:
         """Iterate over the batches of an epoch.
 
         Parameters
@@ -176,7 +174,7 @@ class ShuffledFeatures:
         begin = epoch * self.n_batches
         return self.stream(begin + first, begin + self.n_batches)
 
-    def stream(self, first: int, last: int) -> Iterator[Samples]:
+    def stream(self, first: int, last: int) -> Generator[Samples, None, None]:
         """Iterate over the batches of several epochs on end, each read while those before are used.
 
         Parameters
@@ -453,6 +451,6 @@ def _read(feature: Feature, start: int, stop: int) -> Samples:
 
 
 def _rows_per_block(feature: Feature) -> int:
-    """Rows that are stored together, where they are: a part of them costs as much as all."""
+    """Rows that are stored together, or would be: the order does not depend on how they are."""
     stored = isinstance(feature, h5py.Dataset) and feature.chunks
-    return int(stored[0]) if stored else ROWS_PER_BLOCK
+    return int(stored[0]) if stored else chunk_rows(feature.shape, feature.dtype.itemsize)

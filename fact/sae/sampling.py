@@ -26,10 +26,9 @@ from fact.networks.linearity import N_IMAGES, known_linearity, tell_linearity
 from fact.networks.network import Network
 from fact.networks.precision import computing_in, exact
 from fact.sae.config import Compat, FeatureConfig
-from fact.sae.features import FEATURE, SquaredNorms, root_mean_square, squared_norms
+from fact.sae.features import SquaredNorms, root_mean_square, squared_norms
 from fact.schemas import FEATURES
 from registry import Inputs, Run, Shards
-from registry.store.netcdf import chunk_rows
 from registry.store.shards import part_name
 
 SHARD_BYTES = 32 * 2**20
@@ -87,8 +86,7 @@ def collect_features(config: FeatureConfig, inputs: Inputs, run: Run) -> Shards:
     norms: dict[int, SquaredNorms] = {}
 
     def note(index: int, made: xr.Dataset) -> None:
-        feature = made[FEATURE]
-        norms[index] = squared_norms(made, chunk_rows(feature.shape, feature.dtype.itemsize))
+        norms[index] = squared_norms(made)
 
     writer = write_parts(run, len(ids), size, part, then=note)
     for index in set(writer.done) - set(norms):  # of a run that was stopped

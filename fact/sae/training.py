@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -52,6 +52,8 @@ CALIBRATED = 64
 CLUSTERED = 2**15
 """Samples at most whose centroids become the points of an archetypal dictionary."""
 
+Batches = Iterator[tuple[NDArray[np.float32], int]]
+"""This process's rows of each batch, and how many the whole batch has."""
 Evaluate = Callable[[TrainedSAE], float]
 Validate = Callable[[TrainedSAE], HeldOutLog | None]
 
@@ -263,8 +265,8 @@ class SAETraining:
             If the loss is no longer finite.
         """
         per_epoch, total = self.samples.n_batches, self.trainer.config.steps
-        for epoch in self._epochs():
-            for batch, n_samples in self._batches(epoch, self.trainer.step_count % per_epoch):
+        for epoch, batches in self._epochs():
+            for batch, n_samples in batches:
                 if self.config.compat and self._is_published_moment():
                     self._evaluate(evaluate)
                 self._note(self.trainer.advance(batch, n_samples))
@@ -287,31 +289,40 @@ class SAETraining:
             If the loss is no longer finite.
         """
         total = self.trainer.config.steps
-        for epoch in self._epochs():
-            for batch, n_samples in self._batches(
-                epoch, self.trainer.step_count % self.samples.n_batches
-            ):
+        for _, batches in self._epochs():
+            for batch, n_samples in batches:
                 self.trainer.advance(batch, n_samples)
                 self.run_context.progress(self.trainer.step_count, total, "updates")
             self.trainer.drain()
             self._calibrate()
             self.trainer.end_epoch()
 
-    def _epochs(self) -> Iterator[int]:
-        """Yield the epochs that are left, the first of them perhaps in part."""
-        while self.trainer.step_count < self.trainer.config.steps:
-            yield self.trainer.step_count // self.samples.n_batches
+    def _epochs(self) -> Iterator[tuple[int, Batches]]:
+        """Yield the epochs that are left, the first of them perhaps in part, with their batches.
 
-    def _batches(self, epoch: int, first: int = 0) -> Iterator[tuple[NDArray[np.float32], int]]:
-        """Yield this process's rows of each batch, and how many the whole batch has."""
-        for batch in self.samples.batches(epoch, first):
+        One is read while the epoch before ends, unless a threshold is estimated then: samples for
+        that take the same memory.
+        """
+        per_epoch, total = self.samples.n_batches, self.trainer.config.steps
+        is_calibrated = isinstance(self.trainer.sae, BatchTopKSAE)
+        while (first := self.trainer.step_count) < total:
+            last = first - first % per_epoch + per_epoch if is_calibrated else total
+            with closing(self.samples.stream(first, last)) as batches:
+                for epoch in range(first // per_epoch, last // per_epoch):
+                    left = (epoch + 1) * per_epoch - self.trainer.step_count
+                    yield epoch, self._own(islice(batches, left))
+
+    def _own(self, batches: Iterable[NDArray[np.float32]]) -> Batches:
+        """Yield of each batch what this process trains on."""
+        for batch in batches:
             yield batch[self.ranks.rows(len(batch))], len(batch)
 
     def _calibrate(self) -> None:
         """Estimate the threshold of BatchTopK on the same batches each time, of no epoch."""
         if isinstance(sae := self.trainer.sae, BatchTopKSAE):
-            batches = islice(self._batches(self.config.epochs), CALIBRATED)
-            calibrate_threshold(sae, (batch for batch, _ in batches), self.ranks)
+            with closing(self.samples.batches(self.config.epochs)) as samples:
+                batches = self._own(islice(samples, CALIBRATED))
+                calibrate_threshold(sae, (batch for batch, _ in batches), self.ranks)
 
     def _note(self, logs: list[StepLog]) -> None:
         for log in logs:

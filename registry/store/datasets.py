@@ -17,10 +17,11 @@ from registry.store.manifest import (
     MANIFEST,
     FileFacts,
     Provenance,
+    facts_of,
     find_dataset,
     write_manifest,
 )
-from registry.store.netcdf import read_file, reading, write_file
+from registry.store.netcdf import WrittenFile, read_file, reading
 from registry.store.schema import Schema, json_value
 from registry.store.shards import SUMMARY, Shards, open_parts, part_name, scalar_value, scalars
 
@@ -106,9 +107,12 @@ def write_dataset(
         schema.check(dataset)
         folder.mkdir(parents=True, exist_ok=True)
         labelled = schema.label(dataset).assign_attrs(provenance.attributes())
-        content = write_file(labelled, folder / DATASET)
-        facts = {"content": content, "sizes": {str(n): size for n, size in labelled.sizes.items()}}
-        values, known = scalars(labelled), {}
+        file = WrittenFile(labelled, folder / DATASET, schema.by_rows)
+        file.prove()
+        file.publish()
+        sizes = {str(name): size for name, size in labelled.sizes.items()}
+        facts = {"content": file.content, "sizes": sizes}
+        values, known = scalars(labelled), {DATASET: facts_of(file.path, file.sha256)}
     entries = {
         "schema": schema.name,
         "schema_version": schema.version,

@@ -56,7 +56,7 @@ class VariableDigest:
 
     def feed(self, block: np.ndarray) -> None:
         """Feed the next values."""
-        self.hash.update(_bytes(block))
+        self.hash.update(value_bytes(block))
 
     def row(self) -> list[Any]:
         """Return what stands for this variable in the digest of the dataset."""
@@ -179,10 +179,10 @@ def _group(chunks: Iterable[int], most: int) -> Iterator[int]:
 
 def is_same_bits(one: np.ndarray, other: np.ndarray) -> bool:
     """Return whether numbers of one dtype are the same, of NaN and of 0 every bit."""
-    return np.array_equal(np.asarray(_bytes(one)), np.asarray(_bytes(other)))
+    return np.array_equal(np.asarray(value_bytes(one)), np.asarray(value_bytes(other)))
 
 
-def _bytes(block: np.ndarray) -> bytes | memoryview:
+def value_bytes(block: np.ndarray) -> bytes | memoryview:
     """Return values as bytes that do not depend on the machine, or on how strings are held."""
     if dtype_name(block.dtype) == "str":
         return _text_bytes(block.ravel().tolist())

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from itertools import chain, islice
@@ -22,8 +23,14 @@ from xarray.conventions import encode_dataset_coordinates
 from xarray.core.indexing import LazilyIndexedArray
 
 from registry.interrupts import Held, signals_held
-from registry.store.digest import ContentDigest, VariableDigest, blocks, is_same_bits
-from registry.store.durable import StoreError, file_sha256, whole_file_told, write_at
+from registry.store.digest import (
+    ContentDigest,
+    VariableDigest,
+    blocks,
+    is_same_bits,
+    value_bytes,
+)
+from registry.store.durable import StoreError, whole_file_told, write_at
 from registry.store.schema import SchemaError, dtype_name, encode_attributes
 
 CHUNK_BYTES = 128 * 2**10
@@ -36,11 +43,13 @@ LEAST_GAIN = 0.25
 
 Float32 features lose a seventh, at 20 to 40 MB/s; presences, of which few are not 0, nearly all.
 """
+READ_BYTES = 2**20
+"""How much of a file is read at once to be hashed."""
 TRIED, TRIED_BYTES = 4, 16 * 2**10
 """Pieces of a variable on which the gain is measured, and their size: 3 ms where there is none."""
 
 
-def write_file(dataset: xr.Dataset, path: Path) -> str:
+def write_file(dataset: xr.Dataset, path: Path, by_rows: Collection[str] = ()) -> str:
     """Write a dataset to one netCDF-4 file.
 
     It is written under a temporary name, read back and compared, synced, and then renamed. Lazy
@@ -53,6 +62,8 @@ def write_file(dataset: xr.Dataset, path: Path) -> str:
         Numbers, booleans and strings; attributes of any kind that JSON can hold.
     path : Path
         The file; one that is there is replaced, and stays as it is for those who have it open.
+    by_rows : collection of str
+        Variables that are read by whole rows: in one piece, where they are not compressed.
 
     Returns
     -------
@@ -64,7 +75,7 @@ def write_file(dataset: xr.Dataset, path: Path) -> str:
     StoreError
         If the disk is full, or what was read back is not what was written. Nothing is left.
     """
-    written = WrittenFile(dataset, path)
+    written = WrittenFile(dataset, path, by_rows)
     written.prove()
     written.publish()
     return written.content
@@ -78,7 +89,7 @@ class WrittenFile:
 
     Parameters
     ----------
-    dataset, path
+    dataset, path, by_rows
         As of :func:`write_file`.
 
     Attributes
@@ -89,14 +100,18 @@ class WrittenFile:
         The file.
     content : str
         The content digest.
+    sha256 : str
+        SHA-256 of the bytes of the file, once it is proven.
     """
 
-    def __init__(self, dataset: xr.Dataset, path: Path):
+    sha256: str
+
+    def __init__(self, dataset: xr.Dataset, path: Path, by_rows: Collection[str] = ()):
         self.dataset, self.path = dataset, path
         with ExitStack() as stack:
             needed = dataset.nbytes + HEADER_BYTES
             self._temporary = stack.enter_context(whole_file_told(path, needed))
-            self._digest = _write(dataset, self._temporary)
+            self._digest = _write(dataset, self._temporary, by_rows)
             self._ending = stack.pop_all()
         self.content = self._digest.hexdigest()
 
@@ -108,18 +123,8 @@ class WrittenFile:
         StoreError
             If it is something else.
         """
-        with self._leaving_nothing():
-            _compare(self.dataset, self._digest, self._temporary, self.path)
-
-    def sha256(self) -> str:
-        """Return the SHA-256 of the bytes of the file, which is not yet published."""
-        with self._leaving_nothing():
-            return file_sha256(self._temporary)
-
-    @contextmanager
-    def _leaving_nothing(self) -> Iterator[None]:
         with self._ending:
-            yield
+            self.sha256 = _compare(self.dataset, self._digest, self._temporary, self.path)
             self._ending = self._ending.pop_all()
 
     def publish(self) -> None:
@@ -308,7 +313,7 @@ def read_row(path: Path, name: str, row: int) -> np.ndarray:
         return np.asarray(stored.asstr()[row] if is_text else stored[row])
 
 
-def _write(dataset: xr.Dataset, path: Path) -> ContentDigest:
+def _write(dataset: xr.Dataset, path: Path, by_rows: Collection[str]) -> ContentDigest:
     digest = ContentDigest()
     with signals_held() as held, _new_file(path) as (file, raw):
         file.dimensions = {str(name): size for name, size in dataset.sizes.items()}
@@ -319,7 +324,8 @@ def _write(dataset: xr.Dataset, path: Path) -> ContentDigest:
             if place == len(first):
                 file.keep_dimensions()
             running = digest.begin(str(name), variables[name], name in dataset.coords)
-            for block in _write_variable(file, str(name), variables[name], held):
+            given = str(name), variables[name], name in by_rows
+            for block in _write_variable(file, raw, *given, held):
                 running.feed(block)
                 raw.raise_error()
             digest.end(str(name), running)
@@ -329,18 +335,29 @@ def _write(dataset: xr.Dataset, path: Path) -> ContentDigest:
 
 
 def _write_variable(
-    file: h5netcdf.File, name: str, variable: xr.Variable, held: Held
+    file: h5netcdf.File,
+    raw: _UnfailingFile,
+    name: str,
+    variable: xr.Variable,
+    is_by_rows: bool,
+    held: Held,
 ) -> Iterator[np.ndarray]:
     """Write a variable block by block, and yield each once it is written."""
     rows = chunk_rows(variable.shape, variable.dtype.itemsize)
     # To compute a block may take long, and nothing of HDF5's is under way meanwhile.
     made = held.act_within(blocks(variable, step=rows))
     first = list(islice(made, 1))  # none of what is empty
-    stored = _create(file, name, variable, *(block for _, block in first))
+    stored = _create(file, name, variable, is_by_rows, *(block for _, block in first))
+    offset = stored._h5ds.id.get_offset()  # of what lies in one piece alone
     stored.attrs.update(encode_attributes(variable.attrs))
     if dtype_name(variable.dtype) == "bool":
         stored.attrs["dtype"] = "bool"
     for place, block in chain(first, made):
+        if offset is not None:  # past HDF5, which would copy it, and call Python for its writes
+            raw.write_at(value_bytes(block), offset)
+            offset += block.nbytes
+            yield block
+            continue
         kind = dtype_name(block.dtype)
         raw_block = block.view("int8") if kind == "bool" else block
         stored[place if variable.ndim else ...] = (
@@ -349,31 +366,71 @@ def _write_variable(
         yield block
 
 
-def _compare(dataset: xr.Dataset, digest: ContentDigest, temporary: Path, path: Path) -> None:
+def _compare(dataset: xr.Dataset, digest: ContentDigest, temporary: Path, path: Path) -> str:
+    """Make sure that a file holds a dataset; return the SHA-256 of its bytes."""
     # xarray decodes all texts of a file when it opens it, which takes longer than all the rest.
     texts = [str(n) for n, v in dataset.variables.items() if dtype_name(v.dtype) == "str"]
     try:
-        with read_file(temporary, cache=False, drop_variables=texts) as written:
-            names = _differing(dataset.drop_vars(texts), digest, written)
         with _File(str(temporary), "r") as file:
-            names += [name for name in texts if not _has_text(file, name, digest)]
+            names = [name for name in texts if not _has_text(file, name, digest)]
+            dataset = dataset.drop_vars(texts)
+            pieces = _pieces(file, dataset)
+        with read_file(temporary, cache=False, drop_variables=texts) as written:
+            names += _differing(dataset, digest, written, pieces.values())
+        given = {offset: value_bytes(dataset[name].values) for offset, name in pieces.items()}
+        sha256, others = _hash(temporary, given)
+        names += [pieces[offset] for offset in others]
     except (OSError, KeyError, ValueError, StoreError) as error:
         raise StoreError(f"{path} could not be read back; nothing was kept: {error}") from error
     if names:
-        listed = ", ".join(map(repr, sorted(names)))
+        listed = ", ".join(map(repr, sorted(set(names))))
         raise StoreError(f"{path} did not read back as written: {listed}; nothing was kept")
+    return sha256
 
 
-def _differing(dataset: xr.Dataset, digest: ContentDigest, written: xr.Dataset) -> list[str]:
+def _pieces(file: h5netcdf.File, dataset: xr.Dataset) -> dict[int, str]:
+    """Return where in a file the values of variables lie as they do in memory, and whose."""
+    found = {}
+    for name in map(str, dataset.variables.keys() & file.variables.keys()):
+        given, stored = dataset.variables[name], file.variables[name]._h5ds
+        offset, dtype = stored.id.get_offset(), given.dtype.newbyteorder("<")
+        if offset is not None and given.ndim and given._in_memory and stored.dtype == dtype:
+            found[offset] = name
+    return found
+
+
+def _hash(path: Path, expected: Mapping[int, bytes | memoryview]) -> tuple[str, list[int]]:
+    """Return the SHA-256 of a file, and at which offsets it holds other bytes than expected."""
+    sha256, buffer, others = hashlib.sha256(), memoryview(bytearray(READ_BYTES)), []
+    with open(path, "rb", buffering=0) as file:
+        for offset, given in [*sorted(expected.items()), (path.stat().st_size, b"")]:
+            while size := file.readinto(buffer[: max(0, offset - file.tell())]):
+                sha256.update(buffer[:size])
+            rest, is_same = np.frombuffer(given, np.uint8), True
+            while size := file.readinto(buffer[: len(rest)]):
+                sha256.update(buffer[:size])
+                is_same &= np.array_equal(np.frombuffer(buffer[:size], np.uint8), rest[:size])
+                rest = rest[size:]
+            if len(rest) or not is_same:
+                others.append(offset)
+    return sha256.hexdigest(), others
+
+
+def _differing(
+    dataset: xr.Dataset, digest: ContentDigest, written: xr.Dataset, pieces: Collection[str]
+) -> list[str]:
     """Return the names of what is not the same in a file, in values or in form.
 
-    Values that are in memory are compared; others are not computed again, but digested.
+    Values that are in memory are compared, of pieces the first row alone; others are not computed
+    again, but digested.
     """
     expected, names = digest.rows(), dataset.variables.keys() ^ written.variables.keys()
     for name in dataset.variables.keys() & written.variables.keys():
         read, given, row = written.variables[name], dataset.variables[name], expected[str(name)]
         found = ContentDigest().begin(str(name), read, name in written.coords)
         if given._in_memory:
+            some = slice(1 if name in pieces else None)
+            given, read = (v[some] if v.ndim else v for v in (given, read))
             is_same = found.row()[:-1] == row[:-1] and _is_same(given, read)
         else:
             for _, block in blocks(read):
@@ -400,16 +457,32 @@ def _has_text(file: h5netcdf.File, name: str, digest: ContentDigest) -> bool:
 
 
 def _create(
-    file: h5netcdf.File, name: str, variable: xr.Variable, first: np.ndarray | None = None
+    file: h5netcdf.File,
+    name: str,
+    variable: xr.Variable,
+    is_by_rows: bool,
+    first: np.ndarray | None = None,
 ) -> h5netcdf.Variable:
     kind = dtype_name(variable.dtype)  # booleans are bytes, as xarray writes and reads them
     dtype = h5py.string_dtype() if kind == "str" else "int8" if kind == "bool" else kind
     dims = tuple(map(str, variable.dims))
     if not dims or first is None or kind == "str":
         return file.create_variable(name, dims, dtype)
-    chunks = chunk_shape(variable.shape, variable.dtype.itemsize)
     filters = COMPRESSION if gain(first) >= LEAST_GAIN else {}
+    if is_by_rows and not filters:
+        little = np.dtype(dtype).newbyteorder("<")
+        return file.create_variable(name, dims, little, dcpl=_in_one_piece())
+    chunks = chunk_shape(variable.shape, variable.dtype.itemsize)
     return file.create_variable(name, dims, dtype, chunks=chunks, **filters)
+
+
+def _in_one_piece() -> h5py.h5p.PropDCID:
+    """Return how to store a variable whose place in the file is known before it is written."""
+    layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    layout.set_layout(h5py.h5d.CONTIGUOUS)
+    layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    return layout
 
 
 def gain(values: np.ndarray) -> float:
@@ -492,16 +565,20 @@ class _UnfailingFile(io.RawIOBase):
 
     def write(self, data: Any) -> int:
         data = memoryview(data).cast("B")
-        if self._error is None:
-            try:
-                write_at(self._descriptor, data, self._position)
-            except OSError as error:
-                self._error = error
+        self.write_at(data, self._position)
         if self._error is not None:
             self._kept.append((self._position, bytes(data)))
         self._position += len(data)
-        self._end = max(self._end, self._position)
         return len(data)
+
+    def write_at(self, data: bytes | memoryview, offset: int) -> None:
+        """Write what HDF5 has made room for, and does not look at before the file is closed."""
+        if self._error is None:
+            try:
+                write_at(self._descriptor, data, offset)
+            except OSError as error:
+                self._error = error
+        self._end = max(self._end, offset + len(data))
 
     def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer).cast("B")

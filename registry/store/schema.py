@@ -130,6 +130,9 @@ class Schema:
         ``module:function`` that lays down, for readers, what is made of a dataset in parts:
         ``function(dataset, folder, check)``, where no manifest lists what lies in the folder, and
         ``check()`` is called now and then and may raise. "" for nothing.
+    by_rows : tuple of str
+        Variables of which whole rows are read, never a column: where they are not compressed, they
+        lie in the file in one piece, which is the quickest to write and to read.
 
     Raises
     ------
@@ -148,6 +151,7 @@ class Schema:
     migrate: Migration | None = None
     renamed: Mapping[str, str] = field(default_factory=dict)
     derived: str = ""
+    by_rows: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if faults := list(self._own_faults()):

@@ -345,17 +345,16 @@ class ShardWriter:
 
     def _write(self, part: _Part) -> tuple[_Part, WrittenFile]:
         self._guard()
-        return part, WrittenFile(self._labelled(part.dataset), part.path)
+        return part, WrittenFile(self._labelled(part.dataset), part.path, self.schema.by_rows)
 
-    def _prove(self, given: tuple[_Part, WrittenFile]) -> tuple[_Part, WrittenFile, str]:
+    def _prove(self, given: tuple[_Part, WrittenFile]) -> tuple[_Part, WrittenFile]:
+        given[1].prove()
+        return given
+
+    def _publish(self, given: tuple[_Part, WrittenFile]) -> _Part:
         part, written = given
-        written.prove()
-        return part, written, written.sha256()
-
-    def _publish(self, given: tuple[_Part, WrittenFile, str]) -> _Part:
-        part, written, sha256 = given
         written.publish()
-        self._files[part.path.name] = facts_of(part.path, sha256)
+        self._files[part.path.name] = facts_of(part.path, written.sha256)
         return part
 
     def _account(self, part: _Part) -> None:
@@ -556,7 +555,7 @@ class _PartArray:
 def _chunk_rows(variable: xr.Variable) -> int:
     """Return how many rows fill a dask chunk, in whole stored chunks."""
     length = max(1, variable.shape[0])
-    stored = max(1, (variable.encoding.get("chunksizes") or (length,))[0])
+    stored = max(1, (variable.encoding.get("chunksizes") or (1,))[0])
     rows = ROW_BYTES * length // max(1, variable.nbytes)
     return min(length, max(stored, rows - rows % stored))
 

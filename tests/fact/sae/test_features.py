@@ -5,6 +5,7 @@ import random
 import threading
 import tracemalloc
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -14,8 +15,15 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from fact.sae.features import ShuffledFeatures, list_shards, root_mean_square_norm
+from fact.sae.features import (
+    ShuffledFeatures,
+    list_shards,
+    root_mean_square_norm,
+    squared_norms,
+)
 from fact.sae.sampling import held_out, importance, sample_positions, samples_per_image
+from registry.store.netcdf import write_file
+from registry.store.shards import part_name
 
 N_CHANNELS = 3
 
@@ -203,6 +211,16 @@ def test_an_epoch_can_be_entered_at_any_batch(four_parts, n_kept):
         assert all(map(np.array_equal, rest, whole[first:]))
 
 
+@pytest.mark.parametrize("n_kept", [1000, 40])
+def test_epochs_on_end_are_those_one_by_one(four_parts, n_kept):
+    features = ShuffledFeatures(four_parts, 10, seed=3, memory=memory_for(n_kept))
+    expected = [batch for epoch in range(3) for batch in features.batches(epoch)]
+    for first, last in ((0, len(expected)), (4, len(expected) - 3), (0, 0)):
+        found = list(features.stream(first, last))
+        assert len(found) == last - first
+        assert all(map(np.array_equal, found, expected[first:last]))
+
+
 def windows_as_they_would_be_read_at_once(folder, batch, seed, n_kept, epoch):
     """Blocks of whole windows, one after the other in memory, as it is told of them."""
     samples = xr.concat([xr.open_dataset(path) for path in list_shards(folder)], "sample")
@@ -260,6 +278,21 @@ def test_datasets_and_files_are_read_alike(tmp_path):
     expected = order_of(ShuffledFeatures(folder, **options).batches(0))
     for shards in (list(make_parts(50, 33)), list_shards(folder), str(folder)):
         assert np.array_equal(order_of(ShuffledFeatures(shards, **options).batches(0)), expected)
+
+
+def test_the_order_does_not_depend_on_how_features_are_stored(tmp_path):
+    """Those of a collection have lain in chunks, and lie in one piece."""
+    values = np.random.default_rng(0).standard_normal((4096, 64), dtype="float32")
+    part, orders = xr.Dataset({"feature": (("sample", "channel"), values)}), []
+    for folder, by_rows in ((tmp_path / "chunks", ()), (tmp_path / "piece", ("feature",))):
+        folder.mkdir()
+        write_file(part, folder / part_name(0), by_rows)
+        with h5py.File(folder / part_name(0)) as file:
+            assert (file["feature"].chunks is None) == bool(by_rows)
+        features = ShuffledFeatures(folder, 256, 0, memory=values.nbytes // 2)
+        orders.append(np.concatenate(list(features.batches(0))))
+        assert squared_norms(folder / part_name(0)) == squared_norms(part)
+    np.testing.assert_array_equal(*orders)
 
 
 def test_samples_are_divided_by_the_scale():

@@ -19,6 +19,7 @@ COLLECTED = registry.Schema(
         "n_parts": registry.Variable((), "int64", "number of parts"),
     },
     sharded_along="sample",
+    by_rows=("value",),
 )
 
 

@@ -15,7 +15,7 @@ import xarray as xr
 import registry.store.digest
 from registry.store import netcdf
 from registry.store.digest import content_digest
-from registry.store.durable import StoreError
+from registry.store.durable import StoreError, file_sha256
 from registry.store.netcdf import (
     HEADER_BYTES,
     chunk_shape,
@@ -257,6 +257,30 @@ def test_what_gains_little_by_compression_is_stored_as_it_is(tmp_path):
         assert content_digest(read) == digest == content_digest(dataset)
 
 
+def test_what_is_read_by_rows_lies_in_one_piece(tmp_path, monkeypatch):
+    monkeypatch.setattr(registry.store.digest, "BLOCK_BYTES", 60_000)
+    generator = np.random.default_rng(0)
+    noise = generator.standard_normal((600, 128), dtype="float32")
+    big = generator.standard_normal((60, 16)).astype(">f8")
+    variables = {"noise": noise, "big": big, "turned": noise.T}
+    variables |= {"flag": generator.integers(0, 2, (9, 3)) > 0, "none": noise[:0]}
+    variables |= {"columns": noise, "zeros": np.zeros((600, 128), "float32")}
+    dataset = xr.Dataset({name: ((f"{name}_", f"_{name}"), v) for name, v in variables.items()})
+    dataset["scalar"], dataset["text"] = 1.5, ("a", np.array(["a", "é"], object))
+    by_rows = dataset.variables.keys() - {"columns"}
+    digest = write_file(dataset, tmp_path / "a.nc", by_rows)
+    assert write_file(dataset.chunk({"noise_": 50}), tmp_path / "b.nc", by_rows) == digest
+    assert write_file(dataset, tmp_path / "c.nc") == digest == content_digest(dataset)
+    for file in ("a.nc", "b.nc"):
+        with h5py.File(tmp_path / file) as stored:
+            whole = {name for name in variables if stored[name].id.get_offset() is not None}
+            assert whole == {"noise", "big", "turned", "flag"}
+            assert stored["columns"].chunks == chunk_shape(noise.shape, 4)
+            assert stored["zeros"].compression == "gzip"
+        with xr.open_dataset(tmp_path / file) as read:
+            xr.testing.assert_identical(read.load().drop_attrs(), dataset)
+
+
 def test_the_gain_is_that_of_the_file(tmp_path):
     values = np.random.default_rng(0).standard_normal(4096, dtype="float32")
     shuffled = values.view("uint8").reshape(-1, 4).T.tobytes()
@@ -268,8 +292,9 @@ def test_the_gain_is_that_of_the_file(tmp_path):
     assert gain(values[::2]) == gain(values[::2].copy())
 
 
+@pytest.mark.parametrize("by_rows", ["", "x"])
 @pytest.mark.parametrize("kind", ["memory", "dask"])
-def test_what_is_read_back_otherwise_is_not_kept(tmp_path, monkeypatch, kind):
+def test_what_is_read_back_otherwise_is_not_kept(tmp_path, monkeypatch, kind, by_rows):
     values = np.arange(12.0).reshape(3, 4)
     values[1, 2] = np.nan
     written = xr.Dataset({"x": (("a", "b"), values), "word": ("a", ["a", "b", "c"])})
@@ -280,14 +305,34 @@ def test_what_is_read_back_otherwise_is_not_kept(tmp_path, monkeypatch, kind):
         with h5py.File(temporary, "r+") as file:
             file["x"][1, 2] = -np.nan
             file["word"][2] = "d"
-        compare(dataset, digest, temporary, path)
+        return compare(dataset, digest, temporary, path)
 
-    write_file(written, tmp_path / "a.nc")
+    write_file(written, tmp_path / "a.nc", by_rows)
     monkeypatch.setattr(netcdf, "_compare", flip)
     with pytest.raises(
         StoreError, match=r"b\.nc did not read back as written: 'word', 'x'; nothing"
     ):
-        write_file(written, tmp_path / "b.nc")
+        write_file(written, tmp_path / "b.nc", by_rows)
+    assert os.listdir(tmp_path) == ["a.nc"]
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut"])
+def test_a_piece_that_is_read_back_otherwise_is_not_kept(tmp_path, monkeypatch, damage):
+    monkeypatch.setattr(netcdf, "READ_BYTES", 64)
+    written = xr.Dataset({"x": (("a", "b"), np.random.default_rng(0).random((30, 4)))})
+    file = netcdf.WrittenFile(written, tmp_path / "a.nc", ("x",))
+    file.prove()
+    file.publish()
+    assert file.sha256 == file_sha256(tmp_path / "a.nc")
+    with h5py.File(tmp_path / "a.nc") as stored:
+        offset = stored["x"].id.get_offset()
+    file = netcdf.WrittenFile(written, tmp_path / "b.nc", ("x",))
+    [temporary] = tmp_path.glob(".b.nc.*")
+    content = bytearray(temporary.read_bytes())
+    content[offset + 29 * 32] ^= 1  # in the last row
+    temporary.write_bytes(content if damage == "flip" else content[: offset + 29 * 32])
+    with pytest.raises(StoreError, match=r"b\.nc (did not|could not be) read back"):
+        file.prove()
     assert os.listdir(tmp_path) == ["a.nc"]
 
 
@@ -356,7 +401,8 @@ def test_a_full_disk_is_told_and_leaves_nothing(tmp_path, limit, rows):
     assert os.listdir(tmp_path) == ["small.nc"]
 
 
-def test_a_really_full_disk(tmp_path):
+@pytest.mark.parametrize("by_rows", ["", "x"])
+def test_a_really_full_disk(tmp_path, by_rows):
     mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "none", str(tmp_path)]
     try:
         mounted = subprocess.run(mount, capture_output=True).returncode == 0
@@ -367,7 +413,7 @@ def test_a_really_full_disk(tmp_path):
     try:
         values = np.random.default_rng(0).random((2000, 1000), "float32")
         with pytest.raises(StoreError, match=r"disk full: cannot write .*8,065,536 bytes"):
-            write_file(xr.Dataset({"x": (("a", "b"), values)}), tmp_path / "a.nc")
+            write_file(xr.Dataset({"x": (("a", "b"), values)}), tmp_path / "a.nc", by_rows)
         assert os.listdir(tmp_path) == []
         write_file(xr.Dataset({"x": 1}), tmp_path / "b.nc")
     finally:

@@ -61,6 +61,7 @@ from registry.suggest import RefusalError, nearest
 if TYPE_CHECKING:
     import xarray as xr
 
+    from registry.catalog.lineage import FinishedRuns, Lineage
     from registry.replicates import Replicates
 
 REMOVED = "removed.json"
@@ -591,6 +592,24 @@ class Catalog:
         with suppress(SchemaError):
             dataset = stage.output.upgrade(dataset) if stage else dataset
         return dataset
+
+    def lineage(self) -> Lineage:
+        """Return what was made from what: declared cells, and all finished runs beside them.
+
+        ``catalog.lineage().made_from("shapes-concepts")`` are the names, pictures and scores of
+        those concepts; ``.earlier("shapes-concepts")`` the runs that the cell does not ask for any
+        more, each with ``run``, ``config``, ``needs`` and ``folder``.
+        """
+        from registry.catalog.lineage import lineage_of
+
+        self._finished.refresh()
+        return lineage_of(self.project, self._finished)
+
+    @cached_property
+    def _finished(self) -> FinishedRuns:
+        from registry.catalog.lineage import FinishedRuns
+
+        return FinishedRuns(self.project.store.root)
 
     def input(self, of: str | int | RunView) -> Input:
         """Return a dataset as a stage would be given it, to be read only.

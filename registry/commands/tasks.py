@@ -17,6 +17,7 @@ from typing import Any
 import click
 from rich.markup import escape
 
+from registry.catalog.lineage import FinishedRuns
 from registry.declare.declaration import find_declaration
 from registry.execute.probing import take_first_looks
 from registry.execute.queued import queue_notes
@@ -136,6 +137,21 @@ def list_(what: tuple[str, ...], as_json: bool) -> None:
     for group, rows in described.items():
         _print_group(group, rows)
         out.print()
+    if not what:
+        _print_undeclared(project)
+
+
+def _print_undeclared(project: Project) -> None:
+    """Print the experiments that have finished runs, and are declared no more."""
+    store = FinishedRuns(project.store.root, left_out=project.graph.by_experiment)
+    store.refresh()
+    newest: dict[str, tuple[str, int]] = {}
+    for run, made in sorted(store.runs().items()):
+        newest[made.experiment] = (run, newest.get(made.experiment, ("", 0))[1] + 1)
+    if newest:
+        rows = [(name, number, run) for name, (run, number) in newest.items()]
+        print_table(("not declared any more", "finished runs", "newest"), rows)
+        out.print()
 
 
 def _print_group(group: str, rows: list[dict[str, Any]]) -> None:
@@ -198,7 +214,7 @@ def status(targets: tuple[str, ...], verify: bool) -> None:
     chosen = {cell.name for cell in project.graph.select(targets)}
     tasks = {task.name: task for task in (*made.tasks, *made.settled)}
     rows = (
-        (task.name, str(task.state.status), task.state.run, task.reason)
+        (task.name, task.standing, task.state.run or task.state.earlier_run, task.reason)
         for task in tasks.values()
         if task.name in chosen or task.due
     )

@@ -19,7 +19,7 @@ import secrets
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -261,11 +261,20 @@ class ExperimentStore:
                 )
                 found = (seconds_of(manifest or {}) for manifest in manifests)
                 durations = tuple(seconds for seconds in found if seconds is not None)
-            return dataclasses.replace(
-                state, durations=durations, earlier=earlier[-1] if earlier else None
-            )
+            last, run = self._last_made(cell.experiment, earlier)
+            return dataclasses.replace(state, durations=durations, earlier=last, earlier_run=run)
 
         return lookup
+
+    def _last_made(self, experiment: str, tasks: Sequence[Earlier]) -> tuple[Earlier | None, str]:
+        """Return the last of some tasks that has an output, and the run that made this.
+
+        Where none has, the last one, and "".
+        """
+        for task in reversed(tasks):
+            if run := self.current_run(experiment, task.fingerprint):
+                return task, run
+        return (tasks[-1] if tasks else None), ""
 
     def begin(
         self,

@@ -26,7 +26,7 @@ from registry.declare.stage import Input, load_stage
 from registry.plan.artifacts import ATTEMPTS, ExperimentStore
 from registry.plan.plan import fingerprints, make_plan
 from registry.plan.sources import sources_hash
-from registry.plan.task import Plan, TaskState
+from registry.plan.task import Plan, Reason, TaskState, Why
 from registry.record.journal import journal_root
 from registry.record.liveness import journal_status
 from registry.record.states import State
@@ -239,13 +239,57 @@ class Project:
             The fingerprints; and the cells whose fingerprints nobody knows now, because data that
             they rest on cannot be read.
         """
-        cells = self.graph.cells
-        identities = self._identities(self.graph, cells)
+        return self._fingerprints(self.graph.cells)
+
+    def _fingerprints(self, names: Collection[str]) -> tuple[dict[str, str], set[str]]:
+        identities = self._identities(self.graph, names)
         unreadable = {name for name, identity in identities.items() if identity is None}
-        for cell in cells.values():  # each after those that it needs
+        for cell in self.graph.cells.values():  # each after those that it needs
             if unreadable.intersection(cell.needs.values()):
                 unreadable.add(cell.name)
-        return fingerprints(self.graph, cells, identities), unreadable & cells.keys()
+        known = fingerprints(self.graph, names, identities)
+        return known, unreadable & self.graph.cells.keys()
+
+    def known_fingerprints(self, names: Iterable[str]) -> dict[str, str]:
+        """Return the fingerprints of cells as they are declared, by name, and of what is behind.
+
+        What rests on data that cannot be read here counts as it was when it was last read.
+        """
+        known, unreadable = self._fingerprints(names := list(names))
+        for name in unreadable.intersection(names):
+            known[name] = self._remembered_fingerprints(self.graph.cells[name])[name]
+        return known
+
+    def changes_since(self, name: str, fingerprint: str) -> tuple[Reason, ...]:
+        """Return in what a cell as it is declared now differs from a task that it was before.
+
+        Parameters
+        ----------
+        name : str
+            The cell.
+        fingerprint : str
+            Of the earlier task, which the store holds.
+
+        Returns
+        -------
+        tuple of Reason
+            None where nothing is known of it, or nothing is another.
+        """
+        cell = self.graph.cells[name]
+        earlier, states = self.store.past(cell.experiment, fingerprint), self.store.states()
+
+        def state(one: Cell, own: str) -> TaskState:
+            return TaskState(earlier=earlier) if one.name == name else states(one, own)
+
+        made = make_plan(
+            self.graph,
+            [name],
+            identities=self._identities(self.graph, [name]),
+            states=state,
+            past=self.store.past,
+        )
+        reasons = made.task(name).reasons
+        return tuple(reason for reason in reasons if reason.why is not Why.NEVER)
 
     def fingerprints(self, graph: Graph, *names: str) -> dict[str, str]:
         """Return the fingerprints of cells and of all that they rest on, by name."""

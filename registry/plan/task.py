@@ -16,6 +16,9 @@ from registry.record.states import State
 from registry.store.parts import Part
 from registry.suggest import nearest
 
+COMPLETE_BEFORE = "complete before"
+"""How a task stands that never ran, of a cell that is complete as it was declared before."""
+
 LONG = 60
 """Letters of two lists together from which on their difference says more than both."""
 
@@ -160,7 +163,10 @@ class TaskState:
     durations : tuple of float
         Seconds that complete runs of this cell took, whatever their configuration.
     earlier : Earlier or None
-        The latest task of this cell that has another fingerprint.
+        The latest task of this cell that has another fingerprint and a whole output; where none
+        has, the latest.
+    earlier_run : str
+        The current run of that earlier task; "" where it has none.
     why : str
         What is damaged or missing, "" where there is nothing to say.
     path : str
@@ -176,6 +182,7 @@ class TaskState:
     earlier: Earlier | None = None
     why: str = ""
     path: str = ""
+    earlier_run: str = ""
 
     @property
     def folder(self) -> Path | None:
@@ -272,6 +279,13 @@ class Task:
     def due(self) -> bool:
         """Whether it should run."""
         return bool(self.reasons)
+
+    @property
+    def standing(self) -> str:
+        """How it stands, for people: of one that never ran, whether it did as it was before."""
+        if self.state.status is State.NEVER and self.state.earlier_run:
+            return COMPLETE_BEFORE
+        return str(self.state.status)
 
     @property
     def reason(self) -> str:

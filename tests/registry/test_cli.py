@@ -290,6 +290,34 @@ def test_plan_names_what_changed(lab: Lab, tmp_path: Path, monkeypatch: pytest.M
     assert "forced" in printed("plan", "twice", "--force")
 
 
+def test_what_is_complete_as_it_was_declared_before_is_not_called_never(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "copy"
+    shutil.copytree(lab.root, root, symlinks=True)
+    monkeypatch.chdir(root)
+    edit(root, "noise = 0.1", "noise = 0.2")
+    cell = "sweep[factor=1.0,seed=0]"
+    run = os.readlink(lab.project.current(cell).parent / "current")
+    told = rows(printed("status", "sweep"))
+    reason = "configuration changed: noise 0.1 -> 0.2"
+    assert [cell, "complete before", run, reason] in told
+
+
+def test_experiments_that_are_declared_no_more_are_listed(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "copy"
+    shutil.copytree(lab.root, root, symlinks=True)
+    monkeypatch.chdir(root)
+    assert "not declared any more" not in printed("list")
+    (root / "artifacts" / "twice").rename(root / "artifacts" / "thrice")
+    told = rows(printed("list"))
+    assert ["not declared any more", "finished runs", "newest"] in told
+    assert [row[:2] for row in told if row[0] == "thrice"] == [["thrice", "1"]]
+    assert "not declared any more" not in printed("list", "sweep")
+
+
 def test_status(lab: Lab, fresh: Path) -> None:
     assert ["twice", "never", "never ran"] in rows(printed("status", "twice"))
     os.chdir(lab.root)

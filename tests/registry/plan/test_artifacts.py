@@ -426,10 +426,13 @@ def test_what_a_cell_was_before(store):
     assert state.earlier.fingerprint == "a" * 16
     assert state.earlier.config == {"k": 1}
     assert len(state.durations) == 2
+    assert state.earlier_run == store.current_run("fashion", "a" * 16) != ""
     shutil.rmtree(store.folder("fashion", "a" * 16) / "current", ignore_errors=True)
     os.unlink(store.folder("fashion", "a" * 16) / "current")
     missing = store.states()(cell, "a" * 16)
     assert missing.earlier.fingerprint == "b" * 16, "not itself"
+    again = store.states()(cell, "e" * 16)
+    assert again.earlier.fingerprint == "b" * 16, "the last with an output"
     assert store.history("nothing") == {}
 
 

@@ -27,7 +27,8 @@ from dashboards.views.runs.advice import Advice
 from dashboards.views.runs.one_run import packages_frame
 from dashboards.views.runs.runs import Row, named_runs, run_key
 from registry.catalog.access import Catalog
-from registry.catalog.runs import source_diff
+from registry.catalog.runs import is_run, source_diff
+from registry.declare.stage import find_stage
 from registry.wording import counted
 
 HELP = (
@@ -83,6 +84,21 @@ def _tell_missing(catalog: Catalog, chosen: view.Chosen) -> None:
         st.caption(f"Showing the first {len(chosen.rows)}; {chosen.left_out:,} more left out.")
     elif chosen.rows:
         st.caption(f"{counted(len(chosen.rows), 'run')}.")
+    named = named_runs(st.session_state["runs"] or "")
+    if chosen.rows and not all(map(is_run, named)):
+        keys = [run_key(row.run) for row in chosen.rows]
+        st.button(
+            "Name just these runs in the address",
+            on_click=_name_runs,
+            args=(" ".join(keys),),
+            help="A cell means its newest complete run, so that its address shows others later.",
+            type="tertiary",
+            icon=":material/link:",
+        )
+
+
+def _name_runs(text: str) -> None:
+    st.session_state["runs"] = text
 
 
 def _side_by_side(catalog: Catalog, rows: Sequence[Row]) -> None:
@@ -199,10 +215,10 @@ def _pictures(catalog: Catalog, rows: Sequence[Row]) -> None:
 
 
 def _drawn(catalog: Catalog, row: Row, concept: int) -> list[Picture]:
-    """Return what a run drew of a concept, in today's form where its cell is still declared."""
-    cell = catalog.project.graph.cells.get(row.run.cell)
+    """Return what a run drew of a concept, in today's form where its stage is known."""
+    cell, stage = catalog.project.graph.cells.get(row.run.cell), find_stage(row.run.stage)
     folder = str(catalog.path(row.run))
-    made = Made(row.run.cell, cell.stage if cell else "", folder)
+    made = Made(row.run.cell, cell.stage if cell else stage.name if stage else "", folder)
     found, place = tiles_of(made, concept, TILES), place_in_words(opened(made))
     pictures = [
         Picture(

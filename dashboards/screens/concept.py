@@ -9,7 +9,15 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from dashboards.screens import datasets
-from dashboards.screens.frame import BOUND, choose_view, explained, link_to
+from dashboards.screens.frame import (
+    BESIDE,
+    BOUND,
+    CELL,
+    RUN,
+    choose_view,
+    explained,
+    link_to,
+)
 from dashboards.screens.notes import show_concept_note
 from dashboards.screens.parts import offer_table, show_part, show_parts, show_table
 from dashboards.views.concepts import concepts as view
@@ -61,10 +69,10 @@ def show_concept(
     name, line = view.about(frame, concept)
     st.subheader(literal(name), anchor=False)
     st.caption(literal(line))
-    show_concept_note(catalog, model.concepts.cell, concept)
+    show_concept_note(catalog, model.concepts.run, model.concepts.cell, concept)
     _gallery(model, concept)
     _evidence(model, concept, str(frame.set_index("concept").loc[concept, "name"]))
-    _lead_on(catalog, model)
+    _lead_on(model)
 
 
 def show_beside(model: datasets.Model, frame: pd.DataFrame, concept: int) -> None:
@@ -177,17 +185,18 @@ def _evidence(model: datasets.Model, concept: int, label: str) -> None:
         _links_to_matches(model, concept)
 
 
-def _lead_on(catalog: Catalog, model: datasets.Model) -> None:
+def _lead_on(model: datasets.Model) -> None:
     """Link to what all this rests on: the run, the tests of the metrics, and other results."""
-    names = model.names.cell if model.names else ""
+    names = model.names.name if model.names else ""
     with st.container(horizontal=True):
-        link_to("runs", "The run that measured these concepts", run=model.concepts.cell)
-        if sanity := behind(catalog.project, names, "sanity"):
-            link_to("sanity", "Sanity checks of the metrics", cell=sanity)
+        link_to("runs", "The run that measured these concepts", run=model.concepts.run)
+        if sanity := behind(model.lineage, names, "sanity"):
+            address = model.lineage.entries[sanity].address
+            link_to("sanity", "Sanity checks of the metrics", **address)
         others = {"consistency": model.consistency, "localisation": model.localisation}
         for schema, made in others.items():
             if made:
-                link_to(schema, schema.capitalize(), cell=made.cell)
+                link_to(schema, schema.capitalize(), **made.address)
 
 
 def _asked(model: datasets.Model, concept: int, label: str) -> list[ask.Evidence]:
@@ -214,7 +223,7 @@ def _asked(model: datasets.Model, concept: int, label: str) -> list[ask.Evidence
     else:
         answers.append(_unknown(model, ask.THERE, "localisation", "localisation"))
     answers += [
-        ask.recurrence(other, one.returns(datasets.whole(made), concept, is_first))
+        ask.recurrence(model.title(other), one.returns(datasets.whole(made), concept, is_first))
         for made, other, is_first in model.matchings
     ] or [_unknown(model, ask.AGAIN, "matching with another seed", "matching")]
     return answers
@@ -231,7 +240,7 @@ def _links_to_matches(model: datasets.Model, concept: int) -> None:
             }
             for match in sorted(found - {-1}):
                 st.button(
-                    literal(f"Concept {match} of {other}"),
+                    literal(f"Concept {match} of {model.title(other)}"),
                     key=f"match-{other}-{match}",
                     on_click=_go_to_set,
                     args=(other, match),
@@ -240,9 +249,10 @@ def _links_to_matches(model: datasets.Model, concept: int) -> None:
                 )
 
 
-def _go_to_set(cell: str, concept: int) -> None:
+def _go_to_set(name: str, concept: int) -> None:
     """Choose a concept of another set. A link to its own page would leave the address behind."""
-    st.session_state["cell"] = cell
+    st.session_state[CELL] = name
+    st.session_state[RUN] = st.session_state[BESIDE] = []
     st.session_state["label"] = ""
     go_to(concept)
 
@@ -369,5 +379,5 @@ def _decisions(model: datasets.Model, concept: int) -> None:
         show_table(Table(name, found, title, note, one.decision_columns(decisions)))
         with st.container(horizontal=True):
             for image in found["image"].tolist()[:LINKS]:
-                address = {"cell": model.concepts.cell, "decisions": made.cell, "image": image}
+                address = {**model.address, "decisions": made.name, "image": image}
                 link_to("decisions", literal(f"Decision on {image}"), **address)

@@ -14,6 +14,7 @@ from dashboards.screens import frame as page
 from dashboards.screens.concept import go_to, show_beside, show_concept
 from dashboards.screens.notes import concept_notes
 from dashboards.screens.parts import column_of, offer_table, show_numbers, show_part
+from dashboards.screens.shown import choose_shown, keep_in_address, tell_beside, tell_earlier
 from dashboards.views.concepts import concepts as view
 from dashboards.views.concepts.concept_model import channels_note, model_parts
 from dashboards.views.concepts.neurons import is_of_neurons, neurons_note
@@ -21,7 +22,6 @@ from dashboards.views.concepts.passages import strongest_passages
 from dashboards.views.parts.parts import Figure
 from dashboards.views.parts.text import literal
 from dashboards.views.runs.advice import without_datasets
-from dashboards.views.runs.settings import first_made
 from registry.catalog.access import Catalog
 from registry.wording import counted
 
@@ -58,16 +58,20 @@ SECTIONS = ("Concepts", "The whole model")
 def show() -> None:
     """Show the page."""
     catalog = page.begin("Concepts", HELP, shares=page.OF_A_MODEL)
-    cells = datasets.sets_of(catalog.project)
-    if not cells:
+    lineage = page.lineage(catalog)
+    names = datasets.sets_of(lineage)
+    if not names:
         page.tell(without_datasets(catalog.project, "concepts"))
         return
     slots = st.columns([3, 2, 3, 2])
-    first = first_made(catalog, cells)
-    cell = page.choose_one(slots[0], "Experiment", cells, first, "cell")
-    with page.explained(cell, stop=True):
-        model = datasets.find_model(catalog, cell)
+    entry = choose_shown(catalog, lineage, slots[0], "Experiment", names)
+    cell = entry.cell
+    tell_earlier(catalog, lineage, [entry])
+    with page.explained(cell if entry.is_current else "", stop=True):
+        model = datasets.find_model(catalog, lineage, entry.name)
         numbers = view.summary(datasets.statistics(model.concepts))
+    tell_beside(catalog, lineage, entry.name, model.beside)
+    keep_in_address([cell], [model.concepts.run], model.address["beside"])
     namer = datasets.choose_namer(model.names, slots[1], "Named by")
     with page.explained(cell, stop=True):
         frame = datasets.frame_of(model.concepts, model.names, model.consistency, namer)
@@ -79,7 +83,7 @@ def show() -> None:
     elif frame.empty:
         st.info("No concepts in this dataset.")
     else:
-        _browse(catalog, model, _tagged(catalog, cell, frame), namer, slots)
+        _browse(catalog, model, _tagged(catalog, model.concepts, frame), namer, slots)
 
 
 # -- one by one -------------------------------------------------------------------------------
@@ -118,10 +122,11 @@ def _browse(
     show_beside(model, frame, concept)
 
 
-def _tagged(catalog: Catalog, cell: str, frame: pd.DataFrame) -> pd.DataFrame:
+def _tagged(catalog: Catalog, made: datasets.Made, frame: pd.DataFrame) -> pd.DataFrame:
     """Return the concepts with the tags that readers gave them, where they gave any."""
-    with page.explained(cell):
-        tags = {one: " ".join(note.tags) for one, note in concept_notes(catalog, cell).items()}
+    with page.explained(made.cell):
+        noted = concept_notes(catalog, made.run)
+        tags = {one: " ".join(note.tags) for one, note in noted.items()}
         return view.with_tags(frame, tags)
     return frame
 

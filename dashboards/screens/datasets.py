@@ -26,7 +26,6 @@ from dashboards.views.parts.parts import Passage
 from dashboards.views.runs.advice import Advice, advise, run_command
 from dashboards.views.runs.datasets import open_made, read_small
 from dashboards.views.runs.settings import (
-    MOST_LOOKED_AT,
     autoencoder_of,
     cells_of,
     fidelities_of,
@@ -36,7 +35,8 @@ from dashboards.views.runs.settings import (
 )
 from fact.traces.by_concept import Presences, read_alone
 from registry.catalog.access import Catalog
-from registry.plan.project import MissingInputsError, Project
+from registry.catalog.lineage import Lineage
+from registry.plan.project import MissingInputsError
 from registry.store.datasets import DATASET
 from registry.store.manifest import find_dataset
 from registry.store.netcdf import read_row
@@ -52,31 +52,46 @@ class Made:
         What made it, as declared; no stage opens it as it is stored.
     folder : str
         Where it is.
+    name : str
+        What :class:`registry.catalog.lineage.Lineage` knows it by.
+    run : str
+        The run that made it.
     """
 
     cell: str
     stage: str
     folder: str
+    name: str = ""
+    run: str = ""
+
+    @property
+    def address(self) -> dict[str, str]:
+        """What names it for good: its cell for readers, and its run."""
+        return {"cell": self.cell, "run": self.run}
 
 
-def made_by(catalog: Catalog, cell: str) -> Made:
-    """Return the dataset of a cell.
+def made_by(catalog: Catalog, lineage: Lineage, name: str) -> Made:
+    """Return the dataset of a cell, or of a run that no cell asks for.
 
     Raises
     ------
     MissingInputsError
         If there is none.
     """
-    return Made(cell, catalog.project.cell(cell).stage, str(catalog.path(cell)))
+    entry = lineage.entries.get(name)
+    if entry is not None and entry.folder is not None and not entry.is_current:
+        return Made(entry.cell, entry.stage, str(entry.folder), name, entry.run)
+    folder = catalog.path(name)
+    return Made(name, catalog.project.cell(name).stage, str(folder), name, folder.name)
 
 
-def if_made(catalog: Catalog, cell: str) -> Made | None:
-    """Return the dataset of a cell; None if there is none, with advice if it is damaged."""
+def if_made(catalog: Catalog, lineage: Lineage, name: str) -> Made | None:
+    """Return a dataset as :func:`made_by`; None if there is none, with advice if it is damaged."""
     try:
-        return made_by(catalog, cell)
+        return made_by(catalog, lineage, name)
     except MissingInputsError as error:
         if error.is_damaged:
-            tell(advise(error, cell))
+            tell(advise(error, name))
         return None
 
 
@@ -141,6 +156,9 @@ def choose_namer(made: Made | None, slot: Any, label: str, **options: Any) -> st
 # -- what was made of one set of concepts --------------------------------------------------------
 
 MOST_MATCHINGS = 3
+MOST_LOOKED_AT = 60
+"""Datasets that are looked for on the disk before none is said to be there."""
+
 NEXT_TOKENS = "next_tokens"
 SETS = ("concepts", "activations", NEXT_TOKENS)
 """Schemas of what a page shows one by one: concepts and neurons in images, next tokens in texts."""
@@ -155,6 +173,8 @@ class Model:
 
     Attributes
     ----------
+    lineage : Lineage
+        What was made from what.
     concepts : Made
         Presence and contribution; activations of neurons that are no concepts.
     root : str
@@ -162,13 +182,14 @@ class Model:
     gallery, names, consistency, localisation, sae, fidelity, decisions : Made or None
         None where there is no such dataset.
     matchings : sequence of (Made, str, bool)
-        Each with the other set, and whether this one is the first of both.
+        Each with the name of the other set, and whether this one is the first of both.
     wanted : mapping of str to str
         Schema to the command that would make a dataset that is declared and not there.
     cells : sequence of str
-        All cells of concepts.
+        Names of all sets of concepts.
     """
 
+    lineage: Lineage
     concepts: Made
     root: str
     gallery: Made | None
@@ -187,13 +208,39 @@ class Model:
         """Whether there are positions of texts in place of images."""
         return texts.is_of_texts(opened(self.concepts))
 
+    def title(self, name: str) -> str:
+        """Return what readers call an entry of its lineage."""
+        entry = self.lineage.entries.get(name)
+        return entry.title if entry else name
 
-def sets_of(project: Project) -> list[str]:
-    """Return all cells of concepts, then those of other neurons."""
-    return [cell for schema in SETS for cell in cells_of(project, schema)]
+    @property
+    def beside(self) -> dict[str, Made]:
+        """What was made of the concepts and is shown with them, by what it is."""
+        every = {
+            "Names": self.names,
+            "Pictures": self.gallery,
+            "C2-scores": self.consistency,
+            "Places": self.localisation,
+            "Decisions": self.decisions,
+            "Fidelity": self.fidelity,
+        }
+        found = {what: made for what, made in every.items() if made is not None}
+        others = (made for made, _, _ in self.matchings)
+        return found | {f"Matching {number}": made for number, made in enumerate(others, 1)}
+
+    @property
+    def address(self) -> dict[str, Any]:
+        """What names it for good, with all that is shown beside it."""
+        return {**self.concepts.address, "beside": [made.run for made in self.beside.values()]}
 
 
-def find_model(catalog: Catalog, cell: str) -> Model:
+def sets_of(lineage: Lineage) -> list[str]:
+    """Return names of all sets of concepts, then of other neurons; of each the declared first."""
+    found = [name for schema in SETS for name in cells_of(lineage, schema)]
+    return sorted(found, key=lambda name: not lineage.entries[name].is_current)
+
+
+def find_model(catalog: Catalog, lineage: Lineage, name: str) -> Model:
     """Return what was made of a set of concepts; tell what to do about pictures and names.
 
     Raises
@@ -201,46 +248,60 @@ def find_model(catalog: Catalog, cell: str) -> Model:
     MissingInputsError
         If there is no dataset of the concepts themselves.
     """
-    project = catalog.project
-    concepts = made_by(catalog, cell)
+    concepts = made_by(catalog, lineage, name)
     wanted: dict[str, str] = {}
+
+    def first(names: Sequence[str], schema: str, notes: dict[str, str]) -> Made | None:
+        return _first(catalog, lineage, names, schema, notes)
+
     found = {
-        schema: _first(catalog, made_of(project, cell, schema), schema, wanted)
+        schema: first(made_of(lineage, name, schema), schema, wanted)
         for schema in ("consistency", "localisation", "decisions")
     }
-    sae = autoencoder_of(project, cell)
-    names, gallery = _of_images(catalog, cell)
+    sae = autoencoder_of(lineage, name)
+    names, gallery = _of_images(catalog, lineage, name)
     return Model(
+        lineage=lineage,
         concepts=concepts,
-        root=str(project.root),
+        root=str(catalog.project.root),
         names=names,
         gallery=gallery,
-        sae=_first(catalog, [sae] if sae else [], "sae", {}),
-        fidelity=_first(catalog, fidelities_of(project, sae), "fidelity", {}),
-        matchings=_matchings(catalog, cell, sae, wanted),
+        sae=first([sae] if sae else [], "sae", {}),
+        fidelity=first(fidelities_of(lineage, sae), "fidelity", {}),
+        matchings=_matchings(catalog, lineage, name, sae, wanted),
         wanted=wanted,
-        cells=sets_of(project),
+        cells=sets_of(lineage),
         **found,
     )
 
 
-def _of_images(catalog: Catalog, cell: str) -> tuple[Made | None, Made | None]:
+def _of_images(catalog: Catalog, lineage: Lineage, name: str) -> tuple[Made | None, Made | None]:
     """Return names and gallery; neurons of next tokens need none, so that nothing is told then."""
-    if catalog.project.graph.cells[cell].provides != NEXT_TOKENS:
-        return _advised(catalog, cell, "names"), _advised(catalog, cell, "gallery")
-    makers = cells_of(catalog.project, "names", made_from=cell)
-    return _first(catalog, makers, "names", {}), None
+    if lineage.entries[name].provides != NEXT_TOKENS:
+        return _advised(catalog, lineage, name, "names"), _advised(
+            catalog, lineage, name, "gallery"
+        )
+    makers = cells_of(lineage, "names", made_from=name)
+    return _first(catalog, lineage, makers, "names", {}), None
 
 
 def _first(
-    catalog: Catalog, cells: Sequence[str], schema: str, wanted: dict[str, str]
+    catalog: Catalog,
+    lineage: Lineage,
+    names: Sequence[str],
+    schema: str,
+    wanted: dict[str, str],
 ) -> Made | None:
-    """Return the first of these cells that has a dataset; note the command if none has."""
-    for cell in cells[:MOST_LOOKED_AT]:
-        if (made := if_made(catalog, cell)) is not None:
+    """Return the first of these that has a dataset, preferred ones before others.
+
+    If none has, the command that makes the first declared one is noted.
+    """
+    preferred = [name for name in names if lineage.entries[name].run in lineage.preferred]
+    for name in list(dict.fromkeys([*preferred, *names]))[:MOST_LOOKED_AT]:
+        if (made := if_made(catalog, lineage, name)) is not None:
             return readable(made)
-    if cells:
-        wanted[schema] = run_command(cells[0])
+    if names and lineage.entries[names[0]].is_current:
+        wanted[schema] = run_command(names[0])
     return None
 
 
@@ -253,27 +314,31 @@ def readable(made: Made | None, read: Callable[[Made], object] = opened) -> Made
     return None
 
 
-def _advised(catalog: Catalog, cell: str, schema: str) -> Made | None:
-    """Return what was made directly of a cell; tell what to do if nothing was."""
-    maker = maker_of(catalog, cell, schema)
+def _advised(catalog: Catalog, lineage: Lineage, name: str, schema: str) -> Made | None:
+    """Return what was made directly of a set of concepts; tell what to do if nothing was."""
+    maker = maker_of(lineage, name, schema)
     if not maker:
-        reason = f"No experiment in experiments.toml makes one from {cell}."
+        entry = lineage.entries[name]
+        reason = f"No experiment in experiments.toml makes one from {entry.cell}."
+        if not entry.is_current:
+            reason = f"None was made of this run of {entry.cell}."
         tell(Advice(f"No {schema} dataset", reason))
         return None
-    with explained(maker):
-        return readable(made_by(catalog, maker), names_of if schema == "names" else opened)
+    with explained(maker if lineage.entries[maker].is_current else ""):
+        read = names_of if schema == "names" else opened
+        return readable(made_by(catalog, lineage, maker), read)
     return None
 
 
 def _matchings(
-    catalog: Catalog, cell: str, sae: str, wanted: dict[str, str]
+    catalog: Catalog, lineage: Lineage, name: str, sae: str, wanted: dict[str, str]
 ) -> list[tuple[Made, str, bool]]:
     matchings: list[tuple[Made, str, bool]] = []
-    for one in catalog.project.graph.cells.values():
-        other = other_set(one, cell, sae) if one.provides == "matching" else None
+    for one in lineage.entries.values():
+        other = other_set(one, name, sae) if one.provides == "matching" else None
         if other is None or len(matchings) == MOST_MATCHINGS:
             continue
-        made = _first(catalog, [one.name], "matching", wanted)
+        made = _first(catalog, lineage, [one.name], "matching", wanted)
         if made is not None:
             matchings.append((made, *other))
     return matchings

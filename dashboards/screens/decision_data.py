@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +26,9 @@ from dashboards.views.runs.advice import (
 )
 from dashboards.views.runs.settings import maker_of
 from registry.catalog.access import Catalog
+from registry.catalog.lineage import Entry, Lineage
 from registry.declare.stage import Input
+from registry.plan.project import recorded_input
 
 SHOWN = "Showing decisions explained in advance: the strongest concepts of each."
 
@@ -36,8 +39,8 @@ class Model:
 
     Attributes
     ----------
-    cell : str
-        That made the concepts.
+    address : mapping of str to str
+        What names the concepts for good.
     images : pd.DataFrame
         What can be chosen: ``image``, ``label``, ``prediction``.
     classes : list of str
@@ -52,7 +55,7 @@ class Model:
         As configured.
     """
 
-    cell: str
+    address: Mapping[str, str]
     images: pd.DataFrame
     classes: list[str]
     explained: tuple[str, ...]
@@ -84,44 +87,46 @@ class Model:
         return _explain(key, named, digest, target, against, explainer, picture)
 
 
-def read_model(catalog: Catalog, cell: str, decisions: str) -> Model:
+def read_model(catalog: Catalog, lineage: Lineage, entry: Entry, decisions: str) -> Model:
     """Return what there is of a concept model; where there is nothing, the page ends here.
 
     Parameters
     ----------
     catalog : Catalog
         Where it is.
-    cell : str
-        That makes the concepts.
+    lineage : Lineage
+        What was made from what.
+    entry : Entry
+        The concepts.
     decisions : str
-        That explains images in advance; "" for none.
+        Name of what explains images in advance; "" for none.
     """
-    stored = datasets.if_made(catalog, decisions) if decisions else None
+    stored = datasets.if_made(catalog, lineage, decisions) if decisions else None
     known = measured = None
     if stored is not None:
-        with explained(decisions):
+        with explained(stored.cell):
             known = _listed(datasets.whole(stored))
     if known is None:
         stored = None  # it cannot be read, as the page says
-    with explained(cell):
-        measured = _measured(datasets.made_by(catalog, cell))
-    device = str(catalog.project.cell(cell).config.get("device", "auto"))
+    with explained(entry.cell if entry.is_current else ""):
+        measured = _measured(datasets.made_by(catalog, lineage, entry.name))
+    device = str(entry.config.get("device", "auto"))
     side = _side_of(stored)
     concepts = None
     if measured is not None:
-        concepts = _usable_input(catalog, cell, device, side, known is not None)
+        concepts = _usable_input(catalog, entry, device, side, known is not None)
     shown = measured if concepts is not None else known
     if shown is None:
         st.info("No decisions were explained in advance either.")
         tell(without_datasets(catalog.project, "decisions"))
         st.stop()
-    gallery = maker_of(catalog, cell, "gallery")
+    gallery = maker_of(lineage, entry.name, "gallery")
     return Model(
-        cell,
+        entry.address,
         *shown,
         tuple(known[0]["image"]) if known is not None else (),
         stored,
-        datasets.readable(datasets.if_made(catalog, gallery)) if gallery else None,
+        datasets.readable(datasets.if_made(catalog, lineage, gallery)) if gallery else None,
         concepts,
         device,
     )
@@ -150,18 +155,28 @@ def _side_of(stored: datasets.Made | None) -> int | None:
 
 
 def _usable_input(
-    catalog: Catalog, cell: str, device: str, side: int | None, is_stored: bool
+    catalog: Catalog, entry: Entry, device: str, side: int | None, is_stored: bool
 ) -> Input | None:
     """Return what an explainer is loaded from; None, with the reason shown, if it cannot be."""
-    with explained(cell):
-        given = catalog.input(cell)
+    with explained(entry.cell if entry.is_current else ""):
+        given = _input_of(catalog, entry)
         trouble, command = _trouble((*input_key(given), device), given, device, side)
         if not trouble:
             return given
         text = f"\n{SHOWN}" if is_stored else ""
-        command = command or shlex.join(["factbook", "plan", "--verify", cell])
-        tell(Advice("Cannot explain new images on this machine", f"{trouble}{text}", (command,)))
+        if not command and entry.is_current:
+            command = shlex.join(["factbook", "plan", "--verify", entry.cell])
+        commands = (command,) if command else ()
+        tell(Advice("Cannot explain new images on this machine", f"{trouble}{text}", commands))
     return None
+
+
+def _input_of(catalog: Catalog, entry: Entry) -> Input:
+    """Return concepts with all behind them: of a run that no cell asks for, as it read it."""
+    given = None
+    if not entry.is_current and entry.folder is not None:
+        given = recorded_input(catalog.project.store, entry.folder)
+    return catalog.input(entry.name) if given is None else given
 
 
 @st.cache_resource(max_entries=2, show_spinner="Loading the network and its concepts …")
@@ -198,18 +213,17 @@ def _explain(
 # -- what concepts are called, and where they are -----------------------------------------------
 
 
-def read_naming(catalog: Catalog, cell: str, slot: Any, width: int) -> Naming:
-    """Return what the concepts of a cell are called, by what a reader chooses in a box."""
-    maker = maker_of(catalog, cell, "names")
+def read_naming(
+    catalog: Catalog, lineage: Lineage, name: str, slot: Any, width: int
+) -> tuple[Naming, datasets.Made | None]:
+    """Return what concepts are called, by what a reader chooses in a box, and by which dataset."""
+    maker = maker_of(lineage, name, "names")
     with explained(maker):
-        made = (
-            datasets.readable(datasets.if_made(catalog, maker), datasets.names_of)
-            if maker
-            else None
-        )
+        found = datasets.if_made(catalog, lineage, maker) if maker else None
+        made = datasets.readable(found, datasets.names_of)
         if made and (namer := datasets.choose_namer(made, slot, "Concepts named by", width=width)):
-            return naming_of(datasets.names_of(made), namer)
-    return NAMELESS
+            return naming_of(datasets.names_of(made), namer), made
+    return NAMELESS, None
 
 
 def strongest_images(gallery: datasets.Made | None, concept: int, most: int) -> list[Tile]:

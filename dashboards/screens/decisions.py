@@ -15,6 +15,13 @@ from dashboards.screens import frame as page
 from dashboards.screens.datasets import Made, whole
 from dashboards.screens.decision_data import Model, read_model, read_naming, strongest_images
 from dashboards.screens.parts import show_part
+from dashboards.screens.shown import (
+    choose_beside,
+    choose_shown,
+    keep_in_address,
+    tell_beside,
+    tell_earlier,
+)
 from dashboards.server.explainer import ExplainerError
 from dashboards.views.concepts import decisions as view
 from dashboards.views.concepts import image_choice
@@ -22,9 +29,8 @@ from dashboards.views.parts.parts import file_name
 from dashboards.views.parts.pictures import enlarge
 from dashboards.views.parts.text import literal
 from dashboards.views.runs.advice import Advice, without_datasets
-from dashboards.views.runs.settings import cells_of, first_made
-from registry.catalog.access import Catalog
-from registry.plan.project import Project
+from dashboards.views.runs.settings import cells_of
+from registry.catalog.lineage import Lineage
 
 PREDICTED = "the prediction"
 WIDE, NARROW = 300, 200  # pixels of boxes
@@ -51,39 +57,49 @@ class Subject:
 def show() -> None:
     """Show the page."""
     catalog = page.begin("Decisions", view.MEANING, shares=page.OF_A_MODEL)
-    cells = cells_of(catalog.project, "concepts")
-    if not cells:
+    lineage = page.lineage(catalog)
+    names = cells_of(lineage, "concepts")
+    if not names:
         page.tell(without_datasets(catalog.project, "concepts"))
         return
-    _follow_link(catalog.project, cells)
+    _follow_link(lineage, names)
     row = st.container(horizontal=True, vertical_alignment="bottom")
-    first = first_made(catalog, cells)
-    cell = page.choose_one(row, "Experiment", cells, first, "cell", WIDE)
-    model = read_model(catalog, cell, _decisions_of(catalog, cell, row))
-    naming = read_naming(catalog, cell, row, NARROW)
+    entry = choose_shown(catalog, lineage, row, "Experiment", names, WIDE)
+    tell_earlier(catalog, lineage, [entry])
+    model = read_model(catalog, lineage, entry, _decisions_of(lineage, entry.name, row))
+    naming, named = read_naming(catalog, lineage, entry.name, row, NARROW)
+    beside = {"Names": named, "Decisions": model.decisions, "Pictures": model.gallery}
+    found = {what: made for what, made in beside.items() if made is not None}
+    tell_beside(catalog, lineage, entry.name, found)
+    keep_in_address([entry.cell], [entry.run], [made.run for made in found.values()])
     subject = _choose(model)
     target, against = _question(model)
     if subject is not None:
         _answer(model, naming, subject, target, against)
-        page.link_to("runs", "The run that measured these concepts", run=cell)
+        run = entry.run or entry.cell
+        page.link_to("runs", "The run that measured these concepts", run=run)
 
 
-def _follow_link(project: Project, cells: Sequence[str]) -> None:
+def _follow_link(lineage: Lineage, names: Sequence[str]) -> None:
     """Let an address name decisions, whose concepts are then shown."""
-    asked = st.query_params.get("cell", "")
-    if asked not in cells and asked in cells_of(project, "decisions"):
-        st.session_state["cell"] = project.cell(asked).needs["concepts"]
-        st.session_state["decisions"] = asked
+    runs, asked = page.asked(page.RUN), st.query_params.get(page.CELL, "")
+    decisions = lineage.of_run(runs[0]) if runs else lineage.entries.get(asked)
+    if decisions is None or decisions.provides != "decisions":
+        return
+    concepts = lineage.entries.get(decisions.needs.get("concepts", ""))
+    if concepts is not None and concepts.name in names:
+        st.session_state[page.CELL] = concepts.name
+        st.session_state[page.RUN] = [concepts.run] if concepts.run else []
+        st.session_state["decisions"] = decisions.name
 
 
-def _decisions_of(catalog: Catalog, cell: str, slot: Any) -> str:
-    """Return the cell that has explained images of this model in advance, "" if there is none."""
-    makers = cells_of(catalog.project, "decisions", made_from=cell)
+def _decisions_of(lineage: Lineage, name: str, slot: Any) -> str:
+    """Return what has explained images of this model in advance, "" if there is nothing."""
+    makers = cells_of(lineage, "decisions", made_from=name)
+    makers = list(filter(lineage.is_made, makers)) or makers
     if len(makers) < 2:
         return makers[0] if makers else ""
-    first = first_made(catalog, makers)
-    label = "Explained in advance by"
-    return page.choose_one(slot, label, makers, first, "decisions", WIDE)
+    return choose_beside(lineage, slot, "Explained in advance by", makers, "decisions", WIDE)
 
 
 # -- what to explain --------------------------------------------------------------------------
@@ -360,7 +376,8 @@ def _rows(
             st.markdown(literal(view.term_line(term, decision)))
             if verdict := naming.verdict.get(term.concept):
                 st.caption(literal(verdict))
-            page.link_to("concepts", "About this concept", cell=model.cell, concept=term.concept)
+            address = {**model.address, "concept": term.concept}
+            page.link_to("concepts", "About this concept", **address)
         with gallery:
             _strip(model.gallery, term.concept)
 

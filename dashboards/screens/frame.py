@@ -11,14 +11,15 @@ from typing import Any, Final
 import streamlit as st
 from streamlit.errors import StreamlitAPIException
 
-from dashboards.server.connection import Connection
+from dashboards.server.connection import Connection, written_at
 from dashboards.server.index import RunIndex
 from dashboards.views.parts.text import literal
 from dashboards.views.runs.advice import EXPECTED, Advice, advise, database_trouble
 from registry.catalog.access import Catalog
+from registry.catalog.lineage import FinishedRuns, Lineage, lineage_of
 from registry.declare.declaration import PROJECT_VARIABLE
 from registry.mongo.database import DatabaseError
-from registry.plan.project import MissingInputsError
+from registry.plan.project import MissingInputsError, Project
 
 BOUND: Final = "query-params"
 """Binds a widget to the address, under its key; values that it cannot have are ignored."""
@@ -27,11 +28,18 @@ PAGES, PAGE, VIEWS = "pages", "shown page", "views"
 """Where a session keeps all pages, the one that is shown with what it shares, and what others
 have shown."""
 
-OF_A_MODEL = ("cell", "metric")
+CELL, RUN, BESIDE = "cell", "run", "beside"
+"""What an address names a dataset by: its cell for readers, its run for good, and the runs of what
+is shown beside it."""
+
+OF_A_MODEL = (CELL, RUN, BESIDE, "metric")
 """What the pages of one concept model share: which one it is, and what names its concepts."""
 
 ALL_PROJECTS_VARIABLE = "FACTBOOK_ALL_PROJECTS"
 """Set where a server shows the runs of every project that shares its database."""
+
+LOOKING = 0.05
+"""Share of a server's time in which it looks through the store, while somebody reads."""
 
 JOURNALS = "FACTBOOK_MONGO is off. Showing runs from local journals."
 
@@ -77,6 +85,33 @@ def run_index(catalog: Catalog) -> RunIndex:
     return index
 
 
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _finished(store: str) -> FinishedRuns:
+    return FinishedRuns(Path(store))
+
+
+@st.cache_resource(max_entries=4, ttl=10, show_spinner="Looking through the store …")
+def _lineage(_project: Project, root: str, written: int, version: int) -> Lineage:
+    return lineage_of(_project, _finished(str(_project.store.root)))
+
+
+def lineage(catalog: Catalog) -> Lineage:
+    """Return what was made from what, shared by the readers of this server.
+
+    The runs that the address names come first where one of several is meant.
+    """
+    project = catalog.project
+    version = _finished(str(project.store.root)).refresh(LOOKING)
+    known = _lineage(project, str(project.root), written_at(catalog), version)
+    return known.preferring([*asked(RUN), *asked(BESIDE)])
+
+
+def asked(key: str) -> list[str]:
+    """Return the runs that a session has shown last under a key; at first, those of the address."""
+    held = st.session_state.get(key)
+    return st.query_params.get_all(key) if held is None else list(held)
+
+
 def begin(title: str, help_line: str, shares: Sequence[str] = ()) -> Catalog:
     """Write the head of a page and return the catalog; without one the page ends here.
 
@@ -111,6 +146,8 @@ def _come_to(title: str, shares: Sequence[str]) -> None:
     views = st.session_state.setdefault(VIEWS, {})
     views[before] = _current_view()
     kept = {PAGES, PAGE, VIEWS, *(key for key in shares if key in shared)}
+    if CELL in st.query_params or RUN in st.query_params:
+        kept -= {CELL, RUN, BESIDE}  # a link says what to show
     for key in [key for key in st.session_state if key not in kept]:
         del st.session_state[key]
     _return_to(views.get(title, {}), shares)
@@ -131,7 +168,8 @@ def _return_to(view: Mapping[str, Any], shares: Sequence[str]) -> None:
 
     Streamlit empties the address of a page that a reader leaves, so Back comes to an empty one.
     """
-    other = any(st.session_state.get(key, view.get(key)) != view.get(key) for key in shares)
+    about = [key for key in shares if key != BESIDE]  # pages show different things beside it
+    other = any(st.session_state.get(key, view.get(key)) != view.get(key) for key in about)
     if not view or other or len(st.query_params):
         return
     for key, value in view.items():
@@ -177,48 +215,11 @@ def link_to(page: str, label: str, /, **address: object) -> None:
     """Link to a page as `remember_pages` names it, with values in the address."""
     target = st.session_state.get(PAGES, {}).get(page)
     if target is not None:
-        values = {key: str(value) for key, value in address.items()}
+        values = {
+            key: list(map(str, value)) if isinstance(value, list) else str(value)
+            for key, value in address.items()
+        }
         st.page_link(target, label=label, query_params=values)
-
-
-def choose_one(
-    slot: Any,
-    label: str,
-    options: Sequence[str],
-    first: int,
-    key: str,
-    width: int | str = "stretch",
-) -> str:
-    """Let a reader choose one of several, and keep in the address which: also the first choice.
-
-    An address then shows the same later, when another one may come first.
-
-    Parameters
-    ----------
-    slot : streamlit or a container of it
-        Where to draw the box.
-    label : str
-        Of the box.
-    options : sequence of str
-        At least one.
-    first : int
-        Place of the one to begin with.
-    key : str
-        Of the widget, and of the address.
-    width : int or str
-        Of the box, in pixels.
-    """
-    begin_with(key, options, options[first])
-    chosen = slot.selectbox(
-        label,
-        options,
-        index=None,
-        placeholder=options[first],
-        key=key,
-        bind=BOUND,
-        width=width,
-    )
-    return str(chosen or options[first])  # none, right after Back to an address without it
 
 
 def choose_view(options: Iterable[str], key: str, label: str = "Section") -> str:
@@ -230,32 +231,15 @@ def choose_view(options: Iterable[str], key: str, label: str = "Section") -> str
     return chosen or first
 
 
-def begin_with(key: str, options: Sequence[str], first: str | list[str]) -> None:
-    """Let a widget that is drawn next begin with a choice that the address keeps too.
-
-    What is chosen or named in the address wins; names that mean nothing are reported.
-    """
-    named = st.query_params.get_all(key)
-    unknown = [name for name in named if name not in options]
-    if not named or not st.session_state.get(key):
-        st.session_state[key] = st.session_state.get(key) or first
-    if len(unknown) == len(named):
-        with suppress(StreamlitAPIException):  # the widget is there already, and writes it itself
-            st.query_params[key] = st.session_state[key]
-    if unknown:
-        shown = st.session_state[key] if len(unknown) == len(named) else set(named) - set(unknown)
-        shown = shown if isinstance(shown, str) else ", ".join(sorted(shown))
-        _tell_unknown(unknown, f" Showing {shown}.")
-
-
 def tell_unknown(key: str, options: Sequence[object]) -> None:
     """Tell what an address names for a widget that is drawn next, and that is not among these."""
     known = set(map(str, options))
     if key not in st.session_state:  # later it says what was chosen
-        _tell_unknown([name for name in st.query_params.get_all(key) if name not in known])
+        tell_absent([name for name in st.query_params.get_all(key) if name not in known])
 
 
-def _tell_unknown(names: Sequence[str], shown: str = "") -> None:
+def tell_absent(names: Sequence[str], shown: str = "") -> None:
+    """Tell what an address names and is not there, and what is shown in its place."""
     if names:
         text = ", ".join(repr(name[:100]) for name in names)
         tell(Advice(f"No {text} here", f"The address asks for it.{shown}"))

@@ -62,34 +62,30 @@ def show_note(catalog: Catalog, subject: NoteSubject, about: Mapping[str, str]) 
             st.caption(f"Saved {literal(time_text(note.changed))}.")
 
 
-def show_concept_note(catalog: Catalog, cell: str, concept: int) -> None:
-    """Show what is noted on a concept of the current dataset of a cell.
+def show_concept_note(catalog: Catalog, run: str, cell: str, concept: int) -> None:
+    """Show what is noted on a concept of a dataset.
 
     Parameters
     ----------
     catalog : Catalog
         Whose database keeps it.
-    cell : str
+    run, cell : str
         Whose dataset the concept is of; a later dataset begins without notes.
     concept : int
         Its index.
     """
     with explained(cell):
-        run = catalog.path(cell).resolve().name
         show_note(catalog, concept_subject(run, concept), {"cell": cell})
 
 
-def concept_notes(catalog: Catalog, cell: str) -> dict[int, Note]:
-    """Return the notes on concepts of the current dataset of a cell, by concept.
+def concept_notes(catalog: Catalog, run: str) -> dict[int, Note]:
+    """Return the notes on concepts of the dataset of a run, by concept.
 
     Raises
     ------
-    MissingInputsError
-        If there is no such dataset.
     DatabaseError
         If the database is away.
     """
-    run = catalog.path(cell).resolve().name
     notes = run_index(catalog).look().notes
     return {
         note.subject.concept: note

@@ -144,10 +144,15 @@ def _task(task: Task) -> None:
         st.markdown(f"- {literal(reason)}")
     for note in task.notes:
         st.caption(literal(note))
+    if run := task.state.earlier_run:
+        st.caption(f"Complete as it was declared before: run {literal(run)}.")
     with st.container(horizontal=True):
         if task.state.run:
             page.link_to("runs", "Latest run", run=task.state.run)
         if state == "complete":
             page.link_to(task.cell.provides, "Open", cell=task.name)
+        elif run := task.state.earlier_run:
+            label = "Open what was made before"
+            page.link_to(task.cell.provides, label, cell=task.name, run=run)
     if task.due:
         st.code(run_command(task.name), language="bash")

@@ -10,13 +10,14 @@ import xarray as xr
 from dashboards.screens import frame as page
 from dashboards.screens.datasets import Made, made_by, whole
 from dashboards.screens.parts import show_parts
+from dashboards.screens.shown import choose_several, keep_in_address, tell_earlier
 from dashboards.views.concepts.labels import with_names
 from dashboards.views.parts.parts import Part
 from dashboards.views.parts.text import literal
 from dashboards.views.results.view import Choice, ResultView
 from dashboards.views.runs.advice import without_datasets
 from dashboards.views.runs.settings import behind, cells_meant, first_settings, settings_of
-from registry.catalog.access import Catalog
+from registry.catalog.lineage import Entry, Lineage
 
 MOST_AT_ONCE = 8
 MOST_CELLS = 32
@@ -36,29 +37,53 @@ def page_of(result: ResultView) -> Callable[[], None]:
 def show_result(result: ResultView) -> None:
     """Show the page."""
     catalog = page.begin(result.title, result.meaning)
-    settings = settings_of(catalog.project, result.schema)
+    lineage = page.lineage(catalog)
+    settings = settings_of(lineage, result.schema)
     if not settings:
         page.tell(without_datasets(catalog.project, result.schema))
         return
-    cells = _chosen_cells(catalog, result, settings)
+    first = first_settings(lineage, settings, result.together)
+    chosen = choose_several(catalog, lineage, settings, first, MOST_AT_ONCE)
+    entries = _entries(lineage, chosen)
     datasets: dict[str, xr.Dataset] = {}
     made: list[Made] = []
 
     def read(name: str) -> xr.Dataset:
-        one = made_by(catalog, name)
+        one = made_by(catalog, lineage, name)
         own = whole(one)
         made.append(one)
         return own
 
-    for cell in cells:
-        with page.explained(cell):
-            own = read(cell)
-            datasets[cell] = with_names(catalog, cell, own, read) if result.is_named else own
+    tell_earlier(catalog, lineage, entries)
+    for entry in entries:
+        with page.explained(entry.cell if entry.is_current else ""):
+            own = read(entry.name)
+            if result.is_named:
+                own = with_names(lineage, entry.name, own, read)
+            datasets[entry.title] = own
+    runs = [entry.run for entry in entries if entry.run]
+    keep_in_address(_cells(lineage, chosen), runs, {one.run for one in made} - set(runs))
     if datasets:
         with page.explained():
-            chosen = tuple(_choose(result.choices(datasets)).items())
-            show_parts(_parts(result.schema, tuple(made), chosen, result, datasets))
-            _lead_on(catalog, list(datasets))
+            options = tuple(_choose(result.choices(datasets)).items())
+            show_parts(_parts(result.schema, tuple(made), options, result, datasets))
+            _lead_on(lineage, [entry for entry in entries if entry.title in datasets])
+
+
+def _entries(lineage: Lineage, settings: Sequence[str]) -> list[Entry]:
+    """Return what settings mean, as far as it is read for one page."""
+    names = cells_meant(lineage, settings)
+    if len(names) > MOST_CELLS:
+        st.caption(f"{len(names) - MOST_CELLS} cells left out. Choose some by name.")
+    return [lineage.entries[name] for name in names[:MOST_CELLS]]
+
+
+def _cells(lineage: Lineage, settings: Sequence[str]) -> list[str]:
+    """Return what an address calls settings: runs by their cells."""
+    found = (lineage.entries.get(setting) for setting in settings)
+    return [
+        entry.cell if entry else setting for entry, setting in zip(found, settings, strict=True)
+    ]
 
 
 @st.cache_resource(max_entries=16, show_spinner=False)
@@ -76,7 +101,7 @@ def _parts(
     return _result.parts(_datasets, **dict(chosen))
 
 
-def _lead_on(catalog: Catalog, cells: Sequence[str]) -> None:
+def _lead_on(lineage: Lineage, entries: Sequence[Entry]) -> None:
     """Link to the runs that made what is shown, and to the concepts and tests it rests on."""
     leads = {
         "concepts": ("concepts", "Concepts: {}"),
@@ -85,31 +110,13 @@ def _lead_on(catalog: Catalog, cells: Sequence[str]) -> None:
         "sanity": ("sanity", "Sanity checks of the metrics: {}"),
     }
     with st.container(horizontal=True):
-        for cell in cells:
-            page.link_to("runs", f"Run: {literal(cell)}", run=cell)
+        for entry in entries:
+            page.link_to("runs", f"Run: {literal(entry.title)}", run=entry.run or entry.cell)
         for schema, (target, known) in leads.items():
-            found = (behind(catalog.project, cell, schema) for cell in cells)
+            found = (behind(lineage, entry.name, schema) for entry in entries)
             for name in dict.fromkeys(filter(None, found)):
-                page.link_to(target, known.format(literal(name)), cell=name)
-
-
-def _chosen_cells(catalog: Catalog, result: ResultView, settings: Sequence[str]) -> list[str]:
-    """Let a reader choose settings, and return their cells."""
-    first = first_settings(catalog, settings, result.together)
-    page.begin_with("cell", settings, first)
-    chosen = st.multiselect(
-        "Settings",
-        settings,
-        max_selections=MOST_AT_ONCE,
-        key="cell",
-        bind=page.BOUND,
-        help="Experiments to show; several are compared. One with a matrix stands for all "
-        "its cells.",
-    )
-    cells = cells_meant(catalog.project, chosen or first)
-    if len(cells) > MOST_CELLS:
-        st.caption(f"{len(cells) - MOST_CELLS} cells left out. Choose some by name.")
-    return cells[:MOST_CELLS]
+                other = lineage.entries[name]
+                page.link_to(target, known.format(literal(other.title)), **other.address)
 
 
 def _choose(choices: Sequence[Choice]) -> dict[str, str]:

@@ -104,7 +104,7 @@ def _overview(catalog: Catalog, run: RunView) -> None:
         _frame(run, "Result", view.settings_frame(run.result), "No result.")
         _inputs(run)
         _frame(run, "Output", view.output_frame(run), "No dataset.")
-        page.link_to(str(run.output.get("schema")), "Open", cell=run.cell)
+        page.link_to(str(run.output.get("schema")), "Open", cell=run.cell, run=run.uid)
         _parts(run)
         _users(catalog, run)
 

@@ -80,12 +80,13 @@ from dashboards.views.runs.pipeline import graph_figure, plan_numbers, task_tabl
 from dashboards.views.runs.settings import (
     autoencoder_of,
     cells_of,
+    chosen_of,
     fidelities_of,
-    first_made,
     made_of,
 )
 from fact.traces.plots import titled
 from registry.catalog.access import Catalog, UnknownRunError
+from registry.catalog.lineage import Lineage
 from registry.declare.cells import Cell
 from registry.wording import counted
 
@@ -154,11 +155,11 @@ def section_of(catalog: Catalog, cell: Cell) -> Section:
     """Return the section of one cell; in place of what cannot be read it has the reason."""
     row = next((row for row in RESULTS if row.schema == cell.provides), None)
     try:
-        dataset = _read(catalog, cell.name)
+        dataset = read_small(catalog.path(cell.name), cell.stage)
         if row is not None:
             if row.is_named:
-                read = partial(_read, catalog)
-                dataset = with_names(catalog, cell.name, dataset, read)
+                lineage = catalog.lineage()
+                dataset = with_names(lineage, cell.name, dataset, partial(_read, lineage))
             found = row.parts({cell.name: dataset})
         else:
             found = OTHERS.get(cell.provides, _scalars)(catalog, cell.name, dataset)
@@ -171,8 +172,9 @@ def section_of(catalog: Catalog, cell: Cell) -> Section:
     return Section(cell.name, [*found, *_about_run(catalog, cell)], row.meaning if row else "")
 
 
-def _read(catalog: Catalog, cell: str) -> xr.Dataset:
-    return read_small(catalog.path(cell), catalog.project.cell(cell).stage)
+def _read(lineage: Lineage, name: str) -> xr.Dataset:
+    entry = lineage.entries[name]
+    return read_small(str(entry.folder), entry.stage)
 
 
 def subtitle_of(catalog: Catalog) -> str:
@@ -226,13 +228,14 @@ def concepts_parts(catalog: Catalog, cell: str, concepts: xr.Dataset) -> list[Pa
     concepts : xr.Dataset
         Of the schema ``concepts``.
     """
-    project = catalog.project
-    names = _found(catalog, cells_of(project, "names", made_from=cell), drop_variables=NEXT_LABELS)
-    gallery = _found(catalog, cells_of(project, "gallery", made_from=cell))
-    scores = _found(catalog, made_of(project, cell, "consistency"))
-    autoencoder = autoencoder_of(project, cell)
-    sae = _found(catalog, [autoencoder] if autoencoder else [], drop_variables=WEIGHTS)
-    fidelity = _found(catalog, fidelities_of(project, autoencoder))
+    lineage = catalog.lineage()
+    makers = cells_of(lineage, "names", made_from=cell)
+    names = _found(lineage, makers, drop_variables=NEXT_LABELS)
+    gallery = _found(lineage, cells_of(lineage, "gallery", made_from=cell))
+    scores = _found(lineage, made_of(lineage, cell, "consistency"))
+    autoencoder = autoencoder_of(lineage, cell)
+    sae = _found(lineage, [autoencoder] if autoencoder else [], drop_variables=WEIGHTS)
+    fidelity = _found(lineage, fidelities_of(lineage, autoencoder))
     namer, best = "", None
     if names is not None:
         namers = namers_of(names)
@@ -262,14 +265,12 @@ def neurons_parts(catalog: Catalog, cell: str, activations: xr.Dataset) -> list[
     return concepts_parts(catalog, cell, with_statistics(as_concepts(activations)))
 
 
-def _found(catalog: Catalog, cells: Sequence[str], **options: Any) -> xr.Dataset | None:
-    """Return the first dataset of some cells; None where there is none that can be read."""
-    if not cells:
-        return None
-    cell = cells[first_made(catalog, cells)]
+def _found(lineage: Lineage, names: Sequence[str], **options: Any) -> xr.Dataset | None:
+    """Return the first dataset of some; None where there is none that can be read."""
+    entry = lineage.entries.get(chosen_of(lineage, names))
     with suppress(*EXPECTED):
-        stage = catalog.project.graph.cells[cell].stage
-        return open_made(catalog.path(cell), stage, **options)
+        if entry is not None and entry.folder is not None:
+            return open_made(entry.folder, entry.stage, **options)
     return None
 
 

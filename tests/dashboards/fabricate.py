@@ -188,19 +188,39 @@ def gone() -> ProcessIdentity:
 def store(project: Project, name: str, dataset: xr.Dataset, schema: Schema, uid: str) -> Path:
     """Write the output of a cell as a run would, and make it current."""
     cell = project.cell(name)
-    fingerprint = project.fingerprints(project.graph, cell.name)[cell.name]
+    known = project.fingerprints(project.graph, cell.name)
+    fingerprint = known[cell.name]
     task = {
         "experiment": cell.experiment,
         "cell": cell.name,
         "stage": cell.stage,
         "version": cell.version,
         "config": dict(cell.config),
-        "needs": {},
+        "needs": {
+            slot: {"name": name, "fingerprint": known[name]} for slot, name in cell.needs.items()
+        },
         "fingerprint": fingerprint,
     }
-    provenance = Provenance(cell.name, uid, fingerprint, cell.stage, cell.version, started=START)
+    inputs = {slot: _read(project, name, known[name]) for slot, name in cell.needs.items()}
+    provenance = Provenance(
+        cell.name,
+        uid,
+        fingerprint,
+        cell.stage,
+        cell.version,
+        dict(cell.config),
+        inputs,
+        started=START,
+    )
     with project.store.begin(cell.experiment, fingerprint, task, uid) as attempt:
         return attempt.publish(dataset, schema, provenance).folder
+
+
+def _read(project: Project, name: str, fingerprint: str) -> dict[str, Any]:
+    """Return what a run says of an input: whose dataset it read, if there was one."""
+    facts = {"name": name, "kind": project.cell(name).provides, "fingerprint": fingerprint}
+    state = project.store.state(project.cell(name).experiment, fingerprint)
+    return facts | ({"run": state.run, "content": state.content} if state.content else {})
 
 
 def concepts(seed: int = 0) -> xr.Dataset:

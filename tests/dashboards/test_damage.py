@@ -15,6 +15,7 @@ from dashboards.views.runs.datasets import dataset_frame, open_made, read_small
 from dashboards.views.runs.settings import cells_of
 from dashboards.views.sections import RESULTS
 from fact.networks.files import WEIGHTS_FILE
+from registry.catalog.lineage import lineage_of
 from registry.cli import main
 from registry.plan.project import Project, open_project
 from registry.store.datasets import DATASET
@@ -80,7 +81,7 @@ def test_the_page_of_concepts_tells(open_page: Open, mine: Project, schemas: lis
 
 @pytest.mark.parametrize("schema", [row.schema for row in RESULTS])
 def test_pages_of_results_tell(open_result: Open, results_copy: Project, schema: str) -> None:
-    cells = [cell for cell in cells_of(results_copy, schema) if cell != UNMADE]
+    cells = [cell for cell in cells_of(lineage_of(results_copy), schema) if cell != UNMADE]
     assert cells
     for cell in cells:
         folder = results_copy.current(cell)

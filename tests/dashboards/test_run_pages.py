@@ -346,8 +346,10 @@ def test_two_readers_do_not_overwrite_each_other(
 def show_concept() -> None:
     from dashboards.screens.frame import begin
     from dashboards.screens.notes import show_concept_note
+    from tests.dashboards.fabricate import run_uid
 
-    show_concept_note(begin("Concept", ""), "toy-concepts", 1)
+    run = run_uid("toy-concepts", 6)
+    show_concept_note(begin("Concept", ""), run, "toy-concepts", 1)
 
 
 def test_a_concept_has_a_note_of_its_own(
@@ -367,7 +369,7 @@ def test_a_concept_has_a_note_of_its_own(
     assert page.text[0].value == "red ones"
     subject = concept_subject(run_uid("toy-concepts", 6), 1)
     assert read_note(database, subject).text == "red ones"
-    noted = concept_notes(frame.open_catalog(), "toy-concepts")
+    noted = concept_notes(frame.open_catalog(), run_uid("toy-concepts", 6))
     assert {concept: note.text for concept, note in noted.items()} == {1: "red ones"}
 
 

@@ -12,48 +12,49 @@ from dashboards.views.concepts.labels import LABEL, label_concepts, naming_cell,
 from dashboards.views.parts.parts import Heading, Note
 from dashboards.views.results.view import MOST_IN_FULL, ResultView, options_of, over_seeds
 from dashboards.views.runs.settings import behind, cells_meant, first_settings, settings_of
-from registry.catalog.access import Catalog, open_catalog
+from registry.catalog.access import open_catalog
+from registry.catalog.lineage import Lineage, lineage_of
 from registry.plan.project import open_project
 from registry.store.durable import StoreError
 from tests.dashboards import fabricate, fabricate_results
 
 
 @pytest.fixture(scope="module")
-def catalog(results: Path) -> Catalog:
-    return open_catalog(results, "off")
+def lineage(results: Path) -> Lineage:
+    return open_catalog(results, "off").lineage()
 
 
 SWEEP = [f"toy-matching[k={k},seed={seed}]" for k in (8, 16) for seed in (0, 1)]
 
 
 @pytest.mark.slow
-def test_settings_are_cells_and_experiments_of_several(catalog: Catalog) -> None:
-    assert settings_of(catalog.project, "matching") == ["toy-matching", *SWEEP]
-    assert settings_of(catalog.project, "sanity") == ["toy-sanity"]
-    assert settings_of(catalog.project, "decisions") == []
+def test_settings_are_cells_and_experiments_of_several(lineage: Lineage) -> None:
+    assert settings_of(lineage, "matching") == ["toy-matching", *SWEEP]
+    assert settings_of(lineage, "sanity") == ["toy-sanity"]
+    assert settings_of(lineage, "decisions") == []
 
 
-def test_an_experiment_means_all_of_its_cells_each_once(catalog: Catalog) -> None:
-    meant = cells_meant(catalog.project, [SWEEP[2], "toy-matching", "toy-sanity"])
+def test_an_experiment_means_all_of_its_cells_each_once(lineage: Lineage) -> None:
+    meant = cells_meant(lineage, [SWEEP[2], "toy-matching", "toy-sanity"])
     assert meant == [SWEEP[2], SWEEP[0], SWEEP[1], SWEEP[3], "toy-sanity"]
 
 
-def test_a_page_begins_with_what_is_made_of_the_same_inputs(catalog: Catalog) -> None:
-    settings = settings_of(catalog.project, "identification")
+def test_a_page_begins_with_what_is_made_of_the_same_inputs(lineage: Lineage) -> None:
+    settings = settings_of(lineage, "identification")
     assert settings[-1] == fabricate_results.UNMADE
-    assert first_settings(catalog, settings) == ["toy-identify"]
+    assert first_settings(lineage, settings) == ["toy-identify"]
     together = ["toy-identify", "toy-identify-shifted"]
-    assert first_settings(catalog, settings, 3) == together
-    assert first_settings(catalog, settings[::-1], 2) == together[::-1]
-    assert first_settings(catalog, [fabricate_results.UNMADE]) == [fabricate_results.UNMADE]
+    assert first_settings(lineage, settings, 3) == together
+    assert first_settings(lineage, settings[::-1], 2) == together[::-1]
+    assert first_settings(lineage, [fabricate_results.UNMADE]) == [fabricate_results.UNMADE]
     others = ["toy-localisation", "toy-scores", "toy-consistency"]
-    assert first_settings(catalog, others, 3) == ["toy-localisation", "toy-consistency"]
+    assert first_settings(lineage, others, 3) == ["toy-localisation", "toy-consistency"]
 
 
-def test_names_are_found_behind_a_result(catalog: Catalog) -> None:
-    assert naming_cell(catalog, "toy-consistency") == "toy-names"
-    assert naming_cell(catalog, SWEEP[0]) == "toy-names"
-    assert naming_cell(catalog, "toy-scores") == ""
+def test_names_are_found_behind_a_result(lineage: Lineage) -> None:
+    assert naming_cell(lineage, "toy-consistency") == "toy-names"
+    assert naming_cell(lineage, SWEEP[0]) == "toy-names"
+    assert naming_cell(lineage, "toy-scores") == ""
 
 
 def test_concepts_are_labelled_by_number_not_by_place() -> None:
@@ -65,12 +66,12 @@ def test_concepts_are_labelled_by_number_not_by_place() -> None:
     assert labels == [consensus[2], consensus[0], ""]
 
 
-def test_without_readable_names_a_dataset_stays_as_it_is(catalog: Catalog) -> None:
+def test_without_readable_names_a_dataset_stays_as_it_is(lineage: Lineage) -> None:
     def fail(cell: str) -> xr.Dataset:
         raise StoreError(f"{cell} is damaged")
 
     dataset = fabricate_results.consistency()
-    assert with_names(catalog, "toy-consistency", dataset, fail) is dataset
+    assert with_names(lineage, "toy-consistency", dataset, fail) is dataset
 
 
 def test_means_over_seeds_are_those_of_numpy() -> None:
@@ -112,14 +113,14 @@ def test_options_are_those_of_all_datasets_once() -> None:
     assert options_of({"a": one, "b": other}, "metric") == ["iou", "auprc", "mine"]
 
 
-def test_what_others_rest_on_comes_first(catalog: Catalog) -> None:
-    assert first_settings(catalog, ["toy-identify", "toy-concepts"]) == ["toy-concepts"]
-    assert first_settings(catalog, ["toy-identify", "toy-sanity"]) == ["toy-identify"]
+def test_what_others_rest_on_comes_first(lineage: Lineage) -> None:
+    assert first_settings(lineage, ["toy-identify", "toy-concepts"]) == ["toy-concepts"]
+    assert first_settings(lineage, ["toy-identify", "toy-sanity"]) == ["toy-identify"]
 
 
 def test_what_lies_behind_a_cell(template: Path) -> None:
-    project = open_project(template)
-    assert behind(project, "toy-names", "concepts") == "toy-concepts"
-    assert behind(project, "toy-names", "sae") == "toy-sae[k=8]"
-    assert behind(project, "toy-names", "sanity") == ""
-    assert behind(project, "nowhere", "sae") == ""
+    lineage = lineage_of(open_project(template))
+    assert behind(lineage, "toy-names", "concepts") == "toy-concepts"
+    assert behind(lineage, "toy-names", "sae") == "toy-sae[k=8]"
+    assert behind(lineage, "toy-names", "sanity") == ""
+    assert behind(lineage, "nowhere", "sae") == ""

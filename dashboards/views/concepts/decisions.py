@@ -38,6 +38,7 @@ from evals.naming.candidates import repeats_class
 from evals.naming.verdicts import IN_WORDS, second_texts
 from fact.traces.plots import EMPTY, over_white
 from registry.catalog.access import Catalog
+from registry.catalog.lineage import Lineage
 from registry.columns import Column
 from registry.wording import counted
 
@@ -854,7 +855,8 @@ def report_parts(catalog: Catalog, cell: str, decisions: xr.Dataset) -> list[Par
         Of schema ``decisions``.
     """
     images = decisions["image"].values.astype(str).tolist()
-    naming = _known_naming(catalog, catalog.project.cell(cell).needs.get("concepts", ""))
+    lineage = catalog.lineage()
+    naming = _known_naming(lineage, lineage.entries[cell].needs.get("concepts", ""))
     parts: list[Part] = [Note(MEANING)]
     for image in images[:MOST_REPORTED]:
         decision = of_stored(decisions, image)
@@ -865,12 +867,12 @@ def report_parts(catalog: Catalog, cell: str, decisions: xr.Dataset) -> list[Par
     return parts
 
 
-def _known_naming(catalog: Catalog, concepts: str) -> Naming:
-    """Return the preferred names of the concepts that a cell has measured, if there are any."""
-    maker = maker_of(catalog, concepts, "names") if concepts else ""
+def _known_naming(lineage: Lineage, concepts: str) -> Naming:
+    """Return the preferred names of some concepts, if there are any."""
+    entry = lineage.entries.get(maker_of(lineage, concepts, "names") if concepts else "")
     with suppress(*EXPECTED):
-        if maker:
-            names = read_small(catalog.path(maker), catalog.project.cell(maker).stage)
+        if entry is not None and entry.folder is not None:
+            names = read_small(entry.folder, entry.stage)
             namers = namers_of(names)
             return naming_of(names, namers[preferred_namer(namers)])
     return NAMELESS

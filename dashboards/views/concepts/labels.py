@@ -11,11 +11,11 @@ import xarray as xr
 
 from dashboards.views.parts.parts import Table, file_name, frame_of
 from dashboards.views.runs.advice import EXPECTED
-from dashboards.views.runs.settings import behind, cells_of, is_made
+from dashboards.views.runs.settings import behind, maker_of
 from evals.naming.tables import tested_note
 from evals.naming.verdicts import UNTESTED, chance_note, chance_of, judge_seconds
 from evals.scoring.seen_images import seen_note
-from registry.catalog.access import Catalog
+from registry.catalog.lineage import Lineage
 from registry.columns import Column, ResultTable
 from registry.wording import counted, verb
 
@@ -223,40 +223,40 @@ LABEL = "label"
 
 
 def with_names(
-    catalog: Catalog, cell: str, dataset: xr.Dataset, read: Callable[[str], xr.Dataset]
+    lineage: Lineage, name: str, dataset: xr.Dataset, read: Callable[[str], xr.Dataset]
 ) -> xr.Dataset:
     """Return a dataset with the names of its concepts; as it is where none can be read.
 
     Parameters
     ----------
-    catalog : Catalog
-        Where datasets are looked up.
-    cell : str
-        The cell that made the dataset.
+    lineage : Lineage
+        What was made from what.
+    name : str
+        What the dataset is called there.
     dataset : xr.Dataset
         With a coordinate ``concept`` of numbers.
     read : callable
-        From a cell to its dataset.
+        From such a name to its dataset.
     """
     with suppress(*EXPECTED):  # numbers serve without; the page of names tells what is wrong
-        if names := naming_cell(catalog, cell):
+        if names := naming_cell(lineage, name):
             return label_concepts(dataset, read(names))
     return dataset
 
 
-def naming_cell(catalog: Catalog, cell: str) -> str:
-    """Return the cell whose dataset names the concepts that a cell is about; "" if none is made.
+def naming_cell(lineage: Lineage, name: str) -> str:
+    """Return what names the concepts that a dataset is about; "" if nothing does.
 
     Parameters
     ----------
-    catalog : Catalog
-        Where datasets are looked up.
-    cell : str
+    lineage : Lineage
+        What was made from what.
+    name : str
         It rests on one set of concepts; the first, where it rests on several.
     """
-    concepts = behind(catalog.project, cell, "concepts")
-    makers = cells_of(catalog.project, "names", made_from=concepts) if concepts else []
-    return next((names for names in makers if is_made(catalog, names)), "")
+    concepts = behind(lineage, name, "concepts")
+    names = maker_of(lineage, concepts, "names") if concepts else ""
+    return names if lineage.is_made(names) else ""
 
 
 def label_concepts(dataset: xr.Dataset, names: xr.Dataset) -> xr.Dataset:

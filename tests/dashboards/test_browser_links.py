@@ -1,0 +1,77 @@
+"""One value of experiments.toml changes under a dashboard, and yesterday's links are clicked."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from registry.mongo.database import OFF
+from tests.dashboards import test_browser
+from tests.dashboards.test_browser import (
+    EXPLAINING_NOTHING,
+    Served,
+    asked,
+    idle,
+    picture,
+    see,
+    serve,
+    tiles,
+    visit,
+)
+from tests.dashboards.test_links import CONCEPTS, GALLERY, NAMES
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+pytestmark = [pytest.mark.browser, test_browser.AGAIN]
+browser, context = test_browser.browser, test_browser.context
+address, page = test_browser.address, test_browser.page
+
+
+@pytest.fixture(scope="module")
+def served(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A server of the dashboard for a project of its own, whose declaration may be changed."""
+    root = shutil.copytree(template, tmp_path_factory.mktemp("links") / "project", symlinks=True)
+    with serve(root, OFF, EXPLAINING_NOTHING) as address:
+        yield Served(address, root, OFF)
+
+
+def test_yesterdays_links_open_the_same_with_a_banner(
+    page: Page, address: str, served: Served
+) -> None:
+    visit(page, f"{address}/concepts?concept=1&metric=iou")
+    see(page, "Concept 1: shape: <b>star</b>")
+    named = asked(page, f"run={CONCEPTS}", f"beside={NAMES}", f"beside={GALLERY}")
+    yesterday, number = page.url, tiles(page)
+    assert page.get_by_text("not what experiments.toml").count() == 0
+
+    declaration = served.root / "experiments.toml"
+    needs = 'needs = { sae = "toy-sae[k=8]" }'
+    if "config.k" not in declaration.read_text():
+        declaration.write_text(declaration.read_text().replace(needs, f"{needs}\nconfig.k = 9"))
+
+    visit(page, yesterday)
+    see(page, "Concept 1: shape: <b>star</b>")
+    see(page, "not what experiments.toml now asks for as toy-concepts")
+    see(page, "k: 8 in this run, 9 now")
+    see(page, "factbook run toy-concepts")
+    assert tiles(page) == number
+    assert asked(page, f"run={CONCEPTS}") == named
+    picture(page, "yesterdays-link")
+
+    page.get_by_text("The run that made this", exact=True).click()
+    see(page, "COMPLETED")
+    asked(page, f"run={CONCEPTS}")
+    idle(page)
+    page.get_by_text("Open", exact=True).click()
+    see(page, "k: 8 in this run, 9 now")
+    asked(page, "/concepts", f"run={CONCEPTS}")
+    idle(page)
+
+    page.get_by_role("link", name="Decisions").first.click()
+    see(page, "not what experiments.toml now asks for as toy-concepts")
+    asked(page, "/decisions", f"run={CONCEPTS}")

@@ -300,30 +300,36 @@ def _go_over(name: str, before: str) -> None:
 
 def tell_beside(catalog: Catalog, lineage: Lineage, name: str, beside: Mapping[str, Made]) -> None:
     """Say of what is shown beside a dataset where it is of an earlier run, with the way over."""
+    told: dict[str, tuple[Entry, Divergence]] = {}
     for what, made in beside.items():
         entry = lineage.entries.get(made.name)
-        if entry is None:
-            continue
         with page.explained():
-            found = divergence_beside(catalog, lineage, name, entry)
-            if found is not None:
-                _tell_beside(what, made, entry, found)
-
-
-def _tell_beside(what: str, made: Made, entry: Entry, found: Divergence) -> None:
-    lines = "".join(f"\n- {literal(line)}" for line in found.lines)
-    st.info(f"**{what}: {literal(found.title)}.**{lines}", icon=":material/history:")
+            found = divergence_beside(catalog, lineage, name, entry) if entry else None
+            if entry is not None and found is not None:
+                told[what] = (entry, found)
+    if not told:
+        return
+    lines = (_line_beside(what, found) for what, (_, found) in told.items())
+    st.info("\n".join(lines), icon=":material/history:")
     with st.container(horizontal=True, vertical_alignment="center"):
-        if found.over:
-            st.button(
-                f"{what}: show those of the newer run",
-                key=f"over-{made.run}",
-                on_click=_put_beside,
-                args=(made.run,),
-                icon=OVER,
-            )
-        page.link_to("runs", "The run that made this", run=entry.run)
-        _how_to_make(found)
+        for what, (entry, found) in told.items():
+            if found.over:
+                st.button(
+                    f"{what}: show those of the newer run",
+                    key=f"over-{entry.run}",
+                    on_click=_put_beside,
+                    args=(entry.run,),
+                    icon=OVER,
+                )
+            page.link_to("runs", f"{what}: the run that made them", run=entry.run)
+    commands = [found.command for _, found in told.values() if found.command]
+    if commands:
+        st.code("\n".join(dict.fromkeys(commands)), language="bash")
+
+
+def _line_beside(what: str, found: Divergence) -> str:
+    lines = f": {literal('; '.join(found.lines))}" if found.lines else ""
+    return f"- **{what}: {literal(found.title)}**{lines}"
 
 
 def _put_beside(before: str) -> None:

@@ -81,11 +81,13 @@ def divergence(catalog: Catalog, lineage: Lineage, entry: Entry) -> Divergence |
 
 def _recomputed(lineage: Lineage, entry: Entry) -> Divergence | None:
     """Return what to say of what a cell asks for, where its inputs were made again since."""
+    declared = lineage.graph.cells[entry.cell].needs
     used = ((slot, lineage.entries.get(name)) for slot, name in entry.needs.items())
     lines = tuple(
         f"input {slot} is of an earlier run, {other.title}"
         for slot, other in used
         if other is not None and not other.is_current
+        if lineage.is_made(declared.get(slot, ""))
     )
     title = f"What {entry.cell} was made from has been made again since, to other bits"
     return Divergence(title, lines, "", run_command(entry.cell)) if lines else None
@@ -153,4 +155,6 @@ def divergence_beside(
     if found is None or declared is None or declared.name not in others:
         return None
     title = f"of an earlier run of {entry.cell}"
+    if entry.is_current:
+        title = "made from what has been made again since"
     return Divergence(title, found.lines, "", found.command, found.absence)

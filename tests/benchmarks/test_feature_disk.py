@@ -127,16 +127,21 @@ def test_features_are_written_as_fast_as_files_are_copied(tmp_path: Path) -> Non
 
 
 def test_the_loop_that_collects_hardly_waits_for_the_disk(tmp_path: Path) -> None:
-    """A network of a few milliseconds an image; of a larger one less is written in that time."""
+    """The demo's network and samples of an image; of a larger one less is written in that time.
+
+    The bound is on the loop's own processor time and on what it waits for the writer: on cores that
+    others use, the threads that write take turns with it.
+    """
     network = small_bcos(tuple("abcdefghij"), channels=(32, 64, 128), strides=(2, 2, 1))
     pixels = np.random.default_rng(0).integers(0, 256, (64, 28, 28, 3), dtype=np.uint8)
     per_part = 64
 
     def collect(number: int, writer: ShardWriter | None) -> None:
-        generator = np.random.default_rng(number)
+        generator, waited = np.random.default_rng(number), 0.0
+        wall, own = time.perf_counter(), time.thread_time()
         for index in range(6):
             drawn = [
-                draw_features(network, "features.2", pixels, 49, generator) for _ in range(per_part)
+                draw_features(network, "features.2", pixels, 12, generator) for _ in range(per_part)
             ]
             columns = {name: np.concatenate([d[name] for d in drawn]) for name in drawn[0]}
             names = np.array([f"train/{i:08d}" for i in columns.pop("image")], dtype=object)
@@ -148,26 +153,31 @@ def test_the_loop_that_collects_hardly_waits_for_the_disk(tmp_path: Path) -> Non
                 {"sample": np.arange(first, first + len(names))},
             )
             if writer is not None:
+                before = time.perf_counter() - time.thread_time()
                 writer.submit(made)
+                waited += time.perf_counter() - time.thread_time() - before
+        wall, own = time.perf_counter() - wall, time.thread_time() - own + waited
+        taken[writer is not None].append((wall, own))
 
     def with_writing(number: int) -> None:
         with ShardWriter(tmp_path / f"{number}", FEATURES) as writer:
             collect(number, writer)
-            taken.append(time.perf_counter())
 
-    taken: list[float] = []
-    alone, beside = least(lambda number: collect(number, None), with_writing)
+    taken: tuple[list[tuple[float, float]], list[tuple[float, float]]] = [], []
+    least(lambda number: collect(number, None), with_writing)
     size = sum(path.stat().st_size for path in (tmp_path / "0").iterdir()) / 2**20
+    (alone, own_alone), (beside, own) = (map(min, zip(*both, strict=True)) for both in taken)
     sys.__stdout__.write(
-        f"\n{size:,.0f} MiB of features: collected in {alone:.2f} s, and written in {beside:.2f} "
-        f"s, {beside / alone:.2f}\n"
+        f"\n{size:,.0f} MiB of features: collected in {alone:.2f} s, and written behind that in "
+        f"{beside:.2f} s, {beside / alone:.2f}; of the loop's own {own_alone:.2f} s it became "
+        f"{own:.2f} s, waits included, {own / own_alone:.2f}\n"
     )
-    assert beside <= 1.1 * alone
+    assert own <= 1.1 * own_alone
 
 
 def test_training_on_ten_times_the_memory_is_as_fast_as_in_memory(tmp_path: Path) -> None:
-    """Samples take a tenth of them, and all else, the page cache included, another tenth."""
-    n_parts, n_samples, batch = 20, 2**14, 1024
+    """Samples take a tenth of them; a step, reading and the page cache get 128 MiB of their own."""
+    n_parts, n_samples, batch = 10, 2**14, 1024
     with ShardWriter(tmp_path, FEATURES) as writer:
         for index in range(n_parts):
             writer.submit(part(index, n_samples))
@@ -176,7 +186,7 @@ def test_training_on_ten_times_the_memory_is_as_fast_as_in_memory(tmp_path: Path
 
     def training(memory: int) -> Callable[[], None]:
         samples = ShuffledFeatures(tmp_path, batch, 0, N_CHANNELS**0.5, memory)
-        sae = TopKSAE.initialise(1024, N_CHANNELS, 16, torch.Generator().manual_seed(0))
+        sae = TopKSAE.initialise(4096, N_CHANNELS, 16, torch.Generator().manual_seed(0))
         trainer = Trainer(sae, TrainingConfig(steps=100 * steps, warmup=10, decay_start=500))
         batches = samples.stream(0, 100 * steps)
 
@@ -196,7 +206,7 @@ def test_training_on_ten_times_the_memory_is_as_fast_as_in_memory(tmp_path: Path
     def from_disk(_number: int) -> None:
         for path in tmp_path.iterdir():
             drop_from_cache(path)
-        with limited(size // 10) as is_here:
+        with limited(2**27) as is_here:
             is_limited.append(is_here)
             have_a_tenth()
 

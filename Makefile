@@ -81,7 +81,7 @@ docs: $(READY)  ## the site, strictly: docs/_build/html/index.html
 check: lint types contracts docs test  ## format, lint, types, import contracts, site, tests
 
 bench: $(READY)  ## the measured ratios
-	$(BIN)/python -m pytest -m benchmark --timeout 3600 tests/benchmarks -s
+	$(BIN)/python -m pytest -m benchmark tests/benchmarks -s
 
 dashboard: $(READY)  ## open the dashboard
 	$(BIN)/factbook dashboard

@@ -19,7 +19,7 @@ import pytest
 from registry.mongo.database import URL_VARIABLE
 from tests.dashboards import fabricate_large
 
-pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(1200)]
+pytestmark = pytest.mark.benchmark
 
 COLD, WARM, MEMORY = 5.0, 2.0, 1.5e9
 

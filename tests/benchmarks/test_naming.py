@@ -13,7 +13,7 @@ import sys
 
 import pytest
 
-pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.benchmark
 
 N_IMAGES, WHOLE = 50_000, 16_384
 SIZES = (1_024, 2_048)

@@ -18,7 +18,7 @@ from registry.mongo import server
 from registry.mongo.database import OFF, URL_VARIABLE
 from tests.benchmarks import many_runs
 
-pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(3600)]
+pytestmark = pytest.mark.benchmark
 
 RUNS = 100_000
 MOST = 3.0
